@@ -1,0 +1,188 @@
+//! Where an arena's memory and its participants' signs of life come from: the operating system, or the heap.
+//!
+//! The heap twin lets many participants of one process share an arena, so that models, Miri and fuzzers reach all
+//! of its code without files, locks or signals. A participant of it dies by being declared dead.
+
+use crate::error::Result;
+use crate::os::file::{Anchor, MemFile};
+use crate::os::memory::Mapping;
+use crate::os::{HUGE_BYTES, PAGE_BYTES, futex};
+use crate::prim::{AtomicBool, AtomicU32, Ordering};
+use std::alloc::Layout;
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The memory of an arena, and who lives on it.
+pub(super) enum Backing {
+    Os { file: MemFile, mapping: Mapping },
+    Heap(Arc<Heap>),
+}
+
+/// The sign of life of one participant; dropping it is an orderly end.
+pub(super) enum Sign {
+    Os(Anchor),
+    Heap(#[allow(dead_code, reason = "kept for its drop")] HeapSign),
+}
+
+impl Backing {
+    pub(super) fn base(&self) -> NonNull<u8> {
+        match self {
+            Backing::Os { mapping, .. } => mapping.base(),
+            Backing::Heap(heap) => heap.base,
+        }
+    }
+
+    pub(super) fn len_bytes(&self) -> u64 {
+        match self {
+            Backing::Os { mapping, .. } => mapping.len_bytes(),
+            Backing::Heap(heap) => heap.len_bytes,
+        }
+    }
+
+    /// Takes the sign of life of `slot`; none while somebody alive has it.
+    pub(super) fn sign(&self, slot: u32) -> Result<Option<Sign>> {
+        match self {
+            Backing::Os { file, .. } => Ok(file.anchor(slot)?.map(Sign::Os)),
+            Backing::Heap(heap) => Ok(heap.sign(slot).map(Sign::Heap)),
+        }
+    }
+
+    /// Whether the tenant of `slot` lives. When that can't be found out, it is taken to live.
+    pub(super) fn is_alive(&self, slot: u32) -> bool {
+        match self {
+            Backing::Os { file, .. } => file.is_locked(slot).unwrap_or(true),
+            Backing::Heap(heap) => heap.alive[slot as usize].load(Ordering::SeqCst),
+        }
+    }
+
+    /// Makes the pages of `range` (file offsets) present.
+    pub(super) fn commit(&self, range: Range<u64>) -> Result<()> {
+        match self {
+            Backing::Os { mapping, .. } => mapping.commit(range),
+            Backing::Heap(_) => Ok(()),
+        }
+    }
+
+    /// Gives whole pages of `range` (file offsets) back. They read as zeros afterwards.
+    pub(super) fn decommit(&self, range: Range<u64>) {
+        debug_assert!(range.start.is_multiple_of(PAGE_BYTES) && range.end.is_multiple_of(PAGE_BYTES));
+        match self {
+            Backing::Os { mapping, .. } => mapping.decommit(range),
+            Backing::Heap(heap) => heap.zero(range),
+        }
+    }
+
+    /// Sleeps while `word` is `expected`, at most `timeout`.
+    pub(super) fn wait(&self, word: &AtomicU32, expected: u32, timeout: Duration) {
+        match self {
+            Backing::Os { .. } => futex::wait(word, expected, timeout),
+            Backing::Heap(_) => std::thread::yield_now(),
+        }
+    }
+
+    pub(super) fn wake(&self, word: &AtomicU32) {
+        if let Backing::Os { .. } = self {
+            futex::wake_all(word);
+        }
+    }
+
+    /// The descriptor that siblings can open in `/proc`.
+    pub(super) fn descriptor(&self) -> i32 {
+        match self {
+            Backing::Os { file, .. } => file.descriptor(),
+            Backing::Heap(_) => -1,
+        }
+    }
+
+    /// Replaces the memory by a private one in a forked child without a slot; the bytes of `keep` stay.
+    pub(super) fn make_private(&self, keep: &[Range<u64>]) {
+        if let Backing::Os { mapping, .. } = self {
+            mapping.make_private(keep);
+        }
+    }
+
+    /// Bytes in memory now, control part included.
+    pub(super) fn committed_bytes(&self) -> Result<u64> {
+        match self {
+            Backing::Os { file, .. } => file.committed_bytes(),
+            Backing::Heap(heap) => Ok(heap.len_bytes),
+        }
+    }
+}
+
+impl Sign {
+    /// From now on a fork does not pass this sign to the child.
+    pub(super) fn keep_from_children(&self) -> Result<()> {
+        match self {
+            Sign::Os(anchor) => anchor.keep_from_children(),
+            Sign::Heap(_) => Ok(()),
+        }
+    }
+}
+
+/// An arena's memory on the heap of one process.
+pub struct Heap {
+    /// The first multiple of 2 MiB in the allocation: a plainly aligned one is zeroed lazily by the system.
+    base: NonNull<u8>,
+    len_bytes: u64,
+    allocation: NonNull<u8>,
+    layout: Layout,
+    alive: Vec<AtomicBool>,
+}
+
+// SAFETY: the memory is reached by atomics and raw pointers only, as in a shared mapping.
+unsafe impl Send for Heap {}
+// SAFETY: as above.
+unsafe impl Sync for Heap {}
+
+impl Heap {
+    pub(super) fn new(len_bytes: u64, participants: u32) -> Arc<Self> {
+        let padded = (len_bytes + HUGE_BYTES) as usize;
+        let layout = Layout::from_size_align(padded, 16).expect("an arena's length fits the address space");
+        // SAFETY: the layout has a size that is not 0.
+        let allocation = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) });
+        let allocation = allocation.unwrap_or_else(|| std::alloc::handle_alloc_error(layout));
+        let front = allocation.as_ptr().align_offset(HUGE_BYTES as usize);
+        // SAFETY: the next multiple of 2 MiB is inside the allocation, which is 2 MiB longer than needed.
+        let base = unsafe { allocation.add(front) };
+        let alive = (0..participants).map(|_| AtomicBool::new(false)).collect();
+        Arc::new(Self { base, len_bytes, allocation, layout, alive })
+    }
+
+    /// Declares the participant of `slot` dead, as the kernel would at the end of a process.
+    pub fn declare_dead(&self, slot: u32) {
+        self.alive[slot as usize].store(false, Ordering::SeqCst);
+    }
+
+    fn sign(self: &Arc<Self>, slot: u32) -> Option<HeapSign> {
+        let taken = self.alive[slot as usize].swap(true, Ordering::SeqCst);
+        (!taken).then(|| HeapSign { heap: self.clone(), slot })
+    }
+
+    fn zero(&self, range: Range<u64>) {
+        assert!(range.start <= range.end && range.end <= self.len_bytes);
+        // SAFETY: the range lies inside the memory, and the caller gives back only what nobody holds.
+        unsafe { self.base.add(range.start as usize).write_bytes(0, (range.end - range.start) as usize) };
+    }
+}
+
+impl Drop for Heap {
+    fn drop(&mut self) {
+        // SAFETY: the memory came from this allocator with this layout, and all arenas on it are gone.
+        unsafe { std::alloc::dealloc(self.allocation.as_ptr(), self.layout) };
+    }
+}
+
+/// The sign of life of a participant on the heap.
+pub struct HeapSign {
+    heap: Arc<Heap>,
+    slot: u32,
+}
+
+impl Drop for HeapSign {
+    fn drop(&mut self) {
+        self.heap.declare_dead(self.slot);
+    }
+}

@@ -1,0 +1,360 @@
+//! The control part of an arena: where each word of it is, and the one way to get at them.
+//!
+//! ```text
+//! 0          header      one page
+//! 4 KiB      participants, 64 bytes each
+//! +          tickets, 32 bytes each
+//! +          blocks (descriptors), 128 bytes each
+//! next 2 MiB the data part
+//! ```
+//!
+//! Every word is an atomic, because a peer may write at any moment, also a peer that has gone wrong. The geometry
+//! is copied out and checked once; after that it is never read from shared memory again.
+
+use super::word::{HOLDER_WORDS, Words};
+use crate::error::{Error, Result};
+use crate::os::{HUGE_BYTES, PAGE_BYTES};
+use crate::prim::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::ptr::NonNull;
+
+/// The unit of the data part: spans are multiples of it, at multiples of it.
+pub(super) const GRANULE_BYTES: u64 = 1024;
+/// Free spans are listed by size in so many lists.
+pub(super) const BINS: usize = 128;
+/// "No block" in a link.
+pub(super) const NONE: u32 = u32::MAX;
+
+const MAGIC: u64 = u64::from_le_bytes(*b"ndshare\x01");
+const VERSION: u32 = 1;
+
+/// A cache line of its own.
+#[repr(C, align(64))]
+pub(super) struct Line<T>(pub T);
+
+/// The first page.
+#[repr(C)]
+pub(super) struct Header {
+    magic: AtomicU64,
+    pub id: AtomicU64,
+    data_len: AtomicU64,
+    budget: AtomicU64,
+    warm_cap: AtomicU64,
+    version: AtomicU32,
+    participants: AtomicU32,
+    tickets: AtomicU32,
+    blocks: AtomicU32,
+    /// What set the budget: an index into the list of names.
+    pub limit: AtomicU32,
+    /// Not 0: the tables contradicted themselves.
+    pub poisoned: AtomicU32,
+    /// The arena lock: the owner's slot + 1, and the waiters' bit.
+    pub lock: Line<AtomicU32>,
+    pub spans: Line<SpanHeader>,
+    pub ticket_count: AtomicU32,
+    /// No ticket below this one is free.
+    pub ticket_hint: AtomicU32,
+    /// Tickets whose memory is committed.
+    pub tickets_ready: AtomicU32,
+}
+
+/// The free map's part of the header. All of it can be rebuilt from the blocks.
+#[repr(C)]
+pub(super) struct SpanHeader {
+    /// Granules in reserved, live and freeing blocks.
+    pub used: AtomicU64,
+    /// Granules in warm blocks.
+    pub warm: AtomicU64,
+    /// Descriptors that were ever in use.
+    pub high: AtomicU32,
+    /// Descriptors whose memory is committed.
+    pub ready: AtomicU32,
+    /// Head of the list of descriptors below `high` that nobody uses.
+    pub unused: AtomicU32,
+    pub gap_bins: [AtomicU32; BINS],
+    pub warm_bins: [AtomicU32; BINS],
+}
+
+/// One process that takes part, or one slot for it.
+#[repr(C, align(64))]
+pub(super) struct Participant {
+    /// 0: free. 1: somebody's, alive or dead.
+    pub state: AtomicU32,
+    /// How often the slot had a tenant; tells a sender from its successor.
+    pub generation: AtomicU32,
+    pub pid: AtomicU32,
+    /// The descriptor of the memory file that siblings can open.
+    pub descriptor: AtomicI32,
+}
+
+/// A reference in flight. It is issued while `nonce` is not 0.
+#[repr(C)]
+pub(super) struct Ticket {
+    pub nonce: AtomicU64,
+    pub issued_ns: AtomicU64,
+    pub block: AtomicU32,
+    pub generation: AtomicU32,
+    /// The sender's slot, and above it the low half of the slot's generation.
+    pub sender: AtomicU32,
+    pub sender_pid: AtomicU32,
+}
+
+/// A block, a gap between blocks, or a descriptor that nobody uses.
+#[repr(C, align(128))]
+pub(super) struct Block {
+    pub word: AtomicU64,
+    /// The span {first granule: 32, granules: 32}, in one word so that no death tears it.
+    pub span: AtomicU64,
+    /// Records that keep the block: tickets, for now. Derived, and recounted after a crash.
+    pub records: AtomicU32,
+    /// Neighbours in address order.
+    pub before: AtomicU32,
+    pub after: AtomicU32,
+    /// Neighbours in a list of gaps, of warm blocks or of unused descriptors.
+    pub list_before: AtomicU32,
+    pub list_after: AtomicU32,
+    reserved: [AtomicU32; 7],
+    pub holders: [AtomicU64; HOLDER_WORDS],
+}
+
+#[cfg(not(loom))]
+const _: () = {
+    assert!(size_of::<Header>() <= PAGE_BYTES as usize);
+    assert!(size_of::<Participant>() == 64);
+    assert!(size_of::<Ticket>() == 32);
+    assert!(size_of::<Block>() == 128);
+};
+
+impl Block {
+    pub(super) fn words(&self) -> Words<'_> {
+        Words { word: &self.word, records: &self.records, holders: &self.holders }
+    }
+
+    pub(super) fn span(&self) -> Span {
+        Span::unpack(self.span.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_span(&self, span: Span) {
+        // Release: whoever sees the state that a later store gives this block sees its span, too.
+        self.span.store(span.pack(), Ordering::Release);
+    }
+}
+
+/// A run of granules of the data part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) struct Span {
+    pub start: u32,
+    pub granules: u32,
+}
+
+impl Span {
+    pub(super) fn new(start: u32, end: u32) -> Self {
+        Self { start, granules: end - start }
+    }
+
+    fn pack(self) -> u64 {
+        u64::from(self.start) << 32 | u64::from(self.granules)
+    }
+
+    fn unpack(bits: u64) -> Self {
+        Self { start: (bits >> 32) as u32, granules: bits as u32 }
+    }
+
+    /// One past the last granule; saturating, because the span may be scribble. Compare with the geometry.
+    pub(super) fn end(self) -> u32 {
+        self.start.saturating_add(self.granules)
+    }
+
+    pub(super) fn len_bytes(self) -> u64 {
+        u64::from(self.granules) * GRANULE_BYTES
+    }
+}
+
+/// Sizes and places of everything in an arena, as plain data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Geometry {
+    pub participants: u32,
+    pub tickets: u32,
+    pub blocks: u32,
+    pub data_len: u64,
+    pub budget: u64,
+    pub warm_cap: u64,
+}
+
+const PARTICIPANTS_AT: u64 = PAGE_BYTES;
+
+impl Geometry {
+    /// The sizes of every arena that users see.
+    pub(super) const FULL: Self =
+        Self { participants: 512, tickets: 1 << 16, blocks: 1 << 18, data_len: 0, budget: 0, warm_cap: 0 };
+
+    pub(super) fn tickets_at(&self) -> u64 {
+        (PARTICIPANTS_AT + u64::from(self.participants) * size_of::<Participant>() as u64).next_multiple_of(PAGE_BYTES)
+    }
+
+    pub(super) fn blocks_at(&self) -> u64 {
+        (self.tickets_at() + u64::from(self.tickets) * size_of::<Ticket>() as u64).next_multiple_of(PAGE_BYTES)
+    }
+
+    pub(super) fn data_at(&self) -> u64 {
+        (self.blocks_at() + u64::from(self.blocks) * size_of::<Block>() as u64).next_multiple_of(HUGE_BYTES)
+    }
+
+    pub(super) fn total_len(&self) -> u64 {
+        self.data_at() + self.data_len
+    }
+
+    pub(super) fn data_granules(&self) -> u32 {
+        (self.data_len / GRANULE_BYTES) as u32
+    }
+
+    fn is_sound(&self, mapped_len: u64) -> bool {
+        let tables = (1..=512).contains(&self.participants)
+            && (1..=1 << 20).contains(&self.tickets)
+            && (4..=1 << 22).contains(&self.blocks);
+        let data = self.data_len % HUGE_BYTES == 0 && self.data_len / GRANULE_BYTES < u64::from(u32::MAX);
+        tables && data && self.budget <= self.data_len && self.total_len() == mapped_len
+    }
+}
+
+/// The control part, mapped. Everything behind it is reached by bounded indexes.
+pub(super) struct Control {
+    base: NonNull<u8>,
+    geometry: Geometry,
+}
+
+// SAFETY: all shared words are atomics, and the geometry is private and constant.
+unsafe impl Send for Control {}
+// SAFETY: as above.
+unsafe impl Sync for Control {}
+
+impl Control {
+    /// Writes the header of a new arena into zeroed memory and opens it.
+    ///
+    /// # Safety
+    /// `base` is the start of `geometry.total_len()` mapped, zeroed bytes, aligned to 128, that outlive the result.
+    pub(super) unsafe fn format(base: NonNull<u8>, geometry: Geometry, id: u64, limit: u32) -> Self {
+        let control = Self { base, geometry };
+        let header = control.header();
+        header.id.store(id, Ordering::Relaxed);
+        header.data_len.store(geometry.data_len, Ordering::Relaxed);
+        header.budget.store(geometry.budget, Ordering::Relaxed);
+        header.warm_cap.store(geometry.warm_cap, Ordering::Relaxed);
+        header.version.store(VERSION, Ordering::Relaxed);
+        header.participants.store(geometry.participants, Ordering::Relaxed);
+        header.tickets.store(geometry.tickets, Ordering::Relaxed);
+        header.blocks.store(geometry.blocks, Ordering::Relaxed);
+        header.limit.store(limit, Ordering::Relaxed);
+        // Release, read by the Acquire in `open`: whoever sees the magic sees the rest.
+        header.magic.store(MAGIC, Ordering::Release);
+        control
+    }
+
+    /// Reads and checks the geometry of an arena that somebody else made.
+    ///
+    /// # Errors
+    /// `Attach` when this is no arena of this version, or its sizes contradict each other.
+    ///
+    /// # Safety
+    /// `base` is the start of `mapped_len` mapped bytes, aligned to 128, that outlive the result.
+    pub(super) unsafe fn open(base: NonNull<u8>, mapped_len: u64) -> Result<Self> {
+        if mapped_len < PAGE_BYTES {
+            return Err(Error::attach(format!("expected an arena, got a file of {mapped_len} bytes")));
+        }
+        // SAFETY: the header lies in the first page, which is mapped; all its fields are atomics.
+        let header = unsafe { base.cast::<Header>().as_ref() };
+        let (magic, version) = (header.magic.load(Ordering::Acquire), header.version.load(Ordering::Relaxed));
+        if (magic, version) != (MAGIC, VERSION) {
+            return Err(Error::attach(format!(
+                "expected an arena of version {VERSION}, got version {version} (magic {magic:#x}): \
+                 use one version of ndshare in all processes"
+            )));
+        }
+        let geometry = Geometry {
+            participants: header.participants.load(Ordering::Relaxed),
+            tickets: header.tickets.load(Ordering::Relaxed),
+            blocks: header.blocks.load(Ordering::Relaxed),
+            data_len: header.data_len.load(Ordering::Relaxed),
+            budget: header.budget.load(Ordering::Relaxed),
+            warm_cap: header.warm_cap.load(Ordering::Relaxed),
+        };
+        if !geometry.is_sound(mapped_len) {
+            return Err(Error::attach(format!(
+                "expected the sizes of an arena in {mapped_len} bytes, got {geometry:?}"
+            )));
+        }
+        Ok(Self { base, geometry })
+    }
+
+    pub(super) fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    pub(super) fn header(&self) -> &Header {
+        // SAFETY: `format` and `open` were given memory that starts with a mapped page.
+        unsafe { self.base.cast::<Header>().as_ref() }
+    }
+
+    pub(super) fn span_header(&self) -> &SpanHeader {
+        &self.header().spans.0
+    }
+
+    /// Entry `index` of the table of `T` at `at`, which has `len` entries.
+    fn entry<T>(&self, at: u64, index: u32, len: u32) -> Result<&T> {
+        if index >= len {
+            return Err(self.poison("an index is out of its table"));
+        }
+        let offset = at as usize + index as usize * size_of::<T>();
+        // SAFETY: the tables lie inside the mapped memory (the geometry is checked), the index inside its table;
+        // tables start at pages and entries keep the alignment; all fields are atomics.
+        Ok(unsafe { self.base.add(offset).cast::<T>().as_ref() })
+    }
+
+    pub(super) fn participant(&self, slot: u32) -> Result<&Participant> {
+        self.entry(PARTICIPANTS_AT, slot, self.geometry.participants)
+    }
+
+    pub(super) fn ticket(&self, index: u32) -> Result<&Ticket> {
+        self.entry(self.geometry.tickets_at(), index, self.geometry.tickets)
+    }
+
+    pub(super) fn block(&self, index: u32) -> Result<&Block> {
+        self.entry(self.geometry.blocks_at(), index, self.geometry.blocks)
+    }
+
+    /// How many descriptors were ever in use, bounded.
+    pub(super) fn high(&self) -> u32 {
+        self.span_header().high.load(Ordering::Acquire).min(self.geometry.blocks)
+    }
+
+    /// How many tickets can be in use, bounded.
+    pub(super) fn tickets_ready(&self) -> u32 {
+        self.header().tickets_ready.load(Ordering::Acquire).min(self.geometry.tickets)
+    }
+
+    /// The span of a block, if it lies inside the data part.
+    pub(super) fn checked_span(&self, block: &Block) -> Result<Span> {
+        let span = block.span();
+        if span.granules == 0 || span.end() > self.geometry.data_granules() {
+            return Err(self.poison("a span lies outside the data"));
+        }
+        Ok(span)
+    }
+
+    /// Byte offset of a granule in the file.
+    pub(super) fn file_offset(&self, granule: u32) -> u64 {
+        self.geometry.data_at() + u64::from(granule) * GRANULE_BYTES
+    }
+
+    /// Marks the arena as unusable and returns the error that says so.
+    pub(super) fn poison(&self, what: &str) -> Error {
+        self.header().poisoned.store(1, Ordering::Relaxed);
+        Error::poisoned(what)
+    }
+
+    pub(super) fn check_poison(&self) -> Result<()> {
+        match self.header().poisoned.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            _ => Err(Error::poisoned("found earlier")),
+        }
+    }
+}

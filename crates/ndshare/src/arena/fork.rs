@@ -1,0 +1,181 @@
+//! The arenas of this process, and what a forked child gets of them.
+//!
+//! Before a fork, each arena takes a slot for the child and sets the child's bit on every block that this process
+//! holds; so the child is a participant with holds before it exists, and its death at any instant is an ordinary
+//! one. Where no slot is to be had, the child gets private copies of the bytes.
+
+use super::backing::Sign;
+use super::{Arena, Hold, NO_SLOT};
+use crate::error::Result;
+use crate::os::fork::{Baton, at_fork, set_known};
+use crate::os::kill::{Point, point};
+use crate::os::monotonic;
+use crate::prim::{
+    Ordering::{Relaxed, SeqCst},
+    SpinLock,
+};
+use std::sync::{Arc, OnceLock, Weak};
+
+struct Registry {
+    arenas: Vec<(u64, Weak<Arena>)>,
+    pending: Option<Pending>,
+}
+
+/// What a fork in progress has prepared.
+struct Pending {
+    arenas: Vec<(Arc<Arena>, Option<Child>)>,
+    baton: Option<Baton>,
+}
+
+/// The child's slot and sign of life.
+struct Child {
+    slot: u32,
+    sign: Sign,
+}
+
+static REGISTRY: SpinLock<Registry> = SpinLock::new(Registry { arenas: Vec::new(), pending: None });
+
+/// Enters a new arena; gives the one with the same id back if another thread was faster.
+pub(super) fn register(arena: Arena) -> Result<Arc<Arena>> {
+    static HANDLERS: OnceLock<Result<()>> = OnceLock::new();
+    HANDLERS.get_or_init(|| at_fork(before, in_parent, in_child)).clone()?;
+    let arena = Arc::new(arena);
+    let mut registry = REGISTRY.lock();
+    if let Some(other) = registry.find(arena.id()) {
+        drop(registry);
+        return Ok(other);
+    }
+    registry.arenas.push((arena.id(), Arc::downgrade(&arena)));
+    Ok(arena)
+}
+
+/// The arena with this id, if this process has joined it.
+pub(super) fn joined(id: u64) -> Option<Arc<Arena>> {
+    REGISTRY.lock().find(id)
+}
+
+/// Removes arenas that are gone.
+pub(super) fn forget(id: u64) {
+    REGISTRY.lock().arenas.retain(|(other, arena)| *other != id || arena.strong_count() > 0);
+}
+
+/// A new reference to the block that has all of `len_bytes` at `address`, in any arena of this process. None when
+/// no arena has it, this process holds no such block, or the bytes reach beyond one block.
+pub fn find(address: usize, len_bytes: usize) -> Option<Hold> {
+    let arena = at_address(address)?;
+    arena.find_block(address, len_bytes)
+}
+
+fn at_address(address: usize) -> Option<Arc<Arena>> {
+    // Dropped after the registry is open again: the last reference to an arena takes the registry's lock.
+    let mut passed = Vec::new();
+    let registry = REGISTRY.lock();
+    for (_, arena) in &registry.arenas {
+        let Some(arena) = arena.upgrade() else { continue };
+        if arena.contains(address) {
+            return Some(arena);
+        }
+        passed.push(arena);
+    }
+    None
+}
+
+impl Registry {
+    fn find(&self, id: u64) -> Option<Arc<Arena>> {
+        self.arenas.iter().find(|(other, _)| *other == id)?.1.upgrade()
+    }
+}
+
+extern "C" fn before() {
+    REGISTRY.lock_across_fork();
+    // SAFETY: this thread holds the lock across the fork, and keeps no second reference.
+    let registry = unsafe { REGISTRY.forked() };
+    let arenas: Vec<_> = registry.arenas.iter().filter_map(|(_, arena)| arena.upgrade()).collect();
+    let prepared = arenas.into_iter().map(|arena| {
+        let child = prepare(&arena);
+        (arena, child)
+    });
+    let arenas: Vec<_> = prepared.collect();
+    let baton = arenas.iter().any(|(_, child)| child.is_none()).then(Baton::new).flatten();
+    registry.pending = Some(Pending { arenas, baton });
+}
+
+/// Takes a slot for the child and locks the private part; none where there is no slot.
+fn prepare(arena: &Arena) -> Option<Child> {
+    let child = arena.slot().and_then(|_| arena.settle()).and_then(|(slot, sign)| {
+        arena.name_participant(slot, 0)?;
+        Ok(Child { slot, sign })
+    });
+    point(Point::ForkSlot);
+    arena.private.lock_across_fork();
+    let child = child.ok()?;
+    // SAFETY: this thread holds the lock across the fork, and keeps no second reference.
+    let private = unsafe { arena.private.forked() };
+    for mine in private.held() {
+        let Ok(block) = arena.control.block(mine.index) else { continue };
+        block.words().set_bit(child.slot);
+        // The bump makes a free that looked before this bit stood fail.
+        block.words().bump();
+        point(Point::ForkBits);
+    }
+    Some(child)
+}
+
+/// Ends the fork in this process: `settle` each arena, then open all locks.
+fn finish(settle: impl Fn(&Arc<Arena>, Option<Child>)) -> Option<Baton> {
+    // SAFETY: this thread holds the lock since `before`, in the child as its copy.
+    let registry = unsafe { REGISTRY.forked() };
+    let Some(pending) = registry.pending.take() else {
+        REGISTRY.unlock_after_fork();
+        return None;
+    };
+    let settled = pending.arenas.into_iter().map(|(arena, child)| {
+        settle(&arena, child);
+        arena.private.unlock_after_fork();
+        arena
+    });
+    let arenas: Vec<_> = settled.collect();
+    REGISTRY.unlock_after_fork();
+    // Only now: the last reference to an arena takes the registry's lock.
+    drop(arenas);
+    pending.baton
+}
+
+extern "C" fn in_parent() {
+    // Dropping the child's sign unmaps it here; the child, if there is one, keeps it alive.
+    let baton = finish(|_, child| drop(child));
+    if let Some(baton) = baton {
+        baton.await_child();
+    }
+}
+
+extern "C" fn in_child() {
+    set_known();
+    // Dropping the baton tells the parent that the copies are made.
+    drop(finish(become_child));
+}
+
+fn become_child(arena: &Arc<Arena>, child: Option<Child>) {
+    // SAFETY: this thread, the child's only one, holds the lock as its parent took it.
+    let private = unsafe { arena.private.forked() };
+    // What the parent keeps ready is the parent's.
+    drop(private.take_quick());
+    arena.swept_ms.store(monotonic().as_millis() as u64, Relaxed);
+    // SAFETY: nobody else is in this process; the parent's sign is not mapped here, so it must not be unmapped.
+    let sign = unsafe { arena.sign.forked() };
+    std::mem::forget(sign.take());
+    let Some(child) = child else {
+        arena.slot.store(NO_SLOT, SeqCst);
+        let held: Vec<_> = private.held().map(|mine| arena.file_range(mine.span)).collect();
+        arena.backing.make_private(&held);
+        return;
+    };
+    // A child whose sign also its own children would keep only looks alive for longer.
+    let _ = child.sign.keep_from_children();
+    *sign = Some(child.sign);
+    arena.slot.store(child.slot, SeqCst);
+    if let Ok(participant) = arena.control.participant(child.slot) {
+        participant.pid.store(std::process::id(), Relaxed);
+    }
+    point(Point::ForkChild);
+}

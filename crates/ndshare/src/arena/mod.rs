@@ -1,0 +1,440 @@
+//! An arena: one sealed memory file, mapped once by each process that takes part, carved into blocks.
+//!
+//! A block lives as long as somebody holds it. Each participant has one bit for each block, set with the first
+//! reference in that process and cleared with the last; references inside one process are counted privately.
+//! Whatever else keeps a block is a record (a [`TicketId`] names one). No count exists that a death could leave
+//! wrong for good: bits are swept, records are counted anew.
+//!
+//! - `word`: the protocol of one block. `spans`: the free map. `lock`: the arena lock. `sweep`: participants.
+//! - `alloc`, `tickets`, `stats`: what users ask for. `fork`: what a child inherits. `private`: what one process
+//!   keeps for itself. `control`: where every shared word lies. `backing`: system or heap.
+
+mod alloc;
+mod backing;
+mod control;
+mod fork;
+mod lock;
+mod private;
+mod spans;
+mod stats;
+mod sweep;
+mod tickets;
+mod word;
+
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+pub use alloc::MAX_ALIGN;
+pub use backing::Heap;
+pub use fork::find;
+pub use lock::Patience;
+pub use stats::{ParticipantStats, Stats, TicketStats};
+
+use crate::error::{Error, Kind, Result};
+use crate::layout::human;
+use crate::os::file::MemFile;
+use crate::os::memory::Mapping;
+use crate::os::{HUGE_BYTES, limits, page_size_is_supported, random_u64};
+use crate::prim::{
+    AtomicU32, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+    SpinLock,
+};
+use backing::{Backing, Sign};
+use control::{Control, GRANULE_BYTES, Geometry};
+use private::{Mine, Private};
+use spans::Spans;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// This process has no slot: it is a forked child that could get none.
+const NO_SLOT: u32 = u32::MAX;
+/// Address space for each byte of the budget, so that fragmentation is no limit.
+const SPACE_FACTOR: u64 = 4;
+/// Warm blocks are kept up to this, or an eighth of the budget if that is less.
+const WARM_CAP_BYTES: u64 = 512 << 20;
+/// Descriptors that a new arena commits at once.
+const FIRST_BLOCKS: u32 = 32;
+
+/// Names of what can set a budget, as the header counts them.
+const LIMITS: [&str; 6] = [
+    "the budget given at creation",
+    "three quarters of the RAM",
+    "three quarters of the memory cgroup's limit",
+    "RLIMIT_FSIZE",
+    "RLIMIT_AS",
+    "NDSHARE_BUDGET",
+];
+
+/// What a new arena shall be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Options {
+    /// How many bytes may be in blocks; none: three quarters of the smaller of RAM and the cgroup's limit.
+    pub budget_bytes: Option<u64>,
+    /// Whether the budget came from the environment, so that errors can say so.
+    pub budget_from_environment: bool,
+}
+
+/// Names a block for as long as it lives: its place in the table, and which of the place's tenants it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BlockId {
+    /// Place in the table.
+    pub index: u32,
+    /// Which tenant of the place.
+    pub generation: u32,
+}
+
+/// Names a reference in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TicketId {
+    /// Place in the table.
+    pub index: u32,
+    /// Not 0, and different for each ticket.
+    pub nonce: u64,
+}
+
+/// Where an arena can be reached: its id, and a process that has it open under a descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Locator {
+    /// The arena's id.
+    pub id: u64,
+    /// A process that takes part.
+    pub pid: u32,
+    /// The descriptor of the memory file in that process.
+    pub fd: i32,
+}
+
+/// Whether a freed block's pages may be kept for the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    Warm,
+    /// A device of the dead may still be writing: the pages go at once.
+    Nothing,
+}
+
+/// One process's share in an arena. Its last reference leaves the arena and unmaps it.
+pub struct Arena {
+    // The order matters: the sign of life goes first, the mapping last.
+    sign: SpinLock<Option<Sign>>,
+    control: Control,
+    private: SpinLock<Private>,
+    /// This process's slot, or [`NO_SLOT`].
+    slot: AtomicU32,
+    swept_ms: AtomicU64,
+    nonces: AtomicU64,
+    id: u64,
+    backing: Backing,
+}
+
+impl Arena {
+    /// Makes an arena and joins it.
+    ///
+    /// # Errors
+    /// `ArenaFull` when a limit leaves no room for one, `InvalidValue` for a budget that is too small or too
+    /// large, `Attach` without `/proc`.
+    pub fn create(options: &Options) -> Result<Arc<Self>> {
+        if !page_size_is_supported() {
+            return Err(Error::new(Kind::Os, "expected pages of 4 KiB: this kernel's are of another size"));
+        }
+        let (geometry, limit) = plan(options)?;
+        let id = random_u64();
+        let file = MemFile::create(&file_name(id), geometry.total_len())?;
+        let mapping = Mapping::map(&file)?;
+        let backing = Backing::Os { file, mapping };
+        let arena = Self::format(backing, geometry, id, limit)?;
+        fork::register(arena)
+    }
+
+    /// Joins the arena that `locator` names; the one already joined, if this process has it.
+    ///
+    /// # Errors
+    /// `Attach` when it can't be reached, `ArenaFull` when the address space has no room.
+    pub fn attach(locator: &Locator) -> Result<Arc<Self>> {
+        if let Some(arena) = fork::joined(locator.id) {
+            return Ok(arena);
+        }
+        let file = MemFile::find(&file_name(locator.id), locator.pid, locator.fd)?;
+        let mapping = Mapping::map(&file)?;
+        let arena = Self::open(Backing::Os { file, mapping })?;
+        if arena.id != locator.id {
+            return Err(Error::attach(format!("expected arena {:016x}, got {:016x}", locator.id, arena.id)));
+        }
+        fork::register(arena)
+    }
+
+    /// Makes an arena on the heap of this process, with its first participant.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub fn create_on_heap(budget_bytes: u64) -> Result<(Arc<Self>, Arc<Heap>)> {
+        let data_len = budget_bytes.next_multiple_of(HUGE_BYTES);
+        let small = Geometry { participants: 80, tickets: 256, blocks: 4096, ..Geometry::FULL };
+        let geometry = Geometry { data_len, budget: budget_bytes, warm_cap: budget_bytes / 2, ..small };
+        let heap = Heap::new(geometry.total_len(), geometry.participants);
+        let arena = Self::format(Backing::Heap(heap.clone()), geometry, random_u64(), 0)?;
+        Ok((Arc::new(arena), heap))
+    }
+
+    /// Joins an arena on the heap as one more participant.
+    ///
+    /// # Errors
+    /// `Attach` when all slots are taken.
+    pub fn join_on_heap(heap: &Arc<Heap>) -> Result<Arc<Self>> {
+        Self::open(Backing::Heap(heap.clone())).map(Arc::new)
+    }
+
+    fn format(backing: Backing, geometry: Geometry, id: u64, limit: u32) -> Result<Self> {
+        let first = geometry.blocks_at()..geometry.blocks_at() + u64::from(FIRST_BLOCKS) * 128;
+        backing.commit(0..geometry.tickets_at())?;
+        backing.commit(first)?;
+        // SAFETY: the backing has `total_len` zeroed bytes at a multiple of 2 MiB, and lives in the arena beside
+        // the control, which is dropped before it.
+        let control = unsafe { Control::format(backing.base(), geometry, id, limit) };
+        control.span_header().ready.store(FIRST_BLOCKS, Relaxed);
+        Spans::new(&control).format()?;
+        Self::join(backing, control, id)
+    }
+
+    fn open(backing: Backing) -> Result<Self> {
+        // SAFETY: the backing has that many mapped bytes at a multiple of 2 MiB, and lives in the arena beside
+        // the control, which is dropped before it.
+        let control = unsafe { Control::open(backing.base(), backing.len_bytes())? };
+        let id = control.header().id.load(Relaxed);
+        Self::join(backing, control, id)
+    }
+
+    fn join(backing: Backing, control: Control, id: u64) -> Result<Self> {
+        let private = SpinLock::new(Private::new(control.geometry().blocks));
+        let arena = Self {
+            sign: SpinLock::new(None),
+            control,
+            private,
+            slot: AtomicU32::new(NO_SLOT),
+            swept_ms: AtomicU64::new(0),
+            nonces: AtomicU64::new(0),
+            id,
+            backing,
+        };
+        let (slot, sign) = arena.settle()?;
+        sign.keep_from_children()?;
+        *arena.sign.lock() = Some(sign);
+        arena.slot.store(slot, SeqCst);
+        arena.name_participant(slot, std::process::id())?;
+        Ok(arena)
+    }
+
+    /// The arena's id.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Where others can reach the arena through this process.
+    pub fn locator(&self) -> Locator {
+        Locator { id: self.id, pid: std::process::id(), fd: self.backing.descriptor() }
+    }
+
+    /// How many bytes may be in blocks.
+    pub fn budget_bytes(&self) -> u64 {
+        self.control.geometry().budget
+    }
+
+    /// The first byte of the data part in this process.
+    pub fn base(&self) -> *mut u8 {
+        self.backing.base().as_ptr().wrapping_add(self.control.geometry().data_at() as usize)
+    }
+
+    /// Whether an address lies in the data part.
+    pub fn contains(&self, address: usize) -> bool {
+        let start = self.base().addr();
+        (start..start + self.control.geometry().data_len as usize).contains(&address)
+    }
+
+    /// The slot that this participant has.
+    ///
+    /// # Errors
+    /// `Attach` in a forked child that got none, and in the child of a raw `clone`.
+    #[inline]
+    fn slot(&self) -> Result<u32> {
+        let slot = self.slot.load(Relaxed);
+        if slot == NO_SLOT || !crate::os::fork::is_known() {
+            return Err(no_slot());
+        }
+        Ok(slot)
+    }
+
+    /// The slot as tests on the heap declare it dead.
+    pub fn participant_slot(&self) -> u32 {
+        self.slot.load(Relaxed)
+    }
+
+    fn limit_name(&self) -> String {
+        let code = self.control.header().limit.load(Relaxed) as usize;
+        LIMITS.get(code).copied().unwrap_or("an unknown limit").to_owned()
+    }
+
+    /// A new reference to the block that has all of `len_bytes` at `address`, if this process holds one.
+    fn find_block(self: &Arc<Self>, address: usize, len_bytes: usize) -> Option<Hold> {
+        let first = (address - self.base().addr()) as u64;
+        let last = first + (len_bytes as u64).max(1) - 1;
+        let granule = |offset: u64| u32::try_from(offset / GRANULE_BYTES).ok();
+        let mut private = self.private.lock();
+        let mine = private.find(granule(first)?, granule(last)?)?;
+        private.add_reference(mine.index);
+        let generation = private.generation(mine.index);
+        drop(private);
+        Some(self.hold(mine, generation))
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        fork::forget(self.id);
+        self.leave();
+    }
+}
+
+impl fmt::Debug for Arena {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<Arena {:016x} {}>", self.id, human(self.budget_bytes()))
+    }
+}
+
+#[cold]
+fn no_slot() -> Error {
+    Error::attach(
+        "this process has no place in the arena: it was forked by a raw clone, or when every place was taken. \
+         Its arrays keep their bytes as private copies; make the process with multiprocessing or os.fork, or \
+         end others",
+    )
+}
+
+fn file_name(id: u64) -> String {
+    format!("ndshare:{id:016x}")
+}
+
+/// The sizes of a new arena, and what set its budget.
+fn plan(options: &Options) -> Result<(Geometry, u32)> {
+    let memory = limits::memory_limit();
+    let (mut budget, mut limit) = match options.budget_bytes {
+        Some(bytes) => (bytes, if options.budget_from_environment { 5 } else { 0 }),
+        None => (memory.bytes / 4 * 3, if memory.limit == LIMITS[2] { 2 } else { 1 }),
+    };
+    let most = (u64::from(u32::MAX) - 1) * GRANULE_BYTES / SPACE_FACTOR / HUGE_BYTES * HUGE_BYTES;
+    if budget > most {
+        return Err(Error::value(format!("expected a budget of at most {}, got {}", human(most), human(budget))));
+    }
+    let mut data_len = (budget * SPACE_FACTOR).next_multiple_of(HUGE_BYTES);
+    let tables = Geometry::FULL.total_len();
+    let space = limits::address_space_limit().map(|limit| limit.saturating_sub(limits::mapped_bytes()) / 2);
+    for (code, most) in [(3, limits::file_size_limit()), (4, space)] {
+        let Some(most) = most else { continue };
+        let room = most.saturating_sub(tables) / HUGE_BYTES * HUGE_BYTES;
+        if room == 0 {
+            return Err(too_small(LIMITS[code as usize], most, tables + HUGE_BYTES));
+        }
+        if room < data_len {
+            data_len = room;
+        }
+        if room < budget {
+            (budget, limit) = (room, code);
+        }
+    }
+    if budget == 0 {
+        return Err(Error::value("expected a budget of at least one byte, got 0: name one such as \"1 GiB\""));
+    }
+    let warm_cap = (budget / 8).min(WARM_CAP_BYTES);
+    Ok((Geometry { data_len, budget, warm_cap, ..Geometry::FULL }, limit))
+}
+
+fn too_small(name: &str, limit: u64, need: u64) -> Error {
+    let (left, need) = (human(limit), human(need));
+    Error::new(
+        Kind::ArenaFull,
+        format!("{name} leaves {left} for an arena, and the smallest takes {need}: raise the limit (ulimit -f, -v)"),
+    )
+}
+
+/// One reference of this process to a block. A clone is another one; dropping it gives it back.
+pub struct Hold {
+    arena: Arc<Arena>,
+    mine: Mine,
+    generation: u32,
+}
+
+impl Hold {
+    /// The arena of the block.
+    pub fn arena(&self) -> &Arc<Arena> {
+        &self.arena
+    }
+
+    /// The block's name.
+    pub fn block(&self) -> BlockId {
+        BlockId { index: self.mine.index, generation: self.generation }
+    }
+
+    /// The first byte of the block in this process.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.arena.base().wrapping_add(self.mine.span.start as usize * GRANULE_BYTES as usize)
+    }
+
+    /// The length of the block in bytes, as rounded up at allocation.
+    pub fn len_bytes(&self) -> usize {
+        self.mine.span.len_bytes() as usize
+    }
+
+    /// A ticket that keeps the block for the receiver of this reference; none when the ticket budget is used up,
+    /// and the content must travel instead.
+    ///
+    /// # Errors
+    /// `Poisoned`; `Attach` in a process without a slot; what `patience` says.
+    pub fn issue(&self, patience: &Patience) -> Result<Option<TicketId>> {
+        self.arena.issue(self.block(), patience)
+    }
+
+    fn zeroed(self, len_bytes: Option<usize>) -> Self {
+        if let Some(len) = len_bytes {
+            // SAFETY: the block has at least `len` committed bytes, and nobody else knows of it yet.
+            unsafe { self.as_ptr().write_bytes(0, len) };
+        }
+        self
+    }
+}
+
+impl Clone for Hold {
+    fn clone(&self) -> Self {
+        self.arena.private.lock().add_reference(self.mine.index);
+        Self { arena: self.arena.clone(), ..*self }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.arena.release(self.mine);
+    }
+}
+
+impl fmt::Debug for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<Hold block {} {}>", self.mine.index, human(self.len_bytes() as u64))
+    }
+}
+
+impl fmt::Display for Locator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "nds1-{:016x}-{}-{}", self.id, self.pid, self.fd)
+    }
+}
+
+impl FromStr for Locator {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let parse = || {
+            let mut parts = text.strip_prefix("nds1-")?.splitn(3, '-');
+            let id = u64::from_str_radix(parts.next()?, 16).ok()?;
+            Some(Self { id, pid: parts.next()?.parse().ok()?, fd: parts.next()?.parse().ok()? })
+        };
+        parse().ok_or_else(|| Error::value(format!("expected a locator such as nds1-<id>-<pid>-<fd>, got {text:?}")))
+    }
+}

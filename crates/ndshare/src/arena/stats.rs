@@ -1,0 +1,163 @@
+//! What an arena holds, and who holds it. Read without a lock: each number is right, their sum may be a moment old.
+
+use super::Arena;
+use super::control::GRANULE_BYTES;
+use super::word::State;
+use crate::error::Result;
+use crate::layout::human;
+use crate::os::monotonic;
+use crate::prim::Ordering::{Relaxed, SeqCst};
+
+/// A picture of an arena.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stats {
+    /// The arena's id.
+    pub id: u64,
+    /// Bytes that may be in blocks.
+    pub budget_bytes: u64,
+    /// Address space of the data part.
+    pub capacity_bytes: u64,
+    /// Bytes in live blocks, as rounded up at allocation.
+    pub used_bytes: u64,
+    /// Bytes kept for reuse, by the arena or by a process.
+    pub warm_bytes: u64,
+    /// Bytes of the memory file that are in memory, tables included.
+    pub committed_bytes: u64,
+    /// Live blocks.
+    pub blocks: u32,
+    /// The processes that take part.
+    pub participants: Vec<ParticipantStats>,
+    /// References in flight.
+    pub tickets: Vec<TicketStats>,
+    /// How many references may be in flight at a time.
+    pub ticket_budget: u32,
+    /// What set the budget.
+    pub limit: String,
+}
+
+/// One process that takes part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParticipantStats {
+    /// Its process id.
+    pub pid: u32,
+    /// Bytes in blocks that it holds; shared ones count for each holder.
+    pub bytes: u64,
+    /// Blocks that it holds.
+    pub blocks: u32,
+    /// Whether it lives; a dead one is swept soon.
+    pub alive: bool,
+    /// Whether it is the caller.
+    pub me: bool,
+}
+
+/// One reference in flight.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TicketStats {
+    /// Bytes of its block.
+    pub bytes: u64,
+    /// The process that sent it.
+    pub sender_pid: u32,
+    /// Whether that process lives.
+    pub sender_alive: bool,
+    /// Seconds since it was sent.
+    pub age_s: f64,
+}
+
+impl Arena {
+    /// A picture of the arena, after sweeping the dead.
+    ///
+    /// # Errors
+    /// `Poisoned`; `Attach` in a process that has no slot.
+    pub fn stats(&self) -> Result<Stats> {
+        self.sweep_all()?;
+        let (mut used_bytes, mut blocks) = (0, 0);
+        for index in 0..self.control.high() {
+            let block = self.control.block(index)?;
+            if block.words().load().state == State::Live {
+                used_bytes += block.span().len_bytes();
+                blocks += 1;
+            }
+        }
+        let head = self.control.span_header();
+        let kept = head.used.load(Relaxed).saturating_add(head.warm.load(Relaxed)).saturating_mul(GRANULE_BYTES);
+        Ok(Stats {
+            id: self.id(),
+            budget_bytes: self.budget_bytes(),
+            capacity_bytes: self.control.geometry().data_len,
+            used_bytes,
+            warm_bytes: kept.saturating_sub(used_bytes),
+            committed_bytes: self.backing.committed_bytes().unwrap_or(0),
+            blocks,
+            participants: self.participant_stats()?,
+            tickets: self.ticket_stats()?,
+            ticket_budget: self.control.geometry().tickets,
+            limit: self.limit_name(),
+        })
+    }
+
+    fn participant_stats(&self) -> Result<Vec<ParticipantStats>> {
+        let me = self.slot()?;
+        let mut all = Vec::new();
+        for slot in 0..self.control.geometry().participants {
+            let participant = self.control.participant(slot)?;
+            if participant.state.load(SeqCst) == 0 {
+                continue;
+            }
+            let (bytes, blocks) = self.held_by(slot)?;
+            let alive = slot == me || self.backing.is_alive(slot);
+            let pid = participant.pid.load(Relaxed);
+            all.push(ParticipantStats { pid, bytes, blocks, alive, me: slot == me });
+        }
+        Ok(all)
+    }
+
+    fn held_by(&self, slot: u32) -> Result<(u64, u32)> {
+        let (mut bytes, mut blocks) = (0, 0);
+        for index in 0..self.control.high() {
+            let block = self.control.block(index)?;
+            if block.words().has_bit(slot) && block.words().load().state == State::Live {
+                bytes += block.span().len_bytes();
+                blocks += 1;
+            }
+        }
+        Ok((bytes, blocks))
+    }
+
+    fn ticket_stats(&self) -> Result<Vec<TicketStats>> {
+        let now = monotonic().as_nanos() as u64;
+        let mut all = Vec::new();
+        for index in 0..self.control.tickets_ready() {
+            let ticket = self.control.ticket(index)?;
+            if ticket.nonce.load(SeqCst) == 0 {
+                continue;
+            }
+            let block = self.control.block(ticket.block.load(Relaxed))?;
+            all.push(TicketStats {
+                bytes: block.span().len_bytes(),
+                sender_pid: ticket.sender_pid.load(Relaxed),
+                sender_alive: self.is_sender_alive(ticket),
+                age_s: now.saturating_sub(ticket.issued_ns.load(Relaxed)) as f64 * 1e-9,
+            });
+        }
+        Ok(all)
+    }
+
+    /// A sentence that names the largest holders by pid, for an error.
+    pub(super) fn largest_holders(&self) -> String {
+        let mut holders = self.participant_stats().unwrap_or_default();
+        holders.sort_by_key(|holder| std::cmp::Reverse(holder.bytes));
+        let line = |holder: &ParticipantStats| {
+            let you = if holder.me { ", this process" } else { "" };
+            format!("pid {}{you}: {} in {} blocks", holder.pid, human(holder.bytes), holder.blocks)
+        };
+        let named: Vec<String> = holders.iter().take(3).map(line).collect();
+        let tickets = self.ticket_stats().unwrap_or_default();
+        let in_flight: u64 = tickets.iter().map(|ticket| ticket.bytes).sum();
+        format!(
+            "Largest holders: {}; {} undelivered hand-overs keep {}",
+            named.join("; "),
+            tickets.len(),
+            human(in_flight)
+        )
+    }
+}

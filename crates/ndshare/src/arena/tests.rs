@@ -1,0 +1,444 @@
+//! The arena on the heap: random histories against a naive twin, and deaths at every labelled point.
+
+use super::word::State;
+use super::*;
+use crate::os::PAGE_BYTES;
+use std::time::Duration;
+
+const BUDGET: u64 = 16 << 20;
+
+/// A small generator of numbers (xorshift64*), so that a failure repeats.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % sides
+    }
+
+    fn len(&mut self) -> usize {
+        let bits = self.roll(21);
+        self.roll(1 << bits) as usize + 1
+    }
+}
+
+fn fill(hold: &Hold, byte: u8) {
+    // SAFETY: the block is held, and the test is its only writer.
+    unsafe { hold.as_ptr().write_bytes(byte, hold.len_bytes()) };
+}
+
+fn is_filled(hold: &Hold, byte: u8) -> bool {
+    // SAFETY: the block is held, and nobody writes it now.
+    let bytes = unsafe { std::slice::from_raw_parts(hold.as_ptr(), hold.len_bytes()) };
+    bytes.iter().all(|&b| b == byte)
+}
+
+fn alloc(arena: &Arc<Arena>, len: usize) -> Result<Hold> {
+    arena.alloc(len, 64, false, &Patience::forever())
+}
+
+fn audit(arena: &Arc<Arena>) -> u64 {
+    arena.flush_quick().unwrap();
+    let _lock = arena.lock(&Patience::forever()).unwrap();
+    let gaps = Spans::new(&arena.control).audit();
+    gaps.iter().map(|gap| gap.len_bytes()).sum()
+}
+
+/// Nothing is left but one gap, after warm blocks went.
+fn assert_empty(arena: &Arc<Arena>) {
+    arena.flush_quick().unwrap();
+    while let Some(index) = {
+        let lock = arena.lock(&Patience::forever()).unwrap();
+        let warm = Spans::new(&arena.control).trim(arena.slot().unwrap()).unwrap();
+        drop(lock);
+        warm
+    } {
+        arena.give_back(index).unwrap();
+    }
+    assert_eq!(audit(arena), arena.control.geometry().data_len);
+    assert_eq!(arena.stats().unwrap().used_bytes, 0);
+}
+
+#[test]
+fn random_histories_keep_bytes_apart_and_the_map_whole() {
+    for seed in 1..=12 {
+        let (arena, _heap) = Arena::create_on_heap(BUDGET).unwrap();
+        let mut dice = Dice(seed);
+        let mut held: Vec<(Hold, u8)> = Vec::new();
+        for step in 0..600 {
+            if dice.roll(5) < 3 {
+                let (len, align) = (dice.len(), 1 << (6 + dice.roll(8)));
+                match arena.alloc(len, align, true, &Patience::forever()) {
+                    Ok(hold) => {
+                        assert!(hold.as_ptr().addr().is_multiple_of(align) && hold.len_bytes() >= len);
+                        // SAFETY: the block is held, and nobody writes it now.
+                        let bytes = unsafe { std::slice::from_raw_parts(hold.as_ptr(), len) };
+                        assert!(bytes.iter().all(|&b| b == 0), "zeros were asked for");
+                        fill(&hold, step as u8);
+                        held.push((hold, step as u8));
+                    }
+                    Err(error) => assert_eq!(error.kind(), Kind::ArenaFull, "{error}"),
+                }
+            } else if !held.is_empty() {
+                let (hold, byte) = held.swap_remove(dice.roll(held.len() as u64) as usize);
+                assert!(is_filled(&hold, byte), "somebody wrote into a held block");
+            }
+            if step % 50 == 0 {
+                audit(&arena);
+            }
+        }
+        assert!(held.iter().all(|(hold, byte)| is_filled(hold, *byte)));
+        drop(held);
+        assert_empty(&arena);
+    }
+}
+
+#[test]
+fn the_budget_is_kept_and_can_be_used_whole() {
+    let (arena, _heap) = Arena::create_on_heap(BUDGET).unwrap();
+    let holds: Vec<Hold> = std::iter::from_fn(|| alloc(&arena, 1 << 20).ok()).collect();
+    assert_eq!(holds.len(), 16);
+    let error = alloc(&arena, 1024).unwrap_err();
+    assert_eq!(error.kind(), Kind::ArenaFull);
+    let text = error.to_string();
+    assert!(text.contains("16 MiB") && text.contains(&format!("pid {}", std::process::id())), "{text}");
+    drop(holds);
+    alloc(&arena, BUDGET as usize).unwrap();
+}
+
+#[test]
+fn bad_requests_change_nothing() {
+    let (arena, _heap) = Arena::create_on_heap(BUDGET).unwrap();
+    for align in [0, 3, 96, 4 << 20, usize::MAX] {
+        let error = arena.alloc(10, align, false, &Patience::forever()).unwrap_err();
+        assert_eq!(error.kind(), Kind::InvalidValue);
+    }
+    for len in [usize::MAX, BUDGET as usize + 1, 1 << 50] {
+        assert_eq!(alloc(&arena, len).unwrap_err().kind(), Kind::ArenaFull);
+    }
+    assert_empty(&arena);
+}
+
+#[test]
+fn warm_blocks_are_reused_and_make_room_under_pressure() {
+    let (arena, _heap) = Arena::create_on_heap(BUDGET).unwrap();
+    let first = alloc(&arena, 3 << 20).unwrap();
+    let place = first.as_ptr();
+    drop(first);
+    assert_eq!(arena.stats().unwrap().warm_bytes, 3 << 20);
+    let again = alloc(&arena, 3 << 20).unwrap();
+    assert_eq!(again.as_ptr(), place);
+    drop(again);
+    let all = alloc(&arena, BUDGET as usize).unwrap();
+    assert_eq!(arena.stats().unwrap().warm_bytes, 0);
+    drop(all);
+    assert_empty(&arena);
+}
+
+#[test]
+fn a_reference_is_stale_once_the_last_holder_dropped() {
+    let (arena, heap) = Arena::create_on_heap(BUDGET).unwrap();
+    let other = Arena::join_on_heap(&heap).unwrap();
+    for len in [100, 1 << 20] {
+        let hold = alloc(&arena, len).unwrap();
+        let name = hold.block();
+        let second = other.take(name).unwrap();
+        drop(hold);
+        let third = arena.take(name).unwrap();
+        drop((second, third));
+        assert_eq!(other.take(name).unwrap_err().kind(), Kind::Stale);
+        let next = alloc(&arena, len).unwrap();
+        assert_ne!(next.block(), name);
+        assert_eq!(arena.take(name).unwrap_err().kind(), Kind::Stale);
+    }
+    drop(other);
+    assert_empty(&arena);
+}
+
+#[test]
+fn a_ticket_keeps_its_block_until_it_is_claimed_once() {
+    let (arena, heap) = Arena::create_on_heap(BUDGET).unwrap();
+    let other = Arena::join_on_heap(&heap).unwrap();
+    let hold = alloc(&arena, 1 << 20).unwrap();
+    fill(&hold, 7);
+    let (name, ticket) = (hold.block(), hold.issue(&Patience::forever()).unwrap().unwrap());
+    drop(hold);
+    assert_eq!(arena.stats().unwrap().tickets.len(), 1);
+    let received = other.claim(name, ticket, &Patience::forever()).unwrap();
+    assert!(is_filled(&received, 7));
+    assert_eq!(arena.stats().unwrap().tickets.len(), 0);
+    // A second opening of the same pickle: fine while somebody holds, stale afterwards.
+    drop(arena.claim(name, ticket, &Patience::forever()).unwrap());
+    drop(received);
+    assert_eq!(arena.claim(name, ticket, &Patience::forever()).unwrap_err().kind(), Kind::Stale);
+    drop(other);
+    assert_empty(&arena);
+}
+
+#[test]
+fn unclaimed_tickets_are_listed_bounded_and_taken_back() {
+    let (arena, _heap) = Arena::create_on_heap(BUDGET).unwrap();
+    let hold = alloc(&arena, 1 << 20).unwrap();
+    let tickets = std::iter::from_fn(|| hold.issue(&Patience::forever()).unwrap()).count();
+    assert_eq!(tickets, 256);
+    drop(hold);
+    let none = arena.reclaim(Duration::from_secs(3600), &Patience::forever()).unwrap();
+    assert_eq!((none, arena.stats().unwrap().tickets.len()), (0, 256));
+    assert_eq!(arena.reclaim(Duration::ZERO, &Patience::forever()).unwrap(), 1 << 20);
+    assert_empty(&arena);
+}
+
+#[test]
+fn what_the_dead_sent_gives_way_before_the_arena_is_full() {
+    let (arena, heap) = Arena::create_on_heap(BUDGET).unwrap();
+    let sender = Arena::join_on_heap(&heap).unwrap();
+    let hold = alloc(&sender, 12 << 20).unwrap();
+    hold.issue(&Patience::forever()).unwrap().unwrap();
+    drop(hold);
+    assert_eq!(alloc(&arena, 12 << 20).unwrap_err().kind(), Kind::ArenaFull, "the sender lives");
+    drop(sender);
+    drop(alloc(&arena, 12 << 20).unwrap());
+    assert_empty(&arena);
+}
+
+#[test]
+fn many_threads_of_many_participants_leave_nothing_behind() {
+    let (arena, heap) = Arena::create_on_heap(BUDGET).unwrap();
+    let names = std::sync::Mutex::new(Vec::<(BlockId, Option<TicketId>)>::new());
+    std::thread::scope(|scope| {
+        for seed in 1..=6 {
+            let (names, heap) = (&names, &heap);
+            scope.spawn(move || {
+                let mine = Arena::join_on_heap(heap).unwrap();
+                let mut dice = Dice(seed);
+                let mut held: Vec<Hold> = Vec::new();
+                for _ in 0..1500 {
+                    match dice.roll(4) {
+                        0 => held.extend(alloc(&mine, dice.len()).ok()),
+                        1 if !held.is_empty() => {
+                            let hold = held.swap_remove(dice.roll(held.len() as u64) as usize);
+                            let ticket = hold.issue(&Patience::forever()).unwrap();
+                            names.lock().unwrap().push((hold.block(), ticket));
+                        }
+                        2 => {
+                            let name = names.lock().unwrap().pop();
+                            if let Some((block, ticket)) = name {
+                                let opened = match ticket {
+                                    Some(ticket) => mine.claim(block, ticket, &Patience::forever()),
+                                    None => mine.take(block),
+                                };
+                                assert!(ticket.is_none() || opened.is_ok(), "a ticket keeps its block");
+                                held.extend(opened.ok());
+                            }
+                        }
+                        _ => drop(held.pop()),
+                    }
+                }
+            });
+        }
+    });
+    arena.reclaim(Duration::ZERO, &Patience::forever()).unwrap();
+    assert_empty(&arena);
+}
+
+#[test]
+fn a_table_that_contradicts_itself_poisons_and_never_faults() {
+    for scribble in 0..400_u64 {
+        let (arena, _heap) = Arena::create_on_heap(BUDGET).unwrap();
+        let holds: Vec<Hold> = (0..20).map(|i| alloc(&arena, 3000 << (i % 8)).unwrap()).collect();
+        let mut dice = Dice(scribble + 1);
+        for _ in 0..8 {
+            let block = arena.control.block(dice.roll(24) as u32).unwrap();
+            let value = [0, 1, 5, 4095, u32::MAX - 1, u32::MAX][dice.roll(6) as usize];
+            match dice.roll(5) {
+                0 => block.before.store(value, Relaxed),
+                1 => block.after.store(value, Relaxed),
+                2 => block.list_before.store(value, Relaxed),
+                3 => block.list_after.store(value, Relaxed),
+                _ => block.span.store(u64::from(value) << 32 | u64::from(value), Relaxed),
+            }
+        }
+        // Whatever comes of it, it comes as a result.
+        drop(holds);
+        for len in [100, 5000, 70_000, 3 << 20] {
+            let _ = alloc(&arena, len);
+        }
+        let _ = arena.stats();
+    }
+}
+
+#[test]
+fn a_real_arena_commits_what_it_gives_out_and_takes_it_back() {
+    let arena = Arena::create(&Options { budget_bytes: Some(64 << 20), ..Options::default() }).unwrap();
+    assert!(Arc::ptr_eq(&arena, &Arena::attach(&arena.locator()).unwrap()));
+    let before = arena.stats().unwrap().committed_bytes;
+    let hold = alloc(&arena, 8 << 20).unwrap();
+    assert_eq!(arena.stats().unwrap().committed_bytes - before, 8 << 20);
+    let inside = find(hold.as_ptr().addr() + 5000, 100).unwrap();
+    assert_eq!(inside.block(), hold.block());
+    assert!(find(hold.as_ptr().addr() + 5000, 8 << 20).is_none(), "reaches beyond the block");
+    drop((hold, inside));
+    arena.make_room(u64::MAX, &Patience::forever()).unwrap();
+    assert_eq!(arena.stats().unwrap().committed_bytes, before);
+}
+
+#[test]
+fn pages_that_small_blocks_share_go_back_with_the_last_of_them() {
+    let arena = Arena::create(&Options { budget_bytes: Some(64 << 20), ..Options::default() }).unwrap();
+    let before = arena.stats().unwrap().committed_bytes;
+    let mut holds: Vec<Hold> = (0..500).map(|i| alloc(&arena, 1024 * (1 + i % 11)).unwrap()).collect();
+    let mut dice = Dice(9);
+    while !holds.is_empty() {
+        holds.swap_remove(dice.roll(holds.len() as u64) as usize);
+        if holds.len() % 50 == 0 {
+            arena.make_room(u64::MAX, &Patience::forever()).unwrap();
+        }
+    }
+    // The table of blocks may have grown; nothing else stays.
+    let after = arena.stats().unwrap().committed_bytes;
+    assert!(after - before <= 64 * PAGE_BYTES, "{} bytes stay", after - before);
+    assert_empty(&arena);
+}
+
+#[cfg(feature = "killpoints")]
+mod deaths {
+    use super::*;
+    use crate::os::kill::{KILL_POINTS, armed::set_hook};
+    use std::sync::mpsc;
+
+    const BUDGET: u64 = 8 << 20;
+
+    /// Runs `script` as a new participant that dies when it passes `label` for the `nth` time. The thread stops
+    /// for good, as the process would; false if the script ended before that.
+    fn dies(heap: &Arc<Heap>, label: &'static str, nth: u32, script: fn(&Arc<Arena>)) -> bool {
+        let (report, ended) = mpsc::channel();
+        let heap = heap.clone();
+        std::thread::spawn(move || {
+            let passes = std::cell::Cell::new(0);
+            let at_death = report.clone();
+            set_hook(Box::new(move |point| {
+                passes.set(passes.get() + u32::from(point == label));
+                if point == label && passes.get() == nth {
+                    at_death.send(true).unwrap();
+                    loop {
+                        std::thread::park();
+                    }
+                }
+            }));
+            let arena = Arena::join_on_heap(&heap).unwrap();
+            script(&arena);
+            std::mem::forget(arena);
+            let _ = report.send(false);
+        });
+        ended.recv().unwrap()
+    }
+
+    fn somebody_elses(arena: &Arc<Arena>) -> BlockId {
+        let name = |index| {
+            let word = arena.control.block(index).unwrap().words().load();
+            (word.state == State::Live).then_some(BlockId { index, generation: word.generation })
+        };
+        (0..arena.control.high()).find_map(name).unwrap()
+    }
+
+    /// Every kind of change to the shared tables.
+    fn busy(arena: &Arc<Arena>) {
+        let forever = Patience::forever();
+        drop(arena.take(somebody_elses(arena)).unwrap());
+        drop(alloc(arena, 700).unwrap());
+        drop(alloc(arena, 700).unwrap());
+        let holds: Vec<Hold> = (0..40).map(|i| alloc(arena, 1000 * (i + 1)).unwrap()).collect();
+        let large = alloc(arena, 3 << 20).unwrap();
+        let ticket = large.issue(&forever).unwrap().unwrap();
+        drop(arena.claim(large.block(), ticket, &forever).unwrap());
+        let name = large.block();
+        drop((large, holds));
+        drop(alloc(arena, 3 << 20).unwrap());
+        let _ = arena.take(name);
+        let sent = alloc(arena, 100_000).unwrap();
+        sent.issue(&forever).unwrap().unwrap();
+        drop(sent);
+        arena.reclaim(Duration::ZERO, &forever).unwrap();
+        arena.make_room(u64::MAX, &forever).unwrap();
+        arena.leave();
+    }
+
+    /// What a survivor does about it: it goes on, its bytes are whole, and everything comes back.
+    fn survives(heap: &Arc<Heap>, survivor: &Arc<Arena>, kept: &Hold) {
+        for slot in 0..80 {
+            if slot != survivor.participant_slot()
+                && survivor.control.participant(slot).unwrap().state.load(SeqCst) != 0
+            {
+                heap.declare_dead(slot);
+            }
+        }
+        drop(alloc(survivor, 50_000).unwrap());
+        assert!(is_filled(kept, 42), "a survivor's bytes changed");
+        survivor.reclaim(Duration::ZERO, &Patience::forever()).unwrap();
+        let stats = survivor.stats().unwrap();
+        assert_eq!((stats.blocks, stats.participants.len(), stats.tickets.len()), (1, 1, 0));
+        for index in 0..survivor.control.high() {
+            let state = survivor.control.block(index).unwrap().words().load().state;
+            assert_ne!(state, State::Freeing, "nobody finished block {index}");
+        }
+        audit(survivor);
+        drop(alloc(survivor, 6 << 20).unwrap());
+    }
+
+    #[test]
+    fn a_death_at_any_point_leaves_nothing() {
+        let mut passed = Vec::new();
+        for &label in KILL_POINTS {
+            for nth in [1, 2, 7] {
+                let (survivor, heap) = Arena::create_on_heap(BUDGET).unwrap();
+                let kept = alloc(&survivor, 5000).unwrap();
+                fill(&kept, 42);
+                if dies(&heap, label, nth, busy) {
+                    passed.push(label);
+                }
+                survives(&heap, &survivor, &kept);
+                drop(kept);
+                assert_empty(&survivor);
+            }
+        }
+        passed.dedup();
+        // The rest belongs to forks and sweeps.
+        let missed: Vec<_> = KILL_POINTS.iter().filter(|label| !passed.contains(label)).collect();
+        let elsewhere = |label: &&&str| label.starts_with("fork:") || label.starts_with("sweep:");
+        assert!(missed.iter().all(elsewhere), "no death was tried at {missed:?}");
+    }
+
+    #[test]
+    fn a_sweeper_may_die_as_well() {
+        fn sweeping(arena: &Arc<Arena>) {
+            arena.sweep_all().unwrap();
+        }
+        let victims = ["lock:taken", "split:reserved", "free:word", "issue:live"];
+        let mut passed = Vec::new();
+        for victim in victims {
+            for &label in KILL_POINTS {
+                let (survivor, heap) = Arena::create_on_heap(BUDGET).unwrap();
+                let kept = alloc(&survivor, 5000).unwrap();
+                fill(&kept, 42);
+                // The victim's death is not noticed until the sweeper joins.
+                assert!(dies(&heap, victim, 1, busy));
+                let dead = (0..80).find(|&slot| {
+                    let used = survivor.control.participant(slot).unwrap().state.load(SeqCst) != 0;
+                    used && slot != survivor.participant_slot()
+                });
+                heap.declare_dead(dead.unwrap());
+                if dies(&heap, label, 1, sweeping) {
+                    passed.push(label);
+                }
+                survives(&heap, &survivor, &kept);
+                drop(kept);
+                assert_empty(&survivor);
+            }
+        }
+        for label in KILL_POINTS.iter().filter(|label| label.starts_with("sweep:")) {
+            assert!(passed.contains(label), "no sweeper died at {label}");
+        }
+    }
+}

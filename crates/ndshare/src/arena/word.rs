@@ -1,0 +1,300 @@
+//! The life of one block: its word, its holders, and who may free it.
+//!
+//! The functions take the words by reference, so that a loom model runs the same code. `SeqCst` on all of them:
+//! each side first writes its own word and then reads the other's, and one order of all these steps is what the
+//! proof rests on. A take happens at its exchange of the sequence number, a free at its exchange to `Freeing`.
+//!
+//! Invariant: after a completed take of generation g the block is `Live(g)` until that holder's clear, because
+//! every acquisition bumps the sequence number, so that a free which looked earlier fails its exchange.
+
+use crate::os::kill::{Point, point};
+use crate::prim::{AtomicU32, AtomicU64, Ordering::SeqCst};
+
+/// Words of holder bits in a block: one bit for each possible participant.
+pub(super) const HOLDER_WORDS: usize = 8;
+
+/// What a block is at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// A gap between blocks, or a descriptor that nobody uses.
+    Free,
+    /// Owned by one participant that is making it, or keeps it for reuse.
+    Reserved,
+    /// Alive; references may name it.
+    Live,
+    /// Owned by one participant that is giving it back.
+    Freeing,
+    /// Nobody's, with its pages kept for reuse.
+    Warm,
+}
+
+/// The unpacked word: generation, then the sequence number (`Live`) or the owner's slot, then the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Word {
+    pub generation: u32,
+    /// Sequence number of a live block, slot of a reserved or freeing one; 28 bits.
+    pub low: u32,
+    pub state: State,
+}
+
+const LOW_MASK: u64 = (1 << 28) - 1;
+
+impl Word {
+    pub(super) fn new(generation: u32, low: u32, state: State) -> Self {
+        Self { generation, low, state }
+    }
+
+    pub(super) fn pack(self) -> u64 {
+        u64::from(self.generation) << 32 | (u64::from(self.low) & LOW_MASK) << 4 | self.state as u64
+    }
+
+    /// The word in `bits`; an unknown state, which only a scribbler writes, reads as `Free`.
+    pub(super) fn unpack(bits: u64) -> Self {
+        let state = match bits & 15 {
+            1 => State::Reserved,
+            2 => State::Live,
+            3 => State::Freeing,
+            4 => State::Warm,
+            _ => State::Free,
+        };
+        Self { generation: (bits >> 32) as u32, low: (bits >> 4 & LOW_MASK) as u32, state }
+    }
+
+    pub(super) fn is_live(self, generation: u32) -> bool {
+        self.state == State::Live && self.generation == generation
+    }
+
+    /// Whether `slot` owns the block, making it or giving it back.
+    pub(super) fn is_owned_by(self, slot: u32) -> bool {
+        matches!(self.state, State::Reserved | State::Freeing) && self.low == slot
+    }
+
+    fn bumped(self) -> Self {
+        Self { low: self.low.wrapping_add(1), ..self }
+    }
+}
+
+/// The shared words that the protocol of one block works on.
+#[derive(Clone, Copy)]
+pub(super) struct Words<'a> {
+    pub word: &'a AtomicU64,
+    pub records: &'a AtomicU32,
+    pub holders: &'a [AtomicU64; HOLDER_WORDS],
+}
+
+impl Words<'_> {
+    pub(super) fn load(&self) -> Word {
+        Word::unpack(self.word.load(SeqCst))
+    }
+
+    fn exchange(&self, from: Word, to: Word) -> bool {
+        self.word.compare_exchange(from.pack(), to.pack(), SeqCst, SeqCst).is_ok()
+    }
+
+    /// Sets the bit of `slot`. Never a blind store: a stale taker's bit may stand beside it.
+    pub(super) fn set_bit(&self, slot: u32) {
+        self.holders[slot as usize / 64].fetch_or(1 << (slot % 64), SeqCst);
+    }
+
+    pub(super) fn clear_bit(&self, slot: u32) {
+        self.holders[slot as usize / 64].fetch_and(!(1 << (slot % 64)), SeqCst);
+    }
+
+    pub(super) fn has_bit(&self, slot: u32) -> bool {
+        self.holders[slot as usize / 64].load(SeqCst) >> (slot % 64) & 1 == 1
+    }
+
+    fn is_kept(&self) -> bool {
+        self.records.load(SeqCst) > 0 || self.holders.iter().any(|bits| bits.load(SeqCst) != 0)
+    }
+
+    /// Takes a hold for `slot` if the block is `Live(generation)`. On false, the caller must try to free the
+    /// block: this bit may have been what kept somebody else from doing so.
+    pub(super) fn take(&self, slot: u32, generation: u32) -> bool {
+        self.set_bit(slot);
+        point(Point::TakeBit);
+        loop {
+            let word = self.load();
+            if !word.is_live(generation) {
+                self.clear_bit(slot);
+                point(Point::TakeUndone);
+                return false;
+            }
+            if self.exchange(word, word.bumped()) {
+                point(Point::TakeDone);
+                return true;
+            }
+        }
+    }
+
+    /// Bumps the sequence number of a live block that the caller keeps alive.
+    pub(super) fn bump(&self) {
+        loop {
+            let word = self.load();
+            if word.state != State::Live || self.exchange(word, word.bumped()) {
+                return;
+            }
+        }
+    }
+
+    /// Makes an unkept live block the property of `slot`, as `Freeing`. False: it is kept, or not live.
+    pub(super) fn claim_to_free(&self, slot: u32) -> bool {
+        self.claim(|word| Word::new(word.generation, slot, State::Freeing))
+    }
+
+    /// Makes an unkept live block the property of `slot`, `Reserved` under its next generation.
+    pub(super) fn claim_to_reuse(&self, slot: u32) -> bool {
+        self.claim(|word| Word::new(word.generation.wrapping_add(1), slot, State::Reserved))
+    }
+
+    fn claim(&self, to: impl Fn(Word) -> Word) -> bool {
+        loop {
+            let word = self.load();
+            if word.state != State::Live || self.is_kept() {
+                return false;
+            }
+            if self.exchange(word, to(word)) {
+                return true;
+            }
+        }
+    }
+
+    /// Takes over a block that the dead `from` owned, as `Freeing(to)`. False: it owned no such block.
+    pub(super) fn inherit(&self, from: u32, to: u32) -> bool {
+        let word = self.load();
+        word.is_owned_by(from) && self.exchange(word, Word::new(word.generation, to, State::Freeing))
+    }
+
+    /// Brings a block that `slot` has reserved to life, held by `slot`.
+    pub(super) fn bring_to_life(&self, slot: u32, after_bit: Point) -> u32 {
+        self.set_bit(slot);
+        point(after_bit);
+        let generation = self.load().generation;
+        // A plain store would do: only the owner changes a reserved word. SeqCst keeps it in the one order.
+        self.word.store(Word::new(generation, 0, State::Live).pack(), SeqCst);
+        generation
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_pack_and_unpack() {
+        for state in [State::Free, State::Reserved, State::Live, State::Freeing, State::Warm] {
+            let word = Word::new(u32::MAX - 3, 511, state);
+            assert_eq!(Word::unpack(word.pack()), word);
+        }
+        assert_eq!(Word::unpack(0), Word::new(0, 0, State::Free));
+    }
+
+    #[test]
+    fn the_sequence_number_wraps_without_touching_the_generation() {
+        let word = Word::new(7, LOW_MASK as u32, State::Live);
+        assert_eq!(Word::unpack(word.bumped().pack()), Word::new(7, 0, State::Live));
+    }
+}
+
+/// Models of take, drop and free on one block, run by loom over all interleavings.
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use loom::sync::Arc;
+    use loom::thread;
+
+    struct Block {
+        word: AtomicU64,
+        records: AtomicU32,
+        holders: [AtomicU64; HOLDER_WORDS],
+        freed: AtomicU32,
+    }
+
+    impl Block {
+        fn held_by(slot: u32) -> Arc<Self> {
+            let block = Block {
+                word: AtomicU64::new(Word::new(1, 0, State::Live).pack()),
+                records: AtomicU32::new(0),
+                holders: Default::default(),
+                freed: AtomicU32::new(0),
+            };
+            block.words().set_bit(slot);
+            Arc::new(block)
+        }
+
+        fn words(&self) -> Words<'_> {
+            Words { word: &self.word, records: &self.records, holders: &self.holders }
+        }
+
+        fn try_free(&self, slot: u32) {
+            if self.words().claim_to_free(slot) {
+                self.freed.fetch_add(1, SeqCst);
+                self.word.store(Word::new(2, 0, State::Free).pack(), SeqCst);
+            }
+        }
+
+        fn release(&self, slot: u32) {
+            self.words().clear_bit(slot);
+            self.try_free(slot);
+        }
+
+        /// Takes, checks that the block stays alive while held, and drops.
+        fn visit(&self, slot: u32) {
+            if self.words().take(slot, 1) {
+                assert!(self.words().load().is_live(1), "freed under a holder");
+                self.release(slot);
+            } else {
+                self.try_free(slot);
+            }
+        }
+    }
+
+    fn check(threads: impl Fn(&Arc<Block>) -> Vec<thread::JoinHandle<()>> + Sync + Send + 'static) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(move || {
+            let block = Block::held_by(0);
+            for thread in threads(&block) {
+                thread.join().unwrap();
+            }
+            assert_eq!(block.freed.load(SeqCst), 1, "freed exactly once");
+        });
+    }
+
+    #[test]
+    fn a_take_and_a_drop_meet() {
+        check(|block| {
+            let (a, b) = (block.clone(), block.clone());
+            vec![thread::spawn(move || a.release(0)), thread::spawn(move || b.visit(1))]
+        });
+    }
+
+    #[test]
+    fn two_takers_and_a_drop_meet() {
+        check(|block| {
+            let (a, b, c) = (block.clone(), block.clone(), block.clone());
+            vec![
+                thread::spawn(move || a.release(0)),
+                thread::spawn(move || b.visit(1)),
+                thread::spawn(move || c.visit(2)),
+            ]
+        });
+    }
+
+    #[test]
+    fn a_ticket_is_issued_claimed_and_removed_while_its_sender_drops() {
+        check(|block| {
+            block.records.fetch_add(1, SeqCst);
+            block.words().bump();
+            let (a, b) = (block.clone(), block.clone());
+            let sender = thread::spawn(move || a.release(0));
+            let receiver = thread::spawn(move || {
+                assert!(b.words().take(1, 1), "the ticket keeps the block");
+                b.records.fetch_sub(1, SeqCst);
+                assert!(b.words().load().is_live(1));
+                b.release(1);
+            });
+            vec![sender, receiver]
+        });
+    }
+}

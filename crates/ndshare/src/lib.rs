@@ -1,0 +1,37 @@
+//! Memory that processes share: blocks of one arena, held by whoever uses them.
+//!
+//! The modules stand on floors, and a module names only modules of lower floors:
+//!
+//! ```text
+//! error  prim      words: one error type with kinds; the only door to atomics
+//! layout           pure arithmetic of shape, strides and sizes
+//! os               the only libc
+//! arena            header, participants, blocks, holds, tickets, sweep
+//! view             an array inside a block, and its form in a pickle
+//! ```
+//!
+//! Nothing in shared memory is trusted: geometry is copied to private memory once and checked, and every index
+//! read later is bounded where it is used.
+
+#[cfg(not(loom))]
+pub mod arena;
+pub mod error;
+pub mod layout;
+#[cfg(not(loom))]
+pub mod os;
+pub mod prim;
+#[cfg(not(loom))]
+pub mod view;
+
+pub use error::{Error, Kind, Result};
+pub use os::kill::{KILL_POINTS, kill_at};
+
+// A model needs only the algorithms: what maps memory or calls the system has no place in it.
+#[cfg(loom)]
+mod arena {
+    mod word;
+}
+#[cfg(loom)]
+mod os {
+    pub mod kill;
+}

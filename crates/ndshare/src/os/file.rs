@@ -1,0 +1,321 @@
+//! The memory file behind an arena, and the locks on its bytes that tell who is alive.
+//!
+//! The file is a sealed memfd: it has no name in any file system, ignores the size of `/dev/shm`, and nobody can
+//! shrink it under a reader. One descriptor is kept, at a high number, for opening new descriptions and for
+//! asking about locks. Should the program close it (daemons close everything), it is found again through any
+//! process that still has the file open; views need no descriptor at all.
+//!
+//! Life is an OFD write lock on one byte, taken through a description of its own, which only a mapping keeps: it
+//! ends when the address space ends, by whatever death, and not before.
+
+use super::limits::open_files_limit;
+use super::memory::Page;
+use crate::error::{Error, Result};
+use crate::prim::{AtomicI32, Ordering};
+use std::fs::{read_dir, read_link};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+
+/// What `stat` says of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    device: u64,
+    inode: u64,
+    /// The length of the file in bytes.
+    pub len_bytes: u64,
+    /// Bytes that are really in memory.
+    pub committed_bytes: u64,
+}
+
+/// A sealed memory file of this process.
+#[derive(Debug)]
+pub struct MemFile {
+    name: String,
+    /// The kept descriptor; checked against `identity` at each use, because the program may have closed it.
+    fd: AtomicI32,
+    identity: Identity,
+}
+
+impl MemFile {
+    /// A new file of `len_bytes` zeros, readable and writable by this user alone, of a length that never changes.
+    ///
+    /// # Errors
+    /// `Os` when the kernel refuses. The caller has checked `RLIMIT_FSIZE`: exceeding that is a signal.
+    pub fn create(name: &str, len_bytes: u64) -> Result<Self> {
+        let fd = create_memfd(name)?;
+        let raw = fd.as_raw_fd();
+        // SAFETY: the four calls take a descriptor that this frame owns, and no memory.
+        let failed = unsafe {
+            libc::fchmod(raw, 0o600) != 0
+                || libc::ftruncate(raw, len_bytes as libc::off_t) != 0
+                || libc::fcntl(raw, libc::F_ADD_SEALS, libc::F_SEAL_SHRINK | libc::F_SEAL_GROW) != 0
+                || libc::fcntl(raw, libc::F_ADD_SEALS, libc::F_SEAL_SEAL) != 0
+        };
+        if failed {
+            return Err(Error::last_os("making the memory file"));
+        }
+        Self::keep(fd, name)
+    }
+
+    /// The file called `name`, through the descriptor `hint_fd` of the process `hint_pid`, or through any process
+    /// of this user that has it open.
+    ///
+    /// # Errors
+    /// `Attach` when no process has it open that this one may look into.
+    pub fn find(name: &str, hint_pid: u32, hint_fd: i32) -> Result<Self> {
+        let fd = open_link(name, &format!("/proc/{hint_pid}/fd/{hint_fd}")).or_else(|| search(name));
+        let fd = fd.ok_or_else(|| unreachable_file(name, hint_pid))?;
+        let seals = fcntl(fd.as_raw_fd(), libc::F_GET_SEALS)?;
+        if seals & libc::F_SEAL_SHRINK == 0 {
+            return Err(Error::attach(format!(
+                "expected {name} to be sealed against shrinking, got seals {seals:#x}: it is no arena"
+            )));
+        }
+        Self::keep(fd, name)
+    }
+
+    fn keep(fd: OwnedFd, name: &str) -> Result<Self> {
+        let kept = move_high(fd);
+        let identity = identity(kept.as_raw_fd()).ok_or_else(|| Error::last_os("fstat of the memory file"))?;
+        Ok(Self { name: name.into(), fd: AtomicI32::new(kept.into_raw_fd()), identity })
+    }
+
+    /// The length in bytes.
+    pub fn len_bytes(&self) -> u64 {
+        self.identity.len_bytes
+    }
+
+    /// The number of the kept descriptor, as siblings find it in `/proc`.
+    pub fn descriptor(&self) -> i32 {
+        self.fd.load(Ordering::Relaxed)
+    }
+
+    /// A descriptor that is open on this file now.
+    pub(super) fn valid(&self) -> Result<RawFd> {
+        let fd = self.descriptor();
+        if identity(fd).is_some_and(|now| now.is_same_file(&self.identity)) {
+            return Ok(fd);
+        }
+        let found = search(&self.name).ok_or_else(|| {
+            Error::attach(format!(
+                "the descriptor of {} was closed by this program, and no other process has it open: \
+                 views stay valid, but new processes can't join through this one",
+                self.name
+            ))
+        })?;
+        let fd = move_high(found).into_raw_fd();
+        // The old number may be somebody else's file by now, so it is left alone.
+        self.fd.store(fd, Ordering::Relaxed);
+        Ok(fd)
+    }
+
+    /// A description of its own on the same file.
+    fn reopen(&self) -> Result<OwnedFd> {
+        let path = format!("/proc/self/fd/{}", self.valid()?);
+        open(&path).ok_or_else(|| {
+            let cause = std::io::Error::last_os_error();
+            Error::attach(format!("opening {path} anew failed ({cause}): /proc must be mounted, and a descriptor free"))
+        })
+    }
+
+    /// Tries to lock `byte` for the life of the returned anchor; none when somebody has it.
+    ///
+    /// # Errors
+    /// `Attach` when the file can't be opened anew, or the anchor can't be mapped.
+    pub fn anchor(&self, byte: u32) -> Result<Option<Anchor>> {
+        let fd = self.reopen()?;
+        let mut lock = byte_lock(byte);
+        // SAFETY: `lock` is a live struct of this frame, and the descriptor is owned by it.
+        if unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &mut lock) } != 0 {
+            return match std::io::Error::last_os_error().raw_os_error() {
+                Some(libc::EAGAIN | libc::EACCES) => Ok(None),
+                _ => Err(Error::last_os("locking a byte of the memory file")),
+            };
+        }
+        Ok(Some(Anchor { _page: Page::map(fd.as_raw_fd())? }))
+    }
+
+    /// Whether somebody alive has `byte` locked.
+    ///
+    /// # Errors
+    /// `Attach` when no descriptor of the file can be had.
+    pub fn is_locked(&self, byte: u32) -> Result<bool> {
+        let mut lock = byte_lock(byte);
+        // SAFETY: `lock` is a live struct of this frame; the descriptor was checked just now.
+        if unsafe { libc::fcntl(self.valid()?, libc::F_OFD_GETLK, &mut lock) } != 0 {
+            return Err(Error::last_os("asking for a lock of the memory file"));
+        }
+        Ok(i32::from(lock.l_type) != libc::F_UNLCK)
+    }
+
+    /// Bytes of the file that are in memory now.
+    pub fn committed_bytes(&self) -> Result<u64> {
+        Ok(identity(self.valid()?).map_or(0, |now| now.committed_bytes))
+    }
+}
+
+impl Drop for MemFile {
+    fn drop(&mut self) {
+        let fd = self.descriptor();
+        if identity(fd).is_some_and(|now| now.is_same_file(&self.identity)) {
+            // SAFETY: the descriptor is open on our file, so it is the one that `keep` took over.
+            drop(unsafe { OwnedFd::from_raw_fd(fd) });
+        }
+    }
+}
+
+/// The sign of life of one participant. Dropping it, or dying, unlocks the byte.
+#[derive(Debug)]
+pub struct Anchor {
+    _page: Page,
+}
+
+impl Anchor {
+    /// From now on a fork does not pass this anchor to the child.
+    pub fn keep_from_children(&self) -> Result<()> {
+        self._page.keep_from_children()
+    }
+}
+
+impl Identity {
+    fn is_same_file(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+}
+
+fn create_memfd(name: &str) -> Result<OwnedFd> {
+    let name = std::ffi::CString::new(name).map_err(|_| Error::value("a memory file's name has a NUL byte"))?;
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    // Kernels from 6.3 want to be told that the file is not for running; older ones refuse the flag.
+    for flags in [flags | libc::MFD_NOEXEC_SEAL, flags] {
+        // SAFETY: the name is a NUL-terminated string that outlives the call.
+        let fd = unsafe { libc::memfd_create(name.as_ptr(), flags) };
+        if fd >= 0 {
+            // SAFETY: a descriptor that was just made belongs to nobody else.
+            return Ok(unsafe { OwnedFd::from_raw_fd(fd) });
+        }
+    }
+    Err(Error::last_os("memfd_create"))
+}
+
+/// The same description at a number that programs seldom close; the low one where there is no such number.
+fn move_high(fd: OwnedFd) -> OwnedFd {
+    // Not higher than needed: the kernel's table of descriptors grows with the highest, and fork copies it.
+    let lowest = (open_files_limit().saturating_mul(3) / 4).min(1000) as libc::c_int;
+    // SAFETY: the descriptor is owned by this frame; the call makes another one.
+    let high = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, lowest) };
+    if high < 0 {
+        return fd;
+    }
+    // SAFETY: a descriptor that was just made belongs to nobody else.
+    unsafe { OwnedFd::from_raw_fd(high) }
+}
+
+fn open(path: &str) -> Option<OwnedFd> {
+    let path = std::ffi::CString::new(path).ok()?;
+    // SAFETY: the path is a NUL-terminated string that outlives the call.
+    let fd = unsafe { libc::open(path.as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
+    // SAFETY: a descriptor that was just made belongs to nobody else.
+    (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Opens a link of `/proc` if it leads to the memory file called `name`.
+fn open_link(name: &str, link: &str) -> Option<OwnedFd> {
+    let target = read_link(link).ok()?;
+    (target.to_str()? == format!("/memfd:{name} (deleted)")).then(|| open(link))?
+}
+
+/// Looks for the memory file called `name` in every process that this one may look into.
+fn search(name: &str) -> Option<OwnedFd> {
+    let processes = read_dir("/proc").ok()?.flatten();
+    let numbered = processes.filter(|entry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit());
+    let tables = numbered.filter_map(|process| read_dir(process.path().join("fd")).ok());
+    tables.flat_map(Iterator::flatten).find_map(|link| open_link(name, link.path().to_str()?))
+}
+
+fn unreachable_file(name: &str, pid: u32) -> Error {
+    let id = name.rsplit(':').next().unwrap_or(name);
+    let cause = if !std::path::Path::new("/proc/self/fd").exists() {
+        "/proc is not mounted".to_owned()
+    } else if std::path::Path::new(&format!("/proc/{pid}")).exists() {
+        format!("process {pid}, which named it, has it no more, is another user's or is not dumpable")
+    } else {
+        format!("process {pid}, which named it, is gone, was on another machine or is in another container")
+    };
+    Error::attach(format!(
+        "arena {id} can't be reached: expected a process of this user that has it open, but {cause}; \
+         send the array itself by value (plain pickle) instead"
+    ))
+}
+
+fn identity(fd: RawFd) -> Option<Identity> {
+    // SAFETY: all zeros is a valid `stat`, a plain struct of integers.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: `stat` is a live struct of this frame; a bad descriptor is an error, not a fault.
+    let failed = unsafe { libc::fstat(fd, &mut stat) } != 0;
+    (!failed).then(|| Identity {
+        device: stat.st_dev,
+        inode: stat.st_ino,
+        len_bytes: stat.st_size as u64,
+        committed_bytes: stat.st_blocks as u64 * 512,
+    })
+}
+
+fn fcntl(fd: RawFd, command: libc::c_int) -> Result<libc::c_int> {
+    // SAFETY: the commands used here take no argument.
+    let answer = unsafe { libc::fcntl(fd, command) };
+    if answer < 0 { Err(Error::last_os("fcntl on the memory file")) } else { Ok(answer) }
+}
+
+fn byte_lock(byte: u32) -> libc::flock {
+    // SAFETY: all zeros is a valid `flock`; OFD locks require `l_pid` 0.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = libc::F_WRLCK as libc::c_short;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    lock.l_start = libc::off_t::from(byte);
+    lock.l_len = 1;
+    lock
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_found_by_name_and_has_one_tenant_a_byte() {
+        let name = format!("ndshare:test-{}", super::super::random_u64());
+        let file = MemFile::create(&name, 1 << 20).unwrap();
+        let again = MemFile::find(&name, std::process::id(), file.descriptor()).unwrap();
+        let searched = MemFile::find(&name, 0, -1).unwrap();
+        assert!(again.identity.is_same_file(&searched.identity));
+        let anchor = file.anchor(3).unwrap().unwrap();
+        assert!(again.anchor(3).unwrap().is_none());
+        assert!(again.is_locked(3).unwrap() && !again.is_locked(4).unwrap());
+        drop(anchor);
+        assert!(!again.is_locked(3).unwrap());
+    }
+
+    #[test]
+    fn a_closed_descriptor_is_found_again_in_a_sibling_and_the_reused_number_is_left_alone() {
+        let name = format!("ndshare:test-{}", super::super::random_u64());
+        let file = MemFile::create(&name, 1 << 20).unwrap();
+        let sibling = MemFile::find(&name, std::process::id(), file.descriptor()).unwrap();
+        let lost = file.descriptor();
+        // SAFETY: the test plays the program that closes a descriptor which is not its own.
+        unsafe { libc::close(lost) };
+        assert!(!file.is_locked(0).unwrap());
+        drop((file, sibling));
+    }
+
+    #[test]
+    fn nobody_else_may_open_it_and_it_keeps_its_length() {
+        let file = MemFile::create("ndshare:test-mode", 1 << 20).unwrap();
+        let fd = file.valid().unwrap();
+        // SAFETY: all zeros is a valid `stat`.
+        let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+        // SAFETY: live struct, open descriptor.
+        assert_eq!(unsafe { libc::fstat(fd, &mut stat) }, 0);
+        assert_eq!(stat.st_mode & 0o777, 0o600);
+        // SAFETY: an integer argument only.
+        assert_eq!(unsafe { libc::ftruncate(fd, 0) }, -1);
+    }
+}

@@ -1,0 +1,97 @@
+//! Knowing that the process was forked.
+//!
+//! `pthread_atfork` sees every fork of the C library. A raw `clone` passes it by; a page that the kernel wipes in
+//! the child (`MADV_WIPEONFORK`) still tells.
+
+use super::PAGE_BYTES;
+use crate::error::{Error, Result};
+use crate::prim::{AtomicU32, Ordering};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::OnceLock;
+
+struct Mark(*mut libc::c_void);
+
+// SAFETY: the page is mapped for the life of the process and read only through atomics.
+unsafe impl Send for Mark {}
+// SAFETY: as above.
+unsafe impl Sync for Mark {}
+
+static MARK: OnceLock<Option<Mark>> = OnceLock::new();
+
+fn word() -> Option<&'static AtomicU32> {
+    let mark = MARK.get_or_init(map_mark).as_ref()?;
+    // SAFETY: the page is mapped, aligned and never unmapped; atomics are its only accesses.
+    Some(unsafe { AtomicU32::from_ptr(mark.0.cast()) })
+}
+
+fn map_mark() -> Option<Mark> {
+    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing that exists.
+    let page = unsafe { libc::mmap(std::ptr::null_mut(), PAGE_BYTES as usize, protection, flags, -1, 0) };
+    if page == libc::MAP_FAILED {
+        return None;
+    }
+    // SAFETY: the page was just mapped, and is ours alone.
+    if unsafe { libc::madvise(page, PAGE_BYTES as usize, libc::MADV_WIPEONFORK) } != 0 {
+        return None;
+    }
+    // SAFETY: as above; mapped pages are aligned for any atomic.
+    unsafe { AtomicU32::from_ptr(page.cast()) }.store(1, Ordering::Relaxed);
+    Some(Mark(page))
+}
+
+/// Notes that this process is known: at start, and by the fork handler in a child.
+pub fn set_known() {
+    if let Some(word) = word() {
+        word.store(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether this process is one that [`set_known`] ran in, not the child of a raw `clone`.
+#[inline]
+pub fn is_known() -> bool {
+    word().is_none_or(|word| word.load(Ordering::Relaxed) == 1)
+}
+
+/// Runs `prepare` before each fork, and `parent` and `child` after it in the two processes. Call once.
+///
+/// # Errors
+/// `Os` when the C library has no memory for the handlers.
+pub fn at_fork(prepare: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) -> Result<()> {
+    set_known();
+    // SAFETY: the handlers are functions of this library, which is never unloaded.
+    match unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) } {
+        0 => Ok(()),
+        code => Err(Error::new(crate::Kind::Os, format!("pthread_atfork failed with {code}"))),
+    }
+}
+
+/// A pipe by which a parent waits until its child has copied what it needs.
+#[derive(Debug)]
+pub struct Baton {
+    reader: OwnedFd,
+    writer: OwnedFd,
+}
+
+impl Baton {
+    /// None when there is no descriptor to be had; then nobody waits.
+    pub fn new() -> Option<Self> {
+        let mut ends = [0; 2];
+        // SAFETY: the array has room for the two descriptors.
+        if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {
+            return None;
+        }
+        // SAFETY: descriptors that were just made belong to nobody else.
+        let [reader, writer] = ends.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+        Some(Self { reader, writer })
+    }
+
+    /// Waits until the child has dropped its copy of the baton, or died; ten seconds at most.
+    pub fn await_child(self) {
+        let Self { reader, writer } = self;
+        drop(writer);
+        let mut poll = libc::pollfd { fd: reader.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one live struct of this frame.
+        unsafe { libc::poll(&mut poll, 1, 10_000) };
+    }
+}

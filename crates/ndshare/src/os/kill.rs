@@ -1,0 +1,172 @@
+//! Kill points: labelled places where a test ends the process, as `kill -9` would.
+//!
+//! A point stands after each store to shared control memory that leaves the tables in a state of their own.
+//! They are compiled in only with the feature `killpoints`; without it [`point`] is nothing.
+
+use crate::error::Result;
+
+macro_rules! labels {
+    ($($name:ident = $label:literal,)*) => {
+        /// The labels that exist; empty without the feature `killpoints`.
+        #[cfg(feature = "killpoints")]
+        pub const KILL_POINTS: &[&str] = &[$($label,)*];
+        /// The labels that exist; empty without the feature `killpoints`.
+        #[cfg(not(feature = "killpoints"))]
+        pub const KILL_POINTS: &[&str] = &[];
+
+        /// A place where a process can be made to die.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Point { $(#[doc = $label] $name,)* }
+
+        impl Point {
+            /// The label that tests name it by.
+            pub fn label(self) -> &'static str {
+                match self { $(Point::$name => $label,)* }
+            }
+        }
+    };
+}
+
+labels! {
+    JoinLocked = "join:locked",
+    JoinNamed = "join:named",
+    JoinDone = "join:done",
+    LeaveUnnamed = "leave:unnamed",
+    LockTaken = "lock:taken",
+    LockFreed = "lock:freed",
+    SplitUnlinked = "split:unlinked",
+    SplitFront = "split:front",
+    SplitBack = "split:back",
+    SplitSpan = "split:span",
+    SplitReserved = "split:reserved",
+    SplitCounted = "split:counted",
+    WarmUnlinked = "warm:unlinked",
+    WarmReserved = "warm:reserved",
+    WarmCounted = "warm:counted",
+    WarmTrimmed = "warm:trimmed",
+    WarmKept = "warm:kept",
+    WarmLinked = "warm:linked",
+    GrowCommitted = "grow:committed",
+    GrowReady = "grow:ready",
+    AllocCommitting = "alloc:committing",
+    AllocCommitted = "alloc:committed",
+    AllocHeld = "alloc:held",
+    AllocLive = "alloc:live",
+    QuickHeld = "quick:held",
+    QuickLive = "quick:live",
+    QuickCleared = "quick:cleared",
+    QuickKept = "quick:kept",
+    TakeBit = "take:bit",
+    TakeDone = "take:done",
+    TakeUndone = "take:undone",
+    DropCleared = "drop:cleared",
+    FreeClaimed = "free:claimed",
+    FreeGrown = "free:grown",
+    FreePunched = "free:punched",
+    FreeWord = "free:word",
+    FreeMerged = "free:merged",
+    FreeCounted = "free:counted",
+    IssueExt = "issue:ext",
+    IssueBumped = "issue:bumped",
+    IssueWritten = "issue:written",
+    IssueLive = "issue:live",
+    IssueCounted = "issue:counted",
+    ClaimTaken = "claim:taken",
+    RemoveFree = "remove:free",
+    RemoveExt = "remove:ext",
+    RemoveCounted = "remove:counted",
+    SweepLocked = "sweep:locked",
+    SweepTakenOver = "sweep:taken-over",
+    SweepRebuilding = "sweep:rebuilding",
+    SweepRebuilt = "sweep:rebuilt",
+    SweepOwned = "sweep:owned",
+    SweepBit = "sweep:bit",
+    SweepFreed = "sweep:freed",
+    SweepSlot = "sweep:slot",
+    ForkSlot = "fork:slot",
+    ForkBits = "fork:bits",
+    ForkChild = "fork:child",
+}
+
+/// A place where a test may end this process.
+#[inline(always)]
+pub fn point(_point: Point) {
+    #[cfg(feature = "killpoints")]
+    armed::hit(_point.label());
+}
+
+/// Arms the point `label`: the process is killed when it passes there for the `nth` time from now.
+///
+/// # Errors
+/// `InvalidValue` for an unknown label, and always without the feature `killpoints`.
+pub fn kill_at(label: &str, nth: u32) -> Result<()> {
+    if !KILL_POINTS.contains(&label) {
+        return Err(crate::Error::value(format!(
+            "no kill point {label:?}: expected one of KILL_POINTS, which has {} labels in this build",
+            KILL_POINTS.len()
+        )));
+    }
+    #[cfg(feature = "killpoints")]
+    armed::arm(label, nth);
+    let _ = nth;
+    Ok(())
+}
+
+#[cfg(feature = "killpoints")]
+pub(crate) mod armed {
+    use crate::prim::{AtomicBool, Ordering};
+    use std::cell::RefCell;
+    use std::sync::Mutex;
+
+    static ANY: AtomicBool = AtomicBool::new(false);
+    static ARMED: Mutex<Option<(String, u32)>> = Mutex::new(None);
+
+    thread_local! {
+        /// What a point does in this thread instead of the kill: models stop the thread for good.
+        static HOOK: RefCell<Option<Box<dyn Fn(&str)>>> = const { RefCell::new(None) };
+    }
+
+    pub(super) fn arm(label: &str, nth: u32) {
+        *ARMED.lock().unwrap_or_else(|e| e.into_inner()) = Some((label.to_owned(), nth.max(1)));
+        ANY.store(true, Ordering::SeqCst);
+    }
+
+    /// Lets `hook` see every point that this thread passes.
+    #[cfg(test)]
+    pub(crate) fn set_hook(hook: Box<dyn Fn(&str)>) {
+        HOOK.with(|h| *h.borrow_mut() = Some(hook));
+        ANY.store(true, Ordering::SeqCst);
+    }
+
+    #[inline]
+    pub(super) fn hit(label: &'static str) {
+        if ANY.load(Ordering::Relaxed) {
+            passed(label);
+        }
+    }
+
+    #[cold]
+    fn passed(label: &'static str) {
+        // A thread that is going down has no hook any more; that is fine.
+        let _ = HOOK.try_with(|hook| {
+            if let Some(hook) = hook.borrow().as_ref() {
+                hook(label);
+            }
+        });
+        let mut armed = ARMED.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some((wanted, left)) = armed.as_mut()
+            && wanted == label
+        {
+            *left -= 1;
+            if *left == 0 {
+                die();
+            }
+        }
+    }
+
+    fn die() {
+        // SAFETY: kill takes no memory of ours; SIGKILL to oneself does not return.
+        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+        std::process::abort();
+    }
+}

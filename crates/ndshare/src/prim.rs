@@ -1,0 +1,131 @@
+//! The only door to atomics, and the private lock.
+//!
+//! Under `cfg(loom)` the same names are loom's, so that a model runs the very functions that ship.
+
+#[cfg(loom)]
+pub use loom::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering, fence};
+#[cfg(not(loom))]
+pub use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering, fence};
+
+use std::cell::UnsafeCell;
+use std::ops::{Deref, DerefMut};
+
+/// A lock between the threads of one process, for sections of a few dozen nanoseconds.
+///
+/// No system call, no wait for a shared lock and no Python happens under it, so its holder is soon out again;
+/// a waiter spins, then yields. It can be held across `fork` and opened in the child, which a lock of the
+/// standard library cannot promise.
+pub struct SpinLock<T> {
+    locked: AtomicBool,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the lock hands the value to one thread at a time, so only `T: Send` is needed.
+unsafe impl<T: Send> Send for SpinLock<T> {}
+// SAFETY: as above; `&SpinLock` gives access only under the lock.
+unsafe impl<T: Send> Sync for SpinLock<T> {}
+
+impl<T> SpinLock<T> {
+    /// An open lock around `value`.
+    #[cfg(not(loom))]
+    pub const fn new(value: T) -> Self {
+        Self { locked: AtomicBool::new(false), value: UnsafeCell::new(value) }
+    }
+
+    /// An open lock around `value`.
+    #[cfg(loom)]
+    pub fn new(value: T) -> Self {
+        Self { locked: AtomicBool::new(false), value: UnsafeCell::new(value) }
+    }
+
+    /// Waits for the lock and takes it.
+    #[inline]
+    pub fn lock(&self) -> SpinGuard<'_, T> {
+        self.acquire();
+        SpinGuard { lock: self }
+    }
+
+    #[inline]
+    fn acquire(&self) {
+        // Acquire here pairs with the Release in `release`: the next holder sees what the last one wrote.
+        while self.locked.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            self.wait();
+        }
+    }
+
+    #[cold]
+    fn wait(&self) {
+        for _ in 0..100 {
+            if !self.locked.load(Ordering::Relaxed) {
+                return;
+            }
+            std::hint::spin_loop();
+        }
+        std::thread::yield_now();
+    }
+
+    /// Takes the lock without a guard: a fork handler opens it again, in parent and child.
+    pub(crate) fn lock_across_fork(&self) {
+        self.acquire();
+    }
+
+    /// Opens a lock that [`Self::lock_across_fork`] took.
+    pub(crate) fn unlock_after_fork(&self) {
+        self.locked.store(false, Ordering::Release);
+    }
+
+    /// The value, while `lock_across_fork` holds the lock for the calling thread.
+    ///
+    /// # Safety
+    /// The calling thread must hold the lock by `lock_across_fork`, and use no second reference beside this.
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn forked(&self) -> &mut T {
+        // SAFETY: the caller holds the lock, so no other thread has a reference to the value.
+        unsafe { &mut *self.value.get() }
+    }
+}
+
+/// Access to the value of a [`SpinLock`]; dropping it opens the lock.
+pub struct SpinGuard<'a, T> {
+    lock: &'a SpinLock<T>,
+}
+
+impl<T> Deref for SpinGuard<'_, T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: the guard exists only while its lock is held, so nobody writes the value.
+        unsafe { &*self.lock.value.get() }
+    }
+}
+
+impl<T> DerefMut for SpinGuard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: the guard exists only while its lock is held, and `&mut self` is the one way in.
+        unsafe { &mut *self.lock.value.get() }
+    }
+}
+
+impl<T> Drop for SpinGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        self.lock.locked.store(false, Ordering::Release);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_excludes() {
+        let lock = SpinLock::new(0_u64);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..10_000).for_each(|_| *lock.lock() += 1));
+            }
+        });
+        assert_eq!(*lock.lock(), 40_000);
+    }
+}
