@@ -200,13 +200,14 @@ impl Arena {
     /// Gives one reference of this process to `index` back; with the last one the hold, and perhaps the block.
     pub(super) fn release(&self, mine: Mine) {
         let (index, span) = (mine.index, mine.span);
+        // In a child that has no slot the memory is private by now; after a raw clone even the mutex may be one
+        // that nobody will open.
+        let (Ok(slot), Ok(block)) = (self.slot(), self.control.block(index)) else { return };
+        let words = block.words();
         let mut private = self.private.lock();
         if private.remove_reference(index) > 0 {
             return;
         }
-        // In a child that has no slot the memory is private by now, and so is the count.
-        let (Ok(slot), Ok(block)) = (self.slot(), self.control.block(index)) else { return };
-        let words = block.words();
         words.clear_bit(slot);
         point(Point::QuickCleared);
         if private.has_quick_room(span) && words.claim_to_reuse(slot) {

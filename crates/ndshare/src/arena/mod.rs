@@ -221,6 +221,7 @@ impl Arena {
         *arena.sign.lock() = Some(sign);
         arena.slot.store(slot, SeqCst);
         arena.name_participant(slot, std::process::id())?;
+        arena.sweep_all()?;
         Ok(arena)
     }
 
@@ -289,8 +290,11 @@ impl Arena {
 
 impl Drop for Arena {
     fn drop(&mut self) {
-        fork::forget(self.id);
-        self.leave();
+        // After a raw clone the registry's lock may be one that nobody will open.
+        if crate::os::fork::is_known() {
+            fork::forget(self.id);
+            self.leave();
+        }
     }
 }
 

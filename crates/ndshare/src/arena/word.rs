@@ -281,20 +281,46 @@ mod models {
         });
     }
 
+    /// The sender issues a ticket and drops, while another holder drops: the ticket must keep the block, although
+    /// the other's look may have come before the record and its exchange after.
     #[test]
-    fn a_ticket_is_issued_claimed_and_removed_while_its_sender_drops() {
+    fn a_ticket_is_issued_while_holders_drop() {
         check(|block| {
-            block.records.fetch_add(1, SeqCst);
-            block.words().bump();
+            block.words().set_bit(1);
             let (a, b) = (block.clone(), block.clone());
-            let sender = thread::spawn(move || a.release(0));
-            let receiver = thread::spawn(move || {
-                assert!(b.words().take(1, 1), "the ticket keeps the block");
-                b.records.fetch_sub(1, SeqCst);
-                assert!(b.words().load().is_live(1));
-                b.release(1);
+            let sender = thread::spawn(move || {
+                a.records.fetch_add(1, SeqCst);
+                a.words().bump();
+                a.release(0);
+                assert!(a.words().take(2, 1), "the ticket keeps the block");
+                a.records.fetch_sub(1, SeqCst);
+                a.release(2);
             });
-            vec![sender, receiver]
+            vec![sender, thread::spawn(move || b.release(1))]
         });
+    }
+
+    /// A holder stops for good after any step; the sweep clears its bit and the block is freed once.
+    #[test]
+    fn a_taker_stops_anywhere() {
+        for steps in 0..3 {
+            check(move |block| {
+                let (a, b) = (block.clone(), block.clone());
+                let dying = thread::spawn(move || match steps {
+                    0 => a.words().set_bit(1),
+                    1 => drop(a.words().take(1, 1)),
+                    _ => {
+                        a.words().take(1, 1);
+                        a.words().clear_bit(1);
+                    }
+                });
+                let other = thread::spawn(move || {
+                    b.release(0);
+                    dying.join().unwrap();
+                    b.release(1);
+                });
+                vec![other]
+            });
+        }
     }
 }
