@@ -16,6 +16,10 @@ pub enum Kind {
     Timeout,
     /// A wait was ended by the caller's own check (a signal, in Python).
     Interrupted,
+    /// The holder of a lock died in it, and nobody has recovered it since.
+    OwnerDied,
+    /// A call that can't work in this state: a lock entered twice, or freed by somebody who does not have it.
+    Misuse,
     /// The arena's tables contradict themselves; it is not used any more.
     Poisoned,
     /// An argument has a value that cannot work.

@@ -29,6 +29,7 @@ pub use os::kill::{KILL_POINTS, kill_at};
 // A model needs only the algorithms: what maps memory or calls the system has no place in it.
 #[cfg(loom)]
 mod arena {
+    mod lockword;
     mod word;
 }
 #[cfg(loom)]

@@ -77,8 +77,9 @@ impl Arena {
         let slot = self.slot().ok()?;
         let mut private = self.private.lock();
         let mine = private.pop_quick(need.granules, need.align_granules)?;
-        let words = self.control.block(mine.index).ok()?.words();
-        let generation = words.bring_to_life(slot, Point::QuickHeld);
+        let block = self.control.block(mine.index).ok()?;
+        block.lock.store(0, Relaxed);
+        let generation = block.words().bring_to_life(slot, Point::QuickHeld);
         point(Point::QuickLive);
         private.set_first(mine.index, generation);
         drop(private);
@@ -102,8 +103,9 @@ impl Arena {
     fn publish(self: &Arc<Self>, mine: Mine) -> Result<Hold> {
         let slot = self.slot()?;
         let mut private = self.private.lock();
-        let words = self.control.block(mine.index)?.words();
-        let generation = words.bring_to_life(slot, Point::AllocHeld);
+        let block = self.control.block(mine.index)?;
+        block.lock.store(0, Relaxed);
+        let generation = block.words().bring_to_life(slot, Point::AllocHeld);
         point(Point::AllocLive);
         private.insert(mine, generation);
         drop(private);

@@ -112,7 +112,9 @@ pub(super) struct Block {
     /// Neighbours in a list of gaps, of warm blocks or of unused descriptors.
     pub list_before: AtomicU32,
     pub list_after: AtomicU32,
-    reserved: [AtomicU32; 7],
+    /// The lock that users take on the block's content.
+    pub lock: AtomicU32,
+    reserved: [AtomicU32; 6],
     pub holders: [AtomicU64; HOLDER_WORDS],
 }
 
@@ -211,7 +213,7 @@ impl Geometry {
         let tables = (1..=512).contains(&self.participants)
             && (1..=1 << 20).contains(&self.tickets)
             && (4..=1 << 22).contains(&self.blocks);
-        let data = self.data_len % HUGE_BYTES == 0 && self.data_len / GRANULE_BYTES < u64::from(u32::MAX);
+        let data = self.data_len.is_multiple_of(HUGE_BYTES) && self.data_len / GRANULE_BYTES < u64::from(u32::MAX);
         tables && data && self.budget <= self.data_len && self.total_len() == mapped_len
     }
 }

@@ -1,19 +1,22 @@
-//! The arena lock: one futex word with the owner's slot, which a sweep takes over when the owner dies.
+//! Waiting for a lock word: of the arena, held for a few hundred nanoseconds and never across a system call, and of
+//! blocks, held for as long as users like.
 //!
-//! It is held for a few hundred nanoseconds and never across a system call. A waiter sleeps at most 20 ms, then
-//! asks whether the owner still lives. Threads of one process exclude each other by the same word.
+//! A waiter spins a little, then sleeps at most 20 ms at a time and asks whether the owner still lives; a sweep frees
+//! the locks of the dead. Who has waited long is not overtaken any more. Threads of one process exclude each
+//! other by the same word.
 
-use super::Arena;
+use super::lockword::{LockWord, Taker};
+use super::{Arena, Hold};
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
 use crate::os::monotonic;
-use crate::prim::Ordering::{Acquire, Relaxed, Release};
+use crate::prim::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Somebody sleeps on the word.
-const WAITERS: u32 = 1 << 31;
 /// How long a waiter sleeps before it asks whether the owner lives.
 const NAP: Duration = Duration::from_millis(20);
+/// After this wait nobody overtakes a waiter.
+const STARVING: Duration = Duration::from_millis(1);
 const SPINS: u32 = 200;
 
 /// How a wait behaves: how long it lasts, and what may end it early.
@@ -37,73 +40,85 @@ impl<'a> Patience<'a> {
     }
 
     /// Runs the check and looks at the clock.
-    fn go_on(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// What the check says; `Timeout`, naming `what` was waited for.
+    pub fn go_on(&self, what: &str) -> Result<()> {
         self.check.map_or(Ok(()), |check| check())?;
         match self.deadline {
             Some(deadline) if monotonic() >= deadline => Err(Error::new(
                 Kind::Timeout,
-                "the arena lock was not free before the timeout: its holder is stopped or very slow; try again",
+                format!("{what} was not free before the timeout: wait longer, or find out who holds it"),
             )),
             _ => Ok(()),
         }
+    }
+
+    /// The longest sleep that neither misses the deadline nor a death.
+    pub fn nap(&self) -> Duration {
+        self.deadline.map_or(NAP, |deadline| deadline.saturating_sub(monotonic()).min(NAP))
     }
 }
 
 /// The arena lock, held. Dropping it frees the lock.
 pub(super) struct ArenaLock<'a> {
     arena: &'a Arena,
+    slot: u32,
 }
 
 impl Arena {
+    fn arena_word(&self) -> LockWord<'_> {
+        LockWord(&self.control.header().lock.0)
+    }
+
     /// Waits for the arena lock and takes it.
     ///
     /// # Errors
     /// `Poisoned`; what `patience` says; `Attach` in a process that has no slot.
     #[inline]
     pub(super) fn lock(&self, patience: &Patience) -> Result<ArenaLock<'_>> {
-        let mine = self.slot()? + 1;
-        let word = &self.control.header().lock.0;
-        // Acquire pairs with the Release of `unlock`: the tables are as the last owner left them.
-        if word.compare_exchange(0, mine, Acquire, Relaxed).is_err() {
-            self.lock_slow(mine, patience)?;
+        let slot = self.slot()?;
+        if !self.arena_word().take_fast(slot) {
+            // The mark of a death is not needed here: the sweep has put the tables in order before it freed the lock.
+            self.wait_for(&self.control.header().lock.0, slot, patience, "the arena lock")?;
         }
         point(Point::LockTaken);
-        let lock = ArenaLock { arena: self };
+        let lock = ArenaLock { arena: self, slot };
         self.control.check_poison()?;
         Ok(lock)
     }
 
+    /// Waits for a lock word and takes it for `slot`; says whether an owner died in it.
     #[cold]
-    fn lock_slow(&self, mine: u32, patience: &Patience) -> Result<()> {
-        let word = &self.control.header().lock.0;
+    fn wait_for(&self, word: &AtomicU32, slot: u32, patience: &Patience, what: &str) -> Result<bool> {
+        let lock = LockWord(word);
+        let mut taker = Taker { slot, slept: false, starving: false };
         for _ in 0..SPINS {
-            if word.load(Relaxed) == 0 && word.compare_exchange(0, mine, Acquire, Relaxed).is_ok() {
-                return Ok(());
+            if let Ok(dirty) = lock.take_once(taker) {
+                return Ok(dirty);
             }
             std::hint::spin_loop();
         }
+        let start = monotonic();
         loop {
-            let seen = word.load(Relaxed);
-            if seen & !WAITERS == 0 {
-                // Whoever slept takes the lock with the bit set: there may be other sleepers.
-                if word.compare_exchange(seen, mine | WAITERS, Acquire, Relaxed).is_ok() {
-                    return Ok(());
-                }
-                continue;
+            let busy = match lock.take_or_mark(taker) {
+                Ok(dirty) => return Ok(dirty),
+                Err(busy) => busy,
+            };
+            point(Point::LockMarked);
+            self.backing.wait(word, busy.seen, patience.nap());
+            taker = Taker { slept: true, starving: monotonic() - start > STARVING, ..taker };
+            patience.go_on(what)?;
+            if let Some(owner) = busy.owner().filter(|&owner| owner != slot) {
+                self.relieve(owner)?;
             }
-            if seen & WAITERS == 0 && word.compare_exchange(seen, seen | WAITERS, Relaxed, Relaxed).is_err() {
-                continue;
-            }
-            self.backing.wait(word, seen | WAITERS, NAP);
-            patience.go_on()?;
-            self.relieve((seen & !WAITERS) - 1)?;
         }
     }
 
-    /// Sweeps the owner of the lock if it is dead; that frees the lock.
+    /// Sweeps the owner of a lock if it is dead; that frees the lock.
     fn relieve(&self, owner: u32) -> Result<()> {
         if owner >= self.control.geometry().participants {
-            return Err(self.control.poison("the arena lock names no participant"));
+            return Err(self.control.poison("a lock names no participant"));
         }
         if !self.backing.is_alive(owner) {
             self.sweep(owner)?;
@@ -111,20 +126,118 @@ impl Arena {
         Ok(())
     }
 
-    /// Takes the lock over from the dead `from`, if it held it.
+    /// Takes the arena lock over from the dead `from`, if it held it.
     pub(super) fn inherit_lock(&self, from: u32) -> Option<ArenaLock<'_>> {
-        let word = &self.control.header().lock.0;
-        let mine = self.slot().ok()? + 1;
-        loop {
-            let seen = word.load(Acquire);
-            if seen & !WAITERS != from + 1 {
-                return None;
-            }
-            if word.compare_exchange(seen, mine | seen & WAITERS, Acquire, Relaxed).is_ok() {
-                return Some(ArenaLock { arena: self });
-            }
-        }
+        let slot = self.slot().ok()?;
+        self.arena_word().inherit(from, slot).then(|| ArenaLock { arena: self, slot })
     }
+
+    // ---- the locks of blocks
+
+    /// Waits for the lock of a block and takes it for this process. True: an owner died in it, and nobody has
+    /// recovered it since; it is taken all the same.
+    ///
+    /// # Errors
+    /// `Misuse` when this very thread has it; `Timeout` and what else `patience` says; `Attach` in a process
+    /// without a slot.
+    pub fn lock_block(&self, hold: &Hold, patience: &Patience) -> Result<bool> {
+        let (slot, word) = (self.slot()?, self.block_word(hold)?);
+        let dirty = if LockWord(word).take_fast(slot) {
+            false
+        } else {
+            self.refuse_reentry(hold, word, slot)?;
+            self.wait_for(word, slot, patience, "the lock")?
+        };
+        self.note_owner(hold);
+        point(Point::BlockLocked);
+        Ok(dirty)
+    }
+
+    /// Takes the lock of a block if it is free now: none when it is not, else as [`Self::lock_block`].
+    ///
+    /// # Errors
+    /// `Attach` in a process without a slot.
+    pub fn try_lock_block(&self, hold: &Hold) -> Result<Option<bool>> {
+        let taker = Taker { slot: self.slot()?, slept: false, starving: false };
+        let word = self.block_word(hold)?;
+        let mut taken = LockWord(word).take_once(taker);
+        if let Err(busy) = taken
+            && let Some(owner) = busy.owner().filter(|&owner| owner != taker.slot)
+        {
+            self.relieve(owner)?;
+            taken = LockWord(word).take_once(taker);
+        }
+        let Ok(dirty) = taken else { return Ok(None) };
+        self.note_owner(hold);
+        point(Point::BlockLocked);
+        Ok(Some(dirty))
+    }
+
+    /// Frees the lock of a block. `clean`: the content is in order, and the mark of a dead owner goes.
+    ///
+    /// # Errors
+    /// `Misuse` when this process does not have it.
+    pub fn unlock_block(&self, hold: &Hold, clean: bool) -> Result<()> {
+        let (slot, word) = (self.slot()?, self.block_word(hold)?);
+        if LockWord(word).owner() != Some(slot) {
+            return Err(not_yours(LockWord(word).owner()));
+        }
+        self.owners[hold.block().index as usize].store(0, Relaxed);
+        let wake = LockWord(word).free(slot, clean).map_err(|busy| not_yours(busy.owner()))?;
+        point(Point::BlockFreed);
+        if wake {
+            self.backing.wake(word);
+        }
+        Ok(())
+    }
+
+    /// Whether the lock of a block is taken, by whomever.
+    ///
+    /// # Errors
+    /// `Poisoned` when the block's name is out of its table.
+    pub fn is_block_locked(&self, hold: &Hold) -> Result<bool> {
+        let word = self.block_word(hold)?;
+        if let Some(owner) = LockWord(word).owner()
+            && self.slot() != Ok(owner)
+        {
+            self.relieve(owner)?;
+        }
+        Ok(LockWord(word).owner().is_some())
+    }
+
+    fn block_word(&self, hold: &Hold) -> Result<&AtomicU32> {
+        Ok(&self.control.block(hold.block().index)?.lock)
+    }
+
+    fn note_owner(&self, hold: &Hold) {
+        self.owners[hold.block().index as usize].store(this_thread(), Relaxed);
+    }
+
+    fn refuse_reentry(&self, hold: &Hold, word: &AtomicU32, slot: u32) -> Result<()> {
+        let mine = self.owners[hold.block().index as usize].load(Relaxed) == this_thread();
+        if mine && LockWord(word).owner() == Some(slot) {
+            return Err(Error::new(
+                Kind::Misuse,
+                "this thread holds the lock already: expected to enter once, got a second time; leave it first, or \
+                 pass the arrays together",
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn not_yours(owner: Option<u32>) -> Error {
+    let got = match owner {
+        Some(_) => "another process holds it, or the parent of this fork",
+        None => "nobody holds it",
+    };
+    Error::new(Kind::Misuse, format!("release of a lock: expected this process to hold it, but {got}"))
+}
+
+/// A number that no other living thread of this process has; never 0.
+fn this_thread() -> u64 {
+    thread_local!(static ANCHOR: u8 = const { 0 });
+    ANCHOR.with(|anchor| std::ptr::from_ref(anchor).addr() as u64)
 }
 
 impl Drop for ArenaLock<'_> {
@@ -134,10 +247,8 @@ impl Drop for ArenaLock<'_> {
             // A bug of ours stopped half-way; nobody may build on these tables.
             self.arena.control.poison("a panic under the arena lock");
         }
-        let word = &self.arena.control.header().lock.0;
-        // Release pairs with the Acquire of the next owner.
-        if word.swap(0, Release) & WAITERS != 0 {
-            self.arena.backing.wake(word);
+        if self.arena.arena_word().free(self.slot, true) == Ok(true) {
+            self.arena.backing.wake(&self.arena.control.header().lock.0);
         }
         point(Point::LockFreed);
     }

@@ -5,7 +5,8 @@
 //! Whatever else keeps a block is a record (a [`TicketId`] names one). No count exists that a death could leave
 //! wrong for good: bits are swept, records are counted anew.
 //!
-//! - `word`: the protocol of one block. `spans`: the free map. `lock`: the arena lock. `sweep`: participants.
+//! - `word`: the protocol of one block. `spans`: the free map. `lockword`, `lock`: the lock of the arena, and
+//!   of each block. `sweep`: participants.
 //! - `alloc`, `tickets`, `stats`: what users ask for. `fork`: what a child inherits. `private`: what one process
 //!   keeps for itself. `control`: where every shared word lies. `backing`: system or heap.
 
@@ -14,6 +15,7 @@ mod backing;
 mod control;
 mod fork;
 mod lock;
+mod lockword;
 mod private;
 mod spans;
 mod stats;
@@ -123,6 +125,8 @@ pub struct Arena {
     slot: AtomicU32,
     swept_ms: AtomicU64,
     nonces: AtomicU64,
+    /// The thread of this process that has the lock of each block, or 0: to tell a second entry from a wait.
+    owners: Vec<AtomicU64>,
     id: u64,
     backing: Backing,
 }
@@ -206,6 +210,7 @@ impl Arena {
 
     fn join(backing: Backing, control: Control, id: u64) -> Result<Self> {
         let private = SpinLock::new(Private::new(control.geometry().blocks));
+        let owners = zeroed(control.geometry().blocks);
         let arena = Self {
             sign: SpinLock::new(None),
             control,
@@ -213,6 +218,7 @@ impl Arena {
             slot: AtomicU32::new(NO_SLOT),
             swept_ms: AtomicU64::new(0),
             nonces: AtomicU64::new(0),
+            owners,
             id,
             backing,
         };
@@ -311,6 +317,13 @@ fn no_slot() -> Error {
          Its arrays keep their bytes as private copies; make the process with multiprocessing or os.fork, or \
          end others",
     )
+}
+
+/// A table of zeros, in memory that the system maps page by page as it is used.
+fn zeroed(entries: u32) -> Vec<AtomicU64> {
+    let zeros = std::mem::ManuallyDrop::new(vec![0_u64; entries as usize]);
+    // SAFETY: `AtomicU64` has the size, alignment and bits of `u64`, and `zeros` gives its memory up.
+    unsafe { Vec::from_raw_parts(zeros.as_ptr().cast_mut().cast(), zeros.len(), zeros.capacity()) }
 }
 
 fn file_name(id: u64) -> String {

@@ -6,6 +6,7 @@
 
 use super::backing::Sign;
 use super::control::Span;
+use super::lockword::LockWord;
 use super::spans::Spans;
 use super::word::State;
 use super::{Arena, Keep, NO_SLOT};
@@ -25,13 +26,14 @@ impl Arena {
     pub(super) fn settle(&self) -> Result<(u32, Sign)> {
         let slots = self.control.geometry().participants;
         for slot in 0..slots {
-            if self.control.participant(slot)?.state.load(SeqCst) == 0
+            // Looked at again with the sign in hand: somebody may have come and died in between, and the slot would
+            // want a sweep first.
+            let free = |slot| Ok::<_, Error>(self.control.participant(slot)?.state.load(SeqCst) == 0);
+            if free(slot)?
                 && let Some(sign) = self.backing.sign(slot)?
+                && free(slot)?
             {
-                if self.control.participant(slot)?.state.load(SeqCst) == 0 {
-                    return Ok((slot, sign));
-                }
-                // Somebody came, and died, between the look and the sign: the slot wants a sweep first.
+                return Ok((slot, sign));
             }
         }
         for slot in 0..slots {
@@ -112,7 +114,13 @@ impl Arena {
     }
 
     fn clear_block(&self, index: u32, dead: u32, me: u32) -> Result<()> {
-        let words = self.control.block(index)?.words();
+        let block = self.control.block(index)?;
+        let words = block.words();
+        // Before the hold goes: once it is gone the block may get a new tenant, whose lock starts clean.
+        if LockWord(&block.lock).free_of_the_dead(dead) {
+            point(Point::SweepUnlocked);
+            self.backing.wake(&block.lock);
+        }
         if words.inherit(dead, me) {
             point(Point::SweepOwned);
             return self.give_back(index);

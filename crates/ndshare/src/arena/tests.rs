@@ -292,7 +292,7 @@ fn pages_that_small_blocks_share_go_back_with_the_last_of_them() {
     let mut dice = Dice(9);
     while !holds.is_empty() {
         holds.swap_remove(dice.roll(holds.len() as u64) as usize);
-        if holds.len() % 50 == 0 {
+        if holds.len().is_multiple_of(50) {
             arena.make_room(u64::MAX, &Patience::forever()).unwrap();
         }
     }
@@ -300,6 +300,29 @@ fn pages_that_small_blocks_share_go_back_with_the_last_of_them() {
     let after = arena.stats().unwrap().committed_bytes;
     assert!(after - before <= 64 * PAGE_BYTES, "{} bytes stay", after - before);
     assert_empty(&arena);
+}
+
+#[test]
+fn a_lock_tells_of_the_death_of_its_owner_until_somebody_recovers() {
+    let (arena, heap) = Arena::create_on_heap(BUDGET).unwrap();
+    let victim = Arena::join_on_heap(&heap).unwrap();
+    let hold = alloc(&arena, 100).unwrap();
+    let theirs = victim.take(hold.block()).unwrap();
+    assert_eq!(victim.try_lock_block(&theirs).unwrap(), Some(false));
+    assert_eq!(arena.try_lock_block(&hold).unwrap(), None);
+    let short = Some(Duration::from_millis(30));
+    let wait = arena.lock_block(&hold, &Patience::new(short, &|| Ok(())));
+    assert_eq!(wait.unwrap_err().kind(), Kind::Timeout);
+    heap.declare_dead(victim.participant_slot());
+    assert!(arena.lock_block(&hold, &Patience::forever()).unwrap(), "it tells");
+    assert_eq!(arena.lock_block(&hold, &Patience::forever()).unwrap_err().kind(), Kind::Misuse);
+    arena.unlock_block(&hold, false).unwrap();
+    assert_eq!(arena.try_lock_block(&hold).unwrap(), Some(true), "it still tells");
+    arena.unlock_block(&hold, true).unwrap();
+    assert_eq!(arena.try_lock_block(&hold).unwrap(), Some(false));
+    arena.unlock_block(&hold, true).unwrap();
+    assert_eq!(arena.unlock_block(&hold, true).unwrap_err().kind(), Kind::Misuse);
+    std::mem::forget((victim, theirs));
 }
 
 #[cfg(feature = "killpoints")]
@@ -346,7 +369,10 @@ mod deaths {
     /// Every kind of change to the shared tables.
     fn busy(arena: &Arc<Arena>) {
         let forever = Patience::forever();
-        drop(arena.take(somebody_elses(arena)).unwrap());
+        let shared = arena.take(somebody_elses(arena)).unwrap();
+        arena.lock_block(&shared, &forever).unwrap();
+        arena.unlock_block(&shared, true).unwrap();
+        drop(shared);
         drop(alloc(arena, 700).unwrap());
         drop(alloc(arena, 700).unwrap());
         let holds: Vec<Hold> = (0..40).map(|i| alloc(arena, 1000 * (i + 1)).unwrap()).collect();
@@ -375,6 +401,8 @@ mod deaths {
             }
         }
         drop(alloc(survivor, 50_000).unwrap());
+        survivor.lock_block(kept, &Patience::forever()).unwrap();
+        survivor.unlock_block(kept, true).unwrap();
         assert!(is_filled(kept, 42), "a survivor's bytes changed");
         survivor.reclaim(Duration::ZERO, &Patience::forever()).unwrap();
         let stats = survivor.stats().unwrap();
@@ -404,9 +432,9 @@ mod deaths {
             }
         }
         passed.dedup();
-        // The rest belongs to forks and sweeps.
+        // The rest belongs to forks, sweeps and waits, which other tests bring about.
         let missed: Vec<_> = KILL_POINTS.iter().filter(|label| !passed.contains(label)).collect();
-        let elsewhere = |label: &&&str| label.starts_with("fork:") || label.starts_with("sweep:");
+        let elsewhere = |label: &&&str| ["fork:", "sweep:", "lock:marked"].iter().any(|kind| label.starts_with(kind));
         assert!(missed.iter().all(elsewhere), "no death was tried at {missed:?}");
     }
 
@@ -415,7 +443,7 @@ mod deaths {
         fn sweeping(arena: &Arc<Arena>) {
             arena.sweep_all().unwrap();
         }
-        let victims = ["lock:taken", "split:reserved", "free:word", "issue:live"];
+        let victims = ["lock:taken", "split:reserved", "free:word", "issue:live", "block-lock:taken"];
         let mut passed = Vec::new();
         for victim in victims {
             for &label in KILL_POINTS {

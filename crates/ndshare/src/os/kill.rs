@@ -32,8 +32,11 @@ labels! {
     JoinNamed = "join:named",
     JoinDone = "join:done",
     LeaveUnnamed = "leave:unnamed",
+    LockMarked = "lock:marked",
     LockTaken = "lock:taken",
     LockFreed = "lock:freed",
+    BlockLocked = "block-lock:taken",
+    BlockFreed = "block-lock:freed",
     SplitUnlinked = "split:unlinked",
     SplitFront = "split:front",
     SplitBack = "split:back",
@@ -80,6 +83,7 @@ labels! {
     SweepRebuilding = "sweep:rebuilding",
     SweepRebuilt = "sweep:rebuilt",
     SweepOwned = "sweep:owned",
+    SweepUnlocked = "sweep:unlocked",
     SweepBit = "sweep:bit",
     SweepFreed = "sweep:freed",
     SweepSlot = "sweep:slot",
@@ -121,9 +125,12 @@ pub(crate) mod armed {
     static ANY: AtomicBool = AtomicBool::new(false);
     static ARMED: Mutex<Option<(String, u32)>> = Mutex::new(None);
 
+    /// Sees each label that its thread passes.
+    type Hook = Box<dyn Fn(&str)>;
+
     thread_local! {
         /// What a point does in this thread instead of the kill: models stop the thread for good.
-        static HOOK: RefCell<Option<Box<dyn Fn(&str)>>> = const { RefCell::new(None) };
+        static HOOK: RefCell<Option<Hook>> = const { RefCell::new(None) };
     }
 
     pub(super) fn arm(label: &str, nth: u32) {
@@ -133,7 +140,7 @@ pub(crate) mod armed {
 
     /// Lets `hook` see every point that this thread passes.
     #[cfg(test)]
-    pub(crate) fn set_hook(hook: Box<dyn Fn(&str)>) {
+    pub(crate) fn set_hook(hook: Hook) {
         HOOK.with(|h| *h.borrow_mut() = Some(hook));
         ANY.store(true, Ordering::SeqCst);
     }

@@ -1,0 +1,281 @@
+//! The word of a lock that outlives its holder: who owns it, whether somebody sleeps, and whether an owner died.
+//!
+//! ```text
+//! bit 31 waiters   somebody sleeps on the word
+//! bit 30 dirty     an owner died inside; the next taker is told
+//! bit 29 handoff   somebody has waited long: only who has slept may take it next
+//! bits 0-15        the owner's slot + 1, or 0
+//! ```
+//!
+//! The functions take the word by reference, so that a loom model runs the same code. Only the end of the owner's
+//! address space lets somebody else free the word; a stopped owner is alive.
+
+use crate::prim::{
+    AtomicU32,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+const WAITERS: u32 = 1 << 31;
+const DIRTY: u32 = 1 << 30;
+const HANDOFF: u32 = 1 << 29;
+const OWNER: u32 = 0xffff;
+
+/// A lock's word.
+#[derive(Clone, Copy)]
+pub(super) struct LockWord<'a>(pub &'a AtomicU32);
+
+/// What a look at a word that could not be taken says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Busy {
+    /// The word to sleep on.
+    pub seen: u32,
+}
+
+impl Busy {
+    /// The slot of the owner; none when the lock is free but kept for a sleeper.
+    pub(super) fn owner(self) -> Option<u32> {
+        (self.seen & OWNER).checked_sub(1)
+    }
+}
+
+/// How a taker comes: what it may do depends on how long it has waited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Taker {
+    pub slot: u32,
+    /// It has slept at least once, and may take a lock that is handed off.
+    pub slept: bool,
+    /// It has waited so long that nobody may overtake it any more.
+    pub starving: bool,
+}
+
+impl LockWord<'_> {
+    /// Takes a free, clean lock that nobody waits for.
+    #[inline]
+    pub(super) fn take_fast(self, slot: u32) -> bool {
+        // Acquire pairs with the Release in `free`: the taker sees what the last owner wrote.
+        self.0.compare_exchange(0, slot + 1, Acquire, Relaxed).is_ok()
+    }
+
+    /// One attempt to take the lock, without a mark in the word when it fails. Ok says whether it is dirty.
+    pub(super) fn take_once(self, taker: Taker) -> Result<bool, Busy> {
+        loop {
+            let seen = self.0.load(Relaxed);
+            if seen & OWNER != 0 || (seen & HANDOFF != 0 && !taker.slept) {
+                return Err(Busy { seen });
+            }
+            // Whoever slept leaves the waiters' bit standing, because there may be other sleepers.
+            let waiters = if taker.slept { WAITERS } else { seen & WAITERS };
+            let taken = (taker.slot + 1) | waiters | seen & DIRTY;
+            if self.0.compare_exchange(seen, taken, Acquire, Relaxed).is_ok() {
+                return Ok(seen & DIRTY != 0);
+            }
+        }
+    }
+
+    /// Takes the lock, or marks in the word that somebody is about to sleep on it.
+    pub(super) fn take_or_mark(self, taker: Taker) -> Result<bool, Busy> {
+        loop {
+            let busy = match self.take_once(taker) {
+                Ok(dirty) => return Ok(dirty),
+                Err(busy) => busy,
+            };
+            let wanted = busy.seen | WAITERS | if taker.starving { HANDOFF } else { 0 };
+            let marked = wanted == busy.seen;
+            // Relaxed: the mark carries nothing; the kernel compares the word again before it sleeps.
+            if marked || self.0.compare_exchange(busy.seen, wanted, Relaxed, Relaxed).is_ok() {
+                return Err(Busy { seen: wanted });
+            }
+        }
+    }
+
+    /// Frees the lock of `slot`. `clean` takes the mark of a dead owner away. Ok: whether to wake a sleeper;
+    /// error: it is not this participant's.
+    #[inline]
+    pub(super) fn free(self, slot: u32, clean: bool) -> Result<bool, Busy> {
+        let mut seen = slot + 1;
+        loop {
+            let left = if clean { 0 } else { seen & DIRTY } | seen & HANDOFF;
+            // Release pairs with the Acquire of the next taker.
+            match self.0.compare_exchange(seen, left, Release, Relaxed) {
+                Ok(_) => return Ok(seen & WAITERS != 0),
+                Err(now) if now & OWNER != slot + 1 => return Err(Busy { seen: now }),
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Frees the lock of the dead `slot` and marks it dirty. True: it was its, and sleepers are to be woken.
+    pub(super) fn free_of_the_dead(self, slot: u32) -> bool {
+        loop {
+            let seen = self.0.load(Acquire);
+            if seen & OWNER != slot + 1 {
+                return false;
+            }
+            if self.0.compare_exchange(seen, seen & HANDOFF | DIRTY, Release, Relaxed).is_ok() {
+                return true;
+            }
+        }
+    }
+
+    /// Makes `heir` the owner in place of the dead `slot`.
+    pub(super) fn inherit(self, slot: u32, heir: u32) -> bool {
+        loop {
+            let seen = self.0.load(Acquire);
+            if seen & OWNER != slot + 1 {
+                return false;
+            }
+            if self.0.compare_exchange(seen, seen & !OWNER | (heir + 1), Acquire, Relaxed).is_ok() {
+                return true;
+            }
+        }
+    }
+
+    /// The slot of the owner, if there is one.
+    pub(super) fn owner(self) -> Option<u32> {
+        Busy { seen: self.0.load(Relaxed) }.owner()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const FIRST: Taker = Taker { slot: 3, slept: false, starving: false };
+
+    #[test]
+    fn a_death_is_told_until_somebody_recovers() {
+        let word = AtomicU32::new(0);
+        let lock = LockWord(&word);
+        assert_eq!(lock.take_once(FIRST), Ok(false));
+        assert!(!lock.free_of_the_dead(4) && lock.free_of_the_dead(3));
+        assert!(!lock.take_fast(5), "the fast path must not miss the mark");
+        for _ in 0..2 {
+            assert_eq!(lock.take_once(FIRST), Ok(true));
+            assert_eq!(lock.free(3, false), Ok(false));
+        }
+        assert_eq!(lock.take_once(FIRST), Ok(true));
+        assert_eq!(lock.free(3, true), Ok(false));
+        assert!(lock.take_fast(5));
+    }
+
+    #[test]
+    fn a_handed_off_lock_waits_for_a_sleeper() {
+        let word = AtomicU32::new(0);
+        let lock = LockWord(&word);
+        assert!(lock.take_fast(1));
+        assert!(lock.take_or_mark(Taker { starving: true, ..FIRST }).is_err());
+        assert_eq!(lock.free(1, true), Ok(true));
+        assert_eq!(lock.take_once(Taker { slot: 8, ..FIRST }).unwrap_err().owner(), None);
+        assert_eq!(lock.take_once(Taker { slept: true, ..FIRST }), Ok(false));
+        assert_eq!(lock.owner(), Some(3));
+    }
+
+    #[test]
+    fn only_the_owner_frees() {
+        let word = AtomicU32::new(0);
+        let lock = LockWord(&word);
+        assert!(lock.free(2, true).is_err());
+        assert!(lock.take_fast(1));
+        assert_eq!(lock.free(2, true).unwrap_err().owner(), Some(1));
+    }
+}
+
+/// Models of takers, an owner that dies anywhere, and the sweep, run by loom over all interleavings.
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use loom::cell::UnsafeCell;
+    use loom::sync::Arc;
+    use loom::thread;
+
+    struct Guarded {
+        word: AtomicU32,
+        value: UnsafeCell<u32>,
+    }
+
+    fn guarded() -> Arc<Guarded> {
+        Arc::new(Guarded { word: AtomicU32::new(0), value: UnsafeCell::new(0) })
+    }
+
+    impl Guarded {
+        /// Takes the lock as a sleeper would, spinning where it would sleep, and says whether it was dirty.
+        fn enter(&self, slot: u32) -> bool {
+            let mut taker = Taker { slot, slept: false, starving: false };
+            loop {
+                match LockWord(&self.word).take_or_mark(taker) {
+                    Ok(dirty) => return dirty,
+                    Err(_) => taker = Taker { slept: true, starving: true, ..taker },
+                }
+                thread::yield_now();
+            }
+        }
+
+        /// loom faults when two threads are inside.
+        fn count(&self) {
+            self.value.with_mut(|value| unsafe_count(value));
+        }
+    }
+
+    fn unsafe_count(value: *mut u32) {
+        // SAFETY: loom checks that no other access to the cell is going on.
+        unsafe { *value += 1 };
+    }
+
+    fn check(model: impl Fn() + Sync + Send + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(3);
+        builder.check(model);
+    }
+
+    #[test]
+    fn takers_exclude_each_other() {
+        check(|| {
+            let lock = guarded();
+            let other = lock.clone();
+            let thread = thread::spawn(move || {
+                other.enter(1);
+                other.count();
+                LockWord(&other.word).free(1, true).unwrap();
+            });
+            if LockWord(&lock.word).take_fast(0) || !lock.enter(0) {
+                lock.count();
+                LockWord(&lock.word).free(0, true).unwrap();
+            }
+            thread.join().unwrap();
+            assert_eq!(lock.value.with(|value| unsafe_read(value)), 2);
+            assert_eq!(LockWord(&lock.word).owner(), None);
+        });
+    }
+
+    fn unsafe_read(value: *const u32) -> u32 {
+        // SAFETY: loom checks that nobody writes the cell meanwhile.
+        unsafe { *value }
+    }
+
+    #[test]
+    fn the_death_of_an_owner_is_told_to_the_next_taker() {
+        check(|| {
+            let lock = guarded();
+            let (victim, taker) = (lock.clone(), lock.clone());
+            let victim = thread::spawn(move || {
+                victim.enter(1);
+                victim.count();
+            });
+            let sweeper_side = lock.clone();
+            let sweeper = thread::spawn(move || {
+                victim.join().unwrap();
+                assert!(LockWord(&sweeper_side.word).free_of_the_dead(1));
+            });
+            let waiting = thread::spawn(move || {
+                let dirty = taker.enter(2);
+                taker.count();
+                LockWord(&taker.word).free(2, !dirty).unwrap();
+                dirty
+            });
+            let told = waiting.join().unwrap();
+            sweeper.join().unwrap();
+            // Whoever came before the victim was not told; then the mark still stands.
+            assert_eq!(lock.enter(3), true, "told before: {told}");
+        });
+    }
+}
