@@ -7,7 +7,8 @@
 //! layout           pure arithmetic of shape, strides and sizes
 //! os               the only libc
 //! arena            header, participants, blocks, holds, tickets, sweep
-//! view             an array inside a block, and its form in a pickle
+//! view  lock       an array inside a block and its form in a pickle; locks that outlive their holder
+//! overlay          one block, several meanings, one at a time
 //! ```
 //!
 //! Nothing in shared memory is trusted: geometry is copied to private memory once and checked, and every index
@@ -18,7 +19,11 @@ pub mod arena;
 pub mod error;
 pub mod layout;
 #[cfg(not(loom))]
+pub mod lock;
+#[cfg(not(loom))]
 pub mod os;
+#[cfg(not(loom))]
+pub mod overlay;
 pub mod prim;
 #[cfg(not(loom))]
 pub mod view;

@@ -60,6 +60,15 @@ impl<'a> Patience<'a> {
     }
 }
 
+/// What a thread gets that asks for a lock which it has already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reentry {
+    /// An error, at once.
+    Refuse,
+    /// It waits like everybody else; another thread may free the lock.
+    Wait,
+}
+
 /// The arena lock, held. Dropping it frees the lock.
 pub(super) struct ArenaLock<'a> {
     arena: &'a Arena,
@@ -138,14 +147,16 @@ impl Arena {
     /// recovered it since; it is taken all the same.
     ///
     /// # Errors
-    /// `Misuse` when this very thread has it; `Timeout` and what else `patience` says; `Attach` in a process
-    /// without a slot.
-    pub fn lock_block(&self, hold: &Hold, patience: &Patience) -> Result<bool> {
+    /// `Misuse` when this very thread has it and `reentry` refuses that; `Timeout` and what else `patience` says;
+    /// `Attach` in a process without a slot.
+    pub fn lock_block(&self, hold: &Hold, reentry: Reentry, patience: &Patience) -> Result<bool> {
         let (slot, word) = (self.slot()?, self.block_word(hold)?);
         let dirty = if LockWord(word).take_fast(slot) {
             false
         } else {
-            self.refuse_reentry(hold, word, slot)?;
+            if reentry == Reentry::Refuse {
+                self.refuse_reentry(hold, word, slot)?;
+            }
             self.wait_for(word, slot, patience, "the lock")?
         };
         self.note_owner(hold);

@@ -29,7 +29,7 @@ mod tests;
 pub use alloc::MAX_ALIGN;
 pub use backing::Heap;
 pub use fork::find;
-pub use lock::Patience;
+pub use lock::{Patience, Reentry};
 pub use stats::{ParticipantStats, Stats, TicketStats};
 
 use crate::error::{Error, Kind, Result};
@@ -407,6 +407,47 @@ impl Hold {
     /// `Poisoned`; `Attach` in a process without a slot; what `patience` says.
     pub fn issue(&self, patience: &Patience) -> Result<Option<TicketId>> {
         self.arena.issue(self.block(), patience)
+    }
+
+    /// The `index`th 64-bit word of the block, for protocols that live in a block.
+    ///
+    /// # Errors
+    /// `InvalidValue` beyond the end of the block.
+    pub fn word(&self, index: usize) -> Result<&AtomicU64> {
+        let inside = index.checked_mul(8).is_some_and(|start| start + 8 <= self.len_bytes());
+        if !inside {
+            return Err(Error::value(format!("expected a word of a block of {} bytes, got {index}", self.len_bytes())));
+        }
+        // SAFETY: the word lies inside the block, which is committed and held as long as the result lives; blocks
+        // start at multiples of 1 KiB.
+        Ok(unsafe { AtomicU64::from_ptr(self.as_ptr().cast::<u64>().add(index)) })
+    }
+
+    /// Waits until somebody calls [`Self::wake`] on the low half of a word that is no longer `seen`, for one nap.
+    pub fn nap_on(&self, index: usize, seen: u32, patience: &Patience) -> Result<()> {
+        let word = self.low_half(index)?;
+        self.arena.backing.wait(word, seen, patience.nap());
+        Ok(())
+    }
+
+    /// Wakes everybody who naps on a word.
+    pub fn wake(&self, index: usize) -> Result<()> {
+        self.arena.backing.wake(self.low_half(index)?);
+        Ok(())
+    }
+
+    fn low_half(&self, index: usize) -> Result<&AtomicU32> {
+        let word = std::ptr::from_ref(self.word(index)?).cast_mut().cast::<u32>();
+        // SAFETY: the low half of a little-endian word is its first 32 bits; it is only ever accessed by atomics.
+        Ok(unsafe { AtomicU32::from_ptr(word) })
+    }
+
+    /// Sweeps the dead among the holders of the block, and says whether anybody else alive holds it.
+    ///
+    /// # Errors
+    /// `Poisoned`; `Attach` in a process without a slot.
+    pub fn has_other_holders(&self) -> Result<bool> {
+        self.arena.has_other_holders(self.mine.index)
     }
 
     fn zeroed(self, len_bytes: Option<usize>) -> Self {

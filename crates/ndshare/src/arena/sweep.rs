@@ -9,7 +9,7 @@ use super::control::Span;
 use super::lockword::LockWord;
 use super::spans::Spans;
 use super::word::State;
-use super::{Arena, Keep, NO_SLOT};
+use super::{Arena, BlockId, Keep, NO_SLOT};
 use crate::error::{Error, Result};
 use crate::os::kill::{Point, point};
 use crate::os::monotonic;
@@ -86,6 +86,31 @@ impl Arena {
             return Ok(());
         }
         self.sweep_all().map(drop)
+    }
+
+    /// Sweeps the dead among the holders of a block, and says whether anybody alive beside this process holds it.
+    pub(super) fn has_other_holders(&self, index: u32) -> Result<bool> {
+        let (me, words) = (self.slot()?, self.control.block(index)?.words());
+        let mut others = false;
+        for slot in (0..self.control.geometry().participants).filter(|&slot| slot != me && words.has_bit(slot)) {
+            if self.backing.is_alive(slot) {
+                others = true;
+            } else {
+                self.sweep(slot)?;
+            }
+        }
+        Ok(others)
+    }
+
+    /// Whether a block is alive for somebody else's sake, after sweeping the dead among its holders.
+    ///
+    /// # Errors
+    /// `Poisoned`; `Attach` in a process without a slot.
+    pub fn is_kept_by_others(&self, block: BlockId) -> Result<bool> {
+        if !self.control.block(block.index)?.words().load().is_live(block.generation) {
+            return Ok(false);
+        }
+        self.has_other_holders(block.index)
     }
 
     /// Sweeps `dead`. False: it lives, or is being swept by somebody, or is gone already.

@@ -311,11 +311,11 @@ fn a_lock_tells_of_the_death_of_its_owner_until_somebody_recovers() {
     assert_eq!(victim.try_lock_block(&theirs).unwrap(), Some(false));
     assert_eq!(arena.try_lock_block(&hold).unwrap(), None);
     let short = Some(Duration::from_millis(30));
-    let wait = arena.lock_block(&hold, &Patience::new(short, &|| Ok(())));
+    let wait = arena.lock_block(&hold, Reentry::Refuse, &Patience::new(short, &|| Ok(())));
     assert_eq!(wait.unwrap_err().kind(), Kind::Timeout);
     heap.declare_dead(victim.participant_slot());
-    assert!(arena.lock_block(&hold, &Patience::forever()).unwrap(), "it tells");
-    assert_eq!(arena.lock_block(&hold, &Patience::forever()).unwrap_err().kind(), Kind::Misuse);
+    assert!(arena.lock_block(&hold, Reentry::Refuse, &Patience::forever()).unwrap(), "it tells");
+    assert_eq!(arena.lock_block(&hold, Reentry::Refuse, &Patience::forever()).unwrap_err().kind(), Kind::Misuse);
     arena.unlock_block(&hold, false).unwrap();
     assert_eq!(arena.try_lock_block(&hold).unwrap(), Some(true), "it still tells");
     arena.unlock_block(&hold, true).unwrap();
@@ -370,7 +370,7 @@ mod deaths {
     fn busy(arena: &Arc<Arena>) {
         let forever = Patience::forever();
         let shared = arena.take(somebody_elses(arena)).unwrap();
-        arena.lock_block(&shared, &forever).unwrap();
+        arena.lock_block(&shared, Reentry::Refuse, &forever).unwrap();
         arena.unlock_block(&shared, true).unwrap();
         drop(shared);
         drop(alloc(arena, 700).unwrap());
@@ -401,7 +401,7 @@ mod deaths {
             }
         }
         drop(alloc(survivor, 50_000).unwrap());
-        survivor.lock_block(kept, &Patience::forever()).unwrap();
+        survivor.lock_block(kept, Reentry::Refuse, &Patience::forever()).unwrap();
         survivor.unlock_block(kept, true).unwrap();
         assert!(is_filled(kept, 42), "a survivor's bytes changed");
         survivor.reclaim(Duration::ZERO, &Patience::forever()).unwrap();

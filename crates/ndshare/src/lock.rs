@@ -1,0 +1,166 @@
+//! Locks that outlive their holder: several blocks at once, or one lock for its own sake.
+//!
+//! Each block has one lock, so all views of an array share it. Several are taken in one order everywhere (arena,
+//! then place in the table), so that two callers that name them in different orders never wait for each other.
+
+use crate::arena::{Hold, Patience, Reentry};
+use crate::error::{Error, Kind, Result};
+
+/// What a taker does about a lock whose owner died in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Death {
+    /// It gets `OwnerDied`, and the lock stays free and marked.
+    Report,
+    /// It enters; leaving in order takes the mark away.
+    Recover,
+}
+
+/// The locks of some blocks, held. Dropping it frees them, and leaves the marks of dead owners standing.
+#[derive(Debug)]
+pub struct Locked {
+    /// In the order of locking; emptied when they are freed.
+    holds: Vec<Hold>,
+}
+
+impl Locked {
+    /// Takes the locks of all these blocks, each once, in the one order. All or none.
+    ///
+    /// # Errors
+    /// `OwnerDied` under [`Death::Report`]; `Misuse` when this thread has one of them already; what `patience` says.
+    pub fn acquire(blocks: Vec<Hold>, death: Death, patience: &Patience) -> Result<Self> {
+        let mut wanted = blocks;
+        wanted.sort_by_key(place);
+        wanted.dedup_by_key(|hold| place(hold));
+        let mut locked = Self { holds: Vec::with_capacity(wanted.len()) };
+        for hold in wanted {
+            let dirty = hold.arena().lock_block(&hold, Reentry::Refuse, patience)?;
+            locked.holds.push(hold);
+            if dirty && death == Death::Report {
+                return Err(owner_died());
+            }
+        }
+        Ok(locked)
+    }
+
+    /// Frees the locks. `clean`: the content is in order, and the marks of dead owners go.
+    ///
+    /// # Errors
+    /// `Misuse` in another process than the one that took them.
+    pub fn release(mut self, clean: bool) -> Result<()> {
+        self.free(clean)
+    }
+
+    fn free(&mut self, clean: bool) -> Result<()> {
+        let mut outcome = Ok(());
+        while let Some(hold) = self.holds.pop() {
+            outcome = outcome.and(hold.arena().unlock_block(&hold, clean));
+        }
+        outcome
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // In a forked child they are the parent's, which is an error that nobody here can use.
+        let _ = self.free(false);
+    }
+}
+
+fn place(hold: &Hold) -> (u64, u32) {
+    (hold.arena().id(), hold.block().index)
+}
+
+/// Waits for the lock of one block and takes it.
+///
+/// # Errors
+/// As [`Locked::acquire`], but a second entry by the same thread waits like anybody else.
+pub fn acquire(hold: &Hold, death: Death, patience: &Patience) -> Result<()> {
+    let dirty = hold.arena().lock_block(hold, Reentry::Wait, patience)?;
+    enter(hold, dirty, death)
+}
+
+/// Takes the lock of one block if it is free now; says whether it did.
+///
+/// # Errors
+/// `OwnerDied` under [`Death::Report`].
+pub fn try_acquire(hold: &Hold, death: Death) -> Result<bool> {
+    let Some(dirty) = hold.arena().try_lock_block(hold)? else { return Ok(false) };
+    enter(hold, dirty, death).map(|()| true)
+}
+
+fn enter(hold: &Hold, dirty: bool, death: Death) -> Result<()> {
+    if dirty && death == Death::Report {
+        hold.arena().unlock_block(hold, false)?;
+        return Err(owner_died());
+    }
+    Ok(())
+}
+
+/// Frees the lock of one block, whichever thread of this process took it, and takes the mark of a dead owner away.
+///
+/// # Errors
+/// `Misuse` when this process does not have it.
+pub fn release(hold: &Hold) -> Result<()> {
+    hold.arena().unlock_block(hold, true)
+}
+
+/// Whether the lock of a block is taken.
+///
+/// # Errors
+/// `Poisoned` when the arena is.
+pub fn is_locked(hold: &Hold) -> Result<bool> {
+    hold.arena().is_block_locked(hold)
+}
+
+fn owner_died() -> Error {
+    Error::new(
+        Kind::OwnerDied,
+        "the lock's last owner died inside: expected consistent content, got what it left half-way; enter with \
+         recover=True, put the content in order, and leave",
+    )
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::arena::Arena;
+    use std::time::Duration;
+
+    const FOREVER: Patience<'static> = Patience::forever();
+
+    #[test]
+    fn several_locks_are_taken_once_each_and_all_or_none() {
+        let (arena, heap) = Arena::create_on_heap(1 << 21).unwrap();
+        let other = Arena::join_on_heap(&heap).unwrap();
+        let blocks: Vec<Hold> = (0..4).map(|_| arena.alloc(100, 64, false, &FOREVER).unwrap()).collect();
+        let theirs = other.take(blocks[2].block()).unwrap();
+        assert!(try_acquire(&theirs, Death::Report).unwrap());
+        let twice = [&blocks[3], &blocks[0], &blocks[3], &blocks[2]].map(Hold::clone).to_vec();
+        let short = Patience::new(Some(Duration::from_millis(10)), &|| Ok(()));
+        assert_eq!(Locked::acquire(twice.clone(), Death::Report, &short).unwrap_err().kind(), Kind::Timeout);
+        assert!(!is_locked(&blocks[0]).unwrap(), "none is kept after a failure");
+        release(&theirs).unwrap();
+        let locked = Locked::acquire(twice.clone(), Death::Report, &FOREVER).unwrap();
+        assert_eq!(Locked::acquire(twice, Death::Report, &FOREVER).unwrap_err().kind(), Kind::Misuse);
+        assert!(!try_acquire(&theirs, Death::Report).unwrap());
+        locked.release(true).unwrap();
+        assert!(blocks.iter().all(|hold| !is_locked(hold).unwrap()));
+    }
+
+    #[test]
+    fn a_death_is_reported_until_a_clean_exit() {
+        let (arena, heap) = Arena::create_on_heap(1 << 21).unwrap();
+        let victim = Arena::join_on_heap(&heap).unwrap();
+        let hold = arena.alloc(100, 64, false, &FOREVER).unwrap();
+        let theirs = victim.take(hold.block()).unwrap();
+        acquire(&theirs, Death::Report, &FOREVER).unwrap();
+        heap.declare_dead(victim.participant_slot());
+        std::mem::forget((theirs, victim));
+        let enter = |death| Locked::acquire(vec![hold.clone()], death, &FOREVER);
+        assert_eq!(enter(Death::Report).unwrap_err().kind(), Kind::OwnerDied);
+        drop(enter(Death::Recover).unwrap());
+        assert_eq!(enter(Death::Report).unwrap_err().kind(), Kind::OwnerDied, "an exception inside heals nothing");
+        enter(Death::Recover).unwrap().release(true).unwrap();
+        enter(Death::Report).unwrap().release(true).unwrap();
+    }
+}

@@ -1,0 +1,265 @@
+//! One piece of memory that holds one set of arrays at a time, and another set later.
+//!
+//! Whoever is inside a use holds that use's token, a small block of its own. So "somebody is inside" is the same as
+//! "the token is alive", and a killed user leaves as any holder does: by the sweep. A use is entered under the lock
+//! of the head, another block, which names the token and remembers since when each use is being waited for.
+//!
+//! ```text
+//! head, in words of 64 bits
+//! 0          token of the use that goes on {place + 1: 32, generation: 32}; 0 or stale: none does
+//! 1          its use
+//! 2          event: counts exits; the low half is slept on
+//! 3 + 2 i    use i is waited for since (monotonic ns); 0: it is not
+//! 4 + 2 i    the waiters said so last at (ns): older than some naps, they are gone
+//! ```
+
+use crate::arena::{Arena, BlockId, Hold, Patience};
+use crate::error::{Error, Result};
+use crate::lock::{self, Death};
+use crate::os::monotonic;
+use crate::prim::Ordering::{Acquire, Relaxed, Release};
+use std::sync::Arc;
+
+/// The most uses that one overlay can have.
+pub const MAX_USES: usize = 60;
+/// The length of a head in bytes.
+pub const HEAD_BYTES: usize = 1024;
+
+const TOKEN: usize = 0;
+const USE: usize = 1;
+const EVENT: usize = 2;
+const WAITING: usize = 3;
+/// A waiter says that it waits at each nap; one that did not for so long is gone.
+const FRESH_NS: u64 = 100_000_000;
+
+/// The head of an overlay, as one process has it.
+#[derive(Debug, Clone)]
+pub struct Overlay {
+    head: Hold,
+}
+
+/// Being inside a use. Dropping it leaves.
+#[derive(Debug)]
+pub struct Inside {
+    token: Option<Hold>,
+    head: Hold,
+    first: bool,
+}
+
+/// What a look at the head says.
+enum Look {
+    Free,
+    Shared(Hold),
+    Busy { event: u32 },
+}
+
+impl Overlay {
+    /// The overlay whose head is this block; a new one's is zeroed.
+    pub fn new(head: Hold) -> Self {
+        Self { head }
+    }
+
+    /// Waits until `wanted` is the use that goes on, and enters it.
+    ///
+    /// # Errors
+    /// `InvalidValue` beyond [`MAX_USES`]; `ArenaFull` when there is no room for a token; what `patience` says.
+    pub fn enter(&self, wanted: usize, patience: &Patience) -> Result<Inside> {
+        if wanted >= MAX_USES {
+            return Err(Error::value(format!("expected a use below {MAX_USES}, got {wanted}")));
+        }
+        // Made beforehand: nothing is allocated under the head's lock.
+        let token = self.arena().alloc(1, 64, false, patience)?;
+        loop {
+            lock::acquire(&self.head, Death::Recover, patience)?;
+            let look = self.look(wanted);
+            let begun = if let Ok(Look::Free) = look { self.begin(wanted, &token) } else { Ok(()) };
+            lock::release(&self.head)?;
+            begun?;
+            match look? {
+                Look::Free => return Ok(self.inside(token, true)),
+                Look::Shared(shared) => return Ok(self.inside(shared, false)),
+                Look::Busy { event } => self.head.nap_on(EVENT, event, patience)?,
+            }
+            patience.go_on("the overlay, in another use,")?;
+        }
+    }
+
+    fn arena(&self) -> &Arc<Arena> {
+        self.head.arena()
+    }
+
+    fn inside(&self, token: Hold, first: bool) -> Inside {
+        Inside { token: Some(token), head: self.head.clone(), first }
+    }
+
+    /// Looks at the head under its lock, and notes there that `wanted` is being waited for if it is.
+    fn look(&self, wanted: usize) -> Result<Look> {
+        let (now, event) = (monotonic().as_nanos() as u64, self.head.word(EVENT)?.load(Acquire) as u32);
+        let others_first = self.waits_longer(wanted, now)?;
+        let Some(going_on) = self.going_on()? else {
+            if !others_first {
+                return Ok(Look::Free);
+            }
+            self.note_wait(wanted, now)?;
+            return Ok(Look::Busy { event });
+        };
+        let same = self.head.word(USE)?.load(Relaxed) == wanted as u64;
+        if same && !others_first {
+            self.head.word(WAITING + 2 * wanted)?.store(0, Relaxed);
+            return Ok(Look::Shared(going_on));
+        }
+        drop(going_on);
+        self.note_wait(wanted, now)?;
+        Ok(Look::Busy { event })
+    }
+
+    /// A hold on the token of the use that goes on; none when nobody alive is inside.
+    fn going_on(&self) -> Result<Option<Hold>> {
+        let bits = self.head.word(TOKEN)?.load(Acquire);
+        let Some(index) = ((bits >> 32) as u32).checked_sub(1) else { return Ok(None) };
+        let token = BlockId { index, generation: bits as u32 };
+        // Sweeps the dead; what they alone kept is gone then, and the take fails.
+        let _ = self.arena().is_kept_by_others(token)?;
+        Ok(self.arena().take(token).ok())
+    }
+
+    fn begin(&self, wanted: usize, token: &Hold) -> Result<()> {
+        let block = token.block();
+        self.head.word(WAITING + 2 * wanted)?.store(0, Relaxed);
+        self.head.word(USE)?.store(wanted as u64, Relaxed);
+        // The one store that begins the use: a death before it leaves the old token, which is stale.
+        let bits = u64::from(block.index + 1) << 32 | u64::from(block.generation);
+        self.head.word(TOKEN)?.store(bits, Release);
+        Ok(())
+    }
+
+    fn note_wait(&self, wanted: usize, now: u64) -> Result<()> {
+        let (since, said) = (self.head.word(WAITING + 2 * wanted)?, self.head.word(WAITING + 2 * wanted + 1)?);
+        let gone = now.saturating_sub(said.load(Relaxed)) > FRESH_NS;
+        if since.load(Relaxed) == 0 || gone {
+            since.store(now, Relaxed);
+        }
+        said.store(now, Relaxed);
+        Ok(())
+    }
+
+    /// Whether another use has been waited for since before `wanted` has.
+    fn waits_longer(&self, wanted: usize, now: u64) -> Result<bool> {
+        let since = |index: usize| -> Result<Option<u64>> {
+            let (since, said) = (self.head.word(WAITING + 2 * index)?, self.head.word(WAITING + 2 * index + 1)?);
+            let fresh = now.saturating_sub(said.load(Relaxed)) <= FRESH_NS;
+            Ok(Some(since.load(Relaxed)).filter(|&since| since != 0 && fresh))
+        };
+        let mine = since(wanted)?.unwrap_or(now);
+        for other in (0..MAX_USES).filter(|&other| other != wanted) {
+            if since(other)?.is_some_and(|theirs| theirs < mine) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl Inside {
+    /// Whether nobody else was inside when this one entered.
+    pub fn is_first(&self) -> bool {
+        self.first
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        // The token first, then the event: who sees the new event sees the token gone.
+        drop(self.token.take());
+        if let Ok(event) = self.head.word(EVENT) {
+            event.fetch_add(1, Release);
+            let _ = self.head.wake(EVENT);
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
+    use std::time::Duration;
+
+    const FOREVER: Patience<'static> = Patience::forever();
+
+    fn overlay(arena: &Arc<Arena>) -> Overlay {
+        Overlay::new(arena.alloc(HEAD_BYTES, 64, true, &FOREVER).unwrap())
+    }
+
+    fn seen_by(arena: &Arc<Arena>, overlay: &Overlay) -> Overlay {
+        Overlay::new(arena.take(overlay.head.block()).unwrap())
+    }
+
+    fn enter_now(overlay: &Overlay, wanted: usize) -> Result<Inside> {
+        overlay.enter(wanted, &Patience::new(Some(Duration::ZERO), &|| Ok(())))
+    }
+
+    #[test]
+    fn one_use_is_shared_and_another_waits_for_all_of_it() {
+        let (arena, heap) = Arena::create_on_heap(1 << 21).unwrap();
+        let other = Arena::join_on_heap(&heap).unwrap();
+        let mine = overlay(&arena);
+        let theirs = seen_by(&other, &mine);
+        let first = enter_now(&mine, 0).unwrap();
+        let second = enter_now(&theirs, 0).unwrap();
+        assert!(first.is_first() && !second.is_first());
+        assert_eq!(enter_now(&theirs, 1).unwrap_err().kind(), Kind::Timeout);
+        drop(first);
+        assert_eq!(enter_now(&mine, 1).unwrap_err().kind(), Kind::Timeout);
+        drop(second);
+        assert!(enter_now(&mine, 1).unwrap().is_first());
+    }
+
+    #[test]
+    fn a_killed_user_is_gone() {
+        let (arena, heap) = Arena::create_on_heap(1 << 21).unwrap();
+        let victim = Arena::join_on_heap(&heap).unwrap();
+        let mine = overlay(&arena);
+        let theirs = seen_by(&victim, &mine);
+        let inside = enter_now(&theirs, 0).unwrap();
+        heap.declare_dead(victim.participant_slot());
+        std::mem::forget((inside, theirs, victim));
+        assert!(enter_now(&mine, 1).unwrap().is_first());
+    }
+
+    #[test]
+    fn who_waits_longer_comes_first() {
+        let (arena, _heap) = Arena::create_on_heap(1 << 21).unwrap();
+        let mine = overlay(&arena);
+        let inside = enter_now(&mine, 0).unwrap();
+        assert!(enter_now(&mine, 1).is_err());
+        assert!(enter_now(&mine, 0).is_err(), "use 1 is waited for, so use 0 lets nobody in any more");
+        drop(inside);
+        assert!(enter_now(&mine, 0).is_err(), "it is the turn of use 1");
+        drop(enter_now(&mine, 1).unwrap());
+        drop(enter_now(&mine, 0).unwrap());
+    }
+
+    #[test]
+    fn two_uses_never_go_on_at_once_and_both_get_their_turn() {
+        let (arena, heap) = Arena::create_on_heap(1 << 21).unwrap();
+        let mine = overlay(&arena);
+        let inside = [AtomicI32::new(0), AtomicI32::new(0)];
+        std::thread::scope(|scope| {
+            for worker in 0..4 {
+                let (inside, mine, heap) = (&inside, &mine, &heap);
+                scope.spawn(move || {
+                    let theirs = seen_by(&Arena::join_on_heap(heap).unwrap(), mine);
+                    for _ in 0..200 {
+                        let (this, that) = (worker % 2, 1 - worker % 2);
+                        let entered = theirs.enter(this, &FOREVER).unwrap();
+                        inside[this].fetch_add(1, SeqCst);
+                        assert_eq!(inside[that].load(SeqCst), 0);
+                        inside[this].fetch_sub(1, SeqCst);
+                        drop(entered);
+                    }
+                });
+            }
+        });
+    }
+}
