@@ -13,7 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::layout::human;
 use crate::os::kill::{Point, point};
 use crate::os::{HUGE_BYTES, PAGE_BYTES};
-use crate::prim::Ordering::{Acquire, Relaxed, Release};
+use crate::prim::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -212,7 +212,8 @@ impl Arena {
         }
         words.clear_bit(slot);
         point(Point::QuickCleared);
-        if private.has_quick_room(span) && words.claim_to_reuse(slot) {
+        let plain = block.is_parent.load(SeqCst) == 0;
+        if plain && private.has_quick_room(span) && words.claim_to_reuse(slot) {
             point(Point::QuickKept);
             private.push_quick(mine);
             return;
@@ -236,6 +237,7 @@ impl Arena {
 
     /// Ends a block that this participant owns as `Freeing`.
     pub(super) fn retire(&self, index: u32, keep: Keep) -> Result<()> {
+        self.leave_children(index)?;
         if keep == Keep::Warm {
             let lock = self.lock(&Patience::forever())?;
             let kept = Spans::new(&self.control).keep_warm(index)?;
@@ -252,6 +254,7 @@ impl Arena {
     /// A page shared with a neighbour goes back with the later of the two. The neighbour may become a gap while
     /// this one's pages are on their way, so the look is repeated until nothing is left to do.
     pub(super) fn give_back(&self, index: u32) -> Result<()> {
+        self.leave_children(index)?;
         let mut done = Span::default();
         loop {
             let lock = self.lock(&Patience::forever())?;

@@ -3,7 +3,7 @@
 //! ```text
 //! 0          header      one page
 //! 4 KiB      participants, 64 bytes each
-//! +          tickets, 32 bytes each
+//! +          records, 32 bytes each
 //! +          blocks (descriptors), 128 bytes each
 //! next 2 MiB the data part
 //! ```
@@ -41,8 +41,9 @@ pub(super) struct Header {
     warm_cap: AtomicU64,
     version: AtomicU32,
     participants: AtomicU32,
-    tickets: AtomicU32,
+    records: AtomicU32,
     blocks: AtomicU32,
+    ticket_budget: AtomicU32,
     /// What set the budget: an index into the list of names.
     pub limit: AtomicU32,
     /// Not 0: the tables contradicted themselves.
@@ -50,11 +51,12 @@ pub(super) struct Header {
     /// The arena lock: the owner's slot + 1, and the waiters' bit.
     pub lock: Line<AtomicU32>,
     pub spans: Line<SpanHeader>,
+    /// Records that are tickets.
     pub ticket_count: AtomicU32,
-    /// No ticket below this one is free.
-    pub ticket_hint: AtomicU32,
-    /// Tickets whose memory is committed.
-    pub tickets_ready: AtomicU32,
+    /// No record below this one is free.
+    pub record_hint: AtomicU32,
+    /// Records whose memory is committed.
+    pub records_ready: AtomicU32,
 }
 
 /// The free map's part of the header. All of it can be rebuilt from the blocks.
@@ -86,17 +88,23 @@ pub(super) struct Participant {
     pub descriptor: AtomicI32,
 }
 
-/// A reference in flight. It is issued while `nonce` is not 0.
+/// What keeps a block beside its holders: a reference in flight (a ticket), or another block (its parent).
+/// It counts while `nonce` is not 0.
 #[repr(C)]
-pub(super) struct Ticket {
+pub(super) struct Record {
     pub nonce: AtomicU64,
-    pub issued_ns: AtomicU64,
+    /// When a ticket was issued (monotonic ns), or the parent's generation.
+    pub stamp: AtomicU64,
     pub block: AtomicU32,
     pub generation: AtomicU32,
-    /// The sender's slot, and above it the low half of the slot's generation.
+    /// The sender's slot, and above it the low half of the slot's generation; or [`PARENT`].
     pub sender: AtomicU32,
-    pub sender_pid: AtomicU32,
+    /// The sender's process id, or the parent's place.
+    pub origin: AtomicU32,
 }
+
+/// In place of a sender: the record belongs to another block.
+pub(super) const PARENT: u32 = u32::MAX;
 
 /// A block, a gap between blocks, or a descriptor that nobody uses.
 #[repr(C, align(128))]
@@ -104,7 +112,7 @@ pub(super) struct Block {
     pub word: AtomicU64,
     /// The span {first granule: 32, granules: 32}, in one word so that no death tears it.
     pub span: AtomicU64,
-    /// Records that keep the block: tickets, for now. Derived, and recounted after a crash.
+    /// Records that keep the block. Derived, and recounted after a crash.
     pub records: AtomicU32,
     /// Neighbours in address order.
     pub before: AtomicU32,
@@ -114,7 +122,9 @@ pub(super) struct Block {
     pub list_after: AtomicU32,
     /// The lock that users take on the block's content.
     pub lock: AtomicU32,
-    reserved: [AtomicU32; 6],
+    /// Not 0: records may name this block as their parent, and go with it.
+    pub is_parent: AtomicU32,
+    reserved: [AtomicU32; 5],
     pub holders: [AtomicU64; HOLDER_WORDS],
 }
 
@@ -122,7 +132,7 @@ pub(super) struct Block {
 const _: () = {
     assert!(size_of::<Header>() <= PAGE_BYTES as usize);
     assert!(size_of::<Participant>() == 64);
-    assert!(size_of::<Ticket>() == 32);
+    assert!(size_of::<Record>() == 32);
     assert!(size_of::<Block>() == 128);
 };
 
@@ -175,7 +185,8 @@ impl Span {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Geometry {
     pub participants: u32,
-    pub tickets: u32,
+    pub records: u32,
+    pub ticket_budget: u32,
     pub blocks: u32,
     pub data_len: u64,
     pub budget: u64,
@@ -186,15 +197,22 @@ const PARTICIPANTS_AT: u64 = PAGE_BYTES;
 
 impl Geometry {
     /// The sizes of every arena that users see.
-    pub(super) const FULL: Self =
-        Self { participants: 512, tickets: 1 << 16, blocks: 1 << 18, data_len: 0, budget: 0, warm_cap: 0 };
+    pub(super) const FULL: Self = Self {
+        participants: 512,
+        records: 1 << 18,
+        ticket_budget: 1 << 16,
+        blocks: 1 << 18,
+        data_len: 0,
+        budget: 0,
+        warm_cap: 0,
+    };
 
-    pub(super) fn tickets_at(&self) -> u64 {
+    pub(super) fn records_at(&self) -> u64 {
         (PARTICIPANTS_AT + u64::from(self.participants) * size_of::<Participant>() as u64).next_multiple_of(PAGE_BYTES)
     }
 
     pub(super) fn blocks_at(&self) -> u64 {
-        (self.tickets_at() + u64::from(self.tickets) * size_of::<Ticket>() as u64).next_multiple_of(PAGE_BYTES)
+        (self.records_at() + u64::from(self.records) * size_of::<Record>() as u64).next_multiple_of(PAGE_BYTES)
     }
 
     pub(super) fn data_at(&self) -> u64 {
@@ -211,7 +229,7 @@ impl Geometry {
 
     fn is_sound(&self, mapped_len: u64) -> bool {
         let tables = (1..=512).contains(&self.participants)
-            && (1..=1 << 20).contains(&self.tickets)
+            && (1..=1 << 20).contains(&self.records)
             && (4..=1 << 22).contains(&self.blocks);
         let data = self.data_len.is_multiple_of(HUGE_BYTES) && self.data_len / GRANULE_BYTES < u64::from(u32::MAX);
         tables && data && self.budget <= self.data_len && self.total_len() == mapped_len
@@ -243,7 +261,8 @@ impl Control {
         header.warm_cap.store(geometry.warm_cap, Ordering::Relaxed);
         header.version.store(VERSION, Ordering::Relaxed);
         header.participants.store(geometry.participants, Ordering::Relaxed);
-        header.tickets.store(geometry.tickets, Ordering::Relaxed);
+        header.records.store(geometry.records, Ordering::Relaxed);
+        header.ticket_budget.store(geometry.ticket_budget, Ordering::Relaxed);
         header.blocks.store(geometry.blocks, Ordering::Relaxed);
         header.limit.store(limit, Ordering::Relaxed);
         // Release, read by the Acquire in `open`: whoever sees the magic sees the rest.
@@ -273,7 +292,8 @@ impl Control {
         }
         let geometry = Geometry {
             participants: header.participants.load(Ordering::Relaxed),
-            tickets: header.tickets.load(Ordering::Relaxed),
+            records: header.records.load(Ordering::Relaxed),
+            ticket_budget: header.ticket_budget.load(Ordering::Relaxed),
             blocks: header.blocks.load(Ordering::Relaxed),
             data_len: header.data_len.load(Ordering::Relaxed),
             budget: header.budget.load(Ordering::Relaxed),
@@ -315,8 +335,8 @@ impl Control {
         self.entry(PARTICIPANTS_AT, slot, self.geometry.participants)
     }
 
-    pub(super) fn ticket(&self, index: u32) -> Result<&Ticket> {
-        self.entry(self.geometry.tickets_at(), index, self.geometry.tickets)
+    pub(super) fn record(&self, index: u32) -> Result<&Record> {
+        self.entry(self.geometry.records_at(), index, self.geometry.records)
     }
 
     pub(super) fn block(&self, index: u32) -> Result<&Block> {
@@ -328,9 +348,9 @@ impl Control {
         self.span_header().high.load(Ordering::Acquire).min(self.geometry.blocks)
     }
 
-    /// How many tickets can be in use, bounded.
-    pub(super) fn tickets_ready(&self) -> u32 {
-        self.header().tickets_ready.load(Ordering::Acquire).min(self.geometry.tickets)
+    /// How many records can be in use, bounded.
+    pub(super) fn records_ready(&self) -> u32 {
+        self.header().records_ready.load(Ordering::Acquire).min(self.geometry.records)
     }
 
     /// The span of a block, if it lies inside the data part.

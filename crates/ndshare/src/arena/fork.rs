@@ -160,6 +160,7 @@ fn become_child(arena: &Arc<Arena>, child: Option<Child>) {
     let private = unsafe { arena.private.forked() };
     // What the parent keeps ready is the parent's.
     drop(private.take_quick());
+    arena.pid.store(std::process::id(), Relaxed);
     arena.swept_ms.store(monotonic().as_millis() as u64, Relaxed);
     // SAFETY: nobody else is in this process; the parent's sign is not mapped here, so it must not be unmapped.
     let sign = unsafe { arena.sign.forked() };
@@ -175,7 +176,7 @@ fn become_child(arena: &Arc<Arena>, child: Option<Child>) {
     *sign = Some(child.sign);
     arena.slot.store(child.slot, SeqCst);
     if let Ok(participant) = arena.control.participant(child.slot) {
-        participant.pid.store(std::process::id(), Relaxed);
+        participant.pid.store(arena.pid.load(Relaxed), Relaxed);
     }
     point(Point::ForkChild);
 }

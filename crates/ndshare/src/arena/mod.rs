@@ -7,7 +7,7 @@
 //!
 //! - `word`: the protocol of one block. `spans`: the free map. `lockword`, `lock`: the lock of the arena, and
 //!   of each block. `sweep`: participants.
-//! - `alloc`, `tickets`, `stats`: what users ask for. `fork`: what a child inherits. `private`: what one process
+//! - `alloc`, `records`, `stats`: what users ask for. `fork`: what a child inherits. `private`: what one process
 //!   keeps for itself. `control`: where every shared word lies. `backing`: system or heap.
 
 mod alloc;
@@ -17,10 +17,11 @@ mod fork;
 mod lock;
 mod lockword;
 mod private;
+mod records;
 mod spans;
 mod stats;
 mod sweep;
-mod tickets;
+
 mod word;
 
 #[cfg(all(test, not(loom)))]
@@ -128,6 +129,8 @@ pub struct Arena {
     /// The thread of this process that has the lock of each block, or 0: to tell a second entry from a wait.
     owners: Vec<AtomicU64>,
     id: u64,
+    /// This process, so that a reference in flight costs no system call.
+    pid: AtomicU32,
     backing: Backing,
 }
 
@@ -173,7 +176,7 @@ impl Arena {
     /// As [`Self::create`].
     pub fn create_on_heap(budget_bytes: u64) -> Result<(Arc<Self>, Arc<Heap>)> {
         let data_len = budget_bytes.next_multiple_of(HUGE_BYTES);
-        let small = Geometry { participants: 80, tickets: 256, blocks: 4096, ..Geometry::FULL };
+        let small = Geometry { participants: 80, records: 1024, ticket_budget: 256, blocks: 4096, ..Geometry::FULL };
         let geometry = Geometry { data_len, budget: budget_bytes, warm_cap: budget_bytes / 2, ..small };
         let heap = Heap::new(geometry.total_len(), geometry.participants);
         let arena = Self::format(Backing::Heap(heap.clone()), geometry, random_u64(), 0)?;
@@ -190,7 +193,7 @@ impl Arena {
 
     fn format(backing: Backing, geometry: Geometry, id: u64, limit: u32) -> Result<Self> {
         let first = geometry.blocks_at()..geometry.blocks_at() + u64::from(FIRST_BLOCKS) * 128;
-        backing.commit(0..geometry.tickets_at())?;
+        backing.commit(0..geometry.records_at())?;
         backing.commit(first)?;
         // SAFETY: the backing has `total_len` zeroed bytes at a multiple of 2 MiB, and lives in the arena beside
         // the control, which is dropped before it.
@@ -220,6 +223,7 @@ impl Arena {
             nonces: AtomicU64::new(0),
             owners,
             id,
+            pid: AtomicU32::new(std::process::id()),
             backing,
         };
         let (slot, sign) = arena.settle()?;
@@ -238,7 +242,7 @@ impl Arena {
 
     /// Where others can reach the arena through this process.
     pub fn locator(&self) -> Locator {
-        Locator { id: self.id, pid: std::process::id(), fd: self.backing.descriptor() }
+        Locator { id: self.id, pid: self.pid.load(Relaxed), fd: self.backing.descriptor() }
     }
 
     /// How many bytes may be in blocks.
@@ -407,6 +411,29 @@ impl Hold {
     /// `Poisoned`; `Attach` in a process without a slot; what `patience` says.
     pub fn issue(&self, patience: &Patience) -> Result<Option<TicketId>> {
         self.arena.issue(self.block(), patience)
+    }
+
+    /// Makes this block the parent of `child`: it keeps the child until the returned record is given to
+    /// [`Self::disown`], or it goes itself.
+    ///
+    /// # Errors
+    /// `ArenaFull` when the table of records is full; as [`Self::issue`].
+    pub fn adopt(&self, child: &Hold, patience: &Patience) -> Result<TicketId> {
+        let record = self.arena.adopt(self.block(), child.block(), patience)?;
+        record.ok_or_else(|| {
+            Error::new(
+                Kind::ArenaFull,
+                "the arena's table of records is full: expected a free one; drop rings or caches",
+            )
+        })
+    }
+
+    /// Ends the record by which a block keeps another one.
+    ///
+    /// # Errors
+    /// As [`Self::issue`].
+    pub fn disown(&self, record: TicketId, patience: &Patience) -> Result<()> {
+        self.arena.disown(record, patience)
     }
 
     /// The `index`th 64-bit word of the block, for protocols that live in a block.

@@ -2,6 +2,7 @@
 
 use super::Arena;
 use super::control::GRANULE_BYTES;
+use super::records::is_ticket;
 use super::word::State;
 use crate::error::Result;
 use crate::layout::human;
@@ -90,7 +91,7 @@ impl Arena {
             blocks,
             participants: self.participant_stats()?,
             tickets: self.ticket_stats()?,
-            ticket_budget: self.control.geometry().tickets,
+            ticket_budget: self.control.geometry().ticket_budget,
             limit: self.limit_name(),
         })
     }
@@ -126,17 +127,17 @@ impl Arena {
     fn ticket_stats(&self) -> Result<Vec<TicketStats>> {
         let now = monotonic().as_nanos() as u64;
         let mut all = Vec::new();
-        for index in 0..self.control.tickets_ready() {
-            let ticket = self.control.ticket(index)?;
-            if ticket.nonce.load(SeqCst) == 0 {
+        for index in 0..self.control.records_ready() {
+            let ticket = self.control.record(index)?;
+            if ticket.nonce.load(SeqCst) == 0 || !is_ticket(ticket) {
                 continue;
             }
             let block = self.control.block(ticket.block.load(Relaxed))?;
             all.push(TicketStats {
                 bytes: block.span().len_bytes(),
-                sender_pid: ticket.sender_pid.load(Relaxed),
+                sender_pid: ticket.origin.load(Relaxed),
                 sender_alive: self.is_sender_alive(ticket),
-                age_s: now.saturating_sub(ticket.issued_ns.load(Relaxed)) as f64 * 1e-9,
+                age_s: now.saturating_sub(ticket.stamp.load(Relaxed)) as f64 * 1e-9,
             });
         }
         Ok(all)

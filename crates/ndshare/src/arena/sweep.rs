@@ -7,6 +7,7 @@
 use super::backing::Sign;
 use super::control::Span;
 use super::lockword::LockWord;
+use super::records::is_ticket;
 use super::spans::Spans;
 use super::word::State;
 use super::{Arena, BlockId, Keep, NO_SLOT};
@@ -203,22 +204,22 @@ impl Arena {
     fn recount_records(&self, counts: &mut Vec<u32>) -> Result<()> {
         counts.clear();
         counts.resize(self.control.high() as usize, 0);
-        let mut issued = 0;
-        for index in 0..self.control.tickets_ready() {
-            let ticket = self.control.ticket(index)?;
-            if ticket.nonce.load(SeqCst) == 0 {
+        let mut tickets = 0;
+        for index in 0..self.control.records_ready() {
+            let record = self.control.record(index)?;
+            if record.nonce.load(SeqCst) == 0 {
                 continue;
             }
-            issued += 1;
-            let block = ticket.block.load(Relaxed) as usize;
-            *counts.get_mut(block).ok_or_else(|| self.control.poison("a ticket names no block"))? += 1;
+            tickets += u32::from(is_ticket(record));
+            let block = record.block.load(Relaxed) as usize;
+            *counts.get_mut(block).ok_or_else(|| self.control.poison("a record names no block"))? += 1;
         }
         for (index, &count) in counts.iter().enumerate() {
             // One store from too high to right: it is never too low in between, when a free might look.
             self.control.block(index as u32)?.records.store(count, SeqCst);
         }
-        self.control.header().ticket_count.store(issued, Relaxed);
-        self.control.header().ticket_hint.store(0, Relaxed);
+        self.control.header().ticket_count.store(tickets, Relaxed);
+        self.control.header().record_hint.store(0, Relaxed);
         Ok(())
     }
 }

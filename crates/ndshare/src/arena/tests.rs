@@ -303,6 +303,29 @@ fn pages_that_small_blocks_share_go_back_with_the_last_of_them() {
 }
 
 #[test]
+fn a_parent_keeps_its_children_and_takes_them_along() {
+    let (arena, heap) = Arena::create_on_heap(BUDGET).unwrap();
+    let other = Arena::join_on_heap(&heap).unwrap();
+    let forever = Patience::forever();
+    let parent = alloc(&arena, 100).unwrap();
+    let children: Vec<Hold> = (1..9).map(|i| alloc(&arena, i * 30_000).unwrap()).collect();
+    let records: Vec<TicketId> = children.iter().map(|child| parent.adopt(child, &forever).unwrap()).collect();
+    let names: Vec<BlockId> = children.iter().map(Hold::block).collect();
+    drop(children);
+    drop(other.take(names[0]).unwrap());
+    parent.disown(records[0], &forever).unwrap();
+    assert_eq!(other.take(names[0]).unwrap_err().kind(), Kind::Stale);
+    assert_eq!(arena.reclaim(Duration::ZERO, &forever).unwrap(), 0, "children are no tickets");
+    let theirs = other.take(parent.block()).unwrap();
+    drop(parent);
+    drop(other.take(names[7]).unwrap());
+    drop(theirs);
+    assert_eq!(other.take(names[7]).unwrap_err().kind(), Kind::Stale);
+    drop(other);
+    assert_empty(&arena);
+}
+
+#[test]
 fn a_lock_tells_of_the_death_of_its_owner_until_somebody_recovers() {
     let (arena, heap) = Arena::create_on_heap(BUDGET).unwrap();
     let victim = Arena::join_on_heap(&heap).unwrap();
@@ -380,7 +403,11 @@ mod deaths {
         let ticket = large.issue(&forever).unwrap().unwrap();
         drop(arena.claim(large.block(), ticket, &forever).unwrap());
         let name = large.block();
-        drop((large, holds));
+        let parent = alloc(arena, 100).unwrap();
+        let record = parent.adopt(&large, &forever).unwrap();
+        parent.adopt(&holds[3], &forever).unwrap();
+        parent.disown(record, &forever).unwrap();
+        drop((parent, large, holds));
         drop(alloc(arena, 3 << 20).unwrap());
         let _ = arena.take(name);
         let sent = alloc(arena, 100_000).unwrap();

@@ -78,6 +78,7 @@ labels! {
     RemoveFree = "remove:free",
     RemoveExt = "remove:ext",
     RemoveCounted = "remove:counted",
+    RemoveChildren = "remove:children",
     SweepLocked = "sweep:locked",
     SweepTakenOver = "sweep:taken-over",
     SweepRebuilding = "sweep:rebuilding",

@@ -1,0 +1,185 @@
+//! Which dtypes may live in shared memory: those whose items are plain bytes, without pointers to anything.
+
+use std::ptr::{self, NonNull};
+
+use numpy::PyArrayDescr;
+use numpy::npyffi::{
+    NPY_ITEM_IS_POINTER, NPY_ITEM_REFCOUNT, NPY_TYPES, NpyTypes, PY_ARRAY_API, PyArray_Descr, PyDataType_ELSIZE,
+    PyDataType_FLAGS, PyDataType_ISLEGACY, PyDataType_METADATA, PyDataType_NAMES, PyDataType_SUBARRAY, get_type_object,
+};
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+const STRING: i32 = NPY_TYPES::NPY_STRING as i32;
+const UNICODE: i32 = NPY_TYPES::NPY_UNICODE as i32;
+const OBJECT: i32 = NPY_TYPES::NPY_OBJECT as i32;
+const VOID: i32 = NPY_TYPES::NPY_VOID as i32;
+/// How `dtype.str` names this machine's byte order.
+const NATIVE_ORDER: char = if cfg!(target_endian = "little") { '<' } else { '>' };
+const BUILTIN: i32 = NPY_TYPES::NPY_NTYPES_LEGACY as i32;
+
+/// A dtype of plain bytes; one owned reference.
+pub(crate) struct Dtype<'py>(Bound<'py, PyAny>);
+
+impl<'py> Dtype<'py> {
+    /// What NumPy makes of `object` (`None` is float64), if it may be shared.
+    #[inline]
+    pub(crate) fn of(py: Python<'py>, object: Option<&Bound<'py, PyAny>>) -> PyResult<Self> {
+        // SAFETY: None is immortal, or alive as long as the interpreter.
+        let object = object.map_or(unsafe { ffi::Py_None() }, |o| o.as_ptr());
+        let mut descr: *mut PyArray_Descr = ptr::null_mut();
+        // SAFETY: attached; on success `descr` is a new reference.
+        let found = unsafe { PY_ARRAY_API.PyArray_DescrConverter(py, object, &mut descr) };
+        if found == 0 || descr.is_null() {
+            return Err(PyErr::fetch(py));
+        }
+        // SAFETY: a new reference to an object.
+        let dtype = Self(unsafe { Bound::from_owned_ptr(py, descr.cast()) });
+        dtype.refuse_pointers()?;
+        Ok(dtype)
+    }
+
+    /// The same for an array that is made anew: NumPy makes "S1" and "U1" of lengths that are not given.
+    #[inline]
+    pub(crate) fn of_new(py: Python<'py>, object: Option<&Bound<'py, PyAny>>) -> PyResult<Self> {
+        let dtype = Self::of(py, object)?;
+        if dtype.itemsize() == 0 && matches!(dtype.number(), STRING | UNICODE) {
+            let sample = py.import("numpy")?.call_method1("empty", (0, &dtype.0))?;
+            return Self::of(py, Some(&sample.getattr(intern!(py, "dtype"))?));
+        }
+        Ok(dtype)
+    }
+
+    /// The dtype of an array, whatever it is.
+    pub(crate) fn of_array(array: &Bound<'py, PyAny>) -> PyResult<Self> {
+        array.getattr(intern!(array.py(), "dtype")).map(Self)
+    }
+
+    #[inline]
+    pub(crate) fn as_ptr(&self) -> *mut PyArray_Descr {
+        self.0.as_ptr().cast()
+    }
+
+    /// Gives the reference away, to a function that steals it.
+    #[inline]
+    pub(crate) fn into_ptr(self) -> *mut PyArray_Descr {
+        self.0.into_ptr().cast()
+    }
+
+    pub(crate) fn as_any(&self) -> &Bound<'py, PyAny> {
+        &self.0
+    }
+
+    #[inline]
+    fn number(&self) -> i32 {
+        // SAFETY: a dtype object is a PyArray_Descr.
+        unsafe { (*self.as_ptr()).fields.type_num }
+    }
+
+    /// Bytes of one item; 0 for "V0".
+    #[inline]
+    pub(crate) fn itemsize(&self) -> usize {
+        // SAFETY: as above.
+        usize::try_from(unsafe { PyDataType_ELSIZE(self.0.py(), self.as_ptr()) }).unwrap_or(0)
+    }
+
+    /// Whether this is a subarray dtype, whose arrays have more dimensions and another dtype.
+    pub(crate) fn is_subarray(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { !PyDataType_SUBARRAY(self.0.py(), self.as_ptr()).is_null() }
+    }
+
+    /// `dtype.str` when that says everything about the dtype: no fields, no metadata, no class of its own.
+    pub(crate) fn text(&self) -> PyResult<Option<String>> {
+        let py = self.0.py();
+        if !self.is_plain() {
+            return Ok(None);
+        }
+        // SAFETY: as in `number`.
+        let (kind, order) = unsafe { ((*self.as_ptr()).fields.kind as u8, (*self.as_ptr()).fields.byteorder as u8) };
+        let size = if kind == b'U' { self.itemsize() / 4 } else { self.itemsize() };
+        match (kind, order) {
+            // Their texts name a unit as well.
+            (b'M' | b'm', _) => self.0.getattr(intern!(py, "str"))?.extract().map(Some),
+            (_, b'=') => Ok(Some(format!("{NATIVE_ORDER}{}{size}", char::from(kind)))),
+            _ => Ok(Some(format!("{}{}{size}", char::from(order), char::from(kind)))),
+        }
+    }
+
+    fn is_plain(&self) -> bool {
+        let py = self.0.py();
+        // SAFETY: attached; a dtype object is a PyArray_Descr.
+        unsafe {
+            let descr = self.as_ptr();
+            if !(0..BUILTIN).contains(&self.number()) || !PyDataType_METADATA(py, descr).is_null() {
+                return false;
+            }
+            self.number() != VOID
+                || (PyDataType_NAMES(py, descr).is_null()
+                    && !self.is_subarray()
+                    && (*descr).fields.typeobj == get_type_object(py, NpyTypes::PyVoidArrType_Type))
+        }
+    }
+
+    #[inline]
+    fn refuse_pointers(&self) -> PyResult<()> {
+        match self.number() {
+            VOID => self.refuse_pointers_in_void(),
+            OBJECT => Err(self.refusal()),
+            number if (0..BUILTIN).contains(&number) => Ok(()),
+            _ if self.is_bytes() => Ok(()),
+            _ => Err(self.refusal()),
+        }
+    }
+
+    /// Whether items are plain bytes by NumPy's flags. Dtypes that are not registered with NumPy's C types keep
+    /// data elsewhere (StringDType does), whatever the flags say.
+    fn is_bytes(&self) -> bool {
+        // SAFETY: attached; a dtype object is a PyArray_Descr.
+        unsafe {
+            let flags = PyDataType_FLAGS(self.0.py(), self.as_ptr());
+            PyDataType_ISLEGACY(self.as_ptr()) && flags & (NPY_ITEM_REFCOUNT | NPY_ITEM_IS_POINTER) == 0
+        }
+    }
+
+    fn refuse_pointers_in_void(&self) -> PyResult<()> {
+        if !self.is_bytes() {
+            return Err(self.refusal());
+        }
+        let py = self.0.py();
+        if self.is_subarray() {
+            let base = self.0.getattr(intern!(py, "base"))?;
+            return Self(base).refuse_pointers();
+        }
+        let fields = self.0.getattr(intern!(py, "fields"))?;
+        if fields.is_none() {
+            return Ok(());
+        }
+        let fields = fields.call_method0(intern!(py, "values"))?;
+        fields.try_iter()?.try_for_each(|field| refuse_pointers_in_field(&field?))
+    }
+
+    #[cold]
+    fn refusal(&self) -> PyErr {
+        PyTypeError::new_err(format!(
+            "expected a dtype of plain bytes, got {:?}: its items point into this process and mean nothing to \
+             another; convert to a fixed-size dtype (numbers, 'S<n>', 'U<n>', structured) first",
+            self.0
+        ))
+    }
+}
+
+fn refuse_pointers_in_field(field: &Bound<'_, PyAny>) -> PyResult<()> {
+    let dtype = field.cast::<PyTuple>()?.get_item(0)?;
+    Dtype(dtype.cast_into::<PyArrayDescr>()?.into_any()).refuse_pointers()
+}
+
+/// The dtype of an array without taking a reference; for the fast questions of `ndarray`.
+#[inline]
+pub(crate) fn itemsize_of(py: Python<'_>, descr: NonNull<PyArray_Descr>) -> usize {
+    // SAFETY: attached; the array that the caller holds keeps its dtype.
+    usize::try_from(unsafe { PyDataType_ELSIZE(py, descr.as_ptr()) }).unwrap_or(0)
+}

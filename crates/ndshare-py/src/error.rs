@@ -1,0 +1,45 @@
+//! Library errors as Python exceptions. The classes live in `ndshare._errors`, where they also inherit the
+//! built-in that fits; each is looked up once.
+
+use ndshare::{Error, Kind};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+
+type Class = PyOnceLock<Py<PyType>>;
+
+static BASE: Class = PyOnceLock::new();
+static ARENA_FULL: Class = PyOnceLock::new();
+static STALE: Class = PyOnceLock::new();
+static ATTACH: Class = PyOnceLock::new();
+static TIMEOUT: Class = PyOnceLock::new();
+static POISONED: Class = PyOnceLock::new();
+
+/// The exception that stands for `error`.
+pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
+    let message = error.to_string();
+    match error.kind() {
+        Kind::InvalidValue => PyValueError::new_err(message),
+        Kind::InvalidType => PyTypeError::new_err(message),
+        Kind::ArenaFull => ours(py, &ARENA_FULL, "ArenaFull", message),
+        Kind::Stale => ours(py, &STALE, "Stale", message),
+        Kind::Attach => ours(py, &ATTACH, "AttachError", message),
+        Kind::Timeout => ours(py, &TIMEOUT, "Timeout", message),
+        Kind::Poisoned => ours(py, &POISONED, "Poisoned", message),
+        // An interrupted wait raises what its check found; see `wait`.
+        _ => ours(py, &BASE, "Error", message),
+    }
+}
+
+fn ours(py: Python<'_>, class: &'static Class, name: &str, message: String) -> PyErr {
+    match class.import(py, "ndshare._errors", name) {
+        Ok(class) => PyErr::from_type(class.clone(), message),
+        Err(error) => {
+            // The package itself cannot be imported any more: at interpreter exit, for one.
+            let fallback = PyRuntimeError::new_err(message);
+            fallback.set_cause(py, Some(error));
+            fallback
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! `ndshare._native`: the library's nouns for Python. It converts, checks, detaches from the interpreter where a
+//! call may wait or touch much memory, and maps errors. Decisions are made in the library or in Python.
+
+mod arena;
+mod dtype;
+mod error;
+mod make;
+mod ndarray;
+mod owner;
+mod session;
+mod shape;
+mod shared;
+mod stats;
+mod travel;
+mod wait;
+
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+/// Arms a kill point: this process gets SIGKILL when it passes `label` for the `nth` time from now.
+///
+/// Raises ValueError for an unknown label, and always in builds without kill points.
+#[pyfunction]
+#[pyo3(signature = (label, nth=1))]
+fn kill_at(py: Python<'_>, label: &str, nth: u32) -> PyResult<()> {
+    ndshare::kill_at(label, nth).map_err(|e| error::to_python(py, &e))
+}
+
+/// Arms what `NDSHARE_KILL_AT="label:nth"` asks for. Only test builds look at it.
+fn arm_from_environment(py: Python<'_>) -> PyResult<()> {
+    if ndshare::KILL_POINTS.is_empty() {
+        return Ok(());
+    }
+    let Ok(wanted) = std::env::var("NDSHARE_KILL_AT") else { return Ok(()) };
+    let (label, nth) = wanted.rsplit_once(':').and_then(|(l, n)| Some((l, n.parse().ok()?))).unwrap_or((&wanted, 1));
+    kill_at(py, label, nth)
+}
+
+#[pymodule(gil_used = false, name = "_native")]
+mod native {
+    use super::*;
+
+    #[pymodule_export]
+    use super::arena::{Arena, open_arena};
+    #[pymodule_export]
+    use super::kill_at;
+    #[pymodule_export]
+    use super::make::{empty, empty_in_order, zeros};
+    #[pymodule_export]
+    use super::owner::Hold;
+    #[pymodule_export]
+    use super::session::{session_create, session_id, session_join, session_locator};
+    #[pymodule_export]
+    use super::shared::{is_placed, is_shared, is_shared_at};
+    #[pymodule_export]
+    use super::stats::{reclaim, stats};
+    #[pymodule_export]
+    use super::travel::{describe, from_text, handle, open_token, reduce, to_text};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        let py = module.py();
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("KILL_POINTS", PyTuple::new(py, ndshare::KILL_POINTS)?)?;
+        arm_from_environment(py)
+    }
+}

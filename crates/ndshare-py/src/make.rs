@@ -1,0 +1,143 @@
+//! New arrays. The common case (a small shape, memory that this process used before) takes no lock that another
+//! process could hold, makes no system call and stays attached to the interpreter.
+
+use ndshare::arena::Hold;
+use numpy::npyffi::npy_intp;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::dtype::Dtype;
+use crate::ndarray::{Order, array_over};
+use crate::session::Place;
+use crate::shape::{Shape, alignment, is_fortran};
+use crate::wait::{patiently, quick};
+
+/// Zeroing more than this takes longer than letting another thread have the interpreter.
+const QUICK_ZEROS: usize = 64 << 10;
+
+/// A new shared array with whatever bytes the memory holds; NumPy's `empty` otherwise.
+///
+/// `shape` is an int or a sequence of ints; no `dtype` means float64; `order` is 'C' or 'F'. The first byte lies at
+/// a multiple of `align`, a power of two up to 2 MiB (64 at least). `arena` is an `Arena`, or None for the session's.
+///
+/// Raises TypeError for dtypes whose items are not plain bytes (objects, StringDType), ValueError for a shape,
+/// order or alignment that cannot work, and ArenaFull when a limit leaves no room.
+///
+/// >>> import ndshare as nds
+/// >>> a = nds.empty((1200, 1600), "uint16")
+/// >>> a.shape, a.dtype, nds.is_shared(a)
+/// ((1200, 1600), dtype('uint16'), True)
+#[pyfunction]
+#[pyo3(
+    signature = (shape, dtype=None, order=None, *, align=None, arena=None),
+    text_signature = "(shape, dtype=None, order='C', *, align=64, arena=None)"
+)]
+pub(crate) fn empty<'py>(
+    py: Python<'py>,
+    shape: &Bound<'py, PyAny>,
+    dtype: Option<&Bound<'py, PyAny>>,
+    order: Option<&Bound<'py, PyAny>>,
+    align: Option<&Bound<'py, PyAny>>,
+    arena: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    make(py, shape, dtype, order, align, arena, false)
+}
+
+/// A new shared array of zeros; NumPy's `zeros` otherwise.
+///
+/// Arguments and errors are those of `empty`.
+///
+/// >>> import ndshare as nds
+/// >>> nds.zeros(3, "uint8")
+/// array([0, 0, 0], dtype=uint8)
+#[pyfunction]
+#[pyo3(
+    signature = (shape, dtype=None, order=None, *, align=None, arena=None),
+    text_signature = "(shape, dtype=None, order='C', *, align=64, arena=None)"
+)]
+pub(crate) fn zeros<'py>(
+    py: Python<'py>,
+    shape: &Bound<'py, PyAny>,
+    dtype: Option<&Bound<'py, PyAny>>,
+    order: Option<&Bound<'py, PyAny>>,
+    align: Option<&Bound<'py, PyAny>>,
+    arena: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    make(py, shape, dtype, order, align, arena, true)
+}
+
+#[inline]
+fn make<'py>(
+    py: Python<'py>,
+    shape: &Bound<'py, PyAny>,
+    dtype: Option<&Bound<'py, PyAny>>,
+    order: Option<&Bound<'py, PyAny>>,
+    align: Option<&Bound<'py, PyAny>>,
+    arena: Option<&Bound<'py, PyAny>>,
+    zero: bool,
+) -> PyResult<Bound<'py, PyAny>> {
+    let dtype = Dtype::of_new(py, dtype)?;
+    let mut shape = Shape::of(shape)?;
+    let order = if is_fortran(py, order)? { Order::Fortran } else { Order::C };
+    let align = alignment(align)?;
+    let len_bytes = shape.len_bytes(dtype.itemsize())?;
+    let hold = block(py, &Place::of(py, arena)?, len_bytes, align, zero)?;
+    // SAFETY: the block has room for a contiguous array of this shape, and no length is negative.
+    unsafe { array_over(py, hold, 0, dtype, shape.lengths_mut(), &order, true) }
+}
+
+/// A new shared array whose axes lie in memory as `axes` says, the outermost first (for `order='K'`).
+///
+/// `axes` is a permutation of `range(len(shape))`; else ValueError.
+#[pyfunction]
+#[pyo3(signature = (shape, dtype, axes, align=None, arena=None, zero=false))]
+pub(crate) fn empty_in_order<'py>(
+    py: Python<'py>,
+    shape: &Bound<'py, PyAny>,
+    dtype: &Bound<'py, PyAny>,
+    axes: Vec<usize>,
+    align: Option<&Bound<'py, PyAny>>,
+    arena: Option<&Bound<'py, PyAny>>,
+    zero: bool,
+) -> PyResult<Bound<'py, PyAny>> {
+    let dtype = Dtype::of_new(py, Some(dtype))?;
+    let mut shape = Shape::of(shape)?;
+    let len_bytes = shape.len_bytes(dtype.itemsize())?;
+    let strides = permuted(shape.lengths(), dtype.itemsize(), &axes)?;
+    let hold = block(py, &Place::of(py, arena)?, len_bytes, alignment(align)?, zero)?;
+    // SAFETY: the strides permute those of a contiguous array, which fits the block.
+    unsafe { array_over(py, hold, 0, dtype, shape.lengths_mut(), &Order::Strides(&strides), true) }
+}
+
+/// Strides of an array whose axes lie in memory in the order `axes`. A length of 0 counts as 1, as in NumPy.
+fn permuted(lengths: &[npy_intp], itemsize: usize, axes: &[usize]) -> PyResult<Vec<isize>> {
+    let mut sorted = axes.to_vec();
+    sorted.sort_unstable();
+    if !sorted.iter().copied().eq(0..lengths.len()) {
+        let expected = lengths.len();
+        return Err(PyValueError::new_err(format!("expected a permutation of {expected} axes, got {axes:?}")));
+    }
+    let mut strides = vec![0; lengths.len()];
+    let mut step = itemsize.cast_signed();
+    for &axis in axes.iter().rev() {
+        strides[axis] = step;
+        // `len_bytes` has checked the product.
+        step = step.saturating_mul(lengths[axis].max(1));
+    }
+    Ok(strides)
+}
+
+#[inline]
+fn block(py: Python<'_>, arena: &Place, len_bytes: usize, align: usize, zero: bool) -> PyResult<Hold> {
+    let len_bytes = len_bytes.max(1);
+    if (!zero || len_bytes <= QUICK_ZEROS)
+        && let Some(hold) = quick(py, || arena.alloc_quick(len_bytes, align))?
+    {
+        if zero {
+            // SAFETY: the block has at least `len_bytes`, and nobody else has it yet.
+            unsafe { hold.as_ptr().write_bytes(0, len_bytes) };
+        }
+        return Ok(hold);
+    }
+    patiently(py, |patience| arena.alloc(len_bytes, align, zero, patience))
+}

@@ -1,0 +1,122 @@
+//! NumPy's array object: where its bytes are, and how one is made over a block.
+
+use std::ffi::c_int;
+use std::ptr::{self, NonNull};
+
+use ndshare::layout;
+use numpy::npyffi::{
+    self, NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_F_CONTIGUOUS, NPY_ARRAY_WRITEABLE, NpyTypes,
+    PY_ARRAY_API, PyArrayObject, npy_intp,
+};
+use pyo3::prelude::*;
+
+use crate::dtype::{Dtype, itemsize_of};
+use crate::owner::Hold;
+
+/// Where an array's bytes are; borrowed from the array.
+pub(crate) struct Facts<'a> {
+    pub(crate) data: usize,
+    pub(crate) shape: &'a [usize],
+    pub(crate) strides: &'a [isize],
+    pub(crate) itemsize: usize,
+    pub(crate) readonly: bool,
+}
+
+impl<'a> Facts<'a> {
+    /// The facts of an ndarray or a subclass; None for anything else.
+    pub(crate) fn of(object: &'a Bound<'_, PyAny>) -> Option<Facts<'a>> {
+        // SAFETY: attached.
+        if unsafe { npyffi::PyArray_Check(object.py(), object.as_ptr()) } == 0 {
+            return None;
+        }
+        // SAFETY: it is an array, so it has these fields; shape and strides live as long as the array is not
+        // resized, which needs the only reference to it.
+        unsafe {
+            let fields = &(*object.as_ptr().cast::<PyArrayObject>()).fields;
+            let ndim = usize::try_from(fields.nd).unwrap_or(0);
+            Some(Facts {
+                data: fields.data as usize,
+                shape: lengths(fields.dimensions.cast(), ndim),
+                strides: lengths(fields.strides, ndim),
+                itemsize: itemsize_of(object.py(), NonNull::new(fields.descr)?),
+                readonly: fields.flags & NPY_ARRAY_WRITEABLE == 0,
+            })
+        }
+    }
+
+    /// The first byte that the array reaches, and how many from there on; at least 1, so that an empty array has
+    /// a place too.
+    pub(crate) fn reach(&self) -> Option<(usize, usize)> {
+        reach(self.data, self.shape, self.strides, self.itemsize)
+    }
+}
+
+/// The same for any strided memory.
+pub(crate) fn reach(data: usize, shape: &[usize], strides: &[isize], itemsize: usize) -> Option<(usize, usize)> {
+    let (low, high) = layout::extent(shape, strides, itemsize)?;
+    let length = high.checked_sub(low)?;
+    Some((data.checked_add_signed(low)?, usize::try_from(length).ok()?.max(1)))
+}
+
+/// NumPy leaves the pointers null or dangling for 0 dimensions.
+///
+/// # Safety
+/// For `ndim > 0`, `first` points to `ndim` values that live as long as `'a`.
+unsafe fn lengths<'a, T>(first: *const T, ndim: usize) -> &'a [T] {
+    if ndim == 0 || first.is_null() {
+        return &[];
+    }
+    // SAFETY: as above.
+    unsafe { std::slice::from_raw_parts(first, ndim) }
+}
+
+/// How the items of a new array lie.
+pub(crate) enum Order<'a> {
+    C,
+    Fortran,
+    Strides(&'a [isize]),
+}
+
+/// Makes an ndarray over the block of `hold`, `offset` bytes from its start. The array keeps the hold.
+///
+/// # Safety
+/// Every item of `lengths` and the order's strides lies inside the block, and no length is negative.
+#[inline]
+pub(crate) unsafe fn array_over<'py>(
+    py: Python<'py>,
+    hold: ndshare::arena::Hold,
+    offset: usize,
+    dtype: Dtype<'py>,
+    lengths: &mut [npy_intp],
+    order: &Order<'_>,
+    writable: bool,
+) -> PyResult<Bound<'py, PyAny>> {
+    let data = hold.as_ptr().wrapping_add(offset);
+    let owner = Py::new(py, Hold::new(hold, writable))?;
+    let (layout_flags, strides) = match order {
+        Order::C => (NPY_ARRAY_C_CONTIGUOUS, ptr::null_mut()),
+        Order::Fortran => (NPY_ARRAY_F_CONTIGUOUS, ptr::null_mut()),
+        Order::Strides(strides) => (0, strides.as_ptr().cast_mut()),
+    };
+    let access = if writable { NPY_ARRAY_WRITEABLE } else { 0 };
+    // SAFETY: attached; NumPy copies shape and strides, and steals the dtype. The bytes are in the block, which
+    // lives as long as the owner that becomes the array's base below.
+    unsafe {
+        let array = PY_ARRAY_API.PyArray_NewFromDescr(
+            py,
+            npyffi::get_type_object(py, NpyTypes::PyArray_Type),
+            dtype.into_ptr(),
+            lengths.len() as c_int,
+            lengths.as_mut_ptr(),
+            strides,
+            data.cast(),
+            layout_flags | NPY_ARRAY_ALIGNED | access,
+            ptr::null_mut(),
+        );
+        let array = Bound::from_owned_ptr_or_err(py, array)?;
+        if PY_ARRAY_API.PyArray_SetBaseObject(py, array.as_ptr().cast(), owner.into_ptr()) < 0 {
+            return Err(PyErr::fetch(py));
+        }
+        Ok(array)
+    }
+}

@@ -1,0 +1,63 @@
+//! `Hold`: the object at the base of every array. While it lives, its block lives.
+
+use std::ffi::{c_int, c_void};
+use std::mem::ManuallyDrop;
+
+use pyo3::exceptions::PyBufferError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+/// Keeps one block of an arena; the base of every array that ndshare makes or opens.
+///
+/// It offers the bytes of its block as a buffer, read-only when the array was received read-only.
+#[pyclass(frozen, module = "ndshare._native")]
+pub(crate) struct Hold {
+    hold: ManuallyDrop<ndshare::arena::Hold>,
+    writable: bool,
+}
+
+impl Hold {
+    #[inline]
+    pub(crate) fn new(hold: ndshare::arena::Hold, writable: bool) -> Self {
+        Self { hold: ManuallyDrop::new(hold), writable }
+    }
+}
+
+/// Giving back more than this may take milliseconds, which other threads can use.
+const QUICK_BYTES: usize = 1 << 20;
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // SAFETY: nobody uses the field after drop.
+        let hold = unsafe { ManuallyDrop::take(&mut self.hold) };
+        if hold.len_bytes() > QUICK_BYTES {
+            // Without an interpreter (it is shutting down) there is nobody to make room for.
+            Python::try_attach(|py| py.detach(|| drop(hold)));
+        }
+    }
+}
+
+#[pymethods]
+impl Hold {
+    fn __repr__(&self) -> String {
+        let access = if self.writable { "" } else { ", read-only" };
+        format!("<Hold of block {}, {} bytes{access}>", self.hold.block().index, self.hold.len_bytes())
+    }
+
+    fn __len__(&self) -> usize {
+        self.hold.len_bytes()
+    }
+
+    // NumPy asks for a writable buffer before it lets `a.flags.writeable` be turned on again.
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+        let this = slf.get();
+        let Ok(length) = ffi::Py_ssize_t::try_from(this.hold.len_bytes()) else {
+            return Err(PyBufferError::new_err("the block is larger than a buffer can be"));
+        };
+        let bytes = this.hold.as_ptr().cast::<c_void>();
+        // SAFETY: the view is the caller's; the block lives as long as `slf`, which the view keeps.
+        let filled =
+            unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), bytes, length, c_int::from(!this.writable), flags) };
+        if filled < 0 { Err(PyErr::fetch(slf.py())) } else { Ok(()) }
+    }
+}

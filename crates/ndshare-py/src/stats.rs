@@ -1,0 +1,87 @@
+//! What is in an arena, and taking back what nobody fetched.
+
+use std::time::Duration;
+
+use ndshare::arena::{ParticipantStats, TicketStats};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use crate::session::Place;
+use crate::wait::{detached, patiently};
+
+/// The state of an arena (None: the session's) as a plain dict.
+///
+/// Keys: "id", "budget", "capacity", "bytes" (held, rounded up to blocks), "warm" (kept for reuse), "blocks",
+/// "participants" (dicts with "pid", "bytes", "blocks", "alive", "me"), "tickets" (hand-overs that nobody has
+/// fetched: dicts with "bytes", "sender", "sender_alive", "age_s"), "ticket_budget", "limit" (the name of the limit
+/// that set the budget). All sizes are bytes.
+///
+/// >>> import ndshare as nds
+/// >>> a = nds.zeros(1000)
+/// >>> nds.stats()["bytes"] >= a.nbytes
+/// True
+#[pyfunction]
+#[pyo3(signature = (arena=None))]
+pub(crate) fn stats<'py>(py: Python<'py>, arena: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyDict>> {
+    let place = Place::of(py, arena)?;
+    let stats = detached(py, || place.stats())?;
+    let dict = PyDict::new(py);
+    dict.set_item("id", format!("{:016x}", stats.id))?;
+    dict.set_item("budget", stats.budget_bytes)?;
+    dict.set_item("capacity", stats.capacity_bytes)?;
+    dict.set_item("bytes", stats.used_bytes)?;
+    dict.set_item("warm", stats.warm_bytes)?;
+    dict.set_item("blocks", stats.blocks)?;
+    dict.set_item("participants", list(py, &stats.participants, participant)?)?;
+    dict.set_item("tickets", list(py, &stats.tickets, ticket)?)?;
+    dict.set_item("ticket_budget", stats.ticket_budget)?;
+    dict.set_item("limit", stats.limit)?;
+    Ok(dict)
+}
+
+/// Takes back hand-overs that nobody has fetched for `older_than` seconds; returns the bytes this freed.
+///
+/// A receiver that comes later gets `Stale`, unless somebody still holds the array. Raises ValueError for a
+/// negative or infinite age.
+///
+/// >>> import ndshare as nds
+/// >>> nds.reclaim(older_than=60.0)
+/// 0
+#[pyfunction]
+#[pyo3(signature = (older_than=0.0, arena=None))]
+pub(crate) fn reclaim(py: Python<'_>, older_than: f64, arena: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
+    let age = Duration::try_from_secs_f64(older_than).map_err(|_| {
+        PyValueError::new_err(format!("expected older_than to be seconds, 0 or more, got {older_than}"))
+    })?;
+    let place = Place::of(py, arena)?;
+    patiently(py, |patience| place.reclaim(age, patience))
+}
+
+fn list<'py, T>(
+    py: Python<'py>,
+    items: &[T],
+    one: impl Fn(Python<'py>, &T) -> PyResult<Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyList>> {
+    let dicts: PyResult<Vec<_>> = items.iter().map(|item| one(py, item)).collect();
+    PyList::new(py, dicts?)
+}
+
+fn participant<'py>(py: Python<'py>, stats: &ParticipantStats) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("pid", stats.pid)?;
+    dict.set_item("bytes", stats.bytes)?;
+    dict.set_item("blocks", stats.blocks)?;
+    dict.set_item("alive", stats.alive)?;
+    dict.set_item("me", stats.me)?;
+    Ok(dict)
+}
+
+fn ticket<'py>(py: Python<'py>, stats: &TicketStats) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("bytes", stats.bytes)?;
+    dict.set_item("sender", stats.sender_pid)?;
+    dict.set_item("sender_alive", stats.sender_alive)?;
+    dict.set_item("age_s", stats.age_s)?;
+    Ok(dict)
+}

@@ -1,0 +1,179 @@
+//! Arrays on their way to another process: a token says where the bytes are and what shape they have.
+//!
+//! A token is the library's handle as bytes. It carries the dtype as `dtype.str` where that says everything; other
+//! dtypes travel beside it, as pickled objects (`reduce`) or as text (`handle`). Nothing is unpickled from a token.
+
+use ndshare::arena::{Arena, Hold};
+use ndshare::layout::MAX_DIMS;
+use ndshare::view::Handle;
+use numpy::npyffi::npy_intp;
+use pyo3::exceptions::PyValueError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyString, PyTuple};
+
+use crate::dtype::Dtype;
+use crate::error::to_python;
+use crate::ndarray::{Facts, Order, array_over};
+use crate::owner;
+use crate::session;
+use crate::shared::block_under;
+use crate::wait::patiently;
+
+/// What multiprocessing's pickler makes of an array: a call that opens it in the receiver, when it is shared.
+///
+/// It issues a ticket, which keeps the block until the first receiver opens it. An array that is not in one shared
+/// block travels by value, as NumPy pickles it; so does every array while all tickets are in flight.
+#[pyfunction]
+pub(crate) fn reduce<'py>(py: Python<'py>, array: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    // A function of Python, not of this module: pickle names those much faster.
+    static OPEN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    match open_arguments(py, array)? {
+        Some(arguments) => {
+            let open = OPEN.import(py, "ndshare", "_open_array")?;
+            Ok((open, arguments).into_pyobject(py)?.into_any())
+        }
+        None => array.call_method0(intern!(py, "__reduce__")),
+    }
+}
+
+fn open_arguments<'py>(py: Python<'py>, array: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+    let Some((hold, facts)) = shared_facts(array)? else { return Ok(None) };
+    let dtype = Dtype::of_array(array)?;
+    let text = dtype.text()?;
+    let beside = text.is_none();
+    let mut handle = handle_of(&hold, &facts, text.unwrap_or_default());
+    handle.ticket = patiently(py, |patience| hold.issue(patience))?;
+    if handle.ticket.is_none() {
+        return Ok(None);
+    }
+    let token = token_of(py, &handle);
+    let args = if beside { (token, dtype.as_any()).into_pyobject(py) } else { (token,).into_pyobject(py) };
+    args.map(Some)
+}
+
+/// (token, Hold) of a shared array, or None when it is not shared; `dtype` is what the token shall say of its dtype.
+///
+/// The token issues no ticket: it opens while somebody holds the block.
+#[pyfunction]
+pub(crate) fn handle<'py>(
+    py: Python<'py>,
+    array: &Bound<'py, PyAny>,
+    dtype: String,
+) -> PyResult<Option<(Bound<'py, PyBytes>, owner::Hold)>> {
+    let Some((hold, facts)) = shared_facts(array)? else { return Ok(None) };
+    let token = token_of(py, &handle_of(&hold, &facts, dtype));
+    Ok(Some((token, owner::Hold::new(hold, !facts.readonly))))
+}
+
+/// The array of a token. The first opening takes the ticket back; later ones need somebody who holds the block.
+///
+/// Raises Stale when the block is gone, AttachError when its arena cannot be reached, and ValueError for a token
+/// that contradicts itself.
+#[pyfunction]
+#[pyo3(signature = (token, dtype=None))]
+pub(crate) fn open_token<'py>(
+    py: Python<'py>,
+    token: &[u8],
+    dtype: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let handle = parse(py, token)?;
+    let dtype = dtype_of(py, &handle, dtype)?;
+    let hold = hold_of(py, &handle)?;
+    handle.check(dtype.itemsize(), hold.len_bytes()).map_err(|e| to_python(py, &e))?;
+    let offset = usize::try_from(handle.offset).map_err(|_| bad_token("its offset is too large"))?;
+    let mut lengths = lengths_of(&handle)?;
+    // SAFETY: `check` has bounded every item by the block, and no length is negative.
+    unsafe { array_over(py, hold, offset, dtype, &mut lengths, &Order::Strides(&handle.strides), !handle.readonly) }
+}
+
+/// (shape, dtype text, block number, key) of a token; equal arrays of one block have equal keys.
+#[pyfunction]
+pub(crate) fn describe<'py>(
+    py: Python<'py>,
+    token: &[u8],
+) -> PyResult<(Bound<'py, PyTuple>, String, u32, Bound<'py, PyBytes>)> {
+    let mut handle = parse(py, token)?;
+    handle.ticket = None;
+    // Which process to ask for the arena says nothing about the array.
+    (handle.locator.pid, handle.locator.fd) = (0, 0);
+    let key = PyBytes::new(py, &handle.encode());
+    Ok((PyTuple::new(py, &handle.shape)?, handle.dtype, handle.block.index, key))
+}
+
+/// A token as text, for command lines and files.
+#[pyfunction]
+pub(crate) fn to_text(py: Python<'_>, token: &[u8]) -> PyResult<String> {
+    Ok(parse(py, token)?.to_string())
+}
+
+/// The token of a text that `to_text` made; ValueError for other texts.
+#[pyfunction]
+pub(crate) fn from_text<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyBytes>> {
+    let handle: Handle = text.parse().map_err(|e| to_python(py, &e))?;
+    Ok(token_of(py, &handle))
+}
+
+fn shared_facts<'a>(array: &'a Bound<'_, PyAny>) -> PyResult<Option<(Hold, Facts<'a>)>> {
+    let Some(facts) = Facts::of(array) else { return Ok(None) };
+    Ok(block_under(array.py(), &facts)?.map(|hold| (hold, facts)))
+}
+
+fn handle_of(hold: &Hold, facts: &Facts<'_>, dtype: String) -> Handle {
+    Handle {
+        locator: hold.arena().locator(),
+        block: hold.block(),
+        ticket: None,
+        offset: (facts.data - hold.as_ptr() as usize) as u64,
+        session: session::known().is_some_and(|session| session.id() == hold.arena().id()),
+        readonly: facts.readonly,
+        shape: facts.shape.to_vec(),
+        strides: facts.strides.to_vec(),
+        dtype,
+    }
+}
+
+fn token_of<'py>(py: Python<'py>, handle: &Handle) -> Bound<'py, PyBytes> {
+    PyBytes::new(py, &handle.encode())
+}
+
+fn parse(py: Python<'_>, token: &[u8]) -> PyResult<Handle> {
+    let handle = Handle::decode(token).map_err(|e| to_python(py, &e))?;
+    if handle.shape.len() > MAX_DIMS || handle.strides.len() != handle.shape.len() {
+        return Err(bad_token("its shape and strides do not fit each other"));
+    }
+    Ok(handle)
+}
+
+fn dtype_of<'py>(py: Python<'py>, handle: &Handle, dtype: Option<&Bound<'py, PyAny>>) -> PyResult<Dtype<'py>> {
+    let dtype = match dtype {
+        Some(dtype) => Dtype::of(py, Some(dtype))?,
+        None => Dtype::of(py, Some(PyString::new(py, &handle.dtype).as_any()))?,
+    };
+    if dtype.is_subarray() { Err(bad_token("its dtype is a subarray")) } else { Ok(dtype) }
+}
+
+fn lengths_of(handle: &Handle) -> PyResult<Vec<npy_intp>> {
+    let lengths = handle.shape.iter().map(|&length| npy_intp::try_from(length));
+    lengths.collect::<Result<_, _>>().map_err(|_| bad_token("a length is too large"))
+}
+
+fn hold_of(py: Python<'_>, handle: &Handle) -> PyResult<Hold> {
+    if handle.session && session::known().is_none() {
+        session::adopt(py, &handle.locator)?;
+    }
+    let session = session::known().filter(|arena| arena.id() == handle.locator.id);
+    patiently(py, |patience| {
+        let arena = session.map_or_else(|| Arena::attach(&handle.locator), |arena| Ok(arena.clone()))?;
+        match handle.ticket {
+            Some(ticket) => arena.claim(handle.block, ticket, patience),
+            None => arena.take(handle.block),
+        }
+    })
+}
+
+#[cold]
+fn bad_token(why: &str) -> PyErr {
+    PyValueError::new_err(format!("expected a reference to an array, got bytes that are none: {why}"))
+}

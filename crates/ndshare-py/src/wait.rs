@@ -1,0 +1,66 @@
+//! Calls into the library. Those that may wait or touch much memory run detached from the interpreter, and every
+//! 20 ms of a wait a look at the pending signals decides whether to go on: a handler that raises (Ctrl-C) ends the
+//! wait. A panic in the library, which would be a bug, becomes an exception like any other.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
+
+use ndshare::arena::Patience;
+use ndshare::{Error, Kind, Result};
+use pyo3::prelude::*;
+
+use crate::error::to_python;
+
+/// Runs `work` detached and without a time limit; a signal handler that raises ends it.
+pub(crate) fn patiently<T: Send>(py: Python<'_>, work: impl FnOnce(&Patience<'_>) -> Result<T> + Send) -> PyResult<T> {
+    let raised = Mutex::new(None);
+    let result = py.detach(|| {
+        let check = || look_at_signals(&raised);
+        guarded(|| work(&Patience::new(None, &check)))
+    });
+    result.map_err(|error| {
+        let raised = raised.into_inner().unwrap_or_else(PoisonError::into_inner);
+        raised.unwrap_or_else(|| to_python(py, &error))
+    })
+}
+
+/// Runs `work` detached. It takes locks of the arena for microseconds, and is not interrupted.
+pub(crate) fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
+    py.detach(|| guarded(work)).map_err(|error| to_python(py, &error))
+}
+
+/// Runs `work` as it is. It never waits and makes no system call.
+#[inline]
+pub(crate) fn quick<T>(py: Python<'_>, work: impl FnOnce() -> T) -> PyResult<T> {
+    guarded(|| Ok(work())).map_err(|error| to_python(py, &error))
+}
+
+#[inline]
+fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    // The library poisons the arena itself if tables are half-way.
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(bug(&*panic)))
+}
+
+#[cold]
+fn bug(panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+    Error::new(
+        Kind::Poisoned,
+        format!("a bug in ndshare stopped this call ({text}): please report it, and start all participants anew"),
+    )
+}
+
+fn look_at_signals(raised: &Mutex<Option<PyErr>>) -> Result<()> {
+    // An interpreter that is shutting down runs no handlers any more; the wait ends.
+    let outcome = Python::try_attach(|py| py.check_signals());
+    match outcome {
+        Some(Ok(())) => Ok(()),
+        Some(Err(error)) => {
+            *raised.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            Err(Error::new(Kind::Interrupted, "a signal handler raised"))
+        }
+        None => Err(Error::new(Kind::Interrupted, "the interpreter is shutting down")),
+    }
+}

@@ -1,0 +1,310 @@
+//! Records: what keeps a block beside its holders.
+//!
+//! A *ticket* is a reference in flight. It keeps its block until the first receiver claims it, so that a worker may
+//! put an array in a queue and exit at once. A *child* record keeps a block for the sake of another one, its
+//! parent, and goes with it: a ring keeps its frames so.
+//!
+//! Adding a record raises the block's count, then fills the record in; removing one empties the record, then lowers
+//! the count. A death in between leaves the count too high, never too low, and the sweep of the dead counts
+//! anew; so no note of the intent is needed. All of it happens under the arena lock.
+
+use super::control::{PARENT, Record};
+use super::lock::{ArenaLock, Patience};
+use super::private::Mine;
+use super::{Arena, BlockId, Hold, Keep, TicketId};
+use crate::error::{Error, Kind, Result};
+use crate::os::kill::{Point, point};
+use crate::os::{monotonic, random_u64};
+use crate::prim::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The table of records is committed in steps of so many.
+const TABLE_STEP: u32 = 2048;
+/// How many records one hold of the arena lock removes at most.
+const BATCH: usize = 64;
+
+impl Arena {
+    /// Takes a reference to a block that somebody else keeps, without a ticket.
+    ///
+    /// # Errors
+    /// `Stale` when the block is gone.
+    pub fn take(self: &Arc<Self>, block: BlockId) -> Result<Hold> {
+        let slot = self.slot()?;
+        let shared = self.control.block(block.index).map_err(|_| stale(block))?;
+        let mut private = self.private.lock();
+        if private.references(block.index) > 0 {
+            if private.generation(block.index) != block.generation {
+                return Err(stale(block));
+            }
+            private.add_reference(block.index);
+            let mine = Mine { index: block.index, span: shared.span() };
+            drop(private);
+            return Ok(self.hold(mine, block.generation));
+        }
+        if !shared.words().take(slot, block.generation) {
+            drop(private);
+            self.try_free(block.index, Keep::Warm)?;
+            return Err(stale(block));
+        }
+        let mine = Mine { index: block.index, span: self.control.checked_span(shared)? };
+        private.insert(mine, block.generation);
+        drop(private);
+        Ok(self.hold(mine, block.generation))
+    }
+
+    /// Takes the block of a ticket and removes the ticket. A ticket that is gone already is no error as long as
+    /// somebody keeps the block.
+    ///
+    /// # Errors
+    /// `Stale` when the block is gone.
+    pub fn claim(self: &Arc<Self>, block: BlockId, ticket: TicketId, patience: &Patience) -> Result<Hold> {
+        let hold = self.take(block)?;
+        point(Point::ClaimTaken);
+        let Ok(record) = self.control.record(ticket.index) else { return Err(stale(block)) };
+        if record.nonce.load(SeqCst) == ticket.nonce {
+            let lock = self.lock(patience)?;
+            if record.nonce.load(SeqCst) == ticket.nonce && block_of(record) == block {
+                self.remove(&lock, ticket.index)?;
+            }
+        }
+        Ok(hold)
+    }
+
+    /// A ticket for a block that the caller holds; none when the ticket budget is used up.
+    pub(super) fn issue(&self, block: BlockId, patience: &Patience) -> Result<Option<TicketId>> {
+        let me = self.slot()?;
+        let generation = self.control.participant(me)?.generation.load(Relaxed);
+        let origin =
+            Origin { sender: me | generation << 16, place: self.pid.load(Relaxed), stamp: monotonic().as_nanos() as u64 };
+        let budget = self.control.geometry().ticket_budget;
+        if self.control.header().ticket_count.load(Relaxed) >= budget {
+            return Ok(None);
+        }
+        self.add(block, origin, patience)
+    }
+
+    /// A record by which `parent` keeps `child`; the caller holds both. None when the table is full.
+    pub(super) fn adopt(&self, parent: BlockId, child: BlockId, patience: &Patience) -> Result<Option<TicketId>> {
+        // Set before any record names it: a free that finds it 0 has no child to look for.
+        self.control.block(parent.index)?.is_parent.store(1, SeqCst);
+        let origin = Origin { sender: PARENT, place: parent.index, stamp: parent.generation.into() };
+        self.add(child, origin, patience)
+    }
+
+    fn add(&self, block: BlockId, origin: Origin, patience: &Patience) -> Result<Option<TicketId>> {
+        loop {
+            let lock = self.lock(patience)?;
+            if let Some(index) = self.find_free_record()? {
+                return self.fill_in(&lock, index, block, origin).map(Some);
+            }
+            drop(lock);
+            if !self.grow_records(patience) {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn find_free_record(&self) -> Result<Option<u32>> {
+        let hint = &self.control.header().record_hint;
+        for index in hint.load(Relaxed)..self.control.records_ready() {
+            if self.control.record(index)?.nonce.load(SeqCst) == 0 {
+                hint.store(index, Relaxed);
+                return Ok(Some(index));
+            }
+        }
+        Ok(None)
+    }
+
+    fn fill_in(&self, _lock: &ArenaLock, index: u32, block: BlockId, origin: Origin) -> Result<TicketId> {
+        let shared = self.control.block(block.index)?;
+        shared.records.fetch_add(1, SeqCst);
+        point(Point::IssueExt);
+        // The bump makes a free that looked before this record existed fail.
+        shared.words().bump();
+        point(Point::IssueBumped);
+        let record = self.control.record(index)?;
+        record.block.store(block.index, Relaxed);
+        record.generation.store(block.generation, Relaxed);
+        record.sender.store(origin.sender, Relaxed);
+        record.origin.store(origin.place, Relaxed);
+        record.stamp.store(origin.stamp, Relaxed);
+        point(Point::IssueWritten);
+        let nonce = self.next_nonce();
+        record.nonce.store(nonce, SeqCst);
+        point(Point::IssueLive);
+        if origin.sender != PARENT {
+            self.control.header().ticket_count.fetch_add(1, Relaxed);
+        }
+        point(Point::IssueCounted);
+        Ok(TicketId { index, nonce })
+    }
+
+    /// Different for each ticket of this process, and not to be guessed by another.
+    fn next_nonce(&self) -> u64 {
+        static SEED: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+        let count = self.nonces.fetch_add(1, Relaxed);
+        let pid = u64::from(self.pid.load(Relaxed));
+        let mixed = (SEED.get_or_init(random_u64) ^ pid.rotate_left(40)).wrapping_add(count);
+        mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15).max(1)
+    }
+
+    /// Removes a record, under the lock. The caller tries to free its block after the lock is open.
+    fn remove(&self, _lock: &ArenaLock, index: u32) -> Result<()> {
+        let record = self.control.record(index)?;
+        let block = self.control.block(record.block.load(Relaxed))?;
+        record.nonce.store(0, SeqCst);
+        point(Point::RemoveFree);
+        if block.records.load(SeqCst) == 0 {
+            return Err(self.control.poison("a recorded block counts no record"));
+        }
+        block.records.fetch_sub(1, SeqCst);
+        point(Point::RemoveExt);
+        let header = self.control.header();
+        if record.sender.load(Relaxed) != PARENT {
+            header.ticket_count.fetch_sub(1, Relaxed);
+        }
+        header.record_hint.fetch_min(index, Relaxed);
+        point(Point::RemoveCounted);
+        Ok(())
+    }
+
+    /// Removes one record, if it is still the one that `id` names, and frees its block if nothing else keeps it.
+    pub(super) fn disown(&self, id: TicketId, patience: &Patience) -> Result<()> {
+        let record = self.control.record(id.index)?;
+        let lock = self.lock(patience)?;
+        if record.nonce.load(SeqCst) != id.nonce {
+            return Ok(());
+        }
+        let block = record.block.load(Relaxed);
+        self.remove(&lock, id.index)?;
+        drop(lock);
+        self.try_free(block, Keep::Warm).map(drop)
+    }
+
+    /// Removes the records of a parent that is going. Its caller owns it as `Freeing`.
+    pub(super) fn leave_children(&self, index: u32) -> Result<()> {
+        let parent = self.control.block(index)?;
+        if parent.is_parent.load(SeqCst) == 0 {
+            return Ok(());
+        }
+        let generation = u64::from(parent.words().load().generation);
+        let is_child = |record: &Record| {
+            record.sender.load(Relaxed) == PARENT
+                && record.origin.load(Relaxed) == index
+                && record.stamp.load(Relaxed) == generation
+        };
+        self.remove_where(&is_child, &Patience::forever())?;
+        // Only now: whoever inherits a free that died half-way looks again.
+        parent.is_parent.store(0, SeqCst);
+        point(Point::RemoveChildren);
+        Ok(())
+    }
+
+    /// Commits more of the table of records. False: it is at its end, or there is no memory.
+    fn grow_records(&self, patience: &Patience) -> bool {
+        let geometry = self.control.geometry();
+        let from = self.control.records_ready();
+        let to = (from + TABLE_STEP).min(geometry.records);
+        let entry = |index: u32| geometry.records_at() + u64::from(index) * size_of::<Record>() as u64;
+        if from == to || self.backing.commit(entry(from)..entry(to)).is_err() {
+            return false;
+        }
+        point(Point::GrowCommitted);
+        let Ok(lock) = self.lock(patience) else { return false };
+        if self.control.records_ready() < to {
+            self.control.header().records_ready.store(to, Release);
+        }
+        point(Point::GrowReady);
+        drop(lock);
+        true
+    }
+
+    /// Takes back every ticket issued at least `older_than` ago, and returns the bytes of the blocks that came
+    /// free by it. A receiver that comes later gets `Stale`.
+    ///
+    /// # Errors
+    /// `Poisoned`; what `patience` says.
+    pub fn reclaim(&self, older_than: Duration, patience: &Patience) -> Result<u64> {
+        self.sweep_all()?;
+        let latest = monotonic().saturating_sub(older_than).as_nanos() as u64;
+        self.remove_where(&|record| is_ticket(record) && record.stamp.load(Relaxed) <= latest, patience)
+    }
+
+    /// Takes back what dead processes sent and nobody claimed.
+    pub(super) fn reclaim_from_the_dead(&self, patience: &Patience) -> Result<u64> {
+        self.remove_where(&|record| is_ticket(record) && !self.is_sender_alive(record), patience)
+    }
+
+    pub(super) fn is_sender_alive(&self, ticket: &Record) -> bool {
+        let sender = ticket.sender.load(Relaxed);
+        let (slot, generation) = (sender & 0xffff, sender >> 16);
+        let Ok(tenant) = self.control.participant(slot) else { return false };
+        tenant.state.load(Acquire) != 0
+            && tenant.generation.load(Relaxed) & 0xffff == generation
+            && (self.slot() == Ok(slot) || self.backing.is_alive(slot))
+    }
+
+    fn remove_where(&self, wanted: &dyn Fn(&Record) -> bool, patience: &Patience) -> Result<u64> {
+        let (mut next, mut freed) = (0, 0);
+        while next < self.control.records_ready() {
+            // Looked up without the lock, because asking who is alive is a system call; checked again under it.
+            let found = self.records_where(&mut next, wanted)?;
+            let lock = self.lock(patience)?;
+            let mut blocks = Vec::with_capacity(BATCH);
+            for (index, nonce) in found {
+                let record = self.control.record(index)?;
+                if record.nonce.load(SeqCst) == nonce {
+                    blocks.push(record.block.load(Relaxed));
+                    self.remove(&lock, index)?;
+                }
+            }
+            drop(lock);
+            for index in blocks {
+                let bytes = self.control.block(index)?.span().len_bytes();
+                freed += if self.try_free(index, Keep::Warm)? { bytes } else { 0 };
+            }
+        }
+        Ok(freed)
+    }
+
+    fn records_where(&self, next: &mut u32, wanted: &dyn Fn(&Record) -> bool) -> Result<Vec<(u32, u64)>> {
+        let mut found = Vec::with_capacity(BATCH);
+        while *next < self.control.records_ready() && found.len() < BATCH {
+            let record = self.control.record(*next)?;
+            let nonce = record.nonce.load(SeqCst);
+            if nonce != 0 && wanted(record) {
+                found.push((*next, nonce));
+            }
+            *next += 1;
+        }
+        Ok(found)
+    }
+}
+
+/// Where a record comes from.
+#[derive(Debug, Clone, Copy)]
+struct Origin {
+    sender: u32,
+    place: u32,
+    stamp: u64,
+}
+
+pub(super) fn is_ticket(record: &Record) -> bool {
+    record.sender.load(Relaxed) != PARENT
+}
+
+fn block_of(record: &Record) -> BlockId {
+    BlockId { index: record.block.load(Relaxed), generation: record.generation.load(Relaxed) }
+}
+
+fn stale(block: BlockId) -> Error {
+    Error::new(
+        Kind::Stale,
+        format!(
+            "expected block {} of generation {} to be alive, but its last holder dropped it: keep the array, or its \
+             Ref, until the receiver has opened it",
+            block.index, block.generation
+        ),
+    )
+}

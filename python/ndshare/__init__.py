@@ -1,0 +1,56 @@
+"""NumPy arrays that processes share.
+
+Arrays are plain ``numpy.ndarray``s in an arena that the processes of a session share. multiprocessing passes them
+by reference; plain pickle, ``copy`` and ``np.save`` give ordinary NumPy data. An array lives until its last view in
+any process is gone.
+
+>>> import ndshare as nds
+>>> frame = nds.zeros((1200, 1600), "uint16")
+>>> type(frame), nds.is_shared(frame[::2])
+(<class 'numpy.ndarray'>, True)
+
+Every call that may wait lets other threads run and answers Ctrl-C: signals are looked at about every 20 ms, and a
+handler that raises ends the call. ``NDSHARE_BUDGET`` ("8 GiB") sets the most bytes of a session that may be held.
+"""
+
+import sys
+
+if sys.platform != "linux":
+    raise ImportError(f"ndshare needs Linux (sealed memory files, /proc), got {sys.platform!r}; nothing to install")
+
+from . import _session, _travel
+from ._arrays import array, asarray, empty_like, full, full_like, ones, ones_like, zeros_like
+from ._errors import ArenaFull, AttachError, Error, Poisoned, Stale, Timeout
+from ._native import Arena, __version__, empty, reclaim, stats, zeros
+from ._ref import Ref, ref
+from ._shared import is_shared
+from ._travel import _open_array as _open_array  # pyright: ignore[reportPrivateUsage]  (pickles name it here)
+
+__all__ = [
+    "Arena",
+    "ArenaFull",
+    "AttachError",
+    "Error",
+    "Poisoned",
+    "Ref",
+    "Stale",
+    "Timeout",
+    "__version__",
+    "array",
+    "asarray",
+    "empty",
+    "empty_like",
+    "full",
+    "full_like",
+    "is_shared",
+    "ones",
+    "ones_like",
+    "reclaim",
+    "ref",
+    "stats",
+    "zeros",
+    "zeros_like",
+]
+
+_travel.register()
+_session.start()

@@ -1,0 +1,31 @@
+# ruff: noqa: N818  (the names say what happened; the built-ins beside them end in Error)
+"""The exceptions. Each says what it names, what was expected, what was found and what to do next."""
+
+
+class Error(Exception):
+    """The root of everything that ndshare raises on its own account."""
+
+
+class ArenaFull(Error, MemoryError):
+    """No room: the arena's budget or a limit of the system is used up. The message names both limit and holders."""
+
+
+class Stale(Error, ReferenceError):
+    """The array that a reference names is gone: nobody held it any more."""
+
+
+class AttachError(Error, ConnectionError):
+    """The arena that a reference names cannot be reached from this process."""
+
+
+class Timeout(Error, TimeoutError):
+    """A wait reached its timeout."""
+
+
+class Poisoned(Error, RuntimeError):
+    """The control memory of an arena contradicts itself: something wrote over it."""
+
+
+for _class in (Error, ArenaFull, Stale, AttachError, Timeout, Poisoned):
+    # Tracebacks and pickles name the class as users do.
+    _class.__module__ = "ndshare"

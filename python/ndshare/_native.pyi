@@ -1,0 +1,134 @@
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Final, Self, SupportsIndex, TypedDict, final, type_check_only
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+__all__ = [
+    "KILL_POINTS",
+    "Arena",
+    "Hold",
+    "__version__",
+    "describe",
+    "empty",
+    "empty_in_order",
+    "from_text",
+    "handle",
+    "is_placed",
+    "is_shared",
+    "is_shared_at",
+    "kill_at",
+    "open_arena",
+    "open_token",
+    "reclaim",
+    "reduce",
+    "session_create",
+    "session_id",
+    "session_join",
+    "session_locator",
+    "stats",
+    "to_text",
+    "zeros",
+]
+
+__version__: Final[str]
+KILL_POINTS: Final[tuple[str, ...]]
+
+@type_check_only
+class Participant(TypedDict):
+    pid: int
+    bytes: int
+    blocks: int
+    alive: bool
+    me: bool
+
+@type_check_only
+class Ticket(TypedDict):
+    bytes: int
+    sender: int
+    sender_alive: bool
+    age_s: float
+
+@type_check_only
+class Stats(TypedDict):
+    id: str
+    budget: int
+    capacity: int
+    bytes: int
+    warm: int
+    blocks: int
+    participants: list[Participant]
+    tickets: list[Ticket]
+    ticket_budget: int
+    limit: str
+
+@final
+class Hold:
+    def __len__(self) -> int: ...
+    if sys.version_info >= (3, 12):
+        def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@final
+class Arena:
+    def __new__(cls, budget: str | SupportsIndex) -> Self: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def budget(self) -> int: ...
+    @property
+    def closed(self) -> bool: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __reduce__(self) -> tuple[Any, tuple[str]]: ...
+
+def empty(
+    shape: SupportsIndex | Sequence[SupportsIndex],
+    dtype: DTypeLike | None = None,
+    order: str | None = "C",
+    *,
+    align: SupportsIndex = 64,
+    arena: Arena | None = None,
+) -> NDArray[Any]: ...
+def zeros(
+    shape: SupportsIndex | Sequence[SupportsIndex],
+    dtype: DTypeLike | None = None,
+    order: str | None = "C",
+    *,
+    align: SupportsIndex = 64,
+    arena: Arena | None = None,
+) -> NDArray[Any]: ...
+def stats(arena: Arena | None = None) -> Stats: ...
+def reclaim(older_than: float = 0.0, arena: Arena | None = None) -> int: ...
+def empty_in_order(
+    shape: SupportsIndex | Sequence[SupportsIndex],
+    dtype: DTypeLike,
+    axes: Sequence[int],
+    align: SupportsIndex | None = None,
+    arena: Arena | None = None,
+    zero: bool = False,
+) -> NDArray[Any]: ...
+def is_shared(array: object, arena: Arena | None = None) -> bool: ...
+def is_shared_at(first: int, length: int, arena: Arena | None = None) -> bool: ...
+def is_placed(array: NDArray[Any], align: SupportsIndex, arena: Arena | None = None) -> bool: ...
+def reduce(array: NDArray[Any]) -> tuple[Any, ...]: ...
+def handle(array: NDArray[Any], dtype: str) -> tuple[bytes, Hold] | None: ...
+def describe(token: bytes) -> tuple[tuple[int, ...], str, int, bytes]: ...
+def to_text(token: bytes) -> str: ...
+def from_text(text: str) -> bytes: ...
+def session_create(budget: str | None = None) -> str: ...
+def session_join(locator: str) -> str: ...
+def session_locator() -> str | None: ...
+def session_id() -> str | None: ...
+def kill_at(label: str, nth: int = 1) -> None: ...
+def open_token(token: bytes, dtype: np.dtype[Any] | None = None) -> NDArray[Any]: ...
+def open_arena(locator: str) -> Arena: ...

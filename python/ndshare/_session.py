@@ -1,0 +1,122 @@
+# pyright: reportPrivateUsage=false
+"""Which arena is the session of this process.
+
+The root process makes it when ndshare is imported and names it in two places that its children inherit: the
+environment (for spawned processes and programs) and multiprocessing's per-process configuration (for children of a
+forkserver that was running already, which never sees the environment). A child looks there at its first need, not
+at import: the configuration reaches it only when its Process object starts to run. The configuration wins, because
+it comes from the very process that made the child.
+
+Each process that has joined puts its own locator first, so that its children ask a parent that lives, and keeps the
+root's behind it, so that grandchildren also find the session when their parent is gone. When nobody answers, the
+process is the root of a session of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from multiprocessing import process, util
+from typing import Any
+
+from . import _native
+from ._errors import AttachError
+
+ENVIRONMENT = "NDSHARE_SESSION"
+BUDGET = "NDSHARE_BUDGET"
+_CONFIGURATION = "ndshare"
+_HELPERS = (
+    "--multiprocessing-fork",
+    "multiprocessing.forkserver import main",
+    "multiprocessing.resource_tracker import main",
+)
+
+_lock = threading.RLock()
+_root = ""
+
+
+def start() -> None:
+    """At import: the root makes its session. A failure is raised at the first use, which tries again."""
+    with contextlib.suppress(Exception):
+        if not _has_parent():
+            ensure()
+
+
+def ensure() -> None:
+    """Find or make the session. Raises ArenaFull, or ValueError for a bad NDSHARE_BUDGET."""
+    with _lock:
+        if _native.session_locator() is None and not _join(_candidates()):
+            _create()
+
+
+def adopt(locator: str) -> None:
+    """Make the session of an array's sender ours, unless this process has one or was told of another."""
+    with _lock:
+        if _native.session_locator() is None:
+            _join([*_candidates(), locator])
+
+
+def _has_parent() -> bool:
+    return (
+        bool(os.environ.get(ENVIRONMENT))
+        or process.parent_process() is not None
+        or bool(getattr(process.current_process(), "_inheriting", False))
+        or any(helper in argument for argument in sys.orig_argv for helper in _HELPERS)
+    )
+
+
+def _configuration() -> dict[str, Any]:
+    return getattr(process.current_process(), "_config", {})
+
+
+def _candidates() -> list[str]:
+    told = [str(_configuration().get(_CONFIGURATION, "")), os.environ.get(ENVIRONMENT, "")]
+    return list(dict.fromkeys(locator for text in told for locator in text.split(",") if locator))
+
+
+def _join(locators: list[str]) -> bool:
+    for locator in locators:
+        # A locator that is no locator came from somebody else's environment.
+        with contextlib.suppress(AttachError, ValueError):
+            _native.session_join(locator)
+            _name(root=locators[-1])
+            return True
+    return False
+
+
+def _create() -> None:
+    try:
+        locator = _native.session_create(os.environ.get(BUDGET) or None)
+    except ValueError as error:
+        raise ValueError(f"{BUDGET}: {error}") from None
+    _name(root=locator)
+
+
+def _name(root: str) -> None:
+    global _root  # noqa: PLW0603
+    _root = root
+    os.environ[ENVIRONMENT] = _described()
+    _configure()
+
+
+def _described() -> str:
+    return ",".join(dict.fromkeys([_native.session_locator() or "", _root]))
+
+
+def _configure(_: object = None) -> None:
+    if _native.session_locator() is not None:
+        _configuration()[_CONFIGURATION] = _described()
+
+
+def _after_fork() -> None:
+    global _lock  # noqa: PLW0603
+    _lock = threading.RLock()
+    if _native.session_locator() is not None:
+        _name(_root)
+
+
+os.register_at_fork(after_in_child=_after_fork)
+# Only after the fork does multiprocessing give the child its Process object, with the parent's configuration.
+util.register_after_fork(_configure, _configure)
