@@ -18,6 +18,14 @@ pub enum Kind {
     Interrupted,
     /// The holder of a lock died in it, and nobody has recovered it since.
     OwnerDied,
+    /// No frame came before the timeout.
+    Empty,
+    /// No frame could be written before the timeout.
+    Full,
+    /// The ring was closed, and is drained.
+    Closed,
+    /// The last writer of a ring died without closing it.
+    WriterDied,
     /// A call that can't work in this state: a lock entered twice, or freed by somebody who does not have it.
     Misuse,
     /// The arena's tables contradict themselves; it is not used any more.

@@ -8,6 +8,7 @@
 //! os               the only libc
 //! arena            header, participants, blocks, holds, tickets, sweep
 //! view  lock       an array inside a block and its form in a pickle; locks that outlive their holder
+//! ring             frames from writers to readers, in one order
 //! overlay          one block, several meanings, one at a time
 //! ```
 //!
@@ -25,6 +26,8 @@ pub mod os;
 #[cfg(not(loom))]
 pub mod overlay;
 pub mod prim;
+#[cfg(not(loom))]
+pub mod ring;
 #[cfg(not(loom))]
 pub mod view;
 

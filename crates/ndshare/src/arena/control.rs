@@ -339,6 +339,11 @@ impl Control {
         self.entry(self.geometry.records_at(), index, self.geometry.records)
     }
 
+    /// A block by an index that need not be one.
+    pub(super) fn block_quietly(&self, index: u32) -> Option<&Block> {
+        (index < self.geometry.blocks).then(|| self.block(index).ok())?
+    }
+
     pub(super) fn block(&self, index: u32) -> Result<&Block> {
         self.entry(self.geometry.blocks_at(), index, self.geometry.blocks)
     }

@@ -54,9 +54,9 @@ impl<'a> Patience<'a> {
         }
     }
 
-    /// The longest sleep that neither misses the deadline nor a death.
-    pub fn nap(&self) -> Duration {
-        self.deadline.map_or(NAP, |deadline| deadline.saturating_sub(monotonic()).min(NAP))
+    /// A sleep of at most `longest` that does not miss the deadline.
+    pub fn nap(&self, longest: Duration) -> Duration {
+        self.deadline.map_or(longest, |deadline| deadline.saturating_sub(monotonic()).min(longest))
     }
 }
 
@@ -115,7 +115,7 @@ impl Arena {
                 Err(busy) => busy,
             };
             point(Point::LockMarked);
-            self.backing.wait(word, busy.seen, patience.nap());
+            self.backing.wait(word, busy.seen, patience.nap(NAP));
             taker = Taker { slept: true, starving: monotonic() - start > STARVING, ..taker };
             patience.go_on(what)?;
             if let Some(owner) = busy.owner().filter(|&owner| owner != slot) {

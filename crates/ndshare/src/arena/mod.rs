@@ -50,6 +50,7 @@ use spans::Spans;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// This process has no slot: it is a forked child that could get none.
 const NO_SLOT: u32 = u32::MAX;
@@ -274,6 +275,38 @@ impl Arena {
         Ok(slot)
     }
 
+    /// Who this participant is, as a word that is never 0 and never another's, also after its slot has a new tenant.
+    ///
+    /// # Errors
+    /// `Attach` in a process without a slot.
+    #[inline]
+    pub fn identity(&self) -> Result<u64> {
+        let slot = self.slot()?;
+        let generation = self.control.participant(slot)?.generation.load(Relaxed);
+        Ok(u64::from(generation) << 32 | u64::from(slot + 1))
+    }
+
+    /// Whether the participant with this identity lives. A dead one is swept.
+    ///
+    /// # Errors
+    /// `Poisoned`; `Attach` in a process without a slot.
+    pub fn is_identity_alive(&self, identity: u64) -> Result<bool> {
+        if self.identity()? == identity {
+            return Ok(true);
+        }
+        let Some(slot) = (identity as u32).checked_sub(1) else { return Ok(false) };
+        if slot >= self.control.geometry().participants {
+            return Err(self.control.poison("an identity names no participant"));
+        }
+        let tenant = self.control.participant(slot)?;
+        let same = tenant.generation.load(SeqCst) == (identity >> 32) as u32 && tenant.state.load(SeqCst) != 0;
+        if !same || self.backing.is_alive(slot) {
+            return Ok(same);
+        }
+        self.sweep(slot)?;
+        Ok(false)
+    }
+
     /// The slot as tests on the heap declare it dead.
     pub fn participant_slot(&self) -> u32 {
         self.slot.load(Relaxed)
@@ -436,28 +469,66 @@ impl Hold {
         self.arena.disown(record, patience)
     }
 
-    /// The `index`th 64-bit word of the block, for protocols that live in a block.
+    /// The records by which this block keeps others, and those others.
+    ///
+    /// # Errors
+    /// `Poisoned`.
+    pub fn children(&self) -> Result<Vec<(TicketId, BlockId)>> {
+        self.arena.children(self.block())
+    }
+
+    /// Whether anybody holds the block, as far as one look can tell.
+    pub fn is_held(arena: &Arena, block: BlockId) -> bool {
+        arena.control.block_quietly(block.index).is_some_and(|shared| shared.words().is_held())
+    }
+
+    /// The whole block as 64-bit words, for protocols that live in a block.
+    pub fn words(&self) -> &[AtomicU64] {
+        let words = self.len_bytes() / 8;
+        // SAFETY: the block is committed and held as long as the result lives; blocks start at multiples of 1 KiB;
+        // atomics may be written by anybody at any time.
+        unsafe { std::slice::from_raw_parts(self.as_ptr().cast::<AtomicU64>(), words) }
+    }
+
+    /// The `index`th 64-bit word of the block.
     ///
     /// # Errors
     /// `InvalidValue` beyond the end of the block.
     pub fn word(&self, index: usize) -> Result<&AtomicU64> {
-        let inside = index.checked_mul(8).is_some_and(|start| start + 8 <= self.len_bytes());
-        if !inside {
-            return Err(Error::value(format!("expected a word of a block of {} bytes, got {index}", self.len_bytes())));
-        }
-        // SAFETY: the word lies inside the block, which is committed and held as long as the result lives; blocks
-        // start at multiples of 1 KiB.
-        Ok(unsafe { AtomicU64::from_ptr(self.as_ptr().cast::<u64>().add(index)) })
+        self.words().get(index).ok_or_else(|| {
+            Error::value(format!("expected a word of a block of {} bytes, got {index}", self.len_bytes()))
+        })
+    }
+
+    /// The low half of a word, as futexes want it.
+    ///
+    /// # Errors
+    /// `InvalidValue` beyond the end of the block.
+    pub fn half_word(&self, index: usize) -> Result<&AtomicU32> {
+        self.low_half(index)
     }
 
     /// Waits until somebody calls [`Self::wake`] on the low half of a word that is no longer `seen`, for one nap.
+    ///
+    /// # Errors
+    /// `InvalidValue` beyond the end of the block.
     pub fn nap_on(&self, index: usize, seen: u32, patience: &Patience) -> Result<()> {
-        let word = self.low_half(index)?;
-        self.arena.backing.wait(word, seen, patience.nap());
+        self.nap_long_on(index, seen, patience, Duration::from_millis(20))
+    }
+
+    /// As [`Self::nap_on`], for a nap of at most `longest`.
+    ///
+    /// # Errors
+    /// `InvalidValue` beyond the end of the block.
+    pub fn nap_long_on(&self, index: usize, seen: u32, patience: &Patience, longest: Duration) -> Result<()> {
+        self.arena.backing.wait(self.low_half(index)?, seen, patience.nap(longest));
         Ok(())
     }
 
     /// Wakes everybody who naps on a word.
+    ///
+    /// # Errors
+    /// `InvalidValue` beyond the end of the block.
     pub fn wake(&self, index: usize) -> Result<()> {
         self.arena.backing.wake(self.low_half(index)?);
         Ok(())
@@ -467,6 +538,15 @@ impl Hold {
         let word = std::ptr::from_ref(self.word(index)?).cast_mut().cast::<u32>();
         // SAFETY: the low half of a little-endian word is its first 32 bits; it is only ever accessed by atomics.
         Ok(unsafe { AtomicU32::from_ptr(word) })
+    }
+
+    /// Makes an idle block of this process's own under a new generation, so that it can be written again: nobody
+    /// else holds it, and exactly one record keeps it. None when that is not so.
+    ///
+    /// # Errors
+    /// `Attach` in a process without a slot.
+    pub fn recycle(arena: &Arc<Arena>, block: BlockId) -> Result<Option<Self>> {
+        arena.recycle(block)
     }
 
     /// Sweeps the dead among the holders of the block, and says whether anybody else alive holds it.

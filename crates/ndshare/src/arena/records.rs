@@ -53,6 +53,33 @@ impl Arena {
         Ok(self.hold(mine, block.generation))
     }
 
+    /// Makes an idle recorded block new: it comes to life under its next generation, held by this process.
+    pub(super) fn recycle(self: &Arc<Self>, block: BlockId) -> Result<Option<Hold>> {
+        let slot = self.slot()?;
+        let shared = self.control.block(block.index)?;
+        let mut private = self.private.lock();
+        if private.references(block.index) > 0 {
+            return Ok(None);
+        }
+        if !shared.words().renew(slot, block.generation) {
+            drop(private);
+            // This bit may have been what kept somebody else from freeing it.
+            self.try_free(block.index, Keep::Warm)?;
+            return Ok(None);
+        }
+        let mine = Mine { index: block.index, span: self.control.checked_span(shared)? };
+        let generation = block.generation.wrapping_add(1);
+        private.insert(mine, generation);
+        drop(private);
+        Ok(Some(self.hold(mine, generation)))
+    }
+
+    /// Whether a block is alive, as far as one look can tell.
+    #[inline]
+    pub fn is_live(&self, block: BlockId) -> bool {
+        self.control.block_quietly(block.index).is_some_and(|shared| shared.words().load().is_live(block.generation))
+    }
+
     /// Takes the block of a ticket and removes the ticket. A ticket that is gone already is no error as long as
     /// somebody keeps the block.
     ///
@@ -75,8 +102,11 @@ impl Arena {
     pub(super) fn issue(&self, block: BlockId, patience: &Patience) -> Result<Option<TicketId>> {
         let me = self.slot()?;
         let generation = self.control.participant(me)?.generation.load(Relaxed);
-        let origin =
-            Origin { sender: me | generation << 16, place: self.pid.load(Relaxed), stamp: monotonic().as_nanos() as u64 };
+        let origin = Origin {
+            sender: me | generation << 16,
+            place: self.pid.load(Relaxed),
+            stamp: monotonic().as_nanos() as u64,
+        };
         let budget = self.control.geometry().ticket_budget;
         if self.control.header().ticket_count.load(Relaxed) >= budget {
             return Ok(None);
@@ -182,19 +212,27 @@ impl Arena {
         self.try_free(block, Keep::Warm).map(drop)
     }
 
+    /// The records by which a parent keeps its children, and the children.
+    pub(super) fn children(&self, parent: BlockId) -> Result<Vec<(TicketId, BlockId)>> {
+        let mut all = Vec::new();
+        for index in 0..self.control.records_ready() {
+            let record = self.control.record(index)?;
+            let nonce = record.nonce.load(SeqCst);
+            if nonce != 0 && is_child(record, parent) {
+                all.push((TicketId { index, nonce }, block_of(record)));
+            }
+        }
+        Ok(all)
+    }
+
     /// Removes the records of a parent that is going. Its caller owns it as `Freeing`.
     pub(super) fn leave_children(&self, index: u32) -> Result<()> {
         let parent = self.control.block(index)?;
         if parent.is_parent.load(SeqCst) == 0 {
             return Ok(());
         }
-        let generation = u64::from(parent.words().load().generation);
-        let is_child = |record: &Record| {
-            record.sender.load(Relaxed) == PARENT
-                && record.origin.load(Relaxed) == index
-                && record.stamp.load(Relaxed) == generation
-        };
-        self.remove_where(&is_child, &Patience::forever())?;
+        let name = BlockId { index, generation: parent.words().load().generation };
+        self.remove_where(&|record| is_child(record, name), &Patience::forever())?;
         // Only now: whoever inherits a free that died half-way looks again.
         parent.is_parent.store(0, SeqCst);
         point(Point::RemoveChildren);
@@ -292,6 +330,12 @@ struct Origin {
 
 pub(super) fn is_ticket(record: &Record) -> bool {
     record.sender.load(Relaxed) != PARENT
+}
+
+fn is_child(record: &Record, parent: BlockId) -> bool {
+    record.sender.load(Relaxed) == PARENT
+        && record.origin.load(Relaxed) == parent.index
+        && record.stamp.load(Relaxed) == u64::from(parent.generation)
 }
 
 fn block_of(record: &Record) -> BlockId {

@@ -147,13 +147,14 @@ impl Arena {
             point(Point::SweepUnlocked);
             self.backing.wake(&block.lock);
         }
-        if words.inherit(dead, me) {
-            point(Point::SweepOwned);
-            return self.give_back(index);
-        }
+        // Before the block changes hands: one that was just coming to life bears the bit already.
         if words.has_bit(dead) {
             words.clear_bit(dead);
             point(Point::SweepBit);
+        }
+        if words.inherit(dead, me) {
+            point(Point::SweepOwned);
+            return self.give_back(index);
         }
         // Every live block is tried, not only those with its bit: it may have died just after clearing one.
         if words.load().state == State::Live {

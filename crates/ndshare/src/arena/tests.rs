@@ -435,8 +435,10 @@ mod deaths {
         let stats = survivor.stats().unwrap();
         assert_eq!((stats.blocks, stats.participants.len(), stats.tickets.len()), (1, 1, 0));
         for index in 0..survivor.control.high() {
-            let state = survivor.control.block(index).unwrap().words().load().state;
-            assert_ne!(state, State::Freeing, "nobody finished block {index}");
+            let words = survivor.control.block(index).unwrap().words();
+            assert_ne!(words.load().state, State::Freeing, "nobody finished block {index}");
+            let others = (0..80).filter(|&slot| slot != survivor.participant_slot());
+            assert!(others.into_iter().all(|slot| !words.has_bit(slot)), "a dead one's bit stays on block {index}");
         }
         audit(survivor);
         drop(alloc(survivor, 6 << 20).unwrap());
@@ -461,7 +463,9 @@ mod deaths {
         passed.dedup();
         // The rest belongs to forks, sweeps and waits, which other tests bring about.
         let missed: Vec<_> = KILL_POINTS.iter().filter(|label| !passed.contains(label)).collect();
-        let elsewhere = |label: &&&str| ["fork:", "sweep:", "lock:marked"].iter().any(|kind| label.starts_with(kind));
+        let elsewhere = |label: &&&str| {
+            ["fork:", "sweep:", "lock:marked", "ring:", "renew:"].iter().any(|kind| label.starts_with(kind))
+        };
         assert!(missed.iter().all(elsewhere), "no death was tried at {missed:?}");
     }
 

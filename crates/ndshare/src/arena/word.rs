@@ -105,7 +105,12 @@ impl Words<'_> {
     }
 
     fn is_kept(&self) -> bool {
-        self.records.load(SeqCst) > 0 || self.holders.iter().any(|bits| bits.load(SeqCst) != 0)
+        self.records.load(SeqCst) > 0 || self.is_held()
+    }
+
+    /// Whether anybody holds the block now.
+    pub(super) fn is_held(&self) -> bool {
+        self.holders.iter().any(|bits| bits.load(SeqCst) != 0)
     }
 
     /// Takes a hold for `slot` if the block is `Live(generation)`. On false, the caller must try to free the
@@ -157,6 +162,30 @@ impl Words<'_> {
                 return true;
             }
         }
+    }
+
+    /// Brings a live block that nobody holds, and exactly one record keeps, to its next generation, held by `slot`.
+    /// A reference to the old generation is stale from then on.
+    pub(super) fn renew(&self, slot: u32, generation: u32) -> bool {
+        self.set_bit(slot);
+        point(Point::RenewBit);
+        loop {
+            let word = self.load();
+            if !word.is_live(generation) || self.records.load(SeqCst) != 1 || !self.is_only_holder(slot) {
+                // The record keeps the block, so there is nothing to free.
+                self.clear_bit(slot);
+                return false;
+            }
+            if self.exchange(word, Word::new(generation.wrapping_add(1), 0, State::Live)) {
+                point(Point::RenewDone);
+                return true;
+            }
+        }
+    }
+
+    fn is_only_holder(&self, slot: u32) -> bool {
+        let own = |index: usize| if index == slot as usize / 64 { 1 << (slot % 64) } else { 0 };
+        self.holders.iter().enumerate().all(|(index, bits)| bits.load(SeqCst) == own(index))
     }
 
     /// Takes over a block that the dead `from` owned, as `Freeing(to)`. False: it owned no such block.

@@ -12,6 +12,7 @@ pub mod futex;
 pub mod kill;
 pub mod limits;
 pub mod memory;
+pub mod pipe;
 
 use std::time::Duration;
 

@@ -1,0 +1,377 @@
+//! A ring: frames from any number of writers to any number of readers, in one order.
+//!
+//! A frame is a block of the arena. The ring's head keeps it by a record; a writer and each reader that looks at it
+//! hold it like any array. Published frames wait in the window, from the least cursor of the readers on; a frame that
+//! all have consumed is the next to be written again, so that a few frames stay in the processor's cache. A frame
+//! that somebody still looks at is never written: the ring takes another block for its place.
+//!
+//! Writers go through the head's lock, a few dozen nanoseconds a frame. Readers take no lock: they read an entry,
+//! take a hold, and look again. A reader lives as long as its token, a small block that its process holds or that is
+//! on its way to another one; so a reader that is dropped or killed holds the ring back no longer.
+//!
+//! `table`: where each word lies. `write`, `read`: the two sides. Waiting: a spin, then a futex.
+
+mod read;
+mod table;
+mod write;
+
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+pub use read::{Frame, Mode, Reader, Start};
+pub use table::{GROUPS, Geometry, READERS, VIEW_BYTES};
+pub use write::{Content, Writing};
+
+use crate::arena::{Arena, Hold, Patience, Reentry};
+use crate::error::{Error, Kind, Result};
+use crate::os::kill::{Point, point};
+use crate::prim::Ordering::{Relaxed, SeqCst};
+use std::sync::Arc;
+use std::time::Duration;
+use table::{BUSY, CLOSED, DEATHS, DROPPED, EVENT, HEAD, NEVER, READERS_IN_USE, SPACE, Table, unpack};
+
+/// What a writer does when the window is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It waits for the slowest reader.
+    Wait,
+    /// The slowest readers lose their oldest frame.
+    DropOldest,
+    /// The new frame is dropped, and counted.
+    DropNewest,
+}
+
+/// Where the policy lies, behind the geometry.
+const POLICY: usize = 4;
+/// Somebody sleeps on the event or the space word.
+const WAITER: u32 = 1;
+
+/// A ring, as one process has it.
+#[derive(Debug)]
+pub struct Ring {
+    table: Table,
+    when_full: WhenFull,
+    spin: Duration,
+}
+
+/// A picture of a ring.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stats {
+    /// Frames published since the ring was made.
+    pub written: u64,
+    /// Frames dropped by `DropNewest`.
+    pub dropped: u64,
+    /// Whether it was closed.
+    pub closed: bool,
+    /// Its readers.
+    pub readers: Vec<ReaderStats>,
+}
+
+/// One reader of a ring.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReaderStats {
+    /// Published frames that it has not taken yet.
+    pub lag: u64,
+    /// Frames that it never got, because it was lapped.
+    pub missed: u64,
+    /// Frames that it handed out and that still live.
+    pub held: u64,
+    /// Whether its process lives.
+    pub alive: bool,
+}
+
+impl Ring {
+    /// A new ring in `arena`.
+    ///
+    /// # Errors
+    /// `ArenaFull`; what `patience` says.
+    pub fn create(
+        arena: &Arc<Arena>,
+        geometry: Geometry,
+        when_full: WhenFull,
+        patience: &Patience,
+    ) -> Result<Arc<Self>> {
+        let head = arena.alloc(geometry.head_bytes(), 64, true, patience)?;
+        let table = Table::format(head, geometry);
+        table.word(POLICY).store(when_full as u64, SeqCst);
+        Ok(Arc::new(Self { table, when_full, spin: default_spin() }))
+    }
+
+    /// The ring whose head this is.
+    ///
+    /// # Errors
+    /// `InvalidValue` when the block is no head of a ring.
+    pub fn open(head: Hold) -> Result<Arc<Self>> {
+        let table = Table::open(head)?;
+        let when_full = match table.word(POLICY).load(SeqCst) {
+            0 => WhenFull::Wait,
+            1 => WhenFull::DropOldest,
+            2 => WhenFull::DropNewest,
+            other => return Err(Error::value(format!("expected a policy of a ring, got {other}"))),
+        };
+        Ok(Arc::new(Self { table, when_full, spin: default_spin() }))
+    }
+
+    /// The block that names the ring.
+    pub fn head(&self) -> &Hold {
+        &self.table.head
+    }
+
+    /// Its sizes.
+    pub fn geometry(&self) -> &Geometry {
+        &self.table.geometry
+    }
+
+    /// What its writers do when it is full.
+    pub fn when_full(&self) -> WhenFull {
+        self.when_full
+    }
+
+    fn arena(&self) -> &Arc<Arena> {
+        self.table.head.arena()
+    }
+
+    /// How many frames have been published.
+    #[inline]
+    pub fn written(&self) -> u64 {
+        self.table.word(HEAD).load(SeqCst)
+    }
+
+    /// Whether it was closed.
+    #[inline]
+    pub fn is_closed(&self) -> bool {
+        self.table.word(CLOSED).load(SeqCst) != 0
+    }
+
+    /// Ends the stream: writers get `Closed`, readers too once they have drained it.
+    ///
+    /// # Errors
+    /// `Poisoned`; what `patience` says.
+    pub fn close(&self, patience: &Patience) -> Result<()> {
+        self.locked(patience, || {
+            self.table.word(CLOSED).store(1, SeqCst);
+            Ok(())
+        })?;
+        self.announce(EVENT)?;
+        self.announce(SPACE)?;
+        self.tell_pipes()
+    }
+
+    /// A picture of the ring. Dead readers are gone from it.
+    ///
+    /// # Errors
+    /// `Poisoned`; what `patience` says.
+    pub fn stats(&self, patience: &Patience) -> Result<Stats> {
+        self.prune(patience)?;
+        let written = self.written();
+        let mut readers = Vec::new();
+        for index in self.readers_in_use() {
+            let words = self.table.reader(index);
+            let cursor = self.cursor_of(index).unwrap_or(&words.cursor).load(SeqCst);
+            let user = words.user.load(SeqCst);
+            readers.push(ReaderStats {
+                lag: written.saturating_sub(cursor),
+                missed: words.missed.load(SeqCst),
+                held: words.held.load(SeqCst),
+                alive: user == 0 || self.arena().is_identity_alive(user)?,
+            });
+        }
+        Ok(Stats { written, dropped: self.table.word(DROPPED).load(SeqCst), closed: self.is_closed(), readers })
+    }
+
+    // ---- the lock, and what a death under it leaves
+
+    /// Runs `work` under the head's lock, after putting things in order if an owner of it died.
+    fn locked<T>(&self, patience: &Patience, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let head = &self.table.head;
+        let dirty = self.arena().lock_block(head, Reentry::Wait, patience)?;
+        let recovered = if dirty { self.recover(patience) } else { Ok(()) };
+        let outcome = recovered.and_then(|()| work());
+        self.arena().unlock_block(head, true)?;
+        outcome
+    }
+
+    /// Puts the head in order after a death under its lock. Idempotent.
+    fn recover(&self, patience: &Patience) -> Result<()> {
+        let head = self.written();
+        // A publication counts from the moment its entry bears its number.
+        if self.table.entry(head).seq.load(SeqCst) == head {
+            self.table.word(HEAD).store(head + 1, SeqCst);
+        }
+        let head = self.written();
+        for index in 0..self.table.geometry.frames {
+            let last = self.table.frame(index).last;
+            let number = last.load(SeqCst);
+            if number >= head && number != BUSY {
+                last.store(NEVER, SeqCst);
+            }
+        }
+        self.reconcile_records(patience)?;
+        let live = (0..READERS).filter(|&index| self.is_reader_live(index)).fold(0, |bits, index| bits | 1 << index);
+        self.table.word(READERS_IN_USE).store(live, SeqCst);
+        self.announce(EVENT)?;
+        self.announce(SPACE)
+    }
+
+    /// Ends the records of blocks that no frame names: their adoption died half-way.
+    fn reconcile_records(&self, patience: &Patience) -> Result<()> {
+        let named: Vec<u64> =
+            (0..self.table.geometry.frames).map(|index| self.table.frame(index).nonce.load(SeqCst)).collect();
+        for (record, _) in self.table.head.children()? {
+            if !named.contains(&record.nonce) {
+                self.table.head.disown(record, patience)?;
+            }
+        }
+        Ok(())
+    }
+
+    // ---- readers, as writers see them
+
+    fn readers_in_use(&self) -> impl Iterator<Item = usize> + use<> {
+        let bits = self.table.word(READERS_IN_USE).load(SeqCst);
+        (0..READERS).filter(move |index| bits >> index & 1 == 1)
+    }
+
+    #[inline]
+    fn is_reader_live(&self, index: usize) -> bool {
+        unpack(self.table.reader(index).token.load(SeqCst)).is_some_and(|token| self.arena().is_live(token))
+    }
+
+    /// The cursor that holds back the ring for a reader; none for one that only wants the newest.
+    fn cursor_of(&self, index: usize) -> Option<&crate::prim::AtomicU64> {
+        match Mode::unpack(self.table.reader(index).kind.load(SeqCst)) {
+            Mode::Every => Some(self.table.reader(index).cursor),
+            Mode::Latest => None,
+            Mode::Group(group) => Some(self.table.group(group).cursor),
+        }
+    }
+
+    /// The oldest number that some reader has not taken yet; none when nobody holds the ring back.
+    fn least_cursor(&self) -> Option<u64> {
+        let live = self.readers_in_use().filter(|&index| self.is_reader_live(index));
+        live.filter_map(|index| self.cursor_of(index)).map(|cursor| cursor.load(SeqCst)).min()
+    }
+
+    /// Frames from here on are not written again; none without readers. The newest is always among them, for
+    /// readers that only want that.
+    fn floor(&self) -> Option<u64> {
+        self.readers_in_use().next()?;
+        let newest = self.written().saturating_sub(1);
+        Some(self.least_cursor().map_or(newest, |least| least.min(newest)))
+    }
+
+    /// Whether the slowest reader keeps the window full.
+    fn is_full(&self) -> bool {
+        let slots = u64::from(self.table.geometry.slots);
+        self.least_cursor().is_some_and(|least| self.written().saturating_sub(least) >= slots)
+    }
+
+    /// Frees the places of readers that are gone, sweeping dead processes.
+    fn prune(&self, patience: &Patience) -> Result<()> {
+        let mut gone = Vec::new();
+        for index in self.readers_in_use() {
+            let user = self.table.reader(index).user.load(SeqCst);
+            let user_died = user != 0 && !self.arena().is_identity_alive(user)?;
+            if let Some(token) = unpack(self.table.reader(index).token.load(SeqCst)) {
+                // A reader on its way whose sender died: its ticket is all that is left, and keeps it.
+                let _ = self.arena().is_kept_by_others(token)?;
+            }
+            if user_died || !self.is_reader_live(index) {
+                gone.push((index, self.table.reader(index).incarnation.load(SeqCst)));
+            }
+        }
+        if gone.is_empty() {
+            return Ok(());
+        }
+        self.locked(patience, || {
+            for (index, incarnation) in gone {
+                if self.table.reader(index).incarnation.load(SeqCst) == incarnation {
+                    self.forget_reader(index);
+                }
+            }
+            Ok(())
+        })?;
+        self.announce(SPACE)
+    }
+
+    /// Frees a reader's place, under the lock.
+    fn forget_reader(&self, index: usize) {
+        let words = self.table.reader(index);
+        words.token.store(0, SeqCst);
+        words.pipe.store(0, SeqCst);
+        words.incarnation.fetch_add(1, SeqCst);
+        self.table.word(READERS_IN_USE).fetch_and(!(1 << index), SeqCst);
+        point(Point::RingJoined);
+    }
+
+    // ---- waking
+
+    /// Counts an event up and wakes whoever sleeps on it.
+    fn announce(&self, index: usize) -> Result<()> {
+        let word = self.table.head.half_word(index)?;
+        let mut seen = word.load(Relaxed);
+        // SeqCst pairs with the sleeper's: it marks the word and then looks at head and cursors; here those were
+        // written before the mark is taken away, so one of the two sees the other.
+        while let Err(now) = word.compare_exchange(seen, (seen & !WAITER).wrapping_add(2), SeqCst, Relaxed) {
+            seen = now;
+        }
+        point(Point::RingEvent);
+        if seen & WAITER != 0 { self.table.head.wake(index) } else { Ok(()) }
+    }
+
+    /// Sleeps on an event until it counts up, unless `ready` says that there is something by now.
+    fn sleep(&self, index: usize, ready: impl Fn() -> bool, patience: &Patience, longest: Duration) -> Result<()> {
+        let word = self.table.head.half_word(index)?;
+        let seen = word.load(SeqCst);
+        let marked = seen | WAITER;
+        if seen != marked && word.compare_exchange(seen, marked, SeqCst, Relaxed).is_err() {
+            return Ok(());
+        }
+        if ready() {
+            return Ok(());
+        }
+        self.table.head.nap_long_on(index, marked, patience, longest)
+    }
+
+    /// Tells readers that wait on a descriptor.
+    fn tell_pipes(&self) -> Result<()> {
+        for index in self.readers_in_use() {
+            let pipe = self.table.reader(index).pipe;
+            let bits = pipe.load(SeqCst);
+            if bits != 0 && bits & 1 == 0 {
+                crate::os::pipe::tell((bits >> 32) as u32, (bits as u32 >> 1) as i32 - 1);
+                // After the byte, not before: a death in between costs one byte too many, not one too few.
+                let _ = pipe.compare_exchange(bits, bits | 1, SeqCst, Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets writers that died, and says whether one is left.
+    fn count_writers(&self) -> Result<bool> {
+        let mut left = false;
+        for writer in self.table.writers() {
+            let identity = writer.load(SeqCst);
+            if identity == 0 {
+                continue;
+            }
+            if self.arena().is_identity_alive(identity)? {
+                left = true;
+            } else if writer.compare_exchange(identity, 0, SeqCst, Relaxed).is_ok() {
+                self.table.word(DEATHS).fetch_add(1, SeqCst);
+            }
+        }
+        Ok(left)
+    }
+}
+
+/// Spinning pays only where the other side has a processor of its own.
+fn default_spin() -> Duration {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    Duration::from_micros(if processors > 1 { 20 } else { 0 })
+}
+
+/// `error`, as `kind` with `text` if it is a timeout.
+fn on_timeout(error: Error, kind: Kind, text: &str) -> Error {
+    if error.kind() == Kind::Timeout { Error::new(kind, text) } else { error }
+}

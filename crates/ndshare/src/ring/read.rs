@@ -1,0 +1,555 @@
+//! The reading side. A reader takes no lock: it reads an entry, takes a hold on the block, and looks at the entry
+//! again. If the entry still bears its number, the hold is on the frame of that number, and nobody writes it any more.
+
+use super::table::{
+    CLOSED, DEATHS, EVENT, EntryWords, GROUPS, READERS, READERS_IN_USE, SPACE, load_bytes, pack, unpack,
+};
+use super::{Ring, WAITER, on_timeout};
+use crate::arena::{Hold, Patience};
+use crate::error::{Error, Kind, Result};
+use crate::os::kill::{Point, point};
+use crate::os::monotonic;
+use crate::prim::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, SeqCst},
+    fence,
+};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long an idle reader sleeps before it looks whether the writers live.
+const NAP: Duration = Duration::from_millis(100);
+/// As long, in a group: a frame of a member that died wants another one.
+const GROUP_NAP: Duration = Duration::from_millis(20);
+/// So many looks at one entry that never settles mean that the head was scribbled on.
+const PATIENT_LOOKS: u32 = 1_000_000;
+/// A claim of a frame that its reader has dropped.
+const DONE: u64 = 0xffff_ffff;
+
+/// Which frames a reader gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Every one.
+    Every,
+    /// The newest only; it holds nobody back.
+    Latest,
+    /// Each goes to one of the group's readers, and to another if that one dies holding it.
+    Group(usize),
+}
+
+impl Mode {
+    fn pack(self) -> u64 {
+        match self {
+            Mode::Every => 0,
+            Mode::Latest => 1,
+            Mode::Group(group) => 2 + group as u64,
+        }
+    }
+
+    pub(super) fn unpack(bits: u64) -> Self {
+        match bits {
+            0 => Mode::Every,
+            1 => Mode::Latest,
+            group => Mode::Group((group - 2) as usize % GROUPS),
+        }
+    }
+}
+
+/// From where a reader counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// The next frame that is published.
+    Next,
+    /// The oldest that is still whole.
+    Oldest,
+}
+
+/// One reader of a ring. It lives as long as its token.
+#[derive(Debug)]
+pub struct Reader {
+    ring: Arc<Ring>,
+    index: usize,
+    incarnation: u64,
+    mode: Mode,
+    token: Hold,
+    /// Deaths of last writers that this reader has been told of.
+    told: AtomicU64,
+}
+
+/// A published frame. Its bytes never change while it lives.
+#[derive(Debug)]
+pub struct Frame {
+    hold: Option<Hold>,
+    /// Its number.
+    pub seq: u64,
+    /// When it was published, on the monotonic clock.
+    pub time_ns: u64,
+    /// Where in the block the first item is.
+    pub offset: u64,
+    /// What the writer said of dtype, shape and strides; empty for the ring's own.
+    pub view: Vec<u8>,
+    /// What the writer said beside it.
+    pub meta: Vec<u8>,
+    ring: Arc<Ring>,
+    reader: usize,
+    incarnation: u64,
+    /// The group, and the claim to be ended with this frame.
+    claim: Option<(usize, u64)>,
+}
+
+/// What an entry says, read whole.
+struct Snapshot {
+    block: u64,
+    time_ns: u64,
+    offset: u64,
+    view: Vec<u8>,
+    meta: Vec<u8>,
+}
+
+impl Ring {
+    /// A new reader.
+    ///
+    /// # Errors
+    /// `Misuse` when all places are taken; `ArenaFull`; what `patience` says.
+    pub fn reader(self: &Arc<Self>, mode: Mode, start: Start, patience: &Patience) -> Result<Reader> {
+        let token = self.arena().alloc(1, 64, false, patience)?;
+        self.prune(patience)?;
+        let index = self.locked(patience, || self.enter_reader(mode, start, &token))?;
+        Reader::open(self.clone(), index, token)
+    }
+
+    /// The number of the group called `name`, which is made if there is none.
+    ///
+    /// # Errors
+    /// `Misuse` when there are [`GROUPS`] others; what `patience` says.
+    pub fn group(&self, name: &str, patience: &Patience) -> Result<usize> {
+        let wanted = name_hash(name);
+        self.locked(patience, || {
+            let names = || (0..GROUPS).map(|index| self.table.group(index).name);
+            let found = names().position(|name| name.load(SeqCst) == wanted);
+            let found = found.or_else(|| names().position(|name| name.load(SeqCst) == 0));
+            let index = found.ok_or_else(|| Error::new(Kind::Misuse, format!("expected at most {GROUPS} groups")))?;
+            self.table.group(index).name.store(wanted, SeqCst);
+            Ok(index)
+        })
+    }
+
+    fn enter_reader(&self, mode: Mode, start: Start, token: &Hold) -> Result<usize> {
+        let free = (0..READERS).find(|&index| !self.is_reader_live(index));
+        let index = free.ok_or_else(|| {
+            Error::new(Kind::Misuse, format!("expected at most {READERS} readers at a time, got one more"))
+        })?;
+        let from = if start == Start::Next { self.written() } else { self.oldest_whole() };
+        if let Mode::Group(group) = mode {
+            // A group that was empty held nobody back: it starts anew.
+            let is_empty = !self.readers_in_use().any(|other| {
+                self.is_reader_live(other) && Mode::unpack(self.table.reader(other).kind.load(SeqCst)) == mode
+            });
+            if is_empty {
+                self.table.group(group).cursor.store(from, SeqCst);
+            }
+        }
+        let words = self.table.reader(index);
+        words.kind.store(mode.pack(), SeqCst);
+        words.cursor.store(from, SeqCst);
+        [words.missed, words.user, words.held, words.pipe].iter().for_each(|word| word.store(0, SeqCst));
+        words.incarnation.fetch_add(1, SeqCst);
+        words.token.store(pack(token.block()), SeqCst);
+        self.table.word(READERS_IN_USE).fetch_or(1 << index, SeqCst);
+        point(Point::RingJoined);
+        Ok(index)
+    }
+
+    /// The least number from which on every entry and its frame are still there.
+    fn oldest_whole(&self) -> u64 {
+        let head = self.written();
+        let window = head.saturating_sub(u64::from(self.table.geometry.slots))..head;
+        let whole = |&seq: &u64| {
+            let entry = self.table.entry(seq);
+            let frame = entry.frame.load(SeqCst) as u32;
+            let its = frame < self.table.geometry.frames && self.table.frame(frame).last.load(SeqCst) == seq;
+            its && entry.seq.load(SeqCst) == seq
+        };
+        head - window.rev().take_while(whole).count() as u64
+    }
+}
+
+impl Reader {
+    /// The reader at a place of a ring, whose token this process holds.
+    ///
+    /// # Errors
+    /// `Stale` when the place has another reader by now.
+    pub fn open(ring: Arc<Ring>, index: usize, token: Hold) -> Result<Self> {
+        if index >= READERS || ring.table.reader(index).token.load(SeqCst) != pack(token.block()) {
+            return Err(Error::new(
+                Kind::Stale,
+                "expected a reader of this ring, got one that is gone: make a new one",
+            ));
+        }
+        let words = ring.table.reader(index);
+        let (mode, incarnation) = (Mode::unpack(words.kind.load(SeqCst)), words.incarnation.load(SeqCst));
+        let told = AtomicU64::new(ring.table.word(DEATHS).load(SeqCst));
+        Ok(Self { ring, index, incarnation, mode, token, told })
+    }
+
+    /// The ring.
+    pub fn ring(&self) -> &Arc<Ring> {
+        &self.ring
+    }
+
+    /// Its place among the ring's readers, by which another process opens it.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The block that keeps it.
+    pub fn token(&self) -> &Hold {
+        &self.token
+    }
+
+    /// Which frames it gets.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    fn words(&self) -> super::table::ReaderWords<'_> {
+        self.ring.table.reader(self.index)
+    }
+
+    /// Whether some process has used it.
+    pub fn is_used(&self) -> bool {
+        self.words().user.load(SeqCst) != 0
+    }
+
+    /// Makes it this process's, if nobody has used it before.
+    fn own(&self) -> Result<()> {
+        let me = self.ring.arena().identity()?;
+        let words = self.words();
+        let gone = || Error::new(Kind::Closed, "the reader was closed: make a new one");
+        if words.incarnation.load(Relaxed) != self.incarnation {
+            return Err(gone());
+        }
+        match words.user.compare_exchange(0, me, SeqCst, SeqCst) {
+            Ok(_) => Ok(()),
+            Err(user) if user == me => Ok(()),
+            Err(_) => Err(Error::new(
+                Kind::Misuse,
+                "the reader belongs to another process, which used it first: make one for each process",
+            )),
+        }
+    }
+
+    /// The next frame, once there is one.
+    ///
+    /// # Errors
+    /// `Empty` at the timeout; `Closed` when the ring was closed and is drained; `WriterDied`, once, when the last
+    /// writer died; `Misuse` when another process uses this reader.
+    pub fn get(&self, patience: &Patience) -> Result<Frame> {
+        self.own()?;
+        loop {
+            if let Some(frame) = self.look()? {
+                return Ok(frame);
+            }
+            if self.ring.is_closed() && !self.is_ready() {
+                return Err(Error::new(Kind::Closed, "the ring was closed, and every frame of it was read"));
+            }
+            if self.spin() {
+                continue;
+            }
+            let nap = if matches!(self.mode, Mode::Group(_)) { GROUP_NAP } else { NAP };
+            self.ring.sleep(EVENT, || self.is_ready() || self.ring.is_closed(), patience, nap)?;
+            if self.is_ready() {
+                continue;
+            }
+            self.check_writers()?;
+            let text = "no frame came: expected one before the timeout; wait longer, or see whether the writer runs";
+            patience.go_on("the ring").map_err(|error| on_timeout(error, Kind::Empty, text))?;
+        }
+    }
+
+    /// The next frame, if there is one now.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn try_get(&self) -> Result<Option<Frame>> {
+        self.own()?;
+        self.look()
+    }
+
+    fn look(&self) -> Result<Option<Frame>> {
+        match self.mode {
+            Mode::Every => self.look_for_next(),
+            Mode::Latest => self.look_for_newest(),
+            Mode::Group(group) => self.look_for_unclaimed(group),
+        }
+    }
+
+    /// Whether a look would find something.
+    pub fn is_ready(&self) -> bool {
+        match self.mode {
+            Mode::Every | Mode::Latest => self.words().cursor.load(SeqCst) < self.ring.written(),
+            Mode::Group(group) => self.unclaimed(group).is_some(),
+        }
+    }
+
+    fn look_for_next(&self) -> Result<Option<Frame>> {
+        let cursor = self.words().cursor;
+        for _ in 0..PATIENT_LOOKS {
+            let seq = cursor.load(SeqCst);
+            if seq >= self.ring.written() {
+                return Ok(None);
+            }
+            // A writer that drops the oldest moves the cursor; then this look begins again.
+            if let Some((hold, snapshot)) = self.take(seq)?
+                && cursor.compare_exchange(seq, seq + 1, SeqCst, SeqCst).is_ok()
+            {
+                point(Point::RingTaken);
+                self.signal_space()?;
+                return Ok(Some(self.frame(seq, hold, snapshot, None)));
+            }
+            std::hint::spin_loop();
+        }
+        Err(self.never_settles())
+    }
+
+    fn look_for_newest(&self) -> Result<Option<Frame>> {
+        let cursor = self.words().cursor;
+        for _ in 0..PATIENT_LOOKS {
+            let head = self.ring.written();
+            if cursor.load(SeqCst) >= head {
+                return Ok(None);
+            }
+            if let Some((hold, snapshot)) = self.take(head - 1)? {
+                cursor.store(head, SeqCst);
+                point(Point::RingTaken);
+                return Ok(Some(self.frame(head - 1, hold, snapshot, None)));
+            }
+            std::hint::spin_loop();
+        }
+        Err(self.never_settles())
+    }
+
+    fn look_for_unclaimed(&self, group: usize) -> Result<Option<Frame>> {
+        for _ in 0..PATIENT_LOOKS {
+            let Some((seq, seen)) = self.unclaimed(group) else { return Ok(None) };
+            let claim = self.claim(seq);
+            let word = &self.ring.table.entry(seq).claims[group];
+            if word.compare_exchange(seen, claim, SeqCst, SeqCst).is_err() {
+                continue;
+            }
+            point(Point::RingClaimed);
+            match self.take(seq)? {
+                Some((hold, snapshot)) => return Ok(Some(self.frame(seq, hold, snapshot, Some((group, claim))))),
+                // Lapped in between; the entry has another number by now, and its claims are new.
+                None => drop(word.compare_exchange(claim, seen, SeqCst, SeqCst)),
+            }
+        }
+        Err(self.never_settles())
+    }
+
+    /// The first frame of a group that nobody alive has, and what its claim says.
+    fn unclaimed(&self, group: usize) -> Option<(u64, u64)> {
+        let ring = &self.ring;
+        let from = ring.table.group(group).cursor.load(SeqCst);
+        (from..ring.written()).find_map(|seq| {
+            let entry = ring.table.entry(seq);
+            let claim = entry.claims[group].load(SeqCst);
+            let free =
+                entry.seq.load(SeqCst) == seq && (claim == 0 || !is_done(claim) && !self.is_claimant_alive(claim));
+            free.then_some((seq, claim))
+        })
+    }
+
+    /// {the number's low half: 32, incarnation: 24, place + 1: 8}.
+    fn claim(&self, seq: u64) -> u64 {
+        seq << 32 | (self.incarnation & 0xff_ffff) << 8 | (self.index as u64 + 1)
+    }
+
+    fn is_claimant_alive(&self, claim: u64) -> bool {
+        let index = (claim & 0xff) as usize - 1;
+        if index == self.index && claim == self.claim(claim >> 32) {
+            return true;
+        }
+        if index >= READERS {
+            return false;
+        }
+        let words = self.ring.table.reader(index);
+        let same = words.incarnation.load(SeqCst) & 0xff_ffff == claim >> 8 & 0xff_ffff;
+        same && self.ring.is_reader_live(index)
+    }
+
+    /// A hold on the frame of `seq` and what its entry says; none when the entry is another's by now.
+    fn take(&self, seq: u64) -> Result<Option<(Hold, Snapshot)>> {
+        let entry = self.ring.table.entry(seq);
+        let Some(snapshot) = self.snapshot(&entry, seq) else { return Ok(None) };
+        let Some(block) = unpack(snapshot.block) else { return Ok(None) };
+        match self.ring.arena().take(block) {
+            // The entry is looked at again with the hold in hand: from here on the frame stays as it is.
+            Ok(hold) if entry.seq.load(SeqCst) == seq => Ok(Some((hold, snapshot))),
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == Kind::Stale => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn snapshot(&self, entry: &EntryWords<'_>, seq: u64) -> Option<Snapshot> {
+        // Acquire pairs with the Release by which the writer gave the number.
+        if entry.seq.load(Acquire) != seq {
+            return None;
+        }
+        let view_len = entry.view_len.load(Relaxed) as usize;
+        let snapshot = Snapshot {
+            block: entry.block.load(Relaxed),
+            time_ns: entry.time_ns.load(Relaxed),
+            offset: entry.offset.load(Relaxed),
+            view: load_bytes(entry.view, view_len),
+            meta: load_bytes(entry.meta, self.ring.table.geometry.meta_bytes as usize),
+        };
+        // Pairs with the fence in `Ring::write_entry`: had a word been of the next writer, this would not be `seq`.
+        fence(Acquire);
+        (entry.seq.load(Relaxed) == seq).then_some(snapshot)
+    }
+
+    fn frame(&self, seq: u64, hold: Hold, from: Snapshot, claim: Option<(usize, u64)>) -> Frame {
+        self.words().held.fetch_add(1, Relaxed);
+        let Snapshot { time_ns, offset, view, meta, .. } = from;
+        let (ring, reader, incarnation) = (self.ring.clone(), self.index, self.incarnation);
+        Frame { hold: Some(hold), seq, time_ns, offset, view, meta, ring, reader, incarnation, claim }
+    }
+
+    fn never_settles(&self) -> Error {
+        Error::new(Kind::Poisoned, "an entry of the ring never settles: its head was written over; make a new ring")
+    }
+
+    // ---- waiting
+
+    /// Looks for a while without giving the processor up; says whether something came.
+    fn spin(&self) -> bool {
+        let Some(end) = monotonic().checked_add(self.ring.spin) else { return false };
+        if self.ring.spin.is_zero() {
+            return false;
+        }
+        loop {
+            for _ in 0..64 {
+                if self.is_ready() || self.ring.table.word(CLOSED).load(Relaxed) != 0 {
+                    return self.is_ready();
+                }
+                std::hint::spin_loop();
+            }
+            if monotonic() >= end {
+                return false;
+            }
+        }
+    }
+
+    fn check_writers(&self) -> Result<()> {
+        if let Mode::Group(_) = self.mode {
+            // A member that died holding a frame gives it back by its sweep.
+            self.ring.prune(&Patience::forever())?;
+        }
+        let left = self.ring.count_writers()?;
+        let deaths = self.ring.table.word(DEATHS).load(SeqCst);
+        if left || self.ring.is_closed() || self.told.swap(deaths, SeqCst) == deaths {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::WriterDied,
+            "the ring's last writer died without closing it: call get again to wait for another one",
+        ))
+    }
+
+    fn signal_space(&self) -> Result<()> {
+        signal_space(&self.ring)
+    }
+
+    /// Gives the reader up: it holds nobody back from now on.
+    ///
+    /// # Errors
+    /// `Poisoned`; what `patience` says.
+    pub fn close(&self, patience: &Patience) -> Result<()> {
+        self.ring.locked(patience, || {
+            if self.words().incarnation.load(SeqCst) == self.incarnation {
+                self.ring.forget_reader(self.index);
+            }
+            Ok(())
+        })?;
+        self.ring.announce(SPACE)
+    }
+
+    /// Asks for a byte in a pipe of this process whenever a frame is there, or takes the wish back (`None`).
+    ///
+    /// # Errors
+    /// `Misuse` when another process uses this reader.
+    pub fn set_pipe(&self, descriptor: Option<i32>) -> Result<()> {
+        self.own()?;
+        let bits = descriptor.map_or(0, |fd| u64::from(std::process::id()) << 32 | u64::from(fd as u32 + 1) << 1);
+        self.words().pipe.store(bits, SeqCst);
+        Ok(())
+    }
+}
+
+impl Frame {
+    /// The block that has the bytes.
+    pub fn hold(&self) -> &Hold {
+        self.hold.as_ref().expect("a frame has its hold until it is dropped")
+    }
+
+    /// The ring that it came through.
+    pub fn ring(&self) -> &Arc<Ring> {
+        &self.ring
+    }
+}
+
+impl Drop for Frame {
+    fn drop(&mut self) {
+        // The hold goes first: who sees the claim ended or the space finds the frame idle.
+        drop(self.hold.take());
+        let words = self.ring.table.reader(self.reader);
+        if words.incarnation.load(Relaxed) == self.incarnation {
+            words.held.fetch_sub(1, Relaxed);
+        }
+        if let Some((group, claim)) = self.claim {
+            self.ring.end_claim(self.seq, group, claim);
+        }
+        let _ = signal_space(&self.ring);
+    }
+}
+
+impl Ring {
+    /// Marks a frame as done by its group, and moves the group's cursor over all that are.
+    fn end_claim(&self, seq: u64, group: usize, claim: u64) {
+        let done = claim & !DONE | DONE;
+        let _ = self.table.entry(seq).claims[group].compare_exchange(claim, done, SeqCst, SeqCst);
+        point(Point::RingDone);
+        let cursor = self.table.group(group).cursor;
+        loop {
+            let next = cursor.load(SeqCst);
+            let entry = self.table.entry(next);
+            let over = next < self.written()
+                && entry.seq.load(SeqCst) == next
+                && is_done(entry.claims[group].load(SeqCst))
+                && entry.claims[group].load(SeqCst) >> 32 == next & 0xffff_ffff;
+            if !over {
+                return;
+            }
+            let _ = cursor.compare_exchange(next, next + 1, SeqCst, SeqCst);
+        }
+    }
+}
+
+fn signal_space(ring: &Arc<Ring>) -> Result<()> {
+    // SeqCst pairs with the sleeper's mark: it marks and then looks at the cursors, which were moved before this.
+    let marked = ring.table.head.half_word(SPACE)?.load(SeqCst) & WAITER != 0;
+    if marked { ring.announce(SPACE) } else { Ok(()) }
+}
+
+fn is_done(claim: u64) -> bool {
+    claim & DONE == DONE
+}
+
+/// FNV-1a, never 0.
+fn name_hash(name: &str) -> u64 {
+    let hash =
+        name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    hash | 1
+}

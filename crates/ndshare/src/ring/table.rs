@@ -1,0 +1,323 @@
+//! Where each word of a ring's head lies.
+//!
+//! ```text
+//! words      0..8        geometry
+//!            8..24       head, event, space, closed, counters (a cache line each for what is written often)
+//!            24..24+64   writers {generation: 32, slot + 1: 32}
+//!            then        groups, 8 words each; readers, 8 words each
+//!            then        frames, 4 words each; entries
+//! ```
+//!
+//! An entry is the place of one sequence number: what was published, for readers to find. A frame is a block of the
+//! ring's own. Everything is an atomic; what is read from here is bounded before it is used.
+
+use crate::arena::{BlockId, Hold};
+use crate::error::{Error, Result};
+use crate::prim::AtomicU64;
+
+/// Processes that can write to a ring at a time.
+pub(super) const WRITERS: usize = 64;
+/// Readers that a ring can have at a time.
+pub const READERS: usize = 64;
+/// Groups that a ring can have.
+pub const GROUPS: usize = 8;
+/// Bytes that describe one frame's dtype, shape and strides, at the most.
+pub const VIEW_BYTES: usize = 184;
+
+/// Places of single words.
+pub(super) const HEAD: usize = 8;
+pub(super) const EVENT: usize = 16;
+pub(super) const SPACE: usize = 17;
+pub(super) const CLOSED: usize = 18;
+pub(super) const DROPPED: usize = 19;
+pub(super) const DEATHS: usize = 20;
+pub(super) const READERS_IN_USE: usize = 21;
+const WRITERS_AT: usize = 24;
+const GROUPS_AT: usize = WRITERS_AT + WRITERS;
+const GROUP_WORDS: usize = 8;
+const READERS_AT: usize = GROUPS_AT + GROUPS * GROUP_WORDS;
+const READER_WORDS: usize = 8;
+const FRAMES_AT: usize = READERS_AT + READERS * READER_WORDS;
+const FRAME_WORDS: usize = 4;
+/// Words of an entry before view and meta.
+const ENTRY_FIXED: usize = 6 + GROUPS;
+const VIEW_WORDS: usize = VIEW_BYTES / 8;
+
+/// A frame that was never published, or whose content was thrown away.
+pub(super) const NEVER: u64 = u64::MAX;
+/// A frame that a writer is filling, or an entry that is being written.
+pub(super) const BUSY: u64 = u64::MAX - 1;
+
+/// Sizes of a ring, as plain data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Geometry {
+    /// How many published frames wait for readers at the most.
+    pub slots: u32,
+    /// How many frames the ring owns.
+    pub frames: u32,
+    /// Bytes that a frame is made for.
+    pub frame_bytes: u64,
+    /// Bytes of meta that go with each frame.
+    pub meta_bytes: u32,
+}
+
+const MAX_SLOTS: u32 = 1 << 16;
+
+impl Geometry {
+    /// Parses the wish of a user.
+    ///
+    /// # Errors
+    /// `InvalidValue` for no slots or too many, or too much meta.
+    pub fn new(slots: usize, frame_bytes: u64, meta_bytes: usize) -> Result<Self> {
+        let slots = u32::try_from(slots).ok().filter(|slots| (1..=MAX_SLOTS).contains(slots));
+        let slots = slots.ok_or_else(|| Error::value(format!("expected 1 to {MAX_SLOTS} slots")))?;
+        let meta_bytes = u32::try_from(meta_bytes).ok().filter(|&bytes| bytes <= 4096);
+        let meta_bytes = meta_bytes.ok_or_else(|| Error::value("expected at most 4096 bytes of meta a frame"))?;
+        // Beside the window: one for each of a few writers that fill, one for each of a few readers that still look.
+        Ok(Self { slots, frames: slots + 8, frame_bytes, meta_bytes })
+    }
+
+    /// Entries: a power of two, and more than the window has.
+    fn entries(&self) -> u64 {
+        u64::from(self.slots + 1).next_power_of_two()
+    }
+
+    fn entry_words(&self) -> usize {
+        (ENTRY_FIXED + VIEW_WORDS + self.meta_bytes.div_ceil(8) as usize).next_multiple_of(8)
+    }
+
+    fn entries_at(&self) -> usize {
+        (FRAMES_AT + self.frames as usize * FRAME_WORDS).next_multiple_of(8)
+    }
+
+    /// Bytes of the head.
+    pub fn head_bytes(&self) -> usize {
+        (self.entries_at() + self.entries() as usize * self.entry_words()) * 8
+    }
+
+    fn to_words(self) -> [u64; 4] {
+        [self.slots.into(), self.frames.into(), self.frame_bytes, self.meta_bytes.into()]
+    }
+
+    fn from_words(words: [u64; 4], head_bytes: usize) -> Result<Self> {
+        let [slots, frames, frame_bytes, meta_bytes] = words;
+        let sizes = (usize::try_from(slots), u32::try_from(frames), usize::try_from(meta_bytes));
+        if let (Ok(slots), Ok(frames), Ok(meta_bytes)) = sizes
+            && let Ok(geometry) = Self::new(slots, frame_bytes, meta_bytes)
+            && geometry.frames == frames
+            && geometry.head_bytes() <= head_bytes
+        {
+            return Ok(geometry);
+        }
+        Err(Error::value(format!("expected the head of a ring in {head_bytes} bytes, got sizes {words:?}")))
+    }
+}
+
+/// The words of one ring.
+#[derive(Debug, Clone)]
+pub(super) struct Table {
+    pub head: Hold,
+    pub geometry: Geometry,
+}
+
+/// Words of one reader.
+#[derive(Clone, Copy)]
+pub(super) struct ReaderWords<'a> {
+    /// {place + 1: 32, generation: 32} of the token that keeps the reader; 0: free.
+    pub token: &'a AtomicU64,
+    /// What kind of reader: see `Kind`.
+    pub kind: &'a AtomicU64,
+    /// The next sequence number that it wants.
+    pub cursor: &'a AtomicU64,
+    /// Frames that it never got, because it was lapped.
+    pub missed: &'a AtomicU64,
+    /// {generation: 32, slot + 1: 32} of the process that uses it; 0: none yet.
+    pub user: &'a AtomicU64,
+    /// Frames that it handed out and that still live.
+    pub held: &'a AtomicU64,
+    /// How many readers had this place before.
+    pub incarnation: &'a AtomicU64,
+    /// {pid: 32, descriptor + 1: 31, told: 1} of a pipe that wants a byte when a frame is there; 0: none.
+    pub pipe: &'a AtomicU64,
+}
+
+/// Words of one group.
+#[derive(Clone, Copy)]
+pub(super) struct GroupWords<'a> {
+    /// What the group's name hashes to; 0: free.
+    pub name: &'a AtomicU64,
+    /// Everything below is done.
+    pub cursor: &'a AtomicU64,
+    pub missed: &'a AtomicU64,
+}
+
+/// Words of one frame.
+#[derive(Clone, Copy)]
+pub(super) struct FrameWords<'a> {
+    /// {place + 1: 32, generation: 32} of its block; 0: it has none yet.
+    pub block: &'a AtomicU64,
+    /// The record by which the head keeps the block.
+    pub record: &'a AtomicU64,
+    pub nonce: &'a AtomicU64,
+    /// The sequence number that it was last published under, or [`NEVER`], or [`BUSY`].
+    pub last: &'a AtomicU64,
+}
+
+/// Words of one entry.
+#[derive(Clone, Copy)]
+pub(super) struct EntryWords<'a> {
+    /// The sequence number, or [`BUSY`].
+    pub seq: &'a AtomicU64,
+    pub block: &'a AtomicU64,
+    /// Which frame of the ring.
+    pub frame: &'a AtomicU64,
+    pub time_ns: &'a AtomicU64,
+    /// Where in the block the first item is.
+    pub offset: &'a AtomicU64,
+    pub view_len: &'a AtomicU64,
+    /// For each group: who has it.
+    pub claims: &'a [AtomicU64],
+    pub view: &'a [AtomicU64],
+    pub meta: &'a [AtomicU64],
+}
+
+impl Table {
+    /// Writes the geometry of a new ring into its zeroed head.
+    pub(super) fn format(head: Hold, geometry: Geometry) -> Self {
+        use crate::prim::Ordering::Relaxed;
+        let table = Self { head, geometry };
+        for (word, value) in table.head.words().iter().zip(geometry.to_words()) {
+            word.store(value, Relaxed);
+        }
+        (0..geometry.frames).for_each(|index| table.frame(index).last.store(NEVER, Relaxed));
+        (0..geometry.entries()).for_each(|seq| table.entry(seq).seq.store(BUSY, Relaxed));
+        table
+    }
+
+    /// Reads and checks the geometry of somebody else's ring.
+    pub(super) fn open(head: Hold) -> Result<Self> {
+        use crate::prim::Ordering::Acquire;
+        let word = |index: usize| head.words()[index].load(Acquire);
+        let geometry = Geometry::from_words([word(0), word(1), word(2), word(3)], head.len_bytes())?;
+        Ok(Self { head, geometry })
+    }
+
+    #[inline]
+    pub(super) fn word(&self, index: usize) -> &AtomicU64 {
+        &self.head.words()[index]
+    }
+
+    pub(super) fn writers(&self) -> &[AtomicU64] {
+        &self.head.words()[WRITERS_AT..GROUPS_AT]
+    }
+
+    /// `index` is below [`READERS`].
+    #[inline]
+    pub(super) fn reader(&self, index: usize) -> ReaderWords<'_> {
+        let at = READERS_AT + index * READER_WORDS;
+        let [token, kind, cursor, missed, user, held, incarnation, pipe] = self.array(at);
+        ReaderWords { token, kind, cursor, missed, user, held, incarnation, pipe }
+    }
+
+    /// `index` is below [`GROUPS`].
+    #[inline]
+    pub(super) fn group(&self, index: usize) -> GroupWords<'_> {
+        let [name, cursor, missed] = self.array(GROUPS_AT + index * GROUP_WORDS);
+        GroupWords { name, cursor, missed }
+    }
+
+    /// `index` is below the geometry's frames.
+    #[inline]
+    pub(super) fn frame(&self, index: u32) -> FrameWords<'_> {
+        let [block, record, nonce, last] = self.array(FRAMES_AT + index as usize * FRAME_WORDS);
+        FrameWords { block, record, nonce, last }
+    }
+
+    /// The place of sequence number `seq`.
+    #[inline]
+    pub(super) fn entry(&self, seq: u64) -> EntryWords<'_> {
+        let index = (seq & (self.geometry.entries() - 1)) as usize;
+        let len = self.geometry.entry_words();
+        let words = &self.head.words()[self.geometry.entries_at() + index * len..][..len];
+        let (fixed, rest) = words.split_at(ENTRY_FIXED);
+        let (view, meta) = rest.split_at(VIEW_WORDS);
+        EntryWords {
+            seq: &fixed[0],
+            block: &fixed[1],
+            frame: &fixed[2],
+            time_ns: &fixed[3],
+            offset: &fixed[4],
+            view_len: &fixed[5],
+            claims: &fixed[6..],
+            view,
+            meta,
+        }
+    }
+
+    #[inline]
+    fn array<const N: usize>(&self, at: usize) -> [&AtomicU64; N] {
+        let words = &self.head.words()[at..at + N];
+        std::array::from_fn(|index| &words[index])
+    }
+
+    pub(super) fn entries(&self) -> u64 {
+        self.geometry.entries()
+    }
+}
+
+/// A block's name as one word that is never 0.
+pub(super) fn pack(block: BlockId) -> u64 {
+    u64::from(block.index.wrapping_add(1)) << 32 | u64::from(block.generation)
+}
+
+/// The name in a word; none for 0.
+pub(super) fn unpack(bits: u64) -> Option<BlockId> {
+    let index = ((bits >> 32) as u32).checked_sub(1)?;
+    Some(BlockId { index, generation: bits as u32 })
+}
+
+/// Stores bytes into words, the last one filled up with zeros.
+pub(super) fn store_bytes(words: &[AtomicU64], bytes: &[u8]) {
+    for (word, chunk) in words.iter().zip(bytes.chunks(8)) {
+        let mut buffer = [0; 8];
+        buffer[..chunk.len()].copy_from_slice(chunk);
+        word.store(u64::from_le_bytes(buffer), crate::prim::Ordering::Relaxed);
+    }
+}
+
+/// Loads `len` bytes from words; fewer if there are no more.
+pub(super) fn load_bytes(words: &[AtomicU64], len: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(len.next_multiple_of(8));
+    for word in words.iter().take(len.div_ceil(8)) {
+        bytes.extend(word.load(crate::prim::Ordering::Relaxed).to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn geometry_survives_its_words_and_bad_ones_are_refused() {
+        let geometry = Geometry::new(32, 4 << 20, 40).unwrap();
+        let words = geometry.to_words();
+        assert_eq!(Geometry::from_words(words, geometry.head_bytes()).unwrap(), geometry);
+        assert!(Geometry::from_words(words, geometry.head_bytes() - 8).is_err());
+        assert!(Geometry::from_words([0, 8, 0, 0], 1 << 20).is_err());
+        assert!(Geometry::from_words([32, 41, 0, 0], 1 << 20).is_err());
+        for (slots, meta) in [(0, 0), (1 << 17, 0), (4, 5000), (usize::MAX, 0)] {
+            assert!(Geometry::new(slots, 1, meta).is_err());
+        }
+    }
+
+    #[test]
+    fn bytes_survive_words() {
+        let words: Vec<AtomicU64> = (0..4).map(|_| AtomicU64::new(u64::MAX)).collect();
+        let bytes: Vec<u8> = (1..=29).collect();
+        store_bytes(&words, &bytes);
+        assert_eq!(load_bytes(&words, 29), bytes);
+        assert_eq!(load_bytes(&words, 100).len(), 32);
+    }
+}

@@ -1,0 +1,384 @@
+//! The writing side: taking a frame to fill, and publishing it.
+//!
+//! A publication is a seqlock write of one entry under the head's lock: the entry is marked busy, filled, and bears
+//! its number last. Numbers are given at publication, so they are dense whatever writers do or die of.
+
+use super::table::{BUSY, CLOSED, DROPPED, EVENT, GROUPS, HEAD, NEVER, SPACE, VIEW_BYTES, pack, store_bytes, unpack};
+use super::{Mode, Ring, WhenFull, on_timeout};
+use crate::arena::{Hold, Patience, TicketId};
+use crate::error::{Error, Kind, Result};
+use crate::os::kill::{Point, point};
+use crate::os::monotonic;
+use crate::prim::{
+    Ordering::{Relaxed, Release, SeqCst},
+    fence,
+};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How many of the frames consumed last are tried before all are.
+const LOOKS: u64 = 8;
+const NAP: Duration = Duration::from_millis(20);
+
+/// What is published of a frame beside its bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Content<'a> {
+    /// Where in the block the first item is.
+    pub offset: u64,
+    /// The words of the caller for dtype, shape and strides; empty for the ring's own.
+    pub view: &'a [u8],
+    /// The meta of the frame.
+    pub meta: &'a [u8],
+}
+
+/// A frame being filled. Dropping it throws the content away.
+#[derive(Debug)]
+pub struct Writing {
+    ring: Arc<Ring>,
+    hold: Hold,
+    frame: u32,
+}
+
+impl Writing {
+    /// The frame's block, for the writer to fill.
+    pub fn hold(&self) -> &Hold {
+        &self.hold
+    }
+
+    /// Publishes the frame and returns its number; none when it was dropped because the ring is full.
+    ///
+    /// # Errors
+    /// `Full` at the timeout, `Closed`; the frame is thrown away then. `InvalidValue` for too long a view or meta.
+    pub fn publish(self, content: Content<'_>, patience: &Patience) -> Result<Option<u64>> {
+        self.ring.check_content(content)?;
+        self.ring.publish(
+            patience,
+            |ring| {
+                ring.table.frame(self.frame).last.store(ring.written(), SeqCst);
+                Ok((self.frame, self.hold.block()))
+            },
+            content,
+        )
+    }
+}
+
+impl Ring {
+    /// Enters this process among the writers: readers are told when the last of them dies.
+    ///
+    /// # Errors
+    /// `Misuse` when all places are taken; `Attach` in a process without a slot.
+    pub fn join_writers(&self) -> Result<()> {
+        let me = self.arena().identity()?;
+        if self.table.writers().iter().any(|writer| writer.load(Relaxed) == me) {
+            return Ok(());
+        }
+        for _ in 0..2 {
+            let free =
+                self.table.writers().iter().find(|writer| writer.compare_exchange(0, me, SeqCst, Relaxed).is_ok());
+            if free.is_some() {
+                return Ok(());
+            }
+            self.count_writers()?;
+        }
+        Err(Error::new(
+            Kind::Misuse,
+            format!("expected at most {} writing processes, got one more", self.table.writers().len()),
+        ))
+    }
+
+    /// Takes this process from the writers, and says whether it was the last.
+    ///
+    /// # Errors
+    /// `Poisoned`; `Attach` in a process without a slot.
+    pub fn leave_writers(&self) -> Result<bool> {
+        let me = self.arena().identity()?;
+        for writer in self.table.writers() {
+            let _ = writer.compare_exchange(me, 0, SeqCst, Relaxed);
+        }
+        Ok(!self.count_writers()?)
+    }
+
+    /// A frame of at least `len_bytes` to fill.
+    ///
+    /// # Errors
+    /// `Full` at the timeout, `Closed`, `ArenaFull`; `InvalidValue` when the ring's frames are smaller.
+    pub fn begin(self: &Arc<Self>, len_bytes: u64, patience: &Patience) -> Result<Writing> {
+        let need = self.parse_need(len_bytes)?;
+        self.join_writers()?;
+        let mut spare = None;
+        loop {
+            let picked = self.locked(patience, || self.pick_under_lock(need, spare.take()))?;
+            match picked {
+                Pick::Got(hold, frame) => {
+                    point(Point::RingPicked);
+                    return Ok(Writing { ring: self.clone(), hold, frame });
+                }
+                // Nothing is allocated under the lock.
+                Pick::NeedsBlock => spare = Some(self.arena().alloc(need, 64, false, patience)?),
+                Pick::Full => self.wait_for_space(patience)?,
+            }
+        }
+    }
+
+    /// Publishes a block that exists, without a copy: it takes a place among the ring's frames.
+    ///
+    /// # Errors
+    /// As [`Self::begin`] and [`Writing::publish`]; `InvalidValue` for a block of another arena.
+    pub fn publish_block(&self, hold: &Hold, content: Content<'_>, patience: &Patience) -> Result<Option<u64>> {
+        self.check_content(content)?;
+        if !Arc::ptr_eq(hold.arena(), self.arena()) {
+            return Err(Error::value("expected a block of the ring's own arena: copy it into a frame instead"));
+        }
+        self.join_writers()?;
+        self.publish(
+            patience,
+            |ring| {
+                let victim = ring.victim().ok_or_else(|| Error::new(Kind::Full, "every frame is being filled"))?;
+                ring.replace(victim, hold, &Patience::forever())?;
+                ring.table.frame(victim).last.store(ring.written(), SeqCst);
+                Ok((victim, hold.block()))
+            },
+            content,
+        )
+    }
+
+    fn parse_need(&self, len_bytes: u64) -> Result<usize> {
+        let most = self.table.geometry.frame_bytes;
+        if most > 0 && len_bytes > most {
+            return Err(Error::value(format!(
+                "expected a frame of at most {most} bytes, got {len_bytes}: make the ring with a larger shape, or \
+                 without one"
+            )));
+        }
+        usize::try_from(len_bytes.max(most).max(1)).map_err(|_| Error::value("a frame is too large"))
+    }
+
+    fn check_content(&self, content: Content<'_>) -> Result<()> {
+        let (view, meta) = (content.view.len(), content.meta.len());
+        if view > VIEW_BYTES || meta > self.table.geometry.meta_bytes as usize {
+            return Err(Error::value(format!(
+                "expected a view of at most {VIEW_BYTES} bytes and meta of at most {}, got {view} and {meta}",
+                self.table.geometry.meta_bytes
+            )));
+        }
+        Ok(())
+    }
+
+    fn check_open(&self) -> Result<()> {
+        match self.table.word(CLOSED).load(SeqCst) {
+            0 => Ok(()),
+            _ => {
+                Err(Error::new(Kind::Closed, "the ring was closed: expected an open one to write to; make a new ring"))
+            }
+        }
+    }
+
+    // ---- picking a frame
+
+    fn pick_under_lock(&self, need: usize, spare: Option<Hold>) -> Result<Pick> {
+        self.check_open()?;
+        if self.when_full == WhenFull::Wait && self.is_full() {
+            return Ok(Pick::Full);
+        }
+        if let Some((hold, frame)) = self.pick(need)? {
+            return Ok(Pick::Got(hold, frame));
+        }
+        let Some(victim) = self.victim() else { return Ok(Pick::Full) };
+        let Some(hold) = spare else { return Ok(Pick::NeedsBlock) };
+        self.replace(victim, &hold, &Patience::forever())?;
+        point(Point::RingReplaced);
+        Ok(Pick::Got(hold, victim))
+    }
+
+    /// A frame that nobody wants or looks at: with readers the one consumed last, which is still in the cache;
+    /// without any the oldest, so that the window stays for a reader to come.
+    fn pick(&self, need: usize) -> Result<Option<(Hold, u32)>> {
+        let (head, floor) = (self.written(), self.floor());
+        let oldest = head.saturating_sub(self.table.entries());
+        let found = match floor {
+            Some(floor) => {
+                let recent = (oldest..floor).rev();
+                let quick = self.first_idle(recent.clone().take(LOOKS as usize), need)?;
+                if quick.is_some() {
+                    return Ok(quick);
+                }
+                self.unused(need)?
+                    .map_or_else(|| self.first_idle(recent.skip(LOOKS as usize), need), |got| Ok(Some(got)))
+            }
+            None if head < u64::from(self.table.geometry.slots) => self.unused(need),
+            // One lap and more: what lies before the window first, then the window from its old end.
+            None => self.first_idle(oldest..head, need),
+        }?;
+        found.map_or_else(|| self.unused(need), |got| Ok(Some(got)))
+    }
+
+    fn first_idle(&self, numbers: impl Iterator<Item = u64>, need: usize) -> Result<Option<(Hold, u32)>> {
+        for seq in numbers {
+            let entry = self.table.entry(seq);
+            let frame = entry.frame.load(SeqCst) as u32;
+            let is_its = frame < self.table.geometry.frames
+                && entry.seq.load(SeqCst) == seq
+                && self.table.frame(frame).last.load(SeqCst) == seq;
+            if is_its && let Some(hold) = self.renew(frame, need)? {
+                return Ok(Some((hold, frame)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A frame that was never published, or whose writer threw it away or died.
+    fn unused(&self, need: usize) -> Result<Option<(Hold, u32)>> {
+        for frame in 0..self.table.geometry.frames {
+            if self.table.frame(frame).last.load(SeqCst) >= BUSY
+                && let Some(hold) = self.renew(frame, need)?
+            {
+                return Ok(Some((hold, frame)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn renew(&self, frame: u32, need: usize) -> Result<Option<Hold>> {
+        let words = self.table.frame(frame);
+        let Some(block) = unpack(words.block.load(SeqCst)) else { return Ok(None) };
+        let Some(hold) = Hold::recycle(self.arena(), block)? else { return Ok(None) };
+        words.block.store(pack(hold.block()), SeqCst);
+        words.last.store(BUSY, SeqCst);
+        // Too small a block stays without content until its place gets another one.
+        Ok((hold.len_bytes() >= need).then_some(hold))
+    }
+
+    /// A place among the frames whose block can be replaced: nobody waits for its content, and nobody fills it.
+    ///
+    /// Places without content come first, then the content published longest ago.
+    fn victim(&self) -> Option<u32> {
+        let floor = self.floor().unwrap_or(self.written());
+        let rank = |frame: u32| {
+            let words = self.table.frame(frame);
+            let filled_by_nobody = || {
+                let block = unpack(words.block.load(SeqCst));
+                block.is_none_or(|block| !Hold::is_held(self.arena(), block))
+            };
+            match words.last.load(SeqCst) {
+                BUSY => filled_by_nobody().then_some(0),
+                NEVER => Some(0),
+                last => (last < floor).then_some(last + 1),
+            }
+        };
+        let ranked = (0..self.table.geometry.frames).filter_map(|frame| Some((rank(frame)?, frame)));
+        ranked.min().map(|(_, frame)| frame)
+    }
+
+    /// Puts another block into a place among the frames, under the lock. A death on the way leaves a record too
+    /// many, which `recover` ends.
+    fn replace(&self, frame: u32, hold: &Hold, patience: &Patience) -> Result<()> {
+        let words = self.table.frame(frame);
+        let old = TicketId { index: words.record.load(SeqCst) as u32, nonce: words.nonce.load(SeqCst) };
+        let new = self.table.head.adopt(hold, patience)?;
+        point(Point::RingAdopted);
+        words.last.store(BUSY, SeqCst);
+        words.block.store(pack(hold.block()), SeqCst);
+        words.record.store(new.index.into(), SeqCst);
+        words.nonce.store(new.nonce, SeqCst);
+        if old.nonce == 0 { Ok(()) } else { self.table.head.disown(old, patience) }
+    }
+
+    // ---- publishing
+
+    /// Publishes what `supply` names under the lock, once there is room.
+    fn publish(
+        &self,
+        patience: &Patience,
+        supply: impl FnOnce(&Self) -> Result<(u32, crate::arena::BlockId)>,
+        content: Content<'_>,
+    ) -> Result<Option<u64>> {
+        let mut supply = Some(supply);
+        loop {
+            let outcome = self.locked(patience, || {
+                self.check_open()?;
+                if self.is_full() && !self.make_room() {
+                    return Ok(Outcome::Full);
+                }
+                let supply = supply.take().ok_or_else(|| Error::new(Kind::Misuse, "a frame is published once"))?;
+                let (frame, block) = supply(self)?;
+                Ok(Outcome::Published(self.write_entry(frame, pack(block), content)))
+            })?;
+            match outcome {
+                Outcome::Published(seq) => {
+                    self.announce(EVENT)?;
+                    self.tell_pipes()?;
+                    return Ok(Some(seq));
+                }
+                Outcome::Full if self.when_full == WhenFull::DropNewest => {
+                    self.table.word(DROPPED).fetch_add(1, SeqCst);
+                    return Ok(None);
+                }
+                Outcome::Full => self.wait_for_space(patience)?,
+            }
+        }
+    }
+
+    fn write_entry(&self, frame: u32, block: u64, content: Content<'_>) -> u64 {
+        let seq = self.written();
+        let entry = self.table.entry(seq);
+        entry.seq.store(BUSY, Relaxed);
+        // Pairs with the fence in `Reader::snapshot`: who reads a word of what follows sees that it is busy.
+        fence(Release);
+        point(Point::RingBusy);
+        entry.block.store(block, Relaxed);
+        entry.frame.store(frame.into(), Relaxed);
+        entry.time_ns.store(monotonic().as_nanos() as u64, Relaxed);
+        entry.offset.store(content.offset, Relaxed);
+        entry.view_len.store(content.view.len() as u64, Relaxed);
+        store_bytes(entry.view, content.view);
+        store_bytes(entry.meta, content.meta);
+        entry.claims.iter().take(GROUPS).for_each(|claim| claim.store(0, Relaxed));
+        point(Point::RingFilled);
+        // Release pairs with the Acquire of readers: who sees the number sees the entry and the frame's bytes.
+        entry.seq.store(seq, Release);
+        point(Point::RingSequenced);
+        self.table.word(HEAD).store(seq + 1, SeqCst);
+        point(Point::RingHead);
+        seq
+    }
+
+    /// Moves the cursors of the slowest readers on, if that is the policy.
+    fn make_room(&self) -> bool {
+        if self.when_full != WhenFull::DropOldest {
+            return false;
+        }
+        let least = self.written() + 1 - u64::from(self.table.geometry.slots).min(self.written() + 1);
+        for index in self.readers_in_use() {
+            let reader = self.table.reader(index);
+            let (cursor, missed) = match Mode::unpack(reader.kind.load(SeqCst)) {
+                Mode::Every => (reader.cursor, reader.missed),
+                Mode::Group(group) => (self.table.group(group).cursor, self.table.group(group).missed),
+                Mode::Latest => continue,
+            };
+            let before = cursor.fetch_max(least, SeqCst);
+            missed.fetch_add(least.saturating_sub(before), SeqCst);
+            point(Point::RingMoved);
+        }
+        true
+    }
+
+    fn wait_for_space(&self, patience: &Patience) -> Result<()> {
+        self.prune(patience)?;
+        let ready = || self.when_full != WhenFull::Wait || !self.is_full() || self.is_closed();
+        self.sleep(SPACE, ready, patience, NAP)?;
+        let text = "the ring is full: expected a free slot before the timeout; read faster, or choose what to drop \
+                    with when_full=";
+        patience.go_on("the ring").map_err(|error| on_timeout(error, Kind::Full, text))
+    }
+}
+
+enum Pick {
+    Got(Hold, u32),
+    NeedsBlock,
+    Full,
+}
+
+enum Outcome {
+    Published(u64),
+    Full,
+}
