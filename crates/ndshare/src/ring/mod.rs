@@ -167,7 +167,7 @@ impl Ring {
         let mut readers = Vec::new();
         for index in self.readers_in_use() {
             let words = self.table.reader(index);
-            let cursor = self.cursor_of(index).unwrap_or(&words.cursor).load(SeqCst);
+            let cursor = self.cursor_of(index).unwrap_or(words.cursor).load(SeqCst);
             let user = words.user.load(SeqCst);
             readers.push(ReaderStats {
                 lag: written.saturating_sub(cursor),
