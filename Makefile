@@ -1,0 +1,61 @@
+# One verb a line; `make` prints them. Everything is made in .venv and target/, nothing outside this folder.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
+NATIVE_SOURCES := Cargo.toml pyproject.toml $(shell find crates -path '*-cli' -prune -o -name '*.rs' -print -o -name Cargo.toml -print)
+MATURIN := env -u CONDA_PREFIX VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release
+
+.PHONY: help demo test check crash bench docs clean
+.DELETE_ON_ERROR:
+
+help: ## Print these lines
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+
+demo: $(STAMPS)/release $(STAMPS)/group-demo ## Run acquisition and processing on real images; pictures go to demo-out/
+	$(BIN)/python examples/demo.py
+
+test: $(STAMPS)/killpoints $(STAMPS)/group-test ## Run every test: Rust, Python, and the examples in the docs
+	cargo test --workspace --exclude ndshare-py --features ndshare/killpoints
+	$(BIN)/python -m pytest
+
+check: $(STAMPS)/killpoints $(STAMPS)/group-test $(STAMPS)/group-check ## Check format, lints, types and stubs
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets --all-features -- -D warnings
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/pyright
+	$(BIN)/stubtest ndshare
+
+crash: $(STAMPS)/killpoints $(STAMPS)/group-test ## Kill processes at every labelled point and see that nothing is lost
+	$(BIN)/python -m pytest -m crash
+
+bench: $(STAMPS)/release $(STAMPS)/group-bench ## Measure, with the peers in the same run
+	$(BIN)/python -m bench
+
+docs: $(STAMPS)/killpoints $(STAMPS)/group-test ## Build the Rust documentation and run every example in the docs
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace --exclude ndshare-py
+	$(BIN)/python -m pytest tests/test_docs.py
+
+clean: ## Remove everything that make has made
+	rm -rf $(VENV) target demo-out bench-out python/ndshare/*.so .pytest_cache .ruff_cache .mypy_cache .hypothesis
+
+$(STAMPS)/venv:
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade pip
+	mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/group-%: pyproject.toml | $(STAMPS)/venv
+	$(PIP) --group $*
+	touch $@
+
+# There is one extension at a time: the release, or the one for tests with kill points compiled in.
+$(STAMPS)/release: $(NATIVE_SOURCES) | $(STAMPS)/group-build
+	$(MATURIN)
+	rm -f $(STAMPS)/killpoints && touch $@
+
+$(STAMPS)/killpoints: $(NATIVE_SOURCES) | $(STAMPS)/group-build
+	$(MATURIN) --features killpoints --target-dir target/killpoints
+	rm -f $(STAMPS)/release && touch $@
