@@ -1,0 +1,168 @@
+"""How to measure fairly: contestants take turns, medians are reported, and results are checked.
+
+A benchmark is a generator function under `@bench`. It prepares, yields its contestants, and cleans up. A contestant
+is a function that does the work once and returns the seconds of the timed part for one operation; it checks what
+it timed, outside the clock. The first contestant is ours, the second the peer that the target speaks of, and the
+others are there for context.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+Contestants = dict[str, Callable[[], float]]
+Prepare = Callable[[], Iterator[Contestants]]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is promised: `kind` is "faster" (peer / ours at least), "at most" (ours / peer), "extra" (seconds more)."""
+
+    kind: str
+    value: float
+
+    def measure(self, ours: float, peer: float) -> float:
+        """Return the figure that the promise is about, from two times in seconds."""
+        if self.kind == "faster":
+            return peer / ours
+        return ours / peer if self.kind == "at most" else ours - peer
+
+    def met(self, ours: float, peer: float) -> bool:
+        """Say whether the promise is kept."""
+        figure = self.measure(ours, peer)
+        return figure >= self.value if self.kind == "faster" else figure <= self.value
+
+    def text(self) -> str:
+        """Return the promise in words."""
+        if self.kind == "faster":
+            return f"≥ {self.value:g} times faster"
+        return f"≤ {self.value:g} times" if self.kind == "at most" else f"≤ {1000 * self.value:g} ms more"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One benchmark: its name for `--only`, one line about the work, the promise, and how often to run it."""
+
+    name: str
+    work: str
+    target: Target | None
+    rounds: int
+    note: str
+    prepare: Prepare
+
+
+@dataclass
+class Result:
+    """What came out: for each contestant the seconds of every round."""
+
+    bench: Bench
+    times: dict[str, list[float]] = field(default_factory=dict)
+
+    def median(self, label: str) -> float:
+        """Return a contestant's median in seconds."""
+        return statistics.median(self.times[label])
+
+    def spread(self, label: str) -> tuple[float, float]:
+        """Return a contestant's quartiles in seconds."""
+        times = self.times[label]
+        if len(times) < 2:
+            return times[0], times[0]
+        low, _, high = statistics.quantiles(times, n=4, method="inclusive")
+        return low, high
+
+    @property
+    def labels(self) -> list[str]:
+        """Return the contestants: ours, the peer, the others."""
+        return list(self.times)
+
+
+BENCHES: dict[str, Bench] = {}
+
+
+def bench(
+    name: str, work: str, *, target: Target | None = None, rounds: int = 50, note: str = ""
+) -> Callable[[Prepare], Prepare]:
+    """Register a benchmark under a name."""
+
+    def register(prepare: Prepare) -> Prepare:
+        BENCHES[name] = Bench(name, work, target, rounds, note, prepare)
+        return prepare
+
+    return register
+
+
+def run(one: Bench, share: float = 1.0) -> Result:
+    """Warm up, then let the contestants take turns, each round starting with the next one."""
+    result = Result(one)
+    with _prepared(one) as contestants:
+        result.times = {label: [] for label in contestants}
+        rounds = max(3, round(one.rounds * share))
+        for _ in range(max(1, min(5, rounds // 10))):
+            for go in contestants.values():
+                go()
+        order = list(contestants)
+        for _ in range(rounds):
+            for label in order:
+                result.times[label].append(_quietly(contestants[label]))
+            order.append(order.pop(0))
+    return result
+
+
+def _quietly(go: Callable[[], float]) -> float:
+    """Run one round while the collector of cycles rests."""
+    gc.collect()
+    gc.disable()
+    try:
+        return go()
+    finally:
+        gc.enable()
+
+
+@contextmanager
+def _prepared(one: Bench) -> Iterator[Contestants]:
+    """Run a benchmark's preparation and, whatever happens, its clean-up."""
+    steps = one.prepare()
+    contestants = next(steps)
+    try:
+        yield contestants
+    finally:
+        for _ in steps:
+            raise RuntimeError(f"{one.name} yields more than once")
+
+
+def clock(work: Callable[[], object], times: int = 1) -> float:
+    """Do the work `times` times and return the seconds of one."""
+    start = time.perf_counter()
+    for _ in range(times):
+        work()
+    return (time.perf_counter() - start) / times
+
+
+def cpus() -> list[int]:
+    """Return the CPUs that this program may use, as it was started."""
+    return _ALLOWED
+
+
+_ALLOWED = sorted(os.sched_getaffinity(0))
+
+
+def pin(which: int | None) -> None:
+    """Stay on one of our CPUs (0 for the first, -1 for the last), or with None on any of them."""
+    os.sched_setaffinity(0, _ALLOWED if which is None else {_ALLOWED[which]})
+
+
+@contextmanager
+def pinned(which: int | None) -> Iterator[None]:
+    """Stay on one CPU for a while; children started meanwhile inherit it."""
+    before = os.sched_getaffinity(0)
+    pin(which)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

@@ -1,0 +1,92 @@
+"""Rules that hold in every test: it ends, it leaves no bytes behind, and its children are real processes."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from hypothesis import HealthCheck, settings
+
+import helpers
+
+SECONDS = 120  # a test that takes longer hangs; long ones say so with their own `timeout` mark
+
+settings.register_profile(
+    "ndshare", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("ndshare")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("filterwarnings", "ignore:.*multi-threaded.*:DeprecationWarning")
+    config.stash[_stderr] = os.dup(2)
+
+
+_stderr = pytest.StashKey[int]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        mark = item.get_closest_marker("timeout")
+        seconds = mark.args[0] if mark else SECONDS
+        # By a signal only the test ends, and not the whole run. Where that is not enough there is the watchdog.
+        item.add_marker(pytest.mark.timeout(seconds, method="signal"), append=False)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Report how soon survivors went on after deaths."""
+    slowest = sorted(helpers.pauses, key=lambda name: -helpers.pauses[name])[:3]
+    if slowest:
+        times = ", ".join(f"{1000 * helpers.pauses[name]:.1f} ms ({name})" for name in slowest)
+        terminalreporter.write_line(f"survivors went on after a death within {times}")
+
+
+@pytest.fixture(autouse=True)
+def _watchdog(request: pytest.FixtureRequest) -> Iterator[None]:
+    """End the run when even Python's own clock hands don't move, as in a wait that keeps the GIL."""
+    mark = request.node.get_closest_marker("timeout")
+    seconds = mark.args[0] if mark and mark.args else SECONDS
+    faulthandler.dump_traceback_later(seconds + 60, exit=True, file=request.config.stash[_stderr])
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture(autouse=True)
+def _no_bytes_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail the test whose arrays outlive it."""
+    before = helpers.held()
+    yield
+    if not getattr(request.node, "failed", False):
+        after = helpers.settle(before)
+        assert after <= before, f"{after - before} bytes are still held after the test"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Any:
+    report = yield
+    if call.when == "call" and report.failed:
+        item.failed = True  # type: ignore[attr-defined]
+    return report
+
+
+@pytest.fixture(params=helpers.METHODS)
+def method(request: pytest.FixtureRequest) -> str:
+    """Each start method in turn."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_left_on_any_file_system() -> Iterator[None]:
+    """Fail when the whole run leaves a file of ours anywhere."""
+    before = helpers.litter()
+    yield
+    left = helpers.ours(helpers.litter() - before)
+    assert not left, f"files are left behind: {sorted(left)}"

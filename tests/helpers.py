@@ -1,0 +1,341 @@
+"""What the tests share: fresh interpreters, obedient children, and eyes on /proc.
+
+Nothing here mocks anything. `run` starts a new interpreter in a session of its own; `Puppet` is a child that
+joins this one. Both are real processes, and both are gone when the test is.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import gc
+import itertools
+import multiprocessing as mp
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import ndshare as nds
+import workers
+
+HERE = Path(__file__).resolve().parent
+METHODS = ("fork", "spawn", "forkserver")
+MIB = 1 << 20
+HANG = 60.0  # seconds after which something counts as hung, on the slowest machine
+
+
+# ---- fresh interpreters ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Done:
+    """How an interpreter ended: exit status (negative for a signal), and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+    def clean(self) -> str:
+        """Return what it printed, having checked that it ended well and wrote nothing to stderr."""
+        assert self.code == 0, f"exit status {self.code}\n{self.out}\n{self.err}"
+        assert not self.err, f"stderr is not empty:\n{self.err}"
+        return self.out
+
+
+_numbers = itertools.count()
+
+
+@functools.cache
+def scripts() -> Path:
+    """Return the directory of this run's programs."""
+    path = Path(tempfile.mkdtemp(prefix="ndshare-tests-"))
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path
+
+
+def script(source: str) -> Path:
+    """Write a program to a file, so that spawned children can import it, and return its path."""
+    path = scripts() / f"script{next(_numbers)}.py"
+    path.write_text(textwrap.dedent(source))
+    return path
+
+
+def environment(**changes: str | None) -> dict[str, str]:
+    """Return this environment without any session of ours, and with `changes` (None removes a name)."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("NDSHARE_")}
+    env["PYTHONPATH"] = str(HERE)
+    for name in ("PYTHONUNBUFFERED", "RUST_BACKTRACE"):
+        env.pop(name, None)
+    for name, value in changes.items():
+        env.pop(name, None)
+        if value is not None:
+            env[name] = value
+    return env
+
+
+def run(
+    source: str,
+    *args: str,
+    env: dict[str, str] | None = None,
+    flags: Sequence[str] = (),
+    prefix: Sequence[str] = (),
+    before: Callable[[], None] | None = None,
+    timeout: float = 2 * HANG,
+) -> Done:
+    """Run a program in a new interpreter; `before` runs in the child before Python starts."""
+    command = [*prefix, sys.executable, *flags, str(script(source)), *args]
+    with subprocess.Popen(
+        command,
+        env=environment() if env is None else env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=before,  # noqa: PLW1509  (it only calls setrlimit and the like)
+        start_new_session=True,
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            out, err = process.communicate()
+            raise AssertionError(f"hung for {timeout} s\n{out}\n{err}") from None
+    return Done(process.returncode, out, err)
+
+
+def limited(**limits: int) -> Callable[[], None]:
+    """Return what sets soft and hard limits by their short names, such as NOFILE=64, in a child."""
+
+    def apply() -> None:
+        for name, value in limits.items():
+            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
+
+    return apply
+
+
+# ---- obedient children ----------------------------------------------------------------------------------------------
+
+
+class Puppet:
+    """A child that calls functions of `workers` one at a time, as told, and keeps what they keep."""
+
+    def __init__(self, method: str = "fork", **env: str) -> None:
+        context = mp.get_context(method)
+        self.conn, theirs = context.Pipe()
+        self.process: Any = context.Process(target=workers.obey, args=(theirs, self.conn))
+        with environ(**env):
+            self.process.start()
+        theirs.close()
+
+    @property
+    def pid(self) -> int:
+        return int(self.process.pid)
+
+    def start(self, name: str, *args: Any) -> None:
+        """Tell it to call `workers.<name>(*args)` without waiting for the answer."""
+        self.conn.send((name, args))
+
+    def answer(self, timeout: float = HANG) -> Any:
+        """Wait for the answer to the oldest call; raise what it raised, EOFError if it died."""
+        if not self.conn.poll(timeout):
+            raise AssertionError(f"process {self.pid} gave no answer for {timeout} s")
+        good, value = self.conn.recv()
+        if not good:
+            raise value
+        return value
+
+    def do(self, name: str, *args: Any, timeout: float = HANG) -> Any:
+        """Call `workers.<name>(*args)` in the child and return its result."""
+        self.start(name, *args)
+        return self.answer(timeout)
+
+    def kill(self) -> None:
+        """Send SIGKILL and wait until the process is gone."""
+        if self.process.is_alive():
+            os.kill(self.pid, signal.SIGKILL)
+        self.process.join(HANG)
+
+    def end(self) -> None:
+        """Let it leave as a process does; insist that it leaves well."""
+        if self.process.is_alive():
+            self.conn.send(None)
+            self.process.join(HANG)
+        assert self.process.exitcode == 0, f"exit status {self.process.exitcode}"
+
+    def __enter__(self) -> Puppet:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None and self.process.exitcode is None:
+                self.end()
+        finally:
+            self.kill()
+            self.conn.close()
+            self.process.close()
+
+
+@contextmanager
+def environ(**changes: str) -> Iterator[None]:
+    """Change this process's environment for a while."""
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+# ---- what the arena says --------------------------------------------------------------------------------------------
+
+
+def held(arena: nds.Arena | None = None) -> int:
+    """Return the bytes of blocks that somebody holds."""
+    return int(nds.stats(arena)["bytes"])
+
+
+def wait_until(what: Callable[[], bool], timeout: float = 20.0) -> bool:
+    """Look again and again until it is so; False when it never was."""
+    end = time.monotonic() + timeout
+    pause = 0.001
+    while not what():
+        if time.monotonic() > end:
+            return False
+        time.sleep(pause)
+        pause = min(0.05, pause * 1.5)
+    return True
+
+
+def settle(limit: int, arena: nds.Arena | None = None, timeout: float = 20.0) -> int:
+    """Wait until at most `limit` bytes are held; return what is held then, or still is."""
+    if held(arena) > limit:
+        gc.collect()
+    wait_until(lambda: held(arena) <= limit, timeout)
+    return held(arena)
+
+
+def pattern(shape: Any, seed: int, dtype: Any = np.uint32) -> np.ndarray[Any, Any]:
+    """Return an ordinary array whose contents depend on the seed in every place."""
+    count = int(np.prod(shape))
+    return ((np.arange(count, dtype=np.uint64) * 2654435761 + seed * 97) >> 5).astype(dtype).reshape(shape)
+
+
+def shared_pattern(shape: Any, seed: int, arena: nds.Arena | None = None) -> np.ndarray[Any, Any]:
+    """Return the same in shared memory."""
+    return nds.array(pattern(shape, seed), arena=arena)
+
+
+pauses: dict[str, float] = {}  # seconds from a death to the end of a survivor's next steps, the longest by name
+
+
+def note_pause(name: str, seconds: float) -> None:
+    """Keep how long survivors took to go on, for the summary at the end of the run."""
+    pauses[name] = max(seconds, pauses.get(name, 0.0))
+
+
+# ---- what the kernel says -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """One arena mapped into one process; sizes in bytes."""
+
+    inode: int
+    size: int
+    rss: int
+    pss: int
+
+
+_HEAD = re.compile(r"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ (\d+) *(.*)$")
+
+
+def mappings(pid: int | str = "self") -> list[Mapping]:
+    """Return a process's mappings of arenas. One arena may be several, where their flags differ."""
+    found: list[Mapping] = []
+    fields: dict[str, int] = {}
+    inode, ours = 0, False
+    for line in [*Path(f"/proc/{pid}/smaps").read_text().splitlines(), "0-0 ---p 0 0:0 0"]:
+        if head := _HEAD.match(line):
+            if ours:
+                found.append(Mapping(inode, fields["Size"], fields["Rss"], fields["Pss"]))
+            inode, ours, fields = int(head[1]), head[2].startswith("/memfd:ndshare"), {}
+        elif ours and line.endswith(" kB"):
+            name, value = line.removesuffix(" kB").split(":")
+            fields[name] = int(value) * 1024
+    return found
+
+
+def inodes(pid: int | str = "self") -> set[int]:
+    """Return the inodes of the arenas that a process maps; empty when it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    except (OSError, ValueError):
+        return set()
+    return {int(line.split()[4]) for line in lines if "/memfd:ndshare" in line}
+
+
+def users(wanted: set[int]) -> list[int]:
+    """Return the processes that map any of these arenas."""
+    return [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and inodes(p.name) & wanted]
+
+
+def descriptors(pid: int | str = "self") -> int:
+    """Count a process's open descriptors."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def threads(pid: int | str = "self") -> int:
+    """Count a process's threads."""
+    return len(os.listdir(f"/proc/{pid}/task"))
+
+
+def children(pid: int) -> list[int]:
+    """Return a process's children."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        found += [int(child) for child in (task / "children").read_text().split()]
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Say whether a process runs; a zombie does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rsplit(")", 1)[1].split()[0] not in "ZX"
+
+
+def litter() -> set[str]:
+    """Return the names in the places where programs leave shared files."""
+    places = ("/dev/shm", "/tmp", "/run", "/var/tmp", "/dev/mqueue", os.path.expanduser("~"))
+    found: set[str] = set()
+    for place in places:
+        if os.path.isdir(place):
+            found |= {f"{place}/{name}" for name in os.listdir(place)}
+    return found
+
+
+def ours(names: set[str]) -> set[str]:
+    """Return those that could be ours: other programs of the machine use the same places."""
+    return {name for name in names if re.search(r"nds|arena|memfd|psm_", name, re.I) and "ndshare-tests-" not in name}

@@ -1,0 +1,414 @@
+"""The house keeps its order: floors, rooms for unsafe code, and nothing of one machine in the repository.
+
+Each rule is a function from text to a list of complaints. The first half of the tests runs the rules over the
+repository; the second half shows that each rule complains about a small bad sample.
+"""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LIBRARY = ROOT / "crates" / "ndshare" / "src"
+
+# A module names only modules of lower floors. Modules that share a floor are blind to each other.
+FLOORS = [
+    {"error", "prim"},
+    {"layout", "kernel"},
+    {"os"},
+    {"arena"},
+    {"view", "lock"},
+    {"ring", "overlay", "gather", "fft", "registry"},
+    {"cache"},
+]
+FLOOR_OF = {module: number for number, floor in enumerate(FLOORS) for module in floor}
+
+# The rooms that own unsafe code. Everything else is safe Rust.
+UNSAFE_ROOMS = (
+    "crates/ndshare/src/prim.rs",
+    "crates/ndshare/src/os/",
+    "crates/ndshare/src/arena/backing.rs",
+    "crates/ndshare/src/arena/control.rs",
+    "crates/ndshare/src/arena/fork.rs",
+    "crates/ndshare/src/arena/lockword.rs",
+    "crates/ndshare/src/arena/mod.rs",
+    "crates/ndshare/src/arena/tests.rs",
+    "crates/ndshare-py/src/dtype.rs",
+    "crates/ndshare-py/src/make.rs",
+    "crates/ndshare-py/src/ndarray.rs",
+    "crates/ndshare-py/src/owner.rs",
+    "crates/ndshare-py/src/session.rs",
+    "crates/ndshare-py/src/shape.rs",
+    "crates/ndshare-py/src/shared.rs",
+    "crates/ndshare-py/src/travel.rs",
+)
+
+# The one door to each thing, and what passes through it.
+DOORS = [
+    ("libc", re.compile(r"\blibc::|\buse libc\b|\bextern crate libc\b"), ("crates/ndshare/src/os/",)),
+    (
+        "atomics",
+        re.compile(r"\b(?:std|core)::sync::atomic\b"),
+        ("crates/ndshare/src/prim.rs", "crates/ndshare-py/"),
+    ),
+    ("PyO3", re.compile(r"\b(?:pyo3|numpy)::"), ("crates/ndshare-py/",)),
+]
+
+# What a newcomer's machine does not have: hosts of registries, and folders of one machine.
+FOREIGN = [
+    ("a registry's host", re.compile(r"\b(?:pypi\.org|pythonhosted\.org|crates\.io|conda\.anaconda\.org)\b")),
+    ("a folder of one machine", re.compile(r"(?<![\w.~-])/(?:home|root|Users|work|opt)/[\w.]")),
+]
+# Cargo writes the name of its registry into its lock file.
+CARGO_SOURCE = re.compile(r'^source = "registry\+.*"$', re.MULTILINE)
+
+TOKEN = re.compile(
+    r"""
+      (?P<line>//[^\n]*)
+    | (?P<block>/\*.*?\*/)
+    | (?P<raw>b?r(?P<hashes>\#*)".*?"(?P=hashes))
+    | (?P<string>b?"(?:\\.|[^"\\])*")
+    | (?P<char>b?'(?:\\[^\n]{1,10}?|[^'\\\n])')
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def code_of(text: str) -> str:
+    """Return Rust source with comments and strings blanked; every other character stays in its place."""
+    return TOKEN.sub(lambda match: re.sub(r"[^\n]", " ", match.group()), text)
+
+
+def line_of(text: str, position: int) -> int:
+    """Return the number of the line, from 1, that holds a position."""
+    return text.count("\n", 0, position) + 1
+
+
+# Floors
+
+
+def module_path(path: str) -> list[str]:
+    """Return the module path of a file below src: ``os/mod.rs`` is os, ``os/kill.rs`` is os, kill."""
+    parts = list(Path(path).with_suffix("").parts)
+    return parts[:-1] if parts[-1] == "mod" else parts
+
+
+def reexports(lib: str) -> dict[str, str]:
+    """Return the module behind each name that ``lib.rs`` offers at the root of the crate."""
+    owners: dict[str, str] = {}
+    for path, names in re.findall(r"\bpub(?:\(crate\))? use (\w+)::([^;]*);", code_of(lib)):
+        owners.update(dict.fromkeys(re.findall(r"\w+", names), path))
+    return owners
+
+
+def brace_end(code: str, start: int) -> int:
+    """Return the position after the brace that closes the one at ``start``."""
+    depth = 0
+    for position in range(start, len(code)):
+        depth += {"{": 1, "}": -1}.get(code[position], 0)
+        if depth == 0:
+            return position + 1
+    return len(code)
+
+
+def top_names(group: str) -> list[str]:
+    """Return the first name of each path in the braces of a use: ``a, b::{c, d}`` gives a, b."""
+    flat = re.sub(r"\s+", "", group)
+    while "{" in flat:
+        flat, again = re.subn(r"(?:::)?\{[^{}]*\}", "", flat)
+        if not again:
+            break
+    return [name.split("::")[0] for name in flat.split(",") if name]
+
+
+def inline_depth(code: str, position: int) -> int:
+    """Return how many ``mod x { … }`` of this file enclose a position."""
+    blocks = [match.end() - 1 for match in re.finditer(r"\bmod \w+ \{", code[:position])]
+    return sum(brace_end(code, start) > position for start in blocks)
+
+
+def root_names(path: str, code: str) -> Iterator[tuple[int, str]]:
+    """Yield position and name of each thing that a file names by way of the root of the crate."""
+    depth = len(module_path(path))
+    for match in re.finditer(r"\b(?:(crate)|super((?:::super)*))::", code):
+        climbs = 1 + (match.group(2) or "").count("super")
+        if not match.group(1) and climbs != depth + inline_depth(code, match.start()):
+            continue
+        if code[match.end()] == "{":
+            group = code[match.end() + 1 : brace_end(code, match.end()) - 1]
+            yield from ((match.start(), name) for name in top_names(group))
+        elif name := re.match(r"\w+", code[match.end() :]):
+            yield match.start(), name.group()
+
+
+def floor_complaints(path: str, text: str, owners: dict[str, str]) -> list[str]:
+    """Return the places where a file of the library names a module that is not below its own."""
+    code, own = code_of(text), module_path(path)[0]
+    if own not in FLOOR_OF:
+        return [f"{path}: the module {own} stands on no floor; give it one in tests/test_tidy.py"]
+    complaints: list[str] = []
+    for position, name in root_names(path, code):
+        module = owners.get(name, name)
+        if module != own and FLOOR_OF.get(module, len(FLOORS)) >= FLOOR_OF[own]:
+            complaints.append(f"{path}:{line_of(text, position)}: {own} may not name {module}")
+    return complaints
+
+
+# Unsafe code and doors
+
+
+def is_explained(lines: list[str], index: int) -> bool:
+    """Return whether the statement on a line carries a ``// SAFETY:`` comment, on it or right above it."""
+    if "SAFETY:" in lines[index]:
+        return True
+    for above in range(index - 1, -1, -1):
+        line = lines[above].strip()
+        if line.startswith("//"):
+            if "SAFETY:" in line:
+                return True
+        elif not line or (line.endswith((";", "{", "}", "},")) and not line.startswith("#[")):
+            return False
+    return False
+
+
+def unsafe_complaints(path: str, text: str) -> list[str]:
+    """Return the places where unsafe code stands in the wrong room or says not why it is sound."""
+    lines, complaints = text.splitlines(), list[str]()
+    for number, line in enumerate(code_of(text).splitlines()):
+        if not re.search(r"\bunsafe\b", line):
+            continue
+        if not path.startswith(UNSAFE_ROOMS):
+            complaints.append(f"{path}:{number + 1}: unsafe code outside of its rooms")
+        elif re.search(r"\bunsafe (?:\{|impl\b)", line) and not is_explained(lines, number):
+            complaints.append(f"{path}:{number + 1}: unsafe code without a SAFETY comment")
+    return complaints
+
+
+def door_complaints(path: str, text: str) -> list[str]:
+    """Return the places where something comes in by another way than its door."""
+    code = code_of(text)
+    return [
+        f"{path}:{line_of(code, match.start())}: {thing} outside of {', '.join(rooms)}"
+        for thing, pattern, rooms in DOORS
+        if not path.startswith(rooms)
+        for match in pattern.finditer(code)
+    ]
+
+
+def dependency_complaints(path: str, manifest: str) -> list[str]:
+    """Return the dependencies that the manifest of a crate must not have."""
+    forbidden = {"crates/ndshare-py": {"libc"}, "crates/ndshare-cli": {"libc", "pyo3", "numpy"}}
+    forbidden["crates/ndshare"] = {"pyo3", "numpy"}
+    names = set(re.findall(r"^([\w-]+)(?:\.workspace)?\s*=", manifest, re.MULTILINE))
+    wrong = sorted(names & forbidden[str(Path(path).parent)])
+    return [f"{path}: may not depend on {name}" for name in wrong]
+
+
+# The repository
+
+
+def foreign_complaints(path: str, text: str) -> list[str]:
+    """Return the places where a file names what only one machine has."""
+    if path.endswith("Cargo.lock"):
+        text = CARGO_SOURCE.sub("", text)
+    return [
+        f"{path}:{line_of(text, match.start())}: {what}: {match.group()}"
+        for what, pattern in FOREIGN
+        for match in pattern.finditer(text)
+    ]
+
+
+def repository_files() -> list[str]:
+    """Return the paths of all files that are, or would be, in the repository."""
+    listing = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listing.returncode == 0:
+        return [path for path in listing.stdout.splitlines() if (ROOT / path).is_file()]
+    return unpacked_files()
+
+
+def unpacked_files() -> list[str]:
+    """Return the same from a folder without git, such as an unpacked archive."""
+    skipped = {".git", ".venv", "target", "demo-out", "bench-out", "__pycache__"}
+    found: list[str] = []
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = [name for name in folders if name not in skipped and not name.endswith("_cache")]
+        found += [str((Path(folder) / name).relative_to(ROOT)) for name in names if not name.endswith(".so")]
+    return found
+
+
+def rust_files() -> list[str]:
+    return [path for path in repository_files() if path.startswith("crates/") and path.endswith(".rs")]
+
+
+def read(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8", errors="replace")
+
+
+# The rules hold
+
+
+def test_modules_name_only_lower_floors() -> None:
+    owners = reexports((LIBRARY / "lib.rs").read_text())
+    complaints: list[str] = []
+    for file in sorted(LIBRARY.rglob("*.rs")):
+        path = str(file.relative_to(LIBRARY))
+        if path != "lib.rs":
+            complaints += floor_complaints(path, file.read_text(), owners)
+    assert complaints == []
+
+
+def test_unsafe_code_keeps_to_its_rooms_and_explains_itself() -> None:
+    assert [complaint for path in rust_files() for complaint in unsafe_complaints(path, read(path))] == []
+
+
+def test_every_room_for_unsafe_code_is_used() -> None:
+    used = [path for path in rust_files() if re.search(r"\bunsafe\b", code_of(read(path)))]
+    assert [room for room in UNSAFE_ROOMS if not any(path.startswith(room) for path in used)] == []
+
+
+def test_everything_comes_in_by_its_door() -> None:
+    assert [complaint for path in rust_files() for complaint in door_complaints(path, read(path))] == []
+
+
+def test_crates_depend_only_on_what_they_may() -> None:
+    manifests = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("crates/*/Cargo.toml"))
+    assert [complaint for path in manifests for complaint in dependency_complaints(path, read(path))] == []
+
+
+def test_the_repository_names_nothing_of_one_machine() -> None:
+    complaints = [complaint for path in repository_files() for complaint in foreign_complaints(path, read(path))]
+    assert complaints == []
+
+
+# The rules can fail
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("arena/mod.rs", "use crate::view::Handle;"),
+        ("arena/sweep.rs", "use crate::{error::Error, view};"),
+        ("os/kill.rs", "fn f() { crate::arena::sweep(); }"),
+        ("layout.rs", "use super::arena::Arena;"),
+        ("os/kill.rs", "use super::super::arena;"),
+        ("os/kill.rs", "mod tests { use super::super::super::arena; }"),
+        ("view.rs", "use crate::lock::Lock;"),
+        ("ring.rs", "use crate::{layout::{a, b}, cache::Cache};"),
+        ("ring/mod.rs", "use crate::overlay;"),
+        ("error.rs", "use crate::Hold;"),
+        ("novelty.rs", ""),
+    ],
+)
+def test_a_name_from_the_wrong_floor_is_seen(path: str, text: str) -> None:
+    assert len(floor_complaints(path, text, {"Hold": "arena"})) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("arena/mod.rs", "use crate::{error::Error, os};\nuse super::os;"),
+        ("arena/mod.rs", "mod tests { use super::*; }"),
+        ("os/kill.rs", "use super::limits;\nmod tests { use super::*; use super::super::file; }"),
+        ("os/kill.rs", '// crate::arena\nconst A: &str = "crate::arena"; /* crate::cache */'),
+        ("cache.rs", "use crate::{gather, view::View, Error};"),
+        ("arena/sweep.rs", "use crate::arena::Block;"),
+        ("layout.rs", "fn f() -> crate::Result<char> { Ok('\"') }"),
+    ],
+)
+def test_a_name_from_below_is_not(path: str, text: str) -> None:
+    assert floor_complaints(path, text, {"Error": "error", "Result": "error"}) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("crates/ndshare/src/view.rs", "// SAFETY: never.\nunsafe { f() }"),
+        ("crates/ndshare-cli/src/main.rs", "unsafe fn f() {}"),
+        ("crates/ndshare/src/os/mod.rs", "fn f() {\n    unsafe { g() }\n}"),
+        ("crates/ndshare/src/os/mod.rs", "// SAFETY: once.\nunsafe { f() };\nunsafe { g() };"),
+        ("crates/ndshare/src/os/mod.rs", "// A comment.\nunsafe impl Send for A {}"),
+        ("crates/ndshare/src/os/mod.rs", "// SAFETY: far.\n\nlet a =\n    f(unsafe { g() });"),
+    ],
+)
+def test_unsafe_code_in_the_wrong_place_is_seen(path: str, text: str) -> None:
+    assert len(unsafe_complaints(path, text)) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("crates/ndshare/src/view.rs", '// unsafe\nconst A: &str = "unsafe";'),
+        ("crates/ndshare/src/os/mod.rs", "// SAFETY: it is ours,\n// and lives.\nunsafe { f() }"),
+        ("crates/ndshare/src/os/mod.rs", "// SAFETY: it is ours.\nlet a = f(\n    unsafe { g() },\n);"),
+        ("crates/ndshare/src/os/mod.rs", "// SAFETY: no pointers.\n#[cfg(a)]\nunsafe impl Send for A {}"),
+    ],
+)
+def test_unsafe_code_that_is_explained_is_not(path: str, text: str) -> None:
+    assert unsafe_complaints(path, text) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("crates/ndshare/src/arena/mod.rs", "let a = libc::getpid();"),
+        ("crates/ndshare-py/src/lib.rs", "use libc;"),
+        ("crates/ndshare/src/arena/mod.rs", "use std::sync::atomic::AtomicU32;"),
+        ("crates/ndshare/src/view.rs", "use pyo3::prelude::*;"),
+        ("crates/ndshare-cli/src/main.rs", "use numpy::PyArray1;"),
+    ],
+)
+def test_another_way_in_is_seen(path: str, text: str) -> None:
+    assert len(door_complaints(path, text)) == 1
+
+
+def test_what_comes_in_by_its_door_is_not() -> None:
+    assert door_complaints("crates/ndshare/src/os/mod.rs", "use libc;\n// std::sync::atomic\nlibc::getpid()") == []
+
+
+@pytest.mark.parametrize(
+    ("crate", "line"),
+    [
+        ("ndshare", "pyo3.workspace = true"),
+        ("ndshare", 'numpy = "0.30"'),
+        ("ndshare-py", "libc.workspace = true"),
+        ("ndshare-cli", 'libc = { version = "0.2" }'),
+    ],
+)
+def test_a_wrong_dependency_is_seen(crate: str, line: str) -> None:
+    manifest = f'[package]\nname = "{crate}"\n\n[dependencies]\n{line}\n'
+    assert len(dependency_complaints(f"crates/{crate}/Cargo.toml", manifest)) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "get it from https://" + "pypi" + ".org/simple",
+        "index.crates" + ".io",
+        "cd /" + "home/ada/ndshare",
+        '"/' + 'root/.cargo"',
+        "--find-links=/" + "opt/wheels",
+    ],
+)
+def test_something_of_one_machine_is_seen(text: str) -> None:
+    assert len(foreign_complaints("README.md", text)) == 1
+
+
+@pytest.mark.parametrize("text", ["crates/ndshare", "/proc/self/fd", "/sys/fs/cgroup", "~/work/x", "a/home/b"])
+def test_what_every_machine_has_is_not(text: str) -> None:
+    assert foreign_complaints("README.md", text) == []
+
+
+def test_a_lock_file_names_its_registry_only_as_a_source() -> None:
+    host = "crates" + ".io"
+    assert foreign_complaints("Cargo.lock", f'source = "registry+https://x/{host}-index"') == []
+    assert len(foreign_complaints("Cargo.lock", f'name = "{host}"')) == 1

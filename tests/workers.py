@@ -1,0 +1,369 @@
+"""What children do in the tests. They import only this, so that they start quickly under every start method."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import sys
+import time
+import zlib
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+
+import numpy as np
+
+import ndshare as nds
+
+Array = np.ndarray[Any, Any]
+kept: dict[str, Any] = {}  # what a puppet holds between calls
+
+
+def obey(conn: Connection, other: Connection) -> None:
+    """Call what is asked for until told to stop. `other` is the asking end, which a forked child inherits."""
+    other.close()
+    while (task := conn.recv()) is not None:
+        name, args = task
+        try:
+            answer = (True, globals()[name](*args))
+        except Exception as error:
+            answer = (False, error)
+        del task, args
+        conn.send(answer)
+        del answer
+    kept.clear()
+
+
+# ---- small things a puppet does -------------------------------------------------------------------------------------
+
+
+def pid() -> int:
+    return os.getpid()
+
+
+def getenv(name: str) -> str | None:
+    return os.environ.get(name)
+
+
+def arena_id(arena: nds.Arena | None = None) -> str:
+    return str(nds.stats(arena)["id"])
+
+
+def make(name: str, shape: Any, fill: float, arena: nds.Arena | None = None) -> str:
+    kept[name] = nds.full(shape, fill, np.float64, arena=arena)
+    return name
+
+
+def keep(name: str, value: Any) -> None:
+    kept[name] = value
+
+
+def forget(name: str) -> None:
+    del kept[name]
+    gc.collect()
+
+
+def give(name: str) -> Any:
+    return kept[name]
+
+
+def echo(value: Any) -> Any:
+    return value
+
+
+def describe(x: Array) -> dict[str, Any]:
+    """Say everything about an array that should survive travelling."""
+    return {
+        "type": type(x).__name__,
+        "shape": x.shape,
+        "strides": x.strides,
+        "dtype": x.dtype.descr if x.dtype.names else x.dtype.str,
+        "writeable": bool(x.flags.writeable),
+        "shared": nds.is_shared(x),
+        "bytes": x.tobytes(),
+    }
+
+
+def store(x: Array, index: Any, value: Any) -> None:
+    x[index] = value
+
+
+def add_one(x: Array) -> Array:
+    """Change the array in place and send it back."""
+    x += 1
+    return x
+
+
+def total(x: Array) -> float:
+    return float(x.sum())
+
+
+def made(n: int) -> Array:
+    return nds.full(n, n, np.int64)
+
+
+def checksum(name: str) -> int:
+    return zlib.crc32(kept[name])
+
+
+def stats(arena: nds.Arena | None = None) -> dict[str, Any]:
+    return nds.stats(arena)
+
+
+def open_ref(ref: Any) -> Array:
+    return (nds.ref(ref) if isinstance(ref, str) else ref).open()
+
+
+def loads(data: bytes) -> Any:
+    return ForkingPickler.loads(data)
+
+
+def dumps(name: str) -> bytes:
+    return bytes(ForkingPickler.dumps(kept[name]))
+
+
+def dumps_new(nbytes: int, arena: nds.Arena | None = None) -> bytes:
+    return bytes(ForkingPickler.dumps(nds.zeros(nbytes, np.uint8, arena=arena)))
+
+
+def issue(data: bytes, nbytes: int) -> None:
+    """Open an arena, send an array of it to nobody, and say no more."""
+    kept["ticket"] = ForkingPickler.dumps(nds.zeros(nbytes, np.uint8, arena=ForkingPickler.loads(data)))
+
+
+def go(name: str, args: tuple[Any, ...]) -> Any:
+    """Call another function of this module: what pools and executors are given."""
+    return globals()[name](*args)
+
+
+# ---- targets of processes -------------------------------------------------------------------------------------------
+
+
+def put(queue: Any, n: int, value: int) -> None:
+    """Allocate, put the array in a queue, and return at once."""
+    queue.put(nds.full(n, value, np.int64))
+
+
+def put_and_vanish(queue: Any, n: int, value: int) -> None:
+    """Do the same, and end without any clean-up."""
+    queue.put(nds.full(n, value, np.int64))
+    os._exit(0)
+
+
+def fill_column(x: Array, column: int, ready: Any, leave: Any) -> None:
+    """Write one column in place, say so, and stay until told to leave."""
+    x[:, column] = np.arange(x.shape[0]) % (column + 2) == 0
+    ready.send(os.getpid())
+    leave.wait()
+
+
+def work(queue: Any, x: Array) -> None:
+    while (task := queue.get()) is not None:
+        i, array = task
+        x[i] = array.sum()
+        queue.task_done()
+
+
+def add_and_pass_on(source: Any, sink: Any) -> None:
+    while (x := source.get()) is not None:
+        x += 1
+        sink.put(x)
+    sink.put(None)
+
+
+def send_and_be_killed(queue: Any, value: int) -> None:
+    queue.put(nds.full(100_000, value, np.int32))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hold_and_sleep(conn: Connection, other: Connection) -> None:
+    other.close()
+    x = nds.zeros(1000)
+    conn.send(x.size)
+    time.sleep(60)
+
+
+def grandchildren(depth: int, method: str, conn: Connection, array: Array) -> None:
+    """Start a child that does the same, down to `depth`, and die at once, so that the last has no ancestors."""
+    if depth:
+        import multiprocessing as mp
+
+        process = mp.get_context(method).Process(target=grandchildren, args=(depth - 1, method, conn, array))
+        process.start()
+        os._exit(0)
+    while os.getppid() == kept.get("parent"):
+        time.sleep(0.001)
+    array += 1
+    mine = nds.array(array)
+    conn.send((os.getpid(), nds.stats()["id"], mine))
+
+
+# ---- a tour of everything that changes shared words -----------------------------------------------------------------
+
+SIZES = (1, 100, 5_000, 70_000, 300_000, 1 << 20, 5 << 20)
+
+
+def tour(arena: nds.Arena | bytes, gifts: list[bytes], points: tuple[str, ...] = ()) -> str:
+    """Do everything that a process can do in an arena. Returns "survived", or who was struck instead.
+
+    `gifts` are tickets to claim. `points` are labels at which children of this process die, so that it has
+    every kind of death to clear up after.
+    """
+    arena = ForkingPickler.loads(arena) if isinstance(arena, bytes) else arena
+    struck = False
+    for step in (_allocate, _many, _tickets, _crowd, _ask):
+        step(arena, gifts)
+    struck |= _forked(lambda: _allocate(arena, []))
+    struck |= _forked(lambda: _die_untidily(arena))
+    _ask(arena, gifts)
+    for point in points:
+        struck |= _forked(lambda label=point: _die_at(label, arena))
+        _allocate(arena, gifts)
+        _ask(arena, gifts)
+    gc.collect()
+    return "a child was struck" if struck else "survived"
+
+
+def _allocate(arena: nds.Arena, _: list[bytes]) -> None:
+    """Make new blocks, warm blocks, cleared blocks, and views that outlive their arrays."""
+    for _round in range(2):
+        arrays = [nds.full(n, n % 251, np.uint8, arena=arena) for n in SIZES]
+        views = [x[n // 2 :] for x, n in zip(arrays, SIZES, strict=True)]
+        del arrays
+        for view, n in zip(views, SIZES, strict=True):
+            assert (view == n % 251).all()
+        del view, views
+        for n in SIZES:
+            assert not nds.zeros(n, np.uint8, arena=arena, align=4096).any()
+
+
+def _many(arena: nds.Arena, _: list[bytes]) -> None:
+    """More blocks than any list that a process keeps for itself."""
+    blocks = [nds.empty(n % 900, np.uint8, arena=arena) for n in range(600)]
+    del blocks[::2]
+    blocks += [nds.empty(64, np.uint8, arena=arena) for _ in range(50)]
+
+
+def _tickets(arena: nds.Arena, gifts: list[bytes]) -> None:
+    """Hand-overs issued and claimed, claimed twice, left behind, and taken back."""
+    mine = nds.full(1000, 7, np.uint16, arena=arena)
+    data = bytes(ForkingPickler.dumps(mine))
+    first, second = ForkingPickler.loads(data), ForkingPickler.loads(data)
+    del mine
+    assert (first == 7).all()
+    assert (second == 7).all()
+    for gift in gifts:
+        with contextlib.suppress(nds.Stale):
+            ForkingPickler.loads(gift)
+    ref = nds.ref(first)
+    del first, second
+    assert (nds.ref(str(ref)).open() == 7).all()
+    text = str(ref)
+    del ref
+    for gone in (lambda: ForkingPickler.loads(data), lambda: nds.ref(text).open()):
+        with contextlib.suppress(nds.Stale):
+            raise AssertionError(f"nobody holds it, and it can be opened: {gone()}")
+    ForkingPickler.dumps(nds.zeros(9000, np.uint8, arena=arena))
+    kept["left behind"] = ForkingPickler.dumps(nds.zeros(100, np.uint8, arena=arena))
+
+
+def _crowd(arena: nds.Arena, _: list[bytes]) -> None:
+    """Take all there is, so that warm blocks and dead processes' hand-overs are given up first."""
+    crowd = []
+    with contextlib.suppress(nds.ArenaFull):
+        for _block in range(1000):
+            crowd.append(nds.zeros(3 << 20, np.uint8, arena=arena))
+    crowd.clear()
+
+
+def _ask(arena: nds.Arena, _: list[bytes]) -> None:
+    nds.stats(arena)
+    nds.reclaim(older_than=60.0, arena=arena)
+
+
+def _die_untidily(arena: nds.Arena) -> None:
+    """Leave live blocks, views and hand-overs behind."""
+    blocks = [nds.full(n, 1, np.uint8, arena=arena) for n in SIZES]
+    kept["tickets"] = [ForkingPickler.dumps(x) for x in blocks[:3]]
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _die_at(label: str, arena: nds.Arena) -> None:
+    from ndshare import _native
+
+    _native.kill_at(label, 1)
+    for step in (_allocate, _many, _tickets, _crowd, _ask):
+        step(arena, [])
+
+
+def _forked(what: Any) -> bool:
+    """Do it in a forked child; True when the child never got as far as doing it."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.write(writer, b".")
+            what()
+        except BaseException as error:
+            if not isinstance(error, (nds.Error, MemoryError)):
+                sys.excepthook(type(error), error, error.__traceback__)
+                os._exit(99)
+        finally:
+            os._exit(0)
+    os.close(writer)
+    started = os.read(reader, 1)
+    os.close(reader)
+    _, status = os.waitpid(child, 0)
+    if os.waitstatus_to_exitcode(status) == 99:
+        raise AssertionError("a forked child failed; its traceback is above")
+    return not started
+
+
+def strike(label: str, nth: int, arena: nds.Arena | bytes, gifts: list[bytes], points: tuple[str, ...]) -> str:
+    """Arm one kill point and make the tour."""
+    from ndshare import _native
+
+    _native.kill_at(label, nth)
+    return tour(arena, gifts, points)
+
+
+def churn(seed: int, seconds: float, arena: nds.Arena, conn: Connection) -> None:
+    """Allocate, check, send and drop at random until killed or until the time is up."""
+    rng = np.random.default_rng(seed)
+    end = time.monotonic() + seconds
+    mine: list[Array] = []
+    while time.monotonic() < end:
+        _churn_once(rng, mine, arena, conn)
+    mine.clear()
+    conn.close()
+
+
+def _churn_once(rng: np.random.Generator, mine: list[Array], arena: nds.Arena, conn: Connection) -> None:
+    choice = rng.integers(10)
+    with contextlib.suppress(nds.ArenaFull, nds.Stale):
+        if choice < 4 or not mine:
+            mine.append(stamped(int(rng.integers(1 << 32)), int(2 ** rng.uniform(3, 18)), arena))
+        elif choice < 7:
+            check_stamp(mine.pop(int(rng.integers(len(mine)))))
+        elif choice < 8:
+            conn.send(mine[int(rng.integers(len(mine)))])
+        elif choice < 9 and conn.poll():
+            mine.append(conn.recv())
+        else:
+            nds.stats(arena)
+    if len(mine) > 40:
+        del mine[:20]
+
+
+def stamped(seed: int, n: int, arena: nds.Arena | None = None) -> Array:
+    """Return an array of uint64 that says in every place which array it is."""
+    x = nds.empty(max(n, 2), np.uint64, arena=arena)
+    x[:] = np.arange(x.size, dtype=np.uint64) + np.uint64(seed)
+    return x
+
+
+def check_stamp(x: Array) -> None:
+    """Insist that the array is whole: one array's places, in order."""
+    assert (x == x[0] + np.arange(x.size, dtype=np.uint64)).all(), "the bytes of two arrays are mixed"
