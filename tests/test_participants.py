@@ -1,0 +1,76 @@
+"""An arena at its full size: 512 processes, a hundred thousand blocks, and what a process beyond that gets."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import numpy as np
+import pytest
+
+import ndshare as nds
+from helpers import run
+
+CHILDREN = 530  # more than the 512 places that an arena has
+
+CROWD = f"""
+import os, sys
+import numpy as np, ndshare as nds
+
+kept = nds.full(3000, 7, np.uint16)
+reports, go = os.pipe(), os.pipe()
+children = []
+for _ in range({CHILDREN}):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            nds.zeros(10)
+            verdict = b"m"                       # a member
+        except nds.AttachError:
+            verdict = b"p"                       # private copies only
+        if int(kept.sum()) != 21000: verdict = b"x"
+        kept[:] = 1 if verdict == b"p" else 7     # a private copy is its own
+        os.write(reports[1], verdict)
+        os.read(go[0], 1)
+        os._exit(0)
+    children.append(pid)
+verdicts = b"".join(os.read(reports[0], 1) for _ in children)
+assert int(kept.sum()) == 21000, "a child without a place wrote into shared memory"
+alive = sum(p["alive"] for p in nds.stats()["participants"])
+os.write(go[1], b"." * len(children))
+for pid in children:
+    os.waitpid(pid, 0)
+print(verdicts.count(b"m"), verdicts.count(b"p"), verdicts.count(b"x"), alive)
+children = [os.fork() for _ in range(1)]
+if children == [0]:
+    nds.zeros(10)
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]), len(nds.stats()["participants"]) <= 2)
+"""
+
+
+@pytest.mark.timeout(180)
+def test_512_processes_take_part_and_those_beyond_keep_private_copies() -> None:
+    counts, after = run(CROWD, timeout=150).clean().splitlines()
+    # The root is one of the 512.
+    assert counts.split() == ["511", str(CHILDREN - 511), "0", "512"]
+    assert after == "0 True", "the places of the dead are taken again"
+
+
+def test_a_hundred_thousand_blocks_live_at_once_and_go() -> None:
+    arena = nds.Arena("2 GiB")
+    start = time.perf_counter()
+    arrays = [nds.empty(16, np.uint8, arena=arena) for _ in range(100_000)]
+    for i, array in enumerate(arrays):
+        array[:4] = np.frombuffer(i.to_bytes(4, "little"), np.uint8)
+    assert nds.stats(arena)["blocks"] == 100_000
+    assert all(int.from_bytes(bytes(array[:4]), "little") == i for i, array in enumerate(arrays))
+    pid = os.fork()
+    if pid == 0:
+        os._exit(int(arrays[99_999][0] != 99_999 % 256))
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    arrays.clear()
+    del array
+    assert nds.stats(arena)["blocks"] == 0
+    print(f"100,000 blocks made, forked and dropped in {time.perf_counter() - start:.2f} s")
+    assert nds.empty(1 << 30, np.uint8, arena=arena).nbytes == 1 << 30
