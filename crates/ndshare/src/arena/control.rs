@@ -57,7 +57,11 @@ pub(super) struct Header {
     pub record_hint: AtomicU32,
     /// Records whose memory is committed.
     pub records_ready: AtomicU32,
+    /// What contradicted itself first, as text, for those who find the arena poisoned later.
+    poison_text: [AtomicU64; POISON_WORDS],
 }
+
+const POISON_WORDS: usize = 8;
 
 /// The free map's part of the header. All of it can be rebuilt from the blocks.
 #[repr(C)]
@@ -339,6 +343,11 @@ impl Control {
         self.entry(self.geometry.records_at(), index, self.geometry.records)
     }
 
+    /// A record by an index that need not be one.
+    pub(super) fn record_quietly(&self, index: u32) -> Option<&Record> {
+        (index < self.geometry.records).then(|| self.record(index).ok())?
+    }
+
     /// A block by an index that need not be one.
     pub(super) fn block_quietly(&self, index: u32) -> Option<&Block> {
         (index < self.geometry.blocks).then(|| self.block(index).ok())?
@@ -374,14 +383,29 @@ impl Control {
 
     /// Marks the arena as unusable and returns the error that says so.
     pub(super) fn poison(&self, what: &str) -> Error {
-        self.header().poisoned.store(1, Ordering::Relaxed);
+        let header = self.header();
+        if header.poisoned.swap(1, Ordering::SeqCst) == 0 {
+            for (word, chunk) in header.poison_text.iter().zip(what.as_bytes().chunks(8)) {
+                let mut bytes = [0; 8];
+                bytes[..chunk.len()].copy_from_slice(chunk);
+                word.store(u64::from_le_bytes(bytes), Ordering::Relaxed);
+            }
+        }
         Error::poisoned(what)
     }
 
     pub(super) fn check_poison(&self) -> Result<()> {
         match self.header().poisoned.load(Ordering::Relaxed) {
             0 => Ok(()),
-            _ => Err(Error::poisoned("found earlier")),
+            _ => Err(self.poisoned_earlier()),
         }
+    }
+
+    #[cold]
+    fn poisoned_earlier(&self) -> Error {
+        let words = self.header().poison_text.iter();
+        let bytes: Vec<u8> = words.flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes()).collect();
+        let text = String::from_utf8_lossy(&bytes);
+        Error::poisoned(&format!("found earlier: {}", text.trim_end_matches('\0')))
     }
 }

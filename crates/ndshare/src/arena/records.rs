@@ -31,7 +31,8 @@ impl Arena {
     /// `Stale` when the block is gone.
     pub fn take(self: &Arc<Self>, block: BlockId) -> Result<Hold> {
         let slot = self.slot()?;
-        let shared = self.control.block(block.index).map_err(|_| stale(block))?;
+        // The name comes from a pickle or a string; a wrong one is no fault of the arena's.
+        let shared = self.control.block_quietly(block.index).ok_or_else(|| stale(block))?;
         let mut private = self.private.lock();
         if private.references(block.index) > 0 {
             if private.generation(block.index) != block.generation {
@@ -56,7 +57,7 @@ impl Arena {
     /// Makes an idle recorded block new: it comes to life under its next generation, held by this process.
     pub(super) fn recycle(self: &Arc<Self>, block: BlockId) -> Result<Option<Hold>> {
         let slot = self.slot()?;
-        let shared = self.control.block(block.index)?;
+        let Some(shared) = self.control.block_quietly(block.index) else { return Ok(None) };
         let mut private = self.private.lock();
         if private.references(block.index) > 0 {
             return Ok(None);
@@ -88,7 +89,7 @@ impl Arena {
     pub fn claim(self: &Arc<Self>, block: BlockId, ticket: TicketId, patience: &Patience) -> Result<Hold> {
         let hold = self.take(block)?;
         point(Point::ClaimTaken);
-        let Ok(record) = self.control.record(ticket.index) else { return Err(stale(block)) };
+        let Some(record) = self.control.record_quietly(ticket.index) else { return Ok(hold) };
         if record.nonce.load(SeqCst) == ticket.nonce {
             let lock = self.lock(patience)?;
             if record.nonce.load(SeqCst) == ticket.nonce && block_of(record) == block {

@@ -108,7 +108,7 @@ impl Arena {
     /// # Errors
     /// `Poisoned`; `Attach` in a process without a slot.
     pub fn is_kept_by_others(&self, block: BlockId) -> Result<bool> {
-        if !self.control.block(block.index)?.words().load().is_live(block.generation) {
+        if !self.is_live(block) {
             return Ok(false);
         }
         self.has_other_holders(block.index)

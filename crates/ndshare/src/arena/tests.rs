@@ -177,6 +177,22 @@ fn a_ticket_keeps_its_block_until_it_is_claimed_once() {
     assert_empty(&arena);
 }
 
+/// A damaged pickle once named a block beyond the table, and the whole arena was declared poisoned for it.
+#[test]
+fn a_name_from_outside_that_is_none_is_stale_and_poisons_nothing() {
+    let (arena, _heap) = Arena::create_on_heap(BUDGET).unwrap();
+    let hold = alloc(&arena, 1000).unwrap();
+    for index in [4095, 4096, u32::MAX - 1, u32::MAX] {
+        let name = BlockId { index, generation: 0 };
+        assert_eq!(arena.take(name).unwrap_err().kind(), Kind::Stale);
+        assert!(Hold::recycle(&arena, name).unwrap().is_none());
+        assert!(!arena.is_kept_by_others(name).unwrap() && !arena.is_live(name));
+        let ticket = TicketId { index, nonce: 7 };
+        drop(arena.claim(hold.block(), ticket, &Patience::forever()).unwrap());
+    }
+    alloc(&arena, 1000).unwrap();
+}
+
 #[test]
 fn unclaimed_tickets_are_listed_bounded_and_taken_back() {
     let (arena, _heap) = Arena::create_on_heap(BUDGET).unwrap();
