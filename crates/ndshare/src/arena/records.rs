@@ -202,7 +202,7 @@ impl Arena {
 
     /// Removes one record, if it is still the one that `id` names, and frees its block if nothing else keeps it.
     pub(super) fn disown(&self, id: TicketId, patience: &Patience) -> Result<()> {
-        let record = self.control.record(id.index)?;
+        let Some(record) = self.control.record_quietly(id.index) else { return Ok(()) };
         let lock = self.lock(patience)?;
         if record.nonce.load(SeqCst) != id.nonce {
             return Ok(());
