@@ -99,6 +99,12 @@ def run(
 ) -> Done:
     """Run a program in a new interpreter; `before` runs in the child before Python starts."""
     command = [*prefix, sys.executable, *flags, str(script(source)), *args]
+
+    def start() -> None:
+        signal.alarm(int(timeout) + 10)  # it outlives exec, and us
+        if before is not None:
+            before()
+
     with subprocess.Popen(
         command,
         env=environment() if env is None else env,
@@ -106,7 +112,7 @@ def run(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=before,  # noqa: PLW1509  (it only calls setrlimit and the like)
+        preexec_fn=start,  # noqa: PLW1509  (it only makes a few system calls)
         start_new_session=True,
     ) as process:
         try:
@@ -138,7 +144,7 @@ class Puppet:
     def __init__(self, method: str = "fork", **env: str) -> None:
         context = mp.get_context(method)
         self.conn, theirs = context.Pipe()
-        self.process: Any = context.Process(target=workers.obey, args=(theirs, self.conn))
+        self.process: Any = context.Process(target=workers.obey, args=(theirs, self.conn), daemon=True)
         with environ(**env):
             self.process.start()
         theirs.close()

@@ -138,6 +138,45 @@ def test_a_large_array_is_a_short_token() -> None:
     assert np.shares_memory(opened(data), x)
 
 
+RARE = [
+    np.dtype({"names": ["a", "b"], "formats": ["u1", "f8"], "offsets": [3, 16], "itemsize": 40}),
+    np.dtype([("a", "u1"), ("b", "f8")], align=True),
+    np.dtype([(("a title", "a"), "u1"), ("b", [("c", ">i2", (2, 3)), ("d", "S3")])]),
+    np.dtype({"names": ["b", "a"], "formats": ["i4", "i4"], "offsets": [4, 0]}),
+    np.dtype((np.record, [("a", "i4"), ("b", "f4")])),
+    np.dtype("i4", metadata={"unit": "m"}),
+    np.dtype([("a", np.dtype("i4", metadata={"unit": "m"}))]),
+    np.dtype([]),
+    np.dtype([("ünï 'quoted'", "M8[25us]"), ('"', "U3")]),
+    np.dtype([(f"field{i}", "f4") for i in range(100)]),
+]
+
+
+def same_dtype(a: np.dtype[Any], b: np.dtype[Any]) -> None:
+    assert a == b
+    assert (a.descr if a.names is None else a.fields) == (b.descr if b.names is None else b.fields)
+    assert (a.itemsize, a.isalignedstruct, a.type, a.metadata) == (b.itemsize, b.isalignedstruct, b.type, b.metadata)
+    for name in a.names or ():
+        same_dtype(a[name], b[name])
+
+
+@pytest.mark.parametrize("dtype", RARE, ids=lambda x: str(x)[:40])
+def test_rare_dtypes_arrive_whole(dtype: np.dtype[Any]) -> None:
+    x = np.asarray(nds.zeros(3, dtype))
+    same_dtype(x.dtype, dtype)
+    y = opened(token(x))
+    same_dtype(y.dtype, dtype)
+    assert np.shares_memory(x, y) or not dtype.itemsize
+    if dtype.metadata is None and not (dtype.names and dtype["a" if "a" in dtype.names else dtype.names[0]].metadata):
+        assert nds.ref(str(nds.ref(x))).open().dtype == dtype
+
+
+@given(dtype=hnp.array_dtypes(allow_subarrays=True) | hnp.nested_dtypes())
+def test_any_dtype_arrives_whole(dtype: np.dtype[Any]) -> None:
+    x = nds.zeros(2, dtype)
+    same_dtype(opened(token(x)).dtype, x.dtype)
+
+
 @given(data=st.data())
 def test_any_view_of_anything(data: st.DataObject) -> None:
     shape = data.draw(hnp.array_shapes(max_dims=4, max_side=6))

@@ -52,9 +52,11 @@ def full(
     >>> nds.full(3, 7)
     array([7, 7, 7])
     """
-    values = np.asarray(fill_value)
-    out = _native.empty(shape, values.dtype if dtype is None else dtype, order, align=align, arena=arena)
-    np.copyto(out, values, casting="unsafe")
+    if dtype is None:
+        fill_value = np.asarray(fill_value)
+        dtype = fill_value.dtype
+    out = _native.empty(shape, dtype, order, align=align, arena=arena)
+    np.copyto(out, fill_value, casting="unsafe")
     return out
 
 

@@ -21,18 +21,29 @@ def to_text(dtype: np.dtype[Any]) -> str:
     return spec if isinstance(spec, str) else repr(spec)
 
 
+def to_whole_text(dtype: np.dtype[Any]) -> str | None:
+    """Return a dtype as text if that says everything about it; else None, and only pickle keeps it whole."""
+    return to_text(dtype) if _is_whole(dtype) else None
+
+
 def from_text(text: str) -> np.dtype[Any]:
     """Return the dtype of a text that `to_text` made. Raises ValueError for other texts."""
     try:
-        spec: object = ast.literal_eval(text) if text[:1] in {"(", "{"} else text
+        spec: object = ast.literal_eval(text) if text[:1] in {"(", "[", "{"} else text
         return _dtype(spec)
     except (SyntaxError, TypeError, KeyError, RecursionError, MemoryError, OverflowError) as error:
         raise ValueError(f"expected a dtype as text, got {text[:80]!r}: {error}") from None
 
 
-def is_plain(text: str) -> bool:
-    """Tell whether the text is a ``dtype.str``, which NumPy reads by itself."""
-    return text[:1] not in {"(", "{"}
+def _is_whole(dtype: np.dtype[Any]) -> bool:
+    """Tell whether nothing of a dtype is missing in its text: no metadata, no class of its own, in no field."""
+    if dtype.metadata is not None or not 0 <= dtype.num < _BUILTIN_TYPES:
+        return False
+    if dtype.subdtype is not None:
+        return _is_whole(dtype.subdtype[0])
+    fields = cast("Mapping[str, tuple[Any, ...]]", dtype.fields or {})
+    plain = dtype.kind != "V" or dtype.type is np.void
+    return plain and all(_is_whole(field[0]) and isinstance(_title(field), str | None) for field in fields.values())
 
 
 def _spec(dtype: np.dtype[Any]) -> object:
@@ -48,14 +59,23 @@ def _spec(dtype: np.dtype[Any]) -> object:
         return dtype.str
     table = cast("Mapping[str, tuple[Any, ...]]", dtype.fields)
     fields = [table[name] for name in dtype.names]
+    formats = [_spec(field[0]) for field in fields]
+    if _is_packed(dtype, fields):
+        return list(zip(dtype.names, formats, strict=True))
     return {
         "names": list(dtype.names),
-        "formats": [_spec(field[0]) for field in fields],
+        "formats": formats,
         "offsets": [field[1] for field in fields],
         "titles": [_title(field) for field in fields],
         "itemsize": dtype.itemsize,
         "aligned": dtype.isalignedstruct,
     }
+
+
+def _is_packed(dtype: np.dtype[Any], fields: list[tuple[Any, ...]]) -> bool:
+    """Tell whether the names and formats alone make this dtype."""
+    named = [(name, field[0]) for name, field in zip(dtype.names or (), fields, strict=True)]
+    return not dtype.isalignedstruct and not any(map(_title, fields)) and np.dtype(named) == dtype
 
 
 def _title(field: tuple[Any, ...]) -> str | None:
@@ -68,8 +88,10 @@ def _dtype(spec: object) -> np.dtype[Any]:
     if isinstance(spec, tuple):
         base, shape = cast("tuple[object, tuple[int, ...]]", spec)
         return np.dtype((_dtype(base), shape))
+    if isinstance(spec, list):
+        return np.dtype([(name, _dtype(format_)) for name, format_ in cast("list[tuple[str, object]]", spec)])
     if not isinstance(spec, dict):
-        raise TypeError("a dtype is a str, a tuple or a dict")
+        raise TypeError("a dtype is a str, a tuple, a list or a dict")
     fields = dict(cast("dict[str, Any]", spec))
     aligned = bool(fields.pop("aligned"))
     fields["formats"] = [_dtype(format_) for format_ in fields["formats"]]

@@ -29,8 +29,7 @@ class Ref:
 
         Raises Stale when nobody holds the array any more, AttachError when its arena cannot be reached.
         """
-        text = _native.describe(self._token)[1]
-        return _native.open_token(self._token, None if _dtypes.is_plain(text) else _dtypes.from_text(text))
+        return _native.open_token(self._token)
 
     def __str__(self) -> str:
         return _native.to_text(self._token)

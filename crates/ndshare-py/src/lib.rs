@@ -61,6 +61,9 @@ mod native {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        // NumPy's functions are looked up once, now: a first array may be made while the interpreter shuts down, when
+        // nothing can be imported any more.
+        let _ = numpy::dtype::<f64>(py);
         module.add("KILL_POINTS", PyTuple::new(py, ndshare::KILL_POINTS)?)?;
         arm_from_environment(py)
     }

@@ -1,7 +1,8 @@
 //! Arrays on their way to another process: a token says where the bytes are and what shape they have.
 //!
-//! A token is the library's handle as bytes. It carries the dtype as `dtype.str` where that says everything; other
-//! dtypes travel beside it, as pickled objects (`reduce`) or as text (`handle`). Nothing is unpickled from a token.
+//! A token is the library's handle as bytes. It carries the dtype as text where that says everything: `dtype.str`, or
+//! what `ndshare._dtypes` writes of fields. Other dtypes travel beside it as pickled objects. Nothing is unpickled
+//! from a token.
 
 use ndshare::arena::{Arena, Hold};
 use ndshare::layout::MAX_DIMS;
@@ -41,7 +42,7 @@ pub(crate) fn reduce<'py>(py: Python<'py>, array: &Bound<'py, PyAny>) -> PyResul
 fn open_arguments<'py>(py: Python<'py>, array: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyTuple>>> {
     let Some((hold, facts)) = shared_facts(array)? else { return Ok(None) };
     let dtype = Dtype::of_array(array)?;
-    let text = dtype.text()?;
+    let text = text_of(py, &dtype)?;
     let beside = text.is_none();
     let mut handle = handle_of(&hold, &facts, text.unwrap_or_default());
     handle.ticket = patiently(py, |patience| hold.issue(patience))?;
@@ -149,9 +150,25 @@ fn parse(py: Python<'_>, token: &[u8]) -> PyResult<Handle> {
 fn dtype_of<'py>(py: Python<'py>, handle: &Handle, dtype: Option<&Bound<'py, PyAny>>) -> PyResult<Dtype<'py>> {
     let dtype = match dtype {
         Some(dtype) => Dtype::of(py, Some(dtype))?,
+        None if handle.dtype.starts_with(['(', '[', '{']) => Dtype::of(py, Some(&dtype_from_text(py, &handle.dtype)?))?,
         None => Dtype::of(py, Some(PyString::new(py, &handle.dtype).as_any()))?,
     };
     if dtype.is_subarray() { Err(bad_token("its dtype is a subarray")) } else { Ok(dtype) }
+}
+
+fn dtype_from_text<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
+    static FROM_TEXT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    FROM_TEXT.import(py, "ndshare._dtypes", "from_text")?.call1((text,))
+}
+
+/// What the token says of a dtype: NumPy's own text, or for fields what `ndshare._dtypes` writes. None: neither
+/// would keep it whole.
+fn text_of(py: Python<'_>, dtype: &Dtype<'_>) -> PyResult<Option<String>> {
+    static TO_TEXT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    match dtype.text()? {
+        Some(text) => Ok(Some(text)),
+        None => TO_TEXT.import(py, "ndshare._dtypes", "to_whole_text")?.call1((dtype.as_any(),))?.extract(),
+    }
 }
 
 fn lengths_of(handle: &Handle) -> PyResult<Vec<npy_intp>> {
