@@ -79,6 +79,16 @@ pub fn acquire(hold: &Hold, death: Death, patience: &Patience) -> Result<()> {
     enter(hold, dirty, death)
 }
 
+/// Takes the lock of one block if it is free, clean and nobody waits for it; says whether it did. Never a system
+/// call: `false` says only that [`acquire`] or [`try_acquire`] has to look closer.
+///
+/// # Errors
+/// `Attach` in a process without a slot.
+#[inline]
+pub fn acquire_quick(hold: &Hold) -> Result<bool> {
+    hold.arena().lock_block_quick(hold)
+}
+
 /// Takes the lock of one block if it is free now; says whether it did.
 ///
 /// # Errors
@@ -104,12 +114,25 @@ pub fn release(hold: &Hold) -> Result<()> {
     hold.arena().unlock_block(hold, true)
 }
 
-/// Whether the lock of a block is taken.
+/// Whether the lock of a block is taken, by anybody alive.
 ///
 /// # Errors
 /// `Poisoned` when the arena is.
 pub fn is_locked(hold: &Hold) -> Result<bool> {
     hold.arena().is_block_locked(hold)
+}
+
+/// The same without a look at whether its owner lives. Never waits.
+///
+/// # Errors
+/// As [`is_locked`].
+pub fn looks_locked(hold: &Hold) -> Result<bool> {
+    hold.arena().looks_locked(hold)
+}
+
+/// What leaving a lock that was not entered gives.
+pub fn not_entered() -> Error {
+    Error::new(Kind::Misuse, "exit of a lock: expected it to be entered, but it is not, or was left already")
 }
 
 fn owner_died() -> Error {
