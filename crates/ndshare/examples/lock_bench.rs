@@ -1,6 +1,7 @@
 //! Times lock and unlock of one block beside a pair of exchanges on a word of the same shared memory.
 //!
-//! For each line of its input, `lock` or `exchange`, it does the pair many times and prints the nanoseconds of one.
+//! For each line of its input, `lock` or `exchange`, it does the pair many times and prints the nanoseconds of one:
+//! the best of many short runs, because other programs can only make it slower.
 
 use ndshare::arena::{Arena, Hold, Options, Patience};
 use ndshare::lock::{self, Death};
@@ -9,21 +10,26 @@ use std::hint::black_box;
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
-const TIMES: u32 = 2_000_000;
+const RUNS: u32 = 100;
+const TIMES: u32 = 10_000;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arena = Arena::create(&Options { budget_bytes: Some(64 << 20), ..Options::default() })?;
     let hold = arena.alloc(1024, 64, true, &Patience::forever())?;
     for line in std::io::stdin().lock().lines() {
         let took = match line?.as_str() {
-            "lock" => lock_pair(&hold)?,
-            "exchange" => exchange_pair(&hold)?,
+            "lock" => best(|| lock_pair(&hold))?,
+            "exchange" => best(|| exchange_pair(&hold))?,
             other => return Err(format!("expected lock or exchange, got {other:?}").into()),
         };
         println!("{took}");
         std::io::stdout().flush()?;
     }
     Ok(())
+}
+
+fn best(run: impl Fn() -> ndshare::Result<f64>) -> ndshare::Result<f64> {
+    (0..RUNS).try_fold(f64::INFINITY, |best, _| Ok(best.min(run()?)))
 }
 
 fn lock_pair(hold: &Hold) -> ndshare::Result<f64> {

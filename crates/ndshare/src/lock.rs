@@ -74,6 +74,7 @@ fn place(hold: &Hold) -> (u64, u32) {
 ///
 /// # Errors
 /// As [`Locked::acquire`], but a second entry by the same thread waits like anybody else.
+#[inline]
 pub fn acquire(hold: &Hold, death: Death, patience: &Patience) -> Result<()> {
     let dirty = hold.arena().lock_block(hold, Reentry::Wait, patience)?;
     enter(hold, dirty, death)
@@ -98,6 +99,7 @@ pub fn try_acquire(hold: &Hold, death: Death) -> Result<bool> {
     enter(hold, dirty, death).map(|()| true)
 }
 
+#[inline]
 fn enter(hold: &Hold, dirty: bool, death: Death) -> Result<()> {
     if dirty && death == Death::Report {
         hold.arena().unlock_block(hold, false)?;
@@ -110,6 +112,7 @@ fn enter(hold: &Hold, dirty: bool, death: Death) -> Result<()> {
 ///
 /// # Errors
 /// `Misuse` when this process does not have it.
+#[inline]
 pub fn release(hold: &Hold) -> Result<()> {
     hold.arena().unlock_block(hold, true)
 }

@@ -119,11 +119,14 @@ impl Arena {
             }
             std::hint::spin_loop();
         }
-        let outcome = self.sleep_for(word, &mut taker, patience, what);
-        if outcome.is_err() && taker.starving && lock.forgo() {
-            self.backing.wake(word);
-        }
-        outcome
+        self.sleep_for(word, &mut taker, patience, what).or_else(|error| {
+            if taker.starving && lock.forgo() {
+                self.backing.wake(word);
+            }
+            // It may be free, kept for somebody who has died.
+            let now = if error.kind() == Kind::Timeout { lock.take_now(slot).ok() } else { None };
+            now.ok_or(error)
+        })
     }
 
     fn sleep_for(&self, word: &AtomicU32, taker: &mut Taker, patience: &Patience, what: &str) -> Result<bool> {
@@ -168,16 +171,18 @@ impl Arena {
     /// # Errors
     /// `Misuse` when this very thread has it and `reentry` refuses that; `Timeout` and what else `patience` says;
     /// `Attach` in a process without a slot.
+    #[inline]
     pub fn lock_block(&self, hold: &Hold, reentry: Reentry, patience: &Patience) -> Result<bool> {
+        if self.lock_block_quick(hold)? { Ok(false) } else { self.lock_block_slowly(hold, reentry, patience) }
+    }
+
+    #[cold]
+    fn lock_block_slowly(&self, hold: &Hold, reentry: Reentry, patience: &Patience) -> Result<bool> {
         let (slot, word) = (self.slot()?, self.block_word(hold)?);
-        let dirty = if LockWord(word).take_fast(slot) {
-            false
-        } else {
-            if reentry == Reentry::Refuse {
-                self.refuse_reentry(hold, word, slot)?;
-            }
-            self.wait_for(word, slot, patience, "the lock")?
-        };
+        if reentry == Reentry::Refuse {
+            self.refuse_reentry(hold, word, slot)?;
+        }
+        let dirty = self.wait_for(word, slot, patience, "the lock")?;
         self.note_owner(hold, slot);
         point(Point::BlockLocked);
         Ok(dirty)
@@ -221,11 +226,10 @@ impl Arena {
     ///
     /// # Errors
     /// `Misuse` when this process does not have it.
+    #[inline]
     pub fn unlock_block(&self, hold: &Hold, clean: bool) -> Result<()> {
         let (slot, word) = (self.slot()?, self.block_word(hold)?);
-        if LockWord(word).owner() != Some(slot) {
-            return Err(not_yours(LockWord(word).owner()));
-        }
+        // If it is not ours, no thread here has a note that matters.
         self.owners[hold.block().index as usize].store(0, Relaxed);
         let wake = LockWord(word).free(slot, clean).map_err(|busy| not_yours(busy.owner()))?;
         point(Point::BlockFreed);
@@ -252,10 +256,12 @@ impl Arena {
         Ok(LockWord(self.block_word(hold)?).owner().is_some())
     }
 
+    #[inline]
     fn block_word(&self, hold: &Hold) -> Result<&AtomicU32> {
         Ok(&self.control.block(hold.block().index)?.lock)
     }
 
+    #[inline]
     fn note_owner(&self, hold: &Hold, slot: u32) {
         self.owners[hold.block().index as usize].store(thread_of(slot), Relaxed);
     }
@@ -273,6 +279,7 @@ impl Arena {
     }
 }
 
+#[cold]
 fn not_yours(owner: Option<u32>) -> Error {
     let got = match owner {
         Some(_) => "another process holds it, or the parent of this fork",
