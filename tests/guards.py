@@ -212,7 +212,7 @@ def hold_with_memory(conn: Connection, guard: Any, nbytes: int) -> None:
     hold(conn, guard)
 
 
-def pairs(guard: Any, x: Array, rounds: int) -> None:
+def pairs(guard: Any, x: Array, rounds: int, inside: float = 0.0) -> None:
     """Change two words together under a guard; whoever finds an owner dead puts them in order."""
     for _ in range(rounds):
         try:
@@ -220,6 +220,8 @@ def pairs(guard: Any, x: Array, rounds: int) -> None:
                 if x[0] != x[1]:
                     x[2] += 1
                 x[0] += 1
+                if inside:
+                    time.sleep(inside)
                 x[1] += 1
         except nds.OwnerDied:
             with guarded(guard, recover=True):

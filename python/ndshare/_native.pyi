@@ -107,7 +107,7 @@ class Arena:
     def __reduce__(self) -> tuple[Any, tuple[str]]: ...
 
 @final
-class locked:
+class locked:  # noqa: N801
     def __new__(
         cls,
         *arrays: NDArray[Any],

@@ -195,7 +195,9 @@ class Fields:
     def __getitem__(self, field: str) -> NDArray[Any]:
         arrays = self._arrays
         if arrays is None:
-            raise RuntimeError(f"expected field {field!r} inside the use {self._name!r}, got it after the use has ended")
+            raise RuntimeError(
+                f"expected field {field!r} inside the use {self._name!r}, got it after the use has ended"
+            )
         try:
             return arrays[unicodedata.normalize("NFKC", field)]
         except KeyError:

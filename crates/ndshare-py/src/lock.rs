@@ -182,7 +182,7 @@ impl Lock {
     /// last holder died; with `recover` it takes the lock all the same, and `release` takes the mark away.
     #[pyo3(
         signature = (blocking=Truth(true), timeout=Seconds(-1.0), *, recover=Truth(false)),
-        text_signature = "(blocking=True, timeout=-1, *, recover=False)"
+        text_signature = "($self, blocking=True, timeout=-1, *, recover=False)"
     )]
     #[inline]
     fn acquire(&self, py: Python<'_>, blocking: Truth, timeout: Seconds, recover: Truth) -> PyResult<bool> {
