@@ -184,7 +184,7 @@ impl Drop for Inside {
 mod tests {
     use super::*;
     use crate::error::Kind;
-    use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
+    use crate::prim::{AtomicI32, Ordering::SeqCst};
     use std::time::Duration;
 
     const FOREVER: Patience<'static> = Patience::forever();
