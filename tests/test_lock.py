@@ -748,6 +748,29 @@ def test_a_forked_child_leaves_nothing_of_its_parent(kind: str) -> None:
     assert is_free(guard)
 
 
+def test_what_a_forked_child_inherits_frees_nothing_of_its_own() -> None:
+    """The child's copy of an entered lock is dropped while the child is inside by itself."""
+    a = nds.zeros(1)
+    manager = nds.locked(a)
+    manager.__enter__()
+    with child(enter_and_drop, manager, a) as one:
+        assert one.hear() == "waiting"
+        manager.__exit__(None, None, None)
+        assert one.hear() == "inside"
+        assert not is_free(a)
+        one.tell()
+        one.end()
+    assert is_free(a)
+
+
+def enter_and_drop(conn: Any, manager: nds.locked, a: Any) -> None:
+    conn.send("waiting")
+    # Entering again drops what the parent had entered.
+    with manager:
+        conn.send("inside")
+        conn.recv()
+
+
 def leave_in_child(manager: Any, fails: bool) -> int:
     error = (OwnError, OwnError(), None) if fails else (None, None, None)
     try:

@@ -20,6 +20,8 @@ pub enum Death {
 pub struct Locked {
     /// In the order of locking; emptied when they are freed.
     holds: Vec<Hold>,
+    /// The process that took them: a forked child has a copy of this, and may have taken the same locks since.
+    pid: u32,
 }
 
 impl Locked {
@@ -31,7 +33,8 @@ impl Locked {
         let mut wanted = blocks;
         wanted.sort_by_key(place);
         wanted.dedup_by_key(|hold| place(hold));
-        let mut locked = Self { holds: Vec::with_capacity(wanted.len()) };
+        let pid = wanted.first().map_or(0, process_of);
+        let mut locked = Self { holds: Vec::with_capacity(wanted.len()), pid };
         for hold in wanted {
             let dirty = hold.arena().lock_block(&hold, Reentry::Refuse, patience)?;
             locked.holds.push(hold);
@@ -53,7 +56,15 @@ impl Locked {
     fn free(&mut self, clean: bool) -> Result<()> {
         let mut outcome = Ok(());
         while let Some(hold) = self.holds.pop() {
-            outcome = outcome.and(hold.arena().unlock_block(&hold, clean));
+            let freed = if process_of(&hold) == self.pid {
+                hold.arena().unlock_block(&hold, clean)
+            } else {
+                Err(Error::new(
+                    Kind::Misuse,
+                    "release of a lock: expected the process that took it, got its forked child",
+                ))
+            };
+            outcome = outcome.and(freed);
         }
         outcome
     }
@@ -64,6 +75,10 @@ impl Drop for Locked {
         // In a forked child they are the parent's, which is an error that nobody here can use.
         let _ = self.free(false);
     }
+}
+
+fn process_of(hold: &Hold) -> u32 {
+    hold.arena().locator().pid
 }
 
 fn place(hold: &Hold) -> (u64, u32) {
