@@ -18,10 +18,11 @@ import sys
 if sys.platform != "linux":
     raise ImportError(f"ndshare needs Linux (sealed memory files, /proc), got {sys.platform!r}; nothing to install")
 
-from . import _session, _travel
+from . import _lock, _overlay, _session, _travel
 from ._arrays import array, asarray, empty_like, full, full_like, ones, ones_like, zeros_like
-from ._errors import ArenaFull, AttachError, Error, Poisoned, Stale, Timeout
-from ._native import Arena, __version__, empty, reclaim, stats, zeros
+from ._errors import ArenaFull, AttachError, Error, OwnerDied, Poisoned, Stale, Timeout
+from ._native import Arena, Lock, __version__, empty, locked, reclaim, stats, zeros
+from ._overlay import Overlay
 from ._ref import Ref, ref
 from ._shared import is_shared
 from ._travel import _open_array as _open_array  # pyright: ignore[reportPrivateUsage]  (pickles name it here)
@@ -31,6 +32,9 @@ __all__ = [
     "ArenaFull",
     "AttachError",
     "Error",
+    "Lock",
+    "Overlay",
+    "OwnerDied",
     "Poisoned",
     "Ref",
     "Stale",
@@ -43,6 +47,7 @@ __all__ = [
     "full",
     "full_like",
     "is_shared",
+    "locked",
     "ones",
     "ones_like",
     "reclaim",
@@ -53,4 +58,6 @@ __all__ = [
 ]
 
 _travel.register()
+_lock.register()
+_overlay.register()
 _session.start()

@@ -22,10 +22,14 @@ class Timeout(Error, TimeoutError):
     """A wait reached its timeout."""
 
 
+class OwnerDied(Error, RuntimeError):
+    """The last owner of a lock died inside, and nobody has recovered what it guards since."""
+
+
 class Poisoned(Error, RuntimeError):
     """The control memory of an arena contradicts itself: something wrote over it."""
 
 
-for _class in (Error, ArenaFull, Stale, AttachError, Timeout, Poisoned):
+for _class in (Error, ArenaFull, Stale, AttachError, Timeout, OwnerDied, Poisoned):
     # Tracebacks and pickles name the class as users do.
     _class.__module__ = "ndshare"

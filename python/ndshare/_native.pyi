@@ -7,21 +7,32 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 __all__ = [
+    "HEAD_BYTES",
     "KILL_POINTS",
+    "MAX_USES",
     "Arena",
+    "Field",
     "Hold",
+    "Inside",
+    "Lock",
     "__version__",
     "describe",
     "empty",
     "empty_in_order",
+    "enter_use",
     "from_text",
     "handle",
     "is_placed",
     "is_shared",
     "is_shared_at",
     "kill_at",
+    "lock_token",
+    "locked",
+    "measure",
     "open_arena",
+    "open_lock",
     "open_token",
+    "place_of",
     "reclaim",
     "reduce",
     "session_create",
@@ -29,12 +40,16 @@ __all__ = [
     "session_join",
     "session_locator",
     "stats",
+    "ticket",
     "to_text",
+    "view_field",
     "zeros",
 ]
 
 __version__: Final[str]
+HEAD_BYTES: Final[int]
 KILL_POINTS: Final[tuple[str, ...]]
+MAX_USES: Final[int]
 
 @type_check_only
 class Participant(TypedDict):
@@ -91,6 +106,50 @@ class Arena:
     def __hash__(self) -> int: ...
     def __reduce__(self) -> tuple[Any, tuple[str]]: ...
 
+@final
+class locked:  # noqa: N801
+    def __new__(
+        cls,
+        *arrays: NDArray[Any],
+        timeout: float | None = None,
+        recover: bool = False,
+    ) -> Self: ...
+    def __enter__(self) -> None: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None: ...
+
+@final
+class Lock:
+    def __new__(cls, *, arena: Arena | None = None) -> Self: ...
+    def acquire(self, blocking: object = True, timeout: float = -1, *, recover: object = False) -> bool: ...
+    def release(self) -> None: ...
+    def locked(self) -> bool: ...
+    def _at_fork_reinit(self) -> None: ...
+    def __enter__(self) -> bool: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None: ...
+    def __reduce__(self) -> str | tuple[Any, ...]: ...
+
+@final
+class Inside:
+    @property
+    def first(self) -> bool: ...
+
+@final
+class Field:
+    def end(self) -> None: ...
+    def __len__(self) -> int: ...
+    if sys.version_info >= (3, 12):
+        def __buffer__(self, flags: int, /) -> memoryview: ...
+
 def empty(
     shape: SupportsIndex | Sequence[SupportsIndex],
     dtype: DTypeLike | None = None,
@@ -131,4 +190,20 @@ def session_locator() -> str | None: ...
 def session_id() -> str | None: ...
 def kill_at(label: str, nth: int = 1) -> None: ...
 def open_token(token: bytes, dtype: np.dtype[Any] | None = None) -> NDArray[Any]: ...
+def lock_token(lock: Lock) -> bytes: ...
+def open_lock(token: bytes) -> Lock: ...
+def ticket(array: NDArray[Any]) -> bytes: ...
+def enter_use(head: NDArray[Any], number: int, timeout: float | None = None) -> Inside: ...
+def view_field(
+    inside: Inside,
+    data: NDArray[Any],
+    offset: int,
+    shape: SupportsIndex | Sequence[SupportsIndex],
+    dtype: DTypeLike,
+    memory: object,
+) -> NDArray[Any]: ...
+def measure(
+    shape: SupportsIndex | Sequence[SupportsIndex], dtype: DTypeLike
+) -> tuple[tuple[int, ...], np.dtype[Any], int]: ...
+def place_of(array: NDArray[Any]) -> tuple[int, int, int]: ...
 def open_arena(locator: str) -> Arena: ...

@@ -14,6 +14,7 @@ static ARENA_FULL: Class = PyOnceLock::new();
 static STALE: Class = PyOnceLock::new();
 static ATTACH: Class = PyOnceLock::new();
 static TIMEOUT: Class = PyOnceLock::new();
+static OWNER_DIED: Class = PyOnceLock::new();
 static POISONED: Class = PyOnceLock::new();
 
 /// The exception that stands for `error`.
@@ -26,6 +27,8 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
         Kind::Stale => ours(py, &STALE, "Stale", message),
         Kind::Attach => ours(py, &ATTACH, "AttachError", message),
         Kind::Timeout => ours(py, &TIMEOUT, "Timeout", message),
+        Kind::OwnerDied => ours(py, &OWNER_DIED, "OwnerDied", message),
+        Kind::Misuse => PyRuntimeError::new_err(message),
         Kind::Poisoned => ours(py, &POISONED, "Poisoned", message),
         // An interrupted wait raises what its check found; see `wait`.
         _ => ours(py, &BASE, "Error", message),

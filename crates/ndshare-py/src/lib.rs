@@ -4,8 +4,10 @@
 mod arena;
 mod dtype;
 mod error;
+mod lock;
 mod make;
 mod ndarray;
+mod overlay;
 mod owner;
 mod session;
 mod shape;
@@ -45,7 +47,11 @@ mod native {
     #[pymodule_export]
     use super::kill_at;
     #[pymodule_export]
+    use super::lock::{Lock, LockedArrays, lock_token, open_lock};
+    #[pymodule_export]
     use super::make::{empty, empty_in_order, zeros};
+    #[pymodule_export]
+    use super::overlay::{Field, Inside, enter_use, measure, place_of, view_field};
     #[pymodule_export]
     use super::owner::Hold;
     #[pymodule_export]
@@ -55,7 +61,7 @@ mod native {
     #[pymodule_export]
     use super::stats::{reclaim, stats};
     #[pymodule_export]
-    use super::travel::{describe, from_text, handle, open_token, reduce, to_text};
+    use super::travel::{describe, from_text, handle, open_token, reduce, ticket, to_text};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -64,6 +70,8 @@ mod native {
         // NumPy's functions are looked up once, now: a first array may be made while the interpreter shuts down, when
         // nothing can be imported any more.
         let _ = numpy::dtype::<f64>(py);
+        module.add("MAX_USES", ndshare::overlay::MAX_USES)?;
+        module.add("HEAD_BYTES", ndshare::overlay::HEAD_BYTES)?;
         module.add("KILL_POINTS", PyTuple::new(py, ndshare::KILL_POINTS)?)?;
         arm_from_environment(py)
     }

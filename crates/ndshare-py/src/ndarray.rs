@@ -92,15 +92,34 @@ pub(crate) unsafe fn array_over<'py>(
     writable: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
     let data = hold.as_ptr().wrapping_add(offset);
-    let owner = Py::new(py, Hold::new(hold, writable))?;
+    let owner = Py::new(py, Hold::new(hold, writable))?.into_any();
+    // SAFETY: the caller's; the owner keeps the block.
+    unsafe { array_owned_by(py, owner, data, dtype, lengths, order, writable) }
+}
+
+/// The same with any owner, from the address `data` on.
+///
+/// # Safety
+/// Every item of `lengths` and the order's strides lies in memory that lives as long as `owner`, and no length is
+/// negative.
+#[inline]
+pub(crate) unsafe fn array_owned_by<'py>(
+    py: Python<'py>,
+    owner: Py<PyAny>,
+    data: *mut u8,
+    dtype: Dtype<'py>,
+    lengths: &mut [npy_intp],
+    order: &Order<'_>,
+    writable: bool,
+) -> PyResult<Bound<'py, PyAny>> {
     let (layout_flags, strides) = match order {
         Order::C => (NPY_ARRAY_C_CONTIGUOUS, ptr::null_mut()),
         Order::Fortran => (NPY_ARRAY_F_CONTIGUOUS, ptr::null_mut()),
         Order::Strides(strides) => (0, strides.as_ptr().cast_mut()),
     };
     let access = if writable { NPY_ARRAY_WRITEABLE } else { 0 };
-    // SAFETY: attached; NumPy copies shape and strides, and steals the dtype. The bytes are in the block, which
-    // lives as long as the owner that becomes the array's base below.
+    // SAFETY: attached; NumPy copies shape and strides, and steals the dtype. The bytes live as long as the owner,
+    // which becomes the array's base below.
     unsafe {
         let array = PY_ARRAY_API.PyArray_NewFromDescr(
             py,

@@ -21,6 +21,10 @@ impl Hold {
     pub(crate) fn new(hold: ndshare::arena::Hold, writable: bool) -> Self {
         Self { hold: ManuallyDrop::new(hold), writable }
     }
+
+    pub(crate) fn inner(&self) -> &ndshare::arena::Hold {
+        &self.hold
+    }
 }
 
 /// Giving back more than this may take milliseconds, which other threads can use.

@@ -54,6 +54,31 @@ fn open_arguments<'py>(py: Python<'py>, array: &Bound<'py, PyAny>) -> PyResult<O
     args.map(Some)
 }
 
+/// The token of a shared array for another process, with a ticket while there are any; ValueError for other arrays.
+#[pyfunction]
+pub(crate) fn ticket<'py>(py: Python<'py>, array: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    let Some((hold, facts)) = shared_facts(array)? else {
+        return Err(PyValueError::new_err("expected a shared array, got one in this process's own memory"));
+    };
+    let dtype = Dtype::of_array(array)?.text()?.unwrap_or_default();
+    let mut handle = handle_of(&hold, &facts, dtype);
+    handle.ticket = patiently(py, |patience| hold.issue(patience))?;
+    Ok(token_of(py, &handle))
+}
+
+/// The same for a whole block.
+pub(crate) fn ticketed<'py>(py: Python<'py>, hold: &Hold) -> PyResult<Bound<'py, PyBytes>> {
+    let facts = Facts { data: hold.as_ptr() as usize, shape: &[], strides: &[], itemsize: 1, readonly: false };
+    let mut handle = handle_of(hold, &facts, "|u1".to_owned());
+    handle.ticket = patiently(py, |patience| hold.issue(patience))?;
+    Ok(token_of(py, &handle))
+}
+
+/// The block that a token names. The first opening takes the ticket back, as in `open_token`.
+pub(crate) fn opened(py: Python<'_>, token: &[u8]) -> PyResult<Hold> {
+    hold_of(py, &parse(py, token)?)
+}
+
 /// (token, Hold) of a shared array, or None when it is not shared; `dtype` is what the token shall say of its dtype.
 ///
 /// The token issues no ticket: it opens while somebody holds the block.

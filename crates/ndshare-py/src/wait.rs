@@ -5,6 +5,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use ndshare::arena::Patience;
 use ndshare::{Error, Kind, Result};
@@ -14,10 +15,19 @@ use crate::error::to_python;
 
 /// Runs `work` detached and without a time limit; a signal handler that raises ends it.
 pub(crate) fn patiently<T: Send>(py: Python<'_>, work: impl FnOnce(&Patience<'_>) -> Result<T> + Send) -> PyResult<T> {
+    patiently_for(py, None, work)
+}
+
+/// The same with a time limit, from now on.
+pub(crate) fn patiently_for<T: Send>(
+    py: Python<'_>,
+    timeout: Option<Duration>,
+    work: impl FnOnce(&Patience<'_>) -> Result<T> + Send,
+) -> PyResult<T> {
     let raised = Mutex::new(None);
     let result = py.detach(|| {
         let check = || look_at_signals(&raised);
-        guarded(|| work(&Patience::new(None, &check)))
+        guarded(|| work(&Patience::new(timeout, &check)))
     });
     result.map_err(|error| {
         let raised = raised.into_inner().unwrap_or_else(PoisonError::into_inner);

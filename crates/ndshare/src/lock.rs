@@ -20,6 +20,8 @@ pub enum Death {
 pub struct Locked {
     /// In the order of locking; emptied when they are freed.
     holds: Vec<Hold>,
+    /// The process that took them: a forked child has a copy of this, and may have taken the same locks since.
+    pid: u32,
 }
 
 impl Locked {
@@ -31,7 +33,8 @@ impl Locked {
         let mut wanted = blocks;
         wanted.sort_by_key(place);
         wanted.dedup_by_key(|hold| place(hold));
-        let mut locked = Self { holds: Vec::with_capacity(wanted.len()) };
+        let pid = wanted.first().map_or(0, process_of);
+        let mut locked = Self { holds: Vec::with_capacity(wanted.len()), pid };
         for hold in wanted {
             let dirty = hold.arena().lock_block(&hold, Reentry::Refuse, patience)?;
             locked.holds.push(hold);
@@ -53,7 +56,15 @@ impl Locked {
     fn free(&mut self, clean: bool) -> Result<()> {
         let mut outcome = Ok(());
         while let Some(hold) = self.holds.pop() {
-            outcome = outcome.and(hold.arena().unlock_block(&hold, clean));
+            let freed = if process_of(&hold) == self.pid {
+                hold.arena().unlock_block(&hold, clean)
+            } else {
+                Err(Error::new(
+                    Kind::Misuse,
+                    "release of a lock: expected the process that took it, got its forked child",
+                ))
+            };
+            outcome = outcome.and(freed);
         }
         outcome
     }
@@ -66,6 +77,10 @@ impl Drop for Locked {
     }
 }
 
+fn process_of(hold: &Hold) -> u32 {
+    hold.arena().locator().pid
+}
+
 fn place(hold: &Hold) -> (u64, u32) {
     (hold.arena().id(), hold.block().index)
 }
@@ -74,9 +89,20 @@ fn place(hold: &Hold) -> (u64, u32) {
 ///
 /// # Errors
 /// As [`Locked::acquire`], but a second entry by the same thread waits like anybody else.
+#[inline]
 pub fn acquire(hold: &Hold, death: Death, patience: &Patience) -> Result<()> {
     let dirty = hold.arena().lock_block(hold, Reentry::Wait, patience)?;
     enter(hold, dirty, death)
+}
+
+/// Takes the lock of one block if it is free, clean and nobody waits for it; says whether it did. Never a system
+/// call: `false` says only that [`acquire`] or [`try_acquire`] has to look closer.
+///
+/// # Errors
+/// `Attach` in a process without a slot.
+#[inline]
+pub fn acquire_quick(hold: &Hold) -> Result<bool> {
+    hold.arena().lock_block_quick(hold)
 }
 
 /// Takes the lock of one block if it is free now; says whether it did.
@@ -88,6 +114,7 @@ pub fn try_acquire(hold: &Hold, death: Death) -> Result<bool> {
     enter(hold, dirty, death).map(|()| true)
 }
 
+#[inline]
 fn enter(hold: &Hold, dirty: bool, death: Death) -> Result<()> {
     if dirty && death == Death::Report {
         hold.arena().unlock_block(hold, false)?;
@@ -100,16 +127,30 @@ fn enter(hold: &Hold, dirty: bool, death: Death) -> Result<()> {
 ///
 /// # Errors
 /// `Misuse` when this process does not have it.
+#[inline]
 pub fn release(hold: &Hold) -> Result<()> {
     hold.arena().unlock_block(hold, true)
 }
 
-/// Whether the lock of a block is taken.
+/// Whether the lock of a block is taken, by anybody alive.
 ///
 /// # Errors
 /// `Poisoned` when the arena is.
 pub fn is_locked(hold: &Hold) -> Result<bool> {
     hold.arena().is_block_locked(hold)
+}
+
+/// The same without a look at whether its owner lives. Never waits.
+///
+/// # Errors
+/// As [`is_locked`].
+pub fn looks_locked(hold: &Hold) -> Result<bool> {
+    hold.arena().looks_locked(hold)
+}
+
+/// What leaving a lock that was not entered gives.
+pub fn not_entered() -> Error {
+    Error::new(Kind::Misuse, "exit of a lock: expected it to be entered, but it is not, or was left already")
 }
 
 fn owner_died() -> Error {

@@ -78,9 +78,11 @@ impl Overlay {
             match look? {
                 Look::Free => return Ok(self.inside(token, true)),
                 Look::Shared(shared) => return Ok(self.inside(shared, false)),
-                Look::Busy { event } => self.head.nap_on(EVENT, event, patience)?,
+                Look::Busy { event } => {
+                    patience.go_on("the overlay, in another use,")?;
+                    self.head.nap_on(EVENT, event, patience)?;
+                }
             }
-            patience.go_on("the overlay, in another use,")?;
         }
     }
 
@@ -182,7 +184,7 @@ impl Drop for Inside {
 mod tests {
     use super::*;
     use crate::error::Kind;
-    use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
+    use crate::prim::{AtomicI32, Ordering::SeqCst};
     use std::time::Duration;
 
     const FOREVER: Patience<'static> = Patience::forever();

@@ -54,6 +54,17 @@ impl<'a> Patience<'a> {
         }
     }
 
+    /// As [`Self::go_on`], but the check runs only if it has not since `looked`, about a nap ago.
+    fn go_on_since(&self, looked: &mut Duration, what: &str) -> Result<()> {
+        let now = monotonic();
+        let is_over = self.deadline.is_some_and(|deadline| now >= deadline);
+        if !is_over && now.saturating_sub(*looked) < NAP {
+            return Ok(());
+        }
+        *looked = now;
+        self.go_on(what)
+    }
+
     /// A sleep of at most `longest` that does not miss the deadline.
     pub fn nap(&self, longest: Duration) -> Duration {
         self.deadline.map_or(longest, |deadline| deadline.saturating_sub(monotonic()).min(longest))
@@ -108,31 +119,42 @@ impl Arena {
             }
             std::hint::spin_loop();
         }
+        self.sleep_for(word, &mut taker, patience, what).or_else(|error| {
+            if taker.starving && lock.forgo() {
+                self.backing.wake(word);
+            }
+            // It may be free, kept for somebody who has died.
+            let now = if error.kind() == Kind::Timeout { lock.take_now(slot).ok() } else { None };
+            now.ok_or(error)
+        })
+    }
+
+    fn sleep_for(&self, word: &AtomicU32, taker: &mut Taker, patience: &Patience, what: &str) -> Result<bool> {
         let start = monotonic();
+        let mut looked = start;
         loop {
-            let busy = match lock.take_or_mark(taker) {
+            let busy = match LockWord(word).take_or_mark(*taker) {
                 Ok(dirty) => return Ok(dirty),
                 Err(busy) => busy,
             };
             point(Point::LockMarked);
-            self.backing.wait(word, busy.seen, patience.nap(NAP));
-            taker = Taker { slept: true, starving: monotonic() - start > STARVING, ..taker };
-            patience.go_on(what)?;
-            if let Some(owner) = busy.owner().filter(|&owner| owner != slot) {
-                self.relieve(owner)?;
+            // Before the deadline is looked at, so that a timeout never hides a death.
+            if self.relieve(busy.owner())? {
+                continue;
             }
+            patience.go_on_since(&mut looked, what)?;
+            self.backing.wait(word, busy.seen, patience.nap(NAP));
+            *taker = Taker { slept: true, starving: monotonic() - start > STARVING, ..*taker };
         }
     }
 
-    /// Sweeps the owner of a lock if it is dead; that frees the lock.
-    fn relieve(&self, owner: u32) -> Result<()> {
+    /// Sweeps the owner of a lock if it is dead, which frees the lock. False: it lives, or somebody else sweeps it.
+    fn relieve(&self, owner: Option<u32>) -> Result<bool> {
+        let Some(owner) = owner.filter(|&owner| self.slot() != Ok(owner)) else { return Ok(false) };
         if owner >= self.control.geometry().participants {
             return Err(self.control.poison("a lock names no participant"));
         }
-        if !self.backing.is_alive(owner) {
-            self.sweep(owner)?;
-        }
-        Ok(())
+        if self.backing.is_alive(owner) { Ok(false) } else { self.sweep(owner) }
     }
 
     /// Takes the arena lock over from the dead `from`, if it held it.
@@ -149,19 +171,37 @@ impl Arena {
     /// # Errors
     /// `Misuse` when this very thread has it and `reentry` refuses that; `Timeout` and what else `patience` says;
     /// `Attach` in a process without a slot.
+    #[inline]
     pub fn lock_block(&self, hold: &Hold, reentry: Reentry, patience: &Patience) -> Result<bool> {
+        if self.lock_block_quick(hold)? { Ok(false) } else { self.lock_block_slowly(hold, reentry, patience) }
+    }
+
+    #[cold]
+    fn lock_block_slowly(&self, hold: &Hold, reentry: Reentry, patience: &Patience) -> Result<bool> {
         let (slot, word) = (self.slot()?, self.block_word(hold)?);
-        let dirty = if LockWord(word).take_fast(slot) {
-            false
-        } else {
-            if reentry == Reentry::Refuse {
-                self.refuse_reentry(hold, word, slot)?;
-            }
-            self.wait_for(word, slot, patience, "the lock")?
-        };
-        self.note_owner(hold);
+        if reentry == Reentry::Refuse {
+            self.refuse_reentry(hold, word, slot)?;
+        }
+        let dirty = self.wait_for(word, slot, patience, "the lock")?;
+        self.note_owner(hold, slot);
         point(Point::BlockLocked);
         Ok(dirty)
+    }
+
+    /// Takes the lock of a block if it is free, clean and nobody waits for it; says whether it did. One exchange:
+    /// never a system call, never a sweep.
+    ///
+    /// # Errors
+    /// `Attach` in a process without a slot.
+    #[inline]
+    pub fn lock_block_quick(&self, hold: &Hold) -> Result<bool> {
+        let slot = self.slot()?;
+        if !LockWord(self.block_word(hold)?).take_fast(slot) {
+            return Ok(false);
+        }
+        self.note_owner(hold, slot);
+        point(Point::BlockLocked);
+        Ok(true)
     }
 
     /// Takes the lock of a block if it is free now: none when it is not, else as [`Self::lock_block`].
@@ -169,17 +209,15 @@ impl Arena {
     /// # Errors
     /// `Attach` in a process without a slot.
     pub fn try_lock_block(&self, hold: &Hold) -> Result<Option<bool>> {
-        let taker = Taker { slot: self.slot()?, slept: false, starving: false };
-        let word = self.block_word(hold)?;
-        let mut taken = LockWord(word).take_once(taker);
+        let (slot, word) = (self.slot()?, self.block_word(hold)?);
+        let mut taken = LockWord(word).take_now(slot);
         if let Err(busy) = taken
-            && let Some(owner) = busy.owner().filter(|&owner| owner != taker.slot)
+            && self.relieve(busy.owner())?
         {
-            self.relieve(owner)?;
-            taken = LockWord(word).take_once(taker);
+            taken = LockWord(word).take_now(slot);
         }
         let Ok(dirty) = taken else { return Ok(None) };
-        self.note_owner(hold);
+        self.note_owner(hold, slot);
         point(Point::BlockLocked);
         Ok(Some(dirty))
     }
@@ -188,11 +226,10 @@ impl Arena {
     ///
     /// # Errors
     /// `Misuse` when this process does not have it.
+    #[inline]
     pub fn unlock_block(&self, hold: &Hold, clean: bool) -> Result<()> {
         let (slot, word) = (self.slot()?, self.block_word(hold)?);
-        if LockWord(word).owner() != Some(slot) {
-            return Err(not_yours(LockWord(word).owner()));
-        }
+        // If it is not ours, no thread here has a note that matters.
         self.owners[hold.block().index as usize].store(0, Relaxed);
         let wake = LockWord(word).free(slot, clean).map_err(|busy| not_yours(busy.owner()))?;
         point(Point::BlockFreed);
@@ -202,30 +239,35 @@ impl Arena {
         Ok(())
     }
 
-    /// Whether the lock of a block is taken, by whomever.
+    /// Whether the lock of a block is taken, by anybody alive.
     ///
     /// # Errors
     /// `Poisoned` when the block's name is out of its table.
     pub fn is_block_locked(&self, hold: &Hold) -> Result<bool> {
-        let word = self.block_word(hold)?;
-        if let Some(owner) = LockWord(word).owner()
-            && self.slot() != Ok(owner)
-        {
-            self.relieve(owner)?;
-        }
-        Ok(LockWord(word).owner().is_some())
+        self.relieve(LockWord(self.block_word(hold)?).owner())?;
+        self.looks_locked(hold)
     }
 
+    /// The same without a look at whether the owner lives. Never waits.
+    ///
+    /// # Errors
+    /// As [`Self::is_block_locked`].
+    pub fn looks_locked(&self, hold: &Hold) -> Result<bool> {
+        Ok(LockWord(self.block_word(hold)?).owner().is_some())
+    }
+
+    #[inline]
     fn block_word(&self, hold: &Hold) -> Result<&AtomicU32> {
         Ok(&self.control.block(hold.block().index)?.lock)
     }
 
-    fn note_owner(&self, hold: &Hold) {
-        self.owners[hold.block().index as usize].store(this_thread(), Relaxed);
+    #[inline]
+    fn note_owner(&self, hold: &Hold, slot: u32) {
+        self.owners[hold.block().index as usize].store(thread_of(slot), Relaxed);
     }
 
     fn refuse_reentry(&self, hold: &Hold, word: &AtomicU32, slot: u32) -> Result<()> {
-        let mine = self.owners[hold.block().index as usize].load(Relaxed) == this_thread();
+        let mine = self.owners[hold.block().index as usize].load(Relaxed) == thread_of(slot);
         if mine && LockWord(word).owner() == Some(slot) {
             return Err(Error::new(
                 Kind::Misuse,
@@ -237,6 +279,7 @@ impl Arena {
     }
 }
 
+#[cold]
 fn not_yours(owner: Option<u32>) -> Error {
     let got = match owner {
         Some(_) => "another process holds it, or the parent of this fork",
@@ -245,10 +288,13 @@ fn not_yours(owner: Option<u32>) -> Error {
     Error::new(Kind::Misuse, format!("release of a lock: expected this process to hold it, but {got}"))
 }
 
-/// A number that no other living thread of this process has; never 0.
-fn this_thread() -> u64 {
+/// A number that no other living thread of the participants of one process has; never 0. The slot is in it because
+/// a forked child has its parent's addresses, and must not take the parent's notes for its own.
+#[inline]
+fn thread_of(slot: u32) -> u64 {
     thread_local!(static ANCHOR: u8 = const { 0 });
-    ANCHOR.with(|anchor| std::ptr::from_ref(anchor).addr() as u64)
+    // User addresses end below 2^48.
+    ANCHOR.with(|anchor| std::ptr::from_ref(anchor).addr() as u64) | u64::from(slot) << 48
 }
 
 impl Drop for ArenaLock<'_> {

@@ -72,6 +72,27 @@ impl LockWord<'_> {
         }
     }
 
+    /// Takes the lock if it is free, for somebody who will not wait, and therefore may overtake. The handoff stands,
+    /// so that the sleeper it is meant for comes next.
+    pub(super) fn take_now(self, slot: u32) -> Result<bool, Busy> {
+        loop {
+            let seen = self.0.load(Relaxed);
+            if seen & OWNER != 0 {
+                return Err(Busy { seen });
+            }
+            if self.0.compare_exchange(seen, (slot + 1) | seen, Acquire, Relaxed).is_ok() {
+                return Ok(seen & DIRTY != 0);
+            }
+        }
+    }
+
+    /// Takes the handoff back, for a taker that stops waiting. Who else starves will ask for it again. True: sleepers
+    /// are to be woken, because they may have held back for it.
+    pub(super) fn forgo(self) -> bool {
+        // Relaxed: nothing is published; the exchange keeps the order of those around it.
+        self.0.fetch_and(!HANDOFF, Relaxed) & (HANDOFF | WAITERS) == HANDOFF | WAITERS
+    }
+
     /// Takes the lock, or marks in the word that somebody is about to sleep on it.
     pub(super) fn take_or_mark(self, taker: Taker) -> Result<bool, Busy> {
         loop {
@@ -171,6 +192,30 @@ mod tests {
     }
 
     #[test]
+    fn a_handoff_ends_with_the_one_who_asked_for_it() {
+        let word = AtomicU32::new(0);
+        let lock = LockWord(&word);
+        assert!(lock.take_fast(1));
+        assert!(lock.take_or_mark(Taker { starving: true, ..FIRST }).is_err());
+        assert_eq!(lock.free(1, true), Ok(true));
+        assert!(!lock.forgo(), "nobody sleeps since it was freed");
+        assert!(lock.take_fast(1));
+        assert!(!lock.forgo());
+    }
+
+    #[test]
+    fn who_will_not_wait_takes_what_is_free() {
+        let word = AtomicU32::new(HANDOFF);
+        let lock = LockWord(&word);
+        assert!(lock.take_once(FIRST).is_err());
+        assert_eq!(lock.take_now(3), Ok(false));
+        assert!(lock.take_now(4).is_err());
+        assert_eq!(lock.free(3, true), Ok(false));
+        assert!(lock.take_once(FIRST).is_err(), "the handoff stands");
+        assert!(lock.free_of_the_dead(3) || lock.take_once(Taker { slept: true, ..FIRST }).is_ok());
+    }
+
+    #[test]
     fn only_the_owner_frees() {
         let word = AtomicU32::new(0);
         let lock = LockWord(&word);
@@ -184,6 +229,7 @@ mod tests {
 #[cfg(all(test, loom))]
 mod models {
     use super::*;
+    use crate::prim::AtomicBool;
     use loom::cell::UnsafeCell;
     use loom::sync::Arc;
     use loom::thread;
@@ -244,6 +290,97 @@ mod models {
             thread.join().unwrap();
             assert_eq!(lock.value.with(|value| unsafe_read(value)), 2);
             assert_eq!(LockWord(&lock.word).owner(), None);
+        });
+    }
+
+    /// After which step a victim stops for good: it took the lock or marked it, went to work, or left.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Stop {
+        Tried,
+        Counted,
+        Freed,
+    }
+
+    /// A thread that enters as slot 1 and stops for good after a step. What it leaves is what a killed process leaves.
+    fn go_until(lock: &Guarded, stop: Stop, dead: &AtomicBool) {
+        let taker = Taker { slot: 1, slept: false, starving: true };
+        let inside = LockWord(&lock.word).take_or_mark(taker) == Ok(false);
+        if inside && stop != Stop::Tried {
+            lock.count();
+        }
+        if inside && stop == Stop::Freed {
+            LockWord(&lock.word).free(1, true).unwrap();
+        }
+        dead.store(true, Release);
+    }
+
+    impl Guarded {
+        /// Enters as a waiter does, which sweeps a dead owner; says whether the lock was dirty.
+        fn enter_and_sweep(&self, slot: u32, dead: &AtomicBool) -> bool {
+            let mut taker = Taker { slot, slept: false, starving: false };
+            loop {
+                let busy = match LockWord(&self.word).take_or_mark(taker) {
+                    Ok(dirty) => return dirty,
+                    Err(busy) => busy,
+                };
+                if busy.owner() == Some(1) && dead.load(Acquire) {
+                    LockWord(&self.word).free_of_the_dead(1);
+                }
+                taker.slept = true;
+                thread::yield_now();
+            }
+        }
+    }
+
+    fn an_owner_stops(stop: Stop) {
+        check(move || {
+            let (lock, dead) = (guarded(), Arc::new(AtomicBool::new(false)));
+            let (theirs, flag) = (lock.clone(), dead.clone());
+            let victim = thread::spawn(move || go_until(&theirs, stop, &flag));
+            let (theirs, flag) = (lock.clone(), dead.clone());
+            let waiting = thread::spawn(move || {
+                let dirty = theirs.enter_and_sweep(2, &flag);
+                theirs.count();
+                LockWord(&theirs.word).free(2, !dirty).unwrap();
+            });
+            victim.join().unwrap();
+            let died_inside = lock.enter_and_sweep(3, &dead);
+            lock.count();
+            LockWord(&lock.word).free(3, true).unwrap();
+            waiting.join().unwrap();
+            assert!(!died_inside || stop != Stop::Freed, "who has left did not die inside");
+            assert_eq!(LockWord(&lock.word).owner(), None);
+        });
+    }
+
+    #[test]
+    fn an_owner_stops_anywhere() {
+        [Stop::Tried, Stop::Counted, Stop::Freed].map(an_owner_stops);
+    }
+
+    #[test]
+    fn a_taker_gives_up() {
+        check(|| {
+            let lock = guarded();
+            assert!(LockWord(&lock.word).take_fast(0));
+            let (impatient, patient) = (lock.clone(), lock.clone());
+            let impatient = thread::spawn(move || {
+                let taker = Taker { slot: 1, slept: true, starving: true };
+                match LockWord(&impatient.word).take_or_mark(taker) {
+                    Ok(_) => LockWord(&impatient.word).free(1, true).map(drop).unwrap(),
+                    Err(_) => drop(LockWord(&impatient.word).forgo()),
+                }
+            });
+            let patient = thread::spawn(move || {
+                patient.enter(2);
+                patient.count();
+                LockWord(&patient.word).free(2, true).unwrap();
+            });
+            lock.count();
+            LockWord(&lock.word).free(0, true).unwrap();
+            impatient.join().unwrap();
+            patient.join().unwrap();
+            assert!(LockWord(&lock.word).take_now(3).is_ok());
         });
     }
 

@@ -1,0 +1,310 @@
+//! Locks for Python: of arrays (`locked`), and one for its own sake (`Lock`).
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use ndshare::arena::Hold;
+use ndshare::lock::{self, Death, Locked};
+use ndshare::{Kind, Result};
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyTuple};
+
+use crate::error::to_python;
+use crate::ndarray::Facts;
+use crate::session::Place;
+use crate::shared::block_under;
+use crate::travel::{opened, ticketed};
+use crate::wait::{patiently, patiently_for, quick};
+
+/// Bytes of the block behind a `Lock`, of which only the block's own lock is used.
+const LOCK_BYTES: usize = 1;
+/// What `threading.TIMEOUT_MAX` is, in seconds.
+const MAX_TIMEOUT: f64 = 9_223_372_036.0;
+
+/// Holds the locks of some shared arrays: `with nds.locked(a, b, timeout=1):`.
+///
+/// Each block has one lock, so all views of an array share it, in every process. Several are taken in one order
+/// everywhere, the same one once; all or none. It may be used again, and from any thread.
+///
+/// `timeout` is in seconds: None waits for ever, 0 tries once. When a process died inside, entering raises
+/// `OwnerDied` and holds nothing, until somebody enters with `recover=True` and leaves without an exception.
+///
+/// Raises TypeError for what is no array, ValueError for arrays that are not shared, and on entry Timeout,
+/// OwnerDied, or RuntimeError when this thread is inside already.
+///
+/// >>> import ndshare as nds
+/// >>> a, b = nds.zeros(3), nds.zeros(3)
+/// >>> with nds.locked(a, b, timeout=1):
+/// ...     a += 1
+/// ...     b -= a
+/// >>> b.sum()
+/// np.float64(-3.0)
+#[pyclass(frozen, weakref, name = "locked", module = "ndshare")]
+pub(crate) struct LockedArrays {
+    holds: Vec<Hold>,
+    death: Death,
+    timeout: Option<Duration>,
+    locked: Mutex<Option<Locked>>,
+}
+
+impl LockedArrays {
+    fn slot(&self) -> std::sync::MutexGuard<'_, Option<Locked>> {
+        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl LockedArrays {
+    #[new]
+    #[pyo3(signature = (*arrays, timeout=None, recover=false))]
+    fn new(arrays: &Bound<'_, PyTuple>, timeout: Option<f64>, recover: bool) -> PyResult<Self> {
+        if arrays.is_empty() {
+            return Err(PyValueError::new_err("expected at least one shared array to lock, got none"));
+        }
+        let holds = arrays.iter().map(|array| hold_of(&array)).collect::<PyResult<_>>()?;
+        let death = if recover { Death::Recover } else { Death::Report };
+        Ok(Self { holds, death, timeout: seconds(timeout)?, locked: Mutex::new(None) })
+    }
+
+    fn __enter__(&self, py: Python<'_>) -> PyResult<()> {
+        let locked =
+            patiently_for(py, self.timeout, |patience| Locked::acquire(self.holds.clone(), self.death, patience))?;
+        *self.slot() = Some(locked);
+        Ok(())
+    }
+
+    #[pyo3(signature = (kind=None, error=None, traceback=None))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        kind: Option<&Bound<'_, PyAny>>,
+        error: Option<&Bound<'_, PyAny>>,
+        traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let (_, _) = (error, traceback);
+        let taken = self.slot().take();
+        let Some(locked) = taken else {
+            return if kind.is_some() { Ok(()) } else { Err(to_python(py, &lock::not_entered())) };
+        };
+        let freed = quick(py, || locked.release(kind.is_none()))?;
+        // The user's exception is the one to see.
+        if kind.is_some() { Ok(()) } else { freed.map_err(|e| to_python(py, &e)) }
+    }
+
+    fn __repr__(&self) -> String {
+        let state = if self.slot().is_some() { "locked" } else { "unlocked" };
+        format!("<{state} ndshare.locked of {} arrays>", self.holds.len())
+    }
+}
+
+fn hold_of(array: &Bound<'_, PyAny>) -> PyResult<Hold> {
+    let Some(facts) = Facts::of(array) else {
+        let got = array.get_type();
+        return Err(PyTypeError::new_err(format!("expected shared arrays to lock, got {got}")));
+    };
+    block_under(array.py(), &facts)?.ok_or_else(|| {
+        PyValueError::new_err(format!(
+            "expected shared arrays to lock, got one of shape {:?} in this process's own memory: pass \
+             nds.asarray(a), and keep the result",
+            facts.shape
+        ))
+    })
+}
+
+/// A timeout in seconds, 0 or more; None, and what no clock holds, is for ever.
+pub(crate) fn seconds(timeout: Option<f64>) -> PyResult<Option<Duration>> {
+    match timeout {
+        None => Ok(None),
+        Some(seconds) if seconds >= 0.0 => Ok(Duration::try_from_secs_f64(seconds).ok()),
+        Some(seconds) => {
+            Err(PyValueError::new_err(format!("expected a timeout in seconds, 0 or more, or None, got {seconds}")))
+        }
+    }
+}
+
+/// `threading.Lock`'s `blocking`: anything, by its truth.
+pub(crate) struct Truth(bool);
+
+impl<'py> FromPyObject<'_, 'py> for Truth {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        object.is_truthy().map(Self)
+    }
+}
+
+/// `threading.Lock`'s `timeout`: None is no number.
+pub(crate) struct Seconds(f64);
+
+impl<'py> FromPyObject<'_, 'py> for Seconds {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        object.extract().map(Self)
+    }
+}
+
+/// A lock that every process can use, and that outlives its holder; otherwise `threading.Lock`.
+///
+/// Any thread of the process that acquired it may release it. Send it through multiprocessing, in whatever way; a
+/// plain pickle raises TypeError. With `loop.run_in_executor(None, lock.acquire)` it serves asyncio.
+///
+/// When a process dies holding it, `acquire` raises `OwnerDied` and holds nothing, until somebody passes
+/// `recover=True`, puts in order what the lock guards, and releases it.
+///
+/// >>> import ndshare as nds
+/// >>> lock = nds.Lock()
+/// >>> with lock:
+/// ...     lock.locked(), lock.acquire(blocking=False)
+/// (True, False)
+#[pyclass(frozen, weakref, module = "ndshare")]
+pub(crate) struct Lock {
+    hold: Hold,
+}
+
+#[pymethods]
+impl Lock {
+    #[new]
+    #[pyo3(signature = (*, arena=None))]
+    fn new(py: Python<'_>, arena: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let arena = Place::of(py, arena)?;
+        let hold = match quick(py, || arena.alloc_quick(LOCK_BYTES, 64))? {
+            Some(hold) => hold,
+            None => patiently(py, |patience| arena.alloc(LOCK_BYTES, 64, false, patience))?,
+        };
+        Ok(Self { hold })
+    }
+
+    /// Waits for the lock and takes it; False when that failed, at once or within `timeout` seconds.
+    ///
+    /// `blocking`, `timeout` and their errors are `threading.Lock`'s. Raises OwnerDied, holding nothing, when the
+    /// last holder died; with `recover` it takes the lock all the same, and `release` takes the mark away.
+    #[pyo3(
+        signature = (blocking=Truth(true), timeout=Seconds(-1.0), *, recover=Truth(false)),
+        text_signature = "($self, blocking=True, timeout=-1, *, recover=False)"
+    )]
+    #[inline]
+    fn acquire(&self, py: Python<'_>, blocking: Truth, timeout: Seconds, recover: Truth) -> PyResult<bool> {
+        let timeout = wait_time(blocking.0, timeout.0)?;
+        if self.acquire_quick(py)? {
+            return Ok(true);
+        }
+        let death = if recover.0 { Death::Recover } else { Death::Report };
+        self.acquire_patiently(py, blocking.0, timeout, death)
+    }
+
+    /// Frees the lock. RuntimeError when this process does not hold it.
+    #[inline]
+    fn release(&self, py: Python<'_>) -> PyResult<()> {
+        quick(py, || lock::release(&self.hold))?.map_err(|e| to_python(py, &e))
+    }
+
+    /// Whether somebody alive, in whatever process, holds the lock.
+    fn locked(&self, py: Python<'_>) -> PyResult<bool> {
+        patiently(py, |_| lock::is_locked(&self.hold))
+    }
+
+    #[inline]
+    fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
+        if self.acquire_quick(py)? { Ok(true) } else { self.acquire_patiently(py, true, None, Death::Report) }
+    }
+
+    #[pyo3(signature = (kind=None, error=None, traceback=None))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        kind: Option<&Bound<'_, PyAny>>,
+        error: Option<&Bound<'_, PyAny>>,
+        traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let (_, _) = (error, traceback);
+        let freed = self.release(py);
+        // The user's exception is the one to see.
+        if kind.is_some() { Ok(()) } else { freed }
+    }
+
+    /// Makes the lock free if this process has it; a parent's lock stays the parent's. `threading` calls this.
+    fn _at_fork_reinit(&self, py: Python<'_>) -> PyResult<()> {
+        quick(py, || drop(lock::release(&self.hold)))
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let locked = quick(slf.py(), || lock::looks_locked(&slf.get().hold))?;
+        let state = if locked == Ok(true) { "locked" } else { "unlocked" };
+        Ok(format!("<{state} ndshare.Lock object at {:#x}>", slf.as_ptr() as usize))
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(PyTypeError::new_err(
+            "cannot pickle an ndshare.Lock: expected multiprocessing to send it (a Process's argument, a Queue, a \
+             Pipe, a pool), got another pickler",
+        ))
+    }
+}
+
+impl Lock {
+    #[inline]
+    fn acquire_quick(&self, py: Python<'_>) -> PyResult<bool> {
+        quick(py, || lock::acquire_quick(&self.hold))?.map_err(|e| to_python(py, &e))
+    }
+
+    #[cold]
+    fn acquire_patiently(
+        &self,
+        py: Python<'_>,
+        blocking: bool,
+        timeout: Option<Duration>,
+        death: Death,
+    ) -> PyResult<bool> {
+        patiently_for(py, timeout, |patience| {
+            if !blocking {
+                return lock::try_acquire(&self.hold, death);
+            }
+            in_time(lock::acquire(&self.hold, death, patience))
+        })
+    }
+}
+
+/// Whether a wait came to its end before the timeout.
+fn in_time(outcome: Result<()>) -> Result<bool> {
+    match outcome {
+        Err(error) if error.kind() == Kind::Timeout => Ok(false),
+        other => other.map(|()| true),
+    }
+}
+
+/// How long `acquire` waits; None is for ever. The errors are `threading.Lock`'s.
+#[inline]
+fn wait_time(blocking: bool, timeout: f64) -> PyResult<Option<Duration>> {
+    if timeout == -1.0 { Ok(None) } else { limited(blocking, timeout).map(Some) }
+}
+
+#[cold]
+fn limited(blocking: bool, timeout: f64) -> PyResult<Duration> {
+    if !blocking {
+        return Err(PyValueError::new_err("can't specify a timeout for a non-blocking call"));
+    }
+    if timeout.is_nan() {
+        return Err(PyValueError::new_err("Invalid value NaN (not a number)"));
+    }
+    if timeout < 0.0 {
+        return Err(PyValueError::new_err("timeout value must be a non-negative number"));
+    }
+    if timeout > MAX_TIMEOUT {
+        return Err(PyOverflowError::new_err("timeout value is too large"));
+    }
+    Ok(Duration::from_secs_f64(timeout))
+}
+
+/// The token of a `Lock` for another process, with a ticket while there are any.
+#[pyfunction]
+pub(crate) fn lock_token<'py>(py: Python<'py>, lock: &Bound<'py, Lock>) -> PyResult<Bound<'py, PyBytes>> {
+    ticketed(py, &lock.get().hold)
+}
+
+/// The `Lock` of a token. Raises Stale when nobody held it any more, and AttachError when it cannot be reached.
+#[pyfunction]
+pub(crate) fn open_lock(py: Python<'_>, token: &[u8]) -> PyResult<Lock> {
+    Ok(Lock { hold: opened(py, token)? })
+}

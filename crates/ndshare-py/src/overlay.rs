@@ -1,0 +1,148 @@
+//! What `Overlay` is made of: being inside a use, and the arrays over its fields.
+
+use std::ffi::{c_int, c_void};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ndshare::arena::Hold;
+use ndshare::overlay;
+use numpy::npyffi::npy_intp;
+use pyo3::exceptions::{PyBufferError, PyValueError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use crate::dtype::Dtype;
+use crate::lock::seconds;
+use crate::ndarray::{Facts, Order, array_owned_by};
+use crate::owner;
+use crate::shape::Shape;
+use crate::shared::block_under;
+use crate::wait::patiently_for;
+
+/// Being inside a use. It ends with the last reference, of which each field's base has one.
+#[pyclass(frozen, module = "ndshare._native")]
+pub(crate) struct Inside {
+    inside: Arc<overlay::Inside>,
+}
+
+#[pymethods]
+impl Inside {
+    /// Whether nobody else was inside when this one entered.
+    #[getter]
+    fn first(&self) -> bool {
+        self.inside.is_first()
+    }
+}
+
+/// The object at the base of a field's array. While it lives, this process is inside the use.
+#[pyclass(frozen, weakref, module = "ndshare._native")]
+pub(crate) struct Field {
+    // In this order: the memory goes before others may have it.
+    hold: owner::Hold,
+    _inside: Arc<overlay::Inside>,
+    /// What has to know of this field as long as it lives.
+    _memory: Py<PyAny>,
+    start: usize,
+    length: usize,
+    ended: AtomicBool,
+}
+
+#[pymethods]
+impl Field {
+    /// From now on the array cannot be made writable again.
+    fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    fn __len__(&self) -> usize {
+        self.length
+    }
+
+    // NumPy asks for a writable buffer before it lets `a.flags.writeable` be turned on again.
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+        let this = slf.get();
+        let Ok(length) = ffi::Py_ssize_t::try_from(this.length) else {
+            return Err(PyBufferError::new_err("the field is larger than a buffer can be"));
+        };
+        let bytes = this.hold.inner().as_ptr().wrapping_add(this.start).cast::<c_void>();
+        let readonly = c_int::from(this.ended.load(Ordering::Relaxed));
+        // SAFETY: the view is the caller's; the block lives as long as `slf`, which the view keeps.
+        let filled = unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), bytes, length, readonly, flags) };
+        if filled < 0 { Err(PyErr::fetch(slf.py())) } else { Ok(()) }
+    }
+}
+
+/// Waits at most `timeout` seconds (None: for ever) until use number `use` of the overlay with this head goes on, and
+/// enters it. Raises Timeout.
+#[pyfunction]
+#[pyo3(signature = (head, number, timeout=None))]
+pub(crate) fn enter_use(
+    py: Python<'_>,
+    head: &Bound<'_, PyAny>,
+    number: usize,
+    timeout: Option<f64>,
+) -> PyResult<Inside> {
+    let (overlay, timeout) = (overlay::Overlay::new(block_of(head)?), seconds(timeout)?);
+    let inside = patiently_for(py, timeout, |patience| overlay.enter(number, patience))?;
+    Ok(Inside { inside: Arc::new(inside) })
+}
+
+/// A contiguous array over the bytes of `data` from `offset` on, which keeps `inside` and `memory`.
+///
+/// Raises ValueError when it does not fit there.
+#[pyfunction]
+pub(crate) fn view_field<'py>(
+    py: Python<'py>,
+    inside: &Bound<'py, Inside>,
+    data: &Bound<'py, PyAny>,
+    offset: usize,
+    shape: &Bound<'py, PyAny>,
+    dtype: &Bound<'py, PyAny>,
+    memory: Py<PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let (hold, dtype, mut shape) = (block_of(data)?, Dtype::of_new(py, Some(dtype))?, Shape::of(shape)?);
+    let length = shape.len_bytes(dtype.itemsize())?;
+    let room = hold.len_bytes();
+    if offset.checked_add(length).is_none_or(|end| end > room) {
+        let text = format!("expected a field inside {room} bytes, got {length} bytes from {offset} on");
+        return Err(PyValueError::new_err(text));
+    }
+    let first = hold.as_ptr().wrapping_add(offset);
+    let owner = Field {
+        hold: owner::Hold::new(hold, true),
+        _inside: inside.get().inside.clone(),
+        _memory: memory,
+        start: offset,
+        length,
+        ended: AtomicBool::new(false),
+    };
+    let owner = Py::new(py, owner)?.into_any();
+    // SAFETY: the field lies inside the block, which the owner keeps; no length is negative.
+    unsafe { array_owned_by(py, owner, first, dtype, shape.lengths_mut(), &Order::C, true) }
+}
+
+/// (shape, dtype, bytes) of a new array, or the error that making it would raise.
+#[pyfunction]
+pub(crate) fn measure<'py>(
+    py: Python<'py>,
+    shape: &Bound<'py, PyAny>,
+    dtype: &Bound<'py, PyAny>,
+) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyAny>, usize)> {
+    let (dtype, shape) = (Dtype::of_new(py, Some(dtype))?, Shape::of(shape)?);
+    let length = shape.len_bytes(dtype.itemsize())?;
+    let lengths: &[npy_intp] = shape.lengths();
+    Ok((PyTuple::new(py, lengths)?, dtype.as_any().clone(), length))
+}
+
+/// (arena, place, generation) of the block under a shared array: equal for all that look at the same one.
+#[pyfunction]
+pub(crate) fn place_of(array: &Bound<'_, PyAny>) -> PyResult<(u64, u32, u32)> {
+    let hold = block_of(array)?;
+    Ok((hold.arena().id(), hold.block().index, hold.block().generation))
+}
+
+fn block_of(array: &Bound<'_, PyAny>) -> PyResult<Hold> {
+    let hold = Facts::of(array).map(|facts| block_under(array.py(), &facts)).transpose()?.flatten();
+    hold.ok_or_else(|| PyValueError::new_err("expected a shared array, got something else"))
+}

@@ -1,0 +1,391 @@
+# pyright: reportPrivateUsage=false
+"""One piece of memory that holds one set of arrays at a time, and another set later.
+
+Being inside a use is an object (`_native.Inside`) that the base of every field's array keeps. So a view that outlives
+its `with` block keeps its process inside, and nobody gets the bytes under it for another use. This process is told
+which view that is; other processes wait until it is gone, or until its process is.
+
+What this process knows of an overlay's memory is kept once, however many Overlay objects it has of it.
+"""
+
+from __future__ import annotations
+
+import gc
+import keyword
+import os
+import threading
+import time
+import unicodedata
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, NamedTuple, SupportsIndex, cast
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from . import _native
+from ._arrays import Shape
+from ._errors import Timeout
+from ._travel import _open_array
+
+FieldSpec = tuple[Shape, DTypeLike]
+UseSpec = Mapping[str, FieldSpec] | Iterable[tuple[str, FieldSpec]]
+
+_ALIGN = 64
+# A waiting thread looks so often (seconds) whether another thread of its process has left a view behind.
+_LOOK_EVERY = 0.1
+
+_lock = threading.RLock()
+_memories: weakref.WeakValueDictionary[tuple[int, int, int], _Memory] = weakref.WeakValueDictionary()
+
+
+class _Field(NamedTuple):
+    """Where a field lies and what it is; `offset` in bytes."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int
+
+
+_Plan = dict[str, dict[str, _Field]]
+
+
+class Overlay:
+    """Memory with several meanings, one at a time: ``Overlay(use={field: (shape, dtype), ...}, ...)``.
+
+    Its size is that of the largest use; fields start at multiples of 64 bytes. ``with overlay.use(name) as v`` gives
+    the fields of one use as plain arrays, ``v.field`` or ``v["field"]``, with the bytes that the last use left. At
+    first they are zero. Processes and threads share a use; who wants another one waits, and is not overtaken.
+
+    Send an overlay through multiprocessing, in whatever way; a plain pickle raises TypeError. A process that is killed
+    inside a use has left it.
+
+    Raises ValueError or TypeError for names, shapes and dtypes that cannot work, before it allocates: a field's name
+    is an identifier without a leading underscore, no keyword, and not ``first``.
+
+    >>> import ndshare as nds
+    >>> scratch = nds.Overlay(floats={"A": ((3, 4), "f4"), "B": (4, "f8")}, ints={"D": (10, "i4")})
+    >>> with scratch.use("floats", timeout=5) as v:
+    ...     v.A[:] = 1
+    >>> with scratch.use("ints") as v:
+    ...     hex(v.D[0]), v.first
+    ('0x3f800000', True)
+    """
+
+    __slots__ = ("__weakref__", "_data", "_head", "_memory", "_plan")
+
+    _plan: _Plan
+    _head: NDArray[np.uint8]
+    _data: NDArray[np.uint8]
+    _memory: _Memory
+
+    def __init__(self, /, **uses: UseSpec) -> None:
+        plan = _planned(uses)
+        head = _native.zeros(_native.HEAD_BYTES, "u1")
+        self._attach(plan, head, _native.zeros(_length(plan), "u1"))
+
+    def use(self, name: str, timeout: float | None = None) -> Use:
+        """Return a context manager that waits for the use `name`, at most `timeout` seconds, and enters it.
+
+        Entering raises Timeout; BufferError, with the names of the fields, while views of another use are alive in this
+        process; RuntimeError when this thread is inside another use. Raises ValueError for an unknown name.
+
+        At exit the arrays handed out turn read-only. Drop them, and views of them: as long as one is alive no other
+        use can begin. Leaving never raises.
+        """
+        if name not in self._plan:
+            raise ValueError(f"expected one of the uses {', '.join(self._plan)}, got {name!r}")
+        if timeout is not None and not timeout >= 0:
+            raise ValueError(f"expected a timeout in seconds, 0 or more, or None, got {timeout}")
+        return Use(self, name, timeout)
+
+    def __repr__(self) -> str:
+        uses = ", ".join(f"{name}({', '.join(fields)})" for name, fields in self._plan.items())
+        return f"<Overlay {uses}, {self._data.nbytes} bytes>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(
+            "cannot pickle an ndshare.Overlay: expected multiprocessing to send it (a Process's argument, a Queue, a "
+            "Pipe, a pool), got another pickler"
+        )
+
+    def _attach(self, plan: _Plan, head: NDArray[np.uint8], data: NDArray[np.uint8]) -> None:
+        self._plan, self._head, self._data = plan, head, data
+        place = _native.place_of(head)
+        with _lock:
+            memory = _memories.get(place)
+            if memory is None:
+                memory = _memories[place] = _Memory()
+        self._memory = memory
+
+    def _enter(self, name: str, timeout: float | None) -> Fields:
+        outer = self._memory.use_of_this_thread()
+        if outer is None:
+            inside = self._wait_for(name, timeout)
+            return self._hand_out(name, inside, inside.first)
+        if outer._name != name:
+            raise RuntimeError(
+                f"expected this thread to leave the use {outer._name!r} before it asks for {name!r}: it would wait for "
+                "itself; end the outer with block first"
+            )
+        # It must not wait for others, who may be waiting for its outer block.
+        return self._hand_out(name, outer._inside, first=False)
+
+    def _wait_for(self, name: str, timeout: float | None) -> _native.Inside:
+        number = list(self._plan).index(name)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            self._memory.refuse_leftovers(name)
+            left = _LOOK_EVERY if deadline is None else min(_LOOK_EVERY, max(0.0, deadline - time.monotonic()))
+            try:
+                return _native.enter_use(self._head, number, left)
+            except Timeout:
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise
+
+    def _hand_out(self, name: str, inside: _native.Inside | None, first: bool) -> Fields:
+        assert inside is not None
+        arrays = {
+            field: _native.view_field(inside, self._data, where.offset, where.shape, where.dtype, self._memory)
+            for field, where in self._plan[name].items()
+        }
+        fields = Fields(name, arrays, inside, first)
+        self._memory.note(fields, arrays)
+        return fields
+
+
+class Use:
+    """A use of an overlay, for `with`. It may be entered again, and by several threads."""
+
+    __slots__ = ("_entered", "_name", "_overlay", "_timeout")
+
+    def __init__(self, overlay: Overlay, name: str, timeout: float | None) -> None:
+        self._overlay, self._name, self._timeout = overlay, name, timeout
+        self._entered: list[Fields] = []
+
+    def __enter__(self) -> Fields:
+        fields = self._overlay._enter(self._name, self._timeout)
+        self._entered.append(fields)
+        return fields
+
+    def __exit__(self, *_: object) -> None:
+        thread = threading.get_ident()
+        mine = [fields for fields in self._entered if fields._thread == thread] or self._entered
+        if mine:
+            fields = mine[-1]
+            self._entered.remove(fields)
+            fields._end()
+
+    def __repr__(self) -> str:
+        return f"<use {self._name!r} of {self._overlay!r}>"
+
+
+class Fields:
+    """The arrays of a use while it lasts: ``v.A`` or ``v["A"]``. ``v.first``: nobody else was inside at entry."""
+
+    __slots__ = ("__weakref__", "_arrays", "_inside", "_name", "_thread", "first")
+
+    def __init__(self, name: str, arrays: dict[str, NDArray[Any]], inside: _native.Inside, first: bool) -> None:
+        self._name, self.first = name, first
+        self._arrays: dict[str, NDArray[Any]] | None = arrays
+        self._inside: _native.Inside | None = inside
+        self._thread = threading.get_ident()
+
+    def __getitem__(self, field: str) -> NDArray[Any]:
+        arrays = self._arrays
+        if arrays is None:
+            raise RuntimeError(
+                f"expected field {field!r} inside the use {self._name!r}, got it after the use has ended"
+            )
+        try:
+            return arrays[unicodedata.normalize("NFKC", field)]
+        except KeyError:
+            raise KeyError(f"expected a field of use {self._name!r} ({', '.join(arrays)}), got {field!r}") from None
+
+    def __getattr__(self, field: str) -> NDArray[Any]:
+        if field.startswith("_"):
+            raise AttributeError(field)
+        try:
+            return self[field]
+        except KeyError as error:
+            raise AttributeError(error.args[0]) from None
+
+    def __dir__(self) -> list[str]:
+        return ["first", *(self._arrays or {})]
+
+    def __repr__(self) -> str:
+        state = ", ".join(self._arrays) if self._arrays is not None else "ended"
+        return f"<fields of use {self._name!r}: {state}>"
+
+    def _end(self) -> None:
+        """Turn the arrays read-only and let go of them."""
+        arrays = self._arrays or {}
+        self._forget()
+        for array in arrays.values():
+            cast("_native.Field", array.base).end()
+            array.flags.writeable = False
+
+    def _forget(self) -> None:
+        self._arrays, self._inside = None, None
+
+
+class _Handed(NamedTuple):
+    """A field's array that was handed out, for as long as it or a view of it lives."""
+
+    use: str
+    field: str
+    base: weakref.ref[_native.Field]
+    fields: weakref.ref[Fields]
+
+    def is_left_behind(self) -> bool:
+        fields = self.fields()
+        return self.base() is not None and (fields is None or fields._arrays is None)
+
+
+class _Memory:
+    """What this process knows of one overlay's memory."""
+
+    __slots__ = ("__weakref__", "_handed", "_inside")
+
+    def __init__(self) -> None:
+        self._inside: list[weakref.ref[Fields]] = []
+        self._handed: list[_Handed] = []
+
+    def note(self, fields: Fields, arrays: dict[str, NDArray[Any]]) -> None:
+        """Note who is inside and what was handed out; forget what is over."""
+        this = weakref.ref(fields)
+        bases = {name: weakref.ref(cast("_native.Field", array.base)) for name, array in arrays.items()}
+        with _lock:
+            self._inside = [other for other in self._inside if _is_current(other())]
+            self._handed = [handed for handed in self._handed if handed.base() is not None]
+            self._inside.append(this)
+            self._handed += [_Handed(fields._name, name, base, this) for name, base in bases.items()]
+
+    def use_of_this_thread(self) -> Fields | None:
+        """Return the use that this thread is inside, if it is."""
+        thread = threading.get_ident()
+        with _lock:
+            current = [fields for other in self._inside if (fields := other()) and _is_current(fields)]
+        return next((fields for fields in current if fields._thread == thread), None)
+
+    def refuse_leftovers(self, name: str) -> None:
+        """Raise BufferError when views of another use than `name` have outlived their use."""
+        if not self._leftovers(name):
+            return
+        # Views in reference cycles are nobody's.
+        gc.collect()
+        left = self._leftovers(name)
+        if left:
+            fields = ", ".join(f"{field!r} of use {use!r}" for use, field in left)
+            raise BufferError(
+                f"expected no view of another use to be alive when {name!r} begins, got views of {fields}: drop them "
+                "(del), or copy what you want to keep"
+            )
+
+    def forget_parent(self) -> None:
+        """In a forked child: the parent is inside, this process is not, except by views that it still has."""
+        for fields in [fields for other in self._inside if (fields := other())]:
+            fields._forget()
+        self._inside = []
+
+    def _leftovers(self, name: str) -> list[tuple[str, str]]:
+        with _lock:
+            left = {(one.use, one.field) for one in self._handed if one.use != name and one.is_left_behind()}
+        return sorted(left)
+
+
+def _is_current(fields: Fields | None) -> bool:
+    return fields is not None and fields._arrays is not None
+
+
+# What a new overlay shall be
+
+
+def _planned(uses: dict[str, UseSpec]) -> _Plan:
+    if not 1 <= len(uses) <= _native.MAX_USES:
+        raise ValueError(f"expected 1 to {_native.MAX_USES} uses such as floats={{'A': (3, 'f4')}}, got {len(uses)}")
+    return {name: _laid_out(name, fields) for name, fields in uses.items()}
+
+
+def _laid_out(use: str, fields: UseSpec) -> dict[str, _Field]:
+    """Put the fields of one use one behind the other."""
+    laid: dict[str, _Field] = {}
+    end = 0
+    for field, shape, dtype in _fields(use, fields):
+        name = _field_name(use, field)
+        if name in laid:
+            raise ValueError(f"use {use!r}: expected each field once, got {name!r} twice")
+        lengths, checked, nbytes = _measured(use, name, shape, dtype)
+        offset = -(-end // _ALIGN) * _ALIGN
+        laid[name] = _Field(lengths, checked, offset)
+        end = offset + nbytes
+    if not laid:
+        raise ValueError(f"use {use!r}: expected at least one field such as 'A': (3, 'f4'), got none")
+    return laid
+
+
+def _fields(use: str, fields: UseSpec) -> Iterator[tuple[Any, Any, Any]]:
+    pairs: Any = cast("Mapping[Any, Any]", fields).items() if isinstance(fields, Mapping) else fields
+    try:
+        for field, (shape, dtype) in pairs:
+            yield field, shape, dtype
+    except (TypeError, ValueError):
+        raise TypeError(f"use {use!r}: expected {{field: (shape, dtype), ...}}, got {fields!r}") from None
+
+
+def _field_name(use: str, name: object) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"use {use!r}: expected a field's name to be a str, got {name!r}")
+    # As Python reads it in v.name.
+    plain = unicodedata.normalize("NFKC", name)
+    if not plain.isidentifier() or plain.startswith("_") or keyword.iskeyword(plain) or plain == "first":
+        raise ValueError(
+            f"use {use!r}: expected a field's name to be an identifier without a leading underscore, no keyword, and "
+            f"not 'first', got {name!r}"
+        )
+    return plain
+
+
+def _measured(use: str, field: str, shape: Any, dtype: Any) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    try:
+        return _native.measure(cast("SupportsIndex", shape), dtype)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"field {field!r} of use {use!r}: {error}") from None
+
+
+def _length(plan: _Plan) -> int:
+    last = [where for fields in plan.values() for where in fields.values()]
+    return max(where.offset + _native.measure(where.shape, where.dtype)[2] for where in last)
+
+
+# How an overlay travels
+
+
+def _reduce(overlay: Overlay) -> tuple[Any, ...]:
+    plan = {use: {name: tuple(where) for name, where in fields.items()} for use, fields in overlay._plan.items()}
+    return _open_overlay, (plan, _native.ticket(overlay._head), _native.ticket(overlay._data))
+
+
+def _open_overlay(plan: dict[str, dict[str, tuple[Any, ...]]], head: bytes, data: bytes) -> Overlay:
+    """Open the overlay that two tokens name. Raises Stale when nobody held it any more."""
+    overlay = Overlay.__new__(Overlay)
+    fields = {use: {name: _Field(*where) for name, where in fields.items()} for use, fields in plan.items()}
+    overlay._attach(fields, _open_array(head), _open_array(data))
+    return overlay
+
+
+def _after_fork() -> None:
+    global _lock  # noqa: PLW0603
+    _lock = threading.RLock()
+    for memory in list(_memories.values()):
+        memory.forget_parent()
+
+
+def register() -> None:
+    """Make multiprocessing send overlays this way."""
+    ForkingPickler.register(Overlay, _reduce)
+
+
+os.register_at_fork(after_in_child=_after_fork)
+Overlay.__module__ = "ndshare"

@@ -1,0 +1,714 @@
+"""One piece of memory, several meanings, one at a time: nobody's bytes change their meaning under a view."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import multiprocessing as mp
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+import guards
+import helpers
+import ndshare as nds
+from guards import HANG, child
+from ndshare import _native
+
+FLOATS: dict[str, Any] = {"A": ((3, 4), "f4"), "B": (5, "f8"), "C": ((), "f2")}
+INTS: dict[str, Any] = {"D": (10, "i4"), "E": ((2, 2), "i8")}
+POINTS: tuple[str, ...] = tuple(_native.KILL_POINTS)
+ROUNDS = int(os.environ.get("NDSHARE_CRASH_ROUNDS", "1"))
+
+
+def make() -> nds.Overlay:
+    return nds.Overlay(floats=FLOATS, ints=INTS, chars={"text": (16, "S4")})
+
+
+def is_free(overlay: nds.Overlay, use: str) -> bool:
+    """Return whether a use can begin now, or go on."""
+    try:
+        # Somebody who gave up is waited for a moment longer.
+        with overlay.use(use, timeout=0.3):
+            return True
+    except nds.Timeout:
+        return False
+
+
+# What the fields are
+
+
+def test_floats_at_one_time_and_ints_at_another() -> None:
+    overlay = make()
+    with overlay.use("floats") as v:
+        v.A[:], v.B[:], v.C[...] = 1, 2, 3
+        first = v.A.__array_interface__["data"][0]
+        assert (v.A.shape, v.A.dtype, v.C.shape) == ((3, 4), np.dtype("f4"), ())
+        assert v["A"] is v.A
+        assert type(v.A) is np.ndarray
+        assert nds.is_shared(v.B)
+        assert v.A.flags.c_contiguous
+        assert v.A.flags.writeable
+    with overlay.use("ints") as v:
+        assert v.D.__array_interface__["data"][0] == first
+        assert (v.D == 0x3F800000).all(), "what the last use left, read as ints"
+        v.D[:] = 0
+    with overlay.use("floats") as v:
+        assert (v.A.ravel()[:10] == 0).all()
+        assert (v.A.ravel()[10:] == 1).all()
+        assert (v.B == 2).all()
+
+
+def test_uses_share_their_bytes_and_fields_do_not() -> None:
+    overlay = make()
+    with overlay.use("floats") as v:
+        data = overlay._data  # pyright: ignore[reportPrivateUsage]
+        assert np.shares_memory(v.A, data)
+        assert not np.shares_memory(v.A, v.B)
+        assert not np.shares_memory(v.B, v.C)
+        address = v.A.__array_interface__["data"][0]
+    with overlay.use("ints") as v:
+        assert v.D.__array_interface__["data"][0] == address
+
+
+def test_fields_are_aligned_and_the_largest_use_decides_the_size() -> None:
+    overlay = nds.Overlay(
+        a={"x": (1, "u1"), "y": (100, "u1"), "z": (3, "f8")}, b={"w": (1000, "u1")}, c={"v": (0, "f8")}
+    )
+    with overlay.use("a") as v:
+        addresses = [v[name].__array_interface__["data"][0] for name in "xyz"]
+        assert [address % 64 for address in addresses] == [0, 0, 0]
+        assert [address - addresses[0] for address in addresses] == [0, 64, 192]
+    assert "1000 bytes" in repr(overlay)
+
+
+def test_at_first_it_is_zero() -> None:
+    for _ in range(3):
+        overlay = nds.Overlay(a={"x": (1000, "u1")})
+        with overlay.use("a") as v:
+            assert not v.x.any()
+            v.x[:] = 7
+
+
+def test_many_uses() -> None:
+    uses = {f"use{i}": {"x": (i + 1, "i4")} for i in range(_native.MAX_USES)}
+    overlay = nds.Overlay(**uses)
+    for i in range(_native.MAX_USES):
+        with overlay.use(f"use{i}") as v:
+            assert v.first
+            v.x[:] = i
+            assert v.x.size == i + 1
+    with pytest.raises(ValueError, match="1 to"):
+        nds.Overlay(**uses, another={"x": (1, "i4")})
+
+
+def test_unusual_dtypes_and_shapes() -> None:
+    pair = np.dtype([("a", "i4"), ("b", "f8", (2,))])
+    overlay = nds.Overlay(u={"s": (3, pair), "e": ((0, 4), "f8"), "t": (2, "M8[ns]"), "c": ((2,), ("f4", (3,)))})
+    with overlay.use("u") as v:
+        v.s["b"] = 2.5
+        assert v.s["b"].shape == (3, 2)
+        assert v.e.shape == (0, 4)
+        assert v.t.dtype == np.dtype("M8[ns]")
+        assert v.c.shape == (2, 3)
+
+
+def test_names_are_read_as_python_reads_them() -> None:
+    overlay = nds.Overlay(
+        u={"ﬁeld": (2, "f4"), "Ünïcode": (1, "i1"), "self": (1, "i1"), "match": (1, "i1")}, self={"x": (1, "i1")}
+    )
+    with overlay.use("u") as v:
+        assert v.ﬁeld is v["field"]
+        assert v.field is v["ﬁeld"]
+        assert v.Ünïcode.size == v.self.size == v.match.size == 1
+        assert dir(v) == ["field", "first", "match", "self", "Ünïcode"]
+    with overlay.use("self") as v:
+        assert v.x.size == 1
+
+
+# What is refused, before anything is allocated
+
+
+@pytest.mark.parametrize(
+    ("error", "fields"),
+    [
+        (ValueError, {"first": (3, "f4")}),
+        (ValueError, {"_A": (3, "f4")}),
+        (ValueError, {"__len__": (3, "f4")}),
+        (ValueError, {"a b": (3, "f4")}),
+        (ValueError, {"": (3, "f4")}),
+        (ValueError, {"1a": (3, "f4")}),
+        (ValueError, {"class": (3, "f4")}),
+        (ValueError, {"None": (3, "f4")}),
+        (TypeError, {3: (3, "f4")}),
+        (ValueError, {"A": (-1, "f4")}),
+        (ValueError, {"A": ((3, -1), "f4")}),
+        (ValueError, {"A": ((1 << 62, 4), "f8")}),
+        (TypeError, {"A": ("3", "f4")}),
+        (TypeError, {"A": (1.5, "f4")}),
+        (TypeError, {"A": (3, "nonsense")}),
+        (TypeError, {"A": (3, object)}),
+        (TypeError, {"A": (3, np.dtypes.StringDType())}),
+        (TypeError, {"A": (3, [("x", object)])}),
+        (TypeError, {"A": 3}),
+        (TypeError, {"A": (3,)}),
+        (TypeError, {"A": (3, "f4", "C")}),
+        (TypeError, 3),
+        (ValueError, {}),
+        (ValueError, [("A", (3, "f4")), ("A", (3, "i4"))]),
+        (ValueError, {"ﬁ": (3, "f4"), "fi": (3, "f4")}),
+    ],
+)
+def test_bad_fields_are_refused(error: type[Exception], fields: Any) -> None:
+    before = helpers.held()
+    with pytest.raises(error):
+        nds.Overlay(good={"A": (3, "f4")}, bad=fields)
+    assert helpers.held() <= before
+
+
+def test_an_error_names_use_and_field() -> None:
+    with pytest.raises(TypeError, match="field 'A' of use 'bad'"):
+        nds.Overlay(bad={"A": (3, object)})
+    with pytest.raises(ValueError, match=r"use 'bad'.*'first'"):
+        nds.Overlay(bad={"first": (3, "f4")})
+    with pytest.raises(ValueError, match="'A' twice"):
+        nds.Overlay(bad=[("A", (3, "f4")), ("A", (3, "f4"))])
+
+
+def test_one_use_at_least() -> None:
+    with pytest.raises(ValueError, match="got 0"):
+        nds.Overlay()
+    with pytest.raises(TypeError):
+        nds.Overlay({"A": (3, "f4")})  # type: ignore[call-arg]
+
+
+def test_unknown_uses_and_wrong_timeouts_are_refused() -> None:
+    overlay = make()
+    with pytest.raises(ValueError, match="floats, ints, chars"):
+        overlay.use("doubles")
+    for wrong in (-1, float("nan")):
+        with pytest.raises(ValueError, match="timeout"):
+            overlay.use("ints", timeout=wrong)
+
+
+def test_unknown_fields_are_refused() -> None:
+    overlay = make()
+    with overlay.use("ints") as v:
+        with pytest.raises(AttributeError, match="D, E"):
+            v.A  # noqa: B018
+        with pytest.raises(KeyError, match="D, E"):
+            v["A"]
+        assert not hasattr(v, "_private")
+
+
+def test_too_large_an_overlay_is_arena_full() -> None:
+    with pytest.raises(nds.ArenaFull):
+        nds.Overlay(a={"x": (1 << 45, "u1")})
+
+
+# Leaving, and what is left behind
+
+
+def test_a_use_that_has_ended_gives_no_fields() -> None:
+    overlay = make()
+    with overlay.use("ints") as v:
+        assert "D, E" in repr(v)
+    assert v.first
+    assert "ended" in repr(v)
+    with pytest.raises(RuntimeError, match="ended"):
+        v.D  # noqa: B018
+    with pytest.raises(RuntimeError, match="ended"):
+        v["D"]
+    with overlay.use("floats", timeout=0) as w:
+        assert w.first
+
+
+def test_arrays_handed_out_turn_read_only() -> None:
+    overlay = make()
+    with overlay.use("ints") as v:
+        d = v.D
+        d.flags.writeable = False
+        d.flags.writeable = True
+        d[:] = 5
+    assert not d.flags.writeable
+    assert (d == 5).all()
+    with pytest.raises(ValueError, match="read-only"):
+        d[:] = 6
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        d.flags.writeable = True
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        d[1:].flags.writeable = True
+    with pytest.raises((ValueError, BufferError)):
+        np.frombuffer(d.base, "u1")[:] = 1
+
+
+def views(x: Any) -> dict[str, Any]:
+    """Return things that look at the bytes of an array, in many ways."""
+    return {
+        "itself": x,
+        "slice": x[1:],
+        "other type": x.view(np.uint8),
+        "memoryview": memoryview(x),
+        "of a memoryview": np.frombuffer(memoryview(x), "u1"),
+        "dlpack": np.from_dlpack(x),
+        "iterator": iter(x),
+        "flat": x.flat,
+        "base": memoryview(x.base),
+        "nested": [[x[2:][1:]]],
+    }
+
+
+@pytest.mark.parametrize("way", list(views(np.frombuffer(bytearray(64), "i4"))))
+def test_a_view_that_outlives_its_use_is_named(way: str) -> None:
+    overlay = make()
+    with overlay.use("ints") as v:
+        left = views(v.D).pop(way)
+    gc.collect()
+    for _ in range(2):
+        with pytest.raises(BufferError, match="'D' of use 'ints'") as caught, overlay.use("floats"):
+            pass
+    assert "'E'" not in str(caught.value)
+    with overlay.use("ints", timeout=0) as v:
+        assert not v.first, "this process is still inside"
+    del left, caught
+    with overlay.use("floats", timeout=0) as v:
+        assert v.first
+
+
+def test_views_in_reference_cycles_are_nobodys() -> None:
+    overlay = make()
+    with overlay.use("ints") as v:
+        cycle: list[Any] = [v.D]
+        cycle.append(cycle)
+    del cycle
+    with overlay.use("floats", timeout=0):
+        pass
+
+
+def test_leaving_never_raises() -> None:
+    overlay = make()
+    use = overlay.use("ints")
+    use.__exit__(None, None, None)
+    with use as v:
+        v.D.flags.writeable = False
+        use.__exit__(None, None, None)
+    use.__exit__(None, None, None)
+    with overlay.use("floats", timeout=0):
+        pass
+
+
+class OwnError(Exception):
+    """A user's own exception."""
+
+
+def test_the_users_exception_arrives_unchanged() -> None:
+    overlay, error = make(), OwnError("x")
+    kept: list[Any] = []
+
+    def fail() -> None:
+        with overlay.use("ints") as v:
+            kept.append(v.D)
+            raise error
+
+    with pytest.raises(OwnError) as caught:
+        fail()
+    assert caught.value is error
+    assert error.__context__ is None
+    assert not kept[0].flags.writeable
+    error.__traceback__ = None
+
+
+def test_a_use_that_is_never_left_ends_with_its_fields() -> None:
+    overlay = make()
+    v = overlay.use("ints").__enter__()
+    assert v.first
+    left = v.D
+    del v
+    with pytest.raises(BufferError, match="'D'"), overlay.use("floats"):
+        pass
+    del left
+    with overlay.use("floats", timeout=0):
+        pass
+
+
+def test_a_view_keeps_the_memory_when_the_overlay_is_gone() -> None:
+    overlay = make()
+    with overlay.use("ints") as v:
+        v.D[:] = 9
+        left = v.D
+    del overlay, v
+    gc.collect()
+    assert (left == 9).all()
+
+
+# Threads
+
+
+def test_one_thread_is_in_one_use_at_a_time() -> None:
+    overlay = make()
+    with overlay.use("ints") as outer:
+        with pytest.raises(RuntimeError, match="'ints'"), overlay.use("floats"):
+            pass
+        with overlay.use("ints", timeout=0) as inner:
+            assert not inner.first
+            inner.D[:] = 3
+            assert (outer.D == 3).all()
+        outer.D[:] = 4
+        with pytest.raises(RuntimeError, match="'ints'"), overlay.use("floats", timeout=0):
+            pass
+    with overlay.use("floats", timeout=0):
+        pass
+
+
+def test_a_nested_use_does_not_wait_for_who_waits_for_it() -> None:
+    overlay = make()
+    outer = overlay.use("ints")
+    with outer, child(guards.use_overlay, overlay, "floats") as other:
+        assert other.hear() == "waiting"
+        time.sleep(0.1)
+        with overlay.use("ints", timeout=HANG):
+            pass
+        outer.__exit__(None, None, None)
+        assert other.hear() == "inside"
+        other.tell()
+        assert other.hear() == "outside"
+
+
+def test_threads_share_a_use_and_wait_for_another() -> None:
+    overlay = make()
+    both, done = threading.Barrier(2), threading.Event()
+    firsts: list[bool] = []
+    times: list[float] = []
+
+    def same() -> None:
+        with overlay.use("ints") as v:
+            firsts.append(v.first)
+            both.wait(HANG)
+            done.wait(HANG)
+            time.sleep(0.05)
+            times.append(time.monotonic())
+
+    threads = [threading.Thread(target=same) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    while both.n_waiting or not firsts or len(firsts) < 2:
+        time.sleep(0.001)
+    with pytest.raises(nds.Timeout), overlay.use("floats", timeout=0.05):
+        pass
+    done.set()
+    with overlay.use("floats") as v:
+        assert v.first
+        assert max(times) <= time.monotonic()
+        assert len(times) == 2
+    assert sorted(firsts) == [False, True]
+    for thread in threads:
+        thread.join(HANG)
+
+
+def test_a_view_left_by_another_thread_is_named_while_one_waits() -> None:
+    overlay = make()
+    left: list[Any] = []
+    inside, go = threading.Event(), threading.Event()
+
+    def leave_one() -> None:
+        with overlay.use("ints") as v:
+            inside.set()
+            go.wait(HANG)
+            left.append(v.E)
+
+    thread = threading.Thread(target=leave_one)
+    thread.start()
+    inside.wait(HANG)
+    threading.Timer(0.05, go.set).start()
+    with pytest.raises(BufferError, match="'E'"), overlay.use("floats", timeout=HANG):
+        pass
+    thread.join(HANG)
+    left.clear()
+
+
+def test_a_use_object_may_be_entered_by_threads() -> None:
+    overlay = make()
+    use = overlay.use("ints")
+
+    def work() -> None:
+        for _ in range(100):
+            with use as v:
+                assert v.D.size == 10
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(HANG)
+    assert is_free(overlay, "floats")
+
+
+# Processes
+
+
+def test_processes_share_a_use_and_wait_for_another(method: str) -> None:
+    overlay = make()
+    with child(guards.use_overlay, overlay, "ints", method=method) as one:
+        assert [one.hear(), one.hear()] == ["waiting", "inside"]
+        with overlay.use("ints", timeout=HANG) as v:
+            assert not v.first
+            with child(guards.use_overlay, overlay, "floats", method=method) as two:
+                assert two.hear() == "waiting"
+                one.tell()
+                assert one.hear() == "outside"
+                time.sleep(0.05)
+                assert not two.conn.poll(), "this process is inside still"
+                v.D[:] = 0x3F800000
+                w = v
+                del v
+                w._end()  # pyright: ignore[reportPrivateUsage]
+                assert two.hear() == "inside"
+                assert not is_free(overlay, "ints")
+                two.tell()
+                assert two.hear() == "outside"
+    assert is_free(overlay, "ints")
+
+
+def test_contents_are_seen_by_another_process(method: str) -> None:
+    overlay = make()
+    with overlay.use("floats") as v:
+        v.A[:] = 1
+    with child(guards.read_ints, overlay, method=method) as one:
+        assert one.hear() == [0x3F800000] * 10
+
+
+def test_two_waiting_uses_both_get_their_turn() -> None:
+    """Four processes in two uses come again and again; a third use gets its turns between them."""
+    overlay = make()
+    children = [guards.Child(guards.come_again, overlay, use) for use in ("ints", "ints", "floats", "floats")]
+    longest = 0.0
+    for one in children:
+        assert one.hear() == "started"
+    for _ in range(10):
+        start = time.perf_counter()
+        with overlay.use("chars", timeout=HANG) as v:
+            v.text[:] = b"mine"
+            longest = max(longest, time.perf_counter() - start)
+            time.sleep(0.001)
+            assert (v.text == b"mine").all()
+    for one in children:
+        one.tell()
+    turns = [one.hear() for one in children]
+    for one in children:
+        one.end()
+    assert min(turns) > 0
+    print(f"longest wait beside four who come again and again: {1000 * longest:.1f} ms; their turns: {turns}")
+
+
+def test_two_objects_of_one_memory_are_one() -> None:
+    queue = mp.SimpleQueue()
+    overlay = make()
+    queue.put(overlay)
+    again = queue.get()
+    with overlay.use("ints") as v, pytest.raises(RuntimeError), again.use("floats"):
+        pass
+    with overlay.use("ints") as v:
+        left = v.D
+    with pytest.raises(BufferError, match="'D'"), again.use("floats"):
+        pass
+    del overlay, v
+    gc.collect()
+    with pytest.raises(BufferError, match="'D'"), again.use("floats"):
+        pass
+    del left
+    with again.use("floats", timeout=0):
+        pass
+    queue.close()
+
+
+def test_an_overlay_travels_through_pools(method: str) -> None:
+    overlay = make()
+    with ProcessPoolExecutor(2, mp_context=mp.get_context(method)) as pool:
+        list(pool.map(guards.add_in_use, [(overlay, "ints", "D")] * 10 + [(overlay, "chars", "text")] * 3))
+    with overlay.use("ints") as v:
+        assert v.E.shape == (2, 2)
+
+
+@pytest.mark.parametrize("refuse", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_other_picklers_refuse_an_overlay(refuse: Callable[[Any], Any]) -> None:
+    with pytest.raises(TypeError, match="multiprocessing"):
+        refuse(make())
+
+
+def test_another_process_waits_for_a_view_left_behind() -> None:
+    overlay = make()
+    with overlay.use("ints") as v:
+        left = v.D[2:]
+    # A forked child would have the view, too.
+    with child(guards.use_overlay, overlay, "floats", method="spawn") as one:
+        assert one.hear() == "waiting"
+        time.sleep(0.2)
+        assert not one.conn.poll()
+        del left, v
+        assert one.hear() == "inside"
+        one.tell()
+        assert one.hear() == "outside"
+
+
+def test_a_forked_child_is_not_inside_for_its_parent() -> None:
+    overlay = make()
+    with overlay.use("ints") as v:
+        v.D[:] = 1
+        with child(guards.use_overlay, overlay, "floats") as one:
+            assert one.hear() == "waiting"
+            time.sleep(0.1)
+            assert not one.conn.poll()
+            v._end()  # pyright: ignore[reportPrivateUsage]
+            assert one.hear() == "inside"
+            one.tell()
+            assert one.hear() == "outside"
+
+
+def test_a_forked_child_keeps_the_views_that_it_has() -> None:
+    overlay = make()
+    with overlay.use("ints") as v:
+        one = guards.Child(guards.keep_array, v.D)
+        assert one.hear() == "kept"
+    del v
+    with pytest.raises(nds.Timeout), overlay.use("floats", timeout=0.2):
+        pass
+    one.tell()
+    one.end()
+    with overlay.use("floats", timeout=HANG):
+        pass
+
+
+# Deaths
+
+
+@pytest.mark.crash
+def test_a_killed_user_is_gone() -> None:
+    overlay = make()
+    for _ in range(5):
+        with child(guards.use_overlay, overlay, "ints") as one:
+            assert [one.hear(), one.hear()] == ["waiting", "inside"]
+            assert not is_free(overlay, "floats")
+            killed = one.kill()
+            with overlay.use("floats", timeout=HANG) as v:
+                assert v.first
+            print(f"from kill to the next use: {1000 * (time.monotonic() - killed):.1f} ms")
+        with overlay.use("ints") as v:
+            assert v.first
+
+
+@pytest.mark.crash
+def test_a_stopped_user_is_not_robbed() -> None:
+    overlay = make()
+    with child(guards.use_overlay, overlay, "ints") as one:
+        assert [one.hear(), one.hear()] == ["waiting", "inside"]
+        os.kill(one.pid, signal.SIGSTOP)
+        assert not is_free(overlay, "floats")
+        os.kill(one.pid, signal.SIGCONT)
+        one.tell()
+        assert one.hear() == "outside"
+
+
+@pytest.mark.crash
+@pytest.mark.skipif(not POINTS, reason="this build has no kill points; build with --features killpoints")
+@pytest.mark.timeout(600)
+def test_killed_at_every_step() -> None:
+    """Nobody is locked out, whichever step of entering and leaving a user died at."""
+    overlay, struck = make(), 0
+    slowest = 0.0
+    for label in POINTS:
+        for nth in (1, 2) if ROUNDS == 1 else range(1, 20):
+            with child(guards.strike_in_use, label, nth, overlay) as one:
+                try:
+                    assert one.hear() == "survived"
+                except (EOFError, ConnectionResetError):
+                    struck += 1
+            start = time.monotonic()
+            for use in ("chars", "ints", "floats"):
+                with overlay.use(use, timeout=HANG):
+                    pass
+            slowest = max(slowest, time.monotonic() - start)
+    assert struck >= 5
+    sys.__stderr__.write(
+        f"\n{struck} users were killed at kill points; three uses later took {1000 * slowest:.1f} ms\n"
+    )
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(600)
+def test_a_storm_of_kills() -> None:
+    """Users are killed at random; two uses never go on at once."""
+    overlay, x = make(), nds.zeros((2, 512), np.int64)
+    crew = [guards.Child(guards.check_uses, overlay, x, seed) for seed in range(3)]
+    for kill in range(60 if ROUNDS == 1 else 2000):
+        time.sleep(0.004)
+        victim = kill % len(crew)
+        crew[victim].kill()
+        crew[victim].conn.close()
+        crew[victim] = guards.Child(guards.check_uses, overlay, x, 100 + kill)
+        assert all(one.process.is_alive() or one.process.exitcode == -signal.SIGKILL for one in crew)
+    for one in crew:
+        assert one.process.is_alive(), "two uses went on at once"
+        one.kill()
+        one.conn.close()
+    for use in ("ints", "floats", "chars"):
+        with overlay.use(use, timeout=HANG) as v:
+            assert v.first
+
+
+# Waiting
+
+
+@pytest.mark.parametrize("timeout", [0.0, 0.05, 0.25, 0.5])
+def test_timeouts_last_as_long_as_they_say(timeout: float) -> None:
+    overlay = make()
+    with child(guards.use_overlay, overlay, "ints") as one:
+        assert [one.hear(), one.hear()] == ["waiting", "inside"]
+        start = time.monotonic()
+        with pytest.raises(nds.Timeout) as caught, overlay.use("floats", timeout=timeout):
+            pass
+        took = time.monotonic() - start
+    assert took >= timeout
+    assert isinstance(caught.value, TimeoutError)
+    print(f"beyond a timeout of {timeout} s: {1000 * (took - timeout):.2f} ms")
+
+
+def test_an_interrupt_ends_a_wait() -> None:
+    overlay = make()
+    with child(guards.use_overlay, overlay, "ints") as one:
+        assert [one.hear(), one.hear()] == ["waiting", "inside"]
+        timer = threading.Timer(0.15, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        start = time.monotonic()
+        with pytest.raises(KeyboardInterrupt), overlay.use("floats"):
+            pass
+        print(f"Ctrl-C after 150 ms ended a wait after {1000 * (time.monotonic() - start):.1f} ms")
+        timer.join()
+        one.tell()
+        assert one.hear() == "outside"
+    assert is_free(overlay, "floats")
+
+
+def test_a_repr_is_one_line_and_does_not_wait() -> None:
+    overlay = make()
+    with child(guards.use_overlay, overlay, "ints") as one:
+        assert [one.hear(), one.hear()] == ["waiting", "inside"]
+        assert repr(overlay) == "<Overlay floats(A, B, C), ints(D, E), chars(text), 130 bytes>"
+        assert "\n" not in repr(overlay.use("floats"))
+
+
+def test_nothing_is_held_afterwards() -> None:
+    before = helpers.held()
+    overlay = make()
+    with overlay.use("ints") as v:
+        v.D[:] = 1
+    del overlay, v
+    assert helpers.settle(before) == before
