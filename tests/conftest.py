@@ -15,9 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from hypothesis import HealthCheck, settings
 
-import ndshare as nds
-
 import helpers
+import ndshare as nds
 
 SECONDS = 120  # a test that takes longer hangs; long ones say so with their own `timeout` mark
 

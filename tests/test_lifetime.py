@@ -164,6 +164,7 @@ EXITS = {
         later.append(later)
     """,
     "destructors that allocate": """
+        assert np.ones(3).sum() == 3  # NumPy imports a part of itself at the first time
         class Late:
             def __del__(self, nds=nds):
                 try:

@@ -69,6 +69,8 @@ mod native {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         // NumPy's functions are looked up once, now: a first array may be made while the interpreter shuts down, when
         // nothing can be imported any more.
+        // The import comes first: where NumPy refuses (in a subinterpreter) this is its ImportError, and no panic.
+        py.import("numpy")?;
         let _ = numpy::dtype::<f64>(py);
         module.add("MAX_USES", ndshare::overlay::MAX_USES)?;
         module.add("HEAD_BYTES", ndshare::overlay::HEAD_BYTES)?;
