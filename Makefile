@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 NATIVE_SOURCES := Cargo.toml pyproject.toml $(shell find crates -path '*-cli' -prune -o -name '*.rs' -print -o -name Cargo.toml -print)
 MATURIN := env -u CONDA_PREFIX VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release
 
-.PHONY: help demo test check crash bench docs clean
+.PHONY: help demo test check crash loom bench docs clean
 .DELETE_ON_ERROR:
 
 help: ## Print these lines
@@ -31,6 +31,9 @@ check: $(STAMPS)/killpoints $(STAMPS)/group-test $(STAMPS)/group-check ## Check 
 
 crash: $(STAMPS)/killpoints $(STAMPS)/group-test ## Kill processes at every labelled point and see that nothing is lost
 	$(BIN)/python -m pytest -m crash
+
+loom: ## Run the models of holds and locks over all interleavings
+	RUSTFLAGS="--cfg loom" cargo test --release -p ndshare --lib models --target-dir target/loom
 
 bench: $(STAMPS)/release $(STAMPS)/group-bench ## Measure, with the peers in the same run
 	$(BIN)/python -m bench

@@ -40,6 +40,7 @@ UNSAFE_ROOMS = (
     "crates/ndshare-py/src/dtype.rs",
     "crates/ndshare-py/src/make.rs",
     "crates/ndshare-py/src/ndarray.rs",
+    "crates/ndshare-py/src/overlay.rs",
     "crates/ndshare-py/src/owner.rs",
     "crates/ndshare-py/src/session.rs",
     "crates/ndshare-py/src/shape.rs",

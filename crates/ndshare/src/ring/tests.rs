@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::arena::Heap;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use crate::prim::{AtomicBool, AtomicU64};
 
 const FOREVER: Patience<'static> = Patience::forever();
 const LEN: usize = 4096;
