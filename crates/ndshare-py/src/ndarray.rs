@@ -6,7 +6,7 @@ use std::ptr::{self, NonNull};
 use ndshare::layout;
 use numpy::npyffi::{
     self, NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_F_CONTIGUOUS, NPY_ARRAY_WRITEABLE, NpyTypes,
-    PY_ARRAY_API, PyArrayObject, npy_intp,
+    PY_ARRAY_API, PyArray_Descr, PyArrayObject, npy_intp,
 };
 use pyo3::prelude::*;
 
@@ -14,34 +14,65 @@ use crate::dtype::{Dtype, itemsize_of};
 use crate::owner::Hold;
 
 /// Where an array's bytes are; borrowed from the array.
+#[derive(Clone, Copy)]
 pub(crate) struct Facts<'a> {
     pub(crate) data: usize,
     pub(crate) shape: &'a [usize],
     pub(crate) strides: &'a [isize],
     pub(crate) itemsize: usize,
     pub(crate) readonly: bool,
+    /// Whether it is contiguous in C order, and in Fortran order.
+    pub(crate) is_c: bool,
+    pub(crate) is_f: bool,
+    /// Its dtype.
+    pub(crate) descr: NonNull<PyArray_Descr>,
 }
 
 impl<'a> Facts<'a> {
     /// The facts of an ndarray or a subclass; None for anything else.
     pub(crate) fn of(object: &'a Bound<'_, PyAny>) -> Option<Facts<'a>> {
         // SAFETY: attached.
-        if unsafe { npyffi::PyArray_Check(object.py(), object.as_ptr()) } == 0 {
-            return None;
-        }
+        let is_array = unsafe { npyffi::PyArray_Check(object.py(), object.as_ptr()) } != 0;
+        // SAFETY: it is an array, as just seen.
+        if is_array { unsafe { Facts::read(object) } } else { None }
+    }
+
+    /// The facts of an ndarray proper; None for a subclass and for anything else.
+    #[inline]
+    pub(crate) fn of_exact(object: &'a Bound<'_, PyAny>) -> Option<Facts<'a>> {
+        // SAFETY: attached.
+        let is_array = unsafe { npyffi::PyArray_CheckExact(object.py(), object.as_ptr()) } != 0;
+        // SAFETY: it is an array, as just seen.
+        if is_array { unsafe { Facts::read(object) } } else { None }
+    }
+
+    /// # Safety
+    /// `object` is an array.
+    #[inline]
+    unsafe fn read(object: &'a Bound<'_, PyAny>) -> Option<Facts<'a>> {
         // SAFETY: it is an array, so it has these fields; shape and strides live as long as the array is not
         // resized, which needs the only reference to it.
         unsafe {
             let fields = &(*object.as_ptr().cast::<PyArrayObject>()).fields;
             let ndim = usize::try_from(fields.nd).unwrap_or(0);
+            let descr = NonNull::new(fields.descr)?;
             Some(Facts {
                 data: fields.data as usize,
                 shape: lengths(fields.dimensions.cast(), ndim),
                 strides: lengths(fields.strides, ndim),
-                itemsize: itemsize_of(object.py(), NonNull::new(fields.descr)?),
+                itemsize: itemsize_of(object.py(), descr),
                 readonly: fields.flags & NPY_ARRAY_WRITEABLE == 0,
+                is_c: fields.flags & NPY_ARRAY_C_CONTIGUOUS != 0,
+                is_f: fields.flags & NPY_ARRAY_F_CONTIGUOUS != 0,
+                descr,
             })
         }
+    }
+
+    /// How many items it has.
+    #[inline]
+    pub(crate) fn size(&self) -> usize {
+        self.shape.iter().product()
     }
 
     /// The first byte that the array reaches, and how many from there on; at least 1, so that an empty array has

@@ -345,7 +345,7 @@ mod tests {
 
     fn count(workers: usize, pieces: usize) -> u64 {
         let sum = AtomicU64::new(0);
-        let add = |piece| _ = sum.fetch_add(1 << (piece % 3 * 20), Relaxed);
+        let add = |piece| _ = sum.fetch_add(1_u64 << (piece % 3 * 20), Relaxed);
         run(workers, pieces, &add, &calm).unwrap();
         sum.into_inner()
     }

@@ -8,6 +8,7 @@
 mod execute;
 mod plan;
 mod settings;
+mod small;
 
 #[cfg(all(test, not(loom)))]
 mod tests;
@@ -15,3 +16,4 @@ mod tests;
 pub use execute::{Ends, execute};
 pub use plan::{Axis, Block, Mover, Nest, Plan, Planner};
 pub use settings::{Settings, set_stream_from, stream_from};
+pub use small::{Pair, SMALL_BYTES};

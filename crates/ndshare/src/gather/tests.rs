@@ -146,6 +146,34 @@ fn conversions_are_what_the_twin_makes() {
     }
 }
 
+#[test]
+fn small_copies_are_what_the_twin_makes() {
+    let mut dice = Dice(14);
+    let number = |bytes: &[u8]| f32::from(u16::from_le_bytes(bytes.try_into().unwrap())).to_le_bytes().to_vec();
+    let mut done = 0;
+    for round in 0..rounds(3000) {
+        let cast = (dice.below(4) == 0).then(|| Cast::new(Number::U16, Number::F32).unwrap());
+        let size = dice.pick(&[1, 2, 3, 4, 8, 16, 20]);
+        let (dst_size, src_size) = cast.map_or((size, size), |cast| (cast.to_size(), cast.from_size()));
+        let shape = random_shape(&mut dice);
+        let mut dst = Array::random(&mut dice, &shape, dst_size, false);
+        let src = Array::random(&mut dice, &shape, src_size, true);
+        let before = dst.bytes.clone();
+        let expected = match cast {
+            Some(_) => naive(&dst, &src, dst_size, src_size, number),
+            None => naive(&dst, &src, dst_size, src_size, <[u8]>::to_vec),
+        };
+        let ends = Array::ends(&mut dst, &src);
+        let (dst_strides, src_strides) = (dst.strides.clone(), &src.strides);
+        let pair = Pair { shape: &shape, dst_strides: &dst_strides, src_strides, dst_size, src_size, cast };
+        // SAFETY: the arrays lie in buffers of their own, which outlive the call.
+        let copied = unsafe { pair.copy_now(dice.pick(&Cpu::all()), ends) };
+        assert!(dst.bytes == if copied { expected } else { before }, "round {round} {pair:?}");
+        done += usize::from(copied);
+    }
+    assert!(done > rounds(3000) / 2);
+}
+
 /// Tiles side by side in one destination, large enough for several pieces.
 fn montage(dice: &mut Dice, tiles: usize, rows: usize, row: usize, workers: usize, stream_from: usize) {
     let mut dst = vec![0_u8; rows * row * tiles + 64];
