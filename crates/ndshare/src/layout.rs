@@ -190,8 +190,9 @@ mod tests {
 
     #[test]
     fn several_arrays_find_one_order() {
-        let order = |arrays: &[(&[usize], &[isize])]| common_order(arrays[0].0.len(), arrays.iter().copied());
-        let (c, f): ((&[usize], &[isize]), (&[usize], &[isize])) = ((&[3, 4], &[32, 8]), (&[3, 4], &[8, 24]));
+        type Geometry = (&'static [usize], &'static [isize]);
+        let order = |arrays: &[Geometry]| common_order(arrays[0].0.len(), arrays.iter().copied());
+        let (c, f): (Geometry, Geometry) = ((&[3, 4], &[32, 8]), (&[3, 4], &[8, 24]));
         assert_eq!(order(&[c, c]), [0, 1]);
         assert_eq!(order(&[f, f]), [1, 0]);
         assert_eq!(order(&[c, f]), [0, 1]);

@@ -118,7 +118,14 @@ impl<'a> Job<'a> {
             // Where it may not run there, it runs where it is.
             let _ = cpus.apply();
         }
-        let done = catch_unwind(AssertUnwindSafe(|| while !LEAVE.load(Relaxed) && self.step() {}));
+        let work = || {
+            while !LEAVE.load(Relaxed) {
+                if !self.step() {
+                    return;
+                }
+            }
+        };
+        let done = catch_unwind(AssertUnwindSafe(work));
         if done.is_err() {
             self.panicked.store(true, Relaxed);
             self.stop.store(true, Relaxed);

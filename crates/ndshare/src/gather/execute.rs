@@ -55,13 +55,13 @@ pub unsafe fn execute(plan: &Plan, ends: &[Ends], check: Check<'_>) -> Result<()
 /// As [`execute`].
 unsafe fn run_piece(plan: &Plan, ends: &[Ends], piece: usize) {
     let (first, last) = (plan.cuts[piece], plan.cuts[piece + 1]);
-    for tile in first.tile..=last.tile.min(plan.tiles.len() - 1) {
+    for (tile, &place) in ends.iter().enumerate().take(last.tile + 1).skip(first.tile) {
         let nest = &plan.nests[plan.tiles[tile] as usize];
         let from = if tile == first.tile { first.unit } else { 0 };
         let to = if tile == last.tile { last.unit } else { nest.units };
         if from < to {
             // SAFETY: as the caller says; the shifts go to items of the arrays.
-            unsafe { run_units(plan, nest, ends[tile], from, to) };
+            unsafe { run_units(plan, nest, place, from, to) };
         }
     }
     // Whoever hears of the end of this piece must find its bytes.
@@ -76,25 +76,22 @@ unsafe fn run_piece(plan: &Plan, ends: &[Ends], piece: usize) {
 /// As [`execute`], for this tile.
 unsafe fn run_units(plan: &Plan, nest: &Nest, ends: Ends, from: usize, to: usize) {
     let place = Ends { dst: ends.dst.wrapping_offset(nest.dst_shift), src: ends.src.wrapping_offset(nest.src_shift) };
-    let parts = nest.block.item.len.div_ceil(nest.unit_items);
+    let Block { row, item, .. } = nest.block;
+    let parts = item.len.div_ceil(nest.unit_items);
+    let block_units = parts * row.len;
+    let mut outer = Odometer::at(nest, place, from / block_units);
     let mut unit = from;
-    let mut outer = Odometer::at(nest, place, from / parts / nest.block.row.len);
     while unit < to {
-        let row = unit / parts % nest.block.row.len;
+        let (first_row, first_item) = (unit % block_units / parts, unit % parts * nest.unit_items);
         // As many whole rows as this piece has of this block, or a part of one row.
-        let (rows, items, done) = if parts == 1 {
-            let rows = (to - unit).min(nest.block.row.len - row);
-            (rows, 0..nest.block.item.len, rows)
-        } else {
-            let start = unit % parts * nest.unit_items;
-            (1, start..(start + nest.unit_items).min(nest.block.item.len), 1)
-        };
-        let part = Part { plan, block: nest.block, rows, count: items.len() };
-        let at = step(step(outer.place, nest.block.row, row), nest.block.item, items.start);
+        let rows = if parts == 1 { (to - unit).min(row.len - first_row) } else { 1 };
+        let count = nest.unit_items.min(item.len - first_item);
+        let at = step(step(outer.place, row, first_row), item, first_item);
+        let part = Part { plan, block: nest.block, rows, count };
         // SAFETY: the part lies inside the tile's arrays, as the caller says.
         unsafe { part.run(at) };
-        unit += done;
-        if unit / parts % nest.block.row.len == 0 && unit % parts == 0 {
+        unit += rows;
+        if unit.is_multiple_of(block_units) {
             outer.advance();
         }
     }
@@ -329,7 +326,7 @@ fn one_run(run: usize) -> Rows {
 fn chunk(dst: *mut u8, size: usize, most: usize) -> usize {
     let to_line = dst.addr().wrapping_neg() % LINE;
     let (head, line) = (to_line / size, LINE / size);
-    if to_line % size != 0 || LINE % size != 0 || most < head + line {
+    if !to_line.is_multiple_of(size) || !LINE.is_multiple_of(size) || most < head + line {
         return most;
     }
     head + (most - head) / line * line

@@ -51,7 +51,7 @@ unsafe fn rep_movsb(dst: *mut u8, src: *const u8, len: usize) {
 macro_rules! shell {
     ($name:ident, $register:ty, $bytes:literal, $features:literal, $load:ident, $store:ident, $stream:ident) => {
         pub(super) mod $name {
-            use super::super::{Cast, Items, Rows, Stores, cast, items, lines};
+            use crate::kernel::{Cast, Items, Rows, Stores, cast, items, lines};
             use super::*;
 
             #[derive(Clone, Copy)]
