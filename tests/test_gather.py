@@ -13,6 +13,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -665,20 +666,22 @@ def test_an_exception_leaves_the_pool_usable() -> None:
 
 
 @pytest.mark.timeout(300)
-def test_a_reader_never_sees_an_old_byte_of_a_published_canvas(method: str) -> None:
-    """The writer publishes by an ordinary store right after the call; streaming stores must have arrived by then."""
+@pytest.mark.parametrize("look", ["look_at_canvas", "look_at_locked_canvas"])
+def test_a_reader_never_sees_an_old_byte_of_a_finished_canvas(look: str) -> None:
+    """The reader waits for a word that is stored right after the call, or for a lock: the bytes must be there."""
     rounds = 10_000
     canvas, clock = nds.zeros((64, 4096), np.uint8), nds.zeros(2, np.int64)
     tiles = nds.zeros((4, 64, 1024), np.uint8)
-    reader = mp.get_context(method).Process(target=workers.look_at_canvas, args=(canvas, clock, rounds))
+    reader = mp.get_context("fork").Process(target=getattr(workers, look), args=(canvas, clock, rounds))
     reader.start()
     _native.set_stream_from(1)
     try:
         for i in range(1, rounds + 1):
             tiles[:] = i % 251
-            nds.concatenate(list(tiles), axis=1, out=canvas, workers=1 + i % 2)
-            clock[0] = i
-            while clock[1] != i and reader.is_alive():
+            with nds.locked(canvas) if "locked" in look else nullcontext():
+                nds.concatenate(list(tiles), axis=1, out=canvas, workers=1 + i % 2)
+                clock[0] = i
+            while clock[1] != i and reader.is_alive() and "locked" not in look:
                 time.sleep(0)
     finally:
         _native.set_stream_from()

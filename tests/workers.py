@@ -381,3 +381,13 @@ def look_at_canvas(canvas: Array, clock: Array, rounds: int) -> None:
         if not (canvas == i % 251).all():
             sys.exit(1)
         clock[1] = i
+
+
+def look_at_locked_canvas(canvas: Array, clock: Array, rounds: int) -> None:
+    """Look under the lock until the last round, and fail when a byte is not of the round on the clock."""
+    while clock[1] < rounds:
+        with nds.locked(canvas):
+            i = int(clock[0])
+            if not (canvas == i % 251).all():
+                sys.exit(1)
+        clock[1] = i

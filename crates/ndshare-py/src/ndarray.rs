@@ -14,8 +14,46 @@ use crate::dtype::{Dtype, itemsize_of};
 use crate::owner::Hold;
 
 /// Where an array's bytes are; borrowed from the array.
-#[derive(Clone, Copy)]
 pub(crate) struct Facts<'a> {
+    pub(crate) data: usize,
+    pub(crate) shape: &'a [usize],
+    pub(crate) strides: &'a [isize],
+    pub(crate) itemsize: usize,
+    pub(crate) readonly: bool,
+}
+
+impl<'a> Facts<'a> {
+    /// The facts of an ndarray or a subclass; None for anything else.
+    pub(crate) fn of(object: &'a Bound<'_, PyAny>) -> Option<Facts<'a>> {
+        // SAFETY: attached.
+        if unsafe { npyffi::PyArray_Check(object.py(), object.as_ptr()) } == 0 {
+            return None;
+        }
+        // SAFETY: it is an array, so it has these fields; shape and strides live as long as the array is not
+        // resized, which needs the only reference to it.
+        unsafe {
+            let fields = &(*object.as_ptr().cast::<PyArrayObject>()).fields;
+            let ndim = usize::try_from(fields.nd).unwrap_or(0);
+            Some(Facts {
+                data: fields.data as usize,
+                shape: lengths(fields.dimensions.cast(), ndim),
+                strides: lengths(fields.strides, ndim),
+                itemsize: itemsize_of(object.py(), NonNull::new(fields.descr)?),
+                readonly: fields.flags & NPY_ARRAY_WRITEABLE == 0,
+            })
+        }
+    }
+
+    /// The first byte that the array reaches, and how many from there on; at least 1, so that an empty array has
+    /// a place too.
+    pub(crate) fn reach(&self) -> Option<(usize, usize)> {
+        reach(self.data, self.shape, self.strides, self.itemsize)
+    }
+}
+
+/// All that a copy must know of an array; borrowed from it.
+#[derive(Clone, Copy)]
+pub(crate) struct Operand<'a> {
     pub(crate) data: usize,
     pub(crate) shape: &'a [usize],
     pub(crate) strides: &'a [isize],
@@ -28,35 +66,20 @@ pub(crate) struct Facts<'a> {
     pub(crate) descr: NonNull<PyArray_Descr>,
 }
 
-impl<'a> Facts<'a> {
-    /// The facts of an ndarray or a subclass; None for anything else.
-    pub(crate) fn of(object: &'a Bound<'_, PyAny>) -> Option<Facts<'a>> {
-        // SAFETY: attached.
-        let is_array = unsafe { npyffi::PyArray_Check(object.py(), object.as_ptr()) } != 0;
-        // SAFETY: it is an array, as just seen.
-        if is_array { unsafe { Facts::read(object) } } else { None }
-    }
-
-    /// The facts of an ndarray proper; None for a subclass and for anything else.
+impl<'a> Operand<'a> {
+    /// None for a subclass of ndarray and for anything else.
     #[inline]
-    pub(crate) fn of_exact(object: &'a Bound<'_, PyAny>) -> Option<Facts<'a>> {
+    pub(crate) fn of(object: &'a Bound<'_, PyAny>) -> Option<Operand<'a>> {
         // SAFETY: attached.
-        let is_array = unsafe { npyffi::PyArray_CheckExact(object.py(), object.as_ptr()) } != 0;
-        // SAFETY: it is an array, as just seen.
-        if is_array { unsafe { Facts::read(object) } } else { None }
-    }
-
-    /// # Safety
-    /// `object` is an array.
-    #[inline]
-    unsafe fn read(object: &'a Bound<'_, PyAny>) -> Option<Facts<'a>> {
-        // SAFETY: it is an array, so it has these fields; shape and strides live as long as the array is not
-        // resized, which needs the only reference to it.
+        if unsafe { npyffi::PyArray_CheckExact(object.py(), object.as_ptr()) } == 0 {
+            return None;
+        }
+        // SAFETY: as in `Facts::of`.
         unsafe {
             let fields = &(*object.as_ptr().cast::<PyArrayObject>()).fields;
             let ndim = usize::try_from(fields.nd).unwrap_or(0);
             let descr = NonNull::new(fields.descr)?;
-            Some(Facts {
+            Some(Operand {
                 data: fields.data as usize,
                 shape: lengths(fields.dimensions.cast(), ndim),
                 strides: lengths(fields.strides, ndim),
@@ -73,12 +96,6 @@ impl<'a> Facts<'a> {
     #[inline]
     pub(crate) fn size(&self) -> usize {
         self.shape.iter().product()
-    }
-
-    /// The first byte that the array reaches, and how many from there on; at least 1, so that an empty array has
-    /// a place too.
-    pub(crate) fn reach(&self) -> Option<(usize, usize)> {
-        reach(self.data, self.shape, self.strides, self.itemsize)
     }
 }
 

@@ -13,7 +13,7 @@ use super::job::Job;
 use super::sources::{Sources, facts_of};
 use super::target::{Outcome, Wanted, reach};
 use crate::make::empty_for;
-use crate::ndarray::Facts;
+use crate::ndarray::Operand;
 use crate::shape::Shape;
 
 /// Deeper lists are NumPy's affair.
@@ -34,7 +34,7 @@ pub(super) fn block<'py>(
         let known = Shape::known(&shape);
         known.map(|mut known| empty_for(py, &mut known, dtype, order.as_deref())).transpose()
     };
-    let fill = |job: &mut Job<'_>, out: &Facts<'_>| blocks.add(job, out.strides, &mut blocks.walk(), 0, 0).map(drop);
+    let fill = |job: &mut Job<'_>, out: &Operand<'_>| blocks.add(job, out.strides, &mut blocks.walk(), 0, 0).map(drop);
     reach(py, &facts, &shape, wanted, make, fill)
 }
 
@@ -80,19 +80,19 @@ impl<'py> Tree<'py> {
 /// A walk through the tree: the next list, and the next leaf.
 struct Walk<'a> {
     counts: Iter<'a, usize>,
-    leaves: Iter<'a, Facts<'a>>,
+    leaves: Iter<'a, Operand<'a>>,
 }
 
 /// The leaves as arrays of the result's dimensions.
 struct Blocks<'a> {
     tree: &'a Tree<'a>,
-    facts: &'a [Facts<'a>],
+    facts: &'a [Operand<'a>],
     ndim: usize,
 }
 
 impl<'a> Blocks<'a> {
     /// None when the leaves have not all the same number of dimensions.
-    fn of(tree: &'a Tree<'a>, facts: &'a [Facts<'a>]) -> Option<Self> {
+    fn of(tree: &'a Tree<'a>, facts: &'a [Operand<'a>]) -> Option<Self> {
         let first = facts.first()?.shape.len();
         let even = facts.iter().all(|leaf| leaf.shape.len() == first);
         even.then_some(Self { tree, facts, ndim: first.max(tree.depth) })
@@ -108,7 +108,7 @@ impl<'a> Blocks<'a> {
     }
 
     /// The length of a leaf along an axis of the result.
-    fn length(&self, leaf: &Facts<'_>, axis: usize) -> usize {
+    fn length(&self, leaf: &Operand<'_>, axis: usize) -> usize {
         let missing = self.ndim - leaf.shape.len();
         axis.checked_sub(missing).map_or(1, |axis| leaf.shape[axis])
     }
@@ -162,7 +162,7 @@ impl<'a> Blocks<'a> {
         walk: &mut Walk<'w>,
         level: usize,
         offset: isize,
-    ) -> Option<&'w Facts<'w>> {
+    ) -> Option<&'w Operand<'w>> {
         if level == self.tree.depth {
             let leaf = walk.leaves.next()?;
             // SAFETY: `into` has admitted all leaves; `measure` has seen that they tile the destination.

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 
 use crate::dtype::Meaning;
 use crate::error::to_python;
-use crate::ndarray::Facts;
+use crate::ndarray::Operand;
 use crate::wait::moving;
 
 /// Copying more than this takes longer than letting another thread have the interpreter.
@@ -50,7 +50,7 @@ impl<'py> Job<'py> {
     /// Into `out`; None when it is read-only, its items share bytes, or are not plain bytes.
     pub(super) fn new(
         py: Python<'py>,
-        out: &Facts<'_>,
+        out: &Operand<'_>,
         casting: NPY_CASTING,
         workers: Option<usize>,
     ) -> PyResult<Option<Self>> {
@@ -79,7 +79,7 @@ impl<'py> Job<'py> {
     /// Whether `source` can be copied here. Else the whole call is NumPy's affair: it overlaps the destination, or
     /// there is no kernel for the cast.
     #[inline]
-    pub(super) fn admits(&mut self, source: &Facts<'_>) -> bool {
+    pub(super) fn admits(&mut self, source: &Operand<'_>) -> bool {
         let Some((first, end)) = span(source) else { return false };
         let overlaps = first < self.reach.1 && self.reach.0 < end;
         !overlaps && self.find(source.descr).is_some()
@@ -113,7 +113,7 @@ impl<'py> Job<'py> {
     /// # Safety
     /// All sources were admitted, and lie in parts of the destination; the caller holds both.
     #[inline]
-    pub(super) unsafe fn add(&mut self, source: &Facts<'_>, strides: &[isize], offset: isize) -> Option<()> {
+    pub(super) unsafe fn add(&mut self, source: &Operand<'_>, strides: &[isize], offset: isize) -> Option<()> {
         let cast = self.find(source.descr)?;
         let dst = self.data.wrapping_add_signed(offset);
         let ends = Ends { dst: dst as *mut u8, src: source.data as *const u8 };
@@ -179,7 +179,7 @@ fn way(
 
 /// The first byte that an array reaches, and the first beyond; equal when it has no items.
 #[inline]
-fn span(array: &Facts<'_>) -> Option<(usize, usize)> {
+fn span(array: &Operand<'_>) -> Option<(usize, usize)> {
     if array.is_c {
         return Some((array.data, array.data.checked_add(array.size() * array.itemsize)?));
     }

@@ -8,7 +8,7 @@ use super::sources::{facts_of, held};
 use super::target::{Outcome, Wanted, reach};
 use crate::dtype::Dtype;
 use crate::make::empty_for;
-use crate::ndarray::Facts;
+use crate::ndarray::Operand;
 use crate::shape::Shape;
 
 /// The place of `axis` among `ndim`; None when there is none.
@@ -27,7 +27,7 @@ struct Joint {
 
 impl Joint {
     /// None when they do not fit.
-    fn of(facts: &[Facts<'_>], axis: isize, stacked: bool) -> Option<Self> {
+    fn of(facts: &[Operand<'_>], axis: isize, stacked: bool) -> Option<Self> {
         let first = facts.first()?.shape;
         let ndim = first.len() + usize::from(stacked);
         let axis = axis_place(axis, ndim)?;
@@ -36,7 +36,7 @@ impl Joint {
             shape.insert(axis, facts.len());
             return (facts.iter().all(|part| part.shape == first)).then_some(Self { axis, stacked, shape });
         }
-        let same = |part: &Facts<'_>| {
+        let same = |part: &Operand<'_>| {
             part.shape.len() == ndim
                 && part.shape[..axis] == first[..axis]
                 && part.shape[axis + 1..] == first[axis + 1..]
@@ -51,7 +51,7 @@ impl Joint {
     fn room<'py>(
         &self,
         py: Python<'py>,
-        facts: &[Facts<'_>],
+        facts: &[Operand<'_>],
         dtype: Dtype<'py>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let Some(mut shape) = Shape::known(&self.shape) else { return Ok(None) };
@@ -60,7 +60,7 @@ impl Joint {
     }
 
     /// The axes of the result from the outermost to the innermost.
-    fn order(&self, facts: &[Facts<'_>]) -> Vec<usize> {
+    fn order(&self, facts: &[Operand<'_>]) -> Vec<usize> {
         let ndim = self.shape.len();
         if !self.stacked {
             return layout::common_order(ndim, facts.iter().map(|part| (part.shape, part.strides)));
@@ -72,7 +72,7 @@ impl Joint {
     }
 
     /// Adds all pairs to a job; None where NumPy must do it.
-    fn fill(&self, job: &mut Job<'_>, facts: &[Facts<'_>], strides: &[isize]) -> Option<()> {
+    fn fill(&self, job: &mut Job<'_>, facts: &[Operand<'_>], strides: &[isize]) -> Option<()> {
         let along = strides[self.axis];
         let shorter: Vec<isize> = if self.stacked { without(strides, self.axis) } else { strides.to_vec() };
         let mut offset = 0_isize;
@@ -109,7 +109,7 @@ pub(super) fn join<'py>(
     let Some(sources) = held(arrays) else { return Ok(Outcome::Unusual) };
     let Some(facts) = facts_of(&sources) else { return Ok(Outcome::Unusual) };
     let Some(joint) = Joint::of(&facts, axis, stacked) else { return Ok(Outcome::Unusual) };
-    let fill = |job: &mut Job<'_>, out: &Facts<'_>| joint.fill(job, &facts, out.strides);
+    let fill = |job: &mut Job<'_>, out: &Operand<'_>| joint.fill(job, &facts, out.strides);
     reach(py, &facts, &joint.shape, wanted, |dtype| joint.room(py, &facts, dtype), fill)
 }
 
@@ -121,9 +121,9 @@ pub(super) fn join_flat<'py>(
 ) -> PyResult<Outcome<'py>> {
     let Some(sources) = held(arrays) else { return Ok(Outcome::Unusual) };
     let Some(facts) = facts_of(&sources) else { return Ok(Outcome::Unusual) };
-    let shape = [facts.iter().map(Facts::size).sum::<usize>()];
+    let shape = [facts.iter().map(Operand::size).sum::<usize>()];
     let make = |dtype| Shape::known(&shape).map(|mut shape| empty_for(py, &mut shape, dtype, None)).transpose();
-    let fill = |job: &mut Job<'_>, out: &Facts<'_>| {
+    let fill = |job: &mut Job<'_>, out: &Operand<'_>| {
         let mut offset = 0;
         for part in &facts {
             // SAFETY: `into` has admitted all parts, and together they are as long as the destination.
@@ -147,7 +147,7 @@ fn flat_strides(shape: &[usize], step: isize) -> Vec<isize> {
 }
 
 /// The strides of an array stretched to `shape`; None when it does not stretch.
-pub(super) fn broadcast(part: &Facts<'_>, shape: &[usize]) -> Option<Vec<isize>> {
+pub(super) fn broadcast(part: &Operand<'_>, shape: &[usize]) -> Option<Vec<isize>> {
     // Leading axes of one are left out, as NumPy does for copyto.
     let extra = part.shape.len().saturating_sub(shape.len());
     let missing = shape.len().saturating_sub(part.shape.len());

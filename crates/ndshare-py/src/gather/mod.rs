@@ -20,7 +20,7 @@ use pyo3::types::{PyBool, PyInt, PyTuple};
 use crate::dtype::Dtype;
 use crate::error::to_python;
 use crate::make::empty_for;
-use crate::ndarray::Facts;
+use crate::ndarray::{Facts, Operand};
 use crate::shape::Shape;
 use joint::broadcast;
 pub(crate) use numpy::bind;
@@ -242,14 +242,14 @@ fn copy<'py>(
     src: &Bound<'py, PyAny>,
     wanted: &Wanted<'_, 'py>,
 ) -> PyResult<bool> {
-    let (Some(from), Some(to)) = (Facts::of_exact(src), Facts::of_exact(dst)) else { return Ok(false) };
+    let (Some(from), Some(to)) = (Operand::of(src), Operand::of(dst)) else { return Ok(false) };
     let mut strides = Vec::new();
     let from = if from.shape == to.shape {
         from
     } else {
         let Some(stretched) = broadcast(&from, to.shape) else { return Ok(false) };
         strides.extend(stretched);
-        Facts { shape: to.shape, strides: &strides, is_c: false, is_f: false, ..from }
+        Operand { shape: to.shape, strides: &strides, is_c: false, is_f: false, ..from }
     };
     into(py, dst, &[from], wanted, |job, out| {
         // SAFETY: `into` has admitted the source; it has the shape of the destination.
@@ -260,7 +260,7 @@ fn copy<'py>(
 /// A shared copy of an array in its own memory order; the array itself where its dtype can't be shared, or where it
 /// is no ndarray proper.
 fn share<'py>(py: Python<'py>, array: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let Some(facts) = Facts::of_exact(&array) else { return Ok(array) };
+    let Some(facts) = Operand::of(&array) else { return Ok(array) };
     let dtype = Dtype::of(py, Some(Dtype::borrowed(py, facts.descr).as_any()));
     let (Ok(dtype), Some(mut shape)) = (dtype, Shape::known(facts.shape)) else { return Ok(array) };
     let order = layout::common_order(facts.shape.len(), std::iter::once((facts.shape, facts.strides)));

@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
-use crate::ndarray::Facts;
+use crate::ndarray::Operand;
 
 /// The items of a sequence at one moment. Other threads may change a list while its arrays are copied.
 pub(super) type Sources<'py> = Vec<Bound<'py, PyAny>>;
@@ -17,6 +17,6 @@ pub(super) fn held<'py>(arrays: &Bound<'py, PyAny>) -> Option<Sources<'py>> {
 }
 
 /// The facts of all sources; None when one is not an ndarray proper.
-pub(super) fn facts_of<'a>(sources: &'a Sources<'_>) -> Option<Vec<Facts<'a>>> {
-    sources.iter().map(Facts::of_exact).collect()
+pub(super) fn facts_of<'a>(sources: &'a Sources<'_>) -> Option<Vec<Operand<'a>>> {
+    sources.iter().map(Operand::of).collect()
 }

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 
 use super::job::Job;
 use crate::dtype::{Dtype, Meaning};
-use crate::ndarray::Facts;
+use crate::ndarray::Operand;
 
 /// How the caller wants the result.
 pub(super) struct Wanted<'a, 'py> {
@@ -68,14 +68,14 @@ pub(super) enum Outcome<'py> {
 /// Finds or makes a target of `shape`, and runs the copies that `fill` adds.
 pub(super) fn reach<'py>(
     py: Python<'py>,
-    sources: &[Facts<'_>],
+    sources: &[Operand<'_>],
     shape: &[usize],
     wanted: &Wanted<'_, 'py>,
     make: impl FnOnce(Dtype<'py>) -> PyResult<Option<Bound<'py, PyAny>>>,
-    fill: impl FnOnce(&mut Job<'_>, &Facts<'_>) -> Option<()>,
+    fill: impl FnOnce(&mut Job<'_>, &Operand<'_>) -> Option<()>,
 ) -> PyResult<Outcome<'py>> {
     if let Some(out) = wanted.out {
-        let fits = wanted.dtype.is_none() && Facts::of_exact(out).is_some_and(|facts| facts.shape == shape);
+        let fits = wanted.dtype.is_none() && Operand::of(out).is_some_and(|facts| facts.shape == shape);
         let done = fits && into(py, out, sources, wanted, fill)?;
         return Ok(if done { Outcome::Done(out.clone()) } else { Outcome::Unusual });
     }
@@ -89,11 +89,11 @@ pub(super) fn reach<'py>(
 pub(super) fn into<'py>(
     py: Python<'py>,
     out: &Bound<'py, PyAny>,
-    sources: &[Facts<'_>],
+    sources: &[Operand<'_>],
     wanted: &Wanted<'_, 'py>,
-    fill: impl FnOnce(&mut Job<'_>, &Facts<'_>) -> Option<()>,
+    fill: impl FnOnce(&mut Job<'_>, &Operand<'_>) -> Option<()>,
 ) -> PyResult<bool> {
-    let Some(facts) = Facts::of_exact(out) else { return Ok(false) };
+    let Some(facts) = Operand::of(out) else { return Ok(false) };
     let Some(mut job) = Job::new(py, &facts, wanted.rule, wanted.workers)? else { return Ok(false) };
     if !sources.iter().all(|source| job.admits(source)) || fill(&mut job, &facts).is_none() {
         return Ok(false);
@@ -108,7 +108,11 @@ const MOST_KINDS: usize = 8;
 
 /// What the dtype of the result is by NumPy's rules; None where it depends on more than dtypes, cannot be shared, or
 /// there is an error to be raised.
-fn result_dtype<'py>(py: Python<'py>, sources: &[Facts<'_>], dtype: Option<&Bound<'py, PyAny>>) -> Option<Dtype<'py>> {
+fn result_dtype<'py>(
+    py: Python<'py>,
+    sources: &[Operand<'_>],
+    dtype: Option<&Bound<'py, PyAny>>,
+) -> Option<Dtype<'py>> {
     let mut kinds: Vec<NonNull<PyArray_Descr>> = vec![sources.first()?.descr];
     for source in sources {
         if kinds.last() != Some(&source.descr) && !kinds.contains(&source.descr) {
