@@ -2,6 +2,7 @@
 
 use super::execute::Ends;
 use crate::kernel::{Cast, Cpu, Items, Rows, Stores, convert, copy_items, copy_rows};
+use std::ops::Range;
 
 /// Outputs of at most so many bytes are copied without a plan.
 pub const SMALL_BYTES: usize = 4096;
@@ -61,56 +62,58 @@ impl Pair<'_> {
         (0, run)
     }
 
-    /// Goes through the axes before `inner`, all but the last of them one by one.
+    /// Goes through the axes before `inner`, all but those that one call of a kernel does.
     ///
     /// # Safety
     /// As [`Self::copy_now`], for an array with items.
     unsafe fn copy_axes(&self, cpu: Cpu, ends: Ends, inner: usize, run: usize) {
-        let row = inner.checked_sub(1);
-        let outer = row.unwrap_or(0);
+        // Single items take two axes a call, runs one.
+        let outer = inner.saturating_sub(if run == 1 && self.cast.is_none() { 2 } else { 1 });
         let mut digits = [0_usize; MAX_AXES];
         loop {
-            let place = (0..outer).fold(ends, |place, axis| Ends {
-                dst: place.dst.wrapping_offset(digits[axis] as isize * self.dst_strides[axis]),
-                src: place.src.wrapping_offset(digits[axis] as isize * self.src_strides[axis]),
-            });
+            let place = (0..outer).fold(ends, |place, axis| self.step(place, axis, digits[axis]));
             // SAFETY: the digits are below the lengths of their axes.
-            unsafe { self.copy_rows(cpu, place, row, run) };
+            unsafe { self.copy_inner(cpu, place, outer..inner, run) };
             let Some(axis) = (0..outer).rev().find(|&axis| digits[axis] + 1 < self.shape[axis]) else { return };
             digits[axis] += 1;
             digits[axis + 1..].fill(0);
         }
     }
 
-    /// Copies `run` items for each step along the axis `row`; just once without one.
+    fn step(&self, place: Ends, axis: usize, count: usize) -> Ends {
+        let count = count as isize;
+        Ends {
+            dst: place.dst.wrapping_offset(count * self.dst_strides[axis]),
+            src: place.src.wrapping_offset(count * self.src_strides[axis]),
+        }
+    }
+
+    /// Length and both strides of an axis; one step without one.
+    fn axis(&self, axis: Option<usize>) -> (usize, isize, isize) {
+        axis.map_or((1, 0, 0), |axis| (self.shape[axis], self.dst_strides[axis], self.src_strides[axis]))
+    }
+
+    /// Copies `run` items for each step along the last one or two of `axes`.
     ///
     /// # Safety
     /// As [`Self::copy_axes`].
-    unsafe fn copy_rows(&self, cpu: Cpu, at: Ends, row: Option<usize>, run: usize) {
-        let (rows, dst_row, src_row) =
-            row.map_or((1, 0, 0), |axis| (self.shape[axis], self.dst_strides[axis], self.src_strides[axis]));
+    unsafe fn copy_inner(&self, cpu: Cpu, at: Ends, axes: Range<usize>, run: usize) {
+        let (count, dst_step, src_step) = self.axis(axes.clone().next_back());
         let size = self.dst_size;
         // SAFETY: all items are the caller's.
         unsafe {
             match self.cast {
-                Some(cast) => (0..rows as isize).for_each(|i| {
-                    let (dst, src) = (at.dst.wrapping_offset(i * dst_row), at.src.wrapping_offset(i * src_row));
+                Some(cast) => (0..count as isize).for_each(|i| {
+                    let (dst, src) = (at.dst.wrapping_offset(i * dst_step), at.src.wrapping_offset(i * src_step));
                     convert(cpu, cast, dst, src, run);
                 }),
                 None if run == 1 => {
-                    let items = Items {
-                        rows: 1,
-                        count: rows,
-                        size,
-                        dst_row: 0,
-                        src_row: 0,
-                        dst_step: dst_row,
-                        src_step: src_row,
-                    };
+                    let (rows, dst_row, src_row) = self.axis(axes.rev().nth(1));
+                    let items = Items { rows, count, size, dst_row, src_row, dst_step, src_step };
                     copy_items(cpu, at.dst, at.src, &items);
                 }
                 None => {
-                    let rows = Rows { rows, run: run * size, dst_row, src_row };
+                    let rows = Rows { rows: count, run: run * size, dst_row: dst_step, src_row: src_step };
                     copy_rows(cpu, Stores::Vector, at.dst, at.src, &rows);
                 }
             }
