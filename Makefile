@@ -7,11 +7,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 NATIVE_SOURCES := Cargo.toml pyproject.toml $(shell find crates -path '*-cli' -prune -o -name '*.rs' -print -o -name Cargo.toml -print)
 MATURIN := env -u CONDA_PREFIX VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release
 
-.PHONY: help demo test check crash loom bench docs clean
+.PHONY: help demo test check crash loom test-numpy bench docs clean
 .DELETE_ON_ERROR:
 
 help: ## Print these lines
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: $(STAMPS)/release $(STAMPS)/group-demo ## Run acquisition and processing on real images; pictures go to demo-out/
 	$(BIN)/python examples/demo.py
@@ -30,10 +30,13 @@ check: $(STAMPS)/killpoints $(STAMPS)/group-test $(STAMPS)/group-check ## Check 
 	$(BIN)/stubtest ndshare
 
 crash: $(STAMPS)/killpoints $(STAMPS)/group-test ## Kill processes at every labelled point and see that nothing is lost
-	$(BIN)/python -m pytest -m crash
+	NDSHARE_CRASH_ROUNDS=$${NDSHARE_CRASH_ROUNDS:-2} $(BIN)/python -m pytest -m crash
 
 loom: ## Run the models of holds and locks over all interleavings
 	RUSTFLAGS="--cfg loom" cargo test --release -p ndshare --lib models --target-dir target/loom
+
+test-numpy: $(STAMPS)/release $(STAMPS)/group-test ## Run NumPy's own tests with our functions in the place of NumPy's
+	$(BIN)/python tests/numpy_suite.py
 
 bench: $(STAMPS)/release $(STAMPS)/group-bench ## Measure, with the peers in the same run
 	$(BIN)/python -m bench

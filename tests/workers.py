@@ -368,3 +368,26 @@ def stamped(seed: int, n: int, arena: nds.Arena | None = None) -> Array:
 def check_stamp(x: Array) -> None:
     """Insist that the array is whole: one array's places, in order."""
     assert (x == x[0] + np.arange(x.size, dtype=np.uint64)).all(), "the bytes of two arrays are mixed"
+
+
+# ---- canvases -------------------------------------------------------------------------------------------------------
+
+
+def look_at_canvas(canvas: Array, clock: Array, rounds: int) -> None:
+    """Wait for each round on the clock, and fail when any byte of the canvas is not of that round."""
+    for i in range(1, rounds + 1):
+        while clock[0] < i:
+            time.sleep(0)
+        if not (canvas == i % 251).all():
+            sys.exit(1)
+        clock[1] = i
+
+
+def look_at_locked_canvas(canvas: Array, clock: Array, rounds: int) -> None:
+    """Look under the lock until the last round, and fail when a byte is not of the round on the clock."""
+    while clock[1] < rounds:
+        with nds.locked(canvas):
+            i = int(clock[0])
+            if not (canvas == i % 251).all():
+                sys.exit(1)
+        clock[1] = i

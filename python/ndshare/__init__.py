@@ -21,7 +21,20 @@ if sys.platform != "linux":
 from . import _lock, _overlay, _session, _travel
 from ._arrays import array, asarray, empty_like, full, full_like, ones, ones_like, zeros_like
 from ._errors import ArenaFull, AttachError, Error, OwnerDied, Poisoned, Stale, Timeout
-from ._native import Arena, Lock, __version__, empty, locked, reclaim, stats, zeros
+from ._native import (
+    Arena,
+    Lock,
+    __version__,
+    block,
+    concatenate,
+    copyto,
+    empty,
+    locked,
+    reclaim,
+    stack,
+    stats,
+    zeros,
+)
 from ._overlay import Overlay
 from ._ref import Ref, ref
 from ._shared import is_shared
@@ -42,6 +55,9 @@ __all__ = [
     "__version__",
     "array",
     "asarray",
+    "block",
+    "concatenate",
+    "copyto",
     "empty",
     "empty_like",
     "full",
@@ -52,6 +68,7 @@ __all__ = [
     "ones_like",
     "reclaim",
     "ref",
+    "stack",
     "stats",
     "zeros",
     "zeros_like",

@@ -1,10 +1,10 @@
 import sys
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Final, Self, SupportsIndex, TypedDict, final, type_check_only
+from typing import Any, Final, Literal, Self, SupportsIndex, TypedDict, TypeVar, final, overload, type_check_only
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 __all__ = [
     "HEAD_BYTES",
@@ -16,10 +16,15 @@ __all__ = [
     "Inside",
     "Lock",
     "__version__",
+    "block",
+    "concatenate",
+    "copyto",
+    "cpus",
     "describe",
     "empty",
     "empty_in_order",
     "enter_use",
+    "force_cpu",
     "from_text",
     "handle",
     "is_placed",
@@ -39,12 +44,18 @@ __all__ = [
     "session_id",
     "session_join",
     "session_locator",
+    "set_stream_from",
+    "stack",
     "stats",
+    "stream_from",
     "ticket",
     "to_text",
     "view_field",
     "zeros",
 ]
+
+_Out = TypeVar("_Out", bound=NDArray[Any])
+_Casting = Literal["no", "equiv", "safe", "same_kind", "unsafe"]
 
 __version__: Final[str]
 HEAD_BYTES: Final[int]
@@ -207,3 +218,82 @@ def measure(
 ) -> tuple[tuple[int, ...], np.dtype[Any], int]: ...
 def place_of(array: NDArray[Any]) -> tuple[int, int, int]: ...
 def open_arena(locator: str) -> Arena: ...
+@overload
+def concatenate(
+    arrays: ArrayLike | Sequence[ArrayLike],
+    /,
+    axis: SupportsIndex | None = 0,
+    out: None = None,
+    *,
+    dtype: DTypeLike | None = None,
+    casting: _Casting | None = "same_kind",
+    workers: SupportsIndex | None = None,
+) -> NDArray[Any]: ...
+@overload
+def concatenate(
+    arrays: ArrayLike | Sequence[ArrayLike],
+    /,
+    axis: SupportsIndex | None,
+    out: _Out,
+    *,
+    dtype: DTypeLike | None = None,
+    casting: _Casting | None = "same_kind",
+    workers: SupportsIndex | None = None,
+) -> _Out: ...
+@overload
+def concatenate(
+    arrays: ArrayLike | Sequence[ArrayLike],
+    /,
+    axis: SupportsIndex | None = 0,
+    *,
+    out: _Out,
+    dtype: DTypeLike | None = None,
+    casting: _Casting | None = "same_kind",
+    workers: SupportsIndex | None = None,
+) -> _Out: ...
+@overload
+def stack(
+    arrays: Sequence[ArrayLike],
+    axis: SupportsIndex = 0,
+    out: None = None,
+    *,
+    dtype: DTypeLike | None = None,
+    casting: _Casting | None = "same_kind",
+    workers: SupportsIndex | None = None,
+) -> NDArray[Any]: ...
+@overload
+def stack(
+    arrays: Sequence[ArrayLike],
+    axis: SupportsIndex,
+    out: _Out,
+    *,
+    dtype: DTypeLike | None = None,
+    casting: _Casting | None = "same_kind",
+    workers: SupportsIndex | None = None,
+) -> _Out: ...
+@overload
+def stack(
+    arrays: Sequence[ArrayLike],
+    axis: SupportsIndex = 0,
+    *,
+    out: _Out,
+    dtype: DTypeLike | None = None,
+    casting: _Casting | None = "same_kind",
+    workers: SupportsIndex | None = None,
+) -> _Out: ...
+@overload
+def block(arrays: ArrayLike | list[Any], *, out: None = None, workers: SupportsIndex | None = None) -> NDArray[Any]: ...
+@overload
+def block(arrays: ArrayLike | list[Any], *, out: _Out, workers: SupportsIndex | None = None) -> _Out: ...
+def copyto(
+    dst: NDArray[Any],
+    src: ArrayLike,
+    casting: _Casting | None = "same_kind",
+    where: ArrayLike = True,
+    *,
+    workers: SupportsIndex | None = None,
+) -> None: ...
+def cpus() -> tuple[str, ...]: ...
+def force_cpu(name: str | None = None) -> None: ...
+def stream_from() -> int: ...
+def set_stream_from(size: int | None = None) -> None: ...

@@ -2,6 +2,7 @@
 
 use std::ptr::{self, NonNull};
 
+use ndshare::kernel::Number;
 use numpy::PyArrayDescr;
 use numpy::npyffi::{
     NPY_ITEM_IS_POINTER, NPY_ITEM_REFCOUNT, NPY_TYPES, NpyTypes, PY_ARRAY_API, PyArray_Descr, PyDataType_ELSIZE,
@@ -56,6 +57,13 @@ impl<'py> Dtype<'py> {
     /// The dtype of an array, whatever it is.
     pub(crate) fn of_array(array: &Bound<'py, PyAny>) -> PyResult<Self> {
         array.getattr(intern!(array.py(), "dtype")).map(Self)
+    }
+
+    /// One more reference to the dtype of an array.
+    #[inline]
+    pub(crate) fn borrowed(py: Python<'py>, descr: NonNull<PyArray_Descr>) -> Self {
+        // SAFETY: the array that the caller holds keeps its dtype alive.
+        Self(unsafe { Bound::from_borrowed_ptr(py, descr.as_ptr().cast()) })
     }
 
     #[inline]
@@ -175,6 +183,51 @@ impl<'py> Dtype<'py> {
 fn refuse_pointers_in_field(field: &Bound<'_, PyAny>) -> PyResult<()> {
     let dtype = field.cast::<PyTuple>()?.get_item(0)?;
     Dtype(dtype.cast_into::<PyArrayDescr>()?.into_any()).refuse_pointers()
+}
+
+/// What a dtype means to a copy; borrowed from an array.
+#[derive(Clone, Copy)]
+pub(crate) struct Meaning {
+    /// Items are plain bytes without holes: copying them copies everything, and nothing else.
+    pub(crate) is_solid: bool,
+    /// Nothing is lost when an array of the result is made with it: a C type of NumPy's own, in this machine's order.
+    pub(crate) is_simple: bool,
+    /// The number that it is, if there may be a kernel for it.
+    pub(crate) number: Option<Number>,
+}
+
+impl Meaning {
+    pub(crate) fn of(py: Python<'_>, descr: NonNull<PyArray_Descr>) -> Self {
+        // SAFETY: attached; a dtype object is a PyArray_Descr, and the array that the caller holds keeps it.
+        unsafe {
+            let fields = &(*descr.as_ptr()).fields;
+            let is_builtin = (0..BUILTIN).contains(&fields.type_num) && fields.type_num != OBJECT;
+            let is_native = matches!(fields.byteorder as u8, b'=' | b'|');
+            let is_void = fields.type_num == VOID;
+            let is_bare = PyDataType_METADATA(py, descr.as_ptr()).is_null();
+            Self {
+                is_solid: is_builtin && (!is_void || PyDataType_NAMES(py, descr.as_ptr()).is_null()),
+                is_simple: is_builtin && is_native && !is_void && is_bare,
+                number: number_of(fields.kind as u8, itemsize_of(py, descr)).filter(|_| is_builtin && is_native),
+            }
+        }
+    }
+}
+
+fn number_of(kind: u8, size: usize) -> Option<Number> {
+    Some(match (kind, size) {
+        (b'u', 1) => Number::U8,
+        (b'i', 1) => Number::I8,
+        (b'u', 2) => Number::U16,
+        (b'i', 2) => Number::I16,
+        (b'u', 4) => Number::U32,
+        (b'i', 4) => Number::I32,
+        (b'u', 8) => Number::U64,
+        (b'i', 8) => Number::I64,
+        (b'f', 4) => Number::F32,
+        (b'f', 8) => Number::F64,
+        _ => return None,
+    })
 }
 
 /// The dtype of an array without taking a reference; for the fast questions of `ndarray`.

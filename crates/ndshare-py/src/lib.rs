@@ -4,6 +4,7 @@
 mod arena;
 mod dtype;
 mod error;
+mod gather;
 mod lock;
 mod make;
 mod ndarray;
@@ -45,6 +46,10 @@ mod native {
     #[pymodule_export]
     use super::arena::{Arena, open_arena};
     #[pymodule_export]
+    use super::gather::{block, concatenate, copyto, stack};
+    #[pymodule_export]
+    use super::gather::{cpus, force_cpu, set_stream_from, stream_from};
+    #[pymodule_export]
     use super::kill_at;
     #[pymodule_export]
     use super::lock::{Lock, LockedArrays, lock_token, open_lock};
@@ -75,6 +80,7 @@ mod native {
         module.add("MAX_USES", ndshare::overlay::MAX_USES)?;
         module.add("HEAD_BYTES", ndshare::overlay::HEAD_BYTES)?;
         module.add("KILL_POINTS", PyTuple::new(py, ndshare::KILL_POINTS)?)?;
+        gather::bind(py)?;
         arm_from_environment(py)
     }
 }

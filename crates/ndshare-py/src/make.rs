@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use crate::dtype::Dtype;
 use crate::ndarray::{Order, array_over};
 use crate::session::Place;
-use crate::shape::{Shape, alignment, is_fortran};
+use crate::shape::{MIN_ALIGN, Shape, alignment, is_fortran};
 use crate::wait::{patiently, quick};
 
 /// Zeroing more than this takes longer than letting another thread have the interpreter.
@@ -107,6 +107,21 @@ pub(crate) fn empty_in_order<'py>(
     let hold = block(py, &Place::of(py, arena)?, len_bytes, alignment(align)?, zero)?;
     // SAFETY: the strides permute those of a contiguous array, which fits the block.
     unsafe { array_over(py, hold, 0, dtype, shape.lengths_mut(), &Order::Strides(&strides), true) }
+}
+
+/// The same for other modules of this crate: in the session's arena, and in C order without `axes`.
+pub(crate) fn empty_for<'py>(
+    py: Python<'py>,
+    shape: &mut Shape,
+    dtype: Dtype<'py>,
+    axes: Option<&[usize]>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let len_bytes = shape.len_bytes(dtype.itemsize())?;
+    let strides = axes.map(|axes| permuted(shape.lengths(), dtype.itemsize(), axes)).transpose()?;
+    let hold = block(py, &Place::of(py, None)?, len_bytes, MIN_ALIGN, false)?;
+    let order = strides.as_ref().map_or(Order::C, |strides| Order::Strides(strides));
+    // SAFETY: the strides are those of a contiguous array, or permute them, and such an array fits the block.
+    unsafe { array_over(py, hold, 0, dtype, shape.lengths_mut(), &order, true) }
 }
 
 /// Strides of an array whose axes lie in memory in the order `axes`. A length of 0 counts as 1, as in NumPy.

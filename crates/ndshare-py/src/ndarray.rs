@@ -6,7 +6,7 @@ use std::ptr::{self, NonNull};
 use ndshare::layout;
 use numpy::npyffi::{
     self, NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_F_CONTIGUOUS, NPY_ARRAY_WRITEABLE, NpyTypes,
-    PY_ARRAY_API, PyArrayObject, npy_intp,
+    PY_ARRAY_API, PyArray_Descr, PyArrayObject, npy_intp,
 };
 use pyo3::prelude::*;
 
@@ -48,6 +48,54 @@ impl<'a> Facts<'a> {
     /// a place too.
     pub(crate) fn reach(&self) -> Option<(usize, usize)> {
         reach(self.data, self.shape, self.strides, self.itemsize)
+    }
+}
+
+/// All that a copy must know of an array; borrowed from it.
+#[derive(Clone, Copy)]
+pub(crate) struct Operand<'a> {
+    pub(crate) data: usize,
+    pub(crate) shape: &'a [usize],
+    pub(crate) strides: &'a [isize],
+    pub(crate) itemsize: usize,
+    pub(crate) readonly: bool,
+    /// Whether it is contiguous in C order, and in Fortran order.
+    pub(crate) is_c: bool,
+    pub(crate) is_f: bool,
+    /// Its dtype.
+    pub(crate) descr: NonNull<PyArray_Descr>,
+}
+
+impl<'a> Operand<'a> {
+    /// None for a subclass of ndarray and for anything else.
+    #[inline]
+    pub(crate) fn of(object: &'a Bound<'_, PyAny>) -> Option<Operand<'a>> {
+        // SAFETY: attached.
+        if unsafe { npyffi::PyArray_CheckExact(object.py(), object.as_ptr()) } == 0 {
+            return None;
+        }
+        // SAFETY: as in `Facts::of`.
+        unsafe {
+            let fields = &(*object.as_ptr().cast::<PyArrayObject>()).fields;
+            let ndim = usize::try_from(fields.nd).unwrap_or(0);
+            let descr = NonNull::new(fields.descr)?;
+            Some(Operand {
+                data: fields.data as usize,
+                shape: lengths(fields.dimensions.cast(), ndim),
+                strides: lengths(fields.strides, ndim),
+                itemsize: itemsize_of(object.py(), descr),
+                readonly: fields.flags & NPY_ARRAY_WRITEABLE == 0,
+                is_c: fields.flags & NPY_ARRAY_C_CONTIGUOUS != 0,
+                is_f: fields.flags & NPY_ARRAY_F_CONTIGUOUS != 0,
+                descr,
+            })
+        }
+    }
+
+    /// How many items it has.
+    #[inline]
+    pub(crate) fn size(&self) -> usize {
+        self.shape.iter().product()
     }
 }
 

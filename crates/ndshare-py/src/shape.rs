@@ -34,6 +34,14 @@ impl Shape {
         Ok(shape)
     }
 
+    /// Lengths that are known already; None for more axes than an array can have.
+    pub(crate) fn known(lengths: &[usize]) -> Option<Shape> {
+        let mut shape = Shape { lengths: [0; MAX_DIMS], ndim: lengths.len() };
+        let slots = shape.lengths.get_mut(..lengths.len())?;
+        slots.iter_mut().zip(lengths).for_each(|(slot, &length)| *slot = length.cast_signed());
+        shape.lengths().iter().all(|&length| length >= 0).then_some(shape)
+    }
+
     /// Reads an exact int or a tuple of exact ints; false leaves the rest to NumPy's converter.
     #[inline]
     fn read_fast(&mut self, object: &Bound<'_, PyAny>) -> bool {

@@ -40,6 +40,21 @@ pub(crate) fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T>
     py.detach(|| guarded(work)).map_err(|error| to_python(py, &error))
 }
 
+/// Runs `work` detached, for as long as it takes to move much memory. About every 50 ms it calls what it is given,
+/// so that a signal handler that raises ends it. Handlers run in the main thread alone; other threads need not look.
+pub(crate) fn moving(py: Python<'_>, work: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<()> + Send) -> PyResult<()> {
+    let raised = Mutex::new(None);
+    let result = py.detach(|| {
+        let is_main = ndshare::os::thread::is_main();
+        let check = || if is_main { look_at_signals(&raised) } else { Ok(()) };
+        guarded(|| work(&check))
+    });
+    result.map_err(|error| {
+        let raised = raised.into_inner().unwrap_or_else(PoisonError::into_inner);
+        raised.unwrap_or_else(|| to_python(py, &error))
+    })
+}
+
 /// Runs `work` as it is. It never waits and makes no system call.
 #[inline]
 pub(crate) fn quick<T>(py: Python<'_>, work: impl FnOnce() -> T) -> PyResult<T> {

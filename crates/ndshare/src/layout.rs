@@ -58,6 +58,52 @@ pub fn extent(shape: &[usize], strides: &[isize], itemsize: usize) -> Option<(is
     Some((low, high))
 }
 
+/// Whether no two items share a byte, as far as sorted strides tell: each must reach beyond all smaller ones.
+///
+/// False also for odd arrays whose items interleave without touching.
+pub fn is_apart(shape: &[usize], strides: &[isize], itemsize: usize) -> bool {
+    let mut axes: Vec<_> = shape.iter().zip(strides).filter(|&(&length, _)| length != 1).collect();
+    axes.sort_by_key(|(_, stride)| stride.unsigned_abs());
+    let mut reach = itemsize;
+    axes.into_iter().all(|(&length, stride)| {
+        let is_beyond = stride.unsigned_abs() >= reach;
+        reach = reach.saturating_add(length.saturating_sub(1).saturating_mul(stride.unsigned_abs()));
+        is_beyond || length == 0
+    }) || shape.contains(&0)
+}
+
+/// The axes from the outermost to the innermost of an array that takes its memory order from several, as NumPy
+/// orders the result of `concatenate`: by strides, and where the arrays disagree or say nothing, as in C.
+///
+/// Each item of `arrays` is a shape and its strides; all have `ndim` axes.
+pub fn common_order<'a>(ndim: usize, arrays: impl Iterator<Item = (&'a [usize], &'a [isize])> + Clone) -> Vec<usize> {
+    let mut axes: Vec<usize> = (0..ndim).collect();
+    for place in 1..ndim {
+        let axis = axes[place];
+        let mut insert = place;
+        for before in (0..place).rev() {
+            match goes_before(axis, axes[before], arrays.clone()) {
+                None => {}
+                Some(true) => insert = before,
+                Some(false) => break,
+            }
+        }
+        axes[insert..=place].rotate_right(1);
+    }
+    axes
+}
+
+/// Whether the arrays want `axis` outside of `other`; none when no array says.
+fn goes_before<'a>(
+    axis: usize,
+    other: usize,
+    arrays: impl Iterator<Item = (&'a [usize], &'a [isize])>,
+) -> Option<bool> {
+    let speaking = arrays.filter(|(shape, _)| shape[axis] != 1 && shape[other] != 1);
+    let wishes = speaking.map(|(_, strides)| strides[axis].unsigned_abs() > strides[other].unsigned_abs());
+    wishes.reduce(|all, this| all && this)
+}
+
 /// Bytes from a text such as `"8 GiB"`, `"512MB"`, `"1.5G"` or `"1048576"`.
 ///
 /// `K`, `M`, `G`, `T`, alone or with `iB`, are powers of 1024; with `B` they are powers of 1000.
@@ -129,6 +175,30 @@ mod tests {
         assert_eq!(extent(&[3, 0], &[-16, 4], 4), Some((0, 0)));
         assert_eq!(extent(&[5], &[0], 2), Some((0, 2)));
         assert_eq!(extent(&[3], &[isize::MAX], 1), None);
+    }
+
+    #[test]
+    fn items_that_share_bytes_are_seen() {
+        assert!(is_apart(&[3, 4], &[16, 4], 4));
+        assert!(is_apart(&[4, 3], &[4, -16], 4));
+        assert!(is_apart(&[3, 1, 0], &[0, 0, 0], 4));
+        assert!(is_apart(&[], &[], 4));
+        assert!(!is_apart(&[3], &[2], 4));
+        assert!(!is_apart(&[3, 4], &[12, 4], 4));
+        assert!(!is_apart(&[2], &[0], 1));
+    }
+
+    #[test]
+    fn several_arrays_find_one_order() {
+        type Geometry = (&'static [usize], &'static [isize]);
+        let order = |arrays: &[Geometry]| common_order(arrays[0].0.len(), arrays.iter().copied());
+        let (c, f): (Geometry, Geometry) = ((&[3, 4], &[32, 8]), (&[3, 4], &[8, 24]));
+        assert_eq!(order(&[c, c]), [0, 1]);
+        assert_eq!(order(&[f, f]), [1, 0]);
+        assert_eq!(order(&[c, f]), [0, 1]);
+        assert_eq!(order(&[f, c]), [0, 1]);
+        assert_eq!(order(&[(&[2, 3, 4], &[8, 64, 16])]), [1, 2, 0]);
+        assert_eq!(order(&[(&[2, 1, 4], &[8, 0, 16])]), [2, 0, 1]);
     }
 
     #[test]

@@ -4,12 +4,13 @@
 //!
 //! ```text
 //! error  prim      words: one error type with kinds; the only door to atomics
-//! layout           pure arithmetic of shape, strides and sizes
+//! layout  kernel   pure arithmetic of shape, strides and sizes; byte movers on raw pointers
 //! os               the only libc
-//! arena            header, participants, blocks, holds, tickets, sweep
+//! arena  pool      header, participants, blocks, holds, tickets, sweep; threads that share a job
 //! view  lock       an array inside a block and its form in a pickle; locks that outlive their holder
 //! ring             frames from writers to readers, in one order
 //! overlay          one block, several meanings, one at a time
+//! gather           many strided arrays into one
 //! ```
 //!
 //! Nothing in shared memory is trusted: geometry is copied to private memory once and checked, and every index
@@ -18,6 +19,10 @@
 #[cfg(not(loom))]
 pub mod arena;
 pub mod error;
+#[cfg(not(loom))]
+pub mod gather;
+#[cfg(not(loom))]
+pub mod kernel;
 pub mod layout;
 #[cfg(not(loom))]
 pub mod lock;
@@ -25,6 +30,8 @@ pub mod lock;
 pub mod os;
 #[cfg(not(loom))]
 pub mod overlay;
+#[cfg(not(loom))]
+pub mod pool;
 pub mod prim;
 #[cfg(not(loom))]
 pub mod ring;

@@ -38,7 +38,11 @@ static REGISTRY: SpinLock<Registry> = SpinLock::new(Registry { arenas: Vec::new(
 /// Enters a new arena; gives the one with the same id back if another thread was faster.
 pub(super) fn register(arena: Arena) -> Result<Arc<Arena>> {
     static HANDLERS: OnceLock<Result<()>> = OnceLock::new();
-    HANDLERS.get_or_init(|| at_fork(before, in_parent, in_child)).clone()?;
+    let handlers = HANDLERS.get_or_init(|| {
+        set_known();
+        at_fork(before, in_parent, in_child)
+    });
+    handlers.clone()?;
     let arena = Arc::new(arena);
     let mut registry = REGISTRY.lock();
     if let Some(other) = registry.find(arena.id()) {

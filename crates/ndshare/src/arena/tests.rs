@@ -1,6 +1,5 @@
 //! The arena on the heap: random histories against a naive twin, and deaths at every labelled point.
 
-use super::word::State;
 use super::*;
 use crate::os::PAGE_BYTES;
 use std::time::Duration;
@@ -366,6 +365,7 @@ fn a_lock_tells_of_the_death_of_its_owner_until_somebody_recovers() {
 
 #[cfg(feature = "killpoints")]
 mod deaths {
+    use super::super::word::State;
     use super::*;
     use crate::os::kill::{KILL_POINTS, armed::set_hook};
     use std::sync::mpsc;

@@ -53,12 +53,12 @@ pub fn is_known() -> bool {
     word().is_none_or(|word| word.load(Ordering::Relaxed) == 1)
 }
 
-/// Runs `prepare` before each fork, and `parent` and `child` after it in the two processes. Call once.
+/// Runs `prepare` before each fork, and `parent` and `child` after it in the two processes. The last that registered
+/// prepares first; afterwards the first comes first.
 ///
 /// # Errors
 /// `Os` when the C library has no memory for the handlers.
 pub fn at_fork(prepare: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) -> Result<()> {
-    set_known();
     // SAFETY: the handlers are functions of this library, which is never unloaded.
     match unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) } {
         0 => Ok(()),

@@ -13,7 +13,12 @@ pub fn wait(word: &AtomicU32, expected: u32, timeout: Duration) {
 
 /// Wakes everybody who sleeps on `word`.
 pub fn wake_all(word: &AtomicU32) {
+    wake(word, i32::MAX);
+}
+
+/// Wakes `count` of those who sleep on `word`.
+pub fn wake(word: &AtomicU32, count: i32) {
     let address = std::ptr::from_ref(word).cast::<u32>();
     // SAFETY: the kernel uses the address only as a key.
-    unsafe { libc::syscall(libc::SYS_futex, address, libc::FUTEX_WAKE, i32::MAX) };
+    unsafe { libc::syscall(libc::SYS_futex, address, libc::FUTEX_WAKE, count) };
 }

@@ -6,6 +6,7 @@
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 compile_error!("ndshare runs on Linux (x86-64 and aarch64): sealed memory files, OFD locks and futexes are its ground");
 
+pub mod cpu;
 pub mod file;
 pub mod fork;
 pub mod futex;
@@ -13,6 +14,7 @@ pub mod kill;
 pub mod limits;
 pub mod memory;
 pub mod pipe;
+pub mod thread;
 
 use std::time::Duration;
 

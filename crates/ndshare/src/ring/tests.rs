@@ -324,7 +324,9 @@ fn many_writers_and_readers_lose_and_tear_nothing() {
                 let (ring, heap) = (&ring, &heap);
                 inner.spawn(move || {
                     let there = elsewhere(ring, heap);
+                    // A writer that went without a word would be taken for dead.
                     (0..each).for_each(|i| assert!(put(&there, writer * each + i, &FOREVER).is_ok()));
+                    there.leave_writers().unwrap();
                 });
             }
         });

@@ -1,0 +1,301 @@
+//! `concatenate`, `stack`, `block` and `copyto`: the ordinary cases natively, everything else by NumPy.
+//!
+//! Ordinary are ndarrays proper whose items are plain bytes of one dtype, or numbers that there is a kernel for, and
+//! a destination that shares no bytes with them. For those nothing can fail but memory. Whatever is unusual or wrong
+//! goes to NumPy, which decides, and words the errors; what it makes is then shared, if it can be.
+
+mod blocks;
+mod job;
+mod joint;
+mod numpy;
+mod sources;
+mod target;
+
+use ndshare::kernel::{self, Cpu};
+use ndshare::{gather, layout};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyInt, PyTuple};
+
+use crate::dtype::Dtype;
+use crate::error::to_python;
+use crate::make::empty_for;
+use crate::ndarray::{Facts, Operand};
+use crate::shape::Shape;
+use joint::broadcast;
+pub(crate) use numpy::bind;
+use numpy::{Arguments, Function};
+use target::{Outcome, Wanted, into};
+
+/// An `axis=` argument, which may be left out: None means something.
+pub(crate) enum Axis<'py> {
+    First,
+    Given(Bound<'py, PyAny>),
+}
+
+impl<'py> FromPyObject<'_, 'py> for Axis<'py> {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        Ok(Self::Given(object.to_owned()))
+    }
+}
+
+/// What an axis argument says.
+enum Along {
+    Axis(isize),
+    Flat,
+    Odd,
+}
+
+impl Axis<'_> {
+    fn meaning(&self) -> Along {
+        match self {
+            Self::First => Along::Axis(0),
+            Self::Given(object) if object.is_none() => Along::Flat,
+            Self::Given(object) if object.is_exact_instance_of::<PyInt>() => {
+                object.extract().map_or(Along::Odd, Along::Axis)
+            }
+            Self::Given(_) => Along::Odd,
+        }
+    }
+}
+
+impl<'py> Axis<'py> {
+    fn given(&self) -> Option<&Bound<'py, PyAny>> {
+        match self {
+            Self::First => None,
+            Self::Given(object) => Some(object),
+        }
+    }
+}
+
+/// Join a sequence of arrays along an existing axis; NumPy's `concatenate`, and `workers`.
+///
+/// Without `out` the result is a shared array; where its dtype can't be shared (objects, StringDType), or an input is
+/// of a subclass, it is what NumPy makes. `workers` is the number of threads that copy; None picks by size and CPUs.
+///
+/// Raises what NumPy raises; ValueError for `workers` below 1; ArenaFull when a limit leaves no room.
+///
+/// >>> import ndshare as nds, numpy as np
+/// >>> a = nds.concatenate([np.zeros((2, 3)), np.ones((1, 3))])
+/// >>> a.shape, nds.is_shared(a)
+/// ((3, 3), True)
+#[pyfunction]
+#[pyo3(
+    signature = (arrays, /, axis=Axis::First, out=None, *, dtype=None, casting=None, workers=None),
+    text_signature = "(arrays, /, axis=0, out=None, *, dtype=None, casting='same_kind', workers=None)"
+)]
+pub(crate) fn concatenate<'py>(
+    py: Python<'py>,
+    arrays: &Bound<'py, PyAny>,
+    axis: Axis<'py>,
+    out: Option<&Bound<'py, PyAny>>,
+    dtype: Option<&Bound<'py, PyAny>>,
+    casting: Option<&Bound<'py, PyAny>>,
+    workers: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let wanted = Wanted::new(py, out, dtype, casting, workers)?;
+    let outcome = match axis.meaning() {
+        Along::Axis(axis) => joint::join(py, arrays, axis, false, &wanted)?,
+        Along::Flat => joint::join_flat(py, arrays, &wanted)?,
+        Along::Odd => Outcome::Unusual,
+    };
+    let arguments = Arguments { axis: axis.given(), out, dtype, casting };
+    finish(py, outcome, Function::Concatenate, arrays, &arguments)
+}
+
+/// Join a sequence of arrays of one shape along a new axis; NumPy's `stack`, and `workers`.
+///
+/// Results, `workers` and errors are as in `concatenate`.
+///
+/// >>> import ndshare as nds, numpy as np
+/// >>> nds.stack([np.zeros(3), np.ones(3)], axis=1).shape
+/// (3, 2)
+#[pyfunction]
+#[pyo3(
+    signature = (arrays, axis=Axis::First, out=None, *, dtype=None, casting=None, workers=None),
+    text_signature = "(arrays, axis=0, out=None, *, dtype=None, casting='same_kind', workers=None)"
+)]
+pub(crate) fn stack<'py>(
+    py: Python<'py>,
+    arrays: &Bound<'py, PyAny>,
+    axis: Axis<'py>,
+    out: Option<&Bound<'py, PyAny>>,
+    dtype: Option<&Bound<'py, PyAny>>,
+    casting: Option<&Bound<'py, PyAny>>,
+    workers: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let wanted = Wanted::new(py, out, dtype, casting, workers)?;
+    let outcome = match axis.meaning() {
+        Along::Axis(axis) => joint::join(py, arrays, axis, true, &wanted)?,
+        Along::Flat | Along::Odd => Outcome::Unusual,
+    };
+    let arguments = Arguments { axis: axis.given(), out, dtype, casting };
+    finish(py, outcome, Function::Stack, arrays, &arguments)
+}
+
+/// Lets NumPy do what was not done.
+fn finish<'py>(
+    py: Python<'py>,
+    outcome: Outcome<'py>,
+    function: Function,
+    arrays: &Bound<'py, PyAny>,
+    arguments: &Arguments<'_, 'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    match outcome {
+        Outcome::Done(out) => Ok(out),
+        // NumPy has the casts, and there is room for the result already.
+        Outcome::Room(out) => {
+            function.call(py, arrays, &Arguments { out: Some(&out), dtype: None, ..*arguments })?;
+            Ok(out)
+        }
+        Outcome::Unusual => {
+            let result = function.call(py, arrays, arguments)?;
+            if arguments.out.is_none() { share(py, result) } else { Ok(result) }
+        }
+    }
+}
+
+/// Assemble an array from nested lists of blocks; NumPy's `block`, with `out` and `workers`.
+///
+/// `out` must have the shape of the result; its dtype may be any that the result's casts to by "same_kind". Results,
+/// `workers` and errors are otherwise as in `concatenate`.
+///
+/// >>> import ndshare as nds, numpy as np
+/// >>> tile = np.ones((2, 2), "uint8")
+/// >>> nds.block([[tile, 2 * tile], [3 * tile, 4 * tile]])
+/// array([[1, 1, 2, 2],
+///        [1, 1, 2, 2],
+///        [3, 3, 4, 4],
+///        [3, 3, 4, 4]], dtype=uint8)
+#[pyfunction]
+#[pyo3(signature = (arrays, *, out=None, workers=None))]
+pub(crate) fn block<'py>(
+    py: Python<'py>,
+    arrays: &Bound<'py, PyAny>,
+    out: Option<&Bound<'py, PyAny>>,
+    workers: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let wanted = Wanted::new(py, out, None, None, workers)?;
+    let room = match blocks::block(py, arrays, &wanted)? {
+        Outcome::Done(done) => return Ok(done),
+        Outcome::Room(room) => Some(room),
+        Outcome::Unusual => None,
+    };
+    let result = Function::Block.call(py, arrays, &Arguments::default())?;
+    let Some(out) = out.or(room.as_ref()) else { return share(py, result) };
+    fits(&result, out)?;
+    copyto(py, out, &result, None, None, workers)?;
+    Ok(out.clone())
+}
+
+/// Complains about an `out` that is not an array of the result's shape.
+fn fits(result: &Bound<'_, PyAny>, out: &Bound<'_, PyAny>) -> PyResult<()> {
+    let Some(target) = Facts::of(out) else {
+        let message = format!("expected out to be an ndarray, got {}", out.get_type().name()?);
+        return Err(PyTypeError::new_err(message));
+    };
+    if Facts::of(result).is_some_and(|result| result.shape == target.shape) {
+        return Ok(());
+    }
+    let (expected, got) = (result.getattr("shape")?, out.getattr("shape")?);
+    Err(PyValueError::new_err(format!("Output array is the wrong shape: expected {expected}, got {got}")))
+}
+
+/// Copy `src` into `dst`, broadcasting it; NumPy's `copyto`, and `workers`.
+///
+/// `workers` is the number of threads that copy; None picks by size and CPUs. With `where` NumPy does the copy.
+///
+/// Raises what NumPy raises; ValueError for `workers` below 1.
+///
+/// >>> import ndshare as nds, numpy as np
+/// >>> a = nds.zeros((2, 3))
+/// >>> nds.copyto(a, np.arange(3))
+/// >>> a[1]
+/// array([0., 1., 2.])
+#[pyfunction]
+#[pyo3(
+    signature = (dst, src, casting=None, r#where=None, *, workers=None),
+    text_signature = "(dst, src, casting='same_kind', where=True, *, workers=None)"
+)]
+pub(crate) fn copyto<'py>(
+    py: Python<'py>,
+    dst: &Bound<'py, PyAny>,
+    src: &Bound<'py, PyAny>,
+    casting: Option<&Bound<'py, PyAny>>,
+    r#where: Option<&Bound<'py, PyAny>>,
+    workers: Option<&Bound<'py, PyAny>>,
+) -> PyResult<()> {
+    let wanted = Wanted::new(py, None, None, casting, workers)?;
+    let everywhere = r#where.is_none_or(|r#where| r#where.is(PyBool::new(py, true)));
+    if everywhere && copy(py, dst, src, &wanted)? {
+        return Ok(());
+    }
+    numpy::copyto(py, dst, src, casting, r#where)
+}
+
+/// `copyto` for ordinary arrays; false, and nothing done, for others.
+fn copy<'py>(
+    py: Python<'py>,
+    dst: &Bound<'py, PyAny>,
+    src: &Bound<'py, PyAny>,
+    wanted: &Wanted<'_, 'py>,
+) -> PyResult<bool> {
+    let (Some(from), Some(to)) = (Operand::of(src), Operand::of(dst)) else { return Ok(false) };
+    let mut strides = Vec::new();
+    let from = if from.shape == to.shape {
+        from
+    } else {
+        let Some(stretched) = broadcast(&from, to.shape) else { return Ok(false) };
+        strides.extend(stretched);
+        Operand { shape: to.shape, strides: &strides, is_c: false, is_f: false, ..from }
+    };
+    into(py, dst, &[from], wanted, |job, out| {
+        // SAFETY: `into` has admitted the source; it has the shape of the destination.
+        unsafe { job.add(&from, out.strides, 0) }
+    })
+}
+
+/// A shared copy of an array in its own memory order; the array itself where its dtype can't be shared, or where it
+/// is no ndarray proper.
+fn share<'py>(py: Python<'py>, array: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let Some(facts) = Operand::of(&array) else { return Ok(array) };
+    let dtype = Dtype::of(py, Some(Dtype::borrowed(py, facts.descr).as_any()));
+    let (Ok(dtype), Some(mut shape)) = (dtype, Shape::known(facts.shape)) else { return Ok(array) };
+    let order = layout::common_order(facts.shape.len(), std::iter::once((facts.shape, facts.strides)));
+    let out = empty_for(py, &mut shape, dtype, Some(&order))?;
+    copyto(py, &out, &array, None, None, None)?;
+    Ok(out)
+}
+
+/// Makes this process use one kind of kernels; None for what it would use by itself. For tests.
+///
+/// Raises ValueError when this machine is not of that kind.
+#[pyfunction]
+#[pyo3(signature = (name=None))]
+pub(crate) fn force_cpu(py: Python<'_>, name: Option<&str>) -> PyResult<()> {
+    kernel::force(name).map_err(|error| to_python(py, &error))
+}
+
+/// The kinds of kernels that this machine has, the best last.
+#[pyfunction]
+pub(crate) fn cpus(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
+    PyTuple::new(py, Cpu::all().iter().map(|cpu| cpu.level().name()))
+}
+
+/// From how many bytes of output on streaming stores are used.
+///
+/// Raises ValueError when NDSHARE_STREAM_FROM is no size.
+#[pyfunction]
+pub(crate) fn stream_from(py: Python<'_>) -> PyResult<usize> {
+    gather::stream_from().map_err(|error| to_python(py, &error))
+}
+
+/// Sets the bytes of output from which on streaming stores are used; None for three quarters of the last cache, or
+/// what NDSHARE_STREAM_FROM says.
+#[pyfunction]
+#[pyo3(signature = (size=None))]
+pub(crate) fn set_stream_from(size: Option<u64>) {
+    gather::set_stream_from(size);
+}

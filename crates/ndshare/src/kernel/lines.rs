@@ -1,0 +1,239 @@
+//! Rows of contiguous bytes, for any vector.
+//!
+//! A row shorter than a vector is two overlapping words; a longer one is vectors and a last one that overlaps the one
+//! before. Streaming takes the whole lines of a row, and leaves its edges to ordinary stores: a neighbour of another
+//! tile may share those lines.
+
+use super::{LINE, Rows, Stores};
+
+/// A vector register: how it is loaded and stored. Nothing else is done with it.
+pub(super) trait Vector: Copy {
+    const BYTES: usize;
+
+    /// # Safety
+    /// `BYTES` bytes must be readable.
+    unsafe fn load(from: *const u8) -> Self;
+
+    /// # Safety
+    /// `BYTES` bytes must be writable.
+    unsafe fn store(self, to: *mut u8);
+
+    /// Stores past the cache.
+    ///
+    /// # Safety
+    /// `BYTES` bytes must be writable, at a multiple of `BYTES`.
+    unsafe fn stream(self, to: *mut u8);
+
+    /// Copies a run as the CPU's string instruction does it.
+    ///
+    /// # Safety
+    /// `len` bytes must be readable and writable, and the two must not overlap.
+    unsafe fn text(dst: *mut u8, src: *const u8, len: usize);
+
+    /// Asks for a line that will be read soon. Any address is allowed.
+    fn prefetch(line: *const u8);
+}
+
+/// Sixteen bytes in whatever registers the CPU has.
+#[derive(Clone, Copy)]
+pub(super) struct Plain([u64; 2]);
+
+impl Vector for Plain {
+    const BYTES: usize = 16;
+
+    #[inline(always)]
+    unsafe fn load(from: *const u8) -> Self {
+        // SAFETY: the caller says that the bytes are readable; any bytes are valid, at any address.
+        Self(unsafe { from.cast::<[u64; 2]>().read_unaligned() })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut u8) {
+        // SAFETY: the caller says that the bytes are writable.
+        unsafe { to.cast::<[u64; 2]>().write_unaligned(self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn stream(self, to: *mut u8) {
+        // SAFETY: as above.
+        unsafe { self.store(to) }
+    }
+
+    #[inline(always)]
+    unsafe fn text(dst: *mut u8, src: *const u8, len: usize) {
+        // SAFETY: as above.
+        unsafe { vectors::<Self>(dst, src, len) }
+    }
+
+    #[inline(always)]
+    fn prefetch(_: *const u8) {}
+}
+
+/// How far ahead of the loads a line is asked for.
+const AHEAD: usize = 2048;
+
+/// # Safety
+/// As [`super::copy_rows`].
+#[inline(always)]
+pub(super) unsafe fn rows<V: Vector>(stores: Stores, dst: *mut u8, src: *const u8, rows: &Rows) {
+    // SAFETY: all three copy one run, which the caller vouches for.
+    unsafe {
+        match stores {
+            Stores::Vector => each(dst, src, rows, |dst, src| vectors::<V>(dst, src, rows.run)),
+            Stores::Text => each(dst, src, rows, |dst, src| V::text(dst, src, rows.run)),
+            Stores::Stream => each(dst, src, rows, |dst, src| stream::<V>(dst, src, rows.run)),
+        }
+    }
+}
+
+#[inline(always)]
+fn each(dst: *mut u8, src: *const u8, rows: &Rows, copy: impl Fn(*mut u8, *const u8)) {
+    let (mut dst, mut src) = (dst, src);
+    for _ in 0..rows.rows {
+        copy(dst, src);
+        // The step after the last row may leave the memory; nothing is read there.
+        dst = dst.wrapping_offset(rows.dst_row);
+        src = src.wrapping_offset(rows.src_row);
+    }
+}
+
+/// # Safety
+/// `len` bytes must be readable and writable, and the two must not overlap.
+#[inline(always)]
+unsafe fn vectors<V: Vector>(dst: *mut u8, src: *const u8, len: usize) {
+    if len < V::BYTES {
+        // SAFETY: as the caller says.
+        return unsafe { short(dst, src, len) };
+    }
+    let mut at = 0;
+    // SAFETY: every offset plus the vector's bytes is at most `len`.
+    unsafe {
+        while at + 4 * V::BYTES <= len {
+            four::<V>(src.add(at)).map_store(dst.add(at));
+            at += 4 * V::BYTES;
+        }
+        while at + V::BYTES <= len {
+            V::load(src.add(at)).store(dst.add(at));
+            at += V::BYTES;
+        }
+        if at < len {
+            V::load(src.add(len - V::BYTES)).store(dst.add(len - V::BYTES));
+        }
+    }
+}
+
+/// Four vectors in registers.
+struct Four<V>([V; 4]);
+
+/// # Safety
+/// The bytes of four vectors must be readable.
+#[inline(always)]
+unsafe fn four<V: Vector>(src: *const u8) -> Four<V> {
+    // SAFETY: as the caller says.
+    unsafe {
+        Four([V::load(src), V::load(src.add(V::BYTES)), V::load(src.add(2 * V::BYTES)), V::load(src.add(3 * V::BYTES))])
+    }
+}
+
+impl<V: Vector> Four<V> {
+    /// # Safety
+    /// The bytes of four vectors must be writable.
+    #[inline(always)]
+    unsafe fn map_store(self, dst: *mut u8) {
+        let [a, b, c, d] = self.0;
+        // SAFETY: as the caller says.
+        unsafe {
+            a.store(dst);
+            b.store(dst.add(V::BYTES));
+            c.store(dst.add(2 * V::BYTES));
+            d.store(dst.add(3 * V::BYTES));
+        }
+    }
+
+    /// # Safety
+    /// The bytes of four vectors must be writable, at a multiple of a vector's bytes.
+    #[inline(always)]
+    unsafe fn map_stream(self, dst: *mut u8) {
+        let [a, b, c, d] = self.0;
+        // SAFETY: as the caller says.
+        unsafe {
+            a.stream(dst);
+            b.stream(dst.add(V::BYTES));
+            c.stream(dst.add(2 * V::BYTES));
+            d.stream(dst.add(3 * V::BYTES));
+        }
+    }
+}
+
+/// A run of less than 64 bytes.
+///
+/// # Safety
+/// `len` bytes must be readable and writable, and the two must not overlap.
+#[inline(always)]
+unsafe fn short(dst: *mut u8, src: *const u8, len: usize) {
+    // SAFETY: each arm reads and writes the first and the last N bytes of a run that has at least N.
+    unsafe {
+        match len {
+            0 => {}
+            1 => dst.write(src.read()),
+            2..4 => ends::<2>(dst, src, len),
+            4..8 => ends::<4>(dst, src, len),
+            8..16 => ends::<8>(dst, src, len),
+            16..32 => ends::<16>(dst, src, len),
+            _ => ends::<32>(dst, src, len),
+        }
+    }
+}
+
+/// Copies a run of N to 2N bytes by its two ends.
+///
+/// # Safety
+/// As [`short`], with at least N bytes.
+#[inline(always)]
+unsafe fn ends<const N: usize>(dst: *mut u8, src: *const u8, len: usize) {
+    let last = len - N;
+    // SAFETY: both ends are inside the run; bytes have no alignment.
+    unsafe {
+        let (first, second) = (src.cast::<[u8; N]>().read(), src.add(last).cast::<[u8; N]>().read());
+        dst.cast::<[u8; N]>().write(first);
+        dst.add(last).cast::<[u8; N]>().write(second);
+    }
+}
+
+/// # Safety
+/// As [`vectors`].
+#[inline(always)]
+unsafe fn stream<V: Vector>(dst: *mut u8, src: *const u8, len: usize) {
+    let head = dst.addr().wrapping_neg() % LINE;
+    // SAFETY: head, lines and tail are the run in three parts.
+    unsafe {
+        if len < head + LINE {
+            return vectors::<V>(dst, src, len);
+        }
+        let body = (len - head) / LINE * LINE;
+        vectors::<V>(dst, src, head);
+        stream_lines::<V>(dst.add(head), src.add(head), body);
+        vectors::<V>(dst.add(head + body), src.add(head + body), len - head - body);
+    }
+}
+
+/// # Safety
+/// As [`vectors`], with `len` and `dst` multiples of a line.
+#[inline(always)]
+unsafe fn stream_lines<V: Vector>(dst: *mut u8, src: *const u8, len: usize) {
+    let mut at = 0;
+    // SAFETY: every offset plus the bytes moved there is at most `len`, and a multiple of a vector's bytes.
+    unsafe {
+        while at + 4 * V::BYTES <= len {
+            for line in 0..4 * V::BYTES / LINE {
+                V::prefetch(src.wrapping_add(at + AHEAD + line * LINE));
+            }
+            four::<V>(src.add(at)).map_stream(dst.add(at));
+            at += 4 * V::BYTES;
+        }
+        while at < len {
+            V::load(src.add(at)).stream(dst.add(at));
+            at += V::BYTES;
+        }
+    }
+}

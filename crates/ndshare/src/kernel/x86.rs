@@ -1,0 +1,131 @@
+//! The shells for x86-64.
+
+use super::lines::Vector;
+use std::arch::x86_64::*;
+
+/// Whether this CPU and its system have what the AVX-512 shell is compiled for.
+pub(super) fn has_avx512() -> bool {
+    std::is_x86_feature_detected!("avx512f")
+        && std::is_x86_feature_detected!("avx512bw")
+        && std::is_x86_feature_detected!("avx512dq")
+        && std::is_x86_feature_detected!("avx512vl")
+}
+
+/// Whether `rep movsb` is quick: enhanced (ERMS), and not of a family whose copies stumble over aliased pages.
+pub(super) fn has_quick_strings() -> bool {
+    const ERMS: u32 = 1 << 9;
+    const AMD: u32 = u32::from_le_bytes(*b"Auth");
+    let first = __cpuid(0);
+    if first.eax < 7 {
+        return false;
+    }
+    let signature = __cpuid(1).eax;
+    let family = (signature >> 8 & 15) + (signature >> 20 & 255);
+    let stumbles = first.ebx == AMD && family < 0x1a;
+    __cpuid_count(7, 0).ebx & ERMS != 0 && !stumbles
+}
+
+/// Orders streaming stores before every later store.
+pub(super) fn fence() {
+    // SAFETY: SSE is part of x86-64.
+    unsafe { _mm_sfence() }
+}
+
+/// # Safety
+/// As [`Vector::text`].
+#[inline(always)]
+unsafe fn rep_movsb(dst: *mut u8, src: *const u8, len: usize) {
+    // SAFETY: the instruction reads and writes just these bytes; the ABI leaves the direction flag clear.
+    unsafe {
+        std::arch::asm!(
+            "rep movsb",
+            inout("rdi") dst => _,
+            inout("rsi") src => _,
+            inout("rcx") len => _,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
+/// One register type and the functions that are compiled for it.
+macro_rules! shell {
+    ($name:ident, $register:ty, $bytes:literal, $features:literal, $load:ident, $store:ident, $stream:ident) => {
+        pub(super) mod $name {
+            use super::*;
+            use crate::kernel::{Cast, Items, Rows, Stores, cast, items, lines};
+
+            #[derive(Clone, Copy)]
+            struct Register($register);
+
+            impl Vector for Register {
+                const BYTES: usize = $bytes;
+
+                #[inline(always)]
+                unsafe fn load(from: *const u8) -> Self {
+                    // SAFETY: the caller says that the bytes are readable; this shell runs only where the
+                    // instruction exists.
+                    Self(unsafe { $load(from.cast()) })
+                }
+
+                #[inline(always)]
+                unsafe fn store(self, to: *mut u8) {
+                    // SAFETY: the caller says that the bytes are writable; as above.
+                    unsafe { $store(to.cast(), self.0) }
+                }
+
+                #[inline(always)]
+                unsafe fn stream(self, to: *mut u8) {
+                    // SAFETY: the caller says that the bytes are writable and aligned; as above.
+                    unsafe { $stream(to.cast(), self.0) }
+                }
+
+                #[inline(always)]
+                unsafe fn text(dst: *mut u8, src: *const u8, len: usize) {
+                    // SAFETY: as the caller says.
+                    unsafe { rep_movsb(dst, src, len) }
+                }
+
+                #[inline(always)]
+                fn prefetch(line: *const u8) {
+                    // SAFETY: a prefetch of any address does nothing that a program could see.
+                    unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) }
+                }
+            }
+
+            /// # Safety
+            /// As [`crate::kernel::copy_rows`], on a CPU with these features.
+            #[target_feature(enable = $features)]
+            pub(in crate::kernel) unsafe fn copy_rows(stores: Stores, dst: *mut u8, src: *const u8, rows: &Rows) {
+                // SAFETY: the caller vouches for the memory.
+                unsafe { lines::rows::<Register>(stores, dst, src, rows) }
+            }
+
+            /// # Safety
+            /// As [`crate::kernel::copy_items`], on a CPU with these features.
+            #[target_feature(enable = $features)]
+            pub(in crate::kernel) unsafe fn copy_items(dst: *mut u8, src: *const u8, items: &Items) {
+                // SAFETY: the caller vouches for the memory.
+                unsafe { items::items(dst, src, items) }
+            }
+
+            /// # Safety
+            /// As [`crate::kernel::convert`], on a CPU with these features.
+            #[target_feature(enable = $features)]
+            pub(in crate::kernel) unsafe fn convert(cast: Cast, dst: *mut u8, src: *const u8, count: usize) {
+                // SAFETY: the caller vouches for the memory.
+                unsafe { cast::convert(cast, dst, src, count) }
+            }
+        }
+    };
+}
+
+shell!(avx2, __m256i, 32, "avx2", _mm256_loadu_si256, _mm256_storeu_si256, _mm256_stream_si256);
+shell!(
+    avx512,
+    __m512i,
+    64,
+    "avx512f,avx512bw,avx512dq,avx512vl",
+    _mm512_loadu_si512,
+    _mm512_storeu_si512,
+    _mm512_stream_si512
+);

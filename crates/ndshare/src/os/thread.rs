@@ -1,0 +1,102 @@
+//! Threads of our own: deaf to signals, and gone for certain when they have been joined.
+//!
+//! A signal that one of them took would not wake the thread that Python sleeps in. And Python (3.12 and later) counts
+//! the threads of a process at each fork and warns of more than one; a thread that has been joined is still counted
+//! for a moment, until the kernel has unlisted it.
+
+use crate::error::{Error, Kind, Result};
+use crate::prim::{AtomicI32, Ordering};
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+/// Address space for a thread's stack; memory is used only as far as the stack reaches.
+const STACK_BYTES: usize = 1 << 20;
+/// How long a join waits for the kernel to unlist a thread that has ended.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// A running thread of ours.
+#[derive(Debug)]
+pub struct Thread {
+    handle: JoinHandle<()>,
+    id: Arc<AtomicI32>,
+}
+
+impl Thread {
+    /// Starts `work` on a new thread.
+    ///
+    /// # Errors
+    /// `Os` when the system gives no thread.
+    pub fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<Self> {
+        let id = Arc::new(AtomicI32::new(0));
+        let mine = id.clone();
+        let run = move || {
+            mine.store(own_id(), Ordering::Release);
+            work();
+        };
+        let builder = Builder::new().name(name.to_owned()).stack_size(STACK_BYTES);
+        let started = with_signals_blocked(|| builder.spawn(run));
+        let handle = started.map_err(|error| Error::new(Kind::Os, format!("starting a thread failed: {error}")))?;
+        Ok(Self { handle, id })
+    }
+
+    /// Waits until the thread has ended and the kernel has unlisted it.
+    pub fn join(self) {
+        // A thread that panicked has ended as well.
+        let _ = self.handle.join();
+        let id = self.id.load(Ordering::Acquire);
+        let start = super::monotonic();
+        while id != 0 && is_listed(id) && super::monotonic() - start < PATIENCE {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Forgets a thread that a fork left behind in the parent.
+    pub fn forget(self) {
+        std::mem::forget(self);
+    }
+}
+
+/// Runs `work` while this thread, and so every thread that it starts, takes no signals.
+fn with_signals_blocked<T>(work: impl FnOnce() -> T) -> T {
+    // SAFETY: sets of plain bits, which the calls fill.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        let mut before: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+        let result = work();
+        libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
+        result
+    }
+}
+
+fn own_id() -> libc::pid_t {
+    // SAFETY: a question without arguments.
+    unsafe { libc::gettid() }
+}
+
+/// Whether the calling thread is the one that the process began with.
+pub fn is_main() -> bool {
+    i64::from(own_id()) == i64::from(std::process::id())
+}
+
+fn is_listed(id: libc::pid_t) -> bool {
+    // SAFETY: signal 0 is only a question.
+    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), id, 0) == 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_joined_thread_is_not_listed() {
+        for _ in 0..200 {
+            let thread = Thread::start("ndshare-test", || {}).unwrap();
+            let id = thread.id.clone();
+            thread.join();
+            assert!(!is_listed(id.load(Ordering::Relaxed)));
+        }
+    }
+}
