@@ -18,12 +18,26 @@ import sys
 if sys.platform != "linux":
     raise ImportError(f"ndshare needs Linux (sealed memory files, /proc), got {sys.platform!r}; nothing to install")
 
-from . import _lock, _overlay, _session, _travel
+from . import _lock, _overlay, _ring, _session, _travel
 from ._arrays import array, asarray, empty_like, full, full_like, ones, ones_like, zeros_like
-from ._errors import ArenaFull, AttachError, Error, OwnerDied, Poisoned, Stale, Timeout
+from ._errors import (
+    ArenaFull,
+    AttachError,
+    Closed,
+    Empty,
+    Error,
+    Full,
+    OwnerDied,
+    Poisoned,
+    Stale,
+    Timeout,
+    WriterDied,
+)
 from ._native import (
     Arena,
     Lock,
+    Reader,
+    Ring,
     __version__,
     block,
     concatenate,
@@ -37,6 +51,7 @@ from ._native import (
 )
 from ._overlay import Overlay
 from ._ref import Ref, ref
+from ._ring import Frame
 from ._shared import is_shared
 from ._travel import _open_array as _open_array  # pyright: ignore[reportPrivateUsage]  (pickles name it here)
 
@@ -44,14 +59,21 @@ __all__ = [
     "Arena",
     "ArenaFull",
     "AttachError",
+    "Closed",
+    "Empty",
     "Error",
+    "Frame",
+    "Full",
     "Lock",
     "Overlay",
     "OwnerDied",
     "Poisoned",
+    "Reader",
     "Ref",
+    "Ring",
     "Stale",
     "Timeout",
+    "WriterDied",
     "__version__",
     "array",
     "asarray",
@@ -77,4 +99,5 @@ __all__ = [
 _travel.register()
 _lock.register()
 _overlay.register()
+_ring.register()
 _session.start()

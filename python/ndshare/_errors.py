@@ -1,6 +1,8 @@
 # ruff: noqa: N818  (the names say what happened; the built-ins beside them end in Error)
 """The exceptions. Each says what it names, what was expected, what was found and what to do next."""
 
+import queue
+
 
 class Error(Exception):
     """The root of everything that ndshare raises on its own account."""
@@ -22,6 +24,22 @@ class Timeout(Error, TimeoutError):
     """A wait reached its timeout."""
 
 
+class Empty(Timeout, queue.Empty):
+    """No frame came from a ring before the timeout."""
+
+
+class Full(Timeout, queue.Full):
+    """A ring had no room for a frame before the timeout."""
+
+
+class Closed(Error, EOFError):
+    """The ring, or its reader, was closed: there is nothing more to read, and nothing can be written."""
+
+
+class WriterDied(Error, RuntimeError):
+    """The last process that wrote to a ring ended without closing it. Another one may take its place."""
+
+
 class OwnerDied(Error, RuntimeError):
     """The last owner of a lock died inside, and nobody has recovered what it guards since."""
 
@@ -30,6 +48,18 @@ class Poisoned(Error, RuntimeError):
     """The control memory of an arena contradicts itself: something wrote over it."""
 
 
-for _class in (Error, ArenaFull, Stale, AttachError, Timeout, OwnerDied, Poisoned):
+for _class in (
+    Error,
+    ArenaFull,
+    Stale,
+    AttachError,
+    Timeout,
+    Empty,
+    Full,
+    Closed,
+    WriterDied,
+    OwnerDied,
+    Poisoned,
+):
     # Tracebacks and pickles name the class as users do.
     _class.__module__ = "ndshare"

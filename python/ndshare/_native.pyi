@@ -1,10 +1,12 @@
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import Any, Final, Literal, Self, SupportsIndex, TypedDict, TypeVar, final, overload, type_check_only
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from ._ring import Frame
 
 __all__ = [
     "HEAD_BYTES",
@@ -12,9 +14,13 @@ __all__ = [
     "MAX_USES",
     "Arena",
     "Field",
+    "FrameHold",
     "Hold",
     "Inside",
     "Lock",
+    "Reader",
+    "Ring",
+    "Writing",
     "__version__",
     "block",
     "concatenate",
@@ -25,6 +31,9 @@ __all__ = [
     "empty_in_order",
     "enter_use",
     "force_cpu",
+    "frame_meta",
+    "frame_seq",
+    "frame_time_ns",
     "from_text",
     "handle",
     "is_placed",
@@ -36,10 +45,14 @@ __all__ = [
     "measure",
     "open_arena",
     "open_lock",
+    "open_reader",
+    "open_ring",
     "open_token",
     "place_of",
+    "reader_parts",
     "reclaim",
     "reduce",
+    "ring_parts",
     "session_create",
     "session_id",
     "session_join",
@@ -50,6 +63,7 @@ __all__ = [
     "stream_from",
     "ticket",
     "to_text",
+    "unwrapped",
     "view_field",
     "zeros",
 ]
@@ -89,6 +103,19 @@ class Stats(TypedDict):
     tickets: list[Ticket]
     ticket_budget: int
     limit: str
+
+@type_check_only
+class ReaderStats(TypedDict):
+    lag: int
+    missed: int
+    held: int
+    alive: bool
+
+@type_check_only
+class RingStats(TypedDict):
+    written: int
+    dropped: int
+    readers: list[ReaderStats]
 
 @final
 class Hold:
@@ -161,6 +188,88 @@ class Field:
     if sys.version_info >= (3, 12):
         def __buffer__(self, flags: int, /) -> memoryview: ...
 
+@final
+class Ring:
+    def __new__(
+        cls,
+        shape: SupportsIndex | Sequence[SupportsIndex] | None = None,
+        dtype: DTypeLike | None = None,
+        *,
+        slots: SupportsIndex,
+        when_full: Literal["wait", "drop_oldest", "drop_newest"] = "wait",
+        meta: DTypeLike | None = None,
+        name: str | None = None,
+        arena: Arena | None = None,
+        spin: float | None = None,
+    ) -> Self: ...
+    @property
+    def shape(self) -> tuple[int, ...] | None: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def meta(self) -> np.dtype[Any] | None: ...
+    @property
+    def slots(self) -> int: ...
+    @property
+    def when_full(self) -> str: ...
+    @property
+    def name(self) -> str | None: ...
+    @property
+    def closed(self) -> bool: ...
+    def write(
+        self,
+        shape: SupportsIndex | Sequence[SupportsIndex] | None = None,
+        dtype: DTypeLike | None = None,
+        timeout: float | None = None,
+    ) -> Writing: ...
+    def put(self, x: ArrayLike, timeout: float | None = None, **meta: Any) -> int | None: ...
+    def reader(
+        self, latest: bool = False, group: str | None = None, start: Literal["next", "oldest"] = "next"
+    ) -> Reader: ...
+    def close(self) -> None: ...
+    def stats(self) -> RingStats: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None: ...
+    def __reduce__(self) -> str | tuple[Any, ...]: ...
+
+@final
+class Writing:
+    def __enter__(self) -> Frame: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None = None,
+        _error: BaseException | None = None,
+        _traceback: TracebackType | None = None,
+    ) -> None: ...
+
+@final
+class Reader:
+    @property
+    def closed(self) -> bool: ...
+    def get(self, timeout: float | None = None) -> Frame: ...
+    def fileno(self) -> int: ...
+    def close(self) -> None: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Frame: ...
+    def __aiter__(self) -> AsyncIterator[Frame]: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None: ...
+    def __reduce__(self) -> str | tuple[Any, ...]: ...
+
+@final
+class FrameHold:
+    def __len__(self) -> int: ...
+
 def empty(
     shape: SupportsIndex | Sequence[SupportsIndex],
     dtype: DTypeLike | None = None,
@@ -217,6 +326,21 @@ def measure(
     shape: SupportsIndex | Sequence[SupportsIndex], dtype: DTypeLike
 ) -> tuple[tuple[int, ...], np.dtype[Any], int]: ...
 def place_of(array: NDArray[Any]) -> tuple[int, int, int]: ...
+def frame_seq(frame: NDArray[Any]) -> int | None: ...
+def frame_time_ns(frame: NDArray[Any]) -> int | None: ...
+def frame_meta(frame: NDArray[Any]) -> Any: ...
+def unwrapped(array: NDArray[Any], context: object = None, return_scalar: bool = False) -> Any: ...
+def ring_parts(ring: Ring) -> tuple[Any, ...]: ...
+def open_ring(
+    token: bytes,
+    shape: tuple[int, ...] | None,
+    dtype: np.dtype[Any],
+    meta: np.dtype[Any] | None,
+    name: str | None,
+    spin: float | None,
+) -> Ring: ...
+def reader_parts(reader: Reader) -> tuple[tuple[Any, ...], bytes, int]: ...
+def open_reader(ring: Ring, token: bytes, place: int) -> Reader: ...
 def open_arena(locator: str) -> Arena: ...
 @overload
 def concatenate(

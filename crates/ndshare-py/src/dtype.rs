@@ -54,6 +54,12 @@ impl<'py> Dtype<'py> {
         Ok(dtype)
     }
 
+    /// A dtype that was made by this type before.
+    #[inline]
+    pub(crate) fn known(dtype: Bound<'py, PyAny>) -> Self {
+        Self(dtype)
+    }
+
     /// The dtype of an array, whatever it is.
     pub(crate) fn of_array(array: &Bound<'py, PyAny>) -> PyResult<Self> {
         array.getattr(intern!(array.py(), "dtype")).map(Self)

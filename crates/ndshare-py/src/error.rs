@@ -15,6 +15,10 @@ static STALE: Class = PyOnceLock::new();
 static ATTACH: Class = PyOnceLock::new();
 static TIMEOUT: Class = PyOnceLock::new();
 static OWNER_DIED: Class = PyOnceLock::new();
+static EMPTY: Class = PyOnceLock::new();
+static FULL: Class = PyOnceLock::new();
+static CLOSED: Class = PyOnceLock::new();
+static WRITER_DIED: Class = PyOnceLock::new();
 static POISONED: Class = PyOnceLock::new();
 
 /// The exception that stands for `error`.
@@ -28,11 +32,20 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
         Kind::Attach => ours(py, &ATTACH, "AttachError", message),
         Kind::Timeout => ours(py, &TIMEOUT, "Timeout", message),
         Kind::OwnerDied => ours(py, &OWNER_DIED, "OwnerDied", message),
+        Kind::Empty => ours(py, &EMPTY, "Empty", message),
+        Kind::Full => ours(py, &FULL, "Full", message),
+        Kind::Closed => ours(py, &CLOSED, "Closed", message),
+        Kind::WriterDied => ours(py, &WRITER_DIED, "WriterDied", message),
         Kind::Misuse => PyRuntimeError::new_err(message),
         Kind::Poisoned => ours(py, &POISONED, "Poisoned", message),
         // An interrupted wait raises what its check found; see `wait`.
         _ => ours(py, &BASE, "Error", message),
     }
+}
+
+/// Whether an exception is `Closed`.
+pub(crate) fn is_closed(py: Python<'_>, error: &PyErr) -> bool {
+    CLOSED.import(py, "ndshare._errors", "Closed").is_ok_and(|class| error.is_instance(py, class))
 }
 
 fn ours(py: Python<'_>, class: &'static Class, name: &str, message: String) -> PyErr {

@@ -4,12 +4,14 @@
 mod arena;
 mod dtype;
 mod error;
+mod frame;
 mod gather;
 mod lock;
 mod make;
 mod ndarray;
 mod overlay;
 mod owner;
+mod ring;
 mod session;
 mod shape;
 mod shared;
@@ -50,6 +52,8 @@ mod native {
     #[pymodule_export]
     use super::gather::{cpus, force_cpu, set_stream_from, stream_from};
     #[pymodule_export]
+    use super::frame::{FrameHold, frame_meta, frame_seq, frame_time_ns, unwrapped};
+    #[pymodule_export]
     use super::kill_at;
     #[pymodule_export]
     use super::lock::{Lock, LockedArrays, lock_token, open_lock};
@@ -59,6 +63,8 @@ mod native {
     use super::overlay::{Field, Inside, enter_use, measure, place_of, view_field};
     #[pymodule_export]
     use super::owner::Hold;
+    #[pymodule_export]
+    use super::ring::{Reader, Ring, Writing, open_reader, open_ring, reader_parts, ring_parts};
     #[pymodule_export]
     use super::session::{session_create, session_id, session_join, session_locator};
     #[pymodule_export]

@@ -8,7 +8,9 @@ use numpy::npyffi::{
     self, NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_F_CONTIGUOUS, NPY_ARRAY_WRITEABLE, NpyTypes,
     PY_ARRAY_API, PyArray_Descr, PyArrayObject, npy_intp,
 };
+use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyType;
 
 use crate::dtype::{Dtype, itemsize_of};
 use crate::owner::Hold;
@@ -160,6 +162,75 @@ pub(crate) unsafe fn array_owned_by<'py>(
     order: &Order<'_>,
     writable: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: attached; NumPy's own class of arrays.
+    unsafe {
+        let class = npyffi::get_type_object(py, NpyTypes::PyArray_Type);
+        array_of_class(py, class, owner, data, dtype, lengths, order, writable)
+    }
+}
+
+/// The same as an array of the subclass `class`.
+///
+/// # Safety
+/// As above, and `class` is a subclass of ndarray that adds no fields of its own.
+#[inline]
+pub(crate) unsafe fn array_of_subclass<'py>(
+    class: &Bound<'py, PyType>,
+    owner: Py<PyAny>,
+    data: *mut u8,
+    dtype: Dtype<'py>,
+    lengths: &[npy_intp],
+    order: &Order<'_>,
+    writable: bool,
+) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: the caller's.
+    unsafe { array_of_class(class.py(), class.as_type_ptr(), owner, data, dtype, lengths, order, writable) }
+}
+
+/// Turns an array read-only.
+pub(crate) fn make_readonly(array: &Bound<'_, PyAny>) {
+    // SAFETY: attached; the flags of an array may be changed by whoever has the interpreter.
+    unsafe {
+        if npyffi::PyArray_Check(array.py(), array.as_ptr()) != 0 {
+            (*array.as_ptr().cast::<PyArrayObject>()).fields.flags &= !NPY_ARRAY_WRITEABLE;
+        }
+    }
+}
+
+/// What is at the base of an array and of all that it is a view of; None when the array owns its bytes.
+pub(crate) fn base_of<'py>(array: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    let mut object = array.clone();
+    // SAFETY: attached; an array keeps its base, which is null or an object.
+    unsafe {
+        while npyffi::PyArray_Check(array.py(), object.as_ptr()) != 0 {
+            let base = (*object.as_ptr().cast::<PyArrayObject>()).fields.base;
+            object = Bound::from_borrowed_ptr_or_opt(array.py(), base)?;
+        }
+    }
+    Some(object)
+}
+
+/// Copies the items of one array into another of the same shape and dtype. NumPy lets other threads run meanwhile.
+pub(crate) fn copy_into(to: &Bound<'_, PyAny>, from: &Bound<'_, PyAny>) -> PyResult<()> {
+    // SAFETY: attached; both are arrays, which NumPy checks for overlap and shape.
+    let done = unsafe { PY_ARRAY_API.PyArray_CopyInto(to.py(), to.as_ptr().cast(), from.as_ptr().cast()) };
+    if done < 0 { Err(PyErr::fetch(to.py())) } else { Ok(()) }
+}
+
+/// # Safety
+/// As `array_of_subclass`.
+#[inline]
+#[allow(clippy::too_many_arguments)]
+unsafe fn array_of_class<'py>(
+    py: Python<'py>,
+    class: *mut ffi::PyTypeObject,
+    owner: Py<PyAny>,
+    data: *mut u8,
+    dtype: Dtype<'py>,
+    lengths: &[npy_intp],
+    order: &Order<'_>,
+    writable: bool,
+) -> PyResult<Bound<'py, PyAny>> {
     let (layout_flags, strides) = match order {
         Order::C => (NPY_ARRAY_C_CONTIGUOUS, ptr::null_mut()),
         Order::Fortran => (NPY_ARRAY_F_CONTIGUOUS, ptr::null_mut()),
@@ -171,10 +242,11 @@ pub(crate) unsafe fn array_owned_by<'py>(
     unsafe {
         let array = PY_ARRAY_API.PyArray_NewFromDescr(
             py,
-            npyffi::get_type_object(py, NpyTypes::PyArray_Type),
+            class,
             dtype.into_ptr(),
             lengths.len() as c_int,
-            lengths.as_mut_ptr(),
+            // NumPy only reads them.
+            lengths.as_ptr().cast_mut(),
             strides,
             data.cast(),
             layout_flags | NPY_ARRAY_ALIGNED | access,

@@ -81,21 +81,64 @@ impl Handle {
     /// # Errors
     /// `InvalidValue` when one does not, or shape and strides contradict each other.
     pub fn check(&self, itemsize: usize, block_len: usize) -> Result<()> {
-        let inside = || {
-            let (low, high) = extent(&self.shape, &self.strides, itemsize)?;
-            let offset = isize::try_from(self.offset).ok()?;
-            let (first, last) = (offset.checked_add(low)?, offset.checked_add(high)?);
-            (first >= 0 && last <= isize::try_from(block_len).ok()?).then_some(())
-        };
-        let sound = self.shape.len() == self.strides.len() && self.shape.len() <= MAX_DIMS;
-        if sound && inside().is_some() {
-            return Ok(());
-        }
-        Err(Error::value(format!(
-            "expected an array inside a block of {block_len} bytes, got shape {:?}, strides {:?}, offset {} of \
-             {itemsize}-byte items: the reference is damaged",
-            self.shape, self.strides, self.offset
-        )))
+        check_inside(&self.shape, &self.strides, self.offset, itemsize, block_len)
+    }
+}
+
+fn check_inside(shape: &[usize], strides: &[isize], offset: u64, itemsize: usize, block_len: usize) -> Result<()> {
+    let inside = || {
+        let (low, high) = extent(shape, strides, itemsize)?;
+        let offset = isize::try_from(offset).ok()?;
+        let (first, last) = (offset.checked_add(low)?, offset.checked_add(high)?);
+        (first >= 0 && last <= isize::try_from(block_len).ok()?).then_some(())
+    };
+    let sound = shape.len() == strides.len() && shape.len() <= MAX_DIMS;
+    if sound && inside().is_some() {
+        return Ok(());
+    }
+    Err(Error::value(format!(
+        "expected an array inside a block of {block_len} bytes, got shape {shape:?}, strides {strides:?}, offset \
+         {offset} of {itemsize}-byte items: the reference is damaged"
+    )))
+}
+
+/// How an array lies in a block, without where: it travels beside the block's name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Layout {
+    /// Items along each axis.
+    pub shape: Vec<usize>,
+    /// Bytes from item to item along each axis.
+    pub strides: Vec<isize>,
+    /// What an item is, in the words of the caller.
+    pub dtype: String,
+}
+
+impl Layout {
+    /// The layout as bytes, never none: numbers as LEB128 varints, then the dtype.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(2 + 5 * self.shape.len() + self.dtype.len());
+        push(&mut out, self.shape.len() as u64);
+        self.shape.iter().for_each(|&length| push(&mut out, length as u64));
+        self.strides.iter().for_each(|&stride| push(&mut out, zigzag(stride as i64)));
+        out.extend(self.dtype.as_bytes());
+        out
+    }
+
+    /// The layout in `bytes`.
+    ///
+    /// # Errors
+    /// `InvalidValue` when the bytes are no layout.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let mut reader = Reader { bytes };
+        reader.layout().ok_or_else(|| Error::value(format!("expected a layout, got {} other bytes", bytes.len())))
+    }
+
+    /// Checks that every byte of an array that begins at `offset` lies inside a block of `block_len` bytes.
+    ///
+    /// # Errors
+    /// `InvalidValue` when one does not, or shape and strides contradict each other.
+    pub fn check(&self, offset: u64, itemsize: usize, block_len: usize) -> Result<()> {
+        check_inside(&self.shape, &self.strides, offset, itemsize, block_len)
     }
 }
 
@@ -155,6 +198,14 @@ impl Reader<'_> {
         let (id, rest) = self.bytes.split_first_chunk::<8>()?;
         self.bytes = rest;
         Some(u64::from_le_bytes(*id))
+    }
+
+    fn layout(&mut self) -> Option<Layout> {
+        let dims = self.small::<usize>().filter(|&dims| dims <= MAX_DIMS)?;
+        let shape = (0..dims).map(|_| self.small()).collect::<Option<_>>()?;
+        let strides = (0..dims).map(|_| self.signed()).collect::<Option<_>>()?;
+        let dtype = String::from_utf8(self.bytes.to_vec()).ok()?;
+        Some(Layout { shape, strides, dtype })
     }
 
     fn handle(&mut self) -> Option<Handle> {
@@ -228,6 +279,17 @@ mod tests {
             assert_eq!(Handle::decode(&handle.encode()).unwrap(), handle);
             assert_eq!(handle.to_string().parse::<Handle>().unwrap(), handle);
         }
+    }
+
+    #[test]
+    fn layouts_survive_bytes_and_noise_is_no_panic() {
+        let layout = Layout { shape: vec![0, 7, 1 << 40], strides: vec![-2, 8, 0], dtype: "<u2".into() };
+        let bytes = layout.encode();
+        assert_eq!(Layout::decode(&bytes).unwrap(), layout);
+        assert_eq!(Layout::decode(&Layout::default().encode()).unwrap(), Layout::default());
+        (0..bytes.len() - 3).for_each(|len| assert!(Layout::decode(&bytes[..len]).is_err(), "{len}"));
+        let flat = Layout { shape: vec![16, 32], strides: vec![64, 2], ..layout };
+        assert!(flat.check(0, 2, 1024).is_ok() && flat.check(2, 2, 1024).is_err());
     }
 
     #[test]

@@ -94,6 +94,7 @@ labels! {
     RingClaimed = "ring:claimed",
     RingDone = "ring:done",
     RingJoined = "ring:joined",
+    RingLeft = "ring:left",
     SweepLocked = "sweep:locked",
     SweepTakenOver = "sweep:taken-over",
     SweepRebuilding = "sweep:rebuilding",

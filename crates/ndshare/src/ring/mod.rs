@@ -25,7 +25,10 @@ pub use write::{Content, Writing};
 use crate::arena::{Arena, Hold, Patience, Reentry};
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
-use crate::prim::Ordering::{Relaxed, SeqCst};
+use crate::prim::{
+    AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::sync::Arc;
 use std::time::Duration;
 use table::{BUSY, CLOSED, DEATHS, DROPPED, EVENT, HEAD, NEVER, READERS_IN_USE, SPACE, Table, unpack};
@@ -51,7 +54,7 @@ const WAITER: u32 = 1;
 pub struct Ring {
     table: Table,
     when_full: WhenFull,
-    spin: Duration,
+    spin_ns: AtomicU64,
 }
 
 /// A picture of a ring.
@@ -94,7 +97,7 @@ impl Ring {
         let head = arena.alloc(geometry.head_bytes(), 64, true, patience)?;
         let table = Table::format(head, geometry);
         table.word(POLICY).store(when_full as u64, SeqCst);
-        Ok(Arc::new(Self { table, when_full, spin: default_spin() }))
+        Ok(Arc::new(Self { table, when_full, spin_ns: AtomicU64::new(default_spin_ns()) }))
     }
 
     /// The ring whose head this is.
@@ -109,7 +112,13 @@ impl Ring {
             2 => WhenFull::DropNewest,
             other => return Err(Error::value(format!("expected a policy of a ring, got {other}"))),
         };
-        Ok(Arc::new(Self { table, when_full, spin: default_spin() }))
+        Ok(Arc::new(Self { table, when_full, spin_ns: AtomicU64::new(default_spin_ns()) }))
+    }
+
+    /// How long readers of this object look without giving the processor up, before they sleep. By default 20 µs
+    /// where there are two processors or more, else not at all.
+    pub fn set_spin(&self, spin: Duration) {
+        self.spin_ns.store(u64::try_from(spin.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 
     /// The block that names the ring.
@@ -154,7 +163,8 @@ impl Ring {
         })?;
         self.announce(EVENT)?;
         self.announce(SPACE)?;
-        self.tell_pipes()
+        self.tell_pipes();
+        Ok(())
     }
 
     /// A picture of the ring. Dead readers are gone from it.
@@ -163,20 +173,41 @@ impl Ring {
     /// `Poisoned`; what `patience` says.
     pub fn stats(&self, patience: &Patience) -> Result<Stats> {
         self.prune(patience)?;
+        let alive = |index| {
+            let user = self.table.reader(index).user.load(SeqCst);
+            Ok(user == 0 || self.arena().is_identity_alive(user)?)
+        };
+        self.picture(&alive)
+    }
+
+    /// The same without a look at who lives: it never waits and makes no system call.
+    ///
+    /// # Errors
+    /// None at present.
+    pub fn glance(&self) -> Result<Stats> {
+        self.picture(&|_| Ok(true))
+    }
+
+    fn picture(&self, is_alive: &dyn Fn(usize) -> Result<bool>) -> Result<Stats> {
         let written = self.written();
-        let mut readers = Vec::new();
-        for index in self.readers_in_use() {
-            let words = self.table.reader(index);
-            let cursor = self.cursor_of(index).unwrap_or(words.cursor).load(SeqCst);
-            let user = words.user.load(SeqCst);
-            readers.push(ReaderStats {
-                lag: written.saturating_sub(cursor),
-                missed: words.missed.load(SeqCst),
-                held: words.held.load(SeqCst),
-                alive: user == 0 || self.arena().is_identity_alive(user)?,
-            });
-        }
+        let live = self.readers_in_use().filter(|&index| self.is_reader_live(index));
+        let readers = live.map(|index| Ok(self.reader_stats(index, written, is_alive(index)?)));
+        let readers = readers.collect::<Result<_>>()?;
         Ok(Stats { written, dropped: self.table.word(DROPPED).load(SeqCst), closed: self.is_closed(), readers })
+    }
+
+    fn reader_stats(&self, index: usize, written: u64, alive: bool) -> ReaderStats {
+        let words = self.table.reader(index);
+        let (cursor, missed) = match Mode::unpack(words.kind.load(SeqCst)) {
+            Mode::Every | Mode::Latest => (words.cursor, words.missed),
+            Mode::Group(group) => (self.table.group(group).cursor, self.table.group(group).missed),
+        };
+        ReaderStats {
+            lag: written.saturating_sub(cursor.load(SeqCst)),
+            missed: missed.load(SeqCst),
+            held: words.held.load(SeqCst),
+            alive,
+        }
     }
 
     // ---- the lock, and what a death under it leaves
@@ -185,10 +216,25 @@ impl Ring {
     fn locked<T>(&self, patience: &Patience, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let head = &self.table.head;
         let dirty = self.arena().lock_block(head, Reentry::Wait, patience)?;
-        let recovered = if dirty { self.recover(patience) } else { Ok(()) };
-        let outcome = recovered.and_then(|()| work());
-        self.arena().unlock_block(head, true)?;
+        let lock = HeadLock(head);
+        if dirty {
+            self.recover(patience)?;
+        }
+        let outcome = work();
+        lock.free()?;
         outcome
+    }
+
+    /// As [`Self::locked`] if the lock is free, clean and nobody waits for it; else none. It never waits.
+    fn locked_quick<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
+        let head = &self.table.head;
+        if !self.arena().lock_block_quick(head)? {
+            return Ok(None);
+        }
+        let lock = HeadLock(head);
+        let outcome = work();
+        lock.free()?;
+        outcome.map(Some)
     }
 
     /// Puts the head in order after a death under its lock. Idempotent.
@@ -238,7 +284,7 @@ impl Ring {
     }
 
     /// The cursor that holds back the ring for a reader; none for one that only wants the newest.
-    fn cursor_of(&self, index: usize) -> Option<&crate::prim::AtomicU64> {
+    fn cursor_of(&self, index: usize) -> Option<&AtomicU64> {
         match Mode::unpack(self.table.reader(index).kind.load(SeqCst)) {
             Mode::Every => Some(self.table.reader(index).cursor),
             Mode::Latest => None,
@@ -260,10 +306,15 @@ impl Ring {
         Some(self.least_cursor().map_or(newest, |least| least.min(newest)))
     }
 
+    /// How many published frames wait for the slowest reader.
+    pub fn waiting(&self) -> u64 {
+        self.least_cursor().map_or(0, |least| self.written().saturating_sub(least))
+    }
+
     /// Whether the slowest reader keeps the window full.
     fn is_full(&self) -> bool {
         let slots = u64::from(self.table.geometry.slots);
-        self.least_cursor().is_some_and(|least| self.written().saturating_sub(least) >= slots)
+        self.waiting() >= slots
     }
 
     /// Frees the places of readers that are gone, sweeping dead processes.
@@ -333,20 +384,6 @@ impl Ring {
         self.table.head.nap_long_on(index, marked, patience, longest)
     }
 
-    /// Tells readers that wait on a descriptor.
-    fn tell_pipes(&self) -> Result<()> {
-        for index in self.readers_in_use() {
-            let pipe = self.table.reader(index).pipe;
-            let bits = pipe.load(SeqCst);
-            if bits != 0 && bits & 1 == 0 {
-                crate::os::pipe::tell((bits >> 32) as u32, (bits as u32 >> 1) as i32 - 1);
-                // After the byte, not before: a death in between costs one byte too many, not one too few.
-                let _ = pipe.compare_exchange(bits, bits | 1, SeqCst, Relaxed);
-            }
-        }
-        Ok(())
-    }
-
     /// Forgets writers that died, and says whether one is left.
     fn count_writers(&self) -> Result<bool> {
         let mut left = false;
@@ -365,10 +402,28 @@ impl Ring {
     }
 }
 
+/// The head's lock, held. It opens also when a panic or an error gets in the way.
+struct HeadLock<'a>(&'a Hold);
+
+impl HeadLock<'_> {
+    fn free(self) -> Result<()> {
+        let head = self.0;
+        std::mem::forget(self);
+        head.arena().unlock_block(head, true)
+    }
+}
+
+impl Drop for HeadLock<'_> {
+    fn drop(&mut self) {
+        // A mark of a death stays: whoever comes next puts the head in order.
+        let _ = self.0.arena().unlock_block(self.0, false);
+    }
+}
+
 /// Spinning pays only where the other side has a processor of its own.
-fn default_spin() -> Duration {
+fn default_spin_ns() -> u64 {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    Duration::from_micros(if processors > 1 { 20 } else { 0 })
+    if processors > 1 { 20_000 } else { 0 }
 }
 
 /// `error`, as `kind` with `text` if it is a timeout.

@@ -1,20 +1,19 @@
 //! The reading side. A reader takes no lock: it reads an entry, takes a hold on the block, and looks at the entry
 //! again. If the entry still bears its number, the hold is on the frame of that number, and nobody writes it any more.
 
-use super::table::{
-    CLOSED, DEATHS, EVENT, EntryWords, GROUPS, READERS, READERS_IN_USE, SPACE, load_bytes, pack, unpack,
-};
+use super::table::{DEATHS, EVENT, EntryWords, GROUPS, READERS, READERS_IN_USE, SPACE, load_bytes, pack, unpack};
 use super::{Ring, WAITER, on_timeout};
 use crate::arena::{Hold, Patience};
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
 use crate::os::monotonic;
+use crate::os::pipe::Pipe;
 use crate::prim::{
     AtomicU64,
     Ordering::{Acquire, Relaxed, SeqCst},
     fence,
 };
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// How long an idle reader sleeps before it looks whether the writers live.
@@ -71,9 +70,11 @@ pub struct Reader {
     index: usize,
     incarnation: u64,
     mode: Mode,
-    token: Hold,
+    token: Option<Hold>,
     /// Deaths of last writers that this reader has been told of.
     told: AtomicU64,
+    /// What selectors wait on, once somebody asked for it.
+    pipe: OnceLock<Pipe>,
 }
 
 /// A published frame. Its bytes never change while it lives.
@@ -189,7 +190,7 @@ impl Reader {
         let words = ring.table.reader(index);
         let (mode, incarnation) = (Mode::unpack(words.kind.load(SeqCst)), words.incarnation.load(SeqCst));
         let told = AtomicU64::new(ring.table.word(DEATHS).load(SeqCst));
-        Ok(Self { ring, index, incarnation, mode, token, told })
+        Ok(Self { ring, index, incarnation, mode, token: Some(token), told, pipe: OnceLock::new() })
     }
 
     /// The ring.
@@ -204,12 +205,21 @@ impl Reader {
 
     /// The block that keeps it.
     pub fn token(&self) -> &Hold {
-        &self.token
+        self.token.as_ref().expect("a reader has its token until it is dropped")
     }
 
     /// Which frames it gets.
     pub fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// How many published frames it has not taken yet.
+    pub fn lag(&self) -> u64 {
+        let cursor = match self.mode {
+            Mode::Every | Mode::Latest => self.words().cursor,
+            Mode::Group(group) => self.ring.table.group(group).cursor,
+        };
+        self.ring.written().saturating_sub(cursor.load(SeqCst))
     }
 
     fn words(&self) -> super::table::ReaderWords<'_> {
@@ -222,16 +232,18 @@ impl Reader {
     }
 
     /// Makes it this process's, if nobody has used it before.
+    #[inline]
     fn own(&self) -> Result<()> {
         let me = self.ring.arena().identity()?;
         let words = self.words();
-        let gone = || Error::new(Kind::Closed, "the reader was closed: make a new one");
-        if words.incarnation.load(Relaxed) != self.incarnation {
-            return Err(gone());
+        if words.token.load(Relaxed) != pack(self.token().block()) {
+            return Err(Error::new(Kind::Closed, "the reader was closed: make a new one"));
+        }
+        if words.user.load(Relaxed) == me {
+            return Ok(());
         }
         match words.user.compare_exchange(0, me, SeqCst, SeqCst) {
             Ok(_) => Ok(()),
-            Err(user) if user == me => Ok(()),
             Err(_) => Err(Error::new(
                 Kind::Misuse,
                 "the reader belongs to another process, which used it first: make one for each process",
@@ -247,18 +259,18 @@ impl Reader {
     pub fn get(&self, patience: &Patience) -> Result<Frame> {
         self.own()?;
         loop {
-            if let Some(frame) = self.look()? {
+            if let Some(frame) = self.look_and_settle()? {
                 return Ok(frame);
             }
             if self.ring.is_closed() && !self.is_ready() {
                 return Err(Error::new(Kind::Closed, "the ring was closed, and every frame of it was read"));
             }
-            if self.spin() {
+            if self.spin(patience) {
                 continue;
             }
             let nap = if matches!(self.mode, Mode::Group(_)) { GROUP_NAP } else { NAP };
-            self.ring.sleep(EVENT, || self.is_ready() || self.ring.is_closed(), patience, nap)?;
-            if self.is_ready() {
+            self.ring.sleep(EVENT, || self.has_news(), patience, nap)?;
+            if self.has_news() {
                 continue;
             }
             self.check_writers()?;
@@ -273,7 +285,16 @@ impl Reader {
     /// As [`Self::get`].
     pub fn try_get(&self) -> Result<Option<Frame>> {
         self.own()?;
-        self.look()
+        self.look_and_settle()
+    }
+
+    #[inline]
+    fn look_and_settle(&self) -> Result<Option<Frame>> {
+        let found = self.look();
+        if self.pipe.get().is_some() {
+            self.settle_pipe();
+        }
+        found
     }
 
     fn look(&self) -> Result<Option<Frame>> {
@@ -290,6 +311,11 @@ impl Reader {
             Mode::Every | Mode::Latest => self.words().cursor.load(SeqCst) < self.ring.written(),
             Mode::Group(group) => self.unclaimed(group).is_some(),
         }
+    }
+
+    /// Whether there is something to get, be it the end.
+    fn has_news(&self) -> bool {
+        self.is_ready() || self.ring.is_closed()
     }
 
     fn look_for_next(&self) -> Result<Option<Frame>> {
@@ -424,15 +450,16 @@ impl Reader {
     // ---- waiting
 
     /// Looks for a while without giving the processor up; says whether something came.
-    fn spin(&self) -> bool {
-        let Some(end) = monotonic().checked_add(self.ring.spin) else { return false };
-        if self.ring.spin.is_zero() {
+    fn spin(&self, patience: &Patience) -> bool {
+        let longest = patience.nap(Duration::from_nanos(self.ring.spin_ns.load(Relaxed)));
+        if longest.is_zero() {
             return false;
         }
+        let end = monotonic().saturating_add(longest);
         loop {
             for _ in 0..64 {
-                if self.is_ready() || self.ring.table.word(CLOSED).load(Relaxed) != 0 {
-                    return self.is_ready();
+                if self.has_news() {
+                    return true;
                 }
                 std::hint::spin_loop();
             }
@@ -462,29 +489,112 @@ impl Reader {
         signal_space(&self.ring)
     }
 
-    /// Gives the reader up: it holds nobody back from now on.
+    /// Gives the reader up: if this process uses it, it holds nobody back from now on. One that nobody has used yet
+    /// lives on while somebody else has its token.
     ///
     /// # Errors
-    /// `Poisoned`; what `patience` says.
-    pub fn close(&self, patience: &Patience) -> Result<()> {
-        self.ring.locked(patience, || {
-            if self.words().incarnation.load(SeqCst) == self.incarnation {
-                self.ring.forget_reader(self.index);
-            }
-            Ok(())
-        })?;
-        self.ring.announce(SPACE)
+    /// `Poisoned`.
+    pub fn close(&self) -> Result<()> {
+        let words = self.words();
+        if self.ring.arena().identity().is_ok_and(|me| words.user.load(SeqCst) == me) {
+            // No lock: whoever makes a reader, and writers that wait, tidy up the place.
+            words.pipe.store(0, SeqCst);
+            let _ = words.token.compare_exchange(pack(self.token().block()), 0, SeqCst, SeqCst);
+            point(Point::RingLeft);
+        }
+        signal_space(&self.ring)
     }
 
-    /// Asks for a byte in a pipe of this process whenever a frame is there, or takes the wish back (`None`).
+    // ---- a descriptor for selectors
+
+    /// A descriptor that is readable while there is something to get: a frame, or the end. Now and then it is
+    /// readable for nothing; a look that finds nothing puts that right. The descriptor is the reader's own.
     ///
     /// # Errors
-    /// `Misuse` when another process uses this reader.
-    pub fn set_pipe(&self, descriptor: Option<i32>) -> Result<()> {
+    /// `Misuse` when another process uses this reader; `Os` when there is no descriptor to be had.
+    pub fn descriptor(&self) -> Result<i32> {
         self.own()?;
-        let bits = descriptor.map_or(0, |fd| u64::from(std::process::id()) << 32 | u64::from(fd as u32 + 1) << 1);
-        self.words().pipe.store(bits, SeqCst);
-        Ok(())
+        let none = || Error::new(Kind::Os, "expected two free descriptors for a pipe, got none: close some");
+        if self.pipe.get().is_none() {
+            let _ = self.pipe.set(Pipe::new().ok_or_else(none)?);
+        }
+        let pipe = self.pipe.get().ok_or_else(none)?;
+        let wish = Wish::of(std::process::id(), pipe.others_descriptor()).ok_or_else(none)?;
+        let _ = self.words().pipe.compare_exchange(0, wish.0, SeqCst, SeqCst);
+        self.settle_pipe();
+        Ok(pipe.descriptor())
+    }
+
+    /// Empties the pipe when there is nothing to get, and fills it when there is.
+    #[cold]
+    fn settle_pipe(&self) {
+        let (Some(pipe), word) = (self.pipe.get(), self.words().pipe) else { return };
+        if !self.has_news() {
+            pipe.drain();
+            // From here on writers tell again; one that was just telling finds another word than it saw.
+            let _ = word.fetch_update(SeqCst, SeqCst, |bits| Some(Wish(bits).drained().0));
+        }
+        let wish = Wish(word.load(SeqCst));
+        // Looked at again, because writers kept quiet until now.
+        if !wish.is_told() && self.has_news() {
+            pipe.fill();
+            let _ = word.compare_exchange(wish.0, wish.told().0, SeqCst, Relaxed);
+        }
+    }
+}
+
+/// {pid: 22, descriptor + 1: 24, how often it was emptied: 17, told: 1} of a pipe that wants a byte when a frame is
+/// there; 0: no pipe.
+#[derive(Clone, Copy)]
+struct Wish(u64);
+
+impl Wish {
+    const DRAINS: u64 = (1 << 17) - 1;
+
+    fn of(pid: u32, descriptor: i32) -> Option<Self> {
+        let place = u64::try_from(descriptor).ok()? + 1;
+        (pid < 1 << 22 && place < 1 << 24).then_some(Self(u64::from(pid) << 42 | place << 18))
+    }
+
+    fn is_told(self) -> bool {
+        self.0 & 1 == 1
+    }
+
+    fn told(self) -> Self {
+        Self(self.0 | 1)
+    }
+
+    fn drained(self) -> Self {
+        let count = (self.0 >> 1).wrapping_add(1) & Self::DRAINS;
+        if self.0 == 0 { self } else { Self(self.0 & !(Self::DRAINS << 1 | 1) | count << 1) }
+    }
+
+    fn tell(self) {
+        crate::os::pipe::tell((self.0 >> 42) as u32, (self.0 >> 18 & 0xff_ffff) as i32 - 1);
+    }
+}
+
+impl Ring {
+    /// Tells readers that wait on a descriptor.
+    pub(super) fn tell_pipes(&self) {
+        for index in self.readers_in_use() {
+            let word = self.table.reader(index).pipe;
+            let wish = Wish(word.load(SeqCst));
+            if wish.0 != 0 && !wish.is_told() {
+                wish.tell();
+                // After the byte, not before: a death in between costs one byte too many, not one too few.
+                let _ = word.compare_exchange(wish.0, wish.told().0, SeqCst, Relaxed);
+            }
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let _ = self.close();
+        // The last token ends a reader that nobody has used; writers that wait may go on.
+        drop(self.token.take());
+        let _ = signal_space(&self.ring);
     }
 }
 

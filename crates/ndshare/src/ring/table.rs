@@ -137,7 +137,7 @@ pub(super) struct ReaderWords<'a> {
     pub held: &'a AtomicU64,
     /// How many readers had this place before.
     pub incarnation: &'a AtomicU64,
-    /// {pid: 32, descriptor + 1: 31, told: 1} of a pipe that wants a byte when a frame is there; 0: none.
+    /// A pipe that wants a byte when a frame is there (see `Wish`); 0: none.
     pub pipe: &'a AtomicU64,
 }
 

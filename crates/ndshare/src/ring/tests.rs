@@ -199,10 +199,10 @@ fn a_block_is_published_as_it_is_and_passes_on_to_another_ring() {
         stamp(&hold, i);
         let meta = i.to_le_bytes();
         let content = Content { offset: 0, view: b"u8", meta: &meta };
-        ring.publish_block(&hold, content, &FOREVER).unwrap();
+        ring.publish_block(&hold, LEN as u64, content, &FOREVER).unwrap();
         let first = readers[0].get(&FOREVER).unwrap();
         assert_eq!((first.hold().as_ptr(), first.view.as_slice()), (hold.as_ptr(), &b"u8"[..]));
-        second.publish_block(first.hold(), content, &FOREVER).unwrap();
+        second.publish_block(first.hold(), LEN as u64, content, &FOREVER).unwrap();
         assert_eq!(number(&readers[1].get(&FOREVER).unwrap()), i);
     }
 }
@@ -370,7 +370,7 @@ mod deaths {
         let hold = ring.arena().alloc(LEN, 64, false, &FOREVER).unwrap();
         stamp(&hold, 2000);
         let meta = 2000_u64.to_le_bytes();
-        let _ = ring.publish_block(&hold, Content { meta: &meta, ..Content::default() }, &FOREVER);
+        let _ = ring.publish_block(&hold, LEN as u64, Content { meta: &meta, ..Content::default() }, &FOREVER);
     }
 
     fn reads(ring: &Arc<Ring>) {
@@ -381,7 +381,7 @@ mod deaths {
             drop(every.try_get().unwrap());
             drop(member.try_get().unwrap());
         }
-        every.close(&FOREVER).unwrap();
+        every.close().unwrap();
     }
 
     /// The survivors go on: numbers are dense, nothing is torn, and all frames come back.

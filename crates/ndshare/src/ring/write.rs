@@ -5,7 +5,7 @@
 
 use super::table::{BUSY, CLOSED, DROPPED, EVENT, GROUPS, HEAD, NEVER, SPACE, VIEW_BYTES, pack, store_bytes, unpack};
 use super::{Mode, Ring, WhenFull, on_timeout};
-use crate::arena::{Hold, Patience, TicketId};
+use crate::arena::{BlockId, Hold, Patience, TicketId};
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
 use crate::os::monotonic;
@@ -19,6 +19,8 @@ use std::time::Duration;
 /// How many of the frames consumed last are tried before all are.
 const LOOKS: u64 = 8;
 const NAP: Duration = Duration::from_millis(20);
+/// Nobody announces a frame that was thrown away.
+const SHORT_NAP: Duration = Duration::from_millis(2);
 
 /// What is published of a frame beside its bytes.
 #[derive(Debug, Clone, Copy, Default)]
@@ -49,16 +51,31 @@ impl Writing {
     ///
     /// # Errors
     /// `Full` at the timeout, `Closed`; the frame is thrown away then. `InvalidValue` for too long a view or meta.
-    pub fn publish(self, content: Content<'_>, patience: &Patience) -> Result<Option<u64>> {
+    pub fn publish(&self, content: Content<'_>, patience: &Patience) -> Result<Option<u64>> {
         self.ring.check_content(content)?;
-        self.ring.publish(
-            patience,
-            |ring| {
-                ring.table.frame(self.frame).last.store(ring.written(), SeqCst);
-                Ok((self.frame, self.hold.block()))
-            },
-            content,
-        )
+        self.ring.publish(patience, || self.supply(), content)
+    }
+
+    /// The same if that needs no waiting; else none, and the frame can still be published.
+    ///
+    /// # Errors
+    /// As [`Self::publish`].
+    pub fn publish_quick(&self, content: Content<'_>) -> Result<Option<Option<u64>>> {
+        self.ring.check_content(content)?;
+        let outcome = self.ring.locked_quick(|| self.ring.publish_under_lock(&|| self.supply(), content))?;
+        match outcome {
+            Some(Outcome::Published(seq)) => self.ring.tell(seq).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn supply(&self) -> Result<Option<(u32, BlockId)>> {
+        let words = self.ring.table.frame(self.frame);
+        let block = self.hold.block();
+        if words.last.load(SeqCst) != BUSY || words.block.load(SeqCst) != pack(block) {
+            return Err(Error::new(Kind::Misuse, "a frame is published once: begin another one"));
+        }
+        Ok(Some((self.frame, block)))
     }
 }
 
@@ -109,37 +126,57 @@ impl Ring {
         loop {
             let picked = self.locked(patience, || self.pick_under_lock(need, spare.take()))?;
             match picked {
-                Pick::Got(hold, frame) => {
-                    point(Point::RingPicked);
-                    return Ok(Writing { ring: self.clone(), hold, frame });
-                }
+                Pick::Got(hold, frame) => return Ok(self.writing(hold, frame)),
                 // Nothing is allocated under the lock.
                 Pick::NeedsBlock => spare = Some(self.arena().alloc(need, 64, false, patience)?),
                 Pick::Full => self.wait_for_space(patience)?,
+                Pick::NoneIdle => self.wait_for_idle(patience)?,
             }
         }
     }
 
-    /// Publishes a block that exists, without a copy: it takes a place among the ring's frames.
+    /// The same if that needs no waiting; else none.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub fn begin_quick(self: &Arc<Self>, len_bytes: u64) -> Result<Option<Writing>> {
+        let need = self.parse_need(len_bytes)?;
+        self.join_writers()?;
+        match self.locked_quick(|| self.pick_under_lock(need, None))? {
+            Some(Pick::Got(hold, frame)) => Ok(Some(self.writing(hold, frame))),
+            _ => Ok(None),
+        }
+    }
+
+    fn writing(self: &Arc<Self>, hold: Hold, frame: u32) -> Writing {
+        point(Point::RingPicked);
+        Writing { ring: self.clone(), hold, frame }
+    }
+
+    /// Publishes a block that exists, of which the frame uses `len_bytes`, without a copy: it takes a place among the
+    /// ring's frames.
     ///
     /// # Errors
     /// As [`Self::begin`] and [`Writing::publish`]; `InvalidValue` for a block of another arena.
-    pub fn publish_block(&self, hold: &Hold, content: Content<'_>, patience: &Patience) -> Result<Option<u64>> {
+    pub fn publish_block(
+        &self,
+        hold: &Hold,
+        len_bytes: u64,
+        content: Content<'_>,
+        patience: &Patience,
+    ) -> Result<Option<u64>> {
+        self.parse_need(len_bytes)?;
         self.check_content(content)?;
         if !Arc::ptr_eq(hold.arena(), self.arena()) {
             return Err(Error::value("expected a block of the ring's own arena: copy it into a frame instead"));
         }
         self.join_writers()?;
-        self.publish(
-            patience,
-            |ring| {
-                let victim = ring.victim().ok_or_else(|| Error::new(Kind::Full, "every frame is being filled"))?;
-                ring.replace(victim, hold, &Patience::forever())?;
-                ring.table.frame(victim).last.store(ring.written(), SeqCst);
-                Ok((victim, hold.block()))
-            },
-            content,
-        )
+        let supply = || {
+            let Some(victim) = self.victim() else { return Ok(None) };
+            self.replace(victim, hold, &Patience::forever())?;
+            Ok(Some((victim, hold.block())))
+        };
+        self.publish(patience, supply, content)
     }
 
     fn parse_need(&self, len_bytes: u64) -> Result<usize> {
@@ -183,7 +220,7 @@ impl Ring {
         if let Some((hold, frame)) = self.pick(need)? {
             return Ok(Pick::Got(hold, frame));
         }
-        let Some(victim) = self.victim() else { return Ok(Pick::Full) };
+        let Some(victim) = self.victim() else { return Ok(Pick::NoneIdle) };
         let Some(hold) = spare else { return Ok(Pick::NeedsBlock) };
         self.replace(victim, &hold, &Patience::forever())?;
         point(Point::RingReplaced);
@@ -285,37 +322,49 @@ impl Ring {
 
     // ---- publishing
 
-    /// Publishes what `supply` names under the lock, once there is room.
+    /// Publishes the frame and block that `supply` names, once there is room.
     fn publish(
         &self,
         patience: &Patience,
-        supply: impl FnOnce(&Self) -> Result<(u32, crate::arena::BlockId)>,
+        supply: impl Fn() -> Result<Option<(u32, BlockId)>>,
         content: Content<'_>,
     ) -> Result<Option<u64>> {
-        let mut supply = Some(supply);
+        let mut pruned = false;
         loop {
-            let outcome = self.locked(patience, || {
-                self.check_open()?;
-                if self.is_full() && !self.make_room() {
-                    return Ok(Outcome::Full);
-                }
-                let supply = supply.take().ok_or_else(|| Error::new(Kind::Misuse, "a frame is published once"))?;
-                let (frame, block) = supply(self)?;
-                Ok(Outcome::Published(self.write_entry(frame, pack(block), content)))
-            })?;
-            match outcome {
-                Outcome::Published(seq) => {
-                    self.announce(EVENT)?;
-                    self.tell_pipes()?;
-                    return Ok(Some(seq));
-                }
+            match self.locked(patience, || self.publish_under_lock(&supply, content))? {
+                Outcome::Published(seq) => return self.tell(seq),
+                // It may be full only for the sake of a reader that died.
+                Outcome::Full if self.when_full == WhenFull::DropNewest && !pruned => self.prune(patience)?,
                 Outcome::Full if self.when_full == WhenFull::DropNewest => {
                     self.table.word(DROPPED).fetch_add(1, SeqCst);
                     return Ok(None);
                 }
                 Outcome::Full => self.wait_for_space(patience)?,
+                Outcome::NoneIdle => self.wait_for_idle(patience)?,
             }
+            pruned = true;
         }
+    }
+
+    fn publish_under_lock(
+        &self,
+        supply: &dyn Fn() -> Result<Option<(u32, BlockId)>>,
+        content: Content<'_>,
+    ) -> Result<Outcome> {
+        self.check_open()?;
+        if self.is_full() && !self.make_room() {
+            return Ok(Outcome::Full);
+        }
+        let Some((frame, block)) = supply()? else { return Ok(Outcome::NoneIdle) };
+        self.table.frame(frame).last.store(self.written(), SeqCst);
+        Ok(Outcome::Published(self.write_entry(frame, pack(block), content)))
+    }
+
+    /// Tells sleeping readers of a new frame.
+    fn tell(&self, seq: u64) -> Result<Option<u64>> {
+        self.announce(EVENT)?;
+        self.tell_pipes();
+        Ok(Some(seq))
     }
 
     fn write_entry(&self, frame: u32, block: u64, content: Content<'_>) -> u64 {
@@ -332,6 +381,7 @@ impl Ring {
         entry.view_len.store(content.view.len() as u64, Relaxed);
         store_bytes(entry.view, content.view);
         store_bytes(entry.meta, content.meta);
+        entry.meta[content.meta.len().div_ceil(8)..].iter().for_each(|word| word.store(0, Relaxed));
         entry.claims.iter().take(GROUPS).for_each(|claim| claim.store(0, Relaxed));
         point(Point::RingFilled);
         // Release pairs with the Acquire of readers: who sees the number sees the entry and the frame's bytes.
@@ -370,15 +420,28 @@ impl Ring {
                     with when_full=";
         patience.go_on("the ring").map_err(|error| on_timeout(error, Kind::Full, text))
     }
+
+    /// Waits a little for another writer to publish what it fills, or to throw it away.
+    fn wait_for_idle(&self, patience: &Patience) -> Result<()> {
+        self.sleep(EVENT, || false, patience, SHORT_NAP)?;
+        let text = "every frame of the ring is being filled: expected an idle one before the timeout; publish those \
+                    that were begun, or leave their with blocks";
+        patience.go_on("the ring").map_err(|error| on_timeout(error, Kind::Full, text))
+    }
 }
 
 enum Pick {
     Got(Hold, u32),
+    /// There is an idle place among the frames, but its block is held or too small.
     NeedsBlock,
+    /// The window is full.
     Full,
+    /// Every frame waits in the window or is being filled.
+    NoneIdle,
 }
 
 enum Outcome {
     Published(u64),
     Full,
+    NoneIdle,
 }

@@ -1,0 +1,475 @@
+//! Frames of a ring as arrays. A frame's array is of the class `ndshare.Frame`; at its base is a `FrameHold`, which
+//! keeps the library's frame and knows its number, time and meta.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ndshare::arena::Hold;
+use ndshare::ring;
+use ndshare::view::Layout;
+use numpy::npyffi::npy_intp;
+use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyString, PyType};
+
+use crate::dtype::Dtype;
+use crate::error::to_python;
+use crate::ndarray::{Facts, Order, array_of_subclass, base_of, make_readonly};
+use crate::shape::Shape;
+
+/// What every frame of a ring is unless it says otherwise.
+pub(crate) struct Own {
+    pub(crate) shape: Option<Box<[npy_intp]>>,
+    pub(crate) dtype: Py<PyAny>,
+    pub(crate) len_bytes: usize,
+    pub(crate) meta: Option<Meta>,
+    pub(crate) name: Option<String>,
+    pub(crate) spin: Option<f64>,
+}
+
+/// The dtype of a ring's meta: a structured one, whose items are records.
+pub(crate) struct Meta {
+    dtype: Py<PyAny>,
+    itemsize: usize,
+}
+
+impl Own {
+    pub(crate) fn new(
+        py: Python<'_>,
+        shape: Option<&Bound<'_, PyAny>>,
+        dtype: Option<&Bound<'_, PyAny>>,
+        meta: Option<&Bound<'_, PyAny>>,
+        name: Option<String>,
+        spin: Option<f64>,
+    ) -> PyResult<Self> {
+        let dtype = Dtype::of_new(py, dtype)?;
+        if dtype.is_subarray() {
+            return Err(PyTypeError::new_err("expected a dtype that is no subarray: put its shape into shape="));
+        }
+        let shape = shape.map(Shape::of).transpose()?;
+        let len_bytes = shape.as_ref().map_or(Ok(0), |shape| shape.len_bytes(dtype.itemsize()))?;
+        let shape = shape.map(|shape| shape.lengths().into());
+        let meta = meta.map(|meta| Meta::of(py, meta)).transpose()?;
+        Ok(Self { shape, dtype: dtype.as_any().clone().unbind(), len_bytes, meta, name, spin })
+    }
+
+    fn dtype<'py>(&self, py: Python<'py>) -> Dtype<'py> {
+        Dtype::known(self.dtype.bind(py).clone())
+    }
+
+    pub(crate) fn meta_bytes(&self) -> usize {
+        self.meta.as_ref().map_or(0, |meta| meta.itemsize)
+    }
+
+    /// Whether an array is what every frame is, so that nothing needs to be said of it.
+    pub(crate) fn is_like(&self, py: Python<'_>, facts: &Facts<'_>, dtype: &Dtype<'_>) -> PyResult<bool> {
+        let Some(shape) = &self.shape else { return Ok(false) };
+        let lengths = facts.shape.iter().map(|&length| length as npy_intp);
+        Ok(lengths.eq(shape.iter().copied()) && is_contiguous(facts) && self.has_dtype(py, dtype)?)
+    }
+
+    fn has_dtype(&self, py: Python<'_>, dtype: &Dtype<'_>) -> PyResult<bool> {
+        let own = self.dtype.bind(py);
+        Ok(own.is(dtype.as_any()) || own.eq(dtype.as_any())?)
+    }
+
+    /// What a frame says of its dtype: nothing when it is the ring's.
+    pub(crate) fn dtype_text(&self, py: Python<'_>, dtype: &Dtype<'_>) -> PyResult<String> {
+        if self.has_dtype(py, dtype)? {
+            return Ok(String::new());
+        }
+        static TO_TEXT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        match dtype.text()? {
+            Some(text) => Ok(text),
+            None => TO_TEXT.import(py, "ndshare._dtypes", "to_text")?.call1((dtype.as_any(),))?.extract(),
+        }
+    }
+
+    fn dtype_of_text<'py>(&self, py: Python<'py>, text: &str) -> PyResult<Dtype<'py>> {
+        static FROM_TEXT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        if text.is_empty() {
+            return Ok(self.dtype(py));
+        }
+        let dtype = FROM_TEXT.import(py, "ndshare._dtypes", "from_text")?.call1((text,))?;
+        Dtype::of(py, Some(&dtype))
+    }
+}
+
+fn is_contiguous(facts: &Facts<'_>) -> bool {
+    let mut step = facts.itemsize.cast_signed();
+    facts.shape.iter().zip(facts.strides).rev().all(|(&length, &stride)| {
+        let fits = stride == step;
+        step = step.saturating_mul(length.max(1).cast_signed());
+        fits
+    })
+}
+
+impl Meta {
+    fn of(py: Python<'_>, meta: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let dtype = Dtype::of(py, Some(meta))?;
+        if dtype.as_any().getattr(intern!(py, "names"))?.is_none() {
+            let got = dtype.as_any();
+            return Err(PyTypeError::new_err(format!(
+                "expected meta to be a structured dtype such as [('exposure', 'f8')], got {got}"
+            )));
+        }
+        let itemsize = dtype.itemsize();
+        // The items of such a dtype also have their fields as attributes.
+        let record = (py.import("numpy")?.getattr("record")?, dtype.as_any());
+        let dtype = py.import("numpy")?.call_method1("dtype", (record,))?.unbind();
+        Ok(Self { dtype, itemsize })
+    }
+
+    pub(crate) fn dtype<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
+        self.dtype.bind(py)
+    }
+
+    /// The record in a buffer; it can be written to if the buffer can.
+    fn record<'py>(&self, py: Python<'py>, buffer: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        static FROM_BUFFER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let records = FROM_BUFFER.import(py, "numpy", "frombuffer")?.call1((buffer, self.dtype.bind(py)))?;
+        records.get_item(0)
+    }
+
+    /// The bytes of a record with these fields, the others zero.
+    pub(crate) fn bytes(&self, py: Python<'_>, fields: &Bound<'_, PyDict>) -> PyResult<Vec<u8>> {
+        let buffer = PyByteArray::new(py, &vec![0; self.itemsize]);
+        let record = self.record(py, buffer.clone().into_any())?;
+        for (name, value) in fields {
+            record.set_item(&name, value).map_err(|error| {
+                let names = self.dtype.bind(py).getattr(intern!(py, "names"));
+                match names {
+                    Ok(names) if !names.contains(&name).unwrap_or(true) => PyTypeError::new_err(format!(
+                        "expected fields of the ring's meta, {names}, got {:?}",
+                        name.to_string()
+                    )),
+                    _ => error,
+                }
+            })?;
+        }
+        Ok(buffer.to_vec())
+    }
+}
+
+/// What keeps a frame: the base of its array.
+#[pyclass(frozen, module = "ndshare._native")]
+pub(crate) struct FrameHold {
+    source: Source,
+    own: Arc<Own>,
+    record: PyOnceLock<Py<PyAny>>,
+}
+
+enum Source {
+    Received(ring::Frame),
+    Written { hold: Hold, seq: Mutex<Option<u64>>, meta: PyOnceLock<Py<PyByteArray>> },
+}
+
+impl FrameHold {
+    pub(crate) fn received(own: &Arc<Own>, frame: ring::Frame) -> Self {
+        let source = Source::Received(frame);
+        Self { source, own: own.clone(), record: PyOnceLock::new() }
+    }
+
+    pub(crate) fn written(own: &Arc<Own>, hold: Hold) -> Self {
+        let (seq, meta) = (Mutex::new(None), PyOnceLock::new());
+        let source = Source::Written { hold, seq, meta };
+        Self { source, own: own.clone(), record: PyOnceLock::new() }
+    }
+
+    fn hold(&self) -> &Hold {
+        match &self.source {
+            Source::Received(frame) => frame.hold(),
+            Source::Written { hold, .. } => hold,
+        }
+    }
+
+    /// What the writer put into the meta; none if it never asked for it.
+    pub(crate) fn meta_bytes(&self, py: Python<'_>) -> Option<Vec<u8>> {
+        match &self.source {
+            Source::Written { meta, .. } => meta.get(py).map(|meta| meta.bind(py).to_vec()),
+            Source::Received(_) => None,
+        }
+    }
+
+    /// Notes under which number the frame was published.
+    pub(crate) fn publish(&self, number: Option<u64>) {
+        if let Source::Written { seq, .. } = &self.source {
+            *guard(seq) = number;
+        }
+    }
+
+    fn record<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let Some(meta) = &self.own.meta else { return Ok(py.None().into_bound(py)) };
+        let make = || {
+            let buffer = match &self.source {
+                Source::Received(frame) => PyBytes::new(py, &frame.meta).into_any(),
+                Source::Written { meta: bytes, .. } => {
+                    let fresh = || PyByteArray::new(py, &vec![0; meta.itemsize]).unbind();
+                    bytes.get_or_init(py, fresh).bind(py).clone().into_any()
+                }
+            };
+            meta.record(py, buffer).map(Bound::unbind)
+        };
+        self.record.get_or_try_init(py, make).map(|record| record.bind(py).clone())
+    }
+}
+
+fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[pymethods]
+impl FrameHold {
+    fn __repr__(&self) -> String {
+        let what = match &self.source {
+            Source::Received(frame) => format!("frame {}", frame.seq),
+            Source::Written { .. } => "a frame being written".to_owned(),
+        };
+        format!("<FrameHold of {what}, block {}>", self.hold().block().index)
+    }
+
+    fn __len__(&self) -> usize {
+        self.hold().len_bytes()
+    }
+}
+
+/// The number of a frame; None while it is being written, or when it was dropped.
+#[pyfunction]
+pub(crate) fn frame_seq(frame: &Bound<'_, PyAny>) -> PyResult<Option<u64>> {
+    Ok(match &hold_of(frame)?.get().source {
+        Source::Received(frame) => Some(frame.seq),
+        Source::Written { seq, .. } => *guard(seq),
+    })
+}
+
+/// When a frame was published; None for its writer.
+#[pyfunction]
+pub(crate) fn frame_time_ns(frame: &Bound<'_, PyAny>) -> PyResult<Option<u64>> {
+    Ok(match &hold_of(frame)?.get().source {
+        Source::Received(frame) => Some(frame.time_ns),
+        Source::Written { .. } => None,
+    })
+}
+
+/// The meta of a frame as a record; None when its ring has none.
+#[pyfunction]
+pub(crate) fn frame_meta<'py>(frame: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    hold_of(frame)?.get().record(frame.py())
+}
+
+fn hold_of<'py>(frame: &Bound<'py, PyAny>) -> PyResult<Bound<'py, FrameHold>> {
+    let hold = base_of(frame).and_then(|base| base.cast_into::<FrameHold>().ok());
+    hold.ok_or_else(|| {
+        PyAttributeError::new_err("expected a frame of a ring or a view of it, got a copy, which has no number")
+    })
+}
+
+/// An array as it is: what arithmetic on frames gives is an ordinary array.
+#[pyfunction]
+#[pyo3(signature = (array, context=None, return_scalar=false))]
+pub(crate) fn unwrapped<'py>(
+    array: Bound<'py, PyAny>,
+    context: Option<&Bound<'py, PyAny>>,
+    return_scalar: bool,
+) -> PyResult<Bound<'py, PyAny>> {
+    let _ = context;
+    if return_scalar { array.get_item(()) } else { Ok(array) }
+}
+
+// ---- arrays
+
+fn class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static FRAME: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    FRAME.import(py, "ndshare._ring", "Frame")
+}
+
+/// A layout that arrived with a frame, and what it was made into, for the next frame that says the same.
+pub(crate) struct Seen {
+    bytes: Vec<u8>,
+    layout: Layout,
+    dtype: Py<PyAny>,
+}
+
+/// The array of a received frame.
+#[inline]
+pub(crate) fn received<'py>(
+    py: Python<'py>,
+    own: &Arc<Own>,
+    seen: &Mutex<Option<Seen>>,
+    frame: ring::Frame,
+) -> PyResult<Bound<'py, PyAny>> {
+    if !frame.view.is_empty() {
+        return received_otherwise(py, own, seen, frame);
+    }
+    let Some(shape) = &own.shape else { return Err(bad_frame("it says nothing of its shape")) };
+    let offset = usize::try_from(frame.offset).map_err(|_| bad_frame("its offset is too large"))?;
+    if offset.checked_add(own.len_bytes).is_none_or(|end| end > frame.hold().len_bytes()) {
+        return Err(bad_frame("it is shorter than its shape"));
+    }
+    let data = frame.hold().as_ptr().wrapping_add(offset);
+    let owner = Py::new(py, FrameHold::received(own, frame))?.into_any();
+    // SAFETY: the items lie inside the block, which the owner keeps, and no length of the ring's shape is negative;
+    // `Frame` adds no fields.
+    unsafe { array_of_subclass(class(py)?, owner, data, own.dtype(py), shape, &Order::C, false) }
+}
+
+#[cold]
+fn received_otherwise<'py>(
+    py: Python<'py>,
+    own: &Arc<Own>,
+    seen: &Mutex<Option<Seen>>,
+    frame: ring::Frame,
+) -> PyResult<Bound<'py, PyAny>> {
+    let mut seen = guard(seen);
+    if seen.as_ref().is_none_or(|seen| seen.bytes != frame.view) {
+        let layout = Layout::decode(&frame.view).map_err(|e| to_python(py, &e))?;
+        let dtype = own.dtype_of_text(py, &layout.dtype)?.as_any().clone().unbind();
+        *seen = Some(Seen { bytes: frame.view.clone(), layout, dtype });
+    }
+    let Some(Seen { layout, dtype, .. }) = &*seen else { return Err(bad_frame("it has no layout")) };
+    let dtype = Dtype::known(dtype.bind(py).clone());
+    let checked = layout.check(frame.offset, dtype.itemsize(), frame.hold().len_bytes());
+    checked.map_err(|e| to_python(py, &e))?;
+    let lengths: Result<Vec<_>, _> = layout.shape.iter().map(|&length| npy_intp::try_from(length)).collect();
+    let lengths = lengths.map_err(|_| bad_frame("a length is too large"))?;
+    let strides = layout.strides.clone();
+    drop(seen);
+    let data = frame.hold().as_ptr().wrapping_add(frame.offset as usize);
+    let owner = Py::new(py, FrameHold::received(own, frame))?.into_any();
+    // SAFETY: `check` has bounded every item by the block, which the owner keeps, and no length is negative.
+    unsafe { array_of_subclass(class(py)?, owner, data, dtype, &lengths, &Order::Strides(&strides), false) }
+}
+
+#[cold]
+fn bad_frame(why: &str) -> PyErr {
+    PyValueError::new_err(format!("expected a frame of this ring, got one that contradicts it: {why}"))
+}
+
+/// What a writer wants to fill.
+pub(crate) struct Wanted {
+    /// None: what every frame of the ring is.
+    special: Option<Special>,
+    pub(crate) len_bytes: usize,
+}
+
+struct Special {
+    lengths: Box<[npy_intp]>,
+    dtype: Py<PyAny>,
+    fortran: bool,
+    view: Vec<u8>,
+}
+
+impl Wanted {
+    /// From the arguments of `write`.
+    #[inline]
+    pub(crate) fn of(
+        py: Python<'_>,
+        own: &Own,
+        shape: Option<&Bound<'_, PyAny>>,
+        dtype: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        if shape.is_none() && dtype.is_none() && own.shape.is_some() {
+            return Ok(Self { special: None, len_bytes: own.len_bytes });
+        }
+        let dtype = dtype.map_or_else(|| Ok(own.dtype(py)), |dtype| Dtype::of_new(py, Some(dtype)))?;
+        let lengths: Box<[npy_intp]> = match (shape, &own.shape) {
+            (Some(shape), _) => Shape::of(shape)?.lengths().into(),
+            (None, Some(shape)) => shape.clone(),
+            (None, None) => {
+                return Err(PyTypeError::new_err(
+                    "expected a shape, because this ring takes any: ring.write((1080, 1920), np.uint16)",
+                ));
+            }
+        };
+        Self::special(py, own, lengths, dtype, false)
+    }
+
+    /// For a copy of an array.
+    pub(crate) fn like(py: Python<'_>, own: &Own, facts: &Facts<'_>, dtype: Dtype<'_>) -> PyResult<Self> {
+        let lengths: Box<[npy_intp]> = facts.shape.iter().map(|&length| length as npy_intp).collect();
+        if own.shape.as_deref() == Some(&*lengths) && own.has_dtype(py, &dtype)? {
+            return Ok(Self { special: None, len_bytes: own.len_bytes });
+        }
+        let fortran = !is_contiguous(facts) && is_fortran(facts);
+        Self::special(py, own, lengths, dtype, fortran)
+    }
+
+    fn special(py: Python<'_>, own: &Own, lengths: Box<[npy_intp]>, dtype: Dtype<'_>, fortran: bool) -> PyResult<Self> {
+        if dtype.is_subarray() {
+            return Err(PyTypeError::new_err("expected a dtype that is no subarray: put its shape into shape="));
+        }
+        let shape: Vec<usize> = lengths.iter().map(|length| length.unsigned_abs()).collect();
+        let made = ndshare::layout::contiguous(&shape, dtype.itemsize(), fortran);
+        let (strides, len_bytes) = made.map_err(|e| to_python(py, &e))?;
+        let view = Layout { shape, strides, dtype: own.dtype_text(py, &dtype)? }.encode();
+        let dtype = dtype.as_any().clone().unbind();
+        Ok(Self { special: Some(Special { lengths, dtype, fortran, view }), len_bytes })
+    }
+
+    /// What is published of its layout.
+    pub(crate) fn view(&self) -> &[u8] {
+        self.special.as_ref().map_or(&[], |special| &special.view)
+    }
+
+    /// A writable array over a frame that has room for it, and what keeps it.
+    #[inline]
+    pub(crate) fn array<'py>(
+        &self,
+        py: Python<'py>,
+        own: &Arc<Own>,
+        hold: &Hold,
+    ) -> PyResult<(Bound<'py, PyAny>, Py<FrameHold>)> {
+        if hold.len_bytes() < self.len_bytes {
+            return Err(bad_frame("its block is shorter than its shape"));
+        }
+        let owner = Py::new(py, FrameHold::written(own, hold.clone()))?;
+        let base = owner.clone_ref(py).into_any();
+        let (class, data) = (class(py)?, hold.as_ptr());
+        // SAFETY: the block has room for a contiguous array of this shape, the owner keeps it, and no length is
+        // negative; `Frame` adds no fields.
+        let array = unsafe {
+            match &self.special {
+                None => {
+                    let shape = own.shape.as_deref().unwrap_or(&[]);
+                    array_of_subclass(class, base, data, own.dtype(py), shape, &Order::C, true)
+                }
+                Some(Special { lengths, dtype, fortran, .. }) => {
+                    let order = if *fortran { Order::Fortran } else { Order::C };
+                    let dtype = Dtype::known(dtype.bind(py).clone());
+                    array_of_subclass(class, base, data, dtype, lengths, &order, true)
+                }
+            }
+        }?;
+        Ok((array, owner))
+    }
+}
+
+fn is_fortran(facts: &Facts<'_>) -> bool {
+    let mut step = facts.itemsize.cast_signed();
+    facts.shape.iter().zip(facts.strides).all(|(&length, &stride)| {
+        let fits = stride == step;
+        step = step.saturating_mul(length.max(1).cast_signed());
+        fits
+    })
+}
+
+/// The layout of an array that is published as it is; none when every frame is so.
+pub(crate) fn view_of(py: Python<'_>, own: &Own, facts: &Facts<'_>, dtype: &Dtype<'_>) -> PyResult<Vec<u8>> {
+    if own.is_like(py, facts, dtype)? {
+        return Ok(Vec::new());
+    }
+    let dtype = own.dtype_text(py, dtype)?;
+    Ok(Layout { shape: facts.shape.to_vec(), strides: facts.strides.to_vec(), dtype }.encode())
+}
+
+/// Ends the writing of a frame: its array is read-only from now on.
+pub(crate) fn end_writing(array: &Bound<'_, PyAny>) {
+    make_readonly(array);
+}
+
+/// A name for messages: the repr of a str, or nothing.
+pub(crate) fn quoted(py: Python<'_>, name: Option<&str>) -> PyResult<String> {
+    let Some(name) = name else { return Ok(String::new()) };
+    Ok(format!(" {}", PyString::new(py, name).repr()?))
+}

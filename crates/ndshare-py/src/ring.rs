@@ -1,0 +1,617 @@
+//! `Ring` and `Reader`: the library's, with frames as arrays. What is there at once is had attached to the
+//! interpreter; every wait is detached.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ndshare::ring::{self as library, Content, Geometry, Mode, Start, WhenFull};
+use ndshare::{Error, Kind, Result};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+
+use crate::dtype::Dtype;
+use crate::error::{is_closed, to_python};
+use crate::frame::{FrameHold, Own, Seen, Wanted, end_writing, quoted, received, view_of};
+use crate::lock::seconds;
+use crate::ndarray::{Facts, copy_into};
+use crate::session::Place;
+use crate::shared::block_under;
+use crate::travel::{opened, ticketed};
+use crate::wait::{detached, patiently, patiently_for, quick};
+
+/// Frames from any number of writers to any number of readers, in one order:
+/// ``Ring(shape, dtype, slots=32)``.
+///
+/// `slots` frames wait for readers at the most. Each is an array of `shape` and `dtype` (float64 by default), or of
+/// another shape and dtype with no more bytes; without a shape a ring takes any size. `when_full` says what a writer
+/// does while the slowest reader keeps all slots: "wait" for it, "drop_oldest" (the slowest readers lose frames), or
+/// "drop_newest" (the new frame is dropped, and counted). `meta` is a structured dtype of what goes with each frame.
+/// `spin` is how many seconds readers look before they sleep: 20 µs by default where there are two processors.
+///
+/// ``with ring.write() as frame`` publishes on exit; ``ring.put(array)`` copies, or publishes a shared array as it is.
+/// ``ring.reader()`` gives frames from here on. ``with ring`` ends the stream when the last writer leaves it.
+/// A ring goes to other processes through multiprocessing, by reference.
+///
+/// Raises ValueError for a shape, number of slots or policy that cannot work, TypeError for dtypes whose items are
+/// not plain bytes, and ArenaFull when there is no room.
+///
+/// >>> import ndshare as nds
+/// >>> ring = nds.Ring((2, 3), "uint16", slots=4)
+/// >>> with ring.reader() as frames:
+/// ...     with ring.write() as frame:
+/// ...         frame[:] = 7
+/// ...     got = frames.get()
+/// >>> got.sum(), got.seq, ring.stats()["written"]
+/// (np.uint64(42), 0, 1)
+#[pyclass(frozen, weakref, module = "ndshare")]
+pub(crate) struct Ring {
+    ring: Arc<library::Ring>,
+    own: Arc<Own>,
+    /// Which process is in `with` blocks of this object, and in how many.
+    entered: Mutex<(u32, usize)>,
+}
+
+const POLICIES: [(&str, WhenFull); 3] =
+    [("wait", WhenFull::Wait), ("drop_oldest", WhenFull::DropOldest), ("drop_newest", WhenFull::DropNewest)];
+
+fn policy(name: &str) -> PyResult<WhenFull> {
+    let found = POLICIES.iter().find(|(known, _)| *known == name).map(|(_, policy)| *policy);
+    found.ok_or_else(|| {
+        PyValueError::new_err(format!("expected when_full to be 'wait', 'drop_oldest' or 'drop_newest', got {name:?}"))
+    })
+}
+
+fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs what never waits, and maps its error.
+#[inline]
+fn at_once<T>(py: Python<'_>, work: impl FnOnce() -> Result<T>) -> PyResult<T> {
+    quick(py, work)?.map_err(|error| to_python(py, &error))
+}
+
+impl Ring {
+    fn over(ring: Arc<library::Ring>, own: Own) -> PyResult<Self> {
+        if let Some(spin) = seconds(own.spin)? {
+            ring.set_spin(spin);
+        }
+        Ok(Self { ring, own: Arc::new(own), entered: Mutex::new((0, 0)) })
+    }
+
+    fn begin(&self, py: Python<'_>, len_bytes: usize, timeout: Option<Duration>) -> PyResult<library::Writing> {
+        let len_bytes = len_bytes as u64;
+        match at_once(py, || self.ring.begin_quick(len_bytes))? {
+            Some(writing) => Ok(writing),
+            None => patiently_for(py, timeout, |patience| self.ring.begin(len_bytes, patience)),
+        }
+    }
+
+    fn meta(&self, py: Python<'_>, fields: Option<&Bound<'_, PyDict>>) -> PyResult<Option<Vec<u8>>> {
+        match (&self.own.meta, fields.filter(|fields| !fields.is_empty())) {
+            (_, None) => Ok(None),
+            (Some(meta), Some(fields)) => meta.bytes(py, fields).map(Some),
+            (None, Some(fields)) => Err(PyTypeError::new_err(format!(
+                "expected no fields of meta, because the ring was made without meta=, got {}",
+                fields.keys()
+            ))),
+        }
+    }
+
+    /// Publishes a shared array of the ring's arena as it is; none for any other array.
+    fn put_as_is(
+        &self,
+        py: Python<'_>,
+        facts: &Facts<'_>,
+        dtype: &Dtype<'_>,
+        timeout: Option<Duration>,
+        meta: &[u8],
+    ) -> PyResult<Option<Option<u64>>> {
+        let arena = self.ring.head().arena();
+        let Some(hold) = block_under(py, facts)?.filter(|hold| hold.arena().id() == arena.id()) else {
+            return Ok(None);
+        };
+        let view = view_of(py, &self.own, facts, dtype)?;
+        let offset = (facts.data - hold.as_ptr() as usize) as u64;
+        let content = Content { offset, view: &view, meta };
+        let len_bytes = facts.shape.iter().product::<usize>().saturating_mul(facts.itemsize) as u64;
+        patiently_for(py, timeout, |patience| self.ring.publish_block(&hold, len_bytes, content, patience)).map(Some)
+    }
+
+    fn put_copy(
+        &self,
+        py: Python<'_>,
+        array: &Bound<'_, PyAny>,
+        wanted: &Wanted,
+        timeout: Option<Duration>,
+        meta: &[u8],
+    ) -> PyResult<Option<u64>> {
+        let writing = self.begin(py, wanted.len_bytes, timeout)?;
+        let (frame, _) = wanted.array(py, &self.own, writing.hold())?;
+        copy_into(&frame, array)?;
+        publish(py, &writing, Content { offset: 0, view: wanted.view(), meta }, timeout)
+    }
+}
+
+#[inline]
+fn publish(
+    py: Python<'_>,
+    writing: &library::Writing,
+    content: Content<'_>,
+    timeout: Option<Duration>,
+) -> PyResult<Option<u64>> {
+    match at_once(py, || writing.publish_quick(content))? {
+        Some(seq) => Ok(seq),
+        None => patiently_for(py, timeout, |patience| writing.publish(content, patience)),
+    }
+}
+
+#[pymethods]
+impl Ring {
+    #[new]
+    #[pyo3(signature = (shape=None, dtype=None, *, slots, when_full="wait", meta=None, name=None, arena=None, spin=None))]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        py: Python<'_>,
+        shape: Option<&Bound<'_, PyAny>>,
+        dtype: Option<&Bound<'_, PyAny>>,
+        slots: i64,
+        when_full: &str,
+        meta: Option<&Bound<'_, PyAny>>,
+        name: Option<String>,
+        arena: Option<&Bound<'_, PyAny>>,
+        spin: Option<f64>,
+    ) -> PyResult<Self> {
+        let own = Own::new(py, shape, dtype, meta, name, spin)?;
+        let when_full = policy(when_full)?;
+        let frame_bytes = if own.shape.is_some() { own.len_bytes.max(1) } else { 0 };
+        let geometry = Geometry::new(usize::try_from(slots).unwrap_or(0), frame_bytes as u64, own.meta_bytes());
+        let geometry = geometry.map_err(|e| to_python(py, &e))?;
+        let place = Place::of(py, arena)?;
+        let ring = patiently(py, |patience| library::Ring::create(&place, geometry, when_full, patience))?;
+        Self::over(ring, own)
+    }
+
+    /// A frame to fill: ``with ring.write() as frame``. Leaving the block publishes it; an exception throws it away.
+    ///
+    /// `shape` and `dtype` are the ring's unless given; the frame must not need more bytes than those of the ring.
+    /// `frame.meta` can be written to. Afterwards the array is read-only, and `frame.seq` is its number, or None when
+    /// it was dropped by "drop_newest". Raises Full when there was no room for `timeout` seconds (None: wait for
+    /// ever), and Closed when the ring was closed.
+    #[pyo3(signature = (shape=None, dtype=None, timeout=None))]
+    fn write(
+        slf: Py<Self>,
+        py: Python<'_>,
+        shape: Option<&Bound<'_, PyAny>>,
+        dtype: Option<&Bound<'_, PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<Writing> {
+        let wanted = Wanted::of(py, &slf.get().own, shape, dtype)?;
+        Ok(Writing { ring: slf, wanted, timeout: seconds(timeout)?, inside: Mutex::new(None) })
+    }
+
+    /// Publish an array, and return its number; None when it was dropped by "drop_newest".
+    ///
+    /// A shared array of the ring's arena, or a view of one, is published as it is, and must not be written to any
+    /// more; a received frame, too. Everything else is copied. Further arguments are fields of the meta. Raises
+    /// what `write` does.
+    #[pyo3(signature = (x, timeout=None, **meta))]
+    fn put(
+        &self,
+        py: Python<'_>,
+        x: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+        meta: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Option<u64>> {
+        let timeout = seconds(timeout)?;
+        let array = self.as_array(x)?;
+        let facts = Facts::of(&array).ok_or_else(|| PyTypeError::new_err("expected something like an array"))?;
+        let dtype = Dtype::of(py, Some(&array.getattr(intern!(py, "dtype"))?))?;
+        let meta = self.meta(py, meta)?.unwrap_or_default();
+        if let Some(seq) = self.put_as_is(py, &facts, &dtype, timeout, &meta)? {
+            return Ok(seq);
+        }
+        let wanted = Wanted::like(py, &self.own, &facts, dtype)?;
+        self.put_copy(py, &array, &wanted, timeout, &meta)
+    }
+
+    /// A new reader, which gives the frames that are published from now on.
+    ///
+    /// With ``start="oldest"`` it begins with the oldest that is still there. ``latest=True`` gives the newest only
+    /// and holds nobody back. The readers of one `group` (a name) share the frames: each goes to one of them, and
+    /// again to another if that one dies holding it. Any other reader gets every frame.
+    ///
+    /// It can be sent to another process until it is used, and then belongs to that. Raises RuntimeError when the
+    /// ring has 64 readers or 8 groups already.
+    #[pyo3(signature = (latest=false, group=None, start="next"))]
+    fn reader(&self, py: Python<'_>, latest: bool, group: Option<&str>, start: &str) -> PyResult<Reader> {
+        let start = match start {
+            "next" => Start::Next,
+            "oldest" => Start::Oldest,
+            other => {
+                let text = format!("expected start to be 'next' or 'oldest', got {other:?}");
+                return Err(PyValueError::new_err(text));
+            }
+        };
+        if latest && group.is_some() {
+            return Err(PyValueError::new_err("expected latest=True or a group, got both: choose one"));
+        }
+        let reader = patiently(py, |patience| {
+            let mode = match group {
+                Some(name) => Mode::Group(self.ring.group(name, patience)?),
+                None if latest => Mode::Latest,
+                None => Mode::Every,
+            };
+            self.ring.reader(mode, start, patience)
+        })?;
+        Ok(Reader::over(reader, self.own.clone()))
+    }
+
+    /// End the stream: readers get what is there, then iteration stops; who writes gets Closed.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        patiently(py, |patience| self.ring.close(patience))
+    }
+
+    /// What the ring holds, as a plain dict: "written" frames, "dropped" ones (by "drop_newest"), and "readers", a
+    /// list of dicts with "lag" (frames waiting), "missed" (by being lapped), "held" and "alive".
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let stats = patiently(py, |patience| self.ring.stats(patience))?;
+        let readers = stats.readers.iter().map(|reader| {
+            let dict = PyDict::new(py);
+            dict.set_item("lag", reader.lag)?;
+            dict.set_item("missed", reader.missed)?;
+            dict.set_item("held", reader.held)?;
+            dict.set_item("alive", reader.alive)?;
+            Ok(dict)
+        });
+        let dict = PyDict::new(py);
+        dict.set_item("written", stats.written)?;
+        dict.set_item("dropped", stats.dropped)?;
+        dict.set_item("readers", PyList::new(py, readers.collect::<PyResult<Vec<_>>>()?)?)?;
+        Ok(dict)
+    }
+
+    /// Entering makes this process one of the ring's writers; leaving ends that, and closes the ring if it was the
+    /// last one.
+    fn __enter__(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<Self>> {
+        let this = slf.get();
+        detached(py, || this.ring.join_writers())?;
+        let mut entered = guard(&this.entered);
+        let pid = std::process::id();
+        *entered = (pid, if entered.0 == pid { entered.1 + 1 } else { 1 });
+        drop(entered);
+        Ok(slf)
+    }
+
+    #[pyo3(signature = (*_exc_info))]
+    fn __exit__(&self, py: Python<'_>, _exc_info: &Bound<'_, PyTuple>) -> PyResult<()> {
+        let mut entered = guard(&self.entered);
+        entered.1 = entered.1.saturating_sub(1);
+        let is_inside = entered.1 > 0 && entered.0 == std::process::id();
+        drop(entered);
+        if is_inside {
+            return Ok(());
+        }
+        patiently(py, |patience| if self.ring.leave_writers()? { self.ring.close(patience) } else { Ok(()) })
+    }
+
+    /// The shape of its frames, or None when it takes any.
+    #[getter]
+    fn shape<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        self.own.shape.as_ref().map(|shape| PyTuple::new(py, shape)).transpose()
+    }
+
+    /// The dtype of its frames.
+    #[getter]
+    fn dtype(&self, py: Python<'_>) -> Py<PyAny> {
+        self.own.dtype.clone_ref(py)
+    }
+
+    /// The dtype of their meta, or None.
+    #[getter(meta)]
+    fn meta_dtype(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.own.meta.as_ref().map(|meta| meta.dtype(py).clone().unbind())
+    }
+
+    /// How many frames wait for readers at the most.
+    #[getter]
+    fn slots(&self) -> u32 {
+        self.ring.geometry().slots
+    }
+
+    /// What a writer does when it is full.
+    #[getter]
+    fn when_full(&self) -> &'static str {
+        let name = POLICIES.iter().find(|(_, policy)| *policy == self.ring.when_full());
+        name.map_or("", |(name, _)| name)
+    }
+
+    /// The name it was given, or None.
+    #[getter]
+    fn name(&self) -> Option<&str> {
+        self.own.name.as_deref()
+    }
+
+    /// Whether it was closed.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.ring.is_closed()
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(PyTypeError::new_err(
+            "a ring lives in shared memory: expected multiprocessing (a Process's arguments, a Queue, a Pipe) to send \
+             it, got another pickler",
+        ))
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let stats = at_once(py, || self.ring.glance())?;
+        let lag = stats.readers.iter().map(|reader| reader.lag).max();
+        let held: u64 = stats.readers.iter().map(|reader| reader.held).sum();
+        let readers = match (stats.readers.len(), lag) {
+            (1, Some(lag)) => format!("1 reader, lag {lag}"),
+            (count, Some(lag)) => format!("{count} readers, lag {lag}"),
+            _ => "no readers".to_owned(),
+        };
+        let shape = match self.shape(py)? {
+            Some(shape) => format!("{} {}", shape.repr()?, self.own.dtype.bind(py).str()?),
+            None => "any shape".to_owned(),
+        };
+        let slots = u64::from(self.slots());
+        let used = (self.ring.waiting() + held).min(slots);
+        let closed = if stats.closed { ", closed" } else { "" };
+        Ok(format!("<Ring{} {shape} {used}/{slots} slots, {readers}{closed}>", quoted(py, self.name())?))
+    }
+}
+
+// ---- writing
+
+/// A frame being written: the context manager that `Ring.write` returns.
+#[pyclass(frozen, module = "ndshare._native")]
+pub(crate) struct Writing {
+    ring: Py<Ring>,
+    wanted: Wanted,
+    timeout: Option<Duration>,
+    inside: Mutex<Option<Inside>>,
+}
+
+struct Inside {
+    writing: library::Writing,
+    array: Py<PyAny>,
+    hold: Py<FrameHold>,
+}
+
+#[pymethods]
+impl Writing {
+    fn __enter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let ring = self.ring.get();
+        let writing = ring.begin(py, self.wanted.len_bytes, self.timeout)?;
+        let (array, hold) = self.wanted.array(py, &ring.own, writing.hold())?;
+        let mut inside = guard(&self.inside);
+        if inside.is_some() {
+            return Err(PyRuntimeError::new_err(
+                "expected each with block to take a ring.write() of its own, got one that is entered already",
+            ));
+        }
+        *inside = Some(Inside { writing, array: array.clone().unbind(), hold });
+        Ok(array)
+    }
+
+    #[pyo3(signature = (kind=None, _error=None, _traceback=None))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        kind: Option<&Bound<'_, PyAny>>,
+        _error: Option<&Bound<'_, PyAny>>,
+        _traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let Some(Inside { writing, array, hold }) = guard(&self.inside).take() else { return Ok(()) };
+        end_writing(array.bind(py));
+        if kind.is_some() {
+            return Ok(());
+        }
+        let meta = hold.get().meta_bytes(py).unwrap_or_default();
+        let seq = publish(py, &writing, Content { offset: 0, view: self.wanted.view(), meta: &meta }, self.timeout)?;
+        hold.get().publish(seq);
+        Ok(())
+    }
+}
+
+impl Ring {
+    fn as_array<'py>(&self, x: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        static ASARRAY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let py = x.py();
+        if Facts::of(x).is_some() {
+            return Ok(x.clone());
+        }
+        let asarray = ASARRAY.import(py, "numpy", "asarray")?;
+        match self.own.shape {
+            Some(_) => asarray.call1((x, &self.own.dtype)),
+            None => asarray.call1((x,)),
+        }
+    }
+}
+
+// ---- reading
+
+/// The frames of a ring as one reader gets them: iterate over it, or call `get`. Made by `Ring.reader`.
+///
+/// It counts from its creation, and holds writers back until it is closed or dropped, or its process ends. It can be
+/// sent to another process through multiprocessing until it is used; then it belongs to the receiver.
+#[pyclass(frozen, weakref, module = "ndshare")]
+pub(crate) struct Reader {
+    /// None once it was closed.
+    reader: Mutex<Option<Arc<library::Reader>>>,
+    own: Arc<Own>,
+    seen: Mutex<Option<Seen>>,
+}
+
+impl Reader {
+    fn over(reader: library::Reader, own: Arc<Own>) -> Self {
+        Self { reader: Mutex::new(Some(Arc::new(reader))), own, seen: Mutex::new(None) }
+    }
+
+    #[inline]
+    fn open(&self, py: Python<'_>) -> PyResult<Arc<library::Reader>> {
+        guard(&self.reader).clone().ok_or_else(|| {
+            to_python(py, &Error::new(Kind::Closed, "the reader was closed: expected an open one; make a new one"))
+        })
+    }
+
+    #[inline]
+    fn next<'py>(&self, py: Python<'py>, timeout: Option<Duration>) -> PyResult<Bound<'py, PyAny>> {
+        let reader = self.open(py)?;
+        let frame = match at_once(py, || reader.try_get())? {
+            Some(frame) => frame,
+            None => patiently_for(py, timeout, |patience| reader.get(patience))?,
+        };
+        received(py, &self.own, &self.seen, frame)
+    }
+}
+
+#[pymethods]
+impl Reader {
+    /// The next frame, as a read-only array with `.seq`, `.time_ns` and `.meta`.
+    ///
+    /// Raises Empty when none came for `timeout` seconds (None: wait for ever), Closed when the ring was closed and
+    /// all was read, WriterDied, once, when the last writer ended without closing it, and RuntimeError when another
+    /// process has used this reader.
+    #[pyo3(signature = (timeout=None))]
+    fn get<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+        self.next(py, seconds(timeout)?)
+    }
+
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self.next(py, None) {
+            Err(error) if is_closed(py, &error) => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    fn __aiter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, PyAny>> {
+        static STREAM: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        STREAM.import(slf.py(), "ndshare._ring", "Stream")?.call1((slf,))
+    }
+
+    /// A descriptor for selectors, Qt and asyncio: readable while there is something to get, be it the end.
+    ///
+    /// Now and then it is readable for nothing, so use ``get(timeout=0)`` and expect Empty. The death of the last
+    /// writer does not make it readable; `get` notices that. It belongs to the reader: do not close it.
+    fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
+        let reader = self.open(py)?;
+        detached(py, || reader.descriptor())
+    }
+
+    /// Give the reader up: it holds nobody back from now on. Frames that it gave stay valid.
+    ///
+    /// A reader that was sent to another process lives on there.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(reader) = guard(&self.reader).take() else { return Ok(()) };
+        // Another thread may be waiting in `get`, and lets go of it later.
+        let closed = detached(py, || reader.close());
+        py.detach(|| drop(reader));
+        closed
+    }
+
+    fn __enter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exc_info))]
+    fn __exit__(&self, py: Python<'_>, _exc_info: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.close(py)
+    }
+
+    /// Whether this object was closed.
+    #[getter]
+    fn closed(&self) -> bool {
+        guard(&self.reader).is_none()
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(PyTypeError::new_err(
+            "a reader lives in shared memory: expected multiprocessing (a Process's arguments, a Queue, a Pipe) to \
+             send it, got another pickler",
+        ))
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let Some(reader) = guard(&self.reader).clone() else { return Ok("<Reader, closed>".to_owned()) };
+        let which = match reader.mode() {
+            Mode::Every => "every frame",
+            Mode::Latest => "the latest frame",
+            Mode::Group(_) => "the frames of a group",
+        };
+        Ok(format!("<Reader of ring{}, {which}, lag {}>", quoted(py, self.own.name.as_deref())?, reader.lag()))
+    }
+}
+
+// ---- travel
+
+/// What multiprocessing sends of a ring: (token, shape, dtype, meta, name, spin). The token has a ticket.
+#[pyfunction]
+pub(crate) fn ring_parts<'py>(py: Python<'py>, ring: &Bound<'py, Ring>) -> PyResult<Bound<'py, PyTuple>> {
+    let ring = ring.get();
+    parts(py, &ring.ring, &ring.own)
+}
+
+fn parts<'py>(py: Python<'py>, ring: &library::Ring, own: &Own) -> PyResult<Bound<'py, PyTuple>> {
+    let token = ticketed(py, ring.head())?;
+    let shape = own.shape.as_ref().map(|shape| PyTuple::new(py, shape)).transpose()?;
+    let meta = own.meta.as_ref().map(|meta| meta.dtype(py));
+    (token, shape, own.dtype.bind(py), meta, own.name.as_deref(), own.spin).into_pyobject(py)
+}
+
+/// The ring of such parts.
+#[pyfunction]
+#[pyo3(signature = (token, shape, dtype, meta, name, spin))]
+pub(crate) fn open_ring(
+    py: Python<'_>,
+    token: &[u8],
+    shape: Option<&Bound<'_, PyAny>>,
+    dtype: &Bound<'_, PyAny>,
+    meta: Option<&Bound<'_, PyAny>>,
+    name: Option<String>,
+    spin: Option<f64>,
+) -> PyResult<Ring> {
+    let own = Own::new(py, shape, Some(dtype), meta, name, spin)?;
+    let ring = library::Ring::open(opened(py, token)?).map_err(|e| to_python(py, &e))?;
+    if ring.geometry().meta_bytes as usize != own.meta_bytes() {
+        return Err(PyValueError::new_err("expected the meta of this ring, got another dtype: the pickle is damaged"));
+    }
+    Ring::over(ring, own)
+}
+
+/// What multiprocessing sends of a reader beside its ring's parts: (parts, token, place).
+///
+/// Raises RuntimeError when it was used, and Closed when it was closed.
+#[pyfunction]
+pub(crate) fn reader_parts<'py>(
+    py: Python<'py>,
+    reader: &Bound<'py, Reader>,
+) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyBytes>, usize)> {
+    let (own, reader) = (&reader.get().own, reader.get().open(py)?);
+    if reader.is_used() {
+        return Err(PyRuntimeError::new_err(
+            "expected a reader that nobody has used yet, got one that belongs to a process: make one for each process",
+        ));
+    }
+    Ok((parts(py, reader.ring(), own)?, ticketed(py, reader.token())?, reader.index()))
+}
+
+/// The reader of such parts.
+#[pyfunction]
+pub(crate) fn open_reader(py: Python<'_>, ring: &Bound<'_, Ring>, token: &[u8], place: usize) -> PyResult<Reader> {
+    let token = opened(py, token)?;
+    let ring = ring.get();
+    let reader = library::Reader::open(ring.ring.clone(), place, token).map_err(|e| to_python(py, &e))?;
+    Ok(Reader::over(reader, ring.own.clone()))
+}

@@ -1,0 +1,142 @@
+# pyright: reportPrivateUsage=false
+"""What Python adds to rings: the class of frames, iteration in asyncio, and how rings and readers travel."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, Self, cast
+
+import numpy as np
+
+from . import _native
+from ._errors import Closed, Empty
+from ._native import Reader, Ring
+
+# Nobody announces a death: a waiting task looks so often (seconds) whether the writers live.
+_LOOK_EVERY = 0.25
+
+
+class Frame(np.ndarray[Any, Any]):
+    """A frame of a ring, or a view of one. What arithmetic and NumPy's functions make of it are ordinary arrays.
+
+    A received frame is read-only and never changes while it or a view of it lives. A copy has no number, time and
+    meta any more.
+
+    >>> import ndshare as nds
+    >>> ring = nds.Ring(3, "uint8", slots=2, meta=[("gain", "f4")])
+    >>> frames = ring.reader()
+    >>> ring.put([1, 2, 3], gain=0.5)
+    0
+    >>> frame = frames.get()
+    >>> frame.seq, frame.meta["gain"], frame[1:], type(frame + 1).__name__
+    (0, np.float32(0.5), Frame([2, 3], dtype=uint8), 'ndarray')
+    """
+
+    __slots__ = ()
+    # Below that of ndarray, so that what NumPy makes of both is an ndarray.
+    __array_priority__ = cast("Any", -1.0)  # pyright: ignore[reportIncompatibleMethodOverride]
+    # A function of C, found on the class: what ufuncs make is an ndarray already.
+    __array_wrap__ = cast("Any", _native.unwrapped)
+
+    seq = property(_native.frame_seq, doc="Its number, from 0; None while it is written, or when it was dropped.")
+    time_ns = property(_native.frame_time_ns, doc="When it was published, by time.monotonic_ns(). None for its writer.")
+    meta = property(_native.frame_meta, doc="What goes with it, as a record; writable while it is. None without meta.")
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        result: Any = super().__array_function__(func, types, args, kwargs)
+        if type(result) in {tuple, list}:
+            return type(result)(map(_plain, result))
+        return _plain(result)
+
+    def copy(self, order: Any = "C") -> Any:
+        """Return an ordinary array with the same items."""
+        return self.view(np.ndarray).copy(order)
+
+    def __copy__(self) -> Any:
+        return self.copy()
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self.copy()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # Readable without ndshare.
+        return self.view(np.ndarray).__reduce_ex__(protocol)
+
+
+def _plain(result: Any) -> Any:
+    return result.view(np.ndarray) if type(result) is Frame else result
+
+
+class Stream:
+    """The frames of a reader for ``async for``. Cancelling a task that waits loses no frame and leaves nothing."""
+
+    __slots__ = ("_reader",)
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Frame:
+        while True:
+            try:
+                return self._reader.get(0)
+            except Empty:
+                await _readable(self._reader)
+            except Closed:
+                raise StopAsyncIteration from None
+
+
+async def _readable(reader: Reader) -> None:
+    """Wait until there is something to get, or until it is time to look whether the writers live."""
+    loop = asyncio.get_running_loop()
+    news = loop.create_future()
+
+    def tell() -> None:
+        if not news.done():
+            news.set_result(None)
+
+    # A descriptor of its own, because several tasks may wait for one reader.
+    descriptor = os.dup(reader.fileno())
+    try:
+        loop.add_reader(descriptor, tell)
+        timer = loop.call_later(_LOOK_EVERY, tell)
+        try:
+            await news
+        finally:
+            timer.cancel()
+            loop.remove_reader(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# How rings, readers and frames travel
+
+
+def _reduce_ring(ring: Ring) -> tuple[Any, ...]:
+    return _native.open_ring, _native.ring_parts(ring)
+
+
+def _reduce_reader(reader: Reader) -> tuple[Any, ...]:
+    return _open_reader, _native.reader_parts(reader)
+
+
+def _open_reader(parts: tuple[Any, ...], token: bytes, place: int) -> Reader:
+    return _native.open_reader(_native.open_ring(*parts), token, place)
+
+
+def _reduce_frame(frame: Frame) -> tuple[Any, ...]:
+    return _native.reduce(frame.view(np.ndarray))
+
+
+def register() -> None:
+    """Make multiprocessing send rings, readers and frames this way; a frame arrives as an ordinary array."""
+    ForkingPickler.register(Ring, _reduce_ring)
+    ForkingPickler.register(Reader, _reduce_reader)
+    ForkingPickler.register(Frame, _reduce_frame)
+
+
+Frame.__module__ = "ndshare"
