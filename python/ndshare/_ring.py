@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 from multiprocessing.reduction import ForkingPickler
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
@@ -40,9 +40,24 @@ class Frame(np.ndarray[Any, Any]):
     # A function of C, found on the class: what ufuncs make is an ndarray already.
     __array_wrap__ = cast("Any", _native.unwrapped)
 
-    seq = property(_native.frame_seq, doc="Its number, from 0; None while it is written, or when it was dropped.")
-    time_ns = property(_native.frame_time_ns, doc="When it was published, by time.monotonic_ns(). None for its writer.")
-    meta = property(_native.frame_meta, doc="What goes with it, as a record; writable while it is. None without meta.")
+    if TYPE_CHECKING:
+
+        @property
+        def seq(self) -> int | None: ...
+        @property
+        def time_ns(self) -> int | None: ...
+        @property
+        def meta(self) -> Any: ...
+
+    else:
+        # C, without a function of Python in between.
+        seq = property(_native.frame_seq, doc="Its number, from 0; None while it is written, or when it was dropped.")
+        time_ns = property(
+            _native.frame_time_ns, doc="When it was published, by time.monotonic_ns(). None for its writer."
+        )
+        meta = property(
+            _native.frame_meta, doc="What goes with it, as a record; writable while it is. None without meta."
+        )
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         result: Any = super().__array_function__(func, types, args, kwargs)

@@ -198,7 +198,7 @@ impl Ring {
     /// A shared array of the ring's arena, or a view of one, is published as it is, and must not be written to any
     /// more; a received frame, too. Everything else is copied. Further arguments are fields of the meta. Raises
     /// what `write` does.
-    #[pyo3(signature = (x, timeout=None, **meta))]
+    #[pyo3(signature = (x, /, timeout=None, **meta))]
     fn put(
         &self,
         py: Python<'_>,

@@ -321,6 +321,8 @@ impl Ring {
     fn prune(&self, patience: &Patience) -> Result<()> {
         let mut gone = Vec::new();
         for index in self.readers_in_use() {
+            // First of all: a reader that takes the place meanwhile has another one.
+            let incarnation = self.table.reader(index).incarnation.load(SeqCst);
             let user = self.table.reader(index).user.load(SeqCst);
             let user_died = user != 0 && !self.arena().is_identity_alive(user)?;
             if let Some(token) = unpack(self.table.reader(index).token.load(SeqCst)) {
@@ -328,15 +330,17 @@ impl Ring {
                 let _ = self.arena().is_kept_by_others(token)?;
             }
             if user_died || !self.is_reader_live(index) {
-                gone.push((index, self.table.reader(index).incarnation.load(SeqCst)));
+                gone.push((index, incarnation, user_died));
             }
         }
         if gone.is_empty() {
             return Ok(());
         }
         self.locked(patience, || {
-            for (index, incarnation) in gone {
-                if self.table.reader(index).incarnation.load(SeqCst) == incarnation {
+            for (index, incarnation, user_died) in gone {
+                // A place may have been in the middle of getting a reader when it was looked at.
+                let same = self.table.reader(index).incarnation.load(SeqCst) == incarnation;
+                if same && (user_died || !self.is_reader_live(index)) {
                     self.forget_reader(index);
                 }
             }

@@ -1,0 +1,194 @@
+"""What the other processes of the tests of rings do. Each ends by itself, whatever happens to its parent."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from typing import Any
+
+import numpy as np
+
+import ndshare as nds
+
+LIFE = 120  # seconds after which a child ends, if nobody ends it before
+
+
+def fill(ring: nds.Ring, numbers: list[int]) -> None:
+    """Write frames full of these numbers, as the last writer."""
+    signal.alarm(LIFE)
+    with ring:
+        for number in numbers:
+            with ring.write() as frame:
+                frame[...] = number
+
+
+def read_all(reader: nds.Reader, conn: Any) -> None:
+    """Read to the end, and tell what came."""
+    signal.alarm(LIFE)
+    conn.send([(frame.seq, int(frame.flat[0])) for frame in reader])
+    conn.close()
+
+
+def hold_back(reader: nds.Reader, conn: Any) -> None:
+    """Take one frame and do no more."""
+    signal.alarm(LIFE)
+    frame = reader.get()
+    conn.send(frame.seq)
+    time.sleep(LIFE)
+
+
+def write_and_wait(ring: nds.Ring, count: int, conn: Any) -> None:
+    """Write some frames and stay."""
+    signal.alarm(LIFE)
+    for _ in range(count):
+        with ring.write() as frame:
+            frame[...] = 1
+    conn.send(count)
+    time.sleep(LIFE)
+
+
+def swift(ring: nds.Ring, count: int) -> None:
+    """Write frames of 64 bytes as fast as can be; each is full of its number."""
+    signal.alarm(LIFE)
+    with ring:
+        for number in range(count):
+            with ring.write() as frame:
+                frame[:] = number
+
+
+def put_arrays(ring: nds.Ring, arrays: list[Any]) -> None:
+    signal.alarm(LIFE)
+    with ring:
+        for array in arrays:
+            ring.put(array)
+
+
+# ---- the camera -----------------------------------------------------------------------------------------------------
+
+
+def camera(ring: nds.Ring, count: int, period: float) -> None:
+    """Write a frame each period, with its checksum."""
+    signal.alarm(LIFE)
+    pattern = (np.arange(1200 * 1600, dtype=np.uint32) * 40503 >> 7).astype(np.uint16).reshape(1200, 1600)
+    start = time.monotonic() + 0.05
+    with ring:
+        for number in range(count):
+            time.sleep(max(0.0, start + number * period - time.monotonic()))
+            with ring.write() as frame:
+                np.add(pattern, number, out=frame, casting="unsafe")
+                frame.meta["number"] = number
+                frame.meta["sum"] = checksum(frame)
+
+
+def checksum(frame: Any) -> int:
+    return int(np.asarray(frame).view(np.uint64).sum())
+
+
+def is_whole(frame: Any) -> bool:
+    return bool(checksum(frame) == frame.meta["sum"] and frame.meta["number"] == frame.seq)
+
+
+def watch(reader: nds.Reader, conn: Any) -> None:
+    """Check every frame; tell the numbers, when they were published, and how many were torn."""
+    signal.alarm(LIFE)
+    numbers, times, torn = [], [], 0
+    for frame in reader:
+        numbers.append(frame.seq)
+        times.append(frame.time_ns)
+        torn += not is_whole(frame)
+    conn.send((numbers, times, torn))
+    conn.close()
+
+
+# ---- a storm --------------------------------------------------------------------------------------------------------
+
+
+class Log:
+    """Numbers in shared memory, so that they outlive the process that writes them."""
+
+    def __init__(self, size: int) -> None:
+        self.count = nds.zeros(1, np.int64)
+        self.numbers = nds.zeros(size, np.int64)
+
+    def add(self, number: int) -> None:
+        self.numbers[self.count[0]] = number
+        self.count[0] += 1
+
+    def all(self) -> Any:
+        return self.numbers[: self.count[0]].copy()
+
+
+def _arm(label: str | None, nth: int) -> None:
+    from ndshare import _native
+
+    signal.alarm(LIFE)
+    if label:
+        _native.kill_at(label, nth)
+
+
+def storm_writer(ring: nds.Ring, seed: int, label: str | None, nth: int, arrays: Any) -> None:
+    """Write, put and throw away frames of random sizes until killed."""
+    _arm(label, nth)
+    rng = random.Random(seed)
+    while True:
+        _write_once(ring, rng, arrays)
+        if rng.random() < 0.5:
+            time.sleep(rng.random() * 0.002)
+
+
+def steady_writer(ring: nds.Ring, slowest: Any) -> None:
+    """Write to the end, and note the longest time in seconds that one frame took."""
+    signal.alarm(LIFE)
+    while True:
+        start = time.perf_counter()
+        try:
+            with ring.write(2, timeout=30) as frame:
+                frame[:] = 4, 5
+                frame.meta["stamp"] = 4
+        except nds.Closed:
+            os._exit(0)
+        took = time.perf_counter() - start
+        slowest[0] = max(slowest[0], took)
+        time.sleep(0.002)
+
+
+def _write_once(ring: nds.Ring, rng: random.Random, arrays: Any) -> None:
+    stamp, size = rng.getrandbits(60), 1 << rng.randrange(1, 12)
+    try:
+        if rng.random() < 0.2:
+            x = nds.empty(size, np.uint64, arena=arrays)
+            x[:] = np.arange(size, dtype=np.uint64) + np.uint64(stamp)
+            ring.put(x, 5, stamp=stamp)
+            return
+        with ring.write(size, timeout=5) as frame:
+            frame[:] = np.arange(size, dtype=np.uint64) + np.uint64(stamp)
+            frame.meta["stamp"] = stamp
+            if rng.random() < 0.1:
+                raise InterruptedError
+    except InterruptedError:
+        pass
+    except nds.Closed:
+        os._exit(0)
+
+
+def storm_reader(reader: nds.Reader, keeps: bool, log: Log, seed: int, label: str | None, nth: int) -> None:
+    """Read, check and note frames until killed or until the end. A group would wait for what a member keeps."""
+    _arm(label, nth)
+    rng = random.Random(seed)
+    kept: list[Any] = []
+    while True:
+        try:
+            frame = reader.get(30)
+        except nds.WriterDied:
+            continue
+        except nds.Closed:
+            os._exit(0)
+        assert (frame == frame.meta["stamp"] + np.arange(frame.size, dtype=np.uint64)).all(), "torn"
+        log.add(frame.seq)
+        if keeps and rng.random() < 0.2:
+            kept.append(frame[::2])
+        if len(kept) > 3:
+            kept.clear()
+        del frame

@@ -1,0 +1,1030 @@
+"""Rings: what writers and readers see, who waits for whom, and what happens when somebody dies.
+
+How long waits take is not asserted where a loaded machine would make it longer; what hangs is caught by a time limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import gc
+import multiprocessing as mp
+import os
+import pickle
+import queue
+import random
+import resource
+import select
+import signal
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ndshare as nds
+import ring_workers as workers
+from helpers import HANG, descriptors, held, note_pause, run, settle, wait_until
+from ndshare import _native
+
+POINTS: tuple[str, ...] = tuple(_native.KILL_POINTS)
+ROUNDS = int(os.environ.get("NDSHARE_CRASH_ROUNDS", "1"))
+FORK = mp.get_context("fork")
+POLICIES = ("wait", "drop_oldest", "drop_newest")
+
+
+def put_all(ring: nds.Ring, *numbers: int) -> list[int | None]:
+    return [ring.put(np.full(ring.shape or 1, number, ring.dtype)) for number in numbers]
+
+
+def firsts(frames: Any) -> list[int]:
+    return [int(frame.flat[0]) for frame in frames]
+
+
+@contextmanager
+def child(target: Callable[..., None], *args: Any, context: Any = FORK) -> Iterator[Any]:
+    """Run a process for a while; it is gone afterwards."""
+    process = context.Process(target=target, args=args, daemon=True)
+    process.start()
+    try:
+        yield process
+    finally:
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+        process.join(HANG)
+        process.close()
+
+
+# ---- frames ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_written_is_read() -> None:
+    ring = nds.Ring((3, 4), np.uint16, slots=2, meta=[("exposure", "f8"), ("gain", "i4")])
+    reader = ring.reader()
+    before = time.monotonic_ns()
+    with ring.write() as frame:
+        assert (frame.shape, frame.dtype, frame.seq, frame.time_ns) == ((3, 4), np.uint16, None, None)
+        frame[:] = np.arange(12).reshape(3, 4)
+        frame.meta["exposure"] = 0.25
+        frame.meta.gain = 7
+    assert frame.seq == 0
+    got = reader.get()
+    assert type(got) is nds.Frame
+    assert (got == np.arange(12).reshape(3, 4)).all()
+    assert before <= got.time_ns <= time.monotonic_ns()
+    assert (got.seq, got.meta.exposure, got.meta["gain"]) == (0, 0.25, 7)
+    assert nds.is_shared(got)
+    with ring.write():
+        pass
+    assert reader.get().meta.tolist() == (0.0, 0), "the meta of another frame shows through"
+
+
+def test_a_frame_is_read_only_for_its_reader_and_after_it_was_written() -> None:
+    ring = nds.Ring(8, np.uint8, slots=2, meta=[("n", "i4")])
+    reader = ring.reader()
+    with ring.write() as written:
+        written[:] = 1
+    got = reader.get()
+    for frame in (written, got, got[2:]):
+        with pytest.raises(ValueError, match="read-only"):
+            frame[0] = 1
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            frame.flags.writeable = True
+    with pytest.raises(ValueError, match="read-only"):
+        got.meta["n"] = 3
+
+
+def test_an_exception_throws_the_frame_away() -> None:
+    ring = nds.Ring(8, np.uint8, slots=2)
+    reader = ring.reader()
+    for _ in range(20):
+        with pytest.raises(KeyError), ring.write() as frame:
+            frame[:] = 9
+            raise KeyError
+        assert frame.seq is None
+        assert not frame.flags.writeable
+    assert put_all(ring, 5) == [0]
+    assert firsts([reader.get()]) == [5]
+
+
+def test_a_writing_is_entered_once() -> None:
+    ring = nds.Ring(8, np.uint8, slots=2)
+    writing = ring.write()
+    with writing, pytest.raises(RuntimeError, match="of its own"), writing:
+        pass
+    assert ring.stats()["written"] == 1
+
+
+def test_arithmetic_gives_ordinary_arrays() -> None:
+    ring = nds.Ring((4, 4), np.float32, slots=2)
+    reader = ring.reader()
+    put_all(ring, 2)
+    frame = reader.get()
+    results = [
+        frame + 1, 1 - frame, frame * frame, -frame, frame == frame, frame.sum(axis=0), frame.mean(axis=1),
+        np.sqrt(frame), np.add(frame, frame), np.concatenate([frame, frame]), np.stack([frame, frame]), frame @ frame,
+        np.dot(frame, frame), np.asarray(frame + 0), np.fft.rfft2(frame), np.where(frame > 1, frame, 0), frame.copy(),
+        copy.copy(frame), copy.deepcopy(frame), np.split(frame, 2)[0], np.cumsum(frame, axis=0), np.squeeze(frame),
+    ]  # fmt: skip
+    assert {type(x) for x in results} == {np.ndarray}
+    assert type(frame.sum()) is np.float32
+    assert type(np.add.reduce(frame, axis=None)) is np.float32
+    assert type(frame[1:, ::2]) is nds.Frame
+    assert frame[1:, ::2].T.seq == 0
+    out = np.empty((4, 4), np.float32)
+    assert np.add(frame, frame, out=out) is out
+    with pytest.raises(AttributeError, match="copy"):
+        _ = frame[np.array([0, 1])].seq
+
+
+def test_a_frame_pickles_as_an_ordinary_array_and_travels_by_reference() -> None:
+    ring = nds.Ring((4, 4), np.int32, slots=2)
+    reader = ring.reader()
+    put_all(ring, 3)
+    frame = reader.get()
+    assert b"ndshare" not in pickle.dumps(frame)
+    assert type(pickle.loads(pickle.dumps(frame))) is np.ndarray
+    got = ForkingPickler.loads(ForkingPickler.dumps(frame[1:]))
+    assert type(got) is np.ndarray
+    assert np.shares_memory(got, frame)
+    assert not got.flags.writeable
+
+
+def test_a_frame_outlives_its_ring() -> None:
+    ring = nds.Ring(1000, np.int64, slots=3)
+    reader = ring.reader()
+    put_all(ring, 11)
+    view = reader.get()[10:20]
+    del ring, reader
+    assert (view == 11).all()
+
+
+# ---- put ------------------------------------------------------------------------------------------------------------
+
+
+ARRAYS = [
+    np.arange(12).reshape(3, 4),
+    np.asfortranarray(np.arange(12).reshape(3, 4)),
+    np.arange(24)[::-2],
+    np.array(5.5),
+    np.zeros((0, 3)),
+    np.array([(1, 2.5)], [("a", "i2"), ("b", ">f8")]),
+    np.array(["ab", "cde"]),
+    np.array(["2020-01-01"], "M8[D]"),
+    np.broadcast_to(np.arange(3), (4, 3)),
+    np.ma.masked_array([1, 2], [0, 1]),
+]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("x", ARRAYS, ids=[f"{x.dtype.char}{x.shape}" for x in ARRAYS])
+def test_arrays_of_all_kinds_pass(x: Any, shared: bool) -> None:
+    ring = nds.Ring(slots=3)
+    reader = ring.reader()
+    x = nds.array(x) if shared else x
+    for given in (x, x.T, x[..., ::-1] if x.ndim else x):
+        ring.put(given)
+        got = reader.get()
+        assert (got.dtype, got.shape) == (given.dtype, given.shape)
+        assert (np.asarray(got) == np.asarray(given)).all()
+
+
+def test_a_shared_array_is_published_as_it_is() -> None:
+    ring = nds.Ring((40, 50), np.float32, slots=3)
+    reader = ring.reader()
+    x = nds.full((40, 50), 2, np.float32)
+    for given in (x, x[10:20, ::-5], x.T):
+        ring.put(given)
+        got = reader.get()
+        assert got.ctypes.data == given.ctypes.data
+        assert (got.shape, got.strides) == (given.shape, given.strides)
+    with nds.Arena("64 MiB") as arena:
+        other = nds.full((40, 50), 3, np.float32, arena=arena)
+        ring.put(other)
+    got = reader.get()
+    assert not np.shares_memory(got, other)
+    assert (got == 3).all()
+
+
+def test_a_received_frame_is_put_into_another_ring_without_a_copy() -> None:
+    rings = [nds.Ring((100, 100), np.uint8, slots=3) for _ in range(3)]
+    readers = [ring.reader() for ring in rings]
+    for number in range(50):
+        put_all(rings[0], number)
+        first = readers[0].get()
+        rings[1].put(first)
+        second = readers[1].get()
+        rings[2].put(second[5:])
+        third = readers[2].get()
+        assert second.ctypes.data == first.ctypes.data
+        assert third.ctypes.data == first[5:].ctypes.data
+        assert (third == number).all()
+        assert (first.seq, second.seq, third.seq) == (number,) * 3
+
+
+def test_frames_of_other_shapes_and_dtypes_up_to_the_bytes_of_the_ring() -> None:
+    ring = nds.Ring((4, 4), np.float64, slots=3)
+    reader = ring.reader()
+    for shape, dtype in [((2, 3), None), (None, np.int16), ((8, 16), np.uint8), ((), "f4"), (5, [("a", "u1")])]:
+        with ring.write(shape, dtype) as frame:
+            frame[...] = np.ones((), frame.dtype)
+        got = reader.get()
+        assert got.dtype == np.dtype(np.float64 if dtype is None else dtype)
+        assert got.shape == ((4, 4) if shape is None else shape if isinstance(shape, tuple) else (shape,))
+    with pytest.raises(ValueError, match="at most 128 bytes, got 136"), ring.write(17):
+        pass
+    with pytest.raises(ValueError, match="at most 128 bytes"):
+        ring.put(nds.zeros(17))
+    with pytest.raises(ValueError, match="at most 128 bytes"):
+        ring.put(np.zeros(17))
+    assert put_all(ring, 1) == [5]
+
+
+def test_wrong_arguments_are_refused() -> None:
+    bad: list[tuple[type[Exception], dict[str, Any]]] = [
+        (ValueError, {"slots": 0}),
+        (ValueError, {"slots": -1}),
+        (ValueError, {"slots": 10**6}),
+        (ValueError, {"slots": 2, "when_full": "explode"}),
+        (ValueError, {"slots": 2, "shape": (-1,)}),
+        (ValueError, {"slots": 2, "spin": -1.0}),
+        (TypeError, {"slots": 2, "dtype": object}),
+        (TypeError, {"slots": 2, "meta": "f8"}),
+        (TypeError, {"slots": 2, "meta": [("a", "O")]}),
+        (ValueError, {"slots": 2, "meta": [("a", "V5000")]}),
+        (TypeError, {}),
+    ]
+    for error, arguments in bad:
+        with pytest.raises(error):
+            nds.Ring(**arguments)
+    ring = nds.Ring(slots=2)
+    with pytest.raises(TypeError, match="takes any"):
+        ring.write()
+    with pytest.raises(TypeError, match="without meta"):
+        ring.put([1], gain=2)
+    with pytest.raises(TypeError, match="plain bytes"):
+        ring.put(np.array([object()]))
+    with pytest.raises(ValueError, match="choose one"):
+        ring.reader(latest=True, group="g")
+    with pytest.raises(ValueError, match="oldest"):
+        ring.reader(start="middle")  # type: ignore[arg-type]
+    for timeout in (-1, float("nan")):
+        with pytest.raises(ValueError, match="timeout"):
+            ring.reader().get(timeout)
+    with pytest.raises(TypeError, match="meta, .'t',., got .x."):
+        nds.Ring(slots=2, meta=[("t", "f8")]).put([1], x=2)
+
+
+def test_readers_and_groups_are_counted() -> None:
+    ring = nds.Ring(4, slots=2)
+    readers = [ring.reader() for _ in range(64)]
+    with pytest.raises(RuntimeError, match="at most 64 readers"):
+        ring.reader()
+    readers.pop()
+    readers.append(ring.reader())
+    del readers
+    for number in range(8):
+        ring.reader(group=str(number))
+    with pytest.raises(RuntimeError, match="at most 8 groups"):
+        ring.reader(group="one more")
+
+
+# ---- who gets what --------------------------------------------------------------------------------------------------
+
+
+def test_every_reader_gets_every_frame_from_its_creation_on() -> None:
+    ring = nds.Ring(2, np.int64, slots=8)
+    first = ring.reader()
+    put_all(ring, 0, 1)
+    second = ring.reader()
+    oldest = ring.reader(start="oldest")
+    put_all(ring, 2)
+    ring.close()
+    assert [firsts(reader) for reader in (first, second, oldest)] == [[0, 1, 2], [2], [0, 1, 2]]
+
+
+def test_without_readers_the_window_is_kept_for_one_that_starts_at_the_oldest() -> None:
+    ring = nds.Ring(2, np.int64, slots=5)
+    put_all(ring, *range(17))
+    reader = ring.reader(start="oldest")
+    ring.close()
+    assert firsts(reader) == [12, 13, 14, 15, 16]
+
+
+def test_the_latest_frame_only() -> None:
+    ring = nds.Ring(2, np.int64, slots=3)
+    latest = ring.reader(latest=True)
+    for number in range(0, 30, 3):
+        put_all(ring, number, number + 1, number + 2)
+        assert firsts([latest.get()]) == [number + 2]
+        with pytest.raises(nds.Empty):
+            latest.get(timeout=0)
+
+
+def test_a_group_shares_the_frames() -> None:
+    ring = nds.Ring(2, np.int64, slots=64)
+    members = [ring.reader(group="compute") for _ in range(3)]
+    other = ring.reader(group="other")
+    put_all(ring, *range(30))
+    ring.close()
+    got = [frame for member in members for frame in [member.get() for _ in range(10)]]
+    assert sorted(frame.seq for frame in got) == list(range(30))
+    del got
+    assert [list(member) for member in members] == [[], [], []]
+    assert firsts(other) == list(range(30))
+
+
+def test_a_frame_of_a_killed_member_comes_again() -> None:
+    ring = nds.Ring(2, np.int64, slots=8)
+    members = [ring.reader(group="g") for _ in range(2)]
+    mine, theirs = FORK.Pipe()
+    put_all(ring, 1)
+    with child(workers.hold_back, members.pop(), theirs) as process:
+        assert mine.recv() == 0
+        put_all(ring, 2)
+        assert firsts([members[0].get()]) == [2]
+        os.kill(process.pid, signal.SIGKILL)
+        start = time.perf_counter()
+        assert firsts([members[0].get(timeout=HANG)]) == [1]
+        note_pause("a frame of a group's dead member", time.perf_counter() - start)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_slow_reader(policy: Any) -> None:
+    """One that holds a view for three periods of the ring: the view never changes, and the books are right."""
+    slots = 4
+    ring = nds.Ring(5000, np.uint8, slots=slots, when_full=policy)
+    reader = ring.reader()
+    put_all(ring, 77)
+    view = reader.get()[100:]
+    digest = zlib.crc32(view)
+    published = 0
+    for number in range(3 * slots):
+        try:
+            published += ring.put(np.full(5000, number, np.uint8), timeout=0.01) is not None
+        except nds.Full:
+            assert policy == "wait"
+        assert zlib.crc32(view) == digest
+    stats = ring.stats()
+    (books,) = stats["readers"]
+    following = reader.get()
+    if policy == "drop_oldest":
+        assert published == 3 * slots
+        assert (following.seq - view.seq - 1, stats["dropped"]) == (books["missed"], 0)
+        assert books["missed"] == 2 * slots
+    else:
+        assert published == slots
+        assert (following.seq, books["missed"]) == (1, 0)
+        assert stats["dropped"] == (2 * slots if policy == "drop_newest" else 0)
+    assert (books["lag"], books["held"], books["alive"]) == (slots, 1, True)
+    assert zlib.crc32(view) == digest
+
+
+def test_full_comes_at_the_timeout_and_space_wakes_the_writer() -> None:
+    ring = nds.Ring(2, np.int64, slots=2)
+    reader = ring.reader()
+    put_all(ring, 0, 1)
+    start = time.perf_counter()
+    with pytest.raises(nds.Full) as caught, ring.write(timeout=0.1):
+        pass
+    assert time.perf_counter() - start >= 0.1
+    assert isinstance(caught.value, (TimeoutError, queue.Full))
+    thread = threading.Thread(target=lambda: put_all(ring, 2))
+    thread.start()
+    time.sleep(0.05)
+    assert firsts([reader.get()]) == [0]
+    thread.join(HANG)
+    assert firsts([reader.get(), reader.get()]) == [1, 2]
+
+
+def test_the_ring_takes_another_block_while_all_are_held_and_says_when_there_is_none() -> None:
+    with nds.Arena("8 MiB") as arena:
+        ring = nds.Ring(1 << 20, np.uint8, slots=2, arena=arena)
+        reader = ring.reader()
+        frames = []
+        with pytest.raises(nds.ArenaFull):
+            for number in range(20):
+                put_all(ring, number)
+                frames.append(reader.get())
+        assert len(frames) >= 4
+        assert firsts(frames) == list(range(len(frames)))
+        frames.clear()
+        put_all(ring, 99)
+        assert firsts([reader.get()]) == [99]
+        del ring, reader
+        assert held(arena) == 0
+
+
+def test_a_reader_that_never_reads_and_is_dropped_holds_nobody_back() -> None:
+    ring = nds.Ring(2, np.int64, slots=2)
+    for end in ("del", "close", "with"):
+        reader = ring.reader()
+        put_all(ring, 0, 1)
+        with pytest.raises(nds.Full):
+            ring.put([0, 0], timeout=0)
+        thread = threading.Thread(target=lambda: put_all(ring, 2, 3, 4, 5))
+        thread.start()
+        if end == "close":
+            reader.close()
+        elif end == "with":
+            with reader:
+                pass
+        del reader
+        thread.join(HANG)
+        assert not thread.is_alive()
+    assert ring.stats()["readers"] == []
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_reader_that_is_killed_holds_nobody_back(policy: Any) -> None:
+    ring = nds.Ring(2, np.int64, slots=2, when_full=policy)
+    mine, theirs = FORK.Pipe()
+    put_all(ring, 0)
+    with child(workers.hold_back, ring.reader(start="oldest"), theirs) as process:
+        assert mine.recv() == 0
+        put_all(ring, 1, 2)
+        os.kill(process.pid, signal.SIGKILL)
+        process.join(HANG)
+        start = time.perf_counter()
+        assert [ring.put([n, n], timeout=HANG) for n in range(8)] == list(range(3, 11))
+        note_pause(f"a killed reader, {policy}", time.perf_counter() - start)
+    assert ring.stats()["readers"] == []
+
+
+def test_a_million_small_frames_through_a_lapping_writer() -> None:
+    count = 1_000_000
+    ring = nds.Ring(8, np.uint64, slots=64, when_full="drop_oldest")
+    reader = ring.reader()
+    got = missed = torn = 0
+    with child(workers.swift, ring, count):
+        for frame in reader:
+            missed += frame.seq - got - missed
+            got += 1
+            torn += frame[0] != frame.seq or frame[7] != frame.seq or bytes(frame[:4]) != bytes(frame[4:])
+        (books,) = ring.stats()["readers"]
+    assert torn == 0
+    assert got + missed == count == ring.stats()["written"]
+    assert books["missed"] == missed
+
+
+# ---- waiting --------------------------------------------------------------------------------------------------------
+
+
+class Interrupted(Exception):
+    """Raised by the handler of a signal."""
+
+
+@contextmanager
+def interrupted_after(seconds: float) -> Iterator[None]:
+    def handler(*_: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_waits_answer_signals_and_timeouts() -> None:
+    ring = nds.Ring(2, slots=1)
+    reader, member, latest = ring.reader(), ring.reader(group="g"), ring.reader(latest=True)
+
+    def write() -> None:
+        with ring.write():
+            pass
+
+    waits: list[Callable[[], object]] = [reader.get, member.get, latest.get, lambda: next(reader)]
+    for number, wait in enumerate([*waits, write, lambda: ring.put([1, 2])]):
+        if number == len(waits):
+            put_all(ring, 1)
+        start = time.perf_counter()
+        with pytest.raises(Interrupted), interrupted_after(0.05):
+            wait()
+        note_pause("a signal in a wait", time.perf_counter() - start - 0.05)
+    for one in (reader, member, latest):
+        one.get()
+    start = time.perf_counter()
+    with pytest.raises(nds.Empty) as caught:
+        reader.get(timeout=0.1)
+    assert time.perf_counter() - start >= 0.1
+    assert isinstance(caught.value, (TimeoutError, queue.Empty))
+
+
+def test_waiting_lets_other_threads_run() -> None:
+    ring = nds.Ring(2, np.int64, slots=4, spin=0.5)
+    reader = ring.reader()
+    thread = threading.Timer(0.05, lambda: put_all(ring, 4))
+    thread.start()
+    assert firsts([reader.get(timeout=HANG)]) == [4]
+    thread.join()
+
+
+def test_an_idle_reader_takes_no_processor_time() -> None:
+    ring = nds.Ring(2, slots=2)
+    reader = ring.reader()
+    before = resource.getrusage(resource.RUSAGE_THREAD)
+    with pytest.raises(nds.Empty):
+        reader.get(timeout=1)
+    after = resource.getrusage(resource.RUSAGE_THREAD)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.05
+
+
+def is_readable(reader: nds.Reader, timeout: float = 0) -> bool:
+    return bool(select.select([reader], [], [], timeout)[0])
+
+
+def test_the_descriptor_is_readable_while_a_frame_is_ready() -> None:
+    ring = nds.Ring(2, np.int64, slots=8)
+    for arguments in ({}, {"latest": True}, {"group": "g"}):
+        with ring.reader(**arguments) as reader:
+            assert not is_readable(reader)
+            for _ in range(5):
+                put_all(ring, 1, 2)
+                assert is_readable(reader)
+                reader.get()
+                if not arguments.get("latest"):
+                    assert is_readable(reader)
+                    reader.get()
+                assert not is_readable(reader)
+            thread = threading.Timer(0.05, lambda: put_all(ring, 3))
+            thread.start()
+            assert is_readable(reader, HANG)
+            assert firsts([reader.get(0)]) == [3]
+            thread.join()
+    with ring.reader() as reader:
+        assert not is_readable(reader)
+        ring.close()
+        assert is_readable(reader, HANG)
+        with pytest.raises(nds.Closed):
+            reader.get(0)
+
+
+def test_the_descriptor_is_told_by_another_process() -> None:
+    before = descriptors()
+    ring = nds.Ring(2, np.int64, slots=4)
+    reader = ring.reader()
+    assert not is_readable(reader)
+    got: list[int] = []
+    with child(workers.fill, ring, list(range(200))):
+        with suppress(nds.Closed):
+            while is_readable(reader, HANG):
+                with suppress(nds.Empty):
+                    got += firsts([reader.get(0)])
+        assert got == list(range(200))
+    reader.close()
+    gc.collect()
+    assert descriptors() == before
+
+
+def test_asyncio() -> None:
+    ring = nds.Ring(2, np.int64, slots=4)
+    readers = [ring.reader(), ring.reader(latest=True)]
+
+    async def collect(reader: nds.Reader) -> list[int]:
+        return [frame.seq async for frame in reader]
+
+    async def main() -> list[list[int]]:
+        return await asyncio.wait_for(asyncio.gather(*map(collect, readers)), HANG)
+
+    with child(workers.fill, ring, list(range(100))):
+        every, latest = asyncio.run(main())
+    assert every == list(range(100))
+    assert latest == sorted(set(latest))
+    assert latest[-1] == 99
+
+
+def test_a_cancelled_task_loses_no_frame_and_leaves_nothing() -> None:
+    ring = nds.Ring(2, np.int64, slots=4)
+    reader = ring.reader()
+    reader.fileno()
+    before = descriptors()
+
+    async def main() -> int:
+        loop = asyncio.get_running_loop()
+        opened = descriptors()
+        for _ in range(5):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(aiter(reader)), 0.02)
+        tasks = [asyncio.ensure_future(anext(aiter(reader))) for _ in range(3)]
+        await asyncio.sleep(0.02)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert descriptors() == opened
+        loop.call_later(0.02, lambda: put_all(ring, 8))
+        frame = await anext(aiter(reader))
+        return int(frame[0])
+
+    assert asyncio.run(main()) == 8
+    assert descriptors() == before
+    put_all(ring, 9)
+    assert firsts([reader.get(0)]) == [9]
+
+
+# ---- the end --------------------------------------------------------------------------------------------------------
+
+
+def test_closing_drains_and_then_ends() -> None:
+    ring = nds.Ring(2, np.int64, slots=4)
+    reader, idle = ring.reader(), ring.reader()
+    put_all(ring, 0, 1)
+    with pytest.raises(nds.Closed), ring.write() as frame:
+        ring.close()
+    assert frame.seq is None
+    assert ring.closed
+    assert firsts(reader) == [0, 1]
+    assert list(reader) == []
+    with pytest.raises(nds.Closed):
+        reader.get()
+    for use in (ring.write().__enter__, lambda: ring.put([1, 2]), lambda: ring.put(nds.zeros(2, np.int64))):
+        with pytest.raises(nds.Closed, match="closed"):
+            use()
+    ring.close()
+    idle.close()
+    with pytest.raises(nds.Closed, match="reader was closed"):
+        idle.get()
+    with pytest.raises(nds.Closed):
+        idle.fileno()
+    assert list(idle) == []
+
+
+def test_a_waiting_reader_hears_of_the_end() -> None:
+    ring = nds.Ring(2, np.int64, slots=4)
+    reader = ring.reader()
+    thread = threading.Timer(0.05, ring.close)
+    thread.start()
+    assert list(reader) == []
+    thread.join()
+
+
+def test_a_waiting_writer_hears_of_the_end() -> None:
+    ring = nds.Ring(2, np.int64, slots=1)
+    _reader = ring.reader()
+    put_all(ring, 1)
+    thread = threading.Timer(0.05, ring.close)
+    thread.start()
+    with pytest.raises(nds.Closed):
+        put_all(ring, 2)
+    thread.join()
+
+
+def test_the_last_of_several_writers_ends_the_stream() -> None:
+    ring = nds.Ring(2, np.int64, slots=64)
+    reader = ring.reader()
+    with ring:
+        with ring:
+            put_all(ring, 1)
+        assert not ring.closed
+        process = FORK.Process(target=workers.fill, args=(ring, [2, 3]))
+        process.start()
+        process.join(HANG)
+        assert process.exitcode == 0
+        assert not ring.closed, "this process is still a writer"
+    assert ring.closed
+    assert firsts(reader) == [1, 2, 3]
+
+
+def test_the_last_writer_is_killed_and_a_successor_goes_on() -> None:
+    ring = nds.Ring(2, np.int64, slots=8)
+    reader, member = ring.reader(), ring.reader(group="g")
+    mine, theirs = FORK.Pipe()
+    with child(workers.write_and_wait, ring, 3, theirs) as process:
+        assert mine.recv() == 3
+        os.kill(process.pid, signal.SIGKILL)
+        start = time.perf_counter()
+        seen = []
+        with pytest.raises(nds.WriterDied, match="without closing"):
+            for frame in reader:
+                seen.append(frame.seq)
+        note_pause("WriterDied", time.perf_counter() - start)
+    assert seen == [0, 1, 2]
+    with pytest.raises(nds.Empty):
+        reader.get(timeout=0.15)
+    with child(workers.fill, ring, [5, 6]):
+        assert [frame.seq for frame in reader] == [3, 4]
+    with pytest.raises(nds.Closed):
+        for _ in range(9):
+            with suppress(nds.WriterDied):
+                member.get(HANG)
+
+
+def test_asyncio_hears_of_the_death_of_the_last_writer() -> None:
+    ring = nds.Ring(2, np.int64, slots=8)
+    reader = ring.reader()
+    mine, theirs = FORK.Pipe()
+
+    async def main(pid: int) -> list[int]:
+        seen = []
+        with pytest.raises(nds.WriterDied):
+            async for frame in reader:
+                seen.append(frame.seq)
+                if len(seen) == 2:
+                    os.kill(pid, signal.SIGKILL)
+        return seen
+
+    with child(workers.write_and_wait, ring, 2, theirs) as process:
+        assert mine.recv() == 2
+        assert asyncio.run(asyncio.wait_for(main(process.pid), HANG)) == [0, 1]
+
+
+# ---- travel ---------------------------------------------------------------------------------------------------------
+
+
+SNIPPET = """
+import multiprocessing as mp, signal, sys
+import numpy as np
+import ndshare as nds
+signal.alarm(60)
+
+class Camera:
+    taken = 0
+    @property
+    def running(self): return self.taken < 10
+    def read_into(self, frame):
+        frame[:] = self.taken
+        self.taken += 1
+camera = Camera()
+
+def acquire(ring):
+    with ring:                                              # leaving it ends the stream
+        while camera.running:
+            with ring.write() as frame: camera.read_into(frame)
+if __name__ == "__main__":
+    mp.set_start_method(sys.argv[1])
+    ring = nds.Ring((1200, 1600), np.uint16, slots=32, when_full="drop_oldest")
+    frames = ring.reader()                                  # counts from here on
+    mp.Process(target=acquire, args=(ring,)).start()
+    spectrum = nds.empty((1200, 801), np.complex64)
+    for frame in frames: np.copyto(spectrum, np.fft.rfft2(frame), casting="unsafe"); print(int(spectrum[0, 0].real))
+"""
+
+
+def test_the_acquisition_snippet(method: str) -> None:
+    out = run(SNIPPET, method).clean()
+    assert list(map(int, out.split())) == [number * 1200 * 1600 for number in range(10)]
+
+
+def test_a_reader_made_here_and_used_there(method: str) -> None:
+    context = mp.get_context(method)
+    ring = nds.Ring(2, np.int64, slots=64)
+    for drop in (True, False):
+        mine, theirs = context.Pipe()
+        reader = ring.reader()
+        start = ring.stats()["written"]
+        put_all(ring, 7, 8)
+        with child(workers.read_all, reader, theirs, context=context) as process:
+            if drop:
+                reader.close()
+                del reader
+            put_all(ring, 9)
+            if drop:
+                assert wait_until(lambda: ring.stats()["readers"][0]["lag"] == 0)
+                os.kill(process.pid, signal.SIGKILL)
+            else:
+                ring.close()
+                assert mine.recv() == [(start, 7), (start + 1, 8), (start + 2, 9)]
+                with pytest.raises((RuntimeError, nds.Closed)):
+                    reader.get(0)
+
+
+def test_a_reader_belongs_to_who_uses_it_first() -> None:
+    ring = nds.Ring(2, np.int64, slots=8)
+    reader = ring.reader()
+    data = ForkingPickler.dumps(reader)
+    mine, theirs = FORK.Pipe()
+    put_all(ring, 1)
+    with child(workers.hold_back, reader, theirs):
+        assert mine.recv() == 0
+        for use in (reader.get, reader.fileno, lambda: next(reader)):
+            with pytest.raises(RuntimeError, match="another process"):
+                use()
+        with pytest.raises(RuntimeError, match="nobody has used"):
+            ForkingPickler.dumps(reader)
+        reader.close()
+        assert len(ring.stats()["readers"]) == 1, "closing one's own does not end the other's"
+    del reader
+    assert ring.stats()["readers"] == []
+    with pytest.raises(nds.Stale):
+        ForkingPickler.loads(data)
+
+
+def test_a_reader_in_flight_outlives_its_sender() -> None:
+    ring = nds.Ring(2, np.int64, slots=8)
+    data = ForkingPickler.dumps(ring.reader())
+    gc.collect()
+    put_all(ring, 4)
+    reader = ForkingPickler.loads(data)
+    assert firsts([reader.get(0)]) == [4]
+
+
+def test_rings_travel_by_reference_only_through_multiprocessing(method: str) -> None:
+    context = mp.get_context(method)
+    ring = nds.Ring(2, np.int64, slots=8, meta=[("n", "i4")], name="cam0", when_full="drop_newest", spin=0.0)
+    twin = ForkingPickler.loads(ForkingPickler.dumps(ring))
+    for name in ("shape", "dtype", "meta", "slots", "when_full", "name"):
+        assert getattr(twin, name) == getattr(ring, name), name
+    reader = twin.reader()
+    with child(workers.fill, ring, [3, 4], context=context):
+        assert firsts(reader) == [3, 4]
+    for x in (ring, reader):
+        for refused in (pickle.dumps, copy.copy, copy.deepcopy):
+            with pytest.raises(TypeError, match="multiprocessing"):
+                refused(x)
+
+
+def test_shared_arrays_of_another_process_are_published_as_they_are() -> None:
+    ring = nds.Ring(slots=8)
+    reader = ring.reader()
+    arrays = [nds.full(1000 + n, n, np.int16) for n in range(5)]
+    with child(workers.put_arrays, ring, arrays):
+        for x, frame in zip(arrays, reader, strict=True):
+            assert frame.ctypes.data == x.ctypes.data
+
+
+# ---- looks ----------------------------------------------------------------------------------------------------------
+
+
+def test_reprs() -> None:
+    ring = nds.Ring((1200, 1600), np.uint16, slots=32, name="cam0")
+    assert repr(ring) == "<Ring 'cam0' (1200, 1600) uint16 0/32 slots, no readers>"
+    first, _second = ring.reader(), ring.reader()
+    ring.put(np.zeros((1200, 1600), np.uint16))
+    frame = first.get()
+    assert repr(ring) == "<Ring 'cam0' (1200, 1600) uint16 2/32 slots, 2 readers, lag 1>"
+    assert repr(first) == "<Reader of ring 'cam0', every frame, lag 0>"
+    del frame
+    first.close()
+    ring.close()
+    assert repr(ring) == "<Ring 'cam0' (1200, 1600) uint16 1/32 slots, 1 reader, lag 1, closed>"
+    assert repr(first) == "<Reader, closed>"
+    assert repr(nds.Ring(slots=4)) == "<Ring any shape 0/4 slots, no readers>"
+
+
+def test_stats_are_plain() -> None:
+    ring = nds.Ring(2, slots=4)
+    assert ring.stats() == {"written": 0, "dropped": 0, "readers": []}
+    _reader = ring.reader(group="g")
+    put_all(ring, 1, 2)
+    books = {"lag": 2, "missed": 0, "held": 0, "alive": True}
+    assert ring.stats() == {"written": 2, "dropped": 0, "readers": [books]}
+
+
+# ---- the long ones --------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_allocated_or_first_touched_per_frame() -> None:
+    ring = nds.Ring((600, 800), np.uint16, slots=8, meta=[("n", "i8")])
+    reader = ring.reader()
+    image = np.ones((600, 800), np.uint16)
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            with ring.write() as frame:
+                frame[:] = image
+            reader.get()
+            ring.put(image)
+            reader.get()
+
+    steps(50)
+    gc.collect()
+    before, blocks, faults = nds.stats(), sys.getallocatedblocks(), resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    steps(500)
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
+    after = nds.stats()
+    assert faults < 50, "pages are touched for the first time"
+    assert sys.getallocatedblocks() - blocks < 50, "Python objects pile up"
+    assert (after["bytes"], after["blocks"]) == (before["bytes"], before["blocks"])
+
+
+def _camera(seconds: float) -> tuple[list[int], list[int], float]:
+    """Return the numbers that one reader and a group got, and by how much the frames were late in all."""
+    period = 0.005
+    count = round(seconds / period)
+    ring = nds.Ring((1200, 1600), np.uint16, slots=32, meta=[("number", "i8"), ("sum", "u8")], name="camera")
+    readers = [ring.reader(), ring.reader(group="compute"), ring.reader(group="compute")]
+    latest = ring.reader(latest=True)
+    pipes = [FORK.Pipe(duplex=False) for _ in readers]
+    processes = [
+        FORK.Process(target=workers.watch, args=(r, w), daemon=True) for r, (_, w) in zip(readers, pipes, strict=True)
+    ]
+    processes.append(FORK.Process(target=workers.camera, args=(ring, count, period), daemon=True))
+    for process in processes:
+        process.start()
+    readers.clear()
+    shown = []
+    for frame in latest:
+        shown.append(frame.seq)
+        time.sleep(0.02)
+    results = [conn.recv() for conn, _ in pipes]
+    for process in processes:
+        process.join(HANG)
+        assert process.exitcode == 0
+    assert [torn for _, _, torn in results] == [0, 0, 0]
+    assert shown == sorted(set(shown))
+    times = results[0][1]
+    late = (times[-1] - times[0]) / 1e9 - (count - 1) * period
+    assert results[0][0] == list(range(count))
+    return results[0][0], sorted(results[1][0] + results[2][0]), late
+
+
+def test_a_camera_for_a_moment() -> None:
+    every, group, _ = _camera(2)
+    assert group == every
+
+
+@pytest.mark.slow
+def test_a_camera_for_ten_seconds() -> None:
+    every, group, late = _camera(10)
+    assert group == every
+    assert late < 0.1, f"{1000 * late:.1f} ms late in all"
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(180 + 60 * ROUNDS)
+@pytest.mark.skipif(not POINTS, reason="this build has no kill points; build with --features killpoints")
+def test_a_storm_on_a_ring() -> None:
+    """Four writers and four readers at random, killed at labelled points and at random instants."""
+    Storm(kills=60 if ROUNDS == 1 else 100 * ROUNDS).blow()
+
+
+class Storm:
+    """A ring, two processes that watch it to the end, and a crew that dies and is replaced."""
+
+    def __init__(self, kills: int) -> None:
+        self.kills, self.rng = kills, random.Random(5)
+        self.arena = nds.Arena("256 MiB")
+        self.ring = nds.Ring(slots=16, dtype=np.uint64, meta=[("stamp", "u8")], arena=self.arena)
+        self.logs: list[workers.Log] = []
+        self.watchers = [self.watcher(), self.watcher(group="g")]
+        self.slowest = nds.zeros(1)
+        self.writer = self.begin(workers.steady_writer, self.ring, self.slowest)
+
+    def watcher(self, **arguments: Any) -> tuple[Any, workers.Log]:
+        log = workers.Log(4_000_000 if self.kills > 1000 else 400_000)
+        keeps = "group" not in arguments
+        return self.begin(workers.storm_reader, self.ring.reader(**arguments), keeps, log, 1, None, 1), log
+
+    def begin(self, target: Any, *args: Any) -> Any:
+        process = FORK.Process(target=target, args=args, daemon=True)
+        process.start()
+        return process
+
+    def recruit(self, place: int) -> tuple[Any, float]:
+        """Start one more: a writer in the first four places, else a reader of some kind."""
+        seed, nth = self.rng.getrandbits(32), round(2 ** self.rng.uniform(0, 9))
+        label = self.rng.choice(POINTS) if self.rng.random() < 0.8 else None
+        end = time.monotonic() + self.rng.uniform(0.005, 0.15)
+        if place < 4:
+            return self.begin(workers.storm_writer, self.ring, seed, label, nth, self.arena), end
+        kinds: list[dict[str, Any]] = [{}, {"latest": True}, {"group": "g"}, {"group": "g"}]
+        log = workers.Log(20_000)
+        self.logs.append(log)
+        reader = self.ring.reader(**kinds[place - 4])
+        return self.begin(workers.storm_reader, reader, place < 6, log, seed, label, nth), end
+
+    def blow(self) -> None:
+        crew = [self.recruit(place) for place in range(8)]
+        killed, limit = 0, time.monotonic() + 60 + self.kills / 10
+        while killed < self.kills:
+            for place, (process, end) in enumerate(crew):
+                if process.is_alive() and time.monotonic() < end:
+                    continue
+                process.kill()
+                process.join(HANG)
+                assert process.exitcode == -signal.SIGKILL, f"exit status {process.exitcode}"
+                killed += 1
+                crew[place] = self.recruit(place)
+            assert all(process.is_alive() for process, _ in self.watchers), "a watcher found something wrong"
+            assert time.monotonic() < limit, "hardly anything moves"
+            time.sleep(0.001)
+        for process, _ in crew:
+            process.kill()
+            process.join(HANG)
+        self.check()
+
+    def check(self) -> None:
+        note_pause("a storm on a ring", float(self.slowest[0]))
+        self.ring.close()
+        for process in (self.writer, *(process for process, _ in self.watchers)):
+            process.join(HANG)
+            assert process.exitcode == 0, f"exit status {process.exitcode}"
+        written = self.ring.stats()["written"]
+        assert (self.watchers[0][1].all() == np.arange(written)).all(), "one reader gets every frame once, in order"
+        for log in [*self.logs, self.watchers[1][1]]:
+            numbers = log.all()
+            assert len(np.unique(numbers)) == len(numbers), "a reader got a frame twice"
+        everything = [self.watchers[1][1].all(), *(log.all() for log in self.logs)]
+        assert written > self.kills
+        assert self.ring.stats()["readers"] == []
+        assert len(np.unique(np.concatenate(everything))) == written
+        del self.ring
+        assert settle(0, self.arena) == 0, "frames come back"
