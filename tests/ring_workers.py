@@ -15,9 +15,15 @@ import ndshare as nds
 LIFE = 120  # seconds after which a child ends, if nobody ends it before
 
 
+def end_by_itself() -> None:
+    """Die at the end of a child's life. A forked child has its parent's handler."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(LIFE)
+
+
 def fill(ring: nds.Ring, numbers: list[int]) -> None:
     """Write frames full of these numbers, as the last writer."""
-    signal.alarm(LIFE)
+    end_by_itself()
     with ring:
         for number in numbers:
             with ring.write() as frame:
@@ -26,14 +32,14 @@ def fill(ring: nds.Ring, numbers: list[int]) -> None:
 
 def read_all(reader: nds.Reader, conn: Any) -> None:
     """Read to the end, and tell what came."""
-    signal.alarm(LIFE)
+    end_by_itself()
     conn.send([(frame.seq, int(frame.flat[0])) for frame in reader])
     conn.close()
 
 
 def hold_back(reader: nds.Reader, conn: Any) -> None:
     """Take one frame and do no more."""
-    signal.alarm(LIFE)
+    end_by_itself()
     frame = reader.get()
     conn.send(frame.seq)
     time.sleep(LIFE)
@@ -41,7 +47,7 @@ def hold_back(reader: nds.Reader, conn: Any) -> None:
 
 def write_and_wait(ring: nds.Ring, count: int, conn: Any) -> None:
     """Write some frames and stay."""
-    signal.alarm(LIFE)
+    end_by_itself()
     for _ in range(count):
         with ring.write() as frame:
             frame[...] = 1
@@ -51,7 +57,7 @@ def write_and_wait(ring: nds.Ring, count: int, conn: Any) -> None:
 
 def swift(ring: nds.Ring, count: int) -> None:
     """Write frames of 64 bytes as fast as can be; each is full of its number."""
-    signal.alarm(LIFE)
+    end_by_itself()
     with ring:
         for number in range(count):
             with ring.write() as frame:
@@ -59,7 +65,7 @@ def swift(ring: nds.Ring, count: int) -> None:
 
 
 def put_arrays(ring: nds.Ring, arrays: list[Any]) -> None:
-    signal.alarm(LIFE)
+    end_by_itself()
     with ring:
         for array in arrays:
             ring.put(array)
@@ -70,7 +76,7 @@ def put_arrays(ring: nds.Ring, arrays: list[Any]) -> None:
 
 def camera(ring: nds.Ring, count: int, period: float) -> None:
     """Write a frame each period, with its checksum."""
-    signal.alarm(LIFE)
+    end_by_itself()
     pattern = (np.arange(1200 * 1600, dtype=np.uint32) * 40503 >> 7).astype(np.uint16).reshape(1200, 1600)
     start = time.monotonic() + 0.05
     with ring:
@@ -92,7 +98,7 @@ def is_whole(frame: Any) -> bool:
 
 def watch(reader: nds.Reader, conn: Any) -> None:
     """Check every frame; tell the numbers, when they were published, and how many were torn."""
-    signal.alarm(LIFE)
+    end_by_itself()
     numbers, times, torn = [], [], 0
     for frame in reader:
         numbers.append(frame.seq)
@@ -123,7 +129,7 @@ class Log:
 def _arm(label: str | None, nth: int) -> None:
     from ndshare import _native
 
-    signal.alarm(LIFE)
+    end_by_itself()
     if label:
         _native.kill_at(label, nth)
 
@@ -140,7 +146,7 @@ def storm_writer(ring: nds.Ring, seed: int, label: str | None, nth: int, arrays:
 
 def steady_writer(ring: nds.Ring, slowest: Any) -> None:
     """Write to the end, and note the longest time in seconds that one frame took."""
-    signal.alarm(LIFE)
+    end_by_itself()
     while True:
         start = time.perf_counter()
         try:
@@ -173,7 +179,9 @@ def _write_once(ring: nds.Ring, rng: random.Random, arrays: Any) -> None:
         os._exit(0)
 
 
-def storm_reader(reader: nds.Reader, keeps: bool, log: Log, seed: int, label: str | None, nth: int) -> None:
+def storm_reader(  # noqa: PLR0917
+    reader: nds.Reader, keeps: bool, log: Log, seed: int, label: str | None, nth: int
+) -> None:
     """Read, check and note frames until killed or until the end. A group would wait for what a member keeps."""
     _arm(label, nth)
     rng = random.Random(seed)

@@ -349,7 +349,7 @@ fn bad_frame(why: &str) -> PyErr {
 /// What a writer wants to fill.
 pub(crate) struct Wanted {
     /// None: what every frame of the ring is.
-    special: Option<Special>,
+    special: Option<Box<Special>>,
     pub(crate) len_bytes: usize,
 }
 
@@ -404,7 +404,7 @@ impl Wanted {
         let (strides, len_bytes) = made.map_err(|e| to_python(py, &e))?;
         let view = Layout { shape, strides, dtype: own.dtype_text(py, &dtype)? }.encode();
         let dtype = dtype.as_any().clone().unbind();
-        Ok(Self { special: Some(Special { lengths, dtype, fortran, view }), len_bytes })
+        Ok(Self { special: Some(Box::new(Special { lengths, dtype, fortran, view })), len_bytes })
     }
 
     /// What is published of its layout.
@@ -429,7 +429,7 @@ impl Wanted {
         // SAFETY: the block has room for a contiguous array of this shape, the owner keeps it, and no length is
         // negative; `Frame` adds no fields.
         let array = unsafe {
-            match &self.special {
+            match self.special.as_deref() {
                 None => {
                     let shape = own.shape.as_deref().unwrap_or(&[]);
                     array_of_subclass(class, base, data, own.dtype(py), shape, &Order::C, true)

@@ -222,7 +222,8 @@ impl Ring {
     ///
     /// With ``start="oldest"`` it begins with the oldest that is still there. ``latest=True`` gives the newest only
     /// and holds nobody back. The readers of one `group` (a name) share the frames: each goes to one of them, and
-    /// again to another if that one dies holding it. Any other reader gets every frame.
+    /// again to another if that one dies holding it. A member that has to wait for its next frame has done with those
+    /// it got before. Any other reader gets every frame.
     ///
     /// It can be sent to another process until it is used, and then belongs to that. Raises RuntimeError when the
     /// ring has 64 readers or 8 groups already.
@@ -450,6 +451,9 @@ pub(crate) struct Reader {
     seen: Mutex<Option<Seen>>,
 }
 
+/// Looking for so long attached to the interpreter is cheaper than to let go of it and to come back.
+const SOON: Duration = Duration::from_micros(3);
+
 impl Reader {
     fn over(reader: library::Reader, own: Arc<Own>) -> Self {
         Self { reader: Mutex::new(Some(Arc::new(reader))), own, seen: Mutex::new(None) }
@@ -465,7 +469,8 @@ impl Reader {
     #[inline]
     fn next<'py>(&self, py: Python<'py>, timeout: Option<Duration>) -> PyResult<Bound<'py, PyAny>> {
         let reader = self.open(py)?;
-        let frame = match at_once(py, || reader.try_get())? {
+        let soon = if timeout == Some(Duration::ZERO) { Duration::ZERO } else { SOON };
+        let frame = match at_once(py, || reader.get_soon(soon))? {
             Some(frame) => frame,
             None => patiently_for(py, timeout, |patience| reader.get(patience))?,
         };

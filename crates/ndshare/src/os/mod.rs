@@ -30,6 +30,13 @@ pub fn page_size_is_supported() -> bool {
     u64::try_from(bytes) == Ok(PAGE_BYTES)
 }
 
+/// How many processors are online, whichever of them this process may use: its peers may use others.
+pub fn processors() -> usize {
+    // SAFETY: sysconf asks the system for a number.
+    let count = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+    usize::try_from(count).unwrap_or(1).max(1)
+}
+
 /// Time since the machine started, on the monotonic clock that all processes share.
 pub fn monotonic() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

@@ -9,8 +9,10 @@
 //! take a hold, and look again. A reader lives as long as its token, a small block that its process holds or that is
 //! on its way to another one; so a reader that is dropped or killed holds the ring back no longer.
 //!
-//! `table`: where each word lies. `write`, `read`: the two sides. Waiting: a spin, then a futex.
+//! `table`: where each word lies. `protocol`: the steps that several processes take at once. `write`, `read`: the two
+//! sides. Waiting: a spin, then a futex.
 
+mod protocol;
 mod read;
 mod table;
 mod write;
@@ -29,9 +31,10 @@ use crate::prim::{
     AtomicU64,
     Ordering::{Relaxed, SeqCst},
 };
+use protocol::BUSY;
 use std::sync::Arc;
 use std::time::Duration;
-use table::{BUSY, CLOSED, DEATHS, DROPPED, EVENT, HEAD, NEVER, READERS_IN_USE, SPACE, Table, unpack};
+use table::{CLOSED, DEATHS, DROPPED, EVENT, HEAD, NEVER, READERS_IN_USE, SPACE, Table, WISHES, unpack};
 
 /// What a writer does when the window is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +49,6 @@ pub enum WhenFull {
 
 /// Where the policy lies, behind the geometry.
 const POLICY: usize = 4;
-/// Somebody sleeps on the event or the space word.
-const WAITER: u32 = 1;
 
 /// A ring, as one process has it.
 #[derive(Debug)]
@@ -119,6 +120,10 @@ impl Ring {
     /// where there are two processors or more, else not at all.
     pub fn set_spin(&self, spin: Duration) {
         self.spin_ns.store(u64::try_from(spin.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    fn spin_time(&self) -> Duration {
+        Duration::from_nanos(self.spin_ns.load(Relaxed))
     }
 
     /// The block that names the ring.
@@ -298,12 +303,12 @@ impl Ring {
         live.filter_map(|index| self.cursor_of(index)).map(|cursor| cursor.load(SeqCst)).min()
     }
 
-    /// Frames from here on are not written again; none without readers. The newest is always among them, for
+    /// Frames from here on are not written again, when `least` is the least cursor; none without readers. The newest is always among them, for
     /// readers that only want that.
-    fn floor(&self) -> Option<u64> {
+    fn floor(&self, least: Option<u64>) -> Option<u64> {
         self.readers_in_use().next()?;
         let newest = self.written().saturating_sub(1);
-        Some(self.least_cursor().map_or(newest, |least| least.min(newest)))
+        Some(least.map_or(newest, |least| least.min(newest)))
     }
 
     /// How many published frames wait for the slowest reader.
@@ -311,10 +316,10 @@ impl Ring {
         self.least_cursor().map_or(0, |least| self.written().saturating_sub(least))
     }
 
-    /// Whether the slowest reader keeps the window full.
-    fn is_full(&self) -> bool {
+    /// Whether the reader at `least`, the slowest, keeps the window full.
+    fn is_full(&self, least: Option<u64>) -> bool {
         let slots = u64::from(self.table.geometry.slots);
-        self.waiting() >= slots
+        least.is_some_and(|least| self.written().saturating_sub(least) >= slots)
     }
 
     /// Frees the places of readers that are gone, sweeping dead processes.
@@ -354,6 +359,7 @@ impl Ring {
         let words = self.table.reader(index);
         words.token.store(0, SeqCst);
         words.pipe.store(0, SeqCst);
+        self.table.word(WISHES).fetch_and(!(1 << index), SeqCst);
         words.incarnation.fetch_add(1, SeqCst);
         self.table.word(READERS_IN_USE).fetch_and(!(1 << index), SeqCst);
         point(Point::RingJoined);
@@ -363,29 +369,24 @@ impl Ring {
 
     /// Counts an event up and wakes whoever sleeps on it.
     fn announce(&self, index: usize) -> Result<()> {
-        let word = self.table.head.half_word(index)?;
-        let mut seen = word.load(Relaxed);
-        // SeqCst pairs with the sleeper's: it marks the word and then looks at head and cursors; here those were
-        // written before the mark is taken away, so one of the two sees the other.
-        while let Err(now) = word.compare_exchange(seen, (seen & !WAITER).wrapping_add(2), SeqCst, Relaxed) {
-            seen = now;
-        }
+        let was_awaited = protocol::announce(self.table.head.half_word(index)?);
+        if was_awaited { self.table.head.wake(index) } else { Ok(()) }
+    }
+
+    /// The same, but the word is left alone when nobody sleeps on it: others have it in their caches.
+    #[inline]
+    fn announce_if_awaited(&self, index: usize) -> Result<()> {
+        let is_awaited = protocol::is_awaited(self.table.head.half_word(index)?);
         point(Point::RingEvent);
-        if seen & WAITER != 0 { self.table.head.wake(index) } else { Ok(()) }
+        if is_awaited { self.announce(index) } else { Ok(()) }
     }
 
     /// Sleeps on an event until it counts up, unless `ready` says that there is something by now.
     fn sleep(&self, index: usize, ready: impl Fn() -> bool, patience: &Patience, longest: Duration) -> Result<()> {
-        let word = self.table.head.half_word(index)?;
-        let seen = word.load(SeqCst);
-        let marked = seen | WAITER;
-        if seen != marked && word.compare_exchange(seen, marked, SeqCst, Relaxed).is_err() {
-            return Ok(());
+        match protocol::mark(self.table.head.half_word(index)?, ready) {
+            Some(marked) => self.table.head.nap_long_on(index, marked, patience, longest),
+            None => Ok(()),
         }
-        if ready() {
-            return Ok(());
-        }
-        self.table.head.nap_long_on(index, marked, patience, longest)
     }
 
     /// Forgets writers that died, and says whether one is left.
@@ -426,8 +427,7 @@ impl Drop for HeadLock<'_> {
 
 /// Spinning pays only where the other side has a processor of its own.
 fn default_spin_ns() -> u64 {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    if processors > 1 { 20_000 } else { 0 }
+    if crate::os::processors() > 1 { 20_000 } else { 0 }
 }
 
 /// `error`, as `kind` with `text` if it is a timeout.

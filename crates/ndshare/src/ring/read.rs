@@ -1,29 +1,31 @@
 //! The reading side. A reader takes no lock: it reads an entry, takes a hold on the block, and looks at the entry
 //! again. If the entry still bears its number, the hold is on the frame of that number, and nobody writes it any more.
 
-use super::table::{DEATHS, EVENT, EntryWords, GROUPS, READERS, READERS_IN_USE, SPACE, load_bytes, pack, unpack};
-use super::{Ring, WAITER, on_timeout};
+use super::protocol::{self, is_done};
+use super::table::{
+    DEATHS, EVENT, EntryWords, GROUPS, READERS, READERS_IN_USE, SPACE, WISHES, load_bytes, pack, unpack,
+};
+use super::{Ring, on_timeout};
 use crate::arena::{Hold, Patience};
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
 use crate::os::monotonic;
 use crate::os::pipe::Pipe;
 use crate::prim::{
-    AtomicU64,
-    Ordering::{Acquire, Relaxed, SeqCst},
-    fence,
+    AtomicBool, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
 };
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// How long an idle reader sleeps before it looks whether the writers live.
-const NAP: Duration = Duration::from_millis(100);
+const NAP: Duration = Duration::from_millis(40);
 /// As long, in a group: a frame of a member that died wants another one.
 const GROUP_NAP: Duration = Duration::from_millis(20);
+/// After a wait shorter than so many spins, the next spin is so many times as long.
+const KEEN: u32 = 5;
 /// So many looks at one entry that never settles mean that the head was scribbled on.
 const PATIENT_LOOKS: u32 = 1_000_000;
-/// A claim of a frame that its reader has dropped.
-const DONE: u64 = 0xffff_ffff;
 
 /// Which frames a reader gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +75,8 @@ pub struct Reader {
     token: Option<Hold>,
     /// Deaths of last writers that this reader has been told of.
     told: AtomicU64,
+    /// Whether the last wait was a short one.
+    keen: AtomicBool,
     /// What selectors wait on, once somebody asked for it.
     pipe: OnceLock<Pipe>,
 }
@@ -190,7 +194,8 @@ impl Reader {
         let words = ring.table.reader(index);
         let (mode, incarnation) = (Mode::unpack(words.kind.load(SeqCst)), words.incarnation.load(SeqCst));
         let told = AtomicU64::new(ring.table.word(DEATHS).load(SeqCst));
-        Ok(Self { ring, index, incarnation, mode, token: Some(token), told, pipe: OnceLock::new() })
+        let (keen, pipe) = (AtomicBool::new(false), OnceLock::new());
+        Ok(Self { ring, index, incarnation, mode, token: Some(token), told, keen, pipe })
     }
 
     /// The ring.
@@ -257,7 +262,10 @@ impl Reader {
     /// `Empty` at the timeout; `Closed` when the ring was closed and is drained; `WriterDied`, once, when the last
     /// writer died; `Misuse` when another process uses this reader.
     pub fn get(&self, patience: &Patience) -> Result<Frame> {
-        self.own()?;
+        if let Some(frame) = self.try_get()? {
+            return Ok(frame);
+        }
+        let start = monotonic();
         loop {
             if let Some(frame) = self.look_and_settle()? {
                 return Ok(frame);
@@ -266,10 +274,18 @@ impl Reader {
                 return Err(Error::new(Kind::Closed, "the ring was closed, and every frame of it was read"));
             }
             if self.spin(patience) {
+                self.keen.store(true, Relaxed);
                 continue;
             }
-            let nap = if matches!(self.mode, Mode::Group(_)) { GROUP_NAP } else { NAP };
+            let nap = match self.mode {
+                Mode::Group(group) => {
+                    self.end_claims(group)?;
+                    GROUP_NAP
+                }
+                Mode::Every | Mode::Latest => NAP,
+            };
             self.ring.sleep(EVENT, || self.has_news(), patience, nap)?;
+            self.keen.store(monotonic() - start < self.ring.spin_time().saturating_mul(KEEN), Relaxed);
             if self.has_news() {
                 continue;
             }
@@ -277,6 +293,18 @@ impl Reader {
             let text = "no frame came: expected one before the timeout; wait longer, or see whether the writer runs";
             patience.go_on("the ring").map_err(|error| on_timeout(error, Kind::Empty, text))?;
         }
+    }
+
+    /// The next frame, if there is one now or very soon: within `longest`, or the ring's spin if that is less.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn get_soon(&self, longest: Duration) -> Result<Option<Frame>> {
+        let found = self.try_get()?;
+        if found.is_some() || !self.spin_for(longest.min(self.ring.spin_time())) {
+            return Ok(found);
+        }
+        self.look_and_settle()
     }
 
     /// The next frame, if there is one now.
@@ -327,10 +355,10 @@ impl Reader {
             }
             // A writer that drops the oldest moves the cursor; then this look begins again.
             if let Some((hold, snapshot)) = self.take(seq)?
-                && cursor.compare_exchange(seq, seq + 1, SeqCst, SeqCst).is_ok()
+                && protocol::advance(cursor, seq)
             {
                 point(Point::RingTaken);
-                self.signal_space()?;
+                self.ring.announce_if_awaited(SPACE)?;
                 return Ok(Some(self.frame(seq, hold, snapshot, None)));
             }
             std::hint::spin_loop();
@@ -360,14 +388,16 @@ impl Reader {
             let Some((seq, seen)) = self.unclaimed(group) else { return Ok(None) };
             let claim = self.claim(seq);
             let word = &self.ring.table.entry(seq).claims[group];
-            if word.compare_exchange(seen, claim, SeqCst, SeqCst).is_err() {
+            if !protocol::claim(word, seen, claim) {
                 continue;
             }
             point(Point::RingClaimed);
             match self.take(seq)? {
                 Some((hold, snapshot)) => return Ok(Some(self.frame(seq, hold, snapshot, Some((group, claim))))),
                 // Lapped in between; the entry has another number by now, and its claims are new.
-                None => drop(word.compare_exchange(claim, seen, SeqCst, SeqCst)),
+                None => {
+                    protocol::claim(word, claim, seen);
+                }
             }
         }
         Err(self.never_settles())
@@ -391,6 +421,19 @@ impl Reader {
         seq << 32 | (self.incarnation & 0xff_ffff) << 8 | (self.index as u64 + 1)
     }
 
+    /// Counts as done what this reader got before and still holds. It waits for the next frame, as a loop does whose
+    /// variable still has the last one; were that not done, the writers might wait for it for ever.
+    fn end_claims(&self, group: usize) -> Result<()> {
+        let ring = &self.ring;
+        for seq in ring.table.group(group).cursor.load(SeqCst)..ring.written() {
+            let claim = self.claim(seq);
+            if ring.table.entry(seq).claims[group].load(SeqCst) == claim {
+                ring.end_claim(seq, group, claim);
+            }
+        }
+        ring.announce_if_awaited(SPACE)
+    }
+
     fn is_claimant_alive(&self, claim: u64) -> bool {
         let index = (claim & 0xff) as usize - 1;
         if index == self.index && claim == self.claim(claim >> 32) {
@@ -410,8 +453,7 @@ impl Reader {
         let Some(snapshot) = self.snapshot(&entry, seq) else { return Ok(None) };
         let Some(block) = unpack(snapshot.block) else { return Ok(None) };
         match self.ring.arena().take(block) {
-            // The entry is looked at again with the hold in hand: from here on the frame stays as it is.
-            Ok(hold) if entry.seq.load(SeqCst) == seq => Ok(Some((hold, snapshot))),
+            Ok(hold) if protocol::still_bears(entry.seq, seq) => Ok(Some((hold, snapshot))),
             Ok(_) => Ok(None),
             Err(error) if error.kind() == Kind::Stale => Ok(None),
             Err(error) => Err(error),
@@ -419,21 +461,13 @@ impl Reader {
     }
 
     fn snapshot(&self, entry: &EntryWords<'_>, seq: u64) -> Option<Snapshot> {
-        // Acquire pairs with the Release by which the writer gave the number.
-        if entry.seq.load(Acquire) != seq {
-            return None;
-        }
-        let view_len = entry.view_len.load(Relaxed) as usize;
-        let snapshot = Snapshot {
+        protocol::read_entry(entry.seq, seq, || Snapshot {
             block: entry.block.load(Relaxed),
             time_ns: entry.time_ns.load(Relaxed),
             offset: entry.offset.load(Relaxed),
-            view: load_bytes(entry.view, view_len),
+            view: load_bytes(entry.view, entry.view_len.load(Relaxed) as usize),
             meta: load_bytes(entry.meta, self.ring.table.geometry.meta_bytes as usize),
-        };
-        // Pairs with the fence in `Ring::write_entry`: had a word been of the next writer, this would not be `seq`.
-        fence(Acquire);
-        (entry.seq.load(Relaxed) == seq).then_some(snapshot)
+        })
     }
 
     fn frame(&self, seq: u64, hold: Hold, from: Snapshot, claim: Option<(usize, u64)>) -> Frame {
@@ -451,7 +485,13 @@ impl Reader {
 
     /// Looks for a while without giving the processor up; says whether something came.
     fn spin(&self, patience: &Patience) -> bool {
-        let longest = patience.nap(Duration::from_nanos(self.ring.spin_ns.load(Relaxed)));
+        // When both sides of an exchange have fallen asleep, each wakes too late for the other's usual spin. A longer
+        // one after a short wait brings them back.
+        let times = if self.keen.load(Relaxed) { KEEN } else { 1 };
+        self.spin_for(patience.nap(self.ring.spin_time().saturating_mul(times)))
+    }
+
+    fn spin_for(&self, longest: Duration) -> bool {
         if longest.is_zero() {
             return false;
         }
@@ -485,10 +525,6 @@ impl Reader {
         ))
     }
 
-    fn signal_space(&self) -> Result<()> {
-        signal_space(&self.ring)
-    }
-
     /// Gives the reader up: if this process uses it, it holds nobody back from now on. One that nobody has used yet
     /// lives on while somebody else has its token.
     ///
@@ -502,7 +538,7 @@ impl Reader {
             let _ = words.token.compare_exchange(pack(self.token().block()), 0, SeqCst, SeqCst);
             point(Point::RingLeft);
         }
-        signal_space(&self.ring)
+        self.ring.announce_if_awaited(SPACE)
     }
 
     // ---- a descriptor for selectors
@@ -521,6 +557,7 @@ impl Reader {
         let pipe = self.pipe.get().ok_or_else(none)?;
         let wish = Wish::of(std::process::id(), pipe.others_descriptor()).ok_or_else(none)?;
         let _ = self.words().pipe.compare_exchange(0, wish.0, SeqCst, SeqCst);
+        self.ring.table.word(WISHES).fetch_or(1 << self.index, SeqCst);
         self.settle_pipe();
         Ok(pipe.descriptor())
     }
@@ -594,7 +631,7 @@ impl Drop for Reader {
         let _ = self.close();
         // The last token ends a reader that nobody has used; writers that wait may go on.
         drop(self.token.take());
-        let _ = signal_space(&self.ring);
+        let _ = self.ring.announce_if_awaited(SPACE);
     }
 }
 
@@ -621,40 +658,20 @@ impl Drop for Frame {
         if let Some((group, claim)) = self.claim {
             self.ring.end_claim(self.seq, group, claim);
         }
-        let _ = signal_space(&self.ring);
+        let _ = self.ring.announce_if_awaited(SPACE);
     }
 }
 
 impl Ring {
     /// Marks a frame as done by its group, and moves the group's cursor over all that are.
     fn end_claim(&self, seq: u64, group: usize, claim: u64) {
-        let done = claim & !DONE | DONE;
-        let _ = self.table.entry(seq).claims[group].compare_exchange(claim, done, SeqCst, SeqCst);
+        protocol::end_claim(&self.table.entry(seq).claims[group], claim);
         point(Point::RingDone);
-        let cursor = self.table.group(group).cursor;
-        loop {
-            let next = cursor.load(SeqCst);
+        protocol::pass_done(self.table.group(group).cursor, |next| {
             let entry = self.table.entry(next);
-            let over = next < self.written()
-                && entry.seq.load(SeqCst) == next
-                && is_done(entry.claims[group].load(SeqCst))
-                && entry.claims[group].load(SeqCst) >> 32 == next & 0xffff_ffff;
-            if !over {
-                return;
-            }
-            let _ = cursor.compare_exchange(next, next + 1, SeqCst, SeqCst);
-        }
+            (next < self.written()).then_some((entry.seq, &entry.claims[group]))
+        });
     }
-}
-
-fn signal_space(ring: &Arc<Ring>) -> Result<()> {
-    // SeqCst pairs with the sleeper's mark: it marks and then looks at the cursors, which were moved before this.
-    let marked = ring.table.head.half_word(SPACE)?.load(SeqCst) & WAITER != 0;
-    if marked { ring.announce(SPACE) } else { Ok(()) }
-}
-
-fn is_done(claim: u64) -> bool {
-    claim & DONE == DONE
 }
 
 /// FNV-1a, never 0.

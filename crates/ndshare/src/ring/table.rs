@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! words      0..8        geometry
-//!            8..24       head, event, space, closed, counters (a cache line each for what is written often)
+//!            8..24       head, which each publication writes, in a line of its own; then what is mostly read: event,
+//!                        space, closed, counters, who reads
 //!            24..24+64   writers {generation: 32, slot + 1: 32}
 //!            then        groups, 8 words each; readers, 8 words each
 //!            then        frames, 4 words each; entries
@@ -11,6 +12,7 @@
 //! An entry is the place of one sequence number: what was published, for readers to find. A frame is a block of the
 //! ring's own. Everything is an atomic; what is read from here is bounded before it is used.
 
+use super::protocol::BUSY;
 use crate::arena::{BlockId, Hold};
 use crate::error::{Error, Result};
 use crate::prim::AtomicU64;
@@ -32,6 +34,8 @@ pub(super) const CLOSED: usize = 18;
 pub(super) const DROPPED: usize = 19;
 pub(super) const DEATHS: usize = 20;
 pub(super) const READERS_IN_USE: usize = 21;
+/// Readers that want a byte in a pipe.
+pub(super) const WISHES: usize = 22;
 const WRITERS_AT: usize = 24;
 const GROUPS_AT: usize = WRITERS_AT + WRITERS;
 const GROUP_WORDS: usize = 8;
@@ -45,8 +49,6 @@ const VIEW_WORDS: usize = VIEW_BYTES / 8;
 
 /// A frame that was never published, or whose content was thrown away.
 pub(super) const NEVER: u64 = u64::MAX;
-/// A frame that a writer is filling, or an entry that is being written.
-pub(super) const BUSY: u64 = u64::MAX - 1;
 
 /// Sizes of a ring, as plain data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,14 +161,15 @@ pub(super) struct FrameWords<'a> {
     /// The record by which the head keeps the block.
     pub record: &'a AtomicU64,
     pub nonce: &'a AtomicU64,
-    /// The sequence number that it was last published under, or [`NEVER`], or [`BUSY`].
+    /// The sequence number that it was last published under, or [`NEVER`], or `BUSY` while a
+    /// writer fills it.
     pub last: &'a AtomicU64,
 }
 
 /// Words of one entry.
 #[derive(Clone, Copy)]
 pub(super) struct EntryWords<'a> {
-    /// The sequence number, or [`BUSY`].
+    /// The sequence number, or `BUSY`.
     pub seq: &'a AtomicU64,
     pub block: &'a AtomicU64,
     /// Which frame of the ring.

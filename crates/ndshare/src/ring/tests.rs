@@ -148,6 +148,25 @@ fn a_group_shares_the_frames_and_one_of_a_dead_member_comes_again() {
 }
 
 #[test]
+fn a_member_that_waits_for_the_next_frame_has_done_with_those_it_holds() {
+    let (ring, _heap) = ring(3, WhenFull::Wait);
+    let group = ring.group("g", &FOREVER).unwrap();
+    let members = [(); 2].map(|()| ring.reader(Mode::Group(group), Start::Next, &FOREVER).unwrap());
+    put(&ring, 0, &FOREVER).unwrap();
+    let held = members[0].get(&FOREVER).unwrap();
+    for i in 1..3 {
+        put(&ring, i, &FOREVER).unwrap();
+        drop(members[1].get(&FOREVER).unwrap());
+    }
+    assert_eq!(put(&ring, 3, &soon()).unwrap_err().kind(), Kind::Full);
+    assert_eq!(members[0].get(&soon()).unwrap_err().kind(), Kind::Empty);
+    put(&ring, 3, &soon()).unwrap();
+    assert_eq!(number(&held), 0);
+    drop(held);
+    assert_eq!(number(&members[0].get(&soon()).unwrap()), 3);
+}
+
+#[test]
 fn a_group_without_members_holds_nobody_back_and_starts_anew() {
     let (ring, _heap) = ring(2, WhenFull::Wait);
     let group = ring.group("g", &FOREVER).unwrap();

@@ -3,16 +3,14 @@
 //! A publication is a seqlock write of one entry under the head's lock: the entry is marked busy, filled, and bears
 //! its number last. Numbers are given at publication, so they are dense whatever writers do or die of.
 
-use super::table::{BUSY, CLOSED, DROPPED, EVENT, GROUPS, HEAD, NEVER, SPACE, VIEW_BYTES, pack, store_bytes, unpack};
+use super::protocol::{self, BUSY};
+use super::table::{CLOSED, DROPPED, EVENT, HEAD, NEVER, SPACE, VIEW_BYTES, WISHES, pack, store_bytes, unpack};
 use super::{Mode, Ring, WhenFull, on_timeout};
 use crate::arena::{BlockId, Hold, Patience, TicketId};
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
 use crate::os::monotonic;
-use crate::prim::{
-    Ordering::{Relaxed, Release, SeqCst},
-    fence,
-};
+use crate::prim::Ordering::{Relaxed, SeqCst};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +37,8 @@ pub struct Writing {
     ring: Arc<Ring>,
     hold: Hold,
     frame: u32,
+    /// The number at which there was room for the frame; none when nobody looked.
+    room_at: Option<u64>,
 }
 
 impl Writing {
@@ -53,7 +53,7 @@ impl Writing {
     /// `Full` at the timeout, `Closed`; the frame is thrown away then. `InvalidValue` for too long a view or meta.
     pub fn publish(&self, content: Content<'_>, patience: &Patience) -> Result<Option<u64>> {
         self.ring.check_content(content)?;
-        self.ring.publish(patience, || self.supply(), content)
+        self.ring.publish(patience, self.room_at, || self.supply(), content)
     }
 
     /// The same if that needs no waiting; else none, and the frame can still be published.
@@ -62,7 +62,8 @@ impl Writing {
     /// As [`Self::publish`].
     pub fn publish_quick(&self, content: Content<'_>) -> Result<Option<Option<u64>>> {
         self.ring.check_content(content)?;
-        let outcome = self.ring.locked_quick(|| self.ring.publish_under_lock(&|| self.supply(), content))?;
+        let outcome =
+            self.ring.locked_quick(|| self.ring.publish_under_lock(self.room_at, &|| self.supply(), content))?;
         match outcome {
             Some(Outcome::Published(seq)) => self.ring.tell(seq).map(Some),
             _ => Ok(None),
@@ -126,7 +127,7 @@ impl Ring {
         loop {
             let picked = self.locked(patience, || self.pick_under_lock(need, spare.take()))?;
             match picked {
-                Pick::Got(hold, frame) => return Ok(self.writing(hold, frame)),
+                Pick::Got(picked) => return Ok(self.writing(picked)),
                 // Nothing is allocated under the lock.
                 Pick::NeedsBlock => spare = Some(self.arena().alloc(need, 64, false, patience)?),
                 Pick::Full => self.wait_for_space(patience)?,
@@ -143,14 +144,14 @@ impl Ring {
         let need = self.parse_need(len_bytes)?;
         self.join_writers()?;
         match self.locked_quick(|| self.pick_under_lock(need, None))? {
-            Some(Pick::Got(hold, frame)) => Ok(Some(self.writing(hold, frame))),
+            Some(Pick::Got(picked)) => Ok(Some(self.writing(picked))),
             _ => Ok(None),
         }
     }
 
-    fn writing(self: &Arc<Self>, hold: Hold, frame: u32) -> Writing {
+    fn writing(self: &Arc<Self>, (hold, frame, room_at): Picked) -> Writing {
         point(Point::RingPicked);
-        Writing { ring: self.clone(), hold, frame }
+        Writing { ring: self.clone(), hold, frame, room_at }
     }
 
     /// Publishes a block that exists, of which the frame uses `len_bytes`, without a copy: it takes a place among the
@@ -176,7 +177,7 @@ impl Ring {
             self.replace(victim, hold, &Patience::forever())?;
             Ok(Some((victim, hold.block())))
         };
-        self.publish(patience, supply, content)
+        self.publish(patience, None, supply, content)
     }
 
     fn parse_need(&self, len_bytes: u64) -> Result<usize> {
@@ -214,23 +215,26 @@ impl Ring {
 
     fn pick_under_lock(&self, need: usize, spare: Option<Hold>) -> Result<Pick> {
         self.check_open()?;
-        if self.when_full == WhenFull::Wait && self.is_full() {
+        let least = self.least_cursor();
+        if self.when_full == WhenFull::Wait && self.is_full(least) {
             return Ok(Pick::Full);
         }
-        if let Some((hold, frame)) = self.pick(need)? {
-            return Ok(Pick::Got(hold, frame));
+        // Others may publish meanwhile, and readers only go on.
+        let room_at = (self.when_full == WhenFull::Wait).then(|| self.written());
+        if let Some((hold, frame)) = self.pick(need, self.floor(least))? {
+            return Ok(Pick::Got((hold, frame, room_at)));
         }
         let Some(victim) = self.victim() else { return Ok(Pick::NoneIdle) };
         let Some(hold) = spare else { return Ok(Pick::NeedsBlock) };
         self.replace(victim, &hold, &Patience::forever())?;
         point(Point::RingReplaced);
-        Ok(Pick::Got(hold, victim))
+        Ok(Pick::Got((hold, victim, room_at)))
     }
 
     /// A frame that nobody wants or looks at: with readers the one consumed last, which is still in the cache;
     /// without any the oldest, so that the window stays for a reader to come.
-    fn pick(&self, need: usize) -> Result<Option<(Hold, u32)>> {
-        let (head, floor) = (self.written(), self.floor());
+    fn pick(&self, need: usize, floor: Option<u64>) -> Result<Option<(Hold, u32)>> {
+        let head = self.written();
         let oldest = head.saturating_sub(self.table.entries());
         let found = match floor {
             Some(floor) => {
@@ -279,8 +283,9 @@ impl Ring {
         let words = self.table.frame(frame);
         let Some(block) = unpack(words.block.load(SeqCst)) else { return Ok(None) };
         let Some(hold) = Hold::recycle(self.arena(), block)? else { return Ok(None) };
-        words.block.store(pack(hold.block()), SeqCst);
-        words.last.store(BUSY, SeqCst);
+        // All of a frame's words are read and written under the lock.
+        words.block.store(pack(hold.block()), Relaxed);
+        words.last.store(BUSY, Relaxed);
         // Too small a block stays without content until its place gets another one.
         Ok((hold.len_bytes() >= need).then_some(hold))
     }
@@ -289,7 +294,7 @@ impl Ring {
     ///
     /// Places without content come first, then the content published longest ago.
     fn victim(&self) -> Option<u32> {
-        let floor = self.floor().unwrap_or(self.written());
+        let floor = self.floor(self.least_cursor()).unwrap_or(self.written());
         let rank = |frame: u32| {
             let words = self.table.frame(frame);
             let filled_by_nobody = || {
@@ -326,12 +331,13 @@ impl Ring {
     fn publish(
         &self,
         patience: &Patience,
+        room_at: Option<u64>,
         supply: impl Fn() -> Result<Option<(u32, BlockId)>>,
         content: Content<'_>,
     ) -> Result<Option<u64>> {
         let mut pruned = false;
         loop {
-            match self.locked(patience, || self.publish_under_lock(&supply, content))? {
+            match self.locked(patience, || self.publish_under_lock(room_at, &supply, content))? {
                 Outcome::Published(seq) => return self.tell(seq),
                 // It may be full only for the sake of a reader that died.
                 Outcome::Full if self.when_full == WhenFull::DropNewest && !pruned => self.prune(patience)?,
@@ -348,31 +354,33 @@ impl Ring {
 
     fn publish_under_lock(
         &self,
+        room_at: Option<u64>,
         supply: &dyn Fn() -> Result<Option<(u32, BlockId)>>,
         content: Content<'_>,
     ) -> Result<Outcome> {
         self.check_open()?;
-        if self.is_full() && !self.make_room() {
+        let has_room = room_at == Some(self.written());
+        if !has_room && self.is_full(self.least_cursor()) && !self.make_room() {
             return Ok(Outcome::Full);
         }
         let Some((frame, block)) = supply()? else { return Ok(Outcome::NoneIdle) };
-        self.table.frame(frame).last.store(self.written(), SeqCst);
+        self.table.frame(frame).last.store(self.written(), Relaxed);
         Ok(Outcome::Published(self.write_entry(frame, pack(block), content)))
     }
 
     /// Tells sleeping readers of a new frame.
     fn tell(&self, seq: u64) -> Result<Option<u64>> {
-        self.announce(EVENT)?;
-        self.tell_pipes();
+        self.announce_if_awaited(EVENT)?;
+        if self.table.word(WISHES).load(SeqCst) != 0 {
+            self.tell_pipes();
+        }
         Ok(Some(seq))
     }
 
     fn write_entry(&self, frame: u32, block: u64, content: Content<'_>) -> u64 {
         let seq = self.written();
         let entry = self.table.entry(seq);
-        entry.seq.store(BUSY, Relaxed);
-        // Pairs with the fence in `Reader::snapshot`: who reads a word of what follows sees that it is busy.
-        fence(Release);
+        protocol::open_entry(entry.seq);
         point(Point::RingBusy);
         entry.block.store(block, Relaxed);
         entry.frame.store(frame.into(), Relaxed);
@@ -382,10 +390,9 @@ impl Ring {
         store_bytes(entry.view, content.view);
         store_bytes(entry.meta, content.meta);
         entry.meta[content.meta.len().div_ceil(8)..].iter().for_each(|word| word.store(0, Relaxed));
-        entry.claims.iter().take(GROUPS).for_each(|claim| claim.store(0, Relaxed));
+        entry.claims.iter().for_each(|claim| claim.store(0, Relaxed));
         point(Point::RingFilled);
-        // Release pairs with the Acquire of readers: who sees the number sees the entry and the frame's bytes.
-        entry.seq.store(seq, Release);
+        protocol::seal_entry(entry.seq, seq);
         point(Point::RingSequenced);
         self.table.word(HEAD).store(seq + 1, SeqCst);
         point(Point::RingHead);
@@ -405,8 +412,7 @@ impl Ring {
                 Mode::Group(group) => (self.table.group(group).cursor, self.table.group(group).missed),
                 Mode::Latest => continue,
             };
-            let before = cursor.fetch_max(least, SeqCst);
-            missed.fetch_add(least.saturating_sub(before), SeqCst);
+            missed.fetch_add(protocol::push_on(cursor, least), SeqCst);
             point(Point::RingMoved);
         }
         true
@@ -414,7 +420,7 @@ impl Ring {
 
     fn wait_for_space(&self, patience: &Patience) -> Result<()> {
         self.prune(patience)?;
-        let ready = || self.when_full != WhenFull::Wait || !self.is_full() || self.is_closed();
+        let ready = || self.when_full != WhenFull::Wait || !self.is_full(self.least_cursor()) || self.is_closed();
         self.sleep(SPACE, ready, patience, NAP)?;
         let text = "the ring is full: expected a free slot before the timeout; read faster, or choose what to drop \
                     with when_full=";
@@ -430,8 +436,11 @@ impl Ring {
     }
 }
 
+/// A frame's block, its place, and the number at which there was room for it.
+type Picked = (Hold, u32, Option<u64>);
+
 enum Pick {
-    Got(Hold, u32),
+    Got(Picked),
     /// There is an idle place among the frames, but its block is held or too small.
     NeedsBlock,
     /// The window is full.
