@@ -43,6 +43,7 @@ UNSAFE_ROOMS = (
     "crates/ndshare/src/kernel/",
     "crates/ndshare/src/pool.rs",
     "crates/ndshare-py/src/dtype.rs",
+    "crates/ndshare-py/src/frame.rs",
     "crates/ndshare-py/src/gather/",
     "crates/ndshare-py/src/make.rs",
     "crates/ndshare-py/src/ndarray.rs",
