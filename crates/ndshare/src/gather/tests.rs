@@ -212,6 +212,7 @@ fn tiles_come_out_side_by_side() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri has no streaming stores")]
 fn a_plan_is_plain_data() {
     let plan = |stream_from| {
         let mut planner = Planner::new(4).unwrap();
@@ -291,6 +292,7 @@ fn a_check_ends_a_copy_early() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri has no streaming stores")]
 fn sizes_and_workers_follow_the_output() {
     let settings = Settings { workers: None, ..settings(24 << 20, 1) };
     assert_eq!(settings.workers(1 << 20), 1);

@@ -26,6 +26,7 @@ pub(super) fn has_quick_strings() -> bool {
 }
 
 /// Orders streaming stores before every later store.
+#[cfg_attr(miri, allow(dead_code))]
 pub(super) fn fence() {
     // SAFETY: SSE is part of x86-64.
     unsafe { _mm_sfence() }
