@@ -138,8 +138,6 @@ def victim(witness: Witness, label: str, nth: int, method: str, *, clearing: boo
     arena: Any = witness.arena if method == "fork" else bytes(ForkingPickler.dumps(witness.arena))
     with Puppet(method) as puppet:
         others = tuple(point for point in HERE if point != label) if clearing else ()
-        # A lock whose owner is dead makes waiters, unless a sweep happens to come first.
-        others += ("lock:taken",) * (20 if clearing else 0)
         puppet.start("strike", label, nth, arena, witness.gifts(), others)
         try:
             return str(puppet.answer())

@@ -221,10 +221,14 @@ def tour(arena: nds.Arena | bytes, gifts: list[bytes], points: tuple[str, ...] =
     struck |= _forked(lambda: _allocate(arena, []))
     struck |= _forked(lambda: _die_untidily(arena))
     _ask(arena, gifts)
+    mine = nds.zeros(10, arena=arena)
     for point in points:
         struck |= _forked(lambda label=point: _die_at(label, arena))
+        # A hand-over takes the lock without looking for deaths before: it may be the dead child's.
+        ForkingPickler.loads(bytes(ForkingPickler.dumps(mine)))
         _allocate(arena, gifts)
         _ask(arena, gifts)
+    del mine
     gc.collect()
     return "a child was struck" if struck else "survived"
 
