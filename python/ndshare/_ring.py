@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -107,6 +106,9 @@ class Stream:
 
 async def _readable(reader: Reader) -> None:
     """Wait until there is something to get, or until it is time to look whether the writers live."""
+    # Here, because few programs use it and it takes longer to import than this package.
+    import asyncio
+
     loop = asyncio.get_running_loop()
     news = loop.create_future()
 

@@ -4,7 +4,7 @@
 //! what `ndshare._dtypes` writes of fields. Other dtypes travel beside it as pickled objects. Nothing is unpickled
 //! from a token.
 
-use ndshare::arena::{Arena, Hold};
+use ndshare::arena::{Arena, Hold, is_inside};
 use ndshare::layout::MAX_DIMS;
 use ndshare::view::Handle;
 use numpy::npyffi::npy_intp;
@@ -40,7 +40,7 @@ pub(crate) fn reduce<'py>(py: Python<'py>, array: &Bound<'py, PyAny>) -> PyResul
 }
 
 fn open_arguments<'py>(py: Python<'py>, array: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyTuple>>> {
-    let Some((hold, facts)) = shared_facts(array)? else { return Ok(None) };
+    let Some((hold, facts)) = shared_facts(array)? else { return refuse_reaching(array).map(|()| None) };
     let dtype = Dtype::of_array(array)?;
     let text = text_of(py, &dtype)?;
     let beside = text.is_none();
@@ -77,6 +77,19 @@ pub(crate) fn ticketed<'py>(py: Python<'py>, hold: &Hold) -> PyResult<Bound<'py,
 /// The block that a token names. The first opening takes the ticket back, as in `open_token`.
 pub(crate) fn opened(py: Python<'_>, token: &[u8]) -> PyResult<Hold> {
     hold_of(py, &parse(py, token)?)
+}
+
+/// An array that begins in shared memory and is in no block of it reaches out of one, by `as_strided` or the like.
+/// Reading it for its value could end the process, so that is an error.
+fn refuse_reaching(array: &Bound<'_, PyAny>) -> PyResult<()> {
+    let Some(facts) = Facts::of(array) else { return Ok(()) };
+    if facts.shape.contains(&0) || !is_inside(facts.data) {
+        return Ok(());
+    }
+    Err(PyValueError::new_err(
+        "expected a view inside one shared array, got one that reaches beyond its memory: send the array, or make the \
+         view anew in the receiver",
+    ))
 }
 
 /// (token, Hold) of a shared array, or None when it is not shared; `dtype` is what the token shall say of its dtype.

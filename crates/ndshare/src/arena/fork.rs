@@ -70,6 +70,11 @@ pub fn find(address: usize, len_bytes: usize) -> Option<Hold> {
     arena.find_block(address, len_bytes)
 }
 
+/// Whether an address lies in the data part of any arena of this process.
+pub fn is_inside(address: usize) -> bool {
+    at_address(address).is_some()
+}
+
 fn at_address(address: usize) -> Option<Arc<Arena>> {
     // Dropped after the registry is open again: the last reference to an arena takes the registry's lock.
     let mut passed = Vec::new();

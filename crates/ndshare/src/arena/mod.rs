@@ -29,7 +29,7 @@ mod tests;
 
 pub use alloc::MAX_ALIGN;
 pub use backing::Heap;
-pub use fork::find;
+pub use fork::{find, is_inside};
 pub use lock::{Patience, Reentry};
 pub use stats::{ParticipantStats, Stats, TicketStats};
 
