@@ -343,5 +343,5 @@ def litter() -> set[str]:
 
 
 def ours(names: set[str]) -> set[str]:
-    """Return those that could be ours: other programs of the machine use the same places."""
-    return {name for name in names if re.search(r"nds|arena|memfd|psm_", name, re.I) and "ndshare-tests-" not in name}
+    """Return those that could be ours. Other programs use the same places: `psm_` is the SharedMemory of any Python."""
+    return {name for name in names if re.search(r"nds|arena|memfd", name, re.I) and "ndshare-tests-" not in name}
