@@ -222,9 +222,12 @@ fn what_the_dead_sent_gives_way_before_the_arena_is_full() {
 fn many_threads_of_many_participants_leave_nothing_behind() {
     let (arena, heap) = Arena::create_on_heap(BUDGET).unwrap();
     let names = std::sync::Mutex::new(Vec::<(BlockId, Option<TicketId>)>::new());
+    // Nobody leaves before all are done: what the gone have sent gives way when the arena is full, and on a busy
+    // machine one of these threads once was gone so early that another found its ticket stale.
+    let done = std::sync::Barrier::new(6);
     std::thread::scope(|scope| {
         for seed in 1..=6 {
-            let (names, heap) = (&names, &heap);
+            let (names, heap, done) = (&names, &heap, &done);
             scope.spawn(move || {
                 let mine = Arena::join_on_heap(heap).unwrap();
                 let mut dice = Dice(seed);
@@ -251,6 +254,7 @@ fn many_threads_of_many_participants_leave_nothing_behind() {
                         _ => drop(held.pop()),
                     }
                 }
+                done.wait();
             });
         }
     });
