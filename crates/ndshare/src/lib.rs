@@ -11,6 +11,7 @@
 //! ring             frames from writers to readers, in one order
 //! overlay          one block, several meanings, one at a time
 //! gather           many strided arrays into one
+//! cache            values by key, in a bounded memory
 //! ```
 //!
 //! Nothing in shared memory is trusted: geometry is copied to private memory once and checked, and every index
@@ -18,6 +19,8 @@
 
 #[cfg(not(loom))]
 pub mod arena;
+#[cfg(not(loom))]
+pub mod cache;
 pub mod error;
 #[cfg(not(loom))]
 pub mod gather;

@@ -10,6 +10,40 @@ pub use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Orderin
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
 
+/// Stores bytes into words, the last one filled up with zeros.
+pub fn store_bytes(words: &[AtomicU64], bytes: &[u8]) {
+    for (word, chunk) in words.iter().zip(bytes.chunks(8)) {
+        word.store(word_of(chunk), Ordering::Relaxed);
+    }
+}
+
+/// Loads `len` bytes from words; fewer if there are no more.
+pub fn load_bytes(words: &[AtomicU64], len: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(len.next_multiple_of(8));
+    for word in words.iter().take(len.div_ceil(8)) {
+        bytes.extend(word.load(Ordering::Relaxed).to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+/// Whether words hold these bytes, as [`store_bytes`] puts them.
+#[inline]
+pub fn equal_bytes(words: &[AtomicU64], bytes: &[u8]) -> bool {
+    words.len() * 8 >= bytes.len()
+        && words.iter().zip(bytes.chunks(8)).all(|(word, chunk)| word.load(Ordering::Relaxed) == word_of(chunk))
+}
+
+/// Up to eight bytes as a word, filled up with zeros.
+#[inline]
+fn word_of(chunk: &[u8]) -> u64 {
+    chunk.try_into().map(u64::from_le_bytes).unwrap_or_else(|_| {
+        let mut buffer = [0; 8];
+        buffer[..chunk.len()].copy_from_slice(chunk);
+        u64::from_le_bytes(buffer)
+    })
+}
+
 /// A lock between the threads of one process, for sections of a few dozen nanoseconds.
 ///
 /// No system call, no wait for a shared lock and no Python happens under it, so its holder is soon out again;

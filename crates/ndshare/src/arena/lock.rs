@@ -163,6 +163,14 @@ impl Arena {
         self.arena_word().inherit(from, slot).then(|| ArenaLock { arena: self, slot })
     }
 
+    /// A number for the calling thread that no other living thread of any participant has.
+    ///
+    /// # Errors
+    /// `Attach` in a process without a slot.
+    pub fn thread(&self) -> Result<u64> {
+        self.slot().map(thread_of)
+    }
+
     // ---- the locks of blocks
 
     /// Waits for the lock of a block and takes it for this process. True: an owner died in it, and nobody has

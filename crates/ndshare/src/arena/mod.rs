@@ -89,6 +89,20 @@ pub struct BlockId {
     pub generation: u32,
 }
 
+impl BlockId {
+    /// The name as one word that is never 0.
+    pub fn to_word(self) -> u64 {
+        u64::from(self.index.wrapping_add(1)) << 32 | u64::from(self.generation)
+    }
+
+    /// The name in a word; none for 0.
+    #[inline]
+    pub fn from_word(word: u64) -> Option<Self> {
+        let index = ((word >> 32) as u32).checked_sub(1)?;
+        Some(Self { index, generation: word as u32 })
+    }
+}
+
 /// Names a reference in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TicketId {
@@ -467,6 +481,15 @@ impl Hold {
     /// As [`Self::issue`].
     pub fn disown(&self, record: TicketId, patience: &Patience) -> Result<()> {
         self.arena.disown(record, patience)
+    }
+
+    /// The first half of [`Self::disown`]: ends the record. Whoever calls gives the returned block to
+    /// [`Arena::free_unkept`] soon; should it die before, the sweep does that.
+    ///
+    /// # Errors
+    /// As [`Self::issue`].
+    pub fn end_record(&self, record: TicketId, patience: &Patience) -> Result<Option<u32>> {
+        self.arena.end_record(record, patience)
     }
 
     /// The records by which this block keeps others, and those others.

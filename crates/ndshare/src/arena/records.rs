@@ -202,14 +202,25 @@ impl Arena {
 
     /// Removes one record, if it is still the one that `id` names, and frees its block if nothing else keeps it.
     pub(super) fn disown(&self, id: TicketId, patience: &Patience) -> Result<()> {
-        let Some(record) = self.control.record_quietly(id.index) else { return Ok(()) };
+        self.end_record(id, patience)?.map_or(Ok(()), |block| self.free_unkept(block))
+    }
+
+    /// Removes one record, if it is still the one that `id` names; returns the place of its block.
+    pub(super) fn end_record(&self, id: TicketId, patience: &Patience) -> Result<Option<u32>> {
+        let Some(record) = self.control.record_quietly(id.index) else { return Ok(None) };
         let lock = self.lock(patience)?;
         if record.nonce.load(SeqCst) != id.nonce {
-            return Ok(());
+            return Ok(None);
         }
         let block = record.block.load(Relaxed);
-        self.remove(&lock, id.index)?;
-        drop(lock);
+        self.remove(&lock, id.index).map(|()| Some(block))
+    }
+
+    /// Frees the block at a place if nobody keeps it.
+    ///
+    /// # Errors
+    /// `Poisoned`; `Attach` in a process without a slot.
+    pub fn free_unkept(&self, block: u32) -> Result<()> {
         self.try_free(block, Keep::Warm).map(drop)
     }
 

@@ -77,6 +77,14 @@ impl Arena {
         Ok(swept)
     }
 
+    /// Sweeps every dead participant.
+    ///
+    /// # Errors
+    /// `Poisoned`; `Attach` in a process without a slot.
+    pub fn sweep_the_dead(&self) -> Result<()> {
+        self.sweep_all().map(drop)
+    }
+
     /// Sweeps if nobody in this process did so lately.
     pub(super) fn sweep_now_and_then(&self) -> Result<()> {
         let now = monotonic().as_millis() as u64;

@@ -1,0 +1,281 @@
+//! Loading: one process loads a key, the others wait for it.
+//!
+//! The entry of a key that is being loaded says who loads it. The others sleep on its word, which changes when the
+//! load ends, and look at each nap whether the loader lives. Whoever finds it dead empties the entry, and one of those
+//! who wait begins the load anew. A failure is kept for those who were waiting; whoever comes later tries again.
+
+use super::policy::add;
+use super::table::{Count, FAILURES, LOADS, State, UNCACHED, Word};
+use super::{Cache, Found, Gone, Key, Stored, Value, cost};
+use crate::arena::{Hold, Patience};
+use crate::error::{Error, Kind, Result};
+use crate::os::kill::{Point, point};
+use crate::prim::{Ordering::Relaxed, load_bytes, store_bytes};
+use std::sync::Arc;
+
+/// Bytes of a failure's text that are kept.
+const FAILURE_BYTES: usize = 1016;
+
+/// What asking for a key gives.
+#[derive(Debug)]
+pub enum Fetch {
+    /// Its value.
+    Found(Found),
+    /// The caller is the one to load it.
+    Load(Loading),
+    /// Another loaded it while the caller waited, and failed.
+    Failed(Failure),
+}
+
+/// Why another's load failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The name of the exception's type.
+    pub type_name: String,
+    /// Its text, perhaps cut.
+    pub text: String,
+}
+
+/// A load that this process has begun. Dropping it ends it without a value: one of those who wait tries next.
+#[derive(Debug)]
+pub struct Loading {
+    cache: Arc<Cache>,
+    place: u32,
+    word: Word,
+    ended: bool,
+}
+
+/// What a look under the lock says.
+enum Look {
+    Found(Found),
+    Begun(u32, Word),
+    Failed(Failure),
+    Busy(Busy),
+    NoPlace,
+}
+
+/// A load by somebody else.
+#[derive(Clone, Copy)]
+struct Busy {
+    place: u32,
+    word: Word,
+    loader: u64,
+    thread: u64,
+}
+
+impl Cache {
+    /// The value of a key, or the task to load it. While another loads it, this waits.
+    ///
+    /// # Errors
+    /// `Misuse` when this very thread is loading the key; `ArenaFull` without room for a long key; what `patience`
+    /// says.
+    pub fn fetch(self: &Arc<Self>, key: &Key, patience: &Patience) -> Result<Fetch> {
+        if let Some(found) = self.find(key)? {
+            return Ok(Fetch::Found(found));
+        }
+        let annex = self.annex(key.bytes(), |entry| entry.key(), patience)?;
+        let mut waited_for = None;
+        loop {
+            match self.locked(patience, |gone| self.look(key, annex.as_ref(), waited_for, gone))? {
+                Look::Found(found) => return Ok(Fetch::Found(found)),
+                Look::Failed(failure) => return Ok(Fetch::Failed(failure)),
+                Look::Begun(place, word) => {
+                    self.table.count(Count::Misses, self.arena().identity()?);
+                    return Ok(Fetch::Load(Loading { cache: self.clone(), place, word, ended: false }));
+                }
+                Look::Busy(busy) => {
+                    if waited_for.is_none() {
+                        self.table.count(Count::Waits, self.arena().identity()?);
+                    }
+                    self.wait_for_load(busy, patience)?;
+                    waited_for = Some((busy.place, busy.word));
+                }
+                Look::NoPlace => self.make_places(patience)?,
+            }
+        }
+    }
+
+    fn look(&self, key: &Key, annex: Option<&Hold>, waited_for: Option<(u32, Word)>, gone: &mut Gone) -> Result<Look> {
+        if let Some(place) = self.place_of(key) {
+            let entry = self.table.entry(place);
+            let word = entry.now();
+            match word.state() {
+                State::Live => {
+                    if let Some(found) = self.open_entry(place, key)? {
+                        return Ok(Look::Found(found));
+                    }
+                }
+                State::Loading => {
+                    let (loader, thread) = (entry.loader().load(Relaxed), entry.thread().load(Relaxed));
+                    return Ok(Look::Busy(Busy { place, word, loader, thread }));
+                }
+                State::Failed
+                    if waited_for.is_some_and(|(at, seen)| at == place && seen.next(State::Failed) == word) =>
+                {
+                    return self.failure(place).map(Look::Failed);
+                }
+                State::Failed | State::Empty => {}
+            }
+            // A failure that others waited for, or a value whose block is gone: the next load replaces it.
+            self.vacate(place, gone)?;
+        }
+        let begun = self.occupy(key, annex, State::Loading, gone)?;
+        Ok(begun.map_or(Look::NoPlace, |place| Look::Begun(place, self.table.entry(place).now())))
+    }
+
+    fn failure(&self, place: u32) -> Result<Failure> {
+        let entry = self.table.entry(place);
+        let len = entry.offset().load(Relaxed) as usize;
+        let bytes = self.take_block(entry.value())?.map_or(Vec::new(), |hold| load_bytes(hold.words(), len));
+        let text = String::from_utf8_lossy(&bytes);
+        let (type_name, text) = text.split_once('\0').unwrap_or(("Exception", ""));
+        Ok(Failure { type_name: type_name.to_owned(), text: text.to_owned() })
+    }
+
+    /// Sleeps until a load has ended, or its loader is found dead.
+    fn wait_for_load(&self, busy: Busy, patience: &Patience) -> Result<()> {
+        self.refuse_recursion(busy)?;
+        let at = self.table.word_at(busy.place);
+        while self.table.entry(busy.place).now() == busy.word {
+            if !self.arena().is_identity_alive(busy.loader)? {
+                return self.bury(busy, patience);
+            }
+            patience.go_on("the key, which another is loading,")?;
+            self.table.head.nap_on(at, busy.word.0 as u32, patience)?;
+        }
+        Ok(())
+    }
+
+    fn refuse_recursion(&self, busy: Busy) -> Result<()> {
+        if busy.loader != self.arena().identity()? || busy.thread != self.arena().thread()? {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::Misuse,
+            "this thread is loading the key already: expected its loader to return the value, but it asked the cache \
+             for the same key",
+        ))
+    }
+
+    /// Empties the entry of a loader that died.
+    fn bury(&self, busy: Busy, patience: &Patience) -> Result<()> {
+        self.locked(patience, |gone| {
+            if self.table.entry(busy.place).now() == busy.word { self.vacate(busy.place, gone) } else { Ok(()) }
+        })
+    }
+
+    /// Ends the loads of the dead, which hold places; failing that, waits a nap for others to end theirs.
+    fn make_places(&self, patience: &Patience) -> Result<()> {
+        let mut buried = false;
+        for place in self.places() {
+            let entry = self.table.entry(place);
+            let word = entry.now();
+            let busy = Busy { place, word, loader: entry.loader().load(Relaxed), thread: 0 };
+            if word.state() == State::Loading && !self.arena().is_identity_alive(busy.loader)? {
+                self.bury(busy, patience)?;
+                buried = true;
+            }
+        }
+        if buried {
+            return Ok(());
+        }
+        self.arena().sweep_the_dead()?;
+        patience.go_on("a place in the cache")?;
+        let word = self.table.word(super::FREE).load(Relaxed) as u32;
+        self.table.head.nap_on(super::FREE, word, patience)
+    }
+
+    /// Evicts about `bytes`, because the arena has no room for a value that is to come.
+    ///
+    /// # Errors
+    /// `Poisoned`; what `patience` says.
+    pub fn shed(&self, bytes: u64, patience: &Patience) -> Result<()> {
+        self.locked(patience, |gone| {
+            let used = || self.table.word(super::USED).load(Relaxed);
+            let least = used().saturating_sub(bytes);
+            while used() > least && self.evict(gone)? {}
+            Ok(())
+        })
+    }
+}
+
+impl Loading {
+    /// Gives the key its value, unless the key was stored or deleted meanwhile, and wakes who waits.
+    ///
+    /// # Errors
+    /// As [`Cache::store`]; then the load has ended without a value.
+    pub fn finish(mut self, value: Value<'_>, patience: &Patience) -> Result<Stored> {
+        let cache = self.cache.clone();
+        cache.check(value)?;
+        let annex = cache.annex(value.view, |entry| entry.view(), patience)?;
+        let stored = cache.with_room(patience, |gone| self.put(value, annex.as_ref(), gone))?;
+        // What was not kept leaves an entry behind, which the drop ends.
+        self.ended = stored == Stored::Cached;
+        Ok(stored)
+    }
+
+    fn put(&self, value: Value<'_>, annex: Option<&Hold>, gone: &mut Gone) -> Result<Option<Stored>> {
+        let cache = &self.cache;
+        if !self.is_mine()? {
+            add(cache.table.word(UNCACHED), 1);
+            return Ok(Some(Stored::Uncached));
+        }
+        if !cache.make_room(cost(value, [&annex.cloned(), &None]), gone)? {
+            return Ok(None);
+        }
+        let stored = cache.fill(self.place, value, annex, gone)?;
+        add(cache.table.word(LOADS), 1);
+        cache.wake(self.place)?;
+        Ok(Some(stored))
+    }
+
+    /// Ends the load with a failure, which those who wait get.
+    ///
+    /// # Errors
+    /// `Poisoned`; what `patience` says.
+    pub fn fail(mut self, type_name: &str, text: &str, patience: &Patience) -> Result<()> {
+        let message = cut(&format!("{type_name}\0{text}"), FAILURE_BYTES).as_bytes().to_vec();
+        let cache = self.cache.clone();
+        // Without room for a text there is none: those who wait try for themselves.
+        let Ok(block) = cache.arena().alloc(FAILURE_BYTES + 8, 64, false, patience) else { return Ok(()) };
+        store_bytes(block.words(), &message);
+        self.ended = cache.locked(patience, |gone| {
+            if !self.is_mine()? || !cache.make_room(block.len_bytes() as u64, gone)? {
+                return Ok(false);
+            }
+            let entry = cache.table.entry(self.place);
+            cache.adopt(entry.value(), &block)?;
+            entry.offset().store(message.len() as u64, Relaxed);
+            add(entry.bytes(), block.len_bytes() as u64);
+            cache.settle(self.place, State::Failed);
+            add(cache.table.word(FAILURES), 1);
+            cache.wake(self.place).map(|()| true)
+        })?;
+        Ok(())
+    }
+
+    /// Whether the entry still waits for this load. Not in a forked child: the load is its parent's.
+    fn is_mine(&self) -> Result<bool> {
+        let entry = self.cache.table.entry(self.place);
+        Ok(entry.now() == self.word && entry.loader().load(Relaxed) == self.cache.arena().identity()?)
+    }
+}
+
+impl Drop for Loading {
+    fn drop(&mut self) {
+        if self.ended || !self.is_mine().unwrap_or(false) {
+            return;
+        }
+        let cache = &self.cache;
+        // Nobody is here to be told of an error; a poisoned arena says it to the next caller.
+        let _ = cache
+            .locked(&Patience::forever(), |gone| if self.is_mine()? { cache.vacate(self.place, gone) } else { Ok(()) });
+        point(Point::CacheAbandoned);
+    }
+}
+
+/// The beginning of a text, at most `len` bytes of it.
+fn cut(text: &str, len: usize) -> &str {
+    let end = (0..=len.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
+    &text[..end.unwrap_or(0)]
+}

@@ -1,0 +1,197 @@
+//! Who goes when room is needed: S3-FIFO (Yang, Qiu, Zhang, Yue and Rashmi, "FIFO queues are all you need for cache
+//! eviction", SOSP 2023).
+//!
+//! New entries come into a small queue, a tenth of the cache. Whoever is used again before it reaches the tail moves to
+//! the main queue; the others go, and their keys are remembered for a while as ghosts. A ghost that comes back goes to
+//! the main queue at once. At its tail an entry that was used goes round again, with one use less. So a scan passes
+//! through the small queue and leaves the rest alone, and a hit writes nothing but its count of uses.
+//!
+//! All of this happens under the lock of the cache. The queues are lists through the entries; they derive from the
+//! stamps in the entries and are made anew when a process died among them.
+
+use super::table::{Entry, GHOSTS, Queue, Table};
+use crate::prim::{AtomicU64, Ordering::Relaxed};
+
+/// Tags of the queues; 0: in none.
+pub(super) const SMALL: u64 = 1;
+pub(super) const MAIN: u64 = 2;
+/// The small queue's share: one part in ten.
+const SMALL_PART: u64 = 10;
+/// Uses in the small queue that make an entry move to the main queue.
+const PROMOTING_USES: u64 = 2;
+/// Uses are counted up to here.
+pub(super) const MOST_USES: u64 = 3;
+
+impl Table {
+    /// A new stamp, later than all before.
+    fn stamp(&self) -> u64 {
+        self.word(super::table::CLOCK).fetch_add(1, Relaxed) + 1
+    }
+
+    fn links(&self, entry: Entry<'_>) -> (Option<u32>, Option<u32>) {
+        let links = entry.links().load(Relaxed);
+        (self.place(links >> 32), self.place(links))
+    }
+
+    fn set_links(entry: Entry<'_>, (ahead, behind): (Option<u32>, Option<u32>)) {
+        entry.links().store(link(ahead) << 32 | link(behind), Relaxed);
+    }
+
+    /// The queue that an entry is in.
+    pub(super) fn queue_of(&self, place: u32) -> Option<Queue<'_>> {
+        match self.entry(place).order().load(Relaxed) & 3 {
+            tag @ (SMALL | MAIN) => Some(self.queue(tag)),
+            _ => None,
+        }
+    }
+
+    /// Puts an entry at the head of a queue, with a new stamp.
+    pub(super) fn enqueue(&self, place: u32, tag: u64) {
+        self.entry(place).order().store(self.stamp() << 2 | tag, Relaxed);
+        self.link_at_head(place, tag);
+    }
+
+    /// Puts an entry at the head of the queue that its stamp names.
+    pub(super) fn link_at_head(&self, place: u32, tag: u64) {
+        let (queue, entry) = (self.queue(tag), self.entry(place));
+        let before = self.place(queue.head.load(Relaxed));
+        Self::set_links(entry, (None, before));
+        match before {
+            Some(old) => {
+                let (_, behind) = self.links(self.entry(old));
+                Self::set_links(self.entry(old), (Some(place), behind));
+            }
+            None => queue.tail.store(link(Some(place)), Relaxed),
+        }
+        queue.head.store(link(Some(place)), Relaxed);
+        add(queue.bytes, entry.bytes().load(Relaxed));
+        add(queue.count, 1);
+    }
+
+    /// Takes an entry out of its queue, if it is in one.
+    pub(super) fn unlink(&self, place: u32) {
+        let Some(queue) = self.queue_of(place) else { return };
+        let entry = self.entry(place);
+        let (ahead, behind) = self.links(entry);
+        match ahead {
+            Some(other) => Self::set_links(self.entry(other), (self.links(self.entry(other)).0, behind)),
+            None => queue.head.store(link(behind), Relaxed),
+        }
+        match behind {
+            Some(other) => Self::set_links(self.entry(other), (ahead, self.links(self.entry(other)).1)),
+            None => queue.tail.store(link(ahead), Relaxed),
+        }
+        subtract(queue.bytes, entry.bytes().load(Relaxed));
+        subtract(queue.count, 1);
+        entry.order().store(0, Relaxed);
+    }
+
+    /// The queue for a new entry.
+    pub(super) fn queue_for(&self, hash: u64) -> u64 {
+        if self.take_ghost(hash) { MAIN } else { SMALL }
+    }
+
+    /// The next entry to go, out of its queue; `is_pinned` ones stay. None when all are pinned.
+    pub(super) fn next_victim(&self, is_pinned: &dyn Fn(u32) -> bool) -> Option<u32> {
+        // Each look either ends here, or moves an entry, at most three times round for its uses.
+        let mut looks = (self.queue(SMALL).count.load(Relaxed) + self.queue(MAIN).count.load(Relaxed)) * 5 + 8;
+        let mut spared = 0;
+        while looks > 0 {
+            looks -= 1;
+            let (small, main) = (self.queue(SMALL), self.queue(MAIN));
+            let all = small.count.load(Relaxed) + main.count.load(Relaxed);
+            if spared > all {
+                return None;
+            }
+            let from_small = small.bytes.load(Relaxed) * SMALL_PART >= self.geometry.maxsize;
+            let queue = if (from_small && small.count.load(Relaxed) > 0) || main.count.load(Relaxed) == 0 {
+                small
+            } else {
+                main
+            };
+            let place = self.place(queue.tail.load(Relaxed))?;
+            match self.sentence(place, queue.tag) {
+                Sentence::Moves => self.pass(place, MAIN),
+                Sentence::Goes if is_pinned(place) => {
+                    spared += 1;
+                    self.pass(place, queue.tag);
+                }
+                Sentence::Goes => {
+                    self.unlink(place);
+                    if queue.tag == SMALL {
+                        self.put_ghost(self.entry(place).hash().load(Relaxed));
+                    }
+                    return Some(place);
+                }
+            }
+        }
+        None
+    }
+
+    /// What becomes of the entry at the tail of a queue. Its uses are counted down.
+    fn sentence(&self, place: u32, tag: u64) -> Sentence {
+        let uses = self.entry(place).uses();
+        let seen = uses.load(Relaxed);
+        if tag == SMALL && seen >= PROMOTING_USES {
+            uses.store(0, Relaxed);
+            return Sentence::Moves;
+        }
+        if tag == MAIN && seen > 0 {
+            uses.store(seen.min(MOST_USES) - 1, Relaxed);
+            return Sentence::Moves;
+        }
+        Sentence::Goes
+    }
+
+    fn pass(&self, place: u32, tag: u64) {
+        self.unlink(place);
+        self.enqueue(place, tag);
+    }
+
+    // ---- ghosts
+
+    /// As many ghosts are remembered as the main queue has entries.
+    fn ghost_life(&self) -> u64 {
+        self.queue(MAIN).count.load(Relaxed).max(1)
+    }
+
+    fn put_ghost(&self, hash: u64) {
+        let now = self.word(GHOSTS).fetch_add(1, Relaxed) + 1;
+        let age = |word: &&AtomicU64| now.wrapping_sub(word.load(Relaxed) & 0xffff_ffff) & 0xffff_ffff;
+        let ghost = hash & !0xffff_ffff | now & 0xffff_ffff;
+        if let Some(oldest) = self.ghosts(hash).iter().max_by_key(age) {
+            oldest.store(ghost, Relaxed);
+        }
+    }
+
+    /// Whether a key is remembered; then it is no longer.
+    fn take_ghost(&self, hash: u64) -> bool {
+        let now = self.word(GHOSTS).load(Relaxed);
+        let is_it = |word: &&AtomicU64| {
+            let ghost = word.load(Relaxed);
+            let age = now.wrapping_sub(ghost) & 0xffff_ffff;
+            ghost != 0 && ghost >> 32 == hash >> 32 && age < self.ghost_life()
+        };
+        let found = self.ghosts(hash).iter().find(is_it);
+        found.inspect(|word| word.store(0, Relaxed)).is_some()
+    }
+}
+
+/// What becomes of an entry at the tail.
+enum Sentence {
+    Goes,
+    Moves,
+}
+
+fn link(place: Option<u32>) -> u64 {
+    place.map_or(0, |place| u64::from(place) + 1)
+}
+
+/// Counts that only change under the lock.
+pub(super) fn add(word: &AtomicU64, amount: u64) {
+    word.store(word.load(Relaxed).wrapping_add(amount), Relaxed);
+}
+
+pub(super) fn subtract(word: &AtomicU64, amount: u64) {
+    word.store(word.load(Relaxed).saturating_sub(amount), Relaxed);
+}
