@@ -602,8 +602,7 @@ impl Cache {
     /// A free place; entries are evicted when there are more than the cache may have. None: no place comes free.
     fn find_place(&self, gone: &mut Gone) -> Result<Option<u32>> {
         let geometry = &self.table.geometry;
-        let queued = |tag| self.table.queue(tag).count.load(Relaxed);
-        while queued(policy::SMALL) + queued(policy::MAIN) >= u64::from(geometry.entries) {
+        while self.table.queued() >= u64::from(geometry.entries) {
             if !self.evict(gone)? {
                 return Ok(None);
             }

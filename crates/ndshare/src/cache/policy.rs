@@ -86,6 +86,12 @@ impl Table {
         entry.order().store(0, Relaxed);
     }
 
+    /// How many entries the queues have; bounded, whatever the words say.
+    pub(super) fn queued(&self) -> u64 {
+        let count = |tag| self.queue(tag).count.load(Relaxed).min(self.geometry.places().into());
+        count(SMALL) + count(MAIN)
+    }
+
     /// The queue for a new entry.
     pub(super) fn queue_for(&self, hash: u64) -> u64 {
         if self.take_ghost(hash) { MAIN } else { SMALL }
@@ -93,27 +99,16 @@ impl Table {
 
     /// The next entry to go, out of its queue; `is_pinned` ones stay. None when all are pinned.
     pub(super) fn next_victim(&self, is_pinned: &dyn Fn(u32) -> bool) -> Option<u32> {
-        // Each look either ends here, or moves an entry, at most three times round for its uses.
-        let mut looks = (self.queue(SMALL).count.load(Relaxed) + self.queue(MAIN).count.load(Relaxed)) * 5 + 8;
-        let mut spared = 0;
-        while looks > 0 {
-            looks -= 1;
-            let (small, main) = (self.queue(SMALL), self.queue(MAIN));
-            let all = small.count.load(Relaxed) + main.count.load(Relaxed);
-            if spared > all {
-                return None;
-            }
-            let from_small = small.bytes.load(Relaxed) * SMALL_PART >= self.geometry.maxsize;
-            let queue = if (from_small && small.count.load(Relaxed) > 0) || main.count.load(Relaxed) == 0 {
-                small
-            } else {
-                main
-            };
+        // How many pinned ones each queue has passed over.
+        let mut spared = [0; 2];
+        // Each look ends here, or moves an entry: to the main queue once, round there for each use, or aside.
+        for _ in 0..self.queued() * 6 + 8 {
+            let queue = self.next_queue(spared)?;
             let place = self.place(queue.tail.load(Relaxed))?;
             match self.sentence(place, queue.tag) {
                 Sentence::Moves => self.pass(place, MAIN),
                 Sentence::Goes if is_pinned(place) => {
-                    spared += 1;
+                    spared[queue.tag as usize - 1] += 1;
                     self.pass(place, queue.tag);
                 }
                 Sentence::Goes => {
@@ -126,6 +121,20 @@ impl Table {
             }
         }
         None
+    }
+
+    /// The queue that has to give one; none when all that are left in both are pinned.
+    fn next_queue(&self, spared: [u64; 2]) -> Option<Queue<'_>> {
+        let (small, main) = (self.queue(SMALL), self.queue(MAIN));
+        let has = |queue: Queue<'_>, spared| queue.count.load(Relaxed) > spared;
+        let (small_has, main_has) = (has(small, spared[0]), has(main, spared[1]));
+        let is_over = small.bytes.load(Relaxed) >= self.geometry.maxsize / SMALL_PART;
+        match (small_has, main_has) {
+            (true, true) => Some(if is_over { small } else { main }),
+            (true, false) => Some(small),
+            (false, true) => Some(main),
+            (false, false) => None,
+        }
     }
 
     /// What becomes of the entry at the tail of a queue. Its uses are counted down.
