@@ -10,6 +10,7 @@
 //! view  lock       an array inside a block and its form in a pickle; locks that outlive their holder
 //! ring             frames from writers to readers, in one order
 //! overlay          one block, several meanings, one at a time
+//! registry         names for blocks
 //! gather           many strided arrays into one
 //! cache            values by key, in a bounded memory
 //! ```
@@ -36,6 +37,8 @@ pub mod overlay;
 #[cfg(not(loom))]
 pub mod pool;
 pub mod prim;
+#[cfg(not(loom))]
+pub mod registry;
 #[cfg(not(loom))]
 pub mod ring;
 #[cfg(not(loom))]

@@ -8,7 +8,7 @@ use super::control::{GRANULE_BYTES, Span};
 use super::lock::Patience;
 use super::private::Mine;
 use super::spans::{Need, Outcome, Spans};
-use super::{Arena, Hold, Keep};
+use super::{Arena, BlockId, Hold, Keep};
 use crate::error::{Error, Kind, Result};
 use crate::layout::human;
 use crate::os::kill::{Point, point};
@@ -110,6 +110,31 @@ impl Arena {
         private.insert(mine, generation);
         drop(private);
         Ok(self.hold(mine, generation))
+    }
+
+    /// The block that others are found by, made with `len_bytes` zeros if nobody keeps one.
+    ///
+    /// # Errors
+    /// As [`Self::alloc`].
+    pub fn root(self: &Arc<Self>, len_bytes: usize, patience: &Patience) -> Result<Hold> {
+        let root = &self.control.header().root;
+        loop {
+            let seen = root.load(Acquire);
+            if let Some(block) = BlockId::from_word(seen) {
+                // Sweeps the dead; what they alone held is gone then.
+                let _ = self.is_kept_by_others(block)?;
+                match self.take(block) {
+                    Err(error) if error.kind() == Kind::Stale => {}
+                    taken => return taken,
+                }
+            }
+            let fresh = self.alloc(len_bytes, 64, true, patience)?;
+            // Release, read by the Acquire above: who sees the name sees the zeros.
+            if root.compare_exchange(seen, fresh.block().to_word(), Release, Relaxed).is_ok() {
+                point(Point::RootMade);
+                return Ok(fresh);
+            }
+        }
     }
 
     // ---- reserving

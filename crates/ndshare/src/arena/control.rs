@@ -57,6 +57,8 @@ pub(super) struct Header {
     pub record_hint: AtomicU32,
     /// Records whose memory is committed.
     pub records_ready: AtomicU32,
+    /// The block that others are found by {place + 1: 32, generation: 32}; 0 or stale: there is none now.
+    pub root: AtomicU64,
     /// What contradicted itself first, as text, for those who find the arena poisoned later.
     poison_text: [AtomicU64; POISON_WORDS],
 }

@@ -1,0 +1,218 @@
+//! Names for blocks, for all processes of an arena.
+//!
+//! A name is weak: it finds a block that somebody holds, and is free again once nobody does. So nothing that only has
+//! a name stays behind. The table of names is itself such a block: the arena's root, which every block that has a name
+//! keeps as its child.
+//!
+//! ```text
+//! table: 256 entries of 32 words
+//! word 0       the block {place + 1: 32, generation: 32}; 0: free
+//! word 1       length of the name in bytes
+//! words 2..32  the name
+//! ```
+
+use crate::arena::{Arena, BlockId, Hold, Patience};
+use crate::error::{Error, Kind, Result};
+use crate::lock::{self, Death};
+use crate::os::kill::{Point, point};
+use crate::prim::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+    equal_bytes, store_bytes,
+};
+use std::sync::Arc;
+
+/// The longest name, in bytes.
+pub const MAX_NAME_BYTES: usize = 240;
+const NAMES: usize = 256;
+const ENTRY_WORDS: usize = 32;
+const TABLE_BYTES: usize = NAMES * ENTRY_WORDS * 8;
+
+/// The block of a name; made by `make` when there is none. Only one of those who ask at once makes it.
+///
+/// # Errors
+/// `InvalidValue` for an empty or too long name; `Misuse` when all names are taken; what `make` and `patience` say.
+pub fn find_or_make(
+    arena: &Arc<Arena>,
+    name: &str,
+    make: &mut dyn FnMut() -> Result<Hold>,
+    patience: &Patience,
+) -> Result<Hold> {
+    if name.is_empty() || name.len() > MAX_NAME_BYTES {
+        return Err(Error::value(format!("expected a name of 1 to {MAX_NAME_BYTES} bytes, got {} bytes", name.len())));
+    }
+    let table = arena.root(TABLE_BYTES, patience)?;
+    // Whoever died in here left at most an entry whose block is not named yet, or one that is.
+    lock::acquire(&table, Death::Recover, patience)?;
+    let found = find_or_enter(&table, name.as_bytes(), make);
+    lock::release(&table)?;
+    found
+}
+
+/// The block of a name, if somebody has it.
+///
+/// # Errors
+/// `Poisoned`; what `patience` says.
+pub fn find(arena: &Arc<Arena>, name: &str, patience: &Patience) -> Result<Option<Hold>> {
+    let table = arena.root(TABLE_BYTES, patience)?;
+    lock::acquire(&table, Death::Recover, patience)?;
+    let found = entries(&table).find_map(|entry| alive(table.arena(), entry, name.as_bytes()));
+    lock::release(&table)?;
+    Ok(found)
+}
+
+fn entries(table: &Hold) -> impl Iterator<Item = &[AtomicU64]> {
+    table.words().chunks_exact(ENTRY_WORDS).take(NAMES)
+}
+
+/// The block that an entry gives a name to, if it is this name and the block lives.
+fn alive(arena: &Arc<Arena>, entry: &[AtomicU64], name: &[u8]) -> Option<Hold> {
+    let same = entry[1].load(Relaxed) == name.len() as u64 && equal_bytes(&entry[2..], name);
+    let block = BlockId::from_word(entry[0].load(Acquire)).filter(|_| same)?;
+    // Sweeps the dead; what they alone held is gone then.
+    let _ = arena.is_kept_by_others(block).ok()?;
+    arena.take(block).ok()
+}
+
+fn find_or_enter(table: &Hold, name: &[u8], make: &mut dyn FnMut() -> Result<Hold>) -> Result<Hold> {
+    let arena = table.arena();
+    if let Some(hold) = entries(table).find_map(|entry| alive(arena, entry, name)) {
+        return Ok(hold);
+    }
+    let is_free =
+        |entry: &&[AtomicU64]| BlockId::from_word(entry[0].load(Relaxed)).is_none_or(|block| !arena.is_live(block));
+    let entry = entries(table).find(is_free).ok_or_else(|| {
+        Error::new(Kind::Misuse, format!("expected at most {NAMES} names at a time, got one more: drop named caches"))
+    })?;
+    let hold = make()?;
+    hold.adopt(table, &Patience::forever())?;
+    entry[0].store(0, Relaxed);
+    point(Point::NameCleared);
+    entry[1].store(name.len() as u64, Relaxed);
+    store_bytes(&entry[2..], name);
+    point(Point::NameWritten);
+    // The one store that makes the name: a death before it leaves a free entry.
+    entry[0].store(hold.block().to_word(), Release);
+    point(Point::NameMade);
+    Ok(hold)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const FOREVER: Patience<'static> = Patience::forever();
+
+    fn named(arena: &Arc<Arena>, name: &str) -> (Hold, bool) {
+        let mut made = false;
+        let mut make = || {
+            made = true;
+            arena.alloc(100, 64, true, &FOREVER)
+        };
+        let hold = find_or_make(arena, name, &mut make, &FOREVER).unwrap();
+        (hold, made)
+    }
+
+    #[test]
+    fn a_name_finds_what_somebody_holds() {
+        let (arena, heap) = Arena::create_on_heap(4 << 20).unwrap();
+        let other = Arena::join_on_heap(&heap).unwrap();
+        let (mine, made) = named(&arena, "tiles");
+        let (theirs, again) = named(&other, "tiles");
+        assert!(made && !again && mine.block() == theirs.block());
+        assert_ne!(named(&other, "tile").0.block(), mine.block());
+        drop(mine);
+        assert!(find(&arena, "tiles", &FOREVER).unwrap().is_some(), "another still holds it");
+        drop(theirs);
+        assert!(find(&arena, "tiles", &FOREVER).unwrap().is_none());
+        assert!(named(&arena, "tiles").1, "it is made anew");
+    }
+
+    #[test]
+    fn the_table_lives_as_long_as_a_block_with_a_name() {
+        let (arena, heap) = Arena::create_on_heap(4 << 20).unwrap();
+        let maker = Arena::join_on_heap(&heap).unwrap();
+        let block = named(&maker, "tiles").0.block();
+        let still_there = arena.take(block);
+        assert_eq!(still_there.unwrap_err().kind(), Kind::Stale, "nobody held it");
+        let theirs = named(&maker, "tiles").0;
+        let kept = arena.take(theirs.block()).unwrap();
+        drop((theirs, maker));
+        assert_eq!(named(&arena, "tiles").0.block(), kept.block());
+        drop(kept);
+        assert_eq!(arena.stats().unwrap().used_bytes, 0);
+    }
+
+    #[test]
+    fn names_of_the_dead_are_free_again() {
+        let (arena, heap) = Arena::create_on_heap(4 << 20).unwrap();
+        let victim = Arena::join_on_heap(&heap).unwrap();
+        let theirs = named(&victim, "tiles").0;
+        heap.declare_dead(victim.participant_slot());
+        std::mem::forget((theirs, victim));
+        assert!(named(&arena, "tiles").1, "neither the name nor the table outlives its only holder");
+    }
+
+    #[test]
+    fn names_are_bounded_and_come_back() {
+        let (arena, _heap) = Arena::create_on_heap(4 << 20).unwrap();
+        let held: Vec<Hold> = (0..NAMES).map(|i| named(&arena, &format!("name {i}")).0).collect();
+        let one_more = find_or_make(&arena, "one more", &mut || arena.alloc(1, 64, true, &FOREVER), &FOREVER);
+        assert_eq!(one_more.unwrap_err().kind(), Kind::Misuse);
+        drop(held);
+        assert!(named(&arena, "one more").1);
+        for bad in [String::new(), "x".repeat(MAX_NAME_BYTES + 1)] {
+            let refused = find_or_make(&arena, &bad, &mut || panic!("not made"), &FOREVER);
+            assert_eq!(refused.unwrap_err().kind(), Kind::InvalidValue);
+        }
+    }
+
+    #[test]
+    fn of_those_who_ask_at_once_one_makes() {
+        let (arena, heap) = Arena::create_on_heap(8 << 20).unwrap();
+        let made = AtomicU64::new(0);
+        let ready = std::sync::Barrier::new(4);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let mine = Arena::join_on_heap(&heap).unwrap();
+                    ready.wait();
+                    let (hold, fresh) = named(&mine, "tiles");
+                    made.fetch_add(u64::from(fresh), Relaxed);
+                    ready.wait();
+                    drop(hold);
+                });
+            }
+        });
+        assert_eq!(made.load(Relaxed), 1);
+        drop(arena);
+    }
+
+    #[cfg(feature = "killpoints")]
+    #[test]
+    fn a_death_at_any_point_leaves_a_name_that_can_be_had() {
+        use crate::os::kill::{KILL_POINTS, armed::set_hook};
+        for &label in KILL_POINTS.iter().filter(|label| label.starts_with("name:") || label.starts_with("root:")) {
+            let (arena, heap) = Arena::create_on_heap(4 << 20).unwrap();
+            let victim = Arena::join_on_heap(&heap).unwrap();
+            let (slot, (report, died)) = (victim.participant_slot(), std::sync::mpsc::channel());
+            std::thread::spawn(move || {
+                set_hook(Box::new(move |point| {
+                    if point == label {
+                        let _ = report.send(());
+                        loop {
+                            std::thread::park();
+                        }
+                    }
+                }));
+                named(&victim, "tiles");
+            });
+            died.recv().unwrap();
+            heap.declare_dead(slot);
+            let (mine, made) = named(&arena, "tiles");
+            assert!(made, "{label}");
+            drop(mine);
+            assert_eq!(arena.stats().unwrap().used_bytes, 0, "{label}");
+        }
+    }
+}
