@@ -78,7 +78,8 @@ def _is_packed(dtype: np.dtype[Any], fields: list[tuple[Any, ...]]) -> bool:
     return not dtype.isalignedstruct and not any(map(_title, fields)) and np.dtype(named) == dtype
 
 
-def _title(field: tuple[Any, ...]) -> str | None:
+def _title(field: tuple[Any, ...]) -> object:
+    # NumPy takes any object for a title; only text survives as text.
     return field[2] if len(field) > 2 else None
 
 
