@@ -42,6 +42,7 @@ UNSAFE_ROOMS = (
     "crates/ndshare/src/gather/tests.rs",
     "crates/ndshare/src/kernel/",
     "crates/ndshare/src/pool.rs",
+    "crates/ndshare-py/src/allocating.rs",
     "crates/ndshare-py/src/dtype.rs",
     "crates/ndshare-py/src/frame.rs",
     "crates/ndshare-py/src/gather/",

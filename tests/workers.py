@@ -57,6 +57,19 @@ def make(name: str, shape: Any, fill: float, arena: nds.Arena | None = None) -> 
     return name
 
 
+def allocate(count: int) -> Array:
+    """Make an array in shared memory as NumPy would make one."""
+    with nds.allocating():
+        return np.arange(count)
+
+
+def exit_with_arrays(queue: Any) -> None:
+    """Send an array, and exit with others in globals and an open scope."""
+    nds.allocating(100).__enter__()
+    kept["arrays"] = [np.arange(100) for _ in range(10)]
+    queue.put(kept["arrays"][0])
+
+
 def keep(name: str, value: Any) -> None:
     kept[name] = value
 

@@ -242,3 +242,13 @@ pub(crate) fn itemsize_of(py: Python<'_>, descr: NonNull<PyArray_Descr>) -> usiz
     // SAFETY: attached; the array that the caller holds keeps its dtype.
     usize::try_from(unsafe { PyDataType_ELSIZE(py, descr.as_ptr()) }).unwrap_or(0)
 }
+
+/// Whether items point into this process, as objects and strings of any length do.
+#[inline]
+pub(crate) fn has_pointers(py: Python<'_>, descr: NonNull<PyArray_Descr>) -> bool {
+    // SAFETY: as above.
+    unsafe {
+        let flags = PyDataType_FLAGS(py, descr.as_ptr());
+        !PyDataType_ISLEGACY(descr.as_ptr()) || flags & (NPY_ITEM_REFCOUNT | NPY_ITEM_IS_POINTER) != 0
+    }
+}

@@ -1,6 +1,7 @@
 //! `ndshare._native`: the library's nouns for Python. It converts, checks, detaches from the interpreter where a
 //! call may wait or touch much memory, and maps errors. Decisions are made in the library or in Python.
 
+mod allocating;
 mod arena;
 mod dtype;
 mod error;
@@ -45,6 +46,8 @@ fn arm_from_environment(py: Python<'_>) -> PyResult<()> {
 mod native {
     use super::*;
 
+    #[pymodule_export]
+    use super::allocating::Allocating;
     #[pymodule_export]
     use super::arena::{Arena, open_arena};
     #[pymodule_export]

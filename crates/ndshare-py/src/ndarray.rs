@@ -12,7 +12,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-use crate::dtype::{Dtype, itemsize_of};
+use crate::dtype::{Dtype, has_pointers, itemsize_of};
 use crate::owner::Hold;
 
 /// Where an array's bytes are; borrowed from the array.
@@ -22,6 +22,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) strides: &'a [isize],
     pub(crate) itemsize: usize,
     pub(crate) readonly: bool,
+    /// Its items are, or have in them, pointers into this process: they mean nothing to another, wherever they lie.
+    pub(crate) has_pointers: bool,
 }
 
 impl<'a> Facts<'a> {
@@ -36,12 +38,14 @@ impl<'a> Facts<'a> {
         unsafe {
             let fields = &(*object.as_ptr().cast::<PyArrayObject>()).fields;
             let ndim = usize::try_from(fields.nd).unwrap_or(0);
+            let descr = NonNull::new(fields.descr)?;
             Some(Facts {
                 data: fields.data as usize,
                 shape: lengths(fields.dimensions.cast(), ndim),
                 strides: lengths(fields.strides, ndim),
-                itemsize: itemsize_of(object.py(), NonNull::new(fields.descr)?),
+                itemsize: itemsize_of(object.py(), descr),
                 readonly: fields.flags & NPY_ARRAY_WRITEABLE == 0,
+                has_pointers: has_pointers(object.py(), descr),
             })
         }
     }

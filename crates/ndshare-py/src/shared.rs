@@ -12,11 +12,13 @@ use crate::wait::quick;
 
 /// Whether the bytes of an ndarray or of any object with a buffer lie in one block that this process holds.
 ///
-/// With `arena`, only a block of that one counts. False for objects without a buffer; never copies.
+/// With `arena`, only a block of that one counts. False for objects without a buffer, and for arrays of objects, which
+/// mean nothing to another process; never copies.
 #[pyfunction]
 #[pyo3(signature = (array, arena=None))]
 pub(crate) fn is_shared(array: &Bound<'_, PyAny>, arena: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
-    let range = Facts::of(array).map_or_else(|| buffer_reach(array), |facts| facts.reach());
+    let reach = |facts: Facts<'_>| if facts.has_pointers { None } else { facts.reach() };
+    let range = Facts::of(array).map_or_else(|| buffer_reach(array), reach);
     range.map_or(Ok(false), |(first, length)| is_shared_at(array.py(), first, length, arena))
 }
 
@@ -47,8 +49,11 @@ pub(crate) fn is_placed(
     Ok(aligned && is_shared(array, arena)?)
 }
 
-/// The block under an array; None when it is not shared, or its items lie in more than one block.
+/// The block under an array; None when it is not shared, its items lie in more than one block, or they are pointers.
 pub(crate) fn block_under(py: Python<'_>, facts: &Facts<'_>) -> PyResult<Option<Hold>> {
+    if facts.has_pointers {
+        return Ok(None);
+    }
     facts.reach().map_or(Ok(None), |(first, length)| find_block(py, first, length))
 }
 

@@ -68,7 +68,8 @@ pub(crate) fn ticket<'py>(py: Python<'py>, array: &Bound<'py, PyAny>) -> PyResul
 
 /// The same for a whole block.
 pub(crate) fn ticketed<'py>(py: Python<'py>, hold: &Hold) -> PyResult<Bound<'py, PyBytes>> {
-    let facts = Facts { data: hold.as_ptr() as usize, shape: &[], strides: &[], itemsize: 1, readonly: false };
+    let data = hold.as_ptr() as usize;
+    let facts = Facts { data, shape: &[], strides: &[], itemsize: 1, readonly: false, has_pointers: false };
     let mut handle = handle_of(hold, &facts, "|u1".to_owned());
     handle.ticket = patiently(py, |patience| hold.issue(patience))?;
     Ok(token_of(py, &handle))
@@ -83,7 +84,7 @@ pub(crate) fn opened(py: Python<'_>, token: &[u8]) -> PyResult<Hold> {
 /// Reading it for its value could end the process, so that is an error.
 fn refuse_reaching(array: &Bound<'_, PyAny>) -> PyResult<()> {
     let Some(facts) = Facts::of(array) else { return Ok(()) };
-    if facts.shape.contains(&0) || !is_inside(facts.data) {
+    if facts.has_pointers || facts.shape.contains(&0) || !is_inside(facts.data) {
         return Ok(());
     }
     Err(PyValueError::new_err(

@@ -345,6 +345,29 @@ impl Arena {
     }
 }
 
+impl Arena {
+    /// The reference that [`Hold::into_address`] gave away. None when no block of this process begins at `address`,
+    /// and in the child of a raw `clone`, where nobody may look.
+    ///
+    /// # Safety
+    /// If a block of this arena begins at `address`, then a reference to it was given away as this address, and was
+    /// not taken back since, in this process or, before a fork, in the parent.
+    pub unsafe fn take_back(self: &Arc<Self>, address: usize) -> Option<Hold> {
+        if !self.contains(address) || !crate::os::fork::is_known() {
+            return None;
+        }
+        let offset = (address - self.base().addr()) as u64;
+        let granule = u32::try_from(offset / GRANULE_BYTES).ok().filter(|_| offset.is_multiple_of(GRANULE_BYTES))?;
+        let private = self.private.lock();
+        let mine = private.find(granule, granule).filter(|mine| mine.span.start == granule)?;
+        let generation = private.generation(mine.index);
+        drop(private);
+        // SAFETY: the hold that was given away kept a strong reference to the arena, which this one takes over.
+        let arena = unsafe { Arc::from_raw(Arc::as_ptr(self)) };
+        Some(Hold { arena, mine, generation })
+    }
+}
+
 impl Drop for Arena {
     fn drop(&mut self) {
         // After a raw clone the registry's lock may be one that nobody will open.
@@ -578,6 +601,12 @@ impl Hold {
     /// `Poisoned`; `Attach` in a process without a slot.
     pub fn has_other_holders(&self) -> Result<bool> {
         self.arena.has_other_holders(self.mine.index)
+    }
+
+    /// Gives the reference away as the address of the block, for code that keeps nothing but addresses.
+    /// [`Arena::take_back`] makes it a hold again.
+    pub fn into_address(self) -> *mut u8 {
+        std::mem::ManuallyDrop::new(self).as_ptr()
     }
 
     fn zeroed(self, len_bytes: Option<usize>) -> Self {

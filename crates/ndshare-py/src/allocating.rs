@@ -1,0 +1,487 @@
+//! `allocating`: for a while, NumPy takes the memory of this thread's new arrays from an arena (NEP 49).
+//!
+//! NumPy asks a *handler* for the bytes of an array, and remembers with the array which one it was. The handler in use
+//! is a context variable, so threads and asyncio tasks have their own. Ours gives a block of the arena, or, where
+//! that cannot be had, whatever the handler outside of all of ours gives. NumPy keeps only the address, so the hold of
+//! the block is given away as that address and taken back when NumPy frees it.
+//!
+//! NumPy holds the interpreter while it calls these functions; they need nothing of it, so they never let it go.
+
+use std::ffi::{CStr, c_char, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ndshare::arena::{Arena, Hold, Patience};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyTuple;
+
+/// What NumPy calls a handler's capsule.
+const CAPSULE: &CStr = c"mem_handler";
+/// What `numpy.core.multiarray.get_handler_name` answers.
+const NAME: &[u8] = b"ndshare";
+/// Where NumPy's table of functions has the two that change and tell the handler.
+const SET_HANDLER: usize = 304;
+const GET_HANDLER: usize = 305;
+/// NumPy's arrays start at multiples of this, as all arrays of an arena do.
+const ALIGN: usize = 64;
+/// The least that is worth a block of its own.
+const MIN_BYTES: usize = 4096;
+/// How long an allocation waits for an arena that another process is busy with, before it goes elsewhere.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+// ---- what NumPy knows of a handler ----------------------------------------------------------------------------------
+
+type Malloc = unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void;
+type Calloc = unsafe extern "C" fn(*mut c_void, usize, usize) -> *mut c_void;
+type Realloc = unsafe extern "C" fn(*mut c_void, *mut c_void, usize) -> *mut c_void;
+type Free = unsafe extern "C" fn(*mut c_void, *mut c_void, usize);
+
+/// `PyDataMemAllocator`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Allocator {
+    context: *mut c_void,
+    malloc: Malloc,
+    calloc: Calloc,
+    realloc: Realloc,
+    free: Free,
+}
+
+/// `PyDataMem_Handler`.
+#[repr(C)]
+struct Handler {
+    name: [c_char; 127],
+    version: u8,
+    allocator: Allocator,
+}
+
+/// What a scope has done so far.
+#[derive(Default)]
+struct Counts {
+    arrays: AtomicU64,
+    bytes: AtomicU64,
+    fallbacks: AtomicU64,
+    fallback_bytes: AtomicU64,
+}
+
+/// One stay in a scope: what its capsule points to. It lives as long as the scope or any array that it made.
+#[repr(C)]
+struct Stay {
+    /// First, because NumPy takes the address of the whole for that of its handler.
+    handler: Handler,
+    arena: Arc<Arena>,
+    min_bytes: usize,
+    /// Whether the `with` block is still open.
+    is_open: AtomicBool,
+    counts: Arc<Counts>,
+    /// The handler that was in use before, and what it offers.
+    outer: Py<PyAny>,
+    beside: Allocator,
+    /// The nearest handler outside that is not ours: memory that is not shared.
+    ordinary: Allocator,
+}
+
+// ---- memory ---------------------------------------------------------------------------------------------------------
+
+/// What became of the question whose memory this is.
+enum Found {
+    Ours(Hold),
+    Elsewhere,
+    /// Ours, and out of reach: in the child of a raw `clone`.
+    Lost,
+}
+
+impl Stay {
+    /// A block of the arena, or none.
+    fn place(&self, len_bytes: usize, zero: bool) -> Option<*mut c_void> {
+        let alloc = || {
+            let patience = Patience::new(Some(PATIENCE), &|| Ok(()));
+            self.arena.alloc(len_bytes, ALIGN, zero, &patience)
+        };
+        // A panic would be a bug; NumPy's frames below must not see it unwind.
+        match catch_unwind(AssertUnwindSafe(alloc)) {
+            Ok(Ok(hold)) => {
+                self.counts.arrays.fetch_add(1, Relaxed);
+                self.counts.bytes.fetch_add(len_bytes as u64, Relaxed);
+                Some(hold.into_address().cast())
+            }
+            _ => {
+                self.counts.fallbacks.fetch_add(1, Relaxed);
+                self.counts.fallback_bytes.fetch_add(len_bytes as u64, Relaxed);
+                None
+            }
+        }
+    }
+
+    fn find(&self, address: *mut c_void) -> Found {
+        if !self.arena.contains(address.addr()) {
+            return Found::Elsewhere;
+        }
+        // SAFETY: NumPy frees or resizes what a handler gave it, and does so once. A block that begins here was given
+        // by this handler or by one of ours outside of it, which gave its hold away as this address.
+        let taken = catch_unwind(AssertUnwindSafe(|| unsafe { self.arena.take_back(address.addr()) }));
+        match taken {
+            Ok(Some(hold)) => Found::Ours(hold),
+            // Another library's handler, which took a block from ours and gave NumPy a place inside it.
+            Ok(None) if self.arena.identity().is_ok() => Found::Elsewhere,
+            _ => Found::Lost,
+        }
+    }
+
+    /// Memory for an array that begins its life.
+    fn allocate(&self, len_bytes: usize) -> *mut c_void {
+        if !self.is_open.load(Relaxed) {
+            return self.beside.malloc(len_bytes);
+        }
+        self.place(len_bytes, false).unwrap_or_else(|| self.ordinary.malloc(len_bytes))
+    }
+
+    fn allocate_zeros(&self, items: usize, item_bytes: usize) -> *mut c_void {
+        if !self.is_open.load(Relaxed) {
+            return self.beside.calloc(items, item_bytes);
+        }
+        let placed = items.checked_mul(item_bytes).and_then(|len_bytes| self.place(len_bytes, true));
+        placed.unwrap_or_else(|| self.ordinary.calloc(items, item_bytes))
+    }
+
+    /// Memory for an array that changes its size. What was shared stays shared, also after the scope; what was not
+    /// stays so, because its length is known to its handler only.
+    fn resize(&self, old: *mut c_void, len_bytes: usize) -> *mut c_void {
+        let hold = match self.find(old) {
+            Found::Ours(hold) => hold,
+            Found::Elsewhere => return self.beside.realloc(old, len_bytes),
+            Found::Lost => return ptr::null_mut(),
+        };
+        let had = hold.len_bytes();
+        if (had / 2..=had).contains(&len_bytes) {
+            return hold.into_address().cast();
+        }
+        let wanted = (len_bytes >= self.min_bytes).then(|| self.place(len_bytes, false)).flatten();
+        let new = wanted.unwrap_or_else(|| self.ordinary.malloc(len_bytes));
+        if new.is_null() {
+            // The old block stays NumPy's.
+            let same = hold.into_address().cast();
+            return if len_bytes <= had { same } else { new };
+        }
+        // SAFETY: both have so many bytes, and they are different memory: the old one is still held.
+        unsafe { ptr::copy_nonoverlapping(hold.as_ptr(), new.cast(), had.min(len_bytes)) };
+        give_back(hold);
+        new
+    }
+
+    fn free(&self, address: *mut c_void, len_bytes: usize) {
+        match self.find(address) {
+            Found::Ours(hold) => give_back(hold),
+            Found::Elsewhere => self.beside.free(address, len_bytes),
+            Found::Lost => {}
+        }
+    }
+}
+
+fn give_back(hold: Hold) {
+    // As in `Stay::place`.
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(hold)));
+}
+
+impl Allocator {
+    const OURS: Self = Self { context: ptr::null_mut(), malloc, calloc, realloc, free };
+
+    #[inline]
+    fn malloc(&self, len_bytes: usize) -> *mut c_void {
+        // SAFETY: a handler's function with its own context, for NumPy's call, which holds the interpreter. The capsule
+        // that keeps the handler is kept by the stay's chain of outer ones.
+        unsafe { (self.malloc)(self.context, len_bytes) }
+    }
+
+    #[inline]
+    fn calloc(&self, items: usize, item_bytes: usize) -> *mut c_void {
+        // SAFETY: as above.
+        unsafe { (self.calloc)(self.context, items, item_bytes) }
+    }
+
+    fn realloc(&self, old: *mut c_void, len_bytes: usize) -> *mut c_void {
+        // SAFETY: as above; the memory is not ours, so it came from there.
+        unsafe { (self.realloc)(self.context, old, len_bytes) }
+    }
+
+    #[inline]
+    fn free(&self, address: *mut c_void, len_bytes: usize) {
+        // SAFETY: as above.
+        unsafe { (self.free)(self.context, address, len_bytes) }
+    }
+
+    fn is_ours(&self) -> bool {
+        ptr::fn_addr_eq(self.malloc, Self::OURS.malloc)
+    }
+}
+
+// ---- what NumPy calls -----------------------------------------------------------------------------------------------
+
+/// # Safety
+/// `context` is that of a handler of ours.
+#[inline]
+unsafe fn stay<'a>(context: *mut c_void) -> &'a Stay {
+    // SAFETY: the context of our handlers is their stay. The caller has the capsule that keeps it, or an array has it.
+    unsafe { &*context.cast::<Stay>() }
+}
+
+unsafe extern "C" fn malloc(context: *mut c_void, len_bytes: usize) -> *mut c_void {
+    // SAFETY: called as a handler of ours.
+    let stay = unsafe { stay(context) };
+    if len_bytes < stay.min_bytes {
+        return stay.ordinary.malloc(len_bytes);
+    }
+    stay.allocate(len_bytes)
+}
+
+unsafe extern "C" fn calloc(context: *mut c_void, items: usize, item_bytes: usize) -> *mut c_void {
+    // SAFETY: called as a handler of ours.
+    let stay = unsafe { stay(context) };
+    if items.saturating_mul(item_bytes) < stay.min_bytes {
+        return stay.ordinary.calloc(items, item_bytes);
+    }
+    stay.allocate_zeros(items, item_bytes)
+}
+
+unsafe extern "C" fn realloc(context: *mut c_void, old: *mut c_void, len_bytes: usize) -> *mut c_void {
+    // SAFETY: called as a handler of ours.
+    unsafe { stay(context) }.resize(old, len_bytes)
+}
+
+unsafe extern "C" fn free(context: *mut c_void, address: *mut c_void, len_bytes: usize) {
+    // SAFETY: called as a handler of ours.
+    unsafe { stay(context) }.free(address, len_bytes);
+}
+
+// ---- handlers as Python objects -------------------------------------------------------------------------------------
+
+/// What a handler's capsule offers.
+fn allocator_of(capsule: &Bound<'_, PyAny>) -> PyResult<Allocator> {
+    // SAFETY: attached; NumPy lets nothing but a capsule of this name be a handler.
+    let handler = unsafe { ffi::PyCapsule_GetPointer(capsule.as_ptr(), CAPSULE.as_ptr()) };
+    if handler.is_null() {
+        return Err(PyErr::fetch(capsule.py()));
+    }
+    // SAFETY: such a capsule points to a handler as long as it lives.
+    Ok(unsafe { (*handler.cast::<Handler>()).allocator })
+}
+
+/// The stay of a handler of ours.
+fn stay_of<'a>(capsule: &'a Bound<'_, PyAny>) -> PyResult<Option<&'a Stay>> {
+    let allocator = allocator_of(capsule)?;
+    // SAFETY: the capsule keeps the stay of a handler of ours.
+    Ok(allocator.is_ours().then(|| unsafe { stay(allocator.context) }))
+}
+
+impl Stay {
+    /// A new stay outside of which `outer` is in use, as a capsule.
+    fn capsule<'py>(scope: &Allocating, arena: Arc<Arena>, outer: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = outer.py();
+        let beside = allocator_of(&outer)?;
+        let ordinary = stay_of(&outer)?.map_or(beside, |stay| stay.ordinary);
+        let mut name = [0; 127];
+        name.iter_mut().zip(NAME).for_each(|(to, &from)| *to = from as c_char);
+        let stay = Box::into_raw(Box::new(Self {
+            handler: Handler { name, version: 1, allocator: Allocator::OURS },
+            arena,
+            min_bytes: scope.min_bytes,
+            is_open: AtomicBool::new(true),
+            counts: scope.counts.clone(),
+            outer: outer.unbind(),
+            beside,
+            ordinary,
+        }));
+        // SAFETY: attached; the box is valid, nobody else knows of it yet, and the capsule gives it to `destroy` once.
+        unsafe {
+            (*stay).handler.allocator.context = stay.cast();
+            let capsule = ffi::PyCapsule_New(stay.cast(), CAPSULE.as_ptr(), Some(destroy));
+            if capsule.is_null() {
+                drop(Box::from_raw(stay));
+            }
+            Bound::from_owned_ptr_or_err(py, capsule)
+        }
+    }
+}
+
+unsafe extern "C" fn destroy(capsule: *mut ffi::PyObject) {
+    // SAFETY: Python calls this once, with a capsule of ours that nobody has any more.
+    let stay = unsafe { ffi::PyCapsule_GetPointer(capsule, CAPSULE.as_ptr()) };
+    if !stay.is_null() {
+        // SAFETY: as above; it came from a box.
+        let stay = unsafe { Box::from_raw(stay.cast::<Stay>()) };
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(stay)));
+    }
+}
+
+/// A function of NumPy's table. rust-numpy does not offer the two that we need.
+fn function_at(py: Python<'_>, index: usize) -> PyResult<*const c_void> {
+    static TABLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let table = TABLE.import(py, "numpy._core._multiarray_umath", "_ARRAY_API")?;
+    // SAFETY: attached; NumPy's capsule has no name, and its table is never freed. Since version 1.22 it has more
+    // entries than those that we ask for, and we are never imported without NumPy 2.
+    unsafe {
+        let first = ffi::PyCapsule_GetPointer(table.as_ptr(), ptr::null()).cast::<*const c_void>();
+        if first.is_null() { Err(PyErr::fetch(py)) } else { Ok(first.add(index).read()) }
+    }
+}
+
+/// The handler in use in this context.
+fn current(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    type Get = unsafe extern "C" fn() -> *mut ffi::PyObject;
+    let function = function_at(py, GET_HANDLER)?;
+    // SAFETY: attached; this is `PyDataMem_GetHandler`, which returns a new reference.
+    unsafe { Bound::from_owned_ptr_or_err(py, std::mem::transmute::<*const c_void, Get>(function)()) }
+}
+
+/// Makes `capsule` the handler of this context.
+fn put_in_use(capsule: &Bound<'_, PyAny>) -> PyResult<()> {
+    type Set = unsafe extern "C" fn(*mut ffi::PyObject) -> *mut ffi::PyObject;
+    let py = capsule.py();
+    let function = function_at(py, SET_HANDLER)?;
+    // SAFETY: attached; this is `PyDataMem_SetHandler`, which returns a new reference to the last one.
+    unsafe { Bound::from_owned_ptr_or_err(py, std::mem::transmute::<*const c_void, Set>(function)(capsule.as_ptr())) }
+        .map(drop)
+}
+
+// ---- the scope ------------------------------------------------------------------------------------------------------
+
+/// Makes NumPy allocate in shared memory: `with nds.allocating(min_bytes=4096):`.
+///
+/// Inside, arrays of at least `min_bytes` bytes that this thread (or asyncio task) makes with whatever library are
+/// born shared: they can be sent by reference as they are. `arena` is an `Arena`, or None for the session's. Smaller
+/// arrays are NumPy's own, and so are those that the arena has no room for; nothing fails that would not fail without
+/// ndshare. Scopes nest, the innermost counts. One may be entered again after it was left; `arrays`, `bytes`,
+/// `fallbacks` and `fallback_bytes` go on counting.
+///
+/// Raises ValueError for a negative `min_bytes`, TypeError for what is no number, and on entry RuntimeError when this
+/// scope is entered already, and ArenaFull when the session cannot be made.
+///
+/// >>> import ndshare as nds, numpy as np
+/// >>> with nds.allocating() as scope:
+/// ...     a = np.arange(1000) * 2.0
+/// >>> nds.is_shared(a), scope.fallbacks
+/// (True, 0)
+#[pyclass(frozen, weakref, name = "allocating", module = "ndshare")]
+pub(crate) struct Allocating {
+    min_bytes: usize,
+    named: Option<Arc<Arena>>,
+    counts: Arc<Counts>,
+    /// The handler of the `with` block that is open.
+    entered: Mutex<Option<Py<PyAny>>>,
+}
+
+impl Allocating {
+    fn entered(&self) -> MutexGuard<'_, Option<Py<PyAny>>> {
+        self.entered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn arena(&self, py: Python<'_>) -> PyResult<Arc<Arena>> {
+        self.named.clone().map_or_else(|| crate::session::session(py).cloned(), Ok)
+    }
+}
+
+#[pymethods]
+impl Allocating {
+    #[new]
+    #[pyo3(signature = (min_bytes=None, *, arena=None), text_signature = "(min_bytes=4096, *, arena=None)")]
+    fn new(min_bytes: Option<&Bound<'_, PyAny>>, arena: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let named = arena.filter(|arena| !arena.is_none()).map(crate::arena::named).transpose()?;
+        let min_bytes = min_bytes.map_or(Ok(MIN_BYTES), parse_min_bytes)?;
+        Ok(Self { min_bytes, named, counts: Arc::default(), entered: Mutex::default() })
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        let (py, this) = (slf.py(), slf.get());
+        let stay = Stay::capsule(this, this.arena(py)?, current(py)?)?;
+        let mut entered = this.entered();
+        if entered.is_some() {
+            return Err(PyRuntimeError::new_err(
+                "expected a scope that is not entered, got one that is: make another one with nds.allocating()",
+            ));
+        }
+        *entered = Some(stay.clone().unbind());
+        drop(entered);
+        put_in_use(&stay)?;
+        Ok(slf)
+    }
+
+    #[pyo3(signature = (*_exc_info))]
+    fn __exit__(&self, py: Python<'_>, _exc_info: &Bound<'_, PyTuple>) -> PyResult<()> {
+        let Some(entered) = self.entered().take() else {
+            return Err(PyRuntimeError::new_err("expected a scope that is entered, got one that is not"));
+        };
+        let entered = entered.into_bound(py);
+        let Some(stay) = stay_of(&entered)? else { return Ok(()) };
+        stay.is_open.store(false, Relaxed);
+        // A generator may be left in another context, or while scopes that it does not know of are open. Then the
+        // handler stays where it is, and passes everything on.
+        if !current(py)?.is(&entered) {
+            return Ok(());
+        }
+        put_in_use(&open_outside(stay.outer.bind(py).clone())?)
+    }
+
+    /// How many bytes an array has at least that is made in shared memory.
+    #[getter]
+    fn min_bytes(&self) -> usize {
+        self.min_bytes
+    }
+
+    /// How many pieces of memory were taken from the arena. NumPy takes some for itself and gives them back.
+    #[getter]
+    fn arrays(&self) -> u64 {
+        self.counts.arrays.load(Relaxed)
+    }
+
+    /// How many bytes these had.
+    #[getter]
+    fn bytes(&self) -> u64 {
+        self.counts.bytes.load(Relaxed)
+    }
+
+    /// How many pieces were large enough, but the arena could not give them.
+    #[getter]
+    fn fallbacks(&self) -> u64 {
+        self.counts.fallbacks.load(Relaxed)
+    }
+
+    /// How many bytes those had.
+    #[getter]
+    fn fallback_bytes(&self) -> u64 {
+        self.counts.fallback_bytes.load(Relaxed)
+    }
+
+    fn __repr__(&self) -> String {
+        let state = if self.entered().is_some() { "entered" } else { "not entered" };
+        let (min, arrays, fallbacks) = (self.min_bytes, self.arrays(), self.fallbacks());
+        format!("<{state} ndshare.allocating min_bytes={min}, {arrays} arrays, {fallbacks} fallbacks>")
+    }
+}
+
+/// The nearest handler from `capsule` outwards that is not the rest of a scope that was left.
+fn open_outside(mut capsule: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
+    let py = capsule.py();
+    loop {
+        let next = match stay_of(&capsule)? {
+            Some(stay) if !stay.is_open.load(Relaxed) => stay.outer.bind(py).clone(),
+            _ => return Ok(capsule),
+        };
+        capsule = next;
+    }
+}
+
+fn parse_min_bytes(min_bytes: &Bound<'_, PyAny>) -> PyResult<usize> {
+    min_bytes.extract::<usize>().map_err(|error| {
+        if error.is_instance_of::<PyTypeError>(min_bytes.py()) {
+            let got = min_bytes.get_type();
+            return PyTypeError::new_err(format!("expected min_bytes to be a number of bytes, got {got}"));
+        }
+        PyValueError::new_err(format!("expected min_bytes of at least 0, below 2**64, got {min_bytes}"))
+    })
+}
