@@ -164,7 +164,7 @@ def test_another_arena_may_be_named() -> None:
 
 
 def test_it_ends_with_the_block_also_by_an_exception() -> None:
-    with pytest.raises(KeyError), nds.allocating():
+    with pytest.raises(KeyError, match="True"), nds.allocating():
         raise KeyError(is_ours())
     assert not is_ours()
     assert not nds.is_shared(np.ones(10_000))
@@ -442,6 +442,79 @@ def test_arrays_of_pointers_are_never_called_shared(dtype: Any) -> None:
             nds.asarray(array)
         with pytest.raises(ValueError, match="shared"):
             nds.locked(array)
+
+
+POINTERS = """
+    import gc, os
+    import numpy as np
+    import ndshare as nds
+
+    n = 5000
+    with nds.allocating():
+        texts = np.array([f"text {i}" for i in range(n)], object)
+        empty = np.empty(n, object)
+        records = np.zeros(n, [("a", "i4"), ("o", object), ("b", "i4")])
+        late = np.zeros(n, [("wide", "f8", 1000), ("o", object)])
+        numbers = np.zeros(n)
+    records["o"] = texts
+    there, here = os.pipe(), os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.read(there[0], 1)                  # the parent has changed its own
+        good = texts[0] == "text 0" and records["o"][7] == "text 7" and numbers[1] == 1
+        texts[:] = "child"
+        numbers[2] = 2
+        del texts, empty, records, late
+        gc.collect()
+        os.write(here[1], b"x")
+        if not os.fork():
+            os._exit(0 if good and not nds.stats()["blocks"] > 5 else 1)
+        os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
+    texts[0] = records["o"][7] = empty[3] = late["o"][-1] = "parent " * 3
+    numbers[1] = 1
+    os.write(there[1], b"x")
+    os.read(here[0], 1)
+    assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
+    assert texts[0] == "parent " * 3 and texts[1] == "text 1" and texts[-1] == f"text {n - 1}"
+    assert records["o"][7] == empty[3] == late["o"][-1] == "parent " * 3 and records["o"][8] == "text 8"
+    assert numbers[2] == 2 and nds.is_shared(numbers)
+    if not os.fork():                         # once more, with the same
+        del texts, empty, records, late
+        os._exit(0)
+    assert os.wait()[1] == 0 and texts[1] == "text 1" and records["o"][8] == "text 8"
+    place, size = texts.ctypes.data, nds.stats()["bytes"]
+    del texts, empty, records, late, numbers
+    gc.collect()
+    assert nds.stats()["blocks"] == 0, nds.stats()
+    with nds.allocating():
+        again = [np.ones(n * 8 // 8) for _ in range(20)]      # the same memory is shared again
+    assert place in [x.ctypes.data for x in again]
+    if not os.fork():
+        for x in again:
+            x[:] = 7
+        os._exit(0)
+    os.wait()
+    print([x.sum() for x in again] == [7.0 * n] * 20)
+"""
+
+
+def test_a_fork_copies_pointers_and_shares_numbers() -> None:
+    assert run(POINTERS).clean() == "True\n"
+
+
+def test_numbers_that_look_like_pointers_are_right_after_a_fork() -> None:
+    objects = [object() for _ in range(1000)]
+    with nds.allocating():
+        x = np.zeros(1000, np.intp)
+    x[:] = [id(one) for one in objects]
+    if not os.fork():
+        x[:] = 0
+        os._exit(0)
+    os.wait()
+    assert (x == [id(one) for one in objects]).all()
+    assert not nds.is_shared(x)
+    assert (ForkingPickler.loads(ForkingPickler.dumps(x)) == x).all()
+    assert nds.is_shared(nds.asarray(x))
 
 
 # ---- other processes ------------------------------------------------------------------------------------------------

@@ -48,6 +48,7 @@ UNSAFE_ROOMS = (
     "crates/ndshare-py/src/gather/",
     "crates/ndshare-py/src/make.rs",
     "crates/ndshare-py/src/ndarray.rs",
+    "crates/ndshare-py/src/objects.rs",
     "crates/ndshare-py/src/overlay.rs",
     "crates/ndshare-py/src/owner.rs",
     "crates/ndshare-py/src/session.rs",

@@ -14,12 +14,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ndshare::Result;
 use ndshare::arena::{Arena, Hold, Patience};
+use ndshare::os::PAGE_BYTES;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
+
+use crate::objects::has_objects;
 
 /// What NumPy calls a handler's capsule.
 const CAPSULE: &CStr = c"mem_handler";
@@ -32,6 +36,7 @@ const GET_HANDLER: usize = 305;
 const ALIGN: usize = 64;
 /// The least that is worth a block of its own.
 const MIN_BYTES: usize = 4096;
+const PAGE: usize = PAGE_BYTES as usize;
 /// How long an allocation waits for an arena that another process is busy with, before it goes elsewhere.
 const PATIENCE: Duration = Duration::from_millis(100);
 
@@ -100,10 +105,8 @@ enum Found {
 impl Stay {
     /// A block of the arena, or none.
     fn place(&self, len_bytes: usize, zero: bool) -> Option<*mut c_void> {
-        let alloc = || {
-            let patience = Patience::new(Some(PATIENCE), &|| Ok(()));
-            self.arena.alloc(len_bytes, ALIGN, zero, &patience)
-        };
+        let alloc =
+            || if zero { self.zeros(len_bytes) } else { self.arena.alloc(len_bytes, ALIGN, false, &patience()) };
         // A panic would be a bug; NumPy's frames below must not see it unwind.
         match catch_unwind(AssertUnwindSafe(alloc)) {
             Ok(Ok(hold)) => {
@@ -117,6 +120,14 @@ impl Stay {
                 None
             }
         }
+    }
+
+    /// NumPy asks for zeros for arrays of objects, too, and does not say so. They are told by what is in them.
+    fn zeros(&self, len_bytes: usize) -> Result<Hold> {
+        let whole_pages = len_bytes.checked_next_multiple_of(PAGE).unwrap_or(len_bytes);
+        let hold = self.arena.alloc(whole_pages, PAGE, true, &patience())?;
+        hold.watch(has_objects)?;
+        Ok(hold)
     }
 
     fn find(&self, address: *mut c_void) -> Found {
@@ -182,6 +193,10 @@ impl Stay {
             Found::Lost => {}
         }
     }
+}
+
+fn patience() -> Patience<'static> {
+    Patience::new(Some(PATIENCE), &|| Ok(()))
 }
 
 fn give_back(hold: Hold) {

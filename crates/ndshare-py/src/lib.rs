@@ -10,6 +10,7 @@ mod gather;
 mod lock;
 mod make;
 mod ndarray;
+mod objects;
 mod overlay;
 mod owner;
 mod ring;

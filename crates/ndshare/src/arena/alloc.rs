@@ -235,6 +235,17 @@ impl Arena {
         if private.remove_reference(index) > 0 {
             return;
         }
+        if private.unwatch(index) {
+            private.forget(span);
+            drop(private);
+            // Without its own pages the block is of no use to anybody in this process, so it stays ours.
+            if self.backing.rejoin(self.file_range(span)).is_ok() {
+                words.clear_bit(slot);
+                point(Point::DropCleared);
+                let _ = self.try_free(index, Keep::Warm);
+            }
+            return;
+        }
         words.clear_bit(slot);
         point(Point::QuickCleared);
         let plain = block.is_parent.load(SeqCst) == 0;
@@ -333,7 +344,7 @@ impl Arena {
     }
 }
 
-fn is_whole_pages(span: Span) -> bool {
+pub(super) fn is_whole_pages(span: Span) -> bool {
     let page = (PAGE_BYTES / GRANULE_BYTES) as u32;
     span.start.is_multiple_of(page) && span.end().is_multiple_of(page)
 }

@@ -103,6 +103,22 @@ impl Backing {
         }
     }
 
+    /// Gives this process the whole pages of `range` for itself, and a forked child its own.
+    pub(super) fn part(&self, range: Range<u64>) -> Result<()> {
+        match self {
+            Backing::Os { mapping, .. } => mapping.part(range),
+            Backing::Heap(_) => Ok(()),
+        }
+    }
+
+    /// Ends what `part` began.
+    pub(super) fn rejoin(&self, range: Range<u64>) -> Result<()> {
+        match self {
+            Backing::Os { file, mapping } => mapping.rejoin(file, range),
+            Backing::Heap(_) => Ok(()),
+        }
+    }
+
     /// Bytes in memory now, control part included.
     pub(super) fn committed_bytes(&self) -> Result<u64> {
         match self {

@@ -3,8 +3,12 @@
 //! Before a fork, each arena takes a slot for the child and sets the child's bit on every block that this process
 //! holds; so the child is a participant with holds before it exists, and its death at any instant is an ordinary
 //! one. Where no slot is to be had, the child gets private copies of the bytes.
+//!
+//! Bytes that point into a process are no use to another, and two processes that follow and free the same pointers
+//! would ruin each other. So a block that holds some is parted before the fork: it is ordinary memory from then on.
 
 use super::backing::Sign;
+use super::private::Private;
 use super::{Arena, Hold, NO_SLOT};
 use crate::error::Result;
 use crate::os::fork::{Baton, at_fork, set_known};
@@ -70,9 +74,9 @@ pub fn find(address: usize, len_bytes: usize) -> Option<Hold> {
     arena.find_block(address, len_bytes)
 }
 
-/// Whether an address lies in the data part of any arena of this process.
+/// Whether an address lies in the data part of any arena of this process, and in no block that was parted.
 pub fn is_inside(address: usize) -> bool {
-    at_address(address).is_some()
+    at_address(address).is_some_and(|arena| !arena.is_parted(address))
 }
 
 fn at_address(address: usize) -> Option<Arc<Arena>> {
@@ -117,9 +121,10 @@ fn prepare(arena: &Arena) -> Option<Child> {
     });
     point(Point::ForkSlot);
     arena.private.lock_across_fork();
-    let child = child.ok()?;
     // SAFETY: this thread holds the lock across the fork, and keeps no second reference.
     let private = unsafe { arena.private.forked() };
+    part_pointers(arena, private);
+    let child = child.ok()?;
     for mine in private.held() {
         let Ok(block) = arena.control.block(mine.index) else { continue };
         block.words().set_bit(child.slot);
@@ -128,6 +133,16 @@ fn prepare(arena: &Arena) -> Option<Child> {
         point(Point::ForkBits);
     }
     Some(child)
+}
+
+/// Takes the blocks that hold pointers out of the shared memory, under the address that they have.
+fn part_pointers(arena: &Arena, private: &mut Private) {
+    for (mine, judge) in private.suspects() {
+        let address = arena.address(mine.span).addr();
+        if judge(address, mine.span.len_bytes() as usize) && arena.backing.part(arena.file_range(mine.span)).is_ok() {
+            private.set_parted(mine.index);
+        }
+    }
 }
 
 /// Ends the fork in this process: `settle` each arena, then open all locks.

@@ -31,6 +31,7 @@ pub use alloc::MAX_ALIGN;
 pub use backing::Heap;
 pub use fork::{find, is_inside};
 pub use lock::{Patience, Reentry};
+pub use private::Judge;
 pub use stats::{ParticipantStats, Stats, TicketStats};
 
 use crate::error::{Error, Kind, Result};
@@ -44,7 +45,7 @@ use crate::prim::{
     SpinLock,
 };
 use backing::{Backing, Sign};
-use control::{Control, GRANULE_BYTES, Geometry};
+use control::{Control, GRANULE_BYTES, Geometry, Span};
 use private::{Mine, Private};
 use spans::Spans;
 use std::fmt;
@@ -338,14 +339,25 @@ impl Arena {
         let granule = |offset: u64| u32::try_from(offset / GRANULE_BYTES).ok();
         let mut private = self.private.lock();
         let mine = private.find(granule(first)?, granule(last)?)?;
+        if private.is_parted(mine.index) {
+            return None;
+        }
         private.add_reference(mine.index);
         let generation = private.generation(mine.index);
         drop(private);
         Some(self.hold(mine, generation))
     }
-}
 
-impl Arena {
+    fn is_parted(&self, address: usize) -> bool {
+        let granule = u32::try_from((address - self.base().addr()) as u64 / GRANULE_BYTES).unwrap_or(u32::MAX);
+        let private = self.private.lock();
+        private.find(granule, granule).is_some_and(|mine| private.is_parted(mine.index))
+    }
+
+    fn address(&self, span: Span) -> *mut u8 {
+        self.base().wrapping_add(span.start as usize * GRANULE_BYTES as usize)
+    }
+
     /// The reference that [`Hold::into_address`] gave away. None when no block of this process begins at `address`,
     /// and in the child of a raw `clone`, where nobody may look.
     ///
@@ -466,7 +478,7 @@ impl Hold {
 
     /// The first byte of the block in this process.
     pub fn as_ptr(&self) -> *mut u8 {
-        self.arena.base().wrapping_add(self.mine.span.start as usize * GRANULE_BYTES as usize)
+        self.arena.address(self.mine.span)
     }
 
     /// The length of the block in bytes, as rounded up at allocation.
@@ -607,6 +619,19 @@ impl Hold {
     /// [`Arena::take_back`] makes it a hold again.
     pub fn into_address(self) -> *mut u8 {
         std::mem::ManuallyDrop::new(self).as_ptr()
+    }
+
+    /// From now on `judge` says before each fork whether the block holds pointers into this process. If so, parent and
+    /// child go on with copies of their own, as with ordinary memory; the block is not found by address any more.
+    ///
+    /// # Errors
+    /// `InvalidValue` unless the block has whole pages, and none that others use.
+    pub fn watch(&self, judge: Judge) -> Result<()> {
+        if !alloc::is_whole_pages(self.mine.span) {
+            return Err(Error::value("expected a block of whole pages to watch: make it a multiple of 4096 bytes"));
+        }
+        self.arena.private.lock().watch(self.mine.index, judge);
+        Ok(())
     }
 
     fn zeroed(self, len_bytes: Option<usize>) -> Self {

@@ -19,6 +19,17 @@ pub(super) struct Mine {
     pub span: Span,
 }
 
+/// Says whether the bytes from an address on point into this process. It runs before a fork, under the private lock.
+pub type Judge = fn(address: usize, len_bytes: usize) -> bool;
+
+/// What a fork does with a block that may hold pointers.
+#[derive(Clone, Copy)]
+pub(super) enum Watch {
+    Ask(Judge),
+    /// It held some: since then this process has its bytes for itself.
+    Parted,
+}
+
 /// The private part of an arena.
 pub(super) struct Private {
     /// {generation: 32, references: 32} of each block.
@@ -28,6 +39,8 @@ pub(super) struct Private {
     /// Reserved blocks by granules, ready for reuse.
     quick: Vec<Vec<Mine>>,
     quick_total: u32,
+    /// By index.
+    watched: BTreeMap<u32, Watch>,
 }
 
 impl Private {
@@ -38,6 +51,7 @@ impl Private {
             blocks: BTreeMap::new(),
             quick: vec![Vec::new(); QUICK_GRANULES as usize + 1],
             quick_total: 0,
+            watched: BTreeMap::new(),
         }
     }
 
@@ -84,6 +98,35 @@ impl Private {
     /// All blocks that this process has references to.
     pub(super) fn held(&self) -> impl Iterator<Item = Mine> {
         self.blocks.values().copied().filter(|mine| self.references(mine.index) > 0)
+    }
+
+    // ---- blocks that may hold pointers
+
+    pub(super) fn watch(&mut self, index: u32, judge: Judge) {
+        self.watched.insert(index, Watch::Ask(judge));
+    }
+
+    /// Ends the watch. True: the block is parted.
+    pub(super) fn unwatch(&mut self, index: u32) -> bool {
+        matches!(self.watched.remove(&index), Some(Watch::Parted))
+    }
+
+    pub(super) fn is_parted(&self, index: u32) -> bool {
+        matches!(self.watched.get(&index), Some(Watch::Parted))
+    }
+
+    /// The blocks about which nothing is known yet.
+    pub(super) fn suspects(&self) -> Vec<(Mine, Judge)> {
+        let asked = self.watched.iter().filter_map(|(&index, watch)| match *watch {
+            Watch::Ask(judge) => Some((index, judge)),
+            Watch::Parted => None,
+        });
+        let asked: BTreeMap<u32, Judge> = asked.collect();
+        self.held().filter_map(|mine| Some((mine, *asked.get(&mine.index)?))).collect()
+    }
+
+    pub(super) fn set_parted(&mut self, index: u32) {
+        self.watched.insert(index, Watch::Parted);
     }
 
     // ---- blocks kept ready

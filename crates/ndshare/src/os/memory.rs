@@ -168,6 +168,39 @@ impl Mapping {
         }
     }
 
+    /// Puts a private copy of whole pages in their place; from then on this process has them for itself, and a forked
+    /// child has its own.
+    ///
+    /// # Errors
+    /// `ArenaFull` when there is no memory for the copy; then nothing has changed.
+    pub fn part(&self, range: Range<u64>) -> Result<()> {
+        let full = || Error::new(Kind::ArenaFull, "no memory for a private copy: free memory on this machine");
+        let (copy, pages) = self.private_copy(&range).ok_or_else(full)?;
+        let len = (pages.end - pages.start) as usize;
+        // SAFETY: the copy is a whole private mapping of `len` bytes; it moves over pages of our own range, with the
+        // same bytes. If it cannot, it is unmapped, and nobody else knows of it.
+        unsafe {
+            let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+            if libc::mremap(copy, len, len, flags, self.address(&pages)) == libc::MAP_FAILED {
+                libc::munmap(copy, len);
+                return Err(full());
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the file's own pages back where [`Self::part`] put a copy, which is lost.
+    ///
+    /// # Errors
+    /// `Os` when the kernel refuses; then nothing has changed.
+    pub fn rejoin(&self, file: &MemFile, range: Range<u64>) -> Result<()> {
+        let (fd, len) = (file.valid()?, (range.end - range.start) as usize);
+        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_FIXED);
+        // SAFETY: the range is inside this mapping, and its caller has the only reference to these bytes.
+        let pages = unsafe { libc::mmap(self.address(&range), len, protection, flags, fd, range.start.cast_signed()) };
+        if pages == libc::MAP_FAILED { Err(Error::last_os("mmap of an arena's pages")) } else { Ok(()) }
+    }
+
     fn private_copy(&self, range: &Range<u64>) -> Option<(*mut libc::c_void, Range<u64>)> {
         let pages = range.start / PAGE_BYTES * PAGE_BYTES..range.end.next_multiple_of(PAGE_BYTES);
         let len = (pages.end - pages.start) as usize;
@@ -350,6 +383,27 @@ mod tests {
         mapping.commit(0..8 << 20).unwrap();
         // SAFETY: as above.
         assert_eq!(unsafe { mapping.base().as_ptr().add(17).read() }, 42);
+    }
+
+    #[test]
+    fn a_part_is_private_until_it_rejoins() {
+        let (file, mapping) = mapping(8 << 20);
+        let other = Mapping::map(&file).unwrap();
+        mapping.commit(0..HUGE_BYTES).unwrap();
+        let at = |mapping: &Mapping, offset: usize| mapping.base().as_ptr().wrapping_add(offset);
+        // SAFETY: the first 2 MiB are committed and mapped in both, whatever is shared of them.
+        unsafe {
+            at(&mapping, 4096).write(1);
+            mapping.part(4096..8192).unwrap();
+            assert_eq!(at(&mapping, 4096).read(), 1);
+            at(&mapping, 4096).write(2);
+            at(&mapping, 8192).write(3);
+            assert_eq!((at(&other, 4096).read(), at(&other, 8192).read()), (1, 3));
+            mapping.rejoin(&file, 4096..8192).unwrap();
+            assert_eq!(at(&mapping, 4096).read(), 1);
+            at(&mapping, 4096).write(4);
+            assert_eq!(at(&other, 4096).read(), 4);
+        }
     }
 
     #[test]
