@@ -634,6 +634,15 @@ impl Hold {
         Ok(())
     }
 
+    /// Whether nothing but this process keeps the block: no record, and no other holder alive.
+    ///
+    /// # Errors
+    /// As [`Self::has_other_holders`].
+    pub fn is_private(&self) -> Result<bool> {
+        let records = &self.arena.control.block(self.mine.index)?.records;
+        Ok(records.load(SeqCst) == 0 && !self.has_other_holders()?)
+    }
+
     fn zeroed(self, len_bytes: Option<usize>) -> Self {
         if let Some(len) = len_bytes {
             // SAFETY: the block has at least `len` committed bytes, and nobody else knows of it yet.

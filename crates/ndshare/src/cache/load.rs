@@ -185,6 +185,18 @@ impl Cache {
         self.table.head.nap_on(super::FREE, word, patience)
     }
 
+    /// Ends the value of a key, as storing one does, because the arena had no room for the new one. Counts it.
+    ///
+    /// # Errors
+    /// `Poisoned`; what `patience` says.
+    pub fn forgo(&self, key: &Key, patience: &Patience) -> Result<()> {
+        self.remove(key, patience)?;
+        self.locked(patience, |_| {
+            add(self.table.word(UNCACHED), 1);
+            Ok(())
+        })
+    }
+
     /// Evicts about `bytes`, because the arena has no room for a value that is to come.
     ///
     /// # Errors
@@ -252,6 +264,17 @@ impl Loading {
             cache.wake(self.place).map(|()| true)
         })?;
         Ok(())
+    }
+
+    /// Ends the load without a value that could be kept, because the arena had no room for it. Counts it.
+    ///
+    /// # Errors
+    /// `Poisoned`; what `patience` says.
+    pub fn forgo(self, patience: &Patience) -> Result<()> {
+        self.cache.clone().locked(patience, |gone| {
+            add(self.cache.table.word(UNCACHED), 1);
+            if self.is_mine()? { self.cache.vacate(self.place, gone) } else { Ok(()) }
+        })
     }
 
     /// Whether the entry still waits for this load. Not in a forked child: the load is its parent's.

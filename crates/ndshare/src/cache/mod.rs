@@ -350,6 +350,12 @@ impl Cache {
         block.is_some_and(|block| Hold::is_held(self.arena(), block))
     }
 
+    /// How many values there are now. Never waits.
+    #[allow(clippy::len_without_is_empty, reason = "it is a figure of one moment, not the state of a container")]
+    pub fn len(&self) -> usize {
+        self.table.word(LIVE).load(Relaxed) as usize
+    }
+
     // ---- storing and deleting
 
     /// Makes `value` the key's value.
