@@ -18,7 +18,7 @@ import sys
 if sys.platform != "linux":
     raise ImportError(f"ndshare needs Linux (sealed memory files, /proc), got {sys.platform!r}; nothing to install")
 
-from . import _lock, _overlay, _ring, _session, _travel
+from . import _cache, _lock, _overlay, _ring, _session, _travel
 from ._arrays import array, asarray, empty_like, full, full_like, ones, ones_like, zeros_like
 from ._errors import (
     ArenaFull,
@@ -27,6 +27,7 @@ from ._errors import (
     Empty,
     Error,
     Full,
+    LoadError,
     OwnerDied,
     Poisoned,
     Stale,
@@ -35,6 +36,7 @@ from ._errors import (
 )
 from ._native import (
     Arena,
+    Cache,
     Lock,
     Reader,
     Ring,
@@ -60,11 +62,13 @@ __all__ = [
     "Arena",
     "ArenaFull",
     "AttachError",
+    "Cache",
     "Closed",
     "Empty",
     "Error",
     "Frame",
     "Full",
+    "LoadError",
     "Lock",
     "Overlay",
     "OwnerDied",
@@ -102,4 +106,5 @@ _travel.register()
 _lock.register()
 _overlay.register()
 _ring.register()
+_cache.register()
 _session.start()

@@ -40,6 +40,22 @@ class WriterDied(Error, RuntimeError):
     """The last process that wrote to a ring ended without closing it. Another one may take its place."""
 
 
+class LoadError(Error, RuntimeError):
+    """Somebody else was loading the key of a cache, and failed. Asking again tries again.
+
+    `type_name` is the name of the exception's type, `text` its text.
+    """
+
+    def __init__(self, type_name: str, text: str) -> None:
+        super().__init__(type_name, text)
+        self.type_name = type_name
+        self.text = text
+
+    def __str__(self) -> str:
+        said = f"{self.type_name}: {self.text}" if self.text else self.type_name
+        return f"expected a value, but whoever was loading the key got {said}; ask again to try again"
+
+
 class OwnerDied(Error, RuntimeError):
     """The last owner of a lock died inside, and nobody has recovered what it guards since."""
 
@@ -58,6 +74,7 @@ for _class in (
     Full,
     Closed,
     WriterDied,
+    LoadError,
     OwnerDied,
     Poisoned,
 ):

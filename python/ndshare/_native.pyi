@@ -1,5 +1,5 @@
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Final, Literal, Self, SupportsIndex, TypedDict, TypeVar, final, overload, type_check_only
 
@@ -13,6 +13,7 @@ __all__ = [
     "KILL_POINTS",
     "MAX_USES",
     "Arena",
+    "Cache",
     "Field",
     "FrameHold",
     "Hold",
@@ -20,10 +21,12 @@ __all__ = [
     "Lock",
     "Reader",
     "Ring",
+    "Stop",
     "Writing",
     "__version__",
     "allocating",
     "block",
+    "cache_parts",
     "concatenate",
     "copyto",
     "cpus",
@@ -31,6 +34,8 @@ __all__ = [
     "empty",
     "empty_in_order",
     "enter_use",
+    "fetch_unless",
+    "find_many",
     "force_cpu",
     "frame_meta",
     "frame_seq",
@@ -45,6 +50,7 @@ __all__ = [
     "locked",
     "measure",
     "open_arena",
+    "open_cache",
     "open_lock",
     "open_reader",
     "open_ring",
@@ -70,6 +76,7 @@ __all__ = [
 ]
 
 _Out = TypeVar("_Out", bound=NDArray[Any])
+_Default = TypeVar("_Default")
 _Casting = Literal["no", "equiv", "safe", "same_kind", "unsafe"]
 
 __version__: Final[str]
@@ -259,6 +266,70 @@ class Ring:
     ) -> None: ...
     def __reduce__(self) -> str | tuple[Any, ...]: ...
 
+@type_check_only
+class CacheInfo(TypedDict):
+    hits: int
+    misses: int
+    loads: int
+    failures: int
+    waits: int
+    evictions: int
+    uncached: int
+    entries: int
+    pinned: int
+    bytes: int
+    maxsize: int
+
+# Keys are also NumPy's integers and booleans; what a tuple may have no type can say.
+_Key = str | bytes | SupportsIndex | tuple[Any, ...]
+_Load = Callable[[Any], ArrayLike]
+
+@final
+class Cache:
+    def __new__(
+        cls,
+        maxsize: str | SupportsIndex,
+        load: _Load | None = None,
+        *,
+        name: str | None = None,
+        entries: SupportsIndex | None = None,
+        arena: Arena | None = None,
+    ) -> Self: ...
+    @property
+    def maxsize(self) -> int: ...
+    @property
+    def load(self) -> _Load | None: ...
+    @property
+    def name(self) -> str | None: ...
+    @overload
+    def get(self, key: _Key, default: None = None) -> NDArray[Any] | None: ...
+    @overload
+    def get(self, key: _Key, default: _Default) -> NDArray[Any] | _Default: ...
+    def fetch(self, key: _Key, load: _Load | None = None, timeout: float | None = None) -> NDArray[Any]: ...
+    def fetch_many(
+        self,
+        keys: Iterable[_Key],
+        load: _Load | None = None,
+        workers: int | None = None,
+        timeout: float | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> list[NDArray[Any]]: ...
+    def clear(self) -> None: ...
+    def info(self) -> CacheInfo: ...
+    def __getitem__(self, key: _Key, /) -> NDArray[Any]: ...
+    def __setitem__(self, key: _Key, value: ArrayLike, /) -> None: ...
+    def __delitem__(self, key: _Key, /) -> None: ...
+    def __contains__(self, key: _Key, /) -> bool: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[str | bytes | int | tuple[Any, ...]]: ...
+    def __reduce__(self) -> str | tuple[Any, ...]: ...
+
+@final
+class Stop:
+    def __new__(cls) -> Self: ...
+    def set(self) -> None: ...
+    def is_set(self) -> bool: ...
+
 @final
 class Writing:
     def __enter__(self) -> Frame: ...
@@ -363,6 +434,10 @@ def open_ring(
 ) -> Ring: ...
 def reader_parts(reader: Reader) -> tuple[tuple[Any, ...], bytes, int]: ...
 def open_reader(ring: Ring, token: bytes, place: int) -> Reader: ...
+def find_many(cache: Cache, keys: list[Any]) -> list[NDArray[Any] | None]: ...
+def fetch_unless(cache: Cache, key: Any, load: _Load | None, timeout: float | None, stop: Stop) -> NDArray[Any]: ...
+def cache_parts(cache: Cache) -> tuple[Any, ...]: ...
+def open_cache(token: bytes, load: _Load | None, name: str | None) -> Cache: ...
 def open_arena(locator: str) -> Arena: ...
 @overload
 def concatenate(

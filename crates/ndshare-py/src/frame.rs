@@ -184,6 +184,14 @@ impl FrameHold {
         }
     }
 
+    /// The block of a frame that came out of a ring: nobody writes to it any more.
+    pub(crate) fn published(&self) -> Option<&Hold> {
+        match &self.source {
+            Source::Received(frame) => Some(frame.hold()),
+            Source::Written { .. } => None,
+        }
+    }
+
     /// What the writer put into the meta; none if it never asked for it.
     pub(crate) fn meta_bytes(&self, py: Python<'_>) -> Option<Vec<u8>> {
         match &self.source {

@@ -3,6 +3,7 @@
 
 mod allocating;
 mod arena;
+mod cache;
 mod dtype;
 mod error;
 mod frame;
@@ -51,6 +52,8 @@ mod native {
     use super::allocating::Allocating;
     #[pymodule_export]
     use super::arena::{Arena, open_arena};
+    #[pymodule_export]
+    use super::cache::{Cache, Stop, cache_parts, fetch_unless, find_many, open_cache};
     #[pymodule_export]
     use super::frame::{FrameHold, frame_meta, frame_seq, frame_time_ns, unwrapped};
     #[pymodule_export]

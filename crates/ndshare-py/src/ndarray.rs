@@ -162,7 +162,7 @@ pub(crate) unsafe fn array_owned_by<'py>(
     owner: Py<PyAny>,
     data: *mut u8,
     dtype: Dtype<'py>,
-    lengths: &mut [npy_intp],
+    lengths: &[npy_intp],
     order: &Order<'_>,
     writable: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
@@ -198,6 +198,30 @@ pub(crate) fn make_readonly(array: &Bound<'_, PyAny>) {
         if npyffi::PyArray_Check(array.py(), array.as_ptr()) != 0 {
             (*array.as_ptr().cast::<PyArrayObject>()).fields.flags &= !NPY_ARRAY_WRITEABLE;
         }
+    }
+}
+
+/// Turns an array read-only, and every array that it is a view of.
+pub(crate) fn freeze(array: &Bound<'_, PyAny>) {
+    let mut object = array.clone();
+    loop {
+        make_readonly(&object);
+        match view_base(&object) {
+            Some(base) if Facts::of(&base).is_some() => object = base,
+            _ => return,
+        }
+    }
+}
+
+/// What an array is a view of, or what keeps its bytes; None when it owns them, or is no array.
+pub(crate) fn view_base<'py>(array: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    // SAFETY: attached; an array keeps its base, which is null or an object.
+    unsafe {
+        if npyffi::PyArray_Check(array.py(), array.as_ptr()) == 0 {
+            return None;
+        }
+        let base = (*array.as_ptr().cast::<PyArrayObject>()).fields.base;
+        Bound::from_borrowed_ptr_or_opt(array.py(), base)
     }
 }
 

@@ -7,6 +7,9 @@ use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
+use crate::frame::FrameHold;
+use crate::ndarray::base_of;
+
 /// Keeps one block of an arena; the base of every array that ndshare makes or opens.
 ///
 /// It offers the bytes of its block as a buffer, read-only when the array was received read-only.
@@ -14,17 +17,35 @@ use pyo3::prelude::*;
 pub(crate) struct Hold {
     hold: ManuallyDrop<ndshare::arena::Hold>,
     writable: bool,
+    /// Nobody writes to the block any more, in no process.
+    is_final: bool,
 }
 
 impl Hold {
     #[inline]
     pub(crate) fn new(hold: ndshare::arena::Hold, writable: bool) -> Self {
-        Self { hold: ManuallyDrop::new(hold), writable }
+        Self { hold: ManuallyDrop::new(hold), writable, is_final: false }
+    }
+
+    /// The base of a value of a cache.
+    #[inline]
+    pub(crate) fn of_value(hold: ndshare::arena::Hold) -> Self {
+        Self { hold: ManuallyDrop::new(hold), writable: false, is_final: true }
     }
 
     pub(crate) fn inner(&self) -> &ndshare::arena::Hold {
         &self.hold
     }
+}
+
+/// Runs `look` on the block under an array if nobody writes to it any more: of a cache's value, or a received frame.
+pub(crate) fn final_block<T>(array: &Bound<'_, PyAny>, look: impl FnOnce(&ndshare::arena::Hold) -> T) -> Option<T> {
+    let base = base_of(array)?;
+    if let Ok(hold) = base.cast::<Hold>() {
+        let hold = hold.get();
+        return hold.is_final.then(|| look(hold.inner()));
+    }
+    base.cast::<FrameHold>().ok()?.get().published().map(look)
 }
 
 /// Giving back more than this may take milliseconds, which other threads can use.

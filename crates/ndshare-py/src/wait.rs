@@ -24,9 +24,24 @@ pub(crate) fn patiently_for<T: Send>(
     timeout: Option<Duration>,
     work: impl FnOnce(&Patience<'_>) -> Result<T> + Send,
 ) -> PyResult<T> {
+    patiently_unless(py, timeout, &|| false, work)
+}
+
+/// The same, until `is_off` says that nobody wants the result any more.
+pub(crate) fn patiently_unless<T: Send>(
+    py: Python<'_>,
+    timeout: Option<Duration>,
+    is_off: &(dyn Fn() -> bool + Sync),
+    work: impl FnOnce(&Patience<'_>) -> Result<T> + Send,
+) -> PyResult<T> {
     let raised = Mutex::new(None);
     let result = py.detach(|| {
-        let check = || look_at_signals(&raised);
+        let check = || {
+            if is_off() {
+                return Err(Error::new(Kind::Interrupted, "the call was called off"));
+            }
+            look_at_signals(&raised)
+        };
         guarded(|| work(&Patience::new(timeout, &check)))
     });
     result.map_err(|error| {

@@ -1,0 +1,450 @@
+//! `Cache`: the library's, with arrays for values and Python's own objects for keys. A hit takes no lock, makes no
+//! system call and stays attached to the interpreter.
+
+mod key;
+mod value;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use ndshare::cache::{self as library, Fetch, Geometry, Info, Key, Loading};
+use ndshare::{layout, registry};
+use pyo3::exceptions::{PyException, PyKeyError, PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyIterator, PyList, PyString, PyTuple};
+
+use crate::error::to_python;
+use crate::frame::quoted;
+use crate::lock::seconds;
+use crate::ndarray::make_readonly;
+use crate::session::Place;
+use crate::travel::{opened, ticketed};
+use crate::wait::{patiently, patiently_for, patiently_unless, quick};
+pub(crate) use key::encode;
+use value::{Layouts, Offer, in_room};
+
+/// Arrays by key, in a bounded memory that processes share: ``Cache("2 GiB", load=read_tile)``.
+///
+/// ``cache[key]`` gives the value, and calls ``load(key)`` if it is not there; without `load` that is a KeyError. One
+/// process loads a key, whoever else wants it waits. Values are read-only arrays; while a view of one lives, its
+/// memory stays. They go, least used first, when there are more than `maxsize` bytes of them (an int, or a text such
+/// as "2 GiB"), or more than `entries` (by default one for each 16 KiB, at most 65536).
+///
+/// Keys are str, bytes, int, or tuples of these. What `load` returns becomes the value without a copy where it is an
+/// array of the cache's arena; nobody may write to it then. Everything else is copied.
+///
+/// With `name`, all processes of the session that give the same name have the same cache, for as long as one has it.
+/// It goes to other processes through multiprocessing, by reference, and takes `load` along by pickle.
+///
+/// Raises ValueError for sizes that cannot work, and for a named cache of other sizes; ArenaFull when there is no
+/// room for its tables.
+///
+/// >>> import ndshare as nds, numpy as np
+/// >>> cache = nds.Cache("64 MiB", load=lambda key: np.full((2, 3), key))
+/// >>> cache[7].sum(), 7 in cache, 8 in cache
+/// (np.int64(42), True, False)
+/// >>> cache["a"] = np.arange(3)
+/// >>> cache.get("a"), len(cache), cache.info()["loads"]
+/// (array([0, 1, 2]), 2, 1)
+#[pyclass(frozen, mapping, weakref, module = "ndshare")]
+pub(crate) struct Cache {
+    cache: Arc<library::Cache>,
+    load: Option<Py<PyAny>>,
+    name: Option<String>,
+    layouts: Layouts,
+}
+
+/// Runs what never waits, and maps its error.
+#[inline]
+fn at_once<T>(py: Python<'_>, work: impl FnOnce() -> ndshare::Result<T>) -> PyResult<T> {
+    quick(py, work)?.map_err(|error| to_python(py, &error))
+}
+
+impl Cache {
+    fn over(cache: Arc<library::Cache>, load: Option<Bound<'_, PyAny>>, name: Option<String>) -> PyResult<Self> {
+        let load = load.filter(|load| !load.is_none());
+        if let Some(load) = load.as_ref().filter(|load| !load.is_callable()) {
+            return Err(PyTypeError::new_err(format!("expected load to be a function of a key, got {}", load.repr()?)));
+        }
+        Ok(Self { cache, load: load.map(Bound::unbind), name, layouts: Layouts::default() })
+    }
+
+    /// The library's cache.
+    pub(crate) fn inner(&self) -> &Arc<library::Cache> {
+        &self.cache
+    }
+
+    #[inline]
+    fn find<'py>(&self, py: Python<'py>, key: &Key) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match at_once(py, || self.cache.find(key))? {
+            Some(found) => self.layouts.array(py, found).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn look<'py>(&self, py: Python<'py>, key: &Key, timeout: Option<Duration>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let found = patiently_for(py, timeout, |patience| self.cache.get(key, patience))?;
+        found.map(|found| self.layouts.array(py, found)).transpose()
+    }
+
+    /// The value of a key that a first look did not find.
+    fn obtain<'py>(&self, key: &Bound<'py, PyAny>, name: &Key, way: &Way<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let py = key.py();
+        let Some(load) = way.load.or(self.load.as_ref().map(|load| load.bind(py))) else {
+            let found = self.look(py, name, way.timeout)?;
+            return found.ok_or_else(|| PyKeyError::new_err(key.clone().unbind()));
+        };
+        let stop = way.stop;
+        let is_off = move || stop.is_some_and(|stop| stop.0.load(Relaxed));
+        match patiently_unless(py, way.timeout, &is_off, |patience| self.cache.fetch(name, patience))? {
+            Fetch::Found(found) => self.layouts.array(py, found),
+            Fetch::Failed(failure) => Err(load_error(py, failure.type_name, failure.text)),
+            Fetch::Load(loading) => self.load(loading, load, key),
+        }
+    }
+
+    fn load<'py>(
+        &self,
+        loading: Loading,
+        load: &Bound<'py, PyAny>,
+        key: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        static RUN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let py = key.py();
+        let made = RUN.import(py, "ndshare._cache", "run").and_then(|run| run.call1((load, key)));
+        let made = made.and_then(|array| Ok((Offer::of(py, &self.cache, &array, true)?, array)));
+        match made {
+            Ok((Some(offer), _)) => {
+                patiently(py, |patience| in_room(loading.finish(offer.value(), patience)))?;
+                self.layouts.array(py, offer.found())
+            }
+            Ok((None, array)) => {
+                patiently(py, |patience| loading.forgo(patience))?;
+                make_readonly(&array);
+                Ok(array)
+            }
+            Err(error) => Err(give_up(py, loading, error)),
+        }
+    }
+}
+
+/// Ends a load that failed, and returns the exception to be raised.
+fn give_up(py: Python<'_>, loading: Loading, error: PyErr) -> PyErr {
+    if !error.is_instance_of::<PyException>(py) {
+        // Ctrl-C and the like say nothing about the key: one of those who wait tries next.
+        py.detach(|| drop(loading));
+        return error;
+    }
+    let (type_name, text) = described(py, &error);
+    match patiently(py, |patience| loading.fail(&type_name, &text, patience)) {
+        Err(other) if !other.is_instance_of::<PyException>(py) => other,
+        _ => error,
+    }
+}
+
+/// The name of an exception's type, as tracebacks have it, and its text.
+fn described(py: Python<'_>, error: &PyErr) -> (String, String) {
+    let class = error.get_type(py);
+    let name = class.fully_qualified_name().map_or_else(|_| "Exception".to_owned(), |name| name.to_string());
+    let text = error.value(py).str().map_or_else(|_| String::new(), |text| text.to_string_lossy().into_owned());
+    (name, text)
+}
+
+fn load_error(py: Python<'_>, type_name: String, text: String) -> PyErr {
+    static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let made = CLASS.import(py, "ndshare._errors", "LoadError").and_then(|class| class.call1((type_name, text)));
+    made.map_or_else(|error| error, PyErr::from_value)
+}
+
+/// How a value is to be had.
+struct Way<'a, 'py> {
+    load: Option<&'a Bound<'py, PyAny>>,
+    timeout: Option<Duration>,
+    stop: Option<&'a Stop>,
+}
+
+/// Calls loads in other threads off.
+#[pyclass(frozen, module = "ndshare._native")]
+pub(crate) struct Stop(AtomicBool);
+
+#[pymethods]
+impl Stop {
+    #[new]
+    fn new() -> Self {
+        Self(AtomicBool::new(false))
+    }
+
+    /// From now on waits end with an exception.
+    fn set(&self) {
+        self.0.store(true, Relaxed);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+}
+
+fn size_of(maxsize: &Bound<'_, PyAny>) -> PyResult<u64> {
+    if let Ok(text) = maxsize.cast::<PyString>() {
+        return layout::parse_size(text.to_str()?).map_err(|error| to_python(maxsize.py(), &error));
+    }
+    match maxsize.extract::<i64>() {
+        Ok(bytes) => Ok(u64::try_from(bytes).unwrap_or(0)),
+        Err(error) if error.is_instance_of::<PyTypeError>(maxsize.py()) => Err(PyTypeError::new_err(format!(
+            "expected a size such as \"2 GiB\" or a number of bytes, got {}",
+            maxsize.get_type()
+        ))),
+        Err(_) => Err(PyValueError::new_err(format!("expected a size below 2**63 bytes, got {maxsize}"))),
+    }
+}
+
+fn create(py: Python<'_>, place: &Place, geometry: Geometry, name: Option<&str>) -> PyResult<Arc<library::Cache>> {
+    let Some(name) = name else {
+        return patiently(py, |patience| library::Cache::create(place, geometry, patience));
+    };
+    let cache = patiently(py, |patience| {
+        let mut make = || library::Cache::create(place, geometry, patience).map(|cache| cache.head().clone());
+        registry::find_or_make(place, name, &mut make, patience).and_then(library::Cache::open)
+    })?;
+    let has = *cache.geometry();
+    if has == geometry {
+        return Ok(cache);
+    }
+    Err(PyValueError::new_err(format!(
+        "expected the sizes of the cache {name:?} that is there already, {} bytes and {} entries, got {} and {}",
+        has.maxsize, has.entries, geometry.maxsize, geometry.entries
+    )))
+}
+
+#[pymethods]
+impl Cache {
+    #[new]
+    #[pyo3(signature = (maxsize, load=None, *, name=None, entries=None, arena=None))]
+    fn new(
+        py: Python<'_>,
+        maxsize: &Bound<'_, PyAny>,
+        load: Option<Bound<'_, PyAny>>,
+        name: Option<String>,
+        entries: Option<i64>,
+        arena: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let entries = entries.map(|entries| usize::try_from(entries).unwrap_or(0));
+        let geometry = Geometry::new(size_of(maxsize)?, entries).map_err(|error| to_python(py, &error))?;
+        let place = Place::of(py, arena)?;
+        Self::over(create(py, &place, geometry, name.as_deref())?, load, name)
+    }
+
+    fn __getitem__<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let name = encode(key)?;
+        match self.find(key.py(), &name)? {
+            Some(array) => Ok(array),
+            None => self.obtain(key, &name, &Way { load: None, timeout: None, stop: None }),
+        }
+    }
+
+    /// The value of a key if it is there, else `default`. Never loads.
+    #[pyo3(signature = (key, default=None))]
+    fn get<'py>(
+        &self,
+        key: &Bound<'py, PyAny>,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let (py, name) = (key.py(), encode(key)?);
+        let found = match self.find(py, &name)? {
+            Some(array) => Some(array),
+            None => self.look(py, &name, None)?,
+        };
+        Ok(found.or(default))
+    }
+
+    /// The value of a key, loaded by `load(key)` if it is not there (None: by the cache's own).
+    ///
+    /// Waits while another process or thread loads it. Raises Timeout when that takes more than `timeout` seconds;
+    /// what the loader raises; LoadError when the one who was loading it failed; RuntimeError when this thread is
+    /// loading the same key already; KeyError without any `load`.
+    #[pyo3(signature = (key, load=None, timeout=None))]
+    fn fetch<'py>(
+        &self,
+        key: &Bound<'py, PyAny>,
+        load: Option<&Bound<'py, PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (timeout, name) = (seconds(timeout)?, encode(key)?);
+        match self.find(key.py(), &name)? {
+            Some(array) => Ok(array),
+            None => self.obtain(key, &name, &Way { load, timeout, stop: None }),
+        }
+    }
+
+    /// The values of many keys, as a list in their order. What is missing is loaded by several threads.
+    ///
+    /// `workers` is the number of threads, by default that of the CPUs. `progress(done, total)` is called in this
+    /// thread after each value. `timeout` is for all together. Raises what `fetch` raises; then no further load
+    /// begins.
+    ///
+    /// >>> import ndshare as nds, numpy as np
+    /// >>> cache = nds.Cache("64 MiB", load=np.arange)
+    /// >>> [len(a) for a in cache.fetch_many([3, 1, 2])]
+    /// [3, 1, 2]
+    #[pyo3(signature = (keys, load=None, workers=None, timeout=None, progress=None))]
+    fn fetch_many<'py>(
+        slf: &Bound<'py, Self>,
+        keys: &Bound<'py, PyAny>,
+        load: Option<&Bound<'py, PyAny>>,
+        workers: Option<&Bound<'py, PyAny>>,
+        timeout: Option<f64>,
+        progress: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        static FETCH: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let fetch = FETCH.import(slf.py(), "ndshare._cache", "fetch_many")?;
+        fetch.call1((slf, keys, load, workers, timeout, progress))
+    }
+
+    fn __setitem__(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        static AS_ARRAY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let (py, name) = (key.py(), encode(key)?);
+        let array = AS_ARRAY.import(py, "ndshare._cache", "as_array")?.call1((value,))?;
+        match Offer::of(py, &self.cache, &array, false)? {
+            Some(offer) => patiently(py, |patience| self.cache.store(&name, offer.value(), patience)).map(drop),
+            None => patiently(py, |patience| self.cache.forgo(&name, patience)),
+        }
+    }
+
+    fn __delitem__(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
+        let name = encode(key)?;
+        if patiently(key.py(), |patience| self.cache.remove(&name, patience))? {
+            return Ok(());
+        }
+        Err(PyKeyError::new_err(key.clone().unbind()))
+    }
+
+    fn __contains__(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let name = encode(key)?;
+        patiently(key.py(), |patience| self.cache.contains(&name, patience))
+    }
+
+    fn __len__(&self) -> usize {
+        self.cache.len()
+    }
+
+    /// The keys that have values now, in no order.
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
+        let keys = patiently(py, |patience| self.cache.keys(patience))?;
+        let keys = keys.iter().map(|bytes| key::decode(py, bytes)).collect::<PyResult<Vec<_>>>()?;
+        PyList::new(py, keys)?.try_iter()
+    }
+
+    /// End all values. Arrays that somebody has stay as they are.
+    fn clear(&self, py: Python<'_>) -> PyResult<()> {
+        patiently(py, |patience| self.cache.clear(patience))
+    }
+
+    /// Figures of the cache, for all processes, as a plain dict.
+    ///
+    /// Counts so far: "hits", "misses", "loads", "failures" of loads, "waits" for another's load, "evictions", and
+    /// values that were "uncached", because all else was pinned, or they were too large. As it is now: "entries",
+    /// how many of them are "pinned" by views, their "bytes", and "maxsize".
+    fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let Info { hits, misses, loads, failures, waits, evictions, uncached, entries, pinned, bytes, maxsize } =
+            patiently(py, |patience| self.cache.info(patience))?;
+        let dict = PyDict::new(py);
+        let counts = [("hits", hits), ("misses", misses), ("loads", loads), ("failures", failures), ("waits", waits)];
+        let more = [("evictions", evictions), ("uncached", uncached), ("entries", entries), ("pinned", pinned)];
+        let sizes = [("bytes", bytes), ("maxsize", maxsize)];
+        for (name, value) in counts.into_iter().chain(more).chain(sizes) {
+            dict.set_item(name, value)?;
+        }
+        Ok(dict)
+    }
+
+    /// The most bytes that its values take.
+    #[getter]
+    fn maxsize(&self) -> u64 {
+        self.cache.geometry().maxsize
+    }
+
+    /// What loads a key that is not there, or None.
+    #[getter(load)]
+    fn loader(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.load.as_ref().map(|load| load.clone_ref(py))
+    }
+
+    /// The name it was given, or None.
+    #[getter]
+    fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(PyTypeError::new_err(
+            "a cache lives in shared memory: expected multiprocessing (a Process's arguments, a Queue, a Pipe) to \
+             send it, or a name= by which other processes find it, got another pickler",
+        ))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.load.as_ref().map_or(Ok(()), |load| visit.call(load))
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let info = quick(py, || self.cache.glance())?;
+        let (bytes, maxsize) = (layout::human(info.bytes), layout::human(info.maxsize));
+        let values = if info.entries == 1 { "1 value".to_owned() } else { format!("{} values", info.entries) };
+        let pinned = info.pinned;
+        Ok(format!("<Cache{} {values}, {bytes} of {maxsize}, {pinned} pinned>", quoted(py, self.name())?))
+    }
+}
+
+// ---- for ndshare._cache
+
+/// What a first look finds of many keys: an array or None for each. It never waits.
+#[pyfunction]
+pub(crate) fn find_many<'py>(
+    py: Python<'py>,
+    cache: &Bound<'py, Cache>,
+    keys: &Bound<'py, PyList>,
+) -> PyResult<Bound<'py, PyList>> {
+    let found = PyList::empty(py);
+    for key in keys {
+        found.append(cache.get().find(py, &encode(&key)?)?)?;
+    }
+    Ok(found)
+}
+
+/// The value of a key as `Cache.fetch` gives it, unless `stop` is set while it waits.
+#[pyfunction]
+#[pyo3(signature = (cache, key, load, timeout, stop))]
+pub(crate) fn fetch_unless<'py>(
+    cache: &Bound<'py, Cache>,
+    key: &Bound<'py, PyAny>,
+    load: Option<&Bound<'py, PyAny>>,
+    timeout: Option<f64>,
+    stop: &Bound<'py, Stop>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let way = Way { load, timeout: seconds(timeout)?, stop: Some(stop.get()) };
+    cache.get().obtain(key, &encode(key)?, &way)
+}
+
+/// What multiprocessing sends of a cache: (token, load, name). The token has a ticket.
+#[pyfunction]
+pub(crate) fn cache_parts<'py>(py: Python<'py>, cache: &Bound<'py, Cache>) -> PyResult<Bound<'py, PyTuple>> {
+    let cache = cache.get();
+    let token = ticketed(py, cache.cache.head())?;
+    (token, cache.loader(py), cache.name()).into_pyobject(py)
+}
+
+/// The cache of such parts.
+#[pyfunction]
+#[pyo3(signature = (token, load, name))]
+pub(crate) fn open_cache(
+    py: Python<'_>,
+    token: &[u8],
+    load: Option<Bound<'_, PyAny>>,
+    name: Option<String>,
+) -> PyResult<Cache> {
+    let cache = library::Cache::open(opened(py, token)?).map_err(|error| to_python(py, &error))?;
+    Cache::over(cache, load, name)
+}
