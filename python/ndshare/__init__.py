@@ -37,6 +37,7 @@ from ._errors import (
 from ._native import (
     Arena,
     Cache,
+    Canvas,
     Lock,
     Reader,
     Ring,
@@ -63,6 +64,7 @@ __all__ = [
     "ArenaFull",
     "AttachError",
     "Cache",
+    "Canvas",
     "Closed",
     "Empty",
     "Error",

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _native
 from ._errors import Timeout
-from ._native import Cache
+from ._native import Cache, Canvas
 
 Array = NDArray[Any]
 Load = Callable[[Any], ArrayLike]
@@ -41,16 +41,13 @@ class _Job:
 
     def __init__(self, cache: Cache, load: Load | None, timeout: float | None) -> None:
         self._cache, self._load = cache, load
-        self._end = None if timeout is None else time.monotonic() + timeout
+        self._end = _end(timeout)
         self._stop = _native.Stop()
         self._keys: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._outcomes: queue.SimpleQueue[tuple[Any, Array | BaseException]] = queue.SimpleQueue()
 
-    def _left(self) -> float | None:
-        return None if self._end is None else max(0.0, self._end - time.monotonic())
-
     def _have(self, key: Any) -> Array:
-        return _native.fetch_unless(self._cache, key, self._load, self._left(), self._stop)
+        return _native.fetch_unless(self._cache, key, self._load, _left(self._end), self._stop)
 
     def run(self, keys: list[Any], workers: int, tell: Callable[[Any, Array], None]) -> None:
         """Have all keys, and tell of each in the caller's thread."""
@@ -79,7 +76,7 @@ class _Job:
 
     def _next(self) -> tuple[Any, Array]:
         try:
-            key, outcome = self._outcomes.get(timeout=self._left())
+            key, outcome = self._outcomes.get(timeout=_left(self._end))
         except queue.Empty:
             raise Timeout("not all keys were loaded before the timeout: wait longer, or look at the loader") from None
         if isinstance(outcome, BaseException):
@@ -135,6 +132,39 @@ def fetch_many(  # noqa: PLR0917
     if missing:
         _Job(cache, load, timeout).run(list(missing), min(len(missing), workers or _cpus()), tell)
     return cast("list[Array]", values)
+
+
+def concatenate(  # noqa: PLR0917
+    cache: Cache,
+    keys: Iterable[Any],
+    axis: int | None = 0,
+    out: Any = None,
+    workers: int | None = None,
+    timeout: float | None = None,
+    progress: Progress | None = None,
+) -> Any:
+    """Join the values of keys; see `Cache.concatenate`."""
+    _check(workers, timeout)
+    end = _end(timeout)
+    wanted = list(keys)
+    if not isinstance(out, Canvas) or axis is None:
+        values = fetch_many(cache, wanted, None, workers, timeout, progress)
+        return _native.concatenate(values, axis, out, workers=workers)
+    montage = _native.Montage(out, cache, wanted, axis)
+    while numbers := montage.paint(workers, _left(end)):
+        some = [wanted[number] for number in numbers]
+        montage.give(numbers, fetch_many(cache, some, None, workers, _left(end), progress))
+    return out
+
+
+def _end(timeout: float | None) -> float | None:
+    """Return when a timeout ends."""
+    return None if timeout is None else time.monotonic() + timeout
+
+
+def _left(end: float | None) -> float | None:
+    """Return how many seconds are left until then."""
+    return None if end is None else max(0.0, end - time.monotonic())
 
 
 def _check(workers: int | None, timeout: float | None) -> None:

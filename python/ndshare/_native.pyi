@@ -14,11 +14,13 @@ __all__ = [
     "MAX_USES",
     "Arena",
     "Cache",
+    "Canvas",
     "Field",
     "FrameHold",
     "Hold",
     "Inside",
     "Lock",
+    "Montage",
     "Reader",
     "Ring",
     "Stop",
@@ -75,7 +77,7 @@ __all__ = [
     "zeros",
 ]
 
-_Out = TypeVar("_Out", bound=NDArray[Any])
+_Out = TypeVar("_Out", bound="NDArray[Any] | Canvas")
 _Default = TypeVar("_Default")
 _Casting = Literal["no", "equiv", "safe", "same_kind", "unsafe"]
 
@@ -324,6 +326,65 @@ class Cache:
     def __iter__(self) -> Iterator[str | bytes | int | tuple[Any, ...]]: ...
     def __reduce__(self) -> str | tuple[Any, ...]: ...
 
+    @overload
+    def concatenate(
+        self,
+        keys: Iterable[_Key],
+        axis: SupportsIndex | None = 0,
+        out: None = None,
+        *,
+        workers: int | None = None,
+        timeout: float | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> NDArray[Any]: ...
+    @overload
+    def concatenate(
+        self,
+        keys: Iterable[_Key],
+        axis: SupportsIndex | None = 0,
+        *,
+        out: _Out,
+        workers: int | None = None,
+        timeout: float | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> _Out: ...
+    @overload
+    def concatenate(
+        self,
+        keys: Iterable[_Key],
+        axis: SupportsIndex | None,
+        out: _Out,
+        *,
+        workers: int | None = None,
+        timeout: float | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> _Out: ...
+
+@final
+class Canvas:
+    def __new__(
+        cls,
+        shape: SupportsIndex | Sequence[SupportsIndex],
+        dtype: DTypeLike | None = None,
+        *,
+        arena: Arena | None = None,
+    ) -> Self: ...
+    @property
+    def array(self) -> NDArray[Any]: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def nbytes(self) -> int: ...
+    def __reduce__(self) -> str | tuple[Any, ...]: ...
+
+@final
+class Montage:
+    def __new__(cls, canvas: Canvas, cache: Cache, keys: list[Any], axis: SupportsIndex) -> Self: ...
+    def paint(self, workers: int | None = None, timeout: float | None = None) -> list[int]: ...
+    def give(self, numbers: list[int], values: list[NDArray[Any]]) -> None: ...
+
 @final
 class Stop:
     def __new__(cls) -> Self: ...
@@ -507,7 +568,7 @@ def block(arrays: ArrayLike | list[Any], *, out: None = None, workers: SupportsI
 @overload
 def block(arrays: ArrayLike | list[Any], *, out: _Out, workers: SupportsIndex | None = None) -> _Out: ...
 def copyto(
-    dst: NDArray[Any],
+    dst: NDArray[Any] | Canvas,
     src: ArrayLike,
     casting: _Casting | None = "same_kind",
     where: ArrayLike = True,

@@ -57,7 +57,7 @@ mod native {
     #[pymodule_export]
     use super::frame::{FrameHold, frame_meta, frame_seq, frame_time_ns, unwrapped};
     #[pymodule_export]
-    use super::gather::{block, concatenate, copyto, stack};
+    use super::gather::{Canvas, Montage, block, concatenate, copyto, stack};
     #[pymodule_export]
     use super::gather::{cpus, force_cpu, set_stream_from, stream_from};
     #[pymodule_export]

@@ -70,6 +70,8 @@ pub(crate) struct Operand<'a> {
     pub(crate) is_f: bool,
     /// Its dtype.
     pub(crate) descr: NonNull<PyArray_Descr>,
+    /// The array itself.
+    pub(crate) object: NonNull<ffi::PyObject>,
 }
 
 impl<'a> Operand<'a> {
@@ -94,8 +96,15 @@ impl<'a> Operand<'a> {
                 is_c: fields.flags & NPY_ARRAY_C_CONTIGUOUS != 0,
                 is_f: fields.flags & NPY_ARRAY_F_CONTIGUOUS != 0,
                 descr,
+                object: NonNull::new(object.as_ptr())?,
             })
         }
+    }
+
+    /// One more reference to the array.
+    pub(crate) fn object<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        // SAFETY: attached; the array lives as long as what borrows from it.
+        unsafe { Bound::from_borrowed_ptr(py, self.object.as_ptr()) }
     }
 
     /// How many items it has.
@@ -141,7 +150,7 @@ pub(crate) unsafe fn array_over<'py>(
     hold: ndshare::arena::Hold,
     offset: usize,
     dtype: Dtype<'py>,
-    lengths: &mut [npy_intp],
+    lengths: &[npy_intp],
     order: &Order<'_>,
     writable: bool,
 ) -> PyResult<Bound<'py, PyAny>> {

@@ -14,10 +14,11 @@ use pyo3::exceptions::{PyException, PyKeyError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyIterator, PyList, PyString, PyTuple};
+use pyo3::types::{PyDict, PyInt, PyIterator, PyList, PyString, PyTuple};
 
 use crate::error::to_python;
 use crate::frame::quoted;
+use crate::gather::Axis;
 use crate::lock::seconds;
 use crate::ndarray::make_readonly;
 use crate::session::Place;
@@ -301,6 +302,42 @@ impl Cache {
         static FETCH: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let fetch = FETCH.import(slf.py(), "ndshare._cache", "fetch_many")?;
         fetch.call1((slf, keys, load, workers, timeout, progress))
+    }
+
+    /// Join the values of keys along an axis; NumPy's `concatenate` otherwise. What is missing is loaded by several
+    /// threads.
+    ///
+    /// Where `out` is a `Canvas`, a value that stands at its place already is neither loaded nor copied, until somebody
+    /// stores or deletes its key. The result is `out`; without it, a new shared array. `workers`, `timeout` and
+    /// `progress` are those of `fetch_many`, and `workers` threads copy. Raises what both raise.
+    ///
+    /// >>> import ndshare as nds, numpy as np
+    /// >>> cache = nds.Cache("64 MiB", load=lambda key: np.full((2, 2), key, np.uint8))
+    /// >>> canvas = nds.Canvas((2, 6), np.uint8)
+    /// >>> cache.concatenate([1, 2, 3], axis=1, out=canvas).array[0]
+    /// array([1, 1, 2, 2, 3, 3], dtype=uint8)
+    #[pyo3(
+        signature = (keys, axis=Axis::First, out=None, *, workers=None, timeout=None, progress=None),
+        text_signature = "($self, keys, axis=0, out=None, *, workers=None, timeout=None, progress=None)"
+    )]
+    #[allow(clippy::too_many_arguments)]
+    fn concatenate<'py>(
+        slf: &Bound<'py, Self>,
+        keys: &Bound<'py, PyAny>,
+        axis: Axis<'py>,
+        out: Option<&Bound<'py, PyAny>>,
+        workers: Option<&Bound<'py, PyAny>>,
+        timeout: Option<f64>,
+        progress: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        static CONCATENATE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let py = slf.py();
+        let axis = match axis {
+            Axis::First => PyInt::new(py, 0).into_any(),
+            Axis::Given(axis) => axis,
+        };
+        let concatenate = CONCATENATE.import(py, "ndshare._cache", "concatenate")?;
+        concatenate.call1((slf, keys, axis, out, workers, timeout, progress))
     }
 
     fn __setitem__(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {

@@ -34,7 +34,8 @@ pub(super) fn block<'py>(
         let known = Shape::known(&shape);
         known.map(|mut known| empty_for(py, &mut known, dtype, order.as_deref())).transpose()
     };
-    let fill = |job: &mut Job<'_>, out: &Operand<'_>| blocks.add(job, out.strides, &mut blocks.walk(), 0, 0).map(drop);
+    let fill =
+        |job: &mut Job<'_, '_>, out: &Operand<'_>| blocks.add(job, out.strides, &mut blocks.walk(), 0, 0).map(drop);
     reach(py, &facts, &shape, wanted, make, fill)
 }
 
@@ -157,7 +158,7 @@ impl<'a> Blocks<'a> {
     /// leaf: along the axes of outer levels all leaves of a part are as long as that.
     fn add<'w>(
         &self,
-        job: &mut Job<'_>,
+        job: &mut Job<'_, '_>,
         strides: &[isize],
         walk: &mut Walk<'w>,
         level: usize,

@@ -8,6 +8,7 @@ use ndshare::layout;
 use numpy::npyffi::{NPY_CASTING, PY_ARRAY_API, PyArray_Descr};
 use pyo3::prelude::*;
 
+use super::canvas::{Draft, Sitting};
 use crate::dtype::Meaning;
 use crate::error::to_python;
 use crate::ndarray::Operand;
@@ -20,7 +21,7 @@ const QUICK_BYTES: usize = 64 << 10;
 const MOST_DTYPES: usize = 64;
 
 /// Copies from many arrays into parts of one, in the making.
-pub(super) struct Job<'py> {
+pub(super) struct Job<'a, 'py> {
     py: Python<'py>,
     /// Where the destination begins.
     data: usize,
@@ -38,6 +39,8 @@ pub(super) struct Job<'py> {
     groups: Vec<Group>,
     /// The place of the latest source's dtype.
     latest: usize,
+    /// What is noted for a canvas, if the destination is one.
+    draft: Option<Draft<'a>>,
 }
 
 /// The planned sources of one dtype.
@@ -46,13 +49,14 @@ struct Group {
     ends: Vec<Ends>,
 }
 
-impl<'py> Job<'py> {
+impl<'a, 'py> Job<'a, 'py> {
     /// Into `out`; None when it is read-only, its items share bytes, or are not plain bytes.
     pub(super) fn new(
         py: Python<'py>,
         out: &Operand<'_>,
         casting: NPY_CASTING,
         workers: Option<usize>,
+        sitting: Option<&'a Sitting>,
     ) -> PyResult<Option<Self>> {
         let settings = Settings::of_this_process(workers).map_err(|error| to_python(py, &error))?;
         let meaning = Meaning::of(py, out.descr);
@@ -69,10 +73,11 @@ impl<'py> Job<'py> {
             itemsize: out.itemsize,
             casting,
             settings,
-            is_small: out.size() * out.itemsize <= SMALL_BYTES,
+            is_small: sitting.is_none() && out.size() * out.itemsize <= SMALL_BYTES,
             dtypes: vec![],
             groups: vec![],
             latest: 0,
+            draft: sitting.map(Draft::new),
         }))
     }
 
@@ -107,6 +112,11 @@ impl<'py> Job<'py> {
         Some(self.dtypes[self.latest].1)
     }
 
+    /// What is noted for the canvas.
+    pub(super) fn draft(&mut self) -> Option<&mut Draft<'a>> {
+        self.draft.as_mut()
+    }
+
     /// Copies `source`, or plans to, into the part of the destination that begins `offset` bytes from its start, with
     /// these strides. None, perhaps with a part copied, where it is NumPy's affair.
     ///
@@ -115,6 +125,11 @@ impl<'py> Job<'py> {
     #[inline]
     pub(super) unsafe fn add(&mut self, source: &Operand<'_>, strides: &[isize], offset: isize) -> Option<()> {
         let cast = self.find(source.descr)?;
+        if let Some(draft) = &mut self.draft
+            && !draft.must_copy(self.py, source, strides, offset)
+        {
+            return Some(());
+        }
         let dst = self.data.wrapping_add_signed(offset);
         let ends = Ends { dst: dst as *mut u8, src: source.data as *const u8 };
         if self.is_small {
@@ -142,7 +157,18 @@ impl<'py> Job<'py> {
     ///
     /// # Safety
     /// As [`Self::add`].
-    pub(super) unsafe fn run(self) -> PyResult<()> {
+    pub(super) unsafe fn run(mut self) -> PyResult<()> {
+        let draft = self.draft.take();
+        draft.iter().for_each(Draft::begin);
+        // SAFETY: the caller's.
+        let outcome = unsafe { self.copy() };
+        draft.into_iter().for_each(|draft| draft.end(outcome.is_ok()));
+        outcome
+    }
+
+    /// # Safety
+    /// As [`Self::add`].
+    unsafe fn copy(self) -> PyResult<()> {
         let py = self.py;
         for Group { planner, ends } in self.groups {
             let plan = planner.finish(&self.settings);

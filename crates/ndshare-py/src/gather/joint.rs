@@ -72,7 +72,7 @@ impl Joint {
     }
 
     /// Adds all pairs to a job; None where NumPy must do it.
-    fn fill(&self, job: &mut Job<'_>, facts: &[Operand<'_>], strides: &[isize]) -> Option<()> {
+    fn fill(&self, job: &mut Job<'_, '_>, facts: &[Operand<'_>], strides: &[isize]) -> Option<()> {
         let along = strides[self.axis];
         let shorter: Vec<isize> = if self.stacked { without(strides, self.axis) } else { strides.to_vec() };
         let mut offset = 0_isize;
@@ -109,7 +109,7 @@ pub(super) fn join<'py>(
     let Some(sources) = held(arrays) else { return Ok(Outcome::Unusual) };
     let Some(facts) = facts_of(&sources) else { return Ok(Outcome::Unusual) };
     let Some(joint) = Joint::of(&facts, axis, stacked) else { return Ok(Outcome::Unusual) };
-    let fill = |job: &mut Job<'_>, out: &Operand<'_>| joint.fill(job, &facts, out.strides);
+    let fill = |job: &mut Job<'_, '_>, out: &Operand<'_>| joint.fill(job, &facts, out.strides);
     reach(py, &facts, &joint.shape, wanted, |dtype| joint.room(py, &facts, dtype), fill)
 }
 
@@ -123,7 +123,7 @@ pub(super) fn join_flat<'py>(
     let Some(facts) = facts_of(&sources) else { return Ok(Outcome::Unusual) };
     let shape = [facts.iter().map(Operand::size).sum::<usize>()];
     let make = |dtype| Shape::known(&shape).map(|mut shape| empty_for(py, &mut shape, dtype, None)).transpose();
-    let fill = |job: &mut Job<'_>, out: &Operand<'_>| {
+    let fill = |job: &mut Job<'_, '_>, out: &Operand<'_>| {
         let mut offset = 0;
         for part in &facts {
             // SAFETY: `into` has admitted all parts, and together they are as long as the destination.

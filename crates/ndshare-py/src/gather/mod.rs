@@ -5,8 +5,10 @@
 //! goes to NumPy, which decides, and words the errors; what it makes is then shared, if it can be.
 
 mod blocks;
+mod canvas;
 mod job;
 mod joint;
+mod montage;
 mod numpy;
 mod sources;
 mod target;
@@ -22,7 +24,10 @@ use crate::error::to_python;
 use crate::make::empty_for;
 use crate::ndarray::{Facts, Operand};
 use crate::shape::Shape;
+pub(crate) use canvas::Canvas;
+use canvas::{Sitting, onto};
 use joint::broadcast;
+pub(crate) use montage::Montage;
 pub(crate) use numpy::bind;
 use numpy::{Arguments, Function};
 use target::{Outcome, Wanted, into};
@@ -95,14 +100,16 @@ pub(crate) fn concatenate<'py>(
     casting: Option<&Bound<'py, PyAny>>,
     workers: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let wanted = Wanted::new(py, out, dtype, casting, workers)?;
-    let outcome = match axis.meaning() {
-        Along::Axis(axis) => joint::join(py, arrays, axis, false, &wanted)?,
-        Along::Flat => joint::join_flat(py, arrays, &wanted)?,
-        Along::Odd => Outcome::Unusual,
-    };
-    let arguments = Arguments { axis: axis.given(), out, dtype, casting };
-    finish(py, outcome, Function::Concatenate, arrays, &arguments)
+    onto(py, out, |out, sitting| {
+        let wanted = Wanted::new(py, out, dtype, casting, workers)?.at(sitting);
+        let outcome = match axis.meaning() {
+            Along::Axis(axis) => joint::join(py, arrays, axis, false, &wanted)?,
+            Along::Flat => joint::join_flat(py, arrays, &wanted)?,
+            Along::Odd => Outcome::Unusual,
+        };
+        let arguments = Arguments { axis: axis.given(), out, dtype, casting };
+        finish(py, outcome, Function::Concatenate, arrays, &arguments, sitting)
+    })
 }
 
 /// Join a sequence of arrays of one shape along a new axis; NumPy's `stack`, and `workers`.
@@ -126,13 +133,15 @@ pub(crate) fn stack<'py>(
     casting: Option<&Bound<'py, PyAny>>,
     workers: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let wanted = Wanted::new(py, out, dtype, casting, workers)?;
-    let outcome = match axis.meaning() {
-        Along::Axis(axis) => joint::join(py, arrays, axis, true, &wanted)?,
-        Along::Flat | Along::Odd => Outcome::Unusual,
-    };
-    let arguments = Arguments { axis: axis.given(), out, dtype, casting };
-    finish(py, outcome, Function::Stack, arrays, &arguments)
+    onto(py, out, |out, sitting| {
+        let wanted = Wanted::new(py, out, dtype, casting, workers)?.at(sitting);
+        let outcome = match axis.meaning() {
+            Along::Axis(axis) => joint::join(py, arrays, axis, true, &wanted)?,
+            Along::Flat | Along::Odd => Outcome::Unusual,
+        };
+        let arguments = Arguments { axis: axis.given(), out, dtype, casting };
+        finish(py, outcome, Function::Stack, arrays, &arguments, sitting)
+    })
 }
 
 /// Lets NumPy do what was not done.
@@ -142,6 +151,7 @@ fn finish<'py>(
     function: Function,
     arrays: &Bound<'py, PyAny>,
     arguments: &Arguments<'_, 'py>,
+    sitting: Option<&Sitting>,
 ) -> PyResult<Bound<'py, PyAny>> {
     match outcome {
         Outcome::Done(out) => Ok(out),
@@ -151,6 +161,7 @@ fn finish<'py>(
             Ok(out)
         }
         Outcome::Unusual => {
+            sitting.into_iter().for_each(Sitting::touch);
             let result = function.call(py, arrays, arguments)?;
             if arguments.out.is_none() { share(py, result) } else { Ok(result) }
         }
@@ -177,7 +188,17 @@ pub(crate) fn block<'py>(
     out: Option<&Bound<'py, PyAny>>,
     workers: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let wanted = Wanted::new(py, out, None, None, workers)?;
+    onto(py, out, |out, sitting| block_onto(py, arrays, out, workers, sitting))
+}
+
+fn block_onto<'py>(
+    py: Python<'py>,
+    arrays: &Bound<'py, PyAny>,
+    out: Option<&Bound<'py, PyAny>>,
+    workers: Option<&Bound<'py, PyAny>>,
+    sitting: Option<&Sitting>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let wanted = Wanted::new(py, out, None, None, workers)?.at(sitting);
     let room = match blocks::block(py, arrays, &wanted)? {
         Outcome::Done(done) => return Ok(done),
         Outcome::Room(room) => Some(room),
@@ -186,6 +207,7 @@ pub(crate) fn block<'py>(
     let result = Function::Block.call(py, arrays, &Arguments::default())?;
     let Some(out) = out.or(room.as_ref()) else { return share(py, result) };
     fits(&result, out)?;
+    sitting.into_iter().for_each(Sitting::touch);
     copyto(py, out, &result, None, None, workers)?;
     Ok(out.clone())
 }
@@ -227,12 +249,17 @@ pub(crate) fn copyto<'py>(
     r#where: Option<&Bound<'py, PyAny>>,
     workers: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<()> {
-    let wanted = Wanted::new(py, None, None, casting, workers)?;
-    let everywhere = r#where.is_none_or(|r#where| r#where.is(PyBool::new(py, true)));
-    if everywhere && copy(py, dst, src, &wanted)? {
-        return Ok(());
-    }
-    numpy::copyto(py, dst, src, casting, r#where)
+    let to = |dst: Option<&Bound<'py, PyAny>>, sitting: Option<&Sitting>| {
+        let dst = dst.ok_or_else(|| PyTypeError::new_err("expected an array to copy to"))?;
+        let wanted = Wanted::new(py, None, None, casting, workers)?.at(sitting);
+        let everywhere = r#where.is_none_or(|r#where| r#where.is(PyBool::new(py, true)));
+        if !(everywhere && copy(py, dst, src, &wanted)?) {
+            sitting.into_iter().for_each(Sitting::touch);
+            numpy::copyto(py, dst, src, casting, r#where)?;
+        }
+        Ok(dst.clone())
+    };
+    onto(py, Some(dst), to).map(drop)
 }
 
 /// `copyto` for ordinary arrays; false, and nothing done, for others.

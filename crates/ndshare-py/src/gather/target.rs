@@ -7,6 +7,7 @@ use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
+use super::canvas::Sitting;
 use super::job::Job;
 use crate::dtype::{Dtype, Meaning};
 use crate::ndarray::Operand;
@@ -17,6 +18,8 @@ pub(super) struct Wanted<'a, 'py> {
     pub(super) dtype: Option<&'a Bound<'py, PyAny>>,
     pub(super) rule: NPY_CASTING,
     pub(super) workers: Option<usize>,
+    /// What `out` is of a canvas.
+    pub(super) sitting: Option<&'a Sitting>,
 }
 
 impl<'a, 'py> Wanted<'a, 'py> {
@@ -28,12 +31,17 @@ impl<'a, 'py> Wanted<'a, 'py> {
         casting: Option<&Bound<'py, PyAny>>,
         workers: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Self> {
-        Ok(Self { out, dtype, rule: casting_of(py, casting)?, workers: workers_of(workers)? })
+        Ok(Self { out, dtype, rule: casting_of(py, casting)?, workers: workers_of(workers)?, sitting: None })
+    }
+
+    /// The same for the array behind a canvas.
+    pub(super) fn at(self, sitting: Option<&'a Sitting>) -> Self {
+        Self { sitting, ..self }
     }
 }
 
 /// A `workers=` argument: None, or a number from 1 on.
-fn workers_of(workers: Option<&Bound<'_, PyAny>>) -> PyResult<Option<usize>> {
+pub(super) fn workers_of(workers: Option<&Bound<'_, PyAny>>) -> PyResult<Option<usize>> {
     let Some(workers) = workers else { return Ok(None) };
     match workers.extract::<isize>() {
         Ok(count) if count >= 1 => Ok(Some(count.unsigned_abs())),
@@ -72,7 +80,7 @@ pub(super) fn reach<'py>(
     shape: &[usize],
     wanted: &Wanted<'_, 'py>,
     make: impl FnOnce(Dtype<'py>) -> PyResult<Option<Bound<'py, PyAny>>>,
-    fill: impl FnOnce(&mut Job<'_>, &Operand<'_>) -> Option<()>,
+    fill: impl FnOnce(&mut Job<'_, '_>, &Operand<'_>) -> Option<()>,
 ) -> PyResult<Outcome<'py>> {
     if let Some(out) = wanted.out {
         let fits = wanted.dtype.is_none() && Operand::of(out).is_some_and(|facts| facts.shape == shape);
@@ -91,10 +99,10 @@ pub(super) fn into<'py>(
     out: &Bound<'py, PyAny>,
     sources: &[Operand<'_>],
     wanted: &Wanted<'_, 'py>,
-    fill: impl FnOnce(&mut Job<'_>, &Operand<'_>) -> Option<()>,
+    fill: impl FnOnce(&mut Job<'_, '_>, &Operand<'_>) -> Option<()>,
 ) -> PyResult<bool> {
     let Some(facts) = Operand::of(out) else { return Ok(false) };
-    let Some(mut job) = Job::new(py, &facts, wanted.rule, wanted.workers)? else { return Ok(false) };
+    let Some(mut job) = Job::new(py, &facts, wanted.rule, wanted.workers, wanted.sitting)? else { return Ok(false) };
     if !sources.iter().all(|source| job.admits(source)) || fill(&mut job, &facts).is_none() {
         return Ok(false);
     }
