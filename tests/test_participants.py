@@ -74,3 +74,51 @@ def test_a_hundred_thousand_blocks_live_at_once_and_go() -> None:
     assert nds.stats(arena)["blocks"] == 0
     print(f"100,000 blocks made, forked and dropped in {time.perf_counter() - start:.2f} s")
     assert nds.empty(1 << 30, np.uint8, arena=arena).nbytes == 1 << 30
+
+
+FORKS_DURING_SWEEPS = """
+import fcntl, os, signal, struct, threading
+import numpy as np, ndshare as nds
+
+kept = [nds.zeros(1, np.uint8) for _ in range(20_000)]   # so that a sweep takes a while
+done = threading.Event()
+
+def sweep():
+    while not done.is_set():
+        nds.reclaim()
+
+sweeper = threading.Thread(target=sweep)
+sweeper.start()
+living = []
+for i in range(120):
+    pid = os.fork()
+    if pid == 0:
+        if i % 2:
+            os._exit(0)
+        signal.pause()
+    if i % 2:
+        os.waitpid(pid, 0)
+    else:
+        living.append(pid)
+done.set()
+sweeper.join()
+nds.reclaim()
+
+name = os.environ["NDSHARE_SESSION"].split(",")[0]
+arena = os.open(f"/proc/self/fd/{name.rsplit('-', 1)[1]}", os.O_RDWR)
+
+def is_locked(byte):
+    asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
+    F_OFD_GETLK = 36
+    return struct.unpack("hhqqi4x", fcntl.fcntl(arena, F_OFD_GETLK, asked))[0] != fcntl.F_UNLCK
+
+print(sum(map(is_locked, range(512))) - 1 - len(living))
+for pid in living:
+    os.kill(pid, signal.SIGKILL)
+"""
+
+
+def test_a_child_forked_during_a_sweep_does_not_get_the_place_of_the_dead() -> None:
+    # It would look alive for as long as the child lives: a place lost, and locks that nobody frees.
+    for _ in range(4):
+        assert run(FORKS_DURING_SWEEPS).clean().strip() == "0"

@@ -129,10 +129,10 @@ impl Backing {
 }
 
 impl Sign {
-    /// From now on a fork does not pass this sign to the child.
-    pub(super) fn keep_from_children(&self) -> Result<()> {
+    /// Whether a child that is forked from now on gets this sign, too. At first it does not.
+    pub(super) fn pass_to_children(&self, pass: bool) -> Result<()> {
         match self {
-            Sign::Os(anchor) => anchor.keep_from_children(),
+            Sign::Os(anchor) => anchor.pass_to_children(pass),
             Sign::Heap(_) => Ok(()),
         }
     }

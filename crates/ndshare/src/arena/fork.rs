@@ -11,7 +11,7 @@ use super::backing::Sign;
 use super::private::Private;
 use super::{Arena, Hold, NO_SLOT};
 use crate::error::Result;
-use crate::os::fork::{Baton, at_fork, set_known};
+use crate::os::fork::{Baton, at_fork, begin_fork, end_fork, set_known};
 use crate::os::kill::{Point, point};
 use crate::os::monotonic;
 use crate::prim::{
@@ -39,14 +39,18 @@ struct Child {
 
 static REGISTRY: SpinLock<Registry> = SpinLock::new(Registry { arenas: Vec::new(), pending: None });
 
-/// Enters a new arena; gives the one with the same id back if another thread was faster.
-pub(super) fn register(arena: Arena) -> Result<Arc<Arena>> {
+/// Sees every fork from now on. Before the first arena is joined: its sign of life must not go to a child.
+pub(super) fn watch() -> Result<()> {
     static HANDLERS: OnceLock<Result<()>> = OnceLock::new();
     let handlers = HANDLERS.get_or_init(|| {
         set_known();
         at_fork(before, in_parent, in_child)
     });
-    handlers.clone()?;
+    handlers.clone()
+}
+
+/// Enters a new arena; gives the one with the same id back if another thread was faster.
+pub(super) fn register(arena: Arena) -> Result<Arc<Arena>> {
     let arena = Arc::new(arena);
     let mut registry = REGISTRY.lock();
     if let Some(other) = registry.find(arena.id()) {
@@ -111,11 +115,14 @@ extern "C" fn before() {
     let arenas: Vec<_> = prepared.collect();
     let baton = arenas.iter().any(|(_, child)| child.is_none()).then(Baton::new).flatten();
     registry.pending = Some(Pending { arenas, baton });
+    // Last, because the slots above were taken between forks.
+    begin_fork();
 }
 
 /// Takes a slot for the child and locks the private part; none where there is no slot.
 fn prepare(arena: &Arena) -> Option<Child> {
     let child = arena.slot().and_then(|_| arena.settle()).and_then(|(slot, sign)| {
+        sign.pass_to_children(true)?;
         arena.name_participant(slot, 0)?;
         Ok(Child { slot, sign })
     });
@@ -147,6 +154,7 @@ fn part_pointers(arena: &Arena, private: &mut Private) {
 
 /// Ends the fork in this process: `settle` each arena, then open all locks.
 fn finish(settle: impl Fn(&Arc<Arena>, Option<Child>)) -> Option<Baton> {
+    end_fork();
     // SAFETY: this thread holds the lock since `before`, in the child as its copy.
     let registry = unsafe { REGISTRY.forked() };
     let Some(pending) = registry.pending.take() else {
@@ -196,7 +204,7 @@ fn become_child(arena: &Arc<Arena>, child: Option<Child>) {
         return;
     };
     // A child whose sign also its own children would keep only looks alive for longer.
-    let _ = child.sign.keep_from_children();
+    let _ = child.sign.pass_to_children(false);
     *sign = Some(child.sign);
     arena.slot.store(child.slot, SeqCst);
     if let Ok(participant) = arena.control.participant(child.slot) {

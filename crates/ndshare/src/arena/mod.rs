@@ -160,6 +160,7 @@ impl Arena {
         if !page_size_is_supported() {
             return Err(Error::new(Kind::Os, "expected pages of 4 KiB: this kernel's are of another size"));
         }
+        fork::watch()?;
         let (geometry, limit) = plan(options)?;
         let id = random_u64();
         let file = MemFile::create(&file_name(id), geometry.total_len())?;
@@ -177,6 +178,7 @@ impl Arena {
         if let Some(arena) = fork::joined(locator.id) {
             return Ok(arena);
         }
+        fork::watch()?;
         let file = MemFile::find(&file_name(locator.id), locator.pid, locator.fd)?;
         let mapping = Mapping::map(&file)?;
         let arena = Self::open(Backing::Os { file, mapping })?;
@@ -243,7 +245,6 @@ impl Arena {
             backing,
         };
         let (slot, sign) = arena.settle()?;
-        sign.keep_from_children()?;
         *arena.sign.lock() = Some(sign);
         arena.slot.store(slot, SeqCst);
         arena.name_participant(slot, std::process::id())?;

@@ -8,6 +8,7 @@
 //! Life is an OFD write lock on one byte, taken through a description of its own, which only a mapping keeps: it
 //! ends when the address space ends, by whatever death, and not before.
 
+use super::fork::between_forks;
 use super::limits::open_files_limit;
 use super::memory::Page;
 use crate::error::{Error, Result};
@@ -117,11 +118,16 @@ impl MemFile {
         })
     }
 
-    /// Tries to lock `byte` for the life of the returned anchor; none when somebody has it.
+    /// Tries to lock `byte` for the life of the returned anchor; none when somebody has it. No child gets it.
     ///
     /// # Errors
     /// `Attach` when the file can't be opened anew, or the anchor can't be mapped.
     pub fn anchor(&self, byte: u32) -> Result<Option<Anchor>> {
+        // A child that another thread forks in here would get the description, and with it the lock, for its life.
+        between_forks(|| self.anchor_now(byte))
+    }
+
+    fn anchor_now(&self, byte: u32) -> Result<Option<Anchor>> {
         let fd = self.reopen()?;
         let mut lock = byte_lock(byte);
         // SAFETY: `lock` is a live struct of this frame, and the descriptor is owned by it.
@@ -131,7 +137,9 @@ impl MemFile {
                 _ => Err(Error::last_os("locking a byte of the memory file")),
             };
         }
-        Ok(Some(Anchor { _page: Page::map(fd.as_raw_fd())? }))
+        let page = Page::map(fd.as_raw_fd())?;
+        page.pass_to_children(false)?;
+        Ok(Some(Anchor { page }))
     }
 
     /// Whether somebody alive has `byte` locked.
@@ -166,13 +174,16 @@ impl Drop for MemFile {
 /// The sign of life of one participant. Dropping it, or dying, unlocks the byte.
 #[derive(Debug)]
 pub struct Anchor {
-    _page: Page,
+    page: Page,
 }
 
 impl Anchor {
-    /// From now on a fork does not pass this anchor to the child.
-    pub fn keep_from_children(&self) -> Result<()> {
-        self._page.keep_from_children()
+    /// Whether a child that is forked from now on gets this anchor, too. At first it does not.
+    ///
+    /// # Errors
+    /// `Os` when the kernel refuses.
+    pub fn pass_to_children(&self, pass: bool) -> Result<()> {
+        self.page.pass_to_children(pass)
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::PAGE_BYTES;
 use crate::error::{Error, Result};
-use crate::prim::{AtomicU32, Ordering};
+use crate::prim::{AtomicU32, Ordering, SpinLock};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::OnceLock;
 
@@ -51,6 +51,26 @@ pub fn set_known() {
 #[inline]
 pub fn is_known() -> bool {
     word().is_none_or(|word| word.load(Ordering::Relaxed) == 1)
+}
+
+/// Taken while something is made that a forked child must not get, and across each fork. Its holders make a handful
+/// of quick system calls, so it is not for fast paths.
+static FORKING: SpinLock<()> = SpinLock::new(());
+
+/// Runs `work` at a time when no other thread of this process is forking.
+pub fn between_forks<T>(work: impl FnOnce() -> T) -> T {
+    let _guard = FORKING.lock();
+    work()
+}
+
+/// The last thing before a fork: waits until no thread is inside [`between_forks`], and keeps all out.
+pub fn begin_fork() {
+    FORKING.lock_across_fork();
+}
+
+/// After the fork, in both processes: lets threads into [`between_forks`] again.
+pub fn end_fork() {
+    FORKING.unlock_after_fork();
 }
 
 /// Runs `prepare` before each fork, and `parent` and `child` after it in the two processes. The last that registered

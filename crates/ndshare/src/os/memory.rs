@@ -246,9 +246,11 @@ impl Page {
         }
     }
 
-    pub(super) fn keep_from_children(&self) -> Result<()> {
+    /// Whether a child that is forked from now on gets the page, too. At first it does.
+    pub(super) fn pass_to_children(&self, pass: bool) -> Result<()> {
+        let advice = if pass { libc::MADV_DOFORK } else { libc::MADV_DONTFORK };
         // SAFETY: the page is mapped and ours; the advice changes only what a fork does.
-        if unsafe { libc::madvise(self.0.as_ptr(), PAGE_BYTES as usize, libc::MADV_DONTFORK) } == 0 {
+        if unsafe { libc::madvise(self.0.as_ptr(), PAGE_BYTES as usize, advice) } == 0 {
             return Ok(());
         }
         Err(Error::last_os("MADV_DONTFORK"))
