@@ -76,6 +76,80 @@ def test_a_hundred_thousand_blocks_live_at_once_and_go() -> None:
     assert nds.empty(1 << 30, np.uint8, arena=arena).nbytes == 1 << 30
 
 
+LATE = """
+import multiprocessing as mp
+import os
+import ndshare as nds
+
+def look(queue):
+    try:
+        queue.put(repr(nds.zeros(10)))
+    except nds.AttachError as error:
+        queue.put(str(error))
+
+def receive(queue):
+    try:
+        queue.get().sum()
+        os._exit(1)
+    except nds.AttachError:
+        os._exit(0)
+
+if __name__ == "__main__":
+    ready, go = os.pipe(), os.pipe()
+    children = []
+    for _ in range(511):
+        pid = os.fork()
+        if pid == 0:
+            os.write(ready[1], b".")
+            os.read(go[0], 1)
+            os._exit(0)
+        children.append(pid)
+    for _ in children:
+        os.read(ready[0], 1)
+    context = mp.get_context("spawn")
+    queue = context.Queue()
+    late = context.Process(target=look, args=(queue,))
+    late.start()
+    print(queue.get())
+    late.join()
+    receiver = context.Process(target=receive, args=(queue,))
+    receiver.start()
+    queue.put(nds.ones(3))
+    receiver.join()
+    os.write(go[1], b"." * len(children))
+    for pid in children:
+        os.waitpid(pid, 0)
+    soon = context.Process(target=look, args=(queue,))
+    soon.start()
+    print(len(queue.get()) > 0, late.exitcode, receiver.exitcode)
+    soon.join()
+"""
+
+
+@pytest.mark.timeout(180)
+def test_a_process_started_when_every_place_is_taken_is_told_so() -> None:
+    # A session of its own would seem to work, until the parent looked for what it had sent.
+    told, after = run(LATE, timeout=150).clean().splitlines()
+    assert "512 living processes take part" in told
+    assert after == "True 0 0"
+
+
+def test_an_arena_of_another_version_is_no_session_of_ours() -> None:
+    source = """
+    import os, struct, subprocess, sys
+    import ndshare as nds
+    if sys.argv[1:]:
+        print(nds.stats()["id"] != sys.argv[1], int(nds.ones(3).sum()))
+    else:
+        one = nds.zeros(3)
+        _, pid, fd = os.environ["NDSHARE_SESSION"].split(",")[0].rsplit("-", 2)
+        os.pwrite(int(fd), struct.pack("<I", 99), 40)
+        command = [sys.executable, __file__, nds.stats()["id"]]
+        print(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    """
+    assert run(source).clean().split() == ["True", "3"]
+
+
 FORKS_DURING_SWEEPS = """
 import fcntl, os, signal, struct, threading
 import numpy as np, ndshare as nds

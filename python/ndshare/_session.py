@@ -9,7 +9,7 @@ it comes from the very process that made the child.
 
 Each process that has joined puts its own locator first, so that its children ask a parent that lives, and keeps the
 root's behind it, so that grandchildren also find the session when their parent is gone. When nobody answers, the
-process is the root of a session of its own.
+process is the root of a session of its own. When the session answers and is full, there is none to be had.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from multiprocessing import process, util
 from typing import Any
 
 from . import _native
-from ._errors import AttachError
 
 ENVIRONMENT = "NDSHARE_SESSION"
 BUDGET = "NDSHARE_BUDGET"
@@ -45,7 +44,11 @@ def start() -> None:
 
 
 def ensure() -> None:
-    """Find or make the session. Raises ArenaFull, or ValueError for a bad NDSHARE_BUDGET."""
+    """Find or make the session. Raises ArenaFull, or ValueError for a bad NDSHARE_BUDGET.
+
+    Raises AttachError when the session is there and has no place for this process: with a session of its own it would
+    seem to work, until its parent looked for what it had sent.
+    """
     with _lock:
         if _native.session_locator() is None and not _join(_candidates()):
             _create()
@@ -79,10 +82,10 @@ def _candidates() -> list[str]:
 def _join(locators: list[str]) -> bool:
     for locator in locators:
         # A locator that is no locator came from somebody else's environment.
-        with contextlib.suppress(AttachError, ValueError):
-            _native.session_join(locator)
-            _name(root=locators[-1])
-            return True
+        with contextlib.suppress(ValueError):
+            if _native.session_join(locator) is not None:
+                _name(root=locators[-1])
+                return True
     return False
 
 

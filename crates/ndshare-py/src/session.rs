@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use ndshare::arena::{Arena, Locator, Options};
-use ndshare::{Result, layout};
+use ndshare::{Kind, Result, layout};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -103,12 +103,16 @@ pub(crate) fn session_create(py: Python<'_>, budget: Option<&str>) -> PyResult<S
     Ok(keep(arena))
 }
 
-/// Makes the arena that `locator` names the session of this process, unless it has one; returns its own locator.
+/// Makes the arena that `locator` names the session of this process, unless it has one; returns its own locator, or
+/// None when nobody has that arena any more. AttachError: it is there, and this process cannot take part.
 #[pyfunction]
-pub(crate) fn session_join(py: Python<'_>, locator: &str) -> PyResult<String> {
+pub(crate) fn session_join(py: Python<'_>, locator: &str) -> PyResult<Option<String>> {
     let locator: Locator = locator.parse().map_err(|e| to_python(py, &e))?;
-    let arena = detached(py, || Arena::attach(&locator))?;
-    Ok(keep(arena))
+    let arena = detached(py, || match Arena::attach(&locator) {
+        Err(error) if error.kind() == Kind::Unreachable => Ok(None),
+        joined => joined.map(Some),
+    })?;
+    Ok(arena.map(keep))
 }
 
 /// The locator under which others find this process's session, or None while it has none.

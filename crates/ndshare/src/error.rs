@@ -10,8 +10,10 @@ pub enum Kind {
     ArenaFull,
     /// The block that a reference names is gone.
     Stale,
-    /// The arena that a reference names cannot be reached from this process.
+    /// This process cannot take part in the arena: every place is taken, or something on the way there failed.
     Attach,
+    /// Nobody that this process may look into has the arena that a reference names, or another version made it.
+    Unreachable,
     /// A wait reached its timeout.
     Timeout,
     /// A wait was ended by the caller's own check (a signal, in Python).
@@ -61,6 +63,10 @@ impl Error {
 
     pub(crate) fn attach(message: impl Into<String>) -> Self {
         Self::new(Kind::Attach, message)
+    }
+
+    pub(crate) fn unreachable(message: impl Into<String>) -> Self {
+        Self::new(Kind::Unreachable, message)
     }
 
     pub(crate) fn value(message: impl Into<String>) -> Self {

@@ -285,13 +285,13 @@ impl Control {
     /// `base` is the start of `mapped_len` mapped bytes, aligned to 128, that outlive the result.
     pub(super) unsafe fn open(base: NonNull<u8>, mapped_len: u64) -> Result<Self> {
         if mapped_len < PAGE_BYTES {
-            return Err(Error::attach(format!("expected an arena, got a file of {mapped_len} bytes")));
+            return Err(Error::unreachable(format!("expected an arena, got a file of {mapped_len} bytes")));
         }
         // SAFETY: the header lies in the first page, which is mapped; all its fields are atomics.
         let header = unsafe { base.cast::<Header>().as_ref() };
         let (magic, version) = (header.magic.load(Ordering::Acquire), header.version.load(Ordering::Relaxed));
         if (magic, version) != (MAGIC, VERSION) {
-            return Err(Error::attach(format!(
+            return Err(Error::unreachable(format!(
                 "expected an arena of version {VERSION}, got version {version} (magic {magic:#x}): \
                  use one version of ndshare in all processes"
             )));
@@ -306,7 +306,7 @@ impl Control {
             warm_cap: header.warm_cap.load(Ordering::Relaxed),
         };
         if !geometry.is_sound(mapped_len) {
-            return Err(Error::attach(format!(
+            return Err(Error::unreachable(format!(
                 "expected the sizes of an arena in {mapped_len} bytes, got {geometry:?}"
             )));
         }

@@ -173,7 +173,8 @@ impl Arena {
     /// Joins the arena that `locator` names; the one already joined, if this process has it.
     ///
     /// # Errors
-    /// `Attach` when it can't be reached, `ArenaFull` when the address space has no room.
+    /// `Unreachable` when nobody has it, `Attach` when it has no place for one more process, `ArenaFull` when the
+    /// address space has no room.
     pub fn attach(locator: &Locator) -> Result<Arc<Self>> {
         if let Some(arena) = fork::joined(locator.id) {
             return Ok(arena);

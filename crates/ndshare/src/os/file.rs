@@ -61,10 +61,12 @@ impl MemFile {
     /// of this user that has it open.
     ///
     /// # Errors
-    /// `Attach` when no process has it open that this one may look into.
+    /// `Unreachable` when no process has it open that this one may look into; `Attach` when it can't be opened.
     pub fn find(name: &str, hint_pid: u32, hint_fd: i32) -> Result<Self> {
-        let fd = open_link(name, &format!("/proc/{hint_pid}/fd/{hint_fd}")).or_else(|| search(name));
-        let fd = fd.ok_or_else(|| unreachable_file(name, hint_pid))?;
+        let hint = format!("/proc/{hint_pid}/fd/{hint_fd}");
+        let fd = open_link(name, &hint).or_else(|| search(name));
+        let failure = || if leads_to(name, &hint) { closed_link(&hint) } else { unreachable_file(name, hint_pid) };
+        let fd = fd.ok_or_else(failure)?;
         let seals = fcntl(fd.as_raw_fd(), libc::F_GET_SEALS)?;
         if seals & libc::F_SEAL_SHRINK == 0 {
             return Err(Error::attach(format!(
@@ -231,8 +233,11 @@ fn open(path: &str) -> Option<OwnedFd> {
 
 /// Opens a link of `/proc` if it leads to the memory file called `name`.
 fn open_link(name: &str, link: &str) -> Option<OwnedFd> {
-    let target = read_link(link).ok()?;
-    (target.to_str()? == format!("/memfd:{name} (deleted)")).then(|| open(link))?
+    leads_to(name, link).then(|| open(link))?
+}
+
+fn leads_to(name: &str, link: &str) -> bool {
+    read_link(link).is_ok_and(|target| target.to_str() == Some(&format!("/memfd:{name} (deleted)")))
 }
 
 /// Looks for the memory file called `name` in every process that this one may look into.
@@ -241,6 +246,13 @@ fn search(name: &str) -> Option<OwnedFd> {
     let numbered = processes.filter(|entry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit());
     let tables = numbered.filter_map(|process| read_dir(process.path().join("fd")).ok());
     tables.flat_map(Iterator::flatten).find_map(|link| open_link(name, link.path().to_str()?))
+}
+
+/// The file is there, and opening it fails.
+fn closed_link(link: &str) -> Error {
+    Error::attach(format!(
+        "the arena is there, but {link} can't be opened: expected a free descriptor; close files, or raise ulimit -n"
+    ))
 }
 
 fn unreachable_file(name: &str, pid: u32) -> Error {
@@ -252,7 +264,7 @@ fn unreachable_file(name: &str, pid: u32) -> Error {
     } else {
         format!("process {pid}, which named it, is gone, was on another machine or is in another container")
     };
-    Error::attach(format!(
+    Error::unreachable(format!(
         "arena {id} can't be reached: expected a process of this user that has it open, but {cause}; \
          send the array itself by value (plain pickle) instead"
     ))
