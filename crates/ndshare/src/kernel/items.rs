@@ -5,6 +5,7 @@
 //! other across them, as in a transposition, small squares keep the lines of both in the first-level cache.
 
 use super::{Items, LINE};
+use std::mem::MaybeUninit;
 
 /// # Safety
 /// As [`super::copy_items`].
@@ -77,22 +78,54 @@ unsafe fn step<const N: usize>(dst: *mut u8, src: *const u8, count: usize, dst_s
     }
 }
 
+/// Goes through the block in squares whose sides are a cache line on both sides.
+///
 /// # Safety
 /// As [`sized`].
 #[inline(always)]
 unsafe fn squares<const N: usize>(dst: *mut u8, src: *const u8, items: &Items) {
-    // As many items as fill a line, at least four.
-    let side = (LINE / N).max(4);
+    let side = LINE / N;
     for first_row in (0..items.rows).step_by(side) {
-        let rows = first_row..(first_row + side).min(items.rows);
         for first in (0..items.count).step_by(side) {
-            let count = side.min(items.count - first);
-            for row in rows.clone() {
-                let (row, first) = (row as isize, first as isize);
-                let dst = dst.wrapping_offset(row * items.dst_row + first * items.dst_step);
-                let src = src.wrapping_offset(row * items.src_row + first * items.src_step);
-                // SAFETY: the square lies inside the rows and items that the caller vouches for.
-                unsafe { step::<N>(dst, src, count, items.dst_step, items.src_step) }
+            let (row, item) = (first_row as isize, first as isize);
+            let dst = dst.wrapping_offset(row * items.dst_row + item * items.dst_step);
+            let src = src.wrapping_offset(row * items.src_row + item * items.src_step);
+            let (rows, count) = (side.min(items.rows - first_row), side.min(items.count - first));
+            // SAFETY: the square lies inside the rows and items that the caller vouches for.
+            unsafe { square::<N>(dst, src, &Items { rows, count, ..*items }) }
+        }
+    }
+}
+
+/// Copies a square of at most a line each way. Its lines are collected side by side first: where they are, with a
+/// power of two between them, they would drive each other out of the cache.
+///
+/// # Safety
+/// As [`sized`], for at most `LINE / N` rows and as many items.
+#[inline(always)]
+unsafe fn square<const N: usize>(dst: *mut u8, src: *const u8, items: &Items) {
+    let mut lines = [MaybeUninit::<[u8; LINE]>::uninit(); LINE];
+    let lines: *mut u8 = lines.as_mut_ptr().cast();
+    let size = N as isize;
+    for i in 0..items.count {
+        let (line, src) = (lines.wrapping_add(i * LINE), src.wrapping_offset(i as isize * items.src_step));
+        // SAFETY: a line has room for the rows; the items are those that the caller vouches for.
+        unsafe {
+            if items.src_row == size {
+                step::<N>(line, src, items.rows, size, size);
+            } else {
+                step::<N>(line, src, items.rows, size, items.src_row);
+            }
+        }
+    }
+    for row in 0..items.rows {
+        let (dst, src) = (dst.wrapping_offset(row as isize * items.dst_row), lines.wrapping_add(row * N));
+        // SAFETY: every line that is read was filled above; the items are those that the caller vouches for.
+        unsafe {
+            if items.dst_step == size {
+                step::<N>(dst, src, items.count, size, LINE as isize);
+            } else {
+                step::<N>(dst, src, items.count, items.dst_step, LINE as isize);
             }
         }
     }
