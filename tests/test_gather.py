@@ -299,6 +299,23 @@ def test_mixed_dtypes_are_promoted_as_numpy_promotes_them() -> None:
             same(ours, outcome(np.concatenate, arrays, dtype=kind, casting="unsafe"))
 
 
+def test_structures_and_strings_become_what_numpy_makes_them() -> None:
+    aligned = np.dtype([("a", "u1"), ("b", "f8")], align=True)
+    titled = np.dtype([(("title", "a"), "i4"), ("b", "f4")])
+    for dtype in (STRUCT, PADDED, aligned, titled, ">i4", "S3", ">U2", "V5", np.dtype("f8", metadata={"unit": "m"})):
+        for count in (1, 2, 3):
+            arrays = [np.zeros(5, dtype) for _ in range(count)]
+            ours, theirs = nds.concatenate(arrays), np.concatenate(arrays)
+            assert ours.dtype == theirs.dtype
+            assert ours.dtype.itemsize == theirs.dtype.itemsize
+            assert ours.dtype.isalignedstruct == theirs.dtype.isalignedstruct
+            assert ours.dtype.metadata == theirs.dtype.metadata
+            assert nds.is_shared(ours)
+    dates = [np.zeros(3, "M8[s]"), np.zeros(3, "M8[ms]")]
+    for kwargs in ({}, {"dtype": "M8"}, {"dtype": "S"}, {"dtype": "S", "casting": "unsafe"}):
+        same(outcome(nds.concatenate, dates, **kwargs), outcome(np.concatenate, dates, **kwargs))
+
+
 def test_many_kinds_of_input_go_into_one_output() -> None:
     rng = np.random.default_rng(61)
     arrays = [random_array(rng, (40, 9), kind)[0] for kind in ("u1", "i2", "u2", "f4", "u1", "i4", "f8")]

@@ -176,6 +176,31 @@ impl<'py> Dtype<'py> {
         fields.try_iter()?.try_for_each(|field| refuse_pointers_in_field(&field?))
     }
 
+    /// Whether the fields of a structure, if it is one, fill it without holes, and are plain bytes themselves.
+    fn is_solid_void(&self) -> PyResult<bool> {
+        let py = self.0.py();
+        if self.is_subarray() {
+            return Self(self.0.getattr(intern!(py, "base"))?).is_solid_void();
+        }
+        let names = self.0.getattr(intern!(py, "names"))?;
+        if names.is_none() {
+            return Ok(self.is_bytes());
+        }
+        let fields = self.0.getattr(intern!(py, "fields"))?;
+        let mut spans = Vec::new();
+        for name in names.try_iter()? {
+            let field = fields.get_item(name?)?;
+            let (dtype, offset) = (Self(field.get_item(0)?), field.get_item(1)?.extract::<usize>()?);
+            if !dtype.is_solid_void()? {
+                return Ok(false);
+            }
+            spans.push((offset, dtype.itemsize()));
+        }
+        spans.sort_unstable();
+        let end = spans.into_iter().try_fold(0, |end, (offset, size)| (offset <= end).then(|| end.max(offset + size)));
+        Ok(end == Some(self.itemsize()))
+    }
+
     #[cold]
     fn refusal(&self) -> PyErr {
         PyTypeError::new_err(format!(
@@ -196,8 +221,12 @@ fn refuse_pointers_in_field(field: &Bound<'_, PyAny>) -> PyResult<()> {
 pub(crate) struct Meaning {
     /// Items are plain bytes without holes: copying them copies everything, and nothing else.
     pub(crate) is_solid: bool,
-    /// Nothing is lost when an array of the result is made with it: a C type of NumPy's own, in this machine's order.
+    /// One of NumPy's own C types, without metadata: dtypes alone decide what it is promoted to.
+    pub(crate) is_plain: bool,
+    /// It is promoted to itself: plain, no structure, and in this machine's order.
     pub(crate) is_simple: bool,
+    /// NumPy's letter for what kind it is.
+    pub(crate) kind: u8,
     /// The number that it is, if there may be a kernel for it.
     pub(crate) number: Option<Number>,
 }
@@ -205,17 +234,20 @@ pub(crate) struct Meaning {
 impl Meaning {
     pub(crate) fn of(py: Python<'_>, descr: NonNull<PyArray_Descr>) -> Self {
         // SAFETY: attached; a dtype object is a PyArray_Descr, and the array that the caller holds keeps it.
-        unsafe {
+        let (type_num, kind, order, is_bare) = unsafe {
             let fields = &(*descr.as_ptr()).fields;
-            let is_builtin = (0..BUILTIN).contains(&fields.type_num) && fields.type_num != OBJECT;
-            let is_native = matches!(fields.byteorder as u8, b'=' | b'|');
-            let is_void = fields.type_num == VOID;
             let is_bare = PyDataType_METADATA(py, descr.as_ptr()).is_null();
-            Self {
-                is_solid: is_builtin && (!is_void || PyDataType_NAMES(py, descr.as_ptr()).is_null()),
-                is_simple: is_builtin && is_native && !is_void && is_bare,
-                number: number_of(fields.kind as u8, itemsize_of(py, descr)).filter(|_| is_builtin && is_native),
-            }
+            (fields.type_num, fields.kind as u8, fields.byteorder as u8, is_bare)
+        };
+        let is_builtin = (0..BUILTIN).contains(&type_num) && type_num != OBJECT;
+        let is_native = matches!(order, b'=' | b'|');
+        let is_plain = is_builtin && is_bare;
+        Self {
+            is_solid: is_builtin && (type_num != VOID || Dtype::borrowed(py, descr).is_solid_void().unwrap_or(false)),
+            is_plain,
+            is_simple: is_plain && is_native && type_num != VOID,
+            kind,
+            number: number_of(kind, itemsize_of(py, descr)).filter(|_| is_builtin && is_native),
         }
     }
 }

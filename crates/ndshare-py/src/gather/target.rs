@@ -130,18 +130,26 @@ fn result_dtype<'py>(
             return None;
         }
     }
-    if !kinds.iter().all(|&kind| Meaning::of(py, kind).is_simple) {
+    if !kinds.iter().all(|&kind| Meaning::of(py, kind).is_plain) {
         return None;
     }
-    let found = if dtype.is_some() { Dtype::of(py, dtype).ok()? } else { common_dtype(py, &mut kinds)? };
-    let is_simple = Meaning::of(py, NonNull::new(found.as_ptr())?).is_simple;
-    (is_simple && found.itemsize() > 0).then_some(found)
+    if dtype.is_some() {
+        // Strings and dates take their length or unit from the inputs.
+        let found = Dtype::of(py, dtype).ok()?;
+        let meaning = Meaning::of(py, NonNull::new(found.as_ptr())?);
+        return (meaning.is_simple && b"biufc".contains(&meaning.kind)).then_some(found);
+    }
+    common_dtype(py, kinds, sources.len()).filter(|found| found.itemsize() > 0)
 }
 
-/// What NumPy promotes these to.
-fn common_dtype<'py>(py: Python<'py>, kinds: &mut [NonNull<PyArray_Descr>]) -> Option<Dtype<'py>> {
-    if let [only] = kinds {
-        return Some(Dtype::borrowed(py, *only));
+/// What NumPy promotes `count` arrays of these dtypes to.
+fn common_dtype(py: Python<'_>, mut kinds: Vec<NonNull<PyArray_Descr>>, count: usize) -> Option<Dtype<'_>> {
+    if let [only] = kinds[..] {
+        if Meaning::of(py, only).is_simple {
+            return Some(Dtype::borrowed(py, only));
+        }
+        // Two of a kind are promoted, too: to this machine's order, and without padding.
+        kinds.extend((count > 1).then_some(only));
     }
     let count = npy_intp::try_from(kinds.len()).ok()?;
     // SAFETY: attached; `kinds` is as long as it says, a `NonNull` is a pointer, and arrays keep the dtypes.
