@@ -27,10 +27,15 @@ const NAP: Duration = Duration::from_secs(3600);
 /// Looks at the helpers before the caller sleeps: they are in their last pieces.
 const SPINS: u32 = 2000;
 
+/// What a job does: it is given the number of a piece.
+pub type Work<'a> = &'a (dyn Fn(usize) + Sync);
+/// What each thread does at its end.
+pub type Leave<'a> = &'a (dyn Fn() + Sync);
 /// What may end a job early: it returns the error that the job shall end with.
 pub type Check<'a> = &'a dyn Fn() -> Result<()>;
 
 /// Runs `work(0)` to `work(pieces - 1)`, each once, in no fixed order, on up to `workers` threads with the caller.
+/// Each thread runs `leave` after its last piece; what it has done by then is done when this returns.
 ///
 /// `check` runs on the calling thread about every 50 ms; its error ends the job after the pieces at hand. All pieces
 /// have ended when this returns.
@@ -40,9 +45,9 @@ pub type Check<'a> = &'a dyn Fn() -> Result<()>;
 ///
 /// # Panics
 /// When a piece panics.
-pub fn run(workers: usize, pieces: usize, work: &(dyn Fn(usize) + Sync), check: Check<'_>) -> Result<()> {
+pub fn run(workers: usize, pieces: usize, work: Work<'_>, leave: Leave<'_>, check: Check<'_>) -> Result<()> {
     let helpers = workers.min(pieces).min(MAX_WORKERS).saturating_sub(1);
-    let job = Job::new(work, pieces, helpers);
+    let job = Job::new(work, leave, pieces, helpers);
     // After a raw clone the pool's lock may be one that nobody will open.
     if helpers == 0 || !fork::is_known() {
         return job.lead(check);
@@ -54,7 +59,8 @@ pub fn run(workers: usize, pieces: usize, work: &(dyn Fn(usize) + Sync), check: 
 
 /// One job, on the stack of its caller.
 struct Job<'a> {
-    work: &'a (dyn Fn(usize) + Sync),
+    work: Work<'a>,
+    leave: Leave<'a>,
     pieces: u64,
     next: AtomicU64,
     /// How many helpers it wants at once; constant.
@@ -68,9 +74,10 @@ struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    fn new(work: &'a (dyn Fn(usize) + Sync), pieces: usize, helpers: usize) -> Self {
+    fn new(work: Work<'a>, leave: Leave<'a>, pieces: usize, helpers: usize) -> Self {
         Self {
             work,
+            leave,
             pieces: pieces as u64,
             next: AtomicU64::new(0),
             helpers: helpers as u32,
@@ -95,6 +102,12 @@ impl<'a> Job<'a> {
 
     /// The caller's part: pieces until none is left.
     fn lead(&self, check: Check<'_>) -> Result<()> {
+        let result = self.lead_on(check);
+        (self.leave)();
+        result
+    }
+
+    fn lead_on(&self, check: Check<'_>) -> Result<()> {
         let mut looked = None;
         while self.step() {
             let now = monotonic();
@@ -121,9 +134,10 @@ impl<'a> Job<'a> {
         let work = || {
             while !LEAVE.load(Relaxed) {
                 if !self.step() {
-                    return;
+                    break;
                 }
             }
+            (self.leave)();
         };
         let done = catch_unwind(AssertUnwindSafe(work));
         if done.is_err() {
@@ -353,7 +367,7 @@ mod tests {
     fn count(workers: usize, pieces: usize) -> u64 {
         let sum = AtomicU64::new(0);
         let add = |piece| _ = sum.fetch_add(1_u64 << (piece % 3 * 20), Relaxed);
-        run(workers, pieces, &add, &calm).unwrap();
+        run(workers, pieces, &add, &|| (), &calm).unwrap();
         sum.into_inner()
     }
 
@@ -367,6 +381,20 @@ mod tests {
             for pieces in [0, 1, 2, 7, 1000] {
                 assert_eq!(count(workers, pieces), counted(pieces), "{workers} {pieces}");
             }
+        }
+    }
+
+    #[test]
+    fn every_thread_leaves_after_its_last_piece() {
+        for workers in [1, 2, 4] {
+            let (open, left) = (AtomicU64::new(0), AtomicU32::new(0));
+            let work = |_| _ = open.fetch_add(1, Relaxed);
+            let leave = || {
+                left.fetch_add(1, Relaxed);
+            };
+            run(workers, 50, &work, &leave, &calm).unwrap();
+            assert_eq!(open.into_inner(), 50);
+            assert!((1..=workers as u32).contains(&left.into_inner()));
         }
     }
 
@@ -390,7 +418,7 @@ mod tests {
             }
             here.fetch_sub(1, Relaxed);
         };
-        run(3, 30, &meet, &calm).unwrap();
+        run(3, 30, &meet, &|| (), &calm).unwrap();
         assert_eq!(most.into_inner(), 3);
     }
 
@@ -403,7 +431,7 @@ mod tests {
         };
         let stop = || Err(Error::new(Kind::Interrupted, "enough"));
         let start = Instant::now();
-        let error = run(2, 100_000, &slow, &stop).unwrap_err();
+        let error = run(2, 100_000, &slow, &|| (), &stop).unwrap_err();
         assert_eq!(error.kind(), Kind::Interrupted);
         assert!(started.into_inner() < 1000 && start.elapsed() < Duration::from_secs(5));
         assert_eq!(count(3, 100), counted(100));
@@ -413,7 +441,7 @@ mod tests {
     fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
         for workers in [1, 2, 4] {
             let fails = |piece| assert!(piece != 20, "piece {piece}");
-            let outcome = catch_unwind(|| run(workers, 100, &fails, &calm));
+            let outcome = catch_unwind(|| run(workers, 100, &fails, &|| (), &calm));
             assert!(outcome.is_err());
             assert_eq!(count(workers, 100), counted(100));
         }

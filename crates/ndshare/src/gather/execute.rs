@@ -44,11 +44,19 @@ pub unsafe fn execute(plan: &Plan, ends: &[Ends], check: Check<'_>) -> Result<()
     assert_eq!(plan.tiles.len(), ends.len(), "a pair of addresses for each tile");
     // SAFETY: as the caller says.
     let work = |piece| unsafe { run_piece(plan, ends, piece) };
+    // Whoever hears of the end must find the bytes. A fence waits for the memory, so there is one for each worker
+    // and not for each piece.
+    let leave = || {
+        if plan.streams() {
+            fence();
+        }
+    };
     if plan.pieces() == 1 {
         work(0);
+        leave();
         return Ok(());
     }
-    pool::run(plan.workers, plan.pieces(), &work, check)
+    pool::run(plan.workers, plan.pieces(), &work, &leave, check)
 }
 
 /// # Safety
@@ -63,10 +71,6 @@ unsafe fn run_piece(plan: &Plan, ends: &[Ends], piece: usize) {
             // SAFETY: as the caller says; the shifts go to items of the arrays.
             unsafe { run_units(plan, nest, place, from, to) };
         }
-    }
-    // Whoever hears of the end of this piece must find its bytes.
-    if plan.streams() {
-        fence();
     }
 }
 

@@ -6,7 +6,7 @@ use crate::kernel::{Cast, Cpu, LINE, Stores};
 
 /// A piece of a job is about this many bytes: a fraction of a millisecond, so that a job can be shared evenly and
 /// stopped at once.
-const PIECE_BYTES: usize = 512 << 10;
+const PIECE_BYTES: usize = 1 << 20;
 /// Runs of at most this are items: one load and one store each.
 const ITEM_BYTES: usize = 16;
 /// Runs shorter than this are all edges, or lines too few for streaming to be worth its edges.
