@@ -25,9 +25,14 @@ FLOOR = Target("at most", 1 / 0.95)
 
 
 def _timed(work: Work, check: Callable[[], bool]) -> Callable[[], float]:
-    """Return a contestant that does the work once and then checks what came of it."""
+    """Return a contestant that does the work twice, times the second, and then checks what came of it.
+
+    The work is done over and over in practice. So the cache should hold what the work itself has left there, and not
+    the unwritten lines of another contestant.
+    """
 
     def go() -> float:
+        work()
         start = perf_counter()
         work()
         took = perf_counter() - start
@@ -312,4 +317,6 @@ def _small(make: Callable[[Any], Work]) -> Iterator[Contestants]:
 
 
 for _number, (_work, _make) in enumerate(_SMALL.items()):
-    bench(f"small-{_number}", _work, target=Target("at most", 1.5), rounds=40)(partial(_small, _make))
+    # The promise is about arrays; lists are there for context.
+    _target = None if "lists" in _work else Target("at most", 1.5)
+    bench(f"small-{_number}", _work, target=_target, rounds=40)(partial(_small, _make))

@@ -72,6 +72,8 @@ pub(crate) struct Operand<'a> {
     pub(crate) descr: NonNull<PyArray_Descr>,
     /// The array itself.
     pub(crate) object: NonNull<ffi::PyObject>,
+    /// What keeps its bytes; null when it does so itself.
+    base: *mut ffi::PyObject,
 }
 
 impl<'a> Operand<'a> {
@@ -97,6 +99,7 @@ impl<'a> Operand<'a> {
                 is_f: fields.flags & NPY_ARRAY_F_CONTIGUOUS != 0,
                 descr,
                 object: NonNull::new(object.as_ptr())?,
+                base: fields.base,
             })
         }
     }
@@ -105,6 +108,22 @@ impl<'a> Operand<'a> {
     pub(crate) fn object<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
         // SAFETY: attached; the array lives as long as what borrows from it.
         unsafe { Bound::from_borrowed_ptr(py, self.object.as_ptr()) }
+    }
+
+    /// The same array with other shape and strides.
+    pub(crate) fn stretched<'b>(self, shape: &'b [usize], strides: &'b [isize]) -> Operand<'b>
+    where
+        'a: 'b,
+    {
+        Operand { shape, strides, is_c: false, is_f: false, ..self }
+    }
+
+    /// The bytes of the array that it is a view of; its own when it is none.
+    pub(crate) fn whole_bytes(&self, py: Python<'_>) -> usize {
+        // SAFETY: attached; the array that this is borrowed from keeps its base.
+        let base = unsafe { Bound::from_borrowed_ptr_or_opt(py, self.base) };
+        let whole = base.as_ref().and_then(Facts::of).and_then(|facts| facts.reach());
+        whole.map_or(self.size() * self.itemsize, |(_, length)| length)
     }
 
     /// How many items it has.

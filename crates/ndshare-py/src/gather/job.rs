@@ -65,6 +65,7 @@ impl<'a, 'py> Job<'a, 'py> {
             return Ok(None);
         }
         let Some(reach) = span(out) else { return Ok(None) };
+        let settings = settings.for_part(reach.0..reach.1, out.whole_bytes(py));
         Ok(Some(Self {
             py,
             data: out.data,

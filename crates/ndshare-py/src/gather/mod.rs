@@ -19,7 +19,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt, PyTuple};
 
-use crate::dtype::Dtype;
+use crate::dtype::{Dtype, Meaning};
 use crate::error::to_python;
 use crate::make::empty_for;
 use crate::ndarray::{Facts, Operand};
@@ -276,7 +276,7 @@ fn copy<'py>(
     } else {
         let Some(stretched) = broadcast(&from, to.shape) else { return Ok(false) };
         strides.extend(stretched);
-        Operand { shape: to.shape, strides: &strides, is_c: false, is_f: false, ..from }
+        from.stretched(to.shape, &strides)
     };
     into(py, dst, &[from], wanted, |job, out| {
         // SAFETY: `into` has admitted the source; it has the shape of the destination.
@@ -288,10 +288,14 @@ fn copy<'py>(
 /// is no ndarray proper.
 fn share<'py>(py: Python<'py>, array: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let Some(facts) = Operand::of(&array) else { return Ok(array) };
-    let dtype = Dtype::of(py, Some(Dtype::borrowed(py, facts.descr).as_any()));
-    let (Ok(dtype), Some(mut shape)) = (dtype, Shape::known(facts.shape)) else { return Ok(array) };
-    let order = layout::common_order(facts.shape.len(), std::iter::once((facts.shape, facts.strides)));
-    let out = empty_for(py, &mut shape, dtype, Some(&order))?;
+    let dtype = Dtype::borrowed(py, facts.descr);
+    if !Meaning::of(py, facts.descr).is_plain && Dtype::of(py, Some(dtype.as_any())).is_err() {
+        return Ok(array);
+    }
+    let Some(mut shape) = Shape::known(facts.shape) else { return Ok(array) };
+    let order = || layout::common_order(facts.shape.len(), std::iter::once((facts.shape, facts.strides)));
+    let order = (!facts.is_c).then(order);
+    let out = empty_for(py, &mut shape, dtype, order.as_deref())?;
     copyto(py, &out, &array, None, None, None)?;
     Ok(out)
 }

@@ -7,6 +7,7 @@
 
 mod execute;
 mod plan;
+mod recent;
 mod settings;
 mod small;
 

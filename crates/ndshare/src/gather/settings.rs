@@ -1,17 +1,21 @@
 //! What a plan is made for: this CPU, its caches, and as many workers as the job is worth.
 
+use super::recent;
 use crate::error::{Error, Result};
 use crate::kernel::{Cpu, Stores};
 use crate::layout::parse_size;
 use crate::os::cpu;
 use crate::pool::MAX_WORKERS;
 use crate::prim::{AtomicU64, Ordering};
+use std::ops::Range;
 use std::sync::OnceLock;
 
 /// Less than this fits the first-level cache with its source, where vectors are quickest.
 const TEXT_FROM: usize = 32 << 10;
 /// A run must be this long before the CPU's string copy has got going.
 pub(super) const TEXT_RUN: usize = 2048;
+/// Smaller parts of large arrays are written into the cache.
+const PART_FROM: usize = 256 << 10;
 /// A second worker costs the time in which one moves about a megabyte.
 const WORKER_BYTES: usize = 2 << 20;
 /// More workers than this find no more memory bandwidth on any machine that we know.
@@ -35,6 +39,19 @@ impl Settings {
     /// `InvalidValue` when `NDSHARE_CPU` or `NDSHARE_STREAM_FROM` has a value that cannot work.
     pub fn of_this_process(workers: Option<usize>) -> Result<Self> {
         Ok(Self { cpu: Cpu::chosen()?, stream_from: stream_from()?, workers })
+    }
+
+    /// The same settings for an output that is part of an array of `whole` bytes and lies between two addresses.
+    ///
+    /// A part of an array that should be streamed as a whole is streamed as well, unless it is small, or was written a
+    /// moment ago and so may still be in the cache.
+    #[must_use]
+    pub fn for_part(mut self, part: Range<usize>, whole: usize) -> Self {
+        let is_part = (PART_FROM..self.stream_from).contains(&part.len()) && whole >= self.stream_from;
+        if is_part && !recent::note(part, self.stream_from) {
+            self.stream_from = PART_FROM;
+        }
+        self
     }
 
     /// The stores for an output of so many bytes.

@@ -293,6 +293,18 @@ fn a_check_ends_a_copy_early() {
 
 #[test]
 #[cfg_attr(miri, ignore = "Miri has no streaming stores")]
+fn parts_of_large_outputs_are_streamed_once() {
+    let settings = settings(24 << 20, 1);
+    let part = 1 << 40..(1 << 40) + (1 << 20);
+    let stores = |part: &std::ops::Range<usize>, whole| settings.for_part(part.clone(), whole).stores(part.len());
+    assert_ne!(stores(&part, 1 << 20), Stores::Stream, "not part of anything large");
+    assert_ne!(stores(&(part.start..part.start + 100), 1 << 30), Stores::Stream, "a small part");
+    assert_eq!(stores(&part, 1 << 30), Stores::Stream);
+    assert_ne!(stores(&part, 1 << 30), Stores::Stream, "written a moment ago");
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "Miri has no streaming stores")]
 fn sizes_and_workers_follow_the_output() {
     let settings = Settings { workers: None, ..settings(24 << 20, 1) };
     assert_eq!(settings.workers(1 << 20), 1);
