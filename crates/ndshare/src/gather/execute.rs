@@ -112,17 +112,17 @@ fn step(place: Ends, axis: Axis, count: usize) -> Ends {
     }
 }
 
-/// Goes through the outer axes, the last one fastest.
+/// Goes through the outer axes, the last one fastest. Most tiles have none, and then it costs nothing.
 struct Odometer<'a> {
     axes: &'a [Axis],
-    digits: [usize; crate::layout::MAX_DIMS],
+    digits: Vec<usize>,
     place: Ends,
 }
 
 impl<'a> Odometer<'a> {
     /// At the `index`th block.
     fn at(nest: &'a Nest, place: Ends, mut index: usize) -> Self {
-        let mut made = Self { axes: &nest.outer, digits: [0; crate::layout::MAX_DIMS], place };
+        let mut made = Self { axes: &nest.outer, digits: vec![0; nest.outer.len()], place };
         for (axis, digit) in made.axes.iter().zip(&mut made.digits).rev() {
             *digit = index % axis.len;
             index /= axis.len;
