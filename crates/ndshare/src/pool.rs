@@ -137,9 +137,9 @@ impl<'a> Job<'a> {
                     break;
                 }
             }
-            (self.leave)();
         };
         let done = catch_unwind(AssertUnwindSafe(work));
+        (self.leave)();
         if done.is_err() {
             self.panicked.store(true, Relaxed);
             self.stop.store(true, Relaxed);

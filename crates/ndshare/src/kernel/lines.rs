@@ -70,7 +70,8 @@ impl Vector for Plain {
 }
 
 /// The source's next page but one is asked for, by one line of each. Within a page the CPU looks ahead by itself, but
-/// not beyond, where the address must be translated anew: this alone makes a copy from small pages a sixth faster.
+/// not beyond, where the address must be translated anew. That is worth 2 to 5 % of a copy; asking for more lines, or
+/// for each line some way ahead, gains nothing more.
 const PAGE: usize = 4096;
 const AHEAD: usize = 2 * PAGE;
 
