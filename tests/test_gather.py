@@ -179,10 +179,12 @@ def test_concatenate_into_any_layout_is_numpys(seed: int, cpu: str, stores: str)
         dtype, shape = rng.choice(np.array(DTYPES, object)), random_shape(rng)
         axis = int(rng.integers(0, len(shape)))
         arrays = [random_array(rng, part, dtype)[0] for part in split(rng, shape, axis)]
+        given = [axis, axis - len(shape), None][int(rng.choice([0, 0, 1, 1, 2]))]
+        shape = shape if given is not None else (int(np.prod(shape)),)
         out, raw = random_array(rng, shape, dtype, source=False)
         theirs, expected = twin(out, raw)
-        assert nds.concatenate(arrays, axis, out, workers=int(rng.integers(1, 4))) is out
-        np.concatenate(arrays, axis, theirs)
+        assert nds.concatenate(arrays, given, out, workers=int(rng.integers(1, 4))) is out
+        np.concatenate(arrays, given, theirs)
         assert np.array_equal(raw, expected)
 
 
@@ -295,8 +297,11 @@ def test_mixed_dtypes_are_promoted_as_numpy_promotes_them() -> None:
             same(outcome(nds.stack, even), outcome(np.stack, even))
             same(outcome(nds.block, [even]), outcome(np.block, [even]))
             kind = str(rng.choice(DTYPES[:12]))
-            ours = outcome(nds.concatenate, arrays, dtype=kind, casting="unsafe")
-            same(ours, outcome(np.concatenate, arrays, dtype=kind, casting="unsafe"))
+            for rule in ("unsafe", str(rng.choice(RULES))):
+                ours = outcome(nds.concatenate, arrays, None, dtype=kind, casting=rule)
+                same(ours, outcome(np.concatenate, arrays, None, dtype=kind, casting=rule))
+                ours = outcome(nds.stack, even, -1, dtype=kind, casting=rule)
+                same(ours, outcome(np.stack, even, -1, dtype=kind, casting=rule))
 
 
 def test_structures_and_strings_become_what_numpy_makes_them() -> None:
@@ -447,6 +452,9 @@ BAD_CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("concatenate", ([A34, A34],), {"dtype": "i4", "casting": "safe"}),
     ("concatenate", ([A34, A34],), {"dtype": "nonsense"}),
     ("concatenate", ([A34, A34],), {"casting": "nonsense"}),
+    ("concatenate", ([A34, A34],), {"casting": None}),
+    ("stack", ([A34, A34],), {"casting": None}),
+    ("copyto", (np.zeros(3), np.zeros(3), None), {}),
     ("concatenate", ([A34[0], A34[1]],), {"out": READONLY}),
     ("concatenate", ([np.zeros(2, "M8[s]"), np.zeros(2)],), {}),
     ("stack", ([],), {}),
@@ -512,6 +520,9 @@ def test_where_is_numpys() -> None:
     assert np.array_equal(ours, theirs)
     nds.copyto(ours, 5, "same_kind", True)
     assert (ours == 5).all()
+    for nowhere in (None, False, np.False_, 0):
+        nds.copyto(ours, 6, where=nowhere)  # type: ignore[arg-type]
+        assert (ours == 5).all()
 
 
 # ---- large ones -----------------------------------------------------------------------------------------------------

@@ -508,7 +508,7 @@ def concatenate(
     out: None = None,
     *,
     dtype: DTypeLike | None = None,
-    casting: _Casting | None = "same_kind",
+    casting: _Casting = "same_kind",
     workers: SupportsIndex | None = None,
 ) -> NDArray[Any]: ...
 @overload
@@ -519,7 +519,7 @@ def concatenate(
     out: _Out,
     *,
     dtype: DTypeLike | None = None,
-    casting: _Casting | None = "same_kind",
+    casting: _Casting = "same_kind",
     workers: SupportsIndex | None = None,
 ) -> _Out: ...
 @overload
@@ -530,7 +530,7 @@ def concatenate(
     *,
     out: _Out,
     dtype: DTypeLike | None = None,
-    casting: _Casting | None = "same_kind",
+    casting: _Casting = "same_kind",
     workers: SupportsIndex | None = None,
 ) -> _Out: ...
 @overload
@@ -540,7 +540,7 @@ def stack(
     out: None = None,
     *,
     dtype: DTypeLike | None = None,
-    casting: _Casting | None = "same_kind",
+    casting: _Casting = "same_kind",
     workers: SupportsIndex | None = None,
 ) -> NDArray[Any]: ...
 @overload
@@ -550,7 +550,7 @@ def stack(
     out: _Out,
     *,
     dtype: DTypeLike | None = None,
-    casting: _Casting | None = "same_kind",
+    casting: _Casting = "same_kind",
     workers: SupportsIndex | None = None,
 ) -> _Out: ...
 @overload
@@ -560,7 +560,7 @@ def stack(
     *,
     out: _Out,
     dtype: DTypeLike | None = None,
-    casting: _Casting | None = "same_kind",
+    casting: _Casting = "same_kind",
     workers: SupportsIndex | None = None,
 ) -> _Out: ...
 @overload
@@ -570,7 +570,7 @@ def block(arrays: ArrayLike | list[Any], *, out: _Out, workers: SupportsIndex | 
 def copyto(
     dst: NDArray[Any] | Canvas,
     src: ArrayLike,
-    casting: _Casting | None = "same_kind",
+    casting: _Casting = "same_kind",
     where: ArrayLike = True,
     *,
     workers: SupportsIndex | None = None,

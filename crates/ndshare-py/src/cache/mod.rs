@@ -18,7 +18,7 @@ use pyo3::types::{PyDict, PyInt, PyIterator, PyList, PyString, PyTuple};
 
 use crate::error::to_python;
 use crate::frame::quoted;
-use crate::gather::Axis;
+use crate::gather::Given;
 use crate::lock::seconds;
 use crate::ndarray::make_readonly;
 use crate::session::Place;
@@ -317,14 +317,14 @@ impl Cache {
     /// >>> cache.concatenate([1, 2, 3], axis=1, out=canvas).array[0]
     /// array([1, 1, 2, 2, 3, 3], dtype=uint8)
     #[pyo3(
-        signature = (keys, axis=Axis::First, out=None, *, workers=None, timeout=None, progress=None),
+        signature = (keys, axis=Given(None), out=None, *, workers=None, timeout=None, progress=None),
         text_signature = "($self, keys, axis=0, out=None, *, workers=None, timeout=None, progress=None)"
     )]
     #[allow(clippy::too_many_arguments)]
     fn concatenate<'py>(
         slf: &Bound<'py, Self>,
         keys: &Bound<'py, PyAny>,
-        axis: Axis<'py>,
+        axis: Given<'py>,
         out: Option<&Bound<'py, PyAny>>,
         workers: Option<&Bound<'py, PyAny>>,
         timeout: Option<f64>,
@@ -332,10 +332,7 @@ impl Cache {
     ) -> PyResult<Bound<'py, PyAny>> {
         static CONCATENATE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = slf.py();
-        let axis = match axis {
-            Axis::First => PyInt::new(py, 0).into_any(),
-            Axis::Given(axis) => axis,
-        };
+        let axis = axis.0.unwrap_or_else(|| PyInt::new(py, 0).into_any());
         let concatenate = CONCATENATE.import(py, "ndshare._cache", "concatenate")?;
         concatenate.call1((slf, keys, axis, out, workers, timeout, progress))
     }

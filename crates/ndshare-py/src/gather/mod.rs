@@ -32,45 +32,37 @@ pub(crate) use numpy::bind;
 use numpy::{Arguments, Function};
 use target::{Outcome, Wanted, into};
 
-/// An `axis=` argument, which may be left out: None means something.
-pub(crate) enum Axis<'py> {
-    First,
-    Given(Bound<'py, PyAny>),
-}
+/// An argument that may be left out. None is not the same: it is a value, and often a wrong one.
+pub(crate) struct Given<'py>(pub(crate) Option<Bound<'py, PyAny>>);
 
-impl<'py> FromPyObject<'_, 'py> for Axis<'py> {
+impl<'py> FromPyObject<'_, 'py> for Given<'py> {
     type Error = PyErr;
 
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        Ok(Self::Given(object.to_owned()))
+        Ok(Self(Some(object.to_owned())))
     }
 }
 
-/// What an axis argument says.
+impl<'py> Given<'py> {
+    fn get(&self) -> Option<&Bound<'py, PyAny>> {
+        self.0.as_ref()
+    }
+}
+
+/// What an `axis=` argument says.
 enum Along {
     Axis(isize),
     Flat,
     Odd,
 }
 
-impl Axis<'_> {
-    fn meaning(&self) -> Along {
-        match self {
-            Self::First => Along::Axis(0),
-            Self::Given(object) if object.is_none() => Along::Flat,
-            Self::Given(object) if object.is_exact_instance_of::<PyInt>() => {
-                object.extract().map_or(Along::Odd, Along::Axis)
-            }
-            Self::Given(_) => Along::Odd,
-        }
-    }
-}
-
-impl<'py> Axis<'py> {
-    fn given(&self) -> Option<&Bound<'py, PyAny>> {
-        match self {
-            Self::First => None,
-            Self::Given(object) => Some(object),
+impl Along {
+    fn of(axis: &Given<'_>) -> Self {
+        match axis.get() {
+            None => Self::Axis(0),
+            Some(object) if object.is_none() => Self::Flat,
+            Some(object) if object.is_exact_instance_of::<PyInt>() => object.extract().map_or(Self::Odd, Self::Axis),
+            Some(_) => Self::Odd,
         }
     }
 }
@@ -88,26 +80,26 @@ impl<'py> Axis<'py> {
 /// ((3, 3), True)
 #[pyfunction]
 #[pyo3(
-    signature = (arrays, /, axis=Axis::First, out=None, *, dtype=None, casting=None, workers=None),
+    signature = (arrays, /, axis=Given(None), out=None, *, dtype=None, casting=Given(None), workers=None),
     text_signature = "(arrays, /, axis=0, out=None, *, dtype=None, casting='same_kind', workers=None)"
 )]
 pub(crate) fn concatenate<'py>(
     py: Python<'py>,
     arrays: &Bound<'py, PyAny>,
-    axis: Axis<'py>,
+    axis: Given<'py>,
     out: Option<&Bound<'py, PyAny>>,
     dtype: Option<&Bound<'py, PyAny>>,
-    casting: Option<&Bound<'py, PyAny>>,
+    casting: Given<'py>,
     workers: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     onto(py, out, |out, sitting| {
-        let wanted = Wanted::new(py, out, dtype, casting, workers)?.at(sitting);
-        let outcome = match axis.meaning() {
+        let wanted = Wanted::new(py, out, dtype, casting.get(), workers)?.at(sitting);
+        let outcome = match Along::of(&axis) {
             Along::Axis(axis) => joint::join(py, arrays, axis, false, &wanted)?,
             Along::Flat => joint::join_flat(py, arrays, &wanted)?,
             Along::Odd => Outcome::Unusual,
         };
-        let arguments = Arguments { axis: axis.given(), out, dtype, casting };
+        let arguments = Arguments { axis: axis.get(), out, dtype, casting: casting.get() };
         finish(py, outcome, Function::Concatenate, arrays, &arguments, sitting)
     })
 }
@@ -121,25 +113,25 @@ pub(crate) fn concatenate<'py>(
 /// (3, 2)
 #[pyfunction]
 #[pyo3(
-    signature = (arrays, axis=Axis::First, out=None, *, dtype=None, casting=None, workers=None),
+    signature = (arrays, axis=Given(None), out=None, *, dtype=None, casting=Given(None), workers=None),
     text_signature = "(arrays, axis=0, out=None, *, dtype=None, casting='same_kind', workers=None)"
 )]
 pub(crate) fn stack<'py>(
     py: Python<'py>,
     arrays: &Bound<'py, PyAny>,
-    axis: Axis<'py>,
+    axis: Given<'py>,
     out: Option<&Bound<'py, PyAny>>,
     dtype: Option<&Bound<'py, PyAny>>,
-    casting: Option<&Bound<'py, PyAny>>,
+    casting: Given<'py>,
     workers: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     onto(py, out, |out, sitting| {
-        let wanted = Wanted::new(py, out, dtype, casting, workers)?.at(sitting);
-        let outcome = match axis.meaning() {
+        let wanted = Wanted::new(py, out, dtype, casting.get(), workers)?.at(sitting);
+        let outcome = match Along::of(&axis) {
             Along::Axis(axis) => joint::join(py, arrays, axis, true, &wanted)?,
             Along::Flat | Along::Odd => Outcome::Unusual,
         };
-        let arguments = Arguments { axis: axis.given(), out, dtype, casting };
+        let arguments = Arguments { axis: axis.get(), out, dtype, casting: casting.get() };
         finish(py, outcome, Function::Stack, arrays, &arguments, sitting)
     })
 }
@@ -208,7 +200,7 @@ fn block_onto<'py>(
     let Some(out) = out.or(room.as_ref()) else { return share(py, result) };
     fits(&result, out)?;
     sitting.into_iter().for_each(Sitting::touch);
-    copyto(py, out, &result, None, None, workers)?;
+    copyto(py, out, &result, Given(None), Given(None), workers)?;
     Ok(out.clone())
 }
 
@@ -238,24 +230,24 @@ fn fits(result: &Bound<'_, PyAny>, out: &Bound<'_, PyAny>) -> PyResult<()> {
 /// array([0., 1., 2.])
 #[pyfunction]
 #[pyo3(
-    signature = (dst, src, casting=None, r#where=None, *, workers=None),
+    signature = (dst, src, casting=Given(None), r#where=Given(None), *, workers=None),
     text_signature = "(dst, src, casting='same_kind', where=True, *, workers=None)"
 )]
 pub(crate) fn copyto<'py>(
     py: Python<'py>,
     dst: &Bound<'py, PyAny>,
     src: &Bound<'py, PyAny>,
-    casting: Option<&Bound<'py, PyAny>>,
-    r#where: Option<&Bound<'py, PyAny>>,
+    casting: Given<'py>,
+    r#where: Given<'py>,
     workers: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<()> {
     let to = |dst: Option<&Bound<'py, PyAny>>, sitting: Option<&Sitting>| {
         let dst = dst.ok_or_else(|| PyTypeError::new_err("expected an array to copy to"))?;
-        let wanted = Wanted::new(py, None, None, casting, workers)?.at(sitting);
-        let everywhere = r#where.is_none_or(|r#where| r#where.is(PyBool::new(py, true)));
+        let wanted = Wanted::new(py, None, None, casting.get(), workers)?.at(sitting);
+        let everywhere = r#where.get().is_none_or(|r#where| r#where.is(PyBool::new(py, true)));
         if !(everywhere && copy(py, dst, src, &wanted)?) {
             sitting.into_iter().for_each(Sitting::touch);
-            numpy::copyto(py, dst, src, casting, r#where)?;
+            numpy::copyto(py, dst, src, casting.get(), r#where.get())?;
         }
         Ok(dst.clone())
     };
@@ -296,7 +288,7 @@ fn share<'py>(py: Python<'py>, array: Bound<'py, PyAny>) -> PyResult<Bound<'py, 
     let order = || layout::common_order(facts.shape.len(), std::iter::once((facts.shape, facts.strides)));
     let order = (!facts.is_c).then(order);
     let out = empty_for(py, &mut shape, dtype, order.as_deref())?;
-    copyto(py, &out, &array, None, None, None)?;
+    copyto(py, &out, &array, Given(None), Given(None), None)?;
     Ok(out)
 }
 
