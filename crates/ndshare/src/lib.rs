@@ -57,3 +57,7 @@ mod arena {
 mod os {
     pub mod kill;
 }
+#[cfg(loom)]
+mod ring {
+    mod protocol;
+}

@@ -74,10 +74,12 @@ pub(super) fn claim(word: &AtomicU64, seen: u64, mine: u64) -> bool {
     word.compare_exchange(seen, mine, SeqCst, SeqCst).is_ok()
 }
 
-/// Marks a claimed frame as done, unless it was given to another member.
+/// Marks a claimed frame as done, unless it was given to another member. Then comes [`pass_done`]: of two members that
+/// end their claims at once, the later one sees both done.
 #[inline]
 pub(super) fn end_claim(word: &AtomicU64, mine: u64) {
     let _ = word.compare_exchange(mine, mine | DONE, SeqCst, SeqCst);
+    in_one_order();
 }
 
 /// Whether a claim says that the frame is done.
@@ -138,4 +140,307 @@ pub(super) fn mark(event: &AtomicU32, ready: impl Fn() -> bool) -> Option<u32> {
 fn in_one_order() {
     #[cfg(loom)]
     fence(SeqCst);
+}
+
+/// Models of one writer and its readers, of a group, and of sleep, run by loom over all interleavings.
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use loom::cell::UnsafeCell;
+    use loom::sync::Arc;
+    use loom::thread;
+
+    fn check(model: impl Fn() + Sync + Send + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(3);
+        builder.check(model);
+    }
+
+    /// A block as the arena keeps it, with one reader and the writer: who holds it, and its generation above a
+    /// sequence number. loom faults when its bytes are read while they are written.
+    struct Block {
+        word: AtomicU64,
+        holders: AtomicU64,
+        bytes: UnsafeCell<u64>,
+    }
+
+    const READER: u64 = 1;
+    const WRITER: u64 = 2;
+
+    impl Block {
+        fn new() -> Self {
+            Self { word: AtomicU64::new(0), holders: AtomicU64::new(0), bytes: UnsafeCell::new(0) }
+        }
+
+        fn take(&self, generation: u64) -> bool {
+            self.holders.fetch_or(READER, SeqCst);
+            loop {
+                let word = self.word.load(SeqCst);
+                if word >> 32 != generation {
+                    self.release(READER);
+                    return false;
+                }
+                if self.word.compare_exchange(word, word + 1, SeqCst, SeqCst).is_ok() {
+                    return true;
+                }
+            }
+        }
+
+        /// The next generation, for the writer; none while the reader holds the block.
+        fn renew(&self) -> Option<u64> {
+            self.holders.fetch_or(WRITER, SeqCst);
+            loop {
+                let word = self.word.load(SeqCst);
+                if self.holders.load(SeqCst) != WRITER {
+                    self.release(WRITER);
+                    return None;
+                }
+                let generation = (word >> 32) + 1;
+                if self.word.compare_exchange(word, generation << 32, SeqCst, SeqCst).is_ok() {
+                    return Some(generation);
+                }
+            }
+        }
+
+        fn release(&self, who: u64) {
+            self.holders.fetch_and(!who, SeqCst);
+        }
+
+        fn write(&self, value: u64) {
+            // SAFETY: loom checks that nobody else is at the cell.
+            self.bytes.with_mut(|bytes| unsafe { *bytes = value });
+        }
+
+        fn read(&self) -> u64 {
+            // SAFETY: loom checks that nobody writes the cell.
+            self.bytes.with(|bytes| unsafe { *bytes })
+        }
+    }
+
+    struct Entry {
+        number: AtomicU64,
+        block: AtomicU64,
+        generation: AtomicU64,
+        meta: AtomicU64,
+    }
+
+    impl Entry {
+        fn new() -> Self {
+            let [number, block, generation, meta] = [BUSY, 0, 0, 0].map(AtomicU64::new);
+            Self { number, block, generation, meta }
+        }
+    }
+
+    /// A ring of one slot, two entries and two blocks, whose writer drops the oldest. The head is relaxed here, so that
+    /// only the numbers of the entries order anything.
+    struct Model {
+        entries: [Entry; 2],
+        blocks: [Block; 2],
+        head: AtomicU64,
+        cursor: AtomicU64,
+        missed: AtomicU64,
+    }
+
+    impl Model {
+        fn new() -> Arc<Self> {
+            let [head, cursor, missed] = [0, 0, 0].map(AtomicU64::new);
+            let (entries, blocks) = ([Entry::new(), Entry::new()], [Block::new(), Block::new()]);
+            Arc::new(Self { entries, blocks, head, cursor, missed })
+        }
+
+        fn entry(&self, seq: u64) -> &Entry {
+            &self.entries[seq as usize % 2]
+        }
+
+        /// Publishes the next frame, in whichever block is idle.
+        fn publish(&self) {
+            let seq = self.head.load(Relaxed);
+            self.missed.fetch_add(push_on(&self.cursor, seq), SeqCst);
+            let renewed = (0..2).find_map(|index| Some((index, self.blocks[index].renew()?)));
+            let Some((block, generation)) = renewed else { return };
+            self.blocks[block].write(seq + 100);
+            let entry = self.entry(seq);
+            open_entry(&entry.number);
+            entry.block.store(block as u64, Relaxed);
+            entry.generation.store(generation, Relaxed);
+            entry.meta.store(seq + 200, Relaxed);
+            seal_entry(&entry.number, seq);
+            self.head.store(seq + 1, Relaxed);
+            self.blocks[block].release(WRITER);
+        }
+
+        /// The block of a frame, held, when its entry is whole.
+        fn take(&self, seq: u64) -> Option<&Block> {
+            let entry = self.entry(seq);
+            let (block, generation, meta) = read_entry(&entry.number, seq, || {
+                (entry.block.load(Relaxed), entry.generation.load(Relaxed), entry.meta.load(Relaxed))
+            })?;
+            assert_eq!(meta, seq + 200, "torn");
+            let block = &self.blocks[block as usize];
+            if !block.take(generation) {
+                return None;
+            }
+            if !still_bears(&entry.number, seq) {
+                block.release(READER);
+                return None;
+            }
+            Some(block)
+        }
+
+        fn look_at(&self, block: &Block, seq: u64) {
+            assert_eq!(block.read(), seq + 100, "another frame's bytes");
+            block.release(READER);
+        }
+    }
+
+    #[test]
+    fn a_lapped_reader_gets_whole_frames_in_order_and_every_gap_is_counted() {
+        check(|| {
+            let model = Model::new();
+            let ring = model.clone();
+            let writer = thread::spawn(move || (0..3).for_each(|_| ring.publish()));
+            let (mut got, mut next) = (0, 0);
+            for _ in 0..3 {
+                let seq = model.cursor.load(SeqCst);
+                if seq >= model.head.load(Relaxed) {
+                    continue;
+                }
+                let Some(block) = model.take(seq) else { continue };
+                if advance(&model.cursor, seq) {
+                    assert!(seq >= next, "a frame twice");
+                    (got, next) = (got + 1, seq + 1);
+                    model.look_at(block, seq);
+                } else {
+                    block.release(READER);
+                }
+            }
+            writer.join().unwrap();
+            let cursor = model.cursor.load(SeqCst);
+            assert_eq!(got + model.missed.load(SeqCst), cursor, "a gap that nobody counted");
+            assert!(cursor <= model.head.load(Relaxed));
+        });
+    }
+
+    #[test]
+    fn the_latest_frame_is_whole() {
+        check(|| {
+            let model = Model::new();
+            let ring = model.clone();
+            let writer = thread::spawn(move || (0..3).for_each(|_| ring.publish()));
+            let mut newest = 0;
+            for _ in 0..2 {
+                let head = model.head.load(Relaxed);
+                if head > newest
+                    && let Some(block) = model.take(head - 1)
+                {
+                    model.look_at(block, head - 1);
+                    newest = head;
+                }
+            }
+            writer.join().unwrap();
+        });
+    }
+
+    /// Two published frames and the group that shares them.
+    struct Group {
+        numbers: [AtomicU64; 2],
+        claims: [AtomicU64; 2],
+        cursor: AtomicU64,
+        looked_at: [AtomicU64; 2],
+    }
+
+    impl Group {
+        fn new() -> Arc<Self> {
+            let pair = |values: [u64; 2]| values.map(AtomicU64::new);
+            let (numbers, claims, looked_at) = (pair([0, 1]), pair([0, 0]), pair([0, 0]));
+            Arc::new(Self { numbers, claims, cursor: AtomicU64::new(0), looked_at })
+        }
+
+        fn name(seq: u64, member: u64) -> u64 {
+            seq << 32 | member
+        }
+
+        /// Takes the first frame whose claim is free or of the dead, and gives its number.
+        fn get(&self, member: u64, dead: u64) -> Option<u64> {
+            (self.cursor.load(SeqCst)..2).find(|&seq| {
+                let word = &self.claims[seq as usize];
+                let seen = word.load(SeqCst);
+                let is_free = seen == 0 || seen == Self::name(seq, dead);
+                is_free && claim(word, seen, Self::name(seq, member))
+            })
+        }
+
+        fn finish(&self, seq: u64, member: u64) {
+            self.looked_at[seq as usize].fetch_add(1, SeqCst);
+            assert!(self.cursor.load(SeqCst) <= seq, "passed before it was done");
+            end_claim(&self.claims[seq as usize], Self::name(seq, member));
+            pass_done(&self.cursor, |next| {
+                let index = next as usize;
+                Some((self.numbers.get(index)?, self.claims.get(index)?))
+            });
+        }
+
+        fn work(&self, member: u64, dead: u64) {
+            for _ in 0..2 {
+                if let Some(seq) = self.get(member, dead) {
+                    self.finish(seq, member);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn each_frame_goes_to_one_member_of_a_group() {
+        check(|| {
+            let group = Group::new();
+            let other = group.clone();
+            let thread = thread::spawn(move || other.work(1, 9));
+            group.work(2, 9);
+            thread.join().unwrap();
+            // What both left alone, because each saw the other try for it.
+            group.work(3, 9);
+            assert_eq!(group.cursor.load(SeqCst), 2);
+            group.looked_at.iter().for_each(|count| assert_eq!(count.load(SeqCst), 1));
+        });
+    }
+
+    #[test]
+    fn a_frame_of_a_dead_member_goes_to_one_other() {
+        check(|| {
+            let group = Group::new();
+            assert_eq!(group.get(9, 0), Some(0), "the dead one has the first frame");
+            let other = group.clone();
+            let thread = thread::spawn(move || other.work(1, 9));
+            group.work(2, 9);
+            thread.join().unwrap();
+            // What both left alone, because each saw the other try for it.
+            group.work(3, 9);
+            assert_eq!(group.cursor.load(SeqCst), 2);
+            group.looked_at.iter().for_each(|count| assert_eq!(count.load(SeqCst), 1));
+        });
+    }
+
+    /// Says what it would sleep on; the model then looks whether somebody would have woken it.
+    fn falls_asleep(head: &AtomicU64, event: &AtomicU32) -> Option<u32> {
+        let ready = || head.load(SeqCst) > 0;
+        if ready() { None } else { mark(event, ready) }
+    }
+
+    #[test]
+    fn nobody_sleeps_through_a_frame() {
+        check(|| {
+            let words = Arc::new((AtomicU64::new(0), AtomicU32::new(0)));
+            let readers = [(); 2].map(|()| {
+                let words = words.clone();
+                thread::spawn(move || falls_asleep(&words.0, &words.1))
+            });
+            words.0.store(1, SeqCst);
+            let woken = is_awaited(&words.1) && announce(&words.1);
+            for reader in readers {
+                if let Some(marked) = reader.join().unwrap() {
+                    assert!(woken && words.1.load(SeqCst) != marked, "asleep for ever");
+                }
+            }
+        });
+    }
 }

@@ -13,7 +13,7 @@ use crate::os::monotonic;
 use crate::os::pipe::Pipe;
 use crate::prim::{
     AtomicBool, AtomicU64,
-    Ordering::{Relaxed, SeqCst},
+    Ordering::{Acquire, Relaxed, SeqCst},
 };
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -341,6 +341,21 @@ impl Reader {
         }
     }
 
+    /// Whether the frame of `seq` is in its entry. It counts as published from then on.
+    #[inline]
+    fn is_there(&self, seq: u64) -> bool {
+        self.ring.table.entry(seq).seq.load(Acquire) == seq
+    }
+
+    /// As [`Self::has_news`], by the words that a look needs anyway. Not to fall asleep by.
+    #[inline]
+    fn has_news_soon(&self) -> bool {
+        match self.mode {
+            Mode::Every => self.is_there(self.words().cursor.load(Acquire)) || self.ring.is_closed(),
+            Mode::Latest | Mode::Group(_) => self.has_news(),
+        }
+    }
+
     /// Whether there is something to get, be it the end.
     fn has_news(&self) -> bool {
         self.is_ready() || self.ring.is_closed()
@@ -350,7 +365,8 @@ impl Reader {
         let cursor = self.words().cursor;
         for _ in 0..PATIENT_LOOKS {
             let seq = cursor.load(SeqCst);
-            if seq >= self.ring.written() {
+            // The head is in a line that the next publication needs: it is asked only when there is nothing to read.
+            if !self.is_there(seq) && seq >= self.ring.written() {
                 return Ok(None);
             }
             // A writer that drops the oldest moves the cursor; then this look begins again.
@@ -498,7 +514,7 @@ impl Reader {
         let end = monotonic().saturating_add(longest);
         loop {
             for _ in 0..64 {
-                if self.has_news() {
+                if self.has_news_soon() {
                     return true;
                 }
                 std::hint::spin_loop();

@@ -380,11 +380,13 @@ impl Ring {
     fn write_entry(&self, frame: u32, block: u64, content: Content<'_>) -> u64 {
         let seq = self.written();
         let entry = self.table.entry(seq);
+        // Beforehand: readers look at the entry, and what is written to it in one go travels in one go.
+        let time_ns = monotonic().as_nanos() as u64;
         protocol::open_entry(entry.seq);
         point(Point::RingBusy);
         entry.block.store(block, Relaxed);
         entry.frame.store(frame.into(), Relaxed);
-        entry.time_ns.store(monotonic().as_nanos() as u64, Relaxed);
+        entry.time_ns.store(time_ns, Relaxed);
         entry.offset.store(content.offset, Relaxed);
         entry.view_len.store(content.view.len() as u64, Relaxed);
         store_bytes(entry.view, content.view);
