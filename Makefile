@@ -32,13 +32,13 @@ check: $(STAMPS)/killpoints $(STAMPS)/group-test $(STAMPS)/group-check ## Check 
 crash: $(STAMPS)/killpoints $(STAMPS)/group-test ## Kill processes at every labelled point and see that nothing is lost
 	NDSHARE_CRASH_ROUNDS=$${NDSHARE_CRASH_ROUNDS:-2} $(BIN)/python -m pytest -m crash
 
-loom: ## Run the models of holds and locks over all interleavings
+loom: ## Run the models of holds, locks and rings over all interleavings
 	RUSTFLAGS="--cfg loom" cargo test --release -p ndshare --lib models --target-dir target/loom
 
 test-numpy: $(STAMPS)/release $(STAMPS)/group-test ## Run NumPy's own tests with our functions in the place of NumPy's
 	$(BIN)/python tests/numpy_suite.py
 
-bench: $(STAMPS)/release $(STAMPS)/group-bench ## Measure, with the peers in the same run
+bench: $(STAMPS)/release $(STAMPS)/group-bench $(STAMPS)/peers ## Measure, with the peers in the same run
 	$(BIN)/python -m bench
 
 docs: $(STAMPS)/killpoints $(STAMPS)/group-test ## Build the Rust documentation and run every example in the docs
@@ -55,6 +55,10 @@ $(STAMPS)/venv:
 
 $(STAMPS)/group-%: pyproject.toml | $(STAMPS)/venv
 	$(PIP) --group $*
+	touch $@
+
+$(STAMPS)/peers: $(wildcard bench/iceoryx2/Cargo.* bench/iceoryx2/src/*) | $(STAMPS)/venv
+	cargo build --release --manifest-path bench/iceoryx2/Cargo.toml --target-dir target/iceoryx2
 	touch $@
 
 # There is one extension at a time: the release, or the one for tests with kill points compiled in.

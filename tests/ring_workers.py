@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import signal
 import time
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -15,10 +17,10 @@ import ndshare as nds
 LIFE = 120  # seconds after which a child ends, if nobody ends it before
 
 
-def end_by_itself() -> None:
+def end_by_itself(seconds: int = LIFE) -> None:
     """Die at the end of a child's life. A forked child has its parent's handler."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(LIFE)
+    signal.alarm(seconds)
 
 
 def fill(ring: nds.Ring, numbers: list[int]) -> None:
@@ -69,6 +71,22 @@ def put_arrays(ring: nds.Ring, arrays: list[Any]) -> None:
     with ring:
         for array in arrays:
             ring.put(array)
+
+
+def count_faults(readers: list[nds.Reader], conn: Any) -> None:
+    """Read as many frames as told, again and again, and tell the page faults of each time."""
+    end_by_itself()
+    every, latest, member = readers
+    while count := conn.recv():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(count):
+            for reader in (every, member):
+                frame = reader.get()
+                assert frame[::100].max() == 1
+                assert frame.meta["n"] >= 0
+            with suppress(nds.Empty):
+                latest.get(0)
+        conn.send(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 # ---- the camera -----------------------------------------------------------------------------------------------------
@@ -126,10 +144,10 @@ class Log:
         return self.numbers[: self.count[0]].copy()
 
 
-def _arm(label: str | None, nth: int) -> None:
+def _arm(label: str | None, nth: int, life: int = LIFE) -> None:
     from ndshare import _native
 
-    end_by_itself()
+    end_by_itself(life)
     if label:
         _native.kill_at(label, nth)
 
@@ -144,20 +162,26 @@ def storm_writer(ring: nds.Ring, seed: int, label: str | None, nth: int, arrays:
             time.sleep(rng.random() * 0.002)
 
 
-def steady_writer(ring: nds.Ring, slowest: Any) -> None:
-    """Write to the end, and note the longest time in seconds that one frame took."""
-    end_by_itself()
+def steady_writer(ring: nds.Ring, slowest: Any, life: int) -> None:
+    """Write to the end, and note the longest time in seconds that one frame took while there was a processor for it."""
+    end_by_itself(life)
     while True:
-        start = time.perf_counter()
+        start, idle = time.perf_counter(), _seconds_without_a_processor()
         try:
             with ring.write(2, timeout=30) as frame:
                 frame[:] = 4, 5
                 frame.meta["stamp"] = 4
         except nds.Closed:
             os._exit(0)
-        took = time.perf_counter() - start
+        took = time.perf_counter() - start - (_seconds_without_a_processor() - idle)
         slowest[0] = max(slowest[0], took)
         time.sleep(0.002)
+
+
+def _seconds_without_a_processor() -> float:
+    """Return how long this thread was ready to run and could not."""
+    with open("/proc/thread-self/schedstat", "rb") as file:
+        return int(file.read().split()[1]) / 1e9
 
 
 def _write_once(ring: nds.Ring, rng: random.Random, arrays: Any) -> None:
@@ -180,10 +204,10 @@ def _write_once(ring: nds.Ring, rng: random.Random, arrays: Any) -> None:
 
 
 def storm_reader(  # noqa: PLR0917
-    reader: nds.Reader, keeps: bool, log: Log, seed: int, label: str | None, nth: int
+    reader: nds.Reader, keeps: bool, log: Log, seed: int, label: str | None, nth: int, life: int = LIFE
 ) -> None:
     """Read, check and note frames until killed or until the end. A group would wait for what a member keeps."""
-    _arm(label, nth)
+    _arm(label, nth, life)
     rng = random.Random(seed)
     kept: list[Any] = []
     while True:
@@ -200,3 +224,5 @@ def storm_reader(  # noqa: PLR0917
         if len(kept) > 3:
             kept.clear()
         del frame
+        if rng.random() < 0.05:
+            time.sleep(rng.random() * 0.001)

@@ -21,8 +21,10 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,7 @@ from helpers import HANG, descriptors, held, note_pause, run, settle, wait_until
 from ndshare import _native
 
 POINTS: tuple[str, ...] = tuple(_native.KILL_POINTS)
+RING_POINTS = tuple(label for label in POINTS if label.startswith("ring:"))
 ROUNDS = int(os.environ.get("NDSHARE_CRASH_ROUNDS", "1"))
 FORK = mp.get_context("fork")
 POLICIES = ("wait", "drop_oldest", "drop_newest")
@@ -353,6 +356,35 @@ def test_a_frame_of_a_killed_member_comes_again() -> None:
         start = time.perf_counter()
         assert firsts([members[0].get(timeout=HANG)]) == [1]
         note_pause("a frame of a group's dead member", time.perf_counter() - start)
+
+
+def test_a_frame_of_a_member_that_is_killed_after_the_end_comes_again() -> None:
+    ring = nds.Ring(2, np.int64, slots=8)
+    member = ring.reader(group="g")
+    mine, theirs = FORK.Pipe()
+    put_all(ring, 1)
+    with child(workers.hold_back, ring.reader(group="g", start="oldest"), theirs) as process:
+        assert mine.recv() == 0
+        ring.close()
+        with pytest.raises(nds.Empty):
+            member.get(0.1)
+        assert not is_readable(member)
+        os.kill(process.pid, signal.SIGKILL)
+        assert [frame.seq for frame in member] == [0]
+
+
+def test_members_in_several_processes_come_to_the_end_with_frames_in_hand() -> None:
+    ring = nds.Ring(2, np.int64, slots=8)
+    pipes = [FORK.Pipe() for _ in range(3)]
+    members = [ring.reader(group="g") for _ in range(4)]
+    with ExitStack() as stack:
+        for _, theirs in pipes:
+            stack.enter_context(child(workers.read_all, members.pop(), theirs))
+        put_all(ring, *range(40))
+        ring.close()
+        kept = list(members[0])
+        got = [number for mine, _ in pipes for number, _ in mine.recv()]
+    assert sorted(got + [frame.seq for frame in kept]) == list(range(40))
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -815,6 +847,186 @@ def test_a_reader_belongs_to_who_uses_it_first() -> None:
         ForkingPickler.loads(data)
 
 
+def in_a_fork(work: Callable[[], object]) -> int:
+    """Do the work in a forked child; return its exit status: 0 if it did, 7 for a RuntimeError."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        with suppress(BaseException):
+            try:
+                work()
+                status = 0
+            except RuntimeError:
+                status = 7
+        os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@pytest.mark.parametrize("arguments", [{}, {"group": "g"}])
+def test_a_forked_child_drops_copies_of_frames_without_an_effect(arguments: Any) -> None:
+    ring = nds.Ring(2, np.int64, slots=4)
+    reader, other = ring.reader(**arguments), ring.reader(**arguments)
+    put_all(ring, 1)
+    frames = [reader.get()]
+    for _ in range(2):
+        assert in_a_fork(frames.clear) == 0
+    assert ring.stats()["readers"][0]["held"] == 1
+    frames.clear()
+    assert ring.stats()["readers"][0]["held"] == 0
+    if arguments:
+        with pytest.raises(nds.Empty):
+            other.get(0)
+
+
+def test_a_frame_that_a_forked_child_dropped_still_comes_again() -> None:
+    ring = nds.Ring(2, np.int64, slots=4)
+    member, other = ring.reader(group="g"), ring.reader(group="g")
+    put_all(ring, 1)
+    frames = [member.get()]
+    assert in_a_fork(frames.clear) == 0
+    member.close()
+    assert firsts([other.get(HANG)]) == [1]
+
+
+def test_a_frame_is_published_by_the_process_that_began_it() -> None:
+    ring = nds.Ring(2, np.int64, slots=4)
+    reader, writing = ring.reader(), ring.write()
+    with writing as frame:
+        frame[:] = 5
+        assert in_a_fork(lambda: writing.__exit__(None, None, None)) == 7
+        assert ring.stats()["written"] == 0
+    assert firsts([reader.get(0)]) == [5]
+
+
+def test_closing_a_reader_ends_the_waits_of_other_threads_and_leaves_the_next_reader_alone() -> None:
+    ring = nds.Ring(2, np.int64, slots=4)
+    for wait in (nds.Reader.get, next):
+        reader, ends, begun = ring.reader(), queue.SimpleQueue[type](), threading.Barrier(4)
+
+        def read(reader: nds.Reader, wait: Any = wait, ends: Any = ends, begun: Any = begun) -> None:
+            begun.wait(HANG)
+            try:
+                wait(reader)
+            except (nds.Closed, StopIteration) as error:
+                ends.put(type(error))
+
+        threads = [threading.Thread(target=read, args=(reader,)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        begun.wait(HANG)
+        time.sleep(0.02)  # most of them wait by then; it must work either way
+        reader.close()
+        following = ring.reader()
+        put_all(ring, 3, 4)
+        for thread in threads:
+            thread.join(HANG)
+        assert [ends.get(timeout=0) for _ in threads] == [nds.Closed if wait is nds.Reader.get else StopIteration] * 3
+        assert firsts([following.get(0), following.get(0)]) == [3, 4]
+
+
+def test_threads_share_a_reader() -> None:
+    ring = nds.Ring(2, np.int64, slots=3)
+    reader, got = ring.reader(), queue.SimpleQueue[int]()
+
+    def write() -> None:
+        put_all(ring, *range(1000))
+
+    def read() -> None:
+        for frame in reader:
+            got.put(frame.seq)
+
+    writers, readers = ([threading.Thread(target=target) for _ in range(3)] for target in (write, read))
+    for thread in (*writers, *readers):
+        thread.start()
+    for thread in writers:
+        thread.join(HANG)
+    ring.close()
+    for thread in readers:
+        thread.join(HANG)
+    assert sorted(got.get() for _ in range(got.qsize())) == list(range(3000))
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_stopped_reader(policy: Any) -> None:
+    """One that is stopped is alive: it holds writers back as the policy says, and goes on where it was."""
+    ring = nds.Ring(2, np.int64, slots=4, when_full=policy)
+    mine, theirs = FORK.Pipe()
+    with child(workers.read_all, ring.reader(), theirs) as process:
+        assert wait_until(lambda: _state(process.pid) == "S")
+        os.kill(process.pid, signal.SIGSTOP)
+        assert wait_until(lambda: _state(process.pid) == "T")
+        published = 0
+        for number in range(12):
+            with suppress(nds.Full):
+                published += ring.put([number] * 2, timeout=0.01) is not None
+        assert ring.stats()["readers"][0]["alive"]
+        os.kill(process.pid, signal.SIGCONT)
+        ring.close()
+        got = [number for number, _ in mine.recv()]
+    assert published == (12 if policy == "drop_oldest" else 4)
+    assert got == list(range(published - 4, published))
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_a_ring_used_by_a_signal_handler_inside_its_own_calls() -> None:
+    ring = nds.Ring(1000, np.int64, slots=4)
+    reader, calls = ring.reader(), 0
+
+    def use(number: int, timeout: float) -> None:
+        with suppress(nds.Full):
+            ring.put(np.full(1000, number), timeout=timeout)
+        with suppress(nds.Empty):
+            assert len(set(reader.get(timeout).tolist())) == 1
+
+    def handler(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+        use(-1, 0)
+
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+    try:
+        number = 0
+        while calls < 200:
+            use(number, 0.002)
+            number += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_many_frames_are_begun_at_once() -> None:
+    ring = nds.Ring(2, np.int64, slots=2)
+    with ring.write() as first, ring.write() as second, ring.write() as third:
+        for number, frame in enumerate((first, second, third)):
+            frame[:] = number
+    assert (third.seq, second.seq, first.seq) == (0, 1, 2)
+    assert firsts(frame for frame in [ring.reader(start="oldest").get(0)]) == [1]
+    with ExitStack() as stack:
+        for _ in range(10):
+            stack.enter_context(ring.write())
+        with pytest.raises(nds.Full, match="being filled"):
+            ring.put([0, 0], timeout=0.01)
+
+
+def test_dtypes_with_many_fields_pass_and_too_long_ones_say_what_to_do() -> None:
+    ring = nds.Ring(slots=2)
+    reader = ring.reader()
+    dtype = np.dtype([(f"field{n}", "<f8") for n in range(20)])
+    ring.put(np.zeros(3, dtype))
+    assert reader.get(0).dtype == dtype
+    long = np.dtype([(f"a field with a long name {n}", "<f8") for n in range(20)])
+    with pytest.raises(ValueError, match="make the ring with this dtype"):
+        ring.put(np.zeros(3, long))
+    ring = nds.Ring(slots=2, dtype=long)
+    reader = ring.reader()
+    ring.put(np.zeros((1,) * 60, long))
+    assert reader.get(0).dtype == long
+
+
 def test_a_reader_in_flight_outlives_its_sender() -> None:
     ring = nds.Ring(2, np.int64, slots=8)
     data = ForkingPickler.dumps(ring.reader())
@@ -880,27 +1092,38 @@ def test_stats_are_plain() -> None:
 
 
 def test_nothing_is_allocated_or_first_touched_per_frame() -> None:
+    """Neither by the writer nor by readers of each kind in another process, once all frames have gone round."""
     ring = nds.Ring((600, 800), np.uint16, slots=8, meta=[("n", "i8")])
-    reader = ring.reader()
-    image = np.ones((600, 800), np.uint16)
+    readers = [ring.reader(), ring.reader(latest=True), ring.reader(group="g")]
+    mine, theirs = FORK.Pipe()
+    image, places = np.ones((600, 800), np.uint16), set[int]()
 
-    def steps(count: int) -> None:
-        for _ in range(count):
+    def steps(count: int) -> tuple[int, int]:
+        """Pass frames; return the page faults here and there."""
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        mine.send(2 * count)
+        for number in range(count):
             with ring.write() as frame:
                 frame[:] = image
-            reader.get()
-            ring.put(image)
-            reader.get()
+                frame.meta["n"] = number
+            places.add(frame.ctypes.data)
+            ring.put(image, n=number)
+        there = mine.recv()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before, there
 
-    steps(50)
-    gc.collect()
-    before, blocks, faults = nds.stats(), sys.getallocatedblocks(), resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    steps(500)
-    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
-    after = nds.stats()
-    assert faults < 50, "pages are touched for the first time"
-    assert sys.getallocatedblocks() - blocks < 50, "Python objects pile up"
-    assert (after["bytes"], after["blocks"]) == (before["bytes"], before["blocks"])
+    with child(workers.count_faults, readers, theirs):
+        readers.clear()
+        steps(200)
+        rounds = []
+        for _ in range(6):  # a frame that was spare so far may be touched in one of them, but not in each
+            gc.collect()
+            before, blocks = nds.stats(), sys.getallocatedblocks()
+            faults = steps(100)
+            rounds.append((*faults, sys.getallocatedblocks() - blocks))
+            after = nds.stats()
+            assert (after["bytes"], after["blocks"]) == (before["bytes"], before["blocks"])
+    assert min(map(max, rounds)) < 20, f"page faults here, page faults there, more Python objects: {rounds}"
+    assert len(places) <= 20, "other frames than the ring's own"
 
 
 def _camera(seconds: float) -> tuple[list[int], list[int], float]:
@@ -939,19 +1162,29 @@ def test_a_camera_for_a_moment() -> None:
     assert group == every
 
 
+@pytest.mark.crash
 @pytest.mark.slow
+@pytest.mark.skipif(ROUNDS == 1, reason="10 seconds on a machine of its own: make crash runs it")
 def test_a_camera_for_ten_seconds() -> None:
     every, group, late = _camera(10)
     assert group == every
     assert late < 0.1, f"{1000 * late:.1f} ms late in all"
 
 
+KILLS = 60 if ROUNDS == 1 else 1000 * ROUNDS
+
+
 @pytest.mark.crash
-@pytest.mark.timeout(180 + 60 * ROUNDS)
+@pytest.mark.timeout(120 + KILLS)
 @pytest.mark.skipif(not POINTS, reason="this build has no kill points; build with --features killpoints")
 def test_a_storm_on_a_ring() -> None:
     """Four writers and four readers at random, killed at labelled points and at random instants."""
-    Storm(kills=60 if ROUNDS == 1 else 100 * ROUNDS).blow()
+    storm = Storm(kills=KILLS)
+    storm.blow()
+    if ROUNDS > 1:
+        # Nobody closes a reader here, and nobody is lapped.
+        missed = set(RING_POINTS) - storm.struck - {"ring:left", "ring:moved"}
+        assert not missed, f"nobody died at {missed}"
 
 
 class Storm:
@@ -961,52 +1194,62 @@ class Storm:
         self.kills, self.rng = kills, random.Random(5)
         self.arena = nds.Arena("256 MiB")
         self.ring = nds.Ring(slots=16, dtype=np.uint64, meta=[("stamp", "u8")], arena=self.arena)
-        self.logs: list[workers.Log] = []
-        self.watchers = [self.watcher(), self.watcher(group="g")]
+        self.seen: list[Any] = []  # by each reader that died
+        self.struck: set[str] = set()  # labels at which somebody died
+        life = 120 + kills
+        self.watchers = [self.watcher(life), self.watcher(life, group="g")]
         self.slowest = nds.zeros(1)
-        self.writer = self.begin(workers.steady_writer, self.ring, self.slowest)
+        self.writer = self.begin(workers.steady_writer, self.ring, self.slowest, life)
 
-    def watcher(self, **arguments: Any) -> tuple[Any, workers.Log]:
-        log = workers.Log(4_000_000 if self.kills > 1000 else 400_000)
+    def watcher(self, life: int, **arguments: Any) -> tuple[Any, workers.Log]:
+        log = workers.Log(1_000_000 + 3000 * self.kills)
         keeps = "group" not in arguments
-        return self.begin(workers.storm_reader, self.ring.reader(**arguments), keeps, log, 1, None, 1), log
+        return self.begin(workers.storm_reader, self.ring.reader(**arguments), keeps, log, 1, None, 1, life), log
 
     def begin(self, target: Any, *args: Any) -> Any:
         process = FORK.Process(target=target, args=args, daemon=True)
         process.start()
         return process
 
-    def recruit(self, place: int) -> tuple[Any, float]:
+    def recruit(self, place: int) -> Recruit:
         """Start one more: a writer in the first four places, else a reader of some kind."""
         seed, nth = self.rng.getrandbits(32), round(2 ** self.rng.uniform(0, 9))
-        label = self.rng.choice(POINTS) if self.rng.random() < 0.8 else None
+        label = self.rng.choice(RING_POINTS if self.rng.random() < 0.5 else POINTS) if self.rng.random() < 0.8 else None
         end = time.monotonic() + self.rng.uniform(0.005, 0.15)
         if place < 4:
-            return self.begin(workers.storm_writer, self.ring, seed, label, nth, self.arena), end
+            return Recruit(self.begin(workers.storm_writer, self.ring, seed, label, nth, self.arena), end, label)
         kinds: list[dict[str, Any]] = [{}, {"latest": True}, {"group": "g"}, {"group": "g"}]
         log = workers.Log(20_000)
-        self.logs.append(log)
         reader = self.ring.reader(**kinds[place - 4])
-        return self.begin(workers.storm_reader, reader, place < 6, log, seed, label, nth), end
+        process = self.begin(workers.storm_reader, reader, place < 6, log, seed, label, nth)
+        return Recruit(process, end, label, log)
+
+    def bury(self, one: Recruit) -> None:
+        """Kill one that is not dead yet, and keep what it saw."""
+        if one.label and not one.process.is_alive():
+            self.struck.add(one.label)
+        one.process.kill()
+        one.process.join(HANG)
+        assert one.process.exitcode == -signal.SIGKILL, f"exit status {one.process.exitcode}"
+        one.process.close()
+        if one.log:
+            self.seen.append(one.log.all())
 
     def blow(self) -> None:
         crew = [self.recruit(place) for place in range(8)]
-        killed, limit = 0, time.monotonic() + 60 + self.kills / 10
+        killed, limit = 0, time.monotonic() + 60 + self.kills / 4
         while killed < self.kills:
-            for place, (process, end) in enumerate(crew):
-                if process.is_alive() and time.monotonic() < end:
+            for place, one in enumerate(crew):
+                if one.process.is_alive() and time.monotonic() < one.end:
                     continue
-                process.kill()
-                process.join(HANG)
-                assert process.exitcode == -signal.SIGKILL, f"exit status {process.exitcode}"
+                self.bury(one)
                 killed += 1
                 crew[place] = self.recruit(place)
             assert all(process.is_alive() for process, _ in self.watchers), "a watcher found something wrong"
             assert time.monotonic() < limit, "hardly anything moves"
             time.sleep(0.001)
-        for process, _ in crew:
-            process.kill()
-            process.join(HANG)
+        for one in crew:
+            self.bury(one)
         self.check()
 
     def check(self) -> None:
@@ -1016,13 +1259,23 @@ class Storm:
             process.join(HANG)
             assert process.exitcode == 0, f"exit status {process.exitcode}"
         written = self.ring.stats()["written"]
-        assert (self.watchers[0][1].all() == np.arange(written)).all(), "one reader gets every frame once, in order"
-        for log in [*self.logs, self.watchers[1][1]]:
-            numbers = log.all()
+        every, member = (log.all() for _, log in self.watchers)
+        assert (every == np.arange(written)).all(), "one reader gets every frame once, in order"
+        for numbers in [*self.seen, member]:
             assert len(np.unique(numbers)) == len(numbers), "a reader got a frame twice"
-        everything = [self.watchers[1][1].all(), *(log.all() for log in self.logs)]
         assert written > self.kills
+        assert len(np.unique(np.concatenate([member, *self.seen]))) == written, "a group lost a frame"
         assert self.ring.stats()["readers"] == []
-        assert len(np.unique(np.concatenate(everything))) == written
         del self.ring
         assert settle(0, self.arena) == 0, "frames come back"
+        assert wait_until(lambda: len(nds.stats(self.arena)["participants"]) == 1), "places of processes come back"
+
+
+@dataclass(frozen=True)
+class Recruit:
+    """A process that is to die: at its label, or at the end of its time (seconds, monotonic)."""
+
+    process: Any
+    end: float
+    label: str | None
+    log: workers.Log | None = None

@@ -520,10 +520,12 @@ impl Reader {
     /// A reader that was sent to another process lives on there.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let Some(reader) = guard(&self.reader).take() else { return Ok(()) };
-        // Another thread may be waiting in `get`, and lets go of it later.
-        let closed = detached(py, || reader.close());
-        py.detach(|| drop(reader));
-        closed
+        // Another thread may be waiting in `get`, and lets go of it when it has heard.
+        detached(py, || {
+            let closed = reader.close();
+            drop(reader);
+            closed
+        })
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {

@@ -1,5 +1,6 @@
-//! The reading side. A reader takes no lock: it reads an entry, takes a hold on the block, and looks at the entry
-//! again. If the entry still bears its number, the hold is on the frame of that number, and nobody writes it any more.
+//! The reading side. A reader takes no lock: it reads an entry whole, and takes a hold on the block of the generation
+//! that the entry names. A writer makes a new generation of a block before it fills it, so a hold is on the frame that
+//! was published, and nobody writes that any more.
 
 use super::protocol::{self, is_done};
 use super::table::{
@@ -79,6 +80,8 @@ pub struct Reader {
     keen: AtomicBool,
     /// What selectors wait on, once somebody asked for it.
     pipe: OnceLock<Pipe>,
+    /// Whether it is to end: other threads may still wait in it.
+    is_closing: AtomicBool,
 }
 
 /// A published frame. Its bytes never change while it lives.
@@ -98,6 +101,8 @@ pub struct Frame {
     ring: Arc<Ring>,
     reader: usize,
     incarnation: u64,
+    /// The process that got it. A forked child has a copy, whose end says nothing.
+    user: u64,
     /// The group, and the claim to be ended with this frame.
     claim: Option<(usize, u64)>,
 }
@@ -194,8 +199,8 @@ impl Reader {
         let words = ring.table.reader(index);
         let (mode, incarnation) = (Mode::unpack(words.kind.load(SeqCst)), words.incarnation.load(SeqCst));
         let told = AtomicU64::new(ring.table.word(DEATHS).load(SeqCst));
-        let (keen, pipe) = (AtomicBool::new(false), OnceLock::new());
-        Ok(Self { ring, index, incarnation, mode, token: Some(token), told, keen, pipe })
+        let (keen, pipe, is_closing) = (AtomicBool::new(false), OnceLock::new(), AtomicBool::new(false));
+        Ok(Self { ring, index, incarnation, mode, token: Some(token), told, keen, pipe, is_closing })
     }
 
     /// The ring.
@@ -241,8 +246,9 @@ impl Reader {
     fn own(&self) -> Result<()> {
         let me = self.ring.arena().identity()?;
         let words = self.words();
+        self.check_open()?;
         if words.token.load(Relaxed) != pack(self.token().block()) {
-            return Err(Error::new(Kind::Closed, "the reader was closed: make a new one"));
+            return Err(was_closed());
         }
         if words.user.load(Relaxed) == me {
             return Ok(());
@@ -270,7 +276,10 @@ impl Reader {
             if let Some(frame) = self.look_and_settle()? {
                 return Ok(frame);
             }
-            if self.ring.is_closed() && !self.is_ready() {
+            if self.is_over() && !self.is_ready() {
+                if let Mode::Group(group) = self.mode {
+                    self.end_claims(group)?;
+                }
                 return Err(Error::new(Kind::Closed, "the ring was closed, and every frame of it was read"));
             }
             if self.spin(patience) {
@@ -284,7 +293,8 @@ impl Reader {
                 }
                 Mode::Every | Mode::Latest => NAP,
             };
-            self.ring.sleep(EVENT, || self.has_news(), patience, nap)?;
+            self.ring.sleep(EVENT, || self.has_news() || self.check_open().is_err(), patience, nap)?;
+            self.check_open()?;
             self.keen.store(monotonic() - start < self.ring.spin_time().saturating_mul(KEEN), Relaxed);
             if self.has_news() {
                 continue;
@@ -358,7 +368,27 @@ impl Reader {
 
     /// Whether there is something to get, be it the end.
     fn has_news(&self) -> bool {
-        self.is_ready() || self.ring.is_closed()
+        self.is_ready() || self.is_over()
+    }
+
+    /// Whether no frame comes any more. In a group one does if the process dies that has it.
+    fn is_over(&self) -> bool {
+        self.ring.is_closed()
+            && match self.mode {
+                Mode::Every | Mode::Latest => true,
+                Mode::Group(group) => !self.others_have_some(group),
+            }
+    }
+
+    /// Whether another process has a frame of the group, and is not done with it.
+    fn others_have_some(&self, group: usize) -> bool {
+        let (ring, me) = (&self.ring, self.words().user.load(SeqCst));
+        (ring.table.group(group).cursor.load(SeqCst)..ring.written()).any(|seq| {
+            let claim = ring.table.entry(seq).claims[group].load(SeqCst);
+            let place = (claim & 0xff) as usize;
+            let is_claimed = !is_done(claim) && (1..=READERS).contains(&place);
+            is_claimed && ring.table.reader(place - 1).user.load(SeqCst) != me
+        })
     }
 
     fn look_for_next(&self) -> Result<Option<Frame>> {
@@ -469,8 +499,7 @@ impl Reader {
         let Some(snapshot) = self.snapshot(&entry, seq) else { return Ok(None) };
         let Some(block) = unpack(snapshot.block) else { return Ok(None) };
         match self.ring.arena().take(block) {
-            Ok(hold) if protocol::still_bears(entry.seq, seq) => Ok(Some((hold, snapshot))),
-            Ok(_) => Ok(None),
+            Ok(hold) => Ok(Some((hold, snapshot))),
             Err(error) if error.kind() == Kind::Stale => Ok(None),
             Err(error) => Err(error),
         }
@@ -487,10 +516,12 @@ impl Reader {
     }
 
     fn frame(&self, seq: u64, hold: Hold, from: Snapshot, claim: Option<(usize, u64)>) -> Frame {
-        self.words().held.fetch_add(1, Relaxed);
+        let words = self.words();
+        words.held.fetch_add(1, Relaxed);
+        let user = words.user.load(Relaxed);
         let Snapshot { time_ns, offset, view, meta, .. } = from;
         let (ring, reader, incarnation) = (self.ring.clone(), self.index, self.incarnation);
-        Frame { hold: Some(hold), seq, time_ns, offset, view, meta, ring, reader, incarnation, claim }
+        Frame { hold: Some(hold), seq, time_ns, offset, view, meta, ring, reader, incarnation, user, claim }
     }
 
     fn never_settles(&self) -> Error {
@@ -519,7 +550,7 @@ impl Reader {
                 }
                 std::hint::spin_loop();
             }
-            if monotonic() >= end {
+            if monotonic() >= end || self.check_open().is_err() {
                 return false;
             }
         }
@@ -541,12 +572,24 @@ impl Reader {
         ))
     }
 
-    /// Gives the reader up: if this process uses it, it holds nobody back from now on. One that nobody has used yet
-    /// lives on while somebody else has its token.
+    #[inline]
+    fn check_open(&self) -> Result<()> {
+        if self.is_closing.load(SeqCst) { Err(was_closed()) } else { Ok(()) }
+    }
+
+    /// Has every thread that waits in this reader, or comes to it, get `Closed`. When all have let go of it, it is
+    /// dropped; only then may another reader have its place.
     ///
     /// # Errors
     /// `Poisoned`.
     pub fn close(&self) -> Result<()> {
+        self.is_closing.store(true, SeqCst);
+        self.ring.announce_if_awaited(EVENT)
+    }
+
+    /// Gives the place up if this process uses it: it holds nobody back from now on. One that nobody has used yet lives
+    /// on while somebody else has its token.
+    fn leave(&self) {
         let words = self.words();
         if self.ring.arena().identity().is_ok_and(|me| words.user.load(SeqCst) == me) {
             // No lock: whoever makes a reader, and writers that wait, tidy up the place.
@@ -554,7 +597,6 @@ impl Reader {
             let _ = words.token.compare_exchange(pack(self.token().block()), 0, SeqCst, SeqCst);
             point(Point::RingLeft);
         }
-        self.ring.announce_if_awaited(SPACE)
     }
 
     // ---- a descriptor for selectors
@@ -644,7 +686,7 @@ impl Ring {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        let _ = self.close();
+        self.leave();
         // The last token ends a reader that nobody has used; writers that wait may go on.
         drop(self.token.take());
         let _ = self.ring.announce_if_awaited(SPACE);
@@ -663,16 +705,25 @@ impl Frame {
     }
 }
 
-impl Drop for Frame {
-    fn drop(&mut self) {
-        // The hold goes first: who sees the claim ended or the space finds the frame idle.
-        drop(self.hold.take());
+impl Frame {
+    /// Takes it off its reader's books, and ends its claim.
+    fn let_go(&self) {
         let words = self.ring.table.reader(self.reader);
         if words.incarnation.load(Relaxed) == self.incarnation {
             words.held.fetch_sub(1, Relaxed);
         }
         if let Some((group, claim)) = self.claim {
             self.ring.end_claim(self.seq, group, claim);
+        }
+    }
+}
+
+impl Drop for Frame {
+    fn drop(&mut self) {
+        // The hold goes first: who sees the claim ended or the space finds the frame idle.
+        drop(self.hold.take());
+        if self.ring.arena().identity().is_ok_and(|me| me == self.user) {
+            self.let_go();
         }
         let _ = self.ring.announce_if_awaited(SPACE);
     }
@@ -687,7 +738,17 @@ impl Ring {
             let entry = self.table.entry(next);
             (next < self.written()).then_some((entry.seq, &entry.claims[group]))
         });
+        if self.is_closed() {
+            // The other members may wait for just this, to see that nothing comes any more.
+            let _ = self.announce_if_awaited(EVENT);
+            self.tell_pipes();
+        }
     }
+}
+
+#[cold]
+fn was_closed() -> Error {
+    Error::new(Kind::Closed, "the reader was closed: expected an open one; make a new one")
 }
 
 /// FNV-1a, never 0.

@@ -24,7 +24,7 @@ pub const READERS: usize = 64;
 /// Groups that a ring can have.
 pub const GROUPS: usize = 8;
 /// Bytes that describe one frame's dtype, shape and strides, at the most.
-pub const VIEW_BYTES: usize = 184;
+pub const VIEW_BYTES: usize = 504;
 
 /// Places of single words.
 pub(super) const HEAD: usize = 8;
@@ -289,7 +289,11 @@ pub(super) fn store_bytes(words: &[AtomicU64], bytes: &[u8]) {
 }
 
 /// Loads `len` bytes from words; fewer if there are no more.
+#[inline]
 pub(super) fn load_bytes(words: &[AtomicU64], len: usize) -> Vec<u8> {
+    if len == 0 {
+        return Vec::new();
+    }
     let mut bytes = Vec::with_capacity(len.next_multiple_of(8));
     for word in words.iter().take(len.div_ceil(8)) {
         bytes.extend(word.load(crate::prim::Ordering::Relaxed).to_le_bytes());

@@ -400,7 +400,7 @@ mod deaths {
             drop(every.try_get().unwrap());
             drop(member.try_get().unwrap());
         }
-        every.close().unwrap();
+        drop(every);
     }
 
     /// The survivors go on: numbers are dense, nothing is torn, and all frames come back.

@@ -37,6 +37,8 @@ pub struct Writing {
     ring: Arc<Ring>,
     hold: Hold,
     frame: u32,
+    /// The process that began it.
+    writer: u64,
     /// The number at which there was room for the frame; none when nobody looked.
     room_at: Option<u64>,
 }
@@ -73,6 +75,12 @@ impl Writing {
     fn supply(&self) -> Result<Option<(u32, BlockId)>> {
         let words = self.ring.table.frame(self.frame);
         let block = self.hold.block();
+        if self.ring.arena().identity()? != self.writer {
+            return Err(Error::new(
+                Kind::Misuse,
+                "a frame is published by the process that began it: begin another one after a fork",
+            ));
+        }
         if words.last.load(SeqCst) != BUSY || words.block.load(SeqCst) != pack(block) {
             return Err(Error::new(Kind::Misuse, "a frame is published once: begin another one"));
         }
@@ -127,7 +135,7 @@ impl Ring {
         loop {
             let picked = self.locked(patience, || self.pick_under_lock(need, spare.take()))?;
             match picked {
-                Pick::Got(picked) => return Ok(self.writing(picked)),
+                Pick::Got(picked) => return self.writing(picked),
                 // Nothing is allocated under the lock.
                 Pick::NeedsBlock => spare = Some(self.arena().alloc(need, 64, false, patience)?),
                 Pick::Full => self.wait_for_space(patience)?,
@@ -144,14 +152,14 @@ impl Ring {
         let need = self.parse_need(len_bytes)?;
         self.join_writers()?;
         match self.locked_quick(|| self.pick_under_lock(need, None))? {
-            Some(Pick::Got(picked)) => Ok(Some(self.writing(picked))),
+            Some(Pick::Got(picked)) => self.writing(picked).map(Some),
             _ => Ok(None),
         }
     }
 
-    fn writing(self: &Arc<Self>, (hold, frame, room_at): Picked) -> Writing {
+    fn writing(self: &Arc<Self>, (hold, frame, room_at): Picked) -> Result<Writing> {
         point(Point::RingPicked);
-        Writing { ring: self.clone(), hold, frame, room_at }
+        Ok(Writing { ring: self.clone(), hold, frame, writer: self.arena().identity()?, room_at })
     }
 
     /// Publishes a block that exists, of which the frame uses `len_bytes`, without a copy: it takes a place among the
@@ -193,11 +201,15 @@ impl Ring {
 
     fn check_content(&self, content: Content<'_>) -> Result<()> {
         let (view, meta) = (content.view.len(), content.meta.len());
-        if view > VIEW_BYTES || meta > self.table.geometry.meta_bytes as usize {
+        if view > VIEW_BYTES {
             return Err(Error::value(format!(
-                "expected a view of at most {VIEW_BYTES} bytes and meta of at most {}, got {view} and {meta}",
-                self.table.geometry.meta_bytes
+                "expected a frame whose shape, strides and dtype are told in {VIEW_BYTES} bytes, got {view}: make the \
+                 ring with this dtype, or choose shorter names of fields"
             )));
+        }
+        let most = self.table.geometry.meta_bytes;
+        if meta > most as usize {
+            return Err(Error::value(format!("expected at most {most} bytes of meta, got {meta}")));
         }
         Ok(())
     }
