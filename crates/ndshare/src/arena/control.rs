@@ -246,6 +246,10 @@ impl Geometry {
 pub(super) struct Control {
     base: NonNull<u8>,
     geometry: Geometry,
+    // Computed once, because every access needs one of them.
+    records_at: u64,
+    blocks_at: u64,
+    data_at: u64,
 }
 
 // SAFETY: all shared words are atomics, and the geometry is private and constant.
@@ -259,7 +263,7 @@ impl Control {
     /// # Safety
     /// `base` is the start of `geometry.total_len()` mapped, zeroed bytes, aligned to 128, that outlive the result.
     pub(super) unsafe fn format(base: NonNull<u8>, geometry: Geometry, id: u64, limit: u32) -> Self {
-        let control = Self { base, geometry };
+        let control = Self::over(base, geometry);
         let header = control.header();
         header.id.store(id, Ordering::Relaxed);
         header.data_len.store(geometry.data_len, Ordering::Relaxed);
@@ -310,7 +314,18 @@ impl Control {
                 "expected the sizes of an arena in {mapped_len} bytes, got {geometry:?}"
             )));
         }
-        Ok(Self { base, geometry })
+        Ok(Self::over(base, geometry))
+    }
+
+    fn over(base: NonNull<u8>, geometry: Geometry) -> Self {
+        let (records_at, blocks_at, data_at) = (geometry.records_at(), geometry.blocks_at(), geometry.data_at());
+        Self { base, geometry, records_at, blocks_at, data_at }
+    }
+
+    /// Where the data part begins.
+    #[inline]
+    pub(super) fn data_at(&self) -> u64 {
+        self.data_at
     }
 
     pub(super) fn geometry(&self) -> &Geometry {
@@ -342,7 +357,7 @@ impl Control {
     }
 
     pub(super) fn record(&self, index: u32) -> Result<&Record> {
-        self.entry(self.geometry.records_at(), index, self.geometry.records)
+        self.entry(self.records_at, index, self.geometry.records)
     }
 
     /// A record by an index that need not be one.
@@ -356,7 +371,7 @@ impl Control {
     }
 
     pub(super) fn block(&self, index: u32) -> Result<&Block> {
-        self.entry(self.geometry.blocks_at(), index, self.geometry.blocks)
+        self.entry(self.blocks_at, index, self.geometry.blocks)
     }
 
     /// How many descriptors were ever in use, bounded.
@@ -380,7 +395,7 @@ impl Control {
 
     /// Byte offset of a granule in the file.
     pub(super) fn file_offset(&self, granule: u32) -> u64 {
-        self.geometry.data_at() + u64::from(granule) * GRANULE_BYTES
+        self.data_at + u64::from(granule) * GRANULE_BYTES
     }
 
     /// Marks the arena as unusable and returns the error that says so.

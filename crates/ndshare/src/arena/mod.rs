@@ -270,7 +270,7 @@ impl Arena {
 
     /// The first byte of the data part in this process.
     pub fn base(&self) -> *mut u8 {
-        self.backing.base().as_ptr().wrapping_add(self.control.geometry().data_at() as usize)
+        self.backing.base().as_ptr().wrapping_add(self.control.data_at() as usize)
     }
 
     /// Whether an address lies in the data part.

@@ -5,9 +5,9 @@
 //! all have consumed is the next to be written again, so that a few frames stay in the processor's cache. A frame
 //! that somebody still looks at is never written: the ring takes another block for its place.
 //!
-//! Writers go through the head's lock, a few dozen nanoseconds a frame. Readers take no lock: they read an entry,
-//! take a hold, and look again. A reader lives as long as its token, a small block that its process holds or that is
-//! on its way to another one; so a reader that is dropped or killed holds the ring back no longer.
+//! Writers go through the head's lock, a few dozen nanoseconds a frame. Readers take no lock: they read an entry
+//! and take a hold. A reader lives as long as its token, a small block that its process holds or that is on its way to
+//! another one; so a reader that is dropped or killed holds the ring back no longer.
 //!
 //! `table`: where each word lies. `protocol`: the steps that several processes take at once. `write`, `read`: the two
 //! sides. Waiting: a spin, then a futex.
@@ -303,8 +303,8 @@ impl Ring {
         live.filter_map(|index| self.cursor_of(index)).map(|cursor| cursor.load(SeqCst)).min()
     }
 
-    /// Frames from here on are not written again, when `least` is the least cursor; none without readers. The newest is always among them, for
-    /// readers that only want that.
+    /// Frames from here on are not written again, when `least` is the least cursor; none without readers. The newest is
+    /// always among them, for readers that only want that.
     fn floor(&self, least: Option<u64>) -> Option<u64> {
         self.readers_in_use().next()?;
         let newest = self.written().saturating_sub(1);
