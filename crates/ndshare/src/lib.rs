@@ -24,6 +24,8 @@ pub mod arena;
 pub mod cache;
 pub mod error;
 #[cfg(not(loom))]
+pub mod fft;
+#[cfg(not(loom))]
 pub mod gather;
 #[cfg(not(loom))]
 pub mod kernel;

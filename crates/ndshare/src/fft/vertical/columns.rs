@@ -1,0 +1,228 @@
+//! The transform along the columns: a vector holds neighbouring columns.
+//!
+//! Two real columns are the real and the imaginary part of a complex one, and come apart after the transform, because
+//! the spectrum of a real column is its own mirror image. So only the rows up to the middle are kept.
+
+use super::lanes::{Lanes, Work};
+use super::radix::{C, Line};
+use super::runs::{read_any, read_real, with_number, write_real};
+use super::split::Split;
+use super::{Number, Plane};
+
+/// Complex rows between the two passes: real and imaginary parts apart, in rows with room to the next full vector.
+#[derive(Clone, Copy)]
+pub(super) struct Planar<R> {
+    pub at: *mut R,
+    /// From a real part to its imaginary part.
+    pub im: usize,
+    /// From row to row.
+    pub pitch: usize,
+}
+
+impl<R> Planar<R> {
+    #[inline(always)]
+    pub(super) fn row(&self, row: usize) -> *mut R {
+        self.at.wrapping_add(row * self.pitch)
+    }
+}
+
+/// Where the columns come from.
+#[derive(Clone, Copy)]
+pub(super) enum Fetch<R> {
+    /// Real columns, two vectors of them at once.
+    Real(Plane, Number),
+    /// Complex columns; with real and imaginary part exchanged when it is an inverse transform.
+    Complex(Plane, Number, bool),
+    /// The upper half of the transform of real columns, exchanged.
+    Half(Planar<R>),
+}
+
+/// Where their transforms go.
+#[derive(Clone, Copy)]
+pub(super) enum Emit<R> {
+    /// The upper half of the transforms of real columns, twice as large.
+    Half(Planar<R>),
+    Complex(Planar<R>),
+    /// Real columns from exchanged parts, times a factor.
+    Real(Plane, R),
+}
+
+/// The transform of one strip of columns.
+pub(super) struct Strip<'a, V: Lanes> {
+    pub split: &'a Split<V::Real>,
+    pub n: usize,
+    pub fetch: Fetch<V::Real>,
+    pub emit: Emit<V::Real>,
+    /// Which strip; each is [`width`] columns.
+    pub number: usize,
+    pub scratch: *mut V::Real,
+}
+
+impl<R> Fetch<R> {
+    /// How many columns one strip has.
+    pub(super) fn width(&self, lanes: usize) -> usize {
+        if matches!(self, Self::Complex(..)) { lanes } else { 2 * lanes }
+    }
+}
+
+/// Numbers of scratch that a strip needs.
+pub(super) fn scratch<R: super::lanes::Real>(split: &Split<R>, lanes: usize) -> usize {
+    split.strip(lanes) + 2 * lanes * 2 * split.n1.max(split.n2) + split.scratch(lanes)
+}
+
+impl<V: Lanes> Work<V> for Strip<'_, V> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run(self) {
+        let Split { n1, n2, .. } = *self.split;
+        let strip = self.scratch;
+        // SAFETY: the scratch is as large as said above: the strip, two lines of either step, and their scratch.
+        unsafe {
+            let line = strip.add(self.split.strip(V::LANES));
+            let line2 = line.add(2 * V::LANES * n1.max(n2));
+            let scratch = line2.add(2 * V::LANES * n1.max(n2));
+            if n1 == 1 {
+                self.fetch(0, 1, n2, strip);
+            } else {
+                for i2 in 0..n2 {
+                    self.fetch(i2, n2, n1, line);
+                    self.split.first::<V>(i2, Line::packed::<V>(line), strip, scratch);
+                }
+            }
+            if let Emit::Half(to) = self.emit {
+                for k1 in 0..=n1 / 2 {
+                    let other = (n1 - k1) % n1;
+                    self.split.second::<V>(k1, strip, Line::packed::<V>(line), scratch);
+                    if other == k1 {
+                        self.emit_half(to, k1, line, line);
+                    } else {
+                        self.split.second::<V>(other, strip, Line::packed::<V>(line2), scratch);
+                        self.emit_half(to, k1, line, line2);
+                        self.emit_half(to, other, line2, line);
+                    }
+                }
+                return;
+            }
+            for k1 in 0..n1 {
+                self.split.second::<V>(k1, strip, Line::packed::<V>(line), scratch);
+                self.emit(k1, line);
+            }
+        }
+    }
+}
+
+impl<V: Lanes> Strip<'_, V> {
+    /// Brings `count` elements of the columns, from `first` on and `step` apart, into blocks.
+    ///
+    /// # Safety
+    /// As [`Work::run`]; `to` must have room.
+    #[inline(always)]
+    unsafe fn fetch(&self, first: usize, step: usize, count: usize, to: *mut V::Real) {
+        let column = self.number * self.fetch.width(V::LANES);
+        // SAFETY: the source is readable; each block is two vectors.
+        unsafe {
+            match self.fetch {
+                Fetch::Real(plane, number) => {
+                    with_number!(number, fetch_real::<V, _>(&plane, column, first, step, count, to));
+                }
+                Fetch::Complex(plane, number, exchanged) => {
+                    for i in 0..count {
+                        let block = to.add(i * 2 * V::LANES);
+                        let other = block.add(V::LANES);
+                        let (re, im) = if exchanged { (other, block) } else { (block, other) };
+                        read_any::<V>(&plane, number, first + i * step, column, V::LANES, re, im);
+                    }
+                }
+                Fetch::Half(from) => {
+                    for i in 0..count {
+                        self.fetch_half(from, column, first + i * step, to.add(i * 2 * V::LANES));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes one element of a complex column of the elements of two real ones.
+    ///
+    /// # Safety
+    /// As above.
+    #[inline(always)]
+    unsafe fn fetch_half(&self, from: Planar<V::Real>, column: usize, row: usize, to: *mut V::Real) {
+        // SAFETY: the rows up to the middle are there, with room for two vectors from `column` on.
+        unsafe {
+            let mirrored = row > self.n / 2;
+            let at = from.row(if mirrored { self.n - row } else { row }).add(column);
+            let (a, b) = (C::<V>::load(at, from.im), C::<V>::load(at.add(V::LANES), from.im));
+            // Exchanged, so what is called `im` here is the real part: a + i b, or of their conjugates.
+            let z = if mirrored {
+                C { re: b.im.sub(a.re), im: a.im.add(b.re) }
+            } else {
+                C { re: a.re.add(b.im), im: a.im.sub(b.re) }
+            };
+            z.store(to, V::LANES);
+        }
+    }
+
+    /// Takes two real columns apart, as far as the rows `k1 + n1 * k2` are in the upper half.
+    ///
+    /// # Safety
+    /// `line` must be the transforms of k1, `mirror` those of n1 - k1.
+    #[inline(always)]
+    unsafe fn emit_half(&self, to: Planar<V::Real>, k1: usize, line: *const V::Real, mirror: *const V::Real) {
+        let Split { n1, n2, .. } = *self.split;
+        let column = self.number * 2 * V::LANES;
+        for k2 in (0..n2).take_while(|k2| k1 + n1 * k2 <= self.n / 2) {
+            let other = if k1 == 0 { (n2 - k2) % n2 } else { n2 - 1 - k2 };
+            // SAFETY: both blocks are inside of their lines; the row is one that is kept.
+            unsafe {
+                let z = C::<V>::load(line.add(k2 * 2 * V::LANES), V::LANES);
+                let y = C::<V>::load(mirror.add(other * 2 * V::LANES), V::LANES);
+                let at = to.row(k1 + n1 * k2).add(column);
+                C { re: z.re.add(y.re), im: z.im.sub(y.im) }.store(at, to.im);
+                C { re: z.im.add(y.im), im: y.re.sub(z.re) }.store(at.add(V::LANES), to.im);
+            }
+        }
+    }
+
+    /// Writes the transforms of one k1.
+    ///
+    /// # Safety
+    /// As above.
+    #[inline(always)]
+    unsafe fn emit(&self, k1: usize, line: *const V::Real) {
+        let Split { n1, n2, .. } = *self.split;
+        let column = self.number * self.fetch.width(V::LANES);
+        for k2 in 0..n2 {
+            let row = k1 + n1 * k2;
+            // SAFETY: the block is inside of its line; the row is one of the target's.
+            unsafe {
+                let block = line.add(k2 * 2 * V::LANES);
+                match self.emit {
+                    Emit::Half(_) => unreachable!("halves come in pairs"),
+                    Emit::Complex(to) => C::<V>::load(block, V::LANES).store(to.row(row).add(column), to.im),
+                    Emit::Real(plane, scale) => {
+                        write_real::<V>(&plane, row, column, V::LANES, block.add(V::LANES), scale);
+                        write_real::<V>(&plane, row, column + V::LANES, V::LANES, block, scale);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`read_real`]; `to` must have room for `count` blocks.
+#[inline(always)]
+unsafe fn fetch_real<V: Lanes + super::lanes::Convert<T>, T: Copy + Into<f64>>(
+    plane: &Plane,
+    column: usize,
+    first: usize,
+    step: usize,
+    count: usize,
+    to: *mut V::Real,
+) {
+    for i in 0..count {
+        // SAFETY: as the caller says.
+        unsafe { read_real::<V, T>(plane, first + i * step, column, 2 * V::LANES, to.add(i * 2 * V::LANES)) };
+    }
+}

@@ -1,0 +1,310 @@
+//! What happens to each row around its transform: how it is read, and what its spectrum is turned into.
+
+use super::columns::Planar;
+use super::lanes::{Lanes, Real, Work};
+use super::radix::C;
+use super::rows::Row;
+use super::runs::{read_any, read_real, with_number, write_complex, write_mirrored, write_real};
+use super::steps::root;
+use super::{Number, Plane};
+
+/// Where rows come from. Inverse transforms are forward ones with real and imaginary part exchanged.
+#[derive(Clone, Copy)]
+pub(super) enum Source<R> {
+    Planar(Planar<R>),
+    /// Complex rows; exchanged or not.
+    Complex(Plane, Number, bool),
+    /// Real rows as complex ones.
+    Real(Plane, Number),
+    /// Real rows of twice the length, two neighbours as one complex number.
+    Pairs(Plane, Number),
+    /// From rows k and `height - k` of a half-spectrum the whole row k, exchanged.
+    Unfold(Plane, Number, usize),
+    /// From the half-spectrum of a real row of twice the length that of its pairs, exchanged.
+    Pack(Plane, Number),
+}
+
+/// Where their transforms go.
+#[derive(Clone, Copy)]
+pub(super) enum Target<R> {
+    Planar(Planar<R>),
+    /// Complex rows; exchanged or not.
+    Complex(Plane, bool),
+    /// The whole row k as rows k and `height - k` of a half-spectrum.
+    Fold(Plane, usize),
+    /// The first half of the row.
+    Half(Plane),
+    /// From the transform of pairs the half-spectrum of the real row.
+    Unpack(Plane),
+    /// Pairs, exchanged, as a real row.
+    Pairs(Plane),
+    /// The real part, exchanged.
+    Real(Plane),
+}
+
+/// The plan of rows with what happens around them.
+pub(super) struct Lines<R> {
+    pub row: Row<R>,
+    /// `exp(-2 pi i k / (2 n))` for each k, real parts and then imaginary parts, where pairs are transformed.
+    halves: Vec<R>,
+}
+
+impl<R: Real> Lines<R> {
+    /// Lines of n elements; with what pairs need, or without.
+    pub(super) fn new(n: usize, lanes: usize, pairs: bool) -> Self {
+        let row = Row::new(n, lanes);
+        let mut halves = Vec::new();
+        if pairs {
+            halves = vec![R::ZERO; 2 * row.width];
+            for k in 0..n {
+                let (re, im) = root(k, 2 * n);
+                (halves[k], halves[row.width + k]) = (R::of(re), R::of(im));
+            }
+        }
+        Self { row, halves }
+    }
+
+    /// Numbers of one staged row, both parts; room for a vector beyond either end of each.
+    fn staged(&self, lanes: usize) -> usize {
+        2 * (self.row.width + 2 * lanes)
+    }
+
+    /// Numbers of scratch for a group.
+    pub(super) fn scratch(&self, lanes: usize) -> usize {
+        self.row.scratch(lanes) + (self.row.group(lanes) + 2) * self.staged(lanes)
+    }
+}
+
+/// The transform of one group of rows.
+pub(super) struct Group<'a, V: Lanes> {
+    pub lines: &'a Lines<V::Real>,
+    pub source: Source<V::Real>,
+    pub target: Target<V::Real>,
+    pub first: usize,
+    /// One past the last row of all.
+    pub end: usize,
+    pub scale: V::Real,
+    pub scratch: *mut V::Real,
+}
+
+impl<V: Lanes> Work<V> for Group<'_, V> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run(self) {
+        let row = &self.lines.row;
+        let staged = self.lines.staged(V::LANES);
+        let count = row.group(V::LANES).min(self.end - self.first);
+        // SAFETY: the scratch holds a group of staged rows, two more, and what the transform needs.
+        unsafe {
+            let stage = Planar { at: self.scratch.add(V::LANES), im: staged / 2, pitch: staged };
+            let spare = self.scratch.add(row.group(V::LANES) * staged + V::LANES);
+            let rest = spare.add(2 * staged - V::LANES);
+            let from = match self.source {
+                Source::Planar(from) => Planar { at: from.row(self.first), ..from },
+                _ => {
+                    (0..count).for_each(|i| self.fetch(self.first + i, stage.row(i), stage.im, spare));
+                    stage
+                }
+            };
+            if let Target::Planar(to) = self.target {
+                row.run::<V>(from, Planar { at: to.row(self.first), ..to }, rest);
+                return (0..count).for_each(|i| self.clear_rest(to.row(self.first + i), to.im));
+            }
+            row.run::<V>(from, stage, rest);
+            (0..count).for_each(|i| self.emit(self.first + i, stage.row(i), stage.im, spare));
+        }
+    }
+}
+
+impl<V: Lanes> Group<'_, V> {
+    /// Zeros behind a planar row: the columns there may be the other half of columns that count.
+    ///
+    /// # Safety
+    /// Planar rows have room to the next pair of vectors.
+    #[inline(always)]
+    unsafe fn clear_rest(&self, row: *mut V::Real, im: usize) {
+        let n = self.lines.row.n;
+        for k in n..n.next_multiple_of(2 * V::LANES) {
+            // SAFETY: as the caller says.
+            unsafe { (*row.add(k), *row.add(im + k)) = (V::Real::ZERO, V::Real::ZERO) };
+        }
+    }
+
+    /// Reads a row as the transform wants it.
+    ///
+    /// # Safety
+    /// As [`Work::run`]; `to` must have room for a row whose imaginary part is `im` numbers behind, and so must
+    /// `spare`, for two real parts.
+    #[inline(always)]
+    unsafe fn fetch(&self, row: usize, to: *mut V::Real, im: usize, spare: *mut V::Real) {
+        let n = self.lines.row.n;
+        // SAFETY: as the caller says.
+        unsafe {
+            match self.source {
+                Source::Planar(_) => unreachable!("planar rows are not staged"),
+                Source::Complex(plane, number, exchanged) => {
+                    let (re, im) = if exchanged { (to.add(im), to) } else { (to, to.add(im)) };
+                    read_any::<V>(&plane, number, row, 0, n, re, im);
+                }
+                Source::Real(plane, number) => {
+                    with_number!(number, read_real::<V, _>(&plane, row, 0, n, to));
+                    (0..n).for_each(|k| *to.add(im + k) = V::Real::ZERO);
+                }
+                Source::Pairs(plane, number) => {
+                    with_number!(number, read_real::<V, _>(&plane, row, 0, 2 * n, spare));
+                    for k in (0..n).step_by(V::LANES) {
+                        let pair = (V::load(spare.add(2 * k)), V::load(spare.add(2 * k + V::LANES)));
+                        let (even, odd) = pair.0.deinterleave(pair.1);
+                        C { re: even, im: odd }.store(to.add(k), im);
+                    }
+                }
+                Source::Unfold(plane, number, height) => self.unfold(&plane, number, row, height, to, im, spare),
+                Source::Pack(plane, number) => self.pack(&plane, number, row, to, im, spare),
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`Self::fetch`].
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
+    unsafe fn unfold(
+        &self,
+        plane: &Plane,
+        number: Number,
+        row: usize,
+        height: usize,
+        to: *mut V::Real,
+        im: usize,
+        spare: *mut V::Real,
+    ) {
+        let n = self.lines.row.n;
+        let (count, mirror) = (n / 2 + 1, mirror_of(row, height));
+        // SAFETY: as the caller says; `re` and `im` are exchanged in the target.
+        unsafe {
+            let (re2, im2) = (spare, spare.add(im));
+            read_any::<V>(plane, number, row, 0, count, to.add(im), to);
+            read_any::<V>(plane, number, mirror, 0, count, re2, im2);
+            // What is its own mirror image in a real row has a real transform along the columns.
+            for k in [0, n / 2].into_iter().skip(usize::from(n == 1)).filter(|k| 2 * k % n == 0) {
+                let half = V::Real::of(0.5);
+                *to.add(im + k) = (*to.add(im + k)).plus(*re2.add(k)).times(half);
+                *to.add(k) = (*to.add(k)).minus(*im2.add(k)).times(half);
+            }
+            let mut k = n / 2 + 1;
+            while k < n {
+                // Column n - k of the mirror row, and those before it, in reverse.
+                if k + V::LANES <= n {
+                    let from = n - k + 1 - V::LANES;
+                    V::load(re2.add(from)).reverse().store(to.add(im + k));
+                    V::splat(V::Real::ZERO).sub(V::load(im2.add(from)).reverse()).store(to.add(k));
+                    k += V::LANES;
+                } else {
+                    *to.add(im + k) = *re2.add(n - k);
+                    *to.add(k) = V::Real::ZERO.minus(*im2.add(n - k));
+                    k += 1;
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`Self::fetch`].
+    #[inline(always)]
+    unsafe fn pack(&self, plane: &Plane, number: Number, row: usize, to: *mut V::Real, im: usize, spare: *mut V::Real) {
+        let (n, width) = (self.lines.row.n, self.lines.row.width);
+        let halves = self.lines.halves.as_ptr();
+        // SAFETY: as the caller says. A staged row has room for one number more than n, and for a vector before its
+        // beginning and beyond its end.
+        unsafe {
+            let (re, im2) = (spare, spare.add(im));
+            read_any::<V>(plane, number, row, 0, n + 1, re, im2);
+            (*im2, *im2.add(n)) = (V::Real::ZERO, V::Real::ZERO);
+            for k in (0..n).step_by(V::LANES) {
+                let x = C::<V>::load(re.add(k), im);
+                let at = re.wrapping_offset((n + 1) as isize - (k + V::LANES) as isize);
+                let y = C { re: V::load(at).reverse(), im: V::load(at.wrapping_add(im)).reverse() };
+                let even = C { re: x.re.add(y.re), im: x.im.sub(y.im) };
+                let odd = C { re: x.re.sub(y.re), im: x.im.add(y.im) };
+                // Times the conjugate root, and i.
+                let w = C::<V>::load(halves.add(k), width);
+                let odd = C { re: odd.re.mul_add(w.re, odd.im.mul(w.im)), im: odd.im.mul_sub(w.re, odd.re.mul(w.im)) };
+                C { re: even.im.add(odd.re), im: even.re.sub(odd.im) }.store(to.add(k), im);
+            }
+        }
+    }
+
+    /// Writes the transform of a row.
+    ///
+    /// # Safety
+    /// As [`Self::fetch`], with `from` for `to`.
+    #[inline(always)]
+    unsafe fn emit(&self, row: usize, from: *mut V::Real, im: usize, spare: *mut V::Real) {
+        let (n, scale) = (self.lines.row.n, self.scale);
+        // SAFETY: as the caller says; the planes have the rows and columns of the problem.
+        unsafe {
+            match self.target {
+                Target::Planar(_) => unreachable!("planar rows are not staged"),
+                Target::Complex(plane, exchanged) => {
+                    let (re, im) = if exchanged { (from.add(im), from) } else { (from, from.add(im)) };
+                    write_complex::<V>(&plane, row, 0, n, re, im, scale);
+                }
+                Target::Half(plane) => write_complex::<V>(&plane, row, 0, n / 2 + 1, from, from.add(im), scale),
+                Target::Real(plane) => write_real::<V>(&plane, row, 0, n, from.add(im), scale),
+                Target::Fold(plane, height) => {
+                    write_complex::<V>(&plane, row, 0, n / 2 + 1, from, from.add(im), scale);
+                    let mirror = mirror_of(row, height);
+                    if mirror != row {
+                        let second = from.add(n - n / 2);
+                        write_mirrored::<V>(&plane, mirror, 0, 1, from, from.add(im), scale);
+                        write_mirrored::<V>(&plane, mirror, 1, n / 2, second, second.add(im), scale);
+                    }
+                }
+                Target::Unpack(plane) => {
+                    self.unpack(from, im, spare);
+                    write_complex::<V>(&plane, row, 0, n + 1, spare, spare.add(im), scale);
+                }
+                Target::Pairs(plane) => {
+                    for k in (0..n).step_by(V::LANES) {
+                        let (first, second) = V::load(from.add(im + k)).interleave(V::load(from.add(k)));
+                        first.store(spare.add(2 * k));
+                        second.store(spare.add(2 * k + V::LANES));
+                    }
+                    write_real::<V>(&plane, row, 0, 2 * n, spare, scale);
+                }
+            }
+        }
+    }
+
+    /// Turns the transform of pairs into twice the half-spectrum of the real row.
+    ///
+    /// # Safety
+    /// As [`Self::emit`].
+    #[inline(always)]
+    unsafe fn unpack(&self, from: *mut V::Real, im: usize, to: *mut V::Real) {
+        let (n, width) = (self.lines.row.n, self.lines.row.width);
+        let halves = self.lines.halves.as_ptr();
+        // SAFETY: as for `pack`. The row goes on periodically, so element n is element 0.
+        unsafe {
+            (*from.add(n), *from.add(im + n)) = (*from, *from.add(im));
+            for k in (0..n).step_by(V::LANES) {
+                let z = C::<V>::load(from.add(k), im);
+                let at = from.wrapping_offset((n + 1) as isize - (k + V::LANES) as isize);
+                let y = C { re: V::load(at).reverse(), im: V::load(at.wrapping_add(im)).reverse() };
+                let even = C { re: z.re.add(y.re), im: z.im.sub(y.im) };
+                let odd = C { re: z.im.add(y.im), im: y.re.sub(z.re) };
+                let odd = odd.mul(C::load(halves.add(k), width));
+                even.add(odd).store(to.add(k), im);
+            }
+            let (two, zero) = (V::Real::of(2.0), V::Real::ZERO);
+            *to.add(n) = (*from).minus(*from.add(im)).times(two);
+            *to.add(im + n) = zero;
+        }
+    }
+}
+
+/// The row opposite to a row; with a height of 0, which stands for rows on their own, the row itself.
+#[inline(always)]
+fn mirror_of(row: usize, height: usize) -> usize {
+    if height == 0 || row == 0 { row } else { height - row }
+}

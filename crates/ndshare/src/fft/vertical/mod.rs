@@ -1,0 +1,238 @@
+//! The fast engine: one vector holds as many lines as it has lanes, so no radix needs a shuffle.
+//!
+//! A two-dimensional transform is a pass over strips of columns and a pass over rows, with rows of complex numbers
+//! between them, real and imaginary parts apart. For real input the columns come first, because two real columns make
+//! one complex column without any arithmetic, and of the spectrum of real columns only the upper half of the rows is
+//! kept. The whole transform of such a row is then a row of the result and, mirrored, the row opposite to it. Inverse
+//! transforms run the same way backwards; they are forward transforms of numbers whose real and imaginary parts are
+//! exchanged at the first reading and the last writing.
+//!
+//! ```text
+//! lanes  x86  arm    vectors
+//! radix  steps  split  rows    passes; a short line; a long line; a row
+//! runs   columns  lines        conversion; strips of columns; rows with what is around them
+//! scratch  plan                memory that is kept; the phases of a transform and their pieces
+//! ```
+
+mod columns;
+mod lanes;
+mod lines;
+mod plan;
+mod radix;
+mod rows;
+mod runs;
+mod scratch;
+mod split;
+mod steps;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+use crate::error::{Error, Result};
+use crate::kernel::{Cpu, Level};
+use crate::pool::Check;
+use plan::Plan;
+
+/// What an element of the input is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[allow(missing_docs)]
+pub enum Number {
+    U8,
+    I8,
+    U16,
+    I16,
+    F32,
+    F64,
+    C64,
+    C128,
+}
+
+impl Number {
+    fn is_complex(self) -> bool {
+        matches!(self, Self::C64 | Self::C128)
+    }
+}
+
+/// Which transform.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Transform {
+    /// Real to half-spectrum, with the forward sign.
+    R2C,
+    /// Half-spectrum to real, with the inverse sign.
+    C2R,
+    /// Complex to complex, with the forward sign.
+    Forward,
+    /// Complex to complex, with the inverse sign.
+    Inverse,
+}
+
+/// What a plan is for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Problem {
+    /// Which transform.
+    pub transform: Transform,
+    /// What is read.
+    pub input: Number,
+    /// Double precision, computed in and written; else single.
+    pub double: bool,
+    /// The length along the first axis; for one axis only, the number of independent rows.
+    pub rows: usize,
+    /// The length along the last axis; for [`Transform::R2C`] and [`Transform::C2R`] that of the real rows.
+    pub cols: usize,
+    /// Both axes, or the last one only.
+    pub both_axes: bool,
+}
+
+/// A two-dimensional array somewhere in memory. An input may have fewer rows and columns than the problem, and the rest
+/// is zero, or more, and these are ignored.
+#[derive(Clone, Copy, Debug)]
+pub struct Plane {
+    /// The element (0, 0).
+    pub data: *mut u8,
+    /// How many rows there are.
+    pub rows: usize,
+    /// How many columns there are.
+    pub cols: usize,
+    /// Bytes from row to row.
+    pub row_stride: isize,
+    /// Bytes from column to column.
+    pub col_stride: isize,
+}
+
+/// A kind of vector.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Vector {
+    /// Any CPU.
+    Scalar,
+    /// x86-64 with AVX2 and FMA.
+    Avx2,
+    /// x86-64 with AVX-512.
+    Avx512,
+    /// 64-bit ARM.
+    Neon,
+}
+
+impl Vector {
+    /// The best that this CPU has, or that `NDSHARE_CPU` allows.
+    pub fn chosen() -> Self {
+        let level = Cpu::chosen().map_or(Level::Scalar, Cpu::level);
+        let vector = match level {
+            Level::Scalar => Self::Scalar,
+            Level::Neon => Self::Neon,
+            Level::Avx2 => Self::Avx2,
+            Level::Avx512 => Self::Avx512,
+        };
+        if vector.is_present() { vector } else { Self::Scalar }
+    }
+
+    /// Whether this CPU has it.
+    #[cfg(target_arch = "x86_64")]
+    pub fn is_present(self) -> bool {
+        let fma = || std::is_x86_feature_detected!("fma");
+        match self {
+            Self::Scalar => true,
+            Self::Avx2 => fma() && Cpu::of(Level::Avx2).is_some(),
+            Self::Avx512 => fma() && Cpu::of(Level::Avx512).is_some(),
+            Self::Neon => false,
+        }
+    }
+
+    /// Whether this CPU has it.
+    #[cfg(not(target_arch = "x86_64"))]
+    pub fn is_present(self) -> bool {
+        self == Self::Scalar
+    }
+}
+
+/// A plan: plain data, which any number of threads may use at once.
+pub struct Vertical {
+    problem: Problem,
+    plan: Typed,
+}
+
+/// A plan in either precision.
+enum Typed {
+    Single(Plan<f32>),
+    Double(Plan<f64>),
+}
+
+/// Calls a method of a plan with the vector type that it was made for.
+macro_rules! with_vector {
+    ($vector:expr, $plan:expr, $method:ident($($argument:expr),*)) => {
+        match ($vector, $plan) {
+            #[cfg(target_arch = "x86_64")]
+            (Vector::Avx512, Typed::Single(plan)) => plan.$method::<x86::F32x16>($($argument),*),
+            #[cfg(target_arch = "x86_64")]
+            (Vector::Avx512, Typed::Double(plan)) => plan.$method::<x86::F64x8>($($argument),*),
+            #[cfg(target_arch = "x86_64")]
+            (Vector::Avx2, Typed::Single(plan)) => plan.$method::<x86::F32x8>($($argument),*),
+            #[cfg(target_arch = "x86_64")]
+            (Vector::Avx2, Typed::Double(plan)) => plan.$method::<x86::F64x4>($($argument),*),
+            (_, Typed::Single(plan)) => plan.$method::<lanes::Plain<f32>>($($argument),*),
+            (_, Typed::Double(plan)) => plan.$method::<lanes::Plain<f64>>($($argument),*),
+        }
+    };
+}
+
+impl Vertical {
+    /// A plan for this CPU; none for a length with a factor that there is no pass for.
+    pub fn new(problem: &Problem) -> Option<Self> {
+        Self::with_vector(problem, Vector::chosen())
+    }
+
+    /// A plan for one kind of vector; none, also, when this CPU does not have it.
+    pub fn with_vector(problem: &Problem, vector: Vector) -> Option<Self> {
+        if !vector.is_present() || !is_possible(problem) {
+            return None;
+        }
+        let plan = match problem.double {
+            false => Typed::Single(Plan::new(problem, vector)),
+            true => Typed::Double(Plan::new(problem, vector)),
+        };
+        Some(Self { problem: *problem, plan })
+    }
+
+    /// Writes the transform of `from`, times `scale`, to `into`, on up to `workers` threads. `into` must have exactly
+    /// the shape of the result.
+    ///
+    /// # Errors
+    /// `InvalidValue` when `into` has another shape; what `check` says.
+    ///
+    /// # Safety
+    /// All elements of `from` must be readable as the problem's input, all of `into` writable as its output, and
+    /// the two must not overlap.
+    pub unsafe fn run(&self, from: Plane, into: Plane, scale: f64, workers: usize, check: Check<'_>) -> Result<()> {
+        expect_shape(&into, output_shape(&self.problem))?;
+        let vector = match &self.plan {
+            Typed::Single(plan) => plan.vector,
+            Typed::Double(plan) => plan.vector,
+        };
+        // SAFETY: the caller vouches for the planes; the CPU had the vector when the plan was made.
+        unsafe { with_vector!(vector, &self.plan, run(from, into, scale, workers, check)) }
+    }
+}
+
+/// Whether there are passes for a problem's lengths, and its input is of a kind that the transform takes.
+fn is_possible(problem: &Problem) -> bool {
+    let lengths = problem.rows > 0 && problem.cols > 0 && problem.rows.checked_mul(problem.cols).is_some();
+    let smooth = steps::is_smooth(problem.cols) && (!problem.both_axes || steps::is_smooth(problem.rows));
+    lengths && smooth && !(problem.transform == Transform::R2C && problem.input.is_complex())
+}
+
+/// Rows and columns of the result.
+fn output_shape(problem: &Problem) -> (usize, usize) {
+    match problem.transform {
+        Transform::R2C => (problem.rows, problem.cols / 2 + 1),
+        _ => (problem.rows, problem.cols),
+    }
+}
+
+fn expect_shape(into: &Plane, shape: (usize, usize)) -> Result<()> {
+    if (into.rows, into.cols) == shape {
+        return Ok(());
+    }
+    let got = (into.rows, into.cols);
+    Err(Error::value(format!("expected an output of shape {shape:?}, got {got:?}; give it the shape of the result")))
+}

@@ -1,0 +1,262 @@
+//! The phases of a transform, and their pieces for the workers.
+
+use super::columns::{self, Emit, Fetch, Planar, Strip};
+use super::lanes::{Lanes, Real};
+use super::lines::{Group, Lines, Source, Target};
+use super::scratch::Scratch;
+use super::split::Split;
+use super::{Plane, Problem, Transform, Vector};
+use crate::error::Result;
+use crate::pool::{self, Check};
+use crate::prim::{AtomicU64, Ordering};
+
+/// Bytes of a cache line.
+const LINE_BYTES: usize = 64;
+/// A piece of rows is about so many elements.
+const PIECE: usize = 1 << 14;
+/// Workers beyond so many find no scratch.
+const MOST_WORKERS: usize = 64;
+
+/// The plan of a problem in one precision.
+pub(super) struct Plan<R> {
+    pub problem: Problem,
+    pub vector: Vector,
+    columns: Option<Split<R>>,
+    lines: Lines<R>,
+}
+
+/// One phase: strips of columns, or groups of rows.
+#[derive(Clone, Copy)]
+enum Phase<R> {
+    Columns(Fetch<R>, Emit<R>),
+    Rows(Source<R>, Target<R>),
+}
+
+impl Vector {
+    fn lanes(self, double: bool) -> usize {
+        match self {
+            Self::Scalar => 4,
+            Self::Neon => 4 >> usize::from(double),
+            Self::Avx2 => 8 >> usize::from(double),
+            Self::Avx512 => 16 >> usize::from(double),
+        }
+    }
+}
+
+impl<R: Real> Plan<R> {
+    pub(super) fn new(problem: &Problem, vector: Vector) -> Self {
+        let lanes = vector.lanes(problem.double);
+        let pairs = is_in_pairs(problem);
+        let columns = problem.both_axes.then(|| Split::new(problem.rows));
+        let length = if pairs { problem.cols / 2 } else { problem.cols };
+        Self { problem: *problem, vector, columns, lines: Lines::new(length, lanes, pairs) }
+    }
+
+    /// The rows between the phases: how many numbers, and where.
+    fn middle<V: Lanes<Real = R>>(&self) -> (usize, Planar<R>) {
+        let Problem { rows, cols, transform, both_axes, .. } = self.problem;
+        if !both_axes {
+            return (0, Planar { at: std::ptr::null_mut(), im: 0, pitch: 0 });
+        }
+        let kept = if is_real(transform) { rows / 2 + 1 } else { rows };
+        let line = LINE_BYTES / size_of::<R>();
+        // One line more, so that real and imaginary parts do not fall on the same lines of the cache, and an odd number
+        // of lines for each row, so that a column does not either.
+        let im = cols.next_multiple_of(2 * V::LANES).next_multiple_of(line) + line;
+        let pitch = 2 * im + line;
+        (kept.next_multiple_of(V::LANES) * pitch, Planar { at: std::ptr::null_mut(), im, pitch })
+    }
+
+    /// What is done, in order.
+    fn phases(&self, from: Plane, into: Plane, scale: R, middle: Planar<R>) -> Vec<Phase<R>> {
+        let Problem { rows, input, both_axes, transform, .. } = self.problem;
+        let inverse = transform == Transform::Inverse;
+        let pairs = is_in_pairs(&self.problem);
+        match transform {
+            Transform::R2C if both_axes => vec![
+                Phase::Columns(Fetch::Real(from, input), Emit::Half(middle)),
+                Phase::Rows(Source::Planar(middle), Target::Fold(into, rows)),
+            ],
+            Transform::C2R if both_axes => vec![
+                Phase::Rows(Source::Unfold(from, input, rows), Target::Planar(middle)),
+                Phase::Columns(Fetch::Half(middle), Emit::Real(into, scale)),
+            ],
+            Transform::Forward | Transform::Inverse if both_axes => vec![
+                Phase::Columns(Fetch::Complex(from, input, inverse), Emit::Complex(middle)),
+                Phase::Rows(Source::Planar(middle), Target::Complex(into, inverse)),
+            ],
+            Transform::R2C if pairs => vec![Phase::Rows(Source::Pairs(from, input), Target::Unpack(into))],
+            Transform::R2C => vec![Phase::Rows(Source::Real(from, input), Target::Half(into))],
+            Transform::C2R if pairs => vec![Phase::Rows(Source::Pack(from, input), Target::Pairs(into))],
+            // A height of one: the mirror image of a row is in the row itself.
+            Transform::C2R => vec![Phase::Rows(Source::Unfold(from, input, 0), Target::Real(into))],
+            _ => vec![Phase::Rows(Source::Complex(from, input, inverse), Target::Complex(into, inverse))],
+        }
+    }
+
+    /// See [`super::Vertical::run`].
+    ///
+    /// # Safety
+    /// As there; and the CPU must have the vector.
+    pub(super) unsafe fn run<V: Lanes<Real = R>>(
+        &self,
+        from: Plane,
+        into: Plane,
+        scale: f64,
+        workers: usize,
+        check: Check<'_>,
+    ) -> Result<()> {
+        let halved = self.problem.transform == Transform::R2C && (self.problem.both_axes || is_in_pairs(&self.problem));
+        let scale = R::of(if halved { scale / 2.0 } else { scale });
+        let workers = workers.clamp(1, MOST_WORKERS);
+        let (numbers, middle) = self.middle::<V>();
+        let numbers = numbers.next_multiple_of(LINE_BYTES);
+        let of_worker = self.scratch(V::LANES).next_multiple_of(LINE_BYTES);
+        let scratch = Scratch::of((numbers + workers * of_worker) * size_of::<R>());
+        let at = scratch.at().cast::<R>();
+        let phases = self.phases(from, into, scale, Planar { at, ..middle });
+        let job = Job::<V> {
+            plan: self,
+            phases: &phases,
+            scale,
+            free: AtomicU64::new(u64::MAX >> (64 - workers)),
+            scratch: at.wrapping_add(numbers),
+            of_worker,
+            done: AtomicU64::new(0),
+        };
+        let pieces: usize = phases.iter().map(|phase| job.pieces(phase)).sum();
+        // SAFETY: as the caller says.
+        let result = pool::run(workers, pieces, &|piece| unsafe { job.piece(piece) }, check);
+        result
+    }
+
+    /// Numbers of scratch for one worker.
+    fn scratch(&self, lanes: usize) -> usize {
+        let columns = self.columns.as_ref().map_or(0, |split| columns::scratch(split, lanes));
+        columns.max(self.lines.scratch(lanes))
+    }
+}
+
+fn is_real(transform: Transform) -> bool {
+    matches!(transform, Transform::R2C | Transform::C2R)
+}
+
+/// Whether neighbours of a real row are transformed as one complex number. Two rows as one would let the one spoil the
+/// other, if only by rounding, and rows of one-dimensional transforms have nothing to do with each other.
+fn is_in_pairs(problem: &Problem) -> bool {
+    is_real(problem.transform) && !problem.both_axes && problem.cols % 2 == 0
+}
+
+/// A transform that is running.
+struct Job<'a, V: Lanes> {
+    plan: &'a Plan<V::Real>,
+    phases: &'a [Phase<V::Real>],
+    scale: V::Real,
+    /// A bit for each worker's scratch that nobody uses.
+    free: AtomicU64,
+    scratch: *mut V::Real,
+    of_worker: usize,
+    /// How many pieces are done.
+    done: AtomicU64,
+}
+
+// SAFETY: workers write to different strips or rows, each with a scratch of its own, and start a phase when the one
+// before is done.
+unsafe impl<V: Lanes> Sync for Job<'_, V> {}
+
+impl<V: Lanes> Job<'_, V> {
+    /// Rows of one piece: whole groups.
+    fn rows_of_piece(&self) -> usize {
+        let row = &self.plan.lines.row;
+        (PIECE / row.n).max(1).next_multiple_of(row.group(V::LANES))
+    }
+
+    /// How many rows the phase of rows has.
+    fn rows(&self) -> usize {
+        let problem = &self.plan.problem;
+        if problem.both_axes && is_real(problem.transform) { problem.rows / 2 + 1 } else { problem.rows }
+    }
+
+    fn pieces(&self, phase: &Phase<V::Real>) -> usize {
+        match phase {
+            Phase::Columns(fetch, _) => self.plan.problem.cols.div_ceil(fetch.width(V::LANES)),
+            Phase::Rows(..) => self.rows().div_ceil(self.rows_of_piece()),
+        }
+    }
+
+    /// # Safety
+    /// As [`Plan::run`]; each piece once.
+    unsafe fn piece(&self, number: usize) {
+        let mut before = 0;
+        for phase in self.phases {
+            let pieces = self.pieces(phase);
+            if number < before + pieces {
+                self.await_done(before);
+                let (slot, scratch) = self.take();
+                let _done = Done { job: self, slot };
+                // SAFETY: what the phase reads is done, and the scratch is this worker's.
+                return unsafe { self.part(phase, number - before, scratch) };
+            }
+            before += pieces;
+        }
+    }
+
+    /// # Safety
+    /// As [`Self::piece`].
+    unsafe fn part(&self, phase: &Phase<V::Real>, number: usize, scratch: *mut V::Real) {
+        match *phase {
+            Phase::Columns(fetch, emit) => {
+                let Some(split) = &self.plan.columns else { return };
+                let strip = Strip::<V> { split, n: self.plan.problem.rows, fetch, emit, number, scratch };
+                // SAFETY: as the caller says.
+                unsafe { V::shell(strip) }
+            }
+            Phase::Rows(source, target) => {
+                let (lines, scale) = (&self.plan.lines, self.scale);
+                let first = number * self.rows_of_piece();
+                let end = (first + self.rows_of_piece()).min(self.rows());
+                for first in (first..end).step_by(lines.row.group(V::LANES)) {
+                    // SAFETY: as the caller says.
+                    unsafe { V::shell(Group::<V> { lines, source, target, first, end, scale, scratch }) }
+                }
+            }
+        }
+    }
+
+    /// Waits until the pieces before a phase are done. All of them have been taken, by threads that are at work on
+    /// them and wait for nothing, because pieces are taken in order: so this takes no longer than the piece at hand.
+    fn await_done(&self, before: usize) {
+        let mut looks = 0_u32;
+        // Acquire: what other workers have written in the phase before is seen in this one.
+        while self.done.load(Ordering::Acquire) < before as u64 {
+            looks += 1;
+            if looks % 1000 == 0 { std::thread::yield_now() } else { std::hint::spin_loop() }
+        }
+    }
+
+    /// A scratch that nobody uses. There are as many as workers.
+    fn take(&self) -> (u32, *mut V::Real) {
+        loop {
+            let free = self.free.load(Ordering::Relaxed);
+            let slot = free.trailing_zeros();
+            let rest = free & free.wrapping_sub(1);
+            if free != 0 && self.free.compare_exchange(free, rest, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+                return (slot, self.scratch.wrapping_add(slot as usize * self.of_worker));
+            }
+            std::hint::spin_loop();
+        }
+    }
+}
+
+/// Ends a piece, also when it panics, so that nobody waits for it for ever.
+struct Done<'a, 'b, V: Lanes> {
+    job: &'a Job<'b, V>,
+    slot: u32,
+}
+
+impl<V: Lanes> Drop for Done<'_, '_, V> {
+    fn drop(&mut self) {
+        self.job.free.fetch_or(1 << self.slot, Ordering::Release);
+        self.job.done.fetch_add(1, Ordering::Release);
+    }
+}

@@ -1,0 +1,376 @@
+//! One pass of a transform: butterflies of one radix over a line of vectors.
+//!
+//! A line of `n` complex elements is an array of blocks: the real parts of all lanes, and their imaginary parts. With
+//! `s` the product of the radices that are done, and `m = n / (s * radix)`, a pass reads element
+//! `(j * radix + r) * m + q` for r below the radix, turns it by the root `exp(-2 pi i r j / (s * radix))`, does the
+//! small transform, and writes result k to `(j + s * k) * m + q`. After the last pass the elements are in their
+//! natural order. No lane ever meets another one, so there are no shuffles.
+
+use super::lanes::{Lanes, Real, Work};
+
+/// The radices that there is a pass for.
+pub(super) const RADICES: [usize; 11] = [2, 3, 4, 5, 6, 7, 8, 11, 13, 16, 17];
+
+/// A pass: what it does to the order.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pass {
+    pub radix: usize,
+    /// The product of the radices before.
+    pub s: usize,
+    /// The product of the radices after.
+    pub m: usize,
+    /// Where its twiddles begin.
+    pub twiddles: usize,
+}
+
+/// A line of blocks in memory: the first number, and the numbers from block to block and from real to imaginary part.
+#[derive(Clone, Copy)]
+pub(super) struct Line<R> {
+    pub at: *mut R,
+    pub step: usize,
+    pub im: usize,
+}
+
+impl<R> Line<R> {
+    /// Blocks one after another.
+    #[inline(always)]
+    pub(super) fn packed<V: Lanes<Real = R>>(at: *mut R) -> Self {
+        Self { at, step: 2 * V::LANES, im: V::LANES }
+    }
+}
+
+/// What a pass reads and writes.
+#[derive(Clone, Copy)]
+pub(super) struct Io<R> {
+    pub from: Line<R>,
+    pub to: Line<R>,
+    /// For each j from 1 on, and each r from 1 on, the root as real and imaginary part. For generic radices, before
+    /// these, cosine and sine of all angles of the radix.
+    pub twiddles: *const R,
+    /// A factor for each element of the first pass, as real and imaginary part; null for none.
+    pub factors: *const R,
+}
+
+/// A complex vector.
+#[derive(Clone, Copy)]
+pub(super) struct C<V> {
+    pub re: V,
+    pub im: V,
+}
+
+impl<V: Lanes> C<V> {
+    #[inline(always)]
+    pub(super) fn add(self, other: Self) -> Self {
+        Self { re: self.re.add(other.re), im: self.im.add(other.im) }
+    }
+    #[inline(always)]
+    pub(super) fn sub(self, other: Self) -> Self {
+        Self { re: self.re.sub(other.re), im: self.im.sub(other.im) }
+    }
+    /// `self - i * other`.
+    #[inline(always)]
+    fn sub_i(self, other: Self) -> Self {
+        Self { re: self.re.add(other.im), im: self.im.sub(other.re) }
+    }
+    /// `self + i * other`.
+    #[inline(always)]
+    fn add_i(self, other: Self) -> Self {
+        Self { re: self.re.sub(other.im), im: self.im.add(other.re) }
+    }
+    /// `self + factor * other`.
+    #[inline(always)]
+    fn plus(self, factor: V, other: Self) -> Self {
+        Self { re: other.re.mul_add(factor, self.re), im: other.im.mul_add(factor, self.im) }
+    }
+    /// `self - factor * other`.
+    #[inline(always)]
+    fn minus(self, factor: V, other: Self) -> Self {
+        Self { re: other.re.neg_mul_add(factor, self.re), im: other.im.neg_mul_add(factor, self.im) }
+    }
+    #[inline(always)]
+    fn scale(self, factor: V) -> Self {
+        Self { re: self.re.mul(factor), im: self.im.mul(factor) }
+    }
+    #[inline(always)]
+    pub(super) fn mul(self, w: Self) -> Self {
+        Self { re: self.re.mul_sub(w.re, self.im.mul(w.im)), im: self.re.mul_add(w.im, self.im.mul(w.re)) }
+    }
+    /// # Safety
+    /// A vector must be readable at `at` and at `im` numbers behind it.
+    #[inline(always)]
+    pub(super) unsafe fn load(at: *const V::Real, im: usize) -> Self {
+        // SAFETY: as the caller says.
+        unsafe { Self { re: V::load(at), im: V::load(at.add(im)) } }
+    }
+    /// # Safety
+    /// A vector must be writable at `at` and at `im` numbers behind it.
+    #[inline(always)]
+    pub(super) unsafe fn store(self, at: *mut V::Real, im: usize) {
+        // SAFETY: as the caller says.
+        unsafe {
+            self.re.store(at);
+            self.im.store(at.add(im));
+        }
+    }
+    /// The same complex number in all lanes.
+    ///
+    /// # Safety
+    /// Two numbers must be readable.
+    #[inline(always)]
+    unsafe fn root(at: *const V::Real) -> Self {
+        // SAFETY: as the caller says.
+        unsafe { Self { re: V::splat(*at), im: V::splat(*at.add(1)) } }
+    }
+}
+
+#[inline(always)]
+fn constant<V: Lanes>(x: f64) -> V {
+    V::splat(V::Real::of(x))
+}
+
+#[inline(always)]
+fn dft2<V: Lanes>(a: [C<V>; 2]) -> [C<V>; 2] {
+    [a[0].add(a[1]), a[0].sub(a[1])]
+}
+
+#[inline(always)]
+fn dft3<V: Lanes>(a: [C<V>; 3]) -> [C<V>; 3] {
+    let (sum, difference) = (a[1].add(a[2]), a[1].sub(a[2]));
+    let middle = a[0].minus(constant(0.5), sum);
+    let s = constant::<V>(0.866_025_403_784_438_6);
+    [
+        a[0].add(sum),
+        C { re: difference.im.mul_add(s, middle.re), im: difference.re.neg_mul_add(s, middle.im) },
+        C { re: difference.im.neg_mul_add(s, middle.re), im: difference.re.mul_add(s, middle.im) },
+    ]
+}
+
+#[inline(always)]
+fn dft4<V: Lanes>(a: [C<V>; 4]) -> [C<V>; 4] {
+    let (even, even2) = (a[0].add(a[2]), a[0].sub(a[2]));
+    let (odd, odd2) = (a[1].add(a[3]), a[1].sub(a[3]));
+    [even.add(odd), even2.sub_i(odd2), even.sub(odd), even2.add_i(odd2)]
+}
+
+#[inline(always)]
+fn dft5<V: Lanes>(a: [C<V>; 5]) -> [C<V>; 5] {
+    let (c1, c2) = (constant(0.309_016_994_374_947_45), constant(0.809_016_994_374_947_5));
+    let (s1, ratio) = (constant(0.951_056_516_295_153_5), constant(0.618_033_988_749_894_9));
+    let (t1, t2) = (a[1].add(a[4]), a[2].add(a[3]));
+    let (u1, u2) = (a[1].sub(a[4]), a[2].sub(a[3]));
+    let (p1, p2) = (a[0].plus(c1, t1).minus(c2, t2), a[0].minus(c2, t1).plus(c1, t2));
+    // The two sines have a constant ratio, so one multiplication by the larger one is left for the end.
+    let (q1, q2) = (u1.plus(ratio, u2), C { re: u1.re.mul_sub(ratio, u2.re), im: u1.im.mul_sub(ratio, u2.im) });
+    let minus_i = |p: C<V>, q: C<V>| C { re: q.im.mul_add(s1, p.re), im: q.re.neg_mul_add(s1, p.im) };
+    let plus_i = |p: C<V>, q: C<V>| C { re: q.im.neg_mul_add(s1, p.re), im: q.re.mul_add(s1, p.im) };
+    [a[0].add(t1).add(t2), minus_i(p1, q1), minus_i(p2, q2), plus_i(p2, q2), plus_i(p1, q1)]
+}
+
+/// Three and two have no common factor, so no roots stand between them.
+#[inline(always)]
+fn dft6<V: Lanes>(a: [C<V>; 6]) -> [C<V>; 6] {
+    let (x, y) = (dft3([a[0], a[2], a[4]]), dft3([a[3], a[5], a[1]]));
+    let (b0, b1, b2) = (dft2([x[0], y[0]]), dft2([x[1], y[1]]), dft2([x[2], y[2]]));
+    [b0[0], b1[1], b2[0], b0[1], b1[0], b2[1]]
+}
+
+/// The two odd roots of the eighth order cost one constant.
+#[inline(always)]
+fn dft8<V: Lanes>(a: [C<V>; 8]) -> [C<V>; 8] {
+    let even = dft4([a[0], a[2], a[4], a[6]]);
+    let odd = dft4([a[1], a[3], a[5], a[7]]);
+    let h = constant::<V>(std::f64::consts::FRAC_1_SQRT_2);
+    // (1 - i) / sqrt 2 and (-1 - i) / sqrt 2, but for the constant.
+    let turned = C { re: odd[1].re.add(odd[1].im), im: odd[1].im.sub(odd[1].re) };
+    // The imaginary part with the wrong sign: it is subtracted below.
+    let turned3 = C { re: odd[3].im.sub(odd[3].re), im: odd[3].re.add(odd[3].im) };
+    let crossed = |x: C<V>, y: C<V>| C { re: y.re.mul_add(h, x.re), im: y.im.neg_mul_add(h, x.im) };
+    let crossed2 = |x: C<V>, y: C<V>| C { re: y.re.neg_mul_add(h, x.re), im: y.im.mul_add(h, x.im) };
+    [
+        even[0].add(odd[0]),
+        even[1].plus(h, turned),
+        even[2].sub_i(odd[2]),
+        crossed(even[3], turned3),
+        even[0].sub(odd[0]),
+        even[1].minus(h, turned),
+        even[2].add_i(odd[2]),
+        crossed2(even[3], turned3),
+    ]
+}
+
+/// Four times four.
+#[inline(always)]
+fn dft16<V: Lanes>(a: [C<V>; 16]) -> [C<V>; 16] {
+    let (c, s) = (0.923_879_532_511_286_7, 0.382_683_432_365_089_8);
+    let h = std::f64::consts::FRAC_1_SQRT_2;
+    // Times `c - i s`.
+    let turn = |x: C<V>, c: f64, s: f64| {
+        let (c, s) = (constant::<V>(c), constant::<V>(s));
+        C { re: x.re.mul_add(c, x.im.mul(s)), im: x.im.mul_sub(c, x.re.mul(s)) }
+    };
+    let turn2 = |x: C<V>| C { re: x.re.add(x.im), im: x.im.sub(x.re) }.scale(constant(h));
+    let turn6 = |x: C<V>| C { re: x.im.sub(x.re).mul(constant(h)), im: x.im.add(x.re).mul(constant(-h)) };
+    let x0 = dft4([a[0], a[4], a[8], a[12]]);
+    let x1 = dft4([a[1], a[5], a[9], a[13]]);
+    let x2 = dft4([a[2], a[6], a[10], a[14]]);
+    let x3 = dft4([a[3], a[7], a[11], a[15]]);
+    let y0 = dft4([x0[0], x1[0], x2[0], x3[0]]);
+    let y1 = dft4([x0[1], turn(x1[1], c, s), turn2(x2[1]), turn(x3[1], s, c)]);
+    let y2 = dft4_turned([x0[2], turn2(x1[2]), x2[2], turn6(x3[2])]);
+    let y3 = dft4([x0[3], turn(x1[3], s, c), turn6(x2[3]), turn(x3[3], -c, -s)]);
+    [y0[0], y1[0], y2[0], y3[0], y0[1], y1[1], y2[1], y3[1], y0[2], y1[2], y2[2], y3[2], y0[3], y1[3], y2[3], y3[3]]
+}
+
+/// [`dft4`] of elements of which the third is still to be multiplied by -i.
+#[inline(always)]
+fn dft4_turned<V: Lanes>(a: [C<V>; 4]) -> [C<V>; 4] {
+    let (even, even2) = (a[0].sub_i(a[2]), a[0].add_i(a[2]));
+    let (odd, odd2) = (a[1].add(a[3]), a[1].sub(a[3]));
+    [even.add(odd), even2.sub_i(odd2), even.sub(odd), even2.add_i(odd2)]
+}
+
+/// An odd radix by its definition, with conjugate pairs put together. `angles` are cosine and sine of all its angles.
+///
+/// # Safety
+/// `2 * N` numbers must be readable at `angles`.
+#[inline(always)]
+unsafe fn dft_odd<V: Lanes, const N: usize>(a: [C<V>; N], angles: *const V::Real) -> [C<V>; N] {
+    let (mut sums, mut differences, mut out) = (a, a, a);
+    for n in 1..=N / 2 {
+        (sums[n], differences[n]) = (a[n].add(a[N - n]), a[n].sub(a[N - n]));
+        out[0] = out[0].add(sums[n]);
+    }
+    for k in 1..=N / 2 {
+        let mut even = a[0];
+        let mut odd = C { re: constant::<V>(0.0), im: constant::<V>(0.0) };
+        for n in 1..=N / 2 {
+            // SAFETY: the angle is below N.
+            let angle = unsafe { C::<V>::root(angles.add(k * n % N * 2)) };
+            even = even.plus(angle.re, sums[n]);
+            odd = odd.plus(angle.im, differences[n]);
+        }
+        (out[k], out[N - k]) = (even.sub_i(odd), even.add_i(odd));
+    }
+    out
+}
+
+/// Where one element of a butterfly is, and how it is turned.
+enum Turn {
+    Not,
+    /// By the roots of this j.
+    Roots,
+    /// By a factor for each element.
+    Factors,
+}
+
+/// The butterflies of one j. `$elements` are the numbers below the radix.
+macro_rules! butterflies {
+    ($name:ident, $radix:literal, [$($r:literal)*], |$a:ident, $angles:ident| $dft:expr) => {
+        /// # Safety
+        /// As [`pass`].
+        #[inline(always)]
+        unsafe fn $name<V: Lanes>(pass: &Pass, io: &Io<V::Real>, j: usize, turn: Turn, skip: usize) {
+            // SAFETY: the elements lie inside of the two lines, and the twiddles inside of their table, by the
+            // definition of a pass.
+            unsafe {
+                let $angles = io.twiddles;
+                let roots = io.twiddles.add(skip + j.wrapping_sub(1).wrapping_mul(2 * ($radix - 1)) * (j > 0) as usize);
+                let from = io.from.at.add(j * $radix * pass.m * io.from.step);
+                let to = io.to.at.add(j * pass.m * io.to.step);
+                let (read, write) = (pass.m * io.from.step, pass.s * pass.m * io.to.step);
+                for q in 0..pass.m {
+                    let from = from.add(q * io.from.step);
+                    let $a = [$({
+                        let x = C::<V>::load(from.add($r * read), io.from.im);
+                        match turn {
+                            Turn::Roots if $r > 0 => x.mul(C::root(roots.add(2 * ($r as usize).saturating_sub(1)))),
+                            Turn::Factors => x.mul(C::root(io.factors.add(2 * ($r * pass.m + q)))),
+                            _ => x,
+                        }
+                    }),*];
+                    let b = $dft;
+                    let to = to.add(q * io.to.step);
+                    $(b[$r].store(to.add($r * write), io.to.im);)*
+                }
+            }
+        }
+    };
+}
+
+butterflies!(radix2, 2, [0 1], |a, _angles| dft2(a));
+butterflies!(radix3, 3, [0 1 2], |a, _angles| dft3(a));
+butterflies!(radix4, 4, [0 1 2 3], |a, _angles| dft4(a));
+butterflies!(radix5, 5, [0 1 2 3 4], |a, _angles| dft5(a));
+butterflies!(radix6, 6, [0 1 2 3 4 5], |a, _angles| dft6(a));
+butterflies!(radix7, 7, [0 1 2 3 4 5 6], |a, angles| dft_odd::<V, 7>(a, angles));
+butterflies!(radix8, 8, [0 1 2 3 4 5 6 7], |a, _angles| dft8(a));
+butterflies!(radix11, 11, [0 1 2 3 4 5 6 7 8 9 10], |a, angles| dft_odd::<V, 11>(a, angles));
+butterflies!(radix13, 13, [0 1 2 3 4 5 6 7 8 9 10 11 12], |a, angles| dft_odd::<V, 13>(a, angles));
+butterflies!(radix16, 16, [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15], |a, _angles| dft16(a));
+butterflies!(radix17, 17, [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16], |a, angles| dft_odd::<V, 17>(a, angles));
+
+/// Whether the pass of a radix reads cosines and sines of all angles of the radix before its roots.
+pub(super) fn has_angles(radix: usize) -> bool {
+    matches!(radix, 7 | 11 | 13 | 17)
+}
+
+/// One pass, compiled once for each vector and radix.
+struct Butterflies<'a, V: Lanes, const RADIX: usize> {
+    pass: &'a Pass,
+    io: &'a Io<V::Real>,
+}
+
+impl<V: Lanes, const RADIX: usize> Work<V> for Butterflies<'_, V, RADIX> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run(self) {
+        macro_rules! all {
+            ($name:ident) => {{
+                let skip = if has_angles(RADIX) { 2 * RADIX } else { 0 };
+                // SAFETY: as the caller says. Without factors the first j needs no turn.
+                unsafe {
+                    if self.io.factors.is_null() {
+                        $name::<V>(self.pass, self.io, 0, Turn::Not, skip);
+                    } else {
+                        $name::<V>(self.pass, self.io, 0, Turn::Factors, skip);
+                    }
+                    for j in 1..self.pass.s {
+                        $name::<V>(self.pass, self.io, j, Turn::Roots, skip);
+                    }
+                }
+            }};
+        }
+        match RADIX {
+            2 => all!(radix2),
+            3 => all!(radix3),
+            4 => all!(radix4),
+            5 => all!(radix5),
+            6 => all!(radix6),
+            7 => all!(radix7),
+            8 => all!(radix8),
+            11 => all!(radix11),
+            13 => all!(radix13),
+            16 => all!(radix16),
+            17 => all!(radix17),
+            _ => {}
+        }
+    }
+}
+
+/// Does one pass. In place is allowed when there is one butterfly only.
+///
+/// # Safety
+/// `s * radix * m` blocks must be readable and writable on the two lines, which do not overlap; the twiddles must be
+/// those of the pass; factors come with a first pass only. The CPU must have the vector's instructions.
+pub(super) unsafe fn pass<V: Lanes>(pass: &Pass, io: &Io<V::Real>) {
+    macro_rules! by_radix {
+        ($($radix:literal)*) => {
+            match pass.radix {
+                // SAFETY: as the caller says.
+                $($radix => unsafe { V::shell(Butterflies::<V, $radix> { pass, io }) },)*
+                _ => unreachable!("there is no pass of radix {}", pass.radix),
+            }
+        };
+    }
+    by_radix!(2 3 4 5 6 7 8 11 13 16 17);
+}

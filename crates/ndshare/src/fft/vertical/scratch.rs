@@ -1,0 +1,95 @@
+//! Scratch memory that is kept from call to call.
+//!
+//! A transform needs a few megabytes for a millisecond, and to get them from the system costs as much as to use them.
+//! So a few allocations wait in a fixed number of places, each an exchange of one word: no lock that a forked child
+//! could find taken, and never more than [`KEPT_BYTES`] in all.
+
+use crate::prim::{AtomicU64, Ordering};
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::ptr::NonNull;
+
+/// The most that is kept for later.
+const KEPT_BYTES: u64 = 256 << 20;
+const PLACES: usize = 8;
+/// Allocations begin at a page, and are whole steps of it.
+const ALIGN: usize = 4096;
+
+static KEPT: [AtomicU64; PLACES] = [const { AtomicU64::new(0) }; PLACES];
+static KEPT_TOTAL: AtomicU64 = AtomicU64::new(0);
+
+/// Memory of one's own, full of what the last user has left.
+pub(super) struct Scratch {
+    /// The first bytes hold the length while nobody uses it.
+    at: NonNull<u8>,
+    len: usize,
+}
+
+impl Scratch {
+    /// At least `len` bytes.
+    pub(super) fn of(len: usize) -> Self {
+        let len = len.max(1).next_multiple_of(ALIGN);
+        for scratch in KEPT.iter().filter_map(Self::take) {
+            if scratch.len >= len {
+                return scratch;
+            }
+            // What is too small now is likely to stay so.
+            scratch.free();
+        }
+        Self::new(len)
+    }
+
+    fn free(self) {
+        let this = std::mem::ManuallyDrop::new(self);
+        // SAFETY: allocated with this layout, and nobody else has it.
+        unsafe { dealloc(this.at.as_ptr(), Self::layout(this.len)) };
+    }
+
+    pub(super) fn at(&self) -> *mut u8 {
+        self.at.as_ptr()
+    }
+
+    fn layout(len: usize) -> Layout {
+        Layout::from_size_align(len, ALIGN).expect("a length that was allocated before")
+    }
+
+    fn new(len: usize) -> Self {
+        let layout = Layout::from_size_align(len, ALIGN).expect("transforms are smaller than the address space");
+        // SAFETY: the length is not 0.
+        let at = NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout));
+        Self { at, len }
+    }
+
+    fn take(place: &AtomicU64) -> Option<Self> {
+        let at = NonNull::new(std::ptr::with_exposed_provenance_mut::<u8>(place.swap(0, Ordering::Acquire) as usize))?;
+        // SAFETY: whoever is in a place was put there by `keep`, with its length in its first bytes, and is now ours.
+        let len = unsafe { at.cast::<usize>().read() };
+        KEPT_TOTAL.fetch_sub(len as u64, Ordering::Relaxed);
+        Some(Self { at, len })
+    }
+
+    /// Whether it found a place.
+    fn keep(&self) -> bool {
+        let len = self.len as u64;
+        if KEPT_TOTAL.fetch_add(len, Ordering::Relaxed) + len <= KEPT_BYTES {
+            // SAFETY: ours, and longer than a length.
+            unsafe { self.at.cast::<usize>().write(self.len) };
+            let word = self.at.as_ptr().expose_provenance() as u64;
+            let free =
+                |place: &&AtomicU64| place.compare_exchange(0, word, Ordering::Release, Ordering::Relaxed).is_ok();
+            if KEPT.iter().find(free).is_some() {
+                return true;
+            }
+        }
+        KEPT_TOTAL.fetch_sub(len, Ordering::Relaxed);
+        false
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if !self.keep() {
+            // SAFETY: allocated with this layout, and nobody else has it.
+            unsafe { dealloc(self.at.as_ptr(), Self::layout(self.len)) };
+        }
+    }
+}

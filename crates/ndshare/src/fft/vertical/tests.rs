@@ -1,0 +1,300 @@
+//! Every vector against the definition of the transform, in double precision.
+
+use super::*;
+use std::f64::consts::PI;
+
+type Z = (f64, f64);
+
+const NUMBERS: [Number; 8] =
+    [Number::U8, Number::I8, Number::U16, Number::I16, Number::F32, Number::F64, Number::C64, Number::C128];
+const TRANSFORMS: [Transform; 4] = [Transform::R2C, Transform::C2R, Transform::Forward, Transform::Inverse];
+
+fn calm() -> Result<()> {
+    Ok(())
+}
+
+fn vectors() -> Vec<Vector> {
+    [Vector::Scalar, Vector::Avx2, Vector::Avx512, Vector::Neon].into_iter().filter(|v| v.is_present()).collect()
+}
+
+/// Numbers that look random, the same in each run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % n
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())]
+    }
+
+    fn unit(&mut self) -> f64 {
+        self.below(1 << 20) as f64 / f64::from(1 << 19) - 1.0
+    }
+}
+
+/// What an element of a type of number is when it is asked to be `x`.
+fn rounded(number: Number, (re, im): Z) -> Z {
+    let whole = |half: f64, middle: f64| ((re * half + middle).floor(), 0.0);
+    match number {
+        Number::U8 => whole(127.0, 128.0),
+        Number::I8 => whole(127.0, 0.0),
+        Number::U16 => whole(32767.0, 32768.0),
+        Number::I16 => whole(32767.0, 0.0),
+        Number::F32 => (f64::from(re as f32), 0.0),
+        Number::F64 => (re, 0.0),
+        Number::C64 => (f64::from(re as f32), f64::from(im as f32)),
+        Number::C128 => (re, im),
+    }
+}
+
+fn bytes_of(number: Number, (re, im): Z) -> Vec<u8> {
+    match number {
+        Number::U8 => vec![re as u8],
+        Number::I8 => (re as i8).to_ne_bytes().to_vec(),
+        Number::U16 => (re as u16).to_ne_bytes().to_vec(),
+        Number::I16 => (re as i16).to_ne_bytes().to_vec(),
+        Number::F32 => (re as f32).to_ne_bytes().to_vec(),
+        Number::F64 => re.to_ne_bytes().to_vec(),
+        Number::C64 => [(re as f32).to_ne_bytes(), (im as f32).to_ne_bytes()].concat(),
+        Number::C128 => [re.to_ne_bytes(), im.to_ne_bytes()].concat(),
+    }
+}
+
+fn value_of(number: Number, bytes: &[u8]) -> Z {
+    let single = |at: usize| f64::from(f32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap()));
+    let double = |at: usize| f64::from_ne_bytes(bytes[at..at + 8].try_into().unwrap());
+    match number {
+        Number::F32 => (single(0), 0.0),
+        Number::F64 => (double(0), 0.0),
+        Number::C64 => (single(0), single(4)),
+        Number::C128 => (double(0), double(8)),
+        _ => unreachable!("no transform writes integers"),
+    }
+}
+
+/// How an array lies in memory.
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    C,
+    Fortran,
+    /// With gaps, and from an odd address.
+    Gaps,
+    /// Backwards along both axes.
+    Backwards,
+}
+
+const ORDERS: [Order; 4] = [Order::C, Order::Fortran, Order::Gaps, Order::Backwards];
+
+/// An array in memory of its own.
+struct Array {
+    bytes: Vec<u8>,
+    number: Number,
+    plane: Plane,
+}
+
+impl Array {
+    fn new(number: Number, rows: usize, cols: usize, order: Order) -> Self {
+        let item = bytes_of(number, (0.0, 0.0)).len();
+        let (rows_i, cols_i, size) = (rows as isize, cols as isize, item as isize);
+        let (row_stride, col_stride, offset) = match order {
+            Order::C => (cols_i * size, size, 0),
+            Order::Fortran => (size, rows_i * size, 0),
+            Order::Gaps => ((2 * cols_i + 1) * size + 3, 2 * size, 1),
+            Order::Backwards => (-cols_i * size, -size, (rows_i * cols_i - 1) * size),
+        };
+        // Dirty, so that nobody takes it for zeros.
+        let mut bytes = vec![0xa5_u8; rows * (2 * cols + 1) * item + 3 * rows + 64];
+        let data = bytes.as_mut_ptr().wrapping_offset(offset);
+        Self { bytes, number, plane: Plane { data, rows, cols, row_stride, col_stride } }
+    }
+
+    fn place(&self, row: usize, column: usize) -> usize {
+        let start = self.plane.data as usize - self.bytes.as_ptr() as usize;
+        let offset = row as isize * self.plane.row_stride + column as isize * self.plane.col_stride;
+        (start as isize + offset) as usize
+    }
+
+    fn set(&mut self, row: usize, column: usize, value: Z) {
+        let (place, bytes) = (self.place(row, column), bytes_of(self.number, value));
+        // SAFETY: inside of the array; by the plane's pointer, because a reference would end its life.
+        unsafe {
+            std::ptr::copy_nonoverlapping(
+                bytes.as_ptr(),
+                self.plane.data.offset(place as isize - self.place(0, 0) as isize),
+                bytes.len(),
+            )
+        }
+    }
+
+    fn get(&self, row: usize, column: usize) -> Z {
+        value_of(self.number, &self.bytes[self.place(row, column)..])
+    }
+}
+
+/// The transform of a line by its definition.
+fn dft(line: &[Z], sign: f64) -> Vec<Z> {
+    let n = line.len();
+    let roots: Vec<Z> = (0..n).map(|k| 2.0 * PI * k as f64 / n as f64).map(|a| (a.cos(), sign * a.sin())).collect();
+    let sum = |k: usize| {
+        line.iter().enumerate().fold((0.0, 0.0), |sum: Z, (i, x)| {
+            let w = roots[i * k % n];
+            (sum.0 + x.0 * w.0 - x.1 * w.1, sum.1 + x.0 * w.1 + x.1 * w.0)
+        })
+    };
+    (0..n).map(sum).collect()
+}
+
+fn by_columns(rows: &[Vec<Z>], sign: f64) -> Vec<Vec<Z>> {
+    let columns: Vec<Vec<Z>> =
+        (0..rows[0].len()).map(|c| dft(&rows.iter().map(|row| row[c]).collect::<Vec<_>>(), sign)).collect();
+    (0..rows.len()).map(|r| columns.iter().map(|column| column[r]).collect()).collect()
+}
+
+/// The result that a problem must have, of an input with exactly its shape.
+fn expected(problem: &Problem, input: &[Vec<Z>]) -> Vec<Vec<Z>> {
+    let sign = if matches!(problem.transform, Transform::R2C | Transform::Forward) { -1.0 } else { 1.0 };
+    let first = if problem.both_axes { by_columns(input, sign) } else { input.to_vec() };
+    let n = problem.cols;
+    first
+        .iter()
+        .map(|row| match problem.transform {
+            Transform::C2R => {
+                let whole = |k: usize| if k <= n / 2 { row[k] } else { (row[n - k].0, -row[n - k].1) };
+                let mut whole: Vec<Z> = (0..n).map(whole).collect();
+                whole[0].1 = 0.0;
+                if n % 2 == 0 {
+                    whole[n / 2].1 = 0.0;
+                }
+                dft(&whole, sign).into_iter().map(|z| (z.0, 0.0)).collect()
+            }
+            _ => {
+                let mut line = dft(row, sign);
+                line.truncate(output_shape(problem).1);
+                line
+            }
+        })
+        .collect()
+}
+
+/// Columns of a problem's input.
+fn input_cols(problem: &Problem) -> usize {
+    if problem.transform == Transform::C2R { problem.cols / 2 + 1 } else { problem.cols }
+}
+
+fn output_number(problem: &Problem) -> Number {
+    match (problem.transform == Transform::C2R, problem.double) {
+        (true, false) => Number::F32,
+        (true, true) => Number::F64,
+        (false, false) => Number::C64,
+        (false, true) => Number::C128,
+    }
+}
+
+/// How one case is run.
+#[derive(Clone, Copy, Debug)]
+struct Manner {
+    from: Order,
+    into: Order,
+    /// Rows and columns that the input has more or less than the problem.
+    more: (isize, isize),
+    workers: usize,
+}
+
+const PLAIN: Manner = Manner { from: Order::C, into: Order::C, more: (0, 0), workers: 1 };
+
+/// Runs a problem on numbers that look random, and compares.
+fn check(vector: Vector, problem: &Problem, manner: Manner, dice: &mut Dice) {
+    let (rows, cols) = (problem.rows, input_cols(problem));
+    let have = |n: usize, more: isize| n.saturating_add_signed(more);
+    let mut from = Array::new(problem.input, have(rows, manner.more.0), have(cols, manner.more.1), manner.from);
+    let mut input = vec![vec![(0.0, 0.0); cols]; rows];
+    for row in 0..from.plane.rows {
+        for column in 0..from.plane.cols {
+            let value = rounded(problem.input, (dice.unit(), dice.unit()));
+            from.set(row, column, value);
+            if row < rows && column < cols {
+                input[row][column] = value;
+            }
+        }
+    }
+    let shape = output_shape(problem);
+    let into = Array::new(output_number(problem), shape.0, shape.1, manner.into);
+    let plan = Vertical::with_vector(problem, vector).expect("a plan");
+    let scale = 0.375;
+    // SAFETY: both arrays live, and have the numbers that the problem says.
+    unsafe { plan.run(from.plane, into.plane, scale, manner.workers, &calm).unwrap() };
+    compare(&expected(problem, &input), &into, scale, problem, &format!("{vector:?} {problem:?} {manner:?}"));
+}
+
+/// The error may be a few times the rounding of one number, for each line or plane as a whole.
+fn compare(want: &[Vec<Z>], got: &Array, scale: f64, problem: &Problem, what: &str) {
+    let (mut error, mut size) = (0.0, 0.0);
+    for (r, row) in want.iter().enumerate() {
+        let (mut row_error, mut row_size) = (0.0, 0.0);
+        for (c, z) in row.iter().enumerate() {
+            let g = got.get(r, c);
+            let d = (g.0 - z.0 * scale, g.1 - z.1 * scale);
+            row_error += d.0 * d.0 + d.1 * d.1;
+            row_size += (z.0 * z.0 + z.1 * z.1) * scale * scale;
+        }
+        if !problem.both_axes {
+            judge(row_error, row_size, problem, what);
+        }
+        (error, size) = (error + row_error, size + row_size);
+    }
+    judge(error, size, problem, what);
+}
+
+fn judge(error: f64, size: f64, problem: &Problem, what: &str) {
+    let unit = if problem.double { f64::EPSILON } else { f64::from(f32::EPSILON) };
+    let points = (problem.cols * if problem.both_axes { problem.rows } else { 1 }) as f64;
+    let bound = unit * (1.5 + 0.5 * points.log2());
+    let relative = (error / size.max(f64::MIN_POSITIVE)).sqrt();
+    assert!(relative <= bound, "{what}: relative error {relative:e}, at most {bound:e}");
+}
+
+fn smooth(most: usize) -> impl Iterator<Item = usize> {
+    (1..=most).filter(|&n| steps::is_smooth(n))
+}
+
+/// All that a transform reads.
+fn inputs(transform: Transform) -> impl Iterator<Item = Number> {
+    NUMBERS.into_iter().filter(move |number| transform != Transform::R2C || !number.is_complex())
+}
+
+#[test]
+fn every_length_along_rows() {
+    let mut dice = Dice(1);
+    for vector in vectors() {
+        for cols in smooth(128) {
+            for transform in TRANSFORMS {
+                for double in [false, true] {
+                    let input = dice.pick(&inputs(transform).collect::<Vec<_>>());
+                    let problem =
+                        Problem { transform, input, double, rows: 1 + dice.below(19), cols, both_axes: false };
+                    check(vector, &problem, PLAIN, &mut dice);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_length_along_columns() {
+    let mut dice = Dice(2);
+    for vector in vectors() {
+        for rows in smooth(128) {
+            for transform in TRANSFORMS {
+                for double in [false, true] {
+                    let input = dice.pick(&inputs(transform).collect::<Vec<_>>());
+                    let cols = dice.pick(&[1, 2, 3, 5, 8, 15, 32, 33]);
+                    let problem = Problem { transform, input, double, rows, cols, both_axes: true };
+                    check(vector, &problem, PLAIN, &mut dice);
+                }
+            }
+        }
+    }
+}
