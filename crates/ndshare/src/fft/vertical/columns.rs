@@ -5,7 +5,7 @@
 
 use super::lanes::{Lanes, Work};
 use super::radix::{C, Line};
-use super::runs::{read_any, read_real, with_number, write_real};
+use super::runs::{Read, Rows, Write};
 use super::split::Split;
 use super::{Number, Plane};
 
@@ -122,16 +122,15 @@ impl<V: Lanes> Strip<'_, V> {
         // SAFETY: the source is readable; each block is two vectors.
         unsafe {
             match self.fetch {
-                Fetch::Real(plane, number) => {
-                    with_number!(number, fetch_real::<V, _>(&plane, column, first, step, count, to));
+                Fetch::Real(ref plane, number) => {
+                    let from = Rows { plane, row: first, step, rows: count, column, count: 2 * V::LANES };
+                    V::shell(Read::<V> { from, number, re: to, im: None, to_step: 2 * V::LANES });
                 }
-                Fetch::Complex(plane, number, exchanged) => {
-                    for i in 0..count {
-                        let block = to.add(i * 2 * V::LANES);
-                        let other = block.add(V::LANES);
-                        let (re, im) = if exchanged { (other, block) } else { (block, other) };
-                        read_any::<V>(&plane, number, first + i * step, column, V::LANES, re, im);
-                    }
+                Fetch::Complex(ref plane, number, exchanged) => {
+                    let from = Rows { plane, row: first, step, rows: count, column, count: V::LANES };
+                    let other = to.add(V::LANES);
+                    let (re, im) = if exchanged { (other, to) } else { (to, other) };
+                    V::shell(Read::<V> { from, number, re, im: Some(im), to_step: 2 * V::LANES });
                 }
                 Fetch::Half(from) => {
                     for i in 0..count {
@@ -192,37 +191,27 @@ impl<V: Lanes> Strip<'_, V> {
     unsafe fn emit(&self, k1: usize, line: *const V::Real) {
         let Split { n1, n2, .. } = *self.split;
         let column = self.number * self.fetch.width(V::LANES);
-        for k2 in 0..n2 {
-            let row = k1 + n1 * k2;
-            // SAFETY: the block is inside of its line; the row is one of the target's.
-            unsafe {
-                let block = line.add(k2 * 2 * V::LANES);
-                match self.emit {
-                    Emit::Half(_) => unreachable!("halves come in pairs"),
-                    Emit::Complex(to) => C::<V>::load(block, V::LANES).store(to.row(row).add(column), to.im),
-                    Emit::Real(plane, scale) => {
-                        write_real::<V>(&plane, row, column, V::LANES, block.add(V::LANES), scale);
-                        write_real::<V>(&plane, row, column + V::LANES, V::LANES, block, scale);
+        match self.emit {
+            Emit::Half(_) => unreachable!("halves come in pairs"),
+            Emit::Complex(to) => {
+                for k2 in 0..n2 {
+                    // SAFETY: the block is inside of its line; the row is one of the target's.
+                    unsafe {
+                        let block = C::<V>::load(line.add(k2 * 2 * V::LANES), V::LANES);
+                        block.store(to.row(k1 + n1 * k2).add(column), to.im);
                     }
                 }
             }
+            Emit::Real(ref plane, scale) => {
+                let to = Rows { plane, row: k1, step: n1, rows: n2, column, count: V::LANES };
+                let to2 = Rows { column: column + V::LANES, ..to };
+                // SAFETY: as above. The parts are exchanged.
+                unsafe {
+                    let (re, im) = (line.add(V::LANES), line);
+                    V::shell(Write::<V> { to, re, im: None, from_step: 2 * V::LANES, scale });
+                    V::shell(Write::<V> { to: to2, re: im, im: None, from_step: 2 * V::LANES, scale });
+                }
+            }
         }
-    }
-}
-
-/// # Safety
-/// As [`read_real`]; `to` must have room for `count` blocks.
-#[inline(always)]
-unsafe fn fetch_real<V: Lanes + super::lanes::Convert<T>, T: Copy + Into<f64>>(
-    plane: &Plane,
-    column: usize,
-    first: usize,
-    step: usize,
-    count: usize,
-    to: *mut V::Real,
-) {
-    for i in 0..count {
-        // SAFETY: as the caller says.
-        unsafe { read_real::<V, T>(plane, first + i * step, column, 2 * V::LANES, to.add(i * 2 * V::LANES)) };
     }
 }

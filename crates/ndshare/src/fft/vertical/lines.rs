@@ -4,7 +4,7 @@ use super::columns::Planar;
 use super::lanes::{Lanes, Real, Work};
 use super::radix::C;
 use super::rows::Row;
-use super::runs::{read_any, read_real, with_number, write_complex, write_mirrored, write_real};
+use super::runs::{Mirror, Read, Rows, Write};
 use super::steps::root;
 use super::{Number, Plane};
 
@@ -144,14 +144,14 @@ impl<V: Lanes> Group<'_, V> {
                 Source::Planar(_) => unreachable!("planar rows are not staged"),
                 Source::Complex(plane, number, exchanged) => {
                     let (re, im) = if exchanged { (to.add(im), to) } else { (to, to.add(im)) };
-                    read_any::<V>(&plane, number, row, 0, n, re, im);
+                    self.read(&plane, number, row, n, re, Some(im));
                 }
                 Source::Real(plane, number) => {
-                    with_number!(number, read_real::<V, _>(&plane, row, 0, n, to));
+                    self.read(&plane, number, row, n, to, None);
                     (0..n).for_each(|k| *to.add(im + k) = V::Real::ZERO);
                 }
                 Source::Pairs(plane, number) => {
-                    with_number!(number, read_real::<V, _>(&plane, row, 0, 2 * n, spare));
+                    self.read(&plane, number, row, 2 * n, spare, None);
                     for k in (0..n).step_by(V::LANES) {
                         let pair = (V::load(spare.add(2 * k)), V::load(spare.add(2 * k + V::LANES)));
                         let (even, odd) = pair.0.deinterleave(pair.1);
@@ -162,6 +162,35 @@ impl<V: Lanes> Group<'_, V> {
                 Source::Pack(plane, number) => self.pack(&plane, number, row, to, im, spare),
             }
         }
+    }
+
+    /// Reads the first `count` numbers of a row.
+    ///
+    /// # Safety
+    /// As [`Read`].
+    #[inline(always)]
+    unsafe fn read(
+        &self,
+        plane: &Plane,
+        number: Number,
+        row: usize,
+        count: usize,
+        re: *mut V::Real,
+        im: Option<*mut V::Real>,
+    ) {
+        // SAFETY: as the caller says.
+        unsafe { V::shell(Read::<V> { from: Rows::one(plane, row, count), number, re, im, to_step: 0 }) }
+    }
+
+    /// Writes the first `count` numbers of a row.
+    ///
+    /// # Safety
+    /// As [`Write`].
+    #[inline(always)]
+    unsafe fn write(&self, plane: &Plane, row: usize, count: usize, re: *const V::Real, im: Option<*const V::Real>) {
+        let to = Rows::one(plane, row, count);
+        // SAFETY: as the caller says.
+        unsafe { V::shell(Write::<V> { to, re, im, from_step: 0, scale: self.scale }) }
     }
 
     /// # Safety
@@ -183,8 +212,8 @@ impl<V: Lanes> Group<'_, V> {
         // SAFETY: as the caller says; `re` and `im` are exchanged in the target.
         unsafe {
             let (re2, im2) = (spare, spare.add(im));
-            read_any::<V>(plane, number, row, 0, count, to.add(im), to);
-            read_any::<V>(plane, number, mirror, 0, count, re2, im2);
+            self.read(plane, number, row, count, to.add(im), Some(to));
+            self.read(plane, number, mirror, count, re2, Some(im2));
             // What is its own mirror image in a real row has a real transform along the columns.
             for k in [0, n / 2].into_iter().skip(usize::from(n == 1)).filter(|k| 2 * k % n == 0) {
                 let half = V::Real::of(0.5);
@@ -218,7 +247,7 @@ impl<V: Lanes> Group<'_, V> {
         // beginning and beyond its end.
         unsafe {
             let (re, im2) = (spare, spare.add(im));
-            read_any::<V>(plane, number, row, 0, n + 1, re, im2);
+            self.read(plane, number, row, n + 1, re, Some(im2));
             (*im2, *im2.add(n)) = (V::Real::ZERO, V::Real::ZERO);
             for k in (0..n).step_by(V::LANES) {
                 let x = C::<V>::load(re.add(k), im);
@@ -247,22 +276,26 @@ impl<V: Lanes> Group<'_, V> {
                 Target::Planar(_) => unreachable!("planar rows are not staged"),
                 Target::Complex(plane, exchanged) => {
                     let (re, im) = if exchanged { (from.add(im), from) } else { (from, from.add(im)) };
-                    write_complex::<V>(&plane, row, 0, n, re, im, scale);
+                    self.write(&plane, row, n, re, Some(im));
                 }
-                Target::Half(plane) => write_complex::<V>(&plane, row, 0, n / 2 + 1, from, from.add(im), scale),
-                Target::Real(plane) => write_real::<V>(&plane, row, 0, n, from.add(im), scale),
+                Target::Half(plane) => self.write(&plane, row, n / 2 + 1, from, Some(from.add(im))),
+                Target::Real(plane) => self.write(&plane, row, n, from.add(im), None),
                 Target::Fold(plane, height) => {
-                    write_complex::<V>(&plane, row, 0, n / 2 + 1, from, from.add(im), scale);
+                    self.write(&plane, row, n / 2 + 1, from, Some(from.add(im)));
                     let mirror = mirror_of(row, height);
                     if mirror != row {
                         let second = from.add(n - n / 2);
-                        write_mirrored::<V>(&plane, mirror, 0, 1, from, from.add(im), scale);
-                        write_mirrored::<V>(&plane, mirror, 1, n / 2, second, second.add(im), scale);
+                        let part = |column: usize, count: usize, re: *mut V::Real| {
+                            let im = re.wrapping_add(im);
+                            Mirror::<V> { plane: &plane, row: mirror, column, count, re, im, scale }
+                        };
+                        V::shell(part(0, 1, from));
+                        V::shell(part(1, n / 2, second));
                     }
                 }
                 Target::Unpack(plane) => {
                     self.unpack(from, im, spare);
-                    write_complex::<V>(&plane, row, 0, n + 1, spare, spare.add(im), scale);
+                    self.write(&plane, row, n + 1, spare, Some(spare.add(im)));
                 }
                 Target::Pairs(plane) => {
                     for k in (0..n).step_by(V::LANES) {
@@ -270,7 +303,7 @@ impl<V: Lanes> Group<'_, V> {
                         first.store(spare.add(2 * k));
                         second.store(spare.add(2 * k + V::LANES));
                     }
-                    write_real::<V>(&plane, row, 0, 2 * n, spare, scale);
+                    self.write(&plane, row, 2 * n, spare, None);
                 }
             }
         }

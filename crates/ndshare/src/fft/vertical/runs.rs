@@ -2,23 +2,8 @@
 //!
 //! What lies outside of an input plane is zero. Rows of neighbouring numbers go by vectors; all others one by one.
 
-use super::lanes::{Convert, Lanes, Real};
+use super::lanes::{Convert, Lanes, Real, Work};
 use super::{Number, Plane};
-
-/// Calls something with the type of a real number, or of the parts of a complex one.
-macro_rules! with_number {
-    ($number:expr, $call:ident::<$v:ty, _>($($argument:expr),*)) => {
-        match $number {
-            Number::U8 => $call::<$v, u8>($($argument),*),
-            Number::I8 => $call::<$v, i8>($($argument),*),
-            Number::U16 => $call::<$v, u16>($($argument),*),
-            Number::I16 => $call::<$v, i16>($($argument),*),
-            Number::F32 | Number::C64 => $call::<$v, f32>($($argument),*),
-            Number::F64 | Number::C128 => $call::<$v, f64>($($argument),*),
-        }
-    };
-}
-pub(super) use with_number;
 
 impl Plane {
     /// The address of an element. It may lie outside of the plane, and is then not to be used.
@@ -36,12 +21,149 @@ impl Plane {
     }
 }
 
+/// Rows to be read: `count` numbers of each from `column` on.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a> {
+    pub plane: &'a Plane,
+    pub row: usize,
+    /// From row to row.
+    pub step: usize,
+    pub rows: usize,
+    pub column: usize,
+    pub count: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// The first `count` numbers of one row.
+    #[inline(always)]
+    pub(super) fn one(plane: &'a Plane, row: usize, count: usize) -> Self {
+        Self { plane, row, step: 1, rows: 1, column: 0, count }
+    }
+}
+
+/// Reads rows: row i to the numbers from `i * to_step` on. Without `im` they are real. Real numbers are complex ones
+/// where these are asked for.
+pub(super) struct Read<'a, V: Lanes> {
+    pub from: Rows<'a>,
+    pub number: Number,
+    pub re: *mut V::Real,
+    pub im: Option<*mut V::Real>,
+    pub to_step: usize,
+}
+
+impl<V: Lanes> Work<V> for Read<'_, V> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run(self) {
+        // SAFETY: as the caller says.
+        unsafe {
+            match self.number {
+                Number::U8 => self.real::<u8>(),
+                Number::I8 => self.real::<i8>(),
+                Number::U16 => self.real::<u16>(),
+                Number::I16 => self.real::<i16>(),
+                Number::F32 => self.real::<f32>(),
+                Number::F64 => self.real::<f64>(),
+                Number::C64 => self.complex::<f32>(),
+                Number::C128 => self.complex::<f64>(),
+            }
+        }
+    }
+}
+
+impl<V: Lanes> Read<'_, V> {
+    /// # Safety
+    /// As [`read_real`], for each row.
+    #[inline(always)]
+    unsafe fn real<T: Copy + Into<f64>>(&self)
+    where
+        V: Convert<T>,
+    {
+        let Rows { plane, row, step, rows, column, count } = self.from;
+        for i in 0..rows {
+            // SAFETY: as the caller says.
+            unsafe { read_real::<V, T>(plane, row + i * step, column, count, self.re.add(i * self.to_step)) };
+        }
+        for im in self.im.iter().flat_map(|im| (0..rows).map(|i| im.wrapping_add(i * self.to_step))) {
+            // SAFETY: as the caller says.
+            (0..count).for_each(|place| unsafe { *im.add(place) = V::Real::ZERO });
+        }
+    }
+
+    /// # Safety
+    /// As [`read_complex`], for each row.
+    #[inline(always)]
+    unsafe fn complex<T: Copy + Into<f64>>(&self)
+    where
+        V: Convert<T>,
+    {
+        let Rows { plane, row, step, rows, column, count } = self.from;
+        let Some(im) = self.im else { return };
+        for i in 0..rows {
+            let to = i * self.to_step;
+            // SAFETY: as the caller says.
+            unsafe { read_complex::<V, T>(plane, row + i * step, column, count, self.re.add(to), im.add(to)) };
+        }
+    }
+}
+
+/// Writes rows, times a factor: those that [`Read`] would read.
+pub(super) struct Write<'a, V: Lanes> {
+    pub to: Rows<'a>,
+    pub re: *const V::Real,
+    /// None for real numbers.
+    pub im: Option<*const V::Real>,
+    pub from_step: usize,
+    pub scale: V::Real,
+}
+
+impl<V: Lanes> Work<V> for Write<'_, V> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run(self) {
+        let Rows { plane, row, step, rows, column, count } = self.to;
+        for i in 0..rows {
+            let (row, from) = (row + i * step, i * self.from_step);
+            // SAFETY: as the caller says.
+            unsafe {
+                match self.im {
+                    None => write_real::<V>(plane, row, column, count, self.re.add(from), self.scale),
+                    Some(im) => {
+                        write_complex::<V>(plane, row, column, count, self.re.add(from), im.add(from), self.scale)
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Writes the conjugates of `count` complex numbers, times a factor, to a row in reverse, the last one to `column`.
+pub(super) struct Mirror<'a, V: Lanes> {
+    pub plane: &'a Plane,
+    pub row: usize,
+    pub column: usize,
+    pub count: usize,
+    pub re: *const V::Real,
+    pub im: *const V::Real,
+    pub scale: V::Real,
+}
+
+impl<V: Lanes> Work<V> for Mirror<'_, V> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run(self) {
+        let Self { plane, row, column, count, re, im, scale } = self;
+        // SAFETY: as the caller says.
+        unsafe { write_mirrored::<V>(plane, row, column, count, re, im, scale) }
+    }
+}
+
 /// Reads `count` real numbers of a row from `column` on.
 ///
 /// # Safety
 /// The plane must be readable, its numbers of type `T`; `to` must have room.
 #[inline(always)]
-pub(super) unsafe fn read_real<V: Lanes + Convert<T>, T: Copy + Into<f64>>(
+unsafe fn read_real<V: Lanes + Convert<T>, T: Copy + Into<f64>>(
     plane: &Plane,
     row: usize,
     column: usize,
@@ -74,7 +196,7 @@ pub(super) unsafe fn read_real<V: Lanes + Convert<T>, T: Copy + Into<f64>>(
 /// # Safety
 /// The plane must be readable, its numbers complex with parts of type `T`; `re` and `im` must have room.
 #[inline(always)]
-pub(super) unsafe fn read_complex<V: Lanes + Convert<T>, T: Copy + Into<f64>>(
+unsafe fn read_complex<V: Lanes + Convert<T>, T: Copy + Into<f64>>(
     plane: &Plane,
     row: usize,
     column: usize,
@@ -107,36 +229,12 @@ pub(super) unsafe fn read_complex<V: Lanes + Convert<T>, T: Copy + Into<f64>>(
     }
 }
 
-/// Reads complex numbers from a row of complex ones, or of real ones.
-///
-/// # Safety
-/// As [`read_complex`], with numbers of the type that `number` says.
-#[inline(always)]
-pub(super) unsafe fn read_any<V: Lanes>(
-    plane: &Plane,
-    number: Number,
-    row: usize,
-    column: usize,
-    count: usize,
-    re: *mut V::Real,
-    im: *mut V::Real,
-) {
-    // SAFETY: as the caller says.
-    unsafe {
-        if number.is_complex() {
-            return with_number!(number, read_complex::<V, _>(plane, row, column, count, re, im));
-        }
-        with_number!(number, read_real::<V, _>(plane, row, column, count, re));
-        (0..count).for_each(|place| *im.add(place) = V::Real::ZERO);
-    }
-}
-
 /// Writes `count` real numbers, times `scale`, to a row from `column` on, as far as they are inside.
 ///
 /// # Safety
 /// The plane must be writable, its numbers of the vector's type; `from` must be readable.
 #[inline(always)]
-pub(super) unsafe fn write_real<V: Lanes>(
+unsafe fn write_real<V: Lanes>(
     plane: &Plane,
     row: usize,
     column: usize,
@@ -168,7 +266,7 @@ pub(super) unsafe fn write_real<V: Lanes>(
 /// # Safety
 /// The plane must be writable, its numbers complex with parts of the vector's type; `re` and `im` must be readable.
 #[inline(always)]
-pub(super) unsafe fn write_complex<V: Lanes>(
+unsafe fn write_complex<V: Lanes>(
     plane: &Plane,
     row: usize,
     column: usize,
@@ -203,7 +301,7 @@ pub(super) unsafe fn write_complex<V: Lanes>(
 /// # Safety
 /// As [`write_complex`].
 #[inline(always)]
-pub(super) unsafe fn write_mirrored<V: Lanes>(
+unsafe fn write_mirrored<V: Lanes>(
     plane: &Plane,
     row: usize,
     column: usize,

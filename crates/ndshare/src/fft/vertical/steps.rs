@@ -108,7 +108,7 @@ impl<R: Real> Steps<R> {
     /// # Safety
     /// Both lines must have `len` blocks, scratch as many numbers as [`Self::scratch`] says and no byte of the lines;
     /// factors, if not null, two numbers for each block.
-    #[inline]
+    #[inline(never)]
     pub(super) unsafe fn run<V: Lanes<Real = R>>(
         &self,
         from: Line<R>,

@@ -1,0 +1,115 @@
+//! Times the vertical engine: for each line of its input, `transform input precision rows cols workers [vector]`, it
+//! prints the microseconds of one transform, the best and the median of many runs.
+//!
+//! ```text
+//! r2c u16 single 1080 1920 1
+//! forward c128 double 1024 2048 2 avx2
+//! ```
+
+use ndshare::fft::vertical::{Number, Plane, Problem, Transform, Vector, Vertical};
+use std::error::Error;
+use std::io::{BufRead, Write};
+use std::time::{Duration, Instant};
+
+/// How long one line of input may take.
+const PATIENCE: Duration = Duration::from_millis(700);
+
+fn main() -> Result<(), Box<dyn Error>> {
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (best, median, planning) = time(&words)?;
+        println!("{line}: {best:.1} {median:.1} us, planned in {planning:.1} us");
+        std::io::stdout().flush()?;
+    }
+    Ok(())
+}
+
+fn time(words: &[&str]) -> Result<(f64, f64, f64), Box<dyn Error>> {
+    let [transform, input, precision, rows, cols, workers, ref rest @ ..] = *words else {
+        return Err("expected transform, input, precision, rows, cols, workers".into());
+    };
+    let problem = Problem {
+        transform: transform_of(transform)?,
+        input: number_of(input)?.0,
+        double: precision == "double",
+        rows: rows.parse()?,
+        cols: cols.parse()?,
+        both_axes: true,
+    };
+    let vector = rest.first().map_or(Ok(Vector::chosen()), |name| vector_of(name))?;
+    let start = Instant::now();
+    let plan = Vertical::with_vector(&problem, vector).ok_or("no plan for this problem")?;
+    let planning = start.elapsed().as_secs_f64() * 1e6;
+    let mut runs = runs(&plan, &problem, number_of(input)?.1, workers.parse()?)?;
+    runs.sort_by(f64::total_cmp);
+    Ok((runs[0], runs[runs.len() / 2], planning))
+}
+
+fn runs(plan: &Vertical, problem: &Problem, item: usize, workers: usize) -> Result<Vec<f64>, Box<dyn Error>> {
+    let (rows, cols) = (problem.rows, problem.cols);
+    let real = if problem.double { 8 } else { 4 };
+    let (cols_in, cols_out, item_out) = match problem.transform {
+        Transform::R2C => (cols, cols / 2 + 1, 2 * real),
+        Transform::C2R => (cols / 2 + 1, cols, real),
+        _ => (cols, cols, 2 * real),
+    };
+    let mut from = Aligned::new(rows * cols_in * item);
+    let mut into = Aligned::new(rows * cols_out * item_out);
+    let (from, into) = (from.plane(rows, cols_in, item), into.plane(rows, cols_out, item_out));
+    let (mut runs, start) = (Vec::new(), Instant::now());
+    while start.elapsed() < PATIENCE || runs.len() < 5 {
+        let run = Instant::now();
+        // SAFETY: both planes live until the end of this function, and any bytes are numbers.
+        unsafe { plan.run(from, into, 1.0, workers, &|| Ok(()))? };
+        runs.push(run.elapsed().as_secs_f64() * 1e6);
+    }
+    Ok(runs)
+}
+
+/// Memory that begins at a cache line, as NumPy arrays of this library do. Small numbers, whatever their type.
+struct Aligned(Vec<u8>);
+
+impl Aligned {
+    fn new(len: usize) -> Self {
+        Self((0..len + 64).map(|i| (i * 7 % 61) as u8).collect())
+    }
+
+    fn plane(&mut self, rows: usize, cols: usize, item: usize) -> Plane {
+        let skip = self.0.as_ptr().align_offset(64);
+        let data = self.0[skip..].as_mut_ptr();
+        Plane { data, rows, cols, row_stride: (cols * item) as isize, col_stride: item as isize }
+    }
+}
+
+fn transform_of(name: &str) -> Result<Transform, Box<dyn Error>> {
+    match name {
+        "r2c" => Ok(Transform::R2C),
+        "c2r" => Ok(Transform::C2R),
+        "forward" => Ok(Transform::Forward),
+        "inverse" => Ok(Transform::Inverse),
+        _ => Err(format!("expected r2c, c2r, forward or inverse, got {name}").into()),
+    }
+}
+
+fn number_of(name: &str) -> Result<(Number, usize), Box<dyn Error>> {
+    match name {
+        "u8" => Ok((Number::U8, 1)),
+        "u16" => Ok((Number::U16, 2)),
+        "f32" => Ok((Number::F32, 4)),
+        "f64" => Ok((Number::F64, 8)),
+        "c64" => Ok((Number::C64, 8)),
+        "c128" => Ok((Number::C128, 16)),
+        _ => Err(format!("expected u8, u16, f32, f64, c64 or c128, got {name}").into()),
+    }
+}
+
+fn vector_of(name: &str) -> Result<Vector, Box<dyn Error>> {
+    match name {
+        "scalar" => Ok(Vector::Scalar),
+        "avx2" => Ok(Vector::Avx2),
+        "avx512" => Ok(Vector::Avx512),
+        "neon" => Ok(Vector::Neon),
+        _ => Err(format!("expected scalar, avx2, avx512 or neon, got {name}").into()),
+    }
+}
