@@ -126,7 +126,7 @@ impl<R: Real> Plan<R> {
         };
         let pieces: usize = phases.iter().map(|phase| job.pieces(phase)).sum();
         // SAFETY: as the caller says.
-        let result = pool::run(workers, pieces, &|piece| unsafe { job.piece(piece) }, check);
+        let result = pool::run(workers, pieces, &|piece| unsafe { job.piece(piece) }, &|| (), check);
         result
     }
 
