@@ -22,7 +22,10 @@ Prepare = Callable[[], Iterator[Contestants]]
 
 @dataclass(frozen=True)
 class Target:
-    """What is promised: `kind` is "faster" (peer / ours at least), "at most" (ours / peer), "extra" (seconds more)."""
+    """What is promised: `kind` is "faster" (peer / ours at least), "at most" (ours / peer), "extra" (seconds more).
+
+    "within" is in seconds, whatever a peer takes.
+    """
 
     kind: str
     value: float
@@ -31,6 +34,8 @@ class Target:
         """Return the figure that the promise is about, from two times in seconds."""
         if self.kind == "faster":
             return peer / ours
+        if self.kind == "within":
+            return ours
         return ours / peer if self.kind == "at most" else ours - peer
 
     def met(self, ours: float, peer: float) -> bool:
@@ -42,6 +47,8 @@ class Target:
         """Return the promise in words."""
         if self.kind == "faster":
             return f"≥ {self.value:g} times faster"
+        if self.kind == "within":
+            return f"≤ {1e6 * self.value:g} µs"
         return f"≤ {self.value:g} times" if self.kind == "at most" else f"≤ {1000 * self.value:g} ms more"
 
 

@@ -28,7 +28,8 @@ def _verdict(result: Result) -> tuple[str, str, str]:
     if target is None:
         return f"{peer / ours:.3g} times faster", "", ""
     figure = target.measure(ours, peer)
-    text = {"faster": f"{figure:.3g} times faster", "at most": f"{figure:.3g} times"}.get(target.kind)
+    faster = f"{peer / ours:.3g} times faster"
+    text = {"faster": faster, "within": faster, "at most": f"{figure:.3g} times"}.get(target.kind)
     return text or f"{1000 * figure:.3g} ms more", target.text(), "met" if target.met(ours, peer) else "MISSED"
 
 

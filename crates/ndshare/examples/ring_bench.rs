@@ -2,7 +2,8 @@
 //!
 //! It starts itself once more as the other side, and prints both process ids, so that whoever started it can give each
 //! a processor of its own. Then for each line of its input it prints nanoseconds: `futex` is a round trip in which both
-//! sides sleep; `handoff` is half a round trip of frames of a ring in which both sides look without sleeping.
+//! sides sleep; `handoff` is half a round trip of frames of a ring in which both sides look without sleeping; `word` is
+//! the same of nothing but one word.
 
 use ndshare::arena::{Arena, BlockId, Hold, Options, Patience};
 use ndshare::prim::Ordering::SeqCst;
@@ -96,6 +97,13 @@ impl Side {
                 self.signal(THERE)?;
                 self.await_signal(BACK)
             }),
+            "word" => {
+                let trip = || {
+                    self.words.half_word(THERE)?.store(1, SeqCst);
+                    self.look_for(BACK)
+                };
+                Ok(median(RING_TRIPS, trip)? / 2.0)
+            }
             "handoff" => {
                 let mut next = self.begin()?;
                 let trip = || {
@@ -115,6 +123,11 @@ impl Side {
             "futex" => (0..RUNS * FUTEX_TRIPS).try_for_each(|_| {
                 self.await_signal(THERE)?;
                 self.signal(BACK)
+            }),
+            "word" => (0..RUNS * RING_TRIPS).try_for_each(|_| {
+                self.look_for(THERE)?;
+                self.words.half_word(BACK)?.store(1, SeqCst);
+                Ok(())
             }),
             "handoff" => {
                 let mut next = self.begin()?;
@@ -139,6 +152,15 @@ impl Side {
         self.words.wake(place)
     }
 
+    fn look_for(&self, place: usize) -> Result<()> {
+        let word = self.words.half_word(place)?;
+        while word.load(SeqCst) == 0 {
+            std::hint::spin_loop();
+        }
+        word.store(0, SeqCst);
+        Ok(())
+    }
+
     fn await_signal(&self, place: usize) -> Result<()> {
         let word = self.words.half_word(place)?;
         while word.compare_exchange(1, 0, SeqCst, SeqCst).is_err() {
@@ -161,5 +183,5 @@ fn median(trips: u32, mut trip: impl FnMut() -> Result<()>) -> Result<f64> {
 }
 
 fn misuse() -> Error {
-    Error::new(Kind::Misuse, "expected lines that say futex or handoff, and no arguments")
+    Error::new(Kind::Misuse, "expected lines that say futex, handoff or word, and no arguments")
 }
