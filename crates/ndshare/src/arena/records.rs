@@ -90,9 +90,9 @@ impl Arena {
         let hold = self.take(block)?;
         point(Point::ClaimTaken);
         let Some(record) = self.control.record_quietly(ticket.index) else { return Ok(hold) };
-        if record.nonce.load(SeqCst) == ticket.nonce {
+        if is_named(record, ticket) {
             let lock = self.lock(patience)?;
-            if record.nonce.load(SeqCst) == ticket.nonce && block_of(record) == block {
+            if is_named(record, ticket) && block_of(record) == block {
                 self.remove(&lock, ticket.index)?;
             }
         }
@@ -209,7 +209,7 @@ impl Arena {
     pub(super) fn end_record(&self, id: TicketId, patience: &Patience) -> Result<Option<u32>> {
         let Some(record) = self.control.record_quietly(id.index) else { return Ok(None) };
         let lock = self.lock(patience)?;
-        if record.nonce.load(SeqCst) != id.nonce {
+        if !is_named(record, id) {
             return Ok(None);
         }
         let block = record.block.load(Relaxed);
@@ -338,6 +338,11 @@ struct Origin {
     sender: u32,
     place: u32,
     stamp: u64,
+}
+
+/// Whether a record counts, and is the one that `id` names. A name from outside may have the nonce of no record.
+fn is_named(record: &Record, id: TicketId) -> bool {
+    id.nonce != 0 && record.nonce.load(SeqCst) == id.nonce
 }
 
 pub(super) fn is_ticket(record: &Record) -> bool {

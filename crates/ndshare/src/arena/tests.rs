@@ -192,6 +192,26 @@ fn a_name_from_outside_that_is_none_is_stale_and_poisons_nothing() {
     alloc(&arena, 1000).unwrap();
 }
 
+/// A record that is free has the nonce 0. A damaged pickle with that nonce once ended it a second time, which took
+/// away what kept the block for another receiver, or poisoned the arena.
+#[test]
+fn a_ticket_with_the_nonce_of_a_free_record_ends_nothing() {
+    let (arena, heap) = Arena::create_on_heap(BUDGET).unwrap();
+    let other = Arena::join_on_heap(&heap).unwrap();
+    let hold = alloc(&arena, 1000).unwrap();
+    let name = hold.block();
+    let [first, second] = [(); 2].map(|()| hold.issue(&Patience::forever()).unwrap().unwrap());
+    drop(arena.claim(name, first, &Patience::forever()).unwrap());
+    let damaged = TicketId { nonce: 0, ..first };
+    drop(arena.claim(name, damaged, &Patience::forever()).unwrap());
+    hold.disown(damaged, &Patience::forever()).unwrap();
+    drop(hold);
+    drop(other.claim(name, second, &Patience::forever()).unwrap());
+    assert_eq!(arena.take(name).unwrap_err().kind(), Kind::Stale);
+    drop(other);
+    assert_empty(&arena);
+}
+
 #[test]
 fn unclaimed_tickets_are_listed_bounded_and_taken_back() {
     let (arena, _heap) = Arena::create_on_heap(BUDGET).unwrap();
