@@ -160,6 +160,7 @@ def test_names_are_read_as_python_reads_them() -> None:
         (TypeError, {"A": (3, np.dtypes.StringDType())}),
         (TypeError, {"A": (3, [("x", object)])}),
         (TypeError, {"A": 3}),
+        (TypeError, {"A": "f4"}),
         (TypeError, {"A": (3,)}),
         (TypeError, {"A": (3, "f4", "C")}),
         (TypeError, 3),
@@ -176,6 +177,8 @@ def test_bad_fields_are_refused(error: type[Exception], fields: Any) -> None:
 
 
 def test_an_error_names_use_and_field() -> None:
+    with pytest.raises(TypeError, match=r"use 'bad'.*\(shape, dtype\).*'A': 'f4'"):
+        nds.Overlay(bad={"A": "f4"})  # type: ignore[dict-item]
     with pytest.raises(TypeError, match="field 'A' of use 'bad'"):
         nds.Overlay(bad={"A": (3, object)})
     with pytest.raises(ValueError, match=r"use 'bad'.*'first'"):
@@ -198,6 +201,30 @@ def test_unknown_uses_and_wrong_timeouts_are_refused() -> None:
     for wrong in (-1, float("nan")):
         with pytest.raises(ValueError, match="timeout"):
             overlay.use("ints", timeout=wrong)
+
+
+def test_operators_work_in_place_and_a_field_is_not_replaced() -> None:
+    overlay = make()
+    with overlay.use("floats") as v:
+        field = v.A
+        v.A += 2  # Python stores the result under the name that it came from
+        v["A"] *= 3
+        v.C -= 1
+        assert v.A is field
+        assert (field == 6).all()
+        assert v.C == -1
+        with pytest.raises(TypeError, match=r"v\.A\[\.\.\.\] = values"):
+            v.A = np.ones(3)
+        with pytest.raises(TypeError, match="int"):
+            v["A"] = 3
+        with pytest.raises(AttributeError, match="A, B"):
+            v.D = 3
+        with pytest.raises(KeyError, match="A, B"):
+            v["D"] = 3
+        assert (field == 6).all()
+    with pytest.raises(RuntimeError, match="ended"):
+        v.A = field
+    del field
 
 
 def test_unknown_fields_are_refused() -> None:

@@ -211,6 +211,23 @@ class Fields:
         except KeyError as error:
             raise AttributeError(error.args[0]) from None
 
+    def __setitem__(self, field: str, value: object) -> None:
+        # ``v["A"] += 1`` puts back what it took out.
+        if value is not self[field]:
+            raise TypeError(
+                f"expected field {field!r} of use {self._name!r} to stay the array that it is, got "
+                f"{type(value).__name__} in its place: write into it, as in v.{field}[...] = values"
+            )
+
+    def __setattr__(self, field: str, value: object) -> None:
+        if field.startswith("_") or field == "first":
+            object.__setattr__(self, field, value)
+            return
+        try:
+            self[field] = value
+        except KeyError as error:
+            raise AttributeError(error.args[0]) from None
+
     def __dir__(self) -> list[str]:
         return ["first", *(self._arrays or {})]
 
@@ -328,7 +345,10 @@ def _laid_out(use: str, fields: UseSpec) -> dict[str, _Field]:
 def _fields(use: str, fields: UseSpec) -> Iterator[tuple[Any, Any, Any]]:
     pairs: Any = cast("Mapping[Any, Any]", fields).items() if isinstance(fields, Mapping) else fields
     try:
-        for field, (shape, dtype) in pairs:
+        for field, spec in pairs:
+            if isinstance(spec, str):
+                raise TypeError(spec)
+            shape, dtype = spec
             yield field, shape, dtype
     except (TypeError, ValueError):
         raise TypeError(f"use {use!r}: expected {{field: (shape, dtype), ...}}, got {fields!r}") from None
