@@ -63,13 +63,14 @@ const WARM_CAP_BYTES: u64 = 512 << 20;
 const FIRST_BLOCKS: u32 = 32;
 
 /// Names of what can set a budget, as the header counts them.
-const LIMITS: [&str; 6] = [
+const LIMITS: [&str; 7] = [
     "the budget given at creation",
     "three quarters of the RAM",
     "three quarters of the memory cgroup's limit",
     "RLIMIT_FSIZE",
     "RLIMIT_AS",
     "NDSHARE_BUDGET",
+    "the most that one arena can hold",
 ];
 
 /// What a new arena shall be.
@@ -161,7 +162,7 @@ impl Arena {
             return Err(Error::new(Kind::Os, "expected pages of 4 KiB: this kernel's are of another size"));
         }
         fork::watch()?;
-        let (geometry, limit) = plan(options)?;
+        let (geometry, limit) = plan(options, &limits::memory_limit())?;
         let id = random_u64();
         let file = MemFile::create(&file_name(id), geometry.total_len())?;
         let mapping = Mapping::map(&file)?;
@@ -419,13 +420,13 @@ fn file_name(id: u64) -> String {
 }
 
 /// The sizes of a new arena, and what set its budget.
-fn plan(options: &Options) -> Result<(Geometry, u32)> {
-    let memory = limits::memory_limit();
+fn plan(options: &Options, memory: &limits::Room) -> Result<(Geometry, u32)> {
+    let most = (u64::from(u32::MAX) - 1) * GRANULE_BYTES / SPACE_FACTOR / HUGE_BYTES * HUGE_BYTES;
     let (mut budget, mut limit) = match options.budget_bytes {
         Some(bytes) => (bytes, if options.budget_from_environment { 5 } else { 0 }),
+        None if memory.bytes / 4 * 3 > most => (most, 6),
         None => (memory.bytes / 4 * 3, if memory.limit == LIMITS[2] { 2 } else { 1 }),
     };
-    let most = (u64::from(u32::MAX) - 1) * GRANULE_BYTES / SPACE_FACTOR / HUGE_BYTES * HUGE_BYTES;
     if budget > most {
         return Err(Error::value(format!("expected a budget of at most {}, got {}", human(most), human(budget))));
     }

@@ -107,6 +107,18 @@ fn the_budget_is_kept_and_can_be_used_whole() {
     alloc(&arena, BUDGET as usize).unwrap();
 }
 
+/// On a machine of 2 TiB three quarters of the RAM are more than an arena can hold, and nobody had asked for so much.
+#[test]
+fn the_budget_that_nobody_asked_for_fits_every_machine() {
+    let machine = |bytes| limits::Room { bytes, limit: "three quarters of the RAM".into() };
+    let (small, limit) = plan(&Options::default(), &machine(64 << 30)).unwrap();
+    assert_eq!((small.budget, LIMITS[limit as usize]), (48 << 30, "three quarters of the RAM"));
+    let (large, limit) = plan(&Options::default(), &machine(16 << 40)).unwrap();
+    assert_eq!((large.budget >> 30, LIMITS[limit as usize]), (1023, "the most that one arena can hold"));
+    let asked = Options { budget_bytes: Some(12 << 40), ..Options::default() };
+    assert_eq!(plan(&asked, &machine(16 << 40)).unwrap_err().kind(), Kind::InvalidValue);
+}
+
 #[test]
 fn bad_requests_change_nothing() {
     let (arena, _heap) = Arena::create_on_heap(BUDGET).unwrap();
