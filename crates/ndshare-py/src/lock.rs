@@ -101,7 +101,9 @@ impl LockedArrays {
 fn hold_of(array: &Bound<'_, PyAny>) -> PyResult<Hold> {
     let Some(facts) = Facts::of(array) else {
         let got = array.get_type();
-        return Err(PyTypeError::new_err(format!("expected shared arrays to lock, got {got}")));
+        return Err(PyTypeError::new_err(format!(
+            "expected shared arrays to lock, as in locked(a, b, timeout=1), got {got}"
+        )));
     };
     block_under(array.py(), &facts)?.ok_or_else(|| {
         PyValueError::new_err(format!(

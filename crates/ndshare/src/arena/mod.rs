@@ -402,9 +402,9 @@ impl fmt::Debug for Arena {
 #[cold]
 fn no_slot() -> Error {
     Error::attach(
-        "this process has no place in the arena: it was forked by a raw clone, or when every place was taken. \
-         Its arrays keep their bytes as private copies; make the process with multiprocessing or os.fork, or \
-         end others",
+        "this process has no place in the arena: it was forked by a raw clone, when every place was taken, or when \
+         its parent had no descriptor for it (ulimit -n, or somebody closed ours). Its arrays keep their bytes as \
+         private copies; make the process with multiprocessing or os.fork, end others, or close files",
     )
 }
 

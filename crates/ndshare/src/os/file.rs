@@ -260,7 +260,7 @@ fn unreachable_file(name: &str, pid: u32) -> Error {
     let cause = if !std::path::Path::new("/proc/self/fd").exists() {
         "/proc is not mounted".to_owned()
     } else if std::path::Path::new(&format!("/proc/{pid}")).exists() {
-        format!("process {pid}, which named it, has it no more, is another user's or is not dumpable")
+        format!("process {pid}, which named it, has dropped all of it, is another user's or is not dumpable")
     } else {
         format!("process {pid}, which named it, is gone, was on another machine or is in another container")
     };
