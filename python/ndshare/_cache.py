@@ -16,16 +16,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _native
 from ._errors import Timeout
-from ._native import Cache, Canvas
+from ._native import Arena, Cache, Canvas
 
 Array = NDArray[Any]
 Load = Callable[[Any], ArrayLike]
 Progress = Callable[[int, int], object]
 
 
-def run(load: Load, key: Any) -> Array:
+def run(load: Load, key: Any, arena: Arena | None) -> Array:
     """Return what a loader makes of a key, as an array. What NumPy allocates meanwhile is shared from the start."""
-    return np.asarray(load(key))
+    with _native.allocating(arena=arena):
+        return np.asarray(load(key))
 
 
 def as_array(value: ArrayLike) -> Array:

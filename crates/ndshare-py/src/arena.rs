@@ -32,7 +32,7 @@ pub(crate) struct Arena {
 }
 
 impl Arena {
-    fn over(arena: Arc<library::Arena>) -> Self {
+    pub(crate) fn over(arena: Arc<library::Arena>) -> Self {
         Self { id: id_text(&arena), budget: arena.budget_bytes(), open: Mutex::new(Some(arena)) }
     }
 

@@ -16,12 +16,13 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyInt, PyIterator, PyList, PyString, PyTuple};
 
+use crate::arena::Arena;
 use crate::error::to_python;
 use crate::frame::quoted;
 use crate::gather::Given;
 use crate::lock::seconds;
 use crate::ndarray::make_readonly;
-use crate::session::Place;
+use crate::session::{self, Place};
 use crate::travel::{opened, ticketed};
 use crate::wait::{patiently, patiently_for, patiently_unless, quick};
 pub(crate) use key::encode;
@@ -78,6 +79,13 @@ impl Cache {
         &self.cache
     }
 
+    /// The cache's arena, unless it is the session's.
+    fn other_arena(&self) -> Option<Arena> {
+        let arena = self.cache.head().arena();
+        let is_session = session::known().is_some_and(|session| session.id() == arena.id());
+        (!is_session).then(|| Arena::over(arena.clone()))
+    }
+
     #[inline]
     fn find<'py>(&self, py: Python<'py>, key: &Key) -> PyResult<Option<Bound<'py, PyAny>>> {
         match at_once(py, || self.cache.find(key))? {
@@ -115,7 +123,8 @@ impl Cache {
     ) -> PyResult<Bound<'py, PyAny>> {
         static RUN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = key.py();
-        let made = RUN.import(py, "ndshare._cache", "run").and_then(|run| run.call1((load, key)));
+        let run = || RUN.import(py, "ndshare._cache", "run")?.call1((load, key, self.other_arena()));
+        let made = run();
         let made = made.and_then(|array| Ok((Offer::of(py, &self.cache, &array, true)?, array)));
         match made {
             Ok((Some(offer), _)) => {
