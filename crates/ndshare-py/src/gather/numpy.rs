@@ -1,5 +1,6 @@
 //! NumPy's own functions, bound when the module is loaded: a program that puts ours in their place gets no circle.
 
+use ::numpy::npyffi::{NpyTypes, get_type_object, is_numpy_2};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -9,9 +10,13 @@ use pyo3::types::PyDict;
 /// `concatenate`, `stack`, `block`, `copyto`.
 static FUNCTIONS: PyOnceLock<[Py<PyAny>; 4]> = PyOnceLock::new();
 
-/// Binds NumPy's functions.
+/// Binds NumPy's functions, and the C interface that is otherwise bound by the first call: a child that is forked while
+/// another thread makes that call would wait for the end of it for ever.
 pub(crate) fn bind(py: Python<'_>) -> PyResult<()> {
     let numpy = py.import("numpy")?;
+    is_numpy_2(py);
+    // SAFETY: attached.
+    unsafe { get_type_object(py, NpyTypes::PyArray_Type) };
     let find = |name| numpy.getattr(name).map(Bound::unbind);
     let found = [find("concatenate")?, find("stack")?, find("block")?, find("copyto")?];
     // A second import of the module finds the same functions.
