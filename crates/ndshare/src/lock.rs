@@ -123,6 +123,36 @@ fn enter(hold: &Hold, dirty: bool, death: Death) -> Result<()> {
     Ok(())
 }
 
+/// The lock of a block whose content one module keeps in order, held. Dropping it, in a panic or after an error, leaves
+/// the mark of a dead owner standing: whoever comes next puts the content in order.
+pub(crate) struct Entered<'a>(&'a Hold);
+
+impl<'a> Entered<'a> {
+    /// Waits for the lock. True: an owner died in it, and the content has to be put in order first.
+    pub(crate) fn enter(hold: &'a Hold, patience: &Patience) -> Result<(Self, bool)> {
+        let dirty = hold.arena().lock_block(hold, Reentry::Wait, patience)?;
+        Ok((Self(hold), dirty))
+    }
+
+    /// The same if the lock is free, clean and nobody waits for it; else none. Never a system call.
+    pub(crate) fn enter_quick(hold: &'a Hold) -> Result<Option<Self>> {
+        Ok(hold.arena().lock_block_quick(hold)?.then_some(Self(hold)))
+    }
+
+    /// Frees the lock; the content is in order.
+    pub(crate) fn leave(self) -> Result<()> {
+        let hold = self.0;
+        std::mem::forget(self);
+        hold.arena().unlock_block(hold, true)
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.arena().unlock_block(self.0, false);
+    }
+}
+
 /// Frees the lock of one block, whichever thread of this process took it, and takes the mark of a dead owner away.
 ///
 /// # Errors

@@ -191,23 +191,12 @@ mod tests {
     #[cfg(feature = "killpoints")]
     #[test]
     fn a_death_at_any_point_leaves_a_name_that_can_be_had() {
-        use crate::os::kill::{KILL_POINTS, armed::set_hook};
+        use crate::os::kill::{KILL_POINTS, armed::stops_at};
         for &label in KILL_POINTS.iter().filter(|label| label.starts_with("name:") || label.starts_with("root:")) {
             let (arena, heap) = Arena::create_on_heap(4 << 20).unwrap();
             let victim = Arena::join_on_heap(&heap).unwrap();
-            let (slot, (report, died)) = (victim.participant_slot(), std::sync::mpsc::channel());
-            std::thread::spawn(move || {
-                set_hook(Box::new(move |point| {
-                    if point == label {
-                        let _ = report.send(());
-                        loop {
-                            std::thread::park();
-                        }
-                    }
-                }));
-                named(&victim, "tiles");
-            });
-            died.recv().unwrap();
+            let slot = victim.participant_slot();
+            assert!(stops_at(label, 1, move || drop(named(&victim, "tiles"))));
             heap.declare_dead(slot);
             let (mine, made) = named(&arena, "tiles");
             assert!(made, "{label}");

@@ -403,34 +403,19 @@ fn a_lock_tells_of_the_death_of_its_owner_until_somebody_recovers() {
 mod deaths {
     use super::super::word::State;
     use super::*;
-    use crate::os::kill::{KILL_POINTS, armed::set_hook};
-    use std::sync::mpsc;
+    use crate::os::kill::{KILL_POINTS, armed::stops_at};
 
     const BUDGET: u64 = 8 << 20;
 
     /// Runs `script` as a new participant that dies when it passes `label` for the `nth` time. The thread stops
     /// for good, as the process would; false if the script ended before that.
     fn dies(heap: &Arc<Heap>, label: &'static str, nth: u32, script: fn(&Arc<Arena>)) -> bool {
-        let (report, ended) = mpsc::channel();
         let heap = heap.clone();
-        std::thread::spawn(move || {
-            let passes = std::cell::Cell::new(0);
-            let at_death = report.clone();
-            set_hook(Box::new(move |point| {
-                passes.set(passes.get() + u32::from(point == label));
-                if point == label && passes.get() == nth {
-                    at_death.send(true).unwrap();
-                    loop {
-                        std::thread::park();
-                    }
-                }
-            }));
+        stops_at(label, nth, move || {
             let arena = Arena::join_on_heap(&heap).unwrap();
             script(&arena);
             std::mem::forget(arena);
-            let _ = report.send(false);
-        });
-        ended.recv().unwrap()
+        })
     }
 
     fn somebody_elses(arena: &Arc<Arena>) -> BlockId {
@@ -513,10 +498,11 @@ mod deaths {
             }
         }
         passed.dedup();
-        // The rest belongs to forks, sweeps and waits, which other tests bring about.
+        // The rest belongs to forks, sweeps, waits and higher floors, whose tests bring it about.
         let missed: Vec<_> = KILL_POINTS.iter().filter(|label| !passed.contains(label)).collect();
         let elsewhere = |label: &&&str| {
-            ["fork:", "sweep:", "lock:marked", "ring:", "renew:"].iter().any(|kind| label.starts_with(kind))
+            let kinds = ["fork:", "sweep:", "lock:marked", "ring:", "renew:", "root:", "name:", "cache:"];
+            kinds.iter().any(|kind| label.starts_with(kind))
         };
         assert!(missed.iter().all(elsewhere), "no death was tried at {missed:?}");
     }

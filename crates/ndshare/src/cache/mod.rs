@@ -24,8 +24,9 @@ mod tests;
 pub use load::{Fetch, Loading};
 pub use table::{Geometry, MAX_TEXT_BYTES};
 
-use crate::arena::{Arena, BlockId, Hold, Patience, Reentry, TicketId};
+use crate::arena::{Arena, BlockId, Hold, Patience, TicketId};
 use crate::error::{Error, Kind, Result};
+use crate::lock::Entered;
 use crate::os::kill::{Point, point};
 use crate::prim::{
     Ordering::{Acquire, Relaxed, Release},
@@ -454,15 +455,13 @@ impl Cache {
     /// Runs `work` under the head's lock, after putting things in order if an owner of it died; frees afterwards
     /// what came free.
     fn locked<T>(&self, patience: &Patience, work: impl FnOnce(&mut Gone) -> Result<T>) -> Result<T> {
-        let head = &self.table.head;
-        let dirty = self.arena().lock_block(head, Reentry::Wait, patience)?;
-        let lock = HeadLock(head);
+        let (lock, dirty) = Entered::enter(&self.table.head, patience)?;
         let mut gone = Gone::new();
         if dirty {
             self.recover(&mut gone)?;
         }
         let outcome = work(&mut gone);
-        lock.free()?;
+        lock.leave()?;
         for block in gone {
             self.arena().free_unkept(block)?;
         }
@@ -715,22 +714,4 @@ impl Cache {
 fn cost(value: Value<'_>, annexes: [&Option<Hold>; 2]) -> u64 {
     let annex_bytes: usize = annexes.into_iter().flatten().map(Hold::len_bytes).sum();
     (value.hold.len_bytes() + annex_bytes) as u64
-}
-
-/// The head's lock, held. It opens also when a panic or an error gets in the way.
-struct HeadLock<'a>(&'a Hold);
-
-impl HeadLock<'_> {
-    fn free(self) -> Result<()> {
-        let head = self.0;
-        std::mem::forget(self);
-        head.arena().unlock_block(head, true)
-    }
-}
-
-impl Drop for HeadLock<'_> {
-    fn drop(&mut self) {
-        // A mark of a death stays: whoever comes next puts the head in order.
-        let _ = self.0.arena().unlock_block(self.0, false);
-    }
 }

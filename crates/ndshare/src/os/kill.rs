@@ -177,9 +177,31 @@ pub(crate) mod armed {
 
     /// Lets `hook` see every point that this thread passes.
     #[cfg(test)]
-    pub(crate) fn set_hook(hook: Hook) {
+    fn set_hook(hook: Hook) {
         HOOK.with(|h| *h.borrow_mut() = Some(hook));
         ANY.store(true, Ordering::SeqCst);
+    }
+
+    /// Runs `script` on a thread that stops for good, as a killed process would, when it passes `label` for the `nth`
+    /// time; says whether it did so before the script ended.
+    #[cfg(test)]
+    pub(crate) fn stops_at(label: &'static str, nth: u32, script: impl FnOnce() + Send + 'static) -> bool {
+        let (report, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let (passes, at_death) = (std::cell::Cell::new(0), report.clone());
+            set_hook(Box::new(move |point| {
+                passes.set(passes.get() + u32::from(point == label));
+                if point == label && passes.get() == nth {
+                    at_death.send(true).expect("the caller waits");
+                    loop {
+                        std::thread::park();
+                    }
+                }
+            }));
+            script();
+            let _ = report.send(false);
+        });
+        ended.recv().expect("the thread reports")
     }
 
     #[inline]

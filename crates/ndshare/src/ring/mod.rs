@@ -24,8 +24,9 @@ pub use read::{Frame, Mode, Reader, Start};
 pub use table::{GROUPS, Geometry, READERS, VIEW_BYTES};
 pub use write::{Content, Writing};
 
-use crate::arena::{Arena, Hold, Patience, Reentry};
+use crate::arena::{Arena, Hold, Patience};
 use crate::error::{Error, Kind, Result};
+use crate::lock::Entered;
 use crate::os::kill::{Point, point};
 use crate::prim::{
     AtomicU64,
@@ -219,26 +220,20 @@ impl Ring {
 
     /// Runs `work` under the head's lock, after putting things in order if an owner of it died.
     fn locked<T>(&self, patience: &Patience, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let head = &self.table.head;
-        let dirty = self.arena().lock_block(head, Reentry::Wait, patience)?;
-        let lock = HeadLock(head);
+        let (lock, dirty) = Entered::enter(&self.table.head, patience)?;
         if dirty {
             self.recover(patience)?;
         }
         let outcome = work();
-        lock.free()?;
+        lock.leave()?;
         outcome
     }
 
     /// As [`Self::locked`] if the lock is free, clean and nobody waits for it; else none. It never waits.
     fn locked_quick<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
-        let head = &self.table.head;
-        if !self.arena().lock_block_quick(head)? {
-            return Ok(None);
-        }
-        let lock = HeadLock(head);
+        let Some(lock) = Entered::enter_quick(&self.table.head)? else { return Ok(None) };
         let outcome = work();
-        lock.free()?;
+        lock.leave()?;
         outcome.map(Some)
     }
 
@@ -404,24 +399,6 @@ impl Ring {
             }
         }
         Ok(left)
-    }
-}
-
-/// The head's lock, held. It opens also when a panic or an error gets in the way.
-struct HeadLock<'a>(&'a Hold);
-
-impl HeadLock<'_> {
-    fn free(self) -> Result<()> {
-        let head = self.0;
-        std::mem::forget(self);
-        head.arena().unlock_block(head, true)
-    }
-}
-
-impl Drop for HeadLock<'_> {
-    fn drop(&mut self) {
-        // A mark of a death stays: whoever comes next puts the head in order.
-        let _ = self.0.arena().unlock_block(self.0, false);
     }
 }
 

@@ -358,30 +358,17 @@ fn many_writers_and_readers_lose_and_tear_nothing() {
 #[cfg(feature = "killpoints")]
 mod deaths {
     use super::*;
-    use crate::os::kill::{KILL_POINTS, armed::set_hook};
-    use std::sync::mpsc;
+    use crate::os::kill::{KILL_POINTS, armed::stops_at};
 
     /// Runs `script` as a new participant of the ring that stops for good at `label`; its slot if it did.
     fn dies(ring: &Arc<Ring>, heap: &Arc<Heap>, label: &'static str, nth: u32, script: fn(&Arc<Ring>)) -> Option<u32> {
-        let (report, ended) = mpsc::channel();
         let there = elsewhere(ring, heap);
-        std::thread::spawn(move || {
-            let passes = std::cell::Cell::new(0);
-            let (at_death, slot) = (report.clone(), there.arena().participant_slot());
-            set_hook(Box::new(move |point| {
-                passes.set(passes.get() + u32::from(point == label));
-                if point == label && passes.get() == nth {
-                    at_death.send(Some(slot)).unwrap();
-                    loop {
-                        std::thread::park();
-                    }
-                }
-            }));
+        let slot = there.arena().participant_slot();
+        let stopped = stops_at(label, nth, move || {
             script(&there);
-            let _ = report.send(None);
             std::mem::forget(there);
         });
-        ended.recv().unwrap()
+        stopped.then_some(slot)
     }
 
     fn writes(ring: &Arc<Ring>) {
