@@ -14,6 +14,7 @@ handler that raises ends the call. ``NDSHARE_BUDGET`` ("8 GiB") sets the most by
 """
 
 import sys
+from typing import TYPE_CHECKING, Any
 
 if sys.platform != "linux":
     raise ImportError(f"ndshare needs Linux (sealed memory files, /proc), got {sys.platform!r}; nothing to install")
@@ -59,6 +60,9 @@ from ._ring import Frame
 from ._shared import is_shared
 from ._travel import _open_array as _open_array  # pyright: ignore[reportPrivateUsage]  (pickles name it here)
 
+if TYPE_CHECKING:
+    from ._executor import ProcessPoolExecutor
+
 __all__ = [
     "Arena",
     "ArenaFull",
@@ -75,6 +79,7 @@ __all__ = [
     "Overlay",
     "OwnerDied",
     "Poisoned",
+    "ProcessPoolExecutor",
     "Reader",
     "Ref",
     "Ring",
@@ -103,6 +108,17 @@ __all__ = [
     "zeros",
     "zeros_like",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what takes long at its first use."""
+    if name != "ProcessPoolExecutor":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from ._executor import ProcessPoolExecutor
+
+    globals()[name] = ProcessPoolExecutor
+    return ProcessPoolExecutor
+
 
 _travel.register()
 _lock.register()
