@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import ndshare as nds
-from ring_workers import end_by_itself
+from ring_workers import LIFE, end_by_itself
 
 # ---- canvases -------------------------------------------------------------------------------------------------------
 
@@ -45,3 +45,100 @@ def fill_and_be_killed(canvas: Any, values: list[Any]) -> None:
     """Die under the lock of a canvas."""
     end_by_itself()
     nds.concatenate([*values[:1], Deadly()], axis=1, out=canvas)
+
+
+# ---- caches ---------------------------------------------------------------------------------------------------------
+
+
+def load(_: Any) -> Any:
+    return np.full(10, 7)
+
+
+def keep(array: Any) -> None:
+    """Hold an array."""
+    end_by_itself()
+    time.sleep(LIFE)
+    array[:] = 0
+
+
+def use(cache: nds.Cache, conn: Any) -> None:
+    """Read what is there, load something, and tell."""
+    end_by_itself()
+    sums = int(cache["mine"].sum()), int(cache["loaded there"].sum())
+    conn.send((*sums, len(cache)))
+    conn.poll(LIFE)
+
+
+def find(name: str, conn: Any) -> None:
+    """Find a cache by its name, and tell what is in it."""
+    end_by_itself()
+    conn.send(int(nds.Cache("1 MiB", name=name)["sent"].sum()))
+
+
+def load_for_ever(cache: nds.Cache, key: Any, conn: Any = None) -> None:
+    """Begin a load that never ends."""
+    end_by_itself()
+
+    def load(_: Any) -> Any:
+        if conn is not None:
+            conn.send("loading")
+        time.sleep(LIFE)
+
+    cache.fetch(key, load)
+
+
+def fail_when_awaited(cache: nds.Cache, conn: Any) -> None:
+    """Fail to load as soon as somebody waits for it, and tell what came of it here."""
+    end_by_itself()
+
+    def load(_: Any) -> Any:
+        conn.send("loading")
+        while cache.info()["waits"] == 0:
+            time.sleep(0.001)
+        raise ZeroDivisionError("by intent")
+
+    try:
+        cache.fetch("x", load)
+    except ZeroDivisionError as error:
+        conn.send(repr(error))
+
+
+def decode_many(cache: nds.Cache, folder: Any, seed: int, log: Any, go: Any, conn: Any) -> None:  # noqa: PLR0917
+    """Look at images by Zipf's law; note when which was decoded, and tell how many were wrong."""
+    from PIL import Image
+
+    end_by_itself()
+    rng = np.random.default_rng(seed)
+    keys = (rng.zipf(1.2, 1500) - 1) % 1024
+    count = wrong = 0
+
+    def load(key: Any) -> Any:
+        nonlocal count
+        start = time.monotonic_ns()
+        array = np.array(Image.open(folder / f"{key}.png"))
+        log[count] = key, start, time.monotonic_ns()
+        count += 1
+        return array
+
+    conn.send("ready")
+    while not go[0]:
+        time.sleep(0.001)
+    for key in keys:
+        image = cache.fetch(int(key), load)
+        wrong += bool((image[0] != (key % 256, key // 256, 0, 255)).any())
+        del image
+    conn.send((count, wrong))
+    while go[0] < 2:
+        time.sleep(0.001)
+
+
+def pss_of(pid: int, arena: str) -> int:
+    """Return the bytes of an arena that count for a process, shared pages by their parts."""
+    total, ours = 0, False
+    with open(f"/proc/{pid}/smaps") as lines:
+        for line in lines:
+            if "-" in line.split(" ", 1)[0]:
+                ours = f"ndshare:{arena}" in line
+            elif ours and line.startswith("Pss:"):
+                total += int(line.split()[1]) << 10
+    return total

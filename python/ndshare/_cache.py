@@ -94,6 +94,8 @@ class _Job:
                 self._outcomes.put((key, self._have(key)))
             except BaseException as error:  # noqa: BLE001  (raised in the thread that waits)
                 self._outcomes.put((key, error))
+                # Only the first counts.
+                self._stop.set()
 
 
 def _join(threads: list[threading.Thread]) -> None:

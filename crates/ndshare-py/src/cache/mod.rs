@@ -104,7 +104,7 @@ impl Cache {
         let py = key.py();
         let Some(load) = way.load.or(self.load.as_ref().map(|load| load.bind(py))) else {
             let found = self.look(py, name, way.timeout)?;
-            return found.ok_or_else(|| PyKeyError::new_err(key.clone().unbind()));
+            return found.ok_or_else(|| no_value(key));
         };
         let stop = way.stop;
         let is_off = move || stop.is_some_and(|stop| stop.0.load(Relaxed));
@@ -139,6 +139,11 @@ impl Cache {
             Err(error) => Err(give_up(py, loading, error)),
         }
     }
+}
+
+fn no_value(key: &Bound<'_, PyAny>) -> PyErr {
+    // In a tuple, because a key that is one would be taken for several arguments.
+    PyKeyError::new_err((key.clone().unbind(),))
 }
 
 /// Ends a load that failed, and returns the exception to be raised.
@@ -361,7 +366,7 @@ impl Cache {
         if patiently(key.py(), |patience| self.cache.remove(&name, patience))? {
             return Ok(());
         }
-        Err(PyKeyError::new_err(key.clone().unbind()))
+        Err(no_value(key))
     }
 
     fn __contains__(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
