@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 NATIVE_SOURCES := Cargo.toml pyproject.toml $(shell find crates -path '*-cli' -prune -o -name '*.rs' -print -o -name Cargo.toml -print)
 MATURIN := env -u CONDA_PREFIX VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release
 
-.PHONY: help demo test check crash loom test-numpy bench docs clean
+.PHONY: help demo test check crash loom test-numpy test-scipy bench docs clean
 .DELETE_ON_ERROR:
 
 help: ## Print these lines
@@ -37,6 +37,9 @@ loom: ## Run the models of holds, locks and rings over all interleavings
 
 test-numpy: $(STAMPS)/release $(STAMPS)/group-test ## Run NumPy's own tests with our functions in the place of NumPy's
 	$(BIN)/python tests/numpy_suite.py
+
+test-scipy: $(STAMPS)/release $(STAMPS)/group-test ## Run SciPy's and NumPy's own tests of transforms with ours in their place
+	$(BIN)/python tests/scipy_suite.py
 
 bench: $(STAMPS)/release $(STAMPS)/group-bench $(STAMPS)/peers ## Measure, with the peers in the same run
 	$(BIN)/python -m bench

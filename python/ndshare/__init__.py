@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if sys.platform != "linux":
     raise ImportError(f"ndshare needs Linux (sealed memory files, /proc), got {sys.platform!r}; nothing to install")
 
-from . import _cache, _lock, _overlay, _ring, _session, _travel
+from . import _cache, _lock, _overlay, _ring, _session, _travel, fft
 from ._arrays import array, asarray, empty_like, full, full_like, ones, ones_like, zeros_like
 from ._errors import (
     ArenaFull,
@@ -95,6 +95,7 @@ __all__ = [
     "copyto",
     "empty",
     "empty_like",
+    "fft",
     "full",
     "full_like",
     "is_shared",

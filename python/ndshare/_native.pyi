@@ -15,6 +15,7 @@ __all__ = [
     "Arena",
     "Cache",
     "Canvas",
+    "FftPlan",
     "Field",
     "FrameHold",
     "Hold",
@@ -37,6 +38,7 @@ __all__ = [
     "empty_in_order",
     "enter_use",
     "fetch_unless",
+    "fft_transform",
     "find_many",
     "force_cpu",
     "frame_meta",
@@ -579,3 +581,37 @@ def cpus() -> tuple[str, ...]: ...
 def force_cpu(name: str | None = None) -> None: ...
 def stream_from() -> int: ...
 def set_stream_from(size: int | None = None) -> None: ...
+
+class FftPlan:
+    def __new__(
+        cls,
+        kind: int,
+        shape: Sequence[int],
+        dtype: DTypeLike,
+        result_dtype: DTypeLike,
+        axes: Sequence[int],
+        lengths: Sequence[int],
+        norm: str,
+        workers: int | None,
+        /,
+    ) -> Self: ...
+    def __call__(
+        self, frame: NDArray[Any], /, out: NDArray[Any] | None = None, *, workers: int | None = None
+    ) -> NDArray[Any]: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def result_shape(self) -> tuple[int, ...]: ...
+
+def fft_transform(
+    kind: int,
+    x: Any,
+    s: Any,
+    axes: Any,
+    norm: Any,
+    workers: Any,
+    plan: Any,
+    out: Any,
+    dtype: Any,
+    /,
+) -> NDArray[Any] | None: ...

@@ -268,6 +268,16 @@ fn number_of(kind: u8, size: usize) -> Option<Number> {
     })
 }
 
+/// The letter of its kind and the bytes of an item of one of NumPy's C types in this machine's order; None for others.
+#[inline]
+pub(crate) fn kind_and_size(py: Python<'_>, descr: NonNull<PyArray_Descr>) -> Option<(u8, usize)> {
+    // SAFETY: attached; a dtype object is a PyArray_Descr, and what the caller holds keeps it.
+    let fields = unsafe { &(*descr.as_ptr()).fields };
+    let is_native = matches!(fields.byteorder as u8, b'=' | b'|');
+    let is_builtin = (0..BUILTIN).contains(&fields.type_num);
+    (is_native && is_builtin).then(|| (fields.kind as u8, itemsize_of(py, descr)))
+}
+
 /// The dtype of an array without taking a reference; for the fast questions of `ndarray`.
 #[inline]
 pub(crate) fn itemsize_of(py: Python<'_>, descr: NonNull<PyArray_Descr>) -> usize {

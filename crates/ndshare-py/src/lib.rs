@@ -6,6 +6,7 @@ mod arena;
 mod cache;
 mod dtype;
 mod error;
+mod fft;
 mod frame;
 mod gather;
 mod lock;
@@ -54,6 +55,8 @@ mod native {
     use super::arena::{Arena, open_arena};
     #[pymodule_export]
     use super::cache::{Cache, Stop, cache_parts, fetch_unless, find_many, open_cache};
+    #[pymodule_export]
+    use super::fft::{FftPlan, fft_transform};
     #[pymodule_export]
     use super::frame::{FrameHold, frame_meta, frame_seq, frame_time_ns, unwrapped};
     #[pymodule_export]

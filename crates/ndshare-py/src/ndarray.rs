@@ -81,9 +81,24 @@ impl<'a> Operand<'a> {
     #[inline]
     pub(crate) fn of(object: &'a Bound<'_, PyAny>) -> Option<Operand<'a>> {
         // SAFETY: attached.
-        if unsafe { npyffi::PyArray_CheckExact(object.py(), object.as_ptr()) } == 0 {
-            return None;
-        }
+        let is_exact = unsafe { npyffi::PyArray_CheckExact(object.py(), object.as_ptr()) } != 0;
+        // SAFETY: an array.
+        if is_exact { unsafe { Self::of_array(object) } } else { None }
+    }
+
+    /// The same for a subclass, too: its items as those of a plain array.
+    #[inline]
+    pub(crate) fn of_any(object: &'a Bound<'_, PyAny>) -> Option<Operand<'a>> {
+        // SAFETY: attached.
+        let is_array = unsafe { npyffi::PyArray_Check(object.py(), object.as_ptr()) } != 0;
+        // SAFETY: an array.
+        if is_array { unsafe { Self::of_array(object) } } else { None }
+    }
+
+    /// # Safety
+    /// `object` is an array.
+    #[inline]
+    unsafe fn of_array(object: &'a Bound<'_, PyAny>) -> Option<Operand<'a>> {
         // SAFETY: as in `Facts::of`.
         unsafe {
             let fields = &(*object.as_ptr().cast::<PyArrayObject>()).fields;

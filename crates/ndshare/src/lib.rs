@@ -12,6 +12,7 @@
 //! overlay          one block, several meanings, one at a time
 //! registry         names for blocks
 //! gather           many strided arrays into one
+//! fft              Fourier transforms of strided arrays
 //! cache            values by key, in a bounded memory
 //! ```
 //!

@@ -1,0 +1,43 @@
+//! `ndshare.fft`: the ordinary calls natively, everything else by way of Python.
+//!
+//! Ordinary are arrays of NumPy's numbers in this machine's byte order, ints and tuples for lengths and axes, and an
+//! `out` that the result fits. Whatever is unusual or wrong gets no answer here: Python converts it and asks again, or
+//! finds SciPy's words for the error. So this half has no errors of its own but those of memory and signals.
+
+mod arguments;
+mod plan;
+mod run;
+
+use pyo3::prelude::*;
+
+use arguments::{Call, Kind};
+pub(crate) use plan::FftPlan;
+
+/// Transforms `x`; None where Python must prepare the call first.
+///
+/// `kind` says which transform: see `ndshare/fft/_functions.py`. The others are the arguments of the functions.
+#[pyfunction]
+#[pyo3(signature = (kind, x, s, axes, norm, workers, plan, out, dtype, /))]
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn fft_transform<'py>(
+    py: Python<'py>,
+    kind: u8,
+    x: &Bound<'py, PyAny>,
+    s: Option<&Bound<'py, PyAny>>,
+    axes: Option<&Bound<'py, PyAny>>,
+    norm: Option<&Bound<'py, PyAny>>,
+    workers: Option<&Bound<'py, PyAny>>,
+    plan: Option<&Bound<'py, PyAny>>,
+    out: Option<&Bound<'py, PyAny>>,
+    dtype: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let Some(kind) = Kind::of(kind) else { return Ok(None) };
+    let call = Call { kind, x, s, axes, norm, workers, out, dtype };
+    match plan {
+        None => call.go(py),
+        Some(plan) => match plan.cast::<FftPlan>() {
+            Ok(plan) => plan.get().answer(py, &call),
+            Err(_) => Ok(None),
+        },
+    }
+}

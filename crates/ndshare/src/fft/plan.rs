@@ -1,0 +1,230 @@
+//! What is asked for, and how it is done.
+
+use super::convert::Element;
+use super::line::{Key, Line};
+use super::pass::{Middle, Pass, Side};
+use crate::error::{Error, Kind, Result};
+use crate::os::cpu;
+use crate::pool::{Check, MAX_WORKERS};
+
+/// From which numbers to which a transform goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// Complex to complex; a real input counts as complex.
+    Complex,
+    /// Real to the half of its spectrum.
+    ToHalf,
+    /// From the half of a Hermitian spectrum to real.
+    ToReal,
+}
+
+/// A transform as plain data.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Spec {
+    /// From what to what.
+    pub family: Family,
+    /// The sign of the exponent is negative.
+    pub forward: bool,
+    /// The items of the input.
+    pub input: Element,
+    /// Whether the result has double precision.
+    pub double: bool,
+    /// The shape of the input.
+    pub shape: Vec<usize>,
+    /// The axes to be transformed, each once. The last is the one that is halved.
+    pub axes: Vec<usize>,
+    /// The length of the transform along each of them; input is cropped or padded to that. For the last axis of
+    /// [`Family::ToReal`] it is the length of the result.
+    pub lengths: Vec<usize>,
+}
+
+impl Spec {
+    /// Looks whether such a transform is possible.
+    ///
+    /// # Errors
+    /// `InvalidValue` for axes that are not there or there twice, and for lengths of 0; `InvalidType` for complex
+    /// input where it must be real.
+    pub fn check(&self) -> Result<()> {
+        let is_axis = |&axis: &usize| axis < self.shape.len();
+        let is_single = self.axes.iter().enumerate().all(|(i, axis)| !self.axes[..i].contains(axis));
+        if !self.axes.iter().all(is_axis) || !is_single {
+            let (axes, ndim) = (&self.axes, self.shape.len());
+            return Err(Error::value(format!("expected different axes of {ndim} dimensions, got {axes:?}")));
+        }
+        if self.axes.is_empty() || self.axes.len() != self.lengths.len() || self.lengths.contains(&0) {
+            let (axes, lengths) = (self.axes.len(), &self.lengths);
+            return Err(Error::value(format!(
+                "expected one length of 1 or more for each of {axes} axes, got {lengths:?}"
+            )));
+        }
+        if self.family == Family::ToHalf && self.input.is_complex() {
+            return Err(Error::new(Kind::InvalidType, "x must be a real sequence"));
+        }
+        Ok(())
+    }
+
+    /// The items of the result.
+    pub fn output(&self) -> Element {
+        Element::of_result(self.family != Family::ToReal, self.double)
+    }
+
+    /// The shape of the result.
+    pub fn result_shape(&self) -> Vec<usize> {
+        let mut shape = self.shape.clone();
+        self.axes.iter().zip(&self.lengths).for_each(|(&axis, &length)| shape[axis] = length);
+        if let (Family::ToHalf, Some(&last)) = (self.family, self.axes.last()) {
+            shape[last] = shape[last] / 2 + 1;
+        }
+        shape
+    }
+
+    /// Points of the transform: how much work it is.
+    pub fn points(&self) -> usize {
+        let of_axis = |axis| {
+            let place = self.axes.iter().position(|&other| other == axis);
+            place.map_or(self.shape[axis], |place| self.lengths[place])
+        };
+        (0..self.shape.len()).map(of_axis).fold(1, usize::saturating_mul)
+    }
+}
+
+/// An array as bytes: where its first item is, and the distances (bytes) between items.
+#[derive(Debug, Clone, Copy)]
+pub struct Array<'a> {
+    /// Its first item.
+    pub data: *mut u8,
+    /// One stride for each axis.
+    pub strides: &'a [isize],
+}
+
+// SAFETY: it names memory and does nothing; whoever uses it vouches for what it does.
+unsafe impl Send for Array<'_> {}
+
+/// A spec, and all that is needed to carry it out.
+pub struct Plan {
+    spec: Spec,
+    passes: Vec<Pass>,
+    /// The shape of what lies between the passes where it cannot lie in the result.
+    middle: Option<Vec<usize>>,
+}
+
+/// One more worker pays from so many points on.
+const WORKER_POINTS: usize = 1 << 15;
+/// More workers than this find no more memory bandwidth on any machine that we know.
+const MOST_USEFUL_WORKERS: usize = 8;
+
+impl Plan {
+    /// Plans a transform. Nothing is timed; engines come from a cache.
+    ///
+    /// # Errors
+    /// As [`Spec::check`].
+    pub fn new(spec: Spec) -> Result<Self> {
+        spec.check()?;
+        let mut made = Self { passes: Vec::with_capacity(spec.axes.len()), spec, middle: None };
+        made.add_passes();
+        Ok(made)
+    }
+
+    /// What it does.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// A halved axis comes first or last, as only its other side is complex; the others follow in their order.
+    fn add_passes(&mut self) {
+        // What is there of each axis: less than the result has before an axis was padded.
+        let mut extents = self.spec.shape.clone();
+        let places = self.spec.axes.len();
+        for place in 0..places {
+            extents[self.spec.axes[place]] = extents[self.spec.axes[place]].min(self.whole(place));
+        }
+        let last = places - 1;
+        if self.spec.family == Family::ToHalf {
+            self.add_pass(last, &mut extents);
+        }
+        (0..last).for_each(|place| self.add_pass(place, &mut extents));
+        if self.spec.family == Family::ToReal {
+            self.middle = (last > 0).then(|| extents.clone());
+        }
+        if self.spec.family != Family::ToHalf {
+            self.add_pass(last, &mut extents);
+        }
+    }
+
+    /// The items that a transform wants to read along an axis.
+    fn whole(&self, place: usize) -> usize {
+        let is_half = self.spec.family == Family::ToReal && place + 1 == self.spec.axes.len();
+        let length = self.spec.lengths[place];
+        if is_half { length / 2 + 1 } else { length }
+    }
+
+    fn add_pass(&mut self, place: usize, extents: &mut [usize]) {
+        let spec = &self.spec;
+        let (axis, length) = (spec.axes[place], spec.lengths[place]);
+        let family = if place + 1 == spec.axes.len() { spec.family } else { Family::Complex };
+        // The conjugate of a half-spectrum belongs to the other sign along all axes.
+        let line = Line::get(Key { family, forward: spec.forward, length, double: spec.double });
+        let (items_in, items_whole) = (extents[axis], self.whole(place));
+        let items_out = if family == Family::ToHalf { length / 2 + 1 } else { length };
+        extents[axis] = items_out;
+        let mut across = extents.to_vec();
+        across[axis] = 1;
+        self.passes.push(Pass { axis, family, line, extents: across, items_in, items_out, items_whole });
+    }
+
+    /// The workers for a call that asks for `workers`, or leaves it to us.
+    fn workers(&self, workers: Option<usize>) -> usize {
+        match workers {
+            Some(workers) => workers.clamp(1, MAX_WORKERS),
+            None => {
+                let worth = self.spec.points() / WORKER_POINTS;
+                if worth < 2 { 1 } else { cpu::available().min(worth).min(MOST_USEFUL_WORKERS) }
+            }
+        }
+    }
+
+    /// Transforms `from` into `into`, every result times `scale`, on `workers` threads; none picks by size and CPUs.
+    ///
+    /// # Errors
+    /// What `check` says, which runs on the calling thread about every 50 ms; the result is half-made then.
+    /// `ArenaFull` when there is no memory for what lies between the passes.
+    ///
+    /// # Safety
+    /// `from` has the spec's shape and items, `into` the result's; all items are readable and writable, nobody else
+    /// uses them meanwhile, no two items of `into` share bytes, and none shares bytes with `from`.
+    pub unsafe fn run(
+        &self,
+        from: Array<'_>,
+        into: Array<'_>,
+        scale: f64,
+        workers: Option<usize>,
+        check: Check<'_>,
+    ) -> Result<()> {
+        let mut middle = self.middle()?;
+        let source = Side { data: from.data, strides: from.strides, element: self.spec.input };
+        let result = Side { data: into.data, strides: into.strides, element: self.spec.output() };
+        let between = middle.as_mut().map_or(result, |middle| {
+            let data = middle.data();
+            Side { data, strides: &middle.strides, element: Element::of_result(true, self.spec.double) }
+        });
+        let workers = self.workers(workers);
+        for (number, pass) in self.passes.iter().enumerate() {
+            let (is_first, is_last) = (number == 0, number + 1 == self.passes.len());
+            let (from, into) = (if is_first { source } else { between }, if is_last { result } else { between });
+            // SAFETY: the caller's. A pass along one axis leaves each line where it is; the extents of each pass are
+            // those of the items that the passes before have written, or of the input.
+            unsafe { pass.run(from, into, if is_first { scale } else { 1.0 }, workers, check)? };
+        }
+        Ok(())
+    }
+
+    fn middle(&self) -> Result<Option<Middle>> {
+        let Some(shape) = &self.middle else { return Ok(None) };
+        let middle = Middle::new(shape, self.spec.double);
+        let refusal = || {
+            let message = format!("no memory for a half-spectrum of shape {shape:?}: transform fewer planes at a time");
+            Error::new(Kind::ArenaFull, message)
+        };
+        middle.map(Some).ok_or_else(refusal)
+    }
+}

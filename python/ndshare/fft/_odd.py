@@ -1,0 +1,276 @@
+# pyright: reportPrivateUsage=false
+# ruff: noqa: PLR0917  (SciPy's own signatures are as they are)
+"""Calls that the native module leaves to us: arguments to be converted, errors in SciPy's words, longdouble.
+
+What is converted goes to the native module again, so there is one engine. Only longdouble, for which no processor has
+vectors, is NumPy's own work, in NumPy's long double precision.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from numbers import Number
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from .. import _arrays
+from .._native import FftPlan, fft_transform
+
+COMPLEX, TO_HALF, TO_REAL, SINGLE = 0, 2, 4, 8
+_REAL: dict[str, np.dtype[Any]] = {"F": np.dtype("f"), "D": np.dtype("d"), "G": np.dtype("g")}
+LONG = (np.dtype(np.longdouble), np.dtype(np.clongdouble))
+Array = NDArray[Any]
+
+# Bound now: a program that puts our functions in the place of NumPy's gets no circle.
+_numpy: dict[str, Callable[..., Array]] = {name: getattr(np.fft, name) for name in ("fft", "ifft", "rfft", "irfft")}
+
+
+def odd(kind: int, x: Any, s: Any, axes: Any, norm: Any, workers: Any, plan: Any, out: Any, dtype: Any) -> Array:
+    """Do what the native module did not, or raise what SciPy raises."""
+    if plan is not None and not isinstance(plan, FftPlan):
+        raise NotImplementedError(
+            f"Passing a precomputed plan of another library is not supported: expected one of ndshare.fft, got {plan!r}"
+        )
+    a = as_numbers(x)
+    if kind & 6 == TO_HALF and a.dtype.kind == "c":
+        raise TypeError("x must be a real sequence")
+    norm, count = check_norm(norm), count_workers(workers)
+    if plan is not None:
+        return by_plan(kind, a, s, axes, norm, count, plan, out, dtype)
+    lengths, places = one_axis(kind, a, s, axes) if kind & SINGLE else many_axes(kind, a, s, axes)
+    if not places:
+        return nothing_to_do(kind, x, a, out)
+    return Request(kind & 7, a, lengths, places, norm or "backward", count).go(out, dtype)
+
+
+def as_numbers(x: Any) -> Array:
+    """Return `x` as an array of numbers in this machine's byte order, float16 as float32, the unusual as float64."""
+    a = np.asarray(x)
+    if a.dtype == np.float16:
+        return a.astype(np.float32)
+    if a.dtype.kind not in "fcbiu":
+        return np.asarray(a, np.float64)
+    return np.asarray(a, a.dtype.newbyteorder("="))
+
+
+def check_norm(norm: Any) -> str | None:
+    """Raise for what is no norm."""
+    try:
+        known = norm in (None, "backward", "ortho", "forward")
+    except (TypeError, ValueError):
+        known = False
+    if not known:
+        raise ValueError(f'Invalid norm value {norm!r}, should be "backward", "ortho" or "forward"')
+    return norm
+
+
+def count_workers(workers: Any) -> int | None:
+    """Return a number of threads; negative numbers count from the number of CPUs."""
+    if workers is None:
+        return None
+    cpus = os.cpu_count() or 1
+    workers = operator.index(workers)
+    if workers == 0:
+        raise ValueError("workers must not be zero")
+    if workers < -cpus:
+        raise ValueError(f"workers value out of range; got {workers}, must not be less than {-cpus}")
+    return workers if workers > 0 else workers + 1 + cpus
+
+
+def one_axis(kind: int, a: Array, n: Any, axis: Any) -> tuple[list[int], list[int]]:
+    """Return the length and the place of the axis of a function that has one."""
+    axis = operator.index(axis)
+    there = a.shape[axis]
+    place = axis + a.ndim if axis < 0 else axis
+    if n is None:
+        length = 2 * (there - 1) if kind & 6 == TO_REAL else there
+        if length < 1:
+            word = "Invalid" if kind & 6 == TO_REAL else "invalid"
+            raise ValueError(f"{word} number of data points ({length}) specified")
+        return [length], [place]
+    n = operator.index(n)
+    if n < 1:
+        raise ValueError(f"invalid number of data points ({n}) specified")
+    return [n], [place]
+
+
+def many_axes(kind: int, a: Array, s: Any, axes: Any) -> tuple[list[int], list[int]]:
+    """Return the lengths and places of the axes of a function that has several."""
+    lengths, places = _lengths_and_places(a, s, axes)
+    if kind & 6 != COMPLEX and not places:
+        raise ValueError("at least 1 axis must be transformed")
+    if kind & 6 == TO_REAL and s is None:
+        lengths[-1] = 2 * (a.shape[places[-1]] - 1)
+        if lengths[-1] < 1:
+            raise ValueError(f"Invalid number of data points ({lengths[-1]}) specified")
+    return lengths, places
+
+
+def _lengths_and_places(a: Array, s: Any, axes: Any) -> tuple[list[int], list[int]]:
+    ndim = a.ndim
+    places = list(range(ndim)) if axes is None else _ints(axes, "axes")
+    places = [axis + ndim if axis < 0 else axis for axis in places]
+    if any(not 0 <= axis < ndim for axis in places):
+        raise ValueError("axes exceeds dimensionality of input")
+    if len(set(places)) != len(places):
+        raise ValueError("all axes must be unique")
+    if s is None:
+        lengths = [a.shape[axis] for axis in places]
+    else:
+        lengths = _ints(s, "shape")
+        if axes is not None and len(lengths) != len(places):
+            raise ValueError("when given, axes and shape arguments have to be of the same length")
+        if len(lengths) > ndim:
+            raise ValueError("shape requires more axes than are present")
+        places = places[len(places) - len(lengths) :]
+        lengths = [a.shape[axis] if n == -1 else n for n, axis in zip(lengths, places, strict=True)]
+    if any(n < 1 for n in lengths):
+        raise ValueError(f"invalid number of data points ({lengths}) specified")
+    return lengths, places
+
+
+def _ints(value: Any, name: str) -> list[int]:
+    values = cast("Sequence[Any]", (value,) if isinstance(value, Number) else value)
+    try:
+        return [operator.index(item) for item in values]
+    except TypeError as error:
+        raise ValueError(f"{name} must be a scalar or iterable of integers") from error
+
+
+def nothing_to_do(kind: int, x: Any, a: Array, out: Any) -> Array:
+    """Return what a transform along no axis gives: `x` as it is."""
+    if out is None:
+        return cast("Array", x)
+    check_out(out, a.shape, complex_of(a.dtype) if kind & 6 == COMPLEX else a.dtype)
+    np.copyto(out, a)
+    return out
+
+
+def by_plan(
+    kind: int, a: Array, s: Any, axes: Any, norm: Any, workers: int | None, plan: FftPlan, out: Any, dtype: Any
+) -> Array:
+    """Follow a plan whose input had to be converted first."""
+    done = fft_transform(kind, a, s, axes, norm, workers, plan, out, dtype)
+    if done is None:
+        lengths, places = one_axis(kind, a, s, axes) if kind & SINGLE else many_axes(kind, a, s, axes)
+        done = fft_transform(kind & 7, a, tuple(lengths), tuple(places), norm, workers, plan, out, dtype)
+    if done is None:
+        raise ValueError(f"{plan!r} cannot transform an array of shape {a.shape} and dtype {a.dtype}")
+    return done
+
+
+def complex_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the complex dtype of the precision that SciPy would use."""
+    return np.result_type(dtype, np.complex64) if dtype.kind in "fc" else np.dtype(np.complex128)
+
+
+def real_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the real dtype of the precision that SciPy would use."""
+    return np.result_type(dtype, np.float32) if dtype.kind == "f" else _REAL[complex_of(dtype).char]
+
+
+def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Raise for an `out` that cannot take the result."""
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"return arrays must be of ArrayType: expected out to be an ndarray, got {type(out).__name__}")
+    array = cast("Array", out)
+    if array.shape != shape:
+        raise ValueError(f"output array has wrong shape: expected {shape}, got {array.shape}")
+    if not np.can_cast(dtype, array.dtype, "same_kind"):
+        raise TypeError(f"Cannot cast the result from {dtype!r} to {array.dtype!r}: pass an out of dtype {dtype}")
+    if not array.flags.writeable:
+        raise ValueError(f"output array is read-only: expected a writable array of shape {shape}")
+
+
+@dataclass
+class Request:
+    """A transform whose arguments are in order."""
+
+    kind: int
+    a: Array
+    lengths: list[int]
+    places: list[int]
+    norm: str
+    workers: int | None
+
+    def go(self, out: Any, dtype: DTypeLike | None) -> Array:
+        """Transform."""
+        wanted = self.wanted(out, dtype)
+        if out is not None:
+            check_out(out, self.shape(), wanted)
+        if wanted in LONG or self.a.dtype in LONG:
+            return self.deliver(self.long().astype(wanted, copy=False), out)
+        done = self.ask(out, None) if out is not None and out.dtype == wanted else None
+        if done is not None:
+            return done
+        done = self.ask(None, wanted)
+        if done is None:
+            raise TypeError(f"cannot transform an array of shape {self.a.shape} and dtype {self.a.dtype}")
+        return self.deliver(done, out)
+
+    def ask(self, out: Any, dtype: DTypeLike | None) -> Array | None:
+        """Ask the native module again."""
+        lengths, places = tuple(self.lengths), tuple(self.places)
+        return fft_transform(self.kind, self.a, lengths, places, self.norm, self.workers, None, out, dtype)
+
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of the result."""
+        shape = list(self.a.shape)
+        for place, length in zip(self.places, self.lengths, strict=True):
+            shape[place] = length
+        if self.kind & 6 == TO_HALF:
+            shape[self.places[-1]] = self.lengths[-1] // 2 + 1
+        return tuple(shape)
+
+    def wanted(self, out: Any, dtype: DTypeLike | None) -> np.dtype[Any]:
+        """Return the dtype in which the result is made."""
+        is_real = self.kind & 6 == TO_REAL
+        usual = real_of(self.a.dtype) if is_real else complex_of(self.a.dtype)
+        given = np.dtype(dtype).newbyteorder("=") if dtype is not None else None
+        letter, words = (
+            ("f", "float32, float64 or longdouble") if is_real else ("c", "complex64, complex128 or clongdouble")
+        )
+        if given is not None and (given.kind != letter or given.itemsize < 4):
+            raise TypeError(f"expected the dtype of the result to be {words}, got {given}")
+        if not isinstance(out, np.ndarray):
+            return given or usual
+        target = cast("Array", out).dtype.newbyteorder("=")
+        if given is not None and given != target:
+            raise TypeError(f"expected dtype to be that of out, {target}, got {given}: leave one of them out")
+        return target if target.kind == letter and target.itemsize >= 4 else usual
+
+    def long(self) -> Array:
+        """Transform in long double precision, by NumPy's one-dimensional transforms."""
+        forward = self.kind & 1 == 0
+        name, norm = ("fft" if forward else "ifft"), self.norm
+        a = self.a.astype(np.longdouble if self.a.dtype.kind != "c" else np.clongdouble)
+        steps = list(zip(self.lengths, self.places, strict=True))
+        last, axis = steps[-1]
+        if self.kind & 6 == TO_HALF:
+            # A half-spectrum with the other sign is the conjugate, scaled as the other direction is.
+            a = _numpy["rfft"](a, last, axis, norm=norm if forward else _other(norm))
+            a = a if forward else a.conj()
+        if self.kind & 6 != COMPLEX:
+            steps.pop()
+        for length, place in reversed(steps):
+            a = _numpy[name](a, length, place, norm=norm)
+        if self.kind & 6 == TO_REAL:
+            a = a.conj() if forward else a
+            a = _numpy["irfft"](a, last, axis, norm=_other(norm) if forward else norm)
+        return a
+
+    def deliver(self, result: Array, out: Any) -> Array:
+        """Put a result into `out`, or share it."""
+        if out is None:
+            return _arrays.asarray(result)
+        np.copyto(out, result, casting="same_kind")
+        return out
+
+
+def _other(norm: str) -> str:
+    return {"backward": "forward", "forward": "backward"}.get(norm, norm)
