@@ -517,6 +517,132 @@ def test_numbers_that_look_like_pointers_are_right_after_a_fork() -> None:
     assert nds.is_shared(nds.asarray(x))
 
 
+# ---- handlers of other libraries ------------------------------------------------------------------------------------
+
+FOREIGN = """
+    import ctypes as c, gc
+    import numpy as np
+    import ndshare as nds
+
+    M = c.PYFUNCTYPE(c.c_void_p, c.c_void_p, c.c_size_t)
+    C = c.PYFUNCTYPE(c.c_void_p, c.c_void_p, c.c_size_t, c.c_size_t)
+    R = c.PYFUNCTYPE(c.c_void_p, c.c_void_p, c.c_void_p, c.c_size_t)
+    F = c.PYFUNCTYPE(None, c.c_void_p, c.c_void_p, c.c_size_t)
+
+    class Handler(c.Structure):
+        _fields_ = [("name", c.c_char * 127), ("version", c.c_uint8), ("context", c.c_void_p),
+                    ("malloc", M), ("calloc", C), ("realloc", R), ("free", F)]
+
+    api = c.pythonapi
+    api.PyCapsule_New.restype, api.PyCapsule_New.argtypes = c.py_object, [c.c_void_p, c.c_char_p, c.c_void_p]
+    api.PyCapsule_GetPointer.restype = c.c_void_p
+    api.PyCapsule_GetPointer.argtypes = [c.py_object, c.c_char_p]
+    table = c.cast(api.PyCapsule_GetPointer(np._core._multiarray_umath._ARRAY_API, None), c.POINTER(c.c_void_p))
+    put = c.PYFUNCTYPE(c.py_object, c.py_object)(table[304])
+    get = c.PYFUNCTYPE(c.py_object)(table[305])
+    kept, books = [], []
+
+    def foreign(header):                       # takes from the handler in use, keeps books, and maybe a header
+        inner = get()
+        h = Handler.from_address(api.PyCapsule_GetPointer(inner, b"mem_handler"))
+        live = {}
+        books.append(live)
+        def malloc(_, n):
+            p = h.malloc(h.context, n + header)
+            live[p + header] = n
+            return p + header
+        def calloc(_, n, m):
+            p = h.calloc(h.context, n * m + header, 1)
+            live[p + header] = n * m
+            return p + header
+        def realloc(_, p, n):
+            del live[p]
+            q = h.realloc(h.context, p - header, n + header)
+            live[q + header] = n
+            return q + header
+        def free(_, p, n):
+            del live[p]
+            h.free(h.context, p - header, n + header)
+        mine = Handler(b"foreign", 1, None, M(malloc), C(calloc), R(realloc), F(free))
+        kept.extend([mine, inner])
+        return api.PyCapsule_New(c.addressof(mine), b"mem_handler", None)
+
+    def work(expected):
+        for n in (10, 700, 5000, 100_000):
+            x, z = np.arange(n), np.zeros(n)
+            assert x[-1] == n - 1 and not z.any()
+            assert nds.is_shared(x) == expected(x.nbytes), (n, nds.is_shared(x))
+            arrays.append(x)
+            y = x.copy()
+            for m in (3 * n, n // 2, 9 * n):
+                y.resize(m, refcheck=False)
+                assert (y[: n // 2] == x[: n // 2]).all()
+            arrays.append(y)
+
+    for header in (0, 64):
+        arrays = []
+        default = get()
+        old = put(foreign(header))             # outside of ours
+        work(lambda n: False)
+        with nds.allocating(5000) as outer:
+            work(lambda n: n >= 5000)
+            before = put(foreign(header))      # inside
+            work(lambda n: n + header >= 5000)
+            with nds.allocating(50_000):       # and ours in it
+                work(lambda n: n >= 50_000)
+            put(before)
+            work(lambda n: n >= 5000)
+        work(lambda n: False)
+        put(default)
+        work(lambda n: False)
+        assert all(books[-2:])
+        if header:
+            arrays.reverse()
+        arrays.clear()
+        gc.collect()
+        print(sum(map(len, books)), nds.stats()["blocks"])
+"""
+
+
+def test_handlers_of_others_inside_and_outside() -> None:
+    assert run(FOREIGN).clean() == "0 0\n0 0\n"
+
+
+def test_many_threads_make_resize_and_drop_while_others_fork() -> None:
+    before, wrong = held(), list[str]()
+    pool: list[Array] = []
+    lock = threading.Lock()
+
+    def work(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        for _ in range(400):
+            with nds.allocating(1000):
+                n = int(rng.integers(1, 60_000))
+                x = np.full(n, seed, np.uint8) if n % 2 else np.zeros(n, np.uint8) + np.uint8(seed)
+                x.resize(n + int(rng.integers(-n // 2, n)), refcheck=False)
+            with lock:
+                pool.append(x)
+                y = pool.pop(int(rng.integers(len(pool)))) if len(pool) > 20 else x
+            if y.size and y[0] not in range(4):
+                wrong.append(f"{y[0]}")
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(10):
+        if not os.fork():
+            pool.clear()
+            os._exit(0 if (np.ones(10_000) == 1).all() else 1)
+        if os.wait()[1]:
+            wrong.append("child")
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    del threads
+    pool.clear()
+    assert settle(before) <= before
+
+
 # ---- other processes ------------------------------------------------------------------------------------------------
 
 

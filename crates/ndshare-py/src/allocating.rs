@@ -7,6 +7,7 @@
 //!
 //! NumPy holds the interpreter while it calls these functions; they need nothing of it, so they never let it go.
 
+use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
@@ -29,6 +30,8 @@ use crate::objects::has_objects;
 const CAPSULE: &CStr = c"mem_handler";
 /// What `numpy.core.multiarray.get_handler_name` answers.
 const NAME: &[u8] = b"ndshare";
+/// What it answers for NumPy's own handler, and the end of that.
+const NUMPYS_NAME: &[u8] = b"default_allocator\0";
 /// Where NumPy's table of functions has the two that change and tell the handler.
 const SET_HANDLER: usize = 304;
 const GET_HANDLER: usize = 305;
@@ -90,6 +93,14 @@ struct Stay {
     beside: Allocator,
     /// The nearest handler outside that is not ours: memory that is not shared.
     ordinary: Allocator,
+    /// Whether that is another library's, which may lead back to one of ours further out.
+    is_foreign: bool,
+}
+
+thread_local! {
+    /// Whether this thread is in another library's handler on behalf of ours: what goes there shall not come back, or
+    /// its handler would not hear of the end of it.
+    static PASSING: Cell<bool> = const { Cell::new(false) };
 }
 
 // ---- memory ---------------------------------------------------------------------------------------------------------
@@ -105,6 +116,9 @@ enum Found {
 impl Stay {
     /// A block of the arena, or none.
     fn place(&self, len_bytes: usize, zero: bool) -> Option<*mut c_void> {
+        if PASSING.get() {
+            return None;
+        }
         let alloc =
             || if zero { self.zeros(len_bytes) } else { self.arena.alloc(len_bytes, ALIGN, false, &patience()) };
         // A panic would be a bug; NumPy's frames below must not see it unwind.
@@ -145,12 +159,24 @@ impl Stay {
         }
     }
 
+    /// Asks the handler outside of all of ours.
+    #[inline]
+    fn ask_ordinary(&self, ask: impl FnOnce(&Allocator) -> *mut c_void) -> *mut c_void {
+        if !self.is_foreign {
+            return ask(&self.ordinary);
+        }
+        let before = PASSING.replace(true);
+        let memory = ask(&self.ordinary);
+        PASSING.set(before);
+        memory
+    }
+
     /// Memory for an array that begins its life.
     fn allocate(&self, len_bytes: usize) -> *mut c_void {
         if !self.is_open.load(Relaxed) {
             return self.beside.malloc(len_bytes);
         }
-        self.place(len_bytes, false).unwrap_or_else(|| self.ordinary.malloc(len_bytes))
+        self.place(len_bytes, false).unwrap_or_else(|| self.ask_ordinary(|ordinary| ordinary.malloc(len_bytes)))
     }
 
     fn allocate_zeros(&self, items: usize, item_bytes: usize) -> *mut c_void {
@@ -158,7 +184,7 @@ impl Stay {
             return self.beside.calloc(items, item_bytes);
         }
         let placed = items.checked_mul(item_bytes).and_then(|len_bytes| self.place(len_bytes, true));
-        placed.unwrap_or_else(|| self.ordinary.calloc(items, item_bytes))
+        placed.unwrap_or_else(|| self.ask_ordinary(|ordinary| ordinary.calloc(items, item_bytes)))
     }
 
     /// Memory for an array that changes its size. What was shared stays shared, also after the scope; what was not
@@ -174,7 +200,7 @@ impl Stay {
             return hold.into_address().cast();
         }
         let wanted = (len_bytes >= self.min_bytes).then(|| self.place(len_bytes, false)).flatten();
-        let new = wanted.unwrap_or_else(|| self.ordinary.malloc(len_bytes));
+        let new = wanted.unwrap_or_else(|| self.ask_ordinary(|ordinary| ordinary.malloc(len_bytes)));
         if new.is_null() {
             // The old block stays NumPy's.
             let same = hold.into_address().cast();
@@ -250,7 +276,7 @@ unsafe extern "C" fn malloc(context: *mut c_void, len_bytes: usize) -> *mut c_vo
     // SAFETY: called as a handler of ours.
     let stay = unsafe { stay(context) };
     if len_bytes < stay.min_bytes {
-        return stay.ordinary.malloc(len_bytes);
+        return stay.ask_ordinary(|ordinary| ordinary.malloc(len_bytes));
     }
     stay.allocate(len_bytes)
 }
@@ -259,7 +285,7 @@ unsafe extern "C" fn calloc(context: *mut c_void, items: usize, item_bytes: usiz
     // SAFETY: called as a handler of ours.
     let stay = unsafe { stay(context) };
     if items.saturating_mul(item_bytes) < stay.min_bytes {
-        return stay.ordinary.calloc(items, item_bytes);
+        return stay.ask_ordinary(|ordinary| ordinary.calloc(items, item_bytes));
     }
     stay.allocate_zeros(items, item_bytes)
 }
@@ -276,15 +302,22 @@ unsafe extern "C" fn free(context: *mut c_void, address: *mut c_void, len_bytes:
 
 // ---- handlers as Python objects -------------------------------------------------------------------------------------
 
-/// What a handler's capsule offers.
-fn allocator_of(capsule: &Bound<'_, PyAny>) -> PyResult<Allocator> {
+/// The handler of a capsule.
+fn handler_of<'a>(capsule: &'a Bound<'_, PyAny>) -> PyResult<&'a Handler> {
     // SAFETY: attached; NumPy lets nothing but a capsule of this name be a handler.
     let handler = unsafe { ffi::PyCapsule_GetPointer(capsule.as_ptr(), CAPSULE.as_ptr()) };
-    if handler.is_null() {
-        return Err(PyErr::fetch(capsule.py()));
-    }
     // SAFETY: such a capsule points to a handler as long as it lives.
-    Ok(unsafe { (*handler.cast::<Handler>()).allocator })
+    unsafe { handler.cast::<Handler>().as_ref() }.ok_or_else(|| PyErr::fetch(capsule.py()))
+}
+
+/// What a handler's capsule offers.
+fn allocator_of(capsule: &Bound<'_, PyAny>) -> PyResult<Allocator> {
+    handler_of(capsule).map(|handler| handler.allocator)
+}
+
+fn is_numpys_own(capsule: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let name = &handler_of(capsule)?.name;
+    Ok(name.iter().zip(NUMPYS_NAME).all(|(&found, &wanted)| found as u8 == wanted))
 }
 
 /// The stay of a handler of ours.
@@ -299,7 +332,10 @@ impl Stay {
     fn capsule<'py>(scope: &Allocating, arena: Arc<Arena>, outer: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = outer.py();
         let beside = allocator_of(&outer)?;
-        let ordinary = stay_of(&outer)?.map_or(beside, |stay| stay.ordinary);
+        let (ordinary, is_foreign) = match stay_of(&outer)? {
+            Some(stay) => (stay.ordinary, stay.is_foreign),
+            None => (beside, !is_numpys_own(&outer)?),
+        };
         let mut name = [0; 127];
         name.iter_mut().zip(NAME).for_each(|(to, &from)| *to = from as c_char);
         let stay = Box::into_raw(Box::new(Self {
@@ -311,6 +347,7 @@ impl Stay {
             outer: outer.unbind(),
             beside,
             ordinary,
+            is_foreign,
         }));
         // SAFETY: attached; the box is valid, nobody else knows of it yet, and the capsule gives it to `destroy` once.
         unsafe {
