@@ -38,6 +38,37 @@ fn alloc(arena: &Arc<Arena>, len: usize) -> Result<Hold> {
     arena.alloc(len, 64, false, &Patience::forever())
 }
 
+#[test]
+fn a_hold_goes_out_as_an_address_and_comes_back() {
+    let (arena, _heap) = Arena::create_on_heap(BUDGET).unwrap();
+    let address = alloc(&arena, 5000).unwrap().into_address().addr();
+    let twin = arena.find_block(address, 5000).unwrap();
+    let references = |hold: &Hold| arena.private.lock().references(hold.block().index);
+    assert_eq!((references(&twin), Arc::strong_count(&arena)), (2, 3));
+    // SAFETY: the address was given away above, is taken back once, and no block begins at the others.
+    let (inside, back) = unsafe { (arena.take_back(address + 64), arena.take_back(address)) };
+    assert!(inside.is_none());
+    assert_eq!((back.as_ref().unwrap().block(), references(&twin)), (twin.block(), 2));
+    drop(back);
+    assert_eq!((references(&twin), Arc::strong_count(&arena)), (1, 2));
+    drop(twin);
+    assert_empty(&arena);
+}
+
+#[test]
+fn only_blocks_of_whole_pages_are_watched() {
+    let (arena, _heap) = Arena::create_on_heap(BUDGET).unwrap();
+    let aligned = |len| arena.alloc(len, PAGE_BYTES as usize, false, &Patience::forever()).unwrap();
+    let never: Judge = |_, _| false;
+    assert_eq!(aligned(5000).watch(never).unwrap_err().kind(), Kind::InvalidValue);
+    let whole = aligned(8192);
+    whole.watch(never).unwrap();
+    assert_eq!(arena.private.lock().suspects().len(), 1);
+    drop(whole);
+    assert_eq!(arena.private.lock().suspects().len(), 0);
+    assert_empty(&arena);
+}
+
 fn audit(arena: &Arc<Arena>) -> u64 {
     arena.flush_quick().unwrap();
     let _lock = arena.lock(&Patience::forever()).unwrap();
