@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
 import time
 from typing import Any
@@ -142,3 +144,98 @@ def pss_of(pid: int, arena: str) -> int:
             elif ours and line.startswith("Pss:"):
                 total += int(line.split()[1]) << 10
     return total
+
+
+# ---- deaths ---------------------------------------------------------------------------------------------------------
+
+
+def content(key: int) -> Any:
+    """Return the value that every process gives a key."""
+    return np.arange(key, key + 200 + 100 * (key % 7), dtype=np.int64)
+
+
+def is_whole(key: int, value: Any) -> bool:
+    return bool(np.array_equal(value, content(key)))
+
+
+def fail(_: Any) -> Any:
+    raise LookupError("by intent")
+
+
+def give_up(_: Any) -> Any:
+    raise SystemExit
+
+
+def tour(cache: nds.Cache, fresh: nds.Arena) -> None:
+    """Do everything there is to do with a cache that is nearly full."""
+    for key in range(1000, 1040):
+        assert is_whole(key, cache.fetch(key, content))
+    for key in range(1000, 1020):
+        cache[key] = content(key)
+    cache["a long key" * 50] = content(1)
+    for load in (fail, give_up):
+        with contextlib.suppress(LookupError, SystemExit):
+            cache.fetch("bad", load)
+    for key in list(cache)[:5]:
+        with contextlib.suppress(KeyError):
+            del cache[key]
+    nds.Cache("64 KiB", name="on tour", arena=fresh)
+    cache.clear()
+
+
+def tour_and_die(cache: nds.Cache, fresh: nds.Arena, label: str, nth: int) -> None:
+    """Die at a kill point, the first ones with the lock of the cache left by another death."""
+    from ndshare import _native
+
+    end_by_itself()
+    if (pid := os.fork()) == 0:
+        _native.kill_at("cache:freed", 1)
+        tour(cache, fresh)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    _native.kill_at(label, nth)
+    tour(cache, fresh)
+    os._exit(0)
+
+
+def die_loading(cache: nds.Cache, key: Any) -> None:
+    end_by_itself()
+    cache.fetch(key, lambda _: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def storm(cache: nds.Cache, seed: int, label: str | None, nth: int) -> None:
+    """Load, store, delete, look and keep at random, until killed."""
+    from ndshare import _native
+
+    end_by_itself()
+    if label:
+        _native.kill_at(label, nth)
+    rng = random.Random(seed)
+    kept: list[Any] = []
+    while True:
+        storm_once(cache, rng, kept)
+
+
+def storm_once(cache: nds.Cache, rng: random.Random, kept: list[Any]) -> None:
+    key, dice = int(rng.paretovariate(0.5)) % 200, rng.random()
+    if dice < 0.6:
+        value = cache.fetch(key, content, timeout=30)
+        assert is_whole(key, value), "torn"
+        if rng.random() < 0.1:
+            kept.append((key, value[::3]))
+    elif dice < 0.75:
+        cache[key] = content(key)
+    elif dice < 0.85:
+        with contextlib.suppress(KeyError):
+            del cache[key]
+    elif dice < 0.9:
+        with contextlib.suppress(LookupError, SystemExit, nds.LoadError):
+            cache.fetch(("bad", key), rng.choice([fail, give_up]), timeout=30)
+    elif dice < 0.98:
+        value = cache.get(key)
+        assert value is None or is_whole(key, value), "torn"
+    elif rng.random() < 0.05:
+        cache.clear()
+    if len(kept) > 5:
+        assert all((value == content(key)[::3]).all() for key, value in kept), "a pinned value changed"
+        kept.clear()

@@ -33,7 +33,7 @@ from helpers import HANG, environment, held, note_pause, run, settle, wait_until
 from ndshare import _native
 
 Array = np.ndarray[Any, Any]
-POINTS: tuple[str, ...] = tuple(point for point in _native.KILL_POINTS if point.startswith("cache:"))
+POINTS: tuple[str, ...] = tuple(p for p in _native.KILL_POINTS if p.startswith(("cache:", "name:", "root:")))
 ROUNDS = int(os.environ.get("NDSHARE_CRASH_ROUNDS", "1"))
 FORK = mp.get_context("fork")
 KIB = 1 << 10
@@ -965,6 +965,130 @@ def overlaps(decodes: Array) -> int:
         times = np.sort(decodes[decodes[:, 0] == key][:, 1:], axis=0)
         twice += int((times[1:, 0] < times[:-1, 1]).sum())
     return twice
+
+
+# ---- deaths ---------------------------------------------------------------------------------------------------------
+
+needs_points = pytest.mark.skipif(not POINTS, reason="this build has no kill points; build with --features killpoints")
+
+
+class Survivor:
+    """A cache that others die in, and what must hold afterwards."""
+
+    def __init__(self) -> None:
+        self.arena = nds.Arena("64 MiB")
+        self.cache = nds.Cache(64 * KIB, entries=64, arena=self.arena)
+        self.base = held(self.arena)
+
+    def go_on(self, label: str) -> None:
+        """Do at once what a program would do next, and note how long that took."""
+        start = time.perf_counter()
+        assert workers.is_whole(7, self.cache.fetch(7, workers.content, timeout=HANG))
+        note_pause(label, time.perf_counter() - start)
+
+    def check(self) -> None:
+        """Insist that the cache says one thing, whomever one asks, and that no byte is lost."""
+        for key in (1, 7, 1001):
+            assert workers.is_whole(key, self.cache.fetch(key, workers.content, timeout=HANG))
+        keys = list(self.cache)
+        assert len(keys) == len(set(keys)) == len(self.cache) == self.cache.info()["entries"]
+        values = {key: self.cache.get(key) for key in keys}
+        assert all(value is not None for value in values.values())
+        assert all(workers.is_whole(key, value) for key, value in values.items() if isinstance(key, int))
+        assert self.cache.info()["bytes"] >= sum(len(value.base) for value in values.values())
+        assert self.cache.info()["bytes"] <= self.cache.maxsize
+        values.clear()
+        # What is counted is there: all room can be used.
+        for key in range(2000, 2100):
+            self.cache.fetch(key, workers.content)
+        assert self.cache.info()["bytes"] >= self.cache.maxsize - 8 * KIB
+        self.cache.clear()
+        assert (len(self.cache), list(self.cache), self.cache.info()["bytes"]) == (0, [], 0)
+        assert wait_until(lambda: held(self.arena) <= self.base), f"lost bytes: {nds.stats(self.arena)}"
+
+
+@pytest.fixture(scope="module")
+def survivor() -> Iterator[Survivor]:
+    one = Survivor()
+    yield one
+    del one.cache
+    one.arena.close()
+
+
+@needs_points
+@pytest.mark.crash
+@pytest.mark.parametrize("nth", range(1, ROUNDS + 1))
+@pytest.mark.parametrize("label", POINTS)
+def test_killed_at(label: str, nth: int, survivor: Survivor) -> None:
+    for key in range(40):
+        survivor.cache.fetch(key, workers.content)
+    with nds.Arena("16 MiB") as fresh:
+        with child(workers.tour_and_die, survivor.cache, fresh, label, nth) as process:
+            process.join(HANG)
+            assert process.exitcode == -signal.SIGKILL or nth > 1, f"nothing passes {label}: lead the tour there"
+        survivor.go_on(label)
+        named = [nds.Cache("64 KiB", name="on tour", arena=fresh) for _ in range(2)]
+        named[0][1] = workers.content(1)
+        assert workers.is_whole(1, named[1][1])
+        named.clear()
+    survivor.check()
+
+
+@pytest.mark.crash
+def test_a_key_is_loaded_by_another_soon_after_a_death(survivor: Survivor) -> None:
+    for number in range(20 * ROUNDS):
+        key = ("dies", number)
+        with child(workers.die_loading, survivor.cache, key) as process:
+            results = in_threads(2, lambda _, key=key: (process.join(HANG), survivor.cache.fetch(key, tile_of)))
+        assert all((value == 9).all() for _, value in results)
+        results.clear()
+    start = time.perf_counter()
+    survivor.cache.fetch("next", tile_of)
+    note_pause("after loaders died", time.perf_counter() - start)
+    survivor.cache.clear()
+    survivor.check()
+
+
+@needs_points
+@pytest.mark.crash
+@pytest.mark.timeout(120 + 120 * ROUNDS)
+def test_a_storm_on_a_cache(survivor: Survivor) -> None:
+    """Processes load, store, delete and look at random, and die at random or at a kill point. 2000 in `make crash`."""
+    wanted = 60 if ROUNDS == 1 else 1000 * ROUNDS
+    rng, seeds = random.Random(5), iter(range(1 << 30))
+    crew: list[Any] = []
+    kept: list[Any] = []
+    deaths, slowest = 0, 0.0
+
+    def begin() -> Any:
+        label = rng.choice(POINTS) if rng.random() < 0.8 else None
+        args = (survivor.cache, next(seeds), label, rng.randint(1, 30))
+        process = FORK.Process(target=workers.storm, args=args, daemon=True)
+        process.start()
+        return process, time.monotonic() + rng.random() * (0.05 if label is None else 2)
+
+    try:
+        while deaths < wanted:
+            crew += [begin() for _ in range(5 - len(crew))]
+            start = time.perf_counter()
+            workers.storm_once(survivor.cache, rng, kept)
+            slowest = max(slowest, time.perf_counter() - start)
+            for process, end in list(crew):
+                if process.exitcode is None and time.monotonic() < end:
+                    continue
+                process.kill()
+                process.join(HANG)
+                assert process.exitcode == -signal.SIGKILL, f"exit status {process.exitcode}"
+                process.close()
+                crew.remove((process, end))
+                deaths += 1
+    finally:
+        for process, _ in crew:
+            process.kill()
+            process.join(HANG)
+    note_pause("a storm on a cache", slowest)
+    kept.clear()
+    survivor.check()
 
 
 # ---- a plain dict ---------------------------------------------------------------------------------------------------
