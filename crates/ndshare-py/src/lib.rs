@@ -97,6 +97,7 @@ mod native {
         module.add("HEAD_BYTES", ndshare::overlay::HEAD_BYTES)?;
         module.add("KILL_POINTS", PyTuple::new(py, ndshare::KILL_POINTS)?)?;
         gather::bind(py)?;
+        ndshare::warm_up();
         arm_from_environment(py)
     }
 }

@@ -50,6 +50,19 @@ pub mod view;
 pub use error::{Error, Kind, Result};
 pub use os::kill::{KILL_POINTS, kill_at};
 
+/// Computes now what is computed once in a process and then kept.
+///
+/// Otherwise the first call does so; and where another thread forks just then, the child has a computation that nobody
+/// will end, and waits for it.
+#[cfg(not(loom))]
+pub fn warm_up() {
+    kernel::warm_up();
+    // A variable that says nonsense is an error of the first call that needs it.
+    let _ = gather::stream_from();
+    let _ = os::cpu::last_cache_bytes();
+    let _ = os::limits::memory_limit();
+}
+
 // A model needs only the algorithms: what maps memory or calls the system has no place in it.
 #[cfg(loom)]
 mod arena {

@@ -170,6 +170,13 @@ fn has_quick_strings() -> bool {
     false
 }
 
+/// Finds out now what this CPU can do.
+pub(crate) fn warm_up() {
+    // A variable that says nonsense is an error of the first copy.
+    let _ = Cpu::chosen();
+    let _ = has_quick_strings();
+}
+
 /// Rows of contiguous bytes, each somewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Rows {
