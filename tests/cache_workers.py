@@ -1,4 +1,4 @@
-"""What the other processes of the tests of caches and canvases do. Each ends by itself, whatever happens to its parent."""
+"""What the other processes of the tests of caches and canvases do. Each ends by itself, whatever its parent does."""
 
 from __future__ import annotations
 

@@ -47,6 +47,7 @@ UNSAFE_ROOMS = (
     "crates/ndshare/src/kernel/",
     "crates/ndshare/src/pool.rs",
     "crates/ndshare-py/src/allocating.rs",
+    "crates/ndshare-py/src/cache/value.rs",
     "crates/ndshare-py/src/dtype.rs",
     "crates/ndshare-py/src/fft/run.rs",
     "crates/ndshare-py/src/frame.rs",

@@ -92,7 +92,7 @@ class _Job:
                 return
             try:
                 self._outcomes.put((key, self._have(key)))
-            except BaseException as error:  # noqa: BLE001  (raised in the thread that waits)
+            except BaseException as error:
                 self._outcomes.put((key, error))
                 # Only the first counts.
                 self._stop.set()
