@@ -6,6 +6,7 @@
 //! forward c128 double 1024 2048 2 avx2
 //! ```
 
+use ndshare::arena::{Arena, Hold, Options, Patience};
 use ndshare::fft::vertical::{Number, Plane, Problem, Transform, Vector, Vertical};
 use std::error::Error;
 use std::io::{BufRead, Write};
@@ -54,9 +55,10 @@ fn runs(plan: &Vertical, problem: &Problem, item: usize, workers: usize) -> Resu
         Transform::C2R => (cols / 2 + 1, cols, real),
         _ => (cols, cols, 2 * real),
     };
-    let mut from = Aligned::new(rows * cols_in * item);
-    let mut into = Aligned::new(rows * cols_out * item_out);
-    let (from, into) = (from.plane(rows, cols_in, item), into.plane(rows, cols_out, item_out));
+    let arena = Arena::create(&Options { budget_bytes: Some(512 << 20), ..Options::default() })?;
+    let hold = |bytes: usize| arena.alloc(bytes, 64, true, &Patience::forever());
+    let (from, into) = (hold(rows * cols_in * item)?, hold(rows * cols_out * item_out)?);
+    let (from, into) = (plane(&from, rows, cols_in, item), plane(&into, rows, cols_out, item_out));
     let (mut runs, start) = (Vec::new(), Instant::now());
     while start.elapsed() < PATIENCE || runs.len() < 5 {
         let run = Instant::now();
@@ -67,19 +69,12 @@ fn runs(plan: &Vertical, problem: &Problem, item: usize, workers: usize) -> Resu
     Ok(runs)
 }
 
-/// Memory that begins at a cache line, as NumPy arrays of this library do. Small numbers, whatever their type.
-struct Aligned(Vec<u8>);
-
-impl Aligned {
-    fn new(len: usize) -> Self {
-        Self((0..len + 64).map(|i| (i * 7 % 61) as u8).collect())
-    }
-
-    fn plane(&mut self, rows: usize, cols: usize, item: usize) -> Plane {
-        let skip = self.0.as_ptr().align_offset(64);
-        let data = self.0[skip..].as_mut_ptr();
-        Plane { data, rows, cols, row_stride: (cols * item) as isize, col_stride: item as isize }
-    }
+/// A block of the arena, as the arrays of this library are. Small numbers, whatever their type.
+fn plane(hold: &Hold, rows: usize, cols: usize, item: usize) -> Plane {
+    let data = hold.as_ptr();
+    // SAFETY: the block is ours alone, and so long.
+    (0..rows * cols * item).for_each(|i| unsafe { *data.add(i) = (i * 7 % 61) as u8 });
+    Plane { data, rows, cols, row_stride: (cols * item) as isize, col_stride: item as isize }
 }
 
 fn transform_of(name: &str) -> Result<Transform, Box<dyn Error>> {

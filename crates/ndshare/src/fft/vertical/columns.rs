@@ -8,6 +8,7 @@ use super::radix::{C, Line};
 use super::runs::{Read, Rows, Write};
 use super::split::Split;
 use super::{Number, Plane};
+use std::ops::Range;
 
 /// Complex rows between the two passes: real and imaginary parts apart, in rows with room to the next full vector.
 #[derive(Clone, Copy)]
@@ -67,74 +68,145 @@ impl<R> Fetch<R> {
 
 /// Numbers of scratch that a strip needs.
 pub(super) fn scratch<R: super::lanes::Real>(split: &Split<R>, lanes: usize) -> usize {
-    split.strip(lanes) + 2 * lanes * 2 * split.n1.max(split.n2) + split.scratch(lanes)
+    split.strip(lanes) + 2 * line(split, lanes) + split.scratch(lanes)
+}
+
+/// Numbers of the lines that go through either step together.
+fn line<R: super::lanes::Real>(split: &Split<R>, lanes: usize) -> usize {
+    2 * lanes * split.lines() * split.n1.max(split.n2)
 }
 
 impl<V: Lanes> Work<V> for Strip<'_, V> {
     type Out = ();
     #[inline(always)]
     unsafe fn run(self) {
-        let Split { n1, n2, .. } = *self.split;
+        let size = line(self.split, V::LANES);
         let strip = self.scratch;
-        // SAFETY: the scratch is as large as said above: the strip, two lines of either step, and their scratch.
+        // SAFETY: the scratch is as large as said above: the strip, lines for either step twice, and their scratch.
         unsafe {
             let line = strip.add(self.split.strip(V::LANES));
-            let line2 = line.add(2 * V::LANES * n1.max(n2));
-            let scratch = line2.add(2 * V::LANES * n1.max(n2));
-            if n1 == 1 {
-                self.fetch(0, 1, n2, strip);
-            } else {
-                for i2 in 0..n2 {
-                    self.fetch(i2, n2, n1, line);
-                    self.split.first::<V>(i2, Line::packed::<V>(line), strip, scratch);
-                }
-            }
-            if let Emit::Half(to) = self.emit {
-                for k1 in 0..=n1 / 2 {
-                    let other = (n1 - k1) % n1;
-                    self.split.second::<V>(k1, strip, Line::packed::<V>(line), scratch);
-                    if other == k1 {
-                        self.emit_half(to, k1, line, line);
-                    } else {
-                        self.split.second::<V>(other, strip, Line::packed::<V>(line2), scratch);
-                        self.emit_half(to, k1, line, line2);
-                        self.emit_half(to, other, line2, line);
-                    }
-                }
-                return;
-            }
-            for k1 in 0..n1 {
-                self.split.second::<V>(k1, strip, Line::packed::<V>(line), scratch);
-                self.emit(k1, line);
+            let room = Room { strip, line, line2: line.add(size), scratch: line.add(2 * size) };
+            self.all_first(&room);
+            match self.emit {
+                Emit::Half(to) => self.all_pairs(to, &room),
+                _ => self.all_second(&room),
             }
         }
     }
 }
 
+/// The parts of the scratch.
+struct Room<R> {
+    strip: *mut R,
+    line: *mut R,
+    line2: *mut R,
+    scratch: *mut R,
+}
+
 impl<V: Lanes> Strip<'_, V> {
+    /// The first step for all lines.
+    ///
+    /// # Safety
+    /// As [`Work::run`]; so for all functions here.
+    #[inline(always)]
+    unsafe fn all_first(&self, room: &Room<V::Real>) {
+        let Split { n1, n2, .. } = *self.split;
+        // SAFETY: as the caller says.
+        unsafe {
+            if n1 == 1 {
+                return self.fetch(0, 1, n2, room.strip, 1);
+            }
+            for i2 in (0..n2).step_by(self.split.lines()) {
+                let range = i2..(i2 + self.split.lines()).min(n2);
+                for i2 in range.clone() {
+                    self.fetch(i2, n2, n1, room.line.add((i2 - range.start) * 2 * V::LANES), range.len());
+                }
+                let lines = Line::packed::<V>(room.line, range.len());
+                self.split.first::<V>(range, lines, room.strip, room.scratch);
+            }
+        }
+    }
+
+    /// The second step for all lines.
+    ///
+    /// # Safety
+    /// As above.
+    #[inline(always)]
+    unsafe fn all_second(&self, room: &Room<V::Real>) {
+        let n1 = self.split.n1;
+        for k1 in (0..n1).step_by(self.split.lines()) {
+            let range = k1..(k1 + self.split.lines()).min(n1);
+            // SAFETY: as the caller says.
+            unsafe {
+                self.second(range.clone(), room, room.line);
+                self.emit(range, room.line);
+            }
+        }
+    }
+
+    /// # Safety
+    /// As above.
+    #[inline(always)]
+    unsafe fn second(&self, range: Range<usize>, room: &Room<V::Real>, to: *mut V::Real) {
+        let lines = Line::packed::<V>(to, range.len());
+        // SAFETY: as the caller says.
+        unsafe { self.split.second::<V>(range, room.strip, lines, room.scratch) }
+    }
+
+    /// The second step for real columns, each k1 with its mirror image n1 - k1.
+    ///
+    /// # Safety
+    /// As above.
+    #[inline(always)]
+    unsafe fn all_pairs(&self, to: Planar<V::Real>, room: &Room<V::Real>) {
+        let (n1, half) = (self.split.n1, self.split.n1.div_ceil(2));
+        // SAFETY: as the caller says.
+        unsafe {
+            // These are their own mirror images.
+            for k1 in [0, n1 / 2].into_iter().take(if n1 % 2 == 0 { 2 } else { 1 }) {
+                self.second(k1..k1 + 1, room, room.line);
+                self.emit_half(to, k1, (room.line, 1), room.line);
+            }
+            for k1 in (1..half).step_by(self.split.lines()) {
+                let range = k1..(k1 + self.split.lines()).min(half);
+                let mirror = n1 + 1 - range.end..n1 + 1 - range.start;
+                self.second(range.clone(), room, room.line);
+                self.second(mirror, room, room.line2);
+                for (i, k1) in range.clone().enumerate() {
+                    let count = range.len();
+                    let at = room.line.add(i * 2 * V::LANES);
+                    let mirrored = room.line2.add((count - 1 - i) * 2 * V::LANES);
+                    self.emit_half(to, k1, (at, count), mirrored);
+                    self.emit_half(to, n1 - k1, (mirrored, count), at);
+                }
+            }
+        }
+    }
+
     /// Brings `count` elements of the columns, from `first` on and `step` apart, into blocks.
     ///
     /// # Safety
-    /// As [`Work::run`]; `to` must have room.
+    /// As [`Work::run`]; `to` must have room, for every block so many blocks.
     #[inline(always)]
-    unsafe fn fetch(&self, first: usize, step: usize, count: usize, to: *mut V::Real) {
+    unsafe fn fetch(&self, first: usize, step: usize, count: usize, to: *mut V::Real, blocks: usize) {
+        let (to_step, ahead) = (2 * V::LANES * blocks, if count < self.n { blocks } else { 0 });
         let column = self.number * self.fetch.width(V::LANES);
         // SAFETY: the source is readable; each block is two vectors.
         unsafe {
             match self.fetch {
                 Fetch::Real(ref plane, number) => {
                     let from = Rows { plane, row: first, step, rows: count, column, count: 2 * V::LANES };
-                    V::shell(Read::<V> { from, number, re: to, im: None, to_step: 2 * V::LANES });
+                    V::shell(Read::<V> { from, number, re: to, im: None, to_step, ahead });
                 }
                 Fetch::Complex(ref plane, number, exchanged) => {
                     let from = Rows { plane, row: first, step, rows: count, column, count: V::LANES };
                     let other = to.add(V::LANES);
                     let (re, im) = if exchanged { (other, to) } else { (to, other) };
-                    V::shell(Read::<V> { from, number, re, im: Some(im), to_step: 2 * V::LANES });
+                    V::shell(Read::<V> { from, number, re, im: Some(im), to_step, ahead });
                 }
                 Fetch::Half(from) => {
                     for i in 0..count {
-                        self.fetch_half(from, column, first + i * step, to.add(i * 2 * V::LANES));
+                        self.fetch_half(from, column, first + i * step, to.add(i * to_step));
                     }
                 }
             }
@@ -165,17 +237,17 @@ impl<V: Lanes> Strip<'_, V> {
     /// Takes two real columns apart, as far as the rows `k1 + n1 * k2` are in the upper half.
     ///
     /// # Safety
-    /// `line` must be the transforms of k1, `mirror` those of n1 - k1.
+    /// The line, of one block in so many, must be the transforms of k1, and `mirror`, likewise, those of n1 - k1.
     #[inline(always)]
-    unsafe fn emit_half(&self, to: Planar<V::Real>, k1: usize, line: *const V::Real, mirror: *const V::Real) {
+    unsafe fn emit_half(&self, to: Planar<V::Real>, k1: usize, line: (*const V::Real, usize), mirror: *const V::Real) {
         let Split { n1, n2, .. } = *self.split;
-        let column = self.number * 2 * V::LANES;
+        let (column, step) = (self.number * 2 * V::LANES, line.1 * 2 * V::LANES);
         for k2 in (0..n2).take_while(|k2| k1 + n1 * k2 <= self.n / 2) {
             let other = if k1 == 0 { (n2 - k2) % n2 } else { n2 - 1 - k2 };
             // SAFETY: both blocks are inside of their lines; the row is one that is kept.
             unsafe {
-                let z = C::<V>::load(line.add(k2 * 2 * V::LANES), V::LANES);
-                let y = C::<V>::load(mirror.add(other * 2 * V::LANES), V::LANES);
+                let z = C::<V>::load(line.0.add(k2 * step), V::LANES);
+                let y = C::<V>::load(mirror.add(other * step), V::LANES);
                 let at = to.row(k1 + n1 * k2).add(column);
                 C { re: z.re.add(y.re), im: z.im.sub(y.im) }.store(at, to.im);
                 C { re: z.im.add(y.im), im: y.re.sub(z.re) }.store(at.add(V::LANES), to.im);
@@ -183,33 +255,37 @@ impl<V: Lanes> Strip<'_, V> {
         }
     }
 
-    /// Writes the transforms of one k1.
+    /// Writes the transforms of some k1.
     ///
     /// # Safety
     /// As above.
     #[inline(always)]
-    unsafe fn emit(&self, k1: usize, line: *const V::Real) {
+    unsafe fn emit(&self, range: Range<usize>, lines: *const V::Real) {
         let Split { n1, n2, .. } = *self.split;
         let column = self.number * self.fetch.width(V::LANES);
-        match self.emit {
-            Emit::Half(_) => unreachable!("halves come in pairs"),
-            Emit::Complex(to) => {
-                for k2 in 0..n2 {
-                    // SAFETY: the block is inside of its line; the row is one of the target's.
-                    unsafe {
-                        let block = C::<V>::load(line.add(k2 * 2 * V::LANES), V::LANES);
-                        block.store(to.row(k1 + n1 * k2).add(column), to.im);
+        let from_step = 2 * V::LANES * range.len();
+        for (i, k1) in range.enumerate() {
+            let line = lines.wrapping_add(i * 2 * V::LANES);
+            match self.emit {
+                Emit::Half(_) => unreachable!("halves come in pairs"),
+                Emit::Complex(to) => {
+                    for k2 in 0..n2 {
+                        // SAFETY: the block is inside of its line; the row is one of the target's.
+                        unsafe {
+                            let block = C::<V>::load(line.add(k2 * from_step), V::LANES);
+                            block.store(to.row(k1 + n1 * k2).add(column), to.im);
+                        }
                     }
                 }
-            }
-            Emit::Real(ref plane, scale) => {
-                let to = Rows { plane, row: k1, step: n1, rows: n2, column, count: V::LANES };
-                let to2 = Rows { column: column + V::LANES, ..to };
-                // SAFETY: as above. The parts are exchanged.
-                unsafe {
-                    let (re, im) = (line.add(V::LANES), line);
-                    V::shell(Write::<V> { to, re, im: None, from_step: 2 * V::LANES, scale });
-                    V::shell(Write::<V> { to: to2, re: im, im: None, from_step: 2 * V::LANES, scale });
+                Emit::Real(ref plane, scale) => {
+                    let to = Rows { plane, row: k1, step: n1, rows: n2, column, count: V::LANES };
+                    let to2 = Rows { column: column + V::LANES, ..to };
+                    // SAFETY: as above. The parts are exchanged.
+                    unsafe {
+                        let (re, im) = (line.add(V::LANES), line);
+                        V::shell(Write::<V> { to, re, im: None, from_step, scale });
+                        V::shell(Write::<V> { to: to2, re: im, im: None, from_step, scale });
+                    }
                 }
             }
         }

@@ -52,7 +52,7 @@ pub(super) trait Convert<T>: Copy {
 /// # Safety
 /// As there.
 #[inline(always)]
-unsafe fn convert_plainly<V: Lanes, T: Copy + Into<f64>>(from: *const T) -> V {
+pub(super) unsafe fn convert_plainly<V: Lanes, T: Copy + Into<f64>>(from: *const T) -> V {
     let mut lanes = [V::Real::ZERO; MOST_LANES];
     for (lane, number) in lanes.iter_mut().enumerate().take(V::LANES) {
         // SAFETY: the caller says that so many are readable.
@@ -189,6 +189,9 @@ macro_rules! plain_conversions {
         })*
     };
 }
+
+#[allow(unused_imports)]
+pub(super) use plain_conversions;
 
 macro_rules! plain {
     ($real:ty) => {

@@ -7,6 +7,7 @@ use super::rows::Row;
 use super::runs::{Mirror, Read, Rows, Write};
 use super::steps::root;
 use super::{Number, Plane};
+use crate::kernel::LINE;
 
 /// Where rows come from. Inverse transforms are forward ones with real and imaginary part exchanged.
 #[derive(Clone, Copy)]
@@ -40,6 +41,8 @@ pub(super) enum Target<R> {
     Pairs(Plane),
     /// The real part, exchanged.
     Real(Plane),
+    /// Times the whole row k from a half-spectrum of so many rows, and transformed back, exchanged.
+    Filter(Planar<R>, Plane, Number, usize),
 }
 
 /// The plan of rows with what happens around them.
@@ -71,7 +74,7 @@ impl<R: Real> Lines<R> {
 
     /// Numbers of scratch for a group.
     pub(super) fn scratch(&self, lanes: usize) -> usize {
-        self.row.scratch(lanes) + (self.row.group(lanes) + 2) * self.staged(lanes)
+        self.row.scratch(lanes) + (self.row.group(lanes) + 3) * self.staged(lanes)
     }
 }
 
@@ -98,7 +101,7 @@ impl<V: Lanes> Work<V> for Group<'_, V> {
         unsafe {
             let stage = Planar { at: self.scratch.add(V::LANES), im: staged / 2, pitch: staged };
             let spare = self.scratch.add(row.group(V::LANES) * staged + V::LANES);
-            let rest = spare.add(2 * staged - V::LANES);
+            let rest = spare.add(3 * staged - V::LANES);
             let from = match self.source {
                 Source::Planar(from) => Planar { at: from.row(self.first), ..from },
                 _ => {
@@ -106,17 +109,74 @@ impl<V: Lanes> Work<V> for Group<'_, V> {
                     stage
                 }
             };
+            if let Source::Planar(all) = self.source {
+                self.prefetch_rows(all);
+            }
             if let Target::Planar(to) = self.target {
                 row.run::<V>(from, Planar { at: to.row(self.first), ..to }, rest);
                 return (0..count).for_each(|i| self.clear_rest(to.row(self.first + i), to.im));
             }
+            if let Some((to, mirror)) = self.direct() {
+                return row.run_to_complex::<V>(from, to, mirror, self.scale, rest);
+            }
             row.run::<V>(from, stage, rest);
+            if let Target::Filter(to, spectrum, number, height) = self.target {
+                for i in 0..count {
+                    let filter = spare.add(2 * staged);
+                    self.unfold(&spectrum, number, self.first + i, height, filter, stage.im, spare);
+                    self.filter(stage.row(i), filter, stage.im);
+                }
+                row.run::<V>(stage, Planar { at: to.row(self.first), ..to }, rest);
+                return (0..count).for_each(|i| self.clear_rest(to.row(self.first + i), to.im));
+            }
             (0..count).for_each(|i| self.emit(self.first + i, stage.row(i), stage.im, spare));
         }
     }
 }
 
 impl<V: Lanes> Group<'_, V> {
+    /// Asks for the next rows.
+    #[inline(always)]
+    fn prefetch_rows(&self, all: Planar<V::Real>) {
+        let group = self.lines.row.group(V::LANES);
+        for row in (self.first + group..self.first + 2 * group).take_while(|&row| row < self.end) {
+            let at = all.row(row).cast::<u8>();
+            (0..all.pitch * size_of::<V::Real>()).step_by(LINE).for_each(|byte| V::prefetch(at.wrapping_add(byte)));
+        }
+    }
+
+    /// Where a row, and its mirror image, can be written without a stage in between.
+    #[inline(always)]
+    fn direct(&self) -> Option<(*mut V::Real, Option<*mut V::Real>)> {
+        let is_packed = |plane: &Plane| plane.col_stride == 2 * size_of::<V::Real>() as isize;
+        let start = |plane: &Plane, row: usize| plane.at(row, 0).cast::<V::Real>();
+        match self.target {
+            _ if !self.lines.row.is_across() => None,
+            Target::Complex(ref plane, false) if is_packed(plane) => Some((start(plane, self.first), None)),
+            Target::Fold(ref plane, height) if is_packed(plane) => {
+                let mirror = mirror_of(self.first, height);
+                (mirror != self.first).then(|| (start(plane, self.first), Some(start(plane, mirror))))
+            }
+            _ => None,
+        }
+    }
+
+    /// Multiplies a row by a filter whose parts are exchanged, and exchanges its own.
+    ///
+    /// # Safety
+    /// Both must be staged rows.
+    #[inline(always)]
+    unsafe fn filter(&self, row: *mut V::Real, filter: *const V::Real, im: usize) {
+        for k in (0..self.lines.row.n).step_by(V::LANES) {
+            // SAFETY: as the caller says.
+            unsafe {
+                let f = C::<V>::load(filter.add(k), im);
+                let product = C::<V>::load(row.add(k), im).mul(C { re: f.im, im: f.re });
+                C { re: product.im, im: product.re }.store(row.add(k), im);
+            }
+        }
+    }
+
     /// Zeros behind a planar row: the columns there may be the other half of columns that count.
     ///
     /// # Safety
@@ -179,7 +239,7 @@ impl<V: Lanes> Group<'_, V> {
         im: Option<*mut V::Real>,
     ) {
         // SAFETY: as the caller says.
-        unsafe { V::shell(Read::<V> { from: Rows::one(plane, row, count), number, re, im, to_step: 0 }) }
+        unsafe { V::shell(Read::<V> { from: Rows::one(plane, row, count), number, re, im, to_step: 0, ahead: 0 }) }
     }
 
     /// Writes the first `count` numbers of a row.
@@ -273,7 +333,7 @@ impl<V: Lanes> Group<'_, V> {
         // SAFETY: as the caller says; the planes have the rows and columns of the problem.
         unsafe {
             match self.target {
-                Target::Planar(_) => unreachable!("planar rows are not staged"),
+                Target::Planar(_) | Target::Filter(..) => unreachable!("planar rows are not staged"),
                 Target::Complex(plane, exchanged) => {
                     let (re, im) = if exchanged { (from.add(im), from) } else { (from, from.add(im)) };
                     self.write(&plane, row, n, re, Some(im));

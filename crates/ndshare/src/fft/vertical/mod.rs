@@ -14,6 +14,8 @@
 //! scratch  plan                memory that is kept; the phases of a transform and their pieces
 //! ```
 
+#[cfg(target_arch = "aarch64")]
+mod arm;
 mod columns;
 mod lanes;
 mod lines;
@@ -142,7 +144,7 @@ impl Vector {
     /// Whether this CPU has it.
     #[cfg(not(target_arch = "x86_64"))]
     pub fn is_present(self) -> bool {
-        self == Self::Scalar
+        matches!(self, Self::Scalar | Self::Neon)
     }
 }
 
@@ -170,6 +172,10 @@ macro_rules! with_vector {
             (Vector::Avx2, Typed::Single(plan)) => plan.$method::<x86::F32x8>($($argument),*),
             #[cfg(target_arch = "x86_64")]
             (Vector::Avx2, Typed::Double(plan)) => plan.$method::<x86::F64x4>($($argument),*),
+            #[cfg(target_arch = "aarch64")]
+            (Vector::Neon, Typed::Single(plan)) => plan.$method::<arm::F32x4>($($argument),*),
+            #[cfg(target_arch = "aarch64")]
+            (Vector::Neon, Typed::Double(plan)) => plan.$method::<arm::F64x2>($($argument),*),
             (_, Typed::Single(plan)) => plan.$method::<lanes::Plain<f32>>($($argument),*),
             (_, Typed::Double(plan)) => plan.$method::<lanes::Plain<f64>>($($argument),*),
         }
@@ -205,12 +211,59 @@ impl Vertical {
     /// the two must not overlap.
     pub unsafe fn run(&self, from: Plane, into: Plane, scale: f64, workers: usize, check: Check<'_>) -> Result<()> {
         expect_shape(&into, output_shape(&self.problem))?;
-        let vector = match &self.plan {
-            Typed::Single(plan) => plan.vector,
-            Typed::Double(plan) => plan.vector,
-        };
         // SAFETY: the caller vouches for the planes; the CPU had the vector when the plan was made.
-        unsafe { with_vector!(vector, &self.plan, run(from, into, scale, workers, check)) }
+        unsafe { with_vector!(self.plan.vector(), &self.plan, run(from, into, scale, workers, check)) }
+    }
+}
+
+/// A filter: the transform of a real plane, times a half-spectrum, and back, without leaving the cache in between.
+pub struct Convolution {
+    problem: Problem,
+    plan: Typed,
+}
+
+impl Convolution {
+    /// A plan for the input of `problem`, which must be [`Transform::R2C`] along both axes; else, and where
+    /// [`Vertical::with_vector`] has none, none.
+    pub fn new(problem: &Problem, vector: Vector) -> Option<Self> {
+        if problem.transform != Transform::R2C || !problem.both_axes {
+            return None;
+        }
+        Vertical::with_vector(problem, vector).map(|Vertical { problem, plan }| Self { problem, plan })
+    }
+
+    /// Writes to `into` what the inverse transform makes of the transform of `from` times `spectrum` and `scale`; with
+    /// a scale of one over the number of elements that is the circular convolution of `from` with the inverse
+    /// transform of `spectrum`. The spectrum is complex and the output real, in the precision of the problem.
+    ///
+    /// # Errors
+    /// `InvalidValue` when `spectrum` or `into` has another shape; what `check` says.
+    ///
+    /// # Safety
+    /// All elements of `from` and of `spectrum` must be readable and all of `into` writable, and `into` must not
+    /// overlap the other two.
+    pub unsafe fn run(
+        &self,
+        from: Plane,
+        spectrum: Plane,
+        into: Plane,
+        scale: f64,
+        workers: usize,
+        check: Check<'_>,
+    ) -> Result<()> {
+        expect_shape(&spectrum, output_shape(&self.problem))?;
+        expect_shape(&into, (self.problem.rows, self.problem.cols))?;
+        // SAFETY: as for `Vertical::run`.
+        unsafe { with_vector!(self.plan.vector(), &self.plan, convolve(from, spectrum, into, scale, workers, check)) }
+    }
+}
+
+impl Typed {
+    fn vector(&self) -> Vector {
+        match self {
+            Self::Single(plan) => plan.vector,
+            Self::Double(plan) => plan.vector,
+        }
     }
 }
 
@@ -229,10 +282,10 @@ fn output_shape(problem: &Problem) -> (usize, usize) {
     }
 }
 
-fn expect_shape(into: &Plane, shape: (usize, usize)) -> Result<()> {
-    if (into.rows, into.cols) == shape {
+fn expect_shape(plane: &Plane, shape: (usize, usize)) -> Result<()> {
+    if (plane.rows, plane.cols) == shape {
         return Ok(());
     }
-    let got = (into.rows, into.cols);
-    Err(Error::value(format!("expected an output of shape {shape:?}, got {got:?}; give it the shape of the result")))
+    let got = (plane.rows, plane.cols);
+    Err(Error::value(format!("expected a plane of shape {shape:?}, got {got:?}; give it the shape of the transform")))
 }

@@ -5,7 +5,7 @@ use super::lanes::{Lanes, Real};
 use super::lines::{Group, Lines, Source, Target};
 use super::scratch::Scratch;
 use super::split::Split;
-use super::{Plane, Problem, Transform, Vector};
+use super::{Number, Plane, Problem, Transform, Vector};
 use crate::error::Result;
 use crate::pool::{self, Check};
 use crate::prim::{AtomicU64, Ordering};
@@ -108,13 +108,57 @@ impl<R: Real> Plan<R> {
     ) -> Result<()> {
         let halved = self.problem.transform == Transform::R2C && (self.problem.both_axes || is_in_pairs(&self.problem));
         let scale = R::of(if halved { scale / 2.0 } else { scale });
+        let phases = |middle| self.phases(from, into, scale, middle);
+        // SAFETY: as the caller says.
+        unsafe { self.execute::<V>(&phases, scale, workers, check) }
+    }
+
+    /// See [`super::Convolution::run`].
+    ///
+    /// # Safety
+    /// As there; and the CPU must have the vector.
+    pub(super) unsafe fn convolve<V: Lanes<Real = R>>(
+        &self,
+        from: Plane,
+        spectrum: Plane,
+        into: Plane,
+        scale: f64,
+        workers: usize,
+        check: Check<'_>,
+    ) -> Result<()> {
+        let Problem { rows, input, double, .. } = self.problem;
+        let number = if double { Number::C128 } else { Number::C64 };
+        // The transform of real columns is twice as large.
+        let scale = R::of(scale / 2.0);
+        let phases = |middle| {
+            vec![
+                Phase::Columns(Fetch::Real(from, input), Emit::Half(middle)),
+                Phase::Rows(Source::Planar(middle), Target::Filter(middle, spectrum, number, rows)),
+                Phase::Columns(Fetch::Half(middle), Emit::Real(into, scale)),
+            ]
+        };
+        // SAFETY: as the caller says.
+        unsafe { self.execute::<V>(&phases, scale, workers, check) }
+    }
+
+    /// Runs phases one after another, with scratch for them.
+    ///
+    /// # Safety
+    /// What the phases read and write must be as they say; and the CPU must have the vector.
+    unsafe fn execute<V: Lanes<Real = R>>(
+        &self,
+        phases: &dyn Fn(Planar<R>) -> Vec<Phase<R>>,
+        scale: R,
+        workers: usize,
+        check: Check<'_>,
+    ) -> Result<()> {
         let workers = workers.clamp(1, MOST_WORKERS);
         let (numbers, middle) = self.middle::<V>();
         let numbers = numbers.next_multiple_of(LINE_BYTES);
         let of_worker = self.scratch(V::LANES).next_multiple_of(LINE_BYTES);
         let scratch = Scratch::of((numbers + workers * of_worker) * size_of::<R>());
         let at = scratch.at().cast::<R>();
-        let phases = self.phases(from, into, scale, Planar { at, ..middle });
+        let phases = phases(Planar { at, ..middle });
         let job = Job::<V> {
             plan: self,
             phases: &phases,
@@ -125,9 +169,8 @@ impl<R: Real> Plan<R> {
             done: AtomicU64::new(0),
         };
         let pieces: usize = phases.iter().map(|phase| job.pieces(phase)).sum();
-        // SAFETY: as the caller says.
-        let result = pool::run(workers, pieces, &|piece| unsafe { job.piece(piece) }, &|| (), check);
-        result
+        // SAFETY: as the caller says; the pool runs each piece once.
+        pool::run(workers, pieces, &|piece| unsafe { job.piece(piece) }, &|| (), check)
     }
 
     /// Numbers of scratch for one worker.

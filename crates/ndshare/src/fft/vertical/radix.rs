@@ -9,7 +9,7 @@
 use super::lanes::{Lanes, Real, Work};
 
 /// The radices that there is a pass for.
-pub(super) const RADICES: [usize; 11] = [2, 3, 4, 5, 6, 7, 8, 11, 13, 16, 17];
+pub(super) const RADICES: [usize; 14] = [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17];
 
 /// A pass: what it does to the order.
 #[derive(Clone, Copy, Debug)]
@@ -23,19 +23,21 @@ pub(super) struct Pass {
     pub twiddles: usize,
 }
 
-/// A line of blocks in memory: the first number, and the numbers from block to block and from real to imaginary part.
+/// Lines of blocks in memory: the first number, and the numbers from block to block of a line, from line to line, and
+/// from real to imaginary part.
 #[derive(Clone, Copy)]
 pub(super) struct Line<R> {
     pub at: *mut R,
     pub step: usize,
+    pub next: usize,
     pub im: usize,
 }
 
 impl<R> Line<R> {
-    /// Blocks one after another.
+    /// So many lines side by side, with no gaps.
     #[inline(always)]
-    pub(super) fn packed<V: Lanes<Real = R>>(at: *mut R) -> Self {
-        Self { at, step: 2 * V::LANES, im: V::LANES }
+    pub(super) fn packed<V: Lanes<Real = R>>(at: *mut R, lines: usize) -> Self {
+        Self { at, step: 2 * V::LANES * lines, next: 2 * V::LANES, im: V::LANES }
     }
 }
 
@@ -44,11 +46,15 @@ impl<R> Line<R> {
 pub(super) struct Io<R> {
     pub from: Line<R>,
     pub to: Line<R>,
+    /// How many lines.
+    pub lines: usize,
     /// For each j from 1 on, and each r from 1 on, the root as real and imaginary part. For generic radices, before
     /// these, cosine and sine of all angles of the radix.
     pub twiddles: *const R,
     /// A factor for each element of the first pass, as real and imaginary part; null for none.
     pub factors: *const R,
+    /// From the factors of a line to those of the next.
+    pub next_factors: usize,
 }
 
 /// A complex vector.
@@ -86,6 +92,16 @@ impl<V: Lanes> C<V> {
     #[inline(always)]
     fn minus(self, factor: V, other: Self) -> Self {
         Self { re: other.re.neg_mul_add(factor, self.re), im: other.im.neg_mul_add(factor, self.im) }
+    }
+    /// `self - i * factor * other`.
+    #[inline(always)]
+    fn minus_i(self, factor: V, other: Self) -> Self {
+        Self { re: other.im.mul_add(factor, self.re), im: other.re.neg_mul_add(factor, self.im) }
+    }
+    /// `self + i * factor * other`.
+    #[inline(always)]
+    fn plus_i(self, factor: V, other: Self) -> Self {
+        Self { re: other.im.neg_mul_add(factor, self.re), im: other.re.mul_add(factor, self.im) }
     }
     #[inline(always)]
     fn scale(self, factor: V) -> Self {
@@ -138,11 +154,7 @@ fn dft3<V: Lanes>(a: [C<V>; 3]) -> [C<V>; 3] {
     let (sum, difference) = (a[1].add(a[2]), a[1].sub(a[2]));
     let middle = a[0].minus(constant(0.5), sum);
     let s = constant::<V>(0.866_025_403_784_438_6);
-    [
-        a[0].add(sum),
-        C { re: difference.im.mul_add(s, middle.re), im: difference.re.neg_mul_add(s, middle.im) },
-        C { re: difference.im.neg_mul_add(s, middle.re), im: difference.re.mul_add(s, middle.im) },
-    ]
+    [a[0].add(sum), middle.minus_i(s, difference), middle.plus_i(s, difference)]
 }
 
 #[inline(always)]
@@ -161,9 +173,7 @@ fn dft5<V: Lanes>(a: [C<V>; 5]) -> [C<V>; 5] {
     let (p1, p2) = (a[0].plus(c1, t1).minus(c2, t2), a[0].minus(c2, t1).plus(c1, t2));
     // The two sines have a constant ratio, so one multiplication by the larger one is left for the end.
     let (q1, q2) = (u1.plus(ratio, u2), C { re: u1.re.mul_sub(ratio, u2.re), im: u1.im.mul_sub(ratio, u2.im) });
-    let minus_i = |p: C<V>, q: C<V>| C { re: q.im.mul_add(s1, p.re), im: q.re.neg_mul_add(s1, p.im) };
-    let plus_i = |p: C<V>, q: C<V>| C { re: q.im.neg_mul_add(s1, p.re), im: q.re.mul_add(s1, p.im) };
-    [a[0].add(t1).add(t2), minus_i(p1, q1), minus_i(p2, q2), plus_i(p2, q2), plus_i(p1, q1)]
+    [a[0].add(t1).add(t2), p1.minus_i(s1, q1), p2.minus_i(s1, q2), p2.plus_i(s1, q2), p1.plus_i(s1, q1)]
 }
 
 /// Three and two have no common factor, so no roots stand between them.
@@ -182,34 +192,59 @@ fn dft8<V: Lanes>(a: [C<V>; 8]) -> [C<V>; 8] {
     let h = constant::<V>(std::f64::consts::FRAC_1_SQRT_2);
     // (1 - i) / sqrt 2 and (-1 - i) / sqrt 2, but for the constant.
     let turned = C { re: odd[1].re.add(odd[1].im), im: odd[1].im.sub(odd[1].re) };
-    // The imaginary part with the wrong sign: it is subtracted below.
-    let turned3 = C { re: odd[3].im.sub(odd[3].re), im: odd[3].re.add(odd[3].im) };
-    let crossed = |x: C<V>, y: C<V>| C { re: y.re.mul_add(h, x.re), im: y.im.neg_mul_add(h, x.im) };
-    let crossed2 = |x: C<V>, y: C<V>| C { re: y.re.neg_mul_add(h, x.re), im: y.im.mul_add(h, x.im) };
+    // The second, times i: what is real in it comes from the imaginary part.
+    let turned3 = C { re: odd[3].re.add(odd[3].im), im: odd[3].im.sub(odd[3].re) };
     [
         even[0].add(odd[0]),
         even[1].plus(h, turned),
         even[2].sub_i(odd[2]),
-        crossed(even[3], turned3),
+        even[3].minus_i(h, turned3),
         even[0].sub(odd[0]),
         even[1].minus(h, turned),
         even[2].add_i(odd[2]),
-        crossed2(even[3], turned3),
+        even[3].plus_i(h, turned3),
     ]
+}
+
+/// Three times three.
+#[inline(always)]
+fn dft9<V: Lanes>(a: [C<V>; 9]) -> [C<V>; 9] {
+    let x0 = dft3([a[0], a[3], a[6]]);
+    let x1 = dft3([a[1], a[4], a[7]]);
+    let x2 = dft3([a[2], a[5], a[8]]);
+    let (c1, s1) = (0.766_044_443_118_978_1, 0.642_787_609_686_539_3);
+    let (c2, s2) = (0.173_648_177_666_930_35, 0.984_807_753_012_208_1);
+    let (c4, s4) = (-0.939_692_620_785_908_4, 0.342_020_143_325_668_7);
+    let y0 = dft3([x0[0], x1[0], x2[0]]);
+    let y1 = dft3([x0[1], turn(x1[1], c1, s1), turn(x2[1], c2, s2)]);
+    let y2 = dft3([x0[2], turn(x1[2], c2, s2), turn(x2[2], c4, s4)]);
+    [y0[0], y1[0], y2[0], y0[1], y1[1], y2[1], y0[2], y1[2], y2[2]]
+}
+
+/// Two and five have no common factor either.
+#[inline(always)]
+fn dft10<V: Lanes>(a: [C<V>; 10]) -> [C<V>; 10] {
+    let (x, y) = (dft5([a[0], a[2], a[4], a[6], a[8]]), dft5([a[5], a[7], a[9], a[1], a[3]]));
+    let (b0, b1, b2) = (dft2([x[0], y[0]]), dft2([x[1], y[1]]), dft2([x[2], y[2]]));
+    let (b3, b4) = (dft2([x[3], y[3]]), dft2([x[4], y[4]]));
+    [b0[0], b1[1], b2[0], b3[1], b4[0], b0[1], b1[0], b2[1], b3[0], b4[1]]
+}
+
+/// Nor have three and four.
+#[inline(always)]
+fn dft12<V: Lanes>(a: [C<V>; 12]) -> [C<V>; 12] {
+    let x = dft4([a[0], a[3], a[6], a[9]]);
+    let y = dft4([a[4], a[7], a[10], a[1]]);
+    let z = dft4([a[8], a[11], a[2], a[5]]);
+    let (b0, b1) = (dft3([x[0], y[0], z[0]]), dft3([x[1], y[1], z[1]]));
+    let (b2, b3) = (dft3([x[2], y[2], z[2]]), dft3([x[3], y[3], z[3]]));
+    [b0[0], b1[1], b2[2], b3[0], b0[1], b1[2], b2[0], b3[1], b0[2], b1[0], b2[1], b3[2]]
 }
 
 /// Four times four.
 #[inline(always)]
 fn dft16<V: Lanes>(a: [C<V>; 16]) -> [C<V>; 16] {
     let (c, s) = (0.923_879_532_511_286_7, 0.382_683_432_365_089_8);
-    let h = std::f64::consts::FRAC_1_SQRT_2;
-    // Times `c - i s`.
-    let turn = |x: C<V>, c: f64, s: f64| {
-        let (c, s) = (constant::<V>(c), constant::<V>(s));
-        C { re: x.re.mul_add(c, x.im.mul(s)), im: x.im.mul_sub(c, x.re.mul(s)) }
-    };
-    let turn2 = |x: C<V>| C { re: x.re.add(x.im), im: x.im.sub(x.re) }.scale(constant(h));
-    let turn6 = |x: C<V>| C { re: x.im.sub(x.re).mul(constant(h)), im: x.im.add(x.re).mul(constant(-h)) };
     let x0 = dft4([a[0], a[4], a[8], a[12]]);
     let x1 = dft4([a[1], a[5], a[9], a[13]]);
     let x2 = dft4([a[2], a[6], a[10], a[14]]);
@@ -219,6 +254,26 @@ fn dft16<V: Lanes>(a: [C<V>; 16]) -> [C<V>; 16] {
     let y2 = dft4_turned([x0[2], turn2(x1[2]), x2[2], turn6(x3[2])]);
     let y3 = dft4([x0[3], turn(x1[3], s, c), turn6(x2[3]), turn(x3[3], -c, -s)]);
     [y0[0], y1[0], y2[0], y3[0], y0[1], y1[1], y2[1], y3[1], y0[2], y1[2], y2[2], y3[2], y0[3], y1[3], y2[3], y3[3]]
+}
+
+/// Times `c - i s`.
+#[inline(always)]
+fn turn<V: Lanes>(x: C<V>, c: f64, s: f64) -> C<V> {
+    let (c, s) = (constant::<V>(c), constant::<V>(s));
+    C { re: x.re.mul_add(c, x.im.mul(s)), im: x.im.mul_sub(c, x.re.mul(s)) }
+}
+
+/// Times `(1 - i) / sqrt 2`.
+#[inline(always)]
+fn turn2<V: Lanes>(x: C<V>) -> C<V> {
+    C { re: x.re.add(x.im), im: x.im.sub(x.re) }.scale(constant(std::f64::consts::FRAC_1_SQRT_2))
+}
+
+/// Times `(-1 - i) / sqrt 2`.
+#[inline(always)]
+fn turn6<V: Lanes>(x: C<V>) -> C<V> {
+    let h = std::f64::consts::FRAC_1_SQRT_2;
+    C { re: x.im.sub(x.re).mul(constant(h)), im: x.im.add(x.re).mul(constant(-h)) }
 }
 
 /// [`dft4`] of elements of which the third is still to be multiplied by -i.
@@ -254,7 +309,40 @@ unsafe fn dft_odd<V: Lanes, const N: usize>(a: [C<V>; N], angles: *const V::Real
     out
 }
 
-/// Where one element of a butterfly is, and how it is turned.
+/// Where the elements of [`dft_of_lanes`] come from and go to. Not closures: these would not always be inlined, and
+/// outside of a shell a vector is no register.
+pub(super) trait Ends<V: Lanes> {
+    /// # Safety
+    /// The element must be there; so for the other.
+    unsafe fn load(&self, element: usize) -> C<V>;
+    /// # Safety
+    /// As above.
+    unsafe fn store(&self, element: usize, x: C<V>);
+}
+
+/// The transform of as many elements as a vector has lanes.
+///
+/// # Safety
+/// All elements must be there.
+#[inline(always)]
+pub(super) unsafe fn dft_of_lanes<V: Lanes>(ends: &impl Ends<V>) {
+    macro_rules! with {
+        ($dft:ident: $($k:literal)*) => {{
+            // SAFETY: as the caller says.
+            let b = unsafe { $dft([$(ends.load($k)),*]) };
+            // SAFETY: as the caller says.
+            unsafe { $(ends.store($k, b[$k]);)* }
+        }};
+    }
+    match V::LANES {
+        2 => with!(dft2: 0 1),
+        4 => with!(dft4: 0 1 2 3),
+        8 => with!(dft8: 0 1 2 3 4 5 6 7),
+        _ => with!(dft16: 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15),
+    }
+}
+
+/// How the elements of a butterfly are turned.
 enum Turn {
     Not,
     /// By the roots of this j.
@@ -279,18 +367,23 @@ macro_rules! butterflies {
                 let to = io.to.at.add(j * pass.m * io.to.step);
                 let (read, write) = (pass.m * io.from.step, pass.s * pass.m * io.to.step);
                 for q in 0..pass.m {
-                    let from = from.add(q * io.from.step);
+                    for line in 0..io.lines {
+                    let from = from.add(q * io.from.step + line * io.from.next);
                     let $a = [$({
                         let x = C::<V>::load(from.add($r * read), io.from.im);
                         match turn {
                             Turn::Roots if $r > 0 => x.mul(C::root(roots.add(2 * ($r as usize).saturating_sub(1)))),
-                            Turn::Factors => x.mul(C::root(io.factors.add(2 * ($r * pass.m + q)))),
+                            Turn::Factors => {
+                                let place = 2 * ($r * pass.m + q) + line * io.next_factors;
+                                x.mul(C::root(io.factors.add(place)))
+                            }
                             _ => x,
                         }
                     }),*];
                     let b = $dft;
-                    let to = to.add(q * io.to.step);
+                    let to = to.add(q * io.to.step + line * io.to.next);
                     $(b[$r].store(to.add($r * write), io.to.im);)*
+                    }
                 }
             }
         }
@@ -304,6 +397,9 @@ butterflies!(radix5, 5, [0 1 2 3 4], |a, _angles| dft5(a));
 butterflies!(radix6, 6, [0 1 2 3 4 5], |a, _angles| dft6(a));
 butterflies!(radix7, 7, [0 1 2 3 4 5 6], |a, angles| dft_odd::<V, 7>(a, angles));
 butterflies!(radix8, 8, [0 1 2 3 4 5 6 7], |a, _angles| dft8(a));
+butterflies!(radix9, 9, [0 1 2 3 4 5 6 7 8], |a, _angles| dft9(a));
+butterflies!(radix10, 10, [0 1 2 3 4 5 6 7 8 9], |a, _angles| dft10(a));
+butterflies!(radix12, 12, [0 1 2 3 4 5 6 7 8 9 10 11], |a, _angles| dft12(a));
 butterflies!(radix11, 11, [0 1 2 3 4 5 6 7 8 9 10], |a, angles| dft_odd::<V, 11>(a, angles));
 butterflies!(radix13, 13, [0 1 2 3 4 5 6 7 8 9 10 11 12], |a, angles| dft_odd::<V, 13>(a, angles));
 butterflies!(radix16, 16, [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15], |a, _angles| dft16(a));
@@ -348,7 +444,10 @@ impl<V: Lanes, const RADIX: usize> Work<V> for Butterflies<'_, V, RADIX> {
             6 => all!(radix6),
             7 => all!(radix7),
             8 => all!(radix8),
+            9 => all!(radix9),
+            10 => all!(radix10),
             11 => all!(radix11),
+            12 => all!(radix12),
             13 => all!(radix13),
             16 => all!(radix16),
             17 => all!(radix17),
@@ -360,7 +459,7 @@ impl<V: Lanes, const RADIX: usize> Work<V> for Butterflies<'_, V, RADIX> {
 /// Does one pass. In place is allowed when there is one butterfly only.
 ///
 /// # Safety
-/// `s * radix * m` blocks must be readable and writable on the two lines, which do not overlap; the twiddles must be
+/// `s * radix * m` blocks of each line must be readable and writable, on lines which do not overlap; the twiddles must be
 /// those of the pass; factors come with a first pass only. The CPU must have the vector's instructions.
 pub(super) unsafe fn pass<V: Lanes>(pass: &Pass, io: &Io<V::Real>) {
     macro_rules! by_radix {
@@ -372,5 +471,5 @@ pub(super) unsafe fn pass<V: Lanes>(pass: &Pass, io: &Io<V::Real>) {
             }
         };
     }
-    by_radix!(2 3 4 5 6 7 8 11 13 16 17);
+    by_radix!(2 3 4 5 6 7 8 9 10 11 12 13 16 17);
 }

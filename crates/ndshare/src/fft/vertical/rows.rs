@@ -1,13 +1,13 @@
 //! The transform along the rows.
 //!
 //! A row whose length is a multiple of the vector goes *across*: with n = m * lanes, element `j * lanes + l` lies in
-//! lane l of vector j. So the vectors of the row are a line of length m; then come the roots, one transposition of
-//! tiles, and transforms of length `lanes`. The row never leaves the first-level cache. Any other length goes *along*:
+//! lane l of vector j. So the vectors of the row are a line of length m; then come one transposition of tiles, the
+//! roots, and transforms of length `lanes`. The row never leaves the first-level cache. Any other length goes *along*:
 //! as many rows as lanes are transposed into a strip, transformed as columns are, and transposed back.
 
 use super::columns::Planar;
 use super::lanes::{Lanes, Real};
-use super::radix::{C, Line};
+use super::radix::{C, Ends, Io, Line, dft_of_lanes};
 use super::split::Split;
 use super::steps::{Steps, root};
 
@@ -22,9 +22,8 @@ pub(super) struct Row<R> {
 enum Kind<R> {
     Across {
         steps: Steps<R>,
-        /// For each of the m vectors: the root of each lane, real parts and imaginary parts.
+        /// For each group of vectors, and each lane: the root of each vector, real parts and imaginary parts.
         roots: Vec<R>,
-        last: Steps<R>,
     },
     Along(Split<R>),
 }
@@ -33,7 +32,7 @@ impl<R: Real> Row<R> {
     pub(super) fn new(n: usize, lanes: usize) -> Self {
         let m = n / lanes;
         let kind = if n % lanes == 0 && m >= lanes {
-            Kind::Across { steps: Steps::new(m), roots: roots(n, lanes), last: Steps::new(lanes) }
+            Kind::Across { steps: Steps::new(m), roots: roots(n, lanes) }
         } else {
             Kind::Along(Split::new(n))
         };
@@ -48,11 +47,14 @@ impl<R: Real> Row<R> {
     /// Numbers of scratch that [`Self::run`] needs.
     pub(super) fn scratch(&self, lanes: usize) -> usize {
         match &self.kind {
-            Kind::Across { steps, last, .. } => {
-                2 * self.n + steps.scratch(lanes) + 4 * lanes * lanes + last.scratch(lanes)
-            }
+            Kind::Across { steps, .. } => 2 * self.n + 2 * lanes * lanes + steps.scratch(lanes, 1),
             Kind::Along(split) => 4 * lanes * self.width + split.strip(lanes) + split.scratch(lanes),
         }
+    }
+
+    /// Whether [`Self::run_to_complex`] may be used.
+    pub(super) fn is_across(&self) -> bool {
+        matches!(self.kind, Kind::Across { .. })
     }
 
     /// Transforms a group of rows. `to` may be `from`.
@@ -63,9 +65,39 @@ impl<R: Real> Row<R> {
     pub(super) unsafe fn run<V: Lanes<Real = R>>(&self, from: Planar<R>, to: Planar<R>, scratch: *mut R) {
         match &self.kind {
             // SAFETY: as the caller says.
-            Kind::Across { steps, roots, last } => unsafe { self.across::<V>(steps, roots, last, from, to, scratch) },
+            Kind::Across { steps, roots } => unsafe { self.across::<V>(steps, roots, from, scratch, &Apart(to)) },
             // SAFETY: as the caller says.
             Kind::Along(split) => unsafe { self.along::<V>(split, from, to, scratch) },
+        }
+    }
+
+    /// Transforms one row, times a factor, to complex numbers one after another; with a mirror, the upper half in
+    /// reverse and conjugate to another row, as [`super::lines::Target::Fold`] has it.
+    ///
+    /// # Safety
+    /// As for [`Self::run`], of a row that goes across; `row` must have room for the results.
+    #[inline(always)]
+    pub(super) unsafe fn run_to_complex<V: Lanes<Real = R>>(
+        &self,
+        from: Planar<R>,
+        row: *mut R,
+        mirror: Option<*mut R>,
+        scale: R,
+        scratch: *mut R,
+    ) {
+        let Kind::Across { steps, roots } = &self.kind else { return };
+        let by_turns = ByTurns { row, mirror, n: self.n, scale };
+        // SAFETY: as the caller says. The two numbers that both rows have are there once, and then twice.
+        unsafe {
+            self.across::<V>(steps, roots, from, scratch, &by_turns);
+            if let Some(mirror) = mirror {
+                let copy = |from: *mut R, to: *mut R| {
+                    to.write_unaligned(from.read_unaligned());
+                    to.add(1).write_unaligned(R::ZERO.minus(from.add(1).read_unaligned()));
+                };
+                copy(row, mirror);
+                copy(mirror.add(self.n), row.add(self.n));
+            }
         }
     }
 
@@ -76,32 +108,21 @@ impl<R: Real> Row<R> {
         &self,
         steps: &Steps<R>,
         roots: &[R],
-        last: &Steps<R>,
         from: Planar<R>,
-        to: Planar<R>,
         scratch: *mut R,
+        to: &impl Results<V>,
     ) {
-        let m = steps.len;
-        // SAFETY: scratch holds the row, two tiles of both parts, and what the steps need.
+        let (m, block, im) = (steps.len, 2 * V::LANES, V::LANES * V::LANES);
+        // SAFETY: scratch holds the row, a tile of both parts, and what the steps need.
         unsafe {
             let (row, tile) = (scratch, scratch.add(2 * self.n));
-            let tile2 = tile.add(2 * V::LANES * V::LANES);
-            let rest = tile2.add(2 * V::LANES * V::LANES);
-            let source = Line { at: from.at, step: V::LANES, im: from.im };
-            steps.run::<V>(source, Line::packed::<V>(row), rest, std::ptr::null());
-            // The last group overlaps the one before where m is no multiple of the lanes.
+            let source = Line { at: from.at, step: V::LANES, next: 0, im: from.im };
+            steps.run::<V>(Io::of(source, Line::packed::<V>(row, 1), 1), tile.add(2 * im));
             for group in 0..m.div_ceil(V::LANES) {
-                let first = (group * V::LANES).min(m - V::LANES);
-                for k in 0..V::LANES {
-                    let place = (first + k) * 2 * V::LANES;
-                    let x = C::<V>::load(row.add(place), V::LANES).mul(C::load(roots.as_ptr().add(place), V::LANES));
-                    x.store(tile.add(k * V::LANES), V::LANES * V::LANES);
-                }
-                V::transpose(tile, V::LANES, tile2, V::LANES);
-                let im = V::LANES * V::LANES;
-                V::transpose(tile.add(im), V::LANES, tile2.add(im), V::LANES);
-                let lines = Line { at: tile2, step: V::LANES, im };
-                last.run::<V>(lines, Line { at: to.at.add(first), step: m, im: to.im }, rest, std::ptr::null());
+                let (first, roots) = (first_of(group, m, V::LANES), roots.as_ptr().add(group * 2 * im));
+                V::transpose(row.add(first * block), block, tile, V::LANES);
+                V::transpose(row.add(first * block + V::LANES), block, tile.add(im), V::LANES);
+                dft_of_lanes(&Tile { tile, roots, to, first, m });
             }
         }
     }
@@ -124,13 +145,13 @@ impl<R: Real> Row<R> {
             }
             let Split { n1, n2, .. } = *split;
             let middle = if n1 == 1 { strip } else { middle };
-            for i2 in (0..n2).filter(|_| n1 > 1) {
-                let line = Line { at: strip.add(i2 * block), step: n2 * block, im: V::LANES };
-                split.first::<V>(i2, line, middle, rest);
+            for i2 in (0..n2).step_by(split.lines()).filter(|_| n1 > 1) {
+                let line = Line { at: strip.add(i2 * block), step: n2 * block, next: block, im: V::LANES };
+                split.first::<V>(i2..(i2 + split.lines()).min(n2), line, middle, rest);
             }
-            for k1 in 0..n1 {
-                let line = Line { at: done.add(k1 * block), step: n1 * block, im: V::LANES };
-                split.second::<V>(k1, middle, line, rest);
+            for k1 in (0..n1).step_by(split.lines()) {
+                let line = Line { at: done.add(k1 * block), step: n1 * block, next: block, im: V::LANES };
+                split.second::<V>(k1..(k1 + split.lines()).min(n1), middle, line, rest);
             }
             for column in (0..self.width).step_by(V::LANES) {
                 let tile = done.add(column * block);
@@ -141,12 +162,95 @@ impl<R: Real> Row<R> {
     }
 }
 
-/// The roots between the vectors' line and the lanes: for each vector k, `exp(-2 pi i l k / n)` of each lane l.
+/// Where the results of a row that goes across are put.
+trait Results<V: Lanes> {
+    /// Takes a vector of results from number k on, which are in the upper half or not.
+    ///
+    /// # Safety
+    /// There must be room for the row.
+    unsafe fn put(&self, k: usize, upper: bool, x: C<V>);
+}
+
+/// Real and imaginary parts apart.
+struct Apart<R>(Planar<R>);
+
+impl<V: Lanes> Results<V> for Apart<V::Real> {
+    #[inline(always)]
+    unsafe fn put(&self, k: usize, _: bool, x: C<V>) {
+        // SAFETY: as the caller says.
+        unsafe { x.store(self.0.at.add(k), self.0.im) }
+    }
+}
+
+/// As [`Row::run_to_complex`] says.
+struct ByTurns<R> {
+    row: *mut R,
+    mirror: Option<*mut R>,
+    n: usize,
+    scale: R,
+}
+
+impl<V: Lanes> Results<V> for ByTurns<V::Real> {
+    #[inline(always)]
+    unsafe fn put(&self, k: usize, upper: bool, x: C<V>) {
+        let plus = V::splat(self.scale);
+        let (at, (first, second)) = match self.mirror {
+            Some(mirror) if upper => {
+                let minus = V::splat(V::Real::ZERO.minus(self.scale));
+                let (re, im) = (x.re.mul(plus).reverse(), x.im.mul(minus).reverse());
+                (mirror.wrapping_add(2 * (self.n + 1 - V::LANES - k)), re.interleave(im))
+            }
+            _ => (self.row.wrapping_add(2 * k), x.re.mul(plus).interleave(x.im.mul(plus))),
+        };
+        // SAFETY: as the caller says.
+        unsafe {
+            first.store(at);
+            second.store(at.add(V::LANES));
+        }
+    }
+}
+
+/// A transposed tile, its roots, and where the results go.
+struct Tile<'a, R, T> {
+    tile: *const R,
+    roots: *const R,
+    to: &'a T,
+    first: usize,
+    m: usize,
+}
+
+impl<V: Lanes, T: Results<V>> Ends<V> for Tile<'_, V::Real, T> {
+    #[inline(always)]
+    unsafe fn load(&self, lane: usize) -> C<V> {
+        // SAFETY: as the caller says; a tile has as many rows as lanes, and each has its roots.
+        unsafe {
+            let x = C::<V>::load(self.tile.add(lane * V::LANES), V::LANES * V::LANES);
+            if lane == 0 { x } else { x.mul(C::load(self.roots.add(lane * 2 * V::LANES), V::LANES)) }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store(&self, k: usize, x: C<V>) {
+        // SAFETY: as the caller says.
+        unsafe { self.to.put(self.first + self.m * k, 2 * k >= V::LANES, x) }
+    }
+}
+
+/// The first vector of a group. The last group overlaps the one before where m is no multiple of the lanes.
+#[inline(always)]
+fn first_of(group: usize, m: usize, lanes: usize) -> usize {
+    (group * lanes).min(m - lanes)
+}
+
+/// The roots between the vectors' line and the lanes: for vector k and lane l `exp(-2 pi i l k / n)`.
 fn roots<R: Real>(n: usize, lanes: usize) -> Vec<R> {
-    let mut table = Vec::with_capacity(2 * n);
-    for k in 0..n / lanes {
-        table.extend((0..lanes).map(|lane| R::of(root(lane * k, n).0)));
-        table.extend((0..lanes).map(|lane| R::of(root(lane * k, n).1)));
+    let (m, mut table) = (n / lanes, Vec::new());
+    for group in 0..m.div_ceil(lanes) {
+        let first = first_of(group, m, lanes);
+        for lane in 0..lanes {
+            table.extend((first..first + lanes).map(|k| R::of(root(lane * k, n).0)));
+            table.extend((first..first + lanes).map(|k| R::of(root(lane * k, n).1)));
+        }
     }
     table
 }

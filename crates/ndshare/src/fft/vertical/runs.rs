@@ -4,11 +4,12 @@
 
 use super::lanes::{Convert, Lanes, Real, Work};
 use super::{Number, Plane};
+use crate::kernel::LINE;
 
 impl Plane {
     /// The address of an element. It may lie outside of the plane, and is then not to be used.
     #[inline(always)]
-    fn at(&self, row: usize, column: usize) -> *mut u8 {
+    pub(super) fn at(&self, row: usize, column: usize) -> *mut u8 {
         let offset =
             (row as isize).wrapping_mul(self.row_stride).wrapping_add((column as isize).wrapping_mul(self.col_stride));
         self.data.wrapping_offset(offset)
@@ -49,6 +50,8 @@ pub(super) struct Read<'a, V: Lanes> {
     pub re: *mut V::Real,
     pub im: Option<*mut V::Real>,
     pub to_step: usize,
+    /// How many rows further on the next reading will be; 0 when that is not known.
+    pub ahead: usize,
 }
 
 impl<V: Lanes> Work<V> for Read<'_, V> {
@@ -72,6 +75,16 @@ impl<V: Lanes> Work<V> for Read<'_, V> {
 }
 
 impl<V: Lanes> Read<'_, V> {
+    /// Asks for what a later reading will want. No prefetcher of a CPU sees that, because the rows are pages apart.
+    #[inline(always)]
+    fn prefetch(&self, row: usize, bytes: usize) {
+        if self.ahead > 0 {
+            let at = self.from.plane.at(row, self.from.column);
+            (0..bytes).step_by(LINE).for_each(|byte| V::prefetch(at.wrapping_add(byte)));
+            V::prefetch(at.wrapping_add(bytes - 1));
+        }
+    }
+
     /// # Safety
     /// As [`read_real`], for each row.
     #[inline(always)]
@@ -81,6 +94,7 @@ impl<V: Lanes> Read<'_, V> {
     {
         let Rows { plane, row, step, rows, column, count } = self.from;
         for i in 0..rows {
+            self.prefetch(row + i * step + self.ahead, count * size_of::<T>());
             // SAFETY: as the caller says.
             unsafe { read_real::<V, T>(plane, row + i * step, column, count, self.re.add(i * self.to_step)) };
         }
@@ -100,6 +114,7 @@ impl<V: Lanes> Read<'_, V> {
         let Rows { plane, row, step, rows, column, count } = self.from;
         let Some(im) = self.im else { return };
         for i in 0..rows {
+            self.prefetch(row + i * step + self.ahead, 2 * count * size_of::<T>());
             let to = i * self.to_step;
             // SAFETY: as the caller says.
             unsafe { read_complex::<V, T>(plane, row + i * step, column, count, self.re.add(to), im.add(to)) };

@@ -4,15 +4,17 @@
 //! So a few allocations wait in a fixed number of places, each an exchange of one word: no lock that a forked child
 //! could find taken, and never more than [`KEPT_BYTES`] in all.
 
+use crate::os::memory::advise_huge_pages;
 use crate::prim::{AtomicU64, Ordering};
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 
 /// The most that is kept for later.
 const KEPT_BYTES: u64 = 256 << 20;
 const PLACES: usize = 8;
-/// Allocations begin at a page, and are whole steps of it.
-const ALIGN: usize = 4096;
+/// Allocations begin at a page.
+const PAGE: usize = 4096;
+const HUGE_PAGE: usize = 2 << 20;
 
 static KEPT: [AtomicU64; PLACES] = [const { AtomicU64::new(0) }; PLACES];
 static KEPT_TOTAL: AtomicU64 = AtomicU64::new(0);
@@ -27,7 +29,7 @@ pub(super) struct Scratch {
 impl Scratch {
     /// At least `len` bytes.
     pub(super) fn of(len: usize) -> Self {
-        let len = len.max(1).next_multiple_of(ALIGN);
+        let len = len.max(1).next_multiple_of(align_of_len(len));
         for scratch in KEPT.iter().filter_map(Self::take) {
             if scratch.len >= len {
                 return scratch;
@@ -49,13 +51,17 @@ impl Scratch {
     }
 
     fn layout(len: usize) -> Layout {
-        Layout::from_size_align(len, ALIGN).expect("a length that was allocated before")
+        Layout::from_size_align(len, align_of_len(len)).expect("a length that was allocated before")
     }
 
     fn new(len: usize) -> Self {
-        let layout = Layout::from_size_align(len, ALIGN).expect("transforms are smaller than the address space");
+        let layout =
+            Layout::from_size_align(len, align_of_len(len)).expect("transforms are smaller than the address space");
         // SAFETY: the length is not 0.
-        let at = NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout));
+        let at = NonNull::new(unsafe { alloc(layout) }).unwrap_or_else(|| handle_alloc_error(layout));
+        advise_huge_pages(at, len);
+        // SAFETY: ours alone, and so long. Rows and lanes that nobody needs are read, and must be numbers.
+        unsafe { at.write_bytes(0, len) };
         Self { at, len }
     }
 
@@ -92,4 +98,9 @@ impl Drop for Scratch {
             unsafe { dealloc(self.at.as_ptr(), Self::layout(self.len)) };
         }
     }
+}
+
+/// Large ones begin at a huge page and are whole ones, because columns are many pages apart.
+fn align_of_len(len: usize) -> usize {
+    if len >= HUGE_PAGE { HUGE_PAGE } else { PAGE }
 }

@@ -5,11 +5,15 @@
 //! read once and written once, and in between it passes once through a strip in the second-level cache.
 
 use super::lanes::{Lanes, Real};
-use super::radix::Line;
+use super::radix::{Io, Line};
 use super::steps::{Steps, radices, root};
+use std::ops::Range;
 
 /// Lines of at most so many elements are done in one step.
 const FLAT: usize = 32;
+/// So many blocks are a good part of the first-level cache.
+const SOME_BLOCKS: usize = 128;
+const MOST_LINES: usize = 4;
 
 /// The plan of a line.
 pub(super) struct Split<R> {
@@ -37,35 +41,58 @@ impl<R: Real> Split<R> {
         2 * lanes * self.n1 * self.pitch
     }
 
-    /// Numbers of scratch that either step needs.
-    pub(super) fn scratch(&self, lanes: usize) -> usize {
-        self.first.scratch(lanes).max(self.second.scratch(lanes))
+    /// How many lines go through a step together.
+    pub(super) fn lines(&self) -> usize {
+        (SOME_BLOCKS / self.n1.max(self.n2)).clamp(1, MOST_LINES)
     }
 
-    /// The first step for one i2: from the n1 elements of a line into the strip.
+    /// Numbers of scratch that either step needs.
+    pub(super) fn scratch(&self, lanes: usize) -> usize {
+        self.first.scratch(lanes, self.lines()).max(self.second.scratch(lanes, self.lines()))
+    }
+
+    /// The first step for some i2: from the n1 elements of each line into the strip.
     ///
     /// # Safety
-    /// `from` must be n1 readable blocks, `strip` and `scratch` as large as said above.
+    /// `from` must be n1 readable blocks a line, `strip` and `scratch` as large as said above.
     #[inline(always)]
-    pub(super) unsafe fn first<V: Lanes<Real = R>>(&self, i2: usize, from: Line<R>, strip: *mut R, scratch: *mut R) {
+    pub(super) unsafe fn first<V: Lanes<Real = R>>(
+        &self,
+        i2: Range<usize>,
+        from: Line<R>,
+        strip: *mut R,
+        scratch: *mut R,
+    ) {
+        let block = 2 * V::LANES;
         // SAFETY: block i2 of each k1 is inside of the strip.
         unsafe {
-            let to = Line { at: strip.add(i2 * 2 * V::LANES), step: self.pitch * 2 * V::LANES, im: V::LANES };
-            self.first.run::<V>(from, to, scratch, std::ptr::null());
+            let to = Line { at: strip.add(i2.start * block), step: self.pitch * block, next: block, im: V::LANES };
+            self.first.run::<V>(Io::of(from, to, i2.len()), scratch);
         }
     }
 
-    /// The second step for one k1: from the strip to the n2 elements of a line.
+    /// The second step for some k1: from the strip to the n2 elements of each line.
     ///
     /// # Safety
-    /// `to` must be n2 writable blocks, `strip` and `scratch` as large as said above.
+    /// `to` must be n2 writable blocks a line, `strip` and `scratch` as large as said above.
     #[inline(always)]
-    pub(super) unsafe fn second<V: Lanes<Real = R>>(&self, k1: usize, strip: *mut R, to: Line<R>, scratch: *mut R) {
+    pub(super) unsafe fn second<V: Lanes<Real = R>>(
+        &self,
+        k1: Range<usize>,
+        strip: *mut R,
+        to: Line<R>,
+        scratch: *mut R,
+    ) {
+        let (block, lines) = (2 * V::LANES, k1.len());
         // SAFETY: the blocks of k1 are inside of the strip, its factors inside of their table.
         unsafe {
-            let from = Line::packed::<V>(strip.add(k1 * self.pitch * 2 * V::LANES));
-            let factors = if k1 == 0 { std::ptr::null() } else { self.factors.as_ptr().add(2 * k1 * self.n2) };
-            self.second.run::<V>(from, to, scratch, factors);
+            let at = strip.add(k1.start * self.pitch * block);
+            let from = Line { at, step: block, next: self.pitch * block, im: V::LANES };
+            let mut io = Io { next_factors: 2 * self.n2, ..Io::of(from, to, lines) };
+            if k1 != (0..1) {
+                io.factors = self.factors.as_ptr().add(2 * k1.start * self.n2);
+            }
+            self.second.run::<V>(io, scratch);
         }
     }
 }

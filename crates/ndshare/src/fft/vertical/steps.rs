@@ -14,6 +14,9 @@ fn cost(radix: usize) -> f64 {
         6 => 5.0,
         7 => 7.0,
         8 => 5.2,
+        9 => 6.0,
+        10 => 6.2,
+        12 => 6.6,
         11 => 10.0,
         13 => 12.0,
         16 => 8.0,
@@ -77,6 +80,15 @@ pub(super) struct Steps<R> {
     twiddles: Vec<R>,
 }
 
+impl<R> Io<R> {
+    /// Lines from and to, without factors.
+    #[inline(always)]
+    pub(super) fn of(from: Line<R>, to: Line<R>, lines: usize) -> Self {
+        let (twiddles, factors) = (std::ptr::null(), std::ptr::null());
+        Self { from, to, lines, twiddles, factors, next_factors: 0 }
+    }
+}
+
 impl<R: Real> Steps<R> {
     pub(super) fn new(len: usize) -> Self {
         let (mut passes, mut twiddles, mut s) = (Vec::new(), Vec::new(), 1);
@@ -94,56 +106,51 @@ impl<R: Real> Steps<R> {
         Self { len, passes, twiddles }
     }
 
-    /// Numbers of scratch that [`Self::run`] needs.
-    pub(super) fn scratch(&self, lanes: usize) -> usize {
+    /// Numbers of scratch that [`Self::run`] needs for so many lines.
+    pub(super) fn scratch(&self, lanes: usize, lines: usize) -> usize {
         match self.passes.len() {
             0 | 1 => 0,
-            2 => 2 * lanes * self.len,
-            _ => 4 * lanes * self.len,
+            2 => 2 * lanes * self.len * lines,
+            _ => 4 * lanes * self.len * lines,
         }
     }
 
-    /// Transforms a line. `to` may be `from` where there are two passes or more, or none or one with all elements.
+    /// Transforms lines. `to` may be `from` where there are two passes or more, or a single block in each line.
     ///
     /// # Safety
-    /// Both lines must have `len` blocks, scratch as many numbers as [`Self::scratch`] says and no byte of the lines;
+    /// All lines must have `len` blocks, scratch as many numbers as [`Self::scratch`] says and no byte of the lines;
     /// factors, if not null, two numbers for each block.
     #[inline(never)]
-    pub(super) unsafe fn run<V: Lanes<Real = R>>(
-        &self,
-        from: Line<R>,
-        to: Line<R>,
-        scratch: *mut R,
-        factors: *const R,
-    ) {
+    pub(super) unsafe fn run<V: Lanes<Real = R>>(&self, io: Io<R>, scratch: *mut R) {
         // SAFETY: two halves of scratch take turns; each pass reads what the one before has written.
         unsafe {
             if self.passes.is_empty() {
-                return copy_block::<V>(from, to);
+                return copy_blocks::<V>(io);
             }
-            let halves = [scratch, scratch.wrapping_add(2 * V::LANES * self.len)].map(Line::packed::<V>);
-            let (mut from, mut factors) = (from, factors);
+            let half = 2 * V::LANES * self.len * io.lines;
+            let halves = [scratch, scratch.wrapping_add(half)].map(|at| Line::packed::<V>(at, io.lines));
+            let mut this = io;
             for (number, step) in self.passes.iter().enumerate() {
-                let last = number + 1 == self.passes.len();
-                let target = if last { to } else { halves[number % 2] };
-                let twiddles = self.twiddles.as_ptr().add(step.twiddles);
-                pass::<V>(step, &Io { from, to: target, twiddles, factors });
-                (from, factors) = (target, std::ptr::null());
+                this.to = if number + 1 == self.passes.len() { io.to } else { halves[number % 2] };
+                this.twiddles = self.twiddles.as_ptr().add(step.twiddles);
+                pass::<V>(step, &this);
+                (this.from, this.factors) = (this.to, std::ptr::null());
             }
         }
     }
 }
 
-/// A line of one element is its own transform.
+/// Lines of one element are their own transforms.
 ///
 /// # Safety
 /// One block must be readable and writable on each line.
-unsafe fn copy_block<V: Lanes>(from: Line<V::Real>, to: Line<V::Real>) {
-    for lane in 0..V::LANES {
+unsafe fn copy_blocks<V: Lanes>(io: Io<V::Real>) {
+    for (line, lane) in (0..io.lines).flat_map(|line| (0..V::LANES).map(move |lane| (line, lane))) {
+        let (from, to) = (io.from.at.wrapping_add(line * io.from.next), io.to.at.wrapping_add(line * io.to.next));
         // SAFETY: inside of the blocks.
         unsafe {
-            *to.at.add(lane) = *from.at.add(lane);
-            *to.at.add(to.im + lane) = *from.at.add(from.im + lane);
+            *to.add(lane) = *from.add(lane);
+            *to.add(io.to.im + lane) = *from.add(io.from.im + lane);
         }
     }
 }

@@ -138,12 +138,14 @@ impl Array {
 fn dft(line: &[Z], sign: f64) -> Vec<Z> {
     let n = line.len();
     let roots: Vec<Z> = (0..n).map(|k| 2.0 * PI * k as f64 / n as f64).map(|a| (a.cos(), sign * a.sin())).collect();
-    let sum = |k: usize| {
-        line.iter().enumerate().fold((0.0, 0.0), |sum: Z, (i, x)| {
-            let w = roots[i * k % n];
-            (sum.0 + x.0 * w.0 - x.1 * w.1, sum.1 + x.0 * w.1 + x.1 * w.0)
-        })
+    let term = |i: usize, k: usize| {
+        let (x, w) = (line[i], roots[i * k % n]);
+        (x.0 * w.0 - x.1 * w.1, x.0 * w.1 + x.1 * w.0)
     };
+    let plus = |a: Z, b: Z| (a.0 + b.0, a.1 + b.1);
+    // In parts, because the rounding of a long sum would be larger than that of the transform.
+    let part = |start: usize, k: usize| (start..(start + 32).min(n)).map(|i| term(i, k)).fold((0.0, 0.0), plus);
+    let sum = |k: usize| (0..n).step_by(32).map(|start| part(start, k)).fold((0.0, 0.0), plus);
     (0..n).map(sum).collect()
 }
 
@@ -297,4 +299,139 @@ fn every_length_along_columns() {
             }
         }
     }
+}
+
+#[test]
+fn every_input_order_and_shape() {
+    let mut dice = Dice(3);
+    let numbers = TRANSFORMS.into_iter().flat_map(|t| inputs(t).map(move |number| (t, number)));
+    for (transform, input) in numbers {
+        for vector in vectors() {
+            for both_axes in [false, true] {
+                let (rows, cols) = (dice.pick(&[1, 6, 16, 35, 64]), dice.pick(&[1, 2, 9, 32, 48, 64, 160, 255]));
+                let problem = Problem { transform, input, double: dice.below(2) == 1, rows, cols, both_axes };
+                let more = || [-40, -3, -1, 0, 0, 1, 5];
+                let manner = Manner {
+                    from: dice.pick(&ORDERS),
+                    into: dice.pick(&ORDERS),
+                    more: (dice.pick(&more()), dice.pick(&more())),
+                    workers: dice.pick(&[1, 3]),
+                };
+                check(vector, &problem, manner, &mut dice);
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_that_go_across_and_columns_in_two_steps() {
+    let mut dice = Dice(4);
+    for vector in vectors() {
+        for (rows, cols) in [(51, 256), (80, 320), (34, 288), (96, 512), (1, 1024)] {
+            for transform in TRANSFORMS {
+                let double = dice.below(2) == 1;
+                let input = dice.pick(&inputs(transform).collect::<Vec<_>>());
+                let problem = Problem { transform, input, double, rows, cols, both_axes: true };
+                check(vector, &problem, Manner { workers: 3, ..PLAIN }, &mut dice);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_filter_is_two_transforms_and_a_product() {
+    let mut dice = Dice(5);
+    for vector in vectors() {
+        for (rows, cols) in [(1, 1), (1, 2), (2, 1), (5, 7), (12, 10), (36, 256), (40, 45)] {
+            for double in [false, true] {
+                let input = dice.pick(&[Number::U16, Number::F32, Number::U8]);
+                let problem = Problem { transform: Transform::R2C, input, double, rows, cols, both_axes: true };
+                check_filter(vector, &problem, &mut dice);
+            }
+        }
+    }
+}
+
+/// The filter's spectrum is of no real plane, so that its redundant columns must be treated as the inverse does.
+fn check_filter(vector: Vector, problem: &Problem, dice: &mut Dice) {
+    let (rows, cols, half) = (problem.rows, problem.cols, problem.cols / 2 + 1);
+    let complex = output_number(problem);
+    let back = Problem { transform: Transform::C2R, ..*problem };
+    let mut from = Array::new(problem.input, rows, cols, Order::Gaps);
+    let mut spectrum = Array::new(complex, rows, half, Order::C);
+    let into = Array::new(output_number(&back), rows, cols, Order::C);
+    let mut input = vec![vec![(0.0, 0.0); cols]; rows];
+    let mut filter = vec![vec![(0.0, 0.0); half]; rows];
+    for row in 0..rows {
+        for column in 0..cols {
+            input[row][column] = rounded(problem.input, (dice.unit(), dice.unit()));
+            from.set(row, column, input[row][column]);
+        }
+        for column in 0..half {
+            filter[row][column] = rounded(complex, (dice.unit(), dice.unit()));
+            spectrum.set(row, column, filter[row][column]);
+        }
+    }
+    let times = |(x, y): (&Z, &Z)| (x.0 * y.0 - x.1 * y.1, x.0 * y.1 + x.1 * y.0);
+    let product: Vec<Vec<Z>> = (expected(problem, &input).iter().zip(&filter))
+        .map(|(row, filter)| row.iter().zip(filter).map(times).collect())
+        .collect();
+    let plan = Convolution::new(problem, vector).expect("a plan");
+    // SAFETY: the arrays live, and have the numbers that the problem says.
+    unsafe { plan.run(from.plane, spectrum.plane, into.plane, 0.25, 2, &calm).unwrap() };
+    compare(&expected(&back, &product), &into, 0.25, &back, &format!("{vector:?} filter {problem:?}"));
+}
+
+#[test]
+fn a_row_does_not_spoil_its_neighbours() {
+    for vector in vectors() {
+        for transform in TRANSFORMS {
+            for cols in [30, 45, 512] {
+                let input = if transform == Transform::R2C { Number::F64 } else { Number::C128 };
+                let problem = Problem { transform, input, double: true, rows: 5, cols, both_axes: false };
+                let mut from = Array::new(input, 5, input_cols(&problem), Order::C);
+                (0..5).for_each(|row| (0..input_cols(&problem)).for_each(|column| from.set(row, column, (1.0, 0.0))));
+                from.set(2, 1, (f64::NAN, 0.0));
+                from.set(3, 2, (f64::INFINITY, 0.0));
+                let shape = output_shape(&problem);
+                let into = Array::new(output_number(&problem), shape.0, shape.1, Order::C);
+                let plan = Vertical::with_vector(&problem, vector).unwrap();
+                // SAFETY: the arrays live, and have the numbers that the problem says.
+                unsafe { plan.run(from.plane, into.plane, 1.0, 1, &calm).unwrap() };
+                for (row, column) in (0..shape.0).flat_map(|row| (0..shape.1).map(move |column| (row, column))) {
+                    let finite = into.get(row, column).0.is_finite();
+                    assert_eq!(finite, !(2..4).contains(&row), "{vector:?} {problem:?} row {row}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_it_cannot_do_has_no_plan() {
+    let problem =
+        Problem { transform: Transform::R2C, input: Number::U8, double: false, rows: 4, cols: 4, both_axes: true };
+    assert!(Vertical::new(&problem).is_some());
+    for impossible in [
+        Problem { cols: 19, ..problem },
+        Problem { rows: 2 * 23, ..problem },
+        Problem { rows: 0, ..problem },
+        Problem { cols: 0, ..problem },
+        Problem { input: Number::C64, ..problem },
+    ] {
+        assert!(Vertical::new(&impossible).is_none(), "{impossible:?}");
+    }
+    assert!(Vertical::new(&Problem { rows: 23, both_axes: false, ..problem }).is_some());
+    assert!(Convolution::new(&Problem { transform: Transform::C2R, ..problem }, Vector::Scalar).is_none());
+}
+
+#[test]
+fn a_wrong_output_is_refused_and_a_check_ends_it() {
+    let problem =
+        Problem { transform: Transform::R2C, input: Number::U8, double: false, rows: 4, cols: 6, both_axes: true };
+    let (from, into) = (Array::new(Number::U8, 4, 6, Order::C), Array::new(Number::C64, 4, 6, Order::C));
+    let plan = Vertical::new(&problem).unwrap();
+    // SAFETY: refused before anything is read.
+    let error = unsafe { plan.run(from.plane, into.plane, 1.0, 1, &calm) }.unwrap_err();
+    assert_eq!(error.kind(), crate::error::Kind::InvalidValue);
 }
