@@ -355,6 +355,12 @@ fn demand(bytes: u64, room: Room) -> Result<()> {
     Err(Error::new(Kind::ArenaFull, text))
 }
 
+/// Asks for huge pages under memory of this process; what the system does not have it need not give.
+pub fn advise_huge_pages(at: NonNull<u8>, len_bytes: usize) {
+    // SAFETY: advice about huge pages changes no byte, wherever it is given.
+    let _ = unsafe { libc::madvise(at.as_ptr().cast(), len_bytes, libc::MADV_HUGEPAGE) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
