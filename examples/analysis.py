@@ -1,62 +1,160 @@
-"""What is computed for each frame: a focus measure, a spectrum, and a small tile for the contact sheet."""
+"""What is computed for each frame: a sharpened picture as a small tile, a power spectrum, and a focus measure.
 
-from typing import Any, NamedTuple, cast
+Only the transforms differ from one way to the other, so they are all that an `Engine` has: `ndshare.fft` in one,
+`scipy.fft` in the other, both in single precision and on one thread. The arithmetic around them is the same NumPy.
+"""
+
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+import ndshare as nds
 from microscope import FRAME_SHAPE, Frame
 
-BIN = 4
-TILE_SHAPE = (FRAME_SHAPE[0] // BIN**2, FRAME_SHAPE[1] // BIN**2)
+SHRINK = 8
+TILE_SHAPE = (FRAME_SHAPE[0] // SHRINK, FRAME_SHAPE[1] // SHRINK)
 SPECTRUM_SHAPE = (FRAME_SHAPE[0], FRAME_SHAPE[1] // 2 + 1)
 
-# The weights of a Laplacian are 4, -1, -1, -1, -1; uncorrelated noise comes out with the sum of their squares.
-LAPLACIAN_NOISE_GAIN = 20
+# The filter: structures below EDGE_PIXELS are lifted by BOOST, and what is finer than GRAIN_PIXELS, mostly shot noise,
+# is damped. The mean stays.
+BOOST = 1.5
+EDGE_PIXELS = 6.0
+GRAIN_PIXELS = 0.8
+
+# Detail has between these many cycles a pixel; below are the large shapes, above is nothing that a blurred frame has.
+COARSE, FINE = 1 / 32, 1 / 8
 
 Floats = npt.NDArray[np.float32]
+Spectrum = npt.NDArray[np.complex64]
+Tile = npt.NDArray[np.uint16]
+
+
+class Engine(Protocol):
+    """The transforms of one way. What they return is valid until the next call."""
+
+    def sharpened(self, frame: Frame) -> Floats:
+        """Return the frame after the filter."""
+        ...
+
+    def spectrum(self, picture: Floats) -> Spectrum:
+        """Return the half spectrum of a picture, which may be overwritten."""
+        ...
+
+
+class NdshareEngine:
+    """Plans of `ndshare.fft`: the filter is one plan, and takes the 16-bit frame as it is."""
+
+    def __init__(self) -> None:
+        self._filter = nds.fft.plan_rfft2(FRAME_SHAPE, np.uint16, np.complex64, workers=1).convolve(sharpening())
+        self._plan = nds.fft.plan_rfft2(FRAME_SHAPE, np.float32, np.complex64, workers=1)
+        self._sharp = np.empty(FRAME_SHAPE, np.float32)
+        self._spectrum = np.empty(SPECTRUM_SHAPE, np.complex64)
+
+    def sharpened(self, frame: Frame) -> Floats:
+        """Return the frame after the filter."""
+        return self._filter(frame, out=self._sharp)
+
+    def spectrum(self, picture: Floats) -> Spectrum:
+        """Return the half spectrum of a picture."""
+        return self._plan(picture, out=self._spectrum)
+
+
+class ScipyEngine:
+    """`scipy.fft` as it is fastest for this: single precision, and room that it may overwrite."""
+
+    def __init__(self) -> None:
+        self._filter = sharpening()
+        # SciPy has no type stubs.
+        import scipy.fft  # pyright: ignore[reportMissingTypeStubs]
+
+        self._fft: Any = scipy.fft
+
+    def sharpened(self, frame: Frame) -> Floats:
+        """Return the frame after the filter."""
+        spectrum = self._fft.rfft2(frame.astype(np.float32), overwrite_x=True, workers=1)
+        spectrum *= self._filter
+        return self._fft.irfft2(spectrum, s=FRAME_SHAPE, overwrite_x=True, workers=1)
+
+    def spectrum(self, picture: Floats) -> Spectrum:
+        """Return the half spectrum of a picture, which is overwritten."""
+        return self._fft.rfft2(picture, overwrite_x=True, workers=1)
 
 
 class Bench(NamedTuple):
     """One worker's private arrays, made once and used for every frame."""
 
     taper: Floats  # goes to zero at the edges, so that they leave no cross in the spectrum
+    weights: Floats  # the taper's squares, for each pixel of a tile
     tapered: Floats
-    spectrum: npt.NDArray[np.complex64]
+    squares: Floats  # of the real and imaginary parts of a spectrum
+
+
+class Findings(NamedTuple):
+    """What a frame comes to."""
+
+    tile: Tile
+    focus: float
 
 
 def make_bench() -> Bench:
     """Return the arrays that one worker needs."""
     taper = np.outer(np.hanning(FRAME_SHAPE[0]), np.hanning(FRAME_SHAPE[1])).astype(np.float32)
-    return Bench(taper, np.empty(FRAME_SHAPE, np.float32), np.empty(SPECTRUM_SHAPE, np.complex64))
+    squares = np.empty((*SPECTRUM_SHAPE, 2), np.float32)
+    return Bench(taper, binned(np.square(taper)), np.empty(FRAME_SHAPE, np.float32), squares)
 
 
-def add_spectrum(frame: Frame, bench: Bench, power: Floats) -> None:
-    """Add the power spectrum of a frame to ``power``, in place."""
+def analyse(frame: Frame, engine: Engine, bench: Bench, power: Floats) -> Findings:
+    """Return what a frame comes to, and add its power spectrum to `power`, of shape (*SPECTRUM_SHAPE, 2)."""
+    small = binned(engine.sharpened(frame)) / SHRINK**2
     np.multiply(frame, bench.taper, out=bench.tapered)
-    # NumPy's stubs know only complex128 here.
-    np.fft.rfft2(bench.tapered, out=cast("Any", bench.spectrum))
-    power += bench.spectrum.real**2
-    power += bench.spectrum.imag**2
+    parts = engine.spectrum(bench.tapered).view(np.float32).reshape(power.shape)
+    np.square(parts, out=bench.squares)
+    np.add(power, bench.squares, out=power)
+    # Shot noise is white, and has in each pixel the variance of its mean: `small` tells how much.
+    noise = float(np.vdot(small, bench.weights))
+    tile = np.clip(np.rint(small), 0, np.iinfo(np.uint16).max).astype(np.uint16)
+    return Findings(tile, focus_measure(bench.squares, noise))
 
 
-def focus_measure(small: Floats) -> float:
+def sharpening() -> Floats:
+    """Return the filter as factors for a half spectrum: it sharpens edges and damps grain."""
+    rows = np.fft.fftfreq(FRAME_SHAPE[0])[:, np.newaxis]
+    columns = np.fft.rfftfreq(FRAME_SHAPE[1])[np.newaxis, :]
+    squared = rows**2 + columns**2
+
+    def below(pixels: float) -> npt.NDArray[np.float64]:
+        return np.exp(-2 * (np.pi * pixels) ** 2 * squared)
+
+    return ((1 + BOOST * (1 - below(EDGE_PIXELS))) * below(GRAIN_PIXELS)).astype(np.float32)
+
+
+def focus_measure(squares: Floats, noise: float) -> float:
     """Return how much of a picture's contrast is fine detail; what shot noise alone would give is taken off.
 
-    ``small`` counts photons, so its noise has the variance of its mean. The result has no unit.
+    `squares` are those of the parts of its spectrum, `noise` is the power of its noise in each place of it. No unit.
     """
-    inner = small[1:-1, 1:-1]
-    laplacian = 4 * inner - small[:-2, 1:-1] - small[2:, 1:-1] - small[1:-1, :-2] - small[1:-1, 2:]
-    detail = laplacian.var() - LAPLACIAN_NOISE_GAIN * small.mean()
-    return float(max(detail, 0) / small.var())
+    large = contrast(squares, COARSE, noise)
+    whole = contrast(squares, FINE, noise)
+    return max(whole - large, 0) / max(whole, 1)
 
 
-def binned(picture: Frame | Floats) -> Floats:
-    """Return the sums over squares of BIN by BIN pixels; both sides must be multiples of BIN."""
-    rows = picture[0::BIN].astype(np.float32)
-    for offset in range(1, BIN):
-        rows += picture[offset::BIN]
-    columns = rows[:, 0::BIN].copy()
-    for offset in range(1, BIN):
-        columns += rows[:, offset::BIN]
+def contrast(squares: Floats, cycles: float, noise: float) -> float:
+    """Return the power of all structures with so many cycles a pixel or fewer, without the mean."""
+    rows, columns = (round(side * cycles) for side in FRAME_SHAPE)
+    corners = (squares[: rows + 1, : columns + 1], squares[-rows:, : columns + 1])
+    # The taper spreads the mean over its neighbours.
+    mean = squares[:2, :2].sum() + squares[-1, :2].sum()
+    places = sum(corner.size for corner in corners) / 2
+    return float(sum(corner.sum() for corner in corners) - mean - places * noise)
+
+
+def binned(picture: Floats) -> Floats:
+    """Return the sums over squares of SHRINK by SHRINK pixels."""
+    rows = picture[0::SHRINK].copy()
+    for offset in range(1, SHRINK):
+        rows += picture[offset::SHRINK]
+    columns = rows[:, 0::SHRINK].copy()
+    for offset in range(1, SHRINK):
+        columns += rows[:, offset::SHRINK]
     return columns

@@ -28,6 +28,7 @@ EXPOSURES_PER_PLANE = 2
 WHITE_PHOTONS = 8000
 DARK_PHOTONS = 200
 FRAMES_PER_SWEEP = 80
+FRAMES_PER_TRAVEL = 100
 
 
 class Photograph(NamedTuple):
@@ -91,10 +92,10 @@ def defocus(picture: Picture, blur: float) -> Picture:
     return np.maximum(blurred, 0).astype(np.float32)
 
 
-def expose(specimen: Specimen, index: int, frames: int, rng: np.random.Generator, out: Frame) -> None:
-    """Write frame ``index`` of ``frames`` into ``out``: the stage moves along the slide while the focus sweeps."""
+def expose(specimen: Specimen, index: int, rng: np.random.Generator, out: Frame) -> None:
+    """Write frame ``index`` into ``out``: the stage moves along the slide while the focus sweeps."""
     signal: Frame = specimen.exposures[focal_plane(index), rng.integers(EXPOSURES_PER_PLANE)]
-    top, left = stage_position(index, frames, signal.shape)
+    top, left = stage_position(index, signal.shape)
     dark_top, dark_left = random_position(rng, signal.shape)
     np.add(window(signal, top, left), window(specimen.background, dark_top, dark_left), out=out)
 
@@ -106,12 +107,13 @@ def focal_plane(index: int) -> int:
     return round(last * abs(1 - 2 * phase))
 
 
-def stage_position(index: int, frames: int, slide_shape: tuple[int, ...]) -> tuple[int, int]:
-    """Return top and left of the window: along the slide once, with a slow wobble across it."""
+def stage_position(index: int, slide_shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return top and left of the window: along the slide and back again, with a slow wobble across it."""
     travel_rows = slide_shape[0] - FRAME_SHAPE[0]
     travel_columns = slide_shape[1] - FRAME_SHAPE[1]
     top = travel_rows * (1 + np.sin(index / 9)) / 2
-    left = travel_columns * index / max(frames - 1, 1)
+    phase = index % (2 * FRAMES_PER_TRAVEL) / FRAMES_PER_TRAVEL
+    left = travel_columns * (1 - abs(1 - phase))
     return int(top), int(left)
 
 

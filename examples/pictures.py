@@ -1,17 +1,26 @@
-"""The pictures that the demo leaves behind: a contact sheet, a spectrum and a focus curve."""
+"""The pictures that the demo leaves behind: a contact sheet, a spectrum, a focus curve, and the way of all frames."""
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from analysis import Floats
+from job import Outcome, Stage
 
 CURVE_SIZE = (1200, 360)
 MARGIN = 40
-DECADES = 4
+DECADES = 5
+STAGES_SIZE = (1200, 480)
+GRID_STEPS = 4
+STAGE_INKS = {
+    Stage.EXPOSED: ("exposed", (200, 90, 30)),
+    Stage.TAKEN: ("taken by a worker", (60, 140, 60)),
+    Stage.SHOWN: ("on the sheet", (20, 60, 120)),
+}
 INK, PAPER, GRID = (20, 60, 120), (255, 255, 255), (220, 220, 220)
 
 
@@ -50,6 +59,56 @@ def save_focus_curve(focus: npt.NDArray[np.float64], path: Path) -> None:
     draw.line(points(across, MARGIN + height * down / DECADES), fill=INK, width=2)
     draw.text((MARGIN, MARGIN / 4), f"focus measure of {len(focus)} frames", fill=INK)
     image.save(path)
+
+
+def save_stages(runs: dict[str, Outcome], path: Path) -> None:
+    """Write how many frames were through each stage at each time, one panel a run, all on the same scales."""
+    image = Image.new("RGB", STAGES_SIZE, PAPER)
+    draw = ImageDraw.Draw(image)
+    seconds = max(float(in_seconds(one, Stage.SHOWN).max()) for one in runs.values())
+    width = STAGES_SIZE[0] / len(runs)
+    for number, (name, one) in enumerate(runs.items()):
+        panel = Panel(draw, number * width + MARGIN, width - 2 * MARGIN, STAGES_SIZE[1] - 2 * MARGIN)
+        last = float(in_seconds(one, Stage.SHOWN).max())
+        draw.text((panel.left, MARGIN / 4), f"{name}: {one.plan.frames} frames in {last:.2f} s", fill=INK)
+        panel.grid(one.plan.frames, seconds)
+        panel.curves(one, seconds)
+    image.save(path)
+
+
+class Panel(NamedTuple):
+    """A place for curves on a picture, in pixels: frames upwards, time to the right."""
+
+    draw: ImageDraw.ImageDraw
+    left: float
+    width: float
+    height: float
+
+    def grid(self, frames: int, seconds: float) -> None:
+        """Draw four lines each way, with what they stand for."""
+        bottom, right = MARGIN + self.height, self.left + self.width
+        for step in range(GRID_STEPS + 1):
+            part = step / GRID_STEPS
+            x, y = self.left + self.width * part, bottom - self.height * part
+            self.draw.line([(self.left, y), (right, y)], fill=GRID)
+            self.draw.line([(x, MARGIN), (x, bottom)], fill=GRID)
+            self.draw.text((self.left - 28, y - 6), f"{frames * part:.0f}", fill=INK)
+            self.draw.text((x - 12, bottom + 8), f"{seconds * part:.2f} s", fill=INK)
+
+    def curves(self, run: Outcome, seconds: float) -> None:
+        """Draw for each stage how many frames were through it."""
+        for line, (stage, (name, ink)) in enumerate(STAGE_INKS.items()):
+            passed = np.sort(in_seconds(run, stage))
+            across = self.left + self.width * passed / seconds
+            down = MARGIN + self.height * (1 - np.arange(1, len(passed) + 1) / run.plan.frames)
+            self.draw.line(points(across, down), fill=ink, width=2)
+            self.draw.text((self.left + self.width - 120, MARGIN + self.height - 65 + 18 * line), name, fill=ink)
+
+
+def in_seconds(run: Outcome, stage: Stage) -> npt.NDArray[np.float64]:
+    """Return when frames passed a stage, in seconds from the common start."""
+    passed = run.moments[stage]
+    return (passed[passed > 0] - run.began) / 1e9
 
 
 def points(across: Iterable[float], down: Iterable[float]) -> list[tuple[float, float]]:

@@ -1,28 +1,48 @@
-"""The demo runs, loses nothing, leaves nothing behind, and writes pictures that show something."""
+"""The demo runs, loses nothing, leaves nothing behind, and writes pictures that show something.
 
+That its judgement can fail is tested with made-up runs.
+"""
+
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 
 Image = pytest.importorskip("PIL.Image", reason="the demo's packages are not installed")
 pytest.importorskip("skimage", reason="the demo's packages are not installed")
+pytest.importorskip("scipy", reason="the demo's packages are not installed")
 
-DEMO = Path(__file__).resolve().parent.parent / "examples" / "demo.py"
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 FRAMES = 5
-COLUMNS = 20  # of the contact sheet
+PLACES = 10  # on a side of the contact sheet
+ON_ONE_CPU = (
+    "import os, sys; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); os.execv(sys.argv[1], sys.argv[1:])"
+)
 
 
-def test_the_demo_runs(tmp_path: Path) -> None:
-    command = [sys.executable, str(DEMO), "--frames", str(FRAMES), "--out", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    for row in ("frames lost", "bytes left behind"):
-        assert re.search(rf"{row} +│ +0 │ +0 │", done.stdout)
-    for name in ("contact-sheet.png", "spectrum.png", "focus-curve.png"):
+def command(out: Path, *options: object) -> list[str]:
+    """Return how to run the demo with a single run of each kind."""
+    arguments = ["--rounds", 1, "--out", out, *options]
+    return [sys.executable, str(EXAMPLES / "demo.py"), *map(str, arguments)]
+
+
+@pytest.mark.parametrize("before", [[], [sys.executable, "-c", ON_ONE_CPU]], ids=["all processors", "one processor"])
+def test_the_demo_runs(tmp_path: Path, before: list[str]) -> None:
+    # A camera this slow loses nothing on any machine, so the live runs can be checked as well.
+    words = [*before, *command(tmp_path, "--frames", FRAMES, "--rate", 1)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert re.findall(r"^ +lost +(\d+) +(\d+) +(\d+) +(\d+) *$", done.stdout, re.MULTILINE) == [("0",) * 4] * 4
+    assert f"{FRAMES} tiles compared" in done.stdout
+    assert "left behind: 0" in done.stdout
+    for name in ("contact-sheet.png", "spectrum.png", "focus-curve.png", "stages.png"):
         assert np.asarray(Image.open(tmp_path / name)).std() > 1, f"{name} is blank"
     assert tiles_shown(tmp_path / "contact-sheet.png") == FRAMES
 
@@ -30,5 +50,129 @@ def test_the_demo_runs(tmp_path: Path) -> None:
 def tiles_shown(sheet: Path) -> int:
     """Return how many places of the first row are not black."""
     pixels = np.asarray(Image.open(sheet))
-    width = pixels.shape[1] // COLUMNS
-    return sum(bool(pixels[:, place * width : (place + 1) * width].any()) for place in range(COLUMNS))
+    height, width = (side // PLACES for side in pixels.shape)
+    return sum(bool(pixels[:height, place * width : (place + 1) * width].any()) for place in range(PLACES))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_it_ends_cleanly_when_it_is_interrupted(tmp_path: Path, number: signal.Signals) -> None:
+    # In a session of its own, as for a user: arrays that never reached a child go with its last process.
+    process = subprocess.Popen(
+        command(tmp_path, "--frames", 10**6),
+        env={name: value for name, value in os.environ.items() if name != "NDSHARE_SESSION"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        while len(children_of(process.pid)) < 4:  # camera, two workers, and multiprocessing's own
+            assert process.poll() is None, process.communicate()
+        # A terminal sends Ctrl-C to all processes.
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+        # It ends when the last process has closed its end.
+        _, complaints = process.communicate()
+        assert (process.returncode, complaints) == (128 + number, "")
+    finally:
+        kill_group(process.pid)
+    process.wait()
+
+
+def children_of(pid: int) -> list[str]:
+    """Return the numbers of a process's children."""
+    try:
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except FileNotFoundError:
+        return []
+
+
+def kill_group(group: int) -> None:
+    """Kill what is left of a process group."""
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+# Its judgement
+
+
+@pytest.fixture
+def demo(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    import demo
+
+    return demo
+
+
+def an_outcome(demo: Any, **changes: Any) -> Any:
+    """Return a run of three frames, one second each, of which every stage takes a tenth."""
+    stages, second = len(demo.job.Stage), 10**9
+    moments = np.array([[frame * second + stage * second // 10 for frame in range(1, 4)] for stage in range(stages)])
+    tiles = {index: np.full((2, 2), index, np.uint16) for index in range(3)}
+    whole: dict[str, Any] = {
+        "plan": demo.job.Plan(3, None),
+        "began": 0,
+        "moments": moments,
+        "focus": np.full(3, 0.5),
+        "power": np.ones((2, 2), np.float32),
+        "tiles": tiles,
+        "sheet": np.zeros((2, 2), np.uint16),
+        "refreshes": [demo.job.Refresh(0.001, 3)],
+        "dropped": 0,
+    }
+    return demo.job.Outcome(**(whole | changes))
+
+
+def judged(demo: Any, ours: Any, left_bytes: int = 0) -> list[str]:
+    fine = demo.report.Pair([an_outcome(demo)], [an_outcome(demo)])
+    return demo.judge(demo.report.Pair([ours], [an_outcome(demo)]), fine, left_bytes)
+
+
+def test_a_good_run_passes(demo: Any) -> None:
+    assert judged(demo, an_outcome(demo)) == []
+
+
+def without(demo: Any, frame: int) -> Any:
+    """Return the moments of a run that lost a frame at the hand-over."""
+    moments = an_outcome(demo).moments
+    moments[demo.job.Stage.TAKEN :, frame] = 0
+    return moments
+
+
+def test_what_went_wrong_is_said(demo: Any) -> None:
+    assert "without being counted" in judged(demo, an_outcome(demo, moments=without(demo, 1)))[0]
+    assert "although the camera waited" in judged(demo, an_outcome(demo, moments=without(demo, 1), dropped=1))[0]
+    assert "7 bytes" in judged(demo, an_outcome(demo), left_bytes=7)[0]
+    other = {index: np.full((2, 2), index + 2, np.uint16) for index in range(3)}
+    for changes in ({"tiles": other}, {"tiles": {}}, {"focus": np.full(3, 0.6)}):
+        assert judged(demo, an_outcome(demo, **changes)) == ["the two ways came to different results"]
+
+
+def test_a_difference_of_one_photon_passes(demo: Any) -> None:
+    near = {index: np.full((2, 2), index + 1, np.uint16) for index in range(3)}
+    assert judged(demo, an_outcome(demo, tiles=near)) == []
+
+
+def test_figures_of_a_run(demo: Any) -> None:
+    report, stage = demo.report, demo.job.Stage
+    whole, holed = an_outcome(demo), an_outcome(demo, moments=without(demo, 2), dropped=1)
+    assert report.rate(whole, stage.SHOWN) == pytest.approx(3 / 3.4)
+    assert report.lags_ms(whole, stage.STORED) == pytest.approx([300, 300, 300])
+    assert [report.lost(holed, one) for one in stage] == [0, 1, 0, 0, 0]
+    assert report.uncounted(holed) == 0
+    late = an_outcome(demo).moments
+    late[stage.SHOWN, 0] = late[stage.EXPOSED, 2] + 1
+    assert report.lags_in_frames(an_outcome(demo, moments=late), stage.SHOWN).tolist() == [2, 0, 0]
+
+
+def test_a_new_tile_takes_the_place_of_the_oldest(demo: Any) -> None:
+    job = demo.job
+    moments = np.zeros((len(job.Stage), job.SHEET_TILES + 2), np.int64)
+    moments[job.Stage.STORED, [0, 1, 3, job.SHEET_TILES]] = 1
+    places = job.newest(moments)
+    assert places[:4].tolist() == [job.SHEET_TILES, 1, job.NO_FRAME, 3]
+    assert [job.note_shown(moments, places, now) for now in (5, 6)] == [3, 0]
