@@ -177,7 +177,7 @@ def still_alive(processes: list[SpawnProcess]) -> list[SpawnProcess]:
     """Return those that have not ended; one that failed is an error."""
     for child in processes:
         if child.exitcode:
-            raise RuntimeError(f"{child.name} ended with exit code {child.exitcode}; its message is above")
+            raise RuntimeError(f"{child.name} ended with exit code {child.exitcode}; its message, if any, is above")
     return [child for child in processes if child.exitcode is None]
 
 

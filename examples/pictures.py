@@ -92,7 +92,7 @@ class Panel(NamedTuple):
             x, y = self.left + self.width * part, bottom - self.height * part
             self.draw.line([(self.left, y), (right, y)], fill=GRID)
             self.draw.line([(x, MARGIN), (x, bottom)], fill=GRID)
-            self.draw.text((self.left - 28, y - 6), f"{frames * part:.0f}", fill=INK)
+            self.draw.text((self.left - 28, y - 6), f"{frames * part:g}", fill=INK)
             self.draw.text((x - 12, bottom + 8), f"{seconds * part:.2f} s", fill=INK)
 
     def curves(self, run: Outcome, seconds: float) -> None:

@@ -110,9 +110,9 @@ def refresh_ms(outcome: Outcome, _stage: Stage) -> float:
 
 
 def uncounted(outcome: Outcome) -> int:
-    """Return how many frames vanished without being counted by the hand-over, or were counted and came."""
+    """Return how many frames vanished without being counted by the hand-over."""
     missing = outcome.plan.frames - int(np.count_nonzero(outcome.moments[Stage.STORED]))
-    return abs(missing - outcome.dropped)
+    return max(0, missing - outcome.dropped)
 
 
 def agreement(ours: Outcome, theirs: Outcome) -> Agreement:
@@ -177,7 +177,7 @@ def remarks(flat: Pair, live: Pair, left_bytes: int) -> Iterator[str]:
     """Return what the table has no room for."""
     runs, frames = len(flat.ours), flat.ours[0].plan.frames
     yield (
-        f"Medians of {runs} runs each way, in turns, of {frames} frames of {FRAME_BYTES / 1e6:.2f} MB. Flat out the "
+        f"Runs each way: {runs}, in turns, of {frames} frames of {FRAME_BYTES / 1e6:.2f} MB; medians. Flat out the "
         f"camera waits for the workers; live it exposes {live.ours[0].plan.rate:.0f} frames/s and waits for nobody."
     )
     yield "Lag: from exposure until a frame is through the stage. Ratio: how many times ndshare is ahead."
