@@ -273,9 +273,15 @@ impl Ring {
 
     // ---- readers, as writers see them
 
+    #[inline]
     fn readers_in_use(&self) -> impl Iterator<Item = usize> + use<> {
-        let bits = self.table.word(READERS_IN_USE).load(SeqCst);
-        (0..READERS).filter(move |index| bits >> index & 1 == 1)
+        let mut bits = self.table.word(READERS_IN_USE).load(SeqCst);
+        std::iter::from_fn(move || {
+            let index = bits.trailing_zeros() as usize;
+            // The lowest bit goes; there are as many as a word has.
+            bits &= bits.wrapping_sub(1);
+            (index < READERS).then_some(index)
+        })
     }
 
     #[inline]
