@@ -369,8 +369,7 @@ impl Cache {
         let key_annex = self.annex(&key.bytes, |entry| entry.key(), patience)?;
         let view_annex = self.annex(value.view, |entry| entry.view(), patience)?;
         self.with_room(patience, |gone| {
-            self.forget(key, gone)?;
-            self.begin_generation(key.hash);
+            self.end_generation(key, gone)?;
             if !self.make_room(cost(value, [&key_annex, &view_annex]), gone)? {
                 return Ok(None);
             }
@@ -400,10 +399,7 @@ impl Cache {
     /// # Errors
     /// As [`Self::get`].
     pub fn remove(&self, key: &Key, patience: &Patience) -> Result<bool> {
-        self.locked(patience, |gone| {
-            self.begin_generation(key.hash);
-            self.forget(key, gone)
-        })
+        self.locked(patience, |gone| self.end_generation(key, gone))
     }
 
     /// Ends all values.
@@ -418,6 +414,8 @@ impl Cache {
                     self.vacate(place, gone)?;
                 }
             }
+            // As in `end_generation`.
+            self.table.word(EPOCH).fetch_add(1, Release);
             Ok(())
         })
     }
@@ -443,6 +441,17 @@ impl Cache {
         let annex = self.arena().alloc(bytes.len().next_multiple_of(8), 64, true, patience)?;
         store_bytes(annex.words(), bytes);
         Ok(Some(annex))
+    }
+
+    /// Ends the value of a key and its generation; says whether there was a value.
+    ///
+    /// The generation changes before, because this process may die before it changes after; and after, because who
+    /// reads it in between may still find the old value without the lock.
+    fn end_generation(&self, key: &Key, gone: &mut Gone) -> Result<bool> {
+        self.begin_generation(key.hash);
+        let was_live = self.forget(key, gone)?;
+        self.begin_generation(key.hash);
+        Ok(was_live)
     }
 
     fn begin_generation(&self, hash: u64) {
