@@ -521,6 +521,8 @@ def test_which_loader_is_asked() -> None:
     assert cache.fetch(1)[1] == 0
     assert cache.fetch(2, lambda key: np.array([key, 1]))[1] == 1
     assert cache.fetch(1, lambda _: pytest.fail("it is there"))[1] == 0
+    with pytest.raises(TypeError, match="function of a key"):
+        cache.fetch(9, 5)
     key = ("a", np.int64(3))
     assert cache.fetch(key, lambda got: np.array(got is key))
 
@@ -639,9 +641,13 @@ def test_timeouts() -> None:
         go.set()
         thread.join(HANG)
     assert (cache.fetch("x", timeout=0) == 1).all()
+    assert (cache.fetch("y", lambda _: tile(2), timeout=float("inf")) == 2).all()
+    assert len(cache.fetch_many(range(3), tile, workers=2, timeout=1e30)) == 3
     for bad in (-1, float("nan")):
         with pytest.raises(ValueError, match="timeout"):
             cache.fetch("x", timeout=bad)
+        with pytest.raises(ValueError, match="timeout"):
+            cache.fetch_many("x", timeout=bad)
 
 
 def test_loaders_in_the_middle_of_allocating() -> None:

@@ -161,8 +161,8 @@ def concatenate(  # noqa: PLR0917
 
 
 def _end(timeout: float | None) -> float | None:
-    """Return when a timeout ends."""
-    return None if timeout is None else time.monotonic() + timeout
+    """Return when a timeout ends; what no clock holds is for ever."""
+    return None if timeout is None or timeout > threading.TIMEOUT_MAX else time.monotonic() + timeout
 
 
 def _left(end: float | None) -> float | None:

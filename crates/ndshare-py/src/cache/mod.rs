@@ -68,9 +68,7 @@ fn at_once<T>(py: Python<'_>, work: impl FnOnce() -> ndshare::Result<T>) -> PyRe
 impl Cache {
     fn over(cache: Arc<library::Cache>, load: Option<Bound<'_, PyAny>>, name: Option<String>) -> PyResult<Self> {
         let load = load.filter(|load| !load.is_none());
-        if let Some(load) = load.as_ref().filter(|load| !load.is_callable()) {
-            return Err(PyTypeError::new_err(format!("expected load to be a function of a key, got {}", load.repr()?)));
-        }
+        load.as_ref().map_or(Ok(()), check_load)?;
         Ok(Self { cache, load: load.map(Bound::unbind), name, layouts: Layouts::default() })
     }
 
@@ -106,6 +104,7 @@ impl Cache {
             let found = self.look(py, name, way.timeout)?;
             return found.ok_or_else(|| no_value(key));
         };
+        check_load(load)?;
         let stop = way.stop;
         let is_off = move || stop.is_some_and(|stop| stop.0.load(Relaxed));
         match patiently_unless(py, way.timeout, &is_off, |patience| self.cache.fetch(name, patience))? {
@@ -139,6 +138,13 @@ impl Cache {
             Err(error) => Err(give_up(py, loading, error)),
         }
     }
+}
+
+fn check_load(load: &Bound<'_, PyAny>) -> PyResult<()> {
+    if load.is_callable() {
+        return Ok(());
+    }
+    Err(PyTypeError::new_err(format!("expected load to be a function of a key, got {}", load.repr()?)))
 }
 
 fn no_value(key: &Bound<'_, PyAny>) -> PyErr {
