@@ -73,7 +73,7 @@ pub(super) fn scratch<R: super::lanes::Real>(split: &Split<R>, lanes: usize) -> 
 
 /// Numbers of the lines that go through either step together.
 fn line<R: super::lanes::Real>(split: &Split<R>, lanes: usize) -> usize {
-    2 * lanes * split.lines() * split.n1.max(split.n2)
+    2 * lanes * split.blocks()
 }
 
 impl<V: Lanes> Work<V> for Strip<'_, V> {
@@ -116,11 +116,9 @@ impl<V: Lanes> Strip<'_, V> {
             if n1 == 1 {
                 return self.fetch(0, 1, n2, room.strip, 1);
             }
-            for i2 in (0..n2).step_by(self.split.lines()) {
-                let range = i2..(i2 + self.split.lines()).min(n2);
-                for i2 in range.clone() {
-                    self.fetch(i2, n2, n1, room.line.add((i2 - range.start) * 2 * V::LANES), range.len());
-                }
+            for i2 in (0..n2).step_by(self.split.lines1()) {
+                let range = i2..(i2 + self.split.lines1()).min(n2);
+                self.fetch_lines(&range, room.line);
                 let lines = Line::packed::<V>(room.line, range.len());
                 self.split.first::<V>(range, lines, room.strip, room.scratch);
             }
@@ -134,8 +132,8 @@ impl<V: Lanes> Strip<'_, V> {
     #[inline(always)]
     unsafe fn all_second(&self, room: &Room<V::Real>) {
         let n1 = self.split.n1;
-        for k1 in (0..n1).step_by(self.split.lines()) {
-            let range = k1..(k1 + self.split.lines()).min(n1);
+        for k1 in (0..n1).step_by(self.split.lines2()) {
+            let range = k1..(k1 + self.split.lines2()).min(n1);
             // SAFETY: as the caller says.
             unsafe {
                 self.second(range.clone(), room, room.line);
@@ -167,8 +165,8 @@ impl<V: Lanes> Strip<'_, V> {
                 self.second(k1..k1 + 1, room, room.line);
                 self.emit_half(to, k1, (room.line, 1), room.line);
             }
-            for k1 in (1..half).step_by(self.split.lines()) {
-                let range = k1..(k1 + self.split.lines()).min(half);
+            for k1 in (1..half).step_by(self.split.lines2()) {
+                let range = k1..(k1 + self.split.lines2()).min(half);
                 let mirror = n1 + 1 - range.end..n1 + 1 - range.start;
                 self.second(range.clone(), room, room.line);
                 self.second(mirror, room, room.line2);
@@ -183,13 +181,29 @@ impl<V: Lanes> Strip<'_, V> {
         }
     }
 
+    /// Brings the lines of some i2 side by side, by as few readings as there are.
+    ///
+    /// # Safety
+    /// As above.
+    #[inline(always)]
+    unsafe fn fetch_lines(&self, range: &Range<usize>, to: *mut V::Real) {
+        let (n1, n2, count, block) = (self.split.n1, self.split.n2, range.len(), 2 * V::LANES);
+        // SAFETY: as the caller says; element i1 of line i is block `i1 * count + i`.
+        unsafe {
+            if count < n1 {
+                return (0..count).for_each(|i| self.fetch(range.start + i, n2, n1, to.add(i * block), count));
+            }
+            (0..n1).for_each(|i1| self.fetch(range.start + n2 * i1, 1, count, to.add(i1 * count * block), 1));
+        }
+    }
+
     /// Brings `count` elements of the columns, from `first` on and `step` apart, into blocks.
     ///
     /// # Safety
     /// As [`Work::run`]; `to` must have room, for every block so many blocks.
     #[inline(always)]
     unsafe fn fetch(&self, first: usize, step: usize, count: usize, to: *mut V::Real, blocks: usize) {
-        let (to_step, ahead) = (2 * V::LANES * blocks, if count < self.n { blocks } else { 0 });
+        let (to_step, ahead) = (2 * V::LANES * blocks, blocks.max(if step == 1 { count } else { 1 }));
         let column = self.number * self.fetch.width(V::LANES);
         // SAFETY: the source is readable; each block is two vectors.
         unsafe {

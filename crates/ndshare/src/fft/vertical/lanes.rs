@@ -118,6 +118,12 @@ pub(super) trait Lanes:
         unsafe { (Self::load(re.as_ptr()), Self::load(im.as_ptr())) }
     }
 
+    /// As [`Self::interleave`], with the last lanes first.
+    #[inline(always)]
+    fn interleave_reversed(self, im: Self) -> (Self, Self) {
+        self.reverse().interleave(im.reverse())
+    }
+
     /// The last lane first.
     #[inline(always)]
     fn reverse(self) -> Self {
@@ -142,7 +148,7 @@ pub(super) trait Lanes:
         }
     }
 
-    /// Asks for a line that will be read soon. Any address is allowed.
+    /// Asks for a line that will be read soon, for the second-level cache; the first has no room. Any address is allowed.
     #[inline(always)]
     fn prefetch(_line: *const u8) {}
 

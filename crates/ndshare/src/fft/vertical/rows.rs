@@ -145,13 +145,13 @@ impl<R: Real> Row<R> {
             }
             let Split { n1, n2, .. } = *split;
             let middle = if n1 == 1 { strip } else { middle };
-            for i2 in (0..n2).step_by(split.lines()).filter(|_| n1 > 1) {
+            for i2 in (0..n2).step_by(split.lines1()).filter(|_| n1 > 1) {
                 let line = Line { at: strip.add(i2 * block), step: n2 * block, next: block, im: V::LANES };
-                split.first::<V>(i2..(i2 + split.lines()).min(n2), line, middle, rest);
+                split.first::<V>(i2..(i2 + split.lines1()).min(n2), line, middle, rest);
             }
-            for k1 in (0..n1).step_by(split.lines()) {
+            for k1 in (0..n1).step_by(split.lines2()) {
                 let line = Line { at: done.add(k1 * block), step: n1 * block, next: block, im: V::LANES };
-                split.second::<V>(k1..(k1 + split.lines()).min(n1), middle, line, rest);
+                split.second::<V>(k1..(k1 + split.lines2()).min(n1), middle, line, rest);
             }
             for column in (0..self.width).step_by(V::LANES) {
                 let tile = done.add(column * block);
@@ -197,8 +197,8 @@ impl<V: Lanes> Results<V> for ByTurns<V::Real> {
         let (at, (first, second)) = match self.mirror {
             Some(mirror) if upper => {
                 let minus = V::splat(V::Real::ZERO.minus(self.scale));
-                let (re, im) = (x.re.mul(plus).reverse(), x.im.mul(minus).reverse());
-                (mirror.wrapping_add(2 * (self.n + 1 - V::LANES - k)), re.interleave(im))
+                let both = x.re.mul(plus).interleave_reversed(x.im.mul(minus));
+                (mirror.wrapping_add(2 * (self.n + 1 - V::LANES - k)), both)
             }
             _ => (self.row.wrapping_add(2 * k), x.re.mul(plus).interleave(x.im.mul(plus))),
         };

@@ -13,7 +13,7 @@ use std::ops::Range;
 const FLAT: usize = 32;
 /// So many blocks are a good part of the first-level cache.
 const SOME_BLOCKS: usize = 128;
-const MOST_LINES: usize = 4;
+const MOST_LINES: usize = 16;
 
 /// The plan of a line.
 pub(super) struct Split<R> {
@@ -41,14 +41,24 @@ impl<R: Real> Split<R> {
         2 * lanes * self.n1 * self.pitch
     }
 
-    /// How many lines go through a step together.
-    pub(super) fn lines(&self) -> usize {
-        (SOME_BLOCKS / self.n1.max(self.n2)).clamp(1, MOST_LINES)
+    /// How many lines go through the first step together.
+    pub(super) fn lines1(&self) -> usize {
+        (SOME_BLOCKS / self.n1).clamp(1, MOST_LINES.min(self.n2))
+    }
+
+    /// How many lines go through the second step together.
+    pub(super) fn lines2(&self) -> usize {
+        (SOME_BLOCKS / self.n2).clamp(1, MOST_LINES.min(self.n1))
+    }
+
+    /// The most blocks that go through either step together.
+    pub(super) fn blocks(&self) -> usize {
+        (self.lines1() * self.n1).max(self.lines2() * self.n2)
     }
 
     /// Numbers of scratch that either step needs.
     pub(super) fn scratch(&self, lanes: usize) -> usize {
-        self.first.scratch(lanes, self.lines()).max(self.second.scratch(lanes, self.lines()))
+        self.first.scratch(lanes, self.lines1()).max(self.second.scratch(lanes, self.lines2()))
     }
 
     /// The first step for some i2: from the n1 elements of each line into the strip.

@@ -74,7 +74,7 @@ conversions! { F64x4:
 macro_rules! register {
     ($name:ident: $real:ty, $lanes:literal, $features:literal, $set:ident, $load:ident, $store:ident, $add:ident,
      $sub:ident, $mul:ident, $fma:ident, $fnma:ident, $fms:ident,
-     $interleave:ident, $deinterleave:ident, $reverse:ident, $transpose:ident, $shell:ident) => {
+     $interleave:ident, $backwards:ident, $deinterleave:ident, $reverse:ident, $transpose:ident, $shell:ident) => {
         impl Lanes for $name {
             type Real = $real;
             const LANES: usize = $lanes;
@@ -137,6 +137,12 @@ macro_rules! register {
                 (Self(even), Self(odd))
             }
             #[inline(always)]
+            fn interleave_reversed(self, im: Self) -> (Self, Self) {
+                // SAFETY: as for splat.
+                let (low, high) = unsafe { $backwards(self.0, im.0) };
+                (Self(low), Self(high))
+            }
+            #[inline(always)]
             fn reverse(self) -> Self {
                 // SAFETY: as for splat.
                 Self(unsafe { $reverse(self.0) })
@@ -149,7 +155,7 @@ macro_rules! register {
             #[inline(always)]
             fn prefetch(line: *const u8) {
                 // SAFETY: a prefetch of any address does nothing that a program could see.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) }
+                unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
             }
             #[inline(always)]
             unsafe fn shell<W: Work<Self>>(work: W) -> W::Out {
@@ -171,16 +177,14 @@ macro_rules! register {
 
 register!(F32x16: f32, 16, "avx512f,avx512bw,avx512dq,avx512vl,fma", _mm512_set1_ps, _mm512_loadu_ps,
     _mm512_storeu_ps, _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, _mm512_fmadd_ps, _mm512_fnmadd_ps,
-    _mm512_fmsub_ps, interleave_512, deinterleave_512, reverse_512, transpose_512, shell_512);
+    _mm512_fmsub_ps, interleave_512, backwards_512, deinterleave_512, reverse_512, transpose_512, shell_512);
 register!(F64x8: f64, 8, "avx512f,avx512bw,avx512dq,avx512vl,fma", _mm512_set1_pd, _mm512_loadu_pd,
     _mm512_storeu_pd, _mm512_add_pd, _mm512_sub_pd, _mm512_mul_pd, _mm512_fmadd_pd, _mm512_fnmadd_pd,
-    _mm512_fmsub_pd, interleave_512d, deinterleave_512d, reverse_512d, transpose_512d, shell_512d);
+    _mm512_fmsub_pd, interleave_512d, backwards_512d, deinterleave_512d, reverse_512d, transpose_512d, shell_512d);
 register!(F32x8: f32, 8, "avx2,fma", _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_add_ps,
-    _mm256_sub_ps, _mm256_mul_ps, _mm256_fmadd_ps, _mm256_fnmadd_ps, _mm256_fmsub_ps, interleave_256,
-    deinterleave_256, reverse_256, transpose_256, shell_256);
+    _mm256_sub_ps, _mm256_mul_ps, _mm256_fmadd_ps, _mm256_fnmadd_ps, _mm256_fmsub_ps, interleave_256, backwards_256, deinterleave_256, reverse_256, transpose_256, shell_256);
 register!(F64x4: f64, 4, "avx2,fma", _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_add_pd,
-    _mm256_sub_pd, _mm256_mul_pd, _mm256_fmadd_pd, _mm256_fnmadd_pd, _mm256_fmsub_pd, interleave_256d,
-    deinterleave_256d, reverse_256d, transpose_256d, shell_256d);
+    _mm256_sub_pd, _mm256_mul_pd, _mm256_fmadd_pd, _mm256_fnmadd_pd, _mm256_fmsub_pd, interleave_256d, backwards_256d, deinterleave_256d, reverse_256d, transpose_256d, shell_256d);
 
 /// # Safety
 /// The CPU must have the instructions; so for each function below.
@@ -192,6 +196,46 @@ unsafe fn interleave_512(a: __m512, b: __m512) -> (__m512, __m512) {
         let high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
         (_mm512_permutex2var_ps(a, low, b), _mm512_permutex2var_ps(a, high, b))
     }
+}
+
+/// # Safety
+/// As above.
+#[inline(always)]
+unsafe fn backwards_512(a: __m512, b: __m512) -> (__m512, __m512) {
+    // SAFETY: as the caller says.
+    unsafe {
+        let low = _mm512_setr_epi32(15, 31, 14, 30, 13, 29, 12, 28, 11, 27, 10, 26, 9, 25, 8, 24);
+        let high = _mm512_setr_epi32(7, 23, 6, 22, 5, 21, 4, 20, 3, 19, 2, 18, 1, 17, 0, 16);
+        (_mm512_permutex2var_ps(a, low, b), _mm512_permutex2var_ps(a, high, b))
+    }
+}
+
+/// # Safety
+/// As above.
+#[inline(always)]
+unsafe fn backwards_512d(a: __m512d, b: __m512d) -> (__m512d, __m512d) {
+    // SAFETY: as the caller says.
+    unsafe {
+        let low = _mm512_setr_epi64(7, 15, 6, 14, 5, 13, 4, 12);
+        let high = _mm512_setr_epi64(3, 11, 2, 10, 1, 9, 0, 8);
+        (_mm512_permutex2var_pd(a, low, b), _mm512_permutex2var_pd(a, high, b))
+    }
+}
+
+/// # Safety
+/// As above.
+#[inline(always)]
+unsafe fn backwards_256(a: __m256, b: __m256) -> (__m256, __m256) {
+    // SAFETY: as the caller says.
+    unsafe { interleave_256(reverse_256(a), reverse_256(b)) }
+}
+
+/// # Safety
+/// As above.
+#[inline(always)]
+unsafe fn backwards_256d(a: __m256d, b: __m256d) -> (__m256d, __m256d) {
+    // SAFETY: as the caller says.
+    unsafe { interleave_256d(reverse_256d(a), reverse_256d(b)) }
 }
 
 /// # Safety
@@ -214,31 +258,55 @@ unsafe fn reverse_512(a: __m512) -> __m512 {
     unsafe { _mm512_permutexvar_ps(_mm512_setr_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0), a) }
 }
 
+/// Two vectors and how they are joined: [`transpose_512`] in four rounds.
+macro_rules! join {
+    (ps $a:expr, $b:expr) => {
+        (_mm512_unpacklo_ps($a, $b), _mm512_unpackhi_ps($a, $b))
+    };
+    (pd $a:expr, $b:expr) => {{
+        let (a, b) = (_mm512_castps_pd($a), _mm512_castps_pd($b));
+        (_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)))
+    }};
+    (quarters $a:expr, $b:expr) => {
+        (_mm512_shuffle_f32x4::<0x88>($a, $b), _mm512_shuffle_f32x4::<0xdd>($a, $b))
+    };
+}
+
+/// Transposes 4 by 4 in each quarter of four vectors.
+///
+/// # Safety
+/// As above.
+#[inline(always)]
+unsafe fn quarters_512(from: *const f32, step: usize) -> [__m512; 4] {
+    // SAFETY: as the caller says.
+    unsafe {
+        let row = [_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(step))];
+        let row2 = [_mm512_loadu_ps(from.add(2 * step)), _mm512_loadu_ps(from.add(3 * step))];
+        let (a, b) = join!(ps row[0], row[1]);
+        let (c, d) = join!(ps row2[0], row2[1]);
+        let ((x, y), (z, w)) = (join!(pd a, c), join!(pd b, d));
+        [x, y, z, w]
+    }
+}
+
 /// # Safety
 /// As above, and as [`Lanes::transpose`].
 #[inline(always)]
 unsafe fn transpose_512(from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
-    // SAFETY: as the caller says. Quarters of four rows are put together at the load, so that two rounds of
-    // shuffles inside of quarters are enough.
+    // SAFETY: as the caller says. Quarters are transposed first, and then exchanged.
     unsafe {
-        for quarter in 0..4 {
-            let gather = |row: usize| {
-                let part = |block: usize| _mm_loadu_ps(from.add((row + 4 * block) * from_step + 4 * quarter));
-                let vector = _mm512_insertf32x4::<1>(_mm512_castps128_ps512(part(0)), part(1));
-                let vector = _mm512_insertf32x4::<2>(vector, part(2));
-                _mm512_insertf32x4::<3>(vector, part(3))
-            };
-            let (a, b, c, d) = (gather(0), gather(1), gather(2), gather(3));
-            let (ab, ab2) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
-            let (cd, cd2) = (_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
-            let to = to.add(4 * quarter * to_step);
-            let join = |x, y| (_mm512_castps_pd(x), _mm512_castps_pd(y));
-            let (x, y) = join(ab, cd);
-            let (x2, y2) = join(ab2, cd2);
-            _mm512_storeu_pd(to.cast(), _mm512_unpacklo_pd(x, y));
-            _mm512_storeu_pd(to.add(to_step).cast(), _mm512_unpackhi_pd(x, y));
-            _mm512_storeu_pd(to.add(2 * to_step).cast(), _mm512_unpacklo_pd(x2, y2));
-            _mm512_storeu_pd(to.add(3 * to_step).cast(), _mm512_unpackhi_pd(x2, y2));
+        let a = quarters_512(from, from_step);
+        let b = quarters_512(from.add(4 * from_step), from_step);
+        let c = quarters_512(from.add(8 * from_step), from_step);
+        let d = quarters_512(from.add(12 * from_step), from_step);
+        for column in 0..4 {
+            let (ab, ab2) = join!(quarters a[column], b[column]);
+            let (cd, cd2) = join!(quarters c[column], d[column]);
+            let ((first, third), (second, fourth)) = (join!(quarters ab, cd), join!(quarters ab2, cd2));
+            _mm512_storeu_ps(to.add(column * to_step), first);
+            _mm512_storeu_ps(to.add((4 + column) * to_step), second);
+            _mm512_storeu_ps(to.add((8 + column) * to_step), third);
+            _mm512_storeu_ps(to.add((12 + column) * to_step), fourth);
         }
     }
 }
