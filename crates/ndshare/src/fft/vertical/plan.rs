@@ -12,6 +12,8 @@ use crate::prim::{AtomicU64, Ordering};
 
 /// Bytes of a cache line.
 const LINE_BYTES: usize = 64;
+/// Bytes of a page.
+const PAGE_BYTES: usize = 4096;
 /// A piece of rows is about so many elements.
 const PIECE: usize = 1 << 14;
 /// Workers beyond so many find no scratch.
@@ -50,6 +52,19 @@ impl<R: Real> Plan<R> {
         let columns = problem.both_axes.then(|| Split::new(problem.rows));
         let length = if pairs { problem.cols / 2 } else { problem.cols };
         Self { problem: *problem, vector, columns, lines: Lines::new(length, lanes, pairs) }
+    }
+
+    /// The rows of the output as the rows between the phases, real and imaginary parts apart. That saves a third of the
+    /// memory that is moved, where rows go across, and so are read before they are written. Not where rows are whole
+    /// pages apart: all rows of a column would fall on the same few lines of the cache.
+    fn middle_in(&self, into: &Plane) -> Option<Planar<R>> {
+        let size = size_of::<R>();
+        let pitch = usize::try_from(into.row_stride).ok()?;
+        let complex = self.problem.both_axes && !is_real(self.problem.transform) && self.lines.row.is_across();
+        let packed =
+            into.col_stride == 2 * size as isize && pitch >= 2 * size * into.cols && pitch.is_multiple_of(size);
+        let suitable = complex && packed && !pitch.is_multiple_of(PAGE_BYTES) && into.data.addr().is_multiple_of(size);
+        suitable.then(|| Planar { at: into.data.cast(), im: into.cols, pitch: pitch / size })
     }
 
     /// The rows between the phases: how many numbers, and where.
@@ -110,7 +125,7 @@ impl<R: Real> Plan<R> {
         let scale = R::of(if halved { scale / 2.0 } else { scale });
         let phases = |middle| self.phases(from, into, scale, middle);
         // SAFETY: as the caller says.
-        unsafe { self.execute::<V>(&phases, scale, workers, check) }
+        unsafe { self.execute::<V>(&phases, self.middle_in(&into), scale, workers, check) }
     }
 
     /// See [`super::Convolution::run`].
@@ -138,27 +153,28 @@ impl<R: Real> Plan<R> {
             ]
         };
         // SAFETY: as the caller says.
-        unsafe { self.execute::<V>(&phases, scale, workers, check) }
+        unsafe { self.execute::<V>(&phases, None, scale, workers, check) }
     }
 
-    /// Runs phases one after another, with scratch for them.
+    /// Runs phases one after another, with scratch for them; `middle` is where the rows between them are, if not there.
     ///
     /// # Safety
     /// What the phases read and write must be as they say; and the CPU must have the vector.
     unsafe fn execute<V: Lanes<Real = R>>(
         &self,
         phases: &dyn Fn(Planar<R>) -> Vec<Phase<R>>,
+        middle: Option<Planar<R>>,
         scale: R,
         workers: usize,
         check: Check<'_>,
     ) -> Result<()> {
         let workers = workers.clamp(1, MOST_WORKERS);
-        let (numbers, middle) = self.middle::<V>();
-        let numbers = numbers.next_multiple_of(LINE_BYTES);
+        let (numbers, own) = self.middle::<V>();
+        let numbers = if middle.is_some() { 0 } else { numbers.next_multiple_of(LINE_BYTES) };
         let of_worker = self.scratch(V::LANES).next_multiple_of(LINE_BYTES);
         let scratch = Scratch::of((numbers + workers * of_worker) * size_of::<R>());
         let at = scratch.at().cast::<R>();
-        let phases = phases(Planar { at, ..middle });
+        let phases = phases(middle.unwrap_or(Planar { at, ..own }));
         let job = Job::<V> {
             plan: self,
             phases: &phases,
@@ -187,7 +203,7 @@ fn is_real(transform: Transform) -> bool {
 /// Whether neighbours of a real row are transformed as one complex number. Two rows as one would let the one spoil the
 /// other, if only by rounding, and rows of one-dimensional transforms have nothing to do with each other.
 fn is_in_pairs(problem: &Problem) -> bool {
-    is_real(problem.transform) && !problem.both_axes && problem.cols % 2 == 0
+    is_real(problem.transform) && !problem.both_axes && problem.cols.is_multiple_of(2)
 }
 
 /// A transform that is running.
@@ -273,7 +289,7 @@ impl<V: Lanes> Job<'_, V> {
         // Acquire: what other workers have written in the phase before is seen in this one.
         while self.done.load(Ordering::Acquire) < before as u64 {
             looks += 1;
-            if looks % 1000 == 0 { std::thread::yield_now() } else { std::hint::spin_loop() }
+            if looks.is_multiple_of(1000) { std::thread::yield_now() } else { std::hint::spin_loop() }
         }
     }
 

@@ -31,7 +31,7 @@ enum Kind<R> {
 impl<R: Real> Row<R> {
     pub(super) fn new(n: usize, lanes: usize) -> Self {
         let m = n / lanes;
-        let kind = if n % lanes == 0 && m >= lanes {
+        let kind = if n.is_multiple_of(lanes) && m >= lanes {
             Kind::Across { steps: Steps::new(m), roots: roots(n, lanes) }
         } else {
             Kind::Along(Split::new(n))

@@ -101,7 +101,7 @@ impl<V: Lanes> Read<'_, V> {
         V: Convert<T>,
     {
         let Rows { plane, row, step, rows, column, count } = self.from;
-        if count == 2 * V::LANES && self.from.is_plain(size_of::<T>()) {
+        if count == 2 * V::LANES && self.im.is_none() && self.from.is_plain(size_of::<T>()) {
             // SAFETY: as the caller says.
             return unsafe { self.blocks::<T>() };
         }
@@ -143,6 +143,33 @@ impl<V: Lanes> Read<'_, V> {
         }
     }
 
+    /// The same for strips of complex columns: one vector in each row.
+    ///
+    /// # Safety
+    /// As [`read_complex`], for each row; and all numbers must be inside.
+    #[inline(always)]
+    unsafe fn complex_blocks<T: Copy + Into<f64>>(&self, im: *mut V::Real)
+    where
+        V: Convert<T>,
+    {
+        let Rows { plane, row, step, rows, column, .. } = self.from;
+        let bytes = 2 * V::LANES * size_of::<T>();
+        let (hop, ahead) = (step as isize * plane.row_stride, self.ahead as isize * plane.row_stride);
+        let (mut from, mut to) = (plane.at(row, column), 0);
+        for _ in 0..rows {
+            let next = from.wrapping_offset(ahead);
+            (0..bytes).step_by(LINE).for_each(|byte| V::prefetch(next.wrapping_add(byte)));
+            // SAFETY: as the caller says.
+            unsafe {
+                let first = <V as Convert<T>>::convert(from.cast());
+                let (even, odd) = first.deinterleave(<V as Convert<T>>::convert(from.cast::<T>().add(V::LANES)));
+                even.store(self.re.add(to));
+                odd.store(im.add(to));
+            }
+            (from, to) = (from.wrapping_offset(hop), to + self.to_step);
+        }
+    }
+
     /// # Safety
     /// As [`read_complex`], for each row.
     #[inline(always)]
@@ -152,6 +179,10 @@ impl<V: Lanes> Read<'_, V> {
     {
         let Rows { plane, row, step, rows, column, count } = self.from;
         let Some(im) = self.im else { return };
+        if count == V::LANES && self.from.is_plain(2 * size_of::<T>()) {
+            // SAFETY: as the caller says.
+            return unsafe { self.complex_blocks::<T>(im) };
+        }
         for i in 0..rows {
             self.prefetch(row + i * step + self.ahead, 2 * count * size_of::<T>());
             let to = i * self.to_step;

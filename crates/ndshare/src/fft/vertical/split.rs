@@ -113,6 +113,6 @@ fn best_divisor(n: usize) -> usize {
         let longest = n1.max(n / n1) as f64;
         radices(n1).0 + radices(n / n1).0 + longest / 128.0 + (longest / 128.0).powi(3)
     };
-    let divisors = (1..=n).filter(|n1| n % n1 == 0);
+    let divisors = (1..=n).filter(|&n1| n.is_multiple_of(n1));
     divisors.min_by(|&a, &b| price(a).total_cmp(&price(b))).unwrap_or(1)
 }

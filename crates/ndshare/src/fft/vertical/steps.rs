@@ -27,7 +27,7 @@ fn cost(radix: usize) -> f64 {
 /// Whether a length has only factors that there are passes for.
 pub(super) fn is_smooth(mut n: usize) -> bool {
     for factor in [2, 3, 5, 7, 11, 13, 17] {
-        while n > 0 && n % factor == 0 {
+        while n > 0 && n.is_multiple_of(factor) {
             n /= factor;
         }
     }
@@ -42,7 +42,7 @@ pub(super) fn radices(n: usize) -> (f64, Vec<usize>) {
         }
         let mut found = (f64::INFINITY, Vec::new());
         // In falling order, so that no set of radices is looked at twice.
-        for &radix in RADICES.iter().rev().filter(|&&radix| radix <= most && n % radix == 0) {
+        for &radix in RADICES.iter().rev().filter(|&&radix| radix <= most && n.is_multiple_of(radix)) {
             let (rest, mut radices) = best(n / radix, radix);
             if rest + cost(radix) < found.0 {
                 radices.insert(0, radix);

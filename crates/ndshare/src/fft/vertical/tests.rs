@@ -129,6 +129,20 @@ impl Array {
         }
     }
 
+    /// Fills it with numbers that look random; what lies in so many rows and columns, and zeros where it has none.
+    fn fill(&mut self, rows: usize, cols: usize, dice: &mut Dice) -> Vec<Vec<Z>> {
+        let mut all = vec![vec![(0.0, 0.0); cols]; rows];
+        let have = (self.plane.rows, self.plane.cols);
+        for (row, column) in (0..have.0).flat_map(|row| (0..have.1).map(move |column| (row, column))) {
+            let value = rounded(self.number, (dice.unit(), dice.unit()));
+            self.set(row, column, value);
+            if row < rows && column < cols {
+                all[row][column] = value;
+            }
+        }
+        all
+    }
+
     fn get(&self, row: usize, column: usize) -> Z {
         value_of(self.number, &self.bytes[self.place(row, column)..])
     }
@@ -167,7 +181,7 @@ fn expected(problem: &Problem, input: &[Vec<Z>]) -> Vec<Vec<Z>> {
                 let whole = |k: usize| if k <= n / 2 { row[k] } else { (row[n - k].0, -row[n - k].1) };
                 let mut whole: Vec<Z> = (0..n).map(whole).collect();
                 whole[0].1 = 0.0;
-                if n % 2 == 0 {
+                if n.is_multiple_of(2) {
                     whole[n / 2].1 = 0.0;
                 }
                 dft(&whole, sign).into_iter().map(|z| (z.0, 0.0)).collect()
@@ -212,16 +226,7 @@ fn check(vector: Vector, problem: &Problem, manner: Manner, dice: &mut Dice) {
     let (rows, cols) = (problem.rows, input_cols(problem));
     let have = |n: usize, more: isize| n.saturating_add_signed(more);
     let mut from = Array::new(problem.input, have(rows, manner.more.0), have(cols, manner.more.1), manner.from);
-    let mut input = vec![vec![(0.0, 0.0); cols]; rows];
-    for row in 0..from.plane.rows {
-        for column in 0..from.plane.cols {
-            let value = rounded(problem.input, (dice.unit(), dice.unit()));
-            from.set(row, column, value);
-            if row < rows && column < cols {
-                input[row][column] = value;
-            }
-        }
-    }
+    let input = from.fill(rows, cols, dice);
     let shape = output_shape(problem);
     let into = Array::new(output_number(problem), shape.0, shape.1, manner.into);
     let plan = Vertical::with_vector(problem, vector).expect("a plan");
@@ -360,18 +365,8 @@ fn check_filter(vector: Vector, problem: &Problem, dice: &mut Dice) {
     let mut from = Array::new(problem.input, rows, cols, Order::Gaps);
     let mut spectrum = Array::new(complex, rows, half, Order::C);
     let into = Array::new(output_number(&back), rows, cols, Order::C);
-    let mut input = vec![vec![(0.0, 0.0); cols]; rows];
-    let mut filter = vec![vec![(0.0, 0.0); half]; rows];
-    for row in 0..rows {
-        for column in 0..cols {
-            input[row][column] = rounded(problem.input, (dice.unit(), dice.unit()));
-            from.set(row, column, input[row][column]);
-        }
-        for column in 0..half {
-            filter[row][column] = rounded(complex, (dice.unit(), dice.unit()));
-            spectrum.set(row, column, filter[row][column]);
-        }
-    }
+    let input = from.fill(rows, cols, dice);
+    let filter = spectrum.fill(rows, half, dice);
     let times = |(x, y): (&Z, &Z)| (x.0 * y.0 - x.1 * y.1, x.0 * y.1 + x.1 * y.0);
     let product: Vec<Vec<Z>> = (expected(problem, &input).iter().zip(&filter))
         .map(|(row, filter)| row.iter().zip(filter).map(times).collect())
