@@ -3,9 +3,7 @@
 //! The cache is bounded twice: by the number of entries, and by the sum of their weights. The one that was used least
 //! recently goes first. Its lock is a private one that is held across forks, so a child finds the cache whole.
 
-use crate::os::fork;
 use crate::prim::SpinLock;
-use std::sync::OnceLock;
 
 struct Entry<K, V> {
     key: K,
@@ -73,13 +71,4 @@ impl<K: PartialEq, V: Clone> Cache<K, V> {
     pub(super) fn let_go(&self) {
         self.entries.unlock_after_fork();
     }
-}
-
-/// Has these handlers run around every fork, from the first call on.
-pub(super) fn watch_forks(before: extern "C" fn(), after: extern "C" fn()) {
-    static HANDLERS: OnceLock<()> = OnceLock::new();
-    HANDLERS.get_or_init(|| {
-        // Without memory for a handler there is none for a fork either.
-        let _ = fork::at_fork(before, after, after);
-    });
 }

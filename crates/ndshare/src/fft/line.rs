@@ -3,13 +3,15 @@
 //! Lengths with a large prime factor take a longer way (Rader, Bluestein) that costs accuracy in single precision.
 //! They are transformed in double precision; what is read and written stays single.
 
-use super::cache::{Cache, watch_forks};
+use super::cache::Cache;
 use super::convert::{Scratch, Work};
+use super::fast;
 use super::plan::Family;
+use crate::os::fork;
 use realfft::num_complex::Complex;
 use realfft::{ComplexToReal, RealFftPlanner, RealToComplex};
 use rustfft::{Fft, FftDirection, FftPlanner};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// From this prime factor on, single precision is transformed in double.
 const LARGE_PRIME: usize = 11;
@@ -36,16 +38,27 @@ static ENGINES: Cache<Key, Line> = Cache::new(64, 1 << 21);
 
 extern "C" fn before_fork() {
     ENGINES.hold();
+    fast::ENGINES.hold();
 }
 
 extern "C" fn after_fork() {
+    fast::ENGINES.let_go();
     ENGINES.let_go();
+}
+
+/// Has the locks of both caches held across every fork from now on.
+pub(super) fn watch_forks() {
+    static HANDLERS: OnceLock<()> = OnceLock::new();
+    HANDLERS.get_or_init(|| {
+        // Without memory for a handler there is none for a fork either.
+        let _ = fork::at_fork(before_fork, after_fork, after_fork);
+    });
 }
 
 impl Line {
     /// The engine for `key`, from the cache if it was used lately.
     pub(super) fn get(key: Key) -> Self {
-        watch_forks(before_fork, after_fork);
+        watch_forks();
         ENGINES.get(key, |key| (Self::plan(key), key.length))
     }
 

@@ -1,6 +1,7 @@
 //! What is asked for, and how it is done.
 
 use super::convert::Element;
+use super::fast::Fast;
 use super::line::{Key, Line};
 use super::pass::{Middle, Pass, Side};
 use crate::error::{Error, Kind, Result};
@@ -103,9 +104,15 @@ unsafe impl Send for Array<'_> {}
 /// A spec, and all that is needed to carry it out.
 pub struct Plan {
     spec: Spec,
-    passes: Vec<Pass>,
+    steps: Vec<Step>,
     /// The shape of what lies between the passes where it cannot lie in the result.
     middle: Option<Vec<usize>>,
+}
+
+/// One pass over an array.
+enum Step {
+    Lines(Pass),
+    Fast(Fast),
 }
 
 /// One more worker pays from so many points on.
@@ -120,8 +127,8 @@ impl Plan {
     /// As [`Spec::check`].
     pub fn new(spec: Spec) -> Result<Self> {
         spec.check()?;
-        let mut made = Self { passes: Vec::with_capacity(spec.axes.len()), spec, middle: None };
-        made.add_passes();
+        let mut made = Self { steps: Vec::with_capacity(spec.axes.len()), spec, middle: None };
+        made.add_steps();
         Ok(made)
     }
 
@@ -130,25 +137,49 @@ impl Plan {
         &self.spec
     }
 
-    /// A halved axis comes first or last, as only its other side is complex; the others follow in their order.
-    fn add_passes(&mut self) {
+    /// A halved axis comes first or last, as only its other side is complex, and with it another one where both can
+    /// be had at once. The rest follow in their order.
+    fn add_steps(&mut self) {
         // What is there of each axis: less than the result has before an axis was padded.
         let mut extents = self.spec.shape.clone();
         let places = self.spec.axes.len();
         for place in 0..places {
             extents[self.spec.axes[place]] = extents[self.spec.axes[place]].min(self.whole(place));
         }
-        let last = places - 1;
-        if self.spec.family == Family::ToHalf {
-            self.add_pass(last, &mut extents);
-        }
-        (0..last).for_each(|place| self.add_pass(place, &mut extents));
         if self.spec.family == Family::ToReal {
-            self.middle = (last > 0).then(|| extents.clone());
+            self.add_steps_to_real(extents);
+            return;
         }
-        if self.spec.family != Family::ToHalf {
-            self.add_pass(last, &mut extents);
+        let done = self.add_fast(&mut extents);
+        if done == 0 && self.spec.family == Family::ToHalf {
+            self.add_pass(places - 1, &mut extents);
         }
+        let done = done.max(usize::from(self.spec.family == Family::ToHalf));
+        (0..places - done).for_each(|place| self.add_pass(place, &mut extents));
+    }
+
+    fn add_steps_to_real(&mut self, mut extents: Vec<usize>) {
+        let places = self.spec.axes.len();
+        // The last two at once: what they find there is what the others leave.
+        let mut left = extents.clone();
+        (0..places.saturating_sub(2)).for_each(|place| left[self.spec.axes[place]] = self.spec.lengths[place]);
+        let last = Fast::plane(&self.spec, &left).or_else(|| Fast::lines(&self.spec, &left));
+        let alone = if last.is_some() { places.min(2) } else { 1 };
+        (0..places - alone).for_each(|place| self.add_pass(place, &mut extents));
+        self.middle = (places > alone).then(|| extents.clone());
+        match last {
+            Some(last) => self.steps.push(Step::Fast(last)),
+            None => self.add_pass(places - 1, &mut extents),
+        }
+    }
+
+    /// Adds a step of the vertical engine if it takes the last two axes, or the only one; returns how many.
+    fn add_fast(&mut self, extents: &mut [usize]) -> usize {
+        let fast = Fast::plane(&self.spec, extents).or_else(|| Fast::lines(&self.spec, extents));
+        let Some(fast) = fast else { return 0 };
+        fast.leave(extents);
+        self.steps.push(Step::Fast(fast));
+        self.spec.axes.len().min(2)
     }
 
     /// The items that a transform wants to read along an axis.
@@ -169,7 +200,8 @@ impl Plan {
         extents[axis] = items_out;
         let mut across = extents.to_vec();
         across[axis] = 1;
-        self.passes.push(Pass { axis, family, line, extents: across, items_in, items_out, items_whole });
+        let pass = Pass { axis, family, line, extents: across, items_in, items_out, items_whole };
+        self.steps.push(Step::Lines(pass));
     }
 
     /// The workers for a call that asks for `workers`, or leaves it to us.
@@ -208,12 +240,19 @@ impl Plan {
             Side { data, strides: &middle.strides, element: Element::of_result(true, self.spec.double) }
         });
         let workers = self.workers(workers);
-        for (number, pass) in self.passes.iter().enumerate() {
-            let (is_first, is_last) = (number == 0, number + 1 == self.passes.len());
+        for (number, step) in self.steps.iter().enumerate() {
+            let (is_first, is_last) = (number == 0, number + 1 == self.steps.len());
             let (from, into) = (if is_first { source } else { between }, if is_last { result } else { between });
-            // SAFETY: the caller's. A pass along one axis leaves each line where it is; the extents of each pass are
-            // those of the items that the passes before have written, or of the input.
-            unsafe { pass.run(from, into, if is_first { scale } else { 1.0 }, workers, check)? };
+            let scale = if is_first { scale } else { 1.0 };
+            // SAFETY: the caller's. A pass along one axis leaves each line where it is, and a fast one stands first or
+            // last where the sides are different arrays; the extents of each step are those of the items that the
+            // steps before have written, or of the input.
+            unsafe {
+                match step {
+                    Step::Lines(pass) => pass.run(from, into, scale, workers, check)?,
+                    Step::Fast(fast) => fast.run(from, into, scale, workers, check)?,
+                }
+            }
         }
         Ok(())
     }

@@ -306,6 +306,23 @@ fn many_workers_and_tiles() {
     }
 }
 
+/// Planes that the vertical engine takes, with other axes before and after them, cropped and padded.
+#[test]
+fn planes_among_other_axes() {
+    let mut dice = Dice(6);
+    for _ in 0..60 {
+        let shape = vec![1 + dice.below(3), 12 + dice.below(20), 1 + dice.below(2), 16 + dice.below(20)];
+        let mut axes = dice.pick(&[[1, 3, 0], [3, 1, 0], [0, 1, 3], [0, 3, 1], [2, 1, 3]]).to_vec();
+        axes.drain(..dice.below(2));
+        let family = dice.pick(&FAMILIES);
+        let lengths = axes.iter().map(|&axis| (shape[axis] + dice.below(9)).saturating_sub(4).max(1)).collect();
+        let input = dice.pick(if family == Family::ToHalf { &REAL } else { &ALL[..] });
+        let (forward, double) = (dice.below(2) == 0, dice.below(2) == 0);
+        let workers = dice.pick(&[1, 3]);
+        compare(&mut dice, &Spec { family, forward, input, double, shape, axes, lengths }, workers);
+    }
+}
+
 #[test]
 fn arrays_without_items() {
     let mut dice = Dice(4);

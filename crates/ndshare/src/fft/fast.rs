@@ -1,0 +1,191 @@
+//! The vertical engine where it has passes for the lengths: planes of two axes, and many lines along one.
+
+use super::cache::Cache;
+use super::convert::Element;
+use super::line;
+use super::pass::Side;
+use super::plan::{Family, Spec};
+use super::vertical::{Number, Plane, Problem, Transform, Vector, Vertical};
+use crate::error::Result;
+use crate::pool::{self, Check};
+use std::sync::Arc;
+
+/// Fewer points in a plane are transformed quicker line by line.
+const PLANE_POINTS: usize = 256;
+/// Fewer lines leave most of a vector idle.
+const LINES: usize = 8;
+/// Shorter lines are transformed quicker one by one.
+const LINE_POINTS: usize = 96;
+/// Smaller parts are shared out whole to the workers; larger ones are cut themselves.
+const WHOLE_POINTS: usize = 1 << 17;
+
+type Key = (Problem, Vector);
+
+/// Engines that were used lately, or that there are none. A weight is the sum of both lengths.
+pub(super) static ENGINES: Cache<Key, Option<Arc<Vertical>>> = Cache::new(64, 1 << 21);
+
+fn engine(problem: Problem) -> Option<Arc<Vertical>> {
+    line::watch_forks();
+    ENGINES.get((problem, Vector::chosen()), |(problem, vector)| {
+        let made = Vertical::with_vector(problem, *vector).map(Arc::new);
+        (made, problem.rows.saturating_add(problem.cols))
+    })
+}
+
+/// A pass of the vertical engine.
+pub(super) struct Fast {
+    engine: Arc<Vertical>,
+    /// The two axes of a part: across and along its rows. None where an array has only one.
+    rows: Option<usize>,
+    cols: usize,
+    /// Rows and columns that are there, and that the result has.
+    there: [usize; 2],
+    result: [usize; 2],
+    /// How many parts there are along each axis; 1 along the two of a part.
+    extents: Vec<usize>,
+    points: usize,
+}
+
+/// One run: where the parts are.
+struct Job<'a> {
+    fast: &'a Fast,
+    from: Side<'a>,
+    into: Side<'a>,
+    scale: f64,
+}
+
+// SAFETY: parts are apart on the side that is written, and the caller keeps both arrays; see `Fast::run`.
+unsafe impl Sync for Job<'_> {}
+
+impl Fast {
+    /// The last two of the axes at once; `extents` is what is there of each axis before.
+    pub(super) fn plane(spec: &Spec, extents: &[usize]) -> Option<Self> {
+        let [.., row_place, col_place] = *(0..spec.axes.len()).collect::<Vec<_>>() else { return None };
+        let is_swapped = spec.family == Family::Complex && spec.axes[row_place] > spec.axes[col_place];
+        let (row_place, col_place) = if is_swapped { (col_place, row_place) } else { (row_place, col_place) };
+        let (rows, cols) = (spec.lengths[row_place], spec.lengths[col_place]);
+        if rows.saturating_mul(cols) < PLANE_POINTS || rows < 2 || cols < 2 {
+            return None;
+        }
+        let problem = problem(spec, rows, cols, true)?;
+        Self::new(spec, problem, Some(spec.axes[row_place]), spec.axes[col_place], extents)
+    }
+
+    /// The only axis, many lines at once.
+    pub(super) fn lines(spec: &Spec, extents: &[usize]) -> Option<Self> {
+        let [axis] = *spec.axes.as_slice() else { return None };
+        let across = (0..extents.len()).filter(|&other| other != axis);
+        let rows = across.max_by_key(|&other| extents[other])?;
+        // Across the memory, items of a line whose distance is a power of two share few places of the cache.
+        let is_crowded = axis + 1 < extents.len() && spec.lengths[0].is_multiple_of(64);
+        if extents[rows] < LINES || spec.lengths[0] < LINE_POINTS || is_crowded {
+            return None;
+        }
+        let problem = problem(spec, extents[rows], spec.lengths[0], false)?;
+        Self::new(spec, problem, Some(rows), axis, extents)
+    }
+
+    fn new(spec: &Spec, problem: Problem, rows: Option<usize>, cols: usize, extents: &[usize]) -> Option<Self> {
+        let engine = engine(problem)?;
+        let mut parts = extents.to_vec();
+        let there = [rows.map_or(1, |rows| parts[rows]), parts[cols]];
+        rows.into_iter().chain([cols]).for_each(|axis| parts[axis] = 1);
+        let kept = if spec.family == Family::ToHalf { problem.cols / 2 + 1 } else { problem.cols };
+        let points = problem.rows * problem.cols;
+        Some(Self { engine, rows, cols, there, result: [problem.rows, kept], extents: parts, points })
+    }
+
+    /// The axes that it transforms, and what is there of them afterwards.
+    pub(super) fn leave(&self, extents: &mut [usize]) {
+        extents[self.cols] = self.result[1];
+        if let Some(rows) = self.rows {
+            extents[rows] = self.result[0];
+        }
+    }
+
+    /// Runs the pass.
+    ///
+    /// # Safety
+    /// All items that the pass names are readable and writable on their sides, nobody else uses them meanwhile, and
+    /// the sides share no bytes.
+    pub(super) unsafe fn run(
+        &self,
+        from: Side<'_>,
+        into: Side<'_>,
+        scale: f64,
+        workers: usize,
+        check: Check<'_>,
+    ) -> Result<()> {
+        let job = Job { fast: self, from, into, scale };
+        let parts = self.extents.iter().product();
+        if parts == 1 || self.points > WHOLE_POINTS {
+            // SAFETY: the caller's.
+            return (0..parts).try_for_each(|part| unsafe { job.run(part, workers, check) });
+        }
+        let each = (WHOLE_POINTS / 4 / self.points).max(1);
+        let work = |piece: usize| {
+            for part in piece * each..((piece + 1) * each).min(parts) {
+                // SAFETY: the caller's; each part is in one piece.
+                let done = unsafe { job.run(part, 1, &|| Ok(())) };
+                debug_assert!(done.is_ok(), "{done:?}");
+            }
+        };
+        pool::run(workers, parts.div_ceil(each), &work, check)
+    }
+}
+
+impl Job<'_> {
+    /// Transforms one part.
+    ///
+    /// # Safety
+    /// As [`Fast::run`], for this part.
+    unsafe fn run(&self, part: usize, workers: usize, check: Check<'_>) -> Result<()> {
+        let (mut from, mut into, mut rest) = (0, 0, part);
+        for axis in (0..self.fast.extents.len()).rev() {
+            let index = (rest % self.fast.extents[axis]) as isize;
+            rest /= self.fast.extents[axis];
+            from += index * self.from.strides[axis];
+            into += index * self.into.strides[axis];
+        }
+        let from = self.plane(&self.from, from, self.fast.there);
+        let into = self.plane(&self.into, into, self.fast.result);
+        // SAFETY: the caller's.
+        unsafe { self.fast.engine.run(from, into, self.scale, workers, check) }
+    }
+
+    fn plane(&self, side: &Side<'_>, offset: isize, [rows, cols]: [usize; 2]) -> Plane {
+        let row_stride = self.fast.rows.map_or(0, |axis| side.strides[axis]);
+        let data = side.data.wrapping_offset(offset);
+        Plane { data, rows, cols, row_stride, col_stride: side.strides[self.fast.cols] }
+    }
+}
+
+/// What the vertical engine would have to do; none for what it does not take.
+fn problem(spec: &Spec, rows: usize, cols: usize, both_axes: bool) -> Option<Problem> {
+    let transform = match (spec.family, spec.forward) {
+        (Family::Complex, true) => Transform::Forward,
+        (Family::Complex, false) => Transform::Inverse,
+        (Family::ToHalf, true) => Transform::R2C,
+        (Family::ToReal, false) => Transform::C2R,
+        _ => return None,
+    };
+    Some(Problem { transform, input: number(spec)?, double: spec.double, rows, cols, both_axes })
+}
+
+/// The items that are read: in a plane after other passes, what those have written.
+fn number(spec: &Spec) -> Option<Number> {
+    if spec.family == Family::ToReal && spec.axes.len() > 2 {
+        return Some(if spec.double { Number::C128 } else { Number::C64 });
+    }
+    Some(match spec.input {
+        Element::U8 => Number::U8,
+        Element::I8 => Number::I8,
+        Element::U16 => Number::U16,
+        Element::I16 => Number::I16,
+        Element::F32 => Number::F32,
+        Element::F64 => Number::F64,
+        Element::C64 => Number::C64,
+        Element::C128 => Number::C128,
+        Element::U32 | Element::I32 | Element::U64 | Element::I64 => return None,
+    })
+}
