@@ -497,13 +497,59 @@ def test_plans_refuse_what_they_are_not_for() -> None:
         nds.fft.plan_rfft2((12,))
 
 
+@pytest.mark.parametrize("shape", [(12, 20), (64, 48), (60, 75), (23, 31), (37, 64)])
+@pytest.mark.parametrize(("dtype", "result"), [("u2", "c8"), ("f8", "c16"), ("i4", "c8")])
+def test_a_convolution_is_two_transforms_and_a_product(shape: tuple[int, int], dtype: str, result: str) -> None:
+    rng = np.random.default_rng(18)
+    plan = nds.fft.plan_rfft2(shape, dtype, result)
+    frame, kernel = sample(rng, shape, dtype), rng.standard_normal((5, 7))
+    expected = scipy.fft.irfft2(scipy.fft.rfft2(frame) * scipy.fft.rfft2(kernel, shape), shape)
+    for filter_ in (kernel, scipy.fft.rfft2(kernel, shape), scipy.fft.rfft2(kernel, shape).astype("c8")):
+        c = plan.convolve(filter_)
+        bound = 32 * max(epsilon(result), epsilon(np.asarray(filter_).dtype))
+        for count in (None, 1, 2):
+            out = np.full((shape[0], 2 * shape[1]), 7, expected.dtype if result == "c16" else "f4")[:, ::2]
+            assert c(frame, out=out, workers=count) is out
+            assert distance(out, expected) < bound
+        made = c(np.asfortranarray(frame))
+        assert nds.is_shared(made)
+        assert distance(made, expected) < bound
+        twin = pickle.loads(pickle.dumps(c))
+        assert (twin(frame) == c(frame)).all()
+        assert not c.spectrum.flags.writeable
+
+
+def test_what_cannot_be_a_convolution_is_refused() -> None:
+    plan = nds.fft.plan_rfft2((12, 20), "u2", "c8")
+    for wrong in (np.zeros((13, 20)), np.zeros((12, 20), complex), np.zeros(3)):
+        with pytest.raises(ValueError, match="half-spectrum"):
+            plan.convolve(wrong)
+    for other in (
+        nds.fft.plan_fft2((12, 20)),
+        nds.fft.plan_rfft2((12, 20), norm="ortho"),
+        nds.fft.plan_rfft2((2, 12, 20)),
+    ):
+        with pytest.raises(ValueError, match="plan for rfft2"):
+            other.convolve(np.ones((2, 2)))
+    c = plan.convolve(np.ones((2, 2)))
+    for frame, out in (
+        (np.zeros((12, 21), "u2"), None),
+        (np.zeros((12, 20), "u2"), np.zeros((12, 20))),
+        (np.zeros((12, 20), "u2"), np.zeros((12, 11), "f4")),
+    ):
+        with pytest.raises(ValueError, match="expected"):
+            c(frame, out=out)
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_plans_travel(method: str) -> None:
     plan = nds.fft.plan_rfft2((12, 20), "u2", "c8")
     frame = nds.full((12, 20), 5, np.uint16)
     with mp.get_context(method).Pool(1) as pool:
         result = pool.apply_async(plan, (frame,)).get(HANG)
-    assert (result == plan(frame)).all()
+        assert (result == plan(frame)).all()
+        c = plan.convolve(np.ones((3, 3)))
+        assert (pool.apply_async(c, (frame,)).get(HANG) == c(frame)).all()
 
 
 # ---- SciPy's backend ------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from typing import Any, Final, Literal, Self, SupportsIndex, TypedDict, TypeVar,
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
+from typing_extensions import disjoint_base
 
 from ._ring import Frame
 
@@ -15,6 +16,7 @@ __all__ = [
     "Arena",
     "Cache",
     "Canvas",
+    "FftFilter",
     "FftPlan",
     "Field",
     "FrameHold",
@@ -581,6 +583,15 @@ def force_cpu(name: str | None = None) -> None: ...
 def stream_from() -> int: ...
 def set_stream_from(size: int | None = None) -> None: ...
 
+@final
+class FftFilter:
+    @staticmethod
+    def of(plan: FftPlan) -> FftFilter | None: ...
+    def __call__(
+        self, frame: NDArray[Any], spectrum: NDArray[Any], out: NDArray[Any] | None, workers: int | None
+    ) -> NDArray[Any]: ...
+
+@disjoint_base
 class FftPlan:
     def __new__(
         cls,

@@ -34,9 +34,10 @@ from ._functions import (
     rfftn,
 )
 from ._helpers import fftfreq, fftshift, ifftshift, next_fast_len, rfftfreq
-from ._plans import Plan, plan_fft2, plan_ifft2, plan_irfft2, plan_rfft2
+from ._plans import Convolution, Plan, plan_fft2, plan_ifft2, plan_irfft2, plan_rfft2
 
 __all__ = [
+    "Convolution",
     "Plan",
     "__ua_domain__",
     "__ua_function__",

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from typing import Any, SupportsIndex
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from .._native import FftPlan
+from .. import _arrays, _native
+from .._native import FftFilter, FftPlan
+from ._functions import rfft2
 from ._odd import as_numbers, check_norm, complex_of, count_workers, real_of
 
+Array = NDArray[Any]
 KINDS = {"rfft2": 2, "irfft2": 5, "fft2": 0, "ifft2": 1}
 
 
@@ -29,6 +32,7 @@ class Plan(FftPlan):
 
     name: str
     norm: str
+    workers: int | None
     dtype: np.dtype[Any]
     result_dtype: np.dtype[Any]
     _made_from: tuple[Any, ...]
@@ -45,9 +49,24 @@ class Plan(FftPlan):
         shape = (*image[:-1], image[-1] // 2 + 1) if name == "irfft2" else image
         axes = [len(image) - 2, len(image) - 1]
         plan = super().__new__(cls, KINDS[name], shape, dtype, result_dtype, axes, list(image[-2:]), norm, workers)
+        plan.workers = workers
         plan.name, plan.norm, plan.dtype, plan.result_dtype = name, norm, dtype, result_dtype
         plan._made_from = (name, image, dtype, result_dtype, norm, workers)
         return plan
+
+    def convolve(self, filter: ArrayLike) -> Convolution:  # noqa: A002
+        """Return a filter of frames: `c(frame, out=)` is `irfft2(rfft2(frame) * half-spectrum)`.
+
+        `filter` is a half-spectrum, complex and of the shape of this plan's results, or a real image that is
+        transformed once: the kernel of a circular convolution, with its origin at (0, 0), padded with zeros.
+        The plan must be for `rfft2` of planes with norm "backward"; else ValueError.
+
+        >>> import ndshare as nds, numpy as np
+        >>> c = nds.fft.plan_rfft2((4, 6), "uint16", "complex64").convolve([[0, 1]])
+        >>> c(np.arange(24, dtype="uint16").reshape(4, 6))[0].round()
+        array([5., 0., 1., 2., 3., 4.], dtype=float32)
+        """
+        return Convolution(self, filter)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Plan, self._made_from
@@ -60,6 +79,58 @@ class Plan(FftPlan):
 
     def __repr__(self) -> str:
         return f"<Plan {self.name} {self.shape} {self.dtype} to {self.result_shape} {self.result_dtype}>"
+
+
+class Convolution:
+    """A filter of frames: `c(frame, out=None, workers=None)`. Made by `Plan.convolve`.
+
+    The result is real, of the shape of the frame and the precision of the plan. A convolution goes to other processes
+    by any pickler; `multiprocessing` passes its half-spectrum by reference.
+
+    Attributes: the `plan`, and the `spectrum` that its results are multiplied by (read-only).
+    """
+
+    def __init__(self, plan: Plan, filter: ArrayLike) -> None:  # noqa: A002
+        if plan.name != "rfft2" or plan.norm != "backward" or len(plan.shape) != 2:
+            raise ValueError(
+                f'expected a plan for rfft2 of planes with norm "backward", got {plan!r}, norm {plan.norm!r}'
+            )
+        self.plan = plan
+        self.spectrum = _spectrum(plan, np.asarray(filter))
+        self.spectrum.flags.writeable = False
+        self._engine = FftFilter.of(plan)
+        self._back = None
+        if self._engine is None:
+            self._back = plan_irfft2(plan.shape, plan.result_dtype, workers=plan.workers)
+
+    def __call__(self, frame: Array, /, out: Array | None = None, *, workers: int | None = None) -> Array:
+        """Filter one frame, into `out` if that is given."""
+        workers = count_workers(workers)
+        if self._engine is not None:
+            return self._engine(frame, self.spectrum, out, workers)
+        assert self._back is not None
+        between = self.plan(frame, workers=workers)
+        np.multiply(between, self.spectrum, out=between)
+        return self._back(between, out=out, workers=workers)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Convolution, (self.plan, self.spectrum)
+
+    def __repr__(self) -> str:
+        return f"<Convolution of {self.plan.shape} {self.plan.dtype}>"
+
+
+def _spectrum(plan: Plan, given: Array) -> Array:
+    """Return a half-spectrum in memory of its own, or the one that was sent to this process."""
+    if given.dtype.kind == "c":
+        if given.shape != plan.result_shape:
+            raise ValueError(f"expected a half-spectrum of shape {plan.result_shape}, got {given.shape}")
+        is_sent = given.dtype == plan.result_dtype and not given.flags.writeable and _native.is_shared(given)
+        return given if is_sent else _arrays.array(given, plan.result_dtype, order="C")
+    if given.ndim != 2 or given.shape[0] > plan.shape[0] or given.shape[1] > plan.shape[1]:
+        raise ValueError(f"expected a real image of at most shape {plan.shape}, or a half-spectrum, got {given.shape}")
+    # In double precision once, whatever frames are transformed in.
+    return _arrays.array(rfft2(given, plan.shape, dtype=np.complex128), plan.result_dtype)
 
 
 Shape = Sequence[SupportsIndex]

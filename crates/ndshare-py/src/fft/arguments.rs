@@ -93,7 +93,7 @@ impl<'py> Call<'_, 'py> {
     pub(super) fn go(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let Some(x) = Operand::of_any(self.x) else { return Ok(None) };
         let Some((spec, scale, workers)) = self.read(py, &x) else { return Ok(None) };
-        let Some(target) = Target::of(py, self.out, &spec) else { return Ok(None) };
+        let Some(target) = Target::of(py, self.out, &spec.result_shape(), spec.output()) else { return Ok(None) };
         transform(py, &x, spec, scale, workers, target).map(Some)
     }
 

@@ -5,12 +5,14 @@
 //! finds SciPy's words for the error. So this half has no errors of its own but those of memory and signals.
 
 mod arguments;
+mod filter;
 mod plan;
 mod run;
 
 use pyo3::prelude::*;
 
 use arguments::{Call, Kind};
+pub(crate) use filter::FftFilter;
 pub(crate) use plan::FftPlan;
 
 /// Transforms `x`; None where Python must prepare the call first.

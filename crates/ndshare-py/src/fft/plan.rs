@@ -2,7 +2,7 @@
 
 use std::ptr::NonNull;
 
-use ndshare::fft::{Plan, Spec};
+use ndshare::fft::{Element, Plan, Spec};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -63,7 +63,7 @@ impl FftPlan {
         workers: Option<usize>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let x = self.operand(py, frame)?;
-        let target = Target::of(py, out, self.plan.spec()).ok_or_else(|| self.bad_out(py, out))?;
+        let target = self.target(py, out)?;
         follow(py, &x, &self.plan, self.scale, workers.or(self.workers), target)
     }
 
@@ -79,7 +79,7 @@ impl FftPlan {
 }
 
 impl FftPlan {
-    fn operand<'a>(&self, py: Python<'_>, frame: &'a Bound<'_, PyAny>) -> PyResult<Operand<'a>> {
+    pub(super) fn operand<'a>(&self, py: Python<'_>, frame: &'a Bound<'_, PyAny>) -> PyResult<Operand<'a>> {
         let spec = self.plan.spec();
         let Some(x) = Operand::of_any(frame) else {
             let message = format!("expected an ndarray of shape {:?}, got {}", spec.shape, frame.get_type().name()?);
@@ -96,14 +96,23 @@ impl FftPlan {
         Ok(x)
     }
 
+    fn target<'a, 'py>(&self, py: Python<'py>, out: Option<&'a Bound<'py, PyAny>>) -> PyResult<Target<'a, 'py>> {
+        let (shape, element) = (self.plan.spec().result_shape(), self.plan.spec().output());
+        Target::of(py, out, &shape, element).ok_or_else(|| self.bad_out(py, out, &shape, element))
+    }
+
     #[cold]
-    fn bad_out(&self, py: Python<'_>, out: Option<&Bound<'_, PyAny>>) -> PyErr {
-        let spec = self.plan.spec();
+    pub(super) fn bad_out(
+        &self,
+        py: Python<'_>,
+        out: Option<&Bound<'_, PyAny>>,
+        shape: &[usize],
+        element: Element,
+    ) -> PyErr {
         let got = out.map_or_else(String::new, |out| describe(py, out));
         PyValueError::new_err(format!(
             "output array has wrong shape, dtype or layout: expected a writable array of shape {:?} and {:?} items, got {got}",
-            spec.result_shape(),
-            spec.output(),
+            shape, element,
         ))
     }
 
@@ -130,7 +139,7 @@ impl FftPlan {
                 "the plan is for another transform, or other lengths, axes, norm or dtype",
             ));
         }
-        let Some(target) = Target::of(py, call.out, spec) else { return Err(self.bad_out(py, call.out)) };
+        let target = self.target(py, call.out)?;
         follow(py, &x, &self.plan, self.scale, workers.or(self.workers), target).map(Some)
     }
 }

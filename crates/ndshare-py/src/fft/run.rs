@@ -1,6 +1,6 @@
 //! Where a result goes, and the transform itself, without the interpreter where it takes long.
 
-use ndshare::fft::{Array, Plan, Spec};
+use ndshare::fft::{Array, Element, Plan, Spec};
 use ndshare::layout;
 use numpy::npyffi::{NPY_TYPES, PY_ARRAY_API};
 use pyo3::prelude::*;
@@ -24,11 +24,16 @@ pub(super) enum Target<'a, 'py> {
 
 impl<'a, 'py> Target<'a, 'py> {
     /// None for an `out` that is not just an array for this result: Python finds what is wrong with it.
-    pub(super) fn of(py: Python<'py>, out: Option<&'a Bound<'py, PyAny>>, spec: &Spec) -> Option<Self> {
+    pub(super) fn of(
+        py: Python<'py>,
+        out: Option<&'a Bound<'py, PyAny>>,
+        shape: &[usize],
+        element: Element,
+    ) -> Option<Self> {
         let Some(out) = out else { return Some(Self::New) };
         let facts = Operand::of_any(out)?;
         let is_apart = facts.is_c || layout::is_apart(facts.shape, facts.strides, facts.itemsize);
-        let fits = element_of(py, facts.descr) == Some(spec.output()) && facts.shape == spec.result_shape();
+        let fits = element_of(py, facts.descr) == Some(element) && facts.shape == shape;
         (fits && is_apart && !facts.readonly).then_some(Self::Given(out))
     }
 }
@@ -125,7 +130,7 @@ pub(super) trait TypeNumber {
     fn number(self) -> NPY_TYPES;
 }
 
-impl TypeNumber for ndshare::fft::Element {
+impl TypeNumber for Element {
     fn number(self) -> NPY_TYPES {
         match (self.is_complex(), self.size()) {
             (false, 4) => NPY_TYPES::NPY_FLOAT,

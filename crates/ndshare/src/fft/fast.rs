@@ -161,7 +161,7 @@ impl Job<'_> {
 }
 
 /// What the vertical engine would have to do; none for what it does not take.
-fn problem(spec: &Spec, rows: usize, cols: usize, both_axes: bool) -> Option<Problem> {
+pub(super) fn problem(spec: &Spec, rows: usize, cols: usize, both_axes: bool) -> Option<Problem> {
     let transform = match (spec.family, spec.forward) {
         (Family::Complex, true) => Transform::Forward,
         (Family::Complex, false) => Transform::Inverse,

@@ -9,6 +9,7 @@
 mod cache;
 mod convert;
 mod fast;
+mod filter;
 mod line;
 mod pass;
 mod plan;
@@ -17,4 +18,5 @@ mod tests;
 pub mod vertical;
 
 pub use convert::Element;
+pub use filter::Filter;
 pub use plan::{Array, Family, Plan, Spec};

@@ -204,17 +204,6 @@ impl Plan {
         self.steps.push(Step::Lines(pass));
     }
 
-    /// The workers for a call that asks for `workers`, or leaves it to us.
-    fn workers(&self, workers: Option<usize>) -> usize {
-        match workers {
-            Some(workers) => workers.clamp(1, MAX_WORKERS),
-            None => {
-                let worth = self.spec.points() / WORKER_POINTS;
-                if worth < 2 { 1 } else { cpu::available().min(worth).min(MOST_USEFUL_WORKERS) }
-            }
-        }
-    }
-
     /// Transforms `from` into `into`, every result times `scale`, on `workers` threads; none picks by size and CPUs.
     ///
     /// # Errors
@@ -239,7 +228,7 @@ impl Plan {
             let data = middle.data();
             Side { data, strides: &middle.strides, element: Element::of_result(true, self.spec.double) }
         });
-        let workers = self.workers(workers);
+        let workers = workers_for(&self.spec, workers);
         for (number, step) in self.steps.iter().enumerate() {
             let (is_first, is_last) = (number == 0, number + 1 == self.steps.len());
             let (from, into) = (if is_first { source } else { between }, if is_last { result } else { between });
@@ -266,4 +255,13 @@ impl Plan {
         };
         middle.map(Some).ok_or_else(refusal)
     }
+}
+
+/// The workers for a call that asks for `workers`, or leaves it to us.
+pub(super) fn workers_for(spec: &Spec, workers: Option<usize>) -> usize {
+    if let Some(workers) = workers {
+        return workers.clamp(1, MAX_WORKERS);
+    }
+    let worth = spec.points() / WORKER_POINTS;
+    if worth < 2 { 1 } else { cpu::available().min(worth).min(MOST_USEFUL_WORKERS) }
 }
