@@ -62,6 +62,7 @@ class Bench:
     rounds: int
     note: str
     prepare: Prepare
+    best: bool = False
 
 
 @dataclass
@@ -93,12 +94,12 @@ BENCHES: dict[str, Bench] = {}
 
 
 def bench(
-    name: str, work: str, *, target: Target | None = None, rounds: int = 50, note: str = ""
+    name: str, work: str, *, target: Target | None = None, rounds: int = 50, note: str = "", best: bool = False
 ) -> Callable[[Prepare], Prepare]:
-    """Register a benchmark under a name."""
+    """Register a benchmark under a name; with `best` the target speaks of whichever peer was the best."""
 
     def register(prepare: Prepare) -> Prepare:
-        BENCHES[name] = Bench(name, work, target, rounds, note, prepare)
+        BENCHES[name] = Bench(name, work, target, rounds, note, prepare, best)
         return prepare
 
     return register
@@ -118,6 +119,9 @@ def run(one: Bench, share: float = 1.0) -> Result:
             for label in order:
                 result.times[label].append(_quietly(contestants[label]))
             order.append(order.pop(0))
+    if one.best:
+        ours, *peers = result.labels
+        result.times = {label: result.times[label] for label in [ours, *sorted(peers, key=result.median)]}
     return result
 
 

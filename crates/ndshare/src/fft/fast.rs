@@ -130,7 +130,7 @@ impl Fast {
                 debug_assert!(done.is_ok(), "{done:?}");
             }
         };
-        pool::run(workers, parts.div_ceil(each), &work, check)
+        pool::run(workers, parts.div_ceil(each), &work, &|| (), check)
     }
 }
 
