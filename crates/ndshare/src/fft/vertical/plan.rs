@@ -21,7 +21,7 @@ const MOST_WORKERS: usize = 64;
 
 /// The plan of a problem in one precision.
 pub(super) struct Plan<R> {
-    pub problem: Problem,
+    problem: Problem,
     pub vector: Vector,
     columns: Option<Split<R>>,
     lines: Lines<R>,

@@ -4,7 +4,8 @@ use super::lanes::{Lanes, Real};
 use super::radix::{Io, Line, Pass, RADICES, has_angles, pass};
 use std::f64::consts::PI;
 
-/// What one element costs in a pass of a radix, relative to the others; found by measuring.
+/// What one element costs in a pass of a radix, relative to the others: its arithmetic, and one load and store. An
+/// estimate that prefers few passes.
 fn cost(radix: usize) -> f64 {
     match radix {
         2 => 4.0,

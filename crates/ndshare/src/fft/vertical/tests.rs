@@ -421,7 +421,7 @@ fn what_it_cannot_do_has_no_plan() {
 }
 
 #[test]
-fn a_wrong_output_is_refused_and_a_check_ends_it() {
+fn a_wrong_output_is_refused() {
     let problem =
         Problem { transform: Transform::R2C, input: Number::U8, double: false, rows: 4, cols: 6, both_axes: true };
     let (from, into) = (Array::new(Number::U8, 4, 6, Order::C), Array::new(Number::C64, 4, 6, Order::C));
