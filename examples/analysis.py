@@ -46,7 +46,8 @@ class NdshareEngine:
     """Plans of `ndshare.fft`: the filter is one plan, and takes the 16-bit frame as it is."""
 
     def __init__(self) -> None:
-        self._filter = nds.fft.plan_rfft2(FRAME_SHAPE, np.uint16, np.complex64, workers=1).convolve(sharpening())
+        plan = nds.fft.plan_rfft2(FRAME_SHAPE, np.uint16, np.complex64, workers=1)
+        self._filter = plan.convolve(sharpening().astype(np.complex64))
         self._plan = nds.fft.plan_rfft2(FRAME_SHAPE, np.float32, np.complex64, workers=1)
         self._sharp = np.empty(FRAME_SHAPE, np.float32)
         self._spectrum = np.empty(SPECTRUM_SHAPE, np.complex64)
