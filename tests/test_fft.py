@@ -524,6 +524,11 @@ def test_what_cannot_be_a_convolution_is_refused() -> None:
     for wrong in (np.zeros((13, 20)), np.zeros((12, 20), complex), np.zeros(3)):
         with pytest.raises(ValueError, match="half-spectrum"):
             plan.convolve(wrong)
+    # A real half-spectrum was once taken for an image, without a word.
+    with pytest.raises(ValueError, match="just that shape"):
+        plan.convolve(np.ones((12, 11)))
+    plan.convolve(np.ones((12, 11), "c8"))
+    nds.fft.plan_rfft2((12, 2)).convolve(np.ones((12, 2)))
     for other in (
         nds.fft.plan_fft2((12, 20)),
         nds.fft.plan_rfft2((12, 20), norm="ortho"),

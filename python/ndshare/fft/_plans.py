@@ -58,7 +58,8 @@ class Plan(FftPlan):
         """Return a filter of frames: `c(frame, out=)` is `irfft2(rfft2(frame) * half-spectrum)`.
 
         `filter` is a half-spectrum, complex and of the shape of this plan's results, or a real image that is
-        transformed once: the kernel of a circular convolution, with its origin at (0, 0), padded with zeros.
+        transformed once: the kernel of a circular convolution, with its origin at (0, 0), padded with zeros. A real
+        array of the shape of a half-spectrum could be meant as either, and is a ValueError.
         The plan must be for `rfft2` of planes with norm "backward"; else ValueError.
 
         >>> import ndshare as nds, numpy as np
@@ -129,6 +130,11 @@ def _spectrum(plan: Plan, given: Array) -> Array:
         return given if is_sent else _arrays.array(given, plan.result_dtype, order="C")
     if given.ndim != 2 or given.shape[0] > plan.shape[0] or given.shape[1] > plan.shape[1]:
         raise ValueError(f"expected a real image of at most shape {plan.shape}, or a half-spectrum, got {given.shape}")
+    if given.shape == plan.result_shape != plan.shape:
+        raise ValueError(
+            f"expected a complex half-spectrum of shape {plan.result_shape} or a real image of another shape, got real "
+            f"numbers of just that shape: pass filter.astype({plan.result_dtype}) for a half-spectrum, or pad the image"
+        )
     # In double precision once, whatever frames are transformed in.
     return _arrays.array(rfft2(given, plan.shape, dtype=np.complex128), plan.result_dtype)
 
