@@ -123,9 +123,9 @@ pub(crate) fn open_token<'py>(
     let hold = hold_of(py, &handle)?;
     handle.check(dtype.itemsize(), hold.len_bytes()).map_err(|e| to_python(py, &e))?;
     let offset = usize::try_from(handle.offset).map_err(|_| bad_token("its offset is too large"))?;
-    let mut lengths = lengths_of(&handle)?;
+    let lengths = lengths_of(&handle)?;
     // SAFETY: `check` has bounded every item by the block, and no length is negative.
-    unsafe { array_over(py, hold, offset, dtype, &mut lengths, &Order::Strides(&handle.strides), !handle.readonly) }
+    unsafe { array_over(py, hold, offset, dtype, &lengths, &Order::Strides(&handle.strides), !handle.readonly) }
 }
 
 /// (shape, dtype text, block number, key) of a token; equal arrays of one block have equal keys.

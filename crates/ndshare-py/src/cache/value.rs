@@ -165,10 +165,10 @@ impl Offer {
         let made = ndshare::layout::contiguous(from.shape, from.itemsize, is_fortran);
         let (strides, len_bytes) = made.map_err(|error| to_python(py, &error))?;
         let Some(hold) = room(py, cache, len_bytes.max(1))? else { return Ok(None) };
-        let mut lengths: Vec<npy_intp> = from.shape.iter().map(|&length| length.cast_signed()).collect();
+        let lengths: Vec<npy_intp> = from.shape.iter().map(|&length| length.cast_signed()).collect();
         let order = if is_fortran { Order::Fortran } else { Order::C };
         // SAFETY: the block has room for a contiguous array of this shape, whose lengths are those of an array.
-        let to = unsafe { array_over(py, hold.clone(), 0, dtype, &mut lengths, &order, true)? };
+        let to = unsafe { array_over(py, hold.clone(), 0, dtype, &lengths, &order, true)? };
         copy_into(&to, &plain)?;
         let view = Layout { shape: from.shape.to_vec(), strides, dtype: text }.encode();
         Ok(Some(Self { hold, offset: 0, view }))

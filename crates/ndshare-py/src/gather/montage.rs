@@ -233,7 +233,7 @@ impl Montage {
                 (Part::Comes(at), Some(value)) => {
                     draft.name(self.marks[number].clone());
                     let offset = at.cast_signed() * strides[self.axis];
-                    if draft.must_copy(py, value, &strides, offset) {
+                    if draft.must_copy(py, value, strides, offset) {
                         copies.push((self.part(target, *at, value)?, value.object(py)));
                     }
                 }
