@@ -19,6 +19,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -131,7 +132,8 @@ def run(part: str, arguments: list[str]) -> int:
         places = [np.fft] if part == "numpy" else [scipy.fft._pocketfft, scipy.fft._pocketfft.basic]
         print(f"{part}: {patch_names(places)} functions replaced", flush=True)
     root = Path((np if part == "numpy" else scipy).__file__).parent
-    os.chdir(root)  # away from the configuration of our own tests
+    # Away from the configuration of our own tests; nothing here may be in the way of an import.
+    os.chdir(tempfile.mkdtemp())
     options = ["-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(root)]
     status = int(pytest.main([*options, "--pyargs", *MODULES[part], *arguments], plugins=[LeaveOut(LEFT_OUT[part])]))
     if counted:
