@@ -236,7 +236,7 @@ impl Arena {
             return;
         }
         if private.unwatch(index) {
-            private.forget(span);
+            private.forget(mine);
             drop(private);
             // Without its own pages the block is of no use to anybody in this process, so it stays ours.
             if self.backing.rejoin(self.file_range(span)).is_ok() {
@@ -248,13 +248,18 @@ impl Arena {
         }
         words.clear_bit(slot);
         point(Point::QuickCleared);
+        if words.records.load(SeqCst) > 0 {
+            // Whoever ends the last record looks whether anybody holds the block, and frees it.
+            private.remember(mine);
+            return;
+        }
         let plain = block.is_parent.load(SeqCst) == 0;
         if plain && private.has_quick_room(span) && words.claim_to_reuse(slot) {
             point(Point::QuickKept);
             private.push_quick(mine);
             return;
         }
-        private.forget(span);
+        private.forget(mine);
         drop(private);
         point(Point::DropCleared);
         // A poisoned arena keeps the block; there is nobody here to tell.

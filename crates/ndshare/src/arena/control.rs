@@ -25,7 +25,7 @@ pub(super) const BINS: usize = 128;
 pub(super) const NONE: u32 = u32::MAX;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"ndshare\x01");
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A cache line of its own.
 #[repr(C, align(64))]
@@ -113,6 +113,9 @@ pub(super) struct Record {
 pub(super) const PARENT: u32 = u32::MAX;
 
 /// A block, a gap between blocks, or a descriptor that nobody uses.
+///
+/// What takes and drops of the first 256 participants touch lies in the first cache line, because each line that goes
+/// from one processor to another costs as much as all the rest of a take.
 #[repr(C, align(128))]
 pub(super) struct Block {
     pub word: AtomicU64,
@@ -120,18 +123,19 @@ pub(super) struct Block {
     pub span: AtomicU64,
     /// Records that keep the block. Derived, and recounted after a crash.
     pub records: AtomicU32,
+    /// Not 0: records may name this block as their parent, and go with it.
+    pub is_parent: AtomicU32,
+    /// The lock that users take on the block's content.
+    pub lock: AtomicU32,
+    reserved: AtomicU32,
+    pub holders: [AtomicU64; HOLDER_WORDS],
     /// Neighbours in address order.
     pub before: AtomicU32,
     pub after: AtomicU32,
     /// Neighbours in a list of gaps, of warm blocks or of unused descriptors.
     pub list_before: AtomicU32,
     pub list_after: AtomicU32,
-    /// The lock that users take on the block's content.
-    pub lock: AtomicU32,
-    /// Not 0: records may name this block as their parent, and go with it.
-    pub is_parent: AtomicU32,
-    reserved: [AtomicU32; 5],
-    pub holders: [AtomicU64; HOLDER_WORDS],
+    unused: [AtomicU32; 4],
 }
 
 #[cfg(not(loom))]
@@ -180,6 +184,10 @@ impl Span {
     /// One past the last granule; saturating, because the span may be scribble. Compare with the geometry.
     pub(super) fn end(self) -> u32 {
         self.start.saturating_add(self.granules)
+    }
+
+    pub(super) fn overlaps(self, other: Self) -> bool {
+        self.start < other.end() && other.start < self.end()
     }
 
     pub(super) fn len_bytes(self) -> u64 {

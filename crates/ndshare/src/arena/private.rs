@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 const QUICK_GRANULES: u32 = 64;
 /// How many granules are kept ready at most: 1 MiB.
 const QUICK_TOTAL: u32 = 1024;
+/// How many blocks without a reference are remembered.
+const REMEMBERED: usize = 16;
 
 /// A block that this process holds, or keeps ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,8 +36,11 @@ pub(super) enum Watch {
 pub(super) struct Private {
     /// {generation: 32, references: 32} of each block.
     counts: Vec<u64>,
-    /// By first granule.
+    /// By first granule. Some may have no reference: those kept ready, and those remembered.
     blocks: BTreeMap<u32, Mine>,
+    /// Blocks whose last reference went while a record kept them, as a ring's frames: they stay in `blocks`, because they
+    /// come back soon. By index; a block that has references again stays here.
+    remembered: [Option<Mine>; REMEMBERED],
     /// Reserved blocks by granules, ready for reuse.
     quick: Vec<Vec<Mine>>,
     quick_total: u32,
@@ -49,6 +54,7 @@ impl Private {
             // Zeroed memory that the system maps page by page as it is used.
             counts: vec![0; blocks as usize],
             blocks: BTreeMap::new(),
+            remembered: [None; REMEMBERED],
             quick: vec![Vec::new(); QUICK_GRANULES as usize + 1],
             quick_total: 0,
             watched: BTreeMap::new(),
@@ -75,9 +81,36 @@ impl Private {
     }
 
     /// The first reference to a block that came from the arena.
+    #[inline]
     pub(super) fn insert(&mut self, mine: Mine, generation: u32) {
         self.set_first(mine.index, generation);
+        if self.remembered[place(mine.index)] != Some(mine) {
+            self.insert_new(mine);
+        }
+    }
+
+    fn insert_new(&mut self, mine: Mine) {
+        // What is remembered may be gone by now: its place in the table has another block, or its bytes do.
+        for place in 0..REMEMBERED {
+            if let Some(old) = self.remembered[place]
+                && (old.index == mine.index || old.span.overlaps(mine.span))
+            {
+                self.forget(old);
+            }
+        }
         self.blocks.insert(mine.span.start, mine);
+    }
+
+    /// Notes that the last reference to a block went, which a record still keeps.
+    #[inline]
+    pub(super) fn remember(&mut self, mine: Mine) {
+        let old = self.remembered[place(mine.index)].replace(mine);
+        if let Some(old) = old
+            && old != mine
+            && self.references(old.index) == 0
+        {
+            self.blocks.remove(&old.span.start);
+        }
     }
 
     /// The first reference to a block that was kept ready.
@@ -85,8 +118,17 @@ impl Private {
         self.counts[index as usize] = u64::from(generation) << 32 | 1;
     }
 
-    pub(super) fn forget(&mut self, span: Span) {
-        self.blocks.remove(&span.start);
+    /// Notes that a block is none of this process's any more.
+    pub(super) fn forget(&mut self, mine: Mine) {
+        self.unremember(mine);
+        self.blocks.remove(&mine.span.start);
+    }
+
+    fn unremember(&mut self, mine: Mine) {
+        let remembered = &mut self.remembered[place(mine.index)];
+        if *remembered == Some(mine) {
+            *remembered = None;
+        }
     }
 
     /// The block of this process that holds the granules `first..=last`, if it has references to it.
@@ -136,6 +178,8 @@ impl Private {
     }
 
     pub(super) fn push_quick(&mut self, mine: Mine) {
+        // It stays in `blocks` whatever is remembered.
+        self.unremember(mine);
         self.quick_total += mine.span.granules;
         self.quick[mine.span.granules as usize].push(mine);
     }
@@ -154,7 +198,58 @@ impl Private {
     pub(super) fn take_quick(&mut self) -> Vec<Mine> {
         self.quick_total = 0;
         let all: Vec<Mine> = self.quick.iter_mut().flat_map(std::mem::take).collect();
-        all.iter().for_each(|mine| self.forget(mine.span));
+        all.iter().for_each(|&mine| self.forget(mine));
         all
+    }
+}
+
+/// Where a block is remembered.
+fn place(index: u32) -> usize {
+    index as usize % REMEMBERED
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn block(index: u32, start: u32, end: u32) -> Mine {
+        Mine { index, span: Span::new(start, end) }
+    }
+
+    /// Takes and drops a block that a record keeps.
+    fn visit(private: &mut Private, mine: Mine) {
+        private.insert(mine, 1);
+        assert_eq!(private.find(mine.span.start, mine.span.start), Some(mine));
+        assert_eq!(private.remove_reference(mine.index), 0);
+        private.remember(mine);
+        assert_eq!(private.find(mine.span.start, mine.span.start), None);
+    }
+
+    #[test]
+    fn what_is_remembered_gives_way_to_what_takes_its_bytes_or_its_place() {
+        let mut private = Private::new(64);
+        let old = [block(3, 100, 200), block(4, 200, 300), block(5, 300, 400)];
+        old.map(|mine| visit(&mut private, mine));
+        visit(&mut private, old[0]);
+        // It has the bytes of the second and some of the first; the third's place has other bytes.
+        let (wide, moved) = (block(9, 150, 290), block(5, 500, 600));
+        private.insert(wide, 1);
+        private.insert(moved, 1);
+        assert_eq!(private.find(250, 289), Some(wide));
+        assert_eq!(private.find(500, 599), Some(moved));
+        assert_eq!([100, 299, 350].map(|granule| private.find(granule, granule)), [None; 3]);
+        assert_eq!(private.blocks.len(), 2);
+    }
+
+    #[test]
+    fn few_are_remembered() {
+        let mut private = Private::new(1024);
+        (0..1000).for_each(|index| visit(&mut private, block(index, 10 * index, 10 * index + 10)));
+        assert_eq!(private.blocks.len(), REMEMBERED);
+        let held = block(7, 50, 60);
+        private.insert(held, 2);
+        private.insert(block(7 + REMEMBERED as u32, 7000, 7010), 1);
+        private.remember(block(7 + REMEMBERED as u32, 7000, 7010));
+        assert_eq!(private.find(50, 59), Some(held), "what is held stays, whoever is remembered in its place");
     }
 }
