@@ -2,12 +2,17 @@
 //! keeps the library's frame and knows its number, time and meta.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use ndshare::arena::Hold;
-use ndshare::ring;
+use ndshare::prim::{AtomicU64, Ordering::Relaxed, SpinLock};
+use ndshare::ring::{self, Content};
 use ndshare::view::Layout;
+use numpy::PyUntypedArray;
 use numpy::npyffi::npy_intp;
+use pyo3::PyTypeInfo;
 use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
+use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -17,6 +22,7 @@ use crate::dtype::Dtype;
 use crate::error::to_python;
 use crate::ndarray::{Facts, Order, array_of_subclass, base_of, make_readonly};
 use crate::shape::Shape;
+use crate::wait::{at_once, patiently_for};
 
 /// What every frame of a ring is unless it says otherwise.
 pub(crate) struct Own {
@@ -160,9 +166,21 @@ pub(crate) struct FrameHold {
     record: PyOnceLock<Py<PyAny>>,
 }
 
+/// In place of a number.
+const UNPUBLISHED: u64 = u64::MAX;
+
 enum Source {
     Received(ring::Frame),
-    Written { hold: Hold, seq: Mutex<Option<u64>>, meta: PyOnceLock<Py<PyByteArray>> },
+    Written(Written),
+}
+
+/// A frame as its writer has it.
+struct Written {
+    /// None while it is being published, and afterwards if nobody looks at it any more.
+    writing: SpinLock<Option<ring::Writing>>,
+    /// [`UNPUBLISHED`], or its number.
+    seq: AtomicU64,
+    meta: PyOnceLock<Py<PyByteArray>>,
 }
 
 impl FrameHold {
@@ -171,16 +189,16 @@ impl FrameHold {
         Self { source, own: own.clone(), record: PyOnceLock::new() }
     }
 
-    pub(crate) fn written(own: &Arc<Own>, hold: Hold) -> Self {
-        let (seq, meta) = (Mutex::new(None), PyOnceLock::new());
-        let source = Source::Written { hold, seq, meta };
+    fn written(own: &Arc<Own>, writing: ring::Writing) -> Self {
+        let (writing, seq, meta) = (SpinLock::new(Some(writing)), AtomicU64::new(UNPUBLISHED), PyOnceLock::new());
+        let source = Source::Written(Written { writing, seq, meta });
         Self { source, own: own.clone(), record: PyOnceLock::new() }
     }
 
-    fn hold(&self) -> &Hold {
+    fn look<T>(&self, look: impl FnOnce(&Hold) -> T) -> Option<T> {
         match &self.source {
-            Source::Received(frame) => frame.hold(),
-            Source::Written { hold, .. } => hold,
+            Source::Received(frame) => Some(look(frame.hold())),
+            Source::Written(written) => written.writing.lock().as_ref().map(|writing| look(writing.hold())),
         }
     }
 
@@ -188,33 +206,47 @@ impl FrameHold {
     pub(crate) fn published(&self) -> Option<&Hold> {
         match &self.source {
             Source::Received(frame) => Some(frame.hold()),
-            Source::Written { .. } => None,
+            Source::Written(_) => None,
         }
     }
 
     /// What the writer put into the meta; none if it never asked for it.
     pub(crate) fn meta_bytes(&self, py: Python<'_>) -> Option<Vec<u8>> {
         match &self.source {
-            Source::Written { meta, .. } => meta.get(py).map(|meta| meta.bind(py).to_vec()),
+            Source::Written(written) => written.meta.get(py).map(|meta| meta.bind(py).to_vec()),
             Source::Received(_) => None,
         }
     }
 
-    /// Notes under which number the frame was published.
-    pub(crate) fn publish(&self, number: Option<u64>) {
-        if let Source::Written { seq, .. } = &self.source {
-            *guard(seq) = number;
+    /// Publishes a written frame, and returns its number; none when it was dropped.
+    pub(crate) fn publish(
+        slf: Py<Self>,
+        py: Python<'_>,
+        content: Content<'_>,
+        timeout: Option<Duration>,
+    ) -> PyResult<Option<u64>> {
+        let Source::Written(written) = &slf.get().source else { return Ok(None) };
+        let Some(writing) = written.writing.lock().take() else { return Ok(None) };
+        // SAFETY: attached, and the object lives.
+        let is_alone = unsafe { ffi::Py_REFCNT(slf.as_ptr()) } == 1;
+        // Nobody but this call has it: there is no array over the frame any more.
+        if is_alone {
+            return publish(py, writing, content, timeout);
         }
+        let seq = publish_kept(py, &writing, content, timeout);
+        *written.writing.lock() = Some(writing);
+        written.seq.store(seq.as_ref().ok().copied().flatten().unwrap_or(UNPUBLISHED), Relaxed);
+        seq
     }
 
     fn record<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let Some(meta) = &self.own.meta else { return Ok(py.None().into_bound(py)) };
         let make = || {
             let buffer = match &self.source {
-                Source::Received(frame) => PyBytes::new(py, &frame.meta).into_any(),
-                Source::Written { meta: bytes, .. } => {
+                Source::Received(frame) => PyBytes::new(py, frame.meta()).into_any(),
+                Source::Written(written) => {
                     let fresh = || PyByteArray::new(py, &vec![0; meta.itemsize]).unbind();
-                    bytes.get_or_init(py, fresh).bind(py).clone().into_any()
+                    written.meta.get_or_init(py, fresh).bind(py).clone().into_any()
                 }
             };
             meta.record(py, buffer).map(Bound::unbind)
@@ -232,13 +264,40 @@ impl FrameHold {
     fn __repr__(&self) -> String {
         let what = match &self.source {
             Source::Received(frame) => format!("frame {}", frame.seq),
-            Source::Written { .. } => "a frame being written".to_owned(),
+            Source::Written(_) => "a frame being written".to_owned(),
         };
-        format!("<FrameHold of {what}, block {}>", self.hold().block().index)
+        let block = self.look(|hold| format!(", block {}", hold.block().index)).unwrap_or_default();
+        format!("<FrameHold of {what}{block}>")
     }
 
     fn __len__(&self) -> usize {
-        self.hold().len_bytes()
+        self.look(Hold::len_bytes).unwrap_or(0)
+    }
+}
+
+#[inline]
+fn publish(
+    py: Python<'_>,
+    writing: ring::Writing,
+    content: Content<'_>,
+    timeout: Option<Duration>,
+) -> PyResult<Option<u64>> {
+    match at_once(py, || writing.publish_quick(content))? {
+        Ok(seq) => Ok(seq),
+        Err(writing) => patiently_for(py, timeout, |patience| writing.publish(content, patience)),
+    }
+}
+
+#[inline]
+fn publish_kept(
+    py: Python<'_>,
+    writing: &ring::Writing,
+    content: Content<'_>,
+    timeout: Option<Duration>,
+) -> PyResult<Option<u64>> {
+    match at_once(py, || writing.publish_kept_quick(content))? {
+        Some(seq) => Ok(seq),
+        None => patiently_for(py, timeout, |patience| writing.publish_kept(content, patience)),
     }
 }
 
@@ -247,7 +306,7 @@ impl FrameHold {
 pub(crate) fn frame_seq(frame: &Bound<'_, PyAny>) -> PyResult<Option<u64>> {
     Ok(match &hold_of(frame)?.get().source {
         Source::Received(frame) => Some(frame.seq),
-        Source::Written { seq, .. } => *guard(seq),
+        Source::Written(written) => Some(written.seq.load(Relaxed)).filter(|&seq| seq != UNPUBLISHED),
     })
 }
 
@@ -256,7 +315,7 @@ pub(crate) fn frame_seq(frame: &Bound<'_, PyAny>) -> PyResult<Option<u64>> {
 pub(crate) fn frame_time_ns(frame: &Bound<'_, PyAny>) -> PyResult<Option<u64>> {
     Ok(match &hold_of(frame)?.get().source {
         Source::Received(frame) => Some(frame.time_ns),
-        Source::Written { .. } => None,
+        Source::Written(_) => None,
     })
 }
 
@@ -307,7 +366,7 @@ pub(crate) fn received<'py>(
     seen: &Mutex<Option<Seen>>,
     frame: ring::Frame,
 ) -> PyResult<Bound<'py, PyAny>> {
-    if !frame.view.is_empty() {
+    if !frame.view().is_empty() {
         return received_otherwise(py, own, seen, frame);
     }
     let Some(shape) = &own.shape else { return Err(bad_frame("it says nothing of its shape")) };
@@ -330,10 +389,10 @@ fn received_otherwise<'py>(
     frame: ring::Frame,
 ) -> PyResult<Bound<'py, PyAny>> {
     let mut seen = guard(seen);
-    if seen.as_ref().is_none_or(|seen| seen.bytes != frame.view) {
-        let layout = Layout::decode(&frame.view).map_err(|e| to_python(py, &e))?;
+    if seen.as_ref().is_none_or(|seen| seen.bytes != frame.view()) {
+        let layout = Layout::decode(frame.view()).map_err(|e| to_python(py, &e))?;
         let dtype = own.dtype_of_text(py, &layout.dtype)?.as_any().clone().unbind();
-        *seen = Some(Seen { bytes: frame.view.clone(), layout, dtype });
+        *seen = Some(Seen { bytes: frame.view().to_vec(), layout, dtype });
     }
     let Some(Seen { layout, dtype, .. }) = &*seen else { return Err(bad_frame("it has no layout")) };
     let dtype = Dtype::known(dtype.bind(py).clone());
@@ -426,16 +485,36 @@ impl Wanted {
         &self,
         py: Python<'py>,
         own: &Arc<Own>,
-        hold: &Hold,
+        writing: ring::Writing,
     ) -> PyResult<(Bound<'py, PyAny>, Py<FrameHold>)> {
-        if hold.len_bytes() < self.len_bytes {
+        self.array_of(class(py)?, own, writing)
+    }
+
+    /// The same as a plain array, for a copy that nobody else sees.
+    pub(crate) fn plain_array<'py>(
+        &self,
+        py: Python<'py>,
+        own: &Arc<Own>,
+        writing: ring::Writing,
+    ) -> PyResult<(Bound<'py, PyAny>, Py<FrameHold>)> {
+        self.array_of(&PyUntypedArray::type_object(py), own, writing)
+    }
+
+    #[inline]
+    fn array_of<'py>(
+        &self,
+        class: &Bound<'py, PyType>,
+        own: &Arc<Own>,
+        writing: ring::Writing,
+    ) -> PyResult<(Bound<'py, PyAny>, Py<FrameHold>)> {
+        let (py, data) = (class.py(), writing.hold().as_ptr());
+        if writing.hold().len_bytes() < self.len_bytes {
             return Err(bad_frame("its block is shorter than its shape"));
         }
-        let owner = Py::new(py, FrameHold::written(own, hold.clone()))?;
+        let owner = Py::new(py, FrameHold::written(own, writing))?;
         let base = owner.clone_ref(py).into_any();
-        let (class, data) = (class(py)?, hold.as_ptr());
         // SAFETY: the block has room for a contiguous array of this shape, the owner keeps it, and no length is
-        // negative; `Frame` adds no fields.
+        // negative; the class adds no fields.
         let array = unsafe {
             match self.special.as_deref() {
                 None => {

@@ -4,8 +4,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ndshare::prim::SpinLock;
 use ndshare::ring::{self as library, Content, Geometry, Mode, Start, WhenFull};
-use ndshare::{Error, Kind, Result};
+use ndshare::{Error, Kind};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -15,12 +16,13 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use crate::dtype::Dtype;
 use crate::error::{is_closed, to_python};
 use crate::frame::{FrameHold, Own, Seen, Wanted, end_writing, quoted, received, view_of};
+use crate::gather::fill;
 use crate::lock::seconds;
-use crate::ndarray::{Facts, copy_into};
+use crate::ndarray::Facts;
 use crate::session::Place;
 use crate::shared::block_under;
 use crate::travel::{opened, ticketed};
-use crate::wait::{detached, patiently, patiently_for, quick};
+use crate::wait::{at_once, detached, patiently, patiently_for};
 
 /// Frames from any number of writers to any number of readers, in one order:
 /// ``Ring(shape, dtype, slots=32)``.
@@ -66,12 +68,6 @@ fn policy(name: &str) -> PyResult<WhenFull> {
 
 fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Runs what never waits, and maps its error.
-#[inline]
-fn at_once<T>(py: Python<'_>, work: impl FnOnce() -> Result<T>) -> PyResult<T> {
-    quick(py, work)?.map_err(|error| to_python(py, &error))
 }
 
 impl Ring {
@@ -130,22 +126,10 @@ impl Ring {
         meta: &[u8],
     ) -> PyResult<Option<u64>> {
         let writing = self.begin(py, wanted.len_bytes, timeout)?;
-        let (frame, _) = wanted.array(py, &self.own, writing.hold())?;
-        copy_into(&frame, array)?;
-        publish(py, &writing, Content { offset: 0, view: wanted.view(), meta }, timeout)
-    }
-}
-
-#[inline]
-fn publish(
-    py: Python<'_>,
-    writing: &library::Writing,
-    content: Content<'_>,
-    timeout: Option<Duration>,
-) -> PyResult<Option<u64>> {
-    match at_once(py, || writing.publish_quick(content))? {
-        Some(seq) => Ok(seq),
-        None => patiently_for(py, timeout, |patience| writing.publish(content, patience)),
+        let (frame, hold) = wanted.plain_array(py, &self.own, writing)?;
+        fill(py, &frame, array)?;
+        drop(frame);
+        FrameHold::publish(hold, py, Content { offset: 0, view: wanted.view(), meta }, timeout)
     }
 }
 
@@ -190,7 +174,7 @@ impl Ring {
         timeout: Option<f64>,
     ) -> PyResult<Writing> {
         let wanted = Wanted::of(py, &slf.get().own, shape, dtype)?;
-        Ok(Writing { ring: slf, wanted, timeout: seconds(timeout)?, inside: Mutex::new(None) })
+        Ok(Writing { ring: slf, wanted, timeout: seconds(timeout)?, inside: SpinLock::new(None) })
     }
 
     /// Publish an array, and return its number; None when it was dropped by "drop_newest".
@@ -377,11 +361,10 @@ pub(crate) struct Writing {
     ring: Py<Ring>,
     wanted: Wanted,
     timeout: Option<Duration>,
-    inside: Mutex<Option<Inside>>,
+    inside: SpinLock<Option<Inside>>,
 }
 
 struct Inside {
-    writing: library::Writing,
     array: Py<PyAny>,
     hold: Py<FrameHold>,
 }
@@ -391,14 +374,16 @@ impl Writing {
     fn __enter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let ring = self.ring.get();
         let writing = ring.begin(py, self.wanted.len_bytes, self.timeout)?;
-        let (array, hold) = self.wanted.array(py, &ring.own, writing.hold())?;
-        let mut inside = guard(&self.inside);
+        let (array, hold) = self.wanted.array(py, &ring.own, writing)?;
+        let mut inside = self.inside.lock();
         if inside.is_some() {
+            drop(inside);
             return Err(PyRuntimeError::new_err(
                 "expected each with block to take a ring.write() of its own, got one that is entered already",
             ));
         }
-        *inside = Some(Inside { writing, array: array.clone().unbind(), hold });
+        *inside = Some(Inside { array: array.clone().unbind(), hold });
+        drop(inside);
         Ok(array)
     }
 
@@ -410,14 +395,14 @@ impl Writing {
         _error: Option<&Bound<'_, PyAny>>,
         _traceback: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let Some(Inside { writing, array, hold }) = guard(&self.inside).take() else { return Ok(()) };
+        let Some(Inside { array, hold }) = self.inside.lock().take() else { return Ok(()) };
         end_writing(array.bind(py));
         if kind.is_some() {
             return Ok(());
         }
+        drop(array);
         let meta = hold.get().meta_bytes(py).unwrap_or_default();
-        let seq = publish(py, &writing, Content { offset: 0, view: self.wanted.view(), meta: &meta }, self.timeout)?;
-        hold.get().publish(seq);
+        FrameHold::publish(hold, py, Content { offset: 0, view: self.wanted.view(), meta: &meta }, self.timeout)?;
         Ok(())
     }
 }
@@ -461,21 +446,37 @@ impl Reader {
 
     #[inline]
     fn open(&self, py: Python<'_>) -> PyResult<Arc<library::Reader>> {
-        guard(&self.reader).clone().ok_or_else(|| {
-            to_python(py, &Error::new(Kind::Closed, "the reader was closed: expected an open one; make a new one"))
-        })
+        guard(&self.reader).clone().ok_or_else(|| was_closed(py))
     }
 
     #[inline]
     fn next<'py>(&self, py: Python<'py>, timeout: Option<Duration>) -> PyResult<Bound<'py, PyAny>> {
-        let reader = self.open(py)?;
-        let soon = if timeout == Some(Duration::ZERO) { Duration::ZERO } else { SOON };
-        let frame = match at_once(py, || reader.get_soon(soon))? {
+        let now = match &*guard(&self.reader) {
+            Some(reader) => at_once(py, || reader.try_get())?,
+            None => return Err(was_closed(py)),
+        };
+        let frame = match now {
             Some(frame) => frame,
-            None => patiently_for(py, timeout, |patience| reader.get(patience))?,
+            None => self.wait(py, timeout)?,
         };
         received(py, &self.own, &self.seen, frame)
     }
+
+    #[inline]
+    fn wait(&self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<library::Frame> {
+        // A reference of its own, because another thread may close the reader meanwhile.
+        let reader = self.open(py)?;
+        let soon = if timeout == Some(Duration::ZERO) { Duration::ZERO } else { SOON };
+        match at_once(py, || reader.get_soon(soon))? {
+            Some(frame) => Ok(frame),
+            None => patiently_for(py, timeout, |patience| reader.get(patience)),
+        }
+    }
+}
+
+#[cold]
+fn was_closed(py: Python<'_>) -> PyErr {
+    to_python(py, &Error::new(Kind::Closed, "the reader was closed: expected an open one; make a new one"))
 }
 
 #[pymethods]

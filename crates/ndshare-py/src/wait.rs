@@ -76,6 +76,12 @@ pub(crate) fn quick<T>(py: Python<'_>, work: impl FnOnce() -> T) -> PyResult<T> 
     guarded(|| Ok(work())).map_err(|error| to_python(py, &error))
 }
 
+/// The same, and maps its error.
+#[inline]
+pub(crate) fn at_once<T>(py: Python<'_>, work: impl FnOnce() -> Result<T>) -> PyResult<T> {
+    guarded(work).map_err(|error| to_python(py, &error))
+}
+
 #[inline]
 fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     // The library poisons the arena itself if tables are half-way.

@@ -105,11 +105,11 @@ impl Side {
                 Ok(median(RING_TRIPS, trip)? / 2.0)
             }
             "handoff" => {
-                let mut next = self.begin()?;
+                let mut next = Some(self.begin()?);
                 let trip = || {
-                    next.publish(Content::default(), &FOREVER)?;
+                    publish(next.take())?;
                     // The next frame is chosen while the other side has this one.
-                    next = self.begin()?;
+                    next = Some(self.begin()?);
                     self.into.get(&FOREVER).map(drop)
                 };
                 Ok(median(RING_TRIPS, trip)? / 2.0)
@@ -130,12 +130,12 @@ impl Side {
                 Ok(())
             }),
             "handoff" => {
-                let mut next = self.begin()?;
+                let mut next = Some(self.begin()?);
                 (0..RUNS * RING_TRIPS).try_for_each(|_| {
                     let frame = self.into.get(&FOREVER)?;
-                    next.publish(Content::default(), &FOREVER)?;
+                    publish(next.take())?;
                     drop(frame);
-                    next = self.begin()?;
+                    next = Some(self.begin()?);
                     Ok(())
                 })
             }
@@ -168,6 +168,10 @@ impl Side {
         }
         Ok(())
     }
+}
+
+fn publish(frame: Option<Writing>) -> Result<()> {
+    frame.map_or(Ok(None), |frame| frame.publish(Content::default(), &FOREVER)).map(drop)
 }
 
 /// The median over the runs of the nanoseconds of one trip.

@@ -276,6 +276,14 @@ fn copy<'py>(
     })
 }
 
+/// Fills an array over memory of ours with the items of another one of its shape. One thread does it: whoever looks at
+/// such an array next has the other processor.
+pub(crate) fn fill(py: Python<'_>, out: &Bound<'_, PyAny>, from: &Bound<'_, PyAny>) -> PyResult<()> {
+    let one = 1_usize.into_pyobject(py)?;
+    let wanted = Wanted::new(py, None, None, None, Some(&one))?;
+    if copy(py, out, from, &wanted)? { Ok(()) } else { numpy::copyto(py, out, from, None, None) }
+}
+
 /// A shared copy of an array in its own memory order; the array itself where its dtype can't be shared, or where it
 /// is no ndarray proper.
 fn share<'py>(py: Python<'py>, array: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {

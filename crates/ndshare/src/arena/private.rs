@@ -229,7 +229,7 @@ mod tests {
     fn what_is_remembered_gives_way_to_what_takes_its_bytes_or_its_place() {
         let mut private = Private::new(64);
         let old = [block(3, 100, 200), block(4, 200, 300), block(5, 300, 400)];
-        old.map(|mine| visit(&mut private, mine));
+        old.into_iter().for_each(|mine| visit(&mut private, mine));
         visit(&mut private, old[0]);
         // It has the bytes of the second and some of the first; the third's place has other bytes.
         let (wide, moved) = (block(9, 150, 290), block(5, 500, 600));

@@ -243,6 +243,8 @@ mod models {
             let renewed = (0..2).find_map(|index| Some((index, self.blocks[index].renew()?)));
             let Some((block, generation)) = renewed else { return };
             self.blocks[block].bytes.store(seq + 100, Relaxed);
+            // As in `publish`: under the lock, and before anybody can know of the frame.
+            self.blocks[block].release(WRITER);
             let entry = self.entry(seq);
             open_entry(&entry.number);
             entry.block.store(block as u64, Relaxed);
@@ -250,7 +252,6 @@ mod models {
             entry.meta.store(seq + 200, Relaxed);
             seal_entry(&entry.number, seq);
             self.head.store(seq + 1, Relaxed);
-            self.blocks[block].release(WRITER);
         }
 
         /// The block of a frame, held, when its entry is whole.

@@ -15,14 +15,18 @@ use crate::os::pipe::Pipe;
 use crate::prim::{
     AtomicBool, AtomicU64,
     Ordering::{Acquire, Relaxed, SeqCst},
+    fetch_to_write,
 };
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// How long an idle reader sleeps before it looks whether the writers live.
-const NAP: Duration = Duration::from_millis(40);
-/// As long, in a group: a frame of a member that died wants another one.
-const GROUP_NAP: Duration = Duration::from_millis(20);
+/// How long an idle reader sleeps before it looks anew: a writer may have died before it could wake anybody, and a
+/// signal may have come just before the sleep. Short of 0.1 s, which is as long as a death may hold anybody up.
+const NAP: Duration = Duration::from_millis(60);
+/// As long, in a group: a frame of a member that died wants another one, which takes a sweep as well.
+const GROUP_NAP: Duration = Duration::from_millis(40);
+/// How often it looks whether the writers live, which takes system calls.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// After a wait shorter than so many spins, the next spin is so many times as long.
 const KEEN: u32 = 5;
 /// So many looks at one entry that never settles mean that the head was scribbled on.
@@ -94,10 +98,7 @@ pub struct Frame {
     pub time_ns: u64,
     /// Where in the block the first item is.
     pub offset: u64,
-    /// What the writer said of dtype, shape and strides; empty for the ring's own.
-    pub view: Vec<u8>,
-    /// What the writer said beside it.
-    pub meta: Vec<u8>,
+    said: Said,
     ring: Arc<Ring>,
     reader: usize,
     incarnation: u64,
@@ -107,13 +108,28 @@ pub struct Frame {
     claim: Option<(usize, u64)>,
 }
 
+/// How long a wait for a frame lasts by now.
+struct Wait {
+    since: Duration,
+    /// When it was last looked whether the writers live.
+    looked: Option<Duration>,
+}
+
+impl Wait {
+    fn begin() -> Self {
+        Self { since: monotonic(), looked: None }
+    }
+}
+
+/// View and meta of a frame; none when both are empty, as for most.
+type Said = Option<Box<(Vec<u8>, Vec<u8>)>>;
+
 /// What an entry says, read whole.
 struct Snapshot {
     block: u64,
     time_ns: u64,
     offset: u64,
-    view: Vec<u8>,
-    meta: Vec<u8>,
+    said: Said,
 }
 
 impl Ring {
@@ -268,41 +284,58 @@ impl Reader {
     /// `Empty` at the timeout; `Closed` when the ring was closed and is drained; `WriterDied`, once, when the last
     /// writer died; `Misuse` when another process uses this reader.
     pub fn get(&self, patience: &Patience) -> Result<Frame> {
-        if let Some(frame) = self.try_get()? {
-            return Ok(frame);
-        }
-        let start = monotonic();
+        let mut found = self.try_get()?;
+        let mut wait = None;
         loop {
-            if let Some(frame) = self.look_and_settle()? {
+            if let Some(frame) = found {
                 return Ok(frame);
             }
             if self.is_over() && !self.is_ready() {
-                if let Mode::Group(group) = self.mode {
-                    self.end_claims(group)?;
-                }
-                return Err(Error::new(Kind::Closed, "the ring was closed, and every frame of it was read"));
+                return Err(self.end()?);
             }
-            if self.spin(patience) {
+            // Once in a wait: a nap that ended without news was a long one, and is followed by the next.
+            if wait.is_none() && self.spin(patience) {
                 self.keen.store(true, Relaxed);
-                continue;
+            } else {
+                self.sleep(wait.get_or_insert_with(Wait::begin), patience)?;
             }
-            let nap = match self.mode {
-                Mode::Group(group) => {
-                    self.end_claims(group)?;
-                    GROUP_NAP
-                }
-                Mode::Every | Mode::Latest => NAP,
-            };
-            self.ring.sleep(EVENT, || self.has_news() || self.check_open().is_err(), patience, nap)?;
-            self.check_open()?;
-            self.keen.store(monotonic() - start < self.ring.spin_time().saturating_mul(KEEN), Relaxed);
-            if self.has_news() {
-                continue;
-            }
-            self.check_writers()?;
-            let text = "no frame came: expected one before the timeout; wait longer, or see whether the writer runs";
-            patience.go_on("the ring").map_err(|error| on_timeout(error, Kind::Empty, text))?;
+            found = self.look_and_settle()?;
         }
+    }
+
+    /// What a reader gets who has read everything.
+    fn end(&self) -> Result<Error> {
+        if let Mode::Group(group) = self.mode {
+            self.end_claims(group)?;
+        }
+        Ok(Error::new(Kind::Closed, "the ring was closed, and every frame of it was read"))
+    }
+
+    /// One nap of a wait, and now and then a look at whether the writers live.
+    fn sleep(&self, wait: &mut Wait, patience: &Patience) -> Result<()> {
+        let (nap, look_every) = match self.mode {
+            Mode::Group(group) => {
+                self.end_claims(group)?;
+                (GROUP_NAP, Duration::ZERO)
+            }
+            Mode::Every | Mode::Latest => (NAP, LOOK_EVERY),
+        };
+        self.ring.sleep(EVENT, || self.has_news() || self.check_open().is_err(), patience, nap)?;
+        self.check_open()?;
+        let now = monotonic();
+        self.keen.store(now - wait.since < self.ring.spin_time().saturating_mul(KEEN), Relaxed);
+        if self.has_news() {
+            return Ok(());
+        }
+        let text = "no frame came: expected one before the timeout; wait longer, or see whether the writer runs";
+        let outcome = patience.go_on("the ring").map_err(|error| on_timeout(error, Kind::Empty, text));
+        // Also at the end of the wait, so that a timeout never hides a death.
+        let is_over = outcome.as_ref().is_err_and(|error| error.kind() == Kind::Empty);
+        if is_over || wait.looked.is_none_or(|looked| now - looked >= look_every) {
+            wait.looked = Some(now);
+            self.check_writers()?;
+        }
+        outcome
     }
 
     /// The next frame, if there is one now or very soon: within `longest`, or the ring's spin if that is less.
@@ -357,6 +390,14 @@ impl Reader {
         self.ring.table.entry(seq).seq.load(Acquire) == seq
     }
 
+    /// Whether nothing was published under `seq` yet. The head is in a line that the next publication needs: it is asked
+    /// only when the entry of `seq` does not say that it still has an older number.
+    #[inline]
+    fn is_to_come(&self, seq: u64) -> bool {
+        let number = self.ring.table.entry(seq).seq.load(Acquire);
+        number != seq && (number < seq || seq >= self.ring.written())
+    }
+
     /// As [`Self::has_news`], by the words that a look needs anyway. Not to fall asleep by.
     #[inline]
     fn has_news_soon(&self) -> bool {
@@ -395,8 +436,7 @@ impl Reader {
         let cursor = self.words().cursor;
         for _ in 0..PATIENT_LOOKS {
             let seq = cursor.load(SeqCst);
-            // The head is in a line that the next publication needs: it is asked only when there is nothing to read.
-            if !self.is_there(seq) && seq >= self.ring.written() {
+            if self.is_to_come(seq) {
                 return Ok(None);
             }
             // A writer that drops the oldest moves the cursor; then this look begins again.
@@ -510,8 +550,7 @@ impl Reader {
             block: entry.block.load(Relaxed),
             time_ns: entry.time_ns.load(Relaxed),
             offset: entry.offset.load(Relaxed),
-            view: load_bytes(entry.view, entry.view_len.load(Relaxed) as usize),
-            meta: load_bytes(entry.meta, self.ring.table.geometry.meta_bytes as usize),
+            said: said(entry, self.ring.table.geometry.meta_bytes as usize),
         })
     }
 
@@ -519,9 +558,9 @@ impl Reader {
         let words = self.words();
         words.held.fetch_add(1, Relaxed);
         let user = words.user.load(Relaxed);
-        let Snapshot { time_ns, offset, view, meta, .. } = from;
+        let Snapshot { time_ns, offset, said, .. } = from;
         let (ring, reader, incarnation) = (self.ring.clone(), self.index, self.incarnation);
-        Frame { hold: Some(hold), seq, time_ns, offset, view, meta, ring, reader, incarnation, user, claim }
+        Frame { hold: Some(hold), seq, time_ns, offset, said, ring, reader, incarnation, user, claim }
     }
 
     fn never_settles(&self) -> Error {
@@ -542,7 +581,9 @@ impl Reader {
         if longest.is_zero() {
             return false;
         }
-        let end = monotonic().saturating_add(longest);
+        let mut end = None;
+        // A writer that looked at the cursor has it in its cache.
+        fetch_to_write(self.words().cursor);
         loop {
             for _ in 0..64 {
                 if self.has_news_soon() {
@@ -550,7 +591,9 @@ impl Reader {
                 }
                 std::hint::spin_loop();
             }
-            if monotonic() >= end || self.check_open().is_err() {
+            // The clock is asked only now: it takes as long as a good part of a hand-over.
+            let now = monotonic();
+            if now >= *end.get_or_insert(now.saturating_add(longest)) || self.check_open().is_err() {
                 return false;
             }
         }
@@ -699,6 +742,17 @@ impl Frame {
         self.hold.as_ref().expect("a frame has its hold until it is dropped")
     }
 
+    /// What the writer said of dtype, shape and strides; empty for the ring's own.
+    #[inline]
+    pub fn view(&self) -> &[u8] {
+        self.said.as_deref().map_or(&[], |(view, _)| view)
+    }
+
+    /// What the writer said beside it; empty when the ring has no meta.
+    pub fn meta(&self) -> &[u8] {
+        self.said.as_deref().map_or(&[], |(_, meta)| meta)
+    }
+
     /// The ring that it came through.
     pub fn ring(&self) -> &Arc<Ring> {
         &self.ring
@@ -727,6 +781,13 @@ impl Drop for Frame {
         }
         let _ = self.ring.announce_if_awaited(SPACE);
     }
+}
+
+#[inline]
+fn said(entry: &EntryWords<'_>, meta_bytes: usize) -> Said {
+    let view_len = entry.view_len.load(Relaxed) as usize;
+    let is_silent = view_len == 0 && meta_bytes == 0;
+    (!is_silent).then(|| Box::new((load_bytes(entry.view, view_len), load_bytes(entry.meta, meta_bytes))))
 }
 
 impl Ring {

@@ -5,7 +5,8 @@
 //!            8..24       head, which each publication writes, in a line of its own; then what is mostly read: event,
 //!                        space, closed, counters, who reads
 //!            24..24+64   writers {generation: 32, slot + 1: 32}
-//!            then        groups, 8 words each; readers, 8 words each
+//!            then        groups, 8 words each; readers, 16 words each, in two lines: what writers look at too, and
+//!                        what only the reader writes
 //!            then        frames, 4 words each; entries
 //! ```
 //!
@@ -40,7 +41,7 @@ const WRITERS_AT: usize = 24;
 const GROUPS_AT: usize = WRITERS_AT + WRITERS;
 const GROUP_WORDS: usize = 8;
 const READERS_AT: usize = GROUPS_AT + GROUPS * GROUP_WORDS;
-const READER_WORDS: usize = 8;
+const READER_WORDS: usize = 16;
 const FRAMES_AT: usize = READERS_AT + READERS * READER_WORDS;
 const FRAME_WORDS: usize = 4;
 /// Words of an entry before view and meta.
@@ -218,7 +219,8 @@ impl Table {
     #[inline]
     pub(super) fn reader(&self, index: usize) -> ReaderWords<'_> {
         let at = READERS_AT + index * READER_WORDS;
-        let [token, kind, cursor, missed, user, held, incarnation, pipe] = self.array(at);
+        let [token, kind, cursor, missed, incarnation, pipe] = self.array(at);
+        let [user, held] = self.array(at + READER_WORDS / 2);
         ReaderWords { token, kind, cursor, missed, user, held, incarnation, pipe }
     }
 

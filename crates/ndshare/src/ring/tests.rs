@@ -38,7 +38,7 @@ fn stamp(hold: &Hold, number: u64) {
 fn number(frame: &Frame) -> u64 {
     let first = frame.hold().words()[0].load(Relaxed);
     assert!(frame.hold().words()[..LEN / 8].iter().all(|word| word.load(Relaxed) == first), "torn");
-    assert_eq!(frame.meta, first.to_le_bytes(), "the meta is another frame's");
+    assert_eq!(frame.meta(), first.to_le_bytes(), "the meta is another frame's");
     first
 }
 
@@ -220,7 +220,7 @@ fn a_block_is_published_as_it_is_and_passes_on_to_another_ring() {
         let content = Content { offset: 0, view: b"u8", meta: &meta };
         ring.publish_block(&hold, LEN as u64, content, &FOREVER).unwrap();
         let first = readers[0].get(&FOREVER).unwrap();
-        assert_eq!((first.hold().as_ptr(), first.view.as_slice()), (hold.as_ptr(), &b"u8"[..]));
+        assert_eq!((first.hold().as_ptr(), first.view()), (hold.as_ptr(), &b"u8"[..]));
         second.publish_block(first.hold(), LEN as u64, content, &FOREVER).unwrap();
         assert_eq!(number(&readers[1].get(&FOREVER).unwrap()), i);
     }

@@ -36,11 +36,18 @@ pub struct Content<'a> {
 pub struct Writing {
     ring: Arc<Ring>,
     hold: Hold,
-    frame: u32,
-    /// The process that began it.
-    writer: u64,
+    place: Place,
     /// The number at which there was room for the frame; none when nobody looked.
     room_at: Option<u64>,
+}
+
+/// Where a frame that is being filled stands among the ring's frames.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    frame: u32,
+    block: BlockId,
+    /// The process that began it.
+    writer: u64,
 }
 
 impl Writing {
@@ -53,38 +60,42 @@ impl Writing {
     ///
     /// # Errors
     /// `Full` at the timeout, `Closed`; the frame is thrown away then. `InvalidValue` for too long a view or meta.
-    pub fn publish(&self, content: Content<'_>, patience: &Patience) -> Result<Option<u64>> {
-        self.ring.check_content(content)?;
-        self.ring.publish(patience, self.room_at, || self.supply(), content)
+    pub fn publish(self, content: Content<'_>, patience: &Patience) -> Result<Option<u64>> {
+        let Self { ring, hold, place, room_at } = self;
+        ring.check_content(content)?;
+        let mut hold = Some(hold);
+        ring.publish(patience, room_at, &|| ring.supply(place), &mut hold, content)
     }
 
-    /// The same if that needs no waiting; else none, and the frame can still be published.
+    /// The same for who goes on looking at the frame.
+    ///
+    /// # Errors
+    /// As [`Self::publish`]; then the frame can still be published.
+    pub fn publish_kept(&self, content: Content<'_>, patience: &Patience) -> Result<Option<u64>> {
+        self.ring.check_content(content)?;
+        self.ring.publish(patience, self.room_at, &|| self.ring.supply(self.place), &mut None, content)
+    }
+
+    /// The same if that needs no waiting; else none.
+    ///
+    /// # Errors
+    /// As [`Self::publish_kept`].
+    pub fn publish_kept_quick(&self, content: Content<'_>) -> Result<Option<Option<u64>>> {
+        self.ring.publish_quick(self.room_at, self.place, &mut None, content)
+    }
+
+    /// As [`Self::publish`] if that needs no waiting; else the frame itself, to be published by that.
     ///
     /// # Errors
     /// As [`Self::publish`].
-    pub fn publish_quick(&self, content: Content<'_>) -> Result<Option<Option<u64>>> {
-        self.ring.check_content(content)?;
-        let outcome =
-            self.ring.locked_quick(|| self.ring.publish_under_lock(self.room_at, &|| self.supply(), content))?;
-        match outcome {
-            Some(Outcome::Published(seq)) => self.ring.tell(seq).map(Some),
-            _ => Ok(None),
+    pub fn publish_quick(self, content: Content<'_>) -> Result<std::result::Result<Option<u64>, Self>> {
+        let Self { ring, hold, place, room_at } = self;
+        let mut hold = Some(hold);
+        let outcome = ring.publish_quick(room_at, place, &mut hold, content)?;
+        match (outcome, hold) {
+            (None, Some(hold)) => Ok(Err(Self { ring, hold, place, room_at })),
+            (outcome, _) => Ok(Ok(outcome.flatten())),
         }
-    }
-
-    fn supply(&self) -> Result<Option<(u32, BlockId)>> {
-        let words = self.ring.table.frame(self.frame);
-        let block = self.hold.block();
-        if self.ring.arena().identity()? != self.writer {
-            return Err(Error::new(
-                Kind::Misuse,
-                "a frame is published by the process that began it: begin another one after a fork",
-            ));
-        }
-        if words.last.load(SeqCst) != BUSY || words.block.load(SeqCst) != pack(block) {
-            return Err(Error::new(Kind::Misuse, "a frame is published once: begin another one"));
-        }
-        Ok(Some((self.frame, block)))
     }
 }
 
@@ -159,7 +170,8 @@ impl Ring {
 
     fn writing(self: &Arc<Self>, (hold, frame, room_at): Picked) -> Result<Writing> {
         point(Point::RingPicked);
-        Ok(Writing { ring: self.clone(), hold, frame, writer: self.arena().identity()?, room_at })
+        let place = Place { frame, block: hold.block(), writer: self.arena().identity()? };
+        Ok(Writing { ring: self.clone(), hold, place, room_at })
     }
 
     /// Publishes a block that exists, of which the frame uses `len_bytes`, without a copy: it takes a place among the
@@ -185,7 +197,7 @@ impl Ring {
             self.replace(victim, hold, &Patience::forever())?;
             Ok(Some((victim, hold.block())))
         };
-        self.publish(patience, None, supply, content)
+        self.publish(patience, None, &supply, &mut None, content)
     }
 
     fn parse_need(&self, len_bytes: u64) -> Result<usize> {
@@ -339,17 +351,18 @@ impl Ring {
 
     // ---- publishing
 
-    /// Publishes the frame and block that `supply` names, once there is room.
+    /// Publishes the frame and block that `supply` names, once there is room; `hold` is let go of then.
     fn publish(
         &self,
         patience: &Patience,
         room_at: Option<u64>,
-        supply: impl Fn() -> Result<Option<(u32, BlockId)>>,
+        supply: Supply<'_>,
+        hold: &mut Option<Hold>,
         content: Content<'_>,
     ) -> Result<Option<u64>> {
         let mut pruned = false;
         loop {
-            match self.locked(patience, || self.publish_under_lock(room_at, &supply, content))? {
+            match self.locked(patience, || self.publish_under_lock(room_at, supply, hold, content))? {
                 Outcome::Published(seq) => return self.tell(seq),
                 // It may be full only for the sake of a reader that died.
                 Outcome::Full if self.when_full == WhenFull::DropNewest && !pruned => self.prune(patience)?,
@@ -364,10 +377,42 @@ impl Ring {
         }
     }
 
+    /// The same if that needs no waiting; else none.
+    fn publish_quick(
+        &self,
+        room_at: Option<u64>,
+        place: Place,
+        hold: &mut Option<Hold>,
+        content: Content<'_>,
+    ) -> Result<Option<Option<u64>>> {
+        self.check_content(content)?;
+        let outcome = self.locked_quick(|| self.publish_under_lock(room_at, &|| self.supply(place), hold, content))?;
+        match outcome {
+            Some(Outcome::Published(seq)) => self.tell(seq).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Names a frame that is being filled, for publication.
+    fn supply(&self, place: Place) -> Result<Option<(u32, BlockId)>> {
+        let words = self.table.frame(place.frame);
+        if self.arena().identity()? != place.writer {
+            return Err(Error::new(
+                Kind::Misuse,
+                "a frame is published by the process that began it: begin another one after a fork",
+            ));
+        }
+        if words.last.load(SeqCst) != BUSY || words.block.load(SeqCst) != pack(place.block) {
+            return Err(Error::new(Kind::Misuse, "a frame is published once: begin another one"));
+        }
+        Ok(Some((place.frame, place.block)))
+    }
+
     fn publish_under_lock(
         &self,
         room_at: Option<u64>,
-        supply: &dyn Fn() -> Result<Option<(u32, BlockId)>>,
+        supply: Supply<'_>,
+        hold: &mut Option<Hold>,
         content: Content<'_>,
     ) -> Result<Outcome> {
         self.check_open()?;
@@ -377,6 +422,9 @@ impl Ring {
         }
         let Some((frame, block)) = supply()? else { return Ok(Outcome::NoneIdle) };
         self.table.frame(frame).last.store(self.written(), Relaxed);
+        // The ring's record keeps the block, and nobody takes it for idle under the lock. Now and not later: readers
+        // want the block's words as soon as they see the number.
+        drop(hold.take());
         Ok(Outcome::Published(self.write_entry(frame, pack(block), content)))
     }
 
@@ -449,6 +497,9 @@ impl Ring {
         patience.go_on("the ring").map_err(|error| on_timeout(error, Kind::Full, text))
     }
 }
+
+/// Names the frame and block that are to be published; none when there is none now.
+type Supply<'a> = &'a dyn Fn() -> Result<Option<(u32, BlockId)>>;
 
 /// A frame's block, its place, and the number at which there was room for it.
 type Picked = (Hold, u32, Option<u64>);
