@@ -22,9 +22,9 @@ use std::time::Duration;
 
 /// How long an idle reader sleeps before it looks anew: a writer may have died before it could wake anybody, and a
 /// signal may have come just before the sleep. Short of 0.1 s, which is as long as a death may hold anybody up.
-const NAP: Duration = Duration::from_millis(60);
+const NAP: Duration = Duration::from_millis(80);
 /// As long, in a group: a frame of a member that died wants another one, which takes a sweep as well.
-const GROUP_NAP: Duration = Duration::from_millis(40);
+const GROUP_NAP: Duration = Duration::from_millis(50);
 /// How often it looks whether the writers live, which takes system calls.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// After a wait shorter than so many spins, the next spin is so many times as long.
