@@ -87,6 +87,20 @@ fn drop_oldest_counts_what_a_reader_missed() {
 }
 
 #[test]
+fn a_group_misses_only_what_none_of_its_members_had() {
+    let (ring, _heap) = ring(4, WhenFull::DropOldest);
+    let group = Mode::Group(ring.group("compute", &FOREVER).unwrap());
+    let members = [(); 2].map(|()| ring.reader(group, Start::Next, &FOREVER).unwrap());
+    (0..2).for_each(|i| assert!(put(&ring, i, &FOREVER).is_ok()));
+    let held = members[0].get(&FOREVER).unwrap();
+    assert_eq!((number(&held), number(&members[1].get(&FOREVER).unwrap())), (0, 1));
+    (2..10).for_each(|i| assert!(put(&ring, i, &FOREVER).is_ok()));
+    assert_eq!(members[1].get(&FOREVER).unwrap().seq, 6);
+    let missed: Vec<_> = ring.stats(&FOREVER).unwrap().readers.iter().map(|reader| reader.missed).collect();
+    assert_eq!(missed, [4, 4], "frames 2 to 5");
+}
+
+#[test]
 fn drop_newest_counts_what_was_not_published() {
     let (ring, _heap) = ring(2, WhenFull::DropNewest);
     let reader = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();

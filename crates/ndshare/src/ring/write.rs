@@ -469,15 +469,24 @@ impl Ring {
         let least = self.written() + 1 - u64::from(self.table.geometry.slots).min(self.written() + 1);
         for index in self.readers_in_use() {
             let reader = self.table.reader(index);
-            let (cursor, missed) = match Mode::unpack(reader.kind.load(SeqCst)) {
-                Mode::Every => (reader.cursor, reader.missed),
-                Mode::Group(group) => (self.table.group(group).cursor, self.table.group(group).missed),
+            let (lost, missed) = match Mode::unpack(reader.kind.load(SeqCst)) {
+                Mode::Every => (protocol::push_on(reader.cursor, least), reader.missed),
+                Mode::Group(group) => (self.pass_over(group, least), self.table.group(group).missed),
                 Mode::Latest => continue,
             };
-            missed.fetch_add(protocol::push_on(cursor, least), SeqCst);
+            missed.fetch_add(lost, SeqCst);
             point(Point::RingMoved);
         }
         true
+    }
+
+    /// Moves a group's cursor on; returns how many frames are lost to it by that. Those that a member has are not.
+    fn pass_over(&self, group: usize, least: u64) -> u64 {
+        let passed = protocol::push_on(self.table.group(group).cursor, least);
+        // More than the window would be nonsense in shared memory.
+        let from = least - passed.min(self.table.geometry.slots.into());
+        let is_lost = |&seq: &u64| protocol::give_up(&self.table.entry(seq).claims[group], seq);
+        (from..least).filter(is_lost).count() as u64
     }
 
     fn wait_for_space(&self, patience: &Patience) -> Result<()> {
