@@ -136,7 +136,8 @@ impl<'a> Entered<'a> {
 
     /// The same if the lock is free, clean and nobody waits for it; else none. Never a system call.
     pub(crate) fn enter_quick(hold: &'a Hold) -> Result<Option<Self>> {
-        Ok(hold.arena().lock_block_quick(hold)?.then_some(Self(hold)))
+        // Made only when it was taken: dropping it frees the lock, whichever thread has it.
+        Ok(hold.arena().lock_block_quick(hold)?.then(|| Self(hold)))
     }
 
     /// Frees the lock; the content is in order.
@@ -216,6 +217,19 @@ mod tests {
         assert!(!try_acquire(&theirs, Death::Report).unwrap());
         locked.release(true).unwrap();
         assert!(blocks.iter().all(|hold| !is_locked(hold).unwrap()));
+    }
+
+    /// One that was not to be had was once made and dropped all the same, which freed the lock of another thread.
+    #[test]
+    fn who_does_not_enter_frees_nothing() {
+        let (arena, _heap) = Arena::create_on_heap(1 << 21).unwrap();
+        let hold = arena.alloc(100, 64, false, &FOREVER).unwrap();
+        let (entered, dirty) = Entered::enter(&hold, &FOREVER).unwrap();
+        assert!(!dirty && Entered::enter_quick(&hold).unwrap().is_none());
+        assert!(is_locked(&hold).unwrap());
+        entered.leave().unwrap();
+        Entered::enter_quick(&hold).unwrap().unwrap().leave().unwrap();
+        assert!(!is_locked(&hold).unwrap());
     }
 
     #[test]
