@@ -344,10 +344,11 @@ def test_an_evicted_tile_that_stands_is_not_loaded_again() -> None:
     keys = list(range(16))
     cache.concatenate(keys, axis=1, out=canvas)
     assert sorted(set(load.taken())) == keys
-    assert len(cache) <= 4
-    del cache[3]
-    assert copied(canvas, lambda: cache.concatenate(keys, axis=1, out=canvas), width=1024) == [3]
-    assert load.taken() == [3]
+    assert 0 < len(cache) <= 4
+    kept = next(iter(cache))  # which ones stay depends on which thread was faster
+    del cache[kept]
+    assert copied(canvas, lambda: cache.concatenate(keys, axis=1, out=canvas), width=1024) == [kept]
+    assert load.taken() == [kept]
 
 
 def test_when_an_extent_changes_what_follows_moves() -> None:
