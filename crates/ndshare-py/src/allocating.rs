@@ -40,6 +40,8 @@ const ALIGN: usize = 64;
 /// The least that is worth a block of its own.
 const MIN_BYTES: usize = 4096;
 const PAGE: usize = PAGE_BYTES as usize;
+/// How many blocks without whole pages are put aside before ordinary memory has to do.
+const UNFIT_BLOCKS: usize = 8;
 /// How long an allocation waits for an arena that another process is busy with, before it goes elsewhere.
 const PATIENCE: Duration = Duration::from_millis(100);
 
@@ -139,9 +141,16 @@ impl Stay {
     /// NumPy asks for zeros for arrays of objects, too, and does not say so. They are told by what is in them.
     fn zeros(&self, len_bytes: usize) -> Result<Hold> {
         let whole_pages = len_bytes.checked_next_multiple_of(PAGE).unwrap_or(len_bytes);
-        let hold = self.arena.alloc(whole_pages, PAGE, true, &patience())?;
-        hold.watch(has_objects)?;
-        Ok(hold)
+        // A warm block may end inside a page, and would be offered again at once: those wait here meanwhile.
+        let mut unfit = Vec::with_capacity(UNFIT_BLOCKS);
+        loop {
+            let hold = self.arena.alloc(whole_pages, PAGE, true, &patience())?;
+            match hold.watch(has_objects) {
+                Ok(()) => return Ok(hold),
+                Err(error) if unfit.len() == UNFIT_BLOCKS => return Err(error),
+                Err(_) => unfit.push(hold),
+            }
+        }
     }
 
     fn find(&self, address: *mut c_void) -> Found {
