@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,10 @@ from hypothesis import HealthCheck, settings
 
 import helpers
 import ndshare as nds
+
+# A shell that starts a run in the background has Ctrl-C ignored, and programs inherit that. Ours have to answer it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SECONDS = 120  # a test that takes longer hangs; long ones say so with their own `timeout` mark
 
