@@ -9,12 +9,15 @@ others are there for context.
 from __future__ import annotations
 
 import gc
+import multiprocessing as mp
 import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any
 
 Contestants = dict[str, Callable[[], float]]
 Prepare = Callable[[], Iterator[Contestants]]
@@ -166,6 +169,22 @@ _ALLOWED = sorted(os.sched_getaffinity(0))
 def pin(which: int | None) -> None:
     """Stay on one of our CPUs (0 for the first, -1 for the last), or with None on any of them."""
     os.sched_setaffinity(0, _ALLOWED if which is None else {_ALLOWED[which]})
+
+
+@contextmanager
+def partner(target: Callable[..., None], *args: Any) -> Iterator[Connection]:
+    """Run the other side: `target` is called with its end of a pipe, ours, the last CPU and `args`; None ends it."""
+    context = mp.get_context("spawn")
+    mine, theirs = context.Pipe()
+    process = context.Process(target=target, args=(theirs, mine, cpus()[-1], *args), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        yield mine
+    finally:
+        mine.send(None)
+        process.join()
+        mine.close()
 
 
 @contextmanager

@@ -26,7 +26,7 @@ import numpy as np
 
 import ndshare as nds
 from bench import ring_targets as targets
-from bench.harness import Contestants, Target, bench, clock, cpus, pinned
+from bench.harness import Contestants, Target, bench, clock, cpus, partner, pinned
 
 ROOT = Path(__file__).resolve().parent.parent
 CARGO = ["cargo", "run", "--quiet", "--release"]
@@ -35,22 +35,6 @@ ICE = [*CARGO, "--manifest-path", "bench/iceoryx2/Cargo.toml", "--target-dir", "
 FRAME = targets.FRAME
 SHAPE = (2048, 1024)
 BATCH = 100
-
-
-@contextmanager
-def _partner(target: Callable[..., None], *args: Any) -> Iterator[Connection]:
-    """Start the other side on the last CPU, and end it."""
-    context = mp.get_context("spawn")
-    mine, theirs = context.Pipe()
-    process = context.Process(target=target, args=(theirs, mine, cpus()[-1], *args), daemon=True)
-    process.start()
-    theirs.close()
-    try:
-        yield mine
-    finally:
-        mine.send(None)
-        process.join()
-        mine.close()
 
 
 def _trips(conn: Connection, trip: Callable[[], object], times: int, sign: int = 1) -> float:
@@ -92,7 +76,7 @@ class _Pair:
 @contextmanager
 def _rings(target: Any, spin: float | None = None) -> Iterator[tuple[_Pair, Connection]]:
     pair = _Pair(spin)
-    with _partner(target, pair.theirs, pair.back) as conn:
+    with partner(target, pair.theirs, pair.back) as conn:
         del pair.theirs
         yield pair, conn
 
@@ -103,7 +87,7 @@ def _ice(stack: ExitStack) -> Contestants:
         return {}
     name, node = f"ndshare-bench-{os.getpid()}", targets.ice_node()
     there, back = targets.Ice(node, f"{name}/there", True), targets.Ice(node, f"{name}/back", False)
-    conn = stack.enter_context(_partner(targets.ice_echo, name))
+    conn = stack.enter_context(partner(targets.ice_echo, name))
 
     def documented() -> None:
         there.send()
@@ -126,9 +110,9 @@ def _named(stack: ExitStack) -> Contestants:
     stack.callback(memory.unlink)
     stack.callback(memory.close)
     there, back = context.SimpleQueue(), context.SimpleQueue()
-    conn = stack.enter_context(_partner(targets.echo_memory, there, back, memory.name))
+    conn = stack.enter_context(partner(targets.echo_memory, there, back, memory.name))
     queues = context.Queue(), context.Queue()
-    by_value = stack.enter_context(_partner(targets.echo_queue, *queues))
+    by_value = stack.enter_context(partner(targets.echo_queue, *queues))
     array = np.zeros(SHAPE, np.uint16)
 
     def named() -> None:
@@ -289,7 +273,7 @@ def stream() -> Iterator[Contestants]:
             places.add(frame.ctypes.data)
 
     with ExitStack() as stack, pinned(0):
-        conn = stack.enter_context(_partner(targets.consume, reader))
+        conn = stack.enter_context(partner(targets.consume, reader))
         del reader
         produce(conn, ours)
         arrays = [nds.zeros(SHAPE, np.uint16) for _ in places]
@@ -310,7 +294,7 @@ def stream() -> Iterator[Contestants]:
         if find_spec("iceoryx2") is not None:
             name = f"ndshare-bench-{os.getpid()}"
             out = targets.Ice(targets.ice_node(), f"{name}/stream", True, 8)
-            ice = stack.enter_context(_partner(targets.ice_consume, name))
+            ice = stack.enter_context(partner(targets.ice_consume, name))
             # The last byte is what its consumer looks at.
             flat = np.full(FRAME, 7, np.uint8)
             contestants["iceoryx2"] = lambda: produce(ice, lambda: out.copy_in(flat))
@@ -328,7 +312,7 @@ def idle() -> Iterator[Contestants]:
     """Wait in vain."""
     ring = nds.Ring(SHAPE, np.uint16, slots=4)
     reader = ring.reader()
-    with _partner(targets.idle, reader) as conn:
+    with partner(targets.idle, reader) as conn:
         del reader
 
         def wait() -> float:

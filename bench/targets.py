@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from multiprocessing.connection import Connection
 from multiprocessing.shared_memory import SharedMemory
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 import numpy as np
 
 import ndshare as nds  # noqa: F401  (any worker on shared arrays does)
-from bench.harness import pin
 
 Array = np.ndarray[Any, Any]
 
@@ -17,7 +17,7 @@ Array = np.ndarray[Any, Any]
 def echo(conn: Connection, other: Connection, cpu: int) -> None:
     """Send back what arrives, until None."""
     other.close()
-    pin(cpu)
+    os.sched_setaffinity(0, {cpu})
     while (x := conn.recv()) is not None:
         conn.send(x)
 
@@ -25,7 +25,7 @@ def echo(conn: Connection, other: Connection, cpu: int) -> None:
 def echo_named(conn: Connection, other: Connection, cpu: int) -> None:
     """Open the named memory that is spoken of, look at it, and answer with its name."""
     other.close()
-    pin(cpu)
+    os.sched_setaffinity(0, {cpu})
     while (task := conn.recv()) is not None:
         name, size = task
         memory = SharedMemory(name)
@@ -38,7 +38,7 @@ def echo_named(conn: Connection, other: Connection, cpu: int) -> None:
 
 def echo_queue(inbox: Any, outbox: Any, cpu: int) -> None:
     """Send back what arrives in a queue, until None."""
-    pin(cpu)
+    os.sched_setaffinity(0, {cpu})
     while (x := inbox.get()) is not None:
         outbox.put(x)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import multiprocessing as mp
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.shared_memory import SharedMemory
 from time import perf_counter
@@ -19,7 +18,7 @@ import numpy as np
 
 import ndshare as nds
 from bench import targets
-from bench.harness import Contestants, Target, bench, clock, pinned
+from bench.harness import Contestants, Target, bench, clock, cpus, partner, pinned
 
 MIB = 1 << 20
 Array = np.ndarray[Any, Any]
@@ -29,22 +28,6 @@ def _sevens(make: Callable[..., Array], size: int) -> Array:
     x = make(size, np.uint8)
     x.fill(7)
     return x
-
-
-@contextmanager
-def _partner(target: Callable[[Connection, Connection, int], None]) -> Iterator[Connection]:
-    """Start a process at the other end of a pipe, on the last CPU."""
-    context = mp.get_context("spawn")
-    mine, theirs = context.Pipe()
-    process = context.Process(target=target, args=(theirs, mine, -1), daemon=True)
-    process.start()
-    theirs.close()
-    try:
-        yield mine
-    finally:
-        mine.send(None)
-        process.join()
-        mine.close()
 
 
 def _there_and_back(conn: Connection, x: object) -> object:
@@ -83,7 +66,7 @@ def pipe() -> Iterator[Contestants]:
     memory = SharedMemory(create=True, size=4 * MIB)
     np.frombuffer(memory.buf, np.uint8).fill(7)
     try:
-        with _partner(targets.echo) as conn, _partner(targets.echo_named) as named, pinned(0):
+        with partner(targets.echo) as conn, partner(targets.echo_named) as named, pinned(0):
             yield {
                 "ndshare": lambda: _trips(conn, shared, 300),
                 "100 bytes": lambda: _trips(conn, small, 300),
@@ -100,7 +83,7 @@ def queue() -> Iterator[Contestants]:
     """Give the queue's feeder threads their part."""
     context = mp.get_context("spawn")
     there, back = context.Queue(), context.Queue()
-    process = context.Process(target=targets.echo_queue, args=(there, back, -1), daemon=True)
+    process = context.Process(target=targets.echo_queue, args=(there, back, cpus()[-1]), daemon=True)
     process.start()
     shared, plain = _sevens(nds.empty, 4 * MIB), _sevens(np.empty, 4 * MIB)
 

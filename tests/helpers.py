@@ -212,6 +212,20 @@ def environ(**changes: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextmanager
+def child(target: Callable[..., None], *args: Any, context: Any = None) -> Iterator[Any]:
+    """Run a process for a while, a fork unless `context` says otherwise; it is gone afterwards."""
+    process = (context or mp.get_context("fork")).Process(target=target, args=args, daemon=True)
+    process.start()
+    try:
+        yield process
+    finally:
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+        process.join(HANG)
+        process.close()
+
+
 # ---- what the arena says --------------------------------------------------------------------------------------------
 
 

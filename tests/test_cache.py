@@ -15,7 +15,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 import cache_workers as workers
 import ndshare as nds
-from helpers import HANG, held, note_pause, run, settle, wait_until
+from helpers import HANG, child, held, note_pause, run, settle, wait_until
 from ndshare import _native
 
 Array = np.ndarray[Any, Any]
@@ -44,20 +44,6 @@ def address(array: Array) -> int:
 
 def tile(number: int, size: int = KIB) -> Array:
     return np.full(size, number % 251, np.uint8)
-
-
-@contextmanager
-def child(target: Callable[..., None], *args: Any, context: Any = FORK) -> Iterator[Any]:
-    """Run a process for a while; it is gone afterwards."""
-    process = context.Process(target=target, args=args, daemon=True)
-    process.start()
-    try:
-        yield process
-    finally:
-        if process.is_alive():
-            os.kill(process.pid, signal.SIGKILL)
-        process.join(HANG)
-        process.close()
 
 
 # ---- a mapping ------------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ import pytest
 
 import ndshare as nds
 import ring_workers as workers
-from helpers import HANG, descriptors, held, note_pause, run, settle, wait_until
+from helpers import HANG, child, descriptors, held, note_pause, run, settle, wait_until
 from ndshare import _native
 
 POINTS: tuple[str, ...] = tuple(_native.KILL_POINTS)
@@ -48,20 +48,6 @@ def put_all(ring: nds.Ring, *numbers: int) -> list[int | None]:
 
 def firsts(frames: Any) -> list[int]:
     return [int(frame.flat[0]) for frame in frames]
-
-
-@contextmanager
-def child(target: Callable[..., None], *args: Any, context: Any = FORK) -> Iterator[Any]:
-    """Run a process for a while; it is gone afterwards."""
-    process = context.Process(target=target, args=args, daemon=True)
-    process.start()
-    try:
-        yield process
-    finally:
-        if process.is_alive():
-            os.kill(process.pid, signal.SIGKILL)
-        process.join(HANG)
-        process.close()
 
 
 # ---- frames ---------------------------------------------------------------------------------------------------------

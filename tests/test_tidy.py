@@ -17,7 +17,7 @@ LIBRARY = ROOT / "crates" / "ndshare" / "src"
 
 # A module names only modules of lower floors. Modules that share a floor are blind to each other.
 FLOORS = [
-    {"error", "prim"},
+    {"error", "prim", "dice"},
     {"layout", "kernel"},
     {"os"},
     {"arena", "pool"},

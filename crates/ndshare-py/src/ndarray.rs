@@ -29,25 +29,8 @@ pub(crate) struct Facts<'a> {
 impl<'a> Facts<'a> {
     /// The facts of an ndarray or a subclass; None for anything else.
     pub(crate) fn of(object: &'a Bound<'_, PyAny>) -> Option<Facts<'a>> {
-        // SAFETY: attached.
-        if unsafe { npyffi::PyArray_Check(object.py(), object.as_ptr()) } == 0 {
-            return None;
-        }
-        // SAFETY: it is an array, so it has these fields; shape and strides live as long as the array is not
-        // resized, which needs the only reference to it.
-        unsafe {
-            let fields = &(*object.as_ptr().cast::<PyArrayObject>()).fields;
-            let ndim = usize::try_from(fields.nd).unwrap_or(0);
-            let descr = NonNull::new(fields.descr)?;
-            Some(Facts {
-                data: fields.data as usize,
-                shape: lengths(fields.dimensions.cast(), ndim),
-                strides: lengths(fields.strides, ndim),
-                itemsize: itemsize_of(object.py(), descr),
-                readonly: fields.flags & NPY_ARRAY_WRITEABLE == 0,
-                has_pointers: has_pointers(object.py(), descr),
-            })
-        }
+        let Operand { data, shape, strides, itemsize, readonly, descr, .. } = Operand::of_any(object)?;
+        Some(Facts { data, shape, strides, itemsize, readonly, has_pointers: has_pointers(object.py(), descr) })
     }
 
     /// The first byte that the array reaches, and how many from there on; at least 1, so that an empty array has
@@ -99,7 +82,8 @@ impl<'a> Operand<'a> {
     /// `object` is an array.
     #[inline]
     unsafe fn of_array(object: &'a Bound<'_, PyAny>) -> Option<Operand<'a>> {
-        // SAFETY: as in `Facts::of`.
+        // SAFETY: it is an array, so it has these fields; shape and strides live as long as the array is not
+        // resized, which needs the only reference to it.
         unsafe {
             let fields = &(*object.as_ptr().cast::<PyArrayObject>()).fields;
             let ndim = usize::try_from(fields.nd).unwrap_or(0);

@@ -23,6 +23,8 @@
 pub mod arena;
 #[cfg(not(loom))]
 pub mod cache;
+#[cfg(all(test, not(loom)))]
+mod dice;
 pub mod error;
 #[cfg(not(loom))]
 pub mod fft;

@@ -118,20 +118,17 @@ impl Overlay {
     /// A hold on the token of the use that goes on; none when nobody alive is inside.
     fn going_on(&self) -> Result<Option<Hold>> {
         let bits = self.head.word(TOKEN)?.load(Acquire);
-        let Some(index) = ((bits >> 32) as u32).checked_sub(1) else { return Ok(None) };
-        let token = BlockId { index, generation: bits as u32 };
+        let Some(token) = BlockId::from_word(bits) else { return Ok(None) };
         // Sweeps the dead; what they alone kept is gone then, and the take fails.
         let _ = self.arena().is_kept_by_others(token)?;
         Ok(self.arena().take(token).ok())
     }
 
     fn begin(&self, wanted: usize, token: &Hold) -> Result<()> {
-        let block = token.block();
         self.head.word(WAITING + 2 * wanted)?.store(0, Relaxed);
         self.head.word(USE)?.store(wanted as u64, Relaxed);
         // The one store that begins the use: a death before it leaves the old token, which is stale.
-        let bits = u64::from(block.index + 1) << 32 | u64::from(block.generation);
-        self.head.word(TOKEN)?.store(bits, Release);
+        self.head.word(TOKEN)?.store(token.block().to_word(), Release);
         Ok(())
     }
 

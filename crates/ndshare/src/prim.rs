@@ -23,6 +23,7 @@ pub fn fetch_to_write<T>(word: &T) {
 }
 
 /// Stores bytes into words, the last one filled up with zeros.
+#[inline]
 pub fn store_bytes(words: &[AtomicU64], bytes: &[u8]) {
     for (word, chunk) in words.iter().zip(bytes.chunks(8)) {
         word.store(word_of(chunk), Ordering::Relaxed);
@@ -30,6 +31,7 @@ pub fn store_bytes(words: &[AtomicU64], bytes: &[u8]) {
 }
 
 /// Loads `len` bytes from words; fewer if there are no more.
+#[inline]
 pub fn load_bytes(words: &[AtomicU64], len: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(len.next_multiple_of(8));
     for word in words.iter().take(len.div_ceil(8)) {
@@ -189,5 +191,15 @@ mod tests {
         assert!(lock.try_lock().is_none());
         drop(held);
         assert_eq!(lock.try_lock().map(|value| *value), Some(7));
+    }
+
+    #[test]
+    fn bytes_survive_words() {
+        let words: Vec<AtomicU64> = (0..4).map(|_| AtomicU64::new(u64::MAX)).collect();
+        let bytes: Vec<u8> = (1..=29).collect();
+        store_bytes(&words, &bytes);
+        assert_eq!(load_bytes(&words, 29), bytes);
+        assert!(equal_bytes(&words, &bytes) && !equal_bytes(&words, &[1; 33]));
+        assert_eq!(load_bytes(&words, 100).len(), 32);
     }
 }

@@ -1,22 +1,13 @@
 //! The arena on the heap: random histories against a naive twin, and deaths at every labelled point.
 
 use super::*;
+use crate::dice::Dice;
 use crate::os::PAGE_BYTES;
 use std::time::Duration;
 
 const BUDGET: u64 = 16 << 20;
 
-/// A small generator of numbers (xorshift64*), so that a failure repeats.
-struct Dice(u64);
-
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % sides
-    }
-
     fn len(&mut self) -> usize {
         let bits = self.roll(21);
         self.roll(1 << bits) as usize + 1

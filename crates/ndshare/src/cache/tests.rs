@@ -1,5 +1,6 @@
 use super::*;
 use crate::arena::Heap;
+use crate::dice::Dice;
 use crate::prim::AtomicU64;
 use std::time::Duration;
 
@@ -406,7 +407,7 @@ fn places_come_back_from_loaders_that_died() {
 /// Numbers by Zipf's law with exponent 1, by inverting the harmonic sums.
 struct Zipf {
     sums: Vec<f64>,
-    dice: u64,
+    dice: Dice,
 }
 
 impl Zipf {
@@ -416,14 +417,11 @@ impl Zipf {
             sum += 1.0 / rank as f64;
             sum
         });
-        Self { sums: sums.collect(), dice: seed }
+        Self { sums: sums.collect(), dice: Dice(seed) }
     }
 
     fn roll(&mut self) -> u64 {
-        self.dice ^= self.dice << 13;
-        self.dice ^= self.dice >> 7;
-        self.dice ^= self.dice << 17;
-        let at = (self.dice >> 11) as f64 / (1_u64 << 53) as f64 * self.sums[self.sums.len() - 1];
+        let at = (self.dice.next() >> 11) as f64 / (1_u64 << 53) as f64 * self.sums[self.sums.len() - 1];
         self.sums.partition_point(|&sum| sum < at) as u64
     }
 }
@@ -562,17 +560,6 @@ fn a_scan_leaves_the_hot_ones_in() {
 }
 
 // ---- many at once, and deaths
-
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-}
 
 /// Any operation on any of a few keys; whatever is found is whole and is what its key says.
 fn anything(cache: &Arc<Cache>, dice: &mut Dice) {

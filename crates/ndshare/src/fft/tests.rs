@@ -1,32 +1,12 @@
 //! Plans against a naive twin: sums of products in double precision, one output at a time.
 
 use super::*;
+use crate::dice::Dice;
 use crate::error::{Error, Kind, Result};
 use realfft::num_complex::Complex;
 use std::f64::consts::TAU;
 
 type Number = Complex<f64>;
-
-/// A small generator of numbers that are the same in every run (splitmix64).
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())]
-    }
-}
 
 fn calm() -> Result<()> {
     Ok(())

@@ -24,7 +24,7 @@ pub use read::{Frame, Mode, Reader, Start};
 pub use table::{GROUPS, Geometry, READERS, VIEW_BYTES};
 pub use write::{Content, Writing};
 
-use crate::arena::{Arena, Hold, Patience};
+use crate::arena::{Arena, BlockId, Hold, Patience};
 use crate::error::{Error, Kind, Result};
 use crate::lock::Entered;
 use crate::os::kill::{Point, point};
@@ -35,7 +35,7 @@ use crate::prim::{
 use protocol::BUSY;
 use std::sync::Arc;
 use std::time::Duration;
-use table::{CLOSED, DEATHS, DROPPED, EVENT, HEAD, NEVER, READERS_IN_USE, SPACE, Table, WISHES, unpack};
+use table::{CLOSED, DEATHS, DROPPED, EVENT, HEAD, NEVER, READERS_IN_USE, SPACE, Table, WISHES};
 
 /// What a writer does when the window is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -286,7 +286,7 @@ impl Ring {
 
     #[inline]
     fn is_reader_live(&self, index: usize) -> bool {
-        unpack(self.table.reader(index).token.load(SeqCst)).is_some_and(|token| self.arena().is_live(token))
+        BlockId::from_word(self.table.reader(index).token.load(SeqCst)).is_some_and(|token| self.arena().is_live(token))
     }
 
     /// The cursor that holds back the ring for a reader; none for one that only wants the newest.
@@ -331,7 +331,7 @@ impl Ring {
             let incarnation = self.table.reader(index).incarnation.load(SeqCst);
             let user = self.table.reader(index).user.load(SeqCst);
             let user_died = user != 0 && !self.arena().is_identity_alive(user)?;
-            if let Some(token) = unpack(self.table.reader(index).token.load(SeqCst)) {
+            if let Some(token) = BlockId::from_word(self.table.reader(index).token.load(SeqCst)) {
                 // A reader on its way whose sender died: its ticket is all that is left, and keeps it.
                 let _ = self.arena().is_kept_by_others(token)?;
             }

@@ -3,11 +3,9 @@
 //! was published, and nobody writes that any more.
 
 use super::protocol::{self, is_done};
-use super::table::{
-    DEATHS, EVENT, EntryWords, GROUPS, READERS, READERS_IN_USE, SPACE, WISHES, load_bytes, pack, unpack,
-};
+use super::table::{DEATHS, EVENT, EntryWords, GROUPS, READERS, READERS_IN_USE, SPACE, WISHES};
 use super::{Ring, on_timeout};
-use crate::arena::{Hold, Patience};
+use crate::arena::{BlockId, Hold, Patience};
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
 use crate::os::monotonic;
@@ -15,7 +13,7 @@ use crate::os::pipe::Pipe;
 use crate::prim::{
     AtomicBool, AtomicU64,
     Ordering::{Acquire, Relaxed, SeqCst},
-    fetch_to_write,
+    fetch_to_write, load_bytes,
 };
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -180,7 +178,7 @@ impl Ring {
         words.cursor.store(from, SeqCst);
         [words.missed, words.user, words.held, words.pipe].iter().for_each(|word| word.store(0, SeqCst));
         words.incarnation.fetch_add(1, SeqCst);
-        words.token.store(pack(token.block()), SeqCst);
+        words.token.store(token.block().to_word(), SeqCst);
         self.table.word(READERS_IN_USE).fetch_or(1 << index, SeqCst);
         point(Point::RingJoined);
         Ok(index)
@@ -206,7 +204,7 @@ impl Reader {
     /// # Errors
     /// `Stale` when the place has another reader by now.
     pub fn open(ring: Arc<Ring>, index: usize, token: Hold) -> Result<Self> {
-        if index >= READERS || ring.table.reader(index).token.load(SeqCst) != pack(token.block()) {
+        if index >= READERS || ring.table.reader(index).token.load(SeqCst) != token.block().to_word() {
             return Err(Error::new(
                 Kind::Stale,
                 "expected a reader of this ring, got one that is gone: make a new one",
@@ -263,7 +261,7 @@ impl Reader {
         let me = self.ring.arena().identity()?;
         let words = self.words();
         self.check_open()?;
-        if words.token.load(Relaxed) != pack(self.token().block()) {
+        if words.token.load(Relaxed) != self.token().block().to_word() {
             return Err(was_closed());
         }
         if words.user.load(Relaxed) == me {
@@ -537,7 +535,7 @@ impl Reader {
     fn take(&self, seq: u64) -> Result<Option<(Hold, Snapshot)>> {
         let entry = self.ring.table.entry(seq);
         let Some(snapshot) = self.snapshot(&entry, seq) else { return Ok(None) };
-        let Some(block) = unpack(snapshot.block) else { return Ok(None) };
+        let Some(block) = BlockId::from_word(snapshot.block) else { return Ok(None) };
         match self.ring.arena().take(block) {
             Ok(hold) => Ok(Some((hold, snapshot))),
             Err(error) if error.kind() == Kind::Stale => Ok(None),
@@ -637,7 +635,7 @@ impl Reader {
         if self.ring.arena().identity().is_ok_and(|me| words.user.load(SeqCst) == me) {
             // No lock: whoever makes a reader, and writers that wait, tidy up the place.
             words.pipe.store(0, SeqCst);
-            let _ = words.token.compare_exchange(pack(self.token().block()), 0, SeqCst, SeqCst);
+            let _ = words.token.compare_exchange(self.token().block().to_word(), 0, SeqCst, SeqCst);
             point(Point::RingLeft);
         }
     }

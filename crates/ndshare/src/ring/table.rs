@@ -14,7 +14,7 @@
 //! ring's own. Everything is an atomic; what is read from here is bounded before it is used.
 
 use super::protocol::BUSY;
-use crate::arena::{BlockId, Hold};
+use crate::arena::Hold;
 use crate::error::{Error, Result};
 use crate::prim::AtomicU64;
 
@@ -270,40 +270,6 @@ impl Table {
     }
 }
 
-/// A block's name as one word that is never 0.
-pub(super) fn pack(block: BlockId) -> u64 {
-    u64::from(block.index.wrapping_add(1)) << 32 | u64::from(block.generation)
-}
-
-/// The name in a word; none for 0.
-pub(super) fn unpack(bits: u64) -> Option<BlockId> {
-    let index = ((bits >> 32) as u32).checked_sub(1)?;
-    Some(BlockId { index, generation: bits as u32 })
-}
-
-/// Stores bytes into words, the last one filled up with zeros.
-pub(super) fn store_bytes(words: &[AtomicU64], bytes: &[u8]) {
-    for (word, chunk) in words.iter().zip(bytes.chunks(8)) {
-        let mut buffer = [0; 8];
-        buffer[..chunk.len()].copy_from_slice(chunk);
-        word.store(u64::from_le_bytes(buffer), crate::prim::Ordering::Relaxed);
-    }
-}
-
-/// Loads `len` bytes from words; fewer if there are no more.
-#[inline]
-pub(super) fn load_bytes(words: &[AtomicU64], len: usize) -> Vec<u8> {
-    if len == 0 {
-        return Vec::new();
-    }
-    let mut bytes = Vec::with_capacity(len.next_multiple_of(8));
-    for word in words.iter().take(len.div_ceil(8)) {
-        bytes.extend(word.load(crate::prim::Ordering::Relaxed).to_le_bytes());
-    }
-    bytes.truncate(len);
-    bytes
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
@@ -319,14 +285,5 @@ mod tests {
         for (slots, meta) in [(0, 0), (1 << 17, 0), (4, 5000), (usize::MAX, 0)] {
             assert!(Geometry::new(slots, 1, meta).is_err());
         }
-    }
-
-    #[test]
-    fn bytes_survive_words() {
-        let words: Vec<AtomicU64> = (0..4).map(|_| AtomicU64::new(u64::MAX)).collect();
-        let bytes: Vec<u8> = (1..=29).collect();
-        store_bytes(&words, &bytes);
-        assert_eq!(load_bytes(&words, 29), bytes);
-        assert_eq!(load_bytes(&words, 100).len(), 32);
     }
 }

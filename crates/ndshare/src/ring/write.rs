@@ -4,13 +4,16 @@
 //! its number last. Numbers are given at publication, so they are dense whatever writers do or die of.
 
 use super::protocol::{self, BUSY};
-use super::table::{CLOSED, DROPPED, EVENT, HEAD, NEVER, SPACE, VIEW_BYTES, WISHES, pack, store_bytes, unpack};
+use super::table::{CLOSED, DROPPED, EVENT, HEAD, NEVER, SPACE, VIEW_BYTES, WISHES};
 use super::{Mode, Ring, WhenFull, on_timeout};
 use crate::arena::{BlockId, Hold, Patience, TicketId};
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
 use crate::os::monotonic;
-use crate::prim::Ordering::{Relaxed, SeqCst};
+use crate::prim::{
+    Ordering::{Relaxed, SeqCst},
+    store_bytes,
+};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -305,10 +308,10 @@ impl Ring {
 
     fn renew(&self, frame: u32, need: usize) -> Result<Option<Hold>> {
         let words = self.table.frame(frame);
-        let Some(block) = unpack(words.block.load(SeqCst)) else { return Ok(None) };
+        let Some(block) = BlockId::from_word(words.block.load(SeqCst)) else { return Ok(None) };
         let Some(hold) = Hold::recycle(self.arena(), block)? else { return Ok(None) };
         // All of a frame's words are read and written under the lock.
-        words.block.store(pack(hold.block()), Relaxed);
+        words.block.store(hold.block().to_word(), Relaxed);
         words.last.store(BUSY, Relaxed);
         // Too small a block stays without content until its place gets another one.
         Ok((hold.len_bytes() >= need).then_some(hold))
@@ -322,7 +325,7 @@ impl Ring {
         let rank = |frame: u32| {
             let words = self.table.frame(frame);
             let filled_by_nobody = || {
-                let block = unpack(words.block.load(SeqCst));
+                let block = BlockId::from_word(words.block.load(SeqCst));
                 block.is_none_or(|block| !Hold::is_held(self.arena(), block))
             };
             match words.last.load(SeqCst) {
@@ -343,7 +346,7 @@ impl Ring {
         let new = self.table.head.adopt(hold, patience)?;
         point(Point::RingAdopted);
         words.last.store(BUSY, SeqCst);
-        words.block.store(pack(hold.block()), SeqCst);
+        words.block.store(hold.block().to_word(), SeqCst);
         words.record.store(new.index.into(), SeqCst);
         words.nonce.store(new.nonce, SeqCst);
         if old.nonce == 0 { Ok(()) } else { self.table.head.disown(old, patience) }
@@ -402,7 +405,7 @@ impl Ring {
                 "a frame is published by the process that began it: begin another one after a fork",
             ));
         }
-        if words.last.load(SeqCst) != BUSY || words.block.load(SeqCst) != pack(place.block) {
+        if words.last.load(SeqCst) != BUSY || words.block.load(SeqCst) != place.block.to_word() {
             return Err(Error::new(Kind::Misuse, "a frame is published once: begin another one"));
         }
         Ok(Some((place.frame, place.block)))
@@ -425,7 +428,7 @@ impl Ring {
         // The ring's record keeps the block, and nobody takes it for idle under the lock. Now and not later: readers
         // want the block's words as soon as they see the number.
         drop(hold.take());
-        Ok(Outcome::Published(self.write_entry(frame, pack(block), content)))
+        Ok(Outcome::Published(self.write_entry(frame, block.to_word(), content)))
     }
 
     /// Tells sleeping readers of a new frame.
