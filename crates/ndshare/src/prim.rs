@@ -22,6 +22,58 @@ pub fn fetch_to_write<T>(word: &T) {
     let _ = word;
 }
 
+/// A number as a peer may have written it: it says nothing until it is checked.
+///
+/// Read once, checked once, used as often as one likes. There is no way to the bare number that does not name what it
+/// may be, so nothing that a peer scribbled becomes an index, a length or a bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "a number is read from shared memory once: keep it"]
+pub struct Unchecked(u64);
+
+impl Unchecked {
+    /// A number that came out of a word together with others.
+    #[inline]
+    pub fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number, if it is an index of something that has `len` places.
+    #[inline]
+    pub fn index(self, len: usize) -> Option<usize> {
+        usize::try_from(self.0).ok().filter(|&index| index < len)
+    }
+
+    /// The number, if it is `most` or less.
+    #[inline]
+    pub fn at_most(self, most: u64) -> Option<u64> {
+        (self.0 <= most).then_some(self.0)
+    }
+
+    /// The number, or `most` where it is more.
+    #[inline]
+    pub fn capped(self, most: u64) -> u64 {
+        self.0.min(most)
+    }
+
+    /// Whether it is `number`.
+    #[inline]
+    pub fn is(self, number: u64) -> bool {
+        self.0 == number
+    }
+}
+
+/// Reads a shared word that becomes an index, a length or a bound.
+#[inline]
+pub fn read(word: &AtomicU64, ordering: Ordering) -> Unchecked {
+    Unchecked(word.load(ordering))
+}
+
+/// As [`read`], of 32 bits.
+#[inline]
+pub fn read_u32(word: &AtomicU32, ordering: Ordering) -> Unchecked {
+    Unchecked(word.load(ordering).into())
+}
+
 /// Stores bytes into words, the last one filled up with zeros.
 #[inline]
 pub fn store_bytes(words: &[AtomicU64], bytes: &[u8]) {
@@ -191,6 +243,15 @@ mod tests {
         assert!(lock.try_lock().is_none());
         drop(held);
         assert_eq!(lock.try_lock().map(|value| *value), Some(7));
+    }
+
+    #[test]
+    fn a_number_of_a_peer_is_checked_before_it_is_one() {
+        let word = AtomicU64::new(7);
+        let number = read(&word, Ordering::Relaxed);
+        assert_eq!((number.index(8), number.index(7)), (Some(7), None));
+        assert_eq!((number.at_most(7), number.at_most(6), number.capped(3)), (Some(7), None, 3));
+        assert!(number.is(7) && Unchecked::new(u64::MAX).index(usize::MAX).is_none());
     }
 
     #[test]
