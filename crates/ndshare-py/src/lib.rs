@@ -9,6 +9,7 @@ mod error;
 mod fft;
 mod frame;
 mod gather;
+mod guard;
 mod lock;
 mod make;
 mod ndarray;
