@@ -16,7 +16,7 @@ import scipy.fft
 
 import ndshare as nds
 import workers
-from helpers import HANG, run
+from helpers import HANG, environment, run
 from ndshare.fft import _backend
 
 Array = np.ndarray[Any, Any]
@@ -128,6 +128,54 @@ def test_bad_arguments_raise_scipys_errors_and_change_nothing(name: str) -> None
             same(np.asarray(result), np.asarray(expected))
     assert (x == before).all()
     assert (out == 7).all()
+
+
+def arguments_with_more_than_one_fault(is_single: bool) -> list[dict[str, Any]]:
+    """Return arguments for which the order of checks decides what is raised, and the edges of what is allowed."""
+    common: list[dict[str, Any]] = [{"norm": "x", "workers": 0}, {"workers": 0}, {"norm": "x"}, {"norm": []}]
+    if is_single:
+        lengths = [{"n": n, **more} for n in (0, -1, -2, 1, 4) for more in ({}, {"axis": 5}, {"workers": 0})]
+        return [*common, *lengths, {"axis": 5}, {"axis": 5, "norm": "x"}]
+    shapes: list[Any] = [(0, 4), (4, 0), (4, -1), (-1, -1), (4, -2), (2,), (), 5, (1, 2, 3), "ab"]
+    places: list[Any] = [(), (0, 0), (0, 7), (7,), 1, (1,), 1.5]
+    common += [{"s": s, **more} for s in shapes for more in ({}, {"workers": 0}, {"norm": "x"})]
+    common += [{"axes": axes, **more} for axes in places for more in ({}, {"workers": 0}, {"norm": "x"})]
+    return [*common, *({"s": s, "axes": axes} for s in shapes for axes in places)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_of_two_faults_scipys_first_is_named(name: str) -> None:
+    """Workers were looked at after the type, an axis before the length, and n = 0 was refused where SciPy takes it."""
+    whole = sample(np.random.default_rng(5), (4, 6), "f8")
+    inputs = [whole, whole + 1j, np.zeros((3, 0)), np.ones((3, 1)), np.float64(2), whole[0], whole[0] + 1j, np.zeros(0)]
+    for x, given in itertools.product(inputs, arguments_with_more_than_one_fault(name[-1] not in "2n")):
+        expected, result = outcome(theirs(name), x, **given), outcome(ours(name), x, **given)
+        if isinstance(expected, tuple) or isinstance(result, tuple):
+            assert isinstance(expected, tuple), (x.shape, given, result)
+            assert isinstance(result, tuple), (x.shape, given)
+            # The words of a TypeError are Python's own, of whatever saw it first.
+            assert result == expected or result[0] is expected[0] is TypeError, (x.shape, given)
+        else:
+            same(np.asarray(result), np.asarray(expected))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "g", "c8", "c16", "i2", "u4", "i8"])
+def test_the_byte_order_of_numbers_does_not_matter(name: str, dtype: str) -> None:
+    """Big-endian float16 was passed on as it was, and refused."""
+    if np.dtype(dtype).kind == "c" and name in REAL_INPUT:
+        pytest.skip("real numbers only")
+    x = sample(np.random.default_rng(6), (4, 6), dtype)
+    other = x.astype(x.dtype.newbyteorder())
+    expected = ours(name)(x)
+    result = ours(name)(other)
+    assert result.dtype == expected.dtype
+    assert (result == expected).all()
+    out = np.zeros(expected.shape, expected.dtype.newbyteorder())
+    assert ours(name)(other, out=out) is out
+    assert (out == expected).all()
+    if dtype == "f2":
+        same(result, theirs(name)(x))
 
 
 @pytest.mark.parametrize("name", ["fft", "rfft", "irfft2", "hfftn"])
@@ -607,6 +655,108 @@ def test_scipys_workers_are_obeyed() -> None:
     finally:
         _backend._ours["fft"] = before
     assert calls == [1, 3, 2]
+
+
+class Wrapped:
+    """Like the array of another library: NumPy can read it, and it is no ndarray."""
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
+        return np.arange(8.0)
+
+
+class Kept(np.ndarray[Any, Any]):
+    """A subclass that we know nothing of."""
+
+
+FOREIGN: list[Any] = [
+    Wrapped(),
+    np.ma.masked_array(np.arange(8.0), np.arange(8) == 3),
+    np.arange(8.0).view(Kept),
+    memoryview(np.arange(8.0)),
+    "abc",
+    None,
+    range(8),
+]
+
+
+@pytest.mark.parametrize("x", FOREIGN, ids=[type(x).__name__ for x in FOREIGN])
+def test_what_may_be_another_librarys_is_scipys_to_serve(x: Any) -> None:
+    """Whatever NumPy could read became an ndarray in silence."""
+    for name in NAMES:
+        assert nds.fft.__ua_function__(theirs(name), (x,), {}) is NotImplemented
+        assert nds.fft.__ua_function__(theirs(name), (), {"x": x}) is NotImplemented
+    expected = outcome(scipy.fft.fft, x)
+    with scipy.fft.set_backend(nds.fft):
+        result = outcome(scipy.fft.fft, x)
+    assert type(result) is type(expected)
+    if isinstance(expected, tuple):
+        assert result == expected
+    else:
+        assert not nds.is_shared(result)
+        assert (result == expected).all()
+
+
+def test_lists_numbers_and_frames_are_ours_to_serve() -> None:
+    ring = nds.Ring(8, slots=2)
+    frames = ring.reader()
+    ring.put(np.arange(8.0))
+    with scipy.fft.set_backend(nds.fft, only=True):
+        for x in ([1, 2, 3], (1.0, 2), [[1, 2], [3, 4]], np.arange(8.0).view(np.recarray), frames.get()):
+            assert nds.is_shared(scipy.fft.fft(x))
+        for scalar in (2, 2.0, 2j, np.float32(2)):
+            assert outcome(scipy.fft.fft, scalar)[0] is IndexError
+            assert scipy.fft.fftn(scalar, axes=()) is scalar
+
+
+def test_scipys_callers_get_ordinary_memory_when_the_arena_is_full() -> None:
+    """A program that was written for SciPy died of ArenaFull."""
+    program = """
+    import numpy as np, scipy.fft, ndshare as nds
+    rng = np.random.default_rng(1)
+    expected = {}
+    x = rng.standard_normal((300, 512))
+    inputs = {"real": x, "single": x.astype("f4"), "integer": (100 * x).astype("i2"), "other": x.astype(">f8"),
+              "half": x.astype("f2"), "complex": x + 1j, "long": x.astype("g"), "list": x.tolist()}
+    plan = nds.fft.plan_rfft2(x.shape)
+    keep = []
+    try:
+        while True:
+            keep.append(nds.zeros(4096))
+    except nds.ArenaFull:
+        pass
+    names = [p + "fft" + s for s in ("", "2", "n") for p in ("", "i", "r", "ir", "h", "ih")]
+    cases = [(name, kind) for name in names for kind in inputs if kind != "complex" or name[0] not in "r"]
+    cases = [(name, kind) for name, kind in cases if kind != "complex" or not name.startswith("ih")]
+    for name, kind in cases:
+        expected[name, kind] = getattr(scipy.fft, name)(inputs[kind], norm="ortho")
+    nds.fft.install()
+    count = size = 0
+    for name, kind in cases:
+        result = getattr(scipy.fft, name)(inputs[kind], norm="ortho", workers=2)
+        right = expected[name, kind]
+        assert result.dtype == right.dtype and result.shape == right.shape, (name, kind)
+        assert not nds.is_shared(result), (name, kind)
+        assert np.linalg.norm(result - right) <= 1e-6 * np.linalg.norm(right), (name, kind)
+        count, size = count + 1, size + result.nbytes
+        assert nds.fft.info() == {"fallbacks": count, "fallback_bytes": size}
+    result = scipy.fft.rfft2(x, plan=plan)
+    assert np.allclose(result, np.fft.rfft2(x))
+    try:
+        scipy.fft.fft(x, n=0)
+    except ValueError:
+        pass
+    assert nds.fft.info()["fallbacks"] == count + 1
+    try:
+        nds.fft.fft(x)
+    except nds.ArenaFull:
+        print("ours raises")
+    out = np.empty(x.shape, complex)
+    assert nds.fft.fft(x, out=out) is out
+    assert nds.fft.info()["fallbacks"] == count + 1
+    del keep
+    assert nds.is_shared(scipy.fft.fft(x))
+    """
+    assert run(program, env=environment() | {"NDSHARE_BUDGET": "16 MiB"}).clean() == "ours raises\n"
 
 
 # ---- helpers --------------------------------------------------------------------------------------------------------

@@ -70,6 +70,16 @@ DOORS = [
         ("crates/ndshare/src/prim.rs", "crates/ndshare-py/"),
     ),
     ("PyO3", re.compile(r"\b(?:pyo3|numpy)::"), ("crates/ndshare-py/",)),
+    (
+        "a lock beside Python",
+        re.compile(r"\b(?:Mutex|RwLock|Condvar|Barrier|(?:Py)?OnceLock|GILOnceCell|LazyLock|SpinLock)\b"),
+        ("crates/ndshare/", "crates/ndshare-cli/", "crates/ndshare-py/src/guard.rs"),
+    ),
+    (
+        "a way into Python that looks at no lock",
+        re.compile(r"\bPython::(?:try_)?attach\b|\bwith_gil\b"),
+        ("crates/ndshare-py/src/guard.rs",),
+    ),
 ]
 
 # What a newcomer's machine does not have: hosts of registries, and folders of one machine.
@@ -379,6 +389,12 @@ def test_unsafe_code_that_is_explained_is_not(path: str, text: str) -> None:
         ("crates/ndshare/src/arena/mod.rs", "use std::sync::atomic::AtomicU32;"),
         ("crates/ndshare/src/view.rs", "use pyo3::prelude::*;"),
         ("crates/ndshare-cli/src/main.rs", "use numpy::PyArray1;"),
+        ("crates/ndshare-py/src/ring.rs", "seen: std::sync::Mutex<Option<Seen>>,"),
+        ("crates/ndshare-py/src/ring.rs", "use std::sync::{Arc, RwLock};"),
+        ("crates/ndshare-py/src/cache/mod.rs", "use pyo3::sync::PyOnceLock;"),
+        ("crates/ndshare-py/src/cache/mod.rs", "static A: OnceLock<u8> = f();"),
+        ("crates/ndshare-py/src/frame.rs", "use ndshare::prim::SpinLock;"),
+        ("crates/ndshare-py/src/owner.rs", "Python::try_attach(|py| f(py));"),
     ],
 )
 def test_another_way_in_is_seen(path: str, text: str) -> None:
@@ -386,6 +402,8 @@ def test_another_way_in_is_seen(path: str, text: str) -> None:
 
 
 def test_what_comes_in_by_its_door_is_not() -> None:
+    assert door_complaints("crates/ndshare-py/src/guard.rs", "use ndshare::prim::SpinLock;") == []
+    assert door_complaints("crates/ndshare-py/src/ring.rs", "use crate::guard::{Guarded, Once};") == []
     assert door_complaints("crates/ndshare/src/os/mod.rs", "use libc;\n// std::sync::atomic\nlibc::getpid()") == []
 
 

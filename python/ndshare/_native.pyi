@@ -40,6 +40,8 @@ __all__ = [
     "empty_in_order",
     "enter_use",
     "fetch_unless",
+    "fft_fallbacks",
+    "fft_fell_back",
     "fft_transform",
     "find_many",
     "force_cpu",
@@ -613,6 +615,8 @@ class FftPlan:
     @property
     def result_shape(self) -> tuple[int, ...]: ...
 
+def fft_fell_back(len_bytes: int, /) -> None: ...
+def fft_fallbacks() -> tuple[int, int]: ...
 def fft_transform(
     kind: int,
     x: Any,

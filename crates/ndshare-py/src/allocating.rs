@@ -11,8 +11,8 @@ use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ndshare::Result;
@@ -21,9 +21,9 @@ use ndshare::os::PAGE_BYTES;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
+use crate::guard::{Guarded, Once};
 use crate::objects::has_objects;
 
 /// What NumPy calls a handler's capsule.
@@ -382,7 +382,7 @@ unsafe extern "C" fn destroy(capsule: *mut ffi::PyObject) {
 
 /// A function of NumPy's table. rust-numpy does not offer the two that we need.
 fn function_at(py: Python<'_>, index: usize) -> PyResult<*const c_void> {
-    static TABLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static TABLE: Once<Py<PyAny>> = Once::new();
     let table = TABLE.import(py, "numpy._core._multiarray_umath", "_ARRAY_API")?;
     // SAFETY: attached; NumPy's capsule has no name, and its table is never freed. Since version 1.22 it has more
     // entries than those that we ask for, and we are never imported without NumPy 2.
@@ -434,14 +434,10 @@ pub(crate) struct Allocating {
     named: Option<Arc<Arena>>,
     counts: Arc<Counts>,
     /// The handler of the `with` block that is open.
-    entered: Mutex<Option<Py<PyAny>>>,
+    entered: Guarded<Option<Py<PyAny>>>,
 }
 
 impl Allocating {
-    fn entered(&self) -> MutexGuard<'_, Option<Py<PyAny>>> {
-        self.entered.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn arena(&self, py: Python<'_>) -> PyResult<Arc<Arena>> {
         self.named.clone().map_or_else(|| crate::session::session(py).cloned(), Ok)
     }
@@ -454,27 +450,24 @@ impl Allocating {
     fn new(min_bytes: Option<&Bound<'_, PyAny>>, arena: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
         let named = arena.filter(|arena| !arena.is_none()).map(crate::arena::named).transpose()?;
         let min_bytes = min_bytes.map_or(Ok(MIN_BYTES), parse_min_bytes)?;
-        Ok(Self { min_bytes, named, counts: Arc::default(), entered: Mutex::default() })
+        Ok(Self { min_bytes, named, counts: Arc::default(), entered: Guarded::new(None) })
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
         let (py, this) = (slf.py(), slf.get());
         let stay = Stay::capsule(this, this.arena(py)?, current(py)?)?;
-        let mut entered = this.entered();
-        if entered.is_some() {
+        if this.entered.fill(stay.clone().unbind()).is_some() {
             return Err(PyRuntimeError::new_err(
                 "expected a scope that is not entered, got one that is: make another one with nds.allocating()",
             ));
         }
-        *entered = Some(stay.clone().unbind());
-        drop(entered);
         put_in_use(&stay)?;
         Ok(slf)
     }
 
     #[pyo3(signature = (*_exc_info))]
     fn __exit__(&self, py: Python<'_>, _exc_info: &Bound<'_, PyTuple>) -> PyResult<()> {
-        let Some(entered) = self.entered().take() else {
+        let Some(entered) = self.entered.take() else {
             return Err(PyRuntimeError::new_err("expected a scope that is entered, got one that is not"));
         };
         let entered = entered.into_bound(py);
@@ -519,7 +512,7 @@ impl Allocating {
     }
 
     fn __repr__(&self) -> String {
-        let state = if self.entered().is_some() { "entered" } else { "not entered" };
+        let state = if self.entered.is_some() { "entered" } else { "not entered" };
         let (min, arrays, fallbacks) = (self.min_bytes, self.arrays(), self.fallbacks());
         format!("<{state} ndshare.allocating min_bytes={min}, {arrays} arrays, {fallbacks} fallbacks>")
     }

@@ -1,6 +1,6 @@
 //! `Arena`: one that a program makes and hands on, beside the session's.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use ndshare::arena::{self as library, Locator, Options};
 use ndshare::layout;
@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use crate::error::to_python;
+use crate::guard::Guarded;
 use crate::wait::detached;
 
 /// An arena of its own: `Arena("8 GiB")`, or a budget in bytes as an int.
@@ -26,22 +27,18 @@ use crate::wait::detached;
 /// (np.float64(0.0), True)
 #[pyclass(frozen, module = "ndshare")]
 pub(crate) struct Arena {
-    open: Mutex<Option<Arc<library::Arena>>>,
+    open: Guarded<Option<Arc<library::Arena>>>,
     id: String,
     budget: u64,
 }
 
 impl Arena {
     pub(crate) fn over(arena: Arc<library::Arena>) -> Self {
-        Self { id: id_text(&arena), budget: arena.budget_bytes(), open: Mutex::new(Some(arena)) }
-    }
-
-    fn slot(&self) -> std::sync::MutexGuard<'_, Option<Arc<library::Arena>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        Self { id: id_text(&arena), budget: arena.budget_bytes(), open: Guarded::new(Some(arena)) }
     }
 
     fn arena(&self) -> PyResult<Arc<library::Arena>> {
-        self.slot().clone().ok_or_else(|| {
+        self.open.get().ok_or_else(|| {
             PyValueError::new_err(format!("expected an open arena, got {}, which is closed; make a new one", self.id))
         })
     }
@@ -71,12 +68,12 @@ impl Arena {
     /// Whether this object was closed.
     #[getter]
     fn closed(&self) -> bool {
-        self.slot().is_none()
+        !self.open.is_some()
     }
 
     /// Ends allocations through this object. Arrays, and this arena in other processes, stay as they are.
     fn close(&self, py: Python<'_>) {
-        let arena = self.slot().take();
+        let arena = self.open.take();
         py.detach(|| drop(arena));
     }
 

@@ -4,22 +4,23 @@
 use ndshare::{Error, Kind};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
-type Class = PyOnceLock<Py<PyType>>;
+use crate::guard::Once;
 
-static BASE: Class = PyOnceLock::new();
-static ARENA_FULL: Class = PyOnceLock::new();
-static STALE: Class = PyOnceLock::new();
-static ATTACH: Class = PyOnceLock::new();
-static TIMEOUT: Class = PyOnceLock::new();
-static OWNER_DIED: Class = PyOnceLock::new();
-static EMPTY: Class = PyOnceLock::new();
-static FULL: Class = PyOnceLock::new();
-static CLOSED: Class = PyOnceLock::new();
-static WRITER_DIED: Class = PyOnceLock::new();
-static POISONED: Class = PyOnceLock::new();
+type Class = Once<Py<PyType>>;
+
+static BASE: Class = Once::new();
+static ARENA_FULL: Class = Once::new();
+static STALE: Class = Once::new();
+static ATTACH: Class = Once::new();
+static TIMEOUT: Class = Once::new();
+static OWNER_DIED: Class = Once::new();
+static EMPTY: Class = Once::new();
+static FULL: Class = Once::new();
+static CLOSED: Class = Once::new();
+static WRITER_DIED: Class = Once::new();
+static POISONED: Class = Once::new();
 
 /// The exception that stands for `error`.
 pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {

@@ -1,11 +1,11 @@
 //! Frames of a ring as arrays. A frame's array is of the class `ndshare.Frame`; at its base is a `FrameHold`, which
 //! keeps the library's frame and knows its number, time and meta.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ndshare::arena::Hold;
-use ndshare::prim::{AtomicU64, Ordering::Relaxed, SpinLock};
+use ndshare::prim::{AtomicU64, Ordering::Relaxed};
 use ndshare::ring::{self, Content};
 use ndshare::view::Layout;
 use numpy::PyUntypedArray;
@@ -15,11 +15,11 @@ use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyString, PyType};
 
 use crate::dtype::Dtype;
 use crate::error::to_python;
+use crate::guard::{Guarded, Once};
 use crate::ndarray::{Facts, Order, array_of_subclass, base_of, make_readonly};
 use crate::shape::Shape;
 use crate::wait::{at_once, patiently_for};
@@ -85,7 +85,7 @@ impl Own {
         if self.has_dtype(py, dtype)? {
             return Ok(String::new());
         }
-        static TO_TEXT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static TO_TEXT: Once<Py<PyAny>> = Once::new();
         match dtype.text()? {
             Some(text) => Ok(text),
             None => TO_TEXT.import(py, "ndshare._dtypes", "to_text")?.call1((dtype.as_any(),))?.extract(),
@@ -93,7 +93,7 @@ impl Own {
     }
 
     fn dtype_of_text<'py>(&self, py: Python<'py>, text: &str) -> PyResult<Dtype<'py>> {
-        static FROM_TEXT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static FROM_TEXT: Once<Py<PyAny>> = Once::new();
         if text.is_empty() {
             return Ok(self.dtype(py));
         }
@@ -133,7 +133,7 @@ impl Meta {
 
     /// The record in a buffer; it can be written to if the buffer can.
     fn record<'py>(&self, py: Python<'py>, buffer: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        static FROM_BUFFER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static FROM_BUFFER: Once<Py<PyAny>> = Once::new();
         let records = FROM_BUFFER.import(py, "numpy", "frombuffer")?.call1((buffer, self.dtype.bind(py)))?;
         records.get_item(0)
     }
@@ -163,7 +163,7 @@ impl Meta {
 pub(crate) struct FrameHold {
     source: Source,
     own: Arc<Own>,
-    record: PyOnceLock<Py<PyAny>>,
+    record: Once<Py<PyAny>>,
 }
 
 /// In place of a number.
@@ -177,28 +177,30 @@ enum Source {
 /// A frame as its writer has it.
 struct Written {
     /// None while it is being published, and afterwards if nobody looks at it any more.
-    writing: SpinLock<Option<ring::Writing>>,
+    writing: Guarded<Option<ring::Writing>>,
     /// [`UNPUBLISHED`], or its number.
     seq: AtomicU64,
-    meta: PyOnceLock<Py<PyByteArray>>,
+    meta: Once<Py<PyByteArray>>,
 }
 
 impl FrameHold {
     pub(crate) fn received(own: &Arc<Own>, frame: ring::Frame) -> Self {
         let source = Source::Received(frame);
-        Self { source, own: own.clone(), record: PyOnceLock::new() }
+        Self { source, own: own.clone(), record: Once::new() }
     }
 
     fn written(own: &Arc<Own>, writing: ring::Writing) -> Self {
-        let (writing, seq, meta) = (SpinLock::new(Some(writing)), AtomicU64::new(UNPUBLISHED), PyOnceLock::new());
+        let (writing, seq, meta) = (Guarded::new(Some(writing)), AtomicU64::new(UNPUBLISHED), Once::new());
         let source = Source::Written(Written { writing, seq, meta });
-        Self { source, own: own.clone(), record: PyOnceLock::new() }
+        Self { source, own: own.clone(), record: Once::new() }
     }
 
-    fn look<T>(&self, look: impl FnOnce(&Hold) -> T) -> Option<T> {
+    fn look<T: Send>(&self, look: impl FnOnce(&Hold) -> T + Send) -> Option<T> {
         match &self.source {
             Source::Received(frame) => Some(look(frame.hold())),
-            Source::Written(written) => written.writing.lock().as_ref().map(|writing| look(writing.hold())),
+            Source::Written(written) => {
+                written.writing.look(|writing| writing.as_ref().map(|writing| look(writing.hold())))
+            }
         }
     }
 
@@ -213,7 +215,7 @@ impl FrameHold {
     /// What the writer put into the meta; none if it never asked for it.
     pub(crate) fn meta_bytes(&self, py: Python<'_>) -> Option<Vec<u8>> {
         match &self.source {
-            Source::Written(written) => written.meta.get(py).map(|meta| meta.bind(py).to_vec()),
+            Source::Written(written) => written.meta.get().map(|meta| meta.bind(py).to_vec()),
             Source::Received(_) => None,
         }
     }
@@ -226,7 +228,7 @@ impl FrameHold {
         timeout: Option<Duration>,
     ) -> PyResult<Option<u64>> {
         let Source::Written(written) = &slf.get().source else { return Ok(None) };
-        let Some(writing) = written.writing.lock().take() else { return Ok(None) };
+        let Some(writing) = written.writing.take() else { return Ok(None) };
         // SAFETY: attached, and the object lives.
         let is_alone = unsafe { ffi::Py_REFCNT(slf.as_ptr()) } == 1;
         // Nobody but this call has it: there is no array over the frame any more.
@@ -234,7 +236,7 @@ impl FrameHold {
             return publish(py, writing, content, timeout);
         }
         let seq = publish_kept(py, &writing, content, timeout);
-        *written.writing.lock() = Some(writing);
+        drop(written.writing.replace(Some(writing)));
         written.seq.store(seq.as_ref().ok().copied().flatten().unwrap_or(UNPUBLISHED), Relaxed);
         seq
     }
@@ -245,18 +247,14 @@ impl FrameHold {
             let buffer = match &self.source {
                 Source::Received(frame) => PyBytes::new(py, frame.meta()).into_any(),
                 Source::Written(written) => {
-                    let fresh = || PyByteArray::new(py, &vec![0; meta.itemsize]).unbind();
-                    written.meta.get_or_init(py, fresh).bind(py).clone().into_any()
+                    let fresh = || Ok(PyByteArray::new(py, &vec![0; meta.itemsize]).unbind());
+                    written.meta.get_or_make(fresh)?.bind(py).clone().into_any()
                 }
             };
             meta.record(py, buffer).map(Bound::unbind)
         };
-        self.record.get_or_try_init(py, make).map(|record| record.bind(py).clone())
+        self.record.get_or_make(make).map(|record| record.bind(py).clone())
     }
-}
-
-fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[pymethods]
@@ -347,7 +345,7 @@ pub(crate) fn unwrapped<'py>(
 // ---- arrays
 
 fn class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
-    static FRAME: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static FRAME: Once<Py<PyType>> = Once::new();
     FRAME.import(py, "ndshare._ring", "Frame")
 }
 
@@ -358,12 +356,20 @@ pub(crate) struct Seen {
     dtype: Py<PyAny>,
 }
 
+impl Seen {
+    fn of(py: Python<'_>, own: &Own, bytes: &[u8]) -> PyResult<Self> {
+        let layout = Layout::decode(bytes).map_err(|e| to_python(py, &e))?;
+        let dtype = own.dtype_of_text(py, &layout.dtype)?.as_any().clone().unbind();
+        Ok(Self { bytes: bytes.to_vec(), layout, dtype })
+    }
+}
+
 /// The array of a received frame.
 #[inline]
 pub(crate) fn received<'py>(
     py: Python<'py>,
     own: &Arc<Own>,
-    seen: &Mutex<Option<Seen>>,
+    seen: &Guarded<Option<Arc<Seen>>>,
     frame: ring::Frame,
 ) -> PyResult<Bound<'py, PyAny>> {
     if !frame.view().is_empty() {
@@ -385,27 +391,28 @@ pub(crate) fn received<'py>(
 fn received_otherwise<'py>(
     py: Python<'py>,
     own: &Arc<Own>,
-    seen: &Mutex<Option<Seen>>,
+    seen: &Guarded<Option<Arc<Seen>>>,
     frame: ring::Frame,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let mut seen = guard(seen);
-    if seen.as_ref().is_none_or(|seen| seen.bytes != frame.view()) {
-        let layout = Layout::decode(frame.view()).map_err(|e| to_python(py, &e))?;
-        let dtype = own.dtype_of_text(py, &layout.dtype)?.as_any().clone().unbind();
-        *seen = Some(Seen { bytes: frame.view().to_vec(), layout, dtype });
-    }
-    let Some(Seen { layout, dtype, .. }) = &*seen else { return Err(bad_frame("it has no layout")) };
+    let said = match seen.get().filter(|seen| seen.bytes == frame.view()) {
+        Some(said) => said,
+        None => {
+            let fresh = Arc::new(Seen::of(py, own, frame.view())?);
+            // What it replaces may end a dtype, which is Python's affair.
+            drop(seen.replace(Some(fresh.clone())));
+            fresh
+        }
+    };
+    let Seen { layout, dtype, .. } = &*said;
     let dtype = Dtype::known(dtype.bind(py).clone());
     let checked = layout.check(frame.offset, dtype.itemsize(), frame.hold().len_bytes());
     checked.map_err(|e| to_python(py, &e))?;
     let lengths: Result<Vec<_>, _> = layout.shape.iter().map(|&length| npy_intp::try_from(length)).collect();
     let lengths = lengths.map_err(|_| bad_frame("a length is too large"))?;
-    let strides = layout.strides.clone();
-    drop(seen);
     let data = frame.hold().as_ptr().wrapping_add(frame.offset as usize);
     let owner = Py::new(py, FrameHold::received(own, frame))?.into_any();
     // SAFETY: `check` has bounded every item by the block, which the owner keeps, and no length is negative.
-    unsafe { array_of_subclass(class(py)?, owner, data, dtype, &lengths, &Order::Strides(&strides), false) }
+    unsafe { array_of_subclass(class(py)?, owner, data, dtype, &lengths, &Order::Strides(&layout.strides), false) }
 }
 
 #[cold]

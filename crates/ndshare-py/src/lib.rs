@@ -9,6 +9,7 @@ mod error;
 mod fft;
 mod frame;
 mod gather;
+mod guard;
 mod lock;
 mod make;
 mod ndarray;
@@ -56,7 +57,7 @@ mod native {
     #[pymodule_export]
     use super::cache::{Cache, Stop, cache_parts, fetch_unless, find_many, open_cache};
     #[pymodule_export]
-    use super::fft::{FftFilter, FftPlan, fft_transform};
+    use super::fft::{FftFilter, FftPlan, fft_fallbacks, fft_fell_back, fft_transform};
     #[pymodule_export]
     use super::frame::{FrameHold, frame_meta, frame_seq, frame_time_ns, unwrapped};
     #[pymodule_export]

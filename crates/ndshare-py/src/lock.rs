@@ -1,6 +1,5 @@
 //! Locks for Python: of arrays (`locked`), and one for its own sake (`Lock`).
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use ndshare::arena::Hold;
@@ -11,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
 use crate::error::to_python;
+use crate::guard::Guarded;
 use crate::ndarray::Facts;
 use crate::session::Place;
 use crate::shared::block_under;
@@ -45,13 +45,7 @@ pub(crate) struct LockedArrays {
     holds: Vec<Hold>,
     death: Death,
     timeout: Option<Duration>,
-    locked: Mutex<Option<Locked>>,
-}
-
-impl LockedArrays {
-    fn slot(&self) -> std::sync::MutexGuard<'_, Option<Locked>> {
-        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    locked: Guarded<Option<Locked>>,
 }
 
 #[pymethods]
@@ -64,13 +58,14 @@ impl LockedArrays {
         }
         let holds = arrays.iter().map(|array| hold_of(&array)).collect::<PyResult<_>>()?;
         let death = if recover { Death::Recover } else { Death::Report };
-        Ok(Self { holds, death, timeout: seconds(timeout)?, locked: Mutex::new(None) })
+        Ok(Self { holds, death, timeout: seconds(timeout)?, locked: Guarded::new(None) })
     }
 
     fn __enter__(&self, py: Python<'_>) -> PyResult<()> {
         let locked =
             patiently_for(py, self.timeout, |patience| Locked::acquire(self.holds.clone(), self.death, patience))?;
-        *self.slot() = Some(locked);
+        let before = self.locked.replace(Some(locked));
+        py.detach(|| drop(before));
         Ok(())
     }
 
@@ -83,7 +78,7 @@ impl LockedArrays {
         traceback: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let (_, _) = (error, traceback);
-        let taken = self.slot().take();
+        let taken = self.locked.take();
         let Some(locked) = taken else {
             return if kind.is_some() { Ok(()) } else { Err(to_python(py, &lock::not_entered())) };
         };
@@ -93,7 +88,7 @@ impl LockedArrays {
     }
 
     fn __repr__(&self) -> String {
-        let state = if self.slot().is_some() { "locked" } else { "unlocked" };
+        let state = if self.locked.is_some() { "locked" } else { "unlocked" };
         format!("<{state} ndshare.locked of {} arrays>", self.holds.len())
     }
 }

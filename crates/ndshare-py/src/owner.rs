@@ -8,6 +8,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 use crate::frame::FrameHold;
+use crate::guard::attached;
 use crate::ndarray::base_of;
 
 /// Keeps one block of an arena; the base of every array that ndshare makes or opens.
@@ -57,7 +58,7 @@ impl Drop for Hold {
         let hold = unsafe { ManuallyDrop::take(&mut self.hold) };
         if hold.len_bytes() > QUICK_BYTES {
             // Without an interpreter (it is shutting down) there is nobody to make room for.
-            Python::try_attach(|py| py.detach(|| drop(hold)));
+            attached(|py| py.detach(|| drop(hold)));
         }
     }
 }

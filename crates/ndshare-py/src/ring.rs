@@ -1,22 +1,21 @@
 //! `Ring` and `Reader`: the library's, with frames as arrays. What is there at once is had attached to the
 //! interpreter; every wait is detached.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use ndshare::prim::SpinLock;
 use ndshare::ring::{self as library, Content, Geometry, Mode, Start, WhenFull};
 use ndshare::{Error, Kind};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use crate::dtype::Dtype;
 use crate::error::{is_closed, to_python};
 use crate::frame::{FrameHold, Own, Seen, Wanted, end_writing, quoted, received, view_of};
 use crate::gather::fill;
+use crate::guard::{Guarded, Once};
 use crate::lock::seconds;
 use crate::ndarray::Facts;
 use crate::session::Place;
@@ -53,7 +52,7 @@ pub(crate) struct Ring {
     ring: Arc<library::Ring>,
     own: Arc<Own>,
     /// Which process is in `with` blocks of this object, and in how many.
-    entered: Mutex<(u32, usize)>,
+    entered: Guarded<(u32, usize)>,
 }
 
 const POLICIES: [(&str, WhenFull); 3] =
@@ -66,16 +65,12 @@ fn policy(name: &str) -> PyResult<WhenFull> {
     })
 }
 
-fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Ring {
     fn over(ring: Arc<library::Ring>, own: Own) -> PyResult<Self> {
         if let Some(spin) = seconds(own.spin)? {
             ring.set_spin(spin);
         }
-        Ok(Self { ring, own: Arc::new(own), entered: Mutex::new((0, 0)) })
+        Ok(Self { ring, own: Arc::new(own), entered: Guarded::new((0, 0)) })
     }
 
     fn begin(&self, py: Python<'_>, len_bytes: usize, timeout: Option<Duration>) -> PyResult<library::Writing> {
@@ -174,7 +169,7 @@ impl Ring {
         timeout: Option<f64>,
     ) -> PyResult<Writing> {
         let wanted = Wanted::of(py, &slf.get().own, shape, dtype)?;
-        Ok(Writing { ring: slf, wanted, timeout: seconds(timeout)?, inside: SpinLock::new(None) })
+        Ok(Writing { ring: slf, wanted, timeout: seconds(timeout)?, inside: Guarded::new(None) })
     }
 
     /// Publish an array, and return its number; None when it was dropped by "drop_newest".
@@ -264,20 +259,18 @@ impl Ring {
     fn __enter__(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<Self>> {
         let this = slf.get();
         detached(py, || this.ring.join_writers())?;
-        let mut entered = guard(&this.entered);
         let pid = std::process::id();
-        *entered = (pid, if entered.0 == pid { entered.1 + 1 } else { 1 });
-        drop(entered);
+        this.entered.change(|entered| *entered = (pid, if entered.0 == pid { entered.1 + 1 } else { 1 }));
         Ok(slf)
     }
 
     #[pyo3(signature = (*_exc_info))]
     fn __exit__(&self, py: Python<'_>, _exc_info: &Bound<'_, PyTuple>) -> PyResult<()> {
-        let mut entered = guard(&self.entered);
-        entered.1 = entered.1.saturating_sub(1);
-        let is_inside = entered.1 > 0 && entered.0 == std::process::id();
-        drop(entered);
-        if is_inside {
+        let (pid, depth) = self.entered.change(|entered| {
+            entered.1 = entered.1.saturating_sub(1);
+            *entered
+        });
+        if depth > 0 && pid == std::process::id() {
             return Ok(());
         }
         patiently(py, |patience| if self.ring.leave_writers()? { self.ring.close(patience) } else { Ok(()) })
@@ -361,7 +354,7 @@ pub(crate) struct Writing {
     ring: Py<Ring>,
     wanted: Wanted,
     timeout: Option<Duration>,
-    inside: SpinLock<Option<Inside>>,
+    inside: Guarded<Option<Inside>>,
 }
 
 struct Inside {
@@ -375,16 +368,12 @@ impl Writing {
         let ring = self.ring.get();
         let writing = ring.begin(py, self.wanted.len_bytes, self.timeout)?;
         let (array, hold) = self.wanted.array(py, &ring.own, writing)?;
-        let mut inside = self.inside.lock();
-        if inside.is_some() {
-            drop(inside);
-            return Err(PyRuntimeError::new_err(
+        match self.inside.fill(Inside { array: array.clone().unbind(), hold }) {
+            None => Ok(array),
+            Some(_) => Err(PyRuntimeError::new_err(
                 "expected each with block to take a ring.write() of its own, got one that is entered already",
-            ));
+            )),
         }
-        *inside = Some(Inside { array: array.clone().unbind(), hold });
-        drop(inside);
-        Ok(array)
     }
 
     #[pyo3(signature = (kind=None, _error=None, _traceback=None))]
@@ -395,7 +384,7 @@ impl Writing {
         _error: Option<&Bound<'_, PyAny>>,
         _traceback: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let Some(Inside { array, hold }) = self.inside.lock().take() else { return Ok(()) };
+        let Some(Inside { array, hold }) = self.inside.take() else { return Ok(()) };
         end_writing(array.bind(py));
         if kind.is_some() {
             return Ok(());
@@ -409,7 +398,7 @@ impl Writing {
 
 impl Ring {
     fn as_array<'py>(&self, x: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        static ASARRAY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static ASARRAY: Once<Py<PyAny>> = Once::new();
         let py = x.py();
         if Facts::of(x).is_some() {
             return Ok(x.clone());
@@ -431,9 +420,9 @@ impl Ring {
 #[pyclass(frozen, weakref, module = "ndshare")]
 pub(crate) struct Reader {
     /// None once it was closed.
-    reader: Mutex<Option<Arc<library::Reader>>>,
+    reader: Guarded<Option<Arc<library::Reader>>>,
     own: Arc<Own>,
-    seen: Mutex<Option<Seen>>,
+    seen: Guarded<Option<Arc<Seen>>>,
 }
 
 /// Looking for so long attached to the interpreter is cheaper than to let go of it and to come back.
@@ -441,36 +430,32 @@ const SOON: Duration = Duration::from_micros(3);
 
 impl Reader {
     fn over(reader: library::Reader, own: Arc<Own>) -> Self {
-        Self { reader: Mutex::new(Some(Arc::new(reader))), own, seen: Mutex::new(None) }
+        Self { reader: Guarded::new(Some(Arc::new(reader))), own, seen: Guarded::new(None) }
     }
 
     #[inline]
     fn open(&self, py: Python<'_>) -> PyResult<Arc<library::Reader>> {
-        guard(&self.reader).clone().ok_or_else(|| was_closed(py))
+        self.reader.get().ok_or_else(|| was_closed(py))
     }
 
     #[inline]
     fn next<'py>(&self, py: Python<'py>, timeout: Option<Duration>) -> PyResult<Bound<'py, PyAny>> {
-        let now = match &*guard(&self.reader) {
-            Some(reader) => at_once(py, || reader.try_get())?,
-            None => return Err(was_closed(py)),
-        };
-        let frame = match now {
+        // A reference of its own, because another thread may close the reader meanwhile.
+        let reader = self.open(py)?;
+        let frame = match at_once(py, || reader.try_get())? {
             Some(frame) => frame,
-            None => self.wait(py, timeout)?,
+            None => wait(py, &reader, timeout)?,
         };
         received(py, &self.own, &self.seen, frame)
     }
+}
 
-    #[inline]
-    fn wait(&self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<library::Frame> {
-        // A reference of its own, because another thread may close the reader meanwhile.
-        let reader = self.open(py)?;
-        let soon = if timeout == Some(Duration::ZERO) { Duration::ZERO } else { SOON };
-        match at_once(py, || reader.get_soon(soon))? {
-            Some(frame) => Ok(frame),
-            None => patiently_for(py, timeout, |patience| reader.get(patience)),
-        }
+#[inline]
+fn wait(py: Python<'_>, reader: &library::Reader, timeout: Option<Duration>) -> PyResult<library::Frame> {
+    let soon = if timeout == Some(Duration::ZERO) { Duration::ZERO } else { SOON };
+    match at_once(py, || reader.get_soon(soon))? {
+        Some(frame) => Ok(frame),
+        None => patiently_for(py, timeout, |patience| reader.get(patience)),
     }
 }
 
@@ -503,7 +488,7 @@ impl Reader {
     }
 
     fn __aiter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, PyAny>> {
-        static STREAM: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static STREAM: Once<Py<PyAny>> = Once::new();
         STREAM.import(slf.py(), "ndshare._ring", "Stream")?.call1((slf,))
     }
 
@@ -520,7 +505,7 @@ impl Reader {
     ///
     /// A reader that was sent to another process lives on there.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let Some(reader) = guard(&self.reader).take() else { return Ok(()) };
+        let Some(reader) = self.reader.take() else { return Ok(()) };
         // Another thread may be waiting in `get`, and lets go of it when it has heard.
         detached(py, || {
             let closed = reader.close();
@@ -541,7 +526,7 @@ impl Reader {
     /// Whether this object was closed.
     #[getter]
     fn closed(&self) -> bool {
-        guard(&self.reader).is_none()
+        !self.reader.is_some()
     }
 
     fn __reduce__(&self) -> PyResult<()> {
@@ -552,7 +537,7 @@ impl Reader {
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        let Some(reader) = guard(&self.reader).clone() else { return Ok("<Reader, closed>".to_owned()) };
+        let Some(reader) = self.reader.get() else { return Ok("<Reader, closed>".to_owned()) };
         let which = match reader.mode() {
             Mode::Every => "every frame",
             Mode::Latest => "the latest frame",

@@ -10,9 +10,9 @@ use ndshare::arena::{Arena, Locator, Options};
 use ndshare::{Kind, Result, layout};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 
 use crate::error::to_python;
+use crate::guard::Once;
 use crate::wait::detached;
 
 /// Null until the session is known; then it points to an `Arc` that is never freed.
@@ -65,7 +65,7 @@ pub(crate) fn session(py: Python<'_>) -> PyResult<&'static Arc<Arena>> {
 
 #[cold]
 fn find_session(py: Python<'_>) -> PyResult<&'static Arc<Arena>> {
-    static ENSURE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static ENSURE: Once<Py<PyAny>> = Once::new();
     ENSURE.import(py, "ndshare._session", "ensure")?.call0()?;
     known().ok_or_else(|| PyRuntimeError::new_err("ndshare._session.ensure() returned without a session"))
 }
@@ -73,7 +73,7 @@ fn find_session(py: Python<'_>) -> PyResult<&'static Arc<Arena>> {
 /// Tells Python that an array of `locator`'s session arrived while this process had none of its own.
 #[cold]
 pub(crate) fn adopt(py: Python<'_>, locator: &Locator) -> PyResult<()> {
-    static ADOPT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static ADOPT: Once<Py<PyAny>> = Once::new();
     ADOPT.import(py, "ndshare._session", "adopt")?.call1((locator.to_string(),))?;
     Ok(())
 }

@@ -11,11 +11,11 @@ use numpy::npyffi::npy_intp;
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyString, PyTuple};
 
 use crate::dtype::Dtype;
 use crate::error::to_python;
+use crate::guard::Once;
 use crate::ndarray::{Facts, Order, array_over};
 use crate::owner;
 use crate::session;
@@ -29,7 +29,7 @@ use crate::wait::patiently;
 #[pyfunction]
 pub(crate) fn reduce<'py>(py: Python<'py>, array: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     // A function of Python, not of this module: pickle names those much faster.
-    static OPEN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static OPEN: Once<Py<PyAny>> = Once::new();
     match open_arguments(py, array)? {
         Some(arguments) => {
             let open = OPEN.import(py, "ndshare", "_open_array")?;
@@ -196,14 +196,14 @@ fn dtype_of<'py>(py: Python<'py>, handle: &Handle, dtype: Option<&Bound<'py, PyA
 }
 
 fn dtype_from_text<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
-    static FROM_TEXT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static FROM_TEXT: Once<Py<PyAny>> = Once::new();
     FROM_TEXT.import(py, "ndshare._dtypes", "from_text")?.call1((text,))
 }
 
 /// What the token says of a dtype: NumPy's own text, or for fields what `ndshare._dtypes` writes. None: neither
 /// would keep it whole.
 fn text_of(py: Python<'_>, dtype: &Dtype<'_>) -> PyResult<Option<String>> {
-    static TO_TEXT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static TO_TEXT: Once<Py<PyAny>> = Once::new();
     match dtype.text()? {
         Some(text) => Ok(Some(text)),
         None => TO_TEXT.import(py, "ndshare._dtypes", "to_whole_text")?.call1((dtype.as_any(),))?.extract(),

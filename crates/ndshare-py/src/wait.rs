@@ -4,7 +4,6 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use ndshare::arena::Patience;
@@ -12,6 +11,7 @@ use ndshare::{Error, Kind, Result};
 use pyo3::prelude::*;
 
 use crate::error::to_python;
+use crate::guard::{Guarded, assert_none, attached};
 
 /// Runs `work` detached and without a time limit; a signal handler that raises ends it.
 pub(crate) fn patiently<T: Send>(py: Python<'_>, work: impl FnOnce(&Patience<'_>) -> Result<T> + Send) -> PyResult<T> {
@@ -34,7 +34,8 @@ pub(crate) fn patiently_unless<T: Send>(
     is_off: &(dyn Fn() -> bool + Sync),
     work: impl FnOnce(&Patience<'_>) -> Result<T> + Send,
 ) -> PyResult<T> {
-    let raised = Mutex::new(None);
+    let raised = Guarded::new(None);
+    assert_none();
     let result = py.detach(|| {
         let check = || {
             if is_off() {
@@ -44,30 +45,26 @@ pub(crate) fn patiently_unless<T: Send>(
         };
         guarded(|| work(&Patience::new(timeout, &check)))
     });
-    result.map_err(|error| {
-        let raised = raised.into_inner().unwrap_or_else(PoisonError::into_inner);
-        raised.unwrap_or_else(|| to_python(py, &error))
-    })
+    result.map_err(|error| raised.take().unwrap_or_else(|| to_python(py, &error)))
 }
 
 /// Runs `work` detached. It takes locks of the arena for microseconds, and is not interrupted.
 pub(crate) fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
+    assert_none();
     py.detach(|| guarded(work)).map_err(|error| to_python(py, &error))
 }
 
 /// Runs `work` detached, for as long as it takes to move much memory. About every 50 ms it calls what it is given,
 /// so that a signal handler that raises ends it. Handlers run in the main thread alone; other threads need not look.
 pub(crate) fn moving(py: Python<'_>, work: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<()> + Send) -> PyResult<()> {
-    let raised = Mutex::new(None);
+    let raised = Guarded::new(None);
+    assert_none();
     let result = py.detach(|| {
         let is_main = ndshare::os::thread::is_main();
         let check = || if is_main { look_at_signals(&raised) } else { Ok(()) };
         guarded(|| work(&check))
     });
-    result.map_err(|error| {
-        let raised = raised.into_inner().unwrap_or_else(PoisonError::into_inner);
-        raised.unwrap_or_else(|| to_python(py, &error))
-    })
+    result.map_err(|error| raised.take().unwrap_or_else(|| to_python(py, &error)))
 }
 
 /// Runs `work` as it is. It never waits and makes no system call.
@@ -98,13 +95,13 @@ fn bug(panic: &(dyn Any + Send)) -> Error {
     )
 }
 
-fn look_at_signals(raised: &Mutex<Option<PyErr>>) -> Result<()> {
+fn look_at_signals(raised: &Guarded<Option<PyErr>>) -> Result<()> {
     // An interpreter that is shutting down runs no handlers any more; the wait ends.
-    let outcome = Python::try_attach(|py| py.check_signals());
+    let outcome = attached(|py| py.check_signals());
     match outcome {
         Some(Ok(())) => Ok(()),
         Some(Err(error)) => {
-            *raised.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            drop(raised.replace(Some(error)));
             Err(Error::new(Kind::Interrupted, "a signal handler raised"))
         }
         None => Err(Error::new(Kind::Interrupted, "the interpreter is shutting down")),

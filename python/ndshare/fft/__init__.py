@@ -12,7 +12,7 @@ This module is a backend of `scipy.fft`: ``scipy.fft.set_backend(nds.fft)``, or 
 ((4, 4), dtype('complex64'))
 """
 
-from ._backend import __ua_domain__, __ua_function__, install, uninstall
+from ._backend import __ua_domain__, __ua_function__, info, install, uninstall
 from ._functions import (
     fft,
     fft2,
@@ -56,6 +56,7 @@ __all__ = [
     "ihfft",
     "ihfft2",
     "ihfftn",
+    "info",
     "install",
     "irfft",
     "irfft2",

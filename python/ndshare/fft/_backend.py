@@ -1,17 +1,37 @@
 # pyright: reportPrivateUsage=false, reportMissingTypeStubs=false, reportUnknownMemberType=false
-"""SciPy's backend protocol: whoever calls `scipy.fft` gets our transforms, and SciPy's where we have none."""
+"""SciPy's backend protocol: whoever calls `scipy.fft` gets our transforms, and SciPy's where we have none.
+
+The caller wrote a program for SciPy, so it works whatever becomes of shared memory: where there is no room for a
+result it goes into ordinary memory, and that is counted. And SciPy, or another backend, serves whatever is not surely
+an array of NumPy's or what SciPy itself makes one of, such as a list.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import numpy as np
 
+from .. import _native
+from .._errors import Error
+from .._ring import Frame
 from . import _functions
+from ._odd import in_ordinary_memory
 
+_PREFIXES = {"": 0, "i": 1, "r": 2, "ih": 3, "h": 4, "ir": 5}
 NAMES = tuple(f"{prefix}fft{suffix}" for suffix in ("", "2", "n") for prefix in ("", "i", "r", "ir", "h", "ih"))
 _ours: dict[str, Callable[..., Any]] = {name: getattr(_functions, name) for name in NAMES}
+# What each is to the native module; 8 more is for a single axis.
+_kinds = {
+    f"{prefix}fft{suffix}": kind | (0 if suffix else 8)
+    for prefix, kind in _PREFIXES.items()
+    for suffix in ("", "2", "n")
+}
+_signatures = {name: signature(function) for name, function in _ours.items()}
+# Subclasses of ndarray may have transforms, units or masks of their own; these have not.
+_PLAIN = (np.ndarray, np.memmap, np.recarray, Frame, list, tuple, int, float, complex, bool)
 
 __ua_domain__ = "numpy.scipy.fft"
 
@@ -20,25 +40,49 @@ def __ua_function__(method: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     """Answer a call of `scipy.fft`, or NotImplemented for what is not ours."""
     function = _ours.get(method.__name__)
     x = args[0] if args else kwargs.get("x")
-    if function is None or _is_foreign(x):
+    if function is None or not (type(x) in _PLAIN or isinstance(x, np.generic)):
         return NotImplemented
     if len(args) < 6 and kwargs.get("workers") is None:
         # SciPy's default, which `scipy.fft.set_workers` sets.
         from scipy.fft import get_workers  # type: ignore[import-untyped,unused-ignore]
 
         kwargs = {**kwargs, "workers": get_workers()}
-    return function(*args, **kwargs)
+    try:
+        return function(*args, **kwargs)
+    except Error:
+        # The arena is full, or out of reach. Whichever it is, SciPy would not have failed.
+        return _elsewhere(method.__name__, args, kwargs)
 
 
-def _is_foreign(x: Any) -> bool:
-    """Whether this is another library's array, whose results must be that library's."""
-    return not isinstance(x, np.ndarray | np.generic) and hasattr(x, "__array_namespace__")
+def _elsewhere(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Do the same in ordinary memory, and count it."""
+    given = _signatures[name].bind(*args, **kwargs)
+    given.apply_defaults()
+    x, s, axes, norm, _, workers, plan = list(given.arguments.values())[:7]
+    result = in_ordinary_memory(_kinds[name], x, s, axes, norm, workers, plan)
+    _native.fft_fell_back(np.asarray(result).nbytes)
+    return result
+
+
+def info() -> dict[str, int]:
+    """Return counts of this process: results that SciPy's callers got in ordinary memory, because the arena was full.
+
+    "fallbacks" is how many, "fallback_bytes" how large they were together. Calls of `ndshare.fft` itself raise
+    ArenaFull instead, and take an `out=` in whatever memory.
+
+    >>> import ndshare as nds
+    >>> nds.fft.info()
+    {'fallbacks': 0, 'fallback_bytes': 0}
+    """
+    fallbacks, fallback_bytes = _native.fft_fallbacks()
+    return {"fallbacks": fallbacks, "fallback_bytes": fallback_bytes}
 
 
 def install() -> None:
     """Let `scipy.fft` use these transforms, everywhere in this process; SciPy does what is not here.
 
-    Needs SciPy; else ImportError. `uninstall` undoes it.
+    Where the arena has no room, results are in ordinary memory, as SciPy's own: `info` counts them. Needs SciPy; else
+    ImportError. `uninstall` undoes it.
     """
     import scipy.fft  # type: ignore[import-untyped,unused-ignore]
 

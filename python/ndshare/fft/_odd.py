@@ -37,21 +37,66 @@ def odd(kind: int, x: Any, s: Any, axes: Any, norm: Any, workers: Any, plan: Any
             f"Passing a precomputed plan of another library is not supported: expected one of ndshare.fft, got {plan!r}"
         )
     a = as_numbers(x)
+    if plan is not None:
+        check_real(kind, a)
+        return by_plan(kind, a, s, axes, check_norm(norm), count_workers(workers), plan, out, dtype)
+    request = asked_for(kind, a, s, axes, norm, workers)
+    return nothing_to_do(kind, x, a, out) if request is None else request.go(out, dtype)
+
+
+def in_ordinary_memory(kind: int, x: Any, s: Any, axes: Any, norm: Any, workers: Any, plan: FftPlan | None) -> Array:
+    """Do what a call asks for, whose arguments are in order, with a result that is not shared."""
+    a = as_numbers(x)
+    if plan is not None:
+        out = np.empty(plan.result_shape, cast("Any", plan).result_dtype)
+        return by_plan(kind, a, s, axes, check_norm(norm), count_workers(workers), plan, out, None)
+    request = asked_for(kind, a, s, axes, norm, workers)
+    if request is None:
+        return nothing_to_do(kind, x, a, None)
+    return request.go(np.empty(request.shape(), request.wanted(None, None)), None)
+
+
+def asked_for(kind: int, a: Array, s: Any, axes: Any, norm: Any, workers: Any) -> Request | None:
+    """Return what a call asks for, or None where no axis is to be transformed. Errors come in SciPy's order."""
+    if kind & SINGLE:
+        norm, count = check_norm(norm), count_workers(workers)
+        check_real(kind, a)
+        lengths, places = one_axis(kind, a, s, axes)
+    elif kind & 6 == COMPLEX:
+        lengths, places = many_axes(kind, a, s, axes)
+        count = count_workers(workers)
+        if not places:
+            return None
+        norm = check_norm(norm)
+    elif kind & 6 == TO_HALF:
+        check_real(kind, a)
+        lengths, places = many_axes(kind, a, s, axes)
+        norm, count = check_norm(norm), count_workers(workers)
+        check_some(places)
+    else:
+        lengths, places = many_axes(kind, a, s, axes)
+        check_some(places)
+        norm, count = check_norm(norm), count_workers(workers)
+    return Request(kind & 7, a, lengths, places, norm or "backward", count)
+
+
+def check_real(kind: int, a: Array) -> None:
+    """Raise for complex numbers where real ones are transformed."""
     if kind & 6 == TO_HALF and a.dtype.kind == "c":
         raise TypeError("x must be a real sequence")
-    norm, count = check_norm(norm), count_workers(workers)
-    if plan is not None:
-        return by_plan(kind, a, s, axes, norm, count, plan, out, dtype)
-    lengths, places = one_axis(kind, a, s, axes) if kind & SINGLE else many_axes(kind, a, s, axes)
+
+
+def check_some(places: list[int]) -> None:
+    """Raise where no axis is left."""
     if not places:
-        return nothing_to_do(kind, x, a, out)
-    return Request(kind & 7, a, lengths, places, norm or "backward", count).go(out, dtype)
+        raise ValueError("at least 1 axis must be transformed")
 
 
 def as_numbers(x: Any) -> Array:
     """Return `x` as an array of numbers in this machine's byte order, float16 as float32, the unusual as float64."""
     a = np.asarray(x)
-    if a.dtype == np.float16:
+    if a.dtype.kind == "f" and a.dtype.itemsize == 2:
+        # In whatever byte order.
         return a.astype(np.float32)
     if a.dtype.kind not in "fcbiu":
         return np.asarray(a, np.float64)
@@ -61,8 +106,8 @@ def as_numbers(x: Any) -> Array:
 def check_norm(norm: Any) -> str | None:
     """Raise for what is no norm."""
     try:
-        known = norm in (None, "backward", "ortho", "forward")
-    except (TypeError, ValueError):
+        known = norm is None or norm in {"backward", "ortho", "forward"}
+    except ValueError:
         known = False
     if not known:
         raise ValueError(f'Invalid norm value {norm!r}, should be "backward", "ortho" or "forward"')
@@ -85,29 +130,27 @@ def count_workers(workers: Any) -> int | None:
 def one_axis(kind: int, a: Array, n: Any, axis: Any) -> tuple[list[int], list[int]]:
     """Return the length and the place of the axis of a function that has one."""
     axis = operator.index(axis)
+    is_real = kind & 6 == TO_REAL
+    if n is not None:
+        n = operator.index(n)
+        # A half-spectrum of n // 2 + 1 numbers. One number alone, for n = 0, is that of a single point.
+        taken = n // 2 + 1 if is_real else n
+        if taken < 1:
+            raise ValueError(f"invalid number of data points ({taken}) specified")
     there = a.shape[axis]
-    place = axis + a.ndim if axis < 0 else axis
     if n is None:
-        length = 2 * (there - 1) if kind & 6 == TO_REAL else there
-        if length < 1:
-            word = "Invalid" if kind & 6 == TO_REAL else "invalid"
-            raise ValueError(f"{word} number of data points ({length}) specified")
-        return [length], [place]
-    n = operator.index(n)
-    if n < 1:
-        raise ValueError(f"invalid number of data points ({n}) specified")
-    return [n], [place]
+        n = 2 * (there - 1) if is_real else there
+        if n < 1:
+            raise ValueError(f"{'Invalid' if is_real else 'invalid'} number of data points ({n}) specified")
+    return [max(n, 1)], [axis + a.ndim if axis < 0 else axis]
 
 
 def many_axes(kind: int, a: Array, s: Any, axes: Any) -> tuple[list[int], list[int]]:
     """Return the lengths and places of the axes of a function that has several."""
     lengths, places = _lengths_and_places(a, s, axes)
-    if kind & 6 != COMPLEX and not places:
-        raise ValueError("at least 1 axis must be transformed")
-    if kind & 6 == TO_REAL and s is None:
-        lengths[-1] = 2 * (a.shape[places[-1]] - 1)
-        if lengths[-1] < 1:
-            raise ValueError(f"Invalid number of data points ({lengths[-1]}) specified")
+    if kind & 6 == TO_REAL and s is None and places:
+        # One number alone is the half-spectrum of a single point.
+        lengths[-1] = max(2 * (a.shape[places[-1]] - 1), 1)
     return lengths, places
 
 
@@ -123,12 +166,13 @@ def _lengths_and_places(a: Array, s: Any, axes: Any) -> tuple[list[int], list[in
         lengths = [a.shape[axis] for axis in places]
     else:
         lengths = _ints(s, "shape")
-        if axes is not None and len(lengths) != len(places):
+        if places and axes is not None and len(lengths) != len(places):
             raise ValueError("when given, axes and shape arguments have to be of the same length")
-        if len(lengths) > ndim:
+        if axes is None and len(lengths) > ndim:
             raise ValueError("shape requires more axes than are present")
-        places = places[len(places) - len(lengths) :]
-        lengths = [a.shape[axis] if n == -1 else n for n, axis in zip(lengths, places, strict=True)]
+        places = places[max(len(places) - len(lengths), 0) :]
+        # With axes that are none, no length counts.
+        lengths = [a.shape[axis] if n == -1 else n for n, axis in zip(lengths, places, strict=False)]
     if any(n < 1 for n in lengths):
         raise ValueError(f"invalid number of data points ({lengths}) specified")
     return lengths, places

@@ -7,10 +7,10 @@ use ndshare::cache::Key;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyInt, PyString, PyTuple, PyType};
 
 use crate::error::to_python;
+use crate::guard::Once;
 
 const SMALL: u8 = b'i';
 const LARGE: u8 = b'I';
@@ -103,8 +103,8 @@ fn push_tuple(out: &mut Vec<u8>, tuple: &Bound<'_, PyTuple>, depth: usize) -> Py
 
 /// NumPy's integers and booleans; everything else is no key.
 fn push_other(out: &mut Vec<u8>, key: &Bound<'_, PyAny>) -> PyResult<()> {
-    static INTEGER: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    static BOOLEAN: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static INTEGER: Once<Py<PyType>> = Once::new();
+    static BOOLEAN: Once<Py<PyType>> = Once::new();
     let py = key.py();
     if key.is_instance(INTEGER.import(py, "numpy", "integer")?)? {
         return push_int(out, key);

@@ -13,13 +13,13 @@ use ndshare::{layout, registry};
 use pyo3::exceptions::{PyException, PyKeyError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyInt, PyIterator, PyList, PyString, PyTuple};
 
 use crate::arena::Arena;
 use crate::error::to_python;
 use crate::frame::quoted;
 use crate::gather::Given;
+use crate::guard::Once;
 use crate::lock::seconds;
 use crate::ndarray::make_readonly;
 use crate::session::{self, Place};
@@ -69,7 +69,7 @@ impl Cache {
     fn over(cache: Arc<library::Cache>, load: Option<Bound<'_, PyAny>>, name: Option<String>) -> PyResult<Self> {
         let load = load.filter(|load| !load.is_none());
         load.as_ref().map_or(Ok(()), check_load)?;
-        Ok(Self { cache, load: load.map(Bound::unbind), name, layouts: Layouts::default() })
+        Ok(Self { cache, load: load.map(Bound::unbind), name, layouts: Layouts::new() })
     }
 
     /// The library's cache.
@@ -120,7 +120,7 @@ impl Cache {
         load: &Bound<'py, PyAny>,
         key: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        static RUN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static RUN: Once<Py<PyAny>> = Once::new();
         let py = key.py();
         let run = || RUN.import(py, "ndshare._cache", "run")?.call1((load, key, self.other_arena()));
         let made = run();
@@ -175,7 +175,7 @@ fn described(py: Python<'_>, error: &PyErr) -> (String, String) {
 }
 
 fn load_error(py: Python<'_>, type_name: String, text: String) -> PyErr {
-    static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static CLASS: Once<Py<PyAny>> = Once::new();
     let made = CLASS.import(py, "ndshare._errors", "LoadError").and_then(|class| class.call1((type_name, text)));
     made.map_or_else(|error| error, PyErr::from_value)
 }
@@ -319,7 +319,7 @@ impl Cache {
         timeout: Option<f64>,
         progress: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        static FETCH: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static FETCH: Once<Py<PyAny>> = Once::new();
         let fetch = FETCH.import(slf.py(), "ndshare._cache", "fetch_many")?;
         fetch.call1((slf, keys, load, workers, timeout, progress))
     }
@@ -350,7 +350,7 @@ impl Cache {
         timeout: Option<f64>,
         progress: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        static CONCATENATE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static CONCATENATE: Once<Py<PyAny>> = Once::new();
         let py = slf.py();
         let axis = axis.0.unwrap_or_else(|| PyInt::new(py, 0).into_any());
         let concatenate = CONCATENATE.import(py, "ndshare._cache", "concatenate")?;
@@ -358,7 +358,7 @@ impl Cache {
     }
 
     fn __setitem__(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        static AS_ARRAY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static AS_ARRAY: Once<Py<PyAny>> = Once::new();
         let (py, name) = (key.py(), encode(key)?);
         let array = AS_ARRAY.import(py, "ndshare._cache", "as_array")?.call1((value,))?;
         match Offer::of(py, &self.cache, &array, false)? {

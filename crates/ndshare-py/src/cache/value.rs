@@ -3,7 +3,7 @@
 //! A value is a whole block that nobody writes to any more. An array that lies alone in a block of the cache's arena
 //! becomes one without a copy; everything else is copied into a block of its own.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use ndshare::arena::{Arena, Hold};
 use ndshare::cache::{self as library, Found};
@@ -14,10 +14,10 @@ use numpy::npyffi::npy_intp;
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 
 use crate::dtype::Dtype;
 use crate::error::to_python;
+use crate::guard::{Guarded, Once};
 use crate::ndarray::{Facts, Operand, Order, array_over, array_owned_by, copy_into, freeze, view_base};
 use crate::owner;
 use crate::shared::block_under;
@@ -38,27 +38,29 @@ pub(crate) struct Known {
 }
 
 /// The layouts that were seen so far.
-#[derive(Default)]
-pub(crate) struct Layouts(Mutex<Vec<Arc<Known>>>);
+pub(crate) struct Layouts(Guarded<Vec<Arc<Known>>>);
 
 impl Layouts {
+    pub(crate) const fn new() -> Self {
+        Self(Guarded::new(Vec::new()))
+    }
+
     #[inline]
     fn known(&self, py: Python<'_>, bytes: &[u8]) -> PyResult<Arc<Known>> {
-        let list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = list.iter().find(|known| known.bytes == bytes).cloned();
-        drop(list);
+        let found = self.0.look(|list| list.iter().find(|known| known.bytes == bytes).cloned());
         found.map_or_else(|| self.learn(py, bytes), Ok)
     }
 
     #[cold]
     fn learn(&self, py: Python<'_>, bytes: &[u8]) -> PyResult<Arc<Known>> {
         let known = Arc::new(Known::of(py, bytes)?);
-        let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let oldest = (list.len() == MOST_LAYOUTS).then(|| list.remove(0));
+        let mut list = self.0.look(Vec::clone);
+        if list.len() == MOST_LAYOUTS {
+            list.remove(0);
+        }
         list.push(known.clone());
-        drop(list);
-        // Outside the lock: it may end a dtype, which is Python's affair.
-        drop(oldest);
+        // What another thread learned meanwhile is learned again. What goes may end a dtype, which is Python's affair.
+        drop(self.0.replace(list));
         Ok(known)
     }
 
@@ -97,14 +99,14 @@ impl Known {
 }
 
 fn dtype_of<'py>(py: Python<'py>, text: &str) -> PyResult<Dtype<'py>> {
-    static FROM_TEXT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static FROM_TEXT: Once<Py<PyAny>> = Once::new();
     let dtype = FROM_TEXT.import(py, "ndshare._dtypes", "from_text")?.call1((text,))?;
     let dtype = Dtype::of(py, Some(&dtype))?;
     if dtype.is_subarray() { Err(bad_value("its dtype is a subarray")) } else { Ok(dtype) }
 }
 
 fn text_of(py: Python<'_>, dtype: &Dtype<'_>) -> PyResult<String> {
-    static TO_TEXT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static TO_TEXT: Once<Py<PyAny>> = Once::new();
     match dtype.text()? {
         Some(text) => Ok(text),
         None => TO_TEXT.import(py, "ndshare._dtypes", "to_text")?.call1((dtype.as_any(),))?.extract(),

@@ -9,11 +9,30 @@ mod filter;
 mod plan;
 mod run;
 
+use ndshare::prim::{AtomicU64, Ordering::Relaxed};
 use pyo3::prelude::*;
 
 use arguments::{Call, Kind};
 pub(crate) use filter::FftFilter;
 pub(crate) use plan::FftPlan;
+
+/// Results that SciPy's callers got in ordinary memory, and their bytes.
+static FALLBACKS: AtomicU64 = AtomicU64::new(0);
+static FALLBACK_BYTES: AtomicU64 = AtomicU64::new(0);
+
+/// Counts a result in ordinary memory.
+#[pyfunction]
+#[pyo3(signature = (len_bytes, /))]
+pub(crate) fn fft_fell_back(len_bytes: u64) {
+    FALLBACKS.fetch_add(1, Relaxed);
+    FALLBACK_BYTES.fetch_add(len_bytes, Relaxed);
+}
+
+/// How many results were in ordinary memory, and how many bytes they had.
+#[pyfunction]
+pub(crate) fn fft_fallbacks() -> (u64, u64) {
+    (FALLBACKS.load(Relaxed), FALLBACK_BYTES.load(Relaxed))
+}
 
 /// Transforms `x`; None where Python must prepare the call first.
 ///

@@ -11,7 +11,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::numpy::npyffi::npy_intp;
@@ -21,11 +21,11 @@ use ndshare::lock::{Death, Locked};
 use ndshare::prim::{AtomicU64, Ordering::Relaxed};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
 use crate::dtype::Dtype;
 use crate::error::to_python;
+use crate::guard::{Guarded, Once};
 use crate::ndarray::{Operand, Order, array_over};
 use crate::owner::final_block;
 use crate::session::Place as Where;
@@ -58,12 +58,12 @@ pub(crate) struct Canvas {
     len_bytes: usize,
     dtype: Py<PyAny>,
     /// What users see.
-    array: PyOnceLock<Py<PyAny>>,
-    board: Mutex<Board>,
+    array: Once<Py<PyAny>>,
+    /// None while a call sits at it.
+    board: Guarded<Option<Board>>,
 }
 
 /// What stands in a canvas as far as this process knows.
-#[derive(Default)]
 struct Board {
     tiles: Vec<Arc<Tile>>,
     /// How often the canvas had been written to.
@@ -136,10 +136,6 @@ impl Canvas {
         &self.strides
     }
 
-    fn board(&self) -> std::sync::MutexGuard<'_, Board> {
-        self.board.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// How often the canvas was written to, by whomever. The word lies behind the items.
     fn epoch(&self) -> &AtomicU64 {
         &self.hold.words()[self.len_bytes.div_ceil(8)]
@@ -152,10 +148,8 @@ impl Canvas {
         // Only fillers write, and a death among them is seen by the epoch.
         let locked = patiently_for(py, timeout, |patience| Locked::acquire(wanted, Death::Recover, patience))?;
         let epoch = this.epoch().load(Relaxed);
-        let mut board = this.board();
-        let known = board.epoch == epoch;
-        let old = Shelf::new(if known { std::mem::take(&mut board.tiles) } else { vec![] });
-        drop(board);
+        let known = this.board.take().filter(|board| board.epoch == epoch);
+        let old = Shelf::new(known.map(|board| board.tiles).unwrap_or_default());
         let (new, touched) = (RefCell::new(None), Cell::new(false));
         Ok(Sitting { canvas: slf.clone().unbind(), locked: Some(locked), old, new, touched })
     }
@@ -184,14 +178,14 @@ impl Canvas {
         let made = ndshare::layout::contiguous(&known, dtype.itemsize(), false);
         let strides = made.map_err(|error| to_python(py, &error))?.0.into();
         let (lengths, dtype) = (shape.lengths().into(), dtype.as_any().clone().unbind());
-        Ok(Self { hold, lengths, strides, len_bytes, dtype, array: PyOnceLock::new(), board: Mutex::default() })
+        Ok(Self { hold, lengths, strides, len_bytes, dtype, array: Once::new(), board: Guarded::new(None) })
     }
 
     /// The canvas as a read-only shared array.
     #[getter]
     fn array(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let make = || self.array_as(py, false).map(Bound::unbind);
-        self.array.get_or_try_init(py, make).map(|array| array.clone_ref(py))
+        self.array.get_or_make(make).map(|array| array.clone_ref(py))
     }
 
     /// The shape of the array.
@@ -271,8 +265,7 @@ impl Sitting {
         let tiles = self.new.take().unwrap_or(if self.touched.get() { vec![] } else { old });
         let canvas = self.canvas.get();
         let epoch = canvas.epoch().load(Relaxed);
-        // What goes may end dtypes, which is Python's affair and none for under the lock.
-        let _gone = std::mem::replace(&mut *canvas.board(), Board { tiles, epoch });
+        drop(canvas.board.replace(Some(Board { tiles, epoch })));
     }
 }
 

@@ -5,8 +5,6 @@
 //! may have been evicted. Where a tile lies depends on the extents of all before it; that of a standing tile is known
 //! from its place, that of a missing one only when it has been loaded.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use ::numpy::npyffi::NPY_CASTING::NPY_SAME_KIND_CASTING;
 use ndshare::arena::BlockId;
 use ndshare::cache::Key;
@@ -20,6 +18,7 @@ use super::job::Job;
 use super::numpy;
 use super::target::workers_of;
 use crate::cache::{Cache, encode};
+use crate::guard::Once;
 use crate::lock::seconds;
 use crate::ndarray::Operand;
 
@@ -32,7 +31,7 @@ pub(crate) struct Montage {
     marks: Vec<KeyMark>,
     axis: usize,
     /// The values that were had so far.
-    values: Mutex<Vec<Option<Py<PyAny>>>>,
+    values: Box<[Once<Py<PyAny>>]>,
 }
 
 /// One tile of a montage.
@@ -70,7 +69,7 @@ impl Montage {
         let id = (cache.head().arena().id(), cache.head().block());
         let mark = |key: Bound<'_, PyAny>| encode(&key).map(|key| mark_of(id, cache.generation(&key), key));
         let marks = keys.iter().map(mark).collect::<PyResult<Vec<_>>>()?;
-        let values = Mutex::new(marks.iter().map(|_| None).collect());
+        let values = marks.iter().map(|_| Once::new()).collect();
         Ok(Self { canvas: canvas.clone().unbind(), names: keys.clone().unbind(), marks, axis, values })
     }
 
@@ -92,10 +91,9 @@ impl Montage {
 
     /// Gives the values of some keys.
     fn give(&self, numbers: Vec<usize>, values: Vec<Bound<'_, PyAny>>) -> PyResult<()> {
-        let mut slots = self.slots();
         for (number, value) in numbers.into_iter().zip(values) {
-            let slot = slots.get_mut(number).ok_or_else(|| PyIndexError::new_err("no such key"))?;
-            *slot = Some(value.unbind());
+            let slot = self.values.get(number).ok_or_else(|| PyIndexError::new_err("no such key"))?;
+            slot.first(value.unbind());
         }
         Ok(())
     }
@@ -106,12 +104,8 @@ fn mark_of(cache: (u64, BlockId), generation: u64, key: Key) -> KeyMark {
 }
 
 impl Montage {
-    fn slots(&self) -> MutexGuard<'_, Vec<Option<Py<PyAny>>>> {
-        self.values.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn values<'py>(&self, py: Python<'py>) -> Vec<Option<Bound<'py, PyAny>>> {
-        self.slots().iter().map(|slot| slot.as_ref().map(|value| value.bind(py).clone())).collect()
+        self.values.iter().map(|slot| slot.get().map(|value| value.bind(py).clone())).collect()
     }
 
     /// Finds out what stands, what comes, and what is wanted.

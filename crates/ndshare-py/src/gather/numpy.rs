@@ -4,11 +4,12 @@ use ::numpy::npyffi::{NpyTypes, get_type_object, is_numpy_2};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 
+use crate::guard::Once;
+
 /// `concatenate`, `stack`, `block`, `copyto`.
-static FUNCTIONS: PyOnceLock<[Py<PyAny>; 4]> = PyOnceLock::new();
+static FUNCTIONS: Once<[Py<PyAny>; 4]> = Once::new();
 
 /// Binds NumPy's functions, and the C interface that is otherwise bound by the first call: a child that is forked while
 /// another thread makes that call would wait for the end of it for ever.
@@ -20,12 +21,12 @@ pub(crate) fn bind(py: Python<'_>) -> PyResult<()> {
     let find = |name| numpy.getattr(name).map(Bound::unbind);
     let found = [find("concatenate")?, find("stack")?, find("block")?, find("copyto")?];
     // A second import of the module finds the same functions.
-    let _ = FUNCTIONS.set(py, found);
+    FUNCTIONS.first(found);
     Ok(())
 }
 
 fn bound(py: Python<'_>, place: usize) -> PyResult<&Bound<'_, PyAny>> {
-    let functions = FUNCTIONS.get(py).ok_or_else(|| PyRuntimeError::new_err("ndshare._native was not initialised"))?;
+    let functions = FUNCTIONS.get().ok_or_else(|| PyRuntimeError::new_err("ndshare._native was not initialised"))?;
     Ok(functions[place].bind(py))
 }
 
