@@ -40,6 +40,7 @@ __all__ = [
     "empty_in_order",
     "enter_use",
     "fetch_unless",
+    "field_under",
     "fft_transform",
     "find_many",
     "force_cpu",
@@ -52,6 +53,7 @@ __all__ = [
     "is_shared",
     "is_shared_at",
     "kill_at",
+    "let_go",
     "lock_token",
     "locked",
     "measure",
@@ -218,7 +220,8 @@ class Inside:
 
 @final
 class Field:
-    def end(self) -> None: ...
+    @property
+    def ended(self) -> bool: ...
     def __len__(self) -> int: ...
     if sys.version_info >= (3, 12):
         def __buffer__(self, flags: int, /) -> memoryview: ...
@@ -479,6 +482,8 @@ def view_field(
     dtype: DTypeLike,
     memory: object,
 ) -> NDArray[Any]: ...
+def field_under(array: NDArray[Any]) -> Field | None: ...
+def let_go(arrays: dict[str, NDArray[Any]]) -> list[bool]: ...
 def measure(
     shape: SupportsIndex | Sequence[SupportsIndex], dtype: DTypeLike
 ) -> tuple[tuple[int, ...], np.dtype[Any], int]: ...
