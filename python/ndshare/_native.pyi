@@ -42,6 +42,7 @@ __all__ = [
     "fetch_unless",
     "fft_fallbacks",
     "fft_fell_back",
+    "field_under",
     "fft_transform",
     "find_many",
     "force_cpu",
@@ -54,6 +55,7 @@ __all__ = [
     "is_shared",
     "is_shared_at",
     "kill_at",
+    "let_go",
     "lock_token",
     "locked",
     "measure",
@@ -220,7 +222,8 @@ class Inside:
 
 @final
 class Field:
-    def end(self) -> None: ...
+    @property
+    def ended(self) -> bool: ...
     def __len__(self) -> int: ...
     if sys.version_info >= (3, 12):
         def __buffer__(self, flags: int, /) -> memoryview: ...
@@ -481,6 +484,8 @@ def view_field(
     dtype: DTypeLike,
     memory: object,
 ) -> NDArray[Any]: ...
+def field_under(array: NDArray[Any]) -> Field | None: ...
+def let_go(arrays: dict[str, NDArray[Any]]) -> list[bool]: ...
 def measure(
     shape: SupportsIndex | Sequence[SupportsIndex], dtype: DTypeLike
 ) -> tuple[tuple[int, ...], np.dtype[Any], int]: ...

@@ -1,9 +1,10 @@
 # pyright: reportPrivateUsage=false
 """One piece of memory that holds one set of arrays at a time, and another set later.
 
-Being inside a use is an object (`_native.Inside`) that the base of every field's array keeps. So a view that outlives
-its `with` block keeps its process inside, and nobody gets the bytes under it for another use. This process is told
-which view that is; other processes wait until it is gone, or until its process is.
+Being inside a use is an object (`_native.Inside`) that what keeps the bytes of a field (`_native.Field`) keeps. So a view
+that outlives its `with` block keeps its process inside, and nobody gets the bytes under it for another use. This process
+is told which view that is; other processes wait until it is gone, or until its process is. The array that was handed out
+is no such view: it turns read-only and lets go, if nothing but variables refers to it.
 
 What this process knows of an overlay's memory is kept once, however many Overlay objects it has of it.
 """
@@ -91,8 +92,8 @@ class Overlay:
         Entering raises Timeout; BufferError, with the names of the fields, while views of another use are alive in this
         process; RuntimeError when this thread is inside another use. Raises ValueError for an unknown name.
 
-        At exit the arrays handed out turn read-only. Drop them, and views of them: as long as one is alive no other
-        use can begin. Leaving never raises.
+        At exit the arrays handed out turn read-only; they may stay in variables. Drop views of them: as long as one is
+        alive no other use can begin. Leaving never raises.
         """
         if name not in self._plan:
             raise ValueError(f"expected one of the uses {', '.join(self._plan)}, got {name!r}")
@@ -239,25 +240,29 @@ class Fields:
         """Turn the arrays read-only and let go of them."""
         arrays = self._arrays or {}
         self._forget()
-        for array in arrays.values():
-            cast("_native.Field", array.base).end()
-            array.flags.writeable = False
+        _native.let_go(arrays)
 
     def _forget(self) -> None:
         self._arrays, self._inside = None, None
 
 
 class _Handed(NamedTuple):
-    """A field's array that was handed out, for as long as it or a view of it lives."""
+    """A field's array that was handed out, for as long as views of it live, or it has not been let go."""
 
     use: str
     field: str
+    array: weakref.ref[NDArray[Any]]
     base: weakref.ref[_native.Field]
     fields: weakref.ref[Fields]
 
     def is_left_behind(self) -> bool:
         fields = self.fields()
         return self.base() is not None and (fields is None or fields._arrays is None)
+
+    def array_after_use(self) -> NDArray[Any] | None:
+        """Return the array if its use was left as it should and it has not been let go."""
+        base = self.base()
+        return self.array() if base is not None and base.ended else None
 
 
 class _Memory:
@@ -272,12 +277,16 @@ class _Memory:
     def note(self, fields: Fields, arrays: dict[str, NDArray[Any]]) -> None:
         """Note who is inside and what was handed out; forget what is over."""
         this = weakref.ref(fields)
-        bases = {name: weakref.ref(cast("_native.Field", array.base)) for name, array in arrays.items()}
+        handed = [
+            _Handed(fields._name, name, weakref.ref(array), weakref.ref(field), this)
+            for name, array in arrays.items()
+            if (field := _native.field_under(array)) is not None
+        ]
         with _lock:
             self._inside = [other for other in self._inside if _is_current(other())]
-            self._handed = [handed for handed in self._handed if handed.base() is not None]
+            self._handed = [one for one in self._handed if one.base() is not None]
             self._inside.append(this)
-            self._handed += [_Handed(fields._name, name, base, this) for name, base in bases.items()]
+            self._handed += handed
 
     def use_of_this_thread(self) -> Fields | None:
         """Return the use that this thread is inside, if it is."""
@@ -292,6 +301,7 @@ class _Memory:
             return
         # Views in reference cycles are nobody's.
         gc.collect()
+        self._let_go()
         left = self._leftovers(name)
         if left:
             fields = ", ".join(f"{field!r} of use {use!r}" for use, field in left)
@@ -305,6 +315,18 @@ class _Memory:
         for fields in [fields for other in self._inside if (fields := other())]:
             fields._forget()
         self._inside = []
+
+    def _let_go(self) -> None:
+        """Let go of arrays that something looked at when their use ended, and nothing looks at any more."""
+        with _lock:
+            handed = list(self._handed)
+        arrays: dict[str, NDArray[Any]] = {}
+        for number, one in enumerate(handed):
+            array = one.array_after_use()
+            if array is not None:
+                arrays[str(number)] = array
+            del array
+        _native.let_go(arrays)
 
     def _leftovers(self, name: str) -> list[tuple[str, str]]:
         with _lock:

@@ -22,6 +22,7 @@ mod shape;
 mod shared;
 mod stats;
 mod travel;
+mod variables;
 mod wait;
 
 use pyo3::prelude::*;
@@ -71,7 +72,7 @@ mod native {
     #[pymodule_export]
     use super::make::{empty, empty_in_order, zeros};
     #[pymodule_export]
-    use super::overlay::{Field, Inside, enter_use, measure, place_of, view_field};
+    use super::overlay::{Field, Inside, enter_use, field_under, let_go, measure, place_of, view_field};
     #[pymodule_export]
     use super::owner::Hold;
     #[pymodule_export]
@@ -98,6 +99,7 @@ mod native {
         module.add("HEAD_BYTES", ndshare::overlay::HEAD_BYTES)?;
         module.add("KILL_POINTS", PyTuple::new(py, ndshare::KILL_POINTS)?)?;
         gather::bind(py)?;
+        variables::bind(py)?;
         ndshare::warm_up();
         arm_from_environment(py)
     }

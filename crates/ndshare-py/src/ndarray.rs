@@ -240,6 +240,20 @@ pub(crate) fn freeze(array: &Bound<'_, PyAny>) {
     }
 }
 
+/// Gives an array that does not own its bytes another base, and drops the one that it had.
+///
+/// # Safety
+/// The new base keeps the bytes of the array.
+pub(crate) unsafe fn set_base(array: &Bound<'_, PyAny>, base: Py<PyAny>) {
+    // SAFETY: attached; an array owns the reference in its field. Nobody reads it while it changes, and the old base is
+    // dropped when the array has the new one.
+    unsafe {
+        let field = &raw mut (*array.as_ptr().cast::<PyArrayObject>()).fields.base;
+        let before = Bound::from_owned_ptr_or_opt(array.py(), field.replace(base.into_ptr()));
+        drop(before);
+    }
+}
+
 /// What an array is a view of, or what keeps its bytes; None when it owns them, or is no array.
 pub(crate) fn view_base<'py>(array: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
     // SAFETY: attached; an array keeps its base, which is null or an object.

@@ -10,14 +10,15 @@ use numpy::npyffi::npy_intp;
 use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyDict, PyTuple};
 
 use crate::dtype::Dtype;
 use crate::lock::seconds;
-use crate::ndarray::{Facts, Order, array_owned_by};
+use crate::ndarray::{Facts, Order, array_owned_by, freeze, set_base, view_base};
 use crate::owner;
 use crate::shape::Shape;
 use crate::shared::block_under;
+use crate::variables;
 use crate::wait::patiently_for;
 
 /// Being inside a use. It ends with the last reference, of which each field's base has one.
@@ -35,7 +36,10 @@ impl Inside {
     }
 }
 
-/// The object at the base of a field's array. While it lives, this process is inside the use.
+/// What keeps the bytes of a field's array. While it lives, this process is inside the use.
+///
+/// Between it and the array that is handed out is another array. NumPy makes that one the base of every view, so it
+/// knows views from the array itself: at the end of the use the array gets another base, and the views stay with this.
 #[pyclass(frozen, weakref, module = "ndshare._native")]
 pub(crate) struct Field {
     // In this order: the memory goes before others may have it.
@@ -50,9 +54,10 @@ pub(crate) struct Field {
 
 #[pymethods]
 impl Field {
-    /// From now on the array cannot be made writable again.
-    fn end(&self) {
-        self.ended.store(true, Ordering::Relaxed);
+    /// Whether its use was left, so that the array cannot be made writable again.
+    #[getter]
+    fn ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
     }
 
     fn __len__(&self) -> usize {
@@ -118,8 +123,44 @@ pub(crate) fn view_field<'py>(
         ended: AtomicBool::new(false),
     };
     let owner = Py::new(py, owner)?.into_any();
-    // SAFETY: the field lies inside the block, which the owner keeps; no length is negative.
-    unsafe { array_owned_by(py, owner, first, dtype, shape.lengths_mut(), &Order::C, true) }
+    let mut make = |owner| {
+        let dtype = Dtype::of_new(py, Some(dtype.as_any()))?;
+        // SAFETY: the field lies inside the block, which the owner keeps; no length is negative.
+        unsafe { array_owned_by(py, owner, first, dtype, shape.lengths_mut(), &Order::C, true) }
+    };
+    let base = make(owner)?;
+    make(base.unbind())
+}
+
+/// The `Field` under an array of `view_field`, as long as the array has not been let go.
+#[pyfunction]
+pub(crate) fn field_under<'py>(array: &Bound<'py, PyAny>) -> Option<Bound<'py, Field>> {
+    view_base(&view_base(array)?)?.cast_into().ok()
+}
+
+/// Ends the use of these arrays of `view_field`: they turn read-only for good, and those to which nothing but variables
+/// refers no longer keep this process inside the use. Returns for each whether it still does.
+#[pyfunction]
+pub(crate) fn let_go(py: Python<'_>, arrays: &Bound<'_, PyDict>) -> PyResult<Vec<bool>> {
+    for array in arrays.values() {
+        if let Some(field) = field_under(&array) {
+            field.get().ended.store(true, Ordering::Relaxed);
+        }
+        freeze(&array);
+    }
+    let free = variables::are_only_variables(arrays);
+    let mut kept = Vec::with_capacity(free.len());
+    for (array, is_free) in arrays.values().iter().zip(free) {
+        let Some(field) = field_under(&array).filter(|_| is_free) else {
+            kept.push(!is_free);
+            continue;
+        };
+        let rest = Py::new(py, owner::Hold::new(field.get().hold.inner().clone(), false))?;
+        // SAFETY: the new base keeps the block, in which the array lies.
+        unsafe { set_base(&array, rest.into_any()) };
+        kept.push(false);
+    }
+    Ok(kept)
 }
 
 /// (shape, dtype, bytes) of a new array, or the error that making it would raise.
