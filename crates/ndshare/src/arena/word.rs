@@ -104,8 +104,13 @@ impl Words<'_> {
         self.holders[slot as usize / 64].load(SeqCst) >> (slot % 64) & 1 == 1
     }
 
-    fn is_kept(&self) -> bool {
-        self.records.load(SeqCst) > 0 || self.is_held()
+    pub(super) fn is_kept(&self) -> bool {
+        self.is_recorded() || self.is_held()
+    }
+
+    /// Whether records keep the block.
+    pub(super) fn is_recorded(&self) -> bool {
+        self.records.load(SeqCst) > 0
     }
 
     /// Whether anybody holds the block now.
