@@ -73,6 +73,7 @@ __all__ = [
     "set_stream_from",
     "stack",
     "stats",
+    "stop_at",
     "stream_from",
     "ticket",
     "to_text",
@@ -106,6 +107,12 @@ class Ticket(TypedDict):
     age_s: float
 
 @type_check_only
+class LockOwner(TypedDict):
+    pid: int
+    name: str
+    stopped: bool
+
+@type_check_only
 class Stats(TypedDict):
     id: str
     budget: int
@@ -117,6 +124,7 @@ class Stats(TypedDict):
     tickets: list[Ticket]
     ticket_budget: int
     limit: str
+    lock: LockOwner | None
 
 @type_check_only
 class ReaderStats(TypedDict):
@@ -466,6 +474,7 @@ def session_join(locator: str) -> str | None: ...
 def session_locator() -> str | None: ...
 def session_id() -> str | None: ...
 def kill_at(label: str, nth: int = 1) -> None: ...
+def stop_at(label: str, nth: int = 1) -> None: ...
 def open_token(token: bytes, dtype: np.dtype[Any] | None = None) -> NDArray[Any]: ...
 def lock_token(lock: Lock) -> bytes: ...
 def open_lock(token: bytes) -> Lock: ...

@@ -13,6 +13,9 @@ use pyo3::prelude::*;
 
 use crate::error::to_python;
 
+/// What the library hears of a signal handler that raised; it may add to it.
+const RAISED: &str = "a signal handler raised";
+
 /// Runs `work` detached and without a time limit; a signal handler that raises ends it.
 pub(crate) fn patiently<T: Send>(py: Python<'_>, work: impl FnOnce(&Patience<'_>) -> Result<T> + Send) -> PyResult<T> {
     patiently_for(py, None, work)
@@ -46,11 +49,21 @@ pub(crate) fn patiently_unless<T: Send>(
     });
     result.map_err(|error| {
         let raised = raised.into_inner().unwrap_or_else(PoisonError::into_inner);
-        raised.unwrap_or_else(|| to_python(py, &error))
+        raised.map_or_else(|| to_python(py, &error), |raised| noted(py, raised, &error))
     })
 }
 
-/// Runs `work` detached. It takes locks of the arena for microseconds, and is not interrupted.
+/// The exception of a signal handler, with a note if the library knows who was waited for.
+fn noted(py: Python<'_>, raised: PyErr, error: &Error) -> PyErr {
+    let text = error.to_string();
+    if text != RAISED && error.kind() == Kind::Interrupted {
+        // An exception that takes no note is as good without.
+        let _ = raised.value(py).call_method1("add_note", (text,));
+    }
+    raised
+}
+
+/// Runs `work` detached. It does not wait for other processes, and is not interrupted.
 pub(crate) fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
     py.detach(|| guarded(work)).map_err(|error| to_python(py, &error))
 }
@@ -105,7 +118,7 @@ fn look_at_signals(raised: &Mutex<Option<PyErr>>) -> Result<()> {
         Some(Ok(())) => Ok(()),
         Some(Err(error)) => {
             *raised.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-            Err(Error::new(Kind::Interrupted, "a signal handler raised"))
+            Err(Error::new(Kind::Interrupted, RAISED))
         }
         None => Err(Error::new(Kind::Interrupted, "the interpreter is shutting down")),
     }

@@ -44,7 +44,7 @@ pub fn find_or_make(
     let table = arena.root(TABLE_BYTES, patience)?;
     // Whoever died in here left at most an entry whose block is not named yet, or one that is.
     lock::acquire(&table, Death::Recover, patience)?;
-    let found = find_or_enter(&table, name.as_bytes(), make);
+    let found = find_or_enter(&table, name.as_bytes(), make, patience);
     lock::release(&table)?;
     found
 }
@@ -74,7 +74,12 @@ fn alive(arena: &Arc<Arena>, entry: &[AtomicU64], name: &[u8]) -> Option<Hold> {
     arena.take(block).ok()
 }
 
-fn find_or_enter(table: &Hold, name: &[u8], make: &mut dyn FnMut() -> Result<Hold>) -> Result<Hold> {
+fn find_or_enter(
+    table: &Hold,
+    name: &[u8],
+    make: &mut dyn FnMut() -> Result<Hold>,
+    patience: &Patience,
+) -> Result<Hold> {
     let arena = table.arena();
     if let Some(hold) = entries(table).find_map(|entry| alive(arena, entry, name)) {
         return Ok(hold);
@@ -85,7 +90,8 @@ fn find_or_enter(table: &Hold, name: &[u8], make: &mut dyn FnMut() -> Result<Hol
         Error::new(Kind::Misuse, format!("expected at most {NAMES} names at a time, got one more: drop named caches"))
     })?;
     let hold = make()?;
-    hold.adopt(table, &Patience::forever())?;
+    // A wait that ends early leaves an entry that is free.
+    hold.adopt(table, patience)?;
     entry[0].store(0, Relaxed);
     point(Point::NameCleared);
     entry[1].store(name.len() as u64, Relaxed);
