@@ -68,6 +68,7 @@ fn entries(table: &Hold) -> impl Iterator<Item = &[AtomicU64]> {
 /// The block that an entry gives a name to, if it is this name and the block lives.
 fn alive(arena: &Arc<Arena>, entry: &[AtomicU64], name: &[u8]) -> Option<Hold> {
     let same = entry[1].load(Relaxed) == name.len() as u64 && equal_bytes(&entry[2..], name);
+    // RAW: a name, which is looked up.
     let block = BlockId::from_word(entry[0].load(Acquire)).filter(|_| same)?;
     // Sweeps the dead; what they alone held is gone then.
     let _ = arena.is_kept_by_others(block).ok()?;
@@ -84,6 +85,7 @@ fn find_or_enter(
     if let Some(hold) = entries(table).find_map(|entry| alive(arena, entry, name)) {
         return Ok(hold);
     }
+    // RAW: a name, which is looked up.
     let is_free =
         |entry: &&[AtomicU64]| BlockId::from_word(entry[0].load(Relaxed)).is_none_or(|block| !arena.is_live(block));
     let entry = entries(table).find(is_free).ok_or_else(|| {

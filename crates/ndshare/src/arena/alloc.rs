@@ -118,9 +118,18 @@ impl Arena {
         block.lock.store(0, Relaxed);
         let generation = block.words().bring_to_life(slot, Point::AllocHeld);
         point(Point::AllocLive);
-        private.insert(mine, generation);
+        let is_apart = private.insert(mine, generation);
         drop(private);
-        Ok(self.hold(mine, generation))
+        if is_apart { Ok(self.hold(mine, generation)) } else { Err(self.refuse_overlap(mine, slot)) }
+    }
+
+    /// Gives up a block whose span lies over one that this process has.
+    #[cold]
+    pub(super) fn refuse_overlap(&self, mine: Mine, slot: u32) -> Error {
+        if let Ok(block) = self.control.block(mine.index) {
+            block.words().clear_bit(slot);
+        }
+        self.control.poison("two blocks lie over each other")
     }
 
     /// The block that others are found by, made with `len_bytes` zeros if nobody keeps one.
@@ -130,6 +139,7 @@ impl Arena {
     pub fn root(self: &Arc<Self>, len_bytes: usize, patience: &Patience) -> Result<Hold> {
         let root = &self.control.header().root;
         for _ in 0..ROOT_ROUNDS {
+            // RAW: a name, which is looked up.
             let seen = root.load(Acquire);
             if let Some(block) = BlockId::from_word(seen) {
                 // Sweeps the dead; what they alone held is gone then.
@@ -190,8 +200,7 @@ impl Arena {
     /// Commits more of the table of blocks. False: it is at its end.
     fn grow_table(&self, patience: &Patience) -> Result<bool> {
         let geometry = self.control.geometry();
-        let ready = &self.control.span_header().ready;
-        let from = ready.load(Acquire).min(geometry.blocks);
+        let from = self.control.blocks_ready();
         let to = (from + TABLE_STEP).min(geometry.blocks);
         if from == to {
             return Ok(false);
@@ -201,8 +210,8 @@ impl Arena {
         point(Point::GrowCommitted);
         let lock = self.lock(patience)?;
         // Two processes may have committed the same step; the table only ever grows.
-        if ready.load(Acquire) < to {
-            ready.store(to, Release);
+        if self.control.blocks_ready() < to {
+            self.control.span_header().ready.store(to, Release);
         }
         point(Point::GrowReady);
         drop(lock);
@@ -445,7 +454,7 @@ impl Arena {
     }
 
     fn used_bytes(&self) -> u64 {
-        self.control.span_header().used.load(Relaxed).saturating_mul(GRANULE_BYTES)
+        self.control.sum(&self.control.span_header().used).saturating_mul(GRANULE_BYTES)
     }
 
     fn named_budget(&self) -> String {

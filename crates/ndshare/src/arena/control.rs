@@ -475,6 +475,25 @@ impl Control {
         Ok(self.participant(slot)?.pid.load(Ordering::Relaxed))
     }
 
+    /// Every word of the control part that is in use, for tests that write over them. Not the geometry, which is read only
+    /// when an arena is joined.
+    #[cfg(all(test, not(loom)))]
+    pub(super) fn scribbling_ground(&self) -> Vec<&[AtomicU32]> {
+        let (records, blocks) = (self.records_at, self.blocks_at);
+        let used = [
+            (60, size_of::<Header>() as u64),
+            (PARTICIPANTS_AT, PARTICIPANTS_AT + 4 * size_of::<Participant>() as u64),
+            (records, records + 12 * size_of::<Record>() as u64),
+            (blocks, blocks + u64::from(self.high() + 2) * size_of::<Block>() as u64),
+        ];
+        let words = |(from, to): (u64, u64)| {
+            let first = self.base.as_ptr().wrapping_add(from as usize).cast::<AtomicU32>();
+            // SAFETY: the ranges lie in the control part, start at multiples of 4, and hold nothing but atomics.
+            unsafe { std::slice::from_raw_parts(first, ((to - from) / 4) as usize) }
+        };
+        used.map(words).to_vec()
+    }
+
     /// Byte offset of a granule in the file.
     pub(super) fn file_offset(&self, granule: u32) -> u64 {
         self.data_at + u64::from(granule) * GRANULE_BYTES

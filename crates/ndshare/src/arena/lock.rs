@@ -171,8 +171,7 @@ impl Arena {
         if slot >= self.control.geometry().participants {
             return None;
         }
-        let pid = self.control.participant(slot).ok()?.pid.load(Relaxed);
-        Some(Glimpse::of(pid))
+        self.control.pid(slot).ok().map(Glimpse::of)
     }
 
     /// Who has the arena lock, if it is not to be had now. Never waits.
@@ -188,6 +187,7 @@ impl Arena {
     fn sleep_for(&self, word: &AtomicU32, taker: &mut Taker, patience: &Patience, what: &str) -> Result<bool> {
         let start = monotonic();
         let mut looked = start;
+        // BOUND: the patience of the caller, which is asked in each round that finds the owner alive.
         loop {
             let busy = match LockWord(word).take_or_mark(*taker) {
                 Ok(dirty) => return Ok(dirty),

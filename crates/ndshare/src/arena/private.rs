@@ -110,16 +110,19 @@ impl Private {
         self.references(index)
     }
 
-    /// The first reference to a block that came from the arena.
+    /// The first reference to a block that came from the arena. False: its span lies over one that this process has
+    /// already, so a peer wrote over one of them; nothing changes.
     #[inline]
-    pub(super) fn insert(&mut self, mine: Mine, generation: u32) {
-        self.set_first(mine, generation);
-        if self.remembered[place(mine.index)] != Some(mine) {
-            self.insert_new(mine);
+    #[must_use]
+    pub(super) fn insert(&mut self, mine: Mine, generation: u32) -> bool {
+        if self.remembered[place(mine.index)] != Some(mine) && !self.insert_new(mine) {
+            return false;
         }
+        self.set_first(mine, generation);
+        true
     }
 
-    fn insert_new(&mut self, mine: Mine) {
+    fn insert_new(&mut self, mine: Mine) -> bool {
         // What is remembered may be gone by now: its place in the table has another block, or its bytes do.
         for place in 0..REMEMBERED {
             if let Some(old) = self.remembered[place]
@@ -128,7 +131,13 @@ impl Private {
                 self.forget(old);
             }
         }
+        // They lie apart, so only the last one that starts before the end can reach into it.
+        let last = self.blocks.range(..mine.span.end()).next_back();
+        if last.is_some_and(|(_, last)| last.span.overlaps(mine.span)) {
+            return false;
+        }
         self.blocks.insert(mine.span.start, mine);
+        true
     }
 
     /// Notes that the last reference to a block went, which a record still keeps.
@@ -291,7 +300,7 @@ mod tests {
 
     /// Takes and drops a block that a record keeps.
     fn visit(private: &mut Private, mine: Mine) {
-        private.insert(mine, 1);
+        assert!(private.insert(mine, 1));
         assert_eq!(private.find(mine.span.start, mine.span.start), Some(mine));
         assert_eq!(private.remove_reference(mine.index), 0);
         private.remember(mine);
@@ -306,8 +315,9 @@ mod tests {
         visit(&mut private, old[0]);
         // It has the bytes of the second and some of the first; the third's place has other bytes.
         let (wide, moved) = (block(9, 150, 290), block(5, 500, 600));
-        private.insert(wide, 1);
-        private.insert(moved, 1);
+        assert!(private.insert(wide, 1) && private.insert(moved, 1));
+        assert!(!private.insert(block(10, 280, 320), 1) && !private.insert(block(11, 100, 700), 1));
+        assert_eq!((private.references(10), private.find(280, 280)), (0, Some(wide)));
         assert_eq!(private.find(250, 289), Some(wide));
         assert_eq!(private.find(500, 599), Some(moved));
         assert_eq!([100, 299, 350].map(|granule| private.find(granule, granule)), [None; 3]);
@@ -339,9 +349,9 @@ mod tests {
         (0..1000).for_each(|index| visit(&mut private, block(index, 10 * index, 10 * index + 10)));
         assert_eq!(private.blocks.len(), REMEMBERED);
         let held = block(7, 50, 60);
-        private.insert(held, 2);
-        private.insert(block(7 + REMEMBERED as u32, 7000, 7010), 1);
-        private.remember(block(7 + REMEMBERED as u32, 7000, 7010));
+        assert!(private.insert(held, 2));
+        assert!(private.insert(block(7 + REMEMBERED as u32, 70_000, 70_010), 1));
+        private.remember(block(7 + REMEMBERED as u32, 70_000, 70_010));
         assert_eq!(private.find(50, 59), Some(held), "what is held stays, whoever is remembered in its place");
     }
 }

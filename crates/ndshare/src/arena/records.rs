@@ -49,9 +49,9 @@ impl Arena {
             return Err(stale(block));
         }
         let mine = Mine { index: block.index, span: self.control.checked_span(shared)? };
-        private.insert(mine, block.generation);
+        let is_apart = private.insert(mine, block.generation);
         drop(private);
-        Ok(self.hold(mine, block.generation))
+        if is_apart { Ok(self.hold(mine, block.generation)) } else { Err(self.refuse_overlap(mine, slot)) }
     }
 
     /// Makes an idle recorded block new: it comes to life under its next generation, held by this process.
@@ -70,9 +70,9 @@ impl Arena {
         }
         let mine = Mine { index: block.index, span: self.control.checked_span(shared)? };
         let generation = block.generation.wrapping_add(1);
-        private.insert(mine, generation);
+        let is_apart = private.insert(mine, generation);
         drop(private);
-        Ok(Some(self.hold(mine, generation)))
+        if is_apart { Ok(Some(self.hold(mine, generation))) } else { Err(self.refuse_overlap(mine, slot)) }
     }
 
     /// Whether a block is alive, as far as one look can tell.
@@ -102,6 +102,7 @@ impl Arena {
     /// A ticket for a block that the caller holds; none when the ticket budget is used up.
     pub(super) fn issue(&self, block: BlockId, patience: &Patience) -> Result<Option<TicketId>> {
         let me = self.slot()?;
+        // RAW: only told from others.
         let generation = self.control.participant(me)?.generation.load(Relaxed);
         let origin = Origin {
             sender: me | generation << 16,
@@ -230,6 +231,7 @@ impl Arena {
         let mut all = Vec::new();
         for index in 0..self.control.records_ready() {
             let record = self.control.record(index)?;
+            // RAW: only told from others.
             let nonce = record.nonce.load(SeqCst);
             if nonce != 0 && is_child(record, parent) {
                 all.push((TicketId { index, nonce }, block_of(record)));
@@ -293,6 +295,7 @@ impl Arena {
     }
 
     pub(super) fn is_sender_alive(&self, ticket: &Record) -> bool {
+        // RAW: the slot in it is looked up.
         let sender = ticket.sender.load(Relaxed);
         let (slot, generation) = (sender & 0xffff, sender >> 16);
         let Ok(tenant) = self.control.participant(slot) else { return false };
@@ -358,6 +361,7 @@ impl Arena {
         // BOUND: the table.
         while *next < self.control.records_ready() && found.len() < BATCH {
             let record = self.control.record(*next)?;
+            // RAW: only told from others.
             let nonce = record.nonce.load(SeqCst);
             if nonce != 0 && wanted(record) {
                 found.push((*next, nonce));
@@ -392,6 +396,7 @@ fn is_child(record: &Record, parent: BlockId) -> bool {
 }
 
 fn block_of(record: &Record) -> BlockId {
+    // RAW: a name, which is looked up.
     BlockId { index: record.block.load(Relaxed), generation: record.generation.load(Relaxed) }
 }
 

@@ -155,8 +155,10 @@ impl Arena {
             let block = self.control.block(self.control.block_of(ticket)?)?;
             all.push(TicketStats {
                 bytes: self.len_bytes(block),
+                // RAW: only told.
                 sender_pid: ticket.origin.load(Relaxed),
                 sender_alive: self.is_sender_alive(ticket),
+                // RAW: only told.
                 age_s: now.saturating_sub(ticket.stamp.load(Relaxed)) as f64 * 1e-9,
             });
         }

@@ -123,6 +123,7 @@ impl Words<'_> {
     pub(super) fn take(&self, slot: u32, generation: u32) -> bool {
         self.set_bit(slot);
         point(Point::TakeBit);
+        // BOUND: a round is lost only when somebody else has changed the word.
         loop {
             let word = self.load();
             if !word.is_live(generation) {
@@ -139,6 +140,7 @@ impl Words<'_> {
 
     /// Bumps the sequence number of a live block that the caller keeps alive.
     pub(super) fn bump(&self) {
+        // BOUND: a round is lost only when somebody else has changed the word.
         loop {
             let word = self.load();
             if word.state != State::Live || self.exchange(word, word.bumped()) {
@@ -158,6 +160,7 @@ impl Words<'_> {
     }
 
     fn claim(&self, to: impl Fn(Word) -> Word) -> bool {
+        // BOUND: a round is lost only when somebody else has changed the word.
         loop {
             let word = self.load();
             if word.state != State::Live || self.is_kept() {
@@ -174,6 +177,7 @@ impl Words<'_> {
     pub(super) fn renew(&self, slot: u32, generation: u32) -> bool {
         self.set_bit(slot);
         point(Point::RenewBit);
+        // BOUND: a round is lost only when somebody else has changed the word.
         loop {
             let word = self.load();
             if !word.is_live(generation) || self.records.load(SeqCst) != 1 || !self.is_only_holder(slot) {
