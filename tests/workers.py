@@ -413,3 +413,129 @@ def look_at_locked_canvas(canvas: Array, clock: Array, rounds: int) -> None:
 def transform(x: Array) -> Array:
     """Transform on two threads."""
     return nds.fft.fft2(x, workers=2)
+
+
+# ---- beside a stopped process ---------------------------------------------------------------------------------------
+
+
+class Enough(Exception):
+    """What a signal handler of these tests raises, as Ctrl-C raises KeyboardInterrupt."""
+
+
+def _enough(*_: object) -> None:
+    raise Enough
+
+
+def stand_still(label: str, arena: nds.Arena, gifts: list[bytes]) -> str:
+    """Stop at one point of the tour; say so when all of it is over."""
+    from ndshare import _native
+
+    _native.stop_at(label)
+    # Tables are put in order only after a death in their midst.
+    tour(arena, gifts, ("split:span",) if label.startswith(("sweep:", "fork:")) else ())
+    return "survived"
+
+
+def stand_still_among(label: str, shared: dict[str, Any]) -> str:
+    """The same with rings, caches, overlays and locks, as often as it takes to pass there."""
+    from ndshare import _native
+
+    _native.stop_at(label)
+    for _ in range(3):
+        use_everything(shared, HANG)
+    return "survived"
+
+
+HANG = 60.0
+
+
+def use_everything(shared: dict[str, Any], timeout: float) -> None:
+    """Do with rings, caches, overlays and locks what changes their words."""
+    ring, cache, arena = shared["ring"], shared["cache"], shared["arena"]
+    for key in (*range(30), "long" * 200):
+        cache[key] = np.full(400, 7)
+    with contextlib.suppress(KeyError):
+        del cache[3]
+    cache.clear()
+    with shared["overlay"].use("a", timeout=timeout), nds.locked(shared["array"], timeout=timeout):
+        pass
+    with ring.reader(start="oldest") as reader, ring.reader(group="crew") as member:
+        for size in (10, 3000, 300_000):
+            with ring.write(size, np.uint8, timeout=timeout) as frame:
+                frame[:] = 1
+            ring.put(nds.full(size, 2, np.uint8, arena=arena), timeout=timeout)
+        for one in (reader, member):
+            for _ in range(4):
+                frame = one.get(timeout)
+                del frame
+    ring.stats()
+    nds.Cache("64 KiB", name=f"made by {os.getpid()}", arena=arena)
+
+
+def hold_some(arena: nds.Arena) -> None:
+    """Keep arrays of all sizes, so that they can be dropped beside a stopped process."""
+    kept["some"] = [nds.full(n, 1, np.uint8, arena=arena) for n in SIZES[:-1]]
+
+
+def drop_some() -> str:
+    """Drop them: it never waits."""
+    kept.pop("some", None)
+    gc.collect()
+    return "dropped"
+
+
+def in_time(seconds: float, what: str, *args: Any) -> tuple[str, str]:
+    """Call a function of this module, and have a signal handler end it if that takes longer.
+
+    Returns "done", "interrupted", or the name of the exception, and what the exception and its notes say.
+    """
+    signal.signal(signal.SIGALRM, _enough)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        globals()[what](*args)
+    except Enough as error:
+        return "interrupted", "\n".join(getattr(error, "__notes__", []))
+    except nds.Error as error:
+        return type(error).__name__, str(error)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    return "done", ""
+
+
+def allocate_some(arena: nds.Arena) -> None:
+    """Take a block that no process keeps ready."""
+    nds.empty(300_000, np.uint8, arena=arena)
+
+
+def send_some(arena: nds.Arena) -> None:
+    ForkingPickler.loads(bytes(ForkingPickler.dumps(nds.empty(5000, np.uint8, arena=arena))))
+
+
+def put_some(ring: nds.Ring, timeout: float) -> None:
+    """Publish a frame of a new size, which needs a new block."""
+    ring.put(np.zeros(400_000 + 1000 * len(kept), np.uint8), timeout=timeout)
+
+
+def fill_in_scope(arena: nds.Arena) -> tuple[int, int]:
+    """Let NumPy allocate; return how often in the arena, and how often elsewhere."""
+    with nds.allocating(arena=arena) as scope:
+        for _ in range(20):
+            assert (np.ones(100_000) * 2 == 2).all()
+    return scope.arrays, scope.fallbacks
+
+
+def lock_owner(arena: nds.Arena) -> Any:
+    return nds.stats(arena)["lock"]
+
+
+def fork_some(arena: nds.Arena) -> int:
+    """Fork, and look around in the child."""
+    child = os.fork()
+    if not child:
+        try:
+            nds.stats(arena)
+            drop_some()
+            os._exit(7)
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -77,6 +77,7 @@ __all__ = [
     "set_stream_from",
     "stack",
     "stats",
+    "stop_at",
     "stream_from",
     "ticket",
     "to_text",
@@ -110,6 +111,12 @@ class Ticket(TypedDict):
     age_s: float
 
 @type_check_only
+class LockOwner(TypedDict):
+    pid: int
+    name: str
+    stopped: bool
+
+@type_check_only
 class Stats(TypedDict):
     id: str
     budget: int
@@ -121,6 +128,7 @@ class Stats(TypedDict):
     tickets: list[Ticket]
     ticket_budget: int
     limit: str
+    lock: LockOwner | None
 
 @type_check_only
 class ReaderStats(TypedDict):
@@ -471,6 +479,7 @@ def session_join(locator: str) -> str | None: ...
 def session_locator() -> str | None: ...
 def session_id() -> str | None: ...
 def kill_at(label: str, nth: int = 1) -> None: ...
+def stop_at(label: str, nth: int = 1) -> None: ...
 def open_token(token: bytes, dtype: np.dtype[Any] | None = None) -> NDArray[Any]: ...
 def lock_token(lock: Lock) -> bytes: ...
 def open_lock(token: bytes) -> Lock: ...

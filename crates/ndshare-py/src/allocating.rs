@@ -5,7 +5,10 @@
 //! that cannot be had, whatever the handler outside of all of ours gives. NumPy keeps only the address, so the hold of
 //! the block is given away as that address and taken back when NumPy frees it.
 //!
-//! NumPy holds the interpreter while it calls these functions; they need nothing of it, so they never let it go.
+//! NumPy holds the interpreter while it calls these functions, and does not expect that it is let go. So an allocation
+//! waits only shortly for an arena that another process is busy with, and then is an ordinary one, which is counted;
+//! while that process stays busy (it may be stopped) the next ones do not wait at all. Nothing can be raised from here:
+//! Ctrl-C is answered as soon as NumPy returns.
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_void};
@@ -15,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use ndshare::Result;
+use ndshare::{Kind, Result};
 use ndshare::arena::{Arena, Hold, Patience};
 use ndshare::os::PAGE_BYTES;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
@@ -43,7 +46,7 @@ const PAGE: usize = PAGE_BYTES as usize;
 /// How many blocks without whole pages are put aside before ordinary memory has to do.
 const UNFIT_BLOCKS: usize = 8;
 /// How long an allocation waits for an arena that another process is busy with, before it goes elsewhere.
-const PATIENCE: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_millis(50);
 
 // ---- what NumPy knows of a handler ----------------------------------------------------------------------------------
 
@@ -90,6 +93,8 @@ struct Stay {
     /// Whether the `with` block is still open.
     is_open: AtomicBool,
     counts: Arc<Counts>,
+    /// Whether the last allocation found the arena busy for all of its patience.
+    is_busy: AtomicBool,
     /// The handler that was in use before, and what it offers.
     outer: Py<PyAny>,
     beside: Allocator,
@@ -122,9 +127,12 @@ impl Stay {
             return None;
         }
         let alloc =
-            || if zero { self.zeros(len_bytes) } else { self.arena.alloc(len_bytes, ALIGN, false, &patience()) };
+            || if zero { self.zeros(len_bytes) } else { self.arena.alloc(len_bytes, ALIGN, false, &self.patience()) };
         // A panic would be a bug; NumPy's frames below must not see it unwind.
-        match catch_unwind(AssertUnwindSafe(alloc)) {
+        let outcome = catch_unwind(AssertUnwindSafe(alloc));
+        let is_busy = matches!(&outcome, Ok(Err(error)) if error.kind() == Kind::Timeout);
+        self.is_busy.store(is_busy, Relaxed);
+        match outcome {
             Ok(Ok(hold)) => {
                 self.counts.arrays.fetch_add(1, Relaxed);
                 self.counts.bytes.fetch_add(len_bytes as u64, Relaxed);
@@ -144,13 +152,17 @@ impl Stay {
         // A warm block may end inside a page, and would be offered again at once: those wait here meanwhile.
         let mut unfit = Vec::with_capacity(UNFIT_BLOCKS);
         loop {
-            let hold = self.arena.alloc(whole_pages, PAGE, true, &patience())?;
+            let hold = self.arena.alloc(whole_pages, PAGE, true, &self.patience())?;
             match hold.watch(has_objects) {
                 Ok(()) => return Ok(hold),
                 Err(error) if unfit.len() == UNFIT_BLOCKS => return Err(error),
                 Err(_) => unfit.push(hold),
             }
         }
+    }
+
+    fn patience(&self) -> Patience<'static> {
+        if self.is_busy.load(Relaxed) { Patience::none() } else { Patience::new(Some(PATIENCE), &|| Ok(())) }
     }
 
     fn find(&self, address: *mut c_void) -> Found {
@@ -228,10 +240,6 @@ impl Stay {
             Found::Lost => {}
         }
     }
-}
-
-fn patience() -> Patience<'static> {
-    Patience::new(Some(PATIENCE), &|| Ok(()))
 }
 
 fn give_back(hold: Hold) {
@@ -353,6 +361,7 @@ impl Stay {
             min_bytes: scope.min_bytes,
             is_open: AtomicBool::new(true),
             counts: scope.counts.clone(),
+            is_busy: AtomicBool::new(false),
             outer: outer.unbind(),
             beside,
             ordinary,

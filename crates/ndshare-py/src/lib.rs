@@ -37,6 +37,15 @@ fn kill_at(py: Python<'_>, label: &str, nth: u32) -> PyResult<()> {
     ndshare::kill_at(label, nth).map_err(|e| error::to_python(py, &e))
 }
 
+/// Arms a kill point to stop: this process gets SIGSTOP when it passes `label` for the `nth` time from now, once.
+///
+/// Raises ValueError as `kill_at` does.
+#[pyfunction]
+#[pyo3(signature = (label, nth=1))]
+fn stop_at(py: Python<'_>, label: &str, nth: u32) -> PyResult<()> {
+    ndshare::stop_at(label, nth).map_err(|e| error::to_python(py, &e))
+}
+
 /// Arms what `NDSHARE_KILL_AT="label:nth"` asks for. Only test builds look at it.
 fn arm_from_environment(py: Python<'_>) -> PyResult<()> {
     if ndshare::KILL_POINTS.is_empty() {
@@ -83,6 +92,8 @@ mod native {
     use super::shared::{is_placed, is_shared, is_shared_at};
     #[pymodule_export]
     use super::stats::{reclaim, stats};
+    #[pymodule_export]
+    use super::stop_at;
     #[pymodule_export]
     use super::travel::{describe, from_text, handle, open_token, reduce, ticket, to_text};
 

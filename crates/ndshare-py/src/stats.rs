@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ndshare::arena::{ParticipantStats, TicketStats};
+use ndshare::os::process::Glimpse;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -15,7 +16,10 @@ use crate::wait::{detached, patiently};
 /// Keys: "id", "budget", "capacity", "bytes" (held, rounded up to blocks), "warm" (kept for reuse), "blocks",
 /// "participants" (dicts with "pid", "bytes", "blocks", "alive", "me"), "tickets" (hand-overs that nobody has
 /// fetched: dicts with "bytes", "sender", "sender_alive", "age_s"), "ticket_budget", "limit" (the name of the limit
-/// that set the budget). All sizes are bytes.
+/// that set the budget), "lock" (None, or a dict with "pid", "name" and "stopped" of the process that has the arena's
+/// lock at the moment: allocations and hand-overs wait for it). All sizes are bytes.
+///
+/// It never waits, whatever other processes do.
 ///
 /// >>> import ndshare as nds
 /// >>> a = nds.zeros(1000)
@@ -37,6 +41,7 @@ pub(crate) fn stats<'py>(py: Python<'py>, arena: Option<&Bound<'py, PyAny>>) -> 
     dict.set_item("tickets", list(py, &stats.tickets, ticket)?)?;
     dict.set_item("ticket_budget", stats.ticket_budget)?;
     dict.set_item("limit", stats.limit)?;
+    dict.set_item("lock", stats.lock_owner.map(|owner| process(py, &owner)).transpose()?)?;
     Ok(dict)
 }
 
@@ -74,6 +79,14 @@ fn participant<'py>(py: Python<'py>, stats: &ParticipantStats) -> PyResult<Bound
     dict.set_item("blocks", stats.blocks)?;
     dict.set_item("alive", stats.alive)?;
     dict.set_item("me", stats.me)?;
+    Ok(dict)
+}
+
+fn process<'py>(py: Python<'py>, seen: &Glimpse) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("pid", seen.pid)?;
+    dict.set_item("name", &seen.name)?;
+    dict.set_item("stopped", seen.is_stopped)?;
     Ok(dict)
 }
 

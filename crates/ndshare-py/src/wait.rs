@@ -13,6 +13,9 @@ use pyo3::prelude::*;
 use crate::error::to_python;
 use crate::guard::{Guarded, assert_none, attached};
 
+/// What the library hears of a signal handler that raised; it may add to it.
+const RAISED: &str = "a signal handler raised";
+
 /// Runs `work` detached and without a time limit; a signal handler that raises ends it.
 pub(crate) fn patiently<T: Send>(py: Python<'_>, work: impl FnOnce(&Patience<'_>) -> Result<T> + Send) -> PyResult<T> {
     patiently_for(py, None, work)
@@ -45,10 +48,23 @@ pub(crate) fn patiently_unless<T: Send>(
         };
         guarded(|| work(&Patience::new(timeout, &check)))
     });
-    result.map_err(|error| raised.take().unwrap_or_else(|| to_python(py, &error)))
+    result.map_err(|error| match raised.take() {
+        Some(raised) => noted(py, raised, &error),
+        None => to_python(py, &error),
+    })
 }
 
-/// Runs `work` detached. It takes locks of the arena for microseconds, and is not interrupted.
+/// The exception of a signal handler, with a note if the library knows who was waited for.
+fn noted(py: Python<'_>, raised: PyErr, error: &Error) -> PyErr {
+    let text = error.to_string();
+    if text != RAISED && error.kind() == Kind::Interrupted {
+        // An exception that takes no note is as good without.
+        let _ = raised.value(py).call_method1("add_note", (text,));
+    }
+    raised
+}
+
+/// Runs `work` detached. It does not wait for other processes, and is not interrupted.
 pub(crate) fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
     assert_none();
     py.detach(|| guarded(work)).map_err(|error| to_python(py, &error))
@@ -102,7 +118,7 @@ fn look_at_signals(raised: &Guarded<Option<PyErr>>) -> Result<()> {
         Some(Ok(())) => Ok(()),
         Some(Err(error)) => {
             drop(raised.replace(Some(error)));
-            Err(Error::new(Kind::Interrupted, "a signal handler raised"))
+            Err(Error::new(Kind::Interrupted, RAISED))
         }
         None => Err(Error::new(Kind::Interrupted, "the interpreter is shutting down")),
     }

@@ -50,7 +50,7 @@ pub mod ring;
 pub mod view;
 
 pub use error::{Error, Kind, Result};
-pub use os::kill::{KILL_POINTS, kill_at};
+pub use os::kill::{KILL_POINTS, kill_at, stop_at};
 
 /// Computes now what is computed once in a process and then kept.
 ///

@@ -55,6 +55,7 @@ impl Locked {
 
     fn free(&mut self, clean: bool) -> Result<()> {
         let mut outcome = Ok(());
+        // BOUND: each round takes one out of a private list.
         while let Some(hold) = self.holds.pop() {
             let freed = if process_of(&hold) == self.pid {
                 hold.arena().unlock_block(&hold, clean)

@@ -17,6 +17,7 @@ use crate::arena::{Arena, BlockId, Hold, Patience};
 use crate::error::{Error, Result};
 use crate::lock::{self, Death};
 use crate::os::monotonic;
+use crate::prim::AtomicU64;
 use crate::prim::Ordering::{Acquire, Relaxed, Release};
 use std::sync::Arc;
 
@@ -69,6 +70,7 @@ impl Overlay {
         }
         // Made beforehand: nothing is allocated under the head's lock.
         let token = self.arena().alloc(1, 64, false, patience)?;
+        // BOUND: the patience of the caller, which is asked in each round.
         loop {
             lock::acquire(&self.head, Death::Recover, patience)?;
             let look = self.look(wanted);
@@ -96,6 +98,7 @@ impl Overlay {
 
     /// Looks at the head under its lock, and notes there that `wanted` is being waited for if it is.
     fn look(&self, wanted: usize) -> Result<Look> {
+        // RAW: only compared with what it is later.
         let (now, event) = (monotonic().as_nanos() as u64, self.head.word(EVENT)?.load(Acquire) as u32);
         let others_first = self.waits_longer(wanted, now)?;
         let Some(going_on) = self.going_on()? else {
@@ -117,6 +120,7 @@ impl Overlay {
 
     /// A hold on the token of the use that goes on; none when nobody alive is inside.
     fn going_on(&self) -> Result<Option<Hold>> {
+        // RAW: a name, which is looked up.
         let bits = self.head.word(TOKEN)?.load(Acquire);
         let Some(token) = BlockId::from_word(bits) else { return Ok(None) };
         // Sweeps the dead; what they alone kept is gone then, and the take fails.
@@ -134,7 +138,7 @@ impl Overlay {
 
     fn note_wait(&self, wanted: usize, now: u64) -> Result<()> {
         let (since, said) = (self.head.word(WAITING + 2 * wanted)?, self.head.word(WAITING + 2 * wanted + 1)?);
-        let gone = now.saturating_sub(said.load(Relaxed)) > FRESH_NS;
+        let gone = !is_fresh(said, now);
         if since.load(Relaxed) == 0 || gone {
             since.store(now, Relaxed);
         }
@@ -146,8 +150,9 @@ impl Overlay {
     fn waits_longer(&self, wanted: usize, now: u64) -> Result<bool> {
         let since = |index: usize| -> Result<Option<u64>> {
             let (since, said) = (self.head.word(WAITING + 2 * index)?, self.head.word(WAITING + 2 * index + 1)?);
-            let fresh = now.saturating_sub(said.load(Relaxed)) <= FRESH_NS;
-            Ok(Some(since.load(Relaxed)).filter(|&since| since != 0 && fresh))
+            // RAW: only compared with other times.
+            let since = since.load(Relaxed);
+            Ok((since != 0 && is_fresh(said, now)).then_some(since))
         };
         let mine = since(wanted)?.unwrap_or(now);
         for other in (0..MAX_USES).filter(|&other| other != wanted) {
@@ -157,6 +162,12 @@ impl Overlay {
         }
         Ok(false)
     }
+}
+
+/// Whether a waiter said lately that it waits. A time to come was written by nobody who waits.
+fn is_fresh(said: &AtomicU64, now: u64) -> bool {
+    // RAW: only compared with another time.
+    said.load(Relaxed).abs_diff(now) <= FRESH_NS
 }
 
 impl Inside {

@@ -44,7 +44,7 @@ pub fn find_or_make(
     let table = arena.root(TABLE_BYTES, patience)?;
     // Whoever died in here left at most an entry whose block is not named yet, or one that is.
     lock::acquire(&table, Death::Recover, patience)?;
-    let found = find_or_enter(&table, name.as_bytes(), make);
+    let found = find_or_enter(&table, name.as_bytes(), make, patience);
     lock::release(&table)?;
     found
 }
@@ -68,24 +68,32 @@ fn entries(table: &Hold) -> impl Iterator<Item = &[AtomicU64]> {
 /// The block that an entry gives a name to, if it is this name and the block lives.
 fn alive(arena: &Arc<Arena>, entry: &[AtomicU64], name: &[u8]) -> Option<Hold> {
     let same = entry[1].load(Relaxed) == name.len() as u64 && equal_bytes(&entry[2..], name);
+    // RAW: a name, which is looked up.
     let block = BlockId::from_word(entry[0].load(Acquire)).filter(|_| same)?;
     // Sweeps the dead; what they alone held is gone then.
     let _ = arena.is_kept_by_others(block).ok()?;
     arena.take(block).ok()
 }
 
-fn find_or_enter(table: &Hold, name: &[u8], make: &mut dyn FnMut() -> Result<Hold>) -> Result<Hold> {
+fn find_or_enter(
+    table: &Hold,
+    name: &[u8],
+    make: &mut dyn FnMut() -> Result<Hold>,
+    patience: &Patience,
+) -> Result<Hold> {
     let arena = table.arena();
     if let Some(hold) = entries(table).find_map(|entry| alive(arena, entry, name)) {
         return Ok(hold);
     }
+    // RAW: a name, which is looked up.
     let is_free =
         |entry: &&[AtomicU64]| BlockId::from_word(entry[0].load(Relaxed)).is_none_or(|block| !arena.is_live(block));
     let entry = entries(table).find(is_free).ok_or_else(|| {
         Error::new(Kind::Misuse, format!("expected at most {NAMES} names at a time, got one more: drop named caches"))
     })?;
     let hold = make()?;
-    hold.adopt(table, &Patience::forever())?;
+    // A wait that ends early leaves an entry that is free.
+    hold.adopt(table, patience)?;
     entry[0].store(0, Relaxed);
     point(Point::NameCleared);
     entry[1].store(name.len() as u64, Relaxed);

@@ -152,6 +152,7 @@ fn unzigzag(number: u64) -> i64 {
 }
 
 fn push(out: &mut Vec<u8>, mut number: u64) {
+    // BOUND: a number has ten groups of seven bits at most.
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
         number >>= 7;

@@ -3,16 +3,21 @@
 //! A block is reserved under the arena lock, committed outside it, and comes to life with its first hold. A free
 //! goes the same way back. What a death leaves half-way is `Reserved` or `Freeing` with the dead one's slot, and
 //! the sweep finishes it.
+//!
+//! Giving back never waits, because the owner of the arena lock may be stopped, for hours. A block that nobody keeps
+//! stays live while the lock is taken: this process has it in a private list, and frees it when it finds the lock
+//! free; before the arena is full, and for a report, everybody looks for such blocks.
 
 use super::control::{GRANULE_BYTES, Span};
-use super::lock::Patience;
-use super::private::Mine;
+use super::lock::{ArenaLock, Patience};
+use super::private::{Deferred, Mine};
 use super::spans::{Need, Outcome, Spans};
 use super::{Arena, BlockId, Hold, Keep};
 use crate::error::{Error, Kind, Result};
 use crate::layout::human;
 use crate::os::kill::{Point, point};
 use crate::os::{HUGE_BYTES, PAGE_BYTES};
+use super::word::State;
 use crate::prim::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::ops::Range;
 use std::sync::Arc;
@@ -21,10 +26,16 @@ use std::sync::Arc;
 pub const MAX_ALIGN: usize = HUGE_BYTES as usize;
 /// The table of blocks is committed in steps of so many.
 const TABLE_STEP: u32 = 512;
+/// How many deferred blocks are looked at on the way of something else.
+const DEFERRED_LOOKS: usize = 8;
+/// How often the pages of a block can grow while it is given back: into a gap before it, and into one behind it.
+const PAGE_ROUNDS: u32 = 4;
+/// How often others may be faster in making the root.
+const ROOT_ROUNDS: u32 = 1000;
 
 /// A block that this participant has reserved.
 struct Reserved {
-    index: u32,
+    mine: Mine,
     warm: bool,
 }
 
@@ -41,7 +52,8 @@ impl Arena {
             return Ok(hold.zeroed(zero.then_some(len_bytes)));
         }
         self.sweep_now_and_then()?;
-        let (reserved, span) = match self.reserve_and_commit(need, patience) {
+        self.work_off(DEFERRED_LOOKS, &Patience::none())?;
+        let Reserved { mine, warm } = match self.reserve_and_commit(need, patience) {
             Err(error) if error.kind() == Kind::ArenaFull => {
                 // Committing may fail although the arena has warm blocks, which the same limit pays for.
                 self.make_room(u64::MAX, patience)?;
@@ -49,8 +61,8 @@ impl Arena {
             }
             other => other?,
         };
-        let dirty = reserved.warm || !is_whole_pages(span);
-        let hold = self.publish(Mine { index: reserved.index, span })?;
+        let dirty = warm || !is_whole_pages(mine.span);
+        let hold = self.publish(mine)?;
         Ok(hold.zeroed((zero && dirty).then_some(len_bytes)))
     }
 
@@ -81,23 +93,22 @@ impl Arena {
         block.lock.store(0, Relaxed);
         let generation = block.words().bring_to_life(slot, Point::QuickHeld);
         point(Point::QuickLive);
-        private.set_first(mine.index, generation);
+        private.set_first(mine, generation);
         drop(private);
         Some(self.hold(mine, generation))
     }
 
-    fn reserve_and_commit(&self, need: Need, patience: &Patience) -> Result<(Reserved, Span)> {
+    fn reserve_and_commit(&self, need: Need, patience: &Patience) -> Result<Reserved> {
         let reserved = self.reserve(need, patience)?;
-        let span = self.control.checked_span(self.control.block(reserved.index)?)?;
         if !reserved.warm {
             point(Point::AllocCommitting);
-            if let Err(error) = self.backing.commit(self.file_range(span)) {
-                self.abandon(reserved.index)?;
+            if let Err(error) = self.backing.commit(self.file_range(reserved.mine.span)) {
+                self.abandon(reserved.mine.index)?;
                 return Err(error);
             }
         }
         point(Point::AllocCommitted);
-        Ok((reserved, span))
+        Ok(reserved)
     }
 
     fn publish(self: &Arc<Self>, mine: Mine) -> Result<Hold> {
@@ -107,9 +118,18 @@ impl Arena {
         block.lock.store(0, Relaxed);
         let generation = block.words().bring_to_life(slot, Point::AllocHeld);
         point(Point::AllocLive);
-        private.insert(mine, generation);
+        let is_apart = private.insert(mine, generation);
         drop(private);
-        Ok(self.hold(mine, generation))
+        if is_apart { Ok(self.hold(mine, generation)) } else { Err(self.refuse_overlap(mine, slot)) }
+    }
+
+    /// Gives up a block whose span lies over one that this process has.
+    #[cold]
+    pub(super) fn refuse_overlap(&self, mine: Mine, slot: u32) -> Error {
+        if let Ok(block) = self.control.block(mine.index) {
+            block.words().clear_bit(slot);
+        }
+        self.control.poison("two blocks lie over each other")
     }
 
     /// The block that others are found by, made with `len_bytes` zeros if nobody keeps one.
@@ -118,13 +138,17 @@ impl Arena {
     /// As [`Self::alloc`].
     pub fn root(self: &Arc<Self>, len_bytes: usize, patience: &Patience) -> Result<Hold> {
         let root = &self.control.header().root;
-        loop {
+        for _ in 0..ROOT_ROUNDS {
+            // RAW: a name, which is looked up.
             let seen = root.load(Acquire);
             if let Some(block) = BlockId::from_word(seen) {
                 // Sweeps the dead; what they alone held is gone then.
                 let _ = self.is_kept_by_others(block)?;
                 match self.take(block) {
                     Err(error) if error.kind() == Kind::Stale => {}
+                    Ok(hold) if hold.len_bytes() < len_bytes => {
+                        return Err(self.control.poison("the root names a block that is none"));
+                    }
                     taken => return taken,
                 }
             }
@@ -135,6 +159,7 @@ impl Arena {
                 return Ok(fresh);
             }
         }
+        Err(self.control.poison("the root changes all the time"))
     }
 
     // ---- reserving
@@ -142,7 +167,7 @@ impl Arena {
     fn reserve(&self, need: Need, patience: &Patience) -> Result<Reserved> {
         for made_room in [false, true] {
             let lacking = match self.try_reserve(need, patience)? {
-                Outcome::Got { index, warm } => return Ok(Reserved { index, warm }),
+                Outcome::Got { index, span, warm } => return Ok(Reserved { mine: Mine { index, span }, warm }),
                 Outcome::OverBudget { by_bytes } => by_bytes,
                 Outcome::NoGap | Outcome::NeedsTable => u64::MAX,
             };
@@ -161,6 +186,7 @@ impl Arena {
     }
 
     fn try_reserve(&self, need: Need, patience: &Patience) -> Result<Outcome> {
+        // BOUND: each round commits a step of the table, which has an end.
         loop {
             let lock = self.lock(patience)?;
             let outcome = Spans::new(&self.control).reserve(need, self.slot()?)?;
@@ -174,8 +200,7 @@ impl Arena {
     /// Commits more of the table of blocks. False: it is at its end.
     fn grow_table(&self, patience: &Patience) -> Result<bool> {
         let geometry = self.control.geometry();
-        let ready = &self.control.span_header().ready;
-        let from = ready.load(Acquire).min(geometry.blocks);
+        let from = self.control.blocks_ready();
         let to = (from + TABLE_STEP).min(geometry.blocks);
         if from == to {
             return Ok(false);
@@ -185,22 +210,24 @@ impl Arena {
         point(Point::GrowCommitted);
         let lock = self.lock(patience)?;
         // Two processes may have committed the same step; the table only ever grows.
-        if ready.load(Acquire) < to {
-            ready.store(to, Release);
+        if self.control.blocks_ready() < to {
+            self.control.span_header().ready.store(to, Release);
         }
         point(Point::GrowReady);
         drop(lock);
         Ok(true)
     }
 
-    /// Gives warm blocks back; then what the dead held; then what the dead sent and nobody claimed. Stops when
-    /// `bytes` came free.
+    /// Gives warm blocks back; then what nobody keeps and the dead held; then what the dead sent and nobody claimed.
+    /// Stops when `bytes` came free.
     pub(super) fn make_room(&self, bytes: u64, patience: &Patience) -> Result<()> {
         let mut freed = self.trim(bytes, patience)?;
         if freed < bytes {
             self.flush_quick()?;
             self.sweep_all()?;
-            freed += self.trim(bytes - freed, patience)?;
+            self.work_off(usize::MAX, patience)?;
+            self.free_unkept_ones(patience)?;
+            freed = freed.saturating_add(self.trim(bytes - freed, patience)?);
         }
         if self.used_bytes() > 0 && freed < bytes {
             self.reclaim_from_the_dead(patience)?;
@@ -210,21 +237,24 @@ impl Arena {
     }
 
     fn trim(&self, bytes: u64, patience: &Patience) -> Result<u64> {
-        let mut freed = 0;
-        while freed < bytes {
+        let mut freed = 0_u64;
+        for _ in 0..self.control.geometry().blocks {
+            if freed >= bytes {
+                break;
+            }
             let lock = self.lock(patience)?;
             let warm = Spans::new(&self.control).trim(self.slot()?)?;
-            drop(lock);
-            let Some(index) = warm else { break };
-            freed += self.control.block(index)?.span().len_bytes();
-            self.give_back(index)?;
+            let Some(Mine { index, span }) = warm else { break };
+            freed = freed.saturating_add(span.len_bytes());
+            self.retire(index, Keep::Nothing, Some(lock), patience)?;
         }
         Ok(freed)
     }
 
     // ---- giving back
 
-    /// Gives one reference of this process to `index` back; with the last one the hold, and perhaps the block.
+    /// Gives one reference of this process to `index` back; with the last one the hold, and perhaps the block. Never
+    /// waits for a lock that another process can have.
     pub(super) fn release(&self, mine: Mine) {
         let (index, span) = (mine.index, mine.span);
         // In a child that has no slot the memory is private by now; after a raw clone even the mutex may be one
@@ -242,13 +272,13 @@ impl Arena {
             if self.backing.rejoin(self.file_range(span)).is_ok() {
                 words.clear_bit(slot);
                 point(Point::DropCleared);
-                let _ = self.try_free(index, Keep::Warm);
+                self.let_go(mine);
             }
             return;
         }
         words.clear_bit(slot);
         point(Point::QuickCleared);
-        if words.records.load(SeqCst) > 0 {
+        if words.is_recorded() {
             // Whoever ends the last record looks whether anybody holds the block, and frees it.
             private.remember(mine);
             return;
@@ -262,55 +292,152 @@ impl Arena {
         private.forget(mine);
         drop(private);
         point(Point::DropCleared);
-        // A poisoned arena keeps the block; there is nobody here to tell.
-        let _ = self.try_free(index, Keep::Warm);
+        self.let_go(mine);
     }
 
-    /// Frees a block if nobody keeps it. False: somebody does, or somebody else frees it.
+    /// Frees a block that this process held to the last, and others that it could not free before. A poisoned arena
+    /// keeps them; there is nobody here to tell.
+    fn let_go(&self, mine: Mine) {
+        if self.control.block(mine.index).is_ok_and(|block| !self.control.has_span(block, mine.span)) {
+            self.control.poison("the span of a held block was written over");
+            return;
+        }
+        let _ = self.try_free(mine.index, Keep::Warm);
+        let _ = self.work_off(DEFERRED_LOOKS, &Patience::none());
+    }
+
+    /// Frees a block if nobody keeps it. False: somebody does, or somebody else frees it, or the arena lock is taken and
+    /// it is freed later. Never waits.
     pub(super) fn try_free(&self, index: u32, keep: Keep) -> Result<bool> {
-        if !self.control.block(index)?.words().claim_to_free(self.slot()?) {
+        match self.free(index, keep, &Patience::none()) {
+            Err(error) if error.kind() == Kind::Timeout => Ok(false),
+            other => other,
+        }
+    }
+
+    /// Frees a block if nobody keeps it, and then its children. When the wait for the arena lock ends early, that is done
+    /// later.
+    pub(super) fn free(&self, index: u32, keep: Keep, patience: &Patience) -> Result<bool> {
+        let is_parent = self.control.block(index)?.is_parent.load(SeqCst) != 0;
+        let is_free = self.free_alone(index, keep, patience)?;
+        if is_free && is_parent {
+            self.work_off(usize::MAX, patience)?;
+        }
+        Ok(is_free)
+    }
+
+    fn free_alone(&self, index: u32, keep: Keep, patience: &Patience) -> Result<bool> {
+        let (words, slot) = (self.control.block(index)?.words(), self.slot()?);
+        if words.load().state != State::Live || words.is_kept() {
+            return Ok(false);
+        }
+        let lock = self.lock(patience).inspect_err(|_| self.defer_unkept(index, keep))?;
+        if !words.claim_to_free(slot) {
             return Ok(false);
         }
         point(Point::FreeClaimed);
-        self.retire(index, keep)?;
-        Ok(true)
+        self.retire(index, keep, Some(lock), patience).map(|()| true)
     }
 
-    /// Ends a block that this participant owns as `Freeing`.
-    pub(super) fn retire(&self, index: u32, keep: Keep) -> Result<()> {
-        self.leave_children(index)?;
-        if keep == Keep::Warm {
-            let lock = self.lock(&Patience::forever())?;
-            let kept = Spans::new(&self.control).keep_warm(index)?;
-            drop(lock);
-            if kept {
-                return Ok(());
-            }
-        }
-        self.give_back(index)
+    /// Ends a block that this participant owns as `Freeing`: `keep` says whether it may become a warm one. When the wait
+    /// for the arena lock ends early, the rest is done later.
+    fn retire(&self, index: u32, keep: Keep, lock: Option<ArenaLock<'_>>, patience: &Patience) -> Result<()> {
+        self.end_block(index, keep, lock, patience).inspect_err(|_| self.defer(index, Deferred::Freeing))
     }
 
-    /// Gives the pages of a block that this participant owns as `Freeing` back, then its span.
-    ///
+    /// As [`Self::retire`], as far as it goes without a wait.
+    pub(super) fn retire_soon(&self, index: u32, keep: Keep) -> Result<()> {
+        let never = Patience::none();
+        let done = self.retire(index, keep, None, &never).and_then(|()| self.work_off(usize::MAX, &never));
+        done.or_else(|error| if error.kind() == Kind::Timeout { Ok(()) } else { Err(error) })
+    }
+
+    /// Gives the pages of a block that this participant owns as `Freeing` back, then its span; as far as it goes without
+    /// a wait.
+    pub(super) fn give_back(&self, index: u32) -> Result<()> {
+        self.retire_soon(index, Keep::Nothing)
+    }
+
     /// A page shared with a neighbour goes back with the later of the two. The neighbour may become a gap while
     /// this one's pages are on their way, so the look is repeated until nothing is left to do.
-    pub(super) fn give_back(&self, index: u32) -> Result<()> {
-        self.leave_children(index)?;
-        let mut done = Span::default();
-        loop {
-            let lock = self.lock(&Patience::forever())?;
+    fn end_block(&self, index: u32, keep: Keep, lock: Option<ArenaLock<'_>>, patience: &Patience) -> Result<()> {
+        let mut held = lock;
+        if self.control.block(index)?.is_parent.load(SeqCst) != 0 {
+            // Its records go under the same lock, one batch at a time.
+            drop(held.take());
+            self.leave_children(index, patience)?;
+        }
+        let (mut done, mut keep) = (Span::default(), keep);
+        for _ in 0..PAGE_ROUNDS {
+            let lock = held.take().map_or_else(|| self.lock(patience), Ok)?;
             let spans = Spans::new(&self.control);
+            if keep == Keep::Warm && spans.keep_warm(index)? {
+                return Ok(());
+            }
+            keep = Keep::Nothing;
             let pages = spans.grow_to_pages(index)?;
             if pages == done || pages.granules == 0 {
-                spans.release(index)?;
-                drop(lock);
-                return Ok(());
+                return spans.release(index);
             }
             drop(lock);
             self.backing.decommit(self.file_range(pages));
             point(Point::FreePunched);
             done = pages;
         }
+        Err(self.control.poison("the span of a block that is going grows"))
+    }
+
+    // ---- giving back later
+
+    fn defer(&self, index: u32, what: Deferred) {
+        self.private.lock().defer(index, what);
+    }
+
+    /// Puts a child of a block that is going where [`Self::work_off`] finds it.
+    pub(super) fn defer_child(&self, index: u32) {
+        self.defer(index, Deferred::Unkept);
+    }
+
+    fn defer_unkept(&self, index: u32, keep: Keep) {
+        let what = if keep == Keep::Warm { Deferred::Unkept } else { Deferred::UnkeptOfTheDead };
+        self.defer(index, what);
+        // Only a hint for others: after a death here the sweep looks at every live block.
+        self.control.header().unkept.store(1, SeqCst);
+    }
+
+    /// Looks at up to `most` blocks that this process could not give back before.
+    ///
+    /// # Errors
+    /// `Poisoned`; what `patience` says, but not that it does not wait.
+    pub(super) fn work_off(&self, most: usize, patience: &Patience) -> Result<()> {
+        for _ in 0..most.min(self.control.geometry().blocks as usize) {
+            let Some((index, what)) = self.private.lock().next_deferred() else { break };
+            let outcome = match what {
+                Deferred::Unkept => self.free_alone(index, Keep::Warm, patience).map(drop),
+                Deferred::UnkeptOfTheDead => self.free_alone(index, Keep::Nothing, patience).map(drop),
+                Deferred::Freeing => self.retire(index, Keep::Nothing, None, patience),
+            };
+            // It stands in the list again, perhaps with others.
+            let outcome = outcome.inspect_err(|_| self.control.header().unkept.store(1, SeqCst));
+            match outcome {
+                Err(error) if error.kind() == Kind::Timeout && !patience.waits() => break,
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Frees every block that nobody keeps, whoever left it so because the arena lock was taken.
+    pub(super) fn free_unkept_ones(&self, patience: &Patience) -> Result<()> {
+        let hint = &self.control.header().unkept;
+        if hint.swap(0, SeqCst) == 0 {
+            return Ok(());
+        }
+        for index in 0..self.control.high() {
+            // A device of its last holder may still be writing.
+            self.free_alone(index, Keep::Nothing, patience).inspect_err(|_| hint.store(1, SeqCst))?;
+        }
+        Ok(())
     }
 
     /// Undoes a reservation whose memory could not be had.
@@ -327,7 +454,7 @@ impl Arena {
     }
 
     fn used_bytes(&self) -> u64 {
-        self.control.span_header().used.load(Relaxed).saturating_mul(GRANULE_BYTES)
+        self.control.sum(&self.control.span_header().used).saturating_mul(GRANULE_BYTES)
     }
 
     fn named_budget(&self) -> String {

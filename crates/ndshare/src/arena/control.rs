@@ -11,10 +11,10 @@
 //! Every word is an atomic, because a peer may write at any moment, also a peer that has gone wrong. The geometry
 //! is copied out and checked once; after that it is never read from shared memory again.
 
-use super::word::{HOLDER_WORDS, Words};
+use super::word::{HOLDER_WORDS, State, Words};
 use crate::error::{Error, Result};
 use crate::os::{HUGE_BYTES, PAGE_BYTES};
-use crate::prim::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use crate::prim::{AtomicI32, AtomicU32, AtomicU64, Ordering, read, read_u32};
 use std::ptr::NonNull;
 
 /// The unit of the data part: spans are multiples of it, at multiples of it.
@@ -57,6 +57,8 @@ pub(super) struct Header {
     pub record_hint: AtomicU32,
     /// Records whose memory is committed.
     pub records_ready: AtomicU32,
+    /// Not 0: there may be live blocks that nobody keeps, because who let go of them found the arena lock taken.
+    pub unkept: AtomicU32,
     /// The block that others are found by {place + 1: 32, generation: 32}; 0 or stale: there is none now.
     pub root: AtomicU64,
     /// What contradicted itself first, as text, for those who find the arena poisoned later.
@@ -151,7 +153,8 @@ impl Block {
         Words { word: &self.word, records: &self.records, holders: &self.holders }
     }
 
-    pub(super) fn span(&self) -> Span {
+    /// The span as a peer may have written it. [`Control::checked_span`] is the way to one that may be used.
+    fn span(&self) -> Span {
         Span::unpack(self.span.load(Ordering::Relaxed))
     }
 
@@ -384,21 +387,111 @@ impl Control {
 
     /// How many descriptors were ever in use, bounded.
     pub(super) fn high(&self) -> u32 {
-        self.span_header().high.load(Ordering::Acquire).min(self.geometry.blocks)
+        self.capped(&self.span_header().high, self.geometry.blocks)
+    }
+
+    /// How many descriptors are committed, bounded.
+    pub(super) fn blocks_ready(&self) -> u32 {
+        self.capped(&self.span_header().ready, self.geometry.blocks)
+    }
+
+    fn capped(&self, word: &AtomicU32, most: u32) -> u32 {
+        read_u32(word, Ordering::Acquire).capped(most.into()) as u32
     }
 
     /// How many records can be in use, bounded.
     pub(super) fn records_ready(&self) -> u32 {
-        self.header().records_ready.load(Ordering::Acquire).min(self.geometry.records)
+        self.capped(&self.header().records_ready, self.geometry.records)
     }
 
-    /// The span of a block, if it lies inside the data part.
+    /// No record below this one is free, if the hint is right; bounded.
+    pub(super) fn record_hint(&self) -> u32 {
+        self.capped(&self.header().record_hint, self.geometry.records)
+    }
+
+    /// How many records are tickets.
+    pub(super) fn ticket_count(&self) -> u32 {
+        self.capped(&self.header().ticket_count, self.geometry.records)
+    }
+
+    /// The place of the block that a record keeps.
+    pub(super) fn block_of(&self, record: &Record) -> Result<u32> {
+        let index = read_u32(&record.block, Ordering::Relaxed).index(self.geometry.blocks as usize);
+        index.map(|index| index as u32).ok_or_else(|| self.poison("a record names no block"))
+    }
+
+    /// The span of a block, which must lie inside the data part.
     pub(super) fn checked_span(&self, block: &Block) -> Result<Span> {
+        self.sane_span(block).ok_or_else(|| self.poison("a span lies outside the data"))
+    }
+
+    /// The span of a block, if it lies inside the data part. For reports, which look without a lock.
+    pub(super) fn sane_span(&self, block: &Block) -> Option<Span> {
         let span = block.span();
-        if span.granules == 0 || span.end() > self.geometry.data_granules() {
-            return Err(self.poison("a span lies outside the data"));
+        (span.granules > 0 && span.end() <= self.geometry.data_granules()).then_some(span)
+    }
+
+    /// Whether a block has this very span.
+    pub(super) fn has_span(&self, block: &Block, span: Span) -> bool {
+        block.span() == span
+    }
+
+    /// Whether nobody uses a descriptor, not even as a gap.
+    pub(super) fn is_unused(&self, block: &Block) -> bool {
+        block.words().load().state == State::Free && block.span().granules == 0
+    }
+
+    /// A link between blocks: the place of one, or [`NONE`].
+    pub(super) fn link(&self, word: &AtomicU32) -> Result<u32> {
+        let link = read_u32(word, Ordering::Relaxed);
+        if link.is(NONE.into()) {
+            return Ok(NONE);
         }
-        Ok(span)
+        let index = link.index(self.geometry.blocks as usize);
+        index.map(|index| index as u32).ok_or_else(|| self.poison("a link leads out of its table"))
+    }
+
+    /// A sum of granules, none of which is more than there are.
+    pub(super) fn sum(&self, word: &AtomicU64) -> u64 {
+        read(word, Ordering::Relaxed).capped(self.geometry.data_granules().into())
+    }
+
+    /// Makes a sum smaller, under the arena lock.
+    pub(super) fn lower(&self, sum: &AtomicU64, granules: u64) -> Result<()> {
+        let now = read(sum, Ordering::Relaxed).at_most(self.geometry.data_granules().into());
+        let rest = now.and_then(|now| now.checked_sub(granules));
+        let rest = rest.ok_or_else(|| self.poison("a sum is not that of its parts"))?;
+        sum.store(rest, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Makes a sum larger, under the arena lock.
+    pub(super) fn raise(&self, sum: &AtomicU64, granules: u64) {
+        sum.store(self.sum(sum).saturating_add(granules), Ordering::Relaxed);
+    }
+
+    /// The process and the descriptor by which a participant is reached, as it says itself.
+    pub(super) fn pid(&self, slot: u32) -> Result<u32> {
+        Ok(self.participant(slot)?.pid.load(Ordering::Relaxed))
+    }
+
+    /// Every word of the control part that is in use, for tests that write over them. Not the geometry, which is read only
+    /// when an arena is joined.
+    #[cfg(all(test, not(loom)))]
+    pub(super) fn scribbling_ground(&self) -> Vec<&[AtomicU32]> {
+        let (records, blocks) = (self.records_at, self.blocks_at);
+        let used = [
+            (60, size_of::<Header>() as u64),
+            (PARTICIPANTS_AT, PARTICIPANTS_AT + 4 * size_of::<Participant>() as u64),
+            (records, records + 12 * size_of::<Record>() as u64),
+            (blocks, blocks + u64::from(self.high() + 2) * size_of::<Block>() as u64),
+        ];
+        let words = |(from, to): (u64, u64)| {
+            let first = self.base.as_ptr().wrapping_add(from as usize).cast::<AtomicU32>();
+            // SAFETY: the ranges lie in the control part, start at multiples of 4, and hold nothing but atomics.
+            unsafe { std::slice::from_raw_parts(first, ((to - from) / 4) as usize) }
+        };
+        used.map(words).to_vec()
     }
 
     /// Byte offset of a granule in the file.

@@ -192,6 +192,7 @@ fn become_child(arena: &Arc<Arena>, child: Option<Child>) {
     let private = unsafe { arena.private.forked() };
     // What the parent keeps ready is the parent's.
     drop(private.take_quick());
+    private.forget_deferred();
     arena.pid.store(std::process::id(), Relaxed);
     arena.swept_ms.store(monotonic().as_millis() as u64, Relaxed);
     // SAFETY: nobody else is in this process; the parent's sign is not mapped here, so it must not be unmapped.

@@ -10,6 +10,7 @@ use super::{Arena, Hold};
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
 use crate::os::monotonic;
+use crate::os::process::Glimpse;
 use crate::prim::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -18,12 +19,16 @@ const NAP: Duration = Duration::from_millis(20);
 /// After this wait nobody overtakes a waiter.
 const STARVING: Duration = Duration::from_millis(1);
 const SPINS: u32 = 200;
+/// Who gives up after this learns whom it has waited for.
+const LONG_WAIT: Duration = Duration::from_secs(1);
 
 /// How a wait behaves: how long it lasts, and what may end it early.
 #[derive(Clone, Copy)]
 pub struct Patience<'a> {
     deadline: Option<Duration>,
     check: Option<&'a dyn Fn() -> Result<()>>,
+    /// Whether there is any wait at all.
+    waits: bool,
 }
 
 impl<'a> Patience<'a> {
@@ -31,12 +36,23 @@ impl<'a> Patience<'a> {
     pub fn new(timeout: Option<Duration>, check: &'a dyn Fn() -> Result<()>) -> Self {
         // A timeout beyond what the clock holds is no timeout.
         let deadline = timeout.and_then(|timeout| monotonic().checked_add(timeout));
-        Self { deadline, check: Some(check) }
+        Self { deadline, check: Some(check), waits: true }
     }
 
     /// Waits for ever, without a check.
     pub const fn forever() -> Self {
-        Self { deadline: None, check: None }
+        Self { deadline: None, check: None, waits: true }
+    }
+
+    /// Does not wait: what is not free at once, or soon enough to spin for it, is a `Timeout`. No system call is made, so
+    /// a dead owner is not found out either.
+    pub const fn none() -> Self {
+        Self { deadline: None, check: None, waits: false }
+    }
+
+    /// Whether there is any wait.
+    pub(super) fn waits(&self) -> bool {
+        self.waits
     }
 
     /// Runs the check and looks at the clock.
@@ -44,12 +60,12 @@ impl<'a> Patience<'a> {
     /// # Errors
     /// What the check says; `Timeout`, naming `what` was waited for.
     pub fn go_on(&self, what: &str) -> Result<()> {
+        if !self.waits {
+            return Err(busy(what));
+        }
         self.check.map_or(Ok(()), |check| check())?;
         match self.deadline {
-            Some(deadline) if monotonic() >= deadline => Err(Error::new(
-                Kind::Timeout,
-                format!("{what} was not free before the timeout: wait longer, or find out who holds it"),
-            )),
+            Some(deadline) if monotonic() >= deadline => Err(busy(what)),
             _ => Ok(()),
         }
     }
@@ -67,8 +83,17 @@ impl<'a> Patience<'a> {
 
     /// A sleep of at most `longest` that does not miss the deadline.
     pub fn nap(&self, longest: Duration) -> Duration {
+        if !self.waits {
+            return Duration::ZERO;
+        }
         self.deadline.map_or(longest, |deadline| deadline.saturating_sub(monotonic()).min(longest))
     }
+}
+
+#[cold]
+fn busy(what: &str) -> Error {
+    let text = format!("{what} was not free before the timeout: wait longer, or find out who holds it");
+    Error::new(Kind::Timeout, text)
 }
 
 /// What a thread gets that asks for a lock which it has already.
@@ -119,19 +144,50 @@ impl Arena {
             }
             std::hint::spin_loop();
         }
+        if !patience.waits {
+            return Err(busy(what));
+        }
+        let start = monotonic();
         self.sleep_for(word, &mut taker, patience, what).or_else(|error| {
             if taker.starving && lock.forgo() {
                 self.backing.wake(word);
             }
             // It may be free, kept for somebody who has died.
             let now = if error.kind() == Kind::Timeout { lock.take_now(slot).ok() } else { None };
-            now.ok_or(error)
+            now.ok_or_else(|| self.name_owner(error, lock, what, monotonic() - start))
         })
+    }
+
+    /// The error with the owner added, after a long wait.
+    fn name_owner(&self, error: Error, lock: LockWord<'_>, what: &str, waited: Duration) -> Error {
+        let told = matches!(error.kind(), Kind::Timeout | Kind::Interrupted) && waited >= LONG_WAIT;
+        let Some(owner) = lock.owner().filter(|_| told).and_then(|slot| self.glimpse(slot)) else { return error };
+        let waited = waited.as_secs_f64();
+        Error::new(error.kind(), format!("{error}. After {waited:.1} s {what} is still held by {owner}"))
+    }
+
+    /// The process that has a slot, if any has.
+    fn glimpse(&self, slot: u32) -> Option<Glimpse> {
+        if slot >= self.control.geometry().participants {
+            return None;
+        }
+        self.control.pid(slot).ok().map(Glimpse::of)
+    }
+
+    /// Who has the arena lock, if it is not to be had now. Never waits.
+    pub(super) fn lock_owner(&self) -> Result<Option<Glimpse>> {
+        match self.lock(&Patience::none()) {
+            Err(error) if error.kind() == Kind::Timeout => {
+                Ok(self.arena_word().owner().and_then(|slot| self.glimpse(slot)))
+            }
+            other => other.map(|_| None),
+        }
     }
 
     fn sleep_for(&self, word: &AtomicU32, taker: &mut Taker, patience: &Patience, what: &str) -> Result<bool> {
         let start = monotonic();
         let mut looked = start;
+        // BOUND: the patience of the caller, which is asked in each round that finds the owner alive.
         loop {
             let busy = match LockWord(word).take_or_mark(*taker) {
                 Ok(dirty) => return Ok(dirty),

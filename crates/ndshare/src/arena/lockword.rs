@@ -58,6 +58,7 @@ impl LockWord<'_> {
 
     /// One attempt to take the lock, without a mark in the word when it fails. Ok says whether it is dirty.
     pub(super) fn take_once(self, taker: Taker) -> Result<bool, Busy> {
+        // BOUND: a round is lost only when somebody else has changed the word.
         loop {
             let seen = self.0.load(Relaxed);
             if seen & OWNER != 0 || (seen & HANDOFF != 0 && !taker.slept) {
@@ -75,6 +76,7 @@ impl LockWord<'_> {
     /// Takes the lock if it is free, for somebody who will not wait, and therefore may overtake. The handoff stands,
     /// so that the sleeper it is meant for comes next.
     pub(super) fn take_now(self, slot: u32) -> Result<bool, Busy> {
+        // BOUND: a round is lost only when somebody else has changed the word.
         loop {
             let seen = self.0.load(Relaxed);
             if seen & OWNER != 0 {
@@ -95,6 +97,7 @@ impl LockWord<'_> {
 
     /// Takes the lock, or marks in the word that somebody is about to sleep on it.
     pub(super) fn take_or_mark(self, taker: Taker) -> Result<bool, Busy> {
+        // BOUND: a round is lost only when somebody else has changed the word.
         loop {
             let busy = match self.take_once(taker) {
                 Ok(dirty) => return Ok(dirty),
@@ -114,6 +117,7 @@ impl LockWord<'_> {
     #[inline]
     pub(super) fn free(self, slot: u32, clean: bool) -> Result<bool, Busy> {
         let mut seen = slot + 1;
+        // BOUND: a round is lost only when somebody else has changed the word.
         loop {
             let left = if clean { 0 } else { seen & DIRTY } | seen & HANDOFF;
             // Release pairs with the Acquire of the next taker.
@@ -127,6 +131,7 @@ impl LockWord<'_> {
 
     /// Frees the lock of the dead `slot` and marks it dirty. True: it was its, and sleepers are to be woken.
     pub(super) fn free_of_the_dead(self, slot: u32) -> bool {
+        // BOUND: a round is lost only when somebody else has changed the word.
         loop {
             let seen = self.0.load(Acquire);
             if seen & OWNER != slot + 1 {
@@ -140,6 +145,7 @@ impl LockWord<'_> {
 
     /// Makes `heir` the owner in place of the dead `slot`.
     pub(super) fn inherit(self, slot: u32, heir: u32) -> bool {
+        // BOUND: a round is lost only when somebody else has changed the word.
         loop {
             let seen = self.0.load(Acquire);
             if seen & OWNER != slot + 1 {

@@ -25,6 +25,8 @@ mod sweep;
 mod word;
 
 #[cfg(all(test, not(loom)))]
+mod scribble;
+#[cfg(all(test, not(loom)))]
 mod tests;
 
 pub use alloc::MAX_ALIGN;
@@ -42,7 +44,7 @@ use crate::os::{HUGE_BYTES, limits, page_size_is_supported, random_u64};
 use crate::prim::{
     AtomicU32, AtomicU64,
     Ordering::{Relaxed, SeqCst},
-    SpinLock,
+    SpinLock, read_u32,
 };
 use backing::{Backing, Sign};
 use control::{Control, GRANULE_BYTES, Geometry, Span};
@@ -227,6 +229,7 @@ impl Arena {
         // SAFETY: the backing has that many mapped bytes at a multiple of 2 MiB, and lives in the arena beside
         // the control, which is dropped before it.
         let control = unsafe { Control::open(backing.base(), backing.len_bytes())? };
+        // RAW: a name, which is told from others.
         let id = control.header().id.load(Relaxed);
         Self::join(backing, control, id)
     }
@@ -300,6 +303,7 @@ impl Arena {
     #[inline]
     pub fn identity(&self) -> Result<u64> {
         let slot = self.slot()?;
+        // RAW: only told from others.
         let generation = self.control.participant(slot)?.generation.load(Relaxed);
         Ok(u64::from(generation) << 32 | u64::from(slot + 1))
     }
@@ -331,8 +335,8 @@ impl Arena {
     }
 
     fn limit_name(&self) -> String {
-        let code = self.control.header().limit.load(Relaxed) as usize;
-        LIMITS.get(code).copied().unwrap_or("an unknown limit").to_owned()
+        let code = read_u32(&self.control.header().limit, Relaxed).index(LIMITS.len());
+        code.map_or("an unknown limit", |code| LIMITS[code]).to_owned()
     }
 
     /// A new reference to the block that has all of `len_bytes` at `address`, if this process holds one.

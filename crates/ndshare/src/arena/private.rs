@@ -3,6 +3,9 @@
 //!
 //! The mutex around this covers each change between no reference and one. Under it there is no system call, no
 //! wait for a shared lock and no Python.
+//!
+//! Blocks that could not be given back at once, because somebody had the arena lock, stand in a list until somebody
+//! in this process finds the lock free. Its links are a table that exists from the start, so a drop never allocates.
 
 use super::control::Span;
 use std::collections::BTreeMap;
@@ -21,6 +24,17 @@ pub(super) struct Mine {
     pub span: Span,
 }
 
+/// What is left to do about a block that could not be given back at once. Later ones are stricter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Deferred {
+    /// It may be live and kept by nobody: whoever comes first frees it, also another process.
+    Unkept,
+    /// The same, and its pages go at once.
+    UnkeptOfTheDead,
+    /// This participant owns it as `Freeing`.
+    Freeing,
+}
+
 /// Says whether the bytes from an address on point into this process. It runs before a fork, under the private lock.
 pub type Judge = fn(address: usize, len_bytes: usize) -> bool;
 
@@ -36,6 +50,9 @@ pub(super) enum Watch {
 pub(super) struct Private {
     /// {generation: 32, references: 32} of each block.
     counts: Vec<u64>,
+    /// {first granule: 32, granules: 32} of each block that this process has references to: a peer may write over the
+    /// shared one at any time.
+    spans: Vec<u64>,
     /// By first granule. Some may have no reference: those kept ready, and those remembered.
     blocks: BTreeMap<u32, Mine>,
     /// Blocks whose last reference went while a record kept them, as a ring's frames: they stay in `blocks`, because they
@@ -46,6 +63,10 @@ pub(super) struct Private {
     quick_total: u32,
     /// By index.
     watched: BTreeMap<u32, Watch>,
+    /// By index: {index of the next one + 1: 30, what is left to do + 1: 2}; 0: not in the list.
+    deferred: Vec<u32>,
+    /// The first one's index + 1; 0: the list is empty.
+    first_deferred: u32,
 }
 
 impl Private {
@@ -53,12 +74,21 @@ impl Private {
         Self {
             // Zeroed memory that the system maps page by page as it is used.
             counts: vec![0; blocks as usize],
+            spans: vec![0; blocks as usize],
             blocks: BTreeMap::new(),
             remembered: [None; REMEMBERED],
             quick: vec![Vec::new(); QUICK_GRANULES as usize + 1],
             quick_total: 0,
             watched: BTreeMap::new(),
+            deferred: vec![0; blocks as usize],
+            first_deferred: 0,
         }
+    }
+
+    /// A block that this process has references to.
+    pub(super) fn mine(&self, index: u32) -> Mine {
+        let bits = self.spans[index as usize];
+        Mine { index, span: Span { start: (bits >> 32) as u32, granules: bits as u32 } }
     }
 
     pub(super) fn references(&self, index: u32) -> u32 {
@@ -80,16 +110,19 @@ impl Private {
         self.references(index)
     }
 
-    /// The first reference to a block that came from the arena.
+    /// The first reference to a block that came from the arena. False: its span lies over one that this process has
+    /// already, so a peer wrote over one of them; nothing changes.
     #[inline]
-    pub(super) fn insert(&mut self, mine: Mine, generation: u32) {
-        self.set_first(mine.index, generation);
-        if self.remembered[place(mine.index)] != Some(mine) {
-            self.insert_new(mine);
+    #[must_use]
+    pub(super) fn insert(&mut self, mine: Mine, generation: u32) -> bool {
+        if self.remembered[place(mine.index)] != Some(mine) && !self.insert_new(mine) {
+            return false;
         }
+        self.set_first(mine, generation);
+        true
     }
 
-    fn insert_new(&mut self, mine: Mine) {
+    fn insert_new(&mut self, mine: Mine) -> bool {
         // What is remembered may be gone by now: its place in the table has another block, or its bytes do.
         for place in 0..REMEMBERED {
             if let Some(old) = self.remembered[place]
@@ -98,7 +131,13 @@ impl Private {
                 self.forget(old);
             }
         }
+        // They lie apart, so only the last one that starts before the end can reach into it.
+        let last = self.blocks.range(..mine.span.end()).next_back();
+        if last.is_some_and(|(_, last)| last.span.overlaps(mine.span)) {
+            return false;
+        }
         self.blocks.insert(mine.span.start, mine);
+        true
     }
 
     /// Notes that the last reference to a block went, which a record still keeps.
@@ -114,8 +153,9 @@ impl Private {
     }
 
     /// The first reference to a block that was kept ready.
-    pub(super) fn set_first(&mut self, index: u32, generation: u32) {
-        self.counts[index as usize] = u64::from(generation) << 32 | 1;
+    pub(super) fn set_first(&mut self, mine: Mine, generation: u32) {
+        self.counts[mine.index as usize] = u64::from(generation) << 32 | 1;
+        self.spans[mine.index as usize] = u64::from(mine.span.start) << 32 | u64::from(mine.span.granules);
     }
 
     /// Notes that a block is none of this process's any more.
@@ -201,6 +241,48 @@ impl Private {
         all.iter().for_each(|&mine| self.forget(mine));
         all
     }
+
+    // ---- blocks to be given back later
+
+    /// Puts a block into the list, once; what is stricter counts.
+    pub(super) fn defer(&mut self, index: u32, what: Deferred) {
+        let link = &mut self.deferred[index as usize];
+        if *link == 0 {
+            *link = self.first_deferred << 2 | pack_deferred(what);
+            self.first_deferred = index + 1;
+        } else {
+            *link = *link & !3 | (*link & 3).max(pack_deferred(what));
+        }
+    }
+
+    /// Takes one block out of the list.
+    pub(super) fn next_deferred(&mut self) -> Option<(u32, Deferred)> {
+        let index = self.first_deferred.checked_sub(1)?;
+        let link = std::mem::take(&mut self.deferred[index as usize]);
+        self.first_deferred = link >> 2;
+        let what = match link & 3 {
+            1 => Deferred::Unkept,
+            2 => Deferred::UnkeptOfTheDead,
+            _ => Deferred::Freeing,
+        };
+        Some((index, what))
+    }
+
+    #[inline]
+    pub(super) fn has_deferred(&self) -> bool {
+        self.first_deferred != 0
+    }
+
+    /// Empties the list: in a forked child all of it is the parent's.
+    pub(super) fn forget_deferred(&mut self) {
+        // BOUND: each round takes one block out of a private list.
+        while self.next_deferred().is_some() {}
+    }
+}
+
+/// Two bits that are never 0.
+fn pack_deferred(what: Deferred) -> u32 {
+    what as u32 + 1
 }
 
 /// Where a block is remembered.
@@ -218,7 +300,7 @@ mod tests {
 
     /// Takes and drops a block that a record keeps.
     fn visit(private: &mut Private, mine: Mine) {
-        private.insert(mine, 1);
+        assert!(private.insert(mine, 1));
         assert_eq!(private.find(mine.span.start, mine.span.start), Some(mine));
         assert_eq!(private.remove_reference(mine.index), 0);
         private.remember(mine);
@@ -233,12 +315,32 @@ mod tests {
         visit(&mut private, old[0]);
         // It has the bytes of the second and some of the first; the third's place has other bytes.
         let (wide, moved) = (block(9, 150, 290), block(5, 500, 600));
-        private.insert(wide, 1);
-        private.insert(moved, 1);
+        assert!(private.insert(wide, 1) && private.insert(moved, 1));
+        assert!(!private.insert(block(10, 280, 320), 1) && !private.insert(block(11, 100, 700), 1));
+        assert_eq!((private.references(10), private.find(280, 280)), (0, Some(wide)));
         assert_eq!(private.find(250, 289), Some(wide));
         assert_eq!(private.find(500, 599), Some(moved));
         assert_eq!([100, 299, 350].map(|granule| private.find(granule, granule)), [None; 3]);
         assert_eq!(private.blocks.len(), 2);
+    }
+
+    #[test]
+    fn what_is_deferred_comes_once_and_as_what_is_stricter() {
+        let mut private = Private::new(1 << 10);
+        private.defer(5, Deferred::Freeing);
+        private.defer(0, Deferred::Unkept);
+        private.defer(1023, Deferred::UnkeptOfTheDead);
+        private.defer(0, Deferred::UnkeptOfTheDead);
+        private.defer(5, Deferred::Unkept);
+        let all: Vec<_> = std::iter::from_fn(|| private.next_deferred()).collect();
+        assert_eq!(all, [
+            (1023, Deferred::UnkeptOfTheDead),
+            (0, Deferred::UnkeptOfTheDead),
+            (5, Deferred::Freeing)
+        ]);
+        private.defer(7, Deferred::Unkept);
+        private.forget_deferred();
+        assert!(!private.has_deferred() && private.next_deferred().is_none());
     }
 
     #[test]
@@ -247,9 +349,9 @@ mod tests {
         (0..1000).for_each(|index| visit(&mut private, block(index, 10 * index, 10 * index + 10)));
         assert_eq!(private.blocks.len(), REMEMBERED);
         let held = block(7, 50, 60);
-        private.insert(held, 2);
-        private.insert(block(7 + REMEMBERED as u32, 7000, 7010), 1);
-        private.remember(block(7 + REMEMBERED as u32, 7000, 7010));
+        assert!(private.insert(held, 2));
+        assert!(private.insert(block(7 + REMEMBERED as u32, 70_000, 70_010), 1));
+        private.remember(block(7 + REMEMBERED as u32, 70_000, 70_010));
         assert_eq!(private.find(50, 59), Some(held), "what is held stays, whoever is remembered in its place");
     }
 }

@@ -39,7 +39,7 @@ impl Arena {
                 return Err(stale(block));
             }
             private.add_reference(block.index);
-            let mine = Mine { index: block.index, span: shared.span() };
+            let mine = private.mine(block.index);
             drop(private);
             return Ok(self.hold(mine, block.generation));
         }
@@ -49,9 +49,9 @@ impl Arena {
             return Err(stale(block));
         }
         let mine = Mine { index: block.index, span: self.control.checked_span(shared)? };
-        private.insert(mine, block.generation);
+        let is_apart = private.insert(mine, block.generation);
         drop(private);
-        Ok(self.hold(mine, block.generation))
+        if is_apart { Ok(self.hold(mine, block.generation)) } else { Err(self.refuse_overlap(mine, slot)) }
     }
 
     /// Makes an idle recorded block new: it comes to life under its next generation, held by this process.
@@ -70,9 +70,9 @@ impl Arena {
         }
         let mine = Mine { index: block.index, span: self.control.checked_span(shared)? };
         let generation = block.generation.wrapping_add(1);
-        private.insert(mine, generation);
+        let is_apart = private.insert(mine, generation);
         drop(private);
-        Ok(Some(self.hold(mine, generation)))
+        if is_apart { Ok(Some(self.hold(mine, generation))) } else { Err(self.refuse_overlap(mine, slot)) }
     }
 
     /// Whether a block is alive, as far as one look can tell.
@@ -102,6 +102,7 @@ impl Arena {
     /// A ticket for a block that the caller holds; none when the ticket budget is used up.
     pub(super) fn issue(&self, block: BlockId, patience: &Patience) -> Result<Option<TicketId>> {
         let me = self.slot()?;
+        // RAW: only told from others.
         let generation = self.control.participant(me)?.generation.load(Relaxed);
         let origin = Origin {
             sender: me | generation << 16,
@@ -109,7 +110,7 @@ impl Arena {
             stamp: monotonic().as_nanos() as u64,
         };
         let budget = self.control.geometry().ticket_budget;
-        if self.control.header().ticket_count.load(Relaxed) >= budget {
+        if self.control.ticket_count() >= budget {
             return Ok(None);
         }
         self.add(block, origin, patience)
@@ -124,6 +125,7 @@ impl Arena {
     }
 
     fn add(&self, block: BlockId, origin: Origin, patience: &Patience) -> Result<Option<TicketId>> {
+        // BOUND: each round commits a step of the table, which has an end.
         loop {
             let lock = self.lock(patience)?;
             if let Some(index) = self.find_free_record()? {
@@ -137,10 +139,11 @@ impl Arena {
     }
 
     fn find_free_record(&self) -> Result<Option<u32>> {
-        let hint = &self.control.header().record_hint;
-        for index in hint.load(Relaxed)..self.control.records_ready() {
+        let (hint, ready) = (self.control.record_hint(), self.control.records_ready());
+        // A hint may be wrong, so the places below it come last.
+        for index in (hint..ready).chain(0..hint.min(ready)) {
             if self.control.record(index)?.nonce.load(SeqCst) == 0 {
-                hint.store(index, Relaxed);
+                self.control.header().record_hint.store(index, Relaxed);
                 return Ok(Some(index));
             }
         }
@@ -165,7 +168,7 @@ impl Arena {
         record.nonce.store(nonce, SeqCst);
         point(Point::IssueLive);
         if origin.sender != PARENT {
-            self.control.header().ticket_count.fetch_add(1, Relaxed);
+            self.control.header().ticket_count.store(self.control.ticket_count() + 1, Relaxed);
         }
         point(Point::IssueCounted);
         Ok(TicketId { index, nonce })
@@ -183,17 +186,16 @@ impl Arena {
     /// Removes a record, under the lock. The caller tries to free its block after the lock is open.
     fn remove(&self, _lock: &ArenaLock, index: u32) -> Result<()> {
         let record = self.control.record(index)?;
-        let block = self.control.block(record.block.load(Relaxed))?;
+        let block = self.control.block(self.control.block_of(record)?)?;
         record.nonce.store(0, SeqCst);
         point(Point::RemoveFree);
-        if block.records.load(SeqCst) == 0 {
+        if block.records.fetch_update(SeqCst, SeqCst, |count| count.checked_sub(1)).is_err() {
             return Err(self.control.poison("a recorded block counts no record"));
         }
-        block.records.fetch_sub(1, SeqCst);
         point(Point::RemoveExt);
         let header = self.control.header();
         if record.sender.load(Relaxed) != PARENT {
-            header.ticket_count.fetch_sub(1, Relaxed);
+            header.ticket_count.store(self.control.ticket_count().saturating_sub(1), Relaxed);
         }
         header.record_hint.fetch_min(index, Relaxed);
         point(Point::RemoveCounted);
@@ -212,11 +214,11 @@ impl Arena {
         if !is_named(record, id) {
             return Ok(None);
         }
-        let block = record.block.load(Relaxed);
+        let block = self.control.block_of(record)?;
         self.remove(&lock, id.index).map(|()| Some(block))
     }
 
-    /// Frees the block at a place if nobody keeps it.
+    /// Frees the block at a place if nobody keeps it. Never waits: while somebody has the arena lock, it stays.
     ///
     /// # Errors
     /// `Poisoned`; `Attach` in a process without a slot.
@@ -229,6 +231,7 @@ impl Arena {
         let mut all = Vec::new();
         for index in 0..self.control.records_ready() {
             let record = self.control.record(index)?;
+            // RAW: only told from others.
             let nonce = record.nonce.load(SeqCst);
             if nonce != 0 && is_child(record, parent) {
                 all.push((TicketId { index, nonce }, block_of(record)));
@@ -237,14 +240,19 @@ impl Arena {
         Ok(all)
     }
 
-    /// Removes the records of a parent that is going. Its caller owns it as `Freeing`.
-    pub(super) fn leave_children(&self, index: u32) -> Result<()> {
+    /// Removes the records of a parent that is going. Its caller owns it as `Freeing`, and has the children looked at
+    /// afterwards, not inside: a peer can write a chain of parents that is longer than the stack.
+    pub(super) fn leave_children(&self, index: u32, patience: &Patience) -> Result<()> {
         let parent = self.control.block(index)?;
         if parent.is_parent.load(SeqCst) == 0 {
             return Ok(());
         }
         let name = BlockId { index, generation: parent.words().load().generation };
-        self.remove_where(&|record| is_child(record, name), &Patience::forever())?;
+        let defer = |children: &[u32]| {
+            children.iter().for_each(|&child| self.defer_child(child));
+            Ok(())
+        };
+        self.remove_where(&|record| is_child(record, name), patience, defer)?;
         // Only now: whoever inherits a free that died half-way looks again.
         parent.is_parent.store(0, SeqCst);
         point(Point::RemoveChildren);
@@ -278,15 +286,16 @@ impl Arena {
     pub fn reclaim(&self, older_than: Duration, patience: &Patience) -> Result<u64> {
         self.sweep_all()?;
         let latest = monotonic().saturating_sub(older_than).as_nanos() as u64;
-        self.remove_where(&|record| is_ticket(record) && record.stamp.load(Relaxed) <= latest, patience)
+        self.free_where(&|record| is_ticket(record) && record.stamp.load(Relaxed) <= latest, patience)
     }
 
     /// Takes back what dead processes sent and nobody claimed.
     pub(super) fn reclaim_from_the_dead(&self, patience: &Patience) -> Result<u64> {
-        self.remove_where(&|record| is_ticket(record) && !self.is_sender_alive(record), patience)
+        self.free_where(&|record| is_ticket(record) && !self.is_sender_alive(record), patience)
     }
 
     pub(super) fn is_sender_alive(&self, ticket: &Record) -> bool {
+        // RAW: the slot in it is looked up.
         let sender = ticket.sender.load(Relaxed);
         let (slot, generation) = (sender & 0xffff, sender >> 16);
         let Ok(tenant) = self.control.participant(slot) else { return false };
@@ -295,8 +304,25 @@ impl Arena {
             && (self.slot() == Ok(slot) || self.backing.is_alive(slot))
     }
 
-    fn remove_where(&self, wanted: &dyn Fn(&Record) -> bool, patience: &Patience) -> Result<u64> {
-        let (mut next, mut freed) = (0, 0);
+    /// Removes records, and frees what only they kept; says how many bytes that is.
+    fn free_where(&self, wanted: &dyn Fn(&Record) -> bool, patience: &Patience) -> Result<u64> {
+        let mut freed = 0_u64;
+        self.remove_where(wanted, patience, |blocks| {
+            freed = freed.saturating_add(self.free_all(blocks, patience)?);
+            Ok(())
+        })?;
+        Ok(freed)
+    }
+
+    /// Removes records, and gives their blocks to `settle` each time the arena lock is free again.
+    fn remove_where(
+        &self,
+        wanted: &dyn Fn(&Record) -> bool,
+        patience: &Patience,
+        mut settle: impl FnMut(&[u32]) -> Result<()>,
+    ) -> Result<()> {
+        let mut next = 0;
+        // BOUND: the table; each round ends behind the place where it began.
         while next < self.control.records_ready() {
             // Looked up without the lock, because asking who is alive is a system call; checked again under it.
             let found = self.records_where(&mut next, wanted)?;
@@ -305,23 +331,37 @@ impl Arena {
             for (index, nonce) in found {
                 let record = self.control.record(index)?;
                 if record.nonce.load(SeqCst) == nonce {
-                    blocks.push(record.block.load(Relaxed));
+                    blocks.push(self.control.block_of(record)?);
                     self.remove(&lock, index)?;
                 }
             }
             drop(lock);
-            for index in blocks {
-                let bytes = self.control.block(index)?.span().len_bytes();
-                freed += if self.try_free(index, Keep::Warm)? { bytes } else { 0 };
+            settle(&blocks)?;
+        }
+        Ok(())
+    }
+
+    /// Frees those of these blocks that nobody keeps; says how many bytes came free. After an error the rest is freed
+    /// later.
+    fn free_all(&self, blocks: &[u32], patience: &Patience) -> Result<u64> {
+        let (mut freed, mut outcome, mut patience) = (0_u64, Ok(()), *patience);
+        for &index in blocks {
+            let span = self.control.sane_span(self.control.block(index)?);
+            match self.free(index, Keep::Warm, &patience) {
+                Ok(is_free) if is_free => freed = freed.saturating_add(span.map_or(0, |span| span.len_bytes())),
+                Ok(_) => {}
+                Err(error) => (outcome, patience) = (outcome.and(Err(error)), Patience::none()),
             }
         }
-        Ok(freed)
+        outcome.map(|()| freed)
     }
 
     fn records_where(&self, next: &mut u32, wanted: &dyn Fn(&Record) -> bool) -> Result<Vec<(u32, u64)>> {
         let mut found = Vec::with_capacity(BATCH);
+        // BOUND: the table.
         while *next < self.control.records_ready() && found.len() < BATCH {
             let record = self.control.record(*next)?;
+            // RAW: only told from others.
             let nonce = record.nonce.load(SeqCst);
             if nonce != 0 && wanted(record) {
                 found.push((*next, nonce));
@@ -356,6 +396,7 @@ fn is_child(record: &Record, parent: BlockId) -> bool {
 }
 
 fn block_of(record: &Record) -> BlockId {
+    // RAW: a name, which is looked up.
     BlockId { index: record.block.load(Relaxed), generation: record.generation.load(Relaxed) }
 }
 

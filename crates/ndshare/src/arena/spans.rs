@@ -8,13 +8,14 @@
 //! All of it happens under the arena lock. Invariant: the whole pages of a gap are not committed.
 
 use super::control::{Block, Control, GRANULE_BYTES, NONE, Span, SpanHeader};
+use super::private::Mine;
 use super::word::{State, Word};
 use crate::error::Result;
 use crate::os::kill::{Point, point};
 use crate::os::{HUGE_BYTES, PAGE_BYTES};
 use crate::prim::{
     AtomicU32,
-    Ordering::{Acquire, Relaxed, Release, SeqCst},
+    Ordering::{Relaxed, Release, SeqCst},
 };
 
 const PAGE_GRANULES: u32 = (PAGE_BYTES / GRANULE_BYTES) as u32;
@@ -78,7 +79,7 @@ fn bin_of(granules: u32) -> usize {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// A block, reserved; warm if its pages are committed already.
-    Got { index: u32, warm: bool },
+    Got { index: u32, span: Span, warm: bool },
     /// The budget is short by so many bytes.
     OverBudget { by_bytes: u64 },
     /// No gap is large enough.
@@ -97,6 +98,16 @@ pub(super) struct Spans<'a> {
 enum List {
     Gaps,
     Warm,
+}
+
+impl List {
+    /// What every entry of the list is.
+    fn state(self) -> State {
+        match self {
+            List::Gaps => State::Free,
+            List::Warm => State::Warm,
+        }
+    }
 }
 
 impl<'a> Spans<'a> {
@@ -122,11 +133,11 @@ impl<'a> Spans<'a> {
 
     /// Reserves a block for `slot`: a warm one of about the size, else a new one out of a gap.
     pub(super) fn reserve(&self, need: Need, slot: u32) -> Result<Outcome> {
-        if let Some(index) = self.find_warm(need)? {
-            self.reuse(index, slot)?;
-            return Ok(Outcome::Got { index, warm: true });
+        if let Some((index, span)) = self.find_warm(need)? {
+            self.reuse(index, span, slot)?;
+            return Ok(Outcome::Got { index, span, warm: true });
         }
-        let kept = self.head.used.load(Relaxed).saturating_add(self.head.warm.load(Relaxed));
+        let kept = self.control.sum(&self.head.used).saturating_add(self.control.sum(&self.head.warm));
         let wanted = kept.saturating_mul(GRANULE_BYTES).saturating_add(need.len_bytes());
         let by_bytes = wanted.saturating_sub(self.control.geometry().budget);
         if by_bytes > 0 {
@@ -135,34 +146,36 @@ impl<'a> Spans<'a> {
         if !self.has_unused(2)? {
             return Ok(Outcome::NeedsTable);
         }
-        let Some((gap, start)) = self.find_gap(need)? else { return Ok(Outcome::NoGap) };
-        let index = self.split(gap, Span { start, granules: need.granules }, slot)?;
-        Ok(Outcome::Got { index, warm: false })
+        let Some((gap, whole, start)) = self.find_gap(need)? else { return Ok(Outcome::NoGap) };
+        let span = Span { start, granules: need.granules };
+        let index = self.split(gap, whole, span, slot)?;
+        Ok(Outcome::Got { index, span, warm: false })
     }
 
     /// A warm block of the size or up to a quarter larger.
-    fn find_warm(&self, need: Need) -> Result<Option<u32>> {
-        if self.head.warm.load(Relaxed) < u64::from(need.granules) {
+    fn find_warm(&self, need: Need) -> Result<Option<(u32, Span)>> {
+        if self.control.sum(&self.head.warm) < u64::from(need.granules) {
             return Ok(None);
         }
         let most = need.granules.saturating_add(need.granules / 4);
         for bin in bin_of(need.granules)..=bin_of(most) {
             let suits = |span: Span| (need.granules..=most).contains(&span.granules) && need.fits_at(span.start);
-            if let Some((index, _)) = self.look(&self.head.warm_bins[bin], suits, LIST_LOOKS)? {
-                return Ok(Some(index));
+            let found = self.look(List::Warm, &self.head.warm_bins[bin], suits, LIST_LOOKS)?;
+            if found.is_some() {
+                return Ok(found);
             }
         }
         Ok(None)
     }
 
-    /// A gap, and where in it the block shall start.
-    fn find_gap(&self, need: Need) -> Result<Option<(u32, u32)>> {
+    /// A gap, its span, and where in it the block shall start.
+    fn find_gap(&self, need: Need) -> Result<Option<(u32, Span, u32)>> {
         let suits = |span: Span| place(span, need).is_some();
         // The first pass takes what a short look finds; the second, before giving up, looks at every gap.
         for looks in [LIST_LOOKS, usize::MAX] {
             for bin in &self.head.gap_bins[bin_of(need.granules)..] {
-                if let Some((gap, span)) = self.look(bin, suits, looks)? {
-                    return Ok(place(span, need).map(|start| (gap, start)));
+                if let Some((gap, span)) = self.look(List::Gaps, bin, suits, looks)? {
+                    return Ok(place(span, need).map(|start| (gap, span, start)));
                 }
             }
         }
@@ -170,33 +183,47 @@ impl<'a> Spans<'a> {
     }
 
     /// The first entry of a list whose span suits.
-    fn look(&self, bin: &AtomicU32, suits: impl Fn(Span) -> bool, looks: usize) -> Result<Option<(u32, Span)>> {
-        let mut index = bin.load(Relaxed);
-        for step in 0.. {
-            if index == NONE || step == looks {
+    fn look(
+        &self,
+        list: List,
+        bin: &AtomicU32,
+        suits: impl Fn(Span) -> bool,
+        looks: usize,
+    ) -> Result<Option<(u32, Span)>> {
+        let mut index = self.control.link(bin)?;
+        for _ in 0..looks.min(self.control.geometry().blocks as usize) {
+            if index == NONE {
                 return Ok(None);
             }
-            if step > self.control.geometry().blocks as usize {
-                return Err(self.control.poison("a list runs in a circle"));
-            }
-            let block = self.block(index)?;
-            let span = self.control.checked_span(block)?;
+            let (block, span) = self.entry(list, index)?;
             if suits(span) {
                 return Ok(Some((index, span)));
             }
-            index = block.list_after.load(Relaxed);
+            index = self.control.link(&block.list_after)?;
+        }
+        if index != NONE && looks == usize::MAX {
+            return Err(self.control.poison("a list runs in a circle"));
         }
         Ok(None)
     }
 
-    fn reuse(&self, index: u32, slot: u32) -> Result<()> {
-        let granules = u64::from(self.control.checked_span(self.block(index)?)?.granules);
-        self.unlink(index, List::Warm)?;
+    /// An entry of a list, with its span.
+    fn entry(&self, list: List, index: u32) -> Result<(&'a Block, Span)> {
+        let block = self.block(index)?;
+        if block.words().load().state != list.state() {
+            return Err(self.control.poison("a list has a block that does not belong there"));
+        }
+        Ok((block, self.control.checked_span(block)?))
+    }
+
+    fn reuse(&self, index: u32, span: Span, slot: u32) -> Result<()> {
+        let granules = u64::from(span.granules);
+        self.unlink(index, span, List::Warm)?;
         point(Point::WarmUnlinked);
         self.own(index, slot, State::Reserved)?;
         point(Point::WarmReserved);
-        self.head.warm.fetch_sub(granules, Relaxed);
-        self.head.used.fetch_add(granules, Relaxed);
+        self.control.lower(&self.head.warm, granules)?;
+        self.control.raise(&self.head.used, granules);
         point(Point::WarmCounted);
         Ok(())
     }
@@ -208,13 +235,12 @@ impl<'a> Spans<'a> {
         Ok(())
     }
 
-    /// Cuts `wanted` out of a gap and reserves it for `slot`; what is left before and behind stays gap.
-    fn split(&self, gap: u32, wanted: Span, slot: u32) -> Result<u32> {
-        let gap_block = self.block(gap)?;
-        let whole = self.control.checked_span(gap_block)?;
-        let (before, after) = (gap_block.before.load(Relaxed), gap_block.after.load(Relaxed));
+    /// Cuts `wanted` out of a gap, which is `whole`, and reserves it for `slot`; what is left before and behind stays
+    /// gap.
+    fn split(&self, gap: u32, whole: Span, wanted: Span, slot: u32) -> Result<u32> {
+        let (before, after) = self.neighbours(self.block(gap)?)?;
         let index = self.take_unused()?;
-        self.unlink(gap, List::Gaps)?;
+        self.unlink(gap, whole, List::Gaps)?;
         point(Point::SplitUnlinked);
         let left = if wanted.start > whole.start {
             self.place_gap(gap, Span::new(whole.start, wanted.start), before, index)?;
@@ -242,7 +268,7 @@ impl<'a> Spans<'a> {
         // The one store that makes it a block: before it the span is a gap's, whatever the links say.
         self.own(index, slot, State::Reserved)?;
         point(Point::SplitReserved);
-        self.head.used.fetch_add(u64::from(wanted.granules), Relaxed);
+        self.control.raise(&self.head.used, u64::from(wanted.granules));
         point(Point::SplitCounted);
         Ok(index)
     }
@@ -252,8 +278,9 @@ impl<'a> Spans<'a> {
     /// Turns a block that the caller owns as `Freeing` into a warm one, if the cap allows.
     pub(super) fn keep_warm(&self, index: u32) -> Result<bool> {
         let block = self.block(index)?;
-        let granules = u64::from(self.control.checked_span(block)?.granules);
-        let warm = self.head.warm.load(Relaxed).saturating_add(granules);
+        let span = self.control.checked_span(block)?;
+        let granules = u64::from(span.granules);
+        let warm = self.control.sum(&self.head.warm).saturating_add(granules);
         let warm_bytes = warm.saturating_mul(GRANULE_BYTES);
         if warm_bytes > self.control.geometry().warm_cap {
             return Ok(false);
@@ -261,26 +288,29 @@ impl<'a> Spans<'a> {
         let generation = block.words().load().generation.wrapping_add(1);
         block.word.store(Word::new(generation, 0, State::Warm).pack(), SeqCst);
         point(Point::WarmKept);
-        self.push(index, List::Warm)?;
+        self.push(index, span, List::Warm)?;
         point(Point::WarmLinked);
-        self.head.used.fetch_sub(granules, Relaxed);
-        self.head.warm.fetch_add(granules, Relaxed);
+        self.control.lower(&self.head.used, granules)?;
+        self.control.raise(&self.head.warm, granules);
         Ok(true)
     }
 
     /// Takes a warm block out for `slot` to give back; the largest first.
-    pub(super) fn trim(&self, slot: u32) -> Result<Option<u32>> {
-        let Some(bin) = self.head.warm_bins.iter().rev().find(|bin| bin.load(Relaxed) != NONE) else {
-            return Ok(None);
-        };
-        let index = bin.load(Relaxed);
-        let granules = u64::from(self.control.checked_span(self.block(index)?)?.granules);
-        self.unlink(index, List::Warm)?;
-        self.own(index, slot, State::Freeing)?;
-        point(Point::WarmTrimmed);
-        self.head.warm.fetch_sub(granules, Relaxed);
-        self.head.used.fetch_add(granules, Relaxed);
-        Ok(Some(index))
+    pub(super) fn trim(&self, slot: u32) -> Result<Option<Mine>> {
+        for bin in self.head.warm_bins.iter().rev() {
+            let index = self.control.link(bin)?;
+            if index == NONE {
+                continue;
+            }
+            let (_, span) = self.entry(List::Warm, index)?;
+            self.unlink(index, span, List::Warm)?;
+            self.own(index, slot, State::Freeing)?;
+            point(Point::WarmTrimmed);
+            self.control.lower(&self.head.warm, span.granules.into())?;
+            self.control.raise(&self.head.used, span.granules.into());
+            return Ok(Some(Mine { index, span }));
+        }
+        Ok(None)
     }
 
     /// Grows a block that the caller owns as `Freeing` into the gaps beside it, up to whole pages, and returns the
@@ -291,19 +321,20 @@ impl<'a> Spans<'a> {
         let block = self.block(index)?;
         let span = self.control.checked_span(block)?;
         let (mut start, mut end) = (span.start, span.end());
-        let before = block.before.load(Relaxed);
+        let (before, after) = self.neighbours(block)?;
         let wanted_start = start / PAGE_GRANULES * PAGE_GRANULES;
         if wanted_start < start
             && let Some(gap) = self.gap_at(before)?
+            && self.touch(gap, span)?
             && gap.start <= wanted_start
         {
             self.shrink(before, gap, Span::new(gap.start, wanted_start), index)?;
             start = wanted_start;
         }
-        let after = block.after.load(Relaxed);
         let wanted_end = end.next_multiple_of(PAGE_GRANULES);
         if wanted_end > end
             && let Some(gap) = self.gap_at(after)?
+            && self.touch(span, gap)?
             && gap.end() >= wanted_end
         {
             self.shrink(after, gap, Span::new(wanted_end, gap.end()), index)?;
@@ -312,7 +343,7 @@ impl<'a> Spans<'a> {
         if (start, end) != (span.start, span.end()) {
             block.set_span(Span::new(start, end));
             point(Point::FreeGrown);
-            self.head.used.fetch_add(u64::from(end - start - span.granules), Relaxed);
+            self.control.raise(&self.head.used, u64::from(end - start - span.granules));
         }
         let (first, last) = (start.next_multiple_of(PAGE_GRANULES), end / PAGE_GRANULES * PAGE_GRANULES);
         Ok(Span::new(first, last.max(first)))
@@ -320,14 +351,13 @@ impl<'a> Spans<'a> {
 
     /// Makes a gap smaller for the sake of its neighbour `by`; an empty one goes.
     fn shrink(&self, gap: u32, old: Span, new: Span, by: u32) -> Result<()> {
-        let block = self.block(gap)?;
-        let (before, after) = (block.before.load(Relaxed), block.after.load(Relaxed));
-        self.unlink(gap, List::Gaps)?;
+        let (before, after) = self.neighbours(self.block(gap)?)?;
+        self.unlink(gap, old, List::Gaps)?;
         if new.granules > 0 {
             return self.place_gap(gap, new, before, after);
         }
-        let (left, right) =
-            if old.start < self.control.checked_span(self.block(by)?)?.start { (before, by) } else { (by, after) };
+        // What gives up its end lies before its neighbour.
+        let (left, right) = if new.start == old.start { (before, by) } else { (by, after) };
         self.join(left, right)?;
         self.retire(gap)
     }
@@ -340,33 +370,44 @@ impl<'a> Spans<'a> {
         let generation = block.words().load().generation.wrapping_add(1);
         block.word.store(Word::new(generation, 0, State::Free).pack(), SeqCst);
         point(Point::FreeWord);
-        let (mut before, mut after) = (block.before.load(Relaxed), block.after.load(Relaxed));
+        let (mut before, mut after) = self.neighbours(block)?;
         if let Some(gap) = self.gap_at(before)? {
-            self.unlink(before, List::Gaps)?;
             span = self.merged(gap, span)?;
-            let outer = self.block(before)?.before.load(Relaxed);
+            self.unlink(before, gap, List::Gaps)?;
+            let (outer, _) = self.neighbours(self.block(before)?)?;
             self.retire(before)?;
             before = outer;
         }
         if let Some(gap) = self.gap_at(after)? {
-            self.unlink(after, List::Gaps)?;
             span = self.merged(span, gap)?;
-            let outer = self.block(after)?.after.load(Relaxed);
+            self.unlink(after, gap, List::Gaps)?;
+            let (_, outer) = self.neighbours(self.block(after)?)?;
             self.retire(after)?;
             after = outer;
         }
         point(Point::FreeMerged);
         self.place_gap(index, span, before, after)?;
-        self.head.used.fetch_sub(granules, Relaxed);
+        self.control.lower(&self.head.used, granules)?;
         point(Point::FreeCounted);
         Ok(())
     }
 
     fn merged(&self, left: Span, right: Span) -> Result<Span> {
+        self.touch(left, right)?;
+        Ok(Span::new(left.start, right.end()))
+    }
+
+    /// True; the arena is poisoned if the spans are no neighbours.
+    fn touch(&self, left: Span, right: Span) -> Result<bool> {
         if left.end() != right.start {
             return Err(self.control.poison("neighbours in the list are none in memory"));
         }
-        Ok(Span::new(left.start, right.end()))
+        Ok(true)
+    }
+
+    /// The neighbours of a span in address order; either may be [`NONE`].
+    fn neighbours(&self, block: &Block) -> Result<(u32, u32)> {
+        Ok((self.control.link(&block.before)?, self.control.link(&block.after)?))
     }
 
     // ---- lists and links
@@ -387,7 +428,7 @@ impl<'a> Spans<'a> {
         self.block(index)?.set_span(span);
         self.join(before, index)?;
         self.join(index, after)?;
-        self.push(index, List::Gaps)
+        self.push(index, span, List::Gaps)
     }
 
     /// Links two neighbours in address order; either may be [`NONE`].
@@ -409,10 +450,10 @@ impl<'a> Spans<'a> {
         &bins[bin_of(span.granules)]
     }
 
-    fn push(&self, index: u32, list: List) -> Result<()> {
+    fn push(&self, index: u32, span: Span, list: List) -> Result<()> {
         let block = self.block(index)?;
-        let bin = self.bin(list, self.control.checked_span(block)?);
-        let head = bin.load(Relaxed);
+        let bin = self.bin(list, span);
+        let head = self.control.link(bin)?;
         block.list_before.store(NONE, Relaxed);
         block.list_after.store(head, Relaxed);
         if head != NONE {
@@ -422,45 +463,58 @@ impl<'a> Spans<'a> {
         Ok(())
     }
 
-    fn unlink(&self, index: u32, list: List) -> Result<()> {
+    fn unlink(&self, index: u32, span: Span, list: List) -> Result<()> {
         let block = self.block(index)?;
-        let bin = self.bin(list, self.control.checked_span(block)?);
-        let (before, after) = (block.list_before.load(Relaxed), block.list_after.load(Relaxed));
+        let bin = self.bin(list, span);
+        let (before, after) = (self.control.link(&block.list_before)?, self.control.link(&block.list_after)?);
         if before == NONE {
-            if bin.load(Relaxed) != index {
+            if self.control.link(bin)? != index {
                 return Err(self.control.poison("a list does not start where its first entry says"));
             }
             bin.store(after, Relaxed);
         } else {
-            self.block(before)?.list_after.store(after, Relaxed);
+            self.relay(&self.block(before)?.list_after, index, after)?;
         }
         if after != NONE {
-            self.block(after)?.list_before.store(before, Relaxed);
+            self.relay(&self.block(after)?.list_before, index, before)?;
         }
+        Ok(())
+    }
+
+    /// Changes a link of a list that must lead to `old`.
+    fn relay(&self, link: &AtomicU32, old: u32, new: u32) -> Result<()> {
+        if self.control.link(link)? != old {
+            return Err(self.control.poison("neighbours in a list do not know each other"));
+        }
+        link.store(new, Relaxed);
         Ok(())
     }
 
     /// Whether `count` descriptors can be taken without committing more of their table.
     fn has_unused(&self, count: u32) -> Result<bool> {
-        let ready = self.head.ready.load(Acquire).min(self.control.geometry().blocks);
-        let mut found = ready.saturating_sub(self.control.high());
-        let mut index = self.head.unused.load(Relaxed);
+        let mut found = self.control.blocks_ready().saturating_sub(self.control.high());
+        let mut index = self.control.link(&self.head.unused)?;
+        // BOUND: `count`, which is 2.
         while found < count && index != NONE {
             found += 1;
-            index = self.block(index)?.list_after.load(Relaxed);
+            index = self.control.link(&self.block(index)?.list_after)?;
         }
         Ok(found >= count)
     }
 
     /// A descriptor that nobody uses. The caller has checked [`Self::has_unused`].
     fn take_unused(&self) -> Result<u32> {
-        let index = self.head.unused.load(Relaxed);
+        let index = self.control.link(&self.head.unused)?;
         if index != NONE {
-            self.head.unused.store(self.block(index)?.list_after.load(Relaxed), Relaxed);
+            let block = self.block(index)?;
+            if !self.control.is_unused(block) {
+                return Err(self.control.poison("the list of unused blocks has one that is used"));
+            }
+            self.head.unused.store(self.control.link(&block.list_after)?, Relaxed);
             return Ok(index);
         }
         let index = self.control.high();
-        if index >= self.head.ready.load(Acquire) {
+        if index >= self.control.blocks_ready() {
             return Err(self.control.poison("the list of unused blocks ended early"));
         }
         self.head.high.store(index + 1, Release);
@@ -470,7 +524,7 @@ impl<'a> Spans<'a> {
     fn retire(&self, index: u32) -> Result<()> {
         let block = self.block(index)?;
         block.set_span(Span::default());
-        block.list_after.store(self.head.unused.load(Relaxed), Relaxed);
+        block.list_after.store(self.control.link(&self.head.unused)?, Relaxed);
         self.head.unused.store(index, Relaxed);
         Ok(())
     }
@@ -525,7 +579,7 @@ impl<'a> Spans<'a> {
         let (mut in_use, mut warm) = (0_u64, 0_u64);
         for &(span, index) in used {
             if self.block(index)?.words().load().state == State::Warm {
-                self.push(index, List::Warm)?;
+                self.push(index, span, List::Warm)?;
                 warm += u64::from(span.granules);
             } else {
                 in_use += u64::from(span.granules);
@@ -543,8 +597,10 @@ impl<'a> Spans<'a> {
         let (mut used, mut warm) = (0, 0);
         for index in 0..self.control.high() {
             let block = self.block(index).unwrap();
-            match (block.words().load().state, block.span()) {
-                (State::Free, span) if span.granules == 0 => continue,
+            if self.control.is_unused(block) {
+                continue;
+            }
+            match (block.words().load().state, self.control.checked_span(block).unwrap()) {
                 (State::Free, span) => all.push((span, index, true)),
                 (state, span) => {
                     let sum = if state == State::Warm { &mut warm } else { &mut used };
@@ -572,10 +628,12 @@ impl<'a> Spans<'a> {
     #[cfg(test)]
     fn list_len(&self, bin: &AtomicU32) -> usize {
         let mut len = 0;
-        let mut index = bin.load(Relaxed);
+        let mut index = self.control.link(bin).unwrap();
+        // BOUND: a test, which fails when a list runs in a circle.
         while index != NONE {
             len += 1;
-            index = self.block(index).unwrap().list_after.load(Relaxed);
+            assert!(len <= self.control.geometry().blocks as usize);
+            index = self.control.link(&self.block(index).unwrap().list_after).unwrap();
         }
         len
     }

@@ -1,12 +1,14 @@
 //! What an arena holds, and who holds it. Read without a lock: each number is right, their sum may be a moment old.
 
 use super::Arena;
-use super::control::GRANULE_BYTES;
+use super::control::{Block, GRANULE_BYTES};
+use super::lock::Patience;
 use super::records::is_ticket;
 use super::word::State;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::layout::human;
 use crate::os::monotonic;
+use crate::os::process::Glimpse;
 use crate::prim::Ordering::{Relaxed, SeqCst};
 
 /// A picture of an arena.
@@ -34,6 +36,8 @@ pub struct Stats {
     pub ticket_budget: u32,
     /// What set the budget.
     pub limit: String,
+    /// Who has the arena lock, if it was taken for longer than a look: allocations and hand-overs wait for it.
+    pub lock_owner: Option<Glimpse>,
 }
 
 /// One process that takes part.
@@ -65,22 +69,25 @@ pub struct TicketStats {
 }
 
 impl Arena {
-    /// A picture of the arena, after sweeping the dead.
+    /// A picture of the arena, after sweeping the dead and freeing what nobody keeps. Never waits: where somebody has
+    /// the arena lock, it says so.
     ///
     /// # Errors
     /// `Poisoned`; `Attach` in a process that has no slot.
     pub fn stats(&self) -> Result<Stats> {
         self.sweep_all()?;
-        let (mut used_bytes, mut blocks) = (0, 0);
+        self.tidy_up()?;
+        let (mut used_bytes, mut blocks) = (0_u64, 0);
         for index in 0..self.control.high() {
             let block = self.control.block(index)?;
             if block.words().load().state == State::Live {
-                used_bytes += block.span().len_bytes();
+                used_bytes = used_bytes.saturating_add(self.len_bytes(block));
                 blocks += 1;
             }
         }
         let head = self.control.span_header();
-        let kept = head.used.load(Relaxed).saturating_add(head.warm.load(Relaxed)).saturating_mul(GRANULE_BYTES);
+        let kept = self.control.sum(&head.used).saturating_add(self.control.sum(&head.warm));
+        let kept = kept.saturating_mul(GRANULE_BYTES);
         Ok(Stats {
             id: self.id(),
             budget_bytes: self.budget_bytes(),
@@ -93,7 +100,20 @@ impl Arena {
             tickets: self.ticket_stats()?,
             ticket_budget: self.control.geometry().ticket_budget,
             limit: self.limit_name(),
+            lock_owner: self.lock_owner()?,
         })
+    }
+
+    /// Frees what was let go of while somebody had the arena lock, if that is free now.
+    fn tidy_up(&self) -> Result<()> {
+        let never = Patience::none();
+        let done = self.work_off(usize::MAX, &never).and_then(|()| self.free_unkept_ones(&never));
+        done.or_else(|error| if error.kind() == Kind::Timeout { Ok(()) } else { Err(error) })
+    }
+
+    /// The length of a block that may be going at this moment.
+    fn len_bytes(&self, block: &Block) -> u64 {
+        self.control.sane_span(block).map_or(0, |span| span.len_bytes())
     }
 
     fn participant_stats(&self) -> Result<Vec<ParticipantStats>> {
@@ -106,18 +126,18 @@ impl Arena {
             }
             let (bytes, blocks) = self.held_by(slot)?;
             let alive = slot == me || self.backing.is_alive(slot);
-            let pid = participant.pid.load(Relaxed);
+            let pid = self.control.pid(slot)?;
             all.push(ParticipantStats { pid, bytes, blocks, alive, me: slot == me });
         }
         Ok(all)
     }
 
     fn held_by(&self, slot: u32) -> Result<(u64, u32)> {
-        let (mut bytes, mut blocks) = (0, 0);
+        let (mut bytes, mut blocks) = (0_u64, 0);
         for index in 0..self.control.high() {
             let block = self.control.block(index)?;
             if block.words().has_bit(slot) && block.words().load().state == State::Live {
-                bytes += block.span().len_bytes();
+                bytes = bytes.saturating_add(self.len_bytes(block));
                 blocks += 1;
             }
         }
@@ -132,11 +152,13 @@ impl Arena {
             if ticket.nonce.load(SeqCst) == 0 || !is_ticket(ticket) {
                 continue;
             }
-            let block = self.control.block(ticket.block.load(Relaxed))?;
+            let block = self.control.block(self.control.block_of(ticket)?)?;
             all.push(TicketStats {
-                bytes: block.span().len_bytes(),
+                bytes: self.len_bytes(block),
+                // RAW: only told.
                 sender_pid: ticket.origin.load(Relaxed),
                 sender_alive: self.is_sender_alive(ticket),
+                // RAW: only told.
                 age_s: now.saturating_sub(ticket.stamp.load(Relaxed)) as f64 * 1e-9,
             });
         }
@@ -153,7 +175,7 @@ impl Arena {
         };
         let named: Vec<String> = holders.iter().take(3).map(line).collect();
         let tickets = self.ticket_stats().unwrap_or_default();
-        let in_flight: u64 = tickets.iter().map(|ticket| ticket.bytes).sum();
+        let in_flight = tickets.iter().fold(0, |sum: u64, ticket| sum.saturating_add(ticket.bytes));
         format!(
             "Largest holders: {}; {} undelivered hand-overs keep {}",
             named.join("; "),

@@ -6,6 +6,7 @@
 
 use super::backing::Sign;
 use super::control::Span;
+use super::lock::Patience;
 use super::lockword::LockWord;
 use super::records::is_ticket;
 use super::spans::Spans;
@@ -191,9 +192,14 @@ impl Arena {
     pub(super) fn leave(&self) {
         let Ok(me) = self.slot() else { return };
         let _ = self.flush_quick();
+        let _ = self.work_off(usize::MAX, &Patience::none());
         let Ok(participant) = self.control.participant(me) else { return };
-        // References that other threads dropped late, or never: a sweep of this slot clears their bits.
-        if self.private.lock().held().next().is_none() {
+        // References that other threads dropped late, or never, and blocks that could not be given back because
+        // somebody has the arena lock: a sweep of this slot sees to them.
+        let private = self.private.lock();
+        let is_done = private.held().next().is_none() && !private.has_deferred();
+        drop(private);
+        if is_done {
             participant.state.store(0, SeqCst);
             point(Point::LeaveUnnamed);
         }
@@ -202,9 +208,10 @@ impl Arena {
     /// Frees the blocks that this process keeps ready.
     pub(super) fn flush_quick(&self) -> Result<()> {
         let ready = self.private.lock().take_quick();
+        let me = self.slot()?;
         for mine in ready {
-            self.control.block(mine.index)?.words().inherit(self.slot()?, self.slot()?);
-            self.retire(mine.index, Keep::Warm)?;
+            self.control.block(mine.index)?.words().inherit(me, me);
+            self.retire_soon(mine.index, Keep::Warm)?;
         }
         Ok(())
     }
@@ -220,7 +227,7 @@ impl Arena {
                 continue;
             }
             tickets += u32::from(is_ticket(record));
-            let block = record.block.load(Relaxed) as usize;
+            let block = self.control.block_of(record)? as usize;
             *counts.get_mut(block).ok_or_else(|| self.control.poison("a record names no block"))? += 1;
         }
         for (index, &count) in counts.iter().enumerate() {

@@ -70,13 +70,13 @@ fn audit(arena: &Arc<Arena>) -> u64 {
 /// Nothing is left but one gap, after warm blocks went.
 fn assert_empty(arena: &Arc<Arena>) {
     arena.flush_quick().unwrap();
-    while let Some(index) = {
+    while let Some(warm) = {
         let lock = arena.lock(&Patience::forever()).unwrap();
         let warm = Spans::new(&arena.control).trim(arena.slot().unwrap()).unwrap();
         drop(lock);
         warm
     } {
-        arena.give_back(index).unwrap();
+        arena.give_back(warm.index).unwrap();
     }
     assert_eq!(audit(arena), arena.control.geometry().data_len);
     assert_eq!(arena.stats().unwrap().used_bytes, 0);

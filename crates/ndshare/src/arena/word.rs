@@ -104,8 +104,13 @@ impl Words<'_> {
         self.holders[slot as usize / 64].load(SeqCst) >> (slot % 64) & 1 == 1
     }
 
-    fn is_kept(&self) -> bool {
-        self.records.load(SeqCst) > 0 || self.is_held()
+    pub(super) fn is_kept(&self) -> bool {
+        self.is_recorded() || self.is_held()
+    }
+
+    /// Whether records keep the block.
+    pub(super) fn is_recorded(&self) -> bool {
+        self.records.load(SeqCst) > 0
     }
 
     /// Whether anybody holds the block now.
@@ -118,6 +123,7 @@ impl Words<'_> {
     pub(super) fn take(&self, slot: u32, generation: u32) -> bool {
         self.set_bit(slot);
         point(Point::TakeBit);
+        // BOUND: a round is lost only when somebody else has changed the word.
         loop {
             let word = self.load();
             if !word.is_live(generation) {
@@ -134,6 +140,7 @@ impl Words<'_> {
 
     /// Bumps the sequence number of a live block that the caller keeps alive.
     pub(super) fn bump(&self) {
+        // BOUND: a round is lost only when somebody else has changed the word.
         loop {
             let word = self.load();
             if word.state != State::Live || self.exchange(word, word.bumped()) {
@@ -153,6 +160,7 @@ impl Words<'_> {
     }
 
     fn claim(&self, to: impl Fn(Word) -> Word) -> bool {
+        // BOUND: a round is lost only when somebody else has changed the word.
         loop {
             let word = self.load();
             if word.state != State::Live || self.is_kept() {
@@ -169,6 +177,7 @@ impl Words<'_> {
     pub(super) fn renew(&self, slot: u32, generation: u32) -> bool {
         self.set_bit(slot);
         point(Point::RenewBit);
+        // BOUND: a round is lost only when somebody else has changed the word.
         loop {
             let word = self.load();
             if !word.is_live(generation) || self.records.load(SeqCst) != 1 || !self.is_only_holder(slot) {

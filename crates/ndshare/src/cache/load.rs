@@ -137,7 +137,9 @@ impl Cache {
         self.refuse_recursion(busy)?;
         let at = self.table.word_at(busy.place);
         while self.table.entry(busy.place).now() == busy.word {
-            if !self.arena().is_identity_alive(busy.loader)? {
+            // Read anew: who gives a load up while the cache's lock is taken leaves it like a dead one's.
+            let loader = self.table.entry(busy.place).loader().load(Relaxed);
+            if !self.arena().is_identity_alive(loader)? {
                 return self.bury(busy, patience);
             }
             patience.go_on("the key, which another is loading,")?;
@@ -291,8 +293,13 @@ impl Drop for Loading {
         }
         let cache = &self.cache;
         // Nobody is here to be told of an error; a poisoned arena says it to the next caller.
-        let _ = cache
-            .locked(&Patience::forever(), |gone| if self.is_mine()? { cache.vacate(self.place, gone) } else { Ok(()) });
+        let empty = |gone: &mut _| if self.is_mine()? { cache.vacate(self.place, gone) } else { Ok(()) };
+        if cache.locked(&Patience::none(), empty).is_err() && self.is_mine().unwrap_or(false) {
+            // The owner of the cache's lock may be stopped, and a drop does not wait: to whoever asks for the key this
+            // load is like a dead one's.
+            cache.table.entry(self.place).loader().store(0, Relaxed);
+            let _ = cache.wake(self.place);
+        }
         point(Point::CacheAbandoned);
     }
 }

@@ -1,4 +1,4 @@
-//! Kill points: labelled places where a test ends the process, as `kill -9` would.
+//! Kill points: labelled places where a test ends the process, as `kill -9` would, or stops it, as a debugger would.
 //!
 //! A point stands after each store to shared control memory that leaves the tables in a state of their own.
 //! They are compiled in only with the feature `killpoints`; without it [`point`] is nothing.
@@ -141,15 +141,32 @@ pub fn point(_point: Point) {
 /// # Errors
 /// `InvalidValue` for an unknown label, and always without the feature `killpoints`.
 pub fn kill_at(label: &str, nth: u32) -> Result<()> {
+    check(label)?;
+    #[cfg(feature = "killpoints")]
+    armed::arm(label, nth, armed::die);
+    let _ = nth;
+    Ok(())
+}
+
+/// Arms the point `label`: the process stops itself (SIGSTOP) when it passes there for the `nth` time from now, once.
+///
+/// # Errors
+/// As [`kill_at`].
+pub fn stop_at(label: &str, nth: u32) -> Result<()> {
+    check(label)?;
+    #[cfg(feature = "killpoints")]
+    armed::arm(label, nth, armed::stop);
+    let _ = nth;
+    Ok(())
+}
+
+fn check(label: &str) -> Result<()> {
     if !KILL_POINTS.contains(&label) {
         return Err(crate::Error::value(format!(
             "no kill point {label:?}: expected one of KILL_POINTS, which has {} labels in this build",
             KILL_POINTS.len()
         )));
     }
-    #[cfg(feature = "killpoints")]
-    armed::arm(label, nth);
-    let _ = nth;
     Ok(())
 }
 
@@ -160,7 +177,14 @@ pub(crate) mod armed {
     use std::sync::Mutex;
 
     static ANY: AtomicBool = AtomicBool::new(false);
-    static ARMED: Mutex<Option<(String, u32)>> = Mutex::new(None);
+    static ARMED: Mutex<Option<Armed>> = Mutex::new(None);
+
+    /// What happens at which pass of which label.
+    struct Armed {
+        label: String,
+        left: u32,
+        act: fn(),
+    }
 
     /// Sees each label that its thread passes.
     type Hook = Box<dyn Fn(&str)>;
@@ -170,8 +194,9 @@ pub(crate) mod armed {
         static HOOK: RefCell<Option<Hook>> = const { RefCell::new(None) };
     }
 
-    pub(super) fn arm(label: &str, nth: u32) {
-        *ARMED.lock().unwrap_or_else(|e| e.into_inner()) = Some((label.to_owned(), nth.max(1)));
+    pub(super) fn arm(label: &str, nth: u32, act: fn()) {
+        let armed = Armed { label: label.to_owned(), left: nth.max(1), act };
+        *ARMED.lock().unwrap_or_else(|e| e.into_inner()) = Some(armed);
         ANY.store(true, Ordering::SeqCst);
     }
 
@@ -219,18 +244,28 @@ pub(crate) mod armed {
                 hook(label);
             }
         });
-        let mut armed = ARMED.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some((wanted, left)) = armed.as_mut()
-            && wanted == label
-        {
-            *left -= 1;
-            if *left == 0 {
-                die();
-            }
+        // Nothing is locked while the process stands still, or other threads could not go on together with this one.
+        if let Some(act) = due(label) {
+            act();
         }
     }
 
-    fn die() {
+    fn due(label: &str) -> Option<fn()> {
+        let mut armed = ARMED.lock().unwrap_or_else(|e| e.into_inner());
+        let wanted = armed.as_mut().filter(|wanted| wanted.label == label)?;
+        wanted.left -= 1;
+        if wanted.left > 0 {
+            return None;
+        }
+        armed.take().map(|armed| armed.act)
+    }
+
+    pub(super) fn stop() {
+        // SAFETY: raise takes no memory of ours. This thread has the signal, so it does not go on before SIGCONT.
+        unsafe { libc::raise(libc::SIGSTOP) };
+    }
+
+    pub(super) fn die() {
         // SAFETY: kill takes no memory of ours; SIGKILL to oneself does not return.
         unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
         std::process::abort();

@@ -1,0 +1,203 @@
+//! A peer that writes over the control part: the others get results or typed errors. No panic, no hang, no access
+//! outside of the memory: an index that is out of a private table panics, and so does arithmetic that overflows.
+//!
+//! `NDSHARE_SCRIBBLE_ROUNDS` makes it longer, `NDSHARE_SCRIBBLE_SEED` another one.
+
+use super::*;
+use crate::dice::Dice;
+use crate::prim::AtomicBool;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+
+const BUDGET: u64 = 8 << 20;
+/// One round takes a millisecond; what takes so long hangs.
+const HANG: Duration = Duration::from_secs(60);
+
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// Waits that a lock word naming somebody alive makes end.
+fn short() -> Patience<'static> {
+    Patience::new(Some(Duration::from_millis(2)), &|| Ok(()))
+}
+
+/// Runs `round` with the numbers of all rounds on a thread, and fails when one of them panics or takes too long.
+fn watched(rounds: u64, round: impl Fn(u64, &Sender<String>) + Send + 'static) {
+    let (report, reports) = channel::<String>();
+    let worker = std::thread::spawn(move || {
+        for number in 0..rounds {
+            round(number, &report);
+        }
+    });
+    let mut last = String::new();
+    // BOUND: the reports of the rounds.
+    loop {
+        match reports.recv_timeout(HANG) {
+            Ok(text) => last = text,
+            Err(RecvTimeoutError::Timeout) => panic!("it hangs after {last}"),
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    assert!(worker.join().is_ok(), "it panicked after {last}");
+}
+
+/// Writes over one word of the control part.
+fn scribble(arena: &Arena, dice: &mut Dice) -> String {
+    let ground = arena.control.scribbling_ground();
+    let region = dice.roll(ground.len() as u64) as usize;
+    let words = ground[region];
+    let place = dice.roll(words.len() as u64) as usize;
+    let neighbour = words[(place + 1) % words.len()].load(Relaxed);
+    let old = words[place].load(Relaxed);
+    let some = dice.roll(1 << 32) as u32;
+    let values = [0, u32::MAX, neighbour, some, old.wrapping_add(1), old.wrapping_sub(1), old ^ 1 << (some % 32), some % 64];
+    let value = values[dice.roll(values.len() as u64) as usize];
+    words[place].store(value, Relaxed);
+    format!("word {place} of region {region}: {old:#x} became {value:#x}")
+}
+
+/// What there is before somebody scribbles: blocks of all kinds, tickets, a parent, a root.
+struct Scene {
+    holds: Vec<Hold>,
+    parent: Hold,
+    record: TicketId,
+    ticket: Option<TicketId>,
+}
+
+impl Scene {
+    fn of(arena: &Arc<Arena>) -> Result<Self> {
+        let sizes = [100, 3000, 70_000, 1 << 20, 5000, 40_000];
+        let holds: Vec<Hold> =
+            sizes.iter().map(|&len| arena.alloc(len, 64, false, &short())).collect::<Result<_>>()?;
+        drop(arena.alloc(300_000, 64, false, &short())?);
+        let parent = arena.alloc(1000, 64, true, &short())?;
+        let record = parent.adopt(&holds[2], &short())?;
+        let ticket = holds[3].issue(&short())?;
+        arena.root(4096, &short())?;
+        Ok(Self { holds, parent, record, ticket })
+    }
+}
+
+/// Everything that can be asked of an arena. Each outcome will do.
+fn do_everything(arena: &Arc<Arena>, scene: Scene, dice: &mut Dice) {
+    let names: Vec<BlockId> = scene.holds.iter().map(Hold::block).collect();
+    let mut holds = scene.holds;
+    for len in [100, 5000, 70_000, 300_000, 3 << 20] {
+        if let Ok(hold) = arena.alloc(len, 64, true, &short()) {
+            // SAFETY: the block is held and has so many bytes.
+            unsafe { hold.as_ptr().write_bytes(1, hold.len_bytes()) };
+            holds.push(hold);
+        }
+    }
+    for &name in &names {
+        holds.extend(arena.take(name).ok());
+        let _ = (arena.is_live(name), arena.is_kept_by_others(name), Hold::is_held(arena, name));
+    }
+    if let Some(ticket) = scene.ticket {
+        holds.extend(arena.claim(names[3], ticket, &short()).ok());
+    }
+    for hold in &holds {
+        if arena.lock_block(hold, Reentry::Refuse, &short()).is_ok() {
+            let _ = arena.unlock_block(hold, true);
+        }
+        let _ = (arena.try_lock_block(hold), arena.is_block_locked(hold), hold.is_private());
+        holds_words(hold);
+    }
+    let _ = holds[0].issue(&short());
+    let _ = (scene.parent.children(), scene.parent.disown(scene.record, &short()));
+    let _ = scene.parent.adopt(&holds[1], &short());
+    drop(arena.root(4096, &short()));
+    let _ = (arena.identity(), arena.is_identity_alive(dice.roll(1 << 40)), arena.stats());
+    // In any order.
+    while !holds.is_empty() {
+        drop(holds.swap_remove(dice.roll(holds.len() as u64) as usize));
+    }
+    drop(scene.parent);
+    let _ = Hold::recycle(arena, names[2]);
+    let _ = arena.reclaim(Duration::ZERO, &short());
+    let _ = arena.make_room(u64::MAX, &short());
+    let _ = (arena.sweep_the_dead(), arena.stats());
+}
+
+/// The words of a held block are its own, whatever the tables say.
+fn holds_words(hold: &Hold) {
+    assert_eq!(hold.words().len() * 8, hold.len_bytes());
+    let _ = hold.words().iter().fold(0_u64, |sum, word| sum.wrapping_add(word.load(Relaxed)));
+}
+
+#[test]
+fn a_word_that_a_peer_wrote_over_is_an_error_or_nothing() {
+    let seed = number("NDSHARE_SCRIBBLE_SEED", 1);
+    watched(number("NDSHARE_SCRIBBLE_ROUNDS", 2500), move |round, report| {
+        let mut dice = Dice(seed.wrapping_mul(1_000_003).wrapping_add(round).max(1));
+        let (arena, heap) = Arena::create_on_heap(BUDGET).unwrap();
+        let other = Arena::join_on_heap(&heap).unwrap();
+        let (scene, theirs) = (Scene::of(&arena).unwrap(), Scene::of(&other));
+        let dies = dice.roll(4) == 0;
+        if dies {
+            heap.declare_dead(other.participant_slot());
+        }
+        for _ in 0..1 + dice.roll(3) {
+            let text = scribble(&arena, &mut dice);
+            report.send(format!("round {round}: {text}")).unwrap();
+        }
+        do_everything(&arena, scene, &mut dice);
+        if dies {
+            std::mem::forget((theirs, other));
+        } else if let Ok(theirs) = theirs {
+            do_everything(&other, theirs, &mut dice);
+        }
+        drop(Arena::join_on_heap(&heap));
+    });
+}
+
+#[test]
+fn a_peer_that_goes_on_writing_makes_errors_at_most() {
+    let seed = number("NDSHARE_SCRIBBLE_SEED", 1);
+    watched(number("NDSHARE_SCRIBBLE_ROUNDS", 2500) / 10, move |round, report| {
+        let mut dice = Dice(seed.wrapping_mul(7919).wrapping_add(round).max(1));
+        let (arena, heap) = Arena::create_on_heap(BUDGET).unwrap();
+        let peer = Arena::join_on_heap(&heap).unwrap();
+        let over = AtomicBool::new(false);
+        report.send(format!("round {round} of a peer that goes on")).unwrap();
+        std::thread::scope(|scope| {
+            let mut theirs = Dice(dice.roll(1 << 40).max(1));
+            let over = &over;
+            scope.spawn(move || {
+                // BOUND: the work of the other thread.
+                while !over.load(SeqCst) {
+                    scribble(&peer, &mut theirs);
+                    // Sometimes it does not stop in between, so that a word changes between two looks.
+                    if theirs.roll(2) == 0 {
+                        std::thread::yield_now();
+                    }
+                }
+                std::mem::forget(peer);
+            });
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                if let Ok(scene) = Scene::of(&arena) {
+                    do_everything(&arena, scene, &mut dice);
+                }
+            }));
+            over.store(true, SeqCst);
+            assert!(outcome.is_ok(), "it panicked in round {round}");
+        });
+    });
+}
+
+#[test]
+fn real_memory_bears_a_scribbler() {
+    let seed = number("NDSHARE_SCRIBBLE_SEED", 1);
+    watched(number("NDSHARE_SCRIBBLE_ROUNDS", 2500) / 10, move |round, report| {
+        let mut dice = Dice(seed.wrapping_mul(104_729).wrapping_add(round).max(1));
+        let options = Options { budget_bytes: Some(BUDGET), ..Options::default() };
+        let arena = Arena::create(&options).unwrap();
+        let scene = Scene::of(&arena).unwrap();
+        for _ in 0..1 + dice.roll(3) {
+            let text = scribble(&arena, &mut dice);
+            report.send(format!("round {round} in real memory: {text}")).unwrap();
+        }
+        do_everything(&arena, scene, &mut dice);
+    });
+}
