@@ -227,8 +227,8 @@ impl Arena {
     /// Gives one reference of this process to `index` back; with the last one the hold, and perhaps the block.
     pub(super) fn release(&self, mine: Mine) {
         let (index, span) = (mine.index, mine.span);
-        // In a child that has no slot the memory is private by now; after a raw clone even the mutex may be one
-        // that nobody will open.
+        // A guest's memory is its parent's to give back; after a raw clone even the mutex may be one that nobody will
+        // open.
         let (Ok(slot), Ok(block)) = (self.slot(), self.control.block(index)) else { return };
         let words = block.words();
         let mut private = self.private.lock();
@@ -244,6 +244,11 @@ impl Arena {
                 point(Point::DropCleared);
                 let _ = self.try_free(index, Keep::Warm);
             }
+            return;
+        }
+        if private.is_lent(index) {
+            // The hold stays until the guests are gone; see `guests`.
+            private.forget(mine);
             return;
         }
         words.clear_bit(slot);
