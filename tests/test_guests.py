@@ -22,6 +22,7 @@ ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to take thi
 # A program takes something away, then calls fork(); the child ends with 0 for a member and with 3 for a guest.
 COMMON = """
 import ctypes, gc, os, resource, signal, sys, threading, time, warnings
+from multiprocessing.reduction import ForkingPickler
 import numpy as np
 import ndshare as nds
 
@@ -37,7 +38,7 @@ def child():
         mine = nds.ones(1000)
     except nds.AttachError as error:
         said = str(error)
-        for call in (lambda: nds.stats(), lambda: nds.Lock().acquire(), lambda: nds.ref(table), lambda: nds.reclaim()):
+        for call in (lambda: nds.stats(), lambda: nds.Lock(), lambda: ForkingPickler.dumps(table), lambda: nds.reclaim()):
             try:
                 call()
             except nds.AttachError as again:
@@ -484,31 +485,39 @@ os.kill(pid, signal.SIGKILL)
     assert done.out.split() in (["True"] * 4, ["True"] * 2), done
 
 
+STRANGER = """
+import os, pickle, sys
+import ndshare as nds
+os.setgid(65534); os.setuid(65534)
+arena = nds.Arena("8 MiB")
+x = nds.ones(3, arena=arena)
+print(arena.__reduce__()[1][0], arena.id, nds.ref(x), flush=True)
+sys.stdin.readline()
+"""
+
+
+@ROOT_ONLY
 def test_a_locator_of_another_users_is_refused_by_name() -> None:
-    if os.geteuid():
-        pytest.skip("not root: no other user to be")
-    source = (
-        "import os, sys, ndshare as nds; r = nds.ref(nds.ones(3)); "
-        "print(os.environ['NDSHARE_SESSION'], nds.stats()['id'], r, flush=True); sys.stdin.readline()"
-    )
-    command = [sys.executable, "-c", source]
+    """Root followed it (sudo -E, a cron job) and mapped what that user had put there."""
     theirs = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        env=environment(PYTHONDONTWRITEBYTECODE="1"), user=65534, group=65534, cwd="/",
-    )  # fmt: skip
+        [sys.executable, "-c", STRANGER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
+    )
     try:
         assert theirs.stdout
-        line = theirs.stdout.readline().split()
-        if len(line) != 3:
-            pytest.skip("the other user cannot run this interpreter")
+        locator, session, ref = theirs.stdout.readline().split()
         source = "import ndshare as nds; nds.zeros(3); print(nds.stats()['id'])"
-        mine = run(source, env=environment(NDSHARE_SESSION=line[0]))
-        assert mine.code == 0
-        assert mine.out.strip() != line[1]
+        mine = run(source, env=environment(NDSHARE_SESSION=locator))
+        assert (mine.code, len(mine.out.split())) == (0, 1), mine
+        assert mine.out.strip() != session
         assert "NDSHARE_SESSION is not followed" in mine.err
         assert "belongs to uid 65534, and this process is uid 0" in mine.err
-        opened = run("import sys, ndshare as nds; nds.ref(sys.argv[1]).open()", line[2])
+        # Planted: it says that somebody else has it.
+        planted = locator.rsplit("-", 2)[0] + "-1-0"
+        mine = run(source, env=environment(NDSHARE_SESSION=planted))
+        assert (mine.code, mine.out.strip() != session) == (0, True), mine
+        opened = run("import sys, ndshare as nds; nds.ref(sys.argv[1]).open()", ref)
         assert "AttachError" in opened.err
         assert "belongs to uid 65534" in opened.err
+        assert "NDSHARE_SESSION is not followed" in run(source, env=environment(NDSHARE_SESSION=locator)).err
     finally:
         theirs.communicate("\n", timeout=HANG)
