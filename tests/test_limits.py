@@ -539,7 +539,10 @@ def test_the_512th_participant_and_the_one_after() -> None:
     y = nds.ones(100)
     assert y.sum() == 100 and nds.stats()["blocks"] == 2, nds.stats()["blocks"]
     """
-    joined, refused, wrong, listed, codes = run(source).clean().split(" ", 4)
+    done = run(source)
+    assert done.code == 0, done
+    joined, refused, wrong, listed, codes = done.out.split(" ", 4)
+    assert done.err.count("RuntimeWarning") == int(refused)
     assert int(wrong) == 0
     assert codes.strip() == "{0}"
     assert int(joined) + int(refused) == 520

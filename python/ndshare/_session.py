@@ -9,7 +9,11 @@ it comes from the very process that made the child.
 
 Each process that has joined puts its own locator first, so that its children ask a parent that lives, and keeps the
 root's behind it, so that grandchildren also find the session when their parent is gone. When nobody answers, the
-process is the root of a session of its own. When the session answers and is full, there is none to be had.
+process is the root of a session of its own. When the session answers and is full, there is none to be had. A session of
+another user's is not followed, whoever may look into it: the process says so, and is the root of its own.
+
+A forked child for which there was no place shares what it was forked with and cannot call ndshare. It says so at once:
+a program that never calls ndshare in the child would not hear of it otherwise.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import contextlib
 import os
 import sys
 import threading
+import warnings
 from multiprocessing import process, util
 from typing import Any
 
@@ -83,10 +88,23 @@ def _join(locators: list[str]) -> bool:
     for locator in locators:
         # A locator that is no locator came from somebody else's environment.
         with contextlib.suppress(ValueError):
-            if _native.session_join(locator) is not None:
+            try:
+                joined = _native.session_join(locator)
+            except PermissionError as error:
+                _warn(f"{ENVIRONMENT} is not followed: {error}")
+                continue
+            if joined is not None:
                 _name(root=locators[-1])
                 return True
     return False
+
+
+def _warn(text: str) -> None:
+    """Warn where the user's code is, below frames of this package."""
+    frame, level = sys._getframe(1), 2  # noqa: SLF001  (warnings itself counts frames so)
+    while frame.f_back is not None and frame.f_globals.get("__package__") == __package__:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, RuntimeWarning, stacklevel=level)
 
 
 def _create() -> None:
@@ -118,6 +136,18 @@ def _after_fork() -> None:
     _lock = threading.RLock()
     if _native.session_locator() is not None:
         _name(_root)
+    for reason in _native.left_out():
+        _say(f"ndshare: {reason}")
+
+
+def _say(text: str) -> None:
+    """Warn in a hook, which may not raise: warnings may be errors, and stderr may be closed or somebody else's."""
+    text = f"[process {os.getpid()}] {text}"  # a text of its own, because a warning is shown once
+    try:
+        _warn(text)
+    except Exception:  # noqa: BLE001
+        with contextlib.suppress(Exception):
+            print(f"RuntimeWarning: {text}", file=sys.stderr, flush=True)
 
 
 os.register_at_fork(after_in_child=_after_fork)

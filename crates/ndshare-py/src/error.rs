@@ -30,7 +30,7 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
         Kind::InvalidType => PyTypeError::new_err(message),
         Kind::ArenaFull => ours(py, &ARENA_FULL, "ArenaFull", message),
         Kind::Stale => ours(py, &STALE, "Stale", message),
-        Kind::Attach | Kind::Unreachable => ours(py, &ATTACH, "AttachError", message),
+        Kind::Attach | Kind::Unreachable | Kind::Foreign => ours(py, &ATTACH, "AttachError", message),
         Kind::Timeout => ours(py, &TIMEOUT, "Timeout", message),
         Kind::OwnerDied => ours(py, &OWNER_DIED, "OwnerDied", message),
         Kind::Empty => ours(py, &EMPTY, "Empty", message),

@@ -87,7 +87,7 @@ mod native {
     #[pymodule_export]
     use super::ring::{Reader, Ring, Writing, open_reader, open_ring, reader_parts, ring_parts};
     #[pymodule_export]
-    use super::session::{session_create, session_id, session_join, session_locator};
+    use super::session::{left_out, session_create, session_id, session_join, session_locator};
     #[pymodule_export]
     use super::shared::{is_placed, is_shared, is_shared_at};
     #[pymodule_export]

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use ndshare::arena::{Arena, Locator, Options};
 use ndshare::{Kind, Result, layout};
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyPermissionError, PyRuntimeError};
 use pyo3::prelude::*;
 
 use crate::error::to_python;
@@ -105,14 +105,22 @@ pub(crate) fn session_create(py: Python<'_>, budget: Option<&str>) -> PyResult<S
 
 /// Makes the arena that `locator` names the session of this process, unless it has one; returns its own locator, or
 /// None when nobody has that arena any more. AttachError: it is there, and this process cannot take part.
+/// PermissionError: it is another user's.
 #[pyfunction]
 pub(crate) fn session_join(py: Python<'_>, locator: &str) -> PyResult<Option<String>> {
     let locator: Locator = locator.parse().map_err(|e| to_python(py, &e))?;
-    let arena = detached(py, || match Arena::attach(&locator) {
+    match py.detach(|| Arena::attach(&locator)) {
+        Ok(arena) => Ok(Some(keep(arena))),
         Err(error) if error.kind() == Kind::Unreachable => Ok(None),
-        joined => joined.map(Some),
-    })?;
-    Ok(arena.map(keep))
+        Err(error) if error.kind() == Kind::Foreign => Err(PyPermissionError::new_err(error.to_string())),
+        Err(error) => Err(to_python(py, &error)),
+    }
+}
+
+/// Why this forked process has no place in arenas that its parent shared with it: a sentence for each.
+#[pyfunction]
+pub(crate) fn left_out() -> Vec<String> {
+    ndshare::arena::left_out().iter().map(ToString::to_string).collect()
 }
 
 /// The locator under which others find this process's session, or None while it has none.

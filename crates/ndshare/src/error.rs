@@ -14,6 +14,8 @@ pub enum Kind {
     Attach,
     /// Nobody that this process may look into has the arena that a reference names, or another version made it.
     Unreachable,
+    /// The arena that a reference names is another user's.
+    Foreign,
     /// A wait reached its timeout.
     Timeout,
     /// A wait was ended by the caller's own check (a signal, in Python).

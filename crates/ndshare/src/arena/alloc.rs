@@ -257,8 +257,8 @@ impl Arena {
     /// waits for a lock that another process can have.
     pub(super) fn release(&self, mine: Mine) {
         let (index, span) = (mine.index, mine.span);
-        // In a child that has no slot the memory is private by now; after a raw clone even the mutex may be one
-        // that nobody will open.
+        // A guest's memory is its parent's to give back; after a raw clone even the mutex may be one that nobody will
+        // open.
         let (Ok(slot), Ok(block)) = (self.slot(), self.control.block(index)) else { return };
         let words = block.words();
         let mut private = self.private.lock();
@@ -274,6 +274,11 @@ impl Arena {
                 point(Point::DropCleared);
                 self.let_go(mine);
             }
+            return;
+        }
+        if private.is_lent(index) {
+            // The hold stays until the guests are gone; see `guests`.
+            private.forget(mine);
             return;
         }
         words.clear_bit(slot);

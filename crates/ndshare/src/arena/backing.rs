@@ -24,6 +24,16 @@ pub(super) enum Backing {
 pub(super) enum Sign {
     Os(Anchor),
     Heap(#[allow(dead_code, reason = "kept for its drop")] HeapSign),
+    /// A sign of guests on the heap, where tests say who lives.
+    Guests,
+}
+
+/// How many signs of guests a slot may have.
+pub(super) const GUEST_SIGNS: u64 = 1 << 16;
+
+/// The byte of a sign of guests: beyond the bytes of all slots' signs of life.
+fn guest_byte(slot: u32, nth: u64) -> u64 {
+    GUEST_SIGNS * (u64::from(slot) + 1) + nth % GUEST_SIGNS
 }
 
 impl Backing {
@@ -41,19 +51,44 @@ impl Backing {
         }
     }
 
-    /// Takes the sign of life of `slot`; none while somebody alive has it.
+    /// Takes the sign of life of `slot`; none while somebody alive has it. No child gets it.
     pub(super) fn sign(&self, slot: u32) -> Result<Option<Sign>> {
         match self {
-            Backing::Os { file, .. } => Ok(file.anchor(slot)?.map(Sign::Os)),
+            Backing::Os { file, .. } => Ok(file.anchor(slot.into(), false)?.map(Sign::Os)),
             Backing::Heap(heap) => Ok(heap.sign(slot).map(Sign::Heap)),
         }
     }
 
-    /// Whether the tenant of `slot` lives. When that can't be found out, it is taken to live.
-    pub(super) fn is_alive(&self, slot: u32) -> bool {
+    /// Takes the `nth` sign of guests of `slot`, which every child gets; none while somebody alive has it. The caller
+    /// keeps forks out.
+    pub(super) fn guest_sign(&self, slot: u32, nth: u64) -> Result<Option<Sign>> {
         match self {
-            Backing::Os { file, .. } => file.is_locked(slot).unwrap_or(true),
-            Backing::Heap(heap) => heap.alive[slot as usize].load(Ordering::SeqCst),
+            Backing::Os { file, .. } => Ok(file.anchor_now(guest_byte(slot, nth), true)?.map(Sign::Os)),
+            Backing::Heap(_) => Ok(Some(Sign::Guests)),
+        }
+    }
+
+    /// Whether the tenant of `slot` lives, as far as its sign of life tells.
+    pub(super) fn has_sign(&self, slot: u32) -> Result<bool> {
+        match self {
+            Backing::Os { file, .. } => file.is_locked(slot.into()..u64::from(slot) + 1),
+            Backing::Heap(heap) => Ok(heap.alive[slot as usize].load(Ordering::SeqCst)),
+        }
+    }
+
+    /// Whether anybody has the `nth` sign of guests of `slot`.
+    pub(super) fn has_guest_sign(&self, slot: u32, nth: u64) -> Result<bool> {
+        match self {
+            Backing::Os { file, .. } => file.is_locked(guest_byte(slot, nth)..guest_byte(slot, nth) + 1),
+            Backing::Heap(heap) => Ok(heap.guests[slot as usize].load(Ordering::SeqCst)),
+        }
+    }
+
+    /// Whether anybody has any sign of guests of `slot`: the tenant itself, or a guest of it.
+    pub(super) fn has_guests(&self, slot: u32) -> Result<bool> {
+        match self {
+            Backing::Os { file, .. } => file.is_locked(guest_byte(slot, 0)..guest_byte(slot + 1, 0)),
+            Backing::Heap(heap) => Ok(heap.guests[slot as usize].load(Ordering::SeqCst)),
         }
     }
 
@@ -96,13 +131,6 @@ impl Backing {
         }
     }
 
-    /// Replaces the memory by a private one in a forked child without a slot; the bytes of `keep` stay.
-    pub(super) fn make_private(&self, keep: &[Range<u64>]) {
-        if let Backing::Os { mapping, .. } = self {
-            mapping.make_private(keep);
-        }
-    }
-
     /// Gives this process the whole pages of `range` for itself, and a forked child its own.
     pub(super) fn part(&self, range: Range<u64>) -> Result<()> {
         match self {
@@ -133,7 +161,7 @@ impl Sign {
     pub(super) fn pass_to_children(&self, pass: bool) -> Result<()> {
         match self {
             Sign::Os(anchor) => anchor.pass_to_children(pass),
-            Sign::Heap(_) => Ok(()),
+            Sign::Heap(_) | Sign::Guests => Ok(()),
         }
     }
 }
@@ -146,6 +174,7 @@ pub struct Heap {
     allocation: NonNull<u8>,
     layout: Layout,
     alive: Vec<AtomicBool>,
+    guests: Vec<AtomicBool>,
 }
 
 // SAFETY: the memory is reached by atomics and raw pointers only, as in a shared mapping.
@@ -163,13 +192,18 @@ impl Heap {
         let front = allocation.as_ptr().align_offset(HUGE_BYTES as usize);
         // SAFETY: the next multiple of 2 MiB is inside the allocation, which is 2 MiB longer than needed.
         let base = unsafe { allocation.add(front) };
-        let alive = (0..participants).map(|_| AtomicBool::new(false)).collect();
-        Arc::new(Self { base, len_bytes, allocation, layout, alive })
+        let [alive, guests] = [(); 2].map(|()| (0..participants).map(|_| AtomicBool::new(false)).collect());
+        Arc::new(Self { base, len_bytes, allocation, layout, alive, guests })
     }
 
     /// Declares the participant of `slot` dead, as the kernel would at the end of a process.
     pub fn declare_dead(&self, slot: u32) {
         self.alive[slot as usize].store(false, Ordering::SeqCst);
+    }
+
+    /// Declares that the participant of `slot` has guests, or none any more.
+    pub fn declare_guests(&self, slot: u32, live: bool) {
+        self.guests[slot as usize].store(live, Ordering::SeqCst);
     }
 
     fn sign(self: &Arc<Self>, slot: u32) -> Option<HeapSign> {

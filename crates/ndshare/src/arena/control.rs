@@ -25,7 +25,7 @@ pub(super) const BINS: usize = 128;
 pub(super) const NONE: u32 = u32::MAX;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"ndshare\x01");
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// A cache line of its own.
 #[repr(C, align(64))]
@@ -87,14 +87,21 @@ pub(super) struct SpanHeader {
 /// One process that takes part, or one slot for it.
 #[repr(C, align(64))]
 pub(super) struct Participant {
-    /// 0: free. 1: somebody's, alive or dead.
+    /// 0: free. [`TAKEN`]: somebody's, alive or dead. [`LENT`]: a dead one's, whose holds stay for its guests.
     pub state: AtomicU32,
     /// How often the slot had a tenant; tells a sender from its successor.
     pub generation: AtomicU32,
+    /// 0: not known.
     pub pid: AtomicU32,
     /// The descriptor of the memory file that siblings can open.
     pub descriptor: AtomicI32,
+    /// The pid namespace in which `pid` counts; 0: not known.
+    pub pid_namespace: AtomicU64,
 }
+
+/// States of a slot beside 0, which is free.
+pub(super) const TAKEN: u32 = 1;
+pub(super) const LENT: u32 = 2;
 
 /// What keeps a block beside its holders: a reference in flight (a ticket), or another block (its parent).
 /// It counts while `nonce` is not 0.

@@ -2,16 +2,17 @@
 //!
 //! Before a fork, each arena takes a slot for the child and sets the child's bit on every block that this process
 //! holds; so the child is a participant with holds before it exists, and its death at any instant is an ordinary
-//! one. Where no slot is to be had, the child gets private copies of the bytes.
+//! one. Where no slot is to be had, the child is a guest of its parent: see `guests`.
 //!
 //! Bytes that point into a process are no use to another, and two processes that follow and free the same pointers
 //! would ruin each other. So a block that holds some is parted before the fork: it is ordinary memory from then on.
 
 use super::backing::Sign;
+use super::guests::Guests;
 use super::private::Private;
 use super::{Arena, Hold, NO_SLOT};
-use crate::error::Result;
-use crate::os::fork::{Baton, at_fork, begin_fork, end_fork, set_known};
+use crate::error::{Error, Result};
+use crate::os::fork::{at_fork, begin_fork, between_forks, end_fork, set_known};
 use crate::os::kill::{Point, point};
 use crate::os::monotonic;
 use crate::prim::{
@@ -27,14 +28,14 @@ struct Registry {
 
 /// What a fork in progress has prepared.
 struct Pending {
-    arenas: Vec<(Arc<Arena>, Option<Child>)>,
-    baton: Option<Baton>,
+    arenas: Vec<(Arc<Arena>, Result<Child>)>,
 }
 
-/// The child's slot and sign of life.
+/// The child's slot, and its signs of life and of guests.
 struct Child {
     slot: u32,
     sign: Sign,
+    guests: Guests,
 }
 
 static REGISTRY: SpinLock<Registry> = SpinLock::new(Registry { arenas: Vec::new(), pending: None });
@@ -113,25 +114,20 @@ extern "C" fn before() {
         (arena, child)
     });
     let arenas: Vec<_> = prepared.collect();
-    let baton = arenas.iter().any(|(_, child)| child.is_none()).then(Baton::new).flatten();
-    registry.pending = Some(Pending { arenas, baton });
+    registry.pending = Some(Pending { arenas });
     // Last, because the slots above were taken between forks.
     begin_fork();
 }
 
-/// Takes a slot for the child and locks the private part; none where there is no slot.
-fn prepare(arena: &Arena) -> Option<Child> {
-    let child = arena.slot().and_then(|_| arena.settle()).and_then(|(slot, sign)| {
-        sign.pass_to_children(true)?;
-        arena.name_participant(slot, 0)?;
-        Ok(Child { slot, sign })
-    });
+/// Takes a slot for the child and locks the private part; an error says why there is no slot.
+fn prepare(arena: &Arena) -> Result<Child> {
+    let child = take_place(arena);
     point(Point::ForkSlot);
     arena.private.lock_across_fork();
     // SAFETY: this thread holds the lock across the fork, and keeps no second reference.
     let private = unsafe { arena.private.forked() };
     part_pointers(arena, private);
-    let child = child.ok()?;
+    let child = child?;
     for mine in private.held() {
         let Ok(block) = arena.control.block(mine.index) else { continue };
         block.words().set_bit(child.slot);
@@ -139,7 +135,16 @@ fn prepare(arena: &Arena) -> Option<Child> {
         block.words().bump();
         point(Point::ForkBits);
     }
-    Some(child)
+    Ok(child)
+}
+
+fn take_place(arena: &Arena) -> Result<Child> {
+    arena.slot()?;
+    let (slot, sign) = arena.settle()?;
+    let guests = between_forks(|| Guests::new(arena, slot))?;
+    sign.pass_to_children(true)?;
+    arena.name_participant(slot, 0)?;
+    Ok(Child { slot, sign, guests })
 }
 
 /// Takes the blocks that hold pointers out of the shared memory, under the address that they have.
@@ -153,63 +158,91 @@ fn part_pointers(arena: &Arena, private: &mut Private) {
 }
 
 /// Ends the fork in this process: `settle` each arena, then open all locks.
-fn finish(settle: impl Fn(&Arc<Arena>, Option<Child>)) -> Option<Baton> {
-    end_fork();
+fn finish(settle: impl Fn(&Arc<Arena>, Result<Child>)) {
     // SAFETY: this thread holds the lock since `before`, in the child as its copy.
     let registry = unsafe { REGISTRY.forked() };
-    let Some(pending) = registry.pending.take() else {
-        REGISTRY.unlock_after_fork();
-        return None;
-    };
-    let settled = pending.arenas.into_iter().map(|(arena, child)| {
+    let arenas = registry.pending.take().map_or_else(Vec::new, |pending| pending.arenas);
+    let settled = arenas.into_iter().map(|(arena, child)| {
         settle(&arena, child);
         arena.private.unlock_after_fork();
         arena
     });
     let arenas: Vec<_> = settled.collect();
+    // Only now: no thread may change its signs of guests before what the new guest has is noted as lent.
+    end_fork();
     REGISTRY.unlock_after_fork();
     // Only now: the last reference to an arena takes the registry's lock.
     drop(arenas);
-    pending.baton
 }
 
 extern "C" fn in_parent() {
-    // Dropping the child's sign unmaps it here; the child, if there is one, keeps it alive.
-    let baton = finish(|_, child| drop(child));
-    if let Some(baton) = baton {
-        baton.await_child();
-    }
+    finish(|arena, child| {
+        if child.is_err() && arena.slot().is_ok() {
+            // Before the private lock opens, so that no other thread gives back what the guest has.
+            // SAFETY: this thread holds the private lock since `before`.
+            let private = unsafe { arena.private.forked() };
+            arena.guests.lock().lend(private);
+        }
+        // Dropping the child's signs unmaps them here; the child, if there is one, keeps them alive.
+        drop(child);
+    });
 }
 
 extern "C" fn in_child() {
     set_known();
-    // Dropping the baton tells the parent that the copies are made.
-    drop(finish(become_child));
+    finish(become_child);
 }
 
-fn become_child(arena: &Arc<Arena>, child: Option<Child>) {
+fn become_child(arena: &Arc<Arena>, child: Result<Child>) {
     // SAFETY: this thread, the child's only one, holds the lock as its parent took it.
     let private = unsafe { arena.private.forked() };
     // What the parent keeps ready is the parent's.
     drop(private.take_quick());
     private.forget_deferred();
-    arena.pid.store(std::process::id(), Relaxed);
+    private.forget_lent();
+    let parent = arena.pid.swap(std::process::id(), Relaxed);
     arena.swept_ms.store(monotonic().as_millis() as u64, Relaxed);
     // SAFETY: nobody else is in this process; the parent's sign is not mapped here, so it must not be unmapped.
     let sign = unsafe { arena.sign.forked() };
     std::mem::forget(sign.take());
-    let Some(child) = child else {
-        arena.slot.store(NO_SLOT, SeqCst);
-        let held: Vec<_> = private.held().map(|mine| arena.file_range(mine.span)).collect();
-        arena.backing.make_private(&held);
-        return;
-    };
+    match child {
+        Ok(child) => take_seat(arena, sign, child),
+        Err(cause) => become_guest(arena, parent, &cause),
+    }
+    point(Point::ForkChild);
+}
+
+fn take_seat(arena: &Arena, sign: &mut Option<Sign>, child: Child) {
     // A child whose sign also its own children would keep only looks alive for longer.
     let _ = child.sign.pass_to_children(false);
     *sign = Some(child.sign);
+    // The parent's sign of guests goes: this child is none.
+    // SAFETY: nobody else is in this process, and nobody was inside when it was forked.
+    *unsafe { arena.guests.forked() } = child.guests;
     arena.slot.store(child.slot, SeqCst);
     if let Ok(participant) = arena.control.participant(child.slot) {
-        participant.pid.store(arena.pid.load(Relaxed), Relaxed);
+        arena.name_process(participant, arena.pid.load(Relaxed));
     }
-    point(Point::ForkChild);
+}
+
+/// The mapping stays as it is, and so does the parent's sign of guests.
+fn become_guest(arena: &Arena, parent: u32, cause: &Error) {
+    arena.slot.store(NO_SLOT, SeqCst);
+    let text = format!(
+        "this process could get no place in arena {:016x} when process {parent} forked it: {cause}. Arrays that it was \
+         forked with are shared still, but it cannot call ndshare",
+        arena.id()
+    );
+    // A guest's children are guests for the same reason.
+    let _ = arena.absence.set(Error::attach(text));
+}
+
+/// Why this process has no place in arenas that it was forked with, for each of these.
+pub fn left_out() -> Vec<Error> {
+    let mut arenas = Vec::new();
+    let registry = REGISTRY.lock();
+    arenas.extend(registry.arenas.iter().filter_map(|(_, arena)| arena.upgrade()));
+    drop(registry);
+    // Only now: the last reference to an arena takes the registry's lock.
+    arenas.iter().filter_map(|arena| arena.absence()).collect()
 }

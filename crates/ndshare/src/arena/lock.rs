@@ -153,8 +153,12 @@ impl Arena {
                 self.backing.wake(word);
             }
             // It may be free, kept for somebody who has died.
-            let now = if error.kind() == Kind::Timeout { lock.take_now(slot).ok() } else { None };
-            now.ok_or_else(|| self.name_owner(error, lock, what, monotonic() - start))
+            let waited = monotonic() - start;
+            if error.kind() != Kind::Timeout {
+                return Err(self.name_owner(error, lock, what, waited));
+            }
+            let told = |owner| self.name_owner(self.say_doubt(error, owner), lock, what, waited);
+            lock.take_now(slot).map_err(|busy| told(busy.owner()))
         })
     }
 
@@ -204,13 +208,23 @@ impl Arena {
         }
     }
 
-    /// Sweeps the owner of a lock if it is dead, which frees the lock. False: it lives, or somebody else sweeps it.
+    /// Sweeps the owner of a lock if it is dead, which frees the lock. False: it lives, or somebody else sweeps it; an
+    /// error when that has been unknown for long.
     fn relieve(&self, owner: Option<u32>) -> Result<bool> {
         let Some(owner) = owner.filter(|&owner| self.slot() != Ok(owner)) else { return Ok(false) };
         if owner >= self.control.geometry().participants {
             return Err(self.control.poison("a lock names no participant"));
         }
-        if self.backing.is_alive(owner) { Ok(false) } else { self.sweep(owner) }
+        self.is_to_be_waited_for(owner).map(|wait| !wait)
+    }
+
+    /// The error of a wait for a lock that ran out; where nobody could tell whether the owner lives, it says so.
+    fn say_doubt(&self, error: Error, owner: Option<u32>) -> Error {
+        let known = |&owner: &u32| owner < self.control.geometry().participants && self.slot() != Ok(owner);
+        match owner.filter(known).and_then(|owner| self.doubt(owner)) {
+            Some(doubt) => Error::new(error.kind(), format!("{error}. {doubt}")),
+            None => error,
+        }
     }
 
     /// Takes the arena lock over from the dead `from`, if it held it.

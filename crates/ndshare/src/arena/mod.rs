@@ -7,13 +7,14 @@
 //!
 //! - `word`: the protocol of one block. `spans`: the free map. `lockword`, `lock`: the lock of the arena, and
 //!   of each block. `sweep`: participants.
-//! - `alloc`, `records`, `stats`: what users ask for. `fork`: what a child inherits. `private`: what one process
-//!   keeps for itself. `control`: where every shared word lies. `backing`: system or heap.
+//! - `alloc`, `records`, `stats`: what users ask for. `fork`: what a child inherits; `guests`: children without a
+//!   place. `private`: what one process keeps for itself. `control`: where every shared word lies. `backing`: system or heap.
 
 mod alloc;
 mod backing;
 mod control;
 mod fork;
+mod guests;
 mod lock;
 mod lockword;
 mod private;
@@ -31,7 +32,7 @@ mod tests;
 
 pub use alloc::MAX_ALIGN;
 pub use backing::Heap;
-pub use fork::{find, is_inside};
+pub use fork::{find, is_inside, left_out};
 pub use lock::{Patience, Reentry};
 pub use private::Judge;
 pub use stats::{ParticipantStats, Stats, TicketStats};
@@ -39,6 +40,7 @@ pub use stats::{ParticipantStats, Stats, TicketStats};
 use crate::error::{Error, Kind, Result};
 use crate::layout::human;
 use crate::os::file::MemFile;
+use crate::os::fork::between_forks;
 use crate::os::memory::Mapping;
 use crate::os::{HUGE_BYTES, limits, page_size_is_supported, random_u64};
 use crate::prim::{
@@ -48,11 +50,12 @@ use crate::prim::{
 };
 use backing::{Backing, Sign};
 use control::{Control, GRANULE_BYTES, Geometry, Span};
+use guests::Guests;
 use private::{Mine, Private};
 use spans::Spans;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// This process has no slot: it is a forked child that could get none.
@@ -139,11 +142,18 @@ enum Keep {
 pub struct Arena {
     // The order matters: the sign of life goes first, the mapping last.
     sign: SpinLock<Option<Sign>>,
+    /// Taken only between forks.
+    guests: SpinLock<Guests>,
     control: Control,
     private: SpinLock<Private>,
     /// This process's slot, or [`NO_SLOT`].
     slot: AtomicU32,
+    /// Why this process has no slot.
+    absence: OnceLock<Error>,
     swept_ms: AtomicU64,
+    /// When this process last could not tell whether somebody lives, and since when it asks.
+    doubted_ms: AtomicU64,
+    doubts_since_ms: AtomicU64,
     nonces: AtomicU64,
     /// The thread of this process that has the lock of each block, or 0: to tell a second entry from a wait.
     owners: Vec<AtomicU64>,
@@ -176,8 +186,8 @@ impl Arena {
     /// Joins the arena that `locator` names; the one already joined, if this process has it.
     ///
     /// # Errors
-    /// `Unreachable` when nobody has it, `Attach` when it has no place for one more process, `ArenaFull` when the
-    /// address space has no room.
+    /// `Unreachable` when nobody has it, `Foreign` when it is another user's, `Attach` when it has no place for one more
+    /// process, `ArenaFull` when the address space has no room.
     pub fn attach(locator: &Locator) -> Result<Arc<Self>> {
         if let Some(arena) = fork::joined(locator.id) {
             return Ok(arena);
@@ -239,10 +249,14 @@ impl Arena {
         let owners = zeroed(control.geometry().blocks);
         let arena = Self {
             sign: SpinLock::new(None),
+            guests: SpinLock::new(Guests::default()),
             control,
             private,
             slot: AtomicU32::new(NO_SLOT),
+            absence: OnceLock::new(),
             swept_ms: AtomicU64::new(0),
+            doubted_ms: AtomicU64::new(0),
+            doubts_since_ms: AtomicU64::new(0),
             nonces: AtomicU64::new(0),
             owners,
             id,
@@ -251,6 +265,7 @@ impl Arena {
         };
         let (slot, sign) = arena.settle()?;
         *arena.sign.lock() = Some(sign);
+        between_forks(|| Guests::new(&arena, slot).map(|guests| *arena.guests.lock() = guests))?;
         arena.slot.store(slot, SeqCst);
         arena.name_participant(slot, std::process::id())?;
         arena.sweep_all()?;
@@ -291,9 +306,26 @@ impl Arena {
     fn slot(&self) -> Result<u32> {
         let slot = self.slot.load(Relaxed);
         if slot == NO_SLOT || !crate::os::fork::is_known() {
-            return Err(no_slot());
+            return Err(self.why_no_slot());
         }
         Ok(slot)
+    }
+
+    #[cold]
+    fn why_no_slot(&self) -> Error {
+        if !crate::os::fork::is_known() {
+            return Error::attach(format!(
+                "this process has no place in arena {:016x}: it was made by a raw clone, which nobody could prepare. What \
+                 it inherited is shared still while its parent keeps it; make the process with multiprocessing or os.fork",
+                self.id
+            ));
+        }
+        self.absence.get().cloned().unwrap_or_else(|| Error::attach("this process has no place in the arena yet"))
+    }
+
+    /// Why this process has no place in the arena; none when it has one.
+    pub fn absence(&self) -> Option<Error> {
+        self.slot().err()
     }
 
     /// Who this participant is, as a word that is never 0 and never another's, also after its slot has a new tenant.
@@ -322,11 +354,7 @@ impl Arena {
         }
         let tenant = self.control.participant(slot)?;
         let same = tenant.generation.load(SeqCst) == (identity >> 32) as u32 && tenant.state.load(SeqCst) != 0;
-        if !same || self.backing.is_alive(slot) {
-            return Ok(same);
-        }
-        self.sweep(slot)?;
-        Ok(false)
+        Ok(same && self.is_to_be_waited_for(slot)?)
     }
 
     /// The slot as tests on the heap declare it dead.
@@ -401,15 +429,6 @@ impl fmt::Debug for Arena {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "<Arena {:016x} {}>", self.id, human(self.budget_bytes()))
     }
-}
-
-#[cold]
-fn no_slot() -> Error {
-    Error::attach(
-        "this process has no place in the arena: it was forked by a raw clone, when every place was taken, or when \
-         its parent had no descriptor for it (ulimit -n, or somebody closed ours). Its arrays keep their bytes as \
-         private copies; make the process with multiprocessing or os.fork, end others, or close files",
-    )
 }
 
 /// A table of zeros, in memory that the system maps page by page as it is used.

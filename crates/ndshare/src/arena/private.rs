@@ -67,6 +67,8 @@ pub(super) struct Private {
     deferred: Vec<u32>,
     /// The first one's index + 1; 0: the list is empty.
     first_deferred: u32,
+    /// Blocks that guests may still use, by index, and for how many parties of them: these keep their holds.
+    lent: BTreeMap<u32, u32>,
 }
 
 impl Private {
@@ -82,6 +84,7 @@ impl Private {
             watched: BTreeMap::new(),
             deferred: vec![0; blocks as usize],
             first_deferred: 0,
+            lent: BTreeMap::new(),
         }
     }
 
@@ -209,6 +212,38 @@ impl Private {
 
     pub(super) fn set_parted(&mut self, index: u32) {
         self.watched.insert(index, Watch::Parted);
+    }
+
+    // ---- blocks that guests may use
+
+    /// Lends a block to one more party of guests.
+    pub(super) fn lend(&mut self, index: u32) {
+        *self.lent.entry(index).or_insert(0) += 1;
+    }
+
+    #[inline]
+    pub(super) fn is_lent(&self, index: u32) -> bool {
+        !self.lent.is_empty() && self.lent.contains_key(&index)
+    }
+
+    /// Takes a block back from one party. True: that was the last one, and this process has no reference either.
+    pub(super) fn take_back(&mut self, index: u32) -> bool {
+        let Some(parties) = self.lent.get_mut(&index) else { return false };
+        *parties -= 1;
+        if *parties > 0 {
+            return false;
+        }
+        self.lent.remove(&index);
+        self.references(index) == 0
+    }
+
+    pub(super) fn has_lent(&self) -> bool {
+        !self.lent.is_empty()
+    }
+
+    /// What the parent lent is the parent's.
+    pub(super) fn forget_lent(&mut self) {
+        self.lent.clear();
     }
 
     // ---- blocks kept ready

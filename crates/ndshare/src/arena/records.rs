@@ -43,6 +43,10 @@ impl Arena {
             drop(private);
             return Ok(self.hold(mine, block.generation));
         }
+        if private.is_lent(block.index) && private.generation(block.index) != block.generation {
+            // An attempt would end with the bit cleared that keeps the block for guests.
+            return Err(stale(block));
+        }
         if !shared.words().take(slot, block.generation) {
             drop(private);
             self.try_free(block.index, Keep::Warm)?;
@@ -59,7 +63,7 @@ impl Arena {
         let slot = self.slot()?;
         let Some(shared) = self.control.block_quietly(block.index) else { return Ok(None) };
         let mut private = self.private.lock();
-        if private.references(block.index) > 0 {
+        if private.references(block.index) > 0 || private.is_lent(block.index) {
             return Ok(None);
         }
         if !shared.words().renew(slot, block.generation) {
@@ -301,7 +305,7 @@ impl Arena {
         let Ok(tenant) = self.control.participant(slot) else { return false };
         tenant.state.load(Acquire) != 0
             && tenant.generation.load(Relaxed) & 0xffff == generation
-            && (self.slot() == Ok(slot) || self.backing.is_alive(slot))
+            && (self.slot() == Ok(slot) || self.is_alive(slot))
     }
 
     /// Removes records, and frees what only they kept; says how many bytes that is.

@@ -125,7 +125,7 @@ impl Arena {
                 continue;
             }
             let (bytes, blocks) = self.held_by(slot)?;
-            let alive = slot == me || self.backing.is_alive(slot);
+            let alive = slot == me || self.is_alive(slot);
             let pid = self.control.pid(slot)?;
             all.push(ParticipantStats { pid, bytes, blocks, alive, me: slot == me });
         }

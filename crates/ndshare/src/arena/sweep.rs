@@ -2,10 +2,16 @@
 //!
 //! Whoever has the sign of life of a slot owns that slot. A sweep takes the sign of a dead participant, finishes or
 //! undoes what it was doing, clears its holds and frees the slot. Every step is idempotent: a sweeper may die, too.
-//! Invariant: nothing names a slot when it is used again.
+//! Invariant: nothing names a slot when it is used again. Holds of a dead participant whose guests live stay, and the
+//! slot with them.
+//!
+//! Whether somebody lives is asked of its sign of life. A process that has lost its descriptor cannot ask; then it knows
+//! of a death only when no process has the dead one's number any more. What it cannot tell is unknown, and neither taken
+//! for life nor for death for ever: who waits for such a peer gets an error that says why. A sweep that this process
+//! cannot do is somebody else's.
 
 use super::backing::Sign;
-use super::control::Span;
+use super::control::{LENT, Participant, Span, TAKEN};
 use super::lock::Patience;
 use super::lockword::LockWord;
 use super::records::is_ticket;
@@ -14,11 +20,23 @@ use super::word::State;
 use super::{Arena, BlockId, Keep, NO_SLOT};
 use crate::error::{Error, Result};
 use crate::os::kill::{Point, point};
-use crate::os::monotonic;
+use crate::os::{monotonic, proc};
 use crate::prim::Ordering::{Relaxed, SeqCst};
 
 /// Deaths are looked for at most this often in paths that need not know of them.
 const SWEEP_EVERY_MS: u64 = 10;
+/// Who has waited so long for somebody of whom it can't tell whether it lives, waits no longer.
+const DOUBT_MS: u64 = 10_000;
+/// Waits ask about every 20 ms. Who asks after a longer pause has begun anew.
+const DOUBT_PAUSE_MS: u64 = 250;
+
+/// Whether the tenant of a slot lives.
+pub(super) enum Life {
+    Alive,
+    Dead,
+    /// It can't be found out, and why.
+    Unknown(Error),
+}
 
 impl Arena {
     /// Finds a free slot and takes its sign of life; sweeps a dead one where none is free.
@@ -39,10 +57,13 @@ impl Arena {
             }
         }
         for slot in 0..slots {
-            if let Some(sign) = self.backing.sign(slot)? {
+            // A tenant that lives has its own sign of guests; the place of a dead one with guests is not free yet.
+            if !self.backing.has_guests(slot)?
+                && let Some(sign) = self.backing.sign(slot)?
+            {
                 // A process without a slot of its own acts as the one whose sign it has; nobody else knows of it.
                 let _ = self.slot.compare_exchange(NO_SLOT, slot, SeqCst, SeqCst);
-                self.clear_up(slot, self.slot()?)?;
+                self.clear_up(slot, self.slot()?, false)?;
                 return Ok((slot, sign));
             }
         }
@@ -56,14 +77,95 @@ impl Arena {
     pub(super) fn name_participant(&self, slot: u32, pid: u32) -> Result<()> {
         point(Point::JoinLocked);
         let participant = self.control.participant(slot)?;
+        // Cleared first: whoever sees the new generation must not take the last tenant's number for the new one's.
+        participant.pid.store(0, SeqCst);
         participant.generation.fetch_add(1, SeqCst);
-        participant.pid.store(pid, Relaxed);
+        self.name_process(participant, pid);
         participant.descriptor.store(self.backing.descriptor(), Relaxed);
         point(Point::JoinNamed);
-        participant.state.store(1, SeqCst);
+        participant.state.store(TAKEN, SeqCst);
         point(Point::JoinDone);
         Ok(())
     }
+
+    /// Enters a process and where its number counts.
+    pub(super) fn name_process(&self, participant: &Participant, pid: u32) {
+        let namespace = if pid == 0 { None } else { proc::pid_namespace() };
+        participant.pid_namespace.store(namespace.unwrap_or(0), SeqCst);
+        participant.pid.store(pid, SeqCst);
+    }
+
+    // ---- who lives
+
+    /// Whether the tenant of `slot` lives.
+    pub(super) fn life(&self, slot: u32) -> Life {
+        match self.backing.has_sign(slot) {
+            Ok(true) => Life::Alive,
+            Ok(false) => Life::Dead,
+            Err(_) if self.has_lost_its_process(slot) => Life::Dead,
+            Err(error) => Life::Unknown(error),
+        }
+    }
+
+    /// Whether the tenant of `slot` lives, or may live.
+    pub(super) fn is_alive(&self, slot: u32) -> bool {
+        !matches!(self.life(slot), Life::Dead)
+    }
+
+    /// Whether no process has the number of the tenant of `slot` any more. It needs no descriptor, and says nothing where
+    /// one has: that may be another process, or the same after an exec.
+    fn has_lost_its_process(&self, slot: u32) -> bool {
+        let Ok(tenant) = self.control.participant(slot) else { return false };
+        let generation = tenant.generation.load(SeqCst);
+        let (pid, namespace) = (tenant.pid.load(SeqCst), tenant.pid_namespace.load(SeqCst));
+        pid != 0
+            && namespace != 0
+            && proc::pid_namespace() == Some(namespace)
+            && proc::is_unused(pid)
+            && tenant.generation.load(SeqCst) == generation
+    }
+
+    /// For a wait on the tenant of `slot`: true when it lives, or may live; an error when the wait has lasted long without
+    /// anybody knowing. The dead are swept; true also when only somebody else can do that.
+    pub(super) fn is_to_be_waited_for(&self, slot: u32) -> Result<bool> {
+        let unsure = match self.life(slot) {
+            Life::Alive => return Ok(true),
+            Life::Unknown(error) => error,
+            Life::Dead => match self.sweep_or_say(slot) {
+                Ok(swept) => return Ok(!swept && self.is_alive(slot)),
+                Err(error) => error,
+            },
+        };
+        if self.has_doubted_long() { Err(self.unsure(slot, &unsure)) } else { Ok(true) }
+    }
+
+    /// Why nobody can tell whether the tenant of `slot` lives, or sweep it if not; none where that can be done.
+    pub(super) fn doubt(&self, slot: u32) -> Option<Error> {
+        match self.life(slot) {
+            Life::Alive => None,
+            Life::Unknown(error) => Some(self.unsure(slot, &error)),
+            Life::Dead => self.sweep_or_say(slot).err().map(|error| self.unsure(slot, &error)),
+        }
+    }
+
+    fn unsure(&self, slot: u32, cause: &Error) -> Error {
+        let pid = self.control.participant(slot).map_or(0, |tenant| tenant.pid.load(Relaxed));
+        Error::attach(format!(
+            "process {pid} is waited for, and this process cannot tell whether it lives, or cannot clear up after it: \
+             {cause}"
+        ))
+    }
+
+    fn has_doubted_long(&self) -> bool {
+        let now = monotonic().as_millis() as u64;
+        let last = self.doubted_ms.swap(now, Relaxed);
+        if now.saturating_sub(last) > DOUBT_PAUSE_MS {
+            self.doubts_since_ms.store(now, Relaxed);
+        }
+        now.saturating_sub(self.doubts_since_ms.load(Relaxed)) > DOUBT_MS
+    }
+
+    // ---- sweeping
 
     /// Sweeps every dead participant, and says how many there were.
     pub(super) fn sweep_all(&self) -> Result<u32> {
@@ -71,10 +173,11 @@ impl Arena {
         let mut swept = 0;
         for slot in 0..self.control.geometry().participants {
             let used = self.control.participant(slot)?.state.load(SeqCst) != 0;
-            if used && slot != me && !self.backing.is_alive(slot) && self.sweep(slot)? {
+            if used && slot != me && !self.is_alive(slot) && self.sweep(slot)? {
                 swept += 1;
             }
         }
+        self.look_after_guests()?;
         Ok(swept)
     }
 
@@ -103,11 +206,11 @@ impl Arena {
         let (me, words) = (self.slot()?, self.control.block(index)?.words());
         let mut others = false;
         for slot in (0..self.control.geometry().participants).filter(|&slot| slot != me && words.has_bit(slot)) {
-            if self.backing.is_alive(slot) {
-                others = true;
-            } else {
+            if !self.is_alive(slot) {
                 self.sweep(slot)?;
             }
+            // What guests of the dead use stays.
+            others |= words.has_bit(slot);
         }
         Ok(others)
     }
@@ -123,32 +226,49 @@ impl Arena {
         self.has_other_holders(block.index)
     }
 
-    /// Sweeps `dead`. False: it lives, or is being swept by somebody, or is gone already.
+    /// Sweeps `dead`. False: it lives, is being swept by somebody, is gone already, or this process cannot do it.
     pub(super) fn sweep(&self, dead: u32) -> Result<bool> {
+        let able = self.take_sign_of(dead);
+        able.map_or(Ok(false), |sign| self.sweep_with(dead, sign))
+    }
+
+    /// As [`Self::sweep`]; an error says why this process cannot do it.
+    fn sweep_or_say(&self, dead: u32) -> Result<bool> {
+        self.take_sign_of(dead).and_then(|sign| self.sweep_with(dead, sign))
+    }
+
+    fn take_sign_of(&self, dead: u32) -> Result<Option<Sign>> {
+        self.slot()?;
+        self.backing.sign(dead)
+    }
+
+    fn sweep_with(&self, dead: u32, sign: Option<Sign>) -> Result<bool> {
         let me = self.slot()?;
-        let Some(sign) = self.backing.sign(dead)? else { return Ok(false) };
-        if self.control.participant(dead)?.state.load(SeqCst) == 0 {
+        let Some(sign) = sign else { return Ok(false) };
+        let state = self.control.participant(dead)?.state.load(SeqCst);
+        let has_guests = self.backing.has_guests(dead).unwrap_or(true);
+        if state == 0 || state == LENT && has_guests {
             return Ok(false);
         }
         point(Point::SweepLocked);
-        self.clear_up(dead, me)?;
+        self.clear_up(dead, me, has_guests)?;
         drop(sign);
         Ok(true)
     }
 
     /// Clears everything that names `dead`, as `me`, who has its sign of life. The two may be equal: a new tenant
-    /// sweeps its own slot.
-    fn clear_up(&self, dead: u32, me: u32) -> Result<()> {
+    /// sweeps its own slot. Where it has guests its holds stay, and with them the slot.
+    fn clear_up(&self, dead: u32, me: u32, has_guests: bool) -> Result<()> {
         self.recover_tables(dead)?;
         for index in 0..self.control.high() {
-            self.clear_block(index, dead, me)?;
+            self.clear_block(index, dead, me, has_guests)?;
         }
-        self.control.participant(dead)?.state.store(0, SeqCst);
+        self.control.participant(dead)?.state.store(if has_guests { LENT } else { 0 }, SeqCst);
         point(Point::SweepSlot);
         Ok(())
     }
 
-    fn clear_block(&self, index: u32, dead: u32, me: u32) -> Result<()> {
+    fn clear_block(&self, index: u32, dead: u32, me: u32, has_guests: bool) -> Result<()> {
         let block = self.control.block(index)?;
         let words = block.words();
         // Before the hold goes: once it is gone the block may get a new tenant, whose lock starts clean.
@@ -157,7 +277,7 @@ impl Arena {
             self.backing.wake(&block.lock);
         }
         // Before the block changes hands: one that was just coming to life bears the bit already.
-        if words.has_bit(dead) {
+        if words.has_bit(dead) && !(has_guests && words.load().state == State::Live) {
             words.clear_bit(dead);
             point(Point::SweepBit);
         }
@@ -194,10 +314,12 @@ impl Arena {
         let _ = self.flush_quick();
         let _ = self.work_off(usize::MAX, &Patience::none());
         let Ok(participant) = self.control.participant(me) else { return };
+        // What guests use stays held until they are gone.
+        let _ = self.look_after_guests();
         // References that other threads dropped late, or never, and blocks that could not be given back because
         // somebody has the arena lock: a sweep of this slot sees to them.
         let private = self.private.lock();
-        let is_done = private.held().next().is_none() && !private.has_deferred();
+        let is_done = private.held().next().is_none() && !private.has_deferred() && !private.has_lent();
         drop(private);
         if is_done {
             participant.state.store(0, SeqCst);

@@ -46,6 +46,65 @@ fn a_hold_goes_out_as_an_address_and_comes_back() {
     assert_empty(&arena);
 }
 
+/// A dead parent's blocks went to the next array while a forked child without a place was still reading them.
+#[test]
+fn holds_of_the_dead_stay_while_their_guests_live() {
+    let (survivor, heap) = Arena::create_on_heap(BUDGET).unwrap();
+    let parent = Arena::join_on_heap(&heap).unwrap();
+    let slot = parent.participant_slot();
+    let read = alloc(&parent, 5000).unwrap();
+    let block = read.block();
+    parent.lock_block(&read, Reentry::Wait, &Patience::forever()).unwrap();
+    heap.declare_guests(slot, true);
+    heap.declare_dead(slot);
+    survivor.sweep_all().unwrap();
+    let state = || survivor.control.participant(slot).unwrap().state.load(SeqCst);
+    assert_eq!((survivor.is_live(block), state()), (true, control::LENT));
+    assert!(survivor.is_kept_by_others(block).unwrap());
+    // All else is as after any death: the lock is free, and the slot's tenant is dead.
+    let mine = survivor.take(block).unwrap();
+    assert_eq!(survivor.try_lock_block(&mine).unwrap(), Some(true));
+    assert!(survivor.stats().unwrap().participants.iter().any(|tenant| !tenant.alive && tenant.blocks == 1));
+    drop(mine);
+    // Its place is not given away, however many come.
+    let crowd: Vec<_> = std::iter::from_fn(|| Arena::join_on_heap(&heap).ok()).collect();
+    assert_eq!(crowd.len(), 78);
+    drop(crowd);
+    assert!(survivor.is_live(block));
+    heap.declare_guests(slot, false);
+    survivor.sweep_all().unwrap();
+    assert_eq!((survivor.is_live(block), state()), (false, 0));
+    std::mem::forget((read, parent));
+    assert_empty(&survivor);
+}
+
+/// What is lent keeps its hold whatever its holder does, and comes back when the guests are gone.
+#[test]
+fn lent_blocks_stay_until_the_guests_are_gone() {
+    let (arena, heap) = Arena::create_on_heap(BUDGET).unwrap();
+    let [dropped, kept] = [(); 2].map(|()| alloc(&arena, 5000).unwrap());
+    heap.declare_guests(arena.participant_slot(), true);
+    for _ in 0..2 {
+        arena.guests.lock().lend(&mut arena.private.lock());
+        arena.look_after_guests().unwrap();
+    }
+    let block = dropped.block();
+    drop(dropped);
+    assert!(arena.is_live(block));
+    // A name of an earlier tenant, which a take would answer by clearing the bit.
+    let stale = BlockId { generation: block.generation.wrapping_sub(1), ..block };
+    assert_eq!(arena.take(stale).unwrap_err().kind(), Kind::Stale);
+    assert!(arena.recycle(block).unwrap().is_none());
+    drop(arena.take(block).unwrap());
+    arena.look_after_guests().unwrap();
+    assert!(arena.is_live(block));
+    heap.declare_guests(arena.participant_slot(), false);
+    arena.look_after_guests().unwrap();
+    assert_eq!((arena.is_live(block), arena.is_live(kept.block())), (false, true));
+    drop(kept);
+    assert_empty(&arena);
+}
+
 #[test]
 fn only_blocks_of_whole_pages_are_watched() {
     let (arena, _heap) = Arena::create_on_heap(BUDGET).unwrap();

@@ -2,25 +2,34 @@
 //!
 //! The file is a sealed memfd: it has no name in any file system, ignores the size of `/dev/shm`, and nobody can
 //! shrink it under a reader. One descriptor is kept, at a high number, for opening new descriptions and for
-//! asking about locks. Should the program close it (daemons close everything), it is found again through any
-//! process that still has the file open; views need no descriptor at all.
+//! asking about locks. Should the program close it (daemons close everything), it is found again through this process's
+//! own mappings where that is permitted, or through any process that still has the file open; views need no descriptor
+//! at all.
 //!
 //! Life is an OFD write lock on one byte, taken through a description of its own, which only a mapping keeps: it
-//! ends when the address space ends, by whatever death, and not before.
+//! ends when the address space ends, by whatever death, and not before. Bytes beyond the end of the file can be locked
+//! as well.
 
 use super::fork::between_forks;
 use super::limits::open_files_limit;
-use super::memory::Page;
-use crate::error::{Error, Result};
-use crate::prim::{AtomicI32, Ordering};
-use std::fs::{read_dir, read_link};
+use super::memory::{self, Page};
+use super::{monotonic, proc};
+use crate::error::{Error, Kind, Result};
+use crate::prim::{AtomicI32, AtomicU64, Ordering};
+use std::fs::{metadata, read_dir, read_link, read_to_string};
+use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
+
+/// How long a search that found nothing counts: it looks into every process of the machine.
+const LOST_FOR_MS: u64 = 1000;
 
 /// What `stat` says of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
     device: u64,
     inode: u64,
+    uid: u32,
     /// The length of the file in bytes.
     pub len_bytes: u64,
     /// Bytes that are really in memory.
@@ -34,6 +43,8 @@ pub struct MemFile {
     /// The kept descriptor; checked against `identity` at each use, because the program may have closed it.
     fd: AtomicI32,
     identity: Identity,
+    /// The descriptor is closed, and is not looked for before this time (monotonic ms).
+    lost_until_ms: AtomicU64,
 }
 
 impl MemFile {
@@ -61,12 +72,17 @@ impl MemFile {
     /// of this user that has it open.
     ///
     /// # Errors
-    /// `Unreachable` when no process has it open that this one may look into; `Attach` when it can't be opened.
+    /// `Unreachable` when no process has it open that this one may look into; `Foreign` when it is another user's;
+    /// `Attach` when it can't be opened.
     pub fn find(name: &str, hint_pid: u32, hint_fd: i32) -> Result<Self> {
         let hint = format!("/proc/{hint_pid}/fd/{hint_fd}");
+        refuse_foreign(name, hint_pid, &hint)?;
         let fd = open_link(name, &hint).or_else(|| search(name));
         let failure = || if leads_to(name, &hint) { closed_link(&hint) } else { unreachable_file(name, hint_pid) };
         let fd = fd.ok_or_else(failure)?;
+        if let Some(found) = identity(fd.as_raw_fd()).filter(|found| found.uid != effective_uid()) {
+            return Err(foreign(name, hint_pid, found.uid));
+        }
         let seals = fcntl(fd.as_raw_fd(), libc::F_GET_SEALS)?;
         if seals & libc::F_SEAL_SHRINK == 0 {
             return Err(Error::attach(format!(
@@ -77,9 +93,11 @@ impl MemFile {
     }
 
     fn keep(fd: OwnedFd, name: &str) -> Result<Self> {
+        proc::keep();
         let kept = move_high(fd);
         let identity = identity(kept.as_raw_fd()).ok_or_else(|| Error::last_os("fstat of the memory file"))?;
-        Ok(Self { name: name.into(), fd: AtomicI32::new(kept.into_raw_fd()), identity })
+        let (name, fd) = (name.into(), AtomicI32::new(kept.into_raw_fd()));
+        Ok(Self { name, fd, identity, lost_until_ms: AtomicU64::new(0) })
     }
 
     /// The length in bytes.
@@ -98,58 +116,85 @@ impl MemFile {
         if identity(fd).is_some_and(|now| now.is_same_file(&self.identity)) {
             return Ok(fd);
         }
-        let found = search(&self.name).ok_or_else(|| {
-            Error::attach(format!(
-                "the descriptor of {} was closed by this program, and no other process has it open: \
-                 views stay valid, but new processes can't join through this one",
-                self.name
-            ))
-        })?;
+        let now_ms = monotonic().as_millis() as u64;
+        if now_ms < self.lost_until_ms.load(Ordering::Relaxed) {
+            return Err(self.lost());
+        }
+        let Some(found) = through_own_mapping(&self.name).or_else(|| search(&self.name)) else {
+            self.lost_until_ms.store(now_ms + LOST_FOR_MS, Ordering::Relaxed);
+            return Err(self.lost());
+        };
+        if !identity(found.as_raw_fd()).is_some_and(|now| now.is_same_file(&self.identity)) {
+            return Err(Error::attach(format!("{} is another file by now", self.name)));
+        }
         let fd = move_high(found).into_raw_fd();
         // The old number may be somebody else's file by now, so it is left alone.
         self.fd.store(fd, Ordering::Relaxed);
         Ok(fd)
     }
 
-    /// A description of its own on the same file.
-    fn reopen(&self) -> Result<OwnedFd> {
-        let path = format!("/proc/self/fd/{}", self.valid()?);
-        open(&path).ok_or_else(|| {
-            let cause = std::io::Error::last_os_error();
-            Error::attach(format!("opening {path} anew failed ({cause}): /proc must be mounted, and a descriptor free"))
-        })
+    fn lost(&self) -> Error {
+        Error::attach(format!(
+            "the descriptor of {} was closed by this program, and no other process that it may look into has it open: \
+             keep descriptor {} open (daemons that close everything can be told which to spare)",
+            self.name,
+            self.descriptor()
+        ))
     }
 
-    /// Tries to lock `byte` for the life of the returned anchor; none when somebody has it. No child gets it.
+    /// Tries to lock `byte` for the life of the returned anchor; none when somebody has it. A child gets it only if
+    /// it is `for_children`. Needs no free descriptor.
     ///
     /// # Errors
     /// `Attach` when the file can't be opened anew, or the anchor can't be mapped.
-    pub fn anchor(&self, byte: u32) -> Result<Option<Anchor>> {
+    pub fn anchor(&self, byte: u64, for_children: bool) -> Result<Option<Anchor>> {
         // A child that another thread forks in here would get the description, and with it the lock, for its life.
-        between_forks(|| self.anchor_now(byte))
+        between_forks(|| self.anchor_now(byte, for_children))
     }
 
-    fn anchor_now(&self, byte: u32) -> Result<Option<Anchor>> {
-        let fd = self.reopen()?;
-        let mut lock = byte_lock(byte);
-        // SAFETY: `lock` is a live struct of this frame, and the descriptor is owned by it.
-        if unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &mut lock) } != 0 {
-            return match std::io::Error::last_os_error().raw_os_error() {
-                Some(libc::EAGAIN | libc::EACCES) => Ok(None),
-                _ => Err(Error::last_os("locking a byte of the memory file")),
-            };
+    /// As [`Self::anchor`], for a caller that keeps forks out itself.
+    ///
+    /// # Errors
+    /// As [`Self::anchor`].
+    pub fn anchor_now(&self, byte: u64, for_children: bool) -> Result<Option<Anchor>> {
+        let fd = self.valid()?;
+        let path = format!("self/fd/{fd}");
+        let work = move |fd: RawFd| lock_and_map(fd, byte, for_children);
+        let done = match proc::open(&path) {
+            Ok(fresh) => Ok(work(fresh.as_raw_fd())),
+            Err(error) if error.raw_os_error() == Some(libc::EMFILE) => proc::on_an_errand(&path, fd, &work),
+            Err(error) => Err(error),
+        };
+        match done.map_err(|cause| self.not_opened(fd, &cause))? {
+            0 => Ok(None),
+            page if page > 0 => Ok(Some(Anchor { page: Page::of(page as usize) })),
+            failed => Err(memory::no_page(&std::io::Error::from_raw_os_error(-failed as i32))),
         }
-        let page = Page::map(fd.as_raw_fd())?;
-        page.pass_to_children(false)?;
-        Ok(Some(Anchor { page }))
     }
 
-    /// Whether somebody alive has `byte` locked.
+    fn not_opened(&self, fd: RawFd, cause: &std::io::Error) -> Error {
+        let path = format!("/proc/self/fd/{fd}");
+        let why = match cause.raw_os_error() {
+            Some(libc::EACCES | libc::EPERM) => format!(
+                "the arena belongs to uid {}, and this process is uid {} now: make the processes that share before \
+                 the change of user, or import ndshare after it",
+                self.identity.uid,
+                effective_uid()
+            ),
+            Some(libc::EMFILE) => "no descriptor is free: close files, or raise ulimit -n".into(),
+            Some(libc::ENFILE) => "the machine's table of files is full: close files, or raise fs.file-max".into(),
+            Some(libc::ENOENT) => "/proc is not mounted here: mount it, or make the process before the chroot".into(),
+            _ => "expected /proc to be mounted, and the file to be ours".into(),
+        };
+        Error::attach(format!("opening {path} anew failed ({cause}); {why}"))
+    }
+
+    /// Whether somebody alive has any of these bytes locked. Needs no free descriptor.
     ///
     /// # Errors
     /// `Attach` when no descriptor of the file can be had.
-    pub fn is_locked(&self, byte: u32) -> Result<bool> {
-        let mut lock = byte_lock(byte);
+    pub fn is_locked(&self, bytes: Range<u64>) -> Result<bool> {
+        let mut lock = bytes_lock(bytes);
         // SAFETY: `lock` is a live struct of this frame; the descriptor was checked just now.
         if unsafe { libc::fcntl(self.valid()?, libc::F_OFD_GETLK, &mut lock) } != 0 {
             return Err(Error::last_os("asking for a lock of the memory file"));
@@ -211,7 +256,7 @@ fn create_memfd(name: &str) -> Result<OwnedFd> {
 }
 
 /// The same description at a number that programs seldom close; the low one where there is no such number.
-fn move_high(fd: OwnedFd) -> OwnedFd {
+pub(super) fn move_high(fd: OwnedFd) -> OwnedFd {
     // Not higher than needed: the kernel's table of descriptors grows with the highest, and fork copies it.
     let lowest = (open_files_limit().saturating_mul(3) / 4).min(1000) as libc::c_int;
     // SAFETY: the descriptor is owned by this frame; the call makes another one.
@@ -248,6 +293,38 @@ fn search(name: &str) -> Option<OwnedFd> {
     tables.flat_map(Iterator::flatten).find_map(|link| open_link(name, link.path().to_str()?))
 }
 
+/// The memory file through a mapping of this process, which only the privileged may open.
+fn through_own_mapping(name: &str) -> Option<OwnedFd> {
+    let maps = read_to_string("/proc/self/maps").ok()?;
+    let suffix = format!(" /memfd:{name} (deleted)");
+    let ours = maps.lines().filter(|line| line.ends_with(&suffix)).filter_map(|line| line.split(' ').next());
+    let mut opened = ours.filter_map(|range| proc::open(&format!("self/map_files/{range}")).ok());
+    opened.next()
+}
+
+fn effective_uid() -> u32 {
+    // SAFETY: the call takes nothing and always succeeds.
+    unsafe { libc::geteuid() }
+}
+
+/// A file that the link leads to, and that another user owns, is not even opened.
+fn refuse_foreign(name: &str, pid: u32, link: &str) -> Result<()> {
+    let owner = if leads_to(name, link) { metadata(link).ok().map(|file| file.uid()) } else { None };
+    owner.filter(|&uid| uid != effective_uid()).map_or(Ok(()), |uid| Err(foreign(name, pid, uid)))
+}
+
+/// The file is another user's: what is in it is not to be trusted, whoever may open it.
+fn foreign(name: &str, pid: u32, uid: u32) -> Error {
+    let (id, me) = (name.rsplit(':').next().unwrap_or(name), effective_uid());
+    Error::new(
+        Kind::Foreign,
+        format!(
+            "arena {id} of process {pid} belongs to uid {uid}, and this process is uid {me}: an arena is one user's; \
+             unset NDSHARE_SESSION if it came from another user's environment (sudo -E, cron), or send the array by value"
+        ),
+    )
+}
+
 /// The file is there, and opening it fails.
 fn closed_link(link: &str) -> Error {
     Error::attach(format!(
@@ -278,6 +355,7 @@ fn identity(fd: RawFd) -> Option<Identity> {
     (!failed).then(|| Identity {
         device: stat.st_dev,
         inode: stat.st_ino,
+        uid: stat.st_uid,
         len_bytes: stat.st_size as u64,
         committed_bytes: stat.st_blocks as u64 * 512,
     })
@@ -289,14 +367,26 @@ fn fcntl(fd: RawFd, command: libc::c_int) -> Result<libc::c_int> {
     if answer < 0 { Err(Error::last_os("fcntl on the memory file")) } else { Ok(answer) }
 }
 
-fn byte_lock(byte: u32) -> libc::flock {
+fn bytes_lock(bytes: Range<u64>) -> libc::flock {
     // SAFETY: all zeros is a valid `flock`; OFD locks require `l_pid` 0.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
     lock.l_type = libc::F_WRLCK as libc::c_short;
     lock.l_whence = libc::SEEK_SET as libc::c_short;
-    lock.l_start = libc::off_t::from(byte);
-    lock.l_len = 1;
+    lock.l_start = bytes.start.cast_signed();
+    lock.l_len = (bytes.end - bytes.start).cast_signed();
     lock
+}
+
+/// Locks a byte through a fresh description, and maps a page that keeps it. The address of that page; 0 when somebody
+/// has the byte; below 0 an error number. Only system calls, because an errand does it, too.
+fn lock_and_map(fd: RawFd, byte: u64, for_children: bool) -> i64 {
+    let mut lock = bytes_lock(byte..byte + 1);
+    // SAFETY: `lock` is a live struct of this frame, and the caller has the descriptor.
+    if unsafe { libc::fcntl(fd, libc::F_OFD_SETLK, &mut lock) } != 0 {
+        let errno = proc::last_errno();
+        return if [libc::EAGAIN, libc::EACCES].map(i64::from).contains(&errno) { 0 } else { -errno };
+    }
+    memory::map_page(fd, for_children)
 }
 
 #[cfg(test)]
@@ -310,11 +400,11 @@ mod tests {
         let again = MemFile::find(&name, std::process::id(), file.descriptor()).unwrap();
         let searched = MemFile::find(&name, 0, -1).unwrap();
         assert!(again.identity.is_same_file(&searched.identity));
-        let anchor = file.anchor(3).unwrap().unwrap();
-        assert!(again.anchor(3).unwrap().is_none());
-        assert!(again.is_locked(3).unwrap() && !again.is_locked(4).unwrap());
+        let anchor = file.anchor(3, false).unwrap().unwrap();
+        assert!(again.anchor(3, false).unwrap().is_none());
+        assert!(again.is_locked(3..4).unwrap() && !again.is_locked(4..9).unwrap() && again.is_locked(0..9).unwrap());
         drop(anchor);
-        assert!(!again.is_locked(3).unwrap());
+        assert!(!again.is_locked(0..9).unwrap());
     }
 
     #[test]
@@ -325,8 +415,39 @@ mod tests {
         let lost = file.descriptor();
         // SAFETY: the test plays the program that closes a descriptor which is not its own.
         unsafe { libc::close(lost) };
-        assert!(!file.is_locked(0).unwrap());
+        assert!(!file.is_locked(0..1).unwrap());
         drop((file, sibling));
+    }
+
+    /// A process at its limit of descriptors could make no sign of life, and so no child that shares.
+    #[test]
+    fn an_errand_makes_an_anchor_without_a_free_descriptor() {
+        let name = format!("ndshare:test-{}", super::super::random_u64());
+        let file = MemFile::create(&name, 1 << 20).unwrap();
+        let before = read_dir("/proc/self/fd").unwrap().count();
+        let path = format!("self/fd/{}", file.descriptor());
+        let page = proc::on_an_errand(&path, file.descriptor(), &|fd| lock_and_map(fd, 70_000, false)).unwrap();
+        assert!(page > 0 && file.is_locked(70_000..70_001).unwrap());
+        assert_eq!(read_dir("/proc/self/fd").unwrap().count(), before);
+        assert_eq!(proc::on_an_errand(&path, file.descriptor(), &|fd| lock_and_map(fd, 70_000, false)).unwrap(), 0);
+        let missing = proc::on_an_errand("self/fd/99999", file.descriptor(), &|_| 1).unwrap_err();
+        assert_eq!(missing.raw_os_error(), Some(libc::ENOENT));
+        drop(Page::of(page as usize));
+        assert!(!file.is_locked(70_000..70_001).unwrap());
+    }
+
+    #[test]
+    fn a_lost_descriptor_comes_back_through_the_mapping_or_says_so() {
+        let name = format!("ndshare:test-{}", super::super::random_u64());
+        let file = MemFile::create(&name, 1 << 20).unwrap();
+        let kept = file.anchor(5, false).unwrap().unwrap();
+        // SAFETY: the test plays the program that closes a descriptor which is not its own.
+        unsafe { libc::close(file.descriptor()) };
+        match file.is_locked(5..6) {
+            Ok(locked) => assert!(locked, "found through /proc/self/map_files"),
+            Err(error) => assert!(error.to_string().contains("was closed by this program"), "{error}"),
+        }
+        drop(kept);
     }
 
     #[test]

@@ -6,7 +6,6 @@
 use super::PAGE_BYTES;
 use crate::error::{Error, Result};
 use crate::prim::{AtomicU32, Ordering, SpinLock};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::OnceLock;
 
 struct Mark(*mut libc::c_void);
@@ -83,35 +82,5 @@ pub fn at_fork(prepare: extern "C" fn(), parent: extern "C" fn(), child: extern 
     match unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) } {
         0 => Ok(()),
         code => Err(Error::new(crate::Kind::Os, format!("pthread_atfork failed with {code}"))),
-    }
-}
-
-/// A pipe by which a parent waits until its child has copied what it needs.
-#[derive(Debug)]
-pub struct Baton {
-    reader: OwnedFd,
-    writer: OwnedFd,
-}
-
-impl Baton {
-    /// None when there is no descriptor to be had; then nobody waits.
-    pub fn new() -> Option<Self> {
-        let mut ends = [0; 2];
-        // SAFETY: the array has room for the two descriptors.
-        if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {
-            return None;
-        }
-        // SAFETY: descriptors that were just made belong to nobody else.
-        let [reader, writer] = ends.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
-        Some(Self { reader, writer })
-    }
-
-    /// Waits until the child has dropped its copy of the baton, or died; ten seconds at most.
-    pub fn await_child(self) {
-        let Self { reader, writer } = self;
-        drop(writer);
-        let mut poll = libc::pollfd { fd: reader.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one live struct of this frame.
-        unsafe { libc::poll(&mut poll, 1, 10_000) };
     }
 }

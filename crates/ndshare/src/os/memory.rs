@@ -6,7 +6,7 @@
 
 use super::file::MemFile;
 use super::limits::{self, Room};
-use super::{HUGE_BYTES, PAGE_BYTES, monotonic};
+use super::{HUGE_BYTES, PAGE_BYTES, monotonic, proc};
 use crate::error::{Error, Kind, Result};
 use crate::layout::human;
 use crate::prim::{AtomicU64, Ordering};
@@ -150,24 +150,6 @@ impl Mapping {
         let _ = self.advise(&range, libc::MADV_REMOVE);
     }
 
-    /// Replaces the mapping by private memory in a forked child that has no slot: the bytes of `keep` are
-    /// copied, everything else reads as zeros.
-    pub fn make_private(&self, keep: &[Range<u64>]) {
-        let copies: Vec<_> = keep.iter().filter_map(|range| self.private_copy(range)).collect();
-        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-        let flags = flags | libc::MAP_FIXED | libc::MAP_NORESERVE;
-        // SAFETY: the address range is this mapping's own; the child is single-threaded here, inside fork.
-        unsafe { libc::mmap(self.base.as_ptr().cast(), self.len_bytes as usize, protection, flags, -1, 0) };
-        for (copy, range) in copies {
-            let len = (range.end - range.start) as usize;
-            // SAFETY: the copy is a whole private mapping of `len` bytes that moves over pages of our own range.
-            unsafe {
-                let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
-                libc::mremap(copy, len, len, flags, self.address(&range))
-            };
-        }
-    }
-
     /// Puts a private copy of whole pages in their place; from then on this process has them for itself, and a forked
     /// child has its own.
     ///
@@ -233,20 +215,12 @@ unsafe impl Send for Page {}
 unsafe impl Sync for Page {}
 
 impl Page {
-    pub(super) fn map(fd: RawFd) -> Result<Self> {
-        // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
-        let page =
-            unsafe { libc::mmap(std::ptr::null_mut(), PAGE_BYTES as usize, libc::PROT_READ, libc::MAP_SHARED, fd, 0) };
-        match NonNull::new(page) {
-            Some(page) if page.as_ptr() != libc::MAP_FAILED => Ok(Self(page)),
-            _ => Err(Error::attach(format!(
-                "no address space for the sign of life of this process ({}): raise RLIMIT_AS or vm.max_map_count",
-                std::io::Error::last_os_error()
-            ))),
-        }
+    /// The page at an address that [`map_page`] returned, which nobody else has.
+    pub(super) fn of(address: usize) -> Self {
+        Self(NonNull::new(std::ptr::with_exposed_provenance_mut(address)).expect("no page is mapped at 0"))
     }
 
-    /// Whether a child that is forked from now on gets the page, too. At first it does.
+    /// Whether a child that is forked from now on gets the page, too.
     pub(super) fn pass_to_children(&self, pass: bool) -> Result<()> {
         let advice = if pass { libc::MADV_DOFORK } else { libc::MADV_DONTFORK };
         // SAFETY: the page is mapped and ours; the advice changes only what a fork does.
@@ -262,6 +236,34 @@ impl Drop for Page {
         // SAFETY: the page was mapped by `map`, and nobody accesses it.
         unsafe { libc::munmap(self.0.as_ptr(), PAGE_BYTES as usize) };
     }
+}
+
+/// Maps the first page of a file, read-only. The address, or below 0 an error number. Only system calls.
+pub(super) fn map_page(fd: RawFd, for_children: bool) -> i64 {
+    let len = PAGE_BYTES as usize;
+    // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
+    let page = unsafe { libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ, libc::MAP_SHARED, fd, 0) };
+    if page == libc::MAP_FAILED {
+        return -proc::last_errno();
+    }
+    // SAFETY: the page was just mapped; the advice changes only what a fork does.
+    if !for_children && unsafe { libc::madvise(page, len, libc::MADV_DONTFORK) } != 0 {
+        let errno = proc::last_errno();
+        // SAFETY: as above, and nobody knows of the page yet.
+        unsafe { libc::munmap(page, len) };
+        return -errno;
+    }
+    page.expose_provenance() as i64
+}
+
+/// A sign of life could not be made.
+pub(super) fn no_page(cause: &std::io::Error) -> Error {
+    Error::attach(match cause.raw_os_error() {
+        Some(libc::ENOMEM) => {
+            format!("no address space for a sign of life ({cause}): raise RLIMIT_AS (ulimit -v) or vm.max_map_count")
+        }
+        _ => format!("making a sign of life in the memory file failed ({cause}): expected locks and mappings to work"),
+    })
 }
 
 /// Address space of `len_bytes` at a multiple of 2 MiB, so that huge pages fit the file's own.

@@ -15,6 +15,7 @@ pub mod limits;
 pub mod memory;
 pub mod pipe;
 pub mod process;
+pub mod proc;
 pub mod thread;
 
 use std::time::Duration;

@@ -58,7 +58,7 @@ impl Thread {
 }
 
 /// Runs `work` while this thread, and so every thread that it starts, takes no signals.
-fn with_signals_blocked<T>(work: impl FnOnce() -> T) -> T {
+pub(super) fn with_signals_blocked<T>(work: impl FnOnce() -> T) -> T {
     // SAFETY: sets of plain bits, which the calls fill.
     unsafe {
         let mut all: libc::sigset_t = std::mem::zeroed();

@@ -1,0 +1,112 @@
+//! Guests: forked children that could get no place.
+//!
+//! A guest keeps the mapping that it was born with, which takes no descriptor, no memory and no place: what it reads is
+//! what is there, and what it writes its parent sees. It cannot call the arena, so its parent holds for it: blocks that
+//! the parent had at the fork are **lent**, and keep the parent's bit until no guest lives, also after the parent's death.
+//!
+//! How anybody knows: beside its sign of life a participant has a sign of guests, which every child inherits, and a child
+//! with a place of its own lets go. A parent that wants to know whether its guests live takes a fresh sign for the guests
+//! to come, lets go of the old one, and asks whether that is still locked. Blocks lent under one sign are a **party**.
+
+use super::backing::Sign;
+use super::private::Private;
+use super::{Arena, Keep};
+use crate::error::{Error, Result};
+use crate::os::fork::between_forks;
+use crate::os::kill::{Point, point};
+
+/// More parties than this wait for each other.
+const MOST_PARTIES: usize = 64;
+/// Signs of guests of a slot's earlier tenants that may be in the way.
+const MOST_TRIES: u64 = 16;
+
+/// What a participant knows of its guests.
+#[derive(Default)]
+pub(super) struct Guests {
+    sign: Option<Sign>,
+    /// Which sign of guests `sign` is.
+    nth: u64,
+    /// Blocks lent under `sign`.
+    lent: Vec<u32>,
+    parties: Vec<Party>,
+}
+
+/// Guests whose sign only they have.
+struct Party {
+    nth: u64,
+    lent: Vec<u32>,
+}
+
+impl Guests {
+    /// For a participant that comes, or a child that is being forked: its first sign of guests.
+    pub(super) fn new(arena: &Arena, slot: u32) -> Result<Self> {
+        for nth in 0..MOST_TRIES {
+            if let Some(sign) = arena.backing.guest_sign(slot, nth)? {
+                return Ok(Self { sign: Some(sign), nth, ..Self::default() });
+            }
+        }
+        Err(Error::attach(format!("guests of earlier tenants of place {slot} live still: end them, or try again")))
+    }
+
+    /// In the parent of a new guest: everything that this process holds is lent.
+    pub(super) fn lend(&mut self, private: &mut Private) {
+        let held: Vec<u32> = private.held().map(|mine| mine.index).collect();
+        for index in held {
+            if !private.is_parted(index) && !self.lent.contains(&index) {
+                private.lend(index);
+                self.lent.push(index);
+            }
+        }
+    }
+
+    /// Puts the guests so far into a party of their own, whose sign this process lets go; no matter if it can't.
+    fn part_company(&mut self, arena: &Arena, slot: u32) {
+        if self.lent.is_empty() || self.parties.len() >= MOST_PARTIES {
+            return;
+        }
+        let next = self.nth + 1;
+        if let Ok(Some(fresh)) = arena.backing.guest_sign(slot, next) {
+            self.sign = Some(fresh);
+            self.parties.push(Party { nth: self.nth, lent: std::mem::take(&mut self.lent) });
+        }
+        // A sign that somebody has is not tried again.
+        self.nth = if self.lent.is_empty() { next } else { self.nth };
+    }
+
+    /// The blocks of parties of which nobody lives.
+    fn gone(&mut self, arena: &Arena, slot: u32) -> Vec<u32> {
+        let is_gone = |party: &mut Party| matches!(arena.backing.has_guest_sign(slot, party.nth), Ok(false));
+        self.parties.extract_if(.., is_gone).flat_map(|party| party.lent).collect()
+    }
+}
+
+impl Arena {
+    /// Takes back what was lent to guests of which none lives any more. Not for fast paths.
+    pub(super) fn look_after_guests(&self) -> Result<()> {
+        let slot = self.slot()?;
+        if !self.private.lock().has_lent() {
+            return Ok(());
+        }
+        // A fork in here would give the child a sign that is on its way out.
+        let gone = between_forks(|| {
+            let mut guests = self.guests.lock();
+            guests.part_company(self, slot);
+            guests.gone(self, slot)
+        });
+        for index in gone {
+            let block = self.control.block(index)?;
+            let mut private = self.private.lock();
+            // Under the lock, so that nobody takes the block for this process in between.
+            let unused = private.take_back(index);
+            if unused {
+                block.words().clear_bit(slot);
+            }
+            drop(private);
+            point(Point::DropCleared);
+            if unused {
+                self.try_free(index, Keep::Warm)?;
+            }
+        }
+        Ok(())
+    }
+}
