@@ -58,7 +58,7 @@ mod native {
     #[pymodule_export]
     use super::fft::{FftFilter, FftPlan, fft_transform};
     #[pymodule_export]
-    use super::frame::{FrameHold, frame_meta, frame_seq, frame_time_ns, unwrapped};
+    use super::frame::{FrameHold, frame_meta, frame_seq, frame_time_ns, set_frame_meta, unwrapped};
     #[pymodule_export]
     use super::gather::{Canvas, Montage, block, concatenate, copyto, stack};
     #[pymodule_export]
