@@ -284,6 +284,272 @@ def test_readers_and_groups_are_counted() -> None:
         ring.reader(group="one more")
 
 
+# ---- what does not fit ----------------------------------------------------------------------------------------------
+
+META = [("json", "S8"), ("name", "U3"), ("raw", "V4"), ("n", "i2"), ("u", "u1"), ("x", "f4"), ("ok", "?"),
+        ("t", "M8[s]"), ("xy", "f8", (2,)), ("pos", [("a", "i4"), ("b", "S2")])]  # fmt: skip
+UNFIT: list[tuple[str, Any, type[Exception]]] = [
+    ("json", b'{"a": 12345}', ValueError),
+    ("json", "123456789", ValueError),
+    ("json", np.bytes_(b"123456789"), ValueError),
+    ("json", b"12345678\0", ValueError),
+    ("json", 12, TypeError),
+    ("name", "long", ValueError),
+    ("raw", b"12345", ValueError),
+    ("raw", np.void(b"12345"), ValueError),
+    ("raw", 5, TypeError),
+    ("n", 1 << 15, OverflowError),
+    ("n", np.int64(1 << 15), OverflowError),
+    ("n", 1.5, TypeError),
+    ("n", "5", TypeError),
+    ("u", -1, OverflowError),
+    ("u", np.int8(-1), OverflowError),
+    ("x", 1e300, OverflowError),
+    ("x", 1j, TypeError),
+    ("ok", 2, OverflowError),
+    ("t", "yesterday", ValueError),
+    ("t", 3.5, TypeError),
+    ("xy", [1, 2, 3], ValueError),
+    ("xy", [[1, 2]], ValueError),
+    ("xy", ["a", "b"], TypeError),
+    ("pos", (1, b"abc"), ValueError),
+    ("pos", (1,), ValueError),
+    ("pos", {"a": 1.5}, TypeError),
+    ("pos", {"c": 1}, TypeError),
+    ("n", None, TypeError),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "error"), UNFIT, ids=[f"{name}={value!r}" for name, value, _ in UNFIT])
+def test_meta_that_does_not_fit_is_refused_by_name_on_every_way_and_changes_nothing(
+    name: str, value: Any, error: type[Exception]
+) -> None:
+    """A text that is too long arrived cut, and a number out of range arrived wrapped, without a word."""
+    ring = nds.Ring(1, np.uint8, slots=2, meta=META)
+    reader = ring.reader()
+    with pytest.raises(error, match=name):
+        ring.put([1], **{name: value})
+    with pytest.raises(error, match=name):
+        ring.put([1], meta={name: value})
+    with ring.write() as frame:
+        frame.meta = {"json": b"ok", "n": 7}
+        before = frame.meta.tolist()
+        with pytest.raises(error, match=name):
+            frame.meta[name] = value
+        with pytest.raises(error, match=name):
+            setattr(frame.meta, name, value)
+        with pytest.raises(error, match=name):
+            frame.meta = {name: value}
+        assert frame.meta.tolist() == before
+    got = reader.get(0)
+    assert (got.seq, got.meta["json"], got.meta["n"]) == (0, b"ok", 7)
+    assert ring.stats()["written"] == 1
+
+
+FIT: list[tuple[str, Any, Any]] = [
+    ("json", b"12345678", b"12345678"),
+    ("json", "12345678", b"12345678"),
+    ("name", "abc", "abc"),
+    ("raw", b"1234", np.void(b"1234")),
+    ("raw", b"12", np.void(b"12\0\0")),
+    ("n", np.int64(-5), -5),
+    ("n", True, 1),
+    ("u", 255, 255),
+    ("x", 3, 3.0),
+    ("x", np.float64(0.5), 0.5),
+    ("x", float("inf"), float("inf")),
+    ("ok", 1, True),
+    ("t", "2020-01-01", np.datetime64("2020-01-01T00:00:00")),
+    ("xy", [1, 2], [1.0, 2.0]),
+    ("xy", 5, [5.0, 5.0]),
+    ("pos", (3, b"ab"), (3, b"ab")),
+    ("pos", {"b": b"z"}, (0, b"z")),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "expected"), FIT, ids=[f"{name}={value!r}" for name, value, _ in FIT])
+def test_meta_that_fits_arrives_as_it_was(name: str, value: Any, expected: Any) -> None:
+    ring = nds.Ring(1, np.uint8, slots=8, meta=META)
+    reader = ring.reader()
+    ring.put([1], **{name: value})
+    ring.put([1], meta={name: value})
+    for how in ("item", "attribute", "whole", "place"):
+        with ring.write() as frame:
+            if how == "item":
+                frame.meta[name] = value
+            elif how == "attribute":
+                setattr(frame.meta, name, value)
+            elif how == "place":
+                frame.meta[frame.meta.dtype.names.index(name)] = value
+            else:
+                frame.meta = {name: value}
+    ring.close()
+    got = [frame.meta[name].tolist() for frame in reader]
+    assert len(got) == 6
+    expected = expected if isinstance(expected, tuple) else np.asarray(expected).tolist()
+    assert all(value == expected for value in got), got
+
+
+def test_fields_inside_a_field_are_checked_too() -> None:
+    ring = nds.Ring(1, np.uint8, slots=2, meta=META)
+    reader = ring.reader()
+    with ring.write() as frame:
+        for use in (
+            lambda: frame.meta["pos"].__setitem__("b", b"long"),
+            lambda: setattr(frame.meta.pos, "b", b"long"),
+            lambda: frame.meta.__setitem__(["n", "u"], (1, 300)),
+        ):
+            with pytest.raises((ValueError, OverflowError)):
+                use()
+        with pytest.raises(KeyError, match="gain"):
+            frame.meta["gain"] = 1
+        with pytest.raises(TypeError, match="by name"):
+            frame.meta.setfield(1, "i4", 0)
+        frame.meta["pos"]["b"] = b"ok"
+        frame.meta[["n", "u"]] = (1, 30)
+    assert reader.get(0).meta[["n", "u", "pos"]].tolist() == (1, 30, (0, b"ok"))
+
+
+def test_meta_is_set_as_a_whole() -> None:
+    first = nds.Ring(1, np.uint8, slots=4, meta=[("n", "i4"), ("x", "f8")])
+    second = nds.Ring(1, np.uint8, slots=8, meta=[("x", "f4"), ("n", "i4"), ("extra", "S3")])
+    readers = first.reader(), second.reader()
+    first.put([1], n=5, x=0.5)
+    frame = readers[0].get(0)
+    for meta in (frame.meta, {"n": 5, "x": 0.5}, np.array((5, 0.5), frame.meta.dtype), np.void((5, 0.5), [("n", "i4"), ("x", "f8")])):
+        second.put([2], meta=meta)
+        with second.write() as written:
+            written.meta["extra"] = b"old"
+            written.meta = meta
+        assert [frame.meta.tolist() for frame in (readers[1].get(0), readers[1].get(0))] == [(0.5, 5, b"")] * 2
+    second.put([2], meta=frame.meta, n=6)
+    assert readers[1].get(0).meta.tolist() == (0.5, 6, b"")
+    with second.write() as written:
+        written.meta = {"extra": b"abc"}
+        for meta, error in (({"none": 1}, TypeError), (5, TypeError), ([1, 2], TypeError), ({"extra": b"abcd"}, ValueError)):
+            with pytest.raises(error):
+                written.meta = meta
+            with pytest.raises(error):
+                second.put([1], meta=meta)
+        assert written.meta["extra"] == b"abc"
+    with pytest.raises(TypeError, match=r"'x'.*got 'n'"):
+        nds.Ring(1, np.uint8, slots=2, meta=[("x", "f8")]).put([1], meta=frame.meta)
+    bare = nds.Ring(1, np.uint8, slots=2)
+    bare.put([1], meta=None)
+    with pytest.raises(TypeError, match="without meta"):
+        bare.put([1], meta=frame.meta)
+    with pytest.raises(TypeError, match="without meta"), bare.write() as written:
+        written.meta = {"n": 1}
+    for got in (frame, frame[:]):
+        with pytest.raises(ValueError, match="read-only"):
+            got.meta = {"n": 1}
+
+
+def test_meta_is_read_only_once_the_frame_was_written() -> None:
+    """What was set after the with block was lost without a word."""
+    ring = nds.Ring(1, np.uint8, slots=4, meta=[("n", "i4")])
+    reader = ring.reader()
+    for fails in (False, True):
+        with suppress(KeyError), ring.write() as frame:
+            frame.meta["n"] = 1
+            if fails:
+                raise KeyError
+        for use in (lambda: frame.meta.__setitem__("n", 2), lambda: setattr(frame, "meta", {"n": 2})):
+            with pytest.raises(ValueError, match="read-only"):
+                use()
+        assert frame.meta["n"] == 1
+    with ring.write() as frame:
+        pass
+    with pytest.raises(ValueError, match="read-only"):
+        frame.meta = {"n": 2}
+    assert [reader.get(0).meta["n"] for _ in range(2)] == [1, 0]
+
+
+def test_a_frame_takes_its_meta_along_where_the_fields_fit() -> None:
+    source = nds.Ring(4, np.uint8, slots=4, meta=[("n", "i4"), ("x", "f8"), ("s", "S4"), ("only", "i2")])
+    target = nds.Ring(4, np.uint8, slots=8, meta=[("s", "S2"), ("x", "f4"), ("n", "i8"), ("new", "i2")])
+    reader, there = source.reader(), target.reader()
+    with source.write() as written:
+        written.meta = {"n": 5, "x": 0.5, "s": b"ab", "only": 3}
+    frame = reader.get(0)
+    for given in (frame, frame[1:], written):
+        target.put(given)
+        # The texts of one do not always fit the other's, so they are left out, whatever this one is.
+        assert there.get(0).meta.tolist() == (b"", 0.5, 5, 0)
+    target.put(frame, n=6, new=1)
+    target.put(frame, meta={"x": 2})
+    assert [there.get(0).meta.tolist() for _ in range(2)] == [(b"", 0.5, 6, 1), (b"", 2.0, 5, 0)]
+    target.put(frame + 1)
+    assert there.get(0).meta.tolist() == (b"", 0, 0, 0)
+    nds.Ring(4, np.uint8, slots=2).put(frame)
+    twin = nds.Ring(4, np.uint8, slots=2, meta=source.meta)
+    copies = twin.reader()
+    twin.put(frame)
+    assert copies.get(0).meta.tolist() == frame.meta.tolist()
+
+
+def test_fields_of_meta_are_no_arguments_of_put() -> None:
+    for name in ("timeout", "meta"):
+        with pytest.raises(ValueError, match=name):
+            nds.Ring(1, slots=2, meta=[(name, "f8")])
+
+
+UNFIT_ARRAYS: list[tuple[Any, Any]] = [
+    ("u2", np.full((2, 2), 0.5)),
+    ("u2", [0.5]),
+    ("u2", np.array([-1])),
+    ("u2", nds.array([1.5, 2.5])),
+    ("f4", np.array([1j])),
+    ("i4", np.array(["1"])),
+    ("S2", np.array([b"long"])),
+    ("?", np.array([1])),
+    ("f8", ["a"]),
+    ("i8", np.array([0], "M8[s]")),
+]
+
+
+@pytest.mark.parametrize(("dtype", "x"), UNFIT_ARRAYS, ids=[f"{x!r} to {dtype}" for dtype, x in UNFIT_ARRAYS])
+def test_an_array_of_another_kind_is_refused(dtype: Any, x: Any) -> None:
+    """0.5 went into a ring of uint16 as a frame of float64, which its readers did not expect."""
+    for ring in (nds.Ring(4, dtype, slots=2), nds.Ring(dtype=dtype, slots=2)):
+        with pytest.raises(TypeError, match="the dtype of the ring"):
+            ring.put(x)
+        assert ring.stats()["written"] == 0
+        twin = ForkingPickler.loads(ForkingPickler.dumps(ring))
+        with pytest.raises(TypeError, match="the dtype of the ring"):
+            twin.put(x)
+
+
+def test_an_array_of_the_same_kind_is_cast_to_the_dtype_of_the_ring() -> None:
+    for dtype, x in [("f8", np.arange(4)), ("f4", np.arange(4.0)), ("i4", np.arange(4)), ("i2", [1, -2, 3]),
+                     ("u1", [0, 255]), ("f4", [0.5]), ("f8", nds.arange(4) if hasattr(nds, "arange") else nds.zeros(4, "f4")),
+                     ("u1", []), ("S4", [b"ab"]), (">u2", np.arange(3, dtype="u2"))]:  # fmt: skip
+        ring = nds.Ring(4, dtype, slots=2)
+        reader = ring.reader()
+        ring.put(x)
+        got = reader.get(0)
+        assert got.dtype == np.dtype(dtype)
+        assert got.tolist() == np.asarray(x, dtype).tolist()
+    ring = nds.Ring(4, np.uint8, slots=2)
+    for numbers in ([256], [-1], [1 << 70]):
+        with pytest.raises((OverflowError, TypeError)):
+            ring.put(numbers)
+    anything = nds.Ring(slots=2)
+    reader = ForkingPickler.loads(ForkingPickler.dumps(anything)).reader()
+    anything.put(np.array([1j]))
+    assert reader.get(0).dtype == np.complex128
+
+
+def test_a_wrong_argument_is_named() -> None:
+    ring = nds.Ring(2, slots=2)
+    for arguments in ({"group": 3}, {"group": b"g"}, {"start": 3}, {"latest": "yes"}):
+        with pytest.raises(TypeError, match=next(iter(arguments))):
+            ring.reader(**arguments)  # type: ignore[arg-type]
+    for arguments in ({"when_full": 3}, {"slots": "many"}, {"name": 3}, {"spin": "long"}, {"arena": 3}):
+        with pytest.raises(TypeError, match=next(iter(arguments))):
+            nds.Ring(2, **({"slots": 2} | arguments))
+
+
 # ---- who gets what --------------------------------------------------------------------------------------------------
 
 

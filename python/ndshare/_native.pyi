@@ -1,5 +1,5 @@
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Literal, Self, SupportsIndex, TypedDict, TypeVar, final, overload, type_check_only
 
@@ -75,6 +75,7 @@ __all__ = [
     "session_id",
     "session_join",
     "session_locator",
+    "set_frame_meta",
     "set_stream_from",
     "stack",
     "stats",
@@ -271,7 +272,15 @@ class Ring:
         dtype: DTypeLike | None = None,
         timeout: float | None = None,
     ) -> Writing: ...
-    def put(self, x: ArrayLike, /, timeout: float | None = None, **meta: Any) -> int | None: ...
+    def put(
+        self,
+        x: ArrayLike,
+        /,
+        timeout: float | None = None,
+        *,
+        meta: Mapping[str, Any] | np.void | NDArray[np.void] | None = None,
+        **fields: Any,
+    ) -> int | None: ...
     def reader(
         self, latest: bool = False, group: str | None = None, start: Literal["next", "oldest"] = "next"
     ) -> Reader: ...
@@ -504,12 +513,13 @@ def place_of(array: NDArray[Any]) -> tuple[int, int, int]: ...
 def frame_seq(frame: NDArray[Any]) -> int | None: ...
 def frame_time_ns(frame: NDArray[Any]) -> int | None: ...
 def frame_meta(frame: NDArray[Any]) -> Any: ...
+def set_frame_meta(frame: NDArray[Any], meta: Any) -> None: ...
 def unwrapped(array: NDArray[Any], context: object = None, return_scalar: bool = False) -> Any: ...
 def ring_parts(ring: Ring) -> tuple[Any, ...]: ...
 def open_ring(
     token: bytes,
     shape: tuple[int, ...] | None,
-    dtype: np.dtype[Any],
+    dtype: np.dtype[Any] | None,
     meta: np.dtype[Any] | None,
     name: str | None,
     spin: float | None,

@@ -47,6 +47,8 @@ class Frame(np.ndarray[Any, Any]):
         def time_ns(self) -> int | None: ...
         @property
         def meta(self) -> Any: ...
+        @meta.setter
+        def meta(self, meta: Any) -> None: ...
 
     else:
         # C, without a function of Python in between.
@@ -55,7 +57,9 @@ class Frame(np.ndarray[Any, Any]):
             _native.frame_time_ns, doc="When it was published, by time.monotonic_ns(). None for its writer."
         )
         meta = property(
-            _native.frame_meta, doc="What goes with it, as a record; writable while it is. None without meta."
+            _native.frame_meta,
+            _native.set_frame_meta,
+            doc="What goes with it, as a record; writable while it is, by field or as a whole. None without meta.",
         )
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:

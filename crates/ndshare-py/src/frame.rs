@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ndshare::arena::Hold;
-use ndshare::prim::{AtomicU64, Ordering::Relaxed};
+use ndshare::prim::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use ndshare::ring::{self, Content};
 use ndshare::view::Layout;
 use numpy::PyUntypedArray;
@@ -15,7 +15,7 @@ use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyDict, PyString, PyType};
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PySlice, PyString, PyType};
 
 use crate::dtype::Dtype;
 use crate::error::to_python;
@@ -28,6 +28,8 @@ use crate::wait::{at_once, patiently_for};
 pub(crate) struct Own {
     pub(crate) shape: Option<Box<[npy_intp]>>,
     pub(crate) dtype: Py<PyAny>,
+    /// Whether the dtype was chosen, by itself or by a shape; else frames of any dtype are as good.
+    pub(crate) is_typed: bool,
     pub(crate) len_bytes: usize,
     pub(crate) meta: Option<Meta>,
     pub(crate) name: Option<String>,
@@ -37,6 +39,8 @@ pub(crate) struct Own {
 /// The dtype of a ring's meta: a structured one, whose items are records.
 pub(crate) struct Meta {
     dtype: Py<PyAny>,
+    /// The same with records for a writer, which take only what fits.
+    checked: Py<PyAny>,
     itemsize: usize,
 }
 
@@ -49,6 +53,7 @@ impl Own {
         name: Option<String>,
         spin: Option<f64>,
     ) -> PyResult<Self> {
+        let is_typed = shape.is_some() || dtype.is_some();
         let dtype = Dtype::of_new(py, dtype)?;
         if dtype.is_subarray() {
             return Err(PyTypeError::new_err("expected a dtype that is no subarray: put its shape into shape="));
@@ -57,11 +62,38 @@ impl Own {
         let len_bytes = shape.as_ref().map_or(Ok(0), |shape| shape.len_bytes(dtype.itemsize()))?;
         let shape = shape.map(|shape| shape.lengths().into());
         let meta = meta.map(|meta| Meta::of(py, meta)).transpose()?;
-        Ok(Self { shape, dtype: dtype.as_any().clone().unbind(), len_bytes, meta, name, spin })
+        Ok(Self { shape, dtype: dtype.as_any().clone().unbind(), is_typed, len_bytes, meta, name, spin })
     }
 
     fn dtype<'py>(&self, py: Python<'py>) -> Dtype<'py> {
         Dtype::known(self.dtype.bind(py).clone())
+    }
+
+    /// The dtype of every frame that is put; none when frames have any.
+    pub(crate) fn chosen_dtype<'py>(&self, py: Python<'py>) -> Option<&Bound<'py, PyAny>> {
+        self.is_typed.then(|| self.dtype.bind(py))
+    }
+
+    /// Refuses an array that would not be the same in the ring's dtype; says whether it has another one.
+    pub(crate) fn check_cast(&self, py: Python<'_>, dtype: &Dtype<'_>) -> PyResult<bool> {
+        if !self.is_typed || self.has_dtype(py, dtype)? {
+            return Ok(false);
+        }
+        static CAN_CAST: Once<Py<PyAny>> = Once::new();
+        let own = self.dtype.bind(py);
+        // `same_kind` would cut texts.
+        let is_text = matches!(own.getattr(intern!(py, "kind"))?.extract::<char>()?, 'S' | 'U' | 'V');
+        let casting = if is_text { "safe" } else { "same_kind" };
+        let can_cast = CAN_CAST.import(py, "numpy", "can_cast")?.call1((dtype.as_any(), own, casting))?;
+        if can_cast.is_truthy()? {
+            return Ok(true);
+        }
+        Err(PyTypeError::new_err(format!(
+            "expected an array that casts to {own}, the dtype of the ring, by the rule {casting:?}, got {}: convert it \
+             with astype({:?}), or make the ring with its dtype",
+            dtype.as_any().str()?,
+            own.str()?.to_string(),
+        )))
     }
 
     pub(crate) fn meta_bytes(&self) -> usize {
@@ -114,47 +146,65 @@ fn is_contiguous(facts: &Facts<'_>) -> bool {
 impl Meta {
     fn of(py: Python<'_>, meta: &Bound<'_, PyAny>) -> PyResult<Self> {
         let dtype = Dtype::of(py, Some(meta))?;
-        if dtype.as_any().getattr(intern!(py, "names"))?.is_none() {
+        let names = dtype.as_any().getattr(intern!(py, "names"))?;
+        if names.is_none() {
             let got = dtype.as_any();
             return Err(PyTypeError::new_err(format!(
                 "expected meta to be a structured dtype such as [('exposure', 'f8')], got {got}"
             )));
         }
+        for taken in ["timeout", "meta"] {
+            if names.contains(taken)? {
+                return Err(PyValueError::new_err(format!(
+                    "expected fields of meta that are no arguments of put, got {taken:?}: choose another name"
+                )));
+            }
+        }
         let itemsize = dtype.itemsize();
-        // The items of such a dtype also have their fields as attributes.
-        let record = (py.import("numpy")?.getattr("record")?, dtype.as_any());
-        let dtype = py.import("numpy")?.call_method1("dtype", (record,))?.unbind();
-        Ok(Self { dtype, itemsize })
+        let make = py.import("numpy")?.getattr("dtype")?;
+        // The items of such dtypes also have their fields as attributes.
+        let plain = make.call1(((py.import("numpy")?.getattr("record")?, dtype.as_any()),))?.unbind();
+        let record = py.import("ndshare._meta")?.getattr("Record")?;
+        let checked = make.call1(((record, dtype.as_any()),))?.unbind();
+        Ok(Self { dtype: plain, checked, itemsize })
     }
 
     pub(crate) fn dtype<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
         self.dtype.bind(py)
     }
 
-    /// The record in a buffer; it can be written to if the buffer can.
+    /// The record in a buffer: of bytes, which cannot be written to, or of a bytearray, which takes only what fits.
     fn record<'py>(&self, py: Python<'py>, buffer: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         static FROM_BUFFER: Once<Py<PyAny>> = Once::new();
-        let records = FROM_BUFFER.import(py, "numpy", "frombuffer")?.call1((buffer, self.dtype.bind(py)))?;
+        let dtype = if buffer.is_instance_of::<PyByteArray>() { &self.checked } else { &self.dtype };
+        let records = FROM_BUFFER.import(py, "numpy", "frombuffer")?.call1((buffer, dtype.bind(py)))?;
         records.get_item(0)
     }
 
-    /// The bytes of a record with these fields, the others zero.
-    pub(crate) fn bytes(&self, py: Python<'_>, fields: &Bound<'_, PyDict>) -> PyResult<Vec<u8>> {
-        let buffer = PyByteArray::new(py, &vec![0; self.itemsize]);
-        let record = self.record(py, buffer.clone().into_any())?;
-        for (name, value) in fields {
-            record.set_item(&name, value).map_err(|error| {
-                let names = self.dtype.bind(py).getattr(intern!(py, "names"));
-                match names {
-                    Ok(names) if !names.contains(&name).unwrap_or(true) => PyTypeError::new_err(format!(
-                        "expected fields of the ring's meta, {names}, got {:?}",
-                        name.to_string()
-                    )),
-                    _ => error,
-                }
-            })?;
+    /// The bytes of a record with what fits of `carried`, then `meta`, then `fields`, the others zero.
+    pub(crate) fn packed(
+        &self,
+        py: Python<'_>,
+        carried: Option<Bound<'_, PyAny>>,
+        meta: Option<&Bound<'_, PyAny>>,
+        fields: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Vec<u8>> {
+        static PACKED: Once<Py<PyAny>> = Once::new();
+        let packed = PACKED.import(py, "ndshare._meta", "packed")?;
+        let bytes = packed.call1((self.checked.bind(py), carried, meta, fields))?.extract::<Vec<u8>>()?;
+        if bytes.len() == self.itemsize {
+            return Ok(bytes);
         }
-        Ok(buffer.to_vec())
+        Err(PyValueError::new_err(format!("expected {} bytes of meta, got {}", self.itemsize, bytes.len())))
+    }
+}
+
+/// The record of a frame, or of a view of one, that is passed on to another ring; none when it has none.
+pub(crate) fn carried<'py>(array: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let hold = base_of(array).and_then(|base| base.cast_into::<FrameHold>().ok());
+    match hold {
+        Some(hold) if hold.get().own.meta.is_some() => hold.get().record(array.py()).map(Some),
+        _ => Ok(None),
     }
 }
 
@@ -181,6 +231,8 @@ struct Written {
     /// [`UNPUBLISHED`], or its number.
     seq: AtomicU64,
     meta: Once<Py<PyByteArray>>,
+    /// Whether its writing has ended, in whatever way: nothing that is written to the meta would be seen.
+    is_over: AtomicBool,
 }
 
 impl FrameHold {
@@ -191,7 +243,7 @@ impl FrameHold {
 
     fn written(own: &Arc<Own>, writing: ring::Writing) -> Self {
         let (writing, seq, meta) = (Guarded::new(Some(writing)), AtomicU64::new(UNPUBLISHED), Once::new());
-        let source = Source::Written(Written { writing, seq, meta });
+        let source = Source::Written(Written { writing, seq, meta, is_over: AtomicBool::new(false) });
         Self { source, own: own.clone(), record: Once::new() }
     }
 
@@ -239,6 +291,33 @@ impl FrameHold {
         drop(written.writing.replace(Some(writing)));
         written.seq.store(seq.as_ref().ok().copied().flatten().unwrap_or(UNPUBLISHED), Relaxed);
         seq
+    }
+
+    /// Has whoever still writes to the meta hear that it is too late.
+    pub(crate) fn end_meta(&self, py: Python<'_>) -> PyResult<()> {
+        let Source::Written(written) = &self.source else { return Ok(()) };
+        written.is_over.store(true, Relaxed);
+        match self.record.get() {
+            Some(record) if !record.is_none(py) => record.bind(py).call_method0(intern!(py, "_end")).map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    fn set_meta(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let Some(meta) = &self.own.meta else {
+            return Err(PyTypeError::new_err(
+                "expected a frame of a ring with meta, but the ring was made without meta=",
+            ));
+        };
+        let written = match &self.source {
+            Source::Written(written) if !written.is_over.load(Relaxed) => written,
+            _ => return Err(PyValueError::new_err("expected a frame that is being written: this one is read-only")),
+        };
+        // Before anything changes.
+        let bytes = meta.packed(py, None, Some(value), None)?;
+        self.record(py)?;
+        let Some(buffer) = written.meta.get() else { return Ok(()) };
+        buffer.bind(py).set_item(PySlice::full(py), PyBytes::new(py, &bytes))
     }
 
     fn record<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -321,6 +400,12 @@ pub(crate) fn frame_time_ns(frame: &Bound<'_, PyAny>) -> PyResult<Option<u64>> {
 #[pyfunction]
 pub(crate) fn frame_meta<'py>(frame: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     hold_of(frame)?.get().record(frame.py())
+}
+
+/// Sets the meta of a frame that is being written, as a whole: a mapping, a record, or another frame's meta.
+#[pyfunction]
+pub(crate) fn set_frame_meta(frame: &Bound<'_, PyAny>, meta: &Bound<'_, PyAny>) -> PyResult<()> {
+    hold_of(frame)?.get().set_meta(frame.py(), meta)
 }
 
 fn hold_of<'py>(frame: &Bound<'py, PyAny>) -> PyResult<Bound<'py, FrameHold>> {

@@ -69,7 +69,7 @@ mod native {
     #[pymodule_export]
     use super::fft::{FftFilter, FftPlan, fft_fallbacks, fft_fell_back, fft_transform};
     #[pymodule_export]
-    use super::frame::{FrameHold, frame_meta, frame_seq, frame_time_ns, unwrapped};
+    use super::frame::{FrameHold, frame_meta, frame_seq, frame_time_ns, set_frame_meta, unwrapped};
     #[pymodule_export]
     use super::gather::{Canvas, Montage, block, concatenate, copyto, stack};
     #[pymodule_export]

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use ndshare::ring::{self as library, Content, Geometry, Mode, Start, WhenFull};
 use ndshare::{Error, Kind};
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use crate::dtype::Dtype;
 use crate::error::{is_closed, to_python};
-use crate::frame::{FrameHold, Own, Seen, Wanted, end_writing, quoted, received, view_of};
+use crate::frame::{FrameHold, Own, Seen, Wanted, carried, end_writing, quoted, received, view_of};
 use crate::gather::fill;
 use crate::guard::{Guarded, Once};
 use crate::lock::seconds;
@@ -65,6 +65,14 @@ fn policy(name: &str) -> PyResult<WhenFull> {
     })
 }
 
+/// The text of an argument; an error names the argument.
+fn text_of(name: &str, given: &Bound<'_, PyAny>) -> PyResult<String> {
+    given.extract().map_err(|_| {
+        let got = given.get_type().name().map_or_else(|_| String::new(), |name| name.to_string());
+        PyTypeError::new_err(format!("expected {name} to be a str, got {got}"))
+    })
+}
+
 impl Ring {
     fn over(ring: Arc<library::Ring>, own: Own) -> PyResult<Self> {
         if let Some(spin) = seconds(own.spin)? {
@@ -81,15 +89,27 @@ impl Ring {
         }
     }
 
-    fn meta(&self, py: Python<'_>, fields: Option<&Bound<'_, PyDict>>) -> PyResult<Option<Vec<u8>>> {
-        match (&self.own.meta, fields.filter(|fields| !fields.is_empty())) {
-            (_, None) => Ok(None),
-            (Some(meta), Some(fields)) => meta.bytes(py, fields).map(Some),
-            (None, Some(fields)) => Err(PyTypeError::new_err(format!(
-                "expected no fields of meta, because the ring was made without meta=, got {}",
-                fields.keys()
-            ))),
+    /// What goes with an array that is put: of the frame that it is, if it is one, then what was given.
+    fn meta(
+        &self,
+        x: &Bound<'_, PyAny>,
+        meta: Option<&Bound<'_, PyAny>>,
+        fields: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Vec<u8>> {
+        let fields = fields.filter(|fields| !fields.is_empty());
+        let Some(own) = &self.own.meta else {
+            let given = fields.map(|fields| fields.keys().to_string());
+            let given = given.or_else(|| meta.map(|meta| format!("meta={meta}")));
+            return given.map_or(Ok(Vec::new()), |given| {
+                let text = "expected no fields of meta, because the ring was made without meta=, got";
+                Err(PyTypeError::new_err(format!("{text} {given}")))
+            });
+        };
+        let carried = carried(x)?;
+        if carried.is_none() && meta.is_none() && fields.is_none() {
+            return Ok(Vec::new());
         }
+        own.packed(x.py(), carried, meta, fields)
     }
 
     /// Publishes a shared array of the ring's arena as it is; none for any other array.
@@ -175,24 +195,32 @@ impl Ring {
     /// Publish an array, and return its number; None when it was dropped by "drop_newest".
     ///
     /// A shared array of the ring's arena, or a view of one, is published as it is, and must not be written to any
-    /// more; a received frame, too. Everything else is copied. Further arguments are fields of the meta. Raises
-    /// what `write` does.
-    #[pyo3(signature = (x, /, timeout=None, **meta))]
+    /// more; a received frame, too. Everything else is copied, and cast to the dtype of a ring that was made with one:
+    /// within its kind (NumPy's "same_kind"), else TypeError.
+    ///
+    /// `meta` is a mapping or a record, as `frame.meta` is; further arguments are single fields of it. A frame of
+    /// another ring takes its meta along where this ring has the same fields; what is given here wins. A value that
+    /// does not fit its field raises ValueError or OverflowError, one of another kind TypeError, and an unknown field
+    /// TypeError. Else raises what `write` does.
+    #[pyo3(signature = (x, /, timeout=None, *, meta=None, **fields))]
     fn put(
         &self,
         py: Python<'_>,
         x: &Bound<'_, PyAny>,
         timeout: Option<f64>,
-        meta: Option<&Bound<'_, PyDict>>,
+        meta: Option<&Bound<'_, PyAny>>,
+        fields: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Option<u64>> {
         let timeout = seconds(timeout)?;
         let array = self.as_array(x)?;
         let facts = Facts::of(&array).ok_or_else(|| PyTypeError::new_err("expected something like an array"))?;
         let dtype = Dtype::of(py, Some(&array.getattr(intern!(py, "dtype"))?))?;
-        let meta = self.meta(py, meta)?.unwrap_or_default();
-        if let Some(seq) = self.put_as_is(py, &facts, &dtype, timeout, &meta)? {
+        let is_cast = self.own.check_cast(py, &dtype)?;
+        let meta = self.meta(x, meta, fields)?;
+        if !is_cast && let Some(seq) = self.put_as_is(py, &facts, &dtype, timeout, &meta)? {
             return Ok(seq);
         }
+        let dtype = if is_cast { Dtype::known(self.own.dtype.bind(py).clone()) } else { dtype };
         let wanted = Wanted::like(py, &self.own, &facts, dtype)?;
         self.put_copy(py, &array, &wanted, timeout, &meta)
     }
@@ -206,9 +234,16 @@ impl Ring {
     ///
     /// It can be sent to another process until it is used, and then belongs to that. Raises RuntimeError when the
     /// ring has 64 readers or 8 groups already.
-    #[pyo3(signature = (latest=false, group=None, start="next"))]
-    fn reader(&self, py: Python<'_>, latest: bool, group: Option<&str>, start: &str) -> PyResult<Reader> {
-        let start = match start {
+    #[pyo3(signature = (latest=false, group=None, start=None), text_signature = "($self, latest=False, group=None, start='next')")]
+    fn reader(
+        &self,
+        py: Python<'_>,
+        latest: bool,
+        group: Option<&Bound<'_, PyAny>>,
+        start: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Reader> {
+        let group = group.map(|group| text_of("group", group)).transpose()?;
+        let start = match start.map_or_else(|| Ok("next".to_owned()), |start| text_of("start", start))?.as_str() {
             "next" => Start::Next,
             "oldest" => Start::Oldest,
             other => {
@@ -220,7 +255,7 @@ impl Ring {
             return Err(PyValueError::new_err("expected latest=True or a group, got both: choose one"));
         }
         let reader = patiently(py, |patience| {
-            let mode = match group {
+            let mode = match &group {
                 Some(name) => Mode::Group(self.ring.group(name, patience)?),
                 None if latest => Mode::Latest,
                 None => Mode::Every,
@@ -386,6 +421,7 @@ impl Writing {
     ) -> PyResult<()> {
         let Some(Inside { array, hold }) = self.inside.take() else { return Ok(()) };
         end_writing(array.bind(py));
+        hold.get().end_meta(py)?;
         if kind.is_some() {
             return Ok(());
         }
@@ -404,11 +440,35 @@ impl Ring {
             return Ok(x.clone());
         }
         let asarray = ASARRAY.import(py, "numpy", "asarray")?;
-        match self.own.shape {
-            Some(_) => asarray.call1((x, &self.own.dtype)),
-            None => asarray.call1((x,)),
+        let natural = asarray.call1((x,))?;
+        match self.own.chosen_dtype(py) {
+            Some(dtype) => as_chosen(&natural, dtype),
+            None => Ok(natural),
         }
     }
+}
+
+/// What a list or a scalar of Python is in a ring with a dtype. Python's ints have no size: those that fit are as good
+/// as numbers of that dtype. Everything else is judged as an array of it is.
+fn as_chosen<'py>(natural: &Bound<'py, PyAny>, dtype: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = natural.py();
+    let kind = |dtype: &Bound<'py, PyAny>| dtype.getattr(intern!(py, "kind"))?.extract::<char>();
+    let given = natural.getattr(intern!(py, "dtype"))?;
+    let is_empty = natural.getattr(intern!(py, "size"))?.extract::<usize>()? == 0;
+    if is_empty {
+        return natural.call_method1(intern!(py, "astype"), (dtype,));
+    }
+    if !matches!(kind(&given)?, 'i' | 'u') || !matches!(kind(dtype)?, 'i' | 'u') {
+        return Ok(natural.clone());
+    }
+    let facts = py.import("numpy")?.call_method1("iinfo", (dtype,))?;
+    let (least, most) = (natural.call_method0("min")?, natural.call_method0("max")?);
+    if least.lt(facts.getattr("min")?)? || most.gt(facts.getattr("max")?)? {
+        return Err(PyOverflowError::new_err(format!(
+            "expected numbers that fit {dtype}, the dtype of the ring, got {least} to {most}"
+        )));
+    }
+    natural.call_method1(intern!(py, "astype"), (dtype,))
 }
 
 // ---- reading
@@ -560,7 +620,7 @@ fn parts<'py>(py: Python<'py>, ring: &library::Ring, own: &Own) -> PyResult<Boun
     let token = ticketed(py, ring.head())?;
     let shape = own.shape.as_ref().map(|shape| PyTuple::new(py, shape)).transpose()?;
     let meta = own.meta.as_ref().map(|meta| meta.dtype(py));
-    (token, shape, own.dtype.bind(py), meta, own.name.as_deref(), own.spin).into_pyobject(py)
+    (token, shape, own.chosen_dtype(py), meta, own.name.as_deref(), own.spin).into_pyobject(py)
 }
 
 /// The ring of such parts.
@@ -570,12 +630,12 @@ pub(crate) fn open_ring(
     py: Python<'_>,
     token: &[u8],
     shape: Option<&Bound<'_, PyAny>>,
-    dtype: &Bound<'_, PyAny>,
+    dtype: Option<&Bound<'_, PyAny>>,
     meta: Option<&Bound<'_, PyAny>>,
     name: Option<String>,
     spin: Option<f64>,
 ) -> PyResult<Ring> {
-    let own = Own::new(py, shape, Some(dtype), meta, name, spin)?;
+    let own = Own::new(py, shape, dtype, meta, name, spin)?;
     let ring = library::Ring::open(opened(py, token)?).map_err(|e| to_python(py, &e))?;
     if ring.geometry().meta_bytes as usize != own.meta_bytes() {
         return Err(PyValueError::new_err("expected the meta of this ring, got another dtype: the pickle is damaged"));

@@ -11,9 +11,9 @@
 use std::collections::HashSet;
 use std::ffi::{c_int, c_void};
 
+use crate::guard::Once;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyAnyMethods, PyDict, PyTuple, PyType};
 
 /// A container with more items is looked at only if the collector says that it refers to one of the arrays.
@@ -219,8 +219,8 @@ struct Tools {
 }
 
 fn tools(py: Python<'_>) -> PyResult<&Tools> {
-    static FOUND: PyOnceLock<Tools> = PyOnceLock::new();
-    FOUND.get_or_try_init(py, || {
+    static FOUND: Once<Tools> = Once::new();
+    FOUND.get_or_make(|| {
         let ordinary = py.get_type::<PyType>().call1(("Ordinary", PyTuple::empty(py), PyDict::new(py)))?;
         Ok(Tools {
             get_referrers: py.import("gc")?.getattr("get_referrers")?.unbind(),

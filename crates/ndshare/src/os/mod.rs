@@ -14,8 +14,8 @@ pub mod kill;
 pub mod limits;
 pub mod memory;
 pub mod pipe;
-pub mod process;
 pub mod proc;
+pub mod process;
 pub mod thread;
 
 use std::time::Duration;
