@@ -51,11 +51,11 @@ use control::{Control, GRANULE_BYTES, Geometry, Span};
 use guests::Guests;
 use private::{Mine, Private};
 use spans::Spans;
-use sweep::Life;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use sweep::Life;
 
 /// This process has no slot: it is a forked child that could get none.
 const NO_SLOT: u32 = u32::MAX;
