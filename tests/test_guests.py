@@ -1,6 +1,6 @@
-"""A forked child shares what its parent had, whatever stood in the way of its place; where it can't take part it says so.
+"""A forked child shares what its parent had, whatever stood in the way; where it can't take part it says so.
 
-Such a child used to get private copies, or zeros, and nobody was told: what it wrote was lost, and its exit status was 0.
+Such a child used to get private copies, or zeros, and nobody was told: what it wrote was lost, and it ended with 0.
 Each test below takes one thing away at the fork. The child either has a place, or is a guest: it reads what is there,
 writes what its parent sees, warns on stderr with the reason, and gets AttachError with that reason from every call.
 """
@@ -38,7 +38,7 @@ def child():
         mine = nds.ones(1000)
     except nds.AttachError as error:
         said = str(error)
-        for call in (lambda: nds.stats(), lambda: nds.Lock(), lambda: ForkingPickler.dumps(table), lambda: nds.reclaim()):
+        for call in (nds.stats, nds.Lock, nds.reclaim, lambda: ForkingPickler.dumps(table)):
             try:
                 call()
             except nds.AttachError as again:
@@ -112,7 +112,7 @@ else: os.write(1, b"wrong: a child is left\\n")
 
 
 def test_descriptors_closed() -> None:
-    """A daemon closes everything. The privileged find the file through their own mapping; the others' children are told."""
+    """A daemon closes everything. The privileged find the file through their mapping; others' children are told."""
     kinds, done = outcome("""
 os.closerange(3, 2000)
 for _ in range(3): fork()
@@ -124,17 +124,19 @@ UNPRIVILEGED = """
 import ctypes
 # Without CAP_SYS_ADMIN and CAP_CHECKPOINT_RESTORE, and without looking into others: as most users are.
 libc = ctypes.CDLL(None, use_errno=True)
-class Head(ctypes.Structure): _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
-class Data(ctypes.Structure): _fields_ = [("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32)]
-assert libc.capset(ctypes.byref(Head(0x20080522, 0)), (Data * 2)()) == 0
+version_and_pid, no_capabilities = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+assert libc.capset(version_and_pid, no_capabilities) == 0
 """
 
 
 def test_descriptors_closed_by_an_ordinary_user() -> None:
-    kinds, done = outcome(UNPRIVILEGED + """
+    kinds, done = outcome(
+        UNPRIVILEGED
+        + """
 os.closerange(3, 2000)
 for _ in range(3): fork()
-""")
+"""
+    )
     assert kinds == {"guest"}
     assert "was closed by this program" in done.err
 
@@ -160,8 +162,9 @@ def test_no_proc_is_mounted() -> None:
 import subprocess
 libc = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNS, MNT_DETACH, MS_REC, MS_PRIVATE = 0x20000, 2, 0x4000, 1 << 18
-if libc.unshare(CLONE_NEWNS) or libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None) or libc.umount2(b"/proc", MNT_DETACH):
-    raise SystemExit("no mount namespace to be had")
+assert libc.unshare(CLONE_NEWNS) == 0
+assert libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None) == 0
+assert libc.umount2(b"/proc", MNT_DETACH) == 0
 assert not os.path.exists("/proc/self")
 for _ in range(3): fork()
 """)
@@ -170,7 +173,7 @@ for _ in range(3): fork()
 
 @ROOT_ONLY
 def test_after_a_change_of_user() -> None:
-    """The file is root's, and the child of the former root may not open it. It is told which user it would have to be."""
+    """The file is root's, and the child of the former root may not open it. It is told who might."""
     kinds, done = outcome("os.setgid(65534); os.setuid(65534)\nfor _ in range(2): fork()")
     assert kinds == {"guest"}
     assert "belongs to uid 0, and this process is uid 65534 now" in done.err
@@ -229,7 +232,9 @@ open(os.path.dirname(group) + "/cgroup.procs", "w").write(str(os.getpid()))
 
 def test_a_raw_clone_is_told_at_its_first_call() -> None:
     """Nobody sees it made, so nobody can warn."""
-    done = run(COMMON + """
+    done = run(
+        COMMON
+        + """
 libc = ctypes.CDLL(None)
 SYS_fork_like = {"x86_64": 56, "aarch64": 220}[os.uname().machine]
 pid = libc.syscall(SYS_fork_like, signal.SIGCHLD, 0, 0, 0, 0)
@@ -239,7 +244,8 @@ if pid == 0:
     finally: os._exit(code)
 code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 print(code, float(table[0]))
-""")
+"""
+    )
     assert done.code == 0, done
     assert done.out.splitlines()[-1] == "3 5.0", done
     assert "raw clone" in done.out
@@ -247,7 +253,9 @@ print(code, float(table[0]))
 
 # ---- what guests have stays -----------------------------------------------------------------------------------------
 
-LENDING = UNPRIVILEGED + """
+LENDING = (
+    UNPRIVILEGED
+    + """
 def blocks(): return nds.stats()["blocks"]
 
 os.closerange(3, 2000)
@@ -258,23 +266,30 @@ if pid == 0:
     os.read(here[0], 1)                       # until the parent has dropped it and used the memory again
     os._exit(0 if (table == 7).all() and (copied == 1).all() else 1)
 """
+)
 
 
 def test_what_a_guest_has_outlives_its_parents_references() -> None:
     """The parent's drop would hand the bytes to the next array, under the guest's eyes."""
-    done = run(COMMON + LENDING + """
+    done = run(
+        COMMON
+        + LENDING
+        + """
 del table, copied
 gc.collect()
 others = [nds.zeros(100_000) for _ in range(20)] + [nds.zeros(300, np.uint8) for _ in range(200)]
 os.write(here[1], b".")
 print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-""")
+"""
+    )
     assert (done.code, done.out.split()) == (0, ["0"]), done
 
 
 def test_what_a_guest_had_comes_back_when_it_is_gone() -> None:
     """Lending must not leak: the parent has a descriptor here, so it can tell when the guests have ended."""
-    done = run(COMMON + """
+    done = run(
+        COMMON
+        + """
 def blocks(): return nds.stats()["blocks"]
 limits = resource.getrlimit(resource.RLIMIT_AS)
 used = int(open("/proc/self/statm").read().split()[0]) * 4096
@@ -299,7 +314,8 @@ kept += 1
 os.close(here[1])
 codes = {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids}
 print(codes, blocks() - base, float(kept.sum()))
-""")
+"""
+    )
     assert done.code == 0, done
     assert done.out.strip() == "{0} -2 100.0"
     assert done.err.count("RuntimeWarning") == 3
@@ -344,7 +360,7 @@ print(sum(living), answer.decode(), before - nds.stats()["blocks"], len(nds.stat
 
 @pytest.mark.parametrize("end", ["kill", "exit"])
 def test_a_guest_outlives_its_parent(end: str) -> None:
-    """A dead parent is dead at once: its locks and its own place in the statistics. What its guests read stays until then."""
+    """A dead parent is dead at once, in the statistics as well. What its guests read stays until they are gone."""
     done = run(ORPHAN, end)
     assert (done.code, done.out.split()) == (0, ["1", "y", "1", "1"]), done
 
@@ -386,14 +402,18 @@ resource.setrlimit(resource.RLIMIT_AS, (used, used))
 
 
 def test_the_warning_names_the_users_line_and_every_generation_warns() -> None:
-    done = run(COMMON + SHUT + """
+    done = run(
+        COMMON
+        + SHUT
+        + """
 pid = os.fork()  # here
 if pid == 0:
     if os.fork() == 0: os._exit(0)
     os.wait()
     os._exit(0)
 os.wait()
-""")
+"""
+    )
     assert done.code == 0, done
     assert done.err.count("RuntimeWarning: [process") == 2
     assert "os.fork()  # here" in done.err
@@ -416,7 +436,9 @@ def test_a_closed_stderr_is_no_harm(how: str) -> None:
 
 def test_the_programs_of_a_guest_join_by_themselves() -> None:
     """What stood in the way of the fork need not stand in the way of a program."""
-    source = COMMON + """
+    source = (
+        COMMON
+        + """
 import subprocess
 soft, hard = resource.getrlimit(resource.RLIMIT_AS)
 used = int(open("/proc/self/statm").read().split()[0]) * 4096
@@ -429,6 +451,7 @@ if pid == 0:
     os._exit(subprocess.run([sys.executable, "-c", code, ref]).returncode)
 print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), float(table[5]))
 """
+    )
     done = run(source)
     assert (done.code, done.out.split()) == (0, ["0", "8.0"]), done
 
@@ -438,7 +461,9 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), float(table[5]))
 
 def test_allocations_go_on_when_a_sweep_cannot_be_done() -> None:
     """Every allocation raised AttachError after a death, until files were closed."""
-    done = run(UNPRIVILEGED + """
+    done = run(
+        UNPRIVILEGED
+        + """
 import os, resource, signal
 import ndshare as nds
 told = os.pipe()
@@ -454,14 +479,17 @@ os.waitpid(pid, 0)
 x = [nds.zeros(1 << 18) for _ in range(20)]
 stats = nds.stats()
 print(len(x), [p["alive"] for p in stats["participants"]])
-""")
+"""
+    )
     # The number of the dead is nobody's, so it is known to be dead, also without a descriptor.
     assert (done.code, done.out.strip()) == (0, "20 [True, False]"), done
 
 
 def test_who_cannot_tell_whether_an_owner_lives_says_so() -> None:
-    """It waited for ever, and named no reason; here the owner's number is taken, by a process that has replaced itself."""
-    done = run(UNPRIVILEGED + """
+    """It waited for ever and named no reason. Here the owner's number is taken: it has replaced itself."""
+    done = run(
+        UNPRIVILEGED
+        + """
 import os, resource, signal, sys, time
 import ndshare as nds
 lock, told = nds.Lock(), os.pipe()
@@ -480,7 +508,8 @@ start = time.monotonic()
 try: lock.acquire()
 except nds.AttachError as error: print(str(pid) in str(error), time.monotonic() - start < 60)
 os.kill(pid, signal.SIGKILL)
-""")
+"""
+    )
     assert done.code == 0, done
     assert done.out.split() in (["True"] * 4, ["True"] * 2), done
 

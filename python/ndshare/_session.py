@@ -101,7 +101,7 @@ def _join(locators: list[str]) -> bool:
 
 def _warn(text: str) -> None:
     """Warn where the user's code is, below frames of this package."""
-    frame, level = sys._getframe(1), 2  # noqa: SLF001  (warnings itself counts frames so)
+    frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_globals.get("__package__") == __package__:
         frame, level = frame.f_back, level + 1
     warnings.warn(text, RuntimeWarning, stacklevel=level)
@@ -145,7 +145,7 @@ def _say(text: str) -> None:
     text = f"[process {os.getpid()}] {text}"  # a text of its own, because a warning is shown once
     try:
         _warn(text)
-    except Exception:  # noqa: BLE001
+    except Exception:
         with contextlib.suppress(Exception):
             print(f"RuntimeWarning: {text}", file=sys.stderr, flush=True)
 

@@ -215,7 +215,7 @@ impl Arena {
         if owner >= self.control.geometry().participants {
             return Err(self.control.poison("a lock names no participant"));
         }
-        self.is_to_be_waited_for(owner).map(|wait| !wait)
+        self.sweep_if_dead(owner)
     }
 
     /// The error of a wait for a lock that ran out; where nobody could tell whether the owner lives, it says so.

@@ -57,6 +57,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use sweep::Life;
 
 /// This process has no slot: it is a forked child that could get none.
 const NO_SLOT: u32 = u32::MAX;
@@ -340,10 +341,10 @@ impl Arena {
         Ok(u64::from(generation) << 32 | u64::from(slot + 1))
     }
 
-    /// Whether the participant with this identity lives. A dead one is swept.
+    /// Whether the participant with this identity lives, or may live. A dead one is swept.
     ///
     /// # Errors
-    /// `Poisoned`; `Attach` in a process without a slot.
+    /// `Poisoned`; `Attach` in a process without a slot, and in one that has asked for ten seconds and cannot know.
     pub fn is_identity_alive(&self, identity: u64) -> Result<bool> {
         if self.identity()? == identity {
             return Ok(true);
@@ -354,7 +355,14 @@ impl Arena {
         }
         let tenant = self.control.participant(slot)?;
         let same = tenant.generation.load(SeqCst) == (identity >> 32) as u32 && tenant.state.load(SeqCst) != 0;
-        Ok(same && self.is_to_be_waited_for(slot)?)
+        if !same {
+            return Ok(false);
+        }
+        match self.life(slot) {
+            Life::Alive => Ok(true),
+            Life::Dead => self.sweep(slot).map(|_| false),
+            Life::Unknown(cause) => self.be_unsure(slot, &cause).map(|_| true),
+        }
     }
 
     /// The slot as tests on the heap declare it dead.

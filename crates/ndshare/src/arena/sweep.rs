@@ -125,26 +125,30 @@ impl Arena {
             && tenant.generation.load(SeqCst) == generation
     }
 
-    /// For a wait on the tenant of `slot`: true when it lives, or may live; an error when the wait has lasted long without
-    /// anybody knowing. The dead are swept; true also when only somebody else can do that.
-    pub(super) fn is_to_be_waited_for(&self, slot: u32) -> Result<bool> {
-        let unsure = match self.life(slot) {
-            Life::Alive => return Ok(true),
-            Life::Unknown(error) => error,
-            Life::Dead => match self.sweep_or_say(slot) {
-                Ok(swept) => return Ok(!swept && self.is_alive(slot)),
-                Err(error) => error,
+    /// For a wait on the tenant of `slot`: sweeps it if it is dead, and says whether it did. False: it lives, or it may
+    /// live, or somebody else sweeps it; an error when the wait has lasted long and this process cannot know.
+    pub(super) fn sweep_if_dead(&self, slot: u32) -> Result<bool> {
+        match self.life(slot) {
+            Life::Alive => Ok(false),
+            Life::Unknown(cause) => self.be_unsure(slot, &cause),
+            Life::Dead => match self.take_sign_of(slot) {
+                Ok(sign) => self.sweep_with(slot, sign),
+                Err(cause) => self.be_unsure(slot, &cause),
             },
-        };
-        if self.has_doubted_long() { Err(self.unsure(slot, &unsure)) } else { Ok(true) }
+        }
     }
 
-    /// Why nobody can tell whether the tenant of `slot` lives, or sweep it if not; none where that can be done.
+    /// False, or an error when that has been said for long.
+    pub(super) fn be_unsure(&self, slot: u32, cause: &Error) -> Result<bool> {
+        if self.has_doubted_long() { Err(self.unsure(slot, cause)) } else { Ok(false) }
+    }
+
+    /// Why this process cannot tell whether the tenant of `slot` lives, or cannot sweep it if not; none where it can.
     pub(super) fn doubt(&self, slot: u32) -> Option<Error> {
         match self.life(slot) {
             Life::Alive => None,
-            Life::Unknown(error) => Some(self.unsure(slot, &error)),
-            Life::Dead => self.sweep_or_say(slot).err().map(|error| self.unsure(slot, &error)),
+            Life::Unknown(cause) => Some(self.unsure(slot, &cause)),
+            Life::Dead => self.take_sign_of(slot).err().map(|cause| self.unsure(slot, &cause)),
         }
     }
 
@@ -228,13 +232,7 @@ impl Arena {
 
     /// Sweeps `dead`. False: it lives, is being swept by somebody, is gone already, or this process cannot do it.
     pub(super) fn sweep(&self, dead: u32) -> Result<bool> {
-        let able = self.take_sign_of(dead);
-        able.map_or(Ok(false), |sign| self.sweep_with(dead, sign))
-    }
-
-    /// As [`Self::sweep`]; an error says why this process cannot do it.
-    fn sweep_or_say(&self, dead: u32) -> Result<bool> {
-        self.take_sign_of(dead).and_then(|sign| self.sweep_with(dead, sign))
+        self.take_sign_of(dead).map_or(Ok(false), |sign| self.sweep_with(dead, sign))
     }
 
     fn take_sign_of(&self, dead: u32) -> Result<Option<Sign>> {

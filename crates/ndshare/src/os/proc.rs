@@ -1,7 +1,7 @@
 //! Files of `/proc`, also after a chroot, and also when no descriptor is free.
 //!
 //! An `O_PATH` descriptor of `/proc` is kept from the first arena on, so that a chroot takes nothing away. Where the
-//! limit of descriptors is reached, a **errand** goes: a process for a moment, which shares the address space but has a
+//! limit of descriptors is reached, an **errand** goes: a process for a moment, which shares the address space but has a
 //! table of descriptors of its own. It closes one in that table, opens the file, does its work, and ends. What it mapped
 //! stays; nobody else sees a descriptor come or go.
 
