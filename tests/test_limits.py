@@ -10,7 +10,6 @@ import functools
 import os
 import re
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 import pytest
 
 import ndshare as nds
-from helpers import MIB, Done, Puppet, environment, held, limited, run
+from helpers import MIB, Done, Puppet, environment, held, limited, run, wait_until
 
 GIB = 1 << 30
 
@@ -193,13 +192,14 @@ def group(limit: int, *, nested: bool = False) -> Iterator[Path]:
 
 
 def _remove(path: Path) -> None:
-    for _ in range(100):
+    def is_removed() -> bool:
         try:
             path.rmdir()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
+        except OSError:  # until the kernel has let go of the last process
+            return False
+        return True
+
+    assert wait_until(is_removed), f"{path} is in use still"
 
 
 def enter(path: Path) -> Any:

@@ -38,10 +38,11 @@ __all__ = [
     "describe",
     "empty",
     "empty_in_order",
+    "end_with",
     "enter_use",
     "fetch_unless",
-    "field_under",
     "fft_transform",
+    "field_under",
     "find_many",
     "force_cpu",
     "frame_meta",
@@ -80,6 +81,7 @@ __all__ = [
     "to_text",
     "unwrapped",
     "view_field",
+    "watch_again",
     "zeros",
 ]
 
@@ -473,6 +475,8 @@ def open_token(token: bytes, dtype: np.dtype[Any] | None = None) -> NDArray[Any]
 def lock_token(lock: Lock) -> bytes: ...
 def open_lock(token: bytes) -> Lock: ...
 def ticket(array: NDArray[Any]) -> bytes: ...
+def end_with(pid: int, sentinel: int) -> None: ...
+def watch_again() -> None: ...
 def enter_use(head: NDArray[Any], number: int, timeout: float | None = None) -> Inside: ...
 def view_field(
     inside: Inside,
