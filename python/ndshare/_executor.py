@@ -7,6 +7,9 @@ pickler sends shared arrays by reference.
 In: a call is pickled here, by a pickler of its own, when the pool gets round to sending it. Large ordinary arrays are
 put into shared memory then, wherever in the arguments they are. They need no reference in flight: the executor keeps
 the call until its result is there, and the call keeps its arrays. So nothing is left behind when a worker dies.
+
+Worker and pool end together: a worker's death breaks the pool, as in concurrent.futures; and a worker watches the process
+that has the pool, because the pipes between them stay open as long as any fork of that process lives.
 """
 
 from __future__ import annotations
@@ -52,10 +55,11 @@ _CONTAINERS = (list, tuple, range, set, frozenset, dict, deque, str, bytes, np.n
 class ProcessPoolExecutor(concurrent.futures.ProcessPoolExecutor):
     """concurrent.futures' ProcessPoolExecutor, whose calls take and return arrays by reference.
 
-    Arguments and attributes are those of concurrent.futures, and `min_bytes`. Arrays in the arguments that have at
-    least so many bytes are put into shared memory when the call is sent, unless they are shared already: then the
-    worker gets the array itself, not a snapshot. The worker runs each call inside `allocating(min_bytes)`, so arrays
-    of that size that it makes come back by reference. They are plain ndarrays on both sides.
+    Arguments and attributes are those of concurrent.futures, and `min_bytes`; `map` works on streams. Arrays in the
+    arguments that have at least so many bytes are put into shared memory when the call is sent, unless they are shared
+    already: then the worker gets the array itself, not a snapshot. The worker runs each call inside
+    `allocating(min_bytes)`, so arrays of that size that it makes come back by reference. They are plain ndarrays on
+    both sides.
 
     Workers end when this process does, in whatever way. Where the system has no POSIX semaphores (a /dev/shm that is
     missing or read-only), the pool's queues do without.
