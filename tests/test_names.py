@@ -92,10 +92,11 @@ def call_complaints(call: ast.Call, real: dict[str, inspect.Parameter]) -> Itera
     for keyword in call.keywords:
         if keyword.arg not in real and not takes_any:
             yield f"there is no {keyword.arg}"
-        elif keyword.arg in real and isinstance(keyword.value, ast.Constant):
-            # A reader takes ``name(x, size=32)`` for a default.
-            if real[keyword.arg].default is inspect.Parameter.empty:
-                yield f"{keyword.arg} has no default"
+            continue
+        has_default = keyword.arg not in real or real[keyword.arg].default is not inspect.Parameter.empty
+        # A reader takes ``name(x, size=32)`` for a default.
+        if isinstance(keyword.value, ast.Constant) and not has_default:
+            yield f"{keyword.arg} has no default"
     named = {keyword.arg for keyword in call.keywords}
     by_place = [p for p in real.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     given = {p.name for p in by_place[: len(call.args)]} | named

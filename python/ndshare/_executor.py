@@ -8,8 +8,8 @@ In: a call is pickled here, by a pickler of its own, when the pool gets round to
 put into shared memory then, wherever in the arguments they are. They need no reference in flight: the executor keeps
 the call until its result is there, and the call keeps its arrays. So nothing is left behind when a worker dies.
 
-Worker and pool end together: a worker's death breaks the pool, as in concurrent.futures; and a worker watches the process
-that has the pool, because the pipes between them stay open as long as any fork of that process lives.
+Worker and pool end together: a worker's death breaks the pool, as in concurrent.futures; and a worker watches the
+process that has the pool, because the pipes between them stay open as long as any fork of that process lives.
 """
 
 from __future__ import annotations
