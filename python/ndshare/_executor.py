@@ -132,7 +132,7 @@ class ProcessPoolExecutor(concurrent.futures.ProcessPoolExecutor):
         if chunksize < 1:
             raise ValueError(f"expected a chunksize of 1 or more, got {chunksize}")
         chunks = _chunks(zip(*iterables), chunksize)  # noqa: B905  (as map does, it ends with the shortest)
-        submit = functools.partial(self.submit, _call_each, fn)
+        submit: Any = functools.partial(cast("Any", self).submit, _call_each, fn)
         return _Results(submit, chunks, self._bound(buffersize, iterables), timeout, is_own=buffersize == "auto")
 
     def _bound(self, buffersize: object, iterables: tuple[Iterable[Any], ...]) -> int | None:
