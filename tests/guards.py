@@ -6,7 +6,6 @@ import contextlib
 import multiprocessing as mp
 import os
 import random
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -51,9 +50,7 @@ class Child:
     def kill(self) -> float:
         """Send SIGKILL, wait for the end, and return when it was sent."""
         sent = time.monotonic()
-        if self.process.is_alive():
-            os.kill(self.pid, signal.SIGCONT)
-            os.kill(self.pid, signal.SIGKILL)
+        self.process.kill()  # which may be gone, and that is no error; one that is stopped dies as well
         self.process.join(HANG)
         return sent
 
@@ -258,7 +255,7 @@ def pairs_for_ever(guard: Any, x: Array, seed: int) -> None:
     rng = random.Random(seed)
     while True:
         pairs(guard, x, rng.randint(1, 20))
-        time.sleep(rng.random() * 0.0002)
+        time.sleep(rng.random() * 0.0002)  # no condition: others shall come in between
 
 
 # What they do with overlays
@@ -291,7 +288,7 @@ def come_again(conn: Connection, overlay: nds.Overlay, use: str) -> None:
     turns = 0
     while not conn.poll():
         with overlay.use(use, timeout=HANG):
-            time.sleep(0.002)
+            time.sleep(0.002)  # no condition: how long a turn lasts
         turns += 1
     conn.send(turns)
 

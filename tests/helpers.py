@@ -13,6 +13,7 @@ import gc
 import itertools
 import multiprocessing as mp
 import os
+import platform
 import re
 import resource
 import shutil
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -173,8 +175,7 @@ class Puppet:
 
     def kill(self) -> None:
         """Send SIGKILL and wait until the process is gone."""
-        if self.process.is_alive():
-            os.kill(self.pid, signal.SIGKILL)
+        self.process.kill()  # which may be gone, and that is no error
         self.process.join(HANG)
 
     def end(self) -> None:
@@ -220,8 +221,7 @@ def child(target: Callable[..., None], *args: Any, context: Any = None) -> Itera
     try:
         yield process
     finally:
-        if process.is_alive():
-            os.kill(process.pid, signal.SIGKILL)
+        process.kill()  # which may be gone, and that is no error
         process.join(HANG)
         process.close()
 
@@ -344,6 +344,41 @@ def alive(pid: int) -> bool:
     except OSError:
         return False
     return stat.rsplit(")", 1)[1].split()[0] not in "ZX"
+
+
+FUTEX = {"x86_64": 202, "aarch64": 98}[platform.machine()]
+
+
+def sleeps(pid: int | None = None, thread: int | None = None) -> bool:
+    """Say whether a thread (by default the first) of a process (this one) sleeps on a word of an arena."""
+    pid = pid or os.getpid()
+    try:
+        call = Path(f"/proc/{pid}/task/{thread or pid}/syscall").read_text().split()
+        if call[0] != str(FUTEX):
+            return False
+        lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    except (OSError, ValueError):
+        return False
+    ranges = [[int(end, 16) for end in line.split()[0].split("-")] for line in lines if "/memfd:ndshare" in line]
+    return any(first <= int(call[1], 16) < last for first, last in ranges)
+
+
+def wait_for_sleeper(pid: int | None = None, thread: int | None = None) -> None:
+    """Wait until that thread sleeps on a word of an arena: it is inside a wait of ours then."""
+    assert wait_until(lambda: sleeps(pid, thread), HANG), f"nobody sleeps in process {pid or os.getpid()}"
+
+
+def when_asleep(what: Callable[[], object]) -> threading.Thread:
+    """Do something in another thread as soon as the calling thread sleeps on a word of an arena."""
+    sleeper = threading.get_native_id()
+
+    def act() -> None:
+        wait_for_sleeper(None, sleeper)
+        what()
+
+    thread = threading.Thread(target=act)
+    thread.start()
+    return thread
 
 
 def litter() -> set[str]:

@@ -655,6 +655,7 @@ INTERRUPTED = """
 import os, signal, sys, threading, time
 import numpy as np, ndshare as nds
 import cache_workers as workers
+import helpers
 import multiprocessing as mp
 
 cache = nds.Cache("1 MiB")
@@ -664,7 +665,8 @@ while cache.info()["misses"] == 0: time.sleep(0.001)
 
 def strike():
     while cache.info()["waits"] == 0: time.sleep(0.001)
-    time.sleep(0.05)
+    # Where several threads load, one of them sleeps.
+    while not any(helpers.sleeps(None, int(thread)) for thread in os.listdir("/proc/self/task")): time.sleep(0.001)
     global struck
     struck = time.monotonic()
     os.kill(os.getpid(), signal.SIGINT)

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import gc
 import inspect
 import multiprocessing as mp
 import os
 import pickle
 import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -19,7 +26,20 @@ import numpy as np
 import pytest
 
 import ndshare as nds
-from helpers import MIB, held, pattern, run, settle, wait_until
+from helpers import (
+    HANG,
+    MIB,
+    alive,
+    environment,
+    held,
+    note_pause,
+    pattern,
+    run,
+    script,
+    settle,
+    threads,
+    wait_until,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -241,8 +261,6 @@ FULL = """
 
 
 def test_without_room_arrays_go_by_value() -> None:
-    from helpers import environment
-
     assert run(FULL, env=environment(NDSHARE_BUDGET="4 MiB")).clean() == "good\n"
 
 
@@ -334,10 +352,11 @@ def test_a_killed_worker_breaks_the_pool_and_leaves_nothing(method: str) -> None
 
 
 def test_a_call_keeps_its_arrays_no_longer_than_it_lasts() -> None:
+    before = held()
     with pool_of(workers=1) as pool:
         future = pool.submit(forget, np.ones(MIB))
         assert future.result() == MIB
-        assert settle(0) == 0 or held() < MIB  # the future is still there, and keeps nothing
+        assert settle(before) <= before, "the future is still there, and keeps nothing"
 
 
 def test_cancelled_calls_leave_nothing() -> None:
@@ -372,3 +391,424 @@ def test_results_outlive_their_pool(tmp_path: Path) -> None:
     assert nds.is_shared(result)
     np.save(tmp_path / "x.npy", result)
     assert result[-1] == 9999
+
+
+# ---- streams --------------------------------------------------------------------------------------------------------
+
+
+def test_the_signature_of_map_is_that_of_python_3_14() -> None:
+    parameters = inspect.signature(nds.ProcessPoolExecutor.map).parameters
+    assert list(parameters) == ["self", "fn", "iterables", "timeout", "chunksize", "buffersize"]
+    assert parameters["iterables"].kind is inspect.Parameter.VAR_POSITIONAL
+    assert (parameters["timeout"].default, parameters["chunksize"].default) == (None, 1)
+
+
+class Counted:
+    """An iterator that counts what was taken of it."""
+
+    def __init__(self, items: Any) -> None:
+        self.items = iter(items)
+        self.taken = 0
+
+    def __iter__(self) -> Counted:
+        return self
+
+    def __next__(self) -> Any:
+        item = next(self.items)
+        self.taken += 1
+        return item
+
+
+def test_a_stream_is_worked_on_while_it_runs() -> None:
+    """A camera's frames are mapped over. They come for ever, and results come while they do.
+
+    The next frame is not sent before the result of an earlier one is there: this would hang if the stream were
+    swallowed first.
+    """
+    results: Any = None
+    sums: list[int] = []
+
+    def camera() -> Iterator[Array]:
+        number = 0
+        while True:
+            # All that two workers may have ahead, and then only as many as results were taken.
+            assert number - len(sums) <= 4
+            yield np.full(5000, number, np.int64)
+            number += 1
+
+    with pool_of(workers=2) as pool:
+        results = pool.map(np.sum, camera())
+        for result in results:
+            sums.append(int(result))
+            if len(sums) == 30:
+                break
+        results.close()
+    assert sums == [5000 * n for n in range(30)]
+
+
+def test_frames_of_a_ring_are_worked_on_and_given_back() -> None:
+    ring = nds.Ring(1000, np.uint8, slots=4)
+    frames = ring.reader()
+
+    def fill() -> None:
+        with ring:
+            for number in range(40):
+                ring.put(np.full(1000, number, np.uint8), timeout=60)
+
+    with nds.ProcessPoolExecutor(1) as pool:
+        pool.submit(pid).result()
+        writer = threading.Thread(target=fill)
+        writer.start()
+        assert list(pool.map(int_sum, frames)) == [1000 * number for number in range(40)]
+        writer.join()
+    assert ring.stats()["written"] == 40
+    frames.close()
+
+
+def int_sum(x: Array) -> int:
+    return int(x.sum())
+
+
+@pytest.mark.parametrize("buffersize", [1, 2, 4, 8])
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_no_more_calls_are_ahead_than_the_buffer_holds(buffersize: int, chunksize: int) -> None:
+    counted = Counted(range(50))
+    with pool_of(workers=2) as pool:
+        results = pool.map(abs, counted, chunksize=chunksize, buffersize=buffersize)
+        assert counted.taken == buffersize * chunksize, "as Python 3.14 does, at once"
+        for number, result in enumerate(results):
+            assert result == number
+            assert counted.taken <= number - number % chunksize + buffersize * chunksize
+
+
+def test_what_the_iterables_are_decides_how_much_is_ahead() -> None:
+    with pool_of(workers=2) as pool:
+        for items in ([-1] * 20, (-1,) * 20, range(20), np.ones(20), {n: n for n in range(20)}):
+            pool.map(abs, items)  # dropped at once, as concurrent.futures lets one do: all is done all the same
+        counted = Counted(range(20))
+        assert list(pool.map(max, [5] * 20, counted)) == [max(5, n) for n in range(20)]
+        for buffersize, taken in (("auto", 4), (None, 20), (7, 7)):
+            counted = Counted(range(20))
+            results = pool.map(hold_still, counted, buffersize=buffersize)
+            assert counted.taken <= taken
+            if buffersize != "auto":
+                assert counted.taken == taken
+            results.close()
+
+
+def hold_still(_: Any) -> None:
+    return None
+
+
+@pytest.mark.parametrize(
+    ("error", "options"),
+    [
+        (TypeError, {"buffersize": "many"}),
+        (TypeError, {"buffersize": 2.0}),
+        (ValueError, {"buffersize": 0}),
+        (ValueError, {"buffersize": -1}),
+        (ValueError, {"chunksize": 0}),
+    ],
+)
+def test_wrong_sizes_are_refused_before_anything_is_taken(error: type[Exception], options: dict[str, Any]) -> None:
+    counted = Counted(range(5))
+    with pool_of(workers=1) as pool, pytest.raises(error, match=next(iter(options))):
+        pool.map(abs, counted, **options)
+    assert counted.taken == 0
+
+
+def test_map_ends_with_the_shortest_and_with_nothing() -> None:
+    with pool_of(workers=1) as pool:
+        assert list(pool.map(max, Counted([1, 5, 3]), [4, 4])) == [4, 5]
+        assert list(pool.map(abs, [])) == []
+        assert list(pool.map(abs, iter(()))) == []
+        assert list(pool.map(abs)) == []
+
+
+def wait_for_word(conn: Any) -> str:
+    return str(conn.recv())
+
+
+def test_closing_a_map_cancels_what_has_not_begun() -> None:
+    theirs, mine = mp.get_context("fork").Pipe()
+    with pool_of(workers=1) as pool:
+        counted = Counted([theirs] * 50)
+        results = pool.map(wait_for_word, counted, buffersize=20)
+        mine.send("first")
+        assert next(results) == "first"
+        mine.send("second")
+        futures = list(results._futures)  # type: ignore[attr-defined]
+        results.close()
+        with pytest.raises(StopIteration):
+            next(results)
+        assert sum(future.cancelled() for future in futures) >= 16, "a worker has one, and two are on their way"
+        for future in futures:
+            if not future.cancelled():
+                mine.send("go on")
+        assert counted.taken == 20
+        concurrent.futures.wait(futures)
+    mine.close()
+    theirs.close()
+
+
+def test_a_map_that_is_dropped_after_a_result_cancels_and_says_nothing() -> None:
+    with pool_of(workers=1) as pool, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        counted = Counted(range(1000))
+        for result in pool.map(abs, counted):
+            assert result == 0
+            break
+        assert counted.taken <= 4
+
+
+def test_results_of_a_stream_that_nobody_takes_are_missed_aloud() -> None:
+    """``pool.map(save, generator)`` and no more: concurrent.futures works on all of it, this on what was begun."""
+    with pool_of(workers=1) as pool:
+        with pytest.warns(RuntimeWarning, match="buffersize=None"):
+            pool.map(abs, (n for n in range(1000)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            pool.map(abs, (n for n in range(1000)), buffersize=None)
+            pool.map(abs, (n for n in range(1000)), buffersize=3)
+            pool.map(abs, (n for n in range(0)))
+
+
+def test_an_error_of_the_stream_comes_after_the_results_before_it() -> None:
+    def camera() -> Iterator[int]:
+        yield from range(3)
+        raise nds.WriterDied("the camera is gone")
+
+    with pool_of(workers=1) as pool:
+        results = pool.map(abs, camera())
+        assert [next(results), next(results), next(results)] == [0, 1, 2]
+        with pytest.raises(nds.WriterDied, match="camera"):
+            next(results)
+        with pytest.raises(StopIteration):
+            next(results)
+
+
+def test_an_error_of_a_call_ends_the_map() -> None:
+    with pool_of(workers=1) as pool:
+        counted = Counted([1, 2, "three", *range(100)])
+        results = pool.map(abs, counted)
+        assert [next(results), next(results)] == [1, 2]
+        with pytest.raises(TypeError):
+            next(results)
+        with pytest.raises(StopIteration):
+            next(results)
+        assert counted.taken < 10
+
+
+def test_a_map_that_lasts_too_long() -> None:
+    theirs, mine = mp.get_context("fork").Pipe()
+    with pool_of(workers=1) as pool:
+        results = pool.map(wait_for_word, iter([theirs] * 3), timeout=0.2)
+        with pytest.raises(TimeoutError):
+            next(results)
+        mine.send("the one that was at hand")
+        mine.send("and perhaps the one behind it")
+    mine.close()
+    theirs.close()
+
+
+def test_a_map_goes_on_without_the_name_of_its_pool_and_not_after_its_end() -> None:
+    results = nds.ProcessPoolExecutor(1, mp.get_context("fork")).map(abs, (n for n in range(20)))
+    assert list(results) == list(range(20))
+    del results
+    gc.collect()
+    with pool_of(workers=1) as pool:
+        results = pool.map(abs, (n for n in range(20)), buffersize=2)
+    assert [next(results), next(results)] == [0, 1]
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        next(results)
+
+
+# ---- a pool's process is killed -------------------------------------------------------------------------------------
+
+ORPHANS = """
+    import multiprocessing as mp, os, re, signal, sys, time
+    import numpy as np
+    import ndshare as nds
+
+    def tell(what):
+        with open(os.environ["TELL"], "w") as fifo:
+            fifo.write(f"{os.getpid()} {what}\\n")
+
+    def idle(_):
+        tell("idle")
+
+    def sleeping(_):
+        tell("sleeping")
+        time.sleep(1000)
+
+    def in_a_long_call(_):
+        tell("in_a_long_call")
+        re.match("(a|a)*c", "a" * 60)  # years, and no other thread of the interpreter runs
+
+    def deaf(_):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        tell("deaf")
+        signal.pause()
+
+    if __name__ == "__main__":
+        pool = nds.ProcessPoolExecutor(2, mp.get_context(sys.argv[1]))
+        # A sibling that lives on has copies of all that the parent had open.
+        if not os.fork():
+            os.setsid()
+            signal.alarm(100)
+            tell("sibling")
+            signal.pause()
+        futures = [pool.submit(globals()[sys.argv[2]], n) for n in range(2)]
+        if sys.argv[2] == "idle":
+            [future.result() for future in futures]
+        sys.stdin.read()
+"""
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("doing", ["idle", "sleeping", "in_a_long_call", "deaf"])
+def test_workers_end_when_their_parent_was_killed(method: str, doing: str, tmp_path: Path) -> None:
+    """Idle or busy, also inside a long call that holds the interpreter, and with a sibling that keeps pipes open."""
+    fifo = tmp_path / "tell"
+    os.mkfifo(fifo)
+    told: dict[int, str] = {}
+    with (
+        open(os.open(fifo, os.O_RDWR)) as lines,
+        subprocess.Popen(
+            [sys.executable, str(script(ORPHANS)), method, doing],
+            env=environment(TELL=str(fifo)),
+            stdin=subprocess.PIPE,
+        ) as process,
+    ):
+        try:
+            # An idle worker may do both calls.
+            while sorted(told.values()) not in (sorted([doing, doing, "sibling"]), ["idle", "sibling"]):
+                number, what = lines.readline().split()
+                told[int(number)] = what
+            sibling = next(number for number, what in told.items() if what == "sibling")
+            process.kill()
+            process.wait()
+            killed = time.monotonic()
+            workers = [number for number in told if number != sibling]
+            assert wait_until(lambda: not any(map(alive, workers)), HANG), f"{workers} live on"
+            note_pause("workers of a killed pool end", time.monotonic() - killed)
+            assert alive(sibling)
+        finally:
+            process.kill()
+            for number in told:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(number, signal.SIGKILL)
+
+
+def fork_and_look(_: Any = None) -> tuple[int, int]:
+    """Fork, as a task may; return how many threads the child and then this process have."""
+    pipe = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(pipe[1], str(threads()).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    count = int(os.read(pipe[0], 10))
+    for end in pipe:
+        os.close(end)
+    return count, threads()
+
+
+def test_a_worker_that_forks_goes_on_watching() -> None:
+    """The watching thread ends before a fork, or Python warns, and is there again after it."""
+    with pool_of(workers=1) as pool:
+        for _ in range(3):
+            assert pool.submit(fork_and_look).result() == (1, 2)
+
+
+def raise_in_initializer() -> None:
+    raise OSError("no camera")
+
+
+def test_an_initializer_that_fails_breaks_the_pool(capfd: pytest.CaptureFixture[str]) -> None:
+    pool = nds.ProcessPoolExecutor(1, mp.get_context("fork"), raise_in_initializer)
+    with pool, pytest.raises(BrokenProcessPool):
+        pool.submit(pid).result()
+    assert "no camera" in capfd.readouterr().err
+    with pytest.raises(TypeError, match="initializer must be a callable"):
+        nds.ProcessPoolExecutor(1, initializer=3)  # type: ignore[arg-type]
+
+
+def never_end(_: Any = None) -> None:
+    signal.pause()
+
+
+@pytest.mark.crash
+def test_every_call_of_a_broken_pool_says_so(method: str) -> None:
+    """A worker dies at a call. What was at hand, on its way and submitted ends as broken; nothing hangs."""
+    with nds.ProcessPoolExecutor(2, mp.get_context(method)) as pool:
+        victim = pool.submit(pid).result()
+        futures = [pool.submit(never_end) for _ in range(8)]
+        results = pool.map(never_end, iter(range(8)))
+        os.kill(victim, signal.SIGKILL)
+        assert [type(future.exception(HANG)) for future in futures] == [BrokenProcessPool] * 8
+        with pytest.raises(BrokenProcessPool):
+            next(results)
+
+
+# ---- without POSIX semaphores ---------------------------------------------------------------------------------------
+
+NO_SEMAPHORES = """
+    import multiprocessing as mp, os, signal, sys
+    import numpy as np
+    import ndshare as nds
+    from concurrent.futures.process import BrokenProcessPool
+
+    def double(x):
+        return x + x
+
+    def die(_):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if __name__ == "__main__":
+        try:
+            mp.get_context("spawn").Lock()
+        except OSError as error:
+            print(type(error).__name__)
+        for method in ("fork", "spawn", "forkserver"):
+            context = mp.get_context(method)
+            with nds.ProcessPoolExecutor(2, context) as pool:
+                for n, y in enumerate(pool.map(double, (np.full(10_000, n) for n in range(40)))):
+                    assert nds.is_shared(y) and (y == 2 * n).all()
+                assert list(pool.map(abs, range(-300, 0), chunksize=7)) == list(range(300, 0, -1))
+                try:
+                    pool.submit(die, 0).result()
+                except BrokenProcessPool:
+                    print(method)
+            if method == "spawn":
+                with nds.ProcessPoolExecutor(1, context, max_tasks_per_child=2) as pool:
+                    assert len({pool.submit(os.getpid).result() for _ in range(4)}) == 2
+"""
+
+
+@pytest.mark.parametrize("what", ["read-only", "missing"])
+def test_a_pool_works_without_posix_semaphores(what: str) -> None:
+    """They are files in /dev/shm, which a container may have read-only, or not at all."""
+    done = run(NO_SEMAPHORES, prefix=without_shm(what))
+    assert done.clean().split() == [without_shm_error(what), "fork", "spawn", "forkserver"]
+
+
+def without_shm_error(what: str) -> str:
+    return {"read-only": "OSError", "missing": "FileNotFoundError"}[what]
+
+
+def without_shm(what: str) -> list[str]:
+    """Return the command prefix of a program that cannot make files in /dev/shm; skip where that can't be had."""
+    mount = {
+        "read-only": "mount -t tmpfs -o ro tmpfs /dev/shm",
+        "missing": (
+            "mount -t tmpfs tmpfs /mnt && for n in null zero urandom random; do touch /mnt/$n && "
+            "mount --bind /dev/$n /mnt/$n; done && mount --move /mnt /dev"
+        ),
+    }[what]
+    for namespace in (["unshare", "-m"], ["unshare", "-r", "-m"]):
+        prefix = [*namespace, "sh", "-c", f'{mount} && exec "$@"', "sh"]
+        with contextlib.suppress(OSError):
+            if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode == 0:
+                return prefix
+    pytest.skip("this machine permits no mount namespace, so /dev/shm stays as it is")

@@ -30,6 +30,7 @@ import pytest
 import guards
 import ndshare as nds
 from guards import HANG, Child, child, guarded
+from helpers import wait_for_sleeper, when_asleep
 from ndshare import _native
 
 POINTS: tuple[str, ...] = tuple(_native.KILL_POINTS)
@@ -110,8 +111,8 @@ def test_threads_of_one_process_exclude_each_other(kind: str) -> None:
     with guarded(guard):
         thread = threading.Thread(target=wait)
         thread.start()
-        entered.wait()
-        time.sleep(0.05)
+        assert entered.wait(HANG)
+        wait_for_sleeper(None, thread.native_id)
         assert not times
         left = time.monotonic()
     thread.join(HANG)
@@ -279,8 +280,7 @@ def test_an_interrupt_ends_a_wait(kind: str, timeout: float | None) -> None:
             sent.append(time.monotonic())
             os.kill(os.getpid(), signal.SIGINT)
 
-        timer = threading.Timer(0.1, interrupt)
-        timer.start()
+        timer = when_asleep(interrupt)
         how = {} if timeout is None else {"timeout": timeout}
         with pytest.raises(KeyboardInterrupt), guarded(guard, **how):
             pass
@@ -324,7 +324,7 @@ def test_a_killed_waiter_leaves_no_trace(kind: str) -> None:
         assert one.hear() == "inside"
         with child(guards.wait, guard) as two:
             assert two.hear() == "waiting"
-            time.sleep(0.06)
+            wait_for_sleeper(two.pid)
             two.kill()
         one.tell()
         assert one.hear() == "outside"
@@ -343,7 +343,8 @@ def test_a_killed_holder_is_reported_until_somebody_recovers(kind: str) -> None:
         assert victim.hear() == "inside"
         waiters = [Child(guards.wait, guard) for _ in range(3)]
         assert [one.hear() for one in waiters] == ["waiting"] * 3
-        time.sleep(0.05)
+        for one in waiters:
+            wait_for_sleeper(one.pid)
         killed = victim.kill()
     ends = [one.hear() for one in waiters]
     assert {how for how, _ in ends} == {"OwnerDied"}
@@ -565,7 +566,7 @@ def test_a_storm_of_kills(kind: str) -> None:
     crew = [fork_taker(guard, x, seed) for seed in range(3)]
     longest = 0.0
     for kill in range(KILLS // 2):
-        time.sleep(rng.random() * 0.003)
+        time.sleep(rng.random() * 0.003)  # no condition: whatever it does by then is what it is killed at
         victim = rng.randrange(len(crew))
         os.kill(crew[victim], signal.SIGKILL)
         start = time.monotonic()
@@ -783,7 +784,7 @@ def leave_in_child(manager: Any, fails: bool) -> int:
 def test_a_lock_travels_by_every_start_method(method: str) -> None:
     lock, x = nds.Lock(), nds.zeros(1)
     with lock, child(guards.use_it, lock, x, method=method) as one:
-        time.sleep(0.05)
+        wait_for_sleeper(one.pid)
         assert x[0] == 0
         lock.release()
         assert one.hear() is False

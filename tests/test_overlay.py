@@ -423,12 +423,12 @@ def in_a_global(x: Any, keep: list[Any]) -> Any:
 
 
 VARIABLES = {
-    "list": lambda x, keep: [x],
-    "long list": lambda x, keep: [*range(5000), x],
-    "tuple": lambda x, keep: (x, x),
-    "dict": lambda x, keep: {"x": x},
-    "dict with more": lambda x, keep: {"x": x, "more": [1]},
-    "deque": lambda x, keep: deque([x]),
+    "list": lambda x, _: [x],
+    "long list": lambda x, _: [*range(5000), x],
+    "tuple": lambda x, _: (x, x),
+    "dict": lambda x, _: {"x": x},
+    "dict with more": lambda x, _: {"x": x, "more": [1]},
+    "deque": lambda x, _: deque([x]),
     **{f.__name__: f for f in (in_a_local, in_an_attribute, in_a_slot, in_a_closure, in_a_generator, in_a_traceback)},
     "in_a_global": in_a_global,
 }

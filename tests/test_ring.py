@@ -32,7 +32,18 @@ import pytest
 
 import ndshare as nds
 import ring_workers as workers
-from helpers import HANG, child, descriptors, held, note_pause, run, settle, wait_until
+from helpers import (
+    HANG,
+    child,
+    descriptors,
+    held,
+    note_pause,
+    run,
+    settle,
+    wait_for_sleeper,
+    wait_until,
+    when_asleep,
+)
 from ndshare import _native
 
 POINTS: tuple[str, ...] = tuple(_native.KILL_POINTS)
@@ -681,7 +692,7 @@ def test_full_comes_at_the_timeout_and_space_wakes_the_writer() -> None:
     assert isinstance(caught.value, (TimeoutError, queue.Full))
     thread = threading.Thread(target=lambda: put_all(ring, 2))
     thread.start()
-    time.sleep(0.05)
+    wait_for_sleeper(None, thread.native_id)
     assert firsts([reader.get()]) == [0]
     thread.join(HANG)
     assert firsts([reader.get(), reader.get()]) == [1, 2]
@@ -808,7 +819,7 @@ def test_waits_answer_signals_and_timeouts() -> None:
 def test_waiting_lets_other_threads_run() -> None:
     ring = nds.Ring(2, np.int64, slots=4, spin=0.5)
     reader = ring.reader()
-    thread = threading.Timer(0.05, lambda: put_all(ring, 4))
+    thread = threading.Timer(0.05, lambda: put_all(ring, 4))  # while the reader spins, which nothing tells
     thread.start()
     assert firsts([reader.get(timeout=HANG)]) == [4]
     thread.join()
@@ -841,7 +852,7 @@ def test_the_descriptor_is_readable_while_a_frame_is_ready() -> None:
                     assert is_readable(reader)
                     reader.get()
                 assert not is_readable(reader)
-            thread = threading.Timer(0.05, lambda: put_all(ring, 3))
+            thread = threading.Timer(0.05, lambda: put_all(ring, 3))  # selectors sleep in the kernel, on no word
             thread.start()
             assert is_readable(reader, HANG)
             assert firsts([reader.get(0)]) == [3]
@@ -901,7 +912,8 @@ def test_a_cancelled_task_loses_no_frame_and_leaves_nothing() -> None:
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(anext(aiter(reader)), 0.02)
         tasks = [asyncio.ensure_future(anext(aiter(reader))) for _ in range(3)]
-        await asyncio.sleep(0.02)
+        while any(task._fut_waiter is None for task in tasks):  # type: ignore[attr-defined]
+            await asyncio.sleep(0)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -946,8 +958,7 @@ def test_closing_drains_and_then_ends() -> None:
 def test_a_waiting_reader_hears_of_the_end() -> None:
     ring = nds.Ring(2, np.int64, slots=4)
     reader = ring.reader()
-    thread = threading.Timer(0.05, ring.close)
-    thread.start()
+    thread = when_asleep(ring.close)
     assert list(reader) == []
     thread.join()
 
@@ -956,8 +967,7 @@ def test_a_waiting_writer_hears_of_the_end() -> None:
     ring = nds.Ring(2, np.int64, slots=1)
     _reader = ring.reader()
     put_all(ring, 1)
-    thread = threading.Timer(0.05, ring.close)
-    thread.start()
+    thread = when_asleep(ring.close)
     with pytest.raises(nds.Closed):
         put_all(ring, 2)
     thread.join()
@@ -1396,7 +1406,7 @@ def _camera(seconds: float) -> tuple[list[int], list[int], float]:
     shown = []
     for frame in latest:
         shown.append(frame.seq)
-        time.sleep(0.02)
+        time.sleep(0.02)  # no condition: a viewer that is slower than the camera
     results = [conn.recv() for conn, _ in pipes]
     for process in processes:
         process.join(HANG)

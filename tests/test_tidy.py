@@ -56,6 +56,7 @@ UNSAFE_ROOMS = (
     "crates/ndshare-py/src/objects.rs",
     "crates/ndshare-py/src/overlay.rs",
     "crates/ndshare-py/src/owner.rs",
+    "crates/ndshare-py/src/parent.rs",
     "crates/ndshare-py/src/session.rs",
     "crates/ndshare-py/src/shape.rs",
     "crates/ndshare-py/src/shared.rs",

@@ -17,7 +17,6 @@ import queue as queues
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
@@ -1002,7 +1001,8 @@ def test_a_full_queue_drops_nothing() -> None:
         queue.put(x)
     with pytest.raises(queues.Full):
         queue.put(nds.zeros(10), timeout=0.05)
-    time.sleep(0.1)
+    # All are pickled: the sender has nothing to do any more.
+    assert wait_until(lambda: len(nds.stats()["tickets"]) == 3)
     got = [queue.get(timeout=HANG) for _ in range(3)]
     assert all(np.shares_memory(a, b) for a, b in zip(kept, got, strict=True))
     queue.close()

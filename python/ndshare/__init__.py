@@ -121,6 +121,11 @@ def __getattr__(name: str) -> Any:
     return ProcessPoolExecutor
 
 
+def __dir__() -> list[str]:
+    """List the public names, also those that are imported late, and no others."""
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__") and name.endswith("__"))})
+
+
 _travel.register()
 _lock.register()
 _overlay.register()

@@ -38,12 +38,13 @@ __all__ = [
     "describe",
     "empty",
     "empty_in_order",
+    "end_with",
     "enter_use",
     "fetch_unless",
     "fft_fallbacks",
     "fft_fell_back",
-    "field_under",
     "fft_transform",
+    "field_under",
     "find_many",
     "force_cpu",
     "frame_meta",
@@ -55,8 +56,8 @@ __all__ = [
     "is_shared",
     "is_shared_at",
     "kill_at",
-    "let_go",
     "left_out",
+    "let_go",
     "lock_token",
     "locked",
     "measure",
@@ -85,6 +86,7 @@ __all__ = [
     "to_text",
     "unwrapped",
     "view_field",
+    "watch_again",
     "zeros",
 ]
 
@@ -495,6 +497,8 @@ def open_token(token: bytes, dtype: np.dtype[Any] | None = None) -> NDArray[Any]
 def lock_token(lock: Lock) -> bytes: ...
 def open_lock(token: bytes) -> Lock: ...
 def ticket(array: NDArray[Any]) -> bytes: ...
+def end_with(pid: int, sentinel: int) -> None: ...
+def watch_again() -> None: ...
 def enter_use(head: NDArray[Any], number: int, timeout: float | None = None) -> Inside: ...
 def view_field(
     inside: Inside,

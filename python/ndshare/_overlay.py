@@ -1,10 +1,10 @@
 # pyright: reportPrivateUsage=false
 """One piece of memory that holds one set of arrays at a time, and another set later.
 
-Being inside a use is an object (`_native.Inside`) that what keeps the bytes of a field (`_native.Field`) keeps. So a view
-that outlives its `with` block keeps its process inside, and nobody gets the bytes under it for another use. This process
-is told which view that is; other processes wait until it is gone, or until its process is. The array that was handed out
-is no such view: it turns read-only and lets go, if nothing but variables refers to it.
+Being inside a use is an object (`_native.Inside`), and what keeps the bytes of a field (`_native.Field`) keeps it. So a
+view that outlives its `with` block keeps its process inside, and nobody gets the bytes under it for another use. This
+process is told which view that is; other processes wait until it is gone, or until its process is. The array that was
+handed out is no such view: it turns read-only and lets go, if nothing but variables refers to it.
 
 What this process knows of an overlay's memory is kept once, however many Overlay objects it has of it.
 """

@@ -16,6 +16,7 @@ mod ndarray;
 mod objects;
 mod overlay;
 mod owner;
+mod parent;
 mod ring;
 mod session;
 mod shape;
@@ -84,6 +85,8 @@ mod native {
     use super::overlay::{Field, Inside, enter_use, field_under, let_go, measure, place_of, view_field};
     #[pymodule_export]
     use super::owner::Hold;
+    #[pymodule_export]
+    use super::parent::{end_with, watch_again};
     #[pymodule_export]
     use super::ring::{Reader, Ring, Writing, open_reader, open_ring, reader_parts, ring_parts};
     #[pymodule_export]

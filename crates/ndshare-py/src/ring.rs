@@ -24,7 +24,7 @@ use crate::travel::{opened, ticketed};
 use crate::wait::{at_once, detached, patiently, patiently_for};
 
 /// Frames from any number of writers to any number of readers, in one order:
-/// ``Ring(shape, dtype, slots=32)``.
+/// ``Ring(shape=None, dtype=None, *, slots, ...)``.
 ///
 /// `slots` frames wait for readers at the most. Each is an array of `shape` and `dtype` (float64 by default), or of
 /// another shape and dtype with no more bytes; without a shape a ring takes any size. `when_full` says what a writer

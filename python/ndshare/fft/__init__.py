@@ -72,3 +72,8 @@ __all__ = [
     "rfftn",
     "uninstall",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names and no others."""
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__") and name.endswith("__"))})

@@ -3,6 +3,7 @@
 use super::*;
 use crate::dice::Dice;
 use crate::error::{Error, Kind, Result};
+use crate::prim::{AtomicU32, Ordering};
 use realfft::num_complex::Complex;
 use std::f64::consts::TAU;
 
@@ -374,7 +375,7 @@ fn impossible_specs_are_refused() {
 
 #[test]
 fn a_check_ends_a_transform() {
-    let shape = vec![1 << 9, 1 << 12];
+    let shape = vec![1 << 11, 1 << 12];
     let spec = Spec {
         family: Family::Complex,
         forward: true,
@@ -385,16 +386,27 @@ fn a_check_ends_a_transform() {
         lengths: shape.clone(),
     };
     let plan = Plan::new(spec).unwrap();
-    let mut memory = vec![0_u128; 1 << 21];
-    let mut result = vec![0_u128; 1 << 21];
+    let mut memory = vec![0_u128; 1 << 23];
+    let mut result = vec![0_u128; 1 << 23];
     let strides = [1 << 16, 16];
     let (from, into) = (memory.as_mut_ptr().cast(), result.as_mut_ptr().cast());
-    let stop = || Err(Error::new(Kind::Interrupted, "enough"));
-    // Either it was done before the first look, or the look ended it.
     let (from, into) = (Array { data: from, strides: &strides }, Array { data: into, strides: &strides });
-    // SAFETY: both buffers have the shape that the spec asks for.
-    let done = unsafe { plan.run(from, into, 1.0, Some(2), &stop) };
-    assert!(done.is_ok() || done.unwrap_err().kind() == Kind::Interrupted);
+    let looks = AtomicU32::new(0);
+    let check = || {
+        looks.fetch_add(1, Ordering::SeqCst);
+        Err(Error::new(Kind::Interrupted, "enough"))
+    };
+    // A look comes 50 ms after the beginning of a pass; one that was shorter needed none, and is done.
+    for _ in 0..100 {
+        // SAFETY: both buffers have the shape that the spec asks for.
+        let done = unsafe { plan.run(from, into, 1.0, Some(2), &check) };
+        if looks.load(Ordering::SeqCst) > 0 {
+            assert_eq!(done.unwrap_err().kind(), Kind::Interrupted);
+            return;
+        }
+        done.unwrap();
+    }
+    panic!("none of a hundred passes lasted 50 ms; make them larger");
 }
 
 #[test]

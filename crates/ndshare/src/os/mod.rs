@@ -13,6 +13,7 @@ pub mod futex;
 pub mod kill;
 pub mod limits;
 pub mod memory;
+pub mod parent;
 pub mod pipe;
 pub mod proc;
 pub mod process;
