@@ -158,11 +158,12 @@ def test_what_is_dropped_beside_a_stopped_process_is_there_for_others() -> None:
 def test_a_stopped_process_that_is_killed_gives_all_back() -> None:
     """What could not be given back while it stood still comes back after its death, too."""
     with nds.Arena(64 * MIB) as arena, Puppet() as victim:
+        mine = [nds.ones(n, np.uint8, arena=arena) for n in (2 * MIB, 100_000, 100)]
         victim.start("stand_still", "free:word", arena, [])
         assert wait_until(lambda: stopped_among(victim.pid) is not None)
-        mine = [nds.ones(n, np.uint8, arena=arena) for n in (100, 3)]
         mine.clear()
         victim.kill()
+        nds.reclaim(arena=arena)
         assert wait_until(lambda: held(arena) == 0), f"bytes are lost: {nds.stats(arena)}"
 
 
@@ -209,9 +210,11 @@ def make_and_drop_and_answer(arena: nds.Arena, beat: Any) -> None:
 def test_a_neighbour_that_is_stopped_at_random_instants() -> None:
     """Whoever waits for it answers Ctrl-C. No signal would be answered inside a `del`."""
     rng, beat = random.Random(3), nds.zeros(2, np.int64)
-    with nds.Arena(64 * MIB) as arena, child(make_and_drop, arena) as one, child(
-        make_and_drop_and_answer, arena, beat
-    ) as other:
+    with (
+        nds.Arena(64 * MIB) as arena,
+        child(make_and_drop, arena) as one,
+        child(make_and_drop_and_answer, arena, beat) as other,
+    ):
         assert wait_until(lambda: beat[0] > 0)
         for _ in range(25):
             time.sleep(rng.random() * 0.01)
