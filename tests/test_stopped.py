@@ -73,7 +73,7 @@ def standing_still(puppet: Puppet, *call: Any) -> Iterator[int | None]:
 
 
 @needs_points
-@pytest.mark.parametrize("label", (*LOCKED, *HALFWAY))
+@pytest.mark.parametrize("label", [*LOCKED, *HALFWAY])
 def test_a_stopped_process_holds_up_no_drop_and_no_report(label: str) -> None:
     """Once a process that was stopped inside `reserve` froze its neighbour inside `del`, deaf to Ctrl-C."""
     with nds.Arena(64 * MIB) as arena, Puppet() as victim, Puppet() as other:

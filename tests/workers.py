@@ -418,12 +418,12 @@ def transform(x: Array) -> Array:
 # ---- beside a stopped process ---------------------------------------------------------------------------------------
 
 
-class Enough(Exception):
+class EnoughError(Exception):
     """What a signal handler of these tests raises, as Ctrl-C raises KeyboardInterrupt."""
 
 
 def _enough(*_: object) -> None:
-    raise Enough
+    raise EnoughError
 
 
 def stand_still(label: str, arena: nds.Arena, gifts: list[bytes]) -> str:
@@ -437,7 +437,7 @@ def stand_still(label: str, arena: nds.Arena, gifts: list[bytes]) -> str:
 
 
 def stand_still_among(label: str, shared: dict[str, Any]) -> str:
-    """The same with rings, caches, overlays and locks, as often as it takes to pass there."""
+    """Do the same with rings, caches, overlays and locks, as often as it takes to pass there."""
     from ndshare import _native
 
     if label in {"cache:ended", "cache:forgotten", "cache:requeued"}:
@@ -509,7 +509,7 @@ def in_time(seconds: float, what: str, *args: Any) -> tuple[str, str]:
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         globals()[what](*args)
-    except Enough as error:
+    except EnoughError as error:
         return "interrupted", "\n".join(getattr(error, "__notes__", []))
     except nds.Error as error:
         return type(error).__name__, str(error)
