@@ -85,6 +85,26 @@ DOORS = [
     ),
 ]
 
+# Where every number that a peer may have written is checked before it is one, and every loop says what bounds it.
+WARY = (
+    "crates/ndshare/src/arena/",
+    "crates/ndshare/src/lock.rs",
+    "crates/ndshare/src/overlay.rs",
+    "crates/ndshare/src/registry.rs",
+    "crates/ndshare/src/view.rs",
+)
+# The modules among them that own the shared words: they read them, and give out what is checked.
+TABLES = (
+    "crates/ndshare/src/arena/control.rs",
+    "crates/ndshare/src/arena/lockword.rs",
+    "crates/ndshare/src/arena/word.rs",
+)
+# Tests scribble themselves.
+SCRIBBLERS = ("crates/ndshare/src/arena/scribble.rs", "crates/ndshare/src/arena/tests.rs")
+# Words of this process alone.
+PRIVATE_WORD = re.compile(r"\b(?:\w+\.)?(?:slot|pid|swept_ms|(?:owners|alive)\[[^\]]*\])\s*$")
+COMPARED = re.compile(r"\s*(?:& \w+\s*)?(?:==|!=|<=|>=|<|>)")
+
 # What a newcomer's machine does not have: hosts of registries, and folders of one machine.
 FOREIGN = [
     ("a registry's host", re.compile(r"\b(?:pypi\.org|pythonhosted\.org|crates\.io|conda\.anaconda\.org)\b")),
@@ -188,14 +208,14 @@ def floor_complaints(path: str, text: str, owners: dict[str, str]) -> list[str]:
 # Unsafe code and doors
 
 
-def is_explained(lines: list[str], index: int) -> bool:
+def is_explained(lines: list[str], index: int, word: str = "SAFETY:") -> bool:
     """Return whether the statement on a line carries a ``// SAFETY:`` comment, on it or right above it."""
-    if "SAFETY:" in lines[index]:
+    if word in lines[index]:
         return True
     for above in range(index - 1, -1, -1):
         line = lines[above].strip()
         if line.startswith("//"):
-            if "SAFETY:" in line:
+            if word in line:
                 return True
         elif not line or (line.endswith((";", "{", "}", "},")) and not line.startswith("#[")):
             return False
@@ -212,6 +232,59 @@ def unsafe_complaints(path: str, text: str) -> list[str]:
             complaints.append(f"{path}:{number + 1}: unsafe code outside of its rooms")
         elif re.search(r"\bunsafe (?:\{|impl\b)", line) and not is_explained(lines, number):
             complaints.append(f"{path}:{number + 1}: unsafe code without a SAFETY comment")
+    return complaints
+
+
+# Words of a peer
+
+
+def shipped(text: str) -> str:
+    """Return a file of Rust without the modules of tests at its end."""
+    return re.split(r"^#\[cfg\((?:all\()?test\b", text, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def round_end(code: str, start: int) -> int:
+    """Return the position after the parenthesis that closes the one at ``start``."""
+    depth = 0
+    for position in range(start, len(code)):
+        depth += {"(": 1, ")": -1}.get(code[position], 0)
+        if depth == 0:
+            return position + 1
+    return len(code)
+
+
+def bare_reads(code: str) -> Iterator[int]:
+    """Yield the position of each load of a shared word whose number is used as it is."""
+    for match in re.finditer(r"\.load\((?!\))", code):
+        is_compared = COMPARED.match(code, round_end(code, match.end() - 1))
+        if not is_compared and not PRIVATE_WORD.search(code[: match.start()]):
+            yield match.start()
+
+
+def wary_complaints(path: str, text: str) -> list[str]:
+    """Return the places where a number of a peer's is trusted, or a loop does not say what bounds it.
+
+    A load must be compared at once, or go through ``prim::read`` or the tables; one that is neither says in a
+    ``// RAW:`` comment why it need not. A loop says in a ``// BOUND:`` comment why it ends.
+    """
+    if not path.startswith(WARY) or path.startswith(SCRIBBLERS):
+        return []
+    text = shipped(text)
+    lines, code = text.splitlines(), code_of(text)
+    complaints: list[str] = []
+
+    def complain(position: int, what: str, word: str | None = None) -> None:
+        number = line_of(code, position)
+        if word is None or not is_explained(lines, number - 1, word):
+            complaints.append(f"{path}:{number}: {what}")
+
+    for match in re.finditer(r"\bloop \{|\bwhile\b", code):
+        complain(match.start(), "a loop without a BOUND comment", "BOUND:")
+    if not path.startswith(TABLES):
+        for position in bare_reads(code):
+            complain(position, "a bare number of a peer's: read it by prim::read or the tables", "RAW:")
+        for match in re.finditer(r"\.(?:fetch_sub|span)\(", code):
+            complain(match.start(), "what only the tables may do: checked_span, lower")
     return complaints
 
 
@@ -303,6 +376,10 @@ def test_every_room_for_unsafe_code_is_used() -> None:
     assert [room for room in UNSAFE_ROOMS if not any(path.startswith(room) for path in used)] == []
 
 
+def test_no_number_of_a_peer_is_trusted() -> None:
+    assert [complaint for path in rust_files() for complaint in wary_complaints(path, read(path))] == []
+
+
 def test_everything_comes_in_by_its_door() -> None:
     assert [complaint for path in rust_files() for complaint in door_complaints(path, read(path))] == []
 
@@ -382,6 +459,45 @@ def test_unsafe_code_in_the_wrong_place_is_seen(path: str, text: str) -> None:
 )
 def test_unsafe_code_that_is_explained_is_not(path: str, text: str) -> None:
     assert unsafe_complaints(path, text) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("arena/alloc.rs", "for i in 0..head.ready.load(Acquire) { f(i) }"),
+        ("arena/spans.rs", "let next = block.list_after.load(Relaxed);"),
+        ("arena/records.rs", "let index = record.block.load(Relaxed) as usize;"),
+        ("arena/records.rs", "if a == 0 { f(record.block.load(Relaxed)) }"),
+        ("overlay.rs", "let a = self.head.word(USE)?.load(Acquire);"),
+        ("arena/stats.rs", "let bytes = block.span().len_bytes();"),
+        ("arena/spans.rs", "self.head.used.fetch_sub(granules, Relaxed);"),
+        ("arena/spans.rs", "while index != NONE {\n}"),
+        ("arena/control.rs", "fn f() {\n    loop {\n    }\n}"),
+        ("arena/lock.rs", "// BOUND: far.\n\nf();\nloop {\n}"),
+    ],
+)
+def test_a_trusted_number_is_seen(path: str, text: str) -> None:
+    assert len(wary_complaints(f"crates/ndshare/src/{path}", text)) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("arena/alloc.rs", "if block.is_parent.load(SeqCst) != 0 { f() }"),
+        ("arena/records.rs", "let same = tenant.generation.load(Relaxed) & 0xffff == generation;"),
+        ("arena/records.rs", "let state = block.words().load().state;"),
+        ("arena/mod.rs", "let slot = self.slot.load(Relaxed);\nself.owners[hold.index()].load(Relaxed);"),
+        ("arena/alloc.rs", "let ready = read_u32(&head.ready, Acquire).capped(most);"),
+        ("registry.rs", "// RAW: a name, which is looked up.\nlet seen = entry[0].load(Acquire);"),
+        ("arena/control.rs", "block.span.load(Relaxed);\nblock.span();"),
+        ("arena/spans.rs", "// BOUND: the table.\nwhile index != NONE {\n}"),
+        ("arena/lock.rs", "f();\n#[cfg(test)]\nmod tests { loop { word.load(Relaxed); } }"),
+        ("arena/tests.rs", "let a = block.span.load(Relaxed);"),
+        ("pool.rs", "loop { self.head.load(Relaxed); }"),
+    ],
+)
+def test_a_checked_number_is_not(path: str, text: str) -> None:
+    assert wary_complaints(f"crates/ndshare/src/{path}", text) == []
 
 
 @pytest.mark.parametrize(

@@ -418,12 +418,12 @@ def transform(x: Array) -> Array:
 # ---- beside a stopped process ---------------------------------------------------------------------------------------
 
 
-class Enough(Exception):
+class EnoughError(Exception):
     """What a signal handler of these tests raises, as Ctrl-C raises KeyboardInterrupt."""
 
 
 def _enough(*_: object) -> None:
-    raise Enough
+    raise EnoughError
 
 
 def stand_still(label: str, arena: nds.Arena, gifts: list[bytes]) -> str:
@@ -437,30 +437,46 @@ def stand_still(label: str, arena: nds.Arena, gifts: list[bytes]) -> str:
 
 
 def stand_still_among(label: str, shared: dict[str, Any]) -> str:
-    """The same with rings, caches, overlays and locks, as often as it takes to pass there."""
+    """Do the same with rings, caches, overlays and locks, as often as it takes to pass there."""
     from ndshare import _native
 
+    if label in {"cache:ended", "cache:forgotten", "cache:requeued"}:
+        # A cache is put in order only after a death in its midst.
+        _forked(lambda: (_native.kill_at("cache:freed"), use_everything(shared, HANG)))
     _native.stop_at(label)
     for _ in range(3):
-        use_everything(shared, HANG)
+        use_everything(shared, HANG, 2)
     return "survived"
+
+
+def _fail(_: Any) -> Any:
+    raise LookupError("by intent")
+
+
+def _give_up(_: Any) -> Any:
+    raise SystemExit
 
 
 HANG = 60.0
 
 
-def use_everything(shared: dict[str, Any], timeout: float) -> None:
-    """Do with rings, caches, overlays and locks what changes their words."""
+def use_everything(shared: dict[str, Any], timeout: float, scale: int = 1) -> None:
+    """Do with rings, caches, overlays and locks what changes their words; `scale` is that of the frames."""
     ring, cache, arena = shared["ring"], shared["cache"], shared["arena"]
-    for key in (*range(30), "long" * 200):
-        cache[key] = np.full(400, 7)
+    for key in (*range(60), "long" * 200):
+        cache[key] = np.full(800, 7)
+    for key in (*range(20, 60), *range(100, 120)):
+        cache.fetch(key, lambda key: np.full(800, key), timeout)
+    for load in (_fail, _give_up):
+        with contextlib.suppress(LookupError, SystemExit):
+            cache.fetch("bad", load, timeout)
     with contextlib.suppress(KeyError):
         del cache[3]
     cache.clear()
     with shared["overlay"].use("a", timeout=timeout), nds.locked(shared["array"], timeout=timeout):
         pass
-    with ring.reader(start="oldest") as reader, ring.reader(group="crew") as member:
-        for size in (10, 3000, 300_000):
+    with ring.reader(start="oldest") as reader, ring.reader(group=f"crew {os.getpid()}") as member:
+        for size in (10 * scale, 3000 * scale, 300_000 * scale):
             with ring.write(size, np.uint8, timeout=timeout) as frame:
                 frame[:] = 1
             ring.put(nds.full(size, 2, np.uint8, arena=arena), timeout=timeout)
@@ -493,7 +509,7 @@ def in_time(seconds: float, what: str, *args: Any) -> tuple[str, str]:
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         globals()[what](*args)
-    except Enough as error:
+    except EnoughError as error:
         return "interrupted", "\n".join(getattr(error, "__notes__", []))
     except nds.Error as error:
         return type(error).__name__, str(error)
@@ -511,9 +527,9 @@ def send_some(arena: nds.Arena) -> None:
     ForkingPickler.loads(bytes(ForkingPickler.dumps(nds.empty(5000, np.uint8, arena=arena))))
 
 
-def put_some(ring: nds.Ring, timeout: float) -> None:
+def put_some(size: int, timeout: float) -> None:
     """Publish a frame of a new size, which needs a new block."""
-    ring.put(np.zeros(400_000 + 1000 * len(kept), np.uint8), timeout=timeout)
+    kept["ring"].put(np.zeros(size, np.uint8), timeout=timeout)
 
 
 def fill_in_scope(arena: nds.Arena) -> tuple[int, int]:

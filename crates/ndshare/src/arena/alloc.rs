@@ -89,6 +89,10 @@ impl Arena {
         let slot = self.slot().ok()?;
         let mut private = self.private.lock();
         let mine = private.pop_quick(need.granules, need.align_granules)?;
+        if private.references(mine.index) > 0 {
+            self.control.poison("a block that is kept ready was taken");
+            return None;
+        }
         let block = self.control.block(mine.index).ok()?;
         block.lock.store(0, Relaxed);
         let generation = block.words().bring_to_life(slot, Point::QuickHeld);

@@ -113,12 +113,13 @@ impl Private {
         self.references(index)
     }
 
-    /// The first reference to a block that came from the arena. False: its span lies over one that this process has
+    /// The first reference to a block that came from the arena. False: this process has it, or one that lies under it,
     /// already, so a peer wrote over one of them; nothing changes.
     #[inline]
     #[must_use]
     pub(super) fn insert(&mut self, mine: Mine, generation: u32) -> bool {
-        if self.remembered[place(mine.index)] != Some(mine) && !self.insert_new(mine) {
+        let is_taken = self.references(mine.index) > 0;
+        if is_taken || (self.remembered[place(mine.index)] != Some(mine) && !self.insert_new(mine)) {
             return false;
         }
         self.set_first(mine, generation);

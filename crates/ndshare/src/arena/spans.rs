@@ -614,11 +614,11 @@ impl<'a> Spans<'a> {
         for &(span, index, gap) in &all {
             assert_eq!(span.start, position, "spans tile the data");
             assert!(!(gap && was_gap), "neighbouring gaps are merged");
-            assert_eq!(self.block(index).unwrap().before.load(Relaxed), last);
+            assert_eq!(self.control.link(&self.block(index).unwrap().before).unwrap(), last);
             (position, last, was_gap) = (span.end(), index, gap);
         }
         assert_eq!(position, self.control.geometry().data_granules());
-        assert_eq!((self.head.used.load(Relaxed), self.head.warm.load(Relaxed)), (used, warm));
+        assert_eq!((self.control.sum(&self.head.used), self.control.sum(&self.head.warm)), (used, warm));
         let gaps: Vec<Span> = all.iter().filter(|entry| entry.2).map(|entry| entry.0).collect();
         let listed: usize = self.head.gap_bins.iter().map(|bin| self.list_len(bin)).sum();
         assert_eq!(listed, gaps.len(), "every gap is listed once");
