@@ -36,43 +36,36 @@ impl Ending {
     }
 }
 
-/// A timer that makes its descriptor readable again and again.
+/// A timer that makes its descriptor readable again and again while it is set.
 #[derive(Debug)]
 pub struct Ticks {
     descriptor: OwnedFd,
 }
 
 impl Ticks {
-    /// None when there is no descriptor to be had.
-    pub fn every(period: Duration) -> Option<Self> {
+    /// One that is not set. None when there is no descriptor to be had.
+    pub fn new() -> Option<Self> {
         // SAFETY: integers only.
         let fd = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) };
-        if fd < 0 {
-            return None;
-        }
         // SAFETY: a descriptor that was just made belongs to nobody else.
-        let descriptor = unsafe { OwnedFd::from_raw_fd(fd) };
+        (fd >= 0).then(|| Self { descriptor: unsafe { OwnedFd::from_raw_fd(fd) } })
+    }
+
+    /// Ticks from now on each `period`, the first one after a period; never if that is zero. It is quiet at once.
+    pub fn set(&self, period: Duration) {
         let step = libc::timespec {
             tv_sec: period.as_secs().cast_signed(),
             tv_nsec: i64::from(period.subsec_nanos()) as libc::c_long,
         };
         let times = libc::itimerspec { it_interval: step, it_value: step };
-        // SAFETY: a live struct of this frame; no old value is asked for.
-        let failed = unsafe { libc::timerfd_settime(fd, 0, &times, std::ptr::null_mut()) } != 0;
-        (!failed).then_some(Self { descriptor })
-    }
-
-    /// Has it quiet until the next tick.
-    pub fn settle(&self) {
-        let mut count = [0_u8; 8];
-        // SAFETY: eight bytes of this frame, which is what a timer gives.
-        let _ = unsafe { libc::read(self.descriptor.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
+        // SAFETY: a live struct of this frame; no old value is asked for. It cannot fail for a valid period.
+        unsafe { libc::timerfd_settime(self.descriptor.as_raw_fd(), 0, &times, std::ptr::null_mut()) };
     }
 }
 
 impl Watch {
     /// None when there is no descriptor to be had.
-    pub fn new(pipe: &Pipe) -> Option<Self> {
+    pub fn new(pipe: &Pipe, ticks: &Ticks) -> Option<Self> {
         // SAFETY: an integer argument only.
         let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
         if fd < 0 {
@@ -80,7 +73,7 @@ impl Watch {
         }
         // SAFETY: a descriptor that was just made belongs to nobody else.
         let watch = Self { epoll: unsafe { OwnedFd::from_raw_fd(fd) } };
-        watch.add(pipe.descriptor()).then_some(watch)
+        (watch.add(pipe.descriptor()) && watch.add(ticks.descriptor.as_raw_fd())).then_some(watch)
     }
 
     /// The descriptor to wait on.
@@ -96,16 +89,6 @@ impl Watch {
     /// Takes a process out again. Closing its descriptor alone would not, if a forked child has a copy.
     pub fn remove_ending(&self, ending: &Ending) {
         self.control(libc::EPOLL_CTL_DEL, ending.descriptor.as_raw_fd());
-    }
-
-    /// Takes a timer in; says whether that could be done.
-    pub fn add_ticks(&self, ticks: &Ticks) -> bool {
-        self.add(ticks.descriptor.as_raw_fd())
-    }
-
-    /// Takes it out again.
-    pub fn remove_ticks(&self, ticks: &Ticks) {
-        self.control(libc::EPOLL_CTL_DEL, ticks.descriptor.as_raw_fd());
     }
 
     fn add(&self, descriptor: RawFd) -> bool {
@@ -127,7 +110,7 @@ mod tests {
     #[test]
     fn a_watch_is_readable_by_its_pipe_and_by_the_end_of_a_process() {
         let pipe = Pipe::new().unwrap();
-        let watch = Watch::new(&pipe).unwrap();
+        let watch = Watch::new(&pipe, &Ticks::new().unwrap()).unwrap();
         assert!(!is_readable(watch.descriptor()));
         pipe.fill();
         assert!(is_readable(watch.descriptor()));
@@ -144,18 +127,18 @@ mod tests {
     }
 
     #[test]
-    fn ticks_come_again_after_they_were_settled() {
+    fn ticks_come_while_the_timer_is_set() {
         let pipe = Pipe::new().unwrap();
-        let watch = Watch::new(&pipe).unwrap();
-        let ticks = Ticks::every(Duration::from_millis(1)).unwrap();
-        assert!(watch.add_ticks(&ticks));
+        let ticks = Ticks::new().unwrap();
+        let watch = Watch::new(&pipe, &ticks).unwrap();
         for _ in 0..3 {
+            ticks.set(Duration::from_millis(50));
+            assert!(!is_readable(watch.descriptor()));
             while !is_readable(watch.descriptor()) {
                 std::thread::yield_now();
             }
-            ticks.settle();
         }
-        watch.remove_ticks(&ticks);
+        ticks.set(Duration::ZERO);
         assert!(!is_readable(watch.descriptor()));
     }
 }

@@ -26,6 +26,8 @@ const TICK: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub(super) struct Selector {
     pipe: Pipe,
+    /// For processes that can't be watched; made beforehand, because descriptors may be what is missing then.
+    ticks: Ticks,
     watch: Watch,
     watched: Mutex<Watched>,
 }
@@ -36,15 +38,14 @@ struct Watched {
     known: Vec<u64>,
     /// Those of them that the kernel tells of.
     endings: Vec<(u64, Ending)>,
-    /// For the others.
-    ticks: Option<Ticks>,
 }
 
 impl Selector {
     fn new() -> Option<Self> {
         let pipe = Pipe::new()?;
-        let watch = Watch::new(&pipe)?;
-        Some(Self { pipe, watch, watched: Mutex::default() })
+        let ticks = Ticks::new()?;
+        let watch = Watch::new(&pipe, &ticks)?;
+        Some(Self { pipe, ticks, watch, watched: Mutex::default() })
     }
 
     fn watched(&self) -> MutexGuard<'_, Watched> {
@@ -52,7 +53,7 @@ impl Selector {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Watches these processes and no others. `alive` says which live, `pid` who they are, if this process can tell.
+    /// Watches these processes and no others. `pid` says who they are, if this process can tell.
     fn rewatch(&self, wanted: &[u64], pid: &dyn Fn(u64) -> Option<u32>) {
         let mut watched = self.watched();
         let (keep, go): (Vec<_>, Vec<_>) = std::mem::take(&mut watched.endings)
@@ -72,20 +73,8 @@ impl Selector {
                 None => is_blind = true,
             }
         }
-        self.tick(&mut watched, is_blind);
+        self.ticks.set(if is_blind { TICK } else { Duration::ZERO });
         watched.known = wanted.to_vec();
-    }
-
-    fn tick(&self, watched: &mut Watched, is_wanted: bool) {
-        match (&watched.ticks, is_wanted) {
-            (Some(ticks), true) => ticks.settle(),
-            (Some(ticks), false) => {
-                self.watch.remove_ticks(ticks);
-                watched.ticks = None;
-            }
-            (None, true) => watched.ticks = Ticks::every(TICK).filter(|ticks| self.watch.add_ticks(ticks)),
-            (None, false) => {}
-        }
     }
 }
 
@@ -129,7 +118,7 @@ impl Reader {
     /// `Misuse` when another process uses this reader; `Os` when there is no descriptor to be had.
     pub fn descriptor(&self) -> Result<i32> {
         self.own()?;
-        let none = || Error::new(Kind::Os, "expected three free descriptors for a selector, got none: close some");
+        let none = || Error::new(Kind::Os, "expected four free descriptors for a selector, got none: close some");
         if self.selector.get().is_none() {
             let _ = self.selector.set(Selector::new().ok_or_else(none)?);
         }
