@@ -188,9 +188,7 @@ def _as_mapping(meta: Any, where: str = "") -> Mapping[str, Any]:
     dtype = getattr(meta, "dtype", None)
     names = getattr(dtype, "names", None)
     if names is None or getattr(meta, "shape", None) != ():
-        raise TypeError(
-            f"{where}expected a mapping or a record with named fields as meta, got {type(meta).__name__}"
-        )
+        raise TypeError(f"{where}expected a mapping or a record with named fields as meta, got {type(meta).__name__}")
     record = meta[()] if isinstance(meta, np.ndarray) else meta
     return {name: record[name] for name in names}
 

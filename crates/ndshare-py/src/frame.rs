@@ -303,7 +303,9 @@ impl FrameHold {
 
     fn set_meta(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let Some(meta) = &self.own.meta else {
-            return Err(PyTypeError::new_err("expected a frame of a ring with meta, but the ring was made without meta="));
+            return Err(PyTypeError::new_err(
+                "expected a frame of a ring with meta, but the ring was made without meta=",
+            ));
         };
         let written = match &self.source {
             Source::Written(written) if !written.is_over.load(Relaxed) => written,

@@ -219,9 +219,10 @@ impl Arena {
     /// How many bytes the block of a word that was read from shared memory has, as far as one look can tell: a hint, as
     /// nothing is held.
     pub fn claimed_bytes(&self, block: BlockId) -> u64 {
-        self.control.block_quietly(block.index).and_then(|shared| self.control.checked_span(shared).ok()).map_or(0, |span| {
-            u64::from(span.granules).saturating_mul(super::control::GRANULE_BYTES)
-        })
+        self.control
+            .block_quietly(block.index)
+            .and_then(|shared| self.control.checked_span(shared).ok())
+            .map_or(0, |span| u64::from(span.granules).saturating_mul(super::control::GRANULE_BYTES))
     }
 
     /// Frees the block at a place if nobody keeps it.

@@ -18,9 +18,12 @@ pub struct Ending {
 }
 
 impl Ending {
-    /// None where the kernel is older than 5.3, a rule forbids it, or no descriptor is to be had.
+    /// None where the kernel is older than 5.3, a rule or `NDSHARE_NO_PIDFD` forbids it, or no descriptor is to be had.
     pub fn of(pid: u32) -> Option<Self> {
         let pid = libc::pid_t::try_from(pid).ok().filter(|&pid| pid > 0)?;
+        if std::env::var_os("NDSHARE_NO_PIDFD").is_some() {
+            return None;
+        }
         // SAFETY: integers only. The descriptor is closed on exec by itself.
         let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
         let descriptor = RawFd::try_from(descriptor).ok().filter(|&fd| fd >= 0)?;

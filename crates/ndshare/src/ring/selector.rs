@@ -8,9 +8,9 @@
 //! The set is put in order by whoever looks and finds nothing. A look that is attached to an interpreter only compares
 //! who is there with whom it knows; if they differ, the pipe keeps its byte, and the next `get` does the rest.
 
+use super::Ring;
 use super::read::{Mode, Reader};
 use super::table::{DEATHS, READERS, WISHES};
-use super::Ring;
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
 use crate::os::pipe::{Pipe, PipeId};
@@ -134,7 +134,10 @@ impl Reader {
             point(Point::RingWished);
         }
         if (words.pipe.load(SeqCst) ^ wish.0) >> 18 != 0 {
-            return Err(Error::new(Kind::Misuse, "another object of this process has the reader's descriptor: use that"));
+            return Err(Error::new(
+                Kind::Misuse,
+                "another object of this process has the reader's descriptor: use that",
+            ));
         }
         self.ring.table.word(WISHES).fetch_or(1 << self.index, SeqCst);
         point(Point::RingWished);
@@ -191,7 +194,9 @@ impl Reader {
             return true;
         }
         drop(watched);
-        !self.ring.has_writers() && !self.ring.is_closed() && !self.was_told_of(self.ring.table.word(DEATHS).load(SeqCst))
+        !self.ring.has_writers()
+            && !self.ring.is_closed()
+            && !self.was_told_of(self.ring.table.word(DEATHS).load(SeqCst))
     }
 
     /// The processes whose death concerns this reader, but for its own.
