@@ -38,7 +38,7 @@ class Record(np.record):
         else:
             super().__setattr__(name, value)
 
-    def setfield(self, val: Any, dtype: Any, offset: int = 0) -> None:
+    def setfield(self, val: Any, dtype: Any, offset: int = 0) -> None:  # noqa: ARG002
         """Refuse what would go by the checks."""
         raise TypeError("expected fields of a frame's meta to be set by name: frame.meta['name'] = value")
 
