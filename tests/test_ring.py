@@ -995,6 +995,7 @@ def test_the_descriptor_hears_of_the_last_of_several_writers_only() -> None:
                 while True:
                     reader.get(0)
         os.kill(processes[0].pid, signal.SIGKILL)
+        processes[0].join(HANG)
         for reader in readers:
             # Readable or not: there is nothing to tell, and it is quiet once somebody has looked.
             with pytest.raises(nds.Empty):
@@ -1148,13 +1149,6 @@ def test_one_large_frame_long_ago_is_given_back() -> None:
         reader = ring.reader()
         for size in (1 << 26, *[10] * 200):
             ring.put(np.zeros(size, np.uint8))
-            reader.get(0)
-        assert held(arena) < 1 << 20
-        # One that is put as it is goes the same way.
-        ring.put(nds.zeros(1 << 26, np.uint8, arena=arena)[:10])
-        reader.get(0)
-        for _ in range(200):
-            ring.put(np.zeros(10, np.uint8))
             reader.get(0)
         assert held(arena) < 1 << 20
 

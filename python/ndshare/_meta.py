@@ -127,7 +127,7 @@ def _check_finite(name: str, base: np.dtype[Any], given: Any) -> None:
 
 def _text(name: str, base: np.dtype[Any], value: Any, given: Any) -> Any:
     if base.kind == "V":
-        if given.dtype.kind == "U" or given.dtype.kind == "O" or given.dtype.names is not None:
+        if given.dtype.kind in {"U", "O"} or given.dtype.names is not None:
             raise TypeError(f"meta field {name!r}: expected bytes, got {type(value).__name__}")
         if given.dtype.kind not in "SV":
             raise TypeError(f"meta field {name!r}: expected bytes, got {given.dtype}")
