@@ -57,6 +57,14 @@ def write_and_wait(ring: nds.Ring, count: int, conn: Any) -> None:
     time.sleep(LIFE)
 
 
+def enter_and_wait(ring: nds.Ring, conn: Any) -> None:
+    """Begin to write, and stay without a frame."""
+    end_by_itself()
+    with ring:
+        conn.send("inside")
+        time.sleep(LIFE)
+
+
 def swift(ring: nds.Ring, count: int) -> None:
     """Write frames of 64 bytes as fast as can be; each is full of its number."""
     end_by_itself()

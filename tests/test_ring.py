@@ -344,14 +344,14 @@ def test_meta_that_does_not_fit_is_refused_by_name_on_every_way_and_changes_noth
         ring.put([1], meta={name: value})
     with ring.write() as frame:
         frame.meta = {"json": b"ok", "n": 7}
-        before = frame.meta.tolist()
+        before = frame.meta.tobytes()
         with pytest.raises(error, match=name):
             frame.meta[name] = value
         with pytest.raises(error, match=name):
             setattr(frame.meta, name, value)
         with pytest.raises(error, match=name):
             frame.meta = {name: value}
-        assert frame.meta.tolist() == before
+        assert frame.meta.tobytes() == before
     got = reader.get(0)
     assert (got.seq, got.meta["json"], got.meta["n"]) == (0, b"ok", 7)
     assert ring.stats()["written"] == 1
@@ -427,7 +427,12 @@ def test_meta_is_set_as_a_whole() -> None:
     readers = first.reader(), second.reader()
     first.put([1], n=5, x=0.5)
     frame = readers[0].get(0)
-    for meta in (frame.meta, {"n": 5, "x": 0.5}, np.array((5, 0.5), frame.meta.dtype), np.void((5, 0.5), [("n", "i4"), ("x", "f8")])):
+    for meta in (
+        frame.meta,
+        {"n": 5, "x": 0.5},
+        np.array((5, 0.5), frame.meta.dtype),
+        np.void((5, 0.5), [("n", "i4"), ("x", "f8")]),
+    ):
         second.put([2], meta=meta)
         with second.write() as written:
             written.meta["extra"] = b"old"
@@ -437,7 +442,12 @@ def test_meta_is_set_as_a_whole() -> None:
     assert readers[1].get(0).meta.tolist() == (0.5, 6, b"")
     with second.write() as written:
         written.meta = {"extra": b"abc"}
-        for meta, error in (({"none": 1}, TypeError), (5, TypeError), ([1, 2], TypeError), ({"extra": b"abcd"}, ValueError)):
+        for meta, error in (
+            ({"none": 1}, TypeError),
+            (5, TypeError),
+            ([1, 2], TypeError),
+            ({"extra": b"abcd"}, ValueError),
+        ):
             with pytest.raises(error):
                 written.meta = meta
             with pytest.raises(error):
@@ -533,7 +543,7 @@ def test_an_array_of_another_kind_is_refused(dtype: Any, x: Any) -> None:
 
 def test_an_array_of_the_same_kind_is_cast_to_the_dtype_of_the_ring() -> None:
     for dtype, x in [("f8", np.arange(4)), ("f4", np.arange(4.0)), ("i4", np.arange(4)), ("i2", [1, -2, 3]),
-                     ("u1", [0, 255]), ("f4", [0.5]), ("f8", nds.arange(4) if hasattr(nds, "arange") else nds.zeros(4, "f4")),
+                     ("u1", [0, 255]), ("f4", [0.5]), ("f8", nds.zeros(4, "f4")),
                      ("u1", []), ("S4", [b"ab"]), (">u2", np.arange(3, dtype="u2"))]:  # fmt: skip
         ring = nds.Ring(4, dtype, slots=2)
         reader = ring.reader()
@@ -926,6 +936,233 @@ def test_a_cancelled_task_loses_no_frame_and_leaves_nothing() -> None:
     assert descriptors() == before
     put_all(ring, 9)
     assert firsts([reader.get(0)]) == [9]
+
+
+def is_quiet(reader: nds.Reader) -> bool:
+    """Tell whether the descriptor stays silent for longer than any timer of ours."""
+    return not is_readable(reader, 0.4)
+
+
+def hears(reader: nds.Reader) -> type[Exception] | None:
+    """Wait until the descriptor is readable and `get` has something to say; return what it raised."""
+    end = time.monotonic() + HANG
+    while time.monotonic() < end:
+        assert is_readable(reader, HANG), "nothing was heard"
+        try:
+            reader.get(timeout=0)
+        except nds.Empty:
+            continue
+        except nds.Error as error:
+            return type(error)
+        return None
+    raise AssertionError("readable for nothing again and again")
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_the_descriptor_hears_that_the_last_writer_was_killed(method: str, early: bool) -> None:
+    """A GUI waits for `fileno()`; its camera is killed. The descriptor stayed silent, and the picture froze."""
+    context = mp.get_context(method)
+    ring = nds.Ring(2, np.int64, slots=8)
+    reader = ring.reader()
+    if early:
+        assert not is_readable(reader)
+    mine, theirs = context.Pipe()
+    with child(workers.write_and_wait, ring, 2, theirs, context=context) as process:
+        assert mine.recv() == 2
+        assert [reader.get(0).seq for _ in range(2)] == [0, 1]
+        with suppress(nds.Empty):
+            reader.fileno()
+            reader.get(0)
+        assert is_quiet(reader), "a writer that lives is no news"
+        os.kill(process.pid, signal.SIGKILL)
+        assert hears(reader) is nds.WriterDied
+        assert is_quiet(reader), "it is told once"
+    with child(workers.fill, ring, [5], context=context):
+        assert hears(reader) is None
+        assert hears(reader) is nds.Closed
+
+
+def test_the_descriptor_hears_of_a_writer_that_died_before_its_first_frame() -> None:
+    ring = nds.Ring(2, np.int64, slots=8)
+    reader = ring.reader()
+    assert not is_readable(reader)
+    mine, theirs = FORK.Pipe()
+    with child(workers.enter_and_wait, ring, theirs) as process:
+        assert mine.recv() == "inside"
+        os.kill(process.pid, signal.SIGKILL)
+        assert hears(reader) is nds.WriterDied
+        assert is_quiet(reader)
+
+
+def test_the_descriptor_hears_of_the_last_of_several_writers_only() -> None:
+    ring = nds.Ring(2, np.int64, slots=8)
+    readers = [ring.reader(), ring.reader(latest=True), ring.reader(group="g")]
+    assert not any(map(is_readable, readers))
+    pipes = [FORK.Pipe() for _ in range(2)]
+    with ExitStack() as stack:
+        processes = [stack.enter_context(child(workers.write_and_wait, ring, 1, theirs)) for _, theirs in pipes]
+        assert [mine.recv() for mine, _ in pipes] == [1, 1]
+        for reader in readers:
+            with suppress(nds.Empty):
+                while True:
+                    reader.get(0)
+        os.kill(processes[0].pid, signal.SIGKILL)
+        processes[0].join(HANG)
+        for reader in readers:
+            # Readable or not: there is nothing to tell, and it is quiet once somebody has looked.
+            with pytest.raises(nds.Empty):
+                reader.get(0)
+            assert is_quiet(reader)
+        os.kill(processes[1].pid, signal.SIGKILL)
+        assert [hears(reader) for reader in readers] == [nds.WriterDied] * 3
+        assert all(map(is_quiet, readers))
+
+
+def test_poll_and_asyncio_hear_of_the_death_of_the_last_writer() -> None:
+    ring = nds.Ring(2, np.int64, slots=8)
+    reader = ring.reader()
+    poll = select.poll()
+    poll.register(reader, select.POLLIN)
+
+    async def heard() -> None:
+        loop, news = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(reader.fileno(), news.set)
+        await asyncio.wait_for(news.wait(), HANG)
+        loop.remove_reader(reader.fileno())
+
+    for wait in (lambda: poll.poll(HANG * 1000), lambda: asyncio.run(heard())):
+        mine, theirs = FORK.Pipe()
+        with child(workers.write_and_wait, ring, 1, theirs) as process:
+            assert mine.recv() == 1
+            assert hears(reader) is None
+            with suppress(nds.Empty):
+                reader.get(0)
+            assert is_quiet(reader)
+            os.kill(process.pid, signal.SIGKILL)
+            wait()
+            assert hears(reader) is nds.WriterDied
+    poll.unregister(reader)
+
+
+def test_the_descriptor_hears_that_a_frame_of_a_dead_member_is_there_again() -> None:
+    ring = nds.Ring(2, np.int64, slots=8)
+    member, mine_theirs = ring.reader(group="g"), FORK.Pipe()
+    put_all(ring, 1)
+    with child(workers.hold_back, ring.reader(group="g", start="oldest"), mine_theirs[1]) as process:
+        assert mine_theirs[0].recv() == 0
+        with suppress(nds.Empty):
+            member.fileno()
+            member.get(0)
+        assert is_quiet(member)
+        os.kill(process.pid, signal.SIGKILL)
+        assert hears(member) is None
+        assert is_quiet(member)
+
+
+def test_without_pidfds_the_descriptor_looks_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pidfd can be had, as with an older kernel or in a sandbox; the death is heard all the same."""
+    monkeypatch.setenv("NDSHARE_NO_PIDFD", "1")
+    ring = nds.Ring(2, np.int64, slots=8)
+    reader = ring.reader()
+    assert is_quiet(reader)
+    mine, theirs = FORK.Pipe()
+    with child(workers.write_and_wait, ring, 1, theirs) as process:
+        assert mine.recv() == 1
+        assert hears(reader) is None
+        for _ in range(3):
+            with pytest.raises(nds.Empty):
+                reader.get(0)
+            assert is_readable(reader, HANG), "now and then it is readable for nothing"
+        os.kill(process.pid, signal.SIGKILL)
+        process.join(HANG)
+        assert hears(reader) is nds.WriterDied
+        assert is_quiet(reader)
+
+
+STRANGER = """
+import os, sys
+pairs = [os.pipe() for _ in range(60)]
+for r, _ in pairs: os.set_blocking(r, False)
+print("ready", flush=True)
+sys.stdin.readline()
+stray = 0
+for r, _ in pairs:
+    try: stray += len(os.read(r, 10))
+    except BlockingIOError: pass
+print(stray, flush=True)
+"""
+
+
+@pytest.mark.parametrize("way", ["write", "put", "close", "begin"])
+def test_a_program_in_the_place_of_a_reader_gets_no_byte(way: str) -> None:
+    """A process that waited on `fileno()` became another program by exec, whose own pipe got the wake-up bytes."""
+    ring = nds.Ring(4, np.uint8, slots=4, when_full="drop_oldest")
+    ends = os.pipe(), os.pipe()
+    pid = os.fork()
+    if not pid:
+        with suppress(BaseException):
+            reader = ring.reader()
+            select.select([reader], [], [], 0)
+            os.dup2(ends[0][0], 0)
+            os.dup2(ends[1][1], 1)
+            os.execv(sys.executable, [sys.executable, "-c", STRANGER])
+        os._exit(1)
+    with os.fdopen(ends[0][1], "w") as into, os.fdopen(ends[1][0]) as out:
+        os.close(ends[0][0])
+        os.close(ends[1][1])
+        assert out.readline() == "ready\n"
+        if way == "write":
+            for _ in range(20):
+                with ring.write() as frame:
+                    frame[:] = 1
+        elif way == "put":
+            put_all(ring, *range(20))
+        elif way == "begin":
+            with ring:
+                pass
+        else:
+            ring.close()
+        print("go", file=into, flush=True)
+        stray = int(out.readline())
+    os.waitpid(pid, 0)
+    assert stray == 0
+
+
+def test_a_reader_that_arrives_twice_is_one_reader() -> None:
+    """Sent to two threads of a process, say. Dropping one of the objects closed the other."""
+    ring = nds.Ring(4, np.uint8, slots=8)
+    for used in (False, True):
+        reader = ring.reader()
+        wires = [bytes(ForkingPickler.dumps(reader)) for _ in range(2)]
+        put_all(ring, 1, 2, 3)
+        if used:
+            assert firsts([reader.get(0)]) == [1]
+        others = [pickle.loads(wire) for wire in wires]
+        assert firsts(other.get(0) for other in [others[0]]) == [2 if used else 1]
+        assert is_readable(others[1])
+        del others[0]
+        gc.collect()
+        assert firsts([reader.get(0)]) == [3 if used else 2]
+        others[0].close()
+        assert reader.closed
+        with pytest.raises(nds.Closed):
+            reader.get(0)
+        assert ring.stats()["readers"] == []
+    data = ForkingPickler.dumps(closed := ring.reader())
+    closed.close()
+    put_all(ring, 9)
+    assert firsts([pickle.loads(data).get(0)]) == [9], "the sender may close its own"
+
+
+def test_one_large_frame_long_ago_is_given_back() -> None:
+    """A ring without a shape carried one frame of 64 MiB, and kept it for ever."""
+    with nds.Arena("256 MiB") as arena:
+        ring = nds.Ring(slots=4, arena=arena)
+        reader = ring.reader()
+        for size in (1 << 26, *[10] * 200):
+            ring.put(np.zeros(size, np.uint8))
+            reader.get(0)
+        assert held(arena) < 1 << 20
 
 
 # ---- the end --------------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ class Record(np.record):
         else:
             super().__setattr__(name, value)
 
-    def setfield(self, val: Any, dtype: Any, offset: int = 0) -> None:
+    def setfield(self, val: Any, dtype: Any, offset: int = 0) -> None:  # noqa: ARG002
         """Refuse what would go by the checks."""
         raise TypeError("expected fields of a frame's meta to be set by name: frame.meta['name'] = value")
 
@@ -127,7 +127,7 @@ def _check_finite(name: str, base: np.dtype[Any], given: Any) -> None:
 
 def _text(name: str, base: np.dtype[Any], value: Any, given: Any) -> Any:
     if base.kind == "V":
-        if given.dtype.kind == "U" or given.dtype.kind == "O" or given.dtype.names is not None:
+        if given.dtype.kind in {"U", "O"} or given.dtype.names is not None:
             raise TypeError(f"meta field {name!r}: expected bytes, got {type(value).__name__}")
         if given.dtype.kind not in "SV":
             raise TypeError(f"meta field {name!r}: expected bytes, got {given.dtype}")
@@ -188,9 +188,7 @@ def _as_mapping(meta: Any, where: str = "") -> Mapping[str, Any]:
     dtype = getattr(meta, "dtype", None)
     names = getattr(dtype, "names", None)
     if names is None or getattr(meta, "shape", None) != ():
-        raise TypeError(
-            f"{where}expected a mapping or a record with named fields as meta, got {type(meta).__name__}"
-        )
+        raise TypeError(f"{where}expected a mapping or a record with named fields as meta, got {type(meta).__name__}")
     record = meta[()] if isinstance(meta, np.ndarray) else meta
     return {name: record[name] for name in names}
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -141,12 +142,25 @@ def _reduce_ring(ring: Ring) -> tuple[Any, ...]:
     return _native.open_ring, _native.ring_parts(ring)
 
 
+# The readers of this process that have travelled or are about to: one that arrives twice is one object.
+_readers: weakref.WeakValueDictionary[tuple[int, int, int], Reader] = weakref.WeakValueDictionary()
+
+
 def _reduce_reader(reader: Reader) -> tuple[Any, ...]:
-    return _open_reader, _native.reader_parts(reader)
+    parts = _native.reader_parts(reader)
+    _readers[_native.reader_key(reader)] = reader
+    return _open_reader, parts
 
 
 def _open_reader(parts: tuple[Any, ...], token: bytes, place: int) -> Reader:
-    return _native.open_reader(_native.open_ring(*parts), token, place)
+    # In any case, because that takes it off the books of what is under way.
+    reader = _native.open_reader(_native.open_ring(*parts), token, place)
+    key = _native.reader_key(reader)
+    known = _readers.get(key)
+    if known is not None and not known.closed:
+        return known
+    _readers[key] = reader
+    return reader
 
 
 def _reduce_frame(frame: Frame) -> tuple[Any, ...]:

@@ -88,7 +88,7 @@ mod native {
     #[pymodule_export]
     use super::parent::{end_with, watch_again};
     #[pymodule_export]
-    use super::ring::{Reader, Ring, Writing, open_reader, open_ring, reader_parts, ring_parts};
+    use super::ring::{Reader, Ring, Writing, open_reader, open_ring, reader_key, reader_parts, ring_parts};
     #[pymodule_export]
     use super::session::{left_out, session_create, session_id, session_join, session_locator};
     #[pymodule_export]

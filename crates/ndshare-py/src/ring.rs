@@ -364,7 +364,7 @@ impl Ring {
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let stats = at_once(py, || self.ring.glance())?;
         let lag = stats.readers.iter().map(|reader| reader.lag).max();
-        let held: u64 = stats.readers.iter().map(|reader| reader.held).sum();
+        let held = stats.readers.iter().fold(0_u64, |sum, reader| sum.saturating_add(reader.held));
         let readers = match (stats.readers.len(), lag) {
             (1, Some(lag)) => format!("1 reader, lag {lag}"),
             (count, Some(lag)) => format!("{count} readers, lag {lag}"),
@@ -375,7 +375,7 @@ impl Ring {
             None => "any shape".to_owned(),
         };
         let slots = u64::from(self.slots());
-        let used = (self.ring.waiting() + held).min(slots);
+        let used = self.ring.waiting().saturating_add(held).min(slots);
         let closed = if stats.closed { ", closed" } else { "" };
         Ok(format!("<Ring{} {shape} {used}/{slots} slots, {readers}{closed}>", quoted(py, self.name())?))
     }
@@ -554,8 +554,10 @@ impl Reader {
 
     /// A descriptor for selectors, Qt and asyncio: readable while there is something to get, be it the end.
     ///
-    /// Now and then it is readable for nothing, so use ``get(timeout=0)`` and expect Empty. The death of the last
-    /// writer does not make it readable; `get` notices that. It belongs to the reader: do not close it.
+    /// That is a frame, the end, or the death of the last writer without a close, which `get` then raises. Now and then
+    /// it is readable for nothing, when a writer comes or goes, so use ``get(timeout=0)`` and expect Empty. Where the
+    /// system has no pidfds for the writers (Linux before 5.3, another pid namespace, no descriptor left) that is four
+    /// times a second. It belongs to the reader: do not close it.
     fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
         let reader = self.open(py)?;
         detached(py, || reader.descriptor())
@@ -658,6 +660,14 @@ pub(crate) fn reader_parts<'py>(
         ));
     }
     Ok((parts(py, reader.ring(), own)?, ticketed(py, reader.token())?, reader.index()))
+}
+
+/// What tells a reader from all others: arena, block and generation of its token. Raises Closed when it was closed.
+#[pyfunction]
+pub(crate) fn reader_key(py: Python<'_>, reader: &Bound<'_, Reader>) -> PyResult<(u64, u32, u32)> {
+    let reader = reader.get().open(py)?;
+    let token = reader.token();
+    Ok((token.arena().id(), token.block().index, token.block().generation))
 }
 
 /// The reader of such parts.

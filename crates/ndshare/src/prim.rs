@@ -85,6 +85,8 @@ pub fn store_bytes(words: &[AtomicU64], bytes: &[u8]) {
 /// Loads `len` bytes from words; fewer if there are no more.
 #[inline]
 pub fn load_bytes(words: &[AtomicU64], len: usize) -> Vec<u8> {
+    // First of all: a length from shared memory may be anything.
+    let len = len.min(words.len().saturating_mul(8));
     let mut bytes = Vec::with_capacity(len.next_multiple_of(8));
     for word in words.iter().take(len.div_ceil(8)) {
         bytes.extend(word.load(Ordering::Relaxed).to_le_bytes());
@@ -262,5 +264,6 @@ mod tests {
         assert_eq!(load_bytes(&words, 29), bytes);
         assert!(equal_bytes(&words, &bytes) && !equal_bytes(&words, &[1; 33]));
         assert_eq!(load_bytes(&words, 100).len(), 32);
+        assert_eq!(load_bytes(&words, usize::MAX).len(), 32);
     }
 }

@@ -222,6 +222,13 @@ impl Arena {
         self.remove(&lock, id.index).map(|()| Some(block))
     }
 
+    /// How many bytes the block of a word that was read from shared memory has, as far as one look can tell: a hint, as
+    /// nothing is held.
+    pub fn claimed_bytes(&self, block: BlockId) -> u64 {
+        let span = self.control.block_quietly(block.index).and_then(|shared| self.control.sane_span(shared));
+        span.map_or(0, super::control::Span::len_bytes)
+    }
+
     /// Frees the block at a place if nobody keeps it. Never waits: while somebody has the arena lock, it stays.
     ///
     /// # Errors

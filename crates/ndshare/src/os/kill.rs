@@ -95,6 +95,8 @@ labels! {
     RingDone = "ring:done",
     RingJoined = "ring:joined",
     RingLeft = "ring:left",
+    RingWished = "ring:wished",
+    RingTurned = "ring:turned",
     RootMade = "root:made",
     NameCleared = "name:cleared",
     NameWritten = "name:written",

@@ -18,6 +18,7 @@ pub mod pipe;
 pub mod proc;
 pub mod process;
 pub mod thread;
+pub mod watch;
 
 use std::time::Duration;
 
@@ -46,6 +47,14 @@ pub fn monotonic() -> Duration {
     // SAFETY: `time` is a live timespec of this frame, which the call fills.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Whether process `pid`, as this process sees it, has a file called `name` mapped. No, where that can't be told.
+pub fn has_mapped(pid: u32, name: &str) -> bool {
+    use std::io::BufRead;
+    let Ok(file) = std::fs::File::open(format!("/proc/{pid}/maps")) else { return false };
+    // BOUND: the mappings of one process, which the kernel limits.
+    std::io::BufReader::new(file).lines().map_while(std::result::Result::ok).any(|line| line.contains(name))
 }
 
 /// 64 bits that nobody can guess, for ids and nonces.

@@ -1,26 +1,51 @@
-//! Telling a process of this user through a pipe of its own: a byte in the pipe makes its descriptor readable for
-//! selectors, Qt and asyncio.
+//! Waking a process of this user whose loop waits on a descriptor: a byte in a pipe of its own, and no other.
+//!
+//! A pipe is named by process, descriptor, device and inode. Process and descriptor say where to look; the device and
+//! inode say whether what is found there is the very pipe. A program that took the process's place by `exec` has other
+//! pipes with other inodes, whatever numbers their descriptors have, and ours went with the program before (they are
+//! closed on `exec`). Nothing that is not that pipe is even opened.
+//!
+//! Why a pipe: an eventfd can't be opened by another process, and one handed over through a socket would have to be
+//! handed to every writer to come. A socket with a name in the abstract namespace can be filled by any user of the
+//! machine, and is not seen from another network namespace.
 
 use std::fs::OpenOptions;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 
-/// Writes a byte into the pipe that is open as `descriptor` in process `pid`. A pipe that is gone or full needs none.
-pub fn tell(pid: u32, descriptor: i32) {
-    let path = format!("/proc/{pid}/fd/{descriptor}");
-    // A pipe can be opened anew through /proc; not blocking, so that a full one holds nobody up.
-    let pipe = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path);
-    if let Ok(mut pipe) = pipe
-        && is_pipe(&pipe)
-    {
-        let _ = pipe.write(&[1]);
+/// Which pipe a descriptor is of. No two pipes have the same while both live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PipeId {
+    /// The device of the kernel's pipes.
+    pub device: u64,
+    /// The number that the kernel gave the pipe.
+    pub inode: u64,
+}
+
+impl PipeId {
+    fn of(data: &std::fs::Metadata) -> Option<Self> {
+        data.file_type().is_fifo().then(|| Self { device: data.dev(), inode: data.ino() })
     }
 }
 
-fn is_pipe(file: &std::fs::File) -> bool {
-    use std::os::unix::fs::FileTypeExt;
-    file.metadata().is_ok_and(|data| data.file_type().is_fifo())
+/// Writes a byte into a pipe that is open as `descriptor` in process `pid`, if it is the pipe `id`. One that is gone or
+/// full needs none.
+pub fn tell(pid: u32, descriptor: i32, id: PipeId) {
+    let path = format!("/proc/{pid}/fd/{descriptor}");
+    // Looked at first: opening something else, a tape drive say, may have an effect.
+    if !std::fs::metadata(&path).is_ok_and(|data| PipeId::of(&data) == Some(id)) {
+        return;
+    }
+    // Not blocking, so that a full one holds nobody up. For reading as well, so that one whose reader goes meanwhile
+    // is no broken pipe, which would be a signal.
+    let pipe = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path);
+    if let Ok(mut pipe) = pipe
+        // Again: another one may have come to the place. What is open stays what it is.
+        && pipe.metadata().is_ok_and(|data| PipeId::of(&data) == Some(id))
+    {
+        let _ = pipe.write(&[1]);
+    }
 }
 
 /// A pipe of this process: the end to wait on, and the end that others open.
@@ -28,6 +53,7 @@ fn is_pipe(file: &std::fs::File) -> bool {
 pub struct Pipe {
     reader: OwnedFd,
     writer: OwnedFd,
+    id: PipeId,
 }
 
 impl Pipe {
@@ -40,7 +66,8 @@ impl Pipe {
         }
         // SAFETY: descriptors that were just made belong to nobody else.
         let [reader, writer] = ends.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
-        Some(Self { reader, writer })
+        let data = std::fs::File::from(writer.try_clone().ok()?).metadata().ok()?;
+        Some(Self { reader, writer, id: PipeId::of(&data)? })
     }
 
     /// The descriptor to wait on.
@@ -53,19 +80,36 @@ impl Pipe {
         self.writer.as_raw_fd()
     }
 
+    /// By what others know it.
+    pub fn id(&self) -> PipeId {
+        self.id
+    }
+
     /// Takes all bytes out.
     pub fn drain(&self) {
-        let Ok(reader) = self.reader.try_clone() else { return };
-        let mut reader = std::fs::File::from(reader);
-        let mut bytes = [0; 64];
-        while reader.read(&mut bytes).is_ok_and(|len| len > 0) {}
+        let mut bytes = [0_u8; 64];
+        // BOUND: the bytes that fit a pipe, 64 KiB; one that is filled all the time is left as it is.
+        for _ in 0..2048 {
+            // SAFETY: a buffer of this frame, and a descriptor that is ours. No copy of it: there may be no room for one.
+            let len = unsafe { libc::read(self.reader.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len()) };
+            if len <= 0 {
+                break;
+            }
+        }
     }
 
     /// Puts a byte in.
     pub fn fill(&self) {
-        let Ok(writer) = self.writer.try_clone() else { return };
-        let _ = std::fs::File::from(writer).write(&[1]);
+        // SAFETY: one byte that lives for ever, and a descriptor that is ours. A full pipe is as good.
+        let _ = unsafe { libc::write(self.writer.as_raw_fd(), [1_u8].as_ptr().cast(), 1) };
     }
+}
+
+#[cfg(test)]
+pub(super) fn is_readable(descriptor: i32) -> bool {
+    let mut poll = libc::pollfd { fd: descriptor, events: libc::POLLIN, revents: 0 };
+    // SAFETY: one live struct of this frame.
+    unsafe { libc::poll(&mut poll, 1, 0) == 1 }
 }
 
 #[cfg(test)]
@@ -75,17 +119,21 @@ mod tests {
     #[test]
     fn a_pipe_is_told_through_proc() {
         let pipe = Pipe::new().unwrap();
-        let mut poll = libc::pollfd { fd: pipe.descriptor(), events: libc::POLLIN, revents: 0 };
-        let mut is_readable = || {
-            // SAFETY: one live struct of this frame.
-            unsafe { libc::poll(&mut poll, 1, 0) == 1 }
-        };
-        assert!(!is_readable());
-        tell(std::process::id(), pipe.others_descriptor());
-        assert!(is_readable());
+        assert!(!is_readable(pipe.descriptor()));
+        tell(std::process::id(), pipe.others_descriptor(), pipe.id());
+        assert!(is_readable(pipe.descriptor()));
         pipe.drain();
-        assert!(!is_readable());
-        tell(std::process::id(), -1);
-        tell(0, 0);
+        assert!(!is_readable(pipe.descriptor()));
+        tell(std::process::id(), -1, pipe.id());
+        tell(0, 0, pipe.id());
+    }
+
+    #[test]
+    fn another_pipe_in_its_place_gets_nothing() {
+        let (pipe, other) = (Pipe::new().unwrap(), Pipe::new().unwrap());
+        tell(std::process::id(), other.others_descriptor(), pipe.id());
+        let elsewhere = PipeId { device: pipe.id().device + 1, ..pipe.id() };
+        tell(std::process::id(), pipe.others_descriptor(), elsewhere);
+        assert!(!is_readable(other.descriptor()) && !is_readable(pipe.descriptor()));
     }
 }

@@ -14,9 +14,13 @@
 
 mod protocol;
 mod read;
+mod selector;
+mod sizes;
 mod table;
 mod write;
 
+#[cfg(all(test, not(loom)))]
+mod scribble;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
@@ -31,6 +35,7 @@ use crate::os::kill::{Point, point};
 use crate::prim::{
     AtomicU64,
     Ordering::{Relaxed, SeqCst},
+    read,
 };
 use protocol::BUSY;
 use std::sync::Arc;
@@ -48,6 +53,8 @@ pub enum WhenFull {
     DropNewest,
 }
 
+/// More frames than a ring ever has.
+const MOST_WRITTEN: u64 = u64::MAX >> 2;
 /// Where the policy lies, behind the geometry.
 const POLICY: usize = 4;
 
@@ -149,7 +156,8 @@ impl Ring {
     /// How many frames have been published.
     #[inline]
     pub fn written(&self) -> u64 {
-        self.table.word(HEAD).load(SeqCst)
+        // A ring that publishes a frame each nanosecond comes to this in a hundred years; so sums with it fit.
+        read(self.table.word(HEAD), SeqCst).capped(MOST_WRITTEN)
     }
 
     /// Whether it was closed.
@@ -312,6 +320,12 @@ impl Ring {
         Some(least.map_or(newest, |least| least.min(newest)))
     }
 
+    /// Frames from here on are wanted, or are the window that stays for a reader to come.
+    fn wished_floor(&self) -> u64 {
+        let window = self.written().saturating_sub(self.table.geometry.slots.into());
+        self.floor(self.least_cursor()).unwrap_or(window)
+    }
+
     /// How many published frames wait for the slowest reader.
     pub fn waiting(&self) -> u64 {
         self.least_cursor().map_or(0, |least| self.written().saturating_sub(least))
@@ -388,6 +402,16 @@ impl Ring {
             Some(marked) => self.table.head.nap_long_on(index, marked, patience, longest),
             None => Ok(()),
         }
+    }
+
+    /// The processes that write.
+    fn writing_identities(&self) -> impl Iterator<Item = u64> {
+        self.table.writers().iter().map(|writer| writer.load(SeqCst)).filter(|&identity| identity != 0)
+    }
+
+    /// Whether anybody writes, as far as one look can tell.
+    fn has_writers(&self) -> bool {
+        self.writing_identities().next().is_some()
     }
 
     /// Forgets writers that died, and says whether one is left.

@@ -51,7 +51,7 @@ pub(super) fn read_entry<T>(number: &AtomicU64, seq: u64, read: impl FnOnce() ->
 /// Takes the frame at a cursor. False: somebody moved the cursor meanwhile.
 #[inline]
 pub(super) fn advance(cursor: &AtomicU64, seq: u64) -> bool {
-    cursor.compare_exchange(seq, seq + 1, SeqCst, SeqCst).is_ok()
+    cursor.compare_exchange(seq, seq.wrapping_add(1), SeqCst, SeqCst).is_ok()
 }
 
 /// Moves a cursor on to `least` if it is behind; returns how many frames its reader loses by that.

@@ -3,17 +3,17 @@
 //! was published, and nobody writes that any more.
 
 use super::protocol::{self, is_done};
-use super::table::{DEATHS, EVENT, EntryWords, GROUPS, READERS, READERS_IN_USE, SPACE, WISHES};
+use super::selector::Selector;
+use super::table::{DEATHS, EVENT, EntryWords, GROUPS, READERS, READERS_IN_USE, SPACE, VIEW_BYTES};
 use super::{Ring, on_timeout};
 use crate::arena::{BlockId, Hold, Patience};
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
 use crate::os::monotonic;
-use crate::os::pipe::Pipe;
 use crate::prim::{
     AtomicBool, AtomicU64,
     Ordering::{Acquire, Relaxed, SeqCst},
-    fetch_to_write, load_bytes,
+    fetch_to_write, load_bytes, read,
 };
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -71,8 +71,8 @@ pub enum Start {
 /// One reader of a ring. It lives as long as its token.
 #[derive(Debug)]
 pub struct Reader {
-    ring: Arc<Ring>,
-    index: usize,
+    pub(super) ring: Arc<Ring>,
+    pub(super) index: usize,
     incarnation: u64,
     mode: Mode,
     token: Option<Hold>,
@@ -81,7 +81,7 @@ pub struct Reader {
     /// Whether the last wait was a short one.
     keen: AtomicBool,
     /// What selectors wait on, once somebody asked for it.
-    pipe: OnceLock<Pipe>,
+    pub(super) selector: OnceLock<Selector>,
     /// Whether it is to end: other threads may still wait in it.
     is_closing: AtomicBool,
 }
@@ -190,9 +190,8 @@ impl Ring {
         let window = head.saturating_sub(u64::from(self.table.geometry.slots))..head;
         let whole = |&seq: &u64| {
             let entry = self.table.entry(seq);
-            let frame = entry.frame.load(SeqCst) as u32;
-            let its = frame < self.table.geometry.frames && self.table.frame(frame).last.load(SeqCst) == seq;
-            its && entry.seq.load(SeqCst) == seq
+            let its = |frame: u32| self.table.frame(frame).last.load(SeqCst) == seq;
+            self.table.frame_index(&entry).is_some_and(its) && entry.seq.load(SeqCst) == seq
         };
         head - window.rev().take_while(whole).count() as u64
     }
@@ -213,8 +212,8 @@ impl Reader {
         let words = ring.table.reader(index);
         let (mode, incarnation) = (Mode::unpack(words.kind.load(SeqCst)), words.incarnation.load(SeqCst));
         let told = AtomicU64::new(ring.table.word(DEATHS).load(SeqCst));
-        let (keen, pipe, is_closing) = (AtomicBool::new(false), OnceLock::new(), AtomicBool::new(false));
-        Ok(Self { ring, index, incarnation, mode, token: Some(token), told, keen, pipe, is_closing })
+        let (keen, selector, is_closing) = (AtomicBool::new(false), OnceLock::new(), AtomicBool::new(false));
+        Ok(Self { ring, index, incarnation, mode, token: Some(token), told, keen, selector, is_closing })
     }
 
     /// The ring.
@@ -246,7 +245,7 @@ impl Reader {
         self.ring.written().saturating_sub(cursor.load(SeqCst))
     }
 
-    fn words(&self) -> super::table::ReaderWords<'_> {
+    pub(super) fn words(&self) -> super::table::ReaderWords<'_> {
         self.ring.table.reader(self.index)
     }
 
@@ -257,7 +256,7 @@ impl Reader {
 
     /// Makes it this process's, if nobody has used it before.
     #[inline]
-    fn own(&self) -> Result<()> {
+    pub(super) fn own(&self) -> Result<()> {
         let me = self.ring.arena().identity()?;
         let words = self.words();
         self.check_open()?;
@@ -331,7 +330,9 @@ impl Reader {
         let is_over = outcome.as_ref().is_err_and(|error| error.kind() == Kind::Empty);
         if is_over || wait.looked.is_none_or(|looked| now - looked >= look_every) {
             wait.looked = Some(now);
-            self.check_writers()?;
+            let told = self.check_writers();
+            self.settle_whole()?;
+            told?;
         }
         outcome
     }
@@ -360,7 +361,7 @@ impl Reader {
     #[inline]
     fn look_and_settle(&self) -> Result<Option<Frame>> {
         let found = self.look();
-        if self.pipe.get().is_some() {
+        if self.selector.get().is_some() {
             self.settle_pipe();
         }
         found
@@ -406,7 +407,7 @@ impl Reader {
     }
 
     /// Whether there is something to get, be it the end.
-    fn has_news(&self) -> bool {
+    pub(super) fn has_news(&self) -> bool {
         self.is_ready() || self.is_over()
     }
 
@@ -422,7 +423,7 @@ impl Reader {
     /// Whether another process has a frame of the group, and is not done with it.
     fn others_have_some(&self, group: usize) -> bool {
         let (ring, me) = (&self.ring, self.words().user.load(SeqCst));
-        (ring.table.group(group).cursor.load(SeqCst)..ring.written()).any(|seq| {
+        ring.open_frames(group).any(|seq| {
             let claim = ring.table.entry(seq).claims[group].load(SeqCst);
             let place = (claim & 0xff) as usize;
             let is_claimed = !is_done(claim) && (1..=READERS).contains(&place);
@@ -490,8 +491,7 @@ impl Reader {
     /// The first frame of a group that nobody alive has, and what its claim says.
     fn unclaimed(&self, group: usize) -> Option<(u64, u64)> {
         let ring = &self.ring;
-        let from = ring.table.group(group).cursor.load(SeqCst);
-        (from..ring.written()).find_map(|seq| {
+        ring.open_frames(group).find_map(|seq| {
             let entry = ring.table.entry(seq);
             let claim = entry.claims[group].load(SeqCst);
             let free =
@@ -509,7 +509,7 @@ impl Reader {
     /// variable still has the last one; were that not done, the writers might wait for it for ever.
     fn end_claims(&self, group: usize) -> Result<()> {
         let ring = &self.ring;
-        for seq in ring.table.group(group).cursor.load(SeqCst)..ring.written() {
+        for seq in ring.open_frames(group) {
             let claim = self.claim(seq);
             if ring.table.entry(seq).claims[group].load(SeqCst) == claim {
                 ring.end_claim(seq, group, claim);
@@ -519,7 +519,7 @@ impl Reader {
     }
 
     fn is_claimant_alive(&self, claim: u64) -> bool {
-        let index = (claim & 0xff) as usize - 1;
+        let Some(index) = ((claim & 0xff) as usize).checked_sub(1) else { return false };
         if index == self.index && claim == self.claim(claim >> 32) {
             return true;
         }
@@ -597,6 +597,11 @@ impl Reader {
         }
     }
 
+    /// Whether this reader was told of so many deaths of last writers.
+    pub(super) fn was_told_of(&self, deaths: u64) -> bool {
+        self.told.load(SeqCst) == deaths
+    }
+
     fn check_writers(&self) -> Result<()> {
         if let Mode::Group(_) = self.mode {
             // A member that died holding a frame gives it back by its sweep.
@@ -630,106 +635,26 @@ impl Reader {
 
     /// Gives the place up if this process uses it: it holds nobody back from now on. One that nobody has used yet lives
     /// on while somebody else has its token.
-    fn leave(&self) {
+    fn leave(&mut self) {
+        let Some(token) = self.token.take() else { return };
+        let (arena, name) = (self.ring.arena().clone(), token.block());
+        drop(token);
         let words = self.words();
-        if self.ring.arena().identity().is_ok_and(|me| words.user.load(SeqCst) == me) {
+        let is_mine = arena.identity().is_ok_and(|me| words.user.load(SeqCst) == me);
+        // Another object of this process may have it as well: then it lives on in that.
+        if is_mine && !arena.has(name) && words.token.load(SeqCst) == name.to_word() {
             // No lock: whoever makes a reader, and writers that wait, tidy up the place.
             words.pipe.store(0, SeqCst);
-            let _ = words.token.compare_exchange(self.token().block().to_word(), 0, SeqCst, SeqCst);
+            let _ = words.token.compare_exchange(name.to_word(), 0, SeqCst, SeqCst);
             point(Point::RingLeft);
-        }
-    }
-
-    // ---- a descriptor for selectors
-
-    /// A descriptor that is readable while there is something to get: a frame, or the end. Now and then it is
-    /// readable for nothing; a look that finds nothing puts that right. The descriptor is the reader's own.
-    ///
-    /// # Errors
-    /// `Misuse` when another process uses this reader; `Os` when there is no descriptor to be had.
-    pub fn descriptor(&self) -> Result<i32> {
-        self.own()?;
-        let none = || Error::new(Kind::Os, "expected two free descriptors for a pipe, got none: close some");
-        if self.pipe.get().is_none() {
-            let _ = self.pipe.set(Pipe::new().ok_or_else(none)?);
-        }
-        let pipe = self.pipe.get().ok_or_else(none)?;
-        let wish = Wish::of(std::process::id(), pipe.others_descriptor()).ok_or_else(none)?;
-        let _ = self.words().pipe.compare_exchange(0, wish.0, SeqCst, SeqCst);
-        self.ring.table.word(WISHES).fetch_or(1 << self.index, SeqCst);
-        self.settle_pipe();
-        Ok(pipe.descriptor())
-    }
-
-    /// Empties the pipe when there is nothing to get, and fills it when there is.
-    #[cold]
-    fn settle_pipe(&self) {
-        let (Some(pipe), word) = (self.pipe.get(), self.words().pipe) else { return };
-        if !self.has_news() {
-            pipe.drain();
-            // From here on writers tell again; one that was just telling finds another word than it saw.
-            let _ = word.fetch_update(SeqCst, SeqCst, |bits| Some(Wish(bits).drained().0));
-        }
-        let wish = Wish(word.load(SeqCst));
-        // Looked at again, because writers kept quiet until now.
-        if !wish.is_told() && self.has_news() {
-            pipe.fill();
-            let _ = word.compare_exchange(wish.0, wish.told().0, SeqCst, Relaxed);
-        }
-    }
-}
-
-/// {pid: 22, descriptor + 1: 24, how often it was emptied: 17, told: 1} of a pipe that wants a byte when a frame is
-/// there; 0: no pipe.
-#[derive(Clone, Copy)]
-struct Wish(u64);
-
-impl Wish {
-    const DRAINS: u64 = (1 << 17) - 1;
-
-    fn of(pid: u32, descriptor: i32) -> Option<Self> {
-        let place = u64::try_from(descriptor).ok()? + 1;
-        (pid < 1 << 22 && place < 1 << 24).then_some(Self(u64::from(pid) << 42 | place << 18))
-    }
-
-    fn is_told(self) -> bool {
-        self.0 & 1 == 1
-    }
-
-    fn told(self) -> Self {
-        Self(self.0 | 1)
-    }
-
-    fn drained(self) -> Self {
-        let count = (self.0 >> 1).wrapping_add(1) & Self::DRAINS;
-        if self.0 == 0 { self } else { Self(self.0 & !(Self::DRAINS << 1 | 1) | count << 1) }
-    }
-
-    fn tell(self) {
-        crate::os::pipe::tell((self.0 >> 42) as u32, (self.0 >> 18 & 0xff_ffff) as i32 - 1);
-    }
-}
-
-impl Ring {
-    /// Tells readers that wait on a descriptor.
-    pub(super) fn tell_pipes(&self) {
-        for index in self.readers_in_use() {
-            let word = self.table.reader(index).pipe;
-            let wish = Wish(word.load(SeqCst));
-            if wish.0 != 0 && !wish.is_told() {
-                wish.tell();
-                // After the byte, not before: a death in between costs one byte too many, not one too few.
-                let _ = word.compare_exchange(wish.0, wish.told().0, SeqCst, Relaxed);
-            }
         }
     }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.leave();
         // The last token ends a reader that nobody has used; writers that wait may go on.
-        drop(self.token.take());
+        self.leave();
         let _ = self.ring.announce_if_awaited(SPACE);
     }
 }
@@ -783,19 +708,30 @@ impl Drop for Frame {
 
 #[inline]
 fn said(entry: &EntryWords<'_>, meta_bytes: usize) -> Said {
-    let view_len = entry.view_len.load(Relaxed) as usize;
+    let view_len = read(entry.view_len, Relaxed).capped(VIEW_BYTES as u64) as usize;
     let is_silent = view_len == 0 && meta_bytes == 0;
     (!is_silent).then(|| Box::new((load_bytes(entry.view, view_len), load_bytes(entry.meta, meta_bytes))))
 }
 
 impl Ring {
+    /// The frames that a group may not have done yet.
+    fn open_frames(&self, group: usize) -> std::ops::Range<u64> {
+        let head = self.written();
+        // BOUND: the entries; what lies before them is written over.
+        let from = self.table.group(group).cursor.load(SeqCst).max(head.saturating_sub(self.table.entries()));
+        from..head
+    }
+
     /// Marks a frame as done by its group, and moves the group's cursor over all that are.
     fn end_claim(&self, seq: u64, group: usize, claim: u64) {
         protocol::end_claim(&self.table.entry(seq).claims[group], claim);
         point(Point::RingDone);
+        // BOUND: a lap. More than that is done only when numbers were scribbled on.
+        let left = std::cell::Cell::new(self.table.entries() + 1);
         protocol::pass_done(self.table.group(group).cursor, |next| {
             let entry = self.table.entry(next);
-            (next < self.written()).then_some((entry.seq, &entry.claims[group]))
+            left.set(left.get().saturating_sub(1));
+            (left.get() > 0 && next < self.written()).then_some((entry.seq, &entry.claims[group]))
         });
         if self.is_closed() {
             // The other members may wait for just this, to see that nothing comes any more.

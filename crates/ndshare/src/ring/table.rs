@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! words      0..8        geometry
-//!            8..24       head, which each publication writes, in a line of its own; then what is mostly read: event,
+//!            8..40       head, which each publication writes, in a line of its own; then what is mostly read: event,
 //!                        space, closed, counters, who reads
-//!            24..24+64   writers {generation: 32, slot + 1: 32}
+//!            40..40+64   writers {generation: 32, slot + 1: 32}
 //!            then        groups, 8 words each; readers, 16 words each, in two lines: what writers look at too, and
 //!                        what only the reader writes
 //!            then        frames, 4 words each; entries
@@ -16,7 +16,7 @@
 use super::protocol::BUSY;
 use crate::arena::Hold;
 use crate::error::{Error, Result};
-use crate::prim::AtomicU64;
+use crate::prim::{AtomicU64, Ordering::SeqCst, read};
 
 /// Processes that can write to a ring at a time.
 pub(super) const WRITERS: usize = 64;
@@ -37,7 +37,11 @@ pub(super) const DEATHS: usize = 20;
 pub(super) const READERS_IN_USE: usize = 21;
 /// Readers that want a byte in a pipe.
 pub(super) const WISHES: usize = 22;
-const WRITERS_AT: usize = 24;
+/// Sizes of late: see `sizes`.
+pub(super) const PERIOD: usize = 32;
+pub(super) const LARGEST_NOW: usize = 33;
+pub(super) const LARGEST_BEFORE: usize = 34;
+const WRITERS_AT: usize = 40;
 const GROUPS_AT: usize = WRITERS_AT + WRITERS;
 const GROUP_WORDS: usize = 8;
 const READERS_AT: usize = GROUPS_AT + GROUPS * GROUP_WORDS;
@@ -142,6 +146,9 @@ pub(super) struct ReaderWords<'a> {
     pub incarnation: &'a AtomicU64,
     /// A pipe that wants a byte when a frame is there (see `Wish`); 0: none.
     pub pipe: &'a AtomicU64,
+    /// Which pipe that is.
+    pub pipe_device: &'a AtomicU64,
+    pub pipe_inode: &'a AtomicU64,
 }
 
 /// Words of one group.
@@ -220,8 +227,8 @@ impl Table {
     pub(super) fn reader(&self, index: usize) -> ReaderWords<'_> {
         let at = READERS_AT + index * READER_WORDS;
         let [token, kind, cursor, missed, incarnation, pipe] = self.array(at);
-        let [user, held] = self.array(at + READER_WORDS / 2);
-        ReaderWords { token, kind, cursor, missed, user, held, incarnation, pipe }
+        let [user, held, pipe_device, pipe_inode] = self.array(at + READER_WORDS / 2);
+        ReaderWords { token, kind, cursor, missed, user, held, incarnation, pipe, pipe_device, pipe_inode }
     }
 
     /// `index` is below [`GROUPS`].
@@ -263,6 +270,13 @@ impl Table {
     fn array<const N: usize>(&self, at: usize) -> [&AtomicU64; N] {
         let words = &self.head.words()[at..at + N];
         std::array::from_fn(|index| &words[index])
+    }
+
+    /// Which frame of the ring an entry names.
+    #[inline]
+    pub(super) fn frame_index(&self, entry: &EntryWords<'_>) -> Option<u32> {
+        let frame = read(entry.frame, SeqCst).index(self.geometry.frames as usize)?;
+        u32::try_from(frame).ok()
     }
 
     pub(super) fn entries(&self) -> u64 {

@@ -256,6 +256,74 @@ fn frames_of_any_size_fit_a_ring_without_one() {
     assert_eq!(fixed.begin(101, &FOREVER).unwrap_err().kind(), Kind::InvalidValue);
 }
 
+/// The bytes that an arena has given to a ring without a shape, after frames of these sizes, each read at once.
+fn bytes_after(sizes: impl Iterator<Item = u64>) -> Vec<u64> {
+    let (arena, _heap) = Arena::create_on_heap(64 << 20).unwrap();
+    let ring = Ring::create(&arena, Geometry::new(3, 0, 0).unwrap(), WhenFull::Wait, &FOREVER).unwrap();
+    let reader = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
+    let pass = |len| {
+        ring.begin(len, &FOREVER).unwrap().publish(Content::default(), &FOREVER).unwrap();
+        drop(reader.get(&FOREVER).unwrap());
+        arena.stats().unwrap().used_bytes
+    };
+    sizes.map(pass).collect()
+}
+
+/// A ring that once carried one large frame kept its block for ever.
+#[test]
+fn a_block_far_larger_than_what_the_ring_carries_now_is_given_back_after_two_periods() {
+    const LARGE: u64 = 8 << 20;
+    let once = bytes_after(std::iter::once(LARGE).chain((0..200).map(|_| 10)));
+    assert!(once[0] >= LARGE && once[60] >= LARGE, "not at once");
+    assert!(once[200] < 1 << 20, "{} bytes are held", once[200]);
+    // One in each period keeps its block, and nothing is allocated meanwhile.
+    let again = bytes_after((0..400).map(|i| if i % 50 == 0 { LARGE } else { 10 }));
+    assert!(again[100..].iter().all(|&bytes| bytes == again[100]), "sizes that come again cost nothing");
+    // Four times as large is not too large, and small blocks never are.
+    let similar = bytes_after(std::iter::once(4 << 20).chain((0..300).map(|_| 1 << 20)));
+    assert!(similar[300] >= 4 << 20);
+    let small = bytes_after(std::iter::once(60 << 10).chain((0..300).map(|_| 8)));
+    assert_eq!(small[300], small[1]);
+}
+
+#[test]
+fn a_large_block_that_somebody_looks_at_or_that_waits_is_not_taken_away() {
+    let (arena, _heap) = Arena::create_on_heap(64 << 20).unwrap();
+    let ring = Ring::create(&arena, Geometry::new(3, 0, 8).unwrap(), WhenFull::DropOldest, &FOREVER).unwrap();
+    let reader = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
+    let large = ring.begin(1 << 20, &FOREVER).unwrap();
+    stamp(large.hold(), 7);
+    large.publish(Content { meta: &7_u64.to_le_bytes(), ..Content::default() }, &FOREVER).unwrap();
+    let held = reader.get(&FOREVER).unwrap();
+    for _ in 0..300 {
+        ring.begin(8, &FOREVER).unwrap().publish(Content::default(), &FOREVER).unwrap();
+    }
+    assert_eq!(number(&held), 7);
+    drop(held);
+    for _ in 0..130 {
+        ring.begin(8, &FOREVER).unwrap().publish(Content::default(), &FOREVER).unwrap();
+    }
+    assert!(arena.stats().unwrap().used_bytes < 1 << 20);
+}
+
+#[test]
+fn a_reader_opened_twice_in_one_process_is_one_with_two_holders() {
+    let (ring, _heap) = ring(4, WhenFull::Wait);
+    let first = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
+    let token = ring.arena().take(first.token().block()).unwrap();
+    let second = Reader::open(ring.clone(), first.index(), token).unwrap();
+    (0..3).for_each(|i| assert!(put(&ring, i, &FOREVER).is_ok()));
+    assert_eq!(number(&first.get(&FOREVER).unwrap()), 0);
+    assert_eq!(number(&second.get(&FOREVER).unwrap()), 1);
+    first.descriptor().unwrap();
+    assert_eq!(second.descriptor().unwrap_err().kind(), Kind::Misuse);
+    drop(first);
+    assert_eq!(ring.stats(&FOREVER).unwrap().readers.len(), 1);
+    assert_eq!(number(&second.get(&FOREVER).unwrap()), 2);
+    drop(second);
+    assert_eq!(ring.stats(&FOREVER).unwrap().readers, []);
+}
+
 #[test]
 fn the_steady_state_allocates_nothing_and_a_thrown_away_frame_comes_again() {
     let (ring, _heap) = ring(4, WhenFull::Wait);
@@ -386,7 +454,13 @@ mod deaths {
     }
 
     fn writes(ring: &Arc<Ring>) {
-        (1000..1012).for_each(|i| drop(put(ring, i, &FOREVER)));
+        // One block that is far too large later, for two periods.
+        let large = ring.arena().alloc(256 << 10, 64, false, &FOREVER).unwrap();
+        stamp(&large, 3000);
+        let content = Content { meta: &3000_u64.to_le_bytes(), ..Content::default() };
+        let _ = ring.publish_block(&large, LEN as u64, content, &FOREVER);
+        drop(large);
+        (1000..1150).for_each(|i| drop(put(ring, i, &FOREVER)));
         let hold = ring.arena().alloc(LEN, 64, false, &FOREVER).unwrap();
         stamp(&hold, 2000);
         let meta = 2000_u64.to_le_bytes();
@@ -397,6 +471,7 @@ mod deaths {
         let group = ring.group("g", &FOREVER).unwrap();
         let every = ring.reader(Mode::Every, Start::Oldest, &FOREVER).unwrap();
         let member = ring.reader(Mode::Group(group), Start::Oldest, &FOREVER).unwrap();
+        every.descriptor().unwrap();
         for _ in 0..3 {
             drop(every.try_get().unwrap());
             drop(member.try_get().unwrap());

@@ -4,7 +4,7 @@
 //! its number last. Numbers are given at publication, so they are dense whatever writers do or die of.
 
 use super::protocol::{self, BUSY};
-use super::table::{CLOSED, DROPPED, EVENT, HEAD, NEVER, SPACE, VIEW_BYTES, WISHES};
+use super::table::{CLOSED, DROPPED, EVENT, HEAD, NEVER, SPACE, VIEW_BYTES};
 use super::{Mode, Ring, WhenFull, on_timeout};
 use crate::arena::{BlockId, Hold, Patience, TicketId};
 use crate::error::{Error, Kind, Result};
@@ -116,6 +116,8 @@ impl Ring {
             let free =
                 self.table.writers().iter().find(|writer| writer.compare_exchange(0, me, SeqCst, Relaxed).is_ok());
             if free.is_some() {
+                // Who waits on a descriptor is to watch this process, too.
+                self.tell_wishes();
                 return Ok(());
             }
             self.count_writers()?;
@@ -145,6 +147,7 @@ impl Ring {
     pub fn begin(self: &Arc<Self>, len_bytes: u64, patience: &Patience) -> Result<Writing> {
         let need = self.parse_need(len_bytes)?;
         self.join_writers()?;
+        self.turn_period(patience)?;
         let mut spare = None;
         loop {
             let picked = self.locked(patience, || self.pick_under_lock(need, spare.take()))?;
@@ -165,6 +168,9 @@ impl Ring {
     pub fn begin_quick(self: &Arc<Self>, len_bytes: u64) -> Result<Option<Writing>> {
         let need = self.parse_need(len_bytes)?;
         self.join_writers()?;
+        if self.is_period_over() {
+            return Ok(None);
+        }
         match self.locked_quick(|| self.pick_under_lock(need, None))? {
             Some(Pick::Got(picked)) => self.writing(picked).map(Some),
             _ => Ok(None),
@@ -195,7 +201,9 @@ impl Ring {
             return Err(Error::value("expected a block of the ring's own arena: copy it into a frame instead"));
         }
         self.join_writers()?;
+        self.turn_period(patience)?;
         let supply = || {
+            self.note_size(usize::try_from(len_bytes).unwrap_or(usize::MAX));
             let Some(victim) = self.victim() else { return Ok(None) };
             self.replace(victim, hold, &Patience::forever())?;
             Ok(Some((victim, hold.block())))
@@ -242,6 +250,7 @@ impl Ring {
 
     fn pick_under_lock(&self, need: usize, spare: Option<Hold>) -> Result<Pick> {
         self.check_open()?;
+        self.note_size(need);
         let least = self.least_cursor();
         if self.when_full == WhenFull::Wait && self.is_full(least) {
             return Ok(Pick::Full);
@@ -283,10 +292,8 @@ impl Ring {
     fn first_idle(&self, numbers: impl Iterator<Item = u64>, need: usize) -> Result<Option<(Hold, u32)>> {
         for seq in numbers {
             let entry = self.table.entry(seq);
-            let frame = entry.frame.load(SeqCst) as u32;
-            let is_its = frame < self.table.geometry.frames
-                && entry.seq.load(SeqCst) == seq
-                && self.table.frame(frame).last.load(SeqCst) == seq;
+            let Some(frame) = self.table.frame_index(&entry) else { continue };
+            let is_its = entry.seq.load(SeqCst) == seq && self.table.frame(frame).last.load(SeqCst) == seq;
             if is_its && let Some(hold) = self.renew(frame, need)? {
                 return Ok(Some((hold, frame)));
             }
@@ -434,9 +441,7 @@ impl Ring {
     /// Tells sleeping readers of a new frame.
     fn tell(&self, seq: u64) -> Result<Option<u64>> {
         self.announce_if_awaited(EVENT)?;
-        if self.table.word(WISHES).load(SeqCst) != 0 {
-            self.tell_pipes();
-        }
+        self.tell_wishes();
         Ok(Some(seq))
     }
 

@@ -1,0 +1,90 @@
+//! A peer that scribbles over a ring's head: whatever stands in any word of it, writers and readers get frames or typed
+//! errors. Nothing panics, hangs or reads outside. For about a second; `NDSHARE_SCRIBBLE_SECONDS` makes it longer.
+
+use super::*;
+use crate::arena::Heap;
+use crate::dice::Dice;
+use std::time::Instant;
+
+/// Short enough for a ring that looks full for ever.
+fn briefly() -> Patience<'static> {
+    Patience::new(Some(Duration::from_millis(1)), &|| Ok(()))
+}
+
+/// What every victim does, in some order. Each call gives a frame or an error.
+fn use_it(ring: &Arc<Ring>, readers: &[Reader], len: u64) {
+    for _ in 0..3 {
+        if let Ok(writing) = ring.begin(len, &briefly()) {
+            let _ = writing.publish(Content { offset: 8, view: b"|u1", meta: b"meta" }, &briefly());
+        }
+        if let Ok(hold) = ring.arena().alloc(len as usize, 64, false, &briefly()) {
+            let _ = ring.publish_block(&hold, len, Content::default(), &briefly());
+        }
+        for reader in readers {
+            if let Ok(frame) = reader.get(&briefly()) {
+                assert!(frame.view().len() <= VIEW_BYTES && frame.meta().len() <= 8);
+            }
+            let _ = (reader.lag(), reader.is_ready(), reader.try_get());
+        }
+        let _ = (ring.stats(&briefly()), ring.waiting(), ring.glance());
+    }
+    let _ = ring.reader(Mode::Latest, Start::Oldest, &briefly());
+    let _ = ring.group("another", &briefly());
+    let _ = ring.leave_writers();
+    let _ = ring.close(&briefly());
+    let _ = readers.iter().map(|reader| reader.get(&briefly())).count();
+}
+
+fn readers(ring: &Arc<Ring>) -> Vec<Reader> {
+    let group = ring.group("g", &briefly()).unwrap();
+    [Mode::Every, Mode::Latest, Mode::Group(group), Mode::Group(group)]
+        .iter()
+        .map(|&mode| ring.reader(mode, Start::Next, &briefly()).unwrap())
+        .collect()
+}
+
+/// One ring with one word changed, before and while it is used.
+fn round(arena: &Arc<Arena>, dice: &mut Dice, policy: WhenFull) -> Result<()> {
+    let geometry = Geometry::new(3, if dice.below(2) == 0 { 0 } else { 2048 }, 8)?;
+    let ring = Ring::create(arena, geometry, policy, &briefly())?;
+    let readers = readers(&ring);
+    use_some(&ring, &readers);
+    let words = ring.table.head.words();
+    // The sizes were copied long ago; everything behind them is fair.
+    let at = 8 + dice.below(words.len() - 8);
+    let neighbour = words[at - 1].load(Relaxed);
+    let values = [0, 1, u64::MAX, u64::MAX - 1, neighbour, words[at].load(Relaxed).wrapping_add(1), dice.next()];
+    words[at].store(values[dice.below(values.len())], SeqCst);
+    use_it(&ring, &readers, 1024);
+    Ok(())
+}
+
+fn use_some(ring: &Arc<Ring>, readers: &[Reader]) {
+    for number in 0..dice_free(ring) {
+        if let Ok(writing) = ring.begin(1024, &briefly()) {
+            let _ = writing.publish(Content { offset: 0, view: &[], meta: &number.to_le_bytes() }, &briefly());
+        }
+        let _ = readers[number as usize % readers.len()].try_get();
+    }
+}
+
+/// Some frames, other ones for each ring.
+fn dice_free(ring: &Arc<Ring>) -> u64 {
+    u64::from(ring.head().block().index) % 5
+}
+
+#[test]
+fn whatever_stands_in_a_ring_nobody_panics_hangs_or_reads_outside() {
+    let seconds = std::env::var("NDSHARE_SCRIBBLE_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let (start, mut dice) = (Instant::now(), Dice(7));
+    let mut rounds = 0_u32;
+    while start.elapsed() < Duration::from_secs(seconds) || rounds < 20 {
+        // A ring that was scribbled on may keep blocks for good: a new arena now and then.
+        let (arena, heap): (Arc<Arena>, Arc<Heap>) = Arena::create_on_heap(4 << 20).unwrap();
+        for policy in [WhenFull::Wait, WhenFull::DropOldest, WhenFull::DropNewest] {
+            let _ = round(&arena, &mut dice, policy);
+            rounds += 1;
+        }
+        drop((arena, heap));
+    }
+}
