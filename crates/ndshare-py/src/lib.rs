@@ -54,7 +54,7 @@ mod native {
     #[pymodule_export]
     use super::arena::{Arena, open_arena};
     #[pymodule_export]
-    use super::cache::{Cache, Stop, cache_parts, fetch_unless, find_many, open_cache};
+    use super::cache::{Cache, Stop, cache_parts, fetch_unless, find_many, key_bytes, open_cache};
     #[pymodule_export]
     use super::fft::{FftFilter, FftPlan, fft_transform};
     #[pymodule_export]
@@ -98,6 +98,8 @@ mod native {
         module.add("KILL_POINTS", PyTuple::new(py, ndshare::KILL_POINTS)?)?;
         gather::bind(py)?;
         ndshare::warm_up();
+        // Also in a process that never has a cache: others may have filled the arena with theirs.
+        ndshare::cache::give_way_when_short();
         arm_from_environment(py)
     }
 }
