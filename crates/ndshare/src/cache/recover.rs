@@ -1,7 +1,7 @@
 //! What derives from the entries is made anew: after a death under the lock, and when it contradicts itself.
 
 use super::policy::{MAIN, SMALL};
-use super::table::{CLOCK, DISORDER, FREE, HIGH, LIVE, LOADING, SEGMENTS, State, USED};
+use super::table::{CLOCK, Child, DISORDER, FREE, HIGH, LIVE, LOADING, SEGMENTS, State, USED};
 use super::{Cache, FOREVER, Gone};
 use crate::arena::{BlockId, TicketId};
 use crate::error::Result;
@@ -11,6 +11,11 @@ use std::collections::{HashMap, HashSet};
 
 /// The records by which the head keeps its blocks.
 type Kept = [(TicketId, BlockId)];
+
+/// What the words of an entry say of a record.
+fn name_of(record: &TicketId) -> (u64, u64) {
+    (record.index.into(), record.nonce)
+}
 
 impl Cache {
     /// Puts the cache in order, under the lock. Idempotent: whoever does it may die as well.
@@ -42,13 +47,13 @@ impl Cache {
     /// Makes the words of the directory fit the records that there are: each segment is named by its block and by its
     /// record, and one of the two is enough to find the other.
     fn mend_directory(&self, kept: &Kept) {
-        let by_nonce: HashMap<u64, usize> = kept.iter().map(|(record, _)| record.nonce).zip(0..).collect();
+        let by_record: HashMap<(u64, u64), usize> = kept.iter().map(|(record, _)| name_of(record)).zip(0..).collect();
         let by_block: HashMap<u64, usize> = kept.iter().map(|(_, child)| child.to_word()).zip(0..).collect();
         let mut count = 0;
         for segment in 0..self.table.geometry.segments() {
             let named = self.table.directory(segment);
-            let (block, nonce) = (named.block.load(Relaxed), named.nonce.load(Relaxed));
-            let found = by_block.get(&block).or_else(|| by_nonce.get(&nonce));
+            let [block, index, nonce] = [named.block, named.record, named.nonce].map(|word| word.load(Relaxed));
+            let found = by_block.get(&block).or_else(|| by_record.get(&(index, nonce)));
             let (index, nonce, block) = found.map_or((0, 0, 0), |&at| {
                 let (record, child) = kept[at];
                 count = segment + 1;
@@ -158,9 +163,10 @@ impl Cache {
     fn end_unnamed_records(&self, kept: &Kept, gone: &mut Gone) -> Result<()> {
         let of_entries = self.places().flat_map(|place| self.table.entry(place).children());
         let of_segments = (0..self.table.segment_count()).map(|segment| self.table.directory(segment));
-        let named: HashSet<u64> = of_entries.chain(of_segments).map(|child| child.nonce.load(Relaxed)).collect();
+        let name = |child: Child<'_>| (child.record.load(Relaxed), child.nonce.load(Relaxed));
+        let named: HashSet<(u64, u64)> = of_entries.chain(of_segments).map(name).collect();
         for (record, _) in kept {
-            if !named.contains(&record.nonce) {
+            if !named.contains(&name_of(record)) {
                 gone.extend(self.table.head.end_record(*record, &FOREVER)?);
             }
         }
