@@ -745,8 +745,7 @@ impl Cache {
 
     /// Evicts until `bytes` more fit. False: all that is left is pinned, or the bytes never fit.
     fn make_room(&self, bytes: u64, gone: &mut Gone) -> Result<bool> {
-        let geometry = &self.table.geometry;
-        let most = geometry.maxsize.saturating_sub(geometry.overhead(self.table.table_bytes()));
+        let most = self.table.value_bytes();
         if bytes > most {
             return Ok(false);
         }

@@ -166,13 +166,20 @@ impl Table {
         let (small, main) = (self.queue(SMALL), self.queue(MAIN));
         let has = |queue: Queue<'_>, spared| queue.count.load(Relaxed) > spared;
         let (small_has, main_has) = (has(small, spared[0]), has(main, spared[1]));
-        let is_over = read(small.bytes, Relaxed).capped(MOST_BYTES) * SMALL_PART >= self.queued_bytes();
+        let is_over = read(small.bytes, Relaxed).capped(MOST_BYTES) * SMALL_PART >= self.whole();
         match (small_has, main_has) {
             (true, true) => Some(if is_over { small } else { main }),
             (true, false) => Some(small),
             (false, true) => Some(main),
             (false, false) => None,
         }
+    }
+
+    /// The bytes of which the small queue has its share: those of the cache when it is about full, else those that are
+    /// there, for the number of entries or the arena may be what bounds it.
+    fn whole(&self) -> u64 {
+        let (full, there) = (self.value_bytes(), self.queued_bytes());
+        if there >= full / 8 * 7 { full } else { there }
     }
 
     /// What becomes of the entry at the tail of a queue. Its uses are counted down.

@@ -419,6 +419,11 @@ impl Table {
         self.geometry.table_bytes(self.segment_count() as u64)
     }
 
+    /// Bytes that the values may take: what the tables leave.
+    pub(super) fn value_bytes(&self) -> u64 {
+        self.geometry.maxsize.saturating_sub(self.geometry.overhead(self.table_bytes()))
+    }
+
     #[inline]
     fn segment(&self, segment: usize) -> Option<&Hold> {
         let place = self.segments.get(segment)?;
