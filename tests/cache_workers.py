@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import ndshare as nds
+from ndshare import _native
 from ring_workers import LIFE, end_by_itself
 
 # ---- canvases -------------------------------------------------------------------------------------------------------
@@ -132,6 +133,18 @@ def decode_many(cache: nds.Cache, folder: Any, seed: int, log: Any, go: Any, con
     conn.send((count, wrong))
     while go[0] < 2:
         time.sleep(0.001)
+
+
+def find_all(cache: Any, keys: list[Any], conn: Any) -> None:
+    """Send what a cache has for keys, and check that the keys that it lists are these."""
+    # True is 1 there, as in a dict.
+    assert sorted(map(_native.key_bytes, cache)) == sorted(map(_native.key_bytes, keys))
+    conn.send([int(cache.get(key, -1)) for key in keys])
+
+
+def allocate(arena: Any, size: int, conn: Any) -> None:
+    """Take memory of an arena, and send how much there was."""
+    conn.send(nds.zeros(size, np.uint8, arena=arena).nbytes)
 
 
 def pss_of(pid: int, arena: str) -> int:

@@ -11,13 +11,15 @@ import os
 import pickle
 import random
 import signal
+import sys
 import threading
 import time
+import uuid
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from multiprocessing.reduction import ForkingPickler
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -29,7 +31,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 import cache_workers as workers
 import ndshare as nds
 from helpers import HANG, child, held, note_pause, run, settle, wait_until
-from ndshare import _native
+from ndshare import _cache, _native
 
 Array = np.ndarray[Any, Any]
 POINTS: tuple[str, ...] = tuple(p for p in _native.KILL_POINTS if p.startswith(("cache:", "name:", "root:")))
@@ -75,7 +77,9 @@ def test_what_a_cache_is() -> None:
     kept = cache[1]
     assert repr(cache) == "<Cache 1 value, 2 KiB of 1 MiB, 1 pinned>"
     del kept
-    names = "hits misses loads failures waits evictions uncached entries pinned bytes maxsize"
+    names = (
+        "hits misses loads failures waits evictions uncached given_way expired entries pinned bytes table_bytes maxsize"
+    )
     assert list(cache.info()) == names.split()
     assert type(cache.info()) is dict
 
@@ -105,6 +109,16 @@ class Colour(enum.IntEnum):
     RED = 1
 
 
+class Side(enum.Enum):
+    LEFT = 1
+    RIGHT = "right"
+
+
+class Access(enum.Flag):
+    READ = enum.auto()
+    WRITE = enum.auto()
+
+
 class Word(str):
     __slots__ = ()
 
@@ -120,6 +134,15 @@ LEAVES = st.one_of(
     st.integers(0, 255).map(np.uint8),
     st.integers(-5, 5).map(np.int64),
     st.booleans().map(np.bool_),
+    st.floats(allow_nan=False),
+    st.integers(-3, 3).map(float),
+    st.floats(allow_nan=False, width=32).map(np.float32),
+    st.none(),
+    st.just(...),
+    st.uuids(),
+    st.sampled_from([*Colour, *Side, *Access, Access.READ | Access.WRITE]),
+    st.text("ab/.", max_size=5).map(Path),
+    st.text("aB\\\\:", max_size=5).map(PureWindowsPath),
 )
 ANY_KEY = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=4).map(tuple), max_leaves=12)
 
@@ -139,11 +162,33 @@ def test_odd_keys() -> None:
     pairs = [
         (True, 1), (Colour.RED, 1), (Word("a"), "a"), (np.str_("a"), "a"), (np.bytes_(b"a"), b"a"),
         (Point(1, "b"), (1, "b")), ("\ud800", "\ud800"), (2**63, np.uint64(2**63)), (-(2**63), np.int64(-(2**63))),
+        (1.0, 1), (-0.0, 0), (1e300, int(1e300)), (np.float32(0.1), float(np.float32(0.1))), (np.float64(2.5), 2.5),
+        (Path("a/b"), PurePosixPath("a/b")), (PureWindowsPath("A"), PureWindowsPath("a")),
+        (Path("\ud800"), Path("\ud800")), (uuid.UUID(int=5), uuid.UUID(int=5)),
     ]  # fmt: skip
     for number, (one, other) in enumerate(pairs):
         cache[one] = number
         assert cache[other] == number
     different = ["1", b"1", 1, ("1",), ((1,),), (), ((),), ("", ""), ("a", "b"), ("ab",), ("a", ("b",)), "", b"", 2**64]
+    different += [
+        None,
+        ...,
+        1.5,
+        float("inf"),
+        -float("inf"),
+        (None,),
+        Path("1"),
+        PureWindowsPath("1"),
+        Side.LEFT,
+        Side.RIGHT,
+    ]
+    different += [
+        uuid.UUID(int=1),
+        uuid.UUID(int=1).bytes,
+        str(uuid.UUID(int=1)),
+        Access.READ,
+        Access.READ | Access.WRITE,
+    ]
     cache.clear()
     for number, key in enumerate(different):
         cache[key] = number
@@ -151,7 +196,7 @@ def test_odd_keys() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", [1.0, None, [1], bytearray(b"x"), {1}, object(), ("a", 1.0), np.float32(1), 1j, (None,)]
+    "key", [[1], bytearray(b"x"), {1}, object(), ("a", 1j), np.longdouble(1), 1j, ([],), slice([], None), range(3)]
 )
 def test_wrong_keys(key: Any) -> None:
     cache = nds.Cache("1 MiB", lambda _: np.zeros(1))
@@ -160,6 +205,63 @@ def test_wrong_keys(key: Any) -> None:
         with pytest.raises(TypeError, match="expected a key"):
             call(key)
     assert cache.info()["misses"] == 0
+
+
+def test_nan_is_no_key() -> None:
+    cache = nds.Cache("1 MiB", np.zeros)
+    for key in (float("nan"), ("a", np.float32("nan"))):
+        with pytest.raises(ValueError, match="NaN"):
+            cache[key]
+
+
+def test_slices_are_keys_also_where_they_have_no_hash() -> None:
+    """What one writes in brackets: rows and columns of a large image."""
+    cache = nds.Cache("1 MiB", lambda key: np.zeros((key[0].stop - key[0].start, 3), np.uint8))
+    assert cache[0:5, ...].shape == (5, 3)
+    assert cache[0:5, ...].base is not None
+    assert cache.info()["loads"] == 1
+    assert cache[0:5:2, ...].shape == (5, 3)
+    assert cache.info()["loads"] == 2
+    keys = list(cache)
+    assert sorted(map(repr, keys)) == ["(slice(0, 5, 2), Ellipsis)", "(slice(0, 5, None), Ellipsis)"]
+    many = cache.fetch_many([(slice(0, 2), 1), (slice(0, 2), 1), (slice(0, 3), 1)])
+    assert [len(array) for array in many] == [2, 2, 3]
+    assert cache.info()["loads"] == 4
+
+
+def test_an_enum_of_a_function_has_no_name_for_others() -> None:
+    class Local(enum.Enum):
+        A = 1
+
+    with pytest.raises(TypeError, match="move its class to a module"):
+        nds.Cache("1 MiB")[Local.A] = 1
+
+
+def test_keys_of_an_enum_that_is_not_there_are_an_error_and_no_import() -> None:
+    for parts in [
+        ("no.such.module", "A", "B"),
+        ("os", "environ", "B"),
+        ("os", "path.join", "x"),
+        (__name__, "Side", "UP"),
+    ]:
+        with pytest.raises((ValueError, KeyError)):
+            _cache.key_of(ord("e"), parts)
+    assert "no.such.module" not in sys.modules
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_names_of_keys_are_the_same_in_another_process(method: str) -> None:
+    keys = [None, True, 2.5, Side.LEFT, Path("a"), uuid.UUID(int=3), (slice(1, None), ...), Access.READ | Access.WRITE]
+    cache = nds.Cache("1 MiB", np.zeros)
+    for number, key in enumerate(keys):
+        cache[key] = number
+    context = mp.get_context(method)
+    mine, theirs = context.Pipe()
+    process = context.Process(target=workers.find_all, args=(cache, keys, theirs))
+    process.start()
+    assert mine.poll(HANG)
+    assert mine.recv() == list(range(len(keys)))
+    process.join(HANG)
 
 
 def test_long_keys() -> None:
@@ -224,6 +326,47 @@ def test_what_cannot_be_shared(bad: Any) -> None:
     with pytest.raises(TypeError, match="plain bytes"):
         cache[1] = bad
     assert (cache.info()["failures"], len(cache)) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("value", "got"), [(None, "None"), ([object()], "object"), ([[1], [1, 2]], r"\[\[1\], \[1, 2\]\]")]
+)
+def test_what_a_loader_returned_is_named_with_the_key(value: Any, got: str) -> None:
+    """A loader returned None, because there was no such file, and the error spoke of dtype('O')."""
+    cache = nds.Cache("1 MiB", lambda _: value)
+    for call in (
+        lambda: cache["tile 7"],
+        lambda: cache.fetch_many(["tile 7"]),
+        lambda: cache.__setitem__("tile 7", value),
+    ):
+        with pytest.raises(TypeError, match=f"tile 7.*{got}"):
+            call()
+    with pytest.raises(TypeError) as raised:
+        cache["x" * 5000]
+    assert len(str(raised.value)) < 1000
+    assert "tile 7" not in cache
+
+
+def test_those_who_wait_hear_which_key_had_no_value() -> None:
+    cache = nds.Cache("1 MiB")
+    told: list[BaseException] = []
+
+    def load(_: Any) -> Any:
+        wait_until(lambda: cache.info()["waits"] > 0)
+
+    def ask() -> None:
+        try:
+            cache.fetch(("tile", 7), load)
+        except Exception as error:
+            told.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(HANG)
+    assert sorted(type(error).__name__ for error in told) == ["LoadError", "TypeError"]
+    assert all("('tile', 7)" in str(error) and "None" in str(error) for error in told)
 
 
 def test_a_loaders_array_is_taken_without_a_copy() -> None:
@@ -403,6 +546,138 @@ def test_without_room_in_the_arena_values_are_not_kept() -> None:
         cache[3] = np.zeros(1 << 20, np.uint8)
         assert 3 not in cache, "the old value is not the key's any more"
         del kept, cache
+
+
+def test_a_cache_gives_way_to_whoever_needs_memory() -> None:
+    """A cache that was larger than its arena filled it, and everything else got ArenaFull."""
+    with nds.Arena("64 MiB") as arena:
+        cache = nds.Cache("1 GiB", lambda key: np.full(1 << 19, key % 251, np.uint8), name="tiles", arena=arena)
+        work: dict[str, Callable[[], Any]] = {
+            "zeros": lambda: nds.zeros(24 << 20, np.uint8, arena=arena),
+            "ring": lambda: nds.Ring(4 << 20, "u1", slots=4, arena=arena).put(np.zeros(4 << 20, np.uint8)),
+            "cache": lambda: nds.Cache("8 MiB", np.ones, arena=arena)[1 << 18],
+        }
+        for name, need in work.items():
+            for number in range(150):
+                assert (cache[number] == number).all()
+            before = cache.info()
+            assert before["uncached"] == 0
+            held = need()
+            assert cache.info()["given_way"] > before["given_way"], name
+            del held
+        pinned = [cache[number] for number in range(100)]
+        with pytest.raises(nds.ArenaFull, match=r'"tiles" keeps .* of which 1 process looks at'):
+            nds.zeros(40 << 20, np.uint8, arena=arena)
+        assert all((array == number).all() for number, array in enumerate(pinned))
+        assert (cache[7] == 7).all()
+        del pinned, cache, work
+
+
+def test_a_process_that_never_opened_the_cache_has_it_give_way() -> None:
+    with nds.Arena("32 MiB") as arena:
+        cache = nds.Cache("1 GiB", lambda _: np.zeros(1 << 19, np.uint8), arena=arena)
+        for number in range(80):
+            cache[number]
+        mine, theirs = mp.get_context("spawn").Pipe()
+        process = mp.get_context("spawn").Process(target=workers.allocate, args=(arena, 20 << 20, theirs))
+        process.start()
+        assert mine.poll(HANG)
+        assert mine.recv() == 20 << 20
+        assert cache.info()["given_way"] > 0
+        process.join(HANG)
+        del cache
+
+
+def test_small_values_fill_the_budget() -> None:
+    """There was a place for each 16 KiB only, so a cache of smaller values stayed half empty."""
+    cache = nds.Cache("2 MiB", lambda _: np.zeros(4096, np.uint8))
+    for number in range(2000):
+        cache[number]
+    info = cache.info()
+    assert info["bytes"] >= 0.9 * info["maxsize"]
+    assert info["bytes"] + info["table_bytes"] <= 1.07 * info["maxsize"]
+
+
+def test_when_all_entries_are_pinned_values_are_not_kept() -> None:
+    cache = nds.Cache("1 MiB", tile, entries=4)
+    pinned = [cache[number] for number in range(4)]
+    assert (cache[9] == 9).all()
+    assert not cache[9].flags.writeable
+    assert (9 in cache, cache.info()["uncached"]) == (False, 2)
+    del pinned
+    assert (cache[9] == 9).all()
+    assert 9 in cache
+
+
+# ---- values that grow old -------------------------------------------------------------------------------------------
+
+
+def test_a_value_that_is_too_old_is_loaded_again() -> None:
+    made = []
+
+    def load(key: int) -> Array:
+        made.append(key)
+        return tile(len(made))
+
+    cache = nds.Cache("1 MiB", load, ttl=0.2)
+    assert cache.ttl == 0.2
+    view = cache[1]
+    wait_until(lambda: 1 not in cache)
+    assert (len(cache), list(cache), cache.get(1)) == (0, [], None)
+    with pytest.raises(KeyError):
+        cache.age(1)
+    assert (view == 1).all()
+    assert (cache[1] == 2).all()
+    assert (made, cache.info()["expired"]) == ([1, 1], 1)
+    assert (view == 1).all(), "a view outlives its value"
+
+
+def test_how_old_a_value_is() -> None:
+    cache = nds.Cache("1 MiB", tile)
+    assert cache.ttl is None
+    with pytest.raises(KeyError) as raised:
+        cache.age(("a", 1))
+    assert raised.value.args == (("a", 1),)
+    before = time.monotonic()
+    cache[1]
+    wait_until(lambda: cache.age(1) > 0.05)
+    assert cache.age(1) <= time.monotonic() - before
+    old = cache.age(1)
+    cache[1] = tile(2)
+    assert cache.age(1) < max(old, time.monotonic() - before)
+
+
+@pytest.mark.parametrize("ttl", [0, -1, float("nan")])
+def test_bad_times_to_live(ttl: float) -> None:
+    with pytest.raises(ValueError, match="ttl"):
+        nds.Cache("1 MiB", ttl=ttl)
+
+
+def test_named_caches_have_one_ttl() -> None:
+    cache = nds.Cache("1 MiB", ttl=5, name="fresh")
+    assert nds.Cache("1 MiB", ttl=5.0, name="fresh").ttl == 5
+    with pytest.raises(ValueError, match="a ttl of 5 s"):
+        nds.Cache("1 MiB", name="fresh")
+    assert nds.Cache("1 MiB", ttl=float("inf")).ttl is None
+    del cache
+
+
+def test_files_that_change(tmp_path: Path) -> None:
+    """The idiom of the docs: the key of a file has its time and size."""
+    path = tmp_path / "a.npy"
+
+    def key_of(path: Path) -> tuple[Any, ...]:
+        stat = path.stat()
+        return path, stat.st_mtime_ns, stat.st_size
+
+    cache = nds.Cache("1 MiB", lambda key: np.load(key[0]))
+    np.save(path, np.arange(3))
+    assert (cache[key_of(path)] == [0, 1, 2]).all()
+    assert (cache[key_of(path)] == [0, 1, 2]).all()
+    np.save(path, np.arange(4))
+    os.utime(path, ns=(1, path.stat().st_mtime_ns + 1))
+    assert (cache[key_of(path)] == [0, 1, 2, 3]).all()
+    assert cache.info()["loads"] == 2
 
 
 def test_entries_are_bounded_too() -> None:
@@ -918,7 +1193,7 @@ def test_eight_processes_share_what_they_decode(folder: Path) -> None:
     """
     size = SIDE * SIDE * 4
     with nds.Arena("128 MiB") as arena:
-        cache = nds.Cache(IMAGES // 4 * size, entries=IMAGES // 2, arena=arena)
+        cache = nds.Cache(IMAGES // 4 * size, arena=arena)
         log = nds.zeros((8, 4000, 3), np.int64)
         go = nds.zeros(1, np.uint8)
         pipes = [FORK.Pipe() for _ in range(8)]

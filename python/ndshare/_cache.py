@@ -3,11 +3,18 @@
 
 from __future__ import annotations
 
+import enum
+import functools
+import operator
 import os
+import pathlib
 import queue
+import sys
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterable
+import types
+import uuid
+from collections.abc import Callable, Iterable
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, cast
 
@@ -26,12 +33,88 @@ Progress = Callable[[int, int], object]
 def run(load: Load, key: Any, arena: Arena | None) -> Array:
     """Return what a loader makes of a key, as an array. What NumPy allocates meanwhile is shared from the start."""
     with _native.allocating(arena=arena):
-        return np.asarray(load(key))
+        return _array_of(load(key), lambda: f"load({_short(key)}) to return")
 
 
-def as_array(value: ArrayLike) -> Array:
+def as_array(key: Any, value: ArrayLike) -> Array:
     """Return a value that somebody stores, as an array."""
-    return np.asarray(value)
+    return _array_of(value, lambda: f"the value of {_short(key)} to be")
+
+
+def _array_of(value: ArrayLike, what: Callable[[], str]) -> Array:
+    """Return a value as an array; `what` begins the error for one that cannot be."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"expected {what()} an array of plain bytes, got {_short(value)}: {error}") from error
+    if array.dtype.hasobject:
+        got = f"an array of {array.dtype!r}" if isinstance(value, np.ndarray) else _short(value)
+        hint = "raise an exception where there is no value" if value is None else "processes cannot share objects"
+        raise TypeError(f"expected {what()} an array of plain bytes, got {got}: {hint}")
+    return array
+
+
+def _short(value: Any) -> str:
+    """Return the repr of an object, of bounded length, whatever the object does."""
+    try:
+        text = repr(value)
+    except Exception:
+        text = object.__repr__(value)
+    return text if len(text) <= _REPR else f"{text[: _REPR - 3]}..."
+
+
+_REPR = 100
+
+
+# Keys that are known by a name
+
+
+_POSIX_PATH, _WINDOWS_PATH, _ENUM, _UUID = map(ord, "pweu")
+
+
+def key_parts(key: Any) -> tuple[int, Any] | None:
+    """Return which kind of key an object is, and what names it; None for what is none."""
+    if isinstance(key, enum.Enum):
+        cls = type(key)
+        if "<locals>" in cls.__qualname__:
+            raise TypeError(f"expected a key that other processes can name, got {key!r}: move its class to a module")
+        module = "__main__" if cls.__module__ == "__mp_main__" else cls.__module__
+        return _ENUM, (module, cls.__qualname__, key.name if key.name is not None else key.value)
+    if isinstance(key, uuid.UUID):
+        return _UUID, key.bytes
+    if isinstance(key, pathlib.PurePosixPath):
+        return _POSIX_PATH, str(key)
+    if isinstance(key, pathlib.PureWindowsPath):
+        # Two that differ in case are equal.
+        return _WINDOWS_PATH, str(key).lower()
+    return None
+
+
+def key_of(kind: int, parts: Any) -> Any:
+    """Return the key of such parts. They come from shared memory: nothing is imported and no code of theirs runs."""
+    if kind == _UUID:
+        return uuid.UUID(bytes=parts)
+    if kind == _POSIX_PATH:
+        return pathlib.PurePosixPath(parts) if os.name == "nt" else pathlib.Path(parts)
+    if kind == _WINDOWS_PATH:
+        return pathlib.PureWindowsPath(parts)
+    return _enum_member(parts)
+
+
+def _enum_member(parts: Any) -> enum.Enum:
+    module, path, name = parts
+    found: Any = sys.modules.get(module)
+    for part in path.split("."):
+        found = vars(found).get(part) if isinstance(found, types.ModuleType | type) else None
+    if not (isinstance(found, type) and issubclass(found, enum.Enum)):
+        raise ValueError(
+            f"expected the enum {path} of {module}, a key of this cache, to be there: import {module} first"
+        )
+    if isinstance(name, str) and name in found.__members__:
+        return found.__members__[name]
+    if isinstance(name, str) and issubclass(found, enum.Flag):
+        return functools.reduce(operator.or_, (found.__members__[part] for part in name.split("|")))
+    return found(name)
 
 
 # Many keys
@@ -45,19 +128,19 @@ class _Job:
         self._end = _end(timeout)
         self._stop = _native.Stop()
         self._keys: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._outcomes: queue.SimpleQueue[tuple[Any, Array | BaseException]] = queue.SimpleQueue()
+        self._outcomes: queue.SimpleQueue[tuple[bytes, Array | BaseException]] = queue.SimpleQueue()
 
     def _have(self, key: Any) -> Array:
         return _native.fetch_unless(self._cache, key, self._load, _left(self._end), self._stop)
 
-    def run(self, keys: list[Any], workers: int, tell: Callable[[Any, Array], None]) -> None:
-        """Have all keys, and tell of each in the caller's thread."""
+    def run(self, keys: dict[bytes, Any], workers: int, tell: Callable[[bytes, Array], None]) -> None:
+        """Have all keys, which have names, and tell of each in the caller's thread."""
         if workers == 1:
-            for key in keys:
-                tell(key, self._have(key))
+            for name, key in keys.items():
+                tell(name, self._have(key))
             return
-        for key in keys:
-            self._keys.put(key)
+        for item in keys.items():
+            self._keys.put(item)
         threads = [threading.Thread(target=self._work, name=f"ndshare load {number}") for number in range(workers)]
         try:
             for thread in threads:
@@ -75,25 +158,25 @@ class _Job:
             self._stop.set()
         _join(threads)
 
-    def _next(self) -> tuple[Any, Array]:
+    def _next(self) -> tuple[bytes, Array]:
         try:
-            key, outcome = self._outcomes.get(timeout=_left(self._end))
+            name, outcome = self._outcomes.get(timeout=_left(self._end))
         except queue.Empty:
             raise Timeout("not all keys were loaded before the timeout: wait longer, or look at the loader") from None
         if isinstance(outcome, BaseException):
             raise outcome
-        return key, outcome
+        return name, outcome
 
     def _work(self) -> None:
         while not self._stop.is_set():
             try:
-                key = self._keys.get_nowait()
+                name, key = self._keys.get_nowait()
             except queue.Empty:
                 return
             try:
-                self._outcomes.put((key, self._have(key)))
+                self._outcomes.put((name, self._have(key)))
             except BaseException as error:
-                self._outcomes.put((key, error))
+                self._outcomes.put((name, error))
                 # Only the first counts.
                 self._stop.set()
 
@@ -116,24 +199,26 @@ def fetch_many(  # noqa: PLR0917
     _check(workers, timeout)
     wanted = list(keys)
     values = _native.find_many(cache, wanted)
-    missing: dict[Hashable, list[int]] = {}
+    # By name: not every key has a hash.
+    missing: dict[bytes, list[int]] = {}
     for place, value in enumerate(values):
         if value is None:
-            missing.setdefault(wanted[place], []).append(place)
+            missing.setdefault(_native.key_bytes(wanted[place]), []).append(place)
     done = len(wanted) - sum(map(len, missing.values()))
     if progress is not None and done:
         progress(done, len(wanted))
 
-    def tell(key: Any, value: Array) -> None:
+    def tell(name: bytes, value: Array) -> None:
         nonlocal done
-        for place in missing[key]:
+        for place in missing[name]:
             values[place] = value
-        done += len(missing[key])
+        done += len(missing[name])
         if progress is not None:
             progress(done, len(wanted))
 
     if missing:
-        _Job(cache, load, timeout).run(list(missing), min(len(missing), workers or _cpus()), tell)
+        keys = {name: wanted[places[0]] for name, places in missing.items()}
+        _Job(cache, load, timeout).run(keys, min(len(missing), workers or _cpus()), tell)
     return cast("list[Array]", values)
 
 

@@ -1,6 +1,9 @@
+import enum
+import pathlib
 import sys
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from types import TracebackType
+from types import EllipsisType, TracebackType
 from typing import Any, Final, Literal, Self, SupportsIndex, TypedDict, TypeVar, final, overload, type_check_only
 
 import numpy as np
@@ -55,6 +58,7 @@ __all__ = [
     "is_placed",
     "is_shared",
     "is_shared_at",
+    "key_bytes",
     "kill_at",
     "left_out",
     "let_go",
@@ -307,13 +311,28 @@ class CacheInfo(TypedDict):
     waits: int
     evictions: int
     uncached: int
+    given_way: int
+    expired: int
     entries: int
     pinned: int
     bytes: int
+    table_bytes: int
     maxsize: int
 
-# Keys are also NumPy's integers and booleans; what a tuple may have no type can say.
-_Key = str | bytes | SupportsIndex | tuple[Any, ...]
+# Keys are also NumPy's numbers; what a tuple may have no type can say.
+_Key = (
+    str
+    | bytes
+    | SupportsIndex
+    | float
+    | slice
+    | pathlib.PurePath
+    | enum.Enum
+    | uuid.UUID
+    | tuple[Any, ...]
+    | EllipsisType
+    | None
+)
 _Load = Callable[[Any], ArrayLike]
 
 @final
@@ -325,10 +344,13 @@ class Cache:
         *,
         name: str | None = None,
         entries: SupportsIndex | None = None,
+        ttl: float | None = None,
         arena: Arena | None = None,
     ) -> Self: ...
     @property
     def maxsize(self) -> int: ...
+    @property
+    def ttl(self) -> float | None: ...
     @property
     def load(self) -> _Load | None: ...
     @property
@@ -346,6 +368,7 @@ class Cache:
         timeout: float | None = None,
         progress: Callable[[int, int], object] | None = None,
     ) -> list[NDArray[Any]]: ...
+    def age(self, key: _Key) -> float: ...
     def clear(self) -> None: ...
     def info(self) -> CacheInfo: ...
     def __getitem__(self, key: _Key, /) -> NDArray[Any]: ...
@@ -353,7 +376,7 @@ class Cache:
     def __delitem__(self, key: _Key, /) -> None: ...
     def __contains__(self, key: _Key, /) -> bool: ...
     def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[str | bytes | int | tuple[Any, ...]]: ...
+    def __iter__(self) -> Iterator[Any]: ...
     def __reduce__(self) -> str | tuple[Any, ...]: ...
     @overload
     def concatenate(
@@ -533,6 +556,7 @@ def reader_parts(reader: Reader) -> tuple[tuple[Any, ...], bytes, int]: ...
 def reader_key(reader: Reader) -> tuple[int, int, int]: ...
 def open_reader(ring: Ring, token: bytes, place: int) -> Reader: ...
 def find_many(cache: Cache, keys: list[Any]) -> list[NDArray[Any] | None]: ...
+def key_bytes(key: Any) -> bytes: ...
 def fetch_unless(cache: Cache, key: Any, load: _Load | None, timeout: float | None, stop: Stop) -> NDArray[Any]: ...
 def cache_parts(cache: Cache) -> tuple[Any, ...]: ...
 def open_cache(token: bytes, load: _Load | None, name: str | None) -> Cache: ...

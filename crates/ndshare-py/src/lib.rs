@@ -66,7 +66,7 @@ mod native {
     #[pymodule_export]
     use super::arena::{Arena, open_arena};
     #[pymodule_export]
-    use super::cache::{Cache, Stop, cache_parts, fetch_unless, find_many, open_cache};
+    use super::cache::{Cache, Stop, cache_parts, fetch_unless, find_many, key_bytes, open_cache};
     #[pymodule_export]
     use super::fft::{FftFilter, FftPlan, fft_fallbacks, fft_fell_back, fft_transform};
     #[pymodule_export]
@@ -115,6 +115,8 @@ mod native {
         gather::bind(py)?;
         variables::bind(py)?;
         ndshare::warm_up();
+        // Also in a process that never has a cache: others may have filled the arena with theirs.
+        ndshare::cache::give_way_when_short();
         arm_from_environment(py)
     }
 }

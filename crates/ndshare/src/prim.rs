@@ -7,8 +7,14 @@ pub use loom::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Orderi
 #[cfg(not(loom))]
 pub use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering, fence};
 
+#[cfg(loom)]
+use loom::sync::atomic::AtomicPtr;
 use std::cell::UnsafeCell;
+use std::fmt;
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+#[cfg(not(loom))]
+use std::sync::atomic::AtomicPtr;
 
 /// Tells the processor that the line of `word` will be written soon, so that it fetches it for writing at once. Nothing
 /// else happens.
@@ -110,6 +116,67 @@ fn word_of(chunk: &[u8]) -> u64 {
         buffer[..chunk.len()].copy_from_slice(chunk);
         u64::from_le_bytes(buffer)
     })
+}
+
+/// A place that is filled once, by whoever comes first. A look costs one load; nobody ever waits, so a fork at any
+/// instant leaves the child one that works, which a `OnceLock` cannot promise.
+pub struct SetOnce<T> {
+    filled: AtomicPtr<T>,
+    // It owns a `T`: it is `Send` and `Sync` only where that is.
+    owned: PhantomData<T>,
+}
+
+impl<T: Send + Sync> SetOnce<T> {
+    /// An empty place.
+    pub fn new() -> Self {
+        Self { filled: AtomicPtr::new(std::ptr::null_mut()), owned: PhantomData }
+    }
+
+    /// What is there.
+    #[inline]
+    pub fn get(&self) -> Option<&T> {
+        // Acquire pairs with the Release in `set`: who sees the address sees the value.
+        let filled = self.filled.load(Ordering::Acquire);
+        // SAFETY: null, or the box that `set` gave up, which is freed only with the place itself.
+        unsafe { filled.as_ref() }
+    }
+
+    /// Puts `value` there unless another was faster; what is there now.
+    pub fn set(&self, value: T) -> &T {
+        let mine = Box::into_raw(Box::new(value));
+        match self.filled.compare_exchange(std::ptr::null_mut(), mine, Ordering::Release, Ordering::Acquire) {
+            // SAFETY: the box was just given up to the place, and is freed only with it.
+            Ok(_) => unsafe { &*mine },
+            Err(theirs) => {
+                // SAFETY: nobody else has seen this address, and it came out of a box.
+                drop(unsafe { Box::from_raw(mine) });
+                // SAFETY: not null, so it is the box that another `set` gave up, freed only with the place.
+                unsafe { &*theirs }
+            }
+        }
+    }
+}
+
+impl<T: Send + Sync> Default for SetOnce<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> Drop for SetOnce<T> {
+    fn drop(&mut self) {
+        let filled = self.filled.load(Ordering::Acquire);
+        if !filled.is_null() {
+            // SAFETY: the box that `set` gave up; `&mut self` says that no reference to it is left.
+            drop(unsafe { Box::from_raw(filled) });
+        }
+    }
+}
+
+impl<T> fmt::Debug for SetOnce<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SetOnce")
+    }
 }
 
 /// A lock between the threads of one process, for sections of a few dozen nanoseconds.
@@ -236,6 +303,22 @@ mod tests {
             }
         });
         assert_eq!(*lock.lock(), 40_000);
+    }
+
+    #[test]
+    fn a_place_is_filled_by_the_first_and_dropped_once() {
+        let dropped = std::sync::Arc::new(());
+        let place = SetOnce::new();
+        assert!(place.get().is_none());
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| place.set(dropped.clone()));
+            }
+        });
+        assert!(place.get().is_some());
+        assert_eq!(std::sync::Arc::strong_count(&dropped), 2, "one is there, the others are gone");
+        drop(place);
+        assert_eq!(std::sync::Arc::strong_count(&dropped), 1);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use ndshare::{layout, registry};
 use pyo3::exceptions::{PyException, PyKeyError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyInt, PyIterator, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyInt, PyIterator, PyList, PyString, PyTuple};
 
 use crate::arena::Arena;
 use crate::error::to_python;
@@ -33,9 +33,11 @@ use value::{Layouts, Offer, in_room};
 /// ``cache[key]`` gives the value, and calls ``load(key)`` if it is not there; without `load` that is a KeyError. One
 /// process loads a key, whoever else wants it waits. Values are read-only arrays; while a view of one lives, its
 /// memory stays. They go, least used first, when there are more than `maxsize` bytes of them (an int, or a text such
-/// as "2 GiB"), or more than `entries` (by default one for each 16 KiB, at most 65536).
+/// as "2 GiB"), or more than `entries` (at most 131072, the default), or when something else needs memory and their
+/// arena has none left. With `ttl`, a value counts for so many seconds, and is loaded again after that.
 ///
-/// Keys are str, bytes, int, or tuples of these. What `load` returns becomes the value without a copy where it is an
+/// Keys are str, bytes, int, float, bool, None, slices, pathlib paths, enums, UUIDs, or tuples of these; those that a
+/// dict takes for equal are one key. What `load` returns becomes the value without a copy where it is an
 /// array of the cache's arena; nobody may write to it then. Everything else is copied.
 ///
 /// With `name`, all processes of the session that give the same name have the same cache, for as long as one has it.
@@ -111,7 +113,18 @@ impl Cache {
             Fetch::Found(found) => self.layouts.array(py, found),
             Fetch::Failed(failure) => Err(load_error(py, failure.type_name, failure.text)),
             Fetch::Load(loading) => self.load(loading, load, key),
+            Fetch::Unkept => {
+                let array = self.run(load, key)?;
+                make_readonly(&array);
+                Ok(array)
+            }
         }
+    }
+
+    /// What a loader makes of a key, as an array.
+    fn run<'py>(&self, load: &Bound<'py, PyAny>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        static RUN: Once<Py<PyAny>> = Once::new();
+        RUN.import(key.py(), "ndshare._cache", "run")?.call1((load, key, self.other_arena()))
     }
 
     fn load<'py>(
@@ -120,10 +133,8 @@ impl Cache {
         load: &Bound<'py, PyAny>,
         key: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        static RUN: Once<Py<PyAny>> = Once::new();
         let py = key.py();
-        let run = || RUN.import(py, "ndshare._cache", "run")?.call1((load, key, self.other_arena()));
-        let made = run();
+        let made = self.run(load, key);
         let made = made.and_then(|array| Ok((Offer::of(py, &self.cache, &array, true)?, array)));
         match made {
             Ok((Some(offer), _)) => {
@@ -227,7 +238,8 @@ fn create(py: Python<'_>, place: &Place, geometry: Geometry, name: Option<&str>)
         return patiently(py, |patience| library::Cache::create(place, geometry, patience));
     };
     let cache = patiently(py, |patience| {
-        let mut make = || library::Cache::create(place, geometry, patience).map(|cache| cache.head().clone());
+        let mut make =
+            || library::Cache::create_named(place, geometry, name, patience).map(|cache| cache.head().clone());
         registry::find_or_make(place, name, &mut make, patience).and_then(library::Cache::open)
     })?;
     let has = *cache.geometry();
@@ -235,25 +247,52 @@ fn create(py: Python<'_>, place: &Place, geometry: Geometry, name: Option<&str>)
         return Ok(cache);
     }
     Err(PyValueError::new_err(format!(
-        "expected the sizes of the cache {name:?} that is there already, {} bytes and {} entries, got {} and {}",
-        has.maxsize, has.entries, geometry.maxsize, geometry.entries
+        "expected the sizes of the cache {name:?} that is there already, {} bytes, {} entries and a ttl of {}, got {}, {} \
+         and {}",
+        has.maxsize,
+        has.entries,
+        named_ttl(&has),
+        geometry.maxsize,
+        geometry.entries,
+        named_ttl(&geometry)
     )))
+}
+
+fn named_ttl(geometry: &Geometry) -> String {
+    ttl_s(geometry).map_or_else(|| "None".to_owned(), |ttl_s| format!("{ttl_s} s"))
+}
+
+fn ttl_s(geometry: &Geometry) -> Option<f64> {
+    (geometry.ttl_ns != 0).then(|| Duration::from_nanos(geometry.ttl_ns).as_secs_f64())
+}
+
+/// A time to live in seconds; none for one without end.
+fn ttl_of(ttl: Option<f64>) -> PyResult<Option<Duration>> {
+    let Some(ttl) = ttl else { return Ok(None) };
+    if ttl.is_nan() || ttl <= 0.0 {
+        return Err(PyValueError::new_err(format!("expected ttl in seconds, more than 0, or None, got {ttl}")));
+    }
+    // Less than the clock can tell is its least step; more than it holds is for ever.
+    Ok(Duration::try_from_secs_f64(ttl).ok().map(|ttl| ttl.max(Duration::from_nanos(1))))
 }
 
 #[pymethods]
 impl Cache {
     #[new]
-    #[pyo3(signature = (maxsize, load=None, *, name=None, entries=None, arena=None))]
+    #[pyo3(signature = (maxsize, load=None, *, name=None, entries=None, ttl=None, arena=None))]
     fn new(
         py: Python<'_>,
         maxsize: &Bound<'_, PyAny>,
         load: Option<Bound<'_, PyAny>>,
         name: Option<String>,
         entries: Option<i64>,
+        ttl: Option<f64>,
         arena: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let entries = entries.map(|entries| usize::try_from(entries).unwrap_or(0));
-        let geometry = Geometry::new(size_of(maxsize)?, entries).map_err(|error| to_python(py, &error))?;
+        let (maxsize, ttl) = (size_of(maxsize)?, ttl_of(ttl)?);
+        let geometry = Geometry::new(maxsize, entries).and_then(|geometry| geometry.with_ttl(ttl));
+        let geometry = geometry.map_err(|error| to_python(py, &error))?;
         let place = Place::of(py, arena)?;
         Self::over(create(py, &place, geometry, name.as_deref())?, load, name)
     }
@@ -360,7 +399,7 @@ impl Cache {
     fn __setitem__(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         static AS_ARRAY: Once<Py<PyAny>> = Once::new();
         let (py, name) = (key.py(), encode(key)?);
-        let array = AS_ARRAY.import(py, "ndshare._cache", "as_array")?.call1((value,))?;
+        let array = AS_ARRAY.import(py, "ndshare._cache", "as_array")?.call1((key, value))?;
         match Offer::of(py, &self.cache, &array, false)? {
             Some(offer) => patiently(py, |patience| self.cache.store(&name, offer.value(), patience)).map(drop),
             None => patiently(py, |patience| self.cache.forgo(&name, patience)),
@@ -378,6 +417,18 @@ impl Cache {
     fn __contains__(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
         let name = encode(key)?;
         patiently(key.py(), |patience| self.cache.contains(&name, patience))
+    }
+
+    /// How many seconds ago the value of a key was stored or loaded. Raises KeyError when there is none.
+    ///
+    /// >>> import ndshare as nds, numpy as np
+    /// >>> cache = nds.Cache("1 MiB", load=np.zeros)
+    /// >>> cache[3].shape, 0 <= cache.age(3) < 60
+    /// ((3,), True)
+    fn age(&self, key: &Bound<'_, PyAny>) -> PyResult<f64> {
+        let name = encode(key)?;
+        let age = patiently(key.py(), |patience| self.cache.age(&name, patience))?;
+        age.map(|age| age.as_secs_f64()).ok_or_else(|| no_value(key))
     }
 
     fn __len__(&self) -> usize {
@@ -399,16 +450,19 @@ impl Cache {
     /// Figures of the cache, for all processes, as a plain dict.
     ///
     /// Counts so far: "hits", "misses", "loads", "failures" of loads, "waits" for another's load, "evictions", and
-    /// values that were "uncached", because all else was pinned, or they were too large. As it is now: "entries",
-    /// how many of them are "pinned" by views, their "bytes", and "maxsize".
+    /// values that were "uncached", because all else was pinned, or they were too large; evictions for the sake of
+    /// others' memory ("given_way"), and values that were too old ("expired"). As it is now: "entries", how many of
+    /// them are "pinned" by views, their "bytes", the "table_bytes", and "maxsize".
     fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let Info { hits, misses, loads, failures, waits, evictions, uncached, entries, pinned, bytes, maxsize } =
-            patiently(py, |patience| self.cache.info(patience))?;
+        let info = patiently(py, |patience| self.cache.info(patience))?;
+        let Info { hits, misses, loads, failures, waits, evictions, uncached, given_way, expired, .. } = info;
+        let Info { entries, pinned, bytes, table_bytes, maxsize, .. } = info;
         let dict = PyDict::new(py);
         let counts = [("hits", hits), ("misses", misses), ("loads", loads), ("failures", failures), ("waits", waits)];
         let more = [("evictions", evictions), ("uncached", uncached), ("entries", entries), ("pinned", pinned)];
-        let sizes = [("bytes", bytes), ("maxsize", maxsize)];
-        for (name, value) in counts.into_iter().chain(more).chain(sizes) {
+        let ends = [("given_way", given_way), ("expired", expired)];
+        let sizes = [("bytes", bytes), ("table_bytes", table_bytes), ("maxsize", maxsize)];
+        for (name, value) in counts.into_iter().chain(more).chain(ends).chain(sizes) {
             dict.set_item(name, value)?;
         }
         Ok(dict)
@@ -418,6 +472,12 @@ impl Cache {
     #[getter]
     fn maxsize(&self) -> u64 {
         self.cache.geometry().maxsize
+    }
+
+    /// How many seconds a value counts, or None.
+    #[getter]
+    fn ttl(&self) -> Option<f64> {
+        ttl_s(self.cache.geometry())
     }
 
     /// What loads a key that is not there, or None.
@@ -466,6 +526,12 @@ pub(crate) fn find_many<'py>(
         found.append(cache.get().find(py, &encode(&key)?)?)?;
     }
     Ok(found)
+}
+
+/// What names a key: equal for keys that are one, also where a key has no hash.
+#[pyfunction]
+pub(crate) fn key_bytes<'py>(key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    Ok(PyBytes::new(key.py(), encode(key)?.bytes()))
 }
 
 /// The value of a key as `Cache.fetch` gives it, unless `stop` is set while it waits.

@@ -200,20 +200,14 @@ fn adoptable(
     Ok(is_private.then_some(hold))
 }
 
-/// A block of the cache's arena; the cache makes room if need be. None when there is none.
+/// A block of the cache's arena; its caches make room if need be. None when there is none.
 fn room(py: Python<'_>, cache: &library::Cache, len_bytes: usize) -> PyResult<Option<Hold>> {
     let arena = cache.head().arena();
     if let Some(hold) = quick(py, || arena.alloc_quick(len_bytes, 64))? {
         return Ok(Some(hold));
     }
-    patiently(py, |patience| {
-        let first = in_room(arena.alloc(len_bytes, 64, false, patience))?;
-        if first.is_some() {
-            return Ok(first);
-        }
-        cache.shed(len_bytes as u64, patience)?;
-        in_room(arena.alloc(len_bytes, 64, false, patience))
-    })
+    // The caches of the arena give way before this is an error.
+    patiently(py, |patience| in_room(arena.alloc(len_bytes, 64, false, patience)))
 }
 
 /// A full arena is no error here.

@@ -57,7 +57,10 @@ impl Arena {
             Err(error) if error.kind() == Kind::ArenaFull => {
                 // Committing may fail although the arena has warm blocks, which the same limit pays for.
                 self.make_room(u64::MAX, patience)?;
-                self.reserve_and_commit(need, patience).map_err(|error| self.explain(error, len_bytes))?
+                let again = self.reserve_and_commit(need, patience);
+                again
+                    .or_else(|error| self.reserve_relieved(error, need, patience))
+                    .map_err(|error| self.explain(error, len_bytes))?
             }
             other => other?,
         };
@@ -72,7 +75,7 @@ impl Arena {
         self.take_quick(self.parse_need(len_bytes, align).ok()?)
     }
 
-    fn parse_need(&self, len_bytes: usize, align: usize) -> Result<Need> {
+    fn parse_need(self: &Arc<Self>, len_bytes: usize, align: usize) -> Result<Need> {
         if !align.is_power_of_two() || align > MAX_ALIGN {
             return Err(Error::value(format!(
                 "expected an alignment that is a power of two up to {MAX_ALIGN} bytes, got {align}"
@@ -95,6 +98,7 @@ impl Arena {
         }
         let block = self.control.block(mine.index).ok()?;
         block.lock.store(0, Relaxed);
+        block.mark.store(0, Relaxed);
         let generation = block.words().bring_to_life(slot, Point::QuickHeld);
         point(Point::QuickLive);
         private.set_first(mine, generation);
@@ -115,11 +119,27 @@ impl Arena {
         Ok(reserved)
     }
 
+    /// Has memory given up by those who can spare it, until `need` fits or nothing is left: as much as is needed, then
+    /// more, for what came free may lie in pieces.
+    fn reserve_relieved(self: &Arc<Self>, mut error: Error, need: Need, patience: &Patience) -> Result<Reserved> {
+        let mut wanted = need.len_bytes();
+        // BOUND: each round frees something that was there before, and asks for twice as much.
+        while error.kind() == Kind::ArenaFull && self.ask_for(wanted, patience)? > 0 {
+            match self.reserve_and_commit(need, patience) {
+                Err(again) => error = again,
+                reserved => return reserved,
+            }
+            wanted = wanted.saturating_mul(2);
+        }
+        Err(error)
+    }
+
     fn publish(self: &Arc<Self>, mine: Mine) -> Result<Hold> {
         let slot = self.slot()?;
         let mut private = self.private.lock();
         let block = self.control.block(mine.index)?;
         block.lock.store(0, Relaxed);
+        block.mark.store(0, Relaxed);
         let generation = block.words().bring_to_life(slot, Point::AllocHeld);
         point(Point::AllocLive);
         let is_apart = private.insert(mine, generation);
@@ -471,11 +491,12 @@ impl Arena {
     }
 
     /// The error with the largest holders added, so that the reader knows whom to ask.
-    fn explain(&self, error: Error, len_bytes: usize) -> Error {
+    fn explain(self: &Arc<Self>, error: Error, len_bytes: usize) -> Error {
         let text = format!(
-            "no room for {}: {error}. {}. Drop arrays, take undelivered ones back with reclaim(), or raise the limit",
+            "no room for {}: {error}. {}{}. Drop arrays, take undelivered ones back with reclaim(), or raise the limit",
             human(len_bytes as u64),
-            self.largest_holders()
+            self.largest_holders(),
+            self.unrelieved()
         );
         Error::new(error.kind(), text)
     }

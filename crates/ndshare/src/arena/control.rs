@@ -136,7 +136,8 @@ pub(super) struct Block {
     pub is_parent: AtomicU32,
     /// The lock that users take on the block's content.
     pub lock: AtomicU32,
-    reserved: AtomicU32,
+    /// What the block is the head of, for those who look for such; 0: nothing in particular.
+    pub mark: AtomicU32,
     pub holders: [AtomicU64; HOLDER_WORDS],
     /// Neighbours in address order.
     pub before: AtomicU32,

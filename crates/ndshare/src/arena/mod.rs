@@ -7,8 +7,9 @@
 //!
 //! - `word`: the protocol of one block. `spans`: the free map. `lockword`, `lock`: the lock of the arena, and
 //!   of each block. `sweep`: participants.
-//! - `alloc`, `records`, `stats`: what users ask for. `fork`: what a child inherits; `guests`: children without a
-//!   place. `private`: what one process keeps for itself. `control`: where every shared word lies. `backing`: system or heap.
+//! - `alloc`, `records`, `stats`: what users ask for. `shortage`: who gives memory up. `fork`: what a child inherits;
+//!   `guests`: children without a place. `private`: what one process keeps for itself. `control`: where every shared
+//!   word lies. `backing`: system or heap.
 
 mod alloc;
 mod backing;
@@ -19,6 +20,7 @@ mod lock;
 mod lockword;
 mod private;
 mod records;
+mod shortage;
 mod spans;
 mod stats;
 mod sweep;
@@ -35,6 +37,7 @@ pub use backing::Heap;
 pub use fork::{find, is_inside, left_out};
 pub use lock::{Patience, Reentry};
 pub use private::Judge;
+pub use shortage::{MARK_CACHE, Shortage, on_shortage};
 pub use stats::{ParticipantStats, Stats, TicketStats};
 
 use crate::error::{Error, Kind, Result};
@@ -350,8 +353,9 @@ impl Arena {
             return Ok(true);
         }
         let Some(slot) = (identity as u32).checked_sub(1) else { return Ok(false) };
+        // Scribble, for no arena gives such a name: nobody lives by it.
         if slot >= self.control.geometry().participants {
-            return Err(self.control.poison("an identity names no participant"));
+            return Ok(false);
         }
         let tenant = self.control.participant(slot)?;
         let same = tenant.generation.load(SeqCst) == (identity >> 32) as u32 && tenant.state.load(SeqCst) != 0;

@@ -5,12 +5,12 @@
 //! who wait begins the load anew. A failure is kept for those who were waiting; whoever comes later tries again.
 
 use super::policy::add;
-use super::table::{Count, FAILURES, LOADS, State, UNCACHED, Word};
-use super::{Cache, Found, Gone, Key, Stored, Value, cost};
+use super::table::{Count, EXPIRED, FAILURES, FREE, KEY_BYTES, LOADS, State, UNCACHED, VIEW_BYTES, Word};
+use super::{Attempt, Cache, Found, Gone, Key, Stored, Value, cost};
 use crate::arena::{Hold, Patience};
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
-use crate::prim::{Ordering::Relaxed, load_bytes, store_bytes};
+use crate::prim::{Ordering::Relaxed, load_bytes, read, store_bytes};
 use std::sync::Arc;
 
 /// Bytes of a failure's text that are kept.
@@ -25,6 +25,8 @@ pub enum Fetch {
     Load(Loading),
     /// Another loaded it while the caller waited, and failed.
     Failed(Failure),
+    /// The caller is to load it for itself: all entries that there may be are pinned. It counts as not kept.
+    Unkept,
 }
 
 /// Why another's load failed.
@@ -52,6 +54,8 @@ enum Look {
     Failed(Failure),
     Busy(Busy),
     NoPlace,
+    Pinned,
+    NeedsTable,
 }
 
 /// A load by somebody else.
@@ -73,8 +77,9 @@ impl Cache {
         if let Some(found) = self.find(key)? {
             return Ok(Fetch::Found(found));
         }
-        let annex = self.annex(key.bytes(), |entry| entry.key(), patience)?;
+        let annex = self.annex(key.bytes(), KEY_BYTES, patience)?;
         let mut waited_for = None;
+        let mut swept = false;
         loop {
             match self.locked(patience, |gone| self.look(key, annex.as_ref(), waited_for, gone))? {
                 Look::Found(found) => return Ok(Fetch::Found(found)),
@@ -91,12 +96,28 @@ impl Cache {
                     waited_for = Some((busy.place, busy.word));
                 }
                 Look::NoPlace => self.make_places(patience)?,
+                Look::NeedsTable if self.grow(patience)? => {}
+                // The dead may pin values.
+                Look::Pinned | Look::NeedsTable if !swept => {
+                    swept = true;
+                    self.arena().sweep_the_dead()?;
+                    self.locked(patience, |gone| self.check_totals(gone))?;
+                }
+                Look::Pinned | Look::NeedsTable => return self.count_unkept(patience),
             }
         }
     }
 
+    fn count_unkept(&self, patience: &Patience) -> Result<Fetch> {
+        self.table.count(Count::Misses, self.arena().identity()?);
+        self.locked(patience, |_| {
+            add(self.table.word(UNCACHED), 1);
+            Ok(Fetch::Unkept)
+        })
+    }
+
     fn look(&self, key: &Key, annex: Option<&Hold>, waited_for: Option<(u32, Word)>, gone: &mut Gone) -> Result<Look> {
-        if let Some(place) = self.place_of(key) {
+        if let Some(place) = self.place_of(key, gone)? {
             let entry = self.table.entry(place);
             let word = entry.now();
             match word.state() {
@@ -116,16 +137,24 @@ impl Cache {
                 }
                 State::Failed | State::Empty => {}
             }
-            // A failure that others waited for, or a value whose block is gone: the next load replaces it.
+            // A failure that others waited for, a value that is too old or whose block is gone: the next load
+            // replaces it.
+            if word.state() == State::Live && self.is_expired(entry) {
+                add(self.table.word(EXPIRED), 1);
+            }
             self.vacate(place, gone)?;
         }
-        let begun = self.occupy(key, annex, State::Loading, gone)?;
-        Ok(begun.map_or(Look::NoPlace, |place| Look::Begun(place, self.table.entry(place).now())))
+        Ok(match self.occupy(key, annex, State::Loading, gone)? {
+            Attempt::Done(place) => Look::Begun(place, self.table.entry(place).now()),
+            Attempt::Pinned => Look::Pinned,
+            Attempt::NoPlace => Look::NoPlace,
+            Attempt::NeedsTable => Look::NeedsTable,
+        })
     }
 
     fn failure(&self, place: u32) -> Result<Failure> {
         let entry = self.table.entry(place);
-        let len = entry.offset().load(Relaxed) as usize;
+        let len = read(entry.offset(), Relaxed).capped(FAILURE_BYTES as u64) as usize;
         let bytes = self.take_block(entry.value())?.map_or(Vec::new(), |hold| load_bytes(hold.words(), len));
         let text = String::from_utf8_lossy(&bytes);
         let (type_name, text) = text.split_once('\0').unwrap_or(("Exception", ""));
@@ -135,7 +164,7 @@ impl Cache {
     /// Sleeps until a load has ended, or its loader is found dead.
     fn wait_for_load(&self, busy: Busy, patience: &Patience) -> Result<()> {
         self.refuse_recursion(busy)?;
-        let at = self.table.word_at(busy.place);
+        let (segment, at) = self.table.word_at(busy.place);
         while self.table.entry(busy.place).now() == busy.word {
             // Read anew: who gives a load up while the cache's lock is taken leaves it like a dead one's.
             let loader = self.table.entry(busy.place).loader().load(Relaxed);
@@ -143,7 +172,7 @@ impl Cache {
                 return self.bury(busy, patience);
             }
             patience.go_on("the key, which another is loading,")?;
-            self.table.head.nap_on(at, busy.word.0 as u32, patience)?;
+            segment.nap_on(at, busy.word.0 as u32, patience)?;
         }
         Ok(())
     }
@@ -183,8 +212,8 @@ impl Cache {
         }
         self.arena().sweep_the_dead()?;
         patience.go_on("a place in the cache")?;
-        let word = self.table.word(super::FREE).load(Relaxed) as u32;
-        self.table.head.nap_on(super::FREE, word, patience)
+        let word = self.table.word(FREE).load(Relaxed) as u32;
+        self.table.head.nap_on(FREE, word, patience)
     }
 
     /// Ends the value of a key, as storing one does, because the arena had no room for the new one. Counts it.
@@ -198,19 +227,6 @@ impl Cache {
             Ok(())
         })
     }
-
-    /// Evicts about `bytes`, because the arena has no room for a value that is to come.
-    ///
-    /// # Errors
-    /// `Poisoned`; what `patience` says.
-    pub fn shed(&self, bytes: u64, patience: &Patience) -> Result<()> {
-        self.locked(patience, |gone| {
-            let used = || self.table.word(super::USED).load(Relaxed);
-            let least = used().saturating_sub(bytes);
-            while used() > least && self.evict(gone)? {}
-            Ok(())
-        })
-    }
 }
 
 impl Loading {
@@ -221,26 +237,26 @@ impl Loading {
     pub fn finish(mut self, value: Value<'_>, patience: &Patience) -> Result<Stored> {
         let cache = self.cache.clone();
         cache.check(value)?;
-        let annex = cache.annex(value.view, |entry| entry.view(), patience)?;
+        let annex = cache.annex(value.view, VIEW_BYTES, patience)?;
         let stored = cache.with_room(patience, |gone| self.put(value, annex.as_ref(), gone))?;
         // What was not kept leaves an entry behind, which the drop ends.
         self.ended = stored == Stored::Cached;
         Ok(stored)
     }
 
-    fn put(&self, value: Value<'_>, annex: Option<&Hold>, gone: &mut Gone) -> Result<Option<Stored>> {
+    fn put(&self, value: Value<'_>, annex: Option<&Hold>, gone: &mut Gone) -> Result<Attempt<Stored>> {
         let cache = &self.cache;
         if !self.is_mine()? {
             add(cache.table.word(UNCACHED), 1);
-            return Ok(Some(Stored::Uncached));
+            return Ok(Attempt::Done(Stored::Uncached));
         }
         if !cache.make_room(cost(value, [&annex.cloned(), &None]), gone)? {
-            return Ok(None);
+            return Ok(Attempt::Pinned);
         }
         let stored = cache.fill(self.place, value, annex, gone)?;
         add(cache.table.word(LOADS), 1);
         cache.wake(self.place)?;
-        Ok(Some(stored))
+        Ok(Attempt::Done(stored))
     }
 
     /// Ends the load with a failure, which those who wait get.

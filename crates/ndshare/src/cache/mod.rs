@@ -9,36 +9,48 @@
 //! look now and then whether the loader lives.
 //!
 //! What an entry says of itself is what counts. The chains of the index, the queues of the policy and all totals
-//! derive from the entries, and are made anew when a process died under the lock.
+//! derive from the entries, and are made anew when a process died under the lock, and when they contradict each other.
+//! A value is found only by its whole key, and only if the entry's seal fits what was read: so scribble over the tables
+//! makes misses and errors, no wrong values.
+//!
+//! When its arena is short of memory, a cache gives way: whoever needs room ends values that nobody looks at, also of
+//! caches that it has never opened.
 //!
 //! `table`: where each word lies. `policy`: who goes. `load`: one loads, the others wait. `recover`: after a death.
+//! `shortage`: giving way.
 
 mod load;
 mod policy;
 mod recover;
+mod shortage;
 mod table;
 
 #[cfg(all(test, not(loom)))]
 mod tests;
 
 pub use load::{Fetch, Loading};
+pub use shortage::give_way_when_short;
 pub use table::{Geometry, MAX_TEXT_BYTES};
 
 use crate::arena::{Arena, BlockId, Hold, Patience, TicketId};
 use crate::error::{Error, Kind, Result};
 use crate::lock::Entered;
 use crate::os::kill::{Point, point};
+use crate::os::monotonic;
 use crate::prim::{
     Ordering::{Acquire, Relaxed, Release},
-    equal_bytes, fence, load_bytes, store_bytes,
+    equal_bytes, fence, load_bytes, read, store_bytes,
 };
 use policy::{MOST_USES, add, subtract};
 use std::sync::Arc;
+use std::time::Duration;
 use table::{
-    Child, Count, EPOCH, EVICTIONS, Entry, FAILURES, FREE, HIGH, LIVE, LOADING, LOADS, State, Table, Text, UNCACHED,
-    USED, Word,
+    Child, Count, DISORDER, EPOCH, EVICTIONS, EXPIRED, Entry, FAILURES, FREE, GIVEN_WAY, HIGH, KEY_BYTES, LIVE,
+    LOADING, LOADS, MOST_BYTES, SEGMENTS, State, Table, Text, UNCACHED, USED, VIEW_BYTES, Word,
 };
 
+/// The half of a word that names a place.
+const LINK: u64 = 0xffff_ffff;
 /// How many entries of a chain a look-up without the lock follows; it may be led astray.
 const CHAIN_LOOKS: u32 = 64;
 
@@ -134,12 +146,18 @@ pub struct Info {
     pub evictions: u64,
     /// Values that were not kept.
     pub uncached: u64,
+    /// Values that went because the arena was short of memory; evictions, too.
+    pub given_way: u64,
+    /// Values that went because they were older than the cache's ttl.
+    pub expired: u64,
     /// Values in the cache.
     pub entries: u64,
     /// Values that somebody looks at.
     pub pinned: u64,
     /// Bytes of the values in the cache, as their blocks take them.
     pub bytes: u64,
+    /// Bytes that the tables take.
+    pub table_bytes: u64,
     /// The most bytes.
     pub maxsize: u64,
 }
@@ -153,6 +171,17 @@ pub struct Cache {
 /// Places of blocks whose record has ended: to be freed once the lock is open.
 type Gone = Vec<u32>;
 
+/// What became of work that needs room, or a place.
+enum Attempt<T> {
+    Done(T),
+    /// All that could go is pinned.
+    Pinned,
+    /// All places beyond the entries have loads under way.
+    NoPlace,
+    /// The table has to grow first, which happens without the lock.
+    NeedsTable,
+}
+
 const FOREVER: Patience<'static> = Patience::forever();
 
 impl Cache {
@@ -161,8 +190,21 @@ impl Cache {
     /// # Errors
     /// `ArenaFull`; what `patience` says.
     pub fn create(arena: &Arc<Arena>, geometry: Geometry, patience: &Patience) -> Result<Arc<Self>> {
+        Self::create_named(arena, geometry, "", patience)
+    }
+
+    /// The same, with a name for errors to speak of.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub fn create_named(arena: &Arc<Arena>, geometry: Geometry, name: &str, patience: &Patience) -> Result<Arc<Self>> {
+        give_way_when_short();
         let head = arena.alloc(geometry.head_bytes(), 64, true, patience)?;
-        Ok(Arc::new(Self { table: Table::format(head, geometry) }))
+        let cache = Self { table: Table::format(head, geometry, name) };
+        // The first places: with them it can always load, however full the arena will be.
+        cache.extend_by(&cache.new_segment(patience)?, patience)?;
+        shortage::mark(cache.head())?;
+        Ok(Arc::new(cache))
     }
 
     /// The cache whose head this is.
@@ -170,6 +212,7 @@ impl Cache {
     /// # Errors
     /// `InvalidValue` when the block is no head of a cache.
     pub fn open(head: Hold) -> Result<Arc<Self>> {
+        give_way_when_short();
         Table::open(head).map(|table| Arc::new(Self { table }))
     }
 
@@ -196,6 +239,7 @@ impl Cache {
     #[inline]
     pub fn find(&self, key: &Key) -> Result<Option<Found>> {
         let mut link = self.table.bucket(key.hash).load(Acquire);
+        // BOUND: so many looks, wherever the links lead.
         for _ in 0..CHAIN_LOOKS {
             let Some(place) = self.table.place(link) else { return Ok(None) };
             let entry = self.table.entry(place);
@@ -211,10 +255,10 @@ impl Cache {
     fn open_entry(&self, place: u32, key: &Key) -> Result<Option<Found>> {
         let entry = self.table.entry(place);
         let seen = entry.now();
-        if seen.state() != State::Live || !self.has_key(entry, key) {
+        if seen.state() != State::Live || !self.has_key(entry, key) || self.is_expired(entry) {
             return Ok(None);
         }
-        let Some(found) = self.take_value(entry)? else { return Ok(None) };
+        let Some(found) = self.take_value(entry, key.hash)? else { return Ok(None) };
         // Pairs with the fence in `change`: had a word been of another value, the entry's own would differ, too. The
         // hold is in hand: from here on the block stays what it is.
         fence(Acquire);
@@ -229,10 +273,35 @@ impl Cache {
         Ok(Some(found))
     }
 
-    fn take_value(&self, entry: Entry<'_>) -> Result<Option<Found>> {
+    /// The value of an entry, if all that was read of it fits the seal that it got when it was stored.
+    fn take_value(&self, entry: Entry<'_>, hash: u64) -> Result<Option<Found>> {
         let Some(hold) = self.take_block(entry.value())? else { return Ok(None) };
-        let view = self.text(entry.view(), entry.lengths().1)?;
-        Ok(view.map(|view| Found { hold, offset: entry.offset().load(Relaxed), view }))
+        let Some(view) = self.text(entry.view(), entry.lengths().1)? else { return Ok(None) };
+        let offset = entry.offset().load(Relaxed);
+        let seal = seal_of(hash, hold.block(), offset, entry.stored().load(Relaxed), &view);
+        Ok((entry.seal().load(Relaxed) == seal).then_some(Found { hold, offset, view }))
+    }
+
+    fn is_expired(&self, entry: Entry<'_>) -> bool {
+        let ttl_ns = self.table.geometry.ttl_ns;
+        ttl_ns != 0 && age_ns(entry) >= ttl_ns
+    }
+
+    /// Whether a place has a value that counts.
+    fn has_value(&self, place: u32) -> bool {
+        let entry = self.table.entry(place);
+        entry.now().state() == State::Live && !self.is_expired(entry)
+    }
+
+    /// How long ago the value of a key was stored or loaded; none without one.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn age(&self, key: &Key, patience: &Patience) -> Result<Option<Duration>> {
+        self.locked(patience, |gone| {
+            let place = self.place_of(key, gone)?.filter(|&place| self.has_value(place));
+            Ok(place.map(|place| Duration::from_nanos(age_ns(self.table.entry(place)))))
+        })
     }
 
     fn take_block(&self, child: Child<'_>) -> Result<Option<Hold>> {
@@ -273,15 +342,15 @@ impl Cache {
         if let Some(found) = self.find(key)? {
             return Ok(Some(found));
         }
-        let found = self.locked(patience, |_| self.find_under_lock(key))?;
+        let found = self.locked(patience, |gone| self.find_under_lock(key, gone))?;
         if found.is_none() {
             self.table.count(Count::Misses, self.arena().identity()?);
         }
         Ok(found)
     }
 
-    fn find_under_lock(&self, key: &Key) -> Result<Option<Found>> {
-        self.place_of(key).map_or(Ok(None), |place| self.open_entry(place, key))
+    fn find_under_lock(&self, key: &Key, gone: &mut Gone) -> Result<Option<Found>> {
+        self.place_of(key, gone)?.map_or(Ok(None), |place| self.open_entry(place, key))
     }
 
     /// Whether a key has a value now.
@@ -289,15 +358,31 @@ impl Cache {
     /// # Errors
     /// As [`Self::get`].
     pub fn contains(&self, key: &Key, patience: &Patience) -> Result<bool> {
-        let is_live = |place| self.table.entry(place).now().state() == State::Live;
-        self.locked(patience, |_| Ok(self.place_of(key).is_some_and(is_live)))
+        self.locked(patience, |gone| Ok(self.place_of(key, gone)?.is_some_and(|place| self.has_value(place))))
     }
 
     /// Which making of the key's value is current: storing and deleting begin a new one, eviction and loading do
-    /// not. Now and then a new one begins for the sake of another key.
+    /// not. Now and then a new one begins for the sake of another key. Where values have a ttl, each that is stored or
+    /// loaded has its own, for as long as it counts.
     pub fn generation(&self, key: &Key) -> u64 {
-        let bucket = self.table.bucket(key.hash).load(Acquire) >> 32;
-        self.table.word(EPOCH).load(Acquire) << 32 | bucket
+        let bucket = self.table.bucket(key.hash).load(Acquire);
+        let made = self.table.word(EPOCH).load(Acquire) << 32 | bucket >> 32;
+        if self.table.geometry.ttl_ns == 0 { made } else { seal_word(made, self.stored_at(key, bucket)) }
+    }
+
+    /// When the value of a key was stored; 0 for none that counts.
+    fn stored_at(&self, key: &Key, bucket: u64) -> u64 {
+        let mut link = bucket;
+        // BOUND: as in `find`.
+        for _ in 0..CHAIN_LOOKS {
+            let Some(place) = self.table.place(link) else { return 0 };
+            let entry = self.table.entry(place);
+            if entry.hash().load(Relaxed) == key.hash {
+                return if self.has_value(place) { entry.stored().load(Relaxed) } else { 0 };
+            }
+            link = entry.chain().load(Acquire);
+        }
+        0
     }
 
     /// The keys that have values now, in no order.
@@ -306,7 +391,7 @@ impl Cache {
     /// As [`Self::get`].
     pub fn keys(&self, patience: &Patience) -> Result<Vec<Vec<u8>>> {
         self.locked(patience, |_| {
-            let live = self.places().filter(|&place| self.table.entry(place).now().state() == State::Live);
+            let live = self.places().filter(|&place| self.has_value(place));
             let key = |place| {
                 let entry = self.table.entry(place);
                 self.text(entry.key(), entry.lengths().0)
@@ -339,9 +424,12 @@ impl Cache {
             failures: word(FAILURES),
             evictions: word(EVICTIONS),
             uncached: word(UNCACHED),
-            entries: word(LIVE),
+            given_way: word(GIVEN_WAY),
+            expired: word(EXPIRED),
+            entries: self.len() as u64,
             pinned: self.places().filter(is_pinned).count() as u64,
             bytes: word(USED),
+            table_bytes: self.table.table_bytes(),
             maxsize: self.table.geometry.maxsize,
         }
     }
@@ -354,7 +442,10 @@ impl Cache {
     /// How many values there are now. Never waits.
     #[allow(clippy::len_without_is_empty, reason = "it is a figure of one moment, not the state of a container")]
     pub fn len(&self) -> usize {
-        self.table.word(LIVE).load(Relaxed) as usize
+        if self.table.geometry.ttl_ns != 0 {
+            return self.places().filter(|&place| self.has_value(place)).count();
+        }
+        read(self.table.word(LIVE), Relaxed).capped(self.table.geometry.places().into()) as usize
     }
 
     // ---- storing and deleting
@@ -366,32 +457,43 @@ impl Cache {
     /// `patience` says. The cache is as before then.
     pub fn store(&self, key: &Key, value: Value<'_>, patience: &Patience) -> Result<Stored> {
         self.check(value)?;
-        let key_annex = self.annex(&key.bytes, |entry| entry.key(), patience)?;
-        let view_annex = self.annex(value.view, |entry| entry.view(), patience)?;
+        let key_annex = self.annex(&key.bytes, KEY_BYTES, patience)?;
+        let view_annex = self.annex(value.view, VIEW_BYTES, patience)?;
         self.with_room(patience, |gone| {
             self.end_generation(key, gone)?;
             if !self.make_room(cost(value, [&key_annex, &view_annex]), gone)? {
-                return Ok(None);
+                return Ok(Attempt::Pinned);
             }
-            let Some(place) = self.occupy(key, key_annex.as_ref(), State::Empty, gone)? else { return Ok(None) };
-            self.fill(place, value, view_annex.as_ref(), gone).map(Some)
+            match self.occupy(key, key_annex.as_ref(), State::Empty, gone)? {
+                Attempt::Done(place) => self.fill(place, value, view_annex.as_ref(), gone).map(Attempt::Done),
+                Attempt::Pinned => Ok(Attempt::Pinned),
+                Attempt::NoPlace => Ok(Attempt::NoPlace),
+                Attempt::NeedsTable => Ok(Attempt::NeedsTable),
+            }
         })
     }
 
-    /// Runs `work` under the lock; once more after a sweep of the dead if it finds no room, for they may pin values.
-    fn with_room(&self, patience: &Patience, work: impl Fn(&mut Gone) -> Result<Option<Stored>>) -> Result<Stored> {
-        if let Some(stored) = self.locked(patience, &work)? {
-            return Ok(stored);
-        }
-        self.arena().sweep_the_dead()?;
-        let again = self.locked(patience, |gone| {
-            let stored = work(gone)?;
-            if stored.is_none() {
-                add(self.table.word(UNCACHED), 1);
+    /// Runs `work` under the lock; once more after a sweep of the dead if it finds no room, for they may pin values,
+    /// and again whenever the tables have grown.
+    fn with_room(&self, patience: &Patience, work: impl Fn(&mut Gone) -> Result<Attempt<Stored>>) -> Result<Stored> {
+        let mut swept = false;
+        // BOUND: each round but two adds a segment, or finds that another has, and there are not many.
+        loop {
+            match self.locked(patience, &work)? {
+                Attempt::Done(stored) => return Ok(stored),
+                Attempt::NeedsTable if self.grow(patience)? => {}
+                Attempt::Pinned | Attempt::NoPlace if !swept => {
+                    swept = true;
+                    self.arena().sweep_the_dead()?;
+                    self.locked(patience, |gone| self.check_totals(gone))?;
+                }
+                _ => break,
             }
-            Ok(stored)
-        })?;
-        Ok(again.unwrap_or(Stored::Uncached))
+        }
+        self.locked(patience, |_| {
+            add(self.table.word(UNCACHED), 1);
+            Ok(Stored::Uncached)
+        })
     }
 
     /// Ends the value of a key, and says whether there was one.
@@ -433,9 +535,9 @@ impl Cache {
         Ok(())
     }
 
-    /// A block for bytes that do not fit into an entry; none for those that do.
-    fn annex(&self, bytes: &[u8], text: impl Fn(Entry<'_>) -> Text<'_>, patience: &Patience) -> Result<Option<Hold>> {
-        if text(self.table.entry(0)).fits(bytes.len()) {
+    /// A block for bytes that do not fit into an entry, which has room for `most`; none for those that do.
+    fn annex(&self, bytes: &[u8], most: usize, patience: &Patience) -> Result<Option<Hold>> {
+        if bytes.len() <= most {
             return Ok(None);
         }
         let annex = self.arena().alloc(bytes.len().next_multiple_of(8), 64, true, patience)?;
@@ -461,39 +563,84 @@ impl Cache {
 
     // ---- under the lock
 
-    /// Runs `work` under the head's lock, after putting things in order if an owner of it died; frees afterwards
-    /// what came free.
+    /// Runs `work` under the head's lock, after putting things in order if an owner of it died or the tables contradict
+    /// themselves; frees afterwards what came free.
     fn locked<T>(&self, patience: &Patience, work: impl FnOnce(&mut Gone) -> Result<T>) -> Result<T> {
         let (lock, dirty) = Entered::enter(&self.table.head, patience)?;
         let mut gone = Gone::new();
-        if dirty {
-            self.recover(&mut gone)?;
-        }
-        let outcome = work(&mut gone);
-        lock.leave()?;
+        let outcome = self.in_order(dirty, &mut gone, work);
+        let left = lock.leave();
         for block in gone {
             self.arena().free_unkept(block)?;
         }
-        outcome
+        left.and(outcome)
+    }
+
+    fn in_order<T>(&self, dirty: bool, gone: &mut Gone, work: impl FnOnce(&mut Gone) -> Result<T>) -> Result<T> {
+        if dirty || !self.looks_orderly() {
+            self.table.word(DISORDER).store(1, Relaxed);
+            self.recover(gone)?;
+        }
+        let outcome = work(gone)?;
+        if !self.looks_orderly() {
+            self.recover(gone)?;
+        }
+        Ok(outcome)
+    }
+
+    /// Whether the totals agree, as far as a few words say.
+    fn looks_orderly(&self) -> bool {
+        let word = |index| read(self.table.word(index), Relaxed);
+        word(DISORDER).is(0)
+            && word(USED).is(self.table.queued_bytes())
+            && word(LIVE).at_most(self.table.queued()).is_some()
+    }
+
+    /// Puts things in order if the entries do not come to the bytes that are counted.
+    fn check_totals(&self, gone: &mut Gone) -> Result<()> {
+        let counts = |&place: &u32| matches!(self.table.entry(place).now().state(), State::Live | State::Failed);
+        let bytes: u64 = self.places().filter(counts).map(|place| self.table.entry(place).counted()).sum();
+        if read(self.table.word(USED), Relaxed).is(bytes) { Ok(()) } else { self.recover(gone) }
+    }
+
+    fn used(&self) -> u64 {
+        read(self.table.word(USED), Relaxed).capped(MOST_BYTES)
     }
 
     /// All places that were ever in use.
-    fn places(&self) -> impl Iterator<Item = u32> + use<> {
-        let high = self.table.word(HIGH).load(Relaxed);
-        0..u32::try_from(high).unwrap_or(u32::MAX).min(self.table.geometry.places())
+    fn places(&self) -> impl Iterator<Item = u32> + '_ {
+        let high = read(self.table.word(HIGH), Relaxed).capped(self.table.geometry.places().into());
+        // BOUND: there are not more places.
+        (1..=high).map_while(|link| self.table.place(link))
     }
 
-    /// The place of a key's entry, in whatever state.
-    fn place_of(&self, key: &Key) -> Option<u32> {
-        let mut link = self.table.bucket(key.hash).load(Relaxed);
-        for _ in 0..self.table.geometry.places() {
+    /// The place of a key's entry, in whatever state. A chain that leads astray is put in order first.
+    fn place_of(&self, key: &Key, gone: &mut Gone) -> Result<Option<u32>> {
+        if let Some(found) = self.walk(key) {
+            return Ok(found);
+        }
+        self.recover(gone)?;
+        self.walk(key).ok_or_else(scribbled)
+    }
+
+    /// Follows the chain of a key's bucket; none when it contradicts itself.
+    fn walk(&self, key: &Key) -> Option<Option<u32>> {
+        let mut link = self.table.bucket(key.hash).load(Relaxed) & LINK;
+        // BOUND: no chain is longer than there are places.
+        for _ in 0..=self.table.geometry.places() {
+            if link == 0 {
+                return Some(None);
+            }
             let place = self.table.place(link)?;
             let entry = self.table.entry(place);
-            if entry.hash().load(Relaxed) == key.hash && entry.now().state() != State::Empty && self.has_key(entry, key)
-            {
-                return Some(place);
+            let state = entry.now().state();
+            if state == State::Empty {
+                return None;
             }
-            link = entry.chain().load(Relaxed);
+            if entry.hash().load(Relaxed) == key.hash && self.has_key(entry, key) {
+                return Some(Some(place));
+            }
+            link = entry.chain().load(Relaxed) & LINK;
         }
         None
     }
@@ -510,8 +657,8 @@ impl Cache {
 
     /// Ends the entry of a key; says whether it was a live one.
     fn forget(&self, key: &Key, gone: &mut Gone) -> Result<bool> {
-        let Some(place) = self.place_of(key) else { return Ok(false) };
-        let was_live = self.table.entry(place).now().state() == State::Live;
+        let Some(place) = self.place_of(key, gone)? else { return Ok(false) };
+        let was_live = self.has_value(place);
         self.vacate(place, gone)?;
         Ok(was_live)
     }
@@ -524,14 +671,16 @@ impl Cache {
         point(Point::CacheEmptied);
         self.release_children(entry, gone)?;
         point(Point::CacheReleased);
-        self.table.unlink(place);
-        self.unchain(place);
+        if was != State::Empty {
+            self.table.unlink(place);
+            self.unchain(place);
+        }
         match was {
             State::Live => {
-                subtract(self.table.word(USED), entry.bytes().load(Relaxed));
+                subtract(self.table.word(USED), entry.counted());
                 subtract(self.table.word(LIVE), 1);
             }
-            State::Failed => subtract(self.table.word(USED), entry.bytes().load(Relaxed)),
+            State::Failed => subtract(self.table.word(USED), entry.counted()),
             State::Loading => subtract(self.table.word(LOADING), 1),
             State::Empty => {}
         }
@@ -541,7 +690,8 @@ impl Cache {
     }
 
     fn wake(&self, place: u32) -> Result<()> {
-        self.table.head.wake(self.table.word_at(place))
+        let (segment, at) = self.table.word_at(place);
+        segment.wake(at)
     }
 
     fn release_children(&self, entry: Entry<'_>, gone: &mut Gone) -> Result<()> {
@@ -563,44 +713,59 @@ impl Cache {
         free.store(u64::from(place) + 1, Relaxed);
     }
 
+    /// Takes an entry out of the chain of its bucket. Where it is not in it, all is put in order before the lock opens.
     fn unchain(&self, place: u32) {
         let entry = self.table.entry(place);
         let bucket = self.table.bucket(entry.hash().load(Relaxed));
-        let behind = entry.chain().load(Relaxed) & 0xffff_ffff;
+        let behind = entry.chain().load(Relaxed) & LINK;
         if self.table.place(bucket.load(Relaxed)) == Some(place) {
-            bucket.store(bucket.load(Relaxed) & !0xffff_ffff | behind, Release);
+            bucket.store(bucket.load(Relaxed) & !LINK | behind, Release);
             return;
         }
         let mut link = bucket.load(Relaxed);
+        // BOUND: no chain is longer than there are places.
         for _ in 0..self.table.geometry.places() {
-            let Some(ahead) = self.table.place(link) else { return };
+            let Some(ahead) = self.table.place(link) else { break };
             let chain = self.table.entry(ahead).chain();
             link = chain.load(Relaxed);
             if self.table.place(link) == Some(place) {
                 return chain.store(behind, Release);
             }
         }
+        self.table.word(DISORDER).store(1, Relaxed);
     }
 
     fn chain(&self, place: u32) {
         let entry = self.table.entry(place);
         let bucket = self.table.bucket(entry.hash().load(Relaxed));
         let word = bucket.load(Relaxed);
-        entry.chain().store(word & 0xffff_ffff, Release);
-        bucket.store(word & !0xffff_ffff | (u64::from(place) + 1), Release);
+        entry.chain().store(word & LINK, Release);
+        bucket.store(word & !LINK | (u64::from(place) + 1), Release);
     }
 
     /// Evicts until `bytes` more fit. False: all that is left is pinned, or the bytes never fit.
     fn make_room(&self, bytes: u64, gone: &mut Gone) -> Result<bool> {
-        if bytes > self.table.geometry.maxsize {
+        let most = self.table.value_bytes();
+        if bytes > most {
             return Ok(false);
         }
-        while self.table.word(USED).load(Relaxed).saturating_add(bytes) > self.table.geometry.maxsize {
+        let best = most - self.under_way().min(most - bytes);
+        // BOUND: each round ends an entry.
+        while self.used().saturating_add(bytes) > best {
             if !self.evict(gone)? {
-                return Ok(false);
+                break;
             }
         }
-        Ok(true)
+        Ok(self.used().saturating_add(bytes) <= most)
+    }
+
+    /// What the values that others are loading will come to: their memory is taken already. Each counts as one of the
+    /// usual size; all together as an eighth of the cache at the most.
+    fn under_way(&self) -> u64 {
+        let others =
+            read(self.table.word(LOADING), Relaxed).capped(self.table.geometry.places().into()).saturating_sub(1);
+        let usual = self.table.queued_bytes() / self.table.queued().max(1);
+        others.saturating_mul(usual).min(self.table.geometry.maxsize / 8)
     }
 
     /// Ends the entry that the policy names. False: it names none.
@@ -613,30 +778,103 @@ impl Cache {
         self.vacate(place, gone).map(|()| true)
     }
 
-    /// A free place; entries are evicted when there are more than the cache may have. None: no place comes free.
-    fn find_place(&self, gone: &mut Gone) -> Result<Option<u32>> {
-        let geometry = &self.table.geometry;
+    /// A free place; entries are evicted when there are more than the cache may have.
+    fn find_place(&self, gone: &mut Gone) -> Result<Attempt<u32>> {
+        let geometry = self.table.geometry;
+        // BOUND: each round ends an entry.
         while self.table.queued() >= u64::from(geometry.entries) {
             if !self.evict(gone)? {
-                return Ok(None);
+                return Ok(Attempt::Pinned);
             }
         }
-        if let Some(place) = self.table.place(self.table.word(FREE).load(Relaxed)) {
-            let behind = self.table.entry(place).chain().load(Relaxed) & 0xffff_ffff;
-            self.table.word(FREE).store(behind, Relaxed);
-            return Ok(Some(place));
+        if let Some(place) = self.pop_free(gone)? {
+            return Ok(Attempt::Done(place));
         }
-        let high = self.table.word(HIGH).load(Relaxed);
-        if high >= u64::from(geometry.places()) {
-            return Ok(None);
+        let high = read(self.table.word(HIGH), Relaxed).capped(geometry.places().into());
+        if high == u64::from(geometry.places()) {
+            return Ok(Attempt::NoPlace);
         }
-        self.table.word(HIGH).store(high + 1, Relaxed);
-        Ok(Some(high as u32))
+        if let Some(place) = self.table.place(high + 1) {
+            self.table.word(HIGH).store(high + 1, Relaxed);
+            return Ok(Attempt::Done(place));
+        }
+        // A larger table takes its bytes from the values, unless one of them goes and leaves its place.
+        let larger = geometry.table_bytes(self.table.segment_count() as u64 + 1);
+        if self.used().saturating_add(geometry.overhead(larger)) <= geometry.maxsize || !self.evict(gone)? {
+            return Ok(Attempt::NeedsTable);
+        }
+        Ok(self.pop_free(gone)?.map_or(Attempt::NeedsTable, Attempt::Done))
+    }
+
+    /// The first of the free places.
+    fn pop_free(&self, gone: &mut Gone) -> Result<Option<u32>> {
+        for _ in 0..2 {
+            let link = self.table.word(FREE).load(Relaxed) & LINK;
+            if link == 0 {
+                return Ok(None);
+            }
+            let is_free = |&place: &u32| self.table.entry(place).now().state() == State::Empty;
+            if let Some(place) = self.table.place(link).filter(is_free) {
+                let behind = self.table.entry(place).chain().load(Relaxed) & LINK;
+                self.table.word(FREE).store(behind, Relaxed);
+                return Ok(Some(place));
+            }
+            self.recover(gone)?;
+        }
+        Err(scribbled())
+    }
+
+    // ---- growing
+
+    fn new_segment(&self, patience: &Patience) -> Result<Hold> {
+        self.arena().alloc(self.table.geometry.segment_bytes(), 64, true, patience)
+    }
+
+    /// Makes places: more tables, or, without memory for them, those of values that go. False: neither can be had.
+    fn grow(&self, patience: &Patience) -> Result<bool> {
+        match self.new_segment(patience) {
+            Ok(block) => self.extend_by(&block, patience).map(|()| true),
+            Err(error) if error.kind() == Kind::ArenaFull => self.locked(patience, |gone| self.evict(gone)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a zeroed block the next segment, unless another was faster.
+    fn extend_by(&self, block: &Hold, patience: &Patience) -> Result<()> {
+        self.locked(patience, |gone| {
+            let high = read(self.table.word(HIGH), Relaxed).capped(self.table.geometry.places().into());
+            if high == u64::from(self.table.geometry.places()) || self.table.place(high + 1).is_some() {
+                return Ok(());
+            }
+            if self.table.segment_count() == self.table.geometry.segments()
+                || self.table.directory(self.table.segment_count()).block.load(Relaxed) != 0
+            {
+                self.recover(gone)?;
+            }
+            self.extend(block)
+        })
+    }
+
+    fn extend(&self, block: &Hold) -> Result<()> {
+        let segment = self.table.segment_count();
+        if segment == self.table.geometry.segments() {
+            return Err(scribbled());
+        }
+        self.table.format_segment(segment, block);
+        self.adopt(self.table.directory(segment), block)?;
+        point(Point::CacheGrown);
+        self.table.open_own(segment, block.clone());
+        self.table.word(SEGMENTS).store(segment as u64 + 1, Release);
+        point(Point::CacheExtended);
+        Ok(())
     }
 
     /// A place that bears the key, in the given state; `Loading` by the calling thread, or `Empty` to be filled at once.
-    fn occupy(&self, key: &Key, annex: Option<&Hold>, state: State, gone: &mut Gone) -> Result<Option<u32>> {
-        let Some(place) = self.find_place(gone)? else { return Ok(None) };
+    fn occupy(&self, key: &Key, annex: Option<&Hold>, state: State, gone: &mut Gone) -> Result<Attempt<u32>> {
+        let place = match self.find_place(gone)? {
+            Attempt::Done(place) => place,
+            other => return Ok(other),
+        };
         let entry = self.table.entry(place);
         // Anew, so that nobody takes what follows for what was here.
         self.change(entry, State::Empty);
@@ -652,14 +890,15 @@ impl Cache {
         entry.loader().store(self.arena().identity()?, Relaxed);
         entry.thread().store(self.arena().thread()?, Relaxed);
         point(Point::CacheOccupied);
+        // Before it is chained: no chain has an empty entry.
         if state == State::Loading {
             add(self.table.word(LOADING), 1);
             self.change(entry, State::Loading);
             point(Point::CacheLoading);
+            self.chain(place);
+            point(Point::CacheChained);
         }
-        self.chain(place);
-        point(Point::CacheChained);
-        Ok(Some(place))
+        Ok(Attempt::Done(place))
     }
 
     fn set_text(&self, text: Text<'_>, bytes: &[u8], annex: Option<&Hold>) -> Result<()> {
@@ -678,7 +917,8 @@ impl Cache {
         point(Point::CacheAdopted);
         child.record.store(record.index.into(), Relaxed);
         child.nonce.store(record.nonce, Relaxed);
-        child.block.store(hold.block().to_word(), Relaxed);
+        // Release: who reads the name of a segment sees what the segment begins with.
+        child.block.store(hold.block().to_word(), Release);
         Ok(())
     }
 
@@ -694,7 +934,11 @@ impl Cache {
         let (key_len, key_bytes) = (entry.lengths().0 as u64, entry.bytes().load(Relaxed));
         entry.lens().store(key_len << 32 | value.view.len() as u64, Relaxed);
         entry.offset().store(value.offset, Relaxed);
-        entry.bytes().store(key_bytes + cost(value, [&annex.cloned(), &None]), Relaxed);
+        entry.bytes().store(key_bytes.saturating_add(cost(value, [&annex.cloned(), &None])), Relaxed);
+        let stored = now_ns();
+        let seal = seal_of(entry.hash().load(Relaxed), value.hold.block(), value.offset, stored, value.view);
+        entry.stored().store(stored, Relaxed);
+        entry.seal().store(seal, Relaxed);
         self.settle(place, State::Live);
         Ok(Stored::Cached)
     }
@@ -702,21 +946,53 @@ impl Cache {
     /// Brings a filled entry to life and into its queue.
     fn settle(&self, place: u32, state: State) {
         let entry = self.table.entry(place);
-        if entry.now().state() == State::Loading {
+        let was_loading = entry.now().state() == State::Loading;
+        if was_loading {
             subtract(self.table.word(LOADING), 1);
         }
         let tag = self.table.queue_for(entry.hash().load(Relaxed));
         point(Point::CacheFilled);
         self.change(entry, state);
         point(Point::CacheLive);
+        if !was_loading {
+            self.chain(place);
+        }
         self.table.enqueue(place, tag);
         point(Point::CacheQueued);
-        add(self.table.word(USED), entry.bytes().load(Relaxed));
+        add(self.table.word(USED), entry.counted());
         if state == State::Live {
             add(self.table.word(LIVE), 1);
         }
         point(Point::CacheCounted);
     }
+}
+
+/// When it is now, on the clock of all processes; never 0.
+fn now_ns() -> u64 {
+    u64::try_from(monotonic().as_nanos()).unwrap_or(u64::MAX).max(1)
+}
+
+fn age_ns(entry: Entry<'_>) -> u64 {
+    now_ns().saturating_sub(entry.stored().load(Relaxed))
+}
+
+/// What the words of a live entry come to. An entry whose words give another number was written over.
+fn seal_of(hash: u64, block: BlockId, offset: u64, stored: u64, view: &[u8]) -> u64 {
+    [block.to_word(), offset, stored, hash_of(view)].into_iter().fold(hash, seal_word)
+}
+
+fn seal_word(seal: u64, word: u64) -> u64 {
+    let mixed = (seal.rotate_left(23) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
+    mixed ^ mixed >> 32
+}
+
+#[cold]
+fn scribbled() -> Error {
+    Error::new(
+        Kind::Poisoned,
+        "the cache's tables contradict themselves, also after they were put in order: something writes over its \
+         memory; make a new cache",
+    )
 }
 
 /// What a value counts for: its block, and the blocks of a long key or view.

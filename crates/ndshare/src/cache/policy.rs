@@ -6,11 +6,15 @@
 //! the main queue at once. At its tail an entry that was used goes round again, with one use less. So a scan passes
 //! through the small queue and leaves the rest alone, and a hit writes nothing but its count of uses.
 //!
+//! There are as many ghosts as entries, so that a loop over a little more than the cache holds finds its keys among
+//! them. A ghost is half a hash and a number; that another key has the same costs it a turn in the small queue, no
+//! more. They are never put in order after a death: at worst a few are forgotten.
+//!
 //! All of this happens under the lock of the cache. The queues are lists through the entries; they derive from the
-//! stamps in the entries and are made anew when a process died among them.
+//! stamps in the entries and are made anew when a process died among them, and when their links contradict each other.
 
-use super::table::{Entry, GHOSTS, Queue, Table};
-use crate::prim::{AtomicU64, Ordering::Relaxed};
+use super::table::{DISORDER, Entry, GHOSTS, MOST_BYTES, Queue, Table};
+use crate::prim::{AtomicU64, Ordering::Relaxed, read};
 
 /// Tags of the queues; 0: in none.
 pub(super) const SMALL: u64 = 1;
@@ -18,14 +22,14 @@ pub(super) const MAIN: u64 = 2;
 /// The small queue's share: one part in ten.
 const SMALL_PART: u64 = 10;
 /// Uses in the small queue that make an entry move to the main queue.
-const PROMOTING_USES: u64 = 2;
+const PROMOTING_USES: u64 = 1;
 /// Uses are counted up to here.
 pub(super) const MOST_USES: u64 = 3;
 
 impl Table {
     /// A new stamp, later than all before.
     fn stamp(&self) -> u64 {
-        self.word(super::table::CLOCK).fetch_add(1, Relaxed) + 1
+        self.word(super::table::CLOCK).fetch_add(1, Relaxed).wrapping_add(1)
     }
 
     fn links(&self, entry: Entry<'_>) -> (Option<u32>, Option<u32>) {
@@ -64,7 +68,7 @@ impl Table {
             None => queue.tail.store(link(Some(place)), Relaxed),
         }
         queue.head.store(link(Some(place)), Relaxed);
-        add(queue.bytes, entry.bytes().load(Relaxed));
+        add(queue.bytes, entry.counted());
         add(queue.count, 1);
     }
 
@@ -73,6 +77,12 @@ impl Table {
         let Some(queue) = self.queue_of(place) else { return };
         let entry = self.entry(place);
         let (ahead, behind) = self.links(entry);
+        if !self.is_linked(place, queue, (ahead, behind)) {
+            // It stays where it is until all is put in order, with its stamp gone.
+            self.word(DISORDER).store(1, Relaxed);
+            entry.order().store(0, Relaxed);
+            return;
+        }
         match ahead {
             Some(other) => Self::set_links(self.entry(other), (self.links(self.entry(other)).0, behind)),
             None => queue.head.store(link(behind), Relaxed),
@@ -81,15 +91,34 @@ impl Table {
             Some(other) => Self::set_links(self.entry(other), (ahead, self.links(self.entry(other)).1)),
             None => queue.tail.store(link(ahead), Relaxed),
         }
-        subtract(queue.bytes, entry.bytes().load(Relaxed));
+        subtract(queue.bytes, entry.counted());
         subtract(queue.count, 1);
         entry.order().store(0, Relaxed);
     }
 
+    /// Whether the neighbours of an entry know it, and the queue's ends do where it has none.
+    fn is_linked(&self, place: u32, queue: Queue<'_>, (ahead, behind): (Option<u32>, Option<u32>)) -> bool {
+        let before = match ahead {
+            Some(other) => self.links(self.entry(other)).1,
+            None => self.place(queue.head.load(Relaxed)),
+        };
+        let after = match behind {
+            Some(other) => self.links(self.entry(other)).0,
+            None => self.place(queue.tail.load(Relaxed)),
+        };
+        before == Some(place) && after == Some(place)
+    }
+
     /// How many entries the queues have; bounded, whatever the words say.
     pub(super) fn queued(&self) -> u64 {
-        let count = |tag| self.queue(tag).count.load(Relaxed).min(self.geometry.places().into());
+        let count = |tag| read(self.queue(tag).count, Relaxed).capped(self.geometry.places().into());
         count(SMALL) + count(MAIN)
+    }
+
+    /// What the entries of the queues count for.
+    pub(super) fn queued_bytes(&self) -> u64 {
+        let bytes = |tag| read(self.queue(tag).bytes, Relaxed).capped(MOST_BYTES);
+        bytes(SMALL) + bytes(MAIN)
     }
 
     /// The queue for a new entry.
@@ -101,10 +130,13 @@ impl Table {
     pub(super) fn next_victim(&self, is_pinned: &dyn Fn(u32) -> bool) -> Option<u32> {
         // How many pinned ones each queue has passed over.
         let mut spared = [0; 2];
-        // Each look ends here, or moves an entry: to the main queue once, round there for each use, or aside.
+        // BOUND: each look ends here, or moves an entry: to the main queue once, round there for each use, or aside.
         for _ in 0..self.queued() * 6 + 8 {
             let queue = self.next_queue(spared)?;
-            let place = self.place(queue.tail.load(Relaxed))?;
+            let Some(place) = self.last_of(queue) else {
+                self.word(DISORDER).store(1, Relaxed);
+                return None;
+            };
             match self.sentence(place, queue.tag) {
                 Sentence::Moves => self.pass(place, MAIN),
                 Sentence::Goes if is_pinned(place) => {
@@ -123,18 +155,31 @@ impl Table {
         None
     }
 
+    /// The entry at the tail of a queue; none when the tail names no entry of the queue.
+    fn last_of(&self, queue: Queue<'_>) -> Option<u32> {
+        let place = self.place(queue.tail.load(Relaxed))?;
+        self.queue_of(place).filter(|of| of.tag == queue.tag).map(|_| place)
+    }
+
     /// The queue that has to give one; none when all that are left in both are pinned.
     fn next_queue(&self, spared: [u64; 2]) -> Option<Queue<'_>> {
         let (small, main) = (self.queue(SMALL), self.queue(MAIN));
         let has = |queue: Queue<'_>, spared| queue.count.load(Relaxed) > spared;
         let (small_has, main_has) = (has(small, spared[0]), has(main, spared[1]));
-        let is_over = small.bytes.load(Relaxed) >= self.geometry.maxsize / SMALL_PART;
+        let is_over = read(small.bytes, Relaxed).capped(MOST_BYTES) * SMALL_PART >= self.whole();
         match (small_has, main_has) {
             (true, true) => Some(if is_over { small } else { main }),
             (true, false) => Some(small),
             (false, true) => Some(main),
             (false, false) => None,
         }
+    }
+
+    /// The bytes of which the small queue has its share: those of the cache when it is about full, else those that are
+    /// there, for the number of entries or the arena may be what bounds it.
+    fn whole(&self) -> u64 {
+        let (full, there) = (self.value_bytes(), self.queued_bytes());
+        if there >= full / 8 * 7 { full } else { there }
     }
 
     /// What becomes of the entry at the tail of a queue. Its uses are counted down.
@@ -159,18 +204,19 @@ impl Table {
 
     // ---- ghosts
 
-    /// As many ghosts are remembered as the main queue has entries.
+    /// As many ghosts are remembered as there are entries.
     fn ghost_life(&self) -> u64 {
-        self.queue(MAIN).count.load(Relaxed).max(1)
+        self.queued().max(1)
     }
 
     fn put_ghost(&self, hash: u64) {
-        let now = self.word(GHOSTS).fetch_add(1, Relaxed) + 1;
+        let Some(ghosts) = self.ghosts(hash >> 32) else { return };
+        let now = self.word(GHOSTS).fetch_add(1, Relaxed).wrapping_add(1);
         let age = |word: &&AtomicU64| now.wrapping_sub(word.load(Relaxed) & 0xffff_ffff) & 0xffff_ffff;
+        let is_none = |word: &&AtomicU64| word.load(Relaxed) == 0;
         let ghost = hash & !0xffff_ffff | now & 0xffff_ffff;
-        if let Some(oldest) = self.ghosts(hash).iter().max_by_key(age) {
-            oldest.store(ghost, Relaxed);
-        }
+        let place = ghosts.iter().find(is_none).or_else(|| ghosts.iter().max_by_key(age));
+        place.inspect(|word| word.store(ghost, Relaxed));
     }
 
     /// Whether a key is remembered; then it is no longer.
@@ -181,7 +227,7 @@ impl Table {
             let age = now.wrapping_sub(ghost) & 0xffff_ffff;
             ghost != 0 && ghost >> 32 == hash >> 32 && age < self.ghost_life()
         };
-        let found = self.ghosts(hash).iter().find(is_it);
+        let found = self.ghosts(hash >> 32).and_then(|ghosts| ghosts.iter().find(is_it));
         found.inspect(|word| word.store(0, Relaxed)).is_some()
     }
 }

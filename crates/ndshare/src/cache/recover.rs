@@ -1,30 +1,78 @@
-//! After a death under the lock: what derives from the entries is made anew.
+//! What derives from the entries is made anew: after a death under the lock, and when it contradicts itself.
 
 use super::policy::{MAIN, SMALL};
-use super::table::{CLOCK, FREE, LIVE, LOADING, State, USED};
+use super::table::{CLOCK, Child, DISORDER, FREE, HIGH, LIVE, LOADING, SEGMENTS, State, USED};
 use super::{Cache, FOREVER, Gone};
-use crate::arena::TicketId;
+use crate::arena::{BlockId, TicketId};
 use crate::error::Result;
 use crate::os::kill::{Point, point};
-use crate::prim::Ordering::Relaxed;
-use std::collections::HashSet;
+use crate::prim::Ordering::{Relaxed, Release};
+use std::collections::{HashMap, HashSet};
+
+/// The records by which the head keeps its blocks.
+type Kept = [(TicketId, BlockId)];
+
+/// What the words of an entry say of a record.
+fn name_of(record: &TicketId) -> (u64, u64) {
+    (record.index.into(), record.nonce)
+}
 
 impl Cache {
     /// Puts the cache in order, under the lock. Idempotent: whoever does it may die as well.
+    ///
+    /// # Errors
+    /// `Poisoned` when a segment cannot be found any more.
     pub(super) fn recover(&self, gone: &mut Gone) -> Result<()> {
+        let kept = self.table.head.children()?;
+        self.mend_directory(&kept);
+        self.table.check_segments()?;
+        self.find_the_last_place();
         self.end_loads_of_the_dead()?;
         point(Point::CacheEnded);
         self.forget_derived();
         point(Point::CacheForgotten);
         let mut queued = self.list_places();
         queued.sort_unstable();
-        let clock = queued.last().map_or(0, |&(order, _)| order >> 2);
-        self.table.word(CLOCK).store(clock, Relaxed);
+        // Stamps begin anew. None is larger than it was, so whoever begins again finds the same order.
+        self.table.word(CLOCK).store(0, Relaxed);
         for (order, place) in queued {
             self.requeue(order, place);
         }
         point(Point::CacheRequeued);
-        self.end_unnamed_records(gone)
+        self.end_unnamed_records(&kept, gone)?;
+        self.table.word(DISORDER).store(0, Relaxed);
+        Ok(())
+    }
+
+    /// Makes the words of the directory fit the records that there are: each segment is named by its block and by its
+    /// record, and one of the two is enough to find the other.
+    fn mend_directory(&self, kept: &Kept) {
+        let by_record: HashMap<(u64, u64), usize> = kept.iter().map(|(record, _)| name_of(record)).zip(0..).collect();
+        let by_block: HashMap<u64, usize> = kept.iter().map(|(_, child)| child.to_word()).zip(0..).collect();
+        let mut count = 0;
+        for segment in 0..self.table.geometry.segments() {
+            let named = self.table.directory(segment);
+            let [block, index, nonce] = [named.block, named.record, named.nonce].map(|word| word.load(Relaxed));
+            let found = by_block.get(&block).or_else(|| by_record.get(&(index, nonce)));
+            let (index, nonce, block) = found.map_or((0, 0, 0), |&at| {
+                let (record, child) = kept[at];
+                count = segment + 1;
+                (record.index, record.nonce, child.to_word())
+            });
+            named.record.store(index.into(), Relaxed);
+            named.nonce.store(nonce, Relaxed);
+            named.block.store(block, Release);
+        }
+        self.table.word(SEGMENTS).store(count as u64, Release);
+    }
+
+    /// Counts the places that were ever in use: their words are not 0 any more.
+    fn find_the_last_place(&self) {
+        let geometry = self.table.geometry;
+        let places = (self.table.segment_count() * geometry.segment_entries()).min(geometry.places() as usize);
+        let is_used = |&link: &u64| self.table.place(link).is_some_and(|place| self.table.entry(place).now().0 != 0);
+        let high = (1..=places as u64).rev().find(is_used);
+        self.table.word(HIGH).store(high.unwrap_or(0), Relaxed);
     }
 
     fn end_loads_of_the_dead(&self) -> Result<()> {
@@ -51,9 +99,13 @@ impl Cache {
 
     /// Puts every place where it belongs, except into the queues: returns who goes there, and since when.
     fn list_places(&self) -> Vec<(u64, u32)> {
+        let twice = self.older_twins();
         let mut queued = Vec::new();
         for place in self.places() {
             let entry = self.table.entry(place);
+            if twice.contains(&place) {
+                self.change(entry, State::Empty);
+            }
             match entry.now().state() {
                 State::Empty => {
                     // Records that it may still name are ended with all that nobody names.
@@ -74,29 +126,48 @@ impl Cache {
         queued
     }
 
+    /// Places of values whose key has a younger one: a chain that was cut hid them when the key was stored again.
+    fn older_twins(&self) -> HashSet<u32> {
+        let mut newest: HashMap<u64, (u64, u32)> = HashMap::new();
+        let mut older = HashSet::new();
+        for place in self.places() {
+            let entry = self.table.entry(place);
+            if entry.now().state() != State::Live {
+                continue;
+            }
+            let mine = (entry.stored().load(Relaxed), place);
+            let before = newest.entry(entry.hash().load(Relaxed)).or_insert(mine);
+            if *before != mine {
+                older.insert((*before).min(mine).1);
+                *before = (*before).max(mine);
+            }
+        }
+        older
+    }
+
     fn requeue(&self, order: u64, place: u32) {
         let entry = self.table.entry(place);
-        match order & 3 {
-            tag @ (SMALL | MAIN) => self.table.link_at_head(place, tag),
+        let tag = match order & 3 {
+            tag @ (SMALL | MAIN) => tag,
             // It came to life, and its process died before it was queued.
-            _ => self.table.enqueue(place, SMALL),
-        }
-        super::add(self.table.word(USED), entry.bytes().load(Relaxed));
+            _ => SMALL,
+        };
+        self.table.enqueue(place, tag);
+        super::add(self.table.word(USED), entry.counted());
         if entry.now().state() == State::Live {
             super::add(self.table.word(LIVE), 1);
         }
     }
 
     /// Ends the records of the head that no entry names: their making or ending died half-way.
-    fn end_unnamed_records(&self, gone: &mut Gone) -> Result<()> {
-        let named: HashSet<u64> = self
-            .places()
-            .flat_map(|place| self.table.entry(place).children())
-            .map(|child| child.nonce.load(Relaxed))
-            .collect();
-        for (record, _) in self.table.head.children()? {
-            if !named.contains(&record.nonce) {
-                gone.extend(self.table.head.end_record(TicketId { ..record }, &FOREVER)?);
+    fn end_unnamed_records(&self, kept: &Kept, gone: &mut Gone) -> Result<()> {
+        let of_entries = self.places().flat_map(|place| self.table.entry(place).children());
+        let of_segments = (0..self.table.segment_count()).map(|segment| self.table.directory(segment));
+        let name = |child: Child<'_>| (child.record.load(Relaxed), child.nonce.load(Relaxed));
+        let named: HashSet<(u64, u64)> = of_entries.chain(of_segments).map(name).collect();
+        for (record, _) in kept {
+            if !named.contains(&name_of(record)) {
+                gone.extend(self.table.head.end_record(*record, &FOREVER)?);
             }
         }
         Ok(())

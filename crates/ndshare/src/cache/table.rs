@@ -1,25 +1,37 @@
-//! Where each word of a cache's head lies.
+//! Where each word of a cache's tables lies.
 //!
 //! ```text
-//! words   0..8      geometry
-//!         8..40     what changes under the lock: clock, bytes, free places, the two queues, counters
-//!         40..64    epoch
-//!         64..      counters that many count at once: 64 lines of 8 words
-//!         then      buckets {generation: 32, place + 1: 32}; ghosts {fingerprint: 32, stamp: 32}
-//!         then      entries, 56 words each
+//! head      words   0..8      geometry
+//!                   8..40     what changes under the lock: clock, bytes, free places, the two queues, counters
+//!                   40..64    epoch
+//!                   64..      counters that many count at once: 64 lines of 8 words
+//!                   then      its name: length, 30 words
+//!                   then      buckets {generation: 32, place + 1: 32}
+//!                   then      the directory: {block, record, nonce} of each segment
+//! segment   words   0..8      whose it is
+//!                   then      ghosts {fingerprint: 32, stamp: 32}, two for each entry
+//!                   then      entries, 56 words each
 //! ```
 //!
-//! The words of an entry that a hit reads lie in its first line. Everything is an atomic; what is read from here is
-//! bounded before it is used.
+//! The head is made with the cache. Segments are blocks of their own, which the head keeps: there is one more whenever
+//! all places are taken, so that bytes bound a cache, not places. A segment never goes while the cache lives, and never
+//! gives its place in the directory to another; so each process opens it once, and a hit needs no lock to reach it.
+//!
+//! The words of an entry that a hit reads first lie in its first line. Everything is an atomic; what is read from here
+//! is bounded before it is used. A place is named by a number that [`Table::place`] has checked: below the geometry's
+//! places, in a segment that this process has open.
 
-use crate::arena::Hold;
-use crate::error::{Error, Result};
+use crate::arena::{BlockId, Hold};
+use crate::error::{Error, Kind, Result};
 use crate::prim::{
     AtomicU64,
-    Ordering::{Acquire, Relaxed},
+    Ordering::{Acquire, Relaxed, Release},
+    SetOnce, Unchecked, load_bytes, read, store_bytes,
 };
+use std::time::Duration;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"ndscache");
+const SEGMENT_MAGIC: u64 = u64::from_le_bytes(*b"ndscsegm");
 
 /// Places of single words.
 pub(super) const CLOCK: usize = 8;
@@ -36,6 +48,14 @@ pub(super) const UNCACHED: usize = 16;
 pub(super) const FAILURES: usize = 17;
 /// Entries beyond the free places that loads have.
 pub(super) const LOADING: usize = 18;
+/// Segments that there are.
+pub(super) const SEGMENTS: usize = 19;
+/// Values that went because the arena was short of memory.
+pub(super) const GIVEN_WAY: usize = 20;
+/// Values that went because they were too old.
+pub(super) const EXPIRED: usize = 21;
+/// Not 0: links contradicted each other; whoever has the lock puts all in order.
+pub(super) const DISORDER: usize = 22;
 /// {head, tail, bytes, count} of each queue.
 const QUEUES: usize = 24;
 const QUEUE_WORDS: usize = 4;
@@ -44,22 +64,40 @@ pub(super) const EPOCH: usize = 40;
 const LINES_AT: usize = 64;
 const LINES: usize = 64;
 const LINE_WORDS: usize = 8;
-const BUCKETS_AT: usize = LINES_AT + LINES * LINE_WORDS;
+const NAME_AT: usize = LINES_AT + LINES * LINE_WORDS;
+const NAME_WORDS: usize = 31;
+const BUCKETS_AT: usize = NAME_AT + 1 + NAME_WORDS;
+const DIRECTORY_WORDS: usize = 3;
 
+const SEGMENT_HEAD_WORDS: usize = 8;
 /// Words of an entry.
 const ENTRY_WORDS: usize = 56;
-const KEY_AT: usize = 20;
+const KEY_AT: usize = 22;
 const KEY_WORDS: usize = 20;
 const VIEW_AT: usize = KEY_AT + KEY_WORDS;
+/// Bytes of a key and of a view that fit into an entry.
+pub(super) const KEY_BYTES: usize = KEY_WORDS * 8;
+pub(super) const VIEW_BYTES: usize = (ENTRY_WORDS - VIEW_AT) * 8;
 
 /// The longest key and view, in bytes.
 pub const MAX_TEXT_BYTES: usize = 1 << 16;
-const LEAST_ENTRIES: usize = 256;
+/// Half as many as an arena has places for blocks and for records.
 const MOST_ENTRIES: usize = 1 << 17;
-/// By default there is a place for an entry for each so many bytes.
-const BYTES_PER_ENTRY: u64 = 16 << 10;
+/// The least that a value counts for.
+const BYTES_PER_ENTRY: u64 = 1 << 10;
+/// Places beyond the entries, for what is being loaded.
+const LOADING_PLACES: usize = 64;
+const MOST_SEGMENTS: usize = 512;
+const LEAST_SEGMENT: usize = 64;
+/// Entries for each bucket, at the most.
+const ENTRIES_PER_BUCKET: usize = 4;
+const LEAST_BUCKETS: usize = 64;
 /// The ways of a set of ghosts.
 pub(super) const GHOST_WAYS: usize = 8;
+const GHOSTS_PER_ENTRY: usize = 2;
+/// Tables up to this, or up to a sixty-fourth of the bytes of the cache, do not count as bytes of the cache.
+const FREE_TABLE_BYTES: u64 = 128 << 10;
+const FREE_TABLE_PART: u64 = 64;
 
 /// Sizes of a cache, as plain data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,10 +106,12 @@ pub struct Geometry {
     pub maxsize: u64,
     /// How many values it may have.
     pub entries: u32,
+    /// How long a value counts, in nanoseconds; 0: for ever.
+    pub ttl_ns: u64,
 }
 
 impl Geometry {
-    /// Parses the wish of a user. Without `entries` there is a place for each 16 KiB, at most 65536.
+    /// Parses the wish of a user. Without `entries` there are as many as the bytes have room for, at most 131072.
     ///
     /// # Errors
     /// `InvalidValue` for no bytes, or for no entries or too many.
@@ -79,38 +119,75 @@ impl Geometry {
         if maxsize == 0 {
             return Err(Error::value("expected a cache of at least one byte, got 0: name a size such as \"1 GiB\""));
         }
-        let default = (maxsize / BYTES_PER_ENTRY).clamp(LEAST_ENTRIES as u64, MOST_ENTRIES as u64 / 2) as usize;
+        let default = (maxsize / BYTES_PER_ENTRY).clamp(1, MOST_ENTRIES as u64) as usize;
         let entries = entries.unwrap_or(default);
         if !(1..=MOST_ENTRIES).contains(&entries) {
             return Err(Error::value(format!("expected 1 to {MOST_ENTRIES} entries, got {entries}")));
         }
-        Ok(Self { maxsize, entries: entries as u32 })
+        Ok(Self { maxsize, entries: entries as u32, ttl_ns: 0 })
+    }
+
+    /// The same for a cache whose values count for no longer than `ttl`.
+    ///
+    /// # Errors
+    /// `InvalidValue` for no time at all.
+    pub fn with_ttl(self, ttl: Option<Duration>) -> Result<Self> {
+        let Some(ttl) = ttl else { return Ok(Self { ttl_ns: 0, ..self }) };
+        // Longer than any clock runs is for ever.
+        match u64::try_from(ttl.as_nanos()) {
+            Ok(0) => Err(Error::value("expected a ttl of more than 0 seconds, got 0: leave it out for no limit")),
+            Ok(ttl_ns) => Ok(Self { ttl_ns, ..self }),
+            Err(_) => Ok(Self { ttl_ns: 0, ..self }),
+        }
     }
 
     /// Places: a few more than entries, for what is being loaded.
     pub(super) fn places(&self) -> u32 {
-        self.entries + 64
+        self.entries + LOADING_PLACES as u32
     }
 
+    /// Entries of a segment; a power of two.
+    pub(super) fn segment_entries(&self) -> usize {
+        (self.places() as usize).div_ceil(MOST_SEGMENTS).next_power_of_two().max(LEAST_SEGMENT)
+    }
+
+    /// Segments, at the most.
+    pub(super) fn segments(&self) -> usize {
+        (self.places() as usize).div_ceil(self.segment_entries())
+    }
+
+    /// Buckets. Their number is for the most entries that there may be, so that no index is ever made anew.
     pub(super) fn buckets(&self) -> usize {
-        (self.places() as usize).next_power_of_two()
+        (self.entries as usize).div_ceil(ENTRIES_PER_BUCKET).next_power_of_two().max(LEAST_BUCKETS)
     }
 
-    pub(super) fn ghost_words(&self) -> usize {
-        (self.entries as usize * 2).next_power_of_two().max(GHOST_WAYS)
-    }
-
-    fn ghosts_at(&self) -> usize {
+    fn directory_at(&self) -> usize {
         BUCKETS_AT + self.buckets()
     }
 
-    fn entries_at(&self) -> usize {
-        (self.ghosts_at() + self.ghost_words()).next_multiple_of(8)
+    fn segment_ghosts(&self) -> usize {
+        self.segment_entries() * GHOSTS_PER_ENTRY
     }
 
     /// Bytes of the head.
     pub fn head_bytes(&self) -> usize {
-        (self.entries_at() + self.places() as usize * ENTRY_WORDS) * 8
+        (self.directory_at() + self.segments() * DIRECTORY_WORDS) * 8
+    }
+
+    /// Bytes of a segment.
+    pub(super) fn segment_bytes(&self) -> usize {
+        (SEGMENT_HEAD_WORDS + self.segment_ghosts() + self.segment_entries() * ENTRY_WORDS) * 8
+    }
+
+    /// Bytes of tables with so many segments, as their blocks take them.
+    pub(super) fn table_bytes(&self, segments: u64) -> u64 {
+        let block = |bytes: usize| (bytes as u64).next_multiple_of(BYTES_PER_ENTRY);
+        block(self.head_bytes()) + segments * block(self.segment_bytes())
+    }
+
+    /// What tables of so many bytes take from the values.
+    pub(super) fn overhead(&self, table_bytes: u64) -> u64 {
+        table_bytes.saturating_sub(FREE_TABLE_BYTES.max(self.maxsize / FREE_TABLE_PART))
     }
 }
 
@@ -181,6 +258,10 @@ words! {
     order = 10,
     /// {towards the head + 1: 32, towards the tail + 1: 32}.
     links = 11,
+    /// When its value was stored, in nanoseconds of the monotonic clock.
+    stored = 20,
+    /// What its other words come to; see `Seal`.
+    seal = 21,
 }
 
 impl<'a> Entry<'a> {
@@ -216,11 +297,21 @@ impl<'a> Entry<'a> {
         Word(self.word().load(Acquire))
     }
 
+    /// Bytes of key and view. What is too long for either is none, which no key and no view is.
     pub(super) fn lengths(self) -> (usize, usize) {
         let lens = self.lens().load(Relaxed);
-        ((lens >> 32) as usize, lens as u32 as usize)
+        let bounded = |len: u64| Unchecked::new(len).index(MAX_TEXT_BYTES + 1).unwrap_or(0);
+        (bounded(lens >> 32), bounded(lens & 0xffff_ffff))
+    }
+
+    /// What it counts for; no more than an arena has.
+    pub(super) fn counted(self) -> u64 {
+        read(self.bytes(), Relaxed).capped(MOST_BYTES)
     }
 }
+
+/// More than any block has, and little enough to be summed up.
+pub(super) const MOST_BYTES: u64 = 1 << 44;
 
 /// Bytes of an entry: in its own words if they fit, else in a block of their own.
 #[derive(Clone, Copy)]
@@ -255,17 +346,30 @@ pub(super) enum Count {
 }
 
 /// The words of one cache.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Table {
     pub head: Hold,
     pub geometry: Geometry,
+    /// The segments, as this process has opened them.
+    segments: Box<[SetOnce<Hold>]>,
+    segment_shift: u32,
+    buckets_mask: usize,
 }
 
 impl Table {
-    /// Writes the geometry of a new cache into its zeroed head.
-    pub(super) fn format(head: Hold, geometry: Geometry) -> Self {
-        let table = Self { head, geometry };
-        let words = [MAGIC, geometry.maxsize, geometry.entries.into()];
+    fn over(head: Hold, geometry: Geometry) -> Self {
+        let segments = (0..geometry.segments()).map(|_| SetOnce::new()).collect();
+        let (entries, buckets) = (geometry.segment_entries(), geometry.buckets());
+        Self { head, geometry, segments, segment_shift: entries.trailing_zeros(), buckets_mask: buckets - 1 }
+    }
+
+    /// Writes the geometry of a new cache, and its name, into its zeroed head.
+    pub(super) fn format(head: Hold, geometry: Geometry, name: &str) -> Self {
+        let table = Self::over(head, geometry);
+        let name = &name.as_bytes()[..name.len().min(NAME_WORDS * 8)];
+        table.word(NAME_AT).store(name.len() as u64, Relaxed);
+        store_bytes(&table.head.words()[NAME_AT + 1..][..NAME_WORDS], name);
+        let words = [MAGIC, geometry.maxsize, geometry.entries.into(), geometry.ttl_ns];
         words.into_iter().enumerate().for_each(|(index, value)| table.word(index).store(value, Relaxed));
         table
     }
@@ -273,11 +377,11 @@ impl Table {
     /// Reads and checks the geometry of somebody else's cache.
     pub(super) fn open(head: Hold) -> Result<Self> {
         let word = |index: usize| head.words()[index].load(Acquire);
-        let (magic, maxsize, entries) = (word(0), word(1), word(2));
+        let (magic, maxsize, entries, ttl_ns) = (word(0), word(1), word(2), word(3));
         let geometry = usize::try_from(entries).ok().and_then(|entries| Geometry::new(maxsize, Some(entries)).ok());
-        match geometry {
+        match geometry.map(|geometry| Geometry { ttl_ns, ..geometry }) {
             Some(geometry) if magic == MAGIC && geometry.head_bytes() <= head.len_bytes() => {
-                Ok(Self { head, geometry })
+                Ok(Self::over(head, geometry))
             }
             _ => Err(Error::value(format!(
                 "expected the head of a cache in {} bytes, got sizes {maxsize} and {entries}",
@@ -286,43 +390,127 @@ impl Table {
         }
     }
 
+    /// The name that the cache was made with; empty without one.
+    pub(super) fn name(&self) -> String {
+        let len = read(self.word(NAME_AT), Relaxed).index(NAME_WORDS * 8 + 1).unwrap_or(0);
+        String::from_utf8_lossy(&load_bytes(&self.head.words()[NAME_AT + 1..], len)).into_owned()
+    }
+
     #[inline]
     pub(super) fn word(&self, index: usize) -> &AtomicU64 {
         &self.head.words()[index]
     }
 
-    /// The place of an entry's word in the head, to sleep on.
-    pub(super) fn word_at(&self, place: u32) -> usize {
-        self.geometry.entries_at() + place as usize * ENTRY_WORDS
+    // ---- segments
+
+    /// The words of the directory for a segment.
+    pub(super) fn directory(&self, segment: usize) -> Child<'_> {
+        let at = self.geometry.directory_at() + segment * DIRECTORY_WORDS;
+        Child { block: self.word(at), record: self.word(at + 1), nonce: self.word(at + 2) }
     }
 
-    /// `place` is below the geometry's places.
+    /// How many segments there are.
+    pub(super) fn segment_count(&self) -> usize {
+        read(self.word(SEGMENTS), Acquire).capped(self.segments.len() as u64) as usize
+    }
+
+    /// Bytes that the tables take.
+    pub(super) fn table_bytes(&self) -> u64 {
+        self.geometry.table_bytes(self.segment_count() as u64)
+    }
+
+    /// Bytes that the values may take: what the tables leave.
+    pub(super) fn value_bytes(&self) -> u64 {
+        self.geometry.maxsize.saturating_sub(self.geometry.overhead(self.table_bytes()))
+    }
+
+    #[inline]
+    fn segment(&self, segment: usize) -> Option<&Hold> {
+        let place = self.segments.get(segment)?;
+        place.get().or_else(|| self.open_segment(segment))
+    }
+
+    #[cold]
+    fn open_segment(&self, segment: usize) -> Option<&Hold> {
+        // Acquire: who sees the block in the directory sees what it begins with.
+        let block = BlockId::from_word(self.directory(segment).block.load(Acquire))?;
+        let hold = self.head.arena().take(block).ok()?;
+        let is_it = hold.len_bytes() >= self.geometry.segment_bytes()
+            && self.segment_words(segment).iter().zip(hold.words()).all(|(&is, word)| word.load(Acquire) == is);
+        is_it.then(|| self.segments[segment].set(hold))
+    }
+
+    /// What a segment begins with, so that no other block is ever taken for it.
+    fn segment_words(&self, segment: usize) -> [u64; 3] {
+        [SEGMENT_MAGIC, self.head.block().to_word(), segment as u64]
+    }
+
+    /// Makes a zeroed block what the segment of this number begins as.
+    pub(super) fn format_segment(&self, segment: usize, block: &Hold) {
+        block.words().iter().zip(self.segment_words(segment)).for_each(|(word, is)| word.store(is, Release));
+    }
+
+    /// Opens a segment that this process has made.
+    pub(super) fn open_own(&self, segment: usize, block: Hold) {
+        self.segments[segment].set(block);
+    }
+
+    /// Ends with an error where a segment that there is cannot be opened.
+    pub(super) fn check_segments(&self) -> Result<()> {
+        match (0..self.segment_count()).find(|&segment| self.segment(segment).is_none()) {
+            None => Ok(()),
+            Some(segment) => Err(Error::new(
+                Kind::Poisoned,
+                format!(
+                    "the cache's directory contradicts itself: expected segment {segment} of its tables, got no such \
+                     block; something wrote over its memory: make a new cache"
+                ),
+            )),
+        }
+    }
+
+    // ---- entries
+
+    /// The block with an entry's word, and the word's place in it, to sleep on.
+    pub(super) fn word_at(&self, place: u32) -> (&Hold, usize) {
+        let entries = self.geometry.segment_entries();
+        let segment = self.segment(place as usize >> self.segment_shift).expect("places are checked by `place`");
+        let at = SEGMENT_HEAD_WORDS + self.geometry.segment_ghosts() + (place as usize & (entries - 1)) * ENTRY_WORDS;
+        (segment, at)
+    }
+
+    /// `place` was checked by [`Self::place`].
     #[inline]
     pub(super) fn entry(&self, place: u32) -> Entry<'_> {
-        let words = &self.head.words()[self.word_at(place)..][..ENTRY_WORDS];
+        let (segment, at) = self.word_at(place);
+        let words = &segment.words()[at..][..ENTRY_WORDS];
         Entry(words.try_into().expect("the slice has just this length"))
     }
 
     /// The place that a link names; none for 0 and for what is no place.
     #[inline]
     pub(super) fn place(&self, link: u64) -> Option<u32> {
-        (link as u32).checked_sub(1).filter(|&place| place < self.geometry.places())
+        let place = Unchecked::new(u64::from((link as u32).wrapping_sub(1)));
+        let place = place.index(self.geometry.places() as usize)?;
+        self.segment(place >> self.segment_shift).map(|_| place as u32)
     }
 
     #[inline]
     pub(super) fn bucket(&self, hash: u64) -> &AtomicU64 {
-        self.word(BUCKETS_AT + (hash as usize & (self.geometry.buckets() - 1)))
+        self.word(BUCKETS_AT + (hash as usize & self.buckets_mask))
     }
 
     pub(super) fn buckets(&self) -> &[AtomicU64] {
         &self.head.words()[BUCKETS_AT..][..self.geometry.buckets()]
     }
 
-    /// The set of ghosts that a hash belongs to.
-    pub(super) fn ghosts(&self, hash: u64) -> &[AtomicU64] {
-        let sets = self.geometry.ghost_words() / GHOST_WAYS;
-        let set = (hash >> 16) as usize & (sets - 1);
-        &self.head.words()[self.geometry.ghosts_at() + set * GHOST_WAYS..][..GHOST_WAYS]
+    /// The set of ghosts that a fingerprint belongs to; none while there is no segment. It is another one once there
+    /// are more segments: a few are forgotten then.
+    pub(super) fn ghosts(&self, fingerprint: u64) -> Option<&[AtomicU64]> {
+        let sets = self.geometry.segment_ghosts() / GHOST_WAYS;
+        let set = (fingerprint as usize).checked_rem(sets * self.segment_count())?;
+        let at = SEGMENT_HEAD_WORDS + set % sets * GHOST_WAYS;
+        self.segment(set / sets).map(|segment| &segment.words()[at..][..GHOST_WAYS])
     }
 
     /// `tag` is 1 (small) or 2 (main).

@@ -2,6 +2,7 @@ use super::*;
 use crate::arena::Heap;
 use crate::dice::Dice;
 use crate::prim::AtomicU64;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 const KIB: u64 = 1 << 10;
@@ -58,7 +59,7 @@ fn load(cache: &Arc<Cache>, wanted: u64, len: u64) -> u64 {
             loading.finish(value(&hold), &FOREVER).unwrap();
             number(&Found { hold, offset: 0, view: Vec::new() })
         }
-        Fetch::Failed(failure) => panic!("{failure:?}"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -109,7 +110,8 @@ fn values_come_and_go_by_key() {
 
 #[test]
 fn bad_sizes_are_refused_and_geometry_survives() {
-    assert_eq!(Geometry::new(1 << 30, None).unwrap().entries, 65536);
+    assert_eq!(Geometry::new(1 << 30, None).unwrap().entries, 131_072);
+    assert_eq!(Geometry::new(3 << 20, None).unwrap().entries, 3072, "one for each KiB, the least that a value takes");
     assert!(Geometry::new(0, None).is_err() && Geometry::new(1, Some(0)).is_err());
     assert!(Geometry::new(1, Some(usize::MAX)).is_err());
     let (mine, _heap) = cache(1 << 20);
@@ -198,7 +200,7 @@ fn pins_in_one_queue_do_not_hold_the_other() {
     let queue = |tag| mine.table.queue(tag).count.load(Relaxed);
     assert!(queue(policy::MAIN) > 5 && queue(policy::SMALL) > 2);
     let is_small = |&i: &u64| {
-        let place = mine.place_of(&key(i));
+        let place = mine.walk(&key(i)).unwrap();
         place.is_some_and(|place| mine.table.queue_of(place).unwrap().tag == policy::SMALL)
     };
     let pins: Vec<_> = (0..105).filter(is_small).map(|i| mine.find(&key(i)).unwrap().unwrap()).collect();
@@ -264,7 +266,7 @@ fn each_key_is_loaded_once_and_all_get_it() {
                             let hold = block(&theirs, wanted, 500);
                             assert_eq!(loading.finish(value(&hold), &FOREVER).unwrap(), Stored::Cached);
                         }
-                        Fetch::Failed(failure) => panic!("{failure:?}"),
+                        other => panic!("{other:?}"),
                     }
                 }
             });
@@ -404,17 +406,17 @@ fn places_come_back_from_loaders_that_died() {
 
 // ---- the policy
 
-/// Numbers by Zipf's law with exponent 1, by inverting the harmonic sums.
+/// Numbers by Zipf's law, by inverting the sums of its weights.
 struct Zipf {
     sums: Vec<f64>,
     dice: Dice,
 }
 
 impl Zipf {
-    fn new(keys: usize, seed: u64) -> Self {
+    fn new(keys: usize, exponent: f64, seed: u64) -> Self {
         let mut sum = 0.0;
         let sums = (1..=keys).map(|rank| {
-            sum += 1.0 / rank as f64;
+            sum += (rank as f64).powf(-exponent);
             sum
         });
         Self { sums: sums.collect(), dice: Dice(seed) }
@@ -424,60 +426,85 @@ impl Zipf {
         let at = (self.dice.next() >> 11) as f64 / (1_u64 << 53) as f64 * self.sums[self.sums.len() - 1];
         self.sums.partition_point(|&sum| sum < at) as u64
     }
+
+    fn rolls(&mut self, count: usize) -> Vec<u64> {
+        (0..count).map(|_| self.roll()).collect()
+    }
 }
 
-/// S3-FIFO as its paper has it, over entries of one size: the twin of `policy`.
-#[derive(Default)]
+/// What every value of a trace counts for, in KiB.
+type Sizes = fn(u64) -> u64;
+
+/// Plain S3-FIFO, in bytes: the twin of `policy`.
 struct Twin {
-    small: std::collections::VecDeque<u64>,
-    main: std::collections::VecDeque<u64>,
-    ghosts: std::collections::VecDeque<u64>,
-    uses: std::collections::HashMap<u64, u64>,
-    size: usize,
+    small: VecDeque<u64>,
+    main: VecDeque<u64>,
+    ghosts: VecDeque<u64>,
+    uses: HashMap<u64, u64>,
+    used: [u64; 2],
+    size: u64,
+    sizes: Sizes,
 }
 
 impl Twin {
+    fn new(size: u64, sizes: Sizes) -> Self {
+        let (small, main, ghosts) = Default::default();
+        Self { small, main, ghosts, uses: HashMap::new(), used: [0; 2], size, sizes }
+    }
+
     fn asks(&mut self, key: u64) -> bool {
         if let Some(uses) = self.uses.get_mut(&key) {
             *uses = (*uses + 1).min(3);
             return true;
         }
-        while self.small.len() + self.main.len() >= self.size {
+        let size = (self.sizes)(key);
+        while self.used[0] + self.used[1] + size > self.size {
             self.evict();
         }
-        if let Some(at) = self.ghosts.iter().position(|&ghost| ghost == key) {
-            self.ghosts.remove(at);
-            self.main.push_front(key);
-        } else {
-            self.small.push_front(key);
+        match self.ghosts.iter().position(|&ghost| ghost == key) {
+            Some(at) => {
+                self.ghosts.remove(at);
+                self.push(1, key);
+            }
+            None => self.push(0, key),
         }
         self.uses.insert(key, 0);
         false
     }
 
+    fn push(&mut self, queue: usize, key: u64) {
+        self.used[queue] += (self.sizes)(key);
+        if queue == 0 { self.small.push_front(key) } else { self.main.push_front(key) }
+    }
+
+    fn pop(&mut self, queue: usize) -> u64 {
+        let key = if queue == 0 { self.small.pop_back() } else { self.main.pop_back() }.unwrap();
+        self.used[queue] -= (self.sizes)(key);
+        key
+    }
+
     fn evict(&mut self) {
-        if self.small.len() * 10 >= self.size || self.main.is_empty() { self.evict_small() } else { self.evict_main() }
+        if self.used[0] * 10 >= self.size || self.main.is_empty() { self.evict_small() } else { self.evict_main() }
     }
 
     fn evict_small(&mut self) {
-        let key = self.small.pop_back().unwrap();
-        if self.uses[&key] > 1 {
+        let key = self.pop(0);
+        if self.uses[&key] > 0 {
             self.uses.insert(key, 0);
-            self.main.push_front(key);
-            return;
+            return self.push(1, key);
         }
         self.uses.remove(&key);
         self.ghosts.push_front(key);
-        self.ghosts.truncate(self.main.len().max(1));
+        self.ghosts.truncate(self.small.len() + self.main.len() + 1);
     }
 
     fn evict_main(&mut self) {
-        let key = self.main.pop_back().unwrap();
+        let key = self.pop(1);
         match self.uses[&key] {
             0 => drop(self.uses.remove(&key)),
             uses => {
                 self.uses.insert(key, uses - 1);
-                self.main.push_front(key);
+                self.push(1, key);
             }
         }
     }
@@ -485,64 +512,125 @@ impl Twin {
 
 /// Least recently used, for comparison.
 struct Lru {
-    last: std::collections::HashMap<u64, u64>,
-    order: std::collections::BTreeMap<u64, u64>,
+    last: HashMap<u64, u64>,
+    order: BTreeMap<u64, u64>,
     now: u64,
-    size: usize,
+    used: u64,
+    size: u64,
+    sizes: Sizes,
 }
 
 impl Lru {
+    fn new(size: u64, sizes: Sizes) -> Self {
+        Self { last: HashMap::new(), order: BTreeMap::new(), now: 0, used: 0, size, sizes }
+    }
+
     fn asks(&mut self, key: u64) -> bool {
         self.now += 1;
         let before = self.last.insert(key, self.now);
-        before.map(|then| self.order.remove(&then));
+        match before {
+            Some(then) => drop(self.order.remove(&then)),
+            None => self.used += (self.sizes)(key),
+        }
         self.order.insert(self.now, key);
-        if self.order.len() > self.size {
+        while self.used > self.size {
             let (_, oldest) = self.order.pop_first().unwrap();
+            self.used -= (self.sizes)(oldest);
             self.last.remove(&oldest);
         }
         before.is_some()
     }
 }
 
-/// The hit ratios of the cache, of its twin and of LRU on one trace.
-fn ratios(size: u64, trace: &[u64]) -> [f64; 3] {
-    let (mine, _heap) = cache(size * KIB);
-    let mut twin = Twin { size: size as usize, ..Twin::default() };
-    let mut lru = Lru { last: Default::default(), order: Default::default(), now: 0, size: size as usize };
-    let mut hits = [0_u32; 3];
+#[derive(Clone)]
+struct Weights(Sizes);
+
+impl quick_cache::Weighter<u64, ()> for Weights {
+    fn weight(&self, key: &u64, (): &()) -> u64 {
+        (self.0)(*key)
+    }
+}
+
+type QuickCache = quick_cache::unsync::Cache<u64, (), Weights>;
+
+/// A cache of the crate `quick_cache`, with as many ghosts as entries.
+fn quick_cache_of(size: u64, sizes: Sizes) -> QuickCache {
+    let mean = (0..100).map(sizes).sum::<u64>().div_ceil(100);
+    let mut options = quick_cache::OptionsBuilder::new();
+    options.estimated_items_capacity((size / mean) as usize).weight_capacity(size).ghost_allocation(1.0);
+    let hasher = quick_cache::DefaultHashBuilder::default();
+    QuickCache::with_options(options.build().unwrap(), Weights(sizes), hasher, Default::default())
+}
+
+/// The hit ratios on one trace: of the cache, of its twin, of `quick_cache`, and of LRU.
+fn ratios(size: u64, sizes: Sizes, trace: &[u64]) -> [f64; 4] {
+    // Tables of so few entries count nothing.
+    let (arena, _heap) = Arena::create_on_heap(64 << 20).unwrap();
+    let mine = Cache::create(&arena, Geometry::new(size * KIB, Some(200)).unwrap(), &FOREVER).unwrap();
+    let (mut twin, mut lru) = (Twin::new(size, sizes), Lru::new(size, sizes));
+    let mut quick = quick_cache_of(size, sizes);
+    let mut hits = [0_u32; 4];
     for &wanted in trace {
         let hit = mine.find(&key(wanted)).unwrap().is_some();
         if !hit {
-            load(&mine, wanted, KIB);
+            load(&mine, wanted, sizes(wanted) * KIB);
         }
-        let all = [hit, twin.asks(wanted), lru.asks(wanted)];
+        let found = quick.get(&wanted).is_some();
+        if !found {
+            quick.insert(wanted, ());
+        }
+        let all = [hit, twin.asks(wanted), found, lru.asks(wanted)];
         hits.iter_mut().zip(all).for_each(|(count, hit)| *count += u32::from(hit));
     }
     assert_whole(&mine);
-    end(mine);
+    drop(mine);
+    assert_eq!(arena.stats().unwrap().used_bytes, 0);
     hits.map(|count| f64::from(count) / trace.len() as f64)
 }
 
-#[test]
-fn the_policy_is_what_its_twin_is() {
-    let mut zipf = Zipf::new(5000, 0x9e37_79b9);
-    let trace: Vec<u64> = (0..60_000).map(|_| zipf.roll()).collect();
-    let [mine, twin, lru] = ratios(300, &trace);
-    assert!((mine - twin).abs() < 0.01, "zipf: {mine:.4}, twin {twin:.4}, lru {lru:.4}");
-    assert!(mine > lru, "zipf: {mine:.4}, lru {lru:.4}");
-
-    // A hot set asked for again and again, with scans of ten times the cache between.
-    let mut scanned = 1_000_000;
-    let mut trace = Vec::new();
-    for _ in 0..6 {
-        (0..4000).for_each(|_| trace.push(zipf.roll() % 200));
-        trace.extend(scanned..scanned + 3000);
-        scanned += 3000;
+/// Traces over a cache of 150 units, by name.
+fn traces() -> Vec<(String, Vec<u64>)> {
+    let mut all = Vec::new();
+    for exponent in [0.6, 0.8, 1.0, 1.2] {
+        all.push((format!("zipf {exponent}"), Zipf::new(2000, exponent, 0x9e37_79b9).rolls(25_000)));
     }
-    let [mine, twin, lru] = ratios(300, &trace);
-    assert!((mine - twin).abs() < 0.01, "scan: {mine:.4}, twin {twin:.4}");
-    assert!(mine > lru, "scan: {mine:.4}, lru {lru:.4}");
+    all.push(("loop over 1.1 of it".into(), (0..25_000).map(|i| i % 165).collect()));
+    all.push(("loop over 2 of it".into(), (0..10_000).map(|i| i % 300).collect()));
+    let mut hot = Zipf::new(200, 0.8, 7);
+    let scans = (0..6).flat_map(|scan| {
+        let once = 1_000_000 + scan * 1500;
+        hot.rolls(2500).into_iter().chain(once..once + 1500).collect::<Vec<_>>()
+    });
+    all.push(("scans between".into(), scans.collect()));
+    let mut zipf = Zipf::new(2000, 0.9, 11);
+    let mixed = (0..25_000).map(|i| if i % 3 == 0 { 10_000 + i / 3 % 125 } else { zipf.roll() });
+    all.push(("zipf and a loop".into(), mixed.collect()));
+    let (mut before, mut after) = (Zipf::new(2000, 0.9, 13), Zipf::new(2000, 0.9, 17));
+    let other = after.rolls(12_000).into_iter().map(|key| key + 5000);
+    all.push(("zipf, then another".into(), before.rolls(12_000).into_iter().chain(other).collect()));
+    all
+}
+
+/// A loop over slightly more than the cache once hit nothing, because what went was forgotten at once.
+#[test]
+fn hit_ratios_are_those_of_plain_s3_fifo() {
+    let sizes: [(&str, Sizes, u64); 2] = [("", |_| 1, 150), (", mixed sizes", |key| 1 + key % 7, 600)];
+    println!("| trace | ndshare | plain S3-FIFO | quick_cache | LRU |\n|---|---|---|---|---|");
+    for (name, trace) in traces() {
+        for (kind, sizes, size) in sizes {
+            let [mine, twin, quick, lru] = ratios(size, sizes, &trace);
+            println!("| {name}{kind} | {mine:.3} | {twin:.3} | {quick:.3} | {lru:.3} |");
+            // In a loop over values of several sizes it is a matter of single bytes who goes.
+            let about = if name.contains("loop over") && !kind.is_empty() { 0.02 } else { 0.01 };
+            assert!(mine >= twin - about, "{name}{kind}: {mine:.4}, twin {twin:.4}");
+            // Another policy, which is ahead in loops: it shows that nothing is far off.
+            assert!(
+                mine >= quick - 0.02 || !name.starts_with("zipf ") || name.contains("loop"),
+                "{name}{kind}: {mine:.4}, quick_cache {quick:.4}"
+            );
+            assert!(mine >= lru - 0.001, "{name}{kind}: {mine:.4}, LRU {lru:.4}");
+        }
+    }
 }
 
 #[test]
@@ -569,7 +657,11 @@ fn anything(cache: &Arc<Cache>, dice: &mut Dice) {
         found.inspect(|found| assert_eq!(number(found), wanted));
     };
     match dice.roll(12) {
-        0 => assert!([true, false].contains(&cache.remove(&key(wanted), &FOREVER).unwrap())),
+        0 => {
+            let before = cache.generation(&key(wanted));
+            cache.remove(&key(wanted), &FOREVER).unwrap();
+            assert_ne!(cache.generation(&key(wanted)), before, "a deletion begins a generation");
+        }
         1 => drop(store(cache, wanted, len)),
         2 => assert!(info(cache).bytes <= cache.geometry().maxsize),
         3 if dice.roll(20) == 0 => cache.clear(&FOREVER).unwrap(),
@@ -584,8 +676,33 @@ fn anything(cache: &Arc<Cache>, dice: &mut Dice) {
             Fetch::Found(found) => right(Some(found)),
             Fetch::Load(loading) => drop(loading.finish(value(&block(cache, wanted, len)), &FOREVER).unwrap()),
             Fetch::Failed(failure) => assert_eq!(failure.text, "text"),
+            Fetch::Unkept => panic!("nothing is pinned for long"),
         },
     }
+}
+
+/// What `remove` and `store` say and do, beside a map, while nothing has to go.
+#[test]
+fn storing_and_deleting_are_those_of_a_map() {
+    let (mine, _heap) = cache(1 << 20);
+    let (mut map, mut dice) = (HashMap::new(), Dice(3));
+    for _ in 0..2000 {
+        let wanted = dice.roll(40);
+        match dice.roll(4) {
+            0 => assert_eq!(mine.remove(&key(wanted), &FOREVER).unwrap(), map.remove(&wanted).is_some()),
+            1 => {
+                let other = dice.roll(1 << 40);
+                let stored = mine.store(&key(wanted), value(&block(&mine, other, 100)), &FOREVER).unwrap();
+                assert_eq!(stored, Stored::Cached);
+                map.insert(wanted, other);
+            }
+            2 => assert_eq!(mine.contains(&key(wanted), &FOREVER).unwrap(), map.contains_key(&wanted)),
+            _ => assert_eq!(mine.get(&key(wanted), &FOREVER).unwrap().map(|f| number(&f)), map.get(&wanted).copied()),
+        }
+        assert_eq!(mine.len(), map.len());
+    }
+    assert_whole(&mine);
+    end(mine);
 }
 
 #[test]
@@ -607,26 +724,278 @@ fn many_at_once_find_what_is_right_and_leave_the_cache_whole() {
     end(mine);
 }
 
+/// The blocks of a cache's tables.
+fn table_blocks(cache: &Cache) -> Vec<Hold> {
+    let segments = (0..cache.table.segment_count()).map(|segment| cache.table.word_at((segment * 64) as u32).0);
+    [cache.head()].into_iter().chain(segments).cloned().collect()
+}
+
+/// All words of them except the geometry, which is read once, when a cache is opened.
+fn table_words(blocks: &[Hold]) -> Vec<&AtomicU64> {
+    blocks.iter().flat_map(|block| block.words()).skip(4).collect()
+}
+
+/// Every operation on every key: it ends, and whatever it finds is what the key says. Errors are typed.
+fn use_all(cache: &Arc<Cache>) {
+    for wanted in 0..24 {
+        let right = |found: Option<Found>| found.inspect(|found| assert_eq!(number(found), wanted, "a wrong value"));
+        let short = Patience::new(Some(Duration::from_secs(20)), &|| Ok(()));
+        let _ = cache.find(&key(wanted)).map(right);
+        let _ = cache.get(&key(wanted), &short).map(right);
+        let _ = cache.contains(&key(wanted), &short);
+        let _ = cache.age(&key(wanted), &short);
+        if wanted % 3 == 0 {
+            let _ = cache.store(&key(wanted), value(&block(cache, wanted, KIB)), &short);
+        }
+        if wanted % 5 == 0 {
+            let _ = cache.remove(&key(wanted), &short);
+        }
+        match cache.fetch(&key(wanted), &short) {
+            Ok(Fetch::Found(found)) => drop(right(Some(found))),
+            Ok(Fetch::Load(loading)) => drop(loading.finish(value(&block(cache, wanted, KIB)), &short)),
+            Ok(Fetch::Failed(_) | Fetch::Unkept) => {}
+            Err(error) => assert_ne!(error.kind(), Kind::Timeout, "{error}"),
+        }
+    }
+    let _ = (cache.keys(&FOREVER), cache.info(&FOREVER), cache.give_way(2 * KIB, &FOREVER), cache.clear(&FOREVER));
+}
+
 #[test]
-fn scribble_is_no_fault() {
-    for seed in 1..200 {
+fn scribble_over_a_cache_is_an_error_or_a_miss() {
+    // Much at once.
+    for seed in 1..120 {
         let (mine, _heap) = cache(24 * KIB);
         (0..20).for_each(|i| assert_eq!(store(&mine, i, KIB), Stored::Cached));
         let mut dice = Dice(seed);
-        let words = mine.head().words();
+        let blocks = table_blocks(&mine);
+        let words = table_words(&blocks);
         for _ in 0..30 {
             let wild = [0, 1, 2, 3, 77, u64::MAX, u64::MAX - 1, 1 << 32, dice.roll(u64::MAX)];
-            let at = 3 + dice.roll(words.len() as u64 - 3) as usize;
-            words[at].store(wild[dice.roll(9) as usize], Relaxed);
+            words[dice.below(words.len())].store(dice.pick(&wild), Relaxed);
         }
-        // Whatever comes of it, it comes as a result.
-        for i in 0..40 {
-            let _ = mine.get(&key(i), &FOREVER);
-            let _ = mine.store(&key(i), value(&block(&mine, i, KIB)), &FOREVER);
-            let _ = mine.remove(&key(i / 2), &FOREVER);
-        }
-        let _ = (mine.keys(&FOREVER), mine.info(&FOREVER), mine.clear(&FOREVER));
+        use_all(&mine);
     }
+}
+
+/// Each word of the tables that says anything, one at a time, gets what a fault might put there.
+#[test]
+fn no_single_word_of_the_tables_is_trusted() {
+    let (mine, heap) = cache(24 * KIB);
+    let mut dice = Dice(5);
+    let blocks = table_blocks(&mine);
+    let words = table_words(&blocks);
+    let count = words.len();
+    for at in 0..count {
+        for kind in 0..4 {
+            if mine.len() < 20 {
+                (0..20).for_each(|i| drop(mine.store(&key(i), value(&block(&mine, i, KIB)), &FOREVER)));
+            }
+            let (before, other) = (words[at].load(Relaxed), words[(at + 56) % count].load(Relaxed));
+            // Where nothing is, one kind of fault is enough.
+            if before == 0 && kind != at % 4 {
+                continue;
+            }
+            words[at].store([0, u64::MAX, other, dice.next()][kind], Relaxed);
+            // Somebody who has the cache already, and now and then somebody new.
+            match at % 16 {
+                0 => use_all(&elsewhere(&mine, &heap)),
+                _ => use_all(&mine),
+            }
+        }
+    }
+    let loads = || (100..120).all(|i| load(&mine, i, KIB) == i);
+    assert!(loads() && info(&mine).entries >= 20, "it works on");
+    assert_whole(&mine);
+}
+
+// ---- tables that grow
+
+/// There was once a place for each 16 KiB, so a cache of smaller values stayed half empty.
+#[test]
+fn bytes_are_the_bound_also_for_small_values() {
+    let (arena, heap) = Arena::create_on_heap(64 << 20).unwrap();
+    let mine = Cache::create(&arena, Geometry::new(640 << 10, None).unwrap(), &FOREVER).unwrap();
+    let theirs = elsewhere(&mine, &heap);
+    let small = info(&mine).table_bytes;
+    (0..900).for_each(|i| assert_eq!(store(&mine, i, KIB), Stored::Cached));
+    let Info { bytes, table_bytes, entries, maxsize, .. } = info(&mine);
+    assert!(table_bytes > 4 * small, "{table_bytes} bytes of tables grew from {small}");
+    assert!(bytes + table_bytes <= maxsize + (128 << 10), "{bytes} and {table_bytes}: tables count, too");
+    assert!(bytes + table_bytes >= maxsize * 95 / 100 && entries == bytes / KIB, "{bytes} and {table_bytes}");
+    let found = (0..900).filter(|&i| theirs.find(&key(i)).unwrap().is_some_and(|found| number(&found) == i));
+    assert_eq!(found.count() as u64, entries, "another process finds what lies in tables that it had not seen");
+    assert_whole(&mine);
+    assert_whole(&theirs);
+    mine.clear(&FOREVER).unwrap();
+    drop(theirs);
+    end(mine);
+}
+
+#[test]
+fn tables_grow_while_others_look() {
+    let (arena, heap) = Arena::create_on_heap(64 << 20).unwrap();
+    let mine = Cache::create(&arena, Geometry::new(4 << 20, None).unwrap(), &FOREVER).unwrap();
+    std::thread::scope(|scope| {
+        for seed in 0..4 {
+            let (mine, heap) = (&mine, &heap);
+            scope.spawn(move || {
+                let (theirs, mut dice) = (elsewhere(mine, heap), Dice(seed));
+                for i in 0..800 {
+                    assert_eq!(load(&theirs, i, KIB), i);
+                    let earlier = dice.roll(i + 1);
+                    let found = theirs.find(&key(earlier)).unwrap();
+                    assert_eq!(number(&found.expect("nothing has to go")), earlier);
+                }
+            });
+        }
+    });
+    assert_eq!((info(&mine).entries, info(&mine).loads), (800, 800));
+    assert_whole(&mine);
+    end(mine);
+}
+
+// ---- giving way
+
+/// A cache larger than its arena once filled it for good: whoever needed memory got an error.
+#[test]
+fn a_cache_gives_way_to_whoever_needs_memory() {
+    let (arena, heap) = Arena::create_on_heap(8 << 20).unwrap();
+    let geometry = Geometry::new(1 << 30, Some(1000)).unwrap();
+    let mine = Cache::create_named(&arena, geometry, "tiles", &FOREVER).unwrap();
+    (0..200).for_each(|i| drop(mine.store(&key(i), value(&block(&mine, i, 64 * KIB)), &FOREVER)));
+    let pinned: Vec<Found> = (0..200).filter_map(|i| mine.find(&key(i)).unwrap()).take(8).collect();
+    // A participant that has never opened the cache.
+    let stranger = Arena::join_on_heap(&heap).unwrap();
+    let before = info(&mine);
+    let large: Vec<Hold> = (0..80).map(|_| stranger.alloc(64 << 10, 64, false, &FOREVER).unwrap()).collect();
+    let after = info(&mine);
+    assert!(after.given_way > before.given_way && after.entries < before.entries && after.pinned == 8);
+    assert_whole(&mine);
+    let full = stranger.alloc(4 << 20, 64, false, &FOREVER).unwrap_err();
+    assert_eq!(full.kind(), Kind::ArenaFull);
+    let says = |text: &str| assert!(full.to_string().contains(text), "{full}: {text}");
+    says("\"tiles\" keeps 512 KiB, of which 1 process looks at 512 KiB");
+    assert_eq!(info(&mine).entries, 8, "all that nobody looks at went before the error");
+    drop((large, pinned));
+    assert_eq!(load(&mine, 500, 64 * KIB), 500);
+    drop(stranger);
+    end(mine);
+}
+
+#[test]
+fn what_came_free_in_pieces_is_not_the_end() {
+    let (arena, _heap) = Arena::create_on_heap(8 << 20).unwrap();
+    let mine = Cache::create(&arena, Geometry::new(1 << 30, Some(2000)).unwrap(), &FOREVER).unwrap();
+    let mut between = Vec::new();
+    // Values and arrays side by side, so that no two values lie together.
+    for i in 0..120 {
+        drop(mine.store(&key(i), value(&block(&mine, i, 32 * KIB)), &FOREVER));
+        between.push(arena.alloc(KIB as usize, 64, false, &FOREVER).unwrap());
+    }
+    while let Ok(hold) = arena.alloc(200 << 10, 64, false, &FOREVER) {
+        between.push(hold);
+        if info(&mine).entries == 0 {
+            break;
+        }
+    }
+    assert_eq!(info(&mine).entries, 0, "all went before the arena was full");
+    drop(between);
+    end(mine);
+}
+
+/// Whoever is stopped inside the lock of a cache keeps its values; nobody else waits for long.
+#[test]
+fn a_cache_whose_lock_is_taken_is_left_out() {
+    let (arena, heap) = Arena::create_on_heap(8 << 20).unwrap();
+    let (first, second) = (
+        Cache::create(&arena, Geometry::new(1 << 30, Some(1000)).unwrap(), &FOREVER).unwrap(),
+        Cache::create(&arena, Geometry::new(1 << 30, Some(1000)).unwrap(), &FOREVER).unwrap(),
+    );
+    (0..20).for_each(|i| assert_eq!(store(&first, i, 128 * KIB), Stored::Cached));
+    (0..20).for_each(|i| assert_eq!(store(&second, i, 128 * KIB), Stored::Cached));
+    let stopped = elsewhere(&first, &heap);
+    let (lock, _) = Entered::enter(stopped.head(), &FOREVER).unwrap();
+    let large: Vec<Hold> = (0..32).map(|_| arena.alloc(128 << 10, 64, false, &FOREVER).unwrap()).collect();
+    lock.leave().unwrap();
+    assert_eq!(info(&first).given_way, 0);
+    assert!(info(&second).given_way > 0 && large.len() == 32);
+}
+
+/// A load that needs memory takes it from its own cache too, and from another's that loads at the same time.
+#[test]
+fn loads_that_need_memory_do_not_wait_for_each_other() {
+    let (arena, heap) = Arena::create_on_heap(8 << 20).unwrap();
+    let make = || Cache::create(&arena, Geometry::new(1 << 30, Some(1000)).unwrap(), &FOREVER).unwrap();
+    let caches = [make(), make()];
+    std::thread::scope(|scope| {
+        for which in [0, 1, 0, 1] {
+            let (cache, heap) = (&caches[which], &heap);
+            scope.spawn(move || {
+                let theirs = elsewhere(cache, heap);
+                for i in 0..150 {
+                    assert_eq!(load(&theirs, i, 96 * KIB), i);
+                }
+            });
+        }
+    });
+    for cache in caches {
+        assert_whole(&cache);
+        assert!(info(&cache).given_way > 0);
+        cache.clear(&FOREVER).unwrap();
+    }
+}
+
+/// A look-up of a new key once waited for ever while as many values as there may be were looked at.
+#[test]
+fn when_all_entries_are_pinned_a_load_is_the_callers_own() {
+    let (mine, _heap) = cache_of(1 << 20, 4);
+    let views: Vec<_> = (0..4).map(|i| (load(&mine, i, KIB), mine.find(&key(i)).unwrap().unwrap())).collect();
+    assert!(matches!(mine.fetch(&key(9), &FOREVER).unwrap(), Fetch::Unkept));
+    assert_eq!((info(&mine).uncached, info(&mine).entries), (1, 4));
+    drop(views);
+    assert_eq!(load(&mine, 9, KIB), 9);
+    end(mine);
+}
+
+// ---- values that grow old
+
+/// Makes the value of a key as old as if it had been stored 40 s earlier.
+fn make_old(cache: &Cache, number: u64) {
+    let entry = cache.table.entry(cache.walk(&key(number)).unwrap().unwrap());
+    let stored = entry.stored().load(Relaxed) - 40_000_000_000;
+    let block = BlockId::from_word(entry.value().block.load(Relaxed)).unwrap();
+    entry.stored().store(stored, Relaxed);
+    entry.seal().store(seal_of(key(number).hash, block, 0, stored, b"view"), Relaxed);
+}
+
+#[test]
+fn a_value_that_is_too_old_is_loaded_again_once() {
+    let (arena, heap) = Arena::create_on_heap(8 << 20).unwrap();
+    let geometry = Geometry::new(1 << 20, None).unwrap().with_ttl(Some(Duration::from_secs(30))).unwrap();
+    let mine = Cache::create(&arena, geometry, &FOREVER).unwrap();
+    let theirs = elsewhere(&mine, &heap);
+    assert_eq!(*theirs.geometry(), geometry);
+    assert!(mine.age(&key(1), &FOREVER).unwrap().is_none());
+    load(&mine, 1, KIB);
+    let (view, generation) = (mine.find(&key(1)).unwrap().unwrap(), mine.generation(&key(1)));
+    assert!(theirs.get(&key(1), &FOREVER).unwrap().is_some() && theirs.generation(&key(1)) == generation);
+    assert!(mine.age(&key(1), &FOREVER).unwrap().unwrap() < Duration::from_secs(30));
+    make_old(&mine, 1);
+    assert!(theirs.find(&key(1)).unwrap().is_none() && theirs.get(&key(1), &FOREVER).unwrap().is_none());
+    assert!(mine.age(&key(1), &FOREVER).unwrap().is_none() && !mine.contains(&key(1), &FOREVER).unwrap());
+    assert!(keys(&mine).is_empty() && mine.len() == 0 && info(&mine).entries == 0);
+    assert_ne!(mine.generation(&key(1)), generation, "who remembers what was there looks again");
+    let loading = begin(&mine, 1);
+    let waiting = waiter(&mine, &heap, 1);
+    loading.finish(value(&block(&mine, 7, KIB)), &FOREVER).unwrap();
+    assert_eq!(found(waiting.join().unwrap()), 7, "one loads it, the others wait");
+    assert_eq!((number(&view), info(&mine).expired, info(&mine).loads), (1, 1, 2), "a view outlives its value");
+    make_old(&mine, 1);
+    assert!(!mine.remove(&key(1), &FOREVER).unwrap(), "it counts as absent");
+    assert_whole(&mine);
+    assert!(Geometry::new(1, None).unwrap().with_ttl(Some(Duration::ZERO)).is_err());
+    drop((view, theirs));
+    end(mine);
 }
 
 #[cfg(feature = "killpoints")]
@@ -669,6 +1038,12 @@ mod deaths {
         cache.clear(&FOREVER).unwrap();
     }
 
+    /// More loads at a time than the first segment has places for.
+    fn grows(cache: &Arc<Cache>) {
+        let loads: Vec<Loading> = (200..260).map(|i| begin(cache, i)).collect();
+        drop(loads);
+    }
+
     fn puts_in_order(cache: &Arc<Cache>) {
         cache.locked(&FOREVER, |gone| cache.recover(gone)).unwrap();
     }
@@ -684,7 +1059,7 @@ mod deaths {
         assert_eq!((all.len(), info(cache).entries), (count, count as u64), "{label}: no key twice");
         assert!(info(cache).bytes <= cache.geometry().maxsize);
         assert_whole(cache);
-        let children = cache.head().children().unwrap().len();
+        let children = cache.head().children().unwrap().len() - cache.table.segment_count();
         let failed = cache.places().filter(|&place| cache.table.entry(place).now().state() == State::Failed).count();
         assert!(children >= count && children <= count + failed + 4, "{label}: {children} records of {count}");
     }
@@ -692,7 +1067,7 @@ mod deaths {
     #[test]
     fn a_death_at_any_point_holds_nobody_up_and_loses_nothing() {
         let mut passed = Vec::new();
-        for script in [loads as fn(&Arc<Cache>), stores_and_deletes, puts_in_order] {
+        for script in [loads as fn(&Arc<Cache>), stores_and_deletes, grows, puts_in_order] {
             for &label in KILL_POINTS {
                 for nth in [1, 7, 40] {
                     let (mine, heap) = cache(16 * KIB);
@@ -703,7 +1078,8 @@ mod deaths {
                     heap.declare_dead(slot);
                     goes_on(&mine, label);
                     mine.clear(&FOREVER).unwrap();
-                    assert_eq!((info(&mine).bytes, mine.head().children().unwrap().len()), (0, 0), "{label}");
+                    let children = mine.head().children().unwrap().len();
+                    assert_eq!((info(&mine).bytes, children), (0, mine.table.segment_count()), "{label}");
                     drop(mine);
                     assert_eq!(arena.stats().unwrap().used_bytes, 0, "{label} {nth}");
                 }

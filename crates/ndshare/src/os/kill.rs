@@ -114,6 +114,8 @@ labels! {
     CacheQueued = "cache:queued",
     CacheCounted = "cache:counted",
     CacheAbandoned = "cache:abandoned",
+    CacheGrown = "cache:grown",
+    CacheExtended = "cache:extended",
     CacheEnded = "cache:ended",
     CacheForgotten = "cache:forgotten",
     CacheRequeued = "cache:requeued",
