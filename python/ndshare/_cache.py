@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import enum
-import functools
-import operator
 import os
 import pathlib
 import queue
@@ -41,7 +39,7 @@ def as_array(key: Any, value: ArrayLike) -> Array:
     return _array_of(value, lambda: f"the value of {_short(key)} to be")
 
 
-def _array_of(value: ArrayLike, what: Callable[[], str]) -> Array:
+def _array_of(value: Any, what: Callable[[], str]) -> Array:
     """Return a value as an array; `what` begins the error for one that cannot be."""
     try:
         array = np.asarray(value)
@@ -79,7 +77,7 @@ def key_parts(key: Any) -> tuple[int, Any] | None:
         if "<locals>" in cls.__qualname__:
             raise TypeError(f"expected a key that other processes can name, got {key!r}: move its class to a module")
         module = "__main__" if cls.__module__ == "__mp_main__" else cls.__module__
-        return _ENUM, (module, cls.__qualname__, key.name if key.name is not None else key.value)
+        return _ENUM, (module, cls.__qualname__, cast("str | None", key.name) or key.value)
     if isinstance(key, uuid.UUID):
         return _UUID, key.bytes
     if isinstance(key, pathlib.PurePosixPath):
@@ -113,7 +111,10 @@ def _enum_member(parts: Any) -> enum.Enum:
     if isinstance(name, str) and name in found.__members__:
         return found.__members__[name]
     if isinstance(name, str) and issubclass(found, enum.Flag):
-        return functools.reduce(operator.or_, (found.__members__[part] for part in name.split("|")))
+        whole = found(0)
+        for part in name.split("|"):
+            whole |= found[part]
+        return whole
     return found(name)
 
 
