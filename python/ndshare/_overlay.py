@@ -177,6 +177,7 @@ class Use:
             fields = mine[-1]
             self._entered.remove(fields)
             fields._end()
+            fields._over = True
 
     def __repr__(self) -> str:
         return f"<use {self._name!r} of {self._overlay!r}>"
@@ -185,13 +186,14 @@ class Use:
 class Fields:
     """The arrays of a use while it lasts: ``v.A`` or ``v["A"]``. ``v.first``: nobody else was inside at entry."""
 
-    __slots__ = ("__weakref__", "_arrays", "_inside", "_name", "_thread", "first")
+    __slots__ = ("__weakref__", "_arrays", "_inside", "_name", "_over", "_thread", "first")
 
     def __init__(self, name: str, arrays: dict[str, NDArray[Any]], inside: _native.Inside, first: bool) -> None:
         self._name, self.first = name, first
         self._arrays: dict[str, NDArray[Any]] | None = arrays
         self._inside: _native.Inside | None = inside
         self._thread = threading.get_ident()
+        self._over = False
 
     def __getitem__(self, field: str) -> NDArray[Any]:
         arrays = self._arrays
@@ -314,6 +316,7 @@ class _Memory:
         """In a forked child: the parent is inside, this process is not, except by views that it still has."""
         for fields in [fields for other in self._inside if (fields := other())]:
             fields._forget()
+            fields._over = True
         self._inside = []
 
     def _let_go(self) -> None:
@@ -330,8 +333,18 @@ class _Memory:
 
     def _leftovers(self, name: str) -> list[tuple[str, str]]:
         with _lock:
-            left = {(one.use, one.field) for one in self._handed if one.use != name and one.is_left_behind()}
+            left = {
+                (one.use, one.field)
+                for one in self._handed
+                if one.use != name and one.is_left_behind() and not _is_ending(one)
+            }
         return sorted(left)
+
+
+def _is_ending(handed: _Handed) -> bool:
+    """Whether the thread that had this array is about to let go of it: so it is not left behind."""
+    fields = handed.fields()
+    return fields is not None and fields._arrays is None and not fields._over
 
 
 def _is_current(fields: Fields | None) -> bool:

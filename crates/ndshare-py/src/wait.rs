@@ -3,8 +3,9 @@
 //! wait. A panic in the library, which would be a bug, becomes an exception like any other.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ndshare::arena::Patience;
 use ndshare::{Error, Kind, Result};
@@ -40,11 +41,12 @@ pub(crate) fn patiently_unless<T: Send>(
     let raised = Guarded::new(None);
     assert_none();
     let result = py.detach(|| {
+        let quiet_since = Cell::new(None);
         let check = || {
             if is_off() {
                 return Err(Error::new(Kind::Interrupted, "the call was called off"));
             }
-            look_at_signals(&raised)
+            if ndshare::lock::is_quiet() { still_quiet(&quiet_since) } else { look_at_signals(&raised, &quiet_since) }
         };
         guarded(|| work(&Patience::new(timeout, &check)))
     });
@@ -77,7 +79,8 @@ pub(crate) fn moving(py: Python<'_>, work: impl FnOnce(&dyn Fn() -> Result<()>) 
     assert_none();
     let result = py.detach(|| {
         let is_main = ndshare::os::thread::is_main();
-        let check = || if is_main { look_at_signals(&raised) } else { Ok(()) };
+        let quiet_since = Cell::new(None);
+        let check = || if is_main { look_at_signals(&raised, &quiet_since) } else { Ok(()) };
         guarded(|| work(&check))
     });
     result.map_err(|error| raised.take().unwrap_or_else(|| to_python(py, &error)))
@@ -111,7 +114,25 @@ fn bug(panic: &(dyn Any + Send)) -> Error {
     )
 }
 
-fn look_at_signals(raised: &Guarded<Option<PyErr>>) -> Result<()> {
+/// Longer than this nobody waits for a second lock while it holds one, deaf to signals.
+const MOST_QUIET: Duration = Duration::from_secs(10);
+
+/// A wait under a lock of ours runs no handlers, which might come to the same lock; so it does not last.
+fn still_quiet(since: &Cell<Option<Instant>>) -> Result<()> {
+    let began = since.get().unwrap_or_else(Instant::now);
+    since.set(Some(began));
+    if began.elapsed() < MOST_QUIET {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Timeout,
+        "the lock of the arena was not free for 10 seconds, while this call held another one: expected its holder to \
+         go on, which may be a process that was stopped; let it go on, or end it, and try again",
+    ))
+}
+
+fn look_at_signals(raised: &Guarded<Option<PyErr>>, quiet_since: &Cell<Option<Instant>>) -> Result<()> {
+    quiet_since.set(None);
     // An interpreter that is shutting down runs no handlers any more; the wait ends.
     let outcome = attached(|py| py.check_signals());
     match outcome {

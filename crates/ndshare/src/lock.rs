@@ -124,27 +124,58 @@ fn enter(hold: &Hold, dirty: bool, death: Death) -> Result<()> {
     Ok(())
 }
 
+thread_local! {
+    /// How many locks that keep content in order this thread holds.
+    static QUIET: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+}
+
+/// While one lives, a wait's check must not run code of users, because this thread holds a lock of ours: a signal
+/// handler that came to the same object would wait for itself.
+pub(crate) struct Quiet(());
+
+impl Quiet {
+    #[inline]
+    pub(crate) fn begin() -> Self {
+        QUIET.set(QUIET.get() + 1);
+        Self(())
+    }
+}
+
+impl Drop for Quiet {
+    #[inline]
+    fn drop(&mut self) {
+        QUIET.set(QUIET.get() - 1);
+    }
+}
+
+/// Whether this thread holds a lock under which no code of users may run.
+#[inline]
+pub fn is_quiet() -> bool {
+    QUIET.get() > 0
+}
+
 /// The lock of a block whose content one module keeps in order, held. Dropping it, in a panic or after an error, leaves
 /// the mark of a dead owner standing: whoever comes next puts the content in order.
-pub(crate) struct Entered<'a>(&'a Hold);
+pub(crate) struct Entered<'a>(&'a Hold, #[allow(dead_code)] Quiet);
 
 impl<'a> Entered<'a> {
     /// Waits for the lock. True: an owner died in it, and the content has to be put in order first.
     pub(crate) fn enter(hold: &'a Hold, patience: &Patience) -> Result<(Self, bool)> {
         let dirty = hold.arena().lock_block(hold, Reentry::Wait, patience)?;
-        Ok((Self(hold), dirty))
+        Ok((Self(hold, Quiet::begin()), dirty))
     }
 
     /// The same if the lock is free, clean and nobody waits for it; else none. Never a system call.
     pub(crate) fn enter_quick(hold: &'a Hold) -> Result<Option<Self>> {
         // Made only when it was taken: dropping it frees the lock, whichever thread has it.
-        Ok(hold.arena().lock_block_quick(hold)?.then(|| Self(hold)))
+        Ok(hold.arena().lock_block_quick(hold)?.then(|| Self(hold, Quiet::begin())))
     }
 
     /// Frees the lock; the content is in order.
     pub(crate) fn leave(self) -> Result<()> {
         let hold = self.0;
         std::mem::forget(self);
+        QUIET.set(QUIET.get() - 1);
         hold.arena().unlock_block(hold, true)
     }
 }
@@ -200,6 +231,23 @@ mod tests {
     use std::time::Duration;
 
     const FOREVER: Patience<'static> = Patience::forever();
+
+    /// A wait inside ran signal handlers, which could come to the same lock in the same thread.
+    #[test]
+    fn who_keeps_content_in_order_is_quiet() {
+        let (arena, _heap) = Arena::create_on_heap(1 << 21).unwrap();
+        let head = arena.alloc(100, 64, false, &FOREVER).unwrap();
+        let (entered, _) = Entered::enter(&head, &FOREVER).unwrap();
+        assert!(is_quiet());
+        assert!(!std::thread::scope(|scope| scope.spawn(is_quiet).join().unwrap()));
+        entered.leave().unwrap();
+        assert!(!is_quiet());
+        drop(Entered::enter_quick(&head).unwrap());
+        assert!(!is_quiet());
+        acquire(&head, Death::Recover, &FOREVER).unwrap();
+        assert!(!is_quiet(), "what users lock is theirs");
+        release(&head).unwrap();
+    }
 
     #[test]
     fn several_locks_are_taken_once_each_and_all_or_none() {

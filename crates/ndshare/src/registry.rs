@@ -13,7 +13,7 @@
 
 use crate::arena::{Arena, BlockId, Hold, Patience};
 use crate::error::{Error, Kind, Result};
-use crate::lock::{self, Death};
+use crate::lock::{self, Death, Quiet};
 use crate::os::kill::{Point, point};
 use crate::prim::{
     AtomicU64,
@@ -88,6 +88,8 @@ fn find_or_enter(
     // RAW: a name, which is looked up.
     let is_free =
         |entry: &&[AtomicU64]| BlockId::from_word(entry[0].load(Relaxed)).is_none_or(|block| !arena.is_live(block));
+    // The caller's check may run a signal handler that asks for a name: not under this lock.
+    let _quiet = Quiet::begin();
     let entry = entries(table).find(is_free).ok_or_else(|| {
         Error::new(Kind::Misuse, format!("expected at most {NAMES} names at a time, got one more: drop named caches"))
     })?;
@@ -119,6 +121,17 @@ mod tests {
         };
         let hold = find_or_make(arena, name, &mut make, &FOREVER).unwrap();
         (hold, made)
+    }
+
+    #[test]
+    fn no_code_of_users_runs_while_a_name_is_made() {
+        let (arena, _heap) = Arena::create_on_heap(4 << 20).unwrap();
+        let mut make = || {
+            assert!(lock::is_quiet());
+            arena.alloc(100, 64, true, &FOREVER)
+        };
+        find_or_make(&arena, "tiles", &mut make, &FOREVER).unwrap();
+        assert!(!lock::is_quiet());
     }
 
     #[test]
