@@ -334,11 +334,7 @@ mod tests {
         private.defer(0, Deferred::UnkeptOfTheDead);
         private.defer(5, Deferred::Unkept);
         let all: Vec<_> = std::iter::from_fn(|| private.next_deferred()).collect();
-        assert_eq!(all, [
-            (1023, Deferred::UnkeptOfTheDead),
-            (0, Deferred::UnkeptOfTheDead),
-            (5, Deferred::Freeing)
-        ]);
+        assert_eq!(all, [(1023, Deferred::UnkeptOfTheDead), (0, Deferred::UnkeptOfTheDead), (5, Deferred::Freeing)]);
         private.defer(7, Deferred::Unkept);
         private.forget_deferred();
         assert!(!private.has_deferred() && private.next_deferred().is_none());

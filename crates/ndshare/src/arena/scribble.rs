@@ -51,7 +51,8 @@ fn scribble(arena: &Arena, dice: &mut Dice) -> String {
     let neighbour = words[(place + 1) % words.len()].load(Relaxed);
     let old = words[place].load(Relaxed);
     let some = dice.roll(1 << 32) as u32;
-    let values = [0, u32::MAX, neighbour, some, old.wrapping_add(1), old.wrapping_sub(1), old ^ 1 << (some % 32), some % 64];
+    let values =
+        [0, u32::MAX, neighbour, some, old.wrapping_add(1), old.wrapping_sub(1), old ^ 1 << (some % 32), some % 64];
     let value = values[dice.roll(values.len() as u64) as usize];
     words[place].store(value, Relaxed);
     format!("word {place} of region {region}: {old:#x} became {value:#x}")
@@ -68,8 +69,7 @@ struct Scene {
 impl Scene {
     fn of(arena: &Arc<Arena>) -> Result<Self> {
         let sizes = [100, 3000, 70_000, 1 << 20, 5000, 40_000];
-        let holds: Vec<Hold> =
-            sizes.iter().map(|&len| arena.alloc(len, 64, false, &short())).collect::<Result<_>>()?;
+        let holds: Vec<Hold> = sizes.iter().map(|&len| arena.alloc(len, 64, false, &short())).collect::<Result<_>>()?;
         drop(arena.alloc(300_000, 64, false, &short())?);
         let parent = arena.alloc(1000, 64, true, &short())?;
         let record = parent.adopt(&holds[2], &short())?;
