@@ -415,7 +415,7 @@ def test_bad_montages() -> None:
     with pytest.raises(ValueError, match="axis 2 is out of bounds"):
         cache.concatenate([1], axis=2, out=canvas)
     with pytest.raises(TypeError, match="expected a key"):
-        cache.concatenate([1.5], axis=1, out=canvas)
+        cache.concatenate([1j], axis=1, out=canvas)
     with pytest.raises(ValueError, match="workers"):
         cache.concatenate([1, 2, 3], axis=1, out=canvas, workers=0)
     with pytest.raises(ValueError, match="timeout"):

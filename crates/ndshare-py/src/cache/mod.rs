@@ -459,10 +459,10 @@ impl Cache {
         let Info { entries, pinned, bytes, table_bytes, maxsize, .. } = info;
         let dict = PyDict::new(py);
         let counts = [("hits", hits), ("misses", misses), ("loads", loads), ("failures", failures), ("waits", waits)];
-        let more = [("evictions", evictions), ("uncached", uncached), ("entries", entries), ("pinned", pinned)];
-        let ends = [("given_way", given_way), ("expired", expired)];
-        let sizes = [("bytes", bytes), ("table_bytes", table_bytes), ("maxsize", maxsize)];
-        for (name, value) in counts.into_iter().chain(more).chain(ends).chain(sizes) {
+        let ends = [("evictions", evictions), ("uncached", uncached), ("given_way", given_way), ("expired", expired)];
+        let now = [("entries", entries), ("pinned", pinned), ("bytes", bytes)];
+        let sizes = [("table_bytes", table_bytes), ("maxsize", maxsize)];
+        for (name, value) in counts.into_iter().chain(ends).chain(now).chain(sizes) {
             dict.set_item(name, value)?;
         }
         Ok(dict)
