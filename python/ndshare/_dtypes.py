@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, cast
 
 import numpy as np
 
 _BUILTIN_TYPES = 24
+# How often a text is parsed before a fault of the interpreter counts.
+_PARSES = 100
 
 
 def to_text(dtype: np.dtype[Any]) -> str:
@@ -29,10 +32,21 @@ def to_whole_text(dtype: np.dtype[Any]) -> str | None:
 def from_text(text: str) -> np.dtype[Any]:
     """Return the dtype of a text that `to_text` made. Raises ValueError for other texts."""
     try:
-        spec: object = ast.literal_eval(text) if text[:1] in {"(", "[", "{"} else text
-        return _dtype(spec)
+        return _dtype(_literal(text) if text[:1] in {"(", "[", "{"} else text)
     except (SyntaxError, TypeError, KeyError, RecursionError, MemoryError, OverflowError) as error:
         raise ValueError(f"expected a dtype as text, got {text[:80]!r}: {error}") from None
+
+
+def _literal(text: str) -> object:
+    """Return the value of a Python literal.
+
+    Up to Python 3.11 the parser counts its depth for all threads together, and takes a switch of threads, or garbage
+    whose destructor parses too, for a fault of its own. So a parse that failed so is done once more.
+    """
+    for _ in range(_PARSES):
+        with suppress(SystemError):
+            return ast.literal_eval(text)
+    return ast.literal_eval(text)
 
 
 def _is_whole(dtype: np.dtype[Any]) -> bool:

@@ -80,6 +80,7 @@ impl Backing {
     pub(super) fn has_guest_sign(&self, slot: u32, nth: u64) -> Result<bool> {
         match self {
             Backing::Os { file, .. } => file.is_locked(guest_byte(slot, nth)..guest_byte(slot, nth) + 1),
+            // RAW: a word of this process.
             Backing::Heap(heap) => Ok(heap.guests[slot as usize].load(Ordering::SeqCst)),
         }
     }
@@ -88,6 +89,7 @@ impl Backing {
     pub(super) fn has_guests(&self, slot: u32) -> Result<bool> {
         match self {
             Backing::Os { file, .. } => file.is_locked(guest_byte(slot, 0)..guest_byte(slot + 1, 0)),
+            // RAW: a word of this process.
             Backing::Heap(heap) => Ok(heap.guests[slot as usize].load(Ordering::SeqCst)),
         }
     }

@@ -116,7 +116,9 @@ impl Arena {
     /// one has: that may be another process, or the same after an exec.
     fn has_lost_its_process(&self, slot: u32) -> bool {
         let Ok(tenant) = self.control.participant(slot) else { return false };
+        // RAW: numbers that the kernel is asked about, and that are compared.
         let generation = tenant.generation.load(SeqCst);
+        // RAW: as above.
         let (pid, namespace) = (tenant.pid.load(SeqCst), tenant.pid_namespace.load(SeqCst));
         pid != 0
             && namespace != 0
@@ -166,6 +168,7 @@ impl Arena {
         if now.saturating_sub(last) > DOUBT_PAUSE_MS {
             self.doubts_since_ms.store(now, Relaxed);
         }
+        // RAW: this process's own word.
         now.saturating_sub(self.doubts_since_ms.load(Relaxed)) > DOUBT_MS
     }
 
@@ -243,6 +246,7 @@ impl Arena {
     fn sweep_with(&self, dead: u32, sign: Option<Sign>) -> Result<bool> {
         let me = self.slot()?;
         let Some(sign) = sign else { return Ok(false) };
+        // RAW: it is compared below.
         let state = self.control.participant(dead)?.state.load(SeqCst);
         let has_guests = self.backing.has_guests(dead).unwrap_or(true);
         if state == 0 || state == LENT && has_guests {
