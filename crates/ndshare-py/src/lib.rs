@@ -74,7 +74,9 @@ mod native {
     #[pymodule_export]
     use super::owner::Hold;
     #[pymodule_export]
-    use super::ring::{Reader, Ring, Writing, open_reader, open_ring, reader_parts, ring_parts};
+    use super::ring::{Reader, Ring, Writer, Writing, leave_rings};
+    #[pymodule_export]
+    use super::ring::{open_reader, open_ring, open_writer, reader_parts, ring_parts, writer_parts};
     #[pymodule_export]
     use super::session::{session_create, session_id, session_join, session_locator};
     #[pymodule_export]

@@ -325,6 +325,24 @@ impl Arena {
         Ok(false)
     }
 
+    /// The process id of the participant with this identity, while it takes part.
+    pub fn pid_of(&self, identity: u64) -> Option<u32> {
+        let slot = (identity as u32).checked_sub(1).filter(|&slot| slot < self.control.geometry().participants)?;
+        let tenant = self.control.participant(slot).ok()?;
+        let pid = tenant.pid.load(Relaxed);
+        // Read last: a tenant that came meanwhile has another generation.
+        let same = tenant.state.load(SeqCst) != 0 && tenant.generation.load(SeqCst) == (identity >> 32) as u32;
+        (same && pid != 0).then_some(pid)
+    }
+
+    /// Whether this process holds a block.
+    pub fn has(&self, block: BlockId) -> bool {
+        let private = self.private.lock();
+        block.index < self.control.geometry().blocks
+            && private.references(block.index) > 0
+            && private.generation(block.index) == block.generation
+    }
+
     /// The slot as tests on the heap declare it dead.
     pub fn participant_slot(&self) -> u32 {
         self.slot.load(Relaxed)

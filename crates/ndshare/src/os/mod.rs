@@ -45,6 +45,12 @@ pub fn monotonic() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
+/// What the system calls a process, control characters and all else that has no place in one line left out.
+pub fn process_name(pid: u32) -> Option<String> {
+    let name = std::fs::read(format!("/proc/{pid}/comm")).ok()?;
+    Some(String::from_utf8_lossy(&name).chars().filter(|char| !char.is_control()).collect())
+}
+
 /// 64 bits that nobody can guess, for ids and nonces.
 pub fn random_u64() -> u64 {
     let mut bytes = [0_u8; 8];
