@@ -290,12 +290,7 @@ impl Ring {
         (written.saturating_sub(cursor.load(SeqCst)), missed)
     }
 
-    fn reader_stats(
-        &self,
-        index: usize,
-        written: u64,
-        is_alive: &dyn Fn(u64) -> Result<bool>,
-    ) -> Result<ReaderStats> {
+    fn reader_stats(&self, index: usize, written: u64, is_alive: &dyn Fn(u64) -> Result<bool>) -> Result<ReaderStats> {
         let words = self.table.reader(index);
         let (lag, missed) = self.books_of(index, written);
         let (mode, user) = (Mode::unpack(words.kind.load(SeqCst)), words.user.load(SeqCst));

@@ -250,8 +250,7 @@ fn the_last_frames_stay_whatever_readers_do() {
         let every = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
         let kept = |from: u64| {
             let late = ring.reader(Mode::Every, Start::Oldest, &FOREVER).unwrap();
-            let got: Vec<u64> =
-                std::iter::from_fn(|| late.try_get().unwrap()).map(|frame| number(&frame)).collect();
+            let got: Vec<u64> = std::iter::from_fn(|| late.try_get().unwrap()).map(|frame| number(&frame)).collect();
             let last: Vec<u64> = (from.saturating_sub(keep as u64)..from).collect();
             assert_eq!(got[got.len() - last.len()..], last);
         };

@@ -9,9 +9,7 @@
 //! without a lock; whoever settles, under the ring's lock, frees what is marked, counts the dead, and ends the stream
 //! if nobody is left. Readers that wait settle now and then.
 
-use super::table::{
-    CLOSED, DEATHS, EVENT, SPACE, WRITERS, WRITERS_ENDED, WRITERS_LOST, WRITERS_MADE, WriterWords,
-};
+use super::table::{CLOSED, DEATHS, EVENT, SPACE, WRITERS, WRITERS_ENDED, WRITERS_LOST, WRITERS_MADE, WriterWords};
 use super::{Content, Process, Ring, WriterStats, Writing};
 use crate::arena::{BlockId, Hold, Patience};
 use crate::error::{Error, Kind, Result};
@@ -186,7 +184,8 @@ impl Ring {
     /// # Errors
     /// As [`Self::leave_writers`].
     pub fn leave_entered(&self, patience: &Patience) -> Result<()> {
-        let entered = self.find_pen()?.is_some_and(|pen| self.table.writer(pen.index).look().role == Some(Role::Entered));
+        let entered =
+            self.find_pen()?.is_some_and(|pen| self.table.writer(pen.index).look().role == Some(Role::Entered));
         if entered { self.leave_writers(patience) } else { Ok(()) }
     }
 
@@ -374,8 +373,9 @@ impl Ring {
     /// Whether the stream ends with these writers.
     fn is_last(&self, gone: &[&Gone]) -> bool {
         let states = (0..WRITERS).map(|index| (index, self.table.writer(index).look()));
-        let (went, stay): (Vec<_>, Vec<_>) =
-            states.partition(|&(index, state)| gone.iter().any(|one| (one.index, one.incarnation) == (index, state.incarnation)));
+        let (went, stay): (Vec<_>, Vec<_>) = states.partition(|&(index, state)| {
+            gone.iter().any(|one| (one.index, one.incarnation) == (index, state.incarnation))
+        });
         let ended = |role| went.iter().any(|(_, state)| state.role == Some(role) && state.has_ended);
         let stays = |role| stay.iter().any(|(_, state)| state.role == Some(role));
         let by_whom = ended(Role::Made) || ended(Role::Entered) && !stays(Role::Loose);
