@@ -207,6 +207,10 @@ impl Ring {
         if self.table.word(GROUPS_IN_USE).load(SeqCst) & bit == 0 {
             self.table.group(group).cursor.store(from, SeqCst);
             self.table.word(GROUPS_IN_USE).fetch_or(bit, SeqCst);
+        } else {
+            // Where there were too few frames for the whole window, some of it may have been written over.
+            let lost = self.pass_over(group, self.oldest_whole());
+            self.table.group(group).missed.fetch_add(lost, SeqCst);
         }
     }
 

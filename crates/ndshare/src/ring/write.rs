@@ -194,7 +194,9 @@ impl Ring {
     ) -> Result<Option<u64>> {
         self.check_block(hold, len_bytes, content)?;
         let supply = || {
-            let Some(victim) = self.victim() else { return Ok(None) };
+            let floors = self.floors(self.least_cursor());
+            let victim = self.victim(floors.wished).or_else(|| self.victim(floors.firm));
+            let Some(victim) = victim else { return Ok(None) };
             self.replace(victim, hold, &Patience::forever())?;
             Ok(Some((victim, hold.block())))
         };
@@ -247,10 +249,15 @@ impl Ring {
         }
         // Others may publish meanwhile, and readers only go on.
         let room_at = (self.when_full == WhenFull::Wait).then(|| self.written());
-        if let Some((hold, frame)) = self.pick(need, self.floors(least))? {
+        let floors = self.floors(least);
+        if let Some((hold, frame)) = self.pick(need, floors)? {
             return Ok(Pick::Got((hold, frame, room_at)));
         }
-        let Some(victim) = self.victim() else { return Ok(Pick::NoneIdle) };
+        let Some(victim) = self.victim(floors.wished) else {
+            // Nobody holds the ring back: rather a part of the window than none.
+            let found = self.first_idle(floors.wished..floors.firm, need)?;
+            return Ok(found.map_or(Pick::NoneIdle, |(hold, frame)| Pick::Got((hold, frame, room_at))));
+        };
         let Some(hold) = spare else { return Ok(Pick::NeedsBlock) };
         self.replace(victim, &hold, &Patience::forever())?;
         point(Point::RingReplaced);
@@ -272,12 +279,7 @@ impl Ring {
         } else {
             self.first_idle(oldest..wished, need)
         }?;
-        if found.is_some() {
-            return Ok(found);
-        }
-        let unused = self.unused(need)?;
-        // Nobody holds the ring back: rather a part of the window than none.
-        unused.map_or_else(|| self.first_idle(wished.max(oldest)..firm, need), |got| Ok(Some(got)))
+        found.map_or_else(|| self.unused(need), |got| Ok(Some(got)))
     }
 
     fn first_idle(&self, numbers: impl Iterator<Item = u64>, need: usize) -> Result<Option<(Hold, u32)>> {
@@ -320,8 +322,7 @@ impl Ring {
     /// A place among the frames whose block can be replaced: nobody waits for its content, and nobody fills it.
     ///
     /// Places without content come first, then the content published longest ago.
-    fn victim(&self) -> Option<u32> {
-        let floor = self.floors(self.least_cursor()).firm;
+    fn victim(&self, floor: u64) -> Option<u32> {
         let rank = |frame: u32| {
             let words = self.table.frame(frame);
             let filled_by_nobody = || {
@@ -505,7 +506,7 @@ impl Ring {
     }
 
     /// Moves a group's cursor on; returns how many frames are lost to it by that. Those that a member has are not.
-    fn pass_over(&self, group: usize, least: u64) -> u64 {
+    pub(super) fn pass_over(&self, group: usize, least: u64) -> u64 {
         let passed = protocol::push_on(self.table.group(group).cursor, least);
         // More than there are entries would be nonsense in shared memory.
         let from = least - passed.min(self.table.entries());
