@@ -1598,9 +1598,9 @@ def test_stats_are_plain() -> None:
 
 def test_full_says_who_is_behind_and_empty_who_writes() -> None:
     ring = nds.Ring(2, slots=1)
+    with ring.reader() as first, pytest.raises(nds.Empty, match="no writer is there"):
+        first.get(timeout=0)
     reader = ring.reader()
-    with pytest.raises(nds.Empty, match="no writer is there"):
-        reader.get(timeout=0)
     put_all(ring, 1)
     with pytest.raises(nds.Full, match="reader of every frame that no process has used yet, lag 1"):
         ring.put([0, 0], timeout=0)

@@ -150,9 +150,7 @@ impl Ring {
         self.settle_writers(patience)?;
         let pen = self.locked(patience, || {
             self.check_open()?;
-            let pen = self.take_place(Role::Made, token.block().to_word(), 0)?;
-            self.table.word(WRITERS_MADE).fetch_add(1, SeqCst);
-            Ok(pen)
+            self.take_place(Role::Made, token.block().to_word(), 0)
         })?;
         self.tell_wishes();
         Ok(Writer::new(self.clone(), pen, token))
@@ -261,6 +259,8 @@ impl Ring {
         let index = free.ok_or_else(|| {
             Error::new(Kind::Misuse, format!("expected at most {WRITERS} writers at a time, got one more"))
         })?;
+        // First of all, so that there are never more that ended than were made.
+        self.table.word(WRITERS_MADE).fetch_add(u64::from(role == Role::Made), SeqCst);
         let words = self.table.writer(index);
         words.written.store(0, Relaxed);
         words.leaver.store(0, Relaxed);
