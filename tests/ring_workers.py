@@ -32,6 +32,27 @@ def fill(ring: nds.Ring, numbers: list[int]) -> None:
                 frame[...] = number
 
 
+def write_as(writer: nds.Writer, numbers: list[int], end: str) -> None:
+    """Write frames full of these numbers, and end in one of the ways in order."""
+    end_by_itself()
+    if end == "with":
+        with writer:
+            for number in numbers:
+                writer.put([number, number])
+        return
+    for number in numbers:
+        writer.put([number, number])
+    if end == "close":
+        writer.close()
+
+
+def write_as_and_wait(writer: nds.Writer, conn: Any) -> None:
+    """Write a frame and stay."""
+    end_by_itself()
+    conn.send(writer.put([1, 1]))
+    time.sleep(LIFE)
+
+
 def read_all(reader: nds.Reader, conn: Any) -> None:
     """Read to the end, and tell what came."""
     end_by_itself()

@@ -1581,11 +1581,142 @@ def test_reprs() -> None:
 
 def test_stats_are_plain() -> None:
     ring = nds.Ring(2, slots=4)
-    assert ring.stats() == {"written": 0, "dropped": 0, "readers": []}
-    _reader = ring.reader(group="g")
+    assert ring.stats() == {"written": 0, "dropped": 0, "missed": 0, "readers": [], "writers": []}
+    reader = ring.reader(group="g")
     put_all(ring, 1, 2)
-    books = {"lag": 2, "missed": 0, "held": 0, "alive": True}
-    assert ring.stats() == {"written": 2, "dropped": 0, "readers": [books]}
+    books = {"lag": 2, "missed": 0, "held": 0, "alive": True, "pid": None, "name": None, "mode": "group", "group": "g"}
+    me = {"pid": os.getpid(), "name": Path("/proc/self/comm").read_text().strip()}
+    writer = {**me, "alive": True, "written": 2}
+    assert ring.stats() == {"written": 2, "dropped": 0, "missed": 0, "readers": [books], "writers": [writer]}
+    reader.get()
+    assert (reader.lag, reader.missed) == (1, 0)
+    assert ring.stats()["readers"] == [{**books, **me, "lag": 1}]
+    reader.close()
+    with pytest.raises(nds.Closed):
+        _ = reader.lag
+
+
+def test_full_says_who_is_behind_and_empty_who_writes() -> None:
+    ring = nds.Ring(2, slots=1)
+    with ring.reader() as first, pytest.raises(nds.Empty, match="no writer is there"):
+        first.get(timeout=0)
+    reader = ring.reader()
+    put_all(ring, 1)
+    with pytest.raises(nds.Full, match="reader of every frame that no process has used yet, lag 1"):
+        ring.put([0, 0], timeout=0)
+    reader.get()
+    put_all(ring, 1)
+    with pytest.raises(nds.Full, match=rf"reader of every frame in process {os.getpid()} \(.+\), lag 1"):
+        ring.put([0, 0], timeout=0)
+    reader.get()
+    _writers = ring.writer(), ring.writer()
+    with pytest.raises(nds.Empty, match="2 that no process has used yet"):
+        reader.get(timeout=0)
+
+
+# ---- writers made beforehand ----------------------------------------------------------------------------------------
+
+
+def test_the_stream_ends_when_all_writers_that_were_made_are_closed(method: str) -> None:
+    """The first to leave ended the stream for those that began later."""
+    context = mp.get_context(method)
+    ring = nds.Ring(2, np.int64, slots=32)
+    reader, writers = ring.reader(), [ring.writer() for _ in range(3)]
+    for number, end in enumerate(("close", "with", "exit")):
+        with child(workers.write_as, writers.pop(), [number] * 2, end, context=context) as process:
+            process.join(HANG)
+            assert process.exitcode == 0
+        assert ring.closed == (number == 2)
+    assert firsts(reader) == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_writer_that_is_killed_is_told_once(method: str) -> None:
+    context = mp.get_context(method)
+    ring = nds.Ring(2, np.int64, slots=32)
+    reader, writer = ring.reader(), ring.writer()
+    mine, theirs = context.Pipe()
+    with child(workers.write_as_and_wait, writer, theirs, context=context) as process:
+        del writer
+        assert mine.recv() == 0
+        os.kill(process.pid, signal.SIGKILL)
+        process.join(HANG)
+        assert reader.get(HANG).seq == 0
+        with pytest.raises(nds.WriterDied):
+            reader.get(HANG)
+        with pytest.raises(nds.Empty):
+            reader.get(0)
+    with ring.writer() as successor:
+        successor.put([3, 3])
+    assert firsts(reader) == [3]
+
+
+def test_a_writer_belongs_to_who_uses_it_first_and_is_closed_once() -> None:
+    ring = nds.Ring(2, np.int64, slots=8, name="cam")
+    writer = ring.writer()
+    assert repr(writer) == "<Writer of ring 'cam', 0 written>"
+    with writer as same, same.write() as frame:
+        frame[:] = 1
+    assert repr(writer) == "<Writer, closed>"
+    assert ring.closed
+    for use in (lambda: writer.put([1, 2]), writer.write, writer.__enter__, ring.writer):
+        with pytest.raises(nds.Closed):
+            use()
+    writer.close()
+    ring = nds.Ring(2, np.int64, slots=8)
+    writer = ring.writer()
+    writer.put([1, 2])
+    with pytest.raises(RuntimeError, match="nobody has used"):
+        ForkingPickler.dumps(writer)
+    assert in_a_fork(lambda: writer.put([3, 4])) == 7
+    for refused in (pickle.dumps, copy.copy):
+        with pytest.raises(TypeError, match="multiprocessing"):
+            refused(writer)
+
+
+# ---- what stays -----------------------------------------------------------------------------------------------------
+
+
+def test_the_last_frames_stay_beside_a_viewer_and_a_reader_that_is_gone() -> None:
+    ring = nds.Ring(2, np.int64, slots=20, keep=10)
+    assert ring.keep == 10
+    viewer, gone = ring.reader(latest=True), ring.reader()
+    for number in range(100):
+        put_all(ring, number)
+        if number < 50:
+            gone.get()
+        else:
+            gone.close()
+        if number % 7 == 0:
+            viewer.get()
+    late = ring.reader(start="oldest")
+    ring.close()
+    assert firsts(late)[-10:] == list(range(90, 100))
+    for keep in (-1, 21):
+        with pytest.raises(ValueError, match="to keep at most"):
+            nds.Ring(2, slots=20, keep=keep)
+
+
+def test_a_group_goes_on_where_its_last_member_was_killed() -> None:
+    ring = nds.Ring(2, np.int64, slots=64)
+    mine, theirs = FORK.Pipe()
+    with child(workers.hold_back, ring.reader(group="work"), theirs) as process:
+        put_all(ring, *range(5))
+        assert mine.recv() == 0
+        os.kill(process.pid, signal.SIGKILL)
+        process.join(HANG)
+    put_all(ring, 5, 6)
+    successor = ring.reader(group="work")
+    assert firsts([successor.get(HANG) for _ in range(7)]) == list(range(7))
+
+
+def test_losses_of_readers_that_are_gone_are_counted() -> None:
+    ring = nds.Ring(2, np.int64, slots=4, when_full="drop_oldest")
+    reader = ring.reader()
+    put_all(ring, *range(30))
+    reader.get()
+    assert reader.missed == 26
+    reader.close()
+    assert ring.stats()["missed"] == 26
 
 
 # ---- the long ones --------------------------------------------------------------------------------------------------

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import weakref
+from multiprocessing import util
 from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -12,7 +14,7 @@ import numpy as np
 
 from . import _native
 from ._errors import Closed, Empty
-from ._native import Reader, Ring
+from ._native import Reader, Ring, Writer
 
 # Nobody announces a death: a waiting task looks so often (seconds) whether the writers live.
 _LOOK_EVERY = 0.25
@@ -163,15 +165,33 @@ def _open_reader(parts: tuple[Any, ...], token: bytes, place: int) -> Reader:
     return reader
 
 
+def _reduce_writer(writer: Writer) -> tuple[Any, ...]:
+    return _open_writer, _native.writer_parts(writer)
+
+
+def _open_writer(parts: tuple[Any, ...], token: bytes, place: int) -> Writer:
+    return _native.open_writer(_native.open_ring(*parts), token, place)
+
+
 def _reduce_frame(frame: Frame) -> tuple[Any, ...]:
     return _native.reduce(frame.view(np.ndarray))
 
 
 def register() -> None:
-    """Make multiprocessing send rings, readers and frames this way; a frame arrives as an ordinary array."""
+    """Make multiprocessing send rings, readers, writers and frames this way; a frame arrives as an ordinary array."""
     ForkingPickler.register(Ring, _reduce_ring)
     ForkingPickler.register(Reader, _reduce_reader)
+    ForkingPickler.register(Writer, _reduce_writer)
     ForkingPickler.register(Frame, _reduce_frame)
+    # A process that ends in order closes its writers: an interpreter that exits, and a child of multiprocessing, which
+    # leaves by os._exit after its finalizers. These are forgotten when a child begins; so it enters its own then.
+    atexit.register(_native.leave_rings)
+    util.register_after_fork(_leave_at_the_end, _leave_at_the_end)
+
+
+def _leave_at_the_end(_: object) -> None:
+    # The others come first: some may still write.
+    util.Finalize(None, _native.leave_rings, exitpriority=-100)
 
 
 Frame.__module__ = "ndshare"

@@ -88,7 +88,9 @@ mod native {
     #[pymodule_export]
     use super::parent::{end_with, watch_again};
     #[pymodule_export]
-    use super::ring::{Reader, Ring, Writing, open_reader, open_ring, reader_key, reader_parts, ring_parts};
+    use super::ring::{Reader, Ring, Writer, Writing, leave_rings};
+    #[pymodule_export]
+    use super::ring::{open_reader, open_ring, open_writer, reader_key, reader_parts, ring_parts, writer_parts};
     #[pymodule_export]
     use super::session::{left_out, session_create, session_id, session_join, session_locator};
     #[pymodule_export]

@@ -1,9 +1,10 @@
 //! `Ring` and `Reader`: the library's, with frames as arrays. What is there at once is had attached to the
 //! interpreter; every wait is detached.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use ndshare::arena::Patience;
 use ndshare::ring::{self as library, Content, Geometry, Mode, Start, WhenFull};
 use ndshare::{Error, Kind};
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
@@ -33,7 +34,9 @@ use crate::wait::{at_once, detached, patiently, patiently_for};
 /// `spin` is how many seconds readers look before they sleep: 20 µs by default where there are two processors.
 ///
 /// ``with ring.write() as frame`` publishes on exit; ``ring.put(array)`` copies, or publishes a shared array as it is.
-/// ``ring.reader()`` gives frames from here on. ``with ring`` ends the stream when the last writer leaves it.
+/// ``ring.reader()`` gives frames from here on. ``with ring`` ends the stream when the only writer leaves it; where
+/// several processes write, make a ``ring.writer()`` for each beforehand. The last `keep` frames stay whatever readers
+/// do, for one that comes late: ``ring.reader(start="oldest")``.
 /// A ring goes to other processes through multiprocessing, by reference.
 ///
 /// Raises ValueError for a shape, number of slots or policy that cannot work, TypeError for dtypes whose items are
@@ -81,12 +84,22 @@ impl Ring {
         Ok(Self { ring, own: Arc::new(own), entered: Guarded::new((0, 0)) })
     }
 
-    fn begin(&self, py: Python<'_>, len_bytes: usize, timeout: Option<Duration>) -> PyResult<library::Writing> {
-        let len_bytes = len_bytes as u64;
-        match at_once(py, || self.ring.begin_quick(len_bytes))? {
-            Some(writing) => Ok(writing),
-            None => patiently_for(py, timeout, |patience| self.ring.begin(len_bytes, patience)),
+    fn begin(
+        &self,
+        py: Python<'_>,
+        by: Option<&library::Writer>,
+        len_bytes: usize,
+        timeout: Option<Duration>,
+    ) -> PyResult<library::Writing> {
+        let (ring, len_bytes) = (&self.ring, len_bytes as u64);
+        let quick = || by.map_or_else(|| ring.begin_quick(len_bytes), |writer| writer.begin_quick(len_bytes));
+        if let Some(writing) = at_once(py, quick)? {
+            return Ok(writing);
         }
+        patiently_for(py, timeout, |patience| match by {
+            Some(writer) => writer.begin(len_bytes, patience),
+            None => ring.begin(len_bytes, patience),
+        })
     }
 
     /// What goes with an array that is put: of the frame that it is, if it is one, then what was given.
@@ -116,6 +129,7 @@ impl Ring {
     fn put_as_is(
         &self,
         py: Python<'_>,
+        by: Option<&library::Writer>,
         facts: &Facts<'_>,
         dtype: &Dtype<'_>,
         timeout: Option<Duration>,
@@ -129,18 +143,23 @@ impl Ring {
         let offset = (facts.data - hold.as_ptr() as usize) as u64;
         let content = Content { offset, view: &view, meta };
         let len_bytes = facts.shape.iter().product::<usize>().saturating_mul(facts.itemsize) as u64;
-        patiently_for(py, timeout, |patience| self.ring.publish_block(&hold, len_bytes, content, patience)).map(Some)
+        let published = patiently_for(py, timeout, |patience| match by {
+            Some(writer) => writer.publish_block(&hold, len_bytes, content, patience),
+            None => self.ring.publish_block(&hold, len_bytes, content, patience),
+        });
+        published.map(Some)
     }
 
     fn put_copy(
         &self,
         py: Python<'_>,
+        by: Option<&library::Writer>,
         array: &Bound<'_, PyAny>,
         wanted: &Wanted,
         timeout: Option<Duration>,
         meta: &[u8],
     ) -> PyResult<Option<u64>> {
-        let writing = self.begin(py, wanted.len_bytes, timeout)?;
+        let writing = self.begin(py, by, wanted.len_bytes, timeout)?;
         let (frame, hold) = wanted.plain_array(py, &self.own, writing)?;
         fill(py, &frame, array)?;
         drop(frame);
@@ -151,7 +170,7 @@ impl Ring {
 #[pymethods]
 impl Ring {
     #[new]
-    #[pyo3(signature = (shape=None, dtype=None, *, slots, when_full="wait", meta=None, name=None, arena=None, spin=None))]
+    #[pyo3(signature = (shape=None, dtype=None, *, slots, when_full="wait", meta=None, name=None, arena=None, spin=None, keep=0))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -163,11 +182,13 @@ impl Ring {
         name: Option<String>,
         arena: Option<&Bound<'_, PyAny>>,
         spin: Option<f64>,
+        keep: i64,
     ) -> PyResult<Self> {
         let own = Own::new(py, shape, dtype, meta, name, spin)?;
         let when_full = policy(when_full)?;
         let frame_bytes = if own.shape.is_some() { own.len_bytes.max(1) } else { 0 };
         let geometry = Geometry::new(usize::try_from(slots).unwrap_or(0), frame_bytes as u64, own.meta_bytes());
+        let geometry = geometry.and_then(|geometry| geometry.keeping(usize::try_from(keep).unwrap_or(usize::MAX)));
         let geometry = geometry.map_err(|e| to_python(py, &e))?;
         let place = Place::of(py, arena)?;
         let ring = patiently(py, |patience| library::Ring::create(&place, geometry, when_full, patience))?;
@@ -189,7 +210,7 @@ impl Ring {
         timeout: Option<f64>,
     ) -> PyResult<Writing> {
         let wanted = Wanted::of(py, &slf.get().own, shape, dtype)?;
-        Ok(Writing { ring: slf, wanted, timeout: seconds(timeout)?, inside: Guarded::new(None) })
+        Ok(Writing { ring: slf, by: None, wanted, timeout: seconds(timeout)?, inside: Guarded::new(None) })
     }
 
     /// Publish an array, and return its number; None when it was dropped by "drop_newest".
@@ -211,26 +232,36 @@ impl Ring {
         meta: Option<&Bound<'_, PyAny>>,
         fields: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Option<u64>> {
-        let timeout = seconds(timeout)?;
-        let array = self.as_array(x)?;
-        let facts = Facts::of(&array).ok_or_else(|| PyTypeError::new_err("expected something like an array"))?;
-        let dtype = Dtype::of(py, Some(&array.getattr(intern!(py, "dtype"))?))?;
-        let is_cast = self.own.check_cast(py, &dtype)?;
-        let meta = self.meta(x, meta, fields)?;
-        if !is_cast && let Some(seq) = self.put_as_is(py, &facts, &dtype, timeout, &meta)? {
-            return Ok(seq);
-        }
-        let dtype = if is_cast { Dtype::known(self.own.dtype.bind(py).clone()) } else { dtype };
-        let wanted = Wanted::like(py, &self.own, &facts, dtype)?;
-        self.put_copy(py, &array, &wanted, timeout, &meta)
+        self.put_by(py, None, x, timeout, (meta, fields))
+    }
+
+    /// A writer, made beforehand: the stream does not end before all that were made are closed.
+    ///
+    /// Make one for each process that is to write, and send it there; from then on it counts, whether it is used yet or
+    /// not. It belongs to the process that uses it first. Raises Closed when the ring was closed, and RuntimeError when it
+    /// has 64 writers already.
+    ///
+    /// >>> import ndshare as nds
+    /// >>> ring = nds.Ring(2, "uint8", slots=4)
+    /// >>> frames, writers = ring.reader(), [ring.writer(), ring.writer()]
+    /// >>> for number, writer in enumerate(writers):
+    /// ...     with writer:
+    /// ...         seq = writer.put([number, number])
+    /// >>> [int(frame[0]) for frame in frames]
+    /// [0, 1]
+    fn writer(slf: Py<Self>, py: Python<'_>) -> PyResult<Writer> {
+        let writer = patiently(py, |patience| slf.get().ring.writer(patience))?;
+        Ok(Writer::over(slf, writer))
     }
 
     /// A new reader, which gives the frames that are published from now on.
     ///
-    /// With ``start="oldest"`` it begins with the oldest that is still there. ``latest=True`` gives the newest only
-    /// and holds nobody back. The readers of one `group` (a name) share the frames: each goes to one of them, and
-    /// again to another if that one dies holding it. A member that has to wait for its next frame has done with those
-    /// it got before. Any other reader gets every frame.
+    /// With ``start="oldest"`` it begins with the oldest that is still there: the last `keep`, what some reader has yet to
+    /// take, and, while no reader holds the ring back, the last `slots`. ``latest=True`` gives the newest only and holds
+    /// nobody back. The readers of one `group` (a name) share the frames: each goes to one of them, and again to another
+    /// if that one dies holding it. A member that has to wait for its next frame has done with those it got before.
+    /// `start` counts for the first member of a group. A later one goes on where the group is, also when it had no
+    /// member for a while; what fell out of the window since was missed. Any other reader gets every frame.
     ///
     /// It can be sent to another process until it is used, and then belongs to that. Raises RuntimeError when the
     /// ring has 64 readers or 8 groups already.
@@ -270,30 +301,32 @@ impl Ring {
         patiently(py, |patience| self.ring.close(patience))
     }
 
-    /// What the ring holds, as a plain dict: "written" frames, "dropped" ones (by "drop_newest"), and "readers", a
-    /// list of dicts with "lag" (frames waiting), "missed" (by being lapped), "held" and "alive".
+    /// What the ring holds, as a plain dict: "written" frames, "dropped" ones (by "drop_newest"), "missed" ones (by
+    /// readers that were lapped, those that are gone included), "readers" and "writers".
+    ///
+    /// "readers" is a list of dicts with "lag" (frames waiting), "missed", "held", "alive", "pid" and "name" of the
+    /// process (None while nobody has used it), "mode" ("every", "latest" or "group") and "group" (its name or None). Lag
+    /// and missed frames of a group are those of all its members together. "writers" is a list of dicts with "pid",
+    /// "name", "alive" and "written".
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let stats = patiently(py, |patience| self.ring.stats(patience))?;
-        let readers = stats.readers.iter().map(|reader| {
-            let dict = PyDict::new(py);
-            dict.set_item("lag", reader.lag)?;
-            dict.set_item("missed", reader.missed)?;
-            dict.set_item("held", reader.held)?;
-            dict.set_item("alive", reader.alive)?;
-            Ok(dict)
-        });
+        let readers = stats.readers.iter().map(|reader| reader_dict(py, reader)).collect::<PyResult<Vec<_>>>()?;
+        let writers = stats.writers.iter().map(|writer| writer_dict(py, writer)).collect::<PyResult<Vec<_>>>()?;
         let dict = PyDict::new(py);
         dict.set_item("written", stats.written)?;
         dict.set_item("dropped", stats.dropped)?;
-        dict.set_item("readers", PyList::new(py, readers.collect::<PyResult<Vec<_>>>()?)?)?;
+        dict.set_item("missed", stats.missed)?;
+        dict.set_item("readers", PyList::new(py, readers)?)?;
+        dict.set_item("writers", PyList::new(py, writers)?)?;
         Ok(dict)
     }
 
-    /// Entering makes this process one of the ring's writers; leaving ends that, and closes the ring if it was the
-    /// last one.
+    /// Entering makes this process one of the ring's writers; leaving ends that, and ends the stream if it was the last
+    /// one: no `writer()` is open, and no other process writes.
     fn __enter__(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<Self>> {
         let this = slf.get();
-        detached(py, || this.ring.join_writers())?;
+        patiently(py, |patience| this.ring.enter_writers(patience))?;
+        remember(Open::Entered(Arc::downgrade(&this.ring)));
         let pid = std::process::id();
         this.entered.change(|entered| *entered = (pid, if entered.0 == pid { entered.1 + 1 } else { 1 }));
         Ok(slf)
@@ -308,7 +341,7 @@ impl Ring {
         if depth > 0 && pid == std::process::id() {
             return Ok(());
         }
-        patiently(py, |patience| if self.ring.leave_writers()? { self.ring.close(patience) } else { Ok(()) })
+        patiently(py, |patience| self.ring.leave_writers(patience))
     }
 
     /// The shape of its frames, or None when it takes any.
@@ -333,6 +366,12 @@ impl Ring {
     #[getter]
     fn slots(&self) -> u32 {
         self.ring.geometry().slots
+    }
+
+    /// How many frames stay whatever readers do.
+    #[getter]
+    fn keep(&self) -> u32 {
+        self.ring.geometry().keep
     }
 
     /// What a writer does when it is full.
@@ -362,13 +401,11 @@ impl Ring {
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        let stats = at_once(py, || self.ring.glance())?;
-        let lag = stats.readers.iter().map(|reader| reader.lag).max();
-        let held = stats.readers.iter().fold(0_u64, |sum, reader| sum.saturating_add(reader.held));
-        let readers = match (stats.readers.len(), lag) {
-            (1, Some(lag)) => format!("1 reader, lag {lag}"),
-            (count, Some(lag)) => format!("{count} readers, lag {lag}"),
-            _ => "no readers".to_owned(),
+        let (count, lag, held) = at_once(py, || Ok(self.ring.glance()))?;
+        let readers = match count {
+            0 => "no readers".to_owned(),
+            1 => format!("1 reader, lag {lag}"),
+            _ => format!("{count} readers, lag {lag}"),
         };
         let shape = match self.shape(py)? {
             Some(shape) => format!("{} {}", shape.repr()?, self.own.dtype.bind(py).str()?),
@@ -376,7 +413,7 @@ impl Ring {
         };
         let slots = u64::from(self.slots());
         let used = self.ring.waiting().saturating_add(held).min(slots);
-        let closed = if stats.closed { ", closed" } else { "" };
+        let closed = if self.ring.is_closed() { ", closed" } else { "" };
         Ok(format!("<Ring{} {shape} {used}/{slots} slots, {readers}{closed}>", quoted(py, self.name())?))
     }
 }
@@ -387,6 +424,7 @@ impl Ring {
 #[pyclass(frozen, module = "ndshare._native")]
 pub(crate) struct Writing {
     ring: Py<Ring>,
+    by: Option<Arc<library::Writer>>,
     wanted: Wanted,
     timeout: Option<Duration>,
     inside: Guarded<Option<Inside>>,
@@ -401,7 +439,7 @@ struct Inside {
 impl Writing {
     fn __enter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let ring = self.ring.get();
-        let writing = ring.begin(py, self.wanted.len_bytes, self.timeout)?;
+        let writing = ring.begin(py, self.by.as_deref(), self.wanted.len_bytes, self.timeout)?;
         let (array, hold) = self.wanted.array(py, &ring.own, writing)?;
         match self.inside.fill(Inside { array: array.clone().unbind(), hold }) {
             None => Ok(array),
@@ -433,6 +471,28 @@ impl Writing {
 }
 
 impl Ring {
+    fn put_by(
+        &self,
+        py: Python<'_>,
+        by: Option<&library::Writer>,
+        x: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+        (meta, fields): (Option<&Bound<'_, PyAny>>, Option<&Bound<'_, PyDict>>),
+    ) -> PyResult<Option<u64>> {
+        let timeout = seconds(timeout)?;
+        let array = self.as_array(x)?;
+        let facts = Facts::of(&array).ok_or_else(|| PyTypeError::new_err("expected something like an array"))?;
+        let dtype = Dtype::of(py, Some(&array.getattr(intern!(py, "dtype"))?))?;
+        let is_cast = self.own.check_cast(py, &dtype)?;
+        let meta = self.meta(x, meta, fields)?;
+        if !is_cast && let Some(seq) = self.put_as_is(py, by, &facts, &dtype, timeout, &meta)? {
+            return Ok(seq);
+        }
+        let dtype = if is_cast { Dtype::known(self.own.dtype.bind(py).clone()) } else { dtype };
+        let wanted = Wanted::like(py, &self.own, &facts, dtype)?;
+        self.put_copy(py, by, &array, &wanted, timeout, &meta)
+    }
+
     fn as_array<'py>(&self, x: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         static ASARRAY: Once<Py<PyAny>> = Once::new();
         let py = x.py();
@@ -469,6 +529,180 @@ fn as_chosen<'py>(natural: &Bound<'py, PyAny>, dtype: &Bound<'py, PyAny>) -> PyR
         )));
     }
     natural.call_method1(intern!(py, "astype"), (dtype,))
+}
+
+fn reader_dict<'py>(py: Python<'py>, reader: &library::ReaderStats) -> PyResult<Bound<'py, PyDict>> {
+    let mode = match reader.mode {
+        Mode::Every => "every",
+        Mode::Latest => "latest",
+        Mode::Group(_) => "group",
+    };
+    let dict = PyDict::new(py);
+    dict.set_item("lag", reader.lag)?;
+    dict.set_item("missed", reader.missed)?;
+    dict.set_item("held", reader.held)?;
+    dict.set_item("alive", reader.alive)?;
+    set_process(&dict, reader.user.as_ref())?;
+    dict.set_item("mode", mode)?;
+    dict.set_item("group", reader.group.as_deref())?;
+    Ok(dict)
+}
+
+fn writer_dict<'py>(py: Python<'py>, writer: &library::WriterStats) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    set_process(&dict, writer.user.as_ref())?;
+    dict.set_item("alive", writer.alive)?;
+    dict.set_item("written", writer.written)?;
+    Ok(dict)
+}
+
+fn set_process(dict: &Bound<'_, PyDict>, process: Option<&library::Process>) -> PyResult<()> {
+    dict.set_item("pid", process.map(|process| process.pid))?;
+    dict.set_item("name", process.map(|process| process.name.as_str()))
+}
+
+/// One of the writers of a ring. Made by `Ring.writer`, and sent to the process that is to write.
+///
+/// It counts from its creation: the stream ends when all that were made are closed, whichever comes or ends first. It
+/// belongs to the process that uses it first. Leaving ``with writer``, `close`, and the ordinary end of its process close
+/// it; if its process is killed, readers get WriterDied, once.
+#[pyclass(frozen, weakref, module = "ndshare")]
+pub(crate) struct Writer {
+    /// None once it was closed.
+    writer: Guarded<Option<Arc<library::Writer>>>,
+    ring: Py<Ring>,
+}
+
+impl Writer {
+    fn over(ring: Py<Ring>, writer: library::Writer) -> Self {
+        let writer = Arc::new(writer);
+        remember(Open::Made(Arc::downgrade(&writer)));
+        Self { writer: Guarded::new(Some(writer)), ring }
+    }
+
+    #[inline]
+    fn open(&self, py: Python<'_>) -> PyResult<Arc<library::Writer>> {
+        self.writer.get().ok_or_else(|| {
+            to_python(py, &Error::new(Kind::Closed, "the writer was closed: expected an open one; make a new one"))
+        })
+    }
+}
+
+#[pymethods]
+impl Writer {
+    /// A frame to fill, as `Ring.write` gives it: ``with writer.write() as frame``.
+    ///
+    /// Raises what that does, Closed also when this writer was closed, and RuntimeError when another process uses it.
+    #[pyo3(signature = (shape=None, dtype=None, timeout=None))]
+    fn write(
+        &self,
+        py: Python<'_>,
+        shape: Option<&Bound<'_, PyAny>>,
+        dtype: Option<&Bound<'_, PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<Writing> {
+        let by = Some(self.open(py)?);
+        let wanted = Wanted::of(py, &self.ring.get().own, shape, dtype)?;
+        let (ring, timeout) = (self.ring.clone_ref(py), seconds(timeout)?);
+        Ok(Writing { ring, by, wanted, timeout, inside: Guarded::new(None) })
+    }
+
+    /// Publish an array, as `Ring.put` does, and return its number.
+    ///
+    /// Raises what that does, Closed also when this writer was closed, and RuntimeError when another process uses it.
+    #[pyo3(signature = (x, /, timeout=None, *, meta=None, **fields))]
+    fn put(
+        &self,
+        py: Python<'_>,
+        x: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+        meta: Option<&Bound<'_, PyAny>>,
+        fields: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Option<u64>> {
+        let writer = self.open(py)?;
+        self.ring.get().put_by(py, Some(&*writer), x, timeout, (meta, fields))
+    }
+
+    /// End this writer. The stream ends if it was the last one. A writer that was sent to another process lives on there.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let writer = self.writer.take();
+        writer.map_or(Ok(()), |writer| patiently(py, move |patience| writer.close(patience)))
+    }
+
+    /// Entering takes it for this process.
+    fn __enter__(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<Self>> {
+        let writer = slf.get().open(py)?;
+        at_once(py, || writer.own())?;
+        Ok(slf)
+    }
+
+    #[pyo3(signature = (*_exc_info))]
+    fn __exit__(&self, py: Python<'_>, _exc_info: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.close(py)
+    }
+
+    /// Its ring.
+    #[getter]
+    fn ring(&self, py: Python<'_>) -> Py<Ring> {
+        self.ring.clone_ref(py)
+    }
+
+    /// Whether this object was closed.
+    #[getter]
+    fn closed(&self) -> bool {
+        !self.writer.is_some()
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(PyTypeError::new_err(
+            "a writer lives in shared memory: expected multiprocessing (a Process's arguments, a Queue, a Pipe) to \
+             send it, got another pickler",
+        ))
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let Some(writer) = self.writer.get() else { return Ok("<Writer, closed>".to_owned()) };
+        let name = quoted(py, self.ring.get().own.name.as_deref())?;
+        Ok(format!("<Writer of ring{name}, {} written>", writer.written()))
+    }
+}
+
+// ---- the end of a process
+
+/// What this process has open and is to end in order when it ends.
+enum Open {
+    Made(Weak<library::Writer>),
+    Entered(Weak<library::Ring>),
+}
+
+/// Pushed to and emptied attached to the interpreter, so that no other thread has it at a fork.
+static OPEN: Guarded<Vec<Open>> = Guarded::new(Vec::new());
+/// How long the end of a process waits for the lock of a ring.
+const LEAVE: Duration = Duration::from_secs(1);
+
+fn remember(one: Open) {
+    let is_left = |open: &Open| match open {
+        Open::Made(writer) => writer.strong_count() > 0,
+        Open::Entered(ring) => ring.strong_count() > 0,
+    };
+    drop(OPEN.push(one, is_left));
+}
+
+/// Closes the writers that this process has, and leaves the rings that it has entered: it ends in order.
+#[pyfunction]
+pub(crate) fn leave_rings(py: Python<'_>) {
+    let all = OPEN.replace(Vec::new());
+    let _ = detached(py, || {
+        let patience = Patience::new(Some(LEAVE), &|| Ok(()));
+        for one in &all {
+            // Nobody is left who could use an error. What is marked as ended is settled by whoever reads.
+            let _ = match one {
+                Open::Made(writer) => writer.upgrade().map_or(Ok(()), |writer| writer.close(&patience)),
+                Open::Entered(ring) => ring.upgrade().map_or(Ok(()), |ring| ring.leave_entered(&patience)),
+            };
+        }
+        Ok(())
+    });
 }
 
 // ---- reading
@@ -585,6 +819,20 @@ impl Reader {
         self.close(py)
     }
 
+    /// How many published frames it has not taken yet; of a group, what all its members have not. Raises Closed once it
+    /// was closed.
+    #[getter]
+    fn lag(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.open(py)?.lag())
+    }
+
+    /// How many frames it never got, because it was lapped; of a group, what none of its members got. Raises Closed once
+    /// it was closed: `Ring.stats` counts on.
+    #[getter]
+    fn missed(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.open(py)?.missed())
+    }
+
     /// Whether this object was closed.
     #[getter]
     fn closed(&self) -> bool {
@@ -677,4 +925,33 @@ pub(crate) fn open_reader(py: Python<'_>, ring: &Bound<'_, Ring>, token: &[u8], 
     let ring = ring.get();
     let reader = library::Reader::open(ring.ring.clone(), place, token).map_err(|e| to_python(py, &e))?;
     Ok(Reader::over(reader, ring.own.clone()))
+}
+
+/// What multiprocessing sends of a writer: its ring's parts, its token, its place.
+///
+/// Raises RuntimeError when it was used, and Closed when it was closed.
+#[pyfunction]
+pub(crate) fn writer_parts<'py>(
+    py: Python<'py>,
+    writer: &Bound<'py, Writer>,
+) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyBytes>, usize)> {
+    let (ring, writer) = (writer.get().ring.get(), writer.get().open(py)?);
+    if writer.is_used() {
+        return Err(PyRuntimeError::new_err(
+            "expected a writer that nobody has used yet, got one that belongs to a process: make one for each process",
+        ));
+    }
+    at_once(py, || writer.check())?;
+    let Some(token) = writer.token() else {
+        return Err(to_python(py, &Error::new(Kind::Closed, "the writer was closed: expected an open one")));
+    };
+    Ok((parts(py, &ring.ring, &ring.own)?, ticketed(py, &token)?, writer.index()))
+}
+
+/// The writer of such parts.
+#[pyfunction]
+pub(crate) fn open_writer(py: Python<'_>, ring: Py<Ring>, token: &[u8], place: usize) -> PyResult<Writer> {
+    let token = opened(py, token)?;
+    let writer = library::Writer::open(ring.get().ring.clone(), place, token).map_err(|e| to_python(py, &e))?;
+    Ok(Writer::over(ring, writer))
 }

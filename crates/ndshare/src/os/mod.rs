@@ -57,6 +57,12 @@ pub fn has_mapped(pid: u32, name: &str) -> bool {
     std::io::BufReader::new(file).lines().map_while(std::result::Result::ok).any(|line| line.contains(name))
 }
 
+/// What the system calls a process, control characters and all else that has no place in one line left out.
+pub fn process_name(pid: u32) -> Option<String> {
+    let name = std::fs::read(format!("/proc/{pid}/comm")).ok()?;
+    Some(String::from_utf8_lossy(&name).chars().filter(|char| !char.is_control()).collect())
+}
+
 /// 64 bits that nobody can guess, for ids and nonces.
 pub fn random_u64() -> u64 {
     let mut bytes = [0_u8; 8];

@@ -18,6 +18,7 @@ mod selector;
 mod sizes;
 mod table;
 mod write;
+mod writers;
 
 #[cfg(all(test, not(loom)))]
 mod scribble;
@@ -25,8 +26,9 @@ mod scribble;
 mod tests;
 
 pub use read::{Frame, Mode, Reader, Start};
-pub use table::{GROUPS, Geometry, READERS, VIEW_BYTES};
+pub use table::{GROUPS, Geometry, READERS, VIEW_BYTES, WRITERS};
 pub use write::{Content, Writing};
+pub use writers::{Writer, WriterCounts};
 
 use crate::arena::{Arena, BlockId, Hold, Patience};
 use crate::error::{Error, Kind, Result};
@@ -40,7 +42,7 @@ use crate::prim::{
 use protocol::BUSY;
 use std::sync::Arc;
 use std::time::Duration;
-use table::{CLOSED, DEATHS, DROPPED, EVENT, HEAD, NEVER, READERS_IN_USE, SPACE, Table, WISHES};
+use table::{CLOSED, DROPPED, EVENT, GROUPS_IN_USE, HEAD, NEVER, READERS_IN_USE, SPACE, Table, WISHES};
 
 /// What a writer does when the window is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +58,7 @@ pub enum WhenFull {
 /// More frames than a ring ever has.
 const MOST_WRITTEN: u64 = u64::MAX >> 2;
 /// Where the policy lies, behind the geometry.
-const POLICY: usize = 4;
+const POLICY: usize = 5;
 
 /// A ring, as one process has it.
 #[derive(Debug)]
@@ -64,6 +66,8 @@ pub struct Ring {
     table: Table,
     when_full: WhenFull,
     spin_ns: AtomicU64,
+    /// Where this process writes through the ring itself, one more than its place; a hint.
+    own_writer: AtomicU64,
 }
 
 /// A picture of a ring.
@@ -75,8 +79,47 @@ pub struct Stats {
     pub dropped: u64,
     /// Whether it was closed.
     pub closed: bool,
+    /// Frames that readers never got because they were lapped, of those that are gone, too. What a group missed counts
+    /// once.
+    pub missed: u64,
     /// Its readers.
     pub readers: Vec<ReaderStats>,
+    /// Its writers.
+    pub writers: Vec<WriterStats>,
+}
+
+/// A process as others see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Its process id.
+    pub pid: u32,
+    /// What the system calls it; empty when it is gone.
+    pub name: String,
+}
+
+impl Process {
+    /// The process of a participant; none when nobody has that identity any more.
+    fn of(arena: &Arena, identity: u64) -> Option<Self> {
+        let pid = arena.pid_of(identity)?;
+        Some(Self { pid, name: crate::os::process_name(pid).unwrap_or_default() })
+    }
+}
+
+impl std::fmt::Display for Process {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "process {} ({})", self.pid, self.name)
+    }
+}
+
+/// One writer of a ring.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriterStats {
+    /// The process that uses it; none while nobody has.
+    pub user: Option<Process>,
+    /// Frames that it published.
+    pub written: u64,
+    /// Whether its process lives.
+    pub alive: bool,
 }
 
 /// One reader of a ring.
@@ -90,6 +133,27 @@ pub struct ReaderStats {
     pub held: u64,
     /// Whether its process lives.
     pub alive: bool,
+    /// Which frames it gets.
+    pub mode: Mode,
+    /// The name of its group.
+    pub group: Option<String>,
+    /// The process that uses it; none while nobody has.
+    pub user: Option<Process>,
+}
+
+impl std::fmt::Display for ReaderStats {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.mode, &self.group) {
+            (Mode::Every, _) => write!(f, "a reader of every frame")?,
+            (Mode::Latest, _) => write!(f, "a reader of the latest frame")?,
+            (Mode::Group(_), group) => write!(f, "a reader of group {:?}", group.as_deref().unwrap_or(""))?,
+        }
+        match &self.user {
+            Some(process) => write!(f, " in {process}")?,
+            None => write!(f, " that no process has used yet")?,
+        }
+        write!(f, ", lag {}", self.lag)
+    }
 }
 
 impl Ring {
@@ -106,7 +170,7 @@ impl Ring {
         let head = arena.alloc(geometry.head_bytes(), 64, true, patience)?;
         let table = Table::format(head, geometry);
         table.word(POLICY).store(when_full as u64, SeqCst);
-        Ok(Arc::new(Self { table, when_full, spin_ns: AtomicU64::new(default_spin_ns()) }))
+        Ok(Self::over(table, when_full))
     }
 
     /// The ring whose head this is.
@@ -121,7 +185,12 @@ impl Ring {
             2 => WhenFull::DropNewest,
             other => return Err(Error::value(format!("expected a policy of a ring, got {other}"))),
         };
-        Ok(Arc::new(Self { table, when_full, spin_ns: AtomicU64::new(default_spin_ns()) }))
+        Ok(Self::over(table, when_full))
+    }
+
+    fn over(table: Table, when_full: WhenFull) -> Arc<Self> {
+        let [spin_ns, own_writer] = [default_spin_ns(), 0].map(AtomicU64::new);
+        Arc::new(Self { table, when_full, spin_ns, own_writer })
     }
 
     /// How long readers of this object look without giving the processor up, before they sleep. By default 20 µs
@@ -181,47 +250,61 @@ impl Ring {
         Ok(())
     }
 
-    /// A picture of the ring. Dead readers are gone from it.
+    /// A picture of the ring. Dead readers and writers are gone from it.
     ///
     /// # Errors
     /// `Poisoned`; what `patience` says.
     pub fn stats(&self, patience: &Patience) -> Result<Stats> {
         self.prune(patience)?;
-        let alive = |index| {
-            let user = self.table.reader(index).user.load(SeqCst);
-            Ok(user == 0 || self.arena().is_identity_alive(user)?)
-        };
-        self.picture(&alive)
-    }
-
-    /// The same without a look at who lives: it never waits and makes no system call.
-    ///
-    /// # Errors
-    /// None at present.
-    pub fn glance(&self) -> Result<Stats> {
-        self.picture(&|_| Ok(true))
-    }
-
-    fn picture(&self, is_alive: &dyn Fn(usize) -> Result<bool>) -> Result<Stats> {
+        self.settle_writers(patience)?;
+        let is_alive = |user: u64| self.arena().is_identity_alive(user);
         let written = self.written();
         let live = self.readers_in_use().filter(|&index| self.is_reader_live(index));
-        let readers = live.map(|index| Ok(self.reader_stats(index, written, is_alive(index)?)));
+        let readers = live.map(|index| self.reader_stats(index, written, &is_alive));
         let readers = readers.collect::<Result<_>>()?;
-        Ok(Stats { written, dropped: self.table.word(DROPPED).load(SeqCst), closed: self.is_closed(), readers })
+        let writers = self.writer_stats(&is_alive)?;
+        let dropped = self.table.word(DROPPED).load(SeqCst);
+        Ok(Stats { written, dropped, closed: self.is_closed(), missed: self.missed(), readers, writers })
     }
 
-    fn reader_stats(&self, index: usize, written: u64, alive: bool) -> ReaderStats {
+    /// How many readers there are, the largest lag, and how many frames they look at. It never waits and makes no system
+    /// call.
+    pub fn glance(&self) -> (usize, u64, u64) {
+        let written = self.written();
+        let live = self.readers_in_use().filter(|&index| self.is_reader_live(index));
+        live.fold((0, 0, 0), |(count, lag, held), index| {
+            let (its_lag, _) = self.books_of(index, written);
+            (count + 1, its_lag.max(lag), self.table.reader(index).held.load(SeqCst).wrapping_add(held))
+        })
+    }
+
+    /// What all readers missed, past and present.
+    fn missed(&self) -> u64 {
+        let readers = (0..READERS).map(|index| self.table.reader(index).missed);
+        let groups = (0..table::GROUPS).map(|group| self.table.group(group).missed);
+        readers.chain(groups).fold(0, |sum, word| sum.wrapping_add(word.load(SeqCst)))
+    }
+
+    /// Lag and missed frames of the reader at a place.
+    fn books_of(&self, index: usize, written: u64) -> (u64, u64) {
         let words = self.table.reader(index);
         let (cursor, missed) = match Mode::unpack(words.kind.load(SeqCst)) {
-            Mode::Every | Mode::Latest => (words.cursor, words.missed),
-            Mode::Group(group) => (self.table.group(group).cursor, self.table.group(group).missed),
+            Mode::Every | Mode::Latest => {
+                let before = words.missed_before.load(SeqCst);
+                (words.cursor, words.missed.load(SeqCst).saturating_sub(before))
+            }
+            Mode::Group(group) => (self.table.group(group).cursor, self.table.group(group).missed.load(SeqCst)),
         };
-        ReaderStats {
-            lag: written.saturating_sub(cursor.load(SeqCst)),
-            missed: missed.load(SeqCst),
-            held: words.held.load(SeqCst),
-            alive,
-        }
+        (written.saturating_sub(cursor.load(SeqCst)), missed)
+    }
+
+    fn reader_stats(&self, index: usize, written: u64, is_alive: &dyn Fn(u64) -> Result<bool>) -> Result<ReaderStats> {
+        let words = self.table.reader(index);
+        let (lag, missed) = self.books_of(index, written);
+        let (mode, user) = (Mode::unpack(words.kind.load(SeqCst)), words.user.load(SeqCst));
+        let group = if let Mode::Group(group) = mode { Some(self.group_name(group)) } else { None };
+        let (held, alive) = (words.held.load(SeqCst), user == 0 || is_alive(user)?);
+        Ok(ReaderStats { lag, missed, held, alive, mode, group, user: Process::of(self.arena(), user) })
     }
 
     // ---- the lock, and what a death under it leaves
@@ -312,18 +395,39 @@ impl Ring {
         live.filter_map(|index| self.cursor_of(index)).map(|cursor| cursor.load(SeqCst)).min()
     }
 
-    /// Frames from here on are not written again, when `least` is the least cursor; none without readers. The newest is
-    /// always among them, for readers that only want that.
-    fn floor(&self, least: Option<u64>) -> Option<u64> {
-        self.readers_in_use().next()?;
-        let newest = self.written().saturating_sub(1);
-        Some(least.map_or(newest, |least| least.min(newest)))
+    /// Which frames are not written again, when `least` is the least cursor.
+    fn floors(&self, least: Option<u64>) -> Floors {
+        let head = self.written();
+        let window = head.saturating_sub(self.table.geometry.slots.into());
+        // The newest is always among them, for readers that only want that.
+        let newest = if self.readers_in_use().next().is_some() { head.saturating_sub(1) } else { head };
+        let kept = newest.min(head.saturating_sub(self.table.geometry.keep.into()));
+        match least {
+            None => Floors { wished: window.min(kept), firm: kept, recent_first: false },
+            Some(least) => {
+                let firm = least.min(kept).min(self.least_place_of_a_group(window));
+                Floors { wished: firm, firm, recent_first: true }
+            }
+        }
+    }
+
+    /// The least number that a group has not done, with members or without, as far as the window reaches.
+    #[inline]
+    fn least_place_of_a_group(&self, window: u64) -> u64 {
+        let places = self.groups_in_use().map(|group| self.table.group(group).cursor.load(SeqCst).max(window));
+        places.min().unwrap_or(u64::MAX)
+    }
+
+    /// Groups that had a member.
+    #[inline]
+    fn groups_in_use(&self) -> impl Iterator<Item = usize> + use<> {
+        let bits = self.table.word(GROUPS_IN_USE).load(SeqCst);
+        (0..if bits == 0 { 0 } else { table::GROUPS }).filter(move |group| bits >> group & 1 == 1)
     }
 
     /// Frames from here on are wanted, or are the window that stays for a reader to come.
     fn wished_floor(&self) -> u64 {
-        let window = self.written().saturating_sub(self.table.geometry.slots.into());
-        self.floor(self.least_cursor()).unwrap_or(window)
+        self.floors(self.least_cursor()).wished
     }
 
     /// How many published frames wait for the slowest reader.
@@ -403,33 +507,17 @@ impl Ring {
             None => Ok(()),
         }
     }
+}
 
-    /// The processes that write.
-    fn writing_identities(&self) -> impl Iterator<Item = u64> {
-        self.table.writers().iter().map(|writer| writer.load(SeqCst)).filter(|&identity| identity != 0)
-    }
-
-    /// Whether anybody writes, as far as one look can tell.
-    fn has_writers(&self) -> bool {
-        self.writing_identities().next().is_some()
-    }
-
-    /// Forgets writers that died, and says whether one is left.
-    fn count_writers(&self) -> Result<bool> {
-        let mut left = false;
-        for writer in self.table.writers() {
-            let identity = writer.load(SeqCst);
-            if identity == 0 {
-                continue;
-            }
-            if self.arena().is_identity_alive(identity)? {
-                left = true;
-            } else if writer.compare_exchange(identity, 0, SeqCst, Relaxed).is_ok() {
-                self.table.word(DEATHS).fetch_add(1, SeqCst);
-            }
-        }
-        Ok(left)
-    }
+/// Which frames are not written again.
+#[derive(Debug, Clone, Copy)]
+struct Floors {
+    /// From here on they stay if others can be had: the window stays for a reader to come.
+    wished: u64,
+    /// From here on they stay.
+    firm: u64,
+    /// Readers keep up: the frame consumed last is written first, while it is in the processor's cache.
+    recent_first: bool,
 }
 
 /// Spinning pays only where the other side has a processor of its own.
@@ -438,6 +526,6 @@ fn default_spin_ns() -> u64 {
 }
 
 /// `error`, as `kind` with `text` if it is a timeout.
-fn on_timeout(error: Error, kind: Kind, text: &str) -> Error {
-    if error.kind() == Kind::Timeout { Error::new(kind, text) } else { error }
+fn on_timeout(error: Error, kind: Kind, text: impl FnOnce() -> String) -> Error {
+    if error.kind() == Kind::Timeout { Error::new(kind, text()) } else { error }
 }

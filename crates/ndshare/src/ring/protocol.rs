@@ -76,10 +76,11 @@ pub(super) fn end_claim(word: &AtomicU64, mine: u64) {
     in_one_order();
 }
 
-/// Marks a frame as done that no member has claimed; says whether that is so. None gets it from then on.
+/// Marks a frame as done that no living member has, as `seen` says; says whether that was still so. None gets it from
+/// then on.
 #[inline]
-pub(super) fn give_up(word: &AtomicU64, seq: u64) -> bool {
-    claim(word, 0, seq << 32 | DONE)
+pub(super) fn give_up(word: &AtomicU64, seen: u64, seq: u64) -> bool {
+    claim(word, seen, seq << 32 | DONE)
 }
 
 /// Whether a claim says that the frame is done.

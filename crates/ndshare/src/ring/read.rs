@@ -4,7 +4,10 @@
 
 use super::protocol::{self, is_done};
 use super::selector::Selector;
-use super::table::{DEATHS, EVENT, EntryWords, GROUPS, READERS, READERS_IN_USE, SPACE, VIEW_BYTES};
+use super::table::{
+    DEATHS, EVENT, EntryWords, GROUPS, GROUPS_IN_USE, NAME_BYTES, READERS, READERS_IN_USE, SPACE, VIEW_BYTES,
+    WRITERS_LOST,
+};
 use super::{Ring, on_timeout};
 use crate::arena::{BlockId, Hold, Patience};
 use crate::error::{Error, Kind, Result};
@@ -13,7 +16,7 @@ use crate::os::monotonic;
 use crate::prim::{
     AtomicBool, AtomicU64,
     Ordering::{Acquire, Relaxed, SeqCst},
-    fetch_to_write, load_bytes, read,
+    Unchecked, fetch_to_write, load_bytes, read, store_bytes,
 };
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -76,8 +79,10 @@ pub struct Reader {
     incarnation: u64,
     mode: Mode,
     token: Option<Hold>,
-    /// Deaths of last writers that this reader has been told of.
+    /// Deaths of writers that this reader has been told of.
     told: AtomicU64,
+    /// The same, of made ones.
+    told_of_made: AtomicU64,
     /// Whether the last wait was a short one.
     keen: AtomicBool,
     /// What selectors wait on, once somebody asked for it.
@@ -153,9 +158,26 @@ impl Ring {
             let found = names().position(|name| name.load(SeqCst) == wanted);
             let found = found.or_else(|| names().position(|name| name.load(SeqCst) == 0));
             let index = found.ok_or_else(|| Error::new(Kind::Misuse, format!("expected at most {GROUPS} groups")))?;
-            self.table.group(index).name.store(wanted, SeqCst);
+            self.name_group(index, name, wanted);
             Ok(index)
         })
+    }
+
+    fn name_group(&self, index: usize, name: &str, hash: u64) {
+        let words = self.table.group(index);
+        if words.name.load(SeqCst) == 0 {
+            let cut = (0..=NAME_BYTES.min(name.len())).rev().find(|&len| name.is_char_boundary(len)).unwrap_or(0);
+            words.text.iter().for_each(|word| word.store(0, Relaxed));
+            store_bytes(words.text, &name.as_bytes()[..cut]);
+            words.name.store(hash, SeqCst);
+            point(Point::RingNamed);
+        }
+    }
+
+    /// The name of a group, cut to what fits.
+    pub(super) fn group_name(&self, index: usize) -> String {
+        let bytes = load_bytes(self.table.group(index).text, NAME_BYTES);
+        String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned()
     }
 
     fn enter_reader(&self, mode: Mode, start: Start, token: &Hold) -> Result<usize> {
@@ -165,23 +187,32 @@ impl Ring {
         })?;
         let from = if start == Start::Next { self.written() } else { self.oldest_whole() };
         if let Mode::Group(group) = mode {
-            // A group that was empty held nobody back: it starts anew.
-            let is_empty = !self.readers_in_use().any(|other| {
-                self.is_reader_live(other) && Mode::unpack(self.table.reader(other).kind.load(SeqCst)) == mode
-            });
-            if is_empty {
-                self.table.group(group).cursor.store(from, SeqCst);
-            }
+            self.found_group(group, from);
         }
         let words = self.table.reader(index);
         words.kind.store(mode.pack(), SeqCst);
         words.cursor.store(from, SeqCst);
-        [words.missed, words.user, words.held, words.pipe].iter().for_each(|word| word.store(0, SeqCst));
+        words.missed_before.store(words.missed.load(SeqCst), SeqCst);
+        [words.user, words.held, words.pipe].iter().for_each(|word| word.store(0, SeqCst));
         words.incarnation.fetch_add(1, SeqCst);
         words.token.store(token.block().to_word(), SeqCst);
         self.table.word(READERS_IN_USE).fetch_or(1 << index, SeqCst);
         point(Point::RingJoined);
         Ok(index)
+    }
+
+    /// The first member of a group says where it begins. Later ones go on where it is, also when it was empty for a
+    /// while: what fell out of the window since is counted as missed by then.
+    fn found_group(&self, group: usize, from: u64) {
+        let bit = 1 << group;
+        if self.table.word(GROUPS_IN_USE).load(SeqCst) & bit == 0 {
+            self.table.group(group).cursor.store(from, SeqCst);
+            self.table.word(GROUPS_IN_USE).fetch_or(bit, SeqCst);
+        } else {
+            // Where there were too few frames for the whole window, some of it may have been written over.
+            let lost = self.pass_over(group, self.oldest_whole());
+            self.table.group(group).missed.fetch_add(lost, SeqCst);
+        }
     }
 
     /// The least number from which on every entry and its frame are still there.
@@ -211,9 +242,10 @@ impl Reader {
         }
         let words = ring.table.reader(index);
         let (mode, incarnation) = (Mode::unpack(words.kind.load(SeqCst)), words.incarnation.load(SeqCst));
-        let told = AtomicU64::new(ring.table.word(DEATHS).load(SeqCst));
+        let [told, told_of_made] =
+            [DEATHS, WRITERS_LOST].map(|index| AtomicU64::new(ring.table.word(index).load(SeqCst)));
         let (keen, selector, is_closing) = (AtomicBool::new(false), OnceLock::new(), AtomicBool::new(false));
-        Ok(Self { ring, index, incarnation, mode, token: Some(token), told, keen, selector, is_closing })
+        Ok(Self { ring, index, incarnation, mode, token: Some(token), told, told_of_made, keen, selector, is_closing })
     }
 
     /// The ring.
@@ -238,11 +270,12 @@ impl Reader {
 
     /// How many published frames it has not taken yet.
     pub fn lag(&self) -> u64 {
-        let cursor = match self.mode {
-            Mode::Every | Mode::Latest => self.words().cursor,
-            Mode::Group(group) => self.ring.table.group(group).cursor,
-        };
-        self.ring.written().saturating_sub(cursor.load(SeqCst))
+        self.ring.books_of(self.index, self.ring.written()).0
+    }
+
+    /// How many frames it never got, because it was lapped; of a group, what none of its members got.
+    pub fn missed(&self) -> u64 {
+        self.ring.books_of(self.index, self.ring.written()).1
     }
 
     pub(super) fn words(&self) -> super::table::ReaderWords<'_> {
@@ -288,7 +321,7 @@ impl Reader {
                 return Ok(frame);
             }
             if self.is_over() && !self.is_ready() {
-                return Err(self.end()?);
+                return Err(self.end(patience)?);
             }
             // Once in a wait: a nap that ended without news was a long one, and is followed by the next.
             if wait.is_none() && self.spin(patience) {
@@ -301,9 +334,18 @@ impl Reader {
     }
 
     /// What a reader gets who has read everything.
-    fn end(&self) -> Result<Error> {
+    fn end(&self, patience: &Patience) -> Result<Error> {
         if let Mode::Group(group) = self.mode {
             self.end_claims(group)?;
+        }
+        self.ring.settle_writers(patience)?;
+        let lost = self.ring.table.word(WRITERS_LOST).load(SeqCst);
+        if self.told_of_made.swap(lost, SeqCst) != lost {
+            return Ok(Error::new(
+                Kind::WriterDied,
+                "the stream has ended, and one of its writers died without closing: frames of it may be missing; call \
+                 get again for the end",
+            ));
         }
         Ok(Error::new(Kind::Closed, "the ring was closed, and every frame of it was read"))
     }
@@ -324,13 +366,20 @@ impl Reader {
         if self.has_news() {
             return Ok(());
         }
-        let text = "no frame came: expected one before the timeout; wait longer, or see whether the writer runs";
+        let text = || {
+            let writers = self.ring.writer_counts();
+            format!("no frame came: expected one before the timeout, but {writers}; wait longer, or see what they do")
+        };
         let outcome = patience.go_on("the ring").map_err(|error| on_timeout(error, Kind::Empty, text));
         // Also at the end of the wait, so that a timeout never hides a death.
         let is_over = outcome.as_ref().is_err_and(|error| error.kind() == Kind::Empty);
         if is_over || wait.looked.is_none_or(|looked| now - looked >= look_every) {
             wait.looked = Some(now);
-            let told = self.check_writers();
+            let told = match self.check_writers(patience) {
+                // What it waited for is the lock; the frame is what the caller asked for.
+                Err(error) if error.kind() == Kind::Timeout => Ok(()),
+                looked => looked,
+            };
             self.settle_whole()?;
             told?;
         }
@@ -519,16 +568,7 @@ impl Reader {
     }
 
     fn is_claimant_alive(&self, claim: u64) -> bool {
-        let Some(index) = ((claim & 0xff) as usize).checked_sub(1) else { return false };
-        if index == self.index && claim == self.claim(claim >> 32) {
-            return true;
-        }
-        if index >= READERS {
-            return false;
-        }
-        let words = self.ring.table.reader(index);
-        let same = words.incarnation.load(SeqCst) & 0xff_ffff == claim >> 8 & 0xff_ffff;
-        same && self.ring.is_reader_live(index)
+        claim == self.claim(claim >> 32) || self.ring.is_claimant_alive(claim)
     }
 
     /// A hold on the frame of `seq` and what its entry says; none when the entry is another's by now.
@@ -602,19 +642,20 @@ impl Reader {
         self.told.load(SeqCst) == deaths
     }
 
-    fn check_writers(&self) -> Result<()> {
+    fn check_writers(&self, patience: &Patience) -> Result<()> {
         if let Mode::Group(_) = self.mode {
             // A member that died holding a frame gives it back by its sweep.
-            self.ring.prune(&Patience::forever())?;
+            self.ring.prune(patience)?;
         }
-        let left = self.ring.count_writers()?;
+        let left = self.ring.settle_writers(patience)?;
         let deaths = self.ring.table.word(DEATHS).load(SeqCst);
         if left || self.ring.is_closed() || self.told.swap(deaths, SeqCst) == deaths {
             return Ok(());
         }
+        self.told_of_made.store(self.ring.table.word(WRITERS_LOST).load(SeqCst), SeqCst);
         Err(Error::new(
             Kind::WriterDied,
-            "the ring's last writer died without closing it: call get again to wait for another one",
+            "the ring's last writer ended without closing it: call get again to wait for another one",
         ))
     }
 
@@ -720,6 +761,15 @@ impl Ring {
         // BOUND: the entries; what lies before them is written over.
         let from = self.table.group(group).cursor.load(SeqCst).max(head.saturating_sub(self.table.entries()));
         from..head
+    }
+
+    /// Whether the member of a group that claimed a frame lives.
+    pub(super) fn is_claimant_alive(&self, claim: u64) -> bool {
+        let index = Unchecked::new(claim & 0xff).index(READERS + 1).and_then(|place| place.checked_sub(1));
+        index.is_some_and(|index| {
+            let same = self.table.reader(index).incarnation.load(SeqCst) & 0xff_ffff == claim >> 8 & 0xff_ffff;
+            same && self.is_reader_live(index)
+        })
     }
 
     /// Marks a frame as done by its group, and moves the group's cursor over all that are.

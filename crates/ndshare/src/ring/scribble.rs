@@ -30,7 +30,11 @@ fn use_it(ring: &Arc<Ring>, readers: &[Reader], len: u64) {
     }
     let _ = ring.reader(Mode::Latest, Start::Oldest, &briefly());
     let _ = ring.group("another", &briefly());
-    let _ = ring.leave_writers();
+    if let Ok(writer) = ring.writer(&briefly()) {
+        let _ = writer.begin(len, &briefly()).map(|writing| writing.publish(Content::default(), &briefly()));
+        let _ = (writer.written(), writer.is_used(), writer.close(&briefly()));
+    }
+    let _ = (ring.writer_counts(), ring.enter_writers(&briefly()), ring.leave_writers(&briefly()));
     let _ = ring.close(&briefly());
     let _ = readers.iter().map(|reader| reader.get(&briefly())).count();
 }

@@ -194,6 +194,9 @@ impl Reader {
             return true;
         }
         drop(watched);
+        if self.ring.is_to_settle() {
+            return true;
+        }
         !self.ring.has_writers()
             && !self.ring.is_closed()
             && !self.was_told_of(self.ring.table.word(DEATHS).load(SeqCst))

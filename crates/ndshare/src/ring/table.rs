@@ -3,9 +3,9 @@
 //! ```text
 //! words      0..8        geometry
 //!            8..40       head, which each publication writes, in a line of its own; then what is mostly read: event,
-//!                        space, closed, counters, who reads
-//!            40..40+64   writers {generation: 32, slot + 1: 32}
-//!            then        groups, 8 words each; readers, 16 words each, in two lines: what writers look at too, and
+//!                        space, closed, counters, who reads, which groups there are
+//!            then        writers, 8 words each, a line that only the writer writes
+//!            then        groups, 16 words each; readers, 16 words each, in two lines: what writers look at too, and
 //!                        what only the reader writes
 //!            then        frames, 4 words each; entries
 //! ```
@@ -18,12 +18,14 @@ use crate::arena::Hold;
 use crate::error::{Error, Result};
 use crate::prim::{AtomicU64, Ordering::SeqCst, read};
 
-/// Processes that can write to a ring at a time.
-pub(super) const WRITERS: usize = 64;
+/// Writers that a ring can have at a time.
+pub const WRITERS: usize = 64;
 /// Readers that a ring can have at a time.
 pub const READERS: usize = 64;
 /// Groups that a ring can have.
 pub const GROUPS: usize = 8;
+/// Bytes of a group's name that others see.
+pub(super) const NAME_BYTES: usize = 64;
 /// Bytes that describe one frame's dtype, shape and strides, at the most.
 pub const VIEW_BYTES: usize = 504;
 
@@ -37,13 +39,21 @@ pub(super) const DEATHS: usize = 20;
 pub(super) const READERS_IN_USE: usize = 21;
 /// Readers that want a byte in a pipe.
 pub(super) const WISHES: usize = 22;
+/// Groups that had a member: their place is remembered.
+pub(super) const GROUPS_IN_USE: usize = 23;
+/// Writers that were made, that ended in order, and that died, over the ring's life. Those that a process is by writing
+/// through the ring itself do not count.
+pub(super) const WRITERS_MADE: usize = 24;
+pub(super) const WRITERS_ENDED: usize = 25;
+pub(super) const WRITERS_LOST: usize = 26;
 /// Sizes of late: see `sizes`.
 pub(super) const PERIOD: usize = 32;
 pub(super) const LARGEST_NOW: usize = 33;
 pub(super) const LARGEST_BEFORE: usize = 34;
 const WRITERS_AT: usize = 40;
-const GROUPS_AT: usize = WRITERS_AT + WRITERS;
-const GROUP_WORDS: usize = 8;
+const WRITER_WORDS: usize = 8;
+const GROUPS_AT: usize = WRITERS_AT + WRITERS * WRITER_WORDS;
+const GROUP_WORDS: usize = 16;
 const READERS_AT: usize = GROUPS_AT + GROUPS * GROUP_WORDS;
 const READER_WORDS: usize = 16;
 const FRAMES_AT: usize = READERS_AT + READERS * READER_WORDS;
@@ -66,6 +76,8 @@ pub struct Geometry {
     pub frame_bytes: u64,
     /// Bytes of meta that go with each frame.
     pub meta_bytes: u32,
+    /// How many frames stay whatever readers do.
+    pub keep: u32,
 }
 
 const MAX_SLOTS: u32 = 1 << 16;
@@ -81,7 +93,19 @@ impl Geometry {
         let meta_bytes = u32::try_from(meta_bytes).ok().filter(|&bytes| bytes <= 4096);
         let meta_bytes = meta_bytes.ok_or_else(|| Error::value("expected at most 4096 bytes of meta a frame"))?;
         // Beside the window: one for each of a few writers that fill, one for each of a few readers that still look.
-        Ok(Self { slots, frames: slots + 8, frame_bytes, meta_bytes })
+        Ok(Self { slots, frames: slots + 8, frame_bytes, meta_bytes, keep: 0 })
+    }
+
+    /// The same with so many frames that stay, whatever readers do, for one that comes late.
+    ///
+    /// # Errors
+    /// `InvalidValue` for more than there are slots.
+    pub fn keeping(self, keep: usize) -> Result<Self> {
+        let keep = u32::try_from(keep).ok().filter(|&keep| keep <= self.slots);
+        let keep = keep.ok_or_else(|| {
+            Error::value(format!("expected to keep at most as many frames as there are slots, {}", self.slots))
+        })?;
+        Ok(Self { keep, ..self })
     }
 
     /// Entries: a power of two, and more than the window has.
@@ -102,15 +126,16 @@ impl Geometry {
         (self.entries_at() + self.entries() as usize * self.entry_words()) * 8
     }
 
-    fn to_words(self) -> [u64; 4] {
-        [self.slots.into(), self.frames.into(), self.frame_bytes, self.meta_bytes.into()]
+    fn to_words(self) -> [u64; 5] {
+        [self.slots.into(), self.frames.into(), self.frame_bytes, self.meta_bytes.into(), self.keep.into()]
     }
 
-    fn from_words(words: [u64; 4], head_bytes: usize) -> Result<Self> {
-        let [slots, frames, frame_bytes, meta_bytes] = words;
+    fn from_words(words: [u64; 5], head_bytes: usize) -> Result<Self> {
+        let [slots, frames, frame_bytes, meta_bytes, keep] = words;
         let sizes = (usize::try_from(slots), u32::try_from(frames), usize::try_from(meta_bytes));
         if let (Ok(slots), Ok(frames), Ok(meta_bytes)) = sizes
-            && let Ok(geometry) = Self::new(slots, frame_bytes, meta_bytes)
+            && let Ok(keep) = usize::try_from(keep)
+            && let Ok(geometry) = Self::new(slots, frame_bytes, meta_bytes).and_then(|geometry| geometry.keeping(keep))
             && geometry.frames == frames
             && geometry.head_bytes() <= head_bytes
         {
@@ -136,8 +161,11 @@ pub(super) struct ReaderWords<'a> {
     pub kind: &'a AtomicU64,
     /// The next sequence number that it wants.
     pub cursor: &'a AtomicU64,
-    /// Frames that it never got, because it was lapped.
+    /// Frames that the readers of this place never got, because they were lapped. It only grows, so that no sum over
+    /// readers past and present is ever in the middle of a change.
     pub missed: &'a AtomicU64,
+    /// How many of those the readers before this one did not get.
+    pub missed_before: &'a AtomicU64,
     /// {generation: 32, slot + 1: 32} of the process that uses it; 0: none yet.
     pub user: &'a AtomicU64,
     /// Frames that it handed out and that still live.
@@ -156,9 +184,26 @@ pub(super) struct ReaderWords<'a> {
 pub(super) struct GroupWords<'a> {
     /// What the group's name hashes to; 0: free.
     pub name: &'a AtomicU64,
-    /// Everything below is done.
+    /// Everything below is done, or was missed.
     pub cursor: &'a AtomicU64,
     pub missed: &'a AtomicU64,
+    /// The name, cut to what fits.
+    pub text: &'a [AtomicU64],
+}
+
+/// Words of one writer.
+#[derive(Clone, Copy)]
+pub(super) struct WriterWords<'a> {
+    /// Which writer of this place, of what kind, and whether it has ended (see `writers::State`).
+    pub state: &'a AtomicU64,
+    /// {place + 1: 32, generation: 32} of the token that keeps one that nobody has used yet; 0: it never had one.
+    pub token: &'a AtomicU64,
+    /// {generation: 32, slot + 1: 32} of the process that uses it; 0: none yet.
+    pub user: &'a AtomicU64,
+    /// Frames that it published.
+    pub written: &'a AtomicU64,
+    /// The process that is just letting go of an unused one in order, so that this is not taken for a death; 0: none.
+    pub leaver: &'a AtomicU64,
 }
 
 /// Words of one frame.
@@ -209,7 +254,7 @@ impl Table {
     pub(super) fn open(head: Hold) -> Result<Self> {
         use crate::prim::Ordering::Acquire;
         let word = |index: usize| head.words()[index].load(Acquire);
-        let geometry = Geometry::from_words([word(0), word(1), word(2), word(3)], head.len_bytes())?;
+        let geometry = Geometry::from_words([word(0), word(1), word(2), word(3), word(4)], head.len_bytes())?;
         Ok(Self { head, geometry })
     }
 
@@ -218,24 +263,41 @@ impl Table {
         &self.head.words()[index]
     }
 
-    pub(super) fn writers(&self) -> &[AtomicU64] {
-        &self.head.words()[WRITERS_AT..GROUPS_AT]
+    /// `index` is below [`WRITERS`].
+    #[inline]
+    pub(super) fn writer(&self, index: usize) -> WriterWords<'_> {
+        let [state, token, user, written, leaver] = self.array(WRITERS_AT + index * WRITER_WORDS);
+        WriterWords { state, token, user, written, leaver }
     }
 
     /// `index` is below [`READERS`].
     #[inline]
     pub(super) fn reader(&self, index: usize) -> ReaderWords<'_> {
         let at = READERS_AT + index * READER_WORDS;
-        let [token, kind, cursor, missed, incarnation, pipe] = self.array(at);
+        let [token, kind, cursor, missed, missed_before, incarnation, pipe] = self.array(at);
         let [user, held, pipe_device, pipe_inode] = self.array(at + READER_WORDS / 2);
-        ReaderWords { token, kind, cursor, missed, user, held, incarnation, pipe, pipe_device, pipe_inode }
+        ReaderWords {
+            token,
+            kind,
+            cursor,
+            missed,
+            missed_before,
+            user,
+            held,
+            incarnation,
+            pipe,
+            pipe_device,
+            pipe_inode,
+        }
     }
 
     /// `index` is below [`GROUPS`].
     #[inline]
     pub(super) fn group(&self, index: usize) -> GroupWords<'_> {
-        let [name, cursor, missed] = self.array(GROUPS_AT + index * GROUP_WORDS);
-        GroupWords { name, cursor, missed }
+        let at = GROUPS_AT + index * GROUP_WORDS;
+        let [name, cursor, missed] = self.array(at);
+        let text = &self.head.words()[at + GROUP_WORDS - NAME_BYTES / 8..at + GROUP_WORDS];
+        GroupWords { name, cursor, missed, text }
     }
 
     /// `index` is below the geometry's frames.
@@ -290,12 +352,14 @@ mod tests {
 
     #[test]
     fn geometry_survives_its_words_and_bad_ones_are_refused() {
-        let geometry = Geometry::new(32, 4 << 20, 40).unwrap();
+        let geometry = Geometry::new(32, 4 << 20, 40).unwrap().keeping(32).unwrap();
         let words = geometry.to_words();
         assert_eq!(Geometry::from_words(words, geometry.head_bytes()).unwrap(), geometry);
         assert!(Geometry::from_words(words, geometry.head_bytes() - 8).is_err());
-        assert!(Geometry::from_words([0, 8, 0, 0], 1 << 20).is_err());
-        assert!(Geometry::from_words([32, 41, 0, 0], 1 << 20).is_err());
+        assert!(Geometry::from_words([0, 8, 0, 0, 0], 1 << 20).is_err());
+        assert!(Geometry::from_words([32, 41, 0, 0, 0], 1 << 20).is_err());
+        assert!(Geometry::from_words([32, 40, 0, 0, 33], 1 << 20).is_err());
+        assert!(geometry.keeping(33).is_err());
         for (slots, meta) in [(0, 0), (1 << 17, 0), (4, 5000), (usize::MAX, 0)] {
             assert!(Geometry::new(slots, 1, meta).is_err());
         }

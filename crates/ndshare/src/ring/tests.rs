@@ -181,14 +181,306 @@ fn a_member_that_waits_for_the_next_frame_has_done_with_those_it_holds() {
 }
 
 #[test]
-fn a_group_without_members_holds_nobody_back_and_starts_anew() {
+fn a_group_without_members_holds_nobody_back_and_goes_on_where_it_was() {
     let (ring, _heap) = ring(2, WhenFull::Wait);
     let group = ring.group("g", &FOREVER).unwrap();
-    drop(ring.reader(Mode::Group(group), Start::Next, &FOREVER).unwrap());
-    (0..9).for_each(|i| assert!(put(&ring, i, &soon()).is_ok()));
     let member = ring.reader(Mode::Group(group), Start::Next, &FOREVER).unwrap();
+    put(&ring, 0, &FOREVER).unwrap();
+    drop(member.get(&FOREVER).unwrap());
+    drop(member);
+    (1..9).for_each(|i| assert!(put(&ring, i, &soon()).is_ok()));
+    assert_eq!(ring.stats(&FOREVER).unwrap().missed, 6, "frames 1 to 6 fell out of the window");
+    let member = ring.reader(Mode::Group(group), Start::Next, &FOREVER).unwrap();
+    let got = [(); 2].map(|()| number(&member.get(&FOREVER).unwrap()));
+    assert_eq!((got, member.missed(), member.lag()), ([7, 8], 6, 0));
     put(&ring, 9, &soon()).unwrap();
     assert_eq!(number(&member.get(&FOREVER).unwrap()), 9);
+}
+
+/// The last member died with a frame in its hands; a reader beside it kept up, so that the frame consumed last was the
+/// next to be written. What waited for the group was written over although the ring had room.
+#[test]
+fn a_group_whose_last_member_died_keeps_its_frames_beside_a_reader_that_keeps_up() {
+    let (ring, heap) = ring(16, WhenFull::Wait);
+    let group = Mode::Group(ring.group("g", &FOREVER).unwrap());
+    let every = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
+    let there = elsewhere(&ring, &heap);
+    let member = there.reader(group, Start::Next, &FOREVER).unwrap();
+    let pass = |i| {
+        put(&ring, i, &FOREVER).unwrap();
+        drop(every.get(&FOREVER).unwrap());
+    };
+    (0..4).for_each(pass);
+    let held = [(); 3].map(|()| member.get(&FOREVER).unwrap());
+    let [first, ..] = held;
+    drop(first);
+    heap.declare_dead(there.arena().participant_slot());
+    std::mem::forget((member, there));
+    (4..14).for_each(pass);
+    let member = ring.reader(group, Start::Next, &FOREVER).unwrap();
+    let got: Vec<u64> = (1..14).map(|_| number(&member.get(&FOREVER).unwrap())).collect();
+    assert_eq!((got, member.missed()), ((1..14).collect(), 0));
+}
+
+#[test]
+fn frames_that_a_dead_member_had_are_missed_when_they_fall_out_of_the_window() {
+    for when_full in [WhenFull::Wait, WhenFull::DropOldest] {
+        let (ring, heap) = ring(4, when_full);
+        let group = Mode::Group(ring.group("g", &FOREVER).unwrap());
+        let there = elsewhere(&ring, &heap);
+        let member = there.reader(group, Start::Next, &FOREVER).unwrap();
+        (0..2).for_each(|i| assert!(put(&ring, i, &FOREVER).is_ok()));
+        let held = member.get(&FOREVER).unwrap();
+        heap.declare_dead(there.arena().participant_slot());
+        std::mem::forget((held, member, there));
+        ring.stats(&FOREVER).unwrap();
+        (2..10).for_each(|i| assert!(put(&ring, i, &soon()).is_ok()));
+        assert_eq!(ring.stats(&FOREVER).unwrap().missed, 6, "{when_full:?}");
+    }
+}
+
+/// A viewer and a reader that keeps up had the ring write the same two frames over and over.
+#[test]
+fn the_last_frames_stay_whatever_readers_do() {
+    for keep in [1, 3, 8] {
+        let (arena, _heap) = Arena::create_on_heap(16 << 20).unwrap();
+        let geometry = Geometry::new(8, LEN as u64, 8).unwrap().keeping(keep).unwrap();
+        let ring = Ring::create(&arena, geometry, WhenFull::Wait, &FOREVER).unwrap();
+        let viewer = ring.reader(Mode::Latest, Start::Next, &FOREVER).unwrap();
+        let every = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
+        let kept = |from: u64| {
+            let late = ring.reader(Mode::Every, Start::Oldest, &FOREVER).unwrap();
+            let got: Vec<u64> = std::iter::from_fn(|| late.try_get().unwrap()).map(|frame| number(&frame)).collect();
+            let last: Vec<u64> = (from.saturating_sub(keep as u64)..from).collect();
+            assert_eq!(got[got.len() - last.len()..], last);
+        };
+        let mut views = Vec::new();
+        for i in 0..60 {
+            let writing = ring.begin(LEN as u64, &FOREVER).unwrap();
+            kept(i);
+            stamp(writing.hold(), i);
+            writing.publish(Content { meta: &i.to_le_bytes(), ..Content::default() }, &FOREVER).unwrap();
+            views.push(every.get(&FOREVER).unwrap());
+            let _ = viewer.try_get().unwrap();
+            if views.len() > 12 {
+                views.clear();
+            }
+            kept(i + 1);
+        }
+        drop((every, viewer));
+        for i in 60..90 {
+            put(&ring, i, &FOREVER).unwrap();
+            kept(i + 1);
+        }
+    }
+}
+
+/// What a viewer does not look at was written again, although it holds nobody back: one that came late found two frames.
+#[test]
+fn beside_a_viewer_the_window_stays_for_one_that_starts_at_the_oldest() {
+    let (ring, _heap) = ring(5, WhenFull::Wait);
+    let viewer = ring.reader(Mode::Latest, Start::Next, &FOREVER).unwrap();
+    for i in 0..17 {
+        put(&ring, i, &FOREVER).unwrap();
+        drop(viewer.get(&FOREVER).unwrap());
+    }
+    let reader = ring.reader(Mode::Every, Start::Oldest, &FOREVER).unwrap();
+    let numbers: Vec<u64> = (0..5).map(|_| number(&reader.get(&FOREVER).unwrap())).collect();
+    assert_eq!(numbers, [12, 13, 14, 15, 16]);
+}
+
+#[test]
+fn what_readers_missed_is_counted_when_they_are_gone() {
+    let (ring, heap) = ring(4, WhenFull::DropOldest);
+    let missed = |ring: &Ring| ring.stats(&FOREVER).unwrap().missed;
+    let reader = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
+    (0..30).for_each(|i| assert!(put(&ring, i, &FOREVER).is_ok()));
+    drop(reader.get(&FOREVER).unwrap());
+    assert_eq!((reader.missed(), missed(&ring)), (26, 26));
+    drop(reader);
+    assert_eq!(missed(&ring), 26);
+    let there = elsewhere(&ring, &heap);
+    let second = there.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
+    (0..5).for_each(|i| assert!(put(&ring, i, &FOREVER).is_ok()));
+    drop(second.get(&FOREVER).unwrap());
+    assert_eq!((second.missed(), missed(&ring)), (1, 27));
+    heap.declare_dead(there.arena().participant_slot());
+    std::mem::forget((second, there));
+    assert_eq!((ring.stats(&FOREVER).unwrap().readers.len(), missed(&ring)), (0, 27));
+}
+
+// ---- writers
+
+fn write(writer: &Writer, number: u64) {
+    let writing = writer.begin(LEN as u64, &FOREVER).unwrap();
+    stamp(writing.hold(), number);
+    writing.publish(Content { meta: &number.to_le_bytes(), ..Content::default() }, &FOREVER).unwrap();
+}
+
+/// The writer as another participant has it.
+fn send(writer: &Writer, there: &Arc<Ring>) -> Writer {
+    let token = there.arena().take(writer.token().unwrap().block()).unwrap();
+    Writer::open(there.clone(), writer.index(), token).unwrap()
+}
+
+fn next_is(reader: &Reader) -> Result<u64> {
+    reader.get(&soon()).map(|frame| number(&frame))
+}
+
+#[test]
+fn the_stream_ends_with_the_last_writer_that_was_made() {
+    let (ring, heap) = ring(8, WhenFull::Wait);
+    let reader = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
+    let [first, second] = [(); 2].map(|()| ring.writer(&FOREVER).unwrap());
+    write(&first, 0);
+    first.close(&FOREVER).unwrap();
+    first.close(&FOREVER).unwrap();
+    assert_eq!(first.own().unwrap_err().kind(), Kind::Closed);
+    assert!(!ring.is_closed(), "a sibling that was merely faster");
+    // A process that is in and out says nothing of the siblings.
+    ring.enter_writers(&FOREVER).unwrap();
+    put(&ring, 1, &FOREVER).unwrap();
+    ring.leave_writers(&FOREVER).unwrap();
+    let there = elsewhere(&ring, &heap);
+    let theirs = send(&second, &there);
+    drop(second);
+    assert!(!ring.is_closed(), "it lives on where it was sent");
+    write(&theirs, 2);
+    theirs.close(&FOREVER).unwrap();
+    assert_eq!([(); 3].map(|()| next_is(&reader).unwrap()), [0, 1, 2]);
+    assert_eq!(next_is(&reader).unwrap_err().kind(), Kind::Closed);
+    assert_eq!(ring.writer(&FOREVER).unwrap_err().kind(), Kind::Closed);
+    assert_eq!(ring.writer_counts(), WriterCounts { made: 2, ended: 2, ..WriterCounts::default() });
+}
+
+#[test]
+fn a_writer_that_is_dropped_has_ended() {
+    for used in [false, true] {
+        let (ring, _heap) = ring(8, WhenFull::Wait);
+        let reader = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
+        let writer = ring.writer(&FOREVER).unwrap();
+        let twin = send(&writer, &ring);
+        if used {
+            write(&writer, 0);
+        }
+        drop(writer);
+        assert!(!ring.is_closed(), "another object of this process has it");
+        drop(twin);
+        assert!(ring.is_closed());
+        assert_eq!(next_is(&reader).is_ok(), used);
+        assert_eq!(next_is(&reader).unwrap_err().kind(), Kind::Closed);
+    }
+}
+
+#[test]
+fn a_writer_belongs_to_who_uses_it_first() {
+    let (ring, heap) = ring(8, WhenFull::Wait);
+    let writer = ring.writer(&FOREVER).unwrap();
+    let there = elsewhere(&ring, &heap);
+    let theirs = send(&writer, &there);
+    write(&theirs, 0);
+    assert_eq!(writer.own().unwrap_err().kind(), Kind::Misuse);
+    writer.close(&FOREVER).unwrap();
+    assert!(!ring.is_closed(), "closing one's own does not end the other's");
+    write(&theirs, 1);
+    let stats = ring.stats(&FOREVER).unwrap();
+    assert_eq!(stats.writers.iter().map(|writer| writer.written).collect::<Vec<_>>(), [2]);
+    drop(theirs);
+    assert!(ring.is_closed());
+}
+
+/// Used or not, alone or with a sibling that ends in order before or after: nobody who reads is left without a word.
+#[test]
+fn the_death_of_a_writer_is_told_once_used_or_not() {
+    for (used, sibling) in [(false, 0), (true, 0), (false, 1), (true, 1), (false, 2), (true, 2)] {
+        let (ring, heap) = ring(8, WhenFull::Wait);
+        let reader = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
+        let there = elsewhere(&ring, &heap);
+        let writer = ring.writer(&FOREVER).unwrap();
+        let other = (sibling > 0).then(|| ring.writer(&FOREVER).unwrap());
+        let theirs = send(&writer, &there);
+        drop(writer);
+        if used {
+            write(&theirs, 0);
+        }
+        if sibling == 1 {
+            other.as_ref().unwrap().close(&FOREVER).unwrap();
+        }
+        assert!(!ring.is_closed());
+        heap.declare_dead(there.arena().participant_slot());
+        std::mem::forget((theirs, there));
+        if sibling == 2 {
+            other.as_ref().unwrap().close(&FOREVER).unwrap();
+        }
+        if used {
+            assert_eq!(next_is(&reader).unwrap(), 0);
+        }
+        assert_eq!(next_is(&reader).unwrap_err().kind(), Kind::WriterDied, "{used} {sibling}");
+        let end = next_is(&reader).unwrap_err().kind();
+        assert_eq!(end, if sibling == 2 { Kind::Closed } else { Kind::Empty }, "{used} {sibling}");
+        assert_eq!(ring.writer_counts().lost, 1);
+        if sibling != 2 {
+            let successor = ring.writer(&FOREVER).unwrap();
+            write(&successor, 7);
+            drop(successor);
+            assert_eq!(next_is(&reader).unwrap(), 7);
+            assert_eq!(next_is(&reader).unwrap_err().kind(), Kind::Closed);
+        }
+    }
+}
+
+#[test]
+fn who_writes_through_the_ring_itself_does_not_hold_up_the_end_of_those_that_were_made() {
+    let (ring, _heap) = ring(8, WhenFull::Wait);
+    put(&ring, 0, &FOREVER).unwrap();
+    let writer = ring.writer(&FOREVER).unwrap();
+    drop(writer);
+    assert!(ring.is_closed());
+    assert_eq!(put(&ring, 1, &FOREVER).unwrap_err().kind(), Kind::Closed);
+}
+
+#[test]
+fn places_of_writers_come_back() {
+    let (ring, heap) = ring(8, WhenFull::Wait);
+    let _stays = ring.writer(&FOREVER).unwrap();
+    for round in 0..3 * WRITERS {
+        let there = elsewhere(&ring, &heap);
+        let writer = there.writer(&FOREVER).unwrap();
+        if round % 3 == 0 {
+            heap.declare_dead(there.arena().participant_slot());
+            std::mem::forget((writer, there));
+        }
+    }
+    let all: Vec<Writer> = (1..WRITERS).map(|_| ring.writer(&FOREVER).unwrap()).collect();
+    assert_eq!(ring.writer(&FOREVER).unwrap_err().kind(), Kind::Misuse);
+    assert_eq!(ring.stats(&FOREVER).unwrap().writers.len(), all.len() + 1);
+}
+
+#[test]
+fn errors_say_who_is_behind_and_who_writes() {
+    let (ring, _heap) = ring(2, WhenFull::Wait);
+    let text = |outcome: Result<Option<u64>>| outcome.unwrap_err().to_string();
+    let empty = |reader: &Reader| reader.get(&soon()).unwrap_err().to_string();
+    let first = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
+    assert!(empty(&first).contains("no writer is there"), "{}", empty(&first));
+    drop(first);
+    let reader = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
+    let group = Mode::Group(ring.group("work", &FOREVER).unwrap());
+    let member = ring.reader(group, Start::Next, &FOREVER).unwrap();
+    (0..2).for_each(|i| assert!(put(&ring, i, &FOREVER).is_ok()));
+    let full = text(put(&ring, 2, &soon()));
+    assert!(full.contains("a reader of every frame that no process has used yet, lag 2"), "{full}");
+    drop(member.try_get().unwrap());
+    drop((reader.get(&FOREVER).unwrap(), reader.get(&FOREVER).unwrap()));
+    put(&ring, 2, &soon()).unwrap();
+    let full = text(put(&ring, 3, &soon()));
+    let process = format!("behind is a reader of group \"work\" in process {} (", std::process::id());
+    assert!(full.contains(&process) && full.contains("lag 2"), "{full}");
+    drop(reader.get(&FOREVER).unwrap());
+    assert!(empty(&reader).contains("one writer is there"), "{}", empty(&reader));
+    let _writers = [(); 2].map(|()| ring.writer(&FOREVER).unwrap());
+    _writers[0].close(&FOREVER).unwrap();
+    assert!(empty(&reader).contains("1 that no process has used yet (of 2 that were made, 1 were closed"));
 }
 
 #[test]
@@ -427,7 +719,7 @@ fn many_writers_and_readers_lose_and_tear_nothing() {
                     let there = elsewhere(ring, heap);
                     // A writer that went without a word would be taken for dead.
                     (0..each).for_each(|i| assert!(put(&there, writer * each + i, &FOREVER).is_ok()));
-                    there.leave_writers().unwrap();
+                    there.leave_writers(&FOREVER).unwrap();
                 });
             }
         });
@@ -448,7 +740,7 @@ mod deaths {
         let slot = there.arena().participant_slot();
         let stopped = stops_at(label, nth, move || {
             script(&there);
-            std::mem::forget(there);
+            drop(there);
         });
         stopped.then_some(slot)
     }
@@ -465,6 +757,32 @@ mod deaths {
         stamp(&hold, 2000);
         let meta = 2000_u64.to_le_bytes();
         let _ = ring.publish_block(&hold, LEN as u64, Content { meta: &meta, ..Content::default() }, &FOREVER);
+    }
+
+    fn made(ring: &Arc<Ring>) {
+        let [used, unused, last] = [(); 3].map(|()| ring.writer(&FOREVER).unwrap());
+        (1000..1004).for_each(|i| write(&used, i));
+        used.close(&FOREVER).unwrap();
+        drop(unused);
+        ring.enter_writers(&FOREVER).unwrap();
+        ring.leave_writers(&FOREVER).unwrap();
+        drop(last);
+    }
+
+    /// Writers of which one stays, so that the stream goes on.
+    fn comes_and_goes(ring: &Arc<Ring>) {
+        std::mem::forget(ring.writer(&FOREVER).unwrap());
+        let [used, unused] = [(); 2].map(|()| ring.writer(&FOREVER).unwrap());
+        write(&used, 1000);
+        used.close(&FOREVER).unwrap();
+        drop(unused);
+        ring.enter_writers(&FOREVER).unwrap();
+        ring.leave_writers(&FOREVER).unwrap();
+        let group = ring.group("gone", &FOREVER).unwrap();
+        drop(ring.reader(Mode::Group(group), Start::Next, &FOREVER).unwrap());
+        // The place is free from here on, and nobody moves the group's cursor for the sake of a member.
+        ring.stats(&FOREVER).unwrap();
+        (2000..2010).for_each(|i| drop(put(ring, i, &FOREVER)));
     }
 
     fn reads(ring: &Arc<Ring>) {
@@ -499,10 +817,69 @@ mod deaths {
         assert!(places.len() <= 12, "frames come back: {}", places.len());
     }
 
+    /// Wherever a writer dies, its reader hears of a death or of the end, and never of neither. An end that somebody has
+    /// announced comes, whoever died over it.
+    #[test]
+    fn a_writer_that_dies_at_any_point_leaves_its_reader_with_a_word() {
+        for &label in KILL_POINTS {
+            for nth in [1, 2, 3, 4, 6] {
+                let (ring, heap) = ring(16, WhenFull::Wait);
+                let reader = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
+                // Fewer passes, and so no death.
+                let Some(slot) = dies(&ring, &heap, label, nth, made) else { break };
+                heap.declare_dead(slot);
+                let word = loop {
+                    match reader.get(&soon()) {
+                        Ok(frame) => drop(number(&frame)),
+                        Err(error) => break error.kind(),
+                    }
+                };
+                let made = ring.writer_counts();
+                let expected = if made.made == 0 { Kind::Empty } else { Kind::WriterDied };
+                // The very last one had ended already.
+                let is_over = word == Kind::Closed && ring.is_closed();
+                assert!(word == expected || is_over, "{label} {nth}: {word:?} {made:?}");
+                let stats = ring.stats(&FOREVER).unwrap();
+                assert_eq!(stats.writers, [], "{label} {nth}");
+                if !ring.is_closed() {
+                    let successor = ring.writer(&FOREVER).unwrap();
+                    write(&successor, 1);
+                    drop(successor);
+                }
+                let ends = (0..40).any(|_| reader.get(&soon()).is_err_and(|error| error.kind() == Kind::Closed));
+                assert!(ends, "{label} {nth}: the stream has no end");
+            }
+        }
+    }
+
+    /// A group whose last member died at any point goes on where it was: its successor gets what that one was not done
+    /// with, and what came since.
+    #[test]
+    fn a_group_goes_on_after_a_death_at_any_point() {
+        for &label in KILL_POINTS {
+            for nth in [1, 2, 4] {
+                let (ring, heap) = ring(16, WhenFull::Wait);
+                ring.group("g", &FOREVER).unwrap();
+                (0..4).for_each(|i| assert!(put(&ring, i, &FOREVER).is_ok()));
+                let Some(slot) = dies(&ring, &heap, label, nth, reads) else { break };
+                heap.declare_dead(slot);
+                let done = ring.table.group(0).cursor.load(SeqCst);
+                (4..8).for_each(|i| assert!(put(&ring, i, &FOREVER).is_ok()));
+                let member = ring.reader(Mode::Group(0), Start::Oldest, &FOREVER).unwrap();
+                let got: Vec<u64> = std::iter::from_fn(|| next_is(&member).ok()).collect();
+                assert!(done <= 3, "{label} {nth}");
+                // A death between done and the cursor's move has the frame done.
+                let from = got.first().copied().unwrap_or(0);
+                assert_eq!(got, (from..8).collect::<Vec<_>>(), "{label} {nth}");
+                assert!(from == done || from == done + 1, "{label} {nth}: {from} {done}");
+            }
+        }
+    }
+
     #[test]
     fn a_death_on_either_side_holds_nobody_up() {
         let mut passed = Vec::new();
-        for script in [writes as fn(&Arc<Ring>), reads] {
+        for script in [writes as fn(&Arc<Ring>), reads, comes_and_goes] {
             for &label in KILL_POINTS {
                 for nth in [1, 4] {
                     let (ring, heap) = ring(4, WhenFull::DropOldest);
@@ -520,6 +897,10 @@ mod deaths {
             }
         }
         for label in KILL_POINTS.iter().filter(|label| label.starts_with("ring:") || label.starts_with("renew:")) {
+            // That is what `a_writer_that_dies_at_any_point_leaves_its_reader_with_a_word` is for.
+            if *label == "ring:over" {
+                continue;
+            }
             assert!(passed.contains(label), "no death was tried at {label}");
         }
     }

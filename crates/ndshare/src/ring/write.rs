@@ -5,7 +5,8 @@
 
 use super::protocol::{self, BUSY};
 use super::table::{CLOSED, DROPPED, EVENT, HEAD, NEVER, SPACE, VIEW_BYTES};
-use super::{Mode, Ring, WhenFull, on_timeout};
+use super::writers::{Pen, Role};
+use super::{Floors, Mode, Ring, WhenFull, on_timeout};
 use crate::arena::{BlockId, Hold, Patience, TicketId};
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
@@ -19,6 +20,8 @@ use std::time::Duration;
 
 /// How many of the frames consumed last are tried before all are.
 const LOOKS: u64 = 8;
+/// How many readers that are behind an error names.
+const NAMED: usize = 3;
 const NAP: Duration = Duration::from_millis(20);
 /// Nobody announces a frame that was thrown away.
 const SHORT_NAP: Duration = Duration::from_millis(2);
@@ -40,6 +43,7 @@ pub struct Writing {
     ring: Arc<Ring>,
     hold: Hold,
     place: Place,
+    pen: Pen,
     /// The number at which there was room for the frame; none when nobody looked.
     room_at: Option<u64>,
 }
@@ -64,10 +68,10 @@ impl Writing {
     /// # Errors
     /// `Full` at the timeout, `Closed`; the frame is thrown away then. `InvalidValue` for too long a view or meta.
     pub fn publish(self, content: Content<'_>, patience: &Patience) -> Result<Option<u64>> {
-        let Self { ring, hold, place, room_at } = self;
+        let Self { ring, hold, place, pen, room_at } = self;
         ring.check_content(content)?;
         let mut hold = Some(hold);
-        ring.publish(patience, room_at, &|| ring.supply(place), &mut hold, content)
+        ring.publish(patience, pen, room_at, &|| ring.supply(place), &mut hold, content)
     }
 
     /// The same for who goes on looking at the frame.
@@ -76,7 +80,8 @@ impl Writing {
     /// As [`Self::publish`]; then the frame can still be published.
     pub fn publish_kept(&self, content: Content<'_>, patience: &Patience) -> Result<Option<u64>> {
         self.ring.check_content(content)?;
-        self.ring.publish(patience, self.room_at, &|| self.ring.supply(self.place), &mut None, content)
+        let supply = || self.ring.supply(self.place);
+        self.ring.publish(patience, self.pen, self.room_at, &supply, &mut None, content)
     }
 
     /// The same if that needs no waiting; else none.
@@ -84,7 +89,7 @@ impl Writing {
     /// # Errors
     /// As [`Self::publish_kept`].
     pub fn publish_kept_quick(&self, content: Content<'_>) -> Result<Option<Option<u64>>> {
-        self.ring.publish_quick(self.room_at, self.place, &mut None, content)
+        self.ring.publish_quick(self.pen, self.room_at, self.place, &mut None, content)
     }
 
     /// As [`Self::publish`] if that needs no waiting; else the frame itself, to be published by that.
@@ -92,67 +97,34 @@ impl Writing {
     /// # Errors
     /// As [`Self::publish`].
     pub fn publish_quick(self, content: Content<'_>) -> Result<std::result::Result<Option<u64>, Self>> {
-        let Self { ring, hold, place, room_at } = self;
+        let Self { ring, hold, place, pen, room_at } = self;
         let mut hold = Some(hold);
-        let outcome = ring.publish_quick(room_at, place, &mut hold, content)?;
+        let outcome = ring.publish_quick(pen, room_at, place, &mut hold, content)?;
         match (outcome, hold) {
-            (None, Some(hold)) => Ok(Err(Self { ring, hold, place, room_at })),
+            (None, Some(hold)) => Ok(Err(Self { ring, hold, place, pen, room_at })),
             (outcome, _) => Ok(Ok(outcome.flatten())),
         }
     }
 }
 
 impl Ring {
-    /// Enters this process among the writers: readers are told when the last of them dies.
-    ///
-    /// # Errors
-    /// `Misuse` when all places are taken; `Attach` in a process without a slot.
-    pub fn join_writers(&self) -> Result<()> {
-        let me = self.arena().identity()?;
-        if self.table.writers().iter().any(|writer| writer.load(Relaxed) == me) {
-            return Ok(());
-        }
-        for _ in 0..2 {
-            let free =
-                self.table.writers().iter().find(|writer| writer.compare_exchange(0, me, SeqCst, Relaxed).is_ok());
-            if free.is_some() {
-                // Who waits on a descriptor is to watch this process, too.
-                self.tell_wishes();
-                return Ok(());
-            }
-            self.count_writers()?;
-        }
-        Err(Error::new(
-            Kind::Misuse,
-            format!("expected at most {} writing processes, got one more", self.table.writers().len()),
-        ))
-    }
-
-    /// Takes this process from the writers, and says whether it was the last.
-    ///
-    /// # Errors
-    /// `Poisoned`; `Attach` in a process without a slot.
-    pub fn leave_writers(&self) -> Result<bool> {
-        let me = self.arena().identity()?;
-        for writer in self.table.writers() {
-            let _ = writer.compare_exchange(me, 0, SeqCst, Relaxed);
-        }
-        Ok(!self.count_writers()?)
-    }
-
     /// A frame of at least `len_bytes` to fill.
     ///
     /// # Errors
     /// `Full` at the timeout, `Closed`, `ArenaFull`; `InvalidValue` when the ring's frames are smaller.
     pub fn begin(self: &Arc<Self>, len_bytes: u64, patience: &Patience) -> Result<Writing> {
+        self.parse_need(len_bytes)?;
+        self.begin_as(self.own_pen(Role::Loose, patience)?, len_bytes, patience)
+    }
+
+    pub(super) fn begin_as(self: &Arc<Self>, pen: Pen, len_bytes: u64, patience: &Patience) -> Result<Writing> {
         let need = self.parse_need(len_bytes)?;
-        self.join_writers()?;
         self.turn_period(patience)?;
         let mut spare = None;
         loop {
-            let picked = self.locked(patience, || self.pick_under_lock(need, spare.take()))?;
+            let picked = self.locked(patience, || self.pick_under_lock(pen, need, spare.take()))?;
             match picked {
-                Pick::Got(picked) => return self.writing(picked),
+                Pick::Got(picked) => return self.writing(pen, picked),
                 // Nothing is allocated under the lock.
                 Pick::NeedsBlock => spare = Some(self.arena().alloc(need, 64, false, patience)?),
                 Pick::Full => self.wait_for_space(patience)?,
@@ -166,21 +138,29 @@ impl Ring {
     /// # Errors
     /// As [`Self::begin`].
     pub fn begin_quick(self: &Arc<Self>, len_bytes: u64) -> Result<Option<Writing>> {
+        self.parse_need(len_bytes)?;
+        match self.find_pen()? {
+            Some(pen) => self.begin_quick_as(pen, len_bytes),
+            None => Ok(None),
+        }
+    }
+
+    #[inline]
+    pub(super) fn begin_quick_as(self: &Arc<Self>, pen: Pen, len_bytes: u64) -> Result<Option<Writing>> {
         let need = self.parse_need(len_bytes)?;
-        self.join_writers()?;
         if self.is_period_over() {
             return Ok(None);
         }
-        match self.locked_quick(|| self.pick_under_lock(need, None))? {
-            Some(Pick::Got(picked)) => self.writing(picked).map(Some),
+        match self.locked_quick(|| self.pick_under_lock(pen, need, None))? {
+            Some(Pick::Got(picked)) => self.writing(pen, picked).map(Some),
             _ => Ok(None),
         }
     }
 
-    fn writing(self: &Arc<Self>, (hold, frame, room_at): Picked) -> Result<Writing> {
+    fn writing(self: &Arc<Self>, pen: Pen, (hold, frame, room_at): Picked) -> Result<Writing> {
         point(Point::RingPicked);
         let place = Place { frame, block: hold.block(), writer: self.arena().identity()? };
-        Ok(Writing { ring: self.clone(), hold, place, room_at })
+        Ok(Writing { ring: self.clone(), hold, place, pen, room_at })
     }
 
     /// Publishes a block that exists, of which the frame uses `len_bytes`, without a copy: it takes a place among the
@@ -195,20 +175,38 @@ impl Ring {
         content: Content<'_>,
         patience: &Patience,
     ) -> Result<Option<u64>> {
+        self.check_block(hold, len_bytes, content)?;
+        self.publish_block_as(self.own_pen(Role::Loose, patience)?, hold, len_bytes, content, patience)
+    }
+
+    fn check_block(&self, hold: &Hold, len_bytes: u64, content: Content<'_>) -> Result<()> {
         self.parse_need(len_bytes)?;
         self.check_content(content)?;
         if !Arc::ptr_eq(hold.arena(), self.arena()) {
             return Err(Error::value("expected a block of the ring's own arena: copy it into a frame instead"));
         }
-        self.join_writers()?;
+        Ok(())
+    }
+
+    pub(super) fn publish_block_as(
+        &self,
+        pen: Pen,
+        hold: &Hold,
+        len_bytes: u64,
+        content: Content<'_>,
+        patience: &Patience,
+    ) -> Result<Option<u64>> {
+        self.check_block(hold, len_bytes, content)?;
         self.turn_period(patience)?;
         let supply = || {
             self.note_size(usize::try_from(len_bytes).unwrap_or(usize::MAX));
-            let Some(victim) = self.victim() else { return Ok(None) };
+            let floors = self.floors(self.least_cursor());
+            let victim = self.victim(floors.wished).or_else(|| self.victim(floors.firm));
+            let Some(victim) = victim else { return Ok(None) };
             self.replace(victim, hold, &Patience::forever())?;
             Ok(Some((victim, hold.block())))
         };
-        self.publish(patience, None, &supply, &mut None, content)
+        self.publish(patience, pen, None, &supply, &mut None, content)
     }
 
     fn parse_need(&self, len_bytes: u64) -> Result<usize> {
@@ -237,7 +235,7 @@ impl Ring {
         Ok(())
     }
 
-    fn check_open(&self) -> Result<()> {
+    pub(super) fn check_open(&self) -> Result<()> {
         match self.table.word(CLOSED).load(SeqCst) {
             0 => Ok(()),
             _ => {
@@ -248,8 +246,9 @@ impl Ring {
 
     // ---- picking a frame
 
-    fn pick_under_lock(&self, need: usize, spare: Option<Hold>) -> Result<Pick> {
+    fn pick_under_lock(&self, pen: Pen, need: usize, spare: Option<Hold>) -> Result<Pick> {
         self.check_open()?;
+        self.check_pen(pen)?;
         self.note_size(need);
         let least = self.least_cursor();
         if self.when_full == WhenFull::Wait && self.is_full(least) {
@@ -257,34 +256,35 @@ impl Ring {
         }
         // Others may publish meanwhile, and readers only go on.
         let room_at = (self.when_full == WhenFull::Wait).then(|| self.written());
-        if let Some((hold, frame)) = self.pick(need, self.floor(least))? {
+        let floors = self.floors(least);
+        if let Some((hold, frame)) = self.pick(need, floors)? {
             return Ok(Pick::Got((hold, frame, room_at)));
         }
-        let Some(victim) = self.victim() else { return Ok(Pick::NoneIdle) };
+        let Some(victim) = self.victim(floors.wished) else {
+            // Nobody holds the ring back: rather a part of the window than none.
+            let found = self.first_idle(floors.wished..floors.firm, need)?;
+            return Ok(found.map_or(Pick::NoneIdle, |(hold, frame)| Pick::Got((hold, frame, room_at))));
+        };
         let Some(hold) = spare else { return Ok(Pick::NeedsBlock) };
         self.replace(victim, &hold, &Patience::forever())?;
         point(Point::RingReplaced);
         Ok(Pick::Got((hold, victim, room_at)))
     }
 
-    /// A frame that nobody wants or looks at: with readers the one consumed last, which is still in the cache;
-    /// without any the oldest, so that the window stays for a reader to come.
-    fn pick(&self, need: usize, floor: Option<u64>) -> Result<Option<(Hold, u32)>> {
-        let head = self.written();
-        let oldest = head.saturating_sub(self.table.entries());
-        let found = match floor {
-            Some(floor) => {
-                let recent = (oldest..floor).rev();
-                let quick = self.first_idle(recent.clone().take(LOOKS as usize), need)?;
-                if quick.is_some() {
-                    return Ok(quick);
-                }
-                self.unused(need)?
-                    .map_or_else(|| self.first_idle(recent.skip(LOOKS as usize), need), |got| Ok(Some(got)))
+    /// A frame that nobody wants or looks at: with readers that hold the ring back the one consumed last, which is still
+    /// in the cache; without any the oldest, so that the window stays for a reader to come.
+    fn pick(&self, need: usize, floors: Floors) -> Result<Option<(Hold, u32)>> {
+        let Floors { wished, firm, recent_first } = floors;
+        let oldest = self.written().saturating_sub(self.table.entries());
+        let found = if recent_first {
+            let recent = (oldest..firm).rev();
+            let quick = self.first_idle(recent.clone().take(LOOKS as usize), need)?;
+            if quick.is_some() {
+                return Ok(quick);
             }
-            None if head < u64::from(self.table.geometry.slots) => self.unused(need),
-            // One lap and more: what lies before the window first, then the window from its old end.
-            None => self.first_idle(oldest..head, need),
+            self.unused(need)?.map_or_else(|| self.first_idle(recent.skip(LOOKS as usize), need), |got| Ok(Some(got)))
+        } else {
+            self.first_idle(oldest..wished, need)
         }?;
         found.map_or_else(|| self.unused(need), |got| Ok(Some(got)))
     }
@@ -327,8 +327,7 @@ impl Ring {
     /// A place among the frames whose block can be replaced: nobody waits for its content, and nobody fills it.
     ///
     /// Places without content come first, then the content published longest ago.
-    fn victim(&self) -> Option<u32> {
-        let floor = self.floor(self.least_cursor()).unwrap_or(self.written());
+    fn victim(&self, floor: u64) -> Option<u32> {
         let rank = |frame: u32| {
             let words = self.table.frame(frame);
             let filled_by_nobody = || {
@@ -365,6 +364,7 @@ impl Ring {
     fn publish(
         &self,
         patience: &Patience,
+        pen: Pen,
         room_at: Option<u64>,
         supply: Supply<'_>,
         hold: &mut Option<Hold>,
@@ -372,7 +372,7 @@ impl Ring {
     ) -> Result<Option<u64>> {
         let mut pruned = false;
         loop {
-            match self.locked(patience, || self.publish_under_lock(room_at, supply, hold, content))? {
+            match self.locked(patience, || self.publish_under_lock(pen, room_at, supply, hold, content))? {
                 Outcome::Published(seq) => return self.tell(seq),
                 // It may be full only for the sake of a reader that died.
                 Outcome::Full if self.when_full == WhenFull::DropNewest && !pruned => self.prune(patience)?,
@@ -390,13 +390,15 @@ impl Ring {
     /// The same if that needs no waiting; else none.
     fn publish_quick(
         &self,
+        pen: Pen,
         room_at: Option<u64>,
         place: Place,
         hold: &mut Option<Hold>,
         content: Content<'_>,
     ) -> Result<Option<Option<u64>>> {
         self.check_content(content)?;
-        let outcome = self.locked_quick(|| self.publish_under_lock(room_at, &|| self.supply(place), hold, content))?;
+        let supply = || self.supply(place);
+        let outcome = self.locked_quick(|| self.publish_under_lock(pen, room_at, &supply, hold, content))?;
         match outcome {
             Some(Outcome::Published(seq)) => self.tell(seq).map(Some),
             _ => Ok(None),
@@ -420,12 +422,14 @@ impl Ring {
 
     fn publish_under_lock(
         &self,
+        pen: Pen,
         room_at: Option<u64>,
         supply: Supply<'_>,
         hold: &mut Option<Hold>,
         content: Content<'_>,
     ) -> Result<Outcome> {
         self.check_open()?;
+        self.check_pen(pen)?;
         let has_room = room_at == Some(self.written());
         if !has_room && self.is_full(self.least_cursor()) && !self.make_room() {
             return Ok(Outcome::Full);
@@ -435,7 +439,10 @@ impl Ring {
         // The ring's record keeps the block, and nobody takes it for idle under the lock. Now and not later: readers
         // want the block's words as soon as they see the number.
         drop(hold.take());
-        Ok(Outcome::Published(self.write_entry(frame, block.to_word(), content)))
+        self.pass_over_lost();
+        let seq = self.write_entry(frame, block.to_word(), content);
+        self.count_frame(pen);
+        Ok(Outcome::Published(seq))
     }
 
     /// Tells sleeping readers of a new frame.
@@ -488,29 +495,73 @@ impl Ring {
         true
     }
 
+    /// Moves groups without members on that fall out of the window with the next frame: what nobody had is missed.
+    fn pass_over_lost(&self) {
+        let least = (self.written() + 1).saturating_sub(self.table.geometry.slots.into());
+        for group in self.groups_in_use() {
+            let words = self.table.group(group);
+            if words.cursor.load(SeqCst) < least {
+                let lost = self.pass_over(group, least);
+                words.missed.fetch_add(lost, SeqCst);
+                point(Point::RingPassed);
+            }
+        }
+    }
+
     /// Moves a group's cursor on; returns how many frames are lost to it by that. Those that a member has are not.
-    fn pass_over(&self, group: usize, least: u64) -> u64 {
+    pub(super) fn pass_over(&self, group: usize, least: u64) -> u64 {
         let passed = protocol::push_on(self.table.group(group).cursor, least);
-        // More than the window would be nonsense in shared memory.
-        let from = least - passed.min(self.table.geometry.slots.into());
-        let is_lost = |&seq: &u64| protocol::give_up(&self.table.entry(seq).claims[group], seq);
-        (from..least).filter(is_lost).count() as u64
+        // More than there are entries would be nonsense in shared memory.
+        let from = least - passed.min(self.table.entries());
+        (from..least).filter(|&seq| self.is_lost(group, seq)).count() as u64
+    }
+
+    /// Gives up a frame that no member has who lives; says whether that is so.
+    fn is_lost(&self, group: usize, seq: u64) -> bool {
+        let word = &self.table.entry(seq).claims[group];
+        let seen = word.load(SeqCst);
+        let is_free = seen == 0 || !protocol::is_done(seen) && !self.is_claimant_alive(seen);
+        is_free && protocol::give_up(word, seen, seq)
     }
 
     fn wait_for_space(&self, patience: &Patience) -> Result<()> {
         self.prune(patience)?;
         let ready = || self.when_full != WhenFull::Wait || !self.is_full(self.least_cursor()) || self.is_closed();
         self.sleep(SPACE, ready, patience, NAP)?;
-        let text = "the ring is full: expected a free slot before the timeout; read faster, or choose what to drop \
-                    with when_full=";
+        let text = || {
+            let behind = self.who_is_behind();
+            format!(
+                "the ring is full: expected a free slot before the timeout, but {behind}; read faster, close readers \
+                 that nobody reads, or choose what to drop with when_full="
+            )
+        };
         patience.go_on("the ring").map_err(|error| on_timeout(error, Kind::Full, text))
+    }
+
+    /// The readers that keep the window full, in words.
+    fn who_is_behind(&self) -> String {
+        let (written, slots) = (self.written(), u64::from(self.table.geometry.slots));
+        let readers = self.readers_in_use().filter(|&index| self.is_reader_live(index));
+        let readers = readers.filter_map(|index| self.reader_stats(index, written, &|_| Ok(true)).ok());
+        let behind: Vec<String> = readers
+            .filter(|reader| reader.mode != Mode::Latest && reader.lag >= slots)
+            .map(|reader| reader.to_string())
+            .collect();
+        match behind.len() {
+            0 => "the readers that were behind have just gone on".to_owned(),
+            count @ 1..=NAMED => format!("behind {} {}", if count == 1 { "is" } else { "are" }, behind.join(", ")),
+            count => format!("behind are {} and {} more", behind[..NAMED].join(", "), count - NAMED),
+        }
     }
 
     /// Waits a little for another writer to publish what it fills, or to throw it away.
     fn wait_for_idle(&self, patience: &Patience) -> Result<()> {
         self.sleep(EVENT, || false, patience, SHORT_NAP)?;
-        let text = "every frame of the ring is being filled: expected an idle one before the timeout; publish those \
-                    that were begun, or leave their with blocks";
+        let text = || {
+            "every frame of the ring is being filled: expected an idle one before the timeout; publish those that were \
+             begun, or leave their with blocks"
+                .to_owned()
+        };
         patience.go_on("the ring").map_err(|error| on_timeout(error, Kind::Full, text))
     }
 }
