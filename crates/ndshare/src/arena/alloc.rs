@@ -289,6 +289,12 @@ impl Arena {
         if private.remove_reference(index) > 0 {
             return;
         }
+        // While the bit stands: afterwards somebody else may free the block, and its place gets another span.
+        if !self.control.has_span(block, span) {
+            self.control.poison("the span of a held block was written over");
+            private.forget(mine);
+            return;
+        }
         if private.unwatch(index) {
             private.forget(mine);
             drop(private);
@@ -327,10 +333,6 @@ impl Arena {
     /// Frees a block that this process held to the last, and others that it could not free before. A poisoned arena
     /// keeps them; there is nobody here to tell.
     fn let_go(&self, mine: Mine) {
-        if self.control.block(mine.index).is_ok_and(|block| !self.control.has_span(block, mine.span)) {
-            self.control.poison("the span of a held block was written over");
-            return;
-        }
         let _ = self.try_free(mine.index, Keep::Warm);
         let _ = self.work_off(DEFERRED_LOOKS, &Patience::none());
     }
