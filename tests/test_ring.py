@@ -1163,6 +1163,13 @@ def test_one_large_frame_long_ago_is_given_back() -> None:
             ring.put(np.zeros(size, np.uint8))
             reader.get(0)
         assert held(arena) < 1 << 20
+        # The block of a frame that is published as it is; it was the newest frame at each turn of a period.
+        ring.put(nds.zeros(1 << 26, np.uint8, arena=arena)[:10])
+        reader.get(0)
+        for _ in range(500):
+            ring.put(np.zeros(10, np.uint8))
+            reader.get(0)
+        assert held(arena) < 1 << 20
 
 
 # ---- the end --------------------------------------------------------------------------------------------------------
