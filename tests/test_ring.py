@@ -994,6 +994,23 @@ def test_the_descriptor_hears_of_a_writer_that_died_before_its_first_frame() -> 
         assert is_quiet(reader)
 
 
+def test_the_descriptor_hears_of_a_writer_that_was_lost_before_anybody_used_it() -> None:
+    """It has no process that the kernel could tell of; so the descriptor looks now and then while there is one."""
+    ring = nds.Ring(2, np.int64, slots=8)
+    reader, writer = ring.reader(), ring.writer()
+    assert not is_readable(reader)
+    with child(workers.keep, writer) as process:
+        del writer
+        with pytest.raises(nds.Empty):
+            reader.get(0)
+        os.kill(process.pid, signal.SIGKILL)
+        process.join(HANG)
+        while (news := hears(reader)) is None:
+            pass
+        assert news is nds.WriterDied
+        assert is_quiet(reader)
+
+
 def test_the_descriptor_hears_of_the_last_of_several_writers_only() -> None:
     ring = nds.Ring(2, np.int64, slots=8)
     readers = [ring.reader(), ring.reader(latest=True), ring.reader(group="g")]
