@@ -53,6 +53,13 @@ def write_as_and_wait(writer: nds.Writer, conn: Any) -> None:
     time.sleep(LIFE)
 
 
+def keep(writer: nds.Writer) -> None:
+    """Have a writer and never use it."""
+    end_by_itself()
+    while not writer.closed:
+        time.sleep(1)
+
+
 def read_all(reader: nds.Reader, conn: Any) -> None:
     """Read to the end, and tell what came."""
     end_by_itself()

@@ -994,6 +994,21 @@ def test_the_descriptor_hears_of_a_writer_that_died_before_its_first_frame() -> 
         assert is_quiet(reader)
 
 
+def test_the_descriptor_hears_of_a_writer_that_was_lost_before_anybody_used_it() -> None:
+    """It has no process that the kernel could tell of; so the descriptor looks now and then while there is one."""
+    ring = nds.Ring(2, np.int64, slots=8)
+    reader, writer = ring.reader(), ring.writer()
+    assert not is_readable(reader)
+    with child(workers.keep, writer) as process:
+        del writer
+        with pytest.raises(nds.Empty):
+            reader.get(0)
+        os.kill(process.pid, signal.SIGKILL)
+        process.join(HANG)
+        assert hears(reader) is nds.WriterDied
+        assert is_quiet(reader)
+
+
 def test_the_descriptor_hears_of_the_last_of_several_writers_only() -> None:
     ring = nds.Ring(2, np.int64, slots=8)
     readers = [ring.reader(), ring.reader(latest=True), ring.reader(group="g")]
@@ -1161,6 +1176,13 @@ def test_one_large_frame_long_ago_is_given_back() -> None:
         reader = ring.reader()
         for size in (1 << 26, *[10] * 200):
             ring.put(np.zeros(size, np.uint8))
+            reader.get(0)
+        assert held(arena) < 1 << 20
+        # The block of a frame that is published as it is; it was the newest frame at each turn of a period.
+        ring.put(nds.zeros(1 << 26, np.uint8, arena=arena)[:10])
+        reader.get(0)
+        for _ in range(500):
+            ring.put(np.zeros(10, np.uint8))
             reader.get(0)
         assert held(arena) < 1 << 20
 

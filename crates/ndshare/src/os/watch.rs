@@ -21,7 +21,7 @@ impl Ending {
     /// None where the kernel is older than 5.3, a rule or `NDSHARE_NO_PIDFD` forbids it, or no descriptor is to be had.
     pub fn of(pid: u32) -> Option<Self> {
         let pid = libc::pid_t::try_from(pid).ok().filter(|&pid| pid > 0)?;
-        if std::env::var_os("NDSHARE_NO_PIDFD").is_some() {
+        if std::env::var_os("NDSHARE_NO_PIDFD").is_some_and(|value| !value.is_empty() && value != "0") {
             return None;
         }
         // SAFETY: integers only. The descriptor is closed on exec by itself.

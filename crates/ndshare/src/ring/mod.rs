@@ -30,7 +30,7 @@ pub use table::{GROUPS, Geometry, READERS, VIEW_BYTES, WRITERS};
 pub use write::{Content, Writing};
 pub use writers::{Writer, WriterCounts};
 
-use crate::arena::{Arena, BlockId, Hold, Patience};
+use crate::arena::{Arena, BlockId, Hold, Patience, TicketId};
 use crate::error::{Error, Kind, Result};
 use crate::lock::Entered;
 use crate::os::kill::{Point, point};
@@ -42,7 +42,7 @@ use crate::prim::{
 use protocol::BUSY;
 use std::sync::Arc;
 use std::time::Duration;
-use table::{CLOSED, DROPPED, EVENT, GROUPS_IN_USE, HEAD, NEVER, READERS_IN_USE, SPACE, Table, WISHES};
+use table::{CLOSED, DROPPED, EVENT, GROUPS_IN_USE, HEAD, NEVER, READERS_IN_USE, SPACE, Table, UNTIDY, WISHES};
 
 /// What a writer does when the window is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -312,7 +312,7 @@ impl Ring {
     /// Runs `work` under the head's lock, after putting things in order if an owner of it died.
     fn locked<T>(&self, patience: &Patience, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let (lock, dirty) = Entered::enter(&self.table.head, patience)?;
-        if dirty {
+        if dirty || self.table.word(UNTIDY).load(Relaxed) != 0 {
             self.recover(patience)?;
         }
         let outcome = work();
@@ -344,6 +344,8 @@ impl Ring {
             }
         }
         self.reconcile_records(patience)?;
+        self.table.word(UNTIDY).store(0, Relaxed);
+        point(Point::RingReplaced);
         let live = (0..READERS).filter(|&index| self.is_reader_live(index)).fold(0, |bits, index| bits | 1 << index);
         self.table.word(READERS_IN_USE).store(live, SeqCst);
         self.announce(EVENT)?;
@@ -360,6 +362,19 @@ impl Ring {
             }
         }
         Ok(())
+    }
+
+    /// Ends a record that no frame names any more, under the lock; the block it kept is to be freed then. A wait that is
+    /// cut short, because who has the arena lock was stopped, leaves the record to who has the ring's lock next.
+    fn end_record(&self, record: TicketId, patience: &Patience) -> Result<Option<u32>> {
+        match self.table.head.end_record(record, patience) {
+            Err(error) if matches!(error.kind(), Kind::Timeout | Kind::Interrupted) => {
+                self.table.word(UNTIDY).store(1, Relaxed);
+                point(Point::RingReplaced);
+                Ok(None)
+            }
+            outcome => outcome,
+        }
     }
 
     // ---- readers, as writers see them

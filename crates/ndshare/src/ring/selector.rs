@@ -53,15 +53,15 @@ impl Selector {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Watches these processes and no others. `pid` says who they are, if this process can tell.
-    fn rewatch(&self, wanted: &[u64], pid: &dyn Fn(u64) -> Option<u32>) {
+    /// Watches these processes and no others. `pid` says who they are, if this process can tell. `is_blind`: there is
+    /// somebody else whose death the kernel does not tell of.
+    fn rewatch(&self, wanted: &[u64], mut is_blind: bool, pid: &dyn Fn(u64) -> Option<u32>) {
         let mut watched = self.watched();
         let (keep, go): (Vec<_>, Vec<_>) = std::mem::take(&mut watched.endings)
             .into_iter()
             .partition(|(identity, ending)| wanted.contains(identity) && !ending.has_ended());
         go.iter().for_each(|(_, ending)| self.watch.remove_ending(ending));
         watched.endings = keep;
-        let mut is_blind = false;
         for &identity in wanted {
             if watched.endings.iter().any(|(known, _)| *known == identity) {
                 continue;
@@ -178,7 +178,9 @@ impl Reader {
                 alive.push(identity);
             }
         }
-        selector.rewatch(&alive, &|identity| arena.pid_of(identity).filter(|&pid| arena.is_mapped_by(pid)));
+        // A writer that was made and that nobody has used yet has no process, but may be lost on its way.
+        let is_blind = self.ring.writer_counts().unused > 0;
+        selector.rewatch(&alive, is_blind, &|identity| arena.pid_of(identity).filter(|&pid| arena.is_mapped_by(pid)));
         self.settle_pipe();
         Ok(())
     }

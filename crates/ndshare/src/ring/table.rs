@@ -50,6 +50,9 @@ pub(super) const WRITERS_LOST: usize = 26;
 pub(super) const PERIOD: usize = 32;
 pub(super) const LARGEST_NOW: usize = 33;
 pub(super) const LARGEST_BEFORE: usize = 34;
+pub(super) const LOOK_AT: usize = 35;
+/// Whether a record is left that no frame names.
+pub(super) const UNTIDY: usize = 36;
 const WRITERS_AT: usize = 40;
 const WRITER_WORDS: usize = 8;
 const GROUPS_AT: usize = WRITERS_AT + WRITERS * WRITER_WORDS;

@@ -114,19 +114,21 @@ impl Ring {
     /// `Full` at the timeout, `Closed`, `ArenaFull`; `InvalidValue` when the ring's frames are smaller.
     pub fn begin(self: &Arc<Self>, len_bytes: u64, patience: &Patience) -> Result<Writing> {
         self.parse_need(len_bytes)?;
-        self.begin_as(self.own_pen(Role::Loose, patience)?, len_bytes, patience)
+        let pen = self.own_pen(Role::Loose, patience).map_err(as_full)?;
+        self.begin_as(pen, len_bytes, patience)
     }
 
     pub(super) fn begin_as(self: &Arc<Self>, pen: Pen, len_bytes: u64, patience: &Patience) -> Result<Writing> {
         let need = self.parse_need(len_bytes)?;
-        self.turn_period(patience)?;
+        self.turn_period(patience).map_err(as_full)?;
         let mut spare = None;
         loop {
-            let picked = self.locked(patience, || self.pick_under_lock(pen, need, spare.take()))?;
+            let picked = self.locked(patience, || self.pick_under_lock(pen, need, spare.take(), patience));
+            let picked = picked.map_err(as_full)?;
             match picked {
                 Pick::Got(picked) => return self.writing(pen, picked),
                 // Nothing is allocated under the lock.
-                Pick::NeedsBlock => spare = Some(self.arena().alloc(need, 64, false, patience)?),
+                Pick::NeedsBlock => spare = Some(self.arena().alloc(need, 64, false, patience).map_err(as_full)?),
                 Pick::Full => self.wait_for_space(patience)?,
                 Pick::NoneIdle => self.wait_for_idle(patience)?,
             }
@@ -151,7 +153,7 @@ impl Ring {
         if self.is_period_over() {
             return Ok(None);
         }
-        match self.locked_quick(|| self.pick_under_lock(pen, need, None))? {
+        match self.locked_quick(|| self.pick_under_lock(pen, need, None, &Patience::none()))? {
             Some(Pick::Got(picked)) => self.writing(pen, picked).map(Some),
             _ => Ok(None),
         }
@@ -176,7 +178,8 @@ impl Ring {
         patience: &Patience,
     ) -> Result<Option<u64>> {
         self.check_block(hold, len_bytes, content)?;
-        self.publish_block_as(self.own_pen(Role::Loose, patience)?, hold, len_bytes, content, patience)
+        let pen = self.own_pen(Role::Loose, patience).map_err(as_full)?;
+        self.publish_block_as(pen, hold, len_bytes, content, patience)
     }
 
     fn check_block(&self, hold: &Hold, len_bytes: u64, content: Content<'_>) -> Result<()> {
@@ -197,13 +200,13 @@ impl Ring {
         patience: &Patience,
     ) -> Result<Option<u64>> {
         self.check_block(hold, len_bytes, content)?;
-        self.turn_period(patience)?;
+        self.turn_period(patience).map_err(as_full)?;
         let supply = || {
             self.note_size(usize::try_from(len_bytes).unwrap_or(usize::MAX));
             let floors = self.floors(self.least_cursor());
             let victim = self.victim(floors.wished).or_else(|| self.victim(floors.firm));
             let Some(victim) = victim else { return Ok(None) };
-            self.replace(victim, hold, &Patience::forever())?;
+            self.replace(victim, hold, patience)?;
             Ok(Some((victim, hold.block())))
         };
         self.publish(patience, pen, None, &supply, &mut None, content)
@@ -246,7 +249,7 @@ impl Ring {
 
     // ---- picking a frame
 
-    fn pick_under_lock(&self, pen: Pen, need: usize, spare: Option<Hold>) -> Result<Pick> {
+    fn pick_under_lock(&self, pen: Pen, need: usize, spare: Option<Hold>, patience: &Patience) -> Result<Pick> {
         self.check_open()?;
         self.check_pen(pen)?;
         self.note_size(need);
@@ -266,7 +269,7 @@ impl Ring {
             return Ok(found.map_or(Pick::NoneIdle, |(hold, frame)| Pick::Got((hold, frame, room_at))));
         };
         let Some(hold) = spare else { return Ok(Pick::NeedsBlock) };
-        self.replace(victim, &hold, &Patience::forever())?;
+        self.replace(victim, &hold, patience)?;
         point(Point::RingReplaced);
         Ok(Pick::Got((hold, victim, room_at)))
     }
@@ -344,8 +347,8 @@ impl Ring {
         ranked.min().map(|(_, frame)| frame)
     }
 
-    /// Puts another block into a place among the frames, under the lock. A death on the way leaves a record too
-    /// many, which `recover` ends.
+    /// Puts another block into a place among the frames, under the lock. If the wait for the arena lock is cut short,
+    /// nothing has changed. A death on the way leaves a record too many, which `recover` ends.
     fn replace(&self, frame: u32, hold: &Hold, patience: &Patience) -> Result<()> {
         let words = self.table.frame(frame);
         let old = TicketId { index: words.record.load(SeqCst) as u32, nonce: words.nonce.load(SeqCst) };
@@ -355,7 +358,10 @@ impl Ring {
         words.block.store(hold.block().to_word(), SeqCst);
         words.record.store(new.index.into(), SeqCst);
         words.nonce.store(new.nonce, SeqCst);
-        if old.nonce == 0 { Ok(()) } else { self.table.head.disown(old, patience) }
+        if old.nonce == 0 {
+            return Ok(());
+        }
+        self.end_record(old, patience)?.map_or(Ok(()), |block| self.arena().free_unkept(block))
     }
 
     // ---- publishing
@@ -372,10 +378,13 @@ impl Ring {
     ) -> Result<Option<u64>> {
         let mut pruned = false;
         loop {
-            match self.locked(patience, || self.publish_under_lock(pen, room_at, supply, hold, content))? {
+            let outcome = self.locked(patience, || self.publish_under_lock(pen, room_at, supply, hold, content));
+            match outcome.map_err(as_full)? {
                 Outcome::Published(seq) => return self.tell(seq),
                 // It may be full only for the sake of a reader that died.
-                Outcome::Full if self.when_full == WhenFull::DropNewest && !pruned => self.prune(patience)?,
+                Outcome::Full if self.when_full == WhenFull::DropNewest && !pruned => {
+                    self.prune(patience).map_err(as_full)?;
+                }
                 Outcome::Full if self.when_full == WhenFull::DropNewest => {
                     self.table.word(DROPPED).fetch_add(1, SeqCst);
                     return Ok(None);
@@ -525,7 +534,7 @@ impl Ring {
     }
 
     fn wait_for_space(&self, patience: &Patience) -> Result<()> {
-        self.prune(patience)?;
+        self.prune(patience).map_err(as_full)?;
         let ready = || self.when_full != WhenFull::Wait || !self.is_full(self.least_cursor()) || self.is_closed();
         self.sleep(SPACE, ready, patience, NAP)?;
         let text = || {
@@ -564,6 +573,11 @@ impl Ring {
         };
         patience.go_on("the ring").map_err(|error| on_timeout(error, Kind::Full, text))
     }
+}
+
+/// A writer's timeout is `Full` whatever it waited for; the text says what that was, and who has it.
+fn as_full(error: Error) -> Error {
+    if error.kind() == Kind::Timeout { Error::new(Kind::Full, error.to_string()) } else { error }
 }
 
 /// Names the frame and block that are to be published; none when there is none now.
