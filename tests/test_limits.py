@@ -468,7 +468,7 @@ def test_no_descriptor_and_the_interpreter_cannot_open_a_module() -> None:
 
 
 def test_one_descriptor_is_enough() -> None:
-    """The arena's file needs one; what is opened beside it for a moment is opened in a table of descriptors of its own."""
+    """The arena's file needs one; what is opened beside it for a moment is opened in a table of its own."""
     assert run(WITHOUT_DESCRIPTORS, "1").clean() == "good\n"
 
 

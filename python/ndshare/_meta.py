@@ -7,16 +7,18 @@ point, all without a word. What goes with a frame arrives whole, or is refused b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 
 _TEXT = "SUV"  # kinds of a fixed length
 
 
-class Record(np.record):
+class Record(np.record):  # type: ignore[misc]  # NumPy's stubs call it final, and NumPy does not
     """A record whose fields take only values that fit; what does not raises and changes nothing."""
 
+    # NumPy's stubs say that the module of its records is numpy, for subclasses too.
+    __module__: str = "ndshare._meta"  # type: ignore[assignment]
     _is_over = False
 
     def _end(self) -> None:
@@ -189,7 +191,7 @@ def _as_mapping(meta: Any, where: str = "") -> Mapping[str, Any]:
     names = getattr(dtype, "names", None)
     if names is None or getattr(meta, "shape", None) != ():
         raise TypeError(f"{where}expected a mapping or a record with named fields as meta, got {type(meta).__name__}")
-    record = meta[()] if isinstance(meta, np.ndarray) else meta
+    record: Any = cast("Any", meta)[()] if isinstance(meta, np.ndarray) else meta
     return {name: record[name] for name in names}
 
 
@@ -205,7 +207,7 @@ def _fits_always(dtype: np.dtype[Any], other: np.dtype[Any]) -> bool:
         return True
     if dtype.names is not None or other.names is not None or dtype.shape != other.shape:
         return False
-    casting = "safe" if other.base.kind in _TEXT else "same_kind"
+    casting: Literal["safe", "same_kind"] = "safe" if other.base.kind in _TEXT else "same_kind"
     return np.can_cast(dtype.base, other.base, casting)
 
 

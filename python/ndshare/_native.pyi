@@ -61,6 +61,7 @@ __all__ = [
     "is_shared_at",
     "key_bytes",
     "kill_at",
+    "leave_rings",
     "left_out",
     "let_go",
     "lock_token",
@@ -72,6 +73,7 @@ __all__ = [
     "open_reader",
     "open_ring",
     "open_token",
+    "open_writer",
     "place_of",
     "reader_key",
     "reader_parts",
@@ -93,6 +95,7 @@ __all__ = [
     "unwrapped",
     "view_field",
     "watch_again",
+    "writer_parts",
     "zeros",
 ]
 
