@@ -485,7 +485,19 @@ def use_everything(shared: dict[str, Any], timeout: float, scale: int = 1) -> No
                 frame = one.get(timeout)
                 del frame
     ring.stats()
+    _stream(arena, timeout)
     nds.Cache("64 KiB", name=f"made by {os.getpid()}", arena=arena)
+
+
+def _stream(arena: nds.Arena, timeout: float) -> None:
+    """Write a stream to its end, with a writer that was made for it and a reader whose descriptor is waited for."""
+    ring = nds.Ring(slots=4, when_full="drop_oldest", arena=arena)
+    with ring.reader() as reader, ring.writer() as writer:
+        reader.fileno()
+        with contextlib.suppress(nds.Empty):
+            reader.get(timeout=0)
+        for _ in range(140):  # more than two periods after which sizes are looked at
+            writer.put(np.ones(10, np.uint8), timeout=timeout)
 
 
 def hold_some(arena: nds.Arena) -> None:
