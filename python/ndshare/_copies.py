@@ -3,18 +3,20 @@
 
 While they are on, copyreg has a reducer of ours for ndarray and its subclasses. Picklers look there when they have no
 reducer of their own, and multiprocessing's has one for the arrays that it sends by reference. While they are off,
-copyreg knows nothing of us. copyreg does not say which protocol is written, so the array is pickled inside a stand-in,
+copyreg knows nothing of us. dill, which multiprocess uses, has a table of its own, and it is the same there. copyreg does not say which protocol is written, so the array is pickled inside a stand-in,
 whose ``__reduce_ex__`` is told; NumPy alone reads the result.
 """
 
 from __future__ import annotations
 
 import copyreg
+import importlib
 import os
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -56,6 +58,8 @@ _MACHINERY = frozenset(
 _lock = threading.Lock()
 # The reducers that copyreg had before ours, by class; a class of no reducer has None. Empty while we are off.
 _before: dict[type, Reducer | None] = {}
+# The same for dill's table.
+_savers_before: dict[type, Any] = {}
 
 
 def warn_copies(on: bool = True) -> None:
@@ -97,20 +101,38 @@ def start() -> None:
 def _register() -> None:
     import numpy.ma  # noqa: F401  (NumPy imports it late, and its arrays are to be seen)
 
-    for cls in {np.ndarray, *_subclasses(np.ndarray)} - _before.keys():
-        _before[cls] = copyreg.dispatch_table.get(cls)
-        copyreg.pickle(cls, _reduce)  # pyright: ignore[reportArgumentType]
+    savers = _dills_table()
+    for cls in {np.ndarray, *_subclasses(np.ndarray)}:
+        if cls not in _before:
+            _before[cls] = copyreg.dispatch_table.get(cls)
+            copyreg.pickle(cls, _reduce)  # pyright: ignore[reportArgumentType]
+        if savers.get(cls) is not _save:
+            _savers_before[cls] = savers.get(cls)
+            savers[cls] = _save
 
 
 def _unregister() -> None:
-    for cls, reducer in _before.items():
+    _put_back(copyreg.dispatch_table, _reduce, _before)
+    if _savers_before:
+        _put_back(_dills_table(), _save, _savers_before)
+
+
+def _put_back(table: dict[type, Any], ours: Any, before: dict[type, Any]) -> None:
+    for cls, theirs in before.items():
         # Somebody who has registered another one since keeps it.
-        if copyreg.dispatch_table.get(cls) is _reduce:
-            if reducer is None:
-                del copyreg.dispatch_table[cls]
+        if table.get(cls) is ours:
+            if theirs is None:
+                del table[cls]
             else:
-                copyreg.dispatch_table[cls] = reducer
-    _before.clear()
+                table[cls] = theirs
+    before.clear()
+
+
+def _dills_table() -> dict[type, Any]:
+    """Return the table in which dill looks before copyreg's; it has arrays there, too. Imports dill if it is there."""
+    with suppress(ImportError):
+        return importlib.import_module("dill").Pickler.dispatch
+    return {}
 
 
 def _subclasses(cls: type) -> Iterator[type]:
@@ -131,6 +153,11 @@ def _reduce(array: Array) -> Any:
         return np.asanyarray, (_StandIn(array),)
     # Subclasses and arrays of objects, which may contain themselves, are the same in all protocols.
     return array.__reduce_ex__(2)
+
+
+def _save(pickler: Any, array: Array) -> None:
+    """Save an array for dill."""
+    pickler.save_reduce(*_reduce(array), obj=array)
 
 
 class _StandIn:
