@@ -3,8 +3,10 @@
 
 While they are on, copyreg has a reducer of ours for ndarray and its subclasses. Picklers look there when they have no
 reducer of their own, and multiprocessing's has one for the arrays that it sends by reference. While they are off,
-copyreg knows nothing of us. dill, which multiprocess uses, has a table of its own, and it is the same there. copyreg does not say which protocol is written, so the array is pickled inside a stand-in,
-whose ``__reduce_ex__`` is told; NumPy alone reads the result.
+copyreg knows nothing of us. dill, which multiprocess uses, has a table of its own, and it is the same there.
+
+copyreg does not say which protocol is written, so the array is pickled inside a stand-in, whose ``__reduce_ex__`` is
+told; NumPy alone reads the result.
 """
 
 from __future__ import annotations
@@ -99,8 +101,6 @@ def start() -> None:
 
 
 def _register() -> None:
-    import numpy.ma  # noqa: F401  (NumPy imports it late, and its arrays are to be seen)
-
     savers = _dills_table()
     for cls in {np.ndarray, *_subclasses(np.ndarray)}:
         if cls not in _before:
@@ -175,6 +175,8 @@ class _StandIn:
 def _warn(array: Array) -> None:
     frame = sys._getframe(2)
     caller = _users(frame)
+    if frame.f_code is _save.__code__ and frame.f_back is not None:
+        frame = frame.f_back
     where = frame if caller is None else caller
     # Not stacklevel: that counts frames, and can't tell whose they are.
     warnings.warn_explicit(

@@ -37,7 +37,8 @@ def _view_as(cls: type[Any], base: NDArray[Any]) -> Any:
 
 def _set_attributes(array: Any, attributes: Mapping[str, Any]) -> None:
     """Give a masked array its mask and the rest of what NumPy keeps in its attributes."""
-    vars(array).update(attributes)
+    for name, value in attributes.items():
+        vars(array)[name] = value
 
 
 # The items are all that arrays of these classes are. A memmap over an arena has no file, here and there.
