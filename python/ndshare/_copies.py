@@ -136,7 +136,8 @@ def _dills_table() -> dict[type, Any]:
 
 
 def _subclasses(cls: type) -> Iterator[type]:
-    for each in cls.__subclasses__():
+    below: list[type] = cls.__subclasses__()
+    for each in below:
         yield each
         yield from _subclasses(each)
 
