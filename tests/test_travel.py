@@ -434,20 +434,27 @@ def test_pickles_are_readable_where_ndshare_is_not(flags: list[str], tmp_path: A
     assert done.out.strip() == f"{x.shape} {x.sum()} True ('x', 'y', 'z')"
 
 
-def test_subclasses_go_by_value() -> None:
+class Named(np.ndarray[Any, Any]):
+    """A subclass of a user; what it keeps beside its items only it knows."""
+
+
+def test_subclasses_of_users_go_by_value_and_those_of_numpy_by_reference() -> None:
     x = nds.array(np.arange(6.0))
-    things: list[Any] = [
-        np.ma.masked_array(x, x > 3),
-        nds.zeros(3, STRUCT).view(np.recarray),
-        x.view(np.matrix),
-        np.float64(3),
-    ]
+    things: dict[bool, list[Any]] = {
+        True: [np.ma.masked_array(x, x > 3), nds.zeros(3, STRUCT).view(np.recarray), x.view(np.matrix)],
+        False: [x.view(Named), np.float64(3)],
+    }
+    for shared, several in things.items():
+        for thing in several:
+            back = opened(token(thing))
+            assert type(back) is type(thing)
+            assert nds.is_shared(np.asarray(back)) == shared
+            assert np.asarray(back).tobytes() == np.asarray(thing).tobytes()
     with Puppet() as puppet:
-        for thing in things:
+        for thing in things[True]:
             back = puppet.do("echo", thing)
             assert type(back) is type(thing)
-            assert not nds.is_shared(np.asarray(back))
-            assert np.asarray(back).tobytes() == np.asarray(thing).tobytes()
+            assert np.shares_memory(np.asarray(back), np.asarray(thing))
 
 
 def test_masks_stay_masks() -> None:

@@ -64,8 +64,13 @@ class Poisoned(Error, RuntimeError):
     """The control memory of an arena contradicts itself: something wrote over it."""
 
 
+class CopyWarning(UserWarning):
+    """A writable shared array was pickled by value: what the receiver writes is lost. `warn_copies` asks for it."""
+
+
 for _class in (
     Error,
+    CopyWarning,
     ArenaFull,
     Stale,
     AttachError,

@@ -1,16 +1,18 @@
 # pyright: reportPrivateUsage=false
 """How arrays travel: multiprocessing's pickler sends shared arrays by reference, every other pickler by value.
 
-The address decides, so views of shared arrays count and copies do not. Subclasses of ndarray are not looked up
-under ``numpy.ndarray`` and go by value.
+The address decides, so views of shared arrays count and copies do not. Reducers are looked up by the very class, and
+a subclass may keep anything beside its items, so those of NumPy are sent here one by one and those of users by value.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import numpy as np
+from numpy import ma
 from numpy.typing import NDArray
 
 from . import _native
@@ -28,6 +30,39 @@ def _open_array(token: bytes, dtype: np.dtype[Any] | None = None) -> NDArray[Any
 _open_array.__module__ = "ndshare"
 
 
+def _view_as(cls: type[Any], base: NDArray[Any]) -> Any:
+    """Return the same bytes as an array of a class of NumPy; this is what pickles of such arrays call."""
+    return base.view(cls)
+
+
+def _set_attributes(array: Any, attributes: Mapping[str, Any]) -> None:
+    """Give a masked array its mask and the rest of what NumPy keeps in its attributes."""
+    for name, value in attributes.items():
+        vars(array)[name] = value
+
+
+# The items are all that arrays of these classes are. A memmap over an arena has no file, here and there.
+_CLASSES_OF_ITEMS: tuple[type[NDArray[Any]], ...] = (np.recarray, np.matrix, np.memmap, np.char.chararray)
+
+
+def _reduce_view(array: NDArray[Any]) -> Any:
+    """Reduce an array of a class of NumPy that keeps nothing but its items."""
+    if not _native.is_shared(array):
+        return array.__reduce__()
+    return _view_as, (type(array), array.view(np.ndarray))
+
+
+def _reduce_masked(array: ma.MaskedArray[Any, Any]) -> Any:
+    """Reduce a masked array; data and mask each go by reference if they are shared, and by value if not."""
+    if not (_native.is_shared(array) or _native.is_shared(array.mask)):
+        return array.__reduce__()
+    # As state, because what users attach may refer to the array itself.
+    return _view_as, (ma.MaskedArray, array.data), vars(array), None, None, _set_attributes
+
+
 def register() -> None:
-    """Make multiprocessing send arrays of exactly numpy.ndarray this way."""
+    """Make multiprocessing send arrays of exactly these classes this way."""
     ForkingPickler.register(np.ndarray, _native.reduce)
+    for cls in _CLASSES_OF_ITEMS:
+        ForkingPickler.register(cls, _reduce_view)
+    ForkingPickler.register(ma.MaskedArray, _reduce_masked)
