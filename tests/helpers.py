@@ -218,6 +218,7 @@ def child(target: Callable[..., None], *args: Any, context: Any = None) -> Itera
     """Run a process for a while, a fork unless `context` says otherwise; it is gone afterwards."""
     process = (context or mp.get_context("fork")).Process(target=target, args=args, daemon=True)
     process.start()
+    del args  # what was given to the process is its own
     try:
         yield process
     finally:
