@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import multiprocessing as mp
 import os
 import signal
 import sys
@@ -286,7 +287,29 @@ def _tickets(arena: nds.Arena, gifts: list[bytes]) -> None:
         with contextlib.suppress(nds.Stale):
             raise AssertionError(f"nobody holds it, and it can be opened: {gone()}")
     ForkingPickler.dumps(nds.zeros(9000, np.uint8, arena=arena))
+    _start_in_vain(arena)
     kept["left behind"] = ForkingPickler.dumps(nds.zeros(100, np.uint8, arena=arena))
+
+
+class NeverStarted:
+    """What stands for a process while multiprocessing pickles for it; this one ends before it reads."""
+
+    pid = 0
+
+    def poll(self, flag: int = 0) -> int:
+        return flag
+
+
+def _start_in_vain(arena: nds.Arena) -> None:
+    """Pickle for a process that is over before it has read anything."""
+    popen = NeverStarted()
+    mp.context.set_spawning_popen(popen)  # type: ignore[attr-defined]
+    try:
+        ForkingPickler.dumps(nds.zeros(7000, np.uint8, arena=arena))
+    finally:
+        mp.context.set_spawning_popen(None)  # type: ignore[attr-defined]
+    popen.pid = os.getpid()
+    popen.poll()
 
 
 def _crowd(arena: nds.Arena, _: list[bytes]) -> None:

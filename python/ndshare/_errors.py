@@ -24,6 +24,10 @@ class Timeout(Error, TimeoutError):
     """A wait reached its timeout."""
 
 
+class CopyWarning(UserWarning):
+    """A shared array was pickled by value, so what one side writes the other does not see."""
+
+
 class Empty(Timeout, queue.Empty):
     """No frame came from a ring before the timeout."""
 

@@ -23,13 +23,16 @@ __all__ = [
     "Hold",
     "Inside",
     "Lock",
+    "Message",
     "Montage",
+    "Outgoing",
     "Reader",
     "Ring",
     "Stop",
     "Writing",
     "__version__",
     "allocating",
+    "arena_parts",
     "block",
     "cache_parts",
     "concatenate",
@@ -103,6 +106,7 @@ class Ticket(TypedDict):
     bytes: int
     sender: int
     sender_alive: bool
+    receiver: int | None
     age_s: float
 
 @type_check_only
@@ -116,6 +120,7 @@ class Stats(TypedDict):
     participants: list[Participant]
     tickets: list[Ticket]
     ticket_budget: int
+    copied_by_bound: int
     limit: str
 
 @type_check_only
@@ -136,6 +141,17 @@ class Hold:
     def __len__(self) -> int: ...
     if sys.version_info >= (3, 12):
         def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@final
+class Outgoing:
+    def __new__(cls) -> Self: ...
+    def name_receiver(self, pid: int) -> None: ...
+    def take_back(self) -> int: ...
+
+@final
+class Message:
+    def __new__(cls) -> Self: ...
+    def __call__(self, array: NDArray[Any]) -> tuple[Any, ...]: ...
 
 @final
 class Arena:
@@ -502,7 +518,8 @@ def find_many(cache: Cache, keys: list[Any]) -> list[NDArray[Any] | None]: ...
 def fetch_unless(cache: Cache, key: Any, load: _Load | None, timeout: float | None, stop: Stop) -> NDArray[Any]: ...
 def cache_parts(cache: Cache) -> tuple[Any, ...]: ...
 def open_cache(token: bytes, load: _Load | None, name: str | None) -> Cache: ...
-def open_arena(locator: str) -> Arena: ...
+def arena_parts(arena: Arena) -> tuple[str, bytes]: ...
+def open_arena(locator: str, token: bytes | None = None) -> Arena: ...
 @overload
 def concatenate(
     arrays: ArrayLike | Sequence[ArrayLike],

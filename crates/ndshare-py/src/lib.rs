@@ -13,6 +13,7 @@ mod lock;
 mod make;
 mod ndarray;
 mod objects;
+mod outgoing;
 mod overlay;
 mod owner;
 mod ring;
@@ -52,7 +53,7 @@ mod native {
     #[pymodule_export]
     use super::allocating::Allocating;
     #[pymodule_export]
-    use super::arena::{Arena, open_arena};
+    use super::arena::{Arena, arena_parts, open_arena};
     #[pymodule_export]
     use super::cache::{Cache, Stop, cache_parts, fetch_unless, find_many, open_cache};
     #[pymodule_export]
@@ -70,6 +71,8 @@ mod native {
     #[pymodule_export]
     use super::make::{empty, empty_in_order, zeros};
     #[pymodule_export]
+    use super::outgoing::Outgoing;
+    #[pymodule_export]
     use super::overlay::{Field, Inside, enter_use, measure, place_of, view_field};
     #[pymodule_export]
     use super::owner::Hold;
@@ -82,7 +85,7 @@ mod native {
     #[pymodule_export]
     use super::stats::{reclaim, stats};
     #[pymodule_export]
-    use super::travel::{describe, from_text, handle, open_token, reduce, ticket, to_text};
+    use super::travel::{Message, describe, from_text, handle, open_token, reduce, ticket, to_text};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -203,6 +203,7 @@ impl Arena {
             freed += self.trim(bytes - freed, patience)?;
         }
         if self.used_bytes() > 0 && freed < bytes {
+            self.reclaim_undeliverable(patience)?;
             self.reclaim_from_the_dead(patience)?;
             self.trim(bytes - freed, patience)?;
         }

@@ -1,13 +1,17 @@
 //! What an arena holds, and who holds it. Read without a lock: each number is right, their sum may be a moment old.
 
-use super::Arena;
 use super::control::GRANULE_BYTES;
+use super::lock::Patience;
 use super::records::is_ticket;
 use super::word::State;
+use super::{Arena, fork};
 use crate::error::Result;
 use crate::layout::human;
 use crate::os::monotonic;
 use crate::prim::Ordering::{Relaxed, SeqCst};
+
+/// How many of each kind an error names.
+const NAMED: usize = 3;
 
 /// A picture of an arena.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,6 +64,8 @@ pub struct TicketStats {
     pub sender_pid: u32,
     /// Whether that process lives.
     pub sender_alive: bool,
+    /// The process that it is for, where that is known.
+    pub receiver_pid: Option<u32>,
     /// Seconds since it was sent.
     pub age_s: f64,
 }
@@ -71,6 +77,8 @@ impl Arena {
     /// `Poisoned`; `Attach` in a process that has no slot.
     pub fn stats(&self) -> Result<Stats> {
         self.sweep_all()?;
+        fork::let_go();
+        self.reclaim_undeliverable(&Patience::forever())?;
         let (mut used_bytes, mut blocks) = (0, 0);
         for index in 0..self.control.high() {
             let block = self.control.block(index)?;
@@ -137,6 +145,7 @@ impl Arena {
                 bytes: block.span().len_bytes(),
                 sender_pid: ticket.origin.load(Relaxed),
                 sender_alive: self.is_sender_alive(ticket),
+                receiver_pid: Some(ticket.receiver.load(Relaxed)).filter(|&pid| pid != 0),
                 age_s: now.saturating_sub(ticket.stamp.load(Relaxed)) as f64 * 1e-9,
             });
         }
@@ -151,14 +160,26 @@ impl Arena {
             let you = if holder.me { ", this process" } else { "" };
             format!("pid {}{you}: {} in {} blocks", holder.pid, human(holder.bytes), holder.blocks)
         };
-        let named: Vec<String> = holders.iter().take(3).map(line).collect();
-        let tickets = self.ticket_stats().unwrap_or_default();
+        let named: Vec<String> = holders.iter().take(NAMED).map(line).collect();
+        format!("Largest holders: {}; {}", named.join("; "), self.largest_undelivered())
+    }
+
+    /// What is in flight, and the largest of it by sender and age.
+    fn largest_undelivered(&self) -> String {
+        let mut tickets = self.ticket_stats().unwrap_or_default();
+        // Two tickets for one block keep it once; nobody can say which of them counts, so the sum is at most this.
         let in_flight: u64 = tickets.iter().map(|ticket| ticket.bytes).sum();
-        format!(
-            "Largest holders: {}; {} undelivered hand-overs keep {}",
-            named.join("; "),
-            tickets.len(),
-            human(in_flight)
-        )
+        tickets.sort_by_key(|ticket| std::cmp::Reverse(ticket.bytes));
+        let me = self.pid.load(Relaxed);
+        let line = |ticket: &TicketStats| {
+            let you = if ticket.sender_pid == me { ", this process" } else { "" };
+            let dead = if ticket.sender_alive { "" } else { ", dead" };
+            let to = ticket.receiver_pid.map_or(String::new(), |pid| format!(" to pid {pid}"));
+            let (bytes, pid, age_s) = (human(ticket.bytes), ticket.sender_pid, ticket.age_s);
+            format!("{bytes} from pid {pid}{you}{dead}{to}, {age_s:.1} s ago")
+        };
+        let named: Vec<String> = tickets.iter().take(NAMED).map(line).collect();
+        let sum = format!("{} undelivered hand-overs keep {}", tickets.len(), human(in_flight));
+        if named.is_empty() { sum } else { format!("{sum}: {}", named.join("; ")) }
     }
 }

@@ -14,6 +14,7 @@ pub mod kill;
 pub mod limits;
 pub mod memory;
 pub mod pipe;
+pub mod process;
 pub mod thread;
 
 use std::time::Duration;
