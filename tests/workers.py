@@ -156,6 +156,48 @@ def go(name: str, args: tuple[Any, ...]) -> Any:
 # ---- targets of processes -------------------------------------------------------------------------------------------
 
 
+def wait_for_file(path: str) -> str:
+    """Return when there is such a file."""
+    deadline = time.monotonic() + 60
+    while not os.path.exists(path):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"nobody made {path}")
+        time.sleep(0.005)
+    return path
+
+
+def write_sum(_: Any, x: Array, path: str, *_more: Any) -> None:
+    with open(path, "w") as file:
+        file.write(str(int(x.sum())))
+
+
+def put_frames(ring: nds.Ring, count: int) -> int:
+    for n in range(count):
+        ring.put([n] * 4, timeout=60)
+    return int(ring.stats()["written"])
+
+
+def add_one_to_all(views: list[Array]) -> int:
+    for view in views:
+        view += 1
+    return len(views)
+
+
+def sum_of(data: bytes) -> int:
+    return int(ForkingPickler.loads(data).sum())
+
+
+def fill_in_arena(data: bytes, n: int, value: float) -> float:
+    return float(nds.full(n, value, arena=ForkingPickler.loads(data)).sum())
+
+
+def still_maps(name: str) -> bool:
+    """Say whether an arena is mapped here after the next one was made."""
+    nds.Arena("8 MiB").close()
+    with open("/proc/self/maps") as maps:
+        return name in maps.read()
+
+
 def put(queue: Any, n: int, value: int) -> None:
     """Allocate, put the array in a queue, and return at once."""
     queue.put(nds.full(n, value, np.int64))

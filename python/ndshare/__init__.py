@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any
 if sys.platform != "linux":
     raise ImportError(f"ndshare needs Linux (sealed memory files, /proc), got {sys.platform!r}; nothing to install")
 
-from . import _cache, _copies, _lock, _overlay, _ring, _session, _travel, fft
+from . import _cache, _lock, _overlay, _ring, _session, _travel, fft
 from ._arrays import array, asarray, empty_like, full, full_like, ones, ones_like, zeros_like
-from ._copies import warn_copies
 from ._errors import (
     ArenaFull,
     AttachError,
@@ -109,7 +108,6 @@ __all__ = [
     "ref",
     "stack",
     "stats",
-    "warn_copies",
     "zeros",
     "zeros_like",
 ]
@@ -131,4 +129,3 @@ _overlay.register()
 _ring.register()
 _cache.register()
 _session.start()
-_copies.start()

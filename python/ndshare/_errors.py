@@ -25,7 +25,7 @@ class Timeout(Error, TimeoutError):
 
 
 class CopyWarning(UserWarning):
-    """A shared array was pickled by value, so what one side writes the other does not see."""
+    """A shared array was pickled by value, so what one side writes, the other does not see."""
 
 
 class Empty(Timeout, queue.Empty):

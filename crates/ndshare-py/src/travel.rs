@@ -122,7 +122,7 @@ fn open_arguments<'py>(
 fn warn_of_copy(py: Python<'_>, array: &Bound<'_, PyAny>) -> PyResult<()> {
     static WARN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     COPIED_BY_BOUND.fetch_add(1, Ordering::Relaxed);
-    WARN.import(py, "ndshare._copies", "warn_at_the_bound")?.call1((array,)).map(drop)
+    WARN.import(py, "ndshare._bound", "warn")?.call1((array,)).map(drop)
 }
 
 /// The token of a shared array for another process, with a ticket while there are any; ValueError for other arrays.

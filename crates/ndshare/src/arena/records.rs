@@ -380,6 +380,9 @@ impl Arena {
         while next < self.control.records_ready() {
             // Looked up without the lock, because asking who is alive is a system call; checked again under it.
             let found = self.records_where(&mut next, wanted)?;
+            if found.is_empty() {
+                continue;
+            }
             let lock = self.lock(patience)?;
             let mut blocks = Vec::with_capacity(BATCH);
             for (index, nonce) in found {
