@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import multiprocessing as mp
 import os
 import signal
 import sys
@@ -155,6 +156,48 @@ def go(name: str, args: tuple[Any, ...]) -> Any:
 # ---- targets of processes -------------------------------------------------------------------------------------------
 
 
+def wait_for_file(path: str) -> str:
+    """Return when there is such a file."""
+    deadline = time.monotonic() + 60
+    while not os.path.exists(path):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"nobody made {path}")
+        time.sleep(0.005)
+    return path
+
+
+def write_sum(_: Any, x: Array, path: str, *_more: Any) -> None:
+    with open(path, "w") as file:
+        file.write(str(int(x.sum())))
+
+
+def put_frames(ring: nds.Ring, count: int) -> int:
+    for n in range(count):
+        ring.put([n] * 4, timeout=60)
+    return int(ring.stats()["written"])
+
+
+def add_one_to_all(views: list[Array]) -> int:
+    for view in views:
+        view += 1
+    return len(views)
+
+
+def sum_of(data: bytes) -> int:
+    return int(ForkingPickler.loads(data).sum())
+
+
+def fill_in_arena(data: bytes, n: int, value: float) -> float:
+    return float(nds.full(n, value, arena=ForkingPickler.loads(data)).sum())
+
+
+def still_maps(name: str) -> bool:
+    """Say whether an arena is mapped here after the next one was made."""
+    nds.Arena("8 MiB").close()
+    with open("/proc/self/maps") as maps:
+        return name in maps.read()
+
+
 def put(queue: Any, n: int, value: int) -> None:
     """Allocate, put the array in a queue, and return at once."""
     queue.put(nds.full(n, value, np.int64))
@@ -286,7 +329,29 @@ def _tickets(arena: nds.Arena, gifts: list[bytes]) -> None:
         with contextlib.suppress(nds.Stale):
             raise AssertionError(f"nobody holds it, and it can be opened: {gone()}")
     ForkingPickler.dumps(nds.zeros(9000, np.uint8, arena=arena))
+    _start_in_vain(arena)
     kept["left behind"] = ForkingPickler.dumps(nds.zeros(100, np.uint8, arena=arena))
+
+
+class NeverStarted:
+    """What stands for a process while multiprocessing pickles for it; this one ends before it reads."""
+
+    pid = 0
+
+    def poll(self, flag: int = 0) -> int:
+        return flag
+
+
+def _start_in_vain(arena: nds.Arena) -> None:
+    """Pickle for a process that is over before it has read anything."""
+    popen = NeverStarted()
+    mp.context.set_spawning_popen(popen)  # type: ignore[attr-defined]
+    try:
+        ForkingPickler.dumps(nds.zeros(7000, np.uint8, arena=arena))
+    finally:
+        mp.context.set_spawning_popen(None)  # type: ignore[attr-defined]
+    popen.pid = os.getpid()
+    popen.poll()
 
 
 def _crowd(arena: nds.Arena, _: list[bytes]) -> None:

@@ -173,15 +173,31 @@ class _StandIn:
         return self._array.__reduce_ex__(protocol)
 
 
+def warn_at_bound(array: Array) -> None:
+    """Warn that an array goes by value because no more references can be in flight; always, on or off."""
+    frame = sys._getframe(1)
+    kind = "writable" if array.flags.writeable else "read-only"
+    # The text is the same for all arrays of a kind, so that the usual filters show it once and not for each of them.
+    text = (
+        f"a {kind} shared array is sent as a copy, because as many references are in flight as can be "
+        '(nds.stats()["ticket_budget"]): what one side writes, the other will not see. Receive what was sent, or take '
+        'back with nds.reclaim() what nobody will receive; nds.stats()["copied_by_bound"] counts the copies'
+    )
+    _show(text, _users(frame) or frame)
+
+
 def _warn(array: Array) -> None:
     frame = sys._getframe(2)
     caller = _users(frame)
     if frame.f_code is _save.__code__ and frame.f_back is not None:
         frame = frame.f_back
-    where = frame if caller is None else caller
+    _show(_message(array, known=caller is not None), frame if caller is None else caller)
+
+
+def _show(text: str, where: FrameType) -> None:
     # Not stacklevel: that counts frames, and can't tell whose they are.
     warnings.warn_explicit(
-        _message(array, known=caller is not None),
+        text,
         CopyWarning,
         where.f_code.co_filename,
         where.f_lineno,

@@ -26,7 +26,9 @@ __all__ = [
     "Hold",
     "Inside",
     "Lock",
+    "Message",
     "Montage",
+    "Outgoing",
     "Reader",
     "Ring",
     "Stop",
@@ -34,6 +36,7 @@ __all__ = [
     "Writing",
     "__version__",
     "allocating",
+    "arena_parts",
     "block",
     "cache_parts",
     "concatenate",
@@ -121,6 +124,7 @@ class Ticket(TypedDict):
     bytes: int
     sender: int
     sender_alive: bool
+    receiver: int | None
     age_s: float
 
 @type_check_only
@@ -140,6 +144,7 @@ class Stats(TypedDict):
     participants: list[Participant]
     tickets: list[Ticket]
     ticket_budget: int
+    copied_by_bound: int
     limit: str
     lock: LockOwner | None
 
@@ -174,6 +179,17 @@ class Hold:
     def __len__(self) -> int: ...
     if sys.version_info >= (3, 12):
         def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@final
+class Outgoing:
+    def __new__(cls) -> Self: ...
+    def name_receiver(self, pid: int) -> None: ...
+    def take_back(self) -> int: ...
+
+@final
+class Message:
+    def __new__(cls) -> Self: ...
+    def __call__(self, array: NDArray[Any]) -> tuple[Any, ...]: ...
 
 @final
 class Arena:
@@ -611,7 +627,8 @@ def key_bytes(key: Any) -> bytes: ...
 def fetch_unless(cache: Cache, key: Any, load: _Load | None, timeout: float | None, stop: Stop) -> NDArray[Any]: ...
 def cache_parts(cache: Cache) -> tuple[Any, ...]: ...
 def open_cache(token: bytes, load: _Load | None, name: str | None) -> Cache: ...
-def open_arena(locator: str) -> Arena: ...
+def arena_parts(arena: Arena) -> tuple[str, bytes]: ...
+def open_arena(locator: str, token: bytes | None = None) -> Arena: ...
 @overload
 def concatenate(
     arrays: ArrayLike | Sequence[ArrayLike],

@@ -1,12 +1,14 @@
 # pyright: reportPrivateUsage=false
 """How arrays travel: multiprocessing's pickler sends shared arrays by reference, every other pickler by value.
 
-The address decides, so views of shared arrays count and copies do not. Reducers are looked up by the very class, and
-a subclass may keep anything beside its items, so those of NumPy are sent here one by one and those of users by value.
+The address decides, so views of shared arrays count and copies do not. Each pickler has a `Message` of its own, so that
+all views of one block in one message go by one ticket. Reducers are looked up by the very class, and a subclass may
+keep anything beside its items, so those of NumPy are sent here one by one and those of users by value.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
@@ -16,6 +18,8 @@ from numpy import ma
 from numpy.typing import NDArray
 
 from . import _native
+from ._native import Arena
+from ._ring import Frame
 
 
 def _open_array(token: bytes, dtype: np.dtype[Any] | None = None) -> NDArray[Any]:
@@ -60,9 +64,36 @@ def _reduce_masked(array: ma.MaskedArray[Any, Any]) -> Any:
     return _view_as, (ma.MaskedArray, array.data), vars(array), None, None, _set_attributes
 
 
+# Arenas
+
+
+def _reduce_arena(arena: Arena) -> Any:
+    return _native.open_arena, _native.arena_parts(arena)
+
+
+# The pickler
+
+
+def _give_messages() -> None:
+    """Give each of multiprocessing's picklers a message of its own from now on."""
+    make = ForkingPickler.__init__
+
+    @functools.wraps(make)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+        make(self, *args, **kwargs)
+        message = _native.Message()
+        self.dispatch_table[np.ndarray] = message
+        self.dispatch_table[Frame] = lambda frame: message(frame.view(np.ndarray))
+
+    ForkingPickler.__init__ = __init__
+
+
 def register() -> None:
-    """Make multiprocessing send arrays of exactly these classes this way."""
+    """Make multiprocessing send arrays of exactly these classes, and arenas of one's own, this way."""
+    # For picklers that are made in another way than by the class's own __init__.
     ForkingPickler.register(np.ndarray, _native.reduce)
     for cls in _CLASSES_OF_ITEMS:
         ForkingPickler.register(cls, _reduce_view)
     ForkingPickler.register(ma.MaskedArray, _reduce_masked)
+    ForkingPickler.register(Arena, _reduce_arena)
+    _give_messages()

@@ -14,6 +14,7 @@ mod lock;
 mod make;
 mod ndarray;
 mod objects;
+mod outgoing;
 mod overlay;
 mod owner;
 mod parent;
@@ -64,7 +65,7 @@ mod native {
     #[pymodule_export]
     use super::allocating::Allocating;
     #[pymodule_export]
-    use super::arena::{Arena, open_arena};
+    use super::arena::{Arena, arena_parts, open_arena};
     #[pymodule_export]
     use super::cache::{Cache, Stop, cache_parts, fetch_unless, find_many, key_bytes, open_cache};
     #[pymodule_export]
@@ -81,6 +82,8 @@ mod native {
     use super::lock::{Lock, LockedArrays, lock_token, open_lock};
     #[pymodule_export]
     use super::make::{empty, empty_in_order, zeros};
+    #[pymodule_export]
+    use super::outgoing::Outgoing;
     #[pymodule_export]
     use super::overlay::{Field, Inside, enter_use, field_under, let_go, measure, place_of, view_field};
     #[pymodule_export]
@@ -100,7 +103,7 @@ mod native {
     #[pymodule_export]
     use super::stop_at;
     #[pymodule_export]
-    use super::travel::{describe, from_text, handle, open_token, reduce, ticket, to_text};
+    use super::travel::{Message, describe, from_text, handle, open_token, reduce, ticket, to_text};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

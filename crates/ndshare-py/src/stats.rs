@@ -2,24 +2,27 @@
 
 use std::time::Duration;
 
-use ndshare::arena::{ParticipantStats, TicketStats};
+use ndshare::arena::{Arena, ParticipantStats, TicketStats};
 use ndshare::os::process::Glimpse;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use crate::session::Place;
+use crate::travel::copied_by_bound;
 use crate::wait::{detached, patiently};
 
 /// The state of an arena (None: the session's) as a plain dict.
 ///
 /// Keys: "id", "budget", "capacity", "bytes" (held, rounded up to blocks), "warm" (kept for reuse), "blocks",
 /// "participants" (dicts with "pid", "bytes", "blocks", "alive", "me"), "tickets" (hand-overs that nobody has
-/// fetched: dicts with "bytes", "sender", "sender_alive", "age_s"), "ticket_budget", "limit" (the name of the limit
-/// that set the budget), "lock" (None, or a dict with "pid", "name" and "stopped" of the process that has the arena's
-/// lock at the moment: allocations and hand-overs wait for it). All sizes are bytes.
+/// fetched: dicts with "bytes", "sender", "sender_alive", "age_s", and "receiver": the pid of the process they are for,
+/// or None), "ticket_budget", "copied_by_bound" (how many arrays this process sent as copies because that many
+/// hand-overs were in flight), "limit" (the name of the limit that set the budget), "lock" (None, or a dict with "pid",
+/// "name" and "stopped" of the process that has the arena's lock at the moment: allocations and hand-overs wait for
+/// it). All sizes are bytes.
 ///
-/// It never waits, whatever other processes do.
+/// It never waits long, whatever other processes do.
 ///
 /// >>> import ndshare as nds
 /// >>> a = nds.zeros(1000)
@@ -40,6 +43,7 @@ pub(crate) fn stats<'py>(py: Python<'py>, arena: Option<&Bound<'py, PyAny>>) -> 
     dict.set_item("participants", list(py, &stats.participants, participant)?)?;
     dict.set_item("tickets", list(py, &stats.tickets, ticket)?)?;
     dict.set_item("ticket_budget", stats.ticket_budget)?;
+    dict.set_item("copied_by_bound", copied_by_bound())?;
     dict.set_item("limit", stats.limit)?;
     dict.set_item("lock", stats.lock_owner.map(|owner| process(py, &owner)).transpose()?)?;
     Ok(dict)
@@ -47,7 +51,8 @@ pub(crate) fn stats<'py>(py: Python<'py>, arena: Option<&Bound<'py, PyAny>>) -> 
 
 /// Takes back hand-overs that nobody has fetched for `older_than` seconds; returns the bytes this freed.
 ///
-/// A receiver that comes later gets `Stale`, unless somebody still holds the array. Raises ValueError for a
+/// `arena` says in which arena; None: in the session's, and in those of which this process has nothing left but
+/// hand-overs that it sent. A receiver that comes later gets `Stale`, unless somebody still holds the array. Raises ValueError for a
 /// negative or infinite age.
 ///
 /// >>> import ndshare as nds
@@ -60,7 +65,14 @@ pub(crate) fn reclaim(py: Python<'_>, older_than: f64, arena: Option<&Bound<'_, 
         PyValueError::new_err(format!("expected older_than to be seconds, 0 or more, got {older_than}"))
     })?;
     let place = Place::of(py, arena)?;
-    patiently(py, |patience| place.reclaim(age, patience))
+    let left = if matches!(place, Place::Session(_)) { Arena::kept_in_flight() } else { Vec::new() };
+    patiently(py, |patience| {
+        let mut freed = place.reclaim(age, patience)?;
+        for arena in left {
+            freed += arena.reclaim(age, patience)?;
+        }
+        Ok(freed)
+    })
 }
 
 fn list<'py, T>(
@@ -95,6 +107,7 @@ fn ticket<'py>(py: Python<'py>, stats: &TicketStats) -> PyResult<Bound<'py, PyDi
     dict.set_item("bytes", stats.bytes)?;
     dict.set_item("sender", stats.sender_pid)?;
     dict.set_item("sender_alive", stats.sender_alive)?;
+    dict.set_item("receiver", stats.receiver_pid)?;
     dict.set_item("age_s", stats.age_s)?;
     Ok(dict)
 }

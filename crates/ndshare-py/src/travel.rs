@@ -4,7 +4,10 @@
 //! what `ndshare._dtypes` writes of fields. Other dtypes travel beside it as pickled objects. Nothing is unpickled
 //! from a token.
 
-use ndshare::arena::{Arena, Hold, is_inside};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ndshare::arena::{Arena, BlockId, Hold, TicketId, is_inside};
 use ndshare::layout::MAX_DIMS;
 use ndshare::view::Handle;
 use numpy::npyffi::npy_intp;
@@ -15,8 +18,9 @@ use pyo3::types::{PyBytes, PyString, PyTuple};
 
 use crate::dtype::Dtype;
 use crate::error::to_python;
-use crate::guard::Once;
+use crate::guard::{Guarded, Once};
 use crate::ndarray::{Facts, Order, array_over};
+use crate::outgoing::issue;
 use crate::owner;
 use crate::session;
 use crate::shared::block_under;
@@ -25,33 +29,92 @@ use crate::wait::patiently;
 /// What multiprocessing's pickler makes of an array: a call that opens it in the receiver, when it is shared.
 ///
 /// It issues a ticket, which keeps the block until the first receiver opens it. An array that is not in one shared
-/// block travels by value, as NumPy pickles it; so does every array while all tickets are in flight.
+/// block travels by value, as NumPy pickles it; so does every array while all tickets are in flight, with a warning.
 #[pyfunction]
 pub(crate) fn reduce<'py>(py: Python<'py>, array: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    reduce_in(py, array, &Message::new())
+}
+
+/// How the arrays of one message are pickled: as `reduce` does, with one ticket for all views of a block.
+///
+/// The receiver's first view claims it. The others find the block held by that one, which the unpickler keeps until it
+/// has read the whole message.
+#[pyclass(frozen, module = "ndshare._native")]
+pub(crate) struct Message {
+    tickets: Guarded<HashMap<(u64, BlockId), TicketId>>,
+}
+
+#[pymethods]
+impl Message {
+    #[new]
+    fn new() -> Self {
+        Self { tickets: Guarded::new(HashMap::new()) }
+    }
+
+    fn __call__<'py>(&self, py: Python<'py>, array: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        reduce_in(py, array, self)
+    }
+}
+
+impl Message {
+    fn ticket(&self, py: Python<'_>, hold: &Hold) -> PyResult<Option<TicketId>> {
+        let name = (hold.arena().id(), hold.block());
+        if let Some(known) = self.tickets.find(&name) {
+            return Ok(Some(known));
+        }
+        let ticket = issue(py, hold)?;
+        if let Some(ticket) = ticket {
+            self.tickets.insert(name, ticket);
+        }
+        Ok(ticket)
+    }
+}
+
+/// How many arrays of this process went by value because all tickets were in flight.
+static COPIED_BY_BOUND: AtomicU64 = AtomicU64::new(0);
+
+pub(crate) fn copied_by_bound() -> u64 {
+    COPIED_BY_BOUND.load(Ordering::Relaxed)
+}
+
+fn reduce_in<'py>(py: Python<'py>, array: &Bound<'py, PyAny>, message: &Message) -> PyResult<Bound<'py, PyAny>> {
     // A function of Python, not of this module: pickle names those much faster.
     static OPEN: Once<Py<PyAny>> = Once::new();
-    match open_arguments(py, array)? {
+    match open_arguments(py, array, message)? {
         Some(arguments) => {
             let open = OPEN.import(py, "ndshare", "_open_array")?;
             Ok((open, arguments).into_pyobject(py)?.into_any())
         }
-        None => array.call_method0(intern!(py, "__reduce__")),
+        // Protocol 4 is one that every pickler here reads.
+        None => array.call_method1(intern!(py, "__reduce_ex__"), (4,)),
     }
 }
 
-fn open_arguments<'py>(py: Python<'py>, array: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+fn open_arguments<'py>(
+    py: Python<'py>,
+    array: &Bound<'py, PyAny>,
+    message: &Message,
+) -> PyResult<Option<Bound<'py, PyTuple>>> {
     let Some((hold, facts)) = shared_facts(array)? else { return refuse_reaching(array).map(|()| None) };
     let dtype = Dtype::of_array(array)?;
     let text = text_of(py, &dtype)?;
     let beside = text.is_none();
     let mut handle = handle_of(&hold, &facts, text.unwrap_or_default());
-    handle.ticket = patiently(py, |patience| hold.issue(patience))?;
+    handle.ticket = message.ticket(py, &hold)?;
     if handle.ticket.is_none() {
-        return Ok(None);
+        return warn_of_copy(py, array).map(|()| None);
     }
     let token = token_of(py, &handle);
     let args = if beside { (token, dtype.as_any()).into_pyobject(py) } else { (token,).into_pyobject(py) };
     args.map(Some)
+}
+
+/// Counts an array that goes by value for want of a ticket, and says so.
+#[cold]
+fn warn_of_copy(py: Python<'_>, array: &Bound<'_, PyAny>) -> PyResult<()> {
+    static WARN: Once<Py<PyAny>> = Once::new();
+    COPIED_BY_BOUND.fetch_add(1, Ordering::Relaxed);
+    WARN.import(py, "ndshare._copies", "warn_at_bound")?.call1((array,)).map(drop)
 }
 
 /// The token of a shared array for another process, with a ticket while there are any; ValueError for other arrays.
@@ -62,7 +125,7 @@ pub(crate) fn ticket<'py>(py: Python<'py>, array: &Bound<'py, PyAny>) -> PyResul
     };
     let dtype = Dtype::of_array(array)?.text()?.unwrap_or_default();
     let mut handle = handle_of(&hold, &facts, dtype);
-    handle.ticket = patiently(py, |patience| hold.issue(patience))?;
+    handle.ticket = issue(py, &hold)?;
     Ok(token_of(py, &handle))
 }
 
@@ -71,7 +134,7 @@ pub(crate) fn ticketed<'py>(py: Python<'py>, hold: &Hold) -> PyResult<Bound<'py,
     let data = hold.as_ptr() as usize;
     let facts = Facts { data, shape: &[], strides: &[], itemsize: 1, readonly: false, has_pointers: false };
     let mut handle = handle_of(hold, &facts, "|u1".to_owned());
-    handle.ticket = patiently(py, |patience| hold.issue(patience))?;
+    handle.ticket = issue(py, hold)?;
     Ok(token_of(py, &handle))
 }
 

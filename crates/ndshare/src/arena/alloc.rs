@@ -254,6 +254,7 @@ impl Arena {
             freed = freed.saturating_add(self.trim(bytes - freed, patience)?);
         }
         if self.used_bytes() > 0 && freed < bytes {
+            self.reclaim_undeliverable(patience)?;
             self.reclaim_from_the_dead(patience)?;
             self.trim(bytes - freed, patience)?;
         }

@@ -44,6 +44,11 @@ impl Backing {
         }
     }
 
+    /// Whether other processes can reach it.
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(self, Backing::Os { .. })
+    }
+
     pub(super) fn len_bytes(&self) -> u64 {
         match self {
             Backing::Os { mapping, .. } => mapping.len_bytes(),

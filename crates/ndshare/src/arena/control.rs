@@ -3,7 +3,7 @@
 //! ```text
 //! 0          header      one page
 //! 4 KiB      participants, 64 bytes each
-//! +          records, 32 bytes each
+//! +          records, 40 bytes each
 //! +          blocks (descriptors), 128 bytes each
 //! next 2 MiB the data part
 //! ```
@@ -25,7 +25,7 @@ pub(super) const BINS: usize = 128;
 pub(super) const NONE: u32 = u32::MAX;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"ndshare\x01");
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// A cache line of its own.
 #[repr(C, align(64))]
@@ -59,6 +59,8 @@ pub(super) struct Header {
     pub records_ready: AtomicU32,
     /// Not 0: there may be live blocks that nobody keeps, because who let go of them found the arena lock taken.
     pub unkept: AtomicU32,
+    /// Not 0: some ticket was addressed to a process once.
+    pub addressed: AtomicU32,
     /// The block that others are found by {place + 1: 32, generation: 32}; 0 or stale: there is none now.
     pub root: AtomicU64,
     /// What contradicted itself first, as text, for those who find the arena poisoned later.
@@ -116,6 +118,10 @@ pub(super) struct Record {
     pub sender: AtomicU32,
     /// The sender's process id, or the parent's place.
     pub origin: AtomicU32,
+    /// The process that a ticket is for, once it is known; 0: whoever comes.
+    pub receiver: AtomicU32,
+    /// In which numbering of processes (the inode of the pid namespace) the receiver has that number.
+    pub numbering: AtomicU32,
 }
 
 /// In place of a sender: the record belongs to another block.
@@ -152,7 +158,7 @@ pub(super) struct Block {
 const _: () = {
     assert!(size_of::<Header>() <= PAGE_BYTES as usize);
     assert!(size_of::<Participant>() == 64);
-    assert!(size_of::<Record>() == 32);
+    assert!(size_of::<Record>() == 40);
     assert!(size_of::<Block>() == 128);
 };
 

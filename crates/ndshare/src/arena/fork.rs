@@ -23,6 +23,8 @@ use std::sync::{Arc, OnceLock, Weak};
 
 struct Registry {
     arenas: Vec<(u64, Weak<Arena>)>,
+    /// Those that references in flight keep.
+    kept: Vec<Arc<Arena>>,
     pending: Option<Pending>,
 }
 
@@ -38,7 +40,7 @@ struct Child {
     guests: Guests,
 }
 
-static REGISTRY: SpinLock<Registry> = SpinLock::new(Registry { arenas: Vec::new(), pending: None });
+static REGISTRY: SpinLock<Registry> = SpinLock::new(Registry { arenas: Vec::new(), kept: Vec::new(), pending: None });
 
 /// Sees every fork from now on. Before the first arena is joined: its sign of life must not go to a child.
 pub(super) fn watch() -> Result<()> {
@@ -70,6 +72,47 @@ pub(super) fn joined(id: u64) -> Option<Arc<Arena>> {
 /// Removes arenas that are gone.
 pub(super) fn forget(id: u64) {
     REGISTRY.lock().arenas.retain(|(other, arena)| *other != id || arena.strong_count() > 0);
+}
+
+/// Keeps an arena in this process while a reference that it sent is in flight: the receiver finds the arena through it.
+pub(super) fn keep_in_flight(arena: &Arc<Arena>) {
+    if arena.is_kept.load(SeqCst) || !arena.backing.is_shared() {
+        return;
+    }
+    let mut registry = REGISTRY.lock();
+    if !registry.kept.iter().any(|kept| Arc::ptr_eq(kept, arena)) {
+        registry.kept.push(arena.clone());
+    }
+    arena.is_kept.store(true, SeqCst);
+}
+
+/// Lets the arenas go whose references have all been claimed or taken back.
+///
+/// Who issues one adds the record and then looks at `is_kept`; here it is cleared, and then records are looked for. So
+/// one of the two sees the other.
+pub(super) fn let_go() {
+    let kept = REGISTRY.lock().kept.clone();
+    for arena in &kept {
+        arena.is_kept.store(false, SeqCst);
+        if arena.has_own_tickets() {
+            arena.is_kept.store(true, SeqCst);
+        }
+    }
+    // What is removed goes after the registry is open again, for an arena that goes takes its lock.
+    let mut gone = Vec::new();
+    let mut registry = REGISTRY.lock();
+    let (stay, idle) = registry.kept.drain(..).partition(|arena| arena.is_kept.load(SeqCst));
+    registry.kept = stay;
+    gone.extend::<Vec<Arc<Arena>>>(idle);
+    drop(registry);
+    drop(kept);
+    drop(gone);
+}
+
+/// Those arenas that nothing else keeps in this process.
+pub(super) fn kept_in_flight() -> Vec<Arc<Arena>> {
+    let registry = REGISTRY.lock();
+    registry.kept.iter().filter(|arena| Arc::strong_count(arena) == 1).cloned().collect()
 }
 
 /// A new reference to the block that has all of `len_bytes` at `address`, in any arena of this process. None when

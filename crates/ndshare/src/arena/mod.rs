@@ -18,6 +18,7 @@ mod fork;
 mod guests;
 mod lock;
 mod lockword;
+mod outgoing;
 mod private;
 mod records;
 mod shortage;
@@ -36,6 +37,7 @@ pub use alloc::MAX_ALIGN;
 pub use backing::Heap;
 pub use fork::{find, is_inside, left_out};
 pub use lock::{Patience, Reentry};
+pub use outgoing::Outgoing;
 pub use private::Judge;
 pub use shortage::{MARK_CACHE, Shortage, on_shortage};
 pub use stats::{ParticipantStats, Stats, TicketStats};
@@ -47,7 +49,7 @@ use crate::os::fork::between_forks;
 use crate::os::memory::Mapping;
 use crate::os::{HUGE_BYTES, limits, page_size_is_supported, random_u64};
 use crate::prim::{
-    AtomicU32, AtomicU64,
+    AtomicBool, AtomicU32, AtomicU64,
     Ordering::{Relaxed, SeqCst},
     SpinLock, read_u32,
 };
@@ -159,6 +161,8 @@ pub struct Arena {
     doubted_ms: AtomicU64,
     doubts_since_ms: AtomicU64,
     nonces: AtomicU64,
+    /// Whether this process's references in flight keep the arena in it.
+    is_kept: AtomicBool,
     /// The thread of this process that has the lock of each block, or 0: to tell a second entry from a wait.
     owners: Vec<AtomicU64>,
     id: u64,
@@ -178,6 +182,7 @@ impl Arena {
             return Err(Error::new(Kind::Os, "expected pages of 4 KiB: this kernel's are of another size"));
         }
         fork::watch()?;
+        fork::let_go();
         let (geometry, limit) = plan(options, &limits::memory_limit())?;
         let id = random_u64();
         let file = MemFile::create(&file_name(id), geometry.total_len())?;
@@ -197,6 +202,7 @@ impl Arena {
             return Ok(arena);
         }
         fork::watch()?;
+        fork::let_go();
         let file = MemFile::find(&file_name(locator.id), locator.pid, locator.fd)?;
         let mapping = Mapping::map(&file)?;
         let arena = Self::open(Backing::Os { file, mapping })?;
@@ -262,6 +268,7 @@ impl Arena {
             doubted_ms: AtomicU64::new(0),
             doubts_since_ms: AtomicU64::new(0),
             nonces: AtomicU64::new(0),
+            is_kept: AtomicBool::new(false),
             owners,
             id,
             pid: AtomicU32::new(std::process::id()),
@@ -274,6 +281,11 @@ impl Arena {
         arena.name_participant(slot, std::process::id())?;
         arena.sweep_all()?;
         Ok(arena)
+    }
+
+    /// The arenas of this process that nothing keeps in it but references in flight that it sent.
+    pub fn kept_in_flight() -> Vec<Arc<Self>> {
+        fork::kept_in_flight()
     }
 
     /// The arena's id.

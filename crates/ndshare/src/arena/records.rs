@@ -1,7 +1,8 @@
 //! Records: what keeps a block beside its holders.
 //!
 //! A *ticket* is a reference in flight. It keeps its block until the first receiver claims it, so that a worker may
-//! put an array in a queue and exit at once. A *child* record keeps a block for the sake of another one, its
+//! put an array in a queue and exit at once. One that was sent to a process that is over without having claimed it
+//! goes, too, once that process's number is known. A *child* record keeps a block for the sake of another one, its
 //! parent, and goes with it: a ring keeps its frames so.
 //!
 //! Adding a record raises the block's count, then fills the record in; removing one empties the record, then lowers
@@ -11,11 +12,13 @@
 use super::control::{PARENT, Record};
 use super::lock::{ArenaLock, Patience};
 use super::private::Mine;
-use super::{Arena, BlockId, Hold, Keep, TicketId};
+use super::{Arena, BlockId, Hold, Keep, TicketId, fork};
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
-use crate::os::{monotonic, random_u64};
+use crate::os::{monotonic, proc, process, random_u64};
 use crate::prim::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -104,7 +107,7 @@ impl Arena {
     }
 
     /// A ticket for a block that the caller holds; none when the ticket budget is used up.
-    pub(super) fn issue(&self, block: BlockId, patience: &Patience) -> Result<Option<TicketId>> {
+    pub(super) fn issue(self: &Arc<Self>, block: BlockId, patience: &Patience) -> Result<Option<TicketId>> {
         let me = self.slot()?;
         // RAW: only told from others.
         let generation = self.control.participant(me)?.generation.load(Relaxed);
@@ -115,9 +118,83 @@ impl Arena {
         };
         let budget = self.control.geometry().ticket_budget;
         if self.control.ticket_count() >= budget {
-            return Ok(None);
+            // Perhaps some are for processes that are over by now.
+            self.reclaim_undeliverable(patience)?;
+            if self.control.ticket_count() >= budget {
+                return Ok(None);
+            }
         }
-        self.add(block, origin, patience)
+        let ticket = self.add(block, origin, patience)?;
+        // After the record exists: whoever is about to let the arena go finds one or the other.
+        if ticket.is_some() {
+            fork::keep_in_flight(self);
+        }
+        Ok(ticket)
+    }
+
+    /// Whether a reference that this process sent may still be in flight.
+    pub(super) fn has_own_tickets(&self) -> bool {
+        let Ok(me) = self.slot() else { return false };
+        let Ok(tenant) = self.control.participant(me) else { return false };
+        let sender = me | tenant.generation.load(Relaxed) << 16;
+        let is_mine = |record: &Record| record.nonce.load(SeqCst) != 0 && record.sender.load(Relaxed) == sender;
+        (0..self.control.records_ready()).any(|index| self.control.record_quietly(index).is_some_and(is_mine))
+    }
+
+    /// Says for which process tickets of this one are. When it is over, anybody may take them back.
+    ///
+    /// # Errors
+    /// `Poisoned`; what `patience` says.
+    pub fn name_receiver(&self, tickets: &[TicketId], pid: u32, patience: &Patience) -> Result<()> {
+        let numbering = proc::pid_namespace().unwrap_or(0) as u32;
+        for some in tickets.chunks(BATCH) {
+            let _lock = self.lock(patience)?;
+            for &id in some {
+                let Some(record) = self.control.record_quietly(id.index).filter(|record| is_named(record, id)) else {
+                    continue;
+                };
+                record.numbering.store(numbering, Relaxed);
+                self.control.header().addressed.store(1, Relaxed);
+                record.receiver.store(pid, Release);
+                point(Point::IssueAddressed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes tickets back that nobody has claimed, and returns the bytes of the blocks that came free by it.
+    ///
+    /// # Errors
+    /// `Poisoned`; what `patience` says.
+    pub fn withdraw(&self, tickets: &[TicketId], patience: &Patience) -> Result<u64> {
+        let mut freed = 0;
+        for &id in tickets {
+            if let Some(index) = self.end_record(id, patience)? {
+                let bytes = self.len_bytes(self.control.block(index)?);
+                freed += if self.try_free(index, Keep::Warm)? { bytes } else { 0 };
+            }
+        }
+        Ok(freed)
+    }
+
+    /// Takes back what was sent to processes that are over, and was not claimed by them. Returns the bytes that came
+    /// free.
+    ///
+    /// # Errors
+    /// `Poisoned`; what `patience` says.
+    pub fn reclaim_undeliverable(&self, patience: &Patience) -> Result<u64> {
+        if self.control.header().addressed.load(Relaxed) == 0 {
+            return Ok(0);
+        }
+        // Many tickets are for one process, and asking is a system call.
+        let (numbering, known) = (proc::pid_namespace().unwrap_or(0) as u32, RefCell::new(HashMap::new()));
+        let is_over = |pid| *known.borrow_mut().entry(pid).or_insert_with(|| process::is_over(pid));
+        let wanted = |record: &Record| {
+            let receiver = record.receiver.load(Acquire);
+            let is_known = receiver != 0 && numbering != 0 && record.numbering.load(Relaxed) == numbering;
+            is_ticket(record) && is_known && is_over(receiver)
+        };
+        self.free_where(&wanted, patience)
     }
 
     /// A record by which `parent` keeps `child`; the caller holds both. None when the table is full.
@@ -167,6 +244,8 @@ impl Arena {
         record.sender.store(origin.sender, Relaxed);
         record.origin.store(origin.place, Relaxed);
         record.stamp.store(origin.stamp, Relaxed);
+        record.receiver.store(0, Relaxed);
+        record.numbering.store(0, Relaxed);
         point(Point::IssueWritten);
         let nonce = self.next_nonce();
         record.nonce.store(nonce, SeqCst);
@@ -296,6 +375,7 @@ impl Arena {
     /// `Poisoned`; what `patience` says.
     pub fn reclaim(&self, older_than: Duration, patience: &Patience) -> Result<u64> {
         self.sweep_all()?;
+        fork::let_go();
         let latest = monotonic().saturating_sub(older_than).as_nanos() as u64;
         self.free_where(&|record| is_ticket(record) && record.stamp.load(Relaxed) <= latest, patience)
     }
@@ -337,6 +417,9 @@ impl Arena {
         while next < self.control.records_ready() {
             // Looked up without the lock, because asking who is alive is a system call; checked again under it.
             let found = self.records_where(&mut next, wanted)?;
+            if found.is_empty() {
+                continue;
+            }
             let lock = self.lock(patience)?;
             let mut blocks = Vec::with_capacity(BATCH);
             for (index, nonce) in found {

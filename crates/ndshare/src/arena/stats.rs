@@ -1,15 +1,21 @@
 //! What an arena holds, and who holds it. Read without a lock: each number is right, their sum may be a moment old.
 
-use super::Arena;
 use super::control::{Block, GRANULE_BYTES};
 use super::lock::Patience;
 use super::records::is_ticket;
 use super::word::State;
+use super::{Arena, fork};
 use crate::error::{Kind, Result};
 use crate::layout::human;
 use crate::os::monotonic;
 use crate::os::process::Glimpse;
 use crate::prim::Ordering::{Relaxed, SeqCst};
+use std::time::Duration;
+
+/// How long a look may wait for the arena lock, to take back what nobody will receive.
+const BRIEFLY: Duration = Duration::from_millis(20);
+/// How many of each kind an error names.
+const NAMED: usize = 3;
 
 /// A picture of an arena.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,6 +70,8 @@ pub struct TicketStats {
     pub sender_pid: u32,
     /// Whether that process lives.
     pub sender_alive: bool,
+    /// The process that it is for, where that is known.
+    pub receiver_pid: Option<u32>,
     /// Seconds since it was sent.
     pub age_s: f64,
 }
@@ -77,6 +85,9 @@ impl Arena {
     pub fn stats(&self) -> Result<Stats> {
         self.sweep_all()?;
         self.tidy_up()?;
+        fork::let_go();
+        // Whoever asks why something waits must not wait for it, too.
+        let _ = self.reclaim_undeliverable(&Patience::new(Some(BRIEFLY), &|| Ok(())));
         let (mut used_bytes, mut blocks) = (0_u64, 0);
         for index in 0..self.control.high() {
             let block = self.control.block(index)?;
@@ -112,7 +123,7 @@ impl Arena {
     }
 
     /// The length of a block that may be going at this moment.
-    fn len_bytes(&self, block: &Block) -> u64 {
+    pub(super) fn len_bytes(&self, block: &Block) -> u64 {
         self.control.sane_span(block).map_or(0, |span| span.len_bytes())
     }
 
@@ -159,6 +170,8 @@ impl Arena {
                 sender_pid: ticket.origin.load(Relaxed),
                 sender_alive: self.is_sender_alive(ticket),
                 // RAW: only told.
+                receiver_pid: Some(ticket.receiver.load(Relaxed)).filter(|&pid| pid != 0),
+                // RAW: only told.
                 age_s: now.saturating_sub(ticket.stamp.load(Relaxed)) as f64 * 1e-9,
             });
         }
@@ -173,14 +186,26 @@ impl Arena {
             let you = if holder.me { ", this process" } else { "" };
             format!("pid {}{you}: {} in {} blocks", holder.pid, human(holder.bytes), holder.blocks)
         };
-        let named: Vec<String> = holders.iter().take(3).map(line).collect();
-        let tickets = self.ticket_stats().unwrap_or_default();
-        let in_flight = tickets.iter().fold(0, |sum: u64, ticket| sum.saturating_add(ticket.bytes));
-        format!(
-            "Largest holders: {}; {} undelivered hand-overs keep {}",
-            named.join("; "),
-            tickets.len(),
-            human(in_flight)
-        )
+        let named: Vec<String> = holders.iter().take(NAMED).map(line).collect();
+        format!("Largest holders: {}; {}", named.join("; "), self.largest_undelivered())
+    }
+
+    /// What is in flight, and the largest of it by sender and age.
+    fn largest_undelivered(&self) -> String {
+        let mut tickets = self.ticket_stats().unwrap_or_default();
+        // Two tickets for one block keep it once; nobody can say which of them counts, so the sum is at most this.
+        let in_flight: u64 = tickets.iter().map(|ticket| ticket.bytes).sum();
+        tickets.sort_by_key(|ticket| std::cmp::Reverse(ticket.bytes));
+        let me = self.pid.load(Relaxed);
+        let line = |ticket: &TicketStats| {
+            let you = if ticket.sender_pid == me { ", this process" } else { "" };
+            let dead = if ticket.sender_alive { "" } else { ", dead" };
+            let to = ticket.receiver_pid.map_or(String::new(), |pid| format!(" to pid {pid}"));
+            let (bytes, pid, age_s) = (human(ticket.bytes), ticket.sender_pid, ticket.age_s);
+            format!("{bytes} from pid {pid}{you}{dead}{to}, {age_s:.1} s ago")
+        };
+        let named: Vec<String> = tickets.iter().take(NAMED).map(line).collect();
+        let sum = format!("{} undelivered hand-overs keep {}", tickets.len(), human(in_flight));
+        if named.is_empty() { sum } else { format!("{sum}: {}", named.join("; ")) }
     }
 }

@@ -205,6 +205,7 @@ impl Arena {
         {
             return Ok(());
         }
+        super::fork::let_go();
         self.sweep_all().map(drop)
     }
 

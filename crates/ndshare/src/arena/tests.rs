@@ -318,6 +318,81 @@ fn unclaimed_tickets_are_listed_bounded_and_taken_back() {
     assert_empty(&arena);
 }
 
+/// No process has this number: it is above the highest that Linux gives.
+const NOBODY: u32 = (1 << 22) + 1;
+
+/// A reference that was pickled for a process which then died once kept its block as long as the sender lived.
+#[test]
+fn what_was_sent_to_a_process_that_is_over_gives_way_before_the_arena_is_full() {
+    let forever = Patience::forever();
+    let (arena, heap) = Arena::create_on_heap(BUDGET).unwrap();
+    let sender = Arena::join_on_heap(&heap).unwrap();
+    let hold = alloc(&sender, 12 << 20).unwrap();
+    let ticket = hold.issue(&forever).unwrap().unwrap();
+    drop(hold);
+    arena.name_receiver(&[ticket], std::process::id(), &forever).unwrap();
+    let full = alloc(&arena, 12 << 20).unwrap_err();
+    assert_eq!(full.kind(), Kind::ArenaFull, "the receiver lives");
+    let text = full.to_string();
+    assert!(text.contains("1 undelivered") && text.contains("12 MiB from pid") && text.contains(" s ago"), "{text}");
+    assert_eq!(arena.stats().unwrap().tickets[0].receiver_pid, Some(std::process::id()));
+    // Another receiver's number on a ticket that is claimed already changes nothing.
+    arena.name_receiver(&[TicketId { nonce: 7, ..ticket }], NOBODY, &forever).unwrap();
+    assert_eq!(alloc(&arena, 12 << 20).unwrap_err().kind(), Kind::ArenaFull);
+    arena.name_receiver(&[ticket], NOBODY, &forever).unwrap();
+    drop(alloc(&arena, 12 << 20).unwrap());
+    assert_empty(&arena);
+}
+
+#[test]
+fn a_number_of_another_namespace_is_not_judged() {
+    let forever = Patience::forever();
+    let (arena, _heap) = Arena::create_on_heap(BUDGET).unwrap();
+    let hold = alloc(&arena, 1 << 20).unwrap();
+    let ticket = hold.issue(&forever).unwrap().unwrap();
+    drop(hold);
+    arena.name_receiver(&[ticket], NOBODY, &forever).unwrap();
+    let record = arena.control.record(ticket.index).unwrap();
+    let here = record.numbering.swap(1, SeqCst);
+    assert_eq!((arena.reclaim_undeliverable(&forever).unwrap(), arena.stats().unwrap().tickets.len()), (0, 1));
+    record.numbering.store(here, SeqCst);
+    assert_eq!(arena.reclaim_undeliverable(&forever).unwrap(), 1 << 20);
+    assert_empty(&arena);
+}
+
+/// What is pickled for one process is that process's: it goes with it, unless it was claimed.
+#[test]
+fn what_was_pickled_for_one_process_is_taken_back_with_it() {
+    let forever = Patience::forever();
+    let (arena, _heap) = Arena::create_on_heap(BUDGET).unwrap();
+    let send = |outgoing: &Outgoing| {
+        let hold = alloc(&arena, 1 << 20).unwrap();
+        let ticket = hold.issue(&forever).unwrap().unwrap();
+        outgoing.add(&arena, ticket);
+        (hold.block(), ticket)
+    };
+    // One that was never started.
+    let outgoing = Outgoing::default();
+    send(&outgoing);
+    drop(outgoing);
+    assert_empty(&arena);
+    // One that runs may still claim what is its own.
+    let outgoing = Outgoing::default();
+    let (block, ticket) = send(&outgoing);
+    outgoing.name_receiver(std::process::id(), &forever).unwrap();
+    drop(outgoing);
+    drop(arena.claim(block, ticket, &forever).unwrap());
+    assert_empty(&arena);
+    // One that has ended, and claimed the first of two.
+    let outgoing = Outgoing::default();
+    let (block, ticket) = send(&outgoing);
+    send(&outgoing);
+    drop(arena.claim(block, ticket, &forever).unwrap());
+    assert_eq!(outgoing.take_back(&forever).unwrap(), 1 << 20);
+    assert_eq!(outgoing.take_back(&forever).unwrap(), 0);
+    assert_empty(&arena);
+}
+
 #[test]
 fn what_the_dead_sent_gives_way_before_the_arena_is_full() {
     let (arena, heap) = Arena::create_on_heap(BUDGET).unwrap();
@@ -529,7 +604,8 @@ mod deaths {
         drop(alloc(arena, 3 << 20).unwrap());
         let _ = arena.take(name);
         let sent = alloc(arena, 100_000).unwrap();
-        sent.issue(&forever).unwrap().unwrap();
+        let ticket = sent.issue(&forever).unwrap().unwrap();
+        arena.name_receiver(&[ticket], NOBODY, &forever).unwrap();
         drop(sent);
         arena.reclaim(Duration::ZERO, &forever).unwrap();
         arena.make_room(u64::MAX, &forever).unwrap();

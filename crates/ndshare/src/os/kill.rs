@@ -76,6 +76,7 @@ labels! {
     IssueWritten = "issue:written",
     IssueLive = "issue:live",
     IssueCounted = "issue:counted",
+    IssueAddressed = "issue:addressed",
     ClaimTaken = "claim:taken",
     RemoveFree = "remove:free",
     RemoveExt = "remove:ext",

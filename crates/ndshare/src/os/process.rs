@@ -1,4 +1,27 @@
-//! What `/proc` tells of a process, for errors and reports.
+//! Other processes, by their numbers: whether one is over, and what `/proc` tells of it for errors and reports.
+//!
+//! A number says who is over, never who lives: it may have been given to somebody else by now, who then counts as the
+//! one who was asked for. So the only mistake is to wait longer.
+
+use super::proc;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+/// Whether the process that got the number `pid` is over: nobody has the number, or only until somebody asks how it
+/// ended. Where no descriptor is to be had, a process that nobody waited for counts as alive.
+pub fn is_over(pid: u32) -> bool {
+    let Ok(number) = libc::pid_t::try_from(pid) else { return true };
+    if number == 0 {
+        return false;
+    }
+    // SAFETY: no memory is involved.
+    let opened = unsafe { libc::syscall(libc::SYS_pidfd_open, number, 0) };
+    let Some(descriptor) = i32::try_from(opened).ok().filter(|&fd| fd >= 0) else { return proc::is_unused(pid) };
+    // SAFETY: a descriptor that was just made belongs to nobody else.
+    let process = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    let mut poll = libc::pollfd { fd: process.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one live struct of this frame.
+    unsafe { libc::poll(&mut poll, 1, 0) == 1 }
+}
 
 /// One process, as a report names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,9 +57,24 @@ fn is_stopped(stat: &str) -> bool {
     matches!(state, Some('T' | 't'))
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn a_child_is_over_when_it_has_ended_whether_or_not_anybody_asked() {
+        let mut child = Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        assert!(!is_over(child.id()) && !is_over(std::process::id()));
+        child.kill().unwrap();
+        let deadline = crate::os::monotonic() + std::time::Duration::from_secs(60);
+        while !is_over(child.id()) {
+            assert!(crate::os::monotonic() < deadline, "a killed child that nobody waited for counts as alive");
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
+        assert!(is_over(child.id()) && is_over(u32::MAX) && !is_over(0));
+    }
 
     #[test]
     fn the_state_stands_behind_the_name_whatever_that_is() {

@@ -458,6 +458,8 @@ impl Ring {
 
     /// Frees the places of readers that are gone, sweeping dead processes.
     fn prune(&self, patience: &Patience) -> Result<()> {
+        // Readers on their way to processes that are over.
+        self.arena().reclaim_undeliverable(patience)?;
         let mut gone = Vec::new();
         for index in self.readers_in_use() {
             // First of all: a reader that takes the place meanwhile has another one.

@@ -1,0 +1,51 @@
+# pyright: reportPrivateUsage=false
+"""What is pickled for a process that is being started, and never arrives.
+
+While multiprocessing starts a process by spawn or forkserver, it says for which Popen it pickles. The references that
+are issued meanwhile are for that process alone. So the Popen keeps a list of them; as soon as it gets a pid they bear
+it, and when multiprocessing sees that the process is over, or drops a Popen whose process never came to be, those that
+were not claimed are taken back.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Any
+
+from . import _native
+
+
+def outgoing(popen: Any) -> _native.Outgoing | None:
+    """Return the list of what is pickled for a Popen; None for one that cannot be watched."""
+    found = popen.__dict__.get("_ndshare")
+    if found is not None:
+        return found
+    try:
+        popen.__class__ = _watched(type(popen))
+    except TypeError:
+        # Somebody's own kind of Popen, laid out in another way: its references are as those in a queue.
+        return None
+    popen._ndshare = _native.Outgoing()
+    return popen._ndshare
+
+
+@functools.cache
+def _watched(kind: type[Any]) -> type[Any]:
+    """Make a subclass of a class of Popen that tells what it is given of the process's number and end."""
+
+    class Watched(kind):
+        def __setattr__(self, name: str, value: Any) -> None:
+            super().__setattr__(name, value)
+            if name == "pid":
+                self._ndshare.name_receiver(value)
+
+        def poll(self, flag: int = os.WNOHANG) -> int | None:
+            code = super().poll(flag)
+            if code is not None:
+                self._ndshare.take_back()
+            return code
+
+    Watched.__name__, Watched.__qualname__, Watched.__module__ = kind.__name__, kind.__qualname__, kind.__module__
+    Watched.__doc__ = kind.__doc__
+    return Watched
