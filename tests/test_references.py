@@ -277,6 +277,18 @@ def test_a_writer_elsewhere_is_not_held_back_either() -> None:
     process.join(HANG)
 
 
+@pytest.mark.parametrize("start", METHODS)
+def test_a_writer_that_never_arrived_is_a_death(start: str) -> None:
+    """It counted as outstanding, so that readers waited for the end of a stream that nobody would write."""
+    ring = nds.Ring(4, "u1", slots=4)
+    frames = ring.reader()
+    process = mp.get_context(start).Process(target=nothing, args=(Ends(), ring.writer()))
+    process.start()
+    process.join(HANG)
+    with pytest.raises(nds.WriterDied):
+        frames.get(timeout=HANG)
+
+
 # ---- many views ------------------------------------------------------------------------------------------------------
 
 

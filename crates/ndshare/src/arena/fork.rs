@@ -76,6 +76,7 @@ pub(super) fn forget(id: u64) {
 
 /// Keeps an arena in this process while a reference that it sent is in flight: the receiver finds the arena through it.
 pub(super) fn keep_in_flight(arena: &Arc<Arena>) {
+    // RAW: a flag of this process alone, here and below.
     if arena.is_kept.load(SeqCst) || !arena.backing.is_shared() {
         return;
     }
@@ -101,6 +102,7 @@ pub(super) fn let_go() {
     // What is removed goes after the registry is open again, for an arena that goes takes its lock.
     let mut gone = Vec::new();
     let mut registry = REGISTRY.lock();
+    // RAW: as above, of this process alone.
     let (stay, idle) = registry.kept.drain(..).partition(|arena| arena.is_kept.load(SeqCst));
     registry.kept = stay;
     gone.extend::<Vec<Arc<Arena>>>(idle);

@@ -190,6 +190,7 @@ impl Arena {
         let (numbering, known) = (proc::pid_namespace().unwrap_or(0) as u32, RefCell::new(HashMap::new()));
         let is_over = |pid| *known.borrow_mut().entry(pid).or_insert_with(|| process::is_over(pid));
         let wanted = |record: &Record| {
+            // RAW: only asked about; a number that is nobody's is over.
             let receiver = record.receiver.load(Acquire);
             let is_known = receiver != 0 && numbering != 0 && record.numbering.load(Relaxed) == numbering;
             is_ticket(record) && is_known && is_over(receiver)
