@@ -151,9 +151,9 @@ def test_an_executor_whose_workers_die_at_their_arguments(start: str) -> None:
     before = held()
     array = nds.ones(100_000)
     context = mp.get_context(start)
-    with ProcessPoolExecutor(1, context, initializer=nothing, initargs=(Ends(), array)) as pool:
-        with pytest.raises(BrokenProcessPool):
-            pool.submit(nothing).result(HANG)
+    pool = ProcessPoolExecutor(1, context, initializer=nothing, initargs=(Ends(), array))
+    with pool, pytest.raises(BrokenProcessPool):
+        pool.submit(nothing).result(HANG)
     del array, pool
     gc.collect()
     assert wait_until(lambda: (in_flight(), held()) == (0, before))
@@ -215,7 +215,7 @@ def test_a_look_finds_them_without_a_join(start: str) -> None:
 
 
 def test_a_dropped_process_that_runs_keeps_what_it_has_not_read(tmp_path: Path) -> None:
-    """multiprocessing forgets it, and it lives: the array is still its own."""
+    """Its parent forgets it, and it lives: the array is still its own."""
     go, done = tmp_path / "go", tmp_path / "done"
     process = mp.get_context("spawn").Process(
         target=workers.write_sum, args=(WaitsFor(go), nds.full(1000, 3, np.uint8), str(done))
@@ -300,7 +300,7 @@ def test_all_views_of_a_block_in_a_message_are_one_reference() -> None:
     views = pickle.loads(data)
     assert in_flight() == 0
     for view in views:
-        view += 1
+        view[...] += 1
     assert images.min() == images.max() == 1
 
 
@@ -350,7 +350,7 @@ def test_whatever_carries_it_a_message_is_one_message(kind: str) -> None:
     put(list(a))
     assert wait_until(lambda: in_flight() == 1)
     for view in get():
-        view += 1
+        view[...] += 1
     assert in_flight() == 0
     assert (a == 1).all()
     for end in (here, there):

@@ -179,7 +179,7 @@ def put_frames(ring: nds.Ring, count: int) -> int:
 
 def add_one_to_all(views: list[Array]) -> int:
     for view in views:
-        view += 1
+        view[...] += 1
     return len(views)
 
 

@@ -9,9 +9,8 @@ were not claimed are taken back.
 
 from __future__ import annotations
 
-import functools
 import os
-from typing import Any
+from typing import Any, cast
 
 from . import _native
 
@@ -22,7 +21,7 @@ def outgoing(popen: Any) -> _native.Outgoing | None:
     if found is not None:
         return found
     try:
-        popen.__class__ = _watched(type(popen))
+        popen.__class__ = _watched(cast("Any", type(popen)))
     except TypeError:
         # Somebody's own kind of Popen, laid out in another way: its references are as those in a queue.
         return None
@@ -30,22 +29,26 @@ def outgoing(popen: Any) -> _native.Outgoing | None:
     return popen._ndshare
 
 
-@functools.cache
-def _watched(kind: type[Any]) -> type[Any]:
-    """Make a subclass of a class of Popen that tells what it is given of the process's number and end."""
+_classes: dict[Any, Any] = {}
 
-    class Watched(kind):
-        def __setattr__(self, name: str, value: Any) -> None:
-            super().__setattr__(name, value)
-            if name == "pid":
-                self._ndshare.name_receiver(value)
 
-        def poll(self, flag: int = os.WNOHANG) -> int | None:
-            code = super().poll(flag)
-            if code is not None:
-                self._ndshare.take_back()
-            return code
+def _watched(kind: Any) -> Any:
+    """Return the subclass of a class of Popen that tells what it is given of the process's number and end."""
+    known = _classes.get(kind)
+    if known is not None:
+        return known
 
-    Watched.__name__, Watched.__qualname__, Watched.__module__ = kind.__name__, kind.__qualname__, kind.__module__
-    Watched.__doc__ = kind.__doc__
-    return Watched
+    def __setattr__(self: Any, name: str, value: Any) -> None:  # noqa: N807
+        kind.__setattr__(self, name, value)
+        if name == "pid":
+            self._ndshare.name_receiver(value)
+
+    def poll(self: Any, flag: int = os.WNOHANG) -> int | None:
+        code: int | None = kind.poll(self, flag)
+        if code is not None:
+            self._ndshare.take_back()
+        return code
+
+    members = {"__setattr__": __setattr__, "poll": poll, "__module__": kind.__module__, "__doc__": kind.__doc__}
+    # Two threads may make one each; the first stays.
+    return _classes.setdefault(kind, type(kind.__name__, (kind,), members))

@@ -74,6 +74,10 @@ def _reduce_arena(arena: Arena) -> Any:
 # The pickler
 
 
+def _reduce_frame(message: _native.Message, frame: Frame) -> Any:
+    return message(frame.view(np.ndarray))
+
+
 def _give_messages() -> None:
     """Give each of multiprocessing's picklers a message of its own from now on."""
     make = ForkingPickler.__init__
@@ -83,9 +87,9 @@ def _give_messages() -> None:
         make(self, *args, **kwargs)
         message = _native.Message()
         self.dispatch_table[np.ndarray] = message
-        self.dispatch_table[Frame] = lambda frame: message(frame.view(np.ndarray))
+        self.dispatch_table[Frame] = functools.partial(_reduce_frame, message)
 
-    ForkingPickler.__init__ = __init__
+    setattr(ForkingPickler, "__init__", __init__)  # noqa: B010  a type checker takes no other way
 
 
 def register() -> None:
