@@ -39,7 +39,7 @@ from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _arrays, _dtypes, _native
+from . import _arrays, _native
 from ._errors import Error
 from ._travel import _open_array
 
@@ -388,23 +388,21 @@ class _Lender:
         return file.getvalue()
 
     def _lend(self, array: NDArray[Any]) -> Any:
-        dtype = array.dtype
-        if dtype.hasobject:
+        if array.dtype.hasobject:
             return _native.reduce(array)
-        text = _dtypes.to_whole_text(dtype)
-        lent = _native.handle(array, text or "") or self._copy(array, text or "")
+        lent = _native.lend(array) or self._copy(array)
         if lent is None:
             return _native.reduce(array)
-        token, hold = lent
+        token, hold, is_whole = lent
         self.kept.append(hold)
-        return _open_array, (token,) if text is not None else (token, dtype)
+        return _open_array, (token,) if is_whole else (token, array.dtype)
 
-    def _copy(self, array: NDArray[Any], text: str) -> tuple[bytes, _native.Hold] | None:
+    def _copy(self, array: NDArray[Any]) -> tuple[bytes, _native.Hold, bool] | None:
         """Put an ordinary array into shared memory, if it is worth it and there is room."""
         if array.nbytes < self._min_bytes or _native.is_shared_at(array.__array_interface__["data"][0], 1):
             return None
         with contextlib.suppress(Error, TypeError):
-            return _native.handle(_arrays.array(array), text)
+            return _native.lend(_arrays.array(array))
         return None
 
 

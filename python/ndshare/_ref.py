@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _dtypes, _native
+from . import _native
 
 
 class Ref:
@@ -35,8 +35,8 @@ class Ref:
         return _native.to_text(self._token)
 
     def __repr__(self) -> str:
-        shape, text, block, _ = _native.describe(self._token)
-        return f"<Ref {shape} {_dtypes.from_text(text)}, block {block}>"
+        shape, dtype, block, _ = _native.describe(self._token)
+        return f"<Ref {shape} {dtype}, block {block}>"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Ref):
@@ -72,7 +72,7 @@ def ref(a: NDArray[Any] | str) -> Ref:
         return _ref_from_text(a)
     if not isinstance(a, np.ndarray):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"expected a shared array or the text of a reference, got {type(a).__name__}")
-    found = _native.handle(a, _dtypes.to_text(a.dtype)) if _native.is_shared(a) else None
+    found = _native.handle(a) if _native.is_shared(a) else None
     if found is None:
         raise ValueError(
             f"expected a shared array, got one of shape {a.shape} in this process's own memory: "
@@ -84,7 +84,7 @@ def ref(a: NDArray[Any] | str) -> Ref:
 def _ref_from_text(text: str) -> Ref:
     token = _native.from_text(text)
     # A text whose dtype cannot be read is better refused here than at open().
-    _dtypes.from_text(_native.describe(token)[1])
+    _native.describe(token)
     return Ref(token)
 
 

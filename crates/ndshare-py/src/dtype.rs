@@ -2,7 +2,7 @@
 
 use std::ptr::{self, NonNull};
 
-use ndshare::kernel::Number;
+use ndshare::element::{Element, Number, Order};
 use numpy::PyArrayDescr;
 use numpy::npyffi::{
     NPY_ITEM_IS_POINTER, NPY_ITEM_REFCOUNT, NPY_TYPES, NpyTypes, PY_ARRAY_API, PyArray_Descr, PyDataType_ELSIZE,
@@ -12,14 +12,15 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyString, PyTuple};
+
+use crate::error::to_python;
+use crate::guard::Once;
 
 const STRING: i32 = NPY_TYPES::NPY_STRING as i32;
 const UNICODE: i32 = NPY_TYPES::NPY_UNICODE as i32;
 const OBJECT: i32 = NPY_TYPES::NPY_OBJECT as i32;
 const VOID: i32 = NPY_TYPES::NPY_VOID as i32;
-/// How `dtype.str` names this machine's byte order.
-const NATIVE_ORDER: char = if cfg!(target_endian = "little") { '<' } else { '>' };
 const BUILTIN: i32 = NPY_TYPES::NPY_NTYPES_LEGACY as i32;
 
 /// A dtype of plain bytes; one owned reference.
@@ -106,21 +107,84 @@ impl<'py> Dtype<'py> {
         unsafe { !PyDataType_SUBARRAY(self.0.py(), self.as_ptr()).is_null() }
     }
 
-    /// `dtype.str` when that says everything about the dtype: no fields, no metadata, no class of its own.
-    pub(crate) fn text(&self) -> PyResult<Option<String>> {
+    /// What the library calls it; none when that would not keep the dtype whole: it has metadata or a class of its own,
+    /// or a library registered it with NumPy.
+    pub(crate) fn element(&self) -> PyResult<Option<Element>> {
+        static TO_WHOLE_TEXT: Once<Py<PyAny>> = Once::new();
+        if let Some(element) = self.simple_element()? {
+            return Ok(Some(element));
+        }
+        let to_text = TO_WHOLE_TEXT.import(self.0.py(), "ndshare._dtypes", "to_whole_text")?;
+        let text: Option<String> = to_text.call1((&self.0,))?.extract()?;
+        Ok(text.and_then(|text| text.parse().ok()))
+    }
+
+    /// The same without what is not kept; TypeError for dtypes that a library registered with NumPy.
+    pub(crate) fn stored_element(&self) -> PyResult<Element> {
+        static TO_TEXT: Once<Py<PyAny>> = Once::new();
+        if let Some(element) = self.simple_element()? {
+            return Ok(element);
+        }
         let py = self.0.py();
+        let text: String = TO_TEXT.import(py, "ndshare._dtypes", "to_text")?.call1((&self.0,))?.extract()?;
+        text.parse().map_err(|error| to_python(py, &error))
+    }
+
+    /// The dtype of what the library calls so. Raises ImportError where it is a library's that is not installed.
+    pub(crate) fn of_element(py: Python<'py>, element: &Element) -> PyResult<Self> {
+        static FROM_TEXT: Once<Py<PyAny>> = Once::new();
+        static BFLOAT16: Once<Py<PyAny>> = Once::new();
+        match element {
+            Element::Number(Number::Bf16, _) => Self::of(py, Some(BFLOAT16.import(py, "ml_dtypes", "bfloat16")?)),
+            Element::Number(number, Order::NATIVE) => Self::of_number(py, *number),
+            Element::Structure(_) => {
+                let dtype = FROM_TEXT.import(py, "ndshare._dtypes", "from_text")?.call1((element.to_string(),))?;
+                Self::of(py, Some(&dtype))
+            }
+            other => Self::of(py, Some(PyString::new(py, &other.to_string()).as_any())),
+        }
+    }
+
+    fn of_number(py: Python<'py>, number: Number) -> PyResult<Self> {
+        // SAFETY: attached; a new reference, or null with an error set.
+        let descr = unsafe { PY_ARRAY_API.PyArray_DescrFromType(py, type_number(number) as i32) };
+        // SAFETY: as above.
+        Ok(Self(unsafe { Bound::from_owned_ptr_or_err(py, descr.cast())? }))
+    }
+
+    /// What it is called when it has no fields and nothing of its own.
+    #[inline]
+    fn simple_element(&self) -> PyResult<Option<Element>> {
         if !self.is_plain() {
-            return Ok(None);
+            return Ok(self.is_bfloat16()?.then_some(Element::of(Number::Bf16)));
         }
         // SAFETY: as in `number`.
         let (kind, order) = unsafe { ((*self.as_ptr()).fields.kind as u8, (*self.as_ptr()).fields.byteorder as u8) };
-        let size = if kind == b'U' { self.itemsize() / 4 } else { self.itemsize() };
-        match (kind, order) {
+        let order = match order {
+            b'<' => Order::Little,
+            b'>' => Order::Big,
+            _ => Order::NATIVE,
+        };
+        let size = self.itemsize();
+        let len = || u32::try_from(size).ok();
+        Ok(match kind {
+            b'S' => len().map(Element::Bytes),
+            b'U' => len().map(|bytes| Element::Text(bytes / 4, order)),
+            b'V' => len().map(Element::Void),
             // Their texts name a unit as well.
-            (b'M' | b'm', _) => self.0.getattr(intern!(py, "str"))?.extract().map(Some),
-            (_, b'=') => Ok(Some(format!("{NATIVE_ORDER}{}{size}", char::from(kind)))),
-            _ => Ok(Some(format!("{}{}{size}", char::from(order), char::from(kind)))),
+            b'M' | b'm' => self.0.getattr(intern!(self.0.py(), "str"))?.extract::<String>()?.parse().ok(),
+            kind => Number::of_kind(kind.into(), size).map(|number| Element::Number(number, order)),
+        })
+    }
+
+    /// Whether it is the one that `ml_dtypes` registers, of that name.
+    fn is_bfloat16(&self) -> PyResult<bool> {
+        if (0..BUILTIN).contains(&self.number()) || self.itemsize() != 2 {
+            return Ok(false);
         }
+        let class = self.0.getattr(intern!(self.0.py(), "type"))?;
+        let name = |attribute| class.getattr(attribute)?.extract::<String>();
+        Ok(name("__name__")? == Number::Bf16.name() && name("__module__")? == "ml_dtypes")
     }
 
     fn is_plain(&self) -> bool {
@@ -225,7 +289,7 @@ pub(crate) struct Meaning {
     pub(crate) is_plain: bool,
     /// It is promoted to itself: plain, no structure, and in this machine's order.
     pub(crate) is_simple: bool,
-    /// NumPy's letter for what kind it is.
+    /// NumPy's letter for what kind it is; a bfloat16 is a float.
     pub(crate) kind: u8,
     /// The number that it is, if there may be a kernel for it.
     pub(crate) number: Option<Number>,
@@ -239,43 +303,55 @@ impl Meaning {
             let is_bare = PyDataType_METADATA(py, descr.as_ptr()).is_null();
             (fields.type_num, fields.kind as u8, fields.byteorder as u8, is_bare)
         };
-        let is_builtin = (0..BUILTIN).contains(&type_num) && type_num != OBJECT;
+        let number = number_of(py, descr);
+        let is_builtin = (number == Some(Number::Bf16) || (0..BUILTIN).contains(&type_num)) && type_num != OBJECT;
         let is_native = matches!(order, b'=' | b'|');
         let is_plain = is_builtin && is_bare;
         Self {
             is_solid: is_builtin && (type_num != VOID || Dtype::borrowed(py, descr).is_solid_void().unwrap_or(false)),
             is_plain,
             is_simple: is_plain && is_native && type_num != VOID,
-            kind,
-            number: number_of(kind, itemsize_of(py, descr)).filter(|_| is_builtin && is_native),
+            kind: number.map_or(kind, |number| number.kind().letter() as u8),
+            number,
         }
     }
 }
 
-fn number_of(kind: u8, size: usize) -> Option<Number> {
-    Some(match (kind, size) {
-        (b'u', 1) => Number::U8,
-        (b'i', 1) => Number::I8,
-        (b'u', 2) => Number::U16,
-        (b'i', 2) => Number::I16,
-        (b'u', 4) => Number::U32,
-        (b'i', 4) => Number::I32,
-        (b'u', 8) => Number::U64,
-        (b'i', 8) => Number::I64,
-        (b'f', 4) => Number::F32,
-        (b'f', 8) => Number::F64,
-        _ => return None,
-    })
+/// NumPy's number of the C type that a number is.
+pub(crate) fn type_number(number: Number) -> NPY_TYPES {
+    match number {
+        Number::Bool => NPY_TYPES::NPY_BOOL,
+        Number::U8 => NPY_TYPES::NPY_UBYTE,
+        Number::I8 => NPY_TYPES::NPY_BYTE,
+        Number::U16 => NPY_TYPES::NPY_USHORT,
+        Number::I16 => NPY_TYPES::NPY_SHORT,
+        Number::U32 => NPY_TYPES::NPY_UINT,
+        Number::I32 => NPY_TYPES::NPY_INT,
+        Number::U64 => NPY_TYPES::NPY_ULONG,
+        Number::I64 => NPY_TYPES::NPY_LONG,
+        Number::F16 => NPY_TYPES::NPY_HALF,
+        Number::F32 => NPY_TYPES::NPY_FLOAT,
+        Number::F64 => NPY_TYPES::NPY_DOUBLE,
+        Number::F128 => NPY_TYPES::NPY_LONGDOUBLE,
+        Number::C64 => NPY_TYPES::NPY_CFLOAT,
+        Number::C128 => NPY_TYPES::NPY_CDOUBLE,
+        Number::C256 => NPY_TYPES::NPY_CLONGDOUBLE,
+        // It has none of its own: as the bytes that it is.
+        Number::Bf16 => NPY_TYPES::NPY_USHORT,
+    }
 }
 
-/// The letter of its kind and the bytes of an item of one of NumPy's C types in this machine's order; None for others.
+/// The number that a dtype is in this machine's order; None for others.
 #[inline]
-pub(crate) fn kind_and_size(py: Python<'_>, descr: NonNull<PyArray_Descr>) -> Option<(u8, usize)> {
+pub(crate) fn number_of(py: Python<'_>, descr: NonNull<PyArray_Descr>) -> Option<Number> {
     // SAFETY: attached; a dtype object is a PyArray_Descr, and what the caller holds keeps it.
     let fields = unsafe { &(*descr.as_ptr()).fields };
+    if !(0..BUILTIN).contains(&fields.type_num) {
+        return Dtype::borrowed(py, descr).is_bfloat16().unwrap_or(false).then_some(Number::Bf16);
+    }
     let is_native = matches!(fields.byteorder as u8, b'=' | b'|');
-    let is_builtin = (0..BUILTIN).contains(&fields.type_num);
-    (is_native && is_builtin).then(|| (fields.kind as u8, itemsize_of(py, descr)))
+    let number = || Number::of_kind((fields.kind as u8).into(), itemsize_of(py, descr));
+    is_native.then(number).flatten()
 }
 
 /// The dtype of an array without taking a reference; for the fast questions of `ndarray`.

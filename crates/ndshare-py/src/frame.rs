@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ndshare::arena::Hold;
+use ndshare::array::{Description, Layout};
+use ndshare::element::Element;
 use ndshare::prim::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use ndshare::ring::{self, Content};
-use ndshare::view::Layout;
 use numpy::PyUntypedArray;
 use numpy::npyffi::npy_intp;
 use pyo3::PyTypeInfo;
@@ -113,25 +114,19 @@ impl Own {
     }
 
     /// What a frame says of its dtype: nothing when it is the ring's.
-    pub(crate) fn dtype_text(&self, py: Python<'_>, dtype: &Dtype<'_>) -> PyResult<String> {
-        if self.has_dtype(py, dtype)? {
-            return Ok(String::new());
-        }
-        static TO_TEXT: Once<Py<PyAny>> = Once::new();
-        match dtype.text()? {
-            Some(text) => Ok(text),
-            None => TO_TEXT.import(py, "ndshare._dtypes", "to_text")?.call1((dtype.as_any(),))?.extract(),
-        }
+    pub(crate) fn element_beside(&self, py: Python<'_>, dtype: &Dtype<'_>) -> PyResult<Option<Element>> {
+        if self.has_dtype(py, dtype)? { Ok(None) } else { dtype.stored_element().map(Some) }
     }
 
-    fn dtype_of_text<'py>(&self, py: Python<'py>, text: &str) -> PyResult<Dtype<'py>> {
-        static FROM_TEXT: Once<Py<PyAny>> = Once::new();
-        if text.is_empty() {
-            return Ok(self.dtype(py));
-        }
-        let dtype = FROM_TEXT.import(py, "ndshare._dtypes", "from_text")?.call1((text,))?;
-        Dtype::of(py, Some(&dtype))
+    fn dtype_of<'py>(&self, py: Python<'py>, element: Option<&Element>) -> PyResult<Dtype<'py>> {
+        element.map_or_else(|| Ok(self.dtype(py)), |element| Dtype::of_element(py, element))
     }
+}
+
+/// The bytes of a description.
+fn described(shape: &[usize], strides: &[isize], element: Option<Element>) -> Vec<u8> {
+    let layout = Layout::new(shape.to_vec(), strides.to_vec()).unwrap_or_default();
+    Description { layout, element }.encode()
 }
 
 fn is_contiguous(facts: &Facts<'_>) -> bool {
@@ -443,8 +438,8 @@ pub(crate) struct Seen {
 
 impl Seen {
     fn of(py: Python<'_>, own: &Own, bytes: &[u8]) -> PyResult<Self> {
-        let layout = Layout::decode(bytes).map_err(|e| to_python(py, &e))?;
-        let dtype = own.dtype_of_text(py, &layout.dtype)?.as_any().clone().unbind();
+        let Description { layout, element } = Description::decode(bytes).map_err(|e| to_python(py, &e))?;
+        let dtype = own.dtype_of(py, element.as_ref())?.as_any().clone().unbind();
         Ok(Self { bytes: bytes.to_vec(), layout, dtype })
     }
 }
@@ -490,14 +485,14 @@ fn received_otherwise<'py>(
     };
     let Seen { layout, dtype, .. } = &*said;
     let dtype = Dtype::known(dtype.bind(py).clone());
-    let checked = layout.check(frame.offset, dtype.itemsize(), frame.hold().len_bytes());
+    let checked = layout.check_inside(frame.offset, dtype.itemsize(), frame.hold().len_bytes());
     checked.map_err(|e| to_python(py, &e))?;
-    let lengths: Result<Vec<_>, _> = layout.shape.iter().map(|&length| npy_intp::try_from(length)).collect();
+    let lengths: Result<Vec<_>, _> = layout.shape().iter().map(|&length| npy_intp::try_from(length)).collect();
     let lengths = lengths.map_err(|_| bad_frame("a length is too large"))?;
     let data = frame.hold().as_ptr().wrapping_add(frame.offset as usize);
     let owner = Py::new(py, FrameHold::received(own, frame))?.into_any();
     // SAFETY: `check` has bounded every item by the block, which the owner keeps, and no length is negative.
-    unsafe { array_of_subclass(class(py)?, owner, data, dtype, &lengths, &Order::Strides(&layout.strides), false) }
+    unsafe { array_of_subclass(class(py)?, owner, data, dtype, &lengths, &Order::Strides(layout.strides()), false) }
 }
 
 #[cold]
@@ -561,7 +556,7 @@ impl Wanted {
         let shape: Vec<usize> = lengths.iter().map(|length| length.unsigned_abs()).collect();
         let made = ndshare::layout::contiguous(&shape, dtype.itemsize(), fortran);
         let (strides, len_bytes) = made.map_err(|e| to_python(py, &e))?;
-        let view = Layout { shape, strides, dtype: own.dtype_text(py, &dtype)? }.encode();
+        let view = described(&shape, &strides, own.element_beside(py, &dtype)?);
         let dtype = dtype.as_any().clone().unbind();
         Ok(Self { special: Some(Box::new(Special { lengths, dtype, fortran, view })), len_bytes })
     }
@@ -638,8 +633,7 @@ pub(crate) fn view_of(py: Python<'_>, own: &Own, facts: &Facts<'_>, dtype: &Dtyp
     if own.is_like(py, facts, dtype)? {
         return Ok(Vec::new());
     }
-    let dtype = own.dtype_text(py, dtype)?;
-    Ok(Layout { shape: facts.shape.to_vec(), strides: facts.strides.to_vec(), dtype }.encode())
+    Ok(described(facts.shape, facts.strides, own.element_beside(py, dtype)?))
 }
 
 /// Ends the writing of a frame: its array is read-only from now on.

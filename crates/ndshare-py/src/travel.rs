@@ -1,20 +1,19 @@
 //! Arrays on their way to another process: a token says where the bytes are and what shape they have.
 //!
-//! A token is the library's handle as bytes. It carries the dtype as text where that says everything: `dtype.str`, or
-//! what `ndshare._dtypes` writes of fields. Other dtypes travel beside it as pickled objects. Nothing is unpickled
-//! from a token.
+//! A token is the library's, as bytes. It names the dtype where its element type says all of that. Other dtypes travel
+//! beside it as pickled objects. Nothing is unpickled from a token.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ndshare::arena::{Arena, BlockId, Hold, TicketId, is_inside};
-use ndshare::layout::MAX_DIMS;
-use ndshare::view::Handle;
+use ndshare::array::{Description, Layout, Token};
+use ndshare::element::{Element, Number};
 use numpy::npyffi::npy_intp;
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyTuple};
 
 use crate::dtype::Dtype;
 use crate::error::to_python;
@@ -97,14 +96,14 @@ fn open_arguments<'py>(
 ) -> PyResult<Option<Bound<'py, PyTuple>>> {
     let Some((hold, facts)) = shared_facts(array)? else { return refuse_reaching(array).map(|()| None) };
     let dtype = Dtype::of_array(array)?;
-    let text = text_of(py, &dtype)?;
-    let beside = text.is_none();
-    let mut handle = handle_of(&hold, &facts, text.unwrap_or_default());
-    handle.ticket = message.ticket(py, &hold)?;
-    if handle.ticket.is_none() {
+    let element = dtype.element()?;
+    let beside = element.is_none();
+    let mut token = token_of(&hold, &facts, element);
+    token.ticket = message.ticket(py, &hold)?;
+    if token.ticket.is_none() {
         return warn_of_copy(py, array).map(|()| None);
     }
-    let token = token_of(py, &handle);
+    let token = to_bytes(py, &token);
     let args = if beside { (token, dtype.as_any()).into_pyobject(py) } else { (token,).into_pyobject(py) };
     args.map(Some)
 }
@@ -123,19 +122,18 @@ pub(crate) fn ticket<'py>(py: Python<'py>, array: &Bound<'py, PyAny>) -> PyResul
     let Some((hold, facts)) = shared_facts(array)? else {
         return Err(PyValueError::new_err("expected a shared array, got one in this process's own memory"));
     };
-    let dtype = Dtype::of_array(array)?.text()?.unwrap_or_default();
-    let mut handle = handle_of(&hold, &facts, dtype);
-    handle.ticket = issue(py, &hold)?;
-    Ok(token_of(py, &handle))
+    let mut token = token_of(&hold, &facts, Dtype::of_array(array)?.element()?);
+    token.ticket = issue(py, &hold)?;
+    Ok(to_bytes(py, &token))
 }
 
 /// The same for a whole block.
 pub(crate) fn ticketed<'py>(py: Python<'py>, hold: &Hold) -> PyResult<Bound<'py, PyBytes>> {
     let data = hold.as_ptr() as usize;
     let facts = Facts { data, shape: &[], strides: &[], itemsize: 1, readonly: false, has_pointers: false };
-    let mut handle = handle_of(hold, &facts, "|u1".to_owned());
-    handle.ticket = issue(py, hold)?;
-    Ok(token_of(py, &handle))
+    let mut token = token_of(hold, &facts, Some(Element::of(Number::U8)));
+    token.ticket = issue(py, hold)?;
+    Ok(to_bytes(py, &token))
 }
 
 /// The block that a token names. The first opening takes the ticket back, as in `open_token`.
@@ -156,18 +154,33 @@ fn refuse_reaching(array: &Bound<'_, PyAny>) -> PyResult<()> {
     ))
 }
 
-/// (token, Hold) of a shared array, or None when it is not shared; `dtype` is what the token shall say of its dtype.
+/// (token, Hold) of a shared array, or None when it is not shared.
 ///
-/// The token issues no ticket: it opens while somebody holds the block.
+/// The token issues no ticket: it opens while somebody holds the block. It says all of the dtype but its metadata;
+/// TypeError for dtypes that a library registered with NumPy.
 #[pyfunction]
 pub(crate) fn handle<'py>(
     py: Python<'py>,
     array: &Bound<'py, PyAny>,
-    dtype: String,
 ) -> PyResult<Option<(Bound<'py, PyBytes>, owner::Hold)>> {
     let Some((hold, facts)) = shared_facts(array)? else { return Ok(None) };
-    let token = token_of(py, &handle_of(&hold, &facts, dtype));
+    let element = Dtype::of_array(array)?.stored_element()?;
+    let token = to_bytes(py, &token_of(&hold, &facts, Some(element)));
     Ok(Some((token, owner::Hold::new(hold, !facts.readonly))))
+}
+
+/// (token, Hold, whether the token says all of the dtype) of a shared array, or None when it is not shared. Where it does
+/// not, the dtype must go beside the token.
+#[pyfunction]
+pub(crate) fn lend<'py>(
+    py: Python<'py>,
+    array: &Bound<'py, PyAny>,
+) -> PyResult<Option<(Bound<'py, PyBytes>, owner::Hold, bool)>> {
+    let Some((hold, facts)) = shared_facts(array)? else { return Ok(None) };
+    let element = Dtype::of_array(array)?.element()?;
+    let is_whole = element.is_some();
+    let token = to_bytes(py, &token_of(&hold, &facts, element));
+    Ok(Some((token, owner::Hold::new(hold, !facts.readonly), is_whole)))
 }
 
 /// The array of a token. The first opening takes the ticket back; later ones need somebody who holds the block.
@@ -181,28 +194,28 @@ pub(crate) fn open_token<'py>(
     token: &[u8],
     dtype: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let handle = parse(py, token)?;
-    let dtype = dtype_of(py, &handle, dtype)?;
-    let hold = hold_of(py, &handle)?;
-    handle.check(dtype.itemsize(), hold.len_bytes()).map_err(|e| to_python(py, &e))?;
-    let offset = usize::try_from(handle.offset).map_err(|_| bad_token("its offset is too large"))?;
-    let lengths = lengths_of(&handle)?;
-    // SAFETY: `check` has bounded every item by the block, and no length is negative.
-    unsafe { array_over(py, hold, offset, dtype, &lengths, &Order::Strides(&handle.strides), !handle.readonly) }
+    let token = parse(py, token)?;
+    // First of all: a dtype that is not known here must not leave the array in flight for ever.
+    let hold = hold_of(py, &token)?;
+    let dtype = dtype_of(py, &token, dtype)?;
+    let layout = &token.description.layout;
+    layout.check_inside(token.offset, dtype.itemsize(), hold.len_bytes()).map_err(|e| to_python(py, &e))?;
+    let offset = usize::try_from(token.offset).map_err(|_| bad_token("its offset is too large"))?;
+    let lengths = lengths_of(layout)?;
+    // SAFETY: every item lies inside the block, as was just checked, and no length is negative.
+    unsafe { array_over(py, hold, offset, dtype, &lengths, &Order::Strides(layout.strides()), !token.is_readonly) }
 }
 
-/// (shape, dtype text, block number, key) of a token; equal arrays of one block have equal keys.
+/// (shape, dtype, block number, key) of a token; equal arrays of one block have equal keys.
 #[pyfunction]
 pub(crate) fn describe<'py>(
     py: Python<'py>,
     token: &[u8],
-) -> PyResult<(Bound<'py, PyTuple>, String, u32, Bound<'py, PyBytes>)> {
-    let mut handle = parse(py, token)?;
-    handle.ticket = None;
-    // Which process to ask for the arena says nothing about the array.
-    (handle.locator.pid, handle.locator.fd) = (0, 0);
-    let key = PyBytes::new(py, &handle.encode());
-    Ok((PyTuple::new(py, &handle.shape)?, handle.dtype, handle.block.index, key))
+) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyAny>, u32, Bound<'py, PyBytes>)> {
+    let token = parse(py, token)?;
+    let dtype = dtype_of(py, &token, None)?;
+    let shape = PyTuple::new(py, token.description.layout.shape())?;
+    Ok((shape, dtype.as_any().clone(), token.block.index, PyBytes::new(py, &token.key())))
 }
 
 /// A token as text, for command lines and files.
@@ -214,8 +227,8 @@ pub(crate) fn to_text(py: Python<'_>, token: &[u8]) -> PyResult<String> {
 /// The token of a text that `to_text` made; ValueError for other texts.
 #[pyfunction]
 pub(crate) fn from_text<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyBytes>> {
-    let handle: Handle = text.parse().map_err(|e| to_python(py, &e))?;
-    Ok(token_of(py, &handle))
+    let token: Token = text.parse().map_err(|e| to_python(py, &e))?;
+    Ok(to_bytes(py, &token))
 }
 
 fn shared_facts<'a>(array: &'a Bound<'_, PyAny>) -> PyResult<Option<(Hold, Facts<'a>)>> {
@@ -223,72 +236,49 @@ fn shared_facts<'a>(array: &'a Bound<'_, PyAny>) -> PyResult<Option<(Hold, Facts
     Ok(block_under(array.py(), &facts)?.map(|hold| (hold, facts)))
 }
 
-fn handle_of(hold: &Hold, facts: &Facts<'_>, dtype: String) -> Handle {
-    Handle {
+fn token_of(hold: &Hold, facts: &Facts<'_>, element: Option<Element>) -> Token {
+    let layout = Layout::new(facts.shape.to_vec(), facts.strides.to_vec()).unwrap_or_default();
+    Token {
         locator: hold.arena().locator(),
         block: hold.block(),
         ticket: None,
+        is_session: session::known().is_some_and(|session| session.id() == hold.arena().id()),
+        is_readonly: facts.readonly,
         offset: (facts.data - hold.as_ptr() as usize) as u64,
-        session: session::known().is_some_and(|session| session.id() == hold.arena().id()),
-        readonly: facts.readonly,
-        shape: facts.shape.to_vec(),
-        strides: facts.strides.to_vec(),
-        dtype,
+        description: Description { layout, element },
     }
 }
 
-fn token_of<'py>(py: Python<'py>, handle: &Handle) -> Bound<'py, PyBytes> {
-    PyBytes::new(py, &handle.encode())
+fn to_bytes<'py>(py: Python<'py>, token: &Token) -> Bound<'py, PyBytes> {
+    PyBytes::new(py, &token.encode())
 }
 
-fn parse(py: Python<'_>, token: &[u8]) -> PyResult<Handle> {
-    let handle = Handle::decode(token).map_err(|e| to_python(py, &e))?;
-    if handle.shape.len() > MAX_DIMS || handle.strides.len() != handle.shape.len() {
-        return Err(bad_token("its shape and strides do not fit each other"));
-    }
-    Ok(handle)
+fn parse(py: Python<'_>, token: &[u8]) -> PyResult<Token> {
+    Token::decode(token).map_err(|e| to_python(py, &e))
 }
 
-fn dtype_of<'py>(py: Python<'py>, handle: &Handle, dtype: Option<&Bound<'py, PyAny>>) -> PyResult<Dtype<'py>> {
-    let dtype = match dtype {
-        Some(dtype) => Dtype::of(py, Some(dtype))?,
-        None if handle.dtype.starts_with(['(', '[', '{']) => Dtype::of(py, Some(&dtype_from_text(py, &handle.dtype)?))?,
-        None => Dtype::of(py, Some(PyString::new(py, &handle.dtype).as_any()))?,
+fn dtype_of<'py>(py: Python<'py>, token: &Token, dtype: Option<&Bound<'py, PyAny>>) -> PyResult<Dtype<'py>> {
+    let dtype = match (dtype, &token.description.element) {
+        (Some(dtype), _) => Dtype::of(py, Some(dtype))?,
+        (None, Some(element)) => Dtype::of_element(py, element)?,
+        (None, None) => return Err(bad_token("it says nothing of its dtype")),
     };
     if dtype.is_subarray() { Err(bad_token("its dtype is a subarray")) } else { Ok(dtype) }
 }
 
-fn dtype_from_text<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
-    static FROM_TEXT: Once<Py<PyAny>> = Once::new();
-    FROM_TEXT.import(py, "ndshare._dtypes", "from_text")?.call1((text,))
-}
-
-/// What the token says of a dtype: NumPy's own text, or for fields what `ndshare._dtypes` writes. None: neither
-/// would keep it whole.
-fn text_of(py: Python<'_>, dtype: &Dtype<'_>) -> PyResult<Option<String>> {
-    static TO_TEXT: Once<Py<PyAny>> = Once::new();
-    match dtype.text()? {
-        Some(text) => Ok(Some(text)),
-        None => TO_TEXT.import(py, "ndshare._dtypes", "to_whole_text")?.call1((dtype.as_any(),))?.extract(),
-    }
-}
-
-fn lengths_of(handle: &Handle) -> PyResult<Vec<npy_intp>> {
-    let lengths = handle.shape.iter().map(|&length| npy_intp::try_from(length));
+fn lengths_of(layout: &Layout) -> PyResult<Vec<npy_intp>> {
+    let lengths = layout.shape().iter().map(|&length| npy_intp::try_from(length));
     lengths.collect::<Result<_, _>>().map_err(|_| bad_token("a length is too large"))
 }
 
-fn hold_of(py: Python<'_>, handle: &Handle) -> PyResult<Hold> {
-    if handle.session && session::known().is_none() {
-        session::adopt(py, &handle.locator)?;
+fn hold_of(py: Python<'_>, token: &Token) -> PyResult<Hold> {
+    if token.is_session && session::known().is_none() {
+        session::adopt(py, &token.locator)?;
     }
-    let session = session::known().filter(|arena| arena.id() == handle.locator.id);
+    let session = session::known().filter(|arena| arena.id() == token.locator.id);
     patiently(py, |patience| {
-        let arena = session.map_or_else(|| Arena::attach(&handle.locator), |arena| Ok(arena.clone()))?;
-        match handle.ticket {
-            Some(ticket) => arena.claim(handle.block, ticket, patience),
-            None => arena.take(handle.block),
-        }
+        let arena = session.map_or_else(|| Arena::attach(&token.locator), |arena| Ok(arena.clone()))?;
+        token.claim(&arena, patience)
     })
 }
 

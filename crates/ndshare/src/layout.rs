@@ -1,6 +1,7 @@
 //! Pure arithmetic of shapes, strides and sizes. Nothing here touches memory.
 
 use crate::error::{Error, Result};
+use std::ops::{Range, RangeFrom, RangeFull, RangeTo};
 
 /// The most dimensions an array can have, as in NumPy 2.
 pub const MAX_DIMS: usize = 64;
@@ -56,6 +57,240 @@ pub fn extent(shape: &[usize], strides: &[isize], itemsize: usize) -> Option<(is
         }
     }
     Some((low, high))
+}
+
+/// How the items of an array lie: how many along each axis, and bytes from item to item along each.
+///
+/// Both have the same number of axes, at most [`MAX_DIMS`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Layout {
+    shape: Vec<usize>,
+    strides: Vec<isize>,
+}
+
+/// What is taken along one axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Index {
+    /// One item, and the axis goes; a negative number counts from the end.
+    At(isize),
+    /// The items from `start` on, each `step`th, until `stop`, as in Python; none: from one end, or to the other.
+    Slice {
+        /// The first; a negative number counts from the end.
+        start: Option<isize>,
+        /// The first that is not taken any more; a negative number counts from the end.
+        stop: Option<isize>,
+        /// From each to the next; not 0.
+        step: isize,
+    },
+}
+
+impl Index {
+    /// All items.
+    pub const ALL: Self = Self::Slice { start: None, stop: None, step: 1 };
+}
+
+impl From<isize> for Index {
+    fn from(at: isize) -> Self {
+        Self::At(at)
+    }
+}
+
+impl From<Range<isize>> for Index {
+    fn from(range: Range<isize>) -> Self {
+        Self::Slice { start: Some(range.start), stop: Some(range.end), step: 1 }
+    }
+}
+
+impl From<RangeFrom<isize>> for Index {
+    fn from(range: RangeFrom<isize>) -> Self {
+        Self::Slice { start: Some(range.start), stop: None, step: 1 }
+    }
+}
+
+impl From<RangeTo<isize>> for Index {
+    fn from(range: RangeTo<isize>) -> Self {
+        Self::Slice { start: None, stop: Some(range.end), step: 1 }
+    }
+}
+
+impl From<RangeFull> for Index {
+    fn from(_: RangeFull) -> Self {
+        Self::ALL
+    }
+}
+
+impl Layout {
+    /// A layout of these lengths and strides.
+    ///
+    /// # Errors
+    /// `InvalidValue` when there are not as many strides as lengths, or too many of them.
+    pub fn new(shape: Vec<usize>, strides: Vec<isize>) -> Result<Self> {
+        if shape.len() == strides.len() && shape.len() <= MAX_DIMS {
+            return Ok(Self { shape, strides });
+        }
+        Err(Error::value(format!(
+            "expected as many strides as lengths, at most {MAX_DIMS}, got {} and {}",
+            strides.len(),
+            shape.len()
+        )))
+    }
+
+    /// The layout of a contiguous array in C order, and its length in bytes.
+    ///
+    /// # Errors
+    /// As [`contiguous`].
+    pub fn contiguous(shape: &[usize], itemsize: usize) -> Result<(Self, usize)> {
+        let (strides, len_bytes) = contiguous(shape, itemsize, false)?;
+        Ok((Self { shape: shape.to_vec(), strides }, len_bytes))
+    }
+
+    /// Items along each axis.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Bytes from item to item along each axis.
+    pub fn strides(&self) -> &[isize] {
+        &self.strides
+    }
+
+    /// How many axes.
+    pub fn ndim(&self) -> usize {
+        self.shape.len()
+    }
+
+    /// How many items; none when that is more than a `usize` holds.
+    pub fn items(&self) -> Option<usize> {
+        if self.shape.contains(&0) {
+            return Some(0);
+        }
+        self.shape.iter().try_fold(1_usize, |items, &length| items.checked_mul(length))
+    }
+
+    /// Whether the items follow each other in C order without gaps.
+    pub fn is_contiguous(&self, itemsize: usize) -> bool {
+        let mut step = itemsize;
+        let axes = self.shape.iter().zip(&self.strides).rev();
+        let mut follows = |(&length, &stride): (&usize, &isize)| {
+            let follows = length == 1 || usize::try_from(stride) == Ok(step);
+            step = step.saturating_mul(length);
+            follows
+        };
+        self.shape.contains(&0) || axes.into_iter().all(&mut follows)
+    }
+
+    /// The bytes that the items reach, as [`extent`] says.
+    pub fn extent(&self, itemsize: usize) -> Option<(isize, isize)> {
+        extent(&self.shape, &self.strides, itemsize)
+    }
+
+    /// Checks that every byte of an array that begins at `offset` lies inside a block of `block_len` bytes.
+    ///
+    /// # Errors
+    /// `InvalidValue` when one does not.
+    pub fn check_inside(&self, offset: u64, itemsize: usize, block_len: usize) -> Result<()> {
+        let inside = || {
+            let (low, high) = self.extent(itemsize)?;
+            let offset = isize::try_from(offset).ok()?;
+            let (first, last) = (offset.checked_add(low)?, offset.checked_add(high)?);
+            (first >= 0 && last <= isize::try_from(block_len).ok()?).then_some(())
+        };
+        let is_counted = || self.items().is_some_and(|items| isize::try_from(items).is_ok());
+        if inside().is_some() && is_counted() {
+            return Ok(());
+        }
+        let (shape, strides) = (&self.shape, &self.strides);
+        Err(Error::value(format!(
+            "expected an array inside a block of {block_len} bytes, got shape {shape:?}, strides {strides:?}, offset \
+             {offset} of {itemsize}-byte items: the reference is damaged"
+        )))
+    }
+
+    /// The bytes from the first item to the one at `index`; none when there is no such item.
+    #[inline]
+    pub fn offset_of(&self, index: &[usize]) -> Option<isize> {
+        if index.len() != self.shape.len() || index.iter().zip(&self.shape).any(|(&at, &length)| at >= length) {
+            return None;
+        }
+        // Every item lies inside a block, so neither a product nor the sum is beyond an isize.
+        Some(index.iter().zip(&self.strides).map(|(&at, &stride)| (at as isize).wrapping_mul(stride)).sum())
+    }
+
+    /// The part that `index` takes, an axis each, and the bytes from the first item to the part's; axes that are not
+    /// named are taken whole.
+    ///
+    /// # Errors
+    /// `InvalidValue` for an item that there is not, a step of 0, and more indices than axes.
+    pub fn part(&self, index: &[Index]) -> Result<(Self, isize)> {
+        if index.len() > self.ndim() {
+            return Err(Error::value(format!(
+                "expected at most {} indices for shape {:?}, got {}",
+                self.ndim(),
+                self.shape,
+                index.len()
+            )));
+        }
+        let (mut part, mut offset) = (Self::default(), 0_isize);
+        for (axis, (&length, &stride)) in self.shape.iter().zip(&self.strides).enumerate() {
+            match index.get(axis).copied().unwrap_or(Index::ALL) {
+                Index::At(at) => {
+                    let at = wrapped(at, length).ok_or_else(|| self.no_item(at, axis))?;
+                    offset = offset.wrapping_add((at as isize).wrapping_mul(stride));
+                }
+                Index::Slice { step: 0, .. } => return Err(Error::value("expected a step other than 0, got 0")),
+                Index::Slice { start, stop, step } => {
+                    let (first, count) = sliced(start, stop, step, length);
+                    part.shape.push(count);
+                    part.strides.push(stride.saturating_mul(step));
+                    if count > 0 {
+                        offset = offset.wrapping_add((first as isize).wrapping_mul(stride));
+                    }
+                }
+            }
+        }
+        Ok((part, offset))
+    }
+
+    /// The same items with their axes in another order: axis `i` is the old `axes[i]`.
+    ///
+    /// # Errors
+    /// `InvalidValue` when `axes` does not name each axis once.
+    pub fn transposed(&self, axes: &[usize]) -> Result<Self> {
+        let mut sorted = axes.to_vec();
+        sorted.sort_unstable();
+        if !sorted.iter().copied().eq(0..self.ndim()) {
+            return Err(Error::value(format!("expected each of {} axes once, got {axes:?}", self.ndim())));
+        }
+        let (shape, strides) = (&self.shape, &self.strides);
+        Ok(Self {
+            shape: axes.iter().map(|&axis| shape[axis]).collect(),
+            strides: axes.iter().map(|&axis| strides[axis]).collect(),
+        })
+    }
+
+    fn no_item(&self, at: isize, axis: usize) -> Error {
+        Error::value(format!("index {at} is out of bounds for axis {axis} of shape {:?}", self.shape))
+    }
+}
+
+/// An index from either end as one from the beginning.
+fn wrapped(at: isize, length: usize) -> Option<usize> {
+    let at = if at < 0 { at.checked_add_unsigned(length)? } else { at };
+    usize::try_from(at).ok().filter(|&at| at < length)
+}
+
+/// The first item and the number of items of a slice, as Python's `slice.indices` gives them. `step` is not 0.
+fn sliced(start: Option<isize>, stop: Option<isize>, step: isize, length: usize) -> (usize, usize) {
+    let length = length.cast_signed();
+    let (lowest, highest) = if step < 0 { (-1, length - 1) } else { (0, length) };
+    let clamp = |at: isize| if at < 0 { at.saturating_add(length).max(lowest) } else { at.min(highest) };
+    let (first, last) = if step < 0 { (highest, lowest) } else { (lowest, highest) };
+    let (start, stop) = (start.map_or(first, clamp), stop.map_or(last, clamp));
+    let distance = if step < 0 { start - stop } else { stop - start };
+    if distance <= 0 {
+        return (0, 0);
+    }
+    (start.unsigned_abs(), (distance - 1).unsigned_abs() / step.unsigned_abs() + 1)
 }
 
 /// Whether no two items share a byte, as far as sorted strides tell: each must reach beyond all smaller ones.
@@ -217,5 +452,55 @@ mod tests {
         assert_eq!(human(4096), "4 KiB");
         assert_eq!(human(1500 << 10), "1.5 MiB");
         assert_eq!(human(17), "17 B");
+    }
+
+    #[test]
+    fn parts_are_pythons() {
+        let (layout, _) = Layout::contiguous(&[10], 2).unwrap();
+        let slice = |start, stop, step| layout.part(&[Index::Slice { start, stop, step }]).unwrap();
+        // As `range(10)[start:stop:step]` has them: the first item, how many, and bytes from each to the next.
+        let cases = [
+            ((None, None, 1), (0, 10, 2)),
+            ((Some(2), Some(-2), 1), (2, 6, 2)),
+            ((None, None, -1), (9, 10, -2)),
+            ((Some(-3), None, -2), (7, 4, -4)),
+            ((Some(1), Some(100), 4), (1, 3, 8)),
+            ((Some(8), Some(2), 1), (0, 0, 2)),
+            ((Some(100), None, 1), (0, 0, 2)),
+            ((Some(2), Some(-100), -1), (2, 3, -2)),
+            ((Some(-100), None, 3), (0, 4, 6)),
+            ((None, None, isize::MAX), (0, 1, isize::MAX)),
+            ((None, None, isize::MIN), (9, 1, isize::MIN)),
+        ];
+        for ((start, stop, step), (first, count, stride)) in cases {
+            let (part, offset) = slice(start, stop, step);
+            assert_eq!((part.shape(), offset), (&[count][..], first * 2), "{start:?} {stop:?} {step}");
+            assert_eq!(part.strides(), &[stride], "{start:?} {stop:?} {step}");
+        }
+        let (matrix, _) = Layout::contiguous(&[3, 4], 8).unwrap();
+        let (column, offset) = matrix.part(&[Index::ALL, Index::At(-1)]).unwrap();
+        assert_eq!((column.shape(), column.strides(), offset), (&[3][..], &[32][..], 24));
+        assert!(matrix.part(&[Index::At(3)]).is_err() && matrix.part(&[Index::At(-4)]).is_err());
+        assert!(matrix.part(&[Index::Slice { start: None, stop: None, step: 0 }]).is_err());
+        assert!(matrix.part(&[Index::ALL; 3]).is_err());
+    }
+
+    #[test]
+    fn layouts_turn_and_count() {
+        let (layout, len_bytes) = Layout::contiguous(&[2, 3, 4], 8).unwrap();
+        assert_eq!((len_bytes, layout.items(), layout.is_contiguous(8)), (192, Some(24), true));
+        let turned = layout.transposed(&[2, 0, 1]).unwrap();
+        assert_eq!((turned.shape(), turned.strides()), (&[4, 2, 3][..], &[8, 96, 32][..]));
+        assert!(!turned.is_contiguous(8));
+        assert_eq!((layout.offset_of(&[1, 2, 3]), layout.offset_of(&[1, 3, 0])), (Some(184), None));
+        for axes in [&[0, 1][..], &[0, 1, 1], &[0, 1, 3]] {
+            assert!(layout.transposed(axes).is_err());
+        }
+        // Strides of an axis of one item, or of no items at all, mean nothing.
+        assert!(Layout::new(vec![1, 4], vec![-7, 8]).unwrap().is_contiguous(8));
+        assert!(Layout::new(vec![0, 4], vec![-7, 9]).unwrap().is_contiguous(8));
+        assert!(Layout::new(vec![1], vec![]).is_err());
+        let huge = Layout::new(vec![usize::MAX, usize::MAX], vec![0, 0]).unwrap();
+        assert!(huge.items().is_none() && huge.check_inside(0, 1, 1).is_err());
     }
 }

@@ -4,10 +4,12 @@
 //!
 //! ```text
 //! error  prim      words: one error type with kinds; the only door to atomics
-//! layout  kernel   pure arithmetic of shape, strides and sizes; byte movers on raw pointers
+//! layout  varint   pure arithmetic of shape, strides and sizes; numbers as bytes
+//! element          what an item is
+//! kernel           byte movers on raw pointers
 //! os               the only libc
 //! arena  pool      header, participants, blocks, holds, tickets, sweep; threads that share a job
-//! view  lock       an array inside a block and its form in a pickle; locks that outlive their holder
+//! array  lock      an array inside a block, and its form on the way; locks that outlive their holder
 //! ring             frames from writers to readers, in one order
 //! overlay          one block, several meanings, one at a time
 //! registry         names for blocks
@@ -22,9 +24,12 @@
 #[cfg(not(loom))]
 pub mod arena;
 #[cfg(not(loom))]
+pub mod array;
+#[cfg(not(loom))]
 pub mod cache;
 #[cfg(all(test, not(loom)))]
 mod dice;
+pub mod element;
 pub mod error;
 #[cfg(not(loom))]
 pub mod fft;
@@ -46,8 +51,7 @@ pub mod prim;
 pub mod registry;
 #[cfg(not(loom))]
 pub mod ring;
-#[cfg(not(loom))]
-pub mod view;
+pub mod varint;
 
 pub use error::{Error, Kind, Result};
 pub use os::kill::{KILL_POINTS, kill_at, stop_at};

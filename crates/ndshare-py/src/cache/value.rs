@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use ndshare::arena::{Arena, Hold};
+use ndshare::array::{Description, Layout};
 use ndshare::cache::{self as library, Found};
-use ndshare::layout::extent;
-use ndshare::view::Layout;
+use ndshare::element::Element;
 use ndshare::{Error, Kind, Result};
 use numpy::npyffi::npy_intp;
 use pyo3::exceptions::PyValueError;
@@ -17,7 +17,7 @@ use pyo3::prelude::*;
 
 use crate::dtype::Dtype;
 use crate::error::to_python;
-use crate::guard::{Guarded, Once};
+use crate::guard::Guarded;
 use crate::ndarray::{Facts, Operand, Order, array_over, array_owned_by, copy_into, freeze, view_base};
 use crate::owner;
 use crate::shared::block_under;
@@ -87,30 +87,26 @@ impl Layouts {
 
 impl Known {
     fn of(py: Python<'_>, bytes: &[u8]) -> PyResult<Self> {
-        let Layout { shape, strides, dtype } = Layout::decode(bytes).map_err(|e| to_python(py, &e))?;
-        let dtype = dtype_of(py, &dtype)?;
-        let reach = extent(&shape, &strides, dtype.itemsize()).ok_or_else(|| bad_value("its shape is too large"))?;
+        let Description { layout, element } = Description::decode(bytes).map_err(|e| to_python(py, &e))?;
+        let dtype = dtype_of(py, element.as_ref())?;
+        let reach = layout.extent(dtype.itemsize()).ok_or_else(|| bad_value("its shape is too large"))?;
+        let (shape, strides) = (layout.shape(), layout.strides().to_vec());
         let lengths = shape.iter().map(|&length| npy_intp::try_from(length));
         let lengths = lengths.collect::<std::result::Result<_, _>>().map_err(|_| bad_value("a length is too large"))?;
-        let plain = ndshare::layout::contiguous(&shape, dtype.itemsize(), false);
+        let plain = ndshare::layout::contiguous(shape, dtype.itemsize(), false);
         let is_c = plain.is_ok_and(|(plain, _)| plain == strides);
         Ok(Self { bytes: bytes.to_vec(), lengths, strides, is_c, dtype: dtype.as_any().clone().unbind(), reach })
     }
 }
 
-fn dtype_of<'py>(py: Python<'py>, text: &str) -> PyResult<Dtype<'py>> {
-    static FROM_TEXT: Once<Py<PyAny>> = Once::new();
-    let dtype = FROM_TEXT.import(py, "ndshare._dtypes", "from_text")?.call1((text,))?;
-    let dtype = Dtype::of(py, Some(&dtype))?;
-    if dtype.is_subarray() { Err(bad_value("its dtype is a subarray")) } else { Ok(dtype) }
+fn dtype_of<'py>(py: Python<'py>, element: Option<&Element>) -> PyResult<Dtype<'py>> {
+    let element = element.ok_or_else(|| bad_value("it says nothing of its dtype"))?;
+    Dtype::of_element(py, element)
 }
 
-fn text_of(py: Python<'_>, dtype: &Dtype<'_>) -> PyResult<String> {
-    static TO_TEXT: Once<Py<PyAny>> = Once::new();
-    match dtype.text()? {
-        Some(text) => Ok(text),
-        None => TO_TEXT.import(py, "ndshare._dtypes", "to_text")?.call1((dtype.as_any(),))?.extract(),
-    }
+fn described(shape: &[usize], strides: &[isize], element: Element) -> Vec<u8> {
+    let layout = Layout::new(shape.to_vec(), strides.to_vec()).unwrap_or_default();
+    Description { layout, element: Some(element) }.encode()
 }
 
 #[cold]
@@ -145,12 +141,12 @@ impl Offer {
     ) -> PyResult<Option<Self>> {
         let Some(facts) = Facts::of(array) else { return Err(bad_value("it is no array")) };
         let dtype = Dtype::of(py, Some(Dtype::of_array(array)?.as_any()))?;
-        let text = text_of(py, &dtype)?;
+        let element = dtype.stored_element()?;
         let adopted = adoptable(py, cache.head().arena(), array, &facts, is_given)?;
-        let Some(hold) = adopted else { return Self::copy_of(py, cache, array, dtype, text) };
+        let Some(hold) = adopted else { return Self::copy_of(py, cache, array, dtype, element) };
         freeze(array);
         let offset = (facts.data - hold.as_ptr() as usize) as u64;
-        let view = Layout { shape: facts.shape.to_vec(), strides: facts.strides.to_vec(), dtype: text }.encode();
+        let view = described(facts.shape, facts.strides, element);
         Ok(Some(Self { hold, offset, view }))
     }
 
@@ -159,7 +155,7 @@ impl Offer {
         cache: &library::Cache,
         array: &Bound<'_, PyAny>,
         dtype: Dtype<'_>,
-        text: String,
+        element: Element,
     ) -> PyResult<Option<Self>> {
         let plain = array.call_method1(intern!(py, "view"), (py.import("numpy")?.getattr("ndarray")?,))?;
         let Some(from) = Operand::of(&plain) else { return Err(bad_value("it is no array")) };
@@ -172,7 +168,7 @@ impl Offer {
         // SAFETY: the block has room for a contiguous array of this shape, whose lengths are those of an array.
         let to = unsafe { array_over(py, hold.clone(), 0, dtype, &lengths, &order, true)? };
         copy_into(&to, &plain)?;
-        let view = Layout { shape: from.shape.to_vec(), strides, dtype: text }.encode();
+        let view = described(from.shape, &strides, element);
         Ok(Some(Self { hold, offset: 0, view }))
     }
 }

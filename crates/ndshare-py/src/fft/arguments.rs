@@ -2,13 +2,14 @@
 
 use std::ptr::NonNull;
 
+use ndshare::element::Number;
 use ndshare::fft::{Element, Family, Spec};
 use numpy::npyffi::PyArray_Descr;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
 use super::run::{Target, transform};
-use crate::dtype::{Dtype, kind_and_size};
+use crate::dtype::{Dtype, number_of};
 use crate::ndarray::Operand;
 
 /// Which function was called.
@@ -36,19 +37,19 @@ impl Kind {
 
 /// What an item of a dtype is; None for what Python must convert.
 pub(super) fn element_of(py: Python<'_>, descr: NonNull<PyArray_Descr>) -> Option<Element> {
-    Some(match kind_and_size(py, descr)? {
-        (b'b' | b'u', 1) => Element::U8,
-        (b'i', 1) => Element::I8,
-        (b'u', 2) => Element::U16,
-        (b'i', 2) => Element::I16,
-        (b'u', 4) => Element::U32,
-        (b'i', 4) => Element::I32,
-        (b'u', 8) => Element::U64,
-        (b'i', 8) => Element::I64,
-        (b'f', 4) => Element::F32,
-        (b'f', 8) => Element::F64,
-        (b'c', 8) => Element::C64,
-        (b'c', 16) => Element::C128,
+    Some(match number_of(py, descr)? {
+        Number::Bool | Number::U8 => Element::U8,
+        Number::I8 => Element::I8,
+        Number::U16 => Element::U16,
+        Number::I16 => Element::I16,
+        Number::U32 => Element::U32,
+        Number::I32 => Element::I32,
+        Number::U64 => Element::U64,
+        Number::I64 => Element::I64,
+        Number::F32 => Element::F32,
+        Number::F64 => Element::F64,
+        Number::C64 => Element::C64,
+        Number::C128 => Element::C128,
         _ => return None,
     })
 }

@@ -3,8 +3,9 @@
 use super::plan::Cut;
 use super::*;
 use crate::dice::Dice;
+use crate::element::Number;
 use crate::error::{Error, Kind, Result};
-use crate::kernel::{Cast, Cpu, Number, Stores};
+use crate::kernel::{Cast, Cpu, Stores};
 
 fn calm() -> Result<()> {
     Ok(())

@@ -1,51 +1,25 @@
 //! Numbers that become other numbers, where the result has no two opinions and no warning: integers to integers of
-//! another size, integers to floats, and `f32` to `f64`.
+//! another size, integers to floats, `f32` to `f64`, and bfloat16 to both.
 //!
 //! Everything else (what may overflow, complex numbers, half floats, dates) is NumPy's, which warns as it is told to.
 
-/// A type of number, in the machine's byte order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs)]
-pub enum Number {
-    U8,
-    I8,
-    U16,
-    I16,
-    U32,
-    I32,
-    U64,
-    I64,
-    F32,
-    F64,
+use crate::element::{Kind, Number};
+
+use Number::{Bf16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64};
+
+/// The unsigned integer of the same size: what an integer is cast to does not depend on the sign of the target.
+fn unsigned(number: Number) -> Number {
+    match number {
+        I8 => U8,
+        I16 => U16,
+        I32 => U32,
+        I64 => U64,
+        other => other,
+    }
 }
 
-use Number::{F32, F64, I8, I16, I32, I64, U8, U16, U32, U64};
-
-impl Number {
-    /// Bytes of one number.
-    pub fn size(self) -> usize {
-        match self {
-            U8 | I8 => 1,
-            U16 | I16 => 2,
-            U32 | I32 | F32 => 4,
-            U64 | I64 | F64 => 8,
-        }
-    }
-
-    fn is_float(self) -> bool {
-        matches!(self, F32 | F64)
-    }
-
-    /// The unsigned integer of the same size: what an integer is cast to does not depend on the sign of the target.
-    fn unsigned(self) -> Self {
-        match self {
-            I8 => U8,
-            I16 => U16,
-            I32 => U32,
-            I64 => U64,
-            other => other,
-        }
-    }
+fn is_integer(number: Number) -> bool {
+    matches!(number.kind(), Kind::Signed | Kind::Unsigned)
 }
 
 /// A conversion that there is a kernel for.
@@ -58,12 +32,11 @@ pub struct Cast {
 impl Cast {
     /// The conversion; none when it is NumPy's affair, or no conversion at all but a copy.
     pub fn new(from: Number, to: Number) -> Option<Self> {
-        let to = to.unsigned();
-        let known = match (from.is_float(), to.is_float()) {
-            (false, false) => from.size() != to.size(),
-            (false, true) => true,
-            (true, true) => from == F32 && to == F64,
-            (true, false) => false,
+        let to = unsigned(to);
+        let known = match (from, to) {
+            (from, to) if is_integer(from) && is_integer(to) => from.size() != to.size(),
+            (from, F32 | F64) => is_integer(from) || from == Bf16 || (from == F32 && to == F64),
+            _ => false,
         };
         known.then_some(Self { from, to })
     }
@@ -87,16 +60,12 @@ pub(super) unsafe fn convert(cast: Cast, dst: *mut u8, src: *const u8, count: us
     macro_rules! loops {
         ($($from:ident $source:ty: $($to:ident $target:ty),*;)*) => {
             match (cast.from, cast.to) {
-                $($(($from, $to) => {
-                    for i in 0..count {
-                        // SAFETY: number i is one of those that the caller vouches for; neither side need be
-                        // aligned, and any bytes are a number.
-                        unsafe {
-                            let number = src.cast::<$source>().add(i).read_unaligned();
-                            dst.cast::<$target>().add(i).write_unaligned(number as $target);
-                        }
-                    }
-                })*)*
+                // SAFETY: as the caller says; any bytes are a number.
+                $($(($from, $to) => unsafe { each(dst, src, count, |number: $source| number as $target) },)*)*
+                // SAFETY: as above.
+                (Bf16, F32) => unsafe { each(dst, src, count, widened) },
+                // SAFETY: as above.
+                (Bf16, F64) => unsafe { each(dst, src, count, |bits| f64::from(widened(bits))) },
                 _ => {}
             }
         };
@@ -111,5 +80,21 @@ pub(super) unsafe fn convert(cast: Cast, dst: *mut u8, src: *const u8, count: us
         U64 u64: U8 u8, U16 u16, U32 u32, F32 f32, F64 f64;
         I64 i64: U8 u8, U16 u16, U32 u32, F32 f32, F64 f64;
         F32 f32: F64 f64;
+    }
+}
+
+/// A bfloat16 is the upper half of a float.
+#[inline(always)]
+fn widened(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
+}
+
+/// # Safety
+/// As [`super::convert`], for these types.
+#[inline(always)]
+unsafe fn each<S: Copy, T>(dst: *mut u8, src: *const u8, count: usize, cast: impl Fn(S) -> T) {
+    for i in 0..count {
+        // SAFETY: number i is one of those that the caller vouches for; neither side need be aligned.
+        unsafe { dst.cast::<T>().add(i).write_unaligned(cast(src.cast::<S>().add(i).read_unaligned())) }
     }
 }

@@ -19,7 +19,7 @@ mod x86;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-pub use cast::{Cast, Number};
+pub use cast::Cast;
 
 use crate::error::{Error, Result};
 use crate::prim::{AtomicU32, Ordering};

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::dice::Dice;
+use crate::element::Number;
 
 const ALL_STORES: [Stores; 3] = [Stores::Vector, Stores::Text, Stores::Stream];
 
@@ -140,7 +141,14 @@ fn naive_convert(from: Number, to: Number, bytes: &[u8]) -> Vec<u8> {
         Number::I32 => (raw as u32 as i32).into(),
         Number::I64 => (raw as i64).into(),
         Number::F32 => return f64::from(f32::from_bits(raw as u32)).to_le_bytes().to_vec(),
-        Number::F64 => unreachable!("nothing is cast from f64"),
+        Number::Bf16 => {
+            let float = f32::from_bits((raw as u32) << 16);
+            return match to {
+                Number::F32 => float.to_le_bytes().to_vec(),
+                _ => f64::from(float).to_le_bytes().to_vec(),
+            };
+        }
+        other => unreachable!("nothing is cast from {other:?}"),
     };
     match to {
         Number::F32 => (whole as f32).to_le_bytes().to_vec(),
@@ -151,10 +159,8 @@ fn naive_convert(from: Number, to: Number, bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn numbers_are_converted_as_the_twin_converts_them() {
-    use Number::{F32, F64, I8, I16, I32, I64, U8, U16, U32, U64};
-    const NUMBERS: [Number; 10] = [U8, I8, U16, I16, U32, I32, U64, I64, F32, F64];
     let mut dice = Dice(4);
-    let pairs = NUMBERS.iter().flat_map(|&from| NUMBERS.iter().map(move |&to| (from, to)));
+    let pairs = Number::ALL.iter().flat_map(|&from| Number::ALL.iter().map(move |&to| (from, to)));
     let mut seen = 0;
     for (from, to) in pairs {
         let Some(cast) = Cast::new(from, to) else { continue };
@@ -173,12 +179,16 @@ fn numbers_are_converted_as_the_twin_converts_them() {
             assert!(same_numbers(&got[3..], &expected, to), "{cpu:?} {cast:?}");
         }
     }
-    assert_eq!(seen, 41 + 24, "pairs with a kernel");
+    assert_eq!(seen, 41 + 24 + 2, "pairs with a kernel");
 }
 
 /// NaNs are equal here: which bits of one are kept is the CPU's affair.
 fn same_numbers(got: &[u8], expected: &[u8], to: Number) -> bool {
-    let is_nan = |bytes: &[u8]| to == Number::F64 && f64::from_le_bytes(bytes.try_into().unwrap()).is_nan();
+    let is_nan = |bytes: &[u8]| match to {
+        Number::F32 => f32::from_le_bytes(bytes.try_into().unwrap()).is_nan(),
+        Number::F64 => f64::from_le_bytes(bytes.try_into().unwrap()).is_nan(),
+        _ => false,
+    };
     let pairs = got.chunks_exact(to.size()).zip(expected.chunks_exact(to.size()));
     pairs.into_iter().all(|(a, b)| a == b || is_nan(a) && is_nan(b))
 }

@@ -1,0 +1,21 @@
+//! Arrays in shared memory: numbers with a shape, in a block that processes hold together.
+//!
+//! An [`Array`] is a hold on a block, an offset, a [`Layout`] and an [`Element`]. A [`Token`] is an array on its way to
+//! another process.
+
+mod access;
+mod description;
+mod item;
+mod ndarray;
+mod token;
+
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+pub use crate::element::Element;
+pub use crate::layout::Layout;
+pub use access::Cells;
+pub use description::Description;
+pub use item::Item;
+pub use ndarray::{ALIGN, Array};
+pub use token::Token;
