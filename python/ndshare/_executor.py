@@ -152,8 +152,8 @@ class ProcessPoolExecutor(concurrent.futures.ProcessPoolExecutor):
 class _Future(Future[_T]):
     """A future that may be cancelled while its pool breaks.
 
-    The thread that tells all calls of a broken pool ends, in Python 3.11, at the first that was cancelled meanwhile: the
-    rest would never be told, and workers would go on for ever.
+    The thread that tells all calls of a broken pool ends, in Python 3.11, at the first that was cancelled meanwhile:
+    the rest would never be told, and workers would go on for ever.
     """
 
     def set_exception(self, exception: BaseException | None) -> None:
