@@ -94,7 +94,7 @@ def _look_before_each_pickler() -> None:
             _register_what_has_come()
         make(self, *args, **kwargs)
 
-    ForkingPickler.__init__ = __init__
+    ForkingPickler.__init__ = __init__  # type: ignore[method-assign]
 
 
 def register() -> None:
