@@ -705,7 +705,7 @@ if __name__ == "__main__":
 )
 @pytest.mark.timeout(600)  # hundreds of interpreters start one after another
 def test_a_worker_allocates_sends_and_is_gone(start: str, rounds: int, preload: str) -> None:
-    assert run(LEAVE, start, str(rounds), preload, timeout=250).clean().split() == ["done", str(rounds)]
+    assert run(LEAVE, start, str(rounds), preload, timeout=550).clean().split() == ["done", str(rounds)]
 
 
 def test_children_whose_ancestors_are_dead(method: str) -> None:
