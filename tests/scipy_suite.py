@@ -52,8 +52,6 @@ LEFT_OUT: dict[str, dict[str, str]] = {
     "backend": {},
     "names": {},
     "numpy": {
-        "test_identity_long_short[float64]": "allows 5 eps at each item, we need up to 8",
-        "test_identity_long_short_reversed[float64]": "allows 6 eps at each item, we need up to 9",
         "test_ifft": MESSAGE,
         "test_rfftn": "transforms an axis twice, which SciPy refuses and its tests insist on",
         "test_s_axes_none": WARNING,

@@ -498,14 +498,17 @@ def test_everybody_is_killed(tmp_path: Any) -> None:
 
 def _kill_session(leader: int) -> None:
     """Kill every process of a session, the forkserver's children included, as often as new ones appear."""
-    for _ in range(50):
+
+    def nobody_is_left() -> bool:
         members = [int(p) for p in os.listdir("/proc") if p.isdigit() and _session_of(int(p)) == leader]
         if not any(alive(pid) for pid in members):
-            return
+            return True
         for pid in members:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        time.sleep(0.02)
+        return False
+
+    assert wait_until(nobody_is_left, HANG), "somebody of the session can't be killed"
 
 
 def _session_of(pid: int) -> int:

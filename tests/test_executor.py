@@ -766,6 +766,33 @@ def test_every_call_of_a_broken_pool_says_so(method: str) -> None:
             next(results)
 
 
+@pytest.mark.crash
+def test_calls_may_be_cancelled_while_their_pool_breaks(method: str) -> None:
+    """A map that ends by a worker's death cancels its other calls, while the pool's thread still tells all of them.
+
+    In Python 3.11 that thread ended at the first that was cancelled: the later ones hung, and workers lived on. Here
+    calls are cancelled from inside of that thread, between one and the next.
+    """
+    with nds.ProcessPoolExecutor(2, mp.get_context(method)) as pool:
+        victim = pool.submit(pid).result()
+        futures = [pool.submit(never_end) for _ in range(30)]
+        cancelled: list[concurrent.futures.Future[Any]] = []
+
+        def cancel(_: Any) -> None:
+            cancelled.extend(future for future in futures[1:-1:2] if future.cancel())
+
+        futures[0].add_done_callback(cancel)
+        os.kill(victim, signal.SIGKILL)
+        assert isinstance(futures[-1].exception(HANG), BrokenProcessPool)
+        assert len(cancelled) >= 10
+        done, pending = concurrent.futures.wait(futures, HANG)
+        assert not pending
+        for future in done - set(cancelled):
+            assert isinstance(future.exception(), BrokenProcessPool)
+        processes = list(pool._processes.values())
+    assert not any(process.is_alive() for process in processes)
+
+
 # ---- without POSIX semaphores ---------------------------------------------------------------------------------------
 
 NO_SEMAPHORES = """

@@ -670,19 +670,20 @@ def test_ctrl_c_ends_a_long_copy_and_leaves_the_pool_usable() -> None:
         a = np.broadcast_to(np.arange(1 << 16, dtype=np.uint8)[:, None], (1 << 16, 1 << 14))
         out = np.empty((1 << 14, 1 << 16), np.uint8).T  # 1 GiB, never touched: slow
         for workers in (1, 2, 2):
-            signal.setitimer(signal.ITIMER_REAL, 0.05)
-            signal.signal(signal.SIGALRM, lambda *_: (globals().update(at=time.monotonic()), signal.raise_signal(2)))
+            signal.signal(signal.SIGALRM, lambda *_: (globals().update(at=time.process_time()), signal.raise_signal(2)))
             try:
+                signal.setitimer(signal.ITIMER_REAL, 0.05)
                 nds.copyto(out[::-1, ::-1], a, workers=workers)
             except KeyboardInterrupt:
-                print(time.monotonic() - at)
+                print(time.process_time() - at)
             b = np.ones((3, 1 << 20))
             assert (nds.concatenate([b, b], workers=3) == 1).all()
         """
     )
+    # Processor time, which does not pass while others are at work: how much was done after the key was struck.
     waits = [float(line) for line in done.clean().split()]
     assert len(waits) == 3
-    assert max(waits) < 1.0  # 0.2 s on a machine that has time
+    assert max(waits) < 1.0
 
 
 def test_an_exception_leaves_the_pool_usable() -> None:

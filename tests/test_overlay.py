@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import ctypes
 import gc
@@ -37,14 +38,17 @@ def make() -> nds.Overlay:
     return nds.Overlay(floats=FLOATS, ints=INTS, chars={"text": (16, "S4")})
 
 
-def is_free(overlay: nds.Overlay, use: str) -> bool:
-    """Return whether a use can begin now, or go on."""
-    try:
-        # Somebody who gave up is waited for a moment longer.
-        with overlay.use(use, timeout=0.3):
-            return True
-    except nds.Timeout:
+def begins(overlay: nds.Overlay, use: str) -> bool:
+    """Return whether a use can begin, or go on. Somebody who gave up is waited for a moment longer."""
+    with overlay.use(use, timeout=HANG):
+        return True
+
+
+def is_taken(overlay: nds.Overlay, use: str) -> bool:
+    """Return whether a use has to wait for others."""
+    with contextlib.suppress(nds.Timeout), overlay.use(use, timeout=0.3):
         return False
+    return True
 
 
 def words(overlay: nds.Overlay, use: str) -> tuple[int, int]:
@@ -742,7 +746,7 @@ def test_a_use_object_may_be_entered_by_threads() -> None:
         thread.start()
     for thread in threads:
         thread.join(HANG)
-    assert is_free(overlay, "floats")
+    assert begins(overlay, "floats")
 
 
 # Processes
@@ -765,10 +769,10 @@ def test_processes_share_a_use_and_wait_for_another(method: str) -> None:
                 del v
                 w._end()  # pyright: ignore[reportPrivateUsage]
                 assert two.hear() == "inside"
-                assert not is_free(overlay, "ints")
+                assert is_taken(overlay, "ints")
                 two.tell()
                 assert two.hear() == "outside"
-    assert is_free(overlay, "ints")
+    assert begins(overlay, "ints")
 
 
 def test_contents_are_seen_by_another_process(method: str) -> None:
@@ -889,7 +893,7 @@ def test_a_killed_user_is_gone() -> None:
     for _ in range(5):
         with child(guards.use_overlay, overlay, "ints") as one:
             assert [one.hear(), one.hear()] == ["waiting", "inside"]
-            assert not is_free(overlay, "floats")
+            assert is_taken(overlay, "floats")
             killed = one.kill()
             with overlay.use("floats", timeout=HANG) as v:
                 assert v.first
@@ -904,7 +908,7 @@ def test_a_stopped_user_is_not_robbed() -> None:
     with child(guards.use_overlay, overlay, "ints") as one:
         assert [one.hear(), one.hear()] == ["waiting", "inside"]
         os.kill(one.pid, signal.SIGSTOP)
-        assert not is_free(overlay, "floats")
+        assert is_taken(overlay, "floats")
         os.kill(one.pid, signal.SIGCONT)
         one.tell()
         assert one.hear() == "outside"
@@ -991,7 +995,7 @@ def test_an_interrupt_ends_a_wait() -> None:
         other.join(HANG)
         one.tell()
         assert one.hear() == "outside"
-    assert is_free(overlay, "floats")
+    assert begins(overlay, "floats")
 
 
 def test_a_repr_is_one_line_and_does_not_wait() -> None:

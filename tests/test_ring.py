@@ -793,8 +793,9 @@ def interrupted_after(seconds: float) -> Iterator[None]:
         raise InterruptedWaitError
 
     before = signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
+        # On a busy machine it may strike before the wait begins, or this function ends.
+        signal.setitimer(signal.ITIMER_REAL, seconds)
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -464,6 +464,48 @@ def test_masks_stay_masks() -> None:
     assert y.fill_value == 9
 
 
+def test_classes_of_numpy_whose_modules_come_later_go_by_reference() -> None:
+    """NumPy imports numpy.ma and numpy.char when they are asked for, which takes longer than all of ndshare does."""
+    done = run("""
+    import sys
+    import numpy as np
+    late = {"numpy.ma", "numpy.char"} - set(sys.modules)
+    import ndshare as nds
+    assert not late & set(sys.modules), late & set(sys.modules)
+
+    from multiprocessing.reduction import ForkingPickler
+
+    def opened(thing):
+        return ForkingPickler.loads(ForkingPickler.dumps(thing))
+
+    x = nds.array(np.arange(6.0))
+    assert np.shares_memory(opened(x), x)
+    for y in (np.ma.masked_array(x, [0, 1, 0, 1, 0, 1], fill_value=9), nds.zeros(3, "S5").view(np.char.chararray)):
+        z = opened([{"y": y}])[0]["y"]
+        assert type(z) is type(y) and np.shares_memory(np.asarray(z), np.asarray(y)), type(y)
+    assert late & set(sys.modules) == late
+
+    nds.warn_copies()
+    assert np.shares_memory(opened(y), y)
+    print("ok")
+    """)
+    assert done.clean() == "ok\n"
+
+
+def test_a_reducer_of_the_users_stays() -> None:
+    """One that was registered for a class of NumPy before we have seen the class is theirs, and no mistake."""
+    done = run("""
+    import numpy as np
+    import ndshare as nds
+    from multiprocessing.reduction import ForkingPickler
+
+    ForkingPickler.register(np.ma.MaskedArray, lambda array: (str, ("theirs",)))
+    x = np.ma.masked_array(nds.zeros(3), True)
+    print(ForkingPickler.loads(ForkingPickler.dumps(x)))
+    """)
+    assert done.clean() == "theirs\n"
+
+
 def test_beyond_the_ticket_budget_by_value() -> None:
     with nds.Arena("64 MiB") as arena:
         x = nds.full(100, 3, np.uint8, arena=arena)
@@ -662,8 +704,9 @@ if __name__ == "__main__":
         ("forkserver", 12, "sys"),
     ],
 )
+@pytest.mark.timeout(600)  # hundreds of interpreters start one after another
 def test_a_worker_allocates_sends_and_is_gone(start: str, rounds: int, preload: str) -> None:
-    assert run(LEAVE, start, str(rounds), preload, timeout=250).clean().split() == ["done", str(rounds)]
+    assert run(LEAVE, start, str(rounds), preload, timeout=550).clean().split() == ["done", str(rounds)]
 
 
 def test_children_whose_ancestors_are_dead(method: str) -> None:

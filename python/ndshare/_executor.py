@@ -29,7 +29,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from multiprocessing import connection, queues
 from multiprocessing.context import BaseContext
 from multiprocessing.process import parent_process
@@ -102,7 +102,10 @@ class ProcessPoolExecutor(concurrent.futures.ProcessPoolExecutor):
 
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
         """Let a worker call ``fn(*args, **kwargs)``; return a Future of the result, as concurrent.futures does."""
-        return cast("Future[_T]", super().submit(_run, _Call((fn, args, kwargs), self._min_bytes)))
+        future = cast("Future[_T]", super().submit(_run, _Call((fn, args, kwargs), self._min_bytes)))
+        # Nobody has it yet who could cancel it.
+        future.__class__ = _Future
+        return future
 
     def map(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
@@ -144,6 +147,23 @@ class ProcessPoolExecutor(concurrent.futures.ProcessPoolExecutor):
         if buffersize is not None and buffersize < 1:
             raise ValueError(f"buffersize must be None or > 0, got {buffersize}")
         return buffersize
+
+
+class _Future(Future[_T]):
+    """A future that may be cancelled while its pool breaks.
+
+    The thread that tells all calls of a broken pool ends, in Python 3.11, at the first that was cancelled meanwhile:
+    the rest would never be told, and workers would go on for ever.
+    """
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        try:
+            super().set_exception(exception)
+        except InvalidStateError:
+            if not self.cancelled():
+                raise
+            # Who waits for it is told that it is over.
+            self.set_running_or_notify_cancel()
 
 
 # Maps

@@ -8,13 +8,14 @@ keep anything beside its items, so those of NumPy are sent here one by one and t
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import numpy as np
-from numpy import ma
 from numpy.typing import NDArray
 
 from . import _native
@@ -45,10 +46,6 @@ def _set_attributes(array: Any, attributes: Mapping[str, Any]) -> None:
         vars(array)[name] = value
 
 
-# The items are all that arrays of these classes are. A memmap over an arena has no file, here and there.
-_CLASSES_OF_ITEMS: tuple[type[NDArray[Any]], ...] = (np.recarray, np.matrix, np.memmap, np.char.chararray)
-
-
 def _reduce_view(array: NDArray[Any]) -> Any:
     """Reduce an array of a class of NumPy that keeps nothing but its items."""
     if not _native.is_shared(array):
@@ -56,12 +53,38 @@ def _reduce_view(array: NDArray[Any]) -> Any:
     return _view_as, (type(array), array.view(np.ndarray))
 
 
-def _reduce_masked(array: ma.MaskedArray[Any, Any]) -> Any:
+def _reduce_masked(array: Any) -> Any:
     """Reduce a masked array; data and mask each go by reference if they are shared, and by value if not."""
     if not (_native.is_shared(array) or _native.is_shared(array.mask)):
         return array.__reduce__()
     # As state, because what users attach may refer to the array itself.
-    return _view_as, (ma.MaskedArray, array.data), vars(array), None, None, _set_attributes
+    return _view_as, (type(array), array.data), vars(array), None, None, _set_attributes
+
+
+# The items are all that arrays of these classes are. A memmap over an arena has no file, here and there.
+_CLASSES_OF_ITEMS: tuple[type[NDArray[Any]], ...] = (np.recarray, np.matrix, np.memmap)
+
+# Classes of modules that NumPy imports when they are asked for, which takes longer than all of ours: module, name and
+# reducer. There is no array of such a class before, so a pickler that is made later is early enough.
+_classes_to_come: list[tuple[str, str, Callable[[Any], Any]]] = [
+    ("numpy.ma.core", "MaskedArray", _reduce_masked),
+    ("numpy._core.defchararray", "chararray", _reduce_view),
+]
+
+
+def _register_what_has_come() -> None:
+    """Register the classes whose modules have been imported since; a reducer that users have registered stays."""
+    for each in tuple(_classes_to_come):
+        module, name, reducer = each
+        cls = getattr(sys.modules.get(module), name, None)
+        if cls is None:
+            continue
+        reducers: dict[type, Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
+        if cls not in reducers:
+            ForkingPickler.register(cls, reducer)
+        # Another thread may have been here at the same time.
+        with contextlib.suppress(ValueError):
+            _classes_to_come.remove(each)
 
 
 # Arenas
@@ -78,12 +101,15 @@ def _reduce_frame(message: _native.Message, frame: Frame) -> Any:
     return message(frame.view(np.ndarray))
 
 
-def _give_messages() -> None:
-    """Give each of multiprocessing's picklers a message of its own from now on."""
+def _look_at_each_pickler() -> None:
+    """Give each pickler of multiprocessing a message of its own, and first of all what has been imported meanwhile."""
     make = ForkingPickler.__init__
 
     @functools.wraps(make)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+        # It copies the reducers when it is made.
+        if _classes_to_come:
+            _register_what_has_come()
         make(self, *args, **kwargs)
         message = _native.Message()
         self.dispatch_table[np.ndarray] = message
@@ -98,6 +124,6 @@ def register() -> None:
     ForkingPickler.register(np.ndarray, _native.reduce)
     for cls in _CLASSES_OF_ITEMS:
         ForkingPickler.register(cls, _reduce_view)
-    ForkingPickler.register(ma.MaskedArray, _reduce_masked)
     ForkingPickler.register(Arena, _reduce_arena)
-    _give_messages()
+    _register_what_has_come()
+    _look_at_each_pickler()

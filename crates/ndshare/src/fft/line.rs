@@ -1,5 +1,6 @@
 //! Engines for one line of one length, by rustfft and realfft, which know every length.
 //!
+//! Short lines in double precision have an engine that is more accurate (`short`).
 //! Lengths with a large prime factor take a longer way (Rader, Bluestein) that costs accuracy in single precision.
 //! They are transformed in double precision; what is read and written stays single.
 
@@ -7,6 +8,7 @@ use super::cache::Cache;
 use super::convert::{Scratch, Work};
 use super::fast;
 use super::plan::Family;
+use super::short::{self, Short};
 use crate::os::fork;
 use realfft::num_complex::Complex;
 use realfft::{ComplexToReal, RealFftPlanner, RealToComplex};
@@ -94,6 +96,7 @@ pub(super) struct Engine<W: Work> {
 }
 
 enum Way<W: Work> {
+    Short(Short<W>, Family),
     Complex(Arc<dyn Fft<W>>),
     Three(FftDirection),
     ToHalf(Arc<dyn RealToComplex<W>>),
@@ -103,7 +106,12 @@ enum Way<W: Work> {
 impl<W: Work> Engine<W> {
     fn plan(key: &Key) -> Self {
         let direction = if key.forward { FftDirection::Forward } else { FftDirection::Inverse };
+        let is_short = size_of::<W>() == size_of::<f64>() && short::serves(key.length);
         let (way, is_conjugate) = match key.family {
+            // Both halves of a Hermitian spectrum are made or used, in the direction that has no conjugates.
+            Family::ToHalf if is_short => (Self::short(key, FftDirection::Forward), !key.forward),
+            Family::ToReal if is_short => (Self::short(key, FftDirection::Inverse), key.forward),
+            Family::Complex if is_short => (Self::short(key, direction), false),
             Family::Complex if key.length == 3 => (Way::Three(direction), false),
             Family::Complex => (Way::Complex(FftPlanner::new().plan_fft(key.length, direction)), false),
             Family::ToHalf => (Way::ToHalf(RealFftPlanner::new().plan_fft_forward(key.length)), !key.forward),
@@ -112,12 +120,17 @@ impl<W: Work> Engine<W> {
         Self { way, is_conjugate, length: key.length }
     }
 
+    fn short(key: &Key, direction: FftDirection) -> Way<W> {
+        Way::Short(Short::new(key.length, direction), key.family)
+    }
+
     /// Makes room for one tile of `lines` lines; returns how many numbers apart its lines are.
     ///
     /// Lines whose distance is a power of two would share few places of the cache.
     pub(super) fn prepare(&self, scratch: &mut Scratch<W>, lines: usize) -> usize {
         let pitch = self.length + 8;
         match &self.way {
+            Way::Short(short, _) => scratch.reserve(lines * pitch, lines * pitch, short.scratch_len()),
             Way::Complex(fft) => scratch.reserve(lines * pitch, 0, fft.get_inplace_scratch_len()),
             Way::Three(_) => scratch.reserve(lines * pitch, 0, 0),
             Way::ToHalf(fft) => scratch.reserve(lines * pitch, lines * pitch, fft.get_scratch_len()),
@@ -132,6 +145,10 @@ impl<W: Work> Engine<W> {
         let Scratch { complex, real, inner } = scratch;
         for (complex, start) in complex.chunks_mut(pitch).take(lines).zip((0..).step_by(pitch)) {
             match &self.way {
+                Way::Short(short, family) => {
+                    let (line, inner) = (&mut complex[..self.length], &mut inner[..short.scratch_len()]);
+                    self.run_short(short, *family, line, &mut real[start..start + self.length], inner);
+                }
                 Way::Complex(fft) => {
                     fft.process_with_scratch(&mut complex[..self.length], &mut inner[..fft.get_inplace_scratch_len()]);
                 }
@@ -149,6 +166,35 @@ impl<W: Work> Engine<W> {
                     let done = fft.process_with_scratch(&mut complex[..half], real, inner);
                     debug_assert!(done.is_ok(), "{done:?}");
                 }
+            }
+        }
+    }
+
+    fn run_short(
+        &self,
+        short: &Short<W>,
+        family: Family,
+        line: &mut [Complex<W>],
+        real: &mut [W],
+        inner: &mut [Complex<W>],
+    ) {
+        let (length, half) = (self.length, self.length / 2 + 1);
+        let zero = W::of_double(0.0);
+        match family {
+            Family::Complex => short.run(line, inner),
+            Family::ToHalf => {
+                line.iter_mut().zip(real).for_each(|(number, real)| *number = Complex::new(*real, zero));
+                short.run(line, inner);
+                line[0].im = zero;
+                if length.is_multiple_of(2) {
+                    line[half - 1].im = zero;
+                }
+            }
+            Family::ToReal => {
+                self.make_hermitian(&mut line[..half]);
+                (half..length).for_each(|place| line[place] = line[length - place].conj());
+                short.run(line, inner);
+                real.iter_mut().zip(line).for_each(|(real, number)| *real = number.re);
             }
         }
     }

@@ -13,6 +13,7 @@ mod filter;
 mod line;
 mod pass;
 mod plan;
+mod short;
 #[cfg(test)]
 mod tests;
 pub mod vertical;
