@@ -5,6 +5,7 @@ use crate::prim::AtomicU64;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
+const FOREVER: Patience<'static> = Patience::forever();
 const KIB: u64 = 1 << 10;
 
 /// A cache with room for as many values of 1 KiB as it has bytes for.
