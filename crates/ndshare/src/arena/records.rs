@@ -237,6 +237,15 @@ impl Arena {
         self.try_free(block, Keep::Warm).map(drop)
     }
 
+    /// The same, but its memory is kept for reuse only while at most `most_warm` bytes are.
+    ///
+    /// # Errors
+    /// As [`Self::free_unkept`].
+    pub fn free_unkept_beyond(&self, block: u32, most_warm: u64) -> Result<()> {
+        let keep = if self.warm_bytes() > most_warm { Keep::Nothing } else { Keep::Warm };
+        self.try_free(block, keep).map(drop)
+    }
+
     /// The records by which a parent keeps its children, and the children.
     pub(super) fn children(&self, parent: BlockId) -> Result<Vec<(TicketId, BlockId)>> {
         let mut all = Vec::new();

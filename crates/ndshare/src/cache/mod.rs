@@ -194,6 +194,8 @@ enum Attempt<T> {
     NeedsTable,
 }
 
+/// Memory of values that went is kept for reuse while less than this part of the cache is.
+const WARM_PART: u64 = 64;
 /// How long the arena's lock is waited for under the cache's. It is meant to be held for less than a microsecond.
 const RECORD_WAIT: Duration = Duration::from_millis(20);
 
@@ -602,7 +604,8 @@ impl Cache {
         let outcome = self.in_order(dirty, gone, work);
         let left = lock.leave();
         for &block in &gone.blocks {
-            self.arena().free_unkept(block)?;
+            // What is kept for the next loads is small beside the cache.
+            self.arena().free_unkept_beyond(block, self.table.geometry.maxsize / WARM_PART)?;
         }
         left.and(outcome)
     }
@@ -1020,7 +1023,9 @@ impl Cache {
 }
 
 impl Gone {
-    /// How long the arena's lock is waited for in this turn.
+    /// Memory of values that went is kept for reuse while less than this part of the cache is.
+const WARM_PART: u64 = 64;
+/// How long the arena's lock is waited for in this turn.
     fn patience(&self) -> Patience<'static> {
         if self.is_late { Patience::none() } else { Patience::new(Some(RECORD_WAIT), &|| Ok(())) }
     }
