@@ -975,8 +975,9 @@ impl Cache {
     /// Gives an occupied place its value. It is live from here on.
     fn fill(&self, place: u32, value: Value<'_>, annex: Option<&Hold>, gone: &mut Gone) -> Result<Stored> {
         let entry = self.table.entry(place);
-        let adopted =
-            self.adopt(entry.value(), value.hold, gone).and_then(|()| self.set_text(entry.view(), value.view, annex, gone));
+        let adopted = self
+            .adopt(entry.value(), value.hold, gone)
+            .and_then(|()| self.set_text(entry.view(), value.view, annex, gone));
         if let Err(error) = adopted {
             if gone.is_put_off && entry.now().state() == State::Loading {
                 // It begins again as the load that it is.
@@ -1024,8 +1025,8 @@ impl Cache {
 
 impl Gone {
     /// Memory of values that went is kept for reuse while less than this part of the cache is.
-const WARM_PART: u64 = 64;
-/// How long the arena's lock is waited for in this turn.
+    const WARM_PART: u64 = 64;
+    /// How long the arena's lock is waited for in this turn.
     fn patience(&self) -> Patience<'static> {
         if self.is_late { Patience::none() } else { Patience::new(Some(RECORD_WAIT), &|| Ok(())) }
     }
