@@ -1024,8 +1024,6 @@ impl Cache {
 }
 
 impl Gone {
-    /// Memory of values that went is kept for reuse while less than this part of the cache is.
-    const WARM_PART: u64 = 64;
     /// How long the arena's lock is waited for in this turn.
     fn patience(&self) -> Patience<'static> {
         if self.is_late { Patience::none() } else { Patience::new(Some(RECORD_WAIT), &|| Ok(())) }

@@ -611,7 +611,7 @@ fn traces() -> Vec<(String, Vec<u64>)> {
         let once = 1_000_000 + scan * 1500;
         hot.rolls(2500).into_iter().chain(once..once + 1500).collect::<Vec<_>>()
     });
-    let again = |i: u64| if i % 2 == 0 { i / 2 } else { (i / 2).saturating_sub(10) };
+    let again = |i: u64| if i.is_multiple_of(2) { i / 2 } else { (i / 2).saturating_sub(10) };
     all.push(("each again, 10 later".into(), (0..10_000).map(again).collect()));
     all.push(("scans between".into(), scans.collect()));
     let mut zipf = Zipf::new(2000, 0.9, 11);
