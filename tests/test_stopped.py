@@ -188,6 +188,43 @@ def test_waits_for_a_stopped_process_in_rings_and_caches_answer(label: str) -> N
         assert outcome == ("done", "")
 
 
+@needs_points
+@pytest.mark.parametrize("label", ["issue:written", "split:span", "remove:free"])
+def test_a_cache_is_free_while_the_arena_is_not(label: str) -> None:
+    """Once a value that ended waited for the arena's lock, for ever and with the cache's lock in hand.
+
+    What ends now is owed and ends later. What is to be stored waits where others can pass, and answers signals.
+    """
+    with nds.Arena(64 * MIB) as arena, Puppet() as victim, Puppet() as storing, Puppet() as other:
+        cache = nds.Cache("4 MiB", arena=arena)
+        for key in range(100):
+            cache[key] = np.full(1000, key)
+        base = held(arena)
+        gifts = [bytes(ForkingPickler.dumps(nds.zeros(50_000, arena=arena)))]
+        storing.do("make_ready", arena)
+        for puppet in (storing, other):
+            puppet.do("keep", "cache", cache)
+        with standing_still(victim, "stand_still", label, arena, gifts) as pid:
+            assert pid, f"the tour does not pass {label}"
+            storing.start("in_time", 2.0, "store_ready")
+            assert other.do("make_way", range(40)) == 60
+            for _ in range(20):
+                assert other.do("look_into") == (60, 40)
+            outcome, note = storing.answer()
+            assert outcome == "interrupted"
+            assert f"pid {pid} (" in note
+            assert "ready" not in cache
+            cache.clear()
+            assert cache.info()["bytes"] == 0
+        assert storing.do("in_time", 30.0, "store_ready") == ("done", "")
+        assert (cache["ready"] == 9).all()
+        del cache["ready"]
+        storing.kill()
+        nds.reclaim(arena=arena)
+        assert wait_until(lambda: held(arena) <= base - 100 * 8000), f"values are lost: {nds.stats(arena)}, {base}"
+        del cache
+
+
 # ---- random instants ------------------------------------------------------------------------------------------------
 
 

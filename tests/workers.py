@@ -577,6 +577,30 @@ def drop_some() -> str:
     return "dropped"
 
 
+def make_ready(arena: nds.Arena) -> None:
+    """Make an array that a cache can keep as it is."""
+    kept["ready"] = nds.full(1000, 9, arena=arena)
+    kept["ready"].flags.writeable = False
+
+
+def store_ready() -> None:
+    """Store it in the cache that is kept here under a new key: nothing is allocated, the cache only has to keep it."""
+    kept["cache"]["ready"] = kept["ready"]
+
+
+def make_way(keys: range) -> int:
+    """End values of a cache, and say how many are left."""
+    for key in keys:
+        del kept["cache"][key]
+    return len(kept["cache"])
+
+
+def look_into() -> tuple[int, int]:
+    """Look for what is there and for what is not, and count both."""
+    found = [kept["cache"].get(key) is not None for key in range(100)]
+    return sum(found), len(found) - sum(found)
+
+
 def in_time(seconds: float, what: str, *args: Any) -> tuple[str, str]:
     """Call a function of this module, and have a signal handler end it if that takes longer.
 

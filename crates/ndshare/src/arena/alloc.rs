@@ -489,6 +489,11 @@ impl Arena {
         self.control.sum(&self.control.span_header().used).saturating_mul(GRANULE_BYTES)
     }
 
+    /// Memory kept for reuse.
+    pub(super) fn warm_bytes(&self) -> u64 {
+        self.control.sum(&self.control.span_header().warm).saturating_mul(GRANULE_BYTES)
+    }
+
     fn named_budget(&self) -> String {
         format!("{} ({})", human(self.budget_bytes()), self.limit_name())
     }

@@ -188,6 +188,16 @@ impl Arena {
         }
     }
 
+    /// Waits until the arena lock is free, for those who could not wait where they needed it.
+    pub(crate) fn await_lock(&self, patience: &Patience) -> Result<()> {
+        self.lock(patience).map(drop)
+    }
+
+    /// Whether somebody has the arena lock, as far as one look can tell.
+    pub(crate) fn looks_busy(&self) -> bool {
+        self.arena_word().owner().is_some()
+    }
+
     fn sleep_for(&self, word: &AtomicU32, taker: &mut Taker, patience: &Patience, what: &str) -> Result<bool> {
         let start = monotonic();
         let mut looked = start;

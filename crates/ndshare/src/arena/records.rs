@@ -214,7 +214,7 @@ impl Arena {
                 return self.fill_in(&lock, index, block, origin).map(Some);
             }
             drop(lock);
-            if !self.grow_records(patience) {
+            if !self.grow_records(patience)? {
                 return Ok(None);
             }
         }
@@ -317,6 +317,15 @@ impl Arena {
         self.try_free(block, Keep::Warm).map(drop)
     }
 
+    /// The same, but its memory is kept for reuse only while at most `most_warm` bytes are.
+    ///
+    /// # Errors
+    /// As [`Self::free_unkept`].
+    pub fn free_unkept_beyond(&self, block: u32, most_warm: u64) -> Result<()> {
+        let keep = if self.warm_bytes() > most_warm { Keep::Nothing } else { Keep::Warm };
+        self.try_free(block, keep).map(drop)
+    }
+
     /// The records by which a parent keeps its children, and the children.
     pub(super) fn children(&self, parent: BlockId) -> Result<Vec<(TicketId, BlockId)>> {
         let mut all = Vec::new();
@@ -351,22 +360,22 @@ impl Arena {
     }
 
     /// Commits more of the table of records. False: it is at its end, or there is no memory.
-    fn grow_records(&self, patience: &Patience) -> bool {
+    fn grow_records(&self, patience: &Patience) -> Result<bool> {
         let geometry = self.control.geometry();
         let from = self.control.records_ready();
         let to = (from + TABLE_STEP).min(geometry.records);
         let entry = |index: u32| geometry.records_at() + u64::from(index) * size_of::<Record>() as u64;
         if from == to || self.backing.commit(entry(from)..entry(to)).is_err() {
-            return false;
+            return Ok(false);
         }
         point(Point::GrowCommitted);
-        let Ok(lock) = self.lock(patience) else { return false };
+        let lock = self.lock(patience)?;
         if self.control.records_ready() < to {
             self.control.header().records_ready.store(to, Release);
         }
         point(Point::GrowReady);
         drop(lock);
-        true
+        Ok(true)
     }
 
     /// Takes back every ticket issued at least `older_than` ago, and returns the bytes of the blocks that came

@@ -274,7 +274,7 @@ impl Loading {
                 return Ok(false);
             }
             let entry = cache.table.entry(self.place);
-            cache.adopt(entry.value(), &block)?;
+            cache.adopt(entry.value(), &block, gone)?;
             entry.offset().store(message.len() as u64, Relaxed);
             add(entry.bytes(), block.len_bytes() as u64);
             cache.settle(self.place, State::Failed);

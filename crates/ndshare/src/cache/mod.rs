@@ -46,7 +46,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use table::{
     Child, Count, DISORDER, EPOCH, EVICTIONS, EXPIRED, Entry, FAILURES, FREE, GIVEN_WAY, HIGH, KEY_BYTES, LIVE,
-    LOADING, LOADS, MOST_BYTES, SEGMENTS, State, Table, Text, UNCACHED, USED, VIEW_BYTES, Word,
+    LOADING, LOADS, MOST_BYTES, OWED, SEGMENTS, State, Table, Text, UNCACHED, USED, VIEW_BYTES, Word,
 };
 
 /// The half of a word that names a place.
@@ -168,8 +168,20 @@ pub struct Cache {
     table: Table,
 }
 
-/// Places of blocks whose record has ended: to be freed once the lock is open.
-type Gone = Vec<u32>;
+/// What one turn under the lock leaves to do.
+///
+/// The arena's lock is needed there to keep a block and to let go of one, and its owner may be stopped. Nobody waits for
+/// that long under the cache's lock, where no signal is answered and others wait behind. Who can't keep a block leaves,
+/// waits outside, and begins again. A record that can't end is owed: whoever has the cache's lock later ends it.
+#[derive(Default)]
+struct Gone {
+    /// Places of blocks whose record has ended: to be freed once the lock is open.
+    blocks: Vec<u32>,
+    /// The arena's lock could not be had: there is no use in asking for it again.
+    is_late: bool,
+    /// What was to be kept was not, for that reason.
+    is_put_off: bool,
+}
 
 /// What became of work that needs room, or a place.
 enum Attempt<T> {
@@ -182,7 +194,10 @@ enum Attempt<T> {
     NeedsTable,
 }
 
-const FOREVER: Patience<'static> = Patience::forever();
+/// Memory of values that went is kept for reuse while less than this part of the cache is.
+const WARM_PART: u64 = 64;
+/// How long the arena's lock is waited for under the cache's. It is meant to be held for less than a microsecond.
+const RECORD_WAIT: Duration = Duration::from_millis(20);
 
 impl Cache {
     /// A new cache in `arena`.
@@ -565,22 +580,42 @@ impl Cache {
 
     /// Runs `work` under the head's lock, after putting things in order if an owner of it died or the tables contradict
     /// themselves; frees afterwards what came free.
-    fn locked<T>(&self, patience: &Patience, work: impl FnOnce(&mut Gone) -> Result<T>) -> Result<T> {
+    fn locked<T>(&self, patience: &Patience, mut work: impl FnMut(&mut Gone) -> Result<T>) -> Result<T> {
+        // BOUND: the patience of the caller, which is asked in each round.
+        loop {
+            let mut gone = Gone::default();
+            match self.locked_once(patience, &mut gone, &mut work) {
+                Err(error) if gone.is_put_off && error.kind() == Kind::Timeout => {
+                    patience.go_on("the arena lock")?;
+                    self.arena().await_lock(patience)?;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn locked_once<T>(
+        &self,
+        patience: &Patience,
+        gone: &mut Gone,
+        work: impl FnMut(&mut Gone) -> Result<T>,
+    ) -> Result<T> {
         let (lock, dirty) = Entered::enter(&self.table.head, patience)?;
-        let mut gone = Gone::new();
-        let outcome = self.in_order(dirty, &mut gone, work);
+        let outcome = self.in_order(dirty, gone, work);
         let left = lock.leave();
-        for block in gone {
-            self.arena().free_unkept(block)?;
+        for &block in &gone.blocks {
+            // What is kept for the next loads is small beside the cache.
+            self.arena().free_unkept_beyond(block, self.table.geometry.maxsize / WARM_PART)?;
         }
         left.and(outcome)
     }
 
-    fn in_order<T>(&self, dirty: bool, gone: &mut Gone, work: impl FnOnce(&mut Gone) -> Result<T>) -> Result<T> {
+    fn in_order<T>(&self, dirty: bool, gone: &mut Gone, mut work: impl FnMut(&mut Gone) -> Result<T>) -> Result<T> {
         if dirty || !self.looks_orderly() {
             self.table.word(DISORDER).store(1, Relaxed);
             self.recover(gone)?;
         }
+        self.end_owed(gone)?;
         let outcome = work(gone)?;
         if !self.looks_orderly() {
             self.recover(gone)?;
@@ -669,7 +704,7 @@ impl Cache {
         let was = entry.now().state();
         self.change(entry, State::Empty);
         point(Point::CacheEmptied);
-        self.release_children(entry, gone)?;
+        self.release_children(&entry.children(), gone)?;
         point(Point::CacheReleased);
         if was != State::Empty {
             self.table.unlink(place);
@@ -694,15 +729,29 @@ impl Cache {
         segment.wake(at)
     }
 
-    fn release_children(&self, entry: Entry<'_>, gone: &mut Gone) -> Result<()> {
-        for child in entry.children() {
+    fn release_children(&self, children: &[Child<'_>], gone: &mut Gone) -> Result<()> {
+        for child in children {
             let nonce = child.nonce.load(Relaxed);
             if nonce != 0 {
                 let record = TicketId { index: child.record.load(Relaxed) as u32, nonce };
-                gone.extend(self.table.head.end_record(record, &FOREVER)?);
+                self.end_record(record, gone)?;
             }
             child.nonce.store(0, Relaxed);
             child.block.store(0, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Ends a record, now or when the arena's lock is to be had again.
+    fn end_record(&self, record: TicketId, gone: &mut Gone) -> Result<()> {
+        match self.table.head.end_record(record, &gone.patience()) {
+            Ok(block) => gone.blocks.extend(block),
+            Err(error) if error.kind() == Kind::Timeout => {
+                gone.is_late = true;
+                self.table.word(OWED).store(1, Relaxed);
+                point(Point::CacheReleased);
+            }
+            Err(error) => return Err(error),
         }
         Ok(())
     }
@@ -851,17 +900,17 @@ impl Cache {
             {
                 self.recover(gone)?;
             }
-            self.extend(block)
+            self.extend(block, gone)
         })
     }
 
-    fn extend(&self, block: &Hold) -> Result<()> {
+    fn extend(&self, block: &Hold, gone: &mut Gone) -> Result<()> {
         let segment = self.table.segment_count();
         if segment == self.table.geometry.segments() {
             return Err(scribbled());
         }
         self.table.format_segment(segment, block);
-        self.adopt(self.table.directory(segment), block)?;
+        self.adopt(self.table.directory(segment), block, gone)?;
         point(Point::CacheGrown);
         self.table.open_own(segment, block.clone());
         self.table.word(SEGMENTS).store(segment as u64 + 1, Release);
@@ -883,7 +932,7 @@ impl Cache {
         entry.uses().store(0, Relaxed);
         entry.order().store(0, Relaxed);
         entry.bytes().store(annex.map_or(0, |annex| annex.len_bytes() as u64), Relaxed);
-        if let Err(error) = self.set_text(entry.key(), &key.bytes, annex) {
+        if let Err(error) = self.set_text(entry.key(), &key.bytes, annex, gone) {
             self.free_place(place);
             return Err(error);
         }
@@ -901,9 +950,9 @@ impl Cache {
         Ok(Attempt::Done(place))
     }
 
-    fn set_text(&self, text: Text<'_>, bytes: &[u8], annex: Option<&Hold>) -> Result<()> {
+    fn set_text(&self, text: Text<'_>, bytes: &[u8], annex: Option<&Hold>, gone: &mut Gone) -> Result<()> {
         match annex {
-            Some(annex) => self.adopt(text.annex, annex),
+            Some(annex) => self.adopt(text.annex, annex, gone),
             None => {
                 store_bytes(text.words, bytes);
                 Ok(())
@@ -912,8 +961,9 @@ impl Cache {
     }
 
     /// Keeps a block for an entry. A death on the way leaves a record too many, which `recover` ends.
-    fn adopt(&self, child: Child<'_>, hold: &Hold) -> Result<()> {
-        let record = self.table.head.adopt(hold, &FOREVER)?;
+    fn adopt(&self, child: Child<'_>, hold: &Hold, gone: &mut Gone) -> Result<()> {
+        let adopted = self.table.head.adopt(hold, &gone.patience());
+        let record = adopted.inspect_err(|error| gone.put_off(error))?;
         point(Point::CacheAdopted);
         child.record.store(record.index.into(), Relaxed);
         child.nonce.store(record.nonce, Relaxed);
@@ -925,10 +975,16 @@ impl Cache {
     /// Gives an occupied place its value. It is live from here on.
     fn fill(&self, place: u32, value: Value<'_>, annex: Option<&Hold>, gone: &mut Gone) -> Result<Stored> {
         let entry = self.table.entry(place);
-        let adopted =
-            self.adopt(entry.value(), value.hold).and_then(|()| self.set_text(entry.view(), value.view, annex));
+        let adopted = self
+            .adopt(entry.value(), value.hold, gone)
+            .and_then(|()| self.set_text(entry.view(), value.view, annex, gone));
         if let Err(error) = adopted {
-            self.vacate(place, gone)?;
+            if gone.is_put_off && entry.now().state() == State::Loading {
+                // It begins again as the load that it is.
+                self.release_children(&[entry.value(), entry.view().annex], gone)?;
+            } else {
+                self.vacate(place, gone)?;
+            }
             return Err(error);
         }
         let (key_len, key_bytes) = (entry.lengths().0 as u64, entry.bytes().load(Relaxed));
@@ -964,6 +1020,19 @@ impl Cache {
             add(self.table.word(LIVE), 1);
         }
         point(Point::CacheCounted);
+    }
+}
+
+impl Gone {
+    /// How long the arena's lock is waited for in this turn.
+    fn patience(&self) -> Patience<'static> {
+        if self.is_late { Patience::none() } else { Patience::new(Some(RECORD_WAIT), &|| Ok(())) }
+    }
+
+    fn put_off(&mut self, error: &Error) {
+        if error.kind() == Kind::Timeout {
+            (self.is_late, self.is_put_off) = (true, true);
+        }
     }
 }
 

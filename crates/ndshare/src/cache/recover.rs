@@ -1,8 +1,8 @@
 //! What derives from the entries is made anew: after a death under the lock, and when it contradicts itself.
 
 use super::policy::{MAIN, SMALL};
-use super::table::{CLOCK, Child, DISORDER, FREE, HIGH, LIVE, LOADING, SEGMENTS, State, USED};
-use super::{Cache, FOREVER, Gone};
+use super::table::{CLOCK, Child, DISORDER, FREE, HIGH, LIVE, LOADING, OWED, SEGMENTS, State, USED};
+use super::{Cache, Gone};
 use crate::arena::{BlockId, TicketId};
 use crate::error::Result;
 use crate::os::kill::{Point, point};
@@ -159,6 +159,16 @@ impl Cache {
         }
     }
 
+    /// Ends the records that could not end before, once the arena's lock is to be had.
+    pub(super) fn end_owed(&self, gone: &mut Gone) -> Result<()> {
+        if self.table.word(OWED).load(Relaxed) == 0 || self.arena().looks_busy() {
+            return Ok(());
+        }
+        let kept = self.table.head.children()?;
+        self.table.word(OWED).store(0, Relaxed);
+        self.end_unnamed_records(&kept, gone)
+    }
+
     /// Ends the records of the head that no entry names: their making or ending died half-way.
     fn end_unnamed_records(&self, kept: &Kept, gone: &mut Gone) -> Result<()> {
         let of_entries = self.places().flat_map(|place| self.table.entry(place).children());
@@ -167,7 +177,7 @@ impl Cache {
         let named: HashSet<(u64, u64)> = of_entries.chain(of_segments).map(name).collect();
         for (record, _) in kept {
             if !named.contains(&name_of(record)) {
-                gone.extend(self.table.head.end_record(*record, &FOREVER)?);
+                self.end_record(*record, gone)?;
             }
         }
         Ok(())

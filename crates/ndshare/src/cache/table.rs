@@ -56,6 +56,8 @@ pub(super) const GIVEN_WAY: usize = 20;
 pub(super) const EXPIRED: usize = 21;
 /// Not 0: links contradicted each other; whoever has the lock puts all in order.
 pub(super) const DISORDER: usize = 22;
+/// Not 0: records that no entry names could not end, because the arena's lock was not to be had.
+pub(super) const OWED: usize = 23;
 /// {head, tail, bytes, count} of each queue.
 const QUEUES: usize = 24;
 const QUEUE_WORDS: usize = 4;

@@ -5,6 +5,7 @@ use crate::prim::AtomicU64;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
+const FOREVER: Patience<'static> = Patience::forever();
 const KIB: u64 = 1 << 10;
 
 /// A cache with room for as many values of 1 KiB as it has bytes for.
@@ -435,32 +436,32 @@ impl Zipf {
 /// What every value of a trace counts for, in KiB.
 type Sizes = fn(u64) -> u64;
 
-/// Plain S3-FIFO, in bytes: the twin of `policy`.
+/// Plain S3-FIFO, in bytes: the twin of `policy`. A value weighs what its block in the cache took.
 struct Twin {
     small: VecDeque<u64>,
     main: VecDeque<u64>,
     ghosts: VecDeque<u64>,
     uses: HashMap<u64, u64>,
+    bytes: HashMap<u64, u64>,
     used: [u64; 2],
     size: u64,
-    sizes: Sizes,
 }
 
 impl Twin {
-    fn new(size: u64, sizes: Sizes) -> Self {
+    fn new(size: u64) -> Self {
         let (small, main, ghosts) = Default::default();
-        Self { small, main, ghosts, uses: HashMap::new(), used: [0; 2], size, sizes }
+        Self { small, main, ghosts, uses: HashMap::new(), bytes: HashMap::new(), used: [0; 2], size }
     }
 
-    fn asks(&mut self, key: u64) -> bool {
+    fn asks(&mut self, key: u64, bytes: u64) -> bool {
         if let Some(uses) = self.uses.get_mut(&key) {
             *uses = (*uses + 1).min(3);
             return true;
         }
-        let size = (self.sizes)(key);
-        while self.used[0] + self.used[1] + size > self.size {
+        while self.used[0] + self.used[1] + bytes > self.size {
             self.evict();
         }
+        self.bytes.insert(key, bytes);
         match self.ghosts.iter().position(|&ghost| ghost == key) {
             Some(at) => {
                 self.ghosts.remove(at);
@@ -473,13 +474,13 @@ impl Twin {
     }
 
     fn push(&mut self, queue: usize, key: u64) {
-        self.used[queue] += (self.sizes)(key);
+        self.used[queue] += self.bytes[&key];
         if queue == 0 { self.small.push_front(key) } else { self.main.push_front(key) }
     }
 
     fn pop(&mut self, queue: usize) -> u64 {
         let key = if queue == 0 { self.small.pop_back() } else { self.main.pop_back() }.unwrap();
-        self.used[queue] -= (self.sizes)(key);
+        self.used[queue] -= self.bytes[&key];
         key
     }
 
@@ -562,24 +563,33 @@ fn quick_cache_of(size: u64, sizes: Sizes) -> QuickCache {
     QuickCache::with_options(options.build().unwrap(), Weights(sizes), hasher, Default::default())
 }
 
+/// Loads a key that is not there, and says what its block takes.
+fn load_block(cache: &Arc<Cache>, wanted: u64, len: u64) -> u64 {
+    let loading = begin(cache, wanted);
+    let hold = block(cache, wanted, len);
+    loading.finish(value(&hold), &FOREVER).unwrap();
+    hold.len_bytes() as u64
+}
+
 /// The hit ratios on one trace: of the cache, of its twin, of `quick_cache`, and of LRU.
 fn ratios(size: u64, sizes: Sizes, trace: &[u64]) -> [f64; 4] {
     // Tables of so few entries count nothing.
     let (arena, _heap) = Arena::create_on_heap(64 << 20).unwrap();
     let mine = Cache::create(&arena, Geometry::new(size * KIB, Some(200)).unwrap(), &FOREVER).unwrap();
-    let (mut twin, mut lru) = (Twin::new(size, sizes), Lru::new(size, sizes));
+    let (mut twin, mut lru) = (Twin::new(size * KIB), Lru::new(size, sizes));
     let mut quick = quick_cache_of(size, sizes);
-    let mut hits = [0_u32; 4];
+    // Memory that is used again may be a little larger than what it is used for.
+    let (mut hits, mut bytes) = ([0_u32; 4], HashMap::new());
     for &wanted in trace {
         let hit = mine.find(&key(wanted)).unwrap().is_some();
         if !hit {
-            load(&mine, wanted, sizes(wanted) * KIB);
+            bytes.insert(wanted, load_block(&mine, wanted, sizes(wanted) * KIB));
         }
         let found = quick.get(&wanted).is_some();
         if !found {
             quick.insert(wanted, ());
         }
-        let all = [hit, twin.asks(wanted), found, lru.asks(wanted)];
+        let all = [hit, twin.asks(wanted, bytes[&wanted]), found, lru.asks(wanted)];
         hits.iter_mut().zip(all).for_each(|(count, hit)| *count += u32::from(hit));
     }
     assert_whole(&mine);
@@ -601,6 +611,8 @@ fn traces() -> Vec<(String, Vec<u64>)> {
         let once = 1_000_000 + scan * 1500;
         hot.rolls(2500).into_iter().chain(once..once + 1500).collect::<Vec<_>>()
     });
+    let again = |i: u64| if i.is_multiple_of(2) { i / 2 } else { (i / 2).saturating_sub(10) };
+    all.push(("each again, 10 later".into(), (0..10_000).map(again).collect()));
     all.push(("scans between".into(), scans.collect()));
     let mut zipf = Zipf::new(2000, 0.9, 11);
     let mixed = (0..25_000).map(|i| if i % 3 == 0 { 10_000 + i / 3 % 125 } else { zipf.roll() });
@@ -620,9 +632,7 @@ fn hit_ratios_are_those_of_plain_s3_fifo() {
         for (kind, sizes, size) in sizes {
             let [mine, twin, quick, lru] = ratios(size, sizes, &trace);
             println!("| {name}{kind} | {mine:.3} | {twin:.3} | {quick:.3} | {lru:.3} |");
-            // In a loop over values of several sizes it is a matter of single bytes who goes.
-            let about = if name.contains("loop over") && !kind.is_empty() { 0.02 } else { 0.01 };
-            assert!(mine >= twin - about, "{name}{kind}: {mine:.4}, twin {twin:.4}");
+            assert!(mine >= twin - 0.01, "{name}{kind}: {mine:.4}, twin {twin:.4}");
             // Another policy, which is ahead in loops: it shows that nothing is far off.
             assert!(
                 mine >= quick - 0.02 || !name.starts_with("zipf ") || name.contains("loop"),
