@@ -89,6 +89,7 @@ DOORS = [
 WARY = (
     "crates/ndshare/src/arena/",
     "crates/ndshare/src/cache/load.rs",
+    "crates/ndshare/src/cache/recover.rs",
     "crates/ndshare/src/cache/shortage.rs",
     "crates/ndshare/src/lock.rs",
     "crates/ndshare/src/overlay.rs",
