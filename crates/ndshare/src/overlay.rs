@@ -14,7 +14,7 @@
 //! ```
 
 use crate::arena::{Arena, BlockId, Hold, Patience};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::lock::{self, Death};
 use crate::os::monotonic;
 use crate::prim::AtomicU64;
@@ -73,7 +73,7 @@ impl Overlay {
         // BOUND: the patience of the caller, which is asked in each round.
         loop {
             lock::acquire(&self.head, Death::Recover, patience)?;
-            let look = self.look(wanted);
+            let look = self.look(wanted, &token);
             let begun = if let Ok(Look::Free) = look { self.begin(wanted, &token) } else { Ok(()) };
             lock::release(&self.head)?;
             begun?;
@@ -97,11 +97,11 @@ impl Overlay {
     }
 
     /// Looks at the head under its lock, and notes there that `wanted` is being waited for if it is.
-    fn look(&self, wanted: usize) -> Result<Look> {
+    fn look(&self, wanted: usize, mine: &Hold) -> Result<Look> {
         // RAW: only compared with what it is later.
         let (now, event) = (monotonic().as_nanos() as u64, self.head.word(EVENT)?.load(Acquire) as u32);
         let others_first = self.waits_longer(wanted, now)?;
-        let Some(going_on) = self.going_on()? else {
+        let Some(going_on) = self.going_on(mine)? else {
             if !others_first {
                 return Ok(Look::Free);
             }
@@ -118,14 +118,21 @@ impl Overlay {
         Ok(Look::Busy { event })
     }
 
-    /// A hold on the token of the use that goes on; none when nobody alive is inside.
-    fn going_on(&self) -> Result<Option<Hold>> {
+    /// A hold on the token of the use that goes on; none when nobody alive is inside. It is as large as `mine`.
+    fn going_on(&self, mine: &Hold) -> Result<Option<Hold>> {
         // RAW: a name, which is looked up.
         let bits = self.head.word(TOKEN)?.load(Acquire);
         let Some(token) = BlockId::from_word(bits) else { return Ok(None) };
         // Sweeps the dead; what they alone kept is gone then, and the take fails.
         let _ = self.arena().is_kept_by_others(token)?;
-        Ok(self.arena().take(token).ok())
+        match self.arena().take(token).ok() {
+            // Any other block may live for ever, and all uses would wait for it.
+            Some(hold) if hold.block() == self.head.block() || hold.len_bytes() != mine.len_bytes() => Err(Error::new(
+                Kind::Poisoned,
+                "expected the overlay to name the token of a use, but its head was written over: make a new overlay",
+            )),
+            found => Ok(found),
+        }
     }
 
     fn begin(&self, wanted: usize, token: &Hold) -> Result<()> {
@@ -191,7 +198,7 @@ impl Drop for Inside {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::error::Kind;
+    use crate::dice::Dice;
     use crate::prim::{AtomicI32, Ordering::SeqCst};
     use std::time::Duration;
 
@@ -271,5 +278,90 @@ mod tests {
                 });
             }
         });
+    }
+
+    // ---- heads that were scribbled on
+
+    fn briefly() -> Patience<'static> {
+        Patience::new(Some(Duration::from_micros(200)), &|| Ok(()))
+    }
+
+    /// What every victim does. Each call gives a place inside, or an error.
+    fn use_it(mine: &Overlay, theirs: &Overlay) {
+        let first = mine.enter(0, &briefly());
+        let others = [0, 1, MAX_USES - 1].map(|wanted| theirs.enter(wanted, &briefly()));
+        drop(first);
+        drop(others);
+        drop(mine.enter(1, &briefly()));
+        assert_eq!(mine.enter(MAX_USES, &briefly()).unwrap_err().kind(), Kind::InvalidValue);
+    }
+
+    /// A word of a head, and what a fault might put there.
+    fn scribble(dice: &mut Dice, head: &Hold, blocks: &[u64]) {
+        let words = head.words();
+        // The first words are those that say most.
+        let most = [WAITING + 4, words.len()][dice.below(2)];
+        let at = dice.below(most);
+        let now = monotonic().as_nanos() as u64;
+        let wild = [0, 1, u64::MAX, u64::MAX - 1, 1 << 32, now, now.wrapping_add(FRESH_NS / 2), dice.next()];
+        let value = dice.below(wild.len() + blocks.len());
+        words[at].store(*wild.iter().chain(blocks).nth(value).unwrap(), SeqCst);
+    }
+
+    /// Whatever stands in any word of a head, who enters is inside or gets a typed error, and a head that is put right
+    /// serves again.
+    #[test]
+    fn whatever_stands_in_a_head_nobody_panics_hangs_or_reads_outside() {
+        let mut dice = Dice(11);
+        for _ in 0..12 {
+            let (arena, heap) = Arena::create_on_heap(1 << 21).unwrap();
+            let mine = overlay(&arena);
+            let theirs = seen_by(&Arena::join_on_heap(&heap).unwrap(), &mine);
+            let array = arena.alloc(5000, 64, true, &FOREVER).unwrap();
+            let blocks = [mine.head.block().to_word(), array.block().to_word()];
+            for _ in 0..20 {
+                let inside = mine.enter(dice.below(3), &briefly());
+                scribble(&mut dice, &mine.head, &blocks);
+                use_it(&mine, &theirs);
+                drop(inside);
+                use_it(&theirs, &mine);
+            }
+            mine.head.words().iter().for_each(|word| word.store(0, SeqCst));
+            assert!(enter_now(&mine, 0).unwrap().is_first(), "nothing private was damaged");
+            drop((mine, theirs, array));
+            assert_eq!(arena.stats().unwrap().used_bytes, 0, "no token stays behind");
+        }
+    }
+
+    #[test]
+    fn a_head_may_be_scribbled_on_while_it_is_used() {
+        let (arena, heap) = Arena::create_on_heap(1 << 21).unwrap();
+        let mine = overlay(&arena);
+        let theirs = seen_by(&Arena::join_on_heap(&heap).unwrap(), &mine);
+        let blocks = [mine.head.block().to_word()];
+        std::thread::scope(|scope| {
+            let victim = scope.spawn(|| (0..100).for_each(|_| use_it(&mine, &theirs)));
+            let mut dice = Dice(12);
+            while !victim.is_finished() {
+                scribble(&mut dice, &mine.head, &blocks);
+                std::thread::yield_now();
+            }
+        });
+        mine.head.words().iter().for_each(|word| word.store(0, SeqCst));
+        assert!(enter_now(&mine, 1).unwrap().is_first());
+    }
+
+    /// A head that named any block that lives, its own even, once made every use wait for ever.
+    #[test]
+    fn a_token_that_is_none_is_an_error() {
+        let (arena, _heap) = Arena::create_on_heap(1 << 21).unwrap();
+        let mine = overlay(&arena);
+        let array = arena.alloc(5000, 64, true, &FOREVER).unwrap();
+        for block in [mine.head.block(), array.block()] {
+            mine.head.words()[TOKEN].store(block.to_word(), SeqCst);
+            for wanted in [0, 1] {
+                assert_eq!(mine.enter(wanted, &FOREVER).unwrap_err().kind(), Kind::Poisoned);
+            }
+        }
     }
 }

@@ -111,6 +111,10 @@ fn find_or_enter(
 mod tests {
     use super::*;
 
+    use crate::dice::Dice;
+    use crate::prim::Ordering::SeqCst;
+    use std::time::Duration;
+
     const FOREVER: Patience<'static> = Patience::forever();
 
     fn named(arena: &Arc<Arena>, name: &str) -> (Hold, bool) {
@@ -224,5 +228,78 @@ mod tests {
             drop(mine);
             assert_eq!(arena.stats().unwrap().used_bytes, 0, "{label}");
         }
+    }
+
+    // ---- a table that was scribbled on
+
+    fn briefly() -> Patience<'static> {
+        Patience::new(Some(Duration::from_millis(1)), &|| Ok(()))
+    }
+
+    /// What every victim does. Each call gives a block, none, or an error.
+    fn use_it(arena: &Arc<Arena>) {
+        for name in ["tiles", "x", &"y".repeat(MAX_NAME_BYTES)] {
+            let made = find_or_make(arena, name, &mut || arena.alloc(100, 64, true, &briefly()), &briefly());
+            let found = find(arena, name, &briefly());
+            if let Ok(hold) = &made {
+                assert!(hold.words().iter().all(|word| word.load(Relaxed) != 1 << 63), "all of it can be read");
+            }
+            drop((made, found));
+        }
+        assert_eq!(find(arena, "none has this name", &briefly()).ok().flatten().map(|hold| hold.block()), None);
+    }
+
+    /// A word of the table, and what a fault might put there.
+    fn scribble(dice: &mut Dice, table: &Hold, blocks: &[u64]) {
+        let words = table.words();
+        // The first entries are the ones in use.
+        let most = if dice.below(4) == 0 { words.len() } else { 4 * ENTRY_WORDS };
+        let at = dice.below(most);
+        let at = if dice.below(2) == 0 { at / ENTRY_WORDS * ENTRY_WORDS + dice.below(2) } else { at };
+        let wild = [0, 1, u64::MAX, u64::MAX - 1, 1 << 32, MAX_NAME_BYTES as u64, 5, dice.next()];
+        let value = dice.below(wild.len() + blocks.len());
+        words[at].store(*wild.iter().chain(blocks).nth(value).unwrap(), SeqCst);
+    }
+
+    /// Whatever stands in any word of the table, who asks for a name gets a block or a typed error, and a table that
+    /// is put right serves again.
+    #[test]
+    fn whatever_stands_in_the_table_nobody_panics_hangs_or_reads_outside() {
+        let mut dice = Dice(13);
+        for _ in 0..10 {
+            let (arena, heap) = Arena::create_on_heap(4 << 20).unwrap();
+            let other = Arena::join_on_heap(&heap).unwrap();
+            let held: Vec<Hold> = ["tiles", "a", "b"].iter().map(|name| named(&arena, name).0).collect();
+            let table = arena.root(TABLE_BYTES, &FOREVER).unwrap();
+            let blocks = [table.block().to_word(), held[0].block().to_word(), held[2].block().to_word()];
+            for _ in 0..60 {
+                scribble(&mut dice, &table, &blocks);
+                use_it(&arena);
+                use_it(&other);
+            }
+            table.words().iter().for_each(|word| word.store(0, SeqCst));
+            assert!(named(&other, "tiles").1, "nothing private was damaged");
+            drop((held, table));
+            assert_eq!(arena.stats().unwrap().used_bytes, 0, "no block stays behind");
+        }
+    }
+
+    #[test]
+    fn the_table_may_be_scribbled_on_while_it_is_used() {
+        let (arena, heap) = Arena::create_on_heap(4 << 20).unwrap();
+        let other = Arena::join_on_heap(&heap).unwrap();
+        let held = named(&arena, "tiles").0;
+        let table = arena.root(TABLE_BYTES, &FOREVER).unwrap();
+        let blocks = [table.block().to_word(), held.block().to_word()];
+        std::thread::scope(|scope| {
+            let victim = scope.spawn(|| (0..100).for_each(|_| use_it(&other)));
+            let mut dice = Dice(14);
+            while !victim.is_finished() {
+                scribble(&mut dice, &table, &blocks);
+                std::thread::yield_now();
+            }
+        });
+        table.words().iter().for_each(|word| word.store(0, SeqCst));
+        assert!(named(&arena, "tiles").1);
     }
 }

@@ -80,6 +80,7 @@ impl Cache {
         let annex = self.annex(key.bytes(), KEY_BYTES, patience)?;
         let mut waited_for = None;
         let mut swept = false;
+        // BOUND: the patience of the caller, which is asked in each wait.
         loop {
             match self.locked(patience, |gone| self.look(key, annex.as_ref(), waited_for, gone))? {
                 Look::Found(found) => return Ok(Fetch::Found(found)),
@@ -127,6 +128,7 @@ impl Cache {
                     }
                 }
                 State::Loading => {
+                    // RAW: names, which are compared and looked up.
                     let (loader, thread) = (entry.loader().load(Relaxed), entry.thread().load(Relaxed));
                     return Ok(Look::Busy(Busy { place, word, loader, thread }));
                 }
@@ -165,8 +167,10 @@ impl Cache {
     fn wait_for_load(&self, busy: Busy, patience: &Patience) -> Result<()> {
         self.refuse_recursion(busy)?;
         let (segment, at) = self.table.word_at(busy.place);
+        // BOUND: the patience of the caller, which is asked in each round.
         while self.table.entry(busy.place).now() == busy.word {
             // Read anew: who gives a load up while the cache's lock is taken leaves it like a dead one's.
+            // RAW: a name, which is looked up.
             let loader = self.table.entry(busy.place).loader().load(Relaxed);
             if !self.arena().is_identity_alive(loader)? {
                 return self.bury(busy, patience);
@@ -201,6 +205,7 @@ impl Cache {
         for place in self.places() {
             let entry = self.table.entry(place);
             let word = entry.now();
+            // RAW: a name, which is looked up.
             let busy = Busy { place, word, loader: entry.loader().load(Relaxed), thread: 0 };
             if word.state() == State::Loading && !self.arena().is_identity_alive(busy.loader)? {
                 self.bury(busy, patience)?;
@@ -212,6 +217,7 @@ impl Cache {
         }
         self.arena().sweep_the_dead()?;
         patience.go_on("a place in the cache")?;
+        // RAW: only compared with what it is later.
         let word = self.table.word(FREE).load(Relaxed) as u32;
         self.table.head.nap_on(FREE, word, patience)
     }

@@ -52,6 +52,7 @@ impl Cache {
         let mut count = 0;
         for segment in 0..self.table.geometry.segments() {
             let named = self.table.directory(segment);
+            // RAW: names, which are looked up among the records that there are.
             let [block, index, nonce] = [named.block, named.record, named.nonce].map(|word| word.load(Relaxed));
             let found = by_block.get(&block).or_else(|| by_record.get(&(index, nonce)));
             let (index, nonce, block) = found.map_or((0, 0, 0), |&at| {
@@ -78,6 +79,7 @@ impl Cache {
     fn end_loads_of_the_dead(&self) -> Result<()> {
         for place in self.places() {
             let entry = self.table.entry(place);
+            // RAW: a name, which is looked up.
             if entry.now().state() == State::Loading && !self.arena().is_identity_alive(entry.loader().load(Relaxed))? {
                 self.change(entry, State::Empty);
                 self.wake(place)?;
@@ -119,6 +121,7 @@ impl Cache {
                 }
                 State::Live | State::Failed => {
                     self.chain(place);
+                    // RAW: only its order among others counts, and a tag that is matched.
                     queued.push((entry.order().load(Relaxed), place));
                 }
             }
@@ -135,7 +138,9 @@ impl Cache {
             if entry.now().state() != State::Live {
                 continue;
             }
+            // RAW: only compared with others.
             let mine = (entry.stored().load(Relaxed), place);
+            // RAW: a key of a map of our own.
             let before = newest.entry(entry.hash().load(Relaxed)).or_insert(mine);
             if *before != mine {
                 older.insert((*before).min(mine).1);
@@ -173,6 +178,7 @@ impl Cache {
     fn end_unnamed_records(&self, kept: &Kept, gone: &mut Gone) -> Result<()> {
         let of_entries = self.places().flat_map(|place| self.table.entry(place).children());
         let of_segments = (0..self.table.segment_count()).map(|segment| self.table.directory(segment));
+        // RAW: names, which are looked up.
         let name = |child: Child<'_>| (child.record.load(Relaxed), child.nonce.load(Relaxed));
         let named: HashSet<(u64, u64)> = of_entries.chain(of_segments).map(name).collect();
         for (record, _) in kept {

@@ -115,6 +115,7 @@ impl Cache {
                 continue;
             }
             bytes += entry.counted();
+            // RAW: a name, which is looked up.
             if let Some(block) = BlockId::from_word(entry.value().block.load(Relaxed)) {
                 holders.extend(self.arena().holders_of(block));
             }

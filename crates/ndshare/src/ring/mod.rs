@@ -274,7 +274,7 @@ impl Ring {
         let live = self.readers_in_use().filter(|&index| self.is_reader_live(index));
         live.fold((0, 0, 0), |(count, lag, held), index| {
             let (its_lag, _) = self.books_of(index, written);
-            (count + 1, its_lag.max(lag), self.table.reader(index).held.load(SeqCst).wrapping_add(held))
+            (count + 1, its_lag.max(lag), held + self.held_by(index, written))
         })
     }
 
@@ -298,12 +298,17 @@ impl Ring {
         (written.saturating_sub(cursor.load(SeqCst)), missed)
     }
 
+    /// How many frames a reader looks at: not more than there were.
+    fn held_by(&self, index: usize, written: u64) -> u64 {
+        read(self.table.reader(index).held, SeqCst).capped(written)
+    }
+
     fn reader_stats(&self, index: usize, written: u64, is_alive: &dyn Fn(u64) -> Result<bool>) -> Result<ReaderStats> {
         let words = self.table.reader(index);
         let (lag, missed) = self.books_of(index, written);
         let (mode, user) = (Mode::unpack(words.kind.load(SeqCst)), words.user.load(SeqCst));
         let group = if let Mode::Group(group) = mode { Some(self.group_name(group)) } else { None };
-        let (held, alive) = (words.held.load(SeqCst), user == 0 || is_alive(user)?);
+        let (held, alive) = (self.held_by(index, written), user == 0 || is_alive(user)?);
         Ok(ReaderStats { lag, missed, held, alive, mode, group, user: Process::of(self.arena(), user) })
     }
 

@@ -8,7 +8,7 @@ use super::table::{
     DEATHS, EVENT, EntryWords, GROUPS, GROUPS_IN_USE, NAME_BYTES, READERS, READERS_IN_USE, SPACE, VIEW_BYTES,
     WRITERS_LOST,
 };
-use super::{Ring, on_timeout};
+use super::{MOST_WRITTEN, Ring, on_timeout};
 use crate::arena::{BlockId, Hold, Patience};
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
@@ -450,6 +450,7 @@ impl Reader {
     #[inline]
     fn has_news_soon(&self) -> bool {
         match self.mode {
+            // RAW: a mask makes the number an index, and all of it is compared.
             Mode::Every => self.is_there(self.words().cursor.load(Acquire)) || self.ring.is_closed(),
             Mode::Latest | Mode::Group(_) => self.has_news(),
         }
@@ -483,7 +484,8 @@ impl Reader {
     fn look_for_next(&self) -> Result<Option<Frame>> {
         let cursor = self.words().cursor;
         for _ in 0..PATIENT_LOOKS {
-            let seq = cursor.load(SeqCst);
+            // What no frame was ever published under: nothing would come, or an entry that is just being written.
+            let Some(seq) = read(cursor, SeqCst).at_most(MOST_WRITTEN) else { break };
             if self.is_to_come(seq) {
                 return Ok(None);
             }
@@ -728,7 +730,8 @@ impl Frame {
     fn let_go(&self) {
         let words = self.ring.table.reader(self.reader);
         if words.incarnation.load(Relaxed) == self.incarnation {
-            words.held.fetch_sub(1, Relaxed);
+            // Never below nothing: the count says only what others are told.
+            let _ = words.held.fetch_update(Relaxed, Relaxed, |held| held.checked_sub(1));
         }
         if let Some((group, claim)) = self.claim {
             self.ring.end_claim(self.seq, group, claim);

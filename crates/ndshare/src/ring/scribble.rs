@@ -92,3 +92,36 @@ fn whatever_stands_in_a_ring_nobody_panics_hangs_or_reads_outside() {
         drop((arena, heap));
     }
 }
+
+/// A reader whose place in the stream is a number that no frame ever had once waited for ever, or got an entry that was
+/// just being written.
+#[test]
+fn a_cursor_that_no_frame_ever_had_is_an_error() {
+    let (arena, _heap) = Arena::create_on_heap(4 << 20).unwrap();
+    let ring = Ring::create(&arena, Geometry::new(3, 2048, 8).unwrap(), WhenFull::DropOldest, &briefly()).unwrap();
+    let reader = ring.reader(Mode::Every, Start::Next, &briefly()).unwrap();
+    for _ in 0..8 {
+        ring.begin(1024, &briefly()).unwrap().publish(Content::default(), &briefly()).unwrap();
+    }
+    protocol::open_entry(ring.table.entry(protocol::BUSY).seq);
+    for cursor in [protocol::BUSY, u64::MAX, MOST_WRITTEN + 1] {
+        reader.words().cursor.store(cursor, SeqCst);
+        assert_eq!(reader.try_get().unwrap_err().kind(), Kind::Poisoned);
+    }
+}
+
+/// The count of frames in hand once went below nothing, and was told as 2^64 - 1.
+#[test]
+fn frames_in_hand_are_never_fewer_than_none_nor_more_than_were_written() {
+    let (arena, _heap) = Arena::create_on_heap(4 << 20).unwrap();
+    let ring = Ring::create(&arena, Geometry::new(3, 2048, 8).unwrap(), WhenFull::Wait, &briefly()).unwrap();
+    let reader = ring.reader(Mode::Every, Start::Next, &briefly()).unwrap();
+    ring.begin(1024, &briefly()).unwrap().publish(Content::default(), &briefly()).unwrap();
+    let frame = reader.get(&briefly()).unwrap();
+    reader.words().held.store(0, SeqCst);
+    drop(frame);
+    assert_eq!((ring.glance().2, reader.words().held.load(SeqCst)), (0, 0));
+    reader.words().held.store(u64::MAX, SeqCst);
+    assert_eq!(ring.glance().2, 1);
+    assert_eq!(ring.stats(&briefly()).unwrap().readers[0].held, 1);
+}
