@@ -142,7 +142,8 @@ LEAVES = st.one_of(
     st.uuids(),
     st.sampled_from([*Colour, *Side, *Access, Access.READ | Access.WRITE]),
     st.text("ab/.", max_size=5).map(Path),
-    st.text("aB\\\\:", max_size=5).map(PureWindowsPath),
+    # Of a share's name without the share pathlib forgets a backslash: the key is refused.
+    st.text("aB\\\\:", max_size=5).map(PureWindowsPath).filter(lambda path: PureWindowsPath(str(path)) == path),
 )
 ANY_KEY = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=4).map(tuple), max_leaves=12)
 
@@ -155,6 +156,14 @@ def test_keys_are_equal_when_those_of_a_dict_are(items: list[tuple[Any, int]]) -
         twin[key] = number
     assert {key: int(cache[key]) for key in cache} == twin
     assert all(int(cache[key]) == twin[key] for key, _ in items)
+
+
+def test_a_path_that_is_another_one_when_it_is_read_again_is_no_key() -> None:
+    """It was stored, and what came out of iteration was not the key that had been stored."""
+    cache = nds.Cache("1 MiB")
+    with pytest.raises(TypeError, match="read from its text"):
+        cache[PureWindowsPath("//a//")] = np.uint8(1)
+    assert len(cache) == 0
 
 
 def test_odd_keys() -> None:

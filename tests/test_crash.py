@@ -168,6 +168,8 @@ import ndshare as nds, workers
 print("born", flush=True)
 arena = nds.Arena("96 MiB")
 workers.tour(arena, [], ())
+nds.reclaim(arena=arena)  # what the tour left in flight would keep the arena
+del arena
 """
 
 

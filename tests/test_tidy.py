@@ -18,7 +18,7 @@ LIBRARY = ROOT / "crates" / "ndshare" / "src"
 # A module names only modules of lower floors. Modules that share a floor are blind to each other.
 FLOORS = [
     {"error", "prim", "dice"},
-    {"layout", "varint"},
+    {"layout", "varint", "head"},
     {"element"},
     {"kernel"},
     {"os"},

@@ -84,7 +84,12 @@ def key_parts(key: Any) -> tuple[int, Any] | None:
         return _POSIX_PATH, str(key)
     if isinstance(key, pathlib.PureWindowsPath):
         # Two that differ in case are equal.
-        return _WINDOWS_PATH, str(key).lower()
+        text = str(key).lower()
+        if pathlib.PureWindowsPath(text) != key:
+            raise TypeError(
+                f"expected a key that is the same when it is read from its text, got {key!r}: pass the text"
+            )
+        return _WINDOWS_PATH, text
     return None
 
 

@@ -81,11 +81,14 @@ def warn_copies(on: bool = True) -> None:
     >>> seen[0].category.__name__
     'CopyWarning'
     """
+    # Importing runs anybody's code, so it comes before the lock, under which only tables of classes are changed.
+    savers = _dills_table() if on or _savers_before else {}
+    classes: set[type] = {np.ndarray, *_subclasses(np.ndarray)} if on else set()
     with _lock:
         if on:
-            _register()
+            _register(classes, savers)
         else:
-            _unregister()
+            _unregister(savers)
 
 
 warn_copies.__module__ = "ndshare"
@@ -100,9 +103,8 @@ def start() -> None:
         warn_copies()
 
 
-def _register() -> None:
-    savers = _dills_table()
-    for cls in {np.ndarray, *_subclasses(np.ndarray)}:
+def _register(classes: set[type], savers: dict[type, Any]) -> None:
+    for cls in classes:
         if cls not in _before:
             _before[cls] = copyreg.dispatch_table.get(cls)
             copyreg.pickle(cls, _reduce)  # pyright: ignore[reportArgumentType]
@@ -111,10 +113,9 @@ def _register() -> None:
             savers[cls] = _save
 
 
-def _unregister() -> None:
+def _unregister(savers: dict[type, Any]) -> None:
     _put_back(copyreg.dispatch_table, _reduce, _before)
-    if _savers_before:
-        _put_back(_dills_table(), _save, _savers_before)
+    _put_back(savers, _save, _savers_before)
 
 
 def _put_back(table: dict[type, Any], ours: Any, before: dict[type, Any]) -> None:

@@ -2,6 +2,7 @@ import enum
 import pathlib
 import sys
 import uuid
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from types import EllipsisType, TracebackType
 from typing import Any, Final, Literal, Self, SupportsIndex, TypedDict, TypeVar, final, overload, type_check_only
@@ -53,7 +54,9 @@ __all__ = [
     "fft_transform",
     "field_under",
     "find_many",
+    "first_referent",
     "force_cpu",
+    "forget_reference",
     "frame_meta",
     "frame_seq",
     "frame_time_ns",
@@ -103,6 +106,7 @@ __all__ = [
     "zeros",
 ]
 
+_T = TypeVar("_T")
 _Out = TypeVar("_Out", bound="NDArray[Any] | Canvas")
 _Default = TypeVar("_Default")
 _Casting = Literal["no", "equiv", "safe", "same_kind", "unsafe"]
@@ -598,6 +602,8 @@ def view_field(
     dtype: DTypeLike,
     memory: object,
 ) -> NDArray[Any]: ...
+def first_referent(table: dict[Any, weakref.ref[_T]], key: object, this: weakref.ref[_T]) -> _T: ...
+def forget_reference(table: dict[Any, weakref.ref[_T]], key: object, this: weakref.ref[_T]) -> None: ...
 def field_under(array: NDArray[Any]) -> Field | None: ...
 def let_go(arrays: dict[str, NDArray[Any]]) -> list[bool]: ...
 def measure(
@@ -610,14 +616,7 @@ def frame_meta(frame: NDArray[Any]) -> Any: ...
 def set_frame_meta(frame: NDArray[Any], meta: Any) -> None: ...
 def unwrapped(array: NDArray[Any], context: object = None, return_scalar: bool = False) -> Any: ...
 def ring_parts(ring: Ring) -> tuple[Any, ...]: ...
-def open_ring(
-    token: bytes,
-    shape: tuple[int, ...] | None,
-    dtype: np.dtype[Any] | None,
-    meta: np.dtype[Any] | None,
-    name: str | None,
-    spin: float | None,
-) -> Ring: ...
+def open_ring(token: bytes, dtype: np.dtype[Any] | None, meta: np.dtype[Any] | None) -> Ring: ...
 def reader_parts(reader: Reader) -> tuple[tuple[Any, ...], bytes, int]: ...
 def reader_key(reader: Reader) -> tuple[int, int, int]: ...
 def open_reader(ring: Ring, token: bytes, place: int) -> Reader: ...

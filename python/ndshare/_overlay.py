@@ -12,6 +12,7 @@ What this process knows of an overlay's memory is kept once, however many Overla
 from __future__ import annotations
 
 import gc
+import itertools
 import keyword
 import os
 import threading
@@ -37,8 +38,12 @@ _ALIGN = 64
 # A waiting thread looks so often (seconds) whether another thread of its process has left a view behind.
 _LOOK_EVERY = 0.1
 
-_lock = threading.RLock()
-_memories: weakref.WeakValueDictionary[tuple[int, int, int], _Memory] = weakref.WeakValueDictionary()
+# No lock guards this, nor what a memory notes: finalizers, signal handlers and other threads may come in anywhere, and
+# would wait for it. Each change is one step of the interpreter.
+_memories: dict[tuple[int, int, int], weakref.ref[_Memory]] = {}
+
+
+_numbers = itertools.count()
 
 
 class _Field(NamedTuple):
@@ -113,12 +118,7 @@ class Overlay:
 
     def _attach(self, plan: _Plan, head: NDArray[np.uint8], data: NDArray[np.uint8]) -> None:
         self._plan, self._head, self._data = plan, head, data
-        place = _native.place_of(head)
-        with _lock:
-            memory = _memories.get(place)
-            if memory is None:
-                memory = _memories[place] = _Memory()
-        self._memory = memory
+        self._memory = _memory_at(_native.place_of(head))
 
     def _enter(self, name: str, timeout: float | None) -> Fields:
         outer = self._memory.use_of_this_thread()
@@ -273,8 +273,8 @@ class _Memory:
     __slots__ = ("__weakref__", "_handed", "_inside")
 
     def __init__(self) -> None:
-        self._inside: list[weakref.ref[Fields]] = []
-        self._handed: list[_Handed] = []
+        self._inside: dict[int, weakref.ref[Fields]] = {}
+        self._handed: dict[int, _Handed] = {}
 
     def note(self, fields: Fields, arrays: dict[str, NDArray[Any]]) -> None:
         """Note who is inside and what was handed out; forget what is over."""
@@ -284,17 +284,20 @@ class _Memory:
             for name, array in arrays.items()
             if (field := _native.field_under(array)) is not None
         ]
-        with _lock:
-            self._inside = [other for other in self._inside if _is_current(other())]
-            self._handed = [one for one in self._handed if one.base() is not None]
-            self._inside.append(this)
-            self._handed += handed
+        for number, other in self._inside.copy().items():
+            if not _is_current(other()):
+                self._inside.pop(number, None)
+        for number, one in self._handed.copy().items():
+            if one.base() is None:
+                self._handed.pop(number, None)
+        self._inside[next(_numbers)] = this
+        for one in handed:
+            self._handed[next(_numbers)] = one
 
     def use_of_this_thread(self) -> Fields | None:
         """Return the use that this thread is inside, if it is."""
         thread = threading.get_ident()
-        with _lock:
-            current = [fields for other in self._inside if (fields := other()) and _is_current(fields)]
+        current = [fields for other in self._inside.copy().values() if (fields := other()) and _is_current(fields)]
         return next((fields for fields in current if fields._thread == thread), None)
 
     def refuse_leftovers(self, name: str) -> None:
@@ -314,17 +317,15 @@ class _Memory:
 
     def forget_parent(self) -> None:
         """In a forked child: the parent is inside, this process is not, except by views that it still has."""
-        for fields in [fields for other in self._inside if (fields := other())]:
+        for fields in [fields for other in self._inside.copy().values() if (fields := other())]:
             fields._forget()
             fields._over = True
-        self._inside = []
+        self._inside = {}
 
     def _let_go(self) -> None:
         """Let go of arrays that something looked at when their use ended, and nothing looks at any more."""
-        with _lock:
-            handed = list(self._handed)
         arrays: dict[str, NDArray[Any]] = {}
-        for number, one in enumerate(handed):
+        for number, one in self._handed.copy().items():
             array = one.array_after_use()
             if array is not None:
                 arrays[str(number)] = array
@@ -332,13 +333,19 @@ class _Memory:
         _native.let_go(arrays)
 
     def _leftovers(self, name: str) -> list[tuple[str, str]]:
-        with _lock:
-            left = {
-                (one.use, one.field)
-                for one in self._handed
-                if one.use != name and one.is_left_behind() and not _is_ending(one)
-            }
+        left = {
+            (one.use, one.field)
+            for one in self._handed.copy().values()
+            if one.use != name and one.is_left_behind() and not _is_ending(one)
+        }
         return sorted(left)
+
+
+def _memory_at(place: tuple[int, int, int]) -> _Memory:
+    """Return what this process knows of the memory at a place; all threads get the same."""
+    mine = _Memory()
+    this = weakref.ref(mine, lambda ref: _native.forget_reference(_memories, place, ref))
+    return _native.first_referent(_memories, place, this)
 
 
 def _is_ending(handed: _Handed) -> bool:
@@ -431,9 +438,7 @@ def _open_overlay(plan: dict[str, dict[str, tuple[Any, ...]]], head: bytes, data
 
 
 def _after_fork() -> None:
-    global _lock  # noqa: PLW0603
-    _lock = threading.RLock()
-    for memory in list(_memories.values()):
+    for memory in [memory for ref in _memories.copy().values() if (memory := ref())]:
         memory.forget_parent()
 
 

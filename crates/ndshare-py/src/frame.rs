@@ -8,7 +8,7 @@ use ndshare::arena::Hold;
 use ndshare::array::{Description, Layout};
 use ndshare::element::Element;
 use ndshare::prim::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use ndshare::ring::{self, Content};
+use ndshare::ring::{self, Content, Format};
 use numpy::PyUntypedArray;
 use numpy::npyffi::npy_intp;
 use pyo3::PyTypeInfo;
@@ -16,7 +16,7 @@ use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyDict, PySlice, PyString, PyType};
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PySlice, PyString, PyTuple, PyType};
 
 use crate::dtype::Dtype;
 use crate::error::to_python;
@@ -39,6 +39,8 @@ pub(crate) struct Own {
 
 /// The dtype of a ring's meta: a structured one, whose items are records.
 pub(crate) struct Meta {
+    /// As it was given.
+    given: Py<PyAny>,
     dtype: Py<PyAny>,
     /// The same with records for a writer, which take only what fits.
     checked: Py<PyAny>,
@@ -64,6 +66,52 @@ impl Own {
         let shape = shape.map(|shape| shape.lengths().into());
         let meta = meta.map(|meta| Meta::of(py, meta)).transpose()?;
         Ok(Self { shape, dtype: dtype.as_any().clone().unbind(), is_typed, len_bytes, meta, name, spin })
+    }
+
+    /// What a ring's head says; dtypes that it cannot keep whole come beside it.
+    pub(crate) fn of(
+        py: Python<'_>,
+        format: &Format,
+        dtype: Option<&Bound<'_, PyAny>>,
+        meta: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let shape = format.shape.as_ref().map(|shape| PyTuple::new(py, shape)).transpose()?;
+        let [dtype, meta] = [(dtype, &format.element), (meta, &format.meta)].map(|(beside, element)| {
+            let said = || element.as_ref().map(|element| Dtype::of_element(py, element)).transpose();
+            let said = || said().map(|dtype| dtype.map(|dtype| dtype.as_any().clone()));
+            beside.map_or_else(said, |beside| Ok(Some(beside.clone())))
+        });
+        let shape = shape.as_ref().map(|shape| shape.as_any());
+        Self::new(py, shape, dtype?.as_ref(), meta?.as_ref(), format.name.clone(), format.spin_s)
+    }
+
+    /// What a ring's head is to say. Of a dtype that it cannot keep whole it says the size.
+    pub(crate) fn format(&self, py: Python<'_>) -> PyResult<Format> {
+        let lengths = |shape: &Box<[npy_intp]>| shape.iter().map(|length| length.unsigned_abs()).collect();
+        let element = if self.is_typed { Some(said(&self.dtype(py))?) } else { None };
+        let meta = self.meta.as_ref().map(|meta| said(&Dtype::known(meta.given.bind(py).clone()))).transpose()?;
+        Ok(Format {
+            shape: self.shape.as_ref().map(lengths),
+            element,
+            meta,
+            name: self.name.clone(),
+            spin_s: self.spin,
+        })
+    }
+
+    /// The dtypes of frames and meta that a head cannot keep whole.
+    pub(crate) fn beside<'py>(&self, py: Python<'py>) -> PyResult<[Option<Bound<'py, PyAny>>; 2]> {
+        let beside = |dtype: &Py<PyAny>| -> PyResult<Option<Bound<'py, PyAny>>> {
+            let dtype = dtype.bind(py);
+            Ok(Dtype::known(dtype.clone()).element()?.is_none().then(|| dtype.clone()))
+        };
+        let dtype = if self.is_typed { beside(&self.dtype)? } else { None };
+        Ok([dtype, self.meta.as_ref().map(|meta| beside(&meta.given)).transpose()?.flatten()])
+    }
+
+    /// Bytes that a frame of the ring's own shape is made for.
+    pub(crate) fn frame_bytes(&self) -> u64 {
+        if self.shape.is_some() { self.len_bytes.max(1) as u64 } else { 0 }
     }
 
     fn dtype<'py>(&self, py: Python<'py>) -> Dtype<'py> {
@@ -129,6 +177,12 @@ fn described(shape: &[usize], strides: &[isize], element: Option<Element>) -> Ve
     Description { layout, element }.encode()
 }
 
+/// What a head says of a dtype.
+fn said(dtype: &Dtype<'_>) -> PyResult<Element> {
+    let size = u32::try_from(dtype.itemsize()).unwrap_or(u32::MAX);
+    Ok(dtype.element()?.unwrap_or(Element::Void(size)))
+}
+
 fn is_contiguous(facts: &Facts<'_>) -> bool {
     let mut step = facts.itemsize.cast_signed();
     facts.shape.iter().zip(facts.strides).rev().all(|(&length, &stride)| {
@@ -161,7 +215,7 @@ impl Meta {
         let plain = make.call1(((py.import("numpy")?.getattr("record")?, dtype.as_any()),))?.unbind();
         let record = py.import("ndshare._meta")?.getattr("Record")?;
         let checked = make.call1(((record, dtype.as_any()),))?.unbind();
-        Ok(Self { dtype: plain, checked, itemsize })
+        Ok(Self { given: dtype.as_any().clone().unbind(), dtype: plain, checked, itemsize })
     }
 
     pub(crate) fn dtype<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {

@@ -85,7 +85,9 @@ mod native {
     #[pymodule_export]
     use super::outgoing::Outgoing;
     #[pymodule_export]
-    use super::overlay::{Field, Inside, enter_use, field_under, let_go, measure, place_of, view_field};
+    use super::overlay::{
+        Field, Inside, enter_use, field_under, first_referent, forget_reference, let_go, measure, place_of, view_field,
+    };
     #[pymodule_export]
     use super::owner::Hold;
     #[pymodule_export]

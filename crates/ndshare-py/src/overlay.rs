@@ -10,7 +10,8 @@ use numpy::npyffi::npy_intp;
 use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::sync::critical_section::with_critical_section;
+use pyo3::types::{PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 
 use crate::dtype::Dtype;
 use crate::lock::seconds;
@@ -20,6 +21,36 @@ use crate::shape::Shape;
 use crate::shared::block_under;
 use crate::variables;
 use crate::wait::patiently_for;
+
+/// What a table refers to by weak references, under `key`: `this` is put there unless what is there is alive. Returns
+/// what is alive. It is one step of the interpreter, so that all threads get the same.
+#[pyfunction]
+pub(crate) fn first_referent<'py>(
+    table: &Bound<'py, PyDict>,
+    key: &Bound<'py, PyAny>,
+    this: &Bound<'py, PyWeakrefReference>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    with_critical_section(table, || {
+        let known = table.get_item(key)?.and_then(|known| known.cast_into::<PyWeakrefReference>().ok());
+        if let Some(alive) = known.and_then(|known| known.upgrade()) {
+            return Ok(Some(alive));
+        }
+        table.set_item(key, this)?;
+        Ok(this.upgrade())
+    })
+}
+
+/// Takes a weak reference out of such a table, if it is the one that is there.
+#[pyfunction]
+pub(crate) fn forget_reference(
+    table: &Bound<'_, PyDict>,
+    key: &Bound<'_, PyAny>,
+    this: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    with_critical_section(table, || {
+        if table.get_item(key)?.is_some_and(|known| known.is(this)) { table.del_item(key) } else { Ok(()) }
+    })
+}
 
 /// Being inside a use. It ends with the last reference, of which each field's base has one.
 #[pyclass(frozen, module = "ndshare._native")]

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ndshare::arena::Patience;
-use ndshare::ring::{self as library, Content, Geometry, Mode, Start, WhenFull};
+use ndshare::ring::{self as library, Content, Mode, Start, WhenFull};
 use ndshare::{Error, Kind};
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
@@ -186,12 +186,9 @@ impl Ring {
     ) -> PyResult<Self> {
         let own = Own::new(py, shape, dtype, meta, name, spin)?;
         let when_full = policy(when_full)?;
-        let frame_bytes = if own.shape.is_some() { own.len_bytes.max(1) } else { 0 };
-        let geometry = Geometry::new(usize::try_from(slots).unwrap_or(0), frame_bytes as u64, own.meta_bytes());
-        let geometry = geometry.and_then(|geometry| geometry.keeping(usize::try_from(keep).unwrap_or(usize::MAX)));
-        let geometry = geometry.map_err(|e| to_python(py, &e))?;
-        let place = Place::of(py, arena)?;
-        let ring = patiently(py, |patience| library::Ring::create(&place, geometry, when_full, patience))?;
+        let (slots, keep) = (usize::try_from(slots).unwrap_or(0), usize::try_from(keep).unwrap_or(usize::MAX));
+        let (format, place) = (own.format(py)?, Place::of(py, arena)?);
+        let ring = patiently(py, |patience| library::Ring::new(&place, format, slots, keep, when_full, patience))?;
         Self::over(ring, own)
     }
 
@@ -859,7 +856,8 @@ impl Reader {
 
 // ---- travel
 
-/// What multiprocessing sends of a ring: (token, shape, dtype, meta, name, spin). The token has a ticket.
+/// What multiprocessing sends of a ring: (token, dtype, meta). The token has a ticket; the ring's head says the rest,
+/// dtypes too, where it can keep them whole: they are None then.
 #[pyfunction]
 pub(crate) fn ring_parts<'py>(py: Python<'py>, ring: &Bound<'py, Ring>) -> PyResult<Bound<'py, PyTuple>> {
     let ring = ring.get();
@@ -867,28 +865,23 @@ pub(crate) fn ring_parts<'py>(py: Python<'py>, ring: &Bound<'py, Ring>) -> PyRes
 }
 
 fn parts<'py>(py: Python<'py>, ring: &library::Ring, own: &Own) -> PyResult<Bound<'py, PyTuple>> {
-    let token = ticketed(py, ring.head())?;
-    let shape = own.shape.as_ref().map(|shape| PyTuple::new(py, shape)).transpose()?;
-    let meta = own.meta.as_ref().map(|meta| meta.dtype(py));
-    (token, shape, own.chosen_dtype(py), meta, own.name.as_deref(), own.spin).into_pyobject(py)
+    let [dtype, meta] = own.beside(py)?;
+    (ticketed(py, ring.head())?, dtype, meta).into_pyobject(py)
 }
 
 /// The ring of such parts.
 #[pyfunction]
-#[pyo3(signature = (token, shape, dtype, meta, name, spin))]
+#[pyo3(signature = (token, dtype, meta))]
 pub(crate) fn open_ring(
     py: Python<'_>,
     token: &[u8],
-    shape: Option<&Bound<'_, PyAny>>,
     dtype: Option<&Bound<'_, PyAny>>,
     meta: Option<&Bound<'_, PyAny>>,
-    name: Option<String>,
-    spin: Option<f64>,
 ) -> PyResult<Ring> {
-    let own = Own::new(py, shape, dtype, meta, name, spin)?;
     let ring = library::Ring::open(opened(py, token)?).map_err(|e| to_python(py, &e))?;
-    if ring.geometry().meta_bytes as usize != own.meta_bytes() {
-        return Err(PyValueError::new_err("expected the meta of this ring, got another dtype: the pickle is damaged"));
+    let own = Own::of(py, ring.format(), dtype, meta)?;
+    if ring.geometry().meta_bytes as usize != own.meta_bytes() || ring.geometry().frame_bytes != own.frame_bytes() {
+        return Err(PyValueError::new_err("expected the dtypes of this ring, got others: the pickle is damaged"));
     }
     Ring::over(ring, own)
 }

@@ -6,8 +6,9 @@
 //! the same of nothing but one word.
 
 use ndshare::arena::{Arena, BlockId, Hold, Options, Patience};
+use ndshare::element::Number;
 use ndshare::prim::Ordering::SeqCst;
-use ndshare::ring::{Content, Geometry, Mode, Reader, Ring, Start, WhenFull, Writing};
+use ndshare::ring::{Content, Format, Mode, Reader, Ring, Start, WhenFull, Writing};
 use ndshare::{Error, Kind, Result};
 use std::io::{BufRead, Write};
 use std::process::{Child, Command, Stdio};
@@ -39,7 +40,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
 fn measure() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let arena = Arena::create(&Options { budget_bytes: Some(256 << 20), ..Options::default() })?;
     let make = || {
-        let ring = Ring::create(&arena, Geometry::new(4, FRAME_BYTES, 0)?, WhenFull::Wait, &FOREVER)?;
+        let ring = Ring::new(&arena, Format::new(&[FRAME_BYTES as usize], Number::U8), 4, 0, WhenFull::Wait, &FOREVER)?;
         ring.set_spin(Duration::from_secs(1));
         let reader = ring.reader(Mode::Every, Start::Next, &FOREVER)?;
         Ok::<_, Error>((ring, reader))

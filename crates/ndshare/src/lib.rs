@@ -35,6 +35,7 @@ pub mod error;
 pub mod fft;
 #[cfg(not(loom))]
 pub mod gather;
+pub mod head;
 #[cfg(not(loom))]
 pub mod kernel;
 pub mod layout;

@@ -385,9 +385,10 @@ impl Arena {
     /// `Poisoned`; what `patience` says.
     pub fn reclaim(&self, older_than: Duration, patience: &Patience) -> Result<u64> {
         self.sweep_all()?;
-        fork::let_go();
         let latest = monotonic().saturating_sub(older_than).as_nanos() as u64;
-        self.free_where(&|record| is_ticket(record) && record.stamp.load(Relaxed) <= latest, patience)
+        let freed = self.free_where(&|record| is_ticket(record) && record.stamp.load(Relaxed) <= latest, patience)?;
+        fork::let_go();
+        Ok(freed)
     }
 
     /// Takes back what dead processes sent and nobody claimed.

@@ -12,6 +12,7 @@
 //! `table`: where each word lies. `protocol`: the steps that several processes take at once. `write`, `read`: the two
 //! sides. Waiting: a spin, then a futex.
 
+mod format;
 mod protocol;
 mod read;
 mod selector;
@@ -25,6 +26,7 @@ mod scribble;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
+pub use format::{Format, MOST_NAME_BYTES};
 pub use read::{Frame, Mode, Reader, Start};
 pub use table::{GROUPS, Geometry, READERS, VIEW_BYTES, WRITERS};
 pub use write::{Content, Writing};
@@ -42,7 +44,7 @@ use crate::prim::{
 use protocol::BUSY;
 use std::sync::Arc;
 use std::time::Duration;
-use table::{CLOSED, DROPPED, EVENT, GROUPS_IN_USE, HEAD, NEVER, READERS_IN_USE, SPACE, Table, UNTIDY, WISHES};
+use table::{CLOSED, DROPPED, EVENT, GROUPS_IN_USE, HEAD, NEVER, POLICY, READERS_IN_USE, SPACE, Table, UNTIDY, WISHES};
 
 /// What a writer does when the window is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,13 +59,12 @@ pub enum WhenFull {
 
 /// More frames than a ring ever has.
 const MOST_WRITTEN: u64 = u64::MAX >> 2;
-/// Where the policy lies, behind the geometry.
-const POLICY: usize = 5;
 
 /// A ring, as one process has it.
 #[derive(Debug)]
 pub struct Ring {
     table: Table,
+    format: Format,
     when_full: WhenFull,
     spin_ns: AtomicU64,
     /// Where this process writes through the ring itself, one more than its place; a hint.
@@ -157,26 +158,72 @@ impl std::fmt::Display for ReaderStats {
 }
 
 impl Ring {
-    /// A new ring in `arena`.
+    /// A new ring of `slots` frames of this format in `arena`, of which `keep` stay whatever readers do.
+    ///
+    /// ```
+    /// use ndshare::arena::{Arena, Options, Patience};
+    /// use ndshare::element::Number;
+    /// use ndshare::ring::{Content, Format, Mode, Ring, Start, WhenFull};
+    ///
+    /// # fn main() -> ndshare::Result<()> {
+    /// let (arena, forever) = (Arena::create(&Options { budget_bytes: Some(1 << 24), ..Options::default() })?, Patience::forever());
+    /// let ring = Ring::new(&arena, Format::new(&[4, 6], Number::U16), 8, 0, WhenFull::Wait, &forever)?;
+    /// let reader = ring.reader(Mode::Every, Start::Next, &forever)?;
+    /// let frame = ring.begin_own(&forever)?;
+    /// frame.array()?.fill(7_u16)?;
+    /// frame.publish(Content::default(), &forever)?;
+    /// assert_eq!(reader.get(&forever)?.array()?.to_vec::<u16>()?, [7; 24]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidValue` for a format, slots or frames to keep that cannot be; `ArenaFull`; what `patience` says.
+    pub fn new(
+        arena: &Arc<Arena>,
+        format: Format,
+        slots: usize,
+        keep: usize,
+        when_full: WhenFull,
+        patience: &Patience,
+    ) -> Result<Arc<Self>> {
+        let geometry = Geometry::new(slots, format.frame_bytes()?, format.meta_bytes())?.keeping(keep)?;
+        Self::of_sizes(arena, geometry, format, when_full, patience)
+    }
+
+    /// A new ring of frames of which nothing is said but their size.
     ///
     /// # Errors
     /// `ArenaFull`; what `patience` says.
-    pub fn create(
+    #[cfg(test)]
+    pub(crate) fn create(
         arena: &Arc<Arena>,
         geometry: Geometry,
         when_full: WhenFull,
         patience: &Patience,
     ) -> Result<Arc<Self>> {
-        let head = arena.alloc(geometry.head_bytes(), 64, true, patience)?;
-        let table = Table::format(head, geometry);
+        let meta = (geometry.meta_bytes > 0).then_some(crate::element::Element::Void(geometry.meta_bytes));
+        Self::of_sizes(arena, geometry, Format { meta, ..Format::default() }, when_full, patience)
+    }
+
+    fn of_sizes(
+        arena: &Arc<Arena>,
+        geometry: Geometry,
+        format: Format,
+        when_full: WhenFull,
+        patience: &Patience,
+    ) -> Result<Arc<Self>> {
+        let bytes = format.encode()?;
+        let head = arena.alloc(geometry.head_bytes() + bytes.len().next_multiple_of(8), 64, true, patience)?;
+        let table = Table::format(head, geometry, &bytes);
         table.word(POLICY).store(when_full as u64, SeqCst);
-        Ok(Self::over(table, when_full))
+        Ok(Self::over(table, format, when_full))
     }
 
     /// The ring whose head this is.
     ///
     /// # Errors
-    /// `InvalidValue` when the block is no head of a ring.
+    /// `InvalidValue` when the block is no head of a ring, or one of another version.
     pub fn open(head: Hold) -> Result<Arc<Self>> {
         let table = Table::open(head)?;
         let when_full = match table.word(POLICY).load(SeqCst) {
@@ -185,12 +232,22 @@ impl Ring {
             2 => WhenFull::DropNewest,
             other => return Err(Error::value(format!("expected a policy of a ring, got {other}"))),
         };
-        Ok(Self::over(table, when_full))
+        let format = table.read_format()?;
+        Ok(Self::over(table, format, when_full))
     }
 
-    fn over(table: Table, when_full: WhenFull) -> Arc<Self> {
+    fn over(table: Table, format: Format, when_full: WhenFull) -> Arc<Self> {
         let [spin_ns, own_writer] = [default_spin_ns(), 0].map(AtomicU64::new);
-        Arc::new(Self { table, when_full, spin_ns, own_writer })
+        let ring = Self { table, format, when_full, spin_ns, own_writer };
+        if let Some(spin) = ring.format.spin_s.and_then(|spin_s| Duration::try_from_secs_f64(spin_s).ok()) {
+            ring.set_spin(spin);
+        }
+        Arc::new(ring)
+    }
+
+    /// What its frames are, as its head says.
+    pub fn format(&self) -> &Format {
+        &self.format
     }
 
     /// How long readers of this object look without giving the processor up, before they sleep. By default 20 µs

@@ -10,6 +10,7 @@ use super::table::{
 };
 use super::{MOST_WRITTEN, Ring, on_timeout};
 use crate::arena::{BlockId, Hold, Patience};
+use crate::array::{Array, Description};
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
 use crate::os::monotonic;
@@ -706,6 +707,20 @@ impl Frame {
     /// The block that has the bytes.
     pub fn hold(&self) -> &Hold {
         self.hold.as_ref().expect("a frame has its hold until it is dropped")
+    }
+
+    /// Its items, to be read only. While the array lives, they never change.
+    ///
+    /// # Errors
+    /// `InvalidValue` when the ring says nothing of them, and when what it says does not lie inside the frame.
+    pub fn array(&self) -> Result<Array> {
+        let description = if self.view().is_empty() { self.ring.format().description() } else { None };
+        let mut description = match description {
+            Some(own) => own,
+            None => Description::decode(self.view())?,
+        };
+        description.element = description.element.or_else(|| self.ring.format().element.clone());
+        Array::of_parts(self.hold().clone(), self.offset, description, true)
     }
 
     /// What the writer said of dtype, shape and strides; empty for the ring's own.

@@ -1,22 +1,25 @@
 //! Where each word of a ring's head lies.
 //!
 //! ```text
-//! words      0..8        geometry
+//! words      0           what it is, in which version: see `crate::head`
+//!            1..8        geometry, policy, bytes of the format
 //!            8..40       head, which each publication writes, in a line of its own; then what is mostly read: event,
 //!                        space, closed, counters, who reads, which groups there are
 //!            then        writers, 8 words each, a line that only the writer writes
 //!            then        groups, 16 words each; readers, 16 words each, in two lines: what writers look at too, and
 //!                        what only the reader writes
-//!            then        frames, 4 words each; entries
+//!            then        frames, 4 words each; entries; the format, as bytes
 //! ```
 //!
 //! An entry is the place of one sequence number: what was published, for readers to find. A frame is a block of the
 //! ring's own. Everything is an atomic; what is read from here is bounded before it is used.
 
+use super::format::{Format, MOST_FORMAT_BYTES};
 use super::protocol::BUSY;
 use crate::arena::Hold;
 use crate::error::{Error, Result};
-use crate::prim::{AtomicU64, Ordering::SeqCst, read};
+use crate::head::HeadKind;
+use crate::prim::{AtomicU64, Ordering::SeqCst, load_bytes, read, store_bytes};
 
 /// Writers that a ring can have at a time.
 pub const WRITERS: usize = 64;
@@ -29,7 +32,15 @@ pub(super) const NAME_BYTES: usize = 64;
 /// Bytes that describe one frame's dtype, shape and strides, at the most.
 pub const VIEW_BYTES: usize = 504;
 
+/// The version of this layout.
+const VERSION: u32 = 1;
+
 /// Places of single words.
+const GEOMETRY: usize = 1;
+const GEOMETRY_WORDS: usize = 5;
+/// What writers do when the ring is full.
+pub(super) const POLICY: usize = 6;
+const FORMAT_BYTES: usize = 7;
 pub(super) const HEAD: usize = 8;
 pub(super) const EVENT: usize = 16;
 pub(super) const SPACE: usize = 17;
@@ -124,16 +135,20 @@ impl Geometry {
         (FRAMES_AT + self.frames as usize * FRAME_WORDS).next_multiple_of(8)
     }
 
-    /// Bytes of the head.
-    pub fn head_bytes(&self) -> usize {
-        (self.entries_at() + self.entries() as usize * self.entry_words()) * 8
+    fn format_at(&self) -> usize {
+        self.entries_at() + self.entries() as usize * self.entry_words()
     }
 
-    fn to_words(self) -> [u64; 5] {
+    /// Bytes of the head, without its format.
+    pub fn head_bytes(&self) -> usize {
+        self.format_at() * 8
+    }
+
+    fn to_words(self) -> [u64; GEOMETRY_WORDS] {
         [self.slots.into(), self.frames.into(), self.frame_bytes, self.meta_bytes.into(), self.keep.into()]
     }
 
-    fn from_words(words: [u64; 5], head_bytes: usize) -> Result<Self> {
+    fn from_words(words: [u64; GEOMETRY_WORDS], head_bytes: usize) -> Result<Self> {
         let [slots, frames, frame_bytes, meta_bytes, keep] = words;
         let sizes = (usize::try_from(slots), u32::try_from(frames), usize::try_from(meta_bytes));
         if let (Ok(slots), Ok(frames), Ok(meta_bytes)) = sizes
@@ -241,13 +256,16 @@ pub(super) struct EntryWords<'a> {
 }
 
 impl Table {
-    /// Writes the geometry of a new ring into its zeroed head.
-    pub(super) fn format(head: Hold, geometry: Geometry) -> Self {
+    /// Writes geometry and format of a new ring into its zeroed head, which has room for both.
+    pub(super) fn format(head: Hold, geometry: Geometry, format: &[u8]) -> Self {
         use crate::prim::Ordering::Relaxed;
         let table = Self { head, geometry };
-        for (word, value) in table.head.words().iter().zip(geometry.to_words()) {
+        table.word(0).store(HeadKind::Ring.signature(VERSION), Relaxed);
+        for (word, value) in table.head.words()[GEOMETRY..].iter().zip(geometry.to_words()) {
             word.store(value, Relaxed);
         }
+        table.word(FORMAT_BYTES).store(format.len() as u64, Relaxed);
+        store_bytes(&table.head.words()[geometry.format_at()..], format);
         (0..geometry.frames).for_each(|index| table.frame(index).last.store(NEVER, Relaxed));
         (0..geometry.entries()).for_each(|seq| table.entry(seq).seq.store(BUSY, Relaxed));
         table
@@ -256,9 +274,24 @@ impl Table {
     /// Reads and checks the geometry of somebody else's ring.
     pub(super) fn open(head: Hold) -> Result<Self> {
         use crate::prim::Ordering::Acquire;
+        // RAW: checked as a whole.
         let word = |index: usize| head.words()[index].load(Acquire);
-        let geometry = Geometry::from_words([word(0), word(1), word(2), word(3), word(4)], head.len_bytes())?;
+        HeadKind::Ring.check(VERSION, word(0))?;
+        let geometry = Geometry::from_words(std::array::from_fn(|index| word(GEOMETRY + index)), head.len_bytes())?;
         Ok(Self { head, geometry })
+    }
+
+    /// Reads and checks what the ring says of its frames, once.
+    pub(super) fn read_format(&self) -> Result<Format> {
+        let words = &self.head.words()[self.geometry.format_at()..];
+        let len = read(self.word(FORMAT_BYTES), SeqCst).at_most((words.len() * 8).min(MOST_FORMAT_BYTES) as u64);
+        let len = len.ok_or_else(|| Error::value("expected the format of a ring inside its head, got a longer one"))?;
+        let format = Format::decode(&load_bytes(words, len as usize))?;
+        let is_of = format.frame_bytes()? == self.geometry.frame_bytes || format.shape.is_none();
+        if is_of && format.meta_bytes() == self.geometry.meta_bytes as usize {
+            return Ok(format);
+        }
+        Err(Error::value("expected a ring whose format has the sizes of its frames, got one that contradicts itself"))
     }
 
     #[inline]

@@ -8,6 +8,7 @@ use super::table::{CLOSED, DROPPED, EVENT, HEAD, NEVER, SPACE, VIEW_BYTES};
 use super::writers::{Pen, Role};
 use super::{Floors, Mode, Ring, WhenFull, on_timeout};
 use crate::arena::{BlockId, Hold, Patience, TicketId};
+use crate::array::Array;
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
 use crate::os::monotonic;
@@ -58,6 +59,17 @@ struct Place {
 }
 
 impl Writing {
+    /// Its items in the ring's own shape. Write to them before the frame is published, and not after.
+    ///
+    /// # Errors
+    /// `InvalidValue` when the ring has no shape of its own.
+    pub fn array(&self) -> Result<Array> {
+        let description = self.ring.format().description().ok_or_else(|| {
+            Error::value("expected a ring whose frames have a shape, got one of any: describe the array in the content")
+        })?;
+        Array::of_parts(self.hold.clone(), 0, description, false)
+    }
+
     /// The frame's block, for the writer to fill.
     pub fn hold(&self) -> &Hold {
         &self.hold
@@ -108,6 +120,14 @@ impl Writing {
 }
 
 impl Ring {
+    /// A frame to fill, of the ring's own shape.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub fn begin_own(self: &Arc<Self>, patience: &Patience) -> Result<Writing> {
+        self.begin(self.geometry().frame_bytes, patience)
+    }
+
     /// A frame of at least `len_bytes` to fill.
     ///
     /// # Errors
