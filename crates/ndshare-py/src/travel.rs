@@ -279,7 +279,7 @@ fn lengths_of(handle: &Handle) -> PyResult<Vec<npy_intp>> {
 }
 
 fn hold_of(py: Python<'_>, handle: &Handle) -> PyResult<Hold> {
-    if handle.session && session::known().is_none() {
+    if handle.session {
         session::adopt(py, &handle.locator)?;
     }
     let session = session::known().filter(|arena| arena.id() == handle.locator.id);

@@ -43,7 +43,7 @@ struct Child {
 static REGISTRY: SpinLock<Registry> = SpinLock::new(Registry { arenas: Vec::new(), kept: Vec::new(), pending: None });
 
 /// Sees every fork from now on. Before the first arena is joined: its sign of life must not go to a child.
-pub(super) fn watch() -> Result<()> {
+pub(crate) fn watch() -> Result<()> {
     static HANDLERS: OnceLock<Result<()>> = OnceLock::new();
     let handlers = HANDLERS.get_or_init(|| {
         set_known();
