@@ -550,3 +550,30 @@ def test_a_locator_of_another_users_is_refused_by_name() -> None:
         assert "NDSHARE_SESSION is not followed" in run(source, env=environment(NDSHARE_SESSION=locator)).err
     finally:
         theirs.communicate("\n", timeout=HANG)
+
+
+@ROOT_ONLY
+def test_where_warnings_are_errors_another_users_locator_is_one_at_each_use() -> None:
+    """Nothing is joined or made behind the back of who catches it, and the search can be tried again."""
+    source = """
+    import os, warnings
+    import ndshare as nds
+    warnings.simplefilter("error")
+    for _ in range(2):
+        try:
+            nds.zeros(3)
+        except RuntimeWarning as warning:
+            print("NDSHARE_SESSION is not followed: arena" in str(warning), os.environ["NDSHARE_SESSION"].count("-"))
+    warnings.simplefilter("ignore")
+    print(nds.zeros(3).sum(), os.environ["NDSHARE_SESSION"].split("-")[2] == str(os.getpid()))
+    """
+    theirs = subprocess.Popen(
+        [sys.executable, "-c", STRANGER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
+    )
+    try:
+        assert theirs.stdout
+        locator = theirs.stdout.readline().split()[0]
+        out = run(source, env=environment(NDSHARE_SESSION=locator)).clean()
+        assert out.split() == ["True", "3", "True", "3", "0.0", "True"]
+    finally:
+        theirs.communicate("\n", timeout=HANG)

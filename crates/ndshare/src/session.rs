@@ -169,8 +169,13 @@ pub fn find(
     patience: &Patience,
     on_foreign: &mut dyn FnMut(&Error) -> Result<()>,
 ) -> Result<Option<&'static Arc<Arena>>> {
+    if let Some(arena) = known() {
+        return Ok(Some(arena));
+    }
     let candidates = told.candidates();
     for locator in &candidates {
+        // Each is a look into all processes of the machine, if need be.
+        patience.go_on("the search for the session")?;
         match ask(locator, &candidates, patience) {
             Ok(arena) => return Ok(Some(arena)),
             Err(error) if error.kind() == Kind::Unreachable => {}
