@@ -251,6 +251,20 @@ print(code, float(table[0]))
     assert "raw clone" in done.out
 
 
+def test_a_raw_clone_that_inherits_no_arena_is_a_process_like_any_other() -> None:
+    source = """
+    import ctypes, os, signal
+    import ndshare as nds
+    libc = ctypes.CDLL(None)
+    pid = libc.syscall({"x86_64": 56, "aarch64": 220}[os.uname().machine], signal.SIGCHLD, 0, 0, 0, 0)
+    if pid == 0:
+        os._exit(int(nds.ones(3).sum()))
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), nds.ones(3).sum())
+    """
+    # It has a parent, so it looks for the session at its first need, which is after the clone.
+    assert run(source, env=environment(NDSHARE_SESSION="nds1-0123456789abcdef-1-3")).clean() == "3 3.0\n"
+
+
 # ---- what guests have stays -----------------------------------------------------------------------------------------
 
 LENDING = (

@@ -41,7 +41,7 @@ def start() -> None:
 def ensure(sender: str | None = None) -> None:
     """Find or make the session. That of an array's sender is adopted where there is no other, and none is made.
 
-    Raises ArenaFull, ValueError for a bad NDSHARE_BUDGET, and AttachError when the session has no place for this process.
+    Raises ArenaFull, ValueError for a bad NDSHARE_BUDGET, and AttachError when the session has no place for one more.
     """
     parent = str(_configuration().get(_CONFIGURATION, ""))
     _native.session_find(parent, os.environ.get(ENVIRONMENT, ""), os.environ.get(BUDGET), sender, _warn_foreign)

@@ -103,8 +103,8 @@ impl Told {
 /// The session's arena: the one that this process has, else the one that the environment names, else a new one.
 ///
 /// # Errors
-/// `Foreign` when the environment names a session of another user's and none that this process may join: remove the
-/// variable, or call [`ensure`] with another answer to that. `Attach` when the session is there and has no place for one
+/// `Foreign` when the environment names a session of another user's, and none before it that this process can join:
+/// remove the variable, or call [`ensure`] with another answer to that. `Attach` when the session is there and has no place for one
 /// more process; `InvalidValue` for a budget in the environment that is none; `ArenaFull` when a limit of the system
 /// leaves no room for a session.
 ///
