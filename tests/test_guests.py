@@ -258,7 +258,11 @@ def test_a_raw_clone_that_inherits_no_arena_is_a_process_like_any_other() -> Non
     libc = ctypes.CDLL(None)
     pid = libc.syscall({"x86_64": 56, "aarch64": 220}[os.uname().machine], signal.SIGCHLD, 0, 0, 0, 0)
     if pid == 0:
-        os._exit(int(nds.ones(3).sum()))
+        total = 99
+        try:
+            total = int(nds.ones(3).sum())
+        finally:
+            os._exit(total)
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), nds.ones(3).sum())
     """
     # It has a parent, so it looks for the session at its first need, which is after the clone.
