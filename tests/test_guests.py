@@ -251,6 +251,24 @@ print(code, float(table[0]))
     assert "raw clone" in done.out
 
 
+def test_a_raw_clone_that_inherits_no_arena_is_a_process_like_any_other() -> None:
+    source = """
+    import ctypes, os, signal
+    import ndshare as nds
+    libc = ctypes.CDLL(None)
+    pid = libc.syscall({"x86_64": 56, "aarch64": 220}[os.uname().machine], signal.SIGCHLD, 0, 0, 0, 0)
+    if pid == 0:
+        total = 99
+        try:
+            total = int(nds.ones(3).sum())
+        finally:
+            os._exit(total)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), nds.ones(3).sum())
+    """
+    # It has a parent, so it looks for the session at its first need, which is after the clone.
+    assert run(source, env=environment(NDSHARE_SESSION="nds1-0123456789abcdef-1-3")).clean() == "3 3.0\n"
+
+
 # ---- what guests have stays -----------------------------------------------------------------------------------------
 
 LENDING = (
@@ -548,5 +566,32 @@ def test_a_locator_of_another_users_is_refused_by_name() -> None:
         assert "AttachError" in opened.err
         assert "belongs to uid 65534" in opened.err
         assert "NDSHARE_SESSION is not followed" in run(source, env=environment(NDSHARE_SESSION=locator)).err
+    finally:
+        theirs.communicate("\n", timeout=HANG)
+
+
+@ROOT_ONLY
+def test_where_warnings_are_errors_another_users_locator_is_one_at_each_use() -> None:
+    """Nothing is joined or made behind the back of who catches it, and the search can be tried again."""
+    source = """
+    import os, warnings
+    import ndshare as nds
+    warnings.simplefilter("error")
+    for _ in range(2):
+        try:
+            nds.zeros(3)
+        except RuntimeWarning as warning:
+            print("NDSHARE_SESSION is not followed: arena" in str(warning), os.environ["NDSHARE_SESSION"].count("-"))
+    warnings.simplefilter("ignore")
+    print(nds.zeros(3).sum(), os.environ["NDSHARE_SESSION"].split("-")[2] == str(os.getpid()))
+    """
+    theirs = subprocess.Popen(
+        [sys.executable, "-c", STRANGER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
+    )
+    try:
+        assert theirs.stdout
+        locator = theirs.stdout.readline().split()[0]
+        out = run(source, env=environment(NDSHARE_SESSION=locator)).clean()
+        assert out.split() == ["True", "3", "True", "3", "0.0", "True"]
     finally:
         theirs.communicate("\n", timeout=HANG)

@@ -278,3 +278,137 @@ def test_sessions_do_not_meet_by_accident() -> None:
 def test_a_pickled_session_arena_means_this_session() -> None:
     arena: Any = nds.Arena("8 MiB")
     assert pickle.loads(pickle.dumps(arena)).id == arena.id
+
+
+def test_an_environment_that_is_no_text() -> None:
+    """Python hands such bytes on as lone surrogates, which Rust has no strings for."""
+    source = """
+    import ndshare as nds
+    try:
+        print(int(nds.ones(3).sum()))
+    except ValueError as error:
+        print(str(error).split(":")[0])
+    """
+    assert run(source, env=environment(NDSHARE_SESSION="\udcff")).clean() == "3\n"
+    assert run(source, env=environment(NDSHARE_BUDGET="\udcff")).clean() == "NDSHARE_BUDGET\n"
+
+
+STRANGER = """
+import os, sys, ndshare as nds
+nds.zeros(1)
+print(os.environ["NDSHARE_SESSION"], flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_what_is_passed_on_is_this_session_whatever_else_was_named() -> None:
+    """Whatever stood last in the environment was passed on as the root: garbage, or another session.
+
+    A grandchild would have gone there when its parent was gone.
+    """
+    command = [sys.executable, "-c", STRANGER]
+    with subprocess.Popen(
+        command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as stranger:
+        assert stranger.stdout
+        theirs = stranger.stdout.readline().strip()
+        mine = os.environ["NDSHARE_SESSION"]
+        source = "import os, ndshare as nds; print(nds.stats()['id'], os.environ['NDSHARE_SESSION'])"
+        session, named = run(source, env=inherited(NDSHARE_SESSION=f"{mine},{theirs},garbage")).clean().split()
+        stranger.communicate("\n", timeout=HANG)
+    assert session == here()
+    assert [locator.split("-")[1] for locator in named.split(",")] == [here()] * 2
+
+
+# To look for many that are not there takes seconds: each look goes through all open files of all processes.
+SLOW = """
+import os, signal, threading
+files = [os.open("/dev/null", os.O_RDONLY) for _ in range(500)]
+os.environ["NDSHARE_SESSION"] = ",".join(f"nds1-{i:016x}-1-3" for i in range(4000))
+import ndshare as nds
+from ndshare import _native
+
+def search():
+    nds.zeros(1)
+
+searcher = threading.Thread(target=search, daemon=True)
+"""
+
+FORK = """
+searcher.start()
+for _ in range(10):
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(60)
+        os.environ["NDSHARE_SESSION"] = ""
+        os._exit(3 if nds.ones(3).sum() == 3 else 4)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
+print(searcher.is_alive() and _native.session_locators() is None, flush=True)
+os._exit(0)
+"""
+
+
+def test_a_fork_while_another_thread_looks_for_the_session() -> None:
+    """The child has none of that search, and no lock that nobody will open."""
+    assert run(SLOW + FORK).out == "True\n"
+
+
+CTRL_C = """
+over = threading.Event()
+
+def interrupt():
+    while not over.wait(0.05):
+        os.kill(os.getpid(), signal.SIGINT)
+
+threading.Thread(target=interrupt, daemon=True).start()
+try:
+    nds.zeros(1)
+except KeyboardInterrupt:
+    over.set()
+    print(_native.session_locators() is None, flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("begin", ["", "searcher.start()"], ids=["alone", "beside another thread that searches"])
+def test_the_search_for_the_session_answers_ctrl_c(begin: str) -> None:
+    assert run(SLOW + begin + CTRL_C).out == "True\n"
+
+
+LAST_PLACE = """
+import os, subprocess, sys
+import ndshare as nds
+nds.zeros(1)
+go = os.pipe()
+for _ in range(510):
+    if os.fork() == 0:
+        os.read(go[0], 1)
+        os._exit(0)
+done = subprocess.run([sys.executable, "-c", sys.argv[1]], capture_output=True, text=True)
+os.write(go[1], b"." * 510)
+print(done.stdout, done.stderr)
+"""
+
+AT_ONCE = """
+import threading
+import ndshare as nds
+barrier, outcomes = threading.Barrier(8), []
+
+def first():
+    barrier.wait()
+    try:
+        outcomes.append(int(nds.ones(3).sum()))
+    except Exception as error:
+        outcomes.append(str(error))
+
+threads = [threading.Thread(target=first) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(outcomes, len(nds.stats()["participants"]))
+"""
+
+
+@pytest.mark.timeout(180)
+def test_threads_that_come_at_once_take_one_place() -> None:
+    """The last one, here: with each on its own, one of them had it and the others were told that there is none."""
+    assert run(LAST_PLACE, AT_ONCE, timeout=150).out.strip() == f"{[3] * 8} 512"

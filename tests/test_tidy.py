@@ -24,6 +24,7 @@ FLOORS = [
     {"os"},
     {"arena", "pool"},
     {"array", "lock"},
+    {"session"},
     {"ring", "overlay", "gather", "fft", "registry"},
     {"cache"},
 ]
@@ -62,7 +63,6 @@ UNSAFE_ROOMS = (
     "crates/ndshare-py/src/overlay.rs",
     "crates/ndshare-py/src/owner.rs",
     "crates/ndshare-py/src/parent.rs",
-    "crates/ndshare-py/src/session.rs",
     "crates/ndshare-py/src/shape.rs",
     "crates/ndshare-py/src/shared.rs",
     "crates/ndshare-py/src/travel.rs",

@@ -97,7 +97,7 @@ mod native {
     #[pymodule_export]
     use super::ring::{open_reader, open_ring, open_writer, reader_key, reader_parts, ring_parts, writer_parts};
     #[pymodule_export]
-    use super::session::{left_out, session_create, session_id, session_join, session_locator};
+    use super::session::{left_out, session_find, session_locators};
     #[pymodule_export]
     use super::shared::{is_placed, is_shared, is_shared_at};
     #[pymodule_export]

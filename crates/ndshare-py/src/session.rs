@@ -1,22 +1,20 @@
-//! The session arena of this process. `ndshare._session` decides which one it is; here it is kept where the fast
-//! path finds it with one load.
+//! The session arena for Python. `ndshare::session` decides which one it is; `ndshare._session` says what this process was
+//! told, and names the session for its children.
 
 use std::ops::Deref;
-use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, Ordering};
 
-use ndshare::arena::{Arena, Locator, Options};
-use ndshare::{Kind, Result, layout};
-use pyo3::exceptions::{PyPermissionError, PyRuntimeError};
+use ndshare::arena::{Arena, Locator};
+pub(crate) use ndshare::session::known;
+use ndshare::session::{self as library, Told};
+use ndshare::{Error, Kind};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
 use crate::error::to_python;
-use crate::guard::Once;
-use crate::wait::detached;
-
-/// Null until the session is known; then it points to an `Arc` that is never freed.
-static SESSION: AtomicPtr<Arc<Arena>> = AtomicPtr::new(ptr::null_mut());
+use crate::guard::{Guarded, Once, attached};
+use crate::wait::patiently;
 
 /// An arena to work in: the session's, which lives as long as the process, or one that was named.
 pub(crate) enum Place {
@@ -47,13 +45,6 @@ impl Place {
     }
 }
 
-/// The session arena, if it is known already. Never waits.
-#[inline]
-pub(crate) fn known() -> Option<&'static Arc<Arena>> {
-    // SAFETY: the pointer is null or came from Box::into_raw in `keep`, and that box is never freed.
-    unsafe { SESSION.load(Ordering::Acquire).as_ref() }
-}
-
 /// The session arena; finds or makes it on the first use.
 #[inline]
 pub(crate) fn session(py: Python<'_>) -> PyResult<&'static Arc<Arena>> {
@@ -65,56 +56,58 @@ pub(crate) fn session(py: Python<'_>) -> PyResult<&'static Arc<Arena>> {
 
 #[cold]
 fn find_session(py: Python<'_>) -> PyResult<&'static Arc<Arena>> {
-    static ENSURE: Once<Py<PyAny>> = Once::new();
-    ENSURE.import(py, "ndshare._session", "ensure")?.call0()?;
+    ensure(py, None)?;
     known().ok_or_else(|| PyRuntimeError::new_err("ndshare._session.ensure() returned without a session"))
 }
 
-/// Tells Python that an array of `locator`'s session arrived while this process had none of its own.
+/// Before an array of a sender's session is opened: that session is this process's, if it has none and hears of no other.
+#[inline]
+pub(crate) fn adopt(py: Python<'_>, sender: &Locator) -> PyResult<()> {
+    if known().is_some() { Ok(()) } else { ensure(py, Some(sender)) }
+}
+
+/// Python knows what this process was told, and comes back by [`session_find`].
 #[cold]
-pub(crate) fn adopt(py: Python<'_>, locator: &Locator) -> PyResult<()> {
-    static ADOPT: Once<Py<PyAny>> = Once::new();
-    ADOPT.import(py, "ndshare._session", "adopt")?.call1((locator.to_string(),))?;
+fn ensure(py: Python<'_>, sender: Option<&Locator>) -> PyResult<()> {
+    static ENSURE: Once<Py<PyAny>> = Once::new();
+    let sender = sender.map(ToString::to_string);
+    ENSURE.import(py, "ndshare._session", "ensure")?.call1((sender,))?;
     Ok(())
 }
 
-fn keep(arena: Arc<Arena>) -> String {
-    let fresh = Box::into_raw(Box::new(arena));
-    if SESSION.compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire).is_err() {
-        // SAFETY: the exchange failed, so the box was never published.
-        drop(unsafe { Box::from_raw(fresh) });
-    }
-    known().map(|arena| arena.locator().to_string()).unwrap_or_default()
-}
-
-fn options(budget: Option<&str>) -> Result<Options> {
-    let budget_bytes = budget.map(layout::parse_size).transpose()?;
-    Ok(Options { budget_bytes, budget_from_environment: budget.is_some() })
-}
-
-/// Makes a new arena the session of this process, unless it has one; returns the locator.
+/// Joins the session that this process was told of: by its parent, by the environment, by the sender of an array. Without
+/// a sender one is made where there is none, within a budget such as "8 GiB".
 ///
-/// `budget` is a text such as "8 GiB". Raises ValueError when it is none.
+/// `warn` is called with a sentence for each session of another user's, which is not followed; what it raises ends the
+/// search. AttachError: the session is there, and this process cannot take part. ValueError: a budget that is none.
 #[pyfunction]
-#[pyo3(signature = (budget=None))]
-pub(crate) fn session_create(py: Python<'_>, budget: Option<&str>) -> PyResult<String> {
-    let options = options(budget).map_err(|e| to_python(py, &e))?;
-    let arena = detached(py, || Arena::create(&options))?;
-    Ok(keep(arena))
+pub(crate) fn session_find(
+    py: Python<'_>,
+    parent: &Bound<'_, PyString>,
+    environment: &Bound<'_, PyString>,
+    budget: Option<&Bound<'_, PyString>>,
+    sender: Option<&str>,
+    warn: Py<PyAny>,
+) -> PyResult<()> {
+    // Bytes of an environment that are no text come to Rust as text that names nothing.
+    let text = |text: &Bound<'_, PyString>| text.to_string_lossy().into_owned();
+    let sender: Option<Locator> = sender.map(str::parse).transpose().map_err(|e| to_python(py, &e))?;
+    let told = Told { parent: text(parent), environment: text(environment), sender, budget: budget.map(text) };
+    let raised = Guarded::new(None);
+    let mut on_foreign = |error: &Error| tell(&warn, error, &raised);
+    let found = patiently(py, |patience| match sender {
+        Some(_) => library::find(&told, patience, &mut on_foreign).map(drop),
+        None => library::ensure(&told, patience, &mut on_foreign).map(drop),
+    });
+    raised.take().map_or(found, Err)
 }
 
-/// Makes the arena that `locator` names the session of this process, unless it has one; returns its own locator, or
-/// None when nobody has that arena any more. AttachError: it is there, and this process cannot take part.
-/// PermissionError: it is another user's.
-#[pyfunction]
-pub(crate) fn session_join(py: Python<'_>, locator: &str) -> PyResult<Option<String>> {
-    let locator: Locator = locator.parse().map_err(|e| to_python(py, &e))?;
-    match py.detach(|| Arena::attach(&locator)) {
-        Ok(arena) => Ok(Some(keep(arena))),
-        Err(error) if error.kind() == Kind::Unreachable => Ok(None),
-        Err(error) if error.kind() == Kind::Foreign => Err(PyPermissionError::new_err(error.to_string())),
-        Err(error) => Err(to_python(py, &error)),
-    }
+/// Calls `warn`; what it raises is kept.
+fn tell(warn: &Py<PyAny>, error: &Error, raised: &Guarded<Option<PyErr>>) -> ndshare::Result<()> {
+    let told = attached(|py| warn.call1(py, (error.to_string(),)).map(drop));
+    let Some(Err(cause)) = told else { return Ok(()) };
+    drop(raised.replace(Some(cause)));
+    Err(Error::new(Kind::Interrupted, "a warning was raised"))
 }
 
 /// Why this forked process has no place in arenas that its parent shared with it: a sentence for each.
@@ -123,14 +116,9 @@ pub(crate) fn left_out() -> Vec<String> {
     ndshare::arena::left_out().iter().map(ToString::to_string).collect()
 }
 
-/// The locator under which others find this process's session, or None while it has none.
+/// What children inherit, so that they find this process's session: a text for their environment. None while there is
+/// no session.
 #[pyfunction]
-pub(crate) fn session_locator() -> Option<String> {
-    known().map(|arena| arena.locator().to_string())
-}
-
-/// The id of this process's session, or None while it has none.
-#[pyfunction]
-pub(crate) fn session_id() -> Option<String> {
-    known().map(|arena| crate::arena::id_text(arena))
+pub(crate) fn session_locators() -> Option<String> {
+    library::locators()
 }

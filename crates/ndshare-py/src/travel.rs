@@ -272,7 +272,7 @@ fn lengths_of(layout: &Layout) -> PyResult<Vec<npy_intp>> {
 }
 
 fn hold_of(py: Python<'_>, token: &Token) -> PyResult<Hold> {
-    if token.is_session && session::known().is_none() {
+    if token.is_session {
         session::adopt(py, &token.locator)?;
     }
     let session = session::known().filter(|arena| arena.id() == token.locator.id);

@@ -10,6 +10,7 @@
 //! os               the only libc
 //! arena  pool      header, participants, blocks, holds, tickets, sweep; threads that share a job
 //! array  lock      an array inside a block, and its form on the way; locks that outlive their holder
+//! session          which arena the processes of a program share
 //! ring             frames from writers to readers, in one order
 //! overlay          one block, several meanings, one at a time
 //! registry         names for blocks
@@ -52,10 +53,14 @@ pub mod prim;
 pub mod registry;
 #[cfg(not(loom))]
 pub mod ring;
+#[cfg(not(loom))]
+pub mod session;
 pub mod varint;
 
 pub use error::{Error, Kind, Result};
 pub use os::kill::{KILL_POINTS, kill_at, stop_at};
+#[cfg(not(loom))]
+pub use session::session;
 
 /// Computes now what is computed once in a process and then kept.
 ///
@@ -68,6 +73,8 @@ pub fn warm_up() {
     let _ = gather::stream_from();
     let _ = os::cpu::last_cache_bytes();
     let _ = os::limits::memory_limit();
+    // What fails here is an error of the first call that needs a session.
+    let _ = session::warm_up();
 }
 
 // A model needs only the algorithms: what maps memory or calls the system has no place in it.

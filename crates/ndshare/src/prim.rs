@@ -130,6 +130,13 @@ pub struct SetOnce<T> {
 
 impl<T: Send + Sync> SetOnce<T> {
     /// An empty place.
+    #[cfg(not(loom))]
+    pub const fn new() -> Self {
+        Self { filled: AtomicPtr::new(std::ptr::null_mut()), owned: PhantomData }
+    }
+
+    /// An empty place.
+    #[cfg(loom)]
     pub fn new() -> Self {
         Self { filled: AtomicPtr::new(std::ptr::null_mut()), owned: PhantomData }
     }

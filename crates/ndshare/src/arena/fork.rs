@@ -43,8 +43,12 @@ struct Child {
 static REGISTRY: SpinLock<Registry> = SpinLock::new(Registry { arenas: Vec::new(), kept: Vec::new(), pending: None });
 
 /// Sees every fork from now on. Before the first arena is joined: its sign of life must not go to a child.
-pub(super) fn watch() -> Result<()> {
+pub(crate) fn watch() -> Result<()> {
     static HANDLERS: OnceLock<Result<()>> = OnceLock::new();
+    // The child of a raw clone that inherited no arena has nothing that somebody should have prepared.
+    if REGISTRY.lock().arenas.is_empty() {
+        set_known();
+    }
     let handlers = HANDLERS.get_or_init(|| {
         set_known();
         at_fork(before, in_parent, in_child)

@@ -35,6 +35,7 @@ mod tests;
 
 pub use alloc::MAX_ALIGN;
 pub use backing::Heap;
+pub(crate) use fork::watch as watch_forks;
 pub use fork::{find, is_inside, left_out};
 pub use lock::{Patience, Reentry};
 pub use outgoing::Outgoing;

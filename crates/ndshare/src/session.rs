@@ -1,0 +1,451 @@
+//! Which arena is the session of this process.
+//!
+//! All processes of a program share one arena, its session. The first process makes it and is its root; what it starts
+//! inherits a text that says where the session is, through the environment ([`VARIABLE`]) or by another way of the
+//! parent's, such as multiprocessing's configuration of a process. The text is a list of locators, separated by commas.
+//! Each process that has joined puts its own locator first, so that its children ask a parent that lives, and the root's
+//! behind it, so that grandchildren also find the session when their parent is gone.
+//!
+//! A process looks there at its first need. What its parent told it wins, because that comes from the very process that
+//! made it. When nobody answers, the process is the root of a session of its own. When the session answers and has no
+//! place left, that is an error: with a session of its own the process would seem to work, until its parent looked for
+//! what it had sent. A session of another user's is not followed, whoever may look into it.
+//!
+//! Once a process has a session it keeps it, and so do its forked children. The one who looks for it has a turn, and the
+//! other threads wait for its end; between two candidates nobody has it. A forked child begins with no turn taken.
+//!
+//! This library never changes the environment of its own process: other threads may be reading it. A program hands
+//! [`environment`] to each process that it starts. (The Python package sets `os.environ`, which Python guards.)
+//!
+//! ```
+//! use std::process::Command;
+//!
+//! let arena = ndshare::session()?; // the parent's, if it has one
+//! let (name, value) = ndshare::session::environment()?;
+//! // A program in Rust or Python that is started so is in the same session.
+//! let shown = Command::new("printenv").arg(name).env(name, &value).output()?;
+//! assert_eq!(String::from_utf8_lossy(&shown.stdout).trim(), value);
+//! assert!(value.starts_with(&arena.locator().to_string()));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use crate::arena::{self, Arena, Locator, Options, Patience};
+use crate::array::{Array, Token};
+use crate::error::{Error, Kind, Result};
+use crate::layout::parse_size;
+use crate::os::{fork, futex};
+use crate::prim::{
+    AtomicBool, AtomicU32,
+    Ordering::{Acquire, Relaxed, Release},
+    SetOnce,
+};
+use std::env;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The environment variable that says where the session is.
+pub const VARIABLE: &str = "NDSHARE_SESSION";
+/// The environment variable that bounds a session that is made: a size such as "8 GiB".
+pub const BUDGET_VARIABLE: &str = "NDSHARE_BUDGET";
+
+/// The session that this process has found or made.
+struct Session {
+    arena: Arc<Arena>,
+    /// Where the process is that made it, as far as this one was told.
+    root: Locator,
+}
+
+/// Set once, and never freed.
+static SESSION: SetOnce<Session> = SetOnce::new();
+
+/// What a process was told of the session that it belongs to. Texts that are no locators are passed over: they came from
+/// somebody else's environment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Told {
+    /// By its parent, in another way than through the environment: locators, separated by commas. They come first.
+    pub parent: String,
+    /// By the environment ([`VARIABLE`]): locators, separated by commas.
+    pub environment: String,
+    /// By the process that sent it an array of its own session. It comes last.
+    pub sender: Option<Locator>,
+    /// By the environment ([`BUDGET_VARIABLE`]): the budget of a session that is made.
+    pub budget: Option<String>,
+}
+
+impl Told {
+    /// What the environment of this process says.
+    pub fn by_environment() -> Self {
+        // Bytes that are no text are no locator either, and as a budget an error that shows them.
+        let text = |name| env::var_os(name).map(|text| text.to_string_lossy().into_owned());
+        Self { environment: text(VARIABLE).unwrap_or_default(), budget: text(BUDGET_VARIABLE), ..Self::default() }
+    }
+
+    /// Whom to ask, the likeliest first, each once.
+    fn candidates(&self) -> Vec<Locator> {
+        let texts = [&self.parent, &self.environment];
+        let named = texts.into_iter().flat_map(|text| text.split(',')).filter_map(|text| text.parse().ok());
+        let mut candidates = Vec::new();
+        for locator in named.chain(self.sender) {
+            if !candidates.contains(&locator) {
+                candidates.push(locator);
+            }
+        }
+        candidates
+    }
+
+    fn options(&self) -> Result<Options> {
+        let budget = self.budget.as_deref().filter(|text| !text.is_empty());
+        let budget_bytes = budget.map(parse_size).transpose()?;
+        Ok(Options { budget_bytes, budget_from_environment: budget.is_some() })
+    }
+}
+
+/// The session's arena: the one that this process has, else the one that the environment names, else a new one.
+///
+/// # Errors
+/// `Foreign` when the environment names a session of another user's, and none before it that this process can join:
+/// remove the variable, or call [`ensure`] with another answer to that. `Attach` when the session is there and has no place for one
+/// more process; `InvalidValue` for a budget in the environment that is none; `ArenaFull` when a limit of the system
+/// leaves no room for a session.
+///
+/// ```
+/// let arena = ndshare::session()?;
+/// assert_eq!(arena.id(), ndshare::session()?.id());
+/// # Ok::<(), ndshare::Error>(())
+/// ```
+pub fn session() -> Result<Arc<Arena>> {
+    match known() {
+        Some(arena) => Ok(arena.clone()),
+        None => ensure(&Told::by_environment(), &Patience::forever(), &mut refuse).cloned(),
+    }
+}
+
+/// The session's arena, if this process has found or made it already. Never waits.
+///
+/// ```
+/// ndshare::session()?;
+/// assert!(ndshare::session::known().is_some());
+/// # Ok::<(), ndshare::Error>(())
+/// ```
+#[inline]
+pub fn known() -> Option<&'static Arc<Arena>> {
+    SESSION.get().map(|session| &session.arena)
+}
+
+/// As [`session()`], for a process that was told more than its environment says. What `on_foreign` gives for a session of
+/// another user's is what happens then: an error ends the search, else it goes on. No lock of this library is held
+/// meanwhile.
+///
+/// # Errors
+/// As [`session()`]; what `patience` and `on_foreign` say.
+///
+/// ```
+/// use ndshare::arena::Patience;
+/// use ndshare::session::{self, Told};
+///
+/// let told = Told { budget: Some("64 MiB".into()), ..Told::by_environment() };
+/// let mut warn = |error: &ndshare::Error| -> ndshare::Result<()> { Ok(eprintln!("not followed: {error}")) };
+/// let arena = session::ensure(&told, &Patience::forever(), &mut warn)?;
+/// assert_eq!(arena.budget_bytes(), 64 << 20);
+/// # Ok::<(), ndshare::Error>(())
+/// ```
+pub fn ensure(
+    told: &Told,
+    patience: &Patience,
+    on_foreign: &mut dyn FnMut(&Error) -> Result<()>,
+) -> Result<&'static Arc<Arena>> {
+    match find(told, patience, on_foreign)? {
+        Some(arena) => Ok(arena),
+        None => create(told, patience),
+    }
+}
+
+/// Joins the session that this process was told of; none when nobody answers. As [`ensure`], but makes none.
+///
+/// # Errors
+/// As [`ensure`].
+pub fn find(
+    told: &Told,
+    patience: &Patience,
+    on_foreign: &mut dyn FnMut(&Error) -> Result<()>,
+) -> Result<Option<&'static Arc<Arena>>> {
+    if let Some(arena) = known() {
+        return Ok(Some(arena));
+    }
+    let candidates = told.candidates();
+    for locator in &candidates {
+        // Each is a look into all processes of the machine, if need be.
+        patience.go_on("the search for the session")?;
+        match ask(locator, &candidates, patience) {
+            Ok(arena) => return Ok(Some(arena)),
+            Err(error) if error.kind() == Kind::Unreachable => {}
+            Err(error) if error.kind() == Kind::Foreign => on_foreign(&error)?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(known())
+}
+
+/// Joins the session that `locators` name: the text that [`locators`] gave in another process, where it cannot come
+/// through the environment.
+///
+/// # Errors
+/// `Misuse` when this process has another session already; `Unreachable` when nobody has that one any more, or the text
+/// names none; `Foreign` when it is another user's; `Attach` when it has no place for one more process.
+///
+/// ```no_run
+/// let text = std::env::args().nth(1).unwrap_or_default();
+/// let arena = ndshare::session::join(&text)?;
+/// # Ok::<(), ndshare::Error>(())
+/// ```
+pub fn join(locators: &str) -> Result<Arc<Arena>> {
+    let told = Told { parent: locators.to_owned(), ..Told::default() };
+    let is_named = |arena: &Arena| told.candidates().iter().any(|locator| locator.id == arena.id());
+    match find(&told, &Patience::forever(), &mut refuse)? {
+        Some(arena) if is_named(arena) => Ok(arena.clone()),
+        Some(arena) => Err(Error::new(
+            Kind::Misuse,
+            format!(
+                "expected to join the session {locators:?}, and this process is in session {:016x} already: join before \
+                 the first use of ndshare",
+                arena.id()
+            ),
+        )),
+        None => Err(Error::unreachable(format!(
+            "expected the locators of a session that some process of this user has, got {locators:?}: nobody answers; \
+             take them from a process that lives"
+        ))),
+    }
+}
+
+/// Makes the session of the sender of an array that of this process, unless it has one or was told of another.
+/// None when there is none to be joined: then the array's arena is opened beside a session that comes later.
+///
+/// # Errors
+/// `Attach` when the session has no place for one more process.
+///
+/// ```
+/// let arena = ndshare::session()?;
+/// let sender = ndshare::arena::Locator { id: 7, pid: 1, fd: 3 };
+/// let session = ndshare::session::adopt(sender)?; // it has one
+/// assert_eq!(session.map(|arena| arena.id()), Some(arena.id()));
+/// # Ok::<(), ndshare::Error>(())
+/// ```
+pub fn adopt(sender: Locator) -> Result<Option<Arc<Arena>>> {
+    let told = Told { sender: Some(sender), ..Told::by_environment() };
+    // Another user's stays an error of whoever opens the array, or asks for the session.
+    find(&told, &Patience::forever(), &mut |_| Ok(())).map(|found| found.cloned())
+}
+
+/// The array that a token names, whosever arena it is in. A process that has no session yet joins the sender's, if the
+/// array is in that.
+///
+/// ```
+/// use ndshare::arena::Patience;
+/// use ndshare::array::{Array, Token};
+/// use ndshare::session;
+///
+/// let array = Array::from_slice(&ndshare::session()?, &[2], &[1.0_f64, 2.0])?;
+/// let text = session::reference(&array).to_string(); // to another process of the session
+/// let opened = session::open(&text.parse::<Token>()?, &Patience::forever())?;
+/// assert_eq!(opened.to_vec::<f64>()?, [1.0, 2.0]);
+/// # Ok::<(), ndshare::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`Token::open`], and [`adopt`].
+pub fn open(token: &Token, patience: &Patience<'_>) -> Result<Array> {
+    let session = if token.is_session { adopt(token.locator)? } else { known().cloned() };
+    match session.filter(|arena| arena.id() == token.locator.id) {
+        Some(arena) => token.open_in(&arena, patience),
+        None => token.open(patience),
+    }
+}
+
+/// A reference to an array, which opens while anybody holds the array. It says whether the array is in the session.
+pub fn reference(array: &Array) -> Token {
+    let is_session = known().is_some_and(|arena| arena.id() == array.hold().arena().id());
+    Token { is_session, ..array.reference() }
+}
+
+/// What the children of this process inherit: its own locator, then the root's; none while it has no session.
+pub fn locators() -> Option<String> {
+    let session = SESSION.get()?;
+    let own = session.arena.locator();
+    let mut text = own.to_string();
+    if session.root != own {
+        // A string takes everything.
+        let _ = write!(text, ",{}", session.root);
+    }
+    Some(text)
+}
+
+/// Name and value of the variable that puts a child into this session; finds or makes the session if need be.
+///
+/// Give it to every process that shall take part, with [`std::process::Command::env`]. A program whose children are
+/// started by other code may set it for itself ([`std::env::set_var`]) at the start of `main`, while it has one thread.
+///
+/// # Errors
+/// As [`session()`].
+///
+/// ```no_run
+/// let (name, value) = ndshare::session::environment()?;
+/// std::process::Command::new("python3").arg("viewer.py").env(name, value).spawn()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn environment() -> Result<(&'static str, String)> {
+    let arena = session()?;
+    Ok((VARIABLE, locators().unwrap_or_else(|| arena.locator().to_string())))
+}
+
+/// Prepares for forks now. Otherwise the first search does so, and a child that is forked just then would wait for ever.
+pub(crate) fn warm_up() -> Result<()> {
+    arena::watch_forks()?;
+    watch_forks()
+}
+
+fn refuse(error: &Error) -> Result<()> {
+    Err(error.clone())
+}
+
+/// Joins the arena of one candidate.
+fn ask(locator: &Locator, candidates: &[Locator], patience: &Patience) -> Result<&'static Arc<Arena>> {
+    let _turn = Turn::take(patience)?;
+    if let Some(arena) = known() {
+        return Ok(arena);
+    }
+    let arena = Arena::attach(locator)?;
+    // Not the last of all: the others may name another session.
+    let root = candidates.iter().rfind(|other| other.id == locator.id).unwrap_or(locator);
+    Ok(keep(arena, *root))
+}
+
+fn create(told: &Told, patience: &Patience) -> Result<&'static Arc<Arena>> {
+    let _turn = Turn::take(patience)?;
+    if let Some(arena) = known() {
+        return Ok(arena);
+    }
+    let arena = told.options().and_then(|options| Arena::create(&options)).map_err(|error| match error.kind() {
+        Kind::InvalidValue => Error::value(format!("{BUDGET_VARIABLE}: {error}")),
+        _ => error,
+    })?;
+    let root = arena.locator();
+    Ok(keep(arena, root))
+}
+
+/// Only in a turn, and only while there is none.
+fn keep(arena: Arc<Arena>, root: Locator) -> &'static Arc<Arena> {
+    &SESSION.set(Session { arena, root }).arena
+}
+
+/// The right to look for the session, which one thread has at a time: a second one that joined at once would take a
+/// second place, which may be more than there are. Dropping it ends it.
+#[must_use]
+struct Turn(());
+
+/// Whether a thread of this process has the turn.
+static IS_TAKEN: AtomicU32 = AtomicU32::new(0);
+/// A waiter looks at its timeout and its check so often.
+const NAP: Duration = Duration::from_millis(20);
+
+impl Turn {
+    /// Waits for the turn, if another thread has it.
+    fn take(patience: &Patience) -> Result<Self> {
+        // Before it is taken: a child must not inherit one that nobody ends.
+        watch_forks()?;
+        // BOUND: until the thread that has the turn has joined or made one arena, or `patience` ends.
+        while IS_TAKEN.compare_exchange(0, 1, Acquire, Relaxed).is_err() {
+            if !fork::is_known() {
+                return Err(Error::attach(
+                    "this process was made by a raw clone while another thread of its parent looked for the session: \
+                     make it with fork",
+                ));
+            }
+            patience.go_on("the search for the session by another thread of this process")?;
+            futex::wait(&IS_TAKEN, 1, patience.nap(NAP));
+        }
+        Ok(Self(()))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        IS_TAKEN.store(0, Release);
+        futex::wake_all(&IS_TAKEN);
+    }
+}
+
+/// From now on a forked child begins without the turn that a thread of its parent had. It needs no turn, and nobody waits
+/// in it: two threads that do it at once do it twice, which does no harm.
+fn watch_forks() -> Result<()> {
+    static IS_DONE: AtomicBool = AtomicBool::new(false);
+    if !IS_DONE.load(Acquire) {
+        fork::set_known();
+        fork::at_fork(nothing, nothing, in_child)?;
+        IS_DONE.store(true, Release);
+    }
+    Ok(())
+}
+
+extern "C" fn nothing() {}
+
+extern "C" fn in_child() {
+    fork::set_known();
+    IS_TAKEN.store(0, Release);
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn locator(id: u64, pid: u32) -> Locator {
+        Locator { id, pid, fd: 3 }
+    }
+
+    fn told(parent: &str, environment: &str) -> Told {
+        Told { parent: parent.into(), environment: environment.into(), ..Told::default() }
+    }
+
+    #[test]
+    fn a_parents_word_goes_before_the_environments_and_each_is_asked_once() {
+        let [one, two, three] = [1, 2, 3].map(|pid| locator(9, pid));
+        let told = Told { sender: Some(two), ..told(&format!("{two},{one}"), &format!("{three},{one}")) };
+        assert_eq!(told.candidates(), [two, one, three]);
+        let last = Told { sender: Some(one), ..Told::default() };
+        assert_eq!(last.candidates(), [one]);
+    }
+
+    #[test]
+    fn what_is_no_locator_is_passed_over() {
+        let good = locator(9, 1);
+        for bad in ["", ",", ",,,", "garbage", "nds1-", "nds1-zz-1-1", "@name", "\u{2603}", &"x".repeat(5000)] {
+            assert_eq!(told(bad, bad).candidates(), [], "{bad:?}");
+            assert_eq!(told("", &format!("{bad},{good},{bad}")).candidates(), [good], "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_budget_is_read_and_one_that_is_none_says_where_it_came_from() {
+        let with = |text: &str| Told { budget: Some(text.into()), ..Told::default() };
+        let options = with("8 MiB").options().unwrap();
+        assert_eq!(options, Options { budget_bytes: Some(8 << 20), budget_from_environment: true });
+        assert_eq!(with("").options().unwrap(), Options::default());
+        assert_eq!(with("much").options().unwrap_err().kind(), Kind::InvalidValue);
+    }
+
+    #[test]
+    fn one_thread_has_the_turn_and_who_waits_keeps_to_its_patience() {
+        let turn = Turn::take(&Patience::forever()).unwrap();
+        let late = Turn::take(&Patience::new(Some(Duration::from_millis(1)), &|| Ok(()))).err().unwrap();
+        assert_eq!(late.kind(), Kind::Timeout);
+        let interrupt = || Err(Error::new(Kind::Interrupted, "a signal"));
+        let interrupted = Turn::take(&Patience::new(None, &interrupt)).err().unwrap();
+        assert_eq!(interrupted.kind(), Kind::Interrupted);
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| Turn::take(&Patience::forever()).map(drop));
+            drop(turn);
+            assert_eq!(other.join().unwrap(), Ok(()));
+        });
+    }
+}
