@@ -40,11 +40,6 @@ KNOWN_CIRCLES = (
     ),
     ("crates/ndshare/src/fft/vertical/",),
     ("crates/ndshare/src/kernel/",),
-    (
-        "crates/ndshare/src/os/file.rs",
-        "crates/ndshare/src/os/memory.rs",
-        "crates/ndshare/src/os/proc.rs",
-    ),
     ("crates/ndshare/src/ring/",),
     (
         "crates/ndshare-py/src/arena.rs",
