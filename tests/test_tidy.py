@@ -37,8 +37,6 @@ KNOWN_CIRCLES = (
         "crates/ndshare/src/fft/pass.rs",
         "crates/ndshare/src/fft/plan.rs",
     ),
-    ("crates/ndshare/src/fft/vertical/",),
-    ("crates/ndshare/src/kernel/",),
     ("crates/ndshare/src/ring/",),
     (
         "crates/ndshare-py/src/arena.rs",
@@ -202,7 +200,7 @@ def top_names(group: str) -> list[str]:
 
 def inline_depth(code: str, position: int) -> int:
     """Return how many ``mod x { … }`` of this file enclose a position."""
-    blocks = [match.end() - 1 for match in re.finditer(r"\bmod \w+ \{", code[:position])]
+    blocks = [match.end() - 1 for match in re.finditer(r"\bmod \$?\w+ \{", code[:position])]
     return sum(brace_end(code, start) > position for start in blocks)
 
 
@@ -692,6 +690,7 @@ NO_CIRCLE: list[dict[str, str]] = [
     {"a/b.rs": "", "a/mod.rs": "use b::B;\n#[cfg(test)]\nmod tests;", "a/tests.rs": "use super::b; use super::*;"}
     | {"a/b.rs": "#[cfg(test)]\nuse super::tests::T;"},
     {"a.rs": "mod b { use super::A; }\nfn f() { b::g() }"},
+    {"a/b.rs": "macro_rules! m { ($n:ident) => { mod $n { use super::*; } } }", "a/mod.rs": "mod b; fn f() { b::g() }"},
     {"a.rs": "use ndshare::b::B;", "b.rs": "use super::a::A;"},
     {"a.rs": "use crate::b::B;", "b.rs": "use std::a::A;"},
 ]
