@@ -38,18 +38,6 @@ KNOWN_CIRCLES = (
         "crates/ndshare/src/fft/plan.rs",
     ),
     ("crates/ndshare/src/ring/",),
-    (
-        "crates/ndshare-py/src/arena.rs",
-        "crates/ndshare-py/src/session.rs",
-        "crates/ndshare-py/src/shared.rs",
-        "crates/ndshare-py/src/travel.rs",
-    ),
-    ("crates/ndshare-py/src/fft/arguments.rs", "crates/ndshare-py/src/fft/run.rs"),
-    (
-        "crates/ndshare-py/src/frame.rs",
-        "crates/ndshare-py/src/ndarray.rs",
-        "crates/ndshare-py/src/owner.rs",
-    ),
 )
 
 # The rooms that own unsafe code. Everything else is safe Rust.

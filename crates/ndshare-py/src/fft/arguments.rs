@@ -3,12 +3,12 @@
 use std::ptr::NonNull;
 
 use ndshare::fft::{Element, Family, Spec};
-use numpy::npyffi::PyArray_Descr;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
+use super::element::element_of;
 use super::run::{Target, transform};
-use crate::dtype::{Dtype, kind_and_size};
+use crate::dtype::Dtype;
 use crate::ndarray::Operand;
 
 /// Which function was called.
@@ -32,25 +32,6 @@ impl Kind {
         };
         Some(Self { family, forward: code & 1 == 0, is_single: code & 8 != 0 })
     }
-}
-
-/// What an item of a dtype is; None for what Python must convert.
-pub(super) fn element_of(py: Python<'_>, descr: NonNull<PyArray_Descr>) -> Option<Element> {
-    Some(match kind_and_size(py, descr)? {
-        (b'b' | b'u', 1) => Element::U8,
-        (b'i', 1) => Element::I8,
-        (b'u', 2) => Element::U16,
-        (b'i', 2) => Element::I16,
-        (b'u', 4) => Element::U32,
-        (b'i', 4) => Element::I32,
-        (b'u', 8) => Element::U64,
-        (b'i', 8) => Element::I64,
-        (b'f', 4) => Element::F32,
-        (b'f', 8) => Element::F64,
-        (b'c', 8) => Element::C64,
-        (b'c', 16) => Element::C128,
-        _ => return None,
-    })
 }
 
 /// Whether a result of this family may consist of such items; Some(true) for double precision.
