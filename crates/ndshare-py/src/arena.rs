@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
-use ndshare::arena::{self as library, Locator, Options};
-use ndshare::{Kind, layout};
+use ndshare::arena::{self as library, Options};
+use ndshare::layout;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::PyString;
 
 use crate::error::to_python;
 use crate::guard::Guarded;
-use crate::travel::{opened, ticketed};
-use crate::wait::{detached, patiently};
+use crate::wait::detached;
 
 /// An arena of its own: `Arena("8 GiB")`, or a budget in bytes as an int.
 ///
@@ -38,7 +37,8 @@ impl Arena {
         Self { id: id_text(&arena), budget: arena.budget_bytes(), open: Guarded::new(Some(arena)) }
     }
 
-    fn arena(&self) -> PyResult<Arc<library::Arena>> {
+    /// The library's arena. Raises ValueError when this one is closed.
+    pub(crate) fn arena(&self) -> PyResult<Arc<library::Arena>> {
         self.open.get().ok_or_else(|| {
             PyValueError::new_err(format!("expected an open arena, got {}, which is closed; make a new one", self.id))
         })
@@ -104,36 +104,6 @@ impl Arena {
         let locator = self.arena()?.locator().to_string();
         Ok((py.import("ndshare._native")?.getattr("open_arena")?, (locator,)))
     }
-}
-
-/// What multiprocessing's pickler carries of an arena: its locator, and a token that keeps it until it is received.
-#[pyfunction]
-pub(crate) fn arena_parts<'py>(py: Python<'py>, arena: &Bound<'py, Arena>) -> PyResult<(String, Bound<'py, PyBytes>)> {
-    let arena = arena.get().arena()?;
-    let locator = arena.locator().to_string();
-    // Something must be in flight that the receiver claims. In a full arena nothing can be: then whoever has an array
-    // there keeps it.
-    let hold = patiently(py, |patience| match arena.alloc(1, 64, false, patience) {
-        Err(error) if error.kind() == Kind::ArenaFull => Ok(None),
-        other => other.map(Some),
-    })?;
-    match hold {
-        Some(hold) => Ok((locator, ticketed(py, &hold)?)),
-        None => Ok((locator, PyBytes::new(py, b""))),
-    }
-}
-
-/// The arena that a locator names, as `Arena` objects are unpickled. A token keeps it on the way.
-#[pyfunction]
-#[pyo3(signature = (locator, token=None))]
-pub(crate) fn open_arena(py: Python<'_>, locator: &str, token: Option<&[u8]>) -> PyResult<Arena> {
-    let locator: Locator = locator.parse().map_err(|e| to_python(py, &e))?;
-    let arena = detached(py, || library::Arena::attach(&locator))?;
-    if let Some(token) = token.filter(|token| !token.is_empty()) {
-        // Received a second time it is stale, and the arena is here all the same.
-        let _ = opened(py, token);
-    }
-    Ok(Arena::over(arena))
 }
 
 /// The arena of an `arena=` argument that is not None.

@@ -3,6 +3,7 @@
 
 mod allocating;
 mod arena;
+mod arena_travel;
 mod cache;
 mod dtype;
 mod error;
@@ -65,7 +66,9 @@ mod native {
     #[pymodule_export]
     use super::allocating::Allocating;
     #[pymodule_export]
-    use super::arena::{Arena, arena_parts, open_arena};
+    use super::arena::Arena;
+    #[pymodule_export]
+    use super::arena_travel::{arena_parts, open_arena};
     #[pymodule_export]
     use super::cache::{Cache, Stop, cache_parts, fetch_unless, find_many, key_bytes, open_cache};
     #[pymodule_export]

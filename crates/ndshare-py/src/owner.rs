@@ -7,9 +7,7 @@ use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-use crate::frame::FrameHold;
 use crate::guard::attached;
-use crate::ndarray::base_of;
 
 /// Keeps one block of an arena; the base of every array that ndshare makes or opens.
 ///
@@ -34,19 +32,14 @@ impl Hold {
         Self { hold: ManuallyDrop::new(hold), writable: false, is_final: true }
     }
 
+    /// Whether nobody writes to the block any more, in no process.
+    pub(crate) fn is_final(&self) -> bool {
+        self.is_final
+    }
+
     pub(crate) fn inner(&self) -> &ndshare::arena::Hold {
         &self.hold
     }
-}
-
-/// Runs `look` on the block under an array if nobody writes to it any more: of a cache's value, or a received frame.
-pub(crate) fn final_block<T>(array: &Bound<'_, PyAny>, look: impl FnOnce(&ndshare::arena::Hold) -> T) -> Option<T> {
-    let base = base_of(array)?;
-    if let Ok(hold) = base.cast::<Hold>() {
-        let hold = hold.get();
-        return hold.is_final.then(|| look(hold.inner()));
-    }
-    base.cast::<FrameHold>().ok()?.get().published().map(look)
 }
 
 /// Giving back more than this may take milliseconds, which other threads can use.

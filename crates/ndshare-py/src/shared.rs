@@ -6,7 +6,9 @@ use ndshare::arena::{Hold, find};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-use crate::ndarray::{Facts, reach};
+use crate::frame::FrameHold;
+use crate::ndarray::{Facts, base_of, reach};
+use crate::owner;
 use crate::shape::alignment;
 use crate::wait::quick;
 
@@ -55,6 +57,16 @@ pub(crate) fn block_under(py: Python<'_>, facts: &Facts<'_>) -> PyResult<Option<
         return Ok(None);
     }
     facts.reach().map_or(Ok(None), |(first, length)| find_block(py, first, length))
+}
+
+/// Runs `look` on the block under an array if nobody writes to it any more: of a cache's value, or a received frame.
+pub(crate) fn final_block<T>(array: &Bound<'_, PyAny>, look: impl FnOnce(&Hold) -> T) -> Option<T> {
+    let base = base_of(array)?;
+    if let Ok(hold) = base.cast::<owner::Hold>() {
+        let hold = hold.get();
+        return hold.is_final().then(|| look(hold.inner()));
+    }
+    base.cast::<FrameHold>().ok()?.get().published().map(look)
 }
 
 fn find_block(py: Python<'_>, first: usize, length: usize) -> PyResult<Option<Hold>> {

@@ -37,7 +37,7 @@ fn run(program: &str, arguments: &[&str]) -> Outcome<()> {
 
 fn add(reference: &str) -> Outcome<()> {
     let array = session::open(&reference.parse()?, &Patience::forever())?;
-    let items: Vec<u64> = array.to_vec()?.iter().map(|item| item + 10).collect();
+    let items: Vec<u64> = array.to_vec::<u64>()?.iter().map(|item| item + 10).collect();
     array.copy_from_slice(&items)?;
     println!("{items:?}");
     Ok(())

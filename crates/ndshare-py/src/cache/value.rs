@@ -20,7 +20,7 @@ use crate::error::to_python;
 use crate::guard::Guarded;
 use crate::ndarray::{Facts, Operand, Order, array_over, array_owned_by, copy_into, freeze, view_base};
 use crate::owner;
-use crate::shared::block_under;
+use crate::shared::{block_under, final_block};
 use crate::wait::{detached, patiently, quick};
 
 /// How many different layouts a cache remembers.
@@ -187,7 +187,7 @@ fn adoptable(
     if len_bytes < hold.len_bytes() / 4 * 3 {
         return Ok(None);
     }
-    if owner::final_block(array, |_| ()).is_some() {
+    if final_block(array, |_| ()).is_some() {
         return Ok(Some(hold));
     }
     // A view may be read-only while what it is a view of is not.

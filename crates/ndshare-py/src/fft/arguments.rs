@@ -2,14 +2,13 @@
 
 use std::ptr::NonNull;
 
-use ndshare::element::Number;
 use ndshare::fft::{Element, Family, Spec};
-use numpy::npyffi::PyArray_Descr;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
+use super::element::element_of;
 use super::run::{Target, transform};
-use crate::dtype::{Dtype, number_of};
+use crate::dtype::Dtype;
 use crate::ndarray::Operand;
 
 /// Which function was called.
@@ -33,25 +32,6 @@ impl Kind {
         };
         Some(Self { family, forward: code & 1 == 0, is_single: code & 8 != 0 })
     }
-}
-
-/// What an item of a dtype is; None for what Python must convert.
-pub(super) fn element_of(py: Python<'_>, descr: NonNull<PyArray_Descr>) -> Option<Element> {
-    Some(match number_of(py, descr)? {
-        Number::Bool | Number::U8 => Element::U8,
-        Number::I8 => Element::I8,
-        Number::U16 => Element::U16,
-        Number::I16 => Element::I16,
-        Number::U32 => Element::U32,
-        Number::I32 => Element::I32,
-        Number::U64 => Element::U64,
-        Number::I64 => Element::I64,
-        Number::F32 => Element::F32,
-        Number::F64 => Element::F64,
-        Number::C64 => Element::C64,
-        Number::C128 => Element::C128,
-        _ => return None,
-    })
 }
 
 /// Whether a result of this family may consist of such items; Some(true) for double precision.

@@ -4,9 +4,9 @@ use ndshare::fft::{Array, Filter};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::arguments::element_of;
+use super::element::{TypeNumber, element_of};
 use super::plan::FftPlan;
-use super::run::{Target, TypeNumber, carry_out};
+use super::run::{Target, carry_out};
 use crate::ndarray::Operand;
 
 /// The engine of a convolution, for the frames of a plan.

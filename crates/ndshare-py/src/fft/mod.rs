@@ -5,6 +5,7 @@
 //! finds SciPy's words for the error. So this half has no errors of its own but those of memory and signals.
 
 mod arguments;
+mod element;
 mod filter;
 mod plan;
 mod run;

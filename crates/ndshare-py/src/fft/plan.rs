@@ -7,7 +7,8 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use super::arguments::{Call, Kind, element_of, precision, scale_of};
+use super::arguments::{Call, Kind, precision, scale_of};
+use super::element::element_of;
 use super::run::{Target, follow};
 use crate::dtype::Dtype;
 use crate::error::to_python;

@@ -5,7 +5,7 @@ use ndshare::layout;
 use numpy::npyffi::{NPY_TYPES, PY_ARRAY_API};
 use pyo3::prelude::*;
 
-use super::arguments::element_of;
+use super::element::{TypeNumber, element_of};
 use crate::dtype::Dtype;
 use crate::error::to_python;
 use crate::make::empty_for;
@@ -123,20 +123,4 @@ fn room<'py>(py: Python<'py>, shape: &[usize], number: NPY_TYPES) -> PyResult<Bo
     let too_many = || pyo3::exceptions::PyValueError::new_err("array is too big.");
     let mut shape = Shape::known(shape).ok_or_else(too_many)?;
     empty_for(py, &mut shape, Dtype::known(dtype), None)
-}
-
-/// NumPy's number for what items are.
-pub(super) trait TypeNumber {
-    fn number(self) -> NPY_TYPES;
-}
-
-impl TypeNumber for Element {
-    fn number(self) -> NPY_TYPES {
-        match (self.is_complex(), self.size()) {
-            (false, 4) => NPY_TYPES::NPY_FLOAT,
-            (false, _) => NPY_TYPES::NPY_DOUBLE,
-            (true, 8) => NPY_TYPES::NPY_CFLOAT,
-            (true, _) => NPY_TYPES::NPY_CDOUBLE,
-        }
-    }
 }

@@ -27,9 +27,9 @@ use crate::dtype::Dtype;
 use crate::error::to_python;
 use crate::guard::{Guarded, Once};
 use crate::ndarray::{Operand, Order, array_over};
-use crate::owner::final_block;
 use crate::session::Place as Where;
 use crate::shape::{MIN_ALIGN, Shape};
+use crate::shared::final_block;
 use crate::wait::{patiently, patiently_for, quick};
 
 /// An array to put many others into, over and over: ``canvas = Canvas((1024, 102400, 4), np.uint8)``.

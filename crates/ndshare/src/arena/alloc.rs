@@ -8,16 +8,19 @@
 //! stays live while the lock is taken: this process has it in a private list, and frees it when it finds the lock
 //! free; before the arena is full, and for a report, everybody looks for such blocks.
 
-use super::control::{GRANULE_BYTES, Span};
-use super::lock::{ArenaLock, Patience};
+use super::control::{GRANULE_BYTES, Span, is_whole_pages};
+use super::hold::Hold;
+use super::ids::BlockId;
+use super::lock::ArenaLock;
+use super::patience::Patience;
 use super::private::{Deferred, Mine};
 use super::spans::{Need, Outcome, Spans};
+use super::state::Arena;
 use super::word::State;
-use super::{Arena, BlockId, Hold, Keep};
 use crate::error::{Error, Kind, Result};
 use crate::layout::human;
+use crate::os::HUGE_BYTES;
 use crate::os::kill::{Point, point};
-use crate::os::{HUGE_BYTES, PAGE_BYTES};
 use crate::prim::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::ops::Range;
 use std::sync::Arc;
@@ -32,6 +35,14 @@ const DEFERRED_LOOKS: usize = 8;
 const PAGE_ROUNDS: u32 = 4;
 /// How often others may be faster in making the root.
 const ROOT_ROUNDS: u32 = 1000;
+
+/// Whether a freed block's pages may be kept for the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    Warm,
+    /// A device of the dead may still be writing: the pages go at once.
+    Nothing,
+}
 
 /// A block that this participant has reserved.
 struct Reserved {
@@ -508,13 +519,4 @@ impl Arena {
         );
         Error::new(error.kind(), text)
     }
-
-    pub(super) fn hold(self: &Arc<Self>, mine: Mine, generation: u32) -> Hold {
-        Hold { arena: self.clone(), mine, generation }
-    }
-}
-
-pub(super) fn is_whole_pages(span: Span) -> bool {
-    let page = (PAGE_BYTES / GRANULE_BYTES) as u32;
-    span.start.is_multiple_of(page) && span.end().is_multiple_of(page)
 }

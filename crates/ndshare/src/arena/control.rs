@@ -212,6 +212,12 @@ impl Span {
     }
 }
 
+/// Whether a span has whole pages, and none that others use.
+pub(super) fn is_whole_pages(span: Span) -> bool {
+    let page = (PAGE_BYTES / GRANULE_BYTES) as u32;
+    span.start.is_multiple_of(page) && span.end().is_multiple_of(page)
+}
+
 /// Sizes and places of everything in an arena, as plain data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Geometry {

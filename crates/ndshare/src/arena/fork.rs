@@ -9,8 +9,9 @@
 
 use super::backing::Sign;
 use super::guests::Guests;
+use super::hold::Hold;
 use super::private::Private;
-use super::{Arena, Hold, NO_SLOT};
+use super::state::{Arena, NO_SLOT};
 use crate::error::{Error, Result};
 use crate::os::fork::{at_fork, begin_fork, between_forks, end_fork, set_known};
 use crate::os::kill::{Point, point};
@@ -116,7 +117,7 @@ pub(super) fn let_go() {
 }
 
 /// Those arenas that nothing else keeps in this process.
-pub(super) fn kept_in_flight() -> Vec<Arc<Arena>> {
+fn kept_in_flight() -> Vec<Arc<Arena>> {
     let registry = REGISTRY.lock();
     registry.kept.iter().filter(|arena| Arc::strong_count(arena) == 1).cloned().collect()
 }
@@ -131,6 +132,13 @@ pub fn find(address: usize, len_bytes: usize) -> Option<Hold> {
 /// Whether an address lies in the data part of any arena of this process, and in no block that was parted.
 pub fn is_inside(address: usize) -> bool {
     at_address(address).is_some_and(|arena| !arena.is_parted(address))
+}
+
+impl Arena {
+    /// The arenas of this process that nothing keeps in it but references in flight that it sent.
+    pub fn kept_in_flight() -> Vec<Arc<Self>> {
+        kept_in_flight()
+    }
 }
 
 fn at_address(address: usize) -> Option<Arc<Arena>> {
@@ -190,7 +198,7 @@ fn prepare(arena: &Arena) -> Result<Child> {
 fn take_place(arena: &Arena) -> Result<Child> {
     arena.slot()?;
     let (slot, sign) = arena.settle()?;
-    let guests = between_forks(|| Guests::new(arena, slot))?;
+    let guests = between_forks(|| Guests::new(&arena.backing, slot))?;
     sign.pass_to_children(true)?;
     arena.name_participant(slot, 0)?;
     Ok(Child { slot, sign, guests })

@@ -8,12 +8,9 @@
 //! with a place of its own lets go. A parent that wants to know whether its guests live takes a fresh sign for the guests
 //! to come, lets go of the old one, and asks whether that is still locked. Blocks lent under one sign are a **party**.
 
-use super::backing::Sign;
+use super::backing::{Backing, Sign};
 use super::private::Private;
-use super::{Arena, Keep};
 use crate::error::{Error, Result};
-use crate::os::fork::between_forks;
-use crate::os::kill::{Point, point};
 
 /// More parties than this wait for each other.
 const MOST_PARTIES: usize = 64;
@@ -39,9 +36,9 @@ struct Party {
 
 impl Guests {
     /// For a participant that comes, or a child that is being forked: its first sign of guests.
-    pub(super) fn new(arena: &Arena, slot: u32) -> Result<Self> {
+    pub(super) fn new(backing: &Backing, slot: u32) -> Result<Self> {
         for nth in 0..MOST_TRIES {
-            if let Some(sign) = arena.backing.guest_sign(slot, nth)? {
+            if let Some(sign) = backing.guest_sign(slot, nth)? {
                 return Ok(Self { sign: Some(sign), nth, ..Self::default() });
             }
         }
@@ -60,12 +57,12 @@ impl Guests {
     }
 
     /// Puts the guests so far into a party of their own, whose sign this process lets go; no matter if it can't.
-    fn part_company(&mut self, arena: &Arena, slot: u32) {
+    pub(super) fn part_company(&mut self, backing: &Backing, slot: u32) {
         if self.lent.is_empty() || self.parties.len() >= MOST_PARTIES {
             return;
         }
         let next = self.nth + 1;
-        if let Ok(Some(fresh)) = arena.backing.guest_sign(slot, next) {
+        if let Ok(Some(fresh)) = backing.guest_sign(slot, next) {
             self.sign = Some(fresh);
             self.parties.push(Party { nth: self.nth, lent: std::mem::take(&mut self.lent) });
         }
@@ -74,39 +71,8 @@ impl Guests {
     }
 
     /// The blocks of parties of which nobody lives.
-    fn gone(&mut self, arena: &Arena, slot: u32) -> Vec<u32> {
-        let is_gone = |party: &mut Party| matches!(arena.backing.has_guest_sign(slot, party.nth), Ok(false));
+    pub(super) fn gone(&mut self, backing: &Backing, slot: u32) -> Vec<u32> {
+        let is_gone = |party: &mut Party| matches!(backing.has_guest_sign(slot, party.nth), Ok(false));
         self.parties.extract_if(.., is_gone).flat_map(|party| party.lent).collect()
-    }
-}
-
-impl Arena {
-    /// Takes back what was lent to guests of which none lives any more. Not for fast paths.
-    pub(super) fn look_after_guests(&self) -> Result<()> {
-        let slot = self.slot()?;
-        if !self.private.lock().has_lent() {
-            return Ok(());
-        }
-        // A fork in here would give the child a sign that is on its way out.
-        let gone = between_forks(|| {
-            let mut guests = self.guests.lock();
-            guests.part_company(self, slot);
-            guests.gone(self, slot)
-        });
-        for index in gone {
-            let block = self.control.block(index)?;
-            let mut private = self.private.lock();
-            // Under the lock, so that nobody takes the block for this process in between.
-            let unused = private.take_back(index);
-            if unused {
-                block.words().clear_bit(slot);
-            }
-            drop(private);
-            point(Point::DropCleared);
-            if unused {
-                self.try_free(index, Keep::Warm)?;
-            }
-        }
-        Ok(())
     }
 }

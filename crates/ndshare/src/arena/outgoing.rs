@@ -3,8 +3,9 @@
 //! Such references are for that process and for nobody else. As soon as it has a number they bear it, so that every
 //! process can judge them; when it is over, what it did not claim is taken back.
 
-use super::lock::Patience;
-use super::{Arena, TicketId};
+use super::ids::TicketId;
+use super::patience::Patience;
+use super::state::Arena;
 use crate::error::Result;
 use crate::os::process::is_over;
 use std::mem::take;

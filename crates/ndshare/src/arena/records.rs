@@ -9,10 +9,15 @@
 //! the count. A death in between leaves the count too high, never too low, and the sweep of the dead counts
 //! anew; so no note of the intent is needed. All of it happens under the arena lock.
 
+use super::alloc::Keep;
 use super::control::{PARENT, Record};
-use super::lock::{ArenaLock, Patience};
+use super::fork;
+use super::hold::Hold;
+use super::ids::{BlockId, TicketId};
+use super::lock::ArenaLock;
+use super::patience::Patience;
 use super::private::Mine;
-use super::{Arena, BlockId, Hold, Keep, TicketId, fork};
+use super::state::Arena;
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
 use crate::os::{monotonic, proc, process, random_u64};

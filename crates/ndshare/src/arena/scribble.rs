@@ -5,9 +5,15 @@
 
 use super::*;
 use crate::dice::Dice;
-use crate::prim::AtomicBool;
+use crate::error::Result;
+use crate::prim::{
+    AtomicBool,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
 const BUDGET: u64 = 8 << 20;
 /// One round takes a millisecond; what takes so long hangs.

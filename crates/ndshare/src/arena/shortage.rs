@@ -1,7 +1,10 @@
 //! What gives memory of an arena up before an allocation fails: modules of higher floors, which say so here once.
 
+use super::hold::Hold;
+use super::ids::BlockId;
+use super::patience::Patience;
+use super::state::Arena;
 use super::word::State;
-use super::{Arena, BlockId, Hold, Patience};
 use crate::error::Result;
 use crate::prim::{Ordering::Relaxed, SetOnce};
 use std::sync::{Arc, LazyLock};

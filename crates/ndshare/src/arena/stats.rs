@@ -1,10 +1,11 @@
 //! What an arena holds, and who holds it. Read without a lock: each number is right, their sum may be a moment old.
 
 use super::control::{Block, GRANULE_BYTES};
-use super::lock::Patience;
+use super::fork;
+use super::patience::Patience;
 use super::records::is_ticket;
+use super::state::Arena;
 use super::word::State;
-use super::{Arena, fork};
 use crate::error::{Kind, Result};
 use crate::layout::human;
 use crate::os::monotonic;

@@ -10,15 +10,19 @@
 //! for life nor for death for ever: who waits for such a peer gets an error that says why. A sweep that this process
 //! cannot do is somebody else's.
 
+use super::alloc::Keep;
 use super::backing::Sign;
 use super::control::{LENT, Participant, Span, TAKEN};
-use super::lock::Patience;
+use super::fork;
+use super::ids::BlockId;
 use super::lockword::LockWord;
+use super::patience::Patience;
 use super::records::is_ticket;
 use super::spans::Spans;
+use super::state::{Arena, NO_SLOT};
 use super::word::State;
-use super::{Arena, BlockId, Keep, NO_SLOT};
 use crate::error::{Error, Result};
+use crate::os::fork::between_forks;
 use crate::os::kill::{Point, point};
 use crate::os::{monotonic, proc};
 use crate::prim::Ordering::{Relaxed, SeqCst};
@@ -205,7 +209,7 @@ impl Arena {
         {
             return Ok(());
         }
-        super::fork::let_go();
+        fork::let_go();
         self.sweep_all().map(drop)
     }
 
@@ -362,5 +366,69 @@ impl Arena {
         self.control.header().ticket_count.store(tickets, Relaxed);
         self.control.header().record_hint.store(0, Relaxed);
         Ok(())
+    }
+
+    /// Whether the participant with this identity lives, or may live. A dead one is swept.
+    ///
+    /// # Errors
+    /// `Poisoned`; `Attach` in a process without a slot, and in one that has asked for ten seconds and cannot know.
+    pub fn is_identity_alive(&self, identity: u64) -> Result<bool> {
+        if self.identity()? == identity {
+            return Ok(true);
+        }
+        let Some(slot) = (identity as u32).checked_sub(1) else { return Ok(false) };
+        // Scribble, for no arena gives such a name: nobody lives by it.
+        if slot >= self.control.geometry().participants {
+            return Ok(false);
+        }
+        let tenant = self.control.participant(slot)?;
+        let same = tenant.generation.load(SeqCst) == (identity >> 32) as u32 && tenant.state.load(SeqCst) != 0;
+        if !same {
+            return Ok(false);
+        }
+        match self.life(slot) {
+            Life::Alive => Ok(true),
+            Life::Dead => self.sweep(slot).map(|_| false),
+            Life::Unknown(cause) => self.be_unsure(slot, &cause).map(|_| true),
+        }
+    }
+
+    /// Takes back what was lent to guests of which none lives any more. Not for fast paths.
+    pub(super) fn look_after_guests(&self) -> Result<()> {
+        let slot = self.slot()?;
+        if !self.private.lock().has_lent() {
+            return Ok(());
+        }
+        // A fork in here would give the child a sign that is on its way out.
+        let gone = between_forks(|| {
+            let mut guests = self.guests.lock();
+            guests.part_company(&self.backing, slot);
+            guests.gone(&self.backing, slot)
+        });
+        for index in gone {
+            let block = self.control.block(index)?;
+            let mut private = self.private.lock();
+            // Under the lock, so that nobody takes the block for this process in between.
+            let unused = private.take_back(index);
+            if unused {
+                block.words().clear_bit(slot);
+            }
+            drop(private);
+            point(Point::DropCleared);
+            if unused {
+                self.try_free(index, Keep::Warm)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        // After a raw clone the registry's lock may be one that nobody will open.
+        if crate::os::fork::is_known() {
+            fork::forget(self.id);
+            self.leave();
+        }
     }
 }

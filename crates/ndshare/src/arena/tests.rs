@@ -1,8 +1,13 @@
 //! The arena on the heap: random histories against a naive twin, and deaths at every labelled point.
 
+use super::budget::plan;
+use super::spans::Spans;
 use super::*;
 use crate::dice::Dice;
-use crate::os::PAGE_BYTES;
+use crate::error::{Kind, Result};
+use crate::os::{PAGE_BYTES, limits};
+use crate::prim::Ordering::{Relaxed, SeqCst};
+use std::sync::Arc;
 use std::time::Duration;
 
 const BUDGET: u64 = 16 << 20;
@@ -193,9 +198,9 @@ fn the_budget_is_kept_and_can_be_used_whole() {
 fn the_budget_that_nobody_asked_for_fits_every_machine() {
     let machine = |bytes| limits::Room { bytes, limit: "three quarters of the RAM".into() };
     let (small, limit) = plan(&Options::default(), &machine(64 << 30)).unwrap();
-    assert_eq!((small.budget, LIMITS[limit as usize]), (48 << 30, "three quarters of the RAM"));
+    assert_eq!((small.budget, limit.name()), (48 << 30, "three quarters of the RAM"));
     let (large, limit) = plan(&Options::default(), &machine(16 << 40)).unwrap();
-    assert_eq!((large.budget >> 30, LIMITS[limit as usize]), (1023, "the most that one arena can hold"));
+    assert_eq!((large.budget >> 30, limit.name()), (1023, "the most that one arena can hold"));
     let asked = Options { budget_bytes: Some(12 << 40), ..Options::default() };
     assert_eq!(plan(&asked, &machine(16 << 40)).unwrap_err().kind(), Kind::InvalidValue);
 }

@@ -1,7 +1,9 @@
 //! The shell for 64-bit ARM, where NEON always is.
 
+use super::cast::Cast;
 use super::lines::Vector;
-use super::{Cast, Items, Rows, Stores, cast, items, lines};
+use super::moves::{Items, Rows, Stores};
+use super::{cast, items, lines};
 use std::arch::aarch64::{uint8x16_t, vld1q_u8, vst1q_u8};
 use std::arch::asm;
 

@@ -4,7 +4,7 @@
 //! second, third and fourth item), which the compiler turns into shuffles. Where one side runs along the rows and the
 //! other across them, as in a transposition, small squares keep the lines of both in the first-level cache.
 
-use super::{Items, LINE};
+use super::moves::{Items, LINE};
 use std::mem::MaybeUninit;
 
 /// # Safety

@@ -4,7 +4,7 @@
 //! before. Streaming takes the whole lines of a row, and leaves its edges to ordinary stores: a neighbour of another
 //! tile may share those lines.
 
-use super::{LINE, Rows, Stores};
+use super::moves::{LINE, Rows, Stores};
 
 /// A vector register: how it is loaded and stored. Nothing else is done with it.
 pub(super) trait Vector: Copy {

@@ -1,5 +1,6 @@
 //! Every mover on every kind of CPU that this machine is, against a naive twin, over random geometry.
 
+use super::cpu::present;
 use super::*;
 use crate::dice::Dice;
 use crate::element::Number;

@@ -3,28 +3,6 @@
 use super::lines::Vector;
 use std::arch::x86_64::*;
 
-/// Whether this CPU and its system have what the AVX-512 shell is compiled for.
-pub(super) fn has_avx512() -> bool {
-    std::is_x86_feature_detected!("avx512f")
-        && std::is_x86_feature_detected!("avx512bw")
-        && std::is_x86_feature_detected!("avx512dq")
-        && std::is_x86_feature_detected!("avx512vl")
-}
-
-/// Whether `rep movsb` is quick: enhanced (ERMS), and not of a family whose copies stumble over aliased pages.
-pub(super) fn has_quick_strings() -> bool {
-    const ERMS: u32 = 1 << 9;
-    const AMD: u32 = u32::from_le_bytes(*b"Auth");
-    let first = __cpuid(0);
-    if first.eax < 7 {
-        return false;
-    }
-    let signature = __cpuid(1).eax;
-    let family = (signature >> 8 & 15) + (signature >> 20 & 255);
-    let stumbles = first.ebx == AMD && family < 0x1a;
-    __cpuid_count(7, 0).ebx & ERMS != 0 && !stumbles
-}
-
 /// Orders streaming stores before every later store.
 #[cfg_attr(miri, allow(dead_code))]
 pub(super) fn fence() {
@@ -53,7 +31,9 @@ macro_rules! shell {
     ($name:ident, $register:ty, $bytes:literal, $features:literal, $load:ident, $store:ident, $stream:ident) => {
         pub(super) mod $name {
             use super::*;
-            use crate::kernel::{Cast, Items, Rows, Stores, cast, items, lines};
+            use crate::kernel::cast::Cast;
+            use crate::kernel::moves::{Items, Rows, Stores};
+            use crate::kernel::{cast, items, lines};
 
             #[derive(Clone, Copy)]
             struct Register($register);

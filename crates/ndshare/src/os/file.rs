@@ -10,10 +10,10 @@
 //! ends when the address space ends, by whatever death, and not before. Bytes beyond the end of the file can be locked
 //! as well.
 
+use super::descriptor::move_high;
 use super::fork::between_forks;
-use super::limits::open_files_limit;
-use super::memory::{self, Page};
-use super::{monotonic, proc};
+use super::page::{self, Page};
+use super::{last_errno, monotonic, proc};
 use crate::error::{Error, Kind, Result};
 use crate::prim::{AtomicI32, AtomicU64, Ordering};
 use std::fs::{metadata, read_dir, read_link, read_to_string};
@@ -168,7 +168,7 @@ impl MemFile {
         match done.map_err(|cause| self.not_opened(fd, &cause))? {
             0 => Ok(None),
             page if page > 0 => Ok(Some(Anchor { page: Page::of(page as usize) })),
-            failed => Err(memory::no_page(&std::io::Error::from_raw_os_error(-failed as i32))),
+            failed => Err(page::no_page(&std::io::Error::from_raw_os_error(-failed as i32))),
         }
     }
 
@@ -253,19 +253,6 @@ fn create_memfd(name: &str) -> Result<OwnedFd> {
         }
     }
     Err(Error::last_os("memfd_create"))
-}
-
-/// The same description at a number that programs seldom close; the low one where there is no such number.
-pub(super) fn move_high(fd: OwnedFd) -> OwnedFd {
-    // Not higher than needed: the kernel's table of descriptors grows with the highest, and fork copies it.
-    let lowest = (open_files_limit().saturating_mul(3) / 4).min(1000) as libc::c_int;
-    // SAFETY: the descriptor is owned by this frame; the call makes another one.
-    let high = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, lowest) };
-    if high < 0 {
-        return fd;
-    }
-    // SAFETY: a descriptor that was just made belongs to nobody else.
-    unsafe { OwnedFd::from_raw_fd(high) }
 }
 
 fn open(path: &str) -> Option<OwnedFd> {
@@ -383,10 +370,10 @@ fn lock_and_map(fd: RawFd, byte: u64, for_children: bool) -> i64 {
     let mut lock = bytes_lock(byte..byte + 1);
     // SAFETY: `lock` is a live struct of this frame, and the caller has the descriptor.
     if unsafe { libc::fcntl(fd, libc::F_OFD_SETLK, &mut lock) } != 0 {
-        let errno = proc::last_errno();
+        let errno = last_errno();
         return if [libc::EAGAIN, libc::EACCES].map(i64::from).contains(&errno) { 0 } else { -errno };
     }
-    memory::map_page(fd, for_children)
+    page::map_page(fd, for_children)
 }
 
 #[cfg(test)]

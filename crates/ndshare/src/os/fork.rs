@@ -3,7 +3,7 @@
 //! `pthread_atfork` sees every fork of the C library. A raw `clone` passes it by; a page that the kernel wipes in
 //! the child (`MADV_WIPEONFORK`) still tells.
 
-use super::PAGE_BYTES;
+use super::page::PAGE_BYTES;
 use crate::error::{Error, Result};
 use crate::prim::{AtomicU32, Ordering, SpinLock};
 use std::sync::OnceLock;

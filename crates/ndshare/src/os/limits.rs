@@ -3,7 +3,7 @@
 //! The kernel's own answer to "too much" is a signal or the OOM killer. Reading the limits beforehand turns that
 //! into an error, except for what other programs take in between.
 
-use super::PAGE_BYTES;
+use super::page::PAGE_BYTES;
 use crate::layout::human;
 use std::fs::read_to_string;
 use std::path::{Path, PathBuf};

@@ -6,12 +6,12 @@
 
 use super::file::MemFile;
 use super::limits::{self, Room};
-use super::{HUGE_BYTES, PAGE_BYTES, monotonic, proc};
+use super::monotonic;
+use super::page::{HUGE_BYTES, PAGE_BYTES, whole_pages};
 use crate::error::{Error, Kind, Result};
 use crate::layout::human;
 use crate::prim::{AtomicU64, Ordering};
 use std::ops::Range;
-use std::os::fd::RawFd;
 use std::ptr::NonNull;
 use std::sync::OnceLock;
 
@@ -82,7 +82,7 @@ impl Mapping {
     /// # Errors
     /// `ArenaFull` with the limit's name; pages committed before that stay, for the caller to give back.
     pub fn commit(&self, range: Range<u64>) -> Result<()> {
-        let pages = range.start / PAGE_BYTES * PAGE_BYTES..range.end.next_multiple_of(PAGE_BYTES);
+        let pages = whole_pages(&range);
         check_process_limits(pages.end)?;
         let mut start = pages.start;
         while start < pages.end {
@@ -184,7 +184,7 @@ impl Mapping {
     }
 
     fn private_copy(&self, range: &Range<u64>) -> Option<(*mut libc::c_void, Range<u64>)> {
-        let pages = range.start / PAGE_BYTES * PAGE_BYTES..range.end.next_multiple_of(PAGE_BYTES);
+        let pages = whole_pages(range);
         let len = (pages.end - pages.start) as usize;
         let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing that exists.
@@ -203,67 +203,6 @@ impl Drop for Mapping {
         // SAFETY: the range was mapped by `map`; every view holds the arena that owns this mapping.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.len_bytes as usize) };
     }
-}
-
-/// One read-only page of a memory file, which keeps the description that it was mapped through.
-#[derive(Debug)]
-pub struct Page(NonNull<libc::c_void>);
-
-// SAFETY: the page is never accessed, only kept.
-unsafe impl Send for Page {}
-// SAFETY: as above.
-unsafe impl Sync for Page {}
-
-impl Page {
-    /// The page at an address that [`map_page`] returned, which nobody else has.
-    pub(super) fn of(address: usize) -> Self {
-        Self(NonNull::new(std::ptr::with_exposed_provenance_mut(address)).expect("no page is mapped at 0"))
-    }
-
-    /// Whether a child that is forked from now on gets the page, too.
-    pub(super) fn pass_to_children(&self, pass: bool) -> Result<()> {
-        let advice = if pass { libc::MADV_DOFORK } else { libc::MADV_DONTFORK };
-        // SAFETY: the page is mapped and ours; the advice changes only what a fork does.
-        if unsafe { libc::madvise(self.0.as_ptr(), PAGE_BYTES as usize, advice) } == 0 {
-            return Ok(());
-        }
-        Err(Error::last_os("MADV_DONTFORK"))
-    }
-}
-
-impl Drop for Page {
-    fn drop(&mut self) {
-        // SAFETY: the page was mapped by `map`, and nobody accesses it.
-        unsafe { libc::munmap(self.0.as_ptr(), PAGE_BYTES as usize) };
-    }
-}
-
-/// Maps the first page of a file, read-only. The address, or below 0 an error number. Only system calls.
-pub(super) fn map_page(fd: RawFd, for_children: bool) -> i64 {
-    let len = PAGE_BYTES as usize;
-    // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
-    let page = unsafe { libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ, libc::MAP_SHARED, fd, 0) };
-    if page == libc::MAP_FAILED {
-        return -proc::last_errno();
-    }
-    // SAFETY: the page was just mapped; the advice changes only what a fork does.
-    if !for_children && unsafe { libc::madvise(page, len, libc::MADV_DONTFORK) } != 0 {
-        let errno = proc::last_errno();
-        // SAFETY: as above, and nobody knows of the page yet.
-        unsafe { libc::munmap(page, len) };
-        return -errno;
-    }
-    page.expose_provenance() as i64
-}
-
-/// A sign of life could not be made.
-pub(super) fn no_page(cause: &std::io::Error) -> Error {
-    Error::attach(match cause.raw_os_error() {
-        Some(libc::ENOMEM) => {
-            format!("no address space for a sign of life ({cause}): raise RLIMIT_AS (ulimit -v) or vm.max_map_count")
-        }
-        _ => format!("making a sign of life in the memory file failed ({cause}): expected locks and mappings to work"),
-    })
 }
 
 /// Address space of `len_bytes` at a multiple of 2 MiB, so that huge pages fit the file's own.

@@ -7,12 +7,14 @@
 compile_error!("ndshare runs on Linux (x86-64 and aarch64): sealed memory files, OFD locks and futexes are its ground");
 
 pub mod cpu;
+mod descriptor;
 pub mod file;
 pub mod fork;
 pub mod futex;
 pub mod kill;
 pub mod limits;
 pub mod memory;
+mod page;
 pub mod parent;
 pub mod pipe;
 pub mod proc;
@@ -20,19 +22,9 @@ pub mod process;
 pub mod thread;
 pub mod watch;
 
+pub use page::{HUGE_BYTES, PAGE_BYTES, page_size_is_supported};
+
 use std::time::Duration;
-
-/// The size of the small pages that everything here is a multiple of.
-pub const PAGE_BYTES: u64 = 4096;
-/// The size of a huge page, and the step in which memory is committed.
-pub const HUGE_BYTES: u64 = 2 << 20;
-
-/// The page size must be the one that the layout assumes.
-pub fn page_size_is_supported() -> bool {
-    // SAFETY: sysconf reads a constant of the system.
-    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    u64::try_from(bytes) == Ok(PAGE_BYTES)
-}
 
 /// How many processors are online, whichever of them this process may use: its peers may use others.
 pub fn processors() -> usize {
@@ -73,4 +65,10 @@ pub fn random_u64() -> u64 {
     }
     // Early in boot, or in a sandbox: time and pid still tell two processes apart.
     (monotonic().as_nanos() as u64).rotate_left(17) ^ u64::from(std::process::id())
+}
+
+/// The error number of the last system call.
+fn last_errno() -> i64 {
+    // SAFETY: the address of this thread's errno is always valid.
+    i64::from(unsafe { *libc::__errno_location() })
 }

@@ -5,7 +5,8 @@
 //! table of descriptors of its own. It closes one in that table, opens the file, does its work, and ends. What it mapped
 //! stays; nobody else sees a descriptor come or go.
 
-use super::file::move_high;
+use super::descriptor::move_high;
+use super::last_errno;
 use super::thread::with_signals_blocked;
 use crate::prim::{AtomicI32, AtomicU64, Ordering};
 use std::ffi::CString;
@@ -146,10 +147,4 @@ extern "C" fn run(errand: *mut libc::c_void) -> libc::c_int {
     let fd = errand.place.open();
     errand.result = if fd < 0 { -last_errno() } else { (errand.work)(fd) };
     0
-}
-
-/// The error number of the last system call.
-pub(super) fn last_errno() -> i64 {
-    // SAFETY: the address of this thread's errno is always valid.
-    i64::from(unsafe { *libc::__errno_location() })
 }

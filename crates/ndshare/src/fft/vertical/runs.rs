@@ -3,7 +3,7 @@
 //! What lies outside of an input plane is zero. Rows of neighbouring numbers go by vectors; all others one by one.
 
 use super::lanes::{Convert, Lanes, Real, Work};
-use super::{Number, Plane};
+use super::problem::{Number, Plane};
 use crate::kernel::LINE;
 
 impl Plane {

@@ -1,0 +1,41 @@
+//! How arenas travel: as a locator, and a token that keeps the arena until it is received.
+
+use ndshare::Kind;
+use ndshare::arena::{self as library, Locator};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::arena::Arena;
+use crate::error::to_python;
+use crate::travel::{opened, ticketed};
+use crate::wait::{detached, patiently};
+
+/// What multiprocessing's pickler carries of an arena: its locator, and a token that keeps it until it is received.
+#[pyfunction]
+pub(crate) fn arena_parts<'py>(py: Python<'py>, arena: &Bound<'py, Arena>) -> PyResult<(String, Bound<'py, PyBytes>)> {
+    let arena = arena.get().arena()?;
+    let locator = arena.locator().to_string();
+    // Something must be in flight that the receiver claims. In a full arena nothing can be: then whoever has an array
+    // there keeps it.
+    let hold = patiently(py, |patience| match arena.alloc(1, 64, false, patience) {
+        Err(error) if error.kind() == Kind::ArenaFull => Ok(None),
+        other => other.map(Some),
+    })?;
+    match hold {
+        Some(hold) => Ok((locator, ticketed(py, &hold)?)),
+        None => Ok((locator, PyBytes::new(py, b""))),
+    }
+}
+
+/// The arena that a locator names, as `Arena` objects are unpickled. A token keeps it on the way.
+#[pyfunction]
+#[pyo3(signature = (locator, token=None))]
+pub(crate) fn open_arena(py: Python<'_>, locator: &str, token: Option<&[u8]>) -> PyResult<Arena> {
+    let locator: Locator = locator.parse().map_err(|e| to_python(py, &e))?;
+    let arena = detached(py, || library::Arena::attach(&locator))?;
+    if let Some(token) = token.filter(|token| !token.is_empty()) {
+        // Received a second time it is stale, and the arena is here all the same.
+        let _ = opened(py, token);
+    }
+    Ok(Arena::over(arena))
+}

@@ -1,0 +1,145 @@
+//! Making an arena, and joining one.
+
+use super::backing::{Backing, Heap};
+use super::budget::{Limit, Options, plan};
+use super::control::{Control, Geometry};
+use super::fork;
+use super::guests::Guests;
+use super::ids::Locator;
+use super::private::Private;
+use super::spans::Spans;
+use super::state::{Arena, NO_SLOT, file_name};
+use crate::error::{Error, Kind, Result};
+use crate::os::file::MemFile;
+use crate::os::fork::between_forks;
+use crate::os::memory::Mapping;
+use crate::os::{HUGE_BYTES, limits, page_size_is_supported, random_u64};
+use crate::prim::{
+    AtomicBool, AtomicU32, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+    SpinLock,
+};
+use std::sync::{Arc, OnceLock};
+
+/// Descriptors that a new arena commits at once.
+const FIRST_BLOCKS: u32 = 32;
+
+impl Arena {
+    /// Makes an arena and joins it.
+    ///
+    /// # Errors
+    /// `ArenaFull` when a limit leaves no room for one, `InvalidValue` for a budget that is too small or too
+    /// large, `Attach` without `/proc`.
+    pub fn create(options: &Options) -> Result<Arc<Self>> {
+        if !page_size_is_supported() {
+            return Err(Error::new(Kind::Os, "expected pages of 4 KiB: this kernel's are of another size"));
+        }
+        fork::watch()?;
+        fork::let_go();
+        let (geometry, limit) = plan(options, &limits::memory_limit())?;
+        let id = random_u64();
+        let file = MemFile::create(&file_name(id), geometry.total_len())?;
+        let mapping = Mapping::map(&file)?;
+        let backing = Backing::Os { file, mapping };
+        let arena = Self::format(backing, geometry, id, limit)?;
+        fork::register(arena)
+    }
+
+    /// Joins the arena that `locator` names; the one already joined, if this process has it.
+    ///
+    /// # Errors
+    /// `Unreachable` when nobody has it, `Foreign` when it is another user's, `Attach` when it has no place for one more
+    /// process, `ArenaFull` when the address space has no room.
+    pub fn attach(locator: &Locator) -> Result<Arc<Self>> {
+        if let Some(arena) = fork::joined(locator.id) {
+            return Ok(arena);
+        }
+        fork::watch()?;
+        fork::let_go();
+        let file = MemFile::find(&file_name(locator.id), locator.pid, locator.fd)?;
+        let mapping = Mapping::map(&file)?;
+        let arena = Self::open(Backing::Os { file, mapping })?;
+        if arena.id != locator.id {
+            return Err(Error::attach(format!("expected arena {:016x}, got {:016x}", locator.id, arena.id)));
+        }
+        fork::register(arena)
+    }
+
+    /// Makes an arena on the heap of this process, with its first participant.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub fn create_on_heap(budget_bytes: u64) -> Result<(Arc<Self>, Arc<Heap>)> {
+        let data_len = budget_bytes.next_multiple_of(HUGE_BYTES);
+        let small = Geometry { participants: 80, records: 1024, ticket_budget: 256, blocks: 4096, ..Geometry::FULL };
+        let geometry = Geometry { data_len, budget: budget_bytes, warm_cap: budget_bytes / 2, ..small };
+        let heap = Heap::new(geometry.total_len(), geometry.participants);
+        let arena = Self::format(Backing::Heap(heap.clone()), geometry, random_u64(), Limit::Given)?;
+        Ok((Arc::new(arena), heap))
+    }
+
+    /// Joins an arena on the heap as one more participant.
+    ///
+    /// # Errors
+    /// `Attach` when all slots are taken.
+    pub fn join_on_heap(heap: &Arc<Heap>) -> Result<Arc<Self>> {
+        Self::open(Backing::Heap(heap.clone())).map(Arc::new)
+    }
+
+    fn format(backing: Backing, geometry: Geometry, id: u64, limit: Limit) -> Result<Self> {
+        let first = geometry.blocks_at()..geometry.blocks_at() + u64::from(FIRST_BLOCKS) * 128;
+        backing.commit(0..geometry.records_at())?;
+        backing.commit(first)?;
+        // SAFETY: the backing has `total_len` zeroed bytes at a multiple of 2 MiB, and lives in the arena beside
+        // the control, which is dropped before it.
+        let control = unsafe { Control::format(backing.base(), geometry, id, limit.code()) };
+        control.span_header().ready.store(FIRST_BLOCKS, Relaxed);
+        Spans::new(&control).format()?;
+        Self::join(backing, control, id)
+    }
+
+    fn open(backing: Backing) -> Result<Self> {
+        // SAFETY: the backing has that many mapped bytes at a multiple of 2 MiB, and lives in the arena beside
+        // the control, which is dropped before it.
+        let control = unsafe { Control::open(backing.base(), backing.len_bytes())? };
+        // RAW: a name, which is told from others.
+        let id = control.header().id.load(Relaxed);
+        Self::join(backing, control, id)
+    }
+
+    fn join(backing: Backing, control: Control, id: u64) -> Result<Self> {
+        let private = SpinLock::new(Private::new(control.geometry().blocks));
+        let owners = zeroed(control.geometry().blocks);
+        let arena = Self {
+            sign: SpinLock::new(None),
+            guests: SpinLock::new(Guests::default()),
+            control,
+            private,
+            slot: AtomicU32::new(NO_SLOT),
+            absence: OnceLock::new(),
+            swept_ms: AtomicU64::new(0),
+            doubted_ms: AtomicU64::new(0),
+            doubts_since_ms: AtomicU64::new(0),
+            nonces: AtomicU64::new(0),
+            is_kept: AtomicBool::new(false),
+            owners,
+            id,
+            pid: AtomicU32::new(std::process::id()),
+            backing,
+        };
+        let (slot, sign) = arena.settle()?;
+        *arena.sign.lock() = Some(sign);
+        between_forks(|| Guests::new(&arena.backing, slot).map(|guests| *arena.guests.lock() = guests))?;
+        arena.slot.store(slot, SeqCst);
+        arena.name_participant(slot, std::process::id())?;
+        arena.sweep_all()?;
+        Ok(arena)
+    }
+}
+
+/// A table of zeros, in memory that the system maps page by page as it is used.
+fn zeroed(entries: u32) -> Vec<AtomicU64> {
+    let zeros = std::mem::ManuallyDrop::new(vec![0_u64; entries as usize]);
+    // SAFETY: `AtomicU64` has the size, alignment and bits of `u64`, and `zeros` gives its memory up.
+    unsafe { Vec::from_raw_parts(zeros.as_ptr().cast_mut().cast(), zeros.len(), zeros.capacity()) }
+}

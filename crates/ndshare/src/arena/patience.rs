@@ -1,0 +1,82 @@
+//! How a wait behaves.
+
+use crate::error::{Error, Kind, Result};
+use crate::os::monotonic;
+use std::time::Duration;
+
+/// How long a waiter sleeps before it asks whether the owner lives.
+pub(super) const NAP: Duration = Duration::from_millis(20);
+
+/// How a wait behaves: how long it lasts, and what may end it early.
+#[derive(Clone, Copy)]
+pub struct Patience<'a> {
+    deadline: Option<Duration>,
+    check: Option<&'a dyn Fn() -> Result<()>>,
+    /// Whether there is any wait at all.
+    waits: bool,
+}
+
+impl<'a> Patience<'a> {
+    /// Waits at most `timeout` (none: for ever), and runs `check` about every 20 ms; its error ends the wait.
+    pub fn new(timeout: Option<Duration>, check: &'a dyn Fn() -> Result<()>) -> Self {
+        // A timeout beyond what the clock holds is no timeout.
+        let deadline = timeout.and_then(|timeout| monotonic().checked_add(timeout));
+        Self { deadline, check: Some(check), waits: true }
+    }
+
+    /// Waits for ever, without a check.
+    pub const fn forever() -> Self {
+        Self { deadline: None, check: None, waits: true }
+    }
+
+    /// Does not wait: what is not free at once, or soon enough to spin for it, is a `Timeout`. No system call is made, so
+    /// a dead owner is not found out either.
+    pub const fn none() -> Self {
+        Self { deadline: None, check: None, waits: false }
+    }
+
+    /// Whether there is any wait.
+    pub(super) fn waits(&self) -> bool {
+        self.waits
+    }
+
+    /// Runs the check and looks at the clock.
+    ///
+    /// # Errors
+    /// What the check says; `Timeout`, naming `what` was waited for.
+    pub fn go_on(&self, what: &str) -> Result<()> {
+        if !self.waits {
+            return Err(busy(what));
+        }
+        self.check.map_or(Ok(()), |check| check())?;
+        match self.deadline {
+            Some(deadline) if monotonic() >= deadline => Err(busy(what)),
+            _ => Ok(()),
+        }
+    }
+
+    /// As [`Self::go_on`], but the check runs only if it has not since `looked`, about a nap ago.
+    pub(super) fn go_on_since(&self, looked: &mut Duration, what: &str) -> Result<()> {
+        let now = monotonic();
+        let is_over = self.deadline.is_some_and(|deadline| now >= deadline);
+        if !is_over && now.saturating_sub(*looked) < NAP {
+            return Ok(());
+        }
+        *looked = now;
+        self.go_on(what)
+    }
+
+    /// A sleep of at most `longest` that does not miss the deadline.
+    pub fn nap(&self, longest: Duration) -> Duration {
+        if !self.waits {
+            return Duration::ZERO;
+        }
+        self.deadline.map_or(longest, |deadline| deadline.saturating_sub(monotonic()).min(longest))
+    }
+}
+
+#[cold]
+pub(super) fn busy(what: &str) -> Error {
+    let text = format!("{what} was not free before the timeout: wait longer, or find out who holds it");
+    Error::new(Kind::Timeout, text)
+}

@@ -1,0 +1,171 @@
+//! One process's share in an arena: what it has mapped, what it counts for itself, and who it is.
+
+use super::backing::{Backing, Sign};
+use super::budget::Limit;
+use super::control::{Control, GRANULE_BYTES, Span};
+use super::guests::Guests;
+use super::ids::{BlockId, Locator};
+use super::private::Private;
+use crate::error::{Error, Result};
+use crate::layout::human;
+use crate::prim::{
+    AtomicBool, AtomicU32, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+    SpinLock, read_u32,
+};
+use std::fmt;
+use std::sync::OnceLock;
+
+/// This process has no slot: it is a forked child that could get none.
+pub(super) const NO_SLOT: u32 = u32::MAX;
+
+/// One process's share in an arena. Its last reference leaves the arena and unmaps it.
+pub struct Arena {
+    // The order matters: the sign of life goes first, the mapping last.
+    pub(super) sign: SpinLock<Option<Sign>>,
+    /// Taken only between forks.
+    pub(super) guests: SpinLock<Guests>,
+    pub(super) control: Control,
+    pub(super) private: SpinLock<Private>,
+    /// This process's slot, or [`NO_SLOT`].
+    pub(super) slot: AtomicU32,
+    /// Why this process has no slot.
+    pub(super) absence: OnceLock<Error>,
+    pub(super) swept_ms: AtomicU64,
+    /// When this process last could not tell whether somebody lives, and since when it asks.
+    pub(super) doubted_ms: AtomicU64,
+    pub(super) doubts_since_ms: AtomicU64,
+    pub(super) nonces: AtomicU64,
+    /// Whether this process's references in flight keep the arena in it.
+    pub(super) is_kept: AtomicBool,
+    /// The thread of this process that has the lock of each block, or 0: to tell a second entry from a wait.
+    pub(super) owners: Vec<AtomicU64>,
+    pub(super) id: u64,
+    /// This process, so that a reference in flight costs no system call.
+    pub(super) pid: AtomicU32,
+    pub(super) backing: Backing,
+}
+
+impl Arena {
+    /// The arena's id.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Where others can reach the arena through this process.
+    pub fn locator(&self) -> Locator {
+        Locator { id: self.id, pid: self.pid.load(Relaxed), fd: self.backing.descriptor() }
+    }
+
+    /// How many bytes may be in blocks.
+    pub fn budget_bytes(&self) -> u64 {
+        self.control.geometry().budget
+    }
+
+    /// The first byte of the data part in this process.
+    pub fn base(&self) -> *mut u8 {
+        self.backing.base().as_ptr().wrapping_add(self.control.data_at() as usize)
+    }
+
+    /// Whether an address lies in the data part.
+    pub fn contains(&self, address: usize) -> bool {
+        let start = self.base().addr();
+        (start..start + self.control.geometry().data_len as usize).contains(&address)
+    }
+
+    /// The slot that this participant has.
+    ///
+    /// # Errors
+    /// `Attach` in a forked child that got none, and in the child of a raw `clone`.
+    #[inline]
+    pub(super) fn slot(&self) -> Result<u32> {
+        let slot = self.slot.load(Relaxed);
+        if slot == NO_SLOT || !crate::os::fork::is_known() {
+            return Err(self.why_no_slot());
+        }
+        Ok(slot)
+    }
+
+    #[cold]
+    pub(super) fn why_no_slot(&self) -> Error {
+        if !crate::os::fork::is_known() {
+            return Error::attach(format!(
+                "this process has no place in arena {:016x}: it was made by a raw clone, which nobody could prepare. What \
+                 it inherited is shared still while its parent keeps it; make the process with multiprocessing or os.fork",
+                self.id
+            ));
+        }
+        self.absence.get().cloned().unwrap_or_else(|| Error::attach("this process has no place in the arena yet"))
+    }
+
+    /// Why this process has no place in the arena; none when it has one.
+    pub fn absence(&self) -> Option<Error> {
+        self.slot().err()
+    }
+
+    /// Who this participant is, as a word that is never 0 and never another's, also after its slot has a new tenant.
+    ///
+    /// # Errors
+    /// `Attach` in a process without a slot.
+    #[inline]
+    pub fn identity(&self) -> Result<u64> {
+        let slot = self.slot()?;
+        // RAW: only told from others.
+        let generation = self.control.participant(slot)?.generation.load(Relaxed);
+        Ok(u64::from(generation) << 32 | u64::from(slot + 1))
+    }
+
+    /// The process id of the participant with this identity, while it takes part.
+    pub fn pid_of(&self, identity: u64) -> Option<u32> {
+        let slot = (identity as u32).checked_sub(1).filter(|&slot| slot < self.control.geometry().participants)?;
+        let tenant = self.control.participant(slot).ok()?;
+        let pid = tenant.pid.load(Relaxed);
+        // Read last: a tenant that came meanwhile has another generation.
+        let same = tenant.state.load(SeqCst) != 0 && tenant.generation.load(SeqCst) == (identity >> 32) as u32;
+        (same && pid != 0).then_some(pid)
+    }
+
+    /// Whether this process holds a block.
+    pub fn has(&self, block: BlockId) -> bool {
+        let private = self.private.lock();
+        block.index < self.control.geometry().blocks
+            && private.references(block.index) > 0
+            && private.generation(block.index) == block.generation
+    }
+
+    /// Whether the process that is `pid` to this one takes part. In another pid namespace the number may be that of a
+    /// stranger.
+    pub fn is_mapped_by(&self, pid: u32) -> bool {
+        crate::os::has_mapped(pid, &file_name(self.id))
+    }
+
+    /// The slot as tests on the heap declare it dead.
+    pub fn participant_slot(&self) -> u32 {
+        self.slot.load(Relaxed)
+    }
+
+    pub(super) fn address(&self, span: Span) -> *mut u8 {
+        self.base().wrapping_add(span.start as usize * GRANULE_BYTES as usize)
+    }
+
+    pub(super) fn is_parted(&self, address: usize) -> bool {
+        let granule = u32::try_from((address - self.base().addr()) as u64 / GRANULE_BYTES).unwrap_or(u32::MAX);
+        let private = self.private.lock();
+        private.find(granule, granule).is_some_and(|mine| private.is_parted(mine.index))
+    }
+
+    pub(super) fn limit_name(&self) -> String {
+        let limit = Limit::of_code(read_u32(&self.control.header().limit, Relaxed));
+        limit.map_or("an unknown limit", Limit::name).to_owned()
+    }
+}
+
+impl fmt::Debug for Arena {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<Arena {:016x} {}>", self.id, human(self.budget_bytes()))
+    }
+}
+
+pub(super) fn file_name(id: u64) -> String {
+    format!("ndshare:{id:016x}")
+}

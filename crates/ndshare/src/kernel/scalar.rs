@@ -1,0 +1,26 @@
+//! The shell for any CPU.
+
+use super::cast::Cast;
+use super::moves::{Items, Rows, Stores};
+use super::{cast, items, lines};
+
+/// # Safety
+/// As [`super::copy_rows`].
+pub(super) unsafe fn copy_rows(stores: Stores, dst: *mut u8, src: *const u8, rows: &Rows) {
+    // SAFETY: the caller vouches for the memory.
+    unsafe { lines::rows::<lines::Plain>(stores, dst, src, rows) }
+}
+
+/// # Safety
+/// As [`super::copy_items`].
+pub(super) unsafe fn copy_items(dst: *mut u8, src: *const u8, items: &Items) {
+    // SAFETY: the caller vouches for the memory.
+    unsafe { items::items(dst, src, items) }
+}
+
+/// # Safety
+/// As [`super::convert`].
+pub(super) unsafe fn convert(cast: Cast, dst: *mut u8, src: *const u8, count: usize) {
+    // SAFETY: the caller vouches for the memory.
+    unsafe { cast::convert(cast, dst, src, count) }
+}
