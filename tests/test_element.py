@@ -113,3 +113,53 @@ def test_bfloat16_without_its_library_is_an_error_that_names_it() -> None:
     done = subprocess.run([sys.executable, "-c", code, data.hex()], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "ml_dtypes" in done.stderr.splitlines()[-1]
+
+
+# ---- rings that say themselves what they carry ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_ring_opened_by_its_head_alone_is_the_same(dtype: np.dtype[Any]) -> None:
+    ring = nds.Ring((3, 4), dtype, slots=2, name="cam", meta=[("gain", "f4"), ("note", "S5")])
+    text = str(nds.ref(ring))
+    same = nds.ref(text).open()
+    assert (repr(same), same.shape, same.dtype) == (repr(ring), (3, 4), dtype)
+    assert same.dtype.isalignedstruct == dtype.isalignedstruct
+    reader = same.reader()
+    a = filled(dtype)
+    ring.put(a, gain=2.5, note=b"x")
+    frame = reader.get(timeout=5)
+    assert (frame.view(np.ndarray).tobytes(), frame.meta.gain, frame.meta.note) == (a.tobytes(), 2.5, b"x")
+
+
+def test_a_shapeless_ring_opened_by_its_head_takes_anything() -> None:
+    same = nds.ref(str(nds.ref(ring := nds.Ring(slots=2)))).open()
+    reader = same.reader()
+    for a in (filled(BFLOAT16), filled(DTYPES[-2], (2,))):
+        ring.put(a)
+        assert reader.get(timeout=5).tobytes() == a.tobytes()
+
+
+def test_a_reference_to_a_ring_is_stale_when_nobody_has_it() -> None:
+    reference = nds.ref(nds.Ring((2,), np.uint8, slots=2))
+    text = str(reference)
+    assert repr(reference).startswith("<Ref ring, block ")
+    assert isinstance(nds.ref(text).open(), nds.Ring)
+    del reference
+    with pytest.raises(nds.Stale):
+        nds.ref(text).open()
+
+
+def test_a_dtype_that_a_head_cannot_keep_goes_by_multiprocessing_alone() -> None:
+    noted = np.dtype("f4", metadata={"unit": "V"})
+    ring = nds.Ring((2,), noted, slots=2)
+    with pytest.raises(TypeError, match="metadata"):
+        nds.ref(ring)
+    same = ForkingPickler.loads(bytes(ForkingPickler.dumps(ring)))
+    assert same.dtype.metadata == {"unit": "V"}
+
+
+def test_a_name_is_bounded() -> None:
+    assert nds.ref(str(nds.ref(ring := nds.Ring(slots=1, name="\u00e9" * 127)))).open().name == ring.name
+    with pytest.raises(ValueError, match="255 bytes"):
+        nds.Ring(slots=1, name="\u00e9" * 128)

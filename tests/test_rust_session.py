@@ -1,6 +1,7 @@
 """Programs in Rust and in Python are in one session, whichever of them starts it.
 
-The Rust side is ``crates/ndshare/examples/session.rs``, a program of its own that has no Python in it.
+The Rust side are the programs ``session``, ``camera`` and ``viewer`` in ``crates/ndshare/examples``; none of them has
+Python in it.
 """
 
 from __future__ import annotations
@@ -16,20 +17,20 @@ import numpy as np
 import pytest
 
 import ndshare as nds
-from helpers import HANG, environment, script
+from helpers import HANG, environment, script, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
-BUILD = ["cargo", "build", "--quiet", "--package", "ndshare", "--features", "killpoints", "--example", "session"]
+BUILD = ["cargo", "build", "--quiet", "--package", "ndshare", "--features", "killpoints", "--examples"]
 
 pytestmark = pytest.mark.skipif(shutil.which("cargo") is None, reason="needs cargo to build the Rust program")
 
 
 @functools.cache
-def program() -> str:
-    """Return the Rust program, built now if it is not; the library itself was built for the extension's tests."""
+def program(name: str = "session") -> str:
+    """Return a Rust program, built now if it is not; the library itself was built for the extension's tests."""
     subprocess.run(BUILD, cwd=ROOT, check=True, timeout=10 * HANG)
     target = Path(os.environ.get("CARGO_TARGET_DIR", "target"))
-    return str(ROOT / target / "debug" / "examples" / "session")
+    return str(ROOT / target / "debug" / "examples" / name)
 
 
 def output(*command: str, env: dict[str, str] | None = None) -> str:
@@ -100,3 +101,39 @@ def test_a_rust_root_is_killed_and_its_session_goes_on() -> None:
         out, _ = root.communicate(timeout=HANG)
     assert root.returncode == -9
     assert out.strip() == "[11, 12, 13, 14] [11, 12, 13, 14]"
+
+
+READ = """
+import sys
+import ndshare as nds
+ring = nds.ref(sys.argv[-1]).open()
+for frame in ring.reader():
+    assert (frame.shape, frame.dtype) == ((480, 640), "uint16")
+    assert (frame == frame.seq).all()
+print(repr(ring), frame.seq, flush=True)
+"""
+
+
+def test_python_reads_the_frames_of_a_rust_camera() -> None:
+    """The ring says in its head what its frames are: nothing but a reference goes to the reader."""
+    first, second = output(program("camera"), sys.executable, str(script(READ)), env=environment()).splitlines()
+    assert first.startswith("<Ring 'camera' (480, 640) uint16 ")
+    assert first.endswith(" 99")
+    assert second == "exit status: 0"
+
+
+def test_a_rust_viewer_reads_the_frames_of_python() -> None:
+    ring = nds.Ring((30, 40), np.uint16, slots=8, name="cam 1")
+    reference = nds.ref(ring)
+    viewer = subprocess.Popen([program("viewer"), str(reference)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert wait_until(lambda: len(ring.stats()["readers"]) == 1)
+        with ring:
+            for n in range(20):
+                ring.put(np.full((30, 40), n, np.uint16), timeout=HANG)
+        out, _ = viewer.communicate(timeout=HANG)
+    finally:
+        viewer.kill()
+    first, *frames = out.splitlines()
+    assert first == 'Some("cam 1") Some([30, 40]) uint16'
+    assert frames == [f"{n} {n * 1200}" for n in range(20)]

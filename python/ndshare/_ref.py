@@ -3,40 +3,44 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Generic, TypeVar, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _native
+from ._native import Ring
+
+_Thing = TypeVar("_Thing")
 
 
-class Ref:
-    """A reference to a shared array, made by `ndshare.ref`.
+class Ref(Generic[_Thing]):
+    """A reference to a shared array or a ring, made by `ndshare.ref`.
 
-    It is valid while the Ref that `ref` returned lives in its maker, or anybody holds the array; copies of it, by
-    pickle or as text, hold nothing. ``str(ref)`` is a text that `ref` reads back.
+    It is valid while the Ref that `ref` returned lives in its maker, or anybody has what it names; copies of it, by
+    pickle or as text, hold nothing. ``str(ref)`` is a text that `ref` reads back, and programs in Rust, too.
     """
 
     __slots__ = ("_hold", "_token")
 
-    def __init__(self, token: bytes, hold: _native.Hold | None = None) -> None:
+    def __init__(self, token: bytes, hold: object = None) -> None:
         self._token = token
         self._hold = hold
 
-    def open(self) -> NDArray[Any]:
-        """Return the array: the same bytes, shape, strides, dtype and read-only flag.
+    def open(self) -> _Thing:
+        """Return the array, with the same bytes, shape, strides, dtype and read-only flag; or the ring.
 
-        Raises Stale when nobody holds the array any more, AttachError when its arena cannot be reached.
+        Raises Stale when nobody has it any more, AttachError when its arena cannot be reached.
         """
-        return _native.open_token(self._token)
+        return cast("_Thing", _native.open_reference(self._token))
 
     def __str__(self) -> str:
         return _native.to_text(self._token)
 
     def __repr__(self) -> str:
         shape, dtype, block, _ = _native.describe(self._token)
-        return f"<Ref {shape} {dtype}, block {block}>"
+        what = "ring" if dtype is None else f"{shape} {dtype}"
+        return f"<Ref {what}, block {block}>"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Ref):
@@ -56,11 +60,17 @@ class Ref:
 Ref.__module__ = "ndshare"
 
 
-def ref(a: NDArray[Any] | str) -> Ref:
-    """Make a reference to the shared array `a`, or read one back from its text.
+@overload
+def ref(a: NDArray[Any]) -> Ref[NDArray[Any]]: ...
+@overload
+def ref(a: Ring) -> Ref[Ring]: ...
+@overload
+def ref(a: str) -> Ref[Any]: ...
+def ref(a: NDArray[Any] | Ring | str) -> Ref[Any]:
+    """Make a reference to the shared array or the ring `a`, or read one back from its text.
 
-    The reference keeps the array while it lives in this process. Raises ValueError when `a` is not shared or is no
-    text of a reference, TypeError when it is neither array nor text.
+    The reference keeps what it names while it lives in this process. Raises ValueError when `a` is not shared or is no
+    text of a reference, TypeError when it is none of these.
 
     >>> import ndshare as nds
     >>> a = nds.zeros((2, 3), "int16")
@@ -70,8 +80,10 @@ def ref(a: NDArray[Any] | str) -> Ref:
     """
     if isinstance(a, str):
         return _ref_from_text(a)
+    if isinstance(a, Ring):
+        return Ref(_native.ring_token(a), a)
     if not isinstance(a, np.ndarray):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"expected a shared array or the text of a reference, got {type(a).__name__}")
+        raise TypeError(f"expected a shared array, a ring or the text of a reference, got {type(a).__name__}")
     found = _native.handle(a) if _native.is_shared(a) else None
     if found is None:
         raise ValueError(
@@ -81,7 +93,7 @@ def ref(a: NDArray[Any] | str) -> Ref:
     return Ref(*found)
 
 
-def _ref_from_text(text: str) -> Ref:
+def _ref_from_text(text: str) -> Ref[Any]:
     token = _native.from_text(text)
     # A text whose dtype cannot be read is better refused here than at open().
     _native.describe(token)

@@ -19,6 +19,7 @@ mod outgoing;
 mod overlay;
 mod owner;
 mod parent;
+mod reference;
 mod ring;
 mod session;
 mod shape;
@@ -107,6 +108,8 @@ mod native {
     use super::stats::{reclaim, stats};
     #[pymodule_export]
     use super::stop_at;
+    #[pymodule_export]
+    use super::reference::{open_reference, ring_token};
     #[pymodule_export]
     use super::travel::{Message, describe, from_text, handle, lend, open_token, reduce, ticket, to_text};
 

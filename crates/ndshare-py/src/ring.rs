@@ -5,6 +5,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ndshare::arena::Patience;
+use ndshare::arena::Hold;
+use ndshare::array::Token;
 use ndshare::ring::{self as library, Content, Mode, Start, WhenFull};
 use ndshare::{Error, Kind};
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
@@ -77,6 +79,24 @@ fn text_of(name: &str, given: &Bound<'_, PyAny>) -> PyResult<String> {
 }
 
 impl Ring {
+    /// The ring whose head this is, as its head says.
+    pub(crate) fn of_head(py: Python<'_>, head: Hold) -> PyResult<Self> {
+        let ring = library::Ring::open(head).map_err(|e| to_python(py, &e))?;
+        let own = Own::of(py, ring.format(), None, None)?;
+        Self::over(ring, own)
+    }
+
+    /// A reference for other processes.
+    pub(crate) fn reference(&self, py: Python<'_>) -> PyResult<Token> {
+        if self.own.beside(py)?.iter().any(Option::is_some) {
+            return Err(PyTypeError::new_err(
+                "expected a ring whose dtypes NumPy knows, got one with metadata or of a library's own: send it through \
+                 multiprocessing",
+            ));
+        }
+        Ok(self.ring.reference())
+    }
+
     fn over(ring: Arc<library::Ring>, own: Own) -> PyResult<Self> {
         if let Some(spin) = seconds(own.spin)? {
             ring.set_spin(spin);

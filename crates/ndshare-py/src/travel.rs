@@ -206,16 +206,16 @@ pub(crate) fn open_token<'py>(
     unsafe { array_over(py, hold, offset, dtype, &lengths, &Order::Strides(layout.strides()), !token.is_readonly) }
 }
 
-/// (shape, dtype, block number, key) of a token; equal arrays of one block have equal keys.
+/// (shape, dtype, block number, key) of a token; the dtype is None where the block says itself what it is; equal arrays of one block have equal keys.
 #[pyfunction]
 pub(crate) fn describe<'py>(
     py: Python<'py>,
     token: &[u8],
-) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyAny>, u32, Bound<'py, PyBytes>)> {
+) -> PyResult<(Bound<'py, PyTuple>, Option<Bound<'py, PyAny>>, u32, Bound<'py, PyBytes>)> {
     let token = parse(py, token)?;
-    let dtype = dtype_of(py, &token, None)?;
+    let dtype = token.description.element.as_ref().map(|_| dtype_of(py, &token, None)).transpose()?;
     let shape = PyTuple::new(py, token.description.layout.shape())?;
-    Ok((shape, dtype.as_any().clone(), token.block.index, PyBytes::new(py, &token.key())))
+    Ok((shape, dtype.map(|dtype| dtype.as_any().clone()), token.block.index, PyBytes::new(py, &token.key())))
 }
 
 /// A token as text, for command lines and files.

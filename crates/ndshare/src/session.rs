@@ -29,7 +29,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use crate::arena::{self, Arena, Locator, Options, Patience};
+use crate::arena::{self, Arena, Hold, Locator, Options, Patience};
 use crate::array::{Array, Token};
 use crate::error::{Error, Kind, Result};
 use crate::layout::parse_size;
@@ -256,17 +256,33 @@ pub fn adopt(sender: Locator) -> Result<Option<Arc<Arena>>> {
 /// # Errors
 /// As [`Token::open`], and [`adopt`].
 pub fn open(token: &Token, patience: &Patience<'_>) -> Result<Array> {
+    Array::of_parts(claim(token, patience)?, token.offset, token.description.clone(), token.is_readonly)
+}
+
+/// The block that a token names, as [`open`] does.
+///
+/// # Errors
+/// As [`open`].
+pub fn claim(token: &Token, patience: &Patience<'_>) -> Result<Hold> {
     let session = if token.is_session { adopt(token.locator)? } else { known().cloned() };
     match session.filter(|arena| arena.id() == token.locator.id) {
-        Some(arena) => token.open_in(&arena, patience),
-        None => token.open(patience),
+        Some(arena) => token.claim(&arena, patience),
+        None => token.claim(&Arena::attach(&token.locator)?, patience),
     }
 }
 
 /// A reference to an array, which opens while anybody holds the array. It says whether the array is in the session.
 pub fn reference(array: &Array) -> Token {
-    let is_session = known().is_some_and(|arena| arena.id() == array.hold().arena().id());
-    Token { is_session, ..array.reference() }
+    Token { is_session: is_of(array.hold()), ..array.reference() }
+}
+
+/// A reference to a block that says itself what it is, such as the head of a ring.
+pub fn reference_to(head: &Hold) -> Token {
+    Token { is_session: is_of(head), ..Token::of(head) }
+}
+
+fn is_of(hold: &Hold) -> bool {
+    known().is_some_and(|arena| arena.id() == hold.arena().id())
 }
 
 /// What the children of this process inherit: its own locator, then the root's; none while it has no session.

@@ -68,19 +68,25 @@ impl Array {
 
     /// A token that opens while anybody holds the array, any number of times.
     pub fn reference(&self) -> Token {
-        Token {
-            locator: self.hold().arena().locator(),
-            block: self.hold().block(),
-            ticket: None,
-            is_session: false,
-            is_readonly: self.is_readonly(),
-            offset: self.offset() as u64,
-            description: self.description(),
-        }
+        let (is_readonly, offset, description) = (self.is_readonly(), self.offset() as u64, self.description());
+        Token { is_readonly, offset, description, ..Token::of(self.hold()) }
     }
 }
 
 impl Token {
+    /// A token of a whole block that says itself what it is, such as the head of a ring.
+    pub fn of(hold: &Hold) -> Self {
+        Self {
+            locator: hold.arena().locator(),
+            block: hold.block(),
+            ticket: None,
+            is_session: false,
+            is_readonly: false,
+            offset: 0,
+            description: Description::default(),
+        }
+    }
+
     /// The token as bytes: a version, flags, numbers as LEB128, then the element's text.
     pub fn encode(&self) -> Vec<u8> {
         let flag = |is_set: bool, bit: u8| if is_set { bit } else { 0 };

@@ -33,6 +33,7 @@ pub use write::{Content, Writing};
 pub use writers::{Writer, WriterCounts};
 
 use crate::arena::{Arena, BlockId, Hold, Patience, TicketId};
+use crate::array::Token;
 use crate::error::{Error, Kind, Result};
 use crate::lock::Entered;
 use crate::os::kill::{Point, point};
@@ -41,6 +42,7 @@ use crate::prim::{
     Ordering::{Relaxed, SeqCst},
     read,
 };
+use crate::session;
 use protocol::BUSY;
 use std::sync::Arc;
 use std::time::Duration;
@@ -234,6 +236,20 @@ impl Ring {
         };
         let format = table.read_format()?;
         Ok(Self::over(table, format, when_full))
+    }
+
+    /// A reference to the ring for other processes, of this session or not; as text it goes on a command line. It opens
+    /// while anybody has the ring.
+    pub fn reference(&self) -> Token {
+        session::reference_to(self.head())
+    }
+
+    /// The ring that such a reference names.
+    ///
+    /// # Errors
+    /// As [`session::open`] and [`Self::open`].
+    pub fn open_reference(reference: &Token, patience: &Patience) -> Result<Arc<Self>> {
+        Self::open(session::claim(reference, patience)?)
     }
 
     fn over(table: Table, format: Format, when_full: WhenFull) -> Arc<Self> {
