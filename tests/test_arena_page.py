@@ -127,3 +127,28 @@ def test_a_wrong_layout_would_be_seen() -> None:
     assert rust.layout("A") == Layout(32, 8, [Field(0, 4, "a"), Field(8, 8, "b"), Field(16, 12, "c")])
     page = "## The thing (`A`)\n\n| 0 | 4 | `a` | x |\n| 4 | 8 | `b` | y |\n\n## Next\n| 16 | 12 | `c` | z |\n"
     assert rows_of(page, "A") == [Field(0, 4, "a"), Field(4, 8, "b")]
+
+
+# ---- the head of a ring ---------------------------------------------------------------------------------------------
+
+
+def test_the_head_of_a_ring_lies_as_the_page_says() -> None:
+    table = (ROOT / "crates" / "ndshare" / "src" / "ring" / "table.rs").read_text()
+    places: dict[str, int] = {}
+    for name, text in re.findall(r"const (\w+): (?:usize|u32) = ([^;]+);", table):
+        places[name] = int(eval(text.replace("/", "//"), {}, places))
+    page = PAGE.read_text().split("## The head of a ring")[1]
+    rows = {name: int(at) for at, name in re.findall(r"^\| (\d+) \| \d* ?\| `(\w+)` \|", page, re.MULTILINE)}
+    words = {
+        "signature": 0,
+        "geometry": places["GEOMETRY"],
+        "policy": places["POLICY"],
+        "format_bytes": places["FORMAT_BYTES"],
+        "head": places["HEAD"],
+        "writers": places["WRITERS_AT"],
+        "groups": places["GROUPS_AT"],
+        "readers": places["READERS_AT"],
+        "frames": places["FRAMES_AT"],
+    }
+    assert rows == {name: 8 * word for name, word in words.items()}
+    assert f"the version of this layout, {places['VERSION']} |" in page

@@ -97,6 +97,8 @@ mod native {
     #[pymodule_export]
     use super::parent::{end_with, watch_again};
     #[pymodule_export]
+    use super::reference::{open_reference, ring_token};
+    #[pymodule_export]
     use super::ring::{Reader, Ring, Writer, Writing, leave_rings};
     #[pymodule_export]
     use super::ring::{open_reader, open_ring, open_writer, reader_key, reader_parts, ring_parts, writer_parts};
@@ -108,8 +110,6 @@ mod native {
     use super::stats::{reclaim, stats};
     #[pymodule_export]
     use super::stop_at;
-    #[pymodule_export]
-    use super::reference::{open_reference, ring_token};
     #[pymodule_export]
     use super::travel::{Message, describe, from_text, handle, lend, open_token, reduce, ticket, to_text};
 

@@ -4,8 +4,8 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use ndshare::arena::Patience;
 use ndshare::arena::Hold;
+use ndshare::arena::Patience;
 use ndshare::array::Token;
 use ndshare::ring::{self as library, Content, Mode, Start, WhenFull};
 use ndshare::{Error, Kind};

@@ -1,4 +1,47 @@
-//! Memory that processes share: blocks of one arena, held by whoever uses them.
+//! Arrays that processes share: aligned, in memory that outlives any of them, without a daemon.
+//!
+//! A process makes an array and hands it to any other by reference: a few dozen bytes, however large it is. Nothing is
+//! copied, nothing is left behind when processes are killed, and Python's `ndshare` package is on the same bytes.
+//!
+//! ```
+//! use ndshare::arena::Patience;
+//! use ndshare::array::{Array, Token};
+//! use ndshare::element::Number;
+//! use ndshare::ring::{Content, Format, Mode, Ring, Start, WhenFull};
+//!
+//! # fn main() -> ndshare::Result<()> {
+//! let forever = Patience::forever();
+//! // The memory of this program and of all that it starts; see `session` for how others join.
+//! let arena = ndshare::session()?;
+//! let image = Array::zeros(&arena, &[1080, 1920], Number::U16)?;
+//! image.view(&[(10..20).into()])?.fill(500_u16)?;
+//! // A text for another process, in Rust (`session::open`) or Python (`nds.ref(text).open()`):
+//! let text = ndshare::session::reference(&image).to_string();
+//! let same = ndshare::session::open(&text.parse::<Token>()?, &forever)?;
+//! assert_eq!(same.read::<u16>(&[15, 7])?, 500);
+//! // Frames from any number of writers to any number of readers, in one order:
+//! let ring = Ring::new(&arena, Format::new(&[1080, 1920], Number::U16), 4, 0, WhenFull::Wait, &forever)?;
+//! let reader = ring.reader(Mode::Every, Start::Next, &forever)?;
+//! let frame = ring.begin_own(&forever)?;
+//! frame.array()?.copy_from(&image)?;
+//! frame.publish(Content::default(), &forever)?;
+//! assert_eq!(reader.get(&forever)?.array()?.shape(), [1080, 1920]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Start here
+//!
+//! - [`array::Array`]: what most programs want; [`element::Element`]: what its items are.
+//! - [`session()`]: the memory that a program and its children share; [`arena::Arena`]: memory of one's own.
+//! - [`ring::Ring`]: frames from a camera to whoever looks. [`cache::Cache`]: values by key, bounded.
+//! - Programs to run: `examples/camera.rs` writes frames that Python reads, `examples/viewer.rs` reads those of Python,
+//!   `examples/session.rs` shares an array with it.
+//!
+//! Linux on x86-64 and aarch64. Any process may be killed at any instant; others of the same user are trusted not to mean
+//! harm, but not to be without faults: numbers in shared memory are checked, and a peer that writes over it makes errors.
+//!
+//! # How it is built
 //!
 //! The modules stand on floors, and a module names only modules of lower floors:
 //!

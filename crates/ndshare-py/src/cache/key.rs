@@ -5,6 +5,7 @@
 //! `Path("1")` are three others.
 
 use ndshare::cache::Key;
+use ndshare::varint;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -75,7 +76,7 @@ fn push_text_as(out: &mut Vec<u8>, letter: u8, text: &Bound<'_, PyString>) -> Py
 
 fn push_bytes(out: &mut Vec<u8>, letter: u8, bytes: &[u8]) {
     out.push(letter);
-    push_number(out, bytes.len() as u64);
+    varint::push(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
@@ -83,7 +84,7 @@ fn push_int(out: &mut Vec<u8>, key: &Bound<'_, PyAny>) -> PyResult<()> {
     match key.extract::<i64>() {
         Ok(number) => {
             out.push(SMALL);
-            push_number(out, ((number << 1) ^ (number >> 63)) as u64);
+            varint::push(out, ((number << 1) ^ (number >> 63)) as u64);
             Ok(())
         }
         Err(_) => push_large(out, key),
@@ -106,7 +107,7 @@ fn push_large(out: &mut Vec<u8>, key: &Bound<'_, PyAny>) -> PyResult<()> {
 fn push_tuple(out: &mut Vec<u8>, tuple: &Bound<'_, PyTuple>, depth: usize) -> PyResult<()> {
     check_depth(depth)?;
     out.push(TUPLE);
-    push_number(out, tuple.len() as u64);
+    varint::push(out, tuple.len() as u64);
     tuple.iter().try_for_each(|item| push(out, &item, depth + 1))
 }
 
@@ -204,24 +205,16 @@ fn push_named(out: &mut Vec<u8>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(true)
 }
 
-fn push_number(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
-}
-
 /// The object that bytes in shared memory stand for.
 pub(crate) fn decode<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    let mut reader = Reader { py, bytes };
+    let mut reader = Reader { py, rest: varint::Reader::new(bytes) };
     let key = reader.item(0)?;
-    if reader.bytes.is_empty() { Ok(key) } else { Err(bad_key()) }
+    if reader.rest.rest().is_empty() { Ok(key) } else { Err(bad_key()) }
 }
 
 struct Reader<'a, 'py> {
     py: Python<'py>,
-    bytes: &'a [u8],
+    rest: varint::Reader<'a>,
 }
 
 impl<'py> Reader<'_, 'py> {
@@ -257,7 +250,7 @@ impl<'py> Reader<'_, 'py> {
                 named(py, letter, &parts)
             }
             // Each item takes at least two bytes.
-            TUPLE if depth < MAX_DEPTH && number <= self.bytes.len() as u64 => {
+            TUPLE if depth < MAX_DEPTH && number <= self.rest.rest().len() as u64 => {
                 let items = (0..number).map(|_| self.item(depth + 1)).collect::<PyResult<Vec<_>>>()?;
                 Ok(PyTuple::new(py, items)?.into_any())
             }
@@ -266,22 +259,11 @@ impl<'py> Reader<'_, 'py> {
     }
 
     fn take(&mut self, len: u64) -> PyResult<&[u8]> {
-        let len = usize::try_from(len).ok().filter(|&len| len <= self.bytes.len()).ok_or_else(bad_key)?;
-        let (taken, rest) = self.bytes.split_at(len);
-        self.bytes = rest;
-        Ok(taken)
+        usize::try_from(len).ok().and_then(|len| self.rest.take(len)).ok_or_else(bad_key)
     }
 
     fn number(&mut self) -> PyResult<u64> {
-        let mut number = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.take(1)?[0];
-            number |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Ok(number);
-            }
-        }
-        Err(bad_key())
+        self.rest.number().ok_or_else(bad_key)
     }
 }
 
