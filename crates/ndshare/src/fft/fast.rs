@@ -1,11 +1,10 @@
 //! The vertical engine where it has passes for the lengths: planes of two axes, and many lines along one.
 
-use super::cache::Cache;
 use super::convert::Element;
-use super::line;
+use super::engines;
 use super::pass::Side;
-use super::plan::{Family, Spec};
-use super::vertical::{Number, Plane, Problem, Transform, Vector, Vertical};
+use super::spec::{Family, Spec};
+use super::vertical::{Number, Plane, Problem, Transform, Vertical};
 use crate::error::Result;
 use crate::pool::{self, Check};
 use std::sync::Arc;
@@ -18,19 +17,6 @@ const LINES: usize = 8;
 const LINE_POINTS: usize = 96;
 /// Smaller parts are shared out whole to the workers; larger ones are cut themselves.
 const WHOLE_POINTS: usize = 1 << 17;
-
-type Key = (Problem, Vector);
-
-/// Engines that were used lately, or that there are none. A weight is the sum of both lengths.
-pub(super) static ENGINES: Cache<Key, Option<Arc<Vertical>>> = Cache::new(64, 1 << 21);
-
-fn engine(problem: Problem) -> Option<Arc<Vertical>> {
-    line::watch_forks();
-    ENGINES.get((problem, Vector::chosen()), |(problem, vector)| {
-        let made = Vertical::with_vector(problem, *vector).map(Arc::new);
-        (made, problem.rows.saturating_add(problem.cols))
-    })
-}
 
 /// A pass of the vertical engine.
 pub(super) struct Fast {
@@ -86,7 +72,7 @@ impl Fast {
     }
 
     fn new(spec: &Spec, problem: Problem, rows: Option<usize>, cols: usize, extents: &[usize]) -> Option<Self> {
-        let engine = engine(problem)?;
+        let engine = engines::vertical(problem)?;
         let mut parts = extents.to_vec();
         let there = [rows.map_or(1, |rows| parts[rows]), parts[cols]];
         rows.into_iter().chain([cols]).for_each(|axis| parts[axis] = 1);

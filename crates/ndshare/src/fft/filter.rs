@@ -2,7 +2,8 @@
 
 use super::convert::Element;
 use super::fast::problem;
-use super::plan::{Array, Family, Spec, workers_for};
+use super::plan::{Array, workers_for};
+use super::spec::{Family, Spec};
 use super::vertical::{Convolution, Plane, Vector};
 use crate::error::Result;
 use crate::pool::Check;

@@ -4,16 +4,13 @@
 //! Lengths with a large prime factor take a longer way (Rader, Bluestein) that costs accuracy in single precision.
 //! They are transformed in double precision; what is read and written stays single.
 
-use super::cache::Cache;
 use super::convert::{Scratch, Work};
-use super::fast;
-use super::plan::Family;
 use super::short::{self, Short};
-use crate::os::fork;
+use super::spec::Family;
 use realfft::num_complex::Complex;
 use realfft::{ComplexToReal, RealFftPlanner, RealToComplex};
 use rustfft::{Fft, FftDirection, FftPlanner};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// From this prime factor on, single precision is transformed in double.
 const LARGE_PRIME: usize = 11;
@@ -35,36 +32,9 @@ pub(super) enum Line {
     Double(Arc<Engine<f64>>),
 }
 
-/// Engines that were used lately. A weight is a length: an engine needs a few numbers for each point of its line.
-static ENGINES: Cache<Key, Line> = Cache::new(64, 1 << 21);
-
-extern "C" fn before_fork() {
-    ENGINES.hold();
-    fast::ENGINES.hold();
-}
-
-extern "C" fn after_fork() {
-    fast::ENGINES.let_go();
-    ENGINES.let_go();
-}
-
-/// Has the locks of both caches held across every fork from now on.
-pub(super) fn watch_forks() {
-    static HANDLERS: OnceLock<()> = OnceLock::new();
-    HANDLERS.get_or_init(|| {
-        // Without memory for a handler there is none for a fork either.
-        let _ = fork::at_fork(before_fork, after_fork, after_fork);
-    });
-}
-
 impl Line {
-    /// The engine for `key`, from the cache if it was used lately.
-    pub(super) fn get(key: Key) -> Self {
-        watch_forks();
-        ENGINES.get(key, |key| (Self::plan(key), key.length))
-    }
-
-    fn plan(key: &Key) -> Self {
+    /// Makes the engine for `key`.
+    pub(super) fn plan(key: &Key) -> Self {
         if key.double || largest_prime(key.length) >= LARGE_PRIME {
             Self::Double(Arc::new(Engine::plan(key)))
         } else {
@@ -230,13 +200,5 @@ mod tests {
     fn largest_primes() {
         let found: Vec<usize> = [1, 2, 12, 17, 49, 1088, 2011, 1 << 20].map(largest_prime).to_vec();
         assert_eq!(found, [1, 2, 3, 17, 7, 17, 2011, 2]);
-    }
-
-    #[test]
-    fn the_cache_is_bounded() {
-        for length in 1..400 {
-            let _ = Line::get(Key { family: Family::Complex, forward: true, length, double: true });
-            assert!(ENGINES.len() <= 64);
-        }
     }
 }

@@ -8,16 +8,19 @@
 
 mod cache;
 mod convert;
+mod engines;
 mod fast;
 mod filter;
 mod line;
 mod pass;
 mod plan;
 mod short;
+mod spec;
 #[cfg(test)]
 mod tests;
 pub mod vertical;
 
 pub use convert::Element;
 pub use filter::Filter;
-pub use plan::{Array, Family, Plan, Spec};
+pub use plan::{Array, Plan};
+pub use spec::{Family, Spec};

@@ -6,7 +6,7 @@
 
 use super::convert::{Cell, Element, Steps, Tile, Work, gather, scatter};
 use super::line::{Engine, Line};
-use super::plan::Family;
+use super::spec::Family;
 use crate::error::Result;
 use crate::pool::{self, Check};
 

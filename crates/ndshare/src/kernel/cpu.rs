@@ -70,7 +70,7 @@ impl Cpu {
         self.level != Level::Scalar
     }
 
-    /// Whether [`Stores::Text`] is other than vectors.
+    /// Whether [`Stores::Text`](super::Stores::Text) is other than vectors.
     pub fn has_text(self) -> bool {
         self.text
     }
