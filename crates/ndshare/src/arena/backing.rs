@@ -5,7 +5,7 @@
 
 use crate::error::Result;
 use crate::os::file::{Anchor, MemFile};
-use crate::os::memory::Mapping;
+use crate::os::memory::{Mapping, discard};
 use crate::os::{HUGE_BYTES, PAGE_BYTES, futex};
 use crate::prim::{AtomicBool, AtomicU32, Ordering};
 use std::alloc::Layout;
@@ -239,7 +239,13 @@ pub struct HeapSign {
 }
 
 impl Drop for HeapSign {
+    /// When the last one leaves, the pages go: participants that a test has let die never leave, and would keep them.
     fn drop(&mut self) {
         self.heap.declare_dead(self.slot);
+        let is_last = self.heap.alive.iter().all(|alive| !alive.load(Ordering::SeqCst));
+        if is_last && !cfg!(miri) {
+            // SAFETY: the memory is whole pages; who leaves has used it for the last time, and the dead never go on.
+            unsafe { discard(self.heap.base, self.heap.len_bytes as usize) };
+        }
     }
 }

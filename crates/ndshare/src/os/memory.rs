@@ -296,6 +296,15 @@ fn demand(bytes: u64, room: Room) -> Result<()> {
     Err(Error::new(Kind::ArenaFull, text))
 }
 
+/// Gives the pages of private memory back; they are zeros for whoever looks at them again.
+///
+/// # Safety
+/// The memory is whole pages of an allocation of the caller's, and nobody looks at what stands there any more.
+pub(crate) unsafe fn discard(at: NonNull<u8>, len_bytes: usize) {
+    // SAFETY: as the caller says. An error leaves the pages as they are.
+    let _ = unsafe { libc::madvise(at.as_ptr().cast(), len_bytes, libc::MADV_DONTNEED) };
+}
+
 /// Asks for huge pages under memory of this process; what the system does not have it need not give.
 pub fn advise_huge_pages(at: NonNull<u8>, len_bytes: usize) {
     // SAFETY: advice about huge pages changes no byte, wherever it is given.
