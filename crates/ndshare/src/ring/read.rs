@@ -315,7 +315,8 @@ impl Reader {
     /// `Empty` at the timeout; `Closed` when the ring was closed and is drained; `WriterDied`, once, when the last
     /// writer died; `Misuse` when another process uses this reader.
     pub fn get(&self, patience: &Patience) -> Result<Frame> {
-        let mut found = self.try_get()?;
+        self.own()?;
+        let mut found = self.look_and_settle()?;
         let mut wait = None;
         loop {
             if let Some(frame) = found {
@@ -336,6 +337,7 @@ impl Reader {
 
     /// What a reader gets who has read everything.
     fn end(&self, patience: &Patience) -> Result<Error> {
+        self.check_place()?;
         if let Mode::Group(group) = self.mode {
             self.end_claims(group)?;
         }
@@ -353,6 +355,7 @@ impl Reader {
 
     /// One nap of a wait, and now and then a look at whether the writers live.
     fn sleep(&self, wait: &mut Wait, patience: &Patience) -> Result<()> {
+        self.check_place()?;
         let (nap, look_every) = match self.mode {
             Mode::Group(group) => {
                 self.end_claims(group)?;
@@ -392,9 +395,13 @@ impl Reader {
     /// # Errors
     /// As [`Self::get`].
     pub fn get_soon(&self, longest: Duration) -> Result<Option<Frame>> {
-        let found = self.try_get()?;
-        if found.is_some() || !self.spin_for(longest.min(self.ring.spin_time())) {
+        self.own()?;
+        let found = self.look_and_settle()?;
+        if found.is_some() {
             return Ok(found);
+        }
+        if !self.spin_for(longest.min(self.ring.spin_time())) {
+            return self.check_place().map(|()| None);
         }
         self.look_and_settle()
     }
@@ -405,7 +412,11 @@ impl Reader {
     /// As [`Self::get`].
     pub fn try_get(&self) -> Result<Option<Frame>> {
         self.own()?;
-        self.look_and_settle()
+        let found = self.look_and_settle()?;
+        if found.is_none() {
+            self.check_place()?;
+        }
+        Ok(found)
     }
 
     #[inline]
@@ -431,6 +442,19 @@ impl Reader {
             Mode::Every | Mode::Latest => self.words().cursor.load(SeqCst) < self.ring.written(),
             Mode::Group(group) => self.unclaimed(group).is_some(),
         }
+    }
+
+    /// Ends with an error where the place in the stream that this reader has, or its group, is one to which the stream
+    /// has not come: it would wait for ever, or skip what it never saw. Asked whenever a look finds nothing and there is
+    /// time: the head is in a line that the next publication needs.
+    pub(super) fn check_place(&self) -> Result<()> {
+        let cursor = match self.mode {
+            Mode::Every | Mode::Latest => self.words().cursor,
+            Mode::Group(group) => self.ring.table.group(group).cursor,
+        };
+        // The cursor first: the head only goes on. A frame can be taken before the head counts it, one at the most.
+        let cursor = read(cursor, SeqCst);
+        cursor.at_most(self.ring.written() + 1).map(drop).ok_or_else(|| self.never_settles())
     }
 
     /// Whether the frame of `seq` is in its entry. It counts as published from then on.

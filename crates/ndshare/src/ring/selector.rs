@@ -149,7 +149,7 @@ impl Reader {
     #[cold]
     pub(super) fn settle_pipe(&self) {
         let (Some(selector), word) = (self.selector.get(), self.words().pipe) else { return };
-        let is_awake = || self.has_news() || self.is_unsettled(selector);
+        let is_awake = || self.has_news() || self.is_unsettled(selector) || self.check_place().is_err();
         if !is_awake() {
             selector.pipe.drain();
             // From here on writers tell again; one that was just telling finds another word than it saw.
