@@ -321,7 +321,8 @@ impl Reader {
         self.own()?;
         let mut found = self.look_and_settle()?;
         let mut wait = None;
-        // BOUND: the caller's patience, asked in each sleep; a spin that says that there is something comes once.
+        // BOUND: the caller's patience, asked in each sleep; news that were none are another's who got the frame, or an
+        // error.
         loop {
             if let Some(frame) = found {
                 return Ok(frame);
@@ -336,15 +337,18 @@ impl Reader {
                 self.sleep(wait.get_or_insert_with(Wait::begin), patience)?;
             }
             found = self.look_and_settle()?;
+            if found.is_none() && wait.is_none() {
+                self.check_place()?;
+            }
         }
     }
 
     /// What a reader gets who has read everything.
     fn end(&self, patience: &Patience) -> Result<Error> {
-        self.check_place()?;
         if let Mode::Group(group) = self.mode {
             self.end_claims(group)?;
         }
+        self.check_place()?;
         self.ring.settle_writers(patience)?;
         // RAW: only compared with what it was.
         let lost = self.ring.table.word(WRITERS_LOST).load(SeqCst);
@@ -450,16 +454,22 @@ impl Reader {
     }
 
     /// Ends with an error where the place in the stream that this reader has, or its group, is one to which the stream
-    /// has not come: it would wait for ever, or skip what it never saw. Asked whenever a look finds nothing and there is
-    /// time: the head is in a line that the next publication needs.
+    /// has not come, or one whose entry says that it is another's: it would wait for ever, or skip what it never saw.
+    /// Asked whenever a look finds nothing and there is time: the head is in a line that the next publication needs.
     pub(super) fn check_place(&self) -> Result<()> {
         let cursor = match self.mode {
             Mode::Every | Mode::Latest => self.words().cursor,
             Mode::Group(group) => self.ring.table.group(group).cursor,
         };
         // The cursor first: the head only goes on. A frame can be taken before the head counts it, one at the most.
-        let cursor = read(cursor, SeqCst);
-        cursor.at_most(self.ring.written() + 1).map(drop).ok_or_else(|| self.never_settles())
+        let (seen, head) = (read(cursor, SeqCst), self.ring.written());
+        let place = seen.at_most(head + 1).ok_or_else(|| self.never_settles())?;
+        // The cursor again, last of all: before an entry is written anew, those who still want it are moved on.
+        let is_lost = self.mode != Mode::Latest
+            && place < head
+            && self.ring.table.entry(place).seq.load(SeqCst) != place
+            && read(cursor, SeqCst).is(place);
+        if is_lost { Err(self.never_settles()) } else { Ok(()) }
     }
 
     /// Whether the frame of `seq` is in its entry. It counts as published from then on.

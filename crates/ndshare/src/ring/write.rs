@@ -6,7 +6,7 @@
 use super::protocol::{self, BUSY};
 use super::table::{CLOSED, DROPPED, EVENT, HEAD, NEVER, SPACE, VIEW_BYTES};
 use super::writers::{Pen, Role};
-use super::{Floors, Mode, Ring, WhenFull, on_timeout};
+use super::{Floors, MOST_WRITTEN, Mode, Ring, WhenFull, on_timeout};
 use crate::arena::{BlockId, Hold, Patience, TicketId};
 use crate::array::Array;
 use crate::error::{Error, Kind, Result};
@@ -466,6 +466,9 @@ impl Ring {
     ) -> Result<Outcome> {
         self.check_open()?;
         self.check_pen(pen)?;
+        if self.written() >= MOST_WRITTEN {
+            return Err(no_number_left());
+        }
         let has_room = room_at == Some(self.written());
         if !has_room && self.is_full(self.least_cursor()) && !self.make_room() {
             return Ok(Outcome::Full);
@@ -607,6 +610,12 @@ impl Ring {
 /// A writer's timeout is `Full` whatever it waited for; the text says what that was, and who has it.
 fn as_full(error: Error) -> Error {
     if error.kind() == Kind::Timeout { Error::new(Kind::Full, error.to_string()) } else { error }
+}
+
+/// No ring comes to that many frames: all that followed would bear one number, and readers of the newest would see none.
+#[cold]
+fn no_number_left() -> Error {
+    Error::new(Kind::Poisoned, "the ring has no number left for a frame: its head was written over; make a new ring")
 }
 
 /// Names the frame and block that are to be published; none when there is none now.
