@@ -22,7 +22,8 @@ pub(super) const DONE: u64 = 0xffff_ffff;
 /// Begins to write an entry.
 #[inline]
 pub(super) fn open_entry(number: &AtomicU64) {
-    number.store(BUSY, Relaxed);
+    // Release: who sees that it is busy sees the cursors that were moved on before.
+    number.store(BUSY, Release);
     // Pairs with the fence in `read_entry`: who reads a word of what follows sees that the entry is busy.
     fence(Release);
 }
