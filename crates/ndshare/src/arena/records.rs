@@ -141,6 +141,7 @@ impl Arena {
     pub(super) fn has_own_tickets(&self) -> bool {
         let Ok(me) = self.slot() else { return false };
         let Ok(tenant) = self.control.participant(me) else { return false };
+        // RAW: only compared.
         let sender = me | tenant.generation.load(Relaxed) << 16;
         let is_mine = |record: &Record| record.nonce.load(SeqCst) != 0 && record.sender.load(Relaxed) == sender;
         (0..self.control.records_ready()).any(|index| self.control.record_quietly(index).is_some_and(is_mine))

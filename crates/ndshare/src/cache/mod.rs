@@ -253,6 +253,7 @@ impl Cache {
     /// `Poisoned`; `Attach` in a process without a slot.
     #[inline]
     pub fn find(&self, key: &Key) -> Result<Option<Found>> {
+        // RAW: checked by `place`.
         let mut link = self.table.bucket(key.hash).load(Acquire);
         // BOUND: so many looks, wherever the links lead.
         for _ in 0..CHAIN_LOOKS {
@@ -261,6 +262,7 @@ impl Cache {
             if entry.hash().load(Relaxed) == key.hash {
                 return self.open_entry(place, key);
             }
+            // RAW: checked by `place`.
             link = entry.chain().load(Acquire);
         }
         Ok(None)
@@ -280,6 +282,7 @@ impl Cache {
         if entry.word().load(Relaxed) != seen.0 {
             return Ok(None);
         }
+        // RAW: compared before it is counted up.
         let uses = entry.uses().load(Relaxed);
         if uses < MOST_USES {
             entry.uses().store(uses + 1, Relaxed);
@@ -292,7 +295,9 @@ impl Cache {
     fn take_value(&self, entry: Entry<'_>, hash: u64) -> Result<Option<Found>> {
         let Some(hold) = self.take_block(entry.value())? else { return Ok(None) };
         let Some(view) = self.text(entry.view(), entry.lengths().1)? else { return Ok(None) };
+        // RAW: sealed with the rest, and checked against the block when an array is made of it.
         let offset = entry.offset().load(Relaxed);
+        // RAW: sealed with the rest.
         let seal = seal_of(hash, hold.block(), offset, entry.stored().load(Relaxed), &view);
         Ok((entry.seal().load(Relaxed) == seal).then_some(Found { hold, offset, view }))
     }
@@ -320,6 +325,7 @@ impl Cache {
     }
 
     fn take_block(&self, child: Child<'_>) -> Result<Option<Hold>> {
+        // RAW: a name, which is looked up.
         let Some(block) = BlockId::from_word(child.block.load(Relaxed)) else { return Ok(None) };
         match self.arena().take(block) {
             Err(error) if error.kind() != Kind::Stale => Err(error),
@@ -380,7 +386,9 @@ impl Cache {
     /// not. Now and then a new one begins for the sake of another key. Where values have a ttl, each that is stored or
     /// loaded has its own, for as long as it counts.
     pub fn generation(&self, key: &Key) -> u64 {
+        // RAW: half of it is only compared by callers, the other is checked by `place`.
         let bucket = self.table.bucket(key.hash).load(Acquire);
+        // RAW: only compared by callers.
         let made = self.table.word(EPOCH).load(Acquire) << 32 | bucket >> 32;
         if self.table.geometry.ttl_ns == 0 { made } else { seal_word(made, self.stored_at(key, bucket)) }
     }
@@ -393,8 +401,10 @@ impl Cache {
             let Some(place) = self.table.place(link) else { return 0 };
             let entry = self.table.entry(place);
             if entry.hash().load(Relaxed) == key.hash {
+                // RAW: a time, which is only compared.
                 return if self.has_value(place) { entry.stored().load(Relaxed) } else { 0 };
             }
+            // RAW: checked by `place`.
             link = entry.chain().load(Acquire);
         }
         0
@@ -429,6 +439,7 @@ impl Cache {
     }
 
     fn picture(&self) -> Info {
+        // RAW: counts, which are told.
         let word = |index| self.table.word(index).load(Relaxed);
         let is_pinned = |&place: &u32| self.table.entry(place).now().state() == State::Live && self.is_pinned(place);
         Info {
@@ -450,6 +461,7 @@ impl Cache {
     }
 
     fn is_pinned(&self, place: u32) -> bool {
+        // RAW: a name, which is looked up.
         let block = BlockId::from_word(self.table.entry(place).value().block.load(Relaxed));
         block.is_some_and(|block| Hold::is_held(self.arena(), block))
     }
@@ -660,6 +672,7 @@ impl Cache {
 
     /// Follows the chain of a key's bucket; none when it contradicts itself.
     fn walk(&self, key: &Key) -> Option<Option<u32>> {
+        // RAW: checked by `place`.
         let mut link = self.table.bucket(key.hash).load(Relaxed) & LINK;
         // BOUND: no chain is longer than there are places.
         for _ in 0..=self.table.geometry.places() {
@@ -675,6 +688,7 @@ impl Cache {
             if entry.hash().load(Relaxed) == key.hash && self.has_key(entry, key) {
                 return Some(Some(place));
             }
+            // RAW: checked by `place`.
             link = entry.chain().load(Relaxed) & LINK;
         }
         None
@@ -731,8 +745,10 @@ impl Cache {
 
     fn release_children(&self, children: &[Child<'_>], gone: &mut Gone) -> Result<()> {
         for child in children {
+            // RAW: a name, which is looked up.
             let nonce = child.nonce.load(Relaxed);
             if nonce != 0 {
+                // RAW: a name, which is looked up.
                 let record = TicketId { index: child.record.load(Relaxed) as u32, nonce };
                 self.end_record(record, gone)?;
             }
@@ -758,6 +774,7 @@ impl Cache {
 
     fn free_place(&self, place: u32) {
         let free = self.table.word(FREE);
+        // RAW: a link, which is checked by who follows it.
         self.table.entry(place).chain().store(free.load(Relaxed), Relaxed);
         free.store(u64::from(place) + 1, Relaxed);
     }
@@ -765,17 +782,23 @@ impl Cache {
     /// Takes an entry out of the chain of its bucket. Where it is not in it, all is put in order before the lock opens.
     fn unchain(&self, place: u32) {
         let entry = self.table.entry(place);
+        // RAW: any number is a hash.
         let bucket = self.table.bucket(entry.hash().load(Relaxed));
+        // RAW: a link, which is checked by who follows it.
         let behind = entry.chain().load(Relaxed) & LINK;
+        // RAW: checked by `place`.
         if self.table.place(bucket.load(Relaxed)) == Some(place) {
+            // RAW: half of it stays as it is.
             bucket.store(bucket.load(Relaxed) & !LINK | behind, Release);
             return;
         }
+        // RAW: checked by `place`.
         let mut link = bucket.load(Relaxed);
         // BOUND: no chain is longer than there are places.
         for _ in 0..self.table.geometry.places() {
             let Some(ahead) = self.table.place(link) else { break };
             let chain = self.table.entry(ahead).chain();
+            // RAW: checked by `place`.
             link = chain.load(Relaxed);
             if self.table.place(link) == Some(place) {
                 return chain.store(behind, Release);
@@ -786,7 +809,9 @@ impl Cache {
 
     fn chain(&self, place: u32) {
         let entry = self.table.entry(place);
+        // RAW: any number is a hash.
         let bucket = self.table.bucket(entry.hash().load(Relaxed));
+        // RAW: a link, which is checked by who follows it.
         let word = bucket.load(Relaxed);
         entry.chain().store(word & LINK, Release);
         bucket.store(word & !LINK | (u64::from(place) + 1), Release);
@@ -858,12 +883,14 @@ impl Cache {
     /// The first of the free places.
     fn pop_free(&self, gone: &mut Gone) -> Result<Option<u32>> {
         for _ in 0..2 {
+            // RAW: checked by `place`.
             let link = self.table.word(FREE).load(Relaxed) & LINK;
             if link == 0 {
                 return Ok(None);
             }
             let is_free = |&place: &u32| self.table.entry(place).now().state() == State::Empty;
             if let Some(place) = self.table.place(link).filter(is_free) {
+                // RAW: a link, which is checked by who follows it.
                 let behind = self.table.entry(place).chain().load(Relaxed) & LINK;
                 self.table.word(FREE).store(behind, Relaxed);
                 return Ok(Some(place));
@@ -987,11 +1014,13 @@ impl Cache {
             }
             return Err(error);
         }
+        // RAW: added to without an overflow; who uses it caps it.
         let (key_len, key_bytes) = (entry.lengths().0 as u64, entry.bytes().load(Relaxed));
         entry.lens().store(key_len << 32 | value.view.len() as u64, Relaxed);
         entry.offset().store(value.offset, Relaxed);
         entry.bytes().store(key_bytes.saturating_add(cost(value, [&annex.cloned(), &None])), Relaxed);
         let stored = now_ns();
+        // RAW: any number is a hash.
         let seal = seal_of(entry.hash().load(Relaxed), value.hold.block(), value.offset, stored, value.view);
         entry.stored().store(stored, Relaxed);
         entry.seal().store(seal, Relaxed);
@@ -1006,6 +1035,7 @@ impl Cache {
         if was_loading {
             subtract(self.table.word(LOADING), 1);
         }
+        // RAW: any number is a hash.
         let tag = self.table.queue_for(entry.hash().load(Relaxed));
         point(Point::CacheFilled);
         self.change(entry, state);
@@ -1042,6 +1072,7 @@ fn now_ns() -> u64 {
 }
 
 fn age_ns(entry: Entry<'_>) -> u64 {
+    // RAW: only taken from the time, and not below nothing.
     now_ns().saturating_sub(entry.stored().load(Relaxed))
 }
 

@@ -33,6 +33,7 @@ impl Table {
     }
 
     fn links(&self, entry: Entry<'_>) -> (Option<u32>, Option<u32>) {
+        // RAW: each half of it is checked by `place`.
         let links = entry.links().load(Relaxed);
         (self.place(links >> 32), self.place(links))
     }
@@ -43,6 +44,7 @@ impl Table {
 
     /// The queue that an entry is in.
     pub(super) fn queue_of(&self, place: u32) -> Option<Queue<'_>> {
+        // RAW: two bits of it, which are matched.
         match self.entry(place).order().load(Relaxed) & 3 {
             tag @ (SMALL | MAIN) => Some(self.queue(tag)),
             _ => None,
@@ -58,6 +60,7 @@ impl Table {
     /// Puts an entry at the head of the queue that its stamp names.
     pub(super) fn link_at_head(&self, place: u32, tag: u64) {
         let (queue, entry) = (self.queue(tag), self.entry(place));
+        // RAW: checked by `place`.
         let before = self.place(queue.head.load(Relaxed));
         Self::set_links(entry, (None, before));
         match before {
@@ -100,10 +103,12 @@ impl Table {
     fn is_linked(&self, place: u32, queue: Queue<'_>, (ahead, behind): (Option<u32>, Option<u32>)) -> bool {
         let before = match ahead {
             Some(other) => self.links(self.entry(other)).1,
+            // RAW: checked by `place`.
             None => self.place(queue.head.load(Relaxed)),
         };
         let after = match behind {
             Some(other) => self.links(self.entry(other)).0,
+            // RAW: checked by `place`.
             None => self.place(queue.tail.load(Relaxed)),
         };
         before == Some(place) && after == Some(place)
@@ -146,6 +151,7 @@ impl Table {
                 Sentence::Goes => {
                     self.unlink(place);
                     if queue.tag == SMALL {
+                        // RAW: any number is a hash.
                         self.put_ghost(self.entry(place).hash().load(Relaxed));
                     }
                     return Some(place);
@@ -157,6 +163,7 @@ impl Table {
 
     /// The entry at the tail of a queue; none when the tail names no entry of the queue.
     fn last_of(&self, queue: Queue<'_>) -> Option<u32> {
+        // RAW: checked by `place`.
         let place = self.place(queue.tail.load(Relaxed))?;
         self.queue_of(place).filter(|of| of.tag == queue.tag).map(|_| place)
     }
@@ -185,6 +192,7 @@ impl Table {
     /// What becomes of the entry at the tail of a queue. Its uses are counted down.
     fn sentence(&self, place: u32, tag: u64) -> Sentence {
         let uses = self.entry(place).uses();
+        // RAW: compared, and capped before it is counted down.
         let seen = uses.load(Relaxed);
         if tag == SMALL && seen >= PROMOTING_USES {
             uses.store(0, Relaxed);
@@ -212,6 +220,7 @@ impl Table {
     fn put_ghost(&self, hash: u64) {
         let Some(ghosts) = self.ghosts(hash >> 32) else { return };
         let now = self.word(GHOSTS).fetch_add(1, Relaxed).wrapping_add(1);
+        // RAW: an age on a circle, which is compared with others.
         let age = |word: &&AtomicU64| now.wrapping_sub(word.load(Relaxed) & 0xffff_ffff) & 0xffff_ffff;
         let is_none = |word: &&AtomicU64| word.load(Relaxed) == 0;
         let ghost = hash & !0xffff_ffff | now & 0xffff_ffff;
@@ -221,8 +230,10 @@ impl Table {
 
     /// Whether a key is remembered; then it is no longer.
     fn take_ghost(&self, hash: u64) -> bool {
+        // RAW: a place on a circle.
         let now = self.word(GHOSTS).load(Relaxed);
         let is_it = |word: &&AtomicU64| {
+            // RAW: half of it is compared, the other is a place on a circle.
             let ghost = word.load(Relaxed);
             let age = now.wrapping_sub(ghost) & 0xffff_ffff;
             ghost != 0 && ghost >> 32 == hash >> 32 && age < self.ghost_life()
@@ -244,9 +255,11 @@ fn link(place: Option<u32>) -> u64 {
 
 /// Counts that only change under the lock.
 pub(super) fn add(word: &AtomicU64, amount: u64) {
+    // RAW: counted on from whatever it is; who uses it caps it.
     word.store(word.load(Relaxed).wrapping_add(amount), Relaxed);
 }
 
 pub(super) fn subtract(word: &AtomicU64, amount: u64) {
+    // RAW: counted down from whatever it is, not below nothing; who uses it caps it.
     word.store(word.load(Relaxed).saturating_sub(amount), Relaxed);
 }

@@ -296,11 +296,13 @@ impl<'a> Entry<'a> {
 
     #[inline]
     pub(super) fn now(self) -> Word {
+        // RAW: two bits of it are a state whatever they are; the rest is compared, and counted up with room to spare.
         Word(self.word().load(Acquire))
     }
 
     /// Bytes of key and view. What is too long for either is none, which no key and no view is.
     pub(super) fn lengths(self) -> (usize, usize) {
+        // RAW: each half of it is checked right below.
         let lens = self.lens().load(Relaxed);
         let bounded = |len: u64| Unchecked::new(len).index(MAX_TEXT_BYTES + 1).unwrap_or(0);
         (bounded(lens >> 32), bounded(lens & 0xffff_ffff))
@@ -378,6 +380,7 @@ impl Table {
 
     /// Reads and checks the geometry of somebody else's cache.
     pub(super) fn open(head: Hold) -> Result<Self> {
+        // RAW: checked as a whole.
         let word = |index: usize| head.words()[index].load(Acquire);
         let (magic, maxsize, entries, ttl_ns) = (word(0), word(1), word(2), word(3));
         let geometry = usize::try_from(entries).ok().and_then(|entries| Geometry::new(maxsize, Some(entries)).ok());
@@ -435,6 +438,7 @@ impl Table {
     #[cold]
     fn open_segment(&self, segment: usize) -> Option<&Hold> {
         // Acquire: who sees the block in the directory sees what it begins with.
+        // RAW: a name, which is looked up.
         let block = BlockId::from_word(self.directory(segment).block.load(Acquire))?;
         let hold = self.head.arena().take(block).ok()?;
         let is_it = hold.len_bytes() >= self.geometry.segment_bytes()
@@ -530,6 +534,7 @@ impl Table {
     }
 
     pub(super) fn total(&self, what: Count) -> u64 {
+        // RAW: counts, which are summed up in a circle and told.
         let of = |line| self.word(LINES_AT + line * LINE_WORDS + what as usize).load(Relaxed);
         (0..LINES).map(of).fold(0, u64::wrapping_add)
     }

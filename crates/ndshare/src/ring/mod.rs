@@ -228,6 +228,7 @@ impl Ring {
     /// `InvalidValue` when the block is no head of a ring, or one of another version.
     pub fn open(head: Hold) -> Result<Arc<Self>> {
         let table = Table::open(head)?;
+        // RAW: matched.
         let when_full = match table.word(POLICY).load(SeqCst) {
             0 => WhenFull::Wait,
             1 => WhenFull::DropOldest,
@@ -273,6 +274,7 @@ impl Ring {
     }
 
     fn spin_time(&self) -> Duration {
+        // RAW: a word of this process alone.
         Duration::from_nanos(self.spin_ns.load(Relaxed))
     }
 
@@ -336,6 +338,7 @@ impl Ring {
         let readers = live.map(|index| self.reader_stats(index, written, &is_alive));
         let readers = readers.collect::<Result<_>>()?;
         let writers = self.writer_stats(&is_alive)?;
+        // RAW: a count, which is told.
         let dropped = self.table.word(DROPPED).load(SeqCst);
         Ok(Stats { written, dropped, closed: self.is_closed(), missed: self.missed(), readers, writers })
     }
@@ -347,7 +350,7 @@ impl Ring {
         let live = self.readers_in_use().filter(|&index| self.is_reader_live(index));
         live.fold((0, 0, 0), |(count, lag, held), index| {
             let (its_lag, _) = self.books_of(index, written);
-            (count + 1, its_lag.max(lag), held + self.held_by(index, written))
+            (count + 1, its_lag.max(lag), held.saturating_add(self.held_by(index, written)))
         })
     }
 
@@ -355,19 +358,25 @@ impl Ring {
     fn missed(&self) -> u64 {
         let readers = (0..READERS).map(|index| self.table.reader(index).missed);
         let groups = (0..table::GROUPS).map(|group| self.table.group(group).missed);
+        // RAW: counts, which are summed up in a circle and told.
         readers.chain(groups).fold(0, |sum, word| sum.wrapping_add(word.load(SeqCst)))
     }
 
     /// Lag and missed frames of the reader at a place.
     fn books_of(&self, index: usize, written: u64) -> (u64, u64) {
         let words = self.table.reader(index);
+        // RAW: a kind, which is matched whatever it is.
         let (cursor, missed) = match Mode::unpack(words.kind.load(SeqCst)) {
             Mode::Every | Mode::Latest => {
+                // RAW: counts, of which the difference is told, if there is one.
                 let before = words.missed_before.load(SeqCst);
+                // RAW: as above.
                 (words.cursor, words.missed.load(SeqCst).saturating_sub(before))
             }
+            // RAW: a count, which is told.
             Mode::Group(group) => (self.table.group(group).cursor, self.table.group(group).missed.load(SeqCst)),
         };
+        // RAW: only taken from what was written, and not below nothing.
         (written.saturating_sub(cursor.load(SeqCst)), missed)
     }
 
@@ -379,6 +388,7 @@ impl Ring {
     fn reader_stats(&self, index: usize, written: u64, is_alive: &dyn Fn(u64) -> Result<bool>) -> Result<ReaderStats> {
         let words = self.table.reader(index);
         let (lag, missed) = self.books_of(index, written);
+        // RAW: a kind, which is matched whatever it is, and a name, which is looked up.
         let (mode, user) = (Mode::unpack(words.kind.load(SeqCst)), words.user.load(SeqCst));
         let group = if let Mode::Group(group) = mode { Some(self.group_name(group)) } else { None };
         let (held, alive) = (self.held_by(index, written), user == 0 || is_alive(user)?);
@@ -416,6 +426,7 @@ impl Ring {
         let head = self.written();
         for index in 0..self.table.geometry.frames {
             let last = self.table.frame(index).last;
+            // RAW: only compared.
             let number = last.load(SeqCst);
             if number >= head && number != BUSY {
                 last.store(NEVER, SeqCst);
@@ -433,6 +444,7 @@ impl Ring {
     /// Ends the records of blocks that no frame names: their adoption died half-way.
     fn reconcile_records(&self, patience: &Patience) -> Result<()> {
         let named: Vec<u64> =
+            // RAW: names, which are compared.
             (0..self.table.geometry.frames).map(|index| self.table.frame(index).nonce.load(SeqCst)).collect();
         for (record, _) in self.table.head.children()? {
             if !named.contains(&record.nonce) {
@@ -459,6 +471,7 @@ impl Ring {
 
     #[inline]
     fn readers_in_use(&self) -> impl Iterator<Item = usize> + use<> {
+        // RAW: any bits are places of readers.
         let mut bits = self.table.word(READERS_IN_USE).load(SeqCst);
         std::iter::from_fn(move || {
             let index = bits.trailing_zeros() as usize;
@@ -470,11 +483,13 @@ impl Ring {
 
     #[inline]
     fn is_reader_live(&self, index: usize) -> bool {
+        // RAW: a name, which is looked up.
         BlockId::from_word(self.table.reader(index).token.load(SeqCst)).is_some_and(|token| self.arena().is_live(token))
     }
 
     /// The cursor that holds back the ring for a reader; none for one that only wants the newest.
     fn cursor_of(&self, index: usize) -> Option<&AtomicU64> {
+        // RAW: a kind, which is matched whatever it is.
         match Mode::unpack(self.table.reader(index).kind.load(SeqCst)) {
             Mode::Every => Some(self.table.reader(index).cursor),
             Mode::Latest => None,
@@ -485,6 +500,7 @@ impl Ring {
     /// The oldest number that some reader has not taken yet; none when nobody holds the ring back.
     fn least_cursor(&self) -> Option<u64> {
         let live = self.readers_in_use().filter(|&index| self.is_reader_live(index));
+        // RAW: a bound only together with the head: see `floors` and `is_full`.
         live.filter_map(|index| self.cursor_of(index)).map(|cursor| cursor.load(SeqCst)).min()
     }
 
@@ -507,6 +523,7 @@ impl Ring {
     /// The least number that a group has not done, with members or without, as far as the window reaches.
     #[inline]
     fn least_place_of_a_group(&self, window: u64) -> u64 {
+        // RAW: a bound only together with the head: see `floors`.
         let places = self.groups_in_use().map(|group| self.table.group(group).cursor.load(SeqCst).max(window));
         places.min().unwrap_or(u64::MAX)
     }
@@ -514,6 +531,7 @@ impl Ring {
     /// Groups that had a member.
     #[inline]
     fn groups_in_use(&self) -> impl Iterator<Item = usize> + use<> {
+        // RAW: as many bits as there are groups are looked at.
         let bits = self.table.word(GROUPS_IN_USE).load(SeqCst);
         (0..if bits == 0 { 0 } else { table::GROUPS }).filter(move |group| bits >> group & 1 == 1)
     }
@@ -541,9 +559,12 @@ impl Ring {
         let mut gone = Vec::new();
         for index in self.readers_in_use() {
             // First of all: a reader that takes the place meanwhile has another one.
+            // RAW: only compared with what it is later.
             let incarnation = self.table.reader(index).incarnation.load(SeqCst);
+            // RAW: a name, which is looked up.
             let user = self.table.reader(index).user.load(SeqCst);
             let user_died = user != 0 && !self.arena().is_identity_alive(user)?;
+            // RAW: a name, which is looked up.
             if let Some(token) = BlockId::from_word(self.table.reader(index).token.load(SeqCst)) {
                 // A reader on its way whose sender died: its ticket is all that is left, and keeps it.
                 let _ = self.arena().is_kept_by_others(token)?;

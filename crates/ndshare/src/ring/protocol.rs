@@ -22,7 +22,8 @@ pub(super) const DONE: u64 = 0xffff_ffff;
 /// Begins to write an entry.
 #[inline]
 pub(super) fn open_entry(number: &AtomicU64) {
-    number.store(BUSY, Relaxed);
+    // Release: who sees that it is busy sees the cursors that were moved on before.
+    number.store(BUSY, Release);
     // Pairs with the fence in `read_entry`: who reads a word of what follows sees that the entry is busy.
     fence(Release);
 }
@@ -92,9 +93,12 @@ pub(super) fn is_done(claim: u64) -> bool {
 /// Moves a group's cursor over all frames that are done. `entry` gives number and claim of a published frame.
 #[inline]
 pub(super) fn pass_done<'a>(cursor: &AtomicU64, entry: impl Fn(u64) -> Option<(&'a AtomicU64, &'a AtomicU64)>) {
+    // BOUND: `entry` gives no more than a lap of them.
     loop {
+        // RAW: `entry` gives none for what is no number of a frame.
         let next = cursor.load(SeqCst);
         let Some((number, claim)) = entry(next) else { return };
+        // RAW: only compared.
         let claim = claim.load(SeqCst);
         // The high half of a claim is the low half of its number: it is not that of a frame a lap before.
         if number.load(SeqCst) != next || !is_done(claim) || claim >> 32 != next & 0xffff_ffff {
@@ -116,7 +120,9 @@ pub(super) fn is_awaited(event: &AtomicU32) -> bool {
 /// Counts an event up and takes the mark away; says whether there was one, and sleepers are to be woken.
 #[inline]
 pub(super) fn announce(event: &AtomicU32) -> bool {
+    // RAW: any number is counted up, and the mark is a bit of it.
     let mut seen = event.load(Relaxed);
+    // BOUND: a round is lost only when somebody else has changed the word.
     while let Err(now) = event.compare_exchange(seen, (seen & !WAITER).wrapping_add(2), SeqCst, Relaxed) {
         seen = now;
     }
@@ -127,6 +133,7 @@ pub(super) fn announce(event: &AtomicU32) -> bool {
 /// up, or `ready` says so.
 #[inline]
 pub(super) fn mark(event: &AtomicU32, ready: impl Fn() -> bool) -> Option<u32> {
+    // RAW: any number is one to sleep on, and the mark is a bit of it.
     let seen = event.load(SeqCst);
     let marked = seen | WAITER;
     if seen != marked && event.compare_exchange(seen, marked, SeqCst, Relaxed).is_err() {

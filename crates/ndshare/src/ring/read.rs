@@ -193,6 +193,7 @@ impl Ring {
         let words = self.table.reader(index);
         words.kind.store(mode.pack(), SeqCst);
         words.cursor.store(from, SeqCst);
+        // RAW: only taken from a later count, and told.
         words.missed_before.store(words.missed.load(SeqCst), SeqCst);
         [words.user, words.held, words.pipe].iter().for_each(|word| word.store(0, SeqCst));
         words.incarnation.fetch_add(1, SeqCst);
@@ -242,7 +243,9 @@ impl Reader {
             ));
         }
         let words = ring.table.reader(index);
+        // RAW: a kind that is matched whatever it is, and numbers that are only compared.
         let (mode, incarnation) = (Mode::unpack(words.kind.load(SeqCst)), words.incarnation.load(SeqCst));
+        // RAW: only compared with what they are later.
         let [told, told_of_made] =
             [DEATHS, WRITERS_LOST].map(|index| AtomicU64::new(ring.table.word(index).load(SeqCst)));
         let (keen, selector, is_closing) = (AtomicBool::new(false), OnceLock::new(), AtomicBool::new(false));
@@ -315,8 +318,11 @@ impl Reader {
     /// `Empty` at the timeout; `Closed` when the ring was closed and is drained; `WriterDied`, once, when the last
     /// writer died; `Misuse` when another process uses this reader.
     pub fn get(&self, patience: &Patience) -> Result<Frame> {
-        let mut found = self.try_get()?;
+        self.own()?;
+        let mut found = self.look_and_settle()?;
         let mut wait = None;
+        // BOUND: the caller's patience, asked in each sleep; news that were none are another's who got the frame, or an
+        // error.
         loop {
             if let Some(frame) = found {
                 return Ok(frame);
@@ -331,6 +337,9 @@ impl Reader {
                 self.sleep(wait.get_or_insert_with(Wait::begin), patience)?;
             }
             found = self.look_and_settle()?;
+            if found.is_none() && wait.is_none() {
+                self.check_place()?;
+            }
         }
     }
 
@@ -339,7 +348,9 @@ impl Reader {
         if let Mode::Group(group) = self.mode {
             self.end_claims(group)?;
         }
+        self.check_place()?;
         self.ring.settle_writers(patience)?;
+        // RAW: only compared with what it was.
         let lost = self.ring.table.word(WRITERS_LOST).load(SeqCst);
         if self.told_of_made.swap(lost, SeqCst) != lost {
             return Ok(Error::new(
@@ -353,6 +364,7 @@ impl Reader {
 
     /// One nap of a wait, and now and then a look at whether the writers live.
     fn sleep(&self, wait: &mut Wait, patience: &Patience) -> Result<()> {
+        self.check_place()?;
         let (nap, look_every) = match self.mode {
             Mode::Group(group) => {
                 self.end_claims(group)?;
@@ -392,9 +404,13 @@ impl Reader {
     /// # Errors
     /// As [`Self::get`].
     pub fn get_soon(&self, longest: Duration) -> Result<Option<Frame>> {
-        let found = self.try_get()?;
-        if found.is_some() || !self.spin_for(longest.min(self.ring.spin_time())) {
+        self.own()?;
+        let found = self.look_and_settle()?;
+        if found.is_some() {
             return Ok(found);
+        }
+        if !self.spin_for(longest.min(self.ring.spin_time())) {
+            return self.check_place().map(|()| None);
         }
         self.look_and_settle()
     }
@@ -405,7 +421,11 @@ impl Reader {
     /// As [`Self::get`].
     pub fn try_get(&self) -> Result<Option<Frame>> {
         self.own()?;
-        self.look_and_settle()
+        let found = self.look_and_settle()?;
+        if found.is_none() {
+            self.check_place()?;
+        }
+        Ok(found)
     }
 
     #[inline]
@@ -433,6 +453,25 @@ impl Reader {
         }
     }
 
+    /// Ends with an error where the place in the stream that this reader has, or its group, is one to which the stream
+    /// has not come, or one whose entry says that it is another's: it would wait for ever, or skip what it never saw.
+    /// Asked whenever a look finds nothing and there is time: the head is in a line that the next publication needs.
+    pub(super) fn check_place(&self) -> Result<()> {
+        let cursor = match self.mode {
+            Mode::Every | Mode::Latest => self.words().cursor,
+            Mode::Group(group) => self.ring.table.group(group).cursor,
+        };
+        // The cursor first: the head only goes on. A frame can be taken before the head counts it, one at the most.
+        let (seen, head) = (read(cursor, SeqCst), self.ring.written());
+        let place = seen.at_most(head + 1).ok_or_else(|| self.never_settles())?;
+        // The cursor again, last of all: before an entry is written anew, those who still want it are moved on.
+        let is_lost = self.mode != Mode::Latest
+            && place < head
+            && self.ring.table.entry(place).seq.load(SeqCst) != place
+            && read(cursor, SeqCst).is(place);
+        if is_lost { Err(self.never_settles()) } else { Ok(()) }
+    }
+
     /// Whether the frame of `seq` is in its entry. It counts as published from then on.
     #[inline]
     fn is_there(&self, seq: u64) -> bool {
@@ -443,6 +482,7 @@ impl Reader {
     /// only when the entry of `seq` does not say that it still has an older number.
     #[inline]
     fn is_to_come(&self, seq: u64) -> bool {
+        // RAW: only compared.
         let number = self.ring.table.entry(seq).seq.load(Acquire);
         number != seq && (number < seq || seq >= self.ring.written())
     }
@@ -473,12 +513,13 @@ impl Reader {
 
     /// Whether another process has a frame of the group, and is not done with it.
     fn others_have_some(&self, group: usize) -> bool {
+        // RAW: a name, which is compared.
         let (ring, me) = (&self.ring, self.words().user.load(SeqCst));
         ring.open_frames(group).any(|seq| {
+            // RAW: the place in it is checked, and the rest compared.
             let claim = ring.table.entry(seq).claims[group].load(SeqCst);
-            let place = (claim & 0xff) as usize;
-            let is_claimed = !is_done(claim) && (1..=READERS).contains(&place);
-            is_claimed && ring.table.reader(place - 1).user.load(SeqCst) != me
+            let place = claimant(claim).filter(|_| !is_done(claim));
+            place.is_some_and(|index| ring.table.reader(index).user.load(SeqCst) != me)
         })
     }
 
@@ -545,6 +586,7 @@ impl Reader {
         let ring = &self.ring;
         ring.open_frames(group).find_map(|seq| {
             let entry = ring.table.entry(seq);
+            // RAW: the place in it is checked, and the rest compared.
             let claim = entry.claims[group].load(SeqCst);
             let free =
                 entry.seq.load(SeqCst) == seq && (claim == 0 || !is_done(claim) && !self.is_claimant_alive(claim));
@@ -588,6 +630,8 @@ impl Reader {
 
     fn snapshot(&self, entry: &EntryWords<'_>, seq: u64) -> Option<Snapshot> {
         protocol::read_entry(entry.seq, seq, || Snapshot {
+            // RAW: a name, which is looked up; a time, which is told; an offset, which is checked against the block when
+            // an array is made of it.
             block: entry.block.load(Relaxed),
             time_ns: entry.time_ns.load(Relaxed),
             offset: entry.offset.load(Relaxed),
@@ -598,6 +642,7 @@ impl Reader {
     fn frame(&self, seq: u64, hold: Hold, from: Snapshot, claim: Option<(usize, u64)>) -> Frame {
         let words = self.words();
         words.held.fetch_add(1, Relaxed);
+        // RAW: a name, which is compared.
         let user = words.user.load(Relaxed);
         let Snapshot { time_ns, offset, said, .. } = from;
         let (ring, reader, incarnation) = (self.ring.clone(), self.index, self.incarnation);
@@ -614,6 +659,7 @@ impl Reader {
     fn spin(&self, patience: &Patience) -> bool {
         // When both sides of an exchange have fallen asleep, each wakes too late for the other's usual spin. A longer
         // one after a short wait brings them back.
+        // RAW: a word of this process alone.
         let times = if self.keen.load(Relaxed) { KEEN } else { 1 };
         self.spin_for(patience.nap(self.ring.spin_time().saturating_mul(times)))
     }
@@ -625,6 +671,7 @@ impl Reader {
         let mut end = None;
         // A writer that looked at the cursor has it in its cache.
         fetch_to_write(self.words().cursor);
+        // BOUND: the time.
         loop {
             for _ in 0..64 {
                 if self.has_news_soon() {
@@ -651,10 +698,12 @@ impl Reader {
             self.ring.prune(patience)?;
         }
         let left = self.ring.settle_writers(patience)?;
+        // RAW: only compared with what it was.
         let deaths = self.ring.table.word(DEATHS).load(SeqCst);
         if left || self.ring.is_closed() || self.told.swap(deaths, SeqCst) == deaths {
             return Ok(());
         }
+        // RAW: only compared with what it is later.
         self.told_of_made.store(self.ring.table.word(WRITERS_LOST).load(SeqCst), SeqCst);
         Err(Error::new(
             Kind::WriterDied,
@@ -664,6 +713,7 @@ impl Reader {
 
     #[inline]
     fn check_open(&self) -> Result<()> {
+        // RAW: a word of this process alone.
         if self.is_closing.load(SeqCst) { Err(was_closed()) } else { Ok(()) }
     }
 
@@ -776,15 +826,14 @@ impl Ring {
     /// The frames that a group may not have done yet.
     fn open_frames(&self, group: usize) -> std::ops::Range<u64> {
         let head = self.written();
-        // BOUND: the entries; what lies before them is written over.
+        // RAW: a lap before the head at the least, as what lies before that is written over; beyond it there is none.
         let from = self.table.group(group).cursor.load(SeqCst).max(head.saturating_sub(self.table.entries()));
         from..head
     }
 
     /// Whether the member of a group that claimed a frame lives.
     pub(super) fn is_claimant_alive(&self, claim: u64) -> bool {
-        let index = Unchecked::new(claim & 0xff).index(READERS + 1).and_then(|place| place.checked_sub(1));
-        index.is_some_and(|index| {
+        claimant(claim).is_some_and(|index| {
             let same = self.table.reader(index).incarnation.load(SeqCst) & 0xff_ffff == claim >> 8 & 0xff_ffff;
             same && self.is_reader_live(index)
         })
@@ -807,6 +856,11 @@ impl Ring {
             self.tell_pipes();
         }
     }
+}
+
+/// The place of the reader that a claim names.
+fn claimant(claim: u64) -> Option<usize> {
+    Unchecked::new(claim & 0xff).index(READERS + 1)?.checked_sub(1)
 }
 
 #[cold]

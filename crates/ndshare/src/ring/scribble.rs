@@ -110,6 +110,90 @@ fn a_cursor_that_no_frame_ever_had_is_an_error() {
     }
 }
 
+/// Of readers of the newest frame and of groups such a place was not looked at: `get` waited for ever without a timeout,
+/// a poll found nothing for ever, and at the end of the stream what was there was said to have been read. So it was for
+/// readers of every frame where the number was merely beyond the head.
+#[test]
+fn a_place_to_which_the_stream_has_not_come_is_an_error_for_every_kind_of_reader() {
+    let (arena, _heap) = Arena::create_on_heap(4 << 20).unwrap();
+    let (geometry, forever) = (Geometry::new(3, 2048, 8).unwrap(), Patience::forever());
+    let ring = Ring::create(&arena, geometry, WhenFull::DropOldest, &briefly()).unwrap();
+    let group = ring.group("g", &briefly()).unwrap();
+    let readers =
+        [Mode::Every, Mode::Latest, Mode::Group(group)].map(|mode| ring.reader(mode, Start::Next, &briefly()).unwrap());
+    for _ in 0..5 {
+        ring.begin(1024, &briefly()).unwrap().publish(Content::default(), &briefly()).unwrap();
+    }
+    let cursors = || readers.iter().map(|reader| reader.words().cursor).chain([ring.table.group(group).cursor]);
+    for cursor in [7, 5 + 8, MOST_WRITTEN, MOST_WRITTEN + 1, protocol::BUSY, u64::MAX] {
+        cursors().for_each(|word| word.store(cursor, SeqCst));
+        for reader in &readers {
+            assert_eq!(reader.get(&forever).unwrap_err().kind(), Kind::Poisoned, "{cursor} {:?}", reader.mode());
+            assert_eq!(reader.try_get().unwrap_err().kind(), Kind::Poisoned);
+            assert_eq!(reader.get_soon(Duration::ZERO).unwrap_err().kind(), Kind::Poisoned);
+        }
+    }
+    // A head that was put back is the same to them.
+    cursors().for_each(|word| word.store(5, SeqCst));
+    readers.iter().for_each(|reader| assert!(reader.try_get().unwrap().is_none()));
+    ring.table.word(HEAD).store(0, SeqCst);
+    for is_closed in [false, true] {
+        ring.table.word(CLOSED).store(is_closed.into(), SeqCst);
+        for reader in &readers {
+            assert_eq!(reader.get(&forever).unwrap_err().kind(), Kind::Poisoned, "{:?}", reader.mode());
+        }
+    }
+}
+
+/// The sum over readers was more than a number holds.
+#[test]
+fn frames_in_hand_of_many_readers_are_summed_up_whatever_they_say() {
+    let (arena, _heap) = Arena::create_on_heap(4 << 20).unwrap();
+    let ring = Ring::create(&arena, Geometry::new(3, 2048, 8).unwrap(), WhenFull::Wait, &briefly()).unwrap();
+    let readers = [(); 5].map(|()| ring.reader(Mode::Every, Start::Next, &briefly()).unwrap());
+    ring.table.word(HEAD).store(u64::MAX, SeqCst);
+    readers.iter().for_each(|reader| reader.words().held.store(u64::MAX, SeqCst));
+    assert_eq!(ring.glance(), (5, MOST_WRITTEN, u64::MAX));
+}
+
+/// An entry that bears an older number than it was published under once made `get` look again and again, without a look
+/// at its timeout or at signals; in a group its frame was passed over, and the group's place stayed there for ever.
+#[test]
+fn an_entry_that_bears_an_older_number_is_an_error_for_who_wants_it() {
+    for (is_closed, number) in [(false, 0), (true, 0), (false, 1 << 40), (true, protocol::BUSY)] {
+        let (arena, _heap) = Arena::create_on_heap(4 << 20).unwrap();
+        let ring = Ring::create(&arena, Geometry::new(3, 2048, 8).unwrap(), WhenFull::DropOldest, &briefly()).unwrap();
+        let group = ring.group("g", &briefly()).unwrap();
+        let readers = [Mode::Every, Mode::Group(group)].map(|mode| ring.reader(mode, Start::Next, &briefly()).unwrap());
+        for _ in 0..8 {
+            ring.begin(1024, &briefly()).unwrap().publish(Content::default(), &briefly()).unwrap();
+        }
+        let next = readers[0].words().cursor.load(SeqCst);
+        (next + 1..8).for_each(|seq| ring.table.entry(seq).seq.store(number, SeqCst));
+        ring.table.word(CLOSED).store(is_closed.into(), SeqCst);
+        for reader in &readers {
+            assert_eq!(reader.get(&Patience::forever()).unwrap().seq, next);
+            let error = reader.get(&Patience::forever()).unwrap_err();
+            assert_eq!(error.kind(), Kind::Poisoned, "{:?} {is_closed} {number}", reader.mode());
+        }
+    }
+}
+
+/// Past the largest number that a frame can have, every frame once bore the same: readers of the newest waited for ever
+/// beside a writer that published.
+#[test]
+fn a_ring_without_a_number_left_is_an_error_for_who_publishes() {
+    let (arena, _heap) = Arena::create_on_heap(4 << 20).unwrap();
+    let ring = Ring::create(&arena, Geometry::new(3, 2048, 8).unwrap(), WhenFull::DropOldest, &briefly()).unwrap();
+    let latest = ring.reader(Mode::Latest, Start::Next, &briefly()).unwrap();
+    for head in [MOST_WRITTEN, u64::MAX] {
+        ring.table.word(HEAD).store(head, SeqCst);
+        let writing = ring.begin(1024, &briefly()).unwrap();
+        assert_eq!(writing.publish(Content::default(), &briefly()).unwrap_err().kind(), Kind::Poisoned);
+        assert_eq!(latest.get(&Patience::forever()).unwrap_err().kind(), Kind::Poisoned);
+    }
+}
+
 /// The count of frames in hand once went below nothing, and was told as 2^64 - 1.
 #[test]
 fn frames_in_hand_are_never_fewer_than_none_nor_more_than_were_written() {

@@ -133,6 +133,7 @@ impl Reader {
             let _ = words.pipe.compare_exchange(0, wish.0, SeqCst, SeqCst);
             point(Point::RingWished);
         }
+        // RAW: only compared.
         if (words.pipe.load(SeqCst) ^ wish.0) >> 18 != 0 {
             return Err(Error::new(
                 Kind::Misuse,
@@ -149,12 +150,13 @@ impl Reader {
     #[cold]
     pub(super) fn settle_pipe(&self) {
         let (Some(selector), word) = (self.selector.get(), self.words().pipe) else { return };
-        let is_awake = || self.has_news() || self.is_unsettled(selector);
+        let is_awake = || self.has_news() || self.is_unsettled(selector) || self.check_place().is_err();
         if !is_awake() {
             selector.pipe.drain();
             // From here on writers tell again; one that was just telling finds another word than it saw.
             let _ = word.fetch_update(SeqCst, SeqCst, |bits| Some(Wish(bits).drained().0));
         }
+        // RAW: two bits of it are looked at, and it is compared.
         let wish = Wish(word.load(SeqCst));
         // Looked at again, because writers kept quiet until now.
         if !wish.is_told() && is_awake() {
@@ -199,6 +201,7 @@ impl Reader {
         if self.ring.is_to_settle() {
             return true;
         }
+        // RAW: only compared with what it was.
         !self.ring.has_writers()
             && !self.ring.is_closed()
             && !self.was_told_of(self.ring.table.word(DEATHS).load(SeqCst))
@@ -210,7 +213,9 @@ impl Reader {
         let mut peers: Vec<u64> = self.ring.writing_identities().collect();
         if let Mode::Group(_) = self.mode() {
             let members = self.ring.readers_in_use().map(|index| self.ring.table.reader(index));
+            // RAW: kinds, which are matched whatever they are, and names, which are looked up.
             let members = members.filter(|words| Mode::unpack(words.kind.load(SeqCst)) == self.mode());
+            // RAW: names, which are looked up.
             peers.extend(members.map(|words| words.user.load(SeqCst)));
         }
         peers.retain(|&peer| peer != 0 && peer != me);
@@ -225,11 +230,14 @@ impl Ring {
     pub(super) fn tell_pipes(&self) {
         for index in self.readers_in_use().filter(|&index| index < READERS) {
             let words = self.table.reader(index);
+            // RAW: names, which the kernel is asked for; a byte goes only to the very pipe.
             let wish = Wish(words.pipe.load(SeqCst));
             if wish.0 == 0 || wish.is_told() {
                 continue;
             }
+            // RAW: compared with what the kernel says of the pipe.
             let id = PipeId { device: words.pipe_device.load(SeqCst), inode: words.pipe_inode.load(SeqCst) };
+            // RAW: a name, which is looked up.
             // A program that has replaced the process is not the one that asked: its address space is another one.
             if !self.arena().is_identity_alive(words.user.load(SeqCst)).unwrap_or(false) {
                 let _ = words.pipe.compare_exchange(wish.0, 0, SeqCst, Relaxed);

@@ -95,6 +95,7 @@ impl Ring {
     }
 
     fn is_larger(&self, frame: u32, limit: u64) -> bool {
+        // RAW: a name, which is looked up.
         let block = BlockId::from_word(self.table.frame(frame).block.load(SeqCst));
         block.is_some_and(|block| self.arena().claimed_bytes(block) > limit)
     }
@@ -103,14 +104,16 @@ impl Ring {
     /// freed then. A death on the way leaves a record too many, which `recover` ends.
     fn let_go_if_larger(&self, frame: u32, limit: u64, floor: u64, patience: &Patience) -> Result<Option<u32>> {
         let words = self.table.frame(frame);
-        let Some(block) = BlockId::from_word(words.block.load(SeqCst)) else { return Ok(None) };
-        let last = words.last.load(SeqCst);
+        // RAW: a name, which is looked up, and a number that is only compared.
+        let (name, last) = (words.block.load(SeqCst), words.last.load(SeqCst));
+        let Some(block) = BlockId::from_word(name) else { return Ok(None) };
         let is_wanted = last < BUSY && last >= floor;
-        if is_wanted || !self.is_larger(frame, limit) || Hold::is_held(self.arena(), block) {
+        if is_wanted || self.arena().claimed_bytes(block) <= limit || Hold::is_held(self.arena(), block) {
             return Ok(None);
         }
         // From here on no reader can take it.
         let Some(hold) = Hold::recycle(self.arena(), block)? else { return Ok(None) };
+        // RAW: names, which are looked up.
         let record = TicketId { index: words.record.load(SeqCst) as u32, nonce: words.nonce.load(SeqCst) };
         words.last.store(NEVER, SeqCst);
         words.block.store(0, SeqCst);

@@ -6,7 +6,7 @@
 use super::protocol::{self, BUSY};
 use super::table::{CLOSED, DROPPED, EVENT, HEAD, NEVER, SPACE, VIEW_BYTES};
 use super::writers::{Pen, Role};
-use super::{Floors, Mode, Ring, WhenFull, on_timeout};
+use super::{Floors, MOST_WRITTEN, Mode, Ring, WhenFull, on_timeout};
 use crate::arena::{BlockId, Hold, Patience, TicketId};
 use crate::array::Array;
 use crate::error::{Error, Kind, Result};
@@ -142,6 +142,7 @@ impl Ring {
         let need = self.parse_need(len_bytes)?;
         self.turn_period(patience).map_err(as_full)?;
         let mut spare = None;
+        // BOUND: the caller's patience, asked by each wait; a spare block is asked for once between two of them.
         loop {
             let picked = self.locked(patience, || self.pick_under_lock(pen, need, spare.take(), patience));
             let picked = picked.map_err(as_full)?;
@@ -259,6 +260,7 @@ impl Ring {
     }
 
     pub(super) fn check_open(&self) -> Result<()> {
+        // RAW: 0 or not.
         match self.table.word(CLOSED).load(SeqCst) {
             0 => Ok(()),
             _ => {
@@ -338,6 +340,7 @@ impl Ring {
 
     fn renew(&self, frame: u32, need: usize) -> Result<Option<Hold>> {
         let words = self.table.frame(frame);
+        // RAW: a name, which is looked up.
         let Some(block) = BlockId::from_word(words.block.load(SeqCst)) else { return Ok(None) };
         let Some(hold) = Hold::recycle(self.arena(), block)? else { return Ok(None) };
         // All of a frame's words are read and written under the lock.
@@ -354,9 +357,11 @@ impl Ring {
         let rank = |frame: u32| {
             let words = self.table.frame(frame);
             let filled_by_nobody = || {
+                // RAW: a name, which is looked up.
                 let block = BlockId::from_word(words.block.load(SeqCst));
                 block.is_none_or(|block| !Hold::is_held(self.arena(), block))
             };
+            // RAW: only compared: with a floor, and then with others below it.
             match words.last.load(SeqCst) {
                 BUSY => filled_by_nobody().then_some(0),
                 NEVER => Some(0),
@@ -371,6 +376,7 @@ impl Ring {
     /// nothing has changed. A death on the way leaves a record too many, which `recover` ends.
     fn replace(&self, frame: u32, hold: &Hold, patience: &Patience) -> Result<()> {
         let words = self.table.frame(frame);
+        // RAW: names, which are looked up.
         let old = TicketId { index: words.record.load(SeqCst) as u32, nonce: words.nonce.load(SeqCst) };
         let new = self.table.head.adopt(hold, patience)?;
         point(Point::RingAdopted);
@@ -397,6 +403,7 @@ impl Ring {
         content: Content<'_>,
     ) -> Result<Option<u64>> {
         let mut pruned = false;
+        // BOUND: the caller's patience, asked by each wait; the others come once.
         loop {
             let outcome = self.locked(patience, || self.publish_under_lock(pen, room_at, supply, hold, content));
             match outcome.map_err(as_full)? {
@@ -459,6 +466,9 @@ impl Ring {
     ) -> Result<Outcome> {
         self.check_open()?;
         self.check_pen(pen)?;
+        if self.written() >= MOST_WRITTEN {
+            return Err(no_number_left());
+        }
         let has_room = room_at == Some(self.written());
         if !has_room && self.is_full(self.least_cursor()) && !self.make_room() {
             return Ok(Outcome::Full);
@@ -513,6 +523,7 @@ impl Ring {
         let least = self.written() + 1 - u64::from(self.table.geometry.slots).min(self.written() + 1);
         for index in self.readers_in_use() {
             let reader = self.table.reader(index);
+            // RAW: a kind, which is matched whatever it is.
             let (lost, missed) = match Mode::unpack(reader.kind.load(SeqCst)) {
                 Mode::Every => (protocol::push_on(reader.cursor, least), reader.missed),
                 Mode::Group(group) => (self.pass_over(group, least), self.table.group(group).missed),
@@ -548,6 +559,7 @@ impl Ring {
     /// Gives up a frame that no member has who lives; says whether that is so.
     fn is_lost(&self, group: usize, seq: u64) -> bool {
         let word = &self.table.entry(seq).claims[group];
+        // RAW: the place in it is checked, and the rest compared.
         let seen = word.load(SeqCst);
         let is_free = seen == 0 || !protocol::is_done(seen) && !self.is_claimant_alive(seen);
         is_free && protocol::give_up(word, seen, seq)
@@ -598,6 +610,12 @@ impl Ring {
 /// A writer's timeout is `Full` whatever it waited for; the text says what that was, and who has it.
 fn as_full(error: Error) -> Error {
     if error.kind() == Kind::Timeout { Error::new(Kind::Full, error.to_string()) } else { error }
+}
+
+/// No ring comes to that many frames: all that followed would bear one number, and readers of the newest would see none.
+#[cold]
+fn no_number_left() -> Error {
+    Error::new(Kind::Poisoned, "the ring has no number left for a frame: its head was written over; make a new ring")
 }
 
 /// Names the frame and block that are to be published; none when there is none now.

@@ -67,6 +67,7 @@ impl State {
 impl WriterWords<'_> {
     #[inline]
     fn look(&self) -> State {
+        // RAW: matched, whatever it is, and compared.
         State::unpack(self.state.load(SeqCst))
     }
 
@@ -201,6 +202,7 @@ impl Ring {
 
     /// How many writers there are and were.
     pub fn writer_counts(&self) -> WriterCounts {
+        // RAW: counts, which are told.
         let count = |index| self.table.word(index).load(SeqCst);
         let (made, ended, lost) = (count(WRITERS_MADE), count(WRITERS_ENDED), count(WRITERS_LOST));
         let mut counts = WriterCounts { made, ended, lost, ..WriterCounts::default() };
@@ -218,6 +220,7 @@ impl Ring {
     #[inline]
     pub(super) fn find_pen(&self) -> Result<Option<Pen>> {
         let me = self.arena().identity()?;
+        // RAW: a word of this process alone.
         let known = self.own_writer.load(Relaxed) as usize;
         if let Some(pen) = known.checked_sub(1).and_then(|index| self.pen_of(index, me)) {
             return Ok(Some(pen));
@@ -275,6 +278,7 @@ impl Ring {
     /// The processes that write.
     pub(super) fn writing_identities(&self) -> impl Iterator<Item = u64> {
         let writing = (0..WRITERS).map(|index| self.table.writer(index)).filter(|words| words.look().writes());
+        // RAW: names, which are looked up.
         writing.map(|words| words.user.load(SeqCst)).filter(|&user| user != 0)
     }
 
@@ -304,6 +308,7 @@ impl Ring {
     pub(super) fn count_frame(&self, pen: Pen) {
         let words = self.table.writer(pen.index);
         if words.look().incarnation == pen.incarnation {
+            // RAW: counted up from whatever it is, and capped by who tells it.
             words.written.store(words.written.load(Relaxed).wrapping_add(1), Relaxed);
         }
     }
@@ -312,6 +317,7 @@ impl Ring {
     pub(super) fn writer_stats(&self, is_alive: &dyn Fn(u64) -> Result<bool>) -> Result<Vec<WriterStats>> {
         let live = (0..WRITERS).map(|index| self.table.writer(index)).filter(|words| words.look().writes());
         let stats = live.map(|words| {
+            // RAW: a name, which is looked up.
             let user = words.user.load(SeqCst);
             let written = read(words.written, SeqCst).capped(self.written());
             Ok(WriterStats { user: Process::of(self.arena(), user), written, alive: user == 0 || is_alive(user)? })
@@ -362,10 +368,12 @@ impl Ring {
     }
 
     fn is_writer_alive(&self, words: WriterWords<'_>) -> Result<bool> {
+        // RAW: a name, which is looked up.
         let user = words.user.load(SeqCst);
         if user != 0 {
             return self.arena().is_identity_alive(user);
         }
+        // RAW: a name, which is looked up.
         let Some(token) = BlockId::from_word(words.token.load(SeqCst)) else { return Ok(false) };
         // On its way: its ticket is all that is left if its sender died, and keeps it.
         let _ = self.arena().is_kept_by_others(token)?;
@@ -373,6 +381,7 @@ impl Ring {
             return Ok(true);
         }
         // The process that let go of it last is about to mark it as ended.
+        // RAW: a name, which is looked up.
         let leaver = words.leaver.load(SeqCst);
         Ok(leaver != 0 && self.arena().is_identity_alive(leaver)?)
     }
@@ -503,6 +512,7 @@ impl Writer {
     pub fn own(&self) -> Result<()> {
         let me = self.ring.arena().identity()?;
         let words = self.words();
+        // RAW: a word of this process alone.
         if self.is_closed.load(Relaxed) || words.token.load(Relaxed) != self.name.to_word() {
             return Err(was_closed());
         }
@@ -577,6 +587,7 @@ impl Writer {
     fn end(&self, is_dropped: bool) -> bool {
         let Ok(me) = self.ring.arena().identity() else { return false };
         let words = self.words();
+        // RAW: a name, which is compared.
         let user = if self.is_current() { words.user.load(SeqCst) } else { 0 };
         if user == me && !is_dropped {
             words.mark_ended(self.pen.incarnation);
@@ -609,6 +620,7 @@ impl std::fmt::Debug for Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         // No wait: whoever reads settles what is left.
+        // RAW: a word of this process alone.
         if !self.is_closed.load(SeqCst) && self.end(true) {
             let _ = self.ring.settle_quick();
         }
