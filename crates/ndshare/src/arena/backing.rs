@@ -242,6 +242,7 @@ impl Drop for HeapSign {
     /// When the last one leaves, the pages go: participants that a test has let die never leave, and would keep them.
     fn drop(&mut self) {
         self.heap.declare_dead(self.slot);
+        // RAW: flags of this process alone.
         let is_last = self.heap.alive.iter().all(|alive| !alive.load(Ordering::SeqCst));
         if is_last && !cfg!(miri) {
             // SAFETY: the memory is whole pages; who leaves has used it for the last time, and the dead never go on.
