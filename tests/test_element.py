@@ -115,6 +115,24 @@ def test_bfloat16_without_its_library_is_an_error_that_names_it() -> None:
     assert "ml_dtypes" in done.stderr.splitlines()[-1]
 
 
+def test_numbers_are_cast_into_a_bfloat16_ring_as_into_one_of_floats() -> None:
+    ring = nds.Ring((3,), BFLOAT16, slots=2)
+    reader = ring.reader()
+    for numbers in ([1, 2, 3], np.array([1, 2, 3], "f8")):
+        ring.put(numbers)
+        assert reader.get(timeout=5).astype(float).tolist() == [1, 2, 3]
+
+
+def test_a_number_with_fields_keeps_them_or_is_refused() -> None:
+    """Its fields were lost on the way, which nobody was told."""
+    both = np.dtype(("i4", [("low", "u2"), ("high", "u2")]))
+    a = nds.zeros(3, both)
+    assert through_multiprocessing(a).dtype.names == ("low", "high")
+    for way in (through_a_text, through_a_cache):
+        with pytest.raises(TypeError, match="both"):
+            way(a)
+
+
 # ---- rings that say themselves what they carry ----------------------------------------------------------------------
 
 

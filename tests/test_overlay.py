@@ -1013,3 +1013,27 @@ def test_nothing_is_held_afterwards() -> None:
         v.D[:] = 1
     del overlay, v
     assert helpers.settle(before) == before
+
+
+SENT = """
+import multiprocessing as mp
+import ndshare as nds
+
+def other(overlay):
+    with overlay.use("floats", timeout=60) as v:
+        v.A[:] = 1
+
+if __name__ == "__main__":
+    mp.set_start_method("spawn")
+    overlay = nds.Overlay(floats={"A": (10, "f4")})
+    process = mp.Process(target=other, args=(overlay,))
+    process.start()
+    process.join()
+    with overlay.use("floats") as v:
+        print(v.A.sum())
+"""
+
+
+def test_a_process_that_has_an_overlay_ends_without_a_word() -> None:
+    """At the end of the interpreter a callback of the module found the module's names gone, and said so on stderr."""
+    assert helpers.run(SENT).clean() == "10.0\n"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
 import multiprocessing as mp
 import os
 import pickle
@@ -403,6 +404,98 @@ def test_a_message_that_is_read_in_part_leaves_nothing() -> None:
         pickle.loads(data)
     gc.collect()
     assert (in_flight(), held()) == (0, before)
+
+
+def through_a_pipe(message: Any) -> None:
+    _, writer = mp.Pipe(duplex=False)
+    writer.send(message)
+
+
+@pytest.mark.parametrize("send", [token, through_a_pipe])
+def test_a_message_that_fails_keeps_nothing(send: Callable[[Any], Any]) -> None:
+    """A server whose messages failed now and then lost memory, and after 65,536 of them sent copies."""
+    ring = nds.Ring(4, "u1", slots=2)
+    for _ in range(3):
+        with pytest.raises((AttributeError, pickle.PicklingError)):
+            send([nds.ones(1000), ring, nds.Lock(), lambda: 0])
+    assert in_flight() == 0
+
+
+def test_a_pickler_that_is_used_again_begins_a_new_message() -> None:
+    """The second message had the reference of the first, which was taken by whoever read that one."""
+    x = nds.array(np.arange(50))
+    file = io.BytesIO()
+    pickler = ForkingPickler(file)
+    for start in range(3):
+        pickler.clear_memo()
+        pickler.dump(x[start:])
+    assert in_flight() == 3
+    del x
+    file.seek(0)
+    assert [pickle.load(file)[0] for _ in range(3)] == [0, 1, 2]
+    assert in_flight() == 0
+
+
+def test_a_reducer_of_the_users_for_arrays_stays() -> None:
+    code = """
+import io, pickle
+from multiprocessing.reduction import ForkingPickler
+import numpy as np, ndshare as nds
+ForkingPickler.register(np.ndarray, lambda a: (len, ([1, 2, 3],)))
+print(pickle.loads(bytes(ForkingPickler.dumps(np.ones(5)))), pickle.loads(bytes(ForkingPickler.dumps(nds.ones(5)))))
+"""
+    assert run(code).clean() == "3 3\n"
+
+
+class Tells:
+    """Something whose reducer sends an array to somebody else while a process is being started."""
+
+    def __init__(self, conn: Any) -> None:
+        self.conn = conn
+
+    def __reduce__(self) -> Any:
+        self.conn.send(nds.ones(1000))
+        return int, ()
+
+
+def test_what_a_reducer_sends_elsewhere_is_not_the_new_processs() -> None:
+    """It counted as an argument of the process, and was taken back with it before its receiver came."""
+    ours, theirs = mp.Pipe(duplex=False)
+    process = mp.get_context("spawn").Process(target=nothing, args=(Tells(theirs),))
+    process.start()
+    process.join(HANG)
+    assert process.exitcode == 0
+    assert ours.recv().sum() == 1000
+
+
+FORKSERVER_DIES = """
+import multiprocessing as mp, os, signal, sys, time
+from multiprocessing import forkserver
+import ndshare as nds, workers
+
+class Waits:
+    def __init__(self, path): self.path = path
+    def __reduce__(self): return workers.wait_for_file, (self.path,)
+
+def total(_, x, conn): conn.send(float(x.sum()))
+
+if __name__ == "__main__":
+    context = mp.get_context("forkserver")
+    ours, theirs = mp.Pipe(duplex=False)
+    process = context.Process(target=total, args=(Waits(sys.argv[1]), nds.ones(1000), theirs))
+    process.start()
+    process._args = None
+    theirs.close()
+    os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+    while process.is_alive(): time.sleep(0.01)  # multiprocessing takes it for dead, and it lives
+    os.kill(process.pid, 0)
+    open(sys.argv[1], "w").close()
+    print(ours.recv())
+"""
+
+
+def test_a_process_whose_forkserver_died_keeps_its_arguments(tmp_path: Path) -> None:
+    assert run(FORKSERVER_DIES, str(tmp_path / "go")).clean() == "1000.0\n"
 
 
 def test_two_messages_have_two_references() -> None:

@@ -56,7 +56,7 @@ def _is_whole(dtype: np.dtype[Any]) -> bool:
     if dtype.subdtype is not None:
         return _is_whole(dtype.subdtype[0])
     fields = cast("Mapping[str, tuple[Any, ...]]", dtype.fields or {})
-    plain = dtype.kind != "V" or dtype.type is np.void
+    plain = dtype.type is np.void if dtype.kind == "V" else dtype.names is None
     return plain and all(_is_whole(field[0]) and isinstance(_title(field), str | None) for field in fields.values())
 
 
@@ -65,6 +65,11 @@ def _spec(dtype: np.dtype[Any]) -> object:
         raise TypeError(
             f"expected a dtype that NumPy itself knows, got {dtype!r}: send the array through multiprocessing, "
             "or a view of it with a NumPy dtype"
+        )
+    if dtype.kind != "V" and dtype.names is not None:
+        raise TypeError(
+            f"expected a dtype that is a number or a structure, got {dtype!r}, which is both: send the array through "
+            "multiprocessing, or a view of it with one of the two"
         )
     if dtype.subdtype is not None:
         base, shape = dtype.subdtype

@@ -344,7 +344,9 @@ class _Memory:
 def _memory_at(place: tuple[int, int, int]) -> _Memory:
     """Return what this process knows of the memory at a place; all threads get the same."""
     mine = _Memory()
-    this = weakref.ref(mine, lambda ref: _native.forget_reference(_memories, place, ref))
+    # Its own names, because the module's are gone when the interpreter ends.
+    table, forget = _memories, _native.forget_reference
+    this = weakref.ref(mine, lambda ref: forget(table, place, ref))
     return _native.first_referent(_memories, place, this)
 
 

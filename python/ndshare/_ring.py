@@ -173,7 +173,8 @@ def _open_writer(parts: tuple[Any, ...], token: bytes, place: int) -> Writer:
     return _native.open_writer(_native.open_ring(*parts), token, place)
 
 
-def _reduce_frame(frame: Frame) -> tuple[Any, ...]:
+def reduce_frame(frame: Frame) -> tuple[Any, ...]:
+    """Reduce a frame to the array that it is."""
     return _native.reduce(frame.view(np.ndarray))
 
 
@@ -182,7 +183,7 @@ def register() -> None:
     ForkingPickler.register(Ring, _reduce_ring)
     ForkingPickler.register(Reader, _reduce_reader)
     ForkingPickler.register(Writer, _reduce_writer)
-    ForkingPickler.register(Frame, _reduce_frame)
+    ForkingPickler.register(Frame, reduce_frame)
     # A process that ends in order closes its writers: an interpreter that exits, and a child of multiprocessing, which
     # leaves by os._exit after its finalizers. These are forgotten when a child begins; so it enters its own then.
     atexit.register(_native.leave_rings)

@@ -3,8 +3,8 @@
 
 While multiprocessing starts a process by spawn or forkserver, it says for which Popen it pickles. The references that
 are issued meanwhile are for that process alone. So the Popen keeps a list of them; as soon as it gets a pid they bear
-it, and when multiprocessing sees that the process is over, or drops a Popen whose process never came to be, those that
-were not claimed are taken back.
+it, and when multiprocessing looks and the process is over, or drops a Popen whose process never came to be, those that
+were not claimed are taken back. No look waits for anybody, and none raises: what is not done then is done later.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def outgoing(popen: Any) -> _native.Outgoing | None:
         return found
     try:
         popen.__class__ = _watched(cast("Any", type(popen)))
-    except TypeError:
+    except Exception:
         # Somebody's own kind of Popen, laid out in another way: its references are as those in a queue.
         return None
     popen._ndshare = _native.Outgoing()
@@ -45,8 +45,7 @@ def _watched(kind: Any) -> Any:
 
     def poll(self: Any, flag: int = os.WNOHANG) -> int | None:
         code: int | None = kind.poll(self, flag)
-        if code is not None:
-            self._ndshare.take_back()
+        self._ndshare.settle()
         return code
 
     members = {"__setattr__": __setattr__, "poll": poll, "__module__": kind.__module__, "__doc__": kind.__doc__}

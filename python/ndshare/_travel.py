@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from . import _native
 from ._native import Arena
-from ._ring import Frame
+from ._ring import Frame, reduce_frame
 
 
 def _open_array(token: bytes, dtype: np.dtype[Any] | None = None) -> NDArray[Any]:
@@ -103,7 +103,7 @@ def _reduce_frame(message: _native.Message, frame: Frame) -> Any:
 
 def _look_at_each_pickler() -> None:
     """Give each pickler of multiprocessing a message of its own, and first of all what has been imported meanwhile."""
-    make = ForkingPickler.__init__
+    make, dump = ForkingPickler.__init__, ForkingPickler.dump
 
     @functools.wraps(make)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
@@ -111,11 +111,29 @@ def _look_at_each_pickler() -> None:
         if _classes_to_come:
             _register_what_has_come()
         make(self, *args, **kwargs)
-        message = _native.Message()
-        self.dispatch_table[np.ndarray] = message
-        self.dispatch_table[Frame] = functools.partial(_reduce_frame, message)
+        self._ndshare = message = _native.Message()
+        table = self.dispatch_table
+        # A reducer that users have registered stays.
+        if table.get(np.ndarray) is _native.reduce:
+            table[np.ndarray] = message
+        if table.get(Frame) is reduce_frame:
+            table[Frame] = functools.partial(_reduce_frame, message)
 
-    setattr(ForkingPickler, "__init__", __init__)  # noqa: B010  a type checker takes no other way
+    def dump_message(self: Any, obj: Any) -> None:
+        message = self.__dict__.get("_ndshare")
+        if message is not None:
+            message.begin()
+        failed = True
+        _native.begin_message()
+        try:
+            dump(self, obj)
+            failed = False
+        finally:
+            _native.end_message(failed)
+
+    # A type checker takes no other way.
+    setattr(ForkingPickler, "__init__", __init__)  # noqa: B010
+    setattr(ForkingPickler, "dump", functools.wraps(dump)(dump_message))  # noqa: B010
 
 
 def register() -> None:

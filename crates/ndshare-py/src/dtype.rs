@@ -195,10 +195,11 @@ impl<'py> Dtype<'py> {
             if !(0..BUILTIN).contains(&self.number()) || !PyDataType_METADATA(py, descr).is_null() {
                 return false;
             }
-            self.number() != VOID
-                || (PyDataType_NAMES(py, descr).is_null()
-                    && !self.is_subarray()
-                    && (*descr).fields.typeobj == get_type_object(py, NpyTypes::PyVoidArrType_Type))
+            // Numbers may have fields, too: parts of their bytes by name.
+            let is_void = self.number() == VOID;
+            PyDataType_NAMES(py, descr).is_null()
+                && (!is_void || !self.is_subarray())
+                && (!is_void || (*descr).fields.typeobj == get_type_object(py, NpyTypes::PyVoidArrType_Type))
         }
     }
 

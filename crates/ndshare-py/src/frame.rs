@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ndshare::arena::Hold;
 use ndshare::array::{Description, Layout};
-use ndshare::element::Element;
+use ndshare::element::{Element, Number};
 use ndshare::prim::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use ndshare::ring::{self, Content, Format};
 use numpy::PyUntypedArray;
@@ -130,8 +130,9 @@ impl Own {
         }
         static CAN_CAST: Once<Py<PyAny>> = Once::new();
         let own = self.dtype.bind(py);
-        // `same_kind` would cut texts.
-        let is_text = matches!(own.getattr(intern!(py, "kind"))?.extract::<char>()?, 'S' | 'U' | 'V');
+        // `same_kind` would cut texts. A bfloat16 is a number, whatever its kind says.
+        let is_number = Dtype::known(own.clone()).element()? == Some(Element::of(Number::Bf16));
+        let is_text = !is_number && matches!(own.getattr(intern!(py, "kind"))?.extract::<char>()?, 'S' | 'U' | 'V');
         let casting = if is_text { "safe" } else { "same_kind" };
         let can_cast = CAN_CAST.import(py, "numpy", "can_cast")?.call1((dtype.as_any(), own, casting))?;
         if can_cast.is_truthy()? {

@@ -87,7 +87,7 @@ mod native {
     #[pymodule_export]
     use super::make::{empty, empty_in_order, zeros};
     #[pymodule_export]
-    use super::outgoing::Outgoing;
+    use super::outgoing::{Outgoing, begin_message, end_message};
     #[pymodule_export]
     use super::overlay::{
         Field, Inside, enter_use, field_under, first_referent, forget_reference, let_go, measure, place_of, view_field,

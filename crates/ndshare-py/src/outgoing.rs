@@ -1,6 +1,10 @@
 //! Issuing tickets: for whoever comes, or for the process that is being started right now.
 
-use ndshare::arena::{self as library, Hold, TicketId};
+use std::cell::RefCell;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use ndshare::arena::{self as library, Arena, Hold, Patience, TicketId};
 use pyo3::prelude::*;
 
 use crate::guard::Once;
@@ -22,22 +26,56 @@ impl Outgoing {
     }
 
     /// Says that the process was started, and has this number.
-    fn name_receiver(&self, py: Python<'_>, pid: u32) -> PyResult<()> {
-        patiently(py, |patience| self.outgoing.name_receiver(pid, patience))
+    fn name_receiver(&self, py: Python<'_>, pid: u32) {
+        py.detach(|| self.outgoing.name_receiver(pid));
     }
 
-    /// Takes back what the process, which is over, did not claim; returns the bytes that came free.
-    fn take_back(&self, py: Python<'_>) -> PyResult<u64> {
-        patiently(py, |patience| self.outgoing.take_back(patience))
+    /// Looks at the process, and takes back what it did not claim if it is over; returns the bytes that came free.
+    fn settle(&self, py: Python<'_>) -> u64 {
+        py.detach(|| self.outgoing.settle())
     }
+}
+
+thread_local! {
+    /// What was issued for each message that this thread is pickling; the innermost is the last.
+    static MESSAGES: RefCell<Vec<Vec<(Weak<Arena>, TicketId)>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// How long a message that failed may wait for the arena's lock to take its tickets back.
+const BRIEFLY: Duration = Duration::from_millis(50);
+
+/// Notes that this thread begins to pickle a message.
+#[pyfunction]
+pub(crate) fn begin_message() {
+    MESSAGES.with_borrow_mut(|messages| messages.push(Vec::new()));
+}
+
+/// Notes that it has done so. What was issued for a message that failed is taken back: nobody will read it.
+#[pyfunction]
+pub(crate) fn end_message(py: Python<'_>, failed: bool) {
+    let issued = MESSAGES.with_borrow_mut(Vec::pop).unwrap_or_default();
+    if !failed {
+        return;
+    }
+    py.detach(|| {
+        let briefly = Patience::new(Some(BRIEFLY), &|| Ok(()));
+        for (arena, ticket) in issued {
+            // What cannot be taken back now is listed as undelivered.
+            let _ = arena.upgrade().map(|arena| arena.withdraw(&[ticket], &briefly));
+        }
+    });
 }
 
 /// A ticket for the block of `hold`; none when all are in flight.
 pub(crate) fn issue(py: Python<'_>, hold: &Hold) -> PyResult<Option<TicketId>> {
     let receiver = being_started(py)?;
     let ticket = patiently(py, |patience| hold.issue(patience))?;
-    if let (Some(receiver), Some(ticket)) = (receiver, ticket) {
-        receiver.get().outgoing.add(hold.arena(), ticket);
+    if let Some(ticket) = ticket {
+        let note = (Arc::downgrade(hold.arena()), ticket);
+        MESSAGES.with_borrow_mut(|messages| messages.last_mut().map(|message| message.push(note)));
+        if let Some(receiver) = receiver {
+            receiver.get().outgoing.add(hold.arena(), ticket);
+        }
     }
     Ok(ticket)
 }
@@ -46,6 +84,10 @@ pub(crate) fn issue(py: Python<'_>, hold: &Hold) -> PyResult<Option<TicketId>> {
 fn being_started(py: Python<'_>) -> PyResult<Option<Bound<'_, Outgoing>>> {
     static POPEN: Once<Py<PyAny>> = Once::new();
     static OUTGOING: Once<Py<PyAny>> = Once::new();
+    // A message that is pickled while another one is, by a reducer that sends, is for somebody else.
+    if MESSAGES.with_borrow(|messages| messages.len() > 1) {
+        return Ok(None);
+    }
     let popen = POPEN.import(py, "multiprocessing.context", "get_spawning_popen")?.call0()?;
     if popen.is_none() {
         return Ok(None);

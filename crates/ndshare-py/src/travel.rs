@@ -53,6 +53,11 @@ impl Message {
     fn __call__<'py>(&self, py: Python<'py>, array: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         reduce_in(py, array, self)
     }
+
+    /// Begins another message: tickets of the one before are for whoever reads that one.
+    fn begin(&self) {
+        drop(self.tickets.replace(HashMap::new()));
+    }
 }
 
 impl Message {

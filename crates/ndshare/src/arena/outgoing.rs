@@ -6,14 +6,13 @@
 use super::ids::TicketId;
 use super::patience::Patience;
 use super::state::Arena;
-use crate::error::Result;
 use crate::os::process::is_over;
-use std::mem::take;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-/// How long the end of the last reference to a process may wait for the arena's lock.
-const AT_THE_END: Duration = Duration::from_millis(50);
+/// How long a call may wait for the arena's lock here. Nobody who starts a process, or looks whether one is over, has asked
+/// for a wait; what is not done now is done at the next look.
+const BRIEFLY: Duration = Duration::from_millis(50);
 
 /// The references that one process is to claim. In forked children of their sender it does nothing.
 #[derive(Debug)]
@@ -26,6 +25,8 @@ pub struct Outgoing {
 struct State {
     tickets: Vec<(Weak<Arena>, TicketId)>,
     receiver: Option<u32>,
+    /// Whether the tickets bear the receiver's number.
+    is_named: bool,
 }
 
 impl Default for Outgoing {
@@ -41,32 +42,48 @@ impl Outgoing {
     }
 
     /// Says which process it is, now that it was started.
-    ///
-    /// # Errors
-    /// `Poisoned`; what `patience` says.
-    pub fn name_receiver(&self, pid: u32, patience: &Patience) -> Result<()> {
-        let tickets = {
-            let mut state = self.lock();
-            state.receiver = Some(pid);
-            state.tickets.clone()
-        };
-        by_arena(&tickets).into_iter().try_for_each(|(arena, ids)| arena.name_receiver(&ids, pid, patience))
+    pub fn name_receiver(&self, pid: u32) {
+        self.lock().receiver = Some(pid);
+        self.settle();
     }
 
-    /// Takes back what the process, which is over, did not claim. Returns the bytes that came free.
-    ///
-    /// # Errors
-    /// `Poisoned`; what `patience` says.
-    pub fn take_back(&self, patience: &Patience) -> Result<u64> {
+    /// Looks at the process: if it is over, or never was, what it did not claim is taken back. Returns the bytes that came
+    /// free. It waits briefly at most; what could not be done is done at another look, or by whoever is short of memory.
+    pub fn settle(&self) -> u64 {
         if self.sender != std::process::id() {
-            return Ok(0);
+            // The lock may be one that a thread of the parent has.
+            return 0;
         }
-        let tickets = take(&mut self.lock().tickets);
+        let (receiver, is_named, tickets) = {
+            let state = self.lock();
+            (state.receiver, state.is_named, state.tickets.clone())
+        };
+        match receiver {
+            // Whoever looks for an end may be told of one too early: a forkserver has died, and the process lives.
+            Some(pid) if !is_over(pid) => {
+                if !is_named {
+                    self.name(&tickets, pid);
+                }
+                0
+            }
+            _ => self.take_back(&tickets),
+        }
+    }
+
+    fn name(&self, tickets: &[(Weak<Arena>, TicketId)], pid: u32) {
+        let name = |(arena, ids): (Arc<Arena>, Vec<TicketId>)| arena.name_receiver(&ids, pid, &briefly());
+        let is_named = by_arena(tickets).into_iter().try_for_each(name).is_ok();
+        self.lock().is_named = is_named;
+    }
+
+    fn take_back(&self, tickets: &[(Weak<Arena>, TicketId)]) -> u64 {
         let mut freed = 0;
-        for (arena, ids) in by_arena(&tickets) {
-            freed += arena.withdraw(&ids, patience)?;
+        for (arena, ids) in by_arena(tickets) {
+            let Ok(bytes) = arena.withdraw(&ids, &briefly()) else { continue };
+            freed += bytes;
+            self.lock().tickets.retain(|(_, ticket)| !ids.contains(ticket));
         }
-        Ok(freed)
+        freed
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -77,15 +94,12 @@ impl Outgoing {
 impl Drop for Outgoing {
     fn drop(&mut self) {
         // A process that runs may still claim them, and they bear its number. One that was never started will not.
-        if self.sender != std::process::id() {
-            // The lock may be one that a thread of the parent has.
-            return;
-        }
-        let receiver = self.lock().receiver;
-        if receiver.is_none_or(is_over) {
-            let _ = self.take_back(&Patience::new(Some(AT_THE_END), &|| Ok(())));
-        }
+        self.settle();
     }
+}
+
+fn briefly() -> Patience<'static> {
+    Patience::new(Some(BRIEFLY), &|| Ok(()))
 }
 
 /// The tickets of each arena that this process still has.

@@ -163,7 +163,8 @@ impl FromStr for Unit {
         let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         let is_unit = |inner: &str| {
             let name = inner.trim_start_matches(|c: char| c.is_ascii_digit());
-            inner.len() - name.len() <= 9 && UNITS.contains(&name)
+            let count = &inner[..inner.len() - name.len()];
+            count.len() <= 9 && !count.starts_with('0') && UNITS.contains(&name)
         };
         if text.is_empty() || inner.is_some_and(is_unit) {
             return Ok(Self(text.into()));
