@@ -158,6 +158,16 @@ def test_keys_are_equal_when_those_of_a_dict_are(items: list[tuple[Any, int]]) -
     assert all(int(cache[key]) == twin[key] for key, _ in items)
 
 
+def test_a_span_of_time_is_no_key() -> None:
+    """It passed for an integer of NumPy's, and was an AttributeError."""
+    cache = nds.Cache("1 MiB")
+    for key in (np.timedelta64(1), (1, np.timedelta64(1, "s"))):
+        with pytest.raises(TypeError):
+            cache[key] = np.uint8(1)
+        with pytest.raises(TypeError):
+            cache.get(key)
+
+
 def test_a_path_that_is_another_one_when_it_is_read_again_is_no_key() -> None:
     """It was stored, and what came out of iteration was not the key that had been stored."""
     cache = nds.Cache("1 MiB")

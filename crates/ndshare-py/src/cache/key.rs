@@ -94,7 +94,8 @@ fn push_int(out: &mut Vec<u8>, key: &Bound<'_, PyAny>) -> PyResult<()> {
 #[cold]
 fn push_large(out: &mut Vec<u8>, key: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = key.py();
-    let number = key.call_method0(intern!(py, "__index__"))?;
+    // NumPy's spans of time pass for integers, and are none: that is a TypeError here.
+    let number = py.import("operator")?.call_method1(intern!(py, "index"), (key,))?;
     // The fewest bytes that have room for the sign, so that a number has one form.
     let bits: usize = number.call_method0(intern!(py, "bit_length"))?.extract()?;
     let signed = PyDict::new(py);
