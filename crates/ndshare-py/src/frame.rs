@@ -87,11 +87,11 @@ impl Own {
 
     /// What a ring's head is to say. Of a dtype that it cannot keep whole it says the size.
     pub(crate) fn format(&self, py: Python<'_>) -> PyResult<Format> {
-        let lengths = |shape: &Box<[npy_intp]>| shape.iter().map(|length| length.unsigned_abs()).collect();
+        let lengths = |shape: &[npy_intp]| shape.iter().map(|length| length.unsigned_abs()).collect();
         let element = if self.is_typed { Some(said(&self.dtype(py))?) } else { None };
         let meta = self.meta.as_ref().map(|meta| said(&Dtype::known(meta.given.bind(py).clone()))).transpose()?;
         Ok(Format {
-            shape: self.shape.as_ref().map(lengths),
+            shape: self.shape.as_deref().map(lengths),
             element,
             meta,
             name: self.name.clone(),

@@ -36,9 +36,12 @@ impl Outgoing {
     }
 }
 
+/// What was issued for one message.
+type Issued = Vec<(Weak<Arena>, TicketId)>;
+
 thread_local! {
     /// What was issued for each message that this thread is pickling; the innermost is the last.
-    static MESSAGES: RefCell<Vec<Vec<(Weak<Arena>, TicketId)>>> = const { RefCell::new(Vec::new()) };
+    static MESSAGES: RefCell<Vec<Issued>> = const { RefCell::new(Vec::new()) };
 }
 
 /// How long a message that failed may wait for the arena's lock to take its tickets back.

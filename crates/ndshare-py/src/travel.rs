@@ -211,12 +211,11 @@ pub(crate) fn open_token<'py>(
     unsafe { array_over(py, hold, offset, dtype, &lengths, &Order::Strides(layout.strides()), !token.is_readonly) }
 }
 
+type Described<'py> = (Bound<'py, PyTuple>, Option<Bound<'py, PyAny>>, u32, Bound<'py, PyBytes>);
+
 /// (shape, dtype, block number, key) of a token; the dtype is None where the block says itself what it is; equal arrays of one block have equal keys.
 #[pyfunction]
-pub(crate) fn describe<'py>(
-    py: Python<'py>,
-    token: &[u8],
-) -> PyResult<(Bound<'py, PyTuple>, Option<Bound<'py, PyAny>>, u32, Bound<'py, PyBytes>)> {
+pub(crate) fn describe<'py>(py: Python<'py>, token: &[u8]) -> PyResult<Described<'py>> {
     let token = parse(py, token)?;
     let dtype = token.description.element.as_ref().map(|_| dtype_of(py, &token, None)).transpose()?;
     let shape = PyTuple::new(py, token.description.layout.shape())?;

@@ -215,7 +215,7 @@ mod tests {
             ((a * high) >> 40) + ((a * low) >> 80)
         };
         let halvings = 6;
-        let angle = 2 * PI_80 * k as i128 / parts as i128 >> halvings;
+        let angle = (2 * PI_80 * k as i128 / parts as i128) >> halvings;
         let (mut cosine, mut sine, mut term) = (0, 0, 1_i128 << 80);
         for number in 1..40 {
             match number % 4 {
