@@ -7,24 +7,23 @@ use pyo3::types::PyBytes;
 
 use crate::arena::Arena;
 use crate::error::to_python;
-use crate::travel::{opened, ticketed};
-use crate::wait::{detached, patiently};
+use crate::outgoing::BRIEFLY;
+use crate::travel::{opened, ticketed_soon};
+use crate::wait::{detached, patiently_for};
 
 /// What multiprocessing's pickler carries of an arena: its locator, and a token that keeps it until it is received.
 #[pyfunction]
 pub(crate) fn arena_parts<'py>(py: Python<'py>, arena: &Bound<'py, Arena>) -> PyResult<(String, Bound<'py, PyBytes>)> {
     let arena = arena.get().arena()?;
     let locator = arena.locator().to_string();
-    // Something must be in flight that the receiver claims. In a full arena nothing can be: then whoever has an array
-    // there keeps it.
-    let hold = patiently(py, |patience| match arena.alloc(1, 64, false, patience) {
-        Err(error) if error.kind() == Kind::ArenaFull => Ok(None),
+    // Something must be in flight that the receiver claims. In a full arena nothing can be, nor while somebody is stopped
+    // in its lock: then whoever has an array there keeps it.
+    let hold = patiently_for(py, Some(BRIEFLY), |patience| match arena.alloc(1, 64, false, patience) {
+        Err(error) if matches!(error.kind(), Kind::ArenaFull | Kind::Timeout) => Ok(None),
         other => other.map(Some),
     })?;
-    match hold {
-        Some(hold) => Ok((locator, ticketed(py, &hold)?)),
-        None => Ok((locator, PyBytes::new(py, b""))),
-    }
+    let token = hold.map(|hold| ticketed_soon(py, &hold)).transpose()?.flatten();
+    Ok((locator, token.unwrap_or_else(|| PyBytes::new(py, b""))))
 }
 
 /// The arena that a locator names, as `Arena` objects are unpickled. A token keeps it on the way.

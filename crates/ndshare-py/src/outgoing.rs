@@ -4,11 +4,12 @@ use std::cell::RefCell;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use ndshare::Kind;
 use ndshare::arena::{self as library, Arena, Hold, Patience, TicketId};
 use pyo3::prelude::*;
 
 use crate::guard::Once;
-use crate::wait::patiently;
+use crate::wait::patiently_for;
 
 /// What was pickled for one process. It is taken back when the process is over and did not claim it, and when this
 /// object goes while there is no such process.
@@ -44,8 +45,8 @@ thread_local! {
     static MESSAGES: RefCell<Vec<Issued>> = const { RefCell::new(Vec::new()) };
 }
 
-/// How long a message that failed may wait for the arena's lock to take its tickets back.
-const BRIEFLY: Duration = Duration::from_millis(50);
+/// How long what nobody has asked for may wait for the arena's lock: a failed message, an arena on its way.
+pub(crate) const BRIEFLY: Duration = Duration::from_millis(50);
 
 /// Notes that this thread begins to pickle a message.
 #[pyfunction]
@@ -71,8 +72,20 @@ pub(crate) fn end_message(py: Python<'_>, failed: bool) {
 
 /// A ticket for the block of `hold`; none when all are in flight.
 pub(crate) fn issue(py: Python<'_>, hold: &Hold) -> PyResult<Option<TicketId>> {
+    issue_within(py, hold, None)
+}
+
+/// The same; none also when the arena's lock is not free soon.
+pub(crate) fn issue_soon(py: Python<'_>, hold: &Hold) -> PyResult<Option<TicketId>> {
+    issue_within(py, hold, Some(BRIEFLY))
+}
+
+fn issue_within(py: Python<'_>, hold: &Hold, timeout: Option<Duration>) -> PyResult<Option<TicketId>> {
     let receiver = being_started(py)?;
-    let ticket = patiently(py, |patience| hold.issue(patience))?;
+    let ticket = patiently_for(py, timeout, |patience| match hold.issue(patience) {
+        Err(error) if error.kind() == Kind::Timeout => Ok(None),
+        other => other,
+    })?;
     if let Some(ticket) = ticket {
         let note = (Arc::downgrade(hold.arena()), ticket);
         MESSAGES.with_borrow_mut(|messages| messages.last_mut().map(|message| message.push(note)));

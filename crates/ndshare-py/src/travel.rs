@@ -19,7 +19,7 @@ use crate::dtype::Dtype;
 use crate::error::to_python;
 use crate::guard::{Guarded, Once};
 use crate::ndarray::{Facts, Order, array_over};
-use crate::outgoing::issue;
+use crate::outgoing::{issue, issue_soon};
 use crate::owner;
 use crate::session;
 use crate::shared::block_under;
@@ -139,6 +139,15 @@ pub(crate) fn ticketed<'py>(py: Python<'py>, hold: &Hold) -> PyResult<Bound<'py,
     let mut token = token_of(hold, &facts, Some(Element::of(Number::U8)));
     token.ticket = issue(py, hold)?;
     Ok(to_bytes(py, &token))
+}
+
+/// The same; none when no ticket is to be had soon.
+pub(crate) fn ticketed_soon<'py>(py: Python<'py>, hold: &Hold) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    let ticket = issue_soon(py, hold)?;
+    let data = hold.as_ptr() as usize;
+    let facts = Facts { data, shape: &[], strides: &[], itemsize: 1, readonly: false, has_pointers: false };
+    let token = Token { ticket, ..token_of(hold, &facts, Some(Element::of(Number::U8))) };
+    Ok(ticket.map(|_| to_bytes(py, &token)))
 }
 
 /// The block that a token names. The first opening takes the ticket back, as in `open_token`.
