@@ -82,6 +82,10 @@ def warn_copies(on: bool = True) -> None:
     'CopyWarning'
     """
     # Importing runs anybody's code, so it comes before the lock, under which only tables of classes are changed.
+    if on:
+        # NumPy makes these classes when they are first asked for; an array of one of them is to be seen, too.
+        importlib.import_module("numpy.ma")
+        importlib.import_module("numpy.char")
     savers = _dills_table() if on or _savers_before else {}
     classes: set[type] = {np.ndarray, *_subclasses(np.ndarray)} if on else set()
     with _lock:
