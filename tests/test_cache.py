@@ -170,9 +170,12 @@ def test_a_span_of_time_is_no_key() -> None:
 
 def test_a_path_that_is_another_one_when_it_is_read_again_is_no_key() -> None:
     """It was stored, and what came out of iteration was not the key that had been stored."""
+    path = PureWindowsPath("\\\\a\\")
+    if PureWindowsPath(str(path)) == path:
+        pytest.skip("this Python's pathlib reads it back")
     cache = nds.Cache("1 MiB")
     with pytest.raises(TypeError, match="read from its text"):
-        cache[PureWindowsPath("//a//")] = np.uint8(1)
+        cache[path] = np.uint8(1)
     assert len(cache) == 0
 
 
