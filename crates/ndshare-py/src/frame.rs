@@ -21,7 +21,7 @@ use pyo3::types::{PyByteArray, PyBytes, PyDict, PySlice, PyString, PyTuple, PyTy
 use crate::dtype::Dtype;
 use crate::error::to_python;
 use crate::guard::{Guarded, Once};
-use crate::ndarray::{Facts, Order, array_of_subclass, base_of, make_readonly};
+use crate::ndarray::{Facts, Order, array_of_subclass, base_of, described, make_readonly};
 use crate::shape::Shape;
 use crate::wait::{at_once, patiently_for};
 
@@ -170,12 +170,6 @@ impl Own {
     fn dtype_of<'py>(&self, py: Python<'py>, element: Option<&Element>) -> PyResult<Dtype<'py>> {
         element.map_or_else(|| Ok(self.dtype(py)), |element| Dtype::of_element(py, element))
     }
-}
-
-/// The bytes of a description.
-fn described(shape: &[usize], strides: &[isize], element: Option<Element>) -> Vec<u8> {
-    let layout = Layout::new(shape.to_vec(), strides.to_vec()).unwrap_or_default();
-    Description { layout, element }.encode()
 }
 
 /// What a head says of a dtype.
@@ -611,7 +605,7 @@ impl Wanted {
         let shape: Vec<usize> = lengths.iter().map(|length| length.unsigned_abs()).collect();
         let made = ndshare::layout::contiguous(&shape, dtype.itemsize(), fortran);
         let (strides, len_bytes) = made.map_err(|e| to_python(py, &e))?;
-        let view = described(&shape, &strides, own.element_beside(py, &dtype)?);
+        let view = described(&shape, &strides, own.element_beside(py, &dtype)?).encode();
         let dtype = dtype.as_any().clone().unbind();
         Ok(Self { special: Some(Box::new(Special { lengths, dtype, fortran, view })), len_bytes })
     }
@@ -688,7 +682,7 @@ pub(crate) fn view_of(py: Python<'_>, own: &Own, facts: &Facts<'_>, dtype: &Dtyp
     if own.is_like(py, facts, dtype)? {
         return Ok(Vec::new());
     }
-    Ok(described(facts.shape, facts.strides, own.element_beside(py, dtype)?))
+    Ok(described(facts.shape, facts.strides, own.element_beside(py, dtype)?).encode())
 }
 
 /// Ends the writing of a frame: its array is read-only from now on.

@@ -3,6 +3,8 @@
 use std::ffi::c_int;
 use std::ptr::{self, NonNull};
 
+use ndshare::array::{Description, Layout};
+use ndshare::element::Element;
 use ndshare::layout;
 use numpy::npyffi::{
     self, NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_F_CONTIGUOUS, NPY_ARRAY_WRITEABLE, NpyTypes,
@@ -130,6 +132,12 @@ impl<'a> Operand<'a> {
     pub(crate) fn size(&self) -> usize {
         self.shape.iter().product()
     }
+}
+
+/// What an array is, without where. NumPy's arrays have no more axes than a layout may.
+pub(crate) fn described(shape: &[usize], strides: &[isize], element: Option<Element>) -> Description {
+    let layout = Layout::new(shape.to_vec(), strides.to_vec()).unwrap_or_default();
+    Description { layout, element }
 }
 
 /// The same for any strided memory.

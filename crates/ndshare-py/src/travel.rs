@@ -7,8 +7,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ndshare::arena::{Arena, BlockId, Hold, TicketId, is_inside};
-use ndshare::array::{Description, Layout, Token};
-use ndshare::element::{Element, Number};
+use ndshare::array::{Layout, Token};
+use ndshare::element::Element;
+use ndshare::session::reference_to;
 use numpy::npyffi::npy_intp;
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
@@ -18,7 +19,7 @@ use pyo3::types::{PyBytes, PyTuple};
 use crate::dtype::Dtype;
 use crate::error::to_python;
 use crate::guard::{Guarded, Once};
-use crate::ndarray::{Facts, Order, array_over};
+use crate::ndarray::{Facts, Order, array_over, described};
 use crate::outgoing::{issue, issue_soon};
 use crate::owner;
 use crate::session;
@@ -134,20 +135,14 @@ pub(crate) fn ticket<'py>(py: Python<'py>, array: &Bound<'py, PyAny>) -> PyResul
 
 /// The same for a whole block.
 pub(crate) fn ticketed<'py>(py: Python<'py>, hold: &Hold) -> PyResult<Bound<'py, PyBytes>> {
-    let data = hold.as_ptr() as usize;
-    let facts = Facts { data, shape: &[], strides: &[], itemsize: 1, readonly: false, has_pointers: false };
-    let mut token = token_of(hold, &facts, Some(Element::of(Number::U8)));
-    token.ticket = issue(py, hold)?;
-    Ok(to_bytes(py, &token))
+    let ticket = issue(py, hold)?;
+    Ok(to_bytes(py, &Token { ticket, ..reference_to(hold) }))
 }
 
 /// The same; none when no ticket is to be had soon.
 pub(crate) fn ticketed_soon<'py>(py: Python<'py>, hold: &Hold) -> PyResult<Option<Bound<'py, PyBytes>>> {
     let ticket = issue_soon(py, hold)?;
-    let data = hold.as_ptr() as usize;
-    let facts = Facts { data, shape: &[], strides: &[], itemsize: 1, readonly: false, has_pointers: false };
-    let token = Token { ticket, ..token_of(hold, &facts, Some(Element::of(Number::U8))) };
-    Ok(ticket.map(|_| to_bytes(py, &token)))
+    Ok(ticket.map(|ticket| to_bytes(py, &Token { ticket: Some(ticket), ..reference_to(hold) })))
 }
 
 /// The block that a token names. The first opening takes the ticket back, as in `open_token`.
@@ -222,7 +217,8 @@ pub(crate) fn open_token<'py>(
 
 type Described<'py> = (Bound<'py, PyTuple>, Option<Bound<'py, PyAny>>, u32, Bound<'py, PyBytes>);
 
-/// (shape, dtype, block number, key) of a token; the dtype is None where the block says itself what it is; equal arrays of one block have equal keys.
+/// (shape, dtype, block number, key) of a token; the dtype is None where the block says itself what it is. Equal arrays
+/// of one block have equal keys.
 #[pyfunction]
 pub(crate) fn describe<'py>(py: Python<'py>, token: &[u8]) -> PyResult<Described<'py>> {
     let token = parse(py, token)?;
@@ -250,16 +246,9 @@ fn shared_facts<'a>(array: &'a Bound<'_, PyAny>) -> PyResult<Option<(Hold, Facts
 }
 
 fn token_of(hold: &Hold, facts: &Facts<'_>, element: Option<Element>) -> Token {
-    let layout = Layout::new(facts.shape.to_vec(), facts.strides.to_vec()).unwrap_or_default();
-    Token {
-        locator: hold.arena().locator(),
-        block: hold.block(),
-        ticket: None,
-        is_session: session::known().is_some_and(|session| session.id() == hold.arena().id()),
-        is_readonly: facts.readonly,
-        offset: (facts.data - hold.as_ptr() as usize) as u64,
-        description: Description { layout, element },
-    }
+    let (is_readonly, offset) = (facts.readonly, (facts.data - hold.as_ptr() as usize) as u64);
+    let description = described(facts.shape, facts.strides, element);
+    Token { is_readonly, offset, description, ..reference_to(hold) }
 }
 
 fn to_bytes<'py>(py: Python<'py>, token: &Token) -> Bound<'py, PyBytes> {

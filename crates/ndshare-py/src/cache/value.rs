@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use ndshare::arena::{Arena, Hold};
-use ndshare::array::{Description, Layout};
+use ndshare::array::Description;
 use ndshare::cache::{self as library, Found};
 use ndshare::element::Element;
 use ndshare::{Error, Kind, Result};
@@ -18,7 +18,7 @@ use pyo3::prelude::*;
 use crate::dtype::Dtype;
 use crate::error::to_python;
 use crate::guard::Guarded;
-use crate::ndarray::{Facts, Operand, Order, array_over, array_owned_by, copy_into, freeze, view_base};
+use crate::ndarray::{Facts, Operand, Order, array_over, array_owned_by, copy_into, described, freeze, view_base};
 use crate::owner;
 use crate::shared::{block_under, final_block};
 use crate::wait::{detached, patiently, quick};
@@ -104,11 +104,6 @@ fn dtype_of<'py>(py: Python<'py>, element: Option<&Element>) -> PyResult<Dtype<'
     Dtype::of_element(py, element)
 }
 
-fn described(shape: &[usize], strides: &[isize], element: Element) -> Vec<u8> {
-    let layout = Layout::new(shape.to_vec(), strides.to_vec()).unwrap_or_default();
-    Description { layout, element: Some(element) }.encode()
-}
-
 #[cold]
 fn bad_value(why: &str) -> PyErr {
     PyValueError::new_err(format!("expected a value of this cache, got one that contradicts it: {why}"))
@@ -146,7 +141,7 @@ impl Offer {
         let Some(hold) = adopted else { return Self::copy_of(py, cache, array, dtype, element) };
         freeze(array);
         let offset = (facts.data - hold.as_ptr() as usize) as u64;
-        let view = described(facts.shape, facts.strides, element);
+        let view = described(facts.shape, facts.strides, Some(element)).encode();
         Ok(Some(Self { hold, offset, view }))
     }
 
@@ -168,7 +163,7 @@ impl Offer {
         // SAFETY: the block has room for a contiguous array of this shape, whose lengths are those of an array.
         let to = unsafe { array_over(py, hold.clone(), 0, dtype, &lengths, &order, true)? };
         copy_into(&to, &plain)?;
-        let view = described(from.shape, &strides, element);
+        let view = described(from.shape, &strides, Some(element)).encode();
         Ok(Some(Self { hold, offset: 0, view }))
     }
 }
