@@ -177,7 +177,6 @@ class Use:
             fields = mine[-1]
             self._entered.remove(fields)
             fields._end()
-            fields._over = True
 
     def __repr__(self) -> str:
         return f"<use {self._name!r} of {self._overlay!r}>"
@@ -186,14 +185,13 @@ class Use:
 class Fields:
     """The arrays of a use while it lasts: ``v.A`` or ``v["A"]``. ``v.first``: nobody else was inside at entry."""
 
-    __slots__ = ("__weakref__", "_arrays", "_inside", "_name", "_over", "_thread", "first")
+    __slots__ = ("__weakref__", "_arrays", "_inside", "_name", "_thread", "first")
 
     def __init__(self, name: str, arrays: dict[str, NDArray[Any]], inside: _native.Inside, first: bool) -> None:
         self._name, self.first = name, first
         self._arrays: dict[str, NDArray[Any]] | None = arrays
         self._inside: _native.Inside | None = inside
         self._thread = threading.get_ident()
-        self._over = False
 
     def __getitem__(self, field: str) -> NDArray[Any]:
         arrays = self._arrays
@@ -258,13 +256,13 @@ class _Handed(NamedTuple):
     fields: weakref.ref[Fields]
 
     def is_left_behind(self) -> bool:
-        fields = self.fields()
-        return self.base() is not None and (fields is None or fields._arrays is None)
+        """Whether views outlived the end of their use, or nobody is there any more to end it."""
+        return _native.is_left_behind(self.base, self.fields() is not None)
 
-    def array_after_use(self) -> NDArray[Any] | None:
-        """Return the array if its use was left as it should and it has not been let go."""
+    def leave(self) -> None:
         base = self.base()
-        return self.array() if base is not None and base.ended else None
+        if base is not None:
+            base.leave()
 
 
 class _Memory:
@@ -288,7 +286,7 @@ class _Memory:
             if not _is_current(other()):
                 self._inside.pop(number, None)
         for number, one in self._handed.copy().items():
-            if one.base() is None:
+            if _native.is_gone(one.base):
                 self._handed.pop(number, None)
         self._inside[next(_numbers)] = this
         for one in handed:
@@ -306,7 +304,7 @@ class _Memory:
             return
         # Views in reference cycles are nobody's.
         gc.collect()
-        self._let_go()
+        _native.let_go_of_left([one.array for one in self._handed.copy().values()])
         left = self._leftovers(name)
         if left:
             fields = ", ".join(f"{field!r} of use {use!r}" for use, field in left)
@@ -319,25 +317,13 @@ class _Memory:
         """In a forked child: the parent is inside, this process is not, except by views that it still has."""
         for fields in [fields for other in self._inside.copy().values() if (fields := other())]:
             fields._forget()
-            fields._over = True
+        for one in self._handed.copy().values():
+            one.leave()
         self._inside = {}
 
-    def _let_go(self) -> None:
-        """Let go of arrays that something looked at when their use ended, and nothing looks at any more."""
-        arrays: dict[str, NDArray[Any]] = {}
-        for number, one in self._handed.copy().items():
-            array = one.array_after_use()
-            if array is not None:
-                arrays[str(number)] = array
-            del array
-        _native.let_go(arrays)
-
     def _leftovers(self, name: str) -> list[tuple[str, str]]:
-        left = {
-            (one.use, one.field)
-            for one in self._handed.copy().values()
-            if one.use != name and one.is_left_behind() and not _is_ending(one)
-        }
+        handed = self._handed.copy().values()
+        left = {(one.use, one.field) for one in handed if one.use != name and one.is_left_behind()}
         return sorted(left)
 
 
@@ -348,12 +334,6 @@ def _memory_at(place: tuple[int, int, int]) -> _Memory:
     table, forget = _memories, _native.forget_reference
     this = weakref.ref(mine, lambda ref: forget(table, place, ref))
     return _native.first_referent(_memories, place, this)
-
-
-def _is_ending(handed: _Handed) -> bool:
-    """Whether the thread that had this array is about to let go of it: so it is not left behind."""
-    fields = handed.fields()
-    return fields is not None and fields._arrays is None and not fields._over
 
 
 def _is_current(fields: Fields | None) -> bool:

@@ -80,15 +80,24 @@ pub(crate) struct Field {
     _memory: Py<PyAny>,
     start: usize,
     length: usize,
+    /// Whether its use was left, so that the array cannot be made writable again.
     ended: AtomicBool,
+    /// Whether something still looked at the bytes at the end of the use. It is false until that is settled, in the
+    /// thread that ends the use: others that look meanwhile see a use that goes on.
+    left: AtomicBool,
+}
+
+impl Field {
+    fn is_over(&self) -> bool {
+        self.ended.load(Ordering::Relaxed) && self.left.load(Ordering::Relaxed)
+    }
 }
 
 #[pymethods]
 impl Field {
-    /// Whether its use was left, so that the array cannot be made writable again.
-    #[getter]
-    fn ended(&self) -> bool {
-        self.ended.load(Ordering::Relaxed)
+    /// What is still there was left behind. For a forked child, which was never inside.
+    fn leave(&self) {
+        self.left.store(true, Ordering::Relaxed);
     }
 
     fn __len__(&self) -> usize {
@@ -152,6 +161,7 @@ pub(crate) fn view_field<'py>(
         start: offset,
         length,
         ended: AtomicBool::new(false),
+        left: AtomicBool::new(false),
     };
     let owner = Py::new(py, owner)?.into_any();
     let mut make = |owner| {
@@ -170,9 +180,9 @@ pub(crate) fn field_under<'py>(array: &Bound<'py, PyAny>) -> Option<Bound<'py, F
 }
 
 /// Ends the use of these arrays of `view_field`: they turn read-only for good, and those to which nothing but variables
-/// refers no longer keep this process inside the use. Returns for each whether it still does.
+/// refers no longer keep this process inside the use. Others are `left` from then on.
 #[pyfunction]
-pub(crate) fn let_go(py: Python<'_>, arrays: &Bound<'_, PyDict>) -> PyResult<Vec<bool>> {
+pub(crate) fn let_go(py: Python<'_>, arrays: &Bound<'_, PyDict>) {
     for array in arrays.values() {
         if let Some(field) = field_under(&array) {
             field.get().ended.store(true, Ordering::Relaxed);
@@ -180,18 +190,55 @@ pub(crate) fn let_go(py: Python<'_>, arrays: &Bound<'_, PyDict>) -> PyResult<Vec
         freeze(&array);
     }
     let free = variables::are_only_variables(arrays);
-    let mut kept = Vec::with_capacity(free.len());
     for (array, is_free) in arrays.values().iter().zip(free) {
-        let Some(field) = field_under(&array).filter(|_| is_free) else {
-            kept.push(!is_free);
-            continue;
-        };
-        let rest = Py::new(py, owner::Hold::new(field.get().hold.inner().clone(), false))?;
-        // SAFETY: the new base keeps the block, in which the array lies.
-        unsafe { set_base(&array, rest.into_any()) };
-        kept.push(false);
+        if let Some(field) = field_under(&array) {
+            let is_left = !is_free || rest_on_block(py, &array, field.get()).is_err() || field.get_refcnt() > 1;
+            field.get().left.store(is_left, Ordering::Relaxed);
+        }
     }
-    Ok(kept)
+}
+
+/// Lets go of those of these arrays (weak references) that were left and that nothing looks at any more.
+///
+/// It is one step of the interpreter: a thread that does the same never meets the references that this one takes.
+#[pyfunction]
+pub(crate) fn let_go_of_left(py: Python<'_>, arrays: Vec<Bound<'_, PyWeakrefReference>>) -> PyResult<()> {
+    let _quiet = variables::Quiet::begin();
+    let left = PyDict::new(py);
+    for (number, array) in arrays.iter().enumerate() {
+        let is_over = |field: Bound<'_, Field>| field.get().is_over();
+        if let Some(array) = array.upgrade().filter(|array| field_under(array).is_some_and(is_over)) {
+            left.set_item(number, array)?;
+        }
+    }
+    let_go(py, &left);
+    Ok(())
+}
+
+/// Whether views of this field (a weak reference) are alive, though its use has ended, or nobody `is_known` to end it.
+///
+/// It is one step of the interpreter: no other thread meets the reference that it takes.
+#[pyfunction]
+pub(crate) fn is_left_behind(field: &Bound<'_, PyWeakrefReference>, is_known: bool) -> PyResult<bool> {
+    let field = field.upgrade_as::<Field>()?;
+    Ok(field.is_some_and(|field| {
+        let field = field.get();
+        field.left.load(Ordering::Relaxed) || (!is_known && !field.ended.load(Ordering::Relaxed))
+    }))
+}
+
+/// Whether the object of a weak reference is no more. It is one step of the interpreter, too.
+#[pyfunction]
+pub(crate) fn is_gone(object: &Bound<'_, PyWeakrefReference>) -> bool {
+    object.upgrade().is_none()
+}
+
+/// Gives an array another base, which keeps its bytes and nothing else.
+fn rest_on_block(py: Python<'_>, array: &Bound<'_, PyAny>, field: &Field) -> PyResult<()> {
+    let rest = Py::new(py, owner::Hold::new(field.hold.inner().clone(), false))?;
+    // SAFETY: the new base keeps the block, in which the array lies.
+    unsafe { set_base(array, rest.into_any()) };
+    Ok(())
 }
 
 /// (shape, dtype, bytes) of a new array, or the error that making it would raise.

@@ -50,12 +50,12 @@ pub(crate) fn are_only_variables<'py>(arrays: &Bound<'py, PyDict>) -> Vec<bool> 
 }
 
 /// No cyclic collection, which runs finalizers, while this lives.
-struct Quiet {
+pub(crate) struct Quiet {
     was_on: bool,
 }
 
 impl Quiet {
-    fn begin() -> Self {
+    pub(crate) fn begin() -> Self {
         // SAFETY: attached.
         Self { was_on: unsafe { ffi::PyGC_Disable() } == 1 }
     }
