@@ -331,7 +331,7 @@ impl Arena {
             return;
         }
         let plain = block.is_parent.load(SeqCst) == 0;
-        if plain && private.has_quick_room(span) && words.claim_to_reuse(slot) {
+        if plain && private.has_quick_room(span) && words.claim_to_reuse(slot, private.generation(index)) {
             point(Point::QuickKept);
             private.push_quick(mine);
             return;

@@ -151,22 +151,28 @@ impl Words<'_> {
 
     /// Makes an unkept live block the property of `slot`, as `Freeing`. False: it is kept, or not live.
     pub(super) fn claim_to_free(&self, slot: u32) -> bool {
-        self.claim(|word| Word::new(word.generation, slot, State::Freeing))
+        self.claim(|word| Some(Word::new(word.generation, slot, State::Freeing)))
     }
 
-    /// Makes an unkept live block the property of `slot`, `Reserved` under its next generation.
-    pub(super) fn claim_to_reuse(&self, slot: u32) -> bool {
-        self.claim(|word| Word::new(word.generation.wrapping_add(1), slot, State::Reserved))
+    /// Makes the unkept block `Live(generation)` the property of `slot`, `Reserved` under its next generation.
+    ///
+    /// The caller means the block that it held. Between its clear and its claim somebody else may have freed that one;
+    /// another, with another span, may have come and gone in its place, and be unkept, too.
+    pub(super) fn claim_to_reuse(&self, slot: u32, generation: u32) -> bool {
+        let next = Word::new(generation.wrapping_add(1), slot, State::Reserved);
+        self.claim(|word| (word.generation == generation).then_some(next))
     }
 
-    fn claim(&self, to: impl Fn(Word) -> Word) -> bool {
+    /// Changes an unkept live block to what `to` says; none: it is another block.
+    fn claim(&self, to: impl Fn(Word) -> Option<Word>) -> bool {
         // BOUND: a round is lost only when somebody else has changed the word.
         loop {
             let word = self.load();
             if word.state != State::Live || self.is_kept() {
                 return false;
             }
-            if self.exchange(word, to(word)) {
+            let Some(next) = to(word) else { return false };
+            if self.exchange(word, next) {
                 return true;
             }
         }
@@ -225,6 +231,17 @@ mod tests {
             assert_eq!(Word::unpack(word.pack()), word);
         }
         assert_eq!(Word::unpack(0), Word::new(0, 0, State::Free));
+    }
+
+    #[test]
+    fn who_held_one_block_does_not_reuse_the_next_in_its_place() {
+        let (word, records, holders) = (AtomicU64::new(0), AtomicU32::new(0), Default::default());
+        let words = Words { word: &word, records: &records, holders: &holders };
+        word.store(Word::new(8, 5, State::Live).pack(), SeqCst);
+        assert!(!words.claim_to_reuse(3, 7));
+        assert_eq!(words.load(), Word::new(8, 5, State::Live));
+        assert!(words.claim_to_reuse(3, 8));
+        assert_eq!(words.load(), Word::new(9, 3, State::Reserved));
     }
 
     #[test]
@@ -335,6 +352,39 @@ mod models {
                 a.release(2);
             });
             vec![sender, thread::spawn(move || b.release(1))]
+        });
+    }
+
+    /// A holder drops its block to keep it for reuse, slowly, while another one frees it and makes, holds and drops the
+    /// next block in its place: the slow one must not get that, of which it knows nothing.
+    #[test]
+    fn a_slow_drop_meets_the_next_block_in_the_place() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let block = Block::held_by(0);
+            block.words().set_bit(1);
+            let (a, b) = (block.clone(), block.clone());
+            let slow = thread::spawn(move || {
+                a.words().clear_bit(0);
+                if a.words().claim_to_reuse(0, 1) {
+                    assert_eq!(a.words().load(), Word::new(2, 0, State::Reserved), "it was another block");
+                    return true;
+                }
+                false
+            });
+            let fast = thread::spawn(move || {
+                b.words().clear_bit(1);
+                if !b.words().claim_to_free(1) {
+                    return false;
+                }
+                b.word.store(Word::new(2, 1, State::Reserved).pack(), SeqCst);
+                b.words().bring_to_life(1, Point::AllocHeld);
+                b.words().clear_bit(1);
+                assert!(b.words().claim_to_free(1), "nobody else may have the next block");
+                true
+            });
+            assert_ne!(slow.join().unwrap(), fast.join().unwrap(), "one of the two ends the block");
         });
     }
 
