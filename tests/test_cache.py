@@ -1345,6 +1345,15 @@ def test_a_key_is_loaded_by_another_soon_after_a_death(survivor: Survivor) -> No
     survivor.check()
 
 
+@pytest.mark.crash
+def test_loads_of_the_dead_keep_no_room(survivor: Survivor) -> None:
+    """Nobody asked for their keys any more, so an eighth of the cache was kept free for what they would have stored."""
+    for number in range(8):
+        with child(workers.die_loading, survivor.cache, ("dies", number)) as process:
+            process.join(HANG)
+    survivor.check()
+
+
 @needs_points
 @pytest.mark.crash
 @pytest.mark.timeout(120 + 120 * ROUNDS)

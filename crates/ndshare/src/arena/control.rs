@@ -61,6 +61,8 @@ pub(super) struct Header {
     pub unkept: AtomicU32,
     /// Not 0: some ticket was addressed to a process once.
     pub addressed: AtomicU32,
+    /// How many participants have left or were swept, so that others see when there is something to look for.
+    pub departures: AtomicU32,
     /// The block that others are found by {place + 1: 32, generation: 32}; 0 or stale: there is none now.
     pub root: AtomicU64,
     /// What contradicted itself first, as text, for those who find the arena poisoned later.

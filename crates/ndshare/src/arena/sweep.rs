@@ -271,6 +271,7 @@ impl Arena {
             self.clear_block(index, dead, me, has_guests)?;
         }
         self.control.participant(dead)?.state.store(if has_guests { LENT } else { 0 }, SeqCst);
+        self.control.header().departures.fetch_add(1, SeqCst);
         point(Point::SweepSlot);
         Ok(())
     }
@@ -330,6 +331,7 @@ impl Arena {
         drop(private);
         if is_done {
             participant.state.store(0, SeqCst);
+            self.control.header().departures.fetch_add(1, SeqCst);
             point(Point::LeaveUnnamed);
         }
     }
@@ -366,6 +368,12 @@ impl Arena {
         self.control.header().ticket_count.store(tickets, Relaxed);
         self.control.header().record_hint.store(0, Relaxed);
         Ok(())
+    }
+
+    /// How many participants have left or were swept so far. It wraps.
+    pub fn departures(&self) -> u32 {
+        // RAW: it is only compared with what it was.
+        self.control.header().departures.load(SeqCst)
     }
 
     /// Whether the participant with this identity lives, or may live. A dead one is swept.

@@ -5,12 +5,17 @@
 //! who wait begins the load anew. A failure is kept for those who were waiting; whoever comes later tries again.
 
 use super::policy::add;
-use super::table::{Count, EXPIRED, FAILURES, FREE, KEY_BYTES, LOADS, State, UNCACHED, VIEW_BYTES, Word};
+use super::table::{
+    Count, DEPARTURES, EXPIRED, FAILURES, FREE, KEY_BYTES, LOADS, LOOK, State, UNCACHED, VIEW_BYTES, Word,
+};
 use super::{Attempt, Cache, Found, Gone, Key, Stored, Value, cost};
 use crate::arena::{Hold, Patience};
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
-use crate::prim::{Ordering::Relaxed, load_bytes, read, store_bytes};
+use crate::prim::{
+    Ordering::{Relaxed, SeqCst},
+    load_bytes, read, store_bytes,
+};
 use std::sync::Arc;
 
 /// Bytes of a failure's text that are kept.
@@ -199,20 +204,34 @@ impl Cache {
         })
     }
 
-    /// Ends the loads of the dead, which hold places; failing that, waits a nap for others to end theirs.
-    fn make_places(&self, patience: &Patience) -> Result<()> {
+    /// Ends the loads of those that have died since somebody looked: room is kept for what they would have stored.
+    pub(super) fn bury_the_latest(&self, gone: &mut Gone) -> Result<()> {
+        let departures = u64::from(self.arena().departures());
+        // Before the look, so that whoever dies or gives up during it is looked for the next time.
+        // RAW: only told from others.
+        if self.table.word(DEPARTURES).swap(departures, SeqCst) != departures {
+            self.bury_all(gone)?;
+        }
+        Ok(())
+    }
+
+    /// Ends all loads of the dead, under the lock. Says whether there were any.
+    fn bury_all(&self, gone: &mut Gone) -> Result<bool> {
         let mut buried = false;
         for place in self.places() {
             let entry = self.table.entry(place);
-            let word = entry.now();
             // RAW: a name, which is looked up.
-            let busy = Busy { place, word, loader: entry.loader().load(Relaxed), thread: 0 };
-            if word.state() == State::Loading && !self.arena().is_identity_alive(busy.loader)? {
-                self.bury(busy, patience)?;
+            if entry.now().state() == State::Loading && !self.arena().is_identity_alive(entry.loader().load(SeqCst))? {
+                self.vacate(place, gone)?;
                 buried = true;
             }
         }
-        if buried {
+        Ok(buried)
+    }
+
+    /// Ends the loads of the dead, which hold places; failing that, waits a nap for others to end theirs.
+    fn make_places(&self, patience: &Patience) -> Result<()> {
+        if self.locked(patience, |gone| self.bury_all(gone))? {
             return Ok(());
         }
         self.arena().sweep_the_dead()?;
@@ -319,7 +338,8 @@ impl Drop for Loading {
         if cache.locked(&Patience::none(), empty).is_err() && self.is_mine().unwrap_or(false) {
             // The owner of the cache's lock may be stopped, and a drop does not wait: to whoever asks for the key this
             // load is like a dead one's.
-            cache.table.entry(self.place).loader().store(0, Relaxed);
+            cache.table.entry(self.place).loader().store(0, SeqCst);
+            cache.table.word(DEPARTURES).store(LOOK, SeqCst);
             let _ = cache.wake(self.place);
         }
         point(Point::CacheAbandoned);

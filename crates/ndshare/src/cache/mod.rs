@@ -823,6 +823,9 @@ impl Cache {
         if bytes > most {
             return Ok(false);
         }
+        if self.under_way() > 0 {
+            self.bury_the_latest(gone)?;
+        }
         let best = most - self.under_way().min(most - bytes);
         // BOUND: each round ends an entry.
         while self.used().saturating_add(bytes) > best {

@@ -63,6 +63,9 @@ const QUEUES: usize = 24;
 const QUEUE_WORDS: usize = 4;
 /// How often the cache was cleared; read by every look-up of a generation.
 pub(super) const EPOCH: usize = 40;
+/// How many had left the arena when the loads of the dead were last ended; [`LOOK`]: one was given up since.
+pub(super) const DEPARTURES: usize = 41;
+pub(super) const LOOK: u64 = u64::MAX;
 const LINES_AT: usize = 64;
 const LINES: usize = 64;
 const LINE_WORDS: usize = 8;
