@@ -330,8 +330,9 @@ impl Arena {
             private.remember(mine);
             return;
         }
-        let plain = block.is_parent.load(SeqCst) == 0;
-        if plain && private.has_quick_room(span) && words.claim_to_reuse(slot, private.generation(index)) {
+        let is_plain = || block.is_parent.load(SeqCst) == 0;
+        let generation = private.generation(index);
+        if private.has_quick_room(span) && words.claim_to_reuse(slot, generation, is_plain) {
             point(Point::QuickKept);
             private.push_quick(mine);
             return;

@@ -157,10 +157,11 @@ impl Words<'_> {
     /// Makes the unkept block `Live(generation)` the property of `slot`, `Reserved` under its next generation.
     ///
     /// The caller means the block that it held. Between its clear and its claim somebody else may have freed that one;
-    /// another, with another span, may have come and gone in its place, and be unkept, too.
-    pub(super) fn claim_to_reuse(&self, slot: u32, generation: u32) -> bool {
+    /// another, with another span, may have come and gone in its place, and be unkept, too. Or another holder may have
+    /// made the block a parent before it let go: so `is_plain` is asked when the block is seen unkept, not before.
+    pub(super) fn claim_to_reuse(&self, slot: u32, generation: u32, is_plain: impl Fn() -> bool) -> bool {
         let next = Word::new(generation.wrapping_add(1), slot, State::Reserved);
-        self.claim(|word| (word.generation == generation).then_some(next))
+        self.claim(|word| (word.generation == generation && is_plain()).then_some(next))
     }
 
     /// Changes an unkept live block to what `to` says; none: it is another block.
@@ -238,9 +239,9 @@ mod tests {
         let (word, records, holders) = (AtomicU64::new(0), AtomicU32::new(0), Default::default());
         let words = Words { word: &word, records: &records, holders: &holders };
         word.store(Word::new(8, 5, State::Live).pack(), SeqCst);
-        assert!(!words.claim_to_reuse(3, 7));
+        assert!(!words.claim_to_reuse(3, 7, || true) && !words.claim_to_reuse(3, 8, || false));
         assert_eq!(words.load(), Word::new(8, 5, State::Live));
-        assert!(words.claim_to_reuse(3, 8));
+        assert!(words.claim_to_reuse(3, 8, || true));
         assert_eq!(words.load(), Word::new(9, 3, State::Reserved));
     }
 
@@ -367,7 +368,7 @@ mod models {
             let (a, b) = (block.clone(), block.clone());
             let slow = thread::spawn(move || {
                 a.words().clear_bit(0);
-                if a.words().claim_to_reuse(0, 1) {
+                if a.words().claim_to_reuse(0, 1, || true) {
                     assert_eq!(a.words().load(), Word::new(2, 0, State::Reserved), "it was another block");
                     return true;
                 }
