@@ -192,7 +192,8 @@ pub(crate) fn let_go(py: Python<'_>, arrays: &Bound<'_, PyDict>) {
     let free = variables::are_only_variables(arrays);
     for (array, is_free) in arrays.values().iter().zip(free) {
         if let Some(field) = field_under(&array) {
-            let is_left = !is_free || rest_on_block(py, &array, field.get()).is_err() || field.get_refcnt() > 1;
+            let is_left =
+                !is_free || rest_on_block(py, &array, field.get()).is_err() || variables::references(&field) > 1;
             field.get().left.store(is_left, Ordering::Relaxed);
         }
     }

@@ -70,7 +70,8 @@ impl Drop for Quiet {
     }
 }
 
-fn references(object: &Bound<'_, PyAny>) -> isize {
+/// How many references there are to an object.
+pub(crate) fn references(object: &Bound<'_, PyAny>) -> isize {
     // SAFETY: attached; a live object.
     unsafe { ffi::Py_REFCNT(object.as_ptr()) }
 }
