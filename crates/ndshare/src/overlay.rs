@@ -81,11 +81,23 @@ impl Overlay {
                 Look::Free => return Ok(self.inside(token, true)),
                 Look::Shared(shared) => return Ok(self.inside(shared, false)),
                 Look::Busy { event } => {
-                    patience.go_on("the overlay, in another use,")?;
+                    patience.go_on("the overlay, in another use,").map_err(|error| self.name_those_inside(error))?;
                     self.head.nap_on(EVENT, event, patience)?;
                 }
             }
         }
+    }
+
+    /// The error of a wait that has ended, with the processes that it was for.
+    fn name_those_inside(&self, error: Error) -> Error {
+        // RAW: a name, which is looked up.
+        let token = self.head.word(TOKEN).ok().and_then(|word| BlockId::from_word(word.load(Acquire)));
+        let inside = token.map_or_else(Vec::new, |token| self.arena().glimpse_holders(token));
+        let names: Vec<String> = inside.iter().map(ToString::to_string).collect();
+        if error.kind() != Kind::Timeout || names.is_empty() {
+            return error;
+        }
+        Error::new(Kind::Timeout, format!("{error}. Inside are {}", names.join("; ")))
     }
 
     fn arena(&self) -> &Arc<Arena> {

@@ -6,6 +6,7 @@
 //! other by the same word.
 
 use super::hold::Hold;
+use super::ids::BlockId;
 use super::lockword::{LockWord, Taker};
 use super::patience::{NAP, Patience, busy};
 use super::state::Arena;
@@ -21,6 +22,8 @@ const STARVING: Duration = Duration::from_millis(1);
 const SPINS: u32 = 200;
 /// Who gives up after this learns whom it has waited for.
 const LONG_WAIT: Duration = Duration::from_secs(1);
+/// How many holders an error names.
+const NAMED: usize = 4;
 
 /// What a thread gets that asks for a lock which it has already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +105,13 @@ impl Arena {
             return None;
         }
         self.control.pid(slot).ok().map(Glimpse::of)
+    }
+
+    /// The processes that hold a block, for the error of somebody who waits for them; at most a few. None when the block
+    /// is gone.
+    pub(crate) fn glimpse_holders(&self, block: BlockId) -> Vec<Glimpse> {
+        let slots = if self.is_live(block) { self.holders_of(block) } else { Vec::new() };
+        slots.into_iter().take(NAMED).filter_map(|slot| self.glimpse(slot)).collect()
     }
 
     /// Who has the arena lock, if it is not to be had now. Never waits.
