@@ -693,12 +693,11 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("start", "rounds", "preload"),
     [
         ("fork", 300, "numpy"),
-        ("spawn", 300, "numpy"),
+        ("spawn", 60, "numpy"),  # each a whole interpreter: half a second
         ("forkserver", 300, "numpy"),  # started before ndshare is even imported here
         ("forkserver", 300, "workers"),  # and one that has its own ndshare, and so had its own session
         ("forkserver", 12, "sys"),
