@@ -698,8 +698,8 @@ if __name__ == "__main__":
     [
         ("fork", 300, "numpy"),
         ("spawn", 60, "numpy"),  # each a whole interpreter: half a second
-        ("forkserver", 300, "numpy"),  # started before ndshare is even imported here
-        ("forkserver", 300, "workers"),  # and one that has its own ndshare, and so had its own session
+        ("forkserver", 100, "numpy"),  # started before ndshare is even imported here
+        ("forkserver", 100, "workers"),  # and one that has its own ndshare, and so had its own session
         ("forkserver", 12, "sys"),
     ],
 )
