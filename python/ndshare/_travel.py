@@ -1,8 +1,8 @@
 # pyright: reportPrivateUsage=false
 """How arrays travel: multiprocessing's pickler sends shared arrays by reference, every other pickler by value.
 
-The address decides, so views of shared arrays count and copies do not. Each pickler has a `Message` of its own, so that
-all views of one block in one message go by one ticket. Reducers are looked up by the very class, and a subclass may
+The address decides, so views of shared arrays count and copies do not. What a pickler dumps at once is a message: all
+views of one block in it go by one ticket. Reducers are looked up by the very class, and a subclass may
 keep anything beside its items, so those of NumPy are sent here one by one and those of users by value.
 """
 
@@ -13,14 +13,13 @@ import functools
 import sys
 from collections.abc import Callable, Mapping
 from multiprocessing.reduction import ForkingPickler
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _native
 from ._native import Arena
-from ._ring import Frame, reduce_frame
 
 
 def _open_array(token: bytes, dtype: np.dtype[Any] | None = None) -> NDArray[Any]:
@@ -70,18 +69,22 @@ _classes_to_come: list[tuple[str, str, Callable[[Any], Any]]] = [
     ("numpy.ma.core", "MaskedArray", _reduce_masked),
     ("numpy._core.defchararray", "chararray", _reduce_view),
 ]
+_modules_to_come = tuple(each[0] for each in _classes_to_come)
 
 
-def _register_what_has_come() -> None:
-    """Register the classes whose modules have been imported since; a reducer that users have registered stays."""
+def _register_what_has_come(reducers: dict[type, Any] | None = None) -> None:
+    """Register the classes whose modules have been imported since, also with a pickler that has its reducers already.
+
+    A reducer that users have registered stays.
+    """
     for each in tuple(_classes_to_come):
         module, name, reducer = each
         cls = getattr(sys.modules.get(module), name, None)
         if cls is None:
             continue
-        reducers: dict[type, Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
-        if cls not in reducers:
-            ForkingPickler.register(cls, reducer)
+        for table in (cast("dict[type, Any]", ForkingPickler._extra_reducers), reducers):  # type: ignore[attr-defined]
+            if table is not None:
+                table.setdefault(cls, reducer)
         # Another thread may have been here at the same time.
         with contextlib.suppress(ValueError):
             _classes_to_come.remove(each)
@@ -97,51 +100,31 @@ def _reduce_arena(arena: Arena) -> Any:
 # The pickler
 
 
-def _reduce_frame(message: _native.Message, frame: Frame) -> Any:
-    return message(frame.view(np.ndarray))
-
-
-def _look_at_each_pickler() -> None:
-    """Give each pickler of multiprocessing a message of its own, and first of all what has been imported meanwhile."""
-    make, dump = ForkingPickler.__init__, ForkingPickler.dump
-
-    @functools.wraps(make)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
-        # It copies the reducers when it is made.
-        if _classes_to_come:
-            _register_what_has_come()
-        make(self, *args, **kwargs)
-        self._ndshare = message = _native.Message()
-        table = self.dispatch_table
-        # A reducer that users have registered stays.
-        if table.get(np.ndarray) is _native.reduce:
-            table[np.ndarray] = message
-        if table.get(Frame) is reduce_frame:
-            table[Frame] = functools.partial(_reduce_frame, message)
+def _look_at_each_message() -> None:
+    """Tell where a message of multiprocessing begins and ends, and look first at what has been imported meanwhile."""
+    dump = ForkingPickler.dump
+    begin, end = _native.begin_message, _native.end_message
 
     def dump_message(self: Any, obj: Any) -> None:
-        message = self.__dict__.get("_ndshare")
-        if message is not None:
-            message.begin()
-        failed = True
-        _native.begin_message()
+        if _classes_to_come and not sys.modules.keys().isdisjoint(_modules_to_come):
+            _register_what_has_come(self.dispatch_table)
         try:
+            begin(self)
             dump(self, obj)
-            failed = False
-        finally:
-            _native.end_message(failed)
+        except BaseException:
+            end(self, True)
+            raise
+        end(self, False)
 
     # A type checker takes no other way.
-    setattr(ForkingPickler, "__init__", __init__)  # noqa: B010
     setattr(ForkingPickler, "dump", functools.wraps(dump)(dump_message))  # noqa: B010
 
 
 def register() -> None:
     """Make multiprocessing send arrays of exactly these classes, and arenas of one's own, this way."""
-    # For picklers that are made in another way than by the class's own __init__.
     ForkingPickler.register(np.ndarray, _native.reduce)
     for cls in _CLASSES_OF_ITEMS:
         ForkingPickler.register(cls, _reduce_view)
     ForkingPickler.register(Arena, _reduce_arena)
     _register_what_has_come()
-    _look_at_each_pickler()
+    _look_at_each_message()

@@ -10,8 +10,6 @@
 //! What is made once is made first and set then, and the first wins ([`Once`]). Nobody waits for whom is making it:
 //! that one may be running Python, which may come back to the same place.
 
-use std::collections::HashMap;
-use std::hash::Hash;
 use std::sync::{Arc, OnceLock};
 
 use ndshare::prim::SpinLock;
@@ -92,21 +90,6 @@ impl<T: Send + Sync> Guarded<Option<Arc<T>>> {
     #[inline]
     pub(crate) fn get(&self) -> Option<Arc<T>> {
         self.look(Option::clone)
-    }
-}
-
-impl<K: Copy + Eq + Hash + Send + Sync, V: Copy + Send> Guarded<HashMap<K, V>> {
-    /// What is under a key.
-    #[inline]
-    pub(crate) fn find(&self, key: &K) -> Option<V> {
-        self.look(|map| map.get(key).copied())
-    }
-
-    /// Puts a plain value under a plain key; neither has an end that could meet Python.
-    #[inline]
-    pub(crate) fn insert(&self, key: K, value: V) {
-        let (_count, mut map) = (held::Count::new(), self.0.lock());
-        map.insert(key, value);
     }
 }
 

@@ -112,7 +112,7 @@ mod native {
     #[pymodule_export]
     use super::stop_at;
     #[pymodule_export]
-    use super::travel::{Message, describe, from_text, handle, lend, open_token, reduce, ticket, to_text};
+    use super::travel::{describe, from_text, handle, lend, open_token, reduce, ticket, to_text};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

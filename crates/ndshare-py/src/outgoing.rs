@@ -1,12 +1,15 @@
 //! Issuing tickets: for whoever comes, or for the process that is being started right now.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ndshare::Kind;
-use ndshare::arena::{self as library, Arena, Hold, Patience, TicketId};
+use ndshare::arena::{self as library, Arena, BlockId, Hold, Patience, TicketId};
+use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use crate::guard::Once;
 use crate::wait::patiently_for;
@@ -37,37 +40,64 @@ impl Outgoing {
     }
 }
 
-/// What was issued for one message.
-type Issued = Vec<(Weak<Arena>, TicketId)>;
+/// A message that a thread is pickling.
+struct Message {
+    /// The address of its pickler.
+    pickler: usize,
+    issued: Vec<(Weak<Arena>, TicketId)>,
+    /// By arena and block: all views of a block go by one ticket. The receiver's first view claims it. The others find
+    /// the block held by that one, which the unpickler keeps until it has read the whole message.
+    tickets: HashMap<(u64, BlockId), TicketId>,
+}
 
 thread_local! {
-    /// What was issued for each message that this thread is pickling; the innermost is the last.
-    static MESSAGES: RefCell<Vec<Issued>> = const { RefCell::new(Vec::new()) };
+    /// The messages that this thread is pickling; the innermost is the last.
+    static MESSAGES: RefCell<Vec<Message>> = const { RefCell::new(Vec::new()) };
 }
 
 /// How long what nobody has asked for may wait for the arena's lock: a failed message, an arena on its way.
 pub(crate) const BRIEFLY: Duration = Duration::from_millis(50);
 
-/// Notes that this thread begins to pickle a message.
+/// Notes that this thread begins to pickle a message with `pickler`.
 #[pyfunction]
-pub(crate) fn begin_message() {
-    MESSAGES.with_borrow_mut(|messages| messages.push(Vec::new()));
+pub(crate) fn begin_message(pickler: &Bound<'_, PyAny>) {
+    let message = Message { pickler: pickler.as_ptr().addr(), issued: Vec::new(), tickets: HashMap::new() };
+    MESSAGES.with_borrow_mut(|messages| messages.push(message));
 }
 
-/// Notes that it has done so. What was issued for a message that failed is taken back: nobody will read it.
+/// Notes that it has done so, or never began. What was issued for a message that failed is taken back: nobody will read
+/// it.
 #[pyfunction]
-pub(crate) fn end_message(py: Python<'_>, failed: bool) {
-    let issued = MESSAGES.with_borrow_mut(Vec::pop).unwrap_or_default();
+pub(crate) fn end_message(py: Python<'_>, pickler: &Bound<'_, PyAny>, failed: bool) {
+    let ended = MESSAGES.with_borrow_mut(|messages| {
+        let at = messages.iter().rposition(|message| message.pickler == pickler.as_ptr().addr());
+        at.map_or_else(Vec::new, |at| messages.split_off(at))
+    });
     if !failed {
         return;
     }
     py.detach(|| {
         let briefly = Patience::new(Some(BRIEFLY), &|| Ok(()));
-        for (arena, ticket) in issued {
+        for (arena, ticket) in ended.into_iter().flat_map(|message| message.issued) {
             // What cannot be taken back now is listed as undelivered.
             let _ = arena.upgrade().map(|arena| arena.withdraw(&[ticket], &briefly));
         }
     });
+}
+
+/// The ticket for the block of `hold` in the message that this thread is pickling, or a new one; none when all are in
+/// flight.
+pub(crate) fn issue_once(py: Python<'_>, hold: &Hold) -> PyResult<Option<TicketId>> {
+    let name = (hold.arena().id(), hold.block());
+    let known = MESSAGES.with_borrow(|messages| messages.last()?.tickets.get(&name).copied());
+    if known.is_some() {
+        return Ok(known);
+    }
+    let ticket = issue(py, hold)?;
+    if let Some(ticket) = ticket {
+        MESSAGES.with_borrow_mut(|messages| messages.last_mut().map(|message| message.tickets.insert(name, ticket)));
+    }
+    Ok(ticket)
 }
 
 /// A ticket for the block of `hold`; none when all are in flight.
@@ -88,7 +118,7 @@ fn issue_within(py: Python<'_>, hold: &Hold, timeout: Option<Duration>) -> PyRes
     })?;
     if let Some(ticket) = ticket {
         let note = (Arc::downgrade(hold.arena()), ticket);
-        MESSAGES.with_borrow_mut(|messages| messages.last_mut().map(|message| message.push(note)));
+        MESSAGES.with_borrow_mut(|messages| messages.last_mut().map(|message| message.issued.push(note)));
         if let Some(receiver) = receiver {
             receiver.get().outgoing.add(hold.arena(), ticket);
         }
@@ -98,16 +128,22 @@ fn issue_within(py: Python<'_>, hold: &Hold, timeout: Option<Duration>) -> PyRes
 
 /// What is being pickled for a process that this thread starts, if it does so.
 fn being_started(py: Python<'_>) -> PyResult<Option<Bound<'_, Outgoing>>> {
-    static POPEN: Once<Py<PyAny>> = Once::new();
     static OUTGOING: Once<Py<PyAny>> = Once::new();
     // A message that is pickled while another one is, by a reducer that sends, is for somebody else.
     if MESSAGES.with_borrow(|messages| messages.len() > 1) {
         return Ok(None);
     }
-    let popen = POPEN.import(py, "multiprocessing.context", "get_spawning_popen")?.call0()?;
-    if popen.is_none() {
-        return Ok(None);
-    }
+    let Some(popen) = spawning_popen(py)?.filter(|popen| !popen.is_none()) else { return Ok(None) };
     let outgoing = OUTGOING.import(py, "ndshare._started", "outgoing")?.call1((popen,))?;
     Ok(outgoing.cast_into::<Outgoing>().ok())
+}
+
+/// What multiprocessing pickles for in this thread.
+///
+/// `get_spawning_popen` asks the same attribute, which most threads never had: Python makes an exception each time, and
+/// that takes longer than all the rest here.
+fn spawning_popen(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
+    static LOCALS: Once<Py<PyAny>> = Once::new();
+    let locals = LOCALS.import(py, "multiprocessing.context", "_tls")?.getattr(intern!(py, "__dict__"))?;
+    locals.cast_into::<PyDict>()?.get_item(intern!(py, "spawning_popen"))
 }

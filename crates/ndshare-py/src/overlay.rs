@@ -230,8 +230,8 @@ pub(crate) fn is_left_behind(field: &Bound<'_, PyWeakrefReference>, is_known: bo
 
 /// Whether the object of a weak reference is no more. It is one step of the interpreter, too.
 #[pyfunction]
-pub(crate) fn is_gone(object: &Bound<'_, PyWeakrefReference>) -> bool {
-    object.upgrade().is_none()
+pub(crate) fn is_gone(reference: &Bound<'_, PyWeakrefReference>) -> bool {
+    reference.upgrade().is_none()
 }
 
 /// Gives an array another base, which keeps its bytes and nothing else.

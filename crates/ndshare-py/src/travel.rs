@@ -3,10 +3,9 @@
 //! A token is the library's, as bytes. It names the dtype where its element type says all of that. Other dtypes travel
 //! beside it as pickled objects. Nothing is unpickled from a token.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ndshare::arena::{Arena, BlockId, Hold, TicketId, is_inside};
+use ndshare::arena::{Arena, Hold, is_inside};
 use ndshare::array::{Layout, Token};
 use ndshare::element::Element;
 use ndshare::session::reference_to;
@@ -18,9 +17,9 @@ use pyo3::types::{PyBytes, PyTuple};
 
 use crate::dtype::Dtype;
 use crate::error::to_python;
-use crate::guard::{Guarded, Once};
+use crate::guard::Once;
 use crate::ndarray::{Facts, Order, array_over, described};
-use crate::outgoing::{issue, issue_soon};
+use crate::outgoing::{issue, issue_once, issue_soon};
 use crate::owner;
 use crate::session;
 use crate::shared::block_under;
@@ -32,46 +31,15 @@ use crate::wait::patiently;
 /// block travels by value, as NumPy pickles it; so does every array while all tickets are in flight, with a warning.
 #[pyfunction]
 pub(crate) fn reduce<'py>(py: Python<'py>, array: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    reduce_in(py, array, &Message::new())
-}
-
-/// How the arrays of one message are pickled: as `reduce` does, with one ticket for all views of a block.
-///
-/// The receiver's first view claims it. The others find the block held by that one, which the unpickler keeps until it
-/// has read the whole message.
-#[pyclass(frozen, module = "ndshare._native")]
-pub(crate) struct Message {
-    tickets: Guarded<HashMap<(u64, BlockId), TicketId>>,
-}
-
-#[pymethods]
-impl Message {
-    #[new]
-    fn new() -> Self {
-        Self { tickets: Guarded::new(HashMap::new()) }
-    }
-
-    fn __call__<'py>(&self, py: Python<'py>, array: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        reduce_in(py, array, self)
-    }
-
-    /// Begins another message: tickets of the one before are for whoever reads that one.
-    fn begin(&self) {
-        drop(self.tickets.replace(HashMap::new()));
-    }
-}
-
-impl Message {
-    fn ticket(&self, py: Python<'_>, hold: &Hold) -> PyResult<Option<TicketId>> {
-        let name = (hold.arena().id(), hold.block());
-        if let Some(known) = self.tickets.find(&name) {
-            return Ok(Some(known));
+    // A function of Python, not of this module: pickle names those much faster.
+    static OPEN: Once<Py<PyAny>> = Once::new();
+    match open_arguments(py, array)? {
+        Some(arguments) => {
+            let open = OPEN.import(py, "ndshare", "_open_array")?;
+            Ok((open, arguments).into_pyobject(py)?.into_any())
         }
-        let ticket = issue(py, hold)?;
-        if let Some(ticket) = ticket {
-            self.tickets.insert(name, ticket);
-        }
-        Ok(ticket)
+        // Protocol 4 is one that every pickler here reads.
+        None => array.call_method1(intern!(py, "__reduce_ex__"), (4,)),
     }
 }
 
@@ -82,30 +50,13 @@ pub(crate) fn copied_by_bound() -> u64 {
     COPIED_BY_BOUND.load(Ordering::Relaxed)
 }
 
-fn reduce_in<'py>(py: Python<'py>, array: &Bound<'py, PyAny>, message: &Message) -> PyResult<Bound<'py, PyAny>> {
-    // A function of Python, not of this module: pickle names those much faster.
-    static OPEN: Once<Py<PyAny>> = Once::new();
-    match open_arguments(py, array, message)? {
-        Some(arguments) => {
-            let open = OPEN.import(py, "ndshare", "_open_array")?;
-            Ok((open, arguments).into_pyobject(py)?.into_any())
-        }
-        // Protocol 4 is one that every pickler here reads.
-        None => array.call_method1(intern!(py, "__reduce_ex__"), (4,)),
-    }
-}
-
-fn open_arguments<'py>(
-    py: Python<'py>,
-    array: &Bound<'py, PyAny>,
-    message: &Message,
-) -> PyResult<Option<Bound<'py, PyTuple>>> {
+fn open_arguments<'py>(py: Python<'py>, array: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyTuple>>> {
     let Some((hold, facts)) = shared_facts(array)? else { return refuse_reaching(array).map(|()| None) };
     let dtype = Dtype::of_array(array)?;
     let element = dtype.element()?;
     let beside = element.is_none();
     let mut token = token_of(&hold, &facts, element);
-    token.ticket = message.ticket(py, &hold)?;
+    token.ticket = issue_once(py, &hold)?;
     if token.ticket.is_none() {
         return warn_of_copy(py, array).map(|()| None);
     }
