@@ -10,6 +10,8 @@ use crate::prim::{
     fence,
 };
 
+/// More frames than a ring ever has.
+pub(super) const MOST_WRITTEN: u64 = u64::MAX >> 2;
 /// An entry that is being written.
 pub(super) const BUSY: u64 = u64::MAX - 1;
 /// Somebody sleeps on the event or the space word.

@@ -1,10 +1,15 @@
 //! A peer that scribbles over a ring's head: whatever stands in any word of it, writers and readers get frames or typed
 //! errors. Nothing panics, hangs or reads outside. For about a second; `NDSHARE_SCRIBBLE_SECONDS` makes it longer.
 
+use super::protocol::MOST_WRITTEN;
+use super::table::{CLOSED, HEAD};
 use super::*;
-use crate::arena::Heap;
+use crate::arena::{Arena, Heap, Patience};
 use crate::dice::Dice;
-use std::time::Instant;
+use crate::error::{Kind, Result};
+use crate::prim::Ordering::{Relaxed, SeqCst};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Short enough for a ring that looks full for ever.
 fn briefly() -> Patience<'static> {

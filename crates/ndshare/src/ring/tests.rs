@@ -1,8 +1,14 @@
 //! Rings on the heap: the policies, deaths at every point, and many threads at once.
 
 use super::*;
-use crate::arena::Heap;
-use crate::prim::{AtomicBool, AtomicU64};
+use crate::arena::{Arena, Heap, Hold, Patience};
+use crate::error::{Kind, Result};
+use crate::prim::{
+    AtomicBool, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
+use std::sync::Arc;
+use std::time::Duration;
 
 const FOREVER: Patience<'static> = Patience::forever();
 const LEN: usize = 4096;

@@ -1,0 +1,81 @@
+//! A reader as a member of a group: it claims a frame before it takes it, and ends the claim with the frame. A claim of
+//! a member that died is as good as none.
+
+use super::frame::Frame;
+use super::group::claimant;
+use super::look::PATIENT_LOOKS;
+use super::protocol::{self, is_done};
+use super::reader::Reader;
+use super::table::SPACE;
+use crate::error::Result;
+use crate::os::kill::{Point, point};
+use crate::prim::Ordering::SeqCst;
+
+impl Reader {
+    pub(super) fn look_for_unclaimed(&self, group: usize) -> Result<Option<Frame>> {
+        for _ in 0..PATIENT_LOOKS {
+            let Some((seq, seen)) = self.unclaimed(group) else { return Ok(None) };
+            let claim = self.claim(seq);
+            let word = &self.ring.table.entry(seq).claims[group];
+            if !protocol::claim(word, seen, claim) {
+                continue;
+            }
+            point(Point::RingClaimed);
+            match self.ring.take(seq)? {
+                Some(found) => return Ok(Some(self.frame(seq, found, Some((group, claim))))),
+                // Lapped in between; the entry has another number by now, and its claims are new.
+                None => {
+                    protocol::claim(word, claim, seen);
+                }
+            }
+        }
+        Err(self.never_settles())
+    }
+
+    /// The first frame of a group that nobody alive has, and what its claim says.
+    pub(super) fn unclaimed(&self, group: usize) -> Option<(u64, u64)> {
+        let ring = &self.ring;
+        ring.open_frames(group).find_map(|seq| {
+            let entry = ring.table.entry(seq);
+            // RAW: the place in it is checked, and the rest compared.
+            let claim = entry.claims[group].load(SeqCst);
+            let free =
+                entry.seq.load(SeqCst) == seq && (claim == 0 || !is_done(claim) && !self.is_claimant_alive(claim));
+            free.then_some((seq, claim))
+        })
+    }
+
+    /// {the number's low half: 32, incarnation: 24, place + 1: 8}.
+    fn claim(&self, seq: u64) -> u64 {
+        seq << 32 | (self.incarnation & 0xff_ffff) << 8 | (self.index as u64 + 1)
+    }
+
+    /// Counts as done what this reader got before and still holds. It waits for the next frame, as a loop does whose
+    /// variable still has the last one; were that not done, the writers might wait for it for ever.
+    pub(super) fn end_claims(&self, group: usize) -> Result<()> {
+        let ring = &self.ring;
+        for seq in ring.open_frames(group) {
+            let claim = self.claim(seq);
+            if ring.table.entry(seq).claims[group].load(SeqCst) == claim {
+                ring.end_claim(seq, group, claim);
+            }
+        }
+        ring.announce_if_awaited(SPACE)
+    }
+
+    /// Whether another process has a frame of the group, and is not done with it.
+    pub(super) fn others_have_some(&self, group: usize) -> bool {
+        // RAW: a name, which is compared.
+        let (ring, me) = (&self.ring, self.words().user.load(SeqCst));
+        ring.open_frames(group).any(|seq| {
+            // RAW: the place in it is checked, and the rest compared.
+            let claim = ring.table.entry(seq).claims[group].load(SeqCst);
+            let place = claimant(claim).filter(|_| !is_done(claim));
+            place.is_some_and(|index| ring.table.reader(index).user.load(SeqCst) != me)
+        })
+    }
+
+    fn is_claimant_alive(&self, claim: u64) -> bool {
+        claim == self.claim(claim >> 32) || self.ring.is_claimant_alive(claim)
+    }
+}
