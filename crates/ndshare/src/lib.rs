@@ -132,5 +132,6 @@ mod os {
 }
 #[cfg(loom)]
 mod ring {
+    mod claim;
     mod protocol;
 }

@@ -2,6 +2,7 @@
 //! A writer makes a new generation of a block before it fills it, so a hold is on the frame that was published, and nobody
 //! writes that any more.
 
+use super::claim::FrameClaim;
 use super::protocol;
 use super::state::Ring;
 use super::table::{EntryWords, SPACE, VIEW_BYTES};
@@ -28,7 +29,7 @@ pub struct Frame {
     /// The process that got it. A forked child has a copy, whose end says nothing.
     user: u64,
     /// The group, and the claim to be ended with this frame.
-    claim: Option<(usize, u64)>,
+    claim: Option<(usize, FrameClaim)>,
 }
 
 /// View and meta of a frame; none when both are empty, as for most.
@@ -74,7 +75,7 @@ impl Frame {
         (reader, incarnation): (usize, u64),
         seq: u64,
         (hold, from): (Hold, Snapshot),
-        claim: Option<(usize, u64)>,
+        claim: Option<(usize, FrameClaim)>,
     ) -> Self {
         let words = ring.table.reader(reader);
         words.held.fetch_add(1, Relaxed);

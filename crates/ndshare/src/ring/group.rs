@@ -1,15 +1,16 @@
 //! Groups: readers that share the frames, each of which goes to one of them. Here is what all processes see of a group:
 //! its name, its place in the stream, and for each frame a claim that says which member has it or that it is done.
 
+use super::claim::{FrameClaim, Holder, Member};
 use super::protocol;
 use super::state::Ring;
-use super::table::{EVENT, GROUPS, GROUPS_IN_USE, NAME_BYTES, READERS};
+use super::table::{EVENT, GROUPS, GROUPS_IN_USE, NAME_BYTES};
 use crate::arena::Patience;
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
 use crate::prim::{
     Ordering::{Relaxed, SeqCst},
-    Unchecked, load_bytes, store_bytes,
+    load_bytes, store_bytes,
 };
 
 impl Ring {
@@ -76,16 +77,15 @@ impl Ring {
         from..head
     }
 
-    /// Whether the member of a group that claimed a frame lives.
-    pub(super) fn is_claimant_alive(&self, claim: u64) -> bool {
-        claimant(claim).is_some_and(|index| {
-            let same = self.table.reader(index).incarnation.load(SeqCst) & 0xff_ffff == claim >> 8 & 0xff_ffff;
-            same && self.is_reader_live(index)
-        })
+    /// Whether a member of a group lives.
+    pub(super) fn is_member_alive(&self, member: Member) -> bool {
+        // RAW: only compared.
+        let incarnation = self.table.reader(member.reader).incarnation.load(SeqCst);
+        Member::new(member.reader, incarnation) == member && self.is_reader_live(member.reader)
     }
 
     /// Marks a frame as done by its group, and moves the group's cursor over all that are.
-    pub(super) fn end_claim(&self, seq: u64, group: usize, claim: u64) {
+    pub(super) fn end_claim(&self, seq: u64, group: usize, claim: FrameClaim) {
         protocol::end_claim(&self.table.entry(seq).claims[group], claim);
         point(Point::RingDone);
         // BOUND: a lap. More than that is done only when numbers were scribbled on.
@@ -126,16 +126,14 @@ impl Ring {
     /// Gives up a frame that no member has who lives; says whether that is so.
     fn is_lost(&self, group: usize, seq: u64) -> bool {
         let word = &self.table.entry(seq).claims[group];
-        // RAW: the place in it is checked, and the rest compared.
-        let seen = word.load(SeqCst);
-        let is_free = seen == 0 || !protocol::is_done(seen) && !self.is_claimant_alive(seen);
+        let seen = FrameClaim::read(word);
+        let is_free = match seen.holder() {
+            Holder::Nobody => true,
+            Holder::Member(member) => !self.is_member_alive(member),
+            Holder::Done => false,
+        };
         is_free && protocol::give_up(word, seen, seq)
     }
-}
-
-/// The place of the reader that a claim names.
-pub(super) fn claimant(claim: u64) -> Option<usize> {
-    Unchecked::new(claim & 0xff).index(READERS + 1)?.checked_sub(1)
 }
 
 /// FNV-1a, never 0.

@@ -1,5 +1,6 @@
 //! One look of a reader: whether there is something to get, and taking it. Nobody is waited for, and no lock is taken.
 
+use super::claim::FrameClaim;
 use super::frame::{Frame, Snapshot};
 use super::policy::Mode;
 use super::protocol::{self, MOST_WRITTEN};
@@ -65,7 +66,7 @@ impl Reader {
 
     /// The frame of `seq`, for this reader.
     #[inline]
-    pub(super) fn frame(&self, seq: u64, found: (Hold, Snapshot), claim: Option<(usize, u64)>) -> Frame {
+    pub(super) fn frame(&self, seq: u64, found: (Hold, Snapshot), claim: Option<(usize, FrameClaim)>) -> Frame {
         Frame::new(&self.ring, (self.index, self.incarnation), seq, found, claim)
     }
 

@@ -1,10 +1,10 @@
 //! A reader as a member of a group: it claims a frame before it takes it, and ends the claim with the frame. A claim of
 //! a member that died is as good as none.
 
+use super::claim::{FrameClaim, Holder, Member};
 use super::frame::Frame;
-use super::group::claimant;
 use super::look::PATIENT_LOOKS;
-use super::protocol::{self, is_done};
+use super::protocol;
 use super::reader::Reader;
 use super::table::SPACE;
 use crate::error::Result;
@@ -33,21 +33,28 @@ impl Reader {
     }
 
     /// The first frame of a group that nobody alive has, and what its claim says.
-    pub(super) fn unclaimed(&self, group: usize) -> Option<(u64, u64)> {
+    pub(super) fn unclaimed(&self, group: usize) -> Option<(u64, FrameClaim)> {
         let ring = &self.ring;
         ring.open_frames(group).find_map(|seq| {
             let entry = ring.table.entry(seq);
-            // RAW: the place in it is checked, and the rest compared.
-            let claim = entry.claims[group].load(SeqCst);
-            let free =
-                entry.seq.load(SeqCst) == seq && (claim == 0 || !is_done(claim) && !self.is_claimant_alive(claim));
-            free.then_some((seq, claim))
+            let claim = FrameClaim::read(&entry.claims[group]);
+            let is_free = entry.seq.load(SeqCst) == seq
+                && match claim.holder() {
+                    Holder::Nobody => true,
+                    Holder::Member(member) => member != self.member() && !ring.is_member_alive(member),
+                    Holder::Done => false,
+                };
+            is_free.then_some((seq, claim))
         })
     }
 
-    /// {the number's low half: 32, incarnation: 24, place + 1: 8}.
-    fn claim(&self, seq: u64) -> u64 {
-        seq << 32 | (self.incarnation & 0xff_ffff) << 8 | (self.index as u64 + 1)
+    #[inline]
+    fn member(&self) -> Member {
+        Member::new(self.index, self.incarnation)
+    }
+
+    fn claim(&self, seq: u64) -> FrameClaim {
+        FrameClaim::of(seq, self.member())
     }
 
     /// Counts as done what this reader got before and still holds. It waits for the next frame, as a loop does whose
@@ -56,7 +63,7 @@ impl Reader {
         let ring = &self.ring;
         for seq in ring.open_frames(group) {
             let claim = self.claim(seq);
-            if ring.table.entry(seq).claims[group].load(SeqCst) == claim {
+            if FrameClaim::read(&ring.table.entry(seq).claims[group]) == claim {
                 ring.end_claim(seq, group, claim);
             }
         }
@@ -67,15 +74,9 @@ impl Reader {
     pub(super) fn others_have_some(&self, group: usize) -> bool {
         // RAW: a name, which is compared.
         let (ring, me) = (&self.ring, self.words().user.load(SeqCst));
-        ring.open_frames(group).any(|seq| {
-            // RAW: the place in it is checked, and the rest compared.
-            let claim = ring.table.entry(seq).claims[group].load(SeqCst);
-            let place = claimant(claim).filter(|_| !is_done(claim));
-            place.is_some_and(|index| ring.table.reader(index).user.load(SeqCst) != me)
+        ring.open_frames(group).any(|seq| match FrameClaim::read(&ring.table.entry(seq).claims[group]).holder() {
+            Holder::Member(member) => ring.table.reader(member.reader).user.load(SeqCst) != me,
+            Holder::Nobody | Holder::Done => false,
         })
-    }
-
-    fn is_claimant_alive(&self, claim: u64) -> bool {
-        claim == self.claim(claim >> 32) || self.ring.is_claimant_alive(claim)
     }
 }

@@ -11,8 +11,8 @@
 //!
 //! From below:
 //!
-//! - `protocol`: the steps that several processes take at once. `format`: what a ring says of its frames. `table`: where
-//!   each word lies. `policy`: what users choose.
+//! - `claim`: who has a frame or a slot, as one word. `protocol`: the steps that several processes take at once. `format`:
+//!   what a ring says of its frames. `table`: where each word lies. `policy`: what users choose.
 //! - `state`: the [`Ring`] itself. `recover`: its lock, and order after a death. `notify`: waking who waits. `group`,
 //!   `readers`, `writers`: who takes part. `settle`: when the stream ends. `window`: which frames stay. `sizes`: which
 //!   blocks are too large. `stats`: what is told.
@@ -23,6 +23,7 @@
 //!
 //! A file names only files below it; this one only declares.
 
+mod claim;
 mod descriptor;
 mod format;
 mod frame;
@@ -55,6 +56,7 @@ mod scribble;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
+pub use claim::READERS;
 pub use format::{Format, MOST_NAME_BYTES};
 pub use frame::Frame;
 pub use policy::{Mode, Start, WhenFull};
@@ -62,6 +64,6 @@ pub use publish::Content;
 pub use reader::Reader;
 pub use state::Ring;
 pub use stats::{Process, ReaderStats, Stats, WriterCounts, WriterStats};
-pub use table::{GROUPS, Geometry, READERS, VIEW_BYTES, WRITERS};
+pub use table::{GROUPS, Geometry, VIEW_BYTES, WRITERS};
 pub use write::Writing;
 pub use writer::Writer;

@@ -1,7 +1,7 @@
 //! A peer that scribbles over a ring's head: whatever stands in any word of it, writers and readers get frames or typed
 //! errors. Nothing panics, hangs or reads outside. For about a second; `NDSHARE_SCRIBBLE_SECONDS` makes it longer.
 
-use super::protocol::MOST_WRITTEN;
+use super::protocol::{BUSY, MOST_WRITTEN};
 use super::table::{CLOSED, HEAD};
 use super::*;
 use crate::arena::{Arena, Heap, Patience};
@@ -108,8 +108,8 @@ fn a_cursor_that_no_frame_ever_had_is_an_error() {
     for _ in 0..8 {
         ring.begin(1024, &briefly()).unwrap().publish(Content::default(), &briefly()).unwrap();
     }
-    protocol::open_entry(ring.table.entry(protocol::BUSY).seq);
-    for cursor in [protocol::BUSY, u64::MAX, MOST_WRITTEN + 1] {
+    protocol::open_entry(ring.table.entry(BUSY).seq);
+    for cursor in [BUSY, u64::MAX, MOST_WRITTEN + 1] {
         reader.words().cursor.store(cursor, SeqCst);
         assert_eq!(reader.try_get().unwrap_err().kind(), Kind::Poisoned);
     }
@@ -130,7 +130,7 @@ fn a_place_to_which_the_stream_has_not_come_is_an_error_for_every_kind_of_reader
         ring.begin(1024, &briefly()).unwrap().publish(Content::default(), &briefly()).unwrap();
     }
     let cursors = || readers.iter().map(|reader| reader.words().cursor).chain([ring.table.group(group).cursor]);
-    for cursor in [7, 5 + 8, MOST_WRITTEN, MOST_WRITTEN + 1, protocol::BUSY, u64::MAX] {
+    for cursor in [7, 5 + 8, MOST_WRITTEN, MOST_WRITTEN + 1, BUSY, u64::MAX] {
         cursors().for_each(|word| word.store(cursor, SeqCst));
         for reader in &readers {
             assert_eq!(reader.get(&forever).unwrap_err().kind(), Kind::Poisoned, "{cursor} {:?}", reader.mode());
@@ -165,7 +165,7 @@ fn frames_in_hand_of_many_readers_are_summed_up_whatever_they_say() {
 /// at its timeout or at signals; in a group its frame was passed over, and the group's place stayed there for ever.
 #[test]
 fn an_entry_that_bears_an_older_number_is_an_error_for_who_wants_it() {
-    for (is_closed, number) in [(false, 0), (true, 0), (false, 1 << 40), (true, protocol::BUSY)] {
+    for (is_closed, number) in [(false, 0), (true, 0), (false, 1 << 40), (true, BUSY)] {
         let (arena, _heap) = Arena::create_on_heap(4 << 20).unwrap();
         let ring = Ring::create(&arena, Geometry::new(3, 2048, 8).unwrap(), WhenFull::DropOldest, &briefly()).unwrap();
         let group = ring.group("g", &briefly()).unwrap();

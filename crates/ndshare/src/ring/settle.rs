@@ -5,9 +5,9 @@
 //! without a lock; whoever settles, under the ring's lock, frees what is marked, counts the dead, and ends the stream
 //! if nobody is left. Readers that wait settle now and then.
 
+use super::claim::Role;
 use super::state::Ring;
 use super::table::{CLOSED, DEATHS, EVENT, SPACE, WRITERS, WRITERS_ENDED, WRITERS_LOST, WriterWords};
-use super::writers::{Role, State};
 use crate::arena::{BlockId, Patience};
 use crate::error::Result;
 use crate::os::kill::{Point, point};
@@ -144,7 +144,7 @@ impl Ring {
         let words = self.table.writer(index);
         words.token.store(0, SeqCst);
         words.user.store(0, SeqCst);
-        words.state.store(State { role: None, has_ended: false, ..words.look() }.pack(), SeqCst);
+        words.state.store(words.look().freed().pack(), SeqCst);
         point(Point::RingSettled);
     }
 

@@ -1,10 +1,11 @@
 //! The writing side as users have it: a frame to fill, and a block that exists as a frame.
 
+use super::claim::Role;
 use super::full::as_full;
 use super::pick::{Pick, Picked};
 use super::publish::{Content, Place};
 use super::state::Ring;
-use super::writers::{Pen, Role};
+use super::writers::Pen;
 use crate::arena::{Hold, Patience};
 use crate::array::Array;
 use crate::error::{Error, Result};

@@ -1,10 +1,11 @@
 //! [`Writer`]: a writer that was made beforehand, and goes to the process that is to write.
 
+use super::claim::Role;
 use super::publish::Content;
 use super::state::Ring;
 use super::table::{WRITERS, WriterWords};
 use super::write::Writing;
-use super::writers::{Pen, Role, was_closed};
+use super::writers::{Pen, was_closed};
 use crate::arena::{BlockId, Hold, Patience};
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};

@@ -4,6 +4,7 @@
 //! it yet or not. *Entered*: a process that says when it is done. *Loose*: a process that has merely written through the
 //! ring itself; of it only the end is noticed. How a slot is given up, and the stream ends by that: `settle`.
 
+use super::claim::{Role, SlotClaim};
 use super::state::Ring;
 use super::table::{WRITERS, WRITERS_MADE, WriterWords};
 use crate::arena::Patience;
@@ -11,62 +12,17 @@ use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
 use crate::prim::Ordering::{Relaxed, SeqCst};
 
-/// What kind of writer has a place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    Made = 1,
-    Loose = 2,
-    Entered = 3,
-}
-
-/// What a place says: {incarnation: 48, ended: 8, role: 8}. Role 0: it is free; the incarnation stays.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct State {
-    pub incarnation: u64,
-    pub role: Option<Role>,
-    pub has_ended: bool,
-}
-
-impl State {
-    pub(super) fn pack(self) -> u64 {
-        self.incarnation << 16 | u64::from(self.has_ended) << 8 | self.role.map_or(0, |role| role as u64)
-    }
-
-    /// What no writer puts there reads as free.
-    #[inline]
-    pub(super) fn unpack(bits: u64) -> Self {
-        let role = match bits & 0xff {
-            1 => Some(Role::Made),
-            2 => Some(Role::Loose),
-            3 => Some(Role::Entered),
-            _ => None,
-        };
-        Self { incarnation: bits >> 16, role, has_ended: bits >> 8 & 0xff != 0 }
-    }
-
-    /// Whether a writer has the place and goes on.
-    pub(super) fn writes(self) -> bool {
-        self.role.is_some() && !self.has_ended
-    }
-
-    pub(super) fn is_to_settle(self) -> bool {
-        self.role.is_some() && self.has_ended
-    }
-}
-
 impl WriterWords<'_> {
     #[inline]
-    pub(super) fn look(&self) -> State {
-        // RAW: matched, whatever it is, and compared.
-        State::unpack(self.state.load(SeqCst))
+    pub(super) fn look(&self) -> SlotClaim {
+        SlotClaim::read(self.state)
     }
 
     /// Marks the writer of one incarnation as ended; who settles does the rest.
     pub(super) fn mark_ended(&self, incarnation: u64) {
         let seen = self.look();
         if seen.incarnation == incarnation && seen.writes() {
-            let ended = State { has_ended: true, ..seen };
-            let _ = self.state.compare_exchange(seen.pack(), ended.pack(), SeqCst, SeqCst);
+            let _ = seen.replace(self.state, SlotClaim { has_ended: true, ..seen });
             point(Point::RingEnded);
         }
     }
@@ -92,8 +48,7 @@ impl Ring {
         let words = self.table.writer(pen.index);
         let seen = words.look();
         if seen.incarnation == pen.incarnation && seen.role == Some(Role::Loose) {
-            let entered = State { role: Some(Role::Entered), ..seen };
-            let _ = words.state.compare_exchange(seen.pack(), entered.pack(), SeqCst, SeqCst);
+            let _ = seen.replace(words.state, SlotClaim { role: Some(Role::Entered), ..seen });
         }
         Ok(())
     }
@@ -178,10 +133,10 @@ impl Ring {
         words.leaver.store(0, Relaxed);
         words.user.store(user, SeqCst);
         words.token.store(token, SeqCst);
-        let incarnation = words.look().incarnation.wrapping_add(1) & (u64::MAX >> 16);
-        words.state.store(State { incarnation, role: Some(role), has_ended: false }.pack(), SeqCst);
+        let claim = words.look().next(role);
+        words.state.store(claim.pack(), SeqCst);
         point(Point::RingEntered);
-        Ok(Pen { index, incarnation, is_made: role == Role::Made })
+        Ok(Pen { index, incarnation: claim.incarnation, is_made: role == Role::Made })
     }
 
     /// The processes that write.
