@@ -60,7 +60,7 @@ pub use claim::READERS;
 pub use format::{Format, MOST_NAME_BYTES};
 pub use frame::Frame;
 pub use policy::{Mode, Start, WhenFull};
-pub use publish::Content;
+pub use publish::{Content, Published};
 pub use reader::Reader;
 pub use state::Ring;
 pub use stats::{Process, ReaderStats, Stats, WriterCounts, WriterStats};

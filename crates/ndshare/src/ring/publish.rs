@@ -36,8 +36,38 @@ pub(super) struct Place {
     pub writer: u64,
 }
 
-/// Names the frame and block that are to be published; none when there is none now.
-pub(super) type Supply<'a> = &'a dyn Fn() -> Result<Option<(u32, BlockId)>>;
+/// What became of a frame that was to be published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Published {
+    /// Readers get it, under this number.
+    Seq(u64),
+    /// The ring is full, and drops the newest.
+    Dropped,
+    /// It takes a wait, and the patience was [`Patience::none`]. The frame can still be published.
+    Busy,
+}
+
+impl Published {
+    /// The number of a frame that readers get.
+    pub fn seq(self) -> Option<u64> {
+        match self {
+            Published::Seq(seq) => Some(seq),
+            Published::Dropped | Published::Busy => None,
+        }
+    }
+}
+
+/// A frame on its way into the ring.
+pub(super) struct Publication<'a> {
+    pub pen: Pen,
+    /// The number at which there was room for it; none when nobody looked.
+    pub room_at: Option<u64>,
+    /// Names the frame and block, under the lock; none when there is none now.
+    pub supply: &'a dyn Fn() -> Result<Option<(u32, BlockId)>>,
+    /// A hold that is let go of as the frame is published.
+    pub hold: &'a mut Option<Hold>,
+    pub content: Content<'a>,
+}
 
 enum Outcome {
     Published(u64),
@@ -61,20 +91,27 @@ impl Ring {
         Ok(())
     }
 
-    /// Publishes the frame and block that `supply` names, once there is room; `hold` is let go of then.
-    pub(super) fn publish(
-        &self,
-        patience: &Patience,
-        pen: Pen,
-        room_at: Option<u64>,
-        supply: Supply<'_>,
-        hold: &mut Option<Hold>,
-        content: Content<'_>,
-    ) -> Result<Option<u64>> {
+    /// The one way to publish: once there is room, or at once if at all where `patience` is none.
+    #[inline]
+    pub(super) fn publish(&self, publication: &mut Publication<'_>, patience: &Patience) -> Result<Published> {
+        if patience.waits() { self.publish_patiently(publication, patience) } else { self.publish_at_once(publication) }
+    }
+
+    fn publish_at_once(&self, publication: &mut Publication<'_>) -> Result<Published> {
+        match self.locked_quick(|| self.publish_under_lock(publication)) {
+            Ok(Some(Outcome::Published(seq))) => self.tell(seq),
+            Ok(_) => Ok(Published::Busy),
+            // What `supply` asks for may take a wait, too. Nothing has changed then.
+            Err(error) if error.kind() == Kind::Timeout => Ok(Published::Busy),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn publish_patiently(&self, publication: &mut Publication<'_>, patience: &Patience) -> Result<Published> {
         let mut pruned = false;
         // BOUND: the caller's patience, asked by each wait; the others come once.
         loop {
-            let outcome = self.locked(patience, || self.publish_under_lock(pen, room_at, supply, hold, content));
+            let outcome = self.locked(patience, || self.publish_under_lock(publication));
             match outcome.map_err(as_full)? {
                 Outcome::Published(seq) => return self.tell(seq),
                 // It may be full only for the sake of a reader that died.
@@ -83,30 +120,12 @@ impl Ring {
                 }
                 Outcome::Full if self.when_full == WhenFull::DropNewest => {
                     self.table.word(DROPPED).fetch_add(1, SeqCst);
-                    return Ok(None);
+                    return Ok(Published::Dropped);
                 }
                 Outcome::Full => self.wait_for_space(patience)?,
                 Outcome::NoneIdle => self.wait_for_idle(patience)?,
             }
             pruned = true;
-        }
-    }
-
-    /// The same if that needs no waiting; else none.
-    pub(super) fn publish_quick(
-        &self,
-        pen: Pen,
-        room_at: Option<u64>,
-        place: Place,
-        hold: &mut Option<Hold>,
-        content: Content<'_>,
-    ) -> Result<Option<Option<u64>>> {
-        self.check_content(content)?;
-        let supply = || self.supply(place);
-        let outcome = self.locked_quick(|| self.publish_under_lock(pen, room_at, &supply, hold, content))?;
-        match outcome {
-            Some(Outcome::Published(seq)) => self.tell(seq).map(Some),
-            _ => Ok(None),
         }
     }
 
@@ -125,14 +144,8 @@ impl Ring {
         Ok(Some((place.frame, place.block)))
     }
 
-    fn publish_under_lock(
-        &self,
-        pen: Pen,
-        room_at: Option<u64>,
-        supply: Supply<'_>,
-        hold: &mut Option<Hold>,
-        content: Content<'_>,
-    ) -> Result<Outcome> {
+    fn publish_under_lock(&self, publication: &mut Publication<'_>) -> Result<Outcome> {
+        let Publication { pen, room_at, supply, content, .. } = *publication;
         self.check_open()?;
         self.check_pen(pen)?;
         if self.written() >= MOST_WRITTEN {
@@ -146,7 +159,7 @@ impl Ring {
         self.table.frame(frame).last.store(self.written(), Relaxed);
         // The ring's record keeps the block, and nobody takes it for idle under the lock. Now and not later: readers
         // want the block's words as soon as they see the number.
-        drop(hold.take());
+        drop(publication.hold.take());
         self.pass_over_lost();
         let seq = self.write_entry(frame, block.to_word(), content);
         self.count_frame(pen);
@@ -178,10 +191,10 @@ impl Ring {
     }
 
     /// Tells sleeping readers of a new frame.
-    fn tell(&self, seq: u64) -> Result<Option<u64>> {
+    fn tell(&self, seq: u64) -> Result<Published> {
         self.announce_if_awaited(EVENT)?;
         self.tell_wishes();
-        Ok(Some(seq))
+        Ok(Published::Seq(seq))
     }
 }
 

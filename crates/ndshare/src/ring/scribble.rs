@@ -19,7 +19,8 @@ fn briefly() -> Patience<'static> {
 /// What every victim does, in some order. Each call gives a frame or an error.
 fn use_it(ring: &Arc<Ring>, readers: &[Reader], len: u64) {
     for _ in 0..3 {
-        if let Ok(writing) = ring.begin(len, &briefly()) {
+        if let Ok(mut writing) = ring.begin(len, &briefly()) {
+            let _ = writing.publish(Content { offset: 8, view: b"|u1", meta: b"meta" }, &Patience::none());
             let _ = writing.publish(Content { offset: 8, view: b"|u1", meta: b"meta" }, &briefly());
         }
         if let Ok(hold) = ring.arena().alloc(len as usize, 64, false, &briefly()) {
@@ -36,7 +37,7 @@ fn use_it(ring: &Arc<Ring>, readers: &[Reader], len: u64) {
     let _ = ring.reader(Mode::Latest, Start::Oldest, &briefly());
     let _ = ring.group("another", &briefly());
     if let Ok(writer) = ring.writer(&briefly()) {
-        let _ = writer.begin(len, &briefly()).map(|writing| writing.publish(Content::default(), &briefly()));
+        let _ = writer.begin(len, &briefly()).map(|mut writing| writing.publish(Content::default(), &briefly()));
         let _ = (writer.written(), writer.is_used(), writer.close(&briefly()));
     }
     let _ = (ring.writer_counts(), ring.enter_writers(&briefly()), ring.leave_writers(&briefly()));
@@ -70,7 +71,7 @@ fn round(arena: &Arc<Arena>, dice: &mut Dice, policy: WhenFull) -> Result<()> {
 
 fn use_some(ring: &Arc<Ring>, readers: &[Reader]) {
     for number in 0..dice_free(ring) {
-        if let Ok(writing) = ring.begin(1024, &briefly()) {
+        if let Ok(mut writing) = ring.begin(1024, &briefly()) {
             let _ = writing.publish(Content { offset: 0, view: &[], meta: &number.to_le_bytes() }, &briefly());
         }
         let _ = readers[number as usize % readers.len()].try_get();
@@ -193,7 +194,7 @@ fn a_ring_without_a_number_left_is_an_error_for_who_publishes() {
     let latest = ring.reader(Mode::Latest, Start::Next, &briefly()).unwrap();
     for head in [MOST_WRITTEN, u64::MAX] {
         ring.table.word(HEAD).store(head, SeqCst);
-        let writing = ring.begin(1024, &briefly()).unwrap();
+        let mut writing = ring.begin(1024, &briefly()).unwrap();
         assert_eq!(writing.publish(Content::default(), &briefly()).unwrap_err().kind(), Kind::Poisoned);
         assert_eq!(latest.get(&Patience::forever()).unwrap_err().kind(), Kind::Poisoned);
     }

@@ -39,7 +39,7 @@ impl Ring {
     /// let (arena, forever) = (Arena::create(&Options { budget_bytes: Some(1 << 24), ..Options::default() })?, Patience::forever());
     /// let ring = Ring::new(&arena, Format::new(&[4, 6], Number::U16), 8, 0, WhenFull::Wait, &forever)?;
     /// let reader = ring.reader(Mode::Every, Start::Next, &forever)?;
-    /// let frame = ring.begin_own(&forever)?;
+    /// let mut frame = ring.begin_own(&forever)?;
     /// frame.array()?.fill(7_u16)?;
     /// frame.publish(Content::default(), &forever)?;
     /// assert_eq!(reader.get(&forever)?.array()?.to_vec::<u16>()?, [7; 24]);

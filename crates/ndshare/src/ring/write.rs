@@ -3,20 +3,22 @@
 use super::claim::Role;
 use super::full::as_full;
 use super::pick::{Pick, Picked};
-use super::publish::{Content, Place};
+use super::publish::{Content, Place, Publication, Published};
 use super::state::Ring;
 use super::writers::Pen;
 use crate::arena::{Hold, Patience};
 use crate::array::Array;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
 use std::sync::Arc;
 
-/// A frame being filled. Dropping it throws the content away.
+/// A frame being filled. Dropping it throws the content away, unless it was published.
 #[derive(Debug)]
 pub struct Writing {
     ring: Arc<Ring>,
-    hold: Hold,
+    /// None once it was published and let go of.
+    hold: Option<Hold>,
+    is_kept: bool,
     place: Place,
     pen: Pen,
     /// The number at which there was room for the frame; none when nobody looked.
@@ -27,60 +29,41 @@ impl Writing {
     /// Its items in the ring's own shape. Write to them before the frame is published, and not after.
     ///
     /// # Errors
-    /// `InvalidValue` when the ring has no shape of its own.
+    /// `InvalidValue` when the ring has no shape of its own; `Misuse` when it was published.
     pub fn array(&self) -> Result<Array> {
         let description = self.ring.format().description().ok_or_else(|| {
             Error::value("expected a ring whose frames have a shape, got one of any: describe the array in the content")
         })?;
-        Array::of_parts(self.hold.clone(), 0, description, false)
+        Array::of_parts(self.hold()?.clone(), 0, description, false)
     }
 
     /// The frame's block, for the writer to fill.
-    pub fn hold(&self) -> &Hold {
-        &self.hold
-    }
-
-    /// Publishes the frame and returns its number; none when it was dropped because the ring is full.
     ///
     /// # Errors
-    /// `Full` at the timeout, `Closed`; the frame is thrown away then. `InvalidValue` for too long a view or meta.
-    pub fn publish(self, content: Content<'_>, patience: &Patience) -> Result<Option<u64>> {
-        let Self { ring, hold, place, pen, room_at } = self;
+    /// `Misuse` when it was published, and not [kept](Self::keep).
+    #[inline]
+    pub fn hold(&self) -> Result<&Hold> {
+        self.hold.as_ref().ok_or_else(was_published)
+    }
+
+    /// Has this object go on to hold the block once it is published, for who goes on looking at the frame. Otherwise it
+    /// lets go of the block just before readers hear of it.
+    pub fn keep(&mut self) {
+        self.is_kept = true;
+    }
+
+    /// Publishes the frame, once there is room; with [`Patience::none`] at once or not at all.
+    ///
+    /// # Errors
+    /// `Full` at the timeout, `Closed`, `InvalidValue` for too long a view or meta: the frame can still be published, and
+    /// is thrown away with this object. `Misuse` when it was published already.
+    #[inline]
+    pub fn publish(&mut self, content: Content<'_>, patience: &Patience) -> Result<Published> {
+        let Self { ring, hold, is_kept, place, pen, room_at } = self;
         ring.check_content(content)?;
-        let mut hold = Some(hold);
-        ring.publish(patience, pen, room_at, &|| ring.supply(place), &mut hold, content)
-    }
-
-    /// The same for who goes on looking at the frame.
-    ///
-    /// # Errors
-    /// As [`Self::publish`]; then the frame can still be published.
-    pub fn publish_kept(&self, content: Content<'_>, patience: &Patience) -> Result<Option<u64>> {
-        self.ring.check_content(content)?;
-        let supply = || self.ring.supply(self.place);
-        self.ring.publish(patience, self.pen, self.room_at, &supply, &mut None, content)
-    }
-
-    /// The same if that needs no waiting; else none.
-    ///
-    /// # Errors
-    /// As [`Self::publish_kept`].
-    pub fn publish_kept_quick(&self, content: Content<'_>) -> Result<Option<Option<u64>>> {
-        self.ring.publish_quick(self.pen, self.room_at, self.place, &mut None, content)
-    }
-
-    /// As [`Self::publish`] if that needs no waiting; else the frame itself, to be published by that.
-    ///
-    /// # Errors
-    /// As [`Self::publish`].
-    pub fn publish_quick(self, content: Content<'_>) -> Result<std::result::Result<Option<u64>, Self>> {
-        let Self { ring, hold, place, pen, room_at } = self;
-        let mut hold = Some(hold);
-        let outcome = ring.publish_quick(pen, room_at, place, &mut hold, content)?;
-        match (outcome, hold) {
-            (None, Some(hold)) => Ok(Err(Self { ring, hold, place, pen, room_at })),
-            (outcome, _) => Ok(Ok(outcome.flatten())),
-        }
+        let supply = || ring.supply(*place);
+        let hold = if *is_kept { &mut None } else { hold };
+        ring.publish(&mut Publication { pen: *pen, room_at: *room_at, supply: &supply, hold, content }, patience)
     }
 }
 
@@ -148,7 +131,7 @@ impl Ring {
     fn writing(self: &Arc<Self>, pen: Pen, (hold, frame, room_at): Picked) -> Result<Writing> {
         point(Point::RingPicked);
         let place = Place { frame, block: hold.block(), writer: self.arena().identity()? };
-        Ok(Writing { ring: self.clone(), hold, place, pen, room_at })
+        Ok(Writing { ring: self.clone(), hold: Some(hold), is_kept: false, place, pen, room_at })
     }
 
     /// Publishes a block that exists, of which the frame uses `len_bytes`, without a copy: it takes a place among the
@@ -162,31 +145,37 @@ impl Ring {
         len_bytes: u64,
         content: Content<'_>,
         patience: &Patience,
-    ) -> Result<Option<u64>> {
+    ) -> Result<Published> {
         self.check_block(hold, len_bytes, content)?;
-        let pen = self.own_pen(Role::Loose, patience).map_err(as_full)?;
-        self.publish_block_as(pen, hold, len_bytes, content, patience)
+        let pen = if patience.waits() {
+            Some(self.own_pen(Role::Loose, patience).map_err(as_full)?)
+        } else {
+            self.find_pen()?
+        };
+        pen.map_or(Ok(Published::Busy), |pen| self.publish_block_as(pen, hold, len_bytes, content, patience))
     }
 
     pub(super) fn publish_block_as(
         &self,
         pen: Pen,
-        hold: &Hold,
+        block: &Hold,
         len_bytes: u64,
         content: Content<'_>,
         patience: &Patience,
-    ) -> Result<Option<u64>> {
-        self.check_block(hold, len_bytes, content)?;
-        self.turn_period(patience).map_err(as_full)?;
+    ) -> Result<Published> {
+        self.check_block(block, len_bytes, content)?;
+        if patience.waits() {
+            self.turn_period(patience).map_err(as_full)?;
+        }
         let supply = || {
             self.note_size(usize::try_from(len_bytes).unwrap_or(usize::MAX));
             let floors = self.floors(self.least_cursor());
             let victim = self.victim(floors.wished).or_else(|| self.victim(floors.firm));
             let Some(victim) = victim else { return Ok(None) };
-            self.replace(victim, hold, patience)?;
-            Ok(Some((victim, hold.block())))
+            self.replace(victim, block, patience)?;
+            Ok(Some((victim, block.block())))
         };
-        self.publish(patience, pen, None, &supply, &mut None, content)
+        self.publish(&mut Publication { pen, room_at: None, supply: &supply, hold: &mut None, content }, patience)
     }
 
     fn check_block(&self, hold: &Hold, len_bytes: u64, content: Content<'_>) -> Result<()> {
@@ -208,4 +197,9 @@ impl Ring {
         }
         usize::try_from(len_bytes.max(most).max(1)).map_err(|_| Error::value("a frame is too large"))
     }
+}
+
+#[cold]
+fn was_published() -> Error {
+    Error::new(Kind::Misuse, "a frame is published once: begin another one")
 }

@@ -1,7 +1,7 @@
 //! [`Writer`]: a writer that was made beforehand, and goes to the process that is to write.
 
 use super::claim::Role;
-use super::publish::Content;
+use super::publish::{Content, Published};
 use super::state::Ring;
 use super::table::{WRITERS, WriterWords};
 use super::write::Writing;
@@ -164,7 +164,7 @@ impl Writer {
         len_bytes: u64,
         content: Content<'_>,
         patience: &Patience,
-    ) -> Result<Option<u64>> {
+    ) -> Result<Published> {
         self.own()?;
         self.ring.publish_block_as(self.pen, hold, len_bytes, content, patience)
     }
