@@ -60,6 +60,7 @@ impl Reader {
         if !is_awake() {
             selector.pipe.drain();
             // From here on writers tell again; one that was just telling finds another word than it saw.
+            // BOUND: a round is lost to a writer that tells, once after each emptying, or to another thread that empties.
             let _ = word.fetch_update(SeqCst, SeqCst, |bits| Some(Wish(bits).drained().0));
         }
         // RAW: two bits of it are looked at, and it is compared.

@@ -125,6 +125,7 @@ impl Frame {
         let words = self.ring.table.reader(self.reader);
         if words.incarnation.load(Relaxed) == self.incarnation {
             // Never below nothing: the count says only what others are told.
+            // BOUND: a round is lost to a thread of this process that gets or drops a frame.
             let _ = words.held.fetch_update(Relaxed, Relaxed, |held| held.checked_sub(1));
         }
         if let Some((group, claim)) = self.claim {

@@ -1,12 +1,14 @@
-//! One look of a reader: whether there is something to get, and taking it. Nobody is waited for, and no lock is taken.
+//! One look of a reader: whether there is something to get, and taking it. No lock is taken, and nobody is waited for: who
+//! misses a frame, because a writer or another member was faster, looks again as long as the caller's patience lasts.
 
 use super::claim::FrameClaim;
 use super::frame::{Frame, Snapshot};
+use super::notify::on_timeout;
 use super::policy::Mode;
 use super::protocol::{self, MOST_WRITTEN};
 use super::reader::Reader;
 use super::table::SPACE;
-use crate::arena::Hold;
+use crate::arena::{Hold, Patience};
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
 use crate::prim::{
@@ -14,23 +16,72 @@ use crate::prim::{
     read,
 };
 
-/// So many looks at one entry that never settles mean that the head was scribbled on.
-pub(super) const PATIENT_LOOKS: u32 = 1_000_000;
+/// After so many misses the caller's patience is asked, which may look at signals.
+const ASK_EVERY: u64 = 1024;
+/// A frame goes only after the places of those who want it were moved on. So who misses the same one twice in a row has
+/// found words that contradict each other; so often leaves no doubt that the head was scribbled on.
+const NEVER_SETTLES: u64 = 10_000;
+
+/// The frames that one call has missed.
+pub(super) struct Misses<'a> {
+    patience: &'a Patience<'a>,
+    count: u64,
+    last: Option<u64>,
+    in_a_row: u64,
+}
+
+impl<'a> Misses<'a> {
+    #[inline]
+    pub(super) fn new(patience: &'a Patience<'a>) -> Self {
+        Self { patience, count: 0, last: None, in_a_row: 0 }
+    }
+}
 
 impl Reader {
-    pub(super) fn look(&self) -> Result<Option<Frame>> {
+    #[inline]
+    pub(super) fn look(&self, misses: &mut Misses<'_>) -> Result<Option<Frame>> {
         match self.mode {
-            Mode::Every => self.look_for_next(),
-            Mode::Latest => self.look_for_newest(),
-            Mode::Group(group) => self.look_for_unclaimed(group),
+            Mode::Every => self.look_for_next(misses),
+            Mode::Latest => self.look_for_newest(misses),
+            Mode::Group(group) => self.look_for_unclaimed(group, misses),
         }
     }
 
-    fn look_for_next(&self) -> Result<Option<Frame>> {
+    /// After a miss, of this frame or of one that another member has got. False: who does not wait has looked often
+    /// enough.
+    ///
+    /// # Errors
+    /// `Poisoned` for a frame that is always missed; `Empty`; what the patience says.
+    #[cold]
+    pub(super) fn look_again(&self, misses: &mut Misses<'_>, missed: Option<u64>) -> Result<bool> {
+        misses.in_a_row = if missed.is_some() && missed == misses.last { misses.in_a_row + 1 } else { 1 };
+        misses.last = missed;
+        misses.count += 1;
+        if misses.in_a_row >= NEVER_SETTLES {
+            return Err(self.never_settles());
+        }
+        std::hint::spin_loop();
+        if misses.count % ASK_EVERY != 0 {
+            return Ok(true);
+        }
+        if misses.patience.waits() { self.go_on(misses.patience).map(|()| true) } else { Ok(misses.in_a_row > 1) }
+    }
+
+    /// Asks whether the caller still waits.
+    pub(super) fn go_on(&self, patience: &Patience) -> Result<()> {
+        let text = || {
+            let writers = self.ring.writer_counts();
+            format!("no frame came: expected one before the timeout, but {writers}; wait longer, or see what they do")
+        };
+        patience.go_on("the ring").map_err(|error| on_timeout(error, Kind::Empty, text))
+    }
+
+    fn look_for_next(&self, misses: &mut Misses<'_>) -> Result<Option<Frame>> {
         let cursor = self.words().cursor;
-        for _ in 0..PATIENT_LOOKS {
+        // BOUND: `look_again`.
+        loop {
             // What no frame was ever published under: nothing would come, or an entry that is just being written.
-            let Some(seq) = read(cursor, SeqCst).at_most(MOST_WRITTEN) else { break };
+            let seq = read(cursor, SeqCst).at_most(MOST_WRITTEN).ok_or_else(|| self.never_settles())?;
             if self.is_to_come(seq) {
                 return Ok(None);
             }
@@ -42,14 +93,16 @@ impl Reader {
                 self.ring.announce_if_awaited(SPACE)?;
                 return Ok(Some(self.frame(seq, (hold, snapshot), None)));
             }
-            std::hint::spin_loop();
+            if !self.look_again(misses, Some(seq))? {
+                return Ok(None);
+            }
         }
-        Err(self.never_settles())
     }
 
-    fn look_for_newest(&self) -> Result<Option<Frame>> {
+    fn look_for_newest(&self, misses: &mut Misses<'_>) -> Result<Option<Frame>> {
         let cursor = self.words().cursor;
-        for _ in 0..PATIENT_LOOKS {
+        // BOUND: `look_again`.
+        loop {
             let head = self.ring.written();
             if cursor.load(SeqCst) >= head {
                 return Ok(None);
@@ -59,9 +112,10 @@ impl Reader {
                 point(Point::RingTaken);
                 return Ok(Some(self.frame(head - 1, (hold, snapshot), None)));
             }
-            std::hint::spin_loop();
+            if !self.look_again(misses, Some(head - 1))? {
+                return Ok(None);
+            }
         }
-        Err(self.never_settles())
     }
 
     /// The frame of `seq`, for this reader.
@@ -136,7 +190,8 @@ impl Reader {
             }
     }
 
-    pub(super) fn never_settles(&self) -> Error {
+    #[cold]
+    fn never_settles(&self) -> Error {
         Error::new(Kind::Poisoned, "an entry of the ring never settles: its head was written over; make a new ring")
     }
 }

@@ -3,7 +3,7 @@
 
 use super::claim::{FrameClaim, Holder, Member};
 use super::frame::Frame;
-use super::look::PATIENT_LOOKS;
+use super::look::Misses;
 use super::protocol;
 use super::reader::Reader;
 use super::table::SPACE;
@@ -12,24 +12,26 @@ use crate::os::kill::{Point, point};
 use crate::prim::Ordering::SeqCst;
 
 impl Reader {
-    pub(super) fn look_for_unclaimed(&self, group: usize) -> Result<Option<Frame>> {
-        for _ in 0..PATIENT_LOOKS {
+    pub(super) fn look_for_unclaimed(&self, group: usize, misses: &mut Misses<'_>) -> Result<Option<Frame>> {
+        // BOUND: `look_again`.
+        loop {
             let Some((seq, seen)) = self.unclaimed(group) else { return Ok(None) };
             let claim = self.claim(seq);
             let word = &self.ring.table.entry(seq).claims[group];
-            if !protocol::claim(word, seen, claim) {
-                continue;
-            }
-            point(Point::RingClaimed);
-            match self.ring.take(seq)? {
-                Some(found) => return Ok(Some(self.frame(seq, found, Some((group, claim))))),
-                // Lapped in between; the entry has another number by now, and its claims are new.
-                None => {
-                    protocol::claim(word, claim, seen);
+            let mut missed = None;
+            if protocol::claim(word, seen, claim) {
+                point(Point::RingClaimed);
+                if let Some(found) = self.ring.take(seq)? {
+                    return Ok(Some(self.frame(seq, found, Some((group, claim)))));
                 }
+                // Lapped in between; the entry has another number by now, and its claims are new.
+                protocol::claim(word, claim, seen);
+                missed = Some(seq);
+            }
+            if !self.look_again(misses, missed)? {
+                return Ok(None);
             }
         }
-        Err(self.never_settles())
     }
 
     /// The first frame of a group that nobody alive has, and what its claim says.

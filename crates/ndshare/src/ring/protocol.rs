@@ -113,13 +113,13 @@ pub(super) fn is_awaited(event: &AtomicU32) -> bool {
 /// Counts an event up and takes the mark away; says whether there was one, and sleepers are to be woken.
 #[inline]
 pub(super) fn announce(event: &AtomicU32) -> bool {
-    // RAW: any number is counted up, and the mark is a bit of it.
-    let mut seen = event.load(Relaxed);
-    // BOUND: a round is lost only when somebody else has changed the word.
-    while let Err(now) = event.compare_exchange(seen, (seen & !WAITER).wrapping_add(2), SeqCst, Relaxed) {
-        seen = now;
+    // Counted up first: who marks the event from here on looks for itself what has changed.
+    let was_awaited = event.fetch_add(2, SeqCst) & WAITER != 0;
+    if was_awaited {
+        // Who marked it in between is woken with the others, or finds another number than it would sleep on.
+        event.fetch_and(!WAITER, SeqCst);
     }
-    seen & WAITER != 0
+    was_awaited
 }
 
 /// Marks an event before a sleep; gives the value to sleep on, or none when there is no need to: the event has counted

@@ -1,13 +1,15 @@
 //! A peer that scribbles over a ring's head: whatever stands in any word of it, writers and readers get frames or typed
 //! errors. Nothing panics, hangs or reads outside. For about a second; `NDSHARE_SCRIBBLE_SECONDS` makes it longer.
 
+use super::look::Misses;
 use super::protocol::{BUSY, MOST_WRITTEN};
 use super::table::{CLOSED, HEAD};
 use super::*;
 use crate::arena::{Arena, Heap, Patience};
 use crate::dice::Dice;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::prim::Ordering::{Relaxed, SeqCst};
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -214,4 +216,48 @@ fn frames_in_hand_are_never_fewer_than_none_nor_more_than_were_written() {
     reader.words().held.store(u64::MAX, SeqCst);
     assert_eq!(ring.glance().2, 1);
     assert_eq!(ring.stats(&briefly()).unwrap().readers[0].held, 1);
+}
+
+/// A look that missed its frame was once repeated a million times, with no look at the timeout or at signals in between.
+#[test]
+fn who_misses_frames_again_and_again_asks_the_patience_of_its_caller() {
+    let (arena, _heap) = Arena::create_on_heap(4 << 20).unwrap();
+    let ring = Ring::create(&arena, Geometry::new(3, 2048, 8).unwrap(), WhenFull::DropOldest, &briefly()).unwrap();
+    let reader = ring.reader(Mode::Every, Start::Next, &briefly()).unwrap();
+    let asked = Cell::new(0);
+    let check = || {
+        asked.set(asked.get() + 1);
+        if asked.get() == 3 { Err(Error::new(Kind::Interrupted, "a signal")) } else { Ok(()) }
+    };
+    let patience = Patience::new(None, &check);
+    let mut misses = Misses::new(&patience);
+    let outcomes = (0..10_000).map(|seq| reader.look_again(&mut misses, (seq % 3 > 0).then_some(seq)));
+    let ended = outcomes.take_while(|outcome| matches!(outcome, Ok(true))).count();
+    assert!(asked.get() == 3 && (1000..5000).contains(&ended), "{ended}");
+    let past = Patience::new(Some(Duration::ZERO), &|| Ok(()));
+    let mut misses = Misses::new(&past);
+    let error = (0..10_000).find_map(|seq| reader.look_again(&mut misses, Some(seq)).err()).unwrap();
+    assert_eq!(error.kind(), Kind::Empty);
+    let none = Patience::none();
+    let mut misses = Misses::new(&none);
+    assert!((0..10_000).any(|seq| !reader.look_again(&mut misses, Some(seq)).unwrap()), "a poll waits for nobody");
+}
+
+/// The words of a frame that never fit are an error, for polls too: nobody waits for what can't come.
+#[test]
+fn a_frame_that_is_always_missed_is_an_error_for_every_kind_of_reader() {
+    let (arena, _heap) = Arena::create_on_heap(4 << 20).unwrap();
+    let ring = Ring::create(&arena, Geometry::new(3, 2048, 8).unwrap(), WhenFull::DropOldest, &briefly()).unwrap();
+    let group = ring.group("g", &briefly()).unwrap();
+    let readers =
+        [Mode::Every, Mode::Latest, Mode::Group(group)].map(|mode| ring.reader(mode, Start::Next, &briefly()).unwrap());
+    ring.begin(1024, &briefly()).unwrap().publish(Content::default(), &briefly()).unwrap();
+    for block in [0, 1 << 32 | 77, u64::MAX] {
+        ring.table.entry(0).block.store(block, SeqCst);
+        for reader in &readers {
+            assert_eq!(reader.get(&Patience::forever()).unwrap_err().kind(), Kind::Poisoned, "{:?}", reader.mode());
+            assert_eq!(reader.try_get().unwrap_err().kind(), Kind::Poisoned, "{:?}", reader.mode());
+            assert_eq!(reader.get_soon(Duration::ZERO).unwrap_err().kind(), Kind::Poisoned, "{:?}", reader.mode());
+        }
+    }
 }

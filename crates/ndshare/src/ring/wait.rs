@@ -2,7 +2,7 @@
 //! whether the writers live.
 
 use super::frame::Frame;
-use super::notify::on_timeout;
+use super::look::Misses;
 use super::policy::Mode;
 use super::reader::Reader;
 use super::table::{DEATHS, EVENT, WRITERS_LOST};
@@ -46,10 +46,11 @@ impl Reader {
     /// writer died; `Misuse` when another process uses this reader.
     pub fn get(&self, patience: &Patience) -> Result<Frame> {
         self.own()?;
-        let mut found = self.look_and_settle()?;
+        let mut misses = Misses::new(patience);
+        let mut found = self.look_and_settle(&mut misses)?;
         let mut wait = None;
-        // BOUND: the caller's patience, asked in each sleep; news that were none are another's who got the frame, or an
-        // error.
+        // BOUND: the caller's patience, asked in each sleep, and now and then where news were none: another member got the
+        // frame.
         loop {
             if let Some(frame) = found {
                 return Ok(frame);
@@ -63,9 +64,12 @@ impl Reader {
             } else {
                 self.sleep(wait.get_or_insert_with(Wait::begin), patience)?;
             }
-            found = self.look_and_settle()?;
-            if found.is_none() && wait.is_none() {
-                self.check_place()?;
+            found = self.look_and_settle(&mut misses)?;
+            if found.is_none() {
+                self.look_again(&mut misses, None)?;
+                if wait.is_none() {
+                    self.check_place()?;
+                }
             }
         }
     }
@@ -76,14 +80,16 @@ impl Reader {
     /// As [`Self::get`].
     pub fn get_soon(&self, longest: Duration) -> Result<Option<Frame>> {
         self.own()?;
-        let found = self.look_and_settle()?;
+        let none = Patience::none();
+        let mut misses = Misses::new(&none);
+        let found = self.look_and_settle(&mut misses)?;
         if found.is_some() {
             return Ok(found);
         }
         if !self.spin_for(longest.min(self.ring.spin_time())) {
             return self.check_place().map(|()| None);
         }
-        self.look_and_settle()
+        self.look_and_settle(&mut misses)
     }
 
     /// The next frame, if there is one now.
@@ -92,7 +98,7 @@ impl Reader {
     /// As [`Self::get`].
     pub fn try_get(&self) -> Result<Option<Frame>> {
         self.own()?;
-        let found = self.look_and_settle()?;
+        let found = self.look_and_settle(&mut Misses::new(&Patience::none()))?;
         if found.is_none() {
             self.check_place()?;
         }
@@ -100,8 +106,8 @@ impl Reader {
     }
 
     #[inline]
-    fn look_and_settle(&self) -> Result<Option<Frame>> {
-        let found = self.look();
+    fn look_and_settle(&self, misses: &mut Misses<'_>) -> Result<Option<Frame>> {
+        let found = self.look(misses);
         if self.selector.get().is_some() {
             self.settle_pipe();
         }
@@ -144,11 +150,7 @@ impl Reader {
         if self.has_news() {
             return Ok(());
         }
-        let text = || {
-            let writers = self.ring.writer_counts();
-            format!("no frame came: expected one before the timeout, but {writers}; wait longer, or see what they do")
-        };
-        let outcome = patience.go_on("the ring").map_err(|error| on_timeout(error, Kind::Empty, text));
+        let outcome = self.go_on(patience);
         // Also at the end of the wait, so that a timeout never hides a death.
         let is_over = outcome.as_ref().is_err_and(|error| error.kind() == Kind::Empty);
         if is_over || wait.looked.is_none_or(|looked| now - looked >= look_every) {
