@@ -2,7 +2,7 @@
 //! The error at its timeout names who is behind.
 
 use super::notify::on_timeout;
-use super::policy::{Mode, WhenFull};
+use super::policy::Mode;
 use super::state::Ring;
 use super::table::{EVENT, SPACE};
 use crate::arena::Patience;
@@ -18,7 +18,7 @@ const SHORT_NAP: Duration = Duration::from_millis(2);
 impl Ring {
     pub(super) fn wait_for_space(&self, patience: &Patience) -> Result<()> {
         self.prune(patience).map_err(as_full)?;
-        let ready = || self.when_full != WhenFull::Wait || !self.is_full(self.least_cursor()) || self.is_closed();
+        let ready = || !self.is_full(self.least_cursor()) || self.is_closed();
         self.sleep(SPACE, ready, patience, NAP)?;
         let text = || {
             let behind = self.who_is_behind();

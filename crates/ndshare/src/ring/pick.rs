@@ -1,6 +1,5 @@
 //! Picking a frame to fill: one that nobody wants or looks at, or another block in the place of one. All under the lock.
 
-use super::policy::WhenFull;
 use super::protocol::BUSY;
 use super::state::Ring;
 use super::table::NEVER;
@@ -39,11 +38,11 @@ impl Ring {
         self.check_pen(pen)?;
         self.note_size(need);
         let least = self.least_cursor();
-        if self.when_full == WhenFull::Wait && self.is_full(least) {
+        if self.when_full.begins_with_room() && self.is_full(least) {
             return Ok(Pick::Full);
         }
         // Others may publish meanwhile, and readers only go on.
-        let room_at = (self.when_full == WhenFull::Wait).then(|| self.written());
+        let room_at = self.when_full.begins_with_room().then(|| self.written());
         let floors = self.floors(least);
         if let Some((hold, frame)) = self.pick(need, floors)? {
             return Ok(Pick::Got((hold, frame, room_at)));

@@ -16,6 +16,15 @@ pub enum WhenFull {
 }
 
 impl WhenFull {
+    /// Whether a writer begins a frame only when there is room for it.
+    #[inline]
+    pub(super) fn begins_with_room(self) -> bool {
+        match self {
+            WhenFull::Wait => true,
+            WhenFull::DropOldest | WhenFull::DropNewest => false,
+        }
+    }
+
     pub(super) fn pack(self) -> u64 {
         match self {
             WhenFull::Wait => 0,

@@ -114,16 +114,16 @@ impl Ring {
             let outcome = self.locked(patience, || self.publish_under_lock(publication));
             match outcome.map_err(as_full)? {
                 Outcome::Published(seq) => return self.tell(seq),
-                // It may be full only for the sake of a reader that died.
-                Outcome::Full if self.when_full == WhenFull::DropNewest && !pruned => {
-                    self.prune(patience).map_err(as_full)?;
-                }
-                Outcome::Full if self.when_full == WhenFull::DropNewest => {
-                    self.table.word(DROPPED).fetch_add(1, SeqCst);
-                    return Ok(Published::Dropped);
-                }
-                Outcome::Full => self.wait_for_space(patience)?,
                 Outcome::NoneIdle => self.wait_for_idle(patience)?,
+                Outcome::Full => match self.when_full {
+                    WhenFull::Wait | WhenFull::DropOldest => self.wait_for_space(patience)?,
+                    // It may be full only for the sake of a reader that died.
+                    WhenFull::DropNewest if !pruned => self.prune(patience).map_err(as_full)?,
+                    WhenFull::DropNewest => {
+                        self.table.word(DROPPED).fetch_add(1, SeqCst);
+                        return Ok(Published::Dropped);
+                    }
+                },
             }
             pruned = true;
         }

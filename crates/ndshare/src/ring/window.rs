@@ -78,8 +78,9 @@ impl Ring {
 
     /// Moves the cursors of the slowest readers on, if that is the policy.
     pub(super) fn make_room(&self) -> bool {
-        if self.when_full != WhenFull::DropOldest {
-            return false;
+        match self.when_full {
+            WhenFull::Wait | WhenFull::DropNewest => return false,
+            WhenFull::DropOldest => {}
         }
         let least = self.written() + 1 - u64::from(self.table.geometry.slots).min(self.written() + 1);
         for index in self.readers_in_use() {
