@@ -4,14 +4,14 @@
 
 use crate::prim::{AtomicU64, Ordering::SeqCst, Unchecked};
 
-/// Readers that a ring can have at a time: a claim has a byte for them.
-pub const READERS: usize = 64;
+/// Readers that a claim can name: as many as `table` has slots for.
+pub(super) const CLAIMANTS: usize = 64;
 /// The low half of a claim of a frame that is done.
 const DONE: u64 = 0xffff_ffff;
 const INCARNATION: u64 = 0xff_ffff;
 
 // No claim of a member looks as if it were done.
-const _: () = assert!(READERS + 1 < 0xff);
+const _: () = assert!(CLAIMANTS + 1 < 0xff);
 
 /// A member of a group: a reader's slot, and which of the slot's readers it is, by the low 24 bits of that number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// `reader` is below [`READERS`].
+    /// `reader` is below [`CLAIMANTS`].
     #[inline]
     pub(super) fn new(reader: usize, incarnation: u64) -> Self {
         Self { reader, incarnation: incarnation & INCARNATION }
@@ -74,7 +74,7 @@ impl FrameClaim {
         if self.0 & DONE == DONE {
             return Holder::Done;
         }
-        let reader = Unchecked::new(self.0 & 0xff).index(READERS + 1).and_then(|place| place.checked_sub(1));
+        let reader = Unchecked::new(self.0 & 0xff).index(CLAIMANTS + 1).and_then(|place| place.checked_sub(1));
         reader.map_or(Holder::Nobody, |reader| Holder::Member(Member::new(reader, self.0 >> 8)))
     }
 
@@ -163,7 +163,8 @@ mod tests {
 
     #[test]
     fn a_claim_of_a_frame_says_who_has_it_until_it_is_done() {
-        for (seq, reader, incarnation) in [(0, 0, 0), (7, READERS - 1, INCARNATION), (u64::MAX >> 2, 3, 1 << 40 | 5)] {
+        for (seq, reader, incarnation) in [(0, 0, 0), (7, CLAIMANTS - 1, INCARNATION), (u64::MAX >> 2, 3, 1 << 40 | 5)]
+        {
             let member = Member::new(reader, incarnation);
             let claim = FrameClaim::of(seq, member);
             assert_eq!((claim.holder(), claim.is_done(seq)), (Holder::Member(member), false));
@@ -178,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_word_that_no_member_writes_is_the_claim_of_nobody() {
-        for bits in [0, 1 << 32, 0xff_ff00, READERS as u64 + 1, 0xfe, u64::MAX << 8] {
+        for bits in [0, 1 << 32, 0xff_ff00, CLAIMANTS as u64 + 1, 0xfe, u64::MAX << 8] {
             assert_eq!(FrameClaim(bits).holder(), Holder::Nobody, "{bits:#x}");
         }
     }

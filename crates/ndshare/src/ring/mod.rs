@@ -56,7 +56,6 @@ mod scribble;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-pub use claim::READERS;
 pub use format::{Format, MOST_NAME_BYTES};
 pub use frame::Frame;
 pub use policy::{Mode, Start, WhenFull};
@@ -64,6 +63,6 @@ pub use publish::{Content, Published};
 pub use reader::Reader;
 pub use state::Ring;
 pub use stats::{Process, ReaderStats, Stats, WriterCounts, WriterStats};
-pub use table::{GROUPS, Geometry, VIEW_BYTES, WRITERS};
+pub use table::{GROUPS, Geometry, READERS, VIEW_BYTES, WRITERS};
 pub use write::Writing;
 pub use writer::Writer;

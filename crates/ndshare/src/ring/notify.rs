@@ -1,10 +1,9 @@
 //! How those who wait hear of news: a word of the head that counts events and that they sleep on, and for selectors a
 //! byte in a pipe of their own. Who has no waiters makes no system call.
 
-use super::claim::READERS;
 use super::protocol;
 use super::state::Ring;
-use super::table::WISHES;
+use super::table::{READERS, WISHES};
 use crate::arena::Patience;
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};

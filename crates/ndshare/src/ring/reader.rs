@@ -1,10 +1,9 @@
 //! [`Reader`]: one place in the stream, which belongs to the process that uses it first. It lives as long as its token.
 
-use super::claim::READERS;
 use super::policy::{Mode, Start};
 use super::selector::Selector;
 use super::state::Ring;
-use super::table::{DEATHS, EVENT, ReaderWords, SPACE, WRITERS_LOST};
+use super::table::{DEATHS, EVENT, READERS, ReaderWords, SPACE, WRITERS_LOST};
 use crate::arena::{Hold, Patience};
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};

@@ -1,10 +1,9 @@
 //! Which readers a ring has, as all of its processes see them: a slot of the head for each. A reader lives as long as its
 //! token, a small block; so the slot of one that was killed is found free, and nobody waits for it.
 
-use super::claim::READERS;
 use super::policy::{Mode, Start};
 use super::state::Ring;
-use super::table::{READERS_IN_USE, SPACE, WISHES};
+use super::table::{READERS, READERS_IN_USE, SPACE, WISHES};
 use crate::arena::{BlockId, Hold, Patience};
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};

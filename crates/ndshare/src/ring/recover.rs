@@ -1,10 +1,9 @@
 //! The lock of a ring's head, and what a death under it leaves. Whoever takes the lock next puts the head in order: each
 //! step can be done twice, because who does it may die, too.
 
-use super::claim::READERS;
 use super::protocol::BUSY;
 use super::state::Ring;
-use super::table::{EVENT, HEAD, NEVER, READERS_IN_USE, SPACE, UNTIDY};
+use super::table::{EVENT, HEAD, NEVER, READERS, READERS_IN_USE, SPACE, UNTIDY};
 use crate::arena::{Patience, TicketId};
 use crate::error::{Kind, Result};
 use crate::lock::Entered;

@@ -3,10 +3,9 @@
 //! A statistic is a word of `table`, which whoever changes it counts up, and a field here. Sums are made when somebody
 //! asks.
 
-use super::claim::READERS;
 use super::policy::Mode;
 use super::state::Ring;
-use super::table::{DROPPED, GROUPS, WRITERS, WRITERS_ENDED, WRITERS_LOST, WRITERS_MADE};
+use super::table::{DROPPED, GROUPS, READERS, WRITERS, WRITERS_ENDED, WRITERS_LOST, WRITERS_MADE};
 use crate::arena::{Arena, Patience};
 use crate::error::Result;
 use crate::prim::{Ordering::SeqCst, read};

@@ -14,7 +14,7 @@
 //! An entry is the place of one sequence number: what was published, for readers to find. A frame is a block of the
 //! ring's own. Everything is an atomic; what is read from here is bounded before it is used.
 
-use super::claim::READERS;
+use super::claim::CLAIMANTS;
 use super::format::{Format, MOST_FORMAT_BYTES};
 use super::protocol::BUSY;
 use crate::arena::Hold;
@@ -24,6 +24,10 @@ use crate::prim::{AtomicU64, Ordering::SeqCst, load_bytes, read, store_bytes};
 
 /// Writers that a ring can have at a time.
 pub const WRITERS: usize = 64;
+/// Readers that a ring can have at a time.
+pub const READERS: usize = 64;
+// A claim names every reader, and no other.
+const _: () = assert!(READERS == CLAIMANTS);
 /// Groups that a ring can have.
 pub const GROUPS: usize = 8;
 /// Bytes of a group's name that others see.
