@@ -61,7 +61,7 @@ impl Reader {
             return Err(self.never_settles());
         }
         std::hint::spin_loop();
-        if misses.count % ASK_EVERY != 0 {
+        if !misses.count.is_multiple_of(ASK_EVERY) {
             return Ok(true);
         }
         if misses.patience.waits() { self.go_on(misses.patience).map(|()| true) } else { Ok(misses.in_a_row > 1) }
