@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ndshare::arena::Hold;
+use ndshare::arena::{Hold, Patience};
 use ndshare::array::{Description, Layout};
 use ndshare::element::{Element, Number};
 use ndshare::prim::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use ndshare::ring::{self, Content, Format};
+use ndshare::ring::{self, Content, Format, Published};
 use numpy::PyUntypedArray;
 use numpy::npyffi::npy_intp;
 use pyo3::PyTypeInfo;
@@ -295,7 +295,7 @@ impl FrameHold {
         match &self.source {
             Source::Received(frame) => Some(look(frame.hold())),
             Source::Written(written) => {
-                written.writing.look(|writing| writing.as_ref().map(|writing| look(writing.hold())))
+                written.writing.look(|writing| writing.as_ref().and_then(|writing| writing.hold().ok()).map(look))
             }
         }
     }
@@ -324,14 +324,15 @@ impl FrameHold {
         timeout: Option<Duration>,
     ) -> PyResult<Option<u64>> {
         let Source::Written(written) = &slf.get().source else { return Ok(None) };
-        let Some(writing) = written.writing.take() else { return Ok(None) };
+        let Some(mut writing) = written.writing.take() else { return Ok(None) };
         // SAFETY: attached, and the object lives.
         let is_alone = unsafe { ffi::Py_REFCNT(slf.as_ptr()) } == 1;
         // Nobody but this call has it: there is no array over the frame any more.
         if is_alone {
-            return publish(py, writing, content, timeout);
+            return publish(py, &mut writing, content, timeout);
         }
-        let seq = publish_kept(py, &writing, content, timeout);
+        writing.keep();
+        let seq = publish(py, &mut writing, content, timeout);
         drop(written.writing.replace(Some(writing)));
         written.seq.store(seq.as_ref().ok().copied().flatten().unwrap_or(UNPUBLISHED), Relaxed);
         seq
@@ -399,27 +400,15 @@ impl FrameHold {
 #[inline]
 fn publish(
     py: Python<'_>,
-    writing: ring::Writing,
+    writing: &mut ring::Writing,
     content: Content<'_>,
     timeout: Option<Duration>,
 ) -> PyResult<Option<u64>> {
-    match at_once(py, || writing.publish_quick(content))? {
-        Ok(seq) => Ok(seq),
-        Err(writing) => patiently_for(py, timeout, |patience| writing.publish(content, patience)),
-    }
-}
-
-#[inline]
-fn publish_kept(
-    py: Python<'_>,
-    writing: &ring::Writing,
-    content: Content<'_>,
-    timeout: Option<Duration>,
-) -> PyResult<Option<u64>> {
-    match at_once(py, || writing.publish_kept_quick(content))? {
-        Some(seq) => Ok(seq),
-        None => patiently_for(py, timeout, |patience| writing.publish_kept(content, patience)),
-    }
+    let published = match at_once(py, || writing.publish(content, &Patience::none()))? {
+        Published::Busy => patiently_for(py, timeout, |patience| writing.publish(content, patience))?,
+        published => published,
+    };
+    Ok(published.seq())
 }
 
 /// The number of a frame; None while it is being written, or when it was dropped.
@@ -643,8 +632,10 @@ impl Wanted {
         own: &Arc<Own>,
         writing: ring::Writing,
     ) -> PyResult<(Bound<'py, PyAny>, Py<FrameHold>)> {
-        let (py, data) = (class.py(), writing.hold().as_ptr());
-        if writing.hold().len_bytes() < self.len_bytes {
+        let py = class.py();
+        let hold = writing.hold().map_err(|e| to_python(py, &e))?;
+        let data = hold.as_ptr();
+        if hold.len_bytes() < self.len_bytes {
             return Err(bad_frame("its block is shorter than its shape"));
         }
         let owner = Py::new(py, FrameHold::written(own, writing))?;

@@ -167,7 +167,7 @@ impl Ring {
             Some(writer) => writer.publish_block(&hold, len_bytes, content, patience),
             None => self.ring.publish_block(&hold, len_bytes, content, patience),
         });
-        published.map(Some)
+        published.map(|published| Some(published.seq()))
     }
 
     fn put_copy(

@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
     for number in 0..100_u16 {
-        let frame = ring.begin_own(&forever)?;
+        let mut frame = ring.begin_own(&forever)?;
         frame.array()?.fill(number)?;
         frame.publish(Content::default(), &forever)?;
     }

@@ -172,7 +172,7 @@ impl Side {
 }
 
 fn publish(frame: Option<Writing>) -> Result<()> {
-    frame.map_or(Ok(None), |frame| frame.publish(Content::default(), &FOREVER)).map(drop)
+    frame.map_or(Ok(()), |mut frame| frame.publish(Content::default(), &FOREVER).map(drop))
 }
 
 /// The median over the runs of the nanoseconds of one trip.

@@ -22,7 +22,7 @@
 //! // Frames from any number of writers to any number of readers, in one order:
 //! let ring = Ring::new(&arena, Format::new(&[1080, 1920], Number::U16), 4, 0, WhenFull::Wait, &forever)?;
 //! let reader = ring.reader(Mode::Every, Start::Next, &forever)?;
-//! let frame = ring.begin_own(&forever)?;
+//! let mut frame = ring.begin_own(&forever)?;
 //! frame.array()?.copy_from(&image)?;
 //! frame.publish(Content::default(), &forever)?;
 //! assert_eq!(reader.get(&forever)?.array()?.shape(), [1080, 1920]);
@@ -132,5 +132,6 @@ mod os {
 }
 #[cfg(loom)]
 mod ring {
+    mod claim;
     mod protocol;
 }

@@ -36,7 +36,8 @@ impl<'a> Patience<'a> {
     }
 
     /// Whether there is any wait.
-    pub(super) fn waits(&self) -> bool {
+    #[inline]
+    pub(crate) fn waits(&self) -> bool {
         self.waits
     }
 

@@ -279,6 +279,7 @@ impl Arena {
         let block = self.control.block(self.control.block_of(record)?)?;
         record.nonce.store(0, SeqCst);
         point(Point::RemoveFree);
+        // BOUND: who counts records has the lock, so that no round is lost.
         if block.records.fetch_update(SeqCst, SeqCst, |count| count.checked_sub(1)).is_err() {
             return Err(self.control.poison("a recorded block counts no record"));
         }

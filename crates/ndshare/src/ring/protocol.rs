@@ -4,18 +4,19 @@
 //! sees the number of an entry sees its words; who moves a cursor never moves it back; and who marks an event before
 //! it sleeps, and who looks for marks after it has changed something, cannot both miss the other.
 
+use super::claim::FrameClaim;
 use crate::prim::{
     AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
     fence,
 };
 
-/// An entry that is being written.
+/// More frames than a ring ever has.
+pub(super) const MOST_WRITTEN: u64 = u64::MAX >> 2;
+/// An entry that is being written, or a frame that is being filled.
 pub(super) const BUSY: u64 = u64::MAX - 1;
 /// Somebody sleeps on the event or the space word.
 pub(super) const WAITER: u32 = 1;
-/// The low half of a claim of a frame that its reader has dropped.
-pub(super) const DONE: u64 = 0xffff_ffff;
 
 // ---- entries
 
@@ -65,29 +66,23 @@ pub(super) fn push_on(cursor: &AtomicU64, least: u64) -> u64 {
 
 /// Claims a frame for one member of a group, if its claim still says what was seen.
 #[inline]
-pub(super) fn claim(word: &AtomicU64, seen: u64, mine: u64) -> bool {
-    word.compare_exchange(seen, mine, SeqCst, SeqCst).is_ok()
+pub(super) fn claim(word: &AtomicU64, seen: FrameClaim, mine: FrameClaim) -> bool {
+    seen.replace(word, mine)
 }
 
 /// Marks a claimed frame as done, unless it was given to another member. Then comes [`pass_done`]: of two members that
 /// end their claims at once, the later one sees both done.
 #[inline]
-pub(super) fn end_claim(word: &AtomicU64, mine: u64) {
-    let _ = word.compare_exchange(mine, mine | DONE, SeqCst, SeqCst);
+pub(super) fn end_claim(word: &AtomicU64, mine: FrameClaim) {
+    let _ = mine.replace(word, mine.ended());
     in_one_order();
 }
 
 /// Marks a frame as done that no living member has, as `seen` says; says whether that was still so. None gets it from
 /// then on.
 #[inline]
-pub(super) fn give_up(word: &AtomicU64, seen: u64, seq: u64) -> bool {
-    claim(word, seen, seq << 32 | DONE)
-}
-
-/// Whether a claim says that the frame is done.
-#[inline]
-pub(super) fn is_done(claim: u64) -> bool {
-    claim & DONE == DONE
+pub(super) fn give_up(word: &AtomicU64, seen: FrameClaim, seq: u64) -> bool {
+    seen.replace(word, FrameClaim::done(seq))
 }
 
 /// Moves a group's cursor over all frames that are done. `entry` gives number and claim of a published frame.
@@ -98,10 +93,8 @@ pub(super) fn pass_done<'a>(cursor: &AtomicU64, entry: impl Fn(u64) -> Option<(&
         // RAW: `entry` gives none for what is no number of a frame.
         let next = cursor.load(SeqCst);
         let Some((number, claim)) = entry(next) else { return };
-        // RAW: only compared.
-        let claim = claim.load(SeqCst);
-        // The high half of a claim is the low half of its number: it is not that of a frame a lap before.
-        if number.load(SeqCst) != next || !is_done(claim) || claim >> 32 != next & 0xffff_ffff {
+        let claim = FrameClaim::read(claim);
+        if number.load(SeqCst) != next || !claim.is_done(next) {
             return;
         }
         let _ = advance(cursor, next);
@@ -120,13 +113,13 @@ pub(super) fn is_awaited(event: &AtomicU32) -> bool {
 /// Counts an event up and takes the mark away; says whether there was one, and sleepers are to be woken.
 #[inline]
 pub(super) fn announce(event: &AtomicU32) -> bool {
-    // RAW: any number is counted up, and the mark is a bit of it.
-    let mut seen = event.load(Relaxed);
-    // BOUND: a round is lost only when somebody else has changed the word.
-    while let Err(now) = event.compare_exchange(seen, (seen & !WAITER).wrapping_add(2), SeqCst, Relaxed) {
-        seen = now;
+    // Counted up first: who marks the event from here on looks for itself what has changed.
+    let was_awaited = event.fetch_add(2, SeqCst) & WAITER != 0;
+    if was_awaited {
+        // Who marked it in between is woken with the others, or finds another number than it would sleep on.
+        event.fetch_and(!WAITER, SeqCst);
     }
-    seen & WAITER != 0
+    was_awaited
 }
 
 /// Marks an event before a sleep; gives the value to sleep on, or none when there is no need to: the event has counted
@@ -153,6 +146,7 @@ fn in_one_order() {
 /// Models of one writer and its readers, of a group, and of sleep, run by loom over all interleavings.
 #[cfg(all(test, loom))]
 mod models {
+    use super::super::claim::{Holder, Member};
     use super::*;
     use loom::sync::Arc;
     use loom::thread;
@@ -353,21 +347,21 @@ mod models {
             Arc::new(Self { numbers, claims, cursor: AtomicU64::new(0), looked_at })
         }
 
-        fn name(seq: u64, member: u64) -> u64 {
-            seq << 32 | member
+        fn name(seq: u64, member: usize) -> FrameClaim {
+            FrameClaim::of(seq, Member::new(member, 0))
         }
 
         /// Takes the first frame whose claim is free or of the dead, and gives its number.
-        fn get(&self, member: u64, dead: u64) -> Option<u64> {
+        fn get(&self, member: usize, dead: usize) -> Option<u64> {
             (self.cursor.load(SeqCst)..2).find(|&seq| {
                 let word = &self.claims[seq as usize];
-                let seen = word.load(SeqCst);
-                let is_free = seen == 0 || seen == Self::name(seq, dead);
+                let seen = FrameClaim::read(word);
+                let is_free = seen.holder() == Holder::Nobody || seen == Self::name(seq, dead);
                 is_free && claim(word, seen, Self::name(seq, member))
             })
         }
 
-        fn finish(&self, seq: u64, member: u64) {
+        fn finish(&self, seq: u64, member: usize) {
             self.looked_at[seq as usize].fetch_add(1, SeqCst);
             assert!(self.cursor.load(SeqCst) <= seq, "passed before it was done");
             end_claim(&self.claims[seq as usize], Self::name(seq, member));
@@ -377,7 +371,7 @@ mod models {
             });
         }
 
-        fn work(&self, member: u64, dead: u64) {
+        fn work(&self, member: usize, dead: usize) {
             for _ in 0..2 {
                 if let Some(seq) = self.get(member, dead) {
                     self.finish(seq, member);

@@ -1,10 +1,17 @@
 //! A peer that scribbles over a ring's head: whatever stands in any word of it, writers and readers get frames or typed
 //! errors. Nothing panics, hangs or reads outside. For about a second; `NDSHARE_SCRIBBLE_SECONDS` makes it longer.
 
+use super::look::Misses;
+use super::protocol::{BUSY, MOST_WRITTEN};
+use super::table::{CLOSED, HEAD};
 use super::*;
-use crate::arena::Heap;
+use crate::arena::{Arena, Heap, Patience};
 use crate::dice::Dice;
-use std::time::Instant;
+use crate::error::{Error, Kind, Result};
+use crate::prim::Ordering::{Relaxed, SeqCst};
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Short enough for a ring that looks full for ever.
 fn briefly() -> Patience<'static> {
@@ -14,7 +21,8 @@ fn briefly() -> Patience<'static> {
 /// What every victim does, in some order. Each call gives a frame or an error.
 fn use_it(ring: &Arc<Ring>, readers: &[Reader], len: u64) {
     for _ in 0..3 {
-        if let Ok(writing) = ring.begin(len, &briefly()) {
+        if let Ok(mut writing) = ring.begin(len, &briefly()) {
+            let _ = writing.publish(Content { offset: 8, view: b"|u1", meta: b"meta" }, &Patience::none());
             let _ = writing.publish(Content { offset: 8, view: b"|u1", meta: b"meta" }, &briefly());
         }
         if let Ok(hold) = ring.arena().alloc(len as usize, 64, false, &briefly()) {
@@ -31,7 +39,7 @@ fn use_it(ring: &Arc<Ring>, readers: &[Reader], len: u64) {
     let _ = ring.reader(Mode::Latest, Start::Oldest, &briefly());
     let _ = ring.group("another", &briefly());
     if let Ok(writer) = ring.writer(&briefly()) {
-        let _ = writer.begin(len, &briefly()).map(|writing| writing.publish(Content::default(), &briefly()));
+        let _ = writer.begin(len, &briefly()).map(|mut writing| writing.publish(Content::default(), &briefly()));
         let _ = (writer.written(), writer.is_used(), writer.close(&briefly()));
     }
     let _ = (ring.writer_counts(), ring.enter_writers(&briefly()), ring.leave_writers(&briefly()));
@@ -65,7 +73,7 @@ fn round(arena: &Arc<Arena>, dice: &mut Dice, policy: WhenFull) -> Result<()> {
 
 fn use_some(ring: &Arc<Ring>, readers: &[Reader]) {
     for number in 0..dice_free(ring) {
-        if let Ok(writing) = ring.begin(1024, &briefly()) {
+        if let Ok(mut writing) = ring.begin(1024, &briefly()) {
             let _ = writing.publish(Content { offset: 0, view: &[], meta: &number.to_le_bytes() }, &briefly());
         }
         let _ = readers[number as usize % readers.len()].try_get();
@@ -103,8 +111,8 @@ fn a_cursor_that_no_frame_ever_had_is_an_error() {
     for _ in 0..8 {
         ring.begin(1024, &briefly()).unwrap().publish(Content::default(), &briefly()).unwrap();
     }
-    protocol::open_entry(ring.table.entry(protocol::BUSY).seq);
-    for cursor in [protocol::BUSY, u64::MAX, MOST_WRITTEN + 1] {
+    protocol::open_entry(ring.table.entry(BUSY).seq);
+    for cursor in [BUSY, u64::MAX, MOST_WRITTEN + 1] {
         reader.words().cursor.store(cursor, SeqCst);
         assert_eq!(reader.try_get().unwrap_err().kind(), Kind::Poisoned);
     }
@@ -125,7 +133,7 @@ fn a_place_to_which_the_stream_has_not_come_is_an_error_for_every_kind_of_reader
         ring.begin(1024, &briefly()).unwrap().publish(Content::default(), &briefly()).unwrap();
     }
     let cursors = || readers.iter().map(|reader| reader.words().cursor).chain([ring.table.group(group).cursor]);
-    for cursor in [7, 5 + 8, MOST_WRITTEN, MOST_WRITTEN + 1, protocol::BUSY, u64::MAX] {
+    for cursor in [7, 5 + 8, MOST_WRITTEN, MOST_WRITTEN + 1, BUSY, u64::MAX] {
         cursors().for_each(|word| word.store(cursor, SeqCst));
         for reader in &readers {
             assert_eq!(reader.get(&forever).unwrap_err().kind(), Kind::Poisoned, "{cursor} {:?}", reader.mode());
@@ -160,7 +168,7 @@ fn frames_in_hand_of_many_readers_are_summed_up_whatever_they_say() {
 /// at its timeout or at signals; in a group its frame was passed over, and the group's place stayed there for ever.
 #[test]
 fn an_entry_that_bears_an_older_number_is_an_error_for_who_wants_it() {
-    for (is_closed, number) in [(false, 0), (true, 0), (false, 1 << 40), (true, protocol::BUSY)] {
+    for (is_closed, number) in [(false, 0), (true, 0), (false, 1 << 40), (true, BUSY)] {
         let (arena, _heap) = Arena::create_on_heap(4 << 20).unwrap();
         let ring = Ring::create(&arena, Geometry::new(3, 2048, 8).unwrap(), WhenFull::DropOldest, &briefly()).unwrap();
         let group = ring.group("g", &briefly()).unwrap();
@@ -188,7 +196,7 @@ fn a_ring_without_a_number_left_is_an_error_for_who_publishes() {
     let latest = ring.reader(Mode::Latest, Start::Next, &briefly()).unwrap();
     for head in [MOST_WRITTEN, u64::MAX] {
         ring.table.word(HEAD).store(head, SeqCst);
-        let writing = ring.begin(1024, &briefly()).unwrap();
+        let mut writing = ring.begin(1024, &briefly()).unwrap();
         assert_eq!(writing.publish(Content::default(), &briefly()).unwrap_err().kind(), Kind::Poisoned);
         assert_eq!(latest.get(&Patience::forever()).unwrap_err().kind(), Kind::Poisoned);
     }
@@ -208,4 +216,48 @@ fn frames_in_hand_are_never_fewer_than_none_nor_more_than_were_written() {
     reader.words().held.store(u64::MAX, SeqCst);
     assert_eq!(ring.glance().2, 1);
     assert_eq!(ring.stats(&briefly()).unwrap().readers[0].held, 1);
+}
+
+/// A look that missed its frame was once repeated a million times, with no look at the timeout or at signals in between.
+#[test]
+fn who_misses_frames_again_and_again_asks_the_patience_of_its_caller() {
+    let (arena, _heap) = Arena::create_on_heap(4 << 20).unwrap();
+    let ring = Ring::create(&arena, Geometry::new(3, 2048, 8).unwrap(), WhenFull::DropOldest, &briefly()).unwrap();
+    let reader = ring.reader(Mode::Every, Start::Next, &briefly()).unwrap();
+    let asked = Cell::new(0);
+    let check = || {
+        asked.set(asked.get() + 1);
+        if asked.get() == 3 { Err(Error::new(Kind::Interrupted, "a signal")) } else { Ok(()) }
+    };
+    let patience = Patience::new(None, &check);
+    let mut misses = Misses::new(&patience);
+    let outcomes = (0..10_000).map(|seq| reader.look_again(&mut misses, (seq % 3 > 0).then_some(seq)));
+    let ended = outcomes.take_while(|outcome| matches!(outcome, Ok(true))).count();
+    assert!(asked.get() == 3 && (1000..5000).contains(&ended), "{ended}");
+    let past = Patience::new(Some(Duration::ZERO), &|| Ok(()));
+    let mut misses = Misses::new(&past);
+    let error = (0..10_000).find_map(|seq| reader.look_again(&mut misses, Some(seq)).err()).unwrap();
+    assert_eq!(error.kind(), Kind::Empty);
+    let none = Patience::none();
+    let mut misses = Misses::new(&none);
+    assert!((0..10_000).any(|seq| !reader.look_again(&mut misses, Some(seq)).unwrap()), "a poll waits for nobody");
+}
+
+/// The words of a frame that never fit are an error, for polls too: nobody waits for what can't come.
+#[test]
+fn a_frame_that_is_always_missed_is_an_error_for_every_kind_of_reader() {
+    let (arena, _heap) = Arena::create_on_heap(4 << 20).unwrap();
+    let ring = Ring::create(&arena, Geometry::new(3, 2048, 8).unwrap(), WhenFull::DropOldest, &briefly()).unwrap();
+    let group = ring.group("g", &briefly()).unwrap();
+    let readers =
+        [Mode::Every, Mode::Latest, Mode::Group(group)].map(|mode| ring.reader(mode, Start::Next, &briefly()).unwrap());
+    ring.begin(1024, &briefly()).unwrap().publish(Content::default(), &briefly()).unwrap();
+    for block in [0, 1 << 32 | 77, u64::MAX] {
+        ring.table.entry(0).block.store(block, SeqCst);
+        for reader in &readers {
+            assert_eq!(reader.get(&Patience::forever()).unwrap_err().kind(), Kind::Poisoned, "{:?}", reader.mode());
+            assert_eq!(reader.try_get().unwrap_err().kind(), Kind::Poisoned, "{:?}", reader.mode());
+            assert_eq!(reader.get_soon(Duration::ZERO).unwrap_err().kind(), Kind::Poisoned, "{:?}", reader.mode());
+        }
+    }
 }

@@ -6,8 +6,8 @@
 //! cost nothing; a block that was wanted once is gone after two periods. What is too large and still wanted at the turn,
 //! as the newest frame is, is looked at again after one publication more, then after two, four and so on.
 
-use super::Ring;
 use super::protocol::BUSY;
+use super::state::Ring;
 use super::table::{LARGEST_BEFORE, LARGEST_NOW, LOOK_AT, NEVER, PERIOD};
 use crate::arena::{BlockId, Hold, Patience, TicketId};
 use crate::error::Result;

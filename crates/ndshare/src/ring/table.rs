@@ -14,6 +14,7 @@
 //! An entry is the place of one sequence number: what was published, for readers to find. A frame is a block of the
 //! ring's own. Everything is an atomic; what is read from here is bounded before it is used.
 
+use super::claim::CLAIMANTS;
 use super::format::{Format, MOST_FORMAT_BYTES};
 use super::protocol::BUSY;
 use crate::arena::Hold;
@@ -25,6 +26,8 @@ use crate::prim::{AtomicU64, Ordering::SeqCst, load_bytes, read, store_bytes};
 pub const WRITERS: usize = 64;
 /// Readers that a ring can have at a time.
 pub const READERS: usize = 64;
+// A claim names every reader, and no other.
+const _: () = assert!(READERS == CLAIMANTS);
 /// Groups that a ring can have.
 pub const GROUPS: usize = 8;
 /// Bytes of a group's name that others see.
@@ -212,7 +215,7 @@ pub(super) struct GroupWords<'a> {
 /// Words of one writer.
 #[derive(Clone, Copy)]
 pub(super) struct WriterWords<'a> {
-    /// Which writer of this place, of what kind, and whether it has ended (see `writers::State`).
+    /// Which writer of this place, of what kind, and whether it has ended (see `claim::SlotClaim`).
     pub state: &'a AtomicU64,
     /// {place + 1: 32, generation: 32} of the token that keeps one that nobody has used yet; 0: it never had one.
     pub token: &'a AtomicU64,
@@ -249,7 +252,7 @@ pub(super) struct EntryWords<'a> {
     /// Where in the block the first item is.
     pub offset: &'a AtomicU64,
     pub view_len: &'a AtomicU64,
-    /// For each group: who has it.
+    /// For each group: who has it (see `claim::FrameClaim`).
     pub claims: &'a [AtomicU64],
     pub view: &'a [AtomicU64],
     pub meta: &'a [AtomicU64],

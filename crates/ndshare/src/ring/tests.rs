@@ -1,8 +1,14 @@
 //! Rings on the heap: the policies, deaths at every point, and many threads at once.
 
 use super::*;
-use crate::arena::Heap;
-use crate::prim::{AtomicBool, AtomicU64};
+use crate::arena::{Arena, Heap, Hold, Patience};
+use crate::error::{Kind, Result};
+use crate::prim::{
+    AtomicBool, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
+use std::sync::Arc;
+use std::time::Duration;
 
 const FOREVER: Patience<'static> = Patience::forever();
 const LEN: usize = 4096;
@@ -25,9 +31,11 @@ fn elsewhere(ring: &Ring, heap: &Arc<Heap>) -> Arc<Ring> {
 
 /// Publishes a frame full of one number, which is also its meta.
 fn put(ring: &Arc<Ring>, number: u64, patience: &Patience) -> Result<Option<u64>> {
-    let writing = ring.begin(LEN as u64, patience)?;
-    stamp(writing.hold(), number);
-    writing.publish(Content { meta: &number.to_le_bytes(), ..Content::default() }, patience)
+    let mut writing = ring.begin(LEN as u64, patience)?;
+    stamp(writing.hold()?, number);
+    let published = writing.publish(Content { meta: &number.to_le_bytes(), ..Content::default() }, patience)?;
+    assert_ne!(published, Published::Busy, "nobody asked for no wait");
+    Ok(published.seq())
 }
 
 fn stamp(hold: &Hold, number: u64) {
@@ -109,6 +117,83 @@ fn drop_newest_counts_what_was_not_published() {
     assert_eq!(ring.stats(&FOREVER).unwrap().dropped, 3);
     assert_eq!(number(&reader.get(&FOREVER).unwrap()), 0);
     assert_eq!(put(&ring, 9, &FOREVER).unwrap(), Some(2), "numbers are dense");
+}
+
+/// One way to publish, and what becomes of a frame: it has a number, it was dropped, or it takes a wait that nobody asked
+/// for, and then it is all there for the next try.
+#[test]
+fn a_frame_that_takes_a_wait_is_busy_and_can_still_be_published() {
+    for when_full in [WhenFull::Wait, WhenFull::DropOldest, WhenFull::DropNewest] {
+        let (ring, _heap) = ring(2, when_full);
+        let reader = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
+        let mut writing = ring.begin(LEN as u64, &FOREVER).unwrap();
+        stamp(writing.hold().unwrap(), 7);
+        (0..2).for_each(|i| assert_eq!(put(&ring, i, &FOREVER).unwrap(), Some(i)));
+        let meta = 7_u64.to_le_bytes();
+        let content = Content { meta: &meta, ..Content::default() };
+        let held = ring.locked(&FOREVER, || writing.publish(content, &Patience::none())).unwrap();
+        assert_eq!(held, Published::Busy, "somebody has the lock");
+        let at_once = writing.publish(content, &Patience::none()).unwrap();
+        assert_eq!(at_once, if when_full == WhenFull::DropOldest { Published::Seq(2) } else { Published::Busy });
+        match when_full {
+            WhenFull::Wait => {
+                assert_eq!(writing.publish(content, &soon()).unwrap_err().kind(), Kind::Full);
+                assert_eq!(number(&reader.get(&FOREVER).unwrap()), 0);
+                assert_eq!(writing.publish(content, &Patience::none()).unwrap(), Published::Seq(2));
+            }
+            WhenFull::DropOldest => assert_eq!(ring.stats(&FOREVER).unwrap().missed, 1),
+            WhenFull::DropNewest => {
+                assert_eq!(ring.stats(&FOREVER).unwrap().dropped, 0, "what is busy is not dropped");
+                assert_eq!(writing.publish(content, &FOREVER).unwrap(), Published::Dropped);
+                assert_eq!(ring.stats(&FOREVER).unwrap().dropped, 1);
+                assert_eq!(number(&reader.get(&FOREVER).unwrap()), 0);
+                assert_eq!(writing.publish(content, &FOREVER).unwrap(), Published::Seq(2));
+            }
+        }
+        assert_eq!(number(&reader.get(&FOREVER).unwrap()), 1);
+        assert_eq!(number(&reader.get(&FOREVER).unwrap()), 7);
+        assert_eq!(writing.publish(content, &FOREVER).unwrap_err().kind(), Kind::Misuse, "twice");
+    }
+}
+
+#[test]
+fn a_block_that_takes_a_wait_is_busy_too() {
+    let (ring, _heap) = ring(1, WhenFull::Wait);
+    let hold = ring.arena().alloc(LEN, 64, false, &FOREVER).unwrap();
+    stamp(&hold, 5);
+    let meta = 5_u64.to_le_bytes();
+    let publish = |patience: &Patience| {
+        ring.publish_block(&hold, LEN as u64, Content { meta: &meta, ..Content::default() }, patience).unwrap()
+    };
+    assert_eq!(publish(&Patience::none()), Published::Busy, "this process is no writer yet");
+    assert_eq!(publish(&FOREVER), Published::Seq(0));
+    assert_eq!(publish(&Patience::none()), Published::Seq(1));
+    let reader = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
+    assert_eq!(publish(&Patience::none()), Published::Seq(2));
+    assert_eq!(publish(&Patience::none()), Published::Busy, "the ring is full");
+    assert_eq!(number(&reader.get(&FOREVER).unwrap()), 5);
+}
+
+#[test]
+fn who_publishes_lets_go_of_the_frame_unless_it_is_kept() {
+    let (ring, _heap) = ring(2, WhenFull::DropOldest);
+    for is_kept in [false, true] {
+        let mut writing = ring.begin(LEN as u64, &FOREVER).unwrap();
+        let block = writing.hold().unwrap().block();
+        stamp(writing.hold().unwrap(), 1);
+        if is_kept {
+            writing.keep();
+        }
+        assert!(writing.publish(Content::default(), &FOREVER).unwrap().seq().is_some());
+        assert_eq!(Hold::is_held(ring.arena(), block), is_kept);
+        match writing.hold() {
+            Ok(hold) => assert!(is_kept && hold.words()[0].load(Relaxed) == 1),
+            Err(error) => assert!(!is_kept && error.kind() == Kind::Misuse),
+        }
+        // Many laps later the one who keeps it still has its bytes.
+        (0..40).for_each(|i| assert!(put(&ring, i, &FOREVER).is_ok()));
+        assert!(!is_kept || writing.hold().unwrap().words()[0].load(Relaxed) == 1);
+    }
 }
 
 #[test]
@@ -256,9 +341,9 @@ fn the_last_frames_stay_whatever_readers_do() {
         };
         let mut views = Vec::new();
         for i in 0..60 {
-            let writing = ring.begin(LEN as u64, &FOREVER).unwrap();
+            let mut writing = ring.begin(LEN as u64, &FOREVER).unwrap();
             kept(i);
-            stamp(writing.hold(), i);
+            stamp(writing.hold().unwrap(), i);
             writing.publish(Content { meta: &i.to_le_bytes(), ..Content::default() }, &FOREVER).unwrap();
             views.push(every.get(&FOREVER).unwrap());
             let _ = viewer.try_get().unwrap();
@@ -312,8 +397,8 @@ fn what_readers_missed_is_counted_when_they_are_gone() {
 // ---- writers
 
 fn write(writer: &Writer, number: u64) {
-    let writing = writer.begin(LEN as u64, &FOREVER).unwrap();
-    stamp(writing.hold(), number);
+    let mut writing = writer.begin(LEN as u64, &FOREVER).unwrap();
+    stamp(writing.hold().unwrap(), number);
     writing.publish(Content { meta: &number.to_le_bytes(), ..Content::default() }, &FOREVER).unwrap();
 }
 
@@ -488,7 +573,7 @@ fn closing_drains_and_then_ends() {
     let (ring, _heap) = ring(4, WhenFull::Wait);
     let reader = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
     (0..2).for_each(|i| assert!(put(&ring, i, &FOREVER).is_ok()));
-    let late = ring.begin(LEN as u64, &FOREVER).unwrap();
+    let mut late = ring.begin(LEN as u64, &FOREVER).unwrap();
     ring.close(&FOREVER).unwrap();
     assert_eq!(late.publish(Content::default(), &FOREVER).unwrap_err().kind(), Kind::Closed);
     assert_eq!(put(&ring, 2, &FOREVER).unwrap_err().kind(), Kind::Closed);
@@ -539,8 +624,8 @@ fn frames_of_any_size_fit_a_ring_without_one() {
     let reader = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
     for i in 0..60_u64 {
         let len = 64 << (i * 7 % 13);
-        let writing = ring.begin(len, &FOREVER).unwrap();
-        assert!(writing.hold().len_bytes() as u64 >= len);
+        let mut writing = ring.begin(len, &FOREVER).unwrap();
+        assert!(writing.hold().unwrap().len_bytes() as u64 >= len);
         writing.publish(Content::default(), &FOREVER).unwrap();
         drop(reader.get(&FOREVER).unwrap());
     }
@@ -583,8 +668,8 @@ fn a_large_block_that_somebody_looks_at_or_that_waits_is_not_taken_away() {
     let (arena, _heap) = Arena::create_on_heap(64 << 20).unwrap();
     let ring = Ring::create(&arena, Geometry::new(3, 0, 8).unwrap(), WhenFull::DropOldest, &FOREVER).unwrap();
     let reader = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
-    let large = ring.begin(1 << 20, &FOREVER).unwrap();
-    stamp(large.hold(), 7);
+    let mut large = ring.begin(1 << 20, &FOREVER).unwrap();
+    stamp(large.hold().unwrap(), 7);
     large.publish(Content { meta: &7_u64.to_le_bytes(), ..Content::default() }, &FOREVER).unwrap();
     let held = reader.get(&FOREVER).unwrap();
     for _ in 0..300 {

@@ -1,0 +1,153 @@
+//! Frames as readers have them. An entry is read whole, and a hold is taken on the block of the generation that it names.
+//! A writer makes a new generation of a block before it fills it, so a hold is on the frame that was published, and nobody
+//! writes that any more.
+
+use super::claim::FrameClaim;
+use super::protocol;
+use super::state::Ring;
+use super::table::{EntryWords, SPACE, VIEW_BYTES};
+use crate::arena::{BlockId, Hold};
+use crate::array::{Array, Description};
+use crate::error::{Kind, Result};
+use crate::prim::{Ordering::Relaxed, load_bytes, read};
+use std::sync::Arc;
+
+/// A published frame. Its bytes never change while it lives.
+#[derive(Debug)]
+pub struct Frame {
+    hold: Option<Hold>,
+    /// Its number.
+    pub seq: u64,
+    /// When it was published, on the monotonic clock.
+    pub time_ns: u64,
+    /// Where in the block the first item is.
+    pub offset: u64,
+    said: Said,
+    ring: Arc<Ring>,
+    reader: usize,
+    incarnation: u64,
+    /// The process that got it. A forked child has a copy, whose end says nothing.
+    user: u64,
+    /// The group, and the claim to be ended with this frame.
+    claim: Option<(usize, FrameClaim)>,
+}
+
+/// View and meta of a frame; none when both are empty, as for most.
+type Said = Option<Box<(Vec<u8>, Vec<u8>)>>;
+
+/// What an entry says, read whole.
+pub(super) struct Snapshot {
+    block: u64,
+    time_ns: u64,
+    offset: u64,
+    said: Said,
+}
+
+impl Ring {
+    /// A hold on the frame of `seq` and what its entry says; none when the entry is another's by now.
+    pub(super) fn take(&self, seq: u64) -> Result<Option<(Hold, Snapshot)>> {
+        let entry = self.table.entry(seq);
+        let Some(snapshot) = self.snapshot(&entry, seq) else { return Ok(None) };
+        let Some(block) = BlockId::from_word(snapshot.block) else { return Ok(None) };
+        match self.arena().take(block) {
+            Ok(hold) => Ok(Some((hold, snapshot))),
+            Err(error) if error.kind() == Kind::Stale => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn snapshot(&self, entry: &EntryWords<'_>, seq: u64) -> Option<Snapshot> {
+        protocol::read_entry(entry.seq, seq, || Snapshot {
+            // RAW: a name, which is looked up; a time, which is told; an offset, which is checked against the block when
+            // an array is made of it.
+            block: entry.block.load(Relaxed),
+            time_ns: entry.time_ns.load(Relaxed),
+            offset: entry.offset.load(Relaxed),
+            said: said(entry, self.table.geometry.meta_bytes as usize),
+        })
+    }
+}
+
+impl Frame {
+    /// The frame of `seq` for a reader of this process, which is the slot and the incarnation of that.
+    pub(super) fn new(
+        ring: &Arc<Ring>,
+        (reader, incarnation): (usize, u64),
+        seq: u64,
+        (hold, from): (Hold, Snapshot),
+        claim: Option<(usize, FrameClaim)>,
+    ) -> Self {
+        let words = ring.table.reader(reader);
+        words.held.fetch_add(1, Relaxed);
+        // RAW: a name, which is compared.
+        let user = words.user.load(Relaxed);
+        let Snapshot { time_ns, offset, said, .. } = from;
+        Self { hold: Some(hold), seq, time_ns, offset, said, ring: ring.clone(), reader, incarnation, user, claim }
+    }
+
+    /// The block that has the bytes.
+    pub fn hold(&self) -> &Hold {
+        self.hold.as_ref().expect("a frame has its hold until it is dropped")
+    }
+
+    /// Its items, to be read only. While the array lives, they never change.
+    ///
+    /// # Errors
+    /// `InvalidValue` when the ring says nothing of them, and when what it says does not lie inside the frame.
+    pub fn array(&self) -> Result<Array> {
+        let description = if self.view().is_empty() { self.ring.format().description() } else { None };
+        let mut description = match description {
+            Some(own) => own,
+            None => Description::decode(self.view())?,
+        };
+        description.element = description.element.or_else(|| self.ring.format().element.clone());
+        Array::of_parts(self.hold().clone(), self.offset, description, true)
+    }
+
+    /// What the writer said of dtype, shape and strides; empty for the ring's own.
+    #[inline]
+    pub fn view(&self) -> &[u8] {
+        self.said.as_deref().map_or(&[], |(view, _)| view)
+    }
+
+    /// What the writer said beside it; empty when the ring has no meta.
+    pub fn meta(&self) -> &[u8] {
+        self.said.as_deref().map_or(&[], |(_, meta)| meta)
+    }
+
+    /// The ring that it came through.
+    pub fn ring(&self) -> &Arc<Ring> {
+        &self.ring
+    }
+
+    /// Takes it off its reader's books, and ends its claim.
+    fn let_go(&self) {
+        let words = self.ring.table.reader(self.reader);
+        if words.incarnation.load(Relaxed) == self.incarnation {
+            // Never below nothing: the count says only what others are told.
+            // BOUND: a round is lost to a thread of this process that gets or drops a frame.
+            let _ = words.held.fetch_update(Relaxed, Relaxed, |held| held.checked_sub(1));
+        }
+        if let Some((group, claim)) = self.claim {
+            self.ring.end_claim(self.seq, group, claim);
+        }
+    }
+}
+
+impl Drop for Frame {
+    fn drop(&mut self) {
+        // The hold goes first: who sees the claim ended or the space finds the frame idle.
+        drop(self.hold.take());
+        if self.ring.arena().identity().is_ok_and(|me| me == self.user) {
+            self.let_go();
+        }
+        let _ = self.ring.announce_if_awaited(SPACE);
+    }
+}
+
+#[inline]
+fn said(entry: &EntryWords<'_>, meta_bytes: usize) -> Said {
+    let view_len = read(entry.view_len, Relaxed).capped(VIEW_BYTES as u64) as usize;
+    let is_silent = view_len == 0 && meta_bytes == 0;
+    (!is_silent).then(|| Box::new((load_bytes(entry.view, view_len), load_bytes(entry.meta, meta_bytes))))
+}

@@ -1,0 +1,64 @@
+//! What a writer does while there is no room: it waits for the slowest reader, or for another writer to end what it fills.
+//! The error at its timeout names who is behind.
+
+use super::notify::on_timeout;
+use super::policy::Mode;
+use super::state::Ring;
+use super::table::{EVENT, SPACE};
+use crate::arena::Patience;
+use crate::error::{Error, Kind, Result};
+use std::time::Duration;
+
+/// How many readers that are behind an error names.
+const NAMED: usize = 3;
+const NAP: Duration = Duration::from_millis(20);
+/// Nobody announces a frame that was thrown away.
+const SHORT_NAP: Duration = Duration::from_millis(2);
+
+impl Ring {
+    pub(super) fn wait_for_space(&self, patience: &Patience) -> Result<()> {
+        self.prune(patience).map_err(as_full)?;
+        let ready = || !self.is_full(self.least_cursor()) || self.is_closed();
+        self.sleep(SPACE, ready, patience, NAP)?;
+        let text = || {
+            let behind = self.who_is_behind();
+            format!(
+                "the ring is full: expected a free slot before the timeout, but {behind}; read faster, close readers \
+                 that nobody reads, or choose what to drop with when_full="
+            )
+        };
+        patience.go_on("the ring").map_err(|error| on_timeout(error, Kind::Full, text))
+    }
+
+    /// The readers that keep the window full, in words.
+    fn who_is_behind(&self) -> String {
+        let (written, slots) = (self.written(), u64::from(self.table.geometry.slots));
+        let readers = self.readers_in_use().filter(|&index| self.is_reader_live(index));
+        let readers = readers.filter_map(|index| self.reader_stats(index, written, &|_| Ok(true)).ok());
+        let behind: Vec<String> = readers
+            .filter(|reader| reader.mode != Mode::Latest && reader.lag >= slots)
+            .map(|reader| reader.to_string())
+            .collect();
+        match behind.len() {
+            0 => "the readers that were behind have just gone on".to_owned(),
+            count @ 1..=NAMED => format!("behind {} {}", if count == 1 { "is" } else { "are" }, behind.join(", ")),
+            count => format!("behind are {} and {} more", behind[..NAMED].join(", "), count - NAMED),
+        }
+    }
+
+    /// Waits a little for another writer to publish what it fills, or to throw it away.
+    pub(super) fn wait_for_idle(&self, patience: &Patience) -> Result<()> {
+        self.sleep(EVENT, || false, patience, SHORT_NAP)?;
+        let text = || {
+            "every frame of the ring is being filled: expected an idle one before the timeout; publish those that were \
+             begun, or leave their with blocks"
+                .to_owned()
+        };
+        patience.go_on("the ring").map_err(|error| on_timeout(error, Kind::Full, text))
+    }
+}
+
+/// A writer's timeout is `Full` whatever it waited for; the text says what that was, and who has it.
+pub(super) fn as_full(error: Error) -> Error {
+    if error.kind() == Kind::Timeout { Error::new(Kind::Full, error.to_string()) } else { error }
+}

@@ -1,0 +1,197 @@
+//! One look of a reader: whether there is something to get, and taking it. No lock is taken, and nobody is waited for: who
+//! misses a frame, because a writer or another member was faster, looks again as long as the caller's patience lasts.
+
+use super::claim::FrameClaim;
+use super::frame::{Frame, Snapshot};
+use super::notify::on_timeout;
+use super::policy::Mode;
+use super::protocol::{self, MOST_WRITTEN};
+use super::reader::Reader;
+use super::table::SPACE;
+use crate::arena::{Hold, Patience};
+use crate::error::{Error, Kind, Result};
+use crate::os::kill::{Point, point};
+use crate::prim::{
+    Ordering::{Acquire, SeqCst},
+    read,
+};
+
+/// After so many misses the caller's patience is asked, which may look at signals.
+const ASK_EVERY: u64 = 1024;
+/// A frame goes only after the places of those who want it were moved on. So who misses the same one twice in a row has
+/// found words that contradict each other; so often leaves no doubt that the head was scribbled on.
+const NEVER_SETTLES: u64 = 10_000;
+
+/// The frames that one call has missed.
+pub(super) struct Misses<'a> {
+    patience: &'a Patience<'a>,
+    count: u64,
+    last: Option<u64>,
+    in_a_row: u64,
+}
+
+impl<'a> Misses<'a> {
+    #[inline]
+    pub(super) fn new(patience: &'a Patience<'a>) -> Self {
+        Self { patience, count: 0, last: None, in_a_row: 0 }
+    }
+}
+
+impl Reader {
+    #[inline]
+    pub(super) fn look(&self, misses: &mut Misses<'_>) -> Result<Option<Frame>> {
+        match self.mode {
+            Mode::Every => self.look_for_next(misses),
+            Mode::Latest => self.look_for_newest(misses),
+            Mode::Group(group) => self.look_for_unclaimed(group, misses),
+        }
+    }
+
+    /// After a miss, of this frame or of one that another member has got. False: who does not wait has looked often
+    /// enough.
+    ///
+    /// # Errors
+    /// `Poisoned` for a frame that is always missed; `Empty`; what the patience says.
+    #[cold]
+    pub(super) fn look_again(&self, misses: &mut Misses<'_>, missed: Option<u64>) -> Result<bool> {
+        misses.in_a_row = if missed.is_some() && missed == misses.last { misses.in_a_row + 1 } else { 1 };
+        misses.last = missed;
+        misses.count += 1;
+        if misses.in_a_row >= NEVER_SETTLES {
+            return Err(self.never_settles());
+        }
+        std::hint::spin_loop();
+        if !misses.count.is_multiple_of(ASK_EVERY) {
+            return Ok(true);
+        }
+        if misses.patience.waits() { self.go_on(misses.patience).map(|()| true) } else { Ok(misses.in_a_row > 1) }
+    }
+
+    /// Asks whether the caller still waits.
+    pub(super) fn go_on(&self, patience: &Patience) -> Result<()> {
+        let text = || {
+            let writers = self.ring.writer_counts();
+            format!("no frame came: expected one before the timeout, but {writers}; wait longer, or see what they do")
+        };
+        patience.go_on("the ring").map_err(|error| on_timeout(error, Kind::Empty, text))
+    }
+
+    fn look_for_next(&self, misses: &mut Misses<'_>) -> Result<Option<Frame>> {
+        let cursor = self.words().cursor;
+        // BOUND: `look_again`.
+        loop {
+            // What no frame was ever published under: nothing would come, or an entry that is just being written.
+            let seq = read(cursor, SeqCst).at_most(MOST_WRITTEN).ok_or_else(|| self.never_settles())?;
+            if self.is_to_come(seq) {
+                return Ok(None);
+            }
+            // A writer that drops the oldest moves the cursor; then this look begins again.
+            if let Some((hold, snapshot)) = self.ring.take(seq)?
+                && protocol::advance(cursor, seq)
+            {
+                point(Point::RingTaken);
+                self.ring.announce_if_awaited(SPACE)?;
+                return Ok(Some(self.frame(seq, (hold, snapshot), None)));
+            }
+            if !self.look_again(misses, Some(seq))? {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn look_for_newest(&self, misses: &mut Misses<'_>) -> Result<Option<Frame>> {
+        let cursor = self.words().cursor;
+        // BOUND: `look_again`.
+        loop {
+            let head = self.ring.written();
+            if cursor.load(SeqCst) >= head {
+                return Ok(None);
+            }
+            if let Some((hold, snapshot)) = self.ring.take(head - 1)? {
+                cursor.store(head, SeqCst);
+                point(Point::RingTaken);
+                return Ok(Some(self.frame(head - 1, (hold, snapshot), None)));
+            }
+            if !self.look_again(misses, Some(head - 1))? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The frame of `seq`, for this reader.
+    #[inline]
+    pub(super) fn frame(&self, seq: u64, found: (Hold, Snapshot), claim: Option<(usize, FrameClaim)>) -> Frame {
+        Frame::new(&self.ring, (self.index, self.incarnation), seq, found, claim)
+    }
+
+    /// Whether a look would find something.
+    pub fn is_ready(&self) -> bool {
+        match self.mode {
+            Mode::Every | Mode::Latest => self.words().cursor.load(SeqCst) < self.ring.written(),
+            Mode::Group(group) => self.unclaimed(group).is_some(),
+        }
+    }
+
+    /// Ends with an error where the place in the stream that this reader has, or its group, is one to which the stream
+    /// has not come, or one whose entry says that it is another's: it would wait for ever, or skip what it never saw.
+    /// Asked whenever a look finds nothing and there is time: the head is in a line that the next publication needs.
+    pub(super) fn check_place(&self) -> Result<()> {
+        let cursor = match self.mode {
+            Mode::Every | Mode::Latest => self.words().cursor,
+            Mode::Group(group) => self.ring.table.group(group).cursor,
+        };
+        // The cursor first: the head only goes on. A frame can be taken before the head counts it, one at the most.
+        let (seen, head) = (read(cursor, SeqCst), self.ring.written());
+        let place = seen.at_most(head + 1).ok_or_else(|| self.never_settles())?;
+        // The cursor again, last of all: before an entry is written anew, those who still want it are moved on.
+        let is_lost = self.mode != Mode::Latest
+            && place < head
+            && self.ring.table.entry(place).seq.load(SeqCst) != place
+            && read(cursor, SeqCst).is(place);
+        if is_lost { Err(self.never_settles()) } else { Ok(()) }
+    }
+
+    /// Whether the frame of `seq` is in its entry. It counts as published from then on.
+    #[inline]
+    fn is_there(&self, seq: u64) -> bool {
+        self.ring.table.entry(seq).seq.load(Acquire) == seq
+    }
+
+    /// Whether nothing was published under `seq` yet. The head is in a line that the next publication needs: it is asked
+    /// only when the entry of `seq` does not say that it still has an older number.
+    #[inline]
+    fn is_to_come(&self, seq: u64) -> bool {
+        // RAW: only compared.
+        let number = self.ring.table.entry(seq).seq.load(Acquire);
+        number != seq && (number < seq || seq >= self.ring.written())
+    }
+
+    /// As [`Self::has_news`], by the words that a look needs anyway. Not to fall asleep by.
+    #[inline]
+    pub(super) fn has_news_soon(&self) -> bool {
+        match self.mode {
+            // RAW: a mask makes the number an index, and all of it is compared.
+            Mode::Every => self.is_there(self.words().cursor.load(Acquire)) || self.ring.is_closed(),
+            Mode::Latest | Mode::Group(_) => self.has_news(),
+        }
+    }
+
+    /// Whether there is something to get, be it the end.
+    pub(super) fn has_news(&self) -> bool {
+        self.is_ready() || self.is_over()
+    }
+
+    /// Whether no frame comes any more. In a group one does if the process dies that has it.
+    pub(super) fn is_over(&self) -> bool {
+        self.ring.is_closed()
+            && match self.mode {
+                Mode::Every | Mode::Latest => true,
+                Mode::Group(group) => !self.others_have_some(group),
+            }
+    }
+
+    #[cold]
+    fn never_settles(&self) -> Error {
+        Error::new(Kind::Poisoned, "an entry of the ring never settles: its head was written over; make a new ring")
+    }
+}

@@ -1,0 +1,84 @@
+//! A reader as a member of a group: it claims a frame before it takes it, and ends the claim with the frame. A claim of
+//! a member that died is as good as none.
+
+use super::claim::{FrameClaim, Holder, Member};
+use super::frame::Frame;
+use super::look::Misses;
+use super::protocol;
+use super::reader::Reader;
+use super::table::SPACE;
+use crate::error::Result;
+use crate::os::kill::{Point, point};
+use crate::prim::Ordering::SeqCst;
+
+impl Reader {
+    pub(super) fn look_for_unclaimed(&self, group: usize, misses: &mut Misses<'_>) -> Result<Option<Frame>> {
+        // BOUND: `look_again`.
+        loop {
+            let Some((seq, seen)) = self.unclaimed(group) else { return Ok(None) };
+            let claim = self.claim(seq);
+            let word = &self.ring.table.entry(seq).claims[group];
+            let mut missed = None;
+            if protocol::claim(word, seen, claim) {
+                point(Point::RingClaimed);
+                if let Some(found) = self.ring.take(seq)? {
+                    return Ok(Some(self.frame(seq, found, Some((group, claim)))));
+                }
+                // Lapped in between; the entry has another number by now, and its claims are new.
+                protocol::claim(word, claim, seen);
+                missed = Some(seq);
+            }
+            if !self.look_again(misses, missed)? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The first frame of a group that nobody alive has, and what its claim says.
+    pub(super) fn unclaimed(&self, group: usize) -> Option<(u64, FrameClaim)> {
+        let ring = &self.ring;
+        ring.open_frames(group).find_map(|seq| {
+            let entry = ring.table.entry(seq);
+            let claim = FrameClaim::read(&entry.claims[group]);
+            let is_free = entry.seq.load(SeqCst) == seq
+                && match claim.holder() {
+                    Holder::Nobody => true,
+                    Holder::Member(member) => member != self.member() && !ring.is_member_alive(member),
+                    Holder::Done => false,
+                };
+            is_free.then_some((seq, claim))
+        })
+    }
+
+    #[inline]
+    fn member(&self) -> Member {
+        Member::new(self.index, self.incarnation)
+    }
+
+    fn claim(&self, seq: u64) -> FrameClaim {
+        FrameClaim::of(seq, self.member())
+    }
+
+    /// Counts as done what this reader got before and still holds. It waits for the next frame, as a loop does whose
+    /// variable still has the last one; were that not done, the writers might wait for it for ever.
+    pub(super) fn end_claims(&self, group: usize) -> Result<()> {
+        let ring = &self.ring;
+        for seq in ring.open_frames(group) {
+            let claim = self.claim(seq);
+            if FrameClaim::read(&ring.table.entry(seq).claims[group]) == claim {
+                ring.end_claim(seq, group, claim);
+            }
+        }
+        ring.announce_if_awaited(SPACE)
+    }
+
+    /// Whether another process has a frame of the group, and is not done with it.
+    pub(super) fn others_have_some(&self, group: usize) -> bool {
+        // RAW: a name, which is compared.
+        let (ring, me) = (&self.ring, self.words().user.load(SeqCst));
+        ring.open_frames(group).any(|seq| match FrameClaim::read(&ring.table.entry(seq).claims[group]).holder() {
+            Holder::Member(member) => ring.table.reader(member.reader).user.load(SeqCst) != me,
+            Holder::Nobody | Holder::Done => false,
+        })
+    }
+}

@@ -1,0 +1,108 @@
+//! How those who wait hear of news: a word of the head that counts events and that they sleep on, and for selectors a
+//! byte in a pipe of their own. Who has no waiters makes no system call.
+
+use super::protocol;
+use super::state::Ring;
+use super::table::{READERS, WISHES};
+use crate::arena::Patience;
+use crate::error::{Error, Kind, Result};
+use crate::os::kill::{Point, point};
+use crate::os::pipe::PipeId;
+use crate::prim::Ordering::{Relaxed, SeqCst};
+use std::time::Duration;
+
+/// {pid: 22, descriptor + 1: 24, how often it was emptied: 17, told: 1} of a pipe that wants a byte when a frame is
+/// there; 0: no pipe.
+#[derive(Clone, Copy)]
+pub(super) struct Wish(pub u64);
+
+impl Wish {
+    const DRAINS: u64 = (1 << 17) - 1;
+
+    pub(super) fn of(pid: u32, descriptor: i32) -> Option<Self> {
+        let place = u64::try_from(descriptor).ok()? + 1;
+        (pid < 1 << 22 && place < 1 << 24).then_some(Self(u64::from(pid) << 42 | place << 18))
+    }
+
+    pub(super) fn is_told(self) -> bool {
+        self.0 & 1 == 1
+    }
+
+    pub(super) fn told(self) -> Self {
+        Self(self.0 | 1)
+    }
+
+    pub(super) fn drained(self) -> Self {
+        let count = (self.0 >> 1).wrapping_add(1) & Self::DRAINS;
+        if self.0 == 0 { self } else { Self(self.0 & !(Self::DRAINS << 1 | 1) | count << 1) }
+    }
+
+    fn tell(self, id: PipeId) {
+        crate::os::pipe::tell((self.0 >> 42) as u32, (self.0 >> 18 & 0xff_ffff) as i32 - 1, id);
+    }
+}
+
+impl Ring {
+    /// Counts an event up and wakes whoever sleeps on it.
+    pub(super) fn announce(&self, index: usize) -> Result<()> {
+        let was_awaited = protocol::announce(self.table.head.half_word(index)?);
+        if was_awaited { self.table.head.wake(index) } else { Ok(()) }
+    }
+
+    /// The same, but the word is left alone when nobody sleeps on it: others have it in their caches.
+    #[inline]
+    pub(super) fn announce_if_awaited(&self, index: usize) -> Result<()> {
+        let is_awaited = protocol::is_awaited(self.table.head.half_word(index)?);
+        point(Point::RingEvent);
+        if is_awaited { self.announce(index) } else { Ok(()) }
+    }
+
+    /// Sleeps on an event until it counts up, unless `ready` says that there is something by now.
+    pub(super) fn sleep(
+        &self,
+        index: usize,
+        ready: impl Fn() -> bool,
+        patience: &Patience,
+        longest: Duration,
+    ) -> Result<()> {
+        match protocol::mark(self.table.head.half_word(index)?, ready) {
+            Some(marked) => self.table.head.nap_long_on(index, marked, patience, longest),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells readers that wait on a descriptor.
+    pub(super) fn tell_pipes(&self) {
+        for index in self.readers_in_use().filter(|&index| index < READERS) {
+            let words = self.table.reader(index);
+            // RAW: names, which the kernel is asked for; a byte goes only to the very pipe.
+            let wish = Wish(words.pipe.load(SeqCst));
+            if wish.0 == 0 || wish.is_told() {
+                continue;
+            }
+            // RAW: compared with what the kernel says of the pipe.
+            let id = PipeId { device: words.pipe_device.load(SeqCst), inode: words.pipe_inode.load(SeqCst) };
+            // RAW: a name, which is looked up.
+            // A program that has replaced the process is not the one that asked: its address space is another one.
+            if !self.arena().is_identity_alive(words.user.load(SeqCst)).unwrap_or(false) {
+                let _ = words.pipe.compare_exchange(wish.0, 0, SeqCst, Relaxed);
+                continue;
+            }
+            wish.tell(id);
+            // After the byte, not before: a death in between costs one byte too many, not one too few.
+            let _ = words.pipe.compare_exchange(wish.0, wish.told().0, SeqCst, Relaxed);
+        }
+    }
+
+    /// The same, if anybody does.
+    pub(super) fn tell_wishes(&self) {
+        if self.table.word(WISHES).load(SeqCst) != 0 {
+            self.tell_pipes();
+        }
+    }
+}
+
+/// `error`, as `kind` with `text` if it is a timeout.
+pub(super) fn on_timeout(error: Error, kind: Kind, text: impl FnOnce() -> String) -> Error {
+    if error.kind() == Kind::Timeout { Error::new(kind, text()) } else { error }
+}

@@ -1,0 +1,205 @@
+//! Publishing a frame: a seqlock write of one entry under the head's lock. The entry is marked busy, filled, and bears its
+//! number last. Numbers are given at publication, so they are dense whatever writers do or die of.
+
+use super::full::as_full;
+use super::policy::WhenFull;
+use super::protocol::{self, BUSY, MOST_WRITTEN};
+use super::state::Ring;
+use super::table::{DROPPED, EVENT, HEAD, VIEW_BYTES};
+use super::writers::Pen;
+use crate::arena::{BlockId, Hold, Patience};
+use crate::error::{Error, Kind, Result};
+use crate::os::kill::{Point, point};
+use crate::os::monotonic;
+use crate::prim::{
+    Ordering::{Relaxed, SeqCst},
+    store_bytes,
+};
+
+/// What is published of a frame beside its bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Content<'a> {
+    /// Where in the block the first item is.
+    pub offset: u64,
+    /// The words of the caller for dtype, shape and strides; empty for the ring's own.
+    pub view: &'a [u8],
+    /// The meta of the frame.
+    pub meta: &'a [u8],
+}
+
+/// Where a frame that is being filled stands among the ring's frames.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub frame: u32,
+    pub block: BlockId,
+    /// The process that began it.
+    pub writer: u64,
+}
+
+/// What became of a frame that was to be published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Published {
+    /// Readers get it, under this number.
+    Seq(u64),
+    /// The ring is full, and drops the newest.
+    Dropped,
+    /// It takes a wait, and the patience was [`Patience::none`]. The frame can still be published.
+    Busy,
+}
+
+impl Published {
+    /// The number of a frame that readers get.
+    pub fn seq(self) -> Option<u64> {
+        match self {
+            Published::Seq(seq) => Some(seq),
+            Published::Dropped | Published::Busy => None,
+        }
+    }
+}
+
+/// A frame on its way into the ring.
+pub(super) struct Publication<'a> {
+    pub pen: Pen,
+    /// The number at which there was room for it; none when nobody looked.
+    pub room_at: Option<u64>,
+    /// Names the frame and block, under the lock; none when there is none now.
+    pub supply: &'a dyn Fn() -> Result<Option<(u32, BlockId)>>,
+    /// A hold that is let go of as the frame is published.
+    pub hold: &'a mut Option<Hold>,
+    pub content: Content<'a>,
+}
+
+enum Outcome {
+    Published(u64),
+    Full,
+    NoneIdle,
+}
+
+impl Ring {
+    pub(super) fn check_content(&self, content: Content<'_>) -> Result<()> {
+        let (view, meta) = (content.view.len(), content.meta.len());
+        if view > VIEW_BYTES {
+            return Err(Error::value(format!(
+                "expected a frame whose shape, strides and dtype are told in {VIEW_BYTES} bytes, got {view}: make the \
+                 ring with this dtype, or choose shorter names of fields"
+            )));
+        }
+        let most = self.table.geometry.meta_bytes;
+        if meta > most as usize {
+            return Err(Error::value(format!("expected at most {most} bytes of meta, got {meta}")));
+        }
+        Ok(())
+    }
+
+    /// The one way to publish: once there is room, or at once if at all where `patience` is none.
+    #[inline]
+    pub(super) fn publish(&self, publication: &mut Publication<'_>, patience: &Patience) -> Result<Published> {
+        if patience.waits() { self.publish_patiently(publication, patience) } else { self.publish_at_once(publication) }
+    }
+
+    fn publish_at_once(&self, publication: &mut Publication<'_>) -> Result<Published> {
+        match self.locked_quick(|| self.publish_under_lock(publication)) {
+            Ok(Some(Outcome::Published(seq))) => self.tell(seq),
+            Ok(_) => Ok(Published::Busy),
+            // What `supply` asks for may take a wait, too. Nothing has changed then.
+            Err(error) if error.kind() == Kind::Timeout => Ok(Published::Busy),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn publish_patiently(&self, publication: &mut Publication<'_>, patience: &Patience) -> Result<Published> {
+        let mut pruned = false;
+        // BOUND: the caller's patience, asked by each wait; the others come once.
+        loop {
+            let outcome = self.locked(patience, || self.publish_under_lock(publication));
+            match outcome.map_err(as_full)? {
+                Outcome::Published(seq) => return self.tell(seq),
+                Outcome::NoneIdle => self.wait_for_idle(patience)?,
+                Outcome::Full => match self.when_full {
+                    WhenFull::Wait | WhenFull::DropOldest => self.wait_for_space(patience)?,
+                    // It may be full only for the sake of a reader that died.
+                    WhenFull::DropNewest if !pruned => self.prune(patience).map_err(as_full)?,
+                    WhenFull::DropNewest => {
+                        self.table.word(DROPPED).fetch_add(1, SeqCst);
+                        return Ok(Published::Dropped);
+                    }
+                },
+            }
+            pruned = true;
+        }
+    }
+
+    /// Names a frame that is being filled, for publication.
+    pub(super) fn supply(&self, place: Place) -> Result<Option<(u32, BlockId)>> {
+        let words = self.table.frame(place.frame);
+        if self.arena().identity()? != place.writer {
+            return Err(Error::new(
+                Kind::Misuse,
+                "a frame is published by the process that began it: begin another one after a fork",
+            ));
+        }
+        if words.last.load(SeqCst) != BUSY || words.block.load(SeqCst) != place.block.to_word() {
+            return Err(Error::new(Kind::Misuse, "a frame is published once: begin another one"));
+        }
+        Ok(Some((place.frame, place.block)))
+    }
+
+    fn publish_under_lock(&self, publication: &mut Publication<'_>) -> Result<Outcome> {
+        let Publication { pen, room_at, supply, content, .. } = *publication;
+        self.check_open()?;
+        self.check_pen(pen)?;
+        if self.written() >= MOST_WRITTEN {
+            return Err(no_number_left());
+        }
+        let has_room = room_at == Some(self.written());
+        if !has_room && self.is_full(self.least_cursor()) && !self.make_room() {
+            return Ok(Outcome::Full);
+        }
+        let Some((frame, block)) = supply()? else { return Ok(Outcome::NoneIdle) };
+        self.table.frame(frame).last.store(self.written(), Relaxed);
+        // The ring's record keeps the block, and nobody takes it for idle under the lock. Now and not later: readers
+        // want the block's words as soon as they see the number.
+        drop(publication.hold.take());
+        self.pass_over_lost();
+        let seq = self.write_entry(frame, block.to_word(), content);
+        self.count_frame(pen);
+        Ok(Outcome::Published(seq))
+    }
+
+    fn write_entry(&self, frame: u32, block: u64, content: Content<'_>) -> u64 {
+        let seq = self.written();
+        let entry = self.table.entry(seq);
+        // Beforehand: readers look at the entry, and what is written to it in one go travels in one go.
+        let time_ns = monotonic().as_nanos() as u64;
+        protocol::open_entry(entry.seq);
+        point(Point::RingBusy);
+        entry.block.store(block, Relaxed);
+        entry.frame.store(frame.into(), Relaxed);
+        entry.time_ns.store(time_ns, Relaxed);
+        entry.offset.store(content.offset, Relaxed);
+        entry.view_len.store(content.view.len() as u64, Relaxed);
+        store_bytes(entry.view, content.view);
+        store_bytes(entry.meta, content.meta);
+        entry.meta[content.meta.len().div_ceil(8)..].iter().for_each(|word| word.store(0, Relaxed));
+        entry.claims.iter().for_each(|claim| claim.store(0, Relaxed));
+        point(Point::RingFilled);
+        protocol::seal_entry(entry.seq, seq);
+        point(Point::RingSequenced);
+        self.table.word(HEAD).store(seq + 1, SeqCst);
+        point(Point::RingHead);
+        seq
+    }
+
+    /// Tells sleeping readers of a new frame.
+    fn tell(&self, seq: u64) -> Result<Published> {
+        self.announce_if_awaited(EVENT)?;
+        self.tell_wishes();
+        Ok(Published::Seq(seq))
+    }
+}
+
+/// No ring comes to that many frames: all that followed would bear one number, and readers of the newest would see none.
+#[cold]
+fn no_number_left() -> Error {
+    Error::new(Kind::Poisoned, "the ring has no number left for a frame: its head was written over; make a new ring")
+}

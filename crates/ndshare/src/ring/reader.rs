@@ -1,0 +1,176 @@
+//! [`Reader`]: one place in the stream, which belongs to the process that uses it first. It lives as long as its token.
+
+use super::policy::{Mode, Start};
+use super::selector::Selector;
+use super::state::Ring;
+use super::table::{DEATHS, EVENT, READERS, ReaderWords, SPACE, WRITERS_LOST};
+use crate::arena::{Hold, Patience};
+use crate::error::{Error, Kind, Result};
+use crate::os::kill::{Point, point};
+use crate::prim::{
+    AtomicBool, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
+use std::sync::{Arc, OnceLock};
+
+/// One reader of a ring. It lives as long as its token.
+#[derive(Debug)]
+pub struct Reader {
+    pub(super) ring: Arc<Ring>,
+    pub(super) index: usize,
+    pub(super) incarnation: u64,
+    pub(super) mode: Mode,
+    token: Option<Hold>,
+    /// Deaths of writers that this reader has been told of.
+    pub(super) told: AtomicU64,
+    /// The same, of made ones.
+    pub(super) told_of_made: AtomicU64,
+    /// Whether the last wait was a short one.
+    pub(super) keen: AtomicBool,
+    /// What selectors wait on, once somebody asked for it.
+    pub(super) selector: OnceLock<Selector>,
+    /// Whether it is to end: other threads may still wait in it.
+    pub(super) is_closing: AtomicBool,
+}
+
+impl Ring {
+    /// A new reader.
+    ///
+    /// # Errors
+    /// `Misuse` when all places are taken; `ArenaFull`; what `patience` says.
+    pub fn reader(self: &Arc<Self>, mode: Mode, start: Start, patience: &Patience) -> Result<Reader> {
+        let token = self.arena().alloc(1, 64, false, patience)?;
+        self.prune(patience)?;
+        let index = self.locked(patience, || self.enter_reader(mode, start, &token))?;
+        Reader::open(self.clone(), index, token)
+    }
+}
+
+impl Reader {
+    /// The reader at a place of a ring, whose token this process holds.
+    ///
+    /// # Errors
+    /// `Stale` when the place has another reader by now.
+    pub fn open(ring: Arc<Ring>, index: usize, token: Hold) -> Result<Self> {
+        if index >= READERS || ring.table.reader(index).token.load(SeqCst) != token.block().to_word() {
+            return Err(Error::new(
+                Kind::Stale,
+                "expected a reader of this ring, got one that is gone: make a new one",
+            ));
+        }
+        let words = ring.table.reader(index);
+        // RAW: a kind that is matched whatever it is, and numbers that are only compared.
+        let (mode, incarnation) = (Mode::unpack(words.kind.load(SeqCst)), words.incarnation.load(SeqCst));
+        // RAW: only compared with what they are later.
+        let [told, told_of_made] =
+            [DEATHS, WRITERS_LOST].map(|index| AtomicU64::new(ring.table.word(index).load(SeqCst)));
+        let (keen, selector, is_closing) = (AtomicBool::new(false), OnceLock::new(), AtomicBool::new(false));
+        Ok(Self { ring, index, incarnation, mode, token: Some(token), told, told_of_made, keen, selector, is_closing })
+    }
+
+    /// The ring.
+    pub fn ring(&self) -> &Arc<Ring> {
+        &self.ring
+    }
+
+    /// Its place among the ring's readers, by which another process opens it.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The block that keeps it.
+    pub fn token(&self) -> &Hold {
+        self.token.as_ref().expect("a reader has its token until it is dropped")
+    }
+
+    /// Which frames it gets.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// How many published frames it has not taken yet.
+    pub fn lag(&self) -> u64 {
+        self.ring.books_of(self.index, self.ring.written()).0
+    }
+
+    /// How many frames it never got, because it was lapped; of a group, what none of its members got.
+    pub fn missed(&self) -> u64 {
+        self.ring.books_of(self.index, self.ring.written()).1
+    }
+
+    pub(super) fn words(&self) -> ReaderWords<'_> {
+        self.ring.table.reader(self.index)
+    }
+
+    /// Whether some process has used it.
+    pub fn is_used(&self) -> bool {
+        self.words().user.load(SeqCst) != 0
+    }
+
+    /// Makes it this process's, if nobody has used it before.
+    #[inline]
+    pub(super) fn own(&self) -> Result<()> {
+        let me = self.ring.arena().identity()?;
+        let words = self.words();
+        self.check_open()?;
+        if words.token.load(Relaxed) != self.token().block().to_word() {
+            return Err(was_closed());
+        }
+        if words.user.load(Relaxed) == me {
+            return Ok(());
+        }
+        match words.user.compare_exchange(0, me, SeqCst, SeqCst) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::new(
+                Kind::Misuse,
+                "the reader belongs to another process, which used it first: make one for each process",
+            )),
+        }
+    }
+
+    #[inline]
+    pub(super) fn check_open(&self) -> Result<()> {
+        // RAW: a word of this process alone.
+        if self.is_closing.load(SeqCst) { Err(was_closed()) } else { Ok(()) }
+    }
+
+    /// Has every thread that waits in this reader, or comes to it, get `Closed`. When all have let go of it, it is
+    /// dropped; only then may another reader have its place.
+    ///
+    /// # Errors
+    /// `Poisoned`.
+    pub fn close(&self) -> Result<()> {
+        self.is_closing.store(true, SeqCst);
+        self.ring.announce_if_awaited(EVENT)
+    }
+
+    /// Gives the place up if this process uses it: it holds nobody back from now on. One that nobody has used yet lives
+    /// on while somebody else has its token.
+    fn leave(&mut self) {
+        let Some(token) = self.token.take() else { return };
+        let (arena, name) = (self.ring.arena().clone(), token.block());
+        drop(token);
+        let words = self.words();
+        let is_mine = arena.identity().is_ok_and(|me| words.user.load(SeqCst) == me);
+        // Another object of this process may have it as well: then it lives on in that.
+        if is_mine && !arena.has(name) && words.token.load(SeqCst) == name.to_word() {
+            // No lock: whoever makes a reader, and writers that wait, tidy up the place.
+            words.pipe.store(0, SeqCst);
+            let _ = words.token.compare_exchange(name.to_word(), 0, SeqCst, SeqCst);
+            point(Point::RingLeft);
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        // The last token ends a reader that nobody has used; writers that wait may go on.
+        self.leave();
+        let _ = self.ring.announce_if_awaited(SPACE);
+    }
+}
+
+#[cold]
+fn was_closed() -> Error {
+    Error::new(Kind::Closed, "the reader was closed: expected an open one; make a new one")
+}

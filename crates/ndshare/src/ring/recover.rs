@@ -1,0 +1,83 @@
+//! The lock of a ring's head, and what a death under it leaves. Whoever takes the lock next puts the head in order: each
+//! step can be done twice, because who does it may die, too.
+
+use super::protocol::BUSY;
+use super::state::Ring;
+use super::table::{EVENT, HEAD, NEVER, READERS, READERS_IN_USE, SPACE, UNTIDY};
+use crate::arena::{Patience, TicketId};
+use crate::error::{Kind, Result};
+use crate::lock::Entered;
+use crate::os::kill::{Point, point};
+use crate::prim::Ordering::{Relaxed, SeqCst};
+
+impl Ring {
+    /// Runs `work` under the head's lock, after putting things in order if an owner of it died.
+    pub(super) fn locked<T>(&self, patience: &Patience, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let (lock, dirty) = Entered::enter(&self.table.head, patience)?;
+        if dirty || self.table.word(UNTIDY).load(Relaxed) != 0 {
+            self.recover(patience)?;
+        }
+        let outcome = work();
+        lock.leave()?;
+        outcome
+    }
+
+    /// As [`Self::locked`] if the lock is free, clean and nobody waits for it; else none. It never waits.
+    pub(super) fn locked_quick<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
+        let Some(lock) = Entered::enter_quick(&self.table.head)? else { return Ok(None) };
+        let outcome = work();
+        lock.leave()?;
+        outcome.map(Some)
+    }
+
+    /// Puts the head in order after a death under its lock. Idempotent.
+    fn recover(&self, patience: &Patience) -> Result<()> {
+        let head = self.written();
+        // A publication counts from the moment its entry bears its number.
+        if self.table.entry(head).seq.load(SeqCst) == head {
+            self.table.word(HEAD).store(head + 1, SeqCst);
+        }
+        let head = self.written();
+        for index in 0..self.table.geometry.frames {
+            let last = self.table.frame(index).last;
+            // RAW: only compared.
+            let number = last.load(SeqCst);
+            if number >= head && number != BUSY {
+                last.store(NEVER, SeqCst);
+            }
+        }
+        self.reconcile_records(patience)?;
+        self.table.word(UNTIDY).store(0, Relaxed);
+        point(Point::RingReplaced);
+        let live = (0..READERS).filter(|&index| self.is_reader_live(index)).fold(0, |bits, index| bits | 1 << index);
+        self.table.word(READERS_IN_USE).store(live, SeqCst);
+        self.announce(EVENT)?;
+        self.announce(SPACE)
+    }
+
+    /// Ends the records of blocks that no frame names: their adoption died half-way.
+    fn reconcile_records(&self, patience: &Patience) -> Result<()> {
+        let named: Vec<u64> =
+            // RAW: names, which are compared.
+            (0..self.table.geometry.frames).map(|index| self.table.frame(index).nonce.load(SeqCst)).collect();
+        for (record, _) in self.table.head.children()? {
+            if !named.contains(&record.nonce) {
+                self.table.head.disown(record, patience)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a record that no frame names any more, under the lock; the block it kept is to be freed then. A wait that is
+    /// cut short, because who has the arena lock was stopped, leaves the record to who has the ring's lock next.
+    pub(super) fn end_record(&self, record: TicketId, patience: &Patience) -> Result<Option<u32>> {
+        match self.table.head.end_record(record, patience) {
+            Err(error) if matches!(error.kind(), Kind::Timeout | Kind::Interrupted) => {
+                self.table.word(UNTIDY).store(1, Relaxed);
+                point(Point::RingReplaced);
+                Ok(None)
+            }
+            outcome => outcome,
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! [`Ring`]: a ring as one process has it. How it is made and opened, what its head says, and how far its stream is.
+
+use super::format::Format;
+use super::policy::WhenFull;
+use super::protocol::MOST_WRITTEN;
+use super::table::{CLOSED, Geometry, HEAD, POLICY, Table};
+use crate::arena::{Arena, Hold, Patience};
+use crate::array::Token;
+use crate::error::{Error, Kind, Result};
+use crate::prim::{
+    AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+    read,
+};
+use crate::session;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A ring, as one process has it.
+#[derive(Debug)]
+pub struct Ring {
+    pub(super) table: Table,
+    format: Format,
+    pub(super) when_full: WhenFull,
+    spin_ns: AtomicU64,
+    /// Where this process writes through the ring itself, one more than its place; a hint.
+    pub(super) own_writer: AtomicU64,
+}
+
+impl Ring {
+    /// A new ring of `slots` frames of this format in `arena`, of which `keep` stay whatever readers do.
+    ///
+    /// ```
+    /// use ndshare::arena::{Arena, Options, Patience};
+    /// use ndshare::element::Number;
+    /// use ndshare::ring::{Content, Format, Mode, Ring, Start, WhenFull};
+    ///
+    /// # fn main() -> ndshare::Result<()> {
+    /// let (arena, forever) = (Arena::create(&Options { budget_bytes: Some(1 << 24), ..Options::default() })?, Patience::forever());
+    /// let ring = Ring::new(&arena, Format::new(&[4, 6], Number::U16), 8, 0, WhenFull::Wait, &forever)?;
+    /// let reader = ring.reader(Mode::Every, Start::Next, &forever)?;
+    /// let mut frame = ring.begin_own(&forever)?;
+    /// frame.array()?.fill(7_u16)?;
+    /// frame.publish(Content::default(), &forever)?;
+    /// assert_eq!(reader.get(&forever)?.array()?.to_vec::<u16>()?, [7; 24]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidValue` for a format, slots or frames to keep that cannot be; `ArenaFull`; what `patience` says.
+    pub fn new(
+        arena: &Arc<Arena>,
+        format: Format,
+        slots: usize,
+        keep: usize,
+        when_full: WhenFull,
+        patience: &Patience,
+    ) -> Result<Arc<Self>> {
+        let geometry = Geometry::new(slots, format.frame_bytes()?, format.meta_bytes())?.keeping(keep)?;
+        Self::of_sizes(arena, geometry, format, when_full, patience)
+    }
+
+    /// A new ring of frames of which nothing is said but their size.
+    ///
+    /// # Errors
+    /// `ArenaFull`; what `patience` says.
+    #[cfg(test)]
+    pub(crate) fn create(
+        arena: &Arc<Arena>,
+        geometry: Geometry,
+        when_full: WhenFull,
+        patience: &Patience,
+    ) -> Result<Arc<Self>> {
+        let meta = (geometry.meta_bytes > 0).then_some(crate::element::Element::Void(geometry.meta_bytes));
+        Self::of_sizes(arena, geometry, Format { meta, ..Format::default() }, when_full, patience)
+    }
+
+    fn of_sizes(
+        arena: &Arc<Arena>,
+        geometry: Geometry,
+        format: Format,
+        when_full: WhenFull,
+        patience: &Patience,
+    ) -> Result<Arc<Self>> {
+        let bytes = format.encode()?;
+        let head = arena.alloc(geometry.head_bytes() + bytes.len().next_multiple_of(8), 64, true, patience)?;
+        let table = Table::format(head, geometry, &bytes);
+        table.word(POLICY).store(when_full.pack(), SeqCst);
+        Ok(Self::over(table, format, when_full))
+    }
+
+    /// The ring whose head this is.
+    ///
+    /// # Errors
+    /// `InvalidValue` when the block is no head of a ring, or one of another version.
+    pub fn open(head: Hold) -> Result<Arc<Self>> {
+        let table = Table::open(head)?;
+        // RAW: matched.
+        let when_full = WhenFull::unpack(table.word(POLICY).load(SeqCst))?;
+        let format = table.read_format()?;
+        Ok(Self::over(table, format, when_full))
+    }
+
+    /// A reference to the ring for other processes, of this session or not; as text it goes on a command line. It opens
+    /// while anybody has the ring.
+    pub fn reference(&self) -> Token {
+        session::reference_to(self.head())
+    }
+
+    /// The ring that such a reference names.
+    ///
+    /// # Errors
+    /// As [`session::open`] and [`Self::open`].
+    pub fn open_reference(reference: &Token, patience: &Patience) -> Result<Arc<Self>> {
+        Self::open(session::claim(reference, patience)?)
+    }
+
+    fn over(table: Table, format: Format, when_full: WhenFull) -> Arc<Self> {
+        let [spin_ns, own_writer] = [default_spin_ns(), 0].map(AtomicU64::new);
+        let ring = Self { table, format, when_full, spin_ns, own_writer };
+        if let Some(spin) = ring.format.spin_s.and_then(|spin_s| Duration::try_from_secs_f64(spin_s).ok()) {
+            ring.set_spin(spin);
+        }
+        Arc::new(ring)
+    }
+
+    /// What its frames are, as its head says.
+    pub fn format(&self) -> &Format {
+        &self.format
+    }
+
+    /// How long readers of this object look without giving the processor up, before they sleep. By default 20 µs
+    /// where there are two processors or more, else not at all.
+    pub fn set_spin(&self, spin: Duration) {
+        self.spin_ns.store(u64::try_from(spin.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    pub(super) fn spin_time(&self) -> Duration {
+        // RAW: a word of this process alone.
+        Duration::from_nanos(self.spin_ns.load(Relaxed))
+    }
+
+    /// The block that names the ring.
+    pub fn head(&self) -> &Hold {
+        &self.table.head
+    }
+
+    /// Its sizes.
+    pub fn geometry(&self) -> &Geometry {
+        &self.table.geometry
+    }
+
+    /// What its writers do when it is full.
+    pub fn when_full(&self) -> WhenFull {
+        self.when_full
+    }
+
+    pub(super) fn arena(&self) -> &Arc<Arena> {
+        self.table.head.arena()
+    }
+
+    /// How many frames have been published.
+    #[inline]
+    pub fn written(&self) -> u64 {
+        // A ring that publishes a frame each nanosecond comes to this in a hundred years; so sums with it fit.
+        read(self.table.word(HEAD), SeqCst).capped(MOST_WRITTEN)
+    }
+
+    /// Whether it was closed.
+    #[inline]
+    pub fn is_closed(&self) -> bool {
+        self.table.word(CLOSED).load(SeqCst) != 0
+    }
+
+    /// # Errors
+    /// `Closed`.
+    pub(super) fn check_open(&self) -> Result<()> {
+        // RAW: 0 or not.
+        match self.table.word(CLOSED).load(SeqCst) {
+            0 => Ok(()),
+            _ => {
+                Err(Error::new(Kind::Closed, "the ring was closed: expected an open one to write to; make a new ring"))
+            }
+        }
+    }
+}
+
+/// Spinning pays only where the other side has a processor of its own.
+fn default_spin_ns() -> u64 {
+    if crate::os::processors() > 1 { 20_000 } else { 0 }
+}

@@ -1,0 +1,224 @@
+//! How a reader waits: it looks for a while without giving the processor up, then it sleeps, and now and then it looks
+//! whether the writers live.
+
+use super::frame::Frame;
+use super::look::Misses;
+use super::policy::Mode;
+use super::reader::Reader;
+use super::table::{DEATHS, EVENT, WRITERS_LOST};
+use crate::arena::Patience;
+use crate::error::{Error, Kind, Result};
+use crate::os::monotonic;
+use crate::prim::{
+    Ordering::{Relaxed, SeqCst},
+    fetch_to_write,
+};
+use std::time::Duration;
+
+/// How long an idle reader sleeps before it looks anew: a writer may have died before it could wake anybody, and a
+/// signal may have come just before the sleep. Short of 0.1 s, which is as long as a death may hold anybody up.
+const NAP: Duration = Duration::from_millis(80);
+/// As long, in a group: a frame of a member that died wants another one, which takes a sweep as well.
+const GROUP_NAP: Duration = Duration::from_millis(50);
+/// How often it looks whether the writers live, which takes system calls.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+/// After a wait shorter than so many spins, the next spin is so many times as long.
+const KEEN: u32 = 5;
+
+/// How long a wait for a frame lasts by now.
+struct Wait {
+    since: Duration,
+    /// When it was last looked whether the writers live.
+    looked: Option<Duration>,
+}
+
+impl Wait {
+    fn begin() -> Self {
+        Self { since: monotonic(), looked: None }
+    }
+}
+
+impl Reader {
+    /// The next frame, once there is one.
+    ///
+    /// # Errors
+    /// `Empty` at the timeout; `Closed` when the ring was closed and is drained; `WriterDied`, once, when the last
+    /// writer died; `Misuse` when another process uses this reader.
+    pub fn get(&self, patience: &Patience) -> Result<Frame> {
+        self.own()?;
+        let mut misses = Misses::new(patience);
+        let mut found = self.look_and_settle(&mut misses)?;
+        let mut wait = None;
+        // BOUND: the caller's patience, asked in each sleep, and now and then where news were none: another member got the
+        // frame.
+        loop {
+            if let Some(frame) = found {
+                return Ok(frame);
+            }
+            if self.is_over() && !self.is_ready() {
+                return Err(self.end(patience)?);
+            }
+            // Once in a wait: a nap that ended without news was a long one, and is followed by the next.
+            if wait.is_none() && self.spin(patience) {
+                self.keen.store(true, Relaxed);
+            } else {
+                self.sleep(wait.get_or_insert_with(Wait::begin), patience)?;
+            }
+            found = self.look_and_settle(&mut misses)?;
+            if found.is_none() {
+                self.look_again(&mut misses, None)?;
+                if wait.is_none() {
+                    self.check_place()?;
+                }
+            }
+        }
+    }
+
+    /// The next frame, if there is one now or very soon: within `longest`, or the ring's spin if that is less.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn get_soon(&self, longest: Duration) -> Result<Option<Frame>> {
+        self.own()?;
+        let none = Patience::none();
+        let mut misses = Misses::new(&none);
+        let found = self.look_and_settle(&mut misses)?;
+        if found.is_some() {
+            return Ok(found);
+        }
+        if !self.spin_for(longest.min(self.ring.spin_time())) {
+            return self.check_place().map(|()| None);
+        }
+        self.look_and_settle(&mut misses)
+    }
+
+    /// The next frame, if there is one now.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn try_get(&self) -> Result<Option<Frame>> {
+        self.own()?;
+        let found = self.look_and_settle(&mut Misses::new(&Patience::none()))?;
+        if found.is_none() {
+            self.check_place()?;
+        }
+        Ok(found)
+    }
+
+    #[inline]
+    fn look_and_settle(&self, misses: &mut Misses<'_>) -> Result<Option<Frame>> {
+        let found = self.look(misses);
+        if self.selector.get().is_some() {
+            self.settle_pipe();
+        }
+        found
+    }
+
+    /// What a reader gets who has read everything.
+    fn end(&self, patience: &Patience) -> Result<Error> {
+        if let Mode::Group(group) = self.mode {
+            self.end_claims(group)?;
+        }
+        self.check_place()?;
+        self.ring.settle_writers(patience)?;
+        // RAW: only compared with what it was.
+        let lost = self.ring.table.word(WRITERS_LOST).load(SeqCst);
+        if self.told_of_made.swap(lost, SeqCst) != lost {
+            return Ok(Error::new(
+                Kind::WriterDied,
+                "the stream has ended, and one of its writers died without closing: frames of it may be missing; call \
+                 get again for the end",
+            ));
+        }
+        Ok(Error::new(Kind::Closed, "the ring was closed, and every frame of it was read"))
+    }
+
+    /// One nap of a wait, and now and then a look at whether the writers live.
+    fn sleep(&self, wait: &mut Wait, patience: &Patience) -> Result<()> {
+        self.check_place()?;
+        let (nap, look_every) = match self.mode {
+            Mode::Group(group) => {
+                self.end_claims(group)?;
+                (GROUP_NAP, Duration::ZERO)
+            }
+            Mode::Every | Mode::Latest => (NAP, LOOK_EVERY),
+        };
+        self.ring.sleep(EVENT, || self.has_news() || self.check_open().is_err(), patience, nap)?;
+        self.check_open()?;
+        let now = monotonic();
+        self.keen.store(now - wait.since < self.ring.spin_time().saturating_mul(KEEN), Relaxed);
+        if self.has_news() {
+            return Ok(());
+        }
+        let outcome = self.go_on(patience);
+        // Also at the end of the wait, so that a timeout never hides a death.
+        let is_over = outcome.as_ref().is_err_and(|error| error.kind() == Kind::Empty);
+        if is_over || wait.looked.is_none_or(|looked| now - looked >= look_every) {
+            wait.looked = Some(now);
+            let told = match self.check_writers(patience) {
+                // What it waited for is the lock; the frame is what the caller asked for.
+                Err(error) if error.kind() == Kind::Timeout => Ok(()),
+                looked => looked,
+            };
+            self.settle_whole()?;
+            told?;
+        }
+        outcome
+    }
+
+    /// Looks for a while without giving the processor up; says whether something came.
+    fn spin(&self, patience: &Patience) -> bool {
+        // When both sides of an exchange have fallen asleep, each wakes too late for the other's usual spin. A longer
+        // one after a short wait brings them back.
+        // RAW: a word of this process alone.
+        let times = if self.keen.load(Relaxed) { KEEN } else { 1 };
+        self.spin_for(patience.nap(self.ring.spin_time().saturating_mul(times)))
+    }
+
+    fn spin_for(&self, longest: Duration) -> bool {
+        if longest.is_zero() {
+            return false;
+        }
+        let mut end = None;
+        // A writer that looked at the cursor has it in its cache.
+        fetch_to_write(self.words().cursor);
+        // BOUND: the time.
+        loop {
+            for _ in 0..64 {
+                if self.has_news_soon() {
+                    return true;
+                }
+                std::hint::spin_loop();
+            }
+            // The clock is asked only now: it takes as long as a good part of a hand-over.
+            let now = monotonic();
+            if now >= *end.get_or_insert(now.saturating_add(longest)) || self.check_open().is_err() {
+                return false;
+            }
+        }
+    }
+
+    /// Whether this reader was told of so many deaths of last writers.
+    pub(super) fn was_told_of(&self, deaths: u64) -> bool {
+        self.told.load(SeqCst) == deaths
+    }
+
+    fn check_writers(&self, patience: &Patience) -> Result<()> {
+        if let Mode::Group(_) = self.mode {
+            // A member that died holding a frame gives it back by its sweep.
+            self.ring.prune(patience)?;
+        }
+        let left = self.ring.settle_writers(patience)?;
+        // RAW: only compared with what it was.
+        let deaths = self.ring.table.word(DEATHS).load(SeqCst);
+        if left || self.ring.is_closed() || self.told.swap(deaths, SeqCst) == deaths {
+            return Ok(());
+        }
+        // RAW: only compared with what it is later.
+        self.told_of_made.store(self.ring.table.word(WRITERS_LOST).load(SeqCst), SeqCst);
+        Err(Error::new(
+            Kind::WriterDied,
+            "the ring's last writer ended without closing it: call get again to wait for another one",
+        ))
+    }
+}

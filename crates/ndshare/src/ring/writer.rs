@@ -1,0 +1,226 @@
+//! [`Writer`]: a writer that was made beforehand, and goes to the process that is to write.
+
+use super::claim::Role;
+use super::publish::{Content, Published};
+use super::state::Ring;
+use super::table::{WRITERS, WriterWords};
+use super::write::Writing;
+use super::writers::{Pen, was_closed};
+use crate::arena::{BlockId, Hold, Patience};
+use crate::error::{Error, Kind, Result};
+use crate::os::kill::{Point, point};
+use crate::prim::{
+    AtomicBool,
+    Ordering::{Relaxed, SeqCst},
+    SpinLock, read,
+};
+use std::sync::Arc;
+
+/// A writer of a ring, made beforehand: the stream does not end before it was closed.
+///
+/// It belongs to the process that uses it first. It lives as long as that process, or as its token while nobody has used
+/// it.
+pub struct Writer {
+    ring: Arc<Ring>,
+    pen: Pen,
+    /// None once this process has let go of it.
+    token: SpinLock<Option<Hold>>,
+    name: BlockId,
+    is_closed: AtomicBool,
+}
+
+impl Ring {
+    /// A new writer. It counts from now on: the stream does not end before it was closed.
+    ///
+    /// # Errors
+    /// `Closed` when the ring was closed; `Misuse` when all places are taken; `ArenaFull`; what `patience` says.
+    pub fn writer(self: &Arc<Self>, patience: &Patience) -> Result<Writer> {
+        let token = self.arena().alloc(1, 64, false, patience)?;
+        self.settle_writers(patience)?;
+        let pen = self.locked(patience, || {
+            self.check_open()?;
+            self.take_place(Role::Made, token.block().to_word(), 0)
+        })?;
+        self.tell_wishes();
+        Ok(Writer::new(self.clone(), pen, token))
+    }
+}
+
+impl Writer {
+    fn new(ring: Arc<Ring>, pen: Pen, token: Hold) -> Self {
+        let name = token.block();
+        Self { ring, pen, token: SpinLock::new(Some(token)), name, is_closed: AtomicBool::new(false) }
+    }
+
+    /// The writer at a place of a ring, whose token this process holds.
+    ///
+    /// # Errors
+    /// `Stale` when the place has another writer by now.
+    pub fn open(ring: Arc<Ring>, index: usize, token: Hold) -> Result<Self> {
+        let is_there = index < WRITERS && ring.table.writer(index).token.load(SeqCst) == token.block().to_word();
+        if !is_there {
+            return Err(Error::new(
+                Kind::Stale,
+                "expected a writer of this ring, got one that is gone: make a new one",
+            ));
+        }
+        let incarnation = ring.table.writer(index).look().incarnation;
+        Ok(Self::new(ring, Pen { index, incarnation, is_made: true }, token))
+    }
+
+    /// The ring.
+    pub fn ring(&self) -> &Arc<Ring> {
+        &self.ring
+    }
+
+    /// Its place among the ring's writers, by which another process opens it.
+    pub fn index(&self) -> usize {
+        self.pen.index
+    }
+
+    /// The block that keeps it while nobody uses it; none once it was closed here.
+    pub fn token(&self) -> Option<Hold> {
+        self.token.lock().clone()
+    }
+
+    /// Whether some process has used it.
+    pub fn is_used(&self) -> bool {
+        self.is_current() && self.words().user.load(SeqCst) != 0
+    }
+
+    /// How many frames it has published.
+    pub fn written(&self) -> u64 {
+        if self.is_current() { read(self.words().written, SeqCst).capped(self.ring.written()) } else { 0 }
+    }
+
+    fn words(&self) -> WriterWords<'_> {
+        self.ring.table.writer(self.pen.index)
+    }
+
+    /// Whether the place is still this writer's.
+    fn is_current(&self) -> bool {
+        self.words().look().incarnation == self.pen.incarnation
+    }
+
+    /// Makes it this process's, if nobody has used it before.
+    ///
+    /// # Errors
+    /// `Closed` when it was closed; `Misuse` when another process uses it; `Attach` in a process without a slot.
+    #[inline]
+    pub fn own(&self) -> Result<()> {
+        let me = self.ring.arena().identity()?;
+        let words = self.words();
+        // RAW: a word of this process alone.
+        if self.is_closed.load(Relaxed) || words.token.load(Relaxed) != self.name.to_word() {
+            return Err(was_closed());
+        }
+        if words.user.load(Relaxed) == me {
+            return self.ring.check_pen(self.pen);
+        }
+        if words.user.compare_exchange(0, me, SeqCst, SeqCst).is_ok() {
+            // Who waits on a descriptor is to watch this process, too.
+            self.ring.tell_wishes();
+            return self.ring.check_pen(self.pen);
+        }
+        Err(Error::new(
+            Kind::Misuse,
+            "the writer belongs to another process, which used it first: make one for each process",
+        ))
+    }
+
+    /// Whether it has not ended, here or elsewhere.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn check(&self) -> Result<()> {
+        self.ring.check_pen(self.pen)
+    }
+
+    /// A frame of at least `len_bytes` to fill.
+    ///
+    /// # Errors
+    /// As [`Ring::begin`]; `Closed` when the writer was closed; `Misuse` when another process uses it.
+    pub fn begin(&self, len_bytes: u64, patience: &Patience) -> Result<Writing> {
+        self.own()?;
+        self.ring.begin_as(self.pen, len_bytes, patience)
+    }
+
+    /// The same if that needs no waiting; else none.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub fn begin_quick(&self, len_bytes: u64) -> Result<Option<Writing>> {
+        self.own()?;
+        self.ring.begin_quick_as(self.pen, len_bytes)
+    }
+
+    /// Publishes a block that exists, as [`Ring::publish_block`] does.
+    ///
+    /// # Errors
+    /// As there; `Closed` when the writer was closed; `Misuse` when another process uses it.
+    pub fn publish_block(
+        &self,
+        hold: &Hold,
+        len_bytes: u64,
+        content: Content<'_>,
+        patience: &Patience,
+    ) -> Result<Published> {
+        self.own()?;
+        self.ring.publish_block_as(self.pen, hold, len_bytes, content, patience)
+    }
+
+    /// Ends it in order. The stream ends if it was the last. One that was sent to another process lives on there.
+    ///
+    /// # Errors
+    /// `Poisoned`; what `patience` says: it has ended all the same, and whoever reads settles the rest.
+    pub fn close(&self, patience: &Patience) -> Result<()> {
+        if self.is_closed.swap(true, SeqCst) || !self.end(false) {
+            return Ok(());
+        }
+        self.ring.settle_writers(patience).map(drop)
+    }
+
+    /// Lets go of it, and marks it as ended if that is for this process to do; says whether. `is_dropped`: another object
+    /// of this process may still have it.
+    fn end(&self, is_dropped: bool) -> bool {
+        let Ok(me) = self.ring.arena().identity() else { return false };
+        let words = self.words();
+        // RAW: a name, which is compared.
+        let user = if self.is_current() { words.user.load(SeqCst) } else { 0 };
+        if user == me && !is_dropped {
+            words.mark_ended(self.pen.incarnation);
+        }
+        // From here on nobody who finds the token gone takes it for dead.
+        words.leaver.store(me, SeqCst);
+        point(Point::RingLetGo);
+        let token = self.token.lock().take();
+        drop(token);
+        let arena = self.ring.arena();
+        let is_last = if user == me { !arena.has(self.name) } else { !arena.is_live(self.name) };
+        if is_last && (user == me || self.is_unused()) {
+            words.mark_ended(self.pen.incarnation);
+        }
+        let _ = words.leaver.compare_exchange(me, 0, SeqCst, SeqCst);
+        !words.look().writes()
+    }
+
+    fn is_unused(&self) -> bool {
+        self.is_current() && self.words().user.load(SeqCst) == 0
+    }
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "<Writer {} of {:?}>", self.pen.index, self.ring.head())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // No wait: whoever reads settles what is left.
+        // RAW: a word of this process alone.
+        if !self.is_closed.load(SeqCst) && self.end(true) {
+            let _ = self.ring.settle_quick();
+        }
+    }
+}
