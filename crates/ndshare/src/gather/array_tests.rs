@@ -247,7 +247,11 @@ fn a_joint_is_plain_data() {
     assert_eq!((joint.shape(), joint == Joint::concatenate(&arrays, Some(-1)).unwrap()), (&[2, 4][..], true));
     assert_ne!(joint, Joint::concatenate(&arrays[..1], Some(1)).unwrap());
     let mut offsets = Vec::new();
-    joint.each(&arrays, &[100, 2], |_, at| Ok(offsets.push((at.number, at.offset, at.strides.to_vec())))).unwrap();
+    let note = |_: &Array, at: Placement<'_>| {
+        offsets.push((at.number, at.offset, at.strides.to_vec()));
+        Ok(())
+    };
+    joint.each(&arrays, &[100, 2], note).unwrap();
     assert_eq!(offsets, [(0, 0, vec![100, 2]), (1, 6, vec![100, 2])]);
     assert!(joint.each(&arrays, &[100], |_, _| Ok(())).is_err());
 }

@@ -163,20 +163,20 @@ impl Options {
             check_out(joint, out)?;
             let casts = casts_of(arrays, out.element(), self.casting)?;
             let copies = Copies::onto(out, whole_bytes(out), Settings::of_this_process(self.workers)?, true);
-            match copies.filter(|copies| arrays.iter().all(|array| copies.is_apart_from(array))) {
+            match copies.filter(|_| !arrays.iter().any(|array| array.may_overlap(out))) {
                 // SAFETY: the callers make the joint of these arrays; shape, conversions and overlap were looked at.
                 Some(copies) => unsafe {
                     fill(copies, joint, arrays, out, |array, at| Some((array, casts[at.number])))?;
                 },
                 // What overlaps goes by way of other memory.
-                None => out.copy_from(&self.into_new(joint, arrays, out.element())?)?,
+                None => out.copy_from(&self.joined(joint, arrays, out.element())?)?,
             }
             return Ok(out.clone());
         }
-        self.into_new(joint, arrays, &common_element(arrays.iter().map(|array| array.element()))?)
+        self.joined(joint, arrays, &common_element(arrays.iter().map(|array| array.element()))?)
     }
 
-    fn into_new(&self, joint: &Joint, arrays: &[&Array], element: &Element) -> Result<Array> {
+    fn joined(&self, joint: &Joint, arrays: &[&Array], element: &Element) -> Result<Array> {
         let casts = casts_of(arrays, element, Casting::Unsafe)?;
         let out = new_in_order(joint, arrays, element)?;
         let settings = Settings::of_this_process(self.workers)?;

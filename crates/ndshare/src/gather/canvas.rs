@@ -31,7 +31,7 @@ use std::sync::Arc;
 /// # fn main() -> ndshare::Result<()> {
 /// let (arena, forever) = (Arena::create(&Options { budget_bytes: Some(1 << 20), ..Options::default() })?, Patience::forever());
 /// let canvas = Canvas::new(&arena, &[2, 4], Number::U8)?;
-/// let tiles = (0..4).map(|i| Array::from_slice(&arena, &[2, 1], &[i, i])).collect::<ndshare::Result<Vec<_>>>()?;
+/// let tiles = (0..4_u8).map(|i| Array::from_slice(&arena, &[2, 1], &[i, i])).collect::<ndshare::Result<Vec<_>>>()?;
 /// // Nobody writes to these tiles any more.
 /// let sources: Vec<Source> = tiles.iter().map(Source::fixed).collect();
 /// assert_eq!(canvas.concatenate(&sources, 1, &forever)?, 4);
