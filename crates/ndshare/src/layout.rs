@@ -248,7 +248,8 @@ impl Layout {
                 }
             }
         }
-        Ok((part, offset))
+        // A part without items is nowhere; where its steps would lead may be outside of the array.
+        Ok(if part.shape.contains(&0) { (part, 0) } else { (part, offset) })
     }
 
     /// The same items with their axes in another order: axis `i` is the old `axes[i]`.
@@ -480,6 +481,10 @@ mod tests {
         let (matrix, _) = Layout::contiguous(&[3, 4], 8).unwrap();
         let (column, offset) = matrix.part(&[Index::ALL, Index::At(-1)]).unwrap();
         assert_eq!((column.shape(), column.strides(), offset), (&[3][..], &[32][..], 24));
+        // A turned axis beside one without items once led out of the array.
+        let (none, _) = Layout::contiguous(&[9, 0], 8).unwrap();
+        let turned = Index::Slice { start: None, stop: None, step: -1 };
+        assert_eq!(none.part(&[turned]).unwrap().1, 0);
         assert!(matrix.part(&[Index::At(3)]).is_err() && matrix.part(&[Index::At(-4)]).is_err());
         assert!(matrix.part(&[Index::Slice { start: None, stop: None, step: 0 }]).is_err());
         assert!(matrix.part(&[Index::ALL; 3]).is_err());

@@ -1,18 +1,18 @@
-//! The pairs of one call: checked, planned, and run without the interpreter.
+//! The copies of one call: the library's, with what only Python knows: dtypes, and the interpreter.
 
 use std::ptr::NonNull;
 
-use ndshare::gather::{Ends, Pair, Planner, SMALL_BYTES, Settings, execute};
+use ndshare::Error;
+use ndshare::gather::{Batch, Copies, Draft, Placement, Settings, Strided};
 use ndshare::kernel::Cast;
-use ndshare::layout;
 use numpy::npyffi::{NPY_CASTING, PY_ARRAY_API, PyArray_Descr};
 use pyo3::prelude::*;
 
-use super::canvas::{Draft, Sitting};
+use super::canvas::{Filling, Source};
 use crate::dtype::Meaning;
 use crate::error::to_python;
 use crate::ndarray::Operand;
-use crate::wait::moving;
+use crate::wait::{at_once, moving};
 
 /// Copying more than this takes longer than letting another thread have the interpreter.
 const QUICK_BYTES: usize = 64 << 10;
@@ -20,33 +20,50 @@ const QUICK_BYTES: usize = 64 << 10;
 /// Lists of more different dtypes than this are NumPy's affair.
 const MOST_DTYPES: usize = 64;
 
+impl Strided for Operand<'_> {
+    #[inline]
+    fn first(&self) -> *mut u8 {
+        self.data as *mut u8
+    }
+
+    #[inline]
+    fn shape(&self) -> &[usize] {
+        self.shape
+    }
+
+    #[inline]
+    fn strides(&self) -> &[isize] {
+        self.strides
+    }
+
+    #[inline]
+    fn itemsize(&self) -> usize {
+        self.itemsize
+    }
+
+    #[inline]
+    fn is_c(&self) -> bool {
+        self.is_c
+    }
+
+    #[inline]
+    fn is_f(&self) -> bool {
+        self.is_f
+    }
+}
+
 /// Copies from many arrays into parts of one, in the making.
 pub(super) struct Job<'a, 'py> {
     py: Python<'py>,
-    /// Where the destination begins.
-    data: usize,
-    /// The first byte that it reaches, and the first beyond.
-    reach: (usize, usize),
+    copies: Copies,
     descr: NonNull<PyArray_Descr>,
-    itemsize: usize,
     casting: NPY_CASTING,
-    settings: Settings,
-    /// The destination is so small that pairs are copied as they come.
-    is_small: bool,
     /// The dtypes of the sources; most lists have one.
     dtypes: Vec<(NonNull<PyArray_Descr>, Option<Cast>)>,
-    /// What is planned for each of them.
-    groups: Vec<Group>,
-    /// The place of the latest source's dtype.
+    /// The index of the latest source's dtype.
     latest: usize,
-    /// What is noted for a canvas, if the destination is one.
-    draft: Option<Draft<'a>>,
-}
-
-/// The planned sources of one dtype.
-struct Group {
-    planner: Planner,
-    ends: Vec<Ends>,
+    /// The canvas, if the destination is one, and what is noted for it.
+    canvas: Option<(&'a Filling<'a>, Draft<'a, Source>)>,
 }
 
 impl<'a, 'py> Job<'a, 'py> {
@@ -56,39 +73,24 @@ impl<'a, 'py> Job<'a, 'py> {
         out: &Operand<'_>,
         casting: NPY_CASTING,
         workers: Option<usize>,
-        sitting: Option<&'a Sitting>,
+        filling: Option<&'a Filling<'a>>,
     ) -> PyResult<Option<Self>> {
         let settings = Settings::of_this_process(workers).map_err(|error| to_python(py, &error))?;
-        let meaning = Meaning::of(py, out.descr);
-        let is_apart = out.is_c || layout::is_apart(out.shape, out.strides, out.itemsize);
-        if out.readonly || !meaning.is_solid || !is_apart || out.itemsize == 0 {
+        if out.readonly || !Meaning::of(py, out.descr).is_solid {
             return Ok(None);
         }
-        let Some(reach) = span(out) else { return Ok(None) };
-        let settings = settings.for_part(reach.0..reach.1, out.whole_bytes(py));
-        Ok(Some(Self {
-            py,
-            data: out.data,
-            reach,
-            descr: out.descr,
-            itemsize: out.itemsize,
-            casting,
-            settings,
-            is_small: sitting.is_none() && out.size() * out.itemsize <= SMALL_BYTES,
-            dtypes: vec![],
-            groups: vec![],
-            latest: 0,
-            draft: sitting.map(Draft::new),
-        }))
+        // A canvas is touched when it is known what must be copied.
+        let copies = Copies::onto(out, out.whole_bytes(py), settings, filling.is_some());
+        let canvas = filling.map(|filling| (filling, Draft::new(filling.old())));
+        let descr = out.descr;
+        Ok(copies.map(|copies| Self { py, copies, descr, casting, dtypes: vec![], latest: 0, canvas }))
     }
 
     /// Whether `source` can be copied here. Else the whole call is NumPy's affair: it overlaps the destination, or
     /// there is no kernel for the cast.
     #[inline]
     pub(super) fn admits(&mut self, source: &Operand<'_>) -> bool {
-        let Some((first, end)) = span(source) else { return false };
-        let overlaps = first < self.reach.1 && self.reach.0 < end;
-        !overlaps && self.find(source.descr).is_some()
+        self.copies.is_apart_from(source) && self.find(source.descr).is_some()
     }
 
     /// The conversion from this dtype; None when there is none.
@@ -102,7 +104,7 @@ impl<'a, 'py> Job<'a, 'py> {
 
     fn find_or_add(&mut self, descr: NonNull<PyArray_Descr>) -> Option<Option<Cast>> {
         self.latest = match self.dtypes.iter().position(|(known, _)| *known == descr) {
-            Some(place) => place,
+            Some(index) => index,
             None if self.dtypes.len() == MOST_DTYPES => return None,
             None => {
                 let cast = way(self.py, descr, self.descr, self.casting)?;
@@ -113,76 +115,48 @@ impl<'a, 'py> Job<'a, 'py> {
         Some(self.dtypes[self.latest].1)
     }
 
-    /// What is noted for the canvas.
-    pub(super) fn draft(&mut self) -> Option<&mut Draft<'a>> {
-        self.draft.as_mut()
-    }
-
-    /// Copies `source`, or plans to, into the part of the destination that begins `offset` bytes from its start, with
-    /// these strides. None, perhaps with a part copied, where it is NumPy's affair.
+    /// Copies `source`, or plans to, into its place in the destination. After an error, perhaps with a part copied, it is
+    /// NumPy's affair.
     ///
     /// # Safety
-    /// All sources were admitted, and lie in parts of the destination; the caller holds both.
+    /// All sources were admitted, and their places lie apart in the destination; the caller holds both.
     #[inline]
-    pub(super) unsafe fn add(&mut self, source: &Operand<'_>, strides: &[isize], offset: isize) -> Option<()> {
-        let cast = self.find(source.descr)?;
-        if let Some(draft) = &mut self.draft
-            && !draft.must_copy(self.py, source, strides, offset)
+    pub(super) unsafe fn add(&mut self, source: &Operand<'_>, at: Placement<'_>) -> Result<(), Error> {
+        let unknown = || Error::new(ndshare::Kind::InvalidType, "expected a dtype that was admitted");
+        let cast = self.find(source.descr).ok_or_else(unknown)?;
+        if let Some((_, draft)) = &mut self.canvas
+            && !Source::must_copy(self.py, draft, source, at, None)
         {
-            return Some(());
+            return Ok(());
         }
-        let dst = self.data.wrapping_add_signed(offset);
-        let ends = Ends { dst: dst as *mut u8, src: source.data as *const u8 };
-        if self.is_small {
-            let (dst_size, src_size) = (self.itemsize, source.itemsize);
-            let (shape, src_strides) = (source.shape, source.strides);
-            let pair = Pair { shape, dst_strides: strides, src_strides, dst_size, src_size, cast };
-            // SAFETY: as the caller says; NumPy vouches for the items of arrays that live.
-            if unsafe { pair.copy_now(self.settings.cpu, ends) } {
-                return Some(());
-            }
-        }
-        while self.groups.len() <= self.latest {
-            let cast = self.dtypes[self.groups.len()].1;
-            let planner =
-                cast.map_or_else(|| Planner::new(self.itemsize).ok(), |cast| Some(Planner::with_cast(cast)))?;
-            self.groups.push(Group { planner, ends: vec![] });
-        }
-        let group = &mut self.groups[self.latest];
-        group.planner.tile(source.shape, strides, source.strides).ok()?;
-        group.ends.push(ends);
-        Some(())
+        // SAFETY: as the caller says; NumPy vouches for the items of arrays that live.
+        unsafe { self.copies.add(source, cast, at) }
     }
 
     /// Copies what is planned. A signal handler that raises ends it half-way.
     ///
     /// # Safety
     /// As [`Self::add`].
-    pub(super) unsafe fn run(mut self) -> PyResult<()> {
-        let draft = self.draft.take();
-        draft.iter().for_each(Draft::begin);
+    pub(super) unsafe fn run(self) -> PyResult<()> {
+        let (py, copies) = (self.py, self.copies);
         // SAFETY: the caller's.
-        let outcome = unsafe { self.copy() };
-        draft.into_iter().for_each(|draft| draft.end(outcome.is_ok()));
-        outcome
-    }
-
-    /// # Safety
-    /// As [`Self::add`].
-    unsafe fn copy(self) -> PyResult<()> {
-        let py = self.py;
-        for Group { planner, ends } in self.groups {
-            let plan = planner.finish(&self.settings);
-            // SAFETY: NumPy vouches for the items of arrays that live; `admits` has seen that no source shares bytes
-            // with the destination, and `new` that no two items of that do.
-            let work = |check: &dyn Fn() -> ndshare::Result<()>| unsafe { execute(&plan, &ends, check) };
-            if plan.bytes > QUICK_BYTES {
-                moving(py, work)?;
-            } else {
-                crate::wait::quick(py, || work(&|| Ok(())))?.map_err(|error| to_python(py, &error))?;
-            }
+        let copy = || copies.finish().try_for_each(|batch| unsafe { copy(py, &batch) });
+        match self.canvas {
+            Some((filling, draft)) => filling.carry_out(draft, copy),
+            None => copy(),
         }
-        Ok(())
+    }
+}
+
+/// # Safety
+/// As [`Job::add`].
+unsafe fn copy(py: Python<'_>, batch: &Batch) -> PyResult<()> {
+    if batch.bytes() > QUICK_BYTES {
+        // SAFETY: NumPy vouches for the items of arrays that live; the rest is as the caller says.
+        moving(py, |check| unsafe { batch.run(check) })
+    } else {
+        // SAFETY: as above.
+        at_once(py, || unsafe { batch.run(&|| Ok(())) })
     }
 }
 
@@ -202,14 +176,4 @@ fn way(
     // SAFETY: as above.
     let may = unsafe { PY_ARRAY_API.PyArray_CanCastTypeTo(py, from.as_ptr(), to.as_ptr(), casting) != 0 };
     may.then_some(Some(cast))
-}
-
-/// The first byte that an array reaches, and the first beyond; equal when it has no items.
-#[inline]
-fn span(array: &Operand<'_>) -> Option<(usize, usize)> {
-    if array.is_c {
-        return Some((array.data, array.data.checked_add(array.size() * array.itemsize)?));
-    }
-    let (low, high) = layout::extent(array.shape, array.strides, array.itemsize)?;
-    Some((array.data.checked_add_signed(low)?, array.data.checked_add_signed(high)?))
 }

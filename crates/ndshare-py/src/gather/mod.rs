@@ -4,17 +4,16 @@
 //! a destination that shares no bytes with them. For those nothing can fail but memory. Whatever is unusual or wrong
 //! goes to NumPy, which decides, and words the errors; what it makes is then shared, if it can be.
 
-mod blocks;
 mod canvas;
 mod job;
-mod joint;
+mod join;
 mod montage;
 mod numpy;
-mod sources;
 mod target;
 
+use ndshare::gather::{self, Placement, broadcast};
 use ndshare::kernel::{self, Cpu};
-use ndshare::{gather, layout};
+use ndshare::layout;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt, PyTuple};
@@ -25,8 +24,8 @@ use crate::make::empty_for;
 use crate::ndarray::{Facts, Operand};
 use crate::shape::Shape;
 pub(crate) use canvas::Canvas;
-use canvas::{Sitting, onto};
-use joint::broadcast;
+use canvas::{Filling, onto};
+use join::{How, join};
 pub(crate) use montage::Montage;
 pub(crate) use numpy::bind;
 use numpy::{Arguments, Function};
@@ -49,21 +48,13 @@ impl<'py> Given<'py> {
     }
 }
 
-/// What an `axis=` argument says.
-enum Along {
-    Axis(isize),
-    Flat,
-    Odd,
-}
-
-impl Along {
-    fn of(axis: &Given<'_>) -> Self {
-        match axis.get() {
-            None => Self::Axis(0),
-            Some(object) if object.is_none() => Self::Flat,
-            Some(object) if object.is_exact_instance_of::<PyInt>() => object.extract().map_or(Self::Odd, Self::Axis),
-            Some(_) => Self::Odd,
-        }
+/// What an `axis=` argument says: none for a flat result. None for what NumPy must look at.
+fn axis_of(axis: &Given<'_>) -> Option<Option<isize>> {
+    match axis.get() {
+        None => Some(Some(0)),
+        Some(object) if object.is_none() => Some(None),
+        Some(object) if object.is_exact_instance_of::<PyInt>() => object.extract().ok().map(Some),
+        Some(_) => None,
     }
 }
 
@@ -92,16 +83,9 @@ pub(crate) fn concatenate<'py>(
     casting: Given<'py>,
     workers: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    onto(py, out, |out, sitting| {
-        let wanted = Wanted::new(py, out, dtype, casting.get(), workers)?.at(sitting);
-        let outcome = match Along::of(&axis) {
-            Along::Axis(axis) => joint::join(py, arrays, axis, false, &wanted)?,
-            Along::Flat => joint::join_flat(py, arrays, &wanted)?,
-            Along::Odd => Outcome::Unusual,
-        };
-        let arguments = Arguments { axis: axis.get(), out, dtype, casting: casting.get() };
-        finish(py, outcome, Function::Concatenate, arrays, &arguments, sitting)
-    })
+    let how = axis_of(&axis).map(How::Along);
+    let arguments = Arguments { axis: axis.get(), out, dtype, casting: casting.get() };
+    joined(py, arrays, how, Function::Concatenate, &arguments, workers)
 }
 
 /// Join a sequence of arrays of one shape along a new axis; NumPy's `stack`, and `workers`.
@@ -125,14 +109,25 @@ pub(crate) fn stack<'py>(
     casting: Given<'py>,
     workers: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    onto(py, out, |out, sitting| {
-        let wanted = Wanted::new(py, out, dtype, casting.get(), workers)?.at(sitting);
-        let outcome = match Along::of(&axis) {
-            Along::Axis(axis) => joint::join(py, arrays, axis, true, &wanted)?,
-            Along::Flat | Along::Odd => Outcome::Unusual,
-        };
-        let arguments = Arguments { axis: axis.get(), out, dtype, casting: casting.get() };
-        finish(py, outcome, Function::Stack, arrays, &arguments, sitting)
+    let how = axis_of(&axis).flatten().map(How::New);
+    let arguments = Arguments { axis: axis.get(), out, dtype, casting: casting.get() };
+    joined(py, arrays, how, Function::Stack, &arguments, workers)
+}
+
+/// `concatenate` and `stack`; without `how` it is NumPy's affair.
+fn joined<'py>(
+    py: Python<'py>,
+    arrays: &Bound<'py, PyAny>,
+    how: Option<How>,
+    function: Function,
+    arguments: &Arguments<'_, 'py>,
+    workers: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    onto(py, arguments.out, |out, filling| {
+        let arguments = Arguments { out, ..*arguments };
+        let wanted = Wanted::new(py, out, arguments.dtype, arguments.casting, workers)?.at(filling);
+        let outcome = how.map_or(Ok(Outcome::Unusual), |how| join(py, arrays, how, &wanted))?;
+        finish(py, outcome, function, arrays, &arguments, filling)
     })
 }
 
@@ -143,7 +138,7 @@ fn finish<'py>(
     function: Function,
     arrays: &Bound<'py, PyAny>,
     arguments: &Arguments<'_, 'py>,
-    sitting: Option<&Sitting>,
+    filling: Option<&Filling<'_>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     match outcome {
         Outcome::Done(out) => Ok(out),
@@ -153,7 +148,7 @@ fn finish<'py>(
             Ok(out)
         }
         Outcome::Unusual => {
-            sitting.into_iter().for_each(Sitting::touch);
+            filling.into_iter().for_each(Filling::touch);
             let result = function.call(py, arrays, arguments)?;
             if arguments.out.is_none() { share(py, result) } else { Ok(result) }
         }
@@ -180,7 +175,7 @@ pub(crate) fn block<'py>(
     out: Option<&Bound<'py, PyAny>>,
     workers: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    onto(py, out, |out, sitting| block_onto(py, arrays, out, workers, sitting))
+    onto(py, out, |out, filling| block_onto(py, arrays, out, workers, filling))
 }
 
 fn block_onto<'py>(
@@ -188,10 +183,10 @@ fn block_onto<'py>(
     arrays: &Bound<'py, PyAny>,
     out: Option<&Bound<'py, PyAny>>,
     workers: Option<&Bound<'py, PyAny>>,
-    sitting: Option<&Sitting>,
+    filling: Option<&Filling<'_>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let wanted = Wanted::new(py, out, None, None, workers)?.at(sitting);
-    let room = match blocks::block(py, arrays, &wanted)? {
+    let wanted = Wanted::new(py, out, None, None, workers)?.at(filling);
+    let room = match join(py, arrays, How::Nested, &wanted)? {
         Outcome::Done(done) => return Ok(done),
         Outcome::Room(room) => Some(room),
         Outcome::Unusual => None,
@@ -199,7 +194,7 @@ fn block_onto<'py>(
     let result = Function::Block.call(py, arrays, &Arguments::default())?;
     let Some(out) = out.or(room.as_ref()) else { return share(py, result) };
     fits(&result, out)?;
-    sitting.into_iter().for_each(Sitting::touch);
+    filling.into_iter().for_each(Filling::touch);
     copyto(py, out, &result, Given(None), Given(None), workers)?;
     Ok(out.clone())
 }
@@ -241,12 +236,12 @@ pub(crate) fn copyto<'py>(
     r#where: Given<'py>,
     workers: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<()> {
-    let to = |dst: Option<&Bound<'py, PyAny>>, sitting: Option<&Sitting>| {
+    let to = |dst: Option<&Bound<'py, PyAny>>, filling: Option<&Filling<'_>>| {
         let dst = dst.ok_or_else(|| PyTypeError::new_err("expected an array to copy to"))?;
-        let wanted = Wanted::new(py, None, None, casting.get(), workers)?.at(sitting);
+        let wanted = Wanted::new(py, None, None, casting.get(), workers)?.at(filling);
         let everywhere = r#where.get().is_none_or(|r#where| r#where.is(PyBool::new(py, true)));
         if !(everywhere && copy(py, dst, src, &wanted)?) {
-            sitting.into_iter().for_each(Sitting::touch);
+            filling.into_iter().for_each(Filling::touch);
             numpy::copyto(py, dst, src, casting.get(), r#where.get())?;
         }
         Ok(dst.clone())
@@ -266,13 +261,13 @@ fn copy<'py>(
     let from = if from.shape == to.shape {
         from
     } else {
-        let Some(stretched) = broadcast(&from, to.shape) else { return Ok(false) };
+        let Ok(stretched) = broadcast(&from, to.shape) else { return Ok(false) };
         strides.extend(stretched);
         from.stretched(to.shape, &strides)
     };
     into(py, dst, &[from], wanted, |job, out| {
         // SAFETY: `into` has admitted the source; it has the shape of the destination.
-        unsafe { job.add(&from, out.strides, 0) }
+        unsafe { job.add(&from, Placement { number: 0, offset: 0, strides: out.strides }).ok() }
     })
 }
 

@@ -3,14 +3,17 @@
 use std::ptr::{self, NonNull};
 
 use ::numpy::npyffi::{NPY_CASTING, PY_ARRAY_API, PyArray_Descr, npy_intp};
+use ndshare::gather::Joint;
 use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-use super::canvas::Sitting;
+use super::canvas::Filling;
 use super::job::Job;
 use crate::dtype::{Dtype, Meaning};
+use crate::make::empty_for;
 use crate::ndarray::Operand;
+use crate::shape::Shape;
 
 /// How the caller wants the result.
 pub(super) struct Wanted<'a, 'py> {
@@ -18,8 +21,8 @@ pub(super) struct Wanted<'a, 'py> {
     pub(super) dtype: Option<&'a Bound<'py, PyAny>>,
     pub(super) rule: NPY_CASTING,
     pub(super) workers: Option<usize>,
-    /// What `out` is of a canvas.
-    pub(super) sitting: Option<&'a Sitting>,
+    /// The call's turn at the canvas, if `out` is the array behind one.
+    pub(super) filling: Option<&'a Filling<'a>>,
 }
 
 impl<'a, 'py> Wanted<'a, 'py> {
@@ -31,12 +34,12 @@ impl<'a, 'py> Wanted<'a, 'py> {
         casting: Option<&Bound<'py, PyAny>>,
         workers: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Self> {
-        Ok(Self { out, dtype, rule: casting_of(py, casting)?, workers: workers_of(workers)?, sitting: None })
+        Ok(Self { out, dtype, rule: casting_of(py, casting)?, workers: workers_of(workers)?, filling: None })
     }
 
     /// The same for the array behind a canvas.
-    pub(super) fn at(self, sitting: Option<&'a Sitting>) -> Self {
-        Self { sitting, ..self }
+    pub(super) fn at(self, filling: Option<&'a Filling<'a>>) -> Self {
+        Self { filling, ..self }
     }
 }
 
@@ -73,22 +76,22 @@ pub(super) enum Outcome<'py> {
     Unusual,
 }
 
-/// Finds or makes a target of `shape`, and runs the copies that `fill` adds.
+/// Finds or makes a target for a joint of `sources`, and runs the copies that `fill` adds.
 pub(super) fn reach<'py>(
     py: Python<'py>,
+    joint: &Joint,
     sources: &[Operand<'_>],
-    shape: &[usize],
     wanted: &Wanted<'_, 'py>,
-    make: impl FnOnce(Dtype<'py>) -> PyResult<Option<Bound<'py, PyAny>>>,
     fill: impl FnOnce(&mut Job<'_, '_>, &Operand<'_>) -> Option<()>,
 ) -> PyResult<Outcome<'py>> {
     if let Some(out) = wanted.out {
-        let fits = wanted.dtype.is_none() && Operand::of(out).is_some_and(|facts| facts.shape == shape);
+        let fits = wanted.dtype.is_none() && Operand::of(out).is_some_and(|facts| facts.shape == joint.shape());
         let done = fits && into(py, out, sources, wanted, fill)?;
         return Ok(if done { Outcome::Done(out.clone()) } else { Outcome::Unusual });
     }
     let Some(dtype) = result_dtype(py, sources, wanted.dtype) else { return Ok(Outcome::Unusual) };
-    let Some(out) = make(dtype)? else { return Ok(Outcome::Unusual) };
+    let Some(mut shape) = Shape::known(joint.shape()) else { return Ok(Outcome::Unusual) };
+    let out = empty_for(py, &mut shape, dtype, joint.order(sources).as_deref())?;
     let done = into(py, &out, sources, wanted, fill)?;
     Ok(if done { Outcome::Done(out) } else { Outcome::Room(out) })
 }
@@ -102,7 +105,7 @@ pub(super) fn into<'py>(
     fill: impl FnOnce(&mut Job<'_, '_>, &Operand<'_>) -> Option<()>,
 ) -> PyResult<bool> {
     let Some(facts) = Operand::of(out) else { return Ok(false) };
-    let Some(mut job) = Job::new(py, &facts, wanted.rule, wanted.workers, wanted.sitting)? else { return Ok(false) };
+    let Some(mut job) = Job::new(py, &facts, wanted.rule, wanted.workers, wanted.filling)? else { return Ok(false) };
     if !sources.iter().all(|source| job.admits(source)) || fill(&mut job, &facts).is_none() {
         return Ok(false);
     }

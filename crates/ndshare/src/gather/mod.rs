@@ -1,20 +1,46 @@
-//! Many strided arrays into one: concatenate, stack, block and copyto are lists of pairs of equal shape.
+//! Many strided arrays into one: `concatenate`, `stack`, `block` and `copy`, and canvases that are filled over and over.
 //!
-//! A [`Plan`] is plain data. It says for each pair which bytes go together, and for all of them which kernel moves
-//! them, with which stores, cut into which pieces for how many workers. It knows no addresses, so it can be compared,
-//! tested, and used again. [`execute`] takes a plan and the addresses. The order is tile by tile: measured better
-//! than row by row, because the source is then read from its beginning to its end.
+//! A [`Joint`] says from shapes alone how arrays fit together, and what goes where. A [`Plan`] says for each pair of
+//! source and place which bytes go together, and for all of them which kernel moves them, with which stores, cut into
+//! which pieces for how many workers. Both are plain data: they know no addresses, so they can be compared, tested, and
+//! used again. [`execute`] takes a plan and the addresses. The order is tile by tile: measured better than row by row,
+//! because the source is then read from its beginning to its end.
+//!
+//! Safe functions on arrays: [`concatenate`], [`stack`], [`block`], [`copy`], and [`Canvas`]. The rest is what they, and
+//! the bindings for other languages, are made of.
 
+mod arrays;
+mod canvas;
+mod casting;
+mod copies;
 mod execute;
+mod joint;
+mod montage;
+mod nested;
 mod plan;
 mod recent;
 mod settings;
 mod small;
+mod strided;
+mod surface;
+mod tiles;
 
+#[cfg(all(test, not(loom)))]
+mod array_tests;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
+pub use arrays::{Blocks, Options, block, concatenate, copy, stack};
+pub use canvas::{Canvas, Source};
+pub use casting::{Casting, common_element, conversion, promoted};
+pub use copies::{Batch, Copies};
 pub use execute::{Ends, execute};
+pub use joint::{Joint, Placement, axis_of, broadcast};
+pub use montage::{Montage, Part, Strip};
+pub use nested::Nested;
 pub use plan::{Axis, Block, Mover, Nest, Plan, Planner};
 pub use settings::{Settings, set_stream_from, stream_from};
 pub use small::{Pair, SMALL_BYTES};
+pub use strided::Strided;
+pub use surface::{Filling, Surface};
+pub use tiles::{Draft, Mark, Tile, Tiles};

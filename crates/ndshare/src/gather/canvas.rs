@@ -1,0 +1,298 @@
+//! An array to put many others into, over and over, in which what stands is not copied again.
+
+use super::arrays::{check_out, fill, whole_bytes};
+use super::casting::{Casting, conversion};
+use super::copies::Copies;
+use super::joint::{Joint, Placement, axis_of};
+use super::montage::{self, Montage, Strip};
+use super::settings::Settings;
+use super::strided::Strided;
+use super::surface::{Filling, Surface};
+use super::tiles::{Draft, Mark, Tile};
+use crate::arena::{Arena, BlockId, Patience};
+use crate::array::{ALIGN, Array, Description};
+use crate::element::Element;
+use crate::error::{Error, Result};
+use crate::kernel::Cast;
+use crate::layout::Layout;
+use std::sync::Arc;
+
+/// An array to put many others into, over and over: arrays that stand where they belong already are not copied again.
+///
+/// Others read [`Canvas::array`], which can be sent to other processes, under its lock, so that they see no half of a
+/// change. After an error in the middle of a copy its parts are of before and after.
+///
+/// ```
+/// use ndshare::arena::{Arena, Options, Patience};
+/// use ndshare::array::Array;
+/// use ndshare::element::Number;
+/// use ndshare::gather::{Canvas, Source};
+///
+/// # fn main() -> ndshare::Result<()> {
+/// let (arena, forever) = (Arena::create(&Options { budget_bytes: Some(1 << 20), ..Options::default() })?, Patience::forever());
+/// let canvas = Canvas::new(&arena, &[2, 4], Number::U8)?;
+/// let tiles = (0..4_u8).map(|i| Array::from_slice(&arena, &[2, 1], &[i, i])).collect::<ndshare::Result<Vec<_>>>()?;
+/// // Nobody writes to these tiles any more.
+/// let sources: Vec<Source> = tiles.iter().map(Source::fixed).collect();
+/// assert_eq!(canvas.concatenate(&sources, 1, &forever)?, 4);
+/// assert_eq!(canvas.array().to_vec::<u8>()?, [0, 1, 2, 3, 0, 1, 2, 3]);
+/// // One is another one now: it alone is copied.
+/// let sources = [sources[0], sources[1], sources[0], sources[3]];
+/// assert_eq!(canvas.concatenate(&sources, 1, &forever)?, 1);
+/// assert_eq!(canvas.array().to_vec::<u8>()?, [0, 1, 0, 3, 0, 1, 0, 3]);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Canvas {
+    surface: Surface<Fixed>,
+    /// What the owner writes to.
+    target: Array,
+}
+
+/// An array for a canvas, and whether anybody may still write to it.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    array: &'a Array,
+    is_fixed: bool,
+}
+
+impl<'a> Source<'a> {
+    /// An array that nobody writes to any more, such as a frame of a ring or a value of a cache: copied once.
+    pub fn fixed(array: &'a Array) -> Self {
+        Self { array, is_fixed: true }
+    }
+
+    /// An array that somebody may write to: copied each time.
+    pub fn changing(array: &'a Array) -> Self {
+        Self { array, is_fixed: false }
+    }
+}
+
+/// An array whose bytes never change any more, by name: not even another tenant of its block has the same.
+#[derive(Debug, PartialEq, Eq)]
+struct Fixed {
+    arena: u64,
+    block: BlockId,
+    offset: usize,
+    strides: Box<[isize]>,
+    element: Element,
+}
+
+impl Fixed {
+    fn of(array: &Array) -> Self {
+        Self {
+            arena: array.hold().arena().id(),
+            block: array.hold().block(),
+            offset: array.offset(),
+            strides: array.strides().into(),
+            element: array.element().clone(),
+        }
+    }
+
+    fn is(&self, array: &Array) -> bool {
+        let hold = array.hold();
+        (self.offset, &*self.strides, &self.element) == (array.offset(), array.strides(), array.element())
+            && (self.arena, self.block) == (hold.arena().id(), hold.block())
+    }
+}
+
+/// What stands or comes at one place.
+enum Part<'a> {
+    Comes(Source<'a>, Option<Mark>),
+    Stands(Arc<Tile<Fixed>>),
+}
+
+impl Strided for Part<'_> {
+    fn first(&self) -> *mut u8 {
+        match self {
+            Self::Comes(source, _) => source.array.as_ptr(),
+            Self::Stands(_) => std::ptr::dangling_mut(),
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        match self {
+            Self::Comes(source, _) => source.array.shape(),
+            Self::Stands(tile) => tile.shape(),
+        }
+    }
+
+    fn strides(&self) -> &[isize] {
+        match self {
+            Self::Comes(source, _) => source.array.strides(),
+            Self::Stands(tile) => tile.strides(),
+        }
+    }
+
+    fn itemsize(&self) -> usize {
+        match self {
+            Self::Comes(source, _) => source.array.element().size(),
+            Self::Stands(_) => 0,
+        }
+    }
+
+    fn is_c(&self) -> bool {
+        match self {
+            Self::Comes(source, _) => source.array.is_c(),
+            Self::Stands(_) => false,
+        }
+    }
+
+    fn is_f(&self) -> bool {
+        match self {
+            Self::Comes(source, _) => source.array.is_f(),
+            Self::Stands(_) => false,
+        }
+    }
+}
+
+impl Canvas {
+    /// A canvas of zeros.
+    ///
+    /// # Errors
+    /// As [`Array::zeros`].
+    pub fn new(arena: &Arc<Arena>, shape: &[usize], element: impl Into<Element>) -> Result<Self> {
+        let element = element.into();
+        let (layout, len_bytes) = Layout::contiguous(shape, element.size())?;
+        let too_big = || Error::value(format!("array is too big: got shape {shape:?}"));
+        let block_bytes = Surface::<Fixed>::block_bytes(len_bytes).ok_or_else(too_big)?;
+        let hold = arena.alloc(block_bytes, ALIGN, true, &Patience::forever())?;
+        let target = Array::of_parts(hold.clone(), 0, Description { layout, element: Some(element) }, false)?;
+        Ok(Self { surface: Surface::new(hold, len_bytes)?, target })
+    }
+
+    /// The canvas as an array that may only be read.
+    pub fn array(&self) -> Array {
+        self.target.clone().readonly()
+    }
+
+    /// Puts arrays side by side along `axis`, and says how many had to be copied.
+    ///
+    /// # Errors
+    /// As [`super::concatenate`], and `InvalidValue` for an array of the canvas's own memory; what `patience` says while
+    /// others have the lock.
+    pub fn concatenate(&self, sources: &[Source<'_>], axis: isize, patience: &Patience<'_>) -> Result<usize> {
+        let parts: Vec<_> = sources.iter().map(|&source| Part::Comes(source, None)).collect();
+        let joint = Joint::concatenate(&parts, Some(axis))?;
+        let filling = self.surface.begin(patience)?;
+        // SAFETY: the joint was made of these parts.
+        let copied = unsafe { self.fill(&filling, &joint, &parts)? };
+        filling.end()?;
+        Ok(copied)
+    }
+
+    /// Puts values of a cache side by side along `axis`, and says how many had to be copied. Values that stand are neither
+    /// copied nor loaded: `load` is asked for those of the keys with these numbers, once for each number, without the
+    /// lock. Values may not be written to any more.
+    ///
+    /// # Errors
+    /// What `load` says; `InvalidValue` for values that do not fit, or another number of them; as [`Self::concatenate`].
+    pub fn montage(
+        &self,
+        marks: &[Mark],
+        axis: isize,
+        mut load: impl FnMut(&[usize]) -> Result<Vec<Array>>,
+        patience: &Patience<'_>,
+    ) -> Result<usize> {
+        let axis = axis_of(axis, self.target.ndim())?;
+        let mut values: Vec<Option<Array>> = vec![None; marks.len()];
+        // Each round has values that the round before had not.
+        loop {
+            let filling = self.surface.begin(patience)?;
+            let wanted = match self.missing(&filling, marks, &values, axis)? {
+                Ok(parts) if parts.is_empty() => return filling.end().map(|()| 0),
+                Ok(parts) => {
+                    let joint = Joint::concatenate(&parts, Some(axis.cast_signed()))?;
+                    // SAFETY: the joint was made of these parts.
+                    let copied = unsafe { self.fill(&filling, &joint, &parts)? };
+                    filling.end()?;
+                    return Ok(copied);
+                }
+                Err(wanted) => wanted,
+            };
+            filling.end()?;
+            let loaded = load(&wanted)?;
+            if loaded.len() != wanted.len() {
+                let (expected, got) = (wanted.len(), loaded.len());
+                return Err(Error::value(format!("expected {expected} values, one for each number, got {got}")));
+            }
+            wanted.into_iter().zip(loaded).for_each(|(number, value)| values[number] = Some(value));
+        }
+    }
+
+    /// The parts of a montage, or the numbers of those that must be loaded first.
+    fn missing<'v>(
+        &self,
+        filling: &Filling<'_, Fixed>,
+        marks: &[Mark],
+        values: &'v [Option<Array>],
+        axis: usize,
+    ) -> Result<std::result::Result<Vec<Part<'v>>, Vec<usize>>> {
+        let strip = Strip { shape: self.target.shape(), strides: self.target.strides(), axis };
+        let shapes = values.iter().map(|value| value.as_ref().map(Array::shape));
+        let name = |number: usize| String::from_utf8_lossy(&marks[number].key).into_owned();
+        let montage = Montage::of(strip, filling.old(), marks, shapes, name)?;
+        if !montage.wanted.is_empty() {
+            return Ok(Err(montage.wanted));
+        }
+        montage.check_extent(strip)?;
+        let part = |((part, value), mark): ((montage::Part<Fixed>, &'v Option<Array>), &Mark)| match (part, value) {
+            (montage::Part::Comes(_), Some(value)) => Some(Part::Comes(Source::fixed(value), Some(mark.clone()))),
+            (montage::Part::Comes(_), None) => None,
+            (montage::Part::Stands(tile), _) => Some(Part::Stands(tile)),
+        };
+        Ok(Ok(montage.parts.into_iter().zip(values).zip(marks).filter_map(part).collect()))
+    }
+
+    /// Copies what does not stand, and says how many that were.
+    ///
+    /// # Safety
+    /// The joint was made of `parts`.
+    unsafe fn fill<'p>(&self, filling: &Filling<'_, Fixed>, joint: &Joint, parts: &[Part<'p>]) -> Result<usize> {
+        let target = &self.target;
+        check_out(joint, target)?;
+        let casts = parts.iter().map(|part| self.cast(part)).collect::<Result<Vec<_>>>()?;
+        let copies = Copies::onto(target, whole_bytes(target), Settings::of_this_process(None)?, true);
+        let (mut draft, mut is_new) = (Draft::new(filling.old()), Vec::with_capacity(parts.len()));
+        joint.each(parts, target.strides(), |part, at| {
+            is_new.push(note(&mut draft, part, at));
+            Ok(())
+        })?;
+        let array_of = |part: &Part<'p>, at: Placement<'_>| match part {
+            Part::Comes(source, _) if is_new[at.number] => Some((source.array, casts[at.number])),
+            _ => None,
+        };
+        filling.carry_out(draft, || match copies {
+            // SAFETY: the caller's; shapes, conversions and overlap were looked at.
+            Some(copies) => unsafe { fill(copies, joint, parts, target, array_of) },
+            None => Ok(()),
+        })?;
+        Ok(is_new.iter().filter(|&&is_new| is_new).count())
+    }
+
+    /// The conversion of a part's items to the canvas's.
+    ///
+    /// # Errors
+    /// `InvalidType` when there is none; `InvalidValue` for the canvas's own memory.
+    fn cast(&self, part: &Part<'_>) -> Result<Option<Cast>> {
+        let Part::Comes(source, _) = part else { return Ok(None) };
+        if source.array.may_overlap(&self.target) {
+            return Err(Error::value("expected arrays beside the canvas, got a part of it: copy it first"));
+        }
+        conversion(source.array.element(), self.target.element(), Casting::SameKind)
+    }
+}
+
+/// Notes a part, and says whether it must be copied.
+fn note(draft: &mut Draft<'_, Fixed>, part: &Part<'_>, at: Placement<'_>) -> bool {
+    match part {
+        Part::Stands(tile) => {
+            draft.stands(tile.clone());
+            false
+        }
+        Part::Comes(Source { array, is_fixed }, mark) => {
+            let source = || is_fixed.then(|| Fixed::of(array));
+            draft.must_copy(array.shape(), at, mark.clone(), |known| *is_fixed && known.is(array), source)
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The copies of one call: many sources into parts of one target, planned as they come, then run.
+//!
+//! Sources of one conversion share a plan. A target that is small takes its sources at once, without a plan.
+
+use super::execute::{Ends, execute};
+use super::joint::Placement;
+use super::plan::{Plan, Planner};
+use super::settings::Settings;
+use super::small::{Pair, SMALL_BYTES};
+use super::strided::Strided;
+use crate::error::Result;
+use crate::kernel::Cast;
+use crate::layout;
+use crate::pool::Check;
+
+/// Copies from many arrays into parts of one, in the making.
+#[derive(Debug)]
+pub struct Copies {
+    /// Where the target begins.
+    first: *mut u8,
+    /// The first byte that it reaches, and the first beyond.
+    reach: (usize, usize),
+    itemsize: usize,
+    settings: Settings,
+    /// The target is so small that sources are copied as they come.
+    is_small: bool,
+    /// What is planned, by conversion; most calls have one.
+    groups: Vec<Group>,
+    /// The group of the latest source.
+    latest: usize,
+}
+
+#[derive(Debug)]
+struct Group {
+    cast: Option<Cast>,
+    planner: Planner,
+    ends: Vec<Ends>,
+}
+
+/// Planned copies of one conversion.
+#[derive(Debug)]
+pub struct Batch {
+    plan: Plan,
+    ends: Vec<Ends>,
+}
+
+impl Copies {
+    /// Copies into `target`, which is part of an array of `whole_bytes`; none where two of its items share a byte, or
+    /// have no bytes. `is_lazy`: nothing is copied before the end, however small the target is.
+    pub fn onto<S: Strided>(target: &S, whole_bytes: usize, settings: Settings, is_lazy: bool) -> Option<Self> {
+        let (itemsize, reach) = (target.itemsize(), target.span()?);
+        let is_apart = target.is_c() || layout::is_apart(target.shape(), target.strides(), itemsize);
+        (is_apart && itemsize > 0).then(|| Self {
+            first: target.first(),
+            reach,
+            itemsize,
+            settings: settings.for_part(reach.0..reach.1, whole_bytes),
+            is_small: !is_lazy && target.size() * itemsize <= SMALL_BYTES,
+            groups: vec![],
+            latest: 0,
+        })
+    }
+
+    /// Whether a source reaches none of the bytes that the target reaches.
+    #[inline]
+    pub fn is_apart_from<S: Strided>(&self, source: &S) -> bool {
+        source.span().is_some_and(|(first, end)| first >= self.reach.1 || self.reach.0 >= end)
+    }
+
+    /// Copies `source`, or plans to, into its place in the target.
+    ///
+    /// # Errors
+    /// `InvalidValue` for more bytes than an address space has.
+    ///
+    /// # Safety
+    /// The source's items are readable, and the target's writable, until the copies are run. All places lie inside the
+    /// target, and none in another's; no source reaches a byte of the target. The items are as large as the conversion,
+    /// or the target, says.
+    #[inline]
+    pub unsafe fn add<S: Strided>(&mut self, source: &S, cast: Option<Cast>, at: Placement<'_>) -> Result<()> {
+        debug_assert_eq!(source.itemsize(), cast.map_or(self.itemsize, Cast::from_size));
+        debug_assert_eq!(source.shape().len(), at.strides.len());
+        let ends = Ends { dst: self.first.wrapping_offset(at.offset), src: source.first() };
+        if self.is_small {
+            let (dst_size, src_size) = (self.itemsize, source.itemsize());
+            let (shape, src_strides) = (source.shape(), source.strides());
+            let pair = Pair { shape, dst_strides: at.strides, src_strides, dst_size, src_size, cast };
+            // SAFETY: as the caller says.
+            if unsafe { pair.copy_now(self.settings.cpu, ends) } {
+                return Ok(());
+            }
+        }
+        let group = match self.groups.get(self.latest) {
+            Some(group) if group.cast == cast => &mut self.groups[self.latest],
+            _ => self.find_or_add(cast)?,
+        };
+        group.planner.tile(source.shape(), at.strides, source.strides())?;
+        group.ends.push(ends);
+        Ok(())
+    }
+
+    #[cold]
+    fn find_or_add(&mut self, cast: Option<Cast>) -> Result<&mut Group> {
+        self.latest = match self.groups.iter().position(|group| group.cast == cast) {
+            Some(place) => place,
+            None => {
+                let planner = cast.map_or_else(|| Planner::new(self.itemsize), |cast| Ok(Planner::with_cast(cast)))?;
+                self.groups.push(Group { cast, planner, ends: vec![] });
+                self.groups.len() - 1
+            }
+        };
+        Ok(&mut self.groups[self.latest])
+    }
+
+    /// The plans for what is to be copied yet.
+    pub fn finish(self) -> impl Iterator<Item = Batch> {
+        let settings = self.settings;
+        self.groups.into_iter().map(move |group| Batch { plan: group.planner.finish(&settings), ends: group.ends })
+    }
+}
+
+impl Batch {
+    /// Bytes of all parts together.
+    pub fn bytes(&self) -> usize {
+        self.plan.bytes
+    }
+
+    /// Copies; an error of `check` ends it half-way.
+    ///
+    /// # Errors
+    /// What `check` says, which runs on the calling thread about every 50 ms.
+    ///
+    /// # Safety
+    /// As [`Copies::add`], until this returns.
+    pub unsafe fn run(&self, check: Check<'_>) -> Result<()> {
+        // SAFETY: as the caller says; `Copies::onto` has seen that no two items of the target share a byte.
+        unsafe { execute(&self.plan, &self.ends, check) }
+    }
+}
