@@ -33,6 +33,9 @@ use std::time::Duration;
 const MAGIC: u64 = u64::from_le_bytes(*b"ndscache");
 const SEGMENT_MAGIC: u64 = u64::from_le_bytes(*b"ndscsegm");
 
+/// The half of a word that names a place.
+pub(super) const LINK: u64 = 0xffff_ffff;
+
 /// Places of single words.
 pub(super) const CLOCK: usize = 8;
 pub(super) const USED: usize = 9;
@@ -541,4 +544,15 @@ impl Table {
         let of = |line| self.word(LINES_AT + line * LINE_WORDS + what as usize).load(Relaxed);
         (0..LINES).map(of).fold(0, u64::wrapping_add)
     }
+}
+
+/// Counts that only change under the lock.
+pub(super) fn add(word: &AtomicU64, amount: u64) {
+    // RAW: counted on from whatever it is; who uses it caps it.
+    word.store(word.load(Relaxed).wrapping_add(amount), Relaxed);
+}
+
+pub(super) fn subtract(word: &AtomicU64, amount: u64) {
+    // RAW: counted down from whatever it is, not below nothing; who uses it caps it.
+    word.store(word.load(Relaxed).saturating_sub(amount), Relaxed);
 }

@@ -1,8 +1,13 @@
+use super::hash::seal_of;
+use super::table::{Count, State, Table, USED};
 use super::*;
-use crate::arena::Heap;
+use crate::arena::{Arena, BlockId, Heap, Hold, Patience};
 use crate::dice::Dice;
-use crate::prim::AtomicU64;
+use crate::error::{Kind, Result};
+use crate::lock::Entered;
+use crate::prim::{AtomicU64, Ordering::Relaxed};
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 const FOREVER: Patience<'static> = Patience::forever();
@@ -73,7 +78,7 @@ fn assert_whole(cache: &Cache) {
     let before = (info(cache), keys(cache));
     let totals = || (cache.table.queued(), cache.table.word(USED).load(Relaxed));
     let seen = totals();
-    cache.locked(&FOREVER, |gone| cache.recover(gone)).unwrap();
+    cache.locked(&FOREVER, |turn| cache.recover(turn)).unwrap();
     assert_eq!((info(cache), keys(cache)), before);
     assert_eq!(totals(), seen);
 }
@@ -978,7 +983,7 @@ fn make_old(cache: &Cache, number: u64) {
     let stored = entry.stored().load(Relaxed) - 40_000_000_000;
     let block = BlockId::from_word(entry.value().block.load(Relaxed)).unwrap();
     entry.stored().store(stored, Relaxed);
-    entry.seal().store(seal_of(key(number).hash, block, 0, stored, b"view"), Relaxed);
+    entry.seal().store(seal_of(key(number).hash(), block, 0, stored, b"view"), Relaxed);
 }
 
 #[test]
@@ -1058,7 +1063,7 @@ mod deaths {
     }
 
     fn puts_in_order(cache: &Arc<Cache>) {
-        cache.locked(&FOREVER, |gone| cache.recover(gone)).unwrap();
+        cache.locked(&FOREVER, |turn| cache.recover(turn)).unwrap();
     }
 
     /// The survivors find what is right, load every key, and nothing is lost.
