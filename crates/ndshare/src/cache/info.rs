@@ -43,7 +43,7 @@ impl Cache {
     /// A picture of the cache.
     ///
     /// # Errors
-    /// As [`Self::get`].
+    /// As [`Self::get_block`].
     pub fn info(&self, patience: &Patience) -> Result<Info> {
         self.locked(patience, |_| Ok(self.picture()))
     }

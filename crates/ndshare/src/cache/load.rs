@@ -76,12 +76,12 @@ struct Busy {
 }
 
 impl Cache {
-    /// The value of a key, or the task to load it. While another loads it, this waits.
+    /// The value of a key as a block, or the task to load it. While another loads it, this waits.
     ///
     /// # Errors
     /// `Misuse` when this very thread is loading the key; `ArenaFull` without room for a long key; what `patience`
     /// says.
-    pub fn fetch(self: &Arc<Self>, key: &Key, patience: &Patience) -> Result<Fetch> {
+    pub fn fetch_block(self: &Arc<Self>, key: &Key, patience: &Patience) -> Result<Fetch> {
         if let Some(found) = self.find(key)? {
             return Ok(Fetch::Found(found));
         }
@@ -243,25 +243,13 @@ impl Cache {
         let word = self.table.word(FREE).load(Relaxed) as u32;
         self.table.head.nap_on(FREE, word, patience)
     }
-
-    /// Ends the value of a key, as storing one does, because the arena had no room for the new one. Counts it.
-    ///
-    /// # Errors
-    /// `Poisoned`; what `patience` says.
-    pub fn forgo(&self, key: &Key, patience: &Patience) -> Result<()> {
-        self.remove(key, patience)?;
-        self.locked(patience, |_| {
-            add(self.table.word(UNCACHED), 1);
-            Ok(())
-        })
-    }
 }
 
 impl Loading {
     /// Gives the key its value, unless the key was stored or deleted meanwhile, and wakes who waits.
     ///
     /// # Errors
-    /// As [`Cache::store`]; then the load has ended without a value.
+    /// As [`Cache::store_block`]; then the load has ended without a value.
     pub fn finish(mut self, value: Value<'_>, patience: &Patience) -> Result<Stored> {
         let cache = self.cache.clone();
         cache.check(value)?;

@@ -23,7 +23,7 @@ use std::time::Duration;
 const CHAIN_LOOKS: u32 = 64;
 
 impl Cache {
-    /// The value of a key, without a lock and without a wait; counts a hit. None says that a closer look is needed.
+    /// The value of a key as a block, without a lock and without a wait; counts a hit. None says that a closer look is needed.
     ///
     /// # Errors
     /// `Poisoned`; `Attach` in a process without a slot.
@@ -92,7 +92,7 @@ impl Cache {
     /// How long ago the value of a key was stored or loaded; none without one.
     ///
     /// # Errors
-    /// As [`Self::get`].
+    /// As [`Self::get_block`].
     pub fn age(&self, key: &Key, patience: &Patience) -> Result<Option<Duration>> {
         self.locked(patience, |turn| {
             let place = self.place_of(key, turn)?.filter(|&place| self.has_value(place));
@@ -131,11 +131,11 @@ impl Cache {
         Ok(annex.map(|annex| load_bytes(annex.words(), len)))
     }
 
-    /// The value of a key, if it is there. Never loads.
+    /// The value of a key as a block, if it is there. Never loads.
     ///
     /// # Errors
     /// `Poisoned`; what `patience` says.
-    pub fn get(&self, key: &Key, patience: &Patience) -> Result<Option<Found>> {
+    pub fn get_block(&self, key: &Key, patience: &Patience) -> Result<Option<Found>> {
         if let Some(found) = self.find(key)? {
             return Ok(Some(found));
         }
@@ -153,7 +153,7 @@ impl Cache {
     /// Whether a key has a value now.
     ///
     /// # Errors
-    /// As [`Self::get`].
+    /// As [`Self::get_block`].
     pub fn contains(&self, key: &Key, patience: &Patience) -> Result<bool> {
         self.locked(patience, |turn| Ok(self.place_of(key, turn)?.is_some_and(|place| self.has_value(place))))
     }
@@ -189,13 +189,13 @@ impl Cache {
     /// The keys that have values now, in no order.
     ///
     /// # Errors
-    /// As [`Self::get`].
-    pub fn keys(&self, patience: &Patience) -> Result<Vec<Vec<u8>>> {
+    /// As [`Self::get_block`].
+    pub fn keys(&self, patience: &Patience) -> Result<Vec<Key>> {
         self.locked(patience, |_| {
             let live = self.places().filter(|&place| self.has_value(place));
             let key = |place| {
                 let entry = self.table.entry(place);
-                self.text(entry.key(), entry.lengths().0)
+                self.text(entry.key(), entry.lengths().0)?.map(|bytes| Key::of_bytes(&bytes)).transpose()
             };
             live.filter_map(|place| key(place).transpose()).collect()
         })

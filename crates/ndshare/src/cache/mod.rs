@@ -18,22 +18,25 @@
 //!
 //! From below:
 //!
-//! - `hash`: hashes of keys, and seals. `table`: where each word lies. `policy`: which entry goes. `key`, `value`: what is
-//!   stored, and by what.
+//! - `hash`: hashes of keys, and seals. `table`: where each word lies. `policy`: which entry goes. `key`: bytes
+//!   and their hash. `key_form`: the bytes of keys. `key_value`: what may be a key. `value`: values as blocks.
 //! - `state`: the [`Cache`] itself, one process's share. `turn`: what happens while the lock is taken.
 //! - `room`: bytes and places, by eviction. `look`: hits, and whatever else only looks. `entry`: the life of an entry.
 //!   `grow`: more tables. `info`: figures. `recover`: order after a death.
-//! - `store`: storing and deleting. `load`: one loads, the others wait. `shortage`: giving way. `create`: making caches, and
-//!   opening them.
+//! - `store`: storing and deleting. `load`: one loads, the others wait. `shortage`: giving way. `create`: making caches,
+//!   opening them, finding them by name. `arrays`: values as arrays.
 //!
 //! A file names only files below it; this one only declares.
 
+mod arrays;
 mod create;
 mod entry;
 mod grow;
 mod hash;
 mod info;
 mod key;
+mod key_form;
+mod key_value;
 mod load;
 mod look;
 mod policy;
@@ -51,6 +54,8 @@ mod tests;
 
 pub use info::Info;
 pub use key::Key;
+pub use key_form::{KeyWriter, Text};
+pub use key_value::{KeyValue, ToKey};
 pub use load::{Fetch, Loading};
 pub use shortage::give_way_when_short;
 pub use state::Cache;

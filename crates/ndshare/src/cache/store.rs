@@ -12,12 +12,12 @@ use crate::prim::{Ordering::Release, store_bytes};
 use std::sync::Arc;
 
 impl Cache {
-    /// Makes `value` the key's value.
+    /// Makes a block the key's value.
     ///
     /// # Errors
     /// `ArenaFull` when there is no room for a long key or view; `InvalidValue` for a block of another arena; what
     /// `patience` says. The cache is as before then.
-    pub fn store(&self, key: &Key, value: Value<'_>, patience: &Patience) -> Result<Stored> {
+    pub fn store_block(&self, key: &Key, value: Value<'_>, patience: &Patience) -> Result<Stored> {
         self.check(value)?;
         let key_annex = self.annex(key.bytes(), KEY_BYTES, patience)?;
         let view_annex = self.annex(value.view, VIEW_BYTES, patience)?;
@@ -65,15 +65,27 @@ impl Cache {
     /// Ends the value of a key, and says whether there was one.
     ///
     /// # Errors
-    /// As [`Self::get`].
+    /// As [`Self::get_block`].
     pub fn remove(&self, key: &Key, patience: &Patience) -> Result<bool> {
         self.locked(patience, |turn| self.end_generation(key, turn))
+    }
+
+    /// Ends the value of a key, as storing one does, because the arena had no room for the new one. Counts it.
+    ///
+    /// # Errors
+    /// `Poisoned`; what `patience` says.
+    pub fn forgo(&self, key: &Key, patience: &Patience) -> Result<()> {
+        self.remove(key, patience)?;
+        self.locked(patience, |_| {
+            add(self.table.word(UNCACHED), 1);
+            Ok(())
+        })
     }
 
     /// Ends all values.
     ///
     /// # Errors
-    /// As [`Self::get`].
+    /// As [`Self::get_block`].
     pub fn clear(&self, patience: &Patience) -> Result<()> {
         self.locked(patience, |turn| {
             self.table.word(EPOCH).fetch_add(1, Release);
