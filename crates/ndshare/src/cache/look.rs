@@ -5,7 +5,7 @@
 
 use super::hash::{seal_of, seal_word};
 use super::key::Key;
-use super::policy::MOST_USES;
+use super::policy::count_use;
 use super::state::Cache;
 use super::table::{Child, Count, EPOCH, Entry, LINK, State, Text};
 use super::turn::{Turn, scribbled};
@@ -58,11 +58,7 @@ impl Cache {
         if entry.word().load(Relaxed) != seen.0 {
             return Ok(None);
         }
-        // RAW: compared before it is counted up.
-        let uses = entry.uses().load(Relaxed);
-        if uses < MOST_USES {
-            entry.uses().store(uses + 1, Relaxed);
-        }
+        count_use(entry);
         self.table.count(Count::Hits, self.arena().identity()?);
         Ok(Some(found))
     }

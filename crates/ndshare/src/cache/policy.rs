@@ -24,7 +24,17 @@ const SMALL_PART: u64 = 10;
 /// Uses in the small queue that make an entry move to the main queue.
 const PROMOTING_USES: u64 = 1;
 /// Uses are counted up to here.
-pub(super) const MOST_USES: u64 = 3;
+const MOST_USES: u64 = 3;
+
+/// Notes that a value was found. It takes no lock: of two at once one may be lost.
+#[inline]
+pub(super) fn count_use(entry: Entry<'_>) {
+    // RAW: compared before it is counted up.
+    let uses = entry.uses().load(Relaxed);
+    if uses < MOST_USES {
+        entry.uses().store(uses + 1, Relaxed);
+    }
+}
 
 impl Table {
     /// A new stamp, later than all before.
@@ -112,6 +122,22 @@ impl Table {
             None => self.place(queue.tail.load(Relaxed)),
         };
         before == Some(place) && after == Some(place)
+    }
+
+    /// Empties the queues, to be filled by [`Self::requeue`].
+    pub(super) fn forget_queues(&self) {
+        for queue in [SMALL, MAIN].map(|tag| self.queue(tag)) {
+            [queue.head, queue.tail, queue.bytes, queue.count].iter().for_each(|word| word.store(0, Relaxed));
+        }
+    }
+
+    /// Puts an entry back into its queue, where `order` is what it says of itself.
+    pub(super) fn requeue(&self, place: u32, order: u64) {
+        match order & 3 {
+            tag @ (SMALL | MAIN) => self.enqueue(place, tag),
+            // It came to life, and its process died before it was queued.
+            _ => self.enqueue(place, SMALL),
+        }
     }
 
     /// How many entries the queues have; bounded, whatever the words say.

@@ -1,6 +1,5 @@
 //! What derives from the entries is made anew: after a death under the lock, and when it contradicts itself.
 
-use super::policy::{MAIN, SMALL};
 use super::state::Cache;
 use super::table::{CLOCK, Child, DISORDER, FREE, HIGH, LIVE, LOADING, OWED, SEGMENTS, State, USED, add};
 use super::turn::Turn;
@@ -94,9 +93,7 @@ impl Cache {
         for bucket in self.table.buckets() {
             bucket.fetch_and(!0xffff_ffff, Relaxed);
         }
-        for queue in [SMALL, MAIN].map(|tag| self.table.queue(tag)) {
-            [queue.head, queue.tail, queue.bytes, queue.count].iter().for_each(|word| word.store(0, Relaxed));
-        }
+        self.table.forget_queues();
         [FREE, USED, LIVE, LOADING].iter().for_each(|&index| self.table.word(index).store(0, Relaxed));
     }
 
@@ -153,12 +150,7 @@ impl Cache {
 
     fn requeue(&self, order: u64, place: u32) {
         let entry = self.table.entry(place);
-        let tag = match order & 3 {
-            tag @ (SMALL | MAIN) => tag,
-            // It came to life, and its process died before it was queued.
-            _ => SMALL,
-        };
-        self.table.enqueue(place, tag);
+        self.table.requeue(place, order);
         add(self.table.word(USED), entry.counted());
         if entry.now().state() == State::Live {
             add(self.table.word(LIVE), 1);
