@@ -40,7 +40,7 @@ impl Cache {
         entry.uses().store(0, Relaxed);
         entry.order().store(0, Relaxed);
         entry.bytes().store(annex.map_or(0, |annex| annex.len_bytes() as u64), Relaxed);
-        if let Err(error) = self.set_text(entry.key(), &key.bytes(), annex, turn) {
+        if let Err(error) = self.set_text(entry.key(), key.bytes(), annex, turn) {
             self.free_place(place);
             return Err(error);
         }

@@ -111,11 +111,11 @@ impl Cache {
             return false;
         }
         if text.fits(len) {
-            return equal_bytes(text.words, &key.bytes());
+            return equal_bytes(text.words, key.bytes());
         }
         // A long key has a block of its own, which may be gone by now.
         let annex = self.take_block(text.annex).ok().flatten();
-        annex.is_some_and(|annex| equal_bytes(annex.words(), &key.bytes()))
+        annex.is_some_and(|annex| equal_bytes(annex.words(), key.bytes()))
     }
 
     /// Bytes of an entry; none when they are gone.
