@@ -131,3 +131,21 @@ impl fmt::Debug for Key {
         write!(f, "<Key {:?}>", String::from_utf8_lossy(self.bytes()))
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// A look-up begins with its key: an allocation there would be one for each hit.
+    #[test]
+    fn usual_keys_take_no_memory_of_their_own() {
+        let text = "x".repeat(SHORT_BYTES - 2);
+        for key in
+            [Key::of(&("tile", 3, 4, i64::MIN)), Key::of(text.as_str()), Key::of(&(1, ("a", b"b".to_vec()), 0.5))]
+        {
+            assert_eq!(key.unwrap().bytes.long.capacity(), 0);
+        }
+        let longer = Key::of(format!("{text}x").as_str()).unwrap();
+        assert_eq!(longer.bytes.long, longer.bytes());
+    }
+}
