@@ -1,17 +1,20 @@
 """Programs in Rust and in Python are in one session, whichever of them starts it.
 
-The Rust side are the programs ``session``, ``camera`` and ``viewer`` in ``crates/ndshare/examples``; none of them has
-Python in it.
+The Rust side are the programs ``session``, ``camera``, ``viewer`` and ``tiles`` in ``crates/ndshare/examples``; none of
+them has Python in it.
 """
 
 from __future__ import annotations
 
+import enum
 import functools
 import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
+import uuid
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 import numpy as np
 import pytest
@@ -137,3 +140,73 @@ def test_a_rust_viewer_reads_the_frames_of_python() -> None:
     first, *frames = out.splitlines()
     assert first == 'Some("cam 1") Some([30, 40]) uint16'
     assert frames == [f"{n} {n * 1200}" for n in range(20)]
+
+
+class Side(enum.Enum):
+    """A key that is known by name."""
+
+    LEFT = 1
+
+
+KEYS: dict[Any, str] = {
+    None: "None",
+    True: "1",
+    -(2**63): "-9223372036854775808",
+    2**70 + 1: "0x400000000000000001",
+    -(2**70): "-0x400000000000000000",
+    2.5: "2.5",
+    1e300: "0x" + f"{int(1e300):x}",
+    float("inf"): "inf",
+    np.uint8(200): "200",
+    np.float32(0.25): "0.25",
+    "é": '"é"',
+    "half \udc80": '"half \ufffd\ufffd\ufffd"',
+    b"\xff": 'b"\\xff"',
+    (): "()",
+    (1, ("a", None)): '(1, ("a", None))',
+    ...: "...",
+    PurePosixPath("/a//b/./c"): 'PosixPath("/a/b/c")',
+    PureWindowsPath("C:/A"): 'WindowsPath("c:\\\\a")',
+    uuid.UUID(int=255): f"UUID({255:032x})",
+    Side.LEFT: f"{__name__}.Side.LEFT",
+}
+
+
+def test_a_rust_program_finds_by_key_what_python_stored() -> None:
+    """Every kind of key, and its text in Rust; none of them needs Python there."""
+    cache = nds.Cache("16 MiB", name="tiles")
+    for number, key in enumerate(KEYS):
+        cache[key] = np.uint8(number)
+    cache[slice(None, 5), "a"] = np.uint8(99)
+    cache["tile", 3, 4] = np.array([[300, 4]], "<u2")
+    *lines, loaded = output(program("tiles"), "get").splitlines()
+    expected = [f"{text}: <Array [] uint8, read-only> [{number}]" for number, text in enumerate(KEYS.values())]
+    expected += ['(slice(None, 5, None), "a"): <Array [] uint8, read-only> [99]']
+    expected += ['("tile", 3, 4): <Array [1, 2] uint16, read-only> [44, 1, 4, 0]']
+    assert sorted(lines) == sorted(expected)
+    assert loaded == "loaded: [7, 8]"
+    found = cache["tile", 7.0, np.int64(8)]
+    assert (found.tolist(), found.dtype, found.flags.writeable) == ([[7, 8]], "uint16", False)
+    assert cache.info()["loads"] == 1
+    assert [key for key in cache if isinstance(key, tuple) and len(key) == 3 and key[1] == 7] == [("tile", 7, 8)]
+
+
+GET_AND_STORE = """
+import numpy as np
+import ndshare as nds
+cache = nds.Cache("16 MiB", name="tiles")
+assert list(cache) == [("tile", 0, 1)], list(cache)
+assert cache["tile", 0, 1].tolist() == [[0, 1]]
+cache["answer", 42] = np.arange(3, dtype=np.uint8)
+print(len(cache), flush=True)
+"""
+
+
+def test_python_finds_by_key_what_a_rust_program_stored() -> None:
+    lines = output(program("tiles"), "run", sys.executable, str(script(GET_AND_STORE)), env=environment()).splitlines()
+    assert lines == [
+        "2",
+        "exit status: 0",
+        '("answer", 42): <Array [3] uint8, read-only> [0, 1, 2]',
+        '("tile", 0, 1): <Array [1, 2] uint16, read-only> [0, 0, 1, 0]',
+    ]

@@ -30,6 +30,8 @@ pub enum Kind {
     Closed,
     /// The last writer of a ring died without closing it.
     WriterDied,
+    /// Another process or thread was loading a key of a cache, and failed.
+    LoadFailed,
     /// A call that can't work in this state: a lock entered twice, or freed by somebody who does not have it.
     Misuse,
     /// The arena's tables contradict themselves; it is not used any more.

@@ -37,7 +37,8 @@
 //! - [`ring::Ring`]: frames from a camera to whoever looks. [`cache::Cache`]: values by key, bounded.
 //! - [`gather::concatenate`]: many arrays into one; [`gather::Canvas`]: over and over, and only what changed.
 //! - Programs to run: `examples/camera.rs` writes frames that Python reads, `examples/viewer.rs` reads those of Python,
-//!   `examples/session.rs` shares an array with it, `examples/montage.rs` copies a hundred images into one.
+//!   `examples/session.rs` shares an array with it, `examples/tiles.rs` a cache, `examples/montage.rs` copies a hundred
+//!   images into one.
 //!
 //! Linux on x86-64 and aarch64. Any process may be killed at any instant; others of the same user are trusted not to mean
 //! harm, but not to be without faults: numbers in shared memory are checked, and a peer that writes over it makes errors.

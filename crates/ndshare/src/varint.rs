@@ -3,26 +3,30 @@
 //! Source: the variable-length quantities of DWARF (section 7.6) and the zigzag encoding of protocol buffers.
 
 /// Adds a number to `out`.
-pub fn push(out: &mut Vec<u8>, mut number: u64) {
+#[inline]
+pub fn push(out: &mut impl Extend<u8>, mut number: u64) {
     // BOUND: a number has ten groups of seven bits at most.
     while number >= 0x80 {
-        out.push(number as u8 | 0x80);
+        out.extend([number as u8 | 0x80]);
         number >>= 7;
     }
-    out.push(number as u8);
+    out.extend([number as u8]);
 }
 
 /// Adds a number that may be negative.
-pub fn push_signed(out: &mut Vec<u8>, number: i64) {
+#[inline]
+pub fn push_signed(out: &mut impl Extend<u8>, number: i64) {
     push(out, zigzag(number));
 }
 
 /// Small numbers of either sign as small numbers without one.
-fn zigzag(number: i64) -> u64 {
+#[inline]
+pub fn zigzag(number: i64) -> u64 {
     ((number << 1) ^ (number >> 63)) as u64
 }
 
-fn unzigzag(number: u64) -> i64 {
+/// The number that [`zigzag`] folded.
+pub fn unzigzag(number: u64) -> i64 {
     (number >> 1) as i64 ^ -((number & 1) as i64)
 }
 

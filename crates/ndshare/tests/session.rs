@@ -3,6 +3,8 @@
 //! A peer is this very program, which runs one test that does what it is told on its input.
 
 use ndshare::arena::{Arena, BlockId, Hold, Patience, TicketId};
+use ndshare::array::Array;
+use ndshare::cache::{Cache, Geometry, Key};
 use ndshare::prim::Ordering::SeqCst;
 use ndshare::session::{self, BUDGET_VARIABLE, Told, VARIABLE};
 use ndshare::{Error, Kind};
@@ -136,6 +138,16 @@ fn obey(order: &str, held: &mut Vec<Hold>) -> Result<String, Box<dyn AnyError>> 
         }
         "add" => Ok(last(held)?.word(0)?.fetch_add(rest.parse()?, SeqCst).to_string()),
         "read" => Ok(last(held)?.word(0)?.load(SeqCst).to_string()),
+        // A tile of the cache "tiles": what was stored, else what this process loads.
+        "tile" => {
+            let [row, loaded] = numbers(rest)?;
+            let arena = ndshare::session()?;
+            let cache = Cache::named(&arena, "tiles", Geometry::new(1 << 20, None)?, &forever)?;
+            let load = |_: &Key| Array::from_slice(&arena, &[1], &[loaded]);
+            let tile = cache.fetch(&Key::of(&("tile", row))?, &forever, load)?;
+            held.push(cache.head().clone());
+            Ok(format!("{} of {}", tile.read::<u64>(&[0])?, cache.len()))
+        }
         "die-at" => Ok(ndshare::kill_at(rest, 1).map(|()| String::new())?),
         _ => Err(format!("no such order: {order}").into()),
     }
@@ -244,6 +256,19 @@ fn the_session_outlives_the_process_that_made_it() {
     let by_child = child.ask("environment");
     child.kill();
     assert_ne!(Peer::told(&by_child).ask("id"), session, "nobody has it any more");
+}
+
+#[test]
+fn processes_share_the_values_of_a_named_cache() {
+    let mut root = Peer::alone();
+    let mut child = Peer::told(&root.ask("environment"));
+    assert_eq!(root.ask("tile 1 10"), "10 of 1");
+    assert_eq!(child.ask("tile 1 20"), "10 of 1", "it is there: nothing is loaded");
+    assert_eq!(child.ask("tile 2 30"), "30 of 2");
+    assert_eq!(root.ask("tile 2 40"), "30 of 2");
+    root.kill();
+    assert_eq!(child.ask("tile 1 50"), "10 of 2", "the cache lasts as long as somebody has it");
+    assert_eq!(Peer::alone().ask("tile 1 60"), "60 of 1", "another session has caches of its own");
 }
 
 /// A process that dies while it joins leaves nothing behind, and the others go on.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use ndshare::cache::{self as library, Fetch, Geometry, Info, Key, Loading};
-use ndshare::{layout, registry};
+use ndshare::layout;
 use pyo3::exceptions::{PyException, PyKeyError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -95,7 +95,7 @@ impl Cache {
     }
 
     fn look<'py>(&self, py: Python<'py>, key: &Key, timeout: Option<Duration>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let found = patiently_for(py, timeout, |patience| self.cache.get(key, patience))?;
+        let found = patiently_for(py, timeout, |patience| self.cache.get_block(key, patience))?;
         found.map(|found| self.layouts.array(py, found)).transpose()
     }
 
@@ -109,7 +109,7 @@ impl Cache {
         check_load(load)?;
         let stop = way.stop;
         let is_off = move || stop.is_some_and(|stop| stop.0.load(Relaxed));
-        match patiently_unless(py, way.timeout, &is_off, |patience| self.cache.fetch(name, patience))? {
+        match patiently_unless(py, way.timeout, &is_off, |patience| self.cache.fetch_block(name, patience))? {
             Fetch::Found(found) => self.layouts.array(py, found),
             Fetch::Failed(failure) => Err(load_error(py, failure.type_name, failure.text)),
             Fetch::Load(loading) => self.load(loading, load, key),
@@ -234,36 +234,10 @@ fn size_of(maxsize: &Bound<'_, PyAny>) -> PyResult<u64> {
 }
 
 fn create(py: Python<'_>, place: &Place, geometry: Geometry, name: Option<&str>) -> PyResult<Arc<library::Cache>> {
-    let Some(name) = name else {
-        return patiently(py, |patience| library::Cache::create(place, geometry, patience));
-    };
-    let cache = patiently(py, |patience| {
-        let mut make =
-            || library::Cache::create_named(place, geometry, name, patience).map(|cache| cache.head().clone());
-        registry::find_or_make(place, name, &mut make, patience).and_then(library::Cache::open)
-    })?;
-    let has = *cache.geometry();
-    if has == geometry {
-        return Ok(cache);
-    }
-    Err(PyValueError::new_err(format!(
-        "expected the sizes of the cache {name:?} that is there already, {} bytes, {} entries and a ttl of {}, got {}, {} \
-         and {}",
-        has.maxsize,
-        has.entries,
-        named_ttl(&has),
-        geometry.maxsize,
-        geometry.entries,
-        named_ttl(&geometry)
-    )))
-}
-
-fn named_ttl(geometry: &Geometry) -> String {
-    ttl_s(geometry).map_or_else(|| "None".to_owned(), |ttl_s| format!("{ttl_s} s"))
-}
-
-fn ttl_s(geometry: &Geometry) -> Option<f64> {
-    (geometry.ttl_ns != 0).then(|| Duration::from_nanos(geometry.ttl_ns).as_secs_f64())
+    patiently(py, |patience| match name {
+        Some(name) => library::Cache::named(place, name, geometry, patience),
+        None => library::Cache::create(place, geometry, patience),
+    })
 }
 
 /// A time to live in seconds; none for one without end.
@@ -401,7 +375,7 @@ impl Cache {
         let (py, name) = (key.py(), encode(key)?);
         let array = AS_ARRAY.import(py, "ndshare._cache", "as_array")?.call1((key, value))?;
         match Offer::of(py, &self.cache, &array, false)? {
-            Some(offer) => patiently(py, |patience| self.cache.store(&name, offer.value(), patience)).map(drop),
+            Some(offer) => patiently(py, |patience| self.cache.store_block(&name, offer.value(), patience)).map(drop),
             None => patiently(py, |patience| self.cache.forgo(&name, patience)),
         }
     }
@@ -438,7 +412,7 @@ impl Cache {
     /// The keys that have values now, in no order.
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
         let keys = patiently(py, |patience| self.cache.keys(patience))?;
-        let keys = keys.iter().map(|bytes| key::decode(py, bytes)).collect::<PyResult<Vec<_>>>()?;
+        let keys = keys.iter().map(|key| key::decode(py, key)).collect::<PyResult<Vec<_>>>()?;
         PyList::new(py, keys)?.try_iter()
     }
 
@@ -477,7 +451,7 @@ impl Cache {
     /// How many seconds a value counts, or None.
     #[getter]
     fn ttl(&self) -> Option<f64> {
-        ttl_s(self.cache.geometry())
+        self.cache.geometry().ttl().map(|ttl| ttl.as_secs_f64())
     }
 
     /// What loads a key that is not there, or None.

@@ -197,6 +197,16 @@ impl Hold {
         Ok(records.load(SeqCst) == 0 && !self.has_other_holders()?)
     }
 
+    /// Whether nobody else has the block: no other process, no record, and no other reference in this process.
+    ///
+    /// # Errors
+    /// As [`Self::has_other_holders`].
+    pub fn is_only_reference(&self) -> Result<bool> {
+        // First, so that nobody else in this process can make another meanwhile: it would have to have one.
+        let references = self.arena.private.lock().references(self.mine.index);
+        Ok(references == 1 && self.is_private()?)
+    }
+
     pub(super) fn zeroed(self, len_bytes: Option<usize>) -> Self {
         if let Some(len) = len_bytes {
             // SAFETY: the block has at least `len` committed bytes, and nobody else knows of it yet.

@@ -4,11 +4,14 @@
 //! load ends, and look at each nap whether the loader lives. Whoever finds it dead empties the entry, and one of those
 //! who wait begins the load anew. A failure is kept for those who were waiting; whoever comes later tries again.
 
-use super::policy::add;
+use super::key::Key;
+use super::room::Attempt;
+use super::state::Cache;
 use super::table::{
-    Count, DEPARTURES, EXPIRED, FAILURES, FREE, KEY_BYTES, LOADS, LOOK, State, UNCACHED, VIEW_BYTES, Word,
+    Count, DEPARTURES, EXPIRED, FAILURES, FREE, KEY_BYTES, LOADS, LOOK, State, UNCACHED, VIEW_BYTES, Word, add,
 };
-use super::{Attempt, Cache, Found, Gone, Key, Stored, Value, cost};
+use super::turn::Turn;
+use super::value::{Found, Stored, Value, cost};
 use crate::arena::{Hold, Patience};
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
@@ -73,12 +76,12 @@ struct Busy {
 }
 
 impl Cache {
-    /// The value of a key, or the task to load it. While another loads it, this waits.
+    /// The value of a key as a block, or the task to load it. While another loads it, this waits.
     ///
     /// # Errors
     /// `Misuse` when this very thread is loading the key; `ArenaFull` without room for a long key; what `patience`
     /// says.
-    pub fn fetch(self: &Arc<Self>, key: &Key, patience: &Patience) -> Result<Fetch> {
+    pub fn fetch_block(self: &Arc<Self>, key: &Key, patience: &Patience) -> Result<Fetch> {
         if let Some(found) = self.find(key)? {
             return Ok(Fetch::Found(found));
         }
@@ -87,7 +90,7 @@ impl Cache {
         let mut swept = false;
         // BOUND: the patience of the caller, which is asked in each wait.
         loop {
-            match self.locked(patience, |gone| self.look(key, annex.as_ref(), waited_for, gone))? {
+            match self.locked(patience, |turn| self.look(key, annex.as_ref(), waited_for, turn))? {
                 Look::Found(found) => return Ok(Fetch::Found(found)),
                 Look::Failed(failure) => return Ok(Fetch::Failed(failure)),
                 Look::Begun(place, word) => {
@@ -107,7 +110,7 @@ impl Cache {
                 Look::Pinned | Look::NeedsTable if !swept => {
                     swept = true;
                     self.arena().sweep_the_dead()?;
-                    self.locked(patience, |gone| self.check_totals(gone))?;
+                    self.locked(patience, |turn| self.check_totals(turn))?;
                 }
                 Look::Pinned | Look::NeedsTable => return self.count_unkept(patience),
             }
@@ -122,8 +125,8 @@ impl Cache {
         })
     }
 
-    fn look(&self, key: &Key, annex: Option<&Hold>, waited_for: Option<(u32, Word)>, gone: &mut Gone) -> Result<Look> {
-        if let Some(place) = self.place_of(key, gone)? {
+    fn look(&self, key: &Key, annex: Option<&Hold>, waited_for: Option<(u32, Word)>, turn: &mut Turn) -> Result<Look> {
+        if let Some(place) = self.place_of(key, turn)? {
             let entry = self.table.entry(place);
             let word = entry.now();
             match word.state() {
@@ -149,9 +152,9 @@ impl Cache {
             if word.state() == State::Live && self.is_expired(entry) {
                 add(self.table.word(EXPIRED), 1);
             }
-            self.vacate(place, gone)?;
+            self.vacate(place, turn)?;
         }
-        Ok(match self.occupy(key, annex, State::Loading, gone)? {
+        Ok(match self.occupy(key, annex, State::Loading, turn)? {
             Attempt::Done(place) => Look::Begun(place, self.table.entry(place).now()),
             Attempt::Pinned => Look::Pinned,
             Attempt::NoPlace => Look::NoPlace,
@@ -199,30 +202,30 @@ impl Cache {
 
     /// Empties the entry of a loader that died.
     fn bury(&self, busy: Busy, patience: &Patience) -> Result<()> {
-        self.locked(patience, |gone| {
-            if self.table.entry(busy.place).now() == busy.word { self.vacate(busy.place, gone) } else { Ok(()) }
+        self.locked(patience, |turn| {
+            if self.table.entry(busy.place).now() == busy.word { self.vacate(busy.place, turn) } else { Ok(()) }
         })
     }
 
     /// Ends the loads of those that have died since somebody looked: room is kept for what they would have stored.
-    pub(super) fn bury_the_latest(&self, gone: &mut Gone) -> Result<()> {
+    pub(super) fn bury_the_latest(&self, turn: &mut Turn) -> Result<()> {
         let departures = u64::from(self.arena().departures());
         // Before the look, so that whoever dies or gives up during it is looked for the next time.
         // RAW: only told from others.
         if self.table.word(DEPARTURES).swap(departures, SeqCst) != departures {
-            self.bury_all(gone)?;
+            self.bury_all(turn)?;
         }
         Ok(())
     }
 
     /// Ends all loads of the dead, under the lock. Says whether there were any.
-    fn bury_all(&self, gone: &mut Gone) -> Result<bool> {
+    fn bury_all(&self, turn: &mut Turn) -> Result<bool> {
         let mut buried = false;
         for place in self.places() {
             let entry = self.table.entry(place);
             // RAW: a name, which is looked up.
             if entry.now().state() == State::Loading && !self.arena().is_identity_alive(entry.loader().load(SeqCst))? {
-                self.vacate(place, gone)?;
+                self.vacate(place, turn)?;
                 buried = true;
             }
         }
@@ -231,7 +234,7 @@ impl Cache {
 
     /// Ends the loads of the dead, which hold places; failing that, waits a nap for others to end theirs.
     fn make_places(&self, patience: &Patience) -> Result<()> {
-        if self.locked(patience, |gone| self.bury_all(gone))? {
+        if self.locked(patience, |turn| self.bury_all(turn))? {
             return Ok(());
         }
         self.arena().sweep_the_dead()?;
@@ -240,45 +243,33 @@ impl Cache {
         let word = self.table.word(FREE).load(Relaxed) as u32;
         self.table.head.nap_on(FREE, word, patience)
     }
-
-    /// Ends the value of a key, as storing one does, because the arena had no room for the new one. Counts it.
-    ///
-    /// # Errors
-    /// `Poisoned`; what `patience` says.
-    pub fn forgo(&self, key: &Key, patience: &Patience) -> Result<()> {
-        self.remove(key, patience)?;
-        self.locked(patience, |_| {
-            add(self.table.word(UNCACHED), 1);
-            Ok(())
-        })
-    }
 }
 
 impl Loading {
     /// Gives the key its value, unless the key was stored or deleted meanwhile, and wakes who waits.
     ///
     /// # Errors
-    /// As [`Cache::store`]; then the load has ended without a value.
+    /// As [`Cache::store_block`]; then the load has ended without a value.
     pub fn finish(mut self, value: Value<'_>, patience: &Patience) -> Result<Stored> {
         let cache = self.cache.clone();
         cache.check(value)?;
         let annex = cache.annex(value.view, VIEW_BYTES, patience)?;
-        let stored = cache.with_room(patience, |gone| self.put(value, annex.as_ref(), gone))?;
+        let stored = cache.with_room(patience, |turn| self.put(value, annex.as_ref(), turn))?;
         // What was not kept leaves an entry behind, which the drop ends.
         self.ended = stored == Stored::Cached;
         Ok(stored)
     }
 
-    fn put(&self, value: Value<'_>, annex: Option<&Hold>, gone: &mut Gone) -> Result<Attempt<Stored>> {
+    fn put(&self, value: Value<'_>, annex: Option<&Hold>, turn: &mut Turn) -> Result<Attempt<Stored>> {
         let cache = &self.cache;
         if !self.is_mine()? {
             add(cache.table.word(UNCACHED), 1);
             return Ok(Attempt::Done(Stored::Uncached));
         }
-        if !cache.make_room(cost(value, [&annex.cloned(), &None]), gone)? {
+        if !cache.make_room(cost(value, [&annex.cloned(), &None]), turn)? {
             return Ok(Attempt::Pinned);
         }
-        let stored = cache.fill(self.place, value, annex, gone)?;
+        let stored = cache.fill(self.place, value, annex, turn)?;
         add(cache.table.word(LOADS), 1);
         cache.wake(self.place)?;
         Ok(Attempt::Done(stored))
@@ -294,12 +285,12 @@ impl Loading {
         // Without room for a text there is none: those who wait try for themselves.
         let Ok(block) = cache.arena().alloc(FAILURE_BYTES + 8, 64, false, patience) else { return Ok(()) };
         store_bytes(block.words(), &message);
-        self.ended = cache.locked(patience, |gone| {
-            if !self.is_mine()? || !cache.make_room(block.len_bytes() as u64, gone)? {
+        self.ended = cache.locked(patience, |turn| {
+            if !self.is_mine()? || !cache.make_room(block.len_bytes() as u64, turn)? {
                 return Ok(false);
             }
             let entry = cache.table.entry(self.place);
-            cache.adopt(entry.value(), &block, gone)?;
+            cache.adopt(entry.value(), &block, turn)?;
             entry.offset().store(message.len() as u64, Relaxed);
             add(entry.bytes(), block.len_bytes() as u64);
             cache.settle(self.place, State::Failed);
@@ -314,9 +305,9 @@ impl Loading {
     /// # Errors
     /// `Poisoned`; what `patience` says.
     pub fn forgo(self, patience: &Patience) -> Result<()> {
-        self.cache.clone().locked(patience, |gone| {
+        self.cache.clone().locked(patience, |turn| {
             add(self.cache.table.word(UNCACHED), 1);
-            if self.is_mine()? { self.cache.vacate(self.place, gone) } else { Ok(()) }
+            if self.is_mine()? { self.cache.vacate(self.place, turn) } else { Ok(()) }
         })
     }
 
@@ -334,7 +325,7 @@ impl Drop for Loading {
         }
         let cache = &self.cache;
         // Nobody is here to be told of an error; a poisoned arena says it to the next caller.
-        let empty = |gone: &mut _| if self.is_mine()? { cache.vacate(self.place, gone) } else { Ok(()) };
+        let empty = |turn: &mut _| if self.is_mine()? { cache.vacate(self.place, turn) } else { Ok(()) };
         if cache.locked(&Patience::none(), empty).is_err() && self.is_mine().unwrap_or(false) {
             // The owner of the cache's lock may be stopped, and a drop does not wait: to whoever asks for the key this
             // load is like a dead one's.

@@ -13,7 +13,7 @@
 //! All of this happens under the lock of the cache. The queues are lists through the entries; they derive from the
 //! stamps in the entries and are made anew when a process died among them, and when their links contradict each other.
 
-use super::table::{DISORDER, Entry, GHOSTS, MOST_BYTES, Queue, Table};
+use super::table::{CLOCK, DISORDER, Entry, GHOSTS, MOST_BYTES, Queue, Table, add, subtract};
 use crate::prim::{AtomicU64, Ordering::Relaxed, read};
 
 /// Tags of the queues; 0: in none.
@@ -24,12 +24,22 @@ const SMALL_PART: u64 = 10;
 /// Uses in the small queue that make an entry move to the main queue.
 const PROMOTING_USES: u64 = 1;
 /// Uses are counted up to here.
-pub(super) const MOST_USES: u64 = 3;
+const MOST_USES: u64 = 3;
+
+/// Notes that a value was found. It takes no lock: of two at once one may be lost.
+#[inline]
+pub(super) fn count_use(entry: Entry<'_>) {
+    // RAW: compared before it is counted up.
+    let uses = entry.uses().load(Relaxed);
+    if uses < MOST_USES {
+        entry.uses().store(uses + 1, Relaxed);
+    }
+}
 
 impl Table {
     /// A new stamp, later than all before.
     fn stamp(&self) -> u64 {
-        self.word(super::table::CLOCK).fetch_add(1, Relaxed).wrapping_add(1)
+        self.word(CLOCK).fetch_add(1, Relaxed).wrapping_add(1)
     }
 
     fn links(&self, entry: Entry<'_>) -> (Option<u32>, Option<u32>) {
@@ -114,6 +124,22 @@ impl Table {
         before == Some(place) && after == Some(place)
     }
 
+    /// Empties the queues, to be filled by [`Self::requeue`].
+    pub(super) fn forget_queues(&self) {
+        for queue in [SMALL, MAIN].map(|tag| self.queue(tag)) {
+            [queue.head, queue.tail, queue.bytes, queue.count].iter().for_each(|word| word.store(0, Relaxed));
+        }
+    }
+
+    /// Puts an entry back into its queue, where `order` is what it says of itself.
+    pub(super) fn requeue(&self, place: u32, order: u64) {
+        match order & 3 {
+            tag @ (SMALL | MAIN) => self.enqueue(place, tag),
+            // It came to life, and its process died before it was queued.
+            _ => self.enqueue(place, SMALL),
+        }
+    }
+
     /// How many entries the queues have; bounded, whatever the words say.
     pub(super) fn queued(&self) -> u64 {
         let count = |tag| read(self.queue(tag).count, Relaxed).capped(self.geometry.places().into());
@@ -134,21 +160,21 @@ impl Table {
     /// The next entry to go, out of its queue; `is_pinned` ones stay. None when all are pinned.
     pub(super) fn next_victim(&self, is_pinned: &dyn Fn(u32) -> bool) -> Option<u32> {
         // How many pinned ones each queue has passed over.
-        let mut spared = [0; 2];
+        let mut skipped = [0; 2];
         // BOUND: each look ends here, or moves an entry: to the main queue once, round there for each use, or aside.
         for _ in 0..self.queued() * 6 + 8 {
-            let queue = self.next_queue(spared)?;
+            let queue = self.next_queue(skipped)?;
             let Some(place) = self.last_of(queue) else {
                 self.word(DISORDER).store(1, Relaxed);
                 return None;
             };
-            match self.sentence(place, queue.tag) {
-                Sentence::Moves => self.pass(place, MAIN),
-                Sentence::Goes if is_pinned(place) => {
-                    spared[queue.tag as usize - 1] += 1;
+            match self.fate(place, queue.tag) {
+                Fate::Promote => self.pass(place, MAIN),
+                Fate::Evict if is_pinned(place) => {
+                    skipped[queue.tag as usize - 1] += 1;
                     self.pass(place, queue.tag);
                 }
-                Sentence::Goes => {
+                Fate::Evict => {
                     self.unlink(place);
                     if queue.tag == SMALL {
                         // RAW: any number is a hash.
@@ -169,10 +195,10 @@ impl Table {
     }
 
     /// The queue that has to give one; none when all that are left in both are pinned.
-    fn next_queue(&self, spared: [u64; 2]) -> Option<Queue<'_>> {
+    fn next_queue(&self, skipped: [u64; 2]) -> Option<Queue<'_>> {
         let (small, main) = (self.queue(SMALL), self.queue(MAIN));
-        let has = |queue: Queue<'_>, spared| queue.count.load(Relaxed) > spared;
-        let (small_has, main_has) = (has(small, spared[0]), has(main, spared[1]));
+        let has = |queue: Queue<'_>, skipped| queue.count.load(Relaxed) > skipped;
+        let (small_has, main_has) = (has(small, skipped[0]), has(main, skipped[1]));
         let is_over = read(small.bytes, Relaxed).capped(MOST_BYTES) * SMALL_PART >= self.whole();
         match (small_has, main_has) {
             (true, true) => Some(if is_over { small } else { main }),
@@ -190,19 +216,19 @@ impl Table {
     }
 
     /// What becomes of the entry at the tail of a queue. Its uses are counted down.
-    fn sentence(&self, place: u32, tag: u64) -> Sentence {
+    fn fate(&self, place: u32, tag: u64) -> Fate {
         let uses = self.entry(place).uses();
         // RAW: compared, and capped before it is counted down.
         let seen = uses.load(Relaxed);
         if tag == SMALL && seen >= PROMOTING_USES {
             uses.store(0, Relaxed);
-            return Sentence::Moves;
+            return Fate::Promote;
         }
         if tag == MAIN && seen > 0 {
             uses.store(seen.min(MOST_USES) - 1, Relaxed);
-            return Sentence::Moves;
+            return Fate::Promote;
         }
-        Sentence::Goes
+        Fate::Evict
     }
 
     fn pass(&self, place: u32, tag: u64) {
@@ -244,22 +270,12 @@ impl Table {
 }
 
 /// What becomes of an entry at the tail.
-enum Sentence {
-    Goes,
-    Moves,
+enum Fate {
+    Evict,
+    /// To the main queue, or round it once more.
+    Promote,
 }
 
 fn link(place: Option<u32>) -> u64 {
     place.map_or(0, |place| u64::from(place) + 1)
-}
-
-/// Counts that only change under the lock.
-pub(super) fn add(word: &AtomicU64, amount: u64) {
-    // RAW: counted on from whatever it is; who uses it caps it.
-    word.store(word.load(Relaxed).wrapping_add(amount), Relaxed);
-}
-
-pub(super) fn subtract(word: &AtomicU64, amount: u64) {
-    // RAW: counted down from whatever it is, not below nothing; who uses it caps it.
-    word.store(word.load(Relaxed).saturating_sub(amount), Relaxed);
 }

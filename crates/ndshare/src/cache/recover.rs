@@ -1,8 +1,8 @@
 //! What derives from the entries is made anew: after a death under the lock, and when it contradicts itself.
 
-use super::policy::{MAIN, SMALL};
-use super::table::{CLOCK, Child, DISORDER, FREE, HIGH, LIVE, LOADING, OWED, SEGMENTS, State, USED};
-use super::{Cache, Gone};
+use super::state::Cache;
+use super::table::{CLOCK, Child, DISORDER, FREE, HIGH, LIVE, LOADING, OWED, SEGMENTS, State, USED, add};
+use super::turn::Turn;
 use crate::arena::{BlockId, TicketId};
 use crate::error::Result;
 use crate::os::kill::{Point, point};
@@ -22,7 +22,7 @@ impl Cache {
     ///
     /// # Errors
     /// `Poisoned` when a segment cannot be found any more.
-    pub(super) fn recover(&self, gone: &mut Gone) -> Result<()> {
+    pub(super) fn recover(&self, turn: &mut Turn) -> Result<()> {
         let kept = self.table.head.children()?;
         self.mend_directory(&kept);
         self.table.check_segments()?;
@@ -39,7 +39,7 @@ impl Cache {
             self.requeue(order, place);
         }
         point(Point::CacheRequeued);
-        self.end_unnamed_records(&kept, gone)?;
+        self.end_unnamed_records(&kept, turn)?;
         self.table.word(DISORDER).store(0, Relaxed);
         Ok(())
     }
@@ -93,9 +93,7 @@ impl Cache {
         for bucket in self.table.buckets() {
             bucket.fetch_and(!0xffff_ffff, Relaxed);
         }
-        for queue in [SMALL, MAIN].map(|tag| self.table.queue(tag)) {
-            [queue.head, queue.tail, queue.bytes, queue.count].iter().for_each(|word| word.store(0, Relaxed));
-        }
+        self.table.forget_queues();
         [FREE, USED, LIVE, LOADING].iter().for_each(|&index| self.table.word(index).store(0, Relaxed));
     }
 
@@ -117,7 +115,7 @@ impl Cache {
                 }
                 State::Loading => {
                     self.chain(place);
-                    super::add(self.table.word(LOADING), 1);
+                    add(self.table.word(LOADING), 1);
                 }
                 State::Live | State::Failed => {
                     self.chain(place);
@@ -152,30 +150,25 @@ impl Cache {
 
     fn requeue(&self, order: u64, place: u32) {
         let entry = self.table.entry(place);
-        let tag = match order & 3 {
-            tag @ (SMALL | MAIN) => tag,
-            // It came to life, and its process died before it was queued.
-            _ => SMALL,
-        };
-        self.table.enqueue(place, tag);
-        super::add(self.table.word(USED), entry.counted());
+        self.table.requeue(place, order);
+        add(self.table.word(USED), entry.counted());
         if entry.now().state() == State::Live {
-            super::add(self.table.word(LIVE), 1);
+            add(self.table.word(LIVE), 1);
         }
     }
 
     /// Ends the records that could not end before, once the arena's lock is to be had.
-    pub(super) fn end_owed(&self, gone: &mut Gone) -> Result<()> {
+    pub(super) fn end_owed(&self, turn: &mut Turn) -> Result<()> {
         if self.table.word(OWED).load(Relaxed) == 0 || self.arena().looks_busy() {
             return Ok(());
         }
         let kept = self.table.head.children()?;
         self.table.word(OWED).store(0, Relaxed);
-        self.end_unnamed_records(&kept, gone)
+        self.end_unnamed_records(&kept, turn)
     }
 
     /// Ends the records of the head that no entry names: their making or ending died half-way.
-    fn end_unnamed_records(&self, kept: &Kept, gone: &mut Gone) -> Result<()> {
+    fn end_unnamed_records(&self, kept: &Kept, turn: &mut Turn) -> Result<()> {
         let of_entries = self.places().flat_map(|place| self.table.entry(place).children());
         let of_segments = (0..self.table.segment_count()).map(|segment| self.table.directory(segment));
         // RAW: names, which are looked up.
@@ -183,7 +176,7 @@ impl Cache {
         let named: HashSet<(u64, u64)> = of_entries.chain(of_segments).map(name).collect();
         for (record, _) in kept {
             if !named.contains(&name_of(record)) {
-                self.end_record(*record, gone)?;
+                self.end_record(*record, turn)?;
             }
         }
         Ok(())

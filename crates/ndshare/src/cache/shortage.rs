@@ -4,9 +4,9 @@
 //! of an arena, also those that it has never opened. It takes the lock of one cache at a time, holds no other lock of
 //! a cache then, and leaves out a cache whose lock it does not get soon: its owner may be stopped.
 
-use super::policy::add;
-use super::table::{GIVEN_WAY, State, Table};
-use super::{Cache, Gone};
+use super::state::Cache;
+use super::table::{GIVEN_WAY, State, Table, add};
+use super::turn::Turn;
 use crate::arena::{Arena, BlockId, Hold, MARK_CACHE, Patience, Shortage, on_shortage};
 use crate::error::{Kind, Result};
 use crate::layout::human;
@@ -80,14 +80,14 @@ impl Cache {
     /// # Errors
     /// `Poisoned`; what `patience` says.
     pub fn give_way(&self, bytes: u64, patience: &Patience) -> Result<u64> {
-        self.locked(patience, |gone| self.give_way_under_lock(bytes, gone))
+        self.locked(patience, |turn| self.give_way_under_lock(bytes, turn))
     }
 
-    fn give_way_under_lock(&self, bytes: u64, gone: &mut Gone) -> Result<u64> {
+    fn give_way_under_lock(&self, bytes: u64, turn: &mut Turn) -> Result<u64> {
         let before = self.used();
         // BOUND: each round ends an entry.
         while before.saturating_sub(self.used()) < bytes {
-            if !self.evict(gone)? {
+            if !self.evict(turn)? {
                 break;
             }
             add(self.table.word(GIVEN_WAY), 1);

@@ -28,10 +28,14 @@ use crate::prim::{
     Ordering::{Acquire, Relaxed, Release},
     SetOnce, Unchecked, load_bytes, read, store_bytes,
 };
+use std::fmt;
 use std::time::Duration;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"ndscache");
 const SEGMENT_MAGIC: u64 = u64::from_le_bytes(*b"ndscsegm");
+
+/// The half of a word that names a place.
+pub(super) const LINK: u64 = 0xffff_ffff;
 
 /// Places of single words.
 pub(super) const CLOCK: usize = 8;
@@ -146,6 +150,11 @@ impl Geometry {
         }
     }
 
+    /// How long a value counts; none: for ever.
+    pub fn ttl(&self) -> Option<Duration> {
+        (self.ttl_ns != 0).then(|| Duration::from_nanos(self.ttl_ns))
+    }
+
     /// Places: a few more than entries, for what is being loaded.
     pub(super) fn places(&self) -> u32 {
         self.entries + LOADING_PLACES as u32
@@ -193,6 +202,17 @@ impl Geometry {
     /// What tables of so many bytes take from the values.
     pub(super) fn overhead(&self, table_bytes: u64) -> u64 {
         table_bytes.saturating_sub(FREE_TABLE_BYTES.max(self.maxsize / FREE_TABLE_PART))
+    }
+}
+
+/// The sizes as an error says them.
+impl fmt::Display for Geometry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes, {} entries and a ttl of ", self.maxsize, self.entries)?;
+        match self.ttl() {
+            Some(ttl) => write!(f, "{} s", ttl.as_secs_f64()),
+            None => f.write_str("None"),
+        }
     }
 }
 
@@ -541,4 +561,15 @@ impl Table {
         let of = |line| self.word(LINES_AT + line * LINE_WORDS + what as usize).load(Relaxed);
         (0..LINES).map(of).fold(0, u64::wrapping_add)
     }
+}
+
+/// Counts that only change under the lock.
+pub(super) fn add(word: &AtomicU64, amount: u64) {
+    // RAW: counted on from whatever it is; who uses it caps it.
+    word.store(word.load(Relaxed).wrapping_add(amount), Relaxed);
+}
+
+pub(super) fn subtract(word: &AtomicU64, amount: u64) {
+    // RAW: counted down from whatever it is, not below nothing; who uses it caps it.
+    word.store(word.load(Relaxed).saturating_sub(amount), Relaxed);
 }

@@ -1,8 +1,13 @@
+use super::hash::seal_of;
+use super::table::{Count, State, Table, USED};
 use super::*;
-use crate::arena::Heap;
+use crate::arena::{Arena, BlockId, Heap, Hold, Patience};
 use crate::dice::Dice;
-use crate::prim::AtomicU64;
+use crate::error::{Kind, Result};
+use crate::lock::Entered;
+use crate::prim::{AtomicU64, Ordering::Relaxed};
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 const FOREVER: Patience<'static> = Patience::forever();
@@ -25,8 +30,13 @@ fn elsewhere(cache: &Arc<Cache>, heap: &Arc<Heap>) -> Arc<Cache> {
     Cache::open(arena.take(cache.head().block()).unwrap()).unwrap()
 }
 
+/// A key of any bytes.
+fn raw(bytes: &[u8]) -> Result<Key> {
+    Key::of_bytes(bytes)
+}
+
 fn key(number: u64) -> Key {
-    Key::new(format!("key {number}").into_bytes()).unwrap()
+    raw(format!("key {number}").as_bytes()).unwrap()
 }
 
 /// A block of `len` bytes full of a number.
@@ -41,7 +51,7 @@ fn value(hold: &Hold) -> Value<'_> {
 }
 
 fn store(cache: &Cache, number: u64, len: u64) -> Stored {
-    cache.store(&key(number), value(&block(cache, number, len)), &FOREVER).unwrap()
+    cache.store_block(&key(number), value(&block(cache, number, len)), &FOREVER).unwrap()
 }
 
 /// The number that a value is full of.
@@ -53,7 +63,7 @@ fn number(found: &Found) -> u64 {
 }
 
 fn load(cache: &Arc<Cache>, wanted: u64, len: u64) -> u64 {
-    match cache.fetch(&key(wanted), &FOREVER).unwrap() {
+    match cache.fetch_block(&key(wanted), &FOREVER).unwrap() {
         Fetch::Found(found) => number(&found),
         Fetch::Load(loading) => {
             let hold = block(cache, wanted, len);
@@ -73,13 +83,13 @@ fn assert_whole(cache: &Cache) {
     let before = (info(cache), keys(cache));
     let totals = || (cache.table.queued(), cache.table.word(USED).load(Relaxed));
     let seen = totals();
-    cache.locked(&FOREVER, |gone| cache.recover(gone)).unwrap();
+    cache.locked(&FOREVER, |turn| cache.recover(turn)).unwrap();
     assert_eq!((info(cache), keys(cache)), before);
     assert_eq!(totals(), seen);
 }
 
 fn keys(cache: &Cache) -> Vec<Vec<u8>> {
-    let mut keys = cache.keys(&FOREVER).unwrap();
+    let mut keys: Vec<Vec<u8>> = cache.keys(&FOREVER).unwrap().iter().map(|key| key.bytes().to_vec()).collect();
     keys.sort();
     keys
 }
@@ -95,9 +105,9 @@ fn end(cache: Arc<Cache>) {
 fn values_come_and_go_by_key() {
     let (mine, heap) = cache(1 << 20);
     let theirs = elsewhere(&mine, &heap);
-    assert!(theirs.get(&key(1), &FOREVER).unwrap().is_none());
+    assert!(theirs.get_block(&key(1), &FOREVER).unwrap().is_none());
     assert_eq!(store(&mine, 1, 100), Stored::Cached);
-    let found = theirs.get(&key(1), &FOREVER).unwrap().unwrap();
+    let found = theirs.get_block(&key(1), &FOREVER).unwrap().unwrap();
     assert_eq!((number(&found), found.view.as_slice()), (1, &b"view"[..]));
     assert!(mine.contains(&key(1), &FOREVER).unwrap() && !mine.contains(&key(2), &FOREVER).unwrap());
     assert_eq!((info(&mine).entries, info(&mine).pinned, info(&mine).bytes), (1, 1, KIB));
@@ -119,9 +129,9 @@ fn bad_sizes_are_refused_and_geometry_survives() {
     assert_eq!(Table::open(mine.head().clone()).unwrap().geometry, *mine.geometry());
     let other = block(&mine, 7, 4096);
     assert_eq!(Cache::open(other).unwrap_err().kind(), Kind::InvalidValue);
-    assert_eq!(Key::new(vec![0; MAX_TEXT_BYTES + 1]).unwrap_err().kind(), Kind::InvalidValue);
+    assert_eq!(raw(&vec![0; MAX_TEXT_BYTES + 1]).unwrap_err().kind(), Kind::InvalidValue);
     let (foreign, _its_heap) = cache(1 << 20);
-    let wrong = mine.store(&key(1), value(&block(&foreign, 1, 10)), &FOREVER);
+    let wrong = mine.store_block(&key(1), value(&block(&foreign, 1, 10)), &FOREVER);
     assert_eq!(wrong.unwrap_err().kind(), Kind::InvalidValue);
     end(mine);
 }
@@ -131,12 +141,15 @@ fn long_keys_and_views_have_blocks_of_their_own() {
     let (mine, heap) = cache(1 << 20);
     let theirs = elsewhere(&mine, &heap);
     for len in [0, 1, 8, 159, 160, 161, 5000, MAX_TEXT_BYTES] {
-        let (long, view) = (Key::new(vec![7; len]).unwrap(), vec![8; len]);
+        let (long, view) = (raw(&vec![7; len]).unwrap(), vec![8; len]);
         let hold = block(&mine, len as u64, 10);
-        assert_eq!(mine.store(&long, Value { hold: &hold, offset: 8, view: &view }, &FOREVER).unwrap(), Stored::Cached);
+        assert_eq!(
+            mine.store_block(&long, Value { hold: &hold, offset: 8, view: &view }, &FOREVER).unwrap(),
+            Stored::Cached
+        );
         let found = theirs.find(&long).unwrap().unwrap();
         assert_eq!((found.view, found.offset), (view, 8));
-        assert_eq!(mine.keys(&FOREVER).unwrap(), [vec![7; len]]);
+        assert_eq!(keys(&mine), [vec![7; len]]);
         assert_whole(&mine);
         assert!(theirs.remove(&long, &FOREVER).unwrap());
         assert_eq!(info(&mine).bytes, 0);
@@ -259,7 +272,7 @@ fn each_key_is_loaded_once_and_all_get_it() {
             scope.spawn(move || {
                 let theirs = elsewhere(mine, heap);
                 for wanted in 0..50 {
-                    match theirs.fetch(&key(wanted), &FOREVER).unwrap() {
+                    match theirs.fetch_block(&key(wanted), &FOREVER).unwrap() {
                         Fetch::Found(found) => assert_eq!(number(&found), wanted),
                         Fetch::Load(loading) => {
                             loads.fetch_add(1, Relaxed);
@@ -279,7 +292,7 @@ fn each_key_is_loaded_once_and_all_get_it() {
 }
 
 fn begin(cache: &Arc<Cache>, wanted: u64) -> Loading {
-    match cache.fetch(&key(wanted), &FOREVER).unwrap() {
+    match cache.fetch_block(&key(wanted), &FOREVER).unwrap() {
         Fetch::Load(loading) => loading,
         other => panic!("expected a load, got {other:?}"),
     }
@@ -289,12 +302,12 @@ fn begin(cache: &Arc<Cache>, wanted: u64) -> Loading {
 fn waiter(cache: &Arc<Cache>, heap: &Arc<Heap>, wanted: u64) -> std::thread::JoinHandle<Result<Fetch>> {
     let (theirs, waits) = (elsewhere(cache, heap), cache.table.total(Count::Waits));
     let thread = std::thread::spawn(move || {
-        let fetched = theirs.fetch(&key(wanted), &FOREVER);
+        let fetched = theirs.fetch_block(&key(wanted), &FOREVER);
         // A load that it began would end with the thread.
         if let Ok(Fetch::Load(loading)) = fetched {
             let hold = block(&theirs, wanted + 1000, 100);
             loading.finish(value(&hold), &FOREVER).unwrap();
-            return theirs.fetch(&key(wanted), &FOREVER);
+            return theirs.fetch_block(&key(wanted), &FOREVER);
         }
         fetched
     });
@@ -324,7 +337,7 @@ fn a_failure_reaches_those_who_wait_and_the_next_tries_again() {
         other => panic!("expected a failure, got {other:?}"),
     }
     assert_eq!((info(&mine).failures, info(&mine).entries), (1, 0));
-    assert!(mine.get(&key(1), &FOREVER).unwrap().is_none() && keys(&mine).is_empty());
+    assert!(mine.get_block(&key(1), &FOREVER).unwrap().is_none() && keys(&mine).is_empty());
     assert_whole(&mine);
     assert_eq!(load(&mine, 1, 100), 1);
     let long = "x".repeat(5000) + "é";
@@ -374,10 +387,10 @@ fn a_key_that_is_stored_or_deleted_while_it_loads_keeps_the_newer_state() {
 fn a_load_inside_its_own_load_is_an_error_and_a_wait_has_its_timeout() {
     let (mine, heap) = cache(1 << 20);
     let loading = begin(&mine, 1);
-    assert_eq!(mine.fetch(&key(1), &FOREVER).unwrap_err().kind(), Kind::Misuse);
+    assert_eq!(mine.fetch_block(&key(1), &FOREVER).unwrap_err().kind(), Kind::Misuse);
     let fails = |cache: &Arc<Cache>| {
         let short = Patience::new(Some(Duration::from_millis(30)), &|| Ok(()));
-        cache.fetch(&key(1), &short).unwrap_err().kind()
+        cache.fetch_block(&key(1), &short).unwrap_err().kind()
     };
     let theirs = elsewhere(&mine, &heap);
     std::thread::scope(|scope| {
@@ -678,14 +691,14 @@ fn anything(cache: &Arc<Cache>, dice: &mut Dice) {
         1 => drop(store(cache, wanted, len)),
         2 => assert!(info(cache).bytes <= cache.geometry().maxsize),
         3 if dice.roll(20) == 0 => cache.clear(&FOREVER).unwrap(),
-        3..6 => right(cache.get(&key(wanted), &FOREVER).unwrap()),
+        3..6 => right(cache.get_block(&key(wanted), &FOREVER).unwrap()),
         6..8 => right(cache.find(&key(wanted)).unwrap()),
         8 => {
-            if let Fetch::Load(loading) = cache.fetch(&key(wanted), &FOREVER).unwrap() {
+            if let Fetch::Load(loading) = cache.fetch_block(&key(wanted), &FOREVER).unwrap() {
                 loading.fail("E", "text", &FOREVER).unwrap();
             }
         }
-        _ => match cache.fetch(&key(wanted), &FOREVER).unwrap() {
+        _ => match cache.fetch_block(&key(wanted), &FOREVER).unwrap() {
             Fetch::Found(found) => right(Some(found)),
             Fetch::Load(loading) => drop(loading.finish(value(&block(cache, wanted, len)), &FOREVER).unwrap()),
             Fetch::Failed(failure) => assert_eq!(failure.text, "text"),
@@ -705,12 +718,15 @@ fn storing_and_deleting_are_those_of_a_map() {
             0 => assert_eq!(mine.remove(&key(wanted), &FOREVER).unwrap(), map.remove(&wanted).is_some()),
             1 => {
                 let other = dice.roll(1 << 40);
-                let stored = mine.store(&key(wanted), value(&block(&mine, other, 100)), &FOREVER).unwrap();
+                let stored = mine.store_block(&key(wanted), value(&block(&mine, other, 100)), &FOREVER).unwrap();
                 assert_eq!(stored, Stored::Cached);
                 map.insert(wanted, other);
             }
             2 => assert_eq!(mine.contains(&key(wanted), &FOREVER).unwrap(), map.contains_key(&wanted)),
-            _ => assert_eq!(mine.get(&key(wanted), &FOREVER).unwrap().map(|f| number(&f)), map.get(&wanted).copied()),
+            _ => assert_eq!(
+                mine.get_block(&key(wanted), &FOREVER).unwrap().map(|f| number(&f)),
+                map.get(&wanted).copied()
+            ),
         }
         assert_eq!(mine.len(), map.len());
     }
@@ -754,16 +770,16 @@ fn use_all(cache: &Arc<Cache>) {
         let right = |found: Option<Found>| found.inspect(|found| assert_eq!(number(found), wanted, "a wrong value"));
         let short = Patience::new(Some(Duration::from_secs(20)), &|| Ok(()));
         let _ = cache.find(&key(wanted)).map(right);
-        let _ = cache.get(&key(wanted), &short).map(right);
+        let _ = cache.get_block(&key(wanted), &short).map(right);
         let _ = cache.contains(&key(wanted), &short);
         let _ = cache.age(&key(wanted), &short);
         if wanted % 3 == 0 {
-            let _ = cache.store(&key(wanted), value(&block(cache, wanted, KIB)), &short);
+            let _ = cache.store_block(&key(wanted), value(&block(cache, wanted, KIB)), &short);
         }
         if wanted % 5 == 0 {
             let _ = cache.remove(&key(wanted), &short);
         }
-        match cache.fetch(&key(wanted), &short) {
+        match cache.fetch_block(&key(wanted), &short) {
             Ok(Fetch::Found(found)) => drop(right(Some(found))),
             Ok(Fetch::Load(loading)) => drop(loading.finish(value(&block(cache, wanted, KIB)), &short)),
             Ok(Fetch::Failed(_) | Fetch::Unkept) => {}
@@ -801,7 +817,7 @@ fn no_single_word_of_the_tables_is_trusted() {
     for at in 0..count {
         for kind in 0..4 {
             if mine.len() < 20 {
-                (0..20).for_each(|i| drop(mine.store(&key(i), value(&block(&mine, i, KIB)), &FOREVER)));
+                (0..20).for_each(|i| drop(mine.store_block(&key(i), value(&block(&mine, i, KIB)), &FOREVER)));
             }
             let (before, other) = (words[at].load(Relaxed), words[(at + 56) % count].load(Relaxed));
             // Where nothing is, one kind of fault is enough.
@@ -874,8 +890,8 @@ fn tables_grow_while_others_look() {
 fn a_cache_gives_way_to_whoever_needs_memory() {
     let (arena, heap) = Arena::create_on_heap(8 << 20).unwrap();
     let geometry = Geometry::new(1 << 30, Some(1000)).unwrap();
-    let mine = Cache::create_named(&arena, geometry, "tiles", &FOREVER).unwrap();
-    (0..200).for_each(|i| drop(mine.store(&key(i), value(&block(&mine, i, 64 * KIB)), &FOREVER)));
+    let mine = Cache::make(&arena, geometry, "tiles", &FOREVER).unwrap();
+    (0..200).for_each(|i| drop(mine.store_block(&key(i), value(&block(&mine, i, 64 * KIB)), &FOREVER)));
     let pinned: Vec<Found> = (0..200).filter_map(|i| mine.find(&key(i)).unwrap()).take(8).collect();
     // A participant that has never opened the cache.
     let stranger = Arena::join_on_heap(&heap).unwrap();
@@ -902,7 +918,7 @@ fn what_came_free_in_pieces_is_not_the_end() {
     let mut between = Vec::new();
     // Values and arrays side by side, so that no two values lie together.
     for i in 0..120 {
-        drop(mine.store(&key(i), value(&block(&mine, i, 32 * KIB)), &FOREVER));
+        drop(mine.store_block(&key(i), value(&block(&mine, i, 32 * KIB)), &FOREVER));
         between.push(arena.alloc(KIB as usize, 64, false, &FOREVER).unwrap());
     }
     while let Ok(hold) = arena.alloc(200 << 10, 64, false, &FOREVER) {
@@ -963,7 +979,7 @@ fn loads_that_need_memory_do_not_wait_for_each_other() {
 fn when_all_entries_are_pinned_a_load_is_the_callers_own() {
     let (mine, _heap) = cache_of(1 << 20, 4);
     let views: Vec<_> = (0..4).map(|i| (load(&mine, i, KIB), mine.find(&key(i)).unwrap().unwrap())).collect();
-    assert!(matches!(mine.fetch(&key(9), &FOREVER).unwrap(), Fetch::Unkept));
+    assert!(matches!(mine.fetch_block(&key(9), &FOREVER).unwrap(), Fetch::Unkept));
     assert_eq!((info(&mine).uncached, info(&mine).entries), (1, 4));
     drop(views);
     assert_eq!(load(&mine, 9, KIB), 9);
@@ -978,7 +994,7 @@ fn make_old(cache: &Cache, number: u64) {
     let stored = entry.stored().load(Relaxed) - 40_000_000_000;
     let block = BlockId::from_word(entry.value().block.load(Relaxed)).unwrap();
     entry.stored().store(stored, Relaxed);
-    entry.seal().store(seal_of(key(number).hash, block, 0, stored, b"view"), Relaxed);
+    entry.seal().store(seal_of(key(number).hash(), block, 0, stored, b"view"), Relaxed);
 }
 
 #[test]
@@ -991,10 +1007,10 @@ fn a_value_that_is_too_old_is_loaded_again_once() {
     assert!(mine.age(&key(1), &FOREVER).unwrap().is_none());
     load(&mine, 1, KIB);
     let (view, generation) = (mine.find(&key(1)).unwrap().unwrap(), mine.generation(&key(1)));
-    assert!(theirs.get(&key(1), &FOREVER).unwrap().is_some() && theirs.generation(&key(1)) == generation);
+    assert!(theirs.get_block(&key(1), &FOREVER).unwrap().is_some() && theirs.generation(&key(1)) == generation);
     assert!(mine.age(&key(1), &FOREVER).unwrap().unwrap() < Duration::from_secs(30));
     make_old(&mine, 1);
-    assert!(theirs.find(&key(1)).unwrap().is_none() && theirs.get(&key(1), &FOREVER).unwrap().is_none());
+    assert!(theirs.find(&key(1)).unwrap().is_none() && theirs.get_block(&key(1), &FOREVER).unwrap().is_none());
     assert!(mine.age(&key(1), &FOREVER).unwrap().is_none() && !mine.contains(&key(1), &FOREVER).unwrap());
     assert!(keys(&mine).is_empty() && mine.len() == 0 && info(&mine).entries == 0);
     assert_ne!(mine.generation(&key(1)), generation, "who remembers what was there looks again");
@@ -1037,9 +1053,9 @@ mod deaths {
         (0..30).for_each(|i| assert_eq!(load(cache, i, KIB), i));
         drop(begin(cache, 100));
         begin(cache, 101).fail("E", "text", &FOREVER).unwrap();
-        let long = Key::new(vec![7; 300]).unwrap();
+        let long = raw(&[7; 300]).unwrap();
         let hold = block(cache, 7, 100);
-        cache.store(&long, Value { hold: &hold, offset: 0, view: &[1; 300] }, &FOREVER).unwrap();
+        cache.store_block(&long, Value { hold: &hold, offset: 0, view: &[1; 300] }, &FOREVER).unwrap();
     }
 
     fn stores_and_deletes(cache: &Arc<Cache>) {
@@ -1058,7 +1074,7 @@ mod deaths {
     }
 
     fn puts_in_order(cache: &Arc<Cache>) {
-        cache.locked(&FOREVER, |gone| cache.recover(gone)).unwrap();
+        cache.locked(&FOREVER, |turn| cache.recover(turn)).unwrap();
     }
 
     /// The survivors find what is right, load every key, and nothing is lost.

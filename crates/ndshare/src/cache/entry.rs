@@ -1,0 +1,250 @@
+//! The life of an entry, under the lock: it is occupied, filled, settled in its queue, and vacated.
+//!
+//! Each store that leaves the tables in a state of their own is followed by a kill point; `recover` puts in order what a
+//! death leaves.
+
+use super::hash::seal_of;
+use super::key::Key;
+use super::look::now_ns;
+use super::room::Attempt;
+use super::state::Cache;
+use super::table::{Child, DISORDER, Entry, FREE, LINK, LIVE, LOADING, OWED, State, Text, USED, Word, add, subtract};
+use super::turn::Turn;
+use super::value::{Stored, Value, cost};
+use crate::arena::{Hold, TicketId};
+use crate::error::{Kind, Result};
+use crate::os::kill::{Point, point};
+use crate::prim::{
+    Ordering::{Relaxed, Release},
+    fence, store_bytes,
+};
+
+impl Cache {
+    /// A place that bears the key, in the given state; `Loading` by the calling thread, or `Empty` to be filled at once.
+    pub(super) fn occupy(
+        &self,
+        key: &Key,
+        annex: Option<&Hold>,
+        state: State,
+        turn: &mut Turn,
+    ) -> Result<Attempt<u32>> {
+        let place = match self.find_place(turn)? {
+            Attempt::Done(place) => place,
+            other => return Ok(other),
+        };
+        let entry = self.table.entry(place);
+        // Anew, so that nobody takes what follows for what was here.
+        self.change(entry, State::Empty);
+        entry.hash().store(key.hash(), Relaxed);
+        entry.lens().store((key.bytes().len() as u64) << 32, Relaxed);
+        entry.uses().store(0, Relaxed);
+        entry.order().store(0, Relaxed);
+        entry.bytes().store(annex.map_or(0, |annex| annex.len_bytes() as u64), Relaxed);
+        if let Err(error) = self.set_text(entry.key(), key.bytes(), annex, turn) {
+            self.free_place(place);
+            return Err(error);
+        }
+        entry.loader().store(self.arena().identity()?, Relaxed);
+        entry.thread().store(self.arena().thread()?, Relaxed);
+        point(Point::CacheOccupied);
+        // Before it is chained: no chain has an empty entry.
+        if state == State::Loading {
+            add(self.table.word(LOADING), 1);
+            self.change(entry, State::Loading);
+            point(Point::CacheLoading);
+            self.chain(place);
+            point(Point::CacheChained);
+        }
+        Ok(Attempt::Done(place))
+    }
+
+    pub(super) fn set_text(&self, text: Text<'_>, bytes: &[u8], annex: Option<&Hold>, turn: &mut Turn) -> Result<()> {
+        match annex {
+            Some(annex) => self.adopt(text.annex, annex, turn),
+            None => {
+                store_bytes(text.words, bytes);
+                Ok(())
+            }
+        }
+    }
+
+    /// Keeps a block for an entry. A death on the way leaves a record too many, which `recover` ends.
+    pub(super) fn adopt(&self, child: Child<'_>, hold: &Hold, turn: &mut Turn) -> Result<()> {
+        let adopted = self.table.head.adopt(hold, &turn.patience());
+        let record = adopted.inspect_err(|error| turn.put_off(error))?;
+        point(Point::CacheAdopted);
+        child.record.store(record.index.into(), Relaxed);
+        child.nonce.store(record.nonce, Relaxed);
+        // Release: who reads the name of a segment sees what the segment begins with.
+        child.block.store(hold.block().to_word(), Release);
+        Ok(())
+    }
+
+    /// Gives an occupied place its value. It is live from here on.
+    pub(super) fn fill(&self, place: u32, value: Value<'_>, annex: Option<&Hold>, turn: &mut Turn) -> Result<Stored> {
+        let entry = self.table.entry(place);
+        let adopted = self
+            .adopt(entry.value(), value.hold, turn)
+            .and_then(|()| self.set_text(entry.view(), value.view, annex, turn));
+        if let Err(error) = adopted {
+            if turn.is_put_off && entry.now().state() == State::Loading {
+                // It begins again as the load that it is.
+                self.release_children(&[entry.value(), entry.view().annex], turn)?;
+            } else {
+                self.vacate(place, turn)?;
+            }
+            return Err(error);
+        }
+        // RAW: added to without an overflow; who uses it caps it.
+        let (key_len, key_bytes) = (entry.lengths().0 as u64, entry.bytes().load(Relaxed));
+        entry.lens().store(key_len << 32 | value.view.len() as u64, Relaxed);
+        entry.offset().store(value.offset, Relaxed);
+        entry.bytes().store(key_bytes.saturating_add(cost(value, [&annex.cloned(), &None])), Relaxed);
+        let stored = now_ns();
+        // RAW: any number is a hash.
+        let seal = seal_of(entry.hash().load(Relaxed), value.hold.block(), value.offset, stored, value.view);
+        entry.stored().store(stored, Relaxed);
+        entry.seal().store(seal, Relaxed);
+        self.settle(place, State::Live);
+        Ok(Stored::Cached)
+    }
+
+    /// Brings a filled entry to life and into its queue.
+    pub(super) fn settle(&self, place: u32, state: State) {
+        let entry = self.table.entry(place);
+        let was_loading = entry.now().state() == State::Loading;
+        if was_loading {
+            subtract(self.table.word(LOADING), 1);
+        }
+        // RAW: any number is a hash.
+        let tag = self.table.queue_for(entry.hash().load(Relaxed));
+        point(Point::CacheFilled);
+        self.change(entry, state);
+        point(Point::CacheLive);
+        if !was_loading {
+            self.chain(place);
+        }
+        self.table.enqueue(place, tag);
+        point(Point::CacheQueued);
+        add(self.table.word(USED), entry.counted());
+        if state == State::Live {
+            add(self.table.word(LIVE), 1);
+        }
+        point(Point::CacheCounted);
+    }
+
+    /// Gives an entry another state.
+    pub(super) fn change(&self, entry: Entry<'_>, state: State) -> Word {
+        let word = entry.now().next(state);
+        // Release: who sees the state sees the words that belong to it.
+        entry.word().store(word.0, Release);
+        // Pairs with the fence in `open_entry`: who reads a word that is written from here on sees the new state.
+        fence(Release);
+        word
+    }
+
+    /// Ends an entry, whatever it is, and wakes who waits for it.
+    pub(super) fn vacate(&self, place: u32, turn: &mut Turn) -> Result<()> {
+        let entry = self.table.entry(place);
+        let was = entry.now().state();
+        self.change(entry, State::Empty);
+        point(Point::CacheEmptied);
+        self.release_children(&entry.children(), turn)?;
+        point(Point::CacheReleased);
+        if was != State::Empty {
+            self.table.unlink(place);
+            self.unchain(place);
+        }
+        match was {
+            State::Live => {
+                subtract(self.table.word(USED), entry.counted());
+                subtract(self.table.word(LIVE), 1);
+            }
+            State::Failed => subtract(self.table.word(USED), entry.counted()),
+            State::Loading => subtract(self.table.word(LOADING), 1),
+            State::Empty => {}
+        }
+        self.free_place(place);
+        point(Point::CacheFreed);
+        if was == State::Loading { self.wake(place) } else { Ok(()) }
+    }
+
+    pub(super) fn wake(&self, place: u32) -> Result<()> {
+        let (segment, at) = self.table.word_at(place);
+        segment.wake(at)
+    }
+
+    pub(super) fn release_children(&self, children: &[Child<'_>], turn: &mut Turn) -> Result<()> {
+        for child in children {
+            // RAW: a name, which is looked up.
+            let nonce = child.nonce.load(Relaxed);
+            if nonce != 0 {
+                // RAW: a name, which is looked up.
+                let record = TicketId { index: child.record.load(Relaxed) as u32, nonce };
+                self.end_record(record, turn)?;
+            }
+            child.nonce.store(0, Relaxed);
+            child.block.store(0, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Ends a record, now or when the arena's lock is to be had again.
+    pub(super) fn end_record(&self, record: TicketId, turn: &mut Turn) -> Result<()> {
+        match self.table.head.end_record(record, &turn.patience()) {
+            Ok(block) => turn.blocks.extend(block),
+            Err(error) if error.kind() == Kind::Timeout => {
+                turn.is_late = true;
+                self.table.word(OWED).store(1, Relaxed);
+                point(Point::CacheReleased);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    pub(super) fn free_place(&self, place: u32) {
+        let free = self.table.word(FREE);
+        // RAW: a link, which is checked by who follows it.
+        self.table.entry(place).chain().store(free.load(Relaxed), Relaxed);
+        free.store(u64::from(place) + 1, Relaxed);
+    }
+
+    pub(super) fn chain(&self, place: u32) {
+        let entry = self.table.entry(place);
+        // RAW: any number is a hash.
+        let bucket = self.table.bucket(entry.hash().load(Relaxed));
+        // RAW: a link, which is checked by who follows it.
+        let word = bucket.load(Relaxed);
+        entry.chain().store(word & LINK, Release);
+        bucket.store(word & !LINK | (u64::from(place) + 1), Release);
+    }
+
+    /// Takes an entry out of the chain of its bucket. Where it is not in it, all is put in order before the lock opens.
+    pub(super) fn unchain(&self, place: u32) {
+        let entry = self.table.entry(place);
+        // RAW: any number is a hash.
+        let bucket = self.table.bucket(entry.hash().load(Relaxed));
+        // RAW: a link, which is checked by who follows it.
+        let behind = entry.chain().load(Relaxed) & LINK;
+        // RAW: checked by `place`.
+        if self.table.place(bucket.load(Relaxed)) == Some(place) {
+            // RAW: half of it stays as it is.
+            bucket.store(bucket.load(Relaxed) & !LINK | behind, Release);
+            return;
+        }
+        // RAW: checked by `place`.
+        let mut link = bucket.load(Relaxed);
+        // BOUND: no chain is longer than there are places.
+        for _ in 0..self.table.geometry.places() {
+            let Some(ahead) = self.table.place(link) else { break };
+            let chain = self.table.entry(ahead).chain();
+            // RAW: checked by `place`.
+            link = chain.load(Relaxed);
+            if self.table.place(link) == Some(place) {
+                return chain.store(behind, Release);
+            }
+        }
+        self.table.word(DISORDER).store(1, Relaxed);
+    }
+}

@@ -1,0 +1,57 @@
+//! Growing: one more segment of tables whenever all places are taken. It is allocated without the lock.
+
+use super::state::Cache;
+use super::table::{HIGH, SEGMENTS};
+use super::turn::{Turn, scribbled};
+use crate::arena::{Hold, Patience};
+use crate::error::{Kind, Result};
+use crate::os::kill::{Point, point};
+use crate::prim::{
+    Ordering::{Relaxed, Release},
+    read,
+};
+
+impl Cache {
+    pub(super) fn new_segment(&self, patience: &Patience) -> Result<Hold> {
+        self.arena().alloc(self.table.geometry.segment_bytes(), 64, true, patience)
+    }
+
+    /// Makes places: more tables, or, without memory for them, those of values that go. False: neither can be had.
+    pub(super) fn grow(&self, patience: &Patience) -> Result<bool> {
+        match self.new_segment(patience) {
+            Ok(block) => self.extend_by(&block, patience).map(|()| true),
+            Err(error) if error.kind() == Kind::ArenaFull => self.locked(patience, |turn| self.evict(turn)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a zeroed block the next segment, unless another was faster.
+    pub(super) fn extend_by(&self, block: &Hold, patience: &Patience) -> Result<()> {
+        self.locked(patience, |turn| {
+            let high = read(self.table.word(HIGH), Relaxed).capped(self.table.geometry.places().into());
+            if high == u64::from(self.table.geometry.places()) || self.table.place(high + 1).is_some() {
+                return Ok(());
+            }
+            if self.table.segment_count() == self.table.geometry.segments()
+                || self.table.directory(self.table.segment_count()).block.load(Relaxed) != 0
+            {
+                self.recover(turn)?;
+            }
+            self.extend(block, turn)
+        })
+    }
+
+    pub(super) fn extend(&self, block: &Hold, turn: &mut Turn) -> Result<()> {
+        let segment = self.table.segment_count();
+        if segment == self.table.geometry.segments() {
+            return Err(scribbled());
+        }
+        self.table.format_segment(segment, block);
+        self.adopt(self.table.directory(segment), block, turn)?;
+        point(Point::CacheGrown);
+        self.table.open_own(segment, block.clone());
+        self.table.word(SEGMENTS).store(segment as u64 + 1, Release);
+        point(Point::CacheExtended);
+        Ok(())
+    }
+}

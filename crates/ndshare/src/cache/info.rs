@@ -1,0 +1,86 @@
+//! Figures of a cache.
+
+use super::state::Cache;
+use super::table::{Count, EVICTIONS, EXPIRED, FAILURES, GIVEN_WAY, LIVE, LOADS, State, UNCACHED, USED};
+use crate::arena::Patience;
+use crate::error::Result;
+use crate::prim::{Ordering::Relaxed, read};
+
+/// A picture of a cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Info {
+    /// Look-ups that found a value.
+    pub hits: u64,
+    /// Look-ups that found none.
+    pub misses: u64,
+    /// Values that were loaded.
+    pub loads: u64,
+    /// Loads that failed.
+    pub failures: u64,
+    /// Waits for another's load.
+    pub waits: u64,
+    /// Values that went to make room.
+    pub evictions: u64,
+    /// Values that were not kept.
+    pub uncached: u64,
+    /// Values that went because the arena was short of memory; evictions, too.
+    pub given_way: u64,
+    /// Values that went because they were older than the cache's ttl.
+    pub expired: u64,
+    /// Values in the cache.
+    pub entries: u64,
+    /// Values that somebody looks at.
+    pub pinned: u64,
+    /// Bytes of the values in the cache, as their blocks take them.
+    pub bytes: u64,
+    /// Bytes that the tables take.
+    pub table_bytes: u64,
+    /// The most bytes.
+    pub maxsize: u64,
+}
+
+impl Cache {
+    /// A picture of the cache.
+    ///
+    /// # Errors
+    /// As [`Self::get_block`].
+    pub fn info(&self, patience: &Patience) -> Result<Info> {
+        self.locked(patience, |_| Ok(self.picture()))
+    }
+
+    /// The same without the lock, for a glance that never waits; its figures may be of different instants.
+    pub fn glance(&self) -> Info {
+        self.picture()
+    }
+
+    pub(super) fn picture(&self) -> Info {
+        // RAW: counts, which are told.
+        let word = |index| self.table.word(index).load(Relaxed);
+        let is_pinned = |&place: &u32| self.table.entry(place).now().state() == State::Live && self.is_pinned(place);
+        Info {
+            hits: self.table.total(Count::Hits),
+            misses: self.table.total(Count::Misses),
+            waits: self.table.total(Count::Waits),
+            loads: word(LOADS),
+            failures: word(FAILURES),
+            evictions: word(EVICTIONS),
+            uncached: word(UNCACHED),
+            given_way: word(GIVEN_WAY),
+            expired: word(EXPIRED),
+            entries: self.len() as u64,
+            pinned: self.places().filter(is_pinned).count() as u64,
+            bytes: word(USED),
+            table_bytes: self.table.table_bytes(),
+            maxsize: self.table.geometry.maxsize,
+        }
+    }
+
+    /// How many values there are now. Never waits.
+    #[allow(clippy::len_without_is_empty, reason = "it is a figure of one moment, not the state of a container")]
+    pub fn len(&self) -> usize {
+        if self.table.geometry.ttl_ns != 0 {
+            return self.places().filter(|&place| self.has_value(place)).count();
+        }
+        read(self.table.word(LIVE), Relaxed).capped(self.table.geometry.places().into()) as usize
+    }
+}

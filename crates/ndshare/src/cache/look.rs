@@ -1,0 +1,242 @@
+//! Looking: the entry of a key, and its value, with and without the lock.
+//!
+//! A hit takes no lock: it reads the entry, takes a hold of the value's block, and looks again whether the entry is still
+//! the same. It writes its process's count of hits, and a use that the entry counts up to three.
+
+use super::hash::{seal_of, seal_word};
+use super::key::Key;
+use super::policy::count_use;
+use super::state::Cache;
+use super::table::{Child, Count, EPOCH, Entry, LINK, State, Text};
+use super::turn::{Turn, scribbled};
+use super::value::Found;
+use crate::arena::{BlockId, Hold, Patience};
+use crate::error::{Kind, Result};
+use crate::os::monotonic;
+use crate::prim::{
+    Ordering::{Acquire, Relaxed},
+    equal_bytes, fence, load_bytes,
+};
+use std::time::Duration;
+
+/// How many entries of a chain a look-up without the lock follows; it may be led astray.
+const CHAIN_LOOKS: u32 = 64;
+
+impl Cache {
+    /// The value of a key as a block, without a lock and without a wait; counts a hit. None says that a closer look is needed.
+    ///
+    /// # Errors
+    /// `Poisoned`; `Attach` in a process without a slot.
+    #[inline]
+    pub fn find(&self, key: &Key) -> Result<Option<Found>> {
+        // RAW: checked by `place`.
+        let mut link = self.table.bucket(key.hash()).load(Acquire);
+        // BOUND: so many looks, wherever the links lead.
+        for _ in 0..CHAIN_LOOKS {
+            let Some(place) = self.table.place(link) else { return Ok(None) };
+            let entry = self.table.entry(place);
+            if entry.hash().load(Relaxed) == key.hash() {
+                return self.open_entry(place, key);
+            }
+            // RAW: checked by `place`.
+            link = entry.chain().load(Acquire);
+        }
+        Ok(None)
+    }
+
+    /// The value of an entry, if it is the live one of this key.
+    pub(super) fn open_entry(&self, place: u32, key: &Key) -> Result<Option<Found>> {
+        let entry = self.table.entry(place);
+        let seen = entry.now();
+        if seen.state() != State::Live || !self.has_key(entry, key) || self.is_expired(entry) {
+            return Ok(None);
+        }
+        let Some(found) = self.take_value(entry, key.hash())? else { return Ok(None) };
+        // Pairs with the fence in `change`: had a word been of another value, the entry's own would differ, too. The
+        // hold is in hand: from here on the block stays what it is.
+        fence(Acquire);
+        if entry.word().load(Relaxed) != seen.0 {
+            return Ok(None);
+        }
+        count_use(entry);
+        self.table.count(Count::Hits, self.arena().identity()?);
+        Ok(Some(found))
+    }
+
+    /// The value of an entry, if all that was read of it fits the seal that it got when it was stored.
+    pub(super) fn take_value(&self, entry: Entry<'_>, hash: u64) -> Result<Option<Found>> {
+        let Some(hold) = self.take_block(entry.value())? else { return Ok(None) };
+        let Some(view) = self.text(entry.view(), entry.lengths().1)? else { return Ok(None) };
+        // RAW: sealed with the rest, and checked against the block when an array is made of it.
+        let offset = entry.offset().load(Relaxed);
+        // RAW: sealed with the rest.
+        let seal = seal_of(hash, hold.block(), offset, entry.stored().load(Relaxed), &view);
+        Ok((entry.seal().load(Relaxed) == seal).then_some(Found { hold, offset, view }))
+    }
+
+    pub(super) fn is_expired(&self, entry: Entry<'_>) -> bool {
+        let ttl_ns = self.table.geometry.ttl_ns;
+        ttl_ns != 0 && age_ns(entry) >= ttl_ns
+    }
+
+    /// Whether a place has a value that counts.
+    pub(super) fn has_value(&self, place: u32) -> bool {
+        let entry = self.table.entry(place);
+        entry.now().state() == State::Live && !self.is_expired(entry)
+    }
+
+    /// How long ago the value of a key was stored or loaded; none without one.
+    ///
+    /// # Errors
+    /// As [`Self::get_block`].
+    pub fn age(&self, key: &Key, patience: &Patience) -> Result<Option<Duration>> {
+        self.locked(patience, |turn| {
+            let place = self.place_of(key, turn)?.filter(|&place| self.has_value(place));
+            Ok(place.map(|place| Duration::from_nanos(age_ns(self.table.entry(place)))))
+        })
+    }
+
+    pub(super) fn take_block(&self, child: Child<'_>) -> Result<Option<Hold>> {
+        // RAW: a name, which is looked up.
+        let Some(block) = BlockId::from_word(child.block.load(Relaxed)) else { return Ok(None) };
+        match self.arena().take(block) {
+            Err(error) if error.kind() != Kind::Stale => Err(error),
+            other => Ok(other.ok()),
+        }
+    }
+
+    pub(super) fn has_key(&self, entry: Entry<'_>, key: &Key) -> bool {
+        let (len, text) = (entry.lengths().0, entry.key());
+        if len != key.bytes().len() {
+            return false;
+        }
+        if text.fits(len) {
+            return equal_bytes(text.words, key.bytes());
+        }
+        // A long key has a block of its own, which may be gone by now.
+        let annex = self.take_block(text.annex).ok().flatten();
+        annex.is_some_and(|annex| equal_bytes(annex.words(), key.bytes()))
+    }
+
+    /// Bytes of an entry; none when they are gone.
+    pub(super) fn text(&self, text: Text<'_>, len: usize) -> Result<Option<Vec<u8>>> {
+        if text.fits(len) {
+            return Ok(Some(load_bytes(text.words, len)));
+        }
+        let annex = self.take_block(text.annex)?;
+        Ok(annex.map(|annex| load_bytes(annex.words(), len)))
+    }
+
+    /// The value of a key as a block, if it is there. Never loads.
+    ///
+    /// # Errors
+    /// `Poisoned`; what `patience` says.
+    pub fn get_block(&self, key: &Key, patience: &Patience) -> Result<Option<Found>> {
+        if let Some(found) = self.find(key)? {
+            return Ok(Some(found));
+        }
+        let found = self.locked(patience, |turn| self.find_under_lock(key, turn))?;
+        if found.is_none() {
+            self.table.count(Count::Misses, self.arena().identity()?);
+        }
+        Ok(found)
+    }
+
+    pub(super) fn find_under_lock(&self, key: &Key, turn: &mut Turn) -> Result<Option<Found>> {
+        self.place_of(key, turn)?.map_or(Ok(None), |place| self.open_entry(place, key))
+    }
+
+    /// Whether a key has a value now.
+    ///
+    /// # Errors
+    /// As [`Self::get_block`].
+    pub fn contains(&self, key: &Key, patience: &Patience) -> Result<bool> {
+        self.locked(patience, |turn| Ok(self.place_of(key, turn)?.is_some_and(|place| self.has_value(place))))
+    }
+
+    /// Which making of the key's value is current: storing and deleting begin a new one, eviction and loading do
+    /// not. Now and then a new one begins for the sake of another key. Where values have a ttl, each that is stored or
+    /// loaded has its own, for as long as it counts.
+    pub fn generation(&self, key: &Key) -> u64 {
+        // RAW: half of it is only compared by callers, the other is checked by `place`.
+        let bucket = self.table.bucket(key.hash()).load(Acquire);
+        // RAW: only compared by callers.
+        let made = self.table.word(EPOCH).load(Acquire) << 32 | bucket >> 32;
+        if self.table.geometry.ttl_ns == 0 { made } else { seal_word(made, self.stored_at(key, bucket)) }
+    }
+
+    /// When the value of a key was stored; 0 for none that counts.
+    pub(super) fn stored_at(&self, key: &Key, bucket: u64) -> u64 {
+        let mut link = bucket;
+        // BOUND: as in `find`.
+        for _ in 0..CHAIN_LOOKS {
+            let Some(place) = self.table.place(link) else { return 0 };
+            let entry = self.table.entry(place);
+            if entry.hash().load(Relaxed) == key.hash() {
+                // RAW: a time, which is only compared.
+                return if self.has_value(place) { entry.stored().load(Relaxed) } else { 0 };
+            }
+            // RAW: checked by `place`.
+            link = entry.chain().load(Acquire);
+        }
+        0
+    }
+
+    /// The keys that have values now, in no order.
+    ///
+    /// # Errors
+    /// As [`Self::get_block`].
+    pub fn keys(&self, patience: &Patience) -> Result<Vec<Key>> {
+        self.locked(patience, |_| {
+            let live = self.places().filter(|&place| self.has_value(place));
+            let key = |place| {
+                let entry = self.table.entry(place);
+                self.text(entry.key(), entry.lengths().0)?.map(|bytes| Key::of_bytes(&bytes)).transpose()
+            };
+            live.filter_map(|place| key(place).transpose()).collect()
+        })
+    }
+
+    /// The place of a key's entry, in whatever state. A chain that leads astray is put in order first.
+    pub(super) fn place_of(&self, key: &Key, turn: &mut Turn) -> Result<Option<u32>> {
+        if let Some(found) = self.walk(key) {
+            return Ok(found);
+        }
+        self.recover(turn)?;
+        self.walk(key).ok_or_else(scribbled)
+    }
+
+    /// Follows the chain of a key's bucket; none when it contradicts itself.
+    pub(super) fn walk(&self, key: &Key) -> Option<Option<u32>> {
+        // RAW: checked by `place`.
+        let mut link = self.table.bucket(key.hash()).load(Relaxed) & LINK;
+        // BOUND: no chain is longer than there are places.
+        for _ in 0..=self.table.geometry.places() {
+            if link == 0 {
+                return Some(None);
+            }
+            let place = self.table.place(link)?;
+            let entry = self.table.entry(place);
+            let state = entry.now().state();
+            if state == State::Empty {
+                return None;
+            }
+            if entry.hash().load(Relaxed) == key.hash() && self.has_key(entry, key) {
+                return Some(Some(place));
+            }
+            // RAW: checked by `place`.
+            link = entry.chain().load(Relaxed) & LINK;
+        }
+        None
+    }
+}
+
+/// When it is now, on the clock of all processes; never 0.
+pub(super) fn now_ns() -> u64 {
+    u64::try_from(monotonic().as_nanos()).unwrap_or(u64::MAX).max(1)
+}
+
+pub(super) fn age_ns(entry: Entry<'_>) -> u64 {
+    // RAW: only taken from the time, and not below nothing.
+    now_ns().saturating_sub(entry.stored().load(Relaxed))
+}

@@ -1,0 +1,114 @@
+//! Room: bytes for a value and a place for its entry. What the policy names goes, unless somebody looks at it.
+
+use super::state::Cache;
+use super::table::{EVICTIONS, FREE, HIGH, LINK, LOADING, State, add};
+use super::turn::{Turn, scribbled};
+use crate::arena::{BlockId, Hold};
+use crate::error::Result;
+use crate::os::kill::{Point, point};
+use crate::prim::{Ordering::Relaxed, read};
+
+/// What became of work that needs room, or a place.
+pub(super) enum Attempt<T> {
+    Done(T),
+    /// All that could go is pinned.
+    Pinned,
+    /// All places beyond the entries have loads under way.
+    NoPlace,
+    /// The table has to grow first, which happens without the lock.
+    NeedsTable,
+}
+
+impl Cache {
+    /// Evicts until `bytes` more fit. False: all that is left is pinned, or the bytes never fit.
+    pub(super) fn make_room(&self, bytes: u64, turn: &mut Turn) -> Result<bool> {
+        let most = self.table.value_bytes();
+        if bytes > most {
+            return Ok(false);
+        }
+        if self.under_way() > 0 {
+            self.bury_the_latest(turn)?;
+        }
+        let best = most - self.under_way().min(most - bytes);
+        // BOUND: each round ends an entry.
+        while self.used().saturating_add(bytes) > best {
+            if !self.evict(turn)? {
+                break;
+            }
+        }
+        Ok(self.used().saturating_add(bytes) <= most)
+    }
+
+    /// What the values that others are loading will come to: their memory is taken already. Each counts as one of the
+    /// usual size; all together as an eighth of the cache at the most.
+    pub(super) fn under_way(&self) -> u64 {
+        let others =
+            read(self.table.word(LOADING), Relaxed).capped(self.table.geometry.places().into()).saturating_sub(1);
+        let usual = self.table.queued_bytes() / self.table.queued().max(1);
+        others.saturating_mul(usual).min(self.table.geometry.maxsize / 8)
+    }
+
+    /// Ends the entry that the policy names. False: it names none.
+    pub(super) fn evict(&self, turn: &mut Turn) -> Result<bool> {
+        let Some(place) = self.table.next_victim(&|place| self.is_pinned(place)) else { return Ok(false) };
+        point(Point::CacheChosen);
+        if self.table.entry(place).now().state() == State::Live {
+            add(self.table.word(EVICTIONS), 1);
+        }
+        self.vacate(place, turn).map(|()| true)
+    }
+
+    pub(super) fn is_pinned(&self, place: u32) -> bool {
+        // RAW: a name, which is looked up.
+        let block = BlockId::from_word(self.table.entry(place).value().block.load(Relaxed));
+        block.is_some_and(|block| Hold::is_held(self.arena(), block))
+    }
+
+    /// A free place; entries are evicted when there are more than the cache may have.
+    pub(super) fn find_place(&self, turn: &mut Turn) -> Result<Attempt<u32>> {
+        let geometry = self.table.geometry;
+        // BOUND: each round ends an entry.
+        while self.table.queued() >= u64::from(geometry.entries) {
+            if !self.evict(turn)? {
+                return Ok(Attempt::Pinned);
+            }
+        }
+        if let Some(place) = self.pop_free(turn)? {
+            return Ok(Attempt::Done(place));
+        }
+        let high = read(self.table.word(HIGH), Relaxed).capped(geometry.places().into());
+        if high == u64::from(geometry.places()) {
+            return Ok(Attempt::NoPlace);
+        }
+        if let Some(place) = self.table.place(high + 1) {
+            self.table.word(HIGH).store(high + 1, Relaxed);
+            return Ok(Attempt::Done(place));
+        }
+        // A larger table takes its bytes from the values, unless one of them goes and leaves its place.
+        let larger = geometry.table_bytes(self.table.segment_count() as u64 + 1);
+        if self.used().saturating_add(geometry.overhead(larger)) <= geometry.maxsize || !self.evict(turn)? {
+            return Ok(Attempt::NeedsTable);
+        }
+        Ok(self.pop_free(turn)?.map_or(Attempt::NeedsTable, Attempt::Done))
+    }
+
+    /// The first of the free places.
+    pub(super) fn pop_free(&self, turn: &mut Turn) -> Result<Option<u32>> {
+        for _ in 0..2 {
+            // RAW: checked by `place`.
+            let link = self.table.word(FREE).load(Relaxed) & LINK;
+            if link == 0 {
+                return Ok(None);
+            }
+            let is_free = |&place: &u32| self.table.entry(place).now().state() == State::Empty;
+            if let Some(place) = self.table.place(link).filter(is_free) {
+                // RAW: a link, which is checked by who follows it.
+                let behind = self.table.entry(place).chain().load(Relaxed) & LINK;
+                self.table.word(FREE).store(behind, Relaxed);
+                return Ok(Some(place));
+            }
+            self.recover(turn)?;
+        }
+        Err(scribbled())
+    }
+}

@@ -1,0 +1,149 @@
+//! Storing and deleting. Both begin a new generation of their key, so they win over a load that is under way.
+
+use super::key::Key;
+use super::room::Attempt;
+use super::state::Cache;
+use super::table::{EPOCH, KEY_BYTES, MAX_TEXT_BYTES, State, UNCACHED, VIEW_BYTES, add};
+use super::turn::Turn;
+use super::value::{Stored, Value, cost};
+use crate::arena::{Hold, Patience};
+use crate::error::{Error, Result};
+use crate::prim::{Ordering::Release, store_bytes};
+use std::sync::Arc;
+
+impl Cache {
+    /// Makes a block the key's value.
+    ///
+    /// # Errors
+    /// `ArenaFull` when there is no room for a long key or view; `InvalidValue` for a block of another arena; what
+    /// `patience` says. The cache is as before then.
+    pub fn store_block(&self, key: &Key, value: Value<'_>, patience: &Patience) -> Result<Stored> {
+        self.check(value)?;
+        let key_annex = self.annex(key.bytes(), KEY_BYTES, patience)?;
+        let view_annex = self.annex(value.view, VIEW_BYTES, patience)?;
+        self.with_room(patience, |turn| {
+            self.end_generation(key, turn)?;
+            if !self.make_room(cost(value, [&key_annex, &view_annex]), turn)? {
+                return Ok(Attempt::Pinned);
+            }
+            match self.occupy(key, key_annex.as_ref(), State::Empty, turn)? {
+                Attempt::Done(place) => self.fill(place, value, view_annex.as_ref(), turn).map(Attempt::Done),
+                Attempt::Pinned => Ok(Attempt::Pinned),
+                Attempt::NoPlace => Ok(Attempt::NoPlace),
+                Attempt::NeedsTable => Ok(Attempt::NeedsTable),
+            }
+        })
+    }
+
+    /// Runs `work` under the lock; once more after a sweep of the dead if it finds no room, for they may pin values,
+    /// and again whenever the tables have grown.
+    pub(super) fn with_room(
+        &self,
+        patience: &Patience,
+        work: impl Fn(&mut Turn) -> Result<Attempt<Stored>>,
+    ) -> Result<Stored> {
+        let mut swept = false;
+        // BOUND: each round but two adds a segment, or finds that another has, and there are not many.
+        loop {
+            match self.locked(patience, &work)? {
+                Attempt::Done(stored) => return Ok(stored),
+                Attempt::NeedsTable if self.grow(patience)? => {}
+                Attempt::Pinned | Attempt::NoPlace if !swept => {
+                    swept = true;
+                    self.arena().sweep_the_dead()?;
+                    self.locked(patience, |turn| self.check_totals(turn))?;
+                }
+                _ => break,
+            }
+        }
+        self.locked(patience, |_| {
+            add(self.table.word(UNCACHED), 1);
+            Ok(Stored::Uncached)
+        })
+    }
+
+    /// Ends the value of a key, and says whether there was one.
+    ///
+    /// # Errors
+    /// As [`Self::get_block`].
+    pub fn remove(&self, key: &Key, patience: &Patience) -> Result<bool> {
+        self.locked(patience, |turn| self.end_generation(key, turn))
+    }
+
+    /// Ends the value of a key, as storing one does, because the arena had no room for the new one. Counts it.
+    ///
+    /// # Errors
+    /// `Poisoned`; what `patience` says.
+    pub fn forgo(&self, key: &Key, patience: &Patience) -> Result<()> {
+        self.remove(key, patience)?;
+        self.locked(patience, |_| {
+            add(self.table.word(UNCACHED), 1);
+            Ok(())
+        })
+    }
+
+    /// Ends all values.
+    ///
+    /// # Errors
+    /// As [`Self::get_block`].
+    pub fn clear(&self, patience: &Patience) -> Result<()> {
+        self.locked(patience, |turn| {
+            self.table.word(EPOCH).fetch_add(1, Release);
+            for place in self.places() {
+                if self.table.entry(place).now().state() != State::Empty {
+                    self.vacate(place, turn)?;
+                }
+            }
+            // As in `end_generation`.
+            self.table.word(EPOCH).fetch_add(1, Release);
+            Ok(())
+        })
+    }
+
+    pub(super) fn check(&self, value: Value<'_>) -> Result<()> {
+        if !Arc::ptr_eq(value.hold.arena(), self.arena()) {
+            return Err(Error::value("expected a block of the cache's own arena: copy the value into one"));
+        }
+        if value.view.len() > MAX_TEXT_BYTES {
+            return Err(Error::value(format!(
+                "expected a dtype and shape of at most {MAX_TEXT_BYTES} bytes, got {}",
+                value.view.len()
+            )));
+        }
+        Ok(())
+    }
+
+    /// A block for bytes that do not fit into an entry, which has room for `most`; none for those that do.
+    pub(super) fn annex(&self, bytes: &[u8], most: usize, patience: &Patience) -> Result<Option<Hold>> {
+        if bytes.len() <= most {
+            return Ok(None);
+        }
+        let annex = self.arena().alloc(bytes.len().next_multiple_of(8), 64, true, patience)?;
+        store_bytes(annex.words(), bytes);
+        Ok(Some(annex))
+    }
+
+    /// Ends the entry of a key; says whether it was a live one.
+    pub(super) fn forget(&self, key: &Key, turn: &mut Turn) -> Result<bool> {
+        let Some(place) = self.place_of(key, turn)? else { return Ok(false) };
+        let was_live = self.has_value(place);
+        self.vacate(place, turn)?;
+        Ok(was_live)
+    }
+
+    /// Ends the value of a key and its generation; says whether there was a value.
+    ///
+    /// The generation changes before, because this process may die before it changes after; and after, because who
+    /// reads it in between may still find the old value without the lock.
+    pub(super) fn end_generation(&self, key: &Key, turn: &mut Turn) -> Result<bool> {
+        self.begin_generation(key.hash());
+        let was_live = self.forget(key, turn)?;
+        self.begin_generation(key.hash());
+        Ok(was_live)
+    }
+
+    pub(super) fn begin_generation(&self, hash: u64) {
+        // The low half, the chain, stays as it is.
+        self.table.bucket(hash).fetch_add(1 << 32, Release);
+    }
+}

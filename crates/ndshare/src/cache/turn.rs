@@ -1,0 +1,132 @@
+//! A turn: what happens while the head's lock is taken, and what is left to do when it is open again.
+//!
+//! A turn begins with order: after a death under the lock, and where the totals contradict each other, what derives from
+//! the entries is made anew.
+
+use super::state::Cache;
+use super::table::{DISORDER, HIGH, LIVE, MOST_BYTES, State, USED};
+use crate::arena::Patience;
+use crate::error::{Error, Kind, Result};
+use crate::lock::Entered;
+use crate::prim::{Ordering::Relaxed, read};
+use std::time::Duration;
+
+/// Memory of values that went is kept for reuse while less than this part of the cache is.
+const WARM_PART: u64 = 64;
+/// How long the arena's lock is waited for under the cache's. It is meant to be held for less than a microsecond.
+const RECORD_WAIT: Duration = Duration::from_millis(20);
+
+/// What one turn under the lock leaves to do.
+///
+/// The arena's lock is needed there to keep a block and to let go of one, and its owner may be stopped. Nobody waits for
+/// that long under the cache's lock, where no signal is answered and others wait behind. Who can't keep a block leaves,
+/// waits outside, and begins again. A record that can't end is owed: whoever has the cache's lock later ends it.
+#[derive(Default)]
+pub(super) struct Turn {
+    /// Places of blocks whose record has ended: to be freed once the lock is open.
+    pub(super) blocks: Vec<u32>,
+    /// The arena's lock could not be had: there is no use in asking for it again.
+    pub(super) is_late: bool,
+    /// What was to be kept was not, for that reason.
+    pub(super) is_put_off: bool,
+}
+
+impl Turn {
+    /// How long the arena's lock is waited for in this turn.
+    pub(super) fn patience(&self) -> Patience<'static> {
+        if self.is_late { Patience::none() } else { Patience::new(Some(RECORD_WAIT), &|| Ok(())) }
+    }
+
+    pub(super) fn put_off(&mut self, error: &Error) {
+        if error.kind() == Kind::Timeout {
+            (self.is_late, self.is_put_off) = (true, true);
+        }
+    }
+}
+
+impl Cache {
+    /// Runs `work` under the head's lock, after putting things in order if an owner of it died or the tables contradict
+    /// themselves; frees afterwards what came free.
+    pub(super) fn locked<T>(&self, patience: &Patience, mut work: impl FnMut(&mut Turn) -> Result<T>) -> Result<T> {
+        // BOUND: the patience of the caller, which is asked in each round.
+        loop {
+            let mut turn = Turn::default();
+            match self.locked_once(patience, &mut turn, &mut work) {
+                Err(error) if turn.is_put_off && error.kind() == Kind::Timeout => {
+                    patience.go_on("the arena lock")?;
+                    self.arena().await_lock(patience)?;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    pub(super) fn locked_once<T>(
+        &self,
+        patience: &Patience,
+        turn: &mut Turn,
+        work: impl FnMut(&mut Turn) -> Result<T>,
+    ) -> Result<T> {
+        let (lock, dirty) = Entered::enter(&self.table.head, patience)?;
+        let outcome = self.in_order(dirty, turn, work);
+        let left = lock.leave();
+        for &block in &turn.blocks {
+            // What is kept for the next loads is small beside the cache.
+            self.arena().free_unkept_beyond(block, self.table.geometry.maxsize / WARM_PART)?;
+        }
+        left.and(outcome)
+    }
+
+    pub(super) fn in_order<T>(
+        &self,
+        dirty: bool,
+        turn: &mut Turn,
+        mut work: impl FnMut(&mut Turn) -> Result<T>,
+    ) -> Result<T> {
+        if dirty || !self.looks_orderly() {
+            self.table.word(DISORDER).store(1, Relaxed);
+            self.recover(turn)?;
+        }
+        self.end_owed(turn)?;
+        let outcome = work(turn)?;
+        if !self.looks_orderly() {
+            self.recover(turn)?;
+        }
+        Ok(outcome)
+    }
+
+    /// Whether the totals agree, as far as a few words say.
+    pub(super) fn looks_orderly(&self) -> bool {
+        let word = |index| read(self.table.word(index), Relaxed);
+        word(DISORDER).is(0)
+            && word(USED).is(self.table.queued_bytes())
+            && word(LIVE).at_most(self.table.queued()).is_some()
+    }
+
+    /// Puts things in order if the entries do not come to the bytes that are counted.
+    pub(super) fn check_totals(&self, turn: &mut Turn) -> Result<()> {
+        let counts = |&place: &u32| matches!(self.table.entry(place).now().state(), State::Live | State::Failed);
+        let bytes: u64 = self.places().filter(counts).map(|place| self.table.entry(place).counted()).sum();
+        if read(self.table.word(USED), Relaxed).is(bytes) { Ok(()) } else { self.recover(turn) }
+    }
+
+    pub(super) fn used(&self) -> u64 {
+        read(self.table.word(USED), Relaxed).capped(MOST_BYTES)
+    }
+
+    /// All places that were ever in use.
+    pub(super) fn places(&self) -> impl Iterator<Item = u32> + '_ {
+        let high = read(self.table.word(HIGH), Relaxed).capped(self.table.geometry.places().into());
+        // BOUND: there are not more places.
+        (1..=high).map_while(|link| self.table.place(link))
+    }
+}
+
+#[cold]
+pub(super) fn scribbled() -> Error {
+    Error::new(
+        Kind::Poisoned,
+        "the cache's tables contradict themselves, also after they were put in order: something writes over its \
+         memory; make a new cache",
+    )
+}
