@@ -183,10 +183,18 @@ impl Cache {
             if !self.arena().is_identity_alive(loader)? {
                 return self.bury(busy, patience);
             }
-            patience.go_on("the key, which another is loading,")?;
+            patience.go_on("the key, which another is loading,").map_err(|error| self.name_loader(error, loader))?;
             segment.nap_on(at, busy.word.0 as u32, patience)?;
         }
         Ok(())
+    }
+
+    /// The error of a wait that has ended, with the process that loads.
+    fn name_loader(&self, error: Error, loader: u64) -> Error {
+        match self.arena().glimpse_identity(loader).filter(|_| error.kind() == Kind::Timeout) {
+            Some(process) => Error::new(Kind::Timeout, format!("{error}. It is loaded by {process}")),
+            None => error,
+        }
     }
 
     fn refuse_recursion(&self, busy: Busy) -> Result<()> {
