@@ -7,7 +7,7 @@ use std::fmt;
 use std::fs;
 use std::process::ExitCode;
 
-use ndshare::arena::{Arena, Options, Patience};
+use ndshare::arena::{Arena, Deadline, Options};
 use ndshare::layout::{human, parse_size};
 use ndshare::os::limits;
 
@@ -183,10 +183,10 @@ fn budget(variable: Option<&str>) -> Finding {
 
 /// Make a small arena and a block in it, and look at the pages that it got.
 fn trial() -> Vec<Finding> {
-    let patience = Patience::forever();
+    let deadline = Deadline::never();
     let options = Options { budget_bytes: Some(TRIAL_BUDGET_BYTES), ..Options::default() };
     let made = Arena::create(&options).and_then(|arena| {
-        let block = arena.alloc(TRIAL_BLOCK_BYTES, 64, false, &patience)?;
+        let block = arena.alloc(TRIAL_BLOCK_BYTES, 64, false, &deadline)?;
         Ok((arena, block))
     });
     match made {

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use ndshare::arena::{Arena, Hold, Patience};
+use ndshare::arena::{Arena, Deadline, Hold};
 use ndshare::os::PAGE_BYTES;
 use ndshare::{Kind, Result};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
@@ -46,7 +46,7 @@ const PAGE: usize = PAGE_BYTES as usize;
 /// How many blocks without whole pages are put aside before ordinary memory has to do.
 const UNFIT_BLOCKS: usize = 8;
 /// How long an allocation waits for an arena that another process is busy with, before it goes elsewhere.
-const PATIENCE: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_millis(50);
 
 // ---- what NumPy knows of a handler ----------------------------------------------------------------------------------
 
@@ -83,9 +83,9 @@ struct Counts {
     fallback_bytes: AtomicU64,
 }
 
-/// One stay in a scope: what its capsule points to. It lives as long as the scope or any array that it made.
+/// What a scope's handler works with, and its capsule points to; one for each time that the scope is entered. It lives as long as the scope or any array that it made.
 #[repr(C)]
-struct Stay {
+struct Context {
     /// First, because NumPy takes the address of the whole for that of its handler.
     handler: Handler,
     arena: Arc<Arena>,
@@ -93,7 +93,7 @@ struct Stay {
     /// Whether the `with` block is still open.
     is_open: AtomicBool,
     counts: Arc<Counts>,
-    /// Whether the last allocation found the arena busy for all of its patience.
+    /// Whether the last allocation found the arena busy until its deadline.
     is_busy: AtomicBool,
     /// The handler that was in use before, and what it offers.
     outer: Py<PyAny>,
@@ -120,14 +120,14 @@ enum Found {
     Lost,
 }
 
-impl Stay {
+impl Context {
     /// A block of the arena, or none.
     fn place(&self, len_bytes: usize, zero: bool) -> Option<*mut c_void> {
         if PASSING.get() {
             return None;
         }
         let alloc =
-            || if zero { self.zeros(len_bytes) } else { self.arena.alloc(len_bytes, ALIGN, false, &self.patience()) };
+            || if zero { self.zeros(len_bytes) } else { self.arena.alloc(len_bytes, ALIGN, false, &self.deadline()) };
         // A panic would be a bug; NumPy's frames below must not see it unwind.
         let outcome = catch_unwind(AssertUnwindSafe(alloc));
         let is_busy = matches!(&outcome, Ok(Err(error)) if error.kind() == Kind::Timeout);
@@ -152,7 +152,7 @@ impl Stay {
         // A warm block may end inside a page, and would be offered again at once: those wait here meanwhile.
         let mut unfit = Vec::with_capacity(UNFIT_BLOCKS);
         loop {
-            let hold = self.arena.alloc(whole_pages, PAGE, true, &self.patience())?;
+            let hold = self.arena.alloc(whole_pages, PAGE, true, &self.deadline())?;
             match hold.watch(has_objects) {
                 Ok(()) => return Ok(hold),
                 Err(error) if unfit.len() == UNFIT_BLOCKS => return Err(error),
@@ -161,8 +161,8 @@ impl Stay {
         }
     }
 
-    fn patience(&self) -> Patience<'static> {
-        if self.is_busy.load(Relaxed) { Patience::none() } else { Patience::new(Some(PATIENCE), &|| Ok(())) }
+    fn deadline(&self) -> Deadline<'static> {
+        if self.is_busy.load(Relaxed) { Deadline::now() } else { Deadline::new(Some(LONGEST_WAIT), &|| Ok(())) }
     }
 
     fn find(&self, address: *mut c_void) -> Found {
@@ -243,7 +243,7 @@ impl Stay {
 }
 
 fn give_back(hold: Hold) {
-    // As in `Stay::place`.
+    // As in `Context::place`.
     let _ = catch_unwind(AssertUnwindSafe(|| drop(hold)));
 }
 
@@ -253,7 +253,7 @@ impl Allocator {
     #[inline]
     fn malloc(&self, len_bytes: usize) -> *mut c_void {
         // SAFETY: a handler's function with its own context, for NumPy's call, which holds the interpreter. The capsule
-        // that keeps the handler is kept by the stay's chain of outer ones.
+        // that keeps the handler is kept by the chain of outer ones.
         unsafe { (self.malloc)(self.context, len_bytes) }
     }
 
@@ -284,37 +284,37 @@ impl Allocator {
 /// # Safety
 /// `context` is that of a handler of ours.
 #[inline]
-unsafe fn stay<'a>(context: *mut c_void) -> &'a Stay {
-    // SAFETY: the context of our handlers is their stay. The caller has the capsule that keeps it, or an array has it.
-    unsafe { &*context.cast::<Stay>() }
+unsafe fn context_at<'a>(address: *mut c_void) -> &'a Context {
+    // SAFETY: the context of our handlers is a `Context`. The caller has the capsule that keeps it, or an array has it.
+    unsafe { &*address.cast::<Context>() }
 }
 
 unsafe extern "C" fn malloc(context: *mut c_void, len_bytes: usize) -> *mut c_void {
     // SAFETY: called as a handler of ours.
-    let stay = unsafe { stay(context) };
-    if len_bytes < stay.min_bytes {
-        return stay.ask_ordinary(|ordinary| ordinary.malloc(len_bytes));
+    let context = unsafe { context_at(context) };
+    if len_bytes < context.min_bytes {
+        return context.ask_ordinary(|ordinary| ordinary.malloc(len_bytes));
     }
-    stay.allocate(len_bytes)
+    context.allocate(len_bytes)
 }
 
 unsafe extern "C" fn calloc(context: *mut c_void, items: usize, item_bytes: usize) -> *mut c_void {
     // SAFETY: called as a handler of ours.
-    let stay = unsafe { stay(context) };
-    if items.saturating_mul(item_bytes) < stay.min_bytes {
-        return stay.ask_ordinary(|ordinary| ordinary.calloc(items, item_bytes));
+    let context = unsafe { context_at(context) };
+    if items.saturating_mul(item_bytes) < context.min_bytes {
+        return context.ask_ordinary(|ordinary| ordinary.calloc(items, item_bytes));
     }
-    stay.allocate_zeros(items, item_bytes)
+    context.allocate_zeros(items, item_bytes)
 }
 
 unsafe extern "C" fn realloc(context: *mut c_void, old: *mut c_void, len_bytes: usize) -> *mut c_void {
     // SAFETY: called as a handler of ours.
-    unsafe { stay(context) }.resize(old, len_bytes)
+    unsafe { context_at(context) }.resize(old, len_bytes)
 }
 
 unsafe extern "C" fn free(context: *mut c_void, address: *mut c_void, len_bytes: usize) {
     // SAFETY: called as a handler of ours.
-    unsafe { stay(context) }.free(address, len_bytes);
+    unsafe { context_at(context) }.free(address, len_bytes);
 }
 
 // ---- handlers as Python objects -------------------------------------------------------------------------------------
@@ -337,25 +337,25 @@ fn is_numpys_own(capsule: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(name.iter().zip(NUMPYS_NAME).all(|(&found, &wanted)| found as u8 == wanted))
 }
 
-/// The stay of a handler of ours.
-fn stay_of<'a>(capsule: &'a Bound<'_, PyAny>) -> PyResult<Option<&'a Stay>> {
+/// The context of a handler of ours.
+fn context_of<'a>(capsule: &'a Bound<'_, PyAny>) -> PyResult<Option<&'a Context>> {
     let allocator = allocator_of(capsule)?;
-    // SAFETY: the capsule keeps the stay of a handler of ours.
-    Ok(allocator.is_ours().then(|| unsafe { stay(allocator.context) }))
+    // SAFETY: the capsule keeps the context of a handler of ours.
+    Ok(allocator.is_ours().then(|| unsafe { context_at(allocator.context) }))
 }
 
-impl Stay {
-    /// A new stay outside of which `outer` is in use, as a capsule.
+impl Context {
+    /// A new context outside of which `outer` is in use, as a capsule.
     fn capsule<'py>(scope: &Allocating, arena: Arc<Arena>, outer: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = outer.py();
         let beside = allocator_of(&outer)?;
-        let (ordinary, is_foreign) = match stay_of(&outer)? {
-            Some(stay) => (stay.ordinary, stay.is_foreign),
+        let (ordinary, is_foreign) = match context_of(&outer)? {
+            Some(context) => (context.ordinary, context.is_foreign),
             None => (beside, !is_numpys_own(&outer)?),
         };
         let mut name = [0; 127];
         name.iter_mut().zip(NAME).for_each(|(to, &from)| *to = from as c_char);
-        let stay = Box::into_raw(Box::new(Self {
+        let context = Box::into_raw(Box::new(Self {
             handler: Handler { name, version: 1, allocator: Allocator::OURS },
             arena,
             min_bytes: scope.min_bytes,
@@ -369,10 +369,10 @@ impl Stay {
         }));
         // SAFETY: attached; the box is valid, nobody else knows of it yet, and the capsule gives it to `destroy` once.
         unsafe {
-            (*stay).handler.allocator.context = stay.cast();
-            let capsule = ffi::PyCapsule_New(stay.cast(), CAPSULE.as_ptr(), Some(destroy));
+            (*context).handler.allocator.context = context.cast();
+            let capsule = ffi::PyCapsule_New(context.cast(), CAPSULE.as_ptr(), Some(destroy));
             if capsule.is_null() {
-                drop(Box::from_raw(stay));
+                drop(Box::from_raw(context));
             }
             Bound::from_owned_ptr_or_err(py, capsule)
         }
@@ -381,11 +381,11 @@ impl Stay {
 
 unsafe extern "C" fn destroy(capsule: *mut ffi::PyObject) {
     // SAFETY: Python calls this once, with a capsule of ours that nobody has any more.
-    let stay = unsafe { ffi::PyCapsule_GetPointer(capsule, CAPSULE.as_ptr()) };
-    if !stay.is_null() {
+    let context = unsafe { ffi::PyCapsule_GetPointer(capsule, CAPSULE.as_ptr()) };
+    if !context.is_null() {
         // SAFETY: as above; it came from a box.
-        let stay = unsafe { Box::from_raw(stay.cast::<Stay>()) };
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(stay)));
+        let context = unsafe { Box::from_raw(context.cast::<Context>()) };
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(context)));
     }
 }
 
@@ -464,13 +464,13 @@ impl Allocating {
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
         let (py, this) = (slf.py(), slf.get());
-        let stay = Stay::capsule(this, this.arena(py)?, current(py)?)?;
-        if this.entered.fill(stay.clone().unbind()).is_some() {
+        let context = Context::capsule(this, this.arena(py)?, current(py)?)?;
+        if this.entered.fill(context.clone().unbind()).is_some() {
             return Err(PyRuntimeError::new_err(
                 "expected a scope that is not entered, got one that is: make another one with nds.allocating()",
             ));
         }
-        put_in_use(&stay)?;
+        put_in_use(&context)?;
         Ok(slf)
     }
 
@@ -480,14 +480,14 @@ impl Allocating {
             return Err(PyRuntimeError::new_err("expected a scope that is entered, got one that is not"));
         };
         let entered = entered.into_bound(py);
-        let Some(stay) = stay_of(&entered)? else { return Ok(()) };
-        stay.is_open.store(false, Relaxed);
+        let Some(context) = context_of(&entered)? else { return Ok(()) };
+        context.is_open.store(false, Relaxed);
         // A generator may be left in another context, or while scopes that it does not know of are open. Then the
         // handler stays where it is, and passes everything on.
         if !current(py)?.is(&entered) {
             return Ok(());
         }
-        put_in_use(&open_outside(stay.outer.bind(py).clone())?)
+        put_in_use(&open_outside(context.outer.bind(py).clone())?)
     }
 
     /// How many bytes an array has at least that is made in shared memory.
@@ -531,8 +531,8 @@ impl Allocating {
 fn open_outside(mut capsule: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
     let py = capsule.py();
     loop {
-        let next = match stay_of(&capsule)? {
-            Some(stay) if !stay.is_open.load(Relaxed) => stay.outer.bind(py).clone(),
+        let next = match context_of(&capsule)? {
+            Some(context) if !context.is_open.load(Relaxed) => context.outer.bind(py).clone(),
             _ => return Ok(capsule),
         };
         capsule = next;

@@ -9,7 +9,7 @@ use crate::arena::Arena;
 use crate::error::to_python;
 use crate::outgoing::BRIEFLY;
 use crate::travel::{opened, ticketed_soon};
-use crate::wait::{detached, patiently_for};
+use crate::wait::{detached, interruptible_for};
 
 /// What multiprocessing's pickler carries of an arena: its locator, and a token that keeps it until it is received.
 #[pyfunction]
@@ -18,7 +18,7 @@ pub(crate) fn arena_parts<'py>(py: Python<'py>, arena: &Bound<'py, Arena>) -> Py
     let locator = arena.locator().to_string();
     // Something must be in flight that the receiver claims. In a full arena nothing can be, nor while somebody is stopped
     // in its lock: then whoever has an array there keeps it.
-    let hold = patiently_for(py, Some(BRIEFLY), |patience| match arena.alloc(1, 64, false, patience) {
+    let hold = interruptible_for(py, Some(BRIEFLY), |deadline| match arena.alloc(1, 64, false, deadline) {
         Err(error) if matches!(error.kind(), Kind::ArenaFull | Kind::Timeout) => Ok(None),
         other => other.map(Some),
     })?;

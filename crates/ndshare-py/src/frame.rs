@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ndshare::arena::{Hold, Patience};
+use ndshare::arena::{Deadline, Hold};
 use ndshare::array::{Description, Layout};
 use ndshare::element::{Element, Number};
 use ndshare::prim::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -23,7 +23,7 @@ use crate::error::to_python;
 use crate::guard::{Guarded, Once};
 use crate::ndarray::{Facts, Order, array_of_subclass, base_of, described, make_readonly};
 use crate::shape::Shape;
-use crate::wait::{at_once, patiently_for};
+use crate::wait::{at_once, interruptible_for};
 
 /// What every frame of a ring is unless it says otherwise.
 pub(crate) struct Own {
@@ -404,8 +404,8 @@ fn publish(
     content: Content<'_>,
     timeout: Option<Duration>,
 ) -> PyResult<Option<u64>> {
-    let published = match at_once(py, || writing.publish(content, &Patience::none()))? {
-        Published::Busy => patiently_for(py, timeout, |patience| writing.publish(content, patience))?,
+    let published = match at_once(py, || writing.publish(content, &Deadline::now()))? {
+        Published::Busy => interruptible_for(py, timeout, |deadline| writing.publish(content, deadline))?,
         published => published,
     };
     Ok(published.seq())

@@ -15,7 +15,7 @@ use crate::ndarray::Facts;
 use crate::session::Place;
 use crate::shared::block_under;
 use crate::travel::{opened, ticketed};
-use crate::wait::{patiently, patiently_for, quick};
+use crate::wait::{interruptible, interruptible_for, quick};
 
 /// Bytes of the block behind a `Lock`, of which only the block's own lock is used.
 const LOCK_BYTES: usize = 1;
@@ -63,7 +63,7 @@ impl LockedArrays {
 
     fn __enter__(&self, py: Python<'_>) -> PyResult<()> {
         let locked =
-            patiently_for(py, self.timeout, |patience| Locked::acquire(self.holds.clone(), self.death, patience))?;
+            interruptible_for(py, self.timeout, |deadline| Locked::acquire(self.holds.clone(), self.death, deadline))?;
         let before = self.locked.replace(Some(locked));
         py.detach(|| drop(before));
         Ok(())
@@ -168,7 +168,7 @@ impl Lock {
         let arena = Place::of(py, arena)?;
         let hold = match quick(py, || arena.alloc_quick(LOCK_BYTES, 64))? {
             Some(hold) => hold,
-            None => patiently(py, |patience| arena.alloc(LOCK_BYTES, 64, false, patience))?,
+            None => interruptible(py, |deadline| arena.alloc(LOCK_BYTES, 64, false, deadline))?,
         };
         Ok(Self { hold })
     }
@@ -188,7 +188,7 @@ impl Lock {
             return Ok(true);
         }
         let death = if recover.0 { Death::Recover } else { Death::Report };
-        self.acquire_patiently(py, blocking.0, timeout, death)
+        self.acquire_by(py, blocking.0, timeout, death)
     }
 
     /// Frees the lock. RuntimeError when this process does not hold it.
@@ -199,12 +199,12 @@ impl Lock {
 
     /// Whether somebody alive, in whatever process, holds the lock.
     fn locked(&self, py: Python<'_>) -> PyResult<bool> {
-        patiently(py, |_| lock::is_locked(&self.hold))
+        interruptible(py, |_| lock::is_locked(&self.hold))
     }
 
     #[inline]
     fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
-        if self.acquire_quick(py)? { Ok(true) } else { self.acquire_patiently(py, true, None, Death::Report) }
+        if self.acquire_quick(py)? { Ok(true) } else { self.acquire_by(py, true, None, Death::Report) }
     }
 
     #[pyo3(signature = (kind=None, error=None, traceback=None))]
@@ -247,18 +247,12 @@ impl Lock {
     }
 
     #[cold]
-    fn acquire_patiently(
-        &self,
-        py: Python<'_>,
-        blocking: bool,
-        timeout: Option<Duration>,
-        death: Death,
-    ) -> PyResult<bool> {
-        patiently_for(py, timeout, |patience| {
+    fn acquire_by(&self, py: Python<'_>, blocking: bool, timeout: Option<Duration>, death: Death) -> PyResult<bool> {
+        interruptible_for(py, timeout, |deadline| {
             if !blocking {
                 return lock::try_acquire(&self.hold, death);
             }
-            in_time(lock::acquire(&self.hold, death, patience))
+            in_time(lock::acquire(&self.hold, death, deadline))
         })
     }
 }

@@ -10,7 +10,7 @@ use crate::dtype::Dtype;
 use crate::ndarray::{Order, array_over};
 use crate::session::Place;
 use crate::shape::{MIN_ALIGN, Shape, alignment, is_fortran};
-use crate::wait::{patiently, quick};
+use crate::wait::{interruptible, quick};
 
 /// Zeroing more than this takes longer than letting another thread have the interpreter.
 const QUICK_ZEROS: usize = 64 << 10;
@@ -154,5 +154,5 @@ fn block(py: Python<'_>, arena: &Place, len_bytes: usize, align: usize, zero: bo
         }
         return Ok(hold);
     }
-    patiently(py, |patience| arena.alloc(len_bytes, align, zero, patience))
+    interruptible(py, |deadline| arena.alloc(len_bytes, align, zero, deadline))
 }

@@ -6,13 +6,13 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ndshare::Kind;
-use ndshare::arena::{self as library, Arena, BlockId, Hold, Patience, TicketId};
+use ndshare::arena::{self as library, Arena, BlockId, Deadline, Hold, TicketId};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::guard::Once;
-use crate::wait::patiently_for;
+use crate::wait::interruptible_for;
 
 /// What was pickled for one process. It is taken back when the process is over and did not claim it, and when this
 /// object goes while there is no such process.
@@ -77,7 +77,7 @@ pub(crate) fn end_message(py: Python<'_>, pickler: &Bound<'_, PyAny>, failed: bo
         return;
     }
     py.detach(|| {
-        let briefly = Patience::new(Some(BRIEFLY), &|| Ok(()));
+        let briefly = Deadline::new(Some(BRIEFLY), &|| Ok(()));
         for (arena, ticket) in ended.into_iter().flat_map(|message| message.issued) {
             // What cannot be taken back now is listed as undelivered.
             let _ = arena.upgrade().map(|arena| arena.withdraw(&[ticket], &briefly));
@@ -112,7 +112,7 @@ pub(crate) fn issue_soon(py: Python<'_>, hold: &Hold) -> PyResult<Option<TicketI
 
 fn issue_within(py: Python<'_>, hold: &Hold, timeout: Option<Duration>) -> PyResult<Option<TicketId>> {
     let receiver = being_started(py)?;
-    let ticket = patiently_for(py, timeout, |patience| match hold.issue(patience) {
+    let ticket = interruptible_for(py, timeout, |deadline| match hold.issue(deadline) {
         Err(error) if error.kind() == Kind::Timeout => Ok(None),
         other => other,
     })?;

@@ -20,7 +20,7 @@ use crate::owner;
 use crate::shape::Shape;
 use crate::shared::block_under;
 use crate::variables;
-use crate::wait::patiently_for;
+use crate::wait::interruptible_for;
 
 /// What a table refers to by weak references, under `key`: `this` is put there unless what is there is alive. Returns
 /// what is alive. It is one step of the interpreter, so that all threads get the same.
@@ -129,7 +129,7 @@ pub(crate) fn enter_use(
     timeout: Option<f64>,
 ) -> PyResult<Inside> {
     let (overlay, timeout) = (overlay::Overlay::new(block_of(head)?), seconds(timeout)?);
-    let inside = patiently_for(py, timeout, |patience| overlay.enter(number, patience))?;
+    let inside = interruptible_for(py, timeout, |deadline| overlay.enter(number, deadline))?;
     Ok(Inside { inside: Arc::new(inside) })
 }
 

@@ -4,8 +4,8 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use ndshare::arena::Deadline;
 use ndshare::arena::Hold;
-use ndshare::arena::Patience;
 use ndshare::array::Token;
 use ndshare::ring::{self as library, Content, Mode, Start, WhenFull};
 use ndshare::{Error, Kind};
@@ -24,7 +24,7 @@ use crate::ndarray::Facts;
 use crate::session::Place;
 use crate::shared::block_under;
 use crate::travel::{opened, ticketed};
-use crate::wait::{at_once, detached, patiently, patiently_for};
+use crate::wait::{at_once, detached, interruptible, interruptible_for};
 
 /// Frames from any number of writers to any number of readers, in one order:
 /// ``Ring(shape=None, dtype=None, *, slots, ...)``.
@@ -116,9 +116,9 @@ impl Ring {
         if let Some(writing) = at_once(py, quick)? {
             return Ok(writing);
         }
-        patiently_for(py, timeout, |patience| match by {
-            Some(writer) => writer.begin(len_bytes, patience),
-            None => ring.begin(len_bytes, patience),
+        interruptible_for(py, timeout, |deadline| match by {
+            Some(writer) => writer.begin(len_bytes, deadline),
+            None => ring.begin(len_bytes, deadline),
         })
     }
 
@@ -163,9 +163,9 @@ impl Ring {
         let offset = (facts.data - hold.as_ptr() as usize) as u64;
         let content = Content { offset, view: &view, meta };
         let len_bytes = facts.shape.iter().product::<usize>().saturating_mul(facts.itemsize) as u64;
-        let published = patiently_for(py, timeout, |patience| match by {
-            Some(writer) => writer.publish_block(&hold, len_bytes, content, patience),
-            None => self.ring.publish_block(&hold, len_bytes, content, patience),
+        let published = interruptible_for(py, timeout, |deadline| match by {
+            Some(writer) => writer.publish_block(&hold, len_bytes, content, deadline),
+            None => self.ring.publish_block(&hold, len_bytes, content, deadline),
         });
         published.map(|published| Some(published.seq()))
     }
@@ -208,7 +208,7 @@ impl Ring {
         let when_full = policy(when_full)?;
         let (slots, keep) = (usize::try_from(slots).unwrap_or(0), usize::try_from(keep).unwrap_or(usize::MAX));
         let (format, place) = (own.format(py)?, Place::of(py, arena)?);
-        let ring = patiently(py, |patience| library::Ring::new(&place, format, slots, keep, when_full, patience))?;
+        let ring = interruptible(py, |deadline| library::Ring::new(&place, format, slots, keep, when_full, deadline))?;
         Self::over(ring, own)
     }
 
@@ -267,7 +267,7 @@ impl Ring {
     /// >>> [int(frame[0]) for frame in frames]
     /// [0, 1]
     fn writer(slf: Py<Self>, py: Python<'_>) -> PyResult<Writer> {
-        let writer = patiently(py, |patience| slf.get().ring.writer(patience))?;
+        let writer = interruptible(py, |deadline| slf.get().ring.writer(deadline))?;
         Ok(Writer::over(slf, writer))
     }
 
@@ -302,20 +302,20 @@ impl Ring {
         if latest && group.is_some() {
             return Err(PyValueError::new_err("expected latest=True or a group, got both: choose one"));
         }
-        let reader = patiently(py, |patience| {
+        let reader = interruptible(py, |deadline| {
             let mode = match &group {
-                Some(name) => Mode::Group(self.ring.group(name, patience)?),
+                Some(name) => Mode::Group(self.ring.group(name, deadline)?),
                 None if latest => Mode::Latest,
                 None => Mode::Every,
             };
-            self.ring.reader(mode, start, patience)
+            self.ring.reader(mode, start, deadline)
         })?;
         Ok(Reader::over(reader, self.own.clone()))
     }
 
     /// End the stream: readers get what is there, then iteration stops; who writes gets Closed.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        patiently(py, |patience| self.ring.close(patience))
+        interruptible(py, |deadline| self.ring.close(deadline))
     }
 
     /// What the ring holds, as a plain dict: "written" frames, "dropped" ones (by "drop_newest"), "missed" ones (by
@@ -326,7 +326,7 @@ impl Ring {
     /// and missed frames of a group are those of all its members together. "writers" is a list of dicts with "pid",
     /// "name", "alive" and "written".
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let stats = patiently(py, |patience| self.ring.stats(patience))?;
+        let stats = interruptible(py, |deadline| self.ring.stats(deadline))?;
         let readers = stats.readers.iter().map(|reader| reader_dict(py, reader)).collect::<PyResult<Vec<_>>>()?;
         let writers = stats.writers.iter().map(|writer| writer_dict(py, writer)).collect::<PyResult<Vec<_>>>()?;
         let dict = PyDict::new(py);
@@ -342,7 +342,7 @@ impl Ring {
     /// one: no `writer()` is open, and no other process writes.
     fn __enter__(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<Self>> {
         let this = slf.get();
-        patiently(py, |patience| this.ring.enter_writers(patience))?;
+        interruptible(py, |deadline| this.ring.enter_writers(deadline))?;
         remember(Open::Entered(Arc::downgrade(&this.ring)));
         let pid = std::process::id();
         this.entered.change(|entered| *entered = (pid, if entered.0 == pid { entered.1 + 1 } else { 1 }));
@@ -358,7 +358,7 @@ impl Ring {
         if depth > 0 && pid == std::process::id() {
             return Ok(());
         }
-        patiently(py, |patience| self.ring.leave_writers(patience))
+        interruptible(py, |deadline| self.ring.leave_writers(deadline))
     }
 
     /// The shape of its frames, or None when it takes any.
@@ -643,7 +643,7 @@ impl Writer {
     /// End this writer. The stream ends if it was the last one. A writer that was sent to another process lives on there.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let writer = self.writer.take();
-        writer.map_or(Ok(()), |writer| patiently(py, move |patience| writer.close(patience)))
+        writer.map_or(Ok(()), |writer| interruptible(py, move |deadline| writer.close(deadline)))
     }
 
     /// Entering takes it for this process.
@@ -710,12 +710,12 @@ fn remember(one: Open) {
 pub(crate) fn leave_rings(py: Python<'_>) {
     let all = OPEN.replace(Vec::new());
     let _ = detached(py, || {
-        let patience = Patience::new(Some(LEAVE), &|| Ok(()));
+        let deadline = Deadline::new(Some(LEAVE), &|| Ok(()));
         for one in &all {
             // Nobody is left who could use an error. What is marked as ended is settled by whoever reads.
             let _ = match one {
-                Open::Made(writer) => writer.upgrade().map_or(Ok(()), |writer| writer.close(&patience)),
-                Open::Entered(ring) => ring.upgrade().map_or(Ok(()), |ring| ring.leave_entered(&patience)),
+                Open::Made(writer) => writer.upgrade().map_or(Ok(()), |writer| writer.close(&deadline)),
+                Open::Entered(ring) => ring.upgrade().map_or(Ok(()), |ring| ring.leave_entered(&deadline)),
             };
         }
         Ok(())
@@ -766,7 +766,7 @@ fn wait(py: Python<'_>, reader: &library::Reader, timeout: Option<Duration>) -> 
     let soon = if timeout == Some(Duration::ZERO) { Duration::ZERO } else { SOON };
     match at_once(py, || reader.get_soon(soon))? {
         Some(frame) => Ok(frame),
-        None => patiently_for(py, timeout, |patience| reader.get(patience)),
+        None => interruptible_for(py, timeout, |deadline| reader.get(deadline)),
     }
 }
 

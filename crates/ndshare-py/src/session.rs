@@ -14,7 +14,7 @@ use pyo3::types::PyString;
 
 use crate::error::to_python;
 use crate::guard::{Guarded, Once, attached};
-use crate::wait::patiently;
+use crate::wait::interruptible;
 
 /// An arena to work in: the session's, which lives as long as the process, or one that was named.
 pub(crate) enum Place {
@@ -95,9 +95,9 @@ pub(crate) fn session_find(
     let told = Told { parent: text(parent), environment: text(environment), sender, budget: budget.map(text) };
     let raised = Guarded::new(None);
     let mut on_foreign = |error: &Error| tell(&warn, error, &raised);
-    let found = patiently(py, |patience| match sender {
-        Some(_) => library::find(&told, patience, &mut on_foreign).map(drop),
-        None => library::ensure(&told, patience, &mut on_foreign).map(drop),
+    let found = interruptible(py, |deadline| match sender {
+        Some(_) => library::find(&told, deadline, &mut on_foreign).map(drop),
+        None => library::ensure(&told, deadline, &mut on_foreign).map(drop),
     });
     raised.take().map_or(found, Err)
 }

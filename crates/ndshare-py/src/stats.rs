@@ -10,7 +10,7 @@ use pyo3::types::{PyDict, PyList};
 
 use crate::session::Place;
 use crate::travel::copied_by_bound;
-use crate::wait::{detached, patiently};
+use crate::wait::{detached, interruptible};
 
 /// The state of an arena (None: the session's) as a plain dict.
 ///
@@ -66,10 +66,10 @@ pub(crate) fn reclaim(py: Python<'_>, older_than: f64, arena: Option<&Bound<'_, 
     })?;
     let place = Place::of(py, arena)?;
     let left = if matches!(place, Place::Session(_)) { Arena::kept_in_flight() } else { Vec::new() };
-    patiently(py, |patience| {
-        let mut freed = place.reclaim(age, patience)?;
+    interruptible(py, |deadline| {
+        let mut freed = place.reclaim(age, deadline)?;
         for arena in left {
-            freed += arena.reclaim(age, patience)?;
+            freed += arena.reclaim(age, deadline)?;
         }
         Ok(freed)
     })

@@ -23,7 +23,7 @@ use crate::outgoing::{issue, issue_once, issue_soon};
 use crate::owner;
 use crate::session;
 use crate::shared::block_under;
-use crate::wait::patiently;
+use crate::wait::interruptible;
 
 /// What multiprocessing's pickler makes of an array: a call that opens it in the receiver, when it is shared.
 ///
@@ -229,9 +229,9 @@ fn hold_of(py: Python<'_>, token: &Token) -> PyResult<Hold> {
         session::adopt(py, &token.locator)?;
     }
     let session = session::known().filter(|arena| arena.id() == token.locator.id);
-    patiently(py, |patience| {
+    interruptible(py, |deadline| {
         let arena = session.map_or_else(|| Arena::attach(&token.locator), |arena| Ok(arena.clone()))?;
-        token.claim(&arena, patience)
+        token.claim(&arena, deadline)
     })
 }
 

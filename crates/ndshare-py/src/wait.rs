@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use ndshare::arena::Patience;
+use ndshare::arena::Deadline;
 use ndshare::{Error, Kind, Result};
 use pyo3::prelude::*;
 
@@ -18,25 +18,28 @@ use crate::guard::{Guarded, assert_none, attached};
 const RAISED: &str = "a signal handler raised";
 
 /// Runs `work` detached and without a time limit; a signal handler that raises ends it.
-pub(crate) fn patiently<T: Send>(py: Python<'_>, work: impl FnOnce(&Patience<'_>) -> Result<T> + Send) -> PyResult<T> {
-    patiently_for(py, None, work)
+pub(crate) fn interruptible<T: Send>(
+    py: Python<'_>,
+    work: impl FnOnce(&Deadline<'_>) -> Result<T> + Send,
+) -> PyResult<T> {
+    interruptible_for(py, None, work)
 }
 
 /// The same with a time limit, from now on.
-pub(crate) fn patiently_for<T: Send>(
+pub(crate) fn interruptible_for<T: Send>(
     py: Python<'_>,
     timeout: Option<Duration>,
-    work: impl FnOnce(&Patience<'_>) -> Result<T> + Send,
+    work: impl FnOnce(&Deadline<'_>) -> Result<T> + Send,
 ) -> PyResult<T> {
-    patiently_unless(py, timeout, &|| false, work)
+    interruptible_unless(py, timeout, &|| false, work)
 }
 
 /// The same, until `is_off` says that nobody wants the result any more.
-pub(crate) fn patiently_unless<T: Send>(
+pub(crate) fn interruptible_unless<T: Send>(
     py: Python<'_>,
     timeout: Option<Duration>,
     is_off: &(dyn Fn() -> bool + Sync),
-    work: impl FnOnce(&Patience<'_>) -> Result<T> + Send,
+    work: impl FnOnce(&Deadline<'_>) -> Result<T> + Send,
 ) -> PyResult<T> {
     let raised = Guarded::new(None);
     assert_none();
@@ -48,7 +51,7 @@ pub(crate) fn patiently_unless<T: Send>(
             }
             if ndshare::lock::is_quiet() { still_quiet(&quiet_since) } else { look_at_signals(&raised, &quiet_since) }
         };
-        guarded(|| work(&Patience::new(timeout, &check)))
+        guarded(|| work(&Deadline::new(timeout, &check)))
     });
     result.map_err(|error| match raised.take() {
         Some(raised) => noted(py, raised, &error),

@@ -1,14 +1,14 @@
 //! A camera in Rust whose frames Python reads: `camera PROGRAM ARGUMENTS…` starts a program with a reference to the ring
 //! as its last argument (`nds.ref(text).open()` in Python), and writes a hundred frames.
 
-use ndshare::arena::Patience;
+use ndshare::arena::Deadline;
 use ndshare::element::Number;
 use ndshare::ring::{Content, Format, Ring, WhenFull};
 use ndshare::session;
 use std::process::Command;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let (arguments, forever) = (std::env::args().collect::<Vec<_>>(), Patience::forever());
+    let (arguments, forever) = (std::env::args().collect::<Vec<_>>(), Deadline::never());
     let [_, program, rest @ ..] = &arguments[..] else { return Err("expected: PROGRAM ARGUMENTS…".into()) };
     let format = Format { name: Some("camera".into()), ..Format::new(&[480, 640], Number::U16) };
     let ring = Ring::new(&ndshare::session()?, format, 8, 0, WhenFull::Wait, &forever)?;

@@ -6,14 +6,14 @@
 //! forward c128 double 1024 2048 2 avx2
 //! ```
 
-use ndshare::arena::{Arena, Hold, Options, Patience};
+use ndshare::arena::{Arena, Deadline, Hold, Options};
 use ndshare::fft::vertical::{Number, Plane, Problem, Transform, Vector, Vertical};
 use std::error::Error;
 use std::io::{BufRead, Write};
 use std::time::{Duration, Instant};
 
 /// How long one line of input may take.
-const PATIENCE: Duration = Duration::from_millis(700);
+const LEAST_TIME: Duration = Duration::from_millis(700);
 
 fn main() -> Result<(), Box<dyn Error>> {
     for line in std::io::stdin().lock().lines() {
@@ -56,11 +56,11 @@ fn runs(plan: &Vertical, problem: &Problem, item: usize, workers: usize) -> Resu
         _ => (cols, cols, 2 * real),
     };
     let arena = Arena::create(&Options { budget_bytes: Some(512 << 20), ..Options::default() })?;
-    let hold = |bytes: usize| arena.alloc(bytes, 64, true, &Patience::forever());
+    let hold = |bytes: usize| arena.alloc(bytes, 64, true, &Deadline::never());
     let (from, into) = (hold(rows * cols_in * item)?, hold(rows * cols_out * item_out)?);
     let (from, into) = (plane(&from, rows, cols_in, item), plane(&into, rows, cols_out, item_out));
     let (mut runs, start) = (Vec::new(), Instant::now());
-    while start.elapsed() < PATIENCE || runs.len() < 5 {
+    while start.elapsed() < LEAST_TIME || runs.len() < 5 {
         let run = Instant::now();
         // SAFETY: both planes live until the end of this function, and any bytes are numbers.
         unsafe { plan.run(from, into, 1.0, workers, &|| Ok(()))? };

@@ -3,7 +3,7 @@
 //! For each line of its input, `lock` or `exchange`, it does the pair many times and prints the nanoseconds of one:
 //! the best of many short runs, because other programs can only make it slower.
 
-use ndshare::arena::{Arena, Hold, Options, Patience};
+use ndshare::arena::{Arena, Deadline, Hold, Options};
 use ndshare::lock::{self, Death};
 use ndshare::prim::Ordering::{Acquire, Relaxed, Release};
 use std::hint::black_box;
@@ -15,7 +15,7 @@ const TIMES: u32 = 10_000;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arena = Arena::create(&Options { budget_bytes: Some(64 << 20), ..Options::default() })?;
-    let hold = arena.alloc(1024, 64, true, &Patience::forever())?;
+    let hold = arena.alloc(1024, 64, true, &Deadline::never())?;
     for line in std::io::stdin().lock().lines() {
         let took = match line?.as_str() {
             "lock" => best(|| lock_pair(&hold))?,
@@ -35,7 +35,7 @@ fn best(run: impl Fn() -> ndshare::Result<f64>) -> ndshare::Result<f64> {
 fn lock_pair(hold: &Hold) -> ndshare::Result<f64> {
     let start = Instant::now();
     for _ in 0..TIMES {
-        lock::acquire(black_box(hold), Death::Report, &Patience::forever())?;
+        lock::acquire(black_box(hold), Death::Report, &Deadline::never())?;
         lock::release(black_box(hold))?;
     }
     Ok(start.elapsed().as_nanos() as f64 / f64::from(TIMES))

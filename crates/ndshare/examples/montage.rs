@@ -1,7 +1,7 @@
 //! A hundred images of (256, 256, 4) bytes side by side in one of (256, 25600, 4), over and over, in safe Rust:
 //! `montage [ROUNDS]` prints GB/s of each round's copy, and of a canvas that copies only what changed.
 
-use ndshare::arena::Patience;
+use ndshare::arena::Deadline;
 use ndshare::array::Array;
 use ndshare::element::Number;
 use ndshare::gather::{self, Canvas, Source};
@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let copied = best_of(rounds, |_| gather::concatenate(&all, 1, Some(&out)).map(drop))?;
     println!("concatenate   {:6.2} GB/s", out.len() as f64 / copied.as_secs_f64() / 1e9);
 
-    let (canvas, forever) = (Canvas::new(&arena, &whole, Number::U8)?, Patience::forever());
+    let (canvas, forever) = (Canvas::new(&arena, &whole, Number::U8)?, Deadline::never());
     let mut sources: Vec<Source<'_>> = images.iter().map(Source::fixed).collect();
     canvas.concatenate(&sources, 1, &forever)?;
     let one_changed = best_of(rounds, |round| {

@@ -5,7 +5,7 @@
 //! sides sleep; `handoff` is half a round trip of frames of a ring in which both sides look without sleeping; `word` is
 //! the same of nothing but one word.
 
-use ndshare::arena::{Arena, BlockId, Hold, Options, Patience};
+use ndshare::arena::{Arena, BlockId, Deadline, Hold, Options};
 use ndshare::element::Number;
 use ndshare::prim::Ordering::SeqCst;
 use ndshare::ring::{Content, Format, Mode, Reader, Ring, Start, WhenFull, Writing};
@@ -15,7 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-const FOREVER: Patience<'static> = Patience::forever();
+const FOREVER: Deadline<'static> = Deadline::never();
 const FRAME_BYTES: u64 = 4 << 20;
 /// Short runs, of which the median counts: other programs only disturb some of them.
 const RUNS: u32 = 101;

@@ -9,7 +9,7 @@
 //! Both join the session that their environment names; `run` starts one if there is none. In Python the reference is
 //! `nds.ref(text).open()`, and `str(nds.ref(array))` makes one.
 
-use ndshare::arena::Patience;
+use ndshare::arena::Deadline;
 use ndshare::array::Array;
 use ndshare::session;
 use std::env;
@@ -36,7 +36,7 @@ fn run(program: &str, arguments: &[&str]) -> Outcome<()> {
 }
 
 fn add(reference: &str) -> Outcome<()> {
-    let array = session::open(&reference.parse()?, &Patience::forever())?;
+    let array = session::open(&reference.parse()?, &Deadline::never())?;
     let items: Vec<u64> = array.to_vec::<u64>()?.iter().map(|item| item + 10).collect();
     array.copy_from_slice(&items)?;
     println!("{items:?}");

@@ -7,7 +7,7 @@
 //!
 //! In Python the cache is `nds.Cache("16 MiB", name="tiles")`, and the key of a tile is `("tile", row, column)`.
 
-use ndshare::arena::Patience;
+use ndshare::arena::Deadline;
 use ndshare::array::Array;
 use ndshare::cache::{Cache, Geometry, Key};
 use ndshare::session;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
-const FOREVER: Patience = Patience::forever();
+const FOREVER: Deadline = Deadline::never();
 
 fn main() -> Outcome<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();

@@ -2,11 +2,11 @@
 //! what the frames are, and number and sum of each until the stream ends.
 
 use ndshare::Kind;
-use ndshare::arena::Patience;
+use ndshare::arena::Deadline;
 use ndshare::ring::{Mode, Ring, Start};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let (reference, forever) = (std::env::args().nth(1).ok_or("expected: REFERENCE")?, Patience::forever());
+    let (reference, forever) = (std::env::args().nth(1).ok_or("expected: REFERENCE")?, Deadline::never());
     let ring = Ring::open_reference(&reference.parse()?, &forever)?;
     let format = ring.format();
     println!("{:?} {:?} {}", format.name, format.shape, format.element.as_ref().map_or("any".into(), |e| e.name()));

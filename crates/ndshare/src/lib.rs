@@ -4,13 +4,13 @@
 //! copied, nothing is left behind when processes are killed, and Python's `ndshare` package is on the same bytes.
 //!
 //! ```
-//! use ndshare::arena::Patience;
+//! use ndshare::arena::Deadline;
 //! use ndshare::array::{Array, Token};
 //! use ndshare::element::Number;
 //! use ndshare::ring::{Content, Format, Mode, Ring, Start, WhenFull};
 //!
 //! # fn main() -> ndshare::Result<()> {
-//! let forever = Patience::forever();
+//! let forever = Deadline::never();
 //! // The memory of this program and of all that it starts; see `session` for how others join.
 //! let arena = ndshare::session()?;
 //! let image = Array::zeros(&arena, &[1080, 1920], Number::U16)?;

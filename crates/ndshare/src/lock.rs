@@ -3,7 +3,7 @@
 //! Each block has one lock, so all views of an array share it. Several are taken in one order everywhere (arena,
 //! then place in the table), so that two callers that name them in different orders never wait for each other.
 
-use crate::arena::{Hold, Patience, Reentry};
+use crate::arena::{Deadline, Hold, Reentry};
 use crate::error::{Error, Kind, Result};
 
 /// What a taker does about a lock whose owner died in it.
@@ -28,15 +28,15 @@ impl Locked {
     /// Takes the locks of all these blocks, each once, in the one order. All or none.
     ///
     /// # Errors
-    /// `OwnerDied` under [`Death::Report`]; `Misuse` when this thread has one of them already; what `patience` says.
-    pub fn acquire(blocks: Vec<Hold>, death: Death, patience: &Patience) -> Result<Self> {
+    /// `OwnerDied` under [`Death::Report`]; `Misuse` when this thread has one of them already; `Timeout` at `deadline`.
+    pub fn acquire(blocks: Vec<Hold>, death: Death, deadline: &Deadline) -> Result<Self> {
         let mut wanted = blocks;
         wanted.sort_by_key(place);
         wanted.dedup_by_key(|hold| place(hold));
         let pid = wanted.first().map_or(0, process_of);
         let mut locked = Self { holds: Vec::with_capacity(wanted.len()), pid };
         for hold in wanted {
-            let dirty = hold.arena().lock_block(&hold, Reentry::Refuse, patience)?;
+            let dirty = hold.arena().lock_block(&hold, Reentry::Refuse, deadline)?;
             locked.holds.push(hold);
             if dirty && death == Death::Report {
                 return Err(owner_died());
@@ -91,8 +91,8 @@ fn place(hold: &Hold) -> (u64, u32) {
 /// # Errors
 /// As [`Locked::acquire`], but a second entry by the same thread waits like anybody else.
 #[inline]
-pub fn acquire(hold: &Hold, death: Death, patience: &Patience) -> Result<()> {
-    let dirty = hold.arena().lock_block(hold, Reentry::Wait, patience)?;
+pub fn acquire(hold: &Hold, death: Death, deadline: &Deadline) -> Result<()> {
+    let dirty = hold.arena().lock_block(hold, Reentry::Wait, deadline)?;
     enter(hold, dirty, death)
 }
 
@@ -160,8 +160,8 @@ pub(crate) struct Entered<'a>(&'a Hold, #[allow(dead_code)] Quiet);
 
 impl<'a> Entered<'a> {
     /// Waits for the lock. True: an owner died in it, and the content has to be put in order first.
-    pub(crate) fn enter(hold: &'a Hold, patience: &Patience) -> Result<(Self, bool)> {
-        let dirty = hold.arena().lock_block(hold, Reentry::Wait, patience)?;
+    pub(crate) fn enter(hold: &'a Hold, deadline: &Deadline) -> Result<(Self, bool)> {
+        let dirty = hold.arena().lock_block(hold, Reentry::Wait, deadline)?;
         Ok((Self(hold, Quiet::begin()), dirty))
     }
 
@@ -230,7 +230,7 @@ mod tests {
     use crate::arena::Arena;
     use std::time::Duration;
 
-    const FOREVER: Patience<'static> = Patience::forever();
+    const FOREVER: Deadline<'static> = Deadline::never();
 
     /// A wait inside ran signal handlers, which could come to the same lock in the same thread.
     #[test]
@@ -257,7 +257,7 @@ mod tests {
         let theirs = other.take(blocks[2].block()).unwrap();
         assert!(try_acquire(&theirs, Death::Report).unwrap());
         let twice = [&blocks[3], &blocks[0], &blocks[3], &blocks[2]].map(Hold::clone).to_vec();
-        let short = Patience::new(Some(Duration::from_millis(10)), &|| Ok(()));
+        let short = Deadline::new(Some(Duration::from_millis(10)), &|| Ok(()));
         assert_eq!(Locked::acquire(twice.clone(), Death::Report, &short).unwrap_err().kind(), Kind::Timeout);
         assert!(!is_locked(&blocks[0]).unwrap(), "none is kept after a failure");
         release(&theirs).unwrap();

@@ -13,7 +13,7 @@
 //! 4 + 2 i    the waiters said so last at (ns): older than some naps, they are gone
 //! ```
 
-use crate::arena::{Arena, BlockId, Hold, Patience};
+use crate::arena::{Arena, BlockId, Deadline, Hold};
 use crate::error::{Error, Kind, Result};
 use crate::lock::{self, Death};
 use crate::os::monotonic;
@@ -63,16 +63,16 @@ impl Overlay {
     /// Waits until `wanted` is the use that goes on, and enters it.
     ///
     /// # Errors
-    /// `InvalidValue` beyond [`MAX_USES`]; `ArenaFull` when there is no room for a token; what `patience` says.
-    pub fn enter(&self, wanted: usize, patience: &Patience) -> Result<Inside> {
+    /// `InvalidValue` beyond [`MAX_USES`]; `ArenaFull` when there is no room for a token; `Timeout` at `deadline`.
+    pub fn enter(&self, wanted: usize, deadline: &Deadline) -> Result<Inside> {
         if wanted >= MAX_USES {
             return Err(Error::value(format!("expected a use below {MAX_USES}, got {wanted}")));
         }
         // Made beforehand: nothing is allocated under the head's lock.
-        let token = self.arena().alloc(1, 64, false, patience)?;
-        // BOUND: the patience of the caller, which is asked in each round.
+        let token = self.arena().alloc(1, 64, false, deadline)?;
+        // BOUND: the caller's deadline, which is looked at in each round.
         loop {
-            lock::acquire(&self.head, Death::Recover, patience)?;
+            lock::acquire(&self.head, Death::Recover, deadline)?;
             let look = self.look(wanted, &token);
             let begun = if let Ok(Look::Free) = look { self.begin(wanted, &token) } else { Ok(()) };
             lock::release(&self.head)?;
@@ -81,8 +81,8 @@ impl Overlay {
                 Look::Free => return Ok(self.inside(token, true)),
                 Look::Shared(shared) => return Ok(self.inside(shared, false)),
                 Look::Busy { event } => {
-                    patience.go_on("the overlay, in another use,").map_err(|error| self.name_those_inside(error))?;
-                    self.head.nap_on(EVENT, event, patience)?;
+                    deadline.go_on("the overlay, in another use,").map_err(|error| self.name_those_inside(error))?;
+                    self.head.nap_on(EVENT, event, deadline)?;
                 }
             }
         }
@@ -214,7 +214,7 @@ mod tests {
     use crate::prim::{AtomicI32, Ordering::SeqCst};
     use std::time::Duration;
 
-    const FOREVER: Patience<'static> = Patience::forever();
+    const FOREVER: Deadline<'static> = Deadline::never();
 
     fn overlay(arena: &Arc<Arena>) -> Overlay {
         Overlay::new(arena.alloc(HEAD_BYTES, 64, true, &FOREVER).unwrap())
@@ -225,7 +225,7 @@ mod tests {
     }
 
     fn enter_now(overlay: &Overlay, wanted: usize) -> Result<Inside> {
-        overlay.enter(wanted, &Patience::new(Some(Duration::ZERO), &|| Ok(())))
+        overlay.enter(wanted, &Deadline::new(Some(Duration::ZERO), &|| Ok(())))
     }
 
     #[test]
@@ -294,8 +294,8 @@ mod tests {
 
     // ---- heads that were scribbled on
 
-    fn briefly() -> Patience<'static> {
-        Patience::new(Some(Duration::from_micros(200)), &|| Ok(()))
+    fn briefly() -> Deadline<'static> {
+        Deadline::new(Some(Duration::from_micros(200)), &|| Ok(()))
     }
 
     /// What every victim does. Each call gives a place inside, or an error.

@@ -11,7 +11,7 @@
 //! words 2..32  the name
 //! ```
 
-use crate::arena::{Arena, BlockId, Hold, Patience};
+use crate::arena::{Arena, BlockId, Deadline, Hold};
 use crate::error::{Error, Kind, Result};
 use crate::lock::{self, Death, Quiet};
 use crate::os::kill::{Point, point};
@@ -31,20 +31,20 @@ const TABLE_BYTES: usize = NAMES * ENTRY_WORDS * 8;
 /// The block of a name; made by `make` when there is none. Only one of those who ask at once makes it.
 ///
 /// # Errors
-/// `InvalidValue` for an empty or too long name; `Misuse` when all names are taken; what `make` and `patience` say.
+/// `InvalidValue` for an empty or too long name; `Misuse` when all names are taken; `Timeout` at `deadline`; what `make` says.
 pub fn find_or_make(
     arena: &Arc<Arena>,
     name: &str,
     make: &mut dyn FnMut() -> Result<Hold>,
-    patience: &Patience,
+    deadline: &Deadline,
 ) -> Result<Hold> {
     if name.is_empty() || name.len() > MAX_NAME_BYTES {
         return Err(Error::value(format!("expected a name of 1 to {MAX_NAME_BYTES} bytes, got {} bytes", name.len())));
     }
-    let table = arena.root(TABLE_BYTES, patience)?;
+    let table = arena.root(TABLE_BYTES, deadline)?;
     // Whoever died in here left at most an entry whose block is not named yet, or one that is.
-    lock::acquire(&table, Death::Recover, patience)?;
-    let found = find_or_enter(&table, name.as_bytes(), make, patience);
+    lock::acquire(&table, Death::Recover, deadline)?;
+    let found = find_or_enter(&table, name.as_bytes(), make, deadline);
     lock::release(&table)?;
     found
 }
@@ -52,10 +52,10 @@ pub fn find_or_make(
 /// The block of a name, if somebody has it.
 ///
 /// # Errors
-/// `Poisoned`; what `patience` says.
-pub fn find(arena: &Arc<Arena>, name: &str, patience: &Patience) -> Result<Option<Hold>> {
-    let table = arena.root(TABLE_BYTES, patience)?;
-    lock::acquire(&table, Death::Recover, patience)?;
+/// `Poisoned`; `Timeout` at `deadline`.
+pub fn find(arena: &Arc<Arena>, name: &str, deadline: &Deadline) -> Result<Option<Hold>> {
+    let table = arena.root(TABLE_BYTES, deadline)?;
+    lock::acquire(&table, Death::Recover, deadline)?;
     let found = entries(&table).find_map(|entry| alive(table.arena(), entry, name.as_bytes()));
     lock::release(&table)?;
     Ok(found)
@@ -79,7 +79,7 @@ fn find_or_enter(
     table: &Hold,
     name: &[u8],
     make: &mut dyn FnMut() -> Result<Hold>,
-    patience: &Patience,
+    deadline: &Deadline,
 ) -> Result<Hold> {
     let arena = table.arena();
     if let Some(hold) = entries(table).find_map(|entry| alive(arena, entry, name)) {
@@ -95,7 +95,7 @@ fn find_or_enter(
     })?;
     let hold = make()?;
     // A wait that ends early leaves an entry that is free.
-    hold.adopt(table, patience)?;
+    hold.adopt(table, deadline)?;
     entry[0].store(0, Relaxed);
     point(Point::NameCleared);
     entry[1].store(name.len() as u64, Relaxed);
@@ -115,7 +115,7 @@ mod tests {
     use crate::prim::Ordering::SeqCst;
     use std::time::Duration;
 
-    const FOREVER: Patience<'static> = Patience::forever();
+    const FOREVER: Deadline<'static> = Deadline::never();
 
     fn named(arena: &Arc<Arena>, name: &str) -> (Hold, bool) {
         let mut made = false;
@@ -232,8 +232,8 @@ mod tests {
 
     // ---- a table that was scribbled on
 
-    fn briefly() -> Patience<'static> {
-        Patience::new(Some(Duration::from_millis(1)), &|| Ok(()))
+    fn briefly() -> Deadline<'static> {
+        Deadline::new(Some(Duration::from_millis(1)), &|| Ok(()))
     }
 
     /// What every victim does. Each call gives a block, none, or an error.

@@ -29,7 +29,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use crate::arena::{self, Arena, Hold, Locator, Options, Patience};
+use crate::arena::{self, Arena, Deadline, Hold, Locator, Options};
 use crate::array::{Array, Token};
 use crate::error::{Error, Kind, Result};
 use crate::layout::parse_size;
@@ -117,7 +117,7 @@ impl Told {
 pub fn session() -> Result<Arc<Arena>> {
     match known() {
         Some(arena) => Ok(arena.clone()),
-        None => ensure(&Told::by_environment(), &Patience::forever(), &mut refuse).cloned(),
+        None => ensure(&Told::by_environment(), &Deadline::never(), &mut refuse).cloned(),
     }
 }
 
@@ -138,26 +138,26 @@ pub fn known() -> Option<&'static Arc<Arena>> {
 /// meanwhile.
 ///
 /// # Errors
-/// As [`session()`]; what `patience` and `on_foreign` say.
+/// As [`session()`]; `Timeout` at `deadline`; what `on_foreign` says.
 ///
 /// ```
-/// use ndshare::arena::Patience;
+/// use ndshare::arena::Deadline;
 /// use ndshare::session::{self, Told};
 ///
 /// let told = Told { budget: Some("64 MiB".into()), ..Told::by_environment() };
 /// let mut warn = |error: &ndshare::Error| -> ndshare::Result<()> { Ok(eprintln!("not followed: {error}")) };
-/// let arena = session::ensure(&told, &Patience::forever(), &mut warn)?;
+/// let arena = session::ensure(&told, &Deadline::never(), &mut warn)?;
 /// assert_eq!(arena.budget_bytes(), 64 << 20);
 /// # Ok::<(), ndshare::Error>(())
 /// ```
 pub fn ensure(
     told: &Told,
-    patience: &Patience,
+    deadline: &Deadline,
     on_foreign: &mut dyn FnMut(&Error) -> Result<()>,
 ) -> Result<&'static Arc<Arena>> {
-    match find(told, patience, on_foreign)? {
+    match find(told, deadline, on_foreign)? {
         Some(arena) => Ok(arena),
-        None => create(told, patience),
+        None => create(told, deadline),
     }
 }
 
@@ -167,7 +167,7 @@ pub fn ensure(
 /// As [`ensure`].
 pub fn find(
     told: &Told,
-    patience: &Patience,
+    deadline: &Deadline,
     on_foreign: &mut dyn FnMut(&Error) -> Result<()>,
 ) -> Result<Option<&'static Arc<Arena>>> {
     if let Some(arena) = known() {
@@ -176,8 +176,8 @@ pub fn find(
     let candidates = told.candidates();
     for locator in &candidates {
         // Each is a look into all processes of the machine, if need be.
-        patience.go_on("the search for the session")?;
-        match ask(locator, &candidates, patience) {
+        deadline.go_on("the search for the session")?;
+        match ask(locator, &candidates, deadline) {
             Ok(arena) => return Ok(Some(arena)),
             Err(error) if error.kind() == Kind::Unreachable => {}
             Err(error) if error.kind() == Kind::Foreign => on_foreign(&error)?,
@@ -202,7 +202,7 @@ pub fn find(
 pub fn join(locators: &str) -> Result<Arc<Arena>> {
     let told = Told { parent: locators.to_owned(), ..Told::default() };
     let is_named = |arena: &Arena| told.candidates().iter().any(|locator| locator.id == arena.id());
-    match find(&told, &Patience::forever(), &mut refuse)? {
+    match find(&told, &Deadline::never(), &mut refuse)? {
         Some(arena) if is_named(arena) => Ok(arena.clone()),
         Some(arena) => Err(Error::new(
             Kind::Misuse,
@@ -235,39 +235,39 @@ pub fn join(locators: &str) -> Result<Arc<Arena>> {
 pub fn adopt(sender: Locator) -> Result<Option<Arc<Arena>>> {
     let told = Told { sender: Some(sender), ..Told::by_environment() };
     // Another user's stays an error of whoever opens the array, or asks for the session.
-    find(&told, &Patience::forever(), &mut |_| Ok(())).map(|found| found.cloned())
+    find(&told, &Deadline::never(), &mut |_| Ok(())).map(|found| found.cloned())
 }
 
 /// The array that a token names, whosever arena it is in. A process that has no session yet joins the sender's, if the
 /// array is in that.
 ///
 /// ```
-/// use ndshare::arena::Patience;
+/// use ndshare::arena::Deadline;
 /// use ndshare::array::{Array, Token};
 /// use ndshare::session;
 ///
 /// let array = Array::from_slice(&ndshare::session()?, &[2], &[1.0_f64, 2.0])?;
 /// let text = session::reference(&array).to_string(); // to another process of the session
-/// let opened = session::open(&text.parse::<Token>()?, &Patience::forever())?;
+/// let opened = session::open(&text.parse::<Token>()?, &Deadline::never())?;
 /// assert_eq!(opened.to_vec::<f64>()?, [1.0, 2.0]);
 /// # Ok::<(), ndshare::Error>(())
 /// ```
 ///
 /// # Errors
 /// As [`Token::open`], and [`adopt`].
-pub fn open(token: &Token, patience: &Patience<'_>) -> Result<Array> {
-    Array::of_parts(claim(token, patience)?, token.offset, token.description.clone(), token.is_readonly)
+pub fn open(token: &Token, deadline: &Deadline<'_>) -> Result<Array> {
+    Array::of_parts(claim(token, deadline)?, token.offset, token.description.clone(), token.is_readonly)
 }
 
 /// The block that a token names, as [`open`] does.
 ///
 /// # Errors
 /// As [`open`].
-pub fn claim(token: &Token, patience: &Patience<'_>) -> Result<Hold> {
+pub fn claim(token: &Token, deadline: &Deadline<'_>) -> Result<Hold> {
     let session = if token.is_session { adopt(token.locator)? } else { known().cloned() };
     match session.filter(|arena| arena.id() == token.locator.id) {
-        Some(arena) => token.claim(&arena, patience),
-        None => token.claim(&Arena::attach(&token.locator)?, patience),
+        Some(arena) => token.claim(&arena, deadline),
+        None => token.claim(&Arena::attach(&token.locator)?, deadline),
     }
 }
 
@@ -326,8 +326,8 @@ fn refuse(error: &Error) -> Result<()> {
 }
 
 /// Joins the arena of one candidate.
-fn ask(locator: &Locator, candidates: &[Locator], patience: &Patience) -> Result<&'static Arc<Arena>> {
-    let _turn = Turn::take(patience)?;
+fn ask(locator: &Locator, candidates: &[Locator], deadline: &Deadline) -> Result<&'static Arc<Arena>> {
+    let _turn = Turn::take(deadline)?;
     if let Some(arena) = known() {
         return Ok(arena);
     }
@@ -337,8 +337,8 @@ fn ask(locator: &Locator, candidates: &[Locator], patience: &Patience) -> Result
     Ok(keep(arena, *root))
 }
 
-fn create(told: &Told, patience: &Patience) -> Result<&'static Arc<Arena>> {
-    let _turn = Turn::take(patience)?;
+fn create(told: &Told, deadline: &Deadline) -> Result<&'static Arc<Arena>> {
+    let _turn = Turn::take(deadline)?;
     if let Some(arena) = known() {
         return Ok(arena);
     }
@@ -367,10 +367,10 @@ const NAP: Duration = Duration::from_millis(20);
 
 impl Turn {
     /// Waits for the turn, if another thread has it.
-    fn take(patience: &Patience) -> Result<Self> {
+    fn take(deadline: &Deadline) -> Result<Self> {
         // Before it is taken: a child must not inherit one that nobody ends.
         watch_forks()?;
-        // BOUND: until the thread that has the turn has joined or made one arena, or `patience` ends.
+        // BOUND: until the thread that has the turn has joined or made one arena, or `deadline` ends.
         while IS_TAKEN.compare_exchange(0, 1, Acquire, Relaxed).is_err() {
             if !fork::is_known() {
                 return Err(Error::attach(
@@ -378,8 +378,8 @@ impl Turn {
                      make it with fork",
                 ));
             }
-            patience.go_on("the search for the session by another thread of this process")?;
-            futex::wait(&IS_TAKEN, 1, patience.nap(NAP));
+            deadline.go_on("the search for the session by another thread of this process")?;
+            futex::wait(&IS_TAKEN, 1, deadline.nap(NAP));
         }
         Ok(Self(()))
     }
@@ -451,15 +451,15 @@ mod tests {
     }
 
     #[test]
-    fn one_thread_has_the_turn_and_who_waits_keeps_to_its_patience() {
-        let turn = Turn::take(&Patience::forever()).unwrap();
-        let late = Turn::take(&Patience::new(Some(Duration::from_millis(1)), &|| Ok(()))).err().unwrap();
+    fn one_thread_has_the_turn_and_who_waits_keeps_to_its_deadline() {
+        let turn = Turn::take(&Deadline::never()).unwrap();
+        let late = Turn::take(&Deadline::new(Some(Duration::from_millis(1)), &|| Ok(()))).err().unwrap();
         assert_eq!(late.kind(), Kind::Timeout);
         let interrupt = || Err(Error::new(Kind::Interrupted, "a signal"));
-        let interrupted = Turn::take(&Patience::new(None, &interrupt)).err().unwrap();
+        let interrupted = Turn::take(&Deadline::new(None, &interrupt)).err().unwrap();
         assert_eq!(interrupted.kind(), Kind::Interrupted);
         std::thread::scope(|scope| {
-            let other = scope.spawn(|| Turn::take(&Patience::forever()).map(drop));
+            let other = scope.spawn(|| Turn::take(&Deadline::never()).map(drop));
             drop(turn);
             assert_eq!(other.join().unwrap(), Ok(()));
         });

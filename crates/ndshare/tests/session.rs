@@ -2,7 +2,7 @@
 //!
 //! A peer is this very program, which runs one test that does what it is told on its input.
 
-use ndshare::arena::{Arena, BlockId, Hold, Patience, TicketId};
+use ndshare::arena::{Arena, BlockId, Deadline, Hold, TicketId};
 use ndshare::array::Array;
 use ndshare::cache::{Cache, Geometry, Key};
 use ndshare::prim::Ordering::SeqCst;
@@ -105,7 +105,7 @@ fn peer() {
 }
 
 fn obey(order: &str, held: &mut Vec<Hold>) -> Result<String, Box<dyn AnyError>> {
-    let forever = Patience::forever();
+    let forever = Deadline::never();
     let (verb, rest) = order.split_once(' ').unwrap_or((order, ""));
     match verb {
         "id" => Ok(id(&*ndshare::session()?)),
@@ -174,7 +174,7 @@ fn follow() -> Result<String, Box<dyn AnyError>> {
         refused += 1;
         Ok(())
     };
-    let arena = session::ensure(&Told::by_environment(), &Patience::forever(), &mut count)?;
+    let arena = session::ensure(&Told::by_environment(), &Deadline::never(), &mut count)?;
     Ok(format!("{} {refused}", id(arena)))
 }
 

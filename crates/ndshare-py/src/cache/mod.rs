@@ -24,7 +24,7 @@ use crate::lock::seconds;
 use crate::ndarray::make_readonly;
 use crate::session::{self, Place};
 use crate::travel::{opened, ticketed};
-use crate::wait::{patiently, patiently_for, patiently_unless, quick};
+use crate::wait::{interruptible, interruptible_for, interruptible_unless, quick};
 pub(crate) use key::encode;
 use value::{Layouts, Offer, in_room};
 
@@ -95,7 +95,7 @@ impl Cache {
     }
 
     fn look<'py>(&self, py: Python<'py>, key: &Key, timeout: Option<Duration>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let found = patiently_for(py, timeout, |patience| self.cache.get_block(key, patience))?;
+        let found = interruptible_for(py, timeout, |deadline| self.cache.get_block(key, deadline))?;
         found.map(|found| self.layouts.array(py, found)).transpose()
     }
 
@@ -109,7 +109,7 @@ impl Cache {
         check_load(load)?;
         let stop = way.stop;
         let is_off = move || stop.is_some_and(|stop| stop.0.load(Relaxed));
-        match patiently_unless(py, way.timeout, &is_off, |patience| self.cache.fetch_block(name, patience))? {
+        match interruptible_unless(py, way.timeout, &is_off, |deadline| self.cache.fetch_block(name, deadline))? {
             Fetch::Found(found) => self.layouts.array(py, found),
             Fetch::Failed(failure) => Err(load_error(py, failure.type_name, failure.text)),
             Fetch::Load(loading) => self.load(loading, load, key),
@@ -138,11 +138,11 @@ impl Cache {
         let made = made.and_then(|array| Ok((Offer::of(py, &self.cache, &array, true)?, array)));
         match made {
             Ok((Some(offer), _)) => {
-                patiently(py, |patience| in_room(loading.finish(offer.value(), patience)))?;
+                interruptible(py, |deadline| in_room(loading.finish(offer.value(), deadline)))?;
                 self.layouts.array(py, offer.found())
             }
             Ok((None, array)) => {
-                patiently(py, |patience| loading.forgo(patience))?;
+                interruptible(py, |deadline| loading.forgo(deadline))?;
                 make_readonly(&array);
                 Ok(array)
             }
@@ -171,7 +171,7 @@ fn give_up(py: Python<'_>, loading: Loading, error: PyErr) -> PyErr {
         return error;
     }
     let (type_name, text) = described(py, &error);
-    match patiently(py, |patience| loading.fail(&type_name, &text, patience)) {
+    match interruptible(py, |deadline| loading.fail(&type_name, &text, deadline)) {
         Err(other) if !other.is_instance_of::<PyException>(py) => other,
         _ => error,
     }
@@ -234,9 +234,9 @@ fn size_of(maxsize: &Bound<'_, PyAny>) -> PyResult<u64> {
 }
 
 fn create(py: Python<'_>, place: &Place, geometry: Geometry, name: Option<&str>) -> PyResult<Arc<library::Cache>> {
-    patiently(py, |patience| match name {
-        Some(name) => library::Cache::named(place, name, geometry, patience),
-        None => library::Cache::create(place, geometry, patience),
+    interruptible(py, |deadline| match name {
+        Some(name) => library::Cache::named(place, name, geometry, deadline),
+        None => library::Cache::create(place, geometry, deadline),
     })
 }
 
@@ -375,14 +375,16 @@ impl Cache {
         let (py, name) = (key.py(), encode(key)?);
         let array = AS_ARRAY.import(py, "ndshare._cache", "as_array")?.call1((key, value))?;
         match Offer::of(py, &self.cache, &array, false)? {
-            Some(offer) => patiently(py, |patience| self.cache.store_block(&name, offer.value(), patience)).map(drop),
-            None => patiently(py, |patience| self.cache.forgo(&name, patience)),
+            Some(offer) => {
+                interruptible(py, |deadline| self.cache.store_block(&name, offer.value(), deadline)).map(drop)
+            }
+            None => interruptible(py, |deadline| self.cache.forgo(&name, deadline)),
         }
     }
 
     fn __delitem__(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
         let name = encode(key)?;
-        if patiently(key.py(), |patience| self.cache.remove(&name, patience))? {
+        if interruptible(key.py(), |deadline| self.cache.remove(&name, deadline))? {
             return Ok(());
         }
         Err(no_value(key))
@@ -390,7 +392,7 @@ impl Cache {
 
     fn __contains__(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
         let name = encode(key)?;
-        patiently(key.py(), |patience| self.cache.contains(&name, patience))
+        interruptible(key.py(), |deadline| self.cache.contains(&name, deadline))
     }
 
     /// How many seconds ago the value of a key was stored or loaded. Raises KeyError when there is none.
@@ -401,7 +403,7 @@ impl Cache {
     /// ((3,), True)
     fn age(&self, key: &Bound<'_, PyAny>) -> PyResult<f64> {
         let name = encode(key)?;
-        let age = patiently(key.py(), |patience| self.cache.age(&name, patience))?;
+        let age = interruptible(key.py(), |deadline| self.cache.age(&name, deadline))?;
         age.map(|age| age.as_secs_f64()).ok_or_else(|| no_value(key))
     }
 
@@ -411,14 +413,14 @@ impl Cache {
 
     /// The keys that have values now, in no order.
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
-        let keys = patiently(py, |patience| self.cache.keys(patience))?;
+        let keys = interruptible(py, |deadline| self.cache.keys(deadline))?;
         let keys = keys.iter().map(|key| key::decode(py, key)).collect::<PyResult<Vec<_>>>()?;
         PyList::new(py, keys)?.try_iter()
     }
 
     /// End all values. Arrays that somebody has stay as they are.
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
-        patiently(py, |patience| self.cache.clear(patience))
+        interruptible(py, |deadline| self.cache.clear(deadline))
     }
 
     /// Figures of the cache, for all processes, as a plain dict.
@@ -428,7 +430,7 @@ impl Cache {
     /// others' memory ("given_way"), and values that were too old ("expired"). As it is now: "entries", how many of
     /// them are "pinned" by views, their "bytes", the "table_bytes", and "maxsize".
     fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let info = patiently(py, |patience| self.cache.info(patience))?;
+        let info = interruptible(py, |deadline| self.cache.info(deadline))?;
         let Info { hits, misses, loads, failures, waits, evictions, uncached, given_way, expired, .. } = info;
         let Info { entries, pinned, bytes, table_bytes, maxsize, .. } = info;
         let dict = PyDict::new(py);

@@ -21,7 +21,7 @@ use crate::guard::Guarded;
 use crate::ndarray::{Facts, Operand, Order, array_over, array_owned_by, copy_into, described, freeze, view_base};
 use crate::owner;
 use crate::shared::{block_under, final_block};
-use crate::wait::{detached, patiently, quick};
+use crate::wait::{detached, interruptible, quick};
 
 /// How many different layouts a cache remembers.
 const MOST_LAYOUTS: usize = 64;
@@ -198,7 +198,7 @@ fn room(py: Python<'_>, cache: &library::Cache, len_bytes: usize) -> PyResult<Op
         return Ok(Some(hold));
     }
     // The caches of the arena give way before this is an error.
-    patiently(py, |patience| in_room(arena.alloc(len_bytes, 64, false, patience)))
+    interruptible(py, |deadline| in_room(arena.alloc(len_bytes, 64, false, deadline)))
 }
 
 /// A full arena is no error here.

@@ -19,7 +19,7 @@ use crate::ndarray::{Operand, Order, array_over};
 use crate::session::Place as Where;
 use crate::shape::{MIN_ALIGN, Shape};
 use crate::shared::final_block;
-use crate::wait::{at_once, patiently, patiently_for};
+use crate::wait::{at_once, interruptible, interruptible_for};
 
 /// An array to put many others into, over and over: ``canvas = Canvas((1024, 102400, 4), np.uint8)``.
 ///
@@ -110,7 +110,7 @@ impl Canvas {
 
     /// Waits for the canvas's lock, and takes up what stands in it.
     pub(super) fn begin(&self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<Filling<'_>> {
-        patiently_for(py, timeout, |patience| self.surface.begin(patience))
+        interruptible_for(py, timeout, |deadline| self.surface.begin(deadline))
     }
 }
 
@@ -132,7 +132,7 @@ impl Canvas {
         let len_bytes = shape.len_bytes(dtype.itemsize())?;
         let place = Where::of(py, arena)?;
         let with_epoch = Surface::<Source>::block_bytes(len_bytes).unwrap_or(usize::MAX);
-        let hold = patiently(py, |patience| place.alloc(with_epoch, MIN_ALIGN, true, patience))?;
+        let hold = interruptible(py, |deadline| place.alloc(with_epoch, MIN_ALIGN, true, deadline))?;
         let surface = at_once(py, || Surface::new(hold, len_bytes))?;
         let shape: Box<[usize]> = shape.lengths().iter().map(|length| length.unsigned_abs()).collect();
         let made = ndshare::layout::contiguous(&shape, dtype.itemsize(), false);

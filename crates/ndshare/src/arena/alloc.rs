@@ -9,10 +9,10 @@
 //! free; before the arena is full, and for a report, everybody looks for such blocks.
 
 use super::control::{GRANULE_BYTES, Span, is_whole_pages};
+use super::deadline::Deadline;
 use super::hold::Hold;
 use super::ids::BlockId;
 use super::lock::ArenaLock;
-use super::patience::Patience;
 use super::private::{Deferred, Mine};
 use super::spans::{Need, Outcome, Spans};
 use super::state::Arena;
@@ -56,21 +56,21 @@ impl Arena {
     ///
     /// # Errors
     /// `InvalidValue` for an alignment that is no power of two up to 2 MiB; `ArenaFull` with the limit and the
-    /// largest holders; what `patience` says.
-    pub fn alloc(self: &Arc<Self>, len_bytes: usize, align: usize, zero: bool, patience: &Patience) -> Result<Hold> {
+    /// largest holders; `Timeout` at `deadline`.
+    pub fn alloc(self: &Arc<Self>, len_bytes: usize, align: usize, zero: bool, deadline: &Deadline) -> Result<Hold> {
         let need = self.parse_need(len_bytes, align)?;
         if let Some(hold) = self.take_quick(need) {
             return Ok(hold.zeroed(zero.then_some(len_bytes)));
         }
         self.sweep_now_and_then()?;
-        self.work_off(DEFERRED_LOOKS, &Patience::none())?;
-        let Reserved { mine, warm } = match self.reserve_and_commit(need, patience) {
+        self.work_off(DEFERRED_LOOKS, &Deadline::now())?;
+        let Reserved { mine, warm } = match self.reserve_and_commit(need, deadline) {
             Err(error) if error.kind() == Kind::ArenaFull => {
                 // Committing may fail although the arena has warm blocks, which the same limit pays for.
-                self.make_room(u64::MAX, patience)?;
-                let again = self.reserve_and_commit(need, patience);
+                self.make_room(u64::MAX, deadline)?;
+                let again = self.reserve_and_commit(need, deadline);
                 again
-                    .or_else(|error| self.reserve_relieved(error, need, patience))
+                    .or_else(|error| self.reserve_relieved(error, need, deadline))
                     .map_err(|error| self.explain(error, len_bytes))?
             }
             other => other?,
@@ -117,8 +117,8 @@ impl Arena {
         Some(self.hold(mine, generation))
     }
 
-    fn reserve_and_commit(&self, need: Need, patience: &Patience) -> Result<Reserved> {
-        let reserved = self.reserve(need, patience)?;
+    fn reserve_and_commit(&self, need: Need, deadline: &Deadline) -> Result<Reserved> {
+        let reserved = self.reserve(need, deadline)?;
         if !reserved.warm {
             point(Point::AllocCommitting);
             if let Err(error) = self.backing.commit(self.file_range(reserved.mine.span)) {
@@ -132,11 +132,11 @@ impl Arena {
 
     /// Has memory given up by those who can spare it, until `need` fits or nothing is left: as much as is needed, then
     /// more, for what came free may lie in pieces.
-    fn reserve_relieved(self: &Arc<Self>, mut error: Error, need: Need, patience: &Patience) -> Result<Reserved> {
+    fn reserve_relieved(self: &Arc<Self>, mut error: Error, need: Need, deadline: &Deadline) -> Result<Reserved> {
         let mut wanted = need.len_bytes();
         // BOUND: each round frees something that was there before, and asks for twice as much.
-        while error.kind() == Kind::ArenaFull && self.ask_for(wanted, patience)? > 0 {
-            match self.reserve_and_commit(need, patience) {
+        while error.kind() == Kind::ArenaFull && self.ask_for(wanted, deadline)? > 0 {
+            match self.reserve_and_commit(need, deadline) {
                 Err(again) => error = again,
                 reserved => return reserved,
             }
@@ -171,7 +171,7 @@ impl Arena {
     ///
     /// # Errors
     /// As [`Self::alloc`].
-    pub fn root(self: &Arc<Self>, len_bytes: usize, patience: &Patience) -> Result<Hold> {
+    pub fn root(self: &Arc<Self>, len_bytes: usize, deadline: &Deadline) -> Result<Hold> {
         let root = &self.control.header().root;
         for _ in 0..ROOT_ROUNDS {
             // RAW: a name, which is looked up.
@@ -187,7 +187,7 @@ impl Arena {
                     taken => return taken,
                 }
             }
-            let fresh = self.alloc(len_bytes, 64, true, patience)?;
+            let fresh = self.alloc(len_bytes, 64, true, deadline)?;
             // Release, read by the Acquire above: who sees the name sees the zeros.
             if root.compare_exchange(seen, fresh.block().to_word(), Release, Relaxed).is_ok() {
                 point(Point::RootMade);
@@ -199,9 +199,9 @@ impl Arena {
 
     // ---- reserving
 
-    fn reserve(&self, need: Need, patience: &Patience) -> Result<Reserved> {
+    fn reserve(&self, need: Need, deadline: &Deadline) -> Result<Reserved> {
         for made_room in [false, true] {
-            let lacking = match self.try_reserve(need, patience)? {
+            let lacking = match self.try_reserve(need, deadline)? {
                 Outcome::Got { index, span, warm } => return Ok(Reserved { mine: Mine { index, span }, warm }),
                 Outcome::OverBudget { by_bytes } => by_bytes,
                 Outcome::NoGap | Outcome::NeedsTable => u64::MAX,
@@ -209,7 +209,7 @@ impl Arena {
             if made_room {
                 break;
             }
-            self.make_room(lacking, patience)?;
+            self.make_room(lacking, deadline)?;
         }
         let text = format!(
             "{} of {} are in use, and {} more do not fit",
@@ -220,20 +220,20 @@ impl Arena {
         Err(Error::new(Kind::ArenaFull, text))
     }
 
-    fn try_reserve(&self, need: Need, patience: &Patience) -> Result<Outcome> {
+    fn try_reserve(&self, need: Need, deadline: &Deadline) -> Result<Outcome> {
         // BOUND: each round commits a step of the table, which has an end.
         loop {
-            let lock = self.lock(patience)?;
+            let lock = self.lock(deadline)?;
             let outcome = Spans::new(&self.control).reserve(need, self.slot()?)?;
             drop(lock);
-            if outcome != Outcome::NeedsTable || !self.grow_table(patience)? {
+            if outcome != Outcome::NeedsTable || !self.grow_table(deadline)? {
                 return Ok(outcome);
             }
         }
     }
 
     /// Commits more of the table of blocks. False: it is at its end.
-    fn grow_table(&self, patience: &Patience) -> Result<bool> {
+    fn grow_table(&self, deadline: &Deadline) -> Result<bool> {
         let geometry = self.control.geometry();
         let from = self.control.blocks_ready();
         let to = (from + TABLE_STEP).min(geometry.blocks);
@@ -243,7 +243,7 @@ impl Arena {
         let entry = |index: u32| geometry.blocks_at() + u64::from(index) * size_of::<super::control::Block>() as u64;
         self.backing.commit(entry(from)..entry(to))?;
         point(Point::GrowCommitted);
-        let lock = self.lock(patience)?;
+        let lock = self.lock(deadline)?;
         // Two processes may have committed the same step; the table only ever grows.
         if self.control.blocks_ready() < to {
             self.control.span_header().ready.store(to, Release);
@@ -255,34 +255,34 @@ impl Arena {
 
     /// Gives warm blocks back; then what nobody keeps and the dead held; then what the dead sent and nobody claimed.
     /// Stops when `bytes` came free.
-    pub(super) fn make_room(&self, bytes: u64, patience: &Patience) -> Result<()> {
-        let mut freed = self.trim(bytes, patience)?;
+    pub(super) fn make_room(&self, bytes: u64, deadline: &Deadline) -> Result<()> {
+        let mut freed = self.trim(bytes, deadline)?;
         if freed < bytes {
             self.flush_quick()?;
             self.sweep_all()?;
-            self.work_off(usize::MAX, patience)?;
-            self.free_unkept_ones(patience)?;
-            freed = freed.saturating_add(self.trim(bytes - freed, patience)?);
+            self.work_off(usize::MAX, deadline)?;
+            self.free_unkept_ones(deadline)?;
+            freed = freed.saturating_add(self.trim(bytes - freed, deadline)?);
         }
         if self.used_bytes() > 0 && freed < bytes {
-            self.reclaim_undeliverable(patience)?;
-            self.reclaim_from_the_dead(patience)?;
-            self.trim(bytes - freed, patience)?;
+            self.reclaim_undeliverable(deadline)?;
+            self.reclaim_from_the_dead(deadline)?;
+            self.trim(bytes - freed, deadline)?;
         }
         Ok(())
     }
 
-    fn trim(&self, bytes: u64, patience: &Patience) -> Result<u64> {
+    fn trim(&self, bytes: u64, deadline: &Deadline) -> Result<u64> {
         let mut freed = 0_u64;
         for _ in 0..self.control.geometry().blocks {
             if freed >= bytes {
                 break;
             }
-            let lock = self.lock(patience)?;
+            let lock = self.lock(deadline)?;
             let warm = Spans::new(&self.control).trim(self.slot()?)?;
             let Some(Mine { index, span }) = warm else { break };
             freed = freed.saturating_add(span.len_bytes());
-            self.retire(index, Keep::Nothing, Some(lock), patience)?;
+            self.retire(index, Keep::Nothing, Some(lock), deadline)?;
         }
         Ok(freed)
     }
@@ -347,13 +347,13 @@ impl Arena {
     /// keeps them; there is nobody here to tell.
     fn let_go(&self, mine: Mine) {
         let _ = self.try_free(mine.index, Keep::Warm);
-        let _ = self.work_off(DEFERRED_LOOKS, &Patience::none());
+        let _ = self.work_off(DEFERRED_LOOKS, &Deadline::now());
     }
 
     /// Frees a block if nobody keeps it. False: somebody does, or somebody else frees it, or the arena lock is taken and
     /// it is freed later. Never waits.
     pub(super) fn try_free(&self, index: u32, keep: Keep) -> Result<bool> {
-        match self.free(index, keep, &Patience::none()) {
+        match self.free(index, keep, &Deadline::now()) {
             Err(error) if error.kind() == Kind::Timeout => Ok(false),
             other => other,
         }
@@ -361,38 +361,38 @@ impl Arena {
 
     /// Frees a block if nobody keeps it, and then its children. When the wait for the arena lock ends early, that is done
     /// later.
-    pub(super) fn free(&self, index: u32, keep: Keep, patience: &Patience) -> Result<bool> {
+    pub(super) fn free(&self, index: u32, keep: Keep, deadline: &Deadline) -> Result<bool> {
         let is_parent = self.control.block(index)?.is_parent.load(SeqCst) != 0;
-        let is_free = self.free_alone(index, keep, patience)?;
+        let is_free = self.free_alone(index, keep, deadline)?;
         if is_free && is_parent {
-            self.work_off(usize::MAX, patience)?;
+            self.work_off(usize::MAX, deadline)?;
         }
         Ok(is_free)
     }
 
-    fn free_alone(&self, index: u32, keep: Keep, patience: &Patience) -> Result<bool> {
+    fn free_alone(&self, index: u32, keep: Keep, deadline: &Deadline) -> Result<bool> {
         let (words, slot) = (self.control.block(index)?.words(), self.slot()?);
         if words.load().state != State::Live || words.is_kept() {
             return Ok(false);
         }
-        let lock = self.lock(patience).inspect_err(|_| self.defer_unkept(index, keep))?;
+        let lock = self.lock(deadline).inspect_err(|_| self.defer_unkept(index, keep))?;
         if !words.claim_to_free(slot) {
             return Ok(false);
         }
         point(Point::FreeClaimed);
-        self.retire(index, keep, Some(lock), patience).map(|()| true)
+        self.retire(index, keep, Some(lock), deadline).map(|()| true)
     }
 
     /// Ends a block that this participant owns as `Freeing`: `keep` says whether it may become a warm one. When the wait
     /// for the arena lock ends early, the rest is done later.
-    fn retire(&self, index: u32, keep: Keep, lock: Option<ArenaLock<'_>>, patience: &Patience) -> Result<()> {
-        self.end_block(index, keep, lock, patience).inspect_err(|_| self.defer(index, Deferred::Freeing))
+    fn retire(&self, index: u32, keep: Keep, lock: Option<ArenaLock<'_>>, deadline: &Deadline) -> Result<()> {
+        self.end_block(index, keep, lock, deadline).inspect_err(|_| self.defer(index, Deferred::Freeing))
     }
 
     /// As [`Self::retire`], as far as it goes without a wait.
     pub(super) fn retire_soon(&self, index: u32, keep: Keep) -> Result<()> {
-        let never = Patience::none();
-        let done = self.retire(index, keep, None, &never).and_then(|()| self.work_off(usize::MAX, &never));
+        let now = Deadline::now();
+        let done = self.retire(index, keep, None, &now).and_then(|()| self.work_off(usize::MAX, &now));
         done.or_else(|error| if error.kind() == Kind::Timeout { Ok(()) } else { Err(error) })
     }
 
@@ -404,16 +404,16 @@ impl Arena {
 
     /// A page shared with a neighbour goes back with the later of the two. The neighbour may become a gap while
     /// this one's pages are on their way, so the look is repeated until nothing is left to do.
-    fn end_block(&self, index: u32, keep: Keep, lock: Option<ArenaLock<'_>>, patience: &Patience) -> Result<()> {
+    fn end_block(&self, index: u32, keep: Keep, lock: Option<ArenaLock<'_>>, deadline: &Deadline) -> Result<()> {
         let mut held = lock;
         if self.control.block(index)?.is_parent.load(SeqCst) != 0 {
             // Its records go under the same lock, one batch at a time.
             drop(held.take());
-            self.leave_children(index, patience)?;
+            self.leave_children(index, deadline)?;
         }
         let (mut done, mut keep) = (Span::default(), keep);
         for _ in 0..PAGE_ROUNDS {
-            let lock = held.take().map_or_else(|| self.lock(patience), Ok)?;
+            let lock = held.take().map_or_else(|| self.lock(deadline), Ok)?;
             let spans = Spans::new(&self.control);
             if keep == Keep::Warm && spans.keep_warm(index)? {
                 return Ok(());
@@ -452,19 +452,19 @@ impl Arena {
     /// Looks at up to `most` blocks that this process could not give back before.
     ///
     /// # Errors
-    /// `Poisoned`; what `patience` says, but not that it does not wait.
-    pub(super) fn work_off(&self, most: usize, patience: &Patience) -> Result<()> {
+    /// `Poisoned`; `Timeout` at `deadline`, but none of one that does not wait.
+    pub(super) fn work_off(&self, most: usize, deadline: &Deadline) -> Result<()> {
         for _ in 0..most.min(self.control.geometry().blocks as usize) {
             let Some((index, what)) = self.private.lock().next_deferred() else { break };
             let outcome = match what {
-                Deferred::Unkept => self.free_alone(index, Keep::Warm, patience).map(drop),
-                Deferred::UnkeptOfTheDead => self.free_alone(index, Keep::Nothing, patience).map(drop),
-                Deferred::Freeing => self.retire(index, Keep::Nothing, None, patience),
+                Deferred::Unkept => self.free_alone(index, Keep::Warm, deadline).map(drop),
+                Deferred::UnkeptOfTheDead => self.free_alone(index, Keep::Nothing, deadline).map(drop),
+                Deferred::Freeing => self.retire(index, Keep::Nothing, None, deadline),
             };
             // It stands in the list again, perhaps with others.
             let outcome = outcome.inspect_err(|_| self.control.header().unkept.store(1, SeqCst));
             match outcome {
-                Err(error) if error.kind() == Kind::Timeout && !patience.waits() => break,
+                Err(error) if error.kind() == Kind::Timeout && !deadline.waits() => break,
                 other => other?,
             }
         }
@@ -472,14 +472,14 @@ impl Arena {
     }
 
     /// Frees every block that nobody keeps, whoever left it so because the arena lock was taken.
-    pub(super) fn free_unkept_ones(&self, patience: &Patience) -> Result<()> {
+    pub(super) fn free_unkept_ones(&self, deadline: &Deadline) -> Result<()> {
         let hint = &self.control.header().unkept;
         if hint.swap(0, SeqCst) == 0 {
             return Ok(());
         }
         for index in 0..self.control.high() {
             // A device of its last holder may still be writing.
-            self.free_alone(index, Keep::Nothing, patience).inspect_err(|_| hint.store(1, SeqCst))?;
+            self.free_alone(index, Keep::Nothing, deadline).inspect_err(|_| hint.store(1, SeqCst))?;
         }
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! One reference of this process to a block, and how references are found and made.
 
 use super::control::{GRANULE_BYTES, is_whole_pages};
+use super::deadline::Deadline;
 use super::ids::{BlockId, TicketId};
-use super::patience::Patience;
 use super::private::{Judge, Mine};
 use super::state::Arena;
 use crate::error::{Error, Kind, Result};
@@ -44,9 +44,9 @@ impl Hold {
     /// and the content must travel instead.
     ///
     /// # Errors
-    /// `Poisoned`; `Attach` in a process without a slot; what `patience` says.
-    pub fn issue(&self, patience: &Patience) -> Result<Option<TicketId>> {
-        self.arena.issue(self.block(), patience)
+    /// `Poisoned`; `Attach` in a process without a slot; `Timeout` at `deadline`.
+    pub fn issue(&self, deadline: &Deadline) -> Result<Option<TicketId>> {
+        self.arena.issue(self.block(), deadline)
     }
 
     /// Makes this block the parent of `child`: it keeps the child until the returned record is given to
@@ -54,8 +54,8 @@ impl Hold {
     ///
     /// # Errors
     /// `ArenaFull` when the table of records is full; as [`Self::issue`].
-    pub fn adopt(&self, child: &Hold, patience: &Patience) -> Result<TicketId> {
-        let record = self.arena.adopt(self.block(), child.block(), patience)?;
+    pub fn adopt(&self, child: &Hold, deadline: &Deadline) -> Result<TicketId> {
+        let record = self.arena.adopt(self.block(), child.block(), deadline)?;
         record.ok_or_else(|| {
             Error::new(
                 Kind::ArenaFull,
@@ -68,8 +68,8 @@ impl Hold {
     ///
     /// # Errors
     /// As [`Self::issue`].
-    pub fn disown(&self, record: TicketId, patience: &Patience) -> Result<()> {
-        self.arena.disown(record, patience)
+    pub fn disown(&self, record: TicketId, deadline: &Deadline) -> Result<()> {
+        self.arena.disown(record, deadline)
     }
 
     /// The first half of [`Self::disown`]: ends the record. Whoever calls gives the returned block to
@@ -77,8 +77,8 @@ impl Hold {
     ///
     /// # Errors
     /// As [`Self::issue`].
-    pub fn end_record(&self, record: TicketId, patience: &Patience) -> Result<Option<u32>> {
-        self.arena.end_record(record, patience)
+    pub fn end_record(&self, record: TicketId, deadline: &Deadline) -> Result<Option<u32>> {
+        self.arena.end_record(record, deadline)
     }
 
     /// The records by which this block keeps others, and those others.
@@ -124,16 +124,16 @@ impl Hold {
     ///
     /// # Errors
     /// `InvalidValue` beyond the end of the block.
-    pub fn nap_on(&self, index: usize, seen: u32, patience: &Patience) -> Result<()> {
-        self.nap_long_on(index, seen, patience, Duration::from_millis(20))
+    pub fn nap_on(&self, index: usize, seen: u32, deadline: &Deadline) -> Result<()> {
+        self.nap_long_on(index, seen, deadline, Duration::from_millis(20))
     }
 
     /// As [`Self::nap_on`], for a nap of at most `longest`.
     ///
     /// # Errors
     /// `InvalidValue` beyond the end of the block.
-    pub fn nap_long_on(&self, index: usize, seen: u32, patience: &Patience, longest: Duration) -> Result<()> {
-        self.arena.backing.wait(self.low_half(index)?, seen, patience.nap(longest));
+    pub fn nap_long_on(&self, index: usize, seen: u32, deadline: &Deadline, longest: Duration) -> Result<()> {
+        self.arena.backing.wait(self.low_half(index)?, seen, deadline.nap(longest));
         Ok(())
     }
 

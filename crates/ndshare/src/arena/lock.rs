@@ -5,10 +5,10 @@
 //! the locks of the dead. Who has waited long is not overtaken any more. Threads of one process exclude each
 //! other by the same word.
 
+use super::deadline::{Deadline, NAP, busy};
 use super::hold::Hold;
 use super::ids::BlockId;
 use super::lockword::{LockWord, Taker};
-use super::patience::{NAP, Patience, busy};
 use super::state::Arena;
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
@@ -48,13 +48,13 @@ impl Arena {
     /// Waits for the arena lock and takes it.
     ///
     /// # Errors
-    /// `Poisoned`; what `patience` says; `Attach` in a process that has no slot.
+    /// `Poisoned`; `Timeout` at `deadline`; `Attach` in a process that has no slot.
     #[inline]
-    pub(super) fn lock(&self, patience: &Patience) -> Result<ArenaLock<'_>> {
+    pub(super) fn lock(&self, deadline: &Deadline) -> Result<ArenaLock<'_>> {
         let slot = self.slot()?;
         if !self.arena_word().take_fast(slot) {
             // The mark of a death is not needed here: the sweep has put the tables in order before it freed the lock.
-            self.wait_for(&self.control.header().lock.0, slot, patience, "the arena lock")?;
+            self.wait_for(&self.control.header().lock.0, slot, deadline, "the arena lock")?;
         }
         point(Point::LockTaken);
         let lock = ArenaLock { arena: self, slot };
@@ -64,7 +64,7 @@ impl Arena {
 
     /// Waits for a lock word and takes it for `slot`; says whether an owner died in it.
     #[cold]
-    fn wait_for(&self, word: &AtomicU32, slot: u32, patience: &Patience, what: &str) -> Result<bool> {
+    fn wait_for(&self, word: &AtomicU32, slot: u32, deadline: &Deadline, what: &str) -> Result<bool> {
         let lock = LockWord(word);
         let mut taker = Taker { slot, slept: false, starving: false };
         for _ in 0..SPINS {
@@ -73,11 +73,11 @@ impl Arena {
             }
             std::hint::spin_loop();
         }
-        if !patience.waits() {
+        if !deadline.waits() {
             return Err(busy(what));
         }
         let start = monotonic();
-        self.sleep_for(word, &mut taker, patience, what).or_else(|error| {
+        self.sleep_for(word, &mut taker, deadline, what).or_else(|error| {
             if taker.starving && lock.forgo() {
                 self.backing.wake(word);
             }
@@ -126,7 +126,7 @@ impl Arena {
 
     /// Who has the arena lock, if it is not to be had now. Never waits.
     pub(super) fn lock_owner(&self) -> Result<Option<Glimpse>> {
-        match self.lock(&Patience::none()) {
+        match self.lock(&Deadline::now()) {
             Err(error) if error.kind() == Kind::Timeout => {
                 Ok(self.arena_word().owner().and_then(|slot| self.glimpse(slot)))
             }
@@ -135,8 +135,8 @@ impl Arena {
     }
 
     /// Waits until the arena lock is free, for those who could not wait where they needed it.
-    pub(crate) fn await_lock(&self, patience: &Patience) -> Result<()> {
-        self.lock(patience).map(drop)
+    pub(crate) fn await_lock(&self, deadline: &Deadline) -> Result<()> {
+        self.lock(deadline).map(drop)
     }
 
     /// Whether somebody has the arena lock, as far as one look can tell.
@@ -144,10 +144,10 @@ impl Arena {
         self.arena_word().owner().is_some()
     }
 
-    fn sleep_for(&self, word: &AtomicU32, taker: &mut Taker, patience: &Patience, what: &str) -> Result<bool> {
+    fn sleep_for(&self, word: &AtomicU32, taker: &mut Taker, deadline: &Deadline, what: &str) -> Result<bool> {
         let start = monotonic();
         let mut looked = start;
-        // BOUND: the patience of the caller, which is asked in each round that finds the owner alive.
+        // BOUND: the caller's deadline, which is looked at in each round that finds the owner alive.
         loop {
             let busy = match LockWord(word).take_or_mark(*taker) {
                 Ok(dirty) => return Ok(dirty),
@@ -158,8 +158,8 @@ impl Arena {
             if self.relieve(busy.owner())? {
                 continue;
             }
-            patience.go_on_since(&mut looked, what)?;
-            self.backing.wait(word, busy.seen, patience.nap(NAP));
+            deadline.go_on_since(&mut looked, what)?;
+            self.backing.wait(word, busy.seen, deadline.nap(NAP));
             *taker = Taker { slept: true, starving: monotonic() - start > STARVING, ..*taker };
         }
     }
@@ -203,20 +203,20 @@ impl Arena {
     /// recovered it since; it is taken all the same.
     ///
     /// # Errors
-    /// `Misuse` when this very thread has it and `reentry` refuses that; `Timeout` and what else `patience` says;
+    /// `Misuse` when this very thread has it and `reentry` refuses that; `Timeout` at `deadline`;
     /// `Attach` in a process without a slot.
     #[inline]
-    pub fn lock_block(&self, hold: &Hold, reentry: Reentry, patience: &Patience) -> Result<bool> {
-        if self.lock_block_quick(hold)? { Ok(false) } else { self.lock_block_slowly(hold, reentry, patience) }
+    pub fn lock_block(&self, hold: &Hold, reentry: Reentry, deadline: &Deadline) -> Result<bool> {
+        if self.lock_block_quick(hold)? { Ok(false) } else { self.lock_block_slowly(hold, reentry, deadline) }
     }
 
     #[cold]
-    fn lock_block_slowly(&self, hold: &Hold, reentry: Reentry, patience: &Patience) -> Result<bool> {
+    fn lock_block_slowly(&self, hold: &Hold, reentry: Reentry, deadline: &Deadline) -> Result<bool> {
         let (slot, word) = (self.slot()?, self.block_word(hold)?);
         if reentry == Reentry::Refuse {
             self.refuse_reentry(hold, word, slot)?;
         }
-        let dirty = self.wait_for(word, slot, patience, "the lock")?;
+        let dirty = self.wait_for(word, slot, deadline, "the lock")?;
         self.note_owner(hold, slot);
         point(Point::BlockLocked);
         Ok(dirty)

@@ -8,8 +8,8 @@
 //! From below:
 //!
 //! - `word`: the protocol of one block. `control`: where every shared word lies. `spans`: the free map. `lockword`: the
-//!   word of a lock. `backing`: system or heap. `ids`: names. `budget`: the sizes of a new arena. `patience`: how a wait
-//!   behaves. `private`: what one process counts for itself. `guests`: children without a place.
+//!   word of a lock. `backing`: system or heap. `ids`: names. `budget`: the sizes of a new arena. `deadline`: how long a wait
+//!   lasts. `private`: what one process counts for itself. `guests`: children without a place.
 //! - `state`: the [`Arena`] itself, one process's share. `hold`: the [`Hold`], one reference to a block.
 //! - `lock`: waiting for the arena's lock, and for each block's. `fork`: what a child inherits. `alloc`, `records`,
 //!   `shortage`, `stats`, `outgoing`: what users ask for. `sweep`: leaving, and sweeping up after the dead. `join`: making
@@ -21,6 +21,7 @@ mod alloc;
 mod backing;
 mod budget;
 mod control;
+mod deadline;
 mod fork;
 mod guests;
 mod hold;
@@ -29,7 +30,6 @@ mod join;
 mod lock;
 mod lockword;
 mod outgoing;
-mod patience;
 mod private;
 mod records;
 mod shortage;
@@ -47,13 +47,13 @@ mod tests;
 pub use alloc::MAX_ALIGN;
 pub use backing::Heap;
 pub use budget::Options;
+pub use deadline::Deadline;
 pub(crate) use fork::watch as watch_forks;
 pub use fork::{find, is_inside, left_out};
 pub use hold::Hold;
 pub use ids::{BlockId, Locator, TicketId};
 pub use lock::Reentry;
 pub use outgoing::Outgoing;
-pub use patience::Patience;
 pub use private::Judge;
 pub use shortage::{MARK_CACHE, Shortage, on_shortage};
 pub use state::Arena;

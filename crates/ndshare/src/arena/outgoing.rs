@@ -3,8 +3,8 @@
 //! Such references are for that process and for nobody else. As soon as it has a number they bear it, so that every
 //! process can judge them; when it is over, what it did not claim is taken back.
 
+use super::deadline::Deadline;
 use super::ids::TicketId;
-use super::patience::Patience;
 use super::state::Arena;
 use crate::os::process::is_over;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -98,8 +98,8 @@ impl Drop for Outgoing {
     }
 }
 
-fn briefly() -> Patience<'static> {
-    Patience::new(Some(BRIEFLY), &|| Ok(()))
+fn briefly() -> Deadline<'static> {
+    Deadline::new(Some(BRIEFLY), &|| Ok(()))
 }
 
 /// The tickets of each arena that this process still has.

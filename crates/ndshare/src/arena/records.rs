@@ -11,11 +11,11 @@
 
 use super::alloc::Keep;
 use super::control::{PARENT, Record};
+use super::deadline::Deadline;
 use super::fork;
 use super::hold::Hold;
 use super::ids::{BlockId, TicketId};
 use super::lock::ArenaLock;
-use super::patience::Patience;
 use super::private::Mine;
 use super::state::Arena;
 use crate::error::{Error, Kind, Result};
@@ -98,12 +98,12 @@ impl Arena {
     ///
     /// # Errors
     /// `Stale` when the block is gone.
-    pub fn claim(self: &Arc<Self>, block: BlockId, ticket: TicketId, patience: &Patience) -> Result<Hold> {
+    pub fn claim(self: &Arc<Self>, block: BlockId, ticket: TicketId, deadline: &Deadline) -> Result<Hold> {
         let hold = self.take(block)?;
         point(Point::ClaimTaken);
         let Some(record) = self.control.record_quietly(ticket.index) else { return Ok(hold) };
         if is_named(record, ticket) {
-            let lock = self.lock(patience)?;
+            let lock = self.lock(deadline)?;
             if is_named(record, ticket) && block_of(record) == block {
                 self.remove(&lock, ticket.index)?;
             }
@@ -112,7 +112,7 @@ impl Arena {
     }
 
     /// A ticket for a block that the caller holds; none when the ticket budget is used up.
-    pub(super) fn issue(self: &Arc<Self>, block: BlockId, patience: &Patience) -> Result<Option<TicketId>> {
+    pub(super) fn issue(self: &Arc<Self>, block: BlockId, deadline: &Deadline) -> Result<Option<TicketId>> {
         let me = self.slot()?;
         // RAW: only told from others.
         let generation = self.control.participant(me)?.generation.load(Relaxed);
@@ -124,12 +124,12 @@ impl Arena {
         let budget = self.control.geometry().ticket_budget;
         if self.control.ticket_count() >= budget {
             // Perhaps some are for processes that are over by now.
-            self.reclaim_undeliverable(patience)?;
+            self.reclaim_undeliverable(deadline)?;
             if self.control.ticket_count() >= budget {
                 return Ok(None);
             }
         }
-        let ticket = self.add(block, origin, patience)?;
+        let ticket = self.add(block, origin, deadline)?;
         // After the record exists: whoever is about to let the arena go finds one or the other.
         if ticket.is_some() {
             fork::keep_in_flight(self);
@@ -150,11 +150,11 @@ impl Arena {
     /// Says for which process tickets of this one are. When it is over, anybody may take them back.
     ///
     /// # Errors
-    /// `Poisoned`; what `patience` says.
-    pub fn name_receiver(&self, tickets: &[TicketId], pid: u32, patience: &Patience) -> Result<()> {
+    /// `Poisoned`; `Timeout` at `deadline`.
+    pub fn name_receiver(&self, tickets: &[TicketId], pid: u32, deadline: &Deadline) -> Result<()> {
         let numbering = proc::pid_namespace().unwrap_or(0) as u32;
         for some in tickets.chunks(BATCH) {
-            let _lock = self.lock(patience)?;
+            let _lock = self.lock(deadline)?;
             for &id in some {
                 let Some(record) = self.control.record_quietly(id.index).filter(|record| is_named(record, id)) else {
                     continue;
@@ -171,11 +171,11 @@ impl Arena {
     /// Takes tickets back that nobody has claimed, and returns the bytes of the blocks that came free by it.
     ///
     /// # Errors
-    /// `Poisoned`; what `patience` says.
-    pub fn withdraw(&self, tickets: &[TicketId], patience: &Patience) -> Result<u64> {
+    /// `Poisoned`; `Timeout` at `deadline`.
+    pub fn withdraw(&self, tickets: &[TicketId], deadline: &Deadline) -> Result<u64> {
         let mut freed = 0;
         for &id in tickets {
-            if let Some(index) = self.end_record(id, patience)? {
+            if let Some(index) = self.end_record(id, deadline)? {
                 let bytes = self.len_bytes(self.control.block(index)?);
                 freed += if self.try_free(index, Keep::Warm)? { bytes } else { 0 };
             }
@@ -187,8 +187,8 @@ impl Arena {
     /// free.
     ///
     /// # Errors
-    /// `Poisoned`; what `patience` says.
-    pub fn reclaim_undeliverable(&self, patience: &Patience) -> Result<u64> {
+    /// `Poisoned`; `Timeout` at `deadline`.
+    pub fn reclaim_undeliverable(&self, deadline: &Deadline) -> Result<u64> {
         if self.control.header().addressed.load(Relaxed) == 0 {
             return Ok(0);
         }
@@ -201,26 +201,26 @@ impl Arena {
             let is_known = receiver != 0 && numbering != 0 && record.numbering.load(Relaxed) == numbering;
             is_ticket(record) && is_known && is_over(receiver)
         };
-        self.free_where(&wanted, patience)
+        self.free_where(&wanted, deadline)
     }
 
     /// A record by which `parent` keeps `child`; the caller holds both. None when the table is full.
-    pub(super) fn adopt(&self, parent: BlockId, child: BlockId, patience: &Patience) -> Result<Option<TicketId>> {
+    pub(super) fn adopt(&self, parent: BlockId, child: BlockId, deadline: &Deadline) -> Result<Option<TicketId>> {
         // Set before any record names it: a free that finds it 0 has no child to look for.
         self.control.block(parent.index)?.is_parent.store(1, SeqCst);
         let origin = Origin { sender: PARENT, place: parent.index, stamp: parent.generation.into() };
-        self.add(child, origin, patience)
+        self.add(child, origin, deadline)
     }
 
-    fn add(&self, block: BlockId, origin: Origin, patience: &Patience) -> Result<Option<TicketId>> {
+    fn add(&self, block: BlockId, origin: Origin, deadline: &Deadline) -> Result<Option<TicketId>> {
         // BOUND: each round commits a step of the table, which has an end.
         loop {
-            let lock = self.lock(patience)?;
+            let lock = self.lock(deadline)?;
             if let Some(index) = self.find_free_record()? {
                 return self.fill_in(&lock, index, block, origin).map(Some);
             }
             drop(lock);
-            if !self.grow_records(patience)? {
+            if !self.grow_records(deadline)? {
                 return Ok(None);
             }
         }
@@ -294,14 +294,14 @@ impl Arena {
     }
 
     /// Removes one record, if it is still the one that `id` names, and frees its block if nothing else keeps it.
-    pub(super) fn disown(&self, id: TicketId, patience: &Patience) -> Result<()> {
-        self.end_record(id, patience)?.map_or(Ok(()), |block| self.free_unkept(block))
+    pub(super) fn disown(&self, id: TicketId, deadline: &Deadline) -> Result<()> {
+        self.end_record(id, deadline)?.map_or(Ok(()), |block| self.free_unkept(block))
     }
 
     /// Removes one record, if it is still the one that `id` names; returns the place of its block.
-    pub(super) fn end_record(&self, id: TicketId, patience: &Patience) -> Result<Option<u32>> {
+    pub(super) fn end_record(&self, id: TicketId, deadline: &Deadline) -> Result<Option<u32>> {
         let Some(record) = self.control.record_quietly(id.index) else { return Ok(None) };
-        let lock = self.lock(patience)?;
+        let lock = self.lock(deadline)?;
         if !is_named(record, id) {
             return Ok(None);
         }
@@ -349,7 +349,7 @@ impl Arena {
 
     /// Removes the records of a parent that is going. Its caller owns it as `Freeing`, and has the children looked at
     /// afterwards, not inside: a peer can write a chain of parents that is longer than the stack.
-    pub(super) fn leave_children(&self, index: u32, patience: &Patience) -> Result<()> {
+    pub(super) fn leave_children(&self, index: u32, deadline: &Deadline) -> Result<()> {
         let parent = self.control.block(index)?;
         if parent.is_parent.load(SeqCst) == 0 {
             return Ok(());
@@ -359,7 +359,7 @@ impl Arena {
             children.iter().for_each(|&child| self.defer_child(child));
             Ok(())
         };
-        self.remove_where(&|record| is_child(record, name), patience, defer)?;
+        self.remove_where(&|record| is_child(record, name), deadline, defer)?;
         // Only now: whoever inherits a free that died half-way looks again.
         parent.is_parent.store(0, SeqCst);
         point(Point::RemoveChildren);
@@ -367,7 +367,7 @@ impl Arena {
     }
 
     /// Commits more of the table of records. False: it is at its end, or there is no memory.
-    fn grow_records(&self, patience: &Patience) -> Result<bool> {
+    fn grow_records(&self, deadline: &Deadline) -> Result<bool> {
         let geometry = self.control.geometry();
         let from = self.control.records_ready();
         let to = (from + TABLE_STEP).min(geometry.records);
@@ -376,7 +376,7 @@ impl Arena {
             return Ok(false);
         }
         point(Point::GrowCommitted);
-        let lock = self.lock(patience)?;
+        let lock = self.lock(deadline)?;
         if self.control.records_ready() < to {
             self.control.header().records_ready.store(to, Release);
         }
@@ -389,18 +389,18 @@ impl Arena {
     /// free by it. A receiver that comes later gets `Stale`.
     ///
     /// # Errors
-    /// `Poisoned`; what `patience` says.
-    pub fn reclaim(&self, older_than: Duration, patience: &Patience) -> Result<u64> {
+    /// `Poisoned`; `Timeout` at `deadline`.
+    pub fn reclaim(&self, older_than: Duration, deadline: &Deadline) -> Result<u64> {
         self.sweep_all()?;
         let latest = monotonic().saturating_sub(older_than).as_nanos() as u64;
-        let freed = self.free_where(&|record| is_ticket(record) && record.stamp.load(Relaxed) <= latest, patience)?;
+        let freed = self.free_where(&|record| is_ticket(record) && record.stamp.load(Relaxed) <= latest, deadline)?;
         fork::let_go();
         Ok(freed)
     }
 
     /// Takes back what dead processes sent and nobody claimed.
-    pub(super) fn reclaim_from_the_dead(&self, patience: &Patience) -> Result<u64> {
-        self.free_where(&|record| is_ticket(record) && !self.is_sender_alive(record), patience)
+    pub(super) fn reclaim_from_the_dead(&self, deadline: &Deadline) -> Result<u64> {
+        self.free_where(&|record| is_ticket(record) && !self.is_sender_alive(record), deadline)
     }
 
     pub(super) fn is_sender_alive(&self, ticket: &Record) -> bool {
@@ -414,10 +414,10 @@ impl Arena {
     }
 
     /// Removes records, and frees what only they kept; says how many bytes that is.
-    fn free_where(&self, wanted: &dyn Fn(&Record) -> bool, patience: &Patience) -> Result<u64> {
+    fn free_where(&self, wanted: &dyn Fn(&Record) -> bool, deadline: &Deadline) -> Result<u64> {
         let mut freed = 0_u64;
-        self.remove_where(wanted, patience, |blocks| {
-            freed = freed.saturating_add(self.free_all(blocks, patience)?);
+        self.remove_where(wanted, deadline, |blocks| {
+            freed = freed.saturating_add(self.free_all(blocks, deadline)?);
             Ok(())
         })?;
         Ok(freed)
@@ -427,7 +427,7 @@ impl Arena {
     fn remove_where(
         &self,
         wanted: &dyn Fn(&Record) -> bool,
-        patience: &Patience,
+        deadline: &Deadline,
         mut settle: impl FnMut(&[u32]) -> Result<()>,
     ) -> Result<()> {
         let mut next = 0;
@@ -438,7 +438,7 @@ impl Arena {
             if found.is_empty() {
                 continue;
             }
-            let lock = self.lock(patience)?;
+            let lock = self.lock(deadline)?;
             let mut blocks = Vec::with_capacity(BATCH);
             for (index, nonce) in found {
                 let record = self.control.record(index)?;
@@ -455,14 +455,14 @@ impl Arena {
 
     /// Frees those of these blocks that nobody keeps; says how many bytes came free. After an error the rest is freed
     /// later.
-    fn free_all(&self, blocks: &[u32], patience: &Patience) -> Result<u64> {
-        let (mut freed, mut outcome, mut patience) = (0_u64, Ok(()), *patience);
+    fn free_all(&self, blocks: &[u32], deadline: &Deadline) -> Result<u64> {
+        let (mut freed, mut outcome, mut deadline) = (0_u64, Ok(()), *deadline);
         for &index in blocks {
             let span = self.control.sane_span(self.control.block(index)?);
-            match self.free(index, Keep::Warm, &patience) {
+            match self.free(index, Keep::Warm, &deadline) {
                 Ok(is_free) if is_free => freed = freed.saturating_add(span.map_or(0, |span| span.len_bytes())),
                 Ok(_) => {}
-                Err(error) => (outcome, patience) = (outcome.and(Err(error)), Patience::none()),
+                Err(error) => (outcome, deadline) = (outcome.and(Err(error)), Deadline::now()),
             }
         }
         outcome.map(|()| freed)

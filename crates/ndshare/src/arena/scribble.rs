@@ -24,8 +24,8 @@ fn number(variable: &str, default: u64) -> u64 {
 }
 
 /// Waits that a lock word naming somebody alive makes end.
-fn short() -> Patience<'static> {
-    Patience::new(Some(Duration::from_millis(2)), &|| Ok(()))
+fn short() -> Deadline<'static> {
+    Deadline::new(Some(Duration::from_millis(2)), &|| Ok(()))
 }
 
 /// Runs `round` with the numbers of all rounds on a thread, and fails when one of them panics or takes too long.

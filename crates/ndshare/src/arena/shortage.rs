@@ -1,8 +1,8 @@
 //! What gives memory of an arena up before an allocation fails: modules of higher floors, which say so here once.
 
+use super::deadline::Deadline;
 use super::hold::Hold;
 use super::ids::BlockId;
-use super::patience::Patience;
 use super::state::Arena;
 use super::word::State;
 use crate::error::Result;
@@ -16,7 +16,7 @@ pub const MARK_CACHE: u32 = 1;
 #[derive(Debug, Clone, Copy)]
 pub struct Shortage {
     /// Gives up about so many bytes, without the arena lock; says how many it gave up.
-    pub relieve: fn(&Arc<Arena>, u64, &Patience) -> Result<u64>,
+    pub relieve: fn(&Arc<Arena>, u64, &Deadline) -> Result<u64>,
     /// What it has not given up, for the error; empty for nothing.
     pub describe: fn(&Arc<Arena>) -> String,
 }
@@ -30,8 +30,8 @@ pub fn on_shortage(shortage: Shortage) {
 
 impl Arena {
     /// Asks for memory when nothing else is left; says how many bytes were given up.
-    pub(super) fn ask_for(self: &Arc<Self>, bytes: u64, patience: &Patience) -> Result<u64> {
-        SHORTAGE.get().map_or(Ok(0), |shortage| (shortage.relieve)(self, bytes, patience))
+    pub(super) fn ask_for(self: &Arc<Self>, bytes: u64, deadline: &Deadline) -> Result<u64> {
+        SHORTAGE.get().map_or(Ok(0), |shortage| (shortage.relieve)(self, bytes, deadline))
     }
 
     /// What was not given up, as a part of an error's text.

@@ -1,8 +1,8 @@
 //! What an arena holds, and who holds it. Read without a lock: each number is right, their sum may be a moment old.
 
 use super::control::{Block, GRANULE_BYTES};
+use super::deadline::Deadline;
 use super::fork;
-use super::patience::Patience;
 use super::records::is_ticket;
 use super::state::Arena;
 use super::word::State;
@@ -88,7 +88,7 @@ impl Arena {
         self.tidy_up()?;
         fork::let_go();
         // Whoever asks why something waits must not wait for it, too.
-        let _ = self.reclaim_undeliverable(&Patience::new(Some(BRIEFLY), &|| Ok(())));
+        let _ = self.reclaim_undeliverable(&Deadline::new(Some(BRIEFLY), &|| Ok(())));
         let (mut used_bytes, mut blocks) = (0_u64, 0);
         for index in 0..self.control.high() {
             let block = self.control.block(index)?;
@@ -118,8 +118,8 @@ impl Arena {
 
     /// Frees what was let go of while somebody had the arena lock, if that is free now.
     fn tidy_up(&self) -> Result<()> {
-        let never = Patience::none();
-        let done = self.work_off(usize::MAX, &never).and_then(|()| self.free_unkept_ones(&never));
+        let now = Deadline::now();
+        let done = self.work_off(usize::MAX, &now).and_then(|()| self.free_unkept_ones(&now));
         done.or_else(|error| if error.kind() == Kind::Timeout { Ok(()) } else { Err(error) })
     }
 

@@ -13,10 +13,10 @@
 use super::alloc::Keep;
 use super::backing::Sign;
 use super::control::{LENT, Participant, Span, TAKEN};
+use super::deadline::Deadline;
 use super::fork;
 use super::ids::BlockId;
 use super::lockword::LockWord;
-use super::patience::Patience;
 use super::records::is_ticket;
 use super::spans::Spans;
 use super::state::{Arena, NO_SLOT};
@@ -320,7 +320,7 @@ impl Arena {
     pub(super) fn leave(&self) {
         let Ok(me) = self.slot() else { return };
         let _ = self.flush_quick();
-        let _ = self.work_off(usize::MAX, &Patience::none());
+        let _ = self.work_off(usize::MAX, &Deadline::now());
         let Ok(participant) = self.control.participant(me) else { return };
         // What guests use stays held until they are gone.
         let _ = self.look_after_guests();

@@ -31,7 +31,7 @@ fn is_filled(hold: &Hold, byte: u8) -> bool {
 }
 
 fn alloc(arena: &Arc<Arena>, len: usize) -> Result<Hold> {
-    arena.alloc(len, 64, false, &Patience::forever())
+    arena.alloc(len, 64, false, &Deadline::never())
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn holds_of_the_dead_stay_while_their_guests_live() {
     let slot = parent.participant_slot();
     let read = alloc(&parent, 5000).unwrap();
     let block = read.block();
-    parent.lock_block(&read, Reentry::Wait, &Patience::forever()).unwrap();
+    parent.lock_block(&read, Reentry::Wait, &Deadline::never()).unwrap();
     heap.declare_guests(slot, true);
     heap.declare_dead(slot);
     survivor.sweep_all().unwrap();
@@ -113,7 +113,7 @@ fn lent_blocks_stay_until_the_guests_are_gone() {
 #[test]
 fn only_blocks_of_whole_pages_are_watched() {
     let (arena, _heap) = Arena::create_on_heap(BUDGET).unwrap();
-    let aligned = |len| arena.alloc(len, PAGE_BYTES as usize, false, &Patience::forever()).unwrap();
+    let aligned = |len| arena.alloc(len, PAGE_BYTES as usize, false, &Deadline::never()).unwrap();
     let never: Judge = |_, _| false;
     assert_eq!(aligned(5000).watch(never).unwrap_err().kind(), Kind::InvalidValue);
     let whole = aligned(8192);
@@ -126,7 +126,7 @@ fn only_blocks_of_whole_pages_are_watched() {
 
 fn audit(arena: &Arc<Arena>) -> u64 {
     arena.flush_quick().unwrap();
-    let _lock = arena.lock(&Patience::forever()).unwrap();
+    let _lock = arena.lock(&Deadline::never()).unwrap();
     let gaps = Spans::new(&arena.control).audit();
     gaps.iter().map(|gap| gap.len_bytes()).sum()
 }
@@ -135,7 +135,7 @@ fn audit(arena: &Arc<Arena>) -> u64 {
 fn assert_empty(arena: &Arc<Arena>) {
     arena.flush_quick().unwrap();
     while let Some(warm) = {
-        let lock = arena.lock(&Patience::forever()).unwrap();
+        let lock = arena.lock(&Deadline::never()).unwrap();
         let warm = Spans::new(&arena.control).trim(arena.slot().unwrap()).unwrap();
         drop(lock);
         warm
@@ -155,7 +155,7 @@ fn random_histories_keep_bytes_apart_and_the_map_whole() {
         for step in 0..600 {
             if dice.roll(5) < 3 {
                 let (len, align) = (dice.len(), 1 << (6 + dice.roll(8)));
-                match arena.alloc(len, align, true, &Patience::forever()) {
+                match arena.alloc(len, align, true, &Deadline::never()) {
                     Ok(hold) => {
                         assert!(hold.as_ptr().addr().is_multiple_of(align) && hold.len_bytes() >= len);
                         // SAFETY: the block is held, and nobody writes it now.
@@ -209,7 +209,7 @@ fn the_budget_that_nobody_asked_for_fits_every_machine() {
 fn bad_requests_change_nothing() {
     let (arena, _heap) = Arena::create_on_heap(BUDGET).unwrap();
     for align in [0, 3, 96, 4 << 20, usize::MAX] {
-        let error = arena.alloc(10, align, false, &Patience::forever()).unwrap_err();
+        let error = arena.alloc(10, align, false, &Deadline::never()).unwrap_err();
         assert_eq!(error.kind(), Kind::InvalidValue);
     }
     for len in [usize::MAX, BUDGET as usize + 1, 1 << 50] {
@@ -260,16 +260,16 @@ fn a_ticket_keeps_its_block_until_it_is_claimed_once() {
     let other = Arena::join_on_heap(&heap).unwrap();
     let hold = alloc(&arena, 1 << 20).unwrap();
     fill(&hold, 7);
-    let (name, ticket) = (hold.block(), hold.issue(&Patience::forever()).unwrap().unwrap());
+    let (name, ticket) = (hold.block(), hold.issue(&Deadline::never()).unwrap().unwrap());
     drop(hold);
     assert_eq!(arena.stats().unwrap().tickets.len(), 1);
-    let received = other.claim(name, ticket, &Patience::forever()).unwrap();
+    let received = other.claim(name, ticket, &Deadline::never()).unwrap();
     assert!(is_filled(&received, 7));
     assert_eq!(arena.stats().unwrap().tickets.len(), 0);
     // A second opening of the same pickle: fine while somebody holds, stale afterwards.
-    drop(arena.claim(name, ticket, &Patience::forever()).unwrap());
+    drop(arena.claim(name, ticket, &Deadline::never()).unwrap());
     drop(received);
-    assert_eq!(arena.claim(name, ticket, &Patience::forever()).unwrap_err().kind(), Kind::Stale);
+    assert_eq!(arena.claim(name, ticket, &Deadline::never()).unwrap_err().kind(), Kind::Stale);
     drop(other);
     assert_empty(&arena);
 }
@@ -285,7 +285,7 @@ fn a_name_from_outside_that_is_none_is_stale_and_poisons_nothing() {
         assert!(Hold::recycle(&arena, name).unwrap().is_none());
         assert!(!arena.is_kept_by_others(name).unwrap() && !arena.is_live(name));
         let ticket = TicketId { index, nonce: 7 };
-        drop(arena.claim(hold.block(), ticket, &Patience::forever()).unwrap());
+        drop(arena.claim(hold.block(), ticket, &Deadline::never()).unwrap());
     }
     alloc(&arena, 1000).unwrap();
 }
@@ -298,13 +298,13 @@ fn a_ticket_with_the_nonce_of_a_free_record_ends_nothing() {
     let other = Arena::join_on_heap(&heap).unwrap();
     let hold = alloc(&arena, 1000).unwrap();
     let name = hold.block();
-    let [first, second] = [(); 2].map(|()| hold.issue(&Patience::forever()).unwrap().unwrap());
-    drop(arena.claim(name, first, &Patience::forever()).unwrap());
+    let [first, second] = [(); 2].map(|()| hold.issue(&Deadline::never()).unwrap().unwrap());
+    drop(arena.claim(name, first, &Deadline::never()).unwrap());
     let damaged = TicketId { nonce: 0, ..first };
-    drop(arena.claim(name, damaged, &Patience::forever()).unwrap());
-    hold.disown(damaged, &Patience::forever()).unwrap();
+    drop(arena.claim(name, damaged, &Deadline::never()).unwrap());
+    hold.disown(damaged, &Deadline::never()).unwrap();
     drop(hold);
-    drop(other.claim(name, second, &Patience::forever()).unwrap());
+    drop(other.claim(name, second, &Deadline::never()).unwrap());
     assert_eq!(arena.take(name).unwrap_err().kind(), Kind::Stale);
     drop(other);
     assert_empty(&arena);
@@ -314,12 +314,12 @@ fn a_ticket_with_the_nonce_of_a_free_record_ends_nothing() {
 fn unclaimed_tickets_are_listed_bounded_and_taken_back() {
     let (arena, _heap) = Arena::create_on_heap(BUDGET).unwrap();
     let hold = alloc(&arena, 1 << 20).unwrap();
-    let tickets = std::iter::from_fn(|| hold.issue(&Patience::forever()).unwrap()).count();
+    let tickets = std::iter::from_fn(|| hold.issue(&Deadline::never()).unwrap()).count();
     assert_eq!(tickets, 256);
     drop(hold);
-    let none = arena.reclaim(Duration::from_secs(3600), &Patience::forever()).unwrap();
+    let none = arena.reclaim(Duration::from_secs(3600), &Deadline::never()).unwrap();
     assert_eq!((none, arena.stats().unwrap().tickets.len()), (0, 256));
-    assert_eq!(arena.reclaim(Duration::ZERO, &Patience::forever()).unwrap(), 1 << 20);
+    assert_eq!(arena.reclaim(Duration::ZERO, &Deadline::never()).unwrap(), 1 << 20);
     assert_empty(&arena);
 }
 
@@ -329,7 +329,7 @@ const NOBODY: u32 = (1 << 22) + 1;
 /// A reference that was pickled for a process which then died once kept its block as long as the sender lived.
 #[test]
 fn what_was_sent_to_a_process_that_is_over_gives_way_before_the_arena_is_full() {
-    let forever = Patience::forever();
+    let forever = Deadline::never();
     let (arena, heap) = Arena::create_on_heap(BUDGET).unwrap();
     let sender = Arena::join_on_heap(&heap).unwrap();
     let hold = alloc(&sender, 12 << 20).unwrap();
@@ -351,7 +351,7 @@ fn what_was_sent_to_a_process_that_is_over_gives_way_before_the_arena_is_full() 
 
 #[test]
 fn a_number_of_another_namespace_is_not_judged() {
-    let forever = Patience::forever();
+    let forever = Deadline::never();
     let (arena, _heap) = Arena::create_on_heap(BUDGET).unwrap();
     let hold = alloc(&arena, 1 << 20).unwrap();
     let ticket = hold.issue(&forever).unwrap().unwrap();
@@ -368,7 +368,7 @@ fn a_number_of_another_namespace_is_not_judged() {
 /// What is pickled for one process is that process's: it goes with it, unless it was claimed.
 #[test]
 fn what_was_pickled_for_one_process_is_taken_back_with_it() {
-    let forever = Patience::forever();
+    let forever = Deadline::never();
     let (arena, _heap) = Arena::create_on_heap(BUDGET).unwrap();
     let send = |outgoing: &Outgoing| {
         let hold = alloc(&arena, 1 << 20).unwrap();
@@ -404,7 +404,7 @@ fn what_the_dead_sent_gives_way_before_the_arena_is_full() {
     let (arena, heap) = Arena::create_on_heap(BUDGET).unwrap();
     let sender = Arena::join_on_heap(&heap).unwrap();
     let hold = alloc(&sender, 12 << 20).unwrap();
-    hold.issue(&Patience::forever()).unwrap().unwrap();
+    hold.issue(&Deadline::never()).unwrap().unwrap();
     drop(hold);
     assert_eq!(alloc(&arena, 12 << 20).unwrap_err().kind(), Kind::ArenaFull, "the sender lives");
     drop(sender);
@@ -431,14 +431,14 @@ fn many_threads_of_many_participants_leave_nothing_behind() {
                         0 => held.extend(alloc(&mine, dice.len()).ok()),
                         1 if !held.is_empty() => {
                             let hold = held.swap_remove(dice.roll(held.len() as u64) as usize);
-                            let ticket = hold.issue(&Patience::forever()).unwrap();
+                            let ticket = hold.issue(&Deadline::never()).unwrap();
                             names.lock().unwrap().push((hold.block(), ticket));
                         }
                         2 => {
                             let name = names.lock().unwrap().pop();
                             if let Some((block, ticket)) = name {
                                 let opened = match ticket {
-                                    Some(ticket) => mine.claim(block, ticket, &Patience::forever()),
+                                    Some(ticket) => mine.claim(block, ticket, &Deadline::never()),
                                     None => mine.take(block),
                                 };
                                 assert!(ticket.is_none() || opened.is_ok(), "a ticket keeps its block");
@@ -452,7 +452,7 @@ fn many_threads_of_many_participants_leave_nothing_behind() {
             });
         }
     });
-    arena.reclaim(Duration::ZERO, &Patience::forever()).unwrap();
+    arena.reclaim(Duration::ZERO, &Deadline::never()).unwrap();
     assert_empty(&arena);
 }
 
@@ -493,7 +493,7 @@ fn a_real_arena_commits_what_it_gives_out_and_takes_it_back() {
     assert_eq!(inside.block(), hold.block());
     assert!(find(hold.as_ptr().addr() + 5000, 8 << 20).is_none(), "reaches beyond the block");
     drop((hold, inside));
-    arena.make_room(u64::MAX, &Patience::forever()).unwrap();
+    arena.make_room(u64::MAX, &Deadline::never()).unwrap();
     assert_eq!(arena.stats().unwrap().committed_bytes, before);
 }
 
@@ -506,7 +506,7 @@ fn pages_that_small_blocks_share_go_back_with_the_last_of_them() {
     while !holds.is_empty() {
         holds.swap_remove(dice.roll(holds.len() as u64) as usize);
         if holds.len().is_multiple_of(50) {
-            arena.make_room(u64::MAX, &Patience::forever()).unwrap();
+            arena.make_room(u64::MAX, &Deadline::never()).unwrap();
         }
     }
     // The table of blocks may have grown; nothing else stays.
@@ -519,7 +519,7 @@ fn pages_that_small_blocks_share_go_back_with_the_last_of_them() {
 fn a_parent_keeps_its_children_and_takes_them_along() {
     let (arena, heap) = Arena::create_on_heap(BUDGET).unwrap();
     let other = Arena::join_on_heap(&heap).unwrap();
-    let forever = Patience::forever();
+    let forever = Deadline::never();
     let parent = alloc(&arena, 100).unwrap();
     let children: Vec<Hold> = (1..9).map(|i| alloc(&arena, i * 30_000).unwrap()).collect();
     let records: Vec<TicketId> = children.iter().map(|child| parent.adopt(child, &forever).unwrap()).collect();
@@ -547,11 +547,11 @@ fn a_lock_tells_of_the_death_of_its_owner_until_somebody_recovers() {
     assert_eq!(victim.try_lock_block(&theirs).unwrap(), Some(false));
     assert_eq!(arena.try_lock_block(&hold).unwrap(), None);
     let short = Some(Duration::from_millis(30));
-    let wait = arena.lock_block(&hold, Reentry::Refuse, &Patience::new(short, &|| Ok(())));
+    let wait = arena.lock_block(&hold, Reentry::Refuse, &Deadline::new(short, &|| Ok(())));
     assert_eq!(wait.unwrap_err().kind(), Kind::Timeout);
     heap.declare_dead(victim.participant_slot());
-    assert!(arena.lock_block(&hold, Reentry::Refuse, &Patience::forever()).unwrap(), "it tells");
-    assert_eq!(arena.lock_block(&hold, Reentry::Refuse, &Patience::forever()).unwrap_err().kind(), Kind::Misuse);
+    assert!(arena.lock_block(&hold, Reentry::Refuse, &Deadline::never()).unwrap(), "it tells");
+    assert_eq!(arena.lock_block(&hold, Reentry::Refuse, &Deadline::never()).unwrap_err().kind(), Kind::Misuse);
     arena.unlock_block(&hold, false).unwrap();
     assert_eq!(arena.try_lock_block(&hold).unwrap(), Some(true), "it still tells");
     arena.unlock_block(&hold, true).unwrap();
@@ -590,7 +590,7 @@ mod deaths {
 
     /// Every kind of change to the shared tables.
     fn busy(arena: &Arc<Arena>) {
-        let forever = Patience::forever();
+        let forever = Deadline::never();
         let shared = arena.take(somebody_elses(arena)).unwrap();
         arena.lock_block(&shared, Reentry::Refuse, &forever).unwrap();
         arena.unlock_block(&shared, true).unwrap();
@@ -628,10 +628,10 @@ mod deaths {
             }
         }
         drop(alloc(survivor, 50_000).unwrap());
-        survivor.lock_block(kept, Reentry::Refuse, &Patience::forever()).unwrap();
+        survivor.lock_block(kept, Reentry::Refuse, &Deadline::never()).unwrap();
         survivor.unlock_block(kept, true).unwrap();
         assert!(is_filled(kept, 42), "a survivor's bytes changed");
-        survivor.reclaim(Duration::ZERO, &Patience::forever()).unwrap();
+        survivor.reclaim(Duration::ZERO, &Deadline::never()).unwrap();
         let stats = survivor.stats().unwrap();
         assert_eq!((stats.blocks, stats.participants.len(), stats.tickets.len()), (1, 1, 0));
         for index in 0..survivor.control.high() {

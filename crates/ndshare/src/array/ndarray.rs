@@ -1,7 +1,7 @@
 //! An array: a hold on a block, where in it the first item is, how the items lie, and what they are.
 
 use super::description::Description;
-use crate::arena::{Arena, Hold, Patience};
+use crate::arena::{Arena, Deadline, Hold};
 use crate::element::Element;
 use crate::error::{Error, Kind, Result};
 use crate::layout::{Index, Layout};
@@ -58,7 +58,7 @@ impl Array {
 
     fn alloc(arena: &Arc<Arena>, shape: &[usize], element: Element, is_zero: bool) -> Result<Self> {
         let (layout, len_bytes) = Layout::contiguous(shape, element.size())?;
-        let hold = arena.alloc(len_bytes, ALIGN, is_zero, &Patience::forever())?;
+        let hold = arena.alloc(len_bytes, ALIGN, is_zero, &Deadline::never())?;
         Self::of_parts(hold, 0, Description { layout, element: Some(element) }, false)
     }
 

@@ -1,7 +1,7 @@
 //! Arrays on the heap: what is written is read, views see the same bytes, and nothing reaches out of a block.
 
 use super::*;
-use crate::arena::{Arena, Patience};
+use crate::arena::{Arena, Deadline};
 use crate::dice::Dice;
 use crate::element::{Element, Number, Order};
 use crate::error::Kind;
@@ -178,7 +178,7 @@ fn descriptions_that_reach_out_of_a_block_are_refused() {
 #[test]
 fn a_token_keeps_the_array_until_it_is_opened() {
     let arena = arena();
-    let forever = Patience::forever();
+    let forever = Deadline::never();
     let array = ramp(&arena, &[4, 4]);
     let view = array.view(&[1.into()]).unwrap().readonly();
     let token = view.token(&forever).unwrap();

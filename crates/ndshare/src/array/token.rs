@@ -4,7 +4,7 @@
 
 use super::description::{Description, push_element, push_layout, take_element, take_layout};
 use super::ndarray::Array;
-use crate::arena::{Arena, BlockId, Hold, Locator, Patience, TicketId};
+use crate::arena::{Arena, BlockId, Deadline, Hold, Locator, TicketId};
 use crate::error::{Error, Kind, Result};
 use crate::varint::{Reader, push, push_signed};
 use std::fmt;
@@ -17,14 +17,14 @@ use std::sync::Arc;
 /// while anybody holds the array.
 ///
 /// ```
-/// use ndshare::arena::{Arena, Options, Patience};
+/// use ndshare::arena::{Arena, Options, Deadline};
 /// use ndshare::array::{Array, Token};
 ///
 /// # fn main() -> ndshare::Result<()> {
 /// let arena = Arena::create(&Options { budget_bytes: Some(1 << 20), ..Options::default() })?;
-/// let text = Array::from_slice(&arena, &[3], &[1.0_f32, 2.0, 3.0])?.token(&Patience::forever())?.to_string();
+/// let text = Array::from_slice(&arena, &[3], &[1.0_f32, 2.0, 3.0])?.token(&Deadline::never())?.to_string();
 /// // The text goes to another process, which opens it:
-/// let array = text.parse::<Token>()?.open(&Patience::forever())?;
+/// let array = text.parse::<Token>()?.open(&Deadline::never())?;
 /// assert_eq!(array.to_vec::<f32>()?, [1.0, 2.0, 3.0]);
 /// # Ok(())
 /// # }
@@ -56,9 +56,9 @@ impl Array {
     /// A token that keeps the array until it is opened.
     ///
     /// # Errors
-    /// `ArenaFull` when as many tickets are in flight as can be; what `patience` says.
-    pub fn token(&self, patience: &Patience<'_>) -> Result<Token> {
-        let ticket = self.hold().issue(patience)?.ok_or_else(|| {
+    /// `ArenaFull` when as many tickets are in flight as can be; `Timeout` at `deadline`.
+    pub fn token(&self, deadline: &Deadline<'_>) -> Result<Token> {
+        let ticket = self.hold().issue(deadline)?.ok_or_else(|| {
             let text = "expected room for another reference in flight, got as many as can be: receive what was sent, or \
                         take back what nobody will receive";
             Error::new(Kind::ArenaFull, text)
@@ -126,17 +126,17 @@ impl Token {
     ///
     /// # Errors
     /// `Stale` when the array is gone; `Unreachable` when nobody is found who has its arena; `InvalidValue` for a token
-    /// that contradicts itself; what `patience` says.
-    pub fn open(&self, patience: &Patience<'_>) -> Result<Array> {
-        self.open_in(&Arena::attach(&self.locator)?, patience)
+    /// that contradicts itself; `Timeout` at `deadline`.
+    pub fn open(&self, deadline: &Deadline<'_>) -> Result<Array> {
+        self.open_in(&Arena::attach(&self.locator)?, deadline)
     }
 
     /// The same in an arena that this process has already.
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub fn open_in(&self, arena: &Arc<Arena>, patience: &Patience<'_>) -> Result<Array> {
-        let hold = self.claim(arena, patience)?;
+    pub fn open_in(&self, arena: &Arc<Arena>, deadline: &Deadline<'_>) -> Result<Array> {
+        let hold = self.claim(arena, deadline)?;
         Array::of_parts(hold, self.offset, self.description.clone(), self.is_readonly)
     }
 
@@ -144,9 +144,9 @@ impl Token {
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub fn claim(&self, arena: &Arc<Arena>, patience: &Patience<'_>) -> Result<Hold> {
+    pub fn claim(&self, arena: &Arc<Arena>, deadline: &Deadline<'_>) -> Result<Hold> {
         match self.ticket {
-            Some(ticket) => arena.claim(self.block, ticket, patience),
+            Some(ticket) => arena.claim(self.block, ticket, deadline),
             None => arena.take(self.block),
         }
     }

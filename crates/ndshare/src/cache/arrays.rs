@@ -7,7 +7,7 @@ use super::key::Key;
 use super::load::{Fetch, Loading};
 use super::state::Cache;
 use super::value::{Found, Stored, Value};
-use crate::arena::{Hold, Patience};
+use crate::arena::{Deadline, Hold};
 use crate::array::{ALIGN, Array, Description};
 use crate::error::{Error, Kind, Result};
 use crate::layout::Layout;
@@ -35,9 +35,9 @@ impl Cache {
     /// when it has been evicted.
     ///
     /// # Errors
-    /// `Poisoned`; `InvalidValue` for a value that contradicts itself; what `patience` says.
-    pub fn get(&self, key: &Key, patience: &Patience) -> Result<Option<Array>> {
-        self.get_block(key, patience)?.map(array_of).transpose()
+    /// `Poisoned`; `InvalidValue` for a value that contradicts itself; `Timeout` at `deadline`.
+    pub fn get(&self, key: &Key, deadline: &Deadline) -> Result<Option<Array>> {
+        self.get_block(key, deadline)?.map(array_of).transpose()
     }
 
     /// Makes an array the key's value. It is copied, unless nobody else has it and it fills its block of the cache's arena.
@@ -45,12 +45,12 @@ impl Cache {
     /// A load of the key that is under way does not replace it.
     ///
     /// # Errors
-    /// `ArenaFull` without room for a long key; `Poisoned`; what `patience` says. Without room for the value itself that is
+    /// `ArenaFull` without room for a long key; `Poisoned`; `Timeout` at `deadline`. Without room for the value itself that is
     /// [`Stored::Uncached`], and the old one is gone.
-    pub fn store(&self, key: &Key, array: Array, patience: &Patience) -> Result<Stored> {
-        match self.kept(array, patience)? {
-            Ok(kept) => self.store_block(key, Offer::of(&kept).value(), patience),
-            Err(_) => self.forgo(key, patience).map(|()| Stored::Uncached),
+    pub fn store(&self, key: &Key, array: Array, deadline: &Deadline) -> Result<Stored> {
+        match self.kept(array, deadline)? {
+            Ok(kept) => self.store_block(key, Offer::of(&kept).value(), deadline),
+            Err(_) => self.forgo(key, deadline).map(|()| Stored::Uncached),
         }
     }
 
@@ -63,14 +63,14 @@ impl Cache {
     ///
     /// # Errors
     /// What `load` says; `LoadFailed` when another's load failed; `Misuse` when this very thread is loading the key;
-    /// `ArenaFull` without room for a long key; `Poisoned`; what `patience` says.
+    /// `ArenaFull` without room for a long key; `Poisoned`; `Timeout` at `deadline`.
     pub fn fetch(
         self: &Arc<Self>,
         key: &Key,
-        patience: &Patience,
+        deadline: &Deadline,
         load: impl FnOnce(&Key) -> Result<Array>,
     ) -> Result<Array> {
-        match self.fetch_block(key, patience)? {
+        match self.fetch_block(key, deadline)? {
             Fetch::Found(found) => array_of(found),
             Fetch::Failed(failure) => Err(Error::new(
                 Kind::LoadFailed,
@@ -78,21 +78,21 @@ impl Cache {
             )),
             Fetch::Unkept => Ok(load(key)?.readonly()),
             Fetch::Load(loading) => match load(key) {
-                Ok(array) => self.finish(loading, array, patience),
-                Err(error) => Err(give_up(loading, error, patience)),
+                Ok(array) => self.finish(loading, array, deadline),
+                Err(error) => Err(give_up(loading, error, deadline)),
             },
         }
     }
 
-    fn finish(&self, loading: Loading, array: Array, patience: &Patience) -> Result<Array> {
-        let kept = match self.kept(array, patience)? {
+    fn finish(&self, loading: Loading, array: Array, deadline: &Deadline) -> Result<Array> {
+        let kept = match self.kept(array, deadline)? {
             Ok(kept) => kept,
             Err(array) => {
-                loading.forgo(patience)?;
+                loading.forgo(deadline)?;
                 return Ok(array.readonly());
             }
         };
-        match loading.finish(Offer::of(&kept).value(), patience) {
+        match loading.finish(Offer::of(&kept).value(), deadline) {
             // Without room for what describes it, it is the caller's alone.
             Err(error) if error.kind() != Kind::ArenaFull => Err(error),
             _ => Ok(kept.readonly()),
@@ -101,12 +101,12 @@ impl Cache {
 
     /// An array that nobody writes to any more: the given one, or a copy; the given one as an error when the arena has no
     /// room for a copy.
-    fn kept(&self, array: Array, patience: &Patience) -> Result<std::result::Result<Array, Array>> {
+    fn kept(&self, array: Array, deadline: &Deadline) -> Result<std::result::Result<Array, Array>> {
         if self.may_keep(&array)? {
             return Ok(Ok(array));
         }
         let (layout, len_bytes) = Layout::contiguous(array.shape(), array.element().size())?;
-        let hold = match self.arena().alloc(len_bytes.max(1), ALIGN, false, patience) {
+        let hold = match self.arena().alloc(len_bytes.max(1), ALIGN, false, deadline) {
             Err(error) if error.kind() == Kind::ArenaFull => return Ok(Err(array)),
             other => other?,
         };
@@ -130,13 +130,13 @@ fn array_of(found: Found) -> Result<Array> {
 }
 
 /// Ends a load that failed, and returns the error to be told.
-fn give_up(loading: Loading, error: Error, patience: &Patience) -> Error {
+fn give_up(loading: Loading, error: Error, deadline: &Deadline) -> Error {
     if error.kind() == Kind::Interrupted {
         // It says nothing about the key.
         return error;
     }
     // Who waits tries for itself where it cannot be told.
-    let _ = loading.fail(&format!("ndshare::Kind::{:?}", error.kind()), &error.to_string(), patience);
+    let _ = loading.fail(&format!("ndshare::Kind::{:?}", error.kind()), &error.to_string(), deadline);
     error
 }
 
@@ -147,7 +147,7 @@ mod tests {
     use crate::cache::Geometry;
     use crate::element::Number;
 
-    const FOREVER: Patience<'static> = Patience::forever();
+    const FOREVER: Deadline<'static> = Deadline::never();
 
     fn cache(maxsize: u64) -> (Arc<Cache>, Arc<Heap>) {
         let (arena, heap) = Arena::create_on_heap(16 << 20).unwrap();

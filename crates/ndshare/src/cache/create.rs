@@ -3,7 +3,7 @@
 use super::shortage;
 use super::state::Cache;
 use super::table::{Geometry, Table};
-use crate::arena::{Arena, Hold, Patience};
+use crate::arena::{Arena, Deadline, Hold};
 use crate::error::{Error, Result};
 use crate::registry;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ impl Cache {
     /// A new cache in `arena`.
     ///
     /// # Errors
-    /// `ArenaFull`; what `patience` says.
-    pub fn create(arena: &Arc<Arena>, geometry: Geometry, patience: &Patience) -> Result<Arc<Self>> {
-        Self::make(arena, geometry, "", patience)
+    /// `ArenaFull`; `Timeout` at `deadline`.
+    pub fn create(arena: &Arc<Arena>, geometry: Geometry, deadline: &Deadline) -> Result<Arc<Self>> {
+        Self::make(arena, geometry, "", deadline)
     }
 
     /// The cache of this name and these sizes, which all processes of the arena share that ask for it; made if there is
@@ -23,9 +23,9 @@ impl Cache {
     /// # Errors
     /// `InvalidValue` when the cache of this name has other sizes, and for a name that is empty or too long; `Misuse` when
     /// all names are taken; as [`Self::create`].
-    pub fn named(arena: &Arc<Arena>, name: &str, geometry: Geometry, patience: &Patience) -> Result<Arc<Self>> {
-        let mut make = || Self::make(arena, geometry, name, patience).map(|cache| cache.head().clone());
-        let cache = Self::open(registry::find_or_make(arena, name, &mut make, patience)?)?;
+    pub fn named(arena: &Arc<Arena>, name: &str, geometry: Geometry, deadline: &Deadline) -> Result<Arc<Self>> {
+        let mut make = || Self::make(arena, geometry, name, deadline).map(|cache| cache.head().clone());
+        let cache = Self::open(registry::find_or_make(arena, name, &mut make, deadline)?)?;
         if *cache.geometry() == geometry {
             return Ok(cache);
         }
@@ -38,18 +38,18 @@ impl Cache {
     /// The cache of this name, whatever its sizes are; none when nobody has one.
     ///
     /// # Errors
-    /// `Poisoned`; what `patience` says.
-    pub fn find_named(arena: &Arc<Arena>, name: &str, patience: &Patience) -> Result<Option<Arc<Self>>> {
-        registry::find(arena, name, patience)?.map(Self::open).transpose()
+    /// `Poisoned`; `Timeout` at `deadline`.
+    pub fn find_named(arena: &Arc<Arena>, name: &str, deadline: &Deadline) -> Result<Option<Arc<Self>>> {
+        registry::find(arena, name, deadline)?.map(Self::open).transpose()
     }
 
     /// A new cache, with a name for errors to speak of.
-    pub(super) fn make(arena: &Arc<Arena>, geometry: Geometry, name: &str, patience: &Patience) -> Result<Arc<Self>> {
+    pub(super) fn make(arena: &Arc<Arena>, geometry: Geometry, name: &str, deadline: &Deadline) -> Result<Arc<Self>> {
         shortage::give_way_when_short();
-        let head = arena.alloc(geometry.head_bytes(), 64, true, patience)?;
+        let head = arena.alloc(geometry.head_bytes(), 64, true, deadline)?;
         let cache = Self { table: Table::format(head, geometry, name) };
         // The first places: with them it can always load, however full the arena will be.
-        cache.extend_by(&cache.new_segment(patience)?, patience)?;
+        cache.extend_by(&cache.new_segment(deadline)?, deadline)?;
         shortage::mark(cache.head())?;
         Ok(Arc::new(cache))
     }

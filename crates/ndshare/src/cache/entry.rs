@@ -70,7 +70,7 @@ impl Cache {
 
     /// Keeps a block for an entry. A death on the way leaves a record too many, which `recover` ends.
     pub(super) fn adopt(&self, child: Child<'_>, hold: &Hold, turn: &mut Turn) -> Result<()> {
-        let adopted = self.table.head.adopt(hold, &turn.patience());
+        let adopted = self.table.head.adopt(hold, &turn.deadline());
         let record = adopted.inspect_err(|error| turn.put_off(error))?;
         point(Point::CacheAdopted);
         child.record.store(record.index.into(), Relaxed);
@@ -191,7 +191,7 @@ impl Cache {
 
     /// Ends a record, now or when the arena's lock is to be had again.
     pub(super) fn end_record(&self, record: TicketId, turn: &mut Turn) -> Result<()> {
-        match self.table.head.end_record(record, &turn.patience()) {
+        match self.table.head.end_record(record, &turn.deadline()) {
             Ok(block) => turn.blocks.extend(block),
             Err(error) if error.kind() == Kind::Timeout => {
                 turn.is_late = true;

@@ -3,7 +3,7 @@
 use super::state::Cache;
 use super::table::{HIGH, SEGMENTS};
 use super::turn::{Turn, scribbled};
-use crate::arena::{Hold, Patience};
+use crate::arena::{Deadline, Hold};
 use crate::error::{Kind, Result};
 use crate::os::kill::{Point, point};
 use crate::prim::{
@@ -12,22 +12,22 @@ use crate::prim::{
 };
 
 impl Cache {
-    pub(super) fn new_segment(&self, patience: &Patience) -> Result<Hold> {
-        self.arena().alloc(self.table.geometry.segment_bytes(), 64, true, patience)
+    pub(super) fn new_segment(&self, deadline: &Deadline) -> Result<Hold> {
+        self.arena().alloc(self.table.geometry.segment_bytes(), 64, true, deadline)
     }
 
     /// Makes places: more tables, or, without memory for them, those of values that go. False: neither can be had.
-    pub(super) fn grow(&self, patience: &Patience) -> Result<bool> {
-        match self.new_segment(patience) {
-            Ok(block) => self.extend_by(&block, patience).map(|()| true),
-            Err(error) if error.kind() == Kind::ArenaFull => self.locked(patience, |turn| self.evict(turn)),
+    pub(super) fn grow(&self, deadline: &Deadline) -> Result<bool> {
+        match self.new_segment(deadline) {
+            Ok(block) => self.extend_by(&block, deadline).map(|()| true),
+            Err(error) if error.kind() == Kind::ArenaFull => self.locked(deadline, |turn| self.evict(turn)),
             Err(error) => Err(error),
         }
     }
 
     /// Makes a zeroed block the next segment, unless another was faster.
-    pub(super) fn extend_by(&self, block: &Hold, patience: &Patience) -> Result<()> {
-        self.locked(patience, |turn| {
+    pub(super) fn extend_by(&self, block: &Hold, deadline: &Deadline) -> Result<()> {
+        self.locked(deadline, |turn| {
             let high = read(self.table.word(HIGH), Relaxed).capped(self.table.geometry.places().into());
             if high == u64::from(self.table.geometry.places()) || self.table.place(high + 1).is_some() {
                 return Ok(());

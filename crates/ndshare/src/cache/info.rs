@@ -2,7 +2,7 @@
 
 use super::state::Cache;
 use super::table::{Count, EVICTIONS, EXPIRED, FAILURES, GIVEN_WAY, LIVE, LOADS, State, UNCACHED, USED};
-use crate::arena::Patience;
+use crate::arena::Deadline;
 use crate::error::Result;
 use crate::prim::{Ordering::Relaxed, read};
 
@@ -44,8 +44,8 @@ impl Cache {
     ///
     /// # Errors
     /// As [`Self::get_block`].
-    pub fn info(&self, patience: &Patience) -> Result<Info> {
-        self.locked(patience, |_| Ok(self.picture()))
+    pub fn info(&self, deadline: &Deadline) -> Result<Info> {
+        self.locked(deadline, |_| Ok(self.picture()))
     }
 
     /// The same without the lock, for a glance that never waits; its figures may be of different instants.

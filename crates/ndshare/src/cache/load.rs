@@ -12,7 +12,7 @@ use super::table::{
 };
 use super::turn::Turn;
 use super::value::{Found, Stored, Value, cost};
-use crate::arena::{Hold, Patience};
+use crate::arena::{Deadline, Hold};
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
 use crate::prim::{
@@ -79,18 +79,18 @@ impl Cache {
     /// The value of a key as a block, or the task to load it. While another loads it, this waits.
     ///
     /// # Errors
-    /// `Misuse` when this very thread is loading the key; `ArenaFull` without room for a long key; what `patience`
-    /// says.
-    pub fn fetch_block(self: &Arc<Self>, key: &Key, patience: &Patience) -> Result<Fetch> {
+    /// `Misuse` when this very thread is loading the key; `ArenaFull` without room for a long key; `Timeout` at
+    /// `deadline`.
+    pub fn fetch_block(self: &Arc<Self>, key: &Key, deadline: &Deadline) -> Result<Fetch> {
         if let Some(found) = self.find(key)? {
             return Ok(Fetch::Found(found));
         }
-        let annex = self.annex(key.bytes(), KEY_BYTES, patience)?;
+        let annex = self.annex(key.bytes(), KEY_BYTES, deadline)?;
         let mut waited_for = None;
         let mut swept = false;
-        // BOUND: the patience of the caller, which is asked in each wait.
+        // BOUND: the caller's deadline, which is looked at in each wait.
         loop {
-            match self.locked(patience, |turn| self.look(key, annex.as_ref(), waited_for, turn))? {
+            match self.locked(deadline, |turn| self.look(key, annex.as_ref(), waited_for, turn))? {
                 Look::Found(found) => return Ok(Fetch::Found(found)),
                 Look::Failed(failure) => return Ok(Fetch::Failed(failure)),
                 Look::Begun(place, word) => {
@@ -101,25 +101,25 @@ impl Cache {
                     if waited_for.is_none() {
                         self.table.count(Count::Waits, self.arena().identity()?);
                     }
-                    self.wait_for_load(busy, patience)?;
+                    self.wait_for_load(busy, deadline)?;
                     waited_for = Some((busy.place, busy.word));
                 }
-                Look::NoPlace => self.make_places(patience)?,
-                Look::NeedsTable if self.grow(patience)? => {}
+                Look::NoPlace => self.make_places(deadline)?,
+                Look::NeedsTable if self.grow(deadline)? => {}
                 // The dead may pin values.
                 Look::Pinned | Look::NeedsTable if !swept => {
                     swept = true;
                     self.arena().sweep_the_dead()?;
-                    self.locked(patience, |turn| self.check_totals(turn))?;
+                    self.locked(deadline, |turn| self.check_totals(turn))?;
                 }
-                Look::Pinned | Look::NeedsTable => return self.count_unkept(patience),
+                Look::Pinned | Look::NeedsTable => return self.count_unkept(deadline),
             }
         }
     }
 
-    fn count_unkept(&self, patience: &Patience) -> Result<Fetch> {
+    fn count_unkept(&self, deadline: &Deadline) -> Result<Fetch> {
         self.table.count(Count::Misses, self.arena().identity()?);
-        self.locked(patience, |_| {
+        self.locked(deadline, |_| {
             add(self.table.word(UNCACHED), 1);
             Ok(Fetch::Unkept)
         })
@@ -172,19 +172,19 @@ impl Cache {
     }
 
     /// Sleeps until a load has ended, or its loader is found dead.
-    fn wait_for_load(&self, busy: Busy, patience: &Patience) -> Result<()> {
+    fn wait_for_load(&self, busy: Busy, deadline: &Deadline) -> Result<()> {
         self.refuse_recursion(busy)?;
         let (segment, at) = self.table.word_at(busy.place);
-        // BOUND: the patience of the caller, which is asked in each round.
+        // BOUND: the caller's deadline, which is looked at in each round.
         while self.table.entry(busy.place).now() == busy.word {
             // Read anew: who gives a load up while the cache's lock is taken leaves it like a dead one's.
             // RAW: a name, which is looked up.
             let loader = self.table.entry(busy.place).loader().load(Relaxed);
             if !self.arena().is_identity_alive(loader)? {
-                return self.bury(busy, patience);
+                return self.bury(busy, deadline);
             }
-            patience.go_on("the key, which another is loading,").map_err(|error| self.name_loader(error, loader))?;
-            segment.nap_on(at, busy.word.0 as u32, patience)?;
+            deadline.go_on("the key, which another is loading,").map_err(|error| self.name_loader(error, loader))?;
+            segment.nap_on(at, busy.word.0 as u32, deadline)?;
         }
         Ok(())
     }
@@ -209,8 +209,8 @@ impl Cache {
     }
 
     /// Empties the entry of a loader that died.
-    fn bury(&self, busy: Busy, patience: &Patience) -> Result<()> {
-        self.locked(patience, |turn| {
+    fn bury(&self, busy: Busy, deadline: &Deadline) -> Result<()> {
+        self.locked(deadline, |turn| {
             if self.table.entry(busy.place).now() == busy.word { self.vacate(busy.place, turn) } else { Ok(()) }
         })
     }
@@ -241,15 +241,15 @@ impl Cache {
     }
 
     /// Ends the loads of the dead, which hold places; failing that, waits a nap for others to end theirs.
-    fn make_places(&self, patience: &Patience) -> Result<()> {
-        if self.locked(patience, |turn| self.bury_all(turn))? {
+    fn make_places(&self, deadline: &Deadline) -> Result<()> {
+        if self.locked(deadline, |turn| self.bury_all(turn))? {
             return Ok(());
         }
         self.arena().sweep_the_dead()?;
-        patience.go_on("a place in the cache")?;
+        deadline.go_on("a place in the cache")?;
         // RAW: only compared with what it is later.
         let word = self.table.word(FREE).load(Relaxed) as u32;
-        self.table.head.nap_on(FREE, word, patience)
+        self.table.head.nap_on(FREE, word, deadline)
     }
 }
 
@@ -258,11 +258,11 @@ impl Loading {
     ///
     /// # Errors
     /// As [`Cache::store_block`]; then the load has ended without a value.
-    pub fn finish(mut self, value: Value<'_>, patience: &Patience) -> Result<Stored> {
+    pub fn finish(mut self, value: Value<'_>, deadline: &Deadline) -> Result<Stored> {
         let cache = self.cache.clone();
         cache.check(value)?;
-        let annex = cache.annex(value.view, VIEW_BYTES, patience)?;
-        let stored = cache.with_room(patience, |turn| self.put(value, annex.as_ref(), turn))?;
+        let annex = cache.annex(value.view, VIEW_BYTES, deadline)?;
+        let stored = cache.with_room(deadline, |turn| self.put(value, annex.as_ref(), turn))?;
         // What was not kept leaves an entry behind, which the drop ends.
         self.ended = stored == Stored::Cached;
         Ok(stored)
@@ -286,14 +286,14 @@ impl Loading {
     /// Ends the load with a failure, which those who wait get.
     ///
     /// # Errors
-    /// `Poisoned`; what `patience` says.
-    pub fn fail(mut self, type_name: &str, text: &str, patience: &Patience) -> Result<()> {
+    /// `Poisoned`; `Timeout` at `deadline`.
+    pub fn fail(mut self, type_name: &str, text: &str, deadline: &Deadline) -> Result<()> {
         let message = cut(&format!("{type_name}\0{text}"), FAILURE_BYTES).as_bytes().to_vec();
         let cache = self.cache.clone();
         // Without room for a text there is none: those who wait try for themselves.
-        let Ok(block) = cache.arena().alloc(FAILURE_BYTES + 8, 64, false, patience) else { return Ok(()) };
+        let Ok(block) = cache.arena().alloc(FAILURE_BYTES + 8, 64, false, deadline) else { return Ok(()) };
         store_bytes(block.words(), &message);
-        self.ended = cache.locked(patience, |turn| {
+        self.ended = cache.locked(deadline, |turn| {
             if !self.is_mine()? || !cache.make_room(block.len_bytes() as u64, turn)? {
                 return Ok(false);
             }
@@ -311,9 +311,9 @@ impl Loading {
     /// Ends the load without a value that could be kept, because the arena had no room for it. Counts it.
     ///
     /// # Errors
-    /// `Poisoned`; what `patience` says.
-    pub fn forgo(self, patience: &Patience) -> Result<()> {
-        self.cache.clone().locked(patience, |turn| {
+    /// `Poisoned`; `Timeout` at `deadline`.
+    pub fn forgo(self, deadline: &Deadline) -> Result<()> {
+        self.cache.clone().locked(deadline, |turn| {
             add(self.cache.table.word(UNCACHED), 1);
             if self.is_mine()? { self.cache.vacate(self.place, turn) } else { Ok(()) }
         })
@@ -334,7 +334,7 @@ impl Drop for Loading {
         let cache = &self.cache;
         // Nobody is here to be told of an error; a poisoned arena says it to the next caller.
         let empty = |turn: &mut _| if self.is_mine()? { cache.vacate(self.place, turn) } else { Ok(()) };
-        if cache.locked(&Patience::none(), empty).is_err() && self.is_mine().unwrap_or(false) {
+        if cache.locked(&Deadline::now(), empty).is_err() && self.is_mine().unwrap_or(false) {
             // The owner of the cache's lock may be stopped, and a drop does not wait: to whoever asks for the key this
             // load is like a dead one's.
             cache.table.entry(self.place).loader().store(0, SeqCst);

@@ -10,7 +10,7 @@ use super::state::Cache;
 use super::table::{Child, Count, EPOCH, Entry, LINK, State, Text};
 use super::turn::{Turn, scribbled};
 use super::value::Found;
-use crate::arena::{BlockId, Hold, Patience};
+use crate::arena::{BlockId, Deadline, Hold};
 use crate::error::{Kind, Result};
 use crate::os::monotonic;
 use crate::prim::{
@@ -89,8 +89,8 @@ impl Cache {
     ///
     /// # Errors
     /// As [`Self::get_block`].
-    pub fn age(&self, key: &Key, patience: &Patience) -> Result<Option<Duration>> {
-        self.locked(patience, |turn| {
+    pub fn age(&self, key: &Key, deadline: &Deadline) -> Result<Option<Duration>> {
+        self.locked(deadline, |turn| {
             let place = self.place_of(key, turn)?.filter(|&place| self.has_value(place));
             Ok(place.map(|place| Duration::from_nanos(age_ns(self.table.entry(place)))))
         })
@@ -130,12 +130,12 @@ impl Cache {
     /// The value of a key as a block, if it is there. Never loads.
     ///
     /// # Errors
-    /// `Poisoned`; what `patience` says.
-    pub fn get_block(&self, key: &Key, patience: &Patience) -> Result<Option<Found>> {
+    /// `Poisoned`; `Timeout` at `deadline`.
+    pub fn get_block(&self, key: &Key, deadline: &Deadline) -> Result<Option<Found>> {
         if let Some(found) = self.find(key)? {
             return Ok(Some(found));
         }
-        let found = self.locked(patience, |turn| self.find_under_lock(key, turn))?;
+        let found = self.locked(deadline, |turn| self.find_under_lock(key, turn))?;
         if found.is_none() {
             self.table.count(Count::Misses, self.arena().identity()?);
         }
@@ -150,8 +150,8 @@ impl Cache {
     ///
     /// # Errors
     /// As [`Self::get_block`].
-    pub fn contains(&self, key: &Key, patience: &Patience) -> Result<bool> {
-        self.locked(patience, |turn| Ok(self.place_of(key, turn)?.is_some_and(|place| self.has_value(place))))
+    pub fn contains(&self, key: &Key, deadline: &Deadline) -> Result<bool> {
+        self.locked(deadline, |turn| Ok(self.place_of(key, turn)?.is_some_and(|place| self.has_value(place))))
     }
 
     /// Which making of the key's value is current: storing and deleting begin a new one, eviction and loading do
@@ -186,8 +186,8 @@ impl Cache {
     ///
     /// # Errors
     /// As [`Self::get_block`].
-    pub fn keys(&self, patience: &Patience) -> Result<Vec<Key>> {
-        self.locked(patience, |_| {
+    pub fn keys(&self, deadline: &Deadline) -> Result<Vec<Key>> {
+        self.locked(deadline, |_| {
             let live = self.places().filter(|&place| self.has_value(place));
             let key = |place| {
                 let entry = self.table.entry(place);

@@ -7,7 +7,7 @@
 use super::state::Cache;
 use super::table::{GIVEN_WAY, State, Table, add};
 use super::turn::Turn;
-use crate::arena::{Arena, BlockId, Hold, MARK_CACHE, Patience, Shortage, on_shortage};
+use crate::arena::{Arena, BlockId, Deadline, Hold, MARK_CACHE, Shortage, on_shortage};
 use crate::error::{Kind, Result};
 use crate::layout::human;
 use crate::prim::Ordering::Relaxed;
@@ -39,19 +39,19 @@ fn caches(arena: &Arc<Arena>) -> Vec<Cache> {
 }
 
 /// Ends about `bytes` of values, in the largest caches first; says how many bytes went.
-fn relieve(arena: &Arc<Arena>, bytes: u64, patience: &Patience) -> Result<u64> {
+fn relieve(arena: &Arc<Arena>, bytes: u64, deadline: &Deadline) -> Result<u64> {
     let mut freed = 0;
     for cache in caches(arena) {
         if freed >= bytes {
             break;
         }
-        match patience.go_on("memory of the arena's caches") {
+        match deadline.go_on("memory of the arena's caches") {
             // Who has no time left is told that the arena is full.
             Err(error) if error.kind() == Kind::Timeout => break,
             other => other?,
         }
-        let check = || patience.go_on("memory of the arena's caches");
-        match cache.give_way(bytes - freed, &Patience::new(Some(WAIT), &check)) {
+        let check = || deadline.go_on("memory of the arena's caches");
+        match cache.give_way(bytes - freed, &Deadline::new(Some(WAIT), &check)) {
             Ok(more) => freed += more,
             // Somebody is stopped in it, or it is broken: the others remain.
             Err(error) if matches!(error.kind(), Kind::Timeout | Kind::Poisoned) => {}
@@ -78,9 +78,9 @@ impl Cache {
     /// bytes went.
     ///
     /// # Errors
-    /// `Poisoned`; what `patience` says.
-    pub fn give_way(&self, bytes: u64, patience: &Patience) -> Result<u64> {
-        self.locked(patience, |turn| self.give_way_under_lock(bytes, turn))
+    /// `Poisoned`; `Timeout` at `deadline`.
+    pub fn give_way(&self, bytes: u64, deadline: &Deadline) -> Result<u64> {
+        self.locked(deadline, |turn| self.give_way_under_lock(bytes, turn))
     }
 
     fn give_way_under_lock(&self, bytes: u64, turn: &mut Turn) -> Result<u64> {

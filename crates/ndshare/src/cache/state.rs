@@ -10,12 +10,12 @@ use std::sync::Arc;
 /// the cache may have, or when its arena is short of memory; who has a value keeps it as it is.
 ///
 /// ```
-/// use ndshare::arena::Patience;
+/// use ndshare::arena::Deadline;
 /// use ndshare::array::Array;
 /// use ndshare::cache::{Cache, Geometry, Key};
 ///
 /// # fn main() -> ndshare::Result<()> {
-/// let (arena, forever) = (ndshare::session()?, Patience::forever());
+/// let (arena, forever) = (ndshare::session()?, Deadline::never());
 /// // Every process of the session that asks for this name and these sizes has the same cache; in Python that is
 /// // nds.Cache("64 MiB", name="tiles").
 /// let cache = Cache::named(&arena, "tiles", Geometry::new(64 << 20, None)?, &forever)?;

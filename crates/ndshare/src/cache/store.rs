@@ -6,7 +6,7 @@ use super::state::Cache;
 use super::table::{EPOCH, KEY_BYTES, MAX_TEXT_BYTES, State, UNCACHED, VIEW_BYTES, add};
 use super::turn::Turn;
 use super::value::{Stored, Value, cost};
-use crate::arena::{Hold, Patience};
+use crate::arena::{Deadline, Hold};
 use crate::error::{Error, Result};
 use crate::prim::{Ordering::Release, store_bytes};
 use std::sync::Arc;
@@ -15,13 +15,13 @@ impl Cache {
     /// Makes a block the key's value.
     ///
     /// # Errors
-    /// `ArenaFull` when there is no room for a long key or view; `InvalidValue` for a block of another arena; what
-    /// `patience` says. The cache is as before then.
-    pub fn store_block(&self, key: &Key, value: Value<'_>, patience: &Patience) -> Result<Stored> {
+    /// `ArenaFull` when there is no room for a long key or view; `InvalidValue` for a block of another arena; `Timeout` at
+    /// `deadline`. The cache is as before then.
+    pub fn store_block(&self, key: &Key, value: Value<'_>, deadline: &Deadline) -> Result<Stored> {
         self.check(value)?;
-        let key_annex = self.annex(key.bytes(), KEY_BYTES, patience)?;
-        let view_annex = self.annex(value.view, VIEW_BYTES, patience)?;
-        self.with_room(patience, |turn| {
+        let key_annex = self.annex(key.bytes(), KEY_BYTES, deadline)?;
+        let view_annex = self.annex(value.view, VIEW_BYTES, deadline)?;
+        self.with_room(deadline, |turn| {
             self.end_generation(key, turn)?;
             if !self.make_room(cost(value, [&key_annex, &view_annex]), turn)? {
                 return Ok(Attempt::Pinned);
@@ -39,24 +39,24 @@ impl Cache {
     /// and again whenever the tables have grown.
     pub(super) fn with_room(
         &self,
-        patience: &Patience,
+        deadline: &Deadline,
         work: impl Fn(&mut Turn) -> Result<Attempt<Stored>>,
     ) -> Result<Stored> {
         let mut swept = false;
         // BOUND: each round but two adds a segment, or finds that another has, and there are not many.
         loop {
-            match self.locked(patience, &work)? {
+            match self.locked(deadline, &work)? {
                 Attempt::Done(stored) => return Ok(stored),
-                Attempt::NeedsTable if self.grow(patience)? => {}
+                Attempt::NeedsTable if self.grow(deadline)? => {}
                 Attempt::Pinned | Attempt::NoPlace if !swept => {
                     swept = true;
                     self.arena().sweep_the_dead()?;
-                    self.locked(patience, |turn| self.check_totals(turn))?;
+                    self.locked(deadline, |turn| self.check_totals(turn))?;
                 }
                 _ => break,
             }
         }
-        self.locked(patience, |_| {
+        self.locked(deadline, |_| {
             add(self.table.word(UNCACHED), 1);
             Ok(Stored::Uncached)
         })
@@ -66,17 +66,17 @@ impl Cache {
     ///
     /// # Errors
     /// As [`Self::get_block`].
-    pub fn remove(&self, key: &Key, patience: &Patience) -> Result<bool> {
-        self.locked(patience, |turn| self.end_generation(key, turn))
+    pub fn remove(&self, key: &Key, deadline: &Deadline) -> Result<bool> {
+        self.locked(deadline, |turn| self.end_generation(key, turn))
     }
 
     /// Ends the value of a key, as storing one does, because the arena had no room for the new one. Counts it.
     ///
     /// # Errors
-    /// `Poisoned`; what `patience` says.
-    pub fn forgo(&self, key: &Key, patience: &Patience) -> Result<()> {
-        self.remove(key, patience)?;
-        self.locked(patience, |_| {
+    /// `Poisoned`; `Timeout` at `deadline`.
+    pub fn forgo(&self, key: &Key, deadline: &Deadline) -> Result<()> {
+        self.remove(key, deadline)?;
+        self.locked(deadline, |_| {
             add(self.table.word(UNCACHED), 1);
             Ok(())
         })
@@ -86,8 +86,8 @@ impl Cache {
     ///
     /// # Errors
     /// As [`Self::get_block`].
-    pub fn clear(&self, patience: &Patience) -> Result<()> {
-        self.locked(patience, |turn| {
+    pub fn clear(&self, deadline: &Deadline) -> Result<()> {
+        self.locked(deadline, |turn| {
             self.table.word(EPOCH).fetch_add(1, Release);
             for place in self.places() {
                 if self.table.entry(place).now().state() != State::Empty {
@@ -114,11 +114,11 @@ impl Cache {
     }
 
     /// A block for bytes that do not fit into an entry, which has room for `most`; none for those that do.
-    pub(super) fn annex(&self, bytes: &[u8], most: usize, patience: &Patience) -> Result<Option<Hold>> {
+    pub(super) fn annex(&self, bytes: &[u8], most: usize, deadline: &Deadline) -> Result<Option<Hold>> {
         if bytes.len() <= most {
             return Ok(None);
         }
-        let annex = self.arena().alloc(bytes.len().next_multiple_of(8), 64, true, patience)?;
+        let annex = self.arena().alloc(bytes.len().next_multiple_of(8), 64, true, deadline)?;
         store_bytes(annex.words(), bytes);
         Ok(Some(annex))
     }

@@ -1,7 +1,7 @@
 use super::hash::seal_of;
 use super::table::{Count, State, Table, USED};
 use super::*;
-use crate::arena::{Arena, BlockId, Heap, Hold, Patience};
+use crate::arena::{Arena, BlockId, Deadline, Heap, Hold};
 use crate::dice::Dice;
 use crate::error::{Kind, Result};
 use crate::lock::Entered;
@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-const FOREVER: Patience<'static> = Patience::forever();
+const FOREVER: Deadline<'static> = Deadline::never();
 const KIB: u64 = 1 << 10;
 
 /// A cache with room for as many values of 1 KiB as it has bytes for.
@@ -389,7 +389,7 @@ fn a_load_inside_its_own_load_is_an_error_and_a_wait_has_its_timeout() {
     let loading = begin(&mine, 1);
     assert_eq!(mine.fetch_block(&key(1), &FOREVER).unwrap_err().kind(), Kind::Misuse);
     let fails = |cache: &Arc<Cache>| {
-        let short = Patience::new(Some(Duration::from_millis(30)), &|| Ok(()));
+        let short = Deadline::new(Some(Duration::from_millis(30)), &|| Ok(()));
         cache.fetch_block(&key(1), &short).unwrap_err().kind()
     };
     let theirs = elsewhere(&mine, &heap);
@@ -768,7 +768,7 @@ fn table_words(blocks: &[Hold]) -> Vec<&AtomicU64> {
 fn use_all(cache: &Arc<Cache>) {
     for wanted in 0..24 {
         let right = |found: Option<Found>| found.inspect(|found| assert_eq!(number(found), wanted, "a wrong value"));
-        let short = Patience::new(Some(Duration::from_secs(20)), &|| Ok(()));
+        let short = Deadline::new(Some(Duration::from_secs(20)), &|| Ok(()));
         let _ = cache.find(&key(wanted)).map(right);
         let _ = cache.get_block(&key(wanted), &short).map(right);
         let _ = cache.contains(&key(wanted), &short);

@@ -5,7 +5,7 @@
 
 use super::state::Cache;
 use super::table::{DISORDER, HIGH, LIVE, MOST_BYTES, State, USED};
-use crate::arena::Patience;
+use crate::arena::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::lock::Entered;
 use crate::prim::{Ordering::Relaxed, read};
@@ -33,8 +33,8 @@ pub(super) struct Turn {
 
 impl Turn {
     /// How long the arena's lock is waited for in this turn.
-    pub(super) fn patience(&self) -> Patience<'static> {
-        if self.is_late { Patience::none() } else { Patience::new(Some(RECORD_WAIT), &|| Ok(())) }
+    pub(super) fn deadline(&self) -> Deadline<'static> {
+        if self.is_late { Deadline::now() } else { Deadline::new(Some(RECORD_WAIT), &|| Ok(())) }
     }
 
     pub(super) fn put_off(&mut self, error: &Error) {
@@ -47,14 +47,14 @@ impl Turn {
 impl Cache {
     /// Runs `work` under the head's lock, after putting things in order if an owner of it died or the tables contradict
     /// themselves; frees afterwards what came free.
-    pub(super) fn locked<T>(&self, patience: &Patience, mut work: impl FnMut(&mut Turn) -> Result<T>) -> Result<T> {
-        // BOUND: the patience of the caller, which is asked in each round.
+    pub(super) fn locked<T>(&self, deadline: &Deadline, mut work: impl FnMut(&mut Turn) -> Result<T>) -> Result<T> {
+        // BOUND: the caller's deadline, which is looked at in each round.
         loop {
             let mut turn = Turn::default();
-            match self.locked_once(patience, &mut turn, &mut work) {
+            match self.locked_once(deadline, &mut turn, &mut work) {
                 Err(error) if turn.is_put_off && error.kind() == Kind::Timeout => {
-                    patience.go_on("the arena lock")?;
-                    self.arena().await_lock(patience)?;
+                    deadline.go_on("the arena lock")?;
+                    self.arena().await_lock(deadline)?;
                 }
                 other => return other,
             }
@@ -63,11 +63,11 @@ impl Cache {
 
     pub(super) fn locked_once<T>(
         &self,
-        patience: &Patience,
+        deadline: &Deadline,
         turn: &mut Turn,
         work: impl FnMut(&mut Turn) -> Result<T>,
     ) -> Result<T> {
-        let (lock, dirty) = Entered::enter(&self.table.head, patience)?;
+        let (lock, dirty) = Entered::enter(&self.table.head, deadline)?;
         let outcome = self.in_order(dirty, turn, work);
         let left = lock.leave();
         for &block in &turn.blocks {

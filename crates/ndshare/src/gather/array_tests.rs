@@ -1,7 +1,7 @@
 //! Arrays joined into one, and canvases, against naive twins; errors in NumPy's words.
 
 use super::*;
-use crate::arena::{Arena, Patience};
+use crate::arena::{Arena, Deadline};
 use crate::array::{Array, Item};
 use crate::dice::Dice;
 use crate::element::Number;
@@ -270,7 +270,7 @@ fn row(canvas: &Canvas) -> Vec<u8> {
 
 #[test]
 fn what_stands_on_a_canvas_is_not_copied() {
-    let (arena, forever) = (arena(), Patience::forever());
+    let (arena, forever) = (arena(), Deadline::never());
     let canvas = Canvas::new(&arena, &[2, 6], Number::U8).unwrap();
     let tiles: Vec<_> = (1..=4_u8).map(|value| tile(&arena, 2, value)).collect();
     let put = |numbers: [usize; 3]| {
@@ -287,7 +287,7 @@ fn what_stands_on_a_canvas_is_not_copied() {
 
 #[test]
 fn a_block_that_was_used_again_is_another_source() {
-    let (arena, forever) = (arena(), Patience::forever());
+    let (arena, forever) = (arena(), Deadline::never());
     let canvas = Canvas::new(&arena, &[2, 2], Number::U8).unwrap();
     for value in 1..=9_u8 {
         // Each lies most likely where the one before lay.
@@ -299,7 +299,7 @@ fn a_block_that_was_used_again_is_another_source() {
 
 #[test]
 fn a_canvas_that_somebody_else_wrote_to_is_filled_anew() {
-    let (arena, forever) = (arena(), Patience::forever());
+    let (arena, forever) = (arena(), Deadline::never());
     let canvas = Canvas::new(&arena, &[2, 2], Number::U8).unwrap();
     let tile = tile(&arena, 2, 5_u8);
     let put = || canvas.concatenate(&[Source::fixed(&tile)], 1, &forever).unwrap();
@@ -317,7 +317,7 @@ fn a_canvas_that_somebody_else_wrote_to_is_filled_anew() {
 
 #[test]
 fn a_canvas_refuses_what_does_not_fit_and_keeps_what_stands() {
-    let (arena, forever) = (arena(), Patience::forever());
+    let (arena, forever) = (arena(), Deadline::never());
     let canvas = Canvas::new(&arena, &[2, 4], Number::U8).unwrap();
     let tiles = [tile(&arena, 1, 1_u8), tile(&arena, 3, 2_u8)];
     let good = [Source::fixed(&tiles[0]), Source::fixed(&tiles[1])];
@@ -333,7 +333,7 @@ fn a_canvas_refuses_what_does_not_fit_and_keeps_what_stands() {
 
 #[test]
 fn a_canvas_is_not_filled_while_it_is_filled() {
-    let (arena, forever) = (arena(), Patience::forever());
+    let (arena, forever) = (arena(), Deadline::never());
     let canvas = Canvas::new(&arena, &[2, 2], Number::U8).unwrap();
     let key = Mark { cache: (0, canvas.array().hold().block()), key: b"k".to_vec(), generation: 0 };
     let tile = tile(&arena, 2, 5_u8);
@@ -353,7 +353,7 @@ fn a_canvas_is_not_filled_while_it_is_filled() {
 
 #[test]
 fn a_montage_loads_only_what_does_not_stand() {
-    let (arena, forever) = (arena(), Patience::forever());
+    let (arena, forever) = (arena(), Deadline::never());
     let canvas = Canvas::new(&arena, &[2, 6], Number::U8).unwrap();
     let cache = (7, canvas.array().hold().block());
     // The value of a key is as wide as its generation says, and shows key and generation.
@@ -390,7 +390,7 @@ fn a_montage_loads_only_what_does_not_stand() {
 
 #[test]
 fn an_empty_montage_is_that_of_an_empty_canvas() {
-    let (arena, forever) = (arena(), Patience::forever());
+    let (arena, forever) = (arena(), Deadline::never());
     let canvas = Canvas::new(&arena, &[2, 0], Number::U8).unwrap();
     assert_eq!(canvas.montage(&[], 1, |_| Ok(vec![]), &forever), Ok(0));
 }

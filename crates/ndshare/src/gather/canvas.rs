@@ -9,7 +9,7 @@ use super::settings::Settings;
 use super::strided::Strided;
 use super::surface::{Filling, Surface};
 use super::tiles::{Draft, Mark, Tile};
-use crate::arena::{Arena, BlockId, Patience};
+use crate::arena::{Arena, BlockId, Deadline};
 use crate::array::{ALIGN, Array, Description};
 use crate::element::Element;
 use crate::error::{Error, Result};
@@ -23,13 +23,13 @@ use std::sync::Arc;
 /// change. After an error in the middle of a copy its parts are of before and after.
 ///
 /// ```
-/// use ndshare::arena::{Arena, Options, Patience};
+/// use ndshare::arena::{Arena, Options, Deadline};
 /// use ndshare::array::Array;
 /// use ndshare::element::Number;
 /// use ndshare::gather::{Canvas, Source};
 ///
 /// # fn main() -> ndshare::Result<()> {
-/// let (arena, forever) = (Arena::create(&Options { budget_bytes: Some(1 << 20), ..Options::default() })?, Patience::forever());
+/// let (arena, forever) = (Arena::create(&Options { budget_bytes: Some(1 << 20), ..Options::default() })?, Deadline::never());
 /// let canvas = Canvas::new(&arena, &[2, 4], Number::U8)?;
 /// let tiles = (0..4_u8).map(|i| Array::from_slice(&arena, &[2, 1], &[i, i])).collect::<ndshare::Result<Vec<_>>>()?;
 /// // Nobody writes to these tiles any more.
@@ -156,7 +156,7 @@ impl Canvas {
         let (layout, len_bytes) = Layout::contiguous(shape, element.size())?;
         let too_big = || Error::value(format!("array is too big: got shape {shape:?}"));
         let block_bytes = Surface::<Fixed>::block_bytes(len_bytes).ok_or_else(too_big)?;
-        let hold = arena.alloc(block_bytes, ALIGN, true, &Patience::forever())?;
+        let hold = arena.alloc(block_bytes, ALIGN, true, &Deadline::never())?;
         let target = Array::of_parts(hold.clone(), 0, Description { layout, element: Some(element) }, false)?;
         Ok(Self { surface: Surface::new(hold, len_bytes)?, target })
     }
@@ -169,12 +169,12 @@ impl Canvas {
     /// Puts arrays side by side along `axis`, and says how many had to be copied.
     ///
     /// # Errors
-    /// As [`super::concatenate`], and `InvalidValue` for an array of the canvas's own memory; what `patience` says while
+    /// As [`super::concatenate`], and `InvalidValue` for an array of the canvas's own memory; `Timeout` at `deadline` while
     /// others have the lock.
-    pub fn concatenate(&self, sources: &[Source<'_>], axis: isize, patience: &Patience<'_>) -> Result<usize> {
+    pub fn concatenate(&self, sources: &[Source<'_>], axis: isize, deadline: &Deadline<'_>) -> Result<usize> {
         let parts: Vec<_> = sources.iter().map(|&source| Part::Comes(source, None)).collect();
         let joint = Joint::concatenate(&parts, Some(axis))?;
-        let filling = self.surface.begin(patience)?;
+        let filling = self.surface.begin(deadline)?;
         // SAFETY: the joint was made of these parts.
         let copied = unsafe { self.fill(&filling, &joint, &parts)? };
         filling.end()?;
@@ -192,13 +192,13 @@ impl Canvas {
         marks: &[Mark],
         axis: isize,
         mut load: impl FnMut(&[usize]) -> Result<Vec<Array>>,
-        patience: &Patience<'_>,
+        deadline: &Deadline<'_>,
     ) -> Result<usize> {
         let axis = axis_of(axis, self.target.ndim())?;
         let mut values: Vec<Option<Array>> = vec![None; marks.len()];
         // Each round has values that the round before had not.
         loop {
-            let filling = self.surface.begin(patience)?;
+            let filling = self.surface.begin(deadline)?;
             let wanted = match self.missing(&filling, marks, &values, axis)? {
                 Ok(parts) if parts.is_empty() => return filling.end().map(|()| 0),
                 Ok(parts) => {

@@ -5,7 +5,7 @@
 //! finds it changed by another one, a forked child for instance, or by a death in the middle, forgets its tiles.
 
 use super::tiles::{Draft, Tile, Tiles};
-use crate::arena::{Hold, Patience};
+use crate::arena::{Deadline, Hold};
 use crate::error::{Error, Result};
 use crate::lock::{Death, Locked};
 use crate::prim::{AtomicU64, Ordering::Relaxed, SpinLock};
@@ -63,10 +63,10 @@ impl<S> Surface<S> {
     /// Waits for the lock, and takes up what stands here.
     ///
     /// # Errors
-    /// `Misuse` when this thread fills it already; what `patience` says.
-    pub fn begin(&self, patience: &Patience<'_>) -> Result<Filling<'_, S>> {
+    /// `Misuse` when this thread fills it already; `Timeout` at `deadline`.
+    pub fn begin(&self, deadline: &Deadline<'_>) -> Result<Filling<'_, S>> {
         // Only fillers write, and a death among them is seen by the epoch.
-        let locked = Locked::acquire(vec![self.hold.clone()], Death::Recover, patience)?;
+        let locked = Locked::acquire(vec![self.hold.clone()], Death::Recover, deadline)?;
         let epoch = self.epoch()?.load(Relaxed);
         let known = self.replace(None).filter(|known| known.epoch == epoch);
         let old = Tiles::new(known.map(|known| known.tiles).unwrap_or_default());

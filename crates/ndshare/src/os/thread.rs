@@ -13,7 +13,7 @@ use std::time::Duration;
 /// Address space for a thread's stack; memory is used only as far as the stack reaches.
 const STACK_BYTES: usize = 1 << 20;
 /// How long a join waits for the kernel to unlist a thread that has ended.
-const PATIENCE: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
 /// A running thread of ours.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Thread {
         let _ = self.handle.join();
         let id = self.id.load(Ordering::Acquire);
         let start = super::monotonic();
-        while id != 0 && is_listed(id) && super::monotonic() - start < PATIENCE {
+        while id != 0 && is_listed(id) && super::monotonic() - start < LONGEST_WAIT {
             std::thread::yield_now();
         }
     }

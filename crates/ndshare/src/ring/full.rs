@@ -5,7 +5,7 @@ use super::notify::on_timeout;
 use super::policy::Mode;
 use super::state::Ring;
 use super::table::{EVENT, SPACE};
-use crate::arena::Patience;
+use crate::arena::Deadline;
 use crate::error::{Error, Kind, Result};
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ const NAP: Duration = Duration::from_millis(20);
 const SHORT_NAP: Duration = Duration::from_millis(2);
 
 impl Ring {
-    pub(super) fn wait_for_space(&self, patience: &Patience) -> Result<()> {
-        self.prune(patience).map_err(as_full)?;
+    pub(super) fn wait_for_space(&self, deadline: &Deadline) -> Result<()> {
+        self.prune(deadline).map_err(as_full)?;
         let ready = || !self.is_full(self.least_cursor()) || self.is_closed();
-        self.sleep(SPACE, ready, patience, NAP)?;
+        self.sleep(SPACE, ready, deadline, NAP)?;
         let text = || {
             let behind = self.who_is_behind();
             format!(
@@ -27,7 +27,7 @@ impl Ring {
                  that nobody reads, or choose what to drop with when_full="
             )
         };
-        patience.go_on("the ring").map_err(|error| on_timeout(error, Kind::Full, text))
+        deadline.go_on("the ring").map_err(|error| on_timeout(error, Kind::Full, text))
     }
 
     /// The readers that keep the window full, in words.
@@ -47,14 +47,14 @@ impl Ring {
     }
 
     /// Waits a little for another writer to publish what it fills, or to throw it away.
-    pub(super) fn wait_for_idle(&self, patience: &Patience) -> Result<()> {
-        self.sleep(EVENT, || false, patience, SHORT_NAP)?;
+    pub(super) fn wait_for_idle(&self, deadline: &Deadline) -> Result<()> {
+        self.sleep(EVENT, || false, deadline, SHORT_NAP)?;
         let text = || {
             "every frame of the ring is being filled: expected an idle one before the timeout; publish those that were \
              begun, or leave their with blocks"
                 .to_owned()
         };
-        patience.go_on("the ring").map_err(|error| on_timeout(error, Kind::Full, text))
+        deadline.go_on("the ring").map_err(|error| on_timeout(error, Kind::Full, text))
     }
 }
 

@@ -5,7 +5,7 @@ use super::claim::{FrameClaim, Holder, Member};
 use super::protocol;
 use super::state::Ring;
 use super::table::{EVENT, GROUPS, GROUPS_IN_USE, NAME_BYTES};
-use crate::arena::Patience;
+use crate::arena::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
 use crate::prim::{
@@ -17,10 +17,10 @@ impl Ring {
     /// The number of the group called `name`, which is made if there is none.
     ///
     /// # Errors
-    /// `Misuse` when there are [`GROUPS`] others; what `patience` says.
-    pub fn group(&self, name: &str, patience: &Patience) -> Result<usize> {
+    /// `Misuse` when there are [`GROUPS`] others; `Timeout` at `deadline`.
+    pub fn group(&self, name: &str, deadline: &Deadline) -> Result<usize> {
         let wanted = name_hash(name);
-        self.locked(patience, || {
+        self.locked(deadline, || {
             let names = || (0..GROUPS).map(|index| self.table.group(index).name);
             let found = names().position(|name| name.load(SeqCst) == wanted);
             let found = found.or_else(|| names().position(|name| name.load(SeqCst) == 0));

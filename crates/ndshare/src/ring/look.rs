@@ -1,5 +1,5 @@
 //! One look of a reader: whether there is something to get, and taking it. No lock is taken, and nobody is waited for: who
-//! misses a frame, because a writer or another member was faster, looks again as long as the caller's patience lasts.
+//! misses a frame, because a writer or another member was faster, looks again until the caller's deadline.
 
 use super::claim::FrameClaim;
 use super::frame::{Frame, Snapshot};
@@ -8,7 +8,7 @@ use super::policy::Mode;
 use super::protocol::{self, MOST_WRITTEN};
 use super::reader::Reader;
 use super::table::SPACE;
-use crate::arena::{Hold, Patience};
+use crate::arena::{Deadline, Hold};
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
 use crate::prim::{
@@ -16,7 +16,7 @@ use crate::prim::{
     read,
 };
 
-/// After so many misses the caller's patience is asked, which may look at signals.
+/// After so many misses the caller's deadline is looked at, and with it signals.
 const ASK_EVERY: u64 = 1024;
 /// A frame goes only after the places of those who want it were moved on. So who misses the same one twice in a row has
 /// found words that contradict each other; so often leaves no doubt that the head was scribbled on.
@@ -24,7 +24,7 @@ const NEVER_SETTLES: u64 = 10_000;
 
 /// The frames that one call has missed.
 pub(super) struct Misses<'a> {
-    patience: &'a Patience<'a>,
+    deadline: &'a Deadline<'a>,
     count: u64,
     last: Option<u64>,
     in_a_row: u64,
@@ -32,8 +32,8 @@ pub(super) struct Misses<'a> {
 
 impl<'a> Misses<'a> {
     #[inline]
-    pub(super) fn new(patience: &'a Patience<'a>) -> Self {
-        Self { patience, count: 0, last: None, in_a_row: 0 }
+    pub(super) fn new(deadline: &'a Deadline<'a>) -> Self {
+        Self { deadline, count: 0, last: None, in_a_row: 0 }
     }
 }
 
@@ -51,7 +51,7 @@ impl Reader {
     /// enough.
     ///
     /// # Errors
-    /// `Poisoned` for a frame that is always missed; `Empty`; what the patience says.
+    /// `Poisoned` for a frame that is always missed; `Empty`; `Timeout` at the deadline.
     #[cold]
     pub(super) fn look_again(&self, misses: &mut Misses<'_>, missed: Option<u64>) -> Result<bool> {
         misses.in_a_row = if missed.is_some() && missed == misses.last { misses.in_a_row + 1 } else { 1 };
@@ -64,16 +64,16 @@ impl Reader {
         if !misses.count.is_multiple_of(ASK_EVERY) {
             return Ok(true);
         }
-        if misses.patience.waits() { self.go_on(misses.patience).map(|()| true) } else { Ok(misses.in_a_row > 1) }
+        if misses.deadline.waits() { self.go_on(misses.deadline).map(|()| true) } else { Ok(misses.in_a_row > 1) }
     }
 
     /// Asks whether the caller still waits.
-    pub(super) fn go_on(&self, patience: &Patience) -> Result<()> {
+    pub(super) fn go_on(&self, deadline: &Deadline) -> Result<()> {
         let text = || {
             let writers = self.ring.writer_counts();
             format!("no frame came: expected one before the timeout, but {writers}; wait longer, or see what they do")
         };
-        patience.go_on("the ring").map_err(|error| on_timeout(error, Kind::Empty, text))
+        deadline.go_on("the ring").map_err(|error| on_timeout(error, Kind::Empty, text))
     }
 
     fn look_for_next(&self, misses: &mut Misses<'_>) -> Result<Option<Frame>> {

@@ -4,7 +4,7 @@
 use super::protocol;
 use super::state::Ring;
 use super::table::{READERS, WISHES};
-use crate::arena::Patience;
+use crate::arena::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
 use crate::os::pipe::PipeId;
@@ -62,11 +62,11 @@ impl Ring {
         &self,
         index: usize,
         ready: impl Fn() -> bool,
-        patience: &Patience,
+        deadline: &Deadline,
         longest: Duration,
     ) -> Result<()> {
         match protocol::mark(self.table.head.half_word(index)?, ready) {
-            Some(marked) => self.table.head.nap_long_on(index, marked, patience, longest),
+            Some(marked) => self.table.head.nap_long_on(index, marked, deadline, longest),
             None => Ok(()),
         }
     }

@@ -5,7 +5,7 @@ use super::state::Ring;
 use super::table::NEVER;
 use super::window::Floors;
 use super::writers::Pen;
-use crate::arena::{BlockId, Hold, Patience, TicketId};
+use crate::arena::{BlockId, Deadline, Hold, TicketId};
 use crate::error::Result;
 use crate::os::kill::{Point, point};
 use crate::prim::Ordering::{Relaxed, SeqCst};
@@ -32,7 +32,7 @@ impl Ring {
         pen: Pen,
         need: usize,
         spare: Option<Hold>,
-        patience: &Patience,
+        deadline: &Deadline,
     ) -> Result<Pick> {
         self.check_open()?;
         self.check_pen(pen)?;
@@ -53,7 +53,7 @@ impl Ring {
             return Ok(found.map_or(Pick::NoneIdle, |(hold, frame)| Pick::Got((hold, frame, room_at))));
         };
         let Some(hold) = spare else { return Ok(Pick::NeedsBlock) };
-        self.replace(victim, &hold, patience)?;
+        self.replace(victim, &hold, deadline)?;
         point(Point::RingReplaced);
         Ok(Pick::Got((hold, victim, room_at)))
     }
@@ -136,11 +136,11 @@ impl Ring {
 
     /// Puts another block into a place among the frames, under the lock. If the wait for the arena lock is cut short,
     /// nothing has changed. A death on the way leaves a record too many, which `recover` ends.
-    pub(super) fn replace(&self, frame: u32, hold: &Hold, patience: &Patience) -> Result<()> {
+    pub(super) fn replace(&self, frame: u32, hold: &Hold, deadline: &Deadline) -> Result<()> {
         let words = self.table.frame(frame);
         // RAW: names, which are looked up.
         let old = TicketId { index: words.record.load(SeqCst) as u32, nonce: words.nonce.load(SeqCst) };
-        let new = self.table.head.adopt(hold, patience)?;
+        let new = self.table.head.adopt(hold, deadline)?;
         point(Point::RingAdopted);
         words.last.store(BUSY, SeqCst);
         words.block.store(hold.block().to_word(), SeqCst);
@@ -149,6 +149,6 @@ impl Ring {
         if old.nonce == 0 {
             return Ok(());
         }
-        self.end_record(old, patience)?.map_or(Ok(()), |block| self.arena().free_unkept(block))
+        self.end_record(old, deadline)?.map_or(Ok(()), |block| self.arena().free_unkept(block))
     }
 }

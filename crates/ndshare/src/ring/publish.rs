@@ -7,7 +7,7 @@ use super::protocol::{self, BUSY, MOST_WRITTEN};
 use super::state::Ring;
 use super::table::{DROPPED, EVENT, HEAD, VIEW_BYTES};
 use super::writers::Pen;
-use crate::arena::{BlockId, Hold, Patience};
+use crate::arena::{BlockId, Deadline, Hold};
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
 use crate::os::monotonic;
@@ -43,7 +43,7 @@ pub enum Published {
     Seq(u64),
     /// The ring is full, and drops the newest.
     Dropped,
-    /// It takes a wait, and the patience was [`Patience::none`]. The frame can still be published.
+    /// It takes a wait, and the deadline was [`Deadline::now`]. The frame can still be published.
     Busy,
 }
 
@@ -91,10 +91,10 @@ impl Ring {
         Ok(())
     }
 
-    /// The one way to publish: once there is room, or at once if at all where `patience` is none.
+    /// The one way to publish: once there is room, or at once if at all where `deadline` is [`Deadline::now`].
     #[inline]
-    pub(super) fn publish(&self, publication: &mut Publication<'_>, patience: &Patience) -> Result<Published> {
-        if patience.waits() { self.publish_patiently(publication, patience) } else { self.publish_at_once(publication) }
+    pub(super) fn publish(&self, publication: &mut Publication<'_>, deadline: &Deadline) -> Result<Published> {
+        if deadline.waits() { self.publish_by(publication, deadline) } else { self.publish_at_once(publication) }
     }
 
     fn publish_at_once(&self, publication: &mut Publication<'_>) -> Result<Published> {
@@ -107,18 +107,18 @@ impl Ring {
         }
     }
 
-    fn publish_patiently(&self, publication: &mut Publication<'_>, patience: &Patience) -> Result<Published> {
+    fn publish_by(&self, publication: &mut Publication<'_>, deadline: &Deadline) -> Result<Published> {
         let mut pruned = false;
-        // BOUND: the caller's patience, asked by each wait; the others come once.
+        // BOUND: the caller's deadline, looked at by each wait; the others come once.
         loop {
-            let outcome = self.locked(patience, || self.publish_under_lock(publication));
+            let outcome = self.locked(deadline, || self.publish_under_lock(publication));
             match outcome.map_err(as_full)? {
                 Outcome::Published(seq) => return self.tell(seq),
-                Outcome::NoneIdle => self.wait_for_idle(patience)?,
+                Outcome::NoneIdle => self.wait_for_idle(deadline)?,
                 Outcome::Full => match self.when_full {
-                    WhenFull::Wait | WhenFull::DropOldest => self.wait_for_space(patience)?,
+                    WhenFull::Wait | WhenFull::DropOldest => self.wait_for_space(deadline)?,
                     // It may be full only for the sake of a reader that died.
-                    WhenFull::DropNewest if !pruned => self.prune(patience).map_err(as_full)?,
+                    WhenFull::DropNewest if !pruned => self.prune(deadline).map_err(as_full)?,
                     WhenFull::DropNewest => {
                         self.table.word(DROPPED).fetch_add(1, SeqCst);
                         return Ok(Published::Dropped);

@@ -4,7 +4,7 @@ use super::policy::{Mode, Start};
 use super::selector::Selector;
 use super::state::Ring;
 use super::table::{DEATHS, EVENT, READERS, ReaderWords, SPACE, WRITERS_LOST};
-use crate::arena::{Hold, Patience};
+use crate::arena::{Deadline, Hold};
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
 use crate::prim::{
@@ -37,11 +37,11 @@ impl Ring {
     /// A new reader.
     ///
     /// # Errors
-    /// `Misuse` when all places are taken; `ArenaFull`; what `patience` says.
-    pub fn reader(self: &Arc<Self>, mode: Mode, start: Start, patience: &Patience) -> Result<Reader> {
-        let token = self.arena().alloc(1, 64, false, patience)?;
-        self.prune(patience)?;
-        let index = self.locked(patience, || self.enter_reader(mode, start, &token))?;
+    /// `Misuse` when all places are taken; `ArenaFull`; `Timeout` at `deadline`.
+    pub fn reader(self: &Arc<Self>, mode: Mode, start: Start, deadline: &Deadline) -> Result<Reader> {
+        let token = self.arena().alloc(1, 64, false, deadline)?;
+        self.prune(deadline)?;
+        let index = self.locked(deadline, || self.enter_reader(mode, start, &token))?;
         Reader::open(self.clone(), index, token)
     }
 }

@@ -4,7 +4,7 @@
 use super::policy::{Mode, Start};
 use super::state::Ring;
 use super::table::{READERS, READERS_IN_USE, SPACE, WISHES};
-use crate::arena::{BlockId, Hold, Patience};
+use crate::arena::{BlockId, Deadline, Hold};
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
 use crate::prim::Ordering::SeqCst;
@@ -63,9 +63,9 @@ impl Ring {
     }
 
     /// Frees the places of readers that are gone, sweeping dead processes.
-    pub(super) fn prune(&self, patience: &Patience) -> Result<()> {
+    pub(super) fn prune(&self, deadline: &Deadline) -> Result<()> {
         // Readers on their way to processes that are over.
-        self.arena().reclaim_undeliverable(patience)?;
+        self.arena().reclaim_undeliverable(deadline)?;
         let mut gone = Vec::new();
         for index in self.readers_in_use() {
             // First of all: a reader that takes the place meanwhile has another one.
@@ -86,7 +86,7 @@ impl Ring {
         if gone.is_empty() {
             return Ok(());
         }
-        self.locked(patience, || {
+        self.locked(deadline, || {
             for (index, incarnation, user_died) in gone {
                 // A place may have been in the middle of getting a reader when it was looked at.
                 let same = self.table.reader(index).incarnation.load(SeqCst) == incarnation;

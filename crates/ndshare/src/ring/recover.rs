@@ -4,7 +4,7 @@
 use super::protocol::BUSY;
 use super::state::Ring;
 use super::table::{EVENT, HEAD, NEVER, READERS, READERS_IN_USE, SPACE, UNTIDY};
-use crate::arena::{Patience, TicketId};
+use crate::arena::{Deadline, TicketId};
 use crate::error::{Kind, Result};
 use crate::lock::Entered;
 use crate::os::kill::{Point, point};
@@ -12,10 +12,10 @@ use crate::prim::Ordering::{Relaxed, SeqCst};
 
 impl Ring {
     /// Runs `work` under the head's lock, after putting things in order if an owner of it died.
-    pub(super) fn locked<T>(&self, patience: &Patience, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let (lock, dirty) = Entered::enter(&self.table.head, patience)?;
+    pub(super) fn locked<T>(&self, deadline: &Deadline, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let (lock, dirty) = Entered::enter(&self.table.head, deadline)?;
         if dirty || self.table.word(UNTIDY).load(Relaxed) != 0 {
-            self.recover(patience)?;
+            self.recover(deadline)?;
         }
         let outcome = work();
         lock.leave()?;
@@ -31,7 +31,7 @@ impl Ring {
     }
 
     /// Puts the head in order after a death under its lock. Idempotent.
-    fn recover(&self, patience: &Patience) -> Result<()> {
+    fn recover(&self, deadline: &Deadline) -> Result<()> {
         let head = self.written();
         // A publication counts from the moment its entry bears its number.
         if self.table.entry(head).seq.load(SeqCst) == head {
@@ -46,7 +46,7 @@ impl Ring {
                 last.store(NEVER, SeqCst);
             }
         }
-        self.reconcile_records(patience)?;
+        self.reconcile_records(deadline)?;
         self.table.word(UNTIDY).store(0, Relaxed);
         point(Point::RingReplaced);
         let live = (0..READERS).filter(|&index| self.is_reader_live(index)).fold(0, |bits, index| bits | 1 << index);
@@ -56,13 +56,13 @@ impl Ring {
     }
 
     /// Ends the records of blocks that no frame names: their adoption died half-way.
-    fn reconcile_records(&self, patience: &Patience) -> Result<()> {
+    fn reconcile_records(&self, deadline: &Deadline) -> Result<()> {
         let named: Vec<u64> =
             // RAW: names, which are compared.
             (0..self.table.geometry.frames).map(|index| self.table.frame(index).nonce.load(SeqCst)).collect();
         for (record, _) in self.table.head.children()? {
             if !named.contains(&record.nonce) {
-                self.table.head.disown(record, patience)?;
+                self.table.head.disown(record, deadline)?;
             }
         }
         Ok(())
@@ -70,8 +70,8 @@ impl Ring {
 
     /// Ends a record that no frame names any more, under the lock; the block it kept is to be freed then. A wait that is
     /// cut short, because who has the arena lock was stopped, leaves the record to who has the ring's lock next.
-    pub(super) fn end_record(&self, record: TicketId, patience: &Patience) -> Result<Option<u32>> {
-        match self.table.head.end_record(record, patience) {
+    pub(super) fn end_record(&self, record: TicketId, deadline: &Deadline) -> Result<Option<u32>> {
+        match self.table.head.end_record(record, deadline) {
             Err(error) if matches!(error.kind(), Kind::Timeout | Kind::Interrupted) => {
                 self.table.word(UNTIDY).store(1, Relaxed);
                 point(Point::RingReplaced);

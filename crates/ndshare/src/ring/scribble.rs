@@ -5,7 +5,7 @@ use super::look::Misses;
 use super::protocol::{BUSY, MOST_WRITTEN};
 use super::table::{CLOSED, HEAD};
 use super::*;
-use crate::arena::{Arena, Heap, Patience};
+use crate::arena::{Arena, Deadline, Heap};
 use crate::dice::Dice;
 use crate::error::{Error, Kind, Result};
 use crate::prim::Ordering::{Relaxed, SeqCst};
@@ -14,15 +14,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Short enough for a ring that looks full for ever.
-fn briefly() -> Patience<'static> {
-    Patience::new(Some(Duration::from_millis(1)), &|| Ok(()))
+fn briefly() -> Deadline<'static> {
+    Deadline::new(Some(Duration::from_millis(1)), &|| Ok(()))
 }
 
 /// What every victim does, in some order. Each call gives a frame or an error.
 fn use_it(ring: &Arc<Ring>, readers: &[Reader], len: u64) {
     for _ in 0..3 {
         if let Ok(mut writing) = ring.begin(len, &briefly()) {
-            let _ = writing.publish(Content { offset: 8, view: b"|u1", meta: b"meta" }, &Patience::none());
+            let _ = writing.publish(Content { offset: 8, view: b"|u1", meta: b"meta" }, &Deadline::now());
             let _ = writing.publish(Content { offset: 8, view: b"|u1", meta: b"meta" }, &briefly());
         }
         if let Ok(hold) = ring.arena().alloc(len as usize, 64, false, &briefly()) {
@@ -124,7 +124,7 @@ fn a_cursor_that_no_frame_ever_had_is_an_error() {
 #[test]
 fn a_place_to_which_the_stream_has_not_come_is_an_error_for_every_kind_of_reader() {
     let (arena, _heap) = Arena::create_on_heap(4 << 20).unwrap();
-    let (geometry, forever) = (Geometry::new(3, 2048, 8).unwrap(), Patience::forever());
+    let (geometry, forever) = (Geometry::new(3, 2048, 8).unwrap(), Deadline::never());
     let ring = Ring::create(&arena, geometry, WhenFull::DropOldest, &briefly()).unwrap();
     let group = ring.group("g", &briefly()).unwrap();
     let readers =
@@ -180,8 +180,8 @@ fn an_entry_that_bears_an_older_number_is_an_error_for_who_wants_it() {
         (next + 1..8).for_each(|seq| ring.table.entry(seq).seq.store(number, SeqCst));
         ring.table.word(CLOSED).store(is_closed.into(), SeqCst);
         for reader in &readers {
-            assert_eq!(reader.get(&Patience::forever()).unwrap().seq, next);
-            let error = reader.get(&Patience::forever()).unwrap_err();
+            assert_eq!(reader.get(&Deadline::never()).unwrap().seq, next);
+            let error = reader.get(&Deadline::never()).unwrap_err();
             assert_eq!(error.kind(), Kind::Poisoned, "{:?} {is_closed} {number}", reader.mode());
         }
     }
@@ -198,7 +198,7 @@ fn a_ring_without_a_number_left_is_an_error_for_who_publishes() {
         ring.table.word(HEAD).store(head, SeqCst);
         let mut writing = ring.begin(1024, &briefly()).unwrap();
         assert_eq!(writing.publish(Content::default(), &briefly()).unwrap_err().kind(), Kind::Poisoned);
-        assert_eq!(latest.get(&Patience::forever()).unwrap_err().kind(), Kind::Poisoned);
+        assert_eq!(latest.get(&Deadline::never()).unwrap_err().kind(), Kind::Poisoned);
     }
 }
 
@@ -220,7 +220,7 @@ fn frames_in_hand_are_never_fewer_than_none_nor_more_than_were_written() {
 
 /// A look that missed its frame was once repeated a million times, with no look at the timeout or at signals in between.
 #[test]
-fn who_misses_frames_again_and_again_asks_the_patience_of_its_caller() {
+fn who_misses_frames_again_and_again_looks_at_its_deadline() {
     let (arena, _heap) = Arena::create_on_heap(4 << 20).unwrap();
     let ring = Ring::create(&arena, Geometry::new(3, 2048, 8).unwrap(), WhenFull::DropOldest, &briefly()).unwrap();
     let reader = ring.reader(Mode::Every, Start::Next, &briefly()).unwrap();
@@ -229,16 +229,16 @@ fn who_misses_frames_again_and_again_asks_the_patience_of_its_caller() {
         asked.set(asked.get() + 1);
         if asked.get() == 3 { Err(Error::new(Kind::Interrupted, "a signal")) } else { Ok(()) }
     };
-    let patience = Patience::new(None, &check);
-    let mut misses = Misses::new(&patience);
+    let deadline = Deadline::new(None, &check);
+    let mut misses = Misses::new(&deadline);
     let outcomes = (0..10_000).map(|seq| reader.look_again(&mut misses, (seq % 3 > 0).then_some(seq)));
     let ended = outcomes.take_while(|outcome| matches!(outcome, Ok(true))).count();
     assert!(asked.get() == 3 && (1000..5000).contains(&ended), "{ended}");
-    let past = Patience::new(Some(Duration::ZERO), &|| Ok(()));
+    let past = Deadline::new(Some(Duration::ZERO), &|| Ok(()));
     let mut misses = Misses::new(&past);
     let error = (0..10_000).find_map(|seq| reader.look_again(&mut misses, Some(seq)).err()).unwrap();
     assert_eq!(error.kind(), Kind::Empty);
-    let none = Patience::none();
+    let none = Deadline::now();
     let mut misses = Misses::new(&none);
     assert!((0..10_000).any(|seq| !reader.look_again(&mut misses, Some(seq)).unwrap()), "a poll waits for nobody");
 }
@@ -255,7 +255,7 @@ fn a_frame_that_is_always_missed_is_an_error_for_every_kind_of_reader() {
     for block in [0, 1 << 32 | 77, u64::MAX] {
         ring.table.entry(0).block.store(block, SeqCst);
         for reader in &readers {
-            assert_eq!(reader.get(&Patience::forever()).unwrap_err().kind(), Kind::Poisoned, "{:?}", reader.mode());
+            assert_eq!(reader.get(&Deadline::never()).unwrap_err().kind(), Kind::Poisoned, "{:?}", reader.mode());
             assert_eq!(reader.try_get().unwrap_err().kind(), Kind::Poisoned, "{:?}", reader.mode());
             assert_eq!(reader.get_soon(Duration::ZERO).unwrap_err().kind(), Kind::Poisoned, "{:?}", reader.mode());
         }

@@ -8,7 +8,7 @@
 use super::claim::Role;
 use super::state::Ring;
 use super::table::{CLOSED, DEATHS, EVENT, SPACE, WRITERS, WRITERS_ENDED, WRITERS_LOST, WriterWords};
-use crate::arena::{BlockId, Patience};
+use crate::arena::{BlockId, Deadline};
 use crate::error::Result;
 use crate::os::kill::{Point, point};
 use crate::prim::Ordering::SeqCst;
@@ -23,9 +23,9 @@ impl Ring {
     /// Ends the stream: writers get `Closed`, readers too once they have drained it.
     ///
     /// # Errors
-    /// `Poisoned`; what `patience` says.
-    pub fn close(&self, patience: &Patience) -> Result<()> {
-        self.locked(patience, || {
+    /// `Poisoned`; `Timeout` at `deadline`.
+    pub fn close(&self, deadline: &Deadline) -> Result<()> {
+        self.locked(deadline, || {
             self.table.word(CLOSED).store(1, SeqCst);
             Ok(())
         })?;
@@ -39,10 +39,10 @@ impl Ring {
 
     /// Frees the places of writers that are gone, ends the stream if the last of them ended in order, and says whether
     /// one is left.
-    pub(super) fn settle_writers(&self, patience: &Patience) -> Result<bool> {
+    pub(super) fn settle_writers(&self, deadline: &Deadline) -> Result<bool> {
         let (gone, left) = self.gone_writers(true)?;
         if !gone.is_empty() {
-            let over = self.locked(patience, || Ok(self.free_writers(&gone)))?;
+            let over = self.locked(deadline, || Ok(self.free_writers(&gone)))?;
             self.tell_end(over)?;
         }
         Ok(left)

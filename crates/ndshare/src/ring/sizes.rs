@@ -9,7 +9,7 @@
 use super::protocol::BUSY;
 use super::state::Ring;
 use super::table::{LARGEST_BEFORE, LARGEST_NOW, LOOK_AT, NEVER, PERIOD};
-use crate::arena::{BlockId, Hold, Patience, TicketId};
+use crate::arena::{BlockId, Deadline, Hold, TicketId};
 use crate::error::Result;
 use crate::os::kill::{Point, point};
 use crate::prim::Ordering::{Relaxed, SeqCst};
@@ -49,15 +49,15 @@ impl Ring {
 
     /// Begins a new period, if it is time: lets go of what is too large. Never where a wait is unwelcome: it gives memory
     /// back to the arena.
-    pub(super) fn turn_period(&self, patience: &Patience) -> Result<()> {
+    pub(super) fn turn_period(&self, deadline: &Deadline) -> Result<()> {
         if !self.is_period_over() {
             return Ok(());
         }
-        let ended = self.locked(patience, || self.turn_under_lock(patience))?;
+        let ended = self.locked(deadline, || self.turn_under_lock(deadline))?;
         ended.into_iter().try_for_each(|block| self.arena().free_unkept(block))
     }
 
-    fn turn_under_lock(&self, patience: &Patience) -> Result<Vec<u32>> {
+    fn turn_under_lock(&self, deadline: &Deadline) -> Result<Vec<u32>> {
         // Another writer may have been faster.
         if !self.is_period_over() {
             return Ok(Vec::new());
@@ -66,7 +66,7 @@ impl Ring {
         let limit = largest.saturating_mul(TOO_LARGE).max(SMALL);
         let (floor, mut ended) = (self.wished_floor(), Vec::new());
         for frame in 0..self.table.geometry.frames {
-            ended.extend(self.let_go_if_larger(frame, limit, floor, patience)?);
+            ended.extend(self.let_go_if_larger(frame, limit, floor, deadline)?);
         }
         let is_left = (0..self.table.geometry.frames).any(|frame| self.is_larger(frame, limit));
         // Twice as far from the beginning of the period each time, until the next one begins.
@@ -102,7 +102,7 @@ impl Ring {
 
     /// Takes the block of a frame from the ring if it is larger than `limit` and nobody wants it; the block is to be
     /// freed then. A death on the way leaves a record too many, which `recover` ends.
-    fn let_go_if_larger(&self, frame: u32, limit: u64, floor: u64, patience: &Patience) -> Result<Option<u32>> {
+    fn let_go_if_larger(&self, frame: u32, limit: u64, floor: u64, deadline: &Deadline) -> Result<Option<u32>> {
         let words = self.table.frame(frame);
         // RAW: a name, which is looked up, and a number that is only compared.
         let (name, last) = (words.block.load(SeqCst), words.last.load(SeqCst));
@@ -122,6 +122,6 @@ impl Ring {
         words.nonce.store(0, SeqCst);
         point(Point::RingTurned);
         drop(hold);
-        if record.nonce == 0 { Ok(None) } else { self.end_record(record, patience) }
+        if record.nonce == 0 { Ok(None) } else { self.end_record(record, deadline) }
     }
 }

@@ -4,7 +4,7 @@ use super::format::Format;
 use super::policy::WhenFull;
 use super::protocol::MOST_WRITTEN;
 use super::table::{CLOSED, Geometry, HEAD, POLICY, Table};
-use crate::arena::{Arena, Hold, Patience};
+use crate::arena::{Arena, Deadline, Hold};
 use crate::array::Token;
 use crate::error::{Error, Kind, Result};
 use crate::prim::{
@@ -31,12 +31,12 @@ impl Ring {
     /// A new ring of `slots` frames of this format in `arena`, of which `keep` stay whatever readers do.
     ///
     /// ```
-    /// use ndshare::arena::{Arena, Options, Patience};
+    /// use ndshare::arena::{Arena, Options, Deadline};
     /// use ndshare::element::Number;
     /// use ndshare::ring::{Content, Format, Mode, Ring, Start, WhenFull};
     ///
     /// # fn main() -> ndshare::Result<()> {
-    /// let (arena, forever) = (Arena::create(&Options { budget_bytes: Some(1 << 24), ..Options::default() })?, Patience::forever());
+    /// let (arena, forever) = (Arena::create(&Options { budget_bytes: Some(1 << 24), ..Options::default() })?, Deadline::never());
     /// let ring = Ring::new(&arena, Format::new(&[4, 6], Number::U16), 8, 0, WhenFull::Wait, &forever)?;
     /// let reader = ring.reader(Mode::Every, Start::Next, &forever)?;
     /// let mut frame = ring.begin_own(&forever)?;
@@ -48,32 +48,32 @@ impl Ring {
     /// ```
     ///
     /// # Errors
-    /// `InvalidValue` for a format, slots or frames to keep that cannot be; `ArenaFull`; what `patience` says.
+    /// `InvalidValue` for a format, slots or frames to keep that cannot be; `ArenaFull`; `Timeout` at `deadline`.
     pub fn new(
         arena: &Arc<Arena>,
         format: Format,
         slots: usize,
         keep: usize,
         when_full: WhenFull,
-        patience: &Patience,
+        deadline: &Deadline,
     ) -> Result<Arc<Self>> {
         let geometry = Geometry::new(slots, format.frame_bytes()?, format.meta_bytes())?.keeping(keep)?;
-        Self::of_sizes(arena, geometry, format, when_full, patience)
+        Self::of_sizes(arena, geometry, format, when_full, deadline)
     }
 
     /// A new ring of frames of which nothing is said but their size.
     ///
     /// # Errors
-    /// `ArenaFull`; what `patience` says.
+    /// `ArenaFull`; `Timeout` at `deadline`.
     #[cfg(test)]
     pub(crate) fn create(
         arena: &Arc<Arena>,
         geometry: Geometry,
         when_full: WhenFull,
-        patience: &Patience,
+        deadline: &Deadline,
     ) -> Result<Arc<Self>> {
         let meta = (geometry.meta_bytes > 0).then_some(crate::element::Element::Void(geometry.meta_bytes));
-        Self::of_sizes(arena, geometry, Format { meta, ..Format::default() }, when_full, patience)
+        Self::of_sizes(arena, geometry, Format { meta, ..Format::default() }, when_full, deadline)
     }
 
     fn of_sizes(
@@ -81,10 +81,10 @@ impl Ring {
         geometry: Geometry,
         format: Format,
         when_full: WhenFull,
-        patience: &Patience,
+        deadline: &Deadline,
     ) -> Result<Arc<Self>> {
         let bytes = format.encode()?;
-        let head = arena.alloc(geometry.head_bytes() + bytes.len().next_multiple_of(8), 64, true, patience)?;
+        let head = arena.alloc(geometry.head_bytes() + bytes.len().next_multiple_of(8), 64, true, deadline)?;
         let table = Table::format(head, geometry, &bytes);
         table.word(POLICY).store(when_full.pack(), SeqCst);
         Ok(Self::over(table, format, when_full))
@@ -112,8 +112,8 @@ impl Ring {
     ///
     /// # Errors
     /// As [`session::open`] and [`Self::open`].
-    pub fn open_reference(reference: &Token, patience: &Patience) -> Result<Arc<Self>> {
-        Self::open(session::claim(reference, patience)?)
+    pub fn open_reference(reference: &Token, deadline: &Deadline) -> Result<Arc<Self>> {
+        Self::open(session::claim(reference, deadline)?)
     }
 
     fn over(table: Table, format: Format, when_full: WhenFull) -> Arc<Self> {

@@ -6,7 +6,7 @@
 use super::policy::Mode;
 use super::state::Ring;
 use super::table::{DROPPED, GROUPS, READERS, WRITERS, WRITERS_ENDED, WRITERS_LOST, WRITERS_MADE};
-use crate::arena::{Arena, Patience};
+use crate::arena::{Arena, Deadline};
 use crate::error::Result;
 use crate::prim::{Ordering::SeqCst, read};
 
@@ -131,10 +131,10 @@ impl Ring {
     /// A picture of the ring. Dead readers and writers are gone from it.
     ///
     /// # Errors
-    /// `Poisoned`; what `patience` says.
-    pub fn stats(&self, patience: &Patience) -> Result<Stats> {
-        self.prune(patience)?;
-        self.settle_writers(patience)?;
+    /// `Poisoned`; `Timeout` at `deadline`.
+    pub fn stats(&self, deadline: &Deadline) -> Result<Stats> {
+        self.prune(deadline)?;
+        self.settle_writers(deadline)?;
         let is_alive = |user: u64| self.arena().is_identity_alive(user);
         let written = self.written();
         let live = self.readers_in_use().filter(|&index| self.is_reader_live(index));

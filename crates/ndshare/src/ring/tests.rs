@@ -1,7 +1,7 @@
 //! Rings on the heap: the policies, deaths at every point, and many threads at once.
 
 use super::*;
-use crate::arena::{Arena, Heap, Hold, Patience};
+use crate::arena::{Arena, Deadline, Heap, Hold};
 use crate::error::{Kind, Result};
 use crate::prim::{
     AtomicBool, AtomicU64,
@@ -10,11 +10,11 @@ use crate::prim::{
 use std::sync::Arc;
 use std::time::Duration;
 
-const FOREVER: Patience<'static> = Patience::forever();
+const FOREVER: Deadline<'static> = Deadline::never();
 const LEN: usize = 4096;
 
-fn soon() -> Patience<'static> {
-    Patience::new(Some(Duration::from_millis(30)), &|| Ok(()))
+fn soon() -> Deadline<'static> {
+    Deadline::new(Some(Duration::from_millis(30)), &|| Ok(()))
 }
 
 fn ring(slots: usize, when_full: WhenFull) -> (Arc<Ring>, Arc<Heap>) {
@@ -30,10 +30,10 @@ fn elsewhere(ring: &Ring, heap: &Arc<Heap>) -> Arc<Ring> {
 }
 
 /// Publishes a frame full of one number, which is also its meta.
-fn put(ring: &Arc<Ring>, number: u64, patience: &Patience) -> Result<Option<u64>> {
-    let mut writing = ring.begin(LEN as u64, patience)?;
+fn put(ring: &Arc<Ring>, number: u64, deadline: &Deadline) -> Result<Option<u64>> {
+    let mut writing = ring.begin(LEN as u64, deadline)?;
     stamp(writing.hold()?, number);
-    let published = writing.publish(Content { meta: &number.to_le_bytes(), ..Content::default() }, patience)?;
+    let published = writing.publish(Content { meta: &number.to_le_bytes(), ..Content::default() }, deadline)?;
     assert_ne!(published, Published::Busy, "nobody asked for no wait");
     Ok(published.seq())
 }
@@ -131,15 +131,15 @@ fn a_frame_that_takes_a_wait_is_busy_and_can_still_be_published() {
         (0..2).for_each(|i| assert_eq!(put(&ring, i, &FOREVER).unwrap(), Some(i)));
         let meta = 7_u64.to_le_bytes();
         let content = Content { meta: &meta, ..Content::default() };
-        let held = ring.locked(&FOREVER, || writing.publish(content, &Patience::none())).unwrap();
+        let held = ring.locked(&FOREVER, || writing.publish(content, &Deadline::now())).unwrap();
         assert_eq!(held, Published::Busy, "somebody has the lock");
-        let at_once = writing.publish(content, &Patience::none()).unwrap();
+        let at_once = writing.publish(content, &Deadline::now()).unwrap();
         assert_eq!(at_once, if when_full == WhenFull::DropOldest { Published::Seq(2) } else { Published::Busy });
         match when_full {
             WhenFull::Wait => {
                 assert_eq!(writing.publish(content, &soon()).unwrap_err().kind(), Kind::Full);
                 assert_eq!(number(&reader.get(&FOREVER).unwrap()), 0);
-                assert_eq!(writing.publish(content, &Patience::none()).unwrap(), Published::Seq(2));
+                assert_eq!(writing.publish(content, &Deadline::now()).unwrap(), Published::Seq(2));
             }
             WhenFull::DropOldest => assert_eq!(ring.stats(&FOREVER).unwrap().missed, 1),
             WhenFull::DropNewest => {
@@ -162,15 +162,15 @@ fn a_block_that_takes_a_wait_is_busy_too() {
     let hold = ring.arena().alloc(LEN, 64, false, &FOREVER).unwrap();
     stamp(&hold, 5);
     let meta = 5_u64.to_le_bytes();
-    let publish = |patience: &Patience| {
-        ring.publish_block(&hold, LEN as u64, Content { meta: &meta, ..Content::default() }, patience).unwrap()
+    let publish = |deadline: &Deadline| {
+        ring.publish_block(&hold, LEN as u64, Content { meta: &meta, ..Content::default() }, deadline).unwrap()
     };
-    assert_eq!(publish(&Patience::none()), Published::Busy, "this process is no writer yet");
+    assert_eq!(publish(&Deadline::now()), Published::Busy, "this process is no writer yet");
     assert_eq!(publish(&FOREVER), Published::Seq(0));
-    assert_eq!(publish(&Patience::none()), Published::Seq(1));
+    assert_eq!(publish(&Deadline::now()), Published::Seq(1));
     let reader = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
-    assert_eq!(publish(&Patience::none()), Published::Seq(2));
-    assert_eq!(publish(&Patience::none()), Published::Busy, "the ring is full");
+    assert_eq!(publish(&Deadline::now()), Published::Seq(2));
+    assert_eq!(publish(&Deadline::now()), Published::Busy, "the ring is full");
     assert_eq!(number(&reader.get(&FOREVER).unwrap()), 5);
 }
 

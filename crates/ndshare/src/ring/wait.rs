@@ -6,7 +6,7 @@ use super::look::Misses;
 use super::policy::Mode;
 use super::reader::Reader;
 use super::table::{DEATHS, EVENT, WRITERS_LOST};
-use crate::arena::Patience;
+use crate::arena::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::os::monotonic;
 use crate::prim::{
@@ -44,25 +44,25 @@ impl Reader {
     /// # Errors
     /// `Empty` at the timeout; `Closed` when the ring was closed and is drained; `WriterDied`, once, when the last
     /// writer died; `Misuse` when another process uses this reader.
-    pub fn get(&self, patience: &Patience) -> Result<Frame> {
+    pub fn get(&self, deadline: &Deadline) -> Result<Frame> {
         self.own()?;
-        let mut misses = Misses::new(patience);
+        let mut misses = Misses::new(deadline);
         let mut found = self.look_and_settle(&mut misses)?;
         let mut wait = None;
-        // BOUND: the caller's patience, asked in each sleep, and now and then where news were none: another member got the
+        // BOUND: the caller's deadline, looked at in each sleep, and now and then where news were none: another member got the
         // frame.
         loop {
             if let Some(frame) = found {
                 return Ok(frame);
             }
             if self.is_over() && !self.is_ready() {
-                return Err(self.end(patience)?);
+                return Err(self.end(deadline)?);
             }
             // Once in a wait: a nap that ended without news was a long one, and is followed by the next.
-            if wait.is_none() && self.spin(patience) {
+            if wait.is_none() && self.spin(deadline) {
                 self.keen.store(true, Relaxed);
             } else {
-                self.sleep(wait.get_or_insert_with(Wait::begin), patience)?;
+                self.sleep(wait.get_or_insert_with(Wait::begin), deadline)?;
             }
             found = self.look_and_settle(&mut misses)?;
             if found.is_none() {
@@ -80,7 +80,7 @@ impl Reader {
     /// As [`Self::get`].
     pub fn get_soon(&self, longest: Duration) -> Result<Option<Frame>> {
         self.own()?;
-        let none = Patience::none();
+        let none = Deadline::now();
         let mut misses = Misses::new(&none);
         let found = self.look_and_settle(&mut misses)?;
         if found.is_some() {
@@ -98,7 +98,7 @@ impl Reader {
     /// As [`Self::get`].
     pub fn try_get(&self) -> Result<Option<Frame>> {
         self.own()?;
-        let found = self.look_and_settle(&mut Misses::new(&Patience::none()))?;
+        let found = self.look_and_settle(&mut Misses::new(&Deadline::now()))?;
         if found.is_none() {
             self.check_place()?;
         }
@@ -115,12 +115,12 @@ impl Reader {
     }
 
     /// What a reader gets who has read everything.
-    fn end(&self, patience: &Patience) -> Result<Error> {
+    fn end(&self, deadline: &Deadline) -> Result<Error> {
         if let Mode::Group(group) = self.mode {
             self.end_claims(group)?;
         }
         self.check_place()?;
-        self.ring.settle_writers(patience)?;
+        self.ring.settle_writers(deadline)?;
         // RAW: only compared with what it was.
         let lost = self.ring.table.word(WRITERS_LOST).load(SeqCst);
         if self.told_of_made.swap(lost, SeqCst) != lost {
@@ -134,7 +134,7 @@ impl Reader {
     }
 
     /// One nap of a wait, and now and then a look at whether the writers live.
-    fn sleep(&self, wait: &mut Wait, patience: &Patience) -> Result<()> {
+    fn sleep(&self, wait: &mut Wait, deadline: &Deadline) -> Result<()> {
         self.check_place()?;
         let (nap, look_every) = match self.mode {
             Mode::Group(group) => {
@@ -143,19 +143,19 @@ impl Reader {
             }
             Mode::Every | Mode::Latest => (NAP, LOOK_EVERY),
         };
-        self.ring.sleep(EVENT, || self.has_news() || self.check_open().is_err(), patience, nap)?;
+        self.ring.sleep(EVENT, || self.has_news() || self.check_open().is_err(), deadline, nap)?;
         self.check_open()?;
         let now = monotonic();
         self.keen.store(now - wait.since < self.ring.spin_time().saturating_mul(KEEN), Relaxed);
         if self.has_news() {
             return Ok(());
         }
-        let outcome = self.go_on(patience);
+        let outcome = self.go_on(deadline);
         // Also at the end of the wait, so that a timeout never hides a death.
         let is_over = outcome.as_ref().is_err_and(|error| error.kind() == Kind::Empty);
         if is_over || wait.looked.is_none_or(|looked| now - looked >= look_every) {
             wait.looked = Some(now);
-            let told = match self.check_writers(patience) {
+            let told = match self.check_writers(deadline) {
                 // What it waited for is the lock; the frame is what the caller asked for.
                 Err(error) if error.kind() == Kind::Timeout => Ok(()),
                 looked => looked,
@@ -167,12 +167,12 @@ impl Reader {
     }
 
     /// Looks for a while without giving the processor up; says whether something came.
-    fn spin(&self, patience: &Patience) -> bool {
+    fn spin(&self, deadline: &Deadline) -> bool {
         // When both sides of an exchange have fallen asleep, each wakes too late for the other's usual spin. A longer
         // one after a short wait brings them back.
         // RAW: a word of this process alone.
         let times = if self.keen.load(Relaxed) { KEEN } else { 1 };
-        self.spin_for(patience.nap(self.ring.spin_time().saturating_mul(times)))
+        self.spin_for(deadline.nap(self.ring.spin_time().saturating_mul(times)))
     }
 
     fn spin_for(&self, longest: Duration) -> bool {
@@ -203,12 +203,12 @@ impl Reader {
         self.told.load(SeqCst) == deaths
     }
 
-    fn check_writers(&self, patience: &Patience) -> Result<()> {
+    fn check_writers(&self, deadline: &Deadline) -> Result<()> {
         if let Mode::Group(_) = self.mode {
             // A member that died holding a frame gives it back by its sweep.
-            self.ring.prune(patience)?;
+            self.ring.prune(deadline)?;
         }
-        let left = self.ring.settle_writers(patience)?;
+        let left = self.ring.settle_writers(deadline)?;
         // RAW: only compared with what it was.
         let deaths = self.ring.table.word(DEATHS).load(SeqCst);
         if left || self.ring.is_closed() || self.told.swap(deaths, SeqCst) == deaths {

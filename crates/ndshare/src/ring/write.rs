@@ -6,7 +6,7 @@ use super::pick::{Pick, Picked};
 use super::publish::{Content, Place, Publication, Published};
 use super::state::Ring;
 use super::writers::Pen;
-use crate::arena::{Hold, Patience};
+use crate::arena::{Deadline, Hold};
 use crate::array::Array;
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
@@ -52,18 +52,18 @@ impl Writing {
         self.is_kept = true;
     }
 
-    /// Publishes the frame, once there is room; with [`Patience::none`] at once or not at all.
+    /// Publishes the frame, once there is room; with [`Deadline::now`] at once or not at all.
     ///
     /// # Errors
     /// `Full` at the timeout, `Closed`, `InvalidValue` for too long a view or meta: the frame can still be published, and
     /// is thrown away with this object. `Misuse` when it was published already.
     #[inline]
-    pub fn publish(&mut self, content: Content<'_>, patience: &Patience) -> Result<Published> {
+    pub fn publish(&mut self, content: Content<'_>, deadline: &Deadline) -> Result<Published> {
         let Self { ring, hold, is_kept, place, pen, room_at } = self;
         ring.check_content(content)?;
         let supply = || ring.supply(*place);
         let hold = if *is_kept { &mut None } else { hold };
-        ring.publish(&mut Publication { pen: *pen, room_at: *room_at, supply: &supply, hold, content }, patience)
+        ring.publish(&mut Publication { pen: *pen, room_at: *room_at, supply: &supply, hold, content }, deadline)
     }
 }
 
@@ -72,34 +72,34 @@ impl Ring {
     ///
     /// # Errors
     /// As [`Self::begin`].
-    pub fn begin_own(self: &Arc<Self>, patience: &Patience) -> Result<Writing> {
-        self.begin(self.geometry().frame_bytes, patience)
+    pub fn begin_own(self: &Arc<Self>, deadline: &Deadline) -> Result<Writing> {
+        self.begin(self.geometry().frame_bytes, deadline)
     }
 
     /// A frame of at least `len_bytes` to fill.
     ///
     /// # Errors
     /// `Full` at the timeout, `Closed`, `ArenaFull`; `InvalidValue` when the ring's frames are smaller.
-    pub fn begin(self: &Arc<Self>, len_bytes: u64, patience: &Patience) -> Result<Writing> {
+    pub fn begin(self: &Arc<Self>, len_bytes: u64, deadline: &Deadline) -> Result<Writing> {
         self.parse_need(len_bytes)?;
-        let pen = self.own_pen(Role::Loose, patience).map_err(as_full)?;
-        self.begin_as(pen, len_bytes, patience)
+        let pen = self.own_pen(Role::Loose, deadline).map_err(as_full)?;
+        self.begin_as(pen, len_bytes, deadline)
     }
 
-    pub(super) fn begin_as(self: &Arc<Self>, pen: Pen, len_bytes: u64, patience: &Patience) -> Result<Writing> {
+    pub(super) fn begin_as(self: &Arc<Self>, pen: Pen, len_bytes: u64, deadline: &Deadline) -> Result<Writing> {
         let need = self.parse_need(len_bytes)?;
-        self.turn_period(patience).map_err(as_full)?;
+        self.turn_period(deadline).map_err(as_full)?;
         let mut spare = None;
-        // BOUND: the caller's patience, asked by each wait; a spare block is asked for once between two of them.
+        // BOUND: the caller's deadline, looked at by each wait; a spare block is asked for once between two of them.
         loop {
-            let picked = self.locked(patience, || self.pick_under_lock(pen, need, spare.take(), patience));
+            let picked = self.locked(deadline, || self.pick_under_lock(pen, need, spare.take(), deadline));
             let picked = picked.map_err(as_full)?;
             match picked {
                 Pick::Got(picked) => return self.writing(pen, picked),
                 // Nothing is allocated under the lock.
-                Pick::NeedsBlock => spare = Some(self.arena().alloc(need, 64, false, patience).map_err(as_full)?),
-                Pick::Full => self.wait_for_space(patience)?,
-                Pick::NoneIdle => self.wait_for_idle(patience)?,
+                Pick::NeedsBlock => spare = Some(self.arena().alloc(need, 64, false, deadline).map_err(as_full)?),
+                Pick::Full => self.wait_for_space(deadline)?,
+                Pick::NoneIdle => self.wait_for_idle(deadline)?,
             }
         }
     }
@@ -122,7 +122,7 @@ impl Ring {
         if self.is_period_over() {
             return Ok(None);
         }
-        match self.locked_quick(|| self.pick_under_lock(pen, need, None, &Patience::none()))? {
+        match self.locked_quick(|| self.pick_under_lock(pen, need, None, &Deadline::now()))? {
             Some(Pick::Got(picked)) => self.writing(pen, picked).map(Some),
             _ => Ok(None),
         }
@@ -144,15 +144,15 @@ impl Ring {
         hold: &Hold,
         len_bytes: u64,
         content: Content<'_>,
-        patience: &Patience,
+        deadline: &Deadline,
     ) -> Result<Published> {
         self.check_block(hold, len_bytes, content)?;
-        let pen = if patience.waits() {
-            Some(self.own_pen(Role::Loose, patience).map_err(as_full)?)
+        let pen = if deadline.waits() {
+            Some(self.own_pen(Role::Loose, deadline).map_err(as_full)?)
         } else {
             self.find_pen()?
         };
-        pen.map_or(Ok(Published::Busy), |pen| self.publish_block_as(pen, hold, len_bytes, content, patience))
+        pen.map_or(Ok(Published::Busy), |pen| self.publish_block_as(pen, hold, len_bytes, content, deadline))
     }
 
     pub(super) fn publish_block_as(
@@ -161,21 +161,21 @@ impl Ring {
         block: &Hold,
         len_bytes: u64,
         content: Content<'_>,
-        patience: &Patience,
+        deadline: &Deadline,
     ) -> Result<Published> {
         self.check_block(block, len_bytes, content)?;
-        if patience.waits() {
-            self.turn_period(patience).map_err(as_full)?;
+        if deadline.waits() {
+            self.turn_period(deadline).map_err(as_full)?;
         }
         let supply = || {
             self.note_size(usize::try_from(len_bytes).unwrap_or(usize::MAX));
             let floors = self.floors(self.least_cursor());
             let victim = self.victim(floors.wished).or_else(|| self.victim(floors.firm));
             let Some(victim) = victim else { return Ok(None) };
-            self.replace(victim, block, patience)?;
+            self.replace(victim, block, deadline)?;
             Ok(Some((victim, block.block())))
         };
-        self.publish(&mut Publication { pen, room_at: None, supply: &supply, hold: &mut None, content }, patience)
+        self.publish(&mut Publication { pen, room_at: None, supply: &supply, hold: &mut None, content }, deadline)
     }
 
     fn check_block(&self, hold: &Hold, len_bytes: u64, content: Content<'_>) -> Result<()> {

@@ -6,7 +6,7 @@ use super::state::Ring;
 use super::table::{WRITERS, WriterWords};
 use super::write::Writing;
 use super::writers::{Pen, was_closed};
-use crate::arena::{BlockId, Hold, Patience};
+use crate::arena::{BlockId, Deadline, Hold};
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
 use crate::prim::{
@@ -33,11 +33,11 @@ impl Ring {
     /// A new writer. It counts from now on: the stream does not end before it was closed.
     ///
     /// # Errors
-    /// `Closed` when the ring was closed; `Misuse` when all places are taken; `ArenaFull`; what `patience` says.
-    pub fn writer(self: &Arc<Self>, patience: &Patience) -> Result<Writer> {
-        let token = self.arena().alloc(1, 64, false, patience)?;
-        self.settle_writers(patience)?;
-        let pen = self.locked(patience, || {
+    /// `Closed` when the ring was closed; `Misuse` when all places are taken; `ArenaFull`; `Timeout` at `deadline`.
+    pub fn writer(self: &Arc<Self>, deadline: &Deadline) -> Result<Writer> {
+        let token = self.arena().alloc(1, 64, false, deadline)?;
+        self.settle_writers(deadline)?;
+        let pen = self.locked(deadline, || {
             self.check_open()?;
             self.take_place(Role::Made, token.block().to_word(), 0)
         })?;
@@ -140,9 +140,9 @@ impl Writer {
     ///
     /// # Errors
     /// As [`Ring::begin`]; `Closed` when the writer was closed; `Misuse` when another process uses it.
-    pub fn begin(&self, len_bytes: u64, patience: &Patience) -> Result<Writing> {
+    pub fn begin(&self, len_bytes: u64, deadline: &Deadline) -> Result<Writing> {
         self.own()?;
-        self.ring.begin_as(self.pen, len_bytes, patience)
+        self.ring.begin_as(self.pen, len_bytes, deadline)
     }
 
     /// The same if that needs no waiting; else none.
@@ -163,21 +163,21 @@ impl Writer {
         hold: &Hold,
         len_bytes: u64,
         content: Content<'_>,
-        patience: &Patience,
+        deadline: &Deadline,
     ) -> Result<Published> {
         self.own()?;
-        self.ring.publish_block_as(self.pen, hold, len_bytes, content, patience)
+        self.ring.publish_block_as(self.pen, hold, len_bytes, content, deadline)
     }
 
     /// Ends it in order. The stream ends if it was the last. One that was sent to another process lives on there.
     ///
     /// # Errors
-    /// `Poisoned`; what `patience` says: it has ended all the same, and whoever reads settles the rest.
-    pub fn close(&self, patience: &Patience) -> Result<()> {
+    /// `Poisoned`; `Timeout` at `deadline`: it has ended all the same, and whoever reads settles the rest.
+    pub fn close(&self, deadline: &Deadline) -> Result<()> {
         if self.is_closed.swap(true, SeqCst) || !self.end(false) {
             return Ok(());
         }
-        self.ring.settle_writers(patience).map(drop)
+        self.ring.settle_writers(deadline).map(drop)
     }
 
     /// Lets go of it, and marks it as ended if that is for this process to do; says whether. `is_dropped`: another object

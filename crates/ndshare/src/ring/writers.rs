@@ -7,7 +7,7 @@
 use super::claim::{Role, SlotClaim};
 use super::state::Ring;
 use super::table::{WRITERS, WRITERS_MADE, WriterWords};
-use crate::arena::Patience;
+use crate::arena::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
 use crate::prim::Ordering::{Relaxed, SeqCst};
@@ -42,9 +42,9 @@ impl Ring {
     /// dies.
     ///
     /// # Errors
-    /// `Misuse` when all places are taken; `Attach` in a process without a slot; what `patience` says.
-    pub fn enter_writers(&self, patience: &Patience) -> Result<()> {
-        let pen = self.own_pen(Role::Entered, patience)?;
+    /// `Misuse` when all places are taken; `Attach` in a process without a slot; `Timeout` at `deadline`.
+    pub fn enter_writers(&self, deadline: &Deadline) -> Result<()> {
+        let pen = self.own_pen(Role::Entered, deadline)?;
         let words = self.table.writer(pen.index);
         let seen = words.look();
         if seen.incarnation == pen.incarnation && seen.role == Some(Role::Loose) {
@@ -56,10 +56,10 @@ impl Ring {
     /// Takes this process from the writers. The stream ends if it was the last.
     ///
     /// # Errors
-    /// `Poisoned`; `Attach` in a process without a slot; what `patience` says.
-    pub fn leave_writers(&self, patience: &Patience) -> Result<()> {
+    /// `Poisoned`; `Attach` in a process without a slot; `Timeout` at `deadline`.
+    pub fn leave_writers(&self, deadline: &Deadline) -> Result<()> {
         self.mark_left()?;
-        self.settle_writers(patience).map(drop)
+        self.settle_writers(deadline).map(drop)
     }
 
     /// The same at the end of a process, which may have left already: who has merely written through the ring itself
@@ -67,10 +67,10 @@ impl Ring {
     ///
     /// # Errors
     /// As [`Self::leave_writers`].
-    pub fn leave_entered(&self, patience: &Patience) -> Result<()> {
+    pub fn leave_entered(&self, deadline: &Deadline) -> Result<()> {
         let entered =
             self.find_pen()?.is_some_and(|pen| self.table.writer(pen.index).look().role == Some(Role::Entered));
-        if entered { self.leave_writers(patience) } else { Ok(()) }
+        if entered { self.leave_writers(deadline) } else { Ok(()) }
     }
 
     fn mark_left(&self) -> Result<()> {
@@ -105,13 +105,13 @@ impl Ring {
     }
 
     /// The same, after entering it as `role` if it has none.
-    pub(super) fn own_pen(&self, role: Role, patience: &Patience) -> Result<Pen> {
+    pub(super) fn own_pen(&self, role: Role, deadline: &Deadline) -> Result<Pen> {
         if let Some(pen) = self.find_pen()? {
             return Ok(pen);
         }
-        self.settle_writers(patience)?;
+        self.settle_writers(deadline)?;
         let me = self.arena().identity()?;
-        let pen = self.locked(patience, || {
+        let pen = self.locked(deadline, || {
             // Another thread may have been faster.
             self.find_pen()?.map_or_else(|| self.take_place(role, 0, me), Ok)
         })?;

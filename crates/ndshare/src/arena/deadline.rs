@@ -1,4 +1,4 @@
-//! How a wait behaves.
+//! How long a wait may last, and what may end it early.
 
 use crate::error::{Error, Kind, Result};
 use crate::os::monotonic;
@@ -7,32 +7,32 @@ use std::time::Duration;
 /// How long a waiter sleeps before it asks whether the owner lives.
 pub(super) const NAP: Duration = Duration::from_millis(20);
 
-/// How a wait behaves: how long it lasts, and what may end it early.
+/// How long a wait may last, and what may end it early. A wait that it ends is a `Timeout`, or the error of its check.
 #[derive(Clone, Copy)]
-pub struct Patience<'a> {
-    deadline: Option<Duration>,
+pub struct Deadline<'a> {
+    end: Option<Duration>,
     check: Option<&'a dyn Fn() -> Result<()>>,
     /// Whether there is any wait at all.
     waits: bool,
 }
 
-impl<'a> Patience<'a> {
+impl<'a> Deadline<'a> {
     /// Waits at most `timeout` (none: for ever), and runs `check` about every 20 ms; its error ends the wait.
     pub fn new(timeout: Option<Duration>, check: &'a dyn Fn() -> Result<()>) -> Self {
         // A timeout beyond what the clock holds is no timeout.
-        let deadline = timeout.and_then(|timeout| monotonic().checked_add(timeout));
-        Self { deadline, check: Some(check), waits: true }
+        let end = timeout.and_then(|timeout| monotonic().checked_add(timeout));
+        Self { end, check: Some(check), waits: true }
     }
 
     /// Waits for ever, without a check.
-    pub const fn forever() -> Self {
-        Self { deadline: None, check: None, waits: true }
+    pub const fn never() -> Self {
+        Self { end: None, check: None, waits: true }
     }
 
     /// Does not wait: what is not free at once, or soon enough to spin for it, is a `Timeout`. No system call is made, so
     /// a dead owner is not found out either.
-    pub const fn none() -> Self {
-        Self { deadline: None, check: None, waits: false }
+    pub const fn now() -> Self {
+        Self { end: None, check: None, waits: false }
     }
 
     /// Whether there is any wait.
@@ -50,8 +50,8 @@ impl<'a> Patience<'a> {
             return Err(busy(what));
         }
         self.check.map_or(Ok(()), |check| check())?;
-        match self.deadline {
-            Some(deadline) if monotonic() >= deadline => Err(busy(what)),
+        match self.end {
+            Some(end) if monotonic() >= end => Err(busy(what)),
             _ => Ok(()),
         }
     }
@@ -59,7 +59,7 @@ impl<'a> Patience<'a> {
     /// As [`Self::go_on`], but the check runs only if it has not since `looked`, about a nap ago.
     pub(super) fn go_on_since(&self, looked: &mut Duration, what: &str) -> Result<()> {
         let now = monotonic();
-        let is_over = self.deadline.is_some_and(|deadline| now >= deadline);
+        let is_over = self.end.is_some_and(|end| now >= end);
         if !is_over && now.saturating_sub(*looked) < NAP {
             return Ok(());
         }
@@ -67,12 +67,12 @@ impl<'a> Patience<'a> {
         self.go_on(what)
     }
 
-    /// A sleep of at most `longest` that does not miss the deadline.
+    /// A sleep of at most `longest` that does not miss the end.
     pub fn nap(&self, longest: Duration) -> Duration {
         if !self.waits {
             return Duration::ZERO;
         }
-        self.deadline.map_or(longest, |deadline| deadline.saturating_sub(monotonic()).min(longest))
+        self.end.map_or(longest, |end| end.saturating_sub(monotonic()).min(longest))
     }
 }
 
