@@ -1,5 +1,5 @@
 use super::hash::seal_of;
-use super::table::{Count, State, Table, USED};
+use super::table::{Count, Table, USED};
 use super::*;
 use crate::arena::{Arena, BlockId, Deadline, Heap, Hold};
 use crate::dice::Dice;
@@ -1029,6 +1029,7 @@ fn a_value_that_is_too_old_is_loaded_again_once() {
 
 #[cfg(feature = "killpoints")]
 mod deaths {
+    use super::super::table::State;
     use super::*;
     use crate::os::kill::{KILL_POINTS, armed::stops_at};
 

@@ -3,10 +3,7 @@
 use super::*;
 use crate::arena::{Arena, Deadline, Heap, Hold};
 use crate::error::{Kind, Result};
-use crate::prim::{
-    AtomicBool, AtomicU64,
-    Ordering::{Relaxed, SeqCst},
-};
+use crate::prim::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -818,6 +815,7 @@ fn many_writers_and_readers_lose_and_tear_nothing() {
 mod deaths {
     use super::*;
     use crate::os::kill::{KILL_POINTS, armed::stops_at};
+    use crate::prim::Ordering::SeqCst;
 
     /// Runs `script` as a new participant of the ring that stops for good at `label`; its slot if it did.
     fn dies(ring: &Arc<Ring>, heap: &Arc<Heap>, label: &'static str, nth: u32, script: fn(&Arc<Ring>)) -> Option<u32> {
