@@ -1,13 +1,12 @@
 //! How arenas travel: as a locator, and a token that keeps the arena until it is received.
 
 use ndshare::Kind;
-use ndshare::arena::{self as library, Locator};
+use ndshare::arena::{self as library, BRIEFLY, Locator};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::arena::Arena;
 use crate::error::to_python;
-use crate::outgoing::BRIEFLY;
 use crate::travel::{opened, ticketed_soon};
 use crate::wait::{detached, interruptible_for};
 

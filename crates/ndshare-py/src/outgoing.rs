@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ndshare::Kind;
-use ndshare::arena::{self as library, Arena, BlockId, Deadline, Hold, TicketId};
+use ndshare::arena::{self as library, Arena, BRIEFLY, BlockId, Hold, TicketId, withdraw_soon};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -55,9 +55,6 @@ thread_local! {
     static MESSAGES: RefCell<Vec<Message>> = const { RefCell::new(Vec::new()) };
 }
 
-/// How long what nobody has asked for may wait for the arena's lock: a failed message, an arena on its way.
-pub(crate) const BRIEFLY: Duration = Duration::from_millis(50);
-
 /// Notes that this thread begins to pickle a message with `pickler`.
 #[pyfunction]
 pub(crate) fn begin_message(pickler: &Bound<'_, PyAny>) {
@@ -76,13 +73,8 @@ pub(crate) fn end_message(py: Python<'_>, pickler: &Bound<'_, PyAny>, failed: bo
     if !failed {
         return;
     }
-    py.detach(|| {
-        let briefly = Deadline::new(Some(BRIEFLY), &|| Ok(()));
-        for (arena, ticket) in ended.into_iter().flat_map(|message| message.issued) {
-            // What cannot be taken back now is listed as undelivered.
-            let _ = arena.upgrade().map(|arena| arena.withdraw(&[ticket], &briefly));
-        }
-    });
+    let issued: Vec<_> = ended.into_iter().flat_map(|message| message.issued).collect();
+    py.detach(|| withdraw_soon(&issued));
 }
 
 /// The ticket for the block of `hold` in the message that this thread is pickling, or a new one; none when all are in

@@ -90,14 +90,18 @@ impl Overlay {
 
     /// The error of a wait that has ended, with the processes that it was for.
     fn name_those_inside(&self, error: Error) -> Error {
+        if error.kind() != Kind::Timeout {
+            return error;
+        }
         // RAW: a name, which is looked up.
         let token = self.head.word(TOKEN).ok().and_then(|word| BlockId::from_word(word.load(Acquire)));
         let inside = token.map_or_else(Vec::new, |token| self.arena().glimpse_holders(token));
         let names: Vec<String> = inside.iter().map(ToString::to_string).collect();
-        if error.kind() != Kind::Timeout || names.is_empty() {
-            return error;
+        if names.is_empty() {
+            error
+        } else {
+            Error::new(Kind::Timeout, format!("{error}. Inside are {}", names.join("; ")))
         }
-        Error::new(Kind::Timeout, format!("{error}. Inside are {}", names.join("; ")))
     }
 
     fn arena(&self) -> &Arc<Arena> {

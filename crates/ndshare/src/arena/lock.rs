@@ -116,12 +116,7 @@ impl Arena {
 
     /// The process with this identity, if it is still the one that has its slot.
     pub(crate) fn glimpse_identity(&self, identity: u64) -> Option<Glimpse> {
-        let slot = (identity as u32).checked_sub(1)?;
-        let tenant =
-            (slot < self.control.geometry().participants).then(|| self.control.participant(slot).ok()).flatten()?;
-        // RAW: only told from others.
-        let is_same = tenant.generation.load(Relaxed) == (identity >> 32) as u32;
-        if is_same { self.glimpse(slot) } else { None }
+        self.slot_of(identity).ok().flatten().and_then(|slot| self.glimpse(slot))
     }
 
     /// Who has the arena lock, if it is not to be had now. Never waits.

@@ -53,7 +53,7 @@ pub use fork::{find, is_inside, left_out};
 pub use hold::Hold;
 pub use ids::{BlockId, Locator, TicketId};
 pub use lock::Reentry;
-pub use outgoing::Outgoing;
+pub use outgoing::{BRIEFLY, Outgoing, withdraw_soon};
 pub use private::Judge;
 pub use shortage::{MARK_CACHE, Shortage, on_shortage};
 pub use state::Arena;

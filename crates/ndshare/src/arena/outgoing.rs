@@ -10,9 +10,9 @@ use crate::os::process::is_over;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-/// How long a call may wait for the arena's lock here. Nobody who starts a process, or looks whether one is over, has asked
-/// for a wait; what is not done now is done at the next look.
-const BRIEFLY: Duration = Duration::from_millis(50);
+/// How long a call may wait for the arena's lock on behalf of what is on its way. Nobody who starts a process, or looks
+/// whether one is over, has asked for a wait; what is not done now is done at the next look.
+pub const BRIEFLY: Duration = Duration::from_millis(50);
 
 /// The references that one process is to claim. In forked children of their sender it does nothing.
 #[derive(Debug)]
@@ -77,12 +77,8 @@ impl Outgoing {
     }
 
     fn take_back(&self, tickets: &[(Weak<Arena>, TicketId)]) -> u64 {
-        let mut freed = 0;
-        for (arena, ids) in by_arena(tickets) {
-            let Ok(bytes) = arena.withdraw(&ids, &briefly()) else { continue };
-            freed += bytes;
-            self.lock().tickets.retain(|(_, ticket)| !ids.contains(ticket));
-        }
+        let (freed, withdrawn) = withdraw_soon(tickets);
+        self.lock().tickets.retain(|(_, ticket)| !withdrawn.contains(ticket));
         freed
     }
 
@@ -96,6 +92,18 @@ impl Drop for Outgoing {
         // A process that runs may still claim them, and they bear its number. One that was never started will not.
         self.settle();
     }
+}
+
+/// Takes tickets back that nobody will claim; what cannot be taken back soon stays listed as undelivered. Returns the
+/// bytes that came free, and which are taken back.
+pub fn withdraw_soon(tickets: &[(Weak<Arena>, TicketId)]) -> (u64, Vec<TicketId>) {
+    let (mut freed, mut withdrawn) = (0, Vec::new());
+    for (arena, ids) in by_arena(tickets) {
+        let Ok(bytes) = arena.withdraw(&ids, &briefly()) else { continue };
+        freed += bytes;
+        withdrawn.extend(ids);
+    }
+    (freed, withdrawn)
 }
 
 fn briefly() -> Deadline<'static> {

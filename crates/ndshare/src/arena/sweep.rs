@@ -384,21 +384,22 @@ impl Arena {
         if self.identity()? == identity {
             return Ok(true);
         }
-        let Some(slot) = (identity as u32).checked_sub(1) else { return Ok(false) };
-        // Scribble, for no arena gives such a name: nobody lives by it.
-        if slot >= self.control.geometry().participants {
-            return Ok(false);
-        }
-        let tenant = self.control.participant(slot)?;
-        let same = tenant.generation.load(SeqCst) == (identity >> 32) as u32 && tenant.state.load(SeqCst) != 0;
-        if !same {
-            return Ok(false);
-        }
+        let Some(slot) = self.slot_of(identity)? else { return Ok(false) };
         match self.life(slot) {
             Life::Alive => Ok(true),
             Life::Dead => self.sweep(slot).map(|_| false),
             Life::Unknown(cause) => self.be_unsure(slot, &cause).map(|_| true),
         }
+    }
+
+    /// The slot of the participant with this identity, alive or dead; none when it was given up or has another tenant.
+    pub(super) fn slot_of(&self, identity: u64) -> Result<Option<u32>> {
+        // Beyond the participants it is scribble, for no arena gives such a name: nobody lives by it.
+        let slot = (identity as u32).checked_sub(1).filter(|&slot| slot < self.control.geometry().participants);
+        let Some(slot) = slot else { return Ok(None) };
+        let tenant = self.control.participant(slot)?;
+        let same = tenant.generation.load(SeqCst) == (identity >> 32) as u32 && tenant.state.load(SeqCst) != 0;
+        Ok(same.then_some(slot))
     }
 
     /// Takes back what was lent to guests of which none lives any more. Not for fast paths.
