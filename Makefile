@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 NATIVE_SOURCES := Cargo.toml pyproject.toml $(shell find crates -path '*-cli' -prune -o -name '*.rs' -print -o -name Cargo.toml -print)
-MATURIN := env -u CONDA_PREFIX VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop
+MATURIN := env -u CONDA_PREFIX VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release
 
 .PHONY: help demo test check crash loom test-numpy test-scipy bench docs clean
 .DELETE_ON_ERROR:
@@ -66,9 +66,9 @@ $(STAMPS)/peers: $(wildcard bench/iceoryx2/Cargo.* bench/iceoryx2/src/*) | $(STA
 
 # There is one extension at a time: the release, or the one for tests with kill points compiled in.
 $(STAMPS)/release: $(NATIVE_SOURCES) | $(STAMPS)/group-build
-	$(MATURIN) --release
+	$(MATURIN)
 	rm -f $(STAMPS)/killpoints && touch $@
 
 $(STAMPS)/killpoints: $(NATIVE_SOURCES) | $(STAMPS)/group-build
-	$(MATURIN) --profile killpoints --features killpoints --target-dir target/killpoints
+	$(MATURIN) --features killpoints --target-dir target/killpoints
 	rm -f $(STAMPS)/release && touch $@
