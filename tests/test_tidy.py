@@ -468,8 +468,8 @@ def wary_complaints(path: str, text: str) -> list[str]:
     """Return the places where a number of a peer's is trusted, or a loop does not say what bounds it.
 
     A load must be compared at once, or go through ``prim::read`` or the tables; one that is neither says in a
-    ``// RAW:`` comment why it need not. A loop, and an update that goes round until
-    it is undisturbed, says in a ``// BOUND:`` comment why it ends.
+    ``// RAW:`` comment why it need not. A loop, and an update that goes round until it is undisturbed, says in a
+    ``// BOUND:`` comment why it ends.
     """
     if not path.startswith(WARY) or path.startswith(SCRIBBLERS):
         return []

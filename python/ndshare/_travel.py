@@ -2,8 +2,8 @@
 """How arrays travel: multiprocessing's pickler sends shared arrays by reference, every other pickler by value.
 
 The address decides, so views of shared arrays count and copies do not. What a pickler dumps at once is a message: all
-views of one block in it go by one ticket. Reducers are looked up by the very class, and a subclass may
-keep anything beside its items, so those of NumPy are sent here one by one and those of users by value.
+views of one block in it go by one ticket. Reducers are looked up by the very class, and a subclass may keep anything
+beside its items, so those of NumPy are sent here one by one and those of users by value.
 """
 
 from __future__ import annotations
@@ -107,7 +107,8 @@ def _look_at_each_message() -> None:
 
     def dump_message(self: Any, obj: Any) -> None:
         if _classes_to_come and not sys.modules.keys().isdisjoint(_modules_to_come):
-            _register_what_has_come(self.dispatch_table)
+            # One that was made in another way than by the class's own __init__ may have no table of its own.
+            _register_what_has_come(getattr(self, "dispatch_table", None))
         try:
             begin(self)
             dump(self, obj)

@@ -83,7 +83,8 @@ struct Counts {
     fallback_bytes: AtomicU64,
 }
 
-/// What a scope's handler works with, and its capsule points to; one for each time that the scope is entered. It lives as long as the scope or any array that it made.
+/// What a scope's handler works with, and its capsule points to; one for each time that the scope is entered. It lives
+/// as long as the scope or any array that it made.
 #[repr(C)]
 struct Context {
     /// First, because NumPy takes the address of the whole for that of its handler.

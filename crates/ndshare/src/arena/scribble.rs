@@ -137,7 +137,7 @@ fn holds_words(hold: &Hold) {
 #[test]
 fn a_word_that_a_peer_wrote_over_is_an_error_or_nothing() {
     let seed = number("NDSHARE_SCRIBBLE_SEED", 1);
-    watched(number("NDSHARE_SCRIBBLE_ROUNDS", 1500), move |round, report| {
+    watched(number("NDSHARE_SCRIBBLE_ROUNDS", 2500), move |round, report| {
         let mut dice = Dice(seed.wrapping_mul(1_000_003).wrapping_add(round).max(1));
         let (arena, heap) = Arena::create_on_heap(BUDGET).unwrap();
         let other = Arena::join_on_heap(&heap).unwrap();
@@ -163,7 +163,7 @@ fn a_word_that_a_peer_wrote_over_is_an_error_or_nothing() {
 #[test]
 fn a_peer_that_goes_on_writing_makes_errors_at_most() {
     let seed = number("NDSHARE_SCRIBBLE_SEED", 1);
-    watched(number("NDSHARE_SCRIBBLE_ROUNDS", 1500) / 10, move |round, report| {
+    watched(number("NDSHARE_SCRIBBLE_ROUNDS", 2500) / 10, move |round, report| {
         let mut dice = Dice(seed.wrapping_mul(7919).wrapping_add(round).max(1));
         let (arena, heap) = Arena::create_on_heap(BUDGET).unwrap();
         let peer = Arena::join_on_heap(&heap).unwrap();
@@ -197,7 +197,7 @@ fn a_peer_that_goes_on_writing_makes_errors_at_most() {
 #[test]
 fn real_memory_bears_a_scribbler() {
     let seed = number("NDSHARE_SCRIBBLE_SEED", 1);
-    watched(number("NDSHARE_SCRIBBLE_ROUNDS", 1500) / 10, move |round, report| {
+    watched(number("NDSHARE_SCRIBBLE_ROUNDS", 2500) / 10, move |round, report| {
         let mut dice = Dice(seed.wrapping_mul(104_729).wrapping_add(round).max(1));
         let options = Options { budget_bytes: Some(BUDGET), ..Options::default() };
         let arena = Arena::create(&options).unwrap();
