@@ -492,6 +492,25 @@ def test_classes_of_numpy_whose_modules_come_later_go_by_reference() -> None:
     assert done.clean() == "ok\n"
 
 
+def test_a_pickler_without_reducers_of_its_own_sends_as_before_when_such_a_module_has_come() -> None:
+    """It was made by the C class's __init__ alone, and once the new classes were looked for in what it did not have."""
+    done = run("""
+    import io, pickle
+    import ndshare as nds
+    import numpy.ma
+    from multiprocessing.reduction import ForkingPickler
+
+    class Bare(ForkingPickler):
+        def __init__(self, file):
+            pickle.Pickler.__init__(self, file)
+
+    file = io.BytesIO()
+    Bare(file).dump([1, "two"])
+    print(pickle.loads(file.getvalue()))
+    """)
+    assert done.clean() == "[1, 'two']\n"
+
+
 def test_a_reducer_of_the_users_stays() -> None:
     """One that was registered for a class of NumPy before we have seen the class is theirs, and no mistake."""
     done = run("""
