@@ -15,7 +15,7 @@ use crate::arena::{Hold, TicketId};
 use crate::error::{Kind, Result};
 use crate::os::kill::{Point, point};
 use crate::prim::{
-    Ordering::{Relaxed, Release},
+    Ordering::{Relaxed, Release, SeqCst},
     fence, store_bytes,
 };
 
@@ -141,6 +141,13 @@ impl Cache {
         // Pairs with the fence in `open_entry`: who reads a word that is written from here on sees the new state.
         fence(Release);
         word
+    }
+
+    /// Whether an entry waits for a load whose loader has died, or has given up where it could not end it.
+    pub(super) fn is_load_of_the_dead(&self, place: u32) -> Result<bool> {
+        let entry = self.table.entry(place);
+        // RAW: a name, which is looked up.
+        Ok(entry.now().state() == State::Loading && !self.arena().is_identity_alive(entry.loader().load(SeqCst))?)
     }
 
     /// Ends an entry, whatever it is, and wakes who waits for it.

@@ -230,9 +230,7 @@ impl Cache {
     fn bury_all(&self, turn: &mut Turn) -> Result<bool> {
         let mut buried = false;
         for place in self.places() {
-            let entry = self.table.entry(place);
-            // RAW: a name, which is looked up.
-            if entry.now().state() == State::Loading && !self.arena().is_identity_alive(entry.loader().load(SeqCst))? {
+            if self.is_load_of_the_dead(place)? {
                 self.vacate(place, turn)?;
                 buried = true;
             }

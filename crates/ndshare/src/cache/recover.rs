@@ -78,10 +78,8 @@ impl Cache {
 
     fn end_loads_of_the_dead(&self) -> Result<()> {
         for place in self.places() {
-            let entry = self.table.entry(place);
-            // RAW: a name, which is looked up.
-            if entry.now().state() == State::Loading && !self.arena().is_identity_alive(entry.loader().load(Relaxed))? {
-                self.change(entry, State::Empty);
+            if self.is_load_of_the_dead(place)? {
+                self.change(self.table.entry(place), State::Empty);
                 self.wake(place)?;
             }
         }
