@@ -4,8 +4,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use ndshare::arena::Deadline;
-use ndshare::arena::Hold;
+use ndshare::arena::{Deadline, Hold};
 use ndshare::array::Token;
 use ndshare::ring::{self as library, Content, Mode, Start, WhenFull};
 use ndshare::{Error, Kind};

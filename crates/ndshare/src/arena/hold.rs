@@ -201,7 +201,7 @@ impl Hold {
     ///
     /// # Errors
     /// As [`Self::has_other_holders`].
-    pub fn is_only_reference(&self) -> Result<bool> {
+    pub(crate) fn is_only_reference(&self) -> Result<bool> {
         // First, so that nobody else in this process can make another meanwhile: it would have to have one.
         let references = self.arena.private.lock().references(self.mine.index);
         Ok(references == 1 && self.is_private()?)

@@ -371,7 +371,7 @@ impl Arena {
     }
 
     /// How many participants have left or were swept so far. It wraps.
-    pub fn departures(&self) -> u32 {
+    pub(crate) fn departures(&self) -> u32 {
         // RAW: it is only compared with what it was.
         self.control.header().departures.load(SeqCst)
     }

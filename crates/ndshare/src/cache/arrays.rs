@@ -7,27 +7,15 @@ use super::key::Key;
 use super::load::{Fetch, Loading};
 use super::state::Cache;
 use super::value::{Found, Stored, Value};
-use crate::arena::{Deadline, Hold};
+use crate::arena::Deadline;
 use crate::array::{ALIGN, Array, Description};
 use crate::error::{Error, Kind, Result};
 use crate::layout::Layout;
 use std::sync::Arc;
 
-/// A value that is to be kept.
-struct Offer {
-    hold: Hold,
-    offset: u64,
-    view: Vec<u8>,
-}
-
-impl Offer {
-    fn of(array: &Array) -> Self {
-        Self { hold: array.hold().clone(), offset: array.offset() as u64, view: array.description().encode() }
-    }
-
-    fn value(&self) -> Value<'_> {
-        Value { hold: &self.hold, offset: self.offset, view: &self.view }
-    }
+/// An array as a value; `view` is its description as bytes.
+fn value_of<'a>(array: &'a Array, view: &'a [u8]) -> Value<'a> {
+    Value { hold: array.hold(), offset: array.offset() as u64, view }
 }
 
 impl Cache {
@@ -49,7 +37,10 @@ impl Cache {
     /// [`Stored::Uncached`], and the old one is gone.
     pub fn store(&self, key: &Key, array: Array, deadline: &Deadline) -> Result<Stored> {
         match self.kept(array, deadline)? {
-            Ok(kept) => self.store_block(key, Offer::of(&kept).value(), deadline),
+            Ok(kept) => {
+                let view = kept.description().encode();
+                self.store_block(key, value_of(&kept, &view), deadline)
+            }
             Err(_) => self.forgo(key, deadline).map(|()| Stored::Uncached),
         }
     }
@@ -92,7 +83,8 @@ impl Cache {
                 return Ok(array.readonly());
             }
         };
-        match loading.finish(Offer::of(&kept).value(), deadline) {
+        let view = kept.description().encode();
+        match loading.finish(value_of(&kept, &view), deadline) {
             // Without room for what describes it, it is the caller's alone.
             Err(error) if error.kind() != Kind::ArenaFull => Err(error),
             _ => Ok(kept.readonly()),
@@ -145,18 +137,12 @@ mod tests {
     use super::*;
     use crate::arena::{Arena, Heap};
     use crate::cache::Geometry;
+    use crate::cache::tests::{FOREVER, elsewhere};
     use crate::element::Number;
-
-    const FOREVER: Deadline<'static> = Deadline::never();
 
     fn cache(maxsize: u64) -> (Arc<Cache>, Arc<Heap>) {
         let (arena, heap) = Arena::create_on_heap(16 << 20).unwrap();
         (Cache::create(&arena, Geometry::new(maxsize, None).unwrap(), &FOREVER).unwrap(), heap)
-    }
-
-    fn elsewhere(cache: &Arc<Cache>, heap: &Arc<Heap>) -> Arc<Cache> {
-        let arena = Arena::join_on_heap(heap).unwrap();
-        Cache::open(arena.take(cache.head().block()).unwrap()).unwrap()
     }
 
     fn key(number: u64) -> Key {

@@ -58,7 +58,7 @@ impl Cache {
         Ok(Attempt::Done(place))
     }
 
-    pub(super) fn set_text(&self, text: Text<'_>, bytes: &[u8], annex: Option<&Hold>, turn: &mut Turn) -> Result<()> {
+    fn set_text(&self, text: Text<'_>, bytes: &[u8], annex: Option<&Hold>, turn: &mut Turn) -> Result<()> {
         match annex {
             Some(annex) => self.adopt(text.annex, annex, turn),
             None => {
@@ -99,7 +99,7 @@ impl Cache {
         let (key_len, key_bytes) = (entry.lengths().0 as u64, entry.bytes().load(Relaxed));
         entry.lens().store(key_len << 32 | value.view.len() as u64, Relaxed);
         entry.offset().store(value.offset, Relaxed);
-        entry.bytes().store(key_bytes.saturating_add(cost(value, [&annex.cloned(), &None])), Relaxed);
+        entry.bytes().store(key_bytes.saturating_add(cost(value, [annex, None])), Relaxed);
         let stored = now_ns();
         // RAW: any number is a hash.
         let seal = seal_of(entry.hash().load(Relaxed), value.hold.block(), value.offset, stored, value.view);
@@ -181,7 +181,7 @@ impl Cache {
         segment.wake(at)
     }
 
-    pub(super) fn release_children(&self, children: &[Child<'_>], turn: &mut Turn) -> Result<()> {
+    fn release_children(&self, children: &[Child<'_>], turn: &mut Turn) -> Result<()> {
         for child in children {
             // RAW: a name, which is looked up.
             let nonce = child.nonce.load(Relaxed);
@@ -228,7 +228,7 @@ impl Cache {
     }
 
     /// Takes an entry out of the chain of its bucket. Where it is not in it, all is put in order before the lock opens.
-    pub(super) fn unchain(&self, place: u32) {
+    fn unchain(&self, place: u32) {
         let entry = self.table.entry(place);
         // RAW: any number is a hash.
         let bucket = self.table.bucket(entry.hash().load(Relaxed));

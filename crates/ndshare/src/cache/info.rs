@@ -53,7 +53,7 @@ impl Cache {
         self.picture()
     }
 
-    pub(super) fn picture(&self) -> Info {
+    fn picture(&self) -> Info {
         // RAW: counts, which are told.
         let word = |index| self.table.word(index).load(Relaxed);
         let is_pinned = |&place: &u32| self.table.entry(place).now().state() == State::Live && self.is_pinned(place);

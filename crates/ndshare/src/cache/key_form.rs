@@ -190,8 +190,7 @@ impl KeyWriter {
         if bytes.len() > 8 {
             return self.item_of(LARGE, bytes);
         }
-        let sign = if is_negative(bytes) { 0xff } else { 0 };
-        let mut whole = [sign; 8];
+        let mut whole = [sign_of(is_negative(bytes)); 8];
         whole[..bytes.len()].copy_from_slice(bytes);
         self.int(i64::from_le_bytes(whole));
     }
@@ -296,6 +295,11 @@ fn unfinished(missing: u64) -> Error {
     Error::new(Kind::Misuse, format!("expected as many items of a key as were announced, got {got}"))
 }
 
+/// The byte by which a number in two's complement is made longer.
+pub(super) fn sign_of(is_negative: bool) -> u8 {
+    if is_negative { 0xff } else { 0 }
+}
+
 pub(super) fn is_negative(bytes: &[u8]) -> bool {
     bytes.last().is_some_and(|&last| last >= 0x80)
 }
@@ -304,7 +308,7 @@ pub(super) fn is_negative(bytes: &[u8]) -> bool {
 fn without_repeated_sign(mut bytes: &[u8]) -> &[u8] {
     // BOUND: each round takes a byte.
     while let [front @ .., last] = bytes
-        && *last == (if is_negative(front) { 0xff } else { 0 })
+        && *last == sign_of(is_negative(front))
         && !front.is_empty()
     {
         bytes = front;

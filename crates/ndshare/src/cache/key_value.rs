@@ -219,13 +219,10 @@ macro_rules! ints {
     };
 }
 
-fn sign_of(is_negative: bool) -> u8 {
-    if is_negative { 0xff } else { 0 }
-}
-
 #[allow(unused_comparisons, clippy::absurd_extreme_comparisons, reason = "one macro for ints with and without a sign")]
 mod ints {
-    use super::{KeyWriter, Result, ToKey, sign_of};
+    use super::super::key_form::sign_of;
+    use super::{KeyWriter, Result, ToKey};
     ints! { i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize }
 }
 

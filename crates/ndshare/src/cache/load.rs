@@ -106,11 +106,9 @@ impl Cache {
                 }
                 Look::NoPlace => self.make_places(deadline)?,
                 Look::NeedsTable if self.grow(deadline)? => {}
-                // The dead may pin values.
                 Look::Pinned | Look::NeedsTable if !swept => {
                     swept = true;
-                    self.arena().sweep_the_dead()?;
-                    self.locked(deadline, |turn| self.check_totals(turn))?;
+                    self.sweep_for_room(deadline)?;
                 }
                 Look::Pinned | Look::NeedsTable => return self.count_unkept(deadline),
             }
@@ -119,10 +117,7 @@ impl Cache {
 
     fn count_unkept(&self, deadline: &Deadline) -> Result<Fetch> {
         self.table.count(Count::Misses, self.arena().identity()?);
-        self.locked(deadline, |_| {
-            add(self.table.word(UNCACHED), 1);
-            Ok(Fetch::Unkept)
-        })
+        self.count_uncached(deadline).map(|()| Fetch::Unkept)
     }
 
     fn look(&self, key: &Key, annex: Option<&Hold>, waited_for: Option<(u32, Word)>, turn: &mut Turn) -> Result<Look> {
@@ -272,7 +267,7 @@ impl Loading {
             add(cache.table.word(UNCACHED), 1);
             return Ok(Attempt::Done(Stored::Uncached));
         }
-        if !cache.make_room(cost(value, [&annex.cloned(), &None]), turn)? {
+        if !cache.make_room(cost(value, [annex, None]), turn)? {
             return Ok(Attempt::Pinned);
         }
         let stored = cache.fill(self.place, value, annex, turn)?;

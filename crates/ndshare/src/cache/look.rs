@@ -64,7 +64,7 @@ impl Cache {
     }
 
     /// The value of an entry, if all that was read of it fits the seal that it got when it was stored.
-    pub(super) fn take_value(&self, entry: Entry<'_>, hash: u64) -> Result<Option<Found>> {
+    fn take_value(&self, entry: Entry<'_>, hash: u64) -> Result<Option<Found>> {
         let Some(hold) = self.take_block(entry.value())? else { return Ok(None) };
         let Some(view) = self.text(entry.view(), entry.lengths().1)? else { return Ok(None) };
         // RAW: sealed with the rest, and checked against the block when an array is made of it.
@@ -105,7 +105,7 @@ impl Cache {
         }
     }
 
-    pub(super) fn has_key(&self, entry: Entry<'_>, key: &Key) -> bool {
+    fn has_key(&self, entry: Entry<'_>, key: &Key) -> bool {
         let (len, text) = (entry.lengths().0, entry.key());
         if len != key.bytes().len() {
             return false;
@@ -142,7 +142,7 @@ impl Cache {
         Ok(found)
     }
 
-    pub(super) fn find_under_lock(&self, key: &Key, turn: &mut Turn) -> Result<Option<Found>> {
+    fn find_under_lock(&self, key: &Key, turn: &mut Turn) -> Result<Option<Found>> {
         self.place_of(key, turn)?.map_or(Ok(None), |place| self.open_entry(place, key))
     }
 
@@ -166,7 +166,7 @@ impl Cache {
     }
 
     /// When the value of a key was stored; 0 for none that counts.
-    pub(super) fn stored_at(&self, key: &Key, bucket: u64) -> u64 {
+    fn stored_at(&self, key: &Key, bucket: u64) -> u64 {
         let mut link = bucket;
         // BOUND: as in `find`.
         for _ in 0..CHAIN_LOOKS {
@@ -236,7 +236,7 @@ pub(super) fn now_ns() -> u64 {
     u64::try_from(monotonic().as_nanos()).unwrap_or(u64::MAX).max(1)
 }
 
-pub(super) fn age_ns(entry: Entry<'_>) -> u64 {
+fn age_ns(entry: Entry<'_>) -> u64 {
     // RAW: only taken from the time, and not below nothing.
     now_ns().saturating_sub(entry.stored().load(Relaxed))
 }

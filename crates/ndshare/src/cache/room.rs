@@ -41,7 +41,7 @@ impl Cache {
 
     /// What the values that others are loading will come to: their memory is taken already. Each counts as one of the
     /// usual size; all together as an eighth of the cache at the most.
-    pub(super) fn under_way(&self) -> u64 {
+    fn under_way(&self) -> u64 {
         let others =
             read(self.table.word(LOADING), Relaxed).capped(self.table.geometry.places().into()).saturating_sub(1);
         let usual = self.table.queued_bytes() / self.table.queued().max(1);
@@ -93,7 +93,7 @@ impl Cache {
     }
 
     /// The first of the free places.
-    pub(super) fn pop_free(&self, turn: &mut Turn) -> Result<Option<u32>> {
+    fn pop_free(&self, turn: &mut Turn) -> Result<Option<u32>> {
         for _ in 0..2 {
             // RAW: checked by `place`.
             let link = self.table.word(FREE).load(Relaxed) & LINK;

@@ -23,7 +23,7 @@ impl Cache {
         let view_annex = self.annex(value.view, VIEW_BYTES, deadline)?;
         self.with_room(deadline, |turn| {
             self.end_generation(key, turn)?;
-            if !self.make_room(cost(value, [&key_annex, &view_annex]), turn)? {
+            if !self.make_room(cost(value, [key_annex.as_ref(), view_annex.as_ref()]), turn)? {
                 return Ok(Attempt::Pinned);
             }
             match self.occupy(key, key_annex.as_ref(), State::Empty, turn)? {
@@ -50,15 +50,25 @@ impl Cache {
                 Attempt::NeedsTable if self.grow(deadline)? => {}
                 Attempt::Pinned | Attempt::NoPlace if !swept => {
                     swept = true;
-                    self.arena().sweep_the_dead()?;
-                    self.locked(deadline, |turn| self.check_totals(turn))?;
+                    self.sweep_for_room(deadline)?;
                 }
                 _ => break,
             }
         }
+        self.count_uncached(deadline).map(|()| Stored::Uncached)
+    }
+
+    /// What may help where no room was found: the dead may pin values, and the totals may be wrong.
+    pub(super) fn sweep_for_room(&self, deadline: &Deadline) -> Result<()> {
+        self.arena().sweep_the_dead()?;
+        self.locked(deadline, |turn| self.check_totals(turn))
+    }
+
+    /// Counts a value that was not kept.
+    pub(super) fn count_uncached(&self, deadline: &Deadline) -> Result<()> {
         self.locked(deadline, |_| {
             add(self.table.word(UNCACHED), 1);
-            Ok(Stored::Uncached)
+            Ok(())
         })
     }
 
@@ -76,10 +86,7 @@ impl Cache {
     /// `Poisoned`; `Timeout` at `deadline`.
     pub fn forgo(&self, key: &Key, deadline: &Deadline) -> Result<()> {
         self.remove(key, deadline)?;
-        self.locked(deadline, |_| {
-            add(self.table.word(UNCACHED), 1);
-            Ok(())
-        })
+        self.count_uncached(deadline)
     }
 
     /// Ends all values.
@@ -135,14 +142,14 @@ impl Cache {
     ///
     /// The generation changes before, because this process may die before it changes after; and after, because who
     /// reads it in between may still find the old value without the lock.
-    pub(super) fn end_generation(&self, key: &Key, turn: &mut Turn) -> Result<bool> {
+    fn end_generation(&self, key: &Key, turn: &mut Turn) -> Result<bool> {
         self.begin_generation(key.hash());
         let was_live = self.forget(key, turn)?;
         self.begin_generation(key.hash());
         Ok(was_live)
     }
 
-    pub(super) fn begin_generation(&self, hash: u64) {
+    fn begin_generation(&self, hash: u64) {
         // The low half, the chain, stays as it is.
         self.table.bucket(hash).fetch_add(1 << 32, Release);
     }

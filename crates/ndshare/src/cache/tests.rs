@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-const FOREVER: Deadline<'static> = Deadline::never();
+pub(super) const FOREVER: Deadline<'static> = Deadline::never();
 const KIB: u64 = 1 << 10;
 
 /// A cache with room for as many values of 1 KiB as it has bytes for.
@@ -25,7 +25,7 @@ fn cache_of(maxsize: u64, entries: usize) -> (Arc<Cache>, Arc<Heap>) {
 }
 
 /// The cache as another participant has it.
-fn elsewhere(cache: &Arc<Cache>, heap: &Arc<Heap>) -> Arc<Cache> {
+pub(super) fn elsewhere(cache: &Arc<Cache>, heap: &Arc<Heap>) -> Arc<Cache> {
     let arena = Arena::join_on_heap(heap).unwrap();
     Cache::open(arena.take(cache.head().block()).unwrap()).unwrap()
 }

@@ -61,7 +61,7 @@ impl Cache {
         }
     }
 
-    pub(super) fn locked_once<T>(
+    fn locked_once<T>(
         &self,
         deadline: &Deadline,
         turn: &mut Turn,
@@ -77,12 +77,7 @@ impl Cache {
         left.and(outcome)
     }
 
-    pub(super) fn in_order<T>(
-        &self,
-        dirty: bool,
-        turn: &mut Turn,
-        mut work: impl FnMut(&mut Turn) -> Result<T>,
-    ) -> Result<T> {
+    fn in_order<T>(&self, dirty: bool, turn: &mut Turn, mut work: impl FnMut(&mut Turn) -> Result<T>) -> Result<T> {
         if dirty || !self.looks_orderly() {
             self.table.word(DISORDER).store(1, Relaxed);
             self.recover(turn)?;
@@ -96,7 +91,7 @@ impl Cache {
     }
 
     /// Whether the totals agree, as far as a few words say.
-    pub(super) fn looks_orderly(&self) -> bool {
+    fn looks_orderly(&self) -> bool {
         let word = |index| read(self.table.word(index), Relaxed);
         word(DISORDER).is(0)
             && word(USED).is(self.table.queued_bytes())

@@ -35,7 +35,7 @@ pub enum Stored {
 }
 
 /// What a value counts for: its block, and the blocks of a long key or view.
-pub(super) fn cost(value: Value<'_>, annexes: [&Option<Hold>; 2]) -> u64 {
+pub(super) fn cost(value: Value<'_>, annexes: [Option<&Hold>; 2]) -> u64 {
     let annex_bytes: usize = annexes.into_iter().flatten().map(Hold::len_bytes).sum();
     (value.hold.len_bytes() + annex_bytes) as u64
 }

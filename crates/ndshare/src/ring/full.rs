@@ -1,7 +1,7 @@
 //! What a writer does while there is no room: it waits for the slowest reader, or for another writer to end what it fills.
 //! The error at its timeout names who is behind.
 
-use super::notify::on_timeout;
+use super::notify::go_on;
 use super::policy::Mode;
 use super::state::Ring;
 use super::table::{EVENT, SPACE};
@@ -27,7 +27,7 @@ impl Ring {
                  that nobody reads, or choose what to drop with when_full="
             )
         };
-        deadline.go_on("the ring").map_err(|error| on_timeout(error, Kind::Full, text))
+        go_on(deadline, Kind::Full, text)
     }
 
     /// The readers that keep the window full, in words.
@@ -54,7 +54,7 @@ impl Ring {
              begun, or leave their with blocks"
                 .to_owned()
         };
-        deadline.go_on("the ring").map_err(|error| on_timeout(error, Kind::Full, text))
+        go_on(deadline, Kind::Full, text)
     }
 }
 

@@ -127,12 +127,16 @@ impl Ring {
     fn is_lost(&self, group: usize, seq: u64) -> bool {
         let word = &self.table.entry(seq).claims[group];
         let seen = FrameClaim::read(word);
-        let is_free = match seen.holder() {
+        self.is_free(seen) && protocol::give_up(word, seen, seq)
+    }
+
+    /// Whether a claim leaves its frame to whoever comes: no member has it who lives, and it is not done.
+    pub(super) fn is_free(&self, claim: FrameClaim) -> bool {
+        match claim.holder() {
             Holder::Nobody => true,
             Holder::Member(member) => !self.is_member_alive(member),
             Holder::Done => false,
-        };
-        is_free && protocol::give_up(word, seen, seq)
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::claim::FrameClaim;
 use super::frame::{Frame, Snapshot};
-use super::notify::on_timeout;
+use super::notify::go_on;
 use super::policy::Mode;
 use super::protocol::{self, MOST_WRITTEN};
 use super::reader::Reader;
@@ -73,7 +73,7 @@ impl Reader {
             let writers = self.ring.writer_counts();
             format!("no frame came: expected one before the timeout, but {writers}; wait longer, or see what they do")
         };
-        deadline.go_on("the ring").map_err(|error| on_timeout(error, Kind::Empty, text))
+        go_on(deadline, Kind::Empty, text)
     }
 
     fn look_for_next(&self, misses: &mut Misses<'_>) -> Result<Option<Frame>> {
@@ -86,12 +86,12 @@ impl Reader {
                 return Ok(None);
             }
             // A writer that drops the oldest moves the cursor; then this look begins again.
-            if let Some((hold, snapshot)) = self.ring.take(seq)?
+            if let Some(found) = self.ring.take(seq)?
                 && protocol::advance(cursor, seq)
             {
                 point(Point::RingTaken);
                 self.ring.announce_if_awaited(SPACE)?;
-                return Ok(Some(self.frame(seq, (hold, snapshot), None)));
+                return Ok(Some(self.frame(seq, found, None)));
             }
             if !self.look_again(misses, Some(seq))? {
                 return Ok(None);
@@ -107,10 +107,10 @@ impl Reader {
             if cursor.load(SeqCst) >= head {
                 return Ok(None);
             }
-            if let Some((hold, snapshot)) = self.ring.take(head - 1)? {
+            if let Some(found) = self.ring.take(head - 1)? {
                 cursor.store(head, SeqCst);
                 point(Point::RingTaken);
-                return Ok(Some(self.frame(head - 1, (hold, snapshot), None)));
+                return Ok(Some(self.frame(head - 1, found, None)));
             }
             if !self.look_again(misses, Some(head - 1))? {
                 return Ok(None);

@@ -40,13 +40,8 @@ impl Reader {
         ring.open_frames(group).find_map(|seq| {
             let entry = ring.table.entry(seq);
             let claim = FrameClaim::read(&entry.claims[group]);
-            let is_free = entry.seq.load(SeqCst) == seq
-                && match claim.holder() {
-                    Holder::Nobody => true,
-                    Holder::Member(member) => member != self.member() && !ring.is_member_alive(member),
-                    Holder::Done => false,
-                };
-            is_free.then_some((seq, claim))
+            let is_mine = claim.holder() == Holder::Member(self.member());
+            (entry.seq.load(SeqCst) == seq && !is_mine && ring.is_free(claim)).then_some((seq, claim))
         })
     }
 

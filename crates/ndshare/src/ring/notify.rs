@@ -102,7 +102,8 @@ impl Ring {
     }
 }
 
-/// `error`, as `kind` with `text` if it is a timeout.
-pub(super) fn on_timeout(error: Error, kind: Kind, text: impl FnOnce() -> String) -> Error {
-    if error.kind() == Kind::Timeout { Error::new(kind, text()) } else { error }
+/// Asks whether the caller still waits. Its timeout is of `kind`, with `text`.
+pub(super) fn go_on(deadline: &Deadline, kind: Kind, text: impl FnOnce() -> String) -> Result<()> {
+    let named = |error: Error| if error.kind() == Kind::Timeout { Error::new(kind, text()) } else { error };
+    deadline.go_on("the ring").map_err(named)
 }

@@ -139,7 +139,7 @@ impl Ring {
             ));
         }
         if words.last.load(SeqCst) != BUSY || words.block.load(SeqCst) != place.block.to_word() {
-            return Err(Error::new(Kind::Misuse, "a frame is published once: begin another one"));
+            return Err(was_published());
         }
         Ok(Some((place.frame, place.block)))
     }
@@ -202,4 +202,9 @@ impl Ring {
 #[cold]
 fn no_number_left() -> Error {
     Error::new(Kind::Poisoned, "the ring has no number left for a frame: its head was written over; make a new ring")
+}
+
+#[cold]
+pub(super) fn was_published() -> Error {
+    Error::new(Kind::Misuse, "a frame is published once: begin another one")
 }

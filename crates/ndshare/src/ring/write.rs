@@ -3,12 +3,12 @@
 use super::claim::Role;
 use super::full::as_full;
 use super::pick::{Pick, Picked};
-use super::publish::{Content, Place, Publication, Published};
+use super::publish::{Content, Place, Publication, Published, was_published};
 use super::state::Ring;
 use super::writers::Pen;
 use crate::arena::{Deadline, Hold};
 use crate::array::Array;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::os::kill::{Point, point};
 use std::sync::Arc;
 
@@ -197,9 +197,4 @@ impl Ring {
         }
         usize::try_from(len_bytes.max(most).max(1)).map_err(|_| Error::value("a frame is too large"))
     }
-}
-
-#[cold]
-fn was_published() -> Error {
-    Error::new(Kind::Misuse, "a frame is published once: begin another one")
 }
