@@ -14,6 +14,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+# Each process that runs tests counts the bytes of a session of its own, not of one that it was started into.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.pop("NDSHARE_SESSION", None)
+
 from hypothesis import HealthCheck, settings
 
 import helpers
@@ -23,7 +27,7 @@ import ndshare as nds
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-SECONDS = 120  # a test that takes longer hangs; long ones say so with their own `timeout` mark
+SECONDS = 240  # a test that takes longer hangs; long ones say so with their own `timeout` mark
 
 settings.register_profile(
     "ndshare", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -45,6 +49,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         seconds = mark.args[0] if mark else SECONDS
         # By a signal only the test ends, and not the whole run. Where that is not enough there is the watchdog.
         item.add_marker(pytest.mark.timeout(seconds, method="signal"), append=False)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand what was measured here to the process that reports."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["pauses"] = helpers.pauses
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what another process that ran tests measured; one that crashed has nothing."""
+    for name, seconds in getattr(node, "workeroutput", {}).get("pauses", {}).items():
+        helpers.pauses[name] = max(seconds, helpers.pauses.get(name, 0.0))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -27,8 +27,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -137,33 +138,74 @@ def limited(**limits: int) -> Callable[[], None]:
     return apply
 
 
-# ---- obedient children ----------------------------------------------------------------------------------------------
+# ---- children -------------------------------------------------------------------------------------------------------
 
 
-class Puppet:
-    """A child that calls functions of `workers` one at a time, as told, and keeps what they keep."""
+class Child:
+    """A process that runs `function(conn, *args)`, with a pipe to it; it is gone after the context."""
 
-    def __init__(self, method: str = "fork", **env: str) -> None:
+    def __init__(self, function: Callable[..., None], *args: Any, method: str = "fork", daemon: bool = False) -> None:
         context = mp.get_context(method)
         self.conn, theirs = context.Pipe()
-        self.process: Any = context.Process(target=workers.obey, args=(theirs, self.conn), daemon=True)
-        with environ(**env):
-            self.process.start()
+        self.process: Any = context.Process(target=_with_pipe, args=(function, theirs, self.conn, *args), daemon=daemon)
+        self.process.start()
         theirs.close()
 
     @property
     def pid(self) -> int:
         return int(self.process.pid)
 
+    def hear(self, timeout: float = HANG) -> Any:
+        """Wait for what it says next; EOFError when it is dead."""
+        if not self.conn.poll(timeout):
+            raise AssertionError(f"process {self.pid} said nothing for {timeout} s")
+        return self.conn.recv()
+
+    def tell(self, what: Any = None) -> None:
+        self.conn.send(what)
+
+    def kill(self) -> float:
+        """Send SIGKILL, wait for the end, and return when it was sent."""
+        sent = time.monotonic()
+        self.process.kill()  # which may be gone, and that is no error; one that is stopped dies as well
+        self.process.join(HANG)
+        return sent
+
+    def end(self) -> None:
+        """Wait until it ends by itself, and insist that it ends well."""
+        self.process.join(HANG)
+        assert self.process.exitcode == 0, f"exit status {self.process.exitcode}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self.conn.close()
+        self.process.close()
+
+
+def _with_pipe(function: Callable[..., None], conn: Connection, other: Connection, *args: Any) -> None:
+    other.close()  # which a forked child inherits
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        function(conn, *args)
+    conn.close()
+
+
+class Puppet(Child):
+    """A child that calls functions of `workers` one at a time, as told, and keeps what they keep."""
+
+    def __init__(self, method: str = "fork", **env: str) -> None:
+        with environ(**env):
+            super().__init__(workers.obey, method=method, daemon=True)
+
     def start(self, name: str, *args: Any) -> None:
         """Tell it to call `workers.<name>(*args)` without waiting for the answer."""
-        self.conn.send((name, args))
+        self.tell((name, args))
 
     def answer(self, timeout: float = HANG) -> Any:
         """Wait for the answer to the oldest call; raise what it raised, EOFError if it died."""
-        if not self.conn.poll(timeout):
-            raise AssertionError(f"process {self.pid} gave no answer for {timeout} s")
-        good, value = self.conn.recv()
+        good, value = self.hear(timeout)
         if not good:
             raise value
         return value
@@ -173,29 +215,18 @@ class Puppet:
         self.start(name, *args)
         return self.answer(timeout)
 
-    def kill(self) -> None:
-        """Send SIGKILL and wait until the process is gone."""
-        self.process.kill()  # which may be gone, and that is no error
-        self.process.join(HANG)
-
     def end(self) -> None:
         """Let it leave as a process does; insist that it leaves well."""
         if self.process.is_alive():
-            self.conn.send(None)
-            self.process.join(HANG)
-        assert self.process.exitcode == 0, f"exit status {self.process.exitcode}"
-
-    def __enter__(self) -> Puppet:
-        return self
+            self.tell(None)
+        super().end()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None and self.process.exitcode is None:
                 self.end()
         finally:
-            self.kill()
-            self.conn.close()
-            self.process.close()
+            super().__exit__(kind)
 
 
 @contextmanager
@@ -264,6 +295,11 @@ def pattern(shape: Any, seed: int, dtype: Any = np.uint32) -> np.ndarray[Any, An
 def shared_pattern(shape: Any, seed: int, arena: nds.Arena | None = None) -> np.ndarray[Any, Any]:
     """Return the same in shared memory."""
     return nds.array(pattern(shape, seed), arena=arena)
+
+
+def label(thing: object) -> str:
+    """Return a name for a test of this: the same in each process that runs tests, so without addresses."""
+    return re.sub(r" at 0x[0-9a-f]+", "", str(thing))[:60]
 
 
 pauses: dict[str, float] = {}  # seconds from a death to the end of a survivor's next steps, the longest by name

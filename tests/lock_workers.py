@@ -1,14 +1,12 @@
-"""What children do in the tests of locks and overlays, and how they are started, told and ended."""
+"""What children do in the tests of locks and overlays."""
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing as mp
 import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
@@ -16,69 +14,9 @@ from typing import Any
 import numpy as np
 
 import ndshare as nds
+from helpers import HANG
 
 Array = np.ndarray[Any, Any]
-HANG = 60.0  # seconds after which something counts as hung, on the slowest machine
-
-
-# How children are run
-
-
-class Child:
-    """A process that runs `function(conn, *args)`; `conn` is the other end of a pipe to it."""
-
-    def __init__(self, function: Callable[..., None], *args: Any, method: str = "fork") -> None:
-        context = mp.get_context(method)
-        self.conn, theirs = context.Pipe()
-        self.process: Any = context.Process(target=_run, args=(function, theirs, self.conn, *args))
-        self.process.start()
-        theirs.close()
-
-    @property
-    def pid(self) -> int:
-        return int(self.process.pid)
-
-    def hear(self, timeout: float = HANG) -> Any:
-        """Wait for what it says next; EOFError when it is dead."""
-        if not self.conn.poll(timeout):
-            raise AssertionError(f"process {self.pid} said nothing for {timeout} s")
-        return self.conn.recv()
-
-    def tell(self, what: Any = None) -> None:
-        self.conn.send(what)
-
-    def kill(self) -> float:
-        """Send SIGKILL, wait for the end, and return when it was sent."""
-        sent = time.monotonic()
-        self.process.kill()  # which may be gone, and that is no error; one that is stopped dies as well
-        self.process.join(HANG)
-        return sent
-
-    def end(self) -> None:
-        """Wait until it ends by itself, and insist that it ends well."""
-        self.process.join(HANG)
-        assert self.process.exitcode == 0, f"exit status {self.process.exitcode}"
-
-
-def _run(function: Callable[..., None], conn: Connection, other: Connection, *args: Any) -> None:
-    other.close()
-    with contextlib.suppress(EOFError, BrokenPipeError):
-        function(conn, *args)
-    conn.close()
-
-
-@contextmanager
-def child(function: Callable[..., None], *args: Any, method: str = "fork") -> Iterator[Child]:
-    """Run a child for a while; it is gone afterwards."""
-    one = Child(function, *args, method=method)
-    try:
-        yield one
-    finally:
-        one.kill()
-        one.conn.close()
-        one.process.close()
-
-
 # What they do with locks
 
 

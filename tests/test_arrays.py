@@ -24,7 +24,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.lib.recfunctions import repack_fields
 
 import ndshare as nds
-from helpers import MIB, environment, held, mappings, run
+from helpers import MIB, environment, held, label, mappings, run
 
 Array = np.ndarray[Any, Any]
 
@@ -130,7 +130,7 @@ def test_ones(shape: Any, dtype: Any, order: Any) -> None:
         (np.datetime64("2020-01-01"), None), (300, "u2"), (-1, ">i8"), (7, "f2"), ([1, 2, 3, 4], None),
         ([[1.5], [2.5], [3.5]], "f4"), (np.longdouble(2), None), (2**63, None),
     ],
-    ids=str,
+    ids=label,
 )  # fmt: skip
 @pytest.mark.parametrize("order", ORDERS)
 def test_full_takes_what_numpy_takes(value: Any, dtype: Any, order: Any) -> None:
@@ -218,7 +218,7 @@ OBJECTS: list[Any] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("thing", OBJECTS, ids=lambda x: repr(x)[:30])
+@pytest.mark.parametrize("thing", OBJECTS, ids=label)
 @pytest.mark.parametrize("order", LIKE_ORDERS)
 @pytest.mark.parametrize("ndmin", [0, 2])
 def test_array_is_numpys(thing: Any, order: Any, ndmin: int) -> None:
@@ -342,7 +342,7 @@ def test_pointers_are_refused_before_anything_is_allocated(dtype: Any) -> None:
     assert (after["bytes"], after["blocks"], after["warm"]) == (before["bytes"], before["blocks"], before["warm"])
 
 
-@pytest.mark.parametrize("thing", [object(), [None, 1], {"a": 1}, [1, "a", None], np.array([1, None])], ids=repr)
+@pytest.mark.parametrize("thing", [object(), [None, 1], {"a": 1}, [1, "a", None], np.array([1, None])], ids=label)
 def test_objects_are_refused_by_what_they_are(thing: Any) -> None:
     before = held()
     for call in (nds.array, nds.asarray, nds.zeros_like, lambda x: nds.full(3, x)):

@@ -29,8 +29,8 @@ import pytest
 
 import lock_workers
 import ndshare as nds
-from helpers import wait_for_sleeper, when_asleep
-from lock_workers import HANG, Child, child, guarded
+from helpers import HANG, Child, wait_for_sleeper, when_asleep
+from lock_workers import guarded
 from ndshare import _native
 
 POINTS: tuple[str, ...] = tuple(_native.KILL_POINTS)
@@ -85,7 +85,7 @@ def test_who_waits_gets_its_turn(kind: str) -> None:
     """Two processes are inside nearly all the time; a third still gets in."""
     guard = make(kind)
     longest = 0.0
-    with child(lock_workers.hog, guard) as one, child(lock_workers.hog, guard) as two:
+    with Child(lock_workers.hog, guard) as one, Child(lock_workers.hog, guard) as two:
         assert one.hear() == two.hear() == "started"
         for _ in range(30):
             start = time.perf_counter()
@@ -121,7 +121,7 @@ def test_threads_of_one_process_exclude_each_other(kind: str) -> None:
 
 def test_another_process_waits(kind: str, method: str) -> None:
     guard = make(kind)
-    with child(lock_workers.hold, guard, method=method) as one:
+    with Child(lock_workers.hold, guard, method=method) as one:
         assert one.hear() == "inside"
         assert not is_free(guard)
         one.tell()
@@ -159,14 +159,14 @@ def test_the_same_block_named_twice_is_locked_once() -> None:
 
 def test_two_orders_do_not_wait_for_each_other() -> None:
     a, b = nds.zeros(1), nds.zeros(1)
-    with child(lock_workers.two_orders, a, b, 5000) as one, child(lock_workers.two_orders, b, a, 5000) as two:
+    with Child(lock_workers.two_orders, a, b, 5000) as one, Child(lock_workers.two_orders, b, a, 5000) as two:
         assert one.hear() == two.hear() == "done"
     assert a[0] == b[0] == 10_000
 
 
 def test_all_or_none() -> None:
     arrays = [nds.zeros(4) for _ in range(5)]
-    with child(lock_workers.hold, arrays[3]) as one:
+    with Child(lock_workers.hold, arrays[3]) as one:
         assert one.hear() == "inside"
         with pytest.raises(nds.Timeout), nds.locked(*arrays, timeout=0.01):
             pass
@@ -272,7 +272,7 @@ def test_the_users_exception_arrives_unchanged(kind: str, error_type: type[BaseE
 @pytest.mark.parametrize("timeout", [None, 30.0])
 def test_an_interrupt_ends_a_wait(kind: str, timeout: float | None) -> None:
     guard = make(kind)
-    with child(lock_workers.hold, guard) as one:
+    with Child(lock_workers.hold, guard) as one:
         assert one.hear() == "inside"
         sent: list[float] = []
 
@@ -294,7 +294,7 @@ def test_an_interrupt_ends_a_wait(kind: str, timeout: float | None) -> None:
 @pytest.mark.parametrize("timeout", [0.0, 0.001, 0.015, 0.1, 0.5])
 def test_timeouts_last_as_long_as_they_say(kind: str, timeout: float) -> None:
     guard = make(kind)
-    with child(lock_workers.hold, guard) as one:
+    with Child(lock_workers.hold, guard) as one:
         assert one.hear() == "inside"
         start = time.monotonic()
         with pytest.raises(nds.Timeout) as caught, guarded(guard, timeout=timeout):
@@ -308,7 +308,7 @@ def test_timeouts_last_as_long_as_they_say(kind: str, timeout: float) -> None:
 def test_a_taker_that_gave_up_leaves_no_trace(kind: str) -> None:
     """After a long wait that ended in a timeout, the lock is as it was."""
     guard = make(kind)
-    with child(lock_workers.hold, guard) as one:
+    with Child(lock_workers.hold, guard) as one:
         assert one.hear() == "inside"
         with pytest.raises(nds.Timeout), guarded(guard, timeout=0.1):
             pass
@@ -320,9 +320,9 @@ def test_a_taker_that_gave_up_leaves_no_trace(kind: str) -> None:
 
 def test_a_killed_waiter_leaves_no_trace(kind: str) -> None:
     guard = make(kind)
-    with child(lock_workers.hold, guard) as one:
+    with Child(lock_workers.hold, guard) as one:
         assert one.hear() == "inside"
-        with child(lock_workers.wait, guard) as two:
+        with Child(lock_workers.wait, guard) as two:
             assert two.hear() == "waiting"
             wait_for_sleeper(two.pid)
             two.kill()
@@ -339,7 +339,7 @@ def test_a_killed_waiter_leaves_no_trace(kind: str) -> None:
 
 def test_a_killed_holder_is_reported_until_somebody_recovers(kind: str) -> None:
     guard = make(kind)
-    with child(lock_workers.hold, guard) as victim:
+    with Child(lock_workers.hold, guard) as victim:
         assert victim.hear() == "inside"
         waiters = [Child(lock_workers.wait, guard) for _ in range(3)]
         assert [one.hear() for one in waiters] == ["waiting"] * 3
@@ -364,7 +364,7 @@ def test_a_killed_holder_is_reported_until_somebody_recovers(kind: str) -> None:
 
 def test_owner_died_is_an_error_with_advice() -> None:
     guard = nds.zeros(1)
-    with child(lock_workers.hold, guard) as victim:
+    with Child(lock_workers.hold, guard) as victim:
         assert victim.hear() == "inside"
         victim.kill()
     with pytest.raises(nds.OwnerDied, match="recover=True") as caught, nds.locked(guard):
@@ -383,7 +383,7 @@ def test_owner_died_is_an_error_with_advice() -> None:
 
 def test_a_dead_owners_lock_is_not_locked() -> None:
     lock = nds.Lock()
-    with child(lock_workers.hold, lock) as victim:
+    with Child(lock_workers.hold, lock) as victim:
         assert victim.hear() == "inside"
         assert lock.locked()
         victim.kill()
@@ -399,7 +399,7 @@ def test_a_dead_owners_lock_is_not_locked() -> None:
 
 def test_a_death_among_several_locks_holds_none() -> None:
     arrays = [nds.zeros(4) for _ in range(3)]
-    with child(lock_workers.hold, arrays[1]) as victim:
+    with Child(lock_workers.hold, arrays[1]) as victim:
         assert victim.hear() == "inside"
         victim.kill()
     with pytest.raises(nds.OwnerDied), nds.locked(*arrays):
@@ -414,7 +414,7 @@ def test_a_death_among_several_locks_holds_none() -> None:
 
 def test_a_stopped_holder_is_not_robbed(kind: str) -> None:
     guard = make(kind)
-    with child(lock_workers.hold, guard) as one:
+    with Child(lock_workers.hold, guard) as one:
         assert one.hear() == "inside"
         os.kill(one.pid, signal.SIGSTOP)
         with pytest.raises(nds.Timeout), guarded(guard, timeout=0.3):
@@ -428,7 +428,7 @@ def test_a_stopped_holder_is_not_robbed(kind: str) -> None:
 
 def test_a_holder_that_forks_keeps_its_lock(kind: str) -> None:
     guard = make(kind)
-    with child(lock_workers.fork_inside, guard) as one:
+    with Child(lock_workers.fork_inside, guard) as one:
         offspring = dict([one.hear(), one.hear()])["child"]
         assert not is_free(guard)
         os.kill(offspring, signal.SIGKILL)
@@ -442,7 +442,7 @@ def test_a_holder_that_forks_keeps_its_lock(kind: str) -> None:
 
 def test_a_holder_dies_although_its_child_lives(kind: str) -> None:
     guard = make(kind)
-    with child(lock_workers.fork_inside, guard) as one:
+    with Child(lock_workers.fork_inside, guard) as one:
         offspring = dict([one.hear(), one.hear()])["child"]
         try:
             os.kill(one.pid, signal.SIGKILL)
@@ -454,7 +454,7 @@ def test_a_holder_dies_although_its_child_lives(kind: str) -> None:
 
 def test_ten_thousand_locks_of_one_dead_process() -> None:
     locks, arrays = [nds.Lock() for _ in range(9000)], [nds.zeros(1) for _ in range(1000)]
-    with child(lock_workers.hold_many, locks, arrays) as victim:
+    with Child(lock_workers.hold_many, locks, arrays) as victim:
         assert victim.hear() == "inside"
         killed = victim.kill()
     with pytest.raises(nds.OwnerDied):
@@ -481,7 +481,7 @@ def test_ten_thousand_locks_of_one_dead_process() -> None:
 def test_a_victim_with_many_small_pages() -> None:
     """Only the end of the address space counts, and the kernel takes its time for that."""
     guard = nds.zeros(1)
-    with child(lock_workers.hold_with_memory, guard, (64 << 20) if ROUNDS == 1 else (1 << 30)) as victim:
+    with Child(lock_workers.hold_with_memory, guard, (64 << 20) if ROUNDS == 1 else (1 << 30)) as victim:
         assert victim.hear() == "inside"
         start = time.monotonic()
         os.kill(victim.pid, signal.SIGKILL)
@@ -515,9 +515,9 @@ def survivor_waits() -> Iterator[dict[str, float]]:
 def test_killed_at_every_step(label: str, kind: str, survivor_waits: dict[str, float]) -> None:
     """A process dies while it takes a lock or frees it, and another one takes the same lock all the time."""
     guard, x = make(kind), nds.zeros(3, np.int64)
-    with child(slow_pairs, guard, x) as other:
+    with Child(slow_pairs, guard, x) as other:
         for nth in (1, 2, 7) if ROUNDS == 1 else range(1, 40):
-            with child(lock_workers.strike, label, nth, guard, x) as victim:
+            with Child(lock_workers.strike, label, nth, guard, x) as victim:
                 assert victim.hear() == "started"
                 with pytest.raises((EOFError, ConnectionResetError)):
                     victim.hear()
@@ -535,9 +535,9 @@ def test_killed_while_sweeping_a_dead_holder(label: str, kind: str, survivor_wai
     """A waiter notices that the holder is dead, and dies while it clears up."""
     guard = make(kind)
     for nth in (1, 2) if ROUNDS == 1 else range(1, 10):
-        with child(lock_workers.hold, guard) as holder:
+        with Child(lock_workers.hold, guard) as holder:
             assert holder.hear() == "inside"
-            with child(lock_workers.wait_and_die, label, nth, guard) as victim:
+            with Child(lock_workers.wait_and_die, label, nth, guard) as victim:
                 assert victim.hear() == "waiting"
                 holder.kill()
                 with contextlib.suppress(EOFError, ConnectionResetError):
@@ -729,7 +729,7 @@ def test_a_lock_in_an_arena_of_its_own() -> None:
 
 def test_releasing_what_another_process_holds_is_refused(method: str) -> None:
     lock = nds.Lock()
-    with lock, child(lock_workers.release_it, lock, method=method) as one:
+    with lock, Child(lock_workers.release_it, lock, method=method) as one:
         assert "another process" in one.hear()
     assert not lock.locked()
 
@@ -754,7 +754,7 @@ def test_what_a_forked_child_inherits_frees_nothing_of_its_own() -> None:
     a = nds.zeros(1)
     manager = nds.locked(a)
     manager.__enter__()
-    with child(enter_and_drop, manager, a) as one:
+    with Child(enter_and_drop, manager, a) as one:
         assert one.hear() == "waiting"
         manager.__exit__(None, None, None)
         assert one.hear() == "inside"
@@ -783,7 +783,7 @@ def leave_in_child(manager: Any, fails: bool) -> int:
 
 def test_a_lock_travels_by_every_start_method(method: str) -> None:
     lock, x = nds.Lock(), nds.zeros(1)
-    with lock, child(lock_workers.use_it, lock, x, method=method) as one:
+    with lock, Child(lock_workers.use_it, lock, x, method=method) as one:
         wait_for_sleeper(one.pid)
         assert x[0] == 0
         lock.release()

@@ -25,7 +25,7 @@ import pytest
 import helpers
 import lock_workers
 import ndshare as nds
-from lock_workers import HANG, child
+from helpers import HANG, Child
 from ndshare import _native
 
 FLOATS: dict[str, Any] = {"A": ((3, 4), "f4"), "B": (5, "f8"), "C": ((), "f2")}
@@ -450,7 +450,7 @@ def test_an_array_that_is_merely_in_a_variable_blocks_nothing(place: str) -> Non
         kept = VARIABLES[place](v.D, keep)
         array = weakref.ref(v.D)
     del v
-    with child(lock_workers.use_overlay, overlay, "floats", method="spawn") as one:
+    with Child(lock_workers.use_overlay, overlay, "floats", method="spawn") as one:
         assert [one.hear(), one.hear()] == ["waiting", "inside"]
         one.tell()
         assert one.hear() == "outside"
@@ -504,7 +504,7 @@ def test_views_block_beside_the_variable_and_no_longer_than_they_live() -> None:
     with overlay.use("ints") as v:
         kept = v.D
         row, tail = kept[1:4], kept[5:]
-    with child(lock_workers.use_overlay, overlay, "floats", method="spawn") as one:
+    with Child(lock_workers.use_overlay, overlay, "floats", method="spawn") as one:
         assert one.hear() == "waiting"
         wait_for_waiters(overlay, "floats")
         del row
@@ -670,7 +670,7 @@ def test_one_thread_is_in_one_use_at_a_time() -> None:
 def test_a_nested_use_does_not_wait_for_who_waits_for_it() -> None:
     overlay = make()
     outer = overlay.use("ints")
-    with outer, child(lock_workers.use_overlay, overlay, "floats") as other:
+    with outer, Child(lock_workers.use_overlay, overlay, "floats") as other:
         assert other.hear() == "waiting"
         wait_for_waiters(overlay, "floats")
         with overlay.use("ints", timeout=HANG):
@@ -754,11 +754,11 @@ def test_a_use_object_may_be_entered_by_threads() -> None:
 
 def test_processes_share_a_use_and_wait_for_another(method: str) -> None:
     overlay = make()
-    with child(lock_workers.use_overlay, overlay, "ints", method=method) as one:
+    with Child(lock_workers.use_overlay, overlay, "ints", method=method) as one:
         assert [one.hear(), one.hear()] == ["waiting", "inside"]
         with overlay.use("ints", timeout=HANG) as v:
             assert not v.first
-            with child(lock_workers.use_overlay, overlay, "floats", method=method) as two:
+            with Child(lock_workers.use_overlay, overlay, "floats", method=method) as two:
                 assert two.hear() == "waiting"
                 one.tell()
                 assert one.hear() == "outside"
@@ -779,16 +779,14 @@ def test_contents_are_seen_by_another_process(method: str) -> None:
     overlay = make()
     with overlay.use("floats") as v:
         v.A[:] = 1
-    with child(lock_workers.read_ints, overlay, method=method) as one:
+    with Child(lock_workers.read_ints, overlay, method=method) as one:
         assert one.hear() == [0x3F800000] * 10
 
 
 def test_two_waiting_uses_both_get_their_turn() -> None:
     """Four processes in two uses come again and again; a third use gets its turns between them."""
     overlay = make()
-    children = [
-        lock_workers.Child(lock_workers.come_again, overlay, use) for use in ("ints", "ints", "floats", "floats")
-    ]
+    children = [Child(lock_workers.come_again, overlay, use) for use in ("ints", "ints", "floats", "floats")]
     longest = 0.0
     for one in children:
         assert one.hear() == "started"
@@ -848,7 +846,7 @@ def test_another_process_waits_for_a_view_left_behind() -> None:
     with overlay.use("ints") as v:
         left = v.D[2:]
     # A forked child would have the view, too.
-    with child(lock_workers.use_overlay, overlay, "floats", method="spawn") as one:
+    with Child(lock_workers.use_overlay, overlay, "floats", method="spawn") as one:
         assert one.hear() == "waiting"
         wait_for_waiters(overlay, "floats")
         assert not one.conn.poll()
@@ -862,7 +860,7 @@ def test_a_forked_child_is_not_inside_for_its_parent() -> None:
     overlay = make()
     with overlay.use("ints") as v:
         v.D[:] = 1
-        with child(lock_workers.use_overlay, overlay, "floats") as one:
+        with Child(lock_workers.use_overlay, overlay, "floats") as one:
             assert one.hear() == "waiting"
             wait_for_waiters(overlay, "floats")
             assert not one.conn.poll()
@@ -875,7 +873,7 @@ def test_a_forked_child_is_not_inside_for_its_parent() -> None:
 def test_a_forked_child_keeps_the_views_that_it_has() -> None:
     overlay = make()
     with overlay.use("ints") as v:
-        one = lock_workers.Child(lock_workers.keep_array, v.D)
+        one = Child(lock_workers.keep_array, v.D)
         assert one.hear() == "kept"
     del v
     with pytest.raises(nds.Timeout), overlay.use("floats", timeout=0.2):
@@ -893,7 +891,7 @@ def test_a_forked_child_keeps_the_views_that_it_has() -> None:
 def test_a_killed_user_is_gone() -> None:
     overlay = make()
     for _ in range(5):
-        with child(lock_workers.use_overlay, overlay, "ints") as one:
+        with Child(lock_workers.use_overlay, overlay, "ints") as one:
             assert [one.hear(), one.hear()] == ["waiting", "inside"]
             assert is_taken(overlay, "floats")
             killed = one.kill()
@@ -907,7 +905,7 @@ def test_a_killed_user_is_gone() -> None:
 @pytest.mark.crash
 def test_a_stopped_user_is_not_robbed() -> None:
     overlay = make()
-    with child(lock_workers.use_overlay, overlay, "ints") as one:
+    with Child(lock_workers.use_overlay, overlay, "ints") as one:
         assert [one.hear(), one.hear()] == ["waiting", "inside"]
         os.kill(one.pid, signal.SIGSTOP)
         assert is_taken(overlay, "floats")
@@ -925,7 +923,7 @@ def test_killed_at_every_step() -> None:
     slowest = 0.0
     for label in POINTS:
         for nth in (1, 2) if ROUNDS == 1 else range(1, 20):
-            with child(lock_workers.strike_in_use, label, nth, overlay) as one:
+            with Child(lock_workers.strike_in_use, label, nth, overlay) as one:
                 try:
                     assert one.hear() == "survived"
                 except (EOFError, ConnectionResetError):
@@ -946,13 +944,13 @@ def test_killed_at_every_step() -> None:
 def test_a_storm_of_kills() -> None:
     """Users are killed at random; two uses never go on at once."""
     overlay, x = make(), nds.zeros((2, 512), np.int64)
-    crew = [lock_workers.Child(lock_workers.check_uses, overlay, x, seed) for seed in range(3)]
+    crew = [Child(lock_workers.check_uses, overlay, x, seed) for seed in range(3)]
     for kill in range(60 if ROUNDS == 1 else 2000):
         time.sleep(0.004)  # no condition: whatever they do by then is what they are killed at
         victim = kill % len(crew)
         crew[victim].kill()
         crew[victim].conn.close()
-        crew[victim] = lock_workers.Child(lock_workers.check_uses, overlay, x, 100 + kill)
+        crew[victim] = Child(lock_workers.check_uses, overlay, x, 100 + kill)
         assert all(one.process.is_alive() or one.process.exitcode == -signal.SIGKILL for one in crew)
     for one in crew:
         assert one.process.is_alive(), "two uses went on at once"
@@ -969,7 +967,7 @@ def test_a_storm_of_kills() -> None:
 @pytest.mark.parametrize("timeout", [0.0, 0.05, 0.25, 0.5])
 def test_timeouts_last_as_long_as_they_say(timeout: float) -> None:
     overlay = make()
-    with child(lock_workers.use_overlay, overlay, "ints") as one:
+    with Child(lock_workers.use_overlay, overlay, "ints") as one:
         assert [one.hear(), one.hear()] == ["waiting", "inside"]
         start = time.monotonic()
         with pytest.raises(nds.Timeout) as caught, overlay.use("floats", timeout=timeout):
@@ -983,7 +981,7 @@ def test_timeouts_last_as_long_as_they_say(timeout: float) -> None:
 
 def test_an_interrupt_ends_a_wait() -> None:
     overlay = make()
-    with child(lock_workers.use_overlay, overlay, "ints") as one:
+    with Child(lock_workers.use_overlay, overlay, "ints") as one:
         assert [one.hear(), one.hear()] == ["waiting", "inside"]
         struck: list[float] = []
 
@@ -1003,7 +1001,7 @@ def test_an_interrupt_ends_a_wait() -> None:
 
 def test_a_repr_is_one_line_and_does_not_wait() -> None:
     overlay = make()
-    with child(lock_workers.use_overlay, overlay, "ints") as one:
+    with Child(lock_workers.use_overlay, overlay, "ints") as one:
         assert [one.hear(), one.hear()] == ["waiting", "inside"]
         assert repr(overlay) == "<Overlay floats(A, B, C), ints(D, E), chars(text), 130 bytes>"
         assert "\n" not in repr(overlay.use("floats"))

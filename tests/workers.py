@@ -22,9 +22,8 @@ Array = np.ndarray[Any, Any]
 kept: dict[str, Any] = {}  # what a puppet holds between calls
 
 
-def obey(conn: Connection, other: Connection) -> None:
-    """Call what is asked for until told to stop. `other` is the asking end, which a forked child inherits."""
-    other.close()
+def obey(conn: Connection) -> None:
+    """Call what is asked for until told to stop."""
     signal.alarm(1200)  # should the tests be killed, and another child keep the pipe open
     while (task := conn.recv()) is not None:
         name, args = task
