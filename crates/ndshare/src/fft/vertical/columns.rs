@@ -4,10 +4,11 @@
 //! the spectrum of a real column is its own mirror image. So only the rows up to the middle are kept.
 
 use super::lanes::{Lanes, Work};
-use super::problem::{Number, Plane};
+use super::problem::Plane;
 use super::radix::{C, Line};
 use super::runs::{Read, Rows, Write};
 use super::split::Split;
+use crate::element::Number;
 use std::ops::Range;
 
 /// Complex rows between the two passes: real and imaginary parts apart, in rows with room to the next full vector.

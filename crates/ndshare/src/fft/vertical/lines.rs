@@ -2,11 +2,12 @@
 
 use super::columns::Planar;
 use super::lanes::{Lanes, Real, Work};
-use super::problem::{Number, Plane};
+use super::problem::Plane;
 use super::radix::C;
 use super::rows::Row;
 use super::runs::{Mirror, Read, Rows, Write};
 use super::steps::root;
+use crate::element::Number;
 use crate::kernel::LINE;
 
 /// Where rows come from. Inverse transforms are forward ones with real and imaginary part exchanged.

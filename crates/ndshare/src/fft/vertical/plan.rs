@@ -3,9 +3,10 @@
 use super::columns::{self, Emit, Fetch, Planar, Strip};
 use super::lanes::{Lanes, Real};
 use super::lines::{Group, Lines, Source, Target};
-use super::problem::{Number, Plane, Problem, Transform, Vector};
+use super::problem::{Plane, Problem, Transform, Vector};
 use super::scratch::Scratch;
 use super::split::Split;
+use crate::element::Number;
 use crate::error::Result;
 use crate::pool::{self, Check};
 use crate::prim::{AtomicU64, Ordering};

@@ -3,7 +3,8 @@
 //! What lies outside of an input plane is zero. Rows of neighbouring numbers go by vectors; all others one by one.
 
 use super::lanes::{Convert, Lanes, Real, Work};
-use super::problem::{Number, Plane};
+use super::problem::Plane;
+use crate::element::Number;
 use crate::kernel::LINE;
 
 impl Plane {
@@ -62,24 +63,40 @@ pub(super) struct Read<'a, V: Lanes> {
     pub ahead: usize,
 }
 
-impl<V: Lanes> Work<V> for Read<'_, V> {
-    type Out = ();
-    #[inline(always)]
-    unsafe fn run(self) {
-        // SAFETY: as the caller says.
-        unsafe {
-            match self.number {
-                Number::U8 => self.real::<u8>(),
-                Number::I8 => self.real::<i8>(),
-                Number::U16 => self.real::<u16>(),
-                Number::I16 => self.real::<i16>(),
-                Number::F32 => self.real::<f32>(),
-                Number::F64 => self.real::<f64>(),
-                Number::C64 => self.complex::<f32>(),
-                Number::C128 => self.complex::<f64>(),
+/// The numbers that are read, each said once: how, and of what type their parts are.
+macro_rules! inputs {
+    ($($number:ident $method:ident $type:ty;)*) => {
+        /// Whether the engine reads such numbers.
+        pub(in super::super) fn is_input(number: Number) -> bool {
+            matches!(number, $(Number::$number)|*)
+        }
+
+        impl<V: Lanes> Work<V> for Read<'_, V> {
+            type Out = ();
+            #[inline(always)]
+            unsafe fn run(self) {
+                // SAFETY: as the caller says.
+                unsafe {
+                    match self.number {
+                        $(Number::$number => self.$method::<$type>(),)*
+                        _ => unreachable!("no plan has such input"),
+                    }
+                }
             }
         }
-    }
+    };
+}
+
+inputs! {
+    Bool real u8;
+    U8 real u8;
+    I8 real i8;
+    U16 real u16;
+    I16 real i16;
+    F32 real f32;
+    F64 real f64;
+    C64 complex f32;
+    C128 complex f64;
 }
 
 impl<V: Lanes> Read<'_, V> {
