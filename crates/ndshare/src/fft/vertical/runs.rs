@@ -143,6 +143,7 @@ impl<V: Lanes> Read<'_, V> {
         V: Convert<T>,
     {
         let Rows { plane, row, step, rows, column, .. } = self.from;
+        debug_assert!(self.from.is_plain(size_of::<T>()), "all numbers are inside");
         let bytes = 2 * V::LANES * size_of::<T>();
         let (hop, ahead) = (step as isize * plane.row_stride, self.ahead as isize * plane.row_stride);
         let (mut from, mut to) = (plane.at(row, column), self.re);
@@ -170,6 +171,7 @@ impl<V: Lanes> Read<'_, V> {
         V: Convert<T>,
     {
         let Rows { plane, row, step, rows, column, .. } = self.from;
+        debug_assert!(self.from.is_plain(2 * size_of::<T>()), "all numbers are inside");
         let bytes = 2 * V::LANES * size_of::<T>();
         let (hop, ahead) = (step as isize * plane.row_stride, self.ahead as isize * plane.row_stride);
         let (mut from, mut to) = (plane.at(row, column), 0);
@@ -273,6 +275,7 @@ unsafe fn read_real<V: Lanes + Convert<T>, T: Copy + Into<f64>>(
     to: *mut V::Real,
 ) {
     let inside = plane.inside(row, column, count);
+    debug_assert!(inside == 0 || !plane.data.is_null(), "a plane with numbers is somewhere");
     let from = plane.at(row, column).cast::<T>();
     let mut done = 0;
     // SAFETY: `inside` elements are in the plane, and `done` never exceeds `count`.
@@ -307,6 +310,7 @@ unsafe fn read_complex<V: Lanes + Convert<T>, T: Copy + Into<f64>>(
     im: *mut V::Real,
 ) {
     let inside = plane.inside(row, column, count);
+    debug_assert!(inside == 0 || !plane.data.is_null(), "a plane with numbers is somewhere");
     let from = plane.at(row, column).cast::<T>();
     let mut done = 0;
     // SAFETY: as above; an element is two parts.
@@ -345,6 +349,7 @@ unsafe fn write_real<V: Lanes>(
     scale: V::Real,
 ) {
     let inside = plane.inside(row, column, count);
+    debug_assert!(inside == 0 || !plane.data.is_null(), "a plane with numbers is somewhere");
     let to = plane.at(row, column).cast::<V::Real>();
     let factor = V::splat(scale);
     let mut done = 0;
@@ -378,6 +383,7 @@ unsafe fn write_complex<V: Lanes>(
     scale: V::Real,
 ) {
     let inside = plane.inside(row, column, count);
+    debug_assert!(inside == 0 || !plane.data.is_null(), "a plane with numbers is somewhere");
     let to = plane.at(row, column).cast::<V::Real>();
     let factor = V::splat(scale);
     let mut done = 0;
@@ -412,6 +418,7 @@ unsafe fn write_mirrored<V: Lanes>(
     im: *const V::Real,
     scale: V::Real,
 ) {
+    debug_assert!(row < plane.rows && column + count <= plane.cols, "all numbers are inside");
     let (plus, minus) = (V::splat(scale), V::splat(V::Real::ZERO.minus(scale)));
     let mut left = count;
     // SAFETY: `left` elements of the source from its beginning, and as many places from `column` on backwards, are
