@@ -424,7 +424,8 @@ fn axes_and_lengths_follow_scipys_rules() {
     type Expected = std::result::Result<(&'static [usize], &'static [usize]), &'static str>;
     let there: Expected = Err("axes exceeds dimensionality of input");
     let same_length: Expected = Err("when given, axes and shape arguments have to be of the same length");
-    let cases: &[(Transform, &[usize], Axes<'_>, Option<&[isize]>, Expected)] = &[
+    type Case = (Transform, &'static [usize], Axes<'static>, Option<&'static [isize]>, Expected);
+    let cases: &[Case] = &[
         (Transform::Fft, &[4, 6], Usual, None, Ok((&[1], &[6]))),
         (Transform::Fft, &[4, 6], These(&[-2]), Some(&[9]), Ok((&[0], &[9]))),
         (Transform::Fft, &[4, 6], These(&[2]), None, there),
