@@ -22,6 +22,7 @@ __all__ = [
     "Canvas",
     "FftFilter",
     "FftPlan",
+    "FftTransform",
     "Field",
     "FrameHold",
     "Hold",
@@ -727,11 +728,10 @@ class FftFilter:
 class FftPlan:
     def __new__(
         cls,
-        kind: int,
+        transform: FftTransform,
         shape: Sequence[int],
         dtype: DTypeLike,
         result_dtype: DTypeLike,
-        axes: Sequence[int],
         lengths: Sequence[int],
         norm: str,
         workers: int | None,
@@ -745,10 +745,25 @@ class FftPlan:
     @property
     def result_shape(self) -> tuple[int, ...]: ...
 
+@final
+class FftTransform:
+    def __new__(cls, name: str, /) -> Self: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def family(self) -> Literal["complex", "to half", "to real"]: ...
+    @property
+    def is_forward(self) -> bool: ...
+    @property
+    def is_single(self) -> bool: ...
+    def extent(
+        self, shape: Sequence[int], s: Sequence[int] | None, axes: Sequence[int] | None, /
+    ) -> tuple[list[int], list[int], list[int]]: ...
+
 def fft_fell_back(len_bytes: int, /) -> None: ...
 def fft_fallbacks() -> tuple[int, int]: ...
 def fft_transform(
-    kind: int,
+    transform: FftTransform,
     x: Any,
     s: Any,
     axes: Any,

@@ -73,7 +73,7 @@ mod native {
     #[pymodule_export]
     use super::cache::{Cache, Stop, cache_parts, fetch_unless, find_many, key_bytes, open_cache};
     #[pymodule_export]
-    use super::fft::{FftFilter, FftPlan, fft_fallbacks, fft_fell_back, fft_transform};
+    use super::fft::{FftFilter, FftPlan, FftTransform, fft_fallbacks, fft_fell_back, fft_transform};
     #[pymodule_export]
     use super::frame::{FrameHold, frame_meta, frame_seq, frame_time_ns, set_frame_meta, unwrapped};
     #[pymodule_export]

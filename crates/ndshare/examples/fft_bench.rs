@@ -7,7 +7,8 @@
 //! ```
 
 use ndshare::arena::{Arena, Deadline, Hold, Options};
-use ndshare::fft::vertical::{Number, Plane, Problem, Transform, Vector, Vertical};
+use ndshare::element::Number;
+use ndshare::fft::vertical::{Plane, Problem, Transform, Vector, Vertical};
 use std::error::Error;
 use std::io::{BufRead, Write};
 use std::time::{Duration, Instant};

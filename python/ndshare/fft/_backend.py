@@ -18,17 +18,11 @@ from .. import _native
 from .._errors import Error
 from .._ring import Frame
 from . import _functions
-from ._odd import in_ordinary_memory
+from ._fallback import in_ordinary_memory
 
-_PREFIXES = {"": 0, "i": 1, "r": 2, "ih": 3, "h": 4, "ir": 5}
 NAMES = tuple(f"{prefix}fft{suffix}" for suffix in ("", "2", "n") for prefix in ("", "i", "r", "ir", "h", "ih"))
 _ours: dict[str, Callable[..., Any]] = {name: getattr(_functions, name) for name in NAMES}
-# What each is to the native module; 8 more is for a single axis.
-_kinds = {
-    f"{prefix}fft{suffix}": kind | (0 if suffix else 8)
-    for prefix, kind in _PREFIXES.items()
-    for suffix in ("", "2", "n")
-}
+_transforms = {name: _native.FftTransform(name) for name in NAMES}
 _signatures = {name: signature(function) for name, function in _ours.items()}
 # Subclasses of ndarray may have transforms, units or masks of their own; these have not.
 _PLAIN = (np.ndarray, np.memmap, np.recarray, Frame, list, tuple, int, float, complex, bool)
@@ -59,7 +53,7 @@ def _elsewhere(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     given = _signatures[name].bind(*args, **kwargs)
     given.apply_defaults()
     x, s, axes, norm, _, workers, plan = list(given.arguments.values())[:7]
-    result = in_ordinary_memory(_kinds[name], x, s, axes, norm, workers, plan)
+    result = in_ordinary_memory(_transforms[name], x, s, axes, norm, workers, plan)
     _native.fft_fell_back(np.asarray(result).nbytes)
     return result
 

@@ -2,9 +2,8 @@
 # ruff: noqa: PLR0917  (SciPy's own signatures are as they are)
 """The transforms, with SciPy's names, signatures and meanings, and `out` and `dtype` beside them.
 
-Each asks the native module first. That answers ordinary calls; for all others `odd` converts the arguments, or finds
-SciPy's words for what is wrong with them. The first argument of both says which transform it is: 0 for complex, 2 from
-real to a half-spectrum, 4 from a half-spectrum to real, 1 more for the positive sign, 8 more for a single axis.
+Each asks the native module first. That answers ordinary calls; for all others `fallback` converts the arguments, or
+finds SciPy's words for what is wrong with them. The first argument of both says which transform it is.
 
 Arguments that all functions have:
 
@@ -27,9 +26,29 @@ from typing import Any, SupportsIndex
 
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from .._native import FftPlan
+from .._native import FftPlan, FftTransform
 from .._native import fft_transform as _transform
-from ._odd import odd
+from ._fallback import fallback
+
+# Made once: a call hands one over as it is.
+_FFT = FftTransform("fft")
+_IFFT = FftTransform("ifft")
+_RFFT = FftTransform("rfft")
+_IRFFT = FftTransform("irfft")
+_HFFT = FftTransform("hfft")
+_IHFFT = FftTransform("ihfft")
+_FFT2 = FftTransform("fft2")
+_IFFT2 = FftTransform("ifft2")
+_RFFT2 = FftTransform("rfft2")
+_IRFFT2 = FftTransform("irfft2")
+_HFFT2 = FftTransform("hfft2")
+_IHFFT2 = FftTransform("ihfft2")
+_FFTN = FftTransform("fftn")
+_IFFTN = FftTransform("ifftn")
+_RFFTN = FftTransform("rfftn")
+_IRFFTN = FftTransform("irfftn")
+_HFFTN = FftTransform("hfftn")
+_IHFFTN = FftTransform("ihfftn")
 
 Lengths = SupportsIndex | Sequence[SupportsIndex] | None
 
@@ -54,8 +73,8 @@ def fft(
     >>> nds.fft.fft([1, 0, 0, 0])
     array([1.+0.j, 1.+0.j, 1.+0.j, 1.+0.j])
     """
-    done = _transform(8, x, n, axis, norm, workers, plan, out, dtype)
-    return odd(8, x, n, axis, norm, workers, plan, out, dtype) if done is None else done
+    done = _transform(_FFT, x, n, axis, norm, workers, plan, out, dtype)
+    return fallback(_FFT, x, n, axis, norm, workers, plan, out, dtype) if done is None else done
 
 
 def ifft(
@@ -74,8 +93,8 @@ def ifft(
 
     Arguments and errors are those of `scipy.fft.ifft`, and `out` and `dtype`: see `ndshare.fft`.
     """
-    done = _transform(9, x, n, axis, norm, workers, plan, out, dtype)
-    return odd(9, x, n, axis, norm, workers, plan, out, dtype) if done is None else done
+    done = _transform(_IFFT, x, n, axis, norm, workers, plan, out, dtype)
+    return fallback(_IFFT, x, n, axis, norm, workers, plan, out, dtype) if done is None else done
 
 
 def rfft(
@@ -94,8 +113,8 @@ def rfft(
 
     Arguments and errors are those of `scipy.fft.rfft`, and `out` and `dtype`: see `ndshare.fft`.
     """
-    done = _transform(10, x, n, axis, norm, workers, plan, out, dtype)
-    return odd(10, x, n, axis, norm, workers, plan, out, dtype) if done is None else done
+    done = _transform(_RFFT, x, n, axis, norm, workers, plan, out, dtype)
+    return fallback(_RFFT, x, n, axis, norm, workers, plan, out, dtype) if done is None else done
 
 
 def irfft(
@@ -114,8 +133,8 @@ def irfft(
 
     Arguments and errors are those of `scipy.fft.irfft`, and `out` and `dtype`: see `ndshare.fft`.
     """
-    done = _transform(13, x, n, axis, norm, workers, plan, out, dtype)
-    return odd(13, x, n, axis, norm, workers, plan, out, dtype) if done is None else done
+    done = _transform(_IRFFT, x, n, axis, norm, workers, plan, out, dtype)
+    return fallback(_IRFFT, x, n, axis, norm, workers, plan, out, dtype) if done is None else done
 
 
 def hfft(
@@ -134,8 +153,8 @@ def hfft(
 
     Arguments and errors are those of `scipy.fft.hfft`, and `out` and `dtype`: see `ndshare.fft`.
     """
-    done = _transform(12, x, n, axis, norm, workers, plan, out, dtype)
-    return odd(12, x, n, axis, norm, workers, plan, out, dtype) if done is None else done
+    done = _transform(_HFFT, x, n, axis, norm, workers, plan, out, dtype)
+    return fallback(_HFFT, x, n, axis, norm, workers, plan, out, dtype) if done is None else done
 
 
 def ihfft(
@@ -154,8 +173,8 @@ def ihfft(
 
     Arguments and errors are those of `scipy.fft.ihfft`, and `out` and `dtype`: see `ndshare.fft`.
     """
-    done = _transform(11, x, n, axis, norm, workers, plan, out, dtype)
-    return odd(11, x, n, axis, norm, workers, plan, out, dtype) if done is None else done
+    done = _transform(_IHFFT, x, n, axis, norm, workers, plan, out, dtype)
+    return fallback(_IHFFT, x, n, axis, norm, workers, plan, out, dtype) if done is None else done
 
 
 def fft2(
@@ -174,8 +193,8 @@ def fft2(
 
     Arguments and errors are those of `scipy.fft.fft2`, and `out` and `dtype`: see `ndshare.fft`.
     """
-    done = _transform(0, x, s, axes, norm, workers, plan, out, dtype)
-    return odd(0, x, s, axes, norm, workers, plan, out, dtype) if done is None else done
+    done = _transform(_FFT2, x, s, axes, norm, workers, plan, out, dtype)
+    return fallback(_FFT2, x, s, axes, norm, workers, plan, out, dtype) if done is None else done
 
 
 def ifft2(
@@ -194,8 +213,8 @@ def ifft2(
 
     Arguments and errors are those of `scipy.fft.ifft2`, and `out` and `dtype`: see `ndshare.fft`.
     """
-    done = _transform(1, x, s, axes, norm, workers, plan, out, dtype)
-    return odd(1, x, s, axes, norm, workers, plan, out, dtype) if done is None else done
+    done = _transform(_IFFT2, x, s, axes, norm, workers, plan, out, dtype)
+    return fallback(_IFFT2, x, s, axes, norm, workers, plan, out, dtype) if done is None else done
 
 
 def rfft2(
@@ -220,8 +239,8 @@ def rfft2(
     >>> half.shape, half[0, 0], nds.is_shared(half)
     ((1080, 961), np.complex64(2073600+0j), True)
     """
-    done = _transform(2, x, s, axes, norm, workers, plan, out, dtype)
-    return odd(2, x, s, axes, norm, workers, plan, out, dtype) if done is None else done
+    done = _transform(_RFFT2, x, s, axes, norm, workers, plan, out, dtype)
+    return fallback(_RFFT2, x, s, axes, norm, workers, plan, out, dtype) if done is None else done
 
 
 def irfft2(
@@ -240,8 +259,8 @@ def irfft2(
 
     Arguments and errors are those of `scipy.fft.irfft2`, and `out` and `dtype`: see `ndshare.fft`.
     """
-    done = _transform(5, x, s, axes, norm, workers, plan, out, dtype)
-    return odd(5, x, s, axes, norm, workers, plan, out, dtype) if done is None else done
+    done = _transform(_IRFFT2, x, s, axes, norm, workers, plan, out, dtype)
+    return fallback(_IRFFT2, x, s, axes, norm, workers, plan, out, dtype) if done is None else done
 
 
 def hfft2(
@@ -260,8 +279,8 @@ def hfft2(
 
     Arguments and errors are those of `scipy.fft.hfft2`, and `out` and `dtype`: see `ndshare.fft`.
     """
-    done = _transform(4, x, s, axes, norm, workers, plan, out, dtype)
-    return odd(4, x, s, axes, norm, workers, plan, out, dtype) if done is None else done
+    done = _transform(_HFFT2, x, s, axes, norm, workers, plan, out, dtype)
+    return fallback(_HFFT2, x, s, axes, norm, workers, plan, out, dtype) if done is None else done
 
 
 def ihfft2(
@@ -280,8 +299,8 @@ def ihfft2(
 
     Arguments and errors are those of `scipy.fft.ihfft2`, and `out` and `dtype`: see `ndshare.fft`.
     """
-    done = _transform(3, x, s, axes, norm, workers, plan, out, dtype)
-    return odd(3, x, s, axes, norm, workers, plan, out, dtype) if done is None else done
+    done = _transform(_IHFFT2, x, s, axes, norm, workers, plan, out, dtype)
+    return fallback(_IHFFT2, x, s, axes, norm, workers, plan, out, dtype) if done is None else done
 
 
 def fftn(
@@ -300,8 +319,8 @@ def fftn(
 
     Arguments and errors are those of `scipy.fft.fftn`, and `out` and `dtype`: see `ndshare.fft`.
     """
-    done = _transform(0, x, s, axes, norm, workers, plan, out, dtype)
-    return odd(0, x, s, axes, norm, workers, plan, out, dtype) if done is None else done
+    done = _transform(_FFTN, x, s, axes, norm, workers, plan, out, dtype)
+    return fallback(_FFTN, x, s, axes, norm, workers, plan, out, dtype) if done is None else done
 
 
 def ifftn(
@@ -320,8 +339,8 @@ def ifftn(
 
     Arguments and errors are those of `scipy.fft.ifftn`, and `out` and `dtype`: see `ndshare.fft`.
     """
-    done = _transform(1, x, s, axes, norm, workers, plan, out, dtype)
-    return odd(1, x, s, axes, norm, workers, plan, out, dtype) if done is None else done
+    done = _transform(_IFFTN, x, s, axes, norm, workers, plan, out, dtype)
+    return fallback(_IFFTN, x, s, axes, norm, workers, plan, out, dtype) if done is None else done
 
 
 def rfftn(
@@ -340,8 +359,8 @@ def rfftn(
 
     Arguments and errors are those of `scipy.fft.rfftn`, and `out` and `dtype`: see `ndshare.fft`.
     """
-    done = _transform(2, x, s, axes, norm, workers, plan, out, dtype)
-    return odd(2, x, s, axes, norm, workers, plan, out, dtype) if done is None else done
+    done = _transform(_RFFTN, x, s, axes, norm, workers, plan, out, dtype)
+    return fallback(_RFFTN, x, s, axes, norm, workers, plan, out, dtype) if done is None else done
 
 
 def irfftn(
@@ -360,8 +379,8 @@ def irfftn(
 
     Arguments and errors are those of `scipy.fft.irfftn`, and `out` and `dtype`: see `ndshare.fft`.
     """
-    done = _transform(5, x, s, axes, norm, workers, plan, out, dtype)
-    return odd(5, x, s, axes, norm, workers, plan, out, dtype) if done is None else done
+    done = _transform(_IRFFTN, x, s, axes, norm, workers, plan, out, dtype)
+    return fallback(_IRFFTN, x, s, axes, norm, workers, plan, out, dtype) if done is None else done
 
 
 def hfftn(
@@ -380,8 +399,8 @@ def hfftn(
 
     Arguments and errors are those of `scipy.fft.hfftn`, and `out` and `dtype`: see `ndshare.fft`.
     """
-    done = _transform(4, x, s, axes, norm, workers, plan, out, dtype)
-    return odd(4, x, s, axes, norm, workers, plan, out, dtype) if done is None else done
+    done = _transform(_HFFTN, x, s, axes, norm, workers, plan, out, dtype)
+    return fallback(_HFFTN, x, s, axes, norm, workers, plan, out, dtype) if done is None else done
 
 
 def ihfftn(
@@ -400,5 +419,5 @@ def ihfftn(
 
     Arguments and errors are those of `scipy.fft.ihfftn`, and `out` and `dtype`: see `ndshare.fft`.
     """
-    done = _transform(3, x, s, axes, norm, workers, plan, out, dtype)
-    return odd(3, x, s, axes, norm, workers, plan, out, dtype) if done is None else done
+    done = _transform(_IHFFTN, x, s, axes, norm, workers, plan, out, dtype)
+    return fallback(_IHFFTN, x, s, axes, norm, workers, plan, out, dtype) if done is None else done

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .. import _arrays, _native
-from .._native import FftFilter, FftPlan
+from .._native import FftFilter, FftPlan, FftTransform
+from ._fallback import as_numbers, check_norm, complex_of, count_workers, real_of
 from ._functions import rfft2
-from ._odd import as_numbers, check_norm, complex_of, count_workers, real_of
 
 Array = NDArray[Any]
-KINDS = {"rfft2": 2, "irfft2": 5, "fft2": 0, "ifft2": 1}
+_transforms = {name: FftTransform(name) for name in ("rfft2", "irfft2", "fft2", "ifft2")}
 
 
 class Plan(FftPlan):
@@ -47,8 +47,7 @@ class Plan(FftPlan):
         workers: int | None,
     ) -> Plan:
         shape = (*image[:-1], image[-1] // 2 + 1) if name == "irfft2" else image
-        axes = [len(image) - 2, len(image) - 1]
-        plan = super().__new__(cls, KINDS[name], shape, dtype, result_dtype, axes, list(image[-2:]), norm, workers)
+        plan = super().__new__(cls, _transforms[name], shape, dtype, result_dtype, image[-2:], norm, workers)
         plan.workers = workers
         plan.name, plan.norm, plan.dtype, plan.result_dtype = name, norm, dtype, result_dtype
         plan._made_from = (name, image, dtype, result_dtype, norm, workers)

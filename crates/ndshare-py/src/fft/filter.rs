@@ -1,12 +1,12 @@
 //! Filters as objects.
 
-use ndshare::fft::{Array, Filter};
+use ndshare::fft::Filter;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::element::{TypeNumber, element_of};
 use super::plan::FftPlan;
-use super::run::{Target, carry_out};
+use super::run::{Target, array, carry_out};
+use crate::dtype::number_of;
 use crate::ndarray::Operand;
 
 /// The engine of a convolution, for the frames of a plan.
@@ -38,17 +38,15 @@ impl FftFilter {
         let x = plan.operand(py, frame)?;
         let spec = plan.plan.spec();
         let half = Operand::of_any(spectrum).filter(|half| half.shape == spec.result_shape());
-        let half = half.filter(|half| element_of(py, half.descr) == Some(spec.output()));
+        let half = half.filter(|half| number_of(py, half.descr) == Some(spec.output()));
         let refusal = || PyValueError::new_err("expected a half-spectrum of the plan's result's shape and dtype");
-        let half = half.ok_or_else(refusal)?;
-        let (shape, element) = (&spec.shape, self.filter.output());
-        let target = Target::of(py, out, shape, element).ok_or_else(|| plan.bad_out(py, out, shape, element))?;
-        let (data, strides, workers) = (half.data, half.strides, workers.or(plan.workers));
-        carry_out(py, &x, shape, element.number(), spec.points(), target, move |from, into, check| {
-            let spectrum = Array { data: data as *mut u8, strides };
+        let half = array(&half.ok_or_else(refusal)?);
+        let (shape, number, workers) = (spec.shape(), self.filter.output(), workers.or(plan.workers));
+        let target = Target::of(py, out, shape, number).ok_or_else(|| plan.bad_out(py, out, shape, number))?;
+        carry_out(py, &x, shape, number, spec.points(), target, move |from, into, check| {
             // SAFETY: `carry_out` hands over arrays of these shapes, which share no bytes; the spectrum was looked at
             // above, and lives in a read-only array of its own.
-            unsafe { self.filter.run(from, spectrum, into, workers, check) }
+            unsafe { self.filter.run_raw(from, half, into, workers, check) }
         })
     }
 }

@@ -5,17 +5,18 @@
 //! finds SciPy's words for the error. So this half has no errors of its own but those of memory and signals.
 
 mod arguments;
-mod element;
 mod filter;
 mod plan;
 mod run;
+mod transform;
 
 use ndshare::prim::{AtomicU64, Ordering::Relaxed};
 use pyo3::prelude::*;
 
-use arguments::{Call, Kind};
+use arguments::Call;
 pub(crate) use filter::FftFilter;
 pub(crate) use plan::FftPlan;
+pub(crate) use transform::FftTransform;
 
 /// Results that SciPy's callers got in ordinary memory, and their bytes.
 static FALLBACKS: AtomicU64 = AtomicU64::new(0);
@@ -37,13 +38,13 @@ pub(crate) fn fft_fallbacks() -> (u64, u64) {
 
 /// Transforms `x`; None where Python must prepare the call first.
 ///
-/// `kind` says which transform: see `ndshare/fft/_functions.py`. The others are the arguments of the functions.
+/// Beside the transform there are the arguments of the functions.
 #[pyfunction]
-#[pyo3(signature = (kind, x, s, axes, norm, workers, plan, out, dtype, /))]
+#[pyo3(signature = (transform, x, s, axes, norm, workers, plan, out, dtype, /))]
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn fft_transform<'py>(
     py: Python<'py>,
-    kind: u8,
+    transform: &Bound<'py, FftTransform>,
     x: &Bound<'py, PyAny>,
     s: Option<&Bound<'py, PyAny>>,
     axes: Option<&Bound<'py, PyAny>>,
@@ -53,8 +54,8 @@ pub(crate) fn fft_transform<'py>(
     out: Option<&Bound<'py, PyAny>>,
     dtype: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let Some(kind) = Kind::of(kind) else { return Ok(None) };
-    let call = Call { kind, x, s, axes, norm, workers, out, dtype };
+    let transform = transform.get().0;
+    let call = Call { transform, x, s, axes, norm, workers, out, dtype };
     match plan {
         None => call.go(py),
         Some(plan) => match plan.cast::<FftPlan>() {

@@ -144,6 +144,11 @@ impl Number {
         Self::ALL.iter().copied().find(is_it)
     }
 
+    /// Whether it has an imaginary part.
+    pub const fn is_complex(self) -> bool {
+        matches!(self.kind(), Kind::Complex)
+    }
+
     /// Whether NumPy has a letter and size for it; the others go by name.
     pub(super) fn has_code(self) -> bool {
         self != Self::Bf16

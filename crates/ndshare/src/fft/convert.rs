@@ -3,54 +3,10 @@
 //! Each function is compiled once for each type of item; the step between items is known at compile time where they
 //! are dense, so that such loops become vector code.
 
+use crate::element::Number;
 use realfft::FftNum;
 use realfft::num_complex::Complex;
 use std::cell::RefCell;
-
-/// What one item of an array is.
-#[allow(missing_docs)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Element {
-    U8,
-    I8,
-    U16,
-    I16,
-    U32,
-    I32,
-    U64,
-    I64,
-    F32,
-    F64,
-    C64,
-    C128,
-}
-
-impl Element {
-    /// Whether items have imaginary parts.
-    pub fn is_complex(self) -> bool {
-        matches!(self, Self::C64 | Self::C128)
-    }
-
-    /// Bytes of one item.
-    pub fn size(self) -> usize {
-        match self {
-            Self::U8 | Self::I8 => 1,
-            Self::U16 | Self::I16 => 2,
-            Self::U32 | Self::I32 | Self::F32 => 4,
-            Self::U64 | Self::I64 | Self::F64 | Self::C64 => 8,
-            Self::C128 => 16,
-        }
-    }
-
-    pub(super) fn of_result(complex: bool, double: bool) -> Self {
-        match (complex, double) {
-            (false, false) => Self::F32,
-            (false, true) => Self::F64,
-            (true, false) => Self::C64,
-            (true, true) => Self::C128,
-        }
-    }
-}
 
 /// Where lines are: bytes from one item of a line to the next, and from one line to the next.
 #[derive(Debug, Clone, Copy)]
@@ -259,34 +215,49 @@ pub(super) struct Tile {
     pub(super) pitch: usize,
 }
 
+/// Reads a tile of items of one type.
+type Gather<C> = unsafe fn(*const u8, Steps, Tile, &mut [C]);
+
+/// What reads items of a type; none for those that are not transformed. Booleans are bytes.
+#[inline]
+fn gather_of<W: Work, C: Cell<W>>(number: Number) -> Option<Gather<C>> {
+    Some(match number {
+        Number::Bool | Number::U8 => gather_as::<u8, W, C>,
+        Number::I8 => gather_as::<i8, W, C>,
+        Number::U16 => gather_as::<u16, W, C>,
+        Number::I16 => gather_as::<i16, W, C>,
+        Number::U32 => gather_as::<u32, W, C>,
+        Number::I32 => gather_as::<i32, W, C>,
+        Number::U64 => gather_as::<u64, W, C>,
+        Number::I64 => gather_as::<i64, W, C>,
+        Number::F32 => gather_as::<f32, W, C>,
+        Number::F64 => gather_as::<f64, W, C>,
+        Number::C64 => gather_as::<Complex<f32>, W, C>,
+        Number::C128 => gather_as::<Complex<f64>, W, C>,
+        Number::F16 | Number::Bf16 | Number::F128 | Number::C256 => return None,
+    })
+}
+
+/// Whether items of this type are transformed.
+pub(super) fn is_readable(number: Number) -> bool {
+    gather_of::<f64, Complex<f64>>(number).is_some()
+}
+
 /// Reads a tile into scratch memory.
 ///
 /// # Safety
-/// Every item of the tile, `steps` apart from `from` on, is readable as an `element`; nobody writes it meanwhile.
+/// Items are readable ones, as [`is_readable`] says; every item of the tile, `steps` apart from `from` on, can be read;
+/// nobody writes it meanwhile.
 pub(super) unsafe fn gather<W: Work, C: Cell<W>>(
-    element: Element,
+    number: Number,
     from: *const u8,
     steps: Steps,
     tile: Tile,
     to: &mut [C],
 ) {
+    let Some(gather) = gather_of::<W, C>(number) else { unreachable!("no spec has such input") };
     // SAFETY: the caller's.
-    unsafe {
-        match element {
-            Element::U8 => gather_as::<u8, W, C>(from, steps, tile, to),
-            Element::I8 => gather_as::<i8, W, C>(from, steps, tile, to),
-            Element::U16 => gather_as::<u16, W, C>(from, steps, tile, to),
-            Element::I16 => gather_as::<i16, W, C>(from, steps, tile, to),
-            Element::U32 => gather_as::<u32, W, C>(from, steps, tile, to),
-            Element::I32 => gather_as::<i32, W, C>(from, steps, tile, to),
-            Element::U64 => gather_as::<u64, W, C>(from, steps, tile, to),
-            Element::I64 => gather_as::<i64, W, C>(from, steps, tile, to),
-            Element::F32 => gather_as::<f32, W, C>(from, steps, tile, to),
-            Element::F64 => gather_as::<f64, W, C>(from, steps, tile, to),
-            Element::C64 => gather_as::<Complex<f32>, W, C>(from, steps, tile, to),
-            Element::C128 => gather_as::<Complex<f64>, W, C>(from, steps, tile, to),
-        }
-    }
+    unsafe { gather(from, steps, tile, to) }
 }
 
 /// # Safety
@@ -318,9 +289,9 @@ unsafe fn gather_as<S: Source, W: Work, C: Cell<W>>(from: *const u8, steps: Step
 /// Writes a tile from scratch memory, each number times `scale`; `conjugate` turns the imaginary parts around.
 ///
 /// # Safety
-/// Every item of the tile, `steps` apart from `to` on, is writable as an `element`, and nobody else uses it meanwhile.
+/// Every item of the tile, `steps` apart from `to` on, is writable as a `number`, and nobody else uses it meanwhile.
 pub(super) unsafe fn scatter<W: Work, C: Cell<W>>(
-    element: Element,
+    number: Number,
     to: *mut u8,
     steps: Steps,
     tile: Tile,
@@ -329,11 +300,11 @@ pub(super) unsafe fn scatter<W: Work, C: Cell<W>>(
 ) {
     // SAFETY: the caller's.
     unsafe {
-        match element {
-            Element::F32 => scatter_as::<f32, W, C>(to, steps, tile, from, factors),
-            Element::F64 => scatter_as::<f64, W, C>(to, steps, tile, from, factors),
-            Element::C64 => scatter_as::<Complex<f32>, W, C>(to, steps, tile, from, factors),
-            Element::C128 => scatter_as::<Complex<f64>, W, C>(to, steps, tile, from, factors),
+        match number {
+            Number::F32 => scatter_as::<f32, W, C>(to, steps, tile, from, factors),
+            Number::F64 => scatter_as::<f64, W, C>(to, steps, tile, from, factors),
+            Number::C64 => scatter_as::<Complex<f32>, W, C>(to, steps, tile, from, factors),
+            Number::C128 => scatter_as::<Complex<f64>, W, C>(to, steps, tile, from, factors),
             _ => unreachable!("results are floats"),
         }
     }

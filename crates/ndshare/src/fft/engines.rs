@@ -48,7 +48,7 @@ pub(super) fn vertical(problem: Problem) -> Option<Arc<Vertical>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::spec::Family;
+    use super::super::transform::Family;
     use super::*;
 
     #[test]

@@ -1,10 +1,11 @@
 //! The vertical engine where it has passes for the lengths: planes of two axes, and many lines along one.
 
-use super::convert::Element;
 use super::engines;
 use super::pass::Side;
-use super::spec::{Family, Spec};
-use super::vertical::{Number, Plane, Problem, Transform, Vertical};
+use super::spec::{Spec, result_number};
+use super::transform::Family;
+use super::vertical::{self, Plane, Problem, Transform, Vertical};
+use crate::element::Number;
 use crate::error::Result;
 use crate::pool::{self, Check};
 use std::sync::Arc;
@@ -158,20 +159,10 @@ pub(super) fn problem(spec: &Spec, rows: usize, cols: usize, both_axes: bool) ->
     Some(Problem { transform, input: number(spec)?, double: spec.double, rows, cols, both_axes })
 }
 
-/// The items that are read: in a plane after other passes, what those have written.
+/// The items that are read, if the engine reads such: in a plane after other passes, what those have written.
 fn number(spec: &Spec) -> Option<Number> {
     if spec.family == Family::ToReal && spec.axes.len() > 2 {
-        return Some(if spec.double { Number::C128 } else { Number::C64 });
+        return Some(result_number(true, spec.double));
     }
-    Some(match spec.input {
-        Element::U8 => Number::U8,
-        Element::I8 => Number::I8,
-        Element::U16 => Number::U16,
-        Element::I16 => Number::I16,
-        Element::F32 => Number::F32,
-        Element::F64 => Number::F64,
-        Element::C64 => Number::C64,
-        Element::C128 => Number::C128,
-        Element::U32 | Element::I32 | Element::U64 | Element::I64 => return None,
-    })
+    vertical::is_input(spec.input).then_some(spec.input)
 }

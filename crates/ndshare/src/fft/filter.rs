@@ -1,14 +1,38 @@
 //! Filters: a plane to its half-spectrum, times another, and back, in one go.
 
-use super::convert::Element;
 use super::fast::problem;
-use super::plan::{Array, workers_for};
-use super::spec::{Family, Spec};
+use super::plan::{RawArray, workers_for};
+use super::spec::{Spec, result_number};
+use super::transform::{Family, Norm};
 use super::vertical::{Convolution, Plane, Vector};
+use crate::element::Number;
 use crate::error::Result;
 use crate::pool::Check;
 
 /// The engine for planes of one shape.
+///
+/// ```
+/// use ndshare::arena::{Arena, Options};
+/// use ndshare::array::Array;
+/// use ndshare::element::Number;
+/// use ndshare::fft::{self, Filter, Spec, Transform};
+///
+/// # fn main() -> ndshare::Result<()> {
+/// let arena = Arena::create(&Options { budget_bytes: Some(1 << 20), ..Options::default() })?;
+/// let frame = Array::from_slice(&arena, &[4, 6], &(0..24).map(f64::from).collect::<Vec<f64>>())?;
+/// // What moves a frame by one column.
+/// let kernel = Array::zeros(&arena, &[4, 6], Number::F64)?;
+/// kernel.write(&[0, 1], 1.0)?;
+/// let spectrum = fft::rfft2(&kernel)?;
+/// let spec = Spec::new(Transform::Rfft2, &[4, 6], Number::F64, &fft::Options::default())?;
+/// let filter = Filter::new(&spec).expect("lengths of small factors");
+/// let moved = Array::empty(&arena, &[4, 6], filter.output())?;
+/// filter.run(&frame, &spectrum, &moved)?;
+/// let row: Vec<f64> = moved.to_vec::<f64>()?.into_iter().take(6).map(f64::round).collect();
+/// assert_eq!(row, [5.0, 0.0, 1.0, 2.0, 3.0, 4.0]);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Filter {
     engine: Convolution,
     spec: Spec,
@@ -16,22 +40,28 @@ pub struct Filter {
 
 impl Filter {
     /// For the frames of `spec`; none where the vertical engine does not know their lengths, or `spec` is anything but
-    /// the forward transform of a real plane as it is.
+    /// the forward transform of a real plane as it is, not scaled.
     pub fn new(spec: &Spec) -> Option<Self> {
         let is_plane = spec.axes == [0, 1] && spec.shape == spec.lengths;
-        if !is_plane || spec.family != Family::ToHalf {
+        if !is_plane || spec.family != Family::ToHalf || spec.norm != Norm::Backward {
             return None;
         }
         let problem = problem(spec, spec.lengths[0], spec.lengths[1], true)?;
         Some(Self { engine: Convolution::new(&problem, Vector::chosen())?, spec: spec.clone() })
     }
 
+    /// The transform of the frames.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
     /// The items of the result.
-    pub fn output(&self) -> Element {
-        Element::of_result(false, self.spec.double)
+    pub fn output(&self) -> Number {
+        result_number(false, self.spec.double)
     }
 
     /// Writes `from`, filtered by `spectrum`, to `into`: the circular convolution with what `spectrum` is the transform of.
+    /// For arrays that are none of this library's, as the Python binding has them; all others go by [`Filter::run`].
     ///
     /// # Errors
     /// What `check` says, which runs on the calling thread about every 50 ms; the result is half-made then.
@@ -40,14 +70,15 @@ impl Filter {
     /// `from` has the spec's shape and items, `spectrum` those of its result, and `into` its shape and real items of its
     /// precision. All are readable, `into` is writable, nobody else uses it meanwhile, no two of its items share bytes,
     /// and it shares none with the other two.
-    pub unsafe fn run(
+    pub unsafe fn run_raw(
         &self,
-        from: Array<'_>,
-        spectrum: Array<'_>,
-        into: Array<'_>,
+        from: RawArray<'_>,
+        spectrum: RawArray<'_>,
+        into: RawArray<'_>,
         workers: Option<usize>,
         check: Check<'_>,
     ) -> Result<()> {
+        debug_assert!([&from, &spectrum, &into].iter().all(|array| array.strides.len() == 2), "planes have two axes");
         let (rows, cols) = (self.spec.lengths[0], self.spec.lengths[1]);
         let scale = 1.0 / (rows as f64 * cols as f64);
         let (from, into) = (plane(from, rows, cols), plane(into, rows, cols));
@@ -57,6 +88,6 @@ impl Filter {
     }
 }
 
-fn plane(array: Array<'_>, rows: usize, cols: usize) -> Plane {
+fn plane(array: RawArray<'_>, rows: usize, cols: usize) -> Plane {
     Plane { data: array.data, rows, cols, row_stride: array.strides[0], col_stride: array.strides[1] }
 }

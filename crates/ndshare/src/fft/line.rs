@@ -6,7 +6,7 @@
 
 use super::convert::{Scratch, Work};
 use super::short::{self, Short};
-use super::spec::Family;
+use super::transform::Family;
 use realfft::num_complex::Complex;
 use realfft::{ComplexToReal, RealFftPlanner, RealToComplex};
 use rustfft::{Fft, FftDirection, FftPlanner};

@@ -4,9 +4,10 @@
 //! is fetched once. A tile is read as a whole before any of it is written; so a pass may write where it reads, as
 //! long as each line has the same place on both sides.
 
-use super::convert::{Cell, Element, Steps, Tile, Work, gather, scatter};
+use super::convert::{Cell, Steps, Tile, Work, gather, scatter};
 use super::line::{Engine, Line};
-use super::spec::Family;
+use super::transform::Family;
+use crate::element::Number;
 use crate::error::Result;
 use crate::pool::{self, Check};
 
@@ -37,7 +38,7 @@ pub(super) struct Pass {
 pub(super) struct Side<'a> {
     pub(super) data: *mut u8,
     pub(super) strides: &'a [isize],
-    pub(super) element: Element,
+    pub(super) number: Number,
 }
 
 /// An axis across the lines.
@@ -173,7 +174,7 @@ impl<'a> Job<'a> {
         let tile = Tile { lines, items: items_in, pitch };
         let data = self.from.data.wrapping_offset(offset);
         // SAFETY: the caller's.
-        unsafe { gather(self.from.element, data, steps, tile, to) };
+        unsafe { gather(self.from.number, data, steps, tile, to) };
         if items_in < items_whole {
             let zero = C::from_complex(W::read(0.0_f32));
             to.chunks_mut(pitch).take(lines).for_each(|line| line[items_in..items_whole].fill(zero));
@@ -198,7 +199,7 @@ impl<'a> Job<'a> {
         let factors = [scale, if turned { -scale } else { scale }];
         let data = self.into.data.wrapping_offset(offset);
         // SAFETY: the caller's.
-        unsafe { scatter(self.into.element, data, steps, tile, from, factors) };
+        unsafe { scatter(self.into.number, data, steps, tile, from, factors) };
     }
 }
 

@@ -1,18 +1,18 @@
 //! How what is asked for is done: a list of passes.
 
-use super::convert::Element;
 use super::engines;
 use super::fast::Fast;
 use super::line::Key;
 use super::pass::{Middle, Pass, Side};
-use super::spec::{Family, Spec};
+use super::spec::{Spec, result_number};
+use super::transform::Family;
 use crate::error::{Error, Kind, Result};
 use crate::os::cpu;
 use crate::pool::{Check, MAX_WORKERS};
 
 /// An array as bytes: where its first item is, and the distances (bytes) between items.
 #[derive(Debug, Clone, Copy)]
-pub struct Array<'a> {
+pub struct RawArray<'a> {
     /// Its first item.
     pub data: *mut u8,
     /// One stride for each axis.
@@ -20,9 +20,33 @@ pub struct Array<'a> {
 }
 
 // SAFETY: it names memory and does nothing; whoever uses it vouches for what it does.
-unsafe impl Send for Array<'_> {}
+unsafe impl Send for RawArray<'_> {}
 
-/// A spec, and all that is needed to carry it out.
+/// A spec, and all that is needed to carry it out. Any number of threads may use it at once.
+///
+/// ```
+/// use ndshare::arena::{Arena, Options};
+/// use ndshare::array::Array;
+/// use ndshare::element::Number;
+/// use ndshare::fft::{self, Plan, Spec, Transform};
+///
+/// # fn main() -> ndshare::Result<()> {
+/// let arena = Arena::create(&Options { budget_bytes: Some(1 << 20), ..Options::default() })?;
+/// let options = fft::Options { result: Some(Number::C64), ..fft::Options::default() };
+/// let plan = Plan::new(Spec::new(Transform::Rfft2, &[4, 6], Number::U16, &options)?);
+/// let frame = Array::zeros(&arena, &[4, 6], Number::U16)?;
+/// let spectrum = Array::empty(&arena, &plan.spec().result_shape(), plan.spec().output())?;
+/// // Over and over into the same memory:
+/// for value in [1_u16, 2, 3] {
+///     frame.fill(value)?;
+///     plan.run(&frame, &spectrum)?;
+/// }
+/// // The sum of all items, as real and imaginary part.
+/// let sum = spectrum.view(&[0.into(), 0.into()])?.to_bytes()?;
+/// assert_eq!(sum, [72_f32.to_ne_bytes(), 0_f32.to_ne_bytes()].concat());
+/// # Ok(())
+/// # }
+/// ```
 pub struct Plan {
     spec: Spec,
     steps: Vec<Step>,
@@ -43,14 +67,10 @@ const MOST_USEFUL_WORKERS: usize = 8;
 
 impl Plan {
     /// Plans a transform. Nothing is timed; engines come from a cache.
-    ///
-    /// # Errors
-    /// As [`Spec::check`].
-    pub fn new(spec: Spec) -> Result<Self> {
-        spec.check()?;
+    pub fn new(spec: Spec) -> Self {
         let mut made = Self { steps: Vec::with_capacity(spec.axes.len()), spec, middle: None };
         made.add_steps();
-        Ok(made)
+        made
     }
 
     /// What it does.
@@ -125,7 +145,8 @@ impl Plan {
         self.steps.push(Step::Lines(pass));
     }
 
-    /// Transforms `from` into `into`, every result times `scale`, on `workers` threads; none picks by size and CPUs.
+    /// Transforms `from` into `into`, on `workers` threads; none picks by size and CPUs. For arrays that are none of this
+    /// library's, as the Python binding has them; all others go by [`Plan::run`].
     ///
     /// # Errors
     /// What `check` says, which runs on the calling thread about every 50 ms; the result is half-made then.
@@ -133,27 +154,28 @@ impl Plan {
     ///
     /// # Safety
     /// `from` has the spec's shape and items, `into` the result's; all items are readable and writable, nobody else
-    /// uses them meanwhile, no two items of `into` share bytes, and none shares bytes with `from`.
-    pub unsafe fn run(
+    /// writes them meanwhile, no two items of `into` share bytes, and none shares bytes with `from`.
+    pub unsafe fn run_raw(
         &self,
-        from: Array<'_>,
-        into: Array<'_>,
-        scale: f64,
+        from: RawArray<'_>,
+        into: RawArray<'_>,
         workers: Option<usize>,
         check: Check<'_>,
     ) -> Result<()> {
+        let ndim = self.spec.shape.len();
+        debug_assert!(from.strides.len() == ndim && into.strides.len() == ndim, "a stride for each axis");
         let mut middle = self.middle()?;
-        let source = Side { data: from.data, strides: from.strides, element: self.spec.input };
-        let result = Side { data: into.data, strides: into.strides, element: self.spec.output() };
+        let source = Side { data: from.data, strides: from.strides, number: self.spec.input };
+        let result = Side { data: into.data, strides: into.strides, number: self.spec.output() };
         let between = middle.as_mut().map_or(result, |middle| {
             let data = middle.data();
-            Side { data, strides: &middle.strides, element: Element::of_result(true, self.spec.double) }
+            Side { data, strides: &middle.strides, number: result_number(true, self.spec.double) }
         });
         let workers = workers_for(&self.spec, workers);
         for (number, step) in self.steps.iter().enumerate() {
             let (is_first, is_last) = (number == 0, number + 1 == self.steps.len());
             let (from, into) = (if is_first { source } else { between }, if is_last { result } else { between });
-            let scale = if is_first { scale } else { 1.0 };
+            let scale = if is_first { self.spec.scale() } else { 1.0 };
             // SAFETY: the caller's. A pass along one axis leaves each line where it is, and a fast one stands first or
             // last where the sides are different arrays; the extents of each step are those of the items that the
             // steps before have written, or of the input.

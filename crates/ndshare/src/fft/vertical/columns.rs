@@ -4,10 +4,11 @@
 //! the spectrum of a real column is its own mirror image. So only the rows up to the middle are kept.
 
 use super::lanes::{Lanes, Work};
-use super::problem::{Number, Plane};
+use super::problem::Plane;
 use super::radix::{C, Line};
 use super::runs::{Read, Rows, Write};
 use super::split::Split;
+use crate::element::Number;
 use std::ops::Range;
 
 /// Complex rows between the two passes: real and imaginary parts apart, in rows with room to the next full vector.
@@ -82,6 +83,7 @@ impl<V: Lanes> Work<V> for Strip<'_, V> {
     unsafe fn run(self) {
         let size = line(self.split, V::LANES);
         let strip = self.scratch;
+        debug_assert!(self.split.n1 * self.split.n2 == self.n && !strip.is_null(), "a split of the column");
         // SAFETY: the scratch is as large as said above: the strip, lines for either step twice, and their scratch.
         unsafe {
             let line = strip.add(self.split.strip(V::LANES));
@@ -205,6 +207,7 @@ impl<V: Lanes> Strip<'_, V> {
     unsafe fn fetch(&self, first: usize, step: usize, count: usize, to: *mut V::Real, blocks: usize) {
         let (to_step, ahead) = (2 * V::LANES * blocks, blocks.max(if step == 1 { count } else { 1 }));
         let column = self.number * self.fetch.width(V::LANES);
+        debug_assert!(count > 0 && first + (count - 1) * step < self.n, "{count} from {first} on of {}", self.n);
         // SAFETY: the source is readable; each block is two vectors.
         unsafe {
             match self.fetch {
@@ -233,6 +236,7 @@ impl<V: Lanes> Strip<'_, V> {
     /// As above.
     #[inline(always)]
     unsafe fn fetch_half(&self, from: Planar<V::Real>, column: usize, row: usize, to: *mut V::Real) {
+        debug_assert!(row < self.n && column + 2 * V::LANES <= from.im, "row {row}, column {column}");
         // SAFETY: the rows up to the middle are there, with room for two vectors from `column` on.
         unsafe {
             let mirrored = row > self.n / 2;
@@ -256,6 +260,7 @@ impl<V: Lanes> Strip<'_, V> {
     unsafe fn emit_half(&self, to: Planar<V::Real>, k1: usize, line: (*const V::Real, usize), mirror: *const V::Real) {
         let Split { n1, n2, .. } = *self.split;
         let (column, step) = (self.number * 2 * V::LANES, line.1 * 2 * V::LANES);
+        debug_assert!(k1 < n1 && column + 2 * V::LANES <= to.im, "line {k1} of {n1}, column {column}");
         for k2 in (0..n2).take_while(|k2| k1 + n1 * k2 <= self.n / 2) {
             let other = if k1 == 0 { (n2 - k2) % n2 } else { n2 - 1 - k2 };
             // SAFETY: both blocks are inside of their lines; the row is one that is kept.
@@ -278,6 +283,7 @@ impl<V: Lanes> Strip<'_, V> {
         let Split { n1, n2, .. } = *self.split;
         let column = self.number * self.fetch.width(V::LANES);
         let from_step = 2 * V::LANES * range.len();
+        debug_assert!(range.end <= n1, "{range:?} of {n1}");
         for (i, k1) in range.enumerate() {
             let line = lines.wrapping_add(i * 2 * V::LANES);
             match self.emit {

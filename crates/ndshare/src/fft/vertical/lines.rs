@@ -2,11 +2,12 @@
 
 use super::columns::Planar;
 use super::lanes::{Lanes, Real, Work};
-use super::problem::{Number, Plane};
+use super::problem::Plane;
 use super::radix::C;
 use super::rows::Row;
 use super::runs::{Mirror, Read, Rows, Write};
 use super::steps::root;
+use crate::element::Number;
 use crate::kernel::LINE;
 
 /// Where rows come from. Inverse transforms are forward ones with real and imaginary part exchanged.
@@ -96,6 +97,7 @@ impl<V: Lanes> Work<V> for Group<'_, V> {
     unsafe fn run(self) {
         let row = &self.lines.row;
         let staged = self.lines.staged(V::LANES);
+        debug_assert!(self.first < self.end && !self.scratch.is_null(), "rows {} to {}", self.first, self.end);
         let count = row.group(V::LANES).min(self.end - self.first);
         // SAFETY: the scratch holds a group of staged rows, two more, and what the transform needs.
         unsafe {
@@ -198,6 +200,7 @@ impl<V: Lanes> Group<'_, V> {
     #[inline(always)]
     unsafe fn fetch(&self, row: usize, to: *mut V::Real, im: usize, spare: *mut V::Real) {
         let n = self.lines.row.n;
+        debug_assert!(row < self.end && im >= self.lines.row.width, "row {row} of {}", self.end);
         // SAFETY: as the caller says.
         unsafe {
             match self.source {
@@ -269,6 +272,7 @@ impl<V: Lanes> Group<'_, V> {
     ) {
         let n = self.lines.row.n;
         let (count, mirror) = (n / 2 + 1, mirror_of(row, height));
+        debug_assert!(im >= n.max(count), "the parts of a row are apart");
         // SAFETY: as the caller says; `re` and `im` are exchanged in the target.
         unsafe {
             let (re2, im2) = (spare, spare.add(im));

@@ -34,7 +34,8 @@ mod x86;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-pub use problem::{Number, Plane, Problem, Transform, Vector};
+pub use problem::{Plane, Problem, Transform, Vector};
+pub(super) use runs::is_input;
 
 use crate::error::{Error, Result};
 use crate::pool::Check;
@@ -163,7 +164,7 @@ impl Typed {
 fn is_possible(problem: &Problem) -> bool {
     let lengths = problem.rows > 0 && problem.cols > 0 && problem.rows.checked_mul(problem.cols).is_some();
     let smooth = steps::is_smooth(problem.cols) && (!problem.both_axes || steps::is_smooth(problem.rows));
-    lengths && smooth && !(problem.transform == Transform::R2C && problem.input.is_complex())
+    lengths && smooth && is_input(problem.input) && !(problem.transform == Transform::R2C && problem.input.is_complex())
 }
 
 /// Rows and columns of the result.

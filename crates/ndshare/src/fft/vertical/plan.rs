@@ -3,9 +3,10 @@
 use super::columns::{self, Emit, Fetch, Planar, Strip};
 use super::lanes::{Lanes, Real};
 use super::lines::{Group, Lines, Source, Target};
-use super::problem::{Number, Plane, Problem, Transform, Vector};
+use super::problem::{Plane, Problem, Transform, Vector};
 use super::scratch::Scratch;
 use super::split::Split;
+use crate::element::Number;
 use crate::error::Result;
 use crate::pool::{self, Check};
 use crate::prim::{AtomicU64, Ordering};
@@ -173,6 +174,7 @@ impl<R: Real> Plan<R> {
         let numbers = if middle.is_some() { 0 } else { numbers.next_multiple_of(LINE_BYTES) };
         let of_worker = self.scratch(V::LANES).next_multiple_of(LINE_BYTES);
         let scratch = Scratch::of((numbers + workers * of_worker) * size_of::<R>());
+        debug_assert!(scratch.at().cast::<R>().is_aligned() && self.vector.is_present(), "what the phases work with");
         let at = scratch.at().cast::<R>();
         let phases = phases(middle.unwrap_or(Planar { at, ..own }));
         let job = Job::<V> {
@@ -246,6 +248,7 @@ impl<V: Lanes> Job<'_, V> {
     /// # Safety
     /// As [`Plan::run`]; each piece once.
     unsafe fn piece(&self, number: usize) {
+        debug_assert!(number < self.phases.iter().map(|phase| self.pieces(phase)).sum(), "piece {number}");
         let mut before = 0;
         for phase in self.phases {
             let pieces = self.pieces(phase);

@@ -1,26 +1,7 @@
 //! What a plan is for, where its arrays are, and the kinds of vectors.
 
+use crate::element::Number;
 use crate::kernel::{Cpu, Level};
-
-/// What an element of the input is.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[allow(missing_docs)]
-pub enum Number {
-    U8,
-    I8,
-    U16,
-    I16,
-    F32,
-    F64,
-    C64,
-    C128,
-}
-
-impl Number {
-    pub(super) fn is_complex(self) -> bool {
-        matches!(self, Self::C64 | Self::C128)
-    }
-}
 
 /// Which transform.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -40,7 +21,7 @@ pub enum Transform {
 pub struct Problem {
     /// Which transform.
     pub transform: Transform,
-    /// What is read.
+    /// What is read: integers of 8 or 16 bits, or numbers of single or double precision.
     pub input: Number,
     /// Double precision, computed in and written; else single.
     pub double: bool,

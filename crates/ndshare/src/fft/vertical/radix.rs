@@ -462,6 +462,9 @@ impl<V: Lanes, const RADIX: usize> Work<V> for Butterflies<'_, V, RADIX> {
 /// `s * radix * m` blocks of each line must be readable and writable, on lines which do not overlap; the twiddles must be
 /// those of the pass; factors come with a first pass only. The CPU must have the vector's instructions.
 pub(super) unsafe fn pass<V: Lanes>(pass: &Pass, io: &Io<V::Real>) {
+    debug_assert!(pass.s > 0 && pass.m > 0 && io.lines > 0, "a pass has butterflies");
+    debug_assert!(io.factors.is_null() || pass.s == 1, "factors come with a first pass only");
+    debug_assert!(io.from.im >= V::LANES && io.to.im >= V::LANES, "the parts of a block are apart");
     macro_rules! by_radix {
         ($($radix:literal)*) => {
             match pass.radix {

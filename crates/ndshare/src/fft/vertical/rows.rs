@@ -63,6 +63,11 @@ impl<R: Real> Row<R> {
     /// Both must be a group of rows of `width` complex numbers, and scratch as large as said above.
     #[inline(always)]
     pub(super) unsafe fn run<V: Lanes<Real = R>>(&self, from: Planar<R>, to: Planar<R>, scratch: *mut R) {
+        debug_assert!(from.im >= self.width && to.im >= self.width, "the parts of a row are apart");
+        debug_assert!(
+            self.group(V::LANES) == 1 || from.pitch.min(to.pitch) >= self.width,
+            "the rows of a group are apart"
+        );
         match &self.kind {
             // SAFETY: as the caller says.
             Kind::Across { steps, roots } => unsafe { self.across::<V>(steps, roots, from, scratch, &Apart(to)) },
@@ -85,6 +90,7 @@ impl<R: Real> Row<R> {
         scale: R,
         scratch: *mut R,
     ) {
+        debug_assert!(self.is_across() && from.im >= self.width, "one row that goes across, its parts apart");
         let Kind::Across { steps, roots } = &self.kind else { return };
         let by_turns = ByTurns { row, mirror, n: self.n, scale };
         // SAFETY: as the caller says. The two numbers that both rows have are there once, and then twice.
@@ -113,6 +119,8 @@ impl<R: Real> Row<R> {
         to: &impl Results<V>,
     ) {
         let (m, block, im) = (steps.len, 2 * V::LANES, V::LANES * V::LANES);
+        debug_assert!(m >= V::LANES && m * V::LANES == self.n, "a row of {} in vectors of {}", self.n, V::LANES);
+        debug_assert_eq!(roots.len(), m.div_ceil(V::LANES) * 2 * im, "roots for each tile");
         // SAFETY: scratch holds the row, a tile of both parts, and what the steps need.
         unsafe {
             let (row, tile) = (scratch, scratch.add(2 * self.n));
@@ -132,6 +140,7 @@ impl<R: Real> Row<R> {
     #[inline(always)]
     unsafe fn along<V: Lanes<Real = R>>(&self, split: &Split<R>, from: Planar<R>, to: Planar<R>, scratch: *mut R) {
         let block = 2 * V::LANES;
+        debug_assert!(split.n1 * split.n2 == self.n && self.width.is_multiple_of(V::LANES), "a split of the row");
         // SAFETY: scratch holds two strips of `width` blocks, the strip of the split, and what its steps need. Blocks
         // beyond n are never read, columns beyond n are there in both rows.
         unsafe {

@@ -3,7 +3,8 @@
 //! What lies outside of an input plane is zero. Rows of neighbouring numbers go by vectors; all others one by one.
 
 use super::lanes::{Convert, Lanes, Real, Work};
-use super::problem::{Number, Plane};
+use super::problem::Plane;
+use crate::element::Number;
 use crate::kernel::LINE;
 
 impl Plane {
@@ -62,24 +63,40 @@ pub(super) struct Read<'a, V: Lanes> {
     pub ahead: usize,
 }
 
-impl<V: Lanes> Work<V> for Read<'_, V> {
-    type Out = ();
-    #[inline(always)]
-    unsafe fn run(self) {
-        // SAFETY: as the caller says.
-        unsafe {
-            match self.number {
-                Number::U8 => self.real::<u8>(),
-                Number::I8 => self.real::<i8>(),
-                Number::U16 => self.real::<u16>(),
-                Number::I16 => self.real::<i16>(),
-                Number::F32 => self.real::<f32>(),
-                Number::F64 => self.real::<f64>(),
-                Number::C64 => self.complex::<f32>(),
-                Number::C128 => self.complex::<f64>(),
+/// The numbers that are read, each said once: how, and of what type their parts are.
+macro_rules! inputs {
+    ($($number:ident $method:ident $type:ty;)*) => {
+        /// Whether the engine reads such numbers.
+        pub(in super::super) fn is_input(number: Number) -> bool {
+            matches!(number, $(Number::$number)|*)
+        }
+
+        impl<V: Lanes> Work<V> for Read<'_, V> {
+            type Out = ();
+            #[inline(always)]
+            unsafe fn run(self) {
+                // SAFETY: as the caller says.
+                unsafe {
+                    match self.number {
+                        $(Number::$number => self.$method::<$type>(),)*
+                        _ => unreachable!("no plan has such input"),
+                    }
+                }
             }
         }
-    }
+    };
+}
+
+inputs! {
+    Bool real u8;
+    U8 real u8;
+    I8 real i8;
+    U16 real u16;
+    I16 real i16;
+    F32 real f32;
+    F64 real f64;
+    C64 complex f32;
+    C128 complex f64;
 }
 
 impl<V: Lanes> Read<'_, V> {
@@ -126,6 +143,7 @@ impl<V: Lanes> Read<'_, V> {
         V: Convert<T>,
     {
         let Rows { plane, row, step, rows, column, .. } = self.from;
+        debug_assert!(self.from.is_plain(size_of::<T>()), "all numbers are inside");
         let bytes = 2 * V::LANES * size_of::<T>();
         let (hop, ahead) = (step as isize * plane.row_stride, self.ahead as isize * plane.row_stride);
         let (mut from, mut to) = (plane.at(row, column), self.re);
@@ -153,6 +171,7 @@ impl<V: Lanes> Read<'_, V> {
         V: Convert<T>,
     {
         let Rows { plane, row, step, rows, column, .. } = self.from;
+        debug_assert!(self.from.is_plain(2 * size_of::<T>()), "all numbers are inside");
         let bytes = 2 * V::LANES * size_of::<T>();
         let (hop, ahead) = (step as isize * plane.row_stride, self.ahead as isize * plane.row_stride);
         let (mut from, mut to) = (plane.at(row, column), 0);
@@ -256,6 +275,7 @@ unsafe fn read_real<V: Lanes + Convert<T>, T: Copy + Into<f64>>(
     to: *mut V::Real,
 ) {
     let inside = plane.inside(row, column, count);
+    debug_assert!(inside == 0 || !plane.data.is_null(), "a plane with numbers is somewhere");
     let from = plane.at(row, column).cast::<T>();
     let mut done = 0;
     // SAFETY: `inside` elements are in the plane, and `done` never exceeds `count`.
@@ -290,6 +310,7 @@ unsafe fn read_complex<V: Lanes + Convert<T>, T: Copy + Into<f64>>(
     im: *mut V::Real,
 ) {
     let inside = plane.inside(row, column, count);
+    debug_assert!(inside == 0 || !plane.data.is_null(), "a plane with numbers is somewhere");
     let from = plane.at(row, column).cast::<T>();
     let mut done = 0;
     // SAFETY: as above; an element is two parts.
@@ -328,6 +349,7 @@ unsafe fn write_real<V: Lanes>(
     scale: V::Real,
 ) {
     let inside = plane.inside(row, column, count);
+    debug_assert!(inside == 0 || !plane.data.is_null(), "a plane with numbers is somewhere");
     let to = plane.at(row, column).cast::<V::Real>();
     let factor = V::splat(scale);
     let mut done = 0;
@@ -361,6 +383,7 @@ unsafe fn write_complex<V: Lanes>(
     scale: V::Real,
 ) {
     let inside = plane.inside(row, column, count);
+    debug_assert!(inside == 0 || !plane.data.is_null(), "a plane with numbers is somewhere");
     let to = plane.at(row, column).cast::<V::Real>();
     let factor = V::splat(scale);
     let mut done = 0;
@@ -395,6 +418,7 @@ unsafe fn write_mirrored<V: Lanes>(
     im: *const V::Real,
     scale: V::Real,
 ) {
+    debug_assert!(row < plane.rows && column + count <= plane.cols, "all numbers are inside");
     let (plus, minus) = (V::splat(scale), V::splat(V::Real::ZERO.minus(scale)));
     let mut left = count;
     // SAFETY: `left` elements of the source from its beginning, and as many places from `column` on backwards, are

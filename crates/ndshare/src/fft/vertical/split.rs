@@ -74,6 +74,8 @@ impl<R: Real> Split<R> {
         scratch: *mut R,
     ) {
         let block = 2 * V::LANES;
+        debug_assert!(i2.end <= self.n2 && i2.len() <= self.lines1(), "{i2:?} of {}", self.n2);
+        debug_assert!(self.n2 <= self.pitch, "the strip has a place for each block");
         // SAFETY: block i2 of each k1 is inside of the strip.
         unsafe {
             let to = Line { at: strip.add(i2.start * block), step: self.pitch * block, next: block, im: V::LANES };
@@ -94,6 +96,8 @@ impl<R: Real> Split<R> {
         scratch: *mut R,
     ) {
         let (block, lines) = (2 * V::LANES, k1.len());
+        debug_assert!(k1.end <= self.n1 && lines <= self.lines2(), "{k1:?} of {}", self.n1);
+        debug_assert!(2 * k1.end * self.n2 <= self.factors.len(), "factors for each block");
         // SAFETY: the blocks of k1 are inside of the strip, its factors inside of their table.
         unsafe {
             let at = strip.add(k1.start * self.pitch * block);

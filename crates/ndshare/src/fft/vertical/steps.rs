@@ -123,6 +123,12 @@ impl<R: Real> Steps<R> {
     /// factors, if not null, two numbers for each block.
     #[inline(never)]
     pub(super) unsafe fn run<V: Lanes<Real = R>>(&self, io: Io<R>, scratch: *mut R) {
+        debug_assert!(io.lines > 0 && !io.from.at.is_null() && !io.to.at.is_null(), "there are lines");
+        debug_assert!(self.passes.len() < 2 || !scratch.is_null(), "two passes or more need scratch");
+        debug_assert!(
+            self.passes.len() != 1 || self.len == 1 || !std::ptr::eq(io.from.at, io.to.at),
+            "one pass is not done in place"
+        );
         // SAFETY: two halves of scratch take turns; each pass reads what the one before has written.
         unsafe {
             if self.passes.is_empty() {
@@ -146,6 +152,7 @@ impl<R: Real> Steps<R> {
 /// # Safety
 /// One block must be readable and writable on each line.
 unsafe fn copy_blocks<V: Lanes>(io: Io<V::Real>) {
+    debug_assert!(io.from.im >= V::LANES && io.to.im >= V::LANES, "the parts of a block are apart");
     for (line, lane) in (0..io.lines).flat_map(|line| (0..V::LANES).map(move |lane| (line, lane))) {
         let (from, to) = (io.from.at.wrapping_add(line * io.from.next), io.to.at.wrapping_add(line * io.to.next));
         // SAFETY: inside of the blocks.

@@ -2,12 +2,22 @@
 
 use super::*;
 use crate::dice::Dice;
+use crate::element::Number;
 use std::f64::consts::PI;
 
 type Z = (f64, f64);
 
-const NUMBERS: [Number; 8] =
-    [Number::U8, Number::I8, Number::U16, Number::I16, Number::F32, Number::F64, Number::C64, Number::C128];
+const NUMBERS: [Number; 9] = [
+    Number::Bool,
+    Number::U8,
+    Number::I8,
+    Number::U16,
+    Number::I16,
+    Number::F32,
+    Number::F64,
+    Number::C64,
+    Number::C128,
+];
 const TRANSFORMS: [Transform; 4] = [Transform::R2C, Transform::C2R, Transform::Forward, Transform::Inverse];
 
 fn calm() -> Result<()> {
@@ -27,6 +37,7 @@ fn unit(dice: &mut Dice) -> f64 {
 fn rounded(number: Number, (re, im): Z) -> Z {
     let whole = |half: f64, middle: f64| ((re * half + middle).floor(), 0.0);
     match number {
+        Number::Bool => (f64::from(re > 0.0), 0.0),
         Number::U8 => whole(127.0, 128.0),
         Number::I8 => whole(127.0, 0.0),
         Number::U16 => whole(32767.0, 32768.0),
@@ -35,12 +46,13 @@ fn rounded(number: Number, (re, im): Z) -> Z {
         Number::F64 => (re, 0.0),
         Number::C64 => (f64::from(re as f32), f64::from(im as f32)),
         Number::C128 => (re, im),
+        _ => unreachable!("not read"),
     }
 }
 
 fn bytes_of(number: Number, (re, im): Z) -> Vec<u8> {
     match number {
-        Number::U8 => vec![re as u8],
+        Number::Bool | Number::U8 => vec![re as u8],
         Number::I8 => (re as i8).to_ne_bytes().to_vec(),
         Number::U16 => (re as u16).to_ne_bytes().to_vec(),
         Number::I16 => (re as i16).to_ne_bytes().to_vec(),
@@ -48,6 +60,7 @@ fn bytes_of(number: Number, (re, im): Z) -> Vec<u8> {
         Number::F64 => re.to_ne_bytes().to_vec(),
         Number::C64 => [(re as f32).to_ne_bytes(), (im as f32).to_ne_bytes()].concat(),
         Number::C128 => [re.to_ne_bytes(), im.to_ne_bytes()].concat(),
+        _ => unreachable!("not read"),
     }
 }
 
@@ -418,6 +431,8 @@ fn what_it_cannot_do_has_no_plan() {
         Problem { rows: 0, ..problem },
         Problem { cols: 0, ..problem },
         Problem { input: Number::C64, ..problem },
+        Problem { input: Number::U32, ..problem },
+        Problem { input: Number::F16, ..problem },
     ] {
         assert!(Vertical::new(&impossible).is_none(), "{impossible:?}");
     }

@@ -13,15 +13,14 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Number
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from .. import _arrays
-from .._native import FftPlan, fft_transform
+from .._native import FftPlan, FftTransform, fft_transform
 
-COMPLEX, TO_HALF, TO_REAL, SINGLE = 0, 2, 4, 8
 _REAL: dict[str, np.dtype[Any]] = {"F": np.dtype("f"), "D": np.dtype("d"), "G": np.dtype("g")}
 LONG = (np.dtype(np.longdouble), np.dtype(np.clongdouble))
 Array = NDArray[Any]
@@ -30,7 +29,17 @@ Array = NDArray[Any]
 _numpy: dict[str, Callable[..., Array]] = {name: getattr(np.fft, name) for name in ("fft", "ifft", "rfft", "irfft")}
 
 
-def odd(kind: int, x: Any, s: Any, axes: Any, norm: Any, workers: Any, plan: Any, out: Any, dtype: Any) -> Array:
+def fallback(
+    transform: FftTransform,
+    x: Any,
+    s: Any,
+    axes: Any,
+    norm: Any,
+    workers: Any,
+    plan: Any,
+    out: Any,
+    dtype: Any,
+) -> Array:
     """Do what the native module did not, or raise what SciPy raises."""
     if plan is not None and not isinstance(plan, FftPlan):
         raise NotImplementedError(
@@ -38,57 +47,59 @@ def odd(kind: int, x: Any, s: Any, axes: Any, norm: Any, workers: Any, plan: Any
         )
     a = as_numbers(x)
     if plan is not None:
-        check_real(kind, a)
-        return by_plan(kind, a, s, axes, check_norm(norm), count_workers(workers), plan, out, dtype)
-    request = asked_for(kind, a, s, axes, norm, workers)
-    return nothing_to_do(kind, x, a, out) if request is None else request.go(out, dtype)
+        check_real(transform, a)
+        return by_plan(transform, a, s, axes, check_norm(norm), count_workers(workers), plan, out, dtype)
+    request = asked_for(transform, a, s, axes, norm, workers)
+    return nothing_to_do(transform, x, a, out) if request is None else request.go(out, dtype)
 
 
-def in_ordinary_memory(kind: int, x: Any, s: Any, axes: Any, norm: Any, workers: Any, plan: FftPlan | None) -> Array:
+def in_ordinary_memory(
+    transform: FftTransform, x: Any, s: Any, axes: Any, norm: Any, workers: Any, plan: FftPlan | None
+) -> Array:
     """Do what a call asks for, whose arguments are in order, with a result that is not shared."""
     a = as_numbers(x)
     if plan is not None:
         out = np.empty(plan.result_shape, cast("Any", plan).result_dtype)
-        return by_plan(kind, a, s, axes, check_norm(norm), count_workers(workers), plan, out, None)
-    request = asked_for(kind, a, s, axes, norm, workers)
+        return by_plan(transform, a, s, axes, check_norm(norm), count_workers(workers), plan, out, None)
+    request = asked_for(transform, a, s, axes, norm, workers)
     if request is None:
-        return nothing_to_do(kind, x, a, None)
+        return nothing_to_do(transform, x, a, None)
     return request.go(np.empty(request.shape(), request.wanted(None, None)), None)
 
 
-def asked_for(kind: int, a: Array, s: Any, axes: Any, norm: Any, workers: Any) -> Request | None:
+def asked_for(transform: FftTransform, a: Array, s: Any, axes: Any, norm: Any, workers: Any) -> Request | None:
     """Return what a call asks for, or None where no axis is to be transformed. Errors come in SciPy's order."""
-    if kind & SINGLE:
+    if transform.is_single:
         norm, count = check_norm(norm), count_workers(workers)
-        check_real(kind, a)
-        lengths, places = one_axis(kind, a, s, axes)
-    elif kind & 6 == COMPLEX:
-        lengths, places = many_axes(kind, a, s, axes)
+        check_real(transform, a)
+        extent = one_axis(transform, a, s, axes)
+    elif transform.family == "complex":
+        extent = several_axes(transform, a, s, axes)
         count = count_workers(workers)
-        if not places:
+        if not extent.axes:
             return None
         norm = check_norm(norm)
-    elif kind & 6 == TO_HALF:
-        check_real(kind, a)
-        lengths, places = many_axes(kind, a, s, axes)
+    elif transform.family == "to half":
+        check_real(transform, a)
+        extent = several_axes(transform, a, s, axes)
         norm, count = check_norm(norm), count_workers(workers)
-        check_some(places)
+        check_some(extent.axes)
     else:
-        lengths, places = many_axes(kind, a, s, axes)
-        check_some(places)
+        extent = several_axes(transform, a, s, axes)
+        check_some(extent.axes)
         norm, count = check_norm(norm), count_workers(workers)
-    return Request(kind & 7, a, lengths, places, norm or "backward", count)
+    return Request(transform, a, extent, norm or "backward", count)
 
 
-def check_real(kind: int, a: Array) -> None:
+def check_real(transform: FftTransform, a: Array) -> None:
     """Raise for complex numbers where real ones are transformed."""
-    if kind & 6 == TO_HALF and a.dtype.kind == "c":
+    if transform.family == "to half" and a.dtype.kind == "c":
         raise TypeError("x must be a real sequence")
 
 
-def check_some(places: list[int]) -> None:
+def check_some(axes: list[int]) -> None:
     """Raise where no axis is left."""
-    if not places:
+    if not axes:
         raise ValueError("at least 1 axis must be transformed")
 
 
@@ -127,55 +138,32 @@ def count_workers(workers: Any) -> int | None:
     return workers if workers > 0 else workers + 1 + cpus
 
 
-def one_axis(kind: int, a: Array, n: Any, axis: Any) -> tuple[list[int], list[int]]:
-    """Return the length and the place of the axis of a function that has one."""
+class Extent(NamedTuple):
+    """The axes of a transform, counted from 0, the length along each of them, and the shape of the result."""
+
+    axes: list[int]
+    lengths: list[int]
+    shape: list[int]
+
+
+def one_axis(transform: FftTransform, a: Array, n: Any, axis: Any) -> Extent:
+    """Return the extent of a function that has one axis."""
     axis = operator.index(axis)
-    is_real = kind & 6 == TO_REAL
-    if n is not None:
-        n = operator.index(n)
-        # A half-spectrum of n // 2 + 1 numbers. One number alone, for n = 0, is that of a single point.
-        taken = n // 2 + 1 if is_real else n
-        if taken < 1:
-            raise ValueError(f"invalid number of data points ({taken}) specified")
-    there = a.shape[axis]
-    if n is None:
-        n = 2 * (there - 1) if is_real else there
-        if n < 1:
-            raise ValueError(f"{'Invalid' if is_real else 'invalid'} number of data points ({n}) specified")
-    return [max(n, 1)], [axis + a.ndim if axis < 0 else axis]
+    lengths = None if n is None else [operator.index(n)]
+    if not -a.ndim <= axis < a.ndim:
+        # SciPy looks at the length first, and then for the axis.
+        transform.extent((2,), lengths, (0,))
+        raise IndexError("tuple index out of range")
+    return Extent(*transform.extent(a.shape, lengths, (axis,)))
 
 
-def many_axes(kind: int, a: Array, s: Any, axes: Any) -> tuple[list[int], list[int]]:
-    """Return the lengths and places of the axes of a function that has several."""
-    lengths, places = _lengths_and_places(a, s, axes)
-    if kind & 6 == TO_REAL and s is None and places:
-        # One number alone is the half-spectrum of a single point.
-        lengths[-1] = max(2 * (a.shape[places[-1]] - 1), 1)
-    return lengths, places
-
-
-def _lengths_and_places(a: Array, s: Any, axes: Any) -> tuple[list[int], list[int]]:
-    ndim = a.ndim
-    places = list(range(ndim)) if axes is None else _ints(axes, "axes")
-    places = [axis + ndim if axis < 0 else axis for axis in places]
-    if any(not 0 <= axis < ndim for axis in places):
-        raise ValueError("axes exceeds dimensionality of input")
-    if len(set(places)) != len(places):
-        raise ValueError("all axes must be unique")
-    if s is None:
-        lengths = [a.shape[axis] for axis in places]
-    else:
-        lengths = _ints(s, "shape")
-        if places and axes is not None and len(lengths) != len(places):
-            raise ValueError("when given, axes and shape arguments have to be of the same length")
-        if axes is None and len(lengths) > ndim:
-            raise ValueError("shape requires more axes than are present")
-        places = places[max(len(places) - len(lengths), 0) :]
-        # With axes that are none, no length counts.
-        lengths = [a.shape[axis] if n == -1 else n for n, axis in zip(lengths, places, strict=False)]
-    if any(n < 1 for n in lengths):
-        raise ValueError(f"invalid number of data points ({lengths}) specified")
-    return lengths, places
+def several_axes(transform: FftTransform, a: Array, s: Any, axes: Any) -> Extent:
+    """Return the extent of a function that has several axes."""
+    places = None if axes is None else _ints(axes, "axes")
+    if s is not None and places is not None:
+        # SciPy looks at the axes first.
+        transform.extent(tuple(max(n, 1) for n in a.shape), None, places)
+    return Extent(*transform.extent(a.shape, None if s is None else _ints(s, "shape"), places))
 
 
 def _ints(value: Any, name: str) -> list[int]:
@@ -186,23 +174,32 @@ def _ints(value: Any, name: str) -> list[int]:
         raise ValueError(f"{name} must be a scalar or iterable of integers") from error
 
 
-def nothing_to_do(kind: int, x: Any, a: Array, out: Any) -> Array:
+def nothing_to_do(transform: FftTransform, x: Any, a: Array, out: Any) -> Array:
     """Return what a transform along no axis gives: `x` as it is."""
     if out is None:
         return cast("Array", x)
-    check_out(out, a.shape, complex_of(a.dtype) if kind & 6 == COMPLEX else a.dtype)
+    check_out(out, a.shape, complex_of(a.dtype) if transform.family == "complex" else a.dtype)
     np.copyto(out, a)
     return out
 
 
 def by_plan(
-    kind: int, a: Array, s: Any, axes: Any, norm: Any, workers: int | None, plan: FftPlan, out: Any, dtype: Any
+    transform: FftTransform,
+    a: Array,
+    s: Any,
+    axes: Any,
+    norm: Any,
+    workers: int | None,
+    plan: FftPlan,
+    out: Any,
+    dtype: Any,
 ) -> Array:
     """Follow a plan whose input had to be converted first."""
-    done = fft_transform(kind, a, s, axes, norm, workers, plan, out, dtype)
+    done = fft_transform(transform, a, s, axes, norm, workers, plan, out, dtype)
     if done is None:
-        lengths, places = one_axis(kind, a, s, axes) if kind & SINGLE else many_axes(kind, a, s, axes)
-        done = fft_transform(kind & 7, a, tuple(lengths), tuple(places), norm, workers, plan, out, dtype)
+        extent = one_axis(transform, a, s, axes) if transform.is_single else several_axes(transform, a, s, axes)
+        lengths, places = tuple(extent.lengths), tuple(extent.axes)
+        done = fft_transform(transform, a, lengths, places, norm, workers, plan, out, dtype)
     if done is None:
         raise ValueError(f"{plan!r} cannot transform an array of shape {a.shape} and dtype {a.dtype}")
     return done
@@ -235,10 +232,9 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
 class Request:
     """A transform whose arguments are in order."""
 
-    kind: int
+    transform: FftTransform
     a: Array
-    lengths: list[int]
-    places: list[int]
+    extent: Extent
     norm: str
     workers: int | None
 
@@ -259,21 +255,16 @@ class Request:
 
     def ask(self, out: Any, dtype: DTypeLike | None) -> Array | None:
         """Ask the native module again."""
-        lengths, places = tuple(self.lengths), tuple(self.places)
-        return fft_transform(self.kind, self.a, lengths, places, self.norm, self.workers, None, out, dtype)
+        lengths, places = tuple(self.extent.lengths), tuple(self.extent.axes)
+        return fft_transform(self.transform, self.a, lengths, places, self.norm, self.workers, None, out, dtype)
 
     def shape(self) -> tuple[int, ...]:
         """Return the shape of the result."""
-        shape = list(self.a.shape)
-        for place, length in zip(self.places, self.lengths, strict=True):
-            shape[place] = length
-        if self.kind & 6 == TO_HALF:
-            shape[self.places[-1]] = self.lengths[-1] // 2 + 1
-        return tuple(shape)
+        return tuple(self.extent.shape)
 
     def wanted(self, out: Any, dtype: DTypeLike | None) -> np.dtype[Any]:
         """Return the dtype in which the result is made."""
-        is_real = self.kind & 6 == TO_REAL
+        is_real = self.transform.family == "to real"
         usual = real_of(self.a.dtype) if is_real else complex_of(self.a.dtype)
         given = np.dtype(dtype).newbyteorder("=") if dtype is not None else None
         letter, words = (
@@ -290,20 +281,20 @@ class Request:
 
     def long(self) -> Array:
         """Transform in long double precision, by NumPy's one-dimensional transforms."""
-        forward = self.kind & 1 == 0
+        forward = self.transform.is_forward
         name, norm = ("fft" if forward else "ifft"), self.norm
         a = self.a.astype(np.longdouble if self.a.dtype.kind != "c" else np.clongdouble)
-        steps = list(zip(self.lengths, self.places, strict=True))
+        steps = list(zip(self.extent.lengths, self.extent.axes, strict=True))
         last, axis = steps[-1]
-        if self.kind & 6 == TO_HALF:
+        if self.transform.family == "to half":
             # A half-spectrum with the other sign is the conjugate, scaled as the other direction is.
             a = _numpy["rfft"](a, last, axis, norm=norm if forward else _other(norm))
             a = a if forward else a.conj()
-        if self.kind & 6 != COMPLEX:
+        if self.transform.family != "complex":
             steps.pop()
         for length, place in reversed(steps):
             a = _numpy[name](a, length, place, norm=norm)
-        if self.kind & 6 == TO_REAL:
+        if self.transform.family == "to real":
             a = a.conj() if forward else a
             a = _numpy["irfft"](a, last, axis, norm=_other(norm) if forward else norm)
         return a
