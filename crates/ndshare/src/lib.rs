@@ -67,6 +67,9 @@
 //! Nothing in shared memory is trusted: geometry is copied to private memory once and checked, and every index
 //! read later is bounded where it is used.
 
+// Without the feature `internals` much of what the bindings call is called by nobody. Everything is checked with it.
+#![cfg_attr(not(feature = "internals"), allow(dead_code, unused_imports))]
+
 #[cfg(not(loom))]
 pub mod arena;
 #[cfg(not(loom))]
@@ -81,29 +84,66 @@ pub mod error;
 pub mod fft;
 #[cfg(not(loom))]
 pub mod gather;
-pub mod head;
-#[cfg(not(loom))]
-pub mod kernel;
-pub mod layout;
 #[cfg(not(loom))]
 pub mod lock;
 #[cfg(not(loom))]
-pub mod os;
-#[cfg(not(loom))]
 pub mod overlay;
-#[cfg(not(loom))]
-pub mod pool;
-pub mod prim;
-#[cfg(not(loom))]
-pub mod registry;
 #[cfg(not(loom))]
 pub mod ring;
 #[cfg(not(loom))]
 pub mod session;
-pub mod varint;
 
+#[cfg(feature = "internals")]
+pub mod head;
+#[cfg(not(feature = "internals"))]
+mod head;
+#[cfg(all(feature = "internals", not(loom)))]
+pub mod kernel;
+#[cfg(not(any(feature = "internals", loom)))]
+mod kernel;
+#[cfg(feature = "internals")]
+pub mod layout;
+#[cfg(not(feature = "internals"))]
+mod layout;
+#[cfg(all(feature = "internals", not(loom)))]
+pub mod os;
+#[cfg(not(any(feature = "internals", loom)))]
+mod os;
+#[cfg(all(feature = "internals", not(loom)))]
+pub mod pool;
+#[cfg(not(any(feature = "internals", loom)))]
+mod pool;
+#[cfg(feature = "internals")]
+pub mod prim;
+#[cfg(not(feature = "internals"))]
+mod prim;
+#[cfg(all(feature = "internals", not(loom)))]
+pub mod registry;
+#[cfg(not(any(feature = "internals", loom)))]
+mod registry;
+#[cfg(feature = "internals")]
+pub mod varint;
+#[cfg(not(feature = "internals"))]
+mod varint;
+
+#[cfg(not(loom))]
+pub use arena::{Arena, Deadline};
+#[cfg(not(loom))]
+pub use array::{Array, Token};
+#[cfg(not(loom))]
+pub use cache::Cache;
+pub use element::{Element, Number};
 pub use error::{Error, Kind, Result};
+#[cfg(not(loom))]
+pub use gather::Canvas;
+#[cfg(not(loom))]
+pub use lock::Locked;
+#[cfg(feature = "internals")]
 pub use os::kill::{KILL_POINTS, kill_at, stop_at};
+#[cfg(not(loom))]
+pub use overlay::Overlay;
+#[cfg(not(loom))]
+pub use ring::{Frame, Reader, Ring, Writer};
 #[cfg(not(loom))]
 pub use session::session;
 

@@ -102,6 +102,7 @@ pub fn acquire(hold: &Hold, death: Death, deadline: &Deadline) -> Result<()> {
 /// # Errors
 /// `Attach` in a process without a slot.
 #[inline]
+#[doc(hidden)]
 pub fn acquire_quick(hold: &Hold) -> Result<bool> {
     hold.arena().lock_block_quick(hold)
 }
@@ -150,6 +151,7 @@ impl Drop for Quiet {
 
 /// Whether this thread holds a lock under which no code of users may run.
 #[inline]
+#[doc(hidden)]
 pub fn is_quiet() -> bool {
     QUIET.get() > 0
 }
@@ -207,11 +209,13 @@ pub fn is_locked(hold: &Hold) -> Result<bool> {
 ///
 /// # Errors
 /// As [`is_locked`].
+#[doc(hidden)]
 pub fn looks_locked(hold: &Hold) -> Result<bool> {
     hold.arena().looks_locked(hold)
 }
 
 /// What leaving a lock that was not entered gives.
+#[doc(hidden)]
 pub fn not_entered() -> Error {
     Error::new(Kind::Misuse, "exit of a lock: expected it to be entered, but it is not, or was left already")
 }

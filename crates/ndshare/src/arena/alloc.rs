@@ -82,6 +82,7 @@ impl Arena {
 
     /// A small block that this process kept ready, or none. Never waits and makes no system call.
     #[inline]
+    #[doc(hidden)]
     pub fn alloc_quick(self: &Arc<Self>, len_bytes: usize, align: usize) -> Option<Hold> {
         self.take_quick(self.parse_need(len_bytes, align).ok()?)
     }
@@ -171,6 +172,7 @@ impl Arena {
     ///
     /// # Errors
     /// As [`Self::alloc`].
+    #[doc(hidden)]
     pub fn root(self: &Arc<Self>, len_bytes: usize, deadline: &Deadline) -> Result<Hold> {
         let root = &self.control.header().root;
         for _ in 0..ROOT_ROUNDS {

@@ -201,6 +201,7 @@ impl Arena {
     /// `Misuse` when this very thread has it and `reentry` refuses that; `Timeout` at `deadline`;
     /// `Attach` in a process without a slot.
     #[inline]
+    #[doc(hidden)]
     pub fn lock_block(&self, hold: &Hold, reentry: Reentry, deadline: &Deadline) -> Result<bool> {
         if self.lock_block_quick(hold)? { Ok(false) } else { self.lock_block_slowly(hold, reentry, deadline) }
     }
@@ -223,6 +224,7 @@ impl Arena {
     /// # Errors
     /// `Attach` in a process without a slot.
     #[inline]
+    #[doc(hidden)]
     pub fn lock_block_quick(&self, hold: &Hold) -> Result<bool> {
         let slot = self.slot()?;
         if !LockWord(self.block_word(hold)?).take_fast(slot) {
@@ -256,6 +258,7 @@ impl Arena {
     /// # Errors
     /// `Misuse` when this process does not have it.
     #[inline]
+    #[doc(hidden)]
     pub fn unlock_block(&self, hold: &Hold, clean: bool) -> Result<()> {
         let (slot, word) = (self.slot()?, self.block_word(hold)?);
         // If it is not ours, no thread here has a note that matters.
@@ -272,6 +275,7 @@ impl Arena {
     ///
     /// # Errors
     /// `Poisoned` when the block's name is out of its table.
+    #[doc(hidden)]
     pub fn is_block_locked(&self, hold: &Hold) -> Result<bool> {
         self.relieve(LockWord(self.block_word(hold)?).owner())?;
         self.looks_locked(hold)
@@ -281,6 +285,7 @@ impl Arena {
     ///
     /// # Errors
     /// As [`Self::is_block_locked`].
+    #[doc(hidden)]
     pub fn looks_locked(&self, hold: &Hold) -> Result<bool> {
         Ok(LockWord(self.block_word(hold)?).owner().is_some())
     }

@@ -63,6 +63,7 @@ impl Arena {
     }
 
     /// The first byte of the data part in this process.
+    #[doc(hidden)]
     pub fn base(&self) -> *mut u8 {
         self.backing.base().as_ptr().wrapping_add(self.control.data_at() as usize)
     }
@@ -108,6 +109,7 @@ impl Arena {
     /// # Errors
     /// `Attach` in a process without a slot.
     #[inline]
+    #[doc(hidden)]
     pub fn identity(&self) -> Result<u64> {
         let slot = self.slot()?;
         // RAW: only told from others.
@@ -116,6 +118,7 @@ impl Arena {
     }
 
     /// The process id of the participant with this identity, while it takes part.
+    #[doc(hidden)]
     pub fn pid_of(&self, identity: u64) -> Option<u32> {
         let slot = (identity as u32).checked_sub(1).filter(|&slot| slot < self.control.geometry().participants)?;
         let tenant = self.control.participant(slot).ok()?;
@@ -135,11 +138,13 @@ impl Arena {
 
     /// Whether the process that is `pid` to this one takes part. In another pid namespace the number may be that of a
     /// stranger.
+    #[doc(hidden)]
     pub fn is_mapped_by(&self, pid: u32) -> bool {
         crate::os::has_mapped(pid, &file_name(self.id))
     }
 
     /// The slot as tests on the heap declare it dead.
+    #[doc(hidden)]
     pub fn participant_slot(&self) -> u32 {
         self.slot.load(Relaxed)
     }

@@ -184,6 +184,7 @@ impl Geometry {
     }
 
     /// Bytes of the head.
+    #[doc(hidden)]
     pub fn head_bytes(&self) -> usize {
         (self.directory_at() + self.segments() * DIRECTORY_WORDS) * 8
     }

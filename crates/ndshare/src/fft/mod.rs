@@ -18,7 +18,10 @@ mod short;
 mod spec;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "internals")]
 pub mod vertical;
+#[cfg(not(feature = "internals"))]
+mod vertical;
 
 pub use convert::Element;
 pub use filter::Filter;

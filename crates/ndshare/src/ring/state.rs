@@ -132,6 +132,7 @@ impl Ring {
 
     /// How long readers of this object look without giving the processor up, before they sleep. By default 20 µs
     /// where there are two processors or more, else not at all.
+    #[doc(hidden)]
     pub fn set_spin(&self, spin: Duration) {
         self.spin_ns.store(u64::try_from(spin.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }

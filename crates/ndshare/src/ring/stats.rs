@@ -148,6 +148,7 @@ impl Ring {
 
     /// How many readers there are, the largest lag, and how many frames they look at. It never waits and makes no system
     /// call.
+    #[doc(hidden)]
     pub fn glance(&self) -> (usize, u64, u64) {
         let written = self.written();
         let live = self.readers_in_use().filter(|&index| self.is_reader_live(index));

@@ -149,6 +149,7 @@ impl Writer {
     ///
     /// # Errors
     /// As [`Self::begin`].
+    #[doc(hidden)]
     pub fn begin_quick(&self, len_bytes: u64) -> Result<Option<Writing>> {
         self.own()?;
         self.ring.begin_quick_as(self.pen, len_bytes)
