@@ -68,7 +68,7 @@
 //! read later is bounded where it is used.
 
 // Without the feature `internals` much of what the bindings call is called by nobody. Everything is checked with it.
-#![cfg_attr(not(feature = "internals"), allow(dead_code, unused_imports))]
+#![cfg_attr(not(feature = "internals"), allow(dead_code, unused_imports, clippy::wrong_self_convention))]
 
 #[cfg(not(loom))]
 pub mod arena;

@@ -14,7 +14,7 @@
 //! ```
 
 use crate::arena::{Arena, BlockId, Deadline, Hold};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Process, Result};
 use crate::lock::{self, Death};
 use crate::os::monotonic;
 use crate::prim::AtomicU64;
@@ -96,12 +96,12 @@ impl Overlay {
         // RAW: a name, which is looked up.
         let token = self.head.word(TOKEN).ok().and_then(|word| BlockId::from_word(word.load(Acquire)));
         let inside = token.map_or_else(Vec::new, |token| self.arena().glimpse_holders(token));
-        let names: Vec<String> = inside.iter().map(ToString::to_string).collect();
-        if names.is_empty() {
-            error
-        } else {
-            Error::new(Kind::Timeout, format!("{error}. Inside are {}", names.join("; ")))
+        if inside.is_empty() {
+            return error;
         }
+        let names: Vec<String> = inside.iter().map(ToString::to_string).collect();
+        let text = format!("{error}. Inside are {}", names.join("; "));
+        error.saying(text).waiting_on(inside.into_iter().map(Process::from))
     }
 
     fn arena(&self) -> &Arc<Arena> {
@@ -143,8 +143,8 @@ impl Overlay {
         let _ = self.arena().is_kept_by_others(token)?;
         match self.arena().take(token).ok() {
             // Any other block may live for ever, and all uses would wait for it.
-            Some(hold) if hold.block() == self.head.block() || hold.len_bytes() != mine.len_bytes() => Err(Error::new(
-                Kind::Poisoned,
+            Some(hold) if hold.block() == self.head.block() || hold.len_bytes() != mine.len_bytes() => Err(Error::written_over(
+                "the overlay's head",
                 "expected the overlay to name the token of a use, but its head was written over: make a new overlay",
             )),
             found => Ok(found),

@@ -1,6 +1,6 @@
 //! How long a wait may last, and what may end it early.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result, Timeout};
 use crate::os::monotonic;
 use std::time::Duration;
 
@@ -11,6 +11,8 @@ pub(super) const NAP: Duration = Duration::from_millis(20);
 #[derive(Clone, Copy)]
 pub struct Deadline<'a> {
     end: Option<Duration>,
+    /// How long that was when it began; none without an end.
+    timeout: Option<Duration>,
     check: Option<&'a dyn Fn() -> Result<()>>,
     /// Whether there is any wait at all.
     waits: bool,
@@ -21,18 +23,18 @@ impl<'a> Deadline<'a> {
     pub fn new(timeout: Option<Duration>, check: &'a dyn Fn() -> Result<()>) -> Self {
         // A timeout beyond what the clock holds is no timeout.
         let end = timeout.and_then(|timeout| monotonic().checked_add(timeout));
-        Self { end, check: Some(check), waits: true }
+        Self { end, timeout, check: Some(check), waits: true }
     }
 
     /// Waits for ever, without a check.
     pub const fn never() -> Self {
-        Self { end: None, check: None, waits: true }
+        Self { end: None, timeout: None, check: None, waits: true }
     }
 
     /// Does not wait: what is not free at once, or soon enough to spin for it, is a `Timeout`. No system call is made, so
     /// a dead owner is not found out either.
     pub const fn now() -> Self {
-        Self { end: None, check: None, waits: false }
+        Self { end: None, timeout: None, check: None, waits: false }
     }
 
     /// Whether there is any wait.
@@ -47,13 +49,18 @@ impl<'a> Deadline<'a> {
     /// What the check says; `Timeout`, naming `what` was waited for.
     pub fn go_on(&self, what: &str) -> Result<()> {
         if !self.waits {
-            return Err(busy(what));
+            return Err(busy(what, Some(Duration::ZERO)));
         }
         self.check.map_or(Ok(()), |check| check())?;
         match self.end {
-            Some(end) if monotonic() >= end => Err(busy(what)),
-            _ => Ok(()),
+            Some(end) => self.look(end, monotonic(), what),
+            None => Ok(()),
         }
+    }
+
+    fn look(&self, end: Duration, now: Duration, what: &str) -> Result<()> {
+        let late = now.checked_sub(end);
+        late.map_or(Ok(()), |late| Err(busy(what, self.timeout.map(|timeout| timeout.saturating_add(late)))))
     }
 
     /// As [`Self::go_on`], but the check runs only if it has not since `looked`, about a nap ago.
@@ -77,7 +84,7 @@ impl<'a> Deadline<'a> {
 }
 
 #[cold]
-pub(super) fn busy(what: &str) -> Error {
-    let text = format!("{what} was not free before the timeout: wait longer, or find out who holds it");
-    Error::new(Kind::Timeout, text)
+pub(super) fn busy(what: &str, waited: Option<Duration>) -> Error {
+    let message = format!("{what} was not free before the timeout: wait longer, or find out who holds it");
+    Timeout { what: what.trim_end_matches(',').to_owned(), waited, on: Vec::new(), message: message.into() }.into()
 }

@@ -74,7 +74,7 @@ impl Arena {
             std::hint::spin_loop();
         }
         if !deadline.waits() {
-            return Err(busy(what));
+            return Err(busy(what, Some(Duration::ZERO)));
         }
         let start = monotonic();
         self.sleep_for(word, &mut taker, deadline, what).or_else(|error| {
@@ -95,8 +95,8 @@ impl Arena {
     fn name_owner(&self, error: Error, lock: LockWord<'_>, what: &str, waited: Duration) -> Error {
         let told = matches!(error.kind(), Kind::Timeout | Kind::Interrupted) && waited >= LONG_WAIT;
         let Some(owner) = lock.owner().filter(|_| told).and_then(|slot| self.glimpse(slot)) else { return error };
-        let waited = waited.as_secs_f64();
-        Error::new(error.kind(), format!("{error}. After {waited:.1} s {what} is still held by {owner}"))
+        let text = format!("{error}. After {:.1} s {what} is still held by {owner}", waited.as_secs_f64());
+        error.saying(text).waiting_on([owner.into()])
     }
 
     /// The process that has a slot, if any has.
@@ -173,7 +173,10 @@ impl Arena {
     fn say_doubt(&self, error: Error, owner: Option<u32>) -> Error {
         let known = |&owner: &u32| owner < self.control.geometry().participants && self.slot() != Ok(owner);
         match owner.filter(known).and_then(|owner| self.doubt(owner)) {
-            Some(doubt) => Error::new(error.kind(), format!("{error}. {doubt}")),
+            Some(doubt) => {
+                let text = format!("{error}. {doubt}");
+                error.saying(text)
+            }
             None => error,
         }
     }

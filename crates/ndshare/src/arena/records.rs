@@ -18,7 +18,7 @@ use super::ids::{BlockId, TicketId};
 use super::lock::ArenaLock;
 use super::private::Mine;
 use super::state::Arena;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result, Stale};
 use crate::os::kill::{Point, point};
 use crate::os::{monotonic, proc, process, random_u64};
 use crate::prim::Ordering::{Acquire, Relaxed, Release, SeqCst};
@@ -518,12 +518,10 @@ fn block_of(record: &Record) -> BlockId {
 }
 
 fn stale(block: BlockId) -> Error {
-    Error::new(
-        Kind::Stale,
-        format!(
-            "expected block {} of generation {} to be alive, but its last holder dropped it: keep the array, or its \
-             Ref, until the receiver has opened it",
-            block.index, block.generation
-        ),
-    )
+    let BlockId { index, generation } = block;
+    let message = format!(
+        "expected block {index} of generation {generation} to be alive, but its last holder dropped it: keep the array, \
+         or its Ref, until the receiver has opened it"
+    );
+    Stale { index: Some(index), generation: Some(generation), message: message.into() }.into()
 }
