@@ -143,10 +143,12 @@ impl Overlay {
         let _ = self.arena().is_kept_by_others(token)?;
         match self.arena().take(token).ok() {
             // Any other block may live for ever, and all uses would wait for it.
-            Some(hold) if hold.block() == self.head.block() || hold.len_bytes() != mine.len_bytes() => Err(Error::written_over(
-                "the overlay's head",
-                "expected the overlay to name the token of a use, but its head was written over: make a new overlay",
-            )),
+            Some(hold) if hold.block() == self.head.block() || hold.len_bytes() != mine.len_bytes() => {
+                Err(Error::written_over(
+                    "the overlay's head",
+                    "expected the overlay to name the token of a use, but its head was written over: make a new overlay",
+                ))
+            }
             found => Ok(found),
         }
     }
@@ -376,7 +378,11 @@ mod tests {
         for block in [mine.head.block(), array.block()] {
             mine.head.words()[TOKEN].store(block.to_word(), SeqCst);
             for wanted in [0, 1] {
-                assert_eq!(mine.enter(wanted, &FOREVER).unwrap_err().kind(), Kind::Poisoned);
+                let error = mine.enter(wanted, &FOREVER).unwrap_err();
+                assert!(
+                    matches!(&error, Error::Poisoned(poisoned) if poisoned.what == "the overlay's head"),
+                    "{error:?}"
+                );
             }
         }
     }

@@ -106,8 +106,9 @@ pub(super) fn plan(options: &Options, memory: &limits::Room) -> Result<(Geometry
 
 fn too_small(name: &str, limit: u64, need: u64) -> Error {
     let (left, smallest) = (human(limit), human(need));
-    let message =
-        format!("{name} leaves {left} for an arena, and the smallest takes {smallest}: raise the limit (ulimit -f, -v)");
+    let message = format!(
+        "{name} leaves {left} for an arena, and the smallest takes {smallest}: raise the limit (ulimit -f, -v)"
+    );
     let (needed_bytes, free_bytes, limit) = (Some(need), Some(limit), name.to_owned());
     ArenaFull { needed_bytes, free_bytes, limit, ..ArenaFull::saying(message) }.into()
 }

@@ -183,7 +183,8 @@ impl Arena {
     pub(super) fn holders(&self) -> Vec<Holder> {
         let mut holders = self.participant_stats().unwrap_or_default();
         holders.sort_by_key(|holder| std::cmp::Reverse(holder.bytes));
-        let holder = |one: ParticipantStats| Holder { pid: one.pid, bytes: one.bytes, blocks: one.blocks, is_me: one.me };
+        let holder =
+            |one: ParticipantStats| Holder { pid: one.pid, bytes: one.bytes, blocks: one.blocks, is_me: one.me };
         holders.into_iter().map(holder).collect()
     }
 

@@ -257,6 +257,12 @@ mod tests {
         assert_eq!(waited.kind(), Kind::LoadFailed);
         let text = r#"the key ("tile", 1) could not be loaded by another: ndshare::Kind::InvalidValue: no such tile"#;
         assert_eq!(waited.to_string(), text);
+        let Error::LoadFailed(failure) = waited else { panic!("{waited:?}") };
+        assert_eq!(failure.key, r#"("tile", 1)"#);
+        assert_eq!(
+            (failure.type_name.as_str(), failure.text.as_str()),
+            ("ndshare::Kind::InvalidValue", "no such tile")
+        );
         assert_eq!(number(&theirs.fetch(&key(1), &FOREVER, |_| Ok(tile(&theirs, 1))).unwrap()), 1);
         assert_eq!(mine.info(&FOREVER).unwrap().failures, 1);
     }

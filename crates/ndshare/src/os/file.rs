@@ -381,6 +381,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_the_system_refuses_is_the_source_of_the_error() {
+        let errno = |error: &Error| {
+            let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+            source.and_then(std::io::Error::raw_os_error)
+        };
+        let error = MemFile::create(&"n".repeat(300), 1 << 20).unwrap_err();
+        assert!(matches!(&error, Error::Os(os) if os.what == "memfd_create"), "{error:?}");
+        assert_eq!(errno(&error), Some(libc::EINVAL), "the name is too long");
+        let error = page::no_page(std::io::Error::from_raw_os_error(-page::map_page(-1, false) as i32));
+        assert_eq!((error.kind(), errno(&error)), (crate::Kind::Attach, Some(libc::EBADF)), "there is no such file");
+    }
+
+    #[test]
     fn a_file_is_found_by_name_and_has_one_tenant_a_byte() {
         let name = format!("ndshare:test-{}", super::super::random_u64());
         let file = MemFile::create(&name, 1 << 20).unwrap();

@@ -374,7 +374,9 @@ mod tests {
     #[test]
     fn too_little_room_is_an_error_that_names_the_limit() {
         let error = demand(2 << 20, Room { bytes: 1 << 20, limit: "the limit of a test".into() }).unwrap_err();
-        assert_eq!(error.kind(), crate::Kind::ArenaFull);
         assert!(error.to_string().contains("the limit of a test leaves 1 MiB"), "{error}");
+        let Error::ArenaFull(full) = error else { panic!("{error:?}") };
+        assert_eq!((full.needed_bytes, full.free_bytes), (Some(2 << 20), Some(1 << 20)));
+        assert_eq!(full.limit, "the limit of a test");
     }
 }

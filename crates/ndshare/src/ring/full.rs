@@ -28,7 +28,8 @@ impl Ring {
                  nobody reads, or choose what to drop with when_full=",
                 who_is_behind(&readers)
             );
-            let behind = readers.into_iter().map(|reader| Behind { process: reader.user.map(Process::from), lag: reader.lag });
+            let behind =
+                readers.into_iter().map(|reader| Behind { process: reader.user.map(Process::from), lag: reader.lag });
             Full { waited, behind: behind.collect(), ..Full::saying(message) }.into()
         })
     }

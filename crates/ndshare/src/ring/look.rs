@@ -71,8 +71,9 @@ impl Reader {
     pub(super) fn go_on(&self, deadline: &Deadline) -> Result<()> {
         go_on(deadline, |waited| {
             let counts = self.ring.writer_counts();
-            let message =
-                format!("no frame came: expected one before the timeout, but {counts}; wait longer, or see what they do");
+            let message = format!(
+                "no frame came: expected one before the timeout, but {counts}; wait longer, or see what they do"
+            );
             Empty { waited, writers: counts.writing + counts.unused, ..Empty::saying(message) }.into()
         })
     }
@@ -193,6 +194,9 @@ impl Reader {
 
     #[cold]
     fn never_settles(&self) -> Error {
-        Error::written_over("the ring's head", "an entry of the ring never settles: its head was written over; make a new ring")
+        Error::written_over(
+            "the ring's head",
+            "an entry of the ring never settles: its head was written over; make a new ring",
+        )
     }
 }
