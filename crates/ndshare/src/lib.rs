@@ -4,20 +4,18 @@
 //! copied, nothing is left behind when processes are killed, and Python's `ndshare` package is on the same bytes.
 //!
 //! ```
-//! use ndshare::arena::Deadline;
-//! use ndshare::array::{Array, Token};
-//! use ndshare::element::Number;
-//! use ndshare::ring::{Content, Format, Mode, Ring, Start, WhenFull};
+//! use ndshare::ring::{Content, Format, Mode, Start, WhenFull};
+//! use ndshare::{Array, Deadline, Number, Ring, Token, session};
 //!
 //! # fn main() -> ndshare::Result<()> {
 //! let forever = Deadline::never();
 //! // The memory of this program and of all that it starts; see `session` for how others join.
-//! let arena = ndshare::session()?;
+//! let arena = session()?;
 //! let image = Array::zeros(&arena, &[1080, 1920], Number::U16)?;
 //! image.view(&[(10..20).into()])?.fill(500_u16)?;
 //! // A text for another process, in Rust (`session::open`) or Python (`nds.ref(text).open()`):
-//! let text = ndshare::session::reference(&image).to_string();
-//! let same = ndshare::session::open(&text.parse::<Token>()?, &forever)?;
+//! let text = session::reference(&image).to_string();
+//! let same = session::open(&text.parse::<Token>()?, &forever)?;
 //! assert_eq!(same.read::<u16>(&[15, 7])?, 500);
 //! // Frames from any number of writers to any number of readers, in one order:
 //! let ring = Ring::new(&arena, Format::new(&[1080, 1920], Number::U16), 4, 0, WhenFull::Wait, &forever)?;
@@ -32,10 +30,12 @@
 //!
 //! # Start here
 //!
-//! - [`array::Array`]: what most programs want; [`element::Element`]: what its items are.
-//! - [`session()`]: the memory that a program and its children share; [`arena::Arena`]: memory of one's own.
-//! - [`ring::Ring`]: frames from a camera to whoever looks. [`cache::Cache`]: values by key, bounded.
-//! - [`gather::concatenate`]: many arrays into one; [`gather::Canvas`]: over and over, and only what changed.
+//! - [`Array`]: what most programs want; [`Element`]: what its items are; [`Token`]: an array on its way.
+//! - [`session()`]: the memory that a program and its children share; [`Arena`]: memory of one's own.
+//! - [`Ring`]: frames from a camera to whoever looks. [`Cache`]: values by key, bounded.
+//! - [`gather::concatenate`]: many arrays into one; [`Canvas`]: over and over, and only what changed. [`fft`]: transforms.
+//! - [`Locked`]: locks that outlive their holder. [`Overlay`]: one memory, several meanings, one at a time.
+//! - [`Deadline`]: how long a call may wait, and what ends it early. [`Error`]: what went wrong, as data and as a sentence.
 //! - Programs to run: `examples/camera.rs` writes frames that Python reads, `examples/viewer.rs` reads those of Python,
 //!   `examples/session.rs` shares an array with it, `examples/tiles.rs` a cache, `examples/montage.rs` copies a hundred
 //!   images into one.
@@ -63,6 +63,9 @@
 //! fft              Fourier transforms of strided arrays
 //! cache            values by key, in a bounded memory
 //! ```
+//!
+//! What only the bindings for other languages, the command line and the benchmarks call is behind the feature `internals`;
+//! it may change with any version.
 //!
 //! Nothing in shared memory is trusted: geometry is copied to private memory once and checked, and every index
 //! read later is bounded where it is used.

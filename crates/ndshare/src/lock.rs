@@ -16,6 +16,22 @@ pub enum Death {
 }
 
 /// The locks of some blocks, held. Dropping it frees them, and leaves the marks of dead owners standing.
+///
+/// ```
+/// use ndshare::lock::{Death, Locked};
+/// use ndshare::{Array, Deadline, Kind, Number};
+///
+/// let (arena, forever) = (ndshare::session()?, Deadline::never());
+/// let (image, mask) = (Array::zeros(&arena, &[4], Number::U8)?, Array::zeros(&arena, &[4], Number::U8)?);
+/// let both = vec![image.hold().clone(), mask.hold().clone()];
+/// let locked = Locked::acquire(both.clone(), Death::Report, &forever)?;
+/// image.fill(7_u8)?;
+/// // The same thread again would wait for itself, so it is an error at once.
+/// assert_eq!(Locked::acquire(both, Death::Report, &forever).unwrap_err().kind(), Kind::Misuse);
+/// // True: the content is in order. After a death inside others get `OwnerDied` until somebody says so.
+/// locked.release(true)?;
+/// # Ok::<(), ndshare::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Locked {
     /// In the order of locking; emptied when they are freed.

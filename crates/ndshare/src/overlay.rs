@@ -243,7 +243,10 @@ mod tests {
         let first = enter_now(&mine, 0).unwrap();
         let second = enter_now(&theirs, 0).unwrap();
         assert!(first.is_first() && !second.is_first());
-        assert_eq!(enter_now(&theirs, 1).unwrap_err().kind(), Kind::Timeout);
+        let error = enter_now(&theirs, 1).unwrap_err();
+        let Error::Timeout(timeout) = &error else { panic!("{error:?}") };
+        // Two participants of one process.
+        assert_eq!(timeout.on.iter().map(|process| process.pid).collect::<Vec<_>>(), [std::process::id(); 2]);
         drop(first);
         assert_eq!(enter_now(&mine, 1).unwrap_err().kind(), Kind::Timeout);
         drop(second);

@@ -4,7 +4,7 @@ use ndshare::arena::{Locator, Options};
 use ndshare::error::{Error, Full, Timeout};
 use ndshare::lock::{Death, Locked};
 use ndshare::ring::{Content, Format, Mode, Start, WhenFull};
-use ndshare::{Arena, Array, Deadline, Kind, Number, Overlay, Result, Ring};
+use ndshare::{Arena, Array, Deadline, Kind, Number, Result, Ring};
 use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,17 +67,6 @@ fn a_wait_for_a_lock_says_how_long_it_was_and_after_a_while_for_whom() {
     assert_eq!(told.on.iter().map(|process| process.pid).collect::<Vec<_>>(), [std::process::id()]);
     assert!(!told.on[0].is_stopped && !told.on[0].name.is_empty());
     mine.release(true).unwrap();
-}
-
-#[test]
-fn a_wait_for_another_use_of_an_overlay_says_who_is_inside() {
-    let arena = arena(1 << 20);
-    let overlay = Overlay::new(arena.alloc(ndshare::overlay::HEAD_BYTES, 64, true, &FOREVER).unwrap());
-    let inside = overlay.enter(0, &FOREVER).unwrap();
-    let told = timeout(overlay.enter(1, &soon()));
-    assert!(told.waited.unwrap() >= SHORT, "{told:?}");
-    assert_eq!(told.on.iter().map(|process| process.pid).collect::<Vec<_>>(), [std::process::id()]);
-    drop(inside);
 }
 
 #[test]

@@ -8,6 +8,27 @@ use std::time::Duration;
 pub(super) const NAP: Duration = Duration::from_millis(20);
 
 /// How long a wait may last, and what may end it early. A wait that it ends is a `Timeout`, or the error of its check.
+///
+/// ```
+/// use ndshare::ring::{Format, Mode, Start, WhenFull};
+/// use ndshare::{Deadline, Error, Kind, Number, Ring};
+/// use std::cell::Cell;
+/// use std::time::Duration;
+///
+/// let forever = Deadline::never();
+/// let ring = Ring::new(&ndshare::session()?, Format::new(&[4], Number::U8), 4, 0, WhenFull::Wait, &forever)?;
+/// let reader = ring.reader(Mode::Every, Start::Next, &forever)?;
+/// let brief = Deadline::new(Some(Duration::from_millis(1)), &|| Ok(()));
+/// assert_eq!(reader.get(&brief).unwrap_err().kind(), Kind::Empty);
+/// // A check ends a wait early, by an error of its own; here after it was asked three times.
+/// let asked = Cell::new(0);
+/// let check = || match asked.replace(asked.get() + 1) {
+///     3.. => Err(Error::new(Kind::Interrupted, "the user pressed a key")),
+///     _ => Ok(()),
+/// };
+/// assert_eq!(reader.get(&Deadline::new(None, &check)).unwrap_err().kind(), Kind::Interrupted);
+/// # Ok::<(), ndshare::Error>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct Deadline<'a> {
     end: Option<Duration>,

@@ -20,6 +20,20 @@ use std::sync::OnceLock;
 pub(super) const NO_SLOT: u32 = u32::MAX;
 
 /// One process's share in an arena. Its last reference leaves the arena and unmaps it.
+///
+/// ```
+/// use ndshare::arena::Options;
+/// use ndshare::{Arena, Array, Number};
+///
+/// let arena = Arena::create(&Options { budget_bytes: Some(64 << 20), ..Options::default() })?;
+/// let image = Array::zeros(&arena, &[1080, 1920], Number::U16)?;
+/// let stats = arena.stats()?;
+/// assert_eq!((stats.budget_bytes, stats.blocks), (64 << 20, 1));
+/// assert!(stats.used_bytes >= 1080 * 1920 * 2);
+/// // Another process of this user joins by the locator, as text on its command line or in its environment:
+/// assert_eq!(Arena::attach(&arena.locator().to_string().parse()?)?.id(), arena.id());
+/// # Ok::<(), ndshare::Error>(())
+/// ```
 pub struct Arena {
     // The order matters: the sign of life goes first, the mapping last.
     pub(super) sign: SpinLock<Option<Sign>>,
