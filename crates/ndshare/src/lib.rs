@@ -48,7 +48,7 @@
 //! The modules stand on floors, and a module names only modules of lower floors:
 //!
 //! ```text
-//! error  prim      words: one error type with kinds; the only door to atomics
+//! error  prim      words: one error type, with data; the only door to atomics
 //! layout  varint   pure arithmetic of shape, strides and sizes; numbers as bytes
 //! element          what an item is
 //! kernel           byte movers on raw pointers

@@ -1,4 +1,5 @@
 //! The data of errors, against facts: each error is provoked, and what it carries is compared with what the test knows.
+#![cfg(not(loom))]
 
 use ndshare::arena::{Locator, Options};
 use ndshare::error::{Error, Full, Timeout};
