@@ -248,7 +248,7 @@ class Tree:
                 yield match.start(), match.group(1) is not None, names
 
     def exported(self, path: str) -> Iterator[tuple[str, list[str]]]:
-        """Yield each name that a file re-exports from a file below it, by ``mod internals {`` too, and the path behind."""
+        """Yield each name that a file re-exports from a file below it, inline modules too, and the path behind it."""
         for position, is_export, names in self.uses(path):
             depth = inline_depth(self.code[path], position)
             if is_export and names[:depth] == ["super"] * depth:
