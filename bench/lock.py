@@ -20,7 +20,8 @@ import ndshare as nds
 from bench.harness import Contestants, Target, bench, pinned
 
 ROOT = Path(__file__).resolve().parent.parent
-CARGO = ["cargo", "run", "--quiet", "--release", "--package", "ndshare", "--example", "lock_bench"]
+OURS = ["--package", "ndshare", "--features", "internals", "--example", "lock_bench"]
+CARGO = ["cargo", "run", "--quiet", "--release", *OURS]
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from bench.harness import Contestants, Target, bench, clock, cpus, partner, pinn
 
 ROOT = Path(__file__).resolve().parent.parent
 CARGO = ["cargo", "run", "--quiet", "--release"]
-OURS = [*CARGO, "--package", "ndshare", "--example", "ring_bench"]
+OURS = [*CARGO, "--package", "ndshare", "--features", "internals", "--example", "ring_bench"]
 ICE = [*CARGO, "--manifest-path", "bench/iceoryx2/Cargo.toml", "--target-dir", "target/iceoryx2"]
 FRAME = targets.FRAME
 SHAPE = (2048, 1024)

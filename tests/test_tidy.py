@@ -248,10 +248,11 @@ class Tree:
                 yield match.start(), match.group(1) is not None, names
 
     def exported(self, path: str) -> Iterator[tuple[str, list[str]]]:
-        """Yield each name that a file re-exports from a file below it, and the path behind the name."""
+        """Yield each name that a file re-exports from a file below it, inline modules too, and the path behind it."""
         for position, is_export, names in self.uses(path):
-            if is_export and inline_depth(self.code[path], position) == 0:
-                yield names[-1].split(" as ")[-1], [name.split(" as ")[0] for name in names]
+            depth = inline_depth(self.code[path], position)
+            if is_export and names[:depth] == ["super"] * depth:
+                yield names[-1].split(" as ")[-1], [name.split(" as ")[0] for name in names[depth:]]
 
     def paths(self, path: str) -> Iterator[tuple[int, list[str]]]:
         """Yield position and parts of each path by which a file may name another, re-exports of it left out."""
@@ -673,6 +674,8 @@ A_CIRCLE: list[dict[str, str]] = [
     },
     {"a/b.rs": "use super::C;", "a/c.rs": "use super::d::D;", "a/d.rs": "use crate::B;", "lib.rs": "pub use a::B;"}
     | {"a/mod.rs": "pub mod b; mod c; mod d; pub use b::B; pub use c::C;"},
+    {"a/b.rs": "use super::C;", "a/c.rs": "use super::b::D;"}
+    | {"a/mod.rs": "mod b; mod c; mod internals { pub use super::c::{C, D}; }\npub(crate) use internals::*;"},
     {"a.rs": "mod inner { use super::super::b::B; }", "b.rs": "mod c { macro_rules! m { () => { crate::a::f() } } }"},
     {"lib.rs": "mod a; fn f() { a::g() }", "a.rs": "fn g() { crate::f() }"},
     {"a.rs": "use crate::{b::{self, B}};", "b.rs": "use crate::a as other;"},

@@ -32,6 +32,7 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
         Kind::Stale => ours(py, &STALE, "Stale", message),
         Kind::Attach | Kind::Unreachable | Kind::Foreign => ours(py, &ATTACH, "AttachError", message),
         Kind::Timeout => ours(py, &TIMEOUT, "Timeout", message),
+        Kind::LoadFailed => not_loaded(py, error),
         Kind::OwnerDied => ours(py, &OWNER_DIED, "OwnerDied", message),
         Kind::Empty => ours(py, &EMPTY, "Empty", message),
         Kind::Full => ours(py, &FULL, "Full", message),
@@ -59,4 +60,15 @@ fn ours(py: Python<'_>, class: &'static Class, name: &str, message: String) -> P
             fallback
         }
     }
+}
+
+/// The `LoadError` of an error whose data say why.
+fn not_loaded(py: Python<'_>, error: &Error) -> PyErr {
+    static CLASS: Class = Once::new();
+    let (type_name, text) = match error {
+        Error::LoadFailed(failed) if !failed.type_name.is_empty() => (failed.type_name.clone(), failed.text.clone()),
+        other => (format!("ndshare::Kind::{:?}", other.kind()), other.to_string()),
+    };
+    let made = CLASS.import(py, "ndshare._errors", "LoadError").and_then(|class| class.call1((type_name, text)));
+    made.map_or_else(|error| error, PyErr::from_value)
 }

@@ -1,10 +1,8 @@
 //! A camera in Rust whose frames Python reads: `camera PROGRAM ARGUMENTS…` starts a program with a reference to the ring
 //! as its last argument (`nds.ref(text).open()` in Python), and writes a hundred frames.
 
-use ndshare::arena::Deadline;
-use ndshare::element::Number;
-use ndshare::ring::{Content, Format, Ring, WhenFull};
-use ndshare::session;
+use ndshare::ring::{Content, Format, WhenFull};
+use ndshare::{Deadline, Number, Ring, session};
 use std::process::Command;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,10 +1,8 @@
 //! A hundred images of (256, 256, 4) bytes side by side in one of (256, 25600, 4), over and over, in safe Rust:
 //! `montage [ROUNDS]` prints GB/s of each round's copy, and of a canvas that copies only what changed.
 
-use ndshare::arena::Deadline;
-use ndshare::array::Array;
-use ndshare::element::Number;
-use ndshare::gather::{self, Canvas, Source};
+use ndshare::gather::{self, Source};
+use ndshare::{Array, Canvas, Deadline, Number};
 use std::time::{Duration, Instant};
 
 const IMAGES: usize = 100;

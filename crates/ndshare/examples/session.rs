@@ -9,9 +9,7 @@
 //! Both join the session that their environment names; `run` starts one if there is none. In Python the reference is
 //! `nds.ref(text).open()`, and `str(nds.ref(array))` makes one.
 
-use ndshare::arena::Deadline;
-use ndshare::array::Array;
-use ndshare::session;
+use ndshare::{Array, Deadline, session};
 use std::env;
 use std::process::Command;
 

@@ -7,10 +7,8 @@
 //!
 //! In Python the cache is `nds.Cache("16 MiB", name="tiles")`, and the key of a tile is `("tile", row, column)`.
 
-use ndshare::arena::Deadline;
-use ndshare::array::Array;
-use ndshare::cache::{Cache, Geometry, Key};
-use ndshare::session;
+use ndshare::cache::{Geometry, Key};
+use ndshare::{Array, Cache, Deadline, session};
 use std::env;
 use std::process::Command;
 use std::sync::Arc;

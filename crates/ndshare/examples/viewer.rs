@@ -1,9 +1,8 @@
 //! A viewer in Rust of frames that Python writes: `viewer REFERENCE`, where the reference is `str(nds.ref(ring))`. It prints
 //! what the frames are, and number and sum of each until the stream ends.
 
-use ndshare::Kind;
-use ndshare::arena::Deadline;
-use ndshare::ring::{Mode, Ring, Start};
+use ndshare::ring::{Mode, Start};
+use ndshare::{Deadline, Kind, Ring};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (reference, forever) = (std::env::args().nth(1).ok_or("expected: REFERENCE")?, Deadline::never());

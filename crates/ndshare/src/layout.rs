@@ -61,7 +61,7 @@ pub fn extent(shape: &[usize], strides: &[isize], itemsize: usize) -> Option<(is
 
 /// How the items of an array lie: how many along each axis, and bytes from item to item along each.
 ///
-/// Both have the same number of axes, at most [`MAX_DIMS`].
+/// Both have the same number of axes, at most 64, as in NumPy 2.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Layout {
     shape: Vec<usize>,
@@ -138,7 +138,7 @@ impl Layout {
     /// The layout of a contiguous array in C order, and its length in bytes.
     ///
     /// # Errors
-    /// As [`contiguous`].
+    /// `InvalidValue` when the length does not fit `isize`, or there are too many axes.
     pub fn contiguous(shape: &[usize], itemsize: usize) -> Result<(Self, usize)> {
         let (strides, len_bytes) = contiguous(shape, itemsize, false)?;
         Ok((Self { shape: shape.to_vec(), strides }, len_bytes))
@@ -179,7 +179,7 @@ impl Layout {
         self.shape.contains(&0) || axes.into_iter().all(&mut follows)
     }
 
-    /// The bytes that the items reach, as [`extent`] says.
+    /// The bytes that the items reach, as offsets from the first one: the lowest, and one behind the highest.
     pub fn extent(&self, itemsize: usize) -> Option<(isize, isize)> {
         extent(&self.shape, &self.strides, itemsize)
     }

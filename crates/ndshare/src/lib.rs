@@ -4,20 +4,18 @@
 //! copied, nothing is left behind when processes are killed, and Python's `ndshare` package is on the same bytes.
 //!
 //! ```
-//! use ndshare::arena::Deadline;
-//! use ndshare::array::{Array, Token};
-//! use ndshare::element::Number;
-//! use ndshare::ring::{Content, Format, Mode, Ring, Start, WhenFull};
+//! use ndshare::ring::{Content, Format, Mode, Start, WhenFull};
+//! use ndshare::{Array, Deadline, Number, Ring, Token, session};
 //!
 //! # fn main() -> ndshare::Result<()> {
 //! let forever = Deadline::never();
 //! // The memory of this program and of all that it starts; see `session` for how others join.
-//! let arena = ndshare::session()?;
+//! let arena = session()?;
 //! let image = Array::zeros(&arena, &[1080, 1920], Number::U16)?;
 //! image.view(&[(10..20).into()])?.fill(500_u16)?;
 //! // A text for another process, in Rust (`session::open`) or Python (`nds.ref(text).open()`):
-//! let text = ndshare::session::reference(&image).to_string();
-//! let same = ndshare::session::open(&text.parse::<Token>()?, &forever)?;
+//! let text = session::reference(&image).to_string();
+//! let same = session::open(&text.parse::<Token>()?, &forever)?;
 //! assert_eq!(same.read::<u16>(&[15, 7])?, 500);
 //! // Frames from any number of writers to any number of readers, in one order:
 //! let ring = Ring::new(&arena, Format::new(&[1080, 1920], Number::U16), 4, 0, WhenFull::Wait, &forever)?;
@@ -32,10 +30,12 @@
 //!
 //! # Start here
 //!
-//! - [`array::Array`]: what most programs want; [`element::Element`]: what its items are.
-//! - [`session()`]: the memory that a program and its children share; [`arena::Arena`]: memory of one's own.
-//! - [`ring::Ring`]: frames from a camera to whoever looks. [`cache::Cache`]: values by key, bounded.
-//! - [`gather::concatenate`]: many arrays into one; [`gather::Canvas`]: over and over, and only what changed.
+//! - [`Array`]: what most programs want; [`Element`]: what its items are; [`Token`]: an array on its way.
+//! - [`session()`]: the memory that a program and its children share; [`Arena`]: memory of one's own.
+//! - [`Ring`]: frames from a camera to whoever looks. [`Cache`]: values by key, bounded.
+//! - [`gather::concatenate`]: many arrays into one; [`Canvas`]: over and over, and only what changed. [`fft`]: transforms.
+//! - [`Locked`]: locks that outlive their holder. [`Overlay`]: one memory, several meanings, one at a time.
+//! - [`Deadline`]: how long a call may wait, and what ends it early. [`Error`]: what went wrong, as data and as a sentence.
 //! - Programs to run: `examples/camera.rs` writes frames that Python reads, `examples/viewer.rs` reads those of Python,
 //!   `examples/session.rs` shares an array with it, `examples/tiles.rs` a cache, `examples/montage.rs` copies a hundred
 //!   images into one.
@@ -48,7 +48,7 @@
 //! The modules stand on floors, and a module names only modules of lower floors:
 //!
 //! ```text
-//! error  prim      words: one error type with kinds; the only door to atomics
+//! error  prim      words: one error type, with data; the only door to atomics
 //! layout  varint   pure arithmetic of shape, strides and sizes; numbers as bytes
 //! element          what an item is
 //! kernel           byte movers on raw pointers
@@ -64,8 +64,14 @@
 //! cache            values by key, in a bounded memory
 //! ```
 //!
+//! What only the bindings for other languages, the command line and the benchmarks call is behind the feature `internals`;
+//! it may change with any version.
+//!
 //! Nothing in shared memory is trusted: geometry is copied to private memory once and checked, and every index
 //! read later is bounded where it is used.
+
+// Without the feature `internals` much of what the bindings call is called by nobody. Everything is checked with it.
+#![cfg_attr(not(feature = "internals"), allow(dead_code, unused_imports, clippy::wrong_self_convention))]
 
 #[cfg(not(loom))]
 pub mod arena;
@@ -81,29 +87,66 @@ pub mod error;
 pub mod fft;
 #[cfg(not(loom))]
 pub mod gather;
-pub mod head;
-#[cfg(not(loom))]
-pub mod kernel;
-pub mod layout;
 #[cfg(not(loom))]
 pub mod lock;
 #[cfg(not(loom))]
-pub mod os;
-#[cfg(not(loom))]
 pub mod overlay;
-#[cfg(not(loom))]
-pub mod pool;
-pub mod prim;
-#[cfg(not(loom))]
-pub mod registry;
 #[cfg(not(loom))]
 pub mod ring;
 #[cfg(not(loom))]
 pub mod session;
-pub mod varint;
 
+#[cfg(feature = "internals")]
+pub mod head;
+#[cfg(not(feature = "internals"))]
+mod head;
+#[cfg(all(feature = "internals", not(loom)))]
+pub mod kernel;
+#[cfg(not(any(feature = "internals", loom)))]
+mod kernel;
+#[cfg(feature = "internals")]
+pub mod layout;
+#[cfg(not(feature = "internals"))]
+mod layout;
+#[cfg(all(feature = "internals", not(loom)))]
+pub mod os;
+#[cfg(not(any(feature = "internals", loom)))]
+mod os;
+#[cfg(all(feature = "internals", not(loom)))]
+pub mod pool;
+#[cfg(not(any(feature = "internals", loom)))]
+mod pool;
+#[cfg(feature = "internals")]
+pub mod prim;
+#[cfg(not(feature = "internals"))]
+mod prim;
+#[cfg(all(feature = "internals", not(loom)))]
+pub mod registry;
+#[cfg(not(any(feature = "internals", loom)))]
+mod registry;
+#[cfg(feature = "internals")]
+pub mod varint;
+#[cfg(not(feature = "internals"))]
+mod varint;
+
+#[cfg(not(loom))]
+pub use arena::{Arena, Deadline};
+#[cfg(not(loom))]
+pub use array::{Array, Token};
+#[cfg(not(loom))]
+pub use cache::Cache;
+pub use element::{Element, Number};
 pub use error::{Error, Kind, Result};
+#[cfg(not(loom))]
+pub use gather::Canvas;
+#[cfg(not(loom))]
+pub use lock::Locked;
+#[cfg(feature = "internals")]
 pub use os::kill::{KILL_POINTS, kill_at, stop_at};
+#[cfg(not(loom))]
+pub use overlay::Overlay;
+#[cfg(not(loom))]
+pub use ring::{Frame, Reader, Ring, Writer};
 #[cfg(not(loom))]
 pub use session::session;
 

@@ -16,6 +16,22 @@ pub enum Death {
 }
 
 /// The locks of some blocks, held. Dropping it frees them, and leaves the marks of dead owners standing.
+///
+/// ```
+/// use ndshare::lock::{Death, Locked};
+/// use ndshare::{Array, Deadline, Kind, Number};
+///
+/// let (arena, forever) = (ndshare::session()?, Deadline::never());
+/// let (image, mask) = (Array::zeros(&arena, &[4], Number::U8)?, Array::zeros(&arena, &[4], Number::U8)?);
+/// let both = vec![image.hold().clone(), mask.hold().clone()];
+/// let locked = Locked::acquire(both.clone(), Death::Report, &forever)?;
+/// image.fill(7_u8)?;
+/// // The same thread again would wait for itself, so it is an error at once.
+/// assert_eq!(Locked::acquire(both, Death::Report, &forever).unwrap_err().kind(), Kind::Misuse);
+/// // True: the content is in order. After a death inside others get `OwnerDied` until somebody says so.
+/// locked.release(true)?;
+/// # Ok::<(), ndshare::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Locked {
     /// In the order of locking; emptied when they are freed.
@@ -102,6 +118,7 @@ pub fn acquire(hold: &Hold, death: Death, deadline: &Deadline) -> Result<()> {
 /// # Errors
 /// `Attach` in a process without a slot.
 #[inline]
+#[doc(hidden)]
 pub fn acquire_quick(hold: &Hold) -> Result<bool> {
     hold.arena().lock_block_quick(hold)
 }
@@ -150,6 +167,7 @@ impl Drop for Quiet {
 
 /// Whether this thread holds a lock under which no code of users may run.
 #[inline]
+#[doc(hidden)]
 pub fn is_quiet() -> bool {
     QUIET.get() > 0
 }
@@ -207,11 +225,13 @@ pub fn is_locked(hold: &Hold) -> Result<bool> {
 ///
 /// # Errors
 /// As [`is_locked`].
+#[doc(hidden)]
 pub fn looks_locked(hold: &Hold) -> Result<bool> {
     hold.arena().looks_locked(hold)
 }
 
 /// What leaving a lock that was not entered gives.
+#[doc(hidden)]
 pub fn not_entered() -> Error {
     Error::new(Kind::Misuse, "exit of a lock: expected it to be entered, but it is not, or was left already")
 }

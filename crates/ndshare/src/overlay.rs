@@ -14,7 +14,7 @@
 //! ```
 
 use crate::arena::{Arena, BlockId, Deadline, Hold};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Process, Result};
 use crate::lock::{self, Death};
 use crate::os::monotonic;
 use crate::prim::AtomicU64;
@@ -96,12 +96,12 @@ impl Overlay {
         // RAW: a name, which is looked up.
         let token = self.head.word(TOKEN).ok().and_then(|word| BlockId::from_word(word.load(Acquire)));
         let inside = token.map_or_else(Vec::new, |token| self.arena().glimpse_holders(token));
-        let names: Vec<String> = inside.iter().map(ToString::to_string).collect();
-        if names.is_empty() {
-            error
-        } else {
-            Error::new(Kind::Timeout, format!("{error}. Inside are {}", names.join("; ")))
+        if inside.is_empty() {
+            return error;
         }
+        let names: Vec<String> = inside.iter().map(ToString::to_string).collect();
+        let text = format!("{error}. Inside are {}", names.join("; "));
+        error.saying(text).waiting_on(inside.into_iter().map(Process::from))
     }
 
     fn arena(&self) -> &Arc<Arena> {
@@ -143,10 +143,12 @@ impl Overlay {
         let _ = self.arena().is_kept_by_others(token)?;
         match self.arena().take(token).ok() {
             // Any other block may live for ever, and all uses would wait for it.
-            Some(hold) if hold.block() == self.head.block() || hold.len_bytes() != mine.len_bytes() => Err(Error::new(
-                Kind::Poisoned,
-                "expected the overlay to name the token of a use, but its head was written over: make a new overlay",
-            )),
+            Some(hold) if hold.block() == self.head.block() || hold.len_bytes() != mine.len_bytes() => {
+                Err(Error::written_over(
+                    "the overlay's head",
+                    "expected the overlay to name the token of a use, but its head was written over: make a new overlay",
+                ))
+            }
             found => Ok(found),
         }
     }
@@ -241,7 +243,10 @@ mod tests {
         let first = enter_now(&mine, 0).unwrap();
         let second = enter_now(&theirs, 0).unwrap();
         assert!(first.is_first() && !second.is_first());
-        assert_eq!(enter_now(&theirs, 1).unwrap_err().kind(), Kind::Timeout);
+        let error = enter_now(&theirs, 1).unwrap_err();
+        let Error::Timeout(timeout) = &error else { panic!("{error:?}") };
+        // Two participants of one process.
+        assert_eq!(timeout.on.iter().map(|process| process.pid).collect::<Vec<_>>(), [std::process::id(); 2]);
         drop(first);
         assert_eq!(enter_now(&mine, 1).unwrap_err().kind(), Kind::Timeout);
         drop(second);
@@ -376,7 +381,11 @@ mod tests {
         for block in [mine.head.block(), array.block()] {
             mine.head.words()[TOKEN].store(block.to_word(), SeqCst);
             for wanted in [0, 1] {
-                assert_eq!(mine.enter(wanted, &FOREVER).unwrap_err().kind(), Kind::Poisoned);
+                let error = mine.enter(wanted, &FOREVER).unwrap_err();
+                assert!(
+                    matches!(&error, Error::Poisoned(poisoned) if poisoned.what == "the overlay's head"),
+                    "{error:?}"
+                );
             }
         }
     }

@@ -170,7 +170,8 @@ fn numbers<const N: usize>(text: &str) -> Result<[u64; N], Box<dyn AnyError>> {
 fn follow() -> Result<String, Box<dyn AnyError>> {
     let mut refused = 0;
     let mut count = |error: &Error| {
-        assert_eq!(error.kind(), Kind::Foreign);
+        let Error::Foreign(foreign) = error else { panic!("{error:?}") };
+        assert!(foreign.uid == Some(65534) && foreign.pid.is_some_and(|pid| pid != std::process::id()), "{foreign:?}");
         refused += 1;
         Ok(())
     };

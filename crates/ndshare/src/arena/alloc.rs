@@ -17,7 +17,7 @@ use super::private::{Deferred, Mine};
 use super::spans::{Need, Outcome, Spans};
 use super::state::Arena;
 use super::word::State;
-use crate::error::{Error, Kind, Result};
+use crate::error::{ArenaFull, Error, Kind, Result};
 use crate::layout::human;
 use crate::os::HUGE_BYTES;
 use crate::os::kill::{Point, point};
@@ -82,6 +82,7 @@ impl Arena {
 
     /// A small block that this process kept ready, or none. Never waits and makes no system call.
     #[inline]
+    #[doc(hidden)]
     pub fn alloc_quick(self: &Arc<Self>, len_bytes: usize, align: usize) -> Option<Hold> {
         self.take_quick(self.parse_need(len_bytes, align).ok()?)
     }
@@ -95,7 +96,7 @@ impl Arena {
         let fits = |need: &Need| need.len_bytes() <= self.budget_bytes();
         Need::new(len_bytes as u64, align as u64).filter(fits).ok_or_else(|| {
             let text = format!("{} is more than the whole budget of {}", human(len_bytes as u64), self.named_budget());
-            self.explain(Error::new(Kind::ArenaFull, text), len_bytes)
+            self.explain(self.full(text, len_bytes as u64), len_bytes)
         })
     }
 
@@ -171,6 +172,7 @@ impl Arena {
     ///
     /// # Errors
     /// As [`Self::alloc`].
+    #[doc(hidden)]
     pub fn root(self: &Arc<Self>, len_bytes: usize, deadline: &Deadline) -> Result<Hold> {
         let root = &self.control.header().root;
         for _ in 0..ROOT_ROUNDS {
@@ -217,7 +219,15 @@ impl Arena {
             self.named_budget(),
             human(need.len_bytes())
         );
-        Err(Error::new(Kind::ArenaFull, text))
+        Err(self.full(text, need.len_bytes()))
+    }
+
+    /// The error of an arena whose budget has no room for `needed` bytes.
+    fn full(&self, text: String, needed: u64) -> Error {
+        let (budget, used) = (self.budget_bytes(), self.used_bytes());
+        let (limit_bytes, free_bytes) = (Some(budget), Some(budget.saturating_sub(used)));
+        let (needed_bytes, limit) = (Some(needed), self.limit_name());
+        ArenaFull { needed_bytes, free_bytes, limit_bytes, limit, ..ArenaFull::saying(text) }.into()
     }
 
     fn try_reserve(&self, need: Need, deadline: &Deadline) -> Result<Outcome> {
@@ -512,12 +522,17 @@ impl Arena {
 
     /// The error with the largest holders added, so that the reader knows whom to ask.
     fn explain(self: &Arc<Self>, error: Error, len_bytes: usize) -> Error {
+        let holders = self.holders();
         let text = format!(
             "no room for {}: {error}. {}{}. Drop arrays, take undelivered ones back with reclaim(), or raise the limit",
             human(len_bytes as u64),
-            self.largest_holders(),
+            self.largest_holders(&holders),
             self.unrelieved()
         );
-        Error::new(error.kind(), text)
+        let mut error = error.saying(text);
+        if let Error::ArenaFull(full) = &mut error {
+            (full.needed_bytes, full.holders) = (Some(len_bytes as u64), holders);
+        }
+        error
     }
 }

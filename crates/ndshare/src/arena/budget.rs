@@ -1,7 +1,7 @@
 //! The plan of a new arena: how many bytes may be in its blocks, which limit says so, and the sizes that follow.
 
 use super::control::{GRANULE_BYTES, Geometry};
-use crate::error::{Error, Kind, Result};
+use crate::error::{ArenaFull, Error, Result};
 use crate::layout::human;
 use crate::os::{HUGE_BYTES, limits};
 use crate::prim::Unchecked;
@@ -105,9 +105,10 @@ pub(super) fn plan(options: &Options, memory: &limits::Room) -> Result<(Geometry
 }
 
 fn too_small(name: &str, limit: u64, need: u64) -> Error {
-    let (left, need) = (human(limit), human(need));
-    Error::new(
-        Kind::ArenaFull,
-        format!("{name} leaves {left} for an arena, and the smallest takes {need}: raise the limit (ulimit -f, -v)"),
-    )
+    let (left, smallest) = (human(limit), human(need));
+    let message = format!(
+        "{name} leaves {left} for an arena, and the smallest takes {smallest}: raise the limit (ulimit -f, -v)"
+    );
+    let (needed_bytes, free_bytes, limit) = (Some(need), Some(limit), name.to_owned());
+    ArenaFull { needed_bytes, free_bytes, limit, ..ArenaFull::saying(message) }.into()
 }

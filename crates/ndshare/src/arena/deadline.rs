@@ -1,6 +1,6 @@
 //! How long a wait may last, and what may end it early.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result, Timeout};
 use crate::os::monotonic;
 use std::time::Duration;
 
@@ -8,9 +8,32 @@ use std::time::Duration;
 pub(super) const NAP: Duration = Duration::from_millis(20);
 
 /// How long a wait may last, and what may end it early. A wait that it ends is a `Timeout`, or the error of its check.
+///
+/// ```
+/// use ndshare::ring::{Format, Mode, Start, WhenFull};
+/// use ndshare::{Deadline, Error, Kind, Number, Ring};
+/// use std::cell::Cell;
+/// use std::time::Duration;
+///
+/// let forever = Deadline::never();
+/// let ring = Ring::new(&ndshare::session()?, Format::new(&[4], Number::U8), 4, 0, WhenFull::Wait, &forever)?;
+/// let reader = ring.reader(Mode::Every, Start::Next, &forever)?;
+/// let brief = Deadline::new(Some(Duration::from_millis(1)), &|| Ok(()));
+/// assert_eq!(reader.get(&brief).unwrap_err().kind(), Kind::Empty);
+/// // A check ends a wait early, by an error of its own; here after it was asked three times.
+/// let asked = Cell::new(0);
+/// let check = || match asked.replace(asked.get() + 1) {
+///     3.. => Err(Error::new(Kind::Interrupted, "the user pressed a key")),
+///     _ => Ok(()),
+/// };
+/// assert_eq!(reader.get(&Deadline::new(None, &check)).unwrap_err().kind(), Kind::Interrupted);
+/// # Ok::<(), ndshare::Error>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct Deadline<'a> {
     end: Option<Duration>,
+    /// How long that was when it began; none without an end.
+    timeout: Option<Duration>,
     check: Option<&'a dyn Fn() -> Result<()>>,
     /// Whether there is any wait at all.
     waits: bool,
@@ -21,18 +44,18 @@ impl<'a> Deadline<'a> {
     pub fn new(timeout: Option<Duration>, check: &'a dyn Fn() -> Result<()>) -> Self {
         // A timeout beyond what the clock holds is no timeout.
         let end = timeout.and_then(|timeout| monotonic().checked_add(timeout));
-        Self { end, check: Some(check), waits: true }
+        Self { end, timeout, check: Some(check), waits: true }
     }
 
     /// Waits for ever, without a check.
     pub const fn never() -> Self {
-        Self { end: None, check: None, waits: true }
+        Self { end: None, timeout: None, check: None, waits: true }
     }
 
     /// Does not wait: what is not free at once, or soon enough to spin for it, is a `Timeout`. No system call is made, so
     /// a dead owner is not found out either.
     pub const fn now() -> Self {
-        Self { end: None, check: None, waits: false }
+        Self { end: None, timeout: None, check: None, waits: false }
     }
 
     /// Whether there is any wait.
@@ -47,13 +70,18 @@ impl<'a> Deadline<'a> {
     /// What the check says; `Timeout`, naming `what` was waited for.
     pub fn go_on(&self, what: &str) -> Result<()> {
         if !self.waits {
-            return Err(busy(what));
+            return Err(busy(what, Some(Duration::ZERO)));
         }
         self.check.map_or(Ok(()), |check| check())?;
         match self.end {
-            Some(end) if monotonic() >= end => Err(busy(what)),
-            _ => Ok(()),
+            Some(end) => self.look(end, monotonic(), what),
+            None => Ok(()),
         }
+    }
+
+    fn look(&self, end: Duration, now: Duration, what: &str) -> Result<()> {
+        let late = now.checked_sub(end);
+        late.map_or(Ok(()), |late| Err(busy(what, self.timeout.map(|timeout| timeout.saturating_add(late)))))
     }
 
     /// As [`Self::go_on`], but the check runs only if it has not since `looked`, about a nap ago.
@@ -77,7 +105,7 @@ impl<'a> Deadline<'a> {
 }
 
 #[cold]
-pub(super) fn busy(what: &str) -> Error {
-    let text = format!("{what} was not free before the timeout: wait longer, or find out who holds it");
-    Error::new(Kind::Timeout, text)
+pub(super) fn busy(what: &str, waited: Option<Duration>) -> Error {
+    let message = format!("{what} was not free before the timeout: wait longer, or find out who holds it");
+    Timeout { what: what.trim_end_matches(',').to_owned(), waited, on: Vec::new(), message: message.into() }.into()
 }

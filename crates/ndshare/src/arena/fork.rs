@@ -136,6 +136,7 @@ pub fn is_inside(address: usize) -> bool {
 
 impl Arena {
     /// The arenas of this process that nothing keeps in it but references in flight that it sent.
+    #[doc(hidden)]
     pub fn kept_in_flight() -> Vec<Arc<Self>> {
         kept_in_flight()
     }

@@ -54,6 +54,7 @@ impl Hold {
     ///
     /// # Errors
     /// `ArenaFull` when the table of records is full; as [`Self::issue`].
+    #[doc(hidden)]
     pub fn adopt(&self, child: &Hold, deadline: &Deadline) -> Result<TicketId> {
         let record = self.arena.adopt(self.block(), child.block(), deadline)?;
         record.ok_or_else(|| {
@@ -68,6 +69,7 @@ impl Hold {
     ///
     /// # Errors
     /// As [`Self::issue`].
+    #[doc(hidden)]
     pub fn disown(&self, record: TicketId, deadline: &Deadline) -> Result<()> {
         self.arena.disown(record, deadline)
     }
@@ -77,6 +79,7 @@ impl Hold {
     ///
     /// # Errors
     /// As [`Self::issue`].
+    #[doc(hidden)]
     pub fn end_record(&self, record: TicketId, deadline: &Deadline) -> Result<Option<u32>> {
         self.arena.end_record(record, deadline)
     }
@@ -116,6 +119,7 @@ impl Hold {
     ///
     /// # Errors
     /// `InvalidValue` beyond the end of the block.
+    #[doc(hidden)]
     pub fn half_word(&self, index: usize) -> Result<&AtomicU32> {
         self.low_half(index)
     }
@@ -124,6 +128,7 @@ impl Hold {
     ///
     /// # Errors
     /// `InvalidValue` beyond the end of the block.
+    #[doc(hidden)]
     pub fn nap_on(&self, index: usize, seen: u32, deadline: &Deadline) -> Result<()> {
         self.nap_long_on(index, seen, deadline, Duration::from_millis(20))
     }
@@ -132,6 +137,7 @@ impl Hold {
     ///
     /// # Errors
     /// `InvalidValue` beyond the end of the block.
+    #[doc(hidden)]
     pub fn nap_long_on(&self, index: usize, seen: u32, deadline: &Deadline, longest: Duration) -> Result<()> {
         self.arena.backing.wait(self.low_half(index)?, seen, deadline.nap(longest));
         Ok(())
@@ -157,6 +163,7 @@ impl Hold {
     ///
     /// # Errors
     /// `Attach` in a process without a slot.
+    #[doc(hidden)]
     pub fn recycle(arena: &Arc<Arena>, block: BlockId) -> Result<Option<Self>> {
         arena.recycle(block)
     }
@@ -165,6 +172,7 @@ impl Hold {
     ///
     /// # Errors
     /// `Poisoned`; `Attach` in a process without a slot.
+    #[doc(hidden)]
     pub fn has_other_holders(&self) -> Result<bool> {
         self.arena.has_other_holders(self.mine.index)
     }
@@ -180,6 +188,7 @@ impl Hold {
     ///
     /// # Errors
     /// `InvalidValue` unless the block has whole pages, and none that others use.
+    #[doc(hidden)]
     pub fn watch(&self, judge: Judge) -> Result<()> {
         if !is_whole_pages(self.mine.span) {
             return Err(Error::value("expected a block of whole pages to watch: make it a multiple of 4096 bytes"));
@@ -192,6 +201,7 @@ impl Hold {
     ///
     /// # Errors
     /// As [`Self::has_other_holders`].
+    #[doc(hidden)]
     pub fn is_private(&self) -> Result<bool> {
         let records = &self.arena.control.block(self.mine.index)?.records;
         Ok(records.load(SeqCst) == 0 && !self.has_other_holders()?)
@@ -262,6 +272,7 @@ impl Arena {
     /// # Safety
     /// If a block of this arena begins at `address`, then a reference to it was given away as this address, and was
     /// not taken back since, in this process or, before a fork, in the parent.
+    #[doc(hidden)]
     pub unsafe fn take_back(self: &Arc<Self>, address: usize) -> Option<Hold> {
         if !self.contains(address) || !crate::os::fork::is_known() {
             return None;

@@ -69,6 +69,7 @@ impl Arena {
     ///
     /// # Errors
     /// As [`Self::create`].
+    #[cfg(any(test, feature = "internals"))]
     pub fn create_on_heap(budget_bytes: u64) -> Result<(Arc<Self>, Arc<Heap>)> {
         let data_len = budget_bytes.next_multiple_of(HUGE_BYTES);
         let small = Geometry { participants: 80, records: 1024, ticket_budget: 256, blocks: 4096, ..Geometry::FULL };
@@ -82,6 +83,7 @@ impl Arena {
     ///
     /// # Errors
     /// `Attach` when all slots are taken.
+    #[cfg(any(test, feature = "internals"))]
     pub fn join_on_heap(heap: &Arc<Heap>) -> Result<Arc<Self>> {
         Self::open(Backing::Heap(heap.clone())).map(Arc::new)
     }

@@ -74,7 +74,7 @@ impl Arena {
             std::hint::spin_loop();
         }
         if !deadline.waits() {
-            return Err(busy(what));
+            return Err(busy(what, Some(Duration::ZERO)));
         }
         let start = monotonic();
         self.sleep_for(word, &mut taker, deadline, what).or_else(|error| {
@@ -95,8 +95,8 @@ impl Arena {
     fn name_owner(&self, error: Error, lock: LockWord<'_>, what: &str, waited: Duration) -> Error {
         let told = matches!(error.kind(), Kind::Timeout | Kind::Interrupted) && waited >= LONG_WAIT;
         let Some(owner) = lock.owner().filter(|_| told).and_then(|slot| self.glimpse(slot)) else { return error };
-        let waited = waited.as_secs_f64();
-        Error::new(error.kind(), format!("{error}. After {waited:.1} s {what} is still held by {owner}"))
+        let text = format!("{error}. After {:.1} s {what} is still held by {owner}", waited.as_secs_f64());
+        error.saying(text).waiting_on([owner.into()])
     }
 
     /// The process that has a slot, if any has.
@@ -173,7 +173,10 @@ impl Arena {
     fn say_doubt(&self, error: Error, owner: Option<u32>) -> Error {
         let known = |&owner: &u32| owner < self.control.geometry().participants && self.slot() != Ok(owner);
         match owner.filter(known).and_then(|owner| self.doubt(owner)) {
-            Some(doubt) => Error::new(error.kind(), format!("{error}. {doubt}")),
+            Some(doubt) => {
+                let text = format!("{error}. {doubt}");
+                error.saying(text)
+            }
             None => error,
         }
     }
@@ -201,6 +204,7 @@ impl Arena {
     /// `Misuse` when this very thread has it and `reentry` refuses that; `Timeout` at `deadline`;
     /// `Attach` in a process without a slot.
     #[inline]
+    #[doc(hidden)]
     pub fn lock_block(&self, hold: &Hold, reentry: Reentry, deadline: &Deadline) -> Result<bool> {
         if self.lock_block_quick(hold)? { Ok(false) } else { self.lock_block_slowly(hold, reentry, deadline) }
     }
@@ -223,6 +227,7 @@ impl Arena {
     /// # Errors
     /// `Attach` in a process without a slot.
     #[inline]
+    #[doc(hidden)]
     pub fn lock_block_quick(&self, hold: &Hold) -> Result<bool> {
         let slot = self.slot()?;
         if !LockWord(self.block_word(hold)?).take_fast(slot) {
@@ -256,6 +261,7 @@ impl Arena {
     /// # Errors
     /// `Misuse` when this process does not have it.
     #[inline]
+    #[doc(hidden)]
     pub fn unlock_block(&self, hold: &Hold, clean: bool) -> Result<()> {
         let (slot, word) = (self.slot()?, self.block_word(hold)?);
         // If it is not ours, no thread here has a note that matters.
@@ -272,6 +278,7 @@ impl Arena {
     ///
     /// # Errors
     /// `Poisoned` when the block's name is out of its table.
+    #[doc(hidden)]
     pub fn is_block_locked(&self, hold: &Hold) -> Result<bool> {
         self.relieve(LockWord(self.block_word(hold)?).owner())?;
         self.looks_locked(hold)
@@ -281,6 +288,7 @@ impl Arena {
     ///
     /// # Errors
     /// As [`Self::is_block_locked`].
+    #[doc(hidden)]
     pub fn looks_locked(&self, hold: &Hold) -> Result<bool> {
         Ok(LockWord(self.block_word(hold)?).owner().is_some())
     }

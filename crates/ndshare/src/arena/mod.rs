@@ -45,16 +45,24 @@ mod scribble;
 mod tests;
 
 pub use alloc::MAX_ALIGN;
-pub use backing::Heap;
 pub use budget::Options;
 pub use deadline::Deadline;
 pub(crate) use fork::watch as watch_forks;
-pub use fork::{find, is_inside, left_out};
 pub use hold::Hold;
 pub use ids::{BlockId, Locator, TicketId};
-pub use lock::Reentry;
-pub use outgoing::{BRIEFLY, Outgoing, withdraw_soon};
-pub use private::Judge;
-pub use shortage::{MARK_CACHE, Shortage, on_shortage};
 pub use state::Arena;
 pub use stats::{ParticipantStats, Stats, TicketStats};
+
+/// What the bindings call beside the public face.
+mod internals {
+    pub use super::backing::Heap;
+    pub use super::fork::{find, is_inside, left_out};
+    pub use super::lock::Reentry;
+    pub use super::outgoing::{BRIEFLY, Outgoing, withdraw_soon};
+    pub use super::private::Judge;
+    pub use super::shortage::{MARK_CACHE, Shortage, on_shortage};
+}
+#[cfg(not(feature = "internals"))]
+pub(crate) use internals::*;
+#[cfg(feature = "internals")]
+pub use internals::*;

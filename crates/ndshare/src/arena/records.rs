@@ -18,7 +18,7 @@ use super::ids::{BlockId, TicketId};
 use super::lock::ArenaLock;
 use super::private::Mine;
 use super::state::Arena;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result, Stale};
 use crate::os::kill::{Point, point};
 use crate::os::{monotonic, proc, process, random_u64};
 use crate::prim::Ordering::{Acquire, Relaxed, Release, SeqCst};
@@ -172,6 +172,7 @@ impl Arena {
     ///
     /// # Errors
     /// `Poisoned`; `Timeout` at `deadline`.
+    #[doc(hidden)]
     pub fn withdraw(&self, tickets: &[TicketId], deadline: &Deadline) -> Result<u64> {
         let mut freed = 0;
         for &id in tickets {
@@ -188,6 +189,7 @@ impl Arena {
     ///
     /// # Errors
     /// `Poisoned`; `Timeout` at `deadline`.
+    #[doc(hidden)]
     pub fn reclaim_undeliverable(&self, deadline: &Deadline) -> Result<u64> {
         if self.control.header().addressed.load(Relaxed) == 0 {
             return Ok(0);
@@ -311,6 +313,7 @@ impl Arena {
 
     /// How many bytes the block of a word that was read from shared memory has, as far as one look can tell: a hint, as
     /// nothing is held.
+    #[doc(hidden)]
     pub fn claimed_bytes(&self, block: BlockId) -> u64 {
         let span = self.control.block_quietly(block.index).and_then(|shared| self.control.sane_span(shared));
         span.map_or(0, super::control::Span::len_bytes)
@@ -320,6 +323,7 @@ impl Arena {
     ///
     /// # Errors
     /// `Poisoned`; `Attach` in a process without a slot.
+    #[doc(hidden)]
     pub fn free_unkept(&self, block: u32) -> Result<()> {
         self.try_free(block, Keep::Warm).map(drop)
     }
@@ -328,6 +332,7 @@ impl Arena {
     ///
     /// # Errors
     /// As [`Self::free_unkept`].
+    #[doc(hidden)]
     pub fn free_unkept_beyond(&self, block: u32, most_warm: u64) -> Result<()> {
         let keep = if self.warm_bytes() > most_warm { Keep::Nothing } else { Keep::Warm };
         self.try_free(block, keep).map(drop)
@@ -513,12 +518,10 @@ fn block_of(record: &Record) -> BlockId {
 }
 
 fn stale(block: BlockId) -> Error {
-    Error::new(
-        Kind::Stale,
-        format!(
-            "expected block {} of generation {} to be alive, but its last holder dropped it: keep the array, or its \
-             Ref, until the receiver has opened it",
-            block.index, block.generation
-        ),
-    )
+    let BlockId { index, generation } = block;
+    let message = format!(
+        "expected block {index} of generation {generation} to be alive, but its last holder dropped it: keep the array, \
+         or its Ref, until the receiver has opened it"
+    );
+    Stale { index: Some(index), generation: Some(generation), message: message.into() }.into()
 }

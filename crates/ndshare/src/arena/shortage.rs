@@ -40,6 +40,7 @@ impl Arena {
     }
 
     /// The live blocks with a mark.
+    #[doc(hidden)]
     pub fn marked(&self, mark: u32) -> Vec<BlockId> {
         let block = |index| {
             let block = self.control.block_quietly(index).filter(|block| block.mark.load(Relaxed) == mark)?;
@@ -50,6 +51,7 @@ impl Arena {
     }
 
     /// The slots of the participants that hold a block.
+    #[doc(hidden)]
     pub fn holders_of(&self, block: BlockId) -> Vec<u32> {
         let Some(shared) = self.control.block_quietly(block.index) else { return Vec::new() };
         (0..self.control.geometry().participants).filter(|&slot| shared.words().has_bit(slot)).collect()
@@ -61,6 +63,7 @@ impl Hold {
     ///
     /// # Errors
     /// `Poisoned`.
+    #[doc(hidden)]
     pub fn mark(&self, mark: u32) -> Result<()> {
         self.arena.control.block(self.mine.index)?.mark.store(mark, Relaxed);
         Ok(())

@@ -20,6 +20,20 @@ use std::sync::OnceLock;
 pub(super) const NO_SLOT: u32 = u32::MAX;
 
 /// One process's share in an arena. Its last reference leaves the arena and unmaps it.
+///
+/// ```
+/// use ndshare::arena::Options;
+/// use ndshare::{Arena, Array, Number};
+///
+/// let arena = Arena::create(&Options { budget_bytes: Some(64 << 20), ..Options::default() })?;
+/// let image = Array::zeros(&arena, &[1080, 1920], Number::U16)?;
+/// let stats = arena.stats()?;
+/// assert_eq!((stats.budget_bytes, stats.blocks), (64 << 20, 1));
+/// assert!(stats.used_bytes >= 1080 * 1920 * 2);
+/// // Another process of this user joins by the locator, as text on its command line or in its environment:
+/// assert_eq!(Arena::attach(&arena.locator().to_string().parse()?)?.id(), arena.id());
+/// # Ok::<(), ndshare::Error>(())
+/// ```
 pub struct Arena {
     // The order matters: the sign of life goes first, the mapping last.
     pub(super) sign: SpinLock<Option<Sign>>,
@@ -63,6 +77,7 @@ impl Arena {
     }
 
     /// The first byte of the data part in this process.
+    #[doc(hidden)]
     pub fn base(&self) -> *mut u8 {
         self.backing.base().as_ptr().wrapping_add(self.control.data_at() as usize)
     }
@@ -108,6 +123,7 @@ impl Arena {
     /// # Errors
     /// `Attach` in a process without a slot.
     #[inline]
+    #[doc(hidden)]
     pub fn identity(&self) -> Result<u64> {
         let slot = self.slot()?;
         // RAW: only told from others.
@@ -116,6 +132,7 @@ impl Arena {
     }
 
     /// The process id of the participant with this identity, while it takes part.
+    #[doc(hidden)]
     pub fn pid_of(&self, identity: u64) -> Option<u32> {
         let slot = (identity as u32).checked_sub(1).filter(|&slot| slot < self.control.geometry().participants)?;
         let tenant = self.control.participant(slot).ok()?;
@@ -135,11 +152,13 @@ impl Arena {
 
     /// Whether the process that is `pid` to this one takes part. In another pid namespace the number may be that of a
     /// stranger.
+    #[doc(hidden)]
     pub fn is_mapped_by(&self, pid: u32) -> bool {
         crate::os::has_mapped(pid, &file_name(self.id))
     }
 
     /// The slot as tests on the heap declare it dead.
+    #[doc(hidden)]
     pub fn participant_slot(&self) -> u32 {
         self.slot.load(Relaxed)
     }

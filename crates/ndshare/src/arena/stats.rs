@@ -6,7 +6,7 @@ use super::fork;
 use super::records::is_ticket;
 use super::state::Arena;
 use super::word::State;
-use crate::error::{Kind, Result};
+use crate::error::{Holder, Kind, Result};
 use crate::layout::human;
 use crate::os::monotonic;
 use crate::os::process::Glimpse;
@@ -179,12 +179,19 @@ impl Arena {
         Ok(all)
     }
 
-    /// A sentence that names the largest holders by pid, for an error.
-    pub(super) fn largest_holders(&self) -> String {
+    /// Who holds how much, the largest first.
+    pub(super) fn holders(&self) -> Vec<Holder> {
         let mut holders = self.participant_stats().unwrap_or_default();
         holders.sort_by_key(|holder| std::cmp::Reverse(holder.bytes));
-        let line = |holder: &ParticipantStats| {
-            let you = if holder.me { ", this process" } else { "" };
+        let holder =
+            |one: ParticipantStats| Holder { pid: one.pid, bytes: one.bytes, blocks: one.blocks, is_me: one.me };
+        holders.into_iter().map(holder).collect()
+    }
+
+    /// A sentence that names the largest holders by pid, for an error.
+    pub(super) fn largest_holders(&self, holders: &[Holder]) -> String {
+        let line = |holder: &Holder| {
+            let you = if holder.is_me { ", this process" } else { "" };
             format!("pid {}{you}: {} in {} blocks", holder.pid, human(holder.bytes), holder.blocks)
         };
         let named: Vec<String> = holders.iter().take(NAMED).map(line).collect();

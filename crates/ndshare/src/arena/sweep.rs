@@ -231,6 +231,7 @@ impl Arena {
     ///
     /// # Errors
     /// `Poisoned`; `Attach` in a process without a slot.
+    #[doc(hidden)]
     pub fn is_kept_by_others(&self, block: BlockId) -> Result<bool> {
         if !self.is_live(block) {
             return Ok(false);
@@ -380,6 +381,7 @@ impl Arena {
     ///
     /// # Errors
     /// `Poisoned`; `Attach` in a process without a slot, and in one that has asked for ten seconds and cannot know.
+    #[doc(hidden)]
     pub fn is_identity_alive(&self, identity: u64) -> Result<bool> {
         if self.identity()? == identity {
             return Ok(true);

@@ -4,7 +4,7 @@ use super::budget::plan;
 use super::spans::Spans;
 use super::*;
 use crate::dice::Dice;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::os::{PAGE_BYTES, limits};
 use crate::prim::Ordering::{Relaxed, SeqCst};
 use std::sync::Arc;
@@ -178,6 +178,18 @@ fn random_histories_keep_bytes_apart_and_the_map_whole() {
         drop(held);
         assert_empty(&arena);
     }
+}
+
+#[test]
+fn a_poisoned_arena_says_what_contradicts_itself_to_all() {
+    let (arena, heap) = Arena::create_on_heap(BUDGET).unwrap();
+    let other = Arena::join_on_heap(&heap).unwrap();
+    let what = |error: Error| match error {
+        Error::Poisoned(poisoned) => poisoned.what,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(what(arena.control.poison("a test wrote here")), "a test wrote here");
+    assert_eq!(what(alloc(&other, 1 << 20).unwrap_err()), "found earlier: a test wrote here");
 }
 
 #[test]

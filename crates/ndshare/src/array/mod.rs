@@ -13,9 +13,17 @@ mod token;
 mod tests;
 
 pub use crate::element::Element;
-pub use crate::layout::Layout;
+pub use crate::layout::{Index, Layout};
 pub use access::Cells;
-pub use description::Description;
 pub use item::Item;
 pub use ndarray::{ALIGN, Array};
 pub use token::Token;
+
+/// What the bindings call beside the public face.
+mod internals {
+    pub use super::description::Description;
+}
+#[cfg(not(feature = "internals"))]
+pub(crate) use internals::*;
+#[cfg(feature = "internals")]
+pub use internals::*;

@@ -4,12 +4,12 @@
 //! cache's arena, becomes one as it is; everything else is copied into a block of its own. What is found may only be read.
 
 use super::key::Key;
-use super::load::{Fetch, Loading};
+use super::load::{Failure, Fetch, Loading};
 use super::state::Cache;
 use super::value::{Found, Stored, Value};
 use crate::arena::Deadline;
 use crate::array::{ALIGN, Array, Description};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, LoadFailed, Result};
 use crate::layout::Layout;
 use std::sync::Arc;
 
@@ -63,10 +63,7 @@ impl Cache {
     ) -> Result<Array> {
         match self.fetch_block(key, deadline)? {
             Fetch::Found(found) => array_of(found),
-            Fetch::Failed(failure) => Err(Error::new(
-                Kind::LoadFailed,
-                format!("the key {key} could not be loaded by another: {}: {}", failure.type_name, failure.text),
-            )),
+            Fetch::Failed(failure) => Err(failed(key, failure)),
             Fetch::Unkept => Ok(load(key)?.readonly()),
             Fetch::Load(loading) => match load(key) {
                 Ok(array) => self.finish(loading, array, deadline),
@@ -119,6 +116,12 @@ impl Cache {
 /// The array of a value. Whether its bytes lie in the block is checked here.
 fn array_of(found: Found) -> Result<Array> {
     Array::of_parts(found.hold, found.offset, Description::decode(&found.view)?, true)
+}
+
+/// The error of those who waited for another's load.
+fn failed(key: &Key, Failure { type_name, text }: Failure) -> Error {
+    let message = format!("the key {key} could not be loaded by another: {type_name}: {text}").into();
+    LoadFailed { key: key.to_string(), type_name, text, message }.into()
 }
 
 /// Ends a load that failed, and returns the error to be told.
@@ -254,6 +257,12 @@ mod tests {
         assert_eq!(waited.kind(), Kind::LoadFailed);
         let text = r#"the key ("tile", 1) could not be loaded by another: ndshare::Kind::InvalidValue: no such tile"#;
         assert_eq!(waited.to_string(), text);
+        let Error::LoadFailed(failure) = waited else { panic!("{waited:?}") };
+        assert_eq!(failure.key, r#"("tile", 1)"#);
+        assert_eq!(
+            (failure.type_name.as_str(), failure.text.as_str()),
+            ("ndshare::Kind::InvalidValue", "no such tile")
+        );
         assert_eq!(number(&theirs.fetch(&key(1), &FOREVER, |_| Ok(tile(&theirs, 1))).unwrap()), 1);
         assert_eq!(mine.info(&FOREVER).unwrap().failures, 1);
     }

@@ -49,6 +49,7 @@ impl Cache {
     }
 
     /// The same without the lock, for a glance that never waits; its figures may be of different instants.
+    #[doc(hidden)]
     pub fn glance(&self) -> Info {
         self.picture()
     }

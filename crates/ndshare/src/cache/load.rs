@@ -187,7 +187,10 @@ impl Cache {
     /// The error of a wait that has ended, with the process that loads.
     fn name_loader(&self, error: Error, loader: u64) -> Error {
         match self.arena().glimpse_identity(loader).filter(|_| error.kind() == Kind::Timeout) {
-            Some(process) => Error::new(Kind::Timeout, format!("{error}. It is loaded by {process}")),
+            Some(process) => {
+                let text = format!("{error}. It is loaded by {process}");
+                error.saying(text).waiting_on([process.into()])
+            }
             None => error,
         }
     }

@@ -131,6 +131,7 @@ impl Cache {
     ///
     /// # Errors
     /// `Poisoned`; `Timeout` at `deadline`.
+    #[doc(hidden)]
     pub fn get_block(&self, key: &Key, deadline: &Deadline) -> Result<Option<Found>> {
         if let Some(found) = self.find(key)? {
             return Ok(Some(found));

@@ -57,7 +57,15 @@ pub use key::Key;
 pub use key_form::{KeyWriter, Text};
 pub use key_value::{KeyValue, ToKey};
 pub use load::{Fetch, Loading};
-pub use shortage::give_way_when_short;
 pub use state::Cache;
 pub use table::{Geometry, MAX_TEXT_BYTES};
 pub use value::{Found, Stored, Value};
+
+/// What the bindings call beside the public face.
+mod internals {
+    pub use super::shortage::give_way_when_short;
+}
+#[cfg(not(feature = "internals"))]
+pub(crate) use internals::*;
+#[cfg(feature = "internals")]
+pub use internals::*;

@@ -79,6 +79,7 @@ impl Cache {
     ///
     /// # Errors
     /// `Poisoned`; `Timeout` at `deadline`.
+    #[doc(hidden)]
     pub fn give_way(&self, bytes: u64, deadline: &Deadline) -> Result<u64> {
         self.locked(deadline, |turn| self.give_way_under_lock(bytes, turn))
     }

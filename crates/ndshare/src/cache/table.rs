@@ -22,7 +22,7 @@
 //! places, in a segment that this process has open.
 
 use crate::arena::{BlockId, Hold};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::prim::{
     AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
@@ -184,6 +184,7 @@ impl Geometry {
     }
 
     /// Bytes of the head.
+    #[doc(hidden)]
     pub fn head_bytes(&self) -> usize {
         (self.directory_at() + self.segments() * DIRECTORY_WORDS) * 8
     }
@@ -488,8 +489,8 @@ impl Table {
     pub(super) fn check_segments(&self) -> Result<()> {
         match (0..self.segment_count()).find(|&segment| self.segment(segment).is_none()) {
             None => Ok(()),
-            Some(segment) => Err(Error::new(
-                Kind::Poisoned,
+            Some(segment) => Err(Error::written_over(
+                "the cache's directory",
                 format!(
                     "the cache's directory contradicts itself: expected segment {segment} of its tables, got no such \
                      block; something wrote over its memory: make a new cache"

@@ -3,7 +3,7 @@ use super::table::{Count, Table, USED};
 use super::*;
 use crate::arena::{Arena, BlockId, Deadline, Heap, Hold};
 use crate::dice::Dice;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::lock::Entered;
 use crate::prim::{AtomicU64, Ordering::Relaxed};
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -390,7 +390,11 @@ fn a_load_inside_its_own_load_is_an_error_and_a_wait_has_its_timeout() {
     assert_eq!(mine.fetch_block(&key(1), &FOREVER).unwrap_err().kind(), Kind::Misuse);
     let fails = |cache: &Arc<Cache>| {
         let short = Deadline::new(Some(Duration::from_millis(30)), &|| Ok(()));
-        cache.fetch_block(&key(1), &short).unwrap_err().kind()
+        let error = cache.fetch_block(&key(1), &short).unwrap_err();
+        let Error::Timeout(timeout) = &error else { panic!("{error:?}") };
+        assert!(timeout.what == "the key, which another is loading", "{timeout:?}");
+        assert_eq!(timeout.on.iter().map(|process| process.pid).collect::<Vec<_>>(), [std::process::id()]);
+        error.kind()
     };
     let theirs = elsewhere(&mine, &heap);
     std::thread::scope(|scope| {

@@ -119,8 +119,8 @@ impl Cache {
 
 #[cold]
 pub(super) fn scribbled() -> Error {
-    Error::new(
-        Kind::Poisoned,
+    Error::written_over(
+        "the cache's tables",
         "the cache's tables contradict themselves, also after they were put in order: something writes over its \
          memory; make a new cache",
     )

@@ -3,7 +3,7 @@
 //! An element is written as NumPy writes a dtype: `<u2` is a 16-bit unsigned integer in little-endian order, `|S8` are
 //! eight bytes of text, `<M8[ns]` is a date. A structure is written as the Python literal that `numpy.dtype` takes:
 //! `[('time', '<i8'), ('gain', '<f4', (3,))]`. That text is what stands in shared memory, in tokens and in messages, so
-//! every language reads the same; [`Element::from_str`] checks it before anything believes its size.
+//! every language reads the same; parsing checks it before anything believes its size.
 //!
 //! ```
 //! use ndshare::element::{Element, Number};

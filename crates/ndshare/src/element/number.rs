@@ -63,6 +63,13 @@ impl Kind {
 macro_rules! numbers {
     ($($(#[$doc:meta])* $name:ident $text:literal $kind:ident $size:literal $align:literal;)*) => {
         /// A type of number.
+        ///
+        /// ```
+        /// use ndshare::Number;
+        ///
+        /// assert_eq!((Number::Bf16.name(), Number::Bf16.size()), ("bfloat16", 2));
+        /// assert_eq!(Number::named("complex64"), Some(Number::C64));
+        /// ```
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Number {
             $($(#[$doc])* $name,)*

@@ -12,6 +12,17 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 /// What an item is.
+///
+/// ```
+/// use ndshare::{Element, Number};
+///
+/// assert_eq!(Element::of(Number::F32), "float32".parse()?);
+/// // As NumPy writes it: a structure of a date and three numbers of 4 bytes.
+/// let sample: Element = "[('time', '<M8[ns]'), ('gain', '<f4', (3,))]".parse()?;
+/// assert_eq!((sample.size(), sample.number()), (20, None));
+/// assert!("[('time', '<q8')]".parse::<Element>().is_err());
+/// # Ok::<(), ndshare::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Element {
     /// A number.
@@ -261,8 +272,12 @@ impl Structure {
     fn packed(literals: &[Literal]) -> Option<Result<Self>> {
         let (mut fields, mut offset) = (Vec::new(), 0_usize);
         for literal in literals {
-            let [name, format] = literal.items()? else { return None };
-            let (element, shape) = match format_of(format)? {
+            let (name, format) = match literal.items()? {
+                [name, format] => (name, format_of(format)?),
+                [name, base, shape] => (name, with_axes(base, shape)?),
+                _ => return None,
+            };
+            let (element, shape) = match format {
                 Ok(parts) => parts,
                 Err(error) => return Some(Err(error)),
             };
@@ -311,15 +326,20 @@ fn format_of(format: &Literal) -> Option<Result<(Element, Vec<usize>)>> {
         Literal::Text(text) => Some(text.parse().map(|element| (element, Vec::new()))),
         Literal::Tuple(parts) => {
             let [base, shape] = parts.as_slice() else { return None };
-            let shape = match shape {
-                Literal::Int(_) => vec![shape.int()?],
-                _ => shape.items()?.iter().map(Literal::int).collect::<Option<Vec<_>>>()?,
-            };
-            // A subarray of subarrays is one of more axes.
-            Some(format_of(base)?.map(|(element, inner)| (element, [shape, inner].concat())))
+            with_axes(base, shape)
         }
         nested => Some(Structure::of(nested)?.map(|structure| (Element::Structure(structure.into()), Vec::new()))),
     }
+}
+
+/// The same of a field that is an array of `base`.
+fn with_axes(base: &Literal, shape: &Literal) -> Option<Result<(Element, Vec<usize>)>> {
+    let shape = match shape {
+        Literal::Int(_) => vec![shape.int()?],
+        _ => shape.items()?.iter().map(Literal::int).collect::<Option<Vec<_>>>()?,
+    };
+    // A subarray of subarrays is one of more axes.
+    Some(format_of(base)?.map(|(element, inner)| (element, [shape, inner].concat())))
 }
 
 impl FromStr for Structure {
@@ -414,6 +434,17 @@ mod tests {
         }
         assert_eq!("=u2".parse::<Element>().unwrap(), Element::of(Number::U16));
         assert_eq!(">u2".parse::<Element>().unwrap().number(), None);
+    }
+
+    /// The documentation shows this form, which `numpy.dtype` prints, and once only the other one was read.
+    #[test]
+    fn a_field_with_axes_is_read_in_both_of_numpys_forms() {
+        for shape in ["3", "(3,)", "(2, 3)"] {
+            let three: Element = format!("[('t', '<M8[ns]'), ('gain', '<f4', {shape})]").parse().unwrap();
+            let pair: Element = format!("[('t', '<M8[ns]'), ('gain', ('<f4', {shape}))]").parse().unwrap();
+            assert_eq!(three, pair, "{shape}");
+        }
+        assert!("[('gain', '<f4', (3,), 4)]".parse::<Element>().is_err());
     }
 
     #[test]

@@ -41,7 +41,10 @@ mod spec;
 #[cfg(test)]
 mod tests;
 mod transform;
+#[cfg(feature = "internals")]
 pub mod vertical;
+#[cfg(not(feature = "internals"))]
+mod vertical;
 
 pub use arrays::{
     fft, fft2, fftn, hfft, hfft2, hfftn, ifft, ifft2, ifftn, ihfft, ihfft2, ihfftn, irfft, irfft2, irfftn, rfft, rfft2,

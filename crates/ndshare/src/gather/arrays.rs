@@ -86,6 +86,16 @@ pub fn concatenate(arrays: &[&Array], axis: impl Into<Option<isize>>, out: Optio
 
 /// Joins arrays of one shape along a new axis; NumPy's `stack`.
 ///
+/// ```
+/// use ndshare::{Array, gather};
+///
+/// let arena = ndshare::session()?;
+/// let (left, right) = (Array::from_slice(&arena, &[2], &[1_u8, 2])?, Array::from_slice(&arena, &[2], &[3_u8, 4])?);
+/// let stacked = gather::stack(&[&left, &right], 1, None)?;
+/// assert_eq!((stacked.shape(), stacked.to_vec::<u8>()?), (&[2, 2][..], vec![1, 3, 2, 4]));
+/// # Ok::<(), ndshare::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`concatenate`].
 pub fn stack(arrays: &[&Array], axis: isize, out: Option<&Array>) -> Result<Array> {
@@ -94,6 +104,16 @@ pub fn stack(arrays: &[&Array], axis: isize, out: Option<&Array>) -> Result<Arra
 
 /// Joins arrays as nested lists have them; NumPy's `block`: `block([[&a, &b], [&c, &d]], None)`.
 ///
+/// ```
+/// use ndshare::{Array, gather};
+///
+/// let arena = ndshare::session()?;
+/// let (left, right) = (Array::from_slice(&arena, &[2], &[1_u8, 2])?, Array::from_slice(&arena, &[2], &[3_u8, 4])?);
+/// let drawn = gather::block([[&left, &right], [&right, &left]], None)?;
+/// assert_eq!((drawn.shape(), drawn.to_vec::<u8>()?), (&[2, 4][..], vec![1, 2, 3, 4, 3, 4, 1, 2]));
+/// # Ok::<(), ndshare::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`concatenate`].
 pub fn block<'a>(blocks: impl Into<Blocks<'a>>, out: Option<&Array>) -> Result<Array> {
@@ -101,6 +121,16 @@ pub fn block<'a>(blocks: impl Into<Blocks<'a>>, out: Option<&Array>) -> Result<A
 }
 
 /// Copies one array into another, which it is stretched to; NumPy's `copyto`.
+///
+/// ```
+/// use ndshare::{Array, Number, gather};
+///
+/// let arena = ndshare::session()?;
+/// let (left, grid) = (Array::from_slice(&arena, &[2], &[1_u8, 2])?, Array::zeros(&arena, &[3, 2], Number::F32)?);
+/// gather::copy(&grid, &left)?;
+/// assert_eq!(grid.to_vec::<f32>()?, [1.0, 2.0, 1.0, 2.0, 1.0, 2.0]);
+/// # Ok::<(), ndshare::Error>(())
+/// ```
 ///
 /// # Errors
 /// As [`concatenate`].

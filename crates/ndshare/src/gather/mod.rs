@@ -1,13 +1,13 @@
 //! Many strided arrays into one: `concatenate`, `stack`, `block` and `copy`, and canvases that are filled over and over.
 //!
-//! A [`Joint`] says from shapes alone how arrays fit together, and what goes where. A [`Plan`] says for each pair of
+//! A `Joint` says from shapes alone how arrays fit together, and what goes where. A `Plan` says for each pair of
 //! source and place which bytes go together, and for all of them which kernel moves them, with which stores, cut into
 //! which pieces for how many workers. Both are plain data: they know no addresses, so they can be compared, tested, and
-//! used again. [`execute`] takes a plan and the addresses. The order is tile by tile: measured better than row by row,
+//! used again. `execute` takes a plan and the addresses. The order is tile by tile: measured better than row by row,
 //! because the source is then read from its beginning to its end.
 //!
-//! Safe functions on arrays: [`concatenate`], [`stack`], [`block`], [`copy`], and [`Canvas`]. The rest is what they, and
-//! the bindings for other languages, are made of.
+//! Users have safe functions on arrays: [`concatenate`], [`stack`], [`block`], [`copy`], and [`Canvas`]. The rest is what
+//! they, and the bindings for other languages, are made of.
 
 mod arrays;
 mod canvas;
@@ -32,15 +32,25 @@ mod tests;
 
 pub use arrays::{Blocks, Options, block, concatenate, copy, stack};
 pub use canvas::{Canvas, Source};
-pub use casting::{Casting, common_element, conversion, promoted};
-pub use copies::{Batch, Copies};
-pub use execute::{Ends, execute};
-pub use joint::{Joint, Placement, axis_of, broadcast};
-pub use montage::{Montage, Part, Strip};
-pub use nested::Nested;
-pub use plan::{Axis, Block, Mover, Nest, Plan, Planner};
-pub use settings::{Settings, set_stream_from, stream_from};
-pub use small::{Pair, SMALL_BYTES};
-pub use strided::Strided;
-pub use surface::{Filling, Surface};
-pub use tiles::{Draft, Mark, Tile, Tiles};
+pub use casting::Casting;
+pub use settings::{set_stream_from, stream_from};
+
+/// What the bindings call beside the public face.
+mod internals {
+    pub use super::casting::{common_element, conversion, promoted};
+    pub use super::copies::{Batch, Copies};
+    pub use super::execute::{Ends, execute};
+    pub use super::joint::{Joint, Placement, axis_of, broadcast};
+    pub use super::montage::{Montage, Part, Strip};
+    pub use super::nested::Nested;
+    pub use super::plan::{Axis, Block, Mover, Nest, Plan, Planner};
+    pub use super::settings::Settings;
+    pub use super::small::{Pair, SMALL_BYTES};
+    pub use super::strided::Strided;
+    pub use super::surface::{Filling, Surface};
+    pub use super::tiles::{Draft, Mark, Tile, Tiles};
+}
+#[cfg(not(feature = "internals"))]
+pub(crate) use internals::*;
+#[cfg(feature = "internals")]
+pub use internals::*;

@@ -30,7 +30,7 @@ impl Pair<'_> {
     /// Copies the pair right away; false, and nothing done, where it takes a plan.
     ///
     /// # Safety
-    /// As [`super::execute`], for the arrays that begin at `ends`.
+    /// As [`super::execute()`], for the arrays that begin at `ends`.
     pub unsafe fn copy_now(&self, cpu: Cpu, ends: Ends) -> bool {
         let axes = self.shape.len();
         if axes > MAX_AXES || self.dst_strides.len() != axes || self.src_strides.len() != axes {

@@ -95,7 +95,7 @@ impl<S> Filling<'_, S> {
         &self.old
     }
 
-    /// Says that bytes are about to change. What stands where is unknown then, until [`Self::keep`].
+    /// Says that bytes are about to change. What stands where is unknown then, until [`Self::carry_out`] has noted it.
     pub fn touch(&self) {
         if !self.touched.replace(true)
             && let Ok(epoch) = self.surface.epoch()

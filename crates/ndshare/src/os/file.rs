@@ -14,7 +14,7 @@ use super::descriptor::move_high;
 use super::fork::between_forks;
 use super::page::{self, Page};
 use super::{last_errno, monotonic, proc};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Foreign, Result, Unreachable};
 use crate::prim::{AtomicI32, AtomicU64, Ordering};
 use std::fs::{metadata, read_dir, read_link, read_to_string};
 use std::ops::Range;
@@ -165,14 +165,14 @@ impl MemFile {
             Err(error) if error.raw_os_error() == Some(libc::EMFILE) => proc::on_an_errand(&path, fd, &work),
             Err(error) => Err(error),
         };
-        match done.map_err(|cause| self.not_opened(fd, &cause))? {
+        match done.map_err(|cause| self.not_opened(fd, cause))? {
             0 => Ok(None),
             page if page > 0 => Ok(Some(Anchor { page: Page::of(page as usize) })),
-            failed => Err(page::no_page(&std::io::Error::from_raw_os_error(-failed as i32))),
+            failed => Err(page::no_page(std::io::Error::from_raw_os_error(-failed as i32))),
         }
     }
 
-    fn not_opened(&self, fd: RawFd, cause: &std::io::Error) -> Error {
+    fn not_opened(&self, fd: RawFd, cause: std::io::Error) -> Error {
         let path = format!("/proc/self/fd/{fd}");
         let why = match cause.raw_os_error() {
             Some(libc::EACCES | libc::EPERM) => format!(
@@ -186,7 +186,8 @@ impl MemFile {
             Some(libc::ENOENT) => "/proc is not mounted here: mount it, or make the process before the chroot".into(),
             _ => "expected /proc to be mounted, and the file to be ours".into(),
         };
-        Error::attach(format!("opening {path} anew failed ({cause}); {why}"))
+        let message = format!("opening {path} anew failed ({cause}); {why}");
+        Error::attach_by(cause, message)
     }
 
     /// Whether somebody alive has any of these bytes locked. Needs no free descriptor.
@@ -303,13 +304,11 @@ fn refuse_foreign(name: &str, pid: u32, link: &str) -> Result<()> {
 /// The file is another user's: what is in it is not to be trusted, whoever may open it.
 fn foreign(name: &str, pid: u32, uid: u32) -> Error {
     let (id, me) = (name.rsplit(':').next().unwrap_or(name), effective_uid());
-    Error::new(
-        Kind::Foreign,
-        format!(
-            "arena {id} of process {pid} belongs to uid {uid}, and this process is uid {me}: an arena is one user's; \
-             unset NDSHARE_SESSION if it came from another user's environment (sudo -E, cron), or send the array by value"
-        ),
-    )
+    let message = format!(
+        "arena {id} of process {pid} belongs to uid {uid}, and this process is uid {me}: an arena is one user's; \
+         unset NDSHARE_SESSION if it came from another user's environment (sudo -E, cron), or send the array by value"
+    );
+    Foreign { pid: Some(pid), uid: Some(uid), message: message.into() }.into()
 }
 
 /// The file is there, and opening it fails.
@@ -328,10 +327,11 @@ fn unreachable_file(name: &str, pid: u32) -> Error {
     } else {
         format!("process {pid}, which named it, is gone, was on another machine or is in another container")
     };
-    Error::unreachable(format!(
+    let message = format!(
         "arena {id} can't be reached: expected a process of this user that has it open, but {cause}; \
          send the array itself by value (plain pickle) instead"
-    ))
+    );
+    Unreachable { pid: Some(pid), message: message.into() }.into()
 }
 
 fn identity(fd: RawFd) -> Option<Identity> {
@@ -379,6 +379,19 @@ fn lock_and_map(fd: RawFd, byte: u64, for_children: bool) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_system_refuses_is_the_source_of_the_error() {
+        let errno = |error: &Error| {
+            let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+            source.and_then(std::io::Error::raw_os_error)
+        };
+        let error = MemFile::create(&"n".repeat(300), 1 << 20).unwrap_err();
+        assert!(matches!(&error, Error::Os(os) if os.what == "memfd_create"), "{error:?}");
+        assert_eq!(errno(&error), Some(libc::EINVAL), "the name is too long");
+        let error = page::no_page(std::io::Error::from_raw_os_error(-page::map_page(-1, false) as i32));
+        assert_eq!((error.kind(), errno(&error)), (crate::Kind::Attach, Some(libc::EBADF)), "there is no such file");
+    }
 
     #[test]
     fn a_file_is_found_by_name_and_has_one_tenant_a_byte() {

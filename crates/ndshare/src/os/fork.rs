@@ -81,6 +81,6 @@ pub fn at_fork(prepare: extern "C" fn(), parent: extern "C" fn(), child: extern 
     // SAFETY: the handlers are functions of this library, which is never unloaded.
     match unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) } {
         0 => Ok(()),
-        code => Err(Error::new(crate::Kind::Os, format!("pthread_atfork failed with {code}"))),
+        code => Err(Error::os("pthread_atfork", std::io::Error::from_raw_os_error(code))),
     }
 }

@@ -8,7 +8,7 @@ use super::file::MemFile;
 use super::limits::{self, Room};
 use super::monotonic;
 use super::page::{HUGE_BYTES, PAGE_BYTES, whole_pages};
-use crate::error::{Error, Kind, Result};
+use crate::error::{ArenaFull, Error, Result};
 use crate::layout::human;
 use crate::prim::{AtomicU64, Ordering};
 use std::ops::Range;
@@ -128,13 +128,12 @@ impl Mapping {
             match error.raw_os_error() {
                 Some(libc::EAGAIN | libc::EINTR) => continue,
                 _ => {
-                    return Err(Error::new(
-                        Kind::ArenaFull,
-                        format!(
-                            "the kernel gave no memory for {} ({error}): free memory on this machine and try again",
-                            human(range.end - range.start)
-                        ),
-                    ));
+                    let need = range.end - range.start;
+                    let message = format!(
+                        "the kernel gave no memory for {} ({error}): free memory on this machine and try again",
+                        human(need)
+                    );
+                    return Err(ArenaFull { needed_bytes: Some(need), ..ArenaFull::saying(message) }.into());
                 }
             }
         }
@@ -156,7 +155,10 @@ impl Mapping {
     /// # Errors
     /// `ArenaFull` when there is no memory for the copy; then nothing has changed.
     pub fn part(&self, range: Range<u64>) -> Result<()> {
-        let full = || Error::new(Kind::ArenaFull, "no memory for a private copy: free memory on this machine");
+        let full = || {
+            let message = "no memory for a private copy: free memory on this machine";
+            Error::from(ArenaFull { needed_bytes: Some(range.end - range.start), ..ArenaFull::saying(message) })
+        };
         let (copy, pages) = self.private_copy(&range).ok_or_else(full)?;
         let len = (pages.end - pages.start) as usize;
         // SAFETY: the copy is a whole private mapping of `len` bytes; it moves over pages of our own range, with the
@@ -235,7 +237,9 @@ fn no_address_space(len_bytes: u64) -> Error {
         None => std::io::Error::last_os_error().to_string(),
     };
     let len = human(len_bytes);
-    Error::new(Kind::ArenaFull, format!("no address space for an arena of {len}: {cause}; raise the limit (ulimit -v)"))
+    let message = format!("no address space for an arena of {len}: {cause}; raise the limit (ulimit -v)");
+    let (limit_bytes, limit) = (limits::address_space_limit(), "RLIMIT_AS".to_owned());
+    ArenaFull { needed_bytes: Some(len_bytes), limit_bytes, limit, ..ArenaFull::saying(message) }.into()
 }
 
 /// Whether chunks may be collapsed; `NDSHARE_NO_COLLAPSE=1` switches that off, as an older kernel would.
@@ -260,8 +264,10 @@ fn check_process_limits(file_end: u64) -> Result<()> {
 }
 
 fn over(name: &str, limit: u64, got: u64, how: &str) -> Error {
-    let (limit, got) = (human(limit), human(got));
-    Error::new(Kind::ArenaFull, format!("{name} is {limit}, and the arena would need {got} of it: raise it ({how})"))
+    let (most, need) = (human(limit), human(got));
+    let message = format!("{name} is {most}, and the arena would need {need} of it: raise it ({how})");
+    let (needed_bytes, limit_bytes, limit) = (Some(got), Some(limit), name.to_owned());
+    ArenaFull { needed_bytes, limit_bytes, limit, ..ArenaFull::saying(message) }.into()
 }
 
 /// Bytes that may be committed before the limits are read again, and until when (monotonic milliseconds).
@@ -292,8 +298,9 @@ fn demand(bytes: u64, room: Room) -> Result<()> {
         return Ok(());
     }
     let (need, left) = (human(bytes), human(room.bytes));
-    let text = format!("{} leaves {left}, and {need} more must be committed: free memory, or raise it", room.limit);
-    Err(Error::new(Kind::ArenaFull, text))
+    let message = format!("{} leaves {left}, and {need} more must be committed: free memory, or raise it", room.limit);
+    let (needed_bytes, free_bytes, limit) = (Some(bytes), Some(room.bytes), room.limit);
+    Err(ArenaFull { needed_bytes, free_bytes, limit, ..ArenaFull::saying(message) }.into())
 }
 
 /// Gives the pages of private memory back; they are zeros for whoever looks at them again.
@@ -367,7 +374,9 @@ mod tests {
     #[test]
     fn too_little_room_is_an_error_that_names_the_limit() {
         let error = demand(2 << 20, Room { bytes: 1 << 20, limit: "the limit of a test".into() }).unwrap_err();
-        assert_eq!(error.kind(), Kind::ArenaFull);
         assert!(error.to_string().contains("the limit of a test leaves 1 MiB"), "{error}");
+        let Error::ArenaFull(full) = error else { panic!("{error:?}") };
+        assert_eq!((full.needed_bytes, full.free_bytes), (Some(2 << 20), Some(1 << 20)));
+        assert_eq!(full.limit, "the limit of a test");
     }
 }

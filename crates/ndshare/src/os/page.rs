@@ -75,11 +75,12 @@ pub(super) fn map_page(fd: RawFd, for_children: bool) -> i64 {
 }
 
 /// A sign of life could not be made.
-pub(super) fn no_page(cause: &std::io::Error) -> Error {
-    Error::attach(match cause.raw_os_error() {
+pub(super) fn no_page(cause: std::io::Error) -> Error {
+    let text = match cause.raw_os_error() {
         Some(libc::ENOMEM) => {
             format!("no address space for a sign of life ({cause}): raise RLIMIT_AS (ulimit -v) or vm.max_map_count")
         }
         _ => format!("making a sign of life in the memory file failed ({cause}): expected locks and mappings to work"),
-    })
+    };
+    Error::attach_by(cause, text)
 }

@@ -8,7 +8,7 @@
 use super::fork::at_fork;
 use super::pipe::Pipe;
 use super::thread::Thread;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::prim::SpinLock;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
@@ -79,7 +79,7 @@ fn duplicate(descriptor: i32) -> Result<i32> {
 }
 
 fn failed(what: &str) -> Error {
-    Error::new(Kind::Os, format!("{what} failed: {}", std::io::Error::last_os_error()))
+    Error::last_os(what)
 }
 
 /// What the thread does.

@@ -4,6 +4,7 @@
 //! one who was asked for. So the only mistake is to wait longer.
 
 use super::proc;
+use crate::error::Process;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// Whether the process that got the number `pid` is over: nobody has the number, or only until somebody asks how it
@@ -40,6 +41,12 @@ impl Glimpse {
         let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         Self { pid, name: name.trim_end().to_owned(), is_stopped: is_stopped(&stat) }
+    }
+}
+
+impl From<Glimpse> for Process {
+    fn from(seen: Glimpse) -> Self {
+        Self { pid: seen.pid, name: seen.name, is_stopped: seen.is_stopped }
     }
 }
 

@@ -4,7 +4,7 @@
 //! the threads of a process at each fork and warns of more than one; a thread that has been joined is still counted
 //! for a moment, until the kernel has unlisted it.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::prim::{AtomicI32, Ordering};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
@@ -36,7 +36,7 @@ impl Thread {
         };
         let builder = Builder::new().name(name.to_owned()).stack_size(STACK_BYTES);
         let started = with_signals_blocked(|| builder.spawn(run));
-        let handle = started.map_err(|error| Error::new(Kind::Os, format!("starting a thread failed: {error}")))?;
+        let handle = started.map_err(|error| Error::os("starting a thread", error))?;
         Ok(Self { handle, id })
     }
 

@@ -13,6 +13,27 @@ use crate::prim::{Ordering::Relaxed, load_bytes, read};
 use std::sync::Arc;
 
 /// A published frame. Its bytes never change while it lives.
+///
+/// ```
+/// use ndshare::ring::{Content, Format, Mode, Start, WhenFull};
+/// use ndshare::{Deadline, Number, Ring};
+///
+/// let forever = Deadline::never();
+/// let ring = Ring::new(&ndshare::session()?, Format::new(&[4, 6], Number::U16), 8, 0, WhenFull::Wait, &forever)?;
+///
+/// let reader = ring.reader(Mode::Every, Start::Next, &forever)?;
+/// let mut writing = ring.begin_own(&forever)?;
+/// writing.array()?.fill(7_u16)?;
+/// writing.publish(Content::default(), &forever)?;
+/// let frame = reader.get(&forever)?;
+/// assert!(frame.seq == 0 && frame.time_ns > 0 && frame.meta().is_empty());
+/// // Its array may outlive it, and the ring; it may only be read.
+/// let array = frame.array()?;
+/// drop((frame, reader, ring));
+/// assert!(array.is_readonly());
+/// assert_eq!(array.read::<u16>(&[3, 5])?, 7);
+/// # Ok::<(), ndshare::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Frame {
     hold: Option<Hold>,

@@ -4,9 +4,10 @@
 use super::notify::go_on;
 use super::policy::Mode;
 use super::state::Ring;
+use super::stats::ReaderStats;
 use super::table::{EVENT, SPACE};
 use crate::arena::Deadline;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Behind, Error, Full, Process, Result, Timeout};
 use std::time::Duration;
 
 /// How many readers that are behind an error names.
@@ -20,45 +21,53 @@ impl Ring {
         self.prune(deadline).map_err(as_full)?;
         let ready = || !self.is_full(self.least_cursor()) || self.is_closed();
         self.sleep(SPACE, ready, deadline, NAP)?;
-        let text = || {
-            let behind = self.who_is_behind();
-            format!(
-                "the ring is full: expected a free slot before the timeout, but {behind}; read faster, close readers \
-                 that nobody reads, or choose what to drop with when_full="
-            )
-        };
-        go_on(deadline, Kind::Full, text)
+        go_on(deadline, |waited| {
+            let readers = self.readers_behind();
+            let message = format!(
+                "the ring is full: expected a free slot before the timeout, but {}; read faster, close readers that \
+                 nobody reads, or choose what to drop with when_full=",
+                who_is_behind(&readers)
+            );
+            let behind =
+                readers.into_iter().map(|reader| Behind { process: reader.user.map(Process::from), lag: reader.lag });
+            Full { waited, behind: behind.collect(), ..Full::saying(message) }.into()
+        })
     }
 
-    /// The readers that keep the window full, in words.
-    fn who_is_behind(&self) -> String {
+    /// The readers that keep the window full.
+    fn readers_behind(&self) -> Vec<ReaderStats> {
         let (written, slots) = (self.written(), u64::from(self.table.geometry.slots));
         let readers = self.readers_in_use().filter(|&index| self.is_reader_live(index));
         let readers = readers.filter_map(|index| self.reader_stats(index, written, &|_| Ok(true)).ok());
-        let behind: Vec<String> = readers
-            .filter(|reader| reader.mode != Mode::Latest && reader.lag >= slots)
-            .map(|reader| reader.to_string())
-            .collect();
-        match behind.len() {
-            0 => "the readers that were behind have just gone on".to_owned(),
-            count @ 1..=NAMED => format!("behind {} {}", if count == 1 { "is" } else { "are" }, behind.join(", ")),
-            count => format!("behind are {} and {} more", behind[..NAMED].join(", "), count - NAMED),
-        }
+        readers.filter(|reader| reader.mode != Mode::Latest && reader.lag >= slots).collect()
     }
 
     /// Waits a little for another writer to publish what it fills, or to throw it away.
     pub(super) fn wait_for_idle(&self, deadline: &Deadline) -> Result<()> {
         self.sleep(EVENT, || false, deadline, SHORT_NAP)?;
-        let text = || {
-            "every frame of the ring is being filled: expected an idle one before the timeout; publish those that were \
-             begun, or leave their with blocks"
-                .to_owned()
-        };
-        go_on(deadline, Kind::Full, text)
+        let message = "every frame of the ring is being filled: expected an idle one before the timeout; publish those \
+                       that were begun, or leave their with blocks";
+        go_on(deadline, |waited| Full { waited, ..Full::saying(message) }.into())
+    }
+}
+
+/// The readers that keep the window full, in words.
+fn who_is_behind(readers: &[ReaderStats]) -> String {
+    let behind: Vec<String> = readers.iter().map(ToString::to_string).collect();
+    match behind.len() {
+        0 => "the readers that were behind have just gone on".to_owned(),
+        count @ 1..=NAMED => format!("behind {} {}", if count == 1 { "is" } else { "are" }, behind.join(", ")),
+        count => format!("behind are {} and {} more", behind[..NAMED].join(", "), count - NAMED),
     }
 }
 
 /// A writer's timeout is `Full` whatever it waited for; the text says what that was, and who has it.
 pub(super) fn as_full(error: Error) -> Error {
-    if error.kind() == Kind::Timeout { Error::new(Kind::Full, error.to_string()) } else { error }
+    match error {
+        Error::Timeout(timeout) => {
+            let Timeout { waited, on, message, .. } = *timeout;
+            Full { waited, on, message, behind: Vec::new() }.into()
+        }
+        other => other,
+    }
 }

@@ -9,7 +9,7 @@ use super::protocol::{self, MOST_WRITTEN};
 use super::reader::Reader;
 use super::table::SPACE;
 use crate::arena::{Deadline, Hold};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Empty, Error, Result};
 use crate::os::kill::{Point, point};
 use crate::prim::{
     Ordering::{Acquire, SeqCst},
@@ -69,11 +69,13 @@ impl Reader {
 
     /// Asks whether the caller still waits.
     pub(super) fn go_on(&self, deadline: &Deadline) -> Result<()> {
-        let text = || {
-            let writers = self.ring.writer_counts();
-            format!("no frame came: expected one before the timeout, but {writers}; wait longer, or see what they do")
-        };
-        go_on(deadline, Kind::Empty, text)
+        go_on(deadline, |waited| {
+            let counts = self.ring.writer_counts();
+            let message = format!(
+                "no frame came: expected one before the timeout, but {counts}; wait longer, or see what they do"
+            );
+            Empty { waited, writers: counts.writing + counts.unused, ..Empty::saying(message) }.into()
+        })
     }
 
     fn look_for_next(&self, misses: &mut Misses<'_>) -> Result<Option<Frame>> {
@@ -192,6 +194,9 @@ impl Reader {
 
     #[cold]
     fn never_settles(&self) -> Error {
-        Error::new(Kind::Poisoned, "an entry of the ring never settles: its head was written over; make a new ring")
+        Error::written_over(
+            "the ring's head",
+            "an entry of the ring never settles: its head was written over; make a new ring",
+        )
     }
 }

@@ -63,6 +63,15 @@ pub use publish::{Content, Published};
 pub use reader::Reader;
 pub use state::Ring;
 pub use stats::{Process, ReaderStats, Stats, WriterCounts, WriterStats};
-pub use table::{GROUPS, Geometry, READERS, VIEW_BYTES, WRITERS};
+pub use table::{GROUPS, Geometry, READERS, WRITERS};
 pub use write::Writing;
 pub use writer::Writer;
+
+/// What the bindings call beside the public face.
+mod internals {
+    pub use super::table::VIEW_BYTES;
+}
+#[cfg(not(feature = "internals"))]
+pub(crate) use internals::*;
+#[cfg(feature = "internals")]
+pub use internals::*;

@@ -5,7 +5,7 @@ use super::protocol;
 use super::state::Ring;
 use super::table::{READERS, WISHES};
 use crate::arena::Deadline;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::os::kill::{Point, point};
 use crate::os::pipe::PipeId;
 use crate::prim::Ordering::{Relaxed, SeqCst};
@@ -102,8 +102,10 @@ impl Ring {
     }
 }
 
-/// Asks whether the caller still waits. Its timeout is of `kind`, with `text`.
-pub(super) fn go_on(deadline: &Deadline, kind: Kind, text: impl FnOnce() -> String) -> Result<()> {
-    let named = |error: Error| if error.kind() == Kind::Timeout { Error::new(kind, text()) } else { error };
-    deadline.go_on("the ring").map_err(named)
+/// Asks whether the caller still waits. Its timeout is the error that `late` makes of how long it waited.
+pub(super) fn go_on(deadline: &Deadline, late: impl FnOnce(Option<Duration>) -> Error) -> Result<()> {
+    deadline.go_on("the ring").map_err(|error| match error {
+        Error::Timeout(timeout) => late(timeout.waited),
+        other => other,
+    })
 }

@@ -201,7 +201,10 @@ impl Ring {
 /// No ring comes to that many frames: all that followed would bear one number, and readers of the newest would see none.
 #[cold]
 fn no_number_left() -> Error {
-    Error::new(Kind::Poisoned, "the ring has no number left for a frame: its head was written over; make a new ring")
+    Error::written_over(
+        "the ring's head",
+        "the ring has no number left for a frame: its head was written over; make a new ring",
+    )
 }
 
 #[cold]

@@ -14,6 +14,25 @@ use crate::prim::{
 use std::sync::{Arc, OnceLock};
 
 /// One reader of a ring. It lives as long as its token.
+///
+/// ```
+/// use ndshare::ring::{Content, Format, Mode, Start, WhenFull};
+/// use ndshare::{Deadline, Number, Ring};
+///
+/// let forever = Deadline::never();
+/// let ring = Ring::new(&ndshare::session()?, Format::new(&[4, 6], Number::U16), 8, 0, WhenFull::Wait, &forever)?;
+///
+/// let every = ring.reader(Mode::Every, Start::Next, &forever)?;
+/// let latest = ring.reader(Mode::Latest, Start::Next, &forever)?;
+/// for number in 0..3_u16 {
+///     let mut frame = ring.begin_own(&forever)?;
+///     frame.array()?.fill(number)?;
+///     frame.publish(Content::default(), &forever)?;
+/// }
+/// assert_eq!(latest.get(&forever)?.seq, 2);
+/// assert_eq!((every.get(&forever)?.seq, every.get(&forever)?.seq, every.lag()), (0, 1, 1));
+/// # Ok::<(), ndshare::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Reader {
     pub(super) ring: Arc<Ring>,

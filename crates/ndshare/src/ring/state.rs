@@ -17,6 +17,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A ring, as one process has it.
+///
+/// ```
+/// use ndshare::ring::{Content, Format, Mode, Start, WhenFull};
+/// use ndshare::{Deadline, Number, Ring};
+///
+/// let forever = Deadline::never();
+/// let ring = Ring::new(&ndshare::session()?, Format::new(&[4, 6], Number::U16), 8, 0, WhenFull::Wait, &forever)?;
+///
+/// let reader = ring.reader(Mode::Every, Start::Next, &forever)?;
+/// let mut frame = ring.begin_own(&forever)?;
+/// frame.array()?.fill(7_u16)?;
+/// frame.publish(Content::default(), &forever)?;
+/// assert_eq!(reader.get(&forever)?.array()?.read::<u16>(&[3, 5])?, 7);
+/// // Another process opens it by its reference, a text:
+/// let text = ring.reference().to_string();
+/// let same = Ring::open_reference(&text.parse()?, &forever)?;
+/// assert_eq!((same.format().shape.as_deref(), same.written()), (Some(&[4, 6][..]), 1));
+/// # Ok::<(), ndshare::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Ring {
     pub(super) table: Table,
@@ -132,6 +151,7 @@ impl Ring {
 
     /// How long readers of this object look without giving the processor up, before they sleep. By default 20 µs
     /// where there are two processors or more, else not at all.
+    #[doc(hidden)]
     pub fn set_spin(&self, spin: Duration) {
         self.spin_ns.store(u64::try_from(spin.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }

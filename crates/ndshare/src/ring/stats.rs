@@ -7,7 +7,7 @@ use super::policy::Mode;
 use super::state::Ring;
 use super::table::{DROPPED, GROUPS, READERS, WRITERS, WRITERS_ENDED, WRITERS_LOST, WRITERS_MADE};
 use crate::arena::{Arena, Deadline};
-use crate::error::Result;
+use crate::error::{self, Result};
 use crate::prim::{Ordering::SeqCst, read};
 
 /// A picture of a ring.
@@ -42,6 +42,12 @@ impl Process {
     fn of(arena: &Arena, identity: u64) -> Option<Self> {
         let pid = arena.pid_of(identity)?;
         Some(Self { pid, name: crate::os::process_name(pid).unwrap_or_default() })
+    }
+}
+
+impl From<Process> for error::Process {
+    fn from(Process { pid, name }: Process) -> Self {
+        Self { pid, name, is_stopped: false }
     }
 }
 
@@ -148,6 +154,7 @@ impl Ring {
 
     /// How many readers there are, the largest lag, and how many frames they look at. It never waits and makes no system
     /// call.
+    #[doc(hidden)]
     pub fn glance(&self) -> (usize, u64, u64) {
         let written = self.written();
         let live = self.readers_in_use().filter(|&index| self.is_reader_live(index));

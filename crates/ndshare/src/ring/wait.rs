@@ -78,6 +78,7 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Self::get`].
+    #[doc(hidden)]
     pub fn get_soon(&self, longest: Duration) -> Result<Option<Frame>> {
         self.own()?;
         let none = Deadline::now();

@@ -66,6 +66,7 @@ impl Ring {
     }
 
     /// How many published frames wait for the slowest reader.
+    #[doc(hidden)]
     pub fn waiting(&self) -> u64 {
         self.least_cursor().map_or(0, |least| self.written().saturating_sub(least))
     }

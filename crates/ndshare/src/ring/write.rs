@@ -108,6 +108,7 @@ impl Ring {
     ///
     /// # Errors
     /// As [`Self::begin`].
+    #[doc(hidden)]
     pub fn begin_quick(self: &Arc<Self>, len_bytes: u64) -> Result<Option<Writing>> {
         self.parse_need(len_bytes)?;
         match self.find_pen()? {

@@ -20,6 +20,25 @@ use std::sync::Arc;
 ///
 /// It belongs to the process that uses it first. It lives as long as that process, or as its token while nobody has used
 /// it.
+///
+/// ```
+/// use ndshare::ring::{Content, Format, Mode, Start, WhenFull};
+/// use ndshare::{Deadline, Kind, Number, Ring};
+///
+/// let forever = Deadline::never();
+/// let ring = Ring::new(&ndshare::session()?, Format::new(&[4, 6], Number::U16), 8, 0, WhenFull::Wait, &forever)?;
+///
+/// let reader = ring.reader(Mode::Every, Start::Next, &forever)?;
+/// let writer = ring.writer(&forever)?;
+/// let mut frame = writer.begin(4 * 6 * 2, &forever)?;
+/// frame.array()?.fill(7_u16)?;
+/// frame.publish(Content::default(), &forever)?;
+/// // All that were made are closed: the stream ends when what there is was read.
+/// writer.close(&forever)?;
+/// assert_eq!(reader.get(&forever)?.seq, 0);
+/// assert_eq!(reader.get(&forever).unwrap_err().kind(), Kind::Closed);
+/// # Ok::<(), ndshare::Error>(())
+/// ```
 pub struct Writer {
     ring: Arc<Ring>,
     pen: Pen,
@@ -149,6 +168,7 @@ impl Writer {
     ///
     /// # Errors
     /// As [`Self::begin`].
+    #[doc(hidden)]
     pub fn begin_quick(&self, len_bytes: u64) -> Result<Option<Writing>> {
         self.own()?;
         self.ring.begin_quick_as(self.pen, len_bytes)

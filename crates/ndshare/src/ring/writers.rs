@@ -43,6 +43,7 @@ impl Ring {
     ///
     /// # Errors
     /// `Misuse` when all places are taken; `Attach` in a process without a slot; `Timeout` at `deadline`.
+    #[doc(hidden)]
     pub fn enter_writers(&self, deadline: &Deadline) -> Result<()> {
         let pen = self.own_pen(Role::Entered, deadline)?;
         let words = self.table.writer(pen.index);
@@ -57,6 +58,7 @@ impl Ring {
     ///
     /// # Errors
     /// `Poisoned`; `Attach` in a process without a slot; `Timeout` at `deadline`.
+    #[doc(hidden)]
     pub fn leave_writers(&self, deadline: &Deadline) -> Result<()> {
         self.mark_left()?;
         self.settle_writers(deadline).map(drop)
@@ -67,6 +69,7 @@ impl Ring {
     ///
     /// # Errors
     /// As [`Self::leave_writers`].
+    #[doc(hidden)]
     pub fn leave_entered(&self, deadline: &Deadline) -> Result<()> {
         let entered =
             self.find_pen()?.is_some_and(|pen| self.table.writer(pen.index).look().role == Some(Role::Entered));

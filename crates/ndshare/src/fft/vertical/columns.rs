@@ -55,7 +55,7 @@ pub(super) struct Strip<'a, V: Lanes> {
     pub n: usize,
     pub fetch: Fetch<V::Real>,
     pub emit: Emit<V::Real>,
-    /// Which strip; each is [`width`] columns.
+    /// Which strip; each is `width` columns.
     pub number: usize,
     pub scratch: *mut V::Real,
 }
