@@ -337,7 +337,9 @@ impl Meaning {
         let is_native = matches!(order, b'=' | b'|');
         let is_plain = is_builtin && is_bare;
         Self {
-            is_solid: is_builtin && (type_num != VOID || Dtype::borrowed(py, descr).stored_element().is_ok_and(|element| element.is_solid())),
+            is_solid: is_builtin
+                && (type_num != VOID
+                    || Dtype::borrowed(py, descr).stored_element().is_ok_and(|element| element.is_solid())),
             is_plain,
             is_simple: is_plain && is_native && type_num != VOID,
             kind: number.map_or(kind, |number| number.kind().letter() as u8),

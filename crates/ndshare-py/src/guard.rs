@@ -13,8 +13,11 @@
 use std::sync::{Arc, OnceLock};
 
 use ndshare::prim::SpinLock;
+use ndshare::{Error, Kind};
 use pyo3::PyTypeCheck;
 use pyo3::prelude::*;
+
+use crate::error::to_python;
 
 /// A value for many threads.
 pub(crate) struct Guarded<T>(SpinLock<T>);
@@ -93,6 +96,39 @@ impl<T: Send + Sync> Guarded<Option<Arc<T>>> {
     }
 }
 
+/// What an object has until it is closed. Another thread may close it while this one uses it.
+pub(crate) struct Closable<T>(Guarded<Option<Arc<T>>>);
+
+impl<T: Send + Sync> Closable<T> {
+    pub(crate) fn new(value: Arc<T>) -> Self {
+        Self(Guarded::new(Some(value)))
+    }
+
+    /// The value, to be used outside the lock; none once it was closed.
+    #[inline]
+    pub(crate) fn get(&self) -> Option<Arc<T>> {
+        self.0.get()
+    }
+
+    /// The same; `Closed` once `what` it is was closed.
+    #[inline]
+    pub(crate) fn open(&self, py: Python<'_>, what: &str) -> PyResult<Arc<T>> {
+        self.get().ok_or_else(|| {
+            let text = format!("the {what} was closed: expected an open one; make a new one");
+            to_python(py, &Error::new(Kind::Closed, text))
+        })
+    }
+
+    /// Closes it: the value is the caller's to end.
+    pub(crate) fn take(&self) -> Option<Arc<T>> {
+        self.0.take()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        !self.0.is_some()
+    }
+}
+
 /// What is made once, with the help of Python.
 #[derive(Default)]
 pub(crate) struct Once<T>(OnceLock<T>);
@@ -149,7 +185,6 @@ pub(crate) fn attached<T>(work: impl FnOnce(Python<'_>) -> T) -> Option<T> {
 pub(crate) use held::assert_none;
 
 /// How many locks this thread holds. Release builds do not count.
-#[cfg(debug_assertions)]
 mod held {
     use std::cell::Cell;
 
@@ -160,36 +195,28 @@ mod held {
     pub(super) struct Count(());
 
     impl Count {
+        #[inline]
         pub(super) fn new() -> Self {
-            HELD.set(HELD.get() + 1);
+            if cfg!(debug_assertions) {
+                HELD.set(HELD.get() + 1);
+            }
             Self(())
         }
     }
 
     impl Drop for Count {
+        #[inline]
         fn drop(&mut self) {
-            HELD.set(HELD.get() - 1);
+            if cfg!(debug_assertions) {
+                HELD.set(HELD.get() - 1);
+            }
         }
     }
 
     /// Python is about to run, or to be waited for.
+    #[inline]
     #[track_caller]
     pub(crate) fn assert_none() {
-        assert_eq!(HELD.get(), 0, "expected no lock to be held on the way into Python: let go of it first");
+        debug_assert_eq!(HELD.get(), 0, "expected no lock to be held on the way into Python: let go of it first");
     }
-}
-
-#[cfg(not(debug_assertions))]
-mod held {
-    pub(super) struct Count(());
-
-    impl Count {
-        #[inline]
-        pub(super) fn new() -> Self {
-            Self(())
-        }
-    }
-
-    #[inline]
-    pub(crate) fn assert_none() {}
 }

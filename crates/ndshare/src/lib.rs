@@ -103,7 +103,7 @@ pub mod session;
 pub mod varint;
 
 pub use error::{Error, Kind, Result};
-pub use os::kill::{KILL_POINTS, kill_at, stop_at};
+pub use os::kill::{KILL_POINTS, arm_from_environment, kill_at, stop_at};
 #[cfg(not(loom))]
 pub use session::session;
 

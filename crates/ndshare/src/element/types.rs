@@ -547,7 +547,13 @@ mod tests {
         for shape in [vec![], vec![2]] {
             let (mut element, mut deepest) = (Element::of(Number::U8), 0);
             while let Ok(structure) = Structure::new(
-                vec![Field { name: "a".to_owned(), title: None, offset: 0, element: element.clone(), shape: shape.clone() }],
+                vec![Field {
+                    name: "a".to_owned(),
+                    title: None,
+                    offset: 0,
+                    element: element.clone(),
+                    shape: shape.clone(),
+                }],
                 element.size() * shape.iter().product::<usize>(),
                 false,
             ) {
