@@ -8,8 +8,8 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
+use crate::closable::Closable;
 use crate::error::to_python;
-use crate::guard::Closable;
 use crate::wait::detached;
 
 /// An arena of its own: `Arena("8 GiB")`, or a budget in bytes as an int.

@@ -16,6 +16,7 @@ mod allocating;
 mod arena;
 mod arena_travel;
 mod cache;
+mod closable;
 mod dtype;
 mod error;
 mod fft;

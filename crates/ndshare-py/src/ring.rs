@@ -12,11 +12,12 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
+use crate::closable::Closable;
 use crate::dtype::Dtype;
 use crate::error::{is_closed, to_python};
 use crate::frame::{FrameHold, Own, Seen, Wanted, carried, end_writing, quoted, received, view_of};
 use crate::gather::fill;
-use crate::guard::{Closable, Guarded, Once};
+use crate::guard::{Guarded, Once};
 use crate::lock::seconds;
 use crate::ndarray::Facts;
 use crate::session::Place;
