@@ -45,20 +45,42 @@ class Record(np.record):  # type: ignore[misc]  # NumPy's stubs call it final, a
         raise TypeError("expected fields of a frame's meta to be set by name: frame.meta['name'] = value")
 
 
-def packed(dtype: np.dtype[Any], carried: Any, meta: Any, fields: Mapping[str, Any] | None) -> bytes:
-    """Return the bytes of a record: zeros, then what fits of `carried`, then `meta`, then `fields`.
+class Meta:
+    """What goes with the frames of a ring: records of a structured dtype."""
 
-    `carried` is the record of a frame that is passed on; of it come the fields that this dtype has too. `meta` and
-    `fields` were given by the user: what of them does not fit raises.
-    """
-    record: Any = np.zeros((), dtype)[()]
-    if carried is not None:
-        _carry(record, carried)
-    if meta is not None:
-        assign(record, _as_mapping(meta))
-    if fields:
-        assign(record, fields)
-    return record.tobytes()
+    __slots__ = ("_checked", "dtype")
+
+    def __init__(self, given: np.dtype[Any]) -> None:
+        """Raise TypeError for a dtype without fields, ValueError for fields that are arguments of `Ring.put`."""
+        if given.names is None:
+            raise TypeError(f"expected meta to be a structured dtype such as [('exposure', 'f8')], got {given}")
+        for taken in ("timeout", "meta"):
+            if taken in given.names:
+                raise ValueError(
+                    f'expected fields of meta that are no arguments of put, got "{taken}": choose another name'
+                )
+        # The items of such dtypes also have their fields as attributes.
+        self.dtype: np.dtype[Any] = np.dtype((np.record, given))
+        self._checked: np.dtype[Any] = np.dtype((Record, given))
+
+    def record(self, buffer: bytes | bytearray) -> Any:
+        """Return the record in a buffer: of bytes, which cannot be written to, or of a bytearray, for a writer."""
+        return np.frombuffer(buffer, self._checked if isinstance(buffer, bytearray) else self.dtype)[0]
+
+    def packed(self, carried: Any, meta: Any, fields: Mapping[str, Any] | None) -> bytes:
+        """Return the bytes of a record: zeros, then what fits of `carried`, then `meta`, then `fields`.
+
+        `carried` is the record of a frame that is passed on; of it come the fields that this dtype has too. `meta` and
+        `fields` were given by the user: what of them does not fit raises.
+        """
+        record: Any = np.zeros((), self._checked)[()]
+        if carried is not None:
+            _carry(record, carried)
+        if meta is not None:
+            assign(record, _as_mapping(meta))
+        if fields:
+            assign(record, fields)
+        return record.tobytes()
 
 
 def assign(record: Any, fields: Mapping[str, Any]) -> None:

@@ -111,6 +111,15 @@ class Stream:
                 raise StopAsyncIteration from None
 
 
+def _aiter(self: Reader) -> Stream:
+    """Implement aiter(self)."""
+    return Stream(self)
+
+
+# The class is C's, and what waits in asyncio is Python's.
+Reader.__aiter__ = _aiter  # type: ignore[method-assign]
+
+
 async def _readable(reader: Reader) -> None:
     """Wait until there is something to get, or until it is time to look whether the writers live."""
     # Here, because few programs use it and it takes longer to import than this package.

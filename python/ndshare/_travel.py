@@ -12,6 +12,7 @@ import contextlib
 import functools
 import sys
 from collections.abc import Callable, Mapping
+from multiprocessing.context import _tls  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from . import _native
 from ._native import Arena
+from ._started import outgoing
 
 
 def _open_array(token: bytes, dtype: np.dtype[Any] | None = None) -> NDArray[Any]:
@@ -104,13 +106,16 @@ def _look_at_each_message() -> None:
     """Tell where a message of multiprocessing begins and ends, and look first at what has been imported meanwhile."""
     dump = ForkingPickler.dump
     begin, end = _native.begin_message, _native.end_message
+    # What `get_spawning_popen` asks of most threads makes an exception each time, which takes longer than all the rest.
+    this_thread = cast("Any", _tls)
 
     def dump_message(self: Any, obj: Any) -> None:
         if _classes_to_come and not sys.modules.keys().isdisjoint(_modules_to_come):
             # One that was made in another way than by the class's own __init__ may have no table of its own.
             _register_what_has_come(getattr(self, "dispatch_table", None))
         try:
-            begin(self)
+            popen = this_thread.__dict__.get("spawning_popen")
+            begin(self, None if popen is None else outgoing(popen))
             dump(self, obj)
         except BaseException:
             end(self, True)
@@ -123,6 +128,7 @@ def _look_at_each_message() -> None:
 
 def register() -> None:
     """Make multiprocessing send arrays of exactly these classes, and arenas of one's own, this way."""
+    _native.open_arrays_with(_open_array)
     ForkingPickler.register(np.ndarray, _native.reduce)
     for cls in _CLASSES_OF_ITEMS:
         ForkingPickler.register(cls, _reduce_view)

@@ -8,8 +8,8 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
+use crate::closable::Closable;
 use crate::error::to_python;
-use crate::guard::Guarded;
 use crate::wait::detached;
 
 /// An arena of its own: `Arena("8 GiB")`, or a budget in bytes as an int.
@@ -27,14 +27,14 @@ use crate::wait::detached;
 /// (np.float64(0.0), True)
 #[pyclass(frozen, module = "ndshare")]
 pub(crate) struct Arena {
-    open: Guarded<Option<Arc<library::Arena>>>,
+    open: Closable<library::Arena>,
     id: String,
     budget: u64,
 }
 
 impl Arena {
     pub(crate) fn over(arena: Arc<library::Arena>) -> Self {
-        Self { id: id_text(&arena), budget: arena.budget_bytes(), open: Guarded::new(Some(arena)) }
+        Self { id: id_text(&arena), budget: arena.budget_bytes(), open: Closable::new(arena) }
     }
 
     /// The library's arena. Raises ValueError when this one is closed.
@@ -69,7 +69,7 @@ impl Arena {
     /// Whether this object was closed.
     #[getter]
     fn closed(&self) -> bool {
-        !self.open.is_some()
+        self.open.is_closed()
     }
 
     /// Ends allocations through this object. Arrays, and this arena in other processes, stay as they are.

@@ -2,8 +2,7 @@
 
 use std::ptr::{self, NonNull};
 
-use ndshare::element::{Element, Number, Order};
-use numpy::PyArrayDescr;
+use ndshare::element::{Element, Field, Number, Order, Structure};
 use numpy::npyffi::{
     NPY_ITEM_IS_POINTER, NPY_ITEM_REFCOUNT, NPY_TYPES, NpyTypes, PY_ARRAY_API, PyArray_Descr, PyDataType_ELSIZE,
     PyDataType_FLAGS, PyDataType_ISLEGACY, PyDataType_METADATA, PyDataType_NAMES, PyDataType_SUBARRAY, get_type_object,
@@ -12,15 +11,16 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 
-use crate::error::to_python;
 use crate::guard::Once;
 
 const STRING: i32 = NPY_TYPES::NPY_STRING as i32;
 const UNICODE: i32 = NPY_TYPES::NPY_UNICODE as i32;
 const OBJECT: i32 = NPY_TYPES::NPY_OBJECT as i32;
 const VOID: i32 = NPY_TYPES::NPY_VOID as i32;
+/// Deeper structures have no text, and go by pickle.
+const MAX_NESTING: usize = 32;
 const BUILTIN: i32 = NPY_TYPES::NPY_NTYPES_LEGACY as i32;
 
 /// A dtype of plain bytes; one owned reference.
@@ -110,54 +110,43 @@ impl<'py> Dtype<'py> {
     /// What the library calls it; none when that would not keep the dtype whole: it has metadata or a class of its own,
     /// or a library registered it with NumPy.
     pub(crate) fn element(&self) -> PyResult<Option<Element>> {
-        static TO_WHOLE_TEXT: Once<Py<PyAny>> = Once::new();
-        if let Some(element) = self.simple_element()? {
-            return Ok(Some(element));
+        match self.told(MAX_NESTING) {
+            Ok((element, is_whole)) => Ok(is_whole.then_some(element)),
+            Err(error) if error.is_instance_of::<PyTypeError>(self.0.py()) => Ok(None),
+            Err(error) => Err(error),
         }
-        let to_text = TO_WHOLE_TEXT.import(self.0.py(), "ndshare._dtypes", "to_whole_text")?;
-        let text: Option<String> = to_text.call1((&self.0,))?.extract()?;
-        Ok(text.and_then(|text| text.parse().ok()))
     }
 
     /// The same without what is not kept; TypeError for dtypes that a library registered with NumPy.
     pub(crate) fn stored_element(&self) -> PyResult<Element> {
-        static TO_TEXT: Once<Py<PyAny>> = Once::new();
-        if let Some(element) = self.simple_element()? {
-            return Ok(element);
-        }
+        self.told(MAX_NESTING).map(|(element, _)| element)
+    }
+
+    /// What the library calls it, and whether that keeps all of it. TypeError where it has no word for it.
+    fn told(&self, nesting: usize) -> PyResult<(Element, bool)> {
         let py = self.0.py();
-        let text: String = TO_TEXT.import(py, "ndshare._dtypes", "to_text")?.call1((&self.0,))?.extract()?;
-        text.parse().map_err(|error| to_python(py, &error))
-    }
-
-    /// The dtype of what the library calls so. Raises ImportError where it is a library's that is not installed.
-    pub(crate) fn of_element(py: Python<'py>, element: &Element) -> PyResult<Self> {
-        static FROM_TEXT: Once<Py<PyAny>> = Once::new();
-        static BFLOAT16: Once<Py<PyAny>> = Once::new();
-        match element {
-            Element::Number(Number::Bf16, _) => Self::of(py, Some(BFLOAT16.import(py, "ml_dtypes", "bfloat16")?)),
-            Element::Number(number, Order::NATIVE) => Self::of_number(py, *number),
-            Element::Structure(_) => {
-                let dtype = FROM_TEXT.import(py, "ndshare._dtypes", "from_text")?.call1((element.to_string(),))?;
-                Self::of(py, Some(&dtype))
-            }
-            other => Self::of(py, Some(PyString::new(py, &other.to_string()).as_any())),
+        if !self.is_builtin() {
+            return if self.is_bfloat16()? { Ok((Element::of(Number::Bf16), true)) } else { Err(self.foreign()) };
         }
-    }
-
-    fn of_number(py: Python<'py>, number: Number) -> PyResult<Self> {
-        // SAFETY: attached; a new reference, or null with an error set.
-        let descr = unsafe { PY_ARRAY_API.PyArray_DescrFromType(py, type_number(number) as i32) };
-        // SAFETY: as above.
-        Ok(Self(unsafe { Bound::from_owned_ptr_or_err(py, descr.cast())? }))
-    }
-
-    /// What it is called when it has no fields and nothing of its own.
-    #[inline]
-    fn simple_element(&self) -> PyResult<Option<Element>> {
-        if !self.is_plain() {
-            return Ok(self.is_bfloat16()?.then_some(Element::of(Number::Bf16)));
+        // SAFETY: attached; a dtype object is a PyArray_Descr.
+        let (is_bare, has_fields, is_void) = unsafe {
+            let descr = self.as_ptr();
+            let is_void = (*descr).fields.typeobj == get_type_object(py, NpyTypes::PyVoidArrType_Type);
+            (PyDataType_METADATA(py, descr).is_null(), !PyDataType_NAMES(py, descr).is_null(), is_void)
+        };
+        if self.number() != VOID {
+            // Numbers may have fields, too: parts of their bytes by name.
+            return if has_fields { Err(self.foreign()) } else { Ok((self.unnamed()?, is_bare)) };
         }
+        if !has_fields {
+            return Ok((self.unnamed()?, is_bare && is_void && !self.is_subarray()));
+        }
+        let (structure, is_whole) = self.structure(nesting)?;
+        Ok((Element::Structure(structure.into()), is_bare && is_void && is_whole))
+    }
+
+    /// What it is called when it has no fields.
+    fn unnamed(&self) -> PyResult<Element> {
         // SAFETY: as in `number`.
         let (kind, order) = unsafe { ((*self.as_ptr()).fields.kind as u8, (*self.as_ptr()).fields.byteorder as u8) };
         let order = match order {
@@ -166,20 +155,91 @@ impl<'py> Dtype<'py> {
             _ => Order::NATIVE,
         };
         let size = self.itemsize();
-        let len = || u32::try_from(size).ok();
-        Ok(match kind {
-            b'S' => len().map(Element::Bytes),
-            b'U' => len().map(|bytes| Element::Text(bytes / 4, order)),
-            b'V' => len().map(Element::Void),
+        let len = u32::try_from(size).map_err(|_| self.foreign())?;
+        match kind {
+            b'S' => Ok(Element::Bytes(len)),
+            b'U' => Ok(Element::Text(len / 4, order)),
+            b'V' => Ok(Element::Void(len)),
             // Their texts name a unit as well.
-            b'M' | b'm' => self.0.getattr(intern!(self.0.py(), "str"))?.extract::<String>()?.parse().ok(),
-            kind => Number::of_kind(kind.into(), size).map(|number| Element::Number(number, order)),
-        })
+            b'M' | b'm' => {
+                let text: String = self.0.getattr(intern!(self.0.py(), "str"))?.extract()?;
+                text.parse().map_err(|_| self.foreign())
+            }
+            kind => {
+                let number = Number::of_kind(kind.into(), size);
+                number.map(|number| Element::Number(number, order)).ok_or_else(|| self.foreign())
+            }
+        }
+    }
+
+    fn structure(&self, nesting: usize) -> PyResult<(Structure, bool)> {
+        let (py, mut is_whole) = (self.0.py(), true);
+        let nesting = nesting.checked_sub(1).ok_or_else(|| self.foreign())?;
+        let table = self.0.getattr(intern!(py, "fields"))?;
+        let mut fields = Vec::new();
+        for name in self.0.getattr(intern!(py, "names"))?.try_iter()? {
+            let name = name?;
+            let field = table.get_item(&name)?.cast_into::<PyTuple>()?;
+            let mut dtype = Self(field.get_item(0)?);
+            let mut shape = Vec::new();
+            while dtype.is_subarray() {
+                shape.extend(dtype.0.getattr(intern!(py, "shape"))?.extract::<Vec<usize>>()?);
+                dtype = Self(dtype.0.getattr(intern!(py, "base"))?);
+            }
+            // NumPy takes any object for a title.
+            let title = field.get_item(2).ok().map(|title| title.extract()).transpose()?;
+            let (element, is_kept) = dtype.told(nesting)?;
+            is_whole &= is_kept;
+            fields.push(Field { name: name.extract()?, title, offset: field.get_item(1)?.extract()?, element, shape });
+        }
+        let is_aligned = self.0.getattr(intern!(py, "isalignedstruct"))?.extract()?;
+        let structure = Structure::new(fields, self.itemsize(), is_aligned).map_err(|_| self.foreign())?;
+        Ok((structure, is_whole))
+    }
+
+    /// The dtype of what the library calls so. Raises ImportError where it is a library's that is not installed.
+    pub(crate) fn of_element(py: Python<'py>, element: &Element) -> PyResult<Self> {
+        match element {
+            Element::Number(number, Order::NATIVE) => Self::of_number(py, *number),
+            Element::Structure(structure) => Self::of_structure(py, structure),
+            other => Self::of(py, Some(PyString::new(py, &other.to_string()).as_any())),
+        }
+    }
+
+    fn of_number(py: Python<'py>, number: Number) -> PyResult<Self> {
+        static DTYPES: [Once<Py<PyAny>>; Number::ALL.len()] = [const { Once::new() }; Number::ALL.len()];
+        let make = || {
+            let name = PyString::new(py, number.name()).into_any();
+            // NumPy knows this name only once its library was imported.
+            let class = || py.import("ml_dtypes")?.getattr(name.cast::<PyString>()?);
+            let object = if number == Number::Bf16 { class()? } else { name.clone() };
+            Self::of(py, Some(&object)).map(|dtype| dtype.0.unbind())
+        };
+        Ok(Self(DTYPES[number as usize].get_or_make(make)?.bind(py).clone()))
+    }
+
+    fn of_structure(py: Python<'py>, structure: &Structure) -> PyResult<Self> {
+        static DTYPE: Once<Py<PyAny>> = Once::new();
+        let (table, fields) = (PyDict::new(py), structure.fields());
+        let format = |field: &Field| -> PyResult<Bound<'py, PyAny>> {
+            let dtype = Self::of_element(py, &field.element)?.0;
+            if field.shape.is_empty() {
+                return Ok(dtype);
+            }
+            Ok((dtype, PyTuple::new(py, &field.shape)?).into_pyobject(py)?.into_any())
+        };
+        table.set_item("names", fields.iter().map(|field| field.name.as_str()).collect::<Vec<_>>())?;
+        table.set_item("formats", fields.iter().map(format).collect::<PyResult<Vec<_>>>()?)?;
+        table.set_item("offsets", fields.iter().map(|field| field.offset).collect::<Vec<_>>())?;
+        table.set_item("titles", fields.iter().map(|field| field.title.as_deref()).collect::<Vec<_>>())?;
+        table.set_item("itemsize", structure.size())?;
+        let dtype = DTYPE.import(py, "numpy", "dtype")?.call1((table, structure.is_aligned()))?;
+        Self::of(py, Some(&dtype))
     }
 
     /// Whether it is the one that `ml_dtypes` registers, of that name.
     fn is_bfloat16(&self) -> PyResult<bool> {
-        if (0..BUILTIN).contains(&self.number()) || self.itemsize() != 2 {
+        if self.is_builtin() || self.itemsize() != 2 {
             return Ok(false);
         }
         let class = self.0.getattr(intern!(self.0.py(), "type"))?;
@@ -187,20 +247,10 @@ impl<'py> Dtype<'py> {
         Ok(name("__name__")? == Number::Bf16.name() && name("__module__")? == "ml_dtypes")
     }
 
-    fn is_plain(&self) -> bool {
-        let py = self.0.py();
-        // SAFETY: attached; a dtype object is a PyArray_Descr.
-        unsafe {
-            let descr = self.as_ptr();
-            if !(0..BUILTIN).contains(&self.number()) || !PyDataType_METADATA(py, descr).is_null() {
-                return false;
-            }
-            // Numbers may have fields, too: parts of their bytes by name.
-            let is_void = self.number() == VOID;
-            PyDataType_NAMES(py, descr).is_null()
-                && (!is_void || !self.is_subarray())
-                && (!is_void || (*descr).fields.typeobj == get_type_object(py, NpyTypes::PyVoidArrType_Type))
-        }
+    /// Whether it is one of NumPy's own C types.
+    #[inline]
+    fn is_builtin(&self) -> bool {
+        (0..BUILTIN).contains(&self.number())
     }
 
     #[inline]
@@ -225,45 +275,19 @@ impl<'py> Dtype<'py> {
     }
 
     fn refuse_pointers_in_void(&self) -> PyResult<()> {
+        let py = self.0.py();
         if !self.is_bytes() {
             return Err(self.refusal());
         }
-        let py = self.0.py();
         if self.is_subarray() {
-            let base = self.0.getattr(intern!(py, "base"))?;
-            return Self(base).refuse_pointers();
+            return Self(self.0.getattr(intern!(py, "base"))?).refuse_pointers();
         }
         let fields = self.0.getattr(intern!(py, "fields"))?;
         if fields.is_none() {
             return Ok(());
         }
         let fields = fields.call_method0(intern!(py, "values"))?;
-        fields.try_iter()?.try_for_each(|field| refuse_pointers_in_field(&field?))
-    }
-
-    /// Whether the fields of a structure, if it is one, fill it without holes, and are plain bytes themselves.
-    fn is_solid_void(&self) -> PyResult<bool> {
-        let py = self.0.py();
-        if self.is_subarray() {
-            return Self(self.0.getattr(intern!(py, "base"))?).is_solid_void();
-        }
-        let names = self.0.getattr(intern!(py, "names"))?;
-        if names.is_none() {
-            return Ok(self.is_bytes());
-        }
-        let fields = self.0.getattr(intern!(py, "fields"))?;
-        let mut spans = Vec::new();
-        for name in names.try_iter()? {
-            let field = fields.get_item(name?)?;
-            let (dtype, offset) = (Self(field.get_item(0)?), field.get_item(1)?.extract::<usize>()?);
-            if !dtype.is_solid_void()? {
-                return Ok(false);
-            }
-            spans.push((offset, dtype.itemsize()));
-        }
-        spans.sort_unstable();
-        let end = spans.into_iter().try_fold(0, |end, (offset, size)| (offset <= end).then(|| end.max(offset + size)));
-        Ok(end == Some(self.itemsize()))
+        fields.try_iter()?.try_for_each(|field| Self(field?.get_item(0)?).refuse_pointers())
     }
 
     #[cold]
@@ -274,11 +298,15 @@ impl<'py> Dtype<'py> {
             self.0
         ))
     }
-}
 
-fn refuse_pointers_in_field(field: &Bound<'_, PyAny>) -> PyResult<()> {
-    let dtype = field.cast::<PyTuple>()?.get_item(0)?;
-    Dtype(dtype.cast_into::<PyArrayDescr>()?.into_any()).refuse_pointers()
+    #[cold]
+    fn foreign(&self) -> PyErr {
+        PyTypeError::new_err(format!(
+            "expected a dtype that NumPy itself knows, a number or a structure and not both, got {:?}: send the array \
+             through multiprocessing, or a view of it with such a dtype",
+            self.0
+        ))
+    }
 }
 
 /// What a dtype means to a copy; borrowed from an array.
@@ -309,36 +337,14 @@ impl Meaning {
         let is_native = matches!(order, b'=' | b'|');
         let is_plain = is_builtin && is_bare;
         Self {
-            is_solid: is_builtin && (type_num != VOID || Dtype::borrowed(py, descr).is_solid_void().unwrap_or(false)),
+            is_solid: is_builtin
+                && (type_num != VOID
+                    || Dtype::borrowed(py, descr).stored_element().is_ok_and(|element| element.is_solid())),
             is_plain,
             is_simple: is_plain && is_native && type_num != VOID,
             kind: number.map_or(kind, |number| number.kind().letter() as u8),
             number,
         }
-    }
-}
-
-/// NumPy's number of the C type that a number is.
-pub(crate) fn type_number(number: Number) -> NPY_TYPES {
-    match number {
-        Number::Bool => NPY_TYPES::NPY_BOOL,
-        Number::U8 => NPY_TYPES::NPY_UBYTE,
-        Number::I8 => NPY_TYPES::NPY_BYTE,
-        Number::U16 => NPY_TYPES::NPY_USHORT,
-        Number::I16 => NPY_TYPES::NPY_SHORT,
-        Number::U32 => NPY_TYPES::NPY_UINT,
-        Number::I32 => NPY_TYPES::NPY_INT,
-        Number::U64 => NPY_TYPES::NPY_ULONG,
-        Number::I64 => NPY_TYPES::NPY_LONG,
-        Number::F16 => NPY_TYPES::NPY_HALF,
-        Number::F32 => NPY_TYPES::NPY_FLOAT,
-        Number::F64 => NPY_TYPES::NPY_DOUBLE,
-        Number::F128 => NPY_TYPES::NPY_LONGDOUBLE,
-        Number::C64 => NPY_TYPES::NPY_CFLOAT,
-        Number::C128 => NPY_TYPES::NPY_CDOUBLE,
-        Number::C256 => NPY_TYPES::NPY_CLONGDOUBLE,
-        // It has none of its own: as the bytes that it is.
-        Number::Bf16 => NPY_TYPES::NPY_USHORT,
     }
 }
 

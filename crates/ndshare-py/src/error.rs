@@ -47,11 +47,16 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
 
 /// Whether an exception is `Closed`.
 pub(crate) fn is_closed(py: Python<'_>, error: &PyErr) -> bool {
-    CLOSED.import(py, "ndshare._errors", "Closed").is_ok_and(|class| error.is_instance(py, class))
+    class_of(py, &CLOSED, "Closed").is_ok_and(|class| error.is_instance(py, class))
+}
+
+/// The one way to our classes.
+fn class_of<'a, 'py>(py: Python<'py>, class: &'a Class, name: &str) -> PyResult<&'a Bound<'py, PyType>> {
+    class.import(py, "ndshare._errors", name)
 }
 
 fn ours(py: Python<'_>, class: &'static Class, name: &str, message: String) -> PyErr {
-    match class.import(py, "ndshare._errors", name) {
+    match class_of(py, class, name) {
         Ok(class) => PyErr::from_type(class.clone(), message),
         Err(error) => {
             // The package itself cannot be imported any more: at interpreter exit, for one.

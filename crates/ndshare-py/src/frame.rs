@@ -8,7 +8,7 @@ use ndshare::arena::{Deadline, Hold};
 use ndshare::array::{Description, Layout};
 use ndshare::element::{Element, Number};
 use ndshare::prim::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use ndshare::ring::{self, Content, Format, Published};
+use ndshare::ring::{self, Content, Format, Geometry, Published};
 use numpy::PyUntypedArray;
 use numpy::npyffi::npy_intp;
 use pyo3::PyTypeInfo;
@@ -33,17 +33,14 @@ pub(crate) struct Own {
     pub(crate) is_typed: bool,
     pub(crate) len_bytes: usize,
     pub(crate) meta: Option<Meta>,
-    pub(crate) name: Option<String>,
-    pub(crate) spin: Option<f64>,
 }
 
 /// The dtype of a ring's meta: a structured one, whose items are records.
 pub(crate) struct Meta {
     /// As it was given.
     given: Py<PyAny>,
-    dtype: Py<PyAny>,
-    /// The same with records for a writer, which take only what fits.
-    checked: Py<PyAny>,
+    /// Python's `Meta`, which makes records of it.
+    records: Py<PyAny>,
     itemsize: usize,
 }
 
@@ -53,8 +50,6 @@ impl Own {
         shape: Option<&Bound<'_, PyAny>>,
         dtype: Option<&Bound<'_, PyAny>>,
         meta: Option<&Bound<'_, PyAny>>,
-        name: Option<String>,
-        spin: Option<f64>,
     ) -> PyResult<Self> {
         let is_typed = shape.is_some() || dtype.is_some();
         let dtype = Dtype::of_new(py, dtype)?;
@@ -65,7 +60,7 @@ impl Own {
         let len_bytes = shape.as_ref().map_or(Ok(0), |shape| shape.len_bytes(dtype.itemsize()))?;
         let shape = shape.map(|shape| shape.lengths().into());
         let meta = meta.map(|meta| Meta::of(py, meta)).transpose()?;
-        Ok(Self { shape, dtype: dtype.as_any().clone().unbind(), is_typed, len_bytes, meta, name, spin })
+        Ok(Self { shape, dtype: dtype.as_any().clone().unbind(), is_typed, len_bytes, meta })
     }
 
     /// What a ring's head says; dtypes that it cannot keep whole come beside it.
@@ -82,21 +77,15 @@ impl Own {
             beside.map_or_else(said, |beside| Ok(Some(beside.clone())))
         });
         let shape = shape.as_ref().map(|shape| shape.as_any());
-        Self::new(py, shape, dtype?.as_ref(), meta?.as_ref(), format.name.clone(), format.spin_s)
+        Self::new(py, shape, dtype?.as_ref(), meta?.as_ref())
     }
 
     /// What a ring's head is to say. Of a dtype that it cannot keep whole it says the size.
-    pub(crate) fn format(&self, py: Python<'_>) -> PyResult<Format> {
+    pub(crate) fn format(&self, py: Python<'_>, name: Option<String>, spin_s: Option<f64>) -> PyResult<Format> {
         let lengths = |shape: &[npy_intp]| shape.iter().map(|length| length.unsigned_abs()).collect();
         let element = if self.is_typed { Some(said(&self.dtype(py))?) } else { None };
         let meta = self.meta.as_ref().map(|meta| said(&Dtype::known(meta.given.bind(py).clone()))).transpose()?;
-        Ok(Format {
-            shape: self.shape.as_deref().map(lengths),
-            element,
-            meta,
-            name: self.name.clone(),
-            spin_s: self.spin,
-        })
+        Ok(Format { shape: self.shape.as_deref().map(lengths), element, meta, name, spin_s })
     }
 
     /// The dtypes of frames and meta that a head cannot keep whole.
@@ -109,9 +98,11 @@ impl Own {
         Ok([dtype, self.meta.as_ref().map(|meta| beside(&meta.given)).transpose()?.flatten()])
     }
 
-    /// Bytes that a frame of the ring's own shape is made for.
-    pub(crate) fn frame_bytes(&self) -> u64 {
-        if self.shape.is_some() { self.len_bytes.max(1) as u64 } else { 0 }
+    /// Whether frames and meta have the sizes that a head says.
+    pub(crate) fn fits(&self, geometry: &Geometry) -> bool {
+        let frame_bytes = if self.shape.is_some() { self.len_bytes.max(1) } else { 0 };
+        let meta_bytes = self.meta.as_ref().map_or(0, |meta| meta.itemsize);
+        (geometry.frame_bytes, geometry.meta_bytes as usize) == (frame_bytes as u64, meta_bytes)
     }
 
     fn dtype<'py>(&self, py: Python<'py>) -> Dtype<'py> {
@@ -146,15 +137,11 @@ impl Own {
         )))
     }
 
-    pub(crate) fn meta_bytes(&self) -> usize {
-        self.meta.as_ref().map_or(0, |meta| meta.itemsize)
-    }
-
     /// Whether an array is what every frame is, so that nothing needs to be said of it.
     pub(crate) fn is_like(&self, py: Python<'_>, facts: &Facts<'_>, dtype: &Dtype<'_>) -> PyResult<bool> {
         let Some(shape) = &self.shape else { return Ok(false) };
         let lengths = facts.shape.iter().map(|&length| length as npy_intp);
-        Ok(lengths.eq(shape.iter().copied()) && is_contiguous(facts) && self.has_dtype(py, dtype)?)
+        Ok(lengths.eq(shape.iter().copied()) && facts.is_c && self.has_dtype(py, dtype)?)
     }
 
     fn has_dtype(&self, py: Python<'_>, dtype: &Dtype<'_>) -> PyResult<bool> {
@@ -178,51 +165,21 @@ fn said(dtype: &Dtype<'_>) -> PyResult<Element> {
     Ok(dtype.element()?.unwrap_or(Element::Void(size)))
 }
 
-fn is_contiguous(facts: &Facts<'_>) -> bool {
-    let mut step = facts.itemsize.cast_signed();
-    facts.shape.iter().zip(facts.strides).rev().all(|(&length, &stride)| {
-        let fits = stride == step;
-        step = step.saturating_mul(length.max(1).cast_signed());
-        fits
-    })
-}
-
 impl Meta {
     fn of(py: Python<'_>, meta: &Bound<'_, PyAny>) -> PyResult<Self> {
+        static META: Once<Py<PyAny>> = Once::new();
         let dtype = Dtype::of(py, Some(meta))?;
-        let names = dtype.as_any().getattr(intern!(py, "names"))?;
-        if names.is_none() {
-            let got = dtype.as_any();
-            return Err(PyTypeError::new_err(format!(
-                "expected meta to be a structured dtype such as [('exposure', 'f8')], got {got}"
-            )));
-        }
-        for taken in ["timeout", "meta"] {
-            if names.contains(taken)? {
-                return Err(PyValueError::new_err(format!(
-                    "expected fields of meta that are no arguments of put, got {taken:?}: choose another name"
-                )));
-            }
-        }
-        let itemsize = dtype.itemsize();
-        let make = py.import("numpy")?.getattr("dtype")?;
-        // The items of such dtypes also have their fields as attributes.
-        let plain = make.call1(((py.import("numpy")?.getattr("record")?, dtype.as_any()),))?.unbind();
-        let record = py.import("ndshare._meta")?.getattr("Record")?;
-        let checked = make.call1(((record, dtype.as_any()),))?.unbind();
-        Ok(Self { given: dtype.as_any().clone().unbind(), dtype: plain, checked, itemsize })
+        let records = META.import(py, "ndshare._meta", "Meta")?.call1((dtype.as_any(),))?.unbind();
+        Ok(Self { given: dtype.as_any().clone().unbind(), records, itemsize: dtype.itemsize() })
     }
 
-    pub(crate) fn dtype<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
-        self.dtype.bind(py)
+    pub(crate) fn dtype<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.records.bind(py).getattr(intern!(py, "dtype"))
     }
 
     /// The record in a buffer: of bytes, which cannot be written to, or of a bytearray, which takes only what fits.
     fn record<'py>(&self, py: Python<'py>, buffer: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        static FROM_BUFFER: Once<Py<PyAny>> = Once::new();
-        let dtype = if buffer.is_instance_of::<PyByteArray>() { &self.checked } else { &self.dtype };
-        let records = FROM_BUFFER.import(py, "numpy", "frombuffer")?.call1((buffer, dtype.bind(py)))?;
-        records.get_item(0)
+        self.records.bind(py).call_method1(intern!(py, "record"), (buffer,))
     }
 
     /// The bytes of a record with what fits of `carried`, then `meta`, then `fields`, the others zero.
@@ -233,13 +190,7 @@ impl Meta {
         meta: Option<&Bound<'_, PyAny>>,
         fields: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Vec<u8>> {
-        static PACKED: Once<Py<PyAny>> = Once::new();
-        let packed = PACKED.import(py, "ndshare._meta", "packed")?;
-        let bytes = packed.call1((self.checked.bind(py), carried, meta, fields))?.extract::<Vec<u8>>()?;
-        if bytes.len() == self.itemsize {
-            return Ok(bytes);
-        }
-        Err(PyValueError::new_err(format!("expected {} bytes of meta, got {}", self.itemsize, bytes.len())))
+        self.records.bind(py).call_method1(intern!(py, "packed"), (carried, meta, fields))?.extract()
     }
 }
 
@@ -583,8 +534,7 @@ impl Wanted {
         if own.shape.as_deref() == Some(&*lengths) && own.has_dtype(py, &dtype)? {
             return Ok(Self { special: None, len_bytes: own.len_bytes });
         }
-        let fortran = !is_contiguous(facts) && is_fortran(facts);
-        Self::special(py, own, lengths, dtype, fortran)
+        Self::special(py, own, lengths, dtype, !facts.is_c && facts.is_f)
     }
 
     fn special(py: Python<'_>, own: &Own, lengths: Box<[npy_intp]>, dtype: Dtype<'_>, fortran: bool) -> PyResult<Self> {
@@ -657,15 +607,6 @@ impl Wanted {
         }?;
         Ok((array, owner))
     }
-}
-
-fn is_fortran(facts: &Facts<'_>) -> bool {
-    let mut step = facts.itemsize.cast_signed();
-    facts.shape.iter().zip(facts.strides).all(|(&length, &stride)| {
-        let fits = stride == step;
-        step = step.saturating_mul(length.max(1).cast_signed());
-        fits
-    })
 }
 
 /// The layout of an array that is published as it is; none when every frame is so.

@@ -149,7 +149,6 @@ pub(crate) fn attached<T>(work: impl FnOnce(Python<'_>) -> T) -> Option<T> {
 pub(crate) use held::assert_none;
 
 /// How many locks this thread holds. Release builds do not count.
-#[cfg(debug_assertions)]
 mod held {
     use std::cell::Cell;
 
@@ -160,36 +159,28 @@ mod held {
     pub(super) struct Count(());
 
     impl Count {
+        #[inline]
         pub(super) fn new() -> Self {
-            HELD.set(HELD.get() + 1);
+            if cfg!(debug_assertions) {
+                HELD.set(HELD.get() + 1);
+            }
             Self(())
         }
     }
 
     impl Drop for Count {
+        #[inline]
         fn drop(&mut self) {
-            HELD.set(HELD.get() - 1);
+            if cfg!(debug_assertions) {
+                HELD.set(HELD.get() - 1);
+            }
         }
     }
 
     /// Python is about to run, or to be waited for.
+    #[inline]
     #[track_caller]
     pub(crate) fn assert_none() {
-        assert_eq!(HELD.get(), 0, "expected no lock to be held on the way into Python: let go of it first");
+        debug_assert_eq!(HELD.get(), 0, "expected no lock to be held on the way into Python: let go of it first");
     }
-}
-
-#[cfg(not(debug_assertions))]
-mod held {
-    pub(super) struct Count(());
-
-    impl Count {
-        #[inline]
-        pub(super) fn new() -> Self {
-            Self(())
-        }
-    }
-
-    #[inline]
-    pub(crate) fn assert_none() {}
 }

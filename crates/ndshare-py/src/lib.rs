@@ -1,10 +1,22 @@
 //! `ndshare._native`: the library's nouns for Python. It converts, checks, detaches from the interpreter where a
 //! call may wait or touch much memory, and maps errors. Decisions are made in the library or in Python.
 
+/// A dict of these keys and values; a `PyResult`.
+macro_rules! dict {
+    ($py:expr, { $($key:literal: $value:expr),+ $(,)? }) => {
+        (|| {
+            let dict = pyo3::types::PyDict::new($py);
+            $(dict.set_item($key, $value)?;)+
+            PyResult::Ok(dict)
+        })()
+    };
+}
+
 mod allocating;
 mod arena;
 mod arena_travel;
 mod cache;
+mod closable;
 mod dtype;
 mod error;
 mod fft;
@@ -50,69 +62,39 @@ fn stop_at(py: Python<'_>, label: &str, nth: u32) -> PyResult<()> {
     ndshare::stop_at(label, nth).map_err(|e| error::to_python(py, &e))
 }
 
-/// Arms what `NDSHARE_KILL_AT="label:nth"` asks for. Only test builds look at it.
-fn arm_from_environment(py: Python<'_>) -> PyResult<()> {
-    if ndshare::KILL_POINTS.is_empty() {
-        return Ok(());
-    }
-    let Ok(wanted) = std::env::var("NDSHARE_KILL_AT") else { return Ok(()) };
-    let (label, nth) = wanted.rsplit_once(':').and_then(|(l, n)| Some((l, n.parse().ok()?))).unwrap_or((&wanted, 1));
-    kill_at(py, label, nth)
-}
-
 #[pymodule(gil_used = false, name = "_native")]
 mod native {
     use super::*;
 
     #[pymodule_export]
-    use super::allocating::Allocating;
-    #[pymodule_export]
-    use super::arena::Arena;
-    #[pymodule_export]
-    use super::arena_travel::{arena_parts, open_arena};
-    #[pymodule_export]
-    use super::cache::{Cache, Stop, cache_parts, fetch_unless, find_many, key_bytes, open_cache};
-    #[pymodule_export]
-    use super::fft::{FftFilter, FftPlan, FftTransform, fft_fallbacks, fft_fell_back, fft_transform};
-    #[pymodule_export]
-    use super::frame::{FrameHold, frame_meta, frame_seq, frame_time_ns, set_frame_meta, unwrapped};
-    #[pymodule_export]
-    use super::gather::{Canvas, Montage, block, concatenate, copyto, stack};
-    #[pymodule_export]
-    use super::gather::{cpus, force_cpu, set_stream_from, stream_from};
-    #[pymodule_export]
-    use super::kill_at;
-    #[pymodule_export]
-    use super::lock::{Lock, LockedArrays, lock_token, open_lock};
-    #[pymodule_export]
-    use super::make::{empty, empty_in_order, zeros};
-    #[pymodule_export]
-    use super::outgoing::{Outgoing, begin_message, end_message};
-    #[pymodule_export]
-    use super::overlay::{
-        Field, Inside, enter_use, field_under, first_referent, forget_reference, is_gone, is_left_behind, let_go,
-        let_go_of_left, measure, place_of, view_field,
+    use super::{
+        allocating::Allocating,
+        arena::Arena,
+        arena_travel::{arena_parts, open_arena},
+        cache::{Cache, Stop, cache_parts, fetch_unless, find_many, key_bytes, open_cache},
+        fft::{FftFilter, FftPlan, FftTransform, fft_fallbacks, fft_fell_back, fft_transform},
+        frame::{FrameHold, frame_meta, frame_seq, frame_time_ns, set_frame_meta, unwrapped},
+        gather::{Canvas, Montage, block, concatenate, copyto, stack},
+        gather::{cpus, force_cpu, set_stream_from, stream_from},
+        kill_at,
+        lock::{Lock, LockedArrays, lock_token, open_lock},
+        make::{empty, empty_in_order, zeros},
+        outgoing::{Outgoing, begin_message, end_message},
+        overlay::{
+            Field, Inside, enter_use, field_under, first_referent, forget_reference, is_gone, is_left_behind, let_go,
+            let_go_of_left, measure, place_of, view_field,
+        },
+        owner::Hold,
+        parent::{end_with, watch_again},
+        reference::{open_reference, ring_token},
+        ring::{Reader, Ring, Writer, Writing, leave_rings},
+        ring::{open_reader, open_ring, open_writer, reader_key, reader_parts, ring_parts, writer_parts},
+        session::{left_out, session_find, session_locators},
+        shared::{is_placed, is_shared, is_shared_at},
+        stats::{reclaim, stats},
+        stop_at,
+        travel::{describe, from_text, handle, lend, open_arrays_with, open_token, reduce, ticket, to_text},
     };
-    #[pymodule_export]
-    use super::owner::Hold;
-    #[pymodule_export]
-    use super::parent::{end_with, watch_again};
-    #[pymodule_export]
-    use super::reference::{open_reference, ring_token};
-    #[pymodule_export]
-    use super::ring::{Reader, Ring, Writer, Writing, leave_rings};
-    #[pymodule_export]
-    use super::ring::{open_reader, open_ring, open_writer, reader_key, reader_parts, ring_parts, writer_parts};
-    #[pymodule_export]
-    use super::session::{left_out, session_find, session_locators};
-    #[pymodule_export]
-    use super::shared::{is_placed, is_shared, is_shared_at};
-    #[pymodule_export]
-    use super::stats::{reclaim, stats};
-    #[pymodule_export]
-    use super::stop_at;
-    #[pymodule_export]
-    use super::travel::{describe, from_text, handle, lend, open_token, reduce, ticket, to_text};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -131,6 +113,6 @@ mod native {
         ndshare::warm_up();
         // Also in a process that never has a cache: others may have filled the arena with theirs.
         ndshare::cache::give_way_when_short();
-        arm_from_environment(py)
+        ndshare::arm_from_environment().map_err(|e| error::to_python(py, &e))
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use ndshare::Kind;
 use ndshare::arena::Hold;
 use ndshare::lock::{self, Death, Locked};
-use ndshare::{Kind, Result};
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
@@ -131,17 +131,6 @@ impl<'py> FromPyObject<'_, 'py> for Truth {
     }
 }
 
-/// `threading.Lock`'s `timeout`: None is no number.
-pub(crate) struct Seconds(f64);
-
-impl<'py> FromPyObject<'_, 'py> for Seconds {
-    type Error = PyErr;
-
-    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        object.extract().map(Self)
-    }
-}
-
 /// A lock that every process can use, and that outlives its holder; otherwise `threading.Lock`.
 ///
 /// Any thread of the process that acquired it may release it. Send it through multiprocessing, in whatever way; a
@@ -178,12 +167,12 @@ impl Lock {
     /// `blocking`, `timeout` and their errors are `threading.Lock`'s. Raises OwnerDied, holding nothing, when the
     /// last holder died; with `recover` it takes the lock all the same, and `release` takes the mark away.
     #[pyo3(
-        signature = (blocking=Truth(true), timeout=Seconds(-1.0), *, recover=Truth(false)),
+        signature = (blocking=Truth(true), timeout=-1.0, *, recover=Truth(false)),
         text_signature = "($self, blocking=True, timeout=-1, *, recover=False)"
     )]
     #[inline]
-    fn acquire(&self, py: Python<'_>, blocking: Truth, timeout: Seconds, recover: Truth) -> PyResult<bool> {
-        let timeout = wait_time(blocking.0, timeout.0)?;
+    fn acquire(&self, py: Python<'_>, blocking: Truth, timeout: f64, recover: Truth) -> PyResult<bool> {
+        let timeout = wait_time(blocking.0, timeout)?;
         if self.acquire_quick(py)? {
             return Ok(true);
         }
@@ -252,16 +241,11 @@ impl Lock {
             if !blocking {
                 return lock::try_acquire(&self.hold, death);
             }
-            in_time(lock::acquire(&self.hold, death, deadline))
+            match lock::acquire(&self.hold, death, deadline) {
+                Err(error) if error.kind() == Kind::Timeout => Ok(false),
+                other => other.map(|()| true),
+            }
         })
-    }
-}
-
-/// Whether a wait came to its end before the timeout.
-fn in_time(outcome: Result<()>) -> Result<bool> {
-    match outcome {
-        Err(error) if error.kind() == Kind::Timeout => Ok(false),
-        other => other.map(|()| true),
     }
 }
 
@@ -273,19 +257,14 @@ fn wait_time(blocking: bool, timeout: f64) -> PyResult<Option<Duration>> {
 
 #[cold]
 fn limited(blocking: bool, timeout: f64) -> PyResult<Duration> {
-    if !blocking {
-        return Err(PyValueError::new_err("can't specify a timeout for a non-blocking call"));
-    }
-    if timeout.is_nan() {
-        return Err(PyValueError::new_err("Invalid value NaN (not a number)"));
-    }
-    if timeout < 0.0 {
-        return Err(PyValueError::new_err("timeout value must be a non-negative number"));
-    }
-    if timeout > MAX_TIMEOUT {
-        return Err(PyOverflowError::new_err("timeout value is too large"));
-    }
-    Ok(Duration::from_secs_f64(timeout))
+    let bad = match timeout {
+        _ if !blocking => PyValueError::new_err("can't specify a timeout for a non-blocking call"),
+        nan if nan.is_nan() => PyValueError::new_err("Invalid value NaN (not a number)"),
+        ..0.0 => PyValueError::new_err("timeout value must be a non-negative number"),
+        0.0..=MAX_TIMEOUT => return Ok(Duration::from_secs_f64(timeout)),
+        _ => PyOverflowError::new_err("timeout value is too large"),
+    };
+    Err(bad)
 }
 
 /// The token of a `Lock` for another process, with a ticket while there are any.

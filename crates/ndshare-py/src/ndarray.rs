@@ -24,6 +24,9 @@ pub(crate) struct Facts<'a> {
     pub(crate) strides: &'a [isize],
     pub(crate) itemsize: usize,
     pub(crate) readonly: bool,
+    /// Whether it is contiguous in C order, and in Fortran order.
+    pub(crate) is_c: bool,
+    pub(crate) is_f: bool,
     /// Its items are, or have in them, pointers into this process: they mean nothing to another, wherever they lie.
     pub(crate) has_pointers: bool,
 }
@@ -31,8 +34,17 @@ pub(crate) struct Facts<'a> {
 impl<'a> Facts<'a> {
     /// The facts of an ndarray or a subclass; None for anything else.
     pub(crate) fn of(object: &'a Bound<'_, PyAny>) -> Option<Facts<'a>> {
-        let Operand { data, shape, strides, itemsize, readonly, descr, .. } = Operand::of_any(object)?;
-        Some(Facts { data, shape, strides, itemsize, readonly, has_pointers: has_pointers(object.py(), descr) })
+        let Operand { data, shape, strides, itemsize, readonly, is_c, is_f, descr, .. } = Operand::of_any(object)?;
+        Some(Facts {
+            data,
+            shape,
+            strides,
+            itemsize,
+            readonly,
+            is_c,
+            is_f,
+            has_pointers: has_pointers(object.py(), descr),
+        })
     }
 
     /// The first byte that the array reaches, and how many from there on; at least 1, so that an empty array has

@@ -7,11 +7,8 @@ use std::time::Duration;
 
 use ndshare::Kind;
 use ndshare::arena::{self as library, Arena, BRIEFLY, BlockId, Hold, TicketId, withdraw_soon};
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 
-use crate::guard::Once;
 use crate::wait::interruptible_for;
 
 /// What was pickled for one process. It is taken back when the process is over and did not claim it, and when this
@@ -44,6 +41,8 @@ impl Outgoing {
 struct Message {
     /// The address of its pickler.
     pickler: usize,
+    /// What is pickled for the process that is being started, if it is for one.
+    receiver: Option<Py<Outgoing>>,
     issued: Vec<(Weak<Arena>, TicketId)>,
     /// By arena and block: all views of a block go by one ticket. The receiver's first view claims it. The others find
     /// the block held by that one, which the unpickler keeps until it has read the whole message.
@@ -55,10 +54,12 @@ thread_local! {
     static MESSAGES: RefCell<Vec<Message>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Notes that this thread begins to pickle a message with `pickler`.
+/// Notes that this thread begins to pickle a message with `pickler`, for a process that is being started if there is a
+/// `receiver`.
 #[pyfunction]
-pub(crate) fn begin_message(pickler: &Bound<'_, PyAny>) {
-    let message = Message { pickler: pickler.as_ptr().addr(), issued: Vec::new(), tickets: HashMap::new() };
+#[pyo3(signature = (pickler, receiver=None))]
+pub(crate) fn begin_message(pickler: &Bound<'_, PyAny>, receiver: Option<Py<Outgoing>>) {
+    let message = Message { pickler: pickler.as_ptr().addr(), receiver, issued: Vec::new(), tickets: HashMap::new() };
     MESSAGES.with_borrow_mut(|messages| messages.push(message));
 }
 
@@ -73,7 +74,7 @@ pub(crate) fn end_message(py: Python<'_>, pickler: &Bound<'_, PyAny>, failed: bo
     if !failed {
         return;
     }
-    let issued: Vec<_> = ended.into_iter().flat_map(|message| message.issued).collect();
+    let issued: Vec<_> = ended.iter().flat_map(|message| message.issued.iter().cloned()).collect();
     py.detach(|| withdraw_soon(&issued));
 }
 
@@ -103,7 +104,11 @@ pub(crate) fn issue_soon(py: Python<'_>, hold: &Hold) -> PyResult<Option<TicketI
 }
 
 fn issue_within(py: Python<'_>, hold: &Hold, timeout: Option<Duration>) -> PyResult<Option<TicketId>> {
-    let receiver = being_started(py)?;
+    // A message that is pickled while another one is, by a reducer that sends, is for somebody else.
+    let receiver = MESSAGES.with_borrow(|messages| match messages.as_slice() {
+        [only] => only.receiver.as_ref().map(|receiver| receiver.clone_ref(py)),
+        _ => None,
+    });
     let ticket = interruptible_for(py, timeout, |deadline| match hold.issue(deadline) {
         Err(error) if error.kind() == Kind::Timeout => Ok(None),
         other => other,
@@ -116,26 +121,4 @@ fn issue_within(py: Python<'_>, hold: &Hold, timeout: Option<Duration>) -> PyRes
         }
     }
     Ok(ticket)
-}
-
-/// What is being pickled for a process that this thread starts, if it does so.
-fn being_started(py: Python<'_>) -> PyResult<Option<Bound<'_, Outgoing>>> {
-    static OUTGOING: Once<Py<PyAny>> = Once::new();
-    // A message that is pickled while another one is, by a reducer that sends, is for somebody else.
-    if MESSAGES.with_borrow(|messages| messages.len() > 1) {
-        return Ok(None);
-    }
-    let Some(popen) = spawning_popen(py)?.filter(|popen| !popen.is_none()) else { return Ok(None) };
-    let outgoing = OUTGOING.import(py, "ndshare._started", "outgoing")?.call1((popen,))?;
-    Ok(outgoing.cast_into::<Outgoing>().ok())
-}
-
-/// What multiprocessing pickles for in this thread.
-///
-/// `get_spawning_popen` asks the same attribute, which most threads never had: Python makes an exception each time, and
-/// that takes longer than all the rest here.
-fn spawning_popen(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
-    static LOCALS: Once<Py<PyAny>> = Once::new();
-    let locals = LOCALS.import(py, "multiprocessing.context", "_tls")?.getattr(intern!(py, "__dict__"))?;
-    locals.cast_into::<PyDict>()?.get_item(intern!(py, "spawning_popen"))
 }

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use ndshare::arena::{Deadline, Hold};
 use ndshare::array::Token;
-use ndshare::ring::{self as library, Content, Mode, Start, WhenFull};
-use ndshare::{Error, Kind};
+use ndshare::ring::{self as library, Content, Mode, Start};
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 
+use crate::closable::Closable;
 use crate::dtype::Dtype;
 use crate::error::{is_closed, to_python};
 use crate::frame::{FrameHold, Own, Seen, Wanted, carried, end_writing, quoted, received, view_of};
@@ -59,14 +59,13 @@ pub(crate) struct Ring {
     entered: Guarded<(u32, usize)>,
 }
 
-const POLICIES: [(&str, WhenFull); 3] =
-    [("wait", WhenFull::Wait), ("drop_oldest", WhenFull::DropOldest), ("drop_newest", WhenFull::DropNewest)];
-
-fn policy(name: &str) -> PyResult<WhenFull> {
-    let found = POLICIES.iter().find(|(known, _)| *known == name).map(|(_, policy)| *policy);
-    found.ok_or_else(|| {
-        PyValueError::new_err(format!("expected when_full to be 'wait', 'drop_oldest' or 'drop_newest', got {name:?}"))
-    })
+/// Other picklers would make a copy of what is one thing.
+#[cold]
+fn only_multiprocessing(what: &str) -> PyErr {
+    PyTypeError::new_err(format!(
+        "a {what} lives in shared memory: expected multiprocessing (a Process's arguments, a Queue, a Pipe) to send it, got \
+         another pickler"
+    ))
 }
 
 /// The text of an argument; an error names the argument.
@@ -82,7 +81,7 @@ impl Ring {
     pub(crate) fn of_head(py: Python<'_>, head: Hold) -> PyResult<Self> {
         let ring = library::Ring::open(head).map_err(|e| to_python(py, &e))?;
         let own = Own::of(py, ring.format(), None, None)?;
-        Self::over(ring, own)
+        Ok(Self::over(ring, own))
     }
 
     /// A reference for other processes.
@@ -96,11 +95,8 @@ impl Ring {
         Ok(self.ring.reference())
     }
 
-    fn over(ring: Arc<library::Ring>, own: Own) -> PyResult<Self> {
-        if let Some(spin) = seconds(own.spin)? {
-            ring.set_spin(spin);
-        }
-        Ok(Self { ring, own: Arc::new(own), entered: Guarded::new((0, 0)) })
+    fn over(ring: Arc<library::Ring>, own: Own) -> Self {
+        Self { ring, own: Arc::new(own), entered: Guarded::new((0, 0)) }
     }
 
     fn begin(
@@ -203,12 +199,12 @@ impl Ring {
         spin: Option<f64>,
         keep: i64,
     ) -> PyResult<Self> {
-        let own = Own::new(py, shape, dtype, meta, name, spin)?;
-        let when_full = policy(when_full)?;
+        let (own, _) = (Own::new(py, shape, dtype, meta)?, seconds(spin)?);
+        let when_full = when_full.parse().map_err(|e| to_python(py, &e))?;
         let (slots, keep) = (usize::try_from(slots).unwrap_or(0), usize::try_from(keep).unwrap_or(usize::MAX));
-        let (format, place) = (own.format(py)?, Place::of(py, arena)?);
+        let (format, place) = (own.format(py, name, spin)?, Place::of(py, arena)?);
         let ring = interruptible(py, |deadline| library::Ring::new(&place, format, slots, keep, when_full, deadline))?;
-        Self::over(ring, own)
+        Ok(Self::over(ring, own))
     }
 
     /// A frame to fill: ``with ring.write() as frame``. Leaving the block publishes it; an exception throws it away.
@@ -290,14 +286,8 @@ impl Ring {
         start: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Reader> {
         let group = group.map(|group| text_of("group", group)).transpose()?;
-        let start = match start.map_or_else(|| Ok("next".to_owned()), |start| text_of("start", start))?.as_str() {
-            "next" => Start::Next,
-            "oldest" => Start::Oldest,
-            other => {
-                let text = format!("expected start to be 'next' or 'oldest', got {other:?}");
-                return Err(PyValueError::new_err(text));
-            }
-        };
+        let start = start.map(|start| text_of("start", start)).transpose()?;
+        let start = start.map_or(Ok(Start::Next), |start| start.parse()).map_err(|e| to_python(py, &e))?;
         if latest && group.is_some() {
             return Err(PyValueError::new_err("expected latest=True or a group, got both: choose one"));
         }
@@ -326,15 +316,11 @@ impl Ring {
     /// "name", "alive" and "written".
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let stats = interruptible(py, |deadline| self.ring.stats(deadline))?;
-        let readers = stats.readers.iter().map(|reader| reader_dict(py, reader)).collect::<PyResult<Vec<_>>>()?;
-        let writers = stats.writers.iter().map(|writer| writer_dict(py, writer)).collect::<PyResult<Vec<_>>>()?;
-        let dict = PyDict::new(py);
-        dict.set_item("written", stats.written)?;
-        dict.set_item("dropped", stats.dropped)?;
-        dict.set_item("missed", stats.missed)?;
-        dict.set_item("readers", PyList::new(py, readers)?)?;
-        dict.set_item("writers", PyList::new(py, writers)?)?;
-        Ok(dict)
+        dict!(py, {
+            "written": stats.written, "dropped": stats.dropped, "missed": stats.missed,
+            "readers": stats.readers.iter().map(|reader| reader_dict(py, reader)).collect::<PyResult<Vec<_>>>()?,
+            "writers": stats.writers.iter().map(|writer| writer_dict(py, writer)).collect::<PyResult<Vec<_>>>()?,
+        })
     }
 
     /// Entering makes this process one of the ring's writers; leaving ends that, and ends the stream if it was the last
@@ -374,8 +360,8 @@ impl Ring {
 
     /// The dtype of their meta, or None.
     #[getter(meta)]
-    fn meta_dtype(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.own.meta.as_ref().map(|meta| meta.dtype(py).clone().unbind())
+    fn meta_dtype<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.own.meta.as_ref().map(|meta| meta.dtype(py)).transpose()
     }
 
     /// How many frames wait for readers at the most.
@@ -393,14 +379,13 @@ impl Ring {
     /// What a writer does when it is full.
     #[getter]
     fn when_full(&self) -> &'static str {
-        let name = POLICIES.iter().find(|(_, policy)| *policy == self.ring.when_full());
-        name.map_or("", |(name, _)| name)
+        self.ring.when_full().name()
     }
 
     /// The name it was given, or None.
     #[getter]
     fn name(&self) -> Option<&str> {
-        self.own.name.as_deref()
+        self.ring.format().name.as_deref()
     }
 
     /// Whether it was closed.
@@ -410,10 +395,7 @@ impl Ring {
     }
 
     fn __reduce__(&self) -> PyResult<()> {
-        Err(PyTypeError::new_err(
-            "a ring lives in shared memory: expected multiprocessing (a Process's arguments, a Queue, a Pipe) to send \
-             it, got another pickler",
-        ))
+        Err(only_multiprocessing("ring"))
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
@@ -548,33 +530,20 @@ fn as_chosen<'py>(natural: &Bound<'py, PyAny>, dtype: &Bound<'py, PyAny>) -> PyR
 }
 
 fn reader_dict<'py>(py: Python<'py>, reader: &library::ReaderStats) -> PyResult<Bound<'py, PyDict>> {
-    let mode = match reader.mode {
-        Mode::Every => "every",
-        Mode::Latest => "latest",
-        Mode::Group(_) => "group",
-    };
-    let dict = PyDict::new(py);
-    dict.set_item("lag", reader.lag)?;
-    dict.set_item("missed", reader.missed)?;
-    dict.set_item("held", reader.held)?;
-    dict.set_item("alive", reader.alive)?;
-    set_process(&dict, reader.user.as_ref())?;
-    dict.set_item("mode", mode)?;
-    dict.set_item("group", reader.group.as_deref())?;
-    Ok(dict)
+    let (pid, name) = of_process(reader.user.as_ref());
+    dict!(py, {
+        "lag": reader.lag, "missed": reader.missed, "held": reader.held, "alive": reader.alive,
+        "pid": pid, "name": name, "mode": reader.mode.name(), "group": reader.group.as_deref(),
+    })
 }
 
 fn writer_dict<'py>(py: Python<'py>, writer: &library::WriterStats) -> PyResult<Bound<'py, PyDict>> {
-    let dict = PyDict::new(py);
-    set_process(&dict, writer.user.as_ref())?;
-    dict.set_item("alive", writer.alive)?;
-    dict.set_item("written", writer.written)?;
-    Ok(dict)
+    let (pid, name) = of_process(writer.user.as_ref());
+    dict!(py, { "pid": pid, "name": name, "alive": writer.alive, "written": writer.written })
 }
 
-fn set_process(dict: &Bound<'_, PyDict>, process: Option<&library::Process>) -> PyResult<()> {
-    dict.set_item("pid", process.map(|process| process.pid))?;
-    dict.set_item("name", process.map(|process| process.name.as_str()))
+fn of_process(process: Option<&library::Process>) -> (Option<u32>, Option<&str>) {
+    (process.map(|process| process.pid), process.map(|process| process.name.as_str()))
 }
 
 /// One of the writers of a ring. Made by `Ring.writer`, and sent to the process that is to write.
@@ -585,7 +554,7 @@ fn set_process(dict: &Bound<'_, PyDict>, process: Option<&library::Process>) -> 
 #[pyclass(frozen, weakref, module = "ndshare")]
 pub(crate) struct Writer {
     /// None once it was closed.
-    writer: Guarded<Option<Arc<library::Writer>>>,
+    writer: Closable<library::Writer>,
     ring: Py<Ring>,
 }
 
@@ -593,14 +562,7 @@ impl Writer {
     fn over(ring: Py<Ring>, writer: library::Writer) -> Self {
         let writer = Arc::new(writer);
         remember(Open::Made(Arc::downgrade(&writer)));
-        Self { writer: Guarded::new(Some(writer)), ring }
-    }
-
-    #[inline]
-    fn open(&self, py: Python<'_>) -> PyResult<Arc<library::Writer>> {
-        self.writer.get().ok_or_else(|| {
-            to_python(py, &Error::new(Kind::Closed, "the writer was closed: expected an open one; make a new one"))
-        })
+        Self { writer: Closable::new(writer), ring }
     }
 }
 
@@ -617,7 +579,7 @@ impl Writer {
         dtype: Option<&Bound<'_, PyAny>>,
         timeout: Option<f64>,
     ) -> PyResult<Writing> {
-        let by = Some(self.open(py)?);
+        let by = Some(self.writer.open(py, "writer")?);
         let wanted = Wanted::of(py, &self.ring.get().own, shape, dtype)?;
         let (ring, timeout) = (self.ring.clone_ref(py), seconds(timeout)?);
         Ok(Writing { ring, by, wanted, timeout, inside: Guarded::new(None) })
@@ -635,7 +597,7 @@ impl Writer {
         meta: Option<&Bound<'_, PyAny>>,
         fields: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Option<u64>> {
-        let writer = self.open(py)?;
+        let writer = self.writer.open(py, "writer")?;
         self.ring.get().put_by(py, Some(&*writer), x, timeout, (meta, fields))
     }
 
@@ -647,7 +609,7 @@ impl Writer {
 
     /// Entering takes it for this process.
     fn __enter__(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<Self>> {
-        let writer = slf.get().open(py)?;
+        let writer = slf.get().writer.open(py, "writer")?;
         at_once(py, || writer.own())?;
         Ok(slf)
     }
@@ -666,19 +628,16 @@ impl Writer {
     /// Whether this object was closed.
     #[getter]
     fn closed(&self) -> bool {
-        !self.writer.is_some()
+        self.writer.is_closed()
     }
 
     fn __reduce__(&self) -> PyResult<()> {
-        Err(PyTypeError::new_err(
-            "a writer lives in shared memory: expected multiprocessing (a Process's arguments, a Queue, a Pipe) to \
-             send it, got another pickler",
-        ))
+        Err(only_multiprocessing("writer"))
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let Some(writer) = self.writer.get() else { return Ok("<Writer, closed>".to_owned()) };
-        let name = quoted(py, self.ring.get().own.name.as_deref())?;
+        let name = quoted(py, self.ring.get().name())?;
         Ok(format!("<Writer of ring{name}, {} written>", writer.written()))
     }
 }
@@ -730,7 +689,7 @@ pub(crate) fn leave_rings(py: Python<'_>) {
 #[pyclass(frozen, weakref, module = "ndshare")]
 pub(crate) struct Reader {
     /// None once it was closed.
-    reader: Guarded<Option<Arc<library::Reader>>>,
+    reader: Closable<library::Reader>,
     own: Arc<Own>,
     seen: Guarded<Option<Arc<Seen>>>,
 }
@@ -740,18 +699,13 @@ const SOON: Duration = Duration::from_micros(3);
 
 impl Reader {
     fn over(reader: library::Reader, own: Arc<Own>) -> Self {
-        Self { reader: Guarded::new(Some(Arc::new(reader))), own, seen: Guarded::new(None) }
-    }
-
-    #[inline]
-    fn open(&self, py: Python<'_>) -> PyResult<Arc<library::Reader>> {
-        self.reader.get().ok_or_else(|| was_closed(py))
+        Self { reader: Closable::new(Arc::new(reader)), own, seen: Guarded::new(None) }
     }
 
     #[inline]
     fn next<'py>(&self, py: Python<'py>, timeout: Option<Duration>) -> PyResult<Bound<'py, PyAny>> {
         // A reference of its own, because another thread may close the reader meanwhile.
-        let reader = self.open(py)?;
+        let reader = self.reader.open(py, "reader")?;
         let frame = match at_once(py, || reader.try_get())? {
             Some(frame) => frame,
             None => wait(py, &reader, timeout)?,
@@ -767,11 +721,6 @@ fn wait(py: Python<'_>, reader: &library::Reader, timeout: Option<Duration>) -> 
         Some(frame) => Ok(frame),
         None => interruptible_for(py, timeout, |deadline| reader.get(deadline)),
     }
-}
-
-#[cold]
-fn was_closed(py: Python<'_>) -> PyErr {
-    to_python(py, &Error::new(Kind::Closed, "the reader was closed: expected an open one; make a new one"))
 }
 
 #[pymethods]
@@ -797,11 +746,6 @@ impl Reader {
         }
     }
 
-    fn __aiter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, PyAny>> {
-        static STREAM: Once<Py<PyAny>> = Once::new();
-        STREAM.import(slf.py(), "ndshare._ring", "Stream")?.call1((slf,))
-    }
-
     /// A descriptor for selectors, Qt and asyncio: readable while there is something to get, be it the end.
     ///
     /// That is a frame, the end, or the death of the last writer without a close, which `get` then raises. Now and then
@@ -809,7 +753,7 @@ impl Reader {
     /// system has no pidfds for the writers (Linux before 5.3, another pid namespace, no descriptor left) that is four
     /// times a second. It belongs to the reader: do not close it.
     fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
-        let reader = self.open(py)?;
+        let reader = self.reader.open(py, "reader")?;
         detached(py, || reader.descriptor())
     }
 
@@ -839,37 +783,30 @@ impl Reader {
     /// was closed.
     #[getter]
     fn lag(&self, py: Python<'_>) -> PyResult<u64> {
-        Ok(self.open(py)?.lag())
+        Ok(self.reader.open(py, "reader")?.lag())
     }
 
     /// How many frames it never got, because it was lapped; of a group, what none of its members got. Raises Closed once
     /// it was closed: `Ring.stats` counts on.
     #[getter]
     fn missed(&self, py: Python<'_>) -> PyResult<u64> {
-        Ok(self.open(py)?.missed())
+        Ok(self.reader.open(py, "reader")?.missed())
     }
 
     /// Whether this object was closed.
     #[getter]
     fn closed(&self) -> bool {
-        !self.reader.is_some()
+        self.reader.is_closed()
     }
 
     fn __reduce__(&self) -> PyResult<()> {
-        Err(PyTypeError::new_err(
-            "a reader lives in shared memory: expected multiprocessing (a Process's arguments, a Queue, a Pipe) to \
-             send it, got another pickler",
-        ))
+        Err(only_multiprocessing("reader"))
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let Some(reader) = self.reader.get() else { return Ok("<Reader, closed>".to_owned()) };
-        let which = match reader.mode() {
-            Mode::Every => "every frame",
-            Mode::Latest => "the latest frame",
-            Mode::Group(_) => "the frames of a group",
-        };
-        Ok(format!("<Reader of ring{}, {which}, lag {}>", quoted(py, self.own.name.as_deref())?, reader.lag()))
+        let (name, mode) = (quoted(py, reader.ring().format().name.as_deref())?, reader.mode());
+        Ok(format!("<Reader of ring{name}, {mode}, lag {}>", reader.lag()))
     }
 }
 
@@ -899,10 +836,10 @@ pub(crate) fn open_ring(
 ) -> PyResult<Ring> {
     let ring = library::Ring::open(opened(py, token)?).map_err(|e| to_python(py, &e))?;
     let own = Own::of(py, ring.format(), dtype, meta)?;
-    if ring.geometry().meta_bytes as usize != own.meta_bytes() || ring.geometry().frame_bytes != own.frame_bytes() {
+    if !own.fits(ring.geometry()) {
         return Err(PyValueError::new_err("expected the dtypes of this ring, got others: the pickle is damaged"));
     }
-    Ring::over(ring, own)
+    Ok(Ring::over(ring, own))
 }
 
 /// What multiprocessing sends of a reader beside its ring's parts: (parts, token, place).
@@ -913,19 +850,15 @@ pub(crate) fn reader_parts<'py>(
     py: Python<'py>,
     reader: &Bound<'py, Reader>,
 ) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyBytes>, usize)> {
-    let (own, reader) = (&reader.get().own, reader.get().open(py)?);
-    if reader.is_used() {
-        return Err(PyRuntimeError::new_err(
-            "expected a reader that nobody has used yet, got one that belongs to a process: make one for each process",
-        ));
-    }
-    Ok((parts(py, reader.ring(), own)?, ticketed(py, reader.token())?, reader.index()))
+    let (own, reader) = (&reader.get().own, reader.get().reader.open(py, "reader")?);
+    let token = reader.sendable().map_err(|e| to_python(py, &e))?;
+    Ok((parts(py, reader.ring(), own)?, ticketed(py, token)?, reader.index()))
 }
 
 /// What tells a reader from all others: arena, block and generation of its token. Raises Closed when it was closed.
 #[pyfunction]
 pub(crate) fn reader_key(py: Python<'_>, reader: &Bound<'_, Reader>) -> PyResult<(u64, u32, u32)> {
-    let reader = reader.get().open(py)?;
+    let reader = reader.get().reader.open(py, "reader")?;
     let token = reader.token();
     Ok((token.arena().id(), token.block().index, token.block().generation))
 }
@@ -947,16 +880,8 @@ pub(crate) fn writer_parts<'py>(
     py: Python<'py>,
     writer: &Bound<'py, Writer>,
 ) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyBytes>, usize)> {
-    let (ring, writer) = (writer.get().ring.get(), writer.get().open(py)?);
-    if writer.is_used() {
-        return Err(PyRuntimeError::new_err(
-            "expected a writer that nobody has used yet, got one that belongs to a process: make one for each process",
-        ));
-    }
-    at_once(py, || writer.check())?;
-    let Some(token) = writer.token() else {
-        return Err(to_python(py, &Error::new(Kind::Closed, "the writer was closed: expected an open one")));
-    };
+    let (ring, writer) = (writer.get().ring.get(), writer.get().writer.open(py, "writer")?);
+    let token = at_once(py, || writer.sendable())?;
     Ok((parts(py, &ring.ring, &ring.own)?, ticketed(py, &token)?, writer.index()))
 }
 

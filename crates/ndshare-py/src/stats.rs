@@ -6,7 +6,7 @@ use ndshare::arena::{Arena, ParticipantStats, TicketStats};
 use ndshare::os::process::Glimpse;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::PyDict;
 
 use crate::session::Place;
 use crate::travel::copied_by_bound;
@@ -33,20 +33,15 @@ use crate::wait::{detached, interruptible};
 pub(crate) fn stats<'py>(py: Python<'py>, arena: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyDict>> {
     let place = Place::of(py, arena)?;
     let stats = detached(py, || place.stats())?;
-    let dict = PyDict::new(py);
-    dict.set_item("id", format!("{:016x}", stats.id))?;
-    dict.set_item("budget", stats.budget_bytes)?;
-    dict.set_item("capacity", stats.capacity_bytes)?;
-    dict.set_item("bytes", stats.used_bytes)?;
-    dict.set_item("warm", stats.warm_bytes)?;
-    dict.set_item("blocks", stats.blocks)?;
-    dict.set_item("participants", list(py, &stats.participants, participant)?)?;
-    dict.set_item("tickets", list(py, &stats.tickets, ticket)?)?;
-    dict.set_item("ticket_budget", stats.ticket_budget)?;
-    dict.set_item("copied_by_bound", copied_by_bound())?;
-    dict.set_item("limit", stats.limit)?;
-    dict.set_item("lock", stats.lock_owner.map(|owner| process(py, &owner)).transpose()?)?;
-    Ok(dict)
+    let process = |seen: &Glimpse| dict!(py, { "pid": seen.pid, "name": &seen.name, "stopped": seen.is_stopped });
+    dict!(py, {
+        "id": format!("{:016x}", stats.id), "budget": stats.budget_bytes, "capacity": stats.capacity_bytes,
+        "bytes": stats.used_bytes, "warm": stats.warm_bytes, "blocks": stats.blocks,
+        "participants": stats.participants.iter().map(|one| participant(py, one)).collect::<PyResult<Vec<_>>>()?,
+        "tickets": stats.tickets.iter().map(|one| ticket(py, one)).collect::<PyResult<Vec<_>>>()?,
+        "ticket_budget": stats.ticket_budget, "copied_by_bound": copied_by_bound(), "limit": stats.limit,
+        "lock": stats.lock_owner.as_ref().map(process).transpose()?,
+    })
 }
 
 /// Takes back hand-overs that nobody has fetched for `older_than` seconds; returns the bytes this freed.
@@ -75,39 +70,13 @@ pub(crate) fn reclaim(py: Python<'_>, older_than: f64, arena: Option<&Bound<'_, 
     })
 }
 
-fn list<'py, T>(
-    py: Python<'py>,
-    items: &[T],
-    one: impl Fn(Python<'py>, &T) -> PyResult<Bound<'py, PyDict>>,
-) -> PyResult<Bound<'py, PyList>> {
-    let dicts: PyResult<Vec<_>> = items.iter().map(|item| one(py, item)).collect();
-    PyList::new(py, dicts?)
+fn participant<'py>(py: Python<'py>, one: &ParticipantStats) -> PyResult<Bound<'py, PyDict>> {
+    dict!(py, { "pid": one.pid, "bytes": one.bytes, "blocks": one.blocks, "alive": one.alive, "me": one.me })
 }
 
-fn participant<'py>(py: Python<'py>, stats: &ParticipantStats) -> PyResult<Bound<'py, PyDict>> {
-    let dict = PyDict::new(py);
-    dict.set_item("pid", stats.pid)?;
-    dict.set_item("bytes", stats.bytes)?;
-    dict.set_item("blocks", stats.blocks)?;
-    dict.set_item("alive", stats.alive)?;
-    dict.set_item("me", stats.me)?;
-    Ok(dict)
-}
-
-fn process<'py>(py: Python<'py>, seen: &Glimpse) -> PyResult<Bound<'py, PyDict>> {
-    let dict = PyDict::new(py);
-    dict.set_item("pid", seen.pid)?;
-    dict.set_item("name", &seen.name)?;
-    dict.set_item("stopped", seen.is_stopped)?;
-    Ok(dict)
-}
-
-fn ticket<'py>(py: Python<'py>, stats: &TicketStats) -> PyResult<Bound<'py, PyDict>> {
-    let dict = PyDict::new(py);
-    dict.set_item("bytes", stats.bytes)?;
-    dict.set_item("sender", stats.sender_pid)?;
-    dict.set_item("sender_alive", stats.sender_alive)?;
-    dict.set_item("receiver", stats.receiver_pid)?;
-    dict.set_item("age_s", stats.age_s)?;
-    Ok(dict)
+fn ticket<'py>(py: Python<'py>, one: &TicketStats) -> PyResult<Bound<'py, PyDict>> {
+    dict!(py, {
+        "bytes": one.bytes, "sender": one.sender_pid, "sender_alive": one.sender_alive,
+        "receiver": one.receiver_pid, "age_s": one.age_s,
+    })
 }

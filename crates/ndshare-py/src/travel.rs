@@ -31,16 +31,21 @@ use crate::wait::interruptible;
 /// block travels by value, as NumPy pickles it; so does every array while all tickets are in flight, with a warning.
 #[pyfunction]
 pub(crate) fn reduce<'py>(py: Python<'py>, array: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    // A function of Python, not of this module: pickle names those much faster.
-    static OPEN: Once<Py<PyAny>> = Once::new();
-    match open_arguments(py, array)? {
-        Some(arguments) => {
-            let open = OPEN.import(py, "ndshare", "_open_array")?;
-            Ok((open, arguments).into_pyobject(py)?.into_any())
-        }
+    match (OPEN.get(), open_arguments(py, array)?) {
+        (Some(open), Some(arguments)) => Ok((open, arguments).into_pyobject(py)?.into_any()),
         // Protocol 4 is one that every pickler here reads.
-        None => array.call_method1(intern!(py, "__reduce_ex__"), (4,)),
+        _ => array.call_method1(intern!(py, "__reduce_ex__"), (4,)),
     }
+}
+
+/// What pickles of arrays call in the receiver. A function of Python: pickle names those much faster than one of this
+/// module.
+static OPEN: Once<Py<PyAny>> = Once::new();
+
+/// Says which function, with the arguments of `open_token`, the pickles of arrays are to name.
+#[pyfunction]
+pub(crate) fn open_arrays_with(function: Py<PyAny>) {
+    OPEN.first(function);
 }
 
 /// How many arrays of this process went by value because all tickets were in flight.
@@ -114,6 +119,8 @@ fn refuse_reaching(array: &Bound<'_, PyAny>) -> PyResult<()> {
     ))
 }
 
+type Lent<'py> = (Bound<'py, PyBytes>, owner::Hold, bool);
+
 /// (token, Hold) of a shared array, or None when it is not shared.
 ///
 /// The token issues no ticket: it opens while somebody holds the block. It says all of the dtype but its metadata;
@@ -123,21 +130,24 @@ pub(crate) fn handle<'py>(
     py: Python<'py>,
     array: &Bound<'py, PyAny>,
 ) -> PyResult<Option<(Bound<'py, PyBytes>, owner::Hold)>> {
-    let Some((hold, facts)) = shared_facts(array)? else { return Ok(None) };
-    let element = Dtype::of_array(array)?.stored_element()?;
-    let token = to_bytes(py, &token_of(&hold, &facts, Some(element)));
-    Ok(Some((token, owner::Hold::new(hold, !facts.readonly))))
+    let lent = lent(py, array, |dtype| dtype.stored_element().map(Some))?;
+    Ok(lent.map(|(token, hold, _)| (token, hold)))
 }
 
 /// (token, Hold, whether the token says all of the dtype) of a shared array, or None when it is not shared. Where it does
 /// not, the dtype must go beside the token.
 #[pyfunction]
-pub(crate) fn lend<'py>(
+pub(crate) fn lend<'py>(py: Python<'py>, array: &Bound<'py, PyAny>) -> PyResult<Option<Lent<'py>>> {
+    lent(py, array, Dtype::element)
+}
+
+fn lent<'py>(
     py: Python<'py>,
     array: &Bound<'py, PyAny>,
-) -> PyResult<Option<(Bound<'py, PyBytes>, owner::Hold, bool)>> {
+    element_of: impl Fn(&Dtype<'py>) -> PyResult<Option<Element>>,
+) -> PyResult<Option<Lent<'py>>> {
     let Some((hold, facts)) = shared_facts(array)? else { return Ok(None) };
-    let element = Dtype::of_array(array)?.element()?;
+    let element = element_of(&Dtype::of_array(array)?)?;
     let is_whole = element.is_some();
     let token = to_bytes(py, &token_of(&hold, &facts, element));
     Ok(Some((token, owner::Hold::new(hold, !facts.readonly), is_whole)))

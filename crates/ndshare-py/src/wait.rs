@@ -41,17 +41,26 @@ pub(crate) fn interruptible_unless<T: Send>(
     is_off: &(dyn Fn() -> bool + Sync),
     work: impl FnOnce(&Deadline<'_>) -> Result<T> + Send,
 ) -> PyResult<T> {
+    let check = |raised: &_, quiet_since: &_| {
+        if is_off() {
+            return Err(Error::new(Kind::Interrupted, "the call was called off"));
+        }
+        if ndshare::lock::is_quiet() { still_quiet(quiet_since) } else { look_at_signals(raised, quiet_since) }
+    };
+    checked(py, check, |check| work(&Deadline::new(timeout, check)))
+}
+
+/// Runs `work` detached. What it is given to call says what `check` does, which keeps what a signal handler raised.
+fn checked<T: Send>(
+    py: Python<'_>,
+    check: impl Fn(&Guarded<Option<PyErr>>, &Cell<Option<Instant>>) -> Result<()> + Sync,
+    work: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<T> + Send,
+) -> PyResult<T> {
     let raised = Guarded::new(None);
     assert_none();
     let result = py.detach(|| {
         let quiet_since = Cell::new(None);
-        let check = || {
-            if is_off() {
-                return Err(Error::new(Kind::Interrupted, "the call was called off"));
-            }
-            if ndshare::lock::is_quiet() { still_quiet(&quiet_since) } else { look_at_signals(&raised, &quiet_since) }
-        };
-        guarded(|| work(&Deadline::new(timeout, &check)))
+        guarded(|| work(&|| check(&raised, &quiet_since)))
     });
     result.map_err(|error| match raised.take() {
         Some(raised) => noted(py, raised, &error),
@@ -78,15 +87,8 @@ pub(crate) fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T>
 /// Runs `work` detached, for as long as it takes to move much memory. About every 50 ms it calls what it is given,
 /// so that a signal handler that raises ends it. Handlers run in the main thread alone; other threads need not look.
 pub(crate) fn moving(py: Python<'_>, work: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<()> + Send) -> PyResult<()> {
-    let raised = Guarded::new(None);
-    assert_none();
-    let result = py.detach(|| {
-        let is_main = ndshare::os::thread::is_main();
-        let quiet_since = Cell::new(None);
-        let check = || if is_main { look_at_signals(&raised, &quiet_since) } else { Ok(()) };
-        guarded(|| work(&check))
-    });
-    result.map_err(|error| raised.take().unwrap_or_else(|| to_python(py, &error)))
+    let is_main = ndshare::os::thread::is_main();
+    checked(py, |raised, since| if is_main { look_at_signals(raised, since) } else { Ok(()) }, work)
 }
 
 /// Runs `work` as it is. It never waits and makes no system call.

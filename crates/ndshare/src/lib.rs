@@ -142,7 +142,7 @@ pub use gather::Canvas;
 #[cfg(not(loom))]
 pub use lock::Locked;
 #[cfg(feature = "internals")]
-pub use os::kill::{KILL_POINTS, kill_at, stop_at};
+pub use os::kill::{KILL_POINTS, arm_from_environment, kill_at, stop_at};
 #[cfg(not(loom))]
 pub use overlay::Overlay;
 #[cfg(not(loom))]

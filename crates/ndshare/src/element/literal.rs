@@ -13,7 +13,7 @@ pub(super) enum Literal {
 }
 
 /// How deep literals may nest. NumPy's own dtypes nest a few levels; a text from elsewhere must not use up the stack.
-const MAX_DEPTH: usize = 32;
+pub(super) const MAX_DEPTH: usize = 32;
 
 impl Literal {
     /// The literal that is all of `text`.

@@ -3,7 +3,7 @@
 //! A structure that is packed and has no titles is written as a list of its fields, any other as the dict that
 //! `numpy.dtype` takes. Both are checked: names differ, and every field lies inside the structure.
 
-use super::literal::{Literal, quoted};
+use super::literal::{Literal, MAX_DEPTH, quoted};
 use super::number::{Kind, Number, Order, Unit};
 use crate::error::{Error, Result};
 use crate::layout::MAX_DIMS;
@@ -67,6 +67,16 @@ impl Element {
             Self::Text(..) => 4,
             Self::Structure(structure) => structure.align(),
         }
+    }
+
+    /// Whether every byte of an item means something: a structure may have holes between its fields.
+    pub fn is_solid(&self) -> bool {
+        if let Self::Structure(structure) = self { structure.is_solid() } else { true }
+    }
+
+    /// How deep its literal nests.
+    fn depth(&self) -> usize {
+        if let Self::Structure(structure) = self { structure.depth() } else { 1 }
     }
 
     /// NumPy's kind.
@@ -234,7 +244,31 @@ impl Structure {
         if u32::try_from(size).is_err() {
             return Err(Error::value(format!("expected a structure of less than 4 GiB, got {size} bytes")));
         }
-        Ok(Self { fields, size, is_aligned })
+        let structure = Self { fields, size, is_aligned };
+        if structure.depth() <= MAX_DEPTH {
+            return Ok(structure);
+        }
+        Err(Error::value("expected a structure that nests a few levels, got one that is too deep for its text"))
+    }
+
+    /// How deep its literal nests: fields stand in a list, each in a tuple; one with axes in one more.
+    fn depth(&self) -> usize {
+        let of = |field: &Field| field.element.depth() + usize::from(!field.shape.is_empty());
+        2 + self.fields.iter().map(of).max().unwrap_or(0)
+    }
+
+    /// Whether it is to be laid out as C does.
+    pub fn is_aligned(&self) -> bool {
+        self.is_aligned
+    }
+
+    /// Whether its fields fill it without holes, and each is solid itself.
+    fn is_solid(&self) -> bool {
+        let mut spans: Vec<_> = self.fields.iter().map(|field| (field.offset, field.size())).collect();
+        spans.sort_unstable();
+        let cover = |end: usize, (offset, size)| (offset <= end).then(|| end.max(offset + size));
+        let end = spans.into_iter().try_fold(0, cover);
+        end == Some(self.size) && self.fields.iter().all(|field| field.element.is_solid())
     }
 
     /// The fields in the order of their names' list.
@@ -524,6 +558,41 @@ mod tests {
                     let _ = noisy.parse::<Element>();
                 }
             }
+        }
+    }
+
+    #[test]
+    fn solid_is_what_has_no_holes() {
+        let solid = [true, true, true, true, false, false];
+        for ((text, ..), solid) in TEXTS.iter().zip(solid) {
+            assert_eq!(text.parse::<Element>().unwrap().is_solid(), solid, "{text}");
+        }
+        let overlapping = "{'names': ['a', 'b'], 'formats': ['<u4', '<u2'], 'offsets': [0, 2], 'titles': [None, None], \
+                           'itemsize': 4, 'aligned': False}";
+        assert!(overlapping.parse::<Element>().unwrap().is_solid());
+    }
+
+    /// A structure was made whose text nobody could read back.
+    #[test]
+    fn structures_nest_no_deeper_than_their_text_is_read() {
+        for shape in [vec![], vec![2]] {
+            let (mut element, mut deepest) = (Element::of(Number::U8), 0);
+            while let Ok(structure) = Structure::new(
+                vec![Field {
+                    name: "a".to_owned(),
+                    title: None,
+                    offset: 0,
+                    element: element.clone(),
+                    shape: shape.clone(),
+                }],
+                element.size() * shape.iter().product::<usize>(),
+                false,
+            ) {
+                element = Element::Structure(structure.into());
+                assert_eq!(element.to_string().parse::<Element>().unwrap(), element);
+                deepest += 1;
+            }
+            assert!(deepest >= 10, "{deepest}");
         }
     }
 

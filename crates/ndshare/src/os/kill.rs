@@ -172,6 +172,19 @@ pub fn stop_at(label: &str, nth: u32) -> Result<()> {
     Ok(())
 }
 
+/// Arms what `NDSHARE_KILL_AT="label:nth"` asks for, in builds with the feature `killpoints`.
+///
+/// # Errors
+/// `InvalidValue` for an unknown label.
+pub fn arm_from_environment() -> Result<()> {
+    if KILL_POINTS.is_empty() {
+        return Ok(());
+    }
+    let Ok(wanted) = std::env::var("NDSHARE_KILL_AT") else { return Ok(()) };
+    let (label, nth) = wanted.rsplit_once(':').and_then(|(l, n)| Some((l, n.parse().ok()?))).unwrap_or((&wanted, 1));
+    kill_at(label, nth)
+}
+
 fn check(label: &str) -> Result<()> {
     if !KILL_POINTS.contains(&label) {
         return Err(crate::Error::value(format!(

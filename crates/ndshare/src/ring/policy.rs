@@ -3,6 +3,7 @@
 
 use super::table::GROUPS;
 use crate::error::{Error, Result};
+use std::str::FromStr;
 
 /// What a writer does when the window is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,30 @@ impl WhenFull {
     }
 }
 
+impl WhenFull {
+    /// All of them, by the names that users write.
+    const NAMES: [(&'static str, Self); 3] =
+        [("wait", Self::Wait), ("drop_oldest", Self::DropOldest), ("drop_newest", Self::DropNewest)];
+
+    /// The name that users write.
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, policy)| *policy == self).map_or("", |(name, _)| name)
+    }
+}
+
+impl FromStr for WhenFull {
+    type Err = Error;
+
+    /// # Errors
+    /// `InvalidValue` for any other text.
+    fn from_str(text: &str) -> Result<Self> {
+        let found = Self::NAMES.iter().find(|(name, _)| *name == text).map(|(_, policy)| *policy);
+        found.ok_or_else(|| {
+            Error::value(format!("expected when_full to be 'wait', 'drop_oldest' or 'drop_newest', got {text:?}"))
+        })
+    }
+}
+
 /// Which frames a reader gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -57,6 +82,15 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// Its name in statistics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Every => "every",
+            Mode::Latest => "latest",
+            Mode::Group(_) => "group",
+        }
+    }
+
     pub(super) fn pack(self) -> u64 {
         match self {
             Mode::Every => 0,
@@ -74,6 +108,16 @@ impl Mode {
     }
 }
 
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Mode::Every => "every frame",
+            Mode::Latest => "the latest frame",
+            Mode::Group(_) => "the frames of a group",
+        })
+    }
+}
+
 /// From where a reader counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
@@ -81,4 +125,38 @@ pub enum Start {
     Next,
     /// The oldest that is still whole.
     Oldest,
+}
+
+impl FromStr for Start {
+    type Err = Error;
+
+    /// # Errors
+    /// `InvalidValue` for any text but "next" and "oldest".
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "next" => Ok(Start::Next),
+            "oldest" => Ok(Start::Oldest),
+            other => Err(Error::value(format!("expected start to be 'next' or 'oldest', got {other:?}"))),
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_and_starts_are_known_by_name() {
+        for policy in [WhenFull::Wait, WhenFull::DropOldest, WhenFull::DropNewest] {
+            assert_eq!(policy.name().parse::<WhenFull>().unwrap(), policy);
+            assert_eq!(WhenFull::unpack(policy.pack()).unwrap(), policy);
+        }
+        assert_eq!(
+            ("next".parse::<Start>().unwrap(), "oldest".parse::<Start>().unwrap()),
+            (Start::Next, Start::Oldest)
+        );
+        for text in ["", "Wait", "drop"] {
+            assert!(text.parse::<WhenFull>().is_err() && text.parse::<Start>().is_err(), "{text}");
+        }
+    }
 }

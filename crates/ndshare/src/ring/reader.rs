@@ -4,6 +4,7 @@ use super::policy::{Mode, Start};
 use super::selector::Selector;
 use super::state::Ring;
 use super::table::{DEATHS, EVENT, READERS, ReaderWords, SPACE, WRITERS_LOST};
+use super::writers::is_somebodys;
 use crate::arena::{Deadline, Hold};
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
@@ -124,6 +125,14 @@ impl Reader {
     /// Whether some process has used it.
     pub fn is_used(&self) -> bool {
         self.words().user.load(SeqCst) != 0
+    }
+
+    /// The block that keeps it, to be sent to the process that is to use it.
+    ///
+    /// # Errors
+    /// `Misuse` when a process uses it.
+    pub fn sendable(&self) -> Result<&Hold> {
+        if self.is_used() { Err(is_somebodys("reader")) } else { Ok(self.token()) }
     }
 
     /// Makes it this process's, if nobody has used it before.

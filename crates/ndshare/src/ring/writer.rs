@@ -5,7 +5,7 @@ use super::publish::{Content, Published};
 use super::state::Ring;
 use super::table::{WRITERS, WriterWords};
 use super::write::Writing;
-use super::writers::{Pen, was_closed};
+use super::writers::{Pen, is_somebodys, was_closed};
 use crate::arena::{BlockId, Deadline, Hold};
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
@@ -105,6 +105,18 @@ impl Writer {
     /// Whether some process has used it.
     pub fn is_used(&self) -> bool {
         self.is_current() && self.words().user.load(SeqCst) != 0
+    }
+
+    /// The block that keeps it, to be sent to the process that is to use it.
+    ///
+    /// # Errors
+    /// `Misuse` when a process uses it; `Closed`.
+    pub fn sendable(&self) -> Result<Hold> {
+        if self.is_used() {
+            return Err(is_somebodys("writer"));
+        }
+        self.check()?;
+        self.token().ok_or_else(was_closed)
     }
 
     /// How many frames it has published.

@@ -180,3 +180,13 @@ impl Ring {
 pub(super) fn was_closed() -> Error {
     Error::new(Kind::Closed, "the writer was closed: expected an open one; make a new one")
 }
+
+#[cold]
+pub(super) fn is_somebodys(what: &str) -> Error {
+    Error::new(
+        Kind::Misuse,
+        format!(
+            "expected a {what} that nobody has used yet, got one that belongs to a process: make one for each process"
+        ),
+    )
+}
