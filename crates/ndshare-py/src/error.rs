@@ -1,7 +1,9 @@
 //! Library errors as Python exceptions. The classes live in `ndshare._errors`, where they also inherit the
 //! built-in that fits; each is looked up once.
 
+use ndshare::cache::Failure;
 use ndshare::{Error, Kind};
+use pyo3::PyErrArguments;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -21,6 +23,7 @@ static FULL: Class = Once::new();
 static CLOSED: Class = Once::new();
 static WRITER_DIED: Class = Once::new();
 static POISONED: Class = Once::new();
+static LOAD_ERROR: Class = Once::new();
 
 /// The exception that stands for `error`.
 pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
@@ -44,17 +47,22 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
     }
 }
 
+/// The exception for a load of somebody else that failed.
+pub(crate) fn load_failed(py: Python<'_>, failure: Failure) -> PyErr {
+    ours(py, &LOAD_ERROR, "LoadError", (failure.type_name, failure.text))
+}
+
 /// Whether an exception is `Closed`.
 pub(crate) fn is_closed(py: Python<'_>, error: &PyErr) -> bool {
     CLOSED.import(py, "ndshare._errors", "Closed").is_ok_and(|class| error.is_instance(py, class))
 }
 
-fn ours(py: Python<'_>, class: &'static Class, name: &str, message: String) -> PyErr {
+fn ours(py: Python<'_>, class: &'static Class, name: &str, said: impl PyErrArguments + Send + Sync + 'static) -> PyErr {
     match class.import(py, "ndshare._errors", name) {
-        Ok(class) => PyErr::from_type(class.clone(), message),
+        Ok(class) => PyErr::from_type(class.clone(), said),
         Err(error) => {
             // The package itself cannot be imported any more: at interpreter exit, for one.
-            let fallback = PyRuntimeError::new_err(message);
+            let fallback = PyRuntimeError::new_err(said);
             fallback.set_cause(py, Some(error));
             fallback
         }

@@ -71,7 +71,9 @@ mod native {
     #[pymodule_export]
     use super::arena_travel::{arena_parts, open_arena};
     #[pymodule_export]
-    use super::cache::{Cache, Stop, cache_parts, fetch_unless, find_many, key_bytes, open_cache};
+    use super::cache::{
+        Cache, Stop, cache_parts, fetch_unless, find_many, key_bytes, keys_of, open_cache, store_array,
+    };
     #[pymodule_export]
     use super::fft::{FftFilter, FftPlan, fft_fallbacks, fft_fell_back, fft_transform};
     #[pymodule_export]

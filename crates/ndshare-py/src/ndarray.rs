@@ -159,6 +159,12 @@ unsafe fn lengths<'a, T>(first: *const T, ndim: usize) -> &'a [T] {
     unsafe { std::slice::from_raw_parts(first, ndim) }
 }
 
+/// Lengths as NumPy's functions take them. No length of an array is beyond an `isize`.
+pub(crate) fn npy_lengths(shape: &[usize]) -> &[npy_intp] {
+    // SAFETY: both are integers of one size, of which any bytes are one.
+    unsafe { std::slice::from_raw_parts(shape.as_ptr().cast(), shape.len()) }
+}
+
 /// How the items of a new array lie.
 pub(crate) enum Order<'a> {
     C,
