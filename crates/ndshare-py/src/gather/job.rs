@@ -3,7 +3,7 @@
 use std::ptr::NonNull;
 
 use ndshare::Error;
-use ndshare::gather::{Batch, Copies, Draft, Placement, Settings, Strided};
+use ndshare::gather::{Batch, Copies, Draft, Placement, Settings, Strided, View};
 use ndshare::kernel::Cast;
 use numpy::npyffi::{NPY_CASTING, PY_ARRAY_API, PyArray_Descr};
 use pyo3::prelude::*;
@@ -22,33 +22,9 @@ const MOST_DTYPES: usize = 64;
 
 impl Strided for Operand<'_> {
     #[inline]
-    fn first(&self) -> *mut u8 {
-        self.data as *mut u8
-    }
-
-    #[inline]
-    fn shape(&self) -> &[usize] {
-        self.shape
-    }
-
-    #[inline]
-    fn strides(&self) -> &[isize] {
-        self.strides
-    }
-
-    #[inline]
-    fn itemsize(&self) -> usize {
-        self.itemsize
-    }
-
-    #[inline]
-    fn is_c(&self) -> bool {
-        self.is_c
-    }
-
-    #[inline]
-    fn is_f(&self) -> bool {
-        self.is_f
+    fn as_view(&self) -> View<'_> {
+        let Self { data, shape, strides, itemsize, is_c, is_f, .. } = *self;
+        View { first: data as *mut u8, shape, strides, itemsize, is_c, is_f }
     }
 }
 

@@ -41,6 +41,6 @@ pub use nested::Nested;
 pub use plan::{Axis, Block, Mover, Nest, Plan, Planner};
 pub use settings::{Settings, set_stream_from, stream_from};
 pub use small::{Pair, SMALL_BYTES};
-pub use strided::Strided;
+pub use strided::{Strided, View};
 pub use surface::{Filling, Surface};
 pub use tiles::{Draft, Mark, Tile, Tiles};
