@@ -92,8 +92,8 @@ mod native {
     use super::outgoing::{Outgoing, begin_message, end_message};
     #[pymodule_export]
     use super::overlay::{
-        Field, Inside, enter_use, field_under, first_referent, forget_reference, is_gone, is_left_behind, let_go,
-        let_go_of_left, measure, place_of, view_field,
+        Field, Inside, enter_use, field_under, first_referent, forget_reference, is_gone, is_left_behind, lay_out_uses,
+        let_go, let_go_of_left, place_of, view_field,
     };
     #[pymodule_export]
     use super::owner::Hold;
