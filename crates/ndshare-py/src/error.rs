@@ -57,7 +57,7 @@ pub(crate) fn is_closed(py: Python<'_>, error: &PyErr) -> bool {
     CLOSED.import(py, "ndshare._errors", "Closed").is_ok_and(|class| error.is_instance(py, class))
 }
 
-fn ours(py: Python<'_>, class: &'static Class, name: &str, said: impl PyErrArguments + Send + Sync + 'static) -> PyErr {
+fn ours(py: Python<'_>, class: &'static Class, name: &str, said: impl PyErrArguments + 'static) -> PyErr {
     match class.import(py, "ndshare._errors", name) {
         Ok(class) => PyErr::from_type(class.clone(), said),
         Err(error) => {
