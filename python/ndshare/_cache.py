@@ -12,7 +12,7 @@ import threading
 import time
 import types
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, cast
 
@@ -32,11 +32,6 @@ def run(load: Load, key: Any, arena: Arena | None) -> Array:
     """Return what a loader makes of a key, as an array. What NumPy allocates meanwhile is shared from the start."""
     with _native.allocating(arena=arena):
         return _array_of(load(key), lambda: f"load({_short(key)}) to return")
-
-
-def as_array(key: Any, value: ArrayLike) -> Array:
-    """Return a value that somebody stores, as an array."""
-    return _array_of(value, lambda: f"the value of {_short(key)} to be")
 
 
 def _array_of(value: Any, what: Callable[[], str]) -> Array:
@@ -194,17 +189,26 @@ def _join(threads: list[threading.Thread]) -> None:
 
 
 def fetch_many(  # noqa: PLR0917
-    cache: Cache,
+    self: Cache,
     keys: Iterable[Any],
     load: Load | None = None,
     workers: int | None = None,
     timeout: float | None = None,
     progress: Progress | None = None,
 ) -> list[Array]:
-    """Return the values of many keys; see `Cache.fetch_many`."""
+    """Return the values of many keys, as a list in their order. What is missing is loaded by several threads.
+
+    `workers` is the number of threads, by default that of the CPUs. `progress(done, total)` is called in this thread
+    after each value. `timeout` is for all together. Raises what `fetch` raises; then no further load begins.
+
+    >>> import ndshare as nds, numpy as np
+    >>> cache = nds.Cache("64 MiB", load=np.arange)
+    >>> [len(a) for a in cache.fetch_many([3, 1, 2])]
+    [3, 1, 2]
+    """
     _check(workers, timeout)
     wanted = list(keys)
-    values = _native.find_many(cache, wanted)
+    values = _native.find_many(self, wanted)
     # By name: not every key has a hash.
     missing: dict[bytes, list[int]] = {}
     for place, value in enumerate(values):
@@ -224,30 +228,42 @@ def fetch_many(  # noqa: PLR0917
 
     if missing:
         keys = {name: wanted[places[0]] for name, places in missing.items()}
-        _Job(cache, load, timeout).run(keys, min(len(missing), workers or _cpus()), tell)
+        _Job(self, load, timeout).run(keys, min(len(missing), workers or _cpus()), tell)
     return cast("list[Array]", values)
 
 
-def concatenate(  # noqa: PLR0917
-    cache: Cache,
+def concatenate(
+    self: Cache,
     keys: Iterable[Any],
     axis: int | None = 0,
     out: Any = None,
+    *,
     workers: int | None = None,
     timeout: float | None = None,
     progress: Progress | None = None,
 ) -> Any:
-    """Join the values of keys; see `Cache.concatenate`."""
+    """Join the values of keys along an axis; NumPy's `concatenate` otherwise. Several threads load what is missing.
+
+    Where `out` is a `Canvas`, a value that stands at its place already is neither loaded nor copied, until somebody
+    stores or deletes its key. The result is `out`; without it, a new shared array. `workers`, `timeout` and `progress`
+    are those of `fetch_many`, and `workers` threads copy. Raises what both raise.
+
+    >>> import ndshare as nds, numpy as np
+    >>> cache = nds.Cache("64 MiB", load=lambda key: np.full((2, 2), key, np.uint8))
+    >>> canvas = nds.Canvas((2, 6), np.uint8)
+    >>> cache.concatenate([1, 2, 3], axis=1, out=canvas).array[0]
+    array([1, 1, 2, 2, 3, 3], dtype=uint8)
+    """
     _check(workers, timeout)
     end = _end(timeout)
     wanted = list(keys)
     if not isinstance(out, Canvas) or axis is None:
-        values = fetch_many(cache, wanted, None, workers, timeout, progress)
+        values = fetch_many(self, wanted, None, workers, timeout, progress)
         return _native.concatenate(values, axis, out, workers=workers)
-    montage = _native.Montage(out, cache, wanted, axis)
+    montage = _native.Montage(out, self, wanted, axis)
     while numbers := montage.paint(workers, _left(end)):
         some = [wanted[number] for number in numbers]
-        montage.give(numbers, fetch_many(cache, some, None, workers, _left(end), progress))
+        montage.give(numbers, fetch_many(self, some, None, workers, _left(end), progress))
     return out
 
 
@@ -270,6 +286,33 @@ def _check(workers: int | None, timeout: float | None) -> None:
 
 def _cpus() -> int:
     return len(os.sched_getaffinity(0))
+
+
+# What of a cache is written in Python
+
+
+def _setitem(self: Cache, key: Any, value: ArrayLike, /) -> None:
+    """Make an array the value of a key."""
+    _native.store_array(self, key, _array_of(value, lambda: f"the value of {_short(key)} to be"))
+
+
+def _iter(self: Cache) -> Iterator[Any]:
+    """Go through the keys that have values now, in no order."""
+    return iter(_native.keys_of(self, key_of))
+
+
+def _add_method(name: str, method: types.FunctionType) -> None:
+    method.__name__, method.__qualname__, method.__module__ = name, f"Cache.{name}", "ndshare"
+    setattr(Cache, name, method)
+
+
+for _name, _method in {
+    "fetch_many": fetch_many,
+    "concatenate": concatenate,
+    "__setitem__": _setitem,
+    "__iter__": _iter,
+}.items():
+    _add_method(_name, cast("types.FunctionType", _method))
 
 
 # How caches travel

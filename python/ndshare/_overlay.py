@@ -21,7 +21,7 @@ import unicodedata
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from multiprocessing.reduction import ForkingPickler
-from typing import Any, NamedTuple, SupportsIndex, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -34,7 +34,6 @@ from ._travel import _open_array
 FieldSpec = tuple[Shape, DTypeLike]
 UseSpec = Mapping[str, FieldSpec] | Iterable[tuple[str, FieldSpec]]
 
-_ALIGN = 64
 # A waiting thread looks so often (seconds) whether another thread of its process has left a view behind.
 _LOOK_EVERY = 0.1
 
@@ -87,9 +86,9 @@ class Overlay:
     _memory: _Memory
 
     def __init__(self, /, **uses: UseSpec) -> None:
-        plan = _planned(uses)
+        plan, length = _planned(uses)
         head = _native.zeros(_native.HEAD_BYTES, "u1")
-        self._attach(plan, head, _native.zeros(_length(plan), "u1"))
+        self._attach(plan, head, _native.zeros(length, "u1"))
 
     def use(self, name: str, timeout: float | None = None) -> Use:
         """Return a context manager that waits for the use `name`, at most `timeout` seconds, and enters it.
@@ -343,27 +342,18 @@ def _is_current(fields: Fields | None) -> bool:
 # What a new overlay shall be
 
 
-def _planned(uses: dict[str, UseSpec]) -> _Plan:
-    if not 1 <= len(uses) <= _native.MAX_USES:
-        raise ValueError(f"expected 1 to {_native.MAX_USES} uses such as floats={{'A': (3, 'f4')}}, got {len(uses)}")
-    return {name: _laid_out(name, fields) for name, fields in uses.items()}
+def _planned(uses: dict[str, UseSpec]) -> tuple[_Plan, int]:
+    """Return where the fields of each use lie, and how many bytes there must be."""
+    named = [
+        (use, [(_field_name(use, field), shape, dtype) for field, shape, dtype in _fields(use, fields)])
+        for use, fields in uses.items()
+    ]
+    laid, length = _native.lay_out_uses(named)
+    return _plan_of(laid), length
 
 
-def _laid_out(use: str, fields: UseSpec) -> dict[str, _Field]:
-    """Put the fields of one use one behind the other."""
-    laid: dict[str, _Field] = {}
-    end = 0
-    for field, shape, dtype in _fields(use, fields):
-        name = _field_name(use, field)
-        if name in laid:
-            raise ValueError(f"use {use!r}: expected each field once, got {name!r} twice")
-        lengths, checked, nbytes = _measured(use, name, shape, dtype)
-        offset = -(-end // _ALIGN) * _ALIGN
-        laid[name] = _Field(lengths, checked, offset)
-        end = offset + nbytes
-    if not laid:
-        raise ValueError(f"use {use!r}: expected at least one field such as 'A': (3, 'f4'), got none")
-    return laid
+def _plan_of(laid: dict[str, dict[str, tuple[Any, ...]]]) -> _Plan:
+    return {use: {name: _Field(*where) for name, where in fields.items()} for use, fields in laid.items()}
 
 
 def _fields(use: str, fields: UseSpec) -> Iterator[tuple[Any, Any, Any]]:
@@ -391,18 +381,6 @@ def _field_name(use: str, name: object) -> str:
     return plain
 
 
-def _measured(use: str, field: str, shape: Any, dtype: Any) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    try:
-        return _native.measure(cast("SupportsIndex", shape), dtype)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"field {field!r} of use {use!r}: {error}") from None
-
-
-def _length(plan: _Plan) -> int:
-    last = [where for fields in plan.values() for where in fields.values()]
-    return max(where.offset + _native.measure(where.shape, where.dtype)[2] for where in last)
-
-
 # How an overlay travels
 
 
@@ -414,8 +392,7 @@ def _reduce(overlay: Overlay) -> tuple[Any, ...]:
 def _open_overlay(plan: dict[str, dict[str, tuple[Any, ...]]], head: bytes, data: bytes) -> Overlay:
     """Open the overlay that two tokens name. Raises Stale when nobody held it any more."""
     overlay = Overlay.__new__(Overlay)
-    fields = {use: {name: _Field(*where) for name, where in fields.items()} for use, fields in plan.items()}
-    overlay._attach(fields, _open_array(head), _open_array(data))
+    overlay._attach(_plan_of(plan), _open_array(head), _open_array(data))
     return overlay
 
 

@@ -1,26 +1,21 @@
 //! `allocating`: for a while, NumPy takes the memory of this thread's new arrays from an arena (NEP 49).
 //!
 //! NumPy asks a *handler* for the bytes of an array, and remembers with the array which one it was. The handler in use
-//! is a context variable, so threads and asyncio tasks have their own. Ours gives a block of the arena, or, where
-//! that cannot be had, whatever the handler outside of all of ours gives. NumPy keeps only the address, so the hold of
-//! the block is given away as that address and taken back when NumPy frees it.
+//! is a context variable, so threads and asyncio tasks have their own. Ours asks [`Malloc`], or, where that has no memory,
+//! whatever handler is in use outside of all of ours.
 //!
-//! NumPy holds the interpreter while it calls these functions, and does not expect that it is let go. So an allocation
-//! waits only shortly for an arena that another process is busy with, and then is an ordinary one, which is counted;
-//! while that process stays busy (it may be stopped) the next ones do not wait at all. Nothing can be raised from here:
-//! Ctrl-C is answered as soon as NumPy returns.
+//! NumPy holds the interpreter while it calls these functions, and does not expect that it is let go. Nothing can be
+//! raised from here: Ctrl-C is answered as soon as NumPy returns.
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use ndshare::arena::{Arena, Deadline, Hold};
-use ndshare::os::PAGE_BYTES;
-use ndshare::{Kind, Result};
+use ndshare::arena::Arena;
+use ndshare::malloc::{Counts, Malloc, Whose};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -38,32 +33,20 @@ const NUMPYS_NAME: &[u8] = b"default_allocator\0";
 /// Where NumPy's table of functions has the two that change and tell the handler.
 const SET_HANDLER: usize = 304;
 const GET_HANDLER: usize = 305;
-/// NumPy's arrays start at multiples of this, as all arrays of an arena do.
-const ALIGN: usize = 64;
 /// The least that is worth a block of its own.
 const MIN_BYTES: usize = 4096;
-const PAGE: usize = PAGE_BYTES as usize;
-/// How many blocks without whole pages are put aside before ordinary memory has to do.
-const UNFIT_BLOCKS: usize = 8;
-/// How long an allocation waits for an arena that another process is busy with, before it goes elsewhere.
-const LONGEST_WAIT: Duration = Duration::from_millis(50);
 
 // ---- what NumPy knows of a handler ----------------------------------------------------------------------------------
-
-type Malloc = unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void;
-type Calloc = unsafe extern "C" fn(*mut c_void, usize, usize) -> *mut c_void;
-type Realloc = unsafe extern "C" fn(*mut c_void, *mut c_void, usize) -> *mut c_void;
-type Free = unsafe extern "C" fn(*mut c_void, *mut c_void, usize);
 
 /// `PyDataMemAllocator`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Allocator {
     context: *mut c_void,
-    malloc: Malloc,
-    calloc: Calloc,
-    realloc: Realloc,
-    free: Free,
+    malloc: unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void,
+    calloc: unsafe extern "C" fn(*mut c_void, usize, usize) -> *mut c_void,
+    realloc: unsafe extern "C" fn(*mut c_void, *mut c_void, usize) -> *mut c_void,
+    free: unsafe extern "C" fn(*mut c_void, *mut c_void, usize),
 }
 
 /// `PyDataMem_Handler`.
@@ -74,28 +57,16 @@ struct Handler {
     allocator: Allocator,
 }
 
-/// What a scope has done so far.
-#[derive(Default)]
-struct Counts {
-    arrays: AtomicU64,
-    bytes: AtomicU64,
-    fallbacks: AtomicU64,
-    fallback_bytes: AtomicU64,
-}
-
 /// What a scope's handler works with, and its capsule points to; one for each time that the scope is entered. It lives
 /// as long as the scope or any array that it made.
 #[repr(C)]
 struct Context {
     /// First, because NumPy takes the address of the whole for that of its handler.
     handler: Handler,
-    arena: Arc<Arena>,
+    memory: Malloc,
     min_bytes: usize,
     /// Whether the `with` block is still open.
     is_open: AtomicBool,
-    counts: Arc<Counts>,
-    /// Whether the last allocation found the arena busy until its deadline.
-    is_busy: AtomicBool,
     /// The handler that was in use before, and what it offers.
     outer: Py<PyAny>,
     beside: Allocator,
@@ -113,139 +84,60 @@ thread_local! {
 
 // ---- memory ---------------------------------------------------------------------------------------------------------
 
-/// What became of the question whose memory this is.
-enum Found {
-    Ours(Hold),
-    Elsewhere,
-    /// Ours, and out of reach: in the child of a raw `clone`.
-    Lost,
-}
-
 impl Context {
-    /// A block of the arena, or none.
-    fn place(&self, len_bytes: usize, zero: bool) -> Option<*mut c_void> {
-        if PASSING.get() {
-            return None;
-        }
-        let alloc =
-            || if zero { self.zeros(len_bytes) } else { self.arena.alloc(len_bytes, ALIGN, false, &self.deadline()) };
-        // A panic would be a bug; NumPy's frames below must not see it unwind.
-        let outcome = catch_unwind(AssertUnwindSafe(alloc));
-        let is_busy = matches!(&outcome, Ok(Err(error)) if error.kind() == Kind::Timeout);
-        self.is_busy.store(is_busy, Relaxed);
-        match outcome {
-            Ok(Ok(hold)) => {
-                self.counts.arrays.fetch_add(1, Relaxed);
-                self.counts.bytes.fetch_add(len_bytes as u64, Relaxed);
-                Some(hold.into_address().cast())
-            }
-            _ => {
-                self.counts.fallbacks.fetch_add(1, Relaxed);
-                self.counts.fallback_bytes.fetch_add(len_bytes as u64, Relaxed);
-                None
-            }
-        }
-    }
-
-    /// NumPy asks for zeros for arrays of objects, too, and does not say so. They are told by what is in them.
-    fn zeros(&self, len_bytes: usize) -> Result<Hold> {
-        let whole_pages = len_bytes.checked_next_multiple_of(PAGE).unwrap_or(len_bytes);
-        // A warm block may end inside a page, and would be offered again at once: those wait here meanwhile.
-        let mut unfit = Vec::with_capacity(UNFIT_BLOCKS);
-        loop {
-            let hold = self.arena.alloc(whole_pages, PAGE, true, &self.deadline())?;
-            match hold.watch(has_objects) {
-                Ok(()) => return Ok(hold),
-                Err(error) if unfit.len() == UNFIT_BLOCKS => return Err(error),
-                Err(_) => unfit.push(hold),
-            }
-        }
-    }
-
-    fn deadline(&self) -> Deadline<'static> {
-        if self.is_busy.load(Relaxed) { Deadline::now() } else { Deadline::new(Some(LONGEST_WAIT), &|| Ok(())) }
-    }
-
-    fn find(&self, address: *mut c_void) -> Found {
-        if !self.arena.contains(address.addr()) {
-            return Found::Elsewhere;
-        }
-        // SAFETY: NumPy frees or resizes what a handler gave it, and does so once. A block that begins here was given
-        // by this handler or by one of ours outside of it, which gave its hold away as this address.
-        let taken = catch_unwind(AssertUnwindSafe(|| unsafe { self.arena.take_back(address.addr()) }));
-        match taken {
-            Ok(Some(hold)) => Found::Ours(hold),
-            // Another library's handler, which took a block from ours and gave NumPy a place inside it.
-            Ok(None) if self.arena.identity().is_ok() => Found::Elsewhere,
-            _ => Found::Lost,
-        }
-    }
-
     /// Asks the handler outside of all of ours.
     #[inline]
-    fn ask_ordinary(&self, ask: impl FnOnce(&Allocator) -> *mut c_void) -> *mut c_void {
+    fn ask_ordinary<T>(&self, ask: impl FnOnce(&Allocator) -> T) -> T {
         if !self.is_foreign {
             return ask(&self.ordinary);
         }
         let before = PASSING.replace(true);
-        let memory = ask(&self.ordinary);
+        let outcome = ask(&self.ordinary);
         PASSING.set(before);
-        memory
+        outcome
     }
 
-    /// Memory for an array that begins its life.
-    fn allocate(&self, len_bytes: usize) -> *mut c_void {
-        if !self.is_open.load(Relaxed) {
-            return self.beside.malloc(len_bytes);
+    /// Memory for an array that begins its life: a block by `alloc` if the array is large enough, or what `ask` gets of
+    /// another handler.
+    #[inline]
+    fn allocate(
+        &self,
+        len_bytes: usize,
+        alloc: impl FnOnce(&Malloc) -> Option<NonNull<u8>>,
+        ask: impl FnOnce(&Allocator) -> *mut c_void,
+    ) -> *mut c_void {
+        if len_bytes < self.min_bytes {
+            return self.ask_ordinary(ask);
         }
-        self.place(len_bytes, false).unwrap_or_else(|| self.ask_ordinary(|ordinary| ordinary.malloc(len_bytes)))
-    }
-
-    fn allocate_zeros(&self, items: usize, item_bytes: usize) -> *mut c_void {
         if !self.is_open.load(Relaxed) {
-            return self.beside.calloc(items, item_bytes);
+            return ask(&self.beside);
         }
-        let placed = items.checked_mul(item_bytes).and_then(|len_bytes| self.place(len_bytes, true));
-        placed.unwrap_or_else(|| self.ask_ordinary(|ordinary| ordinary.calloc(items, item_bytes)))
+        match if PASSING.get() { None } else { alloc(&self.memory) } {
+            Some(block) => block.as_ptr().cast(),
+            None => self.ask_ordinary(ask),
+        }
     }
 
     /// Memory for an array that changes its size. What was shared stays shared, also after the scope; what was not
     /// stays so, because its length is known to its handler only.
     fn resize(&self, old: *mut c_void, len_bytes: usize) -> *mut c_void {
-        let hold = match self.find(old) {
-            Found::Ours(hold) => hold,
-            Found::Elsewhere => return self.beside.realloc(old, len_bytes),
-            Found::Lost => return ptr::null_mut(),
-        };
-        let had = hold.len_bytes();
-        if (had / 2..=had).contains(&len_bytes) {
-            return hold.into_address().cast();
+        let worthwhile = len_bytes >= self.min_bytes && !PASSING.get();
+        let elsewhere = |len_bytes| self.ask_ordinary(|ordinary| ordinary.malloc(len_bytes)).cast();
+        // SAFETY: NumPy resizes what a handler gave it. A block that begins here was given by this handler or by one of
+        // ours outside of it.
+        match unsafe { self.memory.resize(old.cast(), len_bytes, worthwhile, elsewhere) } {
+            Whose::Ours(new) => new.cast(),
+            Whose::Elsewhere => self.beside.realloc(old, len_bytes),
+            Whose::Lost => ptr::null_mut(),
         }
-        let wanted = (len_bytes >= self.min_bytes).then(|| self.place(len_bytes, false)).flatten();
-        let new = wanted.unwrap_or_else(|| self.ask_ordinary(|ordinary| ordinary.malloc(len_bytes)));
-        if new.is_null() {
-            // The old block stays NumPy's.
-            let same = hold.into_address().cast();
-            return if len_bytes <= had { same } else { new };
-        }
-        // SAFETY: both have so many bytes, and they are different memory: the old one is still held.
-        unsafe { ptr::copy_nonoverlapping(hold.as_ptr(), new.cast(), had.min(len_bytes)) };
-        give_back(hold);
-        new
     }
 
     fn free(&self, address: *mut c_void, len_bytes: usize) {
-        match self.find(address) {
-            Found::Ours(hold) => give_back(hold),
-            Found::Elsewhere => self.beside.free(address, len_bytes),
-            Found::Lost => {}
+        // SAFETY: as above, and NumPy frees it once.
+        if let Whose::Elsewhere = unsafe { self.memory.free(address.cast()) } {
+            self.beside.free(address, len_bytes);
         }
     }
-}
-
-fn give_back(hold: Hold) {
-    // As in `Context::place`.
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(hold)));
 }
 
 impl Allocator {
@@ -293,19 +185,15 @@ unsafe fn context_at<'a>(address: *mut c_void) -> &'a Context {
 unsafe extern "C" fn malloc(context: *mut c_void, len_bytes: usize) -> *mut c_void {
     // SAFETY: called as a handler of ours.
     let context = unsafe { context_at(context) };
-    if len_bytes < context.min_bytes {
-        return context.ask_ordinary(|ordinary| ordinary.malloc(len_bytes));
-    }
-    context.allocate(len_bytes)
+    context.allocate(len_bytes, |memory| memory.alloc(len_bytes), |other| other.malloc(len_bytes))
 }
 
 unsafe extern "C" fn calloc(context: *mut c_void, items: usize, item_bytes: usize) -> *mut c_void {
     // SAFETY: called as a handler of ours.
     let context = unsafe { context_at(context) };
-    if items.saturating_mul(item_bytes) < context.min_bytes {
-        return context.ask_ordinary(|ordinary| ordinary.calloc(items, item_bytes));
-    }
-    context.allocate_zeros(items, item_bytes)
+    // NumPy asks for zeros for arrays of objects, too, and does not say so. They are told by what is in them.
+    let alloc = |memory: &Malloc| memory.alloc_zeros(items.checked_mul(item_bytes)?, has_objects);
+    context.allocate(items.saturating_mul(item_bytes), alloc, |other| other.calloc(items, item_bytes))
 }
 
 unsafe extern "C" fn realloc(context: *mut c_void, old: *mut c_void, len_bytes: usize) -> *mut c_void {
@@ -358,11 +246,9 @@ impl Context {
         name.iter_mut().zip(NAME).for_each(|(to, &from)| *to = from as c_char);
         let context = Box::into_raw(Box::new(Self {
             handler: Handler { name, version: 1, allocator: Allocator::OURS },
-            arena,
+            memory: Malloc::new(arena, scope.counts.clone()),
             min_bytes: scope.min_bytes,
             is_open: AtomicBool::new(true),
-            counts: scope.counts.clone(),
-            is_busy: AtomicBool::new(false),
             outer: outer.unbind(),
             beside,
             ordinary,
@@ -405,19 +291,22 @@ fn function_at(py: Python<'_>, index: usize) -> PyResult<*const c_void> {
 /// The handler in use in this context.
 fn current(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     type Get = unsafe extern "C" fn() -> *mut ffi::PyObject;
-    let function = function_at(py, GET_HANDLER)?;
     // SAFETY: attached; this is `PyDataMem_GetHandler`, which returns a new reference.
-    unsafe { Bound::from_owned_ptr_or_err(py, std::mem::transmute::<*const c_void, Get>(function)()) }
+    unsafe {
+        let get = std::mem::transmute::<*const c_void, Get>(function_at(py, GET_HANDLER)?);
+        Bound::from_owned_ptr_or_err(py, get())
+    }
 }
 
 /// Makes `capsule` the handler of this context.
 fn put_in_use(capsule: &Bound<'_, PyAny>) -> PyResult<()> {
     type Set = unsafe extern "C" fn(*mut ffi::PyObject) -> *mut ffi::PyObject;
     let py = capsule.py();
-    let function = function_at(py, SET_HANDLER)?;
     // SAFETY: attached; this is `PyDataMem_SetHandler`, which returns a new reference to the last one.
-    unsafe { Bound::from_owned_ptr_or_err(py, std::mem::transmute::<*const c_void, Set>(function)(capsule.as_ptr())) }
-        .map(drop)
+    unsafe {
+        let set = std::mem::transmute::<*const c_void, Set>(function_at(py, SET_HANDLER)?);
+        Bound::from_owned_ptr_or_err(py, set(capsule.as_ptr())).map(drop)
+    }
 }
 
 // ---- the scope ------------------------------------------------------------------------------------------------------
@@ -500,25 +389,25 @@ impl Allocating {
     /// How many pieces of memory were taken from the arena. NumPy takes some for itself and gives them back.
     #[getter]
     fn arrays(&self) -> u64 {
-        self.counts.arrays.load(Relaxed)
+        self.counts.given().0
     }
 
     /// How many bytes these had.
     #[getter]
     fn bytes(&self) -> u64 {
-        self.counts.bytes.load(Relaxed)
+        self.counts.given().1
     }
 
     /// How many pieces were large enough, but the arena could not give them.
     #[getter]
     fn fallbacks(&self) -> u64 {
-        self.counts.fallbacks.load(Relaxed)
+        self.counts.refused().0
     }
 
     /// How many bytes those had.
     #[getter]
     fn fallback_bytes(&self) -> u64 {
-        self.counts.fallback_bytes.load(Relaxed)
+        self.counts.refused().1
     }
 
     fn __repr__(&self) -> String {

@@ -1,7 +1,9 @@
 //! Library errors as Python exceptions. The classes live in `ndshare._errors`, where they also inherit the
 //! built-in that fits; each is looked up once.
 
+use ndshare::cache::Failure;
 use ndshare::{Error, Kind};
+use pyo3::PyErrArguments;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -21,6 +23,7 @@ static FULL: Class = Once::new();
 static CLOSED: Class = Once::new();
 static WRITER_DIED: Class = Once::new();
 static POISONED: Class = Once::new();
+static LOAD_ERROR: Class = Once::new();
 
 /// The exception that stands for `error`.
 pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
@@ -45,6 +48,11 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
     }
 }
 
+/// The exception for a load of somebody else that failed.
+pub(crate) fn load_failed(py: Python<'_>, failure: Failure) -> PyErr {
+    ours(py, &LOAD_ERROR, "LoadError", (failure.type_name, failure.text))
+}
+
 /// Whether an exception is `Closed`.
 pub(crate) fn is_closed(py: Python<'_>, error: &PyErr) -> bool {
     class_of(py, &CLOSED, "Closed").is_ok_and(|class| error.is_instance(py, class))
@@ -55,12 +63,12 @@ fn class_of<'a, 'py>(py: Python<'py>, class: &'a Class, name: &str) -> PyResult<
     class.import(py, "ndshare._errors", name)
 }
 
-fn ours(py: Python<'_>, class: &'static Class, name: &str, message: String) -> PyErr {
+fn ours(py: Python<'_>, class: &'static Class, name: &str, said: impl PyErrArguments + 'static) -> PyErr {
     match class_of(py, class, name) {
-        Ok(class) => PyErr::from_type(class.clone(), message),
+        Ok(class) => PyErr::from_type(class.clone(), said),
         Err(error) => {
             // The package itself cannot be imported any more: at interpreter exit, for one.
-            let fallback = PyRuntimeError::new_err(message);
+            let fallback = PyRuntimeError::new_err(said);
             fallback.set_cause(py, Some(error));
             fallback
         }
@@ -69,11 +77,9 @@ fn ours(py: Python<'_>, class: &'static Class, name: &str, message: String) -> P
 
 /// The `LoadError` of an error whose data say why.
 fn not_loaded(py: Python<'_>, error: &Error) -> PyErr {
-    static CLASS: Class = Once::new();
     let (type_name, text) = match error {
         Error::LoadFailed(failed) if !failed.type_name.is_empty() => (failed.type_name.clone(), failed.text.clone()),
         other => (format!("ndshare::Kind::{:?}", other.kind()), other.to_string()),
     };
-    let made = CLASS.import(py, "ndshare._errors", "LoadError").and_then(|class| class.call1((type_name, text)));
-    made.map_or_else(|error| error, PyErr::from_value)
+    load_failed(py, Failure { type_name, text })
 }

@@ -86,10 +86,8 @@ impl<'a> Operand<'a> {
     /// The same for a subclass, too: its items as those of a plain array.
     #[inline]
     pub(crate) fn of_any(object: &'a Bound<'_, PyAny>) -> Option<Operand<'a>> {
-        // SAFETY: attached.
-        let is_array = unsafe { npyffi::PyArray_Check(object.py(), object.as_ptr()) } != 0;
         // SAFETY: an array.
-        if is_array { unsafe { Self::of_array(object) } } else { None }
+        if is_array(object) { unsafe { Self::of_array(object) } } else { None }
     }
 
     /// # Safety
@@ -171,6 +169,12 @@ unsafe fn lengths<'a, T>(first: *const T, ndim: usize) -> &'a [T] {
     unsafe { std::slice::from_raw_parts(first, ndim) }
 }
 
+/// Lengths as NumPy's functions take them. No length of an array is beyond an `isize`.
+pub(crate) fn npy_lengths(shape: &[usize]) -> &[npy_intp] {
+    // SAFETY: both are integers of one size, of which any bytes are one.
+    unsafe { std::slice::from_raw_parts(shape.as_ptr().cast(), shape.len()) }
+}
+
 /// How the items of a new array lie.
 pub(crate) enum Order<'a> {
     C,
@@ -213,10 +217,11 @@ pub(crate) unsafe fn array_owned_by<'py>(
     order: &Order<'_>,
     writable: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
-    // SAFETY: attached; NumPy's own class of arrays.
+    // SAFETY: attached; NumPy's own class of arrays, which is never freed. The rest is the caller's.
     unsafe {
         let class = npyffi::get_type_object(py, NpyTypes::PyArray_Type);
-        array_of_class(py, class, owner, data, dtype, lengths, order, writable)
+        let class = Borrowed::<PyAny>::from_ptr(py, class.cast()).cast_unchecked::<PyType>();
+        array_of_subclass(&class, owner, data, dtype, lengths, order, writable)
     }
 }
 
@@ -234,17 +239,48 @@ pub(crate) unsafe fn array_of_subclass<'py>(
     order: &Order<'_>,
     writable: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
-    // SAFETY: the caller's.
-    unsafe { array_of_class(class.py(), class.as_type_ptr(), owner, data, dtype, lengths, order, writable) }
+    let py = class.py();
+    let (layout_flags, strides) = match order {
+        Order::C => (NPY_ARRAY_C_CONTIGUOUS, ptr::null_mut()),
+        Order::Fortran => (NPY_ARRAY_F_CONTIGUOUS, ptr::null_mut()),
+        Order::Strides(strides) => (0, strides.as_ptr().cast_mut()),
+    };
+    let access = if writable { NPY_ARRAY_WRITEABLE } else { 0 };
+    // SAFETY: attached; NumPy copies shape and strides, and steals the dtype. The bytes live as long as the owner,
+    // which becomes the array's base below.
+    unsafe {
+        let array = PY_ARRAY_API.PyArray_NewFromDescr(
+            py,
+            class.as_type_ptr(),
+            dtype.into_ptr(),
+            lengths.len() as c_int,
+            // NumPy only reads them.
+            lengths.as_ptr().cast_mut(),
+            strides,
+            data.cast(),
+            layout_flags | NPY_ARRAY_ALIGNED | access,
+            ptr::null_mut(),
+        );
+        let array = Bound::from_owned_ptr_or_err(py, array)?;
+        if PY_ARRAY_API.PyArray_SetBaseObject(py, array.as_ptr().cast(), owner.into_ptr()) < 0 {
+            return Err(PyErr::fetch(py));
+        }
+        Ok(array)
+    }
+}
+
+/// Whether it is an ndarray or of a subclass.
+#[inline]
+fn is_array(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: attached.
+    unsafe { npyffi::PyArray_Check(object.py(), object.as_ptr()) != 0 }
 }
 
 /// Turns an array read-only.
 pub(crate) fn make_readonly(array: &Bound<'_, PyAny>) {
-    // SAFETY: attached; the flags of an array may be changed by whoever has the interpreter.
-    unsafe {
-        if npyffi::PyArray_Check(array.py(), array.as_ptr()) != 0 {
-            (*array.as_ptr().cast::<PyArrayObject>()).fields.flags &= !NPY_ARRAY_WRITEABLE;
-        }
+    if is_array(array) {
+        // SAFETY: attached; the flags of an array may be changed by whoever has the interpreter.
+        unsafe { (*array.as_ptr().cast::<PyArrayObject>()).fields.flags &= !NPY_ARRAY_WRITEABLE };
     }
 }
 
@@ -276,11 +312,11 @@ pub(crate) unsafe fn set_base(array: &Bound<'_, PyAny>, base: Py<PyAny>) {
 
 /// What an array is a view of, or what keeps its bytes; None when it owns them, or is no array.
 pub(crate) fn view_base<'py>(array: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    if !is_array(array) {
+        return None;
+    }
     // SAFETY: attached; an array keeps its base, which is null or an object.
     unsafe {
-        if npyffi::PyArray_Check(array.py(), array.as_ptr()) == 0 {
-            return None;
-        }
         let base = (*array.as_ptr().cast::<PyArrayObject>()).fields.base;
         Bound::from_borrowed_ptr_or_opt(array.py(), base)
     }
@@ -289,12 +325,8 @@ pub(crate) fn view_base<'py>(array: &Bound<'py, PyAny>) -> Option<Bound<'py, PyA
 /// What is at the base of an array and of all that it is a view of; None when the array owns its bytes.
 pub(crate) fn base_of<'py>(array: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
     let mut object = array.clone();
-    // SAFETY: attached; an array keeps its base, which is null or an object.
-    unsafe {
-        while npyffi::PyArray_Check(array.py(), object.as_ptr()) != 0 {
-            let base = (*object.as_ptr().cast::<PyArrayObject>()).fields.base;
-            object = Bound::from_borrowed_ptr_or_opt(array.py(), base)?;
-        }
+    while is_array(&object) {
+        object = view_base(&object)?;
     }
     Some(object)
 }
@@ -304,47 +336,4 @@ pub(crate) fn copy_into(to: &Bound<'_, PyAny>, from: &Bound<'_, PyAny>) -> PyRes
     // SAFETY: attached; both are arrays, which NumPy checks for overlap and shape.
     let done = unsafe { PY_ARRAY_API.PyArray_CopyInto(to.py(), to.as_ptr().cast(), from.as_ptr().cast()) };
     if done < 0 { Err(PyErr::fetch(to.py())) } else { Ok(()) }
-}
-
-/// # Safety
-/// As `array_of_subclass`.
-#[inline]
-#[allow(clippy::too_many_arguments)]
-unsafe fn array_of_class<'py>(
-    py: Python<'py>,
-    class: *mut ffi::PyTypeObject,
-    owner: Py<PyAny>,
-    data: *mut u8,
-    dtype: Dtype<'py>,
-    lengths: &[npy_intp],
-    order: &Order<'_>,
-    writable: bool,
-) -> PyResult<Bound<'py, PyAny>> {
-    let (layout_flags, strides) = match order {
-        Order::C => (NPY_ARRAY_C_CONTIGUOUS, ptr::null_mut()),
-        Order::Fortran => (NPY_ARRAY_F_CONTIGUOUS, ptr::null_mut()),
-        Order::Strides(strides) => (0, strides.as_ptr().cast_mut()),
-    };
-    let access = if writable { NPY_ARRAY_WRITEABLE } else { 0 };
-    // SAFETY: attached; NumPy copies shape and strides, and steals the dtype. The bytes live as long as the owner,
-    // which becomes the array's base below.
-    unsafe {
-        let array = PY_ARRAY_API.PyArray_NewFromDescr(
-            py,
-            class,
-            dtype.into_ptr(),
-            lengths.len() as c_int,
-            // NumPy only reads them.
-            lengths.as_ptr().cast_mut(),
-            strides,
-            data.cast(),
-            layout_flags | NPY_ARRAY_ALIGNED | access,
-            ptr::null_mut(),
-        );
-        let array = Bound::from_owned_ptr_or_err(py, array)?;
-        if PY_ARRAY_API.PyArray_SetBaseObject(py, array.as_ptr().cast(), owner.into_ptr()) < 0 {
-            return Err(PyErr::fetch(py));
-        }
-        Ok(array)
-    }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ndshare::arena::Hold;
-use ndshare::overlay;
-use numpy::npyffi::npy_intp;
-use pyo3::exceptions::{PyBufferError, PyValueError};
+use ndshare::element::Number;
+use ndshare::overlay::{self, Turns, Uses};
+use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::critical_section::with_critical_section;
@@ -20,7 +20,7 @@ use crate::owner;
 use crate::shape::Shape;
 use crate::shared::block_under;
 use crate::variables;
-use crate::wait::interruptible_for;
+use crate::wait::{at_once, interruptible_for};
 
 /// What a table refers to by weak references, under `key`: `this` is put there unless what is there is alive. Returns
 /// what is alive. It is one step of the interpreter, so that all threads get the same.
@@ -128,8 +128,8 @@ pub(crate) fn enter_use(
     number: usize,
     timeout: Option<f64>,
 ) -> PyResult<Inside> {
-    let (overlay, timeout) = (overlay::Overlay::new(block_of(head)?), seconds(timeout)?);
-    let inside = interruptible_for(py, timeout, |deadline| overlay.enter(number, deadline))?;
+    let (turns, timeout) = (Turns::new(block_of(head)?), seconds(timeout)?);
+    let inside = interruptible_for(py, timeout, |deadline| turns.enter(number, deadline))?;
     Ok(Inside { inside: Arc::new(inside) })
 }
 
@@ -242,17 +242,50 @@ fn rest_on_block(py: Python<'_>, array: &Bound<'_, PyAny>, field: &Field) -> PyR
     Ok(())
 }
 
-/// (shape, dtype, bytes) of a new array, or the error that making it would raise.
+/// A field as the caller says it: its name, shape and dtype.
+type Said<'py> = (String, Bound<'py, PyAny>, Bound<'py, PyAny>);
+
+/// Where the fields of each use lie, as {use: {field: (shape, dtype, offset)}}, and the bytes of all.
+///
+/// Raises ValueError for uses and names that cannot work, and what making the arrays would raise.
 #[pyfunction]
-pub(crate) fn measure<'py>(
+pub(crate) fn lay_out_uses<'py>(
     py: Python<'py>,
-    shape: &Bound<'py, PyAny>,
-    dtype: &Bound<'py, PyAny>,
-) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyAny>, usize)> {
+    uses: Vec<(String, Vec<Said<'py>>)>,
+) -> PyResult<(Bound<'py, PyDict>, usize)> {
+    let (mut all, plan) = (Uses::default(), PyDict::new(py));
+    for (name, said) in &uses {
+        let measured = said.iter().map(|field| measured(field).map_err(|error| in_field(py, name, &field.0, error)));
+        let measured = measured.collect::<PyResult<Vec<_>>>()?;
+        // NumPy keeps shape and dtype: here a field is its bytes.
+        let fields = said.iter().zip(&measured).map(|((field, ..), (.., length))| (field, [*length], Number::U8));
+        all = at_once(py, || all.with(name, fields))?;
+        let laid = PyDict::new(py);
+        for (field, (shape, dtype, _)) in at_once(py, || all.find(name))?.1.fields().iter().zip(measured) {
+            laid.set_item(field.name(), (shape, dtype, field.offset()))?;
+        }
+        plan.set_item(name, laid)?;
+    }
+    at_once(py, || all.check())?;
+    Ok((plan, all.len_bytes()))
+}
+
+/// Shape, dtype and bytes of a field.
+fn measured<'py>((_, shape, dtype): &Said<'py>) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyAny>, usize)> {
+    let py = shape.py();
     let (dtype, shape) = (Dtype::of_new(py, Some(dtype))?, Shape::of(shape)?);
     let length = shape.len_bytes(dtype.itemsize())?;
-    let lengths: &[npy_intp] = shape.lengths();
-    Ok((PyTuple::new(py, lengths)?, dtype.as_any().clone(), length))
+    Ok((PyTuple::new(py, shape.lengths())?, dtype.as_any().clone(), length))
+}
+
+/// An error that says which field it is about.
+fn in_field(py: Python<'_>, name: &str, field: &str, error: PyErr) -> PyErr {
+    let text = format!("field '{field}' of use '{name}': {}", error.value(py));
+    match () {
+        () if error.is_instance_of::<PyTypeError>(py) => PyTypeError::new_err(text),
+        () if error.is_instance_of::<PyValueError>(py) => PyValueError::new_err(text),
+        () => error,
+    }
 }
 
 /// (arena, place, generation) of the block under a shared array: equal for all that look at the same one.

@@ -169,14 +169,12 @@ impl Layout {
 
     /// Whether the items follow each other in C order without gaps.
     pub fn is_contiguous(&self, itemsize: usize) -> bool {
-        let mut step = itemsize;
-        let axes = self.shape.iter().zip(&self.strides).rev();
-        let mut follows = |(&length, &stride): (&usize, &isize)| {
-            let follows = length == 1 || usize::try_from(stride) == Ok(step);
-            step = step.saturating_mul(length);
-            follows
-        };
-        self.shape.contains(&0) || axes.into_iter().all(&mut follows)
+        is_dense(self.shape.iter().zip(&self.strides).rev(), itemsize)
+    }
+
+    /// Whether the items follow each other in Fortran order without gaps.
+    pub fn is_fortran(&self, itemsize: usize) -> bool {
+        is_dense(self.shape.iter().zip(&self.strides), itemsize)
     }
 
     /// The bytes that the items reach, as offsets from the first one: the lowest, and one behind the highest.
@@ -272,6 +270,17 @@ impl Layout {
     fn no_item(&self, at: isize, axis: usize) -> Error {
         Error::value(format!("index {at} is out of bounds for axis {axis} of shape {:?}", self.shape))
     }
+}
+
+/// Whether items follow each other without gaps; `axes` are lengths and strides, the innermost first.
+fn is_dense<'a>(axes: impl Iterator<Item = (&'a usize, &'a isize)> + Clone, itemsize: usize) -> bool {
+    let mut step = itemsize;
+    let mut follows = |(&length, &stride): (&usize, &isize)| {
+        let follows = length == 1 || usize::try_from(stride) == Ok(step);
+        step = step.saturating_mul(length);
+        follows
+    };
+    axes.clone().any(|(&length, _)| length == 0) || axes.into_iter().all(&mut follows)
 }
 
 /// An index from either end as one from the beginning.
@@ -497,6 +506,9 @@ mod tests {
         let turned = layout.transposed(&[2, 0, 1]).unwrap();
         assert_eq!((turned.shape(), turned.strides()), (&[4, 2, 3][..], &[8, 96, 32][..]));
         assert!(!turned.is_contiguous(8));
+        let fortran = layout.transposed(&[2, 1, 0]).unwrap();
+        assert_eq!((fortran.is_contiguous(8), fortran.is_fortran(8), layout.is_fortran(8)), (false, true, false));
+        assert!(Layout::new(vec![4], vec![8]).unwrap().is_fortran(8) && !turned.is_fortran(8));
         assert_eq!((layout.offset_of(&[1, 2, 3]), layout.offset_of(&[1, 3, 0])), (Some(184), None));
         for axes in [&[0, 1][..], &[0, 1, 1], &[0, 1, 3]] {
             assert!(layout.transposed(axes).is_err());

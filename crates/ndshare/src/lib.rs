@@ -55,6 +55,7 @@
 //! os               the only libc
 //! arena  pool      header, participants, blocks, holds, tickets, sweep; threads that share a job
 //! array  lock      an array inside a block, and its form on the way; locks that outlive their holder
+//! malloc           blocks for code that keeps addresses
 //! session          which arena the processes of a program share
 //! ring             frames from writers to readers, in one order
 //! overlay          one block, several meanings, one at a time
@@ -108,6 +109,10 @@ mod kernel;
 pub mod layout;
 #[cfg(not(feature = "internals"))]
 mod layout;
+#[cfg(all(feature = "internals", not(loom)))]
+pub mod malloc;
+#[cfg(not(any(feature = "internals", loom)))]
+mod malloc;
 #[cfg(all(feature = "internals", not(loom)))]
 pub mod os;
 #[cfg(not(any(feature = "internals", loom)))]

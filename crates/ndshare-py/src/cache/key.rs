@@ -181,12 +181,13 @@ fn push_named(writer: &mut KeyWriter, key: &Bound<'_, PyAny>) -> PyResult<bool> 
     Ok(true)
 }
 
-/// The object that a key in shared memory stands for.
-pub(crate) fn decode<'py>(py: Python<'py>, key: &Key) -> PyResult<Bound<'py, PyAny>> {
-    object(py, &checked(py, key.value())?)
+/// The object that a key in shared memory stands for. `key_of` makes paths, enums and UUIDs of their parts.
+pub(super) fn decode<'py>(key_of: &Bound<'py, PyAny>, key: &Key) -> PyResult<Bound<'py, PyAny>> {
+    object(key_of, &checked(key_of.py(), key.value())?)
 }
 
-fn object<'py>(py: Python<'py>, value: &KeyValue) -> PyResult<Bound<'py, PyAny>> {
+fn object<'py>(key_of: &Bound<'py, PyAny>, value: &KeyValue) -> PyResult<Bound<'py, PyAny>> {
+    let py = key_of.py();
     match value {
         KeyValue::None => Ok(py.None().into_bound(py)),
         KeyValue::Ellipsis => Ok(py.Ellipsis().into_bound(py)),
@@ -198,21 +199,21 @@ fn object<'py>(py: Python<'py>, value: &KeyValue) -> PyResult<Bound<'py, PyAny>>
         KeyValue::Float(number) => Ok(PyFloat::new(py, *number).into_any()),
         KeyValue::Text(text) => text_object(py, text),
         KeyValue::Bytes(bytes) => Ok(PyBytes::new(py, bytes).into_any()),
-        KeyValue::Tuple(items) => Ok(tuple(py, items)?.into_any()),
-        KeyValue::Slice(parts) => py.get_type::<PySlice>().call1(tuple(py, &parts[..])?),
-        KeyValue::PosixPath(text) => named(py, POSIX_PATH, &text_object(py, text)?),
-        KeyValue::WindowsPath(text) => named(py, WINDOWS_PATH, &text_object(py, text)?),
-        KeyValue::Uuid(bytes) => named(py, UUID, PyBytes::new(py, bytes).as_any()),
+        KeyValue::Tuple(items) => Ok(tuple(key_of, items)?.into_any()),
+        KeyValue::Slice(parts) => py.get_type::<PySlice>().call1(tuple(key_of, &parts[..])?),
+        KeyValue::PosixPath(text) => key_of.call1((POSIX_PATH, text_object(py, text)?)),
+        KeyValue::WindowsPath(text) => key_of.call1((WINDOWS_PATH, text_object(py, text)?)),
+        KeyValue::Uuid(bytes) => key_of.call1((UUID, PyBytes::new(py, bytes))),
         KeyValue::Enum { module, class, member } => {
-            let parts = [text_object(py, module)?, text_object(py, class)?, object(py, member)?];
-            named(py, ENUM, PyTuple::new(py, parts)?.as_any())
+            let parts = (text_object(py, module)?, text_object(py, class)?, object(key_of, member)?);
+            key_of.call1((ENUM, parts))
         }
     }
 }
 
-fn tuple<'py>(py: Python<'py>, items: &[KeyValue]) -> PyResult<Bound<'py, PyTuple>> {
-    let items = items.iter().map(|item| object(py, item)).collect::<PyResult<Vec<_>>>()?;
-    PyTuple::new(py, items)
+fn tuple<'py>(key_of: &Bound<'py, PyAny>, items: &[KeyValue]) -> PyResult<Bound<'py, PyTuple>> {
+    let items = items.iter().map(|item| object(key_of, item)).collect::<PyResult<Vec<_>>>()?;
+    PyTuple::new(key_of.py(), items)
 }
 
 fn text_object<'py>(py: Python<'py>, text: &Text<'_>) -> PyResult<Bound<'py, PyAny>> {
@@ -220,10 +221,4 @@ fn text_object<'py>(py: Python<'py>, text: &Text<'_>) -> PyResult<Bound<'py, PyA
         Some(text) => Ok(PyString::new(py, text).into_any()),
         None => PyBytes::new(py, text.as_bytes()).call_method1(intern!(py, "decode"), ("utf-8", "surrogatepass")),
     }
-}
-
-/// The path, enum or UUID of such parts.
-fn named<'py>(py: Python<'py>, letter: u8, parts: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    static KEY_OF: Once<Py<PyAny>> = Once::new();
-    KEY_OF.import(py, "ndshare._cache", "key_of")?.call1((letter, parts))
 }

@@ -8,25 +8,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use ndshare::cache::{self as library, Fetch, Geometry, Info, Key, Loading};
+use ndshare::cache::{self as library, Fetch, Geometry, Key, Loading};
 use ndshare::layout;
 use pyo3::exceptions::{PyException, PyKeyError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyInt, PyIterator, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use crate::arena::Arena;
-use crate::error::to_python;
+use crate::error::{load_failed, to_python};
 use crate::frame::quoted;
-use crate::gather::Given;
 use crate::guard::Once;
 use crate::lock::seconds;
 use crate::ndarray::make_readonly;
 use crate::session::{self, Place};
 use crate::travel::{opened, ticketed};
-use crate::wait::{interruptible, interruptible_for, interruptible_unless, quick};
+use crate::wait::{at_once, interruptible, interruptible_for, interruptible_unless, quick};
 pub(crate) use key::encode;
-use value::{Layouts, Offer, in_room};
+use value::{Layouts, value_of};
 
 /// Arrays by key, in a bounded memory that processes share: ``Cache("2 GiB", load=read_tile)``.
 ///
@@ -59,12 +58,6 @@ pub(crate) struct Cache {
     load: Option<Py<PyAny>>,
     name: Option<String>,
     layouts: Layouts,
-}
-
-/// Runs what never waits, and maps its error.
-#[inline]
-fn at_once<T>(py: Python<'_>, work: impl FnOnce() -> ndshare::Result<T>) -> PyResult<T> {
-    quick(py, work)?.map_err(|error| to_python(py, &error))
 }
 
 impl Cache {
@@ -111,7 +104,7 @@ impl Cache {
         let is_off = move || stop.is_some_and(|stop| stop.0.load(Relaxed));
         match interruptible_unless(py, way.timeout, &is_off, |deadline| self.cache.fetch_block(name, deadline))? {
             Fetch::Found(found) => self.layouts.array(py, found),
-            Fetch::Failed(failure) => Err(load_error(py, failure.type_name, failure.text)),
+            Fetch::Failed(failure) => Err(load_failed(py, failure)),
             Fetch::Load(loading) => self.load(loading, load, key),
             Fetch::Unkept => {
                 let array = self.run(load, key)?;
@@ -135,11 +128,11 @@ impl Cache {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = key.py();
         let made = self.run(load, key);
-        let made = made.and_then(|array| Ok((Offer::of(py, &self.cache, &array, true)?, array)));
+        let made = made.and_then(|array| Ok((value_of(py, &self.cache, &array, true)?, array)));
         match made {
-            Ok((Some(offer), _)) => {
-                interruptible(py, |deadline| in_room(loading.finish(offer.value(), deadline)))?;
-                self.layouts.array(py, offer.found())
+            Ok((Some(value), _)) => {
+                interruptible(py, |deadline| loading.finish_in_room(value.value(), deadline))?;
+                self.layouts.array(py, value)
             }
             Ok((None, array)) => {
                 interruptible(py, |deadline| loading.forgo(deadline))?;
@@ -183,12 +176,6 @@ fn described(py: Python<'_>, error: &PyErr) -> (String, String) {
     let name = class.fully_qualified_name().map_or_else(|_| "Exception".to_owned(), |name| name.to_string());
     let text = error.value(py).str().map_or_else(|_| String::new(), |text| text.to_string_lossy().into_owned());
     (name, text)
-}
-
-fn load_error(py: Python<'_>, type_name: String, text: String) -> PyErr {
-    static CLASS: Once<Py<PyAny>> = Once::new();
-    let made = CLASS.import(py, "ndshare._errors", "LoadError").and_then(|class| class.call1((type_name, text)));
-    made.map_or_else(|error| error, PyErr::from_value)
 }
 
 /// How a value is to be had.
@@ -313,75 +300,6 @@ impl Cache {
         }
     }
 
-    /// The values of many keys, as a list in their order. What is missing is loaded by several threads.
-    ///
-    /// `workers` is the number of threads, by default that of the CPUs. `progress(done, total)` is called in this
-    /// thread after each value. `timeout` is for all together. Raises what `fetch` raises; then no further load
-    /// begins.
-    ///
-    /// >>> import ndshare as nds, numpy as np
-    /// >>> cache = nds.Cache("64 MiB", load=np.arange)
-    /// >>> [len(a) for a in cache.fetch_many([3, 1, 2])]
-    /// [3, 1, 2]
-    #[pyo3(signature = (keys, load=None, workers=None, timeout=None, progress=None))]
-    fn fetch_many<'py>(
-        slf: &Bound<'py, Self>,
-        keys: &Bound<'py, PyAny>,
-        load: Option<&Bound<'py, PyAny>>,
-        workers: Option<&Bound<'py, PyAny>>,
-        timeout: Option<f64>,
-        progress: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        static FETCH: Once<Py<PyAny>> = Once::new();
-        let fetch = FETCH.import(slf.py(), "ndshare._cache", "fetch_many")?;
-        fetch.call1((slf, keys, load, workers, timeout, progress))
-    }
-
-    /// Join the values of keys along an axis; NumPy's `concatenate` otherwise. What is missing is loaded by several
-    /// threads.
-    ///
-    /// Where `out` is a `Canvas`, a value that stands at its place already is neither loaded nor copied, until somebody
-    /// stores or deletes its key. The result is `out`; without it, a new shared array. `workers`, `timeout` and
-    /// `progress` are those of `fetch_many`, and `workers` threads copy. Raises what both raise.
-    ///
-    /// >>> import ndshare as nds, numpy as np
-    /// >>> cache = nds.Cache("64 MiB", load=lambda key: np.full((2, 2), key, np.uint8))
-    /// >>> canvas = nds.Canvas((2, 6), np.uint8)
-    /// >>> cache.concatenate([1, 2, 3], axis=1, out=canvas).array[0]
-    /// array([1, 1, 2, 2, 3, 3], dtype=uint8)
-    #[pyo3(
-        signature = (keys, axis=Given(None), out=None, *, workers=None, timeout=None, progress=None),
-        text_signature = "($self, keys, axis=0, out=None, *, workers=None, timeout=None, progress=None)"
-    )]
-    #[allow(clippy::too_many_arguments)]
-    fn concatenate<'py>(
-        slf: &Bound<'py, Self>,
-        keys: &Bound<'py, PyAny>,
-        axis: Given<'py>,
-        out: Option<&Bound<'py, PyAny>>,
-        workers: Option<&Bound<'py, PyAny>>,
-        timeout: Option<f64>,
-        progress: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        static CONCATENATE: Once<Py<PyAny>> = Once::new();
-        let py = slf.py();
-        let axis = axis.0.unwrap_or_else(|| PyInt::new(py, 0).into_any());
-        let concatenate = CONCATENATE.import(py, "ndshare._cache", "concatenate")?;
-        concatenate.call1((slf, keys, axis, out, workers, timeout, progress))
-    }
-
-    fn __setitem__(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        static AS_ARRAY: Once<Py<PyAny>> = Once::new();
-        let (py, name) = (key.py(), encode(key)?);
-        let array = AS_ARRAY.import(py, "ndshare._cache", "as_array")?.call1((key, value))?;
-        match Offer::of(py, &self.cache, &array, false)? {
-            Some(offer) => {
-                interruptible(py, |deadline| self.cache.store_block(&name, offer.value(), deadline)).map(drop)
-            }
-            None => interruptible(py, |deadline| self.cache.forgo(&name, deadline)),
-        }
-    }
-
     fn __delitem__(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
         let name = encode(key)?;
         if interruptible(key.py(), |deadline| self.cache.remove(&name, deadline))? {
@@ -411,13 +329,6 @@ impl Cache {
         self.cache.len()
     }
 
-    /// The keys that have values now, in no order.
-    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
-        let keys = interruptible(py, |deadline| self.cache.keys(deadline))?;
-        let keys = keys.iter().map(|key| key::decode(py, key)).collect::<PyResult<Vec<_>>>()?;
-        PyList::new(py, keys)?.try_iter()
-    }
-
     /// End all values. Arrays that somebody has stay as they are.
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
         interruptible(py, |deadline| self.cache.clear(deadline))
@@ -431,16 +342,8 @@ impl Cache {
     /// them are "pinned" by views, their "bytes", the "table_bytes", and "maxsize".
     fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let info = interruptible(py, |deadline| self.cache.info(deadline))?;
-        let Info { hits, misses, loads, failures, waits, evictions, uncached, given_way, expired, .. } = info;
-        let Info { entries, pinned, bytes, table_bytes, maxsize, .. } = info;
         let dict = PyDict::new(py);
-        let counts = [("hits", hits), ("misses", misses), ("loads", loads), ("failures", failures), ("waits", waits)];
-        let ends = [("evictions", evictions), ("uncached", uncached), ("given_way", given_way), ("expired", expired)];
-        let now = [("entries", entries), ("pinned", pinned), ("bytes", bytes)];
-        let sizes = [("table_bytes", table_bytes), ("maxsize", maxsize)];
-        for (name, value) in counts.into_iter().chain(ends).chain(now).chain(sizes) {
-            dict.set_item(name, value)?;
-        }
+        info.figures().into_iter().try_for_each(|(name, figure)| dict.set_item(name, figure))?;
         Ok(dict)
     }
 
@@ -502,6 +405,24 @@ pub(crate) fn find_many<'py>(
         found.append(cache.get().find(py, &encode(&key)?)?)?;
     }
     Ok(found)
+}
+
+/// Makes an array the value of a key; see `Cache.__setitem__`.
+#[pyfunction]
+pub(crate) fn store_array(cache: &Bound<'_, Cache>, key: &Bound<'_, PyAny>, array: &Bound<'_, PyAny>) -> PyResult<()> {
+    let (py, cache, name) = (key.py(), &cache.get().cache, encode(key)?);
+    match value_of(py, cache, array, false)? {
+        Some(value) => interruptible(py, |deadline| cache.store_block(&name, value.value(), deadline)).map(drop),
+        None => interruptible(py, |deadline| cache.forgo(&name, deadline)),
+    }
+}
+
+/// The keys that have values now, in no order. `key_of` makes those of kinds that are told by name.
+#[pyfunction]
+pub(crate) fn keys_of<'py>(cache: &Bound<'py, Cache>, key_of: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+    let (py, cache) = (cache.py(), &cache.get().cache);
+    let keys = interruptible(py, |deadline| cache.keys(deadline))?;
+    keys.iter().map(|name| key::decode(key_of, name)).collect()
 }
 
 /// What names a key: equal for keys that are one, also where a key has no hash.

@@ -5,12 +5,11 @@
 
 use std::sync::Arc;
 
-use ndshare::arena::{Arena, Hold};
+use ndshare::arena::Hold;
 use ndshare::array::Description;
-use ndshare::cache::{self as library, Found};
+use ndshare::cache::{Cache, Found, Writers};
 use ndshare::element::Element;
-use ndshare::{Error, Kind, Result};
-use numpy::npyffi::npy_intp;
+use ndshare::layout::{self, Layout};
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -18,10 +17,12 @@ use pyo3::prelude::*;
 use crate::dtype::Dtype;
 use crate::error::to_python;
 use crate::guard::Guarded;
-use crate::ndarray::{Facts, Operand, Order, array_over, array_owned_by, copy_into, described, freeze, view_base};
+use crate::ndarray::{
+    Facts, Operand, Order, array_over, array_owned_by, copy_into, described, freeze, npy_lengths, view_base,
+};
 use crate::owner;
 use crate::shared::{block_under, final_block};
-use crate::wait::{detached, interruptible, quick};
+use crate::wait::{at_once, detached, interruptible, quick};
 
 /// How many different layouts a cache remembers.
 const MOST_LAYOUTS: usize = 64;
@@ -29,12 +30,10 @@ const MOST_LAYOUTS: usize = 64;
 /// A layout that came with a value, and what it was made into, for the next value that says the same.
 pub(crate) struct Known {
     bytes: Vec<u8>,
-    lengths: Vec<npy_intp>,
-    strides: Vec<isize>,
+    layout: Layout,
+    itemsize: usize,
     is_c: bool,
     dtype: Py<PyAny>,
-    /// The first byte that the items reach, from the first item on, and the first beyond.
-    reach: (isize, isize),
 }
 
 /// The layouts that were seen so far.
@@ -68,147 +67,99 @@ impl Layouts {
     #[inline]
     pub(crate) fn array<'py>(&self, py: Python<'py>, found: Found) -> PyResult<Bound<'py, PyAny>> {
         let known = self.known(py, &found.view)?;
-        let offset = isize::try_from(found.offset).unwrap_or(isize::MAX);
-        let (first, end) = (offset.checked_add(known.reach.0), offset.checked_add(known.reach.1));
-        let len = isize::try_from(found.hold.len_bytes()).unwrap_or(isize::MAX);
-        if first.is_none_or(|first| first < 0) || end.is_none_or(|end| end > len) {
-            return Err(bad_value("it reaches out of its block"));
-        }
-        let data = found.hold.as_ptr().wrapping_offset(offset);
+        let Known { layout, itemsize, is_c, dtype, .. } = &*known;
+        at_once(py, || layout.check_inside(found.offset, *itemsize, found.hold.len_bytes()))?;
+        let data = found.hold.as_ptr().wrapping_add(found.offset as usize);
         let owner = Py::new(py, owner::Hold::of_value(found.hold))?.into_any();
-        let dtype = Dtype::known(known.dtype.bind(py).clone());
+        let dtype = Dtype::known(dtype.bind(py).clone());
         // NumPy takes an array without strides for an aligned one.
-        let is_plain = known.is_c && found.offset.is_multiple_of(64);
-        let order = if is_plain { Order::C } else { Order::Strides(&known.strides) };
-        // SAFETY: every item lies in the block, as was just seen, which the owner keeps; no length is negative.
-        unsafe { array_owned_by(py, owner, data, dtype, &known.lengths, &order, false) }
+        let is_plain = *is_c && found.offset.is_multiple_of(64);
+        let order = if is_plain { Order::C } else { Order::Strides(layout.strides()) };
+        // SAFETY: every item lies in the block, as was just seen, which the owner keeps.
+        unsafe { array_owned_by(py, owner, data, dtype, npy_lengths(layout.shape()), &order, false) }
     }
 }
 
 impl Known {
     fn of(py: Python<'_>, bytes: &[u8]) -> PyResult<Self> {
-        let Description { layout, element } = Description::decode(bytes).map_err(|e| to_python(py, &e))?;
-        let dtype = dtype_of(py, element.as_ref())?;
-        let reach = layout.extent(dtype.itemsize()).ok_or_else(|| bad_value("its shape is too large"))?;
-        let (shape, strides) = (layout.shape(), layout.strides().to_vec());
-        let lengths = shape.iter().map(|&length| npy_intp::try_from(length));
-        let lengths = lengths.collect::<std::result::Result<_, _>>().map_err(|_| bad_value("a length is too large"))?;
-        let plain = ndshare::layout::contiguous(shape, dtype.itemsize(), false);
-        let is_c = plain.is_ok_and(|(plain, _)| plain == strides);
-        Ok(Self { bytes: bytes.to_vec(), lengths, strides, is_c, dtype: dtype.as_any().clone().unbind(), reach })
+        let Description { layout, element } = at_once(py, || Description::decode(bytes))?;
+        let element =
+            element.ok_or_else(|| PyValueError::new_err("expected a value that names its dtype, got none"))?;
+        let dtype = Dtype::of_element(py, &element)?;
+        let itemsize = dtype.itemsize();
+        let is_c =
+            layout::contiguous(layout.shape(), itemsize, false).is_ok_and(|(plain, _)| plain == layout.strides());
+        Ok(Self { bytes: bytes.to_vec(), layout, itemsize, is_c, dtype: dtype.as_any().clone().unbind() })
     }
 }
 
-fn dtype_of<'py>(py: Python<'py>, element: Option<&Element>) -> PyResult<Dtype<'py>> {
-    let element = element.ok_or_else(|| bad_value("it says nothing of its dtype"))?;
-    Dtype::of_element(py, element)
-}
-
-#[cold]
-fn bad_value(why: &str) -> PyErr {
-    PyValueError::new_err(format!("expected a value of this cache, got one that contradicts it: {why}"))
-}
-
-/// A value that is to be kept.
-pub(crate) struct Offer {
-    pub(crate) hold: Hold,
-    offset: u64,
-    view: Vec<u8>,
-}
-
-impl Offer {
-    pub(crate) fn value(&self) -> library::Value<'_> {
-        library::Value { hold: &self.hold, offset: self.offset, view: &self.view }
-    }
-
-    pub(crate) fn found(self) -> Found {
-        Found { hold: self.hold, offset: self.offset, view: self.view }
-    }
-
-    /// The value that an array becomes; none when the arena has no room for it.
-    ///
-    /// `is_given`: the caller has no further use for the array, so it may turn read-only.
-    pub(crate) fn of(
-        py: Python<'_>,
-        cache: &library::Cache,
-        array: &Bound<'_, PyAny>,
-        is_given: bool,
-    ) -> PyResult<Option<Self>> {
-        let Some(facts) = Facts::of(array) else { return Err(bad_value("it is no array")) };
-        let dtype = Dtype::of(py, Some(Dtype::of_array(array)?.as_any()))?;
-        let element = dtype.stored_element()?;
-        let adopted = adoptable(py, cache.head().arena(), array, &facts, is_given)?;
-        let Some(hold) = adopted else { return Self::copy_of(py, cache, array, dtype, element) };
-        freeze(array);
-        let offset = (facts.data - hold.as_ptr() as usize) as u64;
-        let view = described(facts.shape, facts.strides, Some(element)).encode();
-        Ok(Some(Self { hold, offset, view }))
-    }
-
-    fn copy_of(
-        py: Python<'_>,
-        cache: &library::Cache,
-        array: &Bound<'_, PyAny>,
-        dtype: Dtype<'_>,
-        element: Element,
-    ) -> PyResult<Option<Self>> {
-        let plain = array.call_method1(intern!(py, "view"), (py.import("numpy")?.getattr("ndarray")?,))?;
-        let Some(from) = Operand::of(&plain) else { return Err(bad_value("it is no array")) };
-        let is_fortran = from.is_f && !from.is_c;
-        let made = ndshare::layout::contiguous(from.shape, from.itemsize, is_fortran);
-        let (strides, len_bytes) = made.map_err(|error| to_python(py, &error))?;
-        let Some(hold) = room(py, cache, len_bytes.max(1))? else { return Ok(None) };
-        let lengths: Vec<npy_intp> = from.shape.iter().map(|&length| length.cast_signed()).collect();
-        let order = if is_fortran { Order::Fortran } else { Order::C };
-        // SAFETY: the block has room for a contiguous array of this shape, whose lengths are those of an array.
-        let to = unsafe { array_over(py, hold.clone(), 0, dtype, &lengths, &order, true)? };
-        copy_into(&to, &plain)?;
-        let view = described(from.shape, &strides, Some(element)).encode();
-        Ok(Some(Self { hold, offset: 0, view }))
-    }
+/// The value that an array becomes; none when the arena has no room for it.
+///
+/// `is_given`: the caller has no further use for the array, so it may turn read-only.
+pub(super) fn value_of(
+    py: Python<'_>,
+    cache: &Cache,
+    array: &Bound<'_, PyAny>,
+    is_given: bool,
+) -> PyResult<Option<Found>> {
+    let Some(facts) = Facts::of(array) else {
+        return Err(PyValueError::new_err("expected a value that is an array, got another object"));
+    };
+    let dtype = Dtype::of(py, Some(Dtype::of_array(array)?.as_any()))?;
+    let element = dtype.stored_element()?;
+    let Some(hold) = adopted(py, cache, array, &facts, is_given)? else {
+        return copied(py, cache, array, dtype, element);
+    };
+    freeze(array);
+    let offset = (facts.data - hold.as_ptr() as usize) as u64;
+    let view = described(facts.shape, facts.strides, Some(element)).encode();
+    Ok(Some(Found { hold, offset, view }))
 }
 
 /// The block of an array that may become a value as it is.
-fn adoptable(
+fn adopted(
     py: Python<'_>,
-    arena: &Arc<Arena>,
+    cache: &Cache,
     array: &Bound<'_, PyAny>,
     facts: &Facts<'_>,
     is_given: bool,
 ) -> PyResult<Option<Hold>> {
-    let Some(hold) = block_under(py, facts)?.filter(|hold| hold.arena().id() == arena.id()) else { return Ok(None) };
-    let len_bytes = facts.shape.iter().product::<usize>().saturating_mul(facts.itemsize);
-    // What a view leaves out would be kept for nothing.
-    if len_bytes < hold.len_bytes() / 4 * 3 {
-        return Ok(None);
-    }
-    if final_block(array, |_| ()).is_some() {
-        return Ok(Some(hold));
-    }
+    let Some(hold) = block_under(py, facts)? else { return Ok(None) };
     // A view may be read-only while what it is a view of is not.
-    let is_given = is_given || (facts.readonly && view_base(array).is_none_or(|base| Facts::of(&base).is_none()));
-    let is_private = is_given && detached(py, || hold.is_private())?;
-    Ok(is_private.then_some(hold))
+    let is_frozen = || facts.readonly && view_base(array).is_none_or(|base| Facts::of(&base).is_none());
+    let writers = match final_block(array, |_| ()) {
+        Some(()) => Writers::Nobody,
+        None if is_given || is_frozen() => Writers::Elsewhere,
+        None => return Ok(None),
+    };
+    let len_bytes = facts.shape.iter().product::<usize>().saturating_mul(facts.itemsize);
+    let is_adopted = detached(py, || cache.adopts(&hold, len_bytes, writers))?;
+    Ok(is_adopted.then_some(hold))
 }
 
-/// A block of the cache's arena; its caches make room if need be. None when there is none.
-fn room(py: Python<'_>, cache: &library::Cache, len_bytes: usize) -> PyResult<Option<Hold>> {
-    let arena = cache.head().arena();
-    if let Some(hold) = quick(py, || arena.alloc_quick(len_bytes, 64))? {
-        return Ok(Some(hold));
-    }
-    // The caches of the arena give way before this is an error.
-    interruptible(py, |deadline| in_room(arena.alloc(len_bytes, 64, false, deadline)))
-}
-
-/// A full arena is no error here.
-pub(crate) fn in_room<T>(outcome: Result<T>) -> Result<Option<T>> {
-    match outcome {
-        Err(error) if is_full(&error) => Ok(None),
-        other => other.map(Some),
-    }
-}
-
-fn is_full(error: &Error) -> bool {
-    error.kind() == Kind::ArenaFull
+/// The same items in a block of their own.
+fn copied(
+    py: Python<'_>,
+    cache: &Cache,
+    array: &Bound<'_, PyAny>,
+    dtype: Dtype<'_>,
+    element: Element,
+) -> PyResult<Option<Found>> {
+    let plain = array.call_method1(intern!(py, "view"), (py.import("numpy")?.getattr("ndarray")?,))?;
+    let Some(from) = Operand::of(&plain) else { return Ok(None) };
+    let is_fortran = from.is_f && !from.is_c;
+    let made = layout::contiguous(from.shape, from.itemsize, is_fortran);
+    let (strides, len_bytes) = made.map_err(|error| to_python(py, &error))?;
+    let quickly = quick(py, || cache.head().arena().alloc_quick(len_bytes.max(1), 64))?;
+    let hold = match quickly {
+        None => interruptible(py, |deadline| cache.room_for(len_bytes, deadline))?,
+        found => found,
+    };
+    let Some(hold) = hold else { return Ok(None) };
+    let order = if is_fortran { Order::Fortran } else { Order::C };
+    // SAFETY: the block has room for a contiguous array of this shape, whose lengths are those of an array.
+    let to = unsafe { array_over(py, hold.clone(), 0, dtype, npy_lengths(from.shape), &order, true)? };
+    copy_into(&to, &plain)?;
+    let view = described(from.shape, &strides, Some(element)).encode();
+    Ok(Some(Found { hold, offset: 0, view }))
 }

@@ -5,17 +5,16 @@
 
 use std::time::Duration;
 
-use ::numpy::npyffi::npy_intp;
 use ndshare::arena::BlockId;
 use ndshare::gather::{self, Draft, Mark, Placement, Strip, Surface};
+use ndshare::layout::Layout;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::dtype::Dtype;
-use crate::error::to_python;
 use crate::guard::Once;
-use crate::ndarray::{Operand, Order, array_over};
+use crate::ndarray::{Operand, Order, array_over, npy_lengths};
 use crate::session::Place as Where;
 use crate::shape::{MIN_ALIGN, Shape};
 use crate::shared::final_block;
@@ -42,8 +41,7 @@ use crate::wait::{at_once, interruptible, interruptible_for};
 #[pyclass(frozen, weakref, module = "ndshare")]
 pub(crate) struct Canvas {
     surface: Surface<Source>,
-    shape: Box<[usize]>,
-    strides: Box<[isize]>,
+    layout: Layout,
     dtype: Py<PyAny>,
     /// What users see.
     array: Once<Py<PyAny>>,
@@ -93,9 +91,9 @@ impl Source {
 impl Canvas {
     fn array_as<'py>(&self, py: Python<'py>, writable: bool) -> PyResult<Bound<'py, PyAny>> {
         let dtype = Dtype::known(self.dtype.bind(py).clone());
-        let lengths: Vec<npy_intp> = self.shape.iter().map(|length| length.cast_signed()).collect();
+        let (hold, lengths) = (self.surface.hold().clone(), npy_lengths(self.layout.shape()));
         // SAFETY: the block has room for a contiguous array of this shape, whose lengths were NumPy's.
-        unsafe { array_over(py, self.surface.hold().clone(), 0, dtype, &lengths, &Order::C, writable) }
+        unsafe { array_over(py, hold, 0, dtype, lengths, &Order::C, writable) }
     }
 
     /// The canvas as the array to write to.
@@ -105,7 +103,7 @@ impl Canvas {
 
     /// Its shape, with values side by side along `axis`.
     pub(super) fn strip(&self, axis: usize) -> Strip<'_> {
-        Strip { shape: &self.shape, strides: &self.strides, axis }
+        Strip { shape: self.layout.shape(), strides: self.layout.strides(), axis }
     }
 
     /// Waits for the canvas's lock, and takes up what stands in it.
@@ -134,10 +132,9 @@ impl Canvas {
         let with_epoch = Surface::<Source>::block_bytes(len_bytes).unwrap_or(usize::MAX);
         let hold = interruptible(py, |deadline| place.alloc(with_epoch, MIN_ALIGN, true, deadline))?;
         let surface = at_once(py, || Surface::new(hold, len_bytes))?;
-        let shape: Box<[usize]> = shape.lengths().iter().map(|length| length.unsigned_abs()).collect();
-        let made = ndshare::layout::contiguous(&shape, dtype.itemsize(), false);
-        let strides = made.map_err(|error| to_python(py, &error))?.0.into();
-        Ok(Self { surface, shape, strides, dtype: dtype.as_any().clone().unbind(), array: Once::new() })
+        let shape: Vec<usize> = shape.lengths().iter().map(|length| length.unsigned_abs()).collect();
+        let (layout, _) = at_once(py, || Layout::contiguous(&shape, dtype.itemsize()))?;
+        Ok(Self { surface, layout, dtype: dtype.as_any().clone().unbind(), array: Once::new() })
     }
 
     /// The canvas as a read-only shared array.
@@ -150,7 +147,7 @@ impl Canvas {
     /// The shape of the array.
     #[getter]
     fn shape<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        PyTuple::new(py, &self.shape)
+        PyTuple::new(py, self.layout.shape())
     }
 
     /// Its dtype.

@@ -3,7 +3,7 @@
 use std::ptr::NonNull;
 
 use ndshare::Error;
-use ndshare::gather::{Batch, Copies, Draft, Placement, Settings, Strided};
+use ndshare::gather::{Batch, Copies, Draft, Placement, Settings, Strided, View};
 use ndshare::kernel::Cast;
 use numpy::npyffi::{NPY_CASTING, PY_ARRAY_API, PyArray_Descr};
 use pyo3::prelude::*;
@@ -22,33 +22,9 @@ const MOST_DTYPES: usize = 64;
 
 impl Strided for Operand<'_> {
     #[inline]
-    fn first(&self) -> *mut u8 {
-        self.data as *mut u8
-    }
-
-    #[inline]
-    fn shape(&self) -> &[usize] {
-        self.shape
-    }
-
-    #[inline]
-    fn strides(&self) -> &[isize] {
-        self.strides
-    }
-
-    #[inline]
-    fn itemsize(&self) -> usize {
-        self.itemsize
-    }
-
-    #[inline]
-    fn is_c(&self) -> bool {
-        self.is_c
-    }
-
-    #[inline]
-    fn is_f(&self) -> bool {
-        self.is_f
+    fn as_view(&self) -> View<'_> {
+        let Self { data, shape, strides, itemsize, is_c, is_f, .. } = *self;
+        View { first: data as *mut u8, shape, strides, itemsize, is_c, is_f }
     }
 }
 
@@ -58,10 +34,8 @@ pub(super) struct Job<'a, 'py> {
     copies: Copies,
     descr: NonNull<PyArray_Descr>,
     casting: NPY_CASTING,
-    /// The dtypes of the sources; most lists have one.
+    /// The dtypes of the sources.
     dtypes: Vec<(NonNull<PyArray_Descr>, Option<Cast>)>,
-    /// The index of the latest source's dtype.
-    latest: usize,
     /// The canvas, if the destination is one, and what is noted for it.
     canvas: Option<(&'a Filling<'a>, Draft<'a, Source>)>,
 }
@@ -83,7 +57,7 @@ impl<'a, 'py> Job<'a, 'py> {
         let copies = Copies::onto(out, out.whole_bytes(py), settings, filling.is_some());
         let canvas = filling.map(|filling| (filling, Draft::new(filling.old())));
         let descr = out.descr;
-        Ok(copies.map(|copies| Self { py, copies, descr, casting, dtypes: vec![], latest: 0, canvas }))
+        Ok(copies.map(|copies| Self { py, copies, descr, casting, dtypes: vec![], canvas }))
     }
 
     /// Whether `source` can be copied here. Else the whole call is NumPy's affair: it overlaps the destination, or
@@ -96,23 +70,13 @@ impl<'a, 'py> Job<'a, 'py> {
     /// The conversion from this dtype; None when there is none.
     #[inline]
     fn find(&mut self, descr: NonNull<PyArray_Descr>) -> Option<Option<Cast>> {
-        match self.dtypes.get(self.latest) {
-            Some(&(known, cast)) if known == descr => Some(cast),
-            _ => self.find_or_add(descr),
+        // Most lists have one dtype, so this is the first look.
+        if let Some((_, cast)) = self.dtypes.iter().find(|(known, _)| *known == descr) {
+            return Some(*cast);
         }
-    }
-
-    fn find_or_add(&mut self, descr: NonNull<PyArray_Descr>) -> Option<Option<Cast>> {
-        self.latest = match self.dtypes.iter().position(|(known, _)| *known == descr) {
-            Some(index) => index,
-            None if self.dtypes.len() == MOST_DTYPES => return None,
-            None => {
-                let cast = way(self.py, descr, self.descr, self.casting)?;
-                self.dtypes.push((descr, cast));
-                self.dtypes.len() - 1
-            }
-        };
-        Some(self.dtypes[self.latest].1)
+        let cast = way(self.py, descr, self.descr, self.casting)?;
+        (self.dtypes.len() < MOST_DTYPES).then(|| self.dtypes.push((descr, cast)))?;
+        Some(cast)
     }
 
     /// Copies `source`, or plans to, into its place in the destination. After an error, perhaps with a part copied, it is

@@ -15,8 +15,6 @@ pub(super) enum How {
     Along(Option<isize>),
     /// Along a new axis.
     New(isize),
-    /// As nested lists have them.
-    Nested,
 }
 
 /// The items of a list or a tuple at one moment: other threads may change a list while its arrays are copied. None for
@@ -41,20 +39,21 @@ pub(super) fn join<'py>(
     how: How,
     wanted: &Wanted<'_, 'py>,
 ) -> PyResult<Outcome<'py>> {
-    if let How::Nested = how {
-        return join_nested(py, arrays, wanted);
-    }
     let Some(sources) = held(arrays) else { return Ok(Outcome::Unusual) };
     let Some(operands) = operands(&sources) else { return Ok(Outcome::Unusual) };
     let joint = match how {
         How::New(axis) => Joint::stack(&operands, axis),
         How::Along(axis) => Joint::concatenate(&operands, axis),
-        How::Nested => return Ok(Outcome::Unusual),
     };
     joint.map_or(Ok(Outcome::Unusual), |joint| run(py, &joint, &operands, wanted))
 }
 
-fn join_nested<'py>(py: Python<'py>, arrays: &Bound<'py, PyAny>, wanted: &Wanted<'_, 'py>) -> PyResult<Outcome<'py>> {
+/// Joins ordinary arrays as nested lists have them.
+pub(super) fn join_nested<'py>(
+    py: Python<'py>,
+    arrays: &Bound<'py, PyAny>,
+    wanted: &Wanted<'_, 'py>,
+) -> PyResult<Outcome<'py>> {
     let Ok(nested) = Nested::of(arrays.clone(), items) else { return Ok(Outcome::Unusual) };
     let Some(operands) = operands(nested.leaves()).filter(|_| nested.depth() > 0) else { return Ok(Outcome::Unusual) };
     let joint = Joint::block(&nested, &operands);

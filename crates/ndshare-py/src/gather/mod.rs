@@ -25,7 +25,7 @@ use crate::ndarray::{Facts, Operand};
 use crate::shape::Shape;
 pub(crate) use canvas::Canvas;
 use canvas::{Filling, onto};
-use join::{How, join};
+use join::{How, join, join_nested};
 pub(crate) use montage::Montage;
 pub(crate) use numpy::bind;
 use numpy::{Arguments, Function};
@@ -186,7 +186,7 @@ fn block_onto<'py>(
     filling: Option<&Filling<'_>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let wanted = Wanted::new(py, out, None, None, workers)?.at(filling);
-    let room = match join(py, arrays, How::Nested, &wanted)? {
+    let room = match join_nested(py, arrays, &wanted)? {
         Outcome::Done(done) => return Ok(done),
         Outcome::Room(room) => Some(room),
         Outcome::Unusual => None,

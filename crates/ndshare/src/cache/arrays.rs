@@ -6,8 +6,8 @@
 use super::key::Key;
 use super::load::{Failure, Fetch, Loading};
 use super::state::Cache;
-use super::value::{Found, Stored, Value};
-use crate::arena::Deadline;
+use super::value::{Found, Stored, Value, Writers};
+use crate::arena::{Deadline, Hold};
 use crate::array::{ALIGN, Array, Description};
 use crate::error::{Error, Kind, LoadFailed, Result};
 use crate::layout::Layout;
@@ -81,11 +81,8 @@ impl Cache {
             }
         };
         let view = kept.description().encode();
-        match loading.finish(value_of(&kept, &view), deadline) {
-            // Without room for what describes it, it is the caller's alone.
-            Err(error) if error.kind() != Kind::ArenaFull => Err(error),
-            _ => Ok(kept.readonly()),
-        }
+        loading.finish_in_room(value_of(&kept, &view), deadline)?;
+        Ok(kept.readonly())
     }
 
     /// An array that nobody writes to any more: the given one, or a copy; the given one as an error when the arena has no
@@ -95,21 +92,59 @@ impl Cache {
             return Ok(Ok(array));
         }
         let (layout, len_bytes) = Layout::contiguous(array.shape(), array.element().size())?;
-        let hold = match self.arena().alloc(len_bytes.max(1), ALIGN, false, deadline) {
-            Err(error) if error.kind() == Kind::ArenaFull => return Ok(Err(array)),
-            other => other?,
-        };
+        let Some(hold) = self.room_for(len_bytes, deadline)? else { return Ok(Err(array)) };
         let description = Description { layout, element: Some(array.element().clone()) };
         let copy = Array::of_parts(hold, 0, description, false)?;
         copy.copy_from(&array)?;
         Ok(Ok(copy))
     }
 
-    /// Whether nobody else can write to an array, and its block has little beside it, which would be kept for nothing.
     fn may_keep(&self, array: &Array) -> Result<bool> {
-        let (hold, len_bytes) = (array.hold(), array.len().saturating_mul(array.element().size()));
+        let len_bytes = array.len().saturating_mul(array.element().size());
+        self.adopts(array.hold(), len_bytes, Writers::Anybody)
+    }
+
+    /// Whether an array of `len_bytes` becomes a value as it lies in its block: nobody can write to it any more, and the
+    /// block has little beside it, which would be kept for nothing.
+    ///
+    /// # Errors
+    /// `Poisoned`; `Attach` in a process without a slot.
+    pub fn adopts(&self, hold: &Hold, len_bytes: usize, writers: Writers) -> Result<bool> {
         let is_filled = len_bytes >= hold.len_bytes() / 4 * 3;
-        Ok(is_filled && Arc::ptr_eq(hold.arena(), self.arena()) && hold.is_only_reference()?)
+        if !is_filled || !Arc::ptr_eq(hold.arena(), self.arena()) {
+            return Ok(false);
+        }
+        match writers {
+            Writers::Nobody => Ok(true),
+            Writers::Elsewhere => hold.is_private(),
+            Writers::Anybody => hold.is_only_reference(),
+        }
+    }
+
+    /// A block for a value of `len_bytes`; none when the arena has no room, though its caches gave way.
+    ///
+    /// # Errors
+    /// `Poisoned`; `Timeout` at `deadline`.
+    pub fn room_for(&self, len_bytes: usize, deadline: &Deadline) -> Result<Option<Hold>> {
+        in_room(self.arena().alloc(len_bytes.max(1), ALIGN, false, deadline))
+    }
+}
+
+/// A full arena is no error here.
+fn in_room<T>(outcome: Result<T>) -> Result<Option<T>> {
+    match outcome {
+        Err(error) if error.kind() == Kind::ArenaFull => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+impl Loading {
+    /// Ends the load with this value. Without room for what describes the value, it is the caller's alone.
+    ///
+    /// # Errors
+    /// As [`Self::finish`], but for `ArenaFull`.
+    pub fn finish_in_room(self, value: Value<'_>, deadline: &Deadline) -> Result<()> {
+        in_room(self.finish(value, deadline)).map(drop)
     }
 }
 
@@ -216,6 +251,25 @@ mod tests {
         mine.store(&key(7), tile(&foreign, 7), &FOREVER).unwrap();
         let found = mine.get(&key(7), &FOREVER).unwrap().unwrap();
         assert_eq!((number(&found), found.hold().arena().id()), (7, mine.arena().id()));
+    }
+
+    /// Who may still write decides what must be looked for: references here, holders elsewhere, or nothing.
+    #[test]
+    fn what_the_caller_says_of_writers_is_believed_and_no_more() {
+        let (mine, heap) = cache(1 << 20);
+        let array = tile(&mine, 1);
+        let len_bytes = array.len() * 8;
+        let adopts = |len_bytes, writers| mine.adopts(array.hold(), len_bytes, writers).unwrap();
+        let ways = || [Writers::Anybody, Writers::Elsewhere, Writers::Nobody];
+        assert_eq!(ways().map(|writers| adopts(len_bytes, writers)), [true, true, true]);
+        assert_eq!(ways().map(|writers| adopts(len_bytes / 2, writers)), [false; 3], "much of its block is beside it");
+        let here = array.clone();
+        assert_eq!(ways().map(|writers| adopts(len_bytes, writers)), [false, true, true]);
+        let there = Arena::join_on_heap(&heap).unwrap().take(array.hold().block()).unwrap();
+        assert_eq!(ways().map(|writers| adopts(len_bytes, writers)), [false, false, true]);
+        drop((here, there));
+        let (foreign, _its_heap) = cache(1 << 20);
+        assert_eq!(ways().map(|writers| foreign.adopts(array.hold(), len_bytes, writers).unwrap()), [false; 3]);
     }
 
     #[test]

@@ -39,6 +39,28 @@ pub struct Info {
     pub maxsize: u64,
 }
 
+impl Info {
+    /// Each figure by its name.
+    pub fn figures(&self) -> [(&'static str, u64); 14] {
+        [
+            ("hits", self.hits),
+            ("misses", self.misses),
+            ("loads", self.loads),
+            ("failures", self.failures),
+            ("waits", self.waits),
+            ("evictions", self.evictions),
+            ("uncached", self.uncached),
+            ("given_way", self.given_way),
+            ("expired", self.expired),
+            ("entries", self.entries),
+            ("pinned", self.pinned),
+            ("bytes", self.bytes),
+            ("table_bytes", self.table_bytes),
+            ("maxsize", self.maxsize),
+        ]
+    }
+}
+
 impl Cache {
     /// A picture of the cache.
     ///

@@ -56,10 +56,10 @@ pub use info::Info;
 pub use key::Key;
 pub use key_form::{KeyWriter, Text};
 pub use key_value::{KeyValue, ToKey};
-pub use load::{Fetch, Loading};
+pub use load::{Failure, Fetch, Loading};
 pub use state::Cache;
 pub use table::{Geometry, MAX_TEXT_BYTES};
-pub use value::{Found, Stored, Value};
+pub use value::{Found, Stored, Value, Writers};
 
 /// What the bindings call beside the public face.
 mod internals {

@@ -13,6 +13,24 @@ pub struct Found {
     pub view: Vec<u8>,
 }
 
+impl Found {
+    /// The same, to be stored.
+    pub fn value(&self) -> Value<'_> {
+        Value { hold: &self.hold, offset: self.offset, view: &self.view }
+    }
+}
+
+/// What is known of those who may still write to an array that becomes a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writers {
+    /// There are none, in any process: it is a frame or a value already.
+    Nobody,
+    /// The caller sees to it that this process does not write any more.
+    Elsewhere,
+    /// Whoever has another reference.
+    Anybody,
+}
+
 /// A value to be stored: a block that nobody writes to any more.
 #[derive(Debug, Clone, Copy)]
 pub struct Value<'a> {

@@ -6,7 +6,7 @@ use super::copies::Copies;
 use super::joint::{Joint, Placement, axis_of};
 use super::montage::{self, Montage, Strip};
 use super::settings::Settings;
-use super::strided::Strided;
+use super::strided::{Strided, View};
 use super::surface::{Filling, Surface};
 use super::tiles::{Draft, Mark, Tile};
 use crate::arena::{Arena, BlockId, Deadline};
@@ -103,45 +103,17 @@ enum Part<'a> {
 }
 
 impl Strided for Part<'_> {
-    fn first(&self) -> *mut u8 {
+    fn as_view(&self) -> View<'_> {
         match self {
-            Self::Comes(source, _) => source.array.as_ptr(),
-            Self::Stands(_) => std::ptr::dangling_mut(),
-        }
-    }
-
-    fn shape(&self) -> &[usize] {
-        match self {
-            Self::Comes(source, _) => source.array.shape(),
-            Self::Stands(tile) => tile.shape(),
-        }
-    }
-
-    fn strides(&self) -> &[isize] {
-        match self {
-            Self::Comes(source, _) => source.array.strides(),
-            Self::Stands(tile) => tile.strides(),
-        }
-    }
-
-    fn itemsize(&self) -> usize {
-        match self {
-            Self::Comes(source, _) => source.array.element().size(),
-            Self::Stands(_) => 0,
-        }
-    }
-
-    fn is_c(&self) -> bool {
-        match self {
-            Self::Comes(source, _) => source.array.is_c(),
-            Self::Stands(_) => false,
-        }
-    }
-
-    fn is_f(&self) -> bool {
-        match self {
-            Self::Comes(source, _) => source.array.is_f(),
-            Self::Stands(_) => false,
+            Self::Comes(source, _) => source.array.as_view(),
+            Self::Stands(tile) => View {
+                first: std::ptr::dangling_mut(),
+                shape: tile.shape(),
+                strides: tile.strides(),
+                itemsize: 0,
+                is_c: false,
+                is_f: false,
+            },
         }
     }
 }

@@ -99,17 +99,26 @@ fn rank(kind: Kind) -> u8 {
 /// # Errors
 /// `InvalidType` where there is none, or it is not known here; `InvalidValue` for no elements.
 pub fn common_element<'a>(elements: impl IntoIterator<Item = &'a Element>) -> Result<Element> {
-    let mut elements = elements.into_iter();
-    let first = elements.next().ok_or_else(|| Error::value("need at least one array to concatenate"))?.clone();
-    elements.try_fold(first, |common, element| match (&common, element) {
-        (one, other) if one == other => Ok(common),
-        (Element::Number(one, _), Element::Number(other, _)) if promoted(*one, *other).is_some() => {
-            Ok(promoted(*one, *other).map_or(common, Element::of))
-        }
-        (one, other) => Err(type_error(format!(
-            "expected items of types that have a common one, got {one} and {other}: give an array to write to"
-        ))),
+    let elements: Vec<&Element> = elements.into_iter().collect();
+    let first = *elements.first().ok_or_else(|| Error::value("need at least one array to concatenate"))?;
+    let Some(other) = elements.iter().copied().find(|&other| other != first) else { return Ok(first.clone()) };
+    let number = |element: &&Element| match element {
+        Element::Number(number, _) => Some(*number),
+        _ => None,
+    };
+    let numbers: Option<Vec<Number>> = elements.iter().map(number).collect();
+    numbers.and_then(|numbers| common_number(&numbers)).map(Element::of).ok_or_else(|| {
+        type_error(format!(
+            "expected items of types that have a common one, got {first} and {other}: give an array to write to"
+        ))
     })
+}
+
+/// What all numbers are promoted to. Each meets the highest kind first, as in NumPy: an int8 and a uint16 do not make an
+/// int32 of each other beside a float32, which has room for both.
+fn common_number(numbers: &[Number]) -> Option<Number> {
+    let highest = *numbers.iter().max_by_key(|number| (rank(number.kind()), number.size()))?;
+    numbers.iter().try_fold(highest, |common, &number| promoted(common, promoted(highest, number)?))
 }
 
 /// The smallest number that keeps the values of both; NumPy's `promote_types`. None for bfloat16 and a wider integer.
@@ -170,6 +179,23 @@ mod tests {
         }
         assert_eq!(promoted(I16, Bf16), None);
         Number::ALL.iter().for_each(|&number| assert_eq!(promoted(number, number), Some(number)));
+    }
+
+    /// Pair by pair from the left, the first of these would be a double.
+    #[test]
+    fn several_numbers_are_promoted_as_numpy_does_it() {
+        let cases = [
+            (&[I8, U16, F32][..], F32),
+            (&[U16, I8, F16], F32),
+            (&[U8, I8, F16], F16),
+            (&[I8, U16, C64], C64),
+            (&[I8, U16, U8], I32),
+            (&[I16, Bf16, F32], F32),
+        ];
+        for (numbers, wanted) in cases {
+            let elements: Vec<Element> = numbers.iter().copied().map(Element::of).collect();
+            assert_eq!(common_element(&elements).unwrap(), Element::of(wanted), "{numbers:?}");
+        }
     }
 
     #[test]

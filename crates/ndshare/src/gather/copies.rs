@@ -7,7 +7,7 @@ use super::joint::Placement;
 use super::plan::{Plan, Planner};
 use super::settings::Settings;
 use super::small::{Pair, SMALL_BYTES};
-use super::strided::Strided;
+use super::strided::{Strided, View};
 use crate::error::Result;
 use crate::kernel::Cast;
 use crate::layout;
@@ -48,10 +48,10 @@ impl Copies {
     /// Copies into `target`, which is part of an array of `whole_bytes`; none where two of its items share a byte, or
     /// have no bytes. `is_lazy`: nothing is copied before the end, however small the target is.
     pub fn onto<S: Strided>(target: &S, whole_bytes: usize, settings: Settings, is_lazy: bool) -> Option<Self> {
-        let (itemsize, reach) = (target.itemsize(), target.span()?);
-        let is_apart = target.is_c() || layout::is_apart(target.shape(), target.strides(), itemsize);
+        let (View { first, shape, strides, itemsize, is_c, .. }, reach) = (target.as_view(), target.span()?);
+        let is_apart = is_c || layout::is_apart(shape, strides, itemsize);
         (is_apart && itemsize > 0).then(|| Self {
-            first: target.first(),
+            first,
             reach,
             itemsize,
             settings: settings.for_part(reach.0..reach.1, whole_bytes),
@@ -78,13 +78,13 @@ impl Copies {
     /// or the target, says.
     #[inline]
     pub unsafe fn add<S: Strided>(&mut self, source: &S, cast: Option<Cast>, at: Placement<'_>) -> Result<()> {
-        debug_assert_eq!(source.itemsize(), cast.map_or(self.itemsize, Cast::from_size));
-        debug_assert_eq!(source.shape().len(), at.strides.len());
-        let ends = Ends { dst: self.first.wrapping_offset(at.offset), src: source.first() };
+        let View { first, shape, strides, itemsize, .. } = source.as_view();
+        debug_assert_eq!(itemsize, cast.map_or(self.itemsize, Cast::from_size));
+        debug_assert_eq!(shape.len(), at.strides.len());
+        let ends = Ends { dst: self.first.wrapping_offset(at.offset), src: first };
         if self.is_small {
-            let (dst_size, src_size) = (self.itemsize, source.itemsize());
-            let (shape, src_strides) = (source.shape(), source.strides());
-            let pair = Pair { shape, dst_strides: at.strides, src_strides, dst_size, src_size, cast };
+            let (dst_strides, dst_size) = (at.strides, self.itemsize);
+            let pair = Pair { shape, dst_strides, src_strides: strides, dst_size, src_size: itemsize, cast };
             // SAFETY: as the caller says.
             if unsafe { pair.copy_now(self.settings.cpu, ends) } {
                 return Ok(());
@@ -94,7 +94,7 @@ impl Copies {
             Some(group) if group.cast == cast => &mut self.groups[self.latest],
             _ => self.find_or_add(cast)?,
         };
-        group.planner.tile(source.shape(), at.strides, source.strides())?;
+        group.planner.tile(shape, at.strides, strides)?;
         group.ends.push(ends);
         Ok(())
     }

@@ -46,7 +46,7 @@ mod internals {
     pub use super::plan::{Axis, Block, Mover, Nest, Plan, Planner};
     pub use super::settings::Settings;
     pub use super::small::{Pair, SMALL_BYTES};
-    pub use super::strided::Strided;
+    pub use super::strided::{Strided, View};
     pub use super::surface::{Filling, Surface};
     pub use super::tiles::{Draft, Mark, Tile, Tiles};
 }

@@ -3,25 +3,51 @@
 use crate::array::Array;
 use crate::layout;
 
-/// An array as far as the rules and the copies need it. An [`Array`] is one, and so is any other strided memory.
-pub trait Strided {
+/// An array as far as the rules and the copies need it; borrowed from whatever it is.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
     /// The address of the first item.
-    fn first(&self) -> *mut u8;
+    pub first: *mut u8,
+    /// Items along each axis.
+    pub shape: &'a [usize],
+    /// Bytes from item to item along each axis; as many as there are lengths.
+    pub strides: &'a [isize],
+    /// Bytes of an item.
+    pub itemsize: usize,
+    /// Whether the items follow each other in C order.
+    pub is_c: bool,
+    /// Whether the items follow each other in Fortran order.
+    pub is_f: bool,
+}
+
+/// What the rules and the copies can work with. An [`Array`] is, and so is any other strided memory.
+pub trait Strided {
+    /// Where it is, and how it lies.
+    fn as_view(&self) -> View<'_>;
 
     /// Items along each axis.
-    fn shape(&self) -> &[usize];
+    #[inline]
+    fn shape(&self) -> &[usize] {
+        self.as_view().shape
+    }
 
-    /// Bytes from item to item along each axis; as many as there are lengths.
-    fn strides(&self) -> &[isize];
-
-    /// Bytes of an item.
-    fn itemsize(&self) -> usize;
+    /// Bytes from item to item along each axis.
+    #[inline]
+    fn strides(&self) -> &[isize] {
+        self.as_view().strides
+    }
 
     /// Whether the items follow each other in C order.
-    fn is_c(&self) -> bool;
+    #[inline]
+    fn is_c(&self) -> bool {
+        self.as_view().is_c
+    }
 
     /// Whether the items follow each other in Fortran order.
-    fn is_f(&self) -> bool;
+    #[inline]
+    fn is_f(&self) -> bool {
+        self.as_view().is_f
+    }
 
     /// How many items there are.
     #[inline]
@@ -33,64 +59,33 @@ pub trait Strided {
     /// address space has room for.
     #[inline]
     fn span(&self) -> Option<(usize, usize)> {
-        let first = self.first().addr();
-        if self.is_c() {
-            return Some((first, first.checked_add(self.size() * self.itemsize())?));
+        let View { first, shape, strides, itemsize, is_c, .. } = self.as_view();
+        let first = first.addr();
+        if is_c {
+            return Some((first, first.checked_add(self.size() * itemsize)?));
         }
-        let (low, high) = layout::extent(self.shape(), self.strides(), self.itemsize())?;
+        let (low, high) = layout::extent(shape, strides, itemsize)?;
         Some((first.checked_add_signed(low)?, first.checked_add_signed(high)?))
     }
 }
 
 impl Strided for Array {
-    fn first(&self) -> *mut u8 {
-        self.as_ptr()
-    }
-
-    fn shape(&self) -> &[usize] {
-        Array::shape(self)
-    }
-
-    fn strides(&self) -> &[isize] {
-        Array::strides(self)
-    }
-
-    fn itemsize(&self) -> usize {
-        self.element().size()
-    }
-
-    fn is_c(&self) -> bool {
-        self.layout().is_contiguous(self.element().size())
-    }
-
-    fn is_f(&self) -> bool {
-        let axes: Vec<usize> = (0..self.ndim()).rev().collect();
-        self.layout().transposed(&axes).is_ok_and(|turned| turned.is_contiguous(self.element().size()))
+    fn as_view(&self) -> View<'_> {
+        let (layout, itemsize) = (self.layout(), self.element().size());
+        View {
+            first: self.as_ptr(),
+            shape: layout.shape(),
+            strides: layout.strides(),
+            itemsize,
+            is_c: layout.is_contiguous(itemsize),
+            is_f: layout.is_fortran(itemsize),
+        }
     }
 }
 
 impl<S: Strided> Strided for &S {
-    fn first(&self) -> *mut u8 {
-        (**self).first()
-    }
-
-    fn shape(&self) -> &[usize] {
-        (**self).shape()
-    }
-
-    fn strides(&self) -> &[isize] {
-        (**self).strides()
-    }
-
-    fn itemsize(&self) -> usize {
-        (**self).itemsize()
-    }
-
-    fn is_c(&self) -> bool {
-        (**self).is_c()
-    }
-
-    fn is_f(&self) -> bool {
-        (**self).is_f()
+    #[inline]
+    fn as_view(&self) -> View<'_> {
+        (**self).as_view()
     }
 }

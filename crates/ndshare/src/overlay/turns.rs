@@ -1,4 +1,4 @@
-//! One piece of memory that holds one set of arrays at a time, and another set later.
+//! Whose turn it is: which use goes on, who is inside, and who waits.
 //!
 //! Whoever is inside a use holds that use's token, a small block of its own. So "somebody is inside" is the same as
 //! "the token is alive", and a killed user leaves as any holder does: by the sweep. A use is entered under the lock
@@ -33,9 +33,9 @@ const WAITING: usize = 3;
 /// A waiter says that it waits at each nap; one that did not for so long is gone.
 const FRESH_NS: u64 = 100_000_000;
 
-/// The head of an overlay, as one process has it.
+/// The head of an overlay, as one process has it: whose turn it is.
 #[derive(Debug, Clone)]
-pub struct Overlay {
+pub struct Turns {
     head: Hold,
 }
 
@@ -54,10 +54,15 @@ enum Look {
     Busy { event: u32 },
 }
 
-impl Overlay {
-    /// The overlay whose head is this block; a new one's is zeroed.
+impl Turns {
+    /// Over the block of a head; a new one's is zeroed.
     pub fn new(head: Hold) -> Self {
         Self { head }
+    }
+
+    /// The block.
+    pub fn head(&self) -> &Hold {
+        &self.head
     }
 
     /// Waits until `wanted` is the use that goes on, and enters it.
@@ -222,23 +227,23 @@ mod tests {
 
     const FOREVER: Deadline<'static> = Deadline::never();
 
-    fn overlay(arena: &Arc<Arena>) -> Overlay {
-        Overlay::new(arena.alloc(HEAD_BYTES, 64, true, &FOREVER).unwrap())
+    fn turns(arena: &Arc<Arena>) -> Turns {
+        Turns::new(arena.alloc(HEAD_BYTES, 64, true, &FOREVER).unwrap())
     }
 
-    fn seen_by(arena: &Arc<Arena>, overlay: &Overlay) -> Overlay {
-        Overlay::new(arena.take(overlay.head.block()).unwrap())
+    fn seen_by(arena: &Arc<Arena>, turns: &Turns) -> Turns {
+        Turns::new(arena.take(turns.head.block()).unwrap())
     }
 
-    fn enter_now(overlay: &Overlay, wanted: usize) -> Result<Inside> {
-        overlay.enter(wanted, &Deadline::new(Some(Duration::ZERO), &|| Ok(())))
+    fn enter_now(turns: &Turns, wanted: usize) -> Result<Inside> {
+        turns.enter(wanted, &Deadline::new(Some(Duration::ZERO), &|| Ok(())))
     }
 
     #[test]
     fn one_use_is_shared_and_another_waits_for_all_of_it() {
         let (arena, heap) = Arena::create_on_heap(1 << 21).unwrap();
         let other = Arena::join_on_heap(&heap).unwrap();
-        let mine = overlay(&arena);
+        let mine = turns(&arena);
         let theirs = seen_by(&other, &mine);
         let first = enter_now(&mine, 0).unwrap();
         let second = enter_now(&theirs, 0).unwrap();
@@ -257,7 +262,7 @@ mod tests {
     fn a_killed_user_is_gone() {
         let (arena, heap) = Arena::create_on_heap(1 << 21).unwrap();
         let victim = Arena::join_on_heap(&heap).unwrap();
-        let mine = overlay(&arena);
+        let mine = turns(&arena);
         let theirs = seen_by(&victim, &mine);
         let inside = enter_now(&theirs, 0).unwrap();
         heap.declare_dead(victim.participant_slot());
@@ -268,7 +273,7 @@ mod tests {
     #[test]
     fn who_waits_longer_comes_first() {
         let (arena, _heap) = Arena::create_on_heap(1 << 21).unwrap();
-        let mine = overlay(&arena);
+        let mine = turns(&arena);
         let inside = enter_now(&mine, 0).unwrap();
         assert!(enter_now(&mine, 1).is_err());
         assert!(enter_now(&mine, 0).is_err(), "use 1 is waited for, so use 0 lets nobody in any more");
@@ -281,7 +286,7 @@ mod tests {
     #[test]
     fn two_uses_never_go_on_at_once_and_both_get_their_turn() {
         let (arena, heap) = Arena::create_on_heap(1 << 21).unwrap();
-        let mine = overlay(&arena);
+        let mine = turns(&arena);
         let inside = [AtomicI32::new(0), AtomicI32::new(0)];
         std::thread::scope(|scope| {
             for worker in 0..4 {
@@ -308,7 +313,7 @@ mod tests {
     }
 
     /// What every victim does. Each call gives a place inside, or an error.
-    fn use_it(mine: &Overlay, theirs: &Overlay) {
+    fn use_it(mine: &Turns, theirs: &Turns) {
         let first = mine.enter(0, &briefly());
         let others = [0, 1, MAX_USES - 1].map(|wanted| theirs.enter(wanted, &briefly()));
         drop(first);
@@ -336,7 +341,7 @@ mod tests {
         let mut dice = Dice(11);
         for _ in 0..12 {
             let (arena, heap) = Arena::create_on_heap(1 << 21).unwrap();
-            let mine = overlay(&arena);
+            let mine = turns(&arena);
             let theirs = seen_by(&Arena::join_on_heap(&heap).unwrap(), &mine);
             let array = arena.alloc(5000, 64, true, &FOREVER).unwrap();
             let blocks = [mine.head.block().to_word(), array.block().to_word()];
@@ -357,7 +362,7 @@ mod tests {
     #[test]
     fn a_head_may_be_scribbled_on_while_it_is_used() {
         let (arena, heap) = Arena::create_on_heap(1 << 21).unwrap();
-        let mine = overlay(&arena);
+        let mine = turns(&arena);
         let theirs = seen_by(&Arena::join_on_heap(&heap).unwrap(), &mine);
         let blocks = [mine.head.block().to_word()];
         std::thread::scope(|scope| {
@@ -376,7 +381,7 @@ mod tests {
     #[test]
     fn a_token_that_is_none_is_an_error() {
         let (arena, _heap) = Arena::create_on_heap(1 << 21).unwrap();
-        let mine = overlay(&arena);
+        let mine = turns(&arena);
         let array = arena.alloc(5000, 64, true, &FOREVER).unwrap();
         for block in [mine.head.block(), array.block()] {
             mine.head.words()[TOKEN].store(block.to_word(), SeqCst);

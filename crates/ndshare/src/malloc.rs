@@ -1,0 +1,293 @@
+//! An arena as the allocator of code that keeps addresses and nothing else, such as a C library.
+//!
+//! The hold of a block is given away as the block's address, and taken back when the address comes to be freed.
+//!
+//! Such code expects memory at once, or none. So an allocation waits only shortly for an arena that another process is
+//! busy with; while that one stays busy (it may be stopped) the next ones do not wait at all. Whoever gets none has
+//! other memory to fall back on, and both are counted. Nothing here panics: the code around would not stand it.
+
+use crate::arena::{Arena, Deadline, Hold, Judge};
+use crate::error::{Kind, Result};
+use crate::os::PAGE_BYTES;
+use crate::prim::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Blocks start at multiples of this, as arrays do.
+const ALIGN: usize = 64;
+const PAGE: usize = PAGE_BYTES as usize;
+/// How many blocks without whole pages are put aside before there is no memory.
+const UNFIT_BLOCKS: usize = 8;
+/// How long an allocation waits for an arena that another process is busy with.
+const LONGEST_WAIT: Duration = Duration::from_millis(50);
+
+/// What was asked for so far; several allocators may count together.
+#[derive(Debug, Default)]
+pub struct Counts {
+    blocks: AtomicU64,
+    bytes: AtomicU64,
+    fallbacks: AtomicU64,
+    fallback_bytes: AtomicU64,
+}
+
+impl Counts {
+    /// How many blocks were given, and the bytes that were asked for.
+    pub fn given(&self) -> (u64, u64) {
+        // RAW: counts, which are told.
+        (self.blocks.load(Relaxed), self.bytes.load(Relaxed))
+    }
+
+    /// How often there was none to be had, and the bytes that were asked for.
+    pub fn refused(&self) -> (u64, u64) {
+        // RAW: as above.
+        (self.fallbacks.load(Relaxed), self.fallback_bytes.load(Relaxed))
+    }
+}
+
+/// An arena that gives addresses of memory, and takes them back.
+#[derive(Debug)]
+pub struct Malloc {
+    arena: Arc<Arena>,
+    counts: Arc<Counts>,
+    /// Whether the last allocation found the arena busy until its deadline.
+    is_busy: AtomicBool,
+}
+
+/// Whose memory an address is that comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose<T> {
+    /// This arena's, and this was done with it.
+    Ours(T),
+    /// Another allocator's; nothing was done.
+    Elsewhere,
+    /// The arena's, but this process may not touch it: a child of a raw `clone`. Nothing was done.
+    Lost,
+}
+
+impl Malloc {
+    /// Memory of `arena`, counted in `counts`.
+    pub fn new(arena: Arc<Arena>, counts: Arc<Counts>) -> Self {
+        Self { arena, counts, is_busy: AtomicBool::new(false) }
+    }
+
+    /// The address of a new block of at least `len_bytes`; none when it can't be had soon.
+    pub fn alloc(&self, len_bytes: usize) -> Option<NonNull<u8>> {
+        self.give(len_bytes, || self.arena.alloc(len_bytes, ALIGN, false, &self.deadline()))
+    }
+
+    /// The same, of zeros. Before each fork `judge` says whether the block holds pointers into this process by then; such
+    /// a block is copied for parent and child, as ordinary memory is. See [`Hold::watch`].
+    pub fn alloc_zeros(&self, len_bytes: usize, judge: Judge) -> Option<NonNull<u8>> {
+        self.give(len_bytes, || self.watched_zeros(len_bytes, judge))
+    }
+
+    /// Makes the block at `address` one of `len_bytes`, whose address this returns. It moves when it grows, and when more
+    /// than half of it would be left over: into the arena if that is `worthwhile`, or else to what `elsewhere` gives. Null
+    /// if there is none; then the block stays as it is.
+    ///
+    /// # Safety
+    /// As [`Self::free`]; and `elsewhere` returns memory of the length that it is asked for, or null.
+    pub unsafe fn resize(
+        &self,
+        address: *mut u8,
+        len_bytes: usize,
+        worthwhile: bool,
+        elsewhere: impl FnOnce(usize) -> *mut u8,
+    ) -> Whose<*mut u8> {
+        // SAFETY: the caller's.
+        let hold = match unsafe { self.find(address) } {
+            Whose::Ours(hold) => hold,
+            Whose::Elsewhere => return Whose::Elsewhere,
+            Whose::Lost => return Whose::Lost,
+        };
+        let had = hold.len_bytes();
+        if (had / 2..=had).contains(&len_bytes) {
+            return Whose::Ours(hold.into_address());
+        }
+        let new = if worthwhile { self.alloc(len_bytes) } else { None };
+        let new = new.map_or_else(|| elsewhere(len_bytes), NonNull::as_ptr);
+        if new.is_null() {
+            // The old block stays the caller's, and is large enough if it was to shrink.
+            let same = hold.into_address();
+            return Whose::Ours(if len_bytes <= had { same } else { new });
+        }
+        // SAFETY: both have so many bytes, and they are different memory: the old one is still held.
+        unsafe { hold.as_ptr().copy_to_nonoverlapping(new, had.min(len_bytes)) };
+        give_back(hold);
+        Whose::Ours(new)
+    }
+
+    /// Takes a block back.
+    ///
+    /// # Safety
+    /// If a block of this arena begins at `address`, an allocator of the arena gave that address away, and it did not come
+    /// back since, in this process or, before a fork, in the parent. Nobody uses the bytes any more.
+    pub unsafe fn free(&self, address: *mut u8) -> Whose<()> {
+        // SAFETY: the caller's.
+        match unsafe { self.find(address) } {
+            Whose::Ours(hold) => {
+                give_back(hold);
+                Whose::Ours(())
+            }
+            Whose::Elsewhere => Whose::Elsewhere,
+            Whose::Lost => Whose::Lost,
+        }
+    }
+
+    fn give(&self, len_bytes: usize, alloc: impl FnOnce() -> Result<Hold>) -> Option<NonNull<u8>> {
+        let outcome = catch_unwind(AssertUnwindSafe(alloc));
+        let is_busy = matches!(&outcome, Ok(Err(error)) if error.kind() == Kind::Timeout);
+        self.is_busy.store(is_busy, Relaxed);
+        let hold = outcome.ok().and_then(Result::ok);
+        let (count, bytes) = match hold {
+            Some(_) => (&self.counts.blocks, &self.counts.bytes),
+            None => (&self.counts.fallbacks, &self.counts.fallback_bytes),
+        };
+        count.fetch_add(1, Relaxed);
+        bytes.fetch_add(len_bytes as u64, Relaxed);
+        hold.and_then(|hold| NonNull::new(hold.into_address()))
+    }
+
+    fn watched_zeros(&self, len_bytes: usize, judge: Judge) -> Result<Hold> {
+        let whole_pages = len_bytes.checked_next_multiple_of(PAGE).unwrap_or(len_bytes);
+        // A warm block may end inside a page, and would be offered again at once: those wait here meanwhile.
+        let mut unfit = Vec::with_capacity(UNFIT_BLOCKS);
+        loop {
+            let hold = self.arena.alloc(whole_pages, PAGE, true, &self.deadline())?;
+            match hold.watch(judge) {
+                Ok(()) => return Ok(hold),
+                Err(error) if unfit.len() == UNFIT_BLOCKS => return Err(error),
+                Err(_) => unfit.push(hold),
+            }
+        }
+    }
+
+    fn deadline(&self) -> Deadline<'static> {
+        if self.is_busy.load(Relaxed) { Deadline::now() } else { Deadline::new(Some(LONGEST_WAIT), &|| Ok(())) }
+    }
+
+    /// # Safety
+    /// As [`Self::free`].
+    unsafe fn find(&self, address: *mut u8) -> Whose<Hold> {
+        if !self.arena.contains(address.addr()) {
+            return Whose::Elsewhere;
+        }
+        // SAFETY: the caller's; all allocators of an arena give holds away as addresses.
+        let taken = catch_unwind(AssertUnwindSafe(|| unsafe { self.arena.take_back(address.addr()) }));
+        match taken {
+            Ok(Some(hold)) => Whose::Ours(hold),
+            // An address inside a block: of an allocator that took the block from this one.
+            Ok(None) if self.arena.identity().is_ok() => Whose::Elsewhere,
+            _ => Whose::Lost,
+        }
+    }
+}
+
+fn give_back(hold: Hold) {
+    // A panic would be a bug, and must not unwind into the code around.
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(hold)));
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn malloc() -> Malloc {
+        let (arena, _heap) = Arena::create_on_heap(8 << 20).unwrap();
+        Malloc::new(arena, Arc::default())
+    }
+
+    fn used_bytes(malloc: &Malloc) -> u64 {
+        malloc.arena.stats().unwrap().used_bytes
+    }
+
+    fn never(_: usize, _: usize) -> bool {
+        false
+    }
+
+    fn none(_: usize) -> *mut u8 {
+        std::ptr::null_mut()
+    }
+
+    #[test]
+    fn memory_is_an_address_until_it_comes_back() {
+        let malloc = malloc();
+        let address = malloc.alloc(5000).unwrap().as_ptr();
+        assert!(address.addr().is_multiple_of(ALIGN) && used_bytes(&malloc) >= 5000);
+        // SAFETY: the block has so many bytes, and nobody else has it; it comes back once.
+        unsafe {
+            address.write_bytes(7, 5000);
+            assert_eq!(malloc.free(address), Whose::Ours(()));
+        }
+        assert_eq!((used_bytes(&malloc), malloc.counts.given(), malloc.counts.refused()), (0, (1, 5000), (0, 0)));
+    }
+
+    #[test]
+    fn zeros_are_whole_pages_also_after_blocks_that_end_inside_one() {
+        let malloc = malloc();
+        for _ in 0..3 {
+            let holds: Vec<_> = (0..4).map(|_| malloc.alloc(3 * PAGE + 1024).unwrap().as_ptr()).collect();
+            // SAFETY: each block has so many bytes, and comes back once.
+            holds.into_iter().for_each(|address| unsafe {
+                address.write_bytes(9, 3 * PAGE + 1024);
+                malloc.free(address);
+            });
+            let address = malloc.alloc_zeros(2 * PAGE + 1, never).unwrap().as_ptr();
+            assert!(address.addr().is_multiple_of(PAGE));
+            // SAFETY: as above.
+            unsafe {
+                assert!((0..2 * PAGE + 1).all(|at| address.add(at).read() == 0));
+                malloc.free(address);
+            }
+        }
+    }
+
+    #[test]
+    fn a_block_keeps_its_bytes_wherever_it_goes() {
+        let malloc = malloc();
+        let mut outside = vec![0_u8; 100];
+        let room = outside.as_mut_ptr();
+        let address = malloc.alloc(4096).unwrap().as_ptr();
+        // SAFETY: each block has the bytes that it was asked for, and its address comes back once; `outside` has 100.
+        unsafe {
+            (0..4096).for_each(|at| address.add(at).write(at as u8));
+            assert_eq!(malloc.resize(address, 3000, true, none), Whose::Ours(address), "most of it stays");
+            let Whose::Ours(larger) = malloc.resize(address, 20_000, true, none) else { panic!("it is ours") };
+            assert!(malloc.arena.contains(larger.addr()) && (0..4096).all(|at| larger.add(at).read() == at as u8));
+            let Whose::Ours(small) = malloc.resize(larger, 100, false, |len| if len == 100 { room } else { none(len) })
+            else {
+                panic!("it is ours")
+            };
+            assert_eq!((small, used_bytes(&malloc)), (room, 0));
+        }
+        assert!(outside.iter().enumerate().all(|(at, &byte)| byte == at as u8));
+    }
+
+    #[test]
+    fn without_room_a_block_stays_what_it_is() {
+        let malloc = malloc();
+        let address = malloc.alloc(4096).unwrap().as_ptr();
+        // SAFETY: the address comes back once, at the end.
+        unsafe {
+            assert_eq!(malloc.resize(address, 1 << 30, true, none), Whose::Ours(std::ptr::null_mut()));
+            assert_eq!(malloc.resize(address, 10, false, none), Whose::Ours(address), "there is room for fewer bytes");
+            assert_eq!(malloc.free(address), Whose::Ours(()));
+        }
+        assert_eq!((malloc.counts.refused(), used_bytes(&malloc)), ((1, 1 << 30), 0));
+    }
+
+    #[test]
+    fn addresses_of_others_are_not_touched() {
+        let malloc = malloc();
+        let mut byte = 0_u8;
+        let block = malloc.alloc(4096).unwrap().as_ptr();
+        // SAFETY: no block begins at the first two; the last comes back once.
+        unsafe {
+            assert_eq!(malloc.free(&raw mut byte), Whose::Elsewhere);
+            assert_eq!(malloc.resize(block.add(64), 10, true, none), Whose::Elsewhere, "a place inside a block");
+            assert_eq!(malloc.free(block), Whose::Ours(()));
+        }
+    }
+}

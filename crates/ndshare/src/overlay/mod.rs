@@ -1,0 +1,15 @@
+//! One piece of memory that holds one set of arrays at a time, and another set later.
+//!
+//! - `uses`: which fields each use has, and where: plain data, made from shapes and elements.
+//! - `turns`: which use goes on, who is inside, and who waits.
+//! - `memory`: [`Overlay`], the bytes under both, and arrays over the fields.
+//!
+//! A file names only files below it; this one only declares.
+
+mod memory;
+mod turns;
+mod uses;
+
+pub use memory::{Entered, Overlay};
+pub use turns::{HEAD_BYTES, Inside, MAX_USES, Turns};
+pub use uses::{Field, Use, Uses};
