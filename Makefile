@@ -18,10 +18,11 @@ demo: $(STAMPS)/release $(STAMPS)/group-demo ## Run acquisition and processing o
 
 test: $(STAMPS)/killpoints $(STAMPS)/group-test ## Run every test: Rust, Python, and the examples in the docs
 	cargo test --workspace --exclude ndshare-py --features ndshare/killpoints
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(STAMPS)/killpoints $(STAMPS)/group-test $(STAMPS)/group-check ## Check format, lints, types and stubs
 	cargo fmt --all --check
+	cargo clippy -p ndshare --all-targets -- -D warnings
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --workspace --all-targets --all-features -- -D warnings
 	$(BIN)/ruff format --check
@@ -45,7 +46,8 @@ bench: $(STAMPS)/release $(STAMPS)/group-bench $(STAMPS)/peers ## Measure, with 
 	$(BIN)/python -m bench
 
 docs: $(STAMPS)/killpoints $(STAMPS)/group-test ## Build the Rust documentation and run every example in the docs
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace --exclude ndshare-py
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps -p ndshare
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps -p ndshare-cli
 	$(BIN)/python -m pytest tests/test_docs.py
 
 clean: ## Remove everything that make has made

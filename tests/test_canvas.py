@@ -41,7 +41,7 @@ def tiles(*numbers: int, shape: tuple[int, ...] = (2, 3), dtype: Any = np.uint8)
 
 def cached(*numbers: int, shape: tuple[int, ...] = (2, 3)) -> tuple[nds.Cache, list[Array]]:
     """Return a cache that has a tile under each number, and the tiles."""
-    cache = nds.Cache("4 MiB")
+    cache = nds.Cache("16 MiB")  # several times what they take, so that all stay, whatever blocks are at hand
     for number in numbers:
         cache[number] = np.full(shape, number, np.uint8)
     return cache, [cache[number] for number in numbers]

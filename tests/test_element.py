@@ -25,6 +25,7 @@ DTYPES = [
     np.dtype({"names": ["a", "b"], "formats": ["u4", "u2"], "offsets": [0, 2], "itemsize": 12}),
     np.dtype([(("a title", "it's"), "f4"), ("\u00e9\n", "S3")]),
     BFLOAT16,
+    np.dtype([("a", BFLOAT16), ("b", "f4")]),
 ]
 
 
@@ -34,6 +35,13 @@ def filled(dtype: np.dtype[Any], shape: tuple[int, ...] = (3, 4)) -> np.ndarray[
     raw = a.reshape(-1).view("u1")
     raw[...] = np.arange(raw.size) % 2 if dtype.kind in "?U" else np.arange(raw.size) % 100
     return a
+
+
+def contents(a: np.ndarray[Any, Any]) -> list[bytes]:
+    """Return the bytes of all items, but for the holes of a structure, which a copy need not keep."""
+    if a.dtype.names is None:
+        return [a.tobytes()]
+    return [part for name in a.dtype.names for part in contents(a[name])]
 
 
 def through_multiprocessing(a: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -74,7 +82,7 @@ def test_a_dtype_keeps_its_meaning(way: Any, dtype: np.dtype[Any]) -> None:
     got = way(a)
     assert (got.dtype, got.shape) == (dtype, a.shape)
     assert got.dtype.isalignedstruct == dtype.isalignedstruct
-    assert got.tobytes() == a.tobytes()
+    assert contents(got) == contents(a)
     assert nds.is_shared(got)
 
 
@@ -147,7 +155,7 @@ def test_a_ring_opened_by_its_head_alone_is_the_same(dtype: np.dtype[Any]) -> No
     a = filled(dtype)
     ring.put(a, gain=2.5, note=b"x")
     frame = reader.get(timeout=5)
-    assert (frame.view(np.ndarray).tobytes(), frame.meta.gain, frame.meta.note) == (a.tobytes(), 2.5, b"x")
+    assert (contents(frame.view(np.ndarray)), frame.meta.gain, frame.meta.note) == (contents(a), 2.5, b"x")
 
 
 def test_a_shapeless_ring_opened_by_its_head_takes_anything() -> None:
