@@ -48,7 +48,7 @@ class Record(np.record):  # type: ignore[misc]  # NumPy's stubs call it final, a
 class Meta:
     """What goes with the frames of a ring: records of a structured dtype."""
 
-    __slots__ = ("_checked", "dtype")
+    __slots__ = ("checked", "dtype")
 
     def __init__(self, given: np.dtype[Any]) -> None:
         """Raise TypeError for a dtype without fields, ValueError for fields that are arguments of `Ring.put`."""
@@ -61,11 +61,7 @@ class Meta:
                 )
         # The items of such dtypes also have their fields as attributes.
         self.dtype: np.dtype[Any] = np.dtype((np.record, given))
-        self._checked: np.dtype[Any] = np.dtype((Record, given))
-
-    def record(self, buffer: bytes | bytearray) -> Any:
-        """Return the record in a buffer: of bytes, which cannot be written to, or of a bytearray, for a writer."""
-        return np.frombuffer(buffer, self._checked if isinstance(buffer, bytearray) else self.dtype)[0]
+        self.checked: np.dtype[Any] = np.dtype((Record, given))
 
     def packed(self, carried: Any, meta: Any, fields: Mapping[str, Any] | None) -> bytes:
         """Return the bytes of a record: zeros, then what fits of `carried`, then `meta`, then `fields`.
@@ -73,7 +69,7 @@ class Meta:
         `carried` is the record of a frame that is passed on; of it come the fields that this dtype has too. `meta` and
         `fields` were given by the user: what of them does not fit raises.
         """
-        record: Any = np.zeros((), self._checked)[()]
+        record: Any = np.zeros((), self.checked)[()]
         if carried is not None:
             _carry(record, carried)
         if meta is not None:

@@ -39,8 +39,11 @@ pub(crate) struct Own {
 pub(crate) struct Meta {
     /// As it was given.
     given: Py<PyAny>,
-    /// Python's `Meta`, which makes records of it.
-    records: Py<PyAny>,
+    /// Of records that cannot be written to, and of those that take only what fits.
+    dtype: Py<PyAny>,
+    checked: Py<PyAny>,
+    /// Python's `Meta`, which packs them.
+    packer: Py<PyAny>,
     itemsize: usize,
 }
 
@@ -169,17 +172,21 @@ impl Meta {
     fn of(py: Python<'_>, meta: &Bound<'_, PyAny>) -> PyResult<Self> {
         static META: Once<Py<PyAny>> = Once::new();
         let dtype = Dtype::of(py, Some(meta))?;
-        let records = META.import(py, "ndshare._meta", "Meta")?.call1((dtype.as_any(),))?.unbind();
-        Ok(Self { given: dtype.as_any().clone().unbind(), records, itemsize: dtype.itemsize() })
+        let packer = META.import(py, "ndshare._meta", "Meta")?.call1((dtype.as_any(),))?;
+        let (plain, checked) = (packer.getattr("dtype")?.unbind(), packer.getattr("checked")?.unbind());
+        let given = dtype.as_any().clone().unbind();
+        Ok(Self { given, dtype: plain, checked, packer: packer.unbind(), itemsize: dtype.itemsize() })
     }
 
-    pub(crate) fn dtype<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.records.bind(py).getattr(intern!(py, "dtype"))
+    pub(crate) fn dtype<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.dtype.bind(py).clone()
     }
 
     /// The record in a buffer: of bytes, which cannot be written to, or of a bytearray, which takes only what fits.
     fn record<'py>(&self, py: Python<'py>, buffer: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        self.records.bind(py).call_method1(intern!(py, "record"), (buffer,))
+        static FROM_BUFFER: Once<Py<PyAny>> = Once::new();
+        let dtype = if buffer.is_instance_of::<PyByteArray>() { &self.checked } else { &self.dtype };
+        FROM_BUFFER.import(py, "numpy", "frombuffer")?.call1((buffer, dtype.bind(py)))?.get_item(0)
     }
 
     /// The bytes of a record with what fits of `carried`, then `meta`, then `fields`, the others zero.
@@ -190,7 +197,7 @@ impl Meta {
         meta: Option<&Bound<'_, PyAny>>,
         fields: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Vec<u8>> {
-        self.records.bind(py).call_method1(intern!(py, "packed"), (carried, meta, fields))?.extract()
+        self.packer.bind(py).call_method1(intern!(py, "packed"), (carried, meta, fields))?.extract()
     }
 }
 

@@ -12,7 +12,7 @@ use pyo3::types::{PyBytes, PyTuple};
 use crate::error::to_python;
 use crate::guard::Guarded;
 use crate::ndarray::Facts;
-use crate::session::Place;
+use crate::session::WorkArena;
 use crate::shared::block_under;
 use crate::travel::{opened, ticketed};
 use crate::wait::{interruptible, interruptible_for, quick};
@@ -154,7 +154,7 @@ impl Lock {
     #[new]
     #[pyo3(signature = (*, arena=None))]
     fn new(py: Python<'_>, arena: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
-        let arena = Place::of(py, arena)?;
+        let arena = WorkArena::of(py, arena)?;
         let hold = match quick(py, || arena.alloc_quick(LOCK_BYTES, 64))? {
             Some(hold) => hold,
             None => interruptible(py, |deadline| arena.alloc(LOCK_BYTES, 64, false, deadline))?,

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 
 use crate::dtype::Dtype;
 use crate::ndarray::{Order, array_over};
-use crate::session::Place;
+use crate::session::WorkArena;
 use crate::shape::{MIN_ALIGN, Shape, alignment, is_fortran};
 use crate::wait::{interruptible, quick};
 
@@ -81,7 +81,7 @@ fn make<'py>(
     let order = if is_fortran(py, order)? { Order::Fortran } else { Order::C };
     let align = alignment(align)?;
     let len_bytes = shape.len_bytes(dtype.itemsize())?;
-    let hold = block(py, &Place::of(py, arena)?, len_bytes, align, zero)?;
+    let hold = block(py, &WorkArena::of(py, arena)?, len_bytes, align, zero)?;
     // SAFETY: the block has room for a contiguous array of this shape, and no length is negative.
     unsafe { array_over(py, hold, 0, dtype, shape.lengths_mut(), &order, true) }
 }
@@ -104,7 +104,7 @@ pub(crate) fn empty_in_order<'py>(
     let mut shape = Shape::of(shape)?;
     let len_bytes = shape.len_bytes(dtype.itemsize())?;
     let strides = permuted(shape.lengths(), dtype.itemsize(), &axes)?;
-    let hold = block(py, &Place::of(py, arena)?, len_bytes, alignment(align)?, zero)?;
+    let hold = block(py, &WorkArena::of(py, arena)?, len_bytes, alignment(align)?, zero)?;
     // SAFETY: the strides permute those of a contiguous array, which fits the block.
     unsafe { array_over(py, hold, 0, dtype, shape.lengths_mut(), &Order::Strides(&strides), true) }
 }
@@ -118,7 +118,7 @@ pub(crate) fn empty_for<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let len_bytes = shape.len_bytes(dtype.itemsize())?;
     let strides = axes.map(|axes| permuted(shape.lengths(), dtype.itemsize(), axes)).transpose()?;
-    let hold = block(py, &Place::of(py, None)?, len_bytes, MIN_ALIGN, false)?;
+    let hold = block(py, &WorkArena::of(py, None)?, len_bytes, MIN_ALIGN, false)?;
     let order = strides.as_ref().map_or(Order::C, |strides| Order::Strides(strides));
     // SAFETY: the strides are those of a contiguous array, or permute them, and such an array fits the block.
     unsafe { array_over(py, hold, 0, dtype, shape.lengths_mut(), &order, true) }
@@ -143,7 +143,7 @@ fn permuted(lengths: &[npy_intp], itemsize: usize, axes: &[usize]) -> PyResult<V
 }
 
 #[inline]
-fn block(py: Python<'_>, arena: &Place, len_bytes: usize, align: usize, zero: bool) -> PyResult<Hold> {
+fn block(py: Python<'_>, arena: &WorkArena, len_bytes: usize, align: usize, zero: bool) -> PyResult<Hold> {
     let len_bytes = len_bytes.max(1);
     if (!zero || len_bytes <= QUICK_ZEROS)
         && let Some(hold) = quick(py, || arena.alloc_quick(len_bytes, align))?

@@ -20,7 +20,7 @@ use crate::gather::fill;
 use crate::guard::{Guarded, Once};
 use crate::lock::seconds;
 use crate::ndarray::Facts;
-use crate::session::Place;
+use crate::session::WorkArena;
 use crate::shared::block_under;
 use crate::travel::{opened, ticketed};
 use crate::wait::{at_once, detached, interruptible, interruptible_for};
@@ -202,7 +202,7 @@ impl Ring {
         let (own, _) = (Own::new(py, shape, dtype, meta)?, seconds(spin)?);
         let when_full = when_full.parse().map_err(|e| to_python(py, &e))?;
         let (slots, keep) = (usize::try_from(slots).unwrap_or(0), usize::try_from(keep).unwrap_or(usize::MAX));
-        let (format, place) = (own.format(py, name, spin)?, Place::of(py, arena)?);
+        let (format, place) = (own.format(py, name, spin)?, WorkArena::of(py, arena)?);
         let ring = interruptible(py, |deadline| library::Ring::new(&place, format, slots, keep, when_full, deadline))?;
         Ok(Self::over(ring, own))
     }
@@ -360,8 +360,8 @@ impl Ring {
 
     /// The dtype of their meta, or None.
     #[getter(meta)]
-    fn meta_dtype<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.own.meta.as_ref().map(|meta| meta.dtype(py)).transpose()
+    fn meta_dtype<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.own.meta.as_ref().map(|meta| meta.dtype(py))
     }
 
     /// How many frames wait for readers at the most.

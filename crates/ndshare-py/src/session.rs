@@ -17,30 +17,30 @@ use crate::guard::{Guarded, Once, attached};
 use crate::wait::interruptible;
 
 /// An arena to work in: the session's, which lives as long as the process, or one that was named.
-pub(crate) enum Place {
+pub(crate) enum WorkArena {
     Session(&'static Arc<Arena>),
     Named(Arc<Arena>),
 }
 
-impl Deref for Place {
+impl Deref for WorkArena {
     type Target = Arc<Arena>;
 
     #[inline]
     fn deref(&self) -> &Arc<Arena> {
         match self {
-            Place::Session(arena) => arena,
-            Place::Named(arena) => arena,
+            WorkArena::Session(arena) => arena,
+            WorkArena::Named(arena) => arena,
         }
     }
 }
 
-impl Place {
+impl WorkArena {
     /// The arena of an `arena=` argument: `None` is the session's.
     #[inline]
-    pub(crate) fn of(py: Python<'_>, arena: Option<&Bound<'_, PyAny>>) -> PyResult<Place> {
+    pub(crate) fn of(py: Python<'_>, arena: Option<&Bound<'_, PyAny>>) -> PyResult<WorkArena> {
         match arena {
-            Some(arena) if !arena.is_none() => crate::arena::named(arena).map(Place::Named),
-            _ => session(py).map(Place::Session),
+            Some(arena) if !arena.is_none() => crate::arena::named(arena).map(WorkArena::Named),
+            _ => session(py).map(WorkArena::Session),
         }
     }
 }

@@ -8,7 +8,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::session::Place;
+use crate::session::WorkArena;
 use crate::travel::copied_by_bound;
 use crate::wait::{detached, interruptible};
 
@@ -31,7 +31,7 @@ use crate::wait::{detached, interruptible};
 #[pyfunction]
 #[pyo3(signature = (arena=None))]
 pub(crate) fn stats<'py>(py: Python<'py>, arena: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyDict>> {
-    let place = Place::of(py, arena)?;
+    let place = WorkArena::of(py, arena)?;
     let stats = detached(py, || place.stats())?;
     let process = |seen: &Glimpse| dict!(py, { "pid": seen.pid, "name": &seen.name, "stopped": seen.is_stopped });
     dict!(py, {
@@ -59,8 +59,8 @@ pub(crate) fn reclaim(py: Python<'_>, older_than: f64, arena: Option<&Bound<'_, 
     let age = Duration::try_from_secs_f64(older_than).map_err(|_| {
         PyValueError::new_err(format!("expected older_than to be seconds, 0 or more, got {older_than}"))
     })?;
-    let place = Place::of(py, arena)?;
-    let left = if matches!(place, Place::Session(_)) { Arena::kept_in_flight() } else { Vec::new() };
+    let place = WorkArena::of(py, arena)?;
+    let left = if matches!(place, WorkArena::Session(_)) { Arena::kept_in_flight() } else { Vec::new() };
     interruptible(py, |deadline| {
         let mut freed = place.reclaim(age, deadline)?;
         for arena in left {

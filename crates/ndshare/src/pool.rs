@@ -155,7 +155,7 @@ struct Listed<'a> {
 impl<'a> Listed<'a> {
     fn new(job: &'a Job<'a>) -> Self {
         watch_forks();
-        POOL.lock().jobs.push(Place::of(job));
+        POOL.lock().jobs.push(Listing::of(job));
         hire();
         BELL.fetch_add(1, Release);
         futex::wake(&BELL, job.helpers.cast_signed());
@@ -180,7 +180,7 @@ impl<'a> Listed<'a> {
     }
 
     fn unlist(&self) {
-        POOL.lock().jobs.retain(|place| *place != Place::of(self.job));
+        POOL.lock().jobs.retain(|place| *place != Listing::of(self.job));
     }
 
     /// Returns when no helper is inside; nobody can enter any more. `look` runs about every 50 ms.
@@ -217,20 +217,20 @@ impl Drop for Listed<'_> {
 
 /// Where a listed job is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Place(*const Job<'static>);
+struct Listing(*const Job<'static>);
 
 // SAFETY: the job is made of atomics and of references to what is `Sync`; `Listed` keeps it in its place for as long
 // as anybody can find it here.
-unsafe impl Send for Place {}
+unsafe impl Send for Listing {}
 
-impl Place {
+impl Listing {
     fn of(job: &Job<'_>) -> Self {
         Self(std::ptr::from_ref(job).cast())
     }
 }
 
 struct State {
-    jobs: Vec<Place>,
+    jobs: Vec<Listing>,
     threads: Vec<Thread>,
     /// Threads that are being started.
     starting: usize,
@@ -249,14 +249,14 @@ static LEAVE: AtomicBool = AtomicBool::new(false);
 impl State {
     /// How many threads the listed jobs want beyond those that there are.
     fn vacancies(&self) -> usize {
-        // SAFETY: a listed job is in its place; see `Place`.
+        // SAFETY: a listed job is in its place; see `Listing`.
         let wanted = self.jobs.iter().map(|place| unsafe { (*place.0).helpers } as usize).sum::<usize>();
         let have = self.threads.len() + self.starting;
         if self.forks > 0 { 0 } else { wanted.min(MAX_WORKERS).saturating_sub(have) }
     }
 
     /// A job that wants help, entered.
-    fn enter(&self) -> Option<Place> {
+    fn enter(&self) -> Option<Listing> {
         let wanting = self.jobs.iter().find(|place| {
             // SAFETY: as above.
             unsafe { (*place.0).wants_help() }

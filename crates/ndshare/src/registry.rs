@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! table: 256 entries of 32 words
-//! word 0       the block {place + 1: 32, generation: 32}; 0: free
+//! word 0       the block {index + 1: 32, generation: 32}; 0: free
 //! word 1       length of the name in bytes
 //! words 2..32  the name
 //! ```

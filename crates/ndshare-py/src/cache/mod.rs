@@ -21,7 +21,7 @@ use crate::frame::quoted;
 use crate::guard::Once;
 use crate::lock::seconds;
 use crate::ndarray::make_readonly;
-use crate::session::{self, Place};
+use crate::session::{self, WorkArena};
 use crate::travel::{opened, ticketed};
 use crate::wait::{at_once, interruptible, interruptible_for, interruptible_unless, quick};
 pub(crate) use key::encode;
@@ -220,7 +220,7 @@ fn size_of(maxsize: &Bound<'_, PyAny>) -> PyResult<u64> {
     }
 }
 
-fn create(py: Python<'_>, place: &Place, geometry: Geometry, name: Option<&str>) -> PyResult<Arc<library::Cache>> {
+fn create(py: Python<'_>, place: &WorkArena, geometry: Geometry, name: Option<&str>) -> PyResult<Arc<library::Cache>> {
     interruptible(py, |deadline| match name {
         Some(name) => library::Cache::named(place, name, geometry, deadline),
         None => library::Cache::create(place, geometry, deadline),
@@ -254,7 +254,7 @@ impl Cache {
         let (maxsize, ttl) = (size_of(maxsize)?, ttl_of(ttl)?);
         let geometry = Geometry::new(maxsize, entries).and_then(|geometry| geometry.with_ttl(ttl));
         let geometry = geometry.map_err(|error| to_python(py, &error))?;
-        let place = Place::of(py, arena)?;
+        let place = WorkArena::of(py, arena)?;
         Self::over(create(py, &place, geometry, name.as_deref())?, load, name)
     }
 

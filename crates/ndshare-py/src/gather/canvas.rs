@@ -15,7 +15,7 @@ use pyo3::types::PyTuple;
 use crate::dtype::Dtype;
 use crate::guard::Once;
 use crate::ndarray::{Operand, Order, array_over, npy_lengths};
-use crate::session::Place as Where;
+use crate::session::WorkArena;
 use crate::shape::{MIN_ALIGN, Shape};
 use crate::shared::final_block;
 use crate::wait::{at_once, interruptible, interruptible_for};
@@ -128,7 +128,7 @@ impl Canvas {
         }
         let shape = Shape::of(shape)?;
         let len_bytes = shape.len_bytes(dtype.itemsize())?;
-        let place = Where::of(py, arena)?;
+        let place = WorkArena::of(py, arena)?;
         let with_epoch = Surface::<Source>::block_bytes(len_bytes).unwrap_or(usize::MAX);
         let hold = interruptible(py, |deadline| place.alloc(with_epoch, MIN_ALIGN, true, deadline))?;
         let surface = at_once(py, || Surface::new(hold, len_bytes))?;

@@ -63,7 +63,7 @@ pub(super) struct Header {
     pub addressed: AtomicU32,
     /// How many participants have left or were swept, so that others see when there is something to look for.
     pub departures: AtomicU32,
-    /// The block that others are found by {place + 1: 32, generation: 32}; 0 or stale: there is none now.
+    /// The block that others are found by {index + 1: 32, generation: 32}; 0 or stale: there is none now.
     pub root: AtomicU64,
     /// What contradicted itself first, as text, for those who find the arena poisoned later.
     poison_text: [AtomicU64; POISON_WORDS],
@@ -118,7 +118,7 @@ pub(super) struct Record {
     pub generation: AtomicU32,
     /// The sender's slot, and above it the low half of the slot's generation; or [`PARENT`].
     pub sender: AtomicU32,
-    /// The sender's process id, or the parent's place.
+    /// The sender's process id, or the parent's index.
     pub origin: AtomicU32,
     /// The process that a ticket is for, once it is known; 0: whoever comes.
     pub receiver: AtomicU32,
@@ -220,7 +220,7 @@ pub(super) fn is_whole_pages(span: Span) -> bool {
     span.start.is_multiple_of(page) && span.end().is_multiple_of(page)
 }
 
-/// Sizes and places of everything in an arena, as plain data.
+/// Sizes and offsets of everything in an arena, as plain data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Geometry {
     pub participants: u32,
@@ -436,7 +436,7 @@ impl Control {
         self.capped(&self.header().ticket_count, self.geometry.records)
     }
 
-    /// The place of the block that a record keeps.
+    /// The index of the block that a record keeps.
     pub(super) fn block_of(&self, record: &Record) -> Result<u32> {
         let index = read_u32(&record.block, Ordering::Relaxed).index(self.geometry.blocks as usize);
         index.map(|index| index as u32).ok_or_else(|| self.poison("a record names no block"))
@@ -463,7 +463,7 @@ impl Control {
         block.words().load().state == State::Free && block.span().granules == 0
     }
 
-    /// A link between blocks: the place of one, or [`NONE`].
+    /// A link between blocks: the index of one, or [`NONE`].
     pub(super) fn link(&self, word: &AtomicU32) -> Result<u32> {
         let link = read_u32(word, Ordering::Relaxed);
         if link.is(NONE.into()) {

@@ -1,11 +1,11 @@
-//! Guests: forked children that could get no place.
+//! Guests: forked children that could get no slot.
 //!
-//! A guest keeps the mapping that it was born with, which takes no descriptor, no memory and no place: what it reads is
+//! A guest keeps the mapping that it was born with, which takes no descriptor, no memory and no slot: what it reads is
 //! what is there, and what it writes its parent sees. It cannot call the arena, so its parent holds for it: blocks that
 //! the parent had at the fork are **lent**, and keep the parent's bit until no guest lives, also after the parent's death.
 //!
 //! How anybody knows: beside its sign of life a participant has a sign of guests, which every child inherits, and a child
-//! with a place of its own lets go. A parent that wants to know whether its guests live takes a fresh sign for the guests
+//! with a slot of its own lets go. A parent that wants to know whether its guests live takes a fresh sign for the guests
 //! to come, lets go of the old one, and asks whether that is still locked. Blocks lent under one sign are a **party**.
 
 use super::backing::{Backing, Sign};

@@ -4,12 +4,12 @@ use crate::error::{Error, Result};
 use std::fmt;
 use std::str::FromStr;
 
-/// Names a block for as long as it lives: its place in the table, and which of the place's tenants it is.
+/// Names a block for as long as it lives: its index in the table, and which of the index's tenants it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BlockId {
     /// Place in the table.
     pub index: u32,
-    /// Which tenant of the place.
+    /// Which tenant of the index.
     pub generation: u32,
 }
 

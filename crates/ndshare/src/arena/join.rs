@@ -48,7 +48,7 @@ impl Arena {
     /// Joins the arena that `locator` names; the one already joined, if this process has it.
     ///
     /// # Errors
-    /// `Unreachable` when nobody has it, `Foreign` when it is another user's, `Attach` when it has no place for one more
+    /// `Unreachable` when nobody has it, `Foreign` when it is another user's, `Attach` when it has no slot for one more
     /// process, `ArenaFull` when the address space has no room.
     pub fn attach(locator: &Locator) -> Result<Arc<Self>> {
         if let Some(arena) = fork::joined(locator.id) {

@@ -9,7 +9,7 @@
 //!
 //! - `word`: the protocol of one block. `control`: where every shared word lies. `spans`: the free map. `lockword`: the
 //!   word of a lock. `backing`: system or heap. `ids`: names. `budget`: the sizes of a new arena. `deadline`: how long a wait
-//!   lasts. `private`: what one process counts for itself. `guests`: children without a place.
+//!   lasts. `private`: what one process counts for itself. `guests`: children without a slot.
 //! - `state`: the [`Arena`] itself, one process's share. `hold`: the [`Hold`], one reference to a block.
 //! - `lock`: waiting for the arena's lock, and for each block's. `fork`: what a child inherits. `alloc`, `records`,
 //!   `shortage`, `stats`, `outgoing`: what users ask for. `sweep`: leaving, and sweeping up after the dead. `join`: making

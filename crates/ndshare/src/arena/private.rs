@@ -119,7 +119,7 @@ impl Private {
     #[must_use]
     pub(super) fn insert(&mut self, mine: Mine, generation: u32) -> bool {
         let is_taken = self.references(mine.index) > 0;
-        if is_taken || (self.remembered[place(mine.index)] != Some(mine) && !self.insert_new(mine)) {
+        if is_taken || (self.remembered[remembered_at(mine.index)] != Some(mine) && !self.insert_new(mine)) {
             return false;
         }
         self.set_first(mine, generation);
@@ -128,8 +128,8 @@ impl Private {
 
     fn insert_new(&mut self, mine: Mine) -> bool {
         // What is remembered may be gone by now: its place in the table has another block, or its bytes do.
-        for place in 0..REMEMBERED {
-            if let Some(old) = self.remembered[place]
+        for at in 0..REMEMBERED {
+            if let Some(old) = self.remembered[at]
                 && (old.index == mine.index || old.span.overlaps(mine.span))
             {
                 self.forget(old);
@@ -147,7 +147,7 @@ impl Private {
     /// Notes that the last reference to a block went, which a record still keeps.
     #[inline]
     pub(super) fn remember(&mut self, mine: Mine) {
-        let old = self.remembered[place(mine.index)].replace(mine);
+        let old = self.remembered[remembered_at(mine.index)].replace(mine);
         if let Some(old) = old
             && old != mine
             && self.references(old.index) == 0
@@ -169,7 +169,7 @@ impl Private {
     }
 
     fn unremember(&mut self, mine: Mine) {
-        let remembered = &mut self.remembered[place(mine.index)];
+        let remembered = &mut self.remembered[remembered_at(mine.index)];
         if *remembered == Some(mine) {
             *remembered = None;
         }
@@ -322,7 +322,7 @@ fn pack_deferred(what: Deferred) -> u32 {
 }
 
 /// Where a block is remembered.
-fn place(index: u32) -> usize {
+fn remembered_at(index: u32) -> usize {
     index as usize % REMEMBERED
 }
 

@@ -118,7 +118,7 @@ impl Arena {
         let generation = self.control.participant(me)?.generation.load(Relaxed);
         let origin = Origin {
             sender: me | generation << 16,
-            place: self.pid.load(Relaxed),
+            origin: self.pid.load(Relaxed),
             stamp: monotonic().as_nanos() as u64,
         };
         let budget = self.control.geometry().ticket_budget;
@@ -210,7 +210,7 @@ impl Arena {
     pub(super) fn adopt(&self, parent: BlockId, child: BlockId, deadline: &Deadline) -> Result<Option<TicketId>> {
         // Set before any record names it: a free that finds it 0 has no child to look for.
         self.control.block(parent.index)?.is_parent.store(1, SeqCst);
-        let origin = Origin { sender: PARENT, place: parent.index, stamp: parent.generation.into() };
+        let origin = Origin { sender: PARENT, origin: parent.index, stamp: parent.generation.into() };
         self.add(child, origin, deadline)
     }
 
@@ -230,7 +230,7 @@ impl Arena {
 
     fn find_free_record(&self) -> Result<Option<u32>> {
         let (hint, ready) = (self.control.record_hint(), self.control.records_ready());
-        // A hint may be wrong, so the places below it come last.
+        // A hint may be wrong, so the indexes below it come last.
         for index in (hint..ready).chain(0..hint.min(ready)) {
             if self.control.record(index)?.nonce.load(SeqCst) == 0 {
                 self.control.header().record_hint.store(index, Relaxed);
@@ -251,7 +251,7 @@ impl Arena {
         record.block.store(block.index, Relaxed);
         record.generation.store(block.generation, Relaxed);
         record.sender.store(origin.sender, Relaxed);
-        record.origin.store(origin.place, Relaxed);
+        record.origin.store(origin.origin, Relaxed);
         record.stamp.store(origin.stamp, Relaxed);
         record.receiver.store(0, Relaxed);
         record.numbering.store(0, Relaxed);
@@ -300,7 +300,7 @@ impl Arena {
         self.end_record(id, deadline)?.map_or(Ok(()), |block| self.free_unkept(block))
     }
 
-    /// Removes one record, if it is still the one that `id` names; returns the place of its block.
+    /// Removes one record, if it is still the one that `id` names; returns the index of its block.
     pub(super) fn end_record(&self, id: TicketId, deadline: &Deadline) -> Result<Option<u32>> {
         let Some(record) = self.control.record_quietly(id.index) else { return Ok(None) };
         let lock = self.lock(deadline)?;
@@ -319,7 +319,7 @@ impl Arena {
         span.map_or(0, super::control::Span::len_bytes)
     }
 
-    /// Frees the block at a place if nobody keeps it. Never waits: while somebody has the arena lock, it stays.
+    /// Frees the block of an index if nobody keeps it. Never waits: while somebody has the arena lock, it stays.
     ///
     /// # Errors
     /// `Poisoned`; `Attach` in a process without a slot.
@@ -436,7 +436,7 @@ impl Arena {
         mut settle: impl FnMut(&[u32]) -> Result<()>,
     ) -> Result<()> {
         let mut next = 0;
-        // BOUND: the table; each round ends behind the place where it began.
+        // BOUND: the table; each round ends behind where it began.
         while next < self.control.records_ready() {
             // Looked up without the lock, because asking who is alive is a system call; checked again under it.
             let found = self.records_where(&mut next, wanted)?;
@@ -493,7 +493,7 @@ impl Arena {
 #[derive(Debug, Clone, Copy)]
 struct Origin {
     sender: u32,
-    place: u32,
+    origin: u32,
     stamp: u64,
 }
 

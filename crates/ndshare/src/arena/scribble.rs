@@ -53,15 +53,15 @@ fn scribble(arena: &Arena, dice: &mut Dice) -> String {
     let ground = arena.control.scribbling_ground();
     let region = dice.roll(ground.len() as u64) as usize;
     let words = ground[region];
-    let place = dice.roll(words.len() as u64) as usize;
-    let neighbour = words[(place + 1) % words.len()].load(Relaxed);
-    let old = words[place].load(Relaxed);
+    let index = dice.roll(words.len() as u64) as usize;
+    let neighbour = words[(index + 1) % words.len()].load(Relaxed);
+    let old = words[index].load(Relaxed);
     let some = dice.roll(1 << 32) as u32;
     let values =
         [0, u32::MAX, neighbour, some, old.wrapping_add(1), old.wrapping_sub(1), old ^ 1 << (some % 32), some % 64];
     let value = values[dice.roll(values.len() as u64) as usize];
-    words[place].store(value, Relaxed);
-    format!("word {place} of region {region}: {old:#x} became {value:#x}")
+    words[index].store(value, Relaxed);
+    format!("word {index} of region {region}: {old:#x} became {value:#x}")
 }
 
 /// What there is before somebody scribbles: blocks of all kinds, tickets, a parent, a root.

@@ -88,7 +88,7 @@ impl Array {
     pub fn fill<T: Item>(&self, value: T) -> Result<()> {
         self.check_writable()?;
         self.check_type::<T>()?;
-        // One item that is in every place: all its strides are 0.
+        // One item that is in every index: all its strides are 0.
         let (shape, strides) = (self.shape().to_vec(), vec![0; self.ndim()]);
         let from = Side { first: (&raw const value).cast_mut().cast(), layout: &Layout::new(shape, strides)? };
         // SAFETY: every item of the array lies inside its block; the source is one live number of this frame.
@@ -285,26 +285,26 @@ impl<T: Item> Cells<'_, T> {
 
     /// The number in a cell; none behind the last.
     #[inline]
-    pub fn get(&self, place: usize) -> Option<T> {
+    pub fn get(&self, index: usize) -> Option<T> {
         // SAFETY: the cell is one of those that the array has, aligned.
-        (place < self.len).then(|| unsafe { T::load(self.first.add(place)) })
+        (index < self.len).then(|| unsafe { T::load(self.first.add(index)) })
     }
 
     /// Puts a number into a cell, and says whether that was done: there is no cell behind the last, and none to write to
     /// in an array that may only be read.
     #[inline]
-    pub fn set(&self, place: usize, value: T) -> bool {
-        let is_there = place < self.len && !self.is_readonly;
+    pub fn set(&self, index: usize, value: T) -> bool {
+        let is_there = index < self.len && !self.is_readonly;
         if is_there {
             // SAFETY: as in `get`; and the block is writable.
-            unsafe { T::store(self.first.add(place), value) };
+            unsafe { T::store(self.first.add(index), value) };
         }
         is_there
     }
 
     /// All numbers, each read when it is asked for.
     pub fn iter(&self) -> impl Iterator<Item = T> + '_ {
-        (0..self.len).filter_map(|place| self.get(place))
+        (0..self.len).filter_map(|index| self.get(index))
     }
 }
 

@@ -79,9 +79,9 @@ mod tests {
             for len in 0..bytes.len() {
                 assert_ne!(Description::decode(&bytes[..len]).ok(), Some(description.clone()), "{len}");
             }
-            for (place, noise) in (0..bytes.len()).flat_map(|place| (0..=255).map(move |noise| (place, noise))) {
+            for (at, noise) in (0..bytes.len()).flat_map(|at| (0..=255).map(move |noise| (at, noise))) {
                 let mut bytes = bytes.clone();
-                bytes[place] = noise;
+                bytes[at] = noise;
                 let _ = Description::decode(&bytes);
             }
         }

@@ -48,7 +48,7 @@ impl Cache {
         shortage::give_way_when_short();
         let head = arena.alloc(geometry.head_bytes(), 64, true, deadline)?;
         let cache = Self { table: Table::format(head, geometry, name) };
-        // The first places: with them it can always load, however full the arena will be.
+        // The first slots: with them it can always load, however full the arena will be.
         cache.extend_by(&cache.new_segment(deadline)?, deadline)?;
         shortage::mark(cache.head())?;
         Ok(Arc::new(cache))

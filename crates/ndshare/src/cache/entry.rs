@@ -20,7 +20,7 @@ use crate::prim::{
 };
 
 impl Cache {
-    /// A place that bears the key, in the given state; `Loading` by the calling thread, or `Empty` to be filled at once.
+    /// A slot that bears the key, in the given state; `Loading` by the calling thread, or `Empty` to be filled at once.
     pub(super) fn occupy(
         &self,
         key: &Key,
@@ -28,11 +28,11 @@ impl Cache {
         state: State,
         turn: &mut Turn,
     ) -> Result<Attempt<u32>> {
-        let place = match self.find_place(turn)? {
-            Attempt::Done(place) => place,
+        let slot = match self.find_slot(turn)? {
+            Attempt::Done(slot) => slot,
             other => return Ok(other),
         };
-        let entry = self.table.entry(place);
+        let entry = self.table.entry(slot);
         // Anew, so that nobody takes what follows for what was here.
         self.change(entry, State::Empty);
         entry.hash().store(key.hash(), Relaxed);
@@ -41,7 +41,7 @@ impl Cache {
         entry.order().store(0, Relaxed);
         entry.bytes().store(annex.map_or(0, |annex| annex.len_bytes() as u64), Relaxed);
         if let Err(error) = self.set_text(entry.key(), key.bytes(), annex, turn) {
-            self.free_place(place);
+            self.free_slot(slot);
             return Err(error);
         }
         entry.loader().store(self.arena().identity()?, Relaxed);
@@ -52,10 +52,10 @@ impl Cache {
             add(self.table.word(LOADING), 1);
             self.change(entry, State::Loading);
             point(Point::CacheLoading);
-            self.chain(place);
+            self.chain(slot);
             point(Point::CacheChained);
         }
-        Ok(Attempt::Done(place))
+        Ok(Attempt::Done(slot))
     }
 
     fn set_text(&self, text: Text<'_>, bytes: &[u8], annex: Option<&Hold>, turn: &mut Turn) -> Result<()> {
@@ -80,9 +80,9 @@ impl Cache {
         Ok(())
     }
 
-    /// Gives an occupied place its value. It is live from here on.
-    pub(super) fn fill(&self, place: u32, value: Value<'_>, annex: Option<&Hold>, turn: &mut Turn) -> Result<Stored> {
-        let entry = self.table.entry(place);
+    /// Gives an occupied slot its value. It is live from here on.
+    pub(super) fn fill(&self, slot: u32, value: Value<'_>, annex: Option<&Hold>, turn: &mut Turn) -> Result<Stored> {
+        let entry = self.table.entry(slot);
         let adopted = self
             .adopt(entry.value(), value.hold, turn)
             .and_then(|()| self.set_text(entry.view(), value.view, annex, turn));
@@ -91,7 +91,7 @@ impl Cache {
                 // It begins again as the load that it is.
                 self.release_children(&[entry.value(), entry.view().annex], turn)?;
             } else {
-                self.vacate(place, turn)?;
+                self.vacate(slot, turn)?;
             }
             return Err(error);
         }
@@ -105,13 +105,13 @@ impl Cache {
         let seal = seal_of(entry.hash().load(Relaxed), value.hold.block(), value.offset, stored, value.view);
         entry.stored().store(stored, Relaxed);
         entry.seal().store(seal, Relaxed);
-        self.settle(place, State::Live);
+        self.settle(slot, State::Live);
         Ok(Stored::Cached)
     }
 
     /// Brings a filled entry to life and into its queue.
-    pub(super) fn settle(&self, place: u32, state: State) {
-        let entry = self.table.entry(place);
+    pub(super) fn settle(&self, slot: u32, state: State) {
+        let entry = self.table.entry(slot);
         let was_loading = entry.now().state() == State::Loading;
         if was_loading {
             subtract(self.table.word(LOADING), 1);
@@ -122,9 +122,9 @@ impl Cache {
         self.change(entry, state);
         point(Point::CacheLive);
         if !was_loading {
-            self.chain(place);
+            self.chain(slot);
         }
-        self.table.enqueue(place, tag);
+        self.table.enqueue(slot, tag);
         point(Point::CacheQueued);
         add(self.table.word(USED), entry.counted());
         if state == State::Live {
@@ -144,23 +144,23 @@ impl Cache {
     }
 
     /// Whether an entry waits for a load whose loader has died, or has given up where it could not end it.
-    pub(super) fn is_load_of_the_dead(&self, place: u32) -> Result<bool> {
-        let entry = self.table.entry(place);
+    pub(super) fn is_load_of_the_dead(&self, slot: u32) -> Result<bool> {
+        let entry = self.table.entry(slot);
         // RAW: a name, which is looked up.
         Ok(entry.now().state() == State::Loading && !self.arena().is_identity_alive(entry.loader().load(SeqCst))?)
     }
 
     /// Ends an entry, whatever it is, and wakes who waits for it.
-    pub(super) fn vacate(&self, place: u32, turn: &mut Turn) -> Result<()> {
-        let entry = self.table.entry(place);
+    pub(super) fn vacate(&self, slot: u32, turn: &mut Turn) -> Result<()> {
+        let entry = self.table.entry(slot);
         let was = entry.now().state();
         self.change(entry, State::Empty);
         point(Point::CacheEmptied);
         self.release_children(&entry.children(), turn)?;
         point(Point::CacheReleased);
         if was != State::Empty {
-            self.table.unlink(place);
-            self.unchain(place);
+            self.table.unlink(slot);
+            self.unchain(slot);
         }
         match was {
             State::Live => {
@@ -171,13 +171,13 @@ impl Cache {
             State::Loading => subtract(self.table.word(LOADING), 1),
             State::Empty => {}
         }
-        self.free_place(place);
+        self.free_slot(slot);
         point(Point::CacheFreed);
-        if was == State::Loading { self.wake(place) } else { Ok(()) }
+        if was == State::Loading { self.wake(slot) } else { Ok(()) }
     }
 
-    pub(super) fn wake(&self, place: u32) -> Result<()> {
-        let (segment, at) = self.table.word_at(place);
+    pub(super) fn wake(&self, slot: u32) -> Result<()> {
+        let (segment, at) = self.table.word_at(slot);
         segment.wake(at)
     }
 
@@ -210,45 +210,45 @@ impl Cache {
         Ok(())
     }
 
-    pub(super) fn free_place(&self, place: u32) {
+    pub(super) fn free_slot(&self, slot: u32) {
         let free = self.table.word(FREE);
         // RAW: a link, which is checked by who follows it.
-        self.table.entry(place).chain().store(free.load(Relaxed), Relaxed);
-        free.store(u64::from(place) + 1, Relaxed);
+        self.table.entry(slot).chain().store(free.load(Relaxed), Relaxed);
+        free.store(u64::from(slot) + 1, Relaxed);
     }
 
-    pub(super) fn chain(&self, place: u32) {
-        let entry = self.table.entry(place);
+    pub(super) fn chain(&self, slot: u32) {
+        let entry = self.table.entry(slot);
         // RAW: any number is a hash.
         let bucket = self.table.bucket(entry.hash().load(Relaxed));
         // RAW: a link, which is checked by who follows it.
         let word = bucket.load(Relaxed);
         entry.chain().store(word & LINK, Release);
-        bucket.store(word & !LINK | (u64::from(place) + 1), Release);
+        bucket.store(word & !LINK | (u64::from(slot) + 1), Release);
     }
 
     /// Takes an entry out of the chain of its bucket. Where it is not in it, all is put in order before the lock opens.
-    fn unchain(&self, place: u32) {
-        let entry = self.table.entry(place);
+    fn unchain(&self, slot: u32) {
+        let entry = self.table.entry(slot);
         // RAW: any number is a hash.
         let bucket = self.table.bucket(entry.hash().load(Relaxed));
         // RAW: a link, which is checked by who follows it.
         let behind = entry.chain().load(Relaxed) & LINK;
-        // RAW: checked by `place`.
-        if self.table.place(bucket.load(Relaxed)) == Some(place) {
+        // RAW: checked by `slot`.
+        if self.table.slot(bucket.load(Relaxed)) == Some(slot) {
             // RAW: half of it stays as it is.
             bucket.store(bucket.load(Relaxed) & !LINK | behind, Release);
             return;
         }
-        // RAW: checked by `place`.
+        // RAW: checked by `slot`.
         let mut link = bucket.load(Relaxed);
-        // BOUND: no chain is longer than there are places.
-        for _ in 0..self.table.geometry.places() {
-            let Some(ahead) = self.table.place(link) else { break };
+        // BOUND: no chain is longer than there are slots.
+        for _ in 0..self.table.geometry.slots() {
+            let Some(ahead) = self.table.slot(link) else { break };
             let chain = self.table.entry(ahead).chain();
-            // RAW: checked by `place`.
+            // RAW: checked by `slot`.
             link = chain.load(Relaxed);
-            if self.table.place(link) == Some(place) {
+            if self.table.slot(link) == Some(slot) {
                 return chain.store(behind, Release);
             }
         }

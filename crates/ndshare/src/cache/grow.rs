@@ -1,4 +1,4 @@
-//! Growing: one more segment of tables whenever all places are taken. It is allocated without the lock.
+//! Growing: one more segment of tables whenever all slots are taken. It is allocated without the lock.
 
 use super::state::Cache;
 use super::table::{HIGH, SEGMENTS};
@@ -16,7 +16,7 @@ impl Cache {
         self.arena().alloc(self.table.geometry.segment_bytes(), 64, true, deadline)
     }
 
-    /// Makes places: more tables, or, without memory for them, those of values that go. False: neither can be had.
+    /// Makes slots: more tables, or, without memory for them, those of values that go. False: neither can be had.
     pub(super) fn grow(&self, deadline: &Deadline) -> Result<bool> {
         match self.new_segment(deadline) {
             Ok(block) => self.extend_by(&block, deadline).map(|()| true),
@@ -28,8 +28,8 @@ impl Cache {
     /// Makes a zeroed block the next segment, unless another was faster.
     pub(super) fn extend_by(&self, block: &Hold, deadline: &Deadline) -> Result<()> {
         self.locked(deadline, |turn| {
-            let high = read(self.table.word(HIGH), Relaxed).capped(self.table.geometry.places().into());
-            if high == u64::from(self.table.geometry.places()) || self.table.place(high + 1).is_some() {
+            let high = read(self.table.word(HIGH), Relaxed).capped(self.table.geometry.slots().into());
+            if high == u64::from(self.table.geometry.slots()) || self.table.slot(high + 1).is_some() {
                 return Ok(());
             }
             if self.table.segment_count() == self.table.geometry.segments()

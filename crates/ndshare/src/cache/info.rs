@@ -79,7 +79,7 @@ impl Cache {
     fn picture(&self) -> Info {
         // RAW: counts, which are told.
         let word = |index| self.table.word(index).load(Relaxed);
-        let is_pinned = |&place: &u32| self.table.entry(place).now().state() == State::Live && self.is_pinned(place);
+        let is_pinned = |&slot: &u32| self.table.entry(slot).now().state() == State::Live && self.is_pinned(slot);
         Info {
             hits: self.table.total(Count::Hits),
             misses: self.table.total(Count::Misses),
@@ -91,7 +91,7 @@ impl Cache {
             given_way: word(GIVEN_WAY),
             expired: word(EXPIRED),
             entries: self.len() as u64,
-            pinned: self.places().filter(is_pinned).count() as u64,
+            pinned: self.slots().filter(is_pinned).count() as u64,
             bytes: word(USED),
             table_bytes: self.table.table_bytes(),
             maxsize: self.table.geometry.maxsize,
@@ -102,8 +102,8 @@ impl Cache {
     #[allow(clippy::len_without_is_empty, reason = "it is a figure of one moment, not the state of a container")]
     pub fn len(&self) -> usize {
         if self.table.geometry.ttl_ns != 0 {
-            return self.places().filter(|&place| self.has_value(place)).count();
+            return self.slots().filter(|&slot| self.has_value(slot)).count();
         }
-        read(self.table.word(LIVE), Relaxed).capped(self.table.geometry.places().into()) as usize
+        read(self.table.word(LIVE), Relaxed).capped(self.table.geometry.slots().into()) as usize
     }
 }

@@ -543,9 +543,9 @@ mod tests {
                 assert!(KeyValue::decode(&bytes[..len]).is_err(), "{bytes:?} {len}");
             }
             assert!(KeyValue::decode(&[&bytes[..], &[0]].concat()).is_err());
-            for (place, noise) in (0..bytes.len()).flat_map(|place| (0..=255).map(move |noise| (place, noise))) {
+            for (at, noise) in (0..bytes.len()).flat_map(|at| (0..=255).map(move |noise| (at, noise))) {
                 let mut bytes = bytes.clone();
-                bytes[place] = noise;
+                bytes[at] = noise;
                 let _ = KeyValue::decode(&bytes).map(|value| value.to_string());
             }
         }

@@ -50,7 +50,7 @@ pub struct Failure {
 #[derive(Debug)]
 pub struct Loading {
     cache: Arc<Cache>,
-    place: u32,
+    slot: u32,
     word: Word,
     ended: bool,
 }
@@ -69,7 +69,7 @@ enum Look {
 /// A load by somebody else.
 #[derive(Clone, Copy)]
 struct Busy {
-    place: u32,
+    slot: u32,
     word: Word,
     loader: u64,
     thread: u64,
@@ -93,18 +93,18 @@ impl Cache {
             match self.locked(deadline, |turn| self.look(key, annex.as_ref(), waited_for, turn))? {
                 Look::Found(found) => return Ok(Fetch::Found(found)),
                 Look::Failed(failure) => return Ok(Fetch::Failed(failure)),
-                Look::Begun(place, word) => {
+                Look::Begun(slot, word) => {
                     self.table.count(Count::Misses, self.arena().identity()?);
-                    return Ok(Fetch::Load(Loading { cache: self.clone(), place, word, ended: false }));
+                    return Ok(Fetch::Load(Loading { cache: self.clone(), slot, word, ended: false }));
                 }
                 Look::Busy(busy) => {
                     if waited_for.is_none() {
                         self.table.count(Count::Waits, self.arena().identity()?);
                     }
                     self.wait_for_load(busy, deadline)?;
-                    waited_for = Some((busy.place, busy.word));
+                    waited_for = Some((busy.slot, busy.word));
                 }
-                Look::NoPlace => self.make_places(deadline)?,
+                Look::NoPlace => self.make_slots(deadline)?,
                 Look::NeedsTable if self.grow(deadline)? => {}
                 Look::Pinned | Look::NeedsTable if !swept => {
                     swept = true;
@@ -121,24 +121,24 @@ impl Cache {
     }
 
     fn look(&self, key: &Key, annex: Option<&Hold>, waited_for: Option<(u32, Word)>, turn: &mut Turn) -> Result<Look> {
-        if let Some(place) = self.place_of(key, turn)? {
-            let entry = self.table.entry(place);
+        if let Some(slot) = self.slot_of(key, turn)? {
+            let entry = self.table.entry(slot);
             let word = entry.now();
             match word.state() {
                 State::Live => {
-                    if let Some(found) = self.open_entry(place, key)? {
+                    if let Some(found) = self.open_entry(slot, key)? {
                         return Ok(Look::Found(found));
                     }
                 }
                 State::Loading => {
                     // RAW: names, which are compared and looked up.
                     let (loader, thread) = (entry.loader().load(Relaxed), entry.thread().load(Relaxed));
-                    return Ok(Look::Busy(Busy { place, word, loader, thread }));
+                    return Ok(Look::Busy(Busy { slot, word, loader, thread }));
                 }
                 State::Failed
-                    if waited_for.is_some_and(|(at, seen)| at == place && seen.next(State::Failed) == word) =>
+                    if waited_for.is_some_and(|(at, seen)| at == slot && seen.next(State::Failed) == word) =>
                 {
-                    return self.failure(place).map(Look::Failed);
+                    return self.failure(slot).map(Look::Failed);
                 }
                 State::Failed | State::Empty => {}
             }
@@ -147,18 +147,18 @@ impl Cache {
             if word.state() == State::Live && self.is_expired(entry) {
                 add(self.table.word(EXPIRED), 1);
             }
-            self.vacate(place, turn)?;
+            self.vacate(slot, turn)?;
         }
         Ok(match self.occupy(key, annex, State::Loading, turn)? {
-            Attempt::Done(place) => Look::Begun(place, self.table.entry(place).now()),
+            Attempt::Done(slot) => Look::Begun(slot, self.table.entry(slot).now()),
             Attempt::Pinned => Look::Pinned,
             Attempt::NoPlace => Look::NoPlace,
             Attempt::NeedsTable => Look::NeedsTable,
         })
     }
 
-    fn failure(&self, place: u32) -> Result<Failure> {
-        let entry = self.table.entry(place);
+    fn failure(&self, slot: u32) -> Result<Failure> {
+        let entry = self.table.entry(slot);
         let len = read(entry.offset(), Relaxed).capped(FAILURE_BYTES as u64) as usize;
         let bytes = self.take_block(entry.value())?.map_or(Vec::new(), |hold| load_bytes(hold.words(), len));
         let text = String::from_utf8_lossy(&bytes);
@@ -169,12 +169,12 @@ impl Cache {
     /// Sleeps until a load has ended, or its loader is found dead.
     fn wait_for_load(&self, busy: Busy, deadline: &Deadline) -> Result<()> {
         self.refuse_recursion(busy)?;
-        let (segment, at) = self.table.word_at(busy.place);
+        let (segment, at) = self.table.word_at(busy.slot);
         // BOUND: the caller's deadline, which is looked at in each round.
-        while self.table.entry(busy.place).now() == busy.word {
+        while self.table.entry(busy.slot).now() == busy.word {
             // Read anew: who gives a load up while the cache's lock is taken leaves it like a dead one's.
             // RAW: a name, which is looked up.
-            let loader = self.table.entry(busy.place).loader().load(Relaxed);
+            let loader = self.table.entry(busy.slot).loader().load(Relaxed);
             if !self.arena().is_identity_alive(loader)? {
                 return self.bury(busy, deadline);
             }
@@ -209,7 +209,7 @@ impl Cache {
     /// Empties the entry of a loader that died.
     fn bury(&self, busy: Busy, deadline: &Deadline) -> Result<()> {
         self.locked(deadline, |turn| {
-            if self.table.entry(busy.place).now() == busy.word { self.vacate(busy.place, turn) } else { Ok(()) }
+            if self.table.entry(busy.slot).now() == busy.word { self.vacate(busy.slot, turn) } else { Ok(()) }
         })
     }
 
@@ -227,22 +227,22 @@ impl Cache {
     /// Ends all loads of the dead, under the lock. Says whether there were any.
     fn bury_all(&self, turn: &mut Turn) -> Result<bool> {
         let mut buried = false;
-        for place in self.places() {
-            if self.is_load_of_the_dead(place)? {
-                self.vacate(place, turn)?;
+        for slot in self.slots() {
+            if self.is_load_of_the_dead(slot)? {
+                self.vacate(slot, turn)?;
                 buried = true;
             }
         }
         Ok(buried)
     }
 
-    /// Ends the loads of the dead, which hold places; failing that, waits a nap for others to end theirs.
-    fn make_places(&self, deadline: &Deadline) -> Result<()> {
+    /// Ends the loads of the dead, which hold slots; failing that, waits a nap for others to end theirs.
+    fn make_slots(&self, deadline: &Deadline) -> Result<()> {
         if self.locked(deadline, |turn| self.bury_all(turn))? {
             return Ok(());
         }
         self.arena().sweep_the_dead()?;
-        deadline.go_on("a place in the cache")?;
+        deadline.go_on("a slot in the cache")?;
         // RAW: only compared with what it is later.
         let word = self.table.word(FREE).load(Relaxed) as u32;
         self.table.head.nap_on(FREE, word, deadline)
@@ -273,9 +273,9 @@ impl Loading {
         if !cache.make_room(cost(value, [annex, None]), turn)? {
             return Ok(Attempt::Pinned);
         }
-        let stored = cache.fill(self.place, value, annex, turn)?;
+        let stored = cache.fill(self.slot, value, annex, turn)?;
         add(cache.table.word(LOADS), 1);
-        cache.wake(self.place)?;
+        cache.wake(self.slot)?;
         Ok(Attempt::Done(stored))
     }
 
@@ -293,13 +293,13 @@ impl Loading {
             if !self.is_mine()? || !cache.make_room(block.len_bytes() as u64, turn)? {
                 return Ok(false);
             }
-            let entry = cache.table.entry(self.place);
+            let entry = cache.table.entry(self.slot);
             cache.adopt(entry.value(), &block, turn)?;
             entry.offset().store(message.len() as u64, Relaxed);
             add(entry.bytes(), block.len_bytes() as u64);
-            cache.settle(self.place, State::Failed);
+            cache.settle(self.slot, State::Failed);
             add(cache.table.word(FAILURES), 1);
-            cache.wake(self.place).map(|()| true)
+            cache.wake(self.slot).map(|()| true)
         })?;
         Ok(())
     }
@@ -311,13 +311,13 @@ impl Loading {
     pub fn forgo(self, deadline: &Deadline) -> Result<()> {
         self.cache.clone().locked(deadline, |turn| {
             add(self.cache.table.word(UNCACHED), 1);
-            if self.is_mine()? { self.cache.vacate(self.place, turn) } else { Ok(()) }
+            if self.is_mine()? { self.cache.vacate(self.slot, turn) } else { Ok(()) }
         })
     }
 
     /// Whether the entry still waits for this load. Not in a forked child: the load is its parent's.
     fn is_mine(&self) -> Result<bool> {
-        let entry = self.cache.table.entry(self.place);
+        let entry = self.cache.table.entry(self.slot);
         Ok(entry.now() == self.word && entry.loader().load(Relaxed) == self.cache.arena().identity()?)
     }
 }
@@ -329,13 +329,13 @@ impl Drop for Loading {
         }
         let cache = &self.cache;
         // Nobody is here to be told of an error; a poisoned arena says it to the next caller.
-        let empty = |turn: &mut _| if self.is_mine()? { cache.vacate(self.place, turn) } else { Ok(()) };
+        let empty = |turn: &mut _| if self.is_mine()? { cache.vacate(self.slot, turn) } else { Ok(()) };
         if cache.locked(&Deadline::now(), empty).is_err() && self.is_mine().unwrap_or(false) {
             // The owner of the cache's lock may be stopped, and a drop does not wait: to whoever asks for the key this
             // load is like a dead one's.
-            cache.table.entry(self.place).loader().store(0, SeqCst);
+            cache.table.entry(self.slot).loader().store(0, SeqCst);
             cache.table.word(DEPARTURES).store(LOOK, SeqCst);
-            let _ = cache.wake(self.place);
+            let _ = cache.wake(self.slot);
         }
         point(Point::CacheAbandoned);
     }

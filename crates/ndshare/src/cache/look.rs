@@ -29,24 +29,24 @@ impl Cache {
     /// `Poisoned`; `Attach` in a process without a slot.
     #[inline]
     pub fn find(&self, key: &Key) -> Result<Option<Found>> {
-        // RAW: checked by `place`.
+        // RAW: checked by `slot`.
         let mut link = self.table.bucket(key.hash()).load(Acquire);
         // BOUND: so many looks, wherever the links lead.
         for _ in 0..CHAIN_LOOKS {
-            let Some(place) = self.table.place(link) else { return Ok(None) };
-            let entry = self.table.entry(place);
+            let Some(slot) = self.table.slot(link) else { return Ok(None) };
+            let entry = self.table.entry(slot);
             if entry.hash().load(Relaxed) == key.hash() {
-                return self.open_entry(place, key);
+                return self.open_entry(slot, key);
             }
-            // RAW: checked by `place`.
+            // RAW: checked by `slot`.
             link = entry.chain().load(Acquire);
         }
         Ok(None)
     }
 
     /// The value of an entry, if it is the live one of this key.
-    pub(super) fn open_entry(&self, place: u32, key: &Key) -> Result<Option<Found>> {
-        let entry = self.table.entry(place);
+    pub(super) fn open_entry(&self, slot: u32, key: &Key) -> Result<Option<Found>> {
+        let entry = self.table.entry(slot);
         let seen = entry.now();
         if seen.state() != State::Live || !self.has_key(entry, key) || self.is_expired(entry) {
             return Ok(None);
@@ -79,9 +79,9 @@ impl Cache {
         ttl_ns != 0 && age_ns(entry) >= ttl_ns
     }
 
-    /// Whether a place has a value that counts.
-    pub(super) fn has_value(&self, place: u32) -> bool {
-        let entry = self.table.entry(place);
+    /// Whether a slot has a value that counts.
+    pub(super) fn has_value(&self, slot: u32) -> bool {
+        let entry = self.table.entry(slot);
         entry.now().state() == State::Live && !self.is_expired(entry)
     }
 
@@ -91,8 +91,8 @@ impl Cache {
     /// As [`Self::get_block`].
     pub fn age(&self, key: &Key, deadline: &Deadline) -> Result<Option<Duration>> {
         self.locked(deadline, |turn| {
-            let place = self.place_of(key, turn)?.filter(|&place| self.has_value(place));
-            Ok(place.map(|place| Duration::from_nanos(age_ns(self.table.entry(place)))))
+            let slot = self.slot_of(key, turn)?.filter(|&slot| self.has_value(slot));
+            Ok(slot.map(|slot| Duration::from_nanos(age_ns(self.table.entry(slot)))))
         })
     }
 
@@ -144,7 +144,7 @@ impl Cache {
     }
 
     fn find_under_lock(&self, key: &Key, turn: &mut Turn) -> Result<Option<Found>> {
-        self.place_of(key, turn)?.map_or(Ok(None), |place| self.open_entry(place, key))
+        self.slot_of(key, turn)?.map_or(Ok(None), |slot| self.open_entry(slot, key))
     }
 
     /// Whether a key has a value now.
@@ -152,14 +152,14 @@ impl Cache {
     /// # Errors
     /// As [`Self::get_block`].
     pub fn contains(&self, key: &Key, deadline: &Deadline) -> Result<bool> {
-        self.locked(deadline, |turn| Ok(self.place_of(key, turn)?.is_some_and(|place| self.has_value(place))))
+        self.locked(deadline, |turn| Ok(self.slot_of(key, turn)?.is_some_and(|slot| self.has_value(slot))))
     }
 
     /// Which making of the key's value is current: storing and deleting begin a new one, eviction and loading do
     /// not. Now and then a new one begins for the sake of another key. Where values have a ttl, each that is stored or
     /// loaded has its own, for as long as it counts.
     pub fn generation(&self, key: &Key) -> u64 {
-        // RAW: half of it is only compared by callers, the other is checked by `place`.
+        // RAW: half of it is only compared by callers, the other is checked by `slot`.
         let bucket = self.table.bucket(key.hash()).load(Acquire);
         // RAW: only compared by callers.
         let made = self.table.word(EPOCH).load(Acquire) << 32 | bucket >> 32;
@@ -171,13 +171,13 @@ impl Cache {
         let mut link = bucket;
         // BOUND: as in `find`.
         for _ in 0..CHAIN_LOOKS {
-            let Some(place) = self.table.place(link) else { return 0 };
-            let entry = self.table.entry(place);
+            let Some(slot) = self.table.slot(link) else { return 0 };
+            let entry = self.table.entry(slot);
             if entry.hash().load(Relaxed) == key.hash() {
                 // RAW: a time, which is only compared.
-                return if self.has_value(place) { entry.stored().load(Relaxed) } else { 0 };
+                return if self.has_value(slot) { entry.stored().load(Relaxed) } else { 0 };
             }
-            // RAW: checked by `place`.
+            // RAW: checked by `slot`.
             link = entry.chain().load(Acquire);
         }
         0
@@ -189,17 +189,17 @@ impl Cache {
     /// As [`Self::get_block`].
     pub fn keys(&self, deadline: &Deadline) -> Result<Vec<Key>> {
         self.locked(deadline, |_| {
-            let live = self.places().filter(|&place| self.has_value(place));
-            let key = |place| {
-                let entry = self.table.entry(place);
+            let live = self.slots().filter(|&slot| self.has_value(slot));
+            let key = |slot| {
+                let entry = self.table.entry(slot);
                 self.text(entry.key(), entry.lengths().0)?.map(|bytes| Key::of_bytes(&bytes)).transpose()
             };
-            live.filter_map(|place| key(place).transpose()).collect()
+            live.filter_map(|slot| key(slot).transpose()).collect()
         })
     }
 
-    /// The place of a key's entry, in whatever state. A chain that leads astray is put in order first.
-    pub(super) fn place_of(&self, key: &Key, turn: &mut Turn) -> Result<Option<u32>> {
+    /// The slot of a key's entry, in whatever state. A chain that leads astray is put in order first.
+    pub(super) fn slot_of(&self, key: &Key, turn: &mut Turn) -> Result<Option<u32>> {
         if let Some(found) = self.walk(key) {
             return Ok(found);
         }
@@ -209,23 +209,23 @@ impl Cache {
 
     /// Follows the chain of a key's bucket; none when it contradicts itself.
     pub(super) fn walk(&self, key: &Key) -> Option<Option<u32>> {
-        // RAW: checked by `place`.
+        // RAW: checked by `slot`.
         let mut link = self.table.bucket(key.hash()).load(Relaxed) & LINK;
-        // BOUND: no chain is longer than there are places.
-        for _ in 0..=self.table.geometry.places() {
+        // BOUND: no chain is longer than there are slots.
+        for _ in 0..=self.table.geometry.slots() {
             if link == 0 {
                 return Some(None);
             }
-            let place = self.table.place(link)?;
-            let entry = self.table.entry(place);
+            let slot = self.table.slot(link)?;
+            let entry = self.table.entry(slot);
             let state = entry.now().state();
             if state == State::Empty {
                 return None;
             }
             if entry.hash().load(Relaxed) == key.hash() && self.has_key(entry, key) {
-                return Some(Some(place));
+                return Some(Some(slot));
             }
-            // RAW: checked by `place`.
+            // RAW: checked by `slot`.
             link = entry.chain().load(Relaxed) & LINK;
         }
         None

@@ -21,7 +21,7 @@
 //! - `hash`: hashes of keys, and seals. `table`: where each word lies. `policy`: which entry goes. `key`: bytes
 //!   and their hash. `key_form`: the bytes of keys. `key_value`: what may be a key. `value`: values as blocks.
 //! - `state`: the [`Cache`] itself, one process's share. `turn`: what happens while the lock is taken.
-//! - `room`: bytes and places, by eviction. `look`: hits, and whatever else only looks. `entry`: the life of an entry.
+//! - `room`: bytes and slots, by eviction. `look`: hits, and whatever else only looks. `entry`: the life of an entry.
 //!   `grow`: more tables. `info`: figures. `recover`: order after a death.
 //! - `store`: storing and deleting. `load`: one loads, the others wait. `shortage`: giving way. `create`: making caches,
 //!   opening them, finding them by name. `arrays`: values as arrays.

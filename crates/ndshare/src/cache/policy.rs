@@ -43,9 +43,9 @@ impl Table {
     }
 
     fn links(&self, entry: Entry<'_>) -> (Option<u32>, Option<u32>) {
-        // RAW: each half of it is checked by `place`.
+        // RAW: each half of it is checked by `slot`.
         let links = entry.links().load(Relaxed);
-        (self.place(links >> 32), self.place(links))
+        (self.slot(links >> 32), self.slot(links))
     }
 
     fn set_links(entry: Entry<'_>, (ahead, behind): (Option<u32>, Option<u32>)) {
@@ -53,44 +53,44 @@ impl Table {
     }
 
     /// The queue that an entry is in.
-    pub(super) fn queue_of(&self, place: u32) -> Option<Queue<'_>> {
+    pub(super) fn queue_of(&self, slot: u32) -> Option<Queue<'_>> {
         // RAW: two bits of it, which are matched.
-        match self.entry(place).order().load(Relaxed) & 3 {
+        match self.entry(slot).order().load(Relaxed) & 3 {
             tag @ (SMALL | MAIN) => Some(self.queue(tag)),
             _ => None,
         }
     }
 
     /// Puts an entry at the head of a queue, with a new stamp.
-    pub(super) fn enqueue(&self, place: u32, tag: u64) {
-        self.entry(place).order().store(self.stamp() << 2 | tag, Relaxed);
-        self.link_at_head(place, tag);
+    pub(super) fn enqueue(&self, slot: u32, tag: u64) {
+        self.entry(slot).order().store(self.stamp() << 2 | tag, Relaxed);
+        self.link_at_head(slot, tag);
     }
 
     /// Puts an entry at the head of the queue that its stamp names.
-    pub(super) fn link_at_head(&self, place: u32, tag: u64) {
-        let (queue, entry) = (self.queue(tag), self.entry(place));
-        // RAW: checked by `place`.
-        let before = self.place(queue.head.load(Relaxed));
+    pub(super) fn link_at_head(&self, slot: u32, tag: u64) {
+        let (queue, entry) = (self.queue(tag), self.entry(slot));
+        // RAW: checked by `slot`.
+        let before = self.slot(queue.head.load(Relaxed));
         Self::set_links(entry, (None, before));
         match before {
             Some(old) => {
                 let (_, behind) = self.links(self.entry(old));
-                Self::set_links(self.entry(old), (Some(place), behind));
+                Self::set_links(self.entry(old), (Some(slot), behind));
             }
-            None => queue.tail.store(link(Some(place)), Relaxed),
+            None => queue.tail.store(link(Some(slot)), Relaxed),
         }
-        queue.head.store(link(Some(place)), Relaxed);
+        queue.head.store(link(Some(slot)), Relaxed);
         add(queue.bytes, entry.counted());
         add(queue.count, 1);
     }
 
     /// Takes an entry out of its queue, if it is in one.
-    pub(super) fn unlink(&self, place: u32) {
-        let Some(queue) = self.queue_of(place) else { return };
-        let entry = self.entry(place);
+    pub(super) fn unlink(&self, slot: u32) {
+        let Some(queue) = self.queue_of(slot) else { return };
+        let entry = self.entry(slot);
         let (ahead, behind) = self.links(entry);
-        if !self.is_linked(place, queue, (ahead, behind)) {
+        if !self.is_linked(slot, queue, (ahead, behind)) {
             // It stays where it is until all is put in order, with its stamp gone.
             self.word(DISORDER).store(1, Relaxed);
             entry.order().store(0, Relaxed);
@@ -110,18 +110,18 @@ impl Table {
     }
 
     /// Whether the neighbours of an entry know it, and the queue's ends do where it has none.
-    fn is_linked(&self, place: u32, queue: Queue<'_>, (ahead, behind): (Option<u32>, Option<u32>)) -> bool {
+    fn is_linked(&self, slot: u32, queue: Queue<'_>, (ahead, behind): (Option<u32>, Option<u32>)) -> bool {
         let before = match ahead {
             Some(other) => self.links(self.entry(other)).1,
-            // RAW: checked by `place`.
-            None => self.place(queue.head.load(Relaxed)),
+            // RAW: checked by `slot`.
+            None => self.slot(queue.head.load(Relaxed)),
         };
         let after = match behind {
             Some(other) => self.links(self.entry(other)).0,
-            // RAW: checked by `place`.
-            None => self.place(queue.tail.load(Relaxed)),
+            // RAW: checked by `slot`.
+            None => self.slot(queue.tail.load(Relaxed)),
         };
-        before == Some(place) && after == Some(place)
+        before == Some(slot) && after == Some(slot)
     }
 
     /// Empties the queues, to be filled by [`Self::requeue`].
@@ -132,17 +132,17 @@ impl Table {
     }
 
     /// Puts an entry back into its queue, where `order` is what it says of itself.
-    pub(super) fn requeue(&self, place: u32, order: u64) {
+    pub(super) fn requeue(&self, slot: u32, order: u64) {
         match order & 3 {
-            tag @ (SMALL | MAIN) => self.enqueue(place, tag),
+            tag @ (SMALL | MAIN) => self.enqueue(slot, tag),
             // It came to life, and its process died before it was queued.
-            _ => self.enqueue(place, SMALL),
+            _ => self.enqueue(slot, SMALL),
         }
     }
 
     /// How many entries the queues have; bounded, whatever the words say.
     pub(super) fn queued(&self) -> u64 {
-        let count = |tag| read(self.queue(tag).count, Relaxed).capped(self.geometry.places().into());
+        let count = |tag| read(self.queue(tag).count, Relaxed).capped(self.geometry.slots().into());
         count(SMALL) + count(MAIN)
     }
 
@@ -164,23 +164,23 @@ impl Table {
         // BOUND: each look ends here, or moves an entry: to the main queue once, round there for each use, or aside.
         for _ in 0..self.queued() * 6 + 8 {
             let queue = self.next_queue(skipped)?;
-            let Some(place) = self.last_of(queue) else {
+            let Some(slot) = self.last_of(queue) else {
                 self.word(DISORDER).store(1, Relaxed);
                 return None;
             };
-            match self.fate(place, queue.tag) {
-                Fate::Promote => self.pass(place, MAIN),
-                Fate::Evict if is_pinned(place) => {
+            match self.fate(slot, queue.tag) {
+                Fate::Promote => self.pass(slot, MAIN),
+                Fate::Evict if is_pinned(slot) => {
                     skipped[queue.tag as usize - 1] += 1;
-                    self.pass(place, queue.tag);
+                    self.pass(slot, queue.tag);
                 }
                 Fate::Evict => {
-                    self.unlink(place);
+                    self.unlink(slot);
                     if queue.tag == SMALL {
                         // RAW: any number is a hash.
-                        self.put_ghost(self.entry(place).hash().load(Relaxed));
+                        self.put_ghost(self.entry(slot).hash().load(Relaxed));
                     }
-                    return Some(place);
+                    return Some(slot);
                 }
             }
         }
@@ -189,9 +189,9 @@ impl Table {
 
     /// The entry at the tail of a queue; none when the tail names no entry of the queue.
     fn last_of(&self, queue: Queue<'_>) -> Option<u32> {
-        // RAW: checked by `place`.
-        let place = self.place(queue.tail.load(Relaxed))?;
-        self.queue_of(place).filter(|of| of.tag == queue.tag).map(|_| place)
+        // RAW: checked by `slot`.
+        let slot = self.slot(queue.tail.load(Relaxed))?;
+        self.queue_of(slot).filter(|of| of.tag == queue.tag).map(|_| slot)
     }
 
     /// The queue that has to give one; none when all that are left in both are pinned.
@@ -216,8 +216,8 @@ impl Table {
     }
 
     /// What becomes of the entry at the tail of a queue. Its uses are counted down.
-    fn fate(&self, place: u32, tag: u64) -> Fate {
-        let uses = self.entry(place).uses();
+    fn fate(&self, slot: u32, tag: u64) -> Fate {
+        let uses = self.entry(slot).uses();
         // RAW: compared, and capped before it is counted down.
         let seen = uses.load(Relaxed);
         if tag == SMALL && seen >= PROMOTING_USES {
@@ -231,9 +231,9 @@ impl Table {
         Fate::Evict
     }
 
-    fn pass(&self, place: u32, tag: u64) {
-        self.unlink(place);
-        self.enqueue(place, tag);
+    fn pass(&self, slot: u32, tag: u64) {
+        self.unlink(slot);
+        self.enqueue(slot, tag);
     }
 
     // ---- ghosts
@@ -250,16 +250,16 @@ impl Table {
         let age = |word: &&AtomicU64| now.wrapping_sub(word.load(Relaxed) & 0xffff_ffff) & 0xffff_ffff;
         let is_none = |word: &&AtomicU64| word.load(Relaxed) == 0;
         let ghost = hash & !0xffff_ffff | now & 0xffff_ffff;
-        let place = ghosts.iter().find(is_none).or_else(|| ghosts.iter().max_by_key(age));
-        place.inspect(|word| word.store(ghost, Relaxed));
+        let slot = ghosts.iter().find(is_none).or_else(|| ghosts.iter().max_by_key(age));
+        slot.inspect(|word| word.store(ghost, Relaxed));
     }
 
     /// Whether a key is remembered; then it is no longer.
     fn take_ghost(&self, hash: u64) -> bool {
-        // RAW: a place on a circle.
+        // RAW: a slot on a circle.
         let now = self.word(GHOSTS).load(Relaxed);
         let is_it = |word: &&AtomicU64| {
-            // RAW: half of it is compared, the other is a place on a circle.
+            // RAW: half of it is compared, the other is a slot on a circle.
             let ghost = word.load(Relaxed);
             let age = now.wrapping_sub(ghost) & 0xffff_ffff;
             ghost != 0 && ghost >> 32 == hash >> 32 && age < self.ghost_life()
@@ -276,6 +276,6 @@ enum Fate {
     Promote,
 }
 
-fn link(place: Option<u32>) -> u64 {
-    place.map_or(0, |place| u64::from(place) + 1)
+fn link(slot: Option<u32>) -> u64 {
+    slot.map_or(0, |slot| u64::from(slot) + 1)
 }

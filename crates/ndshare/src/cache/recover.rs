@@ -26,17 +26,17 @@ impl Cache {
         let kept = self.table.head.children()?;
         self.mend_directory(&kept);
         self.table.check_segments()?;
-        self.find_the_last_place();
+        self.find_the_last_slot();
         self.end_loads_of_the_dead()?;
         point(Point::CacheEnded);
         self.forget_derived();
         point(Point::CacheForgotten);
-        let mut queued = self.list_places();
+        let mut queued = self.list_slots();
         queued.sort_unstable();
         // Stamps begin anew. None is larger than it was, so whoever begins again finds the same order.
         self.table.word(CLOCK).store(0, Relaxed);
-        for (order, place) in queued {
-            self.requeue(order, place);
+        for (order, slot) in queued {
+            self.requeue(order, slot);
         }
         point(Point::CacheRequeued);
         self.end_unnamed_records(&kept, turn)?;
@@ -67,26 +67,26 @@ impl Cache {
         self.table.word(SEGMENTS).store(count as u64, Release);
     }
 
-    /// Counts the places that were ever in use: their words are not 0 any more.
-    fn find_the_last_place(&self) {
+    /// Counts the slots that were ever in use: their words are not 0 any more.
+    fn find_the_last_slot(&self) {
         let geometry = self.table.geometry;
-        let places = (self.table.segment_count() * geometry.segment_entries()).min(geometry.places() as usize);
-        let is_used = |&link: &u64| self.table.place(link).is_some_and(|place| self.table.entry(place).now().0 != 0);
-        let high = (1..=places as u64).rev().find(is_used);
+        let slots = (self.table.segment_count() * geometry.segment_entries()).min(geometry.slots() as usize);
+        let is_used = |&link: &u64| self.table.slot(link).is_some_and(|slot| self.table.entry(slot).now().0 != 0);
+        let high = (1..=slots as u64).rev().find(is_used);
         self.table.word(HIGH).store(high.unwrap_or(0), Relaxed);
     }
 
     fn end_loads_of_the_dead(&self) -> Result<()> {
-        for place in self.places() {
-            if self.is_load_of_the_dead(place)? {
-                self.change(self.table.entry(place), State::Empty);
-                self.wake(place)?;
+        for slot in self.slots() {
+            if self.is_load_of_the_dead(slot)? {
+                self.change(self.table.entry(slot), State::Empty);
+                self.wake(slot)?;
             }
         }
         Ok(())
     }
 
-    /// Empties index, queues, list of free places and totals.
+    /// Empties index, queues, list of free slots and totals.
     fn forget_derived(&self) {
         for bucket in self.table.buckets() {
             bucket.fetch_and(!0xffff_ffff, Relaxed);
@@ -95,13 +95,13 @@ impl Cache {
         [FREE, USED, LIVE, LOADING].iter().for_each(|&index| self.table.word(index).store(0, Relaxed));
     }
 
-    /// Puts every place where it belongs, except into the queues: returns who goes there, and since when.
-    fn list_places(&self) -> Vec<(u64, u32)> {
+    /// Puts every slot where it belongs, except into the queues: returns who goes there, and since when.
+    fn list_slots(&self) -> Vec<(u64, u32)> {
         let twice = self.older_twins();
         let mut queued = Vec::new();
-        for place in self.places() {
-            let entry = self.table.entry(place);
-            if twice.contains(&place) {
+        for slot in self.slots() {
+            let entry = self.table.entry(slot);
+            if twice.contains(&slot) {
                 self.change(entry, State::Empty);
             }
             match entry.now().state() {
@@ -109,16 +109,16 @@ impl Cache {
                     // Records that it may still name are ended with all that nobody names.
                     entry.children().iter().for_each(|child| child.nonce.store(0, Relaxed));
                     entry.order().store(0, Relaxed);
-                    self.free_place(place);
+                    self.free_slot(slot);
                 }
                 State::Loading => {
-                    self.chain(place);
+                    self.chain(slot);
                     add(self.table.word(LOADING), 1);
                 }
                 State::Live | State::Failed => {
-                    self.chain(place);
+                    self.chain(slot);
                     // RAW: only its order among others counts, and a tag that is matched.
-                    queued.push((entry.order().load(Relaxed), place));
+                    queued.push((entry.order().load(Relaxed), slot));
                 }
             }
         }
@@ -129,13 +129,13 @@ impl Cache {
     fn older_twins(&self) -> HashSet<u32> {
         let mut newest: HashMap<u64, (u64, u32)> = HashMap::new();
         let mut older = HashSet::new();
-        for place in self.places() {
-            let entry = self.table.entry(place);
+        for slot in self.slots() {
+            let entry = self.table.entry(slot);
             if entry.now().state() != State::Live {
                 continue;
             }
             // RAW: only compared with others.
-            let mine = (entry.stored().load(Relaxed), place);
+            let mine = (entry.stored().load(Relaxed), slot);
             // RAW: a key of a map of our own.
             let before = newest.entry(entry.hash().load(Relaxed)).or_insert(mine);
             if *before != mine {
@@ -146,9 +146,9 @@ impl Cache {
         older
     }
 
-    fn requeue(&self, order: u64, place: u32) {
-        let entry = self.table.entry(place);
-        self.table.requeue(place, order);
+    fn requeue(&self, order: u64, slot: u32) {
+        let entry = self.table.entry(slot);
+        self.table.requeue(slot, order);
         add(self.table.word(USED), entry.counted());
         if entry.now().state() == State::Live {
             add(self.table.word(LIVE), 1);
@@ -167,7 +167,7 @@ impl Cache {
 
     /// Ends the records of the head that no entry names: their making or ending died half-way.
     fn end_unnamed_records(&self, kept: &Kept, turn: &mut Turn) -> Result<()> {
-        let of_entries = self.places().flat_map(|place| self.table.entry(place).children());
+        let of_entries = self.slots().flat_map(|slot| self.table.entry(slot).children());
         let of_segments = (0..self.table.segment_count()).map(|segment| self.table.directory(segment));
         // RAW: names, which are looked up.
         let name = |child: Child<'_>| (child.record.load(Relaxed), child.nonce.load(Relaxed));

@@ -1,4 +1,4 @@
-//! Room: bytes for a value and a place for its entry. What the policy names goes, unless somebody looks at it.
+//! Room: bytes for a value and a slot for its entry. What the policy names goes, unless somebody looks at it.
 
 use super::state::Cache;
 use super::table::{EVICTIONS, FREE, HIGH, LINK, LOADING, State, add};
@@ -8,12 +8,12 @@ use crate::error::Result;
 use crate::os::kill::{Point, point};
 use crate::prim::{Ordering::Relaxed, read};
 
-/// What became of work that needs room, or a place.
+/// What became of work that needs room, or a slot.
 pub(super) enum Attempt<T> {
     Done(T),
     /// All that could go is pinned.
     Pinned,
-    /// All places beyond the entries have loads under way.
+    /// All slots beyond the entries have loads under way.
     NoPlace,
     /// The table has to grow first, which happens without the lock.
     NeedsTable,
@@ -43,29 +43,29 @@ impl Cache {
     /// usual size; all together as an eighth of the cache at the most.
     fn under_way(&self) -> u64 {
         let others =
-            read(self.table.word(LOADING), Relaxed).capped(self.table.geometry.places().into()).saturating_sub(1);
+            read(self.table.word(LOADING), Relaxed).capped(self.table.geometry.slots().into()).saturating_sub(1);
         let usual = self.table.queued_bytes() / self.table.queued().max(1);
         others.saturating_mul(usual).min(self.table.geometry.maxsize / 8)
     }
 
     /// Ends the entry that the policy names. False: it names none.
     pub(super) fn evict(&self, turn: &mut Turn) -> Result<bool> {
-        let Some(place) = self.table.next_victim(&|place| self.is_pinned(place)) else { return Ok(false) };
+        let Some(slot) = self.table.next_victim(&|slot| self.is_pinned(slot)) else { return Ok(false) };
         point(Point::CacheChosen);
-        if self.table.entry(place).now().state() == State::Live {
+        if self.table.entry(slot).now().state() == State::Live {
             add(self.table.word(EVICTIONS), 1);
         }
-        self.vacate(place, turn).map(|()| true)
+        self.vacate(slot, turn).map(|()| true)
     }
 
-    pub(super) fn is_pinned(&self, place: u32) -> bool {
+    pub(super) fn is_pinned(&self, slot: u32) -> bool {
         // RAW: a name, which is looked up.
-        let block = BlockId::from_word(self.table.entry(place).value().block.load(Relaxed));
+        let block = BlockId::from_word(self.table.entry(slot).value().block.load(Relaxed));
         block.is_some_and(|block| Hold::is_held(self.arena(), block))
     }
 
-    /// A free place; entries are evicted when there are more than the cache may have.
-    pub(super) fn find_place(&self, turn: &mut Turn) -> Result<Attempt<u32>> {
+    /// A free slot; entries are evicted when there are more than the cache may have.
+    pub(super) fn find_slot(&self, turn: &mut Turn) -> Result<Attempt<u32>> {
         let geometry = self.table.geometry;
         // BOUND: each round ends an entry.
         while self.table.queued() >= u64::from(geometry.entries) {
@@ -73,18 +73,18 @@ impl Cache {
                 return Ok(Attempt::Pinned);
             }
         }
-        if let Some(place) = self.pop_free(turn)? {
-            return Ok(Attempt::Done(place));
+        if let Some(slot) = self.pop_free(turn)? {
+            return Ok(Attempt::Done(slot));
         }
-        let high = read(self.table.word(HIGH), Relaxed).capped(geometry.places().into());
-        if high == u64::from(geometry.places()) {
+        let high = read(self.table.word(HIGH), Relaxed).capped(geometry.slots().into());
+        if high == u64::from(geometry.slots()) {
             return Ok(Attempt::NoPlace);
         }
-        if let Some(place) = self.table.place(high + 1) {
+        if let Some(slot) = self.table.slot(high + 1) {
             self.table.word(HIGH).store(high + 1, Relaxed);
-            return Ok(Attempt::Done(place));
+            return Ok(Attempt::Done(slot));
         }
-        // A larger table takes its bytes from the values, unless one of them goes and leaves its place.
+        // A larger table takes its bytes from the values, unless one of them goes and leaves its slot.
         let larger = geometry.table_bytes(self.table.segment_count() as u64 + 1);
         if self.used().saturating_add(geometry.overhead(larger)) <= geometry.maxsize || !self.evict(turn)? {
             return Ok(Attempt::NeedsTable);
@@ -92,20 +92,20 @@ impl Cache {
         Ok(self.pop_free(turn)?.map_or(Attempt::NeedsTable, Attempt::Done))
     }
 
-    /// The first of the free places.
+    /// The first of the free slots.
     fn pop_free(&self, turn: &mut Turn) -> Result<Option<u32>> {
         for _ in 0..2 {
-            // RAW: checked by `place`.
+            // RAW: checked by `slot`.
             let link = self.table.word(FREE).load(Relaxed) & LINK;
             if link == 0 {
                 return Ok(None);
             }
-            let is_free = |&place: &u32| self.table.entry(place).now().state() == State::Empty;
-            if let Some(place) = self.table.place(link).filter(is_free) {
+            let is_free = |&slot: &u32| self.table.entry(slot).now().state() == State::Empty;
+            if let Some(slot) = self.table.slot(link).filter(is_free) {
                 // RAW: a link, which is checked by who follows it.
-                let behind = self.table.entry(place).chain().load(Relaxed) & LINK;
+                let behind = self.table.entry(slot).chain().load(Relaxed) & LINK;
                 self.table.word(FREE).store(behind, Relaxed);
-                return Ok(Some(place));
+                return Ok(Some(slot));
             }
             self.recover(turn)?;
         }

@@ -110,9 +110,9 @@ impl Cache {
     /// Bytes of values that somebody looks at, and by how many processes.
     fn pinned(&self) -> (u64, usize) {
         let (mut bytes, mut holders) = (0, HashSet::new());
-        for place in self.places() {
-            let entry = self.table.entry(place);
-            if entry.now().state() != State::Live || !self.is_pinned(place) {
+        for slot in self.slots() {
+            let entry = self.table.entry(slot);
+            if entry.now().state() != State::Live || !self.is_pinned(slot) {
                 continue;
             }
             bytes += entry.counted();

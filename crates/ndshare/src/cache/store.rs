@@ -27,7 +27,7 @@ impl Cache {
                 return Ok(Attempt::Pinned);
             }
             match self.occupy(key, key_annex.as_ref(), State::Empty, turn)? {
-                Attempt::Done(place) => self.fill(place, value, view_annex.as_ref(), turn).map(Attempt::Done),
+                Attempt::Done(slot) => self.fill(slot, value, view_annex.as_ref(), turn).map(Attempt::Done),
                 Attempt::Pinned => Ok(Attempt::Pinned),
                 Attempt::NoPlace => Ok(Attempt::NoPlace),
                 Attempt::NeedsTable => Ok(Attempt::NeedsTable),
@@ -96,9 +96,9 @@ impl Cache {
     pub fn clear(&self, deadline: &Deadline) -> Result<()> {
         self.locked(deadline, |turn| {
             self.table.word(EPOCH).fetch_add(1, Release);
-            for place in self.places() {
-                if self.table.entry(place).now().state() != State::Empty {
-                    self.vacate(place, turn)?;
+            for slot in self.slots() {
+                if self.table.entry(slot).now().state() != State::Empty {
+                    self.vacate(slot, turn)?;
                 }
             }
             // As in `end_generation`.
@@ -132,9 +132,9 @@ impl Cache {
 
     /// Ends the entry of a key; says whether it was a live one.
     pub(super) fn forget(&self, key: &Key, turn: &mut Turn) -> Result<bool> {
-        let Some(place) = self.place_of(key, turn)? else { return Ok(false) };
-        let was_live = self.has_value(place);
-        self.vacate(place, turn)?;
+        let Some(slot) = self.slot_of(key, turn)? else { return Ok(false) };
+        let was_live = self.has_value(slot);
+        self.vacate(slot, turn)?;
         Ok(was_live)
     }
 

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! head      words   0..8      geometry
-//!                   8..40     what changes under the lock: clock, bytes, free places, the two queues, counters
+//!                   8..40     what changes under the lock: clock, bytes, free slots, the two queues, counters
 //!                   40..64    epoch
 //!                   64..      counters that many count at once: 64 lines of 8 words
 //!                   then      its name: length, 30 words
-//!                   then      buckets {generation: 32, place + 1: 32}
+//!                   then      buckets {generation: 32, slot + 1: 32}
 //!                   then      the directory: {block, record, nonce} of each segment
 //! segment   words   0..8      whose it is
 //!                   then      ghosts {fingerprint: 32, stamp: 32}, two for each entry
@@ -14,12 +14,12 @@
 //! ```
 //!
 //! The head is made with the cache. Segments are blocks of their own, which the head keeps: there is one more whenever
-//! all places are taken, so that bytes bound a cache, not places. A segment never goes while the cache lives, and never
+//! all slots are taken, so that bytes bound a cache, not slots. A segment never goes while the cache lives, and never
 //! gives its place in the directory to another; so each process opens it once, and a hit needs no lock to reach it.
 //!
 //! The words of an entry that a hit reads first lie in its first line. Everything is an atomic; what is read from here
-//! is bounded before it is used. A place is named by a number that [`Table::place`] has checked: below the geometry's
-//! places, in a segment that this process has open.
+//! is bounded before it is used. A slot is named by a number that [`Table::slot`] has checked: below the geometry's
+//! slots, in a segment that this process has open.
 
 use crate::arena::{BlockId, Hold};
 use crate::error::{Error, Result};
@@ -34,7 +34,7 @@ use std::time::Duration;
 const MAGIC: u64 = u64::from_le_bytes(*b"ndscache");
 const SEGMENT_MAGIC: u64 = u64::from_le_bytes(*b"ndscsegm");
 
-/// The half of a word that names a place.
+/// The half of a word that names a slot.
 pub(super) const LINK: u64 = 0xffff_ffff;
 
 /// Places of single words.
@@ -50,7 +50,7 @@ pub(super) const LOADS: usize = 14;
 pub(super) const EVICTIONS: usize = 15;
 pub(super) const UNCACHED: usize = 16;
 pub(super) const FAILURES: usize = 17;
-/// Entries beyond the free places that loads have.
+/// Entries beyond the free slots that loads have.
 pub(super) const LOADING: usize = 18;
 /// Segments that there are.
 pub(super) const SEGMENTS: usize = 19;
@@ -90,7 +90,7 @@ pub(super) const VIEW_BYTES: usize = (ENTRY_WORDS - VIEW_AT) * 8;
 
 /// The longest key and view, in bytes.
 pub const MAX_TEXT_BYTES: usize = 1 << 16;
-/// Half as many as an arena has places for blocks and for records.
+/// Half as many as an arena has slots for blocks and for records.
 const MOST_ENTRIES: usize = 1 << 17;
 /// The least that a value counts for.
 const BYTES_PER_ENTRY: u64 = 1 << 10;
@@ -156,18 +156,18 @@ impl Geometry {
     }
 
     /// Places: a few more than entries, for what is being loaded.
-    pub(super) fn places(&self) -> u32 {
+    pub(super) fn slots(&self) -> u32 {
         self.entries + LOADING_PLACES as u32
     }
 
     /// Entries of a segment; a power of two.
     pub(super) fn segment_entries(&self) -> usize {
-        (self.places() as usize).div_ceil(MOST_SEGMENTS).next_power_of_two().max(LEAST_SEGMENT)
+        (self.slots() as usize).div_ceil(MOST_SEGMENTS).next_power_of_two().max(LEAST_SEGMENT)
     }
 
     /// Segments, at the most.
     pub(super) fn segments(&self) -> usize {
-        (self.places() as usize).div_ceil(self.segment_entries())
+        (self.slots() as usize).div_ceil(self.segment_entries())
     }
 
     /// Buckets. Their number is for the most entries that there may be, so that no index is ever made anew.
@@ -273,7 +273,7 @@ words! {
     offset = 4,
     /// Uses since it was last looked at by the policy, up to 3.
     uses = 5,
-    /// The next place + 1 in the chain of its bucket, or in the list of free places.
+    /// The next slot + 1 in the chain of its bucket, or in the list of free slots.
     chain = 6,
     /// What it counts for.
     bytes = 7,
@@ -455,8 +455,8 @@ impl Table {
 
     #[inline]
     fn segment(&self, segment: usize) -> Option<&Hold> {
-        let place = self.segments.get(segment)?;
-        place.get().or_else(|| self.open_segment(segment))
+        let slot = self.segments.get(segment)?;
+        slot.get().or_else(|| self.open_segment(segment))
     }
 
     #[cold]
@@ -501,28 +501,28 @@ impl Table {
 
     // ---- entries
 
-    /// The block with an entry's word, and the word's place in it, to sleep on.
-    pub(super) fn word_at(&self, place: u32) -> (&Hold, usize) {
+    /// The block with an entry's word, and the word's offset in it, to sleep on.
+    pub(super) fn word_at(&self, slot: u32) -> (&Hold, usize) {
         let entries = self.geometry.segment_entries();
-        let segment = self.segment(place as usize >> self.segment_shift).expect("places are checked by `place`");
-        let at = SEGMENT_HEAD_WORDS + self.geometry.segment_ghosts() + (place as usize & (entries - 1)) * ENTRY_WORDS;
+        let segment = self.segment(slot as usize >> self.segment_shift).expect("slots are checked by `slot`");
+        let at = SEGMENT_HEAD_WORDS + self.geometry.segment_ghosts() + (slot as usize & (entries - 1)) * ENTRY_WORDS;
         (segment, at)
     }
 
-    /// `place` was checked by [`Self::place`].
+    /// `slot` was checked by [`Self::slot`].
     #[inline]
-    pub(super) fn entry(&self, place: u32) -> Entry<'_> {
-        let (segment, at) = self.word_at(place);
+    pub(super) fn entry(&self, slot: u32) -> Entry<'_> {
+        let (segment, at) = self.word_at(slot);
         let words = &segment.words()[at..][..ENTRY_WORDS];
         Entry(words.try_into().expect("the slice has just this length"))
     }
 
-    /// The place that a link names; none for 0 and for what is no place.
+    /// The slot that a link names; none for 0 and for what is no slot.
     #[inline]
-    pub(super) fn place(&self, link: u64) -> Option<u32> {
-        let place = Unchecked::new(u64::from((link as u32).wrapping_sub(1)));
-        let place = place.index(self.geometry.places() as usize)?;
-        self.segment(place >> self.segment_shift).map(|_| place as u32)
+    pub(super) fn slot(&self, link: u64) -> Option<u32> {
+        let slot = Unchecked::new(u64::from((link as u32).wrapping_sub(1)));
+        let slot = slot.index(self.geometry.slots() as usize)?;
+        self.segment(slot >> self.segment_shift).map(|_| slot as u32)
     }
 
     #[inline]

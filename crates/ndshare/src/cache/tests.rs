@@ -214,8 +214,8 @@ fn pins_in_one_queue_do_not_hold_the_other() {
     let queue = |tag| mine.table.queue(tag).count.load(Relaxed);
     assert!(queue(policy::MAIN) > 5 && queue(policy::SMALL) > 2);
     let is_small = |&i: &u64| {
-        let place = mine.walk(&key(i)).unwrap();
-        place.is_some_and(|place| mine.table.queue_of(place).unwrap().tag == policy::SMALL)
+        let slot = mine.walk(&key(i)).unwrap();
+        slot.is_some_and(|slot| mine.table.queue_of(slot).unwrap().tag == policy::SMALL)
     };
     let pins: Vec<_> = (0..105).filter(is_small).map(|i| mine.find(&key(i)).unwrap().unwrap()).collect();
     assert_eq!(pins.len() as u64, queue(policy::SMALL));
@@ -409,10 +409,10 @@ fn a_load_inside_its_own_load_is_an_error_and_a_wait_has_its_timeout() {
 }
 
 #[test]
-fn places_come_back_from_loaders_that_died() {
+fn slots_come_back_from_loaders_that_died() {
     let (mine, heap) = cache_of(1 << 20, 1);
     let victim = elsewhere(&mine, &heap);
-    for i in 0..u64::from(mine.geometry().places()) {
+    for i in 0..u64::from(mine.geometry().slots()) {
         std::mem::forget(begin(&victim, i));
     }
     let slot = victim.arena().participant_slot();
@@ -843,7 +843,7 @@ fn no_single_word_of_the_tables_is_trusted() {
 
 // ---- tables that grow
 
-/// There was once a place for each 16 KiB, so a cache of smaller values stayed half empty.
+/// There was once a slot for each 16 KiB, so a cache of smaller values stayed half empty.
 #[test]
 fn bytes_are_the_bound_also_for_small_values() {
     let (arena, heap) = Arena::create_on_heap(64 << 20).unwrap();
@@ -1072,7 +1072,7 @@ mod deaths {
         cache.clear(&FOREVER).unwrap();
     }
 
-    /// More loads at a time than the first segment has places for.
+    /// More loads at a time than the first segment has slots for.
     fn grows(cache: &Arc<Cache>) {
         let loads: Vec<Loading> = (200..260).map(|i| begin(cache, i)).collect();
         drop(loads);
@@ -1094,7 +1094,7 @@ mod deaths {
         assert!(info(cache).bytes <= cache.geometry().maxsize);
         assert_whole(cache);
         let children = cache.head().children().unwrap().len() - cache.table.segment_count();
-        let failed = cache.places().filter(|&place| cache.table.entry(place).now().state() == State::Failed).count();
+        let failed = cache.slots().filter(|&slot| cache.table.entry(slot).now().state() == State::Failed).count();
         assert!(children >= count && children <= count + failed + 4, "{label}: {children} records of {count}");
     }
 

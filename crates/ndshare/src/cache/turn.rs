@@ -100,8 +100,8 @@ impl Cache {
 
     /// Puts things in order if the entries do not come to the bytes that are counted.
     pub(super) fn check_totals(&self, turn: &mut Turn) -> Result<()> {
-        let counts = |&place: &u32| matches!(self.table.entry(place).now().state(), State::Live | State::Failed);
-        let bytes: u64 = self.places().filter(counts).map(|place| self.table.entry(place).counted()).sum();
+        let counts = |&slot: &u32| matches!(self.table.entry(slot).now().state(), State::Live | State::Failed);
+        let bytes: u64 = self.slots().filter(counts).map(|slot| self.table.entry(slot).counted()).sum();
         if read(self.table.word(USED), Relaxed).is(bytes) { Ok(()) } else { self.recover(turn) }
     }
 
@@ -109,11 +109,11 @@ impl Cache {
         read(self.table.word(USED), Relaxed).capped(MOST_BYTES)
     }
 
-    /// All places that were ever in use.
-    pub(super) fn places(&self) -> impl Iterator<Item = u32> + '_ {
-        let high = read(self.table.word(HIGH), Relaxed).capped(self.table.geometry.places().into());
-        // BOUND: there are not more places.
-        (1..=high).map_while(|link| self.table.place(link))
+    /// All slots that were ever in use.
+    pub(super) fn slots(&self) -> impl Iterator<Item = u32> + '_ {
+        let high = read(self.table.word(HIGH), Relaxed).capped(self.table.geometry.slots().into());
+        // BOUND: there are not more slots.
+        (1..=high).map_while(|link| self.table.slot(link))
     }
 }
 

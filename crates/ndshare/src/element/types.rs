@@ -330,16 +330,16 @@ impl Structure {
         let count = names.len();
         (formats.len() == count && offsets.len() == count && titles.len() == count).then_some(())?;
         let mut fields = Vec::new();
-        for place in 0..count {
-            let (element, shape) = match format_of(&formats[place])? {
+        for index in 0..count {
+            let (element, shape) = match format_of(&formats[index])? {
                 Ok(parts) => parts,
                 Err(error) => return Some(Err(error)),
             };
-            let title = match &titles[place] {
+            let title = match &titles[index] {
                 Literal::None => None,
                 other => Some(other.text()?.to_owned()),
             };
-            let (name, offset) = (names[place].text()?.to_owned(), offsets[place].int()?);
+            let (name, offset) = (names[index].text()?.to_owned(), offsets[index].int()?);
             fields.push(Field { name, title, offset, element, shape });
         }
         Some(Self::new(fields, value("itemsize")?.int()?, is_aligned))
@@ -552,9 +552,9 @@ mod tests {
             for (end, _) in text.char_indices() {
                 assert!(text[..end].parse::<Element>().is_err(), "{}", &text[..end]);
             }
-            for (place, c) in text.char_indices() {
+            for (at, c) in text.char_indices() {
                 for other in ['(', '\'', '9', '{', ','] {
-                    let noisy = format!("{}{other}{}", &text[..place], &text[place + c.len_utf8()..]);
+                    let noisy = format!("{}{other}{}", &text[..at], &text[at + c.len_utf8()..]);
                     let _ = noisy.parse::<Element>();
                 }
             }

@@ -140,8 +140,8 @@ impl Spec {
     /// Points of the transform: how much work it is.
     pub fn points(&self) -> usize {
         let of_axis = |axis| {
-            let place = self.axes.iter().position(|&other| other == axis);
-            place.map_or(self.shape[axis], |place| self.lengths[place])
+            let found = self.axes.iter().position(|&other| other == axis);
+            found.map_or(self.shape[axis], |found| self.lengths[found])
         };
         (0..self.shape.len()).map(of_axis).fold(1, usize::saturating_mul)
     }
@@ -170,8 +170,8 @@ pub(super) fn result_number(is_complex: bool, is_double: bool) -> Number {
 fn is_double(transform: Transform, input: Number, result: Option<Number>) -> Result<bool> {
     let Some(result) = result else { return Ok(!matches!(input, Number::F32 | Number::C64)) };
     let possible = [false, true].map(|double| result_number(transform.family() != Family::ToReal, double));
-    let place = possible.iter().position(|&number| number == result);
-    place.map(|place| place == 1).ok_or_else(|| {
+    let found = possible.iter().position(|&number| number == result);
+    found.map(|found| found == 1).ok_or_else(|| {
         let (names, got) = (possible.map(Number::name).join(" or "), result.name());
         Error::new(
             Kind::InvalidType,

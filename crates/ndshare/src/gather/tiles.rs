@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// A part of a canvas, and what was copied there. `S` names the source: an array whose bytes never change any more.
 #[derive(Debug)]
 pub struct Tile<S> {
-    place: Place,
+    place: TileLayout,
     /// None for an array that somebody may still write to.
     source: Option<S>,
     mark: Option<Mark>,
@@ -21,7 +21,7 @@ pub struct Tile<S> {
 
 /// Where a tile lies in a canvas.
 #[derive(Debug, PartialEq, Eq)]
-struct Place {
+struct TileLayout {
     /// Bytes from the start of the canvas.
     offset: isize,
     shape: Box<[usize]>,
@@ -126,7 +126,7 @@ impl<'a, S> Draft<'a, S> {
             self.tiles.push((tile.clone(), false));
             return false;
         }
-        let place = Place { offset: at.offset, shape: shape.into(), strides: at.strides.into() };
+        let place = TileLayout { offset: at.offset, shape: shape.into(), strides: at.strides.into() };
         let is_new = same.is_none();
         self.tiles.push((Arc::new(Tile { place, source: source(), mark }), is_new));
         is_new

@@ -56,7 +56,7 @@ impl Cpu {
         static DEFAULT: OnceLock<Result<Cpu>> = OnceLock::new();
         match FORCED.load(Ordering::Relaxed) {
             0 => DEFAULT.get_or_init(from_environment).clone(),
-            place => Ok(Cpu::of(LEVELS[place as usize - 1].0).unwrap_or(SCALAR)),
+            index => Ok(Cpu::of(LEVELS[index as usize - 1].0).unwrap_or(SCALAR)),
         }
     }
 
@@ -78,7 +78,7 @@ impl Cpu {
 
 const SCALAR: Cpu = Cpu { level: Level::Scalar, text: false };
 
-/// The place in `LEVELS` of a forced level, plus 1.
+/// The index in `LEVELS` of a forced level, plus 1.
 static FORCED: AtomicU32 = AtomicU32::new(0);
 
 /// Makes this process use `name` from now on; none: what it would use by itself. For tests.
@@ -90,22 +90,22 @@ pub fn force(name: Option<&str>) -> Result<()> {
         FORCED.store(0, Ordering::Relaxed);
         return Ok(());
     };
-    let place = present(name)?;
-    FORCED.store(place as u32 + 1, Ordering::Relaxed);
+    let index = present(name)?;
+    FORCED.store(index as u32 + 1, Ordering::Relaxed);
     Ok(())
 }
 
 fn from_environment() -> Result<Cpu> {
     match std::env::var("NDSHARE_CPU") {
-        Ok(name) => present(&name).map(|place| Cpu::of(LEVELS[place].0).unwrap_or(SCALAR)),
+        Ok(name) => present(&name).map(|index| Cpu::of(LEVELS[index].0).unwrap_or(SCALAR)),
         Err(_) => Ok(Cpu::all().pop().unwrap_or(SCALAR)),
     }
 }
 
-/// The place in `LEVELS` of a level that this machine has.
+/// The index in `LEVELS` of a level that this machine has.
 pub(super) fn present(name: &str) -> Result<usize> {
-    let place = LEVELS.iter().position(|&(level, known)| known == name && is_present(level));
-    place.ok_or_else(|| {
+    let index = LEVELS.iter().position(|&(level, known)| known == name && is_present(level));
+    index.ok_or_else(|| {
         let names: Vec<_> = Cpu::all().iter().map(|cpu| cpu.level.name()).collect();
         Error::value(format!("expected NDSHARE_CPU to be one of {}, got {name:?}", names.join(", ")))
     })

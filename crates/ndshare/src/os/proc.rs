@@ -56,12 +56,12 @@ fn stat(fd: RawFd) -> Option<(u64, u64)> {
 }
 
 /// A file of `/proc`: where to begin, and the path from there.
-struct Place {
+struct ProcPath {
     from: RawFd,
     path: CString,
 }
 
-impl Place {
+impl ProcPath {
     fn of(path: &str) -> io::Result<Self> {
         let named = |text: String| CString::new(text).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
         match kept() {
@@ -79,7 +79,7 @@ impl Place {
 
 /// Opens a file of `/proc` for reading and writing; the path begins below `/proc`.
 pub(super) fn open(path: &str) -> io::Result<OwnedFd> {
-    let fd = Place::of(path)?.open();
+    let fd = ProcPath::of(path)?.open();
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -89,7 +89,7 @@ pub(super) fn open(path: &str) -> io::Result<OwnedFd> {
 
 /// Which pid namespace this process is in; none when that can't be found out.
 pub fn pid_namespace() -> Option<u64> {
-    let place = Place::of("self/ns/pid").ok()?;
+    let place = ProcPath::of("self/ns/pid").ok()?;
     // SAFETY: all zeros is a valid `stat`.
     let mut stat: libc::stat = unsafe { std::mem::zeroed() };
     // SAFETY: a NUL-terminated path and a live struct of this frame.
@@ -105,7 +105,7 @@ pub fn is_unused(pid: u32) -> bool {
 }
 
 struct Errand<'a> {
-    place: Place,
+    place: ProcPath,
     /// Closed in the errand's own table, so that there is a free number.
     gives_way: RawFd,
     work: &'a Work,
@@ -115,7 +115,7 @@ struct Errand<'a> {
 /// Runs `work` with a file of `/proc` open, without a free descriptor. `work` returns a result that is not negative, or an
 /// error number below 0.
 pub(super) fn on_an_errand(path: &str, needed: RawFd, work: &Work) -> io::Result<i64> {
-    let place = Place::of(path)?;
+    let place = ProcPath::of(path)?;
     let gives_way = (0..3).find(|&fd| fd != needed && fd != place.from).unwrap_or(0);
     let mut errand = Errand { place, gives_way, work, result: -i64::from(libc::EINTR) };
     with_signals_blocked(|| send(&mut errand))?;

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! head, in words of 64 bits
-//! 0          token of the use that goes on {place + 1: 32, generation: 32}; 0 or stale: none does
+//! 0          token of the use that goes on {index + 1: 32, generation: 32}; 0 or stale: none does
 //! 1          its use
 //! 2          event: counts exits; the low half is slept on
 //! 3 + 2 i    use i is waited for since (monotonic ns); 0: it is not

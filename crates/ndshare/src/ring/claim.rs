@@ -74,7 +74,7 @@ impl FrameClaim {
         if self.0 & DONE == DONE {
             return Holder::Done;
         }
-        let reader = Unchecked::new(self.0 & 0xff).index(CLAIMANTS + 1).and_then(|place| place.checked_sub(1));
+        let reader = Unchecked::new(self.0 & 0xff).index(CLAIMANTS + 1).and_then(|slot| slot.checked_sub(1));
         reader.map_or(Holder::Nobody, |reader| Holder::Member(Member::new(reader, self.0 >> 8)))
     }
 

@@ -167,9 +167,9 @@ mod tests {
     fn no_prefix_is_a_format_and_no_noise_is_a_panic() {
         let bytes = format().encode().unwrap();
         (0..bytes.len()).for_each(|len| assert!(Format::decode(&bytes[..len]).is_err(), "{len}"));
-        for (place, noise) in (0..bytes.len()).flat_map(|place| (0..=255).map(move |noise| (place, noise))) {
+        for (at, noise) in (0..bytes.len()).flat_map(|at| (0..=255).map(move |noise| (at, noise))) {
             let mut bytes = bytes.clone();
-            bytes[place] = noise;
+            bytes[at] = noise;
             let _ = Format::decode(&bytes);
         }
     }

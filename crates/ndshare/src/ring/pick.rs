@@ -13,12 +13,12 @@ use crate::prim::Ordering::{Relaxed, SeqCst};
 /// How many of the frames consumed last are tried before all are.
 const LOOKS: u64 = 8;
 
-/// A frame's block, its place, and the number at which there was room for it.
+/// A frame's block, its slot, and the number at which there was room for it.
 pub(super) type Picked = (Hold, u32, Option<u64>);
 
 pub(super) enum Pick {
     Got(Picked),
-    /// There is an idle place among the frames, but its block is held or too small.
+    /// There is an idle slot among the frames, but its block is held or too small.
     NeedsBlock,
     /// The window is full.
     Full,
@@ -108,11 +108,11 @@ impl Ring {
         // All of a frame's words are read and written under the lock.
         words.block.store(hold.block().to_word(), Relaxed);
         words.last.store(BUSY, Relaxed);
-        // Too small a block stays without content until its place gets another one.
+        // Too small a block stays without content until its slot gets another one.
         Ok((hold.len_bytes() >= need).then_some(hold))
     }
 
-    /// A place among the frames whose block can be replaced: nobody waits for its content, and nobody fills it.
+    /// A slot among the frames whose block can be replaced: nobody waits for its content, and nobody fills it.
     ///
     /// Places without content come first, then the content published longest ago.
     pub(super) fn victim(&self, floor: u64) -> Option<u32> {
@@ -134,7 +134,7 @@ impl Ring {
         ranked.min().map(|(_, frame)| frame)
     }
 
-    /// Puts another block into a place among the frames, under the lock. If the wait for the arena lock is cut short,
+    /// Puts another block into a slot among the frames, under the lock. If the wait for the arena lock is cut short,
     /// nothing has changed. A death on the way leaves a record too many, which `recover` ends.
     pub(super) fn replace(&self, frame: u32, hold: &Hold, deadline: &Deadline) -> Result<()> {
         let words = self.table.frame(frame);

@@ -29,7 +29,7 @@ pub struct Content<'a> {
 
 /// Where a frame that is being filled stands among the ring's frames.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct FrameSlot {
     pub frame: u32,
     pub block: BlockId,
     /// The process that began it.
@@ -130,7 +130,7 @@ impl Ring {
     }
 
     /// Names a frame that is being filled, for publication.
-    pub(super) fn supply(&self, place: Place) -> Result<Option<(u32, BlockId)>> {
+    pub(super) fn supply(&self, place: FrameSlot) -> Result<Option<(u32, BlockId)>> {
         let words = self.table.frame(place.frame);
         if self.arena().identity()? != place.writer {
             return Err(Error::new(

@@ -57,7 +57,7 @@ impl Ring {
     /// A new reader.
     ///
     /// # Errors
-    /// `Misuse` when all places are taken; `ArenaFull`; `Timeout` at `deadline`.
+    /// `Misuse` when all slots are taken; `ArenaFull`; `Timeout` at `deadline`.
     pub fn reader(self: &Arc<Self>, mode: Mode, start: Start, deadline: &Deadline) -> Result<Reader> {
         let token = self.arena().alloc(1, 64, false, deadline)?;
         self.prune(deadline)?;
@@ -67,10 +67,10 @@ impl Ring {
 }
 
 impl Reader {
-    /// The reader at a place of a ring, whose token this process holds.
+    /// The reader at a slot of a ring, whose token this process holds.
     ///
     /// # Errors
-    /// `Stale` when the place has another reader by now.
+    /// `Stale` when the slot has another reader by now.
     pub fn open(ring: Arc<Ring>, index: usize, token: Hold) -> Result<Self> {
         if index >= READERS || ring.table.reader(index).token.load(SeqCst) != token.block().to_word() {
             return Err(Error::new(
@@ -93,7 +93,7 @@ impl Reader {
         &self.ring
     }
 
-    /// Its place among the ring's readers, by which another process opens it.
+    /// Its slot among the ring's readers, by which another process opens it.
     pub fn index(&self) -> usize {
         self.index
     }
@@ -163,7 +163,7 @@ impl Reader {
     }
 
     /// Has every thread that waits in this reader, or comes to it, get `Closed`. When all have let go of it, it is
-    /// dropped; only then may another reader have its place.
+    /// dropped; only then may another reader have its slot.
     ///
     /// # Errors
     /// `Poisoned`.
@@ -172,7 +172,7 @@ impl Reader {
         self.ring.announce_if_awaited(EVENT)
     }
 
-    /// Gives the place up if this process uses it: it holds nobody back from now on. One that nobody has used yet lives
+    /// Gives the slot up if this process uses it: it holds nobody back from now on. One that nobody has used yet lives
     /// on while somebody else has its token.
     fn leave(&mut self) {
         let Some(token) = self.token.take() else { return };
@@ -182,7 +182,7 @@ impl Reader {
         let is_mine = arena.identity().is_ok_and(|me| words.user.load(SeqCst) == me);
         // Another object of this process may have it as well: then it lives on in that.
         if is_mine && !arena.has(name) && words.token.load(SeqCst) == name.to_word() {
-            // No lock: whoever makes a reader, and writers that wait, tidy up the place.
+            // No lock: whoever makes a reader, and writers that wait, tidy up the slot.
             words.pipe.store(0, SeqCst);
             let _ = words.token.compare_exchange(name.to_word(), 0, SeqCst, SeqCst);
             point(Point::RingLeft);

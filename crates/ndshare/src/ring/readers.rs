@@ -12,7 +12,7 @@ use crate::prim::Ordering::SeqCst;
 impl Ring {
     #[inline]
     pub(super) fn readers_in_use(&self) -> impl Iterator<Item = usize> + use<> {
-        // RAW: any bits are places of readers.
+        // RAW: any bits are slots of readers.
         let mut bits = self.table.word(READERS_IN_USE).load(SeqCst);
         std::iter::from_fn(move || {
             let index = bits.trailing_zeros() as usize;
@@ -62,13 +62,13 @@ impl Ring {
         head - window.rev().take_while(whole).count() as u64
     }
 
-    /// Frees the places of readers that are gone, sweeping dead processes.
+    /// Frees the slots of readers that are gone, sweeping dead processes.
     pub(super) fn prune(&self, deadline: &Deadline) -> Result<()> {
         // Readers on their way to processes that are over.
         self.arena().reclaim_undeliverable(deadline)?;
         let mut gone = Vec::new();
         for index in self.readers_in_use() {
-            // First of all: a reader that takes the place meanwhile has another one.
+            // First of all: a reader that takes the slot meanwhile has another one.
             // RAW: only compared with what it is later.
             let incarnation = self.table.reader(index).incarnation.load(SeqCst);
             // RAW: a name, which is looked up.
@@ -88,7 +88,7 @@ impl Ring {
         }
         self.locked(deadline, || {
             for (index, incarnation, user_died) in gone {
-                // A place may have been in the middle of getting a reader when it was looked at.
+                // A slot may have been in the middle of getting a reader when it was looked at.
                 let same = self.table.reader(index).incarnation.load(SeqCst) == incarnation;
                 if same && (user_died || !self.is_reader_live(index)) {
                     self.forget_reader(index);
@@ -99,7 +99,7 @@ impl Ring {
         self.announce(SPACE)
     }
 
-    /// Frees a reader's place, under the lock.
+    /// Frees a reader's slot, under the lock.
     fn forget_reader(&self, index: usize) {
         let words = self.table.reader(index);
         words.token.store(0, SeqCst);

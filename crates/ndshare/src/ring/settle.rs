@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::os::kill::{Point, point};
 use crate::prim::Ordering::SeqCst;
 
-/// A writer that is gone: its place, and which of the place's writers it was.
+/// A writer that is gone: its slot, and which of the slot's writers it was.
 struct Gone {
     index: usize,
     incarnation: u64,
@@ -37,7 +37,7 @@ impl Ring {
         (0..WRITERS).any(|index| self.table.writer(index).look().is_to_settle())
     }
 
-    /// Frees the places of writers that are gone, ends the stream if the last of them ended in order, and says whether
+    /// Frees the slots of writers that are gone, ends the stream if the last of them ended in order, and says whether
     /// one is left.
     pub(super) fn settle_writers(&self, deadline: &Deadline) -> Result<bool> {
         let (gone, left) = self.gone_writers(true)?;
@@ -61,12 +61,12 @@ impl Ring {
         Ok(())
     }
 
-    /// The places whose writers are gone, and whether another one is left.
+    /// The slots whose writers are gone, and whether another one is left.
     fn gone_writers(&self, with_the_dead: bool) -> Result<(Vec<Gone>, bool)> {
         let (mut gone, mut left) = (Vec::new(), false);
         for index in 0..WRITERS {
             let words = self.table.writer(index);
-            // First of all: a writer that takes the place meanwhile has another incarnation.
+            // First of all: a writer that takes the slot meanwhile has another incarnation.
             let state = words.look();
             if state.role.is_none() {
                 continue;
@@ -96,8 +96,8 @@ impl Ring {
         Ok(leaver != 0 && self.arena().is_identity_alive(leaver)?)
     }
 
-    /// Frees places, under the lock; says whether the stream ended by that. Whoever takes over from a death in here finds
-    /// the same places gone, and decides the same.
+    /// Frees slots, under the lock; says whether the stream ended by that. Whoever takes over from a death in here finds
+    /// the same slots gone, and decides the same.
     fn free_writers(&self, gone: &[Gone]) -> bool {
         // Again under the lock: one may have been settled by another process meanwhile, or have ended after all.
         let is_there = |one: &&Gone| {
@@ -108,7 +108,7 @@ impl Ring {
         let ends_now = self.is_last(&gone) && !self.is_closed();
         gone.iter().for_each(|one| self.count_gone(one.index));
         if ends_now {
-            // Before the places are free: a death in between leaves them to be settled again.
+            // Before the slots are free: a death in between leaves them to be settled again.
             self.table.word(CLOSED).store(1, SeqCst);
             point(Point::RingOver);
         }
@@ -128,7 +128,7 @@ impl Ring {
         by_whom && !stays(Role::Made) && !stays(Role::Entered)
     }
 
-    /// Counts a writer that is gone. Should this process die before it has freed the place, it is counted once more:
+    /// Counts a writer that is gone. Should this process die before it has freed the slot, it is counted once more:
     /// better told twice of a death than never.
     fn count_gone(&self, index: usize) {
         let state = self.table.writer(index).look();

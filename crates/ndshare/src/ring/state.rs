@@ -42,7 +42,7 @@ pub struct Ring {
     format: Format,
     pub(super) when_full: WhenFull,
     spin_ns: AtomicU64,
-    /// Where this process writes through the ring itself, one more than its place; a hint.
+    /// Where this process writes through the ring itself, one more than its slot; a hint.
     pub(super) own_writer: AtomicU64,
 }
 

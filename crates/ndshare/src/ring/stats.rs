@@ -172,7 +172,7 @@ impl Ring {
         readers.chain(groups).fold(0, |sum, word| sum.wrapping_add(word.load(SeqCst)))
     }
 
-    /// Lag and missed frames of the reader at a place.
+    /// Lag and missed frames of the reader at a slot.
     pub(super) fn books_of(&self, index: usize, written: u64) -> (u64, u64) {
         let words = self.table.reader(index);
         // RAW: a kind, which is matched whatever it is.

@@ -53,7 +53,7 @@ pub(super) const DEATHS: usize = 20;
 pub(super) const READERS_IN_USE: usize = 21;
 /// Readers that want a byte in a pipe.
 pub(super) const WISHES: usize = 22;
-/// Groups that had a member: their place is remembered.
+/// Groups that had a member: their position is remembered.
 pub(super) const GROUPS_IN_USE: usize = 23;
 /// Writers that were made, that ended in order, and that died, over the ring's life. Those that a process is by writing
 /// through the ring itself do not count.
@@ -176,13 +176,13 @@ pub(super) struct Table {
 /// Words of one reader.
 #[derive(Clone, Copy)]
 pub(super) struct ReaderWords<'a> {
-    /// {place + 1: 32, generation: 32} of the token that keeps the reader; 0: free.
+    /// {index + 1: 32, generation: 32} of the token that keeps the reader; 0: free.
     pub token: &'a AtomicU64,
     /// What kind of reader: see `Kind`.
     pub kind: &'a AtomicU64,
     /// The next sequence number that it wants.
     pub cursor: &'a AtomicU64,
-    /// Frames that the readers of this place never got, because they were lapped. It only grows, so that no sum over
+    /// Frames that the readers of this slot never got, because they were lapped. It only grows, so that no sum over
     /// readers past and present is ever in the middle of a change.
     pub missed: &'a AtomicU64,
     /// How many of those the readers before this one did not get.
@@ -191,7 +191,7 @@ pub(super) struct ReaderWords<'a> {
     pub user: &'a AtomicU64,
     /// Frames that it handed out and that still live.
     pub held: &'a AtomicU64,
-    /// How many readers had this place before.
+    /// How many readers had this slot before.
     pub incarnation: &'a AtomicU64,
     /// A pipe that wants a byte when a frame is there (see `Wish`); 0: none.
     pub pipe: &'a AtomicU64,
@@ -215,9 +215,9 @@ pub(super) struct GroupWords<'a> {
 /// Words of one writer.
 #[derive(Clone, Copy)]
 pub(super) struct WriterWords<'a> {
-    /// Which writer of this place, of what kind, and whether it has ended (see `claim::SlotClaim`).
+    /// Which writer of this slot, of what kind, and whether it has ended (see `claim::SlotClaim`).
     pub state: &'a AtomicU64,
-    /// {place + 1: 32, generation: 32} of the token that keeps one that nobody has used yet; 0: it never had one.
+    /// {index + 1: 32, generation: 32} of the token that keeps one that nobody has used yet; 0: it never had one.
     pub token: &'a AtomicU64,
     /// {generation: 32, slot + 1: 32} of the process that uses it; 0: none yet.
     pub user: &'a AtomicU64,
@@ -230,7 +230,7 @@ pub(super) struct WriterWords<'a> {
 /// Words of one frame.
 #[derive(Clone, Copy)]
 pub(super) struct FrameWords<'a> {
-    /// {place + 1: 32, generation: 32} of its block; 0: it has none yet.
+    /// {index + 1: 32, generation: 32} of its block; 0: it has none yet.
     pub block: &'a AtomicU64,
     /// The record by which the head keeps the block.
     pub record: &'a AtomicU64,

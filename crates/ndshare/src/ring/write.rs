@@ -3,7 +3,7 @@
 use super::claim::Role;
 use super::full::as_full;
 use super::pick::{Pick, Picked};
-use super::publish::{Content, Place, Publication, Published, was_published};
+use super::publish::{Content, FrameSlot, Publication, Published, was_published};
 use super::state::Ring;
 use super::writers::Pen;
 use crate::arena::{Deadline, Hold};
@@ -19,7 +19,7 @@ pub struct Writing {
     /// None once it was published and let go of.
     hold: Option<Hold>,
     is_kept: bool,
-    place: Place,
+    place: FrameSlot,
     pen: Pen,
     /// The number at which there was room for the frame; none when nobody looked.
     room_at: Option<u64>,
@@ -131,7 +131,7 @@ impl Ring {
 
     fn writing(self: &Arc<Self>, pen: Pen, (hold, frame, room_at): Picked) -> Result<Writing> {
         point(Point::RingPicked);
-        let place = Place { frame, block: hold.block(), writer: self.arena().identity()? };
+        let place = FrameSlot { frame, block: hold.block(), writer: self.arena().identity()? };
         Ok(Writing { ring: self.clone(), hold: Some(hold), is_kept: false, place, pen, room_at })
     }
 

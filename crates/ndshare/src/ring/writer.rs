@@ -52,7 +52,7 @@ impl Ring {
     /// A new writer. It counts from now on: the stream does not end before it was closed.
     ///
     /// # Errors
-    /// `Closed` when the ring was closed; `Misuse` when all places are taken; `ArenaFull`; `Timeout` at `deadline`.
+    /// `Closed` when the ring was closed; `Misuse` when all slots are taken; `ArenaFull`; `Timeout` at `deadline`.
     pub fn writer(self: &Arc<Self>, deadline: &Deadline) -> Result<Writer> {
         let token = self.arena().alloc(1, 64, false, deadline)?;
         self.settle_writers(deadline)?;
@@ -71,10 +71,10 @@ impl Writer {
         Self { ring, pen, token: SpinLock::new(Some(token)), name, is_closed: AtomicBool::new(false) }
     }
 
-    /// The writer at a place of a ring, whose token this process holds.
+    /// The writer at a slot of a ring, whose token this process holds.
     ///
     /// # Errors
-    /// `Stale` when the place has another writer by now.
+    /// `Stale` when the slot has another writer by now.
     pub fn open(ring: Arc<Ring>, index: usize, token: Hold) -> Result<Self> {
         let is_there = index < WRITERS && ring.table.writer(index).token.load(SeqCst) == token.block().to_word();
         if !is_there {
@@ -92,7 +92,7 @@ impl Writer {
         &self.ring
     }
 
-    /// Its place among the ring's writers, by which another process opens it.
+    /// Its slot among the ring's writers, by which another process opens it.
     pub fn index(&self) -> usize {
         self.pen.index
     }
@@ -128,7 +128,7 @@ impl Writer {
         self.ring.table.writer(self.pen.index)
     }
 
-    /// Whether the place is still this writer's.
+    /// Whether the slot is still this writer's.
     fn is_current(&self) -> bool {
         self.words().look().incarnation == self.pen.incarnation
     }

@@ -42,7 +42,7 @@ impl Ring {
     /// dies.
     ///
     /// # Errors
-    /// `Misuse` when all places are taken; `Attach` in a process without a slot; `Timeout` at `deadline`.
+    /// `Misuse` when all slots are taken; `Attach` in a process without a slot; `Timeout` at `deadline`.
     #[doc(hidden)]
     pub fn enter_writers(&self, deadline: &Deadline) -> Result<()> {
         let pen = self.own_pen(Role::Entered, deadline)?;
@@ -123,7 +123,7 @@ impl Ring {
         Ok(pen)
     }
 
-    /// Takes a free place, under the lock.
+    /// Takes a free slot, under the lock.
     pub(super) fn take_place(&self, role: Role, token: u64, user: u64) -> Result<Pen> {
         let free = (0..WRITERS).find(|&index| self.table.writer(index).look().role.is_none());
         let index = free.ok_or_else(|| {
