@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import multiprocessing.context
 import sys
 from collections.abc import Callable, Mapping
-from multiprocessing import context
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, cast
 
@@ -107,7 +107,7 @@ def _look_at_each_message() -> None:
     dump = ForkingPickler.dump
     begin, end = _native.begin_message, _native.end_message
     # What `get_spawning_popen` asks of most threads makes an exception each time, which takes longer than all the rest.
-    this_thread = cast("Any", context)._tls
+    this_thread = cast("Any", multiprocessing.context)._tls
 
     def dump_message(self: Any, obj: Any) -> None:
         if _classes_to_come and not sys.modules.keys().isdisjoint(_modules_to_come):
