@@ -202,8 +202,8 @@ impl Ring {
         let (own, _) = (Own::new(py, shape, dtype, meta)?, seconds(spin)?);
         let when_full = when_full.parse().map_err(|e| to_python(py, &e))?;
         let (slots, keep) = (usize::try_from(slots).unwrap_or(0), usize::try_from(keep).unwrap_or(usize::MAX));
-        let (format, place) = (own.format(py, name, spin)?, WorkArena::of(py, arena)?);
-        let ring = interruptible(py, |deadline| library::Ring::new(&place, format, slots, keep, when_full, deadline))?;
+        let (format, arena) = (own.format(py, name, spin)?, WorkArena::of(py, arena)?);
+        let ring = interruptible(py, |deadline| library::Ring::new(&arena, format, slots, keep, when_full, deadline))?;
         Ok(Self::over(ring, own))
     }
 
@@ -842,7 +842,7 @@ pub(crate) fn open_ring(
     Ok(Ring::over(ring, own))
 }
 
-/// What multiprocessing sends of a reader beside its ring's parts: (parts, token, place).
+/// What multiprocessing sends of a reader beside its ring's parts: (parts, token, slot).
 ///
 /// Raises RuntimeError when it was used, and Closed when it was closed.
 #[pyfunction]
@@ -865,14 +865,14 @@ pub(crate) fn reader_key(py: Python<'_>, reader: &Bound<'_, Reader>) -> PyResult
 
 /// The reader of such parts.
 #[pyfunction]
-pub(crate) fn open_reader(py: Python<'_>, ring: &Bound<'_, Ring>, token: &[u8], place: usize) -> PyResult<Reader> {
+pub(crate) fn open_reader(py: Python<'_>, ring: &Bound<'_, Ring>, token: &[u8], slot: usize) -> PyResult<Reader> {
     let token = opened(py, token)?;
     let ring = ring.get();
-    let reader = library::Reader::open(ring.ring.clone(), place, token).map_err(|e| to_python(py, &e))?;
+    let reader = library::Reader::open(ring.ring.clone(), slot, token).map_err(|e| to_python(py, &e))?;
     Ok(Reader::over(reader, ring.own.clone()))
 }
 
-/// What multiprocessing sends of a writer: its ring's parts, its token, its place.
+/// What multiprocessing sends of a writer: its ring's parts, its token, its slot.
 ///
 /// Raises RuntimeError when it was used, and Closed when it was closed.
 #[pyfunction]
@@ -887,8 +887,8 @@ pub(crate) fn writer_parts<'py>(
 
 /// The writer of such parts.
 #[pyfunction]
-pub(crate) fn open_writer(py: Python<'_>, ring: Py<Ring>, token: &[u8], place: usize) -> PyResult<Writer> {
+pub(crate) fn open_writer(py: Python<'_>, ring: Py<Ring>, token: &[u8], slot: usize) -> PyResult<Writer> {
     let token = opened(py, token)?;
-    let writer = library::Writer::open(ring.get().ring.clone(), place, token).map_err(|e| to_python(py, &e))?;
+    let writer = library::Writer::open(ring.get().ring.clone(), slot, token).map_err(|e| to_python(py, &e))?;
     Ok(Writer::over(ring, writer))
 }

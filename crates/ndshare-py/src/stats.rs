@@ -31,8 +31,8 @@ use crate::wait::{detached, interruptible};
 #[pyfunction]
 #[pyo3(signature = (arena=None))]
 pub(crate) fn stats<'py>(py: Python<'py>, arena: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyDict>> {
-    let place = WorkArena::of(py, arena)?;
-    let stats = detached(py, || place.stats())?;
+    let arena = WorkArena::of(py, arena)?;
+    let stats = detached(py, || arena.stats())?;
     let process = |seen: &Glimpse| dict!(py, { "pid": seen.pid, "name": &seen.name, "stopped": seen.is_stopped });
     dict!(py, {
         "id": format!("{:016x}", stats.id), "budget": stats.budget_bytes, "capacity": stats.capacity_bytes,
@@ -59,10 +59,10 @@ pub(crate) fn reclaim(py: Python<'_>, older_than: f64, arena: Option<&Bound<'_, 
     let age = Duration::try_from_secs_f64(older_than).map_err(|_| {
         PyValueError::new_err(format!("expected older_than to be seconds, 0 or more, got {older_than}"))
     })?;
-    let place = WorkArena::of(py, arena)?;
-    let left = if matches!(place, WorkArena::Session(_)) { Arena::kept_in_flight() } else { Vec::new() };
+    let arena = WorkArena::of(py, arena)?;
+    let left = if matches!(arena, WorkArena::Session(_)) { Arena::kept_in_flight() } else { Vec::new() };
     interruptible(py, |deadline| {
-        let mut freed = place.reclaim(age, deadline)?;
+        let mut freed = arena.reclaim(age, deadline)?;
         for arena in left {
             freed += arena.reclaim(age, deadline)?;
         }

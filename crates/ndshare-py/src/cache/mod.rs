@@ -220,10 +220,10 @@ fn size_of(maxsize: &Bound<'_, PyAny>) -> PyResult<u64> {
     }
 }
 
-fn create(py: Python<'_>, place: &WorkArena, geometry: Geometry, name: Option<&str>) -> PyResult<Arc<library::Cache>> {
+fn create(py: Python<'_>, arena: &WorkArena, geometry: Geometry, name: Option<&str>) -> PyResult<Arc<library::Cache>> {
     interruptible(py, |deadline| match name {
-        Some(name) => library::Cache::named(place, name, geometry, deadline),
-        None => library::Cache::create(place, geometry, deadline),
+        Some(name) => library::Cache::named(arena, name, geometry, deadline),
+        None => library::Cache::create(arena, geometry, deadline),
     })
 }
 
@@ -254,8 +254,8 @@ impl Cache {
         let (maxsize, ttl) = (size_of(maxsize)?, ttl_of(ttl)?);
         let geometry = Geometry::new(maxsize, entries).and_then(|geometry| geometry.with_ttl(ttl));
         let geometry = geometry.map_err(|error| to_python(py, &error))?;
-        let place = WorkArena::of(py, arena)?;
-        Self::over(create(py, &place, geometry, name.as_deref())?, load, name)
+        let arena = WorkArena::of(py, arena)?;
+        Self::over(create(py, &arena, geometry, name.as_deref())?, load, name)
     }
 
     fn __getitem__<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {

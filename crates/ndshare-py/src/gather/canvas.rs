@@ -128,9 +128,9 @@ impl Canvas {
         }
         let shape = Shape::of(shape)?;
         let len_bytes = shape.len_bytes(dtype.itemsize())?;
-        let place = WorkArena::of(py, arena)?;
+        let arena = WorkArena::of(py, arena)?;
         let with_epoch = Surface::<Source>::block_bytes(len_bytes).unwrap_or(usize::MAX);
-        let hold = interruptible(py, |deadline| place.alloc(with_epoch, MIN_ALIGN, true, deadline))?;
+        let hold = interruptible(py, |deadline| arena.alloc(with_epoch, MIN_ALIGN, true, deadline))?;
         let surface = at_once(py, || Surface::new(hold, len_bytes))?;
         let shape: Vec<usize> = shape.lengths().iter().map(|length| length.unsigned_abs()).collect();
         let (layout, _) = at_once(py, || Layout::contiguous(&shape, dtype.itemsize()))?;

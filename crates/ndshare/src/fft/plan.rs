@@ -83,9 +83,9 @@ impl Plan {
     fn add_steps(&mut self) {
         // What is there of each axis: less than the result has before an axis was padded.
         let mut extents = self.spec.shape.clone();
-        let places = self.spec.axes.len();
-        for place in 0..places {
-            extents[self.spec.axes[place]] = extents[self.spec.axes[place]].min(self.whole(place));
+        let count = self.spec.axes.len();
+        for at in 0..count {
+            extents[self.spec.axes[at]] = extents[self.spec.axes[at]].min(self.whole(at));
         }
         if self.spec.family == Family::ToReal {
             self.add_steps_to_real(extents);
@@ -93,24 +93,24 @@ impl Plan {
         }
         let done = self.add_fast(&mut extents);
         if done == 0 && self.spec.family == Family::ToHalf {
-            self.add_pass(places - 1, &mut extents);
+            self.add_pass(count - 1, &mut extents);
         }
         let done = done.max(usize::from(self.spec.family == Family::ToHalf));
-        (0..places - done).for_each(|place| self.add_pass(place, &mut extents));
+        (0..count - done).for_each(|at| self.add_pass(at, &mut extents));
     }
 
     fn add_steps_to_real(&mut self, mut extents: Vec<usize>) {
-        let places = self.spec.axes.len();
+        let count = self.spec.axes.len();
         // The last two at once: what they find there is what the others leave.
         let mut left = extents.clone();
-        (0..places.saturating_sub(2)).for_each(|place| left[self.spec.axes[place]] = self.spec.lengths[place]);
+        (0..count.saturating_sub(2)).for_each(|at| left[self.spec.axes[at]] = self.spec.lengths[at]);
         let last = Fast::plane(&self.spec, &left).or_else(|| Fast::lines(&self.spec, &left));
-        let alone = if last.is_some() { places.min(2) } else { 1 };
-        (0..places - alone).for_each(|place| self.add_pass(place, &mut extents));
-        self.middle = (places > alone).then(|| extents.clone());
+        let alone = if last.is_some() { count.min(2) } else { 1 };
+        (0..count - alone).for_each(|at| self.add_pass(at, &mut extents));
+        self.middle = (count > alone).then(|| extents.clone());
         match last {
             Some(last) => self.steps.push(Step::Fast(last)),
-            None => self.add_pass(places - 1, &mut extents),
+            None => self.add_pass(count - 1, &mut extents),
         }
     }
 
@@ -124,19 +124,19 @@ impl Plan {
     }
 
     /// The items that a transform wants to read along an axis.
-    fn whole(&self, place: usize) -> usize {
-        let is_half = self.spec.family == Family::ToReal && place + 1 == self.spec.axes.len();
-        let length = self.spec.lengths[place];
+    fn whole(&self, at: usize) -> usize {
+        let is_half = self.spec.family == Family::ToReal && at + 1 == self.spec.axes.len();
+        let length = self.spec.lengths[at];
         if is_half { length / 2 + 1 } else { length }
     }
 
-    fn add_pass(&mut self, place: usize, extents: &mut [usize]) {
+    fn add_pass(&mut self, at: usize, extents: &mut [usize]) {
         let spec = &self.spec;
-        let (axis, length) = (spec.axes[place], spec.lengths[place]);
-        let family = if place + 1 == spec.axes.len() { spec.family } else { Family::Complex };
+        let (axis, length) = (spec.axes[at], spec.lengths[at]);
+        let family = if at + 1 == spec.axes.len() { spec.family } else { Family::Complex };
         // The conjugate of a half-spectrum belongs to the other sign along all axes.
         let line = engines::line(Key { family, forward: spec.forward, length, double: spec.double });
-        let (items_in, items_whole) = (extents[axis], self.whole(place));
+        let (items_in, items_whole) = (extents[axis], self.whole(at));
         let items_out = if family == Family::ToHalf { length / 2 + 1 } else { length };
         extents[axis] = items_out;
         let mut across = extents.to_vec();
