@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ndshare::arena::{Arena, ParticipantStats, TicketStats};
-use ndshare::os::process::Glimpse;
+use ndshare::error::Process;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -33,7 +33,7 @@ use crate::wait::{detached, interruptible};
 pub(crate) fn stats<'py>(py: Python<'py>, arena: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyDict>> {
     let arena = WorkArena::of(py, arena)?;
     let stats = detached(py, || arena.stats())?;
-    let process = |seen: &Glimpse| dict!(py, { "pid": seen.pid, "name": &seen.name, "stopped": seen.is_stopped });
+    let process = |seen: &Process| dict!(py, { "pid": seen.pid, "name": &seen.name, "stopped": seen.is_stopped });
     dict!(py, {
         "id": format!("{:016x}", stats.id), "budget": stats.budget_bytes, "capacity": stats.capacity_bytes,
         "bytes": stats.used_bytes, "warm": stats.warm_bytes, "blocks": stats.blocks,

@@ -262,56 +262,50 @@ pub struct Behind {
 /// The result of everything here that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// What each variant has: data with the sentence, or the sentence alone.
+macro_rules! variants {
+    (with data: $($detailed:ident)*; alone: $($plain:ident)*;) => {
+        impl Error {
+            /// An error of `kind`, without data; `message` says expected, got, and what to do next.
+            pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+                let message = message.into();
+                match kind {
+                    $(Kind::$detailed => $detailed::saying(message).into(),)*
+                    $(Kind::$plain => Self::$plain(message.into()),)*
+                }
+            }
+
+            /// The kind to decide by.
+            pub fn kind(&self) -> Kind {
+                match self {
+                    $(Self::$detailed(_) => Kind::$detailed,)*
+                    $(Self::$plain(_) => Kind::$plain,)*
+                }
+            }
+
+            fn message(&self) -> &str {
+                match self {
+                    $(Self::$detailed(details) => &details.message,)*
+                    $(Self::$plain(message) => message,)*
+                }
+            }
+
+            fn message_mut(&mut self) -> &mut Box<str> {
+                match self {
+                    $(Self::$detailed(details) => &mut details.message,)*
+                    $(Self::$plain(message) => message,)*
+                }
+            }
+        }
+    };
+}
+
+variants! {
+    with data: ArenaFull Stale Attach Unreachable Foreign Timeout Empty Full LoadFailed Poisoned Os;
+    alone: Interrupted OwnerDied Closed WriterDied Misuse InvalidValue InvalidType;
+}
+
 impl Error {
-    /// An error of `kind`, without data; `message` says expected, got, and what to do next.
-    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        let message = message.into();
-        match kind {
-            Kind::ArenaFull => ArenaFull::saying(message).into(),
-            Kind::Stale => Stale::saying(message).into(),
-            Kind::Attach => Attach::saying(message).into(),
-            Kind::Unreachable => Unreachable::saying(message).into(),
-            Kind::Foreign => Foreign::saying(message).into(),
-            Kind::Timeout => Timeout::saying(message).into(),
-            Kind::Interrupted => Self::Interrupted(message.into()),
-            Kind::OwnerDied => Self::OwnerDied(message.into()),
-            Kind::Empty => Empty::saying(message).into(),
-            Kind::Full => Full::saying(message).into(),
-            Kind::Closed => Self::Closed(message.into()),
-            Kind::WriterDied => Self::WriterDied(message.into()),
-            Kind::LoadFailed => LoadFailed::saying(message).into(),
-            Kind::Misuse => Self::Misuse(message.into()),
-            Kind::Poisoned => Poisoned::saying(message).into(),
-            Kind::InvalidValue => Self::InvalidValue(message.into()),
-            Kind::InvalidType => Self::InvalidType(message.into()),
-            Kind::Os => Os::saying(message).into(),
-        }
-    }
-
-    /// The kind to decide by.
-    pub fn kind(&self) -> Kind {
-        match self {
-            Self::ArenaFull(_) => Kind::ArenaFull,
-            Self::Stale(_) => Kind::Stale,
-            Self::Attach(_) => Kind::Attach,
-            Self::Unreachable(_) => Kind::Unreachable,
-            Self::Foreign(_) => Kind::Foreign,
-            Self::Timeout(_) => Kind::Timeout,
-            Self::Interrupted(_) => Kind::Interrupted,
-            Self::OwnerDied(_) => Kind::OwnerDied,
-            Self::Empty(_) => Kind::Empty,
-            Self::Full(_) => Kind::Full,
-            Self::Closed(_) => Kind::Closed,
-            Self::WriterDied(_) => Kind::WriterDied,
-            Self::LoadFailed(_) => Kind::LoadFailed,
-            Self::Misuse(_) => Kind::Misuse,
-            Self::Poisoned(_) => Kind::Poisoned,
-            Self::InvalidValue(_) => Kind::InvalidValue,
-            Self::InvalidType(_) => Kind::InvalidType,
-            Self::Os(_) => Kind::Os,
-        }
-    }
-
     /// The same error, with its data, in other words.
     pub(crate) fn saying(mut self, message: impl Into<String>) -> Self {
         *self.message_mut() = message.into().into_boxed_str();
@@ -326,52 +320,6 @@ impl Error {
             _ => {}
         }
         self
-    }
-
-    fn message(&self) -> &str {
-        match self {
-            Self::ArenaFull(details) => &details.message,
-            Self::Stale(details) => &details.message,
-            Self::Attach(details) => &details.message,
-            Self::Unreachable(details) => &details.message,
-            Self::Foreign(details) => &details.message,
-            Self::Timeout(details) => &details.message,
-            Self::Empty(details) => &details.message,
-            Self::Full(details) => &details.message,
-            Self::LoadFailed(details) => &details.message,
-            Self::Poisoned(details) => &details.message,
-            Self::Os(details) => &details.message,
-            Self::Interrupted(message)
-            | Self::OwnerDied(message)
-            | Self::Closed(message)
-            | Self::WriterDied(message)
-            | Self::Misuse(message)
-            | Self::InvalidValue(message)
-            | Self::InvalidType(message) => message,
-        }
-    }
-
-    fn message_mut(&mut self) -> &mut Box<str> {
-        match self {
-            Self::ArenaFull(details) => &mut details.message,
-            Self::Stale(details) => &mut details.message,
-            Self::Attach(details) => &mut details.message,
-            Self::Unreachable(details) => &mut details.message,
-            Self::Foreign(details) => &mut details.message,
-            Self::Timeout(details) => &mut details.message,
-            Self::Empty(details) => &mut details.message,
-            Self::Full(details) => &mut details.message,
-            Self::LoadFailed(details) => &mut details.message,
-            Self::Poisoned(details) => &mut details.message,
-            Self::Os(details) => &mut details.message,
-            Self::Interrupted(message)
-            | Self::OwnerDied(message)
-            | Self::Closed(message)
-            | Self::WriterDied(message)
-            | Self::Misuse(message)
-            | Self::InvalidValue(message)
-            | Self::InvalidType(message) => message,
-        }
     }
 
     pub(crate) fn attach(message: impl Into<String>) -> Self {

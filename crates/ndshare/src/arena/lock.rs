@@ -10,10 +10,9 @@ use super::hold::Hold;
 use super::ids::BlockId;
 use super::lockword::{LockWord, Taker};
 use super::state::Arena;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Process, Result};
 use crate::os::kill::{Point, point};
 use crate::os::monotonic;
-use crate::os::process::Glimpse;
 use crate::prim::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -96,31 +95,31 @@ impl Arena {
         let told = matches!(error.kind(), Kind::Timeout | Kind::Interrupted) && waited >= LONG_WAIT;
         let Some(owner) = lock.owner().filter(|_| told).and_then(|slot| self.glimpse(slot)) else { return error };
         let text = format!("{error}. After {:.1} s {what} is still held by {owner}", waited.as_secs_f64());
-        error.saying(text).waiting_on([owner.into()])
+        error.saying(text).waiting_on([owner])
     }
 
     /// The process that has a slot, if any has.
-    fn glimpse(&self, slot: u32) -> Option<Glimpse> {
+    fn glimpse(&self, slot: u32) -> Option<Process> {
         if slot >= self.control.geometry().participants {
             return None;
         }
-        self.control.pid(slot).ok().map(Glimpse::of)
+        self.control.pid(slot).ok().map(Process::of)
     }
 
     /// The processes that hold a block, for the error of somebody who waits for them; at most a few. None when the block
     /// is gone.
-    pub(crate) fn glimpse_holders(&self, block: BlockId) -> Vec<Glimpse> {
+    pub(crate) fn glimpse_holders(&self, block: BlockId) -> Vec<Process> {
         let slots = if self.is_live(block) { self.holders_of(block) } else { Vec::new() };
         slots.into_iter().take(NAMED).filter_map(|slot| self.glimpse(slot)).collect()
     }
 
     /// The process with this identity, if it is still the one that has its slot.
-    pub(crate) fn glimpse_identity(&self, identity: u64) -> Option<Glimpse> {
+    pub(crate) fn glimpse_identity(&self, identity: u64) -> Option<Process> {
         self.slot_of(identity).ok().flatten().and_then(|slot| self.glimpse(slot))
     }
 
     /// Who has the arena lock, if it is not to be had now. Never waits.
-    pub(super) fn lock_owner(&self) -> Result<Option<Glimpse>> {
+    pub(super) fn lock_owner(&self) -> Result<Option<Process>> {
         match self.lock(&Deadline::now()) {
             Err(error) if error.kind() == Kind::Timeout => {
                 Ok(self.arena_word().owner().and_then(|slot| self.glimpse(slot)))

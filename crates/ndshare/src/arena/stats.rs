@@ -6,10 +6,9 @@ use super::fork;
 use super::records::is_ticket;
 use super::state::Arena;
 use super::word::State;
-use crate::error::{Holder, Kind, Result};
+use crate::error::{Holder, Kind, Process, Result};
 use crate::layout::human;
 use crate::os::monotonic;
-use crate::os::process::Glimpse;
 use crate::prim::Ordering::{Relaxed, SeqCst};
 use std::time::Duration;
 
@@ -44,7 +43,7 @@ pub struct Stats {
     /// What set the budget.
     pub limit: String,
     /// Who has the arena lock, if it was taken for longer than a look: allocations and hand-overs wait for it.
-    pub lock_owner: Option<Glimpse>,
+    pub lock_owner: Option<Process>,
 }
 
 /// One process that takes part.

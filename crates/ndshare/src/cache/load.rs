@@ -189,7 +189,7 @@ impl Cache {
         match self.arena().glimpse_identity(loader).filter(|_| error.kind() == Kind::Timeout) {
             Some(process) => {
                 let text = format!("{error}. It is loaded by {process}");
-                error.saying(text).waiting_on([process.into()])
+                error.saying(text).waiting_on([process])
             }
             None => error,
         }

@@ -24,33 +24,16 @@ pub fn is_over(pid: u32) -> bool {
     unsafe { libc::poll(&mut poll, 1, 0) == 1 }
 }
 
-/// One process, as a report names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Glimpse {
-    /// Its process id, as this process sees it.
-    pub pid: u32,
-    /// Its name, at most 15 bytes; empty when `/proc` does not tell.
-    pub name: String,
-    /// Whether it is stopped, by a signal or by a debugger.
-    pub is_stopped: bool,
-}
-
-impl Glimpse {
-    /// Looks at a process.
-    pub fn of(pid: u32) -> Self {
+impl Process {
+    /// Looks at a process. `/proc` tells at most 15 bytes of a name.
+    pub(crate) fn of(pid: u32) -> Self {
         let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         Self { pid, name: name.trim_end().to_owned(), is_stopped: is_stopped(&stat) }
     }
 }
 
-impl From<Glimpse> for Process {
-    fn from(seen: Glimpse) -> Self {
-        Self { pid: seen.pid, name: seen.name, is_stopped: seen.is_stopped }
-    }
-}
-
-impl std::fmt::Display for Glimpse {
+impl std::fmt::Display for Process {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let name = if self.name.is_empty() { "name unknown" } else { &self.name };
         let stopped = if self.is_stopped { ", stopped" } else { "" };
@@ -91,9 +74,9 @@ mod tests {
 
     #[test]
     fn a_process_is_named_and_one_that_is_none_has_its_number() {
-        let me = Glimpse::of(std::process::id());
+        let me = Process::of(std::process::id());
         assert!(!me.name.is_empty() && !me.is_stopped);
         assert_eq!(me.to_string(), format!("pid {} ({})", me.pid, me.name));
-        assert_eq!(Glimpse::of(0).to_string(), "pid 0 (name unknown)");
+        assert_eq!(Process::of(0).to_string(), "pid 0 (name unknown)");
     }
 }

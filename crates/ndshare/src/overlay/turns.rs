@@ -14,7 +14,7 @@
 //! ```
 
 use crate::arena::{Arena, BlockId, Deadline, Hold};
-use crate::error::{Error, Kind, Process, Result};
+use crate::error::{Error, Kind, Result};
 use crate::lock::{self, Death};
 use crate::os::monotonic;
 use crate::prim::AtomicU64;
@@ -106,7 +106,7 @@ impl Turns {
         }
         let names: Vec<String> = inside.iter().map(ToString::to_string).collect();
         let text = format!("{error}. Inside are {}", names.join("; "));
-        error.saying(text).waiting_on(inside.into_iter().map(Process::from))
+        error.saying(text).waiting_on(inside)
     }
 
     fn arena(&self) -> &Arc<Arena> {
