@@ -74,7 +74,7 @@ pub(crate) fn end_message(py: Python<'_>, pickler: &Bound<'_, PyAny>, failed: bo
     if !failed {
         return;
     }
-    let issued: Vec<_> = ended.iter().flat_map(|message| message.issued.iter().cloned()).collect();
+    let issued: Vec<_> = ended.into_iter().flat_map(|message| message.issued).collect();
     py.detach(|| withdraw_soon(&issued));
 }
 

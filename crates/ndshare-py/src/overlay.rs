@@ -281,10 +281,12 @@ fn measured<'py>((_, shape, dtype): &Said<'py>) -> PyResult<(Bound<'py, PyTuple>
 /// An error that says which field it is about.
 fn in_field(py: Python<'_>, name: &str, field: &str, error: PyErr) -> PyErr {
     let text = format!("field '{field}' of use '{name}': {}", error.value(py));
-    match () {
-        () if error.is_instance_of::<PyTypeError>(py) => PyTypeError::new_err(text),
-        () if error.is_instance_of::<PyValueError>(py) => PyValueError::new_err(text),
-        () => error,
+    if error.is_instance_of::<PyTypeError>(py) {
+        PyTypeError::new_err(text)
+    } else if error.is_instance_of::<PyValueError>(py) {
+        PyValueError::new_err(text)
+    } else {
+        error
     }
 }
 

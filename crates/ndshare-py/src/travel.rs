@@ -10,7 +10,7 @@ use ndshare::array::{Layout, Token};
 use ndshare::element::Element;
 use ndshare::session::reference_to;
 use numpy::npyffi::npy_intp;
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
@@ -31,10 +31,12 @@ use crate::wait::interruptible;
 /// block travels by value, as NumPy pickles it; so does every array while all tickets are in flight, with a warning.
 #[pyfunction]
 pub(crate) fn reduce<'py>(py: Python<'py>, array: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    match (OPEN.get(), open_arguments(py, array)?) {
-        (Some(open), Some(arguments)) => Ok((open, arguments).into_pyobject(py)?.into_any()),
+    let open =
+        OPEN.get().ok_or_else(|| PyRuntimeError::new_err("ndshare was not imported: expected open_arrays_with"))?;
+    match open_arguments(py, array)? {
+        Some(arguments) => Ok((open, arguments).into_pyobject(py)?.into_any()),
         // Protocol 4 is one that every pickler here reads.
-        _ => array.call_method1(intern!(py, "__reduce_ex__"), (4,)),
+        None => array.call_method1(intern!(py, "__reduce_ex__"), (4,)),
     }
 }
 

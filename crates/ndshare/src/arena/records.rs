@@ -116,11 +116,8 @@ impl Arena {
         let me = self.slot()?;
         // RAW: only told from others.
         let generation = self.control.participant(me)?.generation.load(Relaxed);
-        let origin = Origin {
-            sender: me | generation << 16,
-            origin: self.pid.load(Relaxed),
-            stamp: monotonic().as_nanos() as u64,
-        };
+        let origin =
+            Origin { sender: me | generation << 16, id: self.pid.load(Relaxed), stamp: monotonic().as_nanos() as u64 };
         let budget = self.control.geometry().ticket_budget;
         if self.control.ticket_count() >= budget {
             // Perhaps some are for processes that are over by now.
@@ -210,7 +207,7 @@ impl Arena {
     pub(super) fn adopt(&self, parent: BlockId, child: BlockId, deadline: &Deadline) -> Result<Option<TicketId>> {
         // Set before any record names it: a free that finds it 0 has no child to look for.
         self.control.block(parent.index)?.is_parent.store(1, SeqCst);
-        let origin = Origin { sender: PARENT, origin: parent.index, stamp: parent.generation.into() };
+        let origin = Origin { sender: PARENT, id: parent.index, stamp: parent.generation.into() };
         self.add(child, origin, deadline)
     }
 
@@ -230,7 +227,7 @@ impl Arena {
 
     fn find_free_record(&self) -> Result<Option<u32>> {
         let (hint, ready) = (self.control.record_hint(), self.control.records_ready());
-        // A hint may be wrong, so the indexes below it come last.
+        // A hint may be wrong, so the indices below it come last.
         for index in (hint..ready).chain(0..hint.min(ready)) {
             if self.control.record(index)?.nonce.load(SeqCst) == 0 {
                 self.control.header().record_hint.store(index, Relaxed);
@@ -251,7 +248,7 @@ impl Arena {
         record.block.store(block.index, Relaxed);
         record.generation.store(block.generation, Relaxed);
         record.sender.store(origin.sender, Relaxed);
-        record.origin.store(origin.origin, Relaxed);
+        record.origin.store(origin.id, Relaxed);
         record.stamp.store(origin.stamp, Relaxed);
         record.receiver.store(0, Relaxed);
         record.numbering.store(0, Relaxed);
@@ -493,7 +490,8 @@ impl Arena {
 #[derive(Debug, Clone, Copy)]
 struct Origin {
     sender: u32,
-    origin: u32,
+    /// The sender's process id, or the parent's index.
+    id: u32,
     stamp: u64,
 }
 

@@ -88,7 +88,7 @@ impl Array {
     pub fn fill<T: Item>(&self, value: T) -> Result<()> {
         self.check_writable()?;
         self.check_type::<T>()?;
-        // One item that is in every index: all its strides are 0.
+        // One item that stands at every index: all its strides are 0.
         let (shape, strides) = (self.shape().to_vec(), vec![0; self.ndim()]);
         let from = Side { first: (&raw const value).cast_mut().cast(), layout: &Layout::new(shape, strides)? };
         // SAFETY: every item of the array lies inside its block; the source is one live number of this frame.

@@ -238,8 +238,8 @@ fn gather_of<W: Work, C: Cell<W>>(number: Number) -> Option<Gather<C>> {
     })
 }
 
-/// Whether items of this type are transformed.
-pub(super) fn is_readable(number: Number) -> bool {
+/// Whether transforms read such items. Others are to be converted first.
+pub fn is_readable(number: Number) -> bool {
     gather_of::<f64, Complex<f64>>(number).is_some()
 }
 

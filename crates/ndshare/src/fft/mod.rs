@@ -50,7 +50,8 @@ pub use arrays::{
     fft, fft2, fftn, hfft, hfft2, hfftn, ifft, ifft2, ifftn, ihfft, ihfft2, ihfftn, irfft, irfft2, irfftn, rfft, rfft2,
     rfftn,
 };
+pub use convert::is_readable;
 pub use filter::Filter;
 pub use plan::{Plan, RawArray};
-pub use spec::{Options, Spec, is_readable};
+pub use spec::{Options, Spec};
 pub use transform::{Axes, Family, Norm, Transform};

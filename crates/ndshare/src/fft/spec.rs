@@ -152,11 +152,6 @@ impl Spec {
     }
 }
 
-/// Whether transforms read such items. Others are to be converted first.
-pub fn is_readable(number: Number) -> bool {
-    convert::is_readable(number)
-}
-
 /// What a result of such a kind consists of.
 pub(super) fn result_number(is_complex: bool, is_double: bool) -> Number {
     match (is_complex, is_double) {

@@ -256,21 +256,11 @@ const REAL: [Number; 11] = [
     Number::F32,
     Number::F64,
 ];
-const ALL: [Number; 13] = [
-    Number::Bool,
-    Number::U8,
-    Number::I8,
-    Number::U16,
-    Number::I16,
-    Number::U32,
-    Number::I32,
-    Number::U64,
-    Number::I64,
-    Number::F32,
-    Number::F64,
-    Number::C64,
-    Number::C128,
-];
+/// All that is transformed.
+fn readable() -> Vec<Number> {
+    [&REAL[..], &[Number::C64, Number::C128]].concat()
+}
+
 const FAMILIES: [Family; 3] = [Family::Complex, Family::ToHalf, Family::ToReal];
 
 #[test]
@@ -281,7 +271,7 @@ fn every_length_in_every_family() {
             for double in [false, true] {
                 let forward = dice.below(2) == 0;
                 let input = match family {
-                    Family::Complex => dice.pick(&ALL),
+                    Family::Complex => dice.pick(&readable()),
                     Family::ToHalf => dice.pick(&REAL),
                     Family::ToReal => dice.pick(&[Number::C64, Number::C128, Number::F32]),
                 };
@@ -304,7 +294,7 @@ fn any_rank_any_axes_any_padding() {
         axes.truncate(1 + dice.below(rank));
         let family = dice.pick(&FAMILIES);
         let lengths: Vec<_> = axes.iter().map(|&axis| (shape[axis] + dice.below(5)).saturating_sub(2).max(1)).collect();
-        let input = dice.pick(if family == Family::ToHalf { &REAL } else { &ALL[..] });
+        let input = dice.pick(&if family == Family::ToHalf { REAL.to_vec() } else { readable() });
         let (forward, double) = (dice.below(2) == 0, dice.below(2) == 0);
         compare(&mut dice, &spec_of((family, forward), input, double, &shape, &axes, &lengths), 1);
     }
@@ -332,7 +322,7 @@ fn planes_among_other_axes() {
         axes.drain(..dice.below(2));
         let family = dice.pick(&FAMILIES);
         let lengths: Vec<_> = axes.iter().map(|&axis| (shape[axis] + dice.below(9)).saturating_sub(4).max(1)).collect();
-        let input = dice.pick(if family == Family::ToHalf { &REAL } else { &ALL[..] });
+        let input = dice.pick(&if family == Family::ToHalf { REAL.to_vec() } else { readable() });
         let (forward, double) = (dice.below(2) == 0, dice.below(2) == 0);
         let workers = dice.pick(&[1, 3]);
         compare(&mut dice, &spec_of((family, forward), input, double, &shape, &axes, &lengths), workers);
@@ -489,7 +479,7 @@ fn impossible_specs_are_refused() {
 
 #[test]
 fn the_precision_is_that_of_the_input_unless_asked_for() {
-    for &number in &ALL {
+    for number in readable() {
         let spec = |transform| Spec::new(transform, &[4], number, &Options::default()).unwrap();
         let is_single = matches!(number, Number::F32 | Number::C64);
         let (complex, real) = if is_single { (Number::C64, Number::F32) } else { (Number::C128, Number::F64) };

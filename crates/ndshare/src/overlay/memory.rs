@@ -118,11 +118,8 @@ impl Entered {
     /// # Errors
     /// `InvalidValue`, with the fields that there are.
     pub fn array(&self, field: &str) -> Result<&Array> {
-        let this = &self.uses.all()[self.number];
-        let found = this.find(field)?;
-        let arrays = this.fields().iter().zip(&self.arrays);
-        let mut arrays = arrays.filter(|(other, _)| std::ptr::eq(*other, found)).map(|(_, array)| array);
-        arrays.next().ok_or_else(|| Error::value("expected an array for each field"))
+        let (index, _) = self.uses.all()[self.number].find(field)?;
+        Ok(&self.arrays[index])
     }
 
     /// Whether nobody else was inside at entry.

@@ -33,7 +33,7 @@ pub struct Use {
 ///     .with("floats", [("A", &[3, 4][..], Number::F32), ("B", &[4], Number::F64)])?
 ///     .with("ints", [("D", [10], Number::I32)])?;
 /// // B begins behind the 48 bytes of A, at a multiple of 64.
-/// assert_eq!(uses.find("floats")?.1.find("B")?.offset(), 64);
+/// assert_eq!(uses.find("floats")?.1.find("B")?.1.offset(), 64);
 /// assert_eq!(uses.len_bytes(), 96);
 /// # Ok(())
 /// # }
@@ -88,12 +88,12 @@ impl Use {
         &self.fields
     }
 
-    /// The field of this name.
+    /// The number of the field of this name, and the field.
     ///
     /// # Errors
     /// `InvalidValue`, with the fields that there are.
-    pub fn find(&self, name: &str) -> Result<&Field> {
-        self.fields.iter().find(|field| field.name == name).ok_or_else(|| {
+    pub fn find(&self, name: &str) -> Result<(usize, &Field)> {
+        self.fields.iter().enumerate().find(|(_, field)| field.name == name).ok_or_else(|| {
             let names: Vec<&str> = self.fields.iter().map(Field::name).collect();
             let (names, own) = (names.join(", "), &self.name);
             Error::value(format!("expected a field of use '{own}' ({names}), got '{name}'"))
