@@ -3,6 +3,7 @@
 That its judgement can fail is tested with made-up runs.
 """
 
+import multiprocessing as mp
 import os
 import re
 import signal
@@ -14,6 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+import ndshare as nds
+from helpers import wait_until
 
 Image = pytest.importorskip("PIL.Image", reason="the demo's packages are not installed")
 pytest.importorskip("skimage", reason="the demo's packages are not installed")
@@ -185,6 +189,27 @@ def test_figures_of_a_run(demo: Any) -> None:
     late = an_outcome(demo).moments
     late[stage.SHOWN, 0] = late[stage.EXPOSED, 2] + 1
     assert report.lags_in_frames(an_outcome(demo, moments=late), stage.SHOWN).tolist() == [2, 0, 0]
+
+
+def flip(moments: Any) -> None:
+    """Be a worker that stores frames without end."""
+    while True:
+        moments[:] = 0
+        moments[:] = 1
+
+
+def test_the_sheet_looks_at_moments_while_workers_write_them(demo: Any) -> None:
+    # NumPy's nonzero counts, then looks again, and raises RuntimeError when a worker has stored a frame in between.
+    moments = nds.zeros((len(demo.job.Stage), 200_000), np.int64)
+    worker = mp.get_context("fork").Process(target=flip, args=(moments,))
+    worker.start()
+    try:
+        assert wait_until(lambda: moments[demo.job.Stage.STORED].any())
+        for _ in range(300):
+            assert demo.job.newest(moments).shape == (demo.job.SHEET_TILES,)
+    finally:
+        worker.kill()
+        worker.join()
 
 
 def test_a_new_tile_takes_the_place_of_the_oldest(demo: Any) -> None:
