@@ -1,21 +1,19 @@
 //! `allocating`: for a while, NumPy takes the memory of this thread's new arrays from an arena (NEP 49).
 //!
 //! NumPy asks a *handler* for the bytes of an array, and remembers with the array which one it was. The handler in use
-//! is a context variable, so threads and asyncio tasks have their own. Ours asks [`Malloc`], or, where that has no memory,
-//! whatever handler is in use outside of all of ours.
+//! is a context variable, so threads and asyncio tasks have their own. Ours asks a [`Scope`], which says what is a block and
+//! what comes from the handlers outside of ours.
 //!
 //! NumPy holds the interpreter while it calls these functions, and does not expect that it is let go. Nothing can be
 //! raised from here: Ctrl-C is answered as soon as NumPy returns.
 
-use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::ptr::{self, NonNull};
+use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use ndshare::arena::Arena;
-use ndshare::malloc::{Counts, Malloc, Whose};
+use ndshare::malloc::{Counts, Malloc, Other, Scope};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -63,112 +61,45 @@ struct Handler {
 struct Context {
     /// First, because NumPy takes the address of the whole for that of its handler.
     handler: Handler,
-    memory: Malloc,
-    min_bytes: usize,
-    /// Whether the `with` block is still open.
-    is_open: AtomicBool,
-    /// The handler that was in use before, and what it offers.
+    /// It is open as long as the `with` block.
+    scope: Scope<Allocator>,
+    /// The handler that was in use before.
     outer: Py<PyAny>,
-    beside: Allocator,
-    /// The nearest handler outside that is not ours: memory that is not shared.
-    ordinary: Allocator,
-    /// Whether that is another library's, which may lead back to one of ours further out.
-    is_foreign: bool,
-}
-
-thread_local! {
-    /// Whether this thread is in another library's handler on behalf of ours: what goes there shall not come back, or
-    /// its handler would not hear of the end of it.
-    static PASSING: Cell<bool> = const { Cell::new(false) };
 }
 
 // ---- memory ---------------------------------------------------------------------------------------------------------
 
-impl Context {
-    /// Asks the handler outside of all of ours.
-    #[inline]
-    fn ask_ordinary<T>(&self, ask: impl FnOnce(&Allocator) -> T) -> T {
-        if !self.is_foreign {
-            return ask(&self.ordinary);
-        }
-        let before = PASSING.replace(true);
-        let outcome = ask(&self.ordinary);
-        PASSING.set(before);
-        outcome
-    }
-
-    /// Memory for an array that begins its life: a block by `alloc` if the array is large enough, or what `ask` gets of
-    /// another handler.
-    #[inline]
-    fn allocate(
-        &self,
-        len_bytes: usize,
-        alloc: impl FnOnce(&Malloc) -> Option<NonNull<u8>>,
-        ask: impl FnOnce(&Allocator) -> *mut c_void,
-    ) -> *mut c_void {
-        if len_bytes < self.min_bytes {
-            return self.ask_ordinary(ask);
-        }
-        if !self.is_open.load(Relaxed) {
-            return ask(&self.beside);
-        }
-        match if PASSING.get() { None } else { alloc(&self.memory) } {
-            Some(block) => block.as_ptr().cast(),
-            None => self.ask_ordinary(ask),
-        }
-    }
-
-    /// Memory for an array that changes its size. What was shared stays shared, also after the scope; what was not
-    /// stays so, because its length is known to its handler only.
-    fn resize(&self, old: *mut c_void, len_bytes: usize) -> *mut c_void {
-        let worthwhile = len_bytes >= self.min_bytes && !PASSING.get();
-        let elsewhere = |len_bytes| self.ask_ordinary(|ordinary| ordinary.malloc(len_bytes)).cast();
-        // SAFETY: NumPy resizes what a handler gave it. A block that begins here was given by this handler or by one of
-        // ours outside of it.
-        match unsafe { self.memory.resize(old.cast(), len_bytes, worthwhile, elsewhere) } {
-            Whose::Ours(new) => new.cast(),
-            Whose::Elsewhere => self.beside.realloc(old, len_bytes),
-            Whose::Lost => ptr::null_mut(),
-        }
-    }
-
-    fn free(&self, address: *mut c_void, len_bytes: usize) {
-        // SAFETY: as above, and NumPy frees it once.
-        if let Whose::Elsewhere = unsafe { self.memory.free(address.cast()) } {
-            self.beside.free(address, len_bytes);
-        }
-    }
-}
-
 impl Allocator {
     const OURS: Self = Self { context: ptr::null_mut(), malloc, calloc, realloc, free };
 
-    #[inline]
-    fn malloc(&self, len_bytes: usize) -> *mut c_void {
-        // SAFETY: a handler's function with its own context, for NumPy's call, which holds the interpreter. The capsule
-        // that keeps the handler is kept by the chain of outer ones.
-        unsafe { (self.malloc)(self.context, len_bytes) }
-    }
-
-    #[inline]
-    fn calloc(&self, items: usize, item_bytes: usize) -> *mut c_void {
-        // SAFETY: as above.
-        unsafe { (self.calloc)(self.context, items, item_bytes) }
-    }
-
-    fn realloc(&self, old: *mut c_void, len_bytes: usize) -> *mut c_void {
-        // SAFETY: as above; the memory is not ours, so it came from there.
-        unsafe { (self.realloc)(self.context, old, len_bytes) }
-    }
-
-    #[inline]
-    fn free(&self, address: *mut c_void, len_bytes: usize) {
-        // SAFETY: as above.
-        unsafe { (self.free)(self.context, address, len_bytes) }
-    }
-
     fn is_ours(&self) -> bool {
         ptr::fn_addr_eq(self.malloc, Self::OURS.malloc)
+    }
+}
+
+impl Other for Allocator {
+    #[inline]
+    fn malloc(&self, len_bytes: usize) -> *mut u8 {
+        // SAFETY: a handler's function with its own context, for NumPy's call, which holds the interpreter. The capsule
+        // that keeps the handler is kept by the chain of outer ones.
+        unsafe { (self.malloc)(self.context, len_bytes).cast() }
+    }
+
+    #[inline]
+    fn calloc(&self, items: usize, item_bytes: usize) -> *mut u8 {
+        // SAFETY: as in `malloc`.
+        unsafe { (self.calloc)(self.context, items, item_bytes).cast() }
+    }
+
+    fn realloc(&self, old: *mut u8, len_bytes: usize) -> *mut u8 {
+        // SAFETY: as in `malloc`; the memory is not ours, so it came from there.
+        unsafe { (self.realloc)(self.context, old.cast(), len_bytes).cast() }
+    }
+
+    #[inline]
+    fn free(&self, address: *mut u8, len_bytes: usize) {
+        // SAFETY: as in `realloc`.
+        unsafe { (self.free)(self.context, address.cast(), len_bytes) }
     }
 }
 
@@ -184,26 +115,24 @@ unsafe fn context_at<'a>(address: *mut c_void) -> &'a Context {
 
 unsafe extern "C" fn malloc(context: *mut c_void, len_bytes: usize) -> *mut c_void {
     // SAFETY: called as a handler of ours.
-    let context = unsafe { context_at(context) };
-    context.allocate(len_bytes, |memory| memory.alloc(len_bytes), |other| other.malloc(len_bytes))
+    unsafe { context_at(context) }.scope.malloc(len_bytes).cast()
 }
 
 unsafe extern "C" fn calloc(context: *mut c_void, items: usize, item_bytes: usize) -> *mut c_void {
-    // SAFETY: called as a handler of ours.
-    let context = unsafe { context_at(context) };
     // NumPy asks for zeros for arrays of objects, too, and does not say so. They are told by what is in them.
-    let alloc = |memory: &Malloc| memory.alloc_zeros(items.checked_mul(item_bytes)?, has_objects);
-    context.allocate(items.saturating_mul(item_bytes), alloc, |other| other.calloc(items, item_bytes))
+    // SAFETY: called as a handler of ours.
+    unsafe { context_at(context) }.scope.calloc(items, item_bytes, has_objects).cast()
 }
 
 unsafe extern "C" fn realloc(context: *mut c_void, old: *mut c_void, len_bytes: usize) -> *mut c_void {
-    // SAFETY: called as a handler of ours.
-    unsafe { context_at(context) }.resize(old, len_bytes)
+    // SAFETY: called as a handler of ours. NumPy resizes what a handler gave it: a block that begins here was given by this
+    // one or by one of ours outside of it.
+    unsafe { context_at(context).scope.realloc(old.cast(), len_bytes).cast() }
 }
 
 unsafe extern "C" fn free(context: *mut c_void, address: *mut c_void, len_bytes: usize) {
-    // SAFETY: called as a handler of ours.
-    unsafe { context_at(context) }.free(address, len_bytes);
+    // SAFETY: as in `realloc`, and NumPy frees it once.
+    unsafe { context_at(context).scope.free(address.cast(), len_bytes) };
 }
 
 // ---- handlers as Python objects -------------------------------------------------------------------------------------
@@ -237,22 +166,17 @@ impl Context {
     /// A new context outside of which `outer` is in use, as a capsule.
     fn capsule<'py>(scope: &Allocating, arena: Arc<Arena>, outer: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = outer.py();
-        let beside = allocator_of(&outer)?;
-        let (ordinary, is_foreign) = match context_of(&outer)? {
-            Some(context) => (context.ordinary, context.is_foreign),
-            None => (beside, !is_numpys_own(&outer)?),
+        let (memory, beside) = (Malloc::new(arena, scope.counts.clone()), allocator_of(&outer)?);
+        let scope = match context_of(&outer)? {
+            Some(context) => Scope::within(memory, scope.min_bytes, beside, &context.scope),
+            None => Scope::new(memory, scope.min_bytes, beside, !is_numpys_own(&outer)?),
         };
         let mut name = [0; 127];
         name.iter_mut().zip(NAME).for_each(|(to, &from)| *to = from as c_char);
         let context = Box::into_raw(Box::new(Self {
             handler: Handler { name, version: 1, allocator: Allocator::OURS },
-            memory: Malloc::new(arena, scope.counts.clone()),
-            min_bytes: scope.min_bytes,
-            is_open: AtomicBool::new(true),
+            scope,
             outer: outer.unbind(),
-            beside,
-            ordinary,
-            is_foreign,
         }));
         // SAFETY: attached; the box is valid, nobody else knows of it yet, and the capsule gives it to `destroy` once.
         unsafe {
@@ -371,7 +295,7 @@ impl Allocating {
         };
         let entered = entered.into_bound(py);
         let Some(context) = context_of(&entered)? else { return Ok(()) };
-        context.is_open.store(false, Relaxed);
+        context.scope.close();
         // A generator may be left in another context, or while scopes that it does not know of are open. Then the
         // handler stays where it is, and passes everything on.
         if !current(py)?.is(&entered) {
@@ -422,7 +346,7 @@ fn open_outside(mut capsule: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
     let py = capsule.py();
     loop {
         let next = match context_of(&capsule)? {
-            Some(context) if !context.is_open.load(Relaxed) => context.outer.bind(py).clone(),
+            Some(context) if !context.scope.is_open() => context.outer.bind(py).clone(),
             _ => return Ok(capsule),
         };
         capsule = next;

@@ -10,6 +10,7 @@ use crate::arena::{Arena, Deadline, Hold, Judge};
 use crate::error::{Kind, Result};
 use crate::os::PAGE_BYTES;
 use crate::prim::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -185,6 +186,136 @@ impl Malloc {
     }
 }
 
+/// Another allocator, by addresses and lengths.
+pub trait Other {
+    /// Memory for so many bytes; null when there is none. So do the next two.
+    fn malloc(&self, len_bytes: usize) -> *mut u8;
+    /// Zeros.
+    fn calloc(&self, items: usize, item_bytes: usize) -> *mut u8;
+    /// What it gave, at another length.
+    fn realloc(&self, old: *mut u8, len_bytes: usize) -> *mut u8;
+    /// Takes back what it gave.
+    fn free(&self, address: *mut u8, len_bytes: usize);
+}
+
+/// A [`Malloc`] in the place of another allocator, for as long as it is open: what is large enough is a block, and the rest
+/// is the other's. Scopes nest: the other of the inner one is the outer one.
+///
+/// It serves what it gave also after it was closed. Then, and where an address is not its own, it asks the one outside.
+#[derive(Debug)]
+pub struct Scope<A> {
+    memory: Malloc,
+    min_bytes: usize,
+    is_open: AtomicBool,
+    /// The allocator that it is in the place of.
+    beside: A,
+    /// The nearest one outside that is no scope: memory that is not shared.
+    ordinary: A,
+    /// Whether that may itself lead back to a scope further out.
+    is_foreign: bool,
+}
+
+thread_local! {
+    /// Whether this thread is in a foreign allocator on behalf of a scope: what goes there shall not come back, or it would
+    /// not hear of the end of it.
+    static PASSING: Cell<bool> = const { Cell::new(false) };
+}
+
+impl<A: Other + Copy> Scope<A> {
+    /// A scope for pieces of at least `min_bytes` in the place of `beside`, which is no scope; it `is_foreign` if it may lead
+    /// back to one.
+    pub fn new(memory: Malloc, min_bytes: usize, beside: A, is_foreign: bool) -> Self {
+        Self { memory, min_bytes, is_open: AtomicBool::new(true), beside, ordinary: beside, is_foreign }
+    }
+
+    /// The same in the place of `beside`, which is the scope `outer`.
+    pub fn within(memory: Malloc, min_bytes: usize, beside: A, outer: &Self) -> Self {
+        Self { beside, ..Self::new(memory, min_bytes, outer.ordinary, outer.is_foreign) }
+    }
+
+    /// Gives no more blocks from now on.
+    pub fn close(&self) {
+        self.is_open.store(false, Relaxed);
+    }
+
+    /// Whether it was not closed.
+    pub fn is_open(&self) -> bool {
+        // RAW: a word of this process alone.
+        self.is_open.load(Relaxed)
+    }
+
+    /// Memory for so many bytes; null when there is none.
+    #[inline]
+    pub fn malloc(&self, len_bytes: usize) -> *mut u8 {
+        self.allocate(len_bytes, |memory| memory.alloc(len_bytes), |other| other.malloc(len_bytes))
+    }
+
+    /// The same, of zeros, with a `judge` as in [`Malloc::alloc_zeros`].
+    #[inline]
+    pub fn calloc(&self, items: usize, item_bytes: usize, judge: Judge) -> *mut u8 {
+        let alloc = |memory: &Malloc| memory.alloc_zeros(items.checked_mul(item_bytes)?, judge);
+        self.allocate(items.saturating_mul(item_bytes), alloc, |other| other.calloc(items, item_bytes))
+    }
+
+    /// Memory that changes its size. What was shared stays shared, also after the end; what was not stays so, because its
+    /// length is known to its allocator only.
+    ///
+    /// # Safety
+    /// As [`Malloc::resize`], where no `elsewhere` is asked; or `old` is of an allocator outside.
+    pub unsafe fn realloc(&self, old: *mut u8, len_bytes: usize) -> *mut u8 {
+        let worthwhile = len_bytes >= self.min_bytes && !PASSING.get();
+        let elsewhere = |len_bytes| self.ask_ordinary(|ordinary| ordinary.malloc(len_bytes));
+        // SAFETY: the caller's; an allocator gives as much as it is asked for.
+        match unsafe { self.memory.resize(old, len_bytes, worthwhile, elsewhere) } {
+            Whose::Ours(new) => new,
+            Whose::Elsewhere => self.beside.realloc(old, len_bytes),
+            Whose::Lost => std::ptr::null_mut(),
+        }
+    }
+
+    /// Takes memory back.
+    ///
+    /// # Safety
+    /// As [`Malloc::free`], or it is of an allocator outside.
+    pub unsafe fn free(&self, address: *mut u8, len_bytes: usize) {
+        // SAFETY: the caller's.
+        if let Whose::Elsewhere = unsafe { self.memory.free(address) } {
+            self.beside.free(address, len_bytes);
+        }
+    }
+
+    /// A block by `alloc` if the piece is large enough, or what `ask` gets of another allocator.
+    #[inline]
+    fn allocate(
+        &self,
+        len_bytes: usize,
+        alloc: impl FnOnce(&Malloc) -> Option<NonNull<u8>>,
+        ask: impl FnOnce(&A) -> *mut u8,
+    ) -> *mut u8 {
+        if len_bytes < self.min_bytes {
+            return self.ask_ordinary(ask);
+        }
+        if !self.is_open() {
+            return ask(&self.beside);
+        }
+        match if PASSING.get() { None } else { alloc(&self.memory) } {
+            Some(block) => block.as_ptr(),
+            None => self.ask_ordinary(ask),
+        }
+    }
+
+    #[inline]
+    fn ask_ordinary<T>(&self, ask: impl FnOnce(&A) -> T) -> T {
+        if !self.is_foreign {
+            return ask(&self.ordinary);
+        }
+        let before = PASSING.replace(true);
+        let outcome = ask(&self.ordinary);
+        PASSING.set(before);
+        outcome
+    }
+}
+
 fn give_back(hold: Hold) {
     // A panic would be a bug, and must not unwind into the code around.
     let _ = catch_unwind(AssertUnwindSafe(|| drop(hold)));
@@ -276,6 +407,65 @@ mod tests {
             assert_eq!(malloc.free(address), Whose::Ours(()));
         }
         assert_eq!((malloc.counts.refused(), used_bytes(&malloc)), ((1, 1 << 30), 0));
+    }
+
+    /// An allocator that gives null, and notes what it was asked.
+    #[derive(Clone, Copy)]
+    struct Asked<'a>(&'a std::cell::RefCell<Vec<&'static str>>, &'static str, Option<&'a Scope<Asked<'a>>>);
+
+    impl Asked<'_> {
+        fn note(&self) -> *mut u8 {
+            self.0.borrow_mut().push(self.1);
+            self.2.map_or(std::ptr::null_mut(), |inner| inner.malloc(8192))
+        }
+    }
+
+    impl Other for Asked<'_> {
+        fn malloc(&self, _: usize) -> *mut u8 {
+            self.note()
+        }
+        fn calloc(&self, _: usize, _: usize) -> *mut u8 {
+            self.note()
+        }
+        fn realloc(&self, _: *mut u8, _: usize) -> *mut u8 {
+            self.note()
+        }
+        fn free(&self, _: *mut u8, _: usize) {
+            self.note();
+        }
+    }
+
+    #[test]
+    fn a_scope_gives_blocks_while_it_is_open_and_serves_them_afterwards() {
+        let (arena, _heap) = Arena::create_on_heap(8 << 20).unwrap();
+        let memory = || Malloc::new(arena.clone(), Arc::default());
+        let heard = std::cell::RefCell::new(Vec::new());
+        let outer = Scope::new(memory(), 4096, Asked(&heard, "plain", None), false);
+        let inner = Scope::within(memory(), 8192, Asked(&heard, "outer", None), &outer);
+        assert!(inner.malloc(100).is_null() && inner.calloc(2, usize::MAX, never).is_null());
+        assert_eq!(heard.take(), ["plain", "plain"], "too small, and too large, for blocks: outside of all scopes");
+        let block = inner.malloc(8192);
+        inner.close();
+        assert!(arena.contains(block.addr()) && inner.malloc(8192).is_null());
+        // SAFETY: the block is the scope's, and comes back once; the other address is no block.
+        unsafe {
+            assert_eq!(inner.realloc(block, 8000), block, "what was shared stays shared");
+            inner.free(block, 8000);
+            inner.free(std::ptr::null_mut(), 1);
+        }
+        assert_eq!((heard.take(), arena.stats().unwrap().used_bytes), (vec!["outer", "outer"], 0));
+    }
+
+    /// Memory of a foreign allocator that asks back would have two owners.
+    #[test]
+    fn what_goes_to_a_foreign_allocator_does_not_come_back() {
+        let (arena, _heap) = Arena::create_on_heap(8 << 20).unwrap();
+        let memory = || Malloc::new(arena.clone(), Arc::default());
+        let heard = std::cell::RefCell::new(Vec::new());
+        let outer = Scope::new(memory(), 4096, Asked(&heard, "plain", None), false);
+        let inner = Scope::new(memory(), 4096, Asked(&heard, "foreign", Some(&outer)), true);
+        assert!(inner.malloc(100).is_null(), "no block, though the outer scope would have one for 8192 bytes");
+        assert_eq!(heard.take(), ["foreign", "plain"]);
     }
 
     #[test]
