@@ -12,7 +12,7 @@
 //!   lasts. `private`: what one process counts for itself. `guests`: children without a slot.
 //! - `state`: the [`Arena`] itself, one process's share. `hold`: the [`Hold`], one reference to a block.
 //! - `lock`: waiting for the arena's lock, and for each block's. `fork`: what a child inherits. `alloc`, `records`,
-//!   `shortage`, `stats`, `outgoing`: what users ask for. `sweep`: leaving, and sweeping up after the dead. `join`: making
+//!   `shortage`, `stats`, `outgoing`, `message`: what users ask for. `sweep`: leaving, and sweeping up after the dead. `join`: making
 //!   an arena and joining one.
 //!
 //! A file names only files below it; this one only declares.
@@ -29,6 +29,7 @@ mod ids;
 mod join;
 mod lock;
 mod lockword;
+mod message;
 mod outgoing;
 mod private;
 mod records;
@@ -58,7 +59,8 @@ mod internals {
     pub use super::backing::Heap;
     pub use super::fork::{find, is_inside, left_out};
     pub use super::lock::Reentry;
-    pub use super::outgoing::{BRIEFLY, Outgoing, withdraw_soon};
+    pub use super::message::{begin_message, end_message};
+    pub use super::outgoing::{BRIEFLY, Outgoing};
     pub use super::private::Judge;
     pub use super::shortage::{MARK_CACHE, Shortage, on_shortage};
 }
