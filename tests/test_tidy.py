@@ -62,6 +62,7 @@ UNSAFE_ROOMS = (
     "crates/ndshare/src/pool.rs",
     "crates/ndshare-py/src/allocating.rs",
     "crates/ndshare-py/src/cache/value.rs",
+    "crates/ndshare-py/src/described.rs",
     "crates/ndshare-py/src/dtype.rs",
     "crates/ndshare-py/src/fft/",
     "crates/ndshare-py/src/frame.rs",

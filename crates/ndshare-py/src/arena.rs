@@ -3,13 +3,11 @@
 use std::sync::Arc;
 
 use ndshare::arena::{self as library, Options};
-use ndshare::layout;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyString;
 
 use crate::closable::Closable;
-use crate::error::to_python;
+use crate::shape::size_of;
 use crate::wait::detached;
 
 /// An arena of its own: `Arena("8 GiB")`, or a budget in bytes as an int.
@@ -50,7 +48,8 @@ impl Arena {
     #[new]
     #[pyo3(signature = (budget))]
     fn new(py: Python<'_>, budget: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let options = Options { budget_bytes: Some(budget_bytes(budget)?), ..Options::default() };
+        let budget_bytes = size_of(budget, "a budget", "8 GiB", 1, "of at least 1 byte, below 2**63")?;
+        let options = Options { budget_bytes: Some(budget_bytes), ..Options::default() };
         detached(py, || library::Arena::create(&options)).map(Self::over)
     }
 
@@ -118,19 +117,4 @@ pub(crate) fn named(arena: &Bound<'_, PyAny>) -> PyResult<Arc<library::Arena>> {
 /// An id as users see it.
 pub(crate) fn id_text(arena: &library::Arena) -> String {
     format!("{:016x}", arena.id())
-}
-
-fn budget_bytes(budget: &Bound<'_, PyAny>) -> PyResult<u64> {
-    if let Ok(text) = budget.cast::<PyString>() {
-        return layout::parse_size(text.to_str()?).map_err(|e| to_python(budget.py(), &e));
-    }
-    let bad = || PyValueError::new_err(format!("expected a budget of at least 1 byte, below 2**63, got {budget}"));
-    match budget.extract::<i64>() {
-        Ok(bytes) => u64::try_from(bytes).ok().filter(|&bytes| bytes > 0).ok_or_else(bad),
-        Err(error) if error.is_instance_of::<PyTypeError>(budget.py()) => Err(PyTypeError::new_err(format!(
-            "expected a budget such as \"8 GiB\" or a number of bytes, got {}",
-            budget.get_type()
-        ))),
-        Err(_) => Err(bad()),
-    }
 }

@@ -24,6 +24,7 @@ const MAX_NESTING: usize = 32;
 const BUILTIN: i32 = NPY_TYPES::NPY_NTYPES_LEGACY as i32;
 
 /// A dtype of plain bytes; one owned reference.
+#[derive(Clone)]
 pub(crate) struct Dtype<'py>(Bound<'py, PyAny>);
 
 impl<'py> Dtype<'py> {
@@ -105,6 +106,14 @@ impl<'py> Dtype<'py> {
     pub(crate) fn is_subarray(&self) -> bool {
         // SAFETY: as above.
         unsafe { !PyDataType_SUBARRAY(self.0.py(), self.as_ptr()).is_null() }
+    }
+
+    /// Itself, for frames and canvases; a subarray is a TypeError.
+    pub(crate) fn refuse_subarray(self) -> PyResult<Self> {
+        if self.is_subarray() {
+            return Err(PyTypeError::new_err("expected a dtype that is no subarray: put its shape into shape="));
+        }
+        Ok(self)
     }
 
     /// What the library calls it; none when that would not keep the dtype whole: it has metadata or a class of its own,

@@ -12,60 +12,66 @@ use crate::guard::Once;
 
 type Class = Once<Py<PyType>>;
 
-static BASE: Class = Once::new();
-static ARENA_FULL: Class = Once::new();
-static STALE: Class = Once::new();
-static ATTACH: Class = Once::new();
-static TIMEOUT: Class = Once::new();
-static OWNER_DIED: Class = Once::new();
-static EMPTY: Class = Once::new();
-static FULL: Class = Once::new();
-static CLOSED: Class = Once::new();
-static WRITER_DIED: Class = Once::new();
-static POISONED: Class = Once::new();
-static LOAD_ERROR: Class = Once::new();
+/// The classes of `ndshare._errors` that are raised from here.
+static CLASSES: [(&str, Class); 12] = [
+    ("Error", Class::new()),
+    ("ArenaFull", Class::new()),
+    ("Stale", Class::new()),
+    ("AttachError", Class::new()),
+    ("Timeout", Class::new()),
+    ("OwnerDied", Class::new()),
+    ("Empty", Class::new()),
+    ("Full", Class::new()),
+    ("Closed", Class::new()),
+    ("WriterDied", Class::new()),
+    ("Poisoned", Class::new()),
+    ("LoadError", Class::new()),
+];
 
 /// The exception that stands for `error`.
 pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
     let message = error.to_string();
-    match error.kind() {
-        Kind::InvalidValue => PyValueError::new_err(message),
-        Kind::InvalidType => PyTypeError::new_err(message),
-        Kind::ArenaFull => ours(py, &ARENA_FULL, "ArenaFull", message),
-        Kind::Stale => ours(py, &STALE, "Stale", message),
-        Kind::Attach | Kind::Unreachable | Kind::Foreign => ours(py, &ATTACH, "AttachError", message),
-        Kind::Timeout => ours(py, &TIMEOUT, "Timeout", message),
-        Kind::LoadFailed => not_loaded(py, error),
-        Kind::OwnerDied => ours(py, &OWNER_DIED, "OwnerDied", message),
-        Kind::Empty => ours(py, &EMPTY, "Empty", message),
-        Kind::Full => ours(py, &FULL, "Full", message),
-        Kind::Closed => ours(py, &CLOSED, "Closed", message),
-        Kind::WriterDied => ours(py, &WRITER_DIED, "WriterDied", message),
-        Kind::Misuse => PyRuntimeError::new_err(message),
-        Kind::Poisoned => ours(py, &POISONED, "Poisoned", message),
+    let name = match error.kind() {
+        Kind::InvalidValue => return PyValueError::new_err(message),
+        Kind::InvalidType => return PyTypeError::new_err(message),
+        Kind::Misuse => return PyRuntimeError::new_err(message),
+        Kind::LoadFailed => return not_loaded(py, error),
+        Kind::ArenaFull => "ArenaFull",
+        Kind::Stale => "Stale",
+        Kind::Attach | Kind::Unreachable | Kind::Foreign => "AttachError",
+        Kind::Timeout => "Timeout",
+        Kind::OwnerDied => "OwnerDied",
+        Kind::Empty => "Empty",
+        Kind::Full => "Full",
+        Kind::Closed => "Closed",
+        Kind::WriterDied => "WriterDied",
+        Kind::Poisoned => "Poisoned",
         // An interrupted wait raises what its check found; see `wait`.
-        _ => ours(py, &BASE, "Error", message),
-    }
+        _ => "Error",
+    };
+    ours(py, name, message)
 }
 
 /// The exception for a load of somebody else that failed.
 pub(crate) fn load_failed(py: Python<'_>, failure: Failure) -> PyErr {
-    ours(py, &LOAD_ERROR, "LoadError", (failure.type_name, failure.text))
+    ours(py, "LoadError", (failure.type_name, failure.text))
 }
 
 /// Whether an exception is `Closed`.
 pub(crate) fn is_closed(py: Python<'_>, error: &PyErr) -> bool {
-    class_of(py, &CLOSED, "Closed").is_ok_and(|class| error.is_instance(py, class))
+    class_of(py, "Closed").is_ok_and(|class| error.is_instance(py, &class))
 }
 
 /// The one way to our classes.
-fn class_of<'a, 'py>(py: Python<'py>, class: &'a Class, name: &str) -> PyResult<&'a Bound<'py, PyType>> {
-    class.import(py, "ndshare._errors", name)
+fn class_of<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
+    let found = CLASSES.iter().find(|(known, _)| *known == name);
+    let (name, class) = found.ok_or_else(|| PyRuntimeError::new_err(name.to_owned()))?;
+    class.import(py, "ndshare._errors", name).cloned()
 }
 
-fn ours(py: Python<'_>, class: &'static Class, name: &str, said: impl PyErrArguments + 'static) -> PyErr {
-    match class_of(py, class, name) {
-        Ok(class) => PyErr::from_type(class.clone(), said),
+fn ours(py: Python<'_>, name: &str, said: impl PyErrArguments + 'static) -> PyErr {
+    match class_of(py, name) {
+        Ok(class) => PyErr::from_type(class, said),
         Err(error) => {
             // The package itself cannot be imported any more: at interpreter exit, for one.
             let fallback = PyRuntimeError::new_err(said);

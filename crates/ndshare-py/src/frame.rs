@@ -5,33 +5,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ndshare::arena::{Deadline, Hold};
-use ndshare::array::{Description, Layout};
 use ndshare::element::{Element, Number};
 use ndshare::prim::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use ndshare::ring::{self, Content, Format, Geometry, Published};
-use numpy::PyUntypedArray;
-use numpy::npyffi::npy_intp;
-use pyo3::PyTypeInfo;
 use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PySlice, PyString, PyTuple, PyType};
 
+use crate::described::{Described, Known};
 use crate::dtype::Dtype;
 use crate::error::to_python;
 use crate::guard::{Guarded, Once};
-use crate::ndarray::{Facts, Order, array_of_subclass, base_of, described, make_readonly};
+use crate::ndarray::{Operand, base_of, make_readonly, plain_class};
 use crate::shape::Shape;
 use crate::wait::{at_once, interruptible_for};
 
 /// What every frame of a ring is unless it says otherwise.
 pub(crate) struct Own {
-    pub(crate) shape: Option<Box<[npy_intp]>>,
+    /// None: frames have any shape.
+    pub(crate) frame: Option<Arc<Described>>,
     pub(crate) dtype: Py<PyAny>,
     /// Whether the dtype was chosen, by itself or by a shape; else frames of any dtype are as good.
     pub(crate) is_typed: bool,
-    pub(crate) len_bytes: usize,
     pub(crate) meta: Option<Meta>,
 }
 
@@ -55,15 +52,10 @@ impl Own {
         meta: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let is_typed = shape.is_some() || dtype.is_some();
-        let dtype = Dtype::of_new(py, dtype)?;
-        if dtype.is_subarray() {
-            return Err(PyTypeError::new_err("expected a dtype that is no subarray: put its shape into shape="));
-        }
-        let shape = shape.map(Shape::of).transpose()?;
-        let len_bytes = shape.as_ref().map_or(Ok(0), |shape| shape.len_bytes(dtype.itemsize()))?;
-        let shape = shape.map(|shape| shape.lengths().into());
+        let dtype = Dtype::of_new(py, dtype)?.refuse_subarray()?;
+        let frame = shape.map(|shape| Shape::of(shape)?.contiguous(dtype.clone())).transpose()?;
         let meta = meta.map(|meta| Meta::of(py, meta)).transpose()?;
-        Ok(Self { shape, dtype: dtype.as_any().clone().unbind(), is_typed, len_bytes, meta })
+        Ok(Self { frame: frame.map(Arc::new), dtype: dtype.as_any().clone().unbind(), is_typed, meta })
     }
 
     /// What a ring's head says; dtypes that it cannot keep whole come beside it.
@@ -85,10 +77,9 @@ impl Own {
 
     /// What a ring's head is to say. Of a dtype that it cannot keep whole it says the size.
     pub(crate) fn format(&self, py: Python<'_>, name: Option<String>, spin_s: Option<f64>) -> PyResult<Format> {
-        let lengths = |shape: &[npy_intp]| shape.iter().map(|length| length.unsigned_abs()).collect();
         let element = if self.is_typed { Some(said(&self.dtype(py))?) } else { None };
         let meta = self.meta.as_ref().map(|meta| said(&Dtype::known(meta.given.bind(py).clone()))).transpose()?;
-        Ok(Format { shape: self.shape.as_deref().map(lengths), element, meta, name, spin_s })
+        Ok(Format { shape: self.shape().map(<[usize]>::to_vec), element, meta, name, spin_s })
     }
 
     /// The dtypes of frames and meta that a head cannot keep whole.
@@ -103,7 +94,7 @@ impl Own {
 
     /// Whether frames and meta have the sizes that a head says.
     pub(crate) fn fits(&self, geometry: &Geometry) -> bool {
-        let frame_bytes = if self.shape.is_some() { self.len_bytes.max(1) } else { 0 };
+        let frame_bytes = self.frame.as_ref().map_or(0, |frame| frame.len_bytes().max(1));
         let meta_bytes = self.meta.as_ref().map_or(0, |meta| meta.itemsize);
         (geometry.frame_bytes, geometry.meta_bytes as usize) == (frame_bytes as u64, meta_bytes)
     }
@@ -140,25 +131,64 @@ impl Own {
         )))
     }
 
-    /// Whether an array is what every frame is, so that nothing needs to be said of it.
-    pub(crate) fn is_like(&self, py: Python<'_>, facts: &Facts<'_>, dtype: &Dtype<'_>) -> PyResult<bool> {
-        let Some(shape) = &self.shape else { return Ok(false) };
-        let lengths = facts.shape.iter().map(|&length| length as npy_intp);
-        Ok(lengths.eq(shape.iter().copied()) && facts.is_c && self.has_dtype(py, dtype)?)
-    }
-
     fn has_dtype(&self, py: Python<'_>, dtype: &Dtype<'_>) -> PyResult<bool> {
         let own = self.dtype.bind(py);
         Ok(own.is(dtype.as_any()) || own.eq(dtype.as_any())?)
     }
 
+    /// The shape of every frame, if they have one.
+    pub(crate) fn shape(&self) -> Option<&[usize]> {
+        self.frame.as_ref().map(|frame| frame.shape())
+    }
+
     /// What a frame says of its dtype: nothing when it is the ring's.
-    pub(crate) fn element_beside(&self, py: Python<'_>, dtype: &Dtype<'_>) -> PyResult<Option<Element>> {
+    fn element_beside(&self, py: Python<'_>, dtype: &Dtype<'_>) -> PyResult<Option<Element>> {
         if self.has_dtype(py, dtype)? { Ok(None) } else { dtype.stored_element().map(Some) }
     }
 
-    fn dtype_of<'py>(&self, py: Python<'py>, element: Option<&Element>) -> PyResult<Dtype<'py>> {
-        element.map_or_else(|| Ok(self.dtype(py)), |element| Dtype::of_element(py, element))
+    /// What is said of an array that is published as it is; nothing when every frame is so.
+    pub(crate) fn view_of(&self, py: Python<'_>, facts: &Operand<'_>, dtype: &Dtype<'_>) -> PyResult<Vec<u8>> {
+        let element = self.element_beside(py, dtype)?;
+        let is_like_all = self.shape() == Some(facts.shape) && facts.is_c && element.is_none();
+        Ok(if is_like_all { Vec::new() } else { facts.described(element).encode() })
+    }
+
+    /// What the arguments of `write` ask for.
+    #[inline]
+    pub(crate) fn wanted(
+        &self,
+        py: Python<'_>,
+        shape: Option<&Bound<'_, PyAny>>,
+        dtype: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Arc<Described>> {
+        if let (None, None, Some(frame)) = (shape, dtype, &self.frame) {
+            return Ok(frame.clone());
+        }
+        let dtype = dtype.map_or_else(|| Ok(self.dtype(py)), |dtype| Dtype::of_new(py, Some(dtype)))?;
+        let dtype = dtype.refuse_subarray()?;
+        let element = self.element_beside(py, &dtype)?;
+        let described = match (shape, &self.frame) {
+            (Some(shape), _) => Shape::of(shape)?.contiguous(dtype)?,
+            (None, Some(frame)) => Described::contiguous(dtype, frame.shape(), false)?,
+            (None, None) => {
+                return Err(PyTypeError::new_err(
+                    "expected a shape, because this ring takes any: ring.write((1080, 1920), np.uint16)",
+                ));
+            }
+        };
+        Ok(Arc::new(described.saying(element)))
+    }
+
+    /// What a copy of an array is.
+    pub(crate) fn like(&self, py: Python<'_>, facts: &Operand<'_>, dtype: Dtype<'_>) -> PyResult<Arc<Described>> {
+        let element = self.element_beside(py, &dtype)?;
+        match &self.frame {
+            Some(frame) if frame.shape() == facts.shape && element.is_none() => Ok(frame.clone()),
+            _ => {
+                let is_fortran = !facts.is_c && facts.is_f;
+                Ok(Arc::new(Described::contiguous(dtype, facts.shape, is_fortran)?.saying(element)))
+            }
+        }
     }
 }
 
@@ -425,70 +455,27 @@ fn class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     FRAME.import(py, "ndshare._ring", "Frame")
 }
 
-/// A layout that arrived with a frame, and what it was made into, for the next frame that says the same.
-pub(crate) struct Seen {
-    bytes: Vec<u8>,
-    layout: Layout,
-    dtype: Py<PyAny>,
-}
-
-impl Seen {
-    fn of(py: Python<'_>, own: &Own, bytes: &[u8]) -> PyResult<Self> {
-        let Description { layout, element } = Description::decode(bytes).map_err(|e| to_python(py, &e))?;
-        let dtype = own.dtype_of(py, element.as_ref())?.as_any().clone().unbind();
-        Ok(Self { bytes: bytes.to_vec(), layout, dtype })
-    }
-}
-
 /// The array of a received frame.
 #[inline]
 pub(crate) fn received<'py>(
     py: Python<'py>,
     own: &Arc<Own>,
-    seen: &Guarded<Option<Arc<Seen>>>,
+    known: &Known,
     frame: ring::Frame,
 ) -> PyResult<Bound<'py, PyAny>> {
-    if !frame.view().is_empty() {
-        return received_otherwise(py, own, seen, frame);
-    }
-    let Some(shape) = &own.shape else { return Err(bad_frame("it says nothing of its shape")) };
-    let offset = usize::try_from(frame.offset).map_err(|_| bad_frame("its offset is too large"))?;
-    if offset.checked_add(own.len_bytes).is_none_or(|end| end > frame.hold().len_bytes()) {
-        return Err(bad_frame("it is shorter than its shape"));
-    }
-    let data = frame.hold().as_ptr().wrapping_add(offset);
-    let owner = Py::new(py, FrameHold::received(own, frame))?.into_any();
-    // SAFETY: the items lie inside the block, which the owner keeps, and no length of the ring's shape is negative;
-    // `Frame` adds no fields.
-    unsafe { array_of_subclass(class(py)?, owner, data, own.dtype(py), shape, &Order::C, false) }
-}
-
-#[cold]
-fn received_otherwise<'py>(
-    py: Python<'py>,
-    own: &Arc<Own>,
-    seen: &Guarded<Option<Arc<Seen>>>,
-    frame: ring::Frame,
-) -> PyResult<Bound<'py, PyAny>> {
-    let said = match seen.get().filter(|seen| seen.bytes == frame.view()) {
-        Some(said) => said,
-        None => {
-            let fresh = Arc::new(Seen::of(py, own, frame.view())?);
-            // What it replaces may end a dtype, which is Python's affair.
-            drop(seen.replace(Some(fresh.clone())));
-            fresh
+    let said;
+    let described = match &own.frame {
+        Some(own) if frame.view().is_empty() => own,
+        None if frame.view().is_empty() => return Err(bad_frame("it says nothing of its shape")),
+        _ => {
+            said = known.of(py, frame.view(), Some(&own.dtype))?;
+            &said
         }
     };
-    let Seen { layout, dtype, .. } = &*said;
-    let dtype = Dtype::known(dtype.bind(py).clone());
-    let checked = layout.check_inside(frame.offset, dtype.itemsize(), frame.hold().len_bytes());
-    checked.map_err(|e| to_python(py, &e))?;
-    let lengths: Result<Vec<_>, _> = layout.shape().iter().map(|&length| npy_intp::try_from(length)).collect();
-    let lengths = lengths.map_err(|_| bad_frame("a length is too large"))?;
-    let data = frame.hold().as_ptr().wrapping_add(frame.offset as usize);
+    let data = described.place(py, frame.hold(), frame.offset)?;
     let owner = Py::new(py, FrameHold::received(own, frame))?.into_any();
-    // SAFETY: `check` has bounded every item by the block, which the owner keeps, and no length is negative.
-    unsafe { array_of_subclass(class(py)?, owner, data, dtype, &lengths, &Order::Strides(layout.strides()), false) }
+    // SAFETY: the owner keeps the frame's block; `Frame` adds no fields.
+    unsafe { described.array(class(py)?, owner, data, false) }
 }
 
 #[cold]
@@ -496,132 +483,27 @@ fn bad_frame(why: &str) -> PyErr {
     PyValueError::new_err(format!("expected a frame of this ring, got one that contradicts it: {why}"))
 }
 
-/// What a writer wants to fill.
-pub(crate) struct Wanted {
-    /// None: what every frame of the ring is.
-    special: Option<Box<Special>>,
-    pub(crate) len_bytes: usize,
-}
-
-struct Special {
-    lengths: Box<[npy_intp]>,
-    dtype: Py<PyAny>,
-    fortran: bool,
-    view: Vec<u8>,
-}
-
-impl Wanted {
-    /// From the arguments of `write`.
-    #[inline]
-    pub(crate) fn of(
-        py: Python<'_>,
-        own: &Own,
-        shape: Option<&Bound<'_, PyAny>>,
-        dtype: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Self> {
-        if shape.is_none() && dtype.is_none() && own.shape.is_some() {
-            return Ok(Self { special: None, len_bytes: own.len_bytes });
+/// A writable array over a frame that has room for it, and what keeps it. One that `is_plain` is for a copy that nobody
+/// else sees.
+#[inline]
+pub(crate) fn written<'py>(
+    py: Python<'py>,
+    own: &Arc<Own>,
+    described: &Described,
+    writing: ring::Writing,
+    is_plain: bool,
+) -> PyResult<(Bound<'py, PyAny>, Py<FrameHold>)> {
+    let data = described.place(py, writing.hold().map_err(|e| to_python(py, &e))?, 0)?;
+    let owner = Py::new(py, FrameHold::written(own, writing))?;
+    let base = owner.clone_ref(py).into_any();
+    // SAFETY: the owner keeps the frame's block, and none of the classes adds fields.
+    let array = unsafe {
+        match is_plain {
+            true => described.array(&plain_class(py), base, data, true),
+            false => described.array(class(py)?, base, data, true),
         }
-        let dtype = dtype.map_or_else(|| Ok(own.dtype(py)), |dtype| Dtype::of_new(py, Some(dtype)))?;
-        let lengths: Box<[npy_intp]> = match (shape, &own.shape) {
-            (Some(shape), _) => Shape::of(shape)?.lengths().into(),
-            (None, Some(shape)) => shape.clone(),
-            (None, None) => {
-                return Err(PyTypeError::new_err(
-                    "expected a shape, because this ring takes any: ring.write((1080, 1920), np.uint16)",
-                ));
-            }
-        };
-        Self::special(py, own, lengths, dtype, false)
-    }
-
-    /// For a copy of an array.
-    pub(crate) fn like(py: Python<'_>, own: &Own, facts: &Facts<'_>, dtype: Dtype<'_>) -> PyResult<Self> {
-        let lengths: Box<[npy_intp]> = facts.shape.iter().map(|&length| length as npy_intp).collect();
-        if own.shape.as_deref() == Some(&*lengths) && own.has_dtype(py, &dtype)? {
-            return Ok(Self { special: None, len_bytes: own.len_bytes });
-        }
-        Self::special(py, own, lengths, dtype, !facts.is_c && facts.is_f)
-    }
-
-    fn special(py: Python<'_>, own: &Own, lengths: Box<[npy_intp]>, dtype: Dtype<'_>, fortran: bool) -> PyResult<Self> {
-        if dtype.is_subarray() {
-            return Err(PyTypeError::new_err("expected a dtype that is no subarray: put its shape into shape="));
-        }
-        let shape: Vec<usize> = lengths.iter().map(|length| length.unsigned_abs()).collect();
-        let made = ndshare::layout::contiguous(&shape, dtype.itemsize(), fortran);
-        let (strides, len_bytes) = made.map_err(|e| to_python(py, &e))?;
-        let view = described(&shape, &strides, own.element_beside(py, &dtype)?).encode();
-        let dtype = dtype.as_any().clone().unbind();
-        Ok(Self { special: Some(Box::new(Special { lengths, dtype, fortran, view })), len_bytes })
-    }
-
-    /// What is published of its layout.
-    pub(crate) fn view(&self) -> &[u8] {
-        self.special.as_ref().map_or(&[], |special| &special.view)
-    }
-
-    /// A writable array over a frame that has room for it, and what keeps it.
-    #[inline]
-    pub(crate) fn array<'py>(
-        &self,
-        py: Python<'py>,
-        own: &Arc<Own>,
-        writing: ring::Writing,
-    ) -> PyResult<(Bound<'py, PyAny>, Py<FrameHold>)> {
-        self.array_of(class(py)?, own, writing)
-    }
-
-    /// The same as a plain array, for a copy that nobody else sees.
-    pub(crate) fn plain_array<'py>(
-        &self,
-        py: Python<'py>,
-        own: &Arc<Own>,
-        writing: ring::Writing,
-    ) -> PyResult<(Bound<'py, PyAny>, Py<FrameHold>)> {
-        self.array_of(&PyUntypedArray::type_object(py), own, writing)
-    }
-
-    #[inline]
-    fn array_of<'py>(
-        &self,
-        class: &Bound<'py, PyType>,
-        own: &Arc<Own>,
-        writing: ring::Writing,
-    ) -> PyResult<(Bound<'py, PyAny>, Py<FrameHold>)> {
-        let py = class.py();
-        let hold = writing.hold().map_err(|e| to_python(py, &e))?;
-        let data = hold.as_ptr();
-        if hold.len_bytes() < self.len_bytes {
-            return Err(bad_frame("its block is shorter than its shape"));
-        }
-        let owner = Py::new(py, FrameHold::written(own, writing))?;
-        let base = owner.clone_ref(py).into_any();
-        // SAFETY: the block has room for a contiguous array of this shape, the owner keeps it, and no length is
-        // negative; the class adds no fields.
-        let array = unsafe {
-            match self.special.as_deref() {
-                None => {
-                    let shape = own.shape.as_deref().unwrap_or(&[]);
-                    array_of_subclass(class, base, data, own.dtype(py), shape, &Order::C, true)
-                }
-                Some(Special { lengths, dtype, fortran, .. }) => {
-                    let order = if *fortran { Order::Fortran } else { Order::C };
-                    let dtype = Dtype::known(dtype.bind(py).clone());
-                    array_of_subclass(class, base, data, dtype, lengths, &order, true)
-                }
-            }
-        }?;
-        Ok((array, owner))
-    }
-}
-
-/// The layout of an array that is published as it is; none when every frame is so.
-pub(crate) fn view_of(py: Python<'_>, own: &Own, facts: &Facts<'_>, dtype: &Dtype<'_>) -> PyResult<Vec<u8>> {
-    if own.is_like(py, facts, dtype)? {
-        return Ok(Vec::new());
-    }
-    Ok(described(facts.shape, facts.strides, own.element_beside(py, dtype)?).encode())
+    };
+    Ok((array?, owner))
 }
 
 /// Ends the writing of a frame: its array is read-only from now on.

@@ -73,18 +73,6 @@ impl<T: Send> Guarded<Option<T>> {
     }
 }
 
-impl<T: Send> Guarded<Vec<T>> {
-    /// Adds a value. Now and then those that are not wanted any more come back: they end outside the lock.
-    #[must_use = "what comes back ends where this is dropped: say where"]
-    pub(crate) fn push(&self, value: T, is_wanted: impl Fn(&T) -> bool + Send) -> Vec<T> {
-        let (_count, mut all) = (held::Count::new(), self.0.lock());
-        let is_time = all.len() >= 64 && all.len().is_power_of_two();
-        let gone = if is_time { all.extract_if(.., |one| !is_wanted(one)).collect() } else { Vec::new() };
-        all.push(value);
-        gone
-    }
-}
-
 impl<T: Send + Sync> Guarded<Option<Arc<T>>> {
     /// The value, to be used outside the lock.
     #[inline]

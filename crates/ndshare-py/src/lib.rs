@@ -17,6 +17,7 @@ mod arena;
 mod arena_travel;
 mod cache;
 mod closable;
+mod described;
 mod dtype;
 mod error;
 mod fft;

@@ -11,7 +11,7 @@ use pyo3::types::{PyBytes, PyTuple};
 
 use crate::error::to_python;
 use crate::guard::Guarded;
-use crate::ndarray::Facts;
+use crate::ndarray::Operand;
 use crate::session::WorkArena;
 use crate::shared::block_under;
 use crate::travel::{opened, ticketed};
@@ -94,7 +94,7 @@ impl LockedArrays {
 }
 
 fn hold_of(array: &Bound<'_, PyAny>) -> PyResult<Hold> {
-    let Some(facts) = Facts::of(array) else {
+    let Some(facts) = Operand::of_any(array) else {
         let got = array.get_type();
         return Err(PyTypeError::new_err(format!(
             "expected shared arrays to lock, as in locked(a, b, timeout=1), got {got}"

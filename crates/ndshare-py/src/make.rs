@@ -2,15 +2,14 @@
 //! process could hold, makes no system call and stays attached to the interpreter.
 
 use ndshare::arena::Hold;
-use numpy::npyffi::npy_intp;
-use pyo3::exceptions::PyValueError;
+use ndshare::layout;
 use pyo3::prelude::*;
 
 use crate::dtype::Dtype;
 use crate::ndarray::{Order, array_over};
 use crate::session::WorkArena;
 use crate::shape::{MIN_ALIGN, Shape, alignment, is_fortran};
-use crate::wait::{interruptible, quick};
+use crate::wait::{at_once, interruptible, quick};
 
 /// Zeroing more than this takes longer than letting another thread have the interpreter.
 const QUICK_ZEROS: usize = 64 << 10;
@@ -77,13 +76,13 @@ fn make<'py>(
     zero: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
     let dtype = Dtype::of_new(py, dtype)?;
-    let mut shape = Shape::of(shape)?;
+    let shape = Shape::of(shape)?;
     let order = if is_fortran(py, order)? { Order::Fortran } else { Order::C };
     let align = alignment(align)?;
     let len_bytes = shape.len_bytes(dtype.itemsize())?;
     let hold = block(py, &WorkArena::of(py, arena)?, len_bytes, align, zero)?;
     // SAFETY: the block has room for a contiguous array of this shape, and no length is negative.
-    unsafe { array_over(py, hold, 0, dtype, shape.lengths_mut(), &order, true) }
+    unsafe { array_over(py, hold, 0, dtype, shape.lengths(), &order, true) }
 }
 
 /// A new shared array whose axes lie in memory as `axes` says, the outermost first (for `order='K'`).
@@ -100,46 +99,35 @@ pub(crate) fn empty_in_order<'py>(
     arena: Option<&Bound<'py, PyAny>>,
     zero: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let dtype = Dtype::of_new(py, Some(dtype))?;
-    let mut shape = Shape::of(shape)?;
-    let len_bytes = shape.len_bytes(dtype.itemsize())?;
-    let strides = permuted(shape.lengths(), dtype.itemsize(), &axes)?;
-    let hold = block(py, &WorkArena::of(py, arena)?, len_bytes, alignment(align)?, zero)?;
-    // SAFETY: the strides permute those of a contiguous array, which fits the block.
-    unsafe { array_over(py, hold, 0, dtype, shape.lengths_mut(), &Order::Strides(&strides), true) }
+    let (dtype, shape, arena) = (Dtype::of_new(py, Some(dtype))?, Shape::of(shape)?, WorkArena::of(py, arena)?);
+    in_order(&arena, &shape, dtype, Some(&axes), alignment(align)?, zero)
 }
 
 /// The same for other modules of this crate: in the session's arena, and in C order without `axes`.
 pub(crate) fn empty_for<'py>(
     py: Python<'py>,
-    shape: &mut Shape,
+    shape: &Shape,
     dtype: Dtype<'py>,
     axes: Option<&[usize]>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let len_bytes = shape.len_bytes(dtype.itemsize())?;
-    let strides = axes.map(|axes| permuted(shape.lengths(), dtype.itemsize(), axes)).transpose()?;
-    let hold = block(py, &WorkArena::of(py, None)?, len_bytes, MIN_ALIGN, false)?;
-    let order = strides.as_ref().map_or(Order::C, |strides| Order::Strides(strides));
-    // SAFETY: the strides are those of a contiguous array, or permute them, and such an array fits the block.
-    unsafe { array_over(py, hold, 0, dtype, shape.lengths_mut(), &order, true) }
+    in_order(&WorkArena::of(py, None)?, shape, dtype, axes, MIN_ALIGN, false)
 }
 
-/// Strides of an array whose axes lie in memory in the order `axes`. A length of 0 counts as 1, as in NumPy.
-fn permuted(lengths: &[npy_intp], itemsize: usize, axes: &[usize]) -> PyResult<Vec<isize>> {
-    let mut sorted = axes.to_vec();
-    sorted.sort_unstable();
-    if !sorted.iter().copied().eq(0..lengths.len()) {
-        let expected = lengths.len();
-        return Err(PyValueError::new_err(format!("expected a permutation of {expected} axes, got {axes:?}")));
-    }
-    let mut strides = vec![0; lengths.len()];
-    let mut step = itemsize.cast_signed();
-    for &axis in axes.iter().rev() {
-        strides[axis] = step;
-        // `len_bytes` has checked the product.
-        step = step.saturating_mul(lengths[axis].max(1));
-    }
-    Ok(strides)
+fn in_order<'py>(
+    arena: &WorkArena,
+    shape: &Shape,
+    dtype: Dtype<'py>,
+    axes: Option<&[usize]>,
+    align: usize,
+    zero: bool,
+) -> PyResult<Bound<'py, PyAny>> {
+    let (py, itemsize) = (dtype.as_any().py(), dtype.itemsize());
+    let len_bytes = shape.len_bytes(itemsize)?;
+    let strides = axes.map(|axes| at_once(py, || layout::in_order(shape.unsigned(), itemsize, axes))).transpose()?;
+    let hold = block(py, arena, len_bytes, align, zero)?;
+    let order = strides.as_ref().map_or(Order::C, |strides| Order::Strides(strides));
+    // SAFETY: the strides are those of a contiguous array, or permute them, and such an array fits the block.
+    unsafe { array_over(py, hold, 0, dtype, shape.lengths(), &order, true) }
 }
 
 #[inline]

@@ -17,44 +17,7 @@ use pyo3::types::PyType;
 use crate::dtype::{Dtype, has_pointers, itemsize_of};
 use crate::owner::Hold;
 
-/// Where an array's bytes are; borrowed from the array.
-pub(crate) struct Facts<'a> {
-    pub(crate) data: usize,
-    pub(crate) shape: &'a [usize],
-    pub(crate) strides: &'a [isize],
-    pub(crate) itemsize: usize,
-    pub(crate) readonly: bool,
-    /// Whether it is contiguous in C order, and in Fortran order.
-    pub(crate) is_c: bool,
-    pub(crate) is_f: bool,
-    /// Its items are, or have in them, pointers into this process: they mean nothing to another, wherever they lie.
-    pub(crate) has_pointers: bool,
-}
-
-impl<'a> Facts<'a> {
-    /// The facts of an ndarray or a subclass; None for anything else.
-    pub(crate) fn of(object: &'a Bound<'_, PyAny>) -> Option<Facts<'a>> {
-        let Operand { data, shape, strides, itemsize, readonly, is_c, is_f, descr, .. } = Operand::of_any(object)?;
-        Some(Facts {
-            data,
-            shape,
-            strides,
-            itemsize,
-            readonly,
-            is_c,
-            is_f,
-            has_pointers: has_pointers(object.py(), descr),
-        })
-    }
-
-    /// The first byte that the array reaches, and how many from there on; at least 1, so that an empty array has
-    /// a place too.
-    pub(crate) fn reach(&self) -> Option<(usize, usize)> {
-        reach(self.data, self.shape, self.strides, self.itemsize)
-    }
-}
-
-/// All that a copy must know of an array; borrowed from it.
+/// Where an array's bytes are, and all else that a copy must know; borrowed from the array.
 #[derive(Clone, Copy)]
 pub(crate) struct Operand<'a> {
     pub(crate) data: usize,
@@ -115,6 +78,33 @@ impl<'a> Operand<'a> {
         }
     }
 
+    /// The first byte that the array reaches, and how many from there on; at least 1, so that an empty array has
+    /// a place too.
+    pub(crate) fn reach(&self) -> Option<(usize, usize)> {
+        reach(self.data, self.shape, self.strides, self.itemsize)
+    }
+
+    /// Whether its items are, or have in them, pointers into this process: they mean nothing to another, wherever they lie.
+    pub(crate) fn has_pointers(&self, py: Python<'_>) -> bool {
+        has_pointers(py, self.descr)
+    }
+
+    /// Bytes of all its items.
+    pub(crate) fn nbytes(&self) -> usize {
+        self.size().saturating_mul(self.itemsize)
+    }
+
+    /// How many bytes from the start of a block its first item is.
+    pub(crate) fn offset_in(&self, hold: &ndshare::arena::Hold) -> u64 {
+        (self.data - hold.as_ptr() as usize) as u64
+    }
+
+    /// What it is, without where. NumPy's arrays have no more axes than a layout may.
+    pub(crate) fn described(&self, element: Option<Element>) -> Description {
+        let layout = Layout::new(self.shape.to_vec(), self.strides.to_vec()).unwrap_or_default();
+        Description { layout, element }
+    }
+
     /// One more reference to the array.
     pub(crate) fn object<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
         // SAFETY: attached; the array lives as long as what borrows from it.
@@ -133,7 +123,7 @@ impl<'a> Operand<'a> {
     pub(crate) fn whole_bytes(&self, py: Python<'_>) -> usize {
         // SAFETY: attached; the array that this is borrowed from keeps its base.
         let base = unsafe { Bound::from_borrowed_ptr_or_opt(py, self.base) };
-        let whole = base.as_ref().and_then(Facts::of).and_then(|facts| facts.reach());
+        let whole = base.as_ref().and_then(Operand::of_any).and_then(|base| base.reach());
         whole.map_or(self.size() * self.itemsize, |(_, length)| length)
     }
 
@@ -144,13 +134,7 @@ impl<'a> Operand<'a> {
     }
 }
 
-/// What an array is, without where. NumPy's arrays have no more axes than a layout may.
-pub(crate) fn described(shape: &[usize], strides: &[isize], element: Option<Element>) -> Description {
-    let layout = Layout::new(shape.to_vec(), strides.to_vec()).unwrap_or_default();
-    Description { layout, element }
-}
-
-/// The same for any strided memory.
+/// The first byte that strided memory reaches, and how many from there on; at least 1.
 pub(crate) fn reach(data: usize, shape: &[usize], strides: &[isize], itemsize: usize) -> Option<(usize, usize)> {
     let (low, high) = layout::extent(shape, strides, itemsize)?;
     let length = high.checked_sub(low)?;
@@ -217,11 +201,17 @@ pub(crate) unsafe fn array_owned_by<'py>(
     order: &Order<'_>,
     writable: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
-    // SAFETY: attached; NumPy's own class of arrays, which is never freed. The rest is the caller's.
+    // SAFETY: NumPy's own class. The rest is the caller's.
+    unsafe { array_of_subclass(&plain_class(py), owner, data, dtype, lengths, order, writable) }
+}
+
+/// NumPy's own class of arrays.
+#[inline]
+pub(crate) fn plain_class(py: Python<'_>) -> Borrowed<'static, '_, PyType> {
+    // SAFETY: attached; the class is a type, and never freed.
     unsafe {
         let class = npyffi::get_type_object(py, NpyTypes::PyArray_Type);
-        let class = Borrowed::<PyAny>::from_ptr(py, class.cast()).cast_unchecked::<PyType>();
-        array_of_subclass(&class, owner, data, dtype, lengths, order, writable)
+        Borrowed::<PyAny>::from_ptr(py, class.cast()).cast_unchecked()
     }
 }
 
@@ -290,7 +280,7 @@ pub(crate) fn freeze(array: &Bound<'_, PyAny>) {
     loop {
         make_readonly(&object);
         match view_base(&object) {
-            Some(base) if Facts::of(&base).is_some() => object = base,
+            Some(base) if Operand::of_any(&base).is_some() => object = base,
             _ => return,
         }
     }

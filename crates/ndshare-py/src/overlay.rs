@@ -1,13 +1,13 @@
 //! What `Overlay` is made of: being inside a use, and the arrays over its fields.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::c_int;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ndshare::arena::Hold;
 use ndshare::element::Number;
 use ndshare::overlay::{self, Turns, Uses};
-use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::critical_section::with_critical_section;
@@ -15,7 +15,7 @@ use pyo3::types::{PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 
 use crate::dtype::Dtype;
 use crate::lock::seconds;
-use crate::ndarray::{Facts, Order, array_owned_by, freeze, set_base, view_base};
+use crate::ndarray::{Operand, Order, array_owned_by, freeze, set_base, view_base};
 use crate::owner;
 use crate::shape::Shape;
 use crate::shared::block_under;
@@ -107,14 +107,10 @@ impl Field {
     // NumPy asks for a writable buffer before it lets `a.flags.writeable` be turned on again.
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         let this = slf.get();
-        let Ok(length) = ffi::Py_ssize_t::try_from(this.length) else {
-            return Err(PyBufferError::new_err("the field is larger than a buffer can be"));
-        };
-        let bytes = this.hold.inner().as_ptr().wrapping_add(this.start).cast::<c_void>();
-        let readonly = c_int::from(this.ended.load(Ordering::Relaxed));
-        // SAFETY: the view is the caller's; the block lives as long as `slf`, which the view keeps.
-        let filled = unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), bytes, length, readonly, flags) };
-        if filled < 0 { Err(PyErr::fetch(slf.py())) } else { Ok(()) }
+        let first = this.hold.inner().as_ptr().wrapping_add(this.start);
+        let writable = !this.ended.load(Ordering::Relaxed);
+        // SAFETY: the view is the caller's; the block lives as long as `slf`.
+        unsafe { owner::fill_buffer(&slf, (first, this.length), writable, view, flags) }
     }
 }
 
@@ -146,7 +142,7 @@ pub(crate) fn view_field<'py>(
     dtype: &Bound<'py, PyAny>,
     memory: Py<PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let (hold, dtype, mut shape) = (block_of(data)?, Dtype::of_new(py, Some(dtype))?, Shape::of(shape)?);
+    let (hold, dtype, shape) = (block_of(data)?, Dtype::of_new(py, Some(dtype))?, Shape::of(shape)?);
     let length = shape.len_bytes(dtype.itemsize())?;
     let room = hold.len_bytes();
     if offset.checked_add(length).is_none_or(|end| end > room) {
@@ -164,10 +160,10 @@ pub(crate) fn view_field<'py>(
         left: AtomicBool::new(false),
     };
     let owner = Py::new(py, owner)?.into_any();
-    let mut make = |owner| {
+    let make = |owner| {
         let dtype = Dtype::of_new(py, Some(dtype.as_any()))?;
         // SAFETY: the field lies inside the block, which the owner keeps; no length is negative.
-        unsafe { array_owned_by(py, owner, first, dtype, shape.lengths_mut(), &Order::C, true) }
+        unsafe { array_owned_by(py, owner, first, dtype, shape.lengths(), &Order::C, true) }
     };
     let base = make(owner)?;
     make(base.unbind())
@@ -298,6 +294,6 @@ pub(crate) fn place_of(array: &Bound<'_, PyAny>) -> PyResult<(u64, u32, u32)> {
 }
 
 fn block_of(array: &Bound<'_, PyAny>) -> PyResult<Hold> {
-    let hold = Facts::of(array).map(|facts| block_under(array.py(), &facts)).transpose()?.flatten();
+    let hold = Operand::of_any(array).map(|facts| block_under(array.py(), &facts)).transpose()?.flatten();
     hold.ok_or_else(|| PyValueError::new_err("expected a shared array, got something else"))
 }

@@ -69,14 +69,27 @@ impl Hold {
 
     // NumPy asks for a writable buffer before it lets `a.flags.writeable` be turned on again.
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
-        let this = slf.get();
-        let Ok(length) = ffi::Py_ssize_t::try_from(this.hold.len_bytes()) else {
-            return Err(PyBufferError::new_err("the block is larger than a buffer can be"));
-        };
-        let bytes = this.hold.as_ptr().cast::<c_void>();
-        // SAFETY: the view is the caller's; the block lives as long as `slf`, which the view keeps.
-        let filled =
-            unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), bytes, length, c_int::from(!this.writable), flags) };
-        if filled < 0 { Err(PyErr::fetch(slf.py())) } else { Ok(()) }
+        let Self { hold, writable, .. } = slf.get();
+        // SAFETY: the view is the caller's; the block lives as long as `slf`.
+        unsafe { fill_buffer(&slf, (hold.as_ptr(), hold.len_bytes()), *writable, view, flags) }
     }
+}
+
+/// Answers a `__getbuffer__` with bytes: their first address, and how many they are.
+///
+/// # Safety
+/// The view is one to be filled, and the bytes live as long as `owner`.
+pub(crate) unsafe fn fill_buffer(
+    owner: &Bound<'_, PyAny>,
+    (first, length): (*mut u8, usize),
+    writable: bool,
+    view: *mut ffi::Py_buffer,
+    flags: c_int,
+) -> PyResult<()> {
+    let too_large = |_| PyBufferError::new_err("the memory is larger than a buffer can be");
+    let length = ffi::Py_ssize_t::try_from(length).map_err(too_large)?;
+    let (first, readonly) = (first.cast::<c_void>(), c_int::from(!writable));
+    // SAFETY: the caller's; the view keeps the owner.
+    let filled = unsafe { ffi::PyBuffer_FillInfo(view, owner.as_ptr(), first, length, readonly, flags) };
+    if filled < 0 { Err(PyErr::fetch(owner.py())) } else { Ok(()) }
 }

@@ -1,7 +1,7 @@
 //! `Ring` and `Reader`: the library's, with frames as arrays. What is there at once is had attached to the
 //! interpreter; every wait is detached.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ndshare::arena::{Deadline, Hold};
@@ -13,13 +13,14 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::closable::Closable;
+use crate::described::{Described, Known};
 use crate::dtype::Dtype;
 use crate::error::{is_closed, to_python};
-use crate::frame::{FrameHold, Own, Seen, Wanted, carried, end_writing, quoted, received, view_of};
+use crate::frame::{FrameHold, Own, carried, end_writing, quoted, received, written};
 use crate::gather::fill;
 use crate::guard::{Guarded, Once};
 use crate::lock::seconds;
-use crate::ndarray::Facts;
+use crate::ndarray::Operand;
 use crate::session::WorkArena;
 use crate::shared::block_under;
 use crate::travel::{opened, ticketed};
@@ -145,7 +146,7 @@ impl Ring {
         &self,
         py: Python<'_>,
         by: Option<&library::Writer>,
-        facts: &Facts<'_>,
+        facts: &Operand<'_>,
         dtype: &Dtype<'_>,
         timeout: Option<Duration>,
         meta: &[u8],
@@ -154,10 +155,9 @@ impl Ring {
         let Some(hold) = block_under(py, facts)?.filter(|hold| hold.arena().id() == arena.id()) else {
             return Ok(None);
         };
-        let view = view_of(py, &self.own, facts, dtype)?;
-        let offset = (facts.data - hold.as_ptr() as usize) as u64;
-        let content = Content { offset, view: &view, meta };
-        let len_bytes = facts.shape.iter().product::<usize>().saturating_mul(facts.itemsize) as u64;
+        let view = self.own.view_of(py, facts, dtype)?;
+        let content = Content { offset: facts.offset_in(&hold), view: &view, meta };
+        let len_bytes = facts.nbytes() as u64;
         let published = interruptible_for(py, timeout, |deadline| match by {
             Some(writer) => writer.publish_block(&hold, len_bytes, content, deadline),
             None => self.ring.publish_block(&hold, len_bytes, content, deadline),
@@ -170,15 +170,15 @@ impl Ring {
         py: Python<'_>,
         by: Option<&library::Writer>,
         array: &Bound<'_, PyAny>,
-        wanted: &Wanted,
+        wanted: &Described,
         timeout: Option<Duration>,
         meta: &[u8],
     ) -> PyResult<Option<u64>> {
-        let writing = self.begin(py, by, wanted.len_bytes, timeout)?;
-        let (frame, hold) = wanted.plain_array(py, &self.own, writing)?;
+        let writing = self.begin(py, by, wanted.len_bytes(), timeout)?;
+        let (frame, hold) = written(py, &self.own, wanted, writing, true)?;
         fill(py, &frame, array)?;
         drop(frame);
-        FrameHold::publish(hold, py, Content { offset: 0, view: wanted.view(), meta }, timeout)
+        FrameHold::publish(hold, py, Content { offset: 0, view: wanted.said(), meta }, timeout)
     }
 }
 
@@ -221,7 +221,7 @@ impl Ring {
         dtype: Option<&Bound<'_, PyAny>>,
         timeout: Option<f64>,
     ) -> PyResult<Writing> {
-        let wanted = Wanted::of(py, &slf.get().own, shape, dtype)?;
+        let wanted = slf.get().own.wanted(py, shape, dtype)?;
         Ok(Writing { ring: slf, by: None, wanted, timeout: seconds(timeout)?, inside: Guarded::new(None) })
     }
 
@@ -328,7 +328,6 @@ impl Ring {
     fn __enter__(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<Self>> {
         let this = slf.get();
         interruptible(py, |deadline| this.ring.enter_writers(deadline))?;
-        remember(Open::Entered(Arc::downgrade(&this.ring)));
         let pid = std::process::id();
         this.entered.change(|entered| *entered = (pid, if entered.0 == pid { entered.1 + 1 } else { 1 }));
         Ok(slf)
@@ -349,7 +348,7 @@ impl Ring {
     /// The shape of its frames, or None when it takes any.
     #[getter]
     fn shape<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
-        self.own.shape.as_ref().map(|shape| PyTuple::new(py, shape)).transpose()
+        self.own.shape().map(|shape| PyTuple::new(py, shape)).transpose()
     }
 
     /// The dtype of its frames.
@@ -423,7 +422,7 @@ impl Ring {
 pub(crate) struct Writing {
     ring: Py<Ring>,
     by: Option<Arc<library::Writer>>,
-    wanted: Wanted,
+    wanted: Arc<Described>,
     timeout: Option<Duration>,
     inside: Guarded<Option<Inside>>,
 }
@@ -437,8 +436,8 @@ struct Inside {
 impl Writing {
     fn __enter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let ring = self.ring.get();
-        let writing = ring.begin(py, self.by.as_deref(), self.wanted.len_bytes, self.timeout)?;
-        let (array, hold) = self.wanted.array(py, &ring.own, writing)?;
+        let writing = ring.begin(py, self.by.as_deref(), self.wanted.len_bytes(), self.timeout)?;
+        let (array, hold) = written(py, &ring.own, &self.wanted, writing, false)?;
         match self.inside.fill(Inside { array: array.clone().unbind(), hold }) {
             None => Ok(array),
             Some(_) => Err(PyRuntimeError::new_err(
@@ -463,7 +462,7 @@ impl Writing {
         }
         drop(array);
         let meta = hold.get().meta_bytes(py).unwrap_or_default();
-        FrameHold::publish(hold, py, Content { offset: 0, view: self.wanted.view(), meta: &meta }, self.timeout)?;
+        FrameHold::publish(hold, py, Content { offset: 0, view: self.wanted.said(), meta: &meta }, self.timeout)?;
         Ok(())
     }
 }
@@ -479,7 +478,7 @@ impl Ring {
     ) -> PyResult<Option<u64>> {
         let timeout = seconds(timeout)?;
         let array = self.as_array(x)?;
-        let facts = Facts::of(&array).ok_or_else(|| PyTypeError::new_err("expected something like an array"))?;
+        let facts = Operand::of_any(&array).ok_or_else(|| PyTypeError::new_err("expected something like an array"))?;
         let dtype = Dtype::of(py, Some(&array.getattr(intern!(py, "dtype"))?))?;
         let is_cast = self.own.check_cast(py, &dtype)?;
         let meta = self.meta(x, meta, fields)?;
@@ -487,14 +486,14 @@ impl Ring {
             return Ok(seq);
         }
         let dtype = if is_cast { Dtype::known(self.own.dtype.bind(py).clone()) } else { dtype };
-        let wanted = Wanted::like(py, &self.own, &facts, dtype)?;
+        let wanted = self.own.like(py, &facts, dtype)?;
         self.put_copy(py, by, &array, &wanted, timeout, &meta)
     }
 
     fn as_array<'py>(&self, x: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         static ASARRAY: Once<Py<PyAny>> = Once::new();
         let py = x.py();
-        if Facts::of(x).is_some() {
+        if Operand::of_any(x).is_some() {
             return Ok(x.clone());
         }
         let asarray = ASARRAY.import(py, "numpy", "asarray")?;
@@ -559,9 +558,7 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    fn over(ring: Py<Ring>, writer: library::Writer) -> Self {
-        let writer = Arc::new(writer);
-        remember(Open::Made(Arc::downgrade(&writer)));
+    fn over(ring: Py<Ring>, writer: Arc<library::Writer>) -> Self {
         Self { writer: Closable::new(writer), ring }
     }
 }
@@ -580,7 +577,7 @@ impl Writer {
         timeout: Option<f64>,
     ) -> PyResult<Writing> {
         let by = Some(self.writer.open(py, "writer")?);
-        let wanted = Wanted::of(py, &self.ring.get().own, shape, dtype)?;
+        let wanted = self.ring.get().own.wanted(py, shape, dtype)?;
         let (ring, timeout) = (self.ring.clone_ref(py), seconds(timeout)?);
         Ok(Writing { ring, by, wanted, timeout, inside: Guarded::new(None) })
     }
@@ -642,43 +639,14 @@ impl Writer {
     }
 }
 
-// ---- the end of a process
-
-/// What this process has open and is to end in order when it ends.
-enum Open {
-    Made(Weak<library::Writer>),
-    Entered(Weak<library::Ring>),
-}
-
-/// Pushed to and emptied attached to the interpreter, so that no other thread has it at a fork.
-static OPEN: Guarded<Vec<Open>> = Guarded::new(Vec::new());
-/// How long the end of a process waits for the lock of a ring.
-const LEAVE: Duration = Duration::from_secs(1);
-
-fn remember(one: Open) {
-    let is_left = |open: &Open| match open {
-        Open::Made(writer) => writer.strong_count() > 0,
-        Open::Entered(ring) => ring.strong_count() > 0,
-    };
-    drop(OPEN.push(one, is_left));
-}
-
 /// Closes the writers that this process has, and leaves the rings that it has entered: it ends in order.
 #[pyfunction]
 pub(crate) fn leave_rings(py: Python<'_>) {
-    let all = OPEN.replace(Vec::new());
-    let _ = detached(py, || {
-        let deadline = Deadline::new(Some(LEAVE), &|| Ok(()));
-        for one in &all {
-            // Nobody is left who could use an error. What is marked as ended is settled by whoever reads.
-            let _ = match one {
-                Open::Made(writer) => writer.upgrade().map_or(Ok(()), |writer| writer.close(&deadline)),
-                Open::Entered(ring) => ring.upgrade().map_or(Ok(()), |ring| ring.leave_entered(&deadline)),
-            };
-        }
-        Ok(())
-    });
+    py.detach(|| library::leave_all(&Deadline::new(Some(LEAVE), &|| Ok(()))));
 }
+
+/// How long the end of a process waits for the lock of a ring.
+const LEAVE: Duration = Duration::from_secs(1);
 
 // ---- reading
 
@@ -691,7 +659,7 @@ pub(crate) struct Reader {
     /// None once it was closed.
     reader: Closable<library::Reader>,
     own: Arc<Own>,
-    seen: Guarded<Option<Arc<Seen>>>,
+    known: Known,
 }
 
 /// Looking for so long attached to the interpreter is cheaper than to let go of it and to come back.
@@ -699,7 +667,7 @@ const SOON: Duration = Duration::from_micros(3);
 
 impl Reader {
     fn over(reader: library::Reader, own: Arc<Own>) -> Self {
-        Self { reader: Closable::new(Arc::new(reader)), own, seen: Guarded::new(None) }
+        Self { reader: Closable::new(Arc::new(reader)), own, known: Known::new() }
     }
 
     #[inline]
@@ -710,7 +678,7 @@ impl Reader {
             Some(frame) => frame,
             None => wait(py, &reader, timeout)?,
         };
-        received(py, &self.own, &self.seen, frame)
+        received(py, &self.own, &self.known, frame)
     }
 }
 

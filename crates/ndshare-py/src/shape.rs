@@ -1,13 +1,17 @@
-//! Shapes, orders and alignments as Python gives them. Errors are NumPy's own, or worded like them.
+//! Shapes, orders, alignments and sizes as Python gives them. Errors are NumPy's own, or worded like them.
 
-use std::ptr;
+use std::{ptr, slice};
 
-use ndshare::layout::MAX_DIMS;
+use ndshare::layout::{MAX_DIMS, parse_size};
 use numpy::npyffi::{NPY_ORDER, PY_ARRAY_API, PyArray_Dims, npy_intp};
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyInt, PyTuple};
+use pyo3::types::{PyInt, PyString, PyTuple};
+
+use crate::described::Described;
+use crate::dtype::Dtype;
+use crate::wait::at_once;
 
 /// The smallest alignment of an array's first byte, one cache line.
 pub(crate) const MIN_ALIGN: usize = 64;
@@ -81,10 +85,10 @@ impl Shape {
         &self.lengths[..self.ndim]
     }
 
-    /// The same for NumPy's functions, which want a pointer that they could write to.
-    #[inline]
-    pub(crate) fn lengths_mut(&mut self) -> &mut [npy_intp] {
-        &mut self.lengths[..self.ndim]
+    /// The same for the library; no length is negative.
+    pub(crate) fn unsigned(&self) -> &[usize] {
+        // SAFETY: both are integers of one size, of which any bytes are one.
+        unsafe { slice::from_raw_parts(self.lengths.as_ptr().cast(), self.ndim) }
     }
 
     /// Bytes of a contiguous array of this shape. Like NumPy, it skips zeros when it looks for an overflow.
@@ -97,6 +101,12 @@ impl Shape {
             bytes = bytes.checked_mul(length.max(1)).ok_or_else(too_big)?;
         }
         Ok(if empty { 0 } else { bytes.unsigned_abs() })
+    }
+
+    /// What a contiguous array of this shape is.
+    pub(crate) fn contiguous(&self, dtype: Dtype<'_>) -> PyResult<Described> {
+        self.len_bytes(dtype.itemsize())?;
+        Described::contiguous(dtype, self.unsigned(), false)
     }
 }
 
@@ -143,5 +153,23 @@ pub(crate) fn alignment(align: Option<&Bound<'_, PyAny>>) -> PyResult<usize> {
         _ => Err(PyValueError::new_err(format!(
             "expected align to be a power of two up to {MAX_ALIGN} (bytes), got {align}; leave it out for 64"
         ))),
+    }
+}
+
+/// `what` a size is for: a text such as `sample`, or a number of bytes from `least` on; less than none is none. `range`
+/// says which, for the error.
+pub(crate) fn size_of(object: &Bound<'_, PyAny>, what: &str, sample: &str, least: i64, range: &str) -> PyResult<u64> {
+    let py = object.py();
+    if let Ok(text) = object.cast::<PyString>() {
+        let text = text.to_str()?;
+        return at_once(py, || parse_size(text));
+    }
+    match object.extract::<i64>() {
+        Ok(bytes) if bytes >= least => Ok(bytes.max(0).unsigned_abs()),
+        Err(error) if error.is_instance_of::<PyTypeError>(py) => {
+            let got = object.get_type();
+            Err(PyTypeError::new_err(format!("expected {what} such as {sample:?} or a number of bytes, got {got}")))
+        }
+        _ => Err(PyValueError::new_err(format!("expected {what} {range}, got {object}"))),
     }
 }

@@ -7,7 +7,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 use crate::frame::FrameHold;
-use crate::ndarray::{Facts, base_of, reach};
+use crate::ndarray::{Operand, base_of, reach};
 use crate::owner;
 use crate::shape::alignment;
 use crate::wait::quick;
@@ -19,8 +19,8 @@ use crate::wait::quick;
 #[pyfunction]
 #[pyo3(signature = (array, arena=None))]
 pub(crate) fn is_shared(array: &Bound<'_, PyAny>, arena: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
-    let reach = |facts: Facts<'_>| if facts.has_pointers { None } else { facts.reach() };
-    let range = Facts::of(array).map_or_else(|| buffer_reach(array), reach);
+    let reach = |facts: Operand<'_>| if facts.has_pointers(array.py()) { None } else { facts.reach() };
+    let range = Operand::of_any(array).map_or_else(|| buffer_reach(array), reach);
     range.map_or(Ok(false), |(first, length)| is_shared_at(array.py(), first, length, arena))
 }
 
@@ -47,13 +47,13 @@ pub(crate) fn is_placed(
     arena: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<bool> {
     let align = alignment(Some(align))?;
-    let aligned = Facts::of(array).is_some_and(|facts| facts.data % align == 0);
+    let aligned = Operand::of_any(array).is_some_and(|facts| facts.data % align == 0);
     Ok(aligned && is_shared(array, arena)?)
 }
 
 /// The block under an array; None when it is not shared, its items lie in more than one block, or they are pointers.
-pub(crate) fn block_under(py: Python<'_>, facts: &Facts<'_>) -> PyResult<Option<Hold>> {
-    if facts.has_pointers {
+pub(crate) fn block_under(py: Python<'_>, facts: &Operand<'_>) -> PyResult<Option<Hold>> {
+    if facts.has_pointers(py) {
         return Ok(None);
     }
     facts.reach().map_or(Ok(None), |(first, length)| find_block(py, first, length))

@@ -6,10 +6,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ndshare::arena::{Arena, Hold, is_inside};
-use ndshare::array::{Layout, Token};
+use ndshare::array::Token;
 use ndshare::element::Element;
 use ndshare::session::reference_to;
-use numpy::npyffi::npy_intp;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -18,7 +17,7 @@ use pyo3::types::{PyBytes, PyTuple};
 use crate::dtype::Dtype;
 use crate::error::to_python;
 use crate::guard::Once;
-use crate::ndarray::{Facts, Order, array_over, described};
+use crate::ndarray::{Operand, Order, array_over, npy_lengths};
 use crate::outgoing::{issue, issue_once, issue_soon};
 use crate::owner;
 use crate::session;
@@ -111,8 +110,8 @@ pub(crate) fn opened(py: Python<'_>, token: &[u8]) -> PyResult<Hold> {
 /// An array that begins in shared memory and is in no block of it reaches out of one, by `as_strided` or the like.
 /// Reading it for its value could end the process, so that is an error.
 fn refuse_reaching(array: &Bound<'_, PyAny>) -> PyResult<()> {
-    let Some(facts) = Facts::of(array) else { return Ok(()) };
-    if facts.has_pointers || facts.shape.contains(&0) || !is_inside(facts.data) {
+    let Some(facts) = Operand::of_any(array) else { return Ok(()) };
+    if facts.has_pointers(array.py()) || facts.shape.contains(&0) || !is_inside(facts.data) {
         return Ok(());
     }
     Err(PyValueError::new_err(
@@ -173,9 +172,9 @@ pub(crate) fn open_token<'py>(
     let layout = &token.description.layout;
     layout.check_inside(token.offset, dtype.itemsize(), hold.len_bytes()).map_err(|e| to_python(py, &e))?;
     let offset = usize::try_from(token.offset).map_err(|_| bad_token("its offset is too large"))?;
-    let lengths = lengths_of(layout)?;
+    let (lengths, order) = (npy_lengths(layout.shape()), Order::Strides(layout.strides()));
     // SAFETY: every item lies inside the block, as was just checked, and no length is negative.
-    unsafe { array_over(py, hold, offset, dtype, &lengths, &Order::Strides(layout.strides()), !token.is_readonly) }
+    unsafe { array_over(py, hold, offset, dtype, lengths, &order, !token.is_readonly) }
 }
 
 type Described<'py> = (Bound<'py, PyTuple>, Option<Bound<'py, PyAny>>, u32, Bound<'py, PyBytes>);
@@ -203,14 +202,13 @@ pub(crate) fn from_text<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py,
     Ok(to_bytes(py, &token))
 }
 
-fn shared_facts<'a>(array: &'a Bound<'_, PyAny>) -> PyResult<Option<(Hold, Facts<'a>)>> {
-    let Some(facts) = Facts::of(array) else { return Ok(None) };
+fn shared_facts<'a>(array: &'a Bound<'_, PyAny>) -> PyResult<Option<(Hold, Operand<'a>)>> {
+    let Some(facts) = Operand::of_any(array) else { return Ok(None) };
     Ok(block_under(array.py(), &facts)?.map(|hold| (hold, facts)))
 }
 
-fn token_of(hold: &Hold, facts: &Facts<'_>, element: Option<Element>) -> Token {
-    let (is_readonly, offset) = (facts.readonly, (facts.data - hold.as_ptr() as usize) as u64);
-    let description = described(facts.shape, facts.strides, element);
+fn token_of(hold: &Hold, facts: &Operand<'_>, element: Option<Element>) -> Token {
+    let (is_readonly, offset, description) = (facts.readonly, facts.offset_in(hold), facts.described(element));
     Token { is_readonly, offset, description, ..reference_to(hold) }
 }
 
@@ -229,11 +227,6 @@ fn dtype_of<'py>(py: Python<'py>, token: &Token, dtype: Option<&Bound<'py, PyAny
         (None, None) => return Err(bad_token("it says nothing of its dtype")),
     };
     if dtype.is_subarray() { Err(bad_token("its dtype is a subarray")) } else { Ok(dtype) }
-}
-
-fn lengths_of(layout: &Layout) -> PyResult<Vec<npy_intp>> {
-    let lengths = layout.shape().iter().map(|&length| npy_intp::try_from(length));
-    lengths.collect::<Result<_, _>>().map_err(|_| bad_token("a length is too large"))
 }
 
 fn hold_of(py: Python<'_>, token: &Token) -> PyResult<Hold> {

@@ -11,7 +11,8 @@ pub const MAX_DIMS: usize = 64;
 /// A shape with a zero has length 0. Strides follow NumPy: they are those of the shape with its zeros as ones.
 ///
 /// # Errors
-/// `InvalidValue` when the length does not fit `isize`, or there are more than [`MAX_DIMS`] dimensions.
+/// `InvalidValue` when the length in bytes or that of an axis does not fit `isize`, or there are more than [`MAX_DIMS`]
+/// dimensions.
 pub fn contiguous(shape: &[usize], itemsize: usize, fortran: bool) -> Result<(Vec<isize>, usize)> {
     if shape.len() > MAX_DIMS {
         return Err(Error::value(format!(
@@ -26,11 +27,30 @@ pub fn contiguous(shape: &[usize], itemsize: usize, fortran: bool) -> Result<(Ve
         strides[axis] = isize::try_from(step).map_err(|_| too_big(shape, itemsize))?;
         step = step
             .checked_mul(shape[axis].max(1))
-            .filter(|&bytes| isize::try_from(bytes).is_ok())
+            .filter(|&bytes| isize::try_from(bytes.max(shape[axis])).is_ok())
             .ok_or_else(|| too_big(shape, itemsize))?;
     }
     let len_bytes = if shape.contains(&0) { 0 } else { step };
     Ok((strides, len_bytes))
+}
+
+/// Strides of an array whose axes lie in memory in the order `axes`, the outermost first. A length of 0 counts as 1, as in
+/// NumPy. For a shape whose contiguous array can be.
+///
+/// # Errors
+/// `InvalidValue` when `axes` does not name each axis once.
+pub fn in_order(shape: &[usize], itemsize: usize, axes: &[usize]) -> Result<Vec<isize>> {
+    let mut sorted = axes.to_vec();
+    sorted.sort_unstable();
+    if !sorted.iter().copied().eq(0..shape.len()) {
+        return Err(Error::value(format!("expected a permutation of {} axes, got {axes:?}", shape.len())));
+    }
+    let (mut strides, mut step) = (vec![0; shape.len()], itemsize.cast_signed());
+    for &axis in axes.iter().rev() {
+        strides[axis] = step;
+        step = step.saturating_mul(shape[axis].max(1).cast_signed());
+    }
+    Ok(strides)
 }
 
 fn too_big(shape: &[usize], itemsize: usize) -> Error {
@@ -193,7 +213,8 @@ impl Layout {
             let (first, last) = (offset.checked_add(low)?, offset.checked_add(high)?);
             (first >= 0 && last <= isize::try_from(block_len).ok()?).then_some(())
         };
-        let is_counted = || self.items().is_some_and(|items| isize::try_from(items).is_ok());
+        let fits = |count: &usize| isize::try_from(*count).is_ok();
+        let is_counted = || self.items().as_ref().is_some_and(fits) && self.shape.iter().all(fits);
         if inside().is_some() && is_counted() {
             return Ok(());
         }
@@ -405,6 +426,23 @@ mod tests {
         assert_eq!(contiguous(&[2, 3, 4], 8, true).unwrap(), (vec![8, 16, 48], 192));
         assert_eq!(contiguous(&[], 8, false).unwrap(), (vec![], 8));
         assert_eq!(contiguous(&[5, 0], 2, false).unwrap(), (vec![2, 2], 0));
+    }
+
+    #[test]
+    fn axes_lie_in_the_order_that_is_asked_for() {
+        assert_eq!(in_order(&[2, 3, 4], 8, &[0, 1, 2]).unwrap(), contiguous(&[2, 3, 4], 8, false).unwrap().0);
+        assert_eq!(in_order(&[2, 3, 4], 8, &[1, 2, 0]).unwrap(), [8, 64, 16]);
+        assert_eq!(in_order(&[5, 0], 2, &[1, 0]).unwrap(), [2, 10]);
+        for axes in [&[0][..], &[0, 0], &[1, 2]] {
+            assert!(in_order(&[2, 3], 8, axes).is_err(), "{axes:?}");
+        }
+    }
+
+    #[test]
+    fn lengths_beyond_isize_are_no_array() {
+        let inside = |length| Layout::new(vec![0, length], vec![0, 0]).unwrap().check_inside(0, 1, 64).is_ok();
+        assert!(inside(usize::MAX >> 1) && !inside(usize::MAX));
+        assert!(Layout::contiguous(&[usize::MAX >> 1], 0).is_ok() && Layout::contiguous(&[usize::MAX], 0).is_err());
     }
 
     #[test]

@@ -10,22 +10,24 @@ use std::time::Duration;
 
 use ndshare::cache::{self as library, Fetch, Geometry, Key, Loading};
 use ndshare::layout;
-use pyo3::exceptions::{PyException, PyKeyError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyException, PyKeyError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use crate::arena::Arena;
+use crate::described::Known;
 use crate::error::{load_failed, to_python};
 use crate::frame::quoted;
 use crate::guard::Once;
 use crate::lock::seconds;
 use crate::ndarray::make_readonly;
 use crate::session::{self, WorkArena};
+use crate::shape::size_of;
 use crate::travel::{opened, ticketed};
 use crate::wait::{at_once, interruptible, interruptible_for, interruptible_unless, quick};
 pub(crate) use key::encode;
-use value::{Layouts, value_of};
+use value::{array_of, value_of};
 
 /// Arrays by key, in a bounded memory that processes share: ``Cache("2 GiB", load=read_tile)``.
 ///
@@ -57,14 +59,14 @@ pub(crate) struct Cache {
     cache: Arc<library::Cache>,
     load: Option<Py<PyAny>>,
     name: Option<String>,
-    layouts: Layouts,
+    known: Known,
 }
 
 impl Cache {
     fn over(cache: Arc<library::Cache>, load: Option<Bound<'_, PyAny>>, name: Option<String>) -> PyResult<Self> {
         let load = load.filter(|load| !load.is_none());
         load.as_ref().map_or(Ok(()), check_load)?;
-        Ok(Self { cache, load: load.map(Bound::unbind), name, layouts: Layouts::new() })
+        Ok(Self { cache, load: load.map(Bound::unbind), name, known: Known::new() })
     }
 
     /// The library's cache.
@@ -82,14 +84,14 @@ impl Cache {
     #[inline]
     fn find<'py>(&self, py: Python<'py>, key: &Key) -> PyResult<Option<Bound<'py, PyAny>>> {
         match at_once(py, || self.cache.find(key))? {
-            Some(found) => self.layouts.array(py, found).map(Some),
+            Some(found) => array_of(py, &self.known, found).map(Some),
             None => Ok(None),
         }
     }
 
     fn look<'py>(&self, py: Python<'py>, key: &Key, timeout: Option<Duration>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let found = interruptible_for(py, timeout, |deadline| self.cache.get_block(key, deadline))?;
-        found.map(|found| self.layouts.array(py, found)).transpose()
+        found.map(|found| array_of(py, &self.known, found)).transpose()
     }
 
     /// The value of a key that a first look did not find.
@@ -103,7 +105,7 @@ impl Cache {
         let stop = way.stop;
         let is_off = move || stop.is_some_and(|stop| stop.0.load(Relaxed));
         match interruptible_unless(py, way.timeout, &is_off, |deadline| self.cache.fetch_block(name, deadline))? {
-            Fetch::Found(found) => self.layouts.array(py, found),
+            Fetch::Found(found) => array_of(py, &self.known, found),
             Fetch::Failed(failure) => Err(load_failed(py, failure)),
             Fetch::Load(loading) => self.load(loading, load, key),
             Fetch::Unkept => {
@@ -132,7 +134,7 @@ impl Cache {
         match made {
             Ok((Some(value), _)) => {
                 interruptible(py, |deadline| loading.finish_in_room(value.value(), deadline))?;
-                self.layouts.array(py, value)
+                array_of(py, &self.known, value)
             }
             Ok((None, array)) => {
                 interruptible(py, |deadline| loading.forgo(deadline))?;
@@ -206,35 +208,11 @@ impl Stop {
     }
 }
 
-fn size_of(maxsize: &Bound<'_, PyAny>) -> PyResult<u64> {
-    if let Ok(text) = maxsize.cast::<PyString>() {
-        return layout::parse_size(text.to_str()?).map_err(|error| to_python(maxsize.py(), &error));
-    }
-    match maxsize.extract::<i64>() {
-        Ok(bytes) => Ok(u64::try_from(bytes).unwrap_or(0)),
-        Err(error) if error.is_instance_of::<PyTypeError>(maxsize.py()) => Err(PyTypeError::new_err(format!(
-            "expected a size such as \"2 GiB\" or a number of bytes, got {}",
-            maxsize.get_type()
-        ))),
-        Err(_) => Err(PyValueError::new_err(format!("expected a size below 2**63 bytes, got {maxsize}"))),
-    }
-}
-
 fn create(py: Python<'_>, arena: &WorkArena, geometry: Geometry, name: Option<&str>) -> PyResult<Arc<library::Cache>> {
     interruptible(py, |deadline| match name {
         Some(name) => library::Cache::named(arena, name, geometry, deadline),
         None => library::Cache::create(arena, geometry, deadline),
     })
-}
-
-/// A time to live in seconds; none for one without end.
-fn ttl_of(ttl: Option<f64>) -> PyResult<Option<Duration>> {
-    let Some(ttl) = ttl else { return Ok(None) };
-    if ttl.is_nan() || ttl <= 0.0 {
-        return Err(PyValueError::new_err(format!("expected ttl in seconds, more than 0, or None, got {ttl}")));
-    }
-    // Less than the clock can tell is its least step; more than it holds is for ever.
-    Ok(Duration::try_from_secs_f64(ttl).ok().map(|ttl| ttl.max(Duration::from_nanos(1))))
 }
 
 #[pymethods]
@@ -251,9 +229,8 @@ impl Cache {
         arena: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let entries = entries.map(|entries| usize::try_from(entries).unwrap_or(0));
-        let (maxsize, ttl) = (size_of(maxsize)?, ttl_of(ttl)?);
-        let geometry = Geometry::new(maxsize, entries).and_then(|geometry| geometry.with_ttl(ttl));
-        let geometry = geometry.map_err(|error| to_python(py, &error))?;
+        let maxsize = size_of(maxsize, "a size", "2 GiB", i64::MIN, "below 2**63 bytes")?;
+        let geometry = at_once(py, || Geometry::new(maxsize, entries)?.with_ttl_s(ttl))?;
         let arena = WorkArena::of(py, arena)?;
         Self::over(create(py, &arena, geometry, name.as_deref())?, load, name)
     }

@@ -82,6 +82,6 @@ fn overlap(x: &Operand<'_>, out: &Bound<'_, PyAny>) -> bool {
 /// A new shared array.
 fn room<'py>(py: Python<'py>, shape: &[usize], number: Number) -> PyResult<Bound<'py, PyAny>> {
     let too_many = || pyo3::exceptions::PyValueError::new_err("array is too big.");
-    let mut shape = Shape::known(shape).ok_or_else(too_many)?;
-    empty_for(py, &mut shape, Dtype::of_element(py, &Element::of(number))?, None)
+    let shape = Shape::known(shape).ok_or_else(too_many)?;
+    empty_for(py, &shape, Dtype::of_element(py, &Element::of(number))?, None)
 }

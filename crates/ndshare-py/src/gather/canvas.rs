@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use ndshare::arena::BlockId;
 use ndshare::gather::{self, Draft, Mark, Placement, Strip, Surface};
-use ndshare::layout::Layout;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use crate::described::Described;
 use crate::dtype::Dtype;
 use crate::guard::Once;
-use crate::ndarray::{Operand, Order, array_over, npy_lengths};
+use crate::ndarray::Operand;
 use crate::session::WorkArena;
 use crate::shape::{MIN_ALIGN, Shape};
 use crate::shared::final_block;
@@ -41,8 +41,7 @@ use crate::wait::{at_once, interruptible, interruptible_for};
 #[pyclass(frozen, weakref, module = "ndshare")]
 pub(crate) struct Canvas {
     surface: Surface<Source>,
-    layout: Layout,
-    dtype: Py<PyAny>,
+    described: Described,
     /// What users see.
     array: Once<Py<PyAny>>,
 }
@@ -89,21 +88,14 @@ impl Source {
 }
 
 impl Canvas {
-    fn array_as<'py>(&self, py: Python<'py>, writable: bool) -> PyResult<Bound<'py, PyAny>> {
-        let dtype = Dtype::known(self.dtype.bind(py).clone());
-        let (hold, lengths) = (self.surface.hold().clone(), npy_lengths(self.layout.shape()));
-        // SAFETY: the block has room for a contiguous array of this shape, whose lengths were NumPy's.
-        unsafe { array_over(py, hold, 0, dtype, lengths, &Order::C, writable) }
-    }
-
-    /// The canvas as the array to write to.
-    pub(super) fn target<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.array_as(py, true)
+    /// The canvas as the array to write to, and as the one that users see.
+    pub(super) fn array_as<'py>(&self, py: Python<'py>, writable: bool) -> PyResult<Bound<'py, PyAny>> {
+        self.described.over(py, self.surface.hold().clone(), writable)
     }
 
     /// Its shape, with values side by side along `axis`.
     pub(super) fn strip(&self, axis: usize) -> Strip<'_> {
-        Strip { shape: self.layout.shape(), strides: self.layout.strides(), axis }
+        Strip { shape: self.described.shape(), strides: self.described.strides(), axis }
     }
 
     /// Waits for the canvas's lock, and takes up what stands in it.
@@ -122,19 +114,14 @@ impl Canvas {
         dtype: Option<&Bound<'_, PyAny>>,
         arena: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        let dtype = Dtype::of_new(py, dtype)?;
-        if dtype.is_subarray() {
-            return Err(PyTypeError::new_err("expected a dtype that is no subarray: put its shape into shape"));
-        }
-        let shape = Shape::of(shape)?;
-        let len_bytes = shape.len_bytes(dtype.itemsize())?;
+        let dtype = Dtype::of_new(py, dtype)?.refuse_subarray()?;
+        let described = Shape::of(shape)?.contiguous(dtype)?;
+        let len_bytes = described.len_bytes();
         let arena = WorkArena::of(py, arena)?;
         let with_epoch = Surface::<Source>::block_bytes(len_bytes).unwrap_or(usize::MAX);
         let hold = interruptible(py, |deadline| arena.alloc(with_epoch, MIN_ALIGN, true, deadline))?;
         let surface = at_once(py, || Surface::new(hold, len_bytes))?;
-        let shape: Vec<usize> = shape.lengths().iter().map(|length| length.unsigned_abs()).collect();
-        let (layout, _) = at_once(py, || Layout::contiguous(&shape, dtype.itemsize()))?;
-        Ok(Self { surface, layout, dtype: dtype.as_any().clone().unbind(), array: Once::new() })
+        Ok(Self { surface, described, array: Once::new() })
     }
 
     /// The canvas as a read-only shared array.
@@ -147,13 +134,13 @@ impl Canvas {
     /// The shape of the array.
     #[getter]
     fn shape<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        PyTuple::new(py, self.layout.shape())
+        PyTuple::new(py, self.described.shape())
     }
 
     /// Its dtype.
     #[getter]
-    fn dtype(&self, py: Python<'_>) -> Py<PyAny> {
-        self.dtype.clone_ref(py)
+    fn dtype<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.described.dtype(py).as_any().clone()
     }
 
     /// Its length in bytes.
@@ -170,7 +157,7 @@ impl Canvas {
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        Ok(format!("<Canvas {} {}>", self.shape(py)?.repr()?, self.dtype.bind(py).str()?))
+        Ok(format!("<Canvas {} {}>", self.shape(py)?.repr()?, self.dtype(py).str()?))
     }
 }
 
@@ -187,7 +174,7 @@ pub(super) fn onto<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let Some(canvas) = out.and_then(|out| out.cast::<Canvas>().ok()) else { return work(out, None) };
     let filling = canvas.get().begin(py, None)?;
-    let target = canvas.get().target(py)?;
+    let target = canvas.get().array_as(py, true)?;
     work(Some(&target), Some(&filling))?;
     end(py, filling)?;
     Ok(canvas.clone().into_any())

@@ -21,7 +21,7 @@ use pyo3::types::{PyBool, PyInt, PyTuple};
 use crate::dtype::{Dtype, Meaning};
 use crate::error::to_python;
 use crate::make::empty_for;
-use crate::ndarray::{Facts, Operand};
+use crate::ndarray::Operand;
 use crate::shape::Shape;
 pub(crate) use canvas::Canvas;
 use canvas::{Filling, onto};
@@ -201,11 +201,11 @@ fn block_onto<'py>(
 
 /// Complains about an `out` that is not an array of the result's shape.
 fn fits(result: &Bound<'_, PyAny>, out: &Bound<'_, PyAny>) -> PyResult<()> {
-    let Some(target) = Facts::of(out) else {
+    let Some(target) = Operand::of_any(out) else {
         let message = format!("expected out to be an ndarray, got {}", out.get_type().name()?);
         return Err(PyTypeError::new_err(message));
     };
-    if Facts::of(result).is_some_and(|result| result.shape == target.shape) {
+    if Operand::of_any(result).is_some_and(|result| result.shape == target.shape) {
         return Ok(());
     }
     let (expected, got) = (result.getattr("shape")?, out.getattr("shape")?);
@@ -287,10 +287,10 @@ fn share<'py>(py: Python<'py>, array: Bound<'py, PyAny>) -> PyResult<Bound<'py, 
     if !Meaning::of(py, facts.descr).is_plain && Dtype::of(py, Some(dtype.as_any())).is_err() {
         return Ok(array);
     }
-    let Some(mut shape) = Shape::known(facts.shape) else { return Ok(array) };
+    let Some(shape) = Shape::known(facts.shape) else { return Ok(array) };
     let order = || layout::common_order(facts.shape.len(), std::iter::once((facts.shape, facts.strides)));
     let order = (!facts.is_c).then(order);
-    let out = empty_for(py, &mut shape, dtype, order.as_deref())?;
+    let out = empty_for(py, &shape, dtype, order.as_deref())?;
     copyto(py, &out, &array, Given(None), Given(None), None)?;
     Ok(out)
 }

@@ -96,7 +96,7 @@ impl Montage {
         plan.check_extent(strip).map_err(raised)?;
         let mut draft = Draft::new(filling.old());
         let coming = self.note(py, &mut draft, strip, plan.parts, values);
-        let target = self.canvas.get().target(py)?;
+        let target = self.canvas.get().array_as(py, true)?;
         filling.carry_out(draft, || self.copy(py, &target, &coming, workers))?;
         Ok(plan.wanted)
     }

@@ -90,8 +90,8 @@ pub(super) fn reach<'py>(
         return Ok(if done { Outcome::Done(out.clone()) } else { Outcome::Unusual });
     }
     let Some(dtype) = result_dtype(py, sources, wanted.dtype) else { return Ok(Outcome::Unusual) };
-    let Some(mut shape) = Shape::known(joint.shape()) else { return Ok(Outcome::Unusual) };
-    let out = empty_for(py, &mut shape, dtype, joint.order(sources).as_deref())?;
+    let Some(shape) = Shape::known(joint.shape()) else { return Ok(Outcome::Unusual) };
+    let out = empty_for(py, &shape, dtype, joint.order(sources).as_deref())?;
     let done = into(py, &out, sources, wanted, fill)?;
     Ok(if done { Outcome::Done(out) } else { Outcome::Room(out) })
 }

@@ -150,6 +150,19 @@ impl Geometry {
         }
     }
 
+    /// The same in seconds, as other languages say it. Less than the clock can tell is its least step.
+    ///
+    /// # Errors
+    /// As [`Self::with_ttl`], also for a negative number and for one that is none.
+    pub fn with_ttl_s(self, ttl_s: Option<f64>) -> Result<Self> {
+        let Some(ttl_s) = ttl_s else { return self.with_ttl(None) };
+        if ttl_s.is_nan() || ttl_s <= 0.0 {
+            return Err(Error::value(format!("expected ttl in seconds, more than 0, or None, got {ttl_s}")));
+        }
+        let ttl = Duration::try_from_secs_f64(ttl_s).ok();
+        self.with_ttl(ttl.map(|ttl| ttl.max(Duration::from_nanos(1))))
+    }
+
     /// How long a value counts; none: for ever.
     pub fn ttl(&self) -> Option<Duration> {
         (self.ttl_ns != 0).then(|| Duration::from_nanos(self.ttl_ns))

@@ -11,7 +11,7 @@
 //!
 //! From below:
 //!
-//! - `claim`: who has a frame or a slot, as one word. `protocol`: the steps that several processes take at once. `format`:
+//! - `leave`: what a process ends in order when it ends. `claim`: who has a frame or a slot, as one word. `protocol`: the steps that several processes take at once. `format`:
 //!   what a ring says of its frames. `table`: where each word lies. `policy`: what users choose.
 //! - `state`: the [`Ring`] itself. `recover`: its lock, and order after a death. `notify`: waking who waits. `group`,
 //!   `readers`, `writers`: who takes part. `settle`: when the stream ends. `window`: which frames stay. `sizes`: which
@@ -29,6 +29,7 @@ mod format;
 mod frame;
 mod full;
 mod group;
+mod leave;
 mod look;
 mod member;
 mod notify;
@@ -58,6 +59,7 @@ mod tests;
 
 pub use format::{Format, MOST_NAME_BYTES};
 pub use frame::Frame;
+pub use leave::leave_all;
 pub use policy::{Mode, Start, WhenFull};
 pub use publish::{Content, Published};
 pub use reader::Reader;

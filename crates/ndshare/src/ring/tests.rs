@@ -400,7 +400,7 @@ fn write(writer: &Writer, number: u64) {
 }
 
 /// The writer as another participant has it.
-fn send(writer: &Writer, there: &Arc<Ring>) -> Writer {
+fn send(writer: &Writer, there: &Arc<Ring>) -> Arc<Writer> {
     let token = there.arena().take(writer.token().unwrap().block()).unwrap();
     Writer::open(there.clone(), writer.index(), token).unwrap()
 }
@@ -533,7 +533,7 @@ fn places_of_writers_come_back() {
             std::mem::forget((writer, there));
         }
     }
-    let all: Vec<Writer> = (1..WRITERS).map(|_| ring.writer(&FOREVER).unwrap()).collect();
+    let all: Vec<Arc<Writer>> = (1..WRITERS).map(|_| ring.writer(&FOREVER).unwrap()).collect();
     assert_eq!(ring.writer(&FOREVER).unwrap_err().kind(), Kind::Misuse);
     assert_eq!(ring.stats(&FOREVER).unwrap().writers.len(), all.len() + 1);
 }

@@ -1,6 +1,7 @@
 //! [`Writer`]: a writer that was made beforehand, and goes to the process that is to write.
 
 use super::claim::Role;
+use super::leave::{Open, remember};
 use super::publish::{Content, Published};
 use super::state::Ring;
 use super::table::{WRITERS, WriterWords};
@@ -53,7 +54,7 @@ impl Ring {
     ///
     /// # Errors
     /// `Closed` when the ring was closed; `Misuse` when all slots are taken; `ArenaFull`; `Timeout` at `deadline`.
-    pub fn writer(self: &Arc<Self>, deadline: &Deadline) -> Result<Writer> {
+    pub fn writer(self: &Arc<Self>, deadline: &Deadline) -> Result<Arc<Writer>> {
         let token = self.arena().alloc(1, 64, false, deadline)?;
         self.settle_writers(deadline)?;
         let pen = self.locked(deadline, || {
@@ -66,16 +67,18 @@ impl Ring {
 }
 
 impl Writer {
-    fn new(ring: Arc<Ring>, pen: Pen, token: Hold) -> Self {
-        let name = token.block();
-        Self { ring, pen, token: SpinLock::new(Some(token)), name, is_closed: AtomicBool::new(false) }
+    fn new(ring: Arc<Ring>, pen: Pen, token: Hold) -> Arc<Self> {
+        let (name, is_closed) = (token.block(), AtomicBool::new(false));
+        let writer = Arc::new(Self { ring, pen, token: SpinLock::new(Some(token)), name, is_closed });
+        remember(&writer);
+        writer
     }
 
     /// The writer at a slot of a ring, whose token this process holds.
     ///
     /// # Errors
     /// `Stale` when the slot has another writer by now.
-    pub fn open(ring: Arc<Ring>, index: usize, token: Hold) -> Result<Self> {
+    pub fn open(ring: Arc<Ring>, index: usize, token: Hold) -> Result<Arc<Self>> {
         let is_there = index < WRITERS && ring.table.writer(index).token.load(SeqCst) == token.block().to_word();
         if !is_there {
             return Err(Error::new(
@@ -238,6 +241,12 @@ impl Writer {
 
     fn is_unused(&self) -> bool {
         self.is_current() && self.words().user.load(SeqCst) == 0
+    }
+}
+
+impl Open for Writer {
+    fn end_in_order(&self, deadline: &Deadline) -> Result<()> {
+        self.close(deadline)
     }
 }
 

@@ -5,12 +5,23 @@
 //! ring itself; of it only the end is noticed. How a slot is given up, and the stream ends by that: `settle`.
 
 use super::claim::{Role, SlotClaim};
+use super::leave::{Open, remember};
 use super::state::Ring;
 use super::table::{WRITERS, WRITERS_MADE, WriterWords};
 use crate::arena::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
 use crate::prim::Ordering::{Relaxed, SeqCst};
+use std::sync::Arc;
+
+impl Open for Ring {
+    /// The process may have left already: who has merely written through the ring itself has not said that the stream ends.
+    fn end_in_order(&self, deadline: &Deadline) -> Result<()> {
+        let entered =
+            self.find_pen()?.is_some_and(|pen| self.table.writer(pen.index).look().role == Some(Role::Entered));
+        if entered { self.leave_writers(deadline) } else { Ok(()) }
+    }
+}
 
 impl WriterWords<'_> {
     #[inline]
@@ -44,13 +55,14 @@ impl Ring {
     /// # Errors
     /// `Misuse` when all slots are taken; `Attach` in a process without a slot; `Timeout` at `deadline`.
     #[doc(hidden)]
-    pub fn enter_writers(&self, deadline: &Deadline) -> Result<()> {
+    pub fn enter_writers(self: &Arc<Self>, deadline: &Deadline) -> Result<()> {
         let pen = self.own_pen(Role::Entered, deadline)?;
         let words = self.table.writer(pen.index);
         let seen = words.look();
         if seen.incarnation == pen.incarnation && seen.role == Some(Role::Loose) {
             let _ = seen.replace(words.state, SlotClaim { role: Some(Role::Entered), ..seen });
         }
+        remember(self);
         Ok(())
     }
 
@@ -62,18 +74,6 @@ impl Ring {
     pub fn leave_writers(&self, deadline: &Deadline) -> Result<()> {
         self.mark_left()?;
         self.settle_writers(deadline).map(drop)
-    }
-
-    /// The same at the end of a process, which may have left already: who has merely written through the ring itself
-    /// has not said that the stream ends.
-    ///
-    /// # Errors
-    /// As [`Self::leave_writers`].
-    #[doc(hidden)]
-    pub fn leave_entered(&self, deadline: &Deadline) -> Result<()> {
-        let entered =
-            self.find_pen()?.is_some_and(|pen| self.table.writer(pen.index).look().role == Some(Role::Entered));
-        if entered { self.leave_writers(deadline) } else { Ok(()) }
     }
 
     fn mark_left(&self) -> Result<()> {

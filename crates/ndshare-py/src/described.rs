@@ -1,0 +1,157 @@
+//! What an array is, made ready for NumPy: of the frames of a ring, and of the values of a cache. The next one that says
+//! the same is an array without anything being read again.
+
+use std::sync::Arc;
+
+use ndshare::arena::Hold;
+use ndshare::array::Description;
+use ndshare::element::Element;
+use ndshare::layout::{self, Layout};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+
+use crate::dtype::Dtype;
+use crate::guard::Guarded;
+use crate::ndarray::{Order, array_of_subclass, npy_lengths, plain_class};
+use crate::owner;
+use crate::wait::at_once;
+
+/// A layout and a dtype.
+pub(crate) struct Described {
+    /// How the library says them; nothing where the context says so.
+    said: Vec<u8>,
+    layout: Layout,
+    dtype: Py<PyAny>,
+    itemsize: usize,
+    len_bytes: usize,
+    is_c: bool,
+}
+
+impl Described {
+    /// A contiguous array of this shape, of which the context says all.
+    pub(crate) fn contiguous(dtype: Dtype<'_>, shape: &[usize], is_fortran: bool) -> PyResult<Self> {
+        let (py, itemsize) = (dtype.as_any().py(), dtype.itemsize());
+        let (layout, len_bytes) = at_once(py, || {
+            let (strides, len_bytes) = layout::contiguous(shape, itemsize, is_fortran)?;
+            Ok((Layout::new(shape.to_vec(), strides)?, len_bytes))
+        })?;
+        let is_c = !is_fortran || layout.is_contiguous(itemsize);
+        Ok(Self { said: Vec::new(), layout, dtype: dtype.as_any().clone().unbind(), itemsize, len_bytes, is_c })
+    }
+
+    /// The same, which says itself what it is, but for the dtype where that is none.
+    pub(crate) fn saying(mut self, element: Option<Element>) -> Self {
+        self.said = Description { layout: self.layout.clone(), element }.encode();
+        self
+    }
+
+    /// What bytes say; they may leave the dtype to the context.
+    fn decode(py: Python<'_>, said: &[u8], usual: Option<&Py<PyAny>>) -> PyResult<Self> {
+        let Description { layout, element } = at_once(py, || Description::decode(said))?;
+        let dtype = match (element, usual) {
+            (Some(element), _) => Dtype::of_element(py, &element)?,
+            (None, Some(usual)) => Dtype::known(usual.bind(py).clone()),
+            (None, None) => return Err(PyValueError::new_err("expected a value that names its dtype, got none")),
+        };
+        let itemsize = dtype.itemsize();
+        let plain = layout::contiguous(layout.shape(), itemsize, false);
+        let plain = plain.ok().filter(|(strides, _)| strides == layout.strides());
+        let (is_c, len_bytes) = (plain.is_some(), plain.map_or(0, |(_, len_bytes)| len_bytes));
+        Ok(Self { said: said.to_vec(), layout, dtype: dtype.as_any().clone().unbind(), itemsize, len_bytes, is_c })
+    }
+
+    /// How the library says it.
+    pub(crate) fn said(&self) -> &[u8] {
+        &self.said
+    }
+
+    pub(crate) fn shape(&self) -> &[usize] {
+        self.layout.shape()
+    }
+
+    pub(crate) fn strides(&self) -> &[isize] {
+        self.layout.strides()
+    }
+
+    pub(crate) fn dtype<'py>(&self, py: Python<'py>) -> Dtype<'py> {
+        Dtype::known(self.dtype.bind(py).clone())
+    }
+
+    /// Its bytes, when it is contiguous.
+    pub(crate) fn len_bytes(&self) -> usize {
+        self.len_bytes
+    }
+
+    /// The address of the first item, `offset` bytes into a block. ValueError when an item does not lie inside.
+    #[inline]
+    pub(crate) fn place(&self, py: Python<'_>, hold: &Hold, offset: u64) -> PyResult<*mut u8> {
+        let room = hold.len_bytes() as u64;
+        let is_inside = self.is_c && offset.checked_add(self.len_bytes as u64).is_some_and(|end| end <= room);
+        if !is_inside {
+            at_once(py, || self.layout.check_inside(offset, self.itemsize, hold.len_bytes()))?;
+        }
+        Ok(hold.as_ptr().wrapping_add(offset as usize))
+    }
+
+    /// Such an array, of the class `class`.
+    ///
+    /// # Safety
+    /// `data` is what [`Self::place`] said of a block that `owner` keeps, and `class` is a subclass of ndarray that adds no
+    /// fields of its own.
+    #[inline]
+    pub(crate) unsafe fn array<'py>(
+        &self,
+        class: &Bound<'py, PyType>,
+        owner: Py<PyAny>,
+        data: *mut u8,
+        writable: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        // NumPy takes an array without strides for an aligned one.
+        let is_plain = self.is_c && data.addr().is_multiple_of(64);
+        let order = if is_plain { Order::C } else { Order::Strides(self.layout.strides()) };
+        let (dtype, lengths) = (self.dtype(class.py()), npy_lengths(self.layout.shape()));
+        // SAFETY: every item lies in the block, as `place` has seen, and the owner keeps that. The rest is the caller's.
+        unsafe { array_of_subclass(class, owner, data, dtype, lengths, &order, writable) }
+    }
+
+    /// The array that begins a block of ours.
+    pub(crate) fn over<'py>(&self, py: Python<'py>, hold: Hold, writable: bool) -> PyResult<Bound<'py, PyAny>> {
+        let data = self.place(py, &hold, 0)?;
+        let owner = Py::new(py, owner::Hold::new(hold, writable))?.into_any();
+        // SAFETY: the owner keeps the block; NumPy's own class of arrays.
+        unsafe { self.array(&plain_class(py), owner, data, writable) }
+    }
+}
+
+/// How many different descriptions are remembered.
+const MOST_KNOWN: usize = 64;
+
+/// Those that were met so far.
+pub(crate) struct Known(Guarded<Vec<Arc<Described>>>);
+
+impl Known {
+    pub(crate) const fn new() -> Self {
+        Self(Guarded::new(Vec::new()))
+    }
+
+    /// What bytes say; `usual` is the dtype where they say none.
+    #[inline]
+    pub(crate) fn of(&self, py: Python<'_>, said: &[u8], usual: Option<&Py<PyAny>>) -> PyResult<Arc<Described>> {
+        let found = self.0.look(|list| list.iter().find(|known| known.said == said).cloned());
+        found.map_or_else(|| self.learn(py, said, usual), Ok)
+    }
+
+    #[cold]
+    fn learn(&self, py: Python<'_>, said: &[u8], usual: Option<&Py<PyAny>>) -> PyResult<Arc<Described>> {
+        let fresh = Arc::new(Described::decode(py, said, usual)?);
+        let mut list = self.0.look(Vec::clone);
+        if list.len() == MOST_KNOWN {
+            list.remove(0);
+        }
+        list.push(fresh.clone());
+        // What another thread learned meanwhile is learned again. What goes may end a dtype, which is Python's affair.
+        drop(self.0.replace(list));
+        Ok(fresh)
+    }
+}
