@@ -1,6 +1,6 @@
 //! The plan of a new arena: how many bytes may be in its blocks, which limit says so, and the sizes that follow.
 
-use super::control::{GRANULE_BYTES, Geometry};
+use super::control::{ArenaSizes, GRANULE_BYTES};
 use crate::error::{ArenaFull, Error, Result};
 use crate::layout::human;
 use crate::os::{HUGE_BYTES, limits};
@@ -71,7 +71,7 @@ pub struct Options {
 }
 
 /// The sizes of a new arena, and what set its budget.
-pub(super) fn plan(options: &Options, memory: &limits::Room) -> Result<(Geometry, Limit)> {
+pub(super) fn plan(options: &Options, memory: &limits::Room) -> Result<(ArenaSizes, Limit)> {
     let most = (u64::from(u32::MAX) - 1) * GRANULE_BYTES / SPACE_FACTOR / HUGE_BYTES * HUGE_BYTES;
     let (mut budget, mut limit) = match options.budget_bytes {
         Some(bytes) => (bytes, if options.budget_from_environment { Limit::Environment } else { Limit::Given }),
@@ -82,7 +82,7 @@ pub(super) fn plan(options: &Options, memory: &limits::Room) -> Result<(Geometry
         return Err(Error::value(format!("expected a budget of at most {}, got {}", human(most), human(budget))));
     }
     let mut data_len = (budget * SPACE_FACTOR).next_multiple_of(HUGE_BYTES);
-    let tables = Geometry::FULL.total_len();
+    let tables = ArenaSizes::FULL.total_len();
     let space = limits::address_space_limit().map(|limit| limit.saturating_sub(limits::mapped_bytes()) / 2);
     for (which, most) in [(Limit::FileSize, limits::file_size_limit()), (Limit::AddressSpace, space)] {
         let Some(most) = most else { continue };
@@ -101,7 +101,7 @@ pub(super) fn plan(options: &Options, memory: &limits::Room) -> Result<(Geometry
         return Err(Error::value("expected a budget of at least one byte, got 0: name one such as \"1 GiB\""));
     }
     let warm_cap = (budget / 8).min(WARM_CAP_BYTES);
-    Ok((Geometry { data_len, budget, warm_cap, ..Geometry::FULL }, limit))
+    Ok((ArenaSizes { data_len, budget, warm_cap, ..ArenaSizes::FULL }, limit))
 }
 
 fn too_small(name: &str, limit: u64, need: u64) -> Error {

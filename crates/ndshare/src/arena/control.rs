@@ -222,7 +222,7 @@ pub(super) fn is_whole_pages(span: Span) -> bool {
 
 /// Sizes and offsets of everything in an arena, as plain data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Geometry {
+pub(super) struct ArenaSizes {
     pub participants: u32,
     pub records: u32,
     pub ticket_budget: u32,
@@ -234,7 +234,7 @@ pub(super) struct Geometry {
 
 const PARTICIPANTS_AT: u64 = PAGE_BYTES;
 
-impl Geometry {
+impl ArenaSizes {
     /// The sizes of every arena that users see.
     pub(super) const FULL: Self = Self {
         participants: 512,
@@ -278,7 +278,7 @@ impl Geometry {
 /// The control part, mapped. Everything behind it is reached by bounded indexes.
 pub(super) struct Control {
     base: NonNull<u8>,
-    geometry: Geometry,
+    geometry: ArenaSizes,
     // Computed once, because every access needs one of them.
     records_at: u64,
     blocks_at: u64,
@@ -295,7 +295,7 @@ impl Control {
     ///
     /// # Safety
     /// `base` is the start of `geometry.total_len()` mapped, zeroed bytes, aligned to 128, that outlive the result.
-    pub(super) unsafe fn format(base: NonNull<u8>, geometry: Geometry, id: u64, limit: u32) -> Self {
+    pub(super) unsafe fn format(base: NonNull<u8>, geometry: ArenaSizes, id: u64, limit: u32) -> Self {
         let control = Self::over(base, geometry);
         let header = control.header();
         header.id.store(id, Ordering::Relaxed);
@@ -333,7 +333,7 @@ impl Control {
                  use one version of ndshare in all processes"
             )));
         }
-        let geometry = Geometry {
+        let geometry = ArenaSizes {
             participants: header.participants.load(Ordering::Relaxed),
             records: header.records.load(Ordering::Relaxed),
             ticket_budget: header.ticket_budget.load(Ordering::Relaxed),
@@ -350,7 +350,7 @@ impl Control {
         Ok(Self::over(base, geometry))
     }
 
-    fn over(base: NonNull<u8>, geometry: Geometry) -> Self {
+    fn over(base: NonNull<u8>, geometry: ArenaSizes) -> Self {
         let (records_at, blocks_at, data_at) = (geometry.records_at(), geometry.blocks_at(), geometry.data_at());
         Self { base, geometry, records_at, blocks_at, data_at }
     }
@@ -361,7 +361,7 @@ impl Control {
         self.data_at
     }
 
-    pub(super) fn geometry(&self) -> &Geometry {
+    pub(super) fn geometry(&self) -> &ArenaSizes {
         &self.geometry
     }
 

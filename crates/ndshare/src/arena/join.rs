@@ -2,7 +2,7 @@
 
 use super::backing::{Backing, Heap};
 use super::budget::{Limit, Options, plan};
-use super::control::{Control, Geometry};
+use super::control::{ArenaSizes, Control};
 use super::fork;
 use super::guests::Guests;
 use super::ids::Locator;
@@ -72,8 +72,9 @@ impl Arena {
     #[cfg(any(test, feature = "internals"))]
     pub fn create_on_heap(budget_bytes: u64) -> Result<(Arc<Self>, Arc<Heap>)> {
         let data_len = budget_bytes.next_multiple_of(HUGE_BYTES);
-        let small = Geometry { participants: 80, records: 1024, ticket_budget: 256, blocks: 4096, ..Geometry::FULL };
-        let geometry = Geometry { data_len, budget: budget_bytes, warm_cap: budget_bytes / 2, ..small };
+        let small =
+            ArenaSizes { participants: 80, records: 1024, ticket_budget: 256, blocks: 4096, ..ArenaSizes::FULL };
+        let geometry = ArenaSizes { data_len, budget: budget_bytes, warm_cap: budget_bytes / 2, ..small };
         let heap = Heap::new(geometry.total_len(), geometry.participants);
         let arena = Self::format(Backing::Heap(heap.clone()), geometry, random_u64(), Limit::Given)?;
         Ok((Arc::new(arena), heap))
@@ -88,7 +89,7 @@ impl Arena {
         Self::open(Backing::Heap(heap.clone())).map(Arc::new)
     }
 
-    fn format(backing: Backing, geometry: Geometry, id: u64, limit: Limit) -> Result<Self> {
+    fn format(backing: Backing, geometry: ArenaSizes, id: u64, limit: Limit) -> Result<Self> {
         let first = geometry.blocks_at()..geometry.blocks_at() + u64::from(FIRST_BLOCKS) * 128;
         backing.commit(0..geometry.records_at())?;
         backing.commit(first)?;

@@ -4,7 +4,7 @@
 
 use super::execute::{Ends, execute};
 use super::joint::Placement;
-use super::plan::{Plan, Planner};
+use super::plan::{CopyPlan, Planner};
 use super::settings::Settings;
 use super::small::{Pair, SMALL_BYTES};
 use super::strided::{Strided, View};
@@ -40,7 +40,7 @@ struct Group {
 /// Planned copies of one conversion.
 #[derive(Debug)]
 pub struct Batch {
-    plan: Plan,
+    plan: CopyPlan,
     ends: Vec<Ends>,
 }
 

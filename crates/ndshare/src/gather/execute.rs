@@ -3,7 +3,7 @@
 //! Blocks whose bytes must change or move apart on the way go through a small buffer in the first-level cache, so
 //! that only whole rows meet the destination, and streaming stores find whole lines.
 
-use super::plan::{Axis, Block, Mover, Nest, Plan};
+use super::plan::{Axis, Block, CopyPlan, Mover, Nest};
 use crate::error::Result;
 use crate::kernel::{Cast, Cpu, Items, LINE, Rows, Stores, convert, copy_items, copy_rows, fence};
 use crate::pool::{self, Check};
@@ -40,7 +40,7 @@ unsafe impl Sync for Ends {}
 /// # Safety
 /// For each tile, all items that its shape and strides reach from its ends must be readable and writable until this
 /// returns, no written byte may be read, and no byte be written twice.
-pub unsafe fn execute(plan: &Plan, ends: &[Ends], check: Check<'_>) -> Result<()> {
+pub unsafe fn execute(plan: &CopyPlan, ends: &[Ends], check: Check<'_>) -> Result<()> {
     assert_eq!(plan.tiles.len(), ends.len(), "a pair of addresses for each tile");
     // SAFETY: as the caller says.
     let work = |piece| unsafe { run_piece(plan, ends, piece) };
@@ -61,7 +61,7 @@ pub unsafe fn execute(plan: &Plan, ends: &[Ends], check: Check<'_>) -> Result<()
 
 /// # Safety
 /// As [`execute`].
-unsafe fn run_piece(plan: &Plan, ends: &[Ends], piece: usize) {
+unsafe fn run_piece(plan: &CopyPlan, ends: &[Ends], piece: usize) {
     let (first, last) = (plan.cuts[piece], plan.cuts[piece + 1]);
     for (tile, &place) in ends.iter().enumerate().take(last.tile + 1).skip(first.tile) {
         let nest = &plan.nests[plan.tiles[tile] as usize];
@@ -78,7 +78,7 @@ unsafe fn run_piece(plan: &Plan, ends: &[Ends], piece: usize) {
 ///
 /// # Safety
 /// As [`execute`], for this tile.
-unsafe fn run_units(plan: &Plan, nest: &Nest, ends: Ends, from: usize, to: usize) {
+unsafe fn run_units(plan: &CopyPlan, nest: &Nest, ends: Ends, from: usize, to: usize) {
     let place = Ends { dst: ends.dst.wrapping_offset(nest.dst_shift), src: ends.src.wrapping_offset(nest.src_shift) };
     let Block { row, item, .. } = nest.block;
     let parts = item.len.div_ceil(nest.unit_items);
@@ -147,7 +147,7 @@ impl<'a> Odometer<'a> {
 
 /// Some rows of a block, or a part of one row.
 struct Part<'a> {
-    plan: &'a Plan,
+    plan: &'a CopyPlan,
     block: Block,
     rows: usize,
     count: usize,

@@ -1,6 +1,6 @@
 //! Many strided arrays into one: `concatenate`, `stack`, `block` and `copy`, and canvases that are filled over and over.
 //!
-//! A `Joint` says from shapes alone how arrays fit together, and what goes where. A `Plan` says for each pair of
+//! A `Joint` says from shapes alone how arrays fit together, and what goes where. A `CopyPlan` says for each pair of
 //! source and place which bytes go together, and for all of them which kernel moves them, with which stores, cut into
 //! which pieces for how many workers. Both are plain data: they know no addresses, so they can be compared, tested, and
 //! used again. `execute` takes a plan and the addresses. The order is tile by tile: measured better than row by row,
@@ -43,7 +43,7 @@ mod internals {
     pub use super::joint::{Joint, Placement, axis_of, broadcast};
     pub use super::montage::{Montage, Part, Strip};
     pub use super::nested::Nested;
-    pub use super::plan::{Axis, Block, Mover, Nest, Plan, Planner};
+    pub use super::plan::{Axis, Block, CopyPlan, Mover, Nest, Planner};
     pub use super::settings::Settings;
     pub use super::small::{Pair, SMALL_BYTES};
     pub use super::strided::{Strided, View};

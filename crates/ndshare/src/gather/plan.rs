@@ -81,7 +81,7 @@ pub struct Cut {
 
 /// How to copy a list of arrays; see the module. Everything in it is plain data.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub struct CopyPlan {
     /// The kernels.
     pub cpu: Cpu,
     /// The conversion on the way, if any.
@@ -98,7 +98,7 @@ pub struct Plan {
     pub bytes: usize,
 }
 
-impl Plan {
+impl CopyPlan {
     /// How many pieces the work is cut into.
     pub fn pieces(&self) -> usize {
         self.cuts.len().saturating_sub(1)
@@ -116,7 +116,7 @@ impl Mover {
     }
 }
 
-/// Makes a [`Plan`], tile by tile.
+/// Makes a [`CopyPlan`], tile by tile.
 ///
 /// A list of many tiles has few different shapes, and neighbours mostly have the same, so a tile costs a comparison.
 #[derive(Debug)]
@@ -124,14 +124,14 @@ pub struct Planner {
     dst_size: usize,
     src_size: usize,
     cast: Option<Cast>,
-    geometries: Vec<Geometry>,
+    geometries: Vec<TileShape>,
     tiles: Vec<u32>,
     bytes: usize,
 }
 
 /// Shape and strides as they were given.
 #[derive(Debug, PartialEq, Eq)]
-struct Geometry {
+struct TileShape {
     shape: Vec<usize>,
     dst_strides: Vec<isize>,
     src_strides: Vec<isize>,
@@ -145,7 +145,7 @@ fn equal<T: PartialEq>(one: &[T], other: &[T]) -> bool {
     one.len() == other.len() && one.iter().zip(other).all(|(one, other)| one == other)
 }
 
-impl Geometry {
+impl TileShape {
     #[inline]
     fn is(&self, shape: &[usize], dst_strides: &[isize], src_strides: &[isize]) -> bool {
         equal(&self.shape, shape) && equal(&self.dst_strides, dst_strides) && equal(&self.src_strides, src_strides)
@@ -212,19 +212,19 @@ impl Planner {
         let most = shape.iter().try_fold(size, |bytes, &len| bytes.checked_mul(len)).ok_or_else(too_big)?;
         let (dst_strides, src_strides) = (dst_strides.to_vec(), src_strides.to_vec());
         let bytes = most / size * self.dst_size;
-        self.geometries.push(Geometry { shape: shape.to_vec(), dst_strides, src_strides, bytes });
+        self.geometries.push(TileShape { shape: shape.to_vec(), dst_strides, src_strides, bytes });
         Ok(self.geometries.len() - 1)
     }
 
     /// The plan for all tiles so far.
-    pub fn finish(self, settings: &Settings) -> Plan {
+    pub fn finish(self, settings: &Settings) -> CopyPlan {
         let stores = settings.stores(self.bytes);
         let sizes = Sizes { dst: self.dst_size, src: self.src_size, cast: self.cast.is_some() };
         let nests: Vec<_> = self.geometries.iter().map(|geometry| nest(geometry, sizes, stores)).collect();
         let cuts = cut(&nests, &self.tiles);
         let workers = settings.workers(self.bytes).min(cuts.len().saturating_sub(1)).max(1);
         let Self { cast, tiles, bytes, .. } = self;
-        Plan { cpu: settings.cpu, cast, nests, tiles, cuts, workers, bytes }
+        CopyPlan { cpu: settings.cpu, cast, nests, tiles, cuts, workers, bytes }
     }
 }
 
@@ -243,7 +243,7 @@ struct Sizes {
 /// An axis of one: what is left out of shapes.
 const ONE: Axis = Axis { len: 1, dst: 0, src: 0 };
 
-fn nest(geometry: &Geometry, sizes: Sizes, stores: Stores) -> Nest {
+fn nest(geometry: &TileShape, sizes: Sizes, stores: Stores) -> Nest {
     let (mut axes, dst_shift, src_shift) = forward(geometry);
     axes.sort_by_key(|axis| std::cmp::Reverse((axis.dst, axis.src.unsigned_abs())));
     merge(&mut axes);
@@ -265,7 +265,7 @@ fn nest(geometry: &Geometry, sizes: Sizes, stores: Stores) -> Nest {
 }
 
 /// The axes of more than one item, all turned so that the destination goes forward.
-fn forward(geometry: &Geometry) -> (Vec<Axis>, isize, isize) {
+fn forward(geometry: &TileShape) -> (Vec<Axis>, isize, isize) {
     let (mut dst_shift, mut src_shift) = (0, 0);
     let strides = geometry.dst_strides.iter().zip(&geometry.src_strides);
     let long = geometry.shape.iter().zip(strides).filter(|&(&len, _)| len > 1);
