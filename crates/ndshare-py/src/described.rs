@@ -128,9 +128,9 @@ impl Described {
 const MOST_KNOWN: usize = 64;
 
 /// Those that were met so far.
-pub(crate) struct Known(Guarded<Vec<Arc<Described>>>);
+pub(crate) struct Descriptions(Guarded<Vec<Arc<Described>>>);
 
-impl Known {
+impl Descriptions {
     pub(crate) const fn new() -> Self {
         Self(Guarded::new(Vec::new()))
     }

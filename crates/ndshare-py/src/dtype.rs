@@ -267,20 +267,14 @@ impl<'py> Dtype<'py> {
         match self.number() {
             VOID => self.refuse_pointers_in_void(),
             OBJECT => Err(self.refusal()),
-            number if (0..BUILTIN).contains(&number) => Ok(()),
-            _ if self.is_bytes() => Ok(()),
+            _ if self.is_builtin() || self.is_bytes() => Ok(()),
             _ => Err(self.refusal()),
         }
     }
 
-    /// Whether items are plain bytes by NumPy's flags. Dtypes that are not registered with NumPy's C types keep
-    /// data elsewhere (StringDType does), whatever the flags say.
+    /// Whether items are plain bytes by NumPy's flags.
     fn is_bytes(&self) -> bool {
-        // SAFETY: attached; a dtype object is a PyArray_Descr.
-        unsafe {
-            let flags = PyDataType_FLAGS(self.0.py(), self.as_ptr());
-            PyDataType_ISLEGACY(self.as_ptr()) && flags & (NPY_ITEM_REFCOUNT | NPY_ITEM_IS_POINTER) == 0
-        }
+        NonNull::new(self.as_ptr()).is_some_and(|descr| !has_pointers(self.0.py(), descr))
     }
 
     fn refuse_pointers_in_void(&self) -> PyResult<()> {
@@ -377,7 +371,8 @@ pub(crate) fn itemsize_of(py: Python<'_>, descr: NonNull<PyArray_Descr>) -> usiz
     usize::try_from(unsafe { PyDataType_ELSIZE(py, descr.as_ptr()) }).unwrap_or(0)
 }
 
-/// Whether items point into this process, as objects and strings of any length do.
+/// Whether items point into this process, as objects and strings of any length do. Dtypes that are not registered with
+/// NumPy's C types keep data elsewhere (StringDType does), whatever the flags say.
 #[inline]
 pub(crate) fn has_pointers(py: Python<'_>, descr: NonNull<PyArray_Descr>) -> bool {
     // SAFETY: as above.

@@ -7,14 +7,14 @@ use std::time::Duration;
 use ndshare::arena::{Deadline, Hold};
 use ndshare::element::{Element, Number};
 use ndshare::prim::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use ndshare::ring::{self, Content, Format, Geometry, Published};
+use ndshare::ring::{self, Content, Format, Published, RingSizes};
 use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PySlice, PyString, PyTuple, PyType};
 
-use crate::described::{Described, Known};
+use crate::described::{Described, Descriptions};
 use crate::dtype::Dtype;
 use crate::error::to_python;
 use crate::guard::{Guarded, Once};
@@ -93,7 +93,7 @@ impl Own {
     }
 
     /// Whether frames and meta have the sizes that a head says.
-    pub(crate) fn fits(&self, geometry: &Geometry) -> bool {
+    pub(crate) fn fits(&self, geometry: &RingSizes) -> bool {
         let frame_bytes = self.frame.as_ref().map_or(0, |frame| frame.len_bytes().max(1));
         let meta_bytes = self.meta.as_ref().map_or(0, |meta| meta.itemsize);
         (geometry.frame_bytes, geometry.meta_bytes as usize) == (frame_bytes as u64, meta_bytes)
@@ -460,7 +460,7 @@ fn class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
 pub(crate) fn received<'py>(
     py: Python<'py>,
     own: &Arc<Own>,
-    known: &Known,
+    known: &Descriptions,
     frame: ring::Frame,
 ) -> PyResult<Bound<'py, PyAny>> {
     let said;

@@ -40,15 +40,6 @@ impl<T: Send> Guarded<T> {
     }
 }
 
-impl<T: Copy + Send> Guarded<T> {
-    /// Changes a plain value, whose end is nobody's affair.
-    #[inline]
-    pub(crate) fn change<R: Send>(&self, change: impl FnOnce(&mut T) -> R + Send) -> R {
-        let (_count, mut value) = (held::Count::new(), self.0.lock());
-        change(&mut value)
-    }
-}
-
 impl<T: Send> Guarded<Option<T>> {
     /// Takes the value out.
     #[inline]

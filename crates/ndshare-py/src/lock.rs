@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use ndshare::Kind;
 use ndshare::arena::Hold;
 use ndshare::lock::{self, Death, Locked};
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
@@ -13,6 +12,7 @@ use crate::error::to_python;
 use crate::guard::Guarded;
 use crate::ndarray::Operand;
 use crate::session::WorkArena;
+use crate::shape::MIN_ALIGN;
 use crate::shared::block_under;
 use crate::travel::{opened, ticketed};
 use crate::wait::{interruptible, interruptible_for, quick};
@@ -154,12 +154,7 @@ impl Lock {
     #[new]
     #[pyo3(signature = (*, arena=None))]
     fn new(py: Python<'_>, arena: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
-        let arena = WorkArena::of(py, arena)?;
-        let hold = match quick(py, || arena.alloc_quick(LOCK_BYTES, 64))? {
-            Some(hold) => hold,
-            None => interruptible(py, |deadline| arena.alloc(LOCK_BYTES, 64, false, deadline))?,
-        };
-        Ok(Self { hold })
+        Ok(Self { hold: WorkArena::of(py, arena)?.block(py, LOCK_BYTES, MIN_ALIGN, false)? })
     }
 
     /// Waits for the lock and takes it; False when that failed, at once or within `timeout` seconds.
@@ -237,14 +232,9 @@ impl Lock {
 
     #[cold]
     fn acquire_by(&self, py: Python<'_>, blocking: bool, timeout: Option<Duration>, death: Death) -> PyResult<bool> {
-        interruptible_for(py, timeout, |deadline| {
-            if !blocking {
-                return lock::try_acquire(&self.hold, death);
-            }
-            match lock::acquire(&self.hold, death, deadline) {
-                Err(error) if error.kind() == Kind::Timeout => Ok(false),
-                other => other.map(|()| true),
-            }
+        interruptible_for(py, timeout, |deadline| match blocking {
+            true => lock::acquire_in_time(&self.hold, death, deadline),
+            false => lock::try_acquire(&self.hold, death),
         })
     }
 }

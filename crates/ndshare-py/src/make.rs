@@ -1,7 +1,6 @@
 //! New arrays. The common case (a small shape, memory that this process used before) takes no lock that another
 //! process could hold, makes no system call and stays attached to the interpreter.
 
-use ndshare::arena::Hold;
 use ndshare::layout;
 use pyo3::prelude::*;
 
@@ -9,10 +8,7 @@ use crate::dtype::Dtype;
 use crate::ndarray::{Order, array_over};
 use crate::session::WorkArena;
 use crate::shape::{MIN_ALIGN, Shape, alignment, is_fortran};
-use crate::wait::{at_once, interruptible, quick};
-
-/// Zeroing more than this takes longer than letting another thread have the interpreter.
-const QUICK_ZEROS: usize = 64 << 10;
+use crate::wait::at_once;
 
 /// A new shared array with whatever bytes the memory holds; NumPy's `empty` otherwise.
 ///
@@ -80,7 +76,7 @@ fn make<'py>(
     let order = if is_fortran(py, order)? { Order::Fortran } else { Order::C };
     let align = alignment(align)?;
     let len_bytes = shape.len_bytes(dtype.itemsize())?;
-    let hold = block(py, &WorkArena::of(py, arena)?, len_bytes, align, zero)?;
+    let hold = WorkArena::of(py, arena)?.block(py, len_bytes, align, zero)?;
     // SAFETY: the block has room for a contiguous array of this shape, and no length is negative.
     unsafe { array_over(py, hold, 0, dtype, shape.lengths(), &order, true) }
 }
@@ -124,23 +120,8 @@ fn in_order<'py>(
     let (py, itemsize) = (dtype.as_any().py(), dtype.itemsize());
     let len_bytes = shape.len_bytes(itemsize)?;
     let strides = axes.map(|axes| at_once(py, || layout::in_order(shape.unsigned(), itemsize, axes))).transpose()?;
-    let hold = block(py, arena, len_bytes, align, zero)?;
+    let hold = arena.block(py, len_bytes, align, zero)?;
     let order = strides.as_ref().map_or(Order::C, |strides| Order::Strides(strides));
     // SAFETY: the strides are those of a contiguous array, or permute them, and such an array fits the block.
     unsafe { array_over(py, hold, 0, dtype, shape.lengths(), &order, true) }
-}
-
-#[inline]
-fn block(py: Python<'_>, arena: &WorkArena, len_bytes: usize, align: usize, zero: bool) -> PyResult<Hold> {
-    let len_bytes = len_bytes.max(1);
-    if (!zero || len_bytes <= QUICK_ZEROS)
-        && let Some(hold) = quick(py, || arena.alloc_quick(len_bytes, align))?
-    {
-        if zero {
-            // SAFETY: the block has at least `len_bytes`, and nobody else has it yet.
-            unsafe { hold.as_ptr().write_bytes(0, len_bytes) };
-        }
-        return Ok(hold);
-    }
-    interruptible(py, |deadline| arena.alloc(len_bytes, align, zero, deadline))
 }

@@ -183,25 +183,6 @@ pub(crate) unsafe fn array_over<'py>(
     let data = hold.as_ptr().wrapping_add(offset);
     let owner = Py::new(py, Hold::new(hold, writable))?.into_any();
     // SAFETY: the caller's; the owner keeps the block.
-    unsafe { array_owned_by(py, owner, data, dtype, lengths, order, writable) }
-}
-
-/// The same with any owner, from the address `data` on.
-///
-/// # Safety
-/// Every item of `lengths` and the order's strides lies in memory that lives as long as `owner`, and no length is
-/// negative.
-#[inline]
-pub(crate) unsafe fn array_owned_by<'py>(
-    py: Python<'py>,
-    owner: Py<PyAny>,
-    data: *mut u8,
-    dtype: Dtype<'py>,
-    lengths: &[npy_intp],
-    order: &Order<'_>,
-    writable: bool,
-) -> PyResult<Bound<'py, PyAny>> {
-    // SAFETY: NumPy's own class. The rest is the caller's.
     unsafe { array_of_subclass(&plain_class(py), owner, data, dtype, lengths, order, writable) }
 }
 
@@ -215,10 +196,11 @@ pub(crate) fn plain_class(py: Python<'_>) -> Borrowed<'static, '_, PyType> {
     }
 }
 
-/// The same as an array of the subclass `class`.
+/// The same with any owner, from the address `data` on, as an array of the class `class`.
 ///
 /// # Safety
-/// As above, and `class` is a subclass of ndarray that adds no fields of its own.
+/// Every item of `lengths` and the order's strides lies in memory that lives as long as `owner`, and no length is negative.
+/// `class` is ndarray or a subclass of it that adds no fields of its own.
 #[inline]
 pub(crate) unsafe fn array_of_subclass<'py>(
     class: &Bound<'py, PyType>,

@@ -15,7 +15,7 @@ use pyo3::types::{PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 
 use crate::dtype::Dtype;
 use crate::lock::seconds;
-use crate::ndarray::{Operand, Order, array_owned_by, freeze, set_base, view_base};
+use crate::ndarray::{Operand, Order, array_of_subclass, freeze, plain_class, set_base, view_base};
 use crate::owner;
 use crate::shape::Shape;
 use crate::shared::block_under;
@@ -163,7 +163,7 @@ pub(crate) fn view_field<'py>(
     let make = |owner| {
         let dtype = Dtype::of_new(py, Some(dtype.as_any()))?;
         // SAFETY: the field lies inside the block, which the owner keeps; no length is negative.
-        unsafe { array_owned_by(py, owner, first, dtype, shape.lengths(), &Order::C, true) }
+        unsafe { array_of_subclass(&plain_class(py), owner, first, dtype, shape.lengths(), &Order::C, true) }
     };
     let base = make(owner)?;
     make(base.unbind())

@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::closable::Closable;
-use crate::described::{Described, Known};
+use crate::described::{Described, Descriptions};
 use crate::dtype::Dtype;
 use crate::error::{is_closed, to_python};
 use crate::frame::{FrameHold, Own, carried, end_writing, quoted, received, written};
@@ -56,8 +56,6 @@ use crate::wait::{at_once, detached, interruptible, interruptible_for};
 pub(crate) struct Ring {
     ring: Arc<library::Ring>,
     own: Arc<Own>,
-    /// Which process is in `with` blocks of this object, and in how many.
-    entered: Guarded<(u32, usize)>,
 }
 
 /// Other picklers would make a copy of what is one thing.
@@ -97,7 +95,7 @@ impl Ring {
     }
 
     fn over(ring: Arc<library::Ring>, own: Own) -> Self {
-        Self { ring, own: Arc::new(own), entered: Guarded::new((0, 0)) }
+        Self { ring, own: Arc::new(own) }
     }
 
     fn begin(
@@ -326,22 +324,12 @@ impl Ring {
     /// Entering makes this process one of the ring's writers; leaving ends that, and ends the stream if it was the last
     /// one: no `writer()` is open, and no other process writes.
     fn __enter__(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<Self>> {
-        let this = slf.get();
-        interruptible(py, |deadline| this.ring.enter_writers(deadline))?;
-        let pid = std::process::id();
-        this.entered.change(|entered| *entered = (pid, if entered.0 == pid { entered.1 + 1 } else { 1 }));
+        interruptible(py, |deadline| slf.get().ring.enter_writers(deadline))?;
         Ok(slf)
     }
 
     #[pyo3(signature = (*_exc_info))]
     fn __exit__(&self, py: Python<'_>, _exc_info: &Bound<'_, PyTuple>) -> PyResult<()> {
-        let (pid, depth) = self.entered.change(|entered| {
-            entered.1 = entered.1.saturating_sub(1);
-            *entered
-        });
-        if depth > 0 && pid == std::process::id() {
-            return Ok(());
-        }
         interruptible(py, |deadline| self.ring.leave_writers(deadline))
     }
 
@@ -424,10 +412,10 @@ pub(crate) struct Writing {
     by: Option<Arc<library::Writer>>,
     wanted: Arc<Described>,
     timeout: Option<Duration>,
-    inside: Guarded<Option<Inside>>,
+    inside: Guarded<Option<Entered>>,
 }
 
-struct Inside {
+struct Entered {
     array: Py<PyAny>,
     hold: Py<FrameHold>,
 }
@@ -438,7 +426,7 @@ impl Writing {
         let ring = self.ring.get();
         let writing = ring.begin(py, self.by.as_deref(), self.wanted.len_bytes(), self.timeout)?;
         let (array, hold) = written(py, &ring.own, &self.wanted, writing, false)?;
-        match self.inside.fill(Inside { array: array.clone().unbind(), hold }) {
+        match self.inside.fill(Entered { array: array.clone().unbind(), hold }) {
             None => Ok(array),
             Some(_) => Err(PyRuntimeError::new_err(
                 "expected each with block to take a ring.write() of its own, got one that is entered already",
@@ -454,7 +442,7 @@ impl Writing {
         _error: Option<&Bound<'_, PyAny>>,
         _traceback: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let Some(Inside { array, hold }) = self.inside.take() else { return Ok(()) };
+        let Some(Entered { array, hold }) = self.inside.take() else { return Ok(()) };
         end_writing(array.bind(py));
         hold.get().end_meta(py)?;
         if kind.is_some() {
@@ -659,7 +647,7 @@ pub(crate) struct Reader {
     /// None once it was closed.
     reader: Closable<library::Reader>,
     own: Arc<Own>,
-    known: Known,
+    known: Descriptions,
 }
 
 /// Looking for so long attached to the interpreter is cheaper than to let go of it and to come back.
@@ -667,7 +655,7 @@ const SOON: Duration = Duration::from_micros(3);
 
 impl Reader {
     fn over(reader: library::Reader, own: Arc<Own>) -> Self {
-        Self { reader: Closable::new(Arc::new(reader)), own, known: Known::new() }
+        Self { reader: Closable::new(Arc::new(reader)), own, known: Descriptions::new() }
     }
 
     #[inline]

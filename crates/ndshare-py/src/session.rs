@@ -4,7 +4,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use ndshare::arena::{Arena, Locator};
+use ndshare::arena::{Arena, Hold, Locator};
 pub(crate) use ndshare::session::known;
 use ndshare::session::{self as library, Told};
 use ndshare::{Error, Kind};
@@ -14,7 +14,7 @@ use pyo3::types::PyString;
 
 use crate::error::to_python;
 use crate::guard::{Guarded, Once, attached};
-use crate::wait::interruptible;
+use crate::wait::{interruptible, quick};
 
 /// An arena to work in: the session's, which lives as long as the process, or one that was named.
 pub(crate) enum WorkArena {
@@ -43,7 +43,25 @@ impl WorkArena {
             _ => session(py).map(WorkArena::Session),
         }
     }
+
+    /// A new block of so many bytes, or one.
+    #[inline]
+    pub(crate) fn block(&self, py: Python<'_>, len_bytes: usize, align: usize, zero: bool) -> PyResult<Hold> {
+        let len_bytes = len_bytes.max(1);
+        let found = match zero {
+            true if len_bytes > QUICK_ZEROS => None,
+            true => quick(py, || self.alloc_quick_zeros(len_bytes, align))?,
+            false => quick(py, || self.alloc_quick(len_bytes, align))?,
+        };
+        if let Some(hold) = found {
+            return Ok(hold);
+        }
+        interruptible(py, |deadline| self.alloc(len_bytes, align, zero, deadline))
+    }
 }
+
+/// Zeroing more than this takes longer than letting another thread have the interpreter.
+const QUICK_ZEROS: usize = 64 << 10;
 
 /// The session arena; finds or makes it on the first use.
 #[inline]

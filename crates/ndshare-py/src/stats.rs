@@ -60,13 +60,10 @@ pub(crate) fn reclaim(py: Python<'_>, older_than: f64, arena: Option<&Bound<'_, 
         PyValueError::new_err(format!("expected older_than to be seconds, 0 or more, got {older_than}"))
     })?;
     let arena = WorkArena::of(py, arena)?;
-    let left = if matches!(arena, WorkArena::Session(_)) { Arena::kept_in_flight() } else { Vec::new() };
     interruptible(py, |deadline| {
-        let mut freed = arena.reclaim(age, deadline)?;
-        for arena in left {
-            freed += arena.reclaim(age, deadline)?;
-        }
-        Ok(freed)
+        let freed = arena.reclaim(age, deadline)?;
+        let is_session = matches!(arena, WorkArena::Session(_));
+        Ok(freed + if is_session { Arena::reclaim_kept(age, deadline)? } else { 0 })
     })
 }
 

@@ -3,11 +3,11 @@
 //! wait. A panic in the library, which would be a bug, becomes an exception like any other.
 
 use std::any::Any;
-use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ndshare::arena::Deadline;
+use ndshare::lock::QuietWait;
 use ndshare::{Error, Kind, Result};
 use pyo3::prelude::*;
 
@@ -41,11 +41,12 @@ pub(crate) fn interruptible_unless<T: Send>(
     is_off: &(dyn Fn() -> bool + Sync),
     work: impl FnOnce(&Deadline<'_>) -> Result<T> + Send,
 ) -> PyResult<T> {
-    let check = |raised: &_, quiet_since: &_| {
+    let check = |raised: &_, wait: &QuietWait| {
         if is_off() {
             return Err(Error::new(Kind::Interrupted, "the call was called off"));
         }
-        if ndshare::lock::is_quiet() { still_quiet(quiet_since) } else { look_at_signals(raised, quiet_since) }
+        // Under a lock of ours no handlers run, which might come to the same lock.
+        if wait.may_run_code()? { look_at_signals(raised) } else { Ok(()) }
     };
     checked(py, check, |check| work(&Deadline::new(timeout, check)))
 }
@@ -53,14 +54,14 @@ pub(crate) fn interruptible_unless<T: Send>(
 /// Runs `work` detached. What it is given to call says what `check` does, which keeps what a signal handler raised.
 fn checked<T: Send>(
     py: Python<'_>,
-    check: impl Fn(&Guarded<Option<PyErr>>, &Cell<Option<Instant>>) -> Result<()> + Sync,
+    check: impl Fn(&Guarded<Option<PyErr>>, &QuietWait) -> Result<()> + Sync,
     work: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<T> + Send,
 ) -> PyResult<T> {
     let raised = Guarded::new(None);
     assert_none();
     let result = py.detach(|| {
-        let quiet_since = Cell::new(None);
-        guarded(|| work(&|| check(&raised, &quiet_since)))
+        let wait = QuietWait::default();
+        guarded(|| work(&|| check(&raised, &wait)))
     });
     result.map_err(|error| match raised.take() {
         Some(raised) => noted(py, raised, &error),
@@ -88,7 +89,7 @@ pub(crate) fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T>
 /// so that a signal handler that raises ends it. Handlers run in the main thread alone; other threads need not look.
 pub(crate) fn moving(py: Python<'_>, work: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<()> + Send) -> PyResult<()> {
     let is_main = ndshare::os::thread::is_main();
-    checked(py, |raised, since| if is_main { look_at_signals(raised, since) } else { Ok(()) }, work)
+    checked(py, |raised, _| if is_main { look_at_signals(raised) } else { Ok(()) }, work)
 }
 
 /// Runs `work` as it is. It never waits and makes no system call.
@@ -119,25 +120,7 @@ fn bug(panic: &(dyn Any + Send)) -> Error {
     )
 }
 
-/// Longer than this nobody waits for a second lock while it holds one, deaf to signals.
-const MOST_QUIET: Duration = Duration::from_secs(10);
-
-/// A wait under a lock of ours runs no handlers, which might come to the same lock; so it does not last.
-fn still_quiet(since: &Cell<Option<Instant>>) -> Result<()> {
-    let began = since.get().unwrap_or_else(Instant::now);
-    since.set(Some(began));
-    if began.elapsed() < MOST_QUIET {
-        return Ok(());
-    }
-    Err(Error::new(
-        Kind::Timeout,
-        "the lock of the arena was not free for 10 seconds, while this call held another one: expected its holder to \
-         go on, which may be a process that was stopped; let it go on, or end it, and try again",
-    ))
-}
-
-fn look_at_signals(raised: &Guarded<Option<PyErr>>, quiet_since: &Cell<Option<Instant>>) -> Result<()> {
-    quiet_since.set(None);
+fn look_at_signals(raised: &Guarded<Option<PyErr>>) -> Result<()> {
     // An interpreter that is shutting down runs no handlers any more; the wait ends.
     let outcome = attached(|py| py.check_signals());
     match outcome {

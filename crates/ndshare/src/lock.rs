@@ -5,6 +5,9 @@
 
 use crate::arena::{Deadline, Hold, Reentry};
 use crate::error::{Error, Kind, Result};
+use crate::os::monotonic;
+use std::cell::Cell;
+use std::time::Duration;
 
 /// What a taker does about a lock whose owner died in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +135,17 @@ pub fn try_acquire(hold: &Hold, death: Death) -> Result<bool> {
     enter(hold, dirty, death).map(|()| true)
 }
 
+/// Waits for the lock of one block until `deadline`; says whether it was to be had.
+///
+/// # Errors
+/// As [`acquire`], but for `Timeout`.
+pub fn acquire_in_time(hold: &Hold, death: Death, deadline: &Deadline) -> Result<bool> {
+    match acquire(hold, death, deadline) {
+        Err(error) if error.kind() == Kind::Timeout => Ok(false),
+        other => other.map(|()| true),
+    }
+}
+
 #[inline]
 fn enter(hold: &Hold, dirty: bool, death: Death) -> Result<()> {
     if dirty && death == Death::Report {
@@ -143,7 +157,7 @@ fn enter(hold: &Hold, dirty: bool, death: Death) -> Result<()> {
 
 thread_local! {
     /// How many locks that keep content in order this thread holds.
-    static QUIET: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+    static QUIET: Cell<u32> = const { Cell::new(0) };
 }
 
 /// While one lives, a wait's check must not run code of users, because this thread holds a lock of ours: a signal
@@ -167,9 +181,42 @@ impl Drop for Quiet {
 
 /// Whether this thread holds a lock under which no code of users may run.
 #[inline]
-#[doc(hidden)]
-pub fn is_quiet() -> bool {
+pub(crate) fn is_quiet() -> bool {
     QUIET.get() > 0
+}
+
+/// Longer than this nobody waits for a second lock while it holds one, deaf to signals.
+const MOST_QUIET: Duration = Duration::from_secs(10);
+
+/// One wait, as its check sees it: whether code of users may run in it, and for how long none could.
+#[derive(Debug, Default)]
+#[doc(hidden)]
+pub struct QuietWait {
+    since: Cell<Option<Duration>>,
+}
+
+impl QuietWait {
+    /// Whether code of users, such as the handlers of signals, may run now.
+    ///
+    /// # Errors
+    /// `Timeout` when none could for ten seconds: such a wait does not last.
+    pub fn may_run_code(&self) -> Result<bool> {
+        if !is_quiet() {
+            self.since.set(None);
+            return Ok(true);
+        }
+        let now = monotonic();
+        let began = self.since.get().unwrap_or(now);
+        self.since.set(Some(began));
+        if now.saturating_sub(began) < MOST_QUIET {
+            return Ok(false);
+        }
+        Err(Error::new(
+            Kind::Timeout,
+            "the lock of the arena was not free for 10 seconds, while this call held another one: expected its holder to \
+             go on, which may be a process that was stopped; let it go on, or end it, and try again",
+        ))
+    }
 }
 
 /// The lock of a block whose content one module keeps in order, held. Dropping it, in a panic or after an error, leaves
@@ -248,7 +295,6 @@ fn owner_died() -> Error {
 mod tests {
     use super::*;
     use crate::arena::Arena;
-    use std::time::Duration;
 
     const FOREVER: Deadline<'static> = Deadline::never();
 
@@ -259,12 +305,17 @@ mod tests {
         let head = arena.alloc(100, 64, false, &FOREVER).unwrap();
         let (entered, _) = Entered::enter(&head, &FOREVER).unwrap();
         assert!(is_quiet());
+        let wait = QuietWait::default();
+        assert!(!wait.may_run_code().unwrap());
+        wait.since.set(monotonic().checked_sub(MOST_QUIET));
+        assert_eq!(wait.may_run_code().unwrap_err().kind(), Kind::Timeout);
         assert!(!std::thread::scope(|scope| scope.spawn(is_quiet).join().unwrap()));
         entered.leave().unwrap();
         assert!(!is_quiet());
         drop(Entered::enter_quick(&head).unwrap());
         assert!(!is_quiet());
         acquire(&head, Death::Recover, &FOREVER).unwrap();
+        assert!(wait.may_run_code().unwrap() && wait.since.get().is_none());
         assert!(!is_quiet(), "what users lock is theirs");
         release(&head).unwrap();
     }

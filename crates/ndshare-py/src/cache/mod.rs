@@ -16,7 +16,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use crate::arena::Arena;
-use crate::described::Known;
+use crate::described::Descriptions;
 use crate::error::{load_failed, to_python};
 use crate::frame::quoted;
 use crate::guard::Once;
@@ -59,14 +59,14 @@ pub(crate) struct Cache {
     cache: Arc<library::Cache>,
     load: Option<Py<PyAny>>,
     name: Option<String>,
-    known: Known,
+    known: Descriptions,
 }
 
 impl Cache {
     fn over(cache: Arc<library::Cache>, load: Option<Bound<'_, PyAny>>, name: Option<String>) -> PyResult<Self> {
         let load = load.filter(|load| !load.is_none());
         load.as_ref().map_or(Ok(()), check_load)?;
-        Ok(Self { cache, load: load.map(Bound::unbind), name, known: Known::new() })
+        Ok(Self { cache, load: load.map(Bound::unbind), name, known: Descriptions::new() })
     }
 
     /// The library's cache.

@@ -10,7 +10,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use crate::described::{Described, Known};
+use crate::described::{Described, Descriptions};
 use crate::dtype::Dtype;
 use crate::ndarray::{Operand, copy_into, freeze, plain_class, view_base};
 use crate::owner;
@@ -19,7 +19,7 @@ use crate::wait::{detached, interruptible, quick};
 
 /// The array of a value. It is read-only and keeps the value.
 #[inline]
-pub(super) fn array_of<'py>(py: Python<'py>, known: &Known, found: Found) -> PyResult<Bound<'py, PyAny>> {
+pub(super) fn array_of<'py>(py: Python<'py>, known: &Descriptions, found: Found) -> PyResult<Bound<'py, PyAny>> {
     let described = known.of(py, &found.view, None)?;
     let data = described.place(py, &found.hold, found.offset)?;
     let owner = Py::new(py, owner::Hold::of_value(found.hold))?.into_any();

@@ -1,6 +1,6 @@
 //! The transforms as objects, each made once by the Python module that has the functions.
 
-use ndshare::fft::{Axes, Family, Transform};
+use ndshare::fft::{Axes, Transform};
 use pyo3::prelude::*;
 
 use crate::error::to_python;
@@ -25,11 +25,7 @@ impl FftTransform {
     /// "complex", "to half" or "to real".
     #[getter]
     fn family(&self) -> &'static str {
-        match self.0.family() {
-            Family::Complex => "complex",
-            Family::ToHalf => "to half",
-            Family::ToReal => "to real",
-        }
+        self.0.family().name()
     }
 
     /// Whether the sign of the exponent is negative.

@@ -18,7 +18,7 @@ use crate::ndarray::Operand;
 use crate::session::WorkArena;
 use crate::shape::{MIN_ALIGN, Shape};
 use crate::shared::final_block;
-use crate::wait::{at_once, interruptible, interruptible_for};
+use crate::wait::{at_once, interruptible_for};
 
 /// An array to put many others into, over and over: ``canvas = Canvas((1024, 102400, 4), np.uint8)``.
 ///
@@ -117,9 +117,8 @@ impl Canvas {
         let dtype = Dtype::of_new(py, dtype)?.refuse_subarray()?;
         let described = Shape::of(shape)?.contiguous(dtype)?;
         let len_bytes = described.len_bytes();
-        let arena = WorkArena::of(py, arena)?;
         let with_epoch = Surface::<Source>::block_bytes(len_bytes).unwrap_or(usize::MAX);
-        let hold = interruptible(py, |deadline| arena.alloc(with_epoch, MIN_ALIGN, true, deadline))?;
+        let hold = WorkArena::of(py, arena)?.block(py, with_epoch, MIN_ALIGN, true)?;
         let surface = at_once(py, || Surface::new(hold, len_bytes))?;
         Ok(Self { surface, described, array: Once::new() })
     }

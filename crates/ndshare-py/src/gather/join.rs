@@ -4,7 +4,7 @@ use ndshare::gather::{Joint, Nested, Placement};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
-use super::job::Job;
+use super::copying::Copying;
 use super::target::{Outcome, Wanted, reach};
 use crate::ndarray::Operand;
 
@@ -66,9 +66,9 @@ fn run<'py>(
     operands: &[Operand<'_>],
     wanted: &Wanted<'_, 'py>,
 ) -> PyResult<Outcome<'py>> {
-    let fill = |job: &mut Job<'_, '_>, out: &Operand<'_>| {
+    let fill = |copying: &mut Copying<'_, '_>, out: &Operand<'_>| {
         // SAFETY: `into` has admitted all sources, and the joint was made of them.
-        let add = |source: &Operand<'_>, at: Placement<'_>| unsafe { job.add(source, at) };
+        let add = |source: &Operand<'_>, at: Placement<'_>| unsafe { copying.add(source, at) };
         joint.each(operands, out.strides, add).ok()
     };
     reach(py, joint, operands, wanted, fill)

@@ -5,7 +5,7 @@
 //! goes to NumPy, which decides, and words the errors; what it makes is then shared, if it can be.
 
 mod canvas;
-mod job;
+mod copying;
 mod join;
 mod montage;
 mod numpy;
@@ -265,9 +265,9 @@ fn copy<'py>(
         strides.extend(stretched);
         from.stretched(to.shape, &strides)
     };
-    into(py, dst, &[from], wanted, |job, out| {
+    into(py, dst, &[from], wanted, |copying, out| {
         // SAFETY: `into` has admitted the source; it has the shape of the destination.
-        unsafe { job.add(&from, Placement { number: 0, offset: 0, strides: out.strides }).ok() }
+        unsafe { copying.add(&from, Placement { number: 0, offset: 0, strides: out.strides }).ok() }
     })
 }
 

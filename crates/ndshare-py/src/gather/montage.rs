@@ -1,13 +1,13 @@
 //! `Cache.concatenate` onto a canvas: the library says which values are lacking, Python has them made.
 
 use ::numpy::npyffi::NPY_CASTING::NPY_SAME_KIND_CASTING;
-use ndshare::gather::{self, Draft, Mark, Part, Placement, Strip, axis_of};
+use ndshare::gather::{self, Draft, Mark, Strip, axis_of};
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PySlice, PyTuple};
 
 use super::canvas::{Canvas, Filling, Source, end};
-use super::job::Job;
+use super::copying::Copying;
 use super::numpy;
 use super::target::workers_of;
 use crate::cache::{Cache, encode};
@@ -27,9 +27,6 @@ pub(crate) struct Montage {
     /// The values that were had so far.
     values: Box<[Once<Py<PyAny>>]>,
 }
-
-/// Values to be copied, each with its index along the axis.
-type Coming<'a> = Vec<(Operand<'a>, usize)>;
 
 #[pymethods]
 impl Montage {
@@ -95,10 +92,14 @@ impl Montage {
         }
         plan.check_extent(strip).map_err(raised)?;
         let mut draft = Draft::new(filling.old());
-        let coming = self.note(py, &mut draft, strip, plan.parts, values);
+        let coming = plan.note(strip, &mut draft, |draft, at| {
+            let mark = self.marks[at.number].clone();
+            values[at.number].as_ref().is_some_and(|value| Source::must_copy(py, draft, value, at, Some(mark)))
+        });
+        let coming: Vec<_> = coming.iter().filter_map(|&(number, at)| Some((values[number]?, at))).collect();
         let target = self.canvas.get().array_as(py, true)?;
-        filling.carry_out(draft, || self.copy(py, &target, &coming, workers))?;
-        Ok(plan.wanted)
+        filling.carry_out(draft, || self.copy(py, &target, strip, &coming, workers))?;
+        Ok(Vec::new())
     }
 
     /// The key with this number, for messages.
@@ -107,49 +108,25 @@ impl Montage {
         repr.map_or_else(|_| format!("number {number}"), |repr| repr.to_string_lossy().into_owned())
     }
 
-    /// Notes all parts, and returns the values that must be copied.
-    fn note<'a>(
-        &self,
-        py: Python<'_>,
-        draft: &mut Draft<'_, Source>,
-        strip: Strip<'_>,
-        parts: Vec<Part<Source>>,
-        values: &[Option<Operand<'a>>],
-    ) -> Coming<'a> {
-        let mut coming = Vec::new();
-        for (number, (part, value)) in parts.into_iter().zip(values).enumerate() {
-            match (part, value) {
-                (Part::Stands(tile), _) => draft.stands(tile),
-                (Part::Comes(index), Some(value)) => {
-                    let at = placement(number, index, strip.strides, self.axis);
-                    if Source::must_copy(py, draft, value, at, Some(self.marks[number].clone())) {
-                        coming.push((*value, index));
-                    }
-                }
-                (Part::Comes(_), None) => {}
-            }
-        }
-        coming
-    }
-
     fn copy(
         &self,
         py: Python<'_>,
         target: &Bound<'_, PyAny>,
-        coming: &Coming<'_>,
+        strip: Strip<'_>,
+        coming: &[(Operand<'_>, usize)],
         workers: Option<usize>,
     ) -> PyResult<()> {
         let Some(out) = Operand::of(target) else { return Ok(()) };
-        if let Some(mut job) = Job::new(py, &out, NPY_SAME_KIND_CASTING, workers, None)?
-            && coming.iter().all(|(value, _)| job.admits(value))
+        if let Some(mut copying) = Copying::new(py, &out, NPY_SAME_KIND_CASTING, workers, None)?
+            && coming.iter().all(|(value, _)| copying.admits(value))
         {
             let mut add = |(number, (value, index)): (usize, &(Operand<'_>, usize))| {
                 // SAFETY: all values were admitted, and the library has seen that they lie side by side in the canvas.
-                unsafe { job.add(value, placement(number, *index, out.strides, self.axis)) }
+                unsafe { copying.add(value, strip.placement(number, *index)) }
             };
             if coming.iter().enumerate().try_for_each(&mut add).is_ok() {
                 // SAFETY: as above; the callers hold all values and the canvas.
-                return unsafe { job.run() };
+                return unsafe { copying.run() };
             }
         }
         // Some dtypes only NumPy can cast.
@@ -167,8 +144,4 @@ impl Montage {
         let index = (0..self.axis).map(|_| full()).chain([slice]);
         target.get_item(PyTuple::new(py, index.collect::<Vec<_>>())?)
     }
-}
-
-fn placement(number: usize, index: usize, strides: &[isize], axis: usize) -> Placement<'_> {
-    Placement { number, offset: index.cast_signed() * strides[axis], strides }
 }

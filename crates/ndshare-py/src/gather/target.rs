@@ -9,7 +9,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::canvas::Filling;
-use super::job::Job;
+use super::copying::Copying;
 use crate::dtype::{Dtype, Meaning};
 use crate::make::empty_for;
 use crate::ndarray::Operand;
@@ -82,7 +82,7 @@ pub(super) fn reach<'py>(
     joint: &Joint,
     sources: &[Operand<'_>],
     wanted: &Wanted<'_, 'py>,
-    fill: impl FnOnce(&mut Job<'_, '_>, &Operand<'_>) -> Option<()>,
+    fill: impl FnOnce(&mut Copying<'_, '_>, &Operand<'_>) -> Option<()>,
 ) -> PyResult<Outcome<'py>> {
     if let Some(out) = wanted.out {
         let fits = wanted.dtype.is_none() && Operand::of(out).is_some_and(|facts| facts.shape == joint.shape());
@@ -102,15 +102,17 @@ pub(super) fn into<'py>(
     out: &Bound<'py, PyAny>,
     sources: &[Operand<'_>],
     wanted: &Wanted<'_, 'py>,
-    fill: impl FnOnce(&mut Job<'_, '_>, &Operand<'_>) -> Option<()>,
+    fill: impl FnOnce(&mut Copying<'_, '_>, &Operand<'_>) -> Option<()>,
 ) -> PyResult<bool> {
     let Some(facts) = Operand::of(out) else { return Ok(false) };
-    let Some(mut job) = Job::new(py, &facts, wanted.rule, wanted.workers, wanted.filling)? else { return Ok(false) };
-    if !sources.iter().all(|source| job.admits(source)) || fill(&mut job, &facts).is_none() {
+    let Some(mut copying) = Copying::new(py, &facts, wanted.rule, wanted.workers, wanted.filling)? else {
+        return Ok(false);
+    };
+    if !sources.iter().all(|source| copying.admits(source)) || fill(&mut copying, &facts).is_none() {
         return Ok(false);
     }
     // SAFETY: all sources were admitted; the callers hold them and `out`.
-    unsafe { job.run()? };
+    unsafe { copying.run()? };
     Ok(true)
 }
 

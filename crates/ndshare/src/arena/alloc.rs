@@ -87,6 +87,13 @@ impl Arena {
         self.take_quick(self.parse_need(len_bytes, align).ok()?)
     }
 
+    /// The same with `len_bytes` zeros.
+    #[inline]
+    #[doc(hidden)]
+    pub fn alloc_quick_zeros(self: &Arc<Self>, len_bytes: usize, align: usize) -> Option<Hold> {
+        self.alloc_quick(len_bytes, align).map(|hold| hold.zeroed(Some(len_bytes)))
+    }
+
     fn parse_need(self: &Arc<Self>, len_bytes: usize, align: usize) -> Result<Need> {
         if !align.is_power_of_two() || align > MAX_ALIGN {
             return Err(Error::value(format!(

@@ -400,6 +400,15 @@ impl Arena {
         Ok(freed)
     }
 
+    /// The same in all arenas of which this process has nothing left but tickets that it issued.
+    ///
+    /// # Errors
+    /// As [`Self::reclaim`].
+    #[doc(hidden)]
+    pub fn reclaim_kept(older_than: Duration, deadline: &Deadline) -> Result<u64> {
+        Self::kept_in_flight().iter().map(|arena| arena.reclaim(older_than, deadline)).sum()
+    }
+
     /// Takes back what dead processes sent and nobody claimed.
     pub(super) fn reclaim_from_the_dead(&self, deadline: &Deadline) -> Result<u64> {
         self.free_where(&|record| is_ticket(record) && !self.is_sender_alive(record), deadline)

@@ -18,6 +18,15 @@ pub enum Family {
 }
 
 impl Family {
+    /// What it does, in words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Complex => "complex",
+            Self::ToHalf => "to half",
+            Self::ToReal => "to real",
+        }
+    }
+
     /// The shape of a result, from the shape of the input, and axes and lengths as [`Transform::extent`] gives them.
     pub fn result_shape(self, shape: &[usize], axes: &[usize], lengths: &[usize]) -> Vec<usize> {
         let mut shape = shape.to_vec();

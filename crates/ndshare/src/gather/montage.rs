@@ -5,8 +5,8 @@
 //! have been evicted. Where a tile lies depends on the extents of all before it; that of a standing tile is known from
 //! its place, that of a missing one only when it has been loaded.
 
-use super::joint::fits;
-use super::tiles::{Mark, Tile, Tiles};
+use super::joint::{Placement, fits};
+use super::tiles::{Draft, Mark, Tile, Tiles};
 use crate::error::{Error, Result};
 use std::sync::Arc;
 
@@ -78,6 +78,25 @@ impl<S> Montage<S> {
         Ok(plan)
     }
 
+    /// Notes what stands, and returns number and index along the axis of each value that comes and that `must_copy`, which
+    /// notes it, says is to be copied.
+    pub fn note<'a>(
+        self,
+        strip: Strip<'a>,
+        draft: &mut Draft<'_, S>,
+        must_copy: impl Fn(&mut Draft<'_, S>, Placement<'a>) -> bool,
+    ) -> Vec<(usize, usize)> {
+        let mut coming = Vec::new();
+        for (number, part) in self.parts.into_iter().enumerate() {
+            match part {
+                Part::Stands(tile) => draft.stands(tile),
+                Part::Comes(index) if must_copy(draft, strip.placement(number, index)) => coming.push((number, index)),
+                Part::Comes(_) => {}
+            }
+        }
+        coming
+    }
+
     /// Complains when the values together are not as long as the canvas.
     ///
     /// # Errors
@@ -95,7 +114,13 @@ impl<S> Montage<S> {
     }
 }
 
-impl Strip<'_> {
+impl<'a> Strip<'a> {
+    /// Where the value of a number lies that begins at `index` along the axis.
+    pub fn placement(&self, number: usize, index: usize) -> Placement<'a> {
+        let Self { strides, axis, .. } = *self;
+        Placement { number, offset: index.cast_signed() * strides[axis], strides }
+    }
+
     /// Whether a tile is the value of a key, all across the canvas.
     fn has<S>(&self, tile: &Tile<S>, mark: &Mark) -> bool {
         tile.mark() == Some(mark) && *tile.strides() == *self.strides && fits(self.shape, tile.shape(), self.axis)
@@ -115,8 +140,6 @@ impl Strip<'_> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::super::joint::Placement;
-    use super::super::tiles::Draft;
     use super::*;
     use crate::arena::BlockId;
 
@@ -159,6 +182,24 @@ mod tests {
         assert_eq!(wanted(&marks, &[None, Some(&[2, 2]), None]), (vec![], vec![None, Some(2), None]));
         assert_eq!(wanted(&marks, &[None, Some(&[2, 1]), None]).0, [2]);
         assert_eq!(wanted(&marks, &[None, Some(&[2, 1]), Some(&[2, 3])]).1, [None, Some(2), Some(3)]);
+    }
+
+    #[test]
+    fn what_comes_is_copied_unless_it_stands_after_all() {
+        let (old, marks) = (standing(), [mark(1, 0), mark(2, 1), mark(3, 0)]);
+        let shapes: [Option<&[usize]>; 3] = [None, Some(&[2, 2]), Some(&[2, 2])];
+        let montage = || Montage::of(STRIP, &old, &marks, shapes, |_| String::new()).unwrap();
+        let noted = |stands: usize| {
+            let mut draft = Draft::new(&old);
+            let coming = montage().note(STRIP, &mut draft, |draft, at| {
+                let shape = shapes[at.number].unwrap();
+                draft.must_copy(shape, at, Some(marks[at.number].clone()), |()| false, || None);
+                at.number != stands
+            });
+            (coming, draft.end(true).len())
+        };
+        assert_eq!(noted(9), (vec![(1, 2), (2, 4)], 3));
+        assert_eq!(noted(2), (vec![(1, 2)], 3));
     }
 
     #[test]

@@ -65,7 +65,7 @@ pub use publish::{Content, Published};
 pub use reader::Reader;
 pub use state::Ring;
 pub use stats::{Process, ReaderStats, Stats, WriterCounts, WriterStats};
-pub use table::{GROUPS, Geometry, READERS, WRITERS};
+pub use table::{GROUPS, READERS, RingSizes, WRITERS};
 pub use write::Writing;
 pub use writer::Writer;
 

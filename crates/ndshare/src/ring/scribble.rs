@@ -57,7 +57,7 @@ fn readers(ring: &Arc<Ring>) -> Vec<Reader> {
 
 /// One ring with one word changed, before and while it is used.
 fn round(arena: &Arc<Arena>, dice: &mut Dice, policy: WhenFull) -> Result<()> {
-    let geometry = Geometry::new(3, if dice.below(2) == 0 { 0 } else { 2048 }, 8)?;
+    let geometry = RingSizes::new(3, if dice.below(2) == 0 { 0 } else { 2048 }, 8)?;
     let ring = Ring::create(arena, geometry, policy, &briefly())?;
     let readers = readers(&ring);
     use_some(&ring, &readers);
@@ -106,7 +106,7 @@ fn whatever_stands_in_a_ring_nobody_panics_hangs_or_reads_outside() {
 #[test]
 fn a_cursor_that_no_frame_ever_had_is_an_error() {
     let (arena, _heap) = Arena::create_on_heap(4 << 20).unwrap();
-    let ring = Ring::create(&arena, Geometry::new(3, 2048, 8).unwrap(), WhenFull::DropOldest, &briefly()).unwrap();
+    let ring = Ring::create(&arena, RingSizes::new(3, 2048, 8).unwrap(), WhenFull::DropOldest, &briefly()).unwrap();
     let reader = ring.reader(Mode::Every, Start::Next, &briefly()).unwrap();
     for _ in 0..8 {
         ring.begin(1024, &briefly()).unwrap().publish(Content::default(), &briefly()).unwrap();
@@ -124,7 +124,7 @@ fn a_cursor_that_no_frame_ever_had_is_an_error() {
 #[test]
 fn a_place_to_which_the_stream_has_not_come_is_an_error_for_every_kind_of_reader() {
     let (arena, _heap) = Arena::create_on_heap(4 << 20).unwrap();
-    let (geometry, forever) = (Geometry::new(3, 2048, 8).unwrap(), Deadline::never());
+    let (geometry, forever) = (RingSizes::new(3, 2048, 8).unwrap(), Deadline::never());
     let ring = Ring::create(&arena, geometry, WhenFull::DropOldest, &briefly()).unwrap();
     let group = ring.group("g", &briefly()).unwrap();
     let readers =
@@ -157,7 +157,7 @@ fn a_place_to_which_the_stream_has_not_come_is_an_error_for_every_kind_of_reader
 #[test]
 fn frames_in_hand_of_many_readers_are_summed_up_whatever_they_say() {
     let (arena, _heap) = Arena::create_on_heap(4 << 20).unwrap();
-    let ring = Ring::create(&arena, Geometry::new(3, 2048, 8).unwrap(), WhenFull::Wait, &briefly()).unwrap();
+    let ring = Ring::create(&arena, RingSizes::new(3, 2048, 8).unwrap(), WhenFull::Wait, &briefly()).unwrap();
     let readers = [(); 5].map(|()| ring.reader(Mode::Every, Start::Next, &briefly()).unwrap());
     ring.table.word(HEAD).store(u64::MAX, SeqCst);
     readers.iter().for_each(|reader| reader.words().held.store(u64::MAX, SeqCst));
@@ -170,7 +170,7 @@ fn frames_in_hand_of_many_readers_are_summed_up_whatever_they_say() {
 fn an_entry_that_bears_an_older_number_is_an_error_for_who_wants_it() {
     for (is_closed, number) in [(false, 0), (true, 0), (false, 1 << 40), (true, BUSY)] {
         let (arena, _heap) = Arena::create_on_heap(4 << 20).unwrap();
-        let ring = Ring::create(&arena, Geometry::new(3, 2048, 8).unwrap(), WhenFull::DropOldest, &briefly()).unwrap();
+        let ring = Ring::create(&arena, RingSizes::new(3, 2048, 8).unwrap(), WhenFull::DropOldest, &briefly()).unwrap();
         let group = ring.group("g", &briefly()).unwrap();
         let readers = [Mode::Every, Mode::Group(group)].map(|mode| ring.reader(mode, Start::Next, &briefly()).unwrap());
         for _ in 0..8 {
@@ -192,7 +192,7 @@ fn an_entry_that_bears_an_older_number_is_an_error_for_who_wants_it() {
 #[test]
 fn a_ring_without_a_number_left_is_an_error_for_who_publishes() {
     let (arena, _heap) = Arena::create_on_heap(4 << 20).unwrap();
-    let ring = Ring::create(&arena, Geometry::new(3, 2048, 8).unwrap(), WhenFull::DropOldest, &briefly()).unwrap();
+    let ring = Ring::create(&arena, RingSizes::new(3, 2048, 8).unwrap(), WhenFull::DropOldest, &briefly()).unwrap();
     let latest = ring.reader(Mode::Latest, Start::Next, &briefly()).unwrap();
     for head in [MOST_WRITTEN, u64::MAX] {
         ring.table.word(HEAD).store(head, SeqCst);
@@ -206,7 +206,7 @@ fn a_ring_without_a_number_left_is_an_error_for_who_publishes() {
 #[test]
 fn frames_in_hand_are_never_fewer_than_none_nor_more_than_were_written() {
     let (arena, _heap) = Arena::create_on_heap(4 << 20).unwrap();
-    let ring = Ring::create(&arena, Geometry::new(3, 2048, 8).unwrap(), WhenFull::Wait, &briefly()).unwrap();
+    let ring = Ring::create(&arena, RingSizes::new(3, 2048, 8).unwrap(), WhenFull::Wait, &briefly()).unwrap();
     let reader = ring.reader(Mode::Every, Start::Next, &briefly()).unwrap();
     ring.begin(1024, &briefly()).unwrap().publish(Content::default(), &briefly()).unwrap();
     let frame = reader.get(&briefly()).unwrap();
@@ -222,7 +222,7 @@ fn frames_in_hand_are_never_fewer_than_none_nor_more_than_were_written() {
 #[test]
 fn who_misses_frames_again_and_again_looks_at_its_deadline() {
     let (arena, _heap) = Arena::create_on_heap(4 << 20).unwrap();
-    let ring = Ring::create(&arena, Geometry::new(3, 2048, 8).unwrap(), WhenFull::DropOldest, &briefly()).unwrap();
+    let ring = Ring::create(&arena, RingSizes::new(3, 2048, 8).unwrap(), WhenFull::DropOldest, &briefly()).unwrap();
     let reader = ring.reader(Mode::Every, Start::Next, &briefly()).unwrap();
     let asked = Cell::new(0);
     let check = || {
@@ -247,7 +247,7 @@ fn who_misses_frames_again_and_again_looks_at_its_deadline() {
 #[test]
 fn a_frame_that_is_always_missed_is_an_error_for_every_kind_of_reader() {
     let (arena, _heap) = Arena::create_on_heap(4 << 20).unwrap();
-    let ring = Ring::create(&arena, Geometry::new(3, 2048, 8).unwrap(), WhenFull::DropOldest, &briefly()).unwrap();
+    let ring = Ring::create(&arena, RingSizes::new(3, 2048, 8).unwrap(), WhenFull::DropOldest, &briefly()).unwrap();
     let group = ring.group("g", &briefly()).unwrap();
     let readers =
         [Mode::Every, Mode::Latest, Mode::Group(group)].map(|mode| ring.reader(mode, Start::Next, &briefly()).unwrap());

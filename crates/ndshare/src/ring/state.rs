@@ -3,7 +3,7 @@
 use super::format::Format;
 use super::policy::WhenFull;
 use super::protocol::MOST_WRITTEN;
-use super::table::{CLOSED, Geometry, HEAD, POLICY, Table};
+use super::table::{CLOSED, HEAD, POLICY, RingSizes, Table};
 use crate::arena::{Arena, Deadline, Hold};
 use crate::array::Token;
 use crate::error::{Error, Kind, Result};
@@ -44,6 +44,9 @@ pub struct Ring {
     spin_ns: AtomicU64,
     /// Where this process writes through the ring itself, one more than its slot; a hint.
     pub(super) own_writer: AtomicU64,
+    /// How often a process has entered it as a writer and not left it again, below the number of that process: a forked
+    /// child has a copy.
+    pub(super) entered: AtomicU64,
 }
 
 impl Ring {
@@ -76,7 +79,7 @@ impl Ring {
         when_full: WhenFull,
         deadline: &Deadline,
     ) -> Result<Arc<Self>> {
-        let geometry = Geometry::new(slots, format.frame_bytes()?, format.meta_bytes())?.keeping(keep)?;
+        let geometry = RingSizes::new(slots, format.frame_bytes()?, format.meta_bytes())?.keeping(keep)?;
         Self::of_sizes(arena, geometry, format, when_full, deadline)
     }
 
@@ -87,7 +90,7 @@ impl Ring {
     #[cfg(test)]
     pub(crate) fn create(
         arena: &Arc<Arena>,
-        geometry: Geometry,
+        geometry: RingSizes,
         when_full: WhenFull,
         deadline: &Deadline,
     ) -> Result<Arc<Self>> {
@@ -97,7 +100,7 @@ impl Ring {
 
     fn of_sizes(
         arena: &Arc<Arena>,
-        geometry: Geometry,
+        geometry: RingSizes,
         format: Format,
         when_full: WhenFull,
         deadline: &Deadline,
@@ -136,8 +139,8 @@ impl Ring {
     }
 
     fn over(table: Table, format: Format, when_full: WhenFull) -> Arc<Self> {
-        let [spin_ns, own_writer] = [default_spin_ns(), 0].map(AtomicU64::new);
-        let ring = Self { table, format, when_full, spin_ns, own_writer };
+        let [spin_ns, own_writer, entered] = [default_spin_ns(), 0, 0].map(AtomicU64::new);
+        let ring = Self { table, format, when_full, spin_ns, own_writer, entered };
         if let Some(spin) = ring.format.spin_s.and_then(|spin_s| Duration::try_from_secs_f64(spin_s).ok()) {
             ring.set_spin(spin);
         }
@@ -167,7 +170,7 @@ impl Ring {
     }
 
     /// Its sizes.
-    pub fn geometry(&self) -> &Geometry {
+    pub fn geometry(&self) -> &RingSizes {
         &self.table.geometry
     }
 

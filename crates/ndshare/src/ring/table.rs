@@ -84,7 +84,7 @@ pub(super) const NEVER: u64 = u64::MAX;
 
 /// Sizes of a ring, as plain data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Geometry {
+pub struct RingSizes {
     /// How many published frames wait for readers at the most.
     pub slots: u32,
     /// How many frames the ring owns.
@@ -99,7 +99,7 @@ pub struct Geometry {
 
 const MAX_SLOTS: u32 = 1 << 16;
 
-impl Geometry {
+impl RingSizes {
     /// Parses the wish of a user.
     ///
     /// # Errors
@@ -170,7 +170,7 @@ impl Geometry {
 #[derive(Debug, Clone)]
 pub(super) struct Table {
     pub head: Hold,
-    pub geometry: Geometry,
+    pub geometry: RingSizes,
 }
 
 /// Words of one reader.
@@ -260,7 +260,7 @@ pub(super) struct EntryWords<'a> {
 
 impl Table {
     /// Writes geometry and format of a new ring into its zeroed head, which has room for both.
-    pub(super) fn format(head: Hold, geometry: Geometry, format: &[u8]) -> Self {
+    pub(super) fn format(head: Hold, geometry: RingSizes, format: &[u8]) -> Self {
         use crate::prim::Ordering::Relaxed;
         let table = Self { head, geometry };
         table.word(0).store(HeadKind::Ring.signature(VERSION), Relaxed);
@@ -280,7 +280,7 @@ impl Table {
         // RAW: checked as a whole.
         let word = |index: usize| head.words()[index].load(Acquire);
         HeadKind::Ring.check(VERSION, word(0))?;
-        let geometry = Geometry::from_words(std::array::from_fn(|index| word(GEOMETRY + index)), head.len_bytes())?;
+        let geometry = RingSizes::from_words(std::array::from_fn(|index| word(GEOMETRY + index)), head.len_bytes())?;
         Ok(Self { head, geometry })
     }
 
@@ -391,16 +391,16 @@ mod tests {
 
     #[test]
     fn geometry_survives_its_words_and_bad_ones_are_refused() {
-        let geometry = Geometry::new(32, 4 << 20, 40).unwrap().keeping(32).unwrap();
+        let geometry = RingSizes::new(32, 4 << 20, 40).unwrap().keeping(32).unwrap();
         let words = geometry.to_words();
-        assert_eq!(Geometry::from_words(words, geometry.head_bytes()).unwrap(), geometry);
-        assert!(Geometry::from_words(words, geometry.head_bytes() - 8).is_err());
-        assert!(Geometry::from_words([0, 8, 0, 0, 0], 1 << 20).is_err());
-        assert!(Geometry::from_words([32, 41, 0, 0, 0], 1 << 20).is_err());
-        assert!(Geometry::from_words([32, 40, 0, 0, 33], 1 << 20).is_err());
+        assert_eq!(RingSizes::from_words(words, geometry.head_bytes()).unwrap(), geometry);
+        assert!(RingSizes::from_words(words, geometry.head_bytes() - 8).is_err());
+        assert!(RingSizes::from_words([0, 8, 0, 0, 0], 1 << 20).is_err());
+        assert!(RingSizes::from_words([32, 41, 0, 0, 0], 1 << 20).is_err());
+        assert!(RingSizes::from_words([32, 40, 0, 0, 33], 1 << 20).is_err());
         assert!(geometry.keeping(33).is_err());
         for (slots, meta) in [(0, 0), (1 << 17, 0), (4, 5000), (usize::MAX, 0)] {
-            assert!(Geometry::new(slots, 1, meta).is_err());
+            assert!(RingSizes::new(slots, 1, meta).is_err());
         }
     }
 }

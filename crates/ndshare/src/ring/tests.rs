@@ -16,7 +16,7 @@ fn soon() -> Deadline<'static> {
 
 fn ring(slots: usize, when_full: WhenFull) -> (Arc<Ring>, Arc<Heap>) {
     let (arena, heap) = Arena::create_on_heap(16 << 20).unwrap();
-    let geometry = Geometry::new(slots, LEN as u64, 8).unwrap();
+    let geometry = RingSizes::new(slots, LEN as u64, 8).unwrap();
     (Ring::create(&arena, geometry, when_full, &FOREVER).unwrap(), heap)
 }
 
@@ -326,7 +326,7 @@ fn frames_that_a_dead_member_had_are_missed_when_they_fall_out_of_the_window() {
 fn the_last_frames_stay_whatever_readers_do() {
     for keep in [1, 3, 8] {
         let (arena, _heap) = Arena::create_on_heap(16 << 20).unwrap();
-        let geometry = Geometry::new(8, LEN as u64, 8).unwrap().keeping(keep).unwrap();
+        let geometry = RingSizes::new(8, LEN as u64, 8).unwrap().keeping(keep).unwrap();
         let ring = Ring::create(&arena, geometry, WhenFull::Wait, &FOREVER).unwrap();
         let viewer = ring.reader(Mode::Latest, Start::Next, &FOREVER).unwrap();
         let every = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
@@ -598,7 +598,7 @@ fn the_death_of_the_last_writer_is_told_once_and_a_successor_goes_on() {
 #[test]
 fn a_block_is_published_as_it_is_and_passes_on_to_another_ring() {
     let (ring, _heap) = ring(4, WhenFull::Wait);
-    let geometry = Geometry::new(4, 0, 8).unwrap();
+    let geometry = RingSizes::new(4, 0, 8).unwrap();
     let second = Ring::create(ring.arena(), geometry, WhenFull::Wait, &FOREVER).unwrap();
     let readers = [&ring, &second].map(|ring| ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap());
     for i in 0..30 {
@@ -617,7 +617,7 @@ fn a_block_is_published_as_it_is_and_passes_on_to_another_ring() {
 #[test]
 fn frames_of_any_size_fit_a_ring_without_one() {
     let (arena, _heap) = Arena::create_on_heap(16 << 20).unwrap();
-    let ring = Ring::create(&arena, Geometry::new(3, 0, 0).unwrap(), WhenFull::Wait, &FOREVER).unwrap();
+    let ring = Ring::create(&arena, RingSizes::new(3, 0, 0).unwrap(), WhenFull::Wait, &FOREVER).unwrap();
     let reader = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
     for i in 0..60_u64 {
         let len = 64 << (i * 7 % 13);
@@ -626,14 +626,14 @@ fn frames_of_any_size_fit_a_ring_without_one() {
         writing.publish(Content::default(), &FOREVER).unwrap();
         drop(reader.get(&FOREVER).unwrap());
     }
-    let fixed = Ring::create(&arena, Geometry::new(3, 100, 0).unwrap(), WhenFull::Wait, &FOREVER).unwrap();
+    let fixed = Ring::create(&arena, RingSizes::new(3, 100, 0).unwrap(), WhenFull::Wait, &FOREVER).unwrap();
     assert_eq!(fixed.begin(101, &FOREVER).unwrap_err().kind(), Kind::InvalidValue);
 }
 
 /// The bytes that an arena has given to a ring without a shape, after frames of these sizes, each read at once.
 fn bytes_after(sizes: impl Iterator<Item = u64>) -> Vec<u64> {
     let (arena, _heap) = Arena::create_on_heap(64 << 20).unwrap();
-    let ring = Ring::create(&arena, Geometry::new(3, 0, 0).unwrap(), WhenFull::Wait, &FOREVER).unwrap();
+    let ring = Ring::create(&arena, RingSizes::new(3, 0, 0).unwrap(), WhenFull::Wait, &FOREVER).unwrap();
     let reader = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
     let pass = |len| {
         ring.begin(len, &FOREVER).unwrap().publish(Content::default(), &FOREVER).unwrap();
@@ -663,7 +663,7 @@ fn a_block_far_larger_than_what_the_ring_carries_now_is_given_back_after_two_per
 #[test]
 fn a_large_block_that_somebody_looks_at_or_that_waits_is_not_taken_away() {
     let (arena, _heap) = Arena::create_on_heap(64 << 20).unwrap();
-    let ring = Ring::create(&arena, Geometry::new(3, 0, 8).unwrap(), WhenFull::DropOldest, &FOREVER).unwrap();
+    let ring = Ring::create(&arena, RingSizes::new(3, 0, 8).unwrap(), WhenFull::DropOldest, &FOREVER).unwrap();
     let reader = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
     let mut large = ring.begin(1 << 20, &FOREVER).unwrap();
     stamp(large.hold().unwrap(), 7);

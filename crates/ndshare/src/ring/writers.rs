@@ -19,7 +19,7 @@ impl Open for Ring {
     fn end_in_order(&self, deadline: &Deadline) -> Result<()> {
         let entered =
             self.find_pen()?.is_some_and(|pen| self.table.writer(pen.index).look().role == Some(Role::Entered));
-        if entered { self.leave_writers(deadline) } else { Ok(()) }
+        if entered { self.leave_at_once(deadline) } else { Ok(()) }
     }
 }
 
@@ -49,8 +49,8 @@ pub(super) struct Pen {
 }
 
 impl Ring {
-    /// Enters this process among the writers until [`Self::leave_writers`]: readers are told when the last of them
-    /// dies.
+    /// Enters this process among the writers, until it has left as often as it entered: readers are told when the last of
+    /// them dies.
     ///
     /// # Errors
     /// `Misuse` when all slots are taken; `Attach` in a process without a slot; `Timeout` at `deadline`.
@@ -63,15 +63,29 @@ impl Ring {
             let _ = seen.replace(words.state, SlotClaim { role: Some(Role::Entered), ..seen });
         }
         remember(self);
+        self.count_entered(|depth| depth + 1);
         Ok(())
     }
 
-    /// Takes this process from the writers. The stream ends if it was the last.
+    /// Takes this process from the writers, if it has now left as often as it entered. The stream ends if it was the last.
     ///
     /// # Errors
     /// `Poisoned`; `Attach` in a process without a slot; `Timeout` at `deadline`.
     #[doc(hidden)]
     pub fn leave_writers(&self, deadline: &Deadline) -> Result<()> {
+        if self.count_entered(|depth| depth.saturating_sub(1)) > 0 { Ok(()) } else { self.leave_at_once(deadline) }
+    }
+
+    /// Changes how often this process has entered, and returns it. In a forked child it begins anew.
+    fn count_entered(&self, change: impl Fn(u32) -> u32) -> u32 {
+        let me = u64::from(std::process::id()) << 32;
+        let depth = |word: u64| change(if word & !u64::from(u32::MAX) == me { word as u32 } else { 0 });
+        // BOUND: a round is lost to a thread of this process that enters or leaves.
+        let before = self.entered.fetch_update(SeqCst, SeqCst, |word| Some(me | u64::from(depth(word))));
+        before.map_or(0, depth)
+    }
+
+    fn leave_at_once(&self, deadline: &Deadline) -> Result<()> {
         self.mark_left()?;
         self.settle_writers(deadline).map(drop)
     }

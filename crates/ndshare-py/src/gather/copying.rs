@@ -29,7 +29,7 @@ impl Strided for Operand<'_> {
 }
 
 /// Copies from many arrays into parts of one, in the making.
-pub(super) struct Job<'a, 'py> {
+pub(super) struct Copying<'a, 'py> {
     py: Python<'py>,
     copies: Copies,
     descr: NonNull<PyArray_Descr>,
@@ -40,7 +40,7 @@ pub(super) struct Job<'a, 'py> {
     canvas: Option<(&'a Filling<'a>, Draft<'a, Source>)>,
 }
 
-impl<'a, 'py> Job<'a, 'py> {
+impl<'a, 'py> Copying<'a, 'py> {
     /// Into `out`; None when it is read-only, its items share bytes, or are not plain bytes.
     pub(super) fn new(
         py: Python<'py>,
@@ -113,7 +113,7 @@ impl<'a, 'py> Job<'a, 'py> {
 }
 
 /// # Safety
-/// As [`Job::add`].
+/// As [`Copying::add`].
 unsafe fn copy(py: Python<'_>, batch: &Batch) -> PyResult<()> {
     if batch.bytes() > QUICK_BYTES {
         // SAFETY: NumPy vouches for the items of arrays that live; the rest is as the caller says.
