@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-/// Address space for a thread's stack; memory is used only as far as the stack reaches.
-const STACK_BYTES: usize = 1 << 20;
+/// Address space for a thread's stack; memory is used only as far as the stack reaches. Without optimisation a transform
+/// keeps every vector that it makes on the stack.
+const STACK_BYTES: usize = if cfg!(debug_assertions) { 4 << 20 } else { 1 << 20 };
 /// How long a join waits for the kernel to unlist a thread that has ended.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
