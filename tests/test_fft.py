@@ -480,6 +480,31 @@ def test_workers_change_nothing_but_the_time(count: int) -> None:
         assert (ours(name)(x) == ours(name)(x, workers=-1)).all()
 
 
+def test_the_order_of_axes_can_be_set_from_outside() -> None:
+    # Frames, rows that are whole pages, an odd number of rows, and rows that are no whole vectors.
+    program = """
+        import numpy as np, scipy.fft, ndshare as nds
+        rng = np.random.default_rng(0)
+        for shape in [(270, 480), (128, 1024), (33, 1000), (90, 77)]:
+            x = rng.integers(0, 4096, shape).astype("u2")
+            half = scipy.fft.rfft2(x)
+            filtered = nds.fft.plan_rfft2(shape, "u2", "c8").convolve(half.astype("c8"))(x)
+            for ours, expected in [
+                (filtered, scipy.fft.irfft2(half * half, shape)),
+                (nds.fft.rfft2(x, dtype="c8"), half),
+                (nds.fft.irfft2(half.astype("c8"), shape), x),
+                (nds.fft.fft2(half.astype("c8")), scipy.fft.fft2(half)),
+                (nds.fft.ifft2(half.astype("c8")), scipy.fft.ifft2(half)),
+            ]:
+                assert np.linalg.norm(ours - expected) < 1e-6 * np.linalg.norm(expected), shape
+        print("alike")
+    """
+    for order in ("rows_first", "columns_first"):
+        assert run(program, env=environment(NDSHARE_FFT=order)).clean() == "alike\n"
+    done = run(program, env=environment(NDSHARE_FFT="both"))
+    assert "ValueError: expected NDSHARE_FFT to be rows_first or columns_first, got" in done.err
+
+
 def test_threads_transform_at_once() -> None:
     rng = np.random.default_rng(12)
     inputs = [sample(rng, (40 + i, 64), "f4") for i in range(8)]

@@ -1,5 +1,6 @@
 //! Times the vertical engine: for each line of its input, `transform input precision rows cols workers [vector]`, it
-//! prints the microseconds of one transform, the best and the median of many runs.
+//! prints the microseconds of one transform: the best and the median of many calls back to back, and the medians of the
+//! first and the second call after 64 MiB of other data.
 //!
 //! ```text
 //! r2c u16 single 1080 1920 1
@@ -15,19 +16,21 @@ use std::time::{Duration, Instant};
 
 /// How long one line of input may take.
 const LEAST_TIME: Duration = Duration::from_millis(700);
+/// More than any cache keeps.
+const OTHER_BYTES: usize = 64 << 20;
 
 fn main() -> Result<(), Box<dyn Error>> {
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         let words: Vec<&str> = line.split_whitespace().collect();
-        let (best, median, planning) = time(&words)?;
-        println!("{line}: {best:.1} {median:.1} us, planned in {planning:.1} us");
+        let [best, median, first, second, planning] = time(&words)?;
+        println!("{line}: {best:.0} {median:.0} us, cold {first:.0} {second:.0} us, planned in {planning:.1} us");
         std::io::stdout().flush()?;
     }
     Ok(())
 }
 
-fn time(words: &[&str]) -> Result<(f64, f64, f64), Box<dyn Error>> {
+fn time(words: &[&str]) -> Result<[f64; 5], Box<dyn Error>> {
     let [transform, input, precision, rows, cols, workers, ref rest @ ..] = *words else {
         return Err("expected transform, input, precision, rows, cols, workers".into());
     };
@@ -43,12 +46,13 @@ fn time(words: &[&str]) -> Result<(f64, f64, f64), Box<dyn Error>> {
     let start = Instant::now();
     let plan = Vertical::with_vector(&problem, vector).ok_or("no plan for this problem")?;
     let planning = start.elapsed().as_secs_f64() * 1e6;
-    let mut runs = runs(&plan, &problem, number_of(input)?.1, workers.parse()?)?;
-    runs.sort_by(f64::total_cmp);
-    Ok((runs[0], runs[runs.len() / 2], planning))
+    let [mut warm, mut first, mut second] = runs(&plan, &problem, number_of(input)?.1, workers.parse()?)?;
+    [&mut warm, &mut first, &mut second].into_iter().for_each(|runs| runs.sort_by(f64::total_cmp));
+    let median = |runs: &[f64]| runs[runs.len() / 2];
+    Ok([warm[0], median(&warm), median(&first), median(&second), planning])
 }
 
-fn runs(plan: &Vertical, problem: &Problem, item: usize, workers: usize) -> Result<Vec<f64>, Box<dyn Error>> {
+fn runs(plan: &Vertical, problem: &Problem, item: usize, workers: usize) -> Result<[Vec<f64>; 3], Box<dyn Error>> {
     let (rows, cols) = (problem.rows, problem.cols);
     let real = if problem.double { 8 } else { 4 };
     let (cols_in, cols_out, item_out) = match problem.transform {
@@ -60,14 +64,25 @@ fn runs(plan: &Vertical, problem: &Problem, item: usize, workers: usize) -> Resu
     let hold = |bytes: usize| arena.alloc(bytes, 64, true, &Deadline::never());
     let (from, into) = (hold(rows * cols_in * item)?, hold(rows * cols_out * item_out)?);
     let (from, into) = (plane(&from, rows, cols_in, item), plane(&into, rows, cols_out, item_out));
-    let (mut runs, start) = (Vec::new(), Instant::now());
-    while start.elapsed() < LEAST_TIME || runs.len() < 5 {
+    let run = || -> Result<f64, Box<dyn Error>> {
         let run = Instant::now();
         // SAFETY: both planes live until the end of this function, and any bytes are numbers.
         unsafe { plan.run(from, into, 1.0, workers, &|| Ok(()))? };
-        runs.push(run.elapsed().as_secs_f64() * 1e6);
+        Ok(run.elapsed().as_secs_f64() * 1e6)
+    };
+    let (mut warm, mut first, mut second) = (Vec::new(), Vec::new(), Vec::new());
+    let start = Instant::now();
+    while start.elapsed() < LEAST_TIME || warm.len() < 5 {
+        warm.push(run()?);
     }
-    Ok(runs)
+    let other = vec![1_u8; OTHER_BYTES];
+    let start = Instant::now();
+    while start.elapsed() < LEAST_TIME || first.len() < 5 {
+        std::hint::black_box(other.iter().map(|&byte| u64::from(byte)).sum::<u64>());
+        first.push(run()?);
+        second.push(run()?);
+    }
+    Ok([warm, first, second])
 }
 
 /// A block of the arena, as the arrays of this library are. Small numbers, whatever their type.

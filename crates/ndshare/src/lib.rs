@@ -164,6 +164,7 @@ pub fn warm_up() {
     kernel::warm_up();
     // A variable that says nonsense is an error of the first call that needs it.
     let _ = gather::stream_from();
+    fft::warm_up();
     let _ = os::cpu::last_cache_bytes();
     let _ = os::limits::memory_limit();
     // What fails here is an error of the first call that needs a session.

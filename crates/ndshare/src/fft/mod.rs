@@ -55,3 +55,10 @@ pub use filter::Filter;
 pub use plan::{Plan, RawArray};
 pub use spec::{Options, Spec};
 pub use transform::{Axes, Family, Norm, Transform};
+
+/// Looks now at what is looked at once in a process; a variable that says nonsense is an error of the first transform.
+#[cfg(not(loom))]
+pub(crate) fn warm_up() {
+    let _ = vertical::AxisOrder::asked();
+    let _ = crate::os::cpu::second_cache_bytes();
+}

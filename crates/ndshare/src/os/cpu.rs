@@ -1,4 +1,4 @@
-//! The CPUs: which of them a thread may run on, and how large their last cache is.
+//! The CPUs: which of them a thread may run on, and how large their caches are.
 
 use crate::error::{Error, Result};
 use crate::prim::{AtomicU64, Ordering};
@@ -60,21 +60,31 @@ pub fn available() -> usize {
     usable
 }
 
-/// What a machine that does not say is taken to have.
+/// What a machine that does not say is taken to have: as its last cache, and as its second.
 const USUAL_CACHE_BYTES: usize = 16 << 20;
+const USUAL_SECOND_BYTES: usize = 1 << 20;
+/// What Linux says of the caches of CPU 0.
+const CACHES: &str = "/sys/devices/system/cpu/cpu0/cache";
 
 /// Bytes of the last-level cache that CPU 0 uses; 16 MiB where the system does not say.
 pub fn last_cache_bytes() -> usize {
     static BYTES: OnceLock<usize> = OnceLock::new();
-    *BYTES.get_or_init(|| largest_cache("/sys/devices/system/cpu/cpu0/cache").unwrap_or(USUAL_CACHE_BYTES))
+    *BYTES.get_or_init(|| largest_cache(CACHES, None).unwrap_or(USUAL_CACHE_BYTES))
 }
 
-/// The largest cache for data that a folder of sysfs describes.
-fn largest_cache(folder: &str) -> Option<usize> {
+/// Bytes of the second-level cache that CPU 0 uses; 1 MiB where the system does not say.
+pub fn second_cache_bytes() -> usize {
+    static BYTES: OnceLock<usize> = OnceLock::new();
+    *BYTES.get_or_init(|| largest_cache(CACHES, Some(2)).unwrap_or(USUAL_SECOND_BYTES))
+}
+
+/// The largest cache for data, of one level or of any, that a folder of sysfs describes.
+fn largest_cache(folder: &str, level: Option<u32>) -> Option<usize> {
     let size = |index: usize| {
         let read = |name: &str| read_to_string(format!("{folder}/index{index}/{name}")).ok();
-        let data = read("type")?.trim() != "Instruction";
-        data.then(|| parse_cache_size(&read("size")?)).flatten()
+        let is_data = read("type")?.trim() != "Instruction";
+        let is_of_level = level.is_none_or(|level| read("level").is_some_and(|text| text.trim().parse() == Ok(level)));
+        (is_data && is_of_level).then(|| parse_cache_size(&read("size")?)).flatten()
     };
     (0..8).filter_map(size).max()
 }
@@ -100,14 +110,14 @@ mod tests {
         for text in ["", "K", "0K", "many", "-1K"] {
             assert_eq!(parse_cache_size(text), None, "{text}");
         }
-        assert_eq!(largest_cache("/no/such/folder"), None);
+        assert_eq!(largest_cache("/no/such/folder", None), None);
     }
 
     #[test]
     fn a_thread_knows_and_chooses_its_cpus() {
         let all = Cpus::of_this_thread().unwrap();
         assert!((1..=all.count()).contains(&available()));
-        assert!(last_cache_bytes() >= 1 << 15);
+        assert!((1 << 15..=last_cache_bytes()).contains(&second_cache_bytes()));
         all.apply().unwrap();
         assert!(all == Cpus::of_this_thread().unwrap());
     }

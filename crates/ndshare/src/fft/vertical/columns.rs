@@ -2,13 +2,16 @@
 //!
 //! Two real columns are the real and the imaginary part of a complex one, and come apart after the transform, because
 //! the spectrum of a real column is its own mirror image. So only the rows up to the middle are kept.
+//!
+//! A strip is read as a whole before any of it is written, so its transform may go where it came from.
 
-use super::lanes::{Lanes, Work};
+use super::lanes::{Lanes, Real, Work};
 use super::problem::Plane;
-use super::radix::{C, Line};
+use super::radix::{Ahead, C, Line, Parts};
 use super::runs::{Read, Rows, Write};
 use super::split::Split;
 use crate::element::Number;
+use crate::kernel::LINE;
 use std::ops::Range;
 
 /// Complex rows between the two passes: real and imaginary parts apart, in rows with room to the next full vector.
@@ -35,6 +38,8 @@ pub(super) enum Fetch<R> {
     Real(Plane, Number),
     /// Complex columns; with real and imaginary part exchanged when it is an inverse transform.
     Complex(Plane, Number, bool),
+    /// Complex columns of rows between two phases.
+    Planar(Planar<R>),
     /// The upper half of the transform of real columns, exchanged.
     Half(Planar<R>),
 }
@@ -44,7 +49,11 @@ pub(super) enum Fetch<R> {
 pub(super) enum Emit<R> {
     /// The upper half of the transforms of real columns, twice as large.
     Half(Planar<R>),
-    Complex(Planar<R>),
+    Planar(Planar<R>),
+    /// Complex columns, exchanged or not, times a factor if there is one.
+    Complex(Plane, bool, Option<R>),
+    /// Times a spectrum, and transformed back, exchanged.
+    Filtered(Plane, Number, Planar<R>),
     /// Real columns from exchanged parts, times a factor.
     Real(Plane, R),
 }
@@ -57,19 +66,28 @@ pub(super) struct Strip<'a, V: Lanes> {
     pub emit: Emit<V::Real>,
     /// Which strip; each is `width` columns.
     pub number: usize,
+    /// Whether the next strip follows, and is to be asked for meanwhile.
+    pub next: bool,
+    /// Whether the strip before has asked for this one.
+    pub asked: bool,
     pub scratch: *mut V::Real,
 }
 
 impl<R> Fetch<R> {
     /// How many columns one strip has.
     pub(super) fn width(&self, lanes: usize) -> usize {
-        if matches!(self, Self::Complex(..)) { lanes } else { 2 * lanes }
+        if matches!(self, Self::Complex(..) | Self::Planar(_)) { lanes } else { 2 * lanes }
     }
 }
 
 /// Numbers of scratch that a strip needs.
 pub(super) fn scratch<R: super::lanes::Real>(split: &Split<R>, lanes: usize) -> usize {
-    split.strip(lanes) + 2 * line(split, lanes) + split.scratch(lanes)
+    split.strip(lanes) + 2 * line(split, lanes) + split.scratch(lanes) + product(split, lanes)
+}
+
+/// Numbers of a whole strip in the order of its rows.
+fn product<R: super::lanes::Real>(split: &Split<R>, lanes: usize) -> usize {
+    2 * lanes * split.n1 * split.n2
 }
 
 /// Numbers of the lines that go through either step together.
@@ -87,12 +105,16 @@ impl<V: Lanes> Work<V> for Strip<'_, V> {
         // SAFETY: the scratch is as large as said above: the strip, lines for either step twice, and their scratch.
         unsafe {
             let line = strip.add(self.split.strip(V::LANES));
-            let room = Room { strip, line, line2: line.add(size), scratch: line.add(2 * size) };
+            let product = line.add(2 * size);
+            let scratch = product.add(self::product(self.split, V::LANES));
+            let room = Room { strip, line, line2: line.add(size), product, scratch };
             self.all_first(&room);
             match self.emit {
-                Emit::Half(to) => self.all_pairs(to, &room),
-                _ => self.all_second(&room),
+                Emit::Half(to) => return self.all_pairs(to, &room),
+                Emit::Filtered(ref spectrum, number, _) => self.filter(spectrum, number, &room),
+                _ => (),
             }
+            self.all_second(&room);
         }
     }
 }
@@ -102,6 +124,8 @@ struct Room<R> {
     strip: *mut R,
     line: *mut R,
     line2: *mut R,
+    /// The strip times a spectrum.
+    product: *mut R,
     scratch: *mut R,
 }
 
@@ -120,10 +144,43 @@ impl<V: Lanes> Strip<'_, V> {
             }
             for i2 in (0..n2).step_by(self.split.lines1()) {
                 let range = i2..(i2 + self.split.lines1()).min(n2);
-                self.fetch_lines(&range, room.line);
-                let lines = Line::packed::<V>(room.line, range.len());
-                self.split.first::<V>(range, lines, room.strip, room.scratch);
+                let lines = self.source(i2).unwrap_or_else(|| {
+                    self.fetch_lines(&range, room.line);
+                    Line::packed::<V>(room.line, range.len())
+                });
+                self.split.first::<V>(range, lines, room.strip, room.scratch, self.ahead()[0]);
             }
+        }
+    }
+
+    /// What is asked for in the first step and in the second, a row with each block. In place, the two lines behind those
+    /// of this strip, one in either step. Else where this strip goes, and then what the next one reads.
+    #[inline(always)]
+    fn ahead(&self) -> [Ahead; 2] {
+        let (column, size) = (self.number * V::LANES, size_of::<V::Real>());
+        let of_plane = |plane: &Plane, column: usize| Ahead {
+            at: plane.at(0, column).wrapping_add(LINE - 1),
+            step: plane.row_stride,
+            gap: LINE as isize,
+        };
+        let of_planar = |rows: Planar<V::Real>, column: usize| {
+            let (step, gap) = ((rows.pitch * size) as isize, (rows.im * size) as isize);
+            Ahead { at: rows.at.wrapping_add(column).cast(), step, gap }
+        };
+        let next = match self.fetch {
+            Fetch::Complex(ref plane, ..) if self.next => of_plane(plane, column + V::LANES),
+            Fetch::Planar(from) if self.next => of_planar(from, column + V::LANES),
+            _ => Ahead::NOTHING,
+        };
+        match (self.fetch, self.emit) {
+            (Fetch::Complex(from, ..), Emit::Complex(to, ..)) if from.data == to.data => {
+                let first = Ahead { gap: 0, ..next };
+                let second = Ahead { at: next.at.wrapping_add(LINE), ..first };
+                if self.next { [first, second] } else { [next; 2] }
+            }
+            (_, Emit::Complex(ref to, ..)) => [of_plane(to, column), next],
+            (_, Emit::Planar(to)) => [of_planar(to, column), next],
+            _ => [Ahead::NOTHING, next],
         }
     }
 
@@ -138,10 +195,119 @@ impl<V: Lanes> Strip<'_, V> {
             let range = k1..(k1 + self.split.lines2()).min(n1);
             // SAFETY: as the caller says.
             unsafe {
-                self.second(range.clone(), room, room.line);
-                self.emit(range, room.line);
+                if let Some(lines) = self.target(k1) {
+                    self.split.second::<V>(range, room.strip, lines, room.scratch, self.ahead()[1]);
+                } else {
+                    self.second(range.clone(), room, room.line);
+                    self.emit(range, room.line);
+                }
             }
         }
+    }
+
+    /// The lines from i2 on where the first pass can read them as they are.
+    #[inline(always)]
+    fn source(&self, i2: usize) -> Option<Line<V::Real>> {
+        match self.fetch {
+            Fetch::Planar(from) => Some(self.lines_of(from, i2, self.split.n2)),
+            Fetch::Complex(ref plane, number, exchanged)
+                if number.is_complex() && number.size() == 2 * size_of::<V::Real>() =>
+            {
+                self.lines_of_plane(plane, i2, self.split.n2, exchanged)
+            }
+            _ => None,
+        }
+    }
+
+    /// The lines from k1 on where the last pass can write them as they are to be.
+    #[inline(always)]
+    fn target(&self, k1: usize) -> Option<Line<V::Real>> {
+        match self.emit {
+            Emit::Planar(to) | Emit::Filtered(_, _, to) => Some(self.lines_of(to, k1, self.split.n1)),
+            Emit::Complex(ref plane, exchanged, None) => self.lines_of_plane(plane, k1, self.split.n1, exchanged),
+            _ => None,
+        }
+    }
+
+    /// Lines of the strip whose elements are `step` rows apart, neighbours one.
+    #[inline(always)]
+    fn lines_of(&self, rows: Planar<V::Real>, row: usize, step: usize) -> Line<V::Real> {
+        let at = rows.row(row).wrapping_add(self.number * V::LANES);
+        Line { at, step: step * rows.pitch, next: rows.pitch, parts: Parts::Apart(rows.im) }
+    }
+
+    /// The same in a plane of complex numbers, if all of the strip is inside, and neighbours lie side by side.
+    #[inline(always)]
+    fn lines_of_plane(&self, plane: &Plane, row: usize, step: usize, exchanged: bool) -> Option<Line<V::Real>> {
+        let (column, size) = (self.number * V::LANES, size_of::<V::Real>());
+        let next = usize::try_from(plane.row_stride).ok().filter(|stride| stride.is_multiple_of(size))? / size;
+        let is_inside = plane.rows >= self.n && column + V::LANES <= plane.cols;
+        let is_packed = plane.col_stride == 2 * size as isize && plane.data.addr().is_multiple_of(size);
+        let parts = if exchanged { Parts::Exchanged } else { Parts::ByTurns };
+        let at = plane.at(row, column).cast();
+        (is_inside && is_packed).then_some(Line { at, step: step * next, next, parts })
+    }
+
+    /// Transforms the strip, multiplies it by a spectrum, and begins to transform it back: with its parts exchanged.
+    ///
+    /// # Safety
+    /// As above.
+    #[inline(always)]
+    unsafe fn filter(&self, spectrum: &Plane, number: Number, room: &Room<V::Real>) {
+        let (n1, n2, block) = (self.split.n1, self.split.n2, 2 * V::LANES);
+        // A line that is done in one step is read as a whole before it is written.
+        let product = if n1 == 1 { room.strip } else { room.product };
+        // SAFETY: as the caller says; element i of the product is its block i.
+        unsafe {
+            for k1 in (0..n1).step_by(self.split.lines2()) {
+                let range = k1..(k1 + self.split.lines2()).min(n1);
+                self.second(range.clone(), room, room.line);
+                self.multiply(range, spectrum, number, room, product);
+            }
+            for i2 in (0..n2).step_by(self.split.lines1()).filter(|_| n1 > 1) {
+                let range = i2..(i2 + self.split.lines1()).min(n2);
+                let lines =
+                    Line { at: product.add(i2 * block), step: n2 * block, next: block, parts: Parts::Apart(V::LANES) };
+                self.split.first::<V>(range, lines, room.strip, room.scratch, Ahead::NOTHING);
+            }
+        }
+    }
+
+    /// Multiplies the lines of some k1 by their rows of a spectrum, and exchanges their parts.
+    ///
+    /// # Safety
+    /// As above.
+    #[inline(always)]
+    unsafe fn multiply(
+        &self,
+        range: Range<usize>,
+        spectrum: &Plane,
+        number: Number,
+        room: &Room<V::Real>,
+        product: *mut V::Real,
+    ) {
+        let (n1, n2, block, count) = (self.split.n1, self.split.n2, 2 * V::LANES, range.len());
+        let column = self.number * V::LANES;
+        for (i, k1) in range.enumerate() {
+            let from = Rows { plane: spectrum, row: k1, step: n1, rows: n2, column, count: V::LANES };
+            let (re, im) = (room.line2, room.line2.wrapping_add(V::LANES));
+            let next = self.bytes_of_next(number.size());
+            // SAFETY: as the caller says; a line has room for n2 blocks.
+            unsafe {
+                V::shell(Read::<V> { from, number, re, im: Some(im), to_step: block, ahead: 0, next });
+                for k2 in 0..n2 {
+                    let x = C::<V>::load(room.line.add((k2 * count + i) * block), V::LANES);
+                    let x = x.mul(C::load(room.line2.add(k2 * block), V::LANES));
+                    C { re: x.im, im: x.re }.store(product.add((k1 + n1 * k2) * block), V::LANES);
+                }
+            }
+        }
+    }
+
+    /// Bytes of each row that the next strip will look at, of items of so many bytes.
+    #[inline(always)]
+    fn bytes_of_next(&self, size: usize) -> usize {
+        if self.next { V::LANES * size } else { 0 }
     }
 
     /// # Safety
@@ -150,7 +316,7 @@ impl<V: Lanes> Strip<'_, V> {
     unsafe fn second(&self, range: Range<usize>, room: &Room<V::Real>, to: *mut V::Real) {
         let lines = Line::packed::<V>(to, range.len());
         // SAFETY: as the caller says.
-        unsafe { self.split.second::<V>(range, room.strip, lines, room.scratch) }
+        unsafe { self.split.second::<V>(range, room.strip, lines, room.scratch, self.ahead()[1]) }
     }
 
     /// The second step for real columns, each k1 with its mirror image n1 - k1.
@@ -205,7 +371,8 @@ impl<V: Lanes> Strip<'_, V> {
     /// As [`Work::run`]; `to` must have room, for every block so many blocks.
     #[inline(always)]
     unsafe fn fetch(&self, first: usize, step: usize, count: usize, to: *mut V::Real, blocks: usize) {
-        let (to_step, ahead) = (2 * V::LANES * blocks, blocks.max(if step == 1 { count } else { 1 }));
+        let ahead = if self.asked { 0 } else { blocks.max(if step == 1 { count } else { 1 }) };
+        let to_step = 2 * V::LANES * blocks;
         let column = self.number * self.fetch.width(V::LANES);
         debug_assert!(count > 0 && first + (count - 1) * step < self.n, "{count} from {first} on of {}", self.n);
         // SAFETY: the source is readable; each block is two vectors.
@@ -213,13 +380,19 @@ impl<V: Lanes> Strip<'_, V> {
             match self.fetch {
                 Fetch::Real(ref plane, number) => {
                     let from = Rows { plane, row: first, step, rows: count, column, count: 2 * V::LANES };
-                    V::shell(Read::<V> { from, number, re: to, im: None, to_step, ahead });
+                    V::shell(Read::<V> { from, number, re: to, im: None, to_step, ahead, next: 0 });
                 }
                 Fetch::Complex(ref plane, number, exchanged) => {
                     let from = Rows { plane, row: first, step, rows: count, column, count: V::LANES };
                     let other = to.add(V::LANES);
                     let (re, im) = if exchanged { (other, to) } else { (to, other) };
-                    V::shell(Read::<V> { from, number, re, im: Some(im), to_step, ahead });
+                    V::shell(Read::<V> { from, number, re, im: Some(im), to_step, ahead, next: 0 });
+                }
+                Fetch::Planar(from) => {
+                    for i in 0..count {
+                        let at = from.row(first + i * step).add(column);
+                        C::<V>::load(at, from.im).store(to.add(i * to_step), V::LANES);
+                    }
                 }
                 Fetch::Half(from) => {
                     for i in 0..count {
@@ -288,13 +461,22 @@ impl<V: Lanes> Strip<'_, V> {
             let line = lines.wrapping_add(i * 2 * V::LANES);
             match self.emit {
                 Emit::Half(_) => unreachable!("halves come in pairs"),
-                Emit::Complex(to) => {
-                    for k2 in 0..n2 {
-                        // SAFETY: the block is inside of its line; the row is one of the target's.
-                        unsafe {
-                            let block = C::<V>::load(line.add(k2 * from_step), V::LANES);
-                            block.store(to.row(k1 + n1 * k2).add(column), to.im);
-                        }
+                Emit::Planar(_) | Emit::Filtered(..) => {
+                    unreachable!("rows between phases are written by the last pass")
+                }
+                Emit::Complex(ref plane, exchanged, scale) => {
+                    let to = Rows { plane, row: k1, step: n1, rows: n2, column, count: V::LANES };
+                    let other = line.wrapping_add(V::LANES);
+                    let (re, im) = if exchanged { (other, line) } else { (line, other) };
+                    // SAFETY: as above.
+                    unsafe {
+                        V::shell(Write::<V> {
+                            to,
+                            re,
+                            im: Some(im),
+                            from_step,
+                            scale: scale.unwrap_or(V::Real::of(1.0)),
+                        })
                     }
                 }
                 Emit::Real(ref plane, scale) => {

@@ -1,10 +1,11 @@
 //! What happens to each row around its transform: how it is read, and what its spectrum is turned into.
 
 use super::columns::Planar;
+use super::halves::{Apart, ByTurns, Tangle, Untangle};
 use super::lanes::{Lanes, Real, Work};
 use super::problem::Plane;
-use super::radix::C;
-use super::rows::Row;
+use super::radix::{Ahead, C};
+use super::rows::{Room, Row};
 use super::runs::{Mirror, Read, Rows, Write};
 use super::steps::root;
 use crate::element::Number;
@@ -18,6 +19,10 @@ pub(super) enum Source<R> {
     Complex(Plane, Number, bool),
     /// Real rows as complex ones.
     Real(Plane, Number),
+    /// Two real rows as one complex row.
+    Two(Plane, Number),
+    /// Two half-spectra as the whole row of two real rows, exchanged.
+    Halves(Planar<R>),
     /// Real rows of twice the length, two neighbours as one complex number.
     Pairs(Plane, Number),
     /// From rows k and `height - k` of a half-spectrum the whole row k, exchanged.
@@ -34,6 +39,11 @@ pub(super) enum Target<R> {
     Complex(Plane, bool),
     /// The whole row k as rows k and `height - k` of a half-spectrum.
     Fold(Plane, usize),
+    /// The half-spectra of two real rows, twice as large: complex numbers one after another, or with their parts apart.
+    Halves(Plane),
+    PlanarHalves(Planar<R>),
+    /// Two real rows, from exchanged parts.
+    Two(Plane),
     /// The first half of the row.
     Half(Plane),
     /// From the transform of pairs the half-spectrum of the real row.
@@ -87,6 +97,8 @@ pub(super) struct Group<'a, V: Lanes> {
     pub first: usize,
     /// One past the last row of all.
     pub end: usize,
+    /// How many rows the plane has.
+    pub rows: usize,
     pub scale: V::Real,
     pub scratch: *mut V::Real,
 }
@@ -103,40 +115,63 @@ impl<V: Lanes> Work<V> for Group<'_, V> {
         unsafe {
             let stage = Planar { at: self.scratch.add(V::LANES), im: staged / 2, pitch: staged };
             let spare = self.scratch.add(row.group(V::LANES) * staged + V::LANES);
-            let rest = spare.add(3 * staged - V::LANES);
             let from = match self.source {
                 Source::Planar(from) => Planar { at: from.row(self.first), ..from },
-                _ => {
-                    (0..count).for_each(|i| self.fetch(self.first + i, stage.row(i), stage.im, spare));
-                    stage
-                }
+                _ => stage,
             };
-            if let Source::Planar(all) = self.source {
-                self.prefetch_rows(all);
-            }
+            self.bring(stage, count, spare);
+            let (ahead, may_spoil) = (self.ahead(self.first), !matches!(self.source, Source::Planar(_)));
+            let room = Room { scratch: spare.add(3 * staged - V::LANES), ahead: &ahead, may_spoil };
             if let Target::Planar(to) = self.target {
-                row.run::<V>(from, Planar { at: to.row(self.first), ..to }, rest);
+                row.run::<V>(from, Planar { at: to.row(self.first), ..to }, room);
                 return (0..count).for_each(|i| self.clear_rest(to.row(self.first + i), to.im));
             }
-            if let Some((to, mirror)) = self.direct() {
-                return row.run_to_complex::<V>(from, to, mirror, self.scale, rest);
+            if let Some(to) = self.direct() {
+                return row.run_to_complex::<V>(from, to, self.scale, room);
             }
-            row.run::<V>(from, stage, rest);
             if let Target::Filter(to, spectrum, number, height) = self.target {
+                row.run::<V>(from, stage, room);
                 for i in 0..count {
                     let filter = spare.add(2 * staged);
                     self.unfold(&spectrum, number, self.first + i, height, filter, stage.im, spare);
                     self.filter(stage.row(i), filter, stage.im);
                 }
-                row.run::<V>(stage, Planar { at: to.row(self.first), ..to }, rest);
+                row.run::<V>(stage, Planar { at: to.row(self.first), ..to }, room);
                 return (0..count).for_each(|i| self.clear_rest(to.row(self.first + i), to.im));
             }
-            (0..count).for_each(|i| self.emit(self.first + i, stage.row(i), stage.im, spare));
+            let done = if may_spoil {
+                row.run_spoiling::<V>(stage, room)
+            } else {
+                row.run::<V>(from, stage, room);
+                stage
+            };
+            (0..count).for_each(|i| self.emit(self.first + i, done.row(i), done.im, spare));
         }
     }
 }
 
 impl<V: Lanes> Group<'_, V> {
+    /// Reads the rows of the group into the stage, as the transform wants them, unless they are transformed where they are.
+    ///
+    /// # Safety
+    /// As [`Work::run`], with a stage and spare memory as said there.
+    #[inline(always)]
+    unsafe fn bring(&self, stage: Planar<V::Real>, count: usize, spare: *mut V::Real) {
+        if let Source::Planar(all) = self.source {
+            return self.prefetch_rows(all);
+        }
+        let row = &self.lines.row;
+        for i in 0..count {
+            // SAFETY: as the caller says.
+            unsafe { self.fetch(self.first + i, stage.row(i), stage.im, spare) };
+            // Rows that go across ask while they are transformed.
+            if !row.is_across() {
+                let blocks = row.n.div_ceil(V::LANES);
+                self.ahead(self.first + i).iter().for_each(|ahead| ahead.ask::<V>(blocks));
+            }
+        }
+    }
+
     /// Asks for the next rows.
     #[inline(always)]
     fn prefetch_rows(&self, all: Planar<V::Real>) {
@@ -145,6 +180,32 @@ impl<V: Lanes> Group<'_, V> {
             let at = all.row(row).cast::<u8>();
             (0..all.pitch * size_of::<V::Real>()).step_by(LINE).for_each(|byte| V::prefetch(at.wrapping_add(byte)));
         }
+    }
+
+    /// What to ask for while a row, or a pair, is transformed, so much with each vector of it: where its results go, in
+    /// two halves, and what will be read next.
+    #[inline(always)]
+    fn ahead(&self, row: usize) -> [Ahead; 4] {
+        let bytes = V::LANES * size_of::<V::Real>();
+        let pair = |at: [*mut u8; 2], step: usize| at.map(|at| Ahead { at, step: step as isize, gap: 0 });
+        let two = |plane: &Plane, row: usize| [plane.at(2 * row, 0), plane.at(2 * row + 1, 0)];
+        let planar = |rows: Planar<V::Real>, row: usize| [rows.row(2 * row).cast(), rows.row(2 * row + 1).cast()];
+        let halves = |at: *mut u8, step: usize| pair([at, at.wrapping_add(step / 2)], step);
+        let [a, b] = match self.target {
+            Target::Halves(ref to) | Target::Two(ref to) => pair(two(to, row), bytes),
+            Target::PlanarHalves(to) => pair(planar(to, row), bytes),
+            Target::Complex(ref to, _) => halves(to.at(row, 0), 2 * bytes),
+            Target::Planar(to) => pair([0, to.im].map(|im| to.row(row).wrapping_add(im).cast()), bytes),
+            _ => [Ahead::NOTHING; 2],
+        };
+        let group = self.lines.row.group(V::LANES);
+        let [c, d] = match self.source {
+            Source::Two(ref from, number) => pair(two(from, row + group), V::LANES * number.size()),
+            Source::Halves(from) => pair(planar(from, row + group), bytes),
+            Source::Complex(ref from, number, _) => halves(from.at(row + group, 0), V::LANES * number.size()),
+            _ => [Ahead::NOTHING; 2],
+        };
+        [a, b, c, d]
     }
 
     /// Where a row, and its mirror image, can be written without a stage in between.
@@ -179,13 +240,28 @@ impl<V: Lanes> Group<'_, V> {
         }
     }
 
+    /// Where two rows go; the second of the last pair, if it is not there, to memory that nobody reads.
+    #[inline(always)]
+    fn two(&self, row: usize, spare: *mut V::Real, at: impl Fn(usize) -> *mut V::Real) -> [*mut V::Real; 2] {
+        [at(2 * row), if 2 * row + 1 < self.rows { at(2 * row + 1) } else { spare }]
+    }
+
     /// Zeros behind a planar row: the columns there may be the other half of columns that count.
+    ///
+    /// # Safety
+    /// As [`Self::clear`].
+    #[inline(always)]
+    unsafe fn clear_rest(&self, row: *mut V::Real, im: usize) {
+        // SAFETY: as the caller says.
+        unsafe { self.clear(row, self.lines.row.n, im) }
+    }
+
+    /// Zeros behind the first n numbers of a planar row.
     ///
     /// # Safety
     /// Planar rows have room to the next pair of vectors.
     #[inline(always)]
-    unsafe fn clear_rest(&self, row: *mut V::Real, im: usize) {
-        let n = self.lines.row.n;
+    unsafe fn clear(&self, row: *mut V::Real, n: usize, im: usize) {
         for k in n..n.next_multiple_of(2 * V::LANES) {
             // SAFETY: as the caller says.
             unsafe { (*row.add(k), *row.add(im + k)) = (V::Real::ZERO, V::Real::ZERO) };
@@ -212,6 +288,16 @@ impl<V: Lanes> Group<'_, V> {
                 Source::Real(plane, number) => {
                     self.read(&plane, number, row, n, to, None);
                     (0..n).for_each(|k| *to.add(im + k) = V::Real::ZERO);
+                }
+                Source::Two(plane, number) => {
+                    self.read(&plane, number, 2 * row, n, to, None);
+                    self.read(&plane, number, 2 * row + 1, n, to.add(im), None);
+                }
+                Source::Halves(from) => {
+                    // The last of an odd number of rows stands in for the one that is not there.
+                    let second = (2 * row + 1).min(self.rows - 1);
+                    let [a, b] = [2 * row, second].map(|row| from.row(row).cast_const());
+                    V::shell(Tangle::<V> { a, b, from_im: from.im, to, im, n });
                 }
                 Source::Pairs(plane, number) => {
                     self.read(&plane, number, row, 2 * n, spare, None);
@@ -242,7 +328,9 @@ impl<V: Lanes> Group<'_, V> {
         im: Option<*mut V::Real>,
     ) {
         // SAFETY: as the caller says.
-        unsafe { V::shell(Read::<V> { from: Rows::one(plane, row, count), number, re, im, to_step: 0, ahead: 0 }) }
+        unsafe {
+            V::shell(Read::<V> { from: Rows::one(plane, row, count), number, re, im, to_step: 0, ahead: 0, next: 0 })
+        }
     }
 
     /// Writes the first `count` numbers of a row.
@@ -342,33 +430,70 @@ impl<V: Lanes> Group<'_, V> {
                     let (re, im) = if exchanged { (from.add(im), from) } else { (from, from.add(im)) };
                     self.write(&plane, row, n, re, Some(im));
                 }
-                Target::Half(plane) => self.write(&plane, row, n / 2 + 1, from, Some(from.add(im))),
-                Target::Real(plane) => self.write(&plane, row, n, from.add(im), None),
-                Target::Fold(plane, height) => {
-                    self.write(&plane, row, n / 2 + 1, from, Some(from.add(im)));
-                    let mirror = mirror_of(row, height);
-                    if mirror != row {
-                        let second = from.add(n - n / 2);
-                        let part = |column: usize, count: usize, re: *mut V::Real| {
-                            let im = re.wrapping_add(im);
-                            Mirror::<V> { plane: &plane, row: mirror, column, count, re, im, scale }
-                        };
-                        V::shell(part(0, 1, from));
-                        V::shell(part(1, n / 2, second));
+                Target::Halves(plane) => {
+                    let [a, b] = self.two(row, spare, |row| plane.at(row, 0).cast());
+                    V::shell(Untangle { row: from, im, n, to: &ByTurns { a, b, scale } });
+                }
+                Target::PlanarHalves(to) => {
+                    let [a, b] = self.two(row, spare, |row| to.row(row));
+                    V::shell(Untangle { row: from, im, n, to: &Apart { a, b, im: to.im } });
+                    [a, b].into_iter().for_each(|row| self.clear(row, n / 2 + 1, to.im));
+                }
+                Target::Two(plane) => {
+                    self.write(&plane, 2 * row, n, from.add(im), None);
+                    if 2 * row + 1 < self.rows {
+                        self.write(&plane, 2 * row + 1, n, from, None);
                     }
                 }
+                Target::Half(plane) => self.write(&plane, row, n / 2 + 1, from, Some(from.add(im))),
+                Target::Real(plane) => self.write(&plane, row, n, from.add(im), None),
+                Target::Fold(plane, height) => self.fold(&plane, height, row, from, im),
                 Target::Unpack(plane) => {
                     self.unpack(from, im, spare);
                     self.write(&plane, row, n + 1, spare, Some(spare.add(im)));
                 }
                 Target::Pairs(plane) => {
-                    for k in (0..n).step_by(V::LANES) {
-                        let (first, second) = V::load(from.add(im + k)).interleave(V::load(from.add(k)));
-                        first.store(spare.add(2 * k));
-                        second.store(spare.add(2 * k + V::LANES));
-                    }
+                    self.pairs(from, im, spare);
                     self.write(&plane, row, 2 * n, spare, None);
                 }
+            }
+        }
+    }
+
+    /// Writes the whole row k as rows k and `height - k` of a half-spectrum.
+    ///
+    /// # Safety
+    /// As [`Self::emit`].
+    #[inline(always)]
+    unsafe fn fold(&self, plane: &Plane, height: usize, row: usize, from: *mut V::Real, im: usize) {
+        let (n, scale, mirror) = (self.lines.row.n, self.scale, mirror_of(row, height));
+        // SAFETY: as the caller says.
+        unsafe {
+            self.write(plane, row, n / 2 + 1, from, Some(from.add(im)));
+            if mirror != row {
+                let second = from.add(n - n / 2);
+                let part = |column: usize, count: usize, re: *mut V::Real| {
+                    let im = re.wrapping_add(im);
+                    Mirror::<V> { plane, row: mirror, column, count, re, im, scale }
+                };
+                V::shell(part(0, 1, from));
+                V::shell(part(1, n / 2, second));
+            }
+        }
+    }
+
+    /// Puts the exchanged parts of pairs side by side, as a real row.
+    ///
+    /// # Safety
+    /// As [`Self::emit`].
+    #[inline(always)]
+    unsafe fn pairs(&self, from: *const V::Real, im: usize, to: *mut V::Real) {
+        for k in (0..self.lines.row.n).step_by(V::LANES) {
+            // SAFETY: as the caller says.
+            unsafe {
+                let (first, second) = V::load(from.add(im + k)).interleave(V::load(from.add(k)));
+                first.store(to.add(2 * k));
+                second.store(to.add(2 * k + V::LANES));
             }
         }
     }

@@ -1,16 +1,21 @@
 //! The fast engine: one vector holds as many lines as it has lanes, so no radix needs a shuffle.
 //!
-//! A two-dimensional transform is a pass over strips of columns and a pass over rows, with rows of complex numbers
-//! between them, real and imaginary parts apart. For real input the columns come first, because two real columns make
-//! one complex column without any arithmetic, and of the spectrum of real columns only the upper half of the rows is
-//! kept. The whole transform of such a row is then a row of the result and, mirrored, the row opposite to it. Inverse
-//! transforms run the same way backwards; they are forward transforms of numbers whose real and imaginary parts are
-//! exchanged at the first reading and the last writing.
+//! A two-dimensional transform is a pass over the rows and a pass over strips of columns, in one of two orders.
+//!
+//! Rows first, two real rows make one complex row; after its transform they come apart and are written to the output, and
+//! the columns are transformed there, in place. Each pass asks for the memory that comes next while it computes. A transform
+//! to real numbers goes the other way: columns, then rows, two at a time. Columns first, two real columns make one complex
+//! column, and only the upper half of the rows is kept between the passes: the whole transform of such a row is a row of
+//! the result and, mirrored, the row opposite to it.
+//!
+//! Inverse transforms are forward transforms of numbers whose real and imaginary parts are exchanged at the first reading
+//! and the last writing.
 //!
 //! ```text
-//! problem            what is asked for
+//! problem  order     what is asked for; which axis comes first
 //! lanes  x86  arm    vectors
 //! radix  steps  split  rows    passes; a short line; a long line; a row
+//! halves                       two real rows as one complex row
 //! runs   columns  lines        conversion; strips of columns; rows with what is around them
 //! scratch  plan                memory that is kept; the phases of a transform and their pieces
 //! ```
@@ -18,8 +23,10 @@
 #[cfg(target_arch = "aarch64")]
 mod arm;
 mod columns;
+mod halves;
 mod lanes;
 mod lines;
+mod order;
 mod plan;
 mod problem;
 mod radix;
@@ -34,6 +41,7 @@ mod x86;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
+pub use order::AxisOrder;
 pub use problem::{Plane, Problem, Transform, Vector};
 pub(super) use runs::is_input;
 
@@ -83,12 +91,17 @@ impl Vertical {
 
     /// A plan for one kind of vector; none, also, when this CPU does not have it.
     pub fn with_vector(problem: &Problem, vector: Vector) -> Option<Self> {
+        Self::with_order(problem, vector, AxisOrder::chosen(problem))
+    }
+
+    /// The same, with one of the two axes first.
+    pub fn with_order(problem: &Problem, vector: Vector, order: AxisOrder) -> Option<Self> {
         if !vector.is_present() || !is_possible(problem) {
             return None;
         }
         let plan = match problem.double {
-            false => Typed::Single(Plan::new(problem, vector)),
-            true => Typed::Double(Plan::new(problem, vector)),
+            false => Typed::Single(Plan::new(problem, vector, order)),
+            true => Typed::Double(Plan::new(problem, vector, order)),
         };
         Some(Self { problem: *problem, plan })
     }
@@ -97,12 +110,13 @@ impl Vertical {
     /// the shape of the result.
     ///
     /// # Errors
-    /// `InvalidValue` when `into` has another shape; what `check` says.
+    /// `InvalidValue` when `into` has another shape, and when `NDSHARE_FFT` names no order; what `check` says.
     ///
     /// # Safety
     /// All elements of `from` must be readable as the problem's input, all of `into` writable as its output, and
     /// the two must not overlap.
     pub unsafe fn run(&self, from: Plane, into: Plane, scale: f64, workers: usize, check: Check<'_>) -> Result<()> {
+        AxisOrder::asked()?;
         expect_shape(&into, output_shape(&self.problem))?;
         // SAFETY: the caller vouches for the planes; the CPU had the vector when the plan was made.
         unsafe { with_vector!(self.plan.vector(), &self.plan, run(from, into, scale, workers, check)) }
@@ -119,10 +133,15 @@ impl Convolution {
     /// A plan for the input of `problem`, which must be [`Transform::R2C`] along both axes; else, and where
     /// [`Vertical::with_vector`] has none, none.
     pub fn new(problem: &Problem, vector: Vector) -> Option<Self> {
+        Self::with_order(problem, vector, AxisOrder::chosen(problem))
+    }
+
+    /// The same, with one of the two axes first.
+    pub fn with_order(problem: &Problem, vector: Vector, order: AxisOrder) -> Option<Self> {
         if problem.transform != Transform::R2C || !problem.both_axes {
             return None;
         }
-        Vertical::with_vector(problem, vector).map(|Vertical { problem, plan }| Self { problem, plan })
+        Vertical::with_order(problem, vector, order).map(|Vertical { problem, plan }| Self { problem, plan })
     }
 
     /// Writes to `into` what the inverse transform makes of the transform of `from` times `spectrum` and `scale`; with
@@ -130,7 +149,8 @@ impl Convolution {
     /// transform of `spectrum`. The spectrum is complex and the output real, in the precision of the problem.
     ///
     /// # Errors
-    /// `InvalidValue` when `spectrum` or `into` has another shape; what `check` says.
+    /// `InvalidValue` when `spectrum` or `into` has another shape, and when `NDSHARE_FFT` names no order; what `check`
+    /// says.
     ///
     /// # Safety
     /// All elements of `from` and of `spectrum` must be readable and all of `into` writable, and `into` must not
@@ -144,6 +164,7 @@ impl Convolution {
         workers: usize,
         check: Check<'_>,
     ) -> Result<()> {
+        AxisOrder::asked()?;
         expect_shape(&spectrum, output_shape(&self.problem))?;
         expect_shape(&into, (self.problem.rows, self.problem.cols))?;
         // SAFETY: as for `Vertical::run`.

@@ -3,6 +3,7 @@
 use super::columns::{self, Emit, Fetch, Planar, Strip};
 use super::lanes::{Lanes, Real};
 use super::lines::{Group, Lines, Source, Target};
+use super::order::{AxisOrder, PAGE_BYTES};
 use super::problem::{Plane, Problem, Transform, Vector};
 use super::scratch::Scratch;
 use super::split::Split;
@@ -13,17 +14,22 @@ use crate::prim::{AtomicU64, Ordering};
 
 /// Bytes of a cache line.
 const LINE_BYTES: usize = 64;
-/// Bytes of a page.
-const PAGE_BYTES: usize = 4096;
 /// A piece of rows is about so many elements.
 const PIECE: usize = 1 << 14;
 /// Workers beyond so many find no scratch.
 const MOST_WORKERS: usize = 64;
 
+/// So many neighbouring strips are one piece at the most: rows are no whole lines of the cache, so neighbours share some,
+/// and each strip asks for what the next one will read.
+const STRIPS_OF_PIECE: usize = 8;
+/// Each worker gets so many pieces of a phase, if there are enough.
+const PIECES_OF_WORKER: usize = 4;
+
 /// The plan of a problem in one precision.
 pub(super) struct Plan<R> {
     problem: Problem,
     pub vector: Vector,
+    order: AxisOrder,
     columns: Option<Split<R>>,
     lines: Lines<R>,
 }
@@ -47,12 +53,21 @@ impl Vector {
 }
 
 impl<R: Real> Plan<R> {
-    pub(super) fn new(problem: &Problem, vector: Vector) -> Self {
+    pub(super) fn new(problem: &Problem, vector: Vector, order: AxisOrder) -> Self {
         let lanes = vector.lanes(problem.double);
         let pairs = is_in_pairs(problem);
         let columns = problem.both_axes.then(|| Split::new(problem.rows));
         let length = if pairs { problem.cols / 2 } else { problem.cols };
-        Self { problem: *problem, vector, columns, lines: Lines::new(length, lanes, pairs) }
+        Self { problem: *problem, vector, order, columns, lines: Lines::new(length, lanes, pairs) }
+    }
+
+    /// Whether columns are transformed where the rows have been written: in the output. Where rows are whole pages apart
+    /// they are not, because all rows of a column would fall on the same few lines of the cache.
+    fn is_in_place(&self, into: &Plane, lanes: usize) -> bool {
+        let is_forward = self.problem.both_axes && self.problem.transform != Transform::C2R;
+        let is_packed = into.col_stride == 2 * size_of::<R>() as isize && into.cols >= lanes;
+        let is_crowded = into.row_stride % PAGE_BYTES as isize == 0;
+        self.order == AxisOrder::RowsFirst && is_forward && is_packed && !is_crowded
     }
 
     /// The rows of the output as the rows between the phases, real and imaginary parts apart. That saves a third of the
@@ -61,7 +76,9 @@ impl<R: Real> Plan<R> {
     fn middle_in(&self, into: &Plane) -> Option<Planar<R>> {
         let size = size_of::<R>();
         let pitch = usize::try_from(into.row_stride).ok()?;
-        let complex = self.problem.both_axes && !is_real(self.problem.transform) && self.lines.row.is_across();
+        let is_old = self.order == AxisOrder::ColumnsFirst;
+        let complex =
+            is_old && self.problem.both_axes && !is_real(self.problem.transform) && self.lines.row.is_across();
         let packed =
             into.col_stride == 2 * size as isize && pitch >= 2 * size * into.cols && pitch.is_multiple_of(size);
         let suitable = complex && packed && !pitch.is_multiple_of(PAGE_BYTES) && into.data.addr().is_multiple_of(size);
@@ -74,20 +91,67 @@ impl<R: Real> Plan<R> {
         if !both_axes {
             return (0, Planar { at: std::ptr::null_mut(), im: 0, pitch: 0 });
         }
-        let kept = if is_real(transform) { rows / 2 + 1 } else { rows };
+        let (rows, cols) = match self.order {
+            AxisOrder::ColumnsFirst if is_real(transform) => (rows / 2 + 1, cols),
+            AxisOrder::RowsFirst if is_real(transform) => (rows, cols / 2 + 1),
+            _ => (rows, cols),
+        };
         let line = LINE_BYTES / size_of::<R>();
         // One line more, so that real and imaginary parts do not fall on the same lines of the cache, and an odd number
         // of lines for each row, so that a column does not either.
         let im = cols.next_multiple_of(2 * V::LANES).next_multiple_of(line) + line;
         let pitch = 2 * im + line;
-        (kept.next_multiple_of(V::LANES) * pitch, Planar { at: std::ptr::null_mut(), im, pitch })
+        (rows.next_multiple_of(V::LANES) * pitch, Planar { at: std::ptr::null_mut(), im, pitch })
     }
 
     /// What is done, in order.
-    fn phases(&self, from: Plane, into: Plane, scale: R, middle: Planar<R>) -> Vec<Phase<R>> {
-        let Problem { rows, input, both_axes, transform, .. } = self.problem;
+    fn phases(&self, from: Plane, into: Plane, scale: R, middle: Planar<R>, in_place: bool) -> Vec<Phase<R>> {
+        let Problem { rows, input, both_axes, transform, double, .. } = self.problem;
         let inverse = transform == Transform::Inverse;
         let pairs = is_in_pairs(&self.problem);
+        let number = if double { Number::C128 } else { Number::C64 };
+        // Rows beyond those of the problem are not there.
+        let from = Plane { rows: from.rows.min(rows), ..from };
+        let from_output =
+            |exchanged| Phase::Columns(Fetch::Complex(into, number, false), Emit::Complex(into, exchanged, None));
+        match (self.order, transform) {
+            (AxisOrder::RowsFirst, Transform::R2C) if in_place => {
+                vec![Phase::Rows(Source::Two(from, input), Target::Halves(into)), from_output(false)]
+            }
+            (AxisOrder::RowsFirst, Transform::R2C) if both_axes => vec![
+                Phase::Rows(Source::Two(from, input), Target::PlanarHalves(middle)),
+                Phase::Columns(Fetch::Planar(middle), Emit::Complex(into, false, Some(scale))),
+            ],
+            (AxisOrder::RowsFirst, Transform::C2R) if both_axes => vec![
+                Phase::Columns(Fetch::Complex(from, input, true), Emit::Planar(middle)),
+                Phase::Rows(Source::Halves(middle), Target::Two(into)),
+            ],
+            (AxisOrder::RowsFirst, Transform::Forward | Transform::Inverse) if in_place => {
+                vec![
+                    Phase::Rows(Source::Complex(from, input, inverse), Target::Complex(into, false)),
+                    from_output(inverse),
+                ]
+            }
+            (AxisOrder::RowsFirst, Transform::Forward | Transform::Inverse) if both_axes => vec![
+                Phase::Rows(Source::Complex(from, input, inverse), Target::Planar(middle)),
+                Phase::Columns(Fetch::Planar(middle), Emit::Complex(into, inverse, Some(scale))),
+            ],
+            (_, transform) => self.old_phases(from, into, scale, middle, transform, pairs),
+        }
+    }
+
+    /// The same with columns first; and transforms of rows alone.
+    fn old_phases(
+        &self,
+        from: Plane,
+        into: Plane,
+        scale: R,
+        middle: Planar<R>,
+        transform: Transform,
+        pairs: bool,
+    ) -> Vec<Phase<R>> {
+        let Problem { rows, input, both_axes, .. } = self.problem;
+        let inverse = transform == Transform::Inverse;
         match transform {
             Transform::R2C if both_axes => vec![
                 Phase::Columns(Fetch::Real(from, input), Emit::Half(middle)),
@@ -98,7 +162,7 @@ impl<R: Real> Plan<R> {
                 Phase::Columns(Fetch::Half(middle), Emit::Real(into, scale)),
             ],
             Transform::Forward | Transform::Inverse if both_axes => vec![
-                Phase::Columns(Fetch::Complex(from, input, inverse), Emit::Complex(middle)),
+                Phase::Columns(Fetch::Complex(from, input, inverse), Emit::Planar(middle)),
                 Phase::Rows(Source::Planar(middle), Target::Complex(into, inverse)),
             ],
             Transform::R2C if pairs => vec![Phase::Rows(Source::Pairs(from, input), Target::Unpack(into))],
@@ -124,9 +188,12 @@ impl<R: Real> Plan<R> {
     ) -> Result<()> {
         let halved = self.problem.transform == Transform::R2C && (self.problem.both_axes || is_in_pairs(&self.problem));
         let scale = R::of(if halved { scale / 2.0 } else { scale });
-        let phases = |middle| self.phases(from, into, scale, middle);
+        let in_place = self.is_in_place(&into, V::LANES);
+        let phases = |middle| self.phases(from, into, scale, middle, in_place);
+        let own = Planar { at: std::ptr::null_mut(), im: 0, pitch: 0 };
+        let middle = if in_place { Some(own) } else { self.middle_in(&into) };
         // SAFETY: as the caller says.
-        unsafe { self.execute::<V>(&phases, self.middle_in(&into), scale, workers, check) }
+        unsafe { self.execute::<V>(&phases, middle, scale, workers, check) }
     }
 
     /// See [`super::Convolution::run`].
@@ -146,12 +213,18 @@ impl<R: Real> Plan<R> {
         let number = if double { Number::C128 } else { Number::C64 };
         // The transform of real columns is twice as large.
         let scale = R::of(scale / 2.0);
-        let phases = |middle| {
-            vec![
+        let from = Plane { rows: from.rows.min(rows), ..from };
+        let phases = |middle| match self.order {
+            AxisOrder::RowsFirst => vec![
+                Phase::Rows(Source::Two(from, input), Target::PlanarHalves(middle)),
+                Phase::Columns(Fetch::Planar(middle), Emit::Filtered(spectrum, number, middle)),
+                Phase::Rows(Source::Halves(middle), Target::Two(into)),
+            ],
+            AxisOrder::ColumnsFirst => vec![
                 Phase::Columns(Fetch::Real(from, input), Emit::Half(middle)),
                 Phase::Rows(Source::Planar(middle), Target::Filter(middle, spectrum, number, rows)),
                 Phase::Columns(Fetch::Half(middle), Emit::Real(into, scale)),
-            ]
+            ],
         };
         // SAFETY: as the caller says.
         unsafe { self.execute::<V>(&phases, None, scale, workers, check) }
@@ -181,6 +254,7 @@ impl<R: Real> Plan<R> {
             plan: self,
             phases: &phases,
             scale,
+            workers,
             free: AtomicU64::new(u64::MAX >> (64 - workers)),
             scratch: at.wrapping_add(numbers),
             of_worker,
@@ -213,6 +287,7 @@ struct Job<'a, V: Lanes> {
     plan: &'a Plan<V::Real>,
     phases: &'a [Phase<V::Real>],
     scale: V::Real,
+    workers: usize,
     /// A bit for each worker's scratch that nobody uses.
     free: AtomicU64,
     scratch: *mut V::Real,
@@ -234,13 +309,28 @@ impl<V: Lanes> Job<'_, V> {
 
     /// How many rows the phase of rows has.
     fn rows(&self) -> usize {
-        let problem = &self.plan.problem;
-        if problem.both_axes && is_real(problem.transform) { problem.rows / 2 + 1 } else { problem.rows }
+        let Problem { rows, both_axes, transform, .. } = self.plan.problem;
+        match self.plan.order {
+            _ if !both_axes || !is_real(transform) => rows,
+            AxisOrder::RowsFirst => rows.div_ceil(2),
+            AxisOrder::ColumnsFirst => rows / 2 + 1,
+        }
+    }
+
+    fn strips(&self, fetch: &Fetch<V::Real>) -> usize {
+        let Problem { cols, transform, .. } = self.plan.problem;
+        let is_half = self.plan.order == AxisOrder::RowsFirst && is_real(transform);
+        if is_half { cols / 2 + 1 } else { cols }.div_ceil(fetch.width(V::LANES))
+    }
+
+    fn strips_of_piece(&self, fetch: &Fetch<V::Real>) -> usize {
+        let most = if self.plan.order == AxisOrder::RowsFirst { STRIPS_OF_PIECE } else { 1 };
+        (self.strips(fetch) / (PIECES_OF_WORKER * self.workers)).clamp(1, most)
     }
 
     fn pieces(&self, phase: &Phase<V::Real>) -> usize {
         match phase {
-            Phase::Columns(fetch, _) => self.plan.problem.cols.div_ceil(fetch.width(V::LANES)),
+            Phase::Columns(fetch, _) => self.strips(fetch).div_ceil(self.strips_of_piece(fetch)),
             Phase::Rows(..) => self.rows().div_ceil(self.rows_of_piece()),
         }
     }
@@ -269,17 +359,21 @@ impl<V: Lanes> Job<'_, V> {
         match *phase {
             Phase::Columns(fetch, emit) => {
                 let Some(split) = &self.plan.columns else { return };
-                let strip = Strip::<V> { split, n: self.plan.problem.rows, fetch, emit, number, scratch };
-                // SAFETY: as the caller says.
-                unsafe { V::shell(strip) }
+                let (n, each) = (self.plan.problem.rows, self.strips_of_piece(&fetch));
+                let (first, end) = (number * each, ((number + 1) * each).min(self.strips(&fetch)));
+                for number in first..end {
+                    let (next, asked) = (number + 1 < end, number > first);
+                    // SAFETY: as the caller says.
+                    unsafe { V::shell(Strip::<V> { split, n, fetch, emit, number, next, asked, scratch }) }
+                }
             }
             Phase::Rows(source, target) => {
-                let (lines, scale) = (&self.plan.lines, self.scale);
+                let (lines, scale, rows) = (&self.plan.lines, self.scale, self.plan.problem.rows);
                 let first = number * self.rows_of_piece();
                 let end = (first + self.rows_of_piece()).min(self.rows());
                 for first in (first..end).step_by(lines.row.group(V::LANES)) {
                     // SAFETY: as the caller says.
-                    unsafe { V::shell(Group::<V> { lines, source, target, first, end, scale, scratch }) }
+                    unsafe { V::shell(Group::<V> { lines, source, target, first, end, rows, scale, scratch }) }
                 }
             }
         }

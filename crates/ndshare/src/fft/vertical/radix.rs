@@ -23,21 +23,66 @@ pub(super) struct Pass {
     pub twiddles: usize,
 }
 
-/// Lines of blocks in memory: the first number, and the numbers from block to block of a line, from line to line, and
-/// from real to imaginary part.
+/// Lines of blocks in memory: the first number, the numbers from block to block of a line and from line to line, and how
+/// the parts of a block lie.
 #[derive(Clone, Copy)]
 pub(super) struct Line<R> {
     pub at: *mut R,
     pub step: usize,
     pub next: usize,
-    pub im: usize,
+    pub parts: Parts,
+}
+
+/// How real and imaginary parts of a block lie.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Parts {
+    /// The imaginary ones so many numbers behind the real ones.
+    Apart(usize),
+    ByTurns,
+    /// By turns, and each taken for the other.
+    Exchanged,
 }
 
 impl<R> Line<R> {
     /// So many lines side by side, with no gaps.
     #[inline(always)]
     pub(super) fn packed<V: Lanes<Real = R>>(at: *mut R, lines: usize) -> Self {
-        Self { at, step: 2 * V::LANES * lines, next: 2 * V::LANES, im: V::LANES }
+        Self { at, step: 2 * V::LANES * lines, next: 2 * V::LANES, parts: Parts::Apart(V::LANES) }
+    }
+
+    /// Whether the parts of a block do not overlap.
+    pub(super) fn is_in_vectors<V: Lanes<Real = R>>(&self) -> bool {
+        !matches!(self.parts, Parts::Apart(im) if im < V::LANES)
+    }
+
+    /// # Safety
+    /// `at` must be a block of the line; so for the other.
+    #[inline(always)]
+    pub(super) unsafe fn load<V: Lanes<Real = R>>(&self, at: *const R) -> C<V> {
+        // SAFETY: as the caller says; a block is two vectors.
+        unsafe {
+            let (first, second) = match self.parts {
+                Parts::Apart(im) => return C::load(at, im),
+                _ => V::load(at).deinterleave(V::load(at.add(V::LANES))),
+            };
+            if self.parts == Parts::Exchanged { C { re: second, im: first } } else { C { re: first, im: second } }
+        }
+    }
+
+    /// # Safety
+    /// As above.
+    #[inline(always)]
+    pub(super) unsafe fn store<V: Lanes<Real = R>>(&self, at: *mut R, x: C<V>) {
+        // SAFETY: as above.
+        unsafe {
+            let (first, second) = match self.parts {
+                Parts::Apart(im) => return x.store(at, im),
+                Parts::ByTurns => x.re.interleave(x.im),
+                Parts::Exchanged => x.im.interleave(x.re),
+            };
+            first.store(at);
+            second.store(at.add(V::LANES));
+        }
     }
 }
 
@@ -55,6 +100,43 @@ pub(super) struct Io<R> {
     pub factors: *const R,
     /// From the factors of a line to those of the next.
     pub next_factors: usize,
+    /// What to ask for meanwhile: in the first pass, and in the second.
+    pub ahead: [Ahead; 2],
+}
+
+/// Addresses, `step` bytes apart, that will be read or written soon; with each also the one `gap` bytes behind it. A pass
+/// asks for one with each block that it reads, because a CPU waits for so few lines of its cache at once that to ask for
+/// many in a row would stop it.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    /// Null for none.
+    pub at: *const u8,
+    pub step: isize,
+    pub gap: isize,
+}
+
+impl Ahead {
+    pub(super) const NOTHING: Self = Self { at: std::ptr::null(), step: 0, gap: 0 };
+
+    /// What is left after so many blocks.
+    #[inline(always)]
+    pub(super) fn after(self, blocks: usize) -> Self {
+        let at = self.at.wrapping_offset(self.step * blocks as isize);
+        if self.at.is_null() { self } else { Self { at, ..self } }
+    }
+
+    /// Asks for the lines of so many blocks.
+    #[inline(always)]
+    pub(super) fn ask<V: Lanes>(self, blocks: usize) {
+        if self.at.is_null() {
+            return;
+        }
+        (0..blocks as isize).for_each(|block| V::prefetch(self.at.wrapping_offset(block * self.step)));
+        if self.gap != 0 {
+            let at = self.at.wrapping_offset(self.gap);
+            (0..blocks as isize).for_each(|block| V::prefetch(at.wrapping_offset(block * self.step)));
+        }
+    }
 }
 
 /// A complex vector.
@@ -368,9 +450,10 @@ macro_rules! butterflies {
                 let (read, write) = (pass.m * io.from.step, pass.s * pass.m * io.to.step);
                 for q in 0..pass.m {
                     for line in 0..io.lines {
+                    io.ahead[0].after($radix * ((j * pass.m + q) * io.lines + line)).ask::<V>($radix);
                     let from = from.add(q * io.from.step + line * io.from.next);
                     let $a = [$({
-                        let x = C::<V>::load(from.add($r * read), io.from.im);
+                        let x = io.from.load::<V>(from.add($r * read));
                         match turn {
                             Turn::Roots if $r > 0 => x.mul(C::root(roots.add(2 * ($r as usize).saturating_sub(1)))),
                             Turn::Factors => {
@@ -382,7 +465,7 @@ macro_rules! butterflies {
                     }),*];
                     let b = $dft;
                     let to = to.add(q * io.to.step + line * io.to.next);
-                    $(b[$r].store(to.add($r * write), io.to.im);)*
+                    $(io.to.store::<V>(to.add($r * write), b[$r]);)*
                     }
                 }
             }
@@ -464,7 +547,7 @@ impl<V: Lanes, const RADIX: usize> Work<V> for Butterflies<'_, V, RADIX> {
 pub(super) unsafe fn pass<V: Lanes>(pass: &Pass, io: &Io<V::Real>) {
     debug_assert!(pass.s > 0 && pass.m > 0 && io.lines > 0, "a pass has butterflies");
     debug_assert!(io.factors.is_null() || pass.s == 1, "factors come with a first pass only");
-    debug_assert!(io.from.im >= V::LANES && io.to.im >= V::LANES, "the parts of a block are apart");
+    debug_assert!([io.from, io.to].iter().all(Line::is_in_vectors::<V>), "the parts of a block are vectors");
     macro_rules! by_radix {
         ($($radix:literal)*) => {
             match pass.radix {

@@ -6,8 +6,8 @@
 //! as many rows as lanes are transposed into a strip, transformed as columns are, and transposed back.
 
 use super::columns::Planar;
-use super::lanes::{Lanes, Real};
-use super::radix::{C, Ends, Io, Line, dft_of_lanes};
+use super::lanes::{Lanes, Real, Work};
+use super::radix::{Ahead, C, Ends, Io, Line, Parts, dft_of_lanes};
 use super::split::Split;
 use super::steps::{Steps, root};
 
@@ -47,7 +47,9 @@ impl<R: Real> Row<R> {
     /// Numbers of scratch that [`Self::run`] needs.
     pub(super) fn scratch(&self, lanes: usize) -> usize {
         match &self.kind {
-            Kind::Across { steps, .. } => 2 * self.n + 2 * lanes * lanes + steps.scratch(lanes, 1),
+            Kind::Across { steps, .. } => {
+                2 * self.n + 2 * lanes * lanes + steps.scratch(lanes, 1).max(2 * (self.n + 2 * lanes))
+            }
             Kind::Along(split) => 4 * lanes * self.width + split.strip(lanes) + split.scratch(lanes),
         }
     }
@@ -60,9 +62,17 @@ impl<R: Real> Row<R> {
     /// Transforms a group of rows. `to` may be `from`.
     ///
     /// # Safety
-    /// Both must be a group of rows of `width` complex numbers, and scratch as large as said above.
+    /// Both must be a group of rows of `width` complex numbers, and the scratch as large as said above.
     #[inline(always)]
-    pub(super) unsafe fn run<V: Lanes<Real = R>>(&self, from: Planar<R>, to: Planar<R>, scratch: *mut R) {
+    pub(super) unsafe fn run<V: Lanes<Real = R>>(&self, from: Planar<R>, to: Planar<R>, room: Room<'_, R>) {
+        // SAFETY: as the caller says.
+        unsafe { V::shell(Rows { row: self, from, to, room }) }
+    }
+
+    /// # Safety
+    /// As [`Self::run`].
+    #[inline(always)]
+    unsafe fn run_here<V: Lanes<Real = R>>(&self, from: Planar<R>, to: Planar<R>, room: Room<'_, R>) {
         debug_assert!(from.im >= self.width && to.im >= self.width, "the parts of a row are apart");
         debug_assert!(
             self.group(V::LANES) == 1 || from.pitch.min(to.pitch) >= self.width,
@@ -70,10 +80,29 @@ impl<R: Real> Row<R> {
         );
         match &self.kind {
             // SAFETY: as the caller says.
-            Kind::Across { steps, roots } => unsafe { self.across::<V>(steps, roots, from, scratch, &Apart(to)) },
+            Kind::Across { steps, roots } => unsafe { self.across::<V>(steps, roots, from, room, &Apart(to)) },
             // SAFETY: as the caller says.
-            Kind::Along(split) => unsafe { self.along::<V>(split, from, to, scratch) },
+            Kind::Along(split) => unsafe { self.along::<V>(split, from, to, room.scratch) },
         }
+    }
+
+    /// Transforms a group of rows that may be spoiled, and says where the results are: in the rows, or in the scratch,
+    /// which is less memory to go through. There is room for a vector before and behind either part.
+    ///
+    /// # Safety
+    /// As for [`Self::run`]; and the rows must have that room.
+    #[inline(always)]
+    pub(super) unsafe fn run_spoiling<V: Lanes<Real = R>>(&self, rows: Planar<R>, room: Room<'_, R>) -> Planar<R> {
+        let to = match &self.kind {
+            Kind::Across { steps, .. } if steps.is_in_place() => {
+                let after_tile = room.scratch.wrapping_add(2 * self.n + 2 * V::LANES * V::LANES);
+                Planar { at: after_tile.wrapping_add(V::LANES), im: self.n + 2 * V::LANES, ..rows }
+            }
+            _ => rows,
+        };
+        // SAFETY: as the caller says. What the steps have left in the scratch is of no use when results are written there.
+        unsafe { V::shell(Rows { row: self, from: rows, to, room: Room { may_spoil: true, ..room } }) };
+        to
     }
 
     /// Transforms one row, times a factor, to complex numbers one after another; with a mirror, the upper half in
@@ -85,17 +114,16 @@ impl<R: Real> Row<R> {
     pub(super) unsafe fn run_to_complex<V: Lanes<Real = R>>(
         &self,
         from: Planar<R>,
-        row: *mut R,
-        mirror: Option<*mut R>,
+        (row, mirror): (*mut R, Option<*mut R>),
         scale: R,
-        scratch: *mut R,
+        room: Room<'_, R>,
     ) {
         debug_assert!(self.is_across() && from.im >= self.width, "one row that goes across, its parts apart");
         let Kind::Across { steps, roots } = &self.kind else { return };
         let by_turns = ByTurns { row, mirror, n: self.n, scale };
         // SAFETY: as the caller says. The two numbers that both rows have are there once, and then twice.
         unsafe {
-            self.across::<V>(steps, roots, from, scratch, &by_turns);
+            self.across::<V>(steps, roots, from, room, &by_turns);
             if let Some(mirror) = mirror {
                 let copy = |from: *mut R, to: *mut R| {
                     to.write_unaligned(from.read_unaligned());
@@ -115,21 +143,27 @@ impl<R: Real> Row<R> {
         steps: &Steps<R>,
         roots: &[R],
         from: Planar<R>,
-        scratch: *mut R,
+        room: Room<'_, R>,
         to: &impl Results<V>,
     ) {
-        let (m, block, im) = (steps.len, 2 * V::LANES, V::LANES * V::LANES);
+        let (m, im) = (steps.len, V::LANES * V::LANES);
         debug_assert!(m >= V::LANES && m * V::LANES == self.n, "a row of {} in vectors of {}", self.n, V::LANES);
         debug_assert_eq!(roots.len(), m.div_ceil(V::LANES) * 2 * im, "roots for each tile");
+        let [first_pass, second_pass, tiles @ ..] = room.ahead;
         // SAFETY: scratch holds the row, a tile of both parts, and what the steps need.
         unsafe {
-            let (row, tile) = (scratch, scratch.add(2 * self.n));
-            let source = Line { at: from.at, step: V::LANES, next: 0, im: from.im };
-            steps.run::<V>(Io::of(source, Line::packed::<V>(row, 1), 1), tile.add(2 * im));
+            let (row, tile) = (room.scratch, room.scratch.add(2 * self.n));
+            let source = Line { at: from.at, step: V::LANES, next: 0, parts: Parts::Apart(from.im) };
+            let in_place = room.may_spoil && steps.is_in_place();
+            let (line, part) = if in_place { (source, from.im) } else { (Line::packed::<V>(row, 1), V::LANES) };
+            let ahead = [*first_pass, *second_pass];
+            steps.run::<V>(Io { ahead, ..Io::of(source, line, 1) }, tile.add(2 * im));
             for group in 0..m.div_ceil(V::LANES) {
                 let (first, roots) = (first_of(group, m, V::LANES), roots.as_ptr().add(group * 2 * im));
-                V::transpose(row.add(first * block), block, tile, V::LANES);
-                V::transpose(row.add(first * block + V::LANES), block, tile.add(im), V::LANES);
+                tiles.iter().for_each(|ahead| ahead.after(first).ask::<V>(V::LANES));
+                let at = line.at.add(first * line.step);
+                V::transpose(at, line.step, tile, V::LANES);
+                V::transpose(at.add(part), line.step, tile.add(im), V::LANES);
                 dft_of_lanes(&Tile { tile, roots, to, first, m });
             }
         }
@@ -155,12 +189,14 @@ impl<R: Real> Row<R> {
             let Split { n1, n2, .. } = *split;
             let middle = if n1 == 1 { strip } else { middle };
             for i2 in (0..n2).step_by(split.lines1()).filter(|_| n1 > 1) {
-                let line = Line { at: strip.add(i2 * block), step: n2 * block, next: block, im: V::LANES };
-                split.first::<V>(i2..(i2 + split.lines1()).min(n2), line, middle, rest);
+                let line =
+                    Line { at: strip.add(i2 * block), step: n2 * block, next: block, parts: Parts::Apart(V::LANES) };
+                split.first::<V>(i2..(i2 + split.lines1()).min(n2), line, middle, rest, Ahead::NOTHING);
             }
             for k1 in (0..n1).step_by(split.lines2()) {
-                let line = Line { at: done.add(k1 * block), step: n1 * block, next: block, im: V::LANES };
-                split.second::<V>(k1..(k1 + split.lines2()).min(n1), middle, line, rest);
+                let line =
+                    Line { at: done.add(k1 * block), step: n1 * block, next: block, parts: Parts::Apart(V::LANES) };
+                split.second::<V>(k1..(k1 + split.lines2()).min(n1), middle, line, rest, Ahead::NOTHING);
             }
             for column in (0..self.width).step_by(V::LANES) {
                 let tile = done.add(column * block);
@@ -168,6 +204,33 @@ impl<R: Real> Row<R> {
                 V::transpose(tile.add(V::LANES), block, to.at.add(column + to.im), to.pitch);
             }
         }
+    }
+}
+
+/// What the transform of a group of rows may use.
+#[derive(Clone, Copy)]
+pub(super) struct Room<'a, R> {
+    pub scratch: *mut R,
+    /// What to ask for with each vector of a row that goes across: in the first two passes, and with the tiles.
+    pub ahead: &'a [Ahead; 4],
+    /// Whether the rows that are read may be written to.
+    pub may_spoil: bool,
+}
+
+/// A group of rows to be transformed, in a function of its own.
+struct Rows<'a, R> {
+    row: &'a Row<R>,
+    from: Planar<R>,
+    to: Planar<R>,
+    room: Room<'a, R>,
+}
+
+impl<V: Lanes> Work<V> for Rows<'_, V::Real> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run(self) {
+        // SAFETY: as the caller says.
+        unsafe { self.row.run_here::<V>(self.from, self.to, self.room) }
     }
 }
 

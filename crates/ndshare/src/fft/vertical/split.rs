@@ -5,7 +5,7 @@
 //! read once and written once, and in between it passes once through a strip in the second-level cache.
 
 use super::lanes::{Lanes, Real};
-use super::radix::{Io, Line};
+use super::radix::{Ahead, Io, Line, Parts};
 use super::steps::{Steps, radices, root};
 use std::ops::Range;
 
@@ -61,7 +61,7 @@ impl<R: Real> Split<R> {
         self.first.scratch(lanes, self.lines1()).max(self.second.scratch(lanes, self.lines2()))
     }
 
-    /// The first step for some i2: from the n1 elements of each line into the strip.
+    /// The first step for some i2: from the n1 elements of each line into the strip. `ahead` is for all blocks.
     ///
     /// # Safety
     /// `from` must be n1 readable blocks a line, `strip` and `scratch` as large as said above.
@@ -72,18 +72,25 @@ impl<R: Real> Split<R> {
         from: Line<R>,
         strip: *mut R,
         scratch: *mut R,
+        ahead: Ahead,
     ) {
         let block = 2 * V::LANES;
         debug_assert!(i2.end <= self.n2 && i2.len() <= self.lines1(), "{i2:?} of {}", self.n2);
         debug_assert!(self.n2 <= self.pitch, "the strip has a place for each block");
         // SAFETY: block i2 of each k1 is inside of the strip.
         unsafe {
-            let to = Line { at: strip.add(i2.start * block), step: self.pitch * block, next: block, im: V::LANES };
-            self.first.run::<V>(Io::of(from, to, i2.len()), scratch);
+            let to = Line {
+                at: strip.add(i2.start * block),
+                step: self.pitch * block,
+                next: block,
+                parts: Parts::Apart(V::LANES),
+            };
+            let ahead = [ahead.after(i2.start * self.n1), Ahead::NOTHING];
+            self.first.run::<V>(Io { ahead, ..Io::of(from, to, i2.len()) }, scratch);
         }
     }
 
-    /// The second step for some k1: from the strip to the n2 elements of each line.
+    /// The second step for some k1: from the strip to the n2 elements of each line. `ahead` is for all blocks.
     ///
     /// # Safety
     /// `to` must be n2 writable blocks a line, `strip` and `scratch` as large as said above.
@@ -94,6 +101,7 @@ impl<R: Real> Split<R> {
         strip: *mut R,
         to: Line<R>,
         scratch: *mut R,
+        ahead: Ahead,
     ) {
         let (block, lines) = (2 * V::LANES, k1.len());
         debug_assert!(k1.end <= self.n1 && lines <= self.lines2(), "{k1:?} of {}", self.n1);
@@ -101,8 +109,9 @@ impl<R: Real> Split<R> {
         // SAFETY: the blocks of k1 are inside of the strip, its factors inside of their table.
         unsafe {
             let at = strip.add(k1.start * self.pitch * block);
-            let from = Line { at, step: block, next: self.pitch * block, im: V::LANES };
-            let mut io = Io { next_factors: 2 * self.n2, ..Io::of(from, to, lines) };
+            let from = Line { at, step: block, next: self.pitch * block, parts: Parts::Apart(V::LANES) };
+            let ahead = [ahead.after(k1.start * self.n2), Ahead::NOTHING];
+            let mut io = Io { next_factors: 2 * self.n2, ahead, ..Io::of(from, to, lines) };
             if k1 != (0..1) {
                 io.factors = self.factors.as_ptr().add(2 * k1.start * self.n2);
             }

@@ -1,7 +1,7 @@
 //! How a length becomes passes, and the numbers that these need.
 
 use super::lanes::{Lanes, Real};
-use super::radix::{Io, Line, Pass, RADICES, has_angles, pass};
+use super::radix::{Ahead, Io, Line, Pass, RADICES, has_angles, pass};
 use std::f64::consts::PI;
 
 /// What one element costs in a pass of a radix, relative to the others: its arithmetic, and one load and store. An
@@ -86,7 +86,7 @@ impl<R> Io<R> {
     #[inline(always)]
     pub(super) fn of(from: Line<R>, to: Line<R>, lines: usize) -> Self {
         let (twiddles, factors) = (std::ptr::null(), std::ptr::null());
-        Self { from, to, lines, twiddles, factors, next_factors: 0 }
+        Self { from, to, lines, twiddles, factors, next_factors: 0, ahead: [Ahead::NOTHING; 2] }
     }
 }
 
@@ -105,6 +105,11 @@ impl<R: Real> Steps<R> {
             s *= radix;
         }
         Self { len, passes, twiddles }
+    }
+
+    /// Whether lines may be transformed where they are.
+    pub(super) fn is_in_place(&self) -> bool {
+        self.passes.len() > 1
     }
 
     /// Numbers of scratch that [`Self::run`] needs for so many lines.
@@ -141,7 +146,7 @@ impl<R: Real> Steps<R> {
                 this.to = if number + 1 == self.passes.len() { io.to } else { halves[number % 2] };
                 this.twiddles = self.twiddles.as_ptr().add(step.twiddles);
                 pass::<V>(step, &this);
-                (this.from, this.factors) = (this.to, std::ptr::null());
+                (this.from, this.factors, this.ahead) = (this.to, std::ptr::null(), [this.ahead[1], Ahead::NOTHING]);
             }
         }
     }
@@ -152,13 +157,10 @@ impl<R: Real> Steps<R> {
 /// # Safety
 /// One block must be readable and writable on each line.
 unsafe fn copy_blocks<V: Lanes>(io: Io<V::Real>) {
-    debug_assert!(io.from.im >= V::LANES && io.to.im >= V::LANES, "the parts of a block are apart");
-    for (line, lane) in (0..io.lines).flat_map(|line| (0..V::LANES).map(move |lane| (line, lane))) {
+    debug_assert!([io.from, io.to].iter().all(Line::is_in_vectors::<V>), "the parts of a block are vectors");
+    for line in 0..io.lines {
         let (from, to) = (io.from.at.wrapping_add(line * io.from.next), io.to.at.wrapping_add(line * io.to.next));
-        // SAFETY: inside of the blocks.
-        unsafe {
-            *to.add(lane) = *from.add(lane);
-            *to.add(io.to.im + lane) = *from.add(io.from.im + lane);
-        }
+        // SAFETY: a block of each.
+        unsafe { io.to.store::<V>(to, io.from.load::<V>(from)) };
     }
 }
