@@ -97,7 +97,7 @@ def newest(moments: Moments) -> npt.NDArray[np.intp]:
 
     Frame i belongs to place i modulo the number of places, so a new tile takes the place of the oldest one.
     """
-    # A copy, because workers write meanwhile: NumPy counts first, then looks again, and raises if more are there by then.
+    # A copy, because workers write meanwhile: NumPy counts first, looks again, and raises if more are there by then.
     stored = np.flatnonzero(moments[Stage.STORED].copy())
     places = np.full(SHEET_TILES, NO_FRAME)
     places[stored % SHEET_TILES] = stored

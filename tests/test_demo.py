@@ -204,7 +204,7 @@ def test_the_sheet_looks_at_moments_while_workers_write_them(demo: Any) -> None:
     worker = mp.get_context("fork").Process(target=flip, args=(moments,))
     worker.start()
     try:
-        assert wait_until(lambda: moments[demo.job.Stage.STORED].any())
+        assert wait_until(moments[demo.job.Stage.STORED].any)
         for _ in range(300):
             assert demo.job.newest(moments).shape == (demo.job.SHEET_TILES,)
     finally:

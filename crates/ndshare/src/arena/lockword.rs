@@ -361,7 +361,7 @@ mod models {
 
     #[test]
     fn an_owner_stops_anywhere() {
-        [Stop::Tried, Stop::Counted, Stop::Freed].map(an_owner_stops);
+        [Stop::Tried, Stop::Counted, Stop::Freed].into_iter().for_each(an_owner_stops);
     }
 
     #[test]
