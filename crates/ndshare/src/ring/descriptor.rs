@@ -119,7 +119,9 @@ impl Reader {
         let me = self.ring.arena().identity()?;
         let mut peers: Vec<u64> = self.ring.writing_identities().collect();
         if let Mode::Group(_) = self.mode() {
-            let members = self.ring.readers_in_use().map(|index| self.ring.table.reader(index));
+            // One that is gone is no news: what it had in hand is there again, and that is looked for by itself.
+            let members = self.ring.readers_in_use().filter(|&index| self.ring.is_reader_live(index));
+            let members = members.map(|index| self.ring.table.reader(index));
             // RAW: kinds, which are matched whatever they are, and names, which are looked up.
             let members = members.filter(|words| Mode::unpack(words.kind.load(SeqCst)) == self.mode());
             // RAW: names, which are looked up.
