@@ -13,6 +13,7 @@ use super::selector::Selector;
 use super::table::{DEATHS, WISHES};
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
+use crate::os::watch::Ending;
 use crate::prim::Ordering::{Relaxed, SeqCst};
 
 impl Reader {
@@ -89,7 +90,12 @@ impl Reader {
         }
         // A writer that was made and that nobody has used yet has no process, but may be lost on its way.
         let is_blind = self.ring.writer_counts().unused > 0;
-        selector.rewatch(&alive, is_blind, &|identity| arena.pid_of(identity).filter(|&pid| arena.is_mapped_by(pid)));
+        selector.rewatch(&alive, is_blind, &|identity| {
+            let pid = arena.pid_of(identity)?;
+            let ending = Ending::of(pid)?;
+            // Asked with the process in hand: while it lives its number is no other's.
+            arena.is_mapped_by(pid).then_some(ending)
+        });
         self.settle_pipe();
         Ok(())
     }
