@@ -75,6 +75,16 @@ def hold_back(reader: nds.Reader, conn: Any) -> None:
     time.sleep(LIFE)
 
 
+def close_holding(reader: nds.Reader, conn: Any) -> None:
+    """Take one frame, close the reader when told, and stay with the frame."""
+    end_by_itself()
+    frame = reader.get()
+    conn.send(frame.seq)
+    conn.recv()
+    reader.close()
+    time.sleep(LIFE)
+
+
 def write_and_wait(ring: nds.Ring, count: int, conn: Any) -> None:
     """Write some frames and stay."""
     end_by_itself()

@@ -532,6 +532,36 @@ os.kill(pid, signal.SIGKILL)
     assert done.out.split() in (["True"] * 4, ["True"] * 2), done
 
 
+def test_a_writer_that_cannot_tell_whether_a_reader_lives_goes_on_waking_it() -> None:
+    """Two daemons had closed everything. After ten seconds the writer took the reader for dead, and the picture froze."""
+    done = run(
+        UNPRIVILEGED
+        + """
+import os, select, signal, time
+import ndshare as nds
+ring = nds.Ring(2, "i8", slots=8, when_full="drop_oldest")
+reader = ring.reader(latest=True)
+pid = os.fork()
+if pid == 0:
+    signal.alarm(200)
+    os.closerange(3, 2000)
+    while True:
+        ring.put([1, 1])
+        time.sleep(0.05)
+os.closerange(3, 2000)
+poll = select.poll()
+poll.register(reader, select.POLLIN)
+end = time.monotonic() + 12
+while time.monotonic() < end and poll.poll(60_000):
+    try: reader.get(0)
+    except nds.Empty: pass
+print("heard" if poll.poll(60_000) else "silence")
+os.kill(pid, signal.SIGKILL)
+"""
+    )
+    assert done.clean() == "heard\n"
+
+
 STRANGER = """
 import os, pickle, sys
 import ndshare as nds

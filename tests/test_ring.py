@@ -1075,6 +1075,46 @@ def test_the_descriptor_hears_that_a_frame_of_a_dead_member_is_there_again() -> 
         assert is_quiet(member)
 
 
+def test_the_descriptor_is_quiet_once_a_frame_of_a_dead_member_was_got() -> None:
+    """`fileno` itself may be the first to see the death. The frame came, and the pipe kept its byte for nobody."""
+    ring = nds.Ring(2, np.int64, slots=8)
+    member, mine_theirs = ring.reader(group="g"), FORK.Pipe()
+    put_all(ring, 1)
+    with child(workers.hold_back, ring.reader(group="g", start="oldest"), mine_theirs[1]) as process:
+        assert mine_theirs[0].recv() == 0
+        assert is_quiet(member)
+        os.kill(process.pid, signal.SIGKILL)
+        process.join(HANG)
+        assert is_readable(member)
+        assert member.get(0).seq == 0
+        assert is_quiet(member)
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_poll_hears_of_a_frame_that_a_member_leaves_to_the_others(is_own: bool) -> None:
+    """A member that lives on closes its reader with a frame in hand. `get` gave it to the others, but no wake-up came."""
+    ring = nds.Ring(2, np.int64, slots=8)
+    member, poll = ring.reader(group="g"), select.poll()
+    other = ring.reader(group="g", start="oldest")
+    put_all(ring, 1)
+    with ExitStack() as stack:
+        if is_own:
+            frame, leave = other.get(0), other.close
+        else:
+            mine, theirs = FORK.Pipe()
+            stack.enter_context(child(workers.close_holding, other, theirs))
+            frame, leave = mine.recv(), lambda: mine.send("close")
+        poll.register(member, select.POLLIN)
+        with pytest.raises(nds.Empty):
+            member.get(0)
+        assert not poll.poll(400)
+        leave()
+        assert poll.poll(HANG * 1000)
+        assert hears(member) is None
+        assert is_quiet(member)
+    del frame
+
+
 def test_without_pidfds_the_descriptor_looks_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pidfd can be had, as with an older kernel or in a sandbox; the death is heard all the same."""
     monkeypatch.setenv("NDSHARE_NO_PIDFD", "1")

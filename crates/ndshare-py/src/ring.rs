@@ -662,7 +662,7 @@ impl Reader {
     fn next<'py>(&self, py: Python<'py>, timeout: Option<Duration>) -> PyResult<Bound<'py, PyAny>> {
         // A reference of its own, because another thread may close the reader meanwhile.
         let reader = self.reader.open(py, "reader")?;
-        let frame = match at_once(py, || reader.try_get())? {
+        let frame = match at_once(py, || reader.get_soon(Duration::ZERO))? {
             Some(frame) => frame,
             None => wait(py, &reader, timeout)?,
         };

@@ -13,6 +13,7 @@ use super::selector::Selector;
 use super::table::{DEATHS, WISHES};
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
+use crate::os::watch::Ending;
 use crate::prim::Ordering::{Relaxed, SeqCst};
 
 impl Reader {
@@ -89,7 +90,12 @@ impl Reader {
         }
         // A writer that was made and that nobody has used yet has no process, but may be lost on its way.
         let is_blind = self.ring.writer_counts().unused > 0;
-        selector.rewatch(&alive, is_blind, &|identity| arena.pid_of(identity).filter(|&pid| arena.is_mapped_by(pid)));
+        selector.rewatch(&alive, is_blind, &|identity| {
+            let pid = arena.pid_of(identity)?;
+            let ending = Ending::of(pid)?;
+            // Asked with the process in hand: while it lives its number is no other's.
+            arena.is_mapped_by(pid).then_some(ending)
+        });
         self.settle_pipe();
         Ok(())
     }
@@ -119,7 +125,9 @@ impl Reader {
         let me = self.ring.arena().identity()?;
         let mut peers: Vec<u64> = self.ring.writing_identities().collect();
         if let Mode::Group(_) = self.mode() {
-            let members = self.ring.readers_in_use().map(|index| self.ring.table.reader(index));
+            // One that is gone is no news: what it had in hand is there again, and that is looked for by itself.
+            let members = self.ring.readers_in_use().filter(|&index| self.ring.is_reader_live(index));
+            let members = members.map(|index| self.ring.table.reader(index));
             // RAW: kinds, which are matched whatever they are, and names, which are looked up.
             let members = members.filter(|words| Mode::unpack(words.kind.load(SeqCst)) == self.mode());
             // RAW: names, which are looked up.

@@ -102,6 +102,15 @@ impl Ring {
         }
     }
 
+    /// Tells the others of a group if a member that has left leaves them frames that it had in hand.
+    pub(super) fn hand_over(&self, group: usize, left: Member) {
+        let mut claims = self.open_frames(group).map(|seq| FrameClaim::read(&self.table.entry(seq).claims[group]));
+        if claims.any(|claim| claim.holder() == Holder::Member(left)) {
+            let _ = self.announce_if_awaited(EVENT);
+            self.tell_wishes();
+        }
+    }
+
     /// Moves a group's cursor on; returns how many frames are lost to it by that. Those that a member has are not.
     pub(super) fn pass_over(&self, group: usize, least: u64) -> u64 {
         let passed = protocol::push_on(self.table.group(group).cursor, least);

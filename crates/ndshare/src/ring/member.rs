@@ -1,7 +1,7 @@
 //! A reader as a member of a group: it claims a frame before it takes it, and ends the claim with the frame. A claim of
 //! a member that died is as good as none.
 
-use super::claim::{FrameClaim, Holder, Member};
+use super::claim::{FrameClaim, Holder};
 use super::frame::Frame;
 use super::look::Misses;
 use super::protocol;
@@ -43,11 +43,6 @@ impl Reader {
             let is_mine = claim.holder() == Holder::Member(self.member());
             (entry.seq.load(SeqCst) == seq && !is_mine && ring.is_free(claim)).then_some((seq, claim))
         })
-    }
-
-    #[inline]
-    fn member(&self) -> Member {
-        Member::new(self.index, self.incarnation)
     }
 
     fn claim(&self, seq: u64) -> FrameClaim {

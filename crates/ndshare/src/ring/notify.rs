@@ -84,7 +84,8 @@ impl Ring {
             let id = PipeId { device: words.pipe_device.load(SeqCst), inode: words.pipe_inode.load(SeqCst) };
             // RAW: a name, which is looked up.
             // A program that has replaced the process is not the one that asked: its address space is another one.
-            if !self.arena().is_identity_alive(words.user.load(SeqCst)).unwrap_or(false) {
+            // Who cannot tell whether it lives leaves it its wish: nobody else would wake it again.
+            if !self.arena().is_identity_alive(words.user.load(SeqCst)).unwrap_or(true) {
                 let _ = words.pipe.compare_exchange(wish.0, 0, SeqCst, Relaxed);
                 continue;
             }

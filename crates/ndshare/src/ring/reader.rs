@@ -1,5 +1,6 @@
 //! [`Reader`]: one place in the stream, which belongs to the process that uses it first. It lives as long as its token.
 
+use super::claim::Member;
 use super::policy::{Mode, Start};
 use super::selector::Selector;
 use super::state::Ring;
@@ -118,6 +119,11 @@ impl Reader {
         self.ring.books_of(self.index, self.ring.written()).1
     }
 
+    #[inline]
+    pub(super) fn member(&self) -> Member {
+        Member::new(self.index, self.incarnation)
+    }
+
     pub(super) fn words(&self) -> ReaderWords<'_> {
         self.ring.table.reader(self.index)
     }
@@ -186,6 +192,9 @@ impl Reader {
             words.pipe.store(0, SeqCst);
             let _ = words.token.compare_exchange(name.to_word(), 0, SeqCst, SeqCst);
             point(Point::RingLeft);
+            if let Mode::Group(group) = self.mode {
+                self.ring.hand_over(group, self.member());
+            }
         }
     }
 }

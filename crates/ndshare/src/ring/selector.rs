@@ -42,9 +42,9 @@ impl Selector {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Watches these processes and no others. `pid` says who they are, if this process can tell. `is_blind`: there is
-    /// somebody else whose death the kernel does not tell of.
-    pub(super) fn rewatch(&self, wanted: &[u64], mut is_blind: bool, pid: &dyn Fn(u64) -> Option<u32>) {
+    /// Watches these processes and no others. `ending` gives the end of one, if this process can tell who it is.
+    /// `is_blind`: there is somebody else whose death the kernel does not tell of.
+    pub(super) fn rewatch(&self, wanted: &[u64], mut is_blind: bool, ending: &dyn Fn(u64) -> Option<Ending>) {
         let mut watched = self.watched();
         let (keep, go): (Vec<_>, Vec<_>) = std::mem::take(&mut watched.endings)
             .into_iter()
@@ -56,7 +56,7 @@ impl Selector {
                 continue;
             }
             // One that has ended by now and is still taken for alive is about to go: the timer sees to it.
-            let ending = pid(identity).and_then(Ending::of).filter(|ending| !ending.has_ended());
+            let ending = ending(identity).filter(|ending| !ending.has_ended());
             match ending.filter(|ending| self.watch.add_ending(ending)) {
                 Some(ending) => watched.endings.push((identity, ending)),
                 None => is_blind = true,

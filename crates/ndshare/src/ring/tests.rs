@@ -1,5 +1,6 @@
 //! Rings on the heap: the policies, deaths at every point, and many threads at once.
 
+use super::notify::Wish;
 use super::*;
 use crate::arena::{Arena, Deadline, Heap, Hold};
 use crate::error::{Kind, Result};
@@ -696,6 +697,42 @@ fn a_reader_opened_twice_in_one_process_is_one_with_two_holders() {
     assert_eq!(number(&second.get(&FOREVER).unwrap()), 2);
     drop(second);
     assert_eq!(ring.stats(&FOREVER).unwrap().readers, []);
+}
+
+/// A descriptor stayed readable for ever, and nothing was said of the death.
+#[test]
+fn who_waits_on_a_descriptor_and_tries_hears_of_deaths_and_of_the_end() {
+    let (ring, heap) = ring(4, WhenFull::Wait);
+    let reader = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
+    reader.descriptor().unwrap();
+    let there = elsewhere(&ring, &heap);
+    put(&there, 0, &FOREVER).unwrap();
+    assert_eq!(number(&reader.try_get().unwrap().unwrap()), 0);
+    heap.declare_dead(there.arena().participant_slot());
+    std::mem::forget(there);
+    assert_eq!(reader.try_get().unwrap_err().kind(), Kind::WriterDied);
+    assert!(reader.try_get().unwrap().is_none());
+    ring.close(&FOREVER).unwrap();
+    assert_eq!(reader.try_get().unwrap_err().kind(), Kind::Closed);
+}
+
+/// Nobody told the others of a group of the frame that a member had in hand as it left.
+#[test]
+fn who_waits_on_a_descriptor_hears_of_a_frame_that_a_member_leaves() {
+    let (ring, _heap) = ring(4, WhenFull::Wait);
+    let group = Mode::Group(ring.group("g", &FOREVER).unwrap());
+    let [member, other, idle] = [(); 3].map(|()| ring.reader(group, Start::Next, &FOREVER).unwrap());
+    put(&ring, 7, &FOREVER).unwrap();
+    let frame = other.get(&FOREVER).unwrap();
+    member.descriptor().unwrap();
+    assert!(member.try_get().unwrap().is_none());
+    let is_told = || Wish(member.words().pipe.load(Relaxed)).is_told();
+    drop(idle);
+    assert!(!is_told(), "who had nothing in hand leaves no news");
+    drop(other);
+    assert!(is_told());
+    assert_eq!(number(&member.try_get().unwrap().unwrap()), 7);
+    drop(frame);
 }
 
 #[test]

@@ -93,17 +93,20 @@ impl Reader {
         self.look_and_settle(&mut misses)
     }
 
-    /// The next frame, if there is one now.
+    /// The next frame, if there is one now. Who waits on [`Self::descriptor`] hears of the end and of deaths by it, too.
     ///
     /// # Errors
     /// As [`Self::get`].
     pub fn try_get(&self) -> Result<Option<Frame>> {
-        self.own()?;
-        let found = self.look_and_settle(&mut Misses::new(&Deadline::now()))?;
-        if found.is_none() {
-            self.check_place()?;
+        let found = self.get_soon(Duration::ZERO)?;
+        if found.is_some() || self.selector.get().is_none() {
+            return Ok(found);
         }
-        Ok(found)
+        // A death keeps the descriptor readable until somebody has looked at it.
+        match self.get(&Deadline::now()) {
+            Err(Error::Empty(_)) => Ok(None),
+            outcome => outcome.map(Some),
+        }
     }
 
     #[inline]
