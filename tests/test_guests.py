@@ -533,7 +533,7 @@ os.kill(pid, signal.SIGKILL)
 
 
 def test_a_writer_that_cannot_tell_whether_a_reader_lives_goes_on_waking_it() -> None:
-    """Two daemons had closed everything. After ten seconds the writer took the reader for dead, and the picture froze."""
+    """Two daemons had closed everything. After ten seconds the writer took the reader for dead: the picture froze."""
     done = run(
         UNPRIVILEGED
         + """

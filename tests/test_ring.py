@@ -1092,7 +1092,7 @@ def test_the_descriptor_is_quiet_once_a_frame_of_a_dead_member_was_got() -> None
 
 @pytest.mark.parametrize("is_own", [True, False])
 def test_poll_hears_of_a_frame_that_a_member_leaves_to_the_others(is_own: bool) -> None:
-    """A member that lives on closes its reader with a frame in hand. `get` gave it to the others, but no wake-up came."""
+    """A member that lives on closes its reader with a frame in hand. `get` gave it to the others, no wake-up came."""
     ring = nds.Ring(2, np.int64, slots=8)
     member, poll = ring.reader(group="g"), select.poll()
     other = ring.reader(group="g", start="oldest")
