@@ -1,9 +1,9 @@
-"""Transforms of frames: ours beside NumPy, SciPy, pyFFTW, MKL, ducc0 and OpenCV, on one thread and on two.
+"""Transforms of frames: ours beside MKL, ducc0, OpenCV, pyFFTW, SciPy and NumPy, on one thread and on two.
 
-The work is a 16-bit frame to its half-spectrum in single precision. Each peer does it as well as it can: it converts
-the frame to float32 first, into memory that it reuses; and, in a row of its own, it gets a frame that was converted
-for it outside the clock. pyFFTW's plan is the best of three that it measured. Outputs are reused where a library lets
-one. A target is against the best of all peers. Every result is compared with SciPy's in double precision.
+Each contestant runs in a process of its own (`bench.alone`), one at a time, by turns. One process serves several rows:
+calls back to back, the second call after other data were read (`-cold`), and the first call (`fft-first`). The work is
+the whole work: where a peer does not read 16-bit frames, it converts them. What it takes with `float32` that was
+converted outside the clock stands there for context. pyFFTW's plan is the best of three that it measured.
 
 `python -m bench.fft` draws docs/fft.svg.
 """
@@ -11,355 +11,133 @@ one. A target is against the best of all peers. Every result is compared with Sc
 from __future__ import annotations
 
 import argparse
-import os
+import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from functools import cache
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache, partial
 from math import log2
 from pathlib import Path
 from statistics import median
-from time import perf_counter, sleep
-from typing import Any
 
-import numpy as np
-import scipy.fft
-
-import ndshare as nds
-from bench.harness import BENCHES, Contestants, Target, bench, clock, pinned, run
+from bench.alone import CONTESTANTS, GIVEN, WORKS
+from bench.harness import BENCHES, Contestants, Target, bench, run
 from bench.machine import facts
 from bench.threshold import Plot
 
-# MKL's idle threads would otherwise spin for 0.2 s after each call, on the CPUs that the next contestant needs.
-os.environ.setdefault("KMP_BLOCKTIME", "0")
-
-Array = np.ndarray[Any, Any]
-Work = Callable[[], Array]
+Task = tuple[str, int, int, int]  # work, rows, columns, threads
 SHAPES = [(1024, 2048), (1080, 1920), (1088, 2048), (1200, 1600)]
-ROUNDS = 40
-CALLS = 4  # timed in each round, after one that brings the contestant's own memory back into the caches
-PAUSE = 0.01  # seconds before that: OpenCV's idle threads spin for a while, on the CPU that the next contestant needs
+ROUNDS = 5  # each is a process
+PEERS = ["mkl_fft", "ducc0", "OpenCV", "pyFFTW", "SciPy"]
+ROOT = Path(__file__).parent.parent
 
 
-def timed(work: Work, expected: Array, place: Any = ...) -> Callable[[], float]:
-    """Return a contestant that does the work, and compares some of the last result with what is expected."""
-    some = (slice(3, None, 97), slice(1, None, 89))
-    sample = expected[some]
-    size = np.linalg.norm(sample)
+class Processes:
+    """One contestant of one task. A process tells all its figures, and each row takes one of each process."""
 
-    def go() -> float:
-        sleep(PAUSE)
-        work()
-        took = clock(work, CALLS)
-        result = work()
-        error = np.linalg.norm(result[some][place] - sample[place]) / size
-        if not error < 1e-5:
-            raise AssertionError(f"another result: the error is {error:.2g}")
-        return took
+    def __init__(self, contestant: str, task: Task) -> None:
+        words = [contestant, *map(str, task)]
+        self.command = [sys.executable, "-m", "bench.alone", *words, str(Path(_folder().name, "-".join(words)))]
+        self.told: list[dict[str, float]] = []
+        self.taken: Counter[str] = Counter()
 
-    return go
+    def figure(self, name: str) -> float:
+        """Return a figure of the next process that this row has not asked."""
+        place = self.taken[name]
+        self.taken[name] += 1
+        if place == len(self.told):
+            # What a later process does not tell stays: pyFFTW plans in the first one only.
+            self.told.append((self.told[-1] if self.told else {}) | self._run())
+        return self.told[place][name]
 
-
-class Peers:
-    """The ways of other libraries from a real frame to its half-spectrum."""
-
-    def __init__(self, frame: Array, threads: int, real: str = "f4") -> None:
-        self.frame, self.threads = frame, threads
-        self.ready = frame.astype(real)
-        self.buffer = np.empty_like(self.ready)
-        self.out = np.empty((frame.shape[0], frame.shape[1] // 2 + 1), np.result_type(real, "c8"))
-
-    def cast(self) -> Array:
-        """Convert the frame into memory that is reused."""
-        np.copyto(self.buffer, self.frame)
-        return self.buffer
-
-    def all(self) -> dict[str, tuple[Callable[[Array], Array], Any]]:
-        """Return for each library its way, and which items of its result are compared."""
-        ways = {"SciPy": (self.scipy, ...), "pyFFTW": (self.pyfftw(), ...), "ducc0": (self.ducc(), ...)}
-        if self.threads == 1:
-            ways["NumPy"] = (lambda x: np.fft.rfft2(x, out=None), ...)
-        ways["mkl_fft"] = (self.mkl(), ...)
-        return ways
-
-    def scipy(self, x: Array) -> Array:
-        """Transform by SciPy."""
-        return scipy.fft.rfft2(x, workers=self.threads)
-
-    def pyfftw(self) -> Callable[[Array], Array]:
-        """Return the best of three plans of FFTW."""
-        import pyfftw
-
-        plans: list[Any] = []
-        for _ in range(3):
-            pyfftw.forget_wisdom()
-            source = pyfftw.empty_aligned(self.ready.shape, self.ready.dtype)
-            target = pyfftw.empty_aligned(self.out.shape, self.out.dtype)
-            plan = pyfftw.FFTW(source, target, axes=(0, 1), flags=("FFTW_MEASURE",), threads=self.threads)
-            source[:] = self.ready
-            plans.append((min(_seconds(plan.execute) for _ in range(10)), len(plans), plan))
-        plan = min(plans)[2]
-
-        def transform(x: Array) -> Array:
-            # Its own input holds the frame that was converted; a frame that was not is converted into it.
-            if x is not self.ready:
-                np.copyto(plan.input_array, self.frame)
-            plan.execute()
-            return plan.output_array
-
-        # FFTW converts by itself, so the cast is part of the copy into its input.
-        transform.converts = True  # type: ignore[attr-defined]
-        return transform
-
-    def ducc(self) -> Callable[[Array], Array]:
-        """Return ducc0's way."""
-        import ducc0
-
-        return lambda x: ducc0.fft.r2c(x, axes=(0, 1), nthreads=self.threads, out=self.out)
-
-    def mkl(self) -> Callable[[Array], Array]:
-        """Return MKL's way."""
-        import mkl
-        import mkl_fft
-
-        mkl.set_num_threads(self.threads)
-        return lambda x: mkl_fft.rfftn(x, axes=(0, 1), out=self.out)
-
-    def opencv(self) -> Callable[[Array], Array]:
-        """Return OpenCV's way, whose result is packed into as many numbers as the frame has."""
-        import cv2
-
-        cv2.setNumThreads(self.threads)
-        packed = np.empty_like(self.ready)
-        return lambda x: cv2.dft(x, packed)
+    def _run(self) -> dict[str, float]:
+        done = subprocess.run(self.command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        return json.loads(done.stdout)
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    start = perf_counter()
-    work()
-    return perf_counter() - start
+@cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """Return the folder, of this run alone, in which plans that took long are kept."""
+    return tempfile.TemporaryDirectory()
 
 
-def camera(shape: tuple[int, int]) -> Array:
-    """Return a frame of 12 bits in 16."""
-    return nds.array(np.random.default_rng(1).integers(0, 4096, shape), np.uint16)
+processes = cache(Processes)
 
 
-def unpacked(packed: Array, expected: Array) -> Array:
-    """Return the middle columns of OpenCV's result as a half-spectrum; its first and last are packed otherwise."""
-    middle = packed[:, 1 : 2 * ((packed.shape[1] - 1) // 2) + 1].view("c8") if packed.flags.c_contiguous else None
-    if middle is None:
-        middle = np.ascontiguousarray(packed[:, 1:-1]).view("c8")
-    result = expected.copy()
-    result[:, 1 : 1 + middle.shape[1]] = middle
-    return result
-
-
-def contestants(shape: tuple[int, int], threads: int) -> Contestants:
-    """Return ours and all peers with a 16-bit frame, and with one that was converted before."""
-    frame = camera(shape)
-    expected = scipy.fft.rfft2(frame)
-    plan = nds.fft.plan_rfft2(shape, np.uint16, np.complex64, workers=threads)
-    out = nds.zeros(plan.result_shape, np.complex64)
-    made: Contestants = {"ndshare": timed(lambda: plan(frame, out=out), expected)}
-    peers = Peers(frame, threads)
-    for name, (way, place) in peers.all().items():
-        given = (lambda peers=peers: peers.frame) if hasattr(way, "converts") else peers.cast
-        made[name] = timed(lambda way=way, given=given: way(given()), expected, place)
-        made[f"{name}, float32 given"] = timed(lambda way=way: way(peers.ready), expected, place)
-    made |= _opencv(peers, expected)
+def contestants(task: Task, peers: list[str], figure: str) -> Contestants:
+    """Return ours and the peers, and after them those peers again that convert, without the conversion."""
+    made: Contestants = {name: partial(processes(name, task).figure, figure) for name in ["ndshare", *peers]}
+    _, dtype, given, _ = WORKS[task[0]]
+    if dtype != given and figure != "first":
+        for name in filter(converts, peers):
+            made[name + GIVEN] = partial(processes(name, task).figure, figure + GIVEN)
     return made
 
 
-def _opencv(peers: Peers, expected: Array) -> Contestants:
-    way = peers.opencv()
-
-    def checked(source: Callable[[], Array]) -> Callable[[], float]:
-        def go() -> float:
-            sleep(PAUSE)
-            way(source())
-            took = clock(lambda: way(source()), CALLS)
-            packed = way(source())
-            rows = unpacked(np.ascontiguousarray(packed[3::97]), expected[3::97])
-            if not np.linalg.norm(rows - expected[3::97]) < 1e-5 * np.linalg.norm(expected[3::97]):
-                raise AssertionError("OpenCV has another result")
-            return took
-
-        return go
-
-    return {"OpenCV": checked(peers.cast), "OpenCV, float32 given": checked(lambda: peers.ready)}
+def converts(name: str) -> bool:
+    """Say whether a contestant converts 16-bit frames before it transforms them."""
+    return CONTESTANTS[name].converts
 
 
-def _register(shape: tuple[int, int], threads: int) -> None:
-    rows, cols = shape
-    target = Target("faster", 1.15 if shape == (1080, 1920) else 1.0)
-    words = f"rfft2 of {rows} x {cols} uint16 to complex64, {threads} thread{'s' * (threads > 1)}"
+def _register(name: str, words: str, task: Task, value: float | None, peers: list[str] = PEERS) -> None:
+    """Register a row for calls back to back, and one for calls that find other data in the caches."""
+    threads = f"{task[3]} thread{'s' * (task[3] > 1)}"
+    target = None if value is None else Target("faster", value)
+    for end, figure in (("", "warm"), ("-cold", "cold")):
 
-    @bench(f"fft-{rows}x{cols}-{threads}", words, target=target, rounds=ROUNDS, best=True)
-    def prepare() -> Iterator[Contestants]:
-        with pinned(0 if threads == 1 else None):
-            yield contestants(shape, threads)
+        @bench(
+            f"fft-{name}{end}",
+            f"{words}, {threads}, {figure}",
+            target=target,
+            rounds=ROUNDS,
+            best=True,
+            context=GIVEN,
+            alone=True,
+        )
+        def prepare(figure: str = figure) -> Iterator[Contestants]:
+            yield contestants(task, peers, figure)
 
 
-for _shape in SHAPES:
+for _rows, _cols in SHAPES:
     for _threads in (1, 2):
-        _register(_shape, _threads)
+        _words = f"rfft2 of {_rows} x {_cols} uint16 to complex64"
+        _peers = [*PEERS, *["NumPy"] * (_threads == 1)]
+        _register(f"{_rows}x{_cols}-{_threads}", _words, ("rfft2-uint16", _rows, _cols, _threads), 1.15, _peers)
+
+_FRAME = (1080, 1920, 1)
+_register("double", "rfft2 of 1080 x 1920 float64 to complex128", ("rfft2-float64", *_FRAME), 1.15)
+_register("complex", "fft2 of 1080 x 1920 complex64", ("fft2-complex64", *_FRAME), 1.15)
+_register("complex-double", "fft2 of 1080 x 1920 complex128", ("fft2-complex128", *_FRAME), 1.15)
+_register("convolve", "a 1080 x 1920 uint16 frame times a filter", ("convolve-uint16", *_FRAME), 1.6)
 
 
-_FRAME = "rfft2 of the same 1080 x 1920 uint16 frame, 1 thread"
+def _register_one(name: str, words: str, peers: list[str], figure: str, value: float) -> None:
+    """Register a row against the first of some peers, with a 1080 x 1920 uint16 frame and one thread."""
 
-
-@bench("fft-numpy", _FRAME, target=Target("faster", 4), rounds=ROUNDS)
-def against_numpy() -> Iterator[Contestants]:
-    """Beat NumPy as people call it."""
-    frame = camera((1080, 1920))
-    out, expected = nds.zeros((1080, 961), "c8"), scipy.fft.rfft2(frame)
-    ours = timed(lambda: nds.fft.rfft2(frame, out=out, workers=1), expected)
-    with pinned(0):
-        yield {"ndshare": ours, "np.fft.rfft2": timed(lambda: np.fft.rfft2(frame), expected)}
-
-
-@bench("fft-scipy", _FRAME, target=Target("faster", 2), rounds=ROUNDS)
-def against_scipy() -> Iterator[Contestants]:
-    """Beat SciPy as people call it."""
-    frame = camera((1080, 1920))
-    out, expected = nds.zeros((1080, 961), "c8"), scipy.fft.rfft2(frame)
-    ours = timed(lambda: nds.fft.rfft2(frame, out=out, workers=1), expected)
-    with pinned(0):
-        yield {"ndshare": ours, "scipy.fft.rfft2": timed(lambda: scipy.fft.rfft2(frame), expected)}
-
-
-_FIRST = {
-    "ndshare": """
-    import numpy as np, ndshare as nds
-    from time import perf_counter
-    frame, out = np.ones((1080, 1920), np.uint16), nds.empty((1080, 961), np.complex64)
-    start = perf_counter()
-    nds.fft.rfft2(frame, out=out, workers=1)
-    print(perf_counter() - start)
-    """,
-    "pyFFTW MEASURE": """
-    import numpy as np, pyfftw
-    from time import perf_counter
-    frame = np.ones((1080, 1920), np.uint16)
-    start = perf_counter()
-    x, out = pyfftw.empty_aligned(frame.shape, "f4"), pyfftw.empty_aligned((1080, 961), "c8")
-    plan = pyfftw.FFTW(x, out, axes=(0, 1), flags=("FFTW_MEASURE",))
-    x[:] = frame
-    plan.execute()
-    print(perf_counter() - start)
-    """,
-}
-
-
-@bench("fft-first", "first rfft2 of a process, 1080 x 1920, planning included", target=Target("faster", 20), rounds=3)
-def first_of_a_process() -> Iterator[Contestants]:
-    """Need no time to plan."""
-    import textwrap
-
-    def starter(program: str) -> Callable[[], float]:
-        command = [sys.executable, "-c", textwrap.dedent(program)]
-        return lambda: float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-    yield {name: starter(program) for name, program in _FIRST.items()}
-
-
-@bench(
-    "fft-convolve",
-    "a 1080 x 1920 uint16 frame times a filter, 1 thread",
-    target=Target("faster", 1.5),
-    rounds=ROUNDS,
-    best=True,
-)
-def convolution() -> Iterator[Contestants]:
-    """Transform, multiply and transform back in one plan."""
-    frame = camera((1080, 1920))
-    kernel = np.exp(-np.hypot(*np.ogrid[:1080, :1920]) / 5).astype("f4")
-    spectrum = scipy.fft.rfft2(kernel).astype("c8")
-    expected = scipy.fft.irfft2(scipy.fft.rfft2(frame) * spectrum, frame.shape)
-    out = nds.zeros(frame.shape, "f4")
-    c = nds.fft.plan_rfft2(frame.shape, np.uint16, np.complex64, workers=1).convolve(spectrum)
-    made: Contestants = {"ndshare": timed(lambda: c(frame, out=out), expected)}
-    peers = Peers(frame, 1)
-    for name, way in _convolutions(peers, spectrum).items():
-        made[name] = timed(lambda way=way: way(peers.cast()), expected)
-        made[f"{name}, float32 given"] = timed(lambda way=way: way(peers.ready), expected)
-    with pinned(0):
-        yield made
-
-
-def _convolutions(peers: Peers, spectrum: Array) -> dict[str, Callable[[Array], Array]]:
-    """Return the peers' two transforms and the multiplication between them."""
-    import ducc0
-    import mkl_fft
-    import pyfftw
-
-    shape, product, real = peers.ready.shape, np.empty_like(peers.out), np.empty_like(peers.ready)
-    forward = peers.pyfftw()
-    source, target = pyfftw.empty_aligned(product.shape, "c8"), pyfftw.empty_aligned(shape, "f4")
-    flags = ("FFTW_MEASURE", "FFTW_DESTROY_INPUT")
-    back = pyfftw.FFTW(source, target, axes=(0, 1), direction="FFTW_BACKWARD", flags=flags)
-    scaled = spectrum / (shape[0] * shape[1])
-    ducc, mkl = peers.ducc(), peers.mkl()
-
-    def fftw(x: Array) -> Array:
-        np.multiply(forward(x), scaled, out=source)
-        back.execute()
-        return target
-
-    def of_ducc(x: Array) -> Array:
-        np.multiply(ducc(x), scaled, out=product)
-        return ducc0.fft.c2r(product, axes=(0, 1), lastsize=shape[1], forward=False, out=real, nthreads=1)
-
-    def of_mkl(x: Array) -> Array:
-        np.multiply(mkl(x), spectrum, out=product)
-        return mkl_fft.irfftn(product, s=shape, axes=(0, 1))
-
-    def of_scipy(x: Array) -> Array:
-        np.multiply(scipy.fft.rfft2(x), spectrum, out=product)
-        return scipy.fft.irfft2(product, shape)
-
-    return {"pyFFTW": fftw, "ducc0": of_ducc, "mkl_fft": of_mkl, "SciPy": of_scipy}
-
-
-def _register_more(name: str, words: str, dtype: str, real: bool) -> None:
-    @bench(f"fft-{name}", words, target=Target("faster", 1.0), rounds=ROUNDS, best=True)
+    @bench(f"fft-{name}", words, target=Target("faster", value), rounds=ROUNDS, alone=True)
     def prepare() -> Iterator[Contestants]:
-        rng = np.random.default_rng(2)
-        x = rng.standard_normal((1080, 1920))
-        x = nds.array(x if real else x + 1j * rng.standard_normal((1080, 1920)), dtype)
-        with pinned(0):
-            yield _double(x, real)
+        yield contestants(("rfft2-uint16", *_FRAME), peers, figure)
 
 
-def _double(x: Array, real: bool) -> Contestants:
-    """Return ours, SciPy's, FFTW's and ducc0's transforms in the precision of the input."""
-    import ducc0
-    import pyfftw
+_SAME = "rfft2 of the same 1080 x 1920 uint16 frame, 1 thread, warm"
+_register_one("numpy", _SAME, ["np.fft.rfft2"], "warm", 4)
+_register_one("scipy", _SAME, ["scipy.fft.rfft2"], "warm", 2)
+_register_one(
+    "first",
+    "first rfft2 of a process, 1080 x 1920, planning included",
+    ["pyFFTW", *[name for name in PEERS if name != "pyFFTW"]],
+    "first",
+    20,
+)
 
-    ours, theirs = (nds.fft.rfft2, scipy.fft.rfft2) if real else (nds.fft.fft2, scipy.fft.fft2)
-    expected = theirs(x.astype("f8" if real else "c16"))
-    out, other = nds.zeros(expected.shape, theirs(x).dtype), np.empty(expected.shape, theirs(x).dtype)
-    source, target = pyfftw.empty_aligned(x.shape, x.dtype), pyfftw.empty_aligned(other.shape, other.dtype)
-    plan = pyfftw.FFTW(source, target, axes=(0, 1), flags=("FFTW_MEASURE",))
-    source[:] = x
-    ducc = ducc0.fft.r2c if real else ducc0.fft.c2c
-
-    def fftw() -> Array:
-        plan.execute()
-        return target
-
-    return {
-        "ndshare": timed(lambda: ours(x, out=out, workers=1), expected),
-        "SciPy": timed(lambda: theirs(x), expected),
-        "pyFFTW": timed(fftw, expected),
-        "ducc0": timed(lambda: ducc(x, axes=(0, 1), out=other, nthreads=1), expected),
-    }
-
-
-_register_more("double", "rfft2 of 1080 x 1920 float64 to complex128, 1 thread", "f8", True)
-_register_more("complex", "fft2 of 1080 x 1920 complex64, 1 thread", "c8", False)
-_register_more("complex-double", "fft2 of 1080 x 1920 complex128, 1 thread", "c16", False)
+_register("stack", "rfft2 of 32 planes of 256 x 256 uint16 to complex64", ("rfft2-stack", 256, 256, 1), None)
+for _side in (64, 512):
+    _words = f"rfft2 of {_side} x {_side} uint16 to complex64"
+    _register(f"{_side}x{_side}", _words, ("rfft2-uint16", _side, _side, 1), None)
+for _power in (10, 16, 20):
+    _register(f"line-{_power}", f"fft of 2^{_power} complex64", ("fft-complex64", 1, 1 << _power, 1), None)
 
 
 # ---- the plot -------------------------------------------------------------------------------------------------------
@@ -404,7 +182,7 @@ def draw(speeds: dict[str, list[float]]) -> str:
         below = max(points[-1][1] + 4, below + 13)
         plot.text(x(3) + 10, below, name, "start", COLOURS[name])
     machine = facts()
-    plot.text(350, 360, "rfft2 of a uint16 frame to complex64, one thread, conversion included")
+    plot.text(350, 360, "rfft2 of a uint16 frame to complex64, one thread, warm, conversion included")
     plot.text(350, 376, f"{machine['CPU']}; kernel {machine['kernel']}; {machine['glibc']}")
     return plot.svg()
 

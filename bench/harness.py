@@ -3,7 +3,8 @@
 A benchmark is a generator function under `@bench`. It prepares, yields its contestants, and cleans up. A contestant
 is a function that does the work once and returns the seconds of the timed part for one operation; it checks what
 it timed, outside the clock. The first contestant is ours, the second the peer that the target speaks of, and the
-others are there for context.
+others are there for context. With `best` the peer is the best one of those whose labels do not end with `context`:
+these do less work than ours. Contestants that are `alone`, each in a process of its own, warm up by themselves.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ class Bench:
     note: str
     prepare: Prepare
     best: bool = False
+    context: str = ""
+    alone: bool = False
 
 
 @dataclass
@@ -97,12 +100,20 @@ BENCHES: dict[str, Bench] = {}
 
 
 def bench(
-    name: str, work: str, *, target: Target | None = None, rounds: int = 50, note: str = "", best: bool = False
+    name: str,
+    work: str,
+    *,
+    target: Target | None = None,
+    rounds: int = 50,
+    note: str = "",
+    best: bool = False,
+    context: str = "",
+    alone: bool = False,
 ) -> Callable[[Prepare], Prepare]:
-    """Register a benchmark under a name; with `best` the target speaks of whichever peer was the best."""
+    """Register a benchmark under a name; the options are told above."""
 
     def register(prepare: Prepare) -> Prepare:
-        BENCHES[name] = Bench(name, work, target, rounds, note, prepare, best)
+        BENCHES[name] = Bench(name, work, target, rounds, note, prepare, best, context, alone)
         return prepare
 
     return register
@@ -114,7 +125,7 @@ def run(one: Bench, share: float = 1.0) -> Result:
     with _prepared(one) as contestants:
         result.times = {label: [] for label in contestants}
         rounds = max(3, round(one.rounds * share))
-        for _ in range(max(1, min(5, rounds // 10))):
+        for _ in range(0 if one.alone else max(1, min(5, rounds // 10))):
             for go in contestants.values():
                 go()
         order = list(contestants)
@@ -124,7 +135,9 @@ def run(one: Bench, share: float = 1.0) -> Result:
             order.append(order.pop(0))
     if one.best:
         ours, *peers = result.labels
-        result.times = {label: result.times[label] for label in [ours, *sorted(peers, key=result.median)]}
+        # Without a context every label ends like it, and the medians decide.
+        peers.sort(key=lambda label: (label.endswith(one.context), result.median(label)))
+        result.times = {label: result.times[label] for label in [ours, *peers]}
     return result
 
 

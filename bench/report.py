@@ -72,7 +72,7 @@ def met(result: Result) -> bool:
 
 
 def as_json(facts: dict[str, str], results: list[Result]) -> str:
-    """Return everything for programs: medians and quartiles in seconds."""
+    """Return everything for programs: medians and quartiles in seconds, and ratios of medians."""
     rows: list[dict[str, Any]] = [
         {
             "name": result.bench.name,
@@ -83,7 +83,9 @@ def as_json(facts: dict[str, str], results: list[Result]) -> str:
             "seconds": {
                 label: {"median": result.median(label), "quartiles": result.spread(label)} for label in result.labels
             },
+            "times faster": {peer: result.median(peer) / result.median(ours) for peer in peers},
         }
         for result in results
+        for ours, *peers in [result.labels]
     ]
     return json.dumps({"machine": facts, "results": rows}, indent=2, ensure_ascii=False)
