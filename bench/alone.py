@@ -31,7 +31,8 @@ from bench.harness import clock, pin
 Array = np.ndarray[Any, Any]
 GIVEN = ", float32 given"
 OTHER = 64 << 20  # bytes that are read before a cold call
-WARM_SECONDS, WARM_CALLS, COLD_CALLS = 0.15, 60, 15
+WARM_CALLS, COLD_CALLS = 60, 15  # at most; of long calls as many as take so many seconds, but some
+SECONDS, FEWEST = 0.15, 5
 CALLS_OF_A_PLAN = 5  # by which the best of a library's plans is found
 LINE = 64
 
@@ -380,10 +381,14 @@ def make(kind: type[Way], task: Task, frame: Array) -> tuple[Way, float]:
     return way, perf_counter() - start
 
 
+def calls(work: Callable[[], object], most: int) -> int:
+    """Return how often to do some work."""
+    return min(most, max(FEWEST, int(SECONDS / clock(work, 2))))
+
+
 def warm(work: Callable[[], object]) -> float:
     """Return the median of calls back to back."""
-    calls = min(WARM_CALLS, max(10, int(WARM_SECONDS / clock(work, 2))))
-    return median([clock(work) for _ in range(calls)])
+    return median([clock(work) for _ in range(calls(work, WARM_CALLS))])
 
 
 def cold(work: Callable[[], object], other: Array) -> float:
@@ -394,7 +399,7 @@ def cold(work: Callable[[], object], other: Array) -> float:
         work()
         return clock(work)
 
-    return median([second() for _ in range(COLD_CALLS)])
+    return median([second() for _ in range(calls(work, COLD_CALLS))])
 
 
 def check(way: Way, result: Array, expected: Array) -> None:
