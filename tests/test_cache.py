@@ -990,6 +990,26 @@ def test_ctrl_c_ends_a_wait(call: str) -> None:
     assert run(INTERRUPTED.replace("CALL", call)).clean().strip() == "interrupted"
 
 
+def test_ctrl_c_waits_until_the_threads_are_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Python's Thread.start is not safe against it: a lock that the new thread needs may stay taken, and a program then
+    # waits for that thread at its end. The test above hung once, with nothing printed.
+    start, started = threading.Thread.start, list[threading.Thread]()
+
+    def interrupted_start(thread: threading.Thread) -> None:
+        signal.raise_signal(signal.SIGINT)
+        start(thread)
+        started.append(thread)
+
+    cache, handler = nds.Cache("1 MiB", tile), signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(threading.Thread, "start", interrupted_start)
+    with pytest.raises(KeyboardInterrupt):
+        cache.fetch_many(range(6), workers=3)
+    assert len(started) == 3
+    assert signal.getsignal(signal.SIGINT) is handler
+    for thread in started:
+        thread.join()
+
+
 # ---- many keys ------------------------------------------------------------------------------------------------------
 
 

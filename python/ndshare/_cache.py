@@ -7,12 +7,14 @@ import enum
 import os
 import pathlib
 import queue
+import signal
 import sys
 import threading
 import time
 import types
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, cast
 
@@ -144,8 +146,9 @@ class _Job:
             self._keys.put(item)
         threads = [threading.Thread(target=self._work, name=f"ndshare load {number}") for number in range(workers)]
         try:
-            for thread in threads:
-                thread.start()
+            with _uninterrupted():
+                for thread in threads:
+                    thread.start()
             for _ in keys:
                 tell(*self._next())
         except Timeout:
@@ -180,6 +183,27 @@ class _Job:
                 self._outcomes.put((name, error))
                 # Only the first counts.
                 self._stop.set()
+
+
+@contextmanager
+def _uninterrupted() -> Generator[None, None, None]:
+    """Put Ctrl-C off until the end of the block.
+
+    Python does not start threads safely: a Ctrl-C in the midst may leave a lock taken that the new thread needs, which
+    then never runs, and the program never ends.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or not callable(signal.getsignal(signal.SIGINT)):
+        yield
+        return
+    caught: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _frame: caught.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if caught:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _join(threads: list[threading.Thread]) -> None:
