@@ -1090,6 +1090,21 @@ def test_the_descriptor_is_quiet_once_a_frame_of_a_dead_member_was_got() -> None
         assert is_quiet(member)
 
 
+@pytest.mark.parametrize("are_members_left", [True, False])
+def test_a_frame_that_is_dropped_after_its_reader_was_closed_is_the_groups_again(are_members_left: bool) -> None:
+    """The variable of a loop in `with reader` ends after the reader. That drop counted as done: the frame was lost."""
+    ring = nds.Ring(2, np.int64, slots=8)
+    member, others = ring.reader(group="g"), [ring.reader(group="g")] if are_members_left else []
+    ring.put([7, 7])
+    with member:
+        frame = member.get(timeout=HANG)
+    del frame
+    other = others[0] if others else ring.reader(group="g")
+    assert other.get(timeout=HANG)[0] == 7
+    del other
+    assert ring.stats()["missed"] == 0
+
+
 @pytest.mark.parametrize("is_own", [True, False])
 def test_poll_hears_of_a_frame_that_a_member_leaves_to_the_others(is_own: bool) -> None:
     """A member that lives on closes its reader with a frame in hand. `get` gave it to the others, no wake-up came."""

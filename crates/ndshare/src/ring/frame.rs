@@ -2,7 +2,7 @@
 //! A writer makes a new generation of a block before it fills it, so a hold is on the frame that was published, and nobody
 //! writes that any more.
 
-use super::claim::FrameClaim;
+use super::claim::{FrameClaim, Member};
 use super::protocol;
 use super::state::Ring;
 use super::table::{EntryWords, SPACE, VIEW_BYTES};
@@ -150,7 +150,10 @@ impl Frame {
             let _ = words.held.fetch_update(Relaxed, Relaxed, |held| held.checked_sub(1));
         }
         if let Some((group, claim)) = self.claim {
-            self.ring.end_claim(self.seq, group, claim);
+            // A member that has left its group with a frame in hand has left the frame to the others.
+            if self.ring.is_member_alive(Member::new(self.reader, self.incarnation)) {
+                self.ring.end_claim(self.seq, group, claim);
+            }
         }
     }
 }
