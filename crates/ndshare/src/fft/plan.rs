@@ -150,7 +150,8 @@ impl Plan {
     ///
     /// # Errors
     /// What `check` says, which runs on the calling thread about every 50 ms; the result is half-made then.
-    /// `InvalidValue` when `NDSHARE_FFT` names no order of axes. `ArenaFull` when there is no memory for what lies between the passes.
+    /// `InvalidValue` when `NDSHARE_FFT` names no order of axes. `ArenaFull` when there is no memory for what lies between
+    /// the passes.
     ///
     /// # Safety
     /// `from` has the spec's shape and items, `into` the result's; all items are readable and writable, nobody else

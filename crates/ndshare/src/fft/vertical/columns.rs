@@ -25,6 +25,9 @@ pub(super) struct Planar<R> {
 }
 
 impl<R> Planar<R> {
+    /// Where nothing is between two phases.
+    pub(super) const NOWHERE: Self = Self { at: std::ptr::null_mut(), im: 0, pitch: 0 };
+
     #[inline(always)]
     pub(super) fn row(&self, row: usize) -> *mut R {
         self.at.wrapping_add(row * self.pitch)
@@ -107,7 +110,7 @@ impl<V: Lanes> Work<V> for Strip<'_, V> {
             let line = strip.add(self.split.strip(V::LANES));
             let product = line.add(2 * size);
             let scratch = product.add(self::product(self.split, V::LANES));
-            let room = Room { strip, line, line2: line.add(size), product, scratch };
+            let room = Room { strip, line, line2: line.add(size), product, scratch, ahead: self.ahead() };
             self.all_first(&room);
             match self.emit {
                 Emit::Half(to) => return self.all_pairs(to, &room),
@@ -119,6 +122,12 @@ impl<V: Lanes> Work<V> for Strip<'_, V> {
     }
 }
 
+/// The lines of the cache behind that of the first number of each row from `column` on, and the next ones.
+#[inline(always)]
+fn ahead_of(plane: &Plane, column: usize) -> Ahead {
+    Ahead { at: plane.at(0, column).wrapping_add(LINE - 1), step: plane.row_stride, gap: LINE as isize }
+}
+
 /// The parts of the scratch.
 struct Room<R> {
     strip: *mut R,
@@ -127,6 +136,8 @@ struct Room<R> {
     /// The strip times a spectrum.
     product: *mut R,
     scratch: *mut R,
+    /// What is asked for in the first step and in the second.
+    ahead: [Ahead; 2],
 }
 
 impl<V: Lanes> Strip<'_, V> {
@@ -148,7 +159,7 @@ impl<V: Lanes> Strip<'_, V> {
                     self.fetch_lines(&range, room.line);
                     Line::packed::<V>(room.line, range.len())
                 });
-                self.split.first::<V>(range, lines, room.strip, room.scratch, self.ahead()[0]);
+                self.split.first::<V>(range, lines, room.strip, room.scratch, room.ahead[0]);
             }
         }
     }
@@ -158,27 +169,18 @@ impl<V: Lanes> Strip<'_, V> {
     #[inline(always)]
     fn ahead(&self) -> [Ahead; 2] {
         let (column, size) = (self.number * V::LANES, size_of::<V::Real>());
-        let of_plane = |plane: &Plane, column: usize| Ahead {
-            at: plane.at(0, column).wrapping_add(LINE - 1),
-            step: plane.row_stride,
-            gap: LINE as isize,
-        };
         let of_planar = |rows: Planar<V::Real>, column: usize| {
             let (step, gap) = ((rows.pitch * size) as isize, (rows.im * size) as isize);
             Ahead { at: rows.at.wrapping_add(column).cast(), step, gap }
         };
         let next = match self.fetch {
-            Fetch::Complex(ref plane, ..) if self.next => of_plane(plane, column + V::LANES),
+            Fetch::Complex(ref plane, ..) if self.next => ahead_of(plane, column + V::LANES),
             Fetch::Planar(from) if self.next => of_planar(from, column + V::LANES),
             _ => Ahead::NOTHING,
         };
         match (self.fetch, self.emit) {
-            (Fetch::Complex(from, ..), Emit::Complex(to, ..)) if from.data == to.data => {
-                let first = Ahead { gap: 0, ..next };
-                let second = Ahead { at: next.at.wrapping_add(LINE), ..first };
-                if self.next { [first, second] } else { [next; 2] }
-            }
-            (_, Emit::Complex(ref to, ..)) => [of_plane(to, column), next],
+            (Fetch::Complex(from, ..), Emit::Complex(to, ..)) if from.data == to.data => next.split(),
+            (_, Emit::Complex(ref to, ..)) => [ahead_of(to, column), next],
             (_, Emit::Planar(to)) => [of_planar(to, column), next],
             _ => [Ahead::NOTHING, next],
         }
@@ -196,7 +198,7 @@ impl<V: Lanes> Strip<'_, V> {
             // SAFETY: as the caller says.
             unsafe {
                 if let Some(lines) = self.target(k1) {
-                    self.split.second::<V>(range, room.strip, lines, room.scratch, self.ahead()[1]);
+                    self.split.second::<V>(range, room.strip, lines, room.scratch, room.ahead[1]);
                 } else {
                     self.second(range.clone(), room, room.line);
                     self.emit(range, room.line);
@@ -255,6 +257,8 @@ impl<V: Lanes> Strip<'_, V> {
     #[inline(always)]
     unsafe fn filter(&self, spectrum: &Plane, number: Number, room: &Room<V::Real>) {
         let (n1, n2, block) = (self.split.n1, self.split.n2, 2 * V::LANES);
+        let next = (self.number + 1) * V::LANES;
+        let ahead = if self.next { ahead_of(spectrum, next) } else { Ahead::NOTHING };
         // A line that is done in one step is read as a whole before it is written.
         let product = if n1 == 1 { room.strip } else { room.product };
         // SAFETY: as the caller says; element i of the product is its block i.
@@ -268,7 +272,7 @@ impl<V: Lanes> Strip<'_, V> {
                 let range = i2..(i2 + self.split.lines1()).min(n2);
                 let lines =
                     Line { at: product.add(i2 * block), step: n2 * block, next: block, parts: Parts::Apart(V::LANES) };
-                self.split.first::<V>(range, lines, room.strip, room.scratch, Ahead::NOTHING);
+                self.split.first::<V>(range, lines, room.strip, room.scratch, ahead);
             }
         }
     }
@@ -291,23 +295,16 @@ impl<V: Lanes> Strip<'_, V> {
         for (i, k1) in range.enumerate() {
             let from = Rows { plane: spectrum, row: k1, step: n1, rows: n2, column, count: V::LANES };
             let (re, im) = (room.line2, room.line2.wrapping_add(V::LANES));
-            let next = self.bytes_of_next(number.size());
             // SAFETY: as the caller says; a line has room for n2 blocks.
             unsafe {
-                V::shell(Read::<V> { from, number, re, im: Some(im), to_step: block, ahead: 0, next });
+                V::shell(Read::<V> { from, number, re, im: Some(im), to_step: block, ahead: 0 });
                 for k2 in 0..n2 {
                     let x = C::<V>::load(room.line.add((k2 * count + i) * block), V::LANES);
                     let x = x.mul(C::load(room.line2.add(k2 * block), V::LANES));
-                    C { re: x.im, im: x.re }.store(product.add((k1 + n1 * k2) * block), V::LANES);
+                    x.exchanged().store(product.add((k1 + n1 * k2) * block), V::LANES);
                 }
             }
         }
-    }
-
-    /// Bytes of each row that the next strip will look at, of items of so many bytes.
-    #[inline(always)]
-    fn bytes_of_next(&self, size: usize) -> usize {
-        if self.next { V::LANES * size } else { 0 }
     }
 
     /// # Safety
@@ -316,7 +313,7 @@ impl<V: Lanes> Strip<'_, V> {
     unsafe fn second(&self, range: Range<usize>, room: &Room<V::Real>, to: *mut V::Real) {
         let lines = Line::packed::<V>(to, range.len());
         // SAFETY: as the caller says.
-        unsafe { self.split.second::<V>(range, room.strip, lines, room.scratch, self.ahead()[1]) }
+        unsafe { self.split.second::<V>(range, room.strip, lines, room.scratch, room.ahead[1]) }
     }
 
     /// The second step for real columns, each k1 with its mirror image n1 - k1.
@@ -380,13 +377,13 @@ impl<V: Lanes> Strip<'_, V> {
             match self.fetch {
                 Fetch::Real(ref plane, number) => {
                     let from = Rows { plane, row: first, step, rows: count, column, count: 2 * V::LANES };
-                    V::shell(Read::<V> { from, number, re: to, im: None, to_step, ahead, next: 0 });
+                    V::shell(Read::<V> { from, number, re: to, im: None, to_step, ahead });
                 }
                 Fetch::Complex(ref plane, number, exchanged) => {
                     let from = Rows { plane, row: first, step, rows: count, column, count: V::LANES };
                     let other = to.add(V::LANES);
                     let (re, im) = if exchanged { (other, to) } else { (to, other) };
-                    V::shell(Read::<V> { from, number, re, im: Some(im), to_step, ahead, next: 0 });
+                    V::shell(Read::<V> { from, number, re, im: Some(im), to_step, ahead });
                 }
                 Fetch::Planar(from) => {
                     for i in 0..count {
@@ -440,9 +437,9 @@ impl<V: Lanes> Strip<'_, V> {
             unsafe {
                 let z = C::<V>::load(line.0.add(k2 * step), V::LANES);
                 let y = C::<V>::load(mirror.add(other * step), V::LANES);
-                let at = to.row(k1 + n1 * k2).add(column);
-                C { re: z.re.add(y.re), im: z.im.sub(y.im) }.store(at, to.im);
-                C { re: z.im.add(y.im), im: y.re.sub(z.re) }.store(at.add(V::LANES), to.im);
+                let (at, (first, second)) = (to.row(k1 + n1 * k2).add(column), z.untangled(y));
+                first.store(at, to.im);
+                second.store(at.add(V::LANES), to.im);
             }
         }
     }

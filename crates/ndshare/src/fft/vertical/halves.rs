@@ -36,12 +36,8 @@ impl<V: Lanes> Halves<V> for ByTurns<V::Real> {
         let factor = V::splat(self.scale);
         // SAFETY: as the caller says; a complex number is two.
         unsafe {
-            let store = |(first, second): (V, V), to: *mut V::Real| {
-                first.store(to);
-                second.store(to.add(V::LANES));
-            };
-            store(a.re.mul(factor).interleave(a.im.mul(factor)), self.a.add(2 * k));
-            store(b.re.mul(factor).interleave(b.im.mul(factor)), self.b.add(2 * k));
+            a.scale(factor).store_by_turns(self.a.add(2 * k));
+            b.scale(factor).store_by_turns(self.b.add(2 * k));
         }
     }
 }
@@ -81,14 +77,17 @@ impl<V: Lanes, T: Halves<V>> Work<V> for Untangle<'_, V, T> {
             (*row.add(n), *row.add(im + n)) = (*row, *row.add(im));
             for k in (0..kept).step_by(V::LANES) {
                 let k = k.min(kept.saturating_sub(V::LANES));
-                let z = C::<V>::load(row.add(k), im);
-                let y = mirrored::<V>(row, im, n, k);
-                let a = C { re: z.re.add(y.re), im: z.im.sub(y.im) };
-                let b = C { re: z.im.add(y.im), im: y.re.sub(z.re) };
+                let (a, b) = C::<V>::load(row.add(k), im).untangled(mirrored(row, im, n, k));
                 to.put(k, a, b);
             }
         }
     }
+}
+
+/// Where the numbers n - k, n - k - 1 and so on of a row of n end. The last lanes of a short row lie before its beginning.
+#[inline(always)]
+fn mirror<V: Lanes>(row: *const V::Real, n: usize, k: usize) -> *const V::Real {
+    row.wrapping_add(n + 1).wrapping_sub(k + V::LANES)
 }
 
 /// The numbers n - k, n - k - 1 and so on.
@@ -96,9 +95,8 @@ impl<V: Lanes, T: Halves<V>> Work<V> for Untangle<'_, V, T> {
 /// # Safety
 /// As [`Untangle`].
 #[inline(always)]
-unsafe fn mirrored<V: Lanes>(row: *const V::Real, im: usize, n: usize, k: usize) -> C<V> {
-    // In two steps, because the last lanes of a short row lie before its beginning.
-    let at = row.wrapping_add(n + 1).wrapping_sub(k + V::LANES);
+pub(super) unsafe fn mirrored<V: Lanes>(row: *const V::Real, im: usize, n: usize, k: usize) -> C<V> {
+    let at = mirror::<V>(row, n, k);
     // SAFETY: as the caller says.
     unsafe { C { re: V::load(at).reverse(), im: V::load(at.wrapping_add(im)).reverse() } }
 }
@@ -136,7 +134,7 @@ impl<V: Lanes> Work<V> for Tangle<V> {
                     // What is called `re` here is the imaginary part.
                     let (a, b) = (C::<V>::load(a.add(k), from_im), C::<V>::load(b.add(k), from_im));
                     C { re: a.re.add(b.im), im: a.im.sub(b.re) }.store(to.add(k), im);
-                    let at = to.wrapping_add(n + 1).wrapping_sub(k + V::LANES);
+                    let at = mirror::<V>(to, n, k).cast_mut();
                     C { re: b.im.sub(a.re).reverse(), im: a.im.add(b.re).reverse() }.store(at, im);
                 }
             }

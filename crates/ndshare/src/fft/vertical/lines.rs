@@ -1,7 +1,7 @@
 //! What happens to each row around its transform: how it is read, and what its spectrum is turned into.
 
 use super::columns::Planar;
-use super::halves::{Apart, ByTurns, Tangle, Untangle};
+use super::halves::{Apart, ByTurns, Tangle, Untangle, mirrored};
 use super::lanes::{Lanes, Real, Work};
 use super::problem::Plane;
 use super::radix::{Ahead, C};
@@ -234,8 +234,7 @@ impl<V: Lanes> Group<'_, V> {
             // SAFETY: as the caller says.
             unsafe {
                 let f = C::<V>::load(filter.add(k), im);
-                let product = C::<V>::load(row.add(k), im).mul(C { re: f.im, im: f.re });
-                C { re: product.im, im: product.re }.store(row.add(k), im);
+                C::<V>::load(row.add(k), im).mul(f.exchanged()).exchanged().store(row.add(k), im);
             }
         }
     }
@@ -302,9 +301,7 @@ impl<V: Lanes> Group<'_, V> {
                 Source::Pairs(plane, number) => {
                     self.read(&plane, number, row, 2 * n, spare, None);
                     for k in (0..n).step_by(V::LANES) {
-                        let pair = (V::load(spare.add(2 * k)), V::load(spare.add(2 * k + V::LANES)));
-                        let (even, odd) = pair.0.deinterleave(pair.1);
-                        C { re: even, im: odd }.store(to.add(k), im);
+                        C::<V>::load_by_turns(spare.add(2 * k)).store(to.add(k), im);
                     }
                 }
                 Source::Unfold(plane, number, height) => self.unfold(&plane, number, row, height, to, im, spare),
@@ -328,9 +325,7 @@ impl<V: Lanes> Group<'_, V> {
         im: Option<*mut V::Real>,
     ) {
         // SAFETY: as the caller says.
-        unsafe {
-            V::shell(Read::<V> { from: Rows::one(plane, row, count), number, re, im, to_step: 0, ahead: 0, next: 0 })
-        }
+        unsafe { V::shell(Read::<V> { from: Rows::one(plane, row, count), number, re, im, to_step: 0, ahead: 0 }) }
     }
 
     /// Writes the first `count` numbers of a row.
@@ -403,8 +398,7 @@ impl<V: Lanes> Group<'_, V> {
             (*im2, *im2.add(n)) = (V::Real::ZERO, V::Real::ZERO);
             for k in (0..n).step_by(V::LANES) {
                 let x = C::<V>::load(re.add(k), im);
-                let at = re.wrapping_offset((n + 1) as isize - (k + V::LANES) as isize);
-                let y = C { re: V::load(at).reverse(), im: V::load(at.wrapping_add(im)).reverse() };
+                let y = mirrored::<V>(re, im, n, k);
                 let even = C { re: x.re.add(y.re), im: x.im.sub(y.im) };
                 let odd = C { re: x.re.sub(y.re), im: x.im.add(y.im) };
                 // Times the conjugate root, and i.
@@ -491,9 +485,7 @@ impl<V: Lanes> Group<'_, V> {
         for k in (0..self.lines.row.n).step_by(V::LANES) {
             // SAFETY: as the caller says.
             unsafe {
-                let (first, second) = V::load(from.add(im + k)).interleave(V::load(from.add(k)));
-                first.store(to.add(2 * k));
-                second.store(to.add(2 * k + V::LANES));
+                C::<V>::load(from.add(k), im).exchanged().store_by_turns(to.add(2 * k));
             }
         }
     }
@@ -510,11 +502,7 @@ impl<V: Lanes> Group<'_, V> {
         unsafe {
             (*from.add(n), *from.add(im + n)) = (*from, *from.add(im));
             for k in (0..n).step_by(V::LANES) {
-                let z = C::<V>::load(from.add(k), im);
-                let at = from.wrapping_offset((n + 1) as isize - (k + V::LANES) as isize);
-                let y = C { re: V::load(at).reverse(), im: V::load(at.wrapping_add(im)).reverse() };
-                let even = C { re: z.re.add(y.re), im: z.im.sub(y.im) };
-                let odd = C { re: z.im.add(y.im), im: y.re.sub(z.re) };
+                let (even, odd) = C::<V>::load(from.add(k), im).untangled(mirrored(from, im, n, k));
                 let odd = odd.mul(C::load(halves.add(k), width));
                 even.add(odd).store(to.add(k), im);
             }

@@ -3,10 +3,10 @@
 //! A two-dimensional transform is a pass over the rows and a pass over strips of columns, in one of two orders.
 //!
 //! Rows first, two real rows make one complex row; after its transform they come apart and are written to the output, and
-//! the columns are transformed there, in place. Each pass asks for the memory that comes next while it computes. A transform
-//! to real numbers goes the other way: columns, then rows, two at a time. Columns first, two real columns make one complex
-//! column, and only the upper half of the rows is kept between the passes: the whole transform of such a row is a row of
-//! the result and, mirrored, the row opposite to it.
+//! the columns are transformed there, in place. Each pass asks for the memory that comes next while it computes. A
+//! transform to real numbers goes the other way: columns, then rows, two at a time. Columns first, two real columns make
+//! one complex column, and only the upper half of the rows is kept between the passes: the whole transform of such a row
+//! is a row of the result and, mirrored, the row opposite to it.
 //!
 //! Inverse transforms are forward transforms of numbers whose real and imaginary parts are exchanged at the first reading
 //! and the last writing.

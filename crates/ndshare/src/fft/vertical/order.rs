@@ -7,11 +7,9 @@
 
 use super::problem::{Problem, Transform};
 use crate::error::{Error, Result};
+use crate::os::PAGE_BYTES;
 use crate::os::cpu::second_cache_bytes;
 use std::sync::OnceLock;
-
-/// Bytes of a page.
-pub(super) const PAGE_BYTES: usize = 4096;
 
 /// Which way a plane is transformed first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,10 +52,16 @@ impl AxisOrder {
             Transform::C2R => true,
             Transform::R2C => is_large(problem.cols / 2 + 1, cache_bytes / 2),
             // Rows that are whole pages cannot be transformed in place, so columns first moves less there.
-            _ => is_large(problem.cols, cache_bytes) && !(problem.cols * item).is_multiple_of(PAGE_BYTES),
+            _ => is_large(problem.cols, cache_bytes) && !is_whole_pages((problem.cols * item) as isize),
         };
         if is_rows_first { Self::RowsFirst } else { Self::ColumnsFirst }
     }
+}
+
+/// Whether rows so many bytes apart are whole pages apart: then all rows of a column fall on the same few lines of the
+/// cache.
+pub(super) fn is_whole_pages(stride: isize) -> bool {
+    stride % PAGE_BYTES as isize == 0
 }
 
 #[cfg(test)]

@@ -3,17 +3,16 @@
 use super::columns::{self, Emit, Fetch, Planar, Strip};
 use super::lanes::{Lanes, Real};
 use super::lines::{Group, Lines, Source, Target};
-use super::order::{AxisOrder, PAGE_BYTES};
+use super::order::{AxisOrder, is_whole_pages};
 use super::problem::{Plane, Problem, Transform, Vector};
 use super::scratch::Scratch;
 use super::split::Split;
 use crate::element::Number;
 use crate::error::Result;
+use crate::kernel::LINE;
 use crate::pool::{self, Check};
 use crate::prim::{AtomicU64, Ordering};
 
-/// Bytes of a cache line.
-const LINE_BYTES: usize = 64;
 /// A piece of rows is about so many elements.
 const PIECE: usize = 1 << 14;
 /// Workers beyond so many find no scratch.
@@ -61,27 +60,24 @@ impl<R: Real> Plan<R> {
         Self { problem: *problem, vector, order, columns, lines: Lines::new(length, lanes, pairs) }
     }
 
-    /// Whether columns are transformed where the rows have been written: in the output. Where rows are whole pages apart
-    /// they are not, because all rows of a column would fall on the same few lines of the cache.
+    /// Whether columns are transformed where the rows have been written: in the output.
     fn is_in_place(&self, into: &Plane, lanes: usize) -> bool {
         let is_forward = self.problem.both_axes && self.problem.transform != Transform::C2R;
         let is_packed = into.col_stride == 2 * size_of::<R>() as isize && into.cols >= lanes;
-        let is_crowded = into.row_stride % PAGE_BYTES as isize == 0;
-        self.order == AxisOrder::RowsFirst && is_forward && is_packed && !is_crowded
+        self.order == AxisOrder::RowsFirst && is_forward && is_packed && !is_whole_pages(into.row_stride)
     }
 
     /// The rows of the output as the rows between the phases, real and imaginary parts apart. That saves a third of the
-    /// memory that is moved, where rows go across, and so are read before they are written. Not where rows are whole
-    /// pages apart: all rows of a column would fall on the same few lines of the cache.
+    /// memory that is moved, where columns come first and rows go across, and so are read before they are written.
     fn middle_in(&self, into: &Plane) -> Option<Planar<R>> {
         let size = size_of::<R>();
         let pitch = usize::try_from(into.row_stride).ok()?;
-        let is_old = self.order == AxisOrder::ColumnsFirst;
-        let complex =
-            is_old && self.problem.both_axes && !is_real(self.problem.transform) && self.lines.row.is_across();
+        let complex = self.problem.both_axes && !is_real(self.problem.transform);
+        let before = self.order == AxisOrder::ColumnsFirst && self.lines.row.is_across();
         let packed =
             into.col_stride == 2 * size as isize && pitch >= 2 * size * into.cols && pitch.is_multiple_of(size);
-        let suitable = complex && packed && !pitch.is_multiple_of(PAGE_BYTES) && into.data.addr().is_multiple_of(size);
+        let suitable = complex && before && packed && !is_whole_pages(into.row_stride);
+        let suitable = suitable && into.data.addr().is_multiple_of(size);
         suitable.then(|| Planar { at: into.data.cast(), im: into.cols, pitch: pitch / size })
     }
 
@@ -89,37 +85,34 @@ impl<R: Real> Plan<R> {
     fn middle<V: Lanes<Real = R>>(&self) -> (usize, Planar<R>) {
         let Problem { rows, cols, transform, both_axes, .. } = self.problem;
         if !both_axes {
-            return (0, Planar { at: std::ptr::null_mut(), im: 0, pitch: 0 });
+            return (0, Planar::NOWHERE);
         }
         let (rows, cols) = match self.order {
             AxisOrder::ColumnsFirst if is_real(transform) => (rows / 2 + 1, cols),
             AxisOrder::RowsFirst if is_real(transform) => (rows, cols / 2 + 1),
             _ => (rows, cols),
         };
-        let line = LINE_BYTES / size_of::<R>();
+        let line = LINE / size_of::<R>();
         // One line more, so that real and imaginary parts do not fall on the same lines of the cache, and an odd number
         // of lines for each row, so that a column does not either.
         let im = cols.next_multiple_of(2 * V::LANES).next_multiple_of(line) + line;
         let pitch = 2 * im + line;
-        (rows.next_multiple_of(V::LANES) * pitch, Planar { at: std::ptr::null_mut(), im, pitch })
+        (rows.next_multiple_of(V::LANES) * pitch, Planar { im, pitch, ..Planar::NOWHERE })
     }
 
     /// What is done, in order.
     fn phases(&self, from: Plane, into: Plane, scale: R, middle: Planar<R>, in_place: bool) -> Vec<Phase<R>> {
-        let Problem { rows, input, both_axes, transform, double, .. } = self.problem;
+        let Problem { input, both_axes, transform, .. } = self.problem;
         let inverse = transform == Transform::Inverse;
-        let pairs = is_in_pairs(&self.problem);
-        let number = if double { Number::C128 } else { Number::C64 };
-        // Rows beyond those of the problem are not there.
-        let from = Plane { rows: from.rows.min(rows), ..from };
-        let from_output =
-            |exchanged| Phase::Columns(Fetch::Complex(into, number, false), Emit::Complex(into, exchanged, None));
+        let columns = |exchanged| {
+            Phase::Columns(Fetch::Complex(into, self.spectrum(), false), Emit::Complex(into, exchanged, None))
+        };
         match (self.order, transform) {
             (AxisOrder::RowsFirst, Transform::R2C) if in_place => {
-                vec![Phase::Rows(Source::Two(from, input), Target::Halves(into)), from_output(false)]
+                vec![Phase::Rows(self.two_rows(from), Target::Halves(into)), columns(false)]
             }
             (AxisOrder::RowsFirst, Transform::R2C) if both_axes => vec![
-                Phase::Rows(Source::Two(from, input), Target::PlanarHalves(middle)),
+                Phase::Rows(self.two_rows(from), Target::PlanarHalves(middle)),
                 Phase::Columns(Fetch::Planar(middle), Emit::Complex(into, false, Some(scale))),
             ],
             (AxisOrder::RowsFirst, Transform::C2R) if both_axes => vec![
@@ -127,51 +120,60 @@ impl<R: Real> Plan<R> {
                 Phase::Rows(Source::Halves(middle), Target::Two(into)),
             ],
             (AxisOrder::RowsFirst, Transform::Forward | Transform::Inverse) if in_place => {
-                vec![
-                    Phase::Rows(Source::Complex(from, input, inverse), Target::Complex(into, false)),
-                    from_output(inverse),
-                ]
+                vec![Phase::Rows(Source::Complex(from, input, inverse), Target::Complex(into, false)), columns(inverse)]
             }
             (AxisOrder::RowsFirst, Transform::Forward | Transform::Inverse) if both_axes => vec![
                 Phase::Rows(Source::Complex(from, input, inverse), Target::Planar(middle)),
                 Phase::Columns(Fetch::Planar(middle), Emit::Complex(into, inverse, Some(scale))),
             ],
-            (_, transform) => self.old_phases(from, into, scale, middle, transform, pairs),
+            _ if both_axes => self.columns_first(from, into, scale, middle),
+            _ => vec![self.rows_alone(from, into)],
         }
     }
 
-    /// The same with columns first; and transforms of rows alone.
-    fn old_phases(
-        &self,
-        from: Plane,
-        into: Plane,
-        scale: R,
-        middle: Planar<R>,
-        transform: Transform,
-        pairs: bool,
-    ) -> Vec<Phase<R>> {
-        let Problem { rows, input, both_axes, .. } = self.problem;
+    /// The numbers of a spectrum.
+    fn spectrum(&self) -> Number {
+        if self.problem.double { Number::C128 } else { Number::C64 }
+    }
+
+    /// Two real rows at a time; rows beyond those of the problem are not there.
+    fn two_rows(&self, from: Plane) -> Source<R> {
+        Source::Two(Plane { rows: from.rows.min(self.problem.rows), ..from }, self.problem.input)
+    }
+
+    /// What is done, in order, with columns first.
+    fn columns_first(&self, from: Plane, into: Plane, scale: R, middle: Planar<R>) -> Vec<Phase<R>> {
+        let Problem { rows, input, transform, .. } = self.problem;
         let inverse = transform == Transform::Inverse;
         match transform {
-            Transform::R2C if both_axes => vec![
+            Transform::R2C => vec![
                 Phase::Columns(Fetch::Real(from, input), Emit::Half(middle)),
                 Phase::Rows(Source::Planar(middle), Target::Fold(into, rows)),
             ],
-            Transform::C2R if both_axes => vec![
+            Transform::C2R => vec![
                 Phase::Rows(Source::Unfold(from, input, rows), Target::Planar(middle)),
                 Phase::Columns(Fetch::Half(middle), Emit::Real(into, scale)),
             ],
-            Transform::Forward | Transform::Inverse if both_axes => vec![
+            Transform::Forward | Transform::Inverse => vec![
                 Phase::Columns(Fetch::Complex(from, input, inverse), Emit::Planar(middle)),
                 Phase::Rows(Source::Planar(middle), Target::Complex(into, inverse)),
             ],
-            Transform::R2C if pairs => vec![Phase::Rows(Source::Pairs(from, input), Target::Unpack(into))],
-            Transform::R2C => vec![Phase::Rows(Source::Real(from, input), Target::Half(into))],
-            Transform::C2R if pairs => vec![Phase::Rows(Source::Pack(from, input), Target::Pairs(into))],
-            // A height of one: the mirror image of a row is in the row itself.
-            Transform::C2R => vec![Phase::Rows(Source::Unfold(from, input, 0), Target::Real(into))],
-            _ => vec![Phase::Rows(Source::Complex(from, input, inverse), Target::Complex(into, inverse))],
         }
+    }
+
+    /// The only phase of a transform along the rows.
+    fn rows_alone(&self, from: Plane, into: Plane) -> Phase<R> {
+        let (Problem { input, transform, .. }, pairs) = (self.problem, is_in_pairs(&self.problem));
+        let inverse = transform == Transform::Inverse;
+        let (source, target) = match transform {
+            Transform::R2C if pairs => (Source::Pairs(from, input), Target::Unpack(into)),
+            Transform::R2C => (Source::Real(from, input), Target::Half(into)),
+            Transform::C2R if pairs => (Source::Pack(from, input), Target::Pairs(into)),
+            // A height of one: the mirror image of a row is in the row itself.
+            Transform::C2R => (Source::Unfold(from, input, 0), Target::Real(into)),
+            _ => (Source::Complex(from, input, inverse), Target::Complex(into, inverse)),
+        };
+        Phase::Rows(source, target)
     }
 
     /// See [`super::Vertical::run`].
@@ -190,8 +192,7 @@ impl<R: Real> Plan<R> {
         let scale = R::of(if halved { scale / 2.0 } else { scale });
         let in_place = self.is_in_place(&into, V::LANES);
         let phases = |middle| self.phases(from, into, scale, middle, in_place);
-        let own = Planar { at: std::ptr::null_mut(), im: 0, pitch: 0 };
-        let middle = if in_place { Some(own) } else { self.middle_in(&into) };
+        let middle = if in_place { Some(Planar::NOWHERE) } else { self.middle_in(&into) };
         // SAFETY: as the caller says.
         unsafe { self.execute::<V>(&phases, middle, scale, workers, check) }
     }
@@ -209,14 +210,12 @@ impl<R: Real> Plan<R> {
         workers: usize,
         check: Check<'_>,
     ) -> Result<()> {
-        let Problem { rows, input, double, .. } = self.problem;
-        let number = if double { Number::C128 } else { Number::C64 };
+        let (Problem { rows, input, .. }, number) = (self.problem, self.spectrum());
         // The transform of real columns is twice as large.
         let scale = R::of(scale / 2.0);
-        let from = Plane { rows: from.rows.min(rows), ..from };
         let phases = |middle| match self.order {
             AxisOrder::RowsFirst => vec![
-                Phase::Rows(Source::Two(from, input), Target::PlanarHalves(middle)),
+                Phase::Rows(self.two_rows(from), Target::PlanarHalves(middle)),
                 Phase::Columns(Fetch::Planar(middle), Emit::Filtered(spectrum, number, middle)),
                 Phase::Rows(Source::Halves(middle), Target::Two(into)),
             ],
@@ -244,8 +243,8 @@ impl<R: Real> Plan<R> {
     ) -> Result<()> {
         let workers = workers.clamp(1, MOST_WORKERS);
         let (numbers, own) = self.middle::<V>();
-        let numbers = if middle.is_some() { 0 } else { numbers.next_multiple_of(LINE_BYTES) };
-        let of_worker = self.scratch(V::LANES).next_multiple_of(LINE_BYTES);
+        let numbers = if middle.is_some() { 0 } else { numbers.next_multiple_of(LINE) };
+        let of_worker = self.scratch(V::LANES).next_multiple_of(LINE);
         let scratch = Scratch::of((numbers + workers * of_worker) * size_of::<R>());
         debug_assert!(scratch.at().cast::<R>().is_aligned() && self.vector.is_present(), "what the phases work with");
         let at = scratch.at().cast::<R>();

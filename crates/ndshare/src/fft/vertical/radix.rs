@@ -61,11 +61,11 @@ impl<R> Line<R> {
     pub(super) unsafe fn load<V: Lanes<Real = R>>(&self, at: *const R) -> C<V> {
         // SAFETY: as the caller says; a block is two vectors.
         unsafe {
-            let (first, second) = match self.parts {
-                Parts::Apart(im) => return C::load(at, im),
-                _ => V::load(at).deinterleave(V::load(at.add(V::LANES))),
-            };
-            if self.parts == Parts::Exchanged { C { re: second, im: first } } else { C { re: first, im: second } }
+            match self.parts {
+                Parts::Apart(im) => C::load(at, im),
+                Parts::ByTurns => C::load_by_turns(at),
+                Parts::Exchanged => C::load_by_turns(at).exchanged(),
+            }
         }
     }
 
@@ -75,13 +75,11 @@ impl<R> Line<R> {
     pub(super) unsafe fn store<V: Lanes<Real = R>>(&self, at: *mut R, x: C<V>) {
         // SAFETY: as above.
         unsafe {
-            let (first, second) = match self.parts {
-                Parts::Apart(im) => return x.store(at, im),
-                Parts::ByTurns => x.re.interleave(x.im),
-                Parts::Exchanged => x.im.interleave(x.re),
-            };
-            first.store(at);
-            second.store(at.add(V::LANES));
+            match self.parts {
+                Parts::Apart(im) => x.store(at, im),
+                Parts::ByTurns => x.store_by_turns(at),
+                Parts::Exchanged => x.exchanged().store_by_turns(at),
+            }
         }
     }
 }
@@ -117,6 +115,13 @@ pub(super) struct Ahead {
 
 impl Ahead {
     pub(super) const NOTHING: Self = Self { at: std::ptr::null(), step: 0, gap: 0 };
+
+    /// The addresses alone, and those behind the gaps.
+    #[inline(always)]
+    pub(super) fn split(self) -> [Self; 2] {
+        let of = |at| Self { at, gap: 0, ..self };
+        if self.at.is_null() { [self; 2] } else { [self.at, self.at.wrapping_offset(self.gap)].map(of) }
+    }
 
     /// What is left after so many blocks.
     #[inline(always)]
@@ -186,7 +191,7 @@ impl<V: Lanes> C<V> {
         Self { re: other.im.neg_mul_add(factor, self.re), im: other.re.mul_add(factor, self.im) }
     }
     #[inline(always)]
-    fn scale(self, factor: V) -> Self {
+    pub(super) fn scale(self, factor: V) -> Self {
         Self { re: self.re.mul(factor), im: self.im.mul(factor) }
     }
     #[inline(always)]
@@ -209,6 +214,37 @@ impl<V: Lanes> C<V> {
             self.re.store(at);
             self.im.store(at.add(im));
         }
+    }
+    /// # Safety
+    /// Two vectors must be readable at `at`: real and imaginary parts by turns.
+    #[inline(always)]
+    pub(super) unsafe fn load_by_turns(at: *const V::Real) -> Self {
+        // SAFETY: as the caller says.
+        let (re, im) = unsafe { V::load(at).deinterleave(V::load(at.add(V::LANES))) };
+        Self { re, im }
+    }
+    /// # Safety
+    /// Two vectors must be writable at `at`.
+    #[inline(always)]
+    pub(super) unsafe fn store_by_turns(self, at: *mut V::Real) {
+        let (first, second) = self.re.interleave(self.im);
+        // SAFETY: as the caller says.
+        unsafe {
+            first.store(at);
+            second.store(at.add(V::LANES));
+        }
+    }
+    /// Each part taken for the other.
+    #[inline(always)]
+    pub(super) fn exchanged(self) -> Self {
+        Self { re: self.im, im: self.re }
+    }
+    /// Twice the two spectra of which this one is the first plus i times the second, with what `mirror` has in the
+    /// opposite place: the spectrum of real numbers is its own mirror image.
+    #[inline(always)]
+    pub(super) fn untangled(self, mirror: Self) -> (Self, Self) {
+        let first = Self { re: self.re.add(mirror.re), im: self.im.sub(mirror.im) };
+        (first, Self { re: self.im.add(mirror.im), im: mirror.re.sub(self.re) })
     }
     /// The same complex number in all lanes.
     ///

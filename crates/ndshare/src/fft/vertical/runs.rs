@@ -61,8 +61,6 @@ pub(super) struct Read<'a, V: Lanes> {
     pub to_step: usize,
     /// How many rows further on the next reading will be; 0 when that is not known.
     pub ahead: usize,
-    /// How many bytes behind what is read of each row will be read later; 0 when that is not known.
-    pub next: usize,
 }
 
 /// The numbers that are read, each said once: how, and of what type their parts are.
@@ -180,8 +178,6 @@ impl<V: Lanes> Read<'_, V> {
         for _ in 0..rows {
             let next = from.wrapping_offset(ahead);
             (0..bytes).step_by(LINE).filter(|_| self.ahead > 0).for_each(|byte| V::prefetch(next.wrapping_add(byte)));
-            let behind = from.wrapping_add(bytes + LINE - 1);
-            (0..self.next).step_by(LINE).for_each(|byte| V::prefetch(behind.wrapping_add(byte)));
             // SAFETY: as the caller says.
             unsafe {
                 let first = <V as Convert<T>>::convert(from.cast());

@@ -5,6 +5,7 @@
 //! could find taken, and never more than [`KEPT_BYTES`] in all.
 
 use crate::os::memory::advise_huge_pages;
+use crate::os::{HUGE_BYTES, PAGE_BYTES};
 use crate::prim::{AtomicU64, Ordering};
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
@@ -13,8 +14,8 @@ use std::ptr::NonNull;
 const KEPT_BYTES: u64 = 256 << 20;
 const PLACES: usize = 8;
 /// Allocations begin at a page.
-const PAGE: usize = 4096;
-const HUGE_PAGE: usize = 2 << 20;
+const PAGE: usize = PAGE_BYTES as usize;
+const HUGE_PAGE: usize = HUGE_BYTES as usize;
 
 static KEPT: [AtomicU64; PLACES] = [const { AtomicU64::new(0) }; PLACES];
 static KEPT_TOTAL: AtomicU64 = AtomicU64::new(0);
