@@ -631,13 +631,19 @@ def test_a_frame_of_a_killed_member_comes_again() -> None:
         note_pause("a frame of a group's dead member", time.perf_counter() - start)
 
 
-def test_a_frame_of_a_member_that_is_killed_after_the_end_comes_again() -> None:
+@contextmanager
+def a_frame_in_hand() -> Iterator[tuple[nds.Ring, nds.Reader, Any]]:
+    """Yield a ring, a member of a group, and the process of the other one, which has the only frame."""
     ring = nds.Ring(2, np.int64, slots=8)
-    member = ring.reader(group="g")
-    mine, theirs = FORK.Pipe()
+    member, (mine, theirs) = ring.reader(group="g"), FORK.Pipe()
     put_all(ring, 1)
     with child(workers.hold_back, ring.reader(group="g", start="oldest"), theirs) as process:
         assert mine.recv() == 0
+        yield ring, member, process
+
+
+def test_a_frame_of_a_member_that_is_killed_after_the_end_comes_again() -> None:
+    with a_frame_in_hand() as (ring, member, process):
         ring.close()
         with pytest.raises(nds.Empty):
             member.get(0.1)
@@ -1061,11 +1067,7 @@ def test_poll_and_asyncio_hear_of_the_death_of_the_last_writer() -> None:
 
 
 def test_the_descriptor_hears_that_a_frame_of_a_dead_member_is_there_again() -> None:
-    ring = nds.Ring(2, np.int64, slots=8)
-    member, mine_theirs = ring.reader(group="g"), FORK.Pipe()
-    put_all(ring, 1)
-    with child(workers.hold_back, ring.reader(group="g", start="oldest"), mine_theirs[1]) as process:
-        assert mine_theirs[0].recv() == 0
+    with a_frame_in_hand() as (_, member, process):
         with suppress(nds.Empty):
             member.fileno()
             member.get(0)
@@ -1077,11 +1079,7 @@ def test_the_descriptor_hears_that_a_frame_of_a_dead_member_is_there_again() -> 
 
 def test_the_descriptor_is_quiet_once_a_frame_of_a_dead_member_was_got() -> None:
     """`fileno` itself may be the first to see the death. The frame came, and the pipe kept its byte for nobody."""
-    ring = nds.Ring(2, np.int64, slots=8)
-    member, mine_theirs = ring.reader(group="g"), FORK.Pipe()
-    put_all(ring, 1)
-    with child(workers.hold_back, ring.reader(group="g", start="oldest"), mine_theirs[1]) as process:
-        assert mine_theirs[0].recv() == 0
+    with a_frame_in_hand() as (_, member, process):
         assert is_quiet(member)
         os.kill(process.pid, signal.SIGKILL)
         process.join(HANG)

@@ -269,8 +269,8 @@ impl Ring {
     /// With ``start="oldest"`` it begins with the oldest that is still there: the last `keep`, what some reader has yet to
     /// take, and, while no reader holds the ring back, the last `slots`. ``latest=True`` gives the newest only and holds
     /// nobody back. The readers of one `group` (a name) share the frames: each goes to one of them, and again to another
-    /// if that one dies holding it. A member that has to wait for its next frame has done with those it got before.
-    /// `start` counts for the first member of a group. A later one goes on where the group is, also when it had no
+    /// if that one dies or is closed holding it. A member that has to wait for its next frame has done with those it got
+    /// before. `start` counts for the first member of a group. A later one goes on where the group is, also when it had no
     /// member for a while; what fell out of the window since was missed. Any other reader gets every frame.
     ///
     /// It can be sent to another process until it is used, and then belongs to that. Raises RuntimeError when the

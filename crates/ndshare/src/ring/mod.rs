@@ -11,8 +11,9 @@
 //!
 //! From below:
 //!
-//! - `leave`: what a process ends in order when it ends. `claim`: who has a frame or a slot, as one word. `protocol`: the steps that several processes take at once. `format`:
-//!   what a ring says of its frames. `table`: where each word lies. `policy`: what users choose.
+//! - `leave`: what a process ends in order when it ends. `claim`: who has a frame or a slot, as one word. `protocol`: the
+//!   steps that several processes take at once. `format`: what a ring says of its frames. `table`: where each word lies.
+//!   `policy`: what users choose.
 //! - `state`: the [`Ring`] itself. `recover`: its lock, and order after a death. `notify`: waking who waits. `group`,
 //!   `readers`, `writers`: who takes part. `settle`: when the stream ends. `window`: which frames stay. `sizes`: which
 //!   blocks are too large. `stats`: what is told.
