@@ -680,6 +680,8 @@ def test_what_cannot_be_a_convolution_is_refused() -> None:
     ):
         with pytest.raises(ValueError, match="plan for rfft2"):
             other.convolve(np.ones((2, 2)))
+    with pytest.raises(ValueError, match=r"2 axes, got 3 axes, .*plan_rfft2\(\(12, 20\), \.\.\.\)"):
+        nds.fft.plan_rfft2((2, 12, 20)).convolve(np.ones((2, 2)))
     c = plan.convolve(np.ones((2, 2)))
     for frame, out in (
         (np.zeros((12, 21), "u2"), None),

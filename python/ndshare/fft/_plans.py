@@ -91,9 +91,12 @@ class Convolution:
     """
 
     def __init__(self, plan: Plan, filter: ArrayLike) -> None:  # noqa: A002
-        if plan.name != "rfft2" or plan.norm != "backward" or len(plan.shape) != 2:
+        if plan.name != "rfft2" or plan.norm != "backward":
+            raise ValueError(f'expected a plan for rfft2 with norm "backward", got {plan!r}, norm {plan.norm!r}')
+        if len(plan.shape) != 2:
             raise ValueError(
-                f'expected a plan for rfft2 of planes with norm "backward", got {plan!r}, norm {plan.norm!r}'
+                f"expected a plan for rfft2 of frames of 2 axes, got {len(plan.shape)} axes, {plan!r}: make one by "
+                f"plan_rfft2({plan.shape[-2:]}, ...), and filter a stack plane by plane"
             )
         self.plan = plan
         self.spectrum = _spectrum(plan, np.asarray(filter))
