@@ -468,6 +468,16 @@ def test_what_a_reducer_sends_elsewhere_is_not_the_new_processs() -> None:
     assert ours.recv().sum() == 1000
 
 
+def test_what_a_reducer_sent_elsewhere_arrives_also_when_its_own_message_fails() -> None:
+    """What is pickled inside a message that fails later may be on its way to somebody: it is not taken back."""
+    ours, theirs = mp.Pipe(duplex=False)
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        token([Tells(theirs), nds.ones(10), lambda: 0])
+    assert in_flight() == 1
+    assert ours.recv().sum() == 1000
+    assert in_flight() == 0
+
+
 FORKSERVER_DIES = """
 import multiprocessing as mp, os, signal, sys, time
 from multiprocessing import forkserver
