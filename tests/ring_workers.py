@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import random
 import resource
+import select
 import signal
+import threading
 import time
 from contextlib import suppress
+from multiprocessing import util
 from typing import Any
 
 import numpy as np
@@ -53,6 +56,20 @@ def write_as_and_wait(writer: nds.Writer, conn: Any) -> None:
     time.sleep(LIFE)
 
 
+def write_at_the_end(writer: nds.Writer | nds.Ring, number: int) -> None:
+    """Return, and leave it to a thread to write when multiprocessing has called all that it calls at the end."""
+    end_by_itself()
+    is_over = threading.Event()
+    util.Finalize(None, is_over.set, exitpriority=-1000)
+
+    def write() -> None:
+        is_over.wait()
+        writer.put([number, number])
+
+    writer.__enter__()
+    threading.Thread(target=write).start()
+
+
 def keep(writer: nds.Writer) -> None:
     """Have a writer and never use it."""
     end_by_itself()
@@ -73,6 +90,19 @@ def hold_back(reader: nds.Reader, conn: Any) -> None:
     frame = reader.get()
     conn.send(frame.seq)
     time.sleep(LIFE)
+
+
+def select_and_keep(reader: nds.Reader, results: Any) -> None:
+    """Read a stream to its end by `select`, with the last frame in a variable; send the numbers that came."""
+    end_by_itself()
+    numbers: list[int] = []
+    descriptor = reader.fileno()
+    with suppress(nds.Closed):
+        while select.select([descriptor], [], [])[0]:
+            with suppress(nds.Empty):
+                frame = reader.get(timeout=0)
+                numbers.append(int(frame[0]))
+    results.put(numbers)
 
 
 def close_holding(reader: nds.Reader, conn: Any) -> None:

@@ -1128,6 +1128,59 @@ def test_poll_hears_of_a_frame_that_a_member_leaves_to_the_others(is_own: bool) 
     del frame
 
 
+@pytest.mark.parametrize("policy", ["wait", "drop_newest"])
+def test_a_full_ring_asks_for_the_frame_that_a_member_has_in_a_variable(policy: Any) -> None:
+    """A loop over select keeps its last frame in a variable. Such frames held a full ring for ever."""
+    ring = nds.Ring(2, np.int64, slots=2, when_full=policy)
+    members = [ring.reader(group="g") for _ in range(2)]
+    put_all(ring, 1, 2)
+    frames = [member.get(0) for member in members]
+    assert all(map(is_quiet, members)), "nobody waits for room"
+    for _ in range(2):
+        with suppress(nds.Full):
+            assert ring.put([3, 3], timeout=0) is None
+        assert is_readable(members[0])
+        assert is_quiet(members[1]), "room for one is wanted"
+    with pytest.raises(nds.Empty):
+        members[0].get(0)
+    assert all(map(is_quiet, members))
+    assert ring.put([3, 3], timeout=HANG) == 2
+    assert all(map(is_readable, members))
+    frames += [members[0].get(0)]
+    assert all(map(is_quiet, members)), "what is in hand is no concern of a writer that has gone on"
+    assert firsts(frames) == [1, 2, 3]
+
+
+def test_a_member_that_was_asked_and_has_dropped_its_frame_is_left_alone() -> None:
+    ring = nds.Ring(2, np.int64, slots=1)
+    member = ring.reader(group="g")
+    put_all(ring, 1)
+    frame = member.get(0)
+    assert not is_readable(member)
+    with pytest.raises(nds.Full):
+        ring.put([2, 2], timeout=0)
+    assert is_readable(member)
+    del frame
+    assert is_quiet(member)
+
+
+@pytest.mark.parametrize(("members", "slots"), [(2, 2), (5, 2), (5, 1)])
+def test_members_on_descriptors_with_frames_in_variables_get_them_all(members: int, slots: int) -> None:
+    """Of 30 streams 5 stood still with `Full` at the writers, and the descriptors silent."""
+    ring, count = nds.Ring(2, np.int64, slots=slots), 200
+    results: Any = FORK.Queue()
+    with ExitStack() as stack:
+        for reader in [ring.reader(group="g") for _ in range(members)]:
+            stack.enter_context(child(workers.select_and_keep, reader, results))
+        del reader
+        for writer in [ring.writer() for _ in range(2)]:
+            stack.enter_context(child(workers.write_as, writer, list(range(count)), "close"))
+        del writer
+        got = [results.get(timeout=HANG) for _ in range(members)]
+    assert sorted(number for each in got for number in each) == sorted([*range(count)] * 2)
+    assert ring.stats()["missed"] == 0
+
+
 def test_without_pidfds_the_descriptor_looks_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pidfd can be had, as with an older kernel or in a sandbox; the death is heard all the same."""
     monkeypatch.setenv("NDSHARE_NO_PIDFD", "1")

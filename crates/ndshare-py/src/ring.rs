@@ -705,7 +705,8 @@ impl Reader {
     /// A descriptor for selectors, Qt and asyncio: readable while there is something to get, be it the end.
     ///
     /// That is a frame, the end, or the death of the last writer without a close, which `get` then raises. Now and then
-    /// it is readable for nothing, when a writer comes or goes, so use ``get(timeout=0)`` and expect Empty. Where the
+    /// it is readable for nothing, when a writer comes or goes, so use ``get(timeout=0)`` and expect Empty. So it is when
+    /// a writer waits for a frame that this member of a group has in hand: by that `get` it has done with it. Where the
     /// system has no pidfds for the writers (Linux before 5.3, another pid namespace, no descriptor left) that is four
     /// times a second. It belongs to the reader: do not close it.
     fn fileno(&self, py: Python<'_>) -> PyResult<i32> {

@@ -1,7 +1,8 @@
 //! A reader's descriptor for selectors: readable while `get` has something to give or to say.
 //!
 //! Whoever publishes a frame, closes the ring or begins to write puts a byte into the pipe of its [`Selector`], which also
-//! watches the writers, and the other members of a group.
+//! watches the writers, and the other members of a group. So does a writer that finds the ring full for the sake of a
+//! frame that a member of a group has in hand.
 //!
 //! The set is put in order by whoever looks and finds nothing. A look that is attached to an interpreter only compares
 //! who is there with whom it knows; if they differ, the pipe keeps its byte, and the next `get` does the rest.
@@ -57,7 +58,8 @@ impl Reader {
     #[cold]
     pub(super) fn settle_pipe(&self) {
         let (Some(selector), word) = (self.selector.get(), self.words().pipe) else { return };
-        let is_awake = || self.has_news() || self.is_unsettled(selector) || self.check_place().is_err();
+        let is_awake =
+            || self.has_news() || self.is_asked() || self.is_unsettled(selector) || self.check_place().is_err();
         if !is_awake() {
             selector.pipe.drain();
             // From here on writers tell again; one that was just telling finds another word than it saw.
@@ -98,6 +100,13 @@ impl Reader {
         });
         self.settle_pipe();
         Ok(())
+    }
+
+    /// Whether a writer has asked for a frame that this member has in hand, and still waits for it.
+    fn is_asked(&self) -> bool {
+        let Mode::Group(group) = self.mode() else { return false };
+        // RAW: a bit of it.
+        Wish(self.words().pipe.load(SeqCst)).is_asked() && self.ring.who_holds_back(group) == Some(self.member())
     }
 
     /// Whether somebody is there whom the selector does not know, or a death is not told of yet.

@@ -19,6 +19,7 @@ const SHORT_NAP: Duration = Duration::from_millis(2);
 impl Ring {
     pub(super) fn wait_for_space(&self, deadline: &Deadline) -> Result<()> {
         self.prune(deadline).map_err(as_full)?;
+        self.ask_members();
         let ready = || !self.is_full(self.least_cursor()) || self.is_closed();
         self.sleep(SPACE, ready, deadline, NAP)?;
         go_on(deadline, |waited| {

@@ -88,6 +88,16 @@ impl Ring {
     pub(super) fn end_claim(&self, seq: u64, group: usize, claim: FrameClaim) {
         protocol::end_claim(&self.table.entry(seq).claims[group], claim);
         point(Point::RingDone);
+        self.pass_done(group);
+        if self.is_closed() {
+            // The other members may wait for just this, to see that nothing comes any more.
+            let _ = self.announce_if_awaited(EVENT);
+            self.tell_pipes();
+        }
+    }
+
+    /// Moves a group's cursor over all frames that are done.
+    fn pass_done(&self, group: usize) {
         // BOUND: a lap. More than that is done only when numbers were scribbled on.
         let left = std::cell::Cell::new(self.table.entries() + 1);
         protocol::pass_done(self.table.group(group).cursor, |next| {
@@ -95,10 +105,28 @@ impl Ring {
             left.set(left.get().saturating_sub(1));
             (left.get() > 0 && next < self.written()).then_some((entry.seq, &entry.claims[group]))
         });
-        if self.is_closed() {
-            // The other members may wait for just this, to see that nothing comes any more.
-            let _ = self.announce_if_awaited(EVENT);
-            self.tell_pipes();
+    }
+
+    /// Asks members whose frames in hand keep the ring full to come for the next one, by which they have done with those.
+    /// Who waits in `get` has come already; who waits on a descriptor may have its last frame in a variable only, and
+    /// would not hear of anything.
+    #[cold]
+    pub(super) fn ask_members(&self) {
+        for group in self.groups_in_use() {
+            // A member may have died after it was done and before it moved the cursor on.
+            self.pass_done(group);
+            if let Some(member) = self.who_holds_back(group).filter(|&member| self.is_member_alive(member)) {
+                self.ask_pipe(member.reader);
+            }
+        }
+    }
+
+    /// The member of a group whose frame in hand keeps the window full.
+    pub(super) fn who_holds_back(&self, group: usize) -> Option<Member> {
+        let first = self.open_frames(group).next().filter(|&seq| self.is_full(Some(seq)))?;
+        match FrameClaim::read(&self.table.entry(first).claims[group]).holder() {
+            Holder::Member(member) => Some(member),
+            Holder::Nobody | Holder::Done => None,
         }
     }
 

@@ -3,7 +3,7 @@
 
 use super::protocol;
 use super::state::Ring;
-use super::table::{READERS, WISHES};
+use super::table::WISHES;
 use crate::arena::Deadline;
 use crate::error::{Error, Result};
 use crate::os::kill::{Point, point};
@@ -11,13 +11,15 @@ use crate::os::pipe::PipeId;
 use crate::prim::Ordering::{Relaxed, SeqCst};
 use std::time::Duration;
 
-/// {pid: 22, descriptor + 1: 24, how often it was emptied: 17, told: 1} of a pipe that wants a byte when a frame is
-/// there; 0: no pipe.
+/// {pid: 22, descriptor + 1: 24, how often it was emptied: 16, asked: 1, told: 1} of a pipe that wants a byte when a
+/// frame is there, or when its reader is asked for one that it has in hand; 0: no pipe.
 #[derive(Clone, Copy)]
 pub(super) struct Wish(pub u64);
 
 impl Wish {
-    const DRAINS: u64 = (1 << 17) - 1;
+    const TOLD: u64 = 1;
+    const ASKED: u64 = 2;
+    const DRAINS: u64 = 0xffff;
 
     pub(super) fn of(pid: u32, descriptor: i32) -> Option<Self> {
         let place = u64::try_from(descriptor).ok()? + 1;
@@ -25,16 +27,25 @@ impl Wish {
     }
 
     pub(super) fn is_told(self) -> bool {
-        self.0 & 1 == 1
+        self.0 & Self::TOLD != 0
     }
 
     pub(super) fn told(self) -> Self {
-        Self(self.0 | 1)
+        Self(self.0 | Self::TOLD)
     }
 
+    pub(super) fn is_asked(self) -> bool {
+        self.0 & Self::ASKED != 0
+    }
+
+    fn asked(self) -> Self {
+        Self(self.told().0 | Self::ASKED)
+    }
+
+    /// Neither told nor asked from now on.
     pub(super) fn drained(self) -> Self {
-        let count = (self.0 >> 1).wrapping_add(1) & Self::DRAINS;
-        if self.0 == 0 { self } else { Self(self.0 & !(Self::DRAINS << 1 | 1) | count << 1) }
+        let count = (self.0 >> 2).wrapping_add(1) & Self::DRAINS;
+        if self.0 == 0 { self } else { Self(self.0 >> 18 << 18 | count << 2) }
     }
 
     fn tell(self, id: PipeId) {
@@ -73,26 +84,7 @@ impl Ring {
 
     /// Tells readers that wait on a descriptor.
     pub(super) fn tell_pipes(&self) {
-        for index in self.readers_in_use().filter(|&index| index < READERS) {
-            let words = self.table.reader(index);
-            // RAW: names, which the kernel is asked for; a byte goes only to the very pipe.
-            let wish = Wish(words.pipe.load(SeqCst));
-            if wish.0 == 0 || wish.is_told() {
-                continue;
-            }
-            // RAW: compared with what the kernel says of the pipe.
-            let id = PipeId { device: words.pipe_device.load(SeqCst), inode: words.pipe_inode.load(SeqCst) };
-            // RAW: a name, which is looked up.
-            // A program that has replaced the process is not the one that asked: its address space is another one.
-            // Who cannot tell whether it lives leaves it its wish: nobody else would wake it again.
-            if !self.arena().is_identity_alive(words.user.load(SeqCst)).unwrap_or(true) {
-                let _ = words.pipe.compare_exchange(wish.0, 0, SeqCst, Relaxed);
-                continue;
-            }
-            wish.tell(id);
-            // After the byte, not before: a death in between costs one byte too many, not one too few.
-            let _ = words.pipe.compare_exchange(wish.0, wish.told().0, SeqCst, Relaxed);
-        }
+        self.readers_in_use().for_each(|index| self.tell_pipe(index, Wish::told));
     }
 
     /// The same, if anybody does.
@@ -100,6 +92,32 @@ impl Ring {
         if self.table.word(WISHES).load(SeqCst) != 0 {
             self.tell_pipes();
         }
+    }
+
+    /// Asks a member for a frame that it has in hand, if it waits on a descriptor.
+    pub(super) fn ask_pipe(&self, index: usize) {
+        self.tell_pipe(index, Wish::asked);
+    }
+
+    fn tell_pipe(&self, index: usize, heard: fn(Wish) -> Wish) {
+        let words = self.table.reader(index);
+        // RAW: names, which the kernel is asked for; a byte goes only to the very pipe.
+        let wish = Wish(words.pipe.load(SeqCst));
+        if wish.0 == 0 || heard(wish).0 == wish.0 {
+            return;
+        }
+        // RAW: compared with what the kernel says of the pipe.
+        let id = PipeId { device: words.pipe_device.load(SeqCst), inode: words.pipe_inode.load(SeqCst) };
+        // RAW: a name, which is looked up.
+        // A program that has replaced the process is not the one that asked: its address space is another one.
+        // Who cannot tell whether it lives leaves it its wish: nobody else would wake it again.
+        if !self.arena().is_identity_alive(words.user.load(SeqCst)).unwrap_or(true) {
+            let _ = words.pipe.compare_exchange(wish.0, 0, SeqCst, Relaxed);
+            return;
+        }
+        wish.tell(id);
+        // After the byte, not before: a death in between costs one byte too many, not one too few.
+        let _ = words.pipe.compare_exchange(wish.0, heard(wish).0, SeqCst, Relaxed);
     }
 }
 

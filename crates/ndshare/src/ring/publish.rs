@@ -100,6 +100,10 @@ impl Ring {
     fn publish_at_once(&self, publication: &mut Publication<'_>) -> Result<Published> {
         match self.locked_quick(|| self.publish_under_lock(publication)) {
             Ok(Some(Outcome::Published(seq))) => self.tell(seq),
+            Ok(Some(Outcome::Full)) => {
+                self.ask_members();
+                Ok(Published::Busy)
+            }
             Ok(_) => Ok(Published::Busy),
             // What `supply` asks for may take a wait, too. Nothing has changed then.
             Err(error) if error.kind() == Kind::Timeout => Ok(Published::Busy),
@@ -117,8 +121,11 @@ impl Ring {
                 Outcome::NoneIdle => self.wait_for_idle(deadline)?,
                 Outcome::Full => match self.when_full {
                     WhenFull::Wait | WhenFull::DropOldest => self.wait_for_space(deadline)?,
-                    // It may be full only for the sake of a reader that died.
-                    WhenFull::DropNewest if !pruned => self.prune(deadline).map_err(as_full)?,
+                    // It may be full only for the sake of a reader that died, or that has done with what it has.
+                    WhenFull::DropNewest if !pruned => {
+                        self.prune(deadline).map_err(as_full)?;
+                        self.ask_members();
+                    }
                     WhenFull::DropNewest => {
                         self.table.word(DROPPED).fetch_add(1, SeqCst);
                         return Ok(Published::Dropped);

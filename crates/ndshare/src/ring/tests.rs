@@ -735,6 +735,63 @@ fn who_waits_on_a_descriptor_hears_of_a_frame_that_a_member_leaves() {
     drop(frame);
 }
 
+/// Members that waited on descriptors with their last frames in variables kept a full ring full for ever.
+#[test]
+fn a_full_ring_asks_the_member_that_has_its_oldest_frame_in_hand() {
+    for when_full in [WhenFull::Wait, WhenFull::DropNewest] {
+        let (ring, _heap) = ring(2, when_full);
+        let group = Mode::Group(ring.group("g", &FOREVER).unwrap());
+        let members = [(); 2].map(|()| ring.reader(group, Start::Next, &FOREVER).unwrap());
+        (0..2).for_each(|i| assert!(put(&ring, i, &FOREVER).is_ok()));
+        let held = members.each_ref().map(|member| member.get(&FOREVER).unwrap());
+        members.iter().for_each(|member| assert!(member.descriptor().is_ok()));
+        let are_told = || members.each_ref().map(|member| Wish(member.words().pipe.load(Relaxed)).is_told());
+        assert_eq!(are_told(), [false, false], "nobody waits for room");
+        assert!(!matches!(put(&ring, 2, &soon()), Ok(Some(_))));
+        assert_eq!(are_told(), [true, false], "{when_full:?}");
+        members[0].descriptor().unwrap();
+        assert_eq!(are_told(), [true, false], "who asks for the descriptor again hears of it, too");
+        assert!(members[0].try_get().unwrap().is_none());
+        assert_eq!(are_told(), [false, false]);
+        assert_eq!(put(&ring, 2, &soon()).unwrap(), Some(2));
+        assert_eq!(held.each_ref().map(number), [0, 1]);
+        // What it has in hand is no concern of a writer that has room.
+        drop(members[0].get(&FOREVER).unwrap());
+        members.iter().for_each(|member| assert!(member.descriptor().is_ok()));
+        assert_eq!(are_told(), [false, false]);
+    }
+}
+
+#[test]
+fn a_member_that_finds_nothing_has_done_with_what_it_holds() {
+    let (ring, _heap) = ring(1, WhenFull::Wait);
+    let group = Mode::Group(ring.group("g", &FOREVER).unwrap());
+    let member = ring.reader(group, Start::Next, &FOREVER).unwrap();
+    put(&ring, 0, &FOREVER).unwrap();
+    let held = member.try_get().unwrap().unwrap();
+    assert_eq!(put(&ring, 1, &soon()).unwrap_err().kind(), Kind::Full);
+    assert!(member.try_get().unwrap().is_none());
+    put(&ring, 1, &soon()).unwrap();
+    drop(held);
+}
+
+/// Who fills a frame in other hands while the ring comes to be full hears that it takes a wait, and asks all the same.
+#[test]
+fn who_does_not_wait_for_room_asks_for_it_all_the_same() {
+    let (ring, _heap) = ring(1, WhenFull::Wait);
+    let group = Mode::Group(ring.group("g", &FOREVER).unwrap());
+    let member = ring.reader(group, Start::Next, &FOREVER).unwrap();
+    let mut writing = ring.begin(LEN as u64, &FOREVER).unwrap();
+    put(&ring, 0, &FOREVER).unwrap();
+    let held = member.get(&FOREVER).unwrap();
+    member.descriptor().unwrap();
+    assert_eq!(writing.publish(Content::default(), &Deadline::now()).unwrap(), Published::Busy);
+    assert!(Wish(member.words().pipe.load(Relaxed)).is_told());
+    assert!(member.try_get().unwrap().is_none());
+    assert_eq!(writing.publish(Content::default(), &Deadline::now()).unwrap(), Published::Seq(1));
+    drop(held);
+}
+
 #[test]
 fn the_steady_state_allocates_nothing_and_a_thrown_away_frame_comes_again() {
     let (ring, _heap) = ring(4, WhenFull::Wait);
@@ -992,6 +1049,28 @@ mod deaths {
                 let from = got.first().copied().unwrap_or(0);
                 assert_eq!(got, (from..8).collect::<Vec<_>>(), "{label} {nth}");
                 assert!(from == done || from == done + 1, "{label} {nth}: {from} {done}");
+            }
+        }
+    }
+
+    /// A member died after it was done with the oldest frame and before it moved the group on; the others had nothing
+    /// left that they could be done with, and the ring stayed full.
+    #[test]
+    fn a_full_ring_goes_on_after_a_member_died_wherever_it_was() {
+        for when_full in [WhenFull::Wait, WhenFull::DropNewest] {
+            for &label in KILL_POINTS {
+                let (ring, heap) = ring(1, when_full);
+                let group = Mode::Group(ring.group("g", &FOREVER).unwrap());
+                let member = ring.reader(group, Start::Next, &FOREVER).unwrap();
+                put(&ring, 0, &FOREVER).unwrap();
+                let Some(slot) = dies(&ring, &heap, label, 1, reads) else { continue };
+                heap.declare_dead(slot);
+                let mut got = Vec::new();
+                for i in 1..4 {
+                    got.extend(std::iter::from_fn(|| member.get(&soon()).ok().map(|frame| number(&frame))));
+                    assert_eq!(put(&ring, i, &soon()).unwrap(), Some(i), "{label}");
+                }
+                assert!(got == [0, 1, 2] || got == [1, 2], "{label}: {got:?}");
             }
         }
     }

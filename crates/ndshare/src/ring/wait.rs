@@ -94,13 +94,20 @@ impl Reader {
     }
 
     /// The next frame, if there is one now. Who waits on [`Self::descriptor`] hears of the end and of deaths by it, too.
+    /// If there is none, a member of a group has done with the frames that it got before, as in [`Self::get`].
     ///
     /// # Errors
     /// As [`Self::get`].
     pub fn try_get(&self) -> Result<Option<Frame>> {
         let found = self.get_soon(Duration::ZERO)?;
-        if found.is_some() || self.selector.get().is_none() {
+        if found.is_some() {
             return Ok(found);
+        }
+        if let Mode::Group(group) = self.mode {
+            self.end_claims(group)?;
+        }
+        if self.selector.get().is_none() {
+            return Ok(None);
         }
         // A death keeps the descriptor readable until somebody has looked at it.
         match self.get(&Deadline::now()) {
