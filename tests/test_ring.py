@@ -1759,6 +1759,42 @@ def test_the_stream_ends_when_all_writers_that_were_made_are_closed(method: str)
     assert firsts(reader) == [0, 0, 1, 1, 2, 2]
 
 
+@pytest.mark.parametrize("is_made", [True, False])
+def test_a_process_ends_after_its_threads(method: str, is_made: bool) -> None:
+    """The target of a process has returned, and a thread of it still writes: it got `Closed`, but not under spawn."""
+    ring = nds.Ring(2, np.int64, slots=8)
+    reader = ring.reader()
+    with child(
+        workers.write_at_the_end, ring.writer() if is_made else ring, 7, context=mp.get_context(method)
+    ) as process:
+        assert firsts(reader) == [7]
+        process.join(HANG)
+        assert process.exitcode == 0
+
+
+LATE = """
+import multiprocessing as mp, sys
+def write(text):
+    import ndshare as nds
+    global kept
+    kept = nds.ref(text).open().writer()
+    kept.put([7, 7])
+if __name__ == "__main__":
+    process = mp.get_context(sys.argv[1]).Process(target=write, args=(sys.argv[2],))
+    process.start()
+    process.join()
+    assert "ndshare" not in sys.modules
+"""
+
+
+def test_a_process_that_imports_ndshare_late_ends_in_order(method: str) -> None:
+    """Its parent does not know of ndshare. It ended by itself, and was taken for dead."""
+    ring = nds.Ring(2, np.int64, slots=8)
+    reader = ring.reader()
+    run(LATE, method, str(nds.ref(ring))).clean()
+    assert firsts(reader) == [7]
+
+
 def test_a_writer_that_is_killed_is_told_once(method: str) -> None:
     context = mp.get_context(method)
     ring = nds.Ring(2, np.int64, slots=32)

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import atexit
 import os
+import threading
 import weakref
-from multiprocessing import util
+from collections.abc import Callable
+from multiprocessing import get_start_method, process, util
 from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -193,15 +195,35 @@ def register() -> None:
     ForkingPickler.register(Reader, _reduce_reader)
     ForkingPickler.register(Writer, _reduce_writer)
     ForkingPickler.register(Frame, reduce_frame)
-    # A process that ends in order closes its writers: an interpreter that exits, and a child of multiprocessing, which
-    # leaves by os._exit after its finalizers. These are forgotten when a child begins; so it enters its own then.
+    # A process that ends in order closes its writers: an interpreter that exits, and a forked child of multiprocessing,
+    # which leaves by os._exit after its finalizers. These are forgotten when a child begins; so it enters its own then,
+    # or now, if it has begun already.
     atexit.register(_native.leave_rings)
     util.register_after_fork(_leave_at_the_end, _leave_at_the_end)
+    if process.parent_process() is not None and get_start_method(allow_none=True) != "spawn":
+        _leave_at_the_end()
 
 
-def _leave_at_the_end(_: object) -> None:
+def _leave_at_the_end(_: object = None) -> None:
     # The others come first: some may still write.
-    util.Finalize(None, _native.leave_rings, exitpriority=-100)
+    util.Finalize(None, _leave_after_threads, exitpriority=-100)
+
+
+def _leave_after_threads() -> None:
+    """Leave once the threads have ended that are no daemons, as at the exit of an interpreter: they may still write.
+
+    multiprocessing waits for them after its finalizers, by this function of `threading`, and calls nothing more then.
+    """
+    shutdown: Callable[[], None] = cast("Any", threading)._shutdown
+
+    def shutdown_and_leave() -> None:
+        try:
+            shutdown()
+        finally:
+            _native.leave_rings()
+
+    # A type checker takes no other way.
+    setattr(threading, "_shutdown", shutdown_and_leave)  # noqa: B010
 
 
 Frame.__module__ = "ndshare"
