@@ -5,9 +5,35 @@
 
 use crate::arena::{Deadline, Hold, Reentry};
 use crate::error::{Error, Kind, OwnerDied, Result};
+use crate::head::HeadKind;
 use crate::os::monotonic;
+use crate::prim::Ordering::{Acquire, Release};
 use std::cell::Cell;
 use std::time::Duration;
+
+/// The version of a lock's head.
+const VERSION: u32 = 1;
+
+/// Makes a block of at least eight bytes the head of a lock for its own sake: it says that it is one, and is locked as any
+/// block is.
+///
+/// # Errors
+/// `InvalidValue` for a block without room.
+#[doc(hidden)]
+pub fn make_lock(block: &Hold) -> Result<()> {
+    block.word(0)?.store(HeadKind::Lock.signature(VERSION), Release);
+    Ok(())
+}
+
+/// Checks that a block is the head of a lock.
+///
+/// # Errors
+/// `WrongKind` when it is not, or is one of another version.
+#[doc(hidden)]
+pub fn check_lock(block: &Hold) -> Result<()> {
+    // RAW: compared.
+    HeadKind::Lock.check(VERSION, block.word(0)?.load(Acquire))
+}
 
 /// What a taker does about a lock whose owner died in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -357,6 +383,18 @@ mod tests {
         entered.leave().unwrap();
         Entered::enter_quick(&hold).unwrap().unwrap().leave().unwrap();
         assert!(!is_locked(&hold).unwrap());
+    }
+
+    #[test]
+    fn a_lock_for_its_own_sake_says_that_it_is_one() {
+        let (arena, _heap) = Arena::create_on_heap(1 << 21).unwrap();
+        let block = arena.alloc(8, 64, true, &FOREVER).unwrap();
+        assert_eq!(check_lock(&block).unwrap_err().kind(), Kind::WrongKind);
+        make_lock(&block).unwrap();
+        check_lock(&block).unwrap();
+        block.words()[0].store(HeadKind::Ring.signature(1), Release);
+        let error = check_lock(&block).unwrap_err().to_string();
+        assert!(error.contains("expected a lock") && error.contains("got a ring"), "{error}");
     }
 
     #[test]

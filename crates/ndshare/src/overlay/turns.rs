@@ -6,14 +6,17 @@
 //!
 //! ```text
 //! head, in words of 64 bits
-//! 0          token of the use that goes on {index + 1: 32, generation: 32}; 0 or stale: none does
-//! 1          its use
-//! 2          event: counts exits; the low half is slept on
-//! 3 + 2 i    use i is waited for since (monotonic ns); 0: it is not
-//! 4 + 2 i    the waiters said so last at (ns): older than some naps, they are gone
+//! 0..3       what it is, the bytes under all uses, length of the description: see `crate::array`
+//! 3          token of the use that goes on {index + 1: 32, generation: 32}; 0 or stale: none does
+//! 4          its use
+//! 5          event: counts exits; the low half is slept on
+//! 6 + 2 i    use i is waited for since (monotonic ns); 0: it is not
+//! 7 + 2 i    the waiters said so last at (ns): older than some naps, they are gone
+//! 128..      the description: the uses and their fields
 //! ```
 
 use crate::arena::{Arena, BlockId, Deadline, Hold};
+use crate::array::OWN_WORDS_AT;
 use crate::error::{Error, Kind, Result};
 use crate::lock::{self, Death};
 use crate::os::monotonic;
@@ -23,13 +26,14 @@ use std::sync::Arc;
 
 /// The most uses that one overlay can have.
 pub const MAX_USES: usize = 60;
-/// The length of a head in bytes.
-pub const HEAD_BYTES: usize = 1024;
+/// The length of a head without its description, in bytes.
+pub(super) const HEAD_BYTES: usize = 1024;
 
-const TOKEN: usize = 0;
-const USE: usize = 1;
-const EVENT: usize = 2;
-const WAITING: usize = 3;
+const TOKEN: usize = OWN_WORDS_AT;
+const USE: usize = TOKEN + 1;
+const EVENT: usize = TOKEN + 2;
+const WAITING: usize = TOKEN + 3;
+const _: () = assert!((WAITING + 2 * MAX_USES) * 8 <= HEAD_BYTES);
 /// A waiter says that it waits at each nap; one that did not for so long is gone.
 const FRESH_NS: u64 = 100_000_000;
 
