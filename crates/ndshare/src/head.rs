@@ -76,12 +76,21 @@ impl HeadKind {
             Some((kind, other)) if kind == self => {
                 format!("one of version {other}: use one version of ndshare in all processes")
             }
-            Some((kind, other)) => format!("a {kind} of version {other}: open it as a {kind}"),
+            Some((kind, other)) => {
+                let kind = a(kind.name());
+                format!("{kind} of version {other}: open it as {kind}")
+            }
             None => format!("a block that begins with {word:#x}, and is no head"),
         };
-        let message = format!("expected a {self} of version {version}, got {got}");
+        let message = format!("expected {} of version {version}, got {got}", a(self.name()));
         Err(Error::wrong_kind(self.name(), found.map(|(kind, _)| kind.name()), message))
     }
+}
+
+/// A noun with its article.
+pub(crate) fn a(noun: &str) -> String {
+    let article = if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    format!("{article} {noun}")
 }
 
 impl fmt::Display for HeadKind {

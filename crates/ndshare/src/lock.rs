@@ -73,7 +73,8 @@ impl Locked {
     /// Takes the locks of all these blocks, each once, in the one order. All or none.
     ///
     /// # Errors
-    /// `OwnerDied`, with the process that died, under [`Death::Report`]; `Misuse` when this thread has one of them already; `Timeout` at `deadline`.
+    /// `OwnerDied`, with the process that died, under [`Death::Report`]; `Misuse` when this thread has one of them already;
+    /// `Timeout` at `deadline`.
     pub fn acquire(blocks: Vec<Hold>, death: Death, deadline: &Deadline) -> Result<Self> {
         let mut wanted = blocks;
         wanted.sort_by_key(place);

@@ -65,7 +65,7 @@ impl KeptKind {
         let kind = self.kind;
         Error::written_over(
             &format!("the {kind}'s head"),
-            format!("the {kind} contradicts itself: its head was written over; make a new {kind}"),
+            format!("the {kind} contradicts itself: its head was written over; make another one"),
         )
     }
 }

@@ -6,7 +6,7 @@ use super::description::{Description, push_element, push_layout, take_element, t
 use super::ndarray::Array;
 use crate::arena::{Arena, BlockId, Deadline, Hold, Locator, TicketId};
 use crate::error::{Error, Kind, Result};
-use crate::head::HeadKind;
+use crate::head::{HeadKind, a};
 use crate::prim::Ordering::Acquire;
 use crate::varint::{Reader, push, push_signed};
 use std::fmt;
@@ -187,8 +187,7 @@ impl Token {
 
 #[cold]
 fn other_reference(expected: &str, got: &str) -> Error {
-    let of = |kind: &str| format!("{} {kind}'s reference", if kind.starts_with(['a', 'o']) { "an" } else { "a" });
-    let message = format!("expected {}, got {}: open it as what it is", of(expected), of(got));
+    let message = format!("expected {}'s reference, got {}'s: open it as {}", a(expected), a(got), a(got));
     Error::wrong_kind(expected, Some(got), message)
 }
 
