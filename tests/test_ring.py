@@ -1345,11 +1345,14 @@ def test_a_reader_and_a_writer_are_opened_by_a_reference() -> None:
     """As a program in Rust gives them to one in Python: the token says of which ring they are."""
     ring = nds.Ring((2, 3), np.uint16, slots=4, name="cam0")
     frames, writer = ring.reader(), ring.writer()
-    texts = [_native.to_text(parts[1]) for parts in (_native.reader_parts(frames), _native.writer_parts(writer))]
+    sent = (_native.reader_parts(frames), _native.writer_parts(writer))
+    texts = [_native.to_text(token) for _, token, _ in sent]
+    for parts, _, _ in sent:
+        _native.open_ring(*parts)  # it is in flight, too, and nobody needs it
     its_frames, its_writer = (nds.ref(text).open() for text in texts)
     assert (type(its_frames), type(its_writer)) == (nds.Reader, nds.Writer)
     with its_writer:
-        its_writer.put(np.full((2, 3), 7))
+        its_writer.put(np.full((2, 3), 7, np.uint16))
     writer.close()
     (frame,) = its_frames
     assert (frame.dtype, frame.tolist()) == (np.uint16, [[7] * 3] * 2)
