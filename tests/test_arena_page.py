@@ -129,6 +129,44 @@ def test_a_wrong_layout_would_be_seen() -> None:
     assert rows_of(page, "A") == [Field(0, 4, "a"), Field(4, 8, "b")]
 
 
+# ---- heads -----------------------------------------------------------------------------------------------------------
+
+
+def crate(path: str) -> str:
+    return (ROOT / "crates" / "ndshare" / "src" / path).read_text()
+
+
+def test_kinds_of_heads_are_those_of_the_source() -> None:
+    kinds = re.search(r"pub enum HeadKind \{(.*?)\n\}", crate("head.rs"), re.DOTALL)
+    assert kinds
+    section = PAGE.read_text().split("## Heads")[1].split("\n## ")[0]
+    shown = re.findall(r"^\| `(\w+)` \| (\d) \|", section, re.MULTILINE)
+    assert shown == re.findall(r"^    (\w+) = (\d),", kinds[1], re.MULTILINE)
+
+
+def test_heads_lie_as_the_page_says() -> None:
+    own = re.search(r"OWN_WORDS_AT: usize = (\d);", crate("array/kept.rs"))
+    assert own
+    head = re.search(r"HEAD_BYTES: usize = (\d+);", crate("overlay/turns.rs"))
+    assert head
+    uses = re.search(r"MAX_USES: usize = (\d+);", crate("overlay/turns.rs"))
+    behind = dict(re.findall(r"const (USE|EVENT): usize = TOKEN \+ (\d);", crate("overlay/turns.rs")))
+    assert uses
+    token = int(own[1]) + 2 * int(uses[1])
+    use, event = (token + int(behind[name]) for name in ("USE", "EVENT"))
+    page = " ".join(PAGE.read_text().split())
+    assert f"two words for each of {uses[1]} uses" in page
+    assert (
+        f"{token}: the token of the use that goes on; {use}: which use that is; {event}: how often somebody left"
+        in page
+    )
+    assert f"n being {own[1]} in a canvas and {int(head[1]) // 8} in an overlay" in page
+    cache = crate("cache/table.rs")
+    numbers = {name: int(value) for name, value in re.findall(r"const (\w+): usize = (\d+);", cache)}
+    name_at = 8 * (numbers["LINES_AT"] + numbers["LINES"] * numbers["LINE_WORDS"])
+    assert f"the name in bytes {name_at} to {name_at + 8 * (numbers['NAME_WORDS'] + 1) - 1}" in page
+
+
 # ---- the head of a ring ---------------------------------------------------------------------------------------------
 
 

@@ -1167,6 +1167,21 @@ def test_others_get_load_error(method: str) -> None:
     mine.close()
 
 
+def test_load_error_names_the_process() -> None:
+    context = mp.get_context("fork")
+    cache = nds.Cache("1 MiB")
+    mine, theirs = context.Pipe()
+    with child(workers.fail_when_awaited, cache, theirs, context=context) as process:
+        theirs.close()
+        assert mine.poll(HANG)
+        assert mine.recv() == "loading"
+        with pytest.raises(nds.LoadError) as raised:
+            cache.fetch("x", workers.load)
+        assert raised.value.pid == process.pid
+        assert pickle.loads(pickle.dumps(raised.value)).pid == process.pid
+    mine.close()
+
+
 def test_a_load_is_the_parents_in_a_forked_child() -> None:
     """What a child does with its copy of a load under way is no business of those who wait."""
     cache = nds.Cache("1 MiB")

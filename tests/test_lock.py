@@ -381,6 +381,37 @@ def test_owner_died_is_an_error_with_advice() -> None:
         pass
 
 
+def test_owner_died_names_the_process_until_somebody_recovers(kind: str) -> None:
+    guard, pids = make(kind), list[int]()
+    for _ in range(2):
+        with Child(lock_workers.hold, guard) as victim:
+            assert victim.hear() == "inside"
+            victim.kill()
+            pids.append(victim.pid)
+        for _ in range(2):
+            said = f"process {pids[-1]}, .*pass recover=True"
+            with pytest.raises(nds.OwnerDied, match=said) as caught, guarded(guard):
+                pass
+            assert caught.value.pid == pids[-1]
+            assert pickle.loads(pickle.dumps(caught.value)).pid == pids[-1]
+        with guarded(guard, recover=True):
+            pass
+    assert pids[0] != pids[1]
+
+
+def test_what_is_no_lock_is_not_opened_as_one() -> None:
+    token = _native.ticket(nds.zeros(3))
+    with pytest.raises(ValueError, match="expected a lock of version 1, got a block that begins with 0x0"):
+        _native.open_lock(token)
+    token = _native.lock_token(nds.Lock())
+    with pytest.raises(ValueError, match="expected a ring of version 1, got a lock of version 1: open it as a lock"):
+        _native.open_ring(token, None, None)
+    with pytest.raises(ValueError, match="expected an overlay of version 1, got a lock"):
+        _native.open_overlay(_native.lock_token(nds.Lock()))
+    with pytest.raises(TypeError, match="got one to a lock"):
+        _native.open_reference(_native.lock_token(nds.Lock()))
+
+
 def test_a_dead_owners_lock_is_not_locked() -> None:
     lock = nds.Lock()
     with Child(lock_workers.hold, lock) as victim:

@@ -1376,6 +1376,51 @@ def test_the_last_writer_is_killed_and_a_successor_goes_on() -> None:
     assert [frame.seq for frame in member] == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("made", [True, False])
+def test_writer_died_names_the_process(made: bool) -> None:
+    """A `Writer` that a process was sent, or a process that writes through the ring itself."""
+    ring = nds.Ring(2, np.int64, slots=8)
+    reader, (mine, theirs) = ring.reader(), FORK.Pipe()
+    with child(workers.write_and_wait, ring.writer() if made else ring, 3, theirs) as process:
+        assert mine.recv() == 3
+        pid = process.pid
+        os.kill(pid, signal.SIGKILL)
+        process.join(HANG)
+    assert [reader.get().seq for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(nds.WriterDied, match=rf"\(process {pid}\)") as caught:
+        reader.get(HANG)
+    assert caught.value.pid == pid
+    assert pickle.loads(pickle.dumps(caught.value)).pid == pid
+    assert nds.WriterDied("text").pid is None
+
+
+def test_a_reader_and_a_writer_are_opened_by_a_reference() -> None:
+    """As a program in Rust gives them to one in Python: the token says of which ring they are."""
+    ring = nds.Ring((2, 3), np.uint16, slots=4, name="cam0")
+    frames, writer = ring.reader(), ring.writer()
+    sent = (_native.reader_parts(frames), _native.writer_parts(writer))
+    texts = [_native.to_text(token) for _, token, _ in sent]
+    for parts, _, _ in sent:
+        _native.open_ring(*parts)  # it is in flight, too, and nobody needs it
+    its_frames, its_writer = (nds.ref(text).open() for text in texts)
+    assert (type(its_frames), type(its_writer)) == (nds.Reader, nds.Writer)
+    with its_writer:
+        its_writer.put(np.full((2, 3), 7, np.uint16))
+    writer.close()
+    (frame,) = its_frames
+    assert (frame.dtype, frame.tolist()) == (np.uint16, [[7] * 3] * 2)
+    assert (its_writer.ring.name, its_writer.ring.shape) == ("cam0", (2, 3))
+
+
+def test_numbers_that_cannot_be_are_told() -> None:
+    for keep in (-1, 21):
+        with pytest.raises(ValueError, match=f"got {keep}"):
+            nds.Ring(2, slots=20, keep=keep)
+    for slots in (-1, 0, 65537):
+        with pytest.raises(ValueError, match=f"got {slots}"):
+            nds.Ring(2, slots=slots)
+
+
 def test_asyncio_hears_of_the_death_of_the_last_writer() -> None:
     ring = nds.Ring(2, np.int64, slots=8)
     reader = ring.reader()

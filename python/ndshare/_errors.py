@@ -37,14 +37,21 @@ class Closed(Error, EOFError):
 
 
 class WriterDied(Error, RuntimeError):
-    """The last process that wrote to a ring ended without closing it. Another one may take its place."""
+    """The last process that wrote to a ring ended without closing it. Another one may take its place.
+
+    `pid` is that process, the last one where several have died; None where that is not known any more.
+    """
+
+    pid: int | None = None
 
 
 class LoadError(Error, RuntimeError):
     """Somebody else was loading the key of a cache, and failed. Asking again tries again.
 
-    `type_name` is the name of the exception's type, `text` its text.
+    `type_name` is the name of the exception's type, `text` its text, `pid` the process, or None where it is not known.
     """
+
+    pid: int | None = None
 
     def __init__(self, type_name: str, text: str) -> None:
         super().__init__(type_name, text)
@@ -57,7 +64,12 @@ class LoadError(Error, RuntimeError):
 
 
 class OwnerDied(Error, RuntimeError):
-    """The last owner of a lock died inside, and nobody has recovered what it guards since."""
+    """The last owner of a lock died inside, and nobody has recovered what it guards since.
+
+    `pid` is that process; None where it is not known.
+    """
+
+    pid: int | None = None
 
 
 class Poisoned(Error, RuntimeError):

@@ -14,7 +14,6 @@ from typing_extensions import disjoint_base
 from ._ring import Frame
 
 __all__ = [
-    "HEAD_BYTES",
     "KILL_POINTS",
     "MAX_USES",
     "Arena",
@@ -72,7 +71,6 @@ __all__ = [
     "key_bytes",
     "keys_of",
     "kill_at",
-    "lay_out_uses",
     "leave_rings",
     "left_out",
     "lend",
@@ -80,15 +78,18 @@ __all__ = [
     "let_go_of_left",
     "lock_token",
     "locked",
+    "make_overlay",
     "open_arena",
     "open_arrays_with",
     "open_cache",
     "open_lock",
+    "open_overlay",
     "open_reader",
     "open_reference",
     "open_ring",
     "open_token",
     "open_writer",
+    "overlay_token",
     "place_of",
     "reader_key",
     "reader_parts",
@@ -120,7 +121,6 @@ _Default = TypeVar("_Default")
 _Casting = Literal["no", "equiv", "safe", "same_kind", "unsafe"]
 
 __version__: Final[str]
-HEAD_BYTES: Final[int]
 KILL_POINTS: Final[tuple[str, ...]]
 MAX_USES: Final[int]
 
@@ -616,9 +616,11 @@ def is_gone(reference: weakref.ref[Any]) -> bool: ...
 def is_left_behind(field: weakref.ref[Field], is_known: bool) -> bool: ...
 def let_go(arrays: dict[str, NDArray[Any]]) -> None: ...
 def let_go_of_left(arrays: list[weakref.ref[NDArray[Any]]]) -> None: ...
-def lay_out_uses(
+def make_overlay(
     uses: list[tuple[str, list[tuple[str, Any, Any]]]],
-) -> tuple[dict[str, dict[str, tuple[tuple[int, ...], np.dtype[Any], int]]], int]: ...
+) -> tuple[dict[str, dict[str, tuple[tuple[int, ...], np.dtype[Any], int]]], NDArray[np.uint8], NDArray[np.uint8]]: ...
+def overlay_token(head: NDArray[Any]) -> bytes: ...
+def open_overlay(token: bytes) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]: ...
 def place_of(array: NDArray[Any]) -> tuple[int, int, int]: ...
 def frame_seq(frame: NDArray[Any]) -> int | None: ...
 def frame_time_ns(frame: NDArray[Any]) -> int | None: ...

@@ -29,7 +29,6 @@ from numpy.typing import DTypeLike, NDArray
 from . import _native
 from ._arrays import Shape
 from ._errors import Timeout
-from ._travel import _open_array
 
 FieldSpec = tuple[Shape, DTypeLike]
 UseSpec = Mapping[str, FieldSpec] | Iterable[tuple[str, FieldSpec]]
@@ -86,9 +85,7 @@ class Overlay:
     _memory: _Memory
 
     def __init__(self, /, **uses: UseSpec) -> None:
-        plan, length = _planned(uses)
-        head = _native.zeros(_native.HEAD_BYTES, "u1")
-        self._attach(plan, head, _native.zeros(length, "u1"))
+        self._attach(*_made(uses))
 
     def use(self, name: str, timeout: float | None = None) -> Use:
         """Return a context manager that waits for the use `name`, at most `timeout` seconds, and enters it.
@@ -342,14 +339,14 @@ def _is_current(fields: Fields | None) -> bool:
 # What a new overlay shall be
 
 
-def _planned(uses: dict[str, UseSpec]) -> tuple[_Plan, int]:
-    """Return where the fields of each use lie, and how many bytes there must be."""
+def _made(uses: dict[str, UseSpec]) -> tuple[_Plan, NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return where the fields of each use lie, and head and bytes of a new overlay."""
     named = [
         (use, [(_field_name(use, field), shape, dtype) for field, shape, dtype in _fields(use, fields)])
         for use, fields in uses.items()
     ]
-    laid, length = _native.lay_out_uses(named)
-    return _plan_of(laid), length
+    laid, head, data = _native.make_overlay(named)
+    return _plan_of(laid), head, data
 
 
 def _plan_of(laid: dict[str, dict[str, tuple[Any, ...]]]) -> _Plan:
@@ -386,13 +383,13 @@ def _field_name(use: str, name: object) -> str:
 
 def _reduce(overlay: Overlay) -> tuple[Any, ...]:
     plan = {use: {name: tuple(where) for name, where in fields.items()} for use, fields in overlay._plan.items()}
-    return _open_overlay, (plan, _native.ticket(overlay._head), _native.ticket(overlay._data))
+    return _open_overlay, (plan, _native.overlay_token(overlay._head))
 
 
-def _open_overlay(plan: dict[str, dict[str, tuple[Any, ...]]], head: bytes, data: bytes) -> Overlay:
-    """Open the overlay that two tokens name. Raises Stale when nobody held it any more."""
+def _open_overlay(plan: dict[str, dict[str, tuple[Any, ...]]], token: bytes) -> Overlay:
+    """Open the overlay that a token names. Raises Stale when nobody held it any more."""
     overlay = Overlay.__new__(Overlay)
-    overlay._attach(_plan_of(plan), _open_array(head), _open_array(data))
+    overlay._attach(_plan_of(plan), *_native.open_overlay(token))
     return overlay
 
 

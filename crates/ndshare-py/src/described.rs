@@ -78,6 +78,11 @@ impl Described {
         Dtype::known(self.dtype.bind(py).clone())
     }
 
+    /// The same for the library, which has no word for each dtype.
+    pub(crate) fn description(&self, py: Python<'_>) -> PyResult<Description> {
+        Ok(Description { layout: self.layout.clone(), element: self.dtype(py).element()? })
+    }
+
     /// Its bytes, when it is contiguous.
     pub(crate) fn len_bytes(&self) -> usize {
         self.len_bytes

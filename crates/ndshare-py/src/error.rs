@@ -5,6 +5,7 @@ use ndshare::cache::Failure;
 use ndshare::{Error, Kind};
 use pyo3::PyErrArguments;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
@@ -32,7 +33,7 @@ static CLASSES: [(&str, Class); 12] = [
 pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
     let message = error.to_string();
     let name = match error.kind() {
-        Kind::InvalidValue => return PyValueError::new_err(message),
+        Kind::InvalidValue | Kind::WrongKind => return PyValueError::new_err(message),
         Kind::InvalidType => return PyTypeError::new_err(message),
         Kind::Misuse => return PyRuntimeError::new_err(message),
         Kind::LoadFailed => return not_loaded(py, error),
@@ -40,11 +41,11 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
         Kind::Stale => "Stale",
         Kind::Attach | Kind::Unreachable | Kind::Foreign => "AttachError",
         Kind::Timeout => "Timeout",
-        Kind::OwnerDied => "OwnerDied",
+        Kind::OwnerDied => return of_process(py, "OwnerDied", format!("{message}: pass recover=True"), pid_of(error)),
         Kind::Empty => "Empty",
         Kind::Full => "Full",
         Kind::Closed => "Closed",
-        Kind::WriterDied => "WriterDied",
+        Kind::WriterDied => return of_process(py, "WriterDied", message, pid_of(error)),
         Kind::Poisoned => "Poisoned",
         // An interrupted wait raises what its check found; see `wait`.
         _ => "Error",
@@ -54,7 +55,26 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
 
 /// The exception for a load of somebody else that failed.
 pub(crate) fn load_failed(py: Python<'_>, failure: Failure) -> PyErr {
-    ours(py, "LoadError", (failure.type_name, failure.text))
+    of_process(py, "LoadError", (failure.type_name, failure.text), failure.pid)
+}
+
+/// The process that an error is about, where the error knows it.
+fn pid_of(error: &Error) -> Option<u32> {
+    match error {
+        Error::OwnerDied(died) => died.pid,
+        Error::WriterDied(died) => died.pid,
+        Error::LoadFailed(failed) => failed.pid,
+        _ => None,
+    }
+}
+
+/// An exception whose `pid` says whose doing it is.
+fn of_process(py: Python<'_>, name: &str, said: impl PyErrArguments + 'static, pid: Option<u32>) -> PyErr {
+    let raised = ours(py, name, said);
+    match raised.value(py).setattr(intern!(py, "pid"), pid) {
+        Ok(()) => raised,
+        Err(error) => error,
+    }
 }
 
 /// Whether an exception is `Closed`.
@@ -87,5 +107,5 @@ fn not_loaded(py: Python<'_>, error: &Error) -> PyErr {
         Error::LoadFailed(failed) if !failed.type_name.is_empty() => (failed.type_name.clone(), failed.text.clone()),
         other => (format!("ndshare::Kind::{:?}", other.kind()), other.to_string()),
     };
-    load_failed(py, Failure { type_name, text })
+    load_failed(py, Failure { pid: pid_of(error), type_name, text })
 }

@@ -82,8 +82,8 @@ mod native {
         make::{empty, empty_in_order, zeros},
         outgoing::{Outgoing, begin_message, end_message},
         overlay::{
-            Field, Inside, enter_use, field_under, first_referent, forget_reference, is_gone, is_left_behind,
-            lay_out_uses, let_go, let_go_of_left, place_of, view_field,
+            Field, Inside, enter_use, field_under, first_referent, forget_reference, is_gone, is_left_behind, let_go,
+            let_go_of_left, make_overlay, open_overlay, overlay_token, place_of, view_field,
         },
         owner::Hold,
         parent::{end_with, watch_again},
@@ -107,7 +107,6 @@ mod native {
         py.import("numpy")?;
         let _ = numpy::dtype::<f64>(py);
         module.add("MAX_USES", ndshare::overlay::MAX_USES)?;
-        module.add("HEAD_BYTES", ndshare::overlay::HEAD_BYTES)?;
         module.add("KILL_POINTS", PyTuple::new(py, ndshare::KILL_POINTS)?)?;
         gather::bind(py)?;
         variables::bind(py)?;

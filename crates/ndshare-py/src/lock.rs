@@ -17,8 +17,8 @@ use crate::shared::block_under;
 use crate::travel::{opened, ticketed};
 use crate::wait::{interruptible, interruptible_for, quick};
 
-/// Bytes of the block behind a `Lock`, of which only the block's own lock is used.
-const LOCK_BYTES: usize = 1;
+/// Bytes of the block behind a `Lock`, which say that it is one. What is locked is the block's own lock.
+const LOCK_BYTES: usize = 8;
 /// What `threading.TIMEOUT_MAX` is, in seconds.
 const MAX_TIMEOUT: f64 = 9_223_372_036.0;
 
@@ -154,7 +154,9 @@ impl Lock {
     #[new]
     #[pyo3(signature = (*, arena=None))]
     fn new(py: Python<'_>, arena: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
-        Ok(Self { hold: WorkArena::of(py, arena)?.block(py, LOCK_BYTES, MIN_ALIGN, false)? })
+        let hold = WorkArena::of(py, arena)?.block(py, LOCK_BYTES, MIN_ALIGN, false)?;
+        lock::make_lock(&hold).map_err(|e| to_python(py, &e))?;
+        Ok(Self { hold })
     }
 
     /// Waits for the lock and takes it; False when that failed, at once or within `timeout` seconds.
@@ -263,8 +265,11 @@ pub(crate) fn lock_token<'py>(py: Python<'py>, lock: &Bound<'py, Lock>) -> PyRes
     ticketed(py, &lock.get().hold)
 }
 
-/// The `Lock` of a token. Raises Stale when nobody held it any more, and AttachError when it cannot be reached.
+/// The `Lock` of a token. Raises Stale when nobody held it any more, AttachError when it cannot be reached, and ValueError
+/// when it is something else.
 #[pyfunction]
 pub(crate) fn open_lock(py: Python<'_>, token: &[u8]) -> PyResult<Lock> {
-    Ok(Lock { hold: opened(py, token)? })
+    let hold = opened(py, token)?;
+    lock::check_lock(&hold).map_err(|e| to_python(py, &e))?;
+    Ok(Lock { hold })
 }

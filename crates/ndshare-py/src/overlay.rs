@@ -5,22 +5,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ndshare::arena::Hold;
-use ndshare::element::Number;
-use ndshare::overlay::{self, Turns, Uses};
+use ndshare::element::{Element, Number};
+use ndshare::overlay::{self, Overlay, Turns, Uses};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::critical_section::with_critical_section;
-use pyo3::types::{PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyBytes, PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 
 use crate::dtype::Dtype;
 use crate::lock::seconds;
-use crate::ndarray::{Operand, Order, array_of_subclass, freeze, plain_class, set_base, view_base};
+use crate::ndarray::{
+    Operand, Order, array_of_subclass, array_over, freeze, npy_lengths, plain_class, set_base, view_base,
+};
 use crate::owner;
+use crate::session::session;
 use crate::shape::Shape;
 use crate::shared::block_under;
+use crate::travel::{opened, ticketed};
 use crate::variables;
-use crate::wait::{at_once, interruptible_for};
+use crate::wait::{at_once, interruptible, interruptible_for};
 
 /// What a table refers to by weak references, under `key`: `this` is put there unless what is there is alive. Returns
 /// what is alive. It is one step of the interpreter, so that all threads get the same.
@@ -241,37 +245,76 @@ fn rest_on_block(py: Python<'_>, array: &Bound<'_, PyAny>, field: &Field) -> PyR
 /// A field as the caller says it: its name, shape and dtype.
 type Said<'py> = (String, Bound<'py, PyAny>, Bound<'py, PyAny>);
 
-/// Where the fields of each use lie, as {use: {field: (shape, dtype, offset)}}, and the bytes of all.
+/// A new overlay in the session: where the fields of each use lie, as {use: {field: (shape, dtype, offset)}}, and its head
+/// and its bytes as arrays.
 ///
 /// Raises ValueError for uses and names that cannot work, and what making the arrays would raise.
 #[pyfunction]
-pub(crate) fn lay_out_uses<'py>(
+pub(crate) fn make_overlay<'py>(
     py: Python<'py>,
     uses: Vec<(String, Vec<Said<'py>>)>,
-) -> PyResult<(Bound<'py, PyDict>, usize)> {
+) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyAny>, Bound<'py, PyAny>)> {
     let (mut all, plan) = (Uses::default(), PyDict::new(py));
     for (name, said) in &uses {
         let measured = said.iter().map(|field| measured(field).map_err(|error| in_field(py, name, &field.0, error)));
         let measured = measured.collect::<PyResult<Vec<_>>>()?;
-        // NumPy keeps shape and dtype: here a field is its bytes.
-        let fields = said.iter().zip(&measured).map(|((field, ..), (.., length))| (field, [*length], Number::U8));
+        let fields =
+            said.iter().zip(&measured).map(|((field, ..), (.., shape, element))| (field, shape, element.clone()));
         all = at_once(py, || all.with(name, fields))?;
         let laid = PyDict::new(py);
-        for (field, (shape, dtype, _)) in at_once(py, || all.find(name))?.1.fields().iter().zip(measured) {
+        for (field, (shape, dtype, ..)) in at_once(py, || all.find(name))?.1.fields().iter().zip(measured) {
             laid.set_item(field.name(), (shape, dtype, field.offset()))?;
         }
         plan.set_item(name, laid)?;
     }
     at_once(py, || all.check())?;
-    Ok((plan, all.len_bytes()))
+    let arena = session(py)?;
+    let overlay = interruptible(py, |deadline| Overlay::new(arena, all, deadline))?;
+    let (head, data) = blocks(py, &overlay)?;
+    Ok((plan, head, data))
 }
 
-/// Shape, dtype and bytes of a field.
-fn measured<'py>((_, shape, dtype): &Said<'py>) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyAny>, usize)> {
+/// What multiprocessing sends of the overlay with this head, beside what NumPy knows of its fields.
+#[pyfunction]
+pub(crate) fn overlay_token<'py>(py: Python<'py>, head: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    ticketed(py, &block_of(head)?)
+}
+
+/// Head and bytes of the overlay of a token.
+///
+/// Raises Stale when nobody held it any more, AttachError when it cannot be reached, and ValueError when it is something
+/// else.
+#[pyfunction]
+pub(crate) fn open_overlay<'py>(py: Python<'py>, token: &[u8]) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    let head = opened(py, token)?;
+    blocks(py, &at_once(py, || Overlay::open(head))?)
+}
+
+/// Head and bytes of an overlay as arrays.
+fn blocks<'py>(py: Python<'py>, overlay: &Overlay) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    let bytes = |hold: &Hold, len_bytes: usize| {
+        let dtype = Dtype::of_element(py, &Element::of(Number::U8))?;
+        // SAFETY: the block has so many bytes, and no length is negative.
+        unsafe { array_over(py, hold.clone(), 0, dtype, npy_lengths(&[len_bytes]), &Order::C, true) }
+    };
+    let (head, data) = (overlay.head(), overlay.data());
+    Ok((bytes(head, head.len_bytes())?, bytes(data, overlay.uses().len_bytes())?))
+}
+
+type Measured<'py> = (Bound<'py, PyTuple>, Bound<'py, PyAny>, Vec<usize>, Element);
+
+/// Shape and dtype of a field, and both as the library says them: it has no word for each dtype, and calls the others
+/// bytes.
+fn measured<'py>((_, shape, dtype): &Said<'py>) -> PyResult<Measured<'py>> {
     let py = shape.py();
     let (dtype, shape) = (Dtype::of_new(py, Some(dtype))?, Shape::of(shape)?);
     let length = shape.len_bytes(dtype.itemsize())?;
-    Ok((PyTuple::new(py, shape.lengths())?, dtype.as_any().clone(), length))
+    let element = dtype.element()?.filter(|element| length > 0 && element.size() == dtype.itemsize());
+    let (lengths, element) = match element {
+        Some(element) => (shape.lengths().iter().map(|&length| length as usize).collect(), element),
+        None => (vec![length], Element::of(Number::U8)),
+    };
+    Ok((PyTuple::new(py, shape.lengths())?, dtype.as_any().clone(), lengths, element))
 }
 
 /// An error that says which field it is about.

@@ -1,6 +1,5 @@
-//! References to rings: the same tokens as those of arrays, but the block's own head says what it is.
+//! References to rings, readers and writers: the same tokens as those of arrays, but the block itself says what it is.
 
-use ndshare::arena::Hold;
 use ndshare::array::Token;
 use ndshare::head::HeadKind;
 use ndshare::prim::Ordering::Acquire;
@@ -9,10 +8,10 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::error::to_python;
-use crate::ring::Ring;
+use crate::ring::{Reader, Ring, Writer};
 use crate::travel::{open_token, opened};
 
-/// What a token names: an array, or a ring.
+/// What a token names: an array, a ring, or a reader or a writer of one.
 ///
 /// Raises as `open_token`.
 #[pyfunction]
@@ -25,13 +24,17 @@ pub(crate) fn open_reference<'py>(py: Python<'py>, token: &[u8]) -> PyResult<Bou
     let first = head.word(0).map_err(|e| to_python(py, &e))?.load(Acquire);
     match HeadKind::of(first) {
         Some((HeadKind::Ring, _)) => Ok(Bound::new(py, Ring::of_head(py, head)?)?.into_any()),
-        None => Err(unknown(&head)),
+        Some((HeadKind::Reader, _)) => Ok(Bound::new(py, Reader::of_token(py, head)?)?.into_any()),
+        Some((HeadKind::Writer, _)) => Ok(Bound::new(py, Writer::of_token(py, head)?)?.into_any()),
+        Some((other, _)) => Err(unknown(&format!("a {other}"))),
+        None => Err(unknown(&format!("{head:?}"))),
     }
 }
 
 #[cold]
-fn unknown(head: &Hold) -> PyErr {
-    PyTypeError::new_err(format!("expected a reference to an array or a ring, got one to {head:?}"))
+fn unknown(got: &str) -> PyErr {
+    let text = "expected a reference to an array, a ring, a reader or a writer, got one to";
+    PyTypeError::new_err(format!("{text} {got}"))
 }
 
 /// The token of a ring; TypeError when its dtypes are no text, so that its head cannot say what its frames are.

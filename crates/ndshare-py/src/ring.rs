@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ndshare::arena::{Deadline, Hold};
 use ndshare::array::Token;
-use ndshare::ring::{self as library, Content, Mode, Start};
+use ndshare::ring::{self as library, Content, Mode, RingOptions, Start};
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -199,9 +199,13 @@ impl Ring {
     ) -> PyResult<Self> {
         let (own, _) = (Own::new(py, shape, dtype, meta)?, seconds(spin)?);
         let when_full = when_full.parse().map_err(|e| to_python(py, &e))?;
-        let (slots, keep) = (usize::try_from(slots).unwrap_or(0), usize::try_from(keep).unwrap_or(usize::MAX));
+        let bad = |text, given| PyValueError::new_err(format!("{text}, got {given}"));
+        let slots = usize::try_from(slots).map_err(|_| bad("expected at least one slot", slots))?;
+        let keep = usize::try_from(keep)
+            .map_err(|_| bad("expected to keep at most as many frames as there are slots, and 0 or more", keep))?;
+        let options = RingOptions { slots, keep, when_full };
         let (format, arena) = (own.format(py, name, spin)?, WorkArena::of(py, arena)?);
-        let ring = interruptible(py, |deadline| library::Ring::new(&arena, format, slots, keep, when_full, deadline))?;
+        let ring = interruptible(py, |deadline| library::Ring::new(&arena, format, options, deadline))?;
         Ok(Self::over(ring, own))
     }
 
@@ -546,6 +550,14 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
+    /// As [`Reader::of_token`].
+    pub(crate) fn of_token(py: Python<'_>, token: Hold) -> PyResult<Self> {
+        let writer = library::Writer::of_token(token).map_err(|e| to_python(py, &e))?;
+        let own = Own::of(py, writer.ring().format(), None, None)?;
+        let ring = Py::new(py, Ring::over(writer.ring().clone(), own))?;
+        Ok(Self::over(ring, writer))
+    }
+
     fn over(ring: Py<Ring>, writer: Arc<library::Writer>) -> Self {
         Self { writer: Closable::new(writer), ring }
     }
@@ -654,6 +666,13 @@ pub(crate) struct Reader {
 const SOON: Duration = Duration::from_micros(3);
 
 impl Reader {
+    /// The reader that a token keeps, whose ring's head says what its frames are.
+    pub(crate) fn of_token(py: Python<'_>, token: Hold) -> PyResult<Self> {
+        let reader = library::Reader::of_token(token).map_err(|e| to_python(py, &e))?;
+        let own = Own::of(py, reader.ring().format(), None, None)?;
+        Ok(Self::over(reader, Arc::new(own)))
+    }
+
     fn over(reader: library::Reader, own: Arc<Own>) -> Self {
         Self { reader: Closable::new(Arc::new(reader)), own, known: Descriptions::new() }
     }

@@ -1,7 +1,7 @@
 //! A camera in Rust whose frames Python reads: `camera PROGRAM ARGUMENTS…` starts a program with a reference to the ring
 //! as its last argument (`nds.ref(text).open()` in Python), and writes a hundred frames.
 
-use ndshare::ring::{Content, Format, WhenFull};
+use ndshare::ring::{Content, Format, RingOptions};
 use ndshare::{Deadline, Number, Ring, session};
 use std::process::Command;
 
@@ -9,7 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (arguments, forever) = (std::env::args().collect::<Vec<_>>(), Deadline::never());
     let [_, program, rest @ ..] = &arguments[..] else { return Err("expected: PROGRAM ARGUMENTS…".into()) };
     let format = Format { name: Some("camera".into()), ..Format::new(&[480, 640], Number::U16) };
-    let ring = Ring::new(&ndshare::session()?, format, 8, 0, WhenFull::Wait, &forever)?;
+    let ring = Ring::new(&ndshare::session()?, format, RingOptions::slots(8), &forever)?;
     let (name, value) = session::environment()?;
     let mut reader = Command::new(program).args(rest).arg(ring.reference().to_string()).env(name, value).spawn()?;
     while ring.stats(&forever)?.readers.is_empty() && reader.try_wait()?.is_none() {

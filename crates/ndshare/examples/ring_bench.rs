@@ -8,7 +8,7 @@
 use ndshare::arena::{Arena, BlockId, Deadline, Hold, Options};
 use ndshare::element::Number;
 use ndshare::prim::Ordering::SeqCst;
-use ndshare::ring::{Content, Format, Mode, Reader, Ring, Start, WhenFull, Writing};
+use ndshare::ring::{Content, Format, Mode, Reader, Ring, RingOptions, Start, Writing};
 use ndshare::{Error, Kind, Result};
 use std::io::{BufRead, Write};
 use std::process::{Child, Command, Stdio};
@@ -40,7 +40,8 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
 fn measure() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let arena = Arena::create(&Options { budget_bytes: Some(256 << 20), ..Options::default() })?;
     let make = || {
-        let ring = Ring::new(&arena, Format::new(&[FRAME_BYTES as usize], Number::U8), 4, 0, WhenFull::Wait, &FOREVER)?;
+        let ring =
+            Ring::new(&arena, Format::new(&[FRAME_BYTES as usize], Number::U8), RingOptions::slots(4), &FOREVER)?;
         ring.set_spin(Duration::from_secs(1));
         let reader = ring.reader(Mode::Every, Start::Next, &FOREVER)?;
         Ok::<_, Error>((ring, reader))

@@ -27,14 +27,14 @@ fn main() -> Outcome<()> {
 fn run(program: &str, arguments: &[&str]) -> Outcome<()> {
     let array = Array::from_slice(&ndshare::session()?, &[4], &[1_u64, 2, 3, 4])?;
     let (name, value) = session::environment()?;
-    let reference = session::reference(&array).to_string();
+    let reference = array.reference().to_string();
     let status = Command::new(program).args(arguments).arg(reference).env(name, value).status()?;
     println!("{status}, {:?}", array.to_vec::<u64>()?);
     Ok(())
 }
 
 fn add(reference: &str) -> Outcome<()> {
-    let array = session::open(&reference.parse()?, &Deadline::never())?;
+    let array = Array::open_reference(&reference.parse()?, &Deadline::never())?;
     let items: Vec<u64> = array.to_vec::<u64>()?.iter().map(|item| item + 10).collect();
     array.copy_from_slice(&items)?;
     println!("{items:?}");

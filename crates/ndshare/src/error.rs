@@ -43,6 +43,8 @@ pub enum Kind {
     InvalidValue,
     /// An argument has a type that cannot work.
     InvalidType,
+    /// What was opened is something else, or of another version: a cache as a ring, an array as a cache.
+    WrongKind,
     /// The operating system refused something that has no kind of its own.
     Os,
 }
@@ -88,7 +90,7 @@ pub enum Error {
     /// A wait was ended by the caller's own check (a signal, in Python).
     Interrupted(Box<str>),
     /// The holder of a lock died in it, and nobody has recovered it since.
-    OwnerDied(Box<str>),
+    OwnerDied(Box<OwnerDied>),
     /// No frame came before the timeout.
     Empty(Box<Empty>),
     /// No frame could be written before the timeout.
@@ -96,7 +98,7 @@ pub enum Error {
     /// The ring was closed, and is drained.
     Closed(Box<str>),
     /// The last writer of a ring died without closing it.
-    WriterDied(Box<str>),
+    WriterDied(Box<WriterDied>),
     /// Another process or thread was loading a key of a cache, and failed.
     LoadFailed(Box<LoadFailed>),
     /// A call that can't work in this state: a lock entered twice, or freed by somebody who does not have it.
@@ -107,6 +109,8 @@ pub enum Error {
     InvalidValue(Box<str>),
     /// An argument has a type that cannot work.
     InvalidType(Box<str>),
+    /// What was opened is something else, or of another version: a cache as a ring, an array as a cache.
+    WrongKind(Box<WrongKind>),
     /// The operating system refused something that has no kind of its own.
     Os(Box<Os>),
 }
@@ -200,8 +204,21 @@ details! {
         /// The processes that have a lock which it waited for.
         on: Vec<Process>,
     }
+    /// Who died in the lock.
+    OwnerDied {
+        /// The process; none where that is not known any more.
+        pid: Option<u32>,
+    }
+    /// Which writer died.
+    WriterDied {
+        /// The process, the last one where several have died; none where that is not known any more, and while nobody had
+        /// used the writer.
+        pid: Option<u32>,
+    }
     /// Why another's load failed.
     LoadFailed {
+        /// The process that was loading.
+        pid: Option<u32>,
         /// The key, as it prints.
         key: String,
         /// The name of the type of the loader's error.
@@ -213,6 +230,13 @@ details! {
     Poisoned {
         /// It, in words.
         what: String,
+    }
+    /// What was to be opened, and what is there.
+    WrongKind {
+        /// What was expected, such as "ring".
+        expected: String,
+        /// What it is; none when it does not say.
+        got: Option<String>,
     }
     /// What the system refused.
     Os {
@@ -301,8 +325,9 @@ macro_rules! variants {
 }
 
 variants! {
-    with data: ArenaFull Stale Attach Unreachable Foreign Timeout Empty Full LoadFailed Poisoned Os;
-    alone: Interrupted OwnerDied Closed WriterDied Misuse InvalidValue InvalidType;
+    with data: ArenaFull Stale Attach Unreachable Foreign Timeout OwnerDied Empty Full WriterDied LoadFailed Poisoned
+        WrongKind Os;
+    alone: Interrupted Closed Misuse InvalidValue InvalidType;
 }
 
 impl Error {
@@ -337,6 +362,12 @@ impl Error {
 
     pub(crate) fn value(message: impl Into<String>) -> Self {
         Self::new(Kind::InvalidValue, message)
+    }
+
+    /// What was to be opened as one kind of thing is `got`; none: it says nothing of itself.
+    pub(crate) fn wrong_kind(expected: &str, got: Option<&str>, message: impl Into<String>) -> Self {
+        let (expected, got) = (expected.to_owned(), got.map(str::to_owned));
+        WrongKind { expected, got, ..WrongKind::saying(message) }.into()
     }
 
     pub(crate) fn poisoned(what: &str) -> Self {
@@ -397,7 +428,7 @@ mod tests {
     use super::*;
     use std::error::Error as _;
 
-    const KINDS: [Kind; 18] = [
+    const KINDS: [Kind; 19] = [
         Kind::ArenaFull,
         Kind::Stale,
         Kind::Attach,
@@ -415,6 +446,7 @@ mod tests {
         Kind::Poisoned,
         Kind::InvalidValue,
         Kind::InvalidType,
+        Kind::WrongKind,
         Kind::Os,
     ];
 

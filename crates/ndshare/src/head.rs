@@ -10,6 +10,7 @@
 //! so.
 
 use crate::error::{Error, Result};
+use std::fmt;
 
 const MAGIC: u64 = u32::from_le_bytes(*b"nds\0") as u64;
 
@@ -19,10 +20,36 @@ const MAGIC: u64 = u32::from_le_bytes(*b"nds\0") as u64;
 pub enum HeadKind {
     /// A ring of frames.
     Ring = 1,
+    /// A cache of arrays.
+    Cache = 2,
+    /// An overlay of arrays.
+    Overlay = 3,
+    /// A canvas.
+    Canvas = 4,
+    /// A lock for its own sake.
+    Lock = 5,
+    /// A reader of a ring, on its way.
+    Reader = 6,
+    /// A writer of a ring, on its way.
+    Writer = 7,
 }
 
 impl HeadKind {
-    const ALL: [Self; 1] = [Self::Ring];
+    const ALL: [Self; 7] =
+        [Self::Ring, Self::Cache, Self::Overlay, Self::Canvas, Self::Lock, Self::Reader, Self::Writer];
+
+    /// What people call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ring => "ring",
+            Self::Cache => "cache",
+            Self::Overlay => "overlay",
+            Self::Canvas => "canvas",
+            Self::Lock => "lock",
+            Self::Reader => "reader",
+            Self::Writer => "writer",
+        }
+    }
 
     /// The first word of such a head.
     pub const fn signature(self, version: u32) -> u64 {
@@ -39,18 +66,36 @@ impl HeadKind {
     /// Checks that a first word is of this kind and version.
     ///
     /// # Errors
-    /// `InvalidValue` when it is not; the text has both.
+    /// `WrongKind` when it is not; data and text have both.
     pub fn check(self, version: u32, word: u64) -> Result<()> {
         if word == self.signature(version) {
             return Ok(());
         }
-        let got = match Self::of(word) {
-            Some((kind, other)) => {
-                format!("a {kind:?} of version {other}: use one version of ndshare in all processes")
+        let found = Self::of(word);
+        let got = match found {
+            Some((kind, other)) if kind == self => {
+                format!("one of version {other}: use one version of ndshare in all processes")
             }
-            None => format!("a block that begins with {word:#x}"),
+            Some((kind, other)) => {
+                let kind = a(kind.name());
+                format!("{kind} of version {other}: open it as {kind}")
+            }
+            None => format!("a block that begins with {word:#x}, and is no head"),
         };
-        Err(Error::value(format!("expected the head of a {self:?} of version {version}, got {got}")))
+        let message = format!("expected {} of version {version}, got {got}", a(self.name()));
+        Err(Error::wrong_kind(self.name(), found.map(|(kind, _)| kind.name()), message))
+    }
+}
+
+/// A noun with its article.
+pub(crate) fn a(noun: &str) -> String {
+    let article = if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    format!("{article} {noun}")
+}
+
+impl fmt::Display for HeadKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -62,12 +107,33 @@ mod tests {
     fn a_head_says_what_it_is() {
         let word = HeadKind::Ring.signature(7);
         assert_eq!(&word.to_le_bytes()[..4], b"nds\x01");
-        assert_eq!(HeadKind::of(word), Some((HeadKind::Ring, 7)));
-        assert!(HeadKind::Ring.check(7, word).is_ok());
-        let text = HeadKind::Ring.check(8, word).unwrap_err().to_string();
-        assert!(text.contains("version 8") && text.contains("version 7"), "{text}");
-        for other in [0, u64::MAX, word ^ 1, word ^ 2 << 24] {
-            assert!(HeadKind::of(other).is_none() && HeadKind::Ring.check(7, other).is_err(), "{other:#x}");
+        for kind in HeadKind::ALL {
+            let word = kind.signature(7);
+            assert_eq!(HeadKind::of(word), Some((kind, 7)));
+            assert!(kind.check(7, word).is_ok());
+            assert_eq!(HeadKind::ALL.into_iter().filter(|other| other.check(7, word).is_ok()).count(), 1);
         }
+        let of_noise = |noise: u64| (HeadKind::of(noise), HeadKind::Ring.check(7, noise).is_ok());
+        for other in [0, u64::MAX, word ^ 1, word ^ 0x80 << 24] {
+            assert_eq!(of_noise(other), (None, false), "{other:#x}");
+        }
+    }
+
+    #[test]
+    fn what_is_something_else_is_an_error_that_shows_both() {
+        let told = |word| match HeadKind::Ring.check(8, word).unwrap_err() {
+            error @ Error::WrongKind(_) => {
+                let text = error.to_string();
+                let Error::WrongKind(wrong) = error else { unreachable!() };
+                (wrong.expected, wrong.got, text)
+            }
+            other => panic!("{other:?}"),
+        };
+        let (expected, got, text) = told(HeadKind::Cache.signature(3));
+        assert_eq!((expected.as_str(), got.as_deref()), ("ring", Some("cache")));
+        assert_eq!(text, "expected a ring of version 8, got a cache of version 3: open it as a cache");
+        let (_, got, text) = told(HeadKind::Ring.signature(7));
+        assert!(got.as_deref() == Some("ring") && text.contains("version 8, got one of version 7"), "{text}");
+        assert_eq!(told(5).1, None);
     }
 }

@@ -4,8 +4,8 @@
 //! copied, nothing is left behind when processes are killed, and Python's `ndshare` package is on the same bytes.
 //!
 //! ```
-//! use ndshare::ring::{Content, Format, Mode, Start, WhenFull};
-//! use ndshare::{Array, Deadline, Number, Ring, Token, session};
+//! use ndshare::ring::{Content, Format, Mode, RingOptions, Start};
+//! use ndshare::{Array, Deadline, Number, Ring, session};
 //!
 //! # fn main() -> ndshare::Result<()> {
 //! let forever = Deadline::never();
@@ -13,12 +13,12 @@
 //! let arena = session()?;
 //! let image = Array::zeros(&arena, &[1080, 1920], Number::U16)?;
 //! image.view(&[(10..20).into()])?.fill(500_u16)?;
-//! // A text for another process, in Rust (`session::open`) or Python (`nds.ref(text).open()`):
-//! let text = session::reference(&image).to_string();
-//! let same = session::open(&text.parse::<Token>()?, &forever)?;
+//! // A text for another process, in Rust or Python (`nds.ref(text).open()`):
+//! let text = image.reference().to_string();
+//! let same = Array::open_reference(&text.parse()?, &forever)?;
 //! assert_eq!(same.read::<u16>(&[15, 7])?, 500);
 //! // Frames from any number of writers to any number of readers, in one order:
-//! let ring = Ring::new(&arena, Format::new(&[1080, 1920], Number::U16), 4, 0, WhenFull::Wait, &forever)?;
+//! let ring = Ring::new(&arena, Format::new(&[1080, 1920], Number::U16), RingOptions::slots(4), &forever)?;
 //! let reader = ring.reader(Mode::Every, Start::Next, &forever)?;
 //! let mut frame = ring.begin_own(&forever)?;
 //! frame.array()?.copy_from(&image)?;
@@ -30,18 +30,69 @@
 //!
 //! # Start here
 //!
-//! - [`Array`]: what most programs want; [`Element`]: what its items are; [`Token`]: an array on its way.
+//! - [`Array`]: what most programs want; [`Element`]: what its items are.
 //! - [`session()`]: the memory that a program and its children share; [`Arena`]: memory of one's own.
 //! - [`Ring`]: frames from a camera to whoever looks. [`Cache`]: values by key, bounded.
 //! - [`gather::concatenate`]: many arrays into one; [`Canvas`]: over and over, and only what changed. [`fft`]: transforms.
 //! - [`Locked`]: locks that outlive their holder. [`Overlay`]: one memory, several meanings, one at a time.
 //! - [`Deadline`]: how long a call may wait, and what ends it early. [`Error`]: what went wrong, as data and as a sentence.
+//! - [`Token`]: a reference on its way. What has a `reference()`, an [`Array`], a [`Ring`], a [`Reader`] or a [`Writer`], is
+//!   opened in another process by `open_reference`.
 //! - Programs to run: `examples/camera.rs` writes frames that Python reads, `examples/viewer.rs` reads those of Python,
 //!   `examples/session.rs` shares an array with it, `examples/tiles.rs` a cache, `examples/montage.rs` copies a hundred
 //!   images into one.
 //!
 //! Linux on x86-64 and aarch64. Any process may be killed at any instant; others of the same user are trusted not to mean
 //! harm, but not to be without faults: numbers in shared memory are checked, and a peer that writes over it makes errors.
+//!
+//! # Who comes first
+//!
+//! A ring holds its writers back for the readers that there are, and for nobody else: [`WhenFull::Wait`](ring::WhenFull::Wait)
+//! without a reader waits for none, and the frames are gone. A reader counts from its creation. So make it *before* the first
+//! frame, and send it to the process that is to read; it need not run yet. A [`Writer`] is sent in the same way, and the
+//! stream does not end before it was closed.
+//!
+//! ```no_run
+//! use ndshare::ring::{Content, Format, Mode, RingOptions, Start};
+//! use ndshare::{Deadline, Number, Ring, session};
+//! use std::process::Command;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let forever = Deadline::never();
+//! let ring = Ring::new(&session()?, Format::new(&[480, 640], Number::U16), RingOptions::slots(8), &forever)?;
+//! let reader = ring.reader(Mode::Every, Start::Next, &forever)?;
+//! let (name, value) = session::environment()?;
+//! let mut viewer = Command::new("viewer").arg(reader.reference()?.to_string()).env(name, value).spawn()?;
+//! for number in 0..100_u16 {
+//!     let mut frame = ring.begin_own(&forever)?; // waits when the viewer is eight frames behind
+//!     frame.array()?.fill(number)?;
+//!     frame.publish(Content::default(), &forever)?;
+//! }
+//! ring.close(&forever)?; // the viewer gets what is there, and then the end
+//! viewer.wait()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The other side opens it, and reads until the end, which is an error of its own, [`Kind::Closed`]:
+//!
+//! ```no_run
+//! use ndshare::{Deadline, Kind, Reader};
+//! use std::time::Duration;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let reader = Reader::open_reference(&std::env::args().nth(1).ok_or("expected a reference")?.parse()?, &Deadline::never())?;
+//! loop {
+//!     match reader.get(&Deadline::after(Duration::from_secs(1))) {
+//!         Ok(frame) => println!("{} {:?}", frame.seq, frame.array()?.shape()),
+//!         Err(error) if error.kind() == Kind::Closed => break, // all was read
+//!         Err(error) if error.kind() == Kind::Empty => println!("nothing for a second"),
+//!         Err(error) => return Err(error.into()), // `WriterDied`: the writer was killed, and has not closed
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! # How it is built
 //!

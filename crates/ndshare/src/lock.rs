@@ -4,10 +4,36 @@
 //! then place in the table), so that two callers that name them in different orders never wait for each other.
 
 use crate::arena::{Deadline, Hold, Reentry};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, OwnerDied, Result};
+use crate::head::HeadKind;
 use crate::os::monotonic;
+use crate::prim::Ordering::{Acquire, Release};
 use std::cell::Cell;
 use std::time::Duration;
+
+/// The version of a lock's head.
+const VERSION: u32 = 1;
+
+/// Makes a block of at least eight bytes the head of a lock for its own sake: it says that it is one, and is locked as any
+/// block is.
+///
+/// # Errors
+/// `InvalidValue` for a block without room.
+#[doc(hidden)]
+pub fn make_lock(block: &Hold) -> Result<()> {
+    block.word(0)?.store(HeadKind::Lock.signature(VERSION), Release);
+    Ok(())
+}
+
+/// Checks that a block is the head of a lock.
+///
+/// # Errors
+/// `WrongKind` when it is not, or is one of another version.
+#[doc(hidden)]
+pub fn check_lock(block: &Hold) -> Result<()> {
+    // RAW: compared.
+    HeadKind::Lock.check(VERSION, block.word(0)?.load(Acquire))
+}
 
 /// What a taker does about a lock whose owner died in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +73,8 @@ impl Locked {
     /// Takes the locks of all these blocks, each once, in the one order. All or none.
     ///
     /// # Errors
-    /// `OwnerDied` under [`Death::Report`]; `Misuse` when this thread has one of them already; `Timeout` at `deadline`.
+    /// `OwnerDied`, with the process that died, under [`Death::Report`]; `Misuse` when this thread has one of them already;
+    /// `Timeout` at `deadline`.
     pub fn acquire(blocks: Vec<Hold>, death: Death, deadline: &Deadline) -> Result<Self> {
         let mut wanted = blocks;
         wanted.sort_by_key(place);
@@ -56,9 +83,10 @@ impl Locked {
         let mut locked = Self { holds: Vec::with_capacity(wanted.len()), pid };
         for hold in wanted {
             let dirty = hold.arena().lock_block(&hold, Reentry::Refuse, deadline)?;
+            let died = (dirty && death == Death::Report).then(|| owner_died(&hold));
             locked.holds.push(hold);
-            if dirty && death == Death::Report {
-                return Err(owner_died());
+            if let Some(error) = died {
+                return Err(error);
             }
         }
         Ok(locked)
@@ -149,8 +177,10 @@ pub fn acquire_in_time(hold: &Hold, death: Death, deadline: &Deadline) -> Result
 #[inline]
 fn enter(hold: &Hold, dirty: bool, death: Death) -> Result<()> {
     if dirty && death == Death::Report {
+        // While it is taken nobody else can die in it.
+        let error = owner_died(hold);
         hold.arena().unlock_block(hold, false)?;
-        return Err(owner_died());
+        return Err(error);
     }
     Ok(())
 }
@@ -283,12 +313,16 @@ pub fn not_entered() -> Error {
     Error::new(Kind::Misuse, "exit of a lock: expected it to be entered, but it is not, or was left already")
 }
 
-fn owner_died() -> Error {
-    Error::new(
-        Kind::OwnerDied,
-        "the lock's last owner died inside: expected consistent content, got what it left half-way; enter with \
-         recover=True, put the content in order, and leave",
-    )
+/// Of a lock that this process has, marked with a death.
+#[cold]
+fn owner_died(hold: &Hold) -> Error {
+    let pid = hold.arena().lost_owner(hold);
+    let owner = pid.map_or("the lock's last owner".to_owned(), |pid| format!("process {pid}, the lock's last owner,"));
+    let message = format!(
+        "{owner} died inside: expected consistent content, got what it left half-way; enter to recover it, put the \
+         content in order, and leave"
+    );
+    OwnerDied { pid, ..OwnerDied::saying(message) }.into()
 }
 
 #[cfg(all(test, not(loom)))]
@@ -353,6 +387,18 @@ mod tests {
     }
 
     #[test]
+    fn a_lock_for_its_own_sake_says_that_it_is_one() {
+        let (arena, _heap) = Arena::create_on_heap(1 << 21).unwrap();
+        let block = arena.alloc(8, 64, true, &FOREVER).unwrap();
+        assert_eq!(check_lock(&block).unwrap_err().kind(), Kind::WrongKind);
+        make_lock(&block).unwrap();
+        check_lock(&block).unwrap();
+        block.words()[0].store(HeadKind::Ring.signature(1), Release);
+        let error = check_lock(&block).unwrap_err().to_string();
+        assert!(error.contains("expected a lock") && error.contains("got a ring"), "{error}");
+    }
+
+    #[test]
     fn a_death_is_reported_until_a_clean_exit() {
         let (arena, heap) = Arena::create_on_heap(1 << 21).unwrap();
         let victim = Arena::join_on_heap(&heap).unwrap();
@@ -362,7 +408,14 @@ mod tests {
         heap.declare_dead(victim.participant_slot());
         std::mem::forget((theirs, victim));
         let enter = |death| Locked::acquire(vec![hold.clone()], death, &FOREVER);
-        assert_eq!(enter(Death::Report).unwrap_err().kind(), Kind::OwnerDied);
+        let told = |error| match error {
+            Error::OwnerDied(died) => died.pid,
+            other => panic!("{other:?}"),
+        };
+        let error = enter(Death::Report).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("process {}, the lock's last", std::process::id())), "{error}");
+        assert_eq!(told(error), Some(std::process::id()));
+        assert_eq!(told(try_acquire(&hold, Death::Report).unwrap_err()), Some(std::process::id()));
         drop(enter(Death::Recover).unwrap());
         assert_eq!(enter(Death::Report).unwrap_err().kind(), Kind::OwnerDied, "an exception inside heals nothing");
         enter(Death::Recover).unwrap().release(true).unwrap();

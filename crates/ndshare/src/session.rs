@@ -238,42 +238,43 @@ pub fn adopt(sender: Locator) -> Result<Option<Arc<Arena>>> {
     find(&told, &Deadline::never(), &mut |_| Ok(())).map(|found| found.cloned())
 }
 
-/// The array that a token names, whosever arena it is in. A process that has no session yet joins the sender's, if the
-/// array is in that.
-///
-/// ```
-/// use ndshare::arena::Deadline;
-/// use ndshare::array::{Array, Token};
-/// use ndshare::session;
-///
-/// let array = Array::from_slice(&ndshare::session()?, &[2], &[1.0_f64, 2.0])?;
-/// let text = session::reference(&array).to_string(); // to another process of the session
-/// let opened = session::open(&text.parse::<Token>()?, &Deadline::never())?;
-/// assert_eq!(opened.to_vec::<f64>()?, [1.0, 2.0]);
-/// # Ok::<(), ndshare::Error>(())
-/// ```
-///
-/// # Errors
-/// As [`Token::open`], and [`adopt`].
-pub fn open(token: &Token, deadline: &Deadline<'_>) -> Result<Array> {
-    Array::of_parts(claim(token, deadline)?, token.offset, token.description.clone(), token.is_readonly)
+impl Array {
+    /// A reference to the array for other processes, which opens while anybody has the array. As text it goes on a command
+    /// line.
+    pub fn reference(&self) -> Token {
+        Token { is_session: is_of(self.hold()), ..self.bare_reference() }
+    }
+
+    /// The array that a reference names, whosever arena it is in. A process that has no session yet joins the sender's,
+    /// if the array is in that.
+    ///
+    /// ```
+    /// use ndshare::{Array, Deadline};
+    ///
+    /// let array = Array::from_slice(&ndshare::session()?, &[2], &[1.0_f64, 2.0])?;
+    /// let text = array.reference().to_string(); // to another process of the session
+    /// let opened = Array::open_reference(&text.parse()?, &Deadline::never())?;
+    /// assert_eq!(opened.to_vec::<f64>()?, [1.0, 2.0]);
+    /// # Ok::<(), ndshare::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Token::open`], and [`adopt`]; `WrongKind` for a reference to something else.
+    pub fn open_reference(reference: &Token, deadline: &Deadline<'_>) -> Result<Self> {
+        reference.array_in(claim(reference, deadline)?)
+    }
 }
 
-/// The block that a token names, as [`open`] does.
+/// The block that a token names, as [`Array::open_reference`] does.
 ///
 /// # Errors
-/// As [`open`].
+/// As there.
 pub fn claim(token: &Token, deadline: &Deadline<'_>) -> Result<Hold> {
     let session = if token.is_session { adopt(token.locator)? } else { known().cloned() };
     match session.filter(|arena| arena.id() == token.locator.id) {
         Some(arena) => token.claim(&arena, deadline),
         None => token.claim(&Arena::attach(&token.locator)?, deadline),
     }
-}
-
-/// A reference to an array, which opens while anybody holds the array. It says whether the array is in the session.
-pub fn reference(array: &Array) -> Token {
-    Token { is_session: is_of(array.hold()), ..array.reference() }
 }
 
 /// A reference to a block that says itself what it is, such as the head of a ring.

@@ -13,6 +13,12 @@ pub fn push(out: &mut impl Extend<u8>, mut number: u64) {
     out.extend([number as u8]);
 }
 
+/// Adds a text: its length in bytes, then UTF-8.
+pub fn push_text(out: &mut impl Extend<u8>, text: &str) {
+    push(out, text.len() as u64);
+    out.extend(text.bytes());
+}
+
 /// Adds a number that may be negative.
 #[inline]
 pub fn push_signed(out: &mut impl Extend<u8>, number: i64) {
@@ -77,6 +83,12 @@ impl<'a> Reader<'a> {
         None
     }
 
+    /// The next text.
+    pub fn text(&mut self) -> Option<&'a str> {
+        let len = self.small()?;
+        std::str::from_utf8(self.take(len)?).ok()
+    }
+
     /// The next number, if it fits a `T`.
     pub fn small<T: TryFrom<u64>>(&mut self) -> Option<T> {
         T::try_from(self.number()?).ok()
@@ -116,5 +128,10 @@ mod tests {
         assert_eq!(Reader::new(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2]).number(), None);
         assert_eq!(Reader::new(&[0x80, 2]).small::<u8>(), None);
         assert_eq!(Reader::new(&[1, 2]).take(3), None);
+        assert_eq!(Reader::new(&[2, b'a']).text(), None);
+        assert_eq!(Reader::new(&[1, 0xff]).text(), None);
+        let mut out = Vec::new();
+        push_text(&mut out, "é");
+        assert_eq!((out.len(), Reader::new(&out).text()), (3, Some("é")));
     }
 }

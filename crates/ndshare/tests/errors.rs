@@ -4,7 +4,7 @@
 use ndshare::arena::{Locator, Options};
 use ndshare::error::{Error, Full, Timeout};
 use ndshare::lock::{Death, Locked};
-use ndshare::ring::{Content, Format, Mode, Start, WhenFull};
+use ndshare::ring::{Content, Format, Mode, RingOptions, Start, WhenFull};
 use ndshare::{Arena, Array, Deadline, Kind, Number, Result, Ring};
 use std::error::Error as _;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ const FOREVER: Deadline<'static> = Deadline::never();
 const SHORT: Duration = Duration::from_millis(30);
 
 fn soon() -> Deadline<'static> {
-    Deadline::new(Some(SHORT), &|| Ok(()))
+    Deadline::after(SHORT)
 }
 
 fn arena(budget_bytes: u64) -> Arc<Arena> {
@@ -57,7 +57,7 @@ fn a_wait_for_a_lock_says_how_long_it_was_and_after_a_while_for_whom() {
     let hold = arena(1 << 20).alloc(100, 64, true, &FOREVER).unwrap();
     let mine = Locked::acquire(vec![hold.clone()], Death::Report, &FOREVER).unwrap();
     let wait = |longest| {
-        let other = || Locked::acquire(vec![hold.clone()], Death::Report, &Deadline::new(Some(longest), &|| Ok(())));
+        let other = || Locked::acquire(vec![hold.clone()], Death::Report, &Deadline::after(longest));
         std::thread::scope(|scope| timeout(scope.spawn(other).join().unwrap()))
     };
     let brief = wait(SHORT);
@@ -124,5 +124,11 @@ fn an_arena_that_nobody_has_names_the_process_that_had_it() {
 }
 
 fn ring(when_full: WhenFull) -> Arc<Ring> {
-    Ring::new(&arena(1 << 20), Format::new(&[8, 8], Number::U8), 2, 0, when_full, &FOREVER).unwrap()
+    Ring::new(
+        &arena(1 << 20),
+        Format::new(&[8, 8], Number::U8),
+        RingOptions { when_full, ..RingOptions::slots(2) },
+        &FOREVER,
+    )
+    .unwrap()
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use ndshare::arena::BlockId;
+use ndshare::arena::{BlockId, Hold};
 use ndshare::gather::{self, Draft, Mark, Placement, Strip, Surface};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -18,7 +18,7 @@ use crate::ndarray::Operand;
 use crate::session::WorkArena;
 use crate::shape::{MIN_ALIGN, Shape};
 use crate::shared::final_block;
-use crate::wait::{at_once, interruptible_for};
+use crate::wait::{at_once, interruptible, interruptible_for};
 
 /// An array to put many others into, over and over: ``canvas = Canvas((1024, 102400, 4), np.uint8)``.
 ///
@@ -40,6 +40,8 @@ use crate::wait::{at_once, interruptible_for};
 ///        [1, 0, 0, 0]], dtype=uint8)
 #[pyclass(frozen, weakref, module = "ndshare")]
 pub(crate) struct Canvas {
+    /// What says that it is a canvas, and of what.
+    _head: Hold,
     surface: Surface<Source>,
     described: Described,
     /// What users see.
@@ -119,8 +121,10 @@ impl Canvas {
         let len_bytes = described.len_bytes();
         let with_epoch = Surface::<Source>::block_bytes(len_bytes).unwrap_or(usize::MAX);
         let hold = WorkArena::of(py, arena)?.block(py, with_epoch, MIN_ALIGN, true)?;
+        let description = described.description(py)?;
+        let head = interruptible(py, |deadline| gather::head_of(&hold, &description, deadline))?;
         let surface = at_once(py, || Surface::new(hold, len_bytes))?;
-        Ok(Self { surface, described, array: Once::new() })
+        Ok(Self { _head: head, surface, described, array: Once::new() })
     }
 
     /// The canvas as a read-only shared array.

@@ -25,7 +25,7 @@ pub(super) const BINS: usize = 128;
 pub(super) const NONE: u32 = u32::MAX;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"ndshare\x01");
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 /// A cache line of its own.
 #[repr(C, align(64))]
@@ -153,7 +153,10 @@ pub(super) struct Block {
     /// Neighbours in a list of gaps, of warm blocks or of unused descriptors.
     pub list_before: AtomicU32,
     pub list_after: AtomicU32,
-    unused: [AtomicU32; 4],
+    /// The process that died in the lock last, for people; 0: nobody has, or it is not known. Told only while the lock is
+    /// marked with a death.
+    pub lost_owner: AtomicU32,
+    unused: [AtomicU32; 3],
 }
 
 #[cfg(not(loom))]

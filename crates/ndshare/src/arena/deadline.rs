@@ -10,15 +10,15 @@ pub(super) const NAP: Duration = Duration::from_millis(20);
 /// How long a wait may last, and what may end it early. A wait that it ends is a `Timeout`, or the error of its check.
 ///
 /// ```
-/// use ndshare::ring::{Format, Mode, Start, WhenFull};
+/// use ndshare::ring::{Format, Mode, RingOptions, Start};
 /// use ndshare::{Deadline, Error, Kind, Number, Ring};
 /// use std::cell::Cell;
 /// use std::time::Duration;
 ///
 /// let forever = Deadline::never();
-/// let ring = Ring::new(&ndshare::session()?, Format::new(&[4], Number::U8), 4, 0, WhenFull::Wait, &forever)?;
+/// let ring = Ring::new(&ndshare::session()?, Format::new(&[4], Number::U8), RingOptions::slots(4), &forever)?;
 /// let reader = ring.reader(Mode::Every, Start::Next, &forever)?;
-/// let brief = Deadline::new(Some(Duration::from_millis(1)), &|| Ok(()));
+/// let brief = Deadline::after(Duration::from_millis(1));
 /// assert_eq!(reader.get(&brief).unwrap_err().kind(), Kind::Empty);
 /// // A check ends a wait early, by an error of its own; here after it was asked three times.
 /// let asked = Cell::new(0);
@@ -45,6 +45,11 @@ impl<'a> Deadline<'a> {
         // A timeout beyond what the clock holds is no timeout.
         let end = timeout.and_then(|timeout| monotonic().checked_add(timeout));
         Self { end, timeout, check: Some(check), waits: true }
+    }
+
+    /// Waits at most `timeout`, without a check.
+    pub fn after(timeout: Duration) -> Self {
+        Self { check: None, ..Self::new(Some(timeout), &|| Ok(())) }
     }
 
     /// Waits for ever, without a check.

@@ -283,6 +283,13 @@ impl Arena {
         self.looks_locked(hold)
     }
 
+    /// The process that died in the lock of a block, which is marked with that; none where it is not known.
+    pub(crate) fn lost_owner(&self, hold: &Hold) -> Option<u32> {
+        // RAW: a number for people.
+        let pid = self.control.block(hold.block().index).ok()?.lost_owner.load(Relaxed);
+        (pid != 0).then_some(pid)
+    }
+
     /// The same without a look at whether the owner lives. Never waits.
     ///
     /// # Errors

@@ -527,8 +527,8 @@ fn block_of(record: &Record) -> BlockId {
 fn stale(block: BlockId) -> Error {
     let BlockId { index, generation } = block;
     let message = format!(
-        "expected block {index} of generation {generation} to be alive, but its last holder dropped it: keep the array, \
-         or its Ref, until the receiver has opened it"
+        "expected block {index} of generation {generation} to be alive, but its last holder dropped it: keep what \
+         the reference names until the receiver has opened it"
     );
     Stale { index: Some(index), generation: Some(generation), message: message.into() }.into()
 }

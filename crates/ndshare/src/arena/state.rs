@@ -2,7 +2,7 @@
 
 use super::backing::{Backing, Sign};
 use super::budget::Limit;
-use super::control::{Control, GRANULE_BYTES, Span};
+use super::control::{Control, GRANULE_BYTES, Participant, Span};
 use super::guests::Guests;
 use super::ids::{BlockId, Locator};
 use super::private::Private;
@@ -106,7 +106,7 @@ impl Arena {
         if !crate::os::fork::is_known() {
             return Error::attach(format!(
                 "this process has no place in arena {:016x}: it was made by a raw clone, which nobody could prepare. What \
-                 it inherited is shared still while its parent keeps it; make the process with multiprocessing or os.fork",
+                 it inherited is shared still while its parent keeps it; make the process by an ordinary fork",
                 self.id
             ));
         }
@@ -134,11 +134,21 @@ impl Arena {
     /// The process id of the participant with this identity, while it takes part.
     #[doc(hidden)]
     pub fn pid_of(&self, identity: u64) -> Option<u32> {
+        let is_there = |tenant: &Participant| tenant.state.load(SeqCst) != 0;
+        self.pid_of_tenant(identity, is_there)
+    }
+
+    /// The same also after its end, until its slot has another tenant.
+    pub(crate) fn last_pid_of(&self, identity: u64) -> Option<u32> {
+        self.pid_of_tenant(identity, |_| true)
+    }
+
+    fn pid_of_tenant(&self, identity: u64, counts: impl FnOnce(&Participant) -> bool) -> Option<u32> {
         let slot = (identity as u32).checked_sub(1).filter(|&slot| slot < self.control.geometry().participants)?;
         let tenant = self.control.participant(slot).ok()?;
-        let pid = tenant.pid.load(Relaxed);
-        // Read last: a tenant that came meanwhile has another generation.
-        let same = tenant.state.load(SeqCst) != 0 && tenant.generation.load(SeqCst) == (identity >> 32) as u32;
+        let pid = tenant.pid.load(SeqCst);
+        // Read last: a tenant that comes clears the number before it has another generation.
+        let same = counts(tenant) && tenant.generation.load(SeqCst) == (identity >> 32) as u32;
         (same && pid != 0).then_some(pid)
     }
 

@@ -281,7 +281,13 @@ impl Arena {
         let block = self.control.block(index)?;
         let words = block.words();
         // Before the hold goes: once it is gone the block may get a new tenant, whose lock starts clean.
-        if LockWord(&block.lock).free_of_the_dead(dead) {
+        let lock = LockWord(&block.lock);
+        if lock.owner() == Some(dead) {
+            // Before the mark: who sees that somebody died in the lock sees who. Nobody else frees it for the dead one.
+            block.lost_owner.store(self.control.pid(dead)?, Relaxed);
+            point(Point::SweepNamed);
+        }
+        if lock.free_of_the_dead(dead) {
             point(Point::SweepUnlocked);
             self.backing.wake(&block.lock);
         }

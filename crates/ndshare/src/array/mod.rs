@@ -6,6 +6,7 @@
 mod access;
 mod description;
 mod item;
+mod kept;
 mod ndarray;
 mod token;
 
@@ -16,6 +17,7 @@ pub use crate::element::Element;
 pub use crate::layout::{Index, Layout};
 pub use access::Cells;
 pub use item::Item;
+pub(crate) use kept::{KeptKind, OWN_WORDS_AT};
 pub use ndarray::{ALIGN, Array};
 pub use token::Token;
 

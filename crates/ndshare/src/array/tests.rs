@@ -187,7 +187,7 @@ fn a_token_keeps_the_array_until_it_is_opened() {
     assert_eq!(opened.to_vec::<u32>().unwrap(), [4, 5, 6, 7]);
     assert!(opened.is_readonly());
     let again = token.open_in(&arena, &forever).unwrap();
-    assert_eq!(opened.reference().key(), token.key());
+    assert_eq!(opened.bare_reference().key(), token.key());
     drop((opened, again));
     assert_eq!(token.open_in(&arena, &forever).unwrap_err().kind(), Kind::Stale);
 }

@@ -6,6 +6,8 @@ use super::description::{Description, push_element, push_layout, take_element, t
 use super::ndarray::Array;
 use crate::arena::{Arena, BlockId, Deadline, Hold, Locator, TicketId};
 use crate::error::{Error, Kind, Result};
+use crate::head::{HeadKind, a};
+use crate::prim::Ordering::Acquire;
 use crate::varint::{Reader, push, push_signed};
 use std::fmt;
 use std::str::FromStr;
@@ -63,11 +65,11 @@ impl Array {
                         take back what nobody will receive";
             Error::new(Kind::ArenaFull, text)
         })?;
-        Ok(Token { ticket: Some(ticket), ..self.reference() })
+        Ok(Token { ticket: Some(ticket), ..self.bare_reference() })
     }
 
-    /// A token that opens while anybody holds the array, any number of times.
-    pub fn reference(&self) -> Token {
+    /// A token that opens while anybody holds the array, any number of times; it does not say whether that is in a session.
+    pub(crate) fn bare_reference(&self) -> Token {
         let (is_readonly, offset, description) = (self.is_readonly(), self.offset() as u64, self.description());
         Token { is_readonly, offset, description, ..Token::of(self.hold()) }
     }
@@ -136,8 +138,33 @@ impl Token {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_in(&self, arena: &Arc<Arena>, deadline: &Deadline<'_>) -> Result<Array> {
-        let hold = self.claim(arena, deadline)?;
+        self.array_in(self.claim(arena, deadline)?)
+    }
+
+    /// The array of this token, in its block.
+    ///
+    /// # Errors
+    /// `WrongKind` for a token of something else; `InvalidValue` for one that contradicts itself.
+    pub(crate) fn array_in(&self, hold: Hold) -> Result<Array> {
+        if !self.is_array() {
+            // RAW: matched.
+            let kind = HeadKind::of(hold.word(0)?.load(Acquire)).map_or("block", |(kind, _)| kind.name());
+            return Err(other_reference("array", kind));
+        }
         Array::of_parts(hold, self.offset, self.description.clone(), self.is_readonly)
+    }
+
+    /// Whether it names an array. Of everything else the block says itself what it is.
+    pub fn is_array(&self) -> bool {
+        self.description.element.is_some()
+    }
+
+    /// Checks that it may name something of this kind, which the block says then.
+    ///
+    /// # Errors
+    /// `WrongKind` for a token of an array.
+    pub(crate) fn check_head(&self, kind: HeadKind) -> Result<()> {
+        if self.is_array() { Err(other_reference(kind.name(), "array")) } else { Ok(()) }
     }
 
     /// The block of the array, whatever the array is.
@@ -156,6 +183,12 @@ impl Token {
         let locator = Locator { pid: 0, fd: 0, ..self.locator };
         Self { locator, ticket: None, ..self.clone() }.encode()
     }
+}
+
+#[cold]
+fn other_reference(expected: &str, got: &str) -> Error {
+    let message = format!("expected {}'s reference, got {}'s: open it as {}", a(expected), a(got), a(got));
+    Error::wrong_kind(expected, Some(got), message)
 }
 
 fn parse(reader: &mut Reader<'_>) -> Option<Token> {
@@ -190,7 +223,7 @@ impl FromStr for Token {
         let bytes = text.trim().strip_prefix("nds1:").and_then(unhex);
         Self::decode(&bytes.ok_or_else(|| {
             let start: String = text.chars().take(20).collect();
-            Error::value(format!("expected the text of a Ref, \"nds1:\" and hexadecimal digits, got {start:?}"))
+            Error::value(format!("expected the text of a reference, \"nds1:\" and hexadecimal digits, got {start:?}"))
         })?)
     }
 }

@@ -154,9 +154,9 @@ fn array_of(found: Found) -> Result<Array> {
 }
 
 /// The error of those who waited for another's load.
-fn failed(key: &Key, Failure { type_name, text }: Failure) -> Error {
+fn failed(key: &Key, Failure { pid, type_name, text }: Failure) -> Error {
     let message = format!("the key {key} could not be loaded by another: {type_name}: {text}").into();
-    LoadFailed { key: key.to_string(), type_name, text, message }.into()
+    LoadFailed { pid, key: key.to_string(), type_name, text, message }.into()
 }
 
 /// Ends a load that failed, and returns the error to be told.
@@ -312,7 +312,7 @@ mod tests {
         let text = r#"the key ("tile", 1) could not be loaded by another: ndshare::Kind::InvalidValue: no such tile"#;
         assert_eq!(waited.to_string(), text);
         let Error::LoadFailed(failure) = waited else { panic!("{waited:?}") };
-        assert_eq!(failure.key, r#"("tile", 1)"#);
+        assert_eq!((failure.pid, failure.key.as_str()), (Some(std::process::id()), r#"("tile", 1)"#));
         assert_eq!(
             (failure.type_name.as_str(), failure.text.as_str()),
             ("ndshare::Kind::InvalidValue", "no such tile")

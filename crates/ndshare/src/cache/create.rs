@@ -57,7 +57,8 @@ impl Cache {
     /// The cache whose head this is.
     ///
     /// # Errors
-    /// `InvalidValue` when the block is no head of a cache.
+    /// `WrongKind` when the block is no head of a cache, or one of another version; `InvalidValue` for one that contradicts
+    /// itself.
     pub fn open(head: Hold) -> Result<Arc<Self>> {
         shortage::give_way_when_short();
         Table::open(head).map(|table| Arc::new(Self { table }))

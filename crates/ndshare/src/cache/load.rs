@@ -40,6 +40,8 @@ pub enum Fetch {
 /// Why another's load failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
+    /// The process that was loading; none where that is not known.
+    pub pid: Option<u32>,
     /// The name of the exception's type.
     pub type_name: String,
     /// Its text, perhaps cut.
@@ -157,13 +159,18 @@ impl Cache {
         })
     }
 
+    /// What the block of a failed load says: the process, then the text.
     fn failure(&self, slot: u32) -> Result<Failure> {
         let entry = self.table.entry(slot);
         let len = read(entry.offset(), Relaxed).capped(FAILURE_BYTES as u64) as usize;
-        let bytes = self.take_block(entry.value())?.map_or(Vec::new(), |hold| load_bytes(hold.words(), len));
+        let block = self.take_block(entry.value())?;
+        let words = block.as_ref().map_or(&[][..], |hold| hold.words());
+        // RAW: a number for people.
+        let pid = words.first().and_then(|word| u32::try_from(word.load(Relaxed)).ok()).filter(|&pid| pid != 0);
+        let bytes = if words.is_empty() { Vec::new() } else { load_bytes(&words[1..], len) };
         let text = String::from_utf8_lossy(&bytes);
         let (type_name, text) = text.split_once('\0').unwrap_or(("Exception", ""));
-        Ok(Failure { type_name: type_name.to_owned(), text: text.to_owned() })
+        Ok(Failure { pid, type_name: type_name.to_owned(), text: text.to_owned() })
     }
 
     /// Sleeps until a load has ended, or its loader is found dead.
@@ -288,7 +295,8 @@ impl Loading {
         let cache = self.cache.clone();
         // Without room for a text there is none: those who wait try for themselves.
         let Ok(block) = cache.arena().alloc(FAILURE_BYTES + 8, 64, false, deadline) else { return Ok(()) };
-        store_bytes(block.words(), &message);
+        block.word(0)?.store(cache.arena().locator().pid.into(), Relaxed);
+        store_bytes(&block.words()[1..], &message);
         self.ended = cache.locked(deadline, |turn| {
             if !self.is_mine()? || !cache.make_room(block.len_bytes() as u64, turn)? {
                 return Ok(false);

@@ -1,7 +1,8 @@
 //! Where each word of a cache's tables lies.
 //!
 //! ```text
-//! head      words   0..8      geometry
+//! head      words   0         what it is, in which version: see `crate::head`
+//!                   1..8      geometry
 //!                   8..40     what changes under the lock: clock, bytes, free slots, the two queues, counters
 //!                   40..64    epoch
 //!                   64..      counters that many count at once: 64 lines of 8 words
@@ -23,6 +24,7 @@
 
 use crate::arena::{BlockId, Hold};
 use crate::error::{Error, Result};
+use crate::head::HeadKind;
 use crate::prim::{
     AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
@@ -31,7 +33,8 @@ use crate::prim::{
 use std::fmt;
 use std::time::Duration;
 
-const MAGIC: u64 = u64::from_le_bytes(*b"ndscache");
+/// The version of this layout.
+const VERSION: u32 = 1;
 const SEGMENT_MAGIC: u64 = u64::from_le_bytes(*b"ndscsegm");
 
 /// The half of a word that names a slot.
@@ -410,21 +413,23 @@ impl Table {
         let name = &name.as_bytes()[..name.len().min(NAME_WORDS * 8)];
         table.word(NAME_AT).store(name.len() as u64, Relaxed);
         store_bytes(&table.head.words()[NAME_AT + 1..][..NAME_WORDS], name);
-        let words = [MAGIC, geometry.maxsize, geometry.entries.into(), geometry.ttl_ns];
+        let words = [HeadKind::Cache.signature(VERSION), geometry.maxsize, geometry.entries.into(), geometry.ttl_ns];
         words.into_iter().enumerate().for_each(|(index, value)| table.word(index).store(value, Relaxed));
         table
     }
 
     /// Reads and checks the geometry of somebody else's cache.
+    ///
+    /// # Errors
+    /// `WrongKind`; `InvalidValue` for sizes that no cache has.
     pub(super) fn open(head: Hold) -> Result<Self> {
         // RAW: checked as a whole.
         let word = |index: usize| head.words()[index].load(Acquire);
-        let (magic, maxsize, entries, ttl_ns) = (word(0), word(1), word(2), word(3));
+        HeadKind::Cache.check(VERSION, word(0))?;
+        let (maxsize, entries, ttl_ns) = (word(1), word(2), word(3));
         let geometry = usize::try_from(entries).ok().and_then(|entries| Geometry::new(maxsize, Some(entries)).ok());
         match geometry.map(|geometry| Geometry { ttl_ns, ..geometry }) {
-            Some(geometry) if magic == MAGIC && geometry.head_bytes() <= head.len_bytes() => {
-                Ok(Self::over(head, geometry))
-            }
+            Some(geometry) if geometry.head_bytes() <= head.len_bytes() => Ok(Self::over(head, geometry)),
             _ => Err(Error::value(format!(
                 "expected the head of a cache in {} bytes, got sizes {maxsize} and {entries}",
                 head.len_bytes()

@@ -128,7 +128,7 @@ fn bad_sizes_are_refused_and_geometry_survives() {
     let (mine, _heap) = cache(1 << 20);
     assert_eq!(Table::open(mine.head().clone()).unwrap().geometry, *mine.geometry());
     let other = block(&mine, 7, 4096);
-    assert_eq!(Cache::open(other).unwrap_err().kind(), Kind::InvalidValue);
+    assert_eq!(Cache::open(other).unwrap_err().kind(), Kind::WrongKind);
     assert_eq!(raw(&vec![0; MAX_TEXT_BYTES + 1]).unwrap_err().kind(), Kind::InvalidValue);
     let (foreign, _its_heap) = cache(1 << 20);
     let wrong = mine.store_block(&key(1), value(&block(&foreign, 1, 10)), &FOREVER);

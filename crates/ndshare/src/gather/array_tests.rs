@@ -316,6 +316,29 @@ fn a_canvas_that_somebody_else_wrote_to_is_filled_anew() {
 }
 
 #[test]
+fn a_canvas_is_opened_by_its_head_and_nothing_else_is_one() {
+    let (arena, forever) = (arena(), Deadline::never());
+    let canvas = Canvas::new(&arena, &[2, 2], Number::U8).unwrap();
+    let same = Canvas::open(canvas.head().clone()).unwrap();
+    assert_eq!((same.array().shape(), same.array().hold().block()), (&[2, 2][..], canvas.array().hold().block()));
+    let tile = tile(&arena, 2, 5_u8);
+    let put = |canvas: &Canvas| canvas.concatenate(&[Source::fixed(&tile)], 1, &forever).unwrap();
+    // Each knows that the other wrote.
+    assert_eq!((put(&canvas), put(&canvas), put(&same), put(&same), put(&canvas)), (1, 0, 1, 0, 1));
+    assert_eq!(row(&same), [5, 5]);
+    let error = Canvas::open(canvas.array().hold().clone()).err().unwrap();
+    assert!(
+        matches!(&error, Error::WrongKind(wrong) if wrong.expected == "canvas" && wrong.got.is_none()),
+        "{error:?}"
+    );
+    let (array, block) = (canvas.array(), canvas.array().hold().block());
+    drop((canvas, same));
+    assert_eq!(array.read::<u8>(&[1, 1]).unwrap(), 5);
+    drop(array);
+    assert_eq!(arena.take(block).unwrap_err().kind(), Kind::Stale, "it goes with the canvas");
+}
+
+#[test]
 fn a_canvas_refuses_what_does_not_fit_and_keeps_what_stands() {
     let (arena, forever) = (arena(), Deadline::never());
     let canvas = Canvas::new(&arena, &[2, 4], Number::U8).unwrap();

@@ -7,9 +7,9 @@ use super::joint::{Joint, Placement, axis_of};
 use super::montage::{self, Montage, Strip};
 use super::settings::Settings;
 use super::strided::{Strided, View};
-use super::surface::{Filling, Surface};
+use super::surface::{Filling, Surface, head_of, open_head};
 use super::tiles::{Draft, Mark, Tile};
-use crate::arena::{Arena, BlockId, Deadline};
+use crate::arena::{Arena, BlockId, Deadline, Hold};
 use crate::array::{ALIGN, Array, Description};
 use crate::element::Element;
 use crate::error::{Error, Result};
@@ -44,6 +44,7 @@ use std::sync::Arc;
 /// # }
 /// ```
 pub struct Canvas {
+    head: Hold,
     surface: Surface<Fixed>,
     /// What the owner writes to.
     target: Array,
@@ -129,8 +130,31 @@ impl Canvas {
         let too_big = || Error::value(format!("array is too big: got shape {shape:?}"));
         let block_bytes = Surface::<Fixed>::block_bytes(len_bytes).ok_or_else(too_big)?;
         let hold = arena.alloc(block_bytes, ALIGN, true, &Deadline::never())?;
-        let target = Array::of_parts(hold.clone(), 0, Description { layout, element: Some(element) }, false)?;
-        Ok(Self { surface: Surface::new(hold, len_bytes)?, target })
+        let description = Description { layout, element: Some(element) };
+        let head = head_of(&hold, &description, &Deadline::never())?;
+        let target = Array::of_parts(hold.clone(), 0, description, false)?;
+        Ok(Self { head, surface: Surface::new(hold, len_bytes)?, target })
+    }
+
+    /// The canvas whose head this is, as another process made it. What stands there is known to whom has put it: this
+    /// process copies everything once.
+    ///
+    /// # Errors
+    /// `WrongKind` when the block is no head of a canvas, or one of another version; `Poisoned` and `InvalidValue` when it
+    /// contradicts itself.
+    pub fn open(head: Hold) -> Result<Self> {
+        let (hold, description) = open_head(&head)?;
+        let target = Array::of_parts(hold.clone(), 0, description, false)?;
+        let (layout, len_bytes) = Layout::contiguous(target.shape(), target.element().size())?;
+        if layout.strides() != target.strides() {
+            return Err(Error::value(format!("expected a canvas in C order, got strides {:?}", target.strides())));
+        }
+        Ok(Self { head, surface: Surface::new(hold, len_bytes)?, target })
+    }
+
+    /// The block that says what the canvas is. It keeps the array's.
+    pub fn head(&self) -> &Hold {
+        &self.head
     }
 
     /// The canvas as an array that may only be read.

@@ -47,7 +47,7 @@ mod internals {
     pub use super::settings::Settings;
     pub use super::small::{Pair, SMALL_BYTES};
     pub use super::strided::{Strided, View};
-    pub use super::surface::{Filling, Surface};
+    pub use super::surface::{Filling, Surface, head_of};
     pub use super::tiles::{Draft, Mark, Tile, Tiles};
 }
 #[cfg(not(feature = "internals"))]

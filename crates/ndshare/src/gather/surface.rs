@@ -6,7 +6,9 @@
 
 use super::tiles::{Draft, Tile, Tiles};
 use crate::arena::{Deadline, Hold};
+use crate::array::{Description, KeptKind, OWN_WORDS_AT};
 use crate::error::{Error, Result};
+use crate::head::HeadKind;
 use crate::lock::{Death, Locked};
 use crate::prim::{AtomicU64, Ordering::Relaxed, SpinLock};
 use std::cell::{Cell, RefCell};
@@ -25,6 +27,26 @@ pub struct Surface<S> {
 struct Known<S> {
     tiles: Vec<Arc<Tile<S>>>,
     epoch: u64,
+}
+
+const KEPT: KeptKind = KeptKind { kind: HeadKind::Canvas, version: 1, description_at: OWN_WORDS_AT };
+
+/// A head for the block of a canvas, which says what its array is and keeps the block.
+///
+/// # Errors
+/// `ArenaFull`; `Timeout` at `deadline`.
+pub fn head_of(hold: &Hold, array: &Description, deadline: &Deadline) -> Result<Hold> {
+    KEPT.make(hold.arena(), hold, &array.encode(), deadline)
+}
+
+/// The block of a canvas, and what its array is, as its head says.
+///
+/// # Errors
+/// `WrongKind` when the block is no head of a canvas, or one of another version; `Poisoned` and `InvalidValue` when it
+/// contradicts itself.
+pub(super) fn open_head(head: &Hold) -> Result<(Hold, Description)> {
+    let (hold, description) = KEPT.open(head)?;
+    Ok((hold, Description::decode(&description)?))
 }
 
 impl<S> Surface<S> {

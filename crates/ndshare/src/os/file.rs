@@ -177,7 +177,7 @@ impl MemFile {
         let why = match cause.raw_os_error() {
             Some(libc::EACCES | libc::EPERM) => format!(
                 "the arena belongs to uid {}, and this process is uid {} now: make the processes that share before \
-                 the change of user, or import ndshare after it",
+                 the change of user, or begin with ndshare after it",
                 self.identity.uid,
                 effective_uid()
             ),
@@ -329,7 +329,7 @@ fn unreachable_file(name: &str, pid: u32) -> Error {
     };
     let message = format!(
         "arena {id} can't be reached: expected a process of this user that has it open, but {cause}; \
-         send the array itself by value (plain pickle) instead"
+         send the array itself by value instead"
     );
     Unreachable { pid: Some(pid), message: message.into() }.into()
 }

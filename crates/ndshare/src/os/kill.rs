@@ -132,6 +132,7 @@ labels! {
     SweepRebuilding = "sweep:rebuilding",
     SweepRebuilt = "sweep:rebuilt",
     SweepOwned = "sweep:owned",
+    SweepNamed = "sweep:named",
     SweepUnlocked = "sweep:unlocked",
     SweepBit = "sweep:bit",
     SweepFreed = "sweep:freed",

@@ -3,9 +3,12 @@
 use super::turns::{HEAD_BYTES, Inside, Turns};
 use super::uses::Uses;
 use crate::arena::{Arena, Deadline, Hold};
-use crate::array::{ALIGN, Array};
-use crate::error::{Error, Result};
+use crate::array::{ALIGN, Array, KeptKind};
+use crate::error::Result;
+use crate::head::HeadKind;
 use std::sync::Arc;
+
+const KEPT: KeptKind = KeptKind { kind: HeadKind::Overlay, version: 1, description_at: HEAD_BYTES / 8 };
 
 /// Memory with several meanings, one at a time.
 ///
@@ -59,26 +62,24 @@ impl Overlay {
     /// `InvalidValue` without any use; `ArenaFull`; `Timeout` at `deadline`.
     pub fn new(arena: &Arc<Arena>, uses: Uses, deadline: &Deadline) -> Result<Self> {
         uses.check()?;
-        let head = arena.alloc(HEAD_BYTES, ALIGN, true, deadline)?;
         let data = arena.alloc(uses.len_bytes().max(1), ALIGN, true, deadline)?;
-        Self::open(head, data, uses)
+        let head = KEPT.make(arena, &data, &uses.encode(), deadline)?;
+        Ok(Self { turns: Turns::new(head), data, uses: Arc::new(uses) })
     }
 
-    /// The one of these blocks, as another process made it with the same uses.
+    /// The overlay whose head this is, as another process made it.
     ///
     /// # Errors
-    /// `InvalidValue` for blocks that are too small, and without any use.
-    pub fn open(head: Hold, data: Hold, uses: Uses) -> Result<Self> {
-        uses.check()?;
-        for (hold, needed) in [(&head, HEAD_BYTES), (&data, uses.len_bytes())] {
-            if hold.len_bytes() < needed {
-                let got = hold.len_bytes();
-                return Err(Error::value(format!(
-                    "expected a block of {needed} bytes of an overlay, got one of {got}"
-                )));
+    /// `WrongKind` when the block is no head of an overlay, or one of another version; `Poisoned` when it contradicts
+    /// itself.
+    pub fn open(head: Hold) -> Result<Self> {
+        let (data, description) = KEPT.open(&head)?;
+        match Uses::decode(&description) {
+            Some(uses) if uses.len_bytes() <= data.len_bytes() => {
+                Ok(Self { turns: Turns::new(head), data, uses: Arc::new(uses) })
             }
+            _ => Err(KEPT.contradicts()),
         }
-        Ok(Self { turns: Turns::new(head), data, uses: Arc::new(uses) })
     }
 
     /// Its uses.
@@ -86,7 +87,7 @@ impl Overlay {
         &self.uses
     }
 
-    /// The block that says whose turn it is.
+    /// The block that says what it is, and whose turn. It keeps the bytes.
     pub fn head(&self) -> &Hold {
         self.turns.head()
     }
@@ -151,9 +152,8 @@ mod tests {
         let (arena, heap) = Arena::create_on_heap(1 << 21).unwrap();
         let mine = Overlay::new(&arena, uses(), &FOREVER).unwrap();
         let other = Arena::join_on_heap(&heap).unwrap();
-        let blocks = [mine.head(), mine.data()].map(|hold| other.take(hold.block()).unwrap());
-        let [head, data] = blocks;
-        let theirs = Overlay::open(head, data, uses()).unwrap();
+        let theirs = Overlay::open(other.take(mine.head().block()).unwrap()).unwrap();
+        assert_eq!(theirs.uses(), &uses());
         let inside = at_once(&mine, "floats").unwrap();
         assert_eq!(inside.array("B").unwrap().shape(), [2]);
         inside.array("B").unwrap().fill(1.0_f64).unwrap();
@@ -171,10 +171,13 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_an_error() {
         let (arena, _heap) = Arena::create_on_heap(1 << 21).unwrap();
-        let block = |len| arena.alloc(len, ALIGN, true, &FOREVER).unwrap();
         let kind = |outcome: Result<Overlay>| outcome.unwrap_err().kind();
-        let large = Uses::default().with("u", [("x", [1 << 16], I32)]).unwrap();
-        assert_eq!(kind(Overlay::open(block(HEAD_BYTES), block(1000), large)), Kind::InvalidValue);
+        let (small, large) = (arena.alloc(1000, ALIGN, true, &FOREVER).unwrap(), [("x", [1 << 16], I32)]);
+        let large = Uses::default().with("u", large).unwrap().encode();
+        let head = KEPT.make(&arena, &small, &large, &FOREVER).unwrap();
+        assert_eq!(kind(Overlay::open(head)), Kind::Poisoned, "it has more bytes than there are");
+        assert_eq!(kind(Overlay::open(KEPT.make(&arena, &small, b"noise", &FOREVER).unwrap())), Kind::Poisoned);
+        assert_eq!(kind(Overlay::open(small)), Kind::WrongKind);
         assert_eq!(kind(Overlay::new(&arena, Uses::default(), &FOREVER)), Kind::InvalidValue);
         let huge = Uses::default().with("u", [("x", [1 << 30], U8)]).unwrap();
         assert_eq!(kind(Overlay::new(&arena, huge, &FOREVER)), Kind::ArenaFull);

@@ -11,5 +11,5 @@ mod turns;
 mod uses;
 
 pub use memory::{Entered, Overlay};
-pub use turns::{HEAD_BYTES, Inside, MAX_USES, Turns};
+pub use turns::{Inside, MAX_USES, Turns};
 pub use uses::{Field, Use, Uses};

@@ -6,14 +6,17 @@
 //!
 //! ```text
 //! head, in words of 64 bits
-//! 0          token of the use that goes on {index + 1: 32, generation: 32}; 0 or stale: none does
-//! 1          its use
-//! 2          event: counts exits; the low half is slept on
+//! 0..3       what it is, the bytes under all uses, length of the description: see `crate::array`
 //! 3 + 2 i    use i is waited for since (monotonic ns); 0: it is not
 //! 4 + 2 i    the waiters said so last at (ns): older than some naps, they are gone
+//! 123        token of the use that goes on {index + 1: 32, generation: 32}; 0 or stale: none does
+//! 124        its use
+//! 125        event: counts exits; the low half is slept on
+//! 128..      the description: the uses and their fields
 //! ```
 
 use crate::arena::{Arena, BlockId, Deadline, Hold};
+use crate::array::OWN_WORDS_AT;
 use crate::error::{Error, Kind, Result};
 use crate::lock::{self, Death};
 use crate::os::monotonic;
@@ -23,13 +26,14 @@ use std::sync::Arc;
 
 /// The most uses that one overlay can have.
 pub const MAX_USES: usize = 60;
-/// The length of a head in bytes.
-pub const HEAD_BYTES: usize = 1024;
+/// The length of a head without its description, in bytes.
+pub(super) const HEAD_BYTES: usize = 1024;
 
-const TOKEN: usize = 0;
-const USE: usize = 1;
-const EVENT: usize = 2;
-const WAITING: usize = 3;
+const WAITING: usize = OWN_WORDS_AT;
+const TOKEN: usize = WAITING + 2 * MAX_USES;
+const USE: usize = TOKEN + 1;
+const EVENT: usize = TOKEN + 2;
+const _: () = assert!(EVENT * 8 < HEAD_BYTES);
 /// A waiter says that it waits at each nap; one that did not for so long is gone.
 const FRESH_NS: u64 = 100_000_000;
 
@@ -325,9 +329,9 @@ mod tests {
     /// A word of a head, and what a fault might put there.
     fn scribble(dice: &mut Dice, head: &Hold, blocks: &[u64]) {
         let words = head.words();
-        // The first words are those that say most.
-        let most = [WAITING + 4, words.len()][dice.below(2)];
-        let at = dice.below(most);
+        // Those of the use that goes on, and of the first two, say most.
+        let most = [TOKEN, USE, EVENT, WAITING, WAITING + 1, WAITING + 2, WAITING + 3];
+        let at = [most[dice.below(most.len())], dice.below(words.len())][dice.below(2)];
         let now = monotonic().as_nanos() as u64;
         let wild = [0, 1, u64::MAX, u64::MAX - 1, 1 << 32, now, now.wrapping_add(FRESH_NS / 2), dice.next()];
         let value = dice.below(wild.len() + blocks.len());

@@ -4,7 +4,8 @@ use super::turns::MAX_USES;
 use crate::array::{ALIGN, Description};
 use crate::element::Element;
 use crate::error::{Error, Result};
-use crate::layout::Layout;
+use crate::layout::{Layout, MAX_DIMS};
+use crate::varint::{Reader, push, push_text};
 
 /// One array of a use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,15 +164,69 @@ impl Uses {
         if self.uses.is_empty() { Err(self.miscounted(0)) } else { Ok(()) }
     }
 
+    /// As bytes: how many there are, then of each its name and its fields, and of each field its name, its shape and its
+    /// element.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        push(&mut out, self.uses.len() as u64);
+        for one in &self.uses {
+            push_text(&mut out, &one.name);
+            push(&mut out, one.fields.len() as u64);
+            for Field { name, description: Description { layout, element }, .. } in &one.fields {
+                push_text(&mut out, name);
+                push(&mut out, layout.ndim() as u64);
+                layout.shape().iter().for_each(|&length| push(&mut out, length as u64));
+                push_text(&mut out, &element.as_ref().map(Element::to_string).unwrap_or_default());
+            }
+        }
+        out
+    }
+
+    /// The uses in `bytes`; none when these are no uses that could be.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(bytes);
+        let mut uses = Self::default();
+        for _ in 0..reader.small::<usize>().filter(|&count| count <= MAX_USES)? {
+            let (name, count) = (reader.text()?, reader.small::<usize>()?);
+            // Nothing is made beforehand: the count may be anything.
+            let fields = (0..count).map(|_| take_field(&mut reader)).collect::<Option<Vec<_>>>()?;
+            uses = uses.with(name, fields).ok()?;
+        }
+        (reader.rest().is_empty() && uses.check().is_ok()).then_some(uses)
+    }
+
     fn miscounted(&self, got: usize) -> Error {
         Error::value(format!("expected 1 to {MAX_USES} uses, each with its fields, got {got}"))
     }
+}
+
+/// Name, shape and element of a field.
+fn take_field<'a>(reader: &mut Reader<'a>) -> Option<(&'a str, Vec<usize>, Element)> {
+    let (name, ndim) = (reader.text()?, reader.small::<usize>().filter(|&ndim| ndim <= MAX_DIMS)?);
+    let shape = (0..ndim).map(|_| reader.small()).collect::<Option<_>>()?;
+    Some((name, shape, reader.text()?.parse().ok()?))
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::element::Number::{F32, U8};
+
+    #[test]
+    fn uses_survive_bytes_and_noise_is_no_panic() {
+        let uses = Uses::default().with("a é", [("x", &[65][..], U8), ("none", &[0, 3], U8), ("y", &[], F32)]).unwrap();
+        let structure: Element = "[('t', '<i8'), ('é', '|S3')]".parse().unwrap();
+        let uses = uses.with("b", [("x", [3, 100], structure)]).unwrap();
+        let bytes = uses.encode();
+        assert_eq!(Uses::decode(&bytes), Some(uses));
+        (0..bytes.len()).for_each(|len| assert_eq!(Uses::decode(&bytes[..len]), None, "{len}"));
+        for (at, noise) in (0..bytes.len()).flat_map(|at| (0..=255).map(move |noise| (at, noise))) {
+            let mut bytes = bytes.clone();
+            bytes[at] = noise;
+            let _ = Uses::decode(&bytes);
+        }
+        assert_eq!(Uses::decode(&[0]), None, "an overlay has uses");
+    }
 
     fn error(uses: Result<Uses>) -> String {
         uses.unwrap_err().to_string()

@@ -4,7 +4,7 @@ use crate::array::Description;
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::layout::{Layout, MAX_DIMS};
-use crate::varint::{Reader, push};
+use crate::varint::{Reader, push, push_text};
 
 /// The most bytes of a ring's name.
 pub const MOST_NAME_BYTES: usize = 255;
@@ -107,11 +107,6 @@ impl Format {
     }
 }
 
-fn push_text(out: &mut Vec<u8>, text: &str) {
-    push(out, text.len() as u64);
-    out.extend(text.as_bytes());
-}
-
 fn parse(reader: &mut Reader<'_>) -> Option<Format> {
     let flags = reader.byte()?;
     let has = |bit: u8| flags & bit != 0;
@@ -121,23 +116,18 @@ fn parse(reader: &mut Reader<'_>) -> Option<Format> {
         format.shape = Some((0..ndim).map(|_| reader.small()).collect::<Option<_>>()?);
     }
     if has(ELEMENT) {
-        format.element = Some(text(reader)?.parse().ok()?);
+        format.element = Some(reader.text()?.parse().ok()?);
     }
     if has(META) {
-        format.meta = Some(text(reader)?.parse().ok()?);
+        format.meta = Some(reader.text()?.parse().ok()?);
     }
     if has(NAME) {
-        format.name = Some(text(reader).filter(|name| name.len() <= MOST_NAME_BYTES)?.to_owned());
+        format.name = Some(reader.text().filter(|name| name.len() <= MOST_NAME_BYTES)?.to_owned());
     }
     if has(SPIN) {
         format.spin_s = Some(f64::from_bits(u64::from_le_bytes(*reader.take(8)?.first_chunk()?)));
     }
     reader.rest().is_empty().then_some(format)
-}
-
-fn text<'a>(reader: &mut Reader<'a>) -> Option<&'a str> {
-    let len = reader.small()?;
-    std::str::from_utf8(reader.take(len)?).ok()
 }
 
 #[cfg(all(test, not(loom)))]

@@ -15,11 +15,11 @@ use std::sync::Arc;
 /// A published frame. Its bytes never change while it lives.
 ///
 /// ```
-/// use ndshare::ring::{Content, Format, Mode, Start, WhenFull};
+/// use ndshare::ring::{Content, Format, Mode, RingOptions, Start};
 /// use ndshare::{Deadline, Number, Ring};
 ///
 /// let forever = Deadline::never();
-/// let ring = Ring::new(&ndshare::session()?, Format::new(&[4, 6], Number::U16), 8, 0, WhenFull::Wait, &forever)?;
+/// let ring = Ring::new(&ndshare::session()?, Format::new(&[4, 6], Number::U16), RingOptions::slots(8), &forever)?;
 ///
 /// let reader = ring.reader(Mode::Every, Start::Next, &forever)?;
 /// let mut writing = ring.begin_own(&forever)?;

@@ -26,7 +26,7 @@ impl Ring {
             let readers = self.readers_behind();
             let message = format!(
                 "the ring is full: expected a free slot before the timeout, but {}; read faster, close readers that \
-                 nobody reads, or choose what to drop with when_full=",
+                 nobody reads, or make the ring with a policy that drops frames (drop_oldest, drop_newest)",
                 who_is_behind(&readers)
             );
             let behind =
@@ -46,8 +46,8 @@ impl Ring {
     /// Waits a little for another writer to publish what it fills, or to throw it away.
     pub(super) fn wait_for_idle(&self, deadline: &Deadline) -> Result<()> {
         self.sleep(EVENT, || false, deadline, SHORT_NAP)?;
-        let message = "every frame of the ring is being filled: expected an idle one before the timeout; publish those \
-                       that were begun, or leave their with blocks";
+        let message = "every frame of the ring is being filled: expected an idle one before the timeout; publish or \
+                       drop those that were begun";
         go_on(deadline, |waited| Full { waited, ..Full::saying(message) }.into())
     }
 }

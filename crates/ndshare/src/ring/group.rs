@@ -24,7 +24,12 @@ impl Ring {
             let names = || (0..GROUPS).map(|index| self.table.group(index).name);
             let found = names().position(|name| name.load(SeqCst) == wanted);
             let found = found.or_else(|| names().position(|name| name.load(SeqCst) == 0));
-            let index = found.ok_or_else(|| Error::new(Kind::Misuse, format!("expected at most {GROUPS} groups")))?;
+            let index = found.ok_or_else(|| {
+                Error::new(
+                    Kind::Misuse,
+                    format!("expected at most {GROUPS} groups in a ring, got one more: use those that there are"),
+                )
+            })?;
             self.name_group(index, name, wanted);
             Ok(index)
         })

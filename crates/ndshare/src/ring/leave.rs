@@ -53,11 +53,11 @@ pub(super) fn remember<T: Open + 'static>(one: &Arc<T>) {
 /// What does not come to an end before `deadline` is settled by whoever reads.
 ///
 /// ```
-/// use ndshare::ring::{Format, WhenFull, leave_all};
+/// use ndshare::ring::{Format, RingOptions, leave_all};
 /// use ndshare::{Deadline, Kind, Number, Ring};
 ///
 /// let forever = Deadline::never();
-/// let ring = Ring::new(&ndshare::session()?, Format::new(&[4], Number::U8), 4, 0, WhenFull::Wait, &forever)?;
+/// let ring = Ring::new(&ndshare::session()?, Format::new(&[4], Number::U8), RingOptions::slots(4), &forever)?;
 /// let writer = ring.writer(&forever)?;
 /// leave_all(&forever);
 /// assert_eq!(writer.check().unwrap_err().kind(), Kind::Closed);

@@ -16,7 +16,7 @@
 //!   `policy`: what users choose.
 //! - `state`: the [`Ring`] itself. `recover`: its lock, and order after a death. `notify`: waking who waits. `group`,
 //!   `readers`, `writers`: who takes part. `settle`: when the stream ends. `window`: which frames stay. `sizes`: which
-//!   blocks are too large. `stats`: what is told.
+//!   blocks are too large. `stats`: what is told. `token`: what keeps a reader or a writer on its way.
 //! - Writing: `full`: waiting for room. `pick`: a frame to fill. `publish`: its entry. `write`: [`Writing`]. `writer`:
 //!   [`Writer`].
 //! - Reading: `frame`: [`Frame`]. `selector`: what selectors wait on. `reader`: [`Reader`]. `look`: one look, `member`: that
@@ -47,6 +47,7 @@ mod sizes;
 mod state;
 mod stats;
 mod table;
+mod token;
 mod wait;
 mod window;
 mod write;
@@ -61,7 +62,7 @@ mod tests;
 pub use format::{Format, MOST_NAME_BYTES};
 pub use frame::Frame;
 pub use leave::leave_all;
-pub use policy::{Mode, Start, WhenFull};
+pub use policy::{Mode, RingOptions, Start, WhenFull};
 pub use publish::{Content, Published};
 pub use reader::Reader;
 pub use state::Ring;

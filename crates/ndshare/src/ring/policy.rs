@@ -5,10 +5,36 @@ use super::table::GROUPS;
 use crate::error::{Error, Result};
 use std::str::FromStr;
 
+/// What whoever makes a ring chooses beside what its frames are.
+///
+/// ```
+/// use ndshare::ring::{RingOptions, WhenFull};
+///
+/// let live = RingOptions { when_full: WhenFull::DropOldest, keep: 2, ..RingOptions::slots(8) };
+/// assert_eq!((live.slots, RingOptions::slots(8).when_full), (8, WhenFull::Wait));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RingOptions {
+    /// How many published frames wait for readers at the most, 1 to 65536.
+    pub slots: usize,
+    /// How many of the last frames stay whatever readers do, for one that comes late; at most `slots`.
+    pub keep: usize,
+    /// What a writer does when all slots wait for a reader.
+    pub when_full: WhenFull,
+}
+
+impl RingOptions {
+    /// So many slots. Nothing is kept beyond what readers want, and a writer waits for the slowest of them.
+    pub const fn slots(slots: usize) -> Self {
+        Self { slots, keep: 0, when_full: WhenFull::Wait }
+    }
+}
+
 /// What a writer does when the window is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenFull {
-    /// It waits for the slowest reader.
+    /// It waits for the slowest of the readers that there are; without any it goes on, and nobody gets the frames. Make
+    /// the readers beforehand, as the [first page](crate#who-comes-first) shows.
     Wait,
     /// The slowest readers lose their oldest frame.
     DropOldest,

@@ -5,24 +5,28 @@ use super::policy::{Mode, Start};
 use super::selector::Selector;
 use super::state::Ring;
 use super::table::{DEATHS, EVENT, READERS, ReaderWords, SPACE, WRITERS_LOST};
+use super::token::{claim_token, new_token, read_token, write_token};
 use super::writers::is_somebodys;
 use crate::arena::{Deadline, Hold};
+use crate::array::Token;
 use crate::error::{Error, Kind, Result};
+use crate::head::HeadKind;
 use crate::os::kill::{Point, point};
 use crate::prim::{
     AtomicBool, AtomicU64,
     Ordering::{Relaxed, SeqCst},
 };
+use crate::session;
 use std::sync::{Arc, OnceLock};
 
 /// One reader of a ring. It lives as long as its token.
 ///
 /// ```
-/// use ndshare::ring::{Content, Format, Mode, Start, WhenFull};
+/// use ndshare::ring::{Content, Format, Mode, RingOptions, Start};
 /// use ndshare::{Deadline, Number, Ring};
 ///
 /// let forever = Deadline::never();
-/// let ring = Ring::new(&ndshare::session()?, Format::new(&[4, 6], Number::U16), 8, 0, WhenFull::Wait, &forever)?;
+/// let ring = Ring::new(&ndshare::session()?, Format::new(&[4, 6], Number::U16), RingOptions::slots(8), &forever)?;
 ///
 /// let every = ring.reader(Mode::Every, Start::Next, &forever)?;
 /// let latest = ring.reader(Mode::Latest, Start::Next, &forever)?;
@@ -60,9 +64,10 @@ impl Ring {
     /// # Errors
     /// `Misuse` when all slots are taken; `ArenaFull`; `Timeout` at `deadline`.
     pub fn reader(self: &Arc<Self>, mode: Mode, start: Start, deadline: &Deadline) -> Result<Reader> {
-        let token = self.arena().alloc(1, 64, false, deadline)?;
+        let token = new_token(self.arena(), deadline)?;
         self.prune(deadline)?;
         let index = self.locked(deadline, || self.enter_reader(mode, start, &token))?;
+        write_token(&token, HeadKind::Reader, self, index);
         Reader::open(self.clone(), index, token)
     }
 }
@@ -139,6 +144,48 @@ impl Reader {
     /// `Misuse` when a process uses it.
     pub fn sendable(&self) -> Result<&Hold> {
         if self.is_used() { Err(is_somebodys("reader")) } else { Ok(self.token()) }
+    }
+
+    /// A reference to it for the process that is to read, as text for a command line. It opens while anybody has the
+    /// reader: keep this one until that process has opened it, and drop it then.
+    ///
+    /// ```
+    /// use ndshare::ring::{Format, Mode, Reader, RingOptions, Start};
+    /// use ndshare::{Deadline, Number, Ring};
+    ///
+    /// let forever = Deadline::never();
+    /// let ring = Ring::new(&ndshare::session()?, Format::new(&[4], Number::U8), RingOptions::slots(4), &forever)?;
+    /// let reader = ring.reader(Mode::Every, Start::Next, &forever)?;
+    /// let text = reader.reference()?.to_string();
+    /// // In the other process, which needs nothing else:
+    /// let same = Reader::open_reference(&text.parse()?, &forever)?;
+    /// assert!(same.try_get()?.is_none());
+    /// assert!(reader.reference().is_err(), "it belongs to a process now");
+    /// # Ok::<(), ndshare::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::sendable`].
+    pub fn reference(&self) -> Result<Token> {
+        self.sendable().map(session::reference_to)
+    }
+
+    /// The reader that such a reference names. It belongs to the process that uses it first.
+    ///
+    /// # Errors
+    /// As [`Ring::open_reference`]; `Stale` when nobody has the reader any more.
+    pub fn open_reference(reference: &Token, deadline: &Deadline) -> Result<Self> {
+        Self::of_token(claim_token(reference, HeadKind::Reader, deadline)?)
+    }
+
+    /// The reader that this block keeps.
+    ///
+    /// # Errors
+    /// `WrongKind` when the block keeps none; as [`Self::open`].
+    #[doc(hidden)]
+    pub fn of_token(token: Hold) -> Result<Self> {
+        let (ring, slot) = read_token(&token, HeadKind::Reader)?;
+        Self::open(ring, slot, token)
     }
 
     /// Makes it this process's, if nobody has used it before.

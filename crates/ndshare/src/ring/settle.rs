@@ -7,7 +7,7 @@
 
 use super::claim::Role;
 use super::state::Ring;
-use super::table::{CLOSED, DEATHS, EVENT, SPACE, WRITERS, WRITERS_ENDED, WRITERS_LOST, WriterWords};
+use super::table::{CLOSED, DEATHS, EVENT, LAST_LOST, SPACE, WRITERS, WRITERS_ENDED, WRITERS_LOST, WriterWords};
 use crate::arena::{BlockId, Deadline};
 use crate::error::Result;
 use crate::os::kill::{Point, point};
@@ -133,6 +133,11 @@ impl Ring {
     fn count_gone(&self, index: usize) {
         let state = self.table.writer(index).look();
         if !state.has_ended {
+            // RAW: a name, which is looked up.
+            let user = self.table.writer(index).user.load(SeqCst);
+            // Before the count: who sees the death sees whose it was.
+            self.table.word(LAST_LOST).store(self.arena().last_pid_of(user).map_or(0, u64::from), SeqCst);
+            point(Point::RingSettled);
             self.table.word(DEATHS).fetch_add(1, SeqCst);
         }
         if state.role == Some(Role::Made) {

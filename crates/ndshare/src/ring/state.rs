@@ -1,12 +1,13 @@
 //! [`Ring`]: a ring as one process has it. How it is made and opened, what its head says, and how far its stream is.
 
 use super::format::Format;
-use super::policy::WhenFull;
+use super::policy::{RingOptions, WhenFull};
 use super::protocol::MOST_WRITTEN;
 use super::table::{CLOSED, HEAD, POLICY, RingSizes, Table};
 use crate::arena::{Arena, Deadline, Hold};
 use crate::array::Token;
 use crate::error::{Error, Kind, Result};
+use crate::head::HeadKind;
 use crate::prim::{
     AtomicU64,
     Ordering::{Relaxed, SeqCst},
@@ -19,11 +20,11 @@ use std::time::Duration;
 /// A ring, as one process has it.
 ///
 /// ```
-/// use ndshare::ring::{Content, Format, Mode, Start, WhenFull};
+/// use ndshare::ring::{Content, Format, Mode, RingOptions, Start, WhenFull};
 /// use ndshare::{Deadline, Number, Ring};
 ///
 /// let forever = Deadline::never();
-/// let ring = Ring::new(&ndshare::session()?, Format::new(&[4, 6], Number::U16), 8, 0, WhenFull::Wait, &forever)?;
+/// let ring = Ring::new(&ndshare::session()?, Format::new(&[4, 6], Number::U16), RingOptions::slots(8), &forever)?;
 ///
 /// let reader = ring.reader(Mode::Every, Start::Next, &forever)?;
 /// let mut frame = ring.begin_own(&forever)?;
@@ -50,16 +51,16 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// A new ring of `slots` frames of this format in `arena`, of which `keep` stay whatever readers do.
+    /// A new ring of frames of this format in `arena`.
     ///
     /// ```
-    /// use ndshare::arena::{Arena, Options, Deadline};
-    /// use ndshare::element::Number;
-    /// use ndshare::ring::{Content, Format, Mode, Ring, Start, WhenFull};
+    /// use ndshare::arena::{Arena, Options};
+    /// use ndshare::ring::{Content, Format, Mode, Ring, RingOptions, Start};
+    /// use ndshare::{Deadline, Number};
     ///
     /// # fn main() -> ndshare::Result<()> {
     /// let (arena, forever) = (Arena::create(&Options { budget_bytes: Some(1 << 24), ..Options::default() })?, Deadline::never());
-    /// let ring = Ring::new(&arena, Format::new(&[4, 6], Number::U16), 8, 0, WhenFull::Wait, &forever)?;
+    /// let ring = Ring::new(&arena, Format::new(&[4, 6], Number::U16), RingOptions::slots(8), &forever)?;
     /// let reader = ring.reader(Mode::Every, Start::Next, &forever)?;
     /// let mut frame = ring.begin_own(&forever)?;
     /// frame.array()?.fill(7_u16)?;
@@ -71,14 +72,8 @@ impl Ring {
     ///
     /// # Errors
     /// `InvalidValue` for a format, slots or frames to keep that cannot be; `ArenaFull`; `Timeout` at `deadline`.
-    pub fn new(
-        arena: &Arc<Arena>,
-        format: Format,
-        slots: usize,
-        keep: usize,
-        when_full: WhenFull,
-        deadline: &Deadline,
-    ) -> Result<Arc<Self>> {
+    pub fn new(arena: &Arc<Arena>, format: Format, options: RingOptions, deadline: &Deadline) -> Result<Arc<Self>> {
+        let RingOptions { slots, keep, when_full } = options;
         let geometry = RingSizes::new(slots, format.frame_bytes()?, format.meta_bytes())?.keeping(keep)?;
         Self::of_sizes(arena, geometry, format, when_full, deadline)
     }
@@ -115,7 +110,8 @@ impl Ring {
     /// The ring whose head this is.
     ///
     /// # Errors
-    /// `InvalidValue` when the block is no head of a ring, or one of another version.
+    /// `WrongKind` when the block is no head of a ring, or one of another version; `InvalidValue` for one that contradicts
+    /// itself.
     pub fn open(head: Hold) -> Result<Arc<Self>> {
         let table = Table::open(head)?;
         // RAW: matched.
@@ -133,8 +129,10 @@ impl Ring {
     /// The ring that such a reference names.
     ///
     /// # Errors
-    /// As [`session::open`] and [`Self::open`].
+    /// As [`Array::open_reference`](crate::Array::open_reference) and [`Self::open`]; `WrongKind` for a reference to something
+    /// else.
     pub fn open_reference(reference: &Token, deadline: &Deadline) -> Result<Arc<Self>> {
+        reference.check_head(HeadKind::Ring)?;
         Self::open(session::claim(reference, deadline)?)
     }
 

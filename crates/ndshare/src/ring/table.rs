@@ -60,6 +60,8 @@ pub(super) const GROUPS_IN_USE: usize = 23;
 pub(super) const WRITERS_MADE: usize = 24;
 pub(super) const WRITERS_ENDED: usize = 25;
 pub(super) const WRITERS_LOST: usize = 26;
+/// The process of the writer that died last; 0: none has, or it is not known.
+pub(super) const LAST_LOST: usize = 27;
 /// Sizes of late: see `sizes`.
 pub(super) const PERIOD: usize = 32;
 pub(super) const LARGEST_NOW: usize = 33;
@@ -105,10 +107,13 @@ impl RingSizes {
     /// # Errors
     /// `InvalidValue` for no slots or too many, or too much meta.
     pub fn new(slots: usize, frame_bytes: u64, meta_bytes: usize) -> Result<Self> {
+        let (got, got_meta) = (slots, meta_bytes);
         let slots = u32::try_from(slots).ok().filter(|slots| (1..=MAX_SLOTS).contains(slots));
-        let slots = slots.ok_or_else(|| Error::value(format!("expected 1 to {MAX_SLOTS} slots")))?;
+        let slots = slots
+            .ok_or_else(|| Error::value(format!("expected 1 to {MAX_SLOTS} slots, got {got}: a few are enough")))?;
         let meta_bytes = u32::try_from(meta_bytes).ok().filter(|&bytes| bytes <= 4096);
-        let meta_bytes = meta_bytes.ok_or_else(|| Error::value("expected at most 4096 bytes of meta a frame"))?;
+        let meta_bytes = meta_bytes
+            .ok_or_else(|| Error::value(format!("expected at most 4096 bytes of meta a frame, got {got_meta}")))?;
         // Beside the window: one for each of a few writers that fill, one for each of a few readers that still look.
         Ok(Self { slots, frames: slots + 8, frame_bytes, meta_bytes, keep: 0 })
     }
@@ -118,11 +123,14 @@ impl RingSizes {
     /// # Errors
     /// `InvalidValue` for more than there are slots.
     pub fn keeping(self, keep: usize) -> Result<Self> {
-        let keep = u32::try_from(keep).ok().filter(|&keep| keep <= self.slots);
-        let keep = keep.ok_or_else(|| {
-            Error::value(format!("expected to keep at most as many frames as there are slots, {}", self.slots))
-        })?;
-        Ok(Self { keep, ..self })
+        match u32::try_from(keep) {
+            Ok(keep) if keep <= self.slots => Ok(Self { keep, ..self }),
+            _ => Err(Error::value(format!(
+                "expected to keep at most as many frames as there are slots, {}, got {keep}: keep fewer, or make the ring \
+                 with more slots",
+                self.slots
+            ))),
+        }
     }
 
     /// Entries: a power of two, and more than the window has.

@@ -3,7 +3,7 @@
 use super::notify::Wish;
 use super::*;
 use crate::arena::{Arena, Deadline, Heap, Hold};
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::prim::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 use std::time::Duration;
@@ -594,6 +594,26 @@ fn the_death_of_the_last_writer_is_told_once_and_a_successor_goes_on() {
     put(&successor, 1, &FOREVER).unwrap();
     let frame = reader.get(&FOREVER).unwrap();
     assert_eq!((frame.seq, number(&frame)), (1, 1));
+}
+
+/// Nobody's number is told for another's: once the slot has another tenant, the process is not known any more.
+#[test]
+fn the_death_of_a_writer_names_its_process_until_its_slot_has_another_tenant() {
+    for is_taken in [false, true] {
+        let (ring, heap) = ring(4, WhenFull::Wait);
+        let reader = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
+        let writer = elsewhere(&ring, &heap);
+        put(&writer, 0, &FOREVER).unwrap();
+        let slot = writer.arena().participant_slot();
+        heap.declare_dead(slot);
+        std::mem::forget(writer);
+        ring.arena().sweep_the_dead().unwrap();
+        let tenant = is_taken.then(|| Arena::join_on_heap(&heap).unwrap());
+        assert_eq!(tenant.map(|tenant| tenant.participant_slot() == slot), is_taken.then_some(true));
+        drop(reader.get(&FOREVER).unwrap());
+        let Error::WriterDied(died) = reader.get(&FOREVER).unwrap_err() else { panic!("a death was expected") };
+        assert_eq!(died.pid, (!is_taken).then(std::process::id));
+    }
 }
 
 #[test]

@@ -5,13 +5,13 @@ use super::frame::Frame;
 use super::look::Misses;
 use super::policy::Mode;
 use super::reader::Reader;
-use super::table::{DEATHS, EVENT, WRITERS_LOST};
+use super::table::{DEATHS, EVENT, LAST_LOST, WRITERS_LOST};
 use crate::arena::Deadline;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, WriterDied};
 use crate::os::monotonic;
 use crate::prim::{
     Ordering::{Relaxed, SeqCst},
-    fetch_to_write,
+    fetch_to_write, read,
 };
 use std::time::Duration;
 
@@ -135,10 +135,9 @@ impl Reader {
         // RAW: only compared with what it was.
         let lost = self.ring.table.word(WRITERS_LOST).load(SeqCst);
         if self.told_of_made.swap(lost, SeqCst) != lost {
-            return Ok(Error::new(
-                Kind::WriterDied,
-                "the stream has ended, and one of its writers died without closing: frames of it may be missing; call \
-                 get again for the end",
+            return Ok(self.writer_died(
+                "the stream has ended, and one of its writers died without closing",
+                "frames of it may be missing; call get again for the end",
             ));
         }
         Ok(Error::new(Kind::Closed, "the ring was closed, and every frame of it was read"))
@@ -227,9 +226,16 @@ impl Reader {
         }
         // RAW: only compared with what it is later.
         self.told_of_made.store(self.ring.table.word(WRITERS_LOST).load(SeqCst), SeqCst);
-        Err(Error::new(
-            Kind::WriterDied,
-            "the ring's last writer ended without closing it: call get again to wait for another one",
-        ))
+        Err(self
+            .writer_died("the ring's last writer ended without closing it", "call get again to wait for another one"))
+    }
+
+    /// `what` became of the writer that died last, and what to do.
+    #[cold]
+    fn writer_died(&self, what: &str, advice: &str) -> Error {
+        let pid = read(self.ring.table.word(LAST_LOST), SeqCst).at_most(u64::from(u32::MAX)).filter(|&pid| pid != 0);
+        let pid = pid.and_then(|pid| u32::try_from(pid).ok());
+        let who = pid.map_or_else(String::new, |pid| format!(" (process {pid})"));
+        WriterDied { pid, ..WriterDied::saying(format!("{what}{who}: {advice}")) }.into()
     }
 }

@@ -19,6 +19,7 @@ pub struct Writing {
     /// None once it was published and let go of.
     hold: Option<Hold>,
     is_kept: bool,
+    is_published: bool,
     place: FrameSlot,
     pen: Pen,
     /// The number at which there was room for the frame; none when nobody looked.
@@ -56,14 +57,20 @@ impl Writing {
     ///
     /// # Errors
     /// `Full` at the timeout, `Closed`, `InvalidValue` for too long a view or meta: the frame can still be published, and
-    /// is thrown away with this object. `Misuse` when it was published already.
+    /// is thrown away with this object. `Misuse`, at once, when it was published already.
     #[inline]
     pub fn publish(&mut self, content: Content<'_>, deadline: &Deadline) -> Result<Published> {
-        let Self { ring, hold, is_kept, place, pen, room_at } = self;
+        let Self { ring, hold, is_kept, is_published, place, pen, room_at } = self;
+        if *is_published {
+            return Err(was_published());
+        }
         ring.check_content(content)?;
         let supply = || ring.supply(*place);
         let hold = if *is_kept { &mut None } else { hold };
-        ring.publish(&mut Publication { pen: *pen, room_at: *room_at, supply: &supply, hold, content }, deadline)
+        let published =
+            ring.publish(&mut Publication { pen: *pen, room_at: *room_at, supply: &supply, hold, content }, deadline)?;
+        *is_published = published.seq().is_some();
+        Ok(published)
     }
 }
 
@@ -132,7 +139,7 @@ impl Ring {
     fn writing(self: &Arc<Self>, pen: Pen, (hold, frame, room_at): Picked) -> Result<Writing> {
         point(Point::RingPicked);
         let place = FrameSlot { frame, block: hold.block(), writer: self.arena().identity()? };
-        Ok(Writing { ring: self.clone(), hold: Some(hold), is_kept: false, place, pen, room_at })
+        Ok(Writing { ring: self.clone(), hold: Some(hold), is_kept: false, is_published: false, place, pen, room_at })
     }
 
     /// Publishes a block that exists, of which the frame uses `len_bytes`, without a copy: it takes a place among the

@@ -5,16 +5,20 @@ use super::leave::{Open, remember};
 use super::publish::{Content, Published};
 use super::state::Ring;
 use super::table::{WRITERS, WriterWords};
+use super::token::{claim_token, new_token, read_token, write_token};
 use super::write::Writing;
 use super::writers::{Pen, is_somebodys, was_closed};
 use crate::arena::{BlockId, Deadline, Hold};
+use crate::array::Token;
 use crate::error::{Error, Kind, Result};
+use crate::head::HeadKind;
 use crate::os::kill::{Point, point};
 use crate::prim::{
     AtomicBool,
     Ordering::{Relaxed, SeqCst},
     SpinLock, read,
 };
+use crate::session;
 use std::sync::Arc;
 
 /// A writer of a ring, made beforehand: the stream does not end before it was closed.
@@ -23,11 +27,11 @@ use std::sync::Arc;
 /// it.
 ///
 /// ```
-/// use ndshare::ring::{Content, Format, Mode, Start, WhenFull};
+/// use ndshare::ring::{Content, Format, Mode, RingOptions, Start};
 /// use ndshare::{Deadline, Kind, Number, Ring};
 ///
 /// let forever = Deadline::never();
-/// let ring = Ring::new(&ndshare::session()?, Format::new(&[4, 6], Number::U16), 8, 0, WhenFull::Wait, &forever)?;
+/// let ring = Ring::new(&ndshare::session()?, Format::new(&[4, 6], Number::U16), RingOptions::slots(8), &forever)?;
 ///
 /// let reader = ring.reader(Mode::Every, Start::Next, &forever)?;
 /// let writer = ring.writer(&forever)?;
@@ -55,12 +59,13 @@ impl Ring {
     /// # Errors
     /// `Closed` when the ring was closed; `Misuse` when all slots are taken; `ArenaFull`; `Timeout` at `deadline`.
     pub fn writer(self: &Arc<Self>, deadline: &Deadline) -> Result<Arc<Writer>> {
-        let token = self.arena().alloc(1, 64, false, deadline)?;
+        let token = new_token(self.arena(), deadline)?;
         self.settle_writers(deadline)?;
         let pen = self.locked(deadline, || {
             self.check_open()?;
             self.take_place(Role::Made, token.block().to_word(), 0)
         })?;
+        write_token(&token, HeadKind::Writer, self, pen.index);
         self.tell_wishes();
         Ok(Writer::new(self.clone(), pen, token))
     }
@@ -120,6 +125,33 @@ impl Writer {
         }
         self.check()?;
         self.token().ok_or_else(was_closed)
+    }
+
+    /// A reference to it for the process that is to write, as text for a command line. It opens while anybody has the
+    /// writer; the stream does not end before that process has closed it, or has ended.
+    ///
+    /// # Errors
+    /// As [`Self::sendable`].
+    pub fn reference(&self) -> Result<Token> {
+        self.sendable().map(|token| session::reference_to(&token))
+    }
+
+    /// The writer that such a reference names. It belongs to the process that uses it first.
+    ///
+    /// # Errors
+    /// As [`Ring::open_reference`]; `Stale` when nobody has the writer any more.
+    pub fn open_reference(reference: &Token, deadline: &Deadline) -> Result<Arc<Self>> {
+        Self::of_token(claim_token(reference, HeadKind::Writer, deadline)?)
+    }
+
+    /// The writer that this block keeps.
+    ///
+    /// # Errors
+    /// `WrongKind` when the block keeps none; as [`Self::open`].
+    #[doc(hidden)]
+    pub fn of_token(token: Hold) -> Result<Arc<Self>> {
+        let (ring, slot) = read_token(&token, HeadKind::Writer)?;
+        Self::open(ring, slot, token)
     }
 
     /// How many frames it has published.
