@@ -1,4 +1,4 @@
-"""What pip calls to build the package: maturin, after the C library was put into the package, from where maturin takes it.
+"""What pip calls to build the package: maturin, after the C library was put where maturin takes it from.
 
 ``python crates/ndshare-c/build_backend.py ARGUMENTS`` puts it there and no more; the arguments are cargo's.
 """
@@ -11,23 +11,32 @@ from pathlib import Path
 from typing import Any
 
 import maturin
-
-# These build nothing.
 from maturin import (
-    build_sdist as build_sdist,
-    get_requires_for_build_editable as get_requires_for_build_editable,
-    get_requires_for_build_sdist as get_requires_for_build_sdist,
-    get_requires_for_build_wheel as get_requires_for_build_wheel,
-    prepare_metadata_for_build_editable as prepare_metadata_for_build_editable,
-    prepare_metadata_for_build_wheel as prepare_metadata_for_build_wheel,
+    build_sdist,
+    get_requires_for_build_editable,
+    get_requires_for_build_sdist,
+    get_requires_for_build_wheel,
+    prepare_metadata_for_build_editable,
+    prepare_metadata_for_build_wheel,
 )
+
+__all__ = [
+    "build_editable",
+    "build_sdist",
+    "build_wheel",
+    "get_requires_for_build_editable",
+    "get_requires_for_build_sdist",
+    "get_requires_for_build_wheel",
+    "prepare_metadata_for_build_editable",
+    "prepare_metadata_for_build_wheel",
+]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LIBRARY = ROOT / "python" / "ndshare" / "lib" / "libndshare.so"
 
 
 def build_library(*arguments: str) -> None:
-    """Build the C library and put it into the package. With the extension's profile and features little is built twice."""
+    """Build the C library and put it into the package. It shares the extension's profile, and so what it stands on."""
     command = ["cargo", "build", "--release", "--package", "ndshare-c", "--message-format", "json-render-diagnostics"]
     done = subprocess.run([*command, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     files = [file for line in done.stdout.splitlines() for file in json.loads(line).get("filenames", [])]

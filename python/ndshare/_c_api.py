@@ -11,7 +11,7 @@ def get_include() -> str:
 
 
 def get_library() -> str:
-    """Return the folder of ``libndshare.so``, for a linker's ``-L`` and ``-rpath``; ``pkgconfig`` in it is for pkg-config.
+    """Return the folder of ``libndshare.so``, for a linker's ``-L`` and ``-rpath``; its ``pkgconfig`` is pkg-config's.
 
     Raises FileNotFoundError when the package was built without it.
     """
