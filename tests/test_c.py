@@ -131,7 +131,7 @@ def test_the_program_of_the_page_runs_with_what_the_package_ships(how: str) -> N
     assert BLOCK is not None
     source = scripts() / "page.c"
     source.write_text(BLOCK[1])
-    ring = nds.Ring((4, 6), np.uint16, slots=8)
+    ring = nds.Ring((4, 6), np.uint16, slots=16)
     with ring.reader() as frames:
         assert output(compiled(source, libraries=flags), str(nds.ref(ring))) == "published 10 frames"
         assert [(frame.seq, int(frame.sum())) for frame in frames] == [(n, 24 * n) for n in range(10)]
@@ -554,6 +554,71 @@ int main(void)
 
 def test_a_wrong_call_is_an_error_and_says_what_was_expected() -> None:
     assert output(of_text("mistakes", MISTAKES), env=environment()) == ""
+
+
+THREADS_AND_FORKS = """
+#define _POSIX_C_SOURCE 200809L
+#include "check.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static nds_reader *reader;
+
+static void *wait_for_a_frame(void *code)
+{
+    nds_frame *frame;
+    assert(nds_error()[0] == '\\0');
+    *(nds_code *)code = nds_reader_get(reader, -1, &frame);
+    return NULL;
+}
+
+int main(void)
+{
+    const size_t shape[] = {4};
+    nds_ring_format format = {0};
+    format.slots = 4;
+    nds_ring *ring;
+    check(nds_ring_make(&format, &ring));
+    check(nds_reader_make(ring, false, NULL, NULL, 1, &reader));
+    pthread_t thread;
+    nds_code ended = NDS_OK;
+    assert(nds_ring_free((nds_ring *)reader) == NDS_INVALID_TYPE);
+    assert(pthread_create(&thread, NULL, wait_for_a_frame, &ended) == 0);
+    nanosleep(&(struct timespec){0, 10000000}, NULL);
+    check(nds_reader_close(reader));
+    assert(pthread_join(thread, NULL) == 0 && (ended == NDS_CLOSED || ended == NDS_MISUSE));
+
+    nds_array *array, *other;
+    nds_array_info info;
+    nds_lock *lock;
+    check(nds_array_make("uint8", 1, shape, &array));
+    check(nds_arrays_lock(&array, 1, false, 1, &lock));
+    const pid_t child = fork();
+    if (child == 0) {
+        check(nds_array_get_info(array, &info));
+        ((uint8_t *)info.data)[0] = 7;
+        check(nds_array_make("uint8", 1, shape, &other));
+        _exit(nds_unlock(lock, true) == NDS_MISUSE ? 0 : 1);
+    }
+    int status = -1;
+    waitpid(child, &status, 0);
+    check(nds_array_get_info(array, &info));
+    check(nds_unlock(lock, true));
+    assert(((uint8_t *)info.data)[0] == 7);
+    check(nds_array_free(array));
+    check(nds_ring_free(ring));
+    return WEXITSTATUS(status);
+}
+"""
+
+
+def test_threads_and_forked_children_have_the_same_handles() -> None:
+    """A thread that waits in a reader is told that it was closed; a child has the arrays, and not the locks."""
+    assert output(of_text("threads", THREADS_AND_FORKS), env=environment()) == ""
 
 
 # OpenCV

@@ -120,7 +120,9 @@ pub unsafe extern "C" fn nds_writing_publish(
         let deadline = deadline(timeout)?;
         consume(writing, |it| {
             let published = it.writing.publish(Content { offset: 0, view: &it.view, meta }, &deadline)?;
-            seq.map(|seq| seq.set(published.seq().unwrap_or(NDS_DROPPED)));
+            if let Some(seq) = seq {
+                seq.set(published.seq().unwrap_or(NDS_DROPPED));
+            }
             Ok(())
         })
     })
