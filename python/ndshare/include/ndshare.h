@@ -2,12 +2,11 @@
 //
 // - A function gives NDS_OK or what went wrong; nds_error() has the sentence. On an error no result is written.
 // - Handles (nds_array * and the like) are to be freed once. One that is NULL, was freed or is of another type is an
-//   error. Freeing NULL does nothing.
+//   error; only free, release and discard take NULL for nothing.
 // - Any other pointer is NULL, which is an error unless it is said to be none, or leads to what its type says while the
 //   call lasts; a text ends with a zero byte and is UTF-8.
 // - Timeouts are in seconds; below 0 there is none.
 // - Threads may share handles. What a function tells by pointers stays as long as the handle that it was asked of.
-
 
 #ifndef NDSHARE_H
 #define NDSHARE_H
