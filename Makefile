@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 NATIVE_SOURCES := Cargo.toml pyproject.toml $(shell find crates -path '*-cli' -prune -o -name '*.rs' -print -o -name Cargo.toml -print)
+C_LIBRARY := $(BIN)/python crates/ndshare-c/build_backend.py
 MATURIN := env -u CONDA_PREFIX VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release
 
-.PHONY: help demo test check crash loom test-numpy test-scipy bench docs clean
+.PHONY: help demo test check header crash loom test-numpy test-scipy bench docs clean
 .DELETE_ON_ERROR:
 
 help: ## Print these lines
@@ -30,6 +31,9 @@ check: $(STAMPS)/killpoints $(STAMPS)/group-test $(STAMPS)/group-check ## Check 
 	$(BIN)/pyright
 	$(BIN)/stubtest ndshare
 
+header: ## Write the C header anew, from the C functions
+	NDSHARE_WRITE_HEADER=1 cargo test -p ndshare-c --features killpoints --test header
+
 crash: $(STAMPS)/killpoints $(STAMPS)/group-test ## Kill processes at every labelled point and see that nothing is lost
 	NDSHARE_CRASH_ROUNDS=$${NDSHARE_CRASH_ROUNDS:-2} $(BIN)/python -m pytest -m crash
 
@@ -51,7 +55,7 @@ docs: $(STAMPS)/killpoints $(STAMPS)/group-test ## Build the Rust documentation 
 	$(BIN)/python -m pytest tests/test_docs.py
 
 clean: ## Remove everything that make has made
-	rm -rf $(VENV) target demo-out bench-out python/ndshare/*.so .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) target demo-out bench-out python/ndshare/*.so python/ndshare/lib/*.so .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 $(STAMPS)/venv:
 	$(PYTHON) -m venv $(VENV)
@@ -69,8 +73,10 @@ $(STAMPS)/peers: $(wildcard bench/iceoryx2/Cargo.* bench/iceoryx2/src/*) | $(STA
 # There is one extension at a time: the release, or the one for tests with kill points compiled in.
 $(STAMPS)/release: $(NATIVE_SOURCES) | $(STAMPS)/group-build
 	$(MATURIN)
+	$(C_LIBRARY)
 	rm -f $(STAMPS)/killpoints && touch $@
 
 $(STAMPS)/killpoints: $(NATIVE_SOURCES) | $(STAMPS)/group-build
 	$(MATURIN) --features killpoints --target-dir target/killpoints
+	$(C_LIBRARY) --features killpoints --target-dir target/killpoints
 	rm -f $(STAMPS)/release && touch $@

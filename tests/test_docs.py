@@ -117,7 +117,10 @@ def test_a_public_name_is_in_the_docs_and_the_changelog(name: str) -> None:
 
 def test_the_code_map_names_every_module() -> None:
     named = set(re.findall(r"`([\w/.-]+)`", (ROOT / "ARCHITECTURE.md").read_text()))
-    folders = ("crates/ndshare/src/**/*.rs", "crates/ndshare-py/src/**/*.rs", "python/ndshare/_*.py")
+    folders = (
+        *(f"crates/{crate}/src/**/*.rs" for crate in ("ndshare", "ndshare-py", "ndshare-c")),
+        "python/ndshare/_*.py",
+    )
     files = [file for folder in folders for file in ROOT.glob(folder)]
     paths = {str(file.relative_to(ROOT)) for file in files if file.stem not in {"lib", "mod", "__init__"}}
     assert {path for path in paths if path not in named and f"{Path(path).parent}/" not in named} == set()

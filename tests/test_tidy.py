@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / "crates" / "ndshare" / "src"
-CRATE_FOLDERS = ("crates/ndshare/src/", "crates/ndshare-py/src/")
+CRATE_FOLDERS = ("crates/ndshare/src/", "crates/ndshare-py/src/", "crates/ndshare-c/src/")
 
 # A module names only modules of lower floors. Modules that share a floor are blind to each other.
 FLOORS = [
@@ -60,6 +60,7 @@ UNSAFE_ROOMS = (
     "crates/ndshare/src/kernel/",
     "crates/ndshare/src/malloc.rs",
     "crates/ndshare/src/pool.rs",
+    "crates/ndshare-c/src/",
     "crates/ndshare-py/src/allocating.rs",
     "crates/ndshare-py/src/cache/value.rs",
     "crates/ndshare-py/src/described.rs",
@@ -91,7 +92,7 @@ DOORS = [
     (
         "a lock beside Python",
         re.compile(r"\b(?:Mutex|RwLock|Condvar|Barrier|(?:Py)?OnceLock|GILOnceCell|LazyLock|SpinLock)\b"),
-        ("crates/ndshare/", "crates/ndshare-cli/", "crates/ndshare-py/src/guard.rs"),
+        ("crates/ndshare/", "crates/ndshare-c/src/handle.rs", "crates/ndshare-cli/", "crates/ndshare-py/src/guard.rs"),
     ),
     (
         "a way into Python that looks at no lock",
@@ -509,6 +510,7 @@ def door_complaints(path: str, text: str) -> list[str]:
 def dependency_complaints(path: str, manifest: str) -> list[str]:
     """Return the dependencies that the manifest of a crate must not have."""
     forbidden = {"crates/ndshare-py": {"libc"}, "crates/ndshare-cli": {"libc", "pyo3", "numpy"}}
+    forbidden["crates/ndshare-c"] = forbidden["crates/ndshare-cli"]
     forbidden["crates/ndshare"] = {"pyo3", "numpy"}
     names = set(re.findall(r"^([\w-]+)(?:\.workspace)?\s*=", manifest, re.MULTILINE))
     wrong = sorted(names & forbidden[str(Path(path).parent)])
@@ -805,6 +807,7 @@ def test_a_checked_number_is_not(path: str, text: str) -> None:
         ("crates/ndshare-py/src/cache/mod.rs", "static A: OnceLock<u8> = f();"),
         ("crates/ndshare-py/src/frame.rs", "use ndshare::prim::SpinLock;"),
         ("crates/ndshare-py/src/owner.rs", "Python::try_attach(|py| f(py));"),
+        ("crates/ndshare-c/src/ring.rs", "static A: std::sync::Mutex<u8>;"),
     ],
 )
 def test_another_way_in_is_seen(path: str, text: str) -> None:
@@ -824,6 +827,7 @@ def test_what_comes_in_by_its_door_is_not() -> None:
         ("ndshare", 'numpy = "0.30"'),
         ("ndshare-py", "libc.workspace = true"),
         ("ndshare-cli", 'libc = { version = "0.2" }'),
+        ("ndshare-c", "libc.workspace = true"),
     ],
 )
 def test_a_wrong_dependency_is_seen(crate: str, line: str) -> None:

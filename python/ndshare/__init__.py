@@ -21,6 +21,7 @@ if sys.platform != "linux":
 
 from . import _cache, _copies, _lock, _overlay, _ring, _session, _travel, fft
 from ._arrays import array, asarray, empty_like, full, full_like, ones, ones_like, zeros_like
+from ._c_api import get_include, get_library
 from ._copies import warn_copies
 from ._errors import (
     ArenaFull,
@@ -103,6 +104,8 @@ __all__ = [
     "fft",
     "full",
     "full_like",
+    "get_include",
+    "get_library",
     "is_shared",
     "locked",
     "ones",

@@ -2,11 +2,10 @@
 //! 20 ms of a wait a look at the pending signals decides whether to go on: a handler that raises (Ctrl-C) ends the
 //! wait. A panic in the library, which would be a bug, becomes an exception like any other.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use ndshare::arena::Deadline;
+use ndshare::error::guarded;
 use ndshare::lock::QuietWait;
 use ndshare::{Error, Kind, Result};
 use pyo3::prelude::*;
@@ -102,22 +101,6 @@ pub(crate) fn quick<T>(py: Python<'_>, work: impl FnOnce() -> T) -> PyResult<T> 
 #[inline]
 pub(crate) fn at_once<T>(py: Python<'_>, work: impl FnOnce() -> Result<T>) -> PyResult<T> {
     guarded(work).map_err(|error| to_python(py, &error))
-}
-
-#[inline]
-fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    // The library poisons the arena itself if tables are half-way.
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(bug(&*panic)))
-}
-
-#[cold]
-fn bug(panic: &(dyn Any + Send)) -> Error {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-    Error::new(
-        Kind::Poisoned,
-        format!("a bug in ndshare stopped this call ({text}): please report it, and start all participants anew"),
-    )
 }
 
 fn look_at_signals(raised: &Guarded<Option<PyErr>>) -> Result<()> {

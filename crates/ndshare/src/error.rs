@@ -1,7 +1,9 @@
 //! One error type: what went wrong as data, and as a sentence that says expected, got, and what to do next.
 
+use std::any::Any;
 use std::fmt;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -418,6 +420,24 @@ impl std::error::Error for Error {
         };
         source.map(|source| &**source as _)
     }
+}
+
+/// Runs `work` for a binding to another language: a panic, which would be a bug, is an error like any other.
+#[doc(hidden)]
+#[inline]
+pub fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    // The library poisons the arena itself if tables are half-way.
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(bug(&*panic)))
+}
+
+#[cold]
+fn bug(panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+    Error::new(
+        Kind::Poisoned,
+        format!("a bug in ndshare stopped this call ({text}): please report it, and start all participants anew"),
+    )
 }
 
 // A result of nothing is handed back by the fastest calls.

@@ -1,0 +1,145 @@
+//! Writing to a ring: a frame is begun, filled where it is, and published.
+
+use crate::error::{call, nds_code};
+use crate::handle::{consume, find, free, keep, take};
+use crate::info::{Described, nds_array_info};
+use crate::raw::{deadline, element_or_none, items, place};
+use crate::ring::nds_ring;
+use ndshare::array::{Array, Description, Layout};
+use ndshare::ring::{Content, Writer, Writing};
+use ndshare::{Error, Kind};
+use std::ffi::{c_char, c_void};
+use std::sync::Arc;
+
+/// What stands for the number of a frame that was dropped, because the ring is full and drops the newest.
+pub const NDS_DROPPED: u64 = u64::MAX;
+
+/// A writer of a ring. The stream does not end before it was closed; if its process dies, readers are told.
+pub struct nds_writer {
+    writer: Arc<Writer>,
+}
+
+/// A frame that is being filled. A process may fill several at once.
+pub struct nds_writing {
+    writing: Writing,
+    described: Described,
+    /// What the frame says of itself; nothing where the ring says it.
+    view: Vec<u8>,
+}
+
+/// A new writer, for this process.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nds_writer_make(ring: *mut nds_ring, timeout: f64, writer: *mut *mut nds_writer) -> nds_code {
+    call(|| {
+        // SAFETY: the caller gives a place for a handle, or null.
+        let (found, out) = (find(ring.cast_const())?, unsafe { place("a place for the writer", writer) }?);
+        out.set(keep(nds_writer { writer: found.ring.writer(&deadline(timeout)?)? }));
+        Ok(())
+    })
+}
+
+/// Begins a frame of the ring's own shape: waits for room for it, and gives memory to fill. NDS_FULL at the timeout.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nds_writer_begin(
+    writer: *mut nds_writer,
+    timeout: f64,
+    writing: *mut *mut nds_writing,
+) -> nds_code {
+    call(|| {
+        // SAFETY: the caller gives a place for a handle, or null.
+        let (found, out) = (find(writer.cast_const())?, unsafe { place("a place for the frame", writing) }?);
+        let len_bytes = found.writer.ring().geometry().frame_bytes;
+        let writing = found.writer.begin(len_bytes, &deadline(timeout)?)?;
+        let described = Described::of(&writing.array()?);
+        out.set(keep(nds_writing { writing, described, view: Vec::new() }));
+        Ok(())
+    })
+}
+
+/// Begins a frame of another shape and dtype, which must not need more bytes than those of the ring. `dtype` may be NULL
+/// for the ring's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nds_writer_begin_shaped(
+    writer: *mut nds_writer,
+    dtype: *const c_char,
+    ndim: usize,
+    shape: *const usize,
+    timeout: f64,
+    writing: *mut *mut nds_writing,
+) -> nds_code {
+    call(|| {
+        let found = find(writer.cast_const())?;
+        // SAFETY: the caller gives a C string, `ndim` lengths and a place for a handle, or null for any of them.
+        let (element, shape, out) = unsafe {
+            (
+                element_or_none("a dtype", dtype)?,
+                items("a shape", shape, ndim)?,
+                place("a place for the frame", writing)?,
+            )
+        };
+        let element = element.or_else(|| found.writer.ring().format().element.clone());
+        let element = element
+            .ok_or_else(|| Error::new(Kind::InvalidValue, "expected a dtype, got NULL, and the ring has none"))?;
+        let (layout, len_bytes) = Layout::contiguous(shape, element.size())?;
+        let writing = found.writer.begin(len_bytes as u64, &deadline(timeout)?)?;
+        let description = Description { layout, element: Some(element) };
+        let view = description.encode();
+        let described = Described::of(&Array::of_parts(writing.hold()?.clone(), 0, description, false)?);
+        out.set(keep(nds_writing { writing, described, view }));
+        Ok(())
+    })
+}
+
+/// Where the frame is to be filled. What stands there before is any bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nds_writing_get_info(writing: *const nds_writing, info: *mut nds_array_info) -> nds_code {
+    call(|| {
+        // SAFETY: the caller gives a place for the info, or null.
+        let (found, out) = (find(writing)?, unsafe { place("a place for the info", info) }?);
+        out.set(found.described.info(found.writing.hold()?.as_ptr(), false));
+        Ok(())
+    })
+}
+
+/// Publishes the frame, with `meta_bytes` bytes of meta, and frees the handle; nobody may write to the frame any more.
+///
+/// `seq` (or NULL) gets the number of the frame, or NDS_DROPPED. NDS_FULL when there was no room before the timeout: then
+/// the handle stays, and may be published again or discarded; so it does after other errors.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nds_writing_publish(
+    writing: *mut nds_writing,
+    meta: *const c_void,
+    meta_bytes: usize,
+    timeout: f64,
+    seq: *mut u64,
+) -> nds_code {
+    call(|| {
+        // SAFETY: the caller gives `meta_bytes` bytes and a place for a number, or null for any of them.
+        let (meta, seq) =
+            unsafe { (items("meta", meta.cast(), meta_bytes)?, place("a place for the number", seq).ok()) };
+        let deadline = deadline(timeout)?;
+        consume(writing, |it| {
+            let published = it.writing.publish(Content { offset: 0, view: &it.view, meta }, &deadline)?;
+            if let Some(seq) = seq {
+                seq.set(published.seq().unwrap_or(NDS_DROPPED));
+            }
+            Ok(())
+        })
+    })
+}
+
+/// Throws the frame away. NULL is none.
+#[unsafe(no_mangle)]
+pub extern "C" fn nds_writing_discard(writing: *mut nds_writing) -> nds_code {
+    call(|| free(writing))
+}
+
+/// Ends the writer in order, and frees the handle. If it was the last, the stream ends: readers get NDS_CLOSED when they
+/// have read all. Close writers before the program ends, or readers take the end for a death.
+#[unsafe(no_mangle)]
+pub extern "C" fn nds_writer_close(writer: *mut nds_writer, timeout: f64) -> nds_code {
+    call(|| {
+        let deadline = deadline(timeout)?;
+        take(writer)?.writer.close(&deadline)
+    })
+}
