@@ -181,7 +181,6 @@ impl<V: Lanes> Group<'_, V> {
     /// As [`Self::bring`].
     #[inline(always)]
     unsafe fn run_along(&self, along: &Along<V::Real>, stage: Planar<V::Real>, count: usize, spare: *mut V::Real) {
-        let (row, scale) = (&self.lines.row, self.scale);
         // SAFETY: as the caller says; behind the spare rows is what the transform needs.
         unsafe {
             let scratch = spare.add(3 * self.lines.staged(V::LANES) - V::LANES);
@@ -189,7 +188,10 @@ impl<V: Lanes> Group<'_, V> {
             let done = along.transform::<V>(scratch, self.region(count));
             if let Some(to) = self.halves(count) {
                 let tiles = along.tiles(done, V::LANES);
-                V::shell(along::Apart::<V> { done, n: row.n, tiles, to, scale });
+                // Planar rows are on their way to the columns, which come to the factor later.
+                let is_planar = matches!(self.target, Target::PlanarHalves(_));
+                let scale = if is_planar { V::Real::of(1.0) } else { self.scale };
+                V::shell(along::Apart::<V> { done, n: self.lines.row.n, tiles, to, scale });
                 return self.clear_halves(count);
             }
             if let Target::Planar(to) = self.target {
