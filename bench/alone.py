@@ -443,15 +443,20 @@ def measure(kind: type[Way], task: Task, kept: Path | None) -> dict[str, float]:
     return figures
 
 
+def as_measured(threads: int) -> None:
+    """Set up this process: so many threads, on one core where there is one, and nothing in between."""
+    # MKL's idle threads would otherwise spin for 0.2 s after each call.
+    os.environ |= {"KMP_BLOCKTIME": "0", "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    pin(0 if threads == 1 else None)
+    gc.disable()
+
+
 def main() -> None:
     """Set up this process, measure, and print."""
     contestant, work, rows, cols, threads, *kept = sys.argv[1:]
-    # MKL's idle threads would otherwise spin for 0.2 s after each call.
-    os.environ |= {"KMP_BLOCKTIME": "0", "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-    pin(0 if threads == "1" else None)
+    as_measured(int(threads))
     call, dtype, given, stack = WORKS[work]
     task = Task(call, dtype, given, (*stack, int(rows), int(cols)), int(threads))
-    gc.disable()
     print(json.dumps(measure(CONTESTANTS[contestant], task, Path(kept[0]) if kept else None)))
 
 

@@ -32,6 +32,12 @@ impl<R> Planar<R> {
     pub(super) fn row(&self, row: usize) -> *mut R {
         self.at.wrapping_add(row * self.pitch)
     }
+
+    /// The vectors of each row as the blocks of a line.
+    #[inline(always)]
+    pub(super) fn line<V: Lanes<Real = R>>(&self) -> Line<R> {
+        Line { at: self.at, step: V::LANES, next: self.pitch, parts: Parts::Apart(self.im) }
+    }
 }
 
 /// Where the columns come from.
@@ -245,7 +251,7 @@ impl<V: Lanes> Strip<'_, V> {
         let next = usize::try_from(plane.row_stride).ok().filter(|stride| stride.is_multiple_of(size))? / size;
         let is_inside = plane.rows >= self.n && column + V::LANES <= plane.cols;
         let is_packed = plane.col_stride == 2 * size as isize && plane.data.addr().is_multiple_of(size);
-        let parts = if exchanged { Parts::Exchanged } else { Parts::ByTurns };
+        let parts = Parts::of_turns(exchanged);
         let at = plane.at(row, column).cast();
         (is_inside && is_packed).then_some(Line { at, step: step * next, next, parts })
     }

@@ -1,10 +1,11 @@
 //! What happens to each row around its transform: how it is read, and what its spectrum is turned into.
 
+use super::along::{self, Along};
 use super::columns::Planar;
 use super::halves::{Apart, ByTurns, Tangle, Untangle, mirrored};
 use super::lanes::{Lanes, Real, Work};
 use super::problem::Plane;
-use super::radix::{Ahead, C};
+use super::radix::{Ahead, C, Line, Parts};
 use super::rows::{Room, Row};
 use super::runs::{Mirror, Read, Rows, Write};
 use super::steps::root;
@@ -119,8 +120,15 @@ impl<V: Lanes> Work<V> for Group<'_, V> {
                 Source::Planar(from) => Planar { at: from.row(self.first), ..from },
                 _ => stage,
             };
-            self.bring(stage, count, spare);
-            let (ahead, may_spoil) = (self.ahead(self.first), !matches!(self.source, Source::Planar(_)));
+            if let (Some(along), Source::Two(..) | Source::Complex(..)) = (row.along(), self.source) {
+                return self.run_along(along, stage, count, spare);
+            }
+            let (ahead, readable) = (self.ahead(self.first), self.readable());
+            if readable.is_none() {
+                self.bring(stage, count, spare);
+            }
+            let from = readable.unwrap_or(from.line::<V>());
+            let may_spoil = readable.is_none() && !matches!(self.source, Source::Planar(_));
             let room = Room { scratch: spare.add(3 * staged - V::LANES), ahead: &ahead, may_spoil };
             if let Target::Planar(to) = self.target {
                 row.run::<V>(from, Planar { at: to.row(self.first), ..to }, room);
@@ -136,15 +144,10 @@ impl<V: Lanes> Work<V> for Group<'_, V> {
                     self.unfold(&spectrum, number, self.first + i, height, filter, stage.im, spare);
                     self.filter(stage.row(i), filter, stage.im);
                 }
-                row.run::<V>(stage, Planar { at: to.row(self.first), ..to }, room);
+                row.run::<V>(stage.line::<V>(), Planar { at: to.row(self.first), ..to }, room);
                 return (0..count).for_each(|i| self.clear_rest(to.row(self.first + i), to.im));
             }
-            let done = if may_spoil {
-                row.run_spoiling::<V>(stage, room)
-            } else {
-                row.run::<V>(from, stage, room);
-                stage
-            };
+            let done = row.run_somewhere::<V>(from, stage, room);
             (0..count).for_each(|i| self.emit(self.first + i, done.row(i), done.im, spare));
         }
     }
@@ -170,6 +173,132 @@ impl<V: Lanes> Group<'_, V> {
                 self.ahead(self.first + i).iter().for_each(|ahead| ahead.ask::<V>(blocks));
             }
         }
+    }
+
+    /// Transforms rows that go along, and are read a few columns at a time.
+    ///
+    /// # Safety
+    /// As [`Self::bring`].
+    #[inline(always)]
+    unsafe fn run_along(&self, along: &Along<V::Real>, stage: Planar<V::Real>, count: usize, spare: *mut V::Real) {
+        // SAFETY: as the caller says; behind the spare rows is what the transform needs.
+        unsafe {
+            let scratch = spare.add(3 * self.lines.staged(V::LANES) - V::LANES);
+            self.read_along(along, stage, count, scratch);
+            let done = along.transform::<V>(scratch, self.region(count));
+            if let Some(to) = self.halves(count) {
+                let tiles = along.tiles(done, V::LANES);
+                // Planar rows are on their way to the columns, which come to the factor later.
+                let is_planar = matches!(self.target, Target::PlanarHalves(_));
+                let scale = if is_planar { V::Real::of(1.0) } else { self.scale };
+                V::shell(along::Apart::<V> { done, n: self.lines.row.n, tiles, to, scale });
+                return self.clear_halves(count);
+            }
+            if let Target::Planar(to) = self.target {
+                along.write::<V>(done, Planar { at: to.row(self.first), ..to });
+                return (0..count).for_each(|i| self.clear_rest(to.row(self.first + i), to.im));
+            }
+            along.write::<V>(done, stage);
+            (0..count).for_each(|i| self.emit(self.first + i, stage.row(i), stage.im, spare));
+        }
+    }
+
+    /// Reads rows that go along into a strip, and asks for those of the next group meanwhile.
+    ///
+    /// # Safety
+    /// As [`Self::run_along`]; the strip is the beginning of the scratch.
+    #[inline(always)]
+    unsafe fn read_along(&self, along: &Along<V::Real>, stage: Planar<V::Real>, rows: usize, scratch: *mut V::Real) {
+        let (n, width) = (self.lines.row.n, self.lines.row.width);
+        // An odd number of lines of the cache from row to row, so that the pieces do not fall on the same ones.
+        let im = along::CHUNK.min(width);
+        let piece = Planar { im, pitch: 2 * im + LINE / size_of::<V::Real>(), ..stage };
+        for column in (0..width).step_by(im) {
+            let columns = column..(column + im).min(width);
+            let count = n.min(columns.end) - column;
+            let read = |plane: &Plane, number, row, step, re, im| {
+                let from = Rows { plane, row, step, rows, column, count };
+                let ahead = step * V::LANES;
+                // SAFETY: the caller's; the stage has room for a piece of each row.
+                unsafe { V::shell(Read::<V> { from, number, re, im, to_step: piece.pitch, ahead }) }
+            };
+            let (re, im) = (piece.at, piece.at.wrapping_add(im));
+            match self.source {
+                Source::Two(ref plane, number) => {
+                    read(plane, number, 2 * self.first, 2, re, None);
+                    read(plane, number, 2 * self.first + 1, 2, im, None);
+                }
+                Source::Complex(ref plane, number, false) => read(plane, number, self.first, 1, re, Some(im)),
+                Source::Complex(ref plane, number, true) => read(plane, number, self.first, 1, im, Some(re)),
+                _ => unreachable!("other rows are staged whole"),
+            }
+            // SAFETY: as the caller says.
+            unsafe { along.read::<V>(piece, columns, scratch) };
+        }
+    }
+
+    /// The two rows of spectra that pairs of real rows become, if they can be written by vectors, and how many there are.
+    #[inline(always)]
+    fn halves(&self, count: usize) -> Option<[(Line<V::Real>, usize); 2]> {
+        let size = size_of::<V::Real>();
+        let [a, b] = match self.target {
+            _ if !along::Apart::<V>::is_possible(self.lines.row.n) => return None,
+            Target::Halves(ref to) => {
+                let pitch = usize::try_from(to.row_stride).ok().filter(|stride| stride.is_multiple_of(size))? / size;
+                let line = |at: *mut u8| Line { at: at.cast(), step: 2 * pitch, next: pitch, parts: Parts::ByTurns };
+                [line(to.at(2 * self.first, 0)), line(to.at(2 * self.first + 1, 0))]
+            }
+            Target::PlanarHalves(to) => {
+                let line = |at| Line { at, step: 2 * to.pitch, next: to.pitch, parts: Parts::Apart(to.im) };
+                [line(to.row(2 * self.first)), line(to.row(2 * self.first + 1))]
+            }
+            _ => return None,
+        };
+        // The second of the last pair may not be there.
+        Some([(a, count), (b, count.min(self.rows / 2 - self.first.min(self.rows / 2)))])
+    }
+
+    /// What to ask for while rows that go along are transformed: where they will be written, so much with each block.
+    #[inline(always)]
+    fn region(&self, count: usize) -> [Ahead; 2] {
+        let size = size_of::<V::Real>();
+        let planar = |rows: Planar<V::Real>, row: usize| (rows.row(row).cast::<u8>(), (rows.pitch * size) as isize);
+        let ((at, stride), rows) = match self.target {
+            Target::Halves(ref to) => ((to.at(2 * self.first, 0), to.row_stride), 2 * count),
+            Target::PlanarHalves(to) => (planar(to, 2 * self.first), 2 * count),
+            Target::Complex(ref to, _) => ((to.at(self.first, 0), to.row_stride), count),
+            Target::Planar(to) => (planar(to, self.first), count),
+            _ => return [Ahead::NOTHING; 2],
+        };
+        let half = stride * rows as isize / 2;
+        [at, at.wrapping_offset(half)].map(|at| Ahead { at, step: half / self.lines.row.n as isize, gap: 0 })
+    }
+
+    /// A row that goes across, or two real ones, where the first pass can read them as they are.
+    #[inline(always)]
+    fn readable(&self) -> Option<Line<V::Real>> {
+        let (plane, number, row, rows) = match self.source {
+            _ if !self.lines.row.is_across() => return None,
+            Source::Two(plane, number) => (plane, number, 2 * self.first, 2),
+            Source::Complex(plane, number, _) => (plane, number, self.first, 1),
+            _ => return None,
+        };
+        let (size, item) = (size_of::<V::Real>(), number.size());
+        if row + rows > plane.rows || self.lines.row.n > plane.cols || plane.col_stride != item as isize {
+            return None;
+        }
+        // How far apart two real rows are, which do not overlap.
+        let gap = usize::try_from(plane.row_stride).ok().filter(|&gap| gap >= self.lines.row.n * item);
+        let is_same = item == if number.is_complex() { 2 * size } else { size };
+        let parts = match self.source {
+            Source::Complex(_, _, exchanged) if number.is_complex() && is_same => Parts::of_turns(exchanged),
+            Source::Two(_, Number::F32 | Number::F64) if is_same && gap?.is_multiple_of(size) => {
+                Parts::Apart(gap? / size)
+            }
+            Source::Two(_, Number::U16) if (V::LANES * item).is_multiple_of(size) => Parts::Integers(gap?),
+            _ => return None,
+        };
+        Some(Line { at: plane.at(row, 0).cast(), step: V::LANES * item / size, next: 0, parts })
     }
 
     /// Asks for the next rows.
@@ -236,6 +365,19 @@ impl<V: Lanes> Group<'_, V> {
                 let f = C::<V>::load(filter.add(k), im);
                 C::<V>::load(row.add(k), im).mul(f.exchanged()).exchanged().store(row.add(k), im);
             }
+        }
+    }
+
+    /// Zeros behind the planar halves of a group.
+    ///
+    /// # Safety
+    /// As [`Self::clear`].
+    #[inline(always)]
+    unsafe fn clear_halves(&self, count: usize) {
+        if let Target::PlanarHalves(to) = self.target {
+            let rows = 2 * self.first..(2 * (self.first + count)).min(self.rows);
+            // SAFETY: as the caller says.
+            rows.for_each(|row| unsafe { self.clear(to.row(row), self.lines.row.n / 2 + 1, to.im) });
         }
     }
 

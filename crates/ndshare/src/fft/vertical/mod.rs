@@ -14,12 +14,14 @@
 //! ```text
 //! problem  order     what is asked for; which axis comes first
 //! lanes  x86  arm    vectors
-//! radix  steps  split  rows    passes; a short line; a long line; a row
+//! radix  steps  split          passes; a short line; a long line
+//! along  rows                  rows of any length, as many as a vector has lanes; one row
 //! halves                       two real rows as one complex row
 //! runs   columns  lines        conversion; strips of columns; rows with what is around them
 //! scratch  plan                memory that is kept; the phases of a transform and their pieces
 //! ```
 
+mod along;
 #[cfg(target_arch = "aarch64")]
 mod arm;
 mod columns;

@@ -50,7 +50,7 @@ impl AxisOrder {
         let is_large = |cols: usize, cache_bytes: usize| problem.rows * cols * item > cache_bytes;
         let is_rows_first = match problem.transform {
             Transform::C2R => true,
-            Transform::R2C => is_large(problem.cols / 2 + 1, cache_bytes / 2),
+            Transform::R2C => is_large(problem.cols / 2 + 1, cache_bytes / 4),
             // Rows that are whole pages cannot be transformed in place, so columns first moves less there.
             _ => is_large(problem.cols, cache_bytes) && !is_whole_pages((problem.cols * item) as isize),
         };

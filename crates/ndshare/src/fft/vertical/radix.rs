@@ -6,7 +6,7 @@
 //! small transform, and writes result k to `(j + s * k) * m + q`. After the last pass the elements are in their
 //! natural order. No lane ever meets another one, so there are no shuffles.
 
-use super::lanes::{Lanes, Real, Work};
+use super::lanes::{Convert, Lanes, Real, Work};
 
 /// The radices that there is a pass for.
 pub(super) const RADICES: [usize; 14] = [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17];
@@ -41,6 +41,16 @@ pub(super) enum Parts {
     ByTurns,
     /// By turns, and each taken for the other.
     Exchanged,
+    /// Integers of 16 bits, to be read only: the imaginary ones so many bytes behind the real ones.
+    Integers(usize),
+}
+
+impl Parts {
+    /// By turns, exchanged or not.
+    #[inline(always)]
+    pub(super) fn of_turns(exchanged: bool) -> Self {
+        if exchanged { Self::Exchanged } else { Self::ByTurns }
+    }
 }
 
 impl<R> Line<R> {
@@ -65,6 +75,10 @@ impl<R> Line<R> {
                 Parts::Apart(im) => C::load(at, im),
                 Parts::ByTurns => C::load_by_turns(at),
                 Parts::Exchanged => C::load_by_turns(at).exchanged(),
+                Parts::Integers(gap) => {
+                    let at = at.cast::<u16>();
+                    C { re: <V as Convert<u16>>::convert(at), im: <V as Convert<u16>>::convert(at.byte_add(gap)) }
+                }
             }
         }
     }
@@ -79,6 +93,7 @@ impl<R> Line<R> {
                 Parts::Apart(im) => x.store(at, im),
                 Parts::ByTurns => x.store_by_turns(at),
                 Parts::Exchanged => x.exchanged().store_by_turns(at),
+                Parts::Integers(_) => unreachable!("integers are only read"),
             }
         }
     }

@@ -2,13 +2,13 @@
 //!
 //! A row whose length is a multiple of the vector goes *across*: with n = m * lanes, element `j * lanes + l` lies in
 //! lane l of vector j. So the vectors of the row are a line of length m; then come one transposition of tiles, the
-//! roots, and transforms of length `lanes`. The row never leaves the first-level cache. Any other length goes *along*:
-//! as many rows as lanes are transposed into a strip, transformed as columns are, and transposed back.
+//! roots, and transforms of length `lanes`. The row never leaves the first-level cache. Any other length goes *along*, see
+//! [`super::along`].
 
+use super::along::Along;
 use super::columns::Planar;
 use super::lanes::{Lanes, Real, Work};
 use super::radix::{Ahead, C, Ends, Io, Line, Parts, dft_of_lanes};
-use super::split::Split;
 use super::steps::{Steps, root};
 
 /// How rows of one length are transformed.
@@ -25,7 +25,7 @@ enum Kind<R> {
         /// For each group of vectors, and each lane: the root of each vector, real parts and imaginary parts.
         roots: Vec<R>,
     },
-    Along(Split<R>),
+    Along(Along<R>),
 }
 
 impl<R: Real> Row<R> {
@@ -34,7 +34,7 @@ impl<R: Real> Row<R> {
         let kind = if n.is_multiple_of(lanes) && m >= lanes {
             Kind::Across { steps: Steps::new(m), roots: roots(n, lanes) }
         } else {
-            Kind::Along(Split::new(n))
+            Kind::Along(Along::new(n, lanes))
         };
         Self { n, width: n.next_multiple_of(lanes), kind }
     }
@@ -50,21 +50,26 @@ impl<R: Real> Row<R> {
             Kind::Across { steps, .. } => {
                 2 * self.n + 2 * lanes * lanes + steps.scratch(lanes, 1).max(2 * (self.n + 2 * lanes))
             }
-            Kind::Along(split) => 4 * lanes * self.width + split.strip(lanes) + split.scratch(lanes),
+            Kind::Along(along) => along.scratch(lanes),
         }
     }
 
     /// Whether [`Self::run_to_complex`] may be used.
     pub(super) fn is_across(&self) -> bool {
-        matches!(self.kind, Kind::Across { .. })
+        self.along().is_none()
     }
 
-    /// Transforms a group of rows. `to` may be `from`.
+    /// The plan of rows that go along.
+    pub(super) fn along(&self) -> Option<&Along<R>> {
+        if let Kind::Along(along) = &self.kind { Some(along) } else { None }
+    }
+
+    /// Transforms a group of rows. `to` may be `from`. Rows that go along have their parts apart.
     ///
     /// # Safety
     /// Both must be a group of rows of `width` complex numbers, and the scratch as large as said above.
     #[inline(always)]
-    pub(super) unsafe fn run<V: Lanes<Real = R>>(&self, from: Planar<R>, to: Planar<R>, room: Room<'_, R>) {
+    pub(super) unsafe fn run<V: Lanes<Real = R>>(&self, from: Line<R>, to: Planar<R>, room: Room<'_, R>) {
         // SAFETY: as the caller says.
         unsafe { V::shell(Rows { row: self, from, to, room }) }
     }
@@ -72,37 +77,50 @@ impl<R: Real> Row<R> {
     /// # Safety
     /// As [`Self::run`].
     #[inline(always)]
-    unsafe fn run_here<V: Lanes<Real = R>>(&self, from: Planar<R>, to: Planar<R>, room: Room<'_, R>) {
-        debug_assert!(from.im >= self.width && to.im >= self.width, "the parts of a row are apart");
+    unsafe fn run_here<V: Lanes<Real = R>>(&self, from: Line<R>, to: Planar<R>, room: Room<'_, R>) {
+        debug_assert!(to.im >= self.width, "the parts of a row are apart");
         debug_assert!(
-            self.group(V::LANES) == 1 || from.pitch.min(to.pitch) >= self.width,
+            self.group(V::LANES) == 1 || from.next.min(to.pitch) >= self.width,
             "the rows of a group are apart"
         );
         match &self.kind {
             // SAFETY: as the caller says.
             Kind::Across { steps, roots } => unsafe { self.across::<V>(steps, roots, from, room, &Apart(to)) },
             // SAFETY: as the caller says.
-            Kind::Along(split) => unsafe { self.along::<V>(split, from, to, room.scratch) },
+            Kind::Along(along) => unsafe {
+                let Parts::Apart(im) = from.parts else { unreachable!("rows that go along are staged") };
+                let from = Planar { at: from.at, im, pitch: from.next };
+                along.read::<V>(from, 0..self.width, room.scratch);
+                let done = along.transform::<V>(room.scratch, [Ahead::NOTHING; 2]);
+                along.write::<V>(done, to);
+            },
         }
     }
 
-    /// Transforms a group of rows that may be spoiled, and says where the results are: in the rows, or in the scratch,
-    /// which is less memory to go through. There is room for a vector before and behind either part.
+    /// Transforms a group of rows, and says where the results are: in the scratch, which is less memory to go through, or
+    /// in `rows`. There is room for a vector before and behind either part.
     ///
     /// # Safety
-    /// As for [`Self::run`]; and the rows must have that room.
+    /// As for [`Self::run`], with `rows` for `to`; and these must have that room.
     #[inline(always)]
-    pub(super) unsafe fn run_spoiling<V: Lanes<Real = R>>(&self, rows: Planar<R>, room: Room<'_, R>) -> Planar<R> {
-        let to = match &self.kind {
-            Kind::Across { steps, .. } if steps.is_in_place() => {
-                let after_tile = room.scratch.wrapping_add(2 * self.n + 2 * V::LANES * V::LANES);
-                Planar { at: after_tile.wrapping_add(V::LANES), im: self.n + 2 * V::LANES, ..rows }
-            }
-            _ => rows,
-        };
+    pub(super) unsafe fn run_somewhere<V: Lanes<Real = R>>(
+        &self,
+        from: Line<R>,
+        rows: Planar<R>,
+        room: Room<'_, R>,
+    ) -> Planar<R> {
+        let to = self.results::<V>(&room).unwrap_or(rows);
         // SAFETY: as the caller says. What the steps have left in the scratch is of no use when results are written there.
-        unsafe { V::shell(Rows { row: self, from: rows, to, room: Room { may_spoil: true, ..room } }) };
+        unsafe { self.run::<V>(from, to, room) };
         to
+    }
+
+    /// Where the results of a row that goes across fit into the scratch: where its passes have had theirs.
+    #[inline(always)]
+    fn results<V: Lanes<Real = R>>(&self, room: &Room<'_, R>) -> Option<Planar<R>> {
+        let after_tile = room.scratch.wrapping_add(2 * self.n + 2 * V::LANES * V::LANES);
+        let to = Planar { at: after_tile.wrapping_add(V::LANES), im: self.n + 2 * V::LANES, pitch: 0 };
+        self.is_across().then_some(to)
     }
 
     /// Transforms one row, times a factor, to complex numbers one after another; with a mirror, the upper half in
@@ -113,12 +131,12 @@ impl<R: Real> Row<R> {
     #[inline(always)]
     pub(super) unsafe fn run_to_complex<V: Lanes<Real = R>>(
         &self,
-        from: Planar<R>,
+        from: Line<R>,
         (row, mirror): (*mut R, Option<*mut R>),
         scale: R,
         room: Room<'_, R>,
     ) {
-        debug_assert!(self.is_across() && from.im >= self.width, "one row that goes across, its parts apart");
+        debug_assert!(self.is_across() && from.is_in_vectors::<V>(), "one row that goes across");
         let Kind::Across { steps, roots } = &self.kind else { return };
         let by_turns = ByTurns { row, mirror, n: self.n, scale };
         // SAFETY: as the caller says. The two numbers that both rows have are there once, and then twice.
@@ -142,7 +160,7 @@ impl<R: Real> Row<R> {
         &self,
         steps: &Steps<R>,
         roots: &[R],
-        from: Planar<R>,
+        from: Line<R>,
         room: Room<'_, R>,
         to: &impl Results<V>,
     ) {
@@ -153,11 +171,12 @@ impl<R: Real> Row<R> {
         // SAFETY: scratch holds the row, a tile of both parts, and what the steps need.
         unsafe {
             let (row, tile) = (room.scratch, room.scratch.add(2 * self.n));
-            let source = Line { at: from.at, step: V::LANES, next: 0, parts: Parts::Apart(from.im) };
-            let in_place = room.may_spoil && steps.is_in_place();
-            let (line, part) = if in_place { (source, from.im) } else { (Line::packed::<V>(row, 1), V::LANES) };
+            let (line, part) = match from.parts {
+                Parts::Apart(part) if room.may_spoil => (from, part),
+                _ => (Line::packed::<V>(row, 1), V::LANES),
+            };
             let ahead = [*first_pass, *second_pass];
-            steps.run::<V>(Io { ahead, ..Io::of(source, line, 1) }, tile.add(2 * im));
+            steps.run::<V>(Io { ahead, ..Io::of(from, line, 1) }, tile.add(2 * im));
             for group in 0..m.div_ceil(V::LANES) {
                 let (first, roots) = (first_of(group, m, V::LANES), roots.as_ptr().add(group * 2 * im));
                 tiles.iter().for_each(|ahead| ahead.after(first).ask::<V>(V::LANES));
@@ -165,43 +184,6 @@ impl<R: Real> Row<R> {
                 V::transpose(at, line.step, tile, V::LANES);
                 V::transpose(at.add(part), line.step, tile.add(im), V::LANES);
                 dft_of_lanes(&Tile { tile, roots, to, first, m });
-            }
-        }
-    }
-
-    /// # Safety
-    /// As [`Self::run`].
-    #[inline(always)]
-    unsafe fn along<V: Lanes<Real = R>>(&self, split: &Split<R>, from: Planar<R>, to: Planar<R>, scratch: *mut R) {
-        let block = 2 * V::LANES;
-        debug_assert!(split.n1 * split.n2 == self.n && self.width.is_multiple_of(V::LANES), "a split of the row");
-        // SAFETY: scratch holds two strips of `width` blocks, the strip of the split, and what its steps need. Blocks
-        // beyond n are never read, columns beyond n are there in both rows.
-        unsafe {
-            let (strip, middle) = (scratch, scratch.add(block * self.width));
-            let (done, rest) =
-                (middle.add(split.strip(V::LANES)), middle.add(split.strip(V::LANES) + block * self.width));
-            for column in (0..self.width).step_by(V::LANES) {
-                let tile = strip.add(column * block);
-                V::transpose(from.at.add(column), from.pitch, tile, block);
-                V::transpose(from.at.add(column + from.im), from.pitch, tile.add(V::LANES), block);
-            }
-            let Split { n1, n2, .. } = *split;
-            let middle = if n1 == 1 { strip } else { middle };
-            for i2 in (0..n2).step_by(split.lines1()).filter(|_| n1 > 1) {
-                let line =
-                    Line { at: strip.add(i2 * block), step: n2 * block, next: block, parts: Parts::Apart(V::LANES) };
-                split.first::<V>(i2..(i2 + split.lines1()).min(n2), line, middle, rest, Ahead::NOTHING);
-            }
-            for k1 in (0..n1).step_by(split.lines2()) {
-                let line =
-                    Line { at: done.add(k1 * block), step: n1 * block, next: block, parts: Parts::Apart(V::LANES) };
-                split.second::<V>(k1..(k1 + split.lines2()).min(n1), middle, line, rest, Ahead::NOTHING);
-            }
-            for column in (0..self.width).step_by(V::LANES) {
-                let tile = done.add(column * block);
-                V::transpose(tile, block, to.at.add(column), to.pitch);
-                V::transpose(tile.add(V::LANES), block, to.at.add(column + to.im), to.pitch);
             }
         }
     }
@@ -220,7 +202,7 @@ pub(super) struct Room<'a, R> {
 /// A group of rows to be transformed, in a function of its own.
 struct Rows<'a, R> {
     row: &'a Row<R>,
-    from: Planar<R>,
+    from: Line<R>,
     to: Planar<R>,
     room: Room<'a, R>,
 }

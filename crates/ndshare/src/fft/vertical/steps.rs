@@ -107,11 +107,6 @@ impl<R: Real> Steps<R> {
         Self { len, passes, twiddles }
     }
 
-    /// Whether lines may be transformed where they are.
-    pub(super) fn is_in_place(&self) -> bool {
-        self.passes.len() > 1
-    }
-
     /// Numbers of scratch that [`Self::run`] needs for so many lines.
     pub(super) fn scratch(&self, lanes: usize, lines: usize) -> usize {
         match self.passes.len() {
@@ -121,7 +116,8 @@ impl<R: Real> Steps<R> {
         }
     }
 
-    /// Transforms lines. `to` may be `from` where there are two passes or more, or a single block in each line.
+    /// Transforms lines. `to` may be `from`: a single pass reads all of a line before it writes any of it, and of several
+    /// the first one writes to the scratch.
     ///
     /// # Safety
     /// All lines must have `len` blocks, scratch as many numbers as [`Self::scratch`] says and no byte of the lines;
@@ -130,10 +126,6 @@ impl<R: Real> Steps<R> {
     pub(super) unsafe fn run<V: Lanes<Real = R>>(&self, io: Io<R>, scratch: *mut R) {
         debug_assert!(io.lines > 0 && !io.from.at.is_null() && !io.to.at.is_null(), "there are lines");
         debug_assert!(self.passes.len() < 2 || !scratch.is_null(), "two passes or more need scratch");
-        debug_assert!(
-            self.passes.len() != 1 || self.len == 1 || !std::ptr::eq(io.from.at, io.to.at),
-            "one pass is not done in place"
-        );
         // SAFETY: two halves of scratch take turns; each pass reads what the one before has written.
         unsafe {
             if self.passes.is_empty() {
