@@ -54,7 +54,10 @@ POINTS: tuple[str, ...] = tuple(_native.KILL_POINTS)
 ROUNDS = int(os.environ.get("NDSHARE_CRASH_ROUNDS", "1"))
 SIZE = 64 * MIB  # small enough that the tour fills it quickly
 # Points that only other things pass, whose own tests arm them.
-ELSEWHERE = ("block-lock:", "sweep:unlocked", "remove:children", "renew:", "ring:", "cache:", "name:", "root:")
+ELSEWHERE = (
+    *("block-lock:", "sweep:unlocked", "remove:children", "renew:", "ring:", "cache:", "name:", "root:"),
+    "directory:",
+)
 HERE = tuple(point for point in POINTS if not point.startswith(ELSEWHERE))
 
 pytestmark = pytest.mark.crash
