@@ -64,6 +64,7 @@ ELSEWHERE = (
     "cache:",
     "name:",
     "root:",
+    "directory:",
 )
 HERE = tuple(point for point in POINTS if not point.startswith(ELSEWHERE))
 

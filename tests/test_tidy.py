@@ -25,9 +25,10 @@ FLOORS = [
     {"os"},
     {"arena", "pool"},
     {"array", "lock", "malloc"},
-    {"session"},
-    {"ring", "overlay", "gather", "fft", "registry"},
+    {"session", "registry"},
+    {"ring", "overlay", "gather", "fft"},
     {"cache"},
+    {"names"},
 ]
 FLOOR_OF = {module: number for number, floor in enumerate(FLOORS) for module in floor}
 

@@ -38,6 +38,7 @@ from ._errors import (
     Timeout,
     WriterDied,
 )
+from ._names import attach, names, publish, unpublish
 from ._native import (
     Arena,
     Cache,
@@ -61,6 +62,7 @@ from ._native import (
 from ._overlay import Overlay
 from ._ref import Ref, ref
 from ._ring import Frame
+from ._session import session
 from ._shared import is_shared
 from ._travel import _open_array as _open_array  # pyright: ignore[reportPrivateUsage]  (pickles name it here)
 
@@ -96,6 +98,7 @@ __all__ = [
     "allocating",
     "array",
     "asarray",
+    "attach",
     "block",
     "concatenate",
     "copyto",
@@ -108,12 +111,16 @@ __all__ = [
     "get_library",
     "is_shared",
     "locked",
+    "names",
     "ones",
     "ones_like",
+    "publish",
     "reclaim",
     "ref",
+    "session",
     "stack",
     "stats",
+    "unpublish",
     "warn_copies",
     "zeros",
     "zeros_like",

@@ -1,7 +1,7 @@
 # pyright: reportPrivateUsage=false
 """What this process was told of its session, and how its children hear of it. The library has the rules.
 
-Children inherit the session's name in two places: the environment (spawned processes and programs) and
+Children inherit where the session is in two places: the environment (spawned processes and programs) and
 multiprocessing's per-process configuration (children of a forkserver that was running already, which never sees the
 environment). The root makes its session when ndshare is imported. A child looks for it at its first need, not at
 import: the configuration reaches it only when its Process object starts to run.
@@ -45,6 +45,27 @@ def ensure(sender: str | None = None) -> None:
     """
     parent = str(_configuration().get(_CONFIGURATION, ""))
     _native.session_find(parent, os.environ.get(ENVIRONMENT, ""), os.environ.get(BUDGET), sender, _warn_foreign)
+    _name()
+
+
+def session(name: str) -> None:
+    """Put this process into the session of this name: every process of this user that says so shares one.
+
+    ``NDSHARE_SESSION=@name`` in the environment says the same. The first process makes the session, or gives its own
+    the name; it ends with the last. Children inherit it. Rings, caches, overlays, locks and arenas with a ``name=`` are
+    found by it in all of these processes.
+
+    Call it before the first use of ndshare. Raises RuntimeError when this process has used another session already,
+    ValueError for a name that is empty, longer than 200 bytes, ``.`` or ``..``, or has a slash, a comma or a control
+    character, and AttachError when the user's registry of names is not to be trusted.
+
+    >>> import ndshare as nds
+    >>> nds.session("a/b")
+    Traceback (most recent call last):
+    ValueError: expected a name of 1 to 200 bytes without slashes, commas and control characters, and not . or .., \
+got "a/b" of 3 bytes
+    """
+    _native.session_named(name)
     _name()
 
 
@@ -104,3 +125,4 @@ def _say(text: str) -> None:
 os.register_at_fork(after_in_child=_after_fork)
 # Only after the fork does multiprocessing give the child its Process object, with the parent's configuration.
 util.register_after_fork(_configure, _configure)
+session.__module__ = "ndshare"

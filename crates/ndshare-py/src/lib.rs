@@ -26,6 +26,7 @@ mod gather;
 mod guard;
 mod lock;
 mod make;
+mod names;
 mod ndarray;
 mod objects;
 mod outgoing;
@@ -80,6 +81,7 @@ mod native {
         kill_at,
         lock::{Lock, LockedArrays, lock_token, open_lock},
         make::{empty, empty_in_order, zeros},
+        names::{attach_name, list_names, publish_name, unpublish_name},
         outgoing::{Outgoing, begin_message, end_message},
         overlay::{
             Field, Inside, enter_use, field_under, first_referent, forget_reference, is_gone, is_left_behind, let_go,
@@ -90,7 +92,7 @@ mod native {
         reference::{open_reference, ring_token},
         ring::{Reader, Ring, Writer, Writing, leave_rings},
         ring::{open_reader, open_ring, open_writer, reader_key, reader_parts, ring_parts, writer_parts},
-        session::{left_out, session_find, session_locators},
+        session::{left_out, session_find, session_locators, session_named},
         shared::{is_placed, is_shared, is_shared_at},
         stats::{reclaim, stats},
         stop_at,

@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use ndshare::arena::Hold;
 use ndshare::lock::{self, Death, Locked};
+use ndshare::registry::{ObjectKind, Wanted, find_or_make};
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
+use crate::arena::WorkArena;
 use crate::error::to_python;
 use crate::guard::Guarded;
 use crate::ndarray::Operand;
-use crate::session::WorkArena;
 use crate::shape::MIN_ALIGN;
 use crate::shared::block_under;
 use crate::travel::{opened, ticketed};
@@ -134,7 +135,8 @@ impl<'py> FromPyObject<'_, 'py> for Truth {
 /// A lock that every process can use, and that outlives its holder; otherwise `threading.Lock`.
 ///
 /// Any thread of the process that acquired it may release it. Send it through multiprocessing, in whatever way; a
-/// plain pickle raises TypeError. With `loop.run_in_executor(None, lock.acquire)` it serves asyncio.
+/// plain pickle raises TypeError. With `name`, all processes of the session that give the same name have the same lock,
+/// for as long as one has it. With `loop.run_in_executor(None, lock.acquire)` it serves asyncio.
 ///
 /// When a process dies holding it, `acquire` raises `OwnerDied` and holds nothing, until somebody passes
 /// `recover=True`, puts in order what the lock guards, and releases it.
@@ -152,10 +154,20 @@ pub(crate) struct Lock {
 #[pymethods]
 impl Lock {
     #[new]
-    #[pyo3(signature = (*, arena=None))]
-    fn new(py: Python<'_>, arena: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
-        let hold = WorkArena::of(py, arena)?.block(py, LOCK_BYTES, MIN_ALIGN, false)?;
-        lock::make_lock(&hold).map_err(|e| to_python(py, &e))?;
+    #[pyo3(signature = (*, name=None, arena=None))]
+    fn new(py: Python<'_>, name: Option<&str>, arena: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let arena = WorkArena::of(py, arena)?;
+        let hold = interruptible(py, |deadline| {
+            let mut make = || {
+                let hold = arena.alloc(LOCK_BYTES, MIN_ALIGN, false, deadline)?;
+                lock::make_lock(&hold)?;
+                Ok(hold)
+            };
+            match name {
+                Some(name) => find_or_make(&arena, &Wanted::new(ObjectKind::Lock, name), &mut make, deadline),
+                None => make(),
+            }
+        })?;
         Ok(Self { hold })
     }
 
@@ -227,6 +239,14 @@ impl Lock {
 }
 
 impl Lock {
+    pub(crate) fn over(hold: Hold) -> Self {
+        Self { hold }
+    }
+
+    pub(crate) fn hold(&self) -> &Hold {
+        &self.hold
+    }
+
     #[inline]
     fn acquire_quick(&self, py: Python<'_>) -> PyResult<bool> {
         quick(py, || lock::acquire_quick(&self.hold))?.map_err(|e| to_python(py, &e))

@@ -4,9 +4,9 @@
 use ndshare::layout;
 use pyo3::prelude::*;
 
+use crate::arena::WorkArena;
 use crate::dtype::Dtype;
 use crate::ndarray::{Order, array_over};
-use crate::session::WorkArena;
 use crate::shape::{MIN_ALIGN, Shape, alignment, is_fortran};
 use crate::wait::at_once;
 

@@ -12,6 +12,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
+use crate::arena::WorkArena;
 use crate::closable::Closable;
 use crate::described::{Described, Descriptions};
 use crate::dtype::Dtype;
@@ -21,7 +22,6 @@ use crate::gather::fill;
 use crate::guard::{Guarded, Once};
 use crate::lock::seconds;
 use crate::ndarray::Operand;
-use crate::session::WorkArena;
 use crate::shared::block_under;
 use crate::travel::{opened, ticketed};
 use crate::wait::{at_once, detached, interruptible, interruptible_for};
@@ -39,9 +39,10 @@ use crate::wait::{at_once, detached, interruptible, interruptible_for};
 /// ``ring.reader()`` gives frames from here on. ``with ring`` ends the stream when the only writer leaves it; where
 /// several processes write, make a ``ring.writer()`` for each beforehand. The last `keep` frames stay whatever readers
 /// do, for one that comes late: ``ring.reader(start="oldest")``.
-/// A ring goes to other processes through multiprocessing, by reference.
+/// A ring goes to other processes through multiprocessing, by reference. With `name`, all processes of the session that
+/// give the same name have the same ring, for as long as one has it and it is not closed.
 ///
-/// Raises ValueError for a shape, number of slots or policy that cannot work, TypeError for dtypes whose items are
+/// Raises ValueError for a shape, number of slots or policy that cannot work, and for a named ring that differs; TypeError for dtypes whose items are
 /// not plain bytes, and ArenaFull when there is no room.
 ///
 /// >>> import ndshare as nds
@@ -81,6 +82,11 @@ impl Ring {
         let ring = library::Ring::open(head).map_err(|e| to_python(py, &e))?;
         let own = Own::of(py, ring.format(), None, None)?;
         Ok(Self::over(ring, own))
+    }
+
+    /// A reference for other processes, and the block that it names.
+    pub(crate) fn named(&self, py: Python<'_>) -> PyResult<(Token, Hold)> {
+        Ok((self.reference(py)?, self.ring.head().clone()))
     }
 
     /// A reference for other processes.
@@ -205,7 +211,10 @@ impl Ring {
             .map_err(|_| bad("expected to keep at most as many frames as there are slots, and 0 or more", keep))?;
         let options = RingOptions { slots, keep, when_full };
         let (format, arena) = (own.format(py, name, spin)?, WorkArena::of(py, arena)?);
-        let ring = interruptible(py, |deadline| library::Ring::new(&arena, format, options, deadline))?;
+        let ring = interruptible(py, |deadline| match format.name {
+            Some(_) => library::Ring::named(&arena, format, options, deadline),
+            None => library::Ring::new(&arena, format, options, deadline),
+        })?;
         Ok(Self::over(ring, own))
     }
 

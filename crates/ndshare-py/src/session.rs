@@ -1,10 +1,9 @@
 //! The session arena for Python. `ndshare::session` decides which one it is; `ndshare._session` says what this process was
 //! told, and names the session for its children.
 
-use std::ops::Deref;
 use std::sync::Arc;
 
-use ndshare::arena::{Arena, Hold, Locator};
+use ndshare::arena::{Arena, Locator};
 pub(crate) use ndshare::session::known;
 use ndshare::session::{self as library, Told};
 use ndshare::{Error, Kind};
@@ -14,54 +13,7 @@ use pyo3::types::PyString;
 
 use crate::error::to_python;
 use crate::guard::{Guarded, Once, attached};
-use crate::wait::{interruptible, quick};
-
-/// An arena to work in: the session's, which lives as long as the process, or one that was named.
-pub(crate) enum WorkArena {
-    Session(&'static Arc<Arena>),
-    Named(Arc<Arena>),
-}
-
-impl Deref for WorkArena {
-    type Target = Arc<Arena>;
-
-    #[inline]
-    fn deref(&self) -> &Arc<Arena> {
-        match self {
-            WorkArena::Session(arena) => arena,
-            WorkArena::Named(arena) => arena,
-        }
-    }
-}
-
-impl WorkArena {
-    /// The arena of an `arena=` argument: `None` is the session's.
-    #[inline]
-    pub(crate) fn of(py: Python<'_>, arena: Option<&Bound<'_, PyAny>>) -> PyResult<WorkArena> {
-        match arena {
-            Some(arena) if !arena.is_none() => crate::arena::named(arena).map(WorkArena::Named),
-            _ => session(py).map(WorkArena::Session),
-        }
-    }
-
-    /// A new block of so many bytes, or one.
-    #[inline]
-    pub(crate) fn block(&self, py: Python<'_>, len_bytes: usize, align: usize, zero: bool) -> PyResult<Hold> {
-        let len_bytes = len_bytes.max(1);
-        let found = match zero {
-            true if len_bytes > QUICK_ZEROS => None,
-            true => quick(py, || self.alloc_quick_zeros(len_bytes, align))?,
-            false => quick(py, || self.alloc_quick(len_bytes, align))?,
-        };
-        if let Some(hold) = found {
-            return Ok(hold);
-        }
-        interruptible(py, |deadline| self.alloc(len_bytes, align, zero, deadline))
-    }
-}
-
-/// Zeroing more than this takes longer than letting another thread have the interpreter.
-const QUICK_ZEROS: usize = 64 << 10;
+use crate::wait::interruptible;
 
 /// The session arena; finds or makes it on the first use.
 #[inline]
@@ -118,6 +70,12 @@ pub(crate) fn session_find(
         None => library::ensure(&told, deadline, &mut on_foreign).map(drop),
     });
     raised.take().map_or(found, Err)
+}
+
+/// Puts this process into the session of a name. See `ndshare.session`.
+#[pyfunction]
+pub(crate) fn session_named(py: Python<'_>, name: &str) -> PyResult<()> {
+    interruptible(py, |deadline| library::named(name, deadline)).map(drop)
 }
 
 /// Calls `warn`; what it raises is kept.

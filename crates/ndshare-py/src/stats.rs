@@ -8,7 +8,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::session::WorkArena;
+use crate::arena::WorkArena;
 use crate::travel::copied_by_bound;
 use crate::wait::{detached, interruptible};
 

@@ -168,7 +168,17 @@ pub(crate) fn open_token<'py>(
     let token = parse(py, token)?;
     // First of all: a dtype that is not known here must not leave the array in flight for ever.
     let hold = hold_of(py, &token)?;
-    let dtype = dtype_of(py, &token, dtype)?;
+    array_of_token(py, &token, hold, dtype)
+}
+
+/// The array that a token says is in a block.
+pub(crate) fn array_of_token<'py>(
+    py: Python<'py>,
+    token: &Token,
+    hold: Hold,
+    dtype: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let dtype = dtype_of(py, token, dtype)?;
     let layout = &token.description.layout;
     layout.check_inside(token.offset, dtype.itemsize(), hold.len_bytes()).map_err(|e| to_python(py, &e))?;
     let offset = usize::try_from(token.offset).map_err(|_| bad_token("its offset is too large"))?;
@@ -200,6 +210,13 @@ pub(crate) fn to_text(py: Python<'_>, token: &[u8]) -> PyResult<String> {
 pub(crate) fn from_text<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyBytes>> {
     let token: Token = text.parse().map_err(|e| to_python(py, &e))?;
     Ok(to_bytes(py, &token))
+}
+
+/// The token of a shared array, which says all of the dtype but its metadata, and a hold; none when it is not shared.
+pub(crate) fn token_of_array(array: &Bound<'_, PyAny>) -> PyResult<Option<(Token, Hold)>> {
+    let Some((hold, facts)) = shared_facts(array)? else { return Ok(None) };
+    let element = Dtype::of_array(array)?.stored_element()?;
+    Ok(Some((token_of(&hold, &facts, Some(element)), hold)))
 }
 
 fn shared_facts<'a>(array: &'a Bound<'_, PyAny>) -> PyResult<Option<(Hold, Operand<'a>)>> {

@@ -35,6 +35,7 @@
 //! - [`Ring`]: frames from a camera to whoever looks. [`Cache`]: values by key, bounded.
 //! - [`gather::concatenate`]: many arrays into one; [`Canvas`]: over and over, and only what changed. [`fft`]: transforms.
 //! - [`Locked`]: locks that outlive their holder. [`Overlay`]: one memory, several meanings, one at a time.
+//! - [`names`]: what programs without a parent in common publish for each other, and find.
 //! - [`Deadline`]: how long a call may wait, and what ends it early. [`Error`]: what went wrong, as data and as a sentence.
 //! - [`Token`]: a reference on its way. What has a `reference()`, an [`Array`], a [`Ring`], a [`Reader`] or a [`Writer`], is
 //!   opened in another process by `open_reference`.
@@ -108,12 +109,13 @@
 //! array  lock      an array inside a block, and its form on the way; locks that outlive their holder
 //! malloc           blocks for code that keeps addresses
 //! session          which arena the processes of a program share
+//! registry         names for objects, within an arena
 //! ring             frames from writers to readers, in one order
 //! overlay          one block, several meanings, one at a time
-//! registry         names for blocks
 //! gather           many strided arrays into one
 //! fft              Fourier transforms of strided arrays
 //! cache            values by key, in a bounded memory
+//! names            names for objects, for programs without a parent in common
 //! ```
 //!
 //! What only the bindings for other languages, the command line and the benchmarks call is behind the feature `internals`;
@@ -141,6 +143,8 @@ pub mod fft;
 pub mod gather;
 #[cfg(not(loom))]
 pub mod lock;
+#[cfg(not(loom))]
+pub mod names;
 #[cfg(not(loom))]
 pub mod overlay;
 #[cfg(not(loom))]

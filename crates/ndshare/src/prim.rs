@@ -164,6 +164,14 @@ impl<T: Send + Sync> SetOnce<T> {
             }
         }
     }
+
+    /// Puts `value` there. What was there before stays in memory for ever: somebody may be looking at it.
+    pub fn replace(&self, value: T) -> &T {
+        let mine = Box::into_raw(Box::new(value));
+        self.filled.store(mine, Ordering::Release);
+        // SAFETY: the box was just given up to the place, and is freed only with it, or never.
+        unsafe { &*mine }
+    }
 }
 
 impl<T: Send + Sync> Default for SetOnce<T> {

@@ -1,17 +1,17 @@
-//! Names for blocks, for all processes of an arena.
+//! Names for objects, for all processes of an arena.
 //!
-//! A name is weak: it finds a block that somebody holds, and is free again once nobody does. So nothing that only has
+//! A name stands for one object, of one kind, by the block that keeps it. It is weak: it finds a block that somebody holds, and is free again once nobody does. So nothing that only has
 //! a name stays behind. The table of names is itself such a block: the arena's root, which every block that has a name
 //! keeps as its child.
 //!
 //! ```text
 //! table: 256 entries of 32 words
 //! word 0       the block {index + 1: 32, generation: 32}; 0: free
-//! word 1       length of the name in bytes
+//! word 1       length of the name in bytes {32, low}, what it names {32}
 //! words 2..32  the name
 //! ```
 
-use crate::arena::{Arena, BlockId, Deadline, Hold};
+use crate::arena::{Arena, BlockId, Deadline, Hold, Locator, Options};
 use crate::error::{Error, Kind, Result};
 use crate::lock::{self, Death, Quiet};
 use crate::os::kill::{Point, point};
@@ -22,6 +22,65 @@ use crate::prim::{
 };
 use std::sync::Arc;
 
+/// What can have a name. The numbers stand in shared memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum ObjectKind {
+    /// An array.
+    Array = 0,
+    /// A ring of frames.
+    Ring = 1,
+    /// A cache.
+    Cache = 2,
+    /// An overlay.
+    Overlay = 3,
+    /// A lock for its own sake.
+    Lock = 5,
+    /// An arena.
+    Arena = 8,
+}
+
+impl ObjectKind {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Array, Self::Ring, Self::Cache, Self::Overlay, Self::Lock, Self::Arena];
+
+    /// What people call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Array => "array",
+            Self::Ring => "ring",
+            Self::Cache => "cache",
+            Self::Overlay => "overlay",
+            Self::Lock => "lock",
+            Self::Arena => "arena",
+        }
+    }
+}
+
+impl std::fmt::Display for ObjectKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Who looks for a name: for what, and which object is not it although it has the name.
+#[derive(Clone, Copy)]
+pub struct Wanted<'a> {
+    /// What it should be.
+    pub kind: ObjectKind,
+    /// Its name.
+    pub name: &'a str,
+    /// Whether the object of a block is over, so that another one may have its name.
+    pub is_over: &'a dyn Fn(&Hold) -> bool,
+}
+
+impl<'a> Wanted<'a> {
+    /// An object that is never over while somebody has it.
+    pub fn new(kind: ObjectKind, name: &'a str) -> Self {
+        Self { kind, name, is_over: &|_| false }
+    }
+}
+
 /// The longest name, in bytes.
 pub const MAX_NAME_BYTES: usize = 240;
 const NAMES: usize = 256;
@@ -31,20 +90,22 @@ const TABLE_BYTES: usize = NAMES * ENTRY_WORDS * 8;
 /// The block of a name; made by `make` when there is none. Only one of those who ask at once makes it.
 ///
 /// # Errors
-/// `InvalidValue` for an empty or too long name; `Misuse` when all names are taken; `Timeout` at `deadline`; what `make` says.
+/// `InvalidValue` for an empty or too long name, and when it names something else; `Misuse` when all names are taken;
+/// `Timeout` at `deadline`; what `make` says.
 pub fn find_or_make(
     arena: &Arc<Arena>,
-    name: &str,
+    wanted: &Wanted,
     make: &mut dyn FnMut() -> Result<Hold>,
     deadline: &Deadline,
 ) -> Result<Hold> {
-    if name.is_empty() || name.len() > MAX_NAME_BYTES {
-        return Err(Error::value(format!("expected a name of 1 to {MAX_NAME_BYTES} bytes, got {} bytes", name.len())));
+    let len = wanted.name.len();
+    if len == 0 || len > MAX_NAME_BYTES {
+        return Err(Error::value(format!("expected a name of 1 to {MAX_NAME_BYTES} bytes, got {len} bytes")));
     }
     let table = arena.root(TABLE_BYTES, deadline)?;
     // Whoever died in here left at most an entry whose block is not named yet, or one that is.
     lock::acquire(&table, Death::Recover, deadline)?;
-    let found = find_or_enter(&table, name.as_bytes(), make, deadline);
+    let found = find_or_enter(&table, wanted, make, deadline);
     lock::release(&table)?;
     found
 }
@@ -52,59 +113,158 @@ pub fn find_or_make(
 /// The block of a name, if somebody has it.
 ///
 /// # Errors
-/// `Poisoned`; `Timeout` at `deadline`.
-pub fn find(arena: &Arc<Arena>, name: &str, deadline: &Deadline) -> Result<Option<Hold>> {
+/// `InvalidValue` when it names something else; `Poisoned`; `Timeout` at `deadline`.
+pub fn find(arena: &Arc<Arena>, wanted: &Wanted, deadline: &Deadline) -> Result<Option<Hold>> {
     let table = arena.root(TABLE_BYTES, deadline)?;
     lock::acquire(&table, Death::Recover, deadline)?;
-    let found = entries(&table).find_map(|entry| alive(table.arena(), entry, name.as_bytes()));
+    let found = find_alive(&table, wanted);
     lock::release(&table)?;
-    Ok(found)
+    found
 }
 
 fn entries(table: &Hold) -> impl Iterator<Item = &[AtomicU64]> {
     table.words().chunks_exact(ENTRY_WORDS).take(NAMES)
 }
 
-/// The block that an entry gives a name to, if it is this name and the block lives.
-fn alive(arena: &Arc<Arena>, entry: &[AtomicU64], name: &[u8]) -> Option<Hold> {
-    let same = entry[1].load(Relaxed) == name.len() as u64 && equal_bytes(&entry[2..], name);
+/// The block that the table has under a name.
+fn find_alive(table: &Hold, wanted: &Wanted) -> Result<Option<Hold>> {
+    let found = entries(table).find_map(|entry| alive(table.arena(), entry, wanted.name.as_bytes()));
+    let found = found.filter(|(hold, _)| !(wanted.is_over)(hold));
+    found.map_or(Ok(None), |(hold, kind)| match kind == wanted.kind as u64 {
+        true => Ok(Some(hold)),
+        false => Err(other_kind(wanted, kind)),
+    })
+}
+
+#[cold]
+fn other_kind(wanted: &Wanted, kind: u64) -> Error {
+    let found = ObjectKind::ALL.into_iter().find(|&one| one as u64 == kind);
+    let found = found.map_or_else(|| kind.to_string(), |kind| kind.to_string());
+    Error::value(format!(
+        "expected {:?} to be a name of kind {} in this session, or free, got one of kind {found}: choose another name",
+        wanted.name, wanted.kind
+    ))
+}
+
+/// The block that an entry gives a name to, if it is this name and the block lives, and the number of its kind.
+fn alive(arena: &Arc<Arena>, entry: &[AtomicU64], name: &[u8]) -> Option<(Hold, u64)> {
+    // RAW: only compared.
+    let (len, kind) = split(entry[1].load(Relaxed));
+    let same = len == name.len() as u64 && equal_bytes(&entry[2..], name);
     // RAW: a name, which is looked up.
     let block = BlockId::from_word(entry[0].load(Acquire)).filter(|_| same)?;
     // Sweeps the dead; what they alone held is gone then.
     let _ = arena.is_kept_by_others(block).ok()?;
-    arena.take(block).ok()
+    arena.take(block).ok().map(|hold| (hold, kind))
+}
+
+/// Length and kind of a name.
+fn split(word: u64) -> (u64, u64) {
+    (word & u64::from(u32::MAX), word >> 32)
 }
 
 fn find_or_enter(
     table: &Hold,
-    name: &[u8],
+    wanted: &Wanted,
     make: &mut dyn FnMut() -> Result<Hold>,
     deadline: &Deadline,
 ) -> Result<Hold> {
-    let arena = table.arena();
-    if let Some(hold) = entries(table).find_map(|entry| alive(arena, entry, name)) {
+    let (arena, name) = (table.arena(), wanted.name.as_bytes());
+    if let Some(hold) = find_alive(table, wanted)? {
         return Ok(hold);
     }
+    forget_over(table, wanted);
     // RAW: a name, which is looked up.
     let is_free =
         |entry: &&[AtomicU64]| BlockId::from_word(entry[0].load(Relaxed)).is_none_or(|block| !arena.is_live(block));
     // The caller's check may run a signal handler that asks for a name: not under this lock.
     let _quiet = Quiet::begin();
     let entry = entries(table).find(is_free).ok_or_else(|| {
-        Error::new(Kind::Misuse, format!("expected at most {NAMES} names at a time, got one more: drop named caches"))
+        Error::new(Kind::Misuse, format!("expected at most {NAMES} names at a time, got one more: drop named objects"))
     })?;
     let hold = make()?;
     // A wait that ends early leaves an entry that is free.
     hold.adopt(table, deadline)?;
     entry[0].store(0, Relaxed);
     point(Point::NameCleared);
-    entry[1].store(name.len() as u64, Relaxed);
+    entry[1].store(name.len() as u64 | (wanted.kind as u64) << 32, Relaxed);
     store_bytes(&entry[2..], name);
     point(Point::NameWritten);
     // The one store that makes the name: a death before it leaves a free entry.
     entry[0].store(hold.block().to_word(), Release);
     point(Point::NameMade);
     Ok(hold)
+}
+
+/// Takes the name from an object that is over, though somebody has it still.
+fn forget_over(table: &Hold, wanted: &Wanted) {
+    let name = wanted.name.as_bytes();
+    if let Some(entry) = entries(table).find(|entry| alive(table.arena(), entry, name).is_some()) {
+        entry[0].store(0, Relaxed);
+        point(Point::NameCleared);
+    }
+}
+
+/// The arena of a name, which lives as long as somebody holds the returned block of `session`; made with `options` if
+/// there is none.
+///
+/// # Errors
+/// `InvalidValue` when the arena of this name has another budget; as [`find_or_make`], `Arena::create` and `Arena::attach`.
+pub fn find_or_make_arena(
+    session: &Arc<Arena>,
+    name: &str,
+    options: &Options,
+    deadline: &Deadline,
+) -> Result<(Arc<Arena>, Hold)> {
+    let wanted = Wanted::new(ObjectKind::Arena, name);
+    for _ in 0..CARD_ROUNDS {
+        let mut made = None;
+        let mut make = || {
+            let arena = Arena::create(options)?;
+            let card = write_card(session, arena.locator(), deadline)?;
+            made = Some(arena);
+            Ok(card)
+        };
+        let card = find_or_make(session, &wanted, &mut make, deadline)?;
+        if let Some(arena) = made {
+            return Ok((arena, card));
+        }
+        match Arena::attach(&read_card(&card)?) {
+            // Whoever had it may have ended since, and then this is the only hold on its card.
+            Err(error) if error.kind() == Kind::Unreachable && !card.has_other_holders()? => {}
+            other => return check_budget(other?, name, options).map(|arena| (arena, card)),
+        }
+    }
+    Err(Error::new(Kind::Misuse, format!("the arena {name:?} goes away again and again: keep it in some process")))
+}
+
+/// How often the holders of an arena may end just while it is looked for.
+const CARD_ROUNDS: u32 = 10;
+const CARD_BYTES: usize = 24;
+
+/// A block that says where an arena is.
+fn write_card(session: &Arc<Arena>, at: Locator, deadline: &Deadline) -> Result<Hold> {
+    let card = session.alloc(CARD_BYTES, 64, true, deadline)?;
+    for (index, value) in [at.id, u64::from(at.pid), at.fd as u64].into_iter().enumerate() {
+        card.word(index)?.store(value, Relaxed);
+    }
+    Ok(card)
+}
+
+fn read_card(card: &Hold) -> Result<Locator> {
+    // RAW: a name, which is looked up.
+    let word = |index| card.word(index).map(|word| word.load(Relaxed));
+    Ok(Locator { id: word(0)?, pid: word(1)? as u32, fd: word(2)? as i32 })
+}
+
+fn check_budget(arena: Arc<Arena>, name: &str, options: &Options) -> Result<Arc<Arena>> {
+    match options.budget_bytes {
+        Some(wanted) if wanted != arena.budget_bytes() => Err(Error::value(format!(
+            "expected the budget of the arena {name:?} that is there already, {} bytes, got {wanted}",
+            arena.budget_bytes()
+        ))),
+        _ => Ok(arena),
+    }
 }
 
 #[cfg(all(test, not(loom)))]
@@ -123,8 +283,12 @@ mod tests {
             made = true;
             arena.alloc(100, 64, true, &FOREVER)
         };
-        let hold = find_or_make(arena, name, &mut make, &FOREVER).unwrap();
+        let hold = find_or_make(arena, &cache(name), &mut make, &FOREVER).unwrap();
         (hold, made)
+    }
+
+    fn cache(name: &str) -> Wanted<'_> {
+        Wanted::new(ObjectKind::Cache, name)
     }
 
     #[test]
@@ -134,7 +298,7 @@ mod tests {
             assert!(lock::is_quiet());
             arena.alloc(100, 64, true, &FOREVER)
         };
-        find_or_make(&arena, "tiles", &mut make, &FOREVER).unwrap();
+        find_or_make(&arena, &cache("tiles"), &mut make, &FOREVER).unwrap();
         assert!(!lock::is_quiet());
     }
 
@@ -147,10 +311,29 @@ mod tests {
         assert!(made && !again && mine.block() == theirs.block());
         assert_ne!(named(&other, "tile").0.block(), mine.block());
         drop(mine);
-        assert!(find(&arena, "tiles", &FOREVER).unwrap().is_some(), "another still holds it");
+        assert!(find(&arena, &cache("tiles"), &FOREVER).unwrap().is_some(), "another still holds it");
         drop(theirs);
-        assert!(find(&arena, "tiles", &FOREVER).unwrap().is_none());
+        assert!(find(&arena, &cache("tiles"), &FOREVER).unwrap().is_none());
         assert!(named(&arena, "tiles").1, "it is made anew");
+    }
+
+    #[test]
+    fn a_name_is_of_one_kind_and_free_again_when_its_object_is_over() {
+        let (arena, _heap) = Arena::create_on_heap(4 << 20).unwrap();
+        let (tiles, _) = named(&arena, "tiles");
+        let lock = Wanted::new(ObjectKind::Lock, "tiles");
+        for refused in
+            [find_or_make(&arena, &lock, &mut || panic!("not made"), &FOREVER).map(Some), find(&arena, &lock, &FOREVER)]
+        {
+            let text = refused.unwrap_err().to_string();
+            assert!(text.contains("kind lock") && text.contains("kind cache"), "{text}");
+        }
+        let over = Wanted { is_over: &|hold| hold.block() == tiles.block(), ..cache("tiles") };
+        assert!(find(&arena, &over, &FOREVER).unwrap().is_none());
+        let next = find_or_make(&arena, &over, &mut || arena.alloc(100, 64, true, &FOREVER), &FOREVER).unwrap();
+        assert_ne!(next.block(), tiles.block());
+        assert_eq!(find(&arena, &over, &FOREVER).unwrap().unwrap().block(), next.block());
+        assert_eq!(named(&arena, "tiles").0.block(), next.block(), "whoever else asks finds the new one");
     }
 
     #[test]
@@ -182,12 +365,12 @@ mod tests {
     fn names_are_bounded_and_come_back() {
         let (arena, _heap) = Arena::create_on_heap(4 << 20).unwrap();
         let held: Vec<Hold> = (0..NAMES).map(|i| named(&arena, &format!("name {i}")).0).collect();
-        let one_more = find_or_make(&arena, "one more", &mut || arena.alloc(1, 64, true, &FOREVER), &FOREVER);
+        let one_more = find_or_make(&arena, &cache("one more"), &mut || arena.alloc(1, 64, true, &FOREVER), &FOREVER);
         assert_eq!(one_more.unwrap_err().kind(), Kind::Misuse);
         drop(held);
         assert!(named(&arena, "one more").1);
         for bad in [String::new(), "x".repeat(MAX_NAME_BYTES + 1)] {
-            let refused = find_or_make(&arena, &bad, &mut || panic!("not made"), &FOREVER);
+            let refused = find_or_make(&arena, &cache(&bad), &mut || panic!("not made"), &FOREVER);
             assert_eq!(refused.unwrap_err().kind(), Kind::InvalidValue);
         }
     }
@@ -239,14 +422,14 @@ mod tests {
     /// What every victim does. Each call gives a block, none, or an error.
     fn use_it(arena: &Arc<Arena>) {
         for name in ["tiles", "x", &"y".repeat(MAX_NAME_BYTES)] {
-            let made = find_or_make(arena, name, &mut || arena.alloc(100, 64, true, &briefly()), &briefly());
-            let found = find(arena, name, &briefly());
+            let made = find_or_make(arena, &cache(name), &mut || arena.alloc(100, 64, true, &briefly()), &briefly());
+            let found = find(arena, &cache(name), &briefly());
             if let Ok(hold) = &made {
                 assert!(hold.words().iter().all(|word| word.load(Relaxed) != 1 << 63), "all of it can be read");
             }
             drop((made, found));
         }
-        assert_eq!(find(arena, "none has this name", &briefly()).ok().flatten().map(|hold| hold.block()), None);
+        assert_eq!(find(arena, &cache("none has this name"), &briefly()).ok().flatten().map(|hold| hold.block()), None);
     }
 
     /// A word of the table, and what a fault might put there.

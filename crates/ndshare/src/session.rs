@@ -11,6 +11,10 @@
 //! place left, that is an error: with a session of its own the process would seem to work, until its parent looked for
 //! what it had sent. A session of another user's is not followed, whoever may look into it.
 //!
+//! Or the text is a name after an `@`: then the session is the one of this name, which all processes of this user are in
+//! that say so. The first makes it, under the lock of the user's registry of names, where others find it; it ends with the
+//! last. What such a process passes on has its locators, and then the name: for those who come when all of these are gone.
+//!
 //! Once a process has a session it keeps it, and so do its forked children. The one who looks for it has a turn, and the
 //! other threads wait for its end; between two candidates nobody has it. A forked child begins with no turn taken.
 //!
@@ -33,7 +37,9 @@ use crate::arena::{self, Arena, Deadline, Hold, Locator, Options};
 use crate::array::{Array, Token};
 use crate::error::{Error, Kind, Result};
 use crate::layout::parse_size;
-use crate::os::{fork, futex};
+use crate::os::directory::{Directory, LockedDirectory};
+use crate::os::process::at_exit;
+use crate::os::{fork, futex, proc};
 use crate::prim::{
     AtomicBool, AtomicU32,
     Ordering::{Acquire, Relaxed, Release},
@@ -54,18 +60,21 @@ struct Session {
     arena: Arc<Arena>,
     /// Where the process is that made it, as far as this one was told.
     root: Locator,
+    /// By which others find it.
+    name: Option<String>,
 }
 
-/// Set once, and never freed.
+/// Never freed: whoever has found it keeps it.
 static SESSION: SetOnce<Session> = SetOnce::new();
 
-/// What a process was told of the session that it belongs to. Texts that are no locators are passed over: they came from
-/// somebody else's environment.
+/// What a process was told of the session that it belongs to. Texts that are neither locators nor a name are passed over:
+/// they came from somebody else's environment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Told {
-    /// By its parent, in another way than through the environment: locators, separated by commas. They come first.
+    /// By its parent, in another way than through the environment: locators, separated by commas, and perhaps a name, as in
+    /// "@name". They come first.
     pub parent: String,
-    /// By the environment ([`VARIABLE`]): locators, separated by commas.
+    /// By the environment ([`VARIABLE`]): as by the parent.
     pub environment: String,
     /// By the process that sent it an array of its own session. It comes last.
     pub sender: Option<Locator>,
@@ -83,8 +92,7 @@ impl Told {
 
     /// Whom to ask, the likeliest first, each once.
     fn candidates(&self) -> Vec<Locator> {
-        let texts = [&self.parent, &self.environment];
-        let named = texts.into_iter().flat_map(|text| text.split(',')).filter_map(|text| text.parse().ok());
+        let named = [&self.parent, &self.environment].into_iter().flat_map(|text| locators_in(text));
         let mut candidates = Vec::new();
         for locator in named.chain(self.sender) {
             if !candidates.contains(&locator) {
@@ -94,6 +102,14 @@ impl Told {
         candidates
     }
 
+    /// The name of the session to look for when no locator leads to one; of the session of `joined`, if that is given.
+    fn name(&self, joined: Option<&Locator>) -> Result<Option<String>> {
+        let texts = [&self.parent, &self.environment].into_iter();
+        let mut texts = texts.filter(|text| joined.is_none_or(|locator| locators_in(text).any(|one| one == *locator)));
+        let name = texts.find_map(|text| text.split(',').find_map(|text| text.trim().strip_prefix('@')));
+        name.map_or(Ok(None), |name| check_name(name).map(|()| Some(name.to_owned())))
+    }
+
     fn options(&self) -> Result<Options> {
         let budget = self.budget.as_deref().filter(|text| !text.is_empty());
         let budget_bytes = budget.map(parse_size).transpose()?;
@@ -101,12 +117,16 @@ impl Told {
     }
 }
 
+fn locators_in(text: &str) -> impl Iterator<Item = Locator> {
+    text.split(',').filter_map(|text| text.parse().ok())
+}
+
 /// The session's arena: the one that this process has, else the one that the environment names, else a new one.
 ///
 /// # Errors
 /// `Foreign` when the environment names a session of another user's, and none before it that this process can join:
 /// remove the variable, or call [`ensure`] with another answer to that. `Attach` when the session is there and has no place for one
-/// more process; `InvalidValue` for a budget in the environment that is none; `ArenaFull` when a limit of the system
+/// more process; `InvalidValue` for a budget or a name in the environment that is none; `ArenaFull` when a limit of the system
 /// leaves no room for a session.
 ///
 /// ```
@@ -155,10 +175,206 @@ pub fn ensure(
     deadline: &Deadline,
     on_foreign: &mut dyn FnMut(&Error) -> Result<()>,
 ) -> Result<&'static Arc<Arena>> {
-    match find(told, deadline, on_foreign)? {
-        Some(arena) => Ok(arena),
-        None => create(told, deadline),
+    if let Some(arena) = find_told(told, deadline, on_foreign)? {
+        return Ok(arena);
     }
+    let _turn = Turn::take(deadline)?;
+    if let Some(arena) = known() {
+        return Ok(arena);
+    }
+    let session = match told.name(None)? {
+        Some(name) => join_or_make(&name, &mut || create(told), deadline)?,
+        None => create(told)?,
+    };
+    Ok(keep(session))
+}
+
+/// The session of this name, which every process of this user is in that asks for it, by this or by "@name" in
+/// [`VARIABLE`]. The first makes it; it ends with the last. A process that has an unnamed session already gives it the name
+/// if nobody has that; otherwise it goes over to the one of the name, as long as it has not used its own.
+///
+/// ```no_run
+/// let arena = ndshare::session::named("lab", &ndshare::Deadline::never())?;
+/// assert_eq!(arena.id(), ndshare::session()?.id());
+/// # Ok::<(), ndshare::Error>(())
+/// ```
+///
+/// # Errors
+/// `InvalidValue` for a name that is empty, longer than 200 bytes, `.` or `..`, or has a slash, a comma or a control
+/// character; `Misuse` when this process uses another session already; `Attach` when the registry of names is not to be
+/// trusted; as [`session()`].
+pub fn named(name: &str, deadline: &Deadline) -> Result<Arc<Arena>> {
+    check_name(name)?;
+    let _turn = Turn::take(deadline)?;
+    let had = SESSION.get();
+    if let Some(session) = had.filter(|session| session.name.is_some()) {
+        return if session.name.as_deref() == Some(name) { Ok(session.arena.clone()) } else { Err(has_another(name)) };
+    }
+    let session = join_or_make(
+        name,
+        &mut || match had {
+            Some(Session { arena, root, .. }) => Ok(Session { arena: arena.clone(), root: *root, name: None }),
+            None => create(&Told::by_environment()),
+        },
+        deadline,
+    )?;
+    let is_other = had.filter(|had| had.arena.id() != session.arena.id());
+    if is_other.map_or(Ok(false), |had| is_used(&had.arena))? {
+        return Err(has_another(name));
+    }
+    watch_end();
+    // What other threads have of the session before stays as it is.
+    Ok(SESSION.replace(session).arena.clone())
+}
+
+/// Whether anything is in an arena, or anybody else takes part.
+fn is_used(arena: &Arena) -> Result<bool> {
+    let stats = arena.stats()?;
+    Ok(stats.blocks > 0 || !stats.tickets.is_empty() || has_others(arena)?)
+}
+
+/// Whether anybody else takes part in an arena.
+pub(crate) fn has_others(arena: &Arena) -> Result<bool> {
+    Ok(arena.stats()?.participants.iter().any(|one| one.alive && !one.me))
+}
+
+#[cold]
+fn has_another(name: &str) -> Error {
+    let own = SESSION.get().map_or_else(String::new, |session| match &session.name {
+        Some(own) => format!("{own:?}"),
+        None => format!("{:016x}, which it has used", session.arena.id()),
+    });
+    let text = format!(
+        "expected to join the session {name:?}, and this process is in session {own}: name the session before the first \
+         use of ndshare, or set {VARIABLE}=@{name} for the program"
+    );
+    Error::new(Kind::Misuse, text)
+}
+
+/// The longest name of a session, and of what is published.
+pub(crate) const MAX_NAME_BYTES: usize = 200;
+
+/// Checks a name that others find something by.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    let is_bad = |char: char| char.is_control() || char == '/' || char == ',';
+    if !name.is_empty() && name.len() <= MAX_NAME_BYTES && name != "." && name != ".." && !name.contains(is_bad) {
+        return Ok(());
+    }
+    let shown: String = name.chars().take(60).collect();
+    let len = name.len();
+    Err(Error::value(format!(
+        "expected a name of 1 to {MAX_NAME_BYTES} bytes without slashes, commas and control characters, and not . or .., \
+         got {shown:?} of {len} bytes"
+    )))
+}
+
+/// Waits for the lock of the user's registry of names.
+pub(crate) fn lock_names(deadline: &Deadline) -> Result<LockedDirectory> {
+    LockedDirectory::lock(&mut || {
+        deadline.go_on("the user's registry of names")?;
+        std::thread::sleep(deadline.nap(NAP));
+        Ok(())
+    })
+}
+
+const PREFIX: &str = "session-";
+
+fn file_of(name: &str) -> String {
+    format!("{PREFIX}{name}")
+}
+
+/// Whether an entry of the registry names a session that nobody has any more.
+pub(crate) fn is_dead_session(file: &str, bytes: &[u8]) -> bool {
+    file.starts_with(PREFIX) && parse_entry(bytes).is_some_and(|(root, numbering)| Arena::is_gone(&root, numbering))
+}
+
+/// The session of a name, made by `make` if nobody has it. Only in a turn.
+fn join_or_make(name: &str, make: &mut dyn FnMut() -> Result<Session>, deadline: &Deadline) -> Result<Session> {
+    let locked = lock_names(deadline)?;
+    let found = join_named(name, locked.directory())?;
+    let (session, is_known) = match found {
+        Some(session) => {
+            let is_known = !proc::is_unused(session.root.pid);
+            (session, is_known)
+        }
+        None => (make()?, false),
+    };
+    if !is_known {
+        // Whoever comes next asks a process that lives.
+        locked.write(&file_of(name), entry_of(&session.arena).as_bytes())?;
+    }
+    Ok(Session { name: Some(name.to_owned()), ..session })
+}
+
+/// Joins an arena that is the session of a name. Under the lock of the registry, so that a process that ends as the last one
+/// sees this one; its entry may be gone already, and is made anew. A registry that is not to be trusted hinders no child.
+fn join_under(name: &str, locator: &Locator, deadline: &Deadline) -> Result<Arc<Arena>> {
+    let locked = match lock_names(deadline) {
+        Err(error) if matches!(error.kind(), Kind::Attach | Kind::Foreign | Kind::Os) => None,
+        other => Some(other?),
+    };
+    let arena = Arena::attach(locator)?;
+    if let Some(locked) = locked.filter(|locked| matches!(locked.directory().read(&file_of(name)), Ok(None))) {
+        let _ = locked.write(&file_of(name), entry_of(&arena).as_bytes());
+    }
+    Ok(arena)
+}
+
+fn entry_of(arena: &Arena) -> String {
+    format!("{} {}\n", arena.locator(), proc::pid_namespace().unwrap_or(0))
+}
+
+/// How long the end of a process waits for the registry.
+pub(crate) const END: Duration = Duration::from_millis(200);
+
+/// The last process of a session with a name takes the entry away when it ends in order.
+extern "C" fn leave_named() {
+    let Some(Session { arena, name: Some(name), .. }) = SESSION.get() else { return };
+    let Ok(locked) = lock_names(&Deadline::new(Some(END), &|| Ok(()))) else { return };
+    let is_last = has_others(arena).is_ok_and(|others| !others);
+    let entry = locked.directory().read(&file_of(name)).ok().flatten();
+    let is_ours = entry.and_then(|bytes| parse_entry(&bytes)).is_some_and(|(root, _)| root.id == arena.id());
+    if is_last && is_ours {
+        let _ = locked.remove(&file_of(name));
+    }
+}
+
+/// From now on this process takes the entry away if it is the last.
+fn watch_end() {
+    static IS_WATCHED: AtomicBool = AtomicBool::new(false);
+    if !IS_WATCHED.swap(true, Relaxed) {
+        at_exit(leave_named);
+    }
+}
+
+/// Joins the session that an entry of the registry names; none when there is no such entry, or nobody has the session
+/// any more.
+fn join_named(name: &str, directory: &Directory) -> Result<Option<Session>> {
+    let file = file_of(name);
+    let Some(bytes) = directory.read(&file)? else { return Ok(None) };
+    let Some((root, numbering)) = parse_entry(&bytes) else {
+        let path = directory.path().join(file);
+        return Err(Error::attach(format!(
+            "expected where the session {name:?} is in {}, got {} other bytes: use one version of ndshare in all processes, \
+             or remove it",
+            path.display(),
+            bytes.len()
+        )));
+    };
+    match Arena::attach(&root) {
+        Ok(arena) => Ok(Some(Session { arena, root, name: Some(name.to_owned()) })),
+        Err(_) if Arena::is_gone(&root, numbering) => Ok(None),
+        Err(error) => {
+            let text = format!("the session {name:?} cannot be joined: {error}");
+            Err(error.saying(text))
+        }
+    }
+}
+
+/// Where an entry says that a session is, and by whose numbers of processes.
+fn parse_entry(bytes: &[u8]) -> Option<(Locator, u64)> {
+    let (locator, numbering) = std::str::from_utf8(bytes).ok()?.trim_end().split_once(' ')?;
+    Some((locator.parse().ok()?, numbering.parse().ok()?))
 }
 
 /// Joins the session that this process was told of; none when nobody answers. As [`ensure`], but makes none.
@@ -170,6 +386,27 @@ pub fn find(
     deadline: &Deadline,
     on_foreign: &mut dyn FnMut(&Error) -> Result<()>,
 ) -> Result<Option<&'static Arc<Arena>>> {
+    if let Some(arena) = find_told(told, deadline, on_foreign)? {
+        return Ok(Some(arena));
+    }
+    let Some(name) = told.name(None)? else { return Ok(None) };
+    let _turn = Turn::take(deadline)?;
+    if let Some(arena) = known() {
+        return Ok(Some(arena));
+    }
+    if Directory::find()?.is_none() {
+        return Ok(None);
+    }
+    let locked = lock_names(deadline)?;
+    Ok(join_named(&name, locked.directory())?.map(keep))
+}
+
+/// Joins the session that a locator leads to.
+fn find_told(
+    told: &Told,
+    deadline: &Deadline,
+    on_foreign: &mut dyn FnMut(&Error) -> Result<()>,
+) -> Result<Option<&'static Arc<Arena>>> {
     if let Some(arena) = known() {
         return Ok(Some(arena));
     }
@@ -177,7 +414,7 @@ pub fn find(
     for locator in &candidates {
         // Each is a look into all processes of the machine, if need be.
         deadline.go_on("the search for the session")?;
-        match ask(locator, &candidates, deadline) {
+        match ask(locator, told, &candidates, deadline) {
             Ok(arena) => return Ok(Some(arena)),
             Err(error) if error.kind() == Kind::Unreachable => {}
             Err(error) if error.kind() == Kind::Foreign => on_foreign(&error)?,
@@ -201,7 +438,11 @@ pub fn find(
 /// ```
 pub fn join(locators: &str) -> Result<Arc<Arena>> {
     let told = Told { parent: locators.to_owned(), ..Told::default() };
-    let is_named = |arena: &Arena| told.candidates().iter().any(|locator| locator.id == arena.id());
+    let name = told.name(None)?;
+    let is_named = |arena: &Arena| {
+        let has_name = || name.is_some() && SESSION.get().is_some_and(|session| session.name == name);
+        told.candidates().iter().any(|locator| locator.id == arena.id()) || has_name()
+    };
     match find(&told, &Deadline::never(), &mut refuse)? {
         Some(arena) if is_named(arena) => Ok(arena.clone()),
         Some(arena) => Err(Error::new(
@@ -234,6 +475,7 @@ pub fn join(locators: &str) -> Result<Arc<Arena>> {
 /// ```
 pub fn adopt(sender: Locator) -> Result<Option<Arc<Arena>>> {
     let told = Told { sender: Some(sender), ..Told::by_environment() };
+    let told = if told.name(None)?.is_some() { Told { sender: None, ..told } } else { told };
     // Another user's stays an error of whoever opens the array, or asks for the session.
     find(&told, &Deadline::never(), &mut |_| Ok(())).map(|found| found.cloned())
 }
@@ -286,7 +528,8 @@ fn is_of(hold: &Hold) -> bool {
     known().is_some_and(|arena| arena.id() == hold.arena().id())
 }
 
-/// What the children of this process inherit: its own locator, then the root's; none while it has no session.
+/// What the children of this process inherit: its own locator, then the root's, then the session's name, if it has one;
+/// none while it has no session.
 pub fn locators() -> Option<String> {
     let session = SESSION.get()?;
     let own = session.arena.locator();
@@ -294,6 +537,9 @@ pub fn locators() -> Option<String> {
     if session.root != own {
         // A string takes everything.
         let _ = write!(text, ",{}", session.root);
+    }
+    if let Some(name) = &session.name {
+        let _ = write!(text, ",@{name}");
     }
     Some(text)
 }
@@ -327,33 +573,37 @@ fn refuse(error: &Error) -> Result<()> {
 }
 
 /// Joins the arena of one candidate.
-fn ask(locator: &Locator, candidates: &[Locator], deadline: &Deadline) -> Result<&'static Arc<Arena>> {
+fn ask(locator: &Locator, told: &Told, candidates: &[Locator], deadline: &Deadline) -> Result<&'static Arc<Arena>> {
     let _turn = Turn::take(deadline)?;
     if let Some(arena) = known() {
         return Ok(arena);
     }
-    let arena = Arena::attach(locator)?;
+    // A name that is none hinders nobody: the session is there.
+    let name = told.name(Some(locator)).unwrap_or(None);
+    let arena = match &name {
+        Some(name) => join_under(name, locator, deadline)?,
+        None => Arena::attach(locator)?,
+    };
     // Not the last of all: the others may name another session.
     let root = candidates.iter().rfind(|other| other.id == locator.id).unwrap_or(locator);
-    Ok(keep(arena, *root))
+    Ok(keep(Session { arena, root: *root, name }))
 }
 
-fn create(told: &Told, deadline: &Deadline) -> Result<&'static Arc<Arena>> {
-    let _turn = Turn::take(deadline)?;
-    if let Some(arena) = known() {
-        return Ok(arena);
-    }
+fn create(told: &Told) -> Result<Session> {
     let arena = told.options().and_then(|options| Arena::create(&options)).map_err(|error| match error.kind() {
         Kind::InvalidValue => Error::value(format!("{BUDGET_VARIABLE}: {error}")),
         _ => error,
     })?;
     let root = arena.locator();
-    Ok(keep(arena, root))
+    Ok(Session { arena, root, name: None })
 }
 
 /// Only in a turn, and only while there is none.
-fn keep(arena: Arc<Arena>, root: Locator) -> &'static Arc<Arena> {
-    &SESSION.set(Session { arena, root }).arena
+fn keep(session: Session) -> &'static Arc<Arena> {
+    if session.name.is_some() {
+        watch_end();
+    }
+    &SESSION.set(session).arena
 }
 
 /// The right to look for the session, which one thread has at a time: a second one that joined at once would take a

@@ -5,12 +5,14 @@
 use ndshare::arena::{Arena, BlockId, Deadline, Hold, TicketId};
 use ndshare::array::Array;
 use ndshare::cache::{Cache, Geometry, Key};
-use ndshare::prim::Ordering::SeqCst;
+use ndshare::names;
+use ndshare::prim::{AtomicU32, Ordering::SeqCst};
 use ndshare::session::{self, BUDGET_VARIABLE, Told, VARIABLE};
 use ndshare::{Error, Kind};
 use std::collections::BTreeSet;
 use std::error::Error as AnyError;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -40,6 +42,11 @@ impl Peer {
     /// A process that finds `value` in its environment.
     fn told(value: &str) -> Self {
         Self::start(command(&std::env::current_exe().unwrap()).env(VARIABLE, value))
+    }
+
+    /// A process that is told of a session by its name; the user's registry of names is below `folder`.
+    fn named(name: &str, folder: &Folder) -> Self {
+        Self::start(&mut folder.command(&format!("@{name}")))
     }
 
     fn start(command: &mut Command) -> Self {
@@ -112,6 +119,21 @@ fn obey(order: &str, held: &mut Vec<Hold>) -> Result<String, Box<dyn AnyError>> 
         "known" => Ok(session::known().map_or_else(String::new, |arena| id(arena))),
         "environment" => Ok(session::environment()?.1),
         "budget" => Ok(ndshare::session()?.budget_bytes().to_string()),
+        "named" => Ok(id(&*session::named(rest, &forever)?)),
+        "publish" => {
+            let hold = held.last().ok_or("nothing is held")?;
+            names::publish(rest, hold, false, &forever).map(|()| String::new()).map_err(Into::into)
+        }
+        "attach" => {
+            let brief = Deadline::new(Some(Duration::from_millis(1)), &|| Ok(()));
+            held.push(names::attach(rest, &brief)?.try_into()?);
+            Ok(last(held)?.word(0)?.load(SeqCst).to_string())
+        }
+        "unpublish" => Ok(names::unpublish(rest, &forever)?.to_string()),
+        "names" => {
+            Ok(names::names()?.into_iter().map(|(name, kind)| format!("{kind} {name}")).collect::<Vec<_>>().join(", "))
+        }
+        "drop" => Ok(held.drain(..).count().to_string()),
         "join" => Ok(id(&*session::join(rest)?)),
         "adopt" => Ok(session::adopt(rest.parse()?)?.map_or_else(|| "none".into(), |arena| id(&arena))),
         "follow" => follow(),
@@ -128,6 +150,13 @@ fn obey(order: &str, held: &mut Vec<Hold>) -> Result<String, Box<dyn AnyError>> 
             let (block, ticket) = (hold.block(), hold.issue(&forever)?.ok_or("no ticket")?);
             held.push(hold);
             Ok(format!("{} {} {} {}", block.index, block.generation, ticket.index, ticket.nonce))
+        }
+        // As "make", but nothing is on its way to anybody.
+        "hold" => {
+            let hold = ndshare::session()?.alloc(8, 64, true, &forever)?;
+            hold.word(0)?.store(rest.parse()?, SeqCst);
+            held.push(hold);
+            Ok(String::new())
         }
         "claim" => {
             let [index, generation, ticket, nonce] = numbers(rest)?;
@@ -191,6 +220,38 @@ fn at_once(threads: usize) -> String {
         all.into_iter().map(|one| one.join().unwrap()).collect()
     });
     found.into_iter().collect::<Vec<_>>().join(" ")
+}
+
+/// A folder for the user's registry of names, which nobody else uses.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, SeqCst);
+        let path = std::env::temp_dir().join(format!("ndshare-names-{}-{number}", std::process::id()));
+        std::fs::DirBuilder::new().mode(0o700).create(&path).unwrap();
+        Self(path)
+    }
+
+    /// A peer's command, told of a session in this way.
+    fn command(&self, told: &str) -> Command {
+        let mut command = command(&std::env::current_exe().unwrap());
+        command.env(VARIABLE, told).env("XDG_RUNTIME_DIR", &self.0);
+        command
+    }
+
+    /// The files of the registry.
+    fn files(&self) -> Vec<String> {
+        let listed = std::fs::read_dir(self.0.join("ndshare")).into_iter().flatten().flatten();
+        listed.map(|entry| entry.file_name().into_string().unwrap()).collect()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 // ---- the tests -----------------------------------------------------------------------------------------------------
@@ -295,7 +356,7 @@ fn a_death_while_joining_is_swept_up() {
 fn what_names_no_session_is_not_followed() {
     let mut root = Peer::alone();
     let (session, pid) = (root.ask("id"), std::process::id());
-    for stale in ["garbage", "", ",,", "nds1-", "@name", "\u{2603}", &format!("nds1-0123456789abcdef-{pid}-3")] {
+    for stale in ["garbage", "", ",,", "nds1-", "\u{2603}", &format!("nds1-0123456789abcdef-{pid}-3")] {
         let mut child = Peer::told(stale);
         let own = child.ask("id");
         assert_ne!(own, session, "{stale:?}");
@@ -407,4 +468,193 @@ fn a_session_of_another_users_is_an_error_unless_the_program_goes_on() {
     let both = format!("{foreign},{}", ours.ask("environment"));
     assert!(Peer::told(&both).ask("id").starts_with("Foreign "), "it was named first");
     assert_eq!(Peer::told(&both).ask("follow"), format!("{} 1", ours.ask("id")));
+}
+
+// ---- sessions by name ----------------------------------------------------------------------------------------------
+
+#[test]
+fn strangers_meet_in_the_session_of_a_name_which_ends_with_the_last() {
+    let folder = Folder::new();
+    let [mut first, mut second, mut other] = ["lab", "lab", "other"].map(|name| Peer::named(name, &folder));
+    let session = first.ask("id");
+    assert_eq!(second.ask("id"), session);
+    assert_ne!(other.ask("id"), session);
+    let gift = first.ask("make 7");
+    second.ask(&format!("claim {gift}"));
+    assert_eq!(second.ask("read"), "7");
+    first.kill();
+    let mut third = Peer::named("lab", &folder);
+    assert_eq!(third.ask("id"), session, "who made it may go");
+    second.kill();
+    assert_eq!(Peer::named("lab", &folder).ask("id"), session, "it was told anew who has it");
+    third.kill();
+    let mut fourth = Peer::named("lab", &folder);
+    assert_ne!(fourth.ask("id"), session, "it ended with the last");
+    assert_eq!(Peer::named("lab", &folder).ask("id"), fourth.ask("id"));
+}
+
+#[test]
+fn of_those_who_come_at_once_one_makes_the_session() {
+    let folder = Folder::new();
+    for name in ["a", "b", "c"] {
+        let mut peers: Vec<Peer> = (0..6).map(|_| Peer::named(name, &folder)).collect();
+        peers.iter_mut().for_each(|peer| peer.tell("id"));
+        let ids: BTreeSet<String> = peers.iter().map(|peer| peer.answers.recv_timeout(HANG).unwrap()).collect();
+        assert_eq!(ids.len(), 1, "{ids:?}");
+    }
+}
+
+#[test]
+fn children_inherit_the_name_for_when_nobody_else_is_left() {
+    let folder = Folder::new();
+    let mut first = Peer::named("lab", &folder);
+    let inherited = first.ask("environment");
+    assert!(inherited.ends_with(",@lab") && inherited.split(',').count() == 2, "{inherited}");
+    let mut child = Peer::start(&mut folder.command(&inherited));
+    assert_eq!(child.ask("id"), first.ask("id"));
+    assert!(child.ask("environment").ends_with(",@lab"));
+    let mut stranger = Peer::named("lab", &folder);
+    let session = stranger.ask("id");
+    [&mut first, &mut child].into_iter().for_each(Peer::kill);
+    assert_eq!(Peer::start(&mut folder.command(&inherited)).ask("id"), session, "by its name");
+}
+
+#[test]
+fn a_program_names_its_session_before_it_uses_one() {
+    let folder = Folder::new();
+    let alone = || Peer::start(&mut folder.command(""));
+    let mut first = alone();
+    let own = first.ask("id");
+    first.ask("make 1");
+    assert_eq!(first.ask("named lab"), own, "nobody has the name, so the session gets it");
+    assert_eq!(first.ask("named lab"), own);
+    let refused = first.ask("named other");
+    assert!(refused.starts_with("Misuse ") && refused.contains("\"lab\""), "{refused}");
+    let mut unused = alone();
+    assert_ne!(unused.ask("id"), own);
+    assert_eq!(unused.ask("named lab"), own, "it had not used its own");
+    assert_eq!(unused.ask("id"), own);
+    let mut fresh = alone();
+    assert_eq!(fresh.ask("named lab"), own);
+    let mut used = alone();
+    used.ask("make 1");
+    let refused = used.ask("named lab");
+    assert!(refused.starts_with("Misuse ") && refused.contains("before the first"), "{refused}");
+    assert_eq!(used.ask("read"), "1");
+}
+
+#[test]
+fn what_cannot_be_a_name_is_an_error_that_says_so() {
+    let folder = Folder::new();
+    let long = "x".repeat(201);
+    for bad in ["", ".", "..", "a/b", "../x", "a\tb", &long] {
+        let mut peer = Peer::named(bad, &folder);
+        for order in ["id".to_owned(), format!("named {bad}"), format!("unpublish {bad}"), format!("attach {bad}")] {
+            let refused = peer.ask(&order);
+            assert!(refused.starts_with("InvalidValue expected a name of 1 to 200 bytes"), "{order:?}: {refused}");
+        }
+    }
+    assert_eq!(Peer::named("a b é %", &folder).ask("id").len(), 16);
+    assert_eq!(folder.files(), ["session-a b é %"]);
+}
+
+/// Who dies on the way to the registry leaves nothing that hinders others.
+#[test]
+fn a_death_at_any_point_of_the_registry_hinders_nobody() {
+    let points: Vec<_> = ndshare::KILL_POINTS.iter().filter(|label| label.starts_with("directory:")).collect();
+    for label in points {
+        let folder = Folder::new();
+        let mut victim = Peer::named("lab", &folder);
+        if *label == "directory:removed" {
+            // Only who takes a name away comes there.
+            victim.ask("make 1");
+            victim.ask("publish gone");
+        }
+        victim.ask(&format!("die-at {label}"));
+        victim.tell(if *label == "directory:removed" { "unpublish gone" } else { "id" });
+        let status = victim.process.wait().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9), "nobody passes {label}");
+        let [mut next, mut other] = [(); 2].map(|()| Peer::named("lab", &folder));
+        assert_eq!(next.ask("id"), other.ask("id"), "{label}");
+        next.ask("make 5");
+        assert_eq!(next.ask("publish five"), "", "{label}");
+        assert_eq!(other.ask("names"), "lock five", "{label}");
+        assert_eq!(folder.files().len(), 2, "{label}: {:?}", folder.files());
+    }
+}
+
+/// A umask takes rights from files that are made, also from their owner, who is not root here.
+#[test]
+fn every_umask_serves() {
+    const NOBODY: u32 = 65534;
+    let copied = Copied::new();
+    if Command::new(&copied.0).arg("--list").stdout(Stdio::null()).uid(NOBODY).status().is_err() {
+        eprintln!("skipped: only root can start another user's process");
+        return;
+    }
+    for umask in ["000", "022", "077", "277", "777"] {
+        let folder = Folder::new();
+        std::os::unix::fs::chown(&folder.0, Some(NOBODY), Some(NOBODY)).unwrap();
+        let mut peers = [(); 2].map(|()| {
+            let script = format!("umask {umask}; exec \"$0\" peer --exact --ignored --nocapture");
+            let told = folder.command("@lab");
+            let mut command = Command::new("sh");
+            command.arg("-c").arg(script).arg(&copied.0).uid(NOBODY).gid(NOBODY);
+            for (name, value) in told.get_envs() {
+                match value {
+                    Some(value) => command.env(name, value),
+                    None => command.env_remove(name),
+                };
+            }
+            Peer::start(&mut command)
+        });
+        let [first, second] = &mut peers;
+        assert_eq!(first.ask("id"), second.ask("id"), "{umask}");
+        first.ask("hold 3");
+        assert_eq!(first.ask("publish x"), "", "{umask}");
+        assert_eq!(second.ask("attach x"), "3", "{umask}");
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o7777;
+        let registry = folder.0.join("ndshare");
+        assert_eq!(mode(&registry), 0o700, "{umask}");
+        for file in folder.files() {
+            assert_eq!(mode(&registry.join(file)), 0o600, "{umask}");
+        }
+    }
+}
+
+// ---- names for strangers -------------------------------------------------------------------------------------------
+
+#[test]
+fn a_name_lasts_as_long_as_anybody_has_its_object() {
+    let folder = Folder::new();
+    let alone = || Peer::start(&mut folder.command(""));
+    let (mut first, mut second) = (alone(), alone());
+    let missing = second.ask("attach x");
+    assert!(missing.starts_with("Timeout ") && missing.contains("\"x\"") && missing.contains("no names"), "{missing}");
+    first.ask("hold 41");
+    assert_eq!(first.ask("publish x"), "");
+    assert_eq!(first.ask("drop"), "1");
+    assert_eq!(second.ask("attach x"), "41", "who published it keeps it");
+    assert_ne!(second.ask("id"), first.ask("id"), "each has a session of its own");
+    first.kill();
+    let mut third = alone();
+    assert_eq!(third.ask("names"), "lock x");
+    assert_eq!(third.ask("attach x"), "41", "who published it is gone");
+    let taken = {
+        third.ask("hold 1");
+        third.ask("publish x")
+    };
+    assert!(taken.starts_with("Misuse ") && taken.contains("one that lives (lock"), "{taken}");
+    [&mut second, &mut third].into_iter().for_each(Peer::kill);
+    let mut fourth = alone();
+    let gone = fourth.ask("attach x");
+    assert!(gone.starts_with("Timeout "), "{gone}");
+    assert_eq!(folder.files(), [""; 0], "the dead entry went with the look");
+    fourth.ask("hold 2");
+    assert_eq!(fourth.ask("publish x"), "");
+    assert_eq!(alone().ask("unpublish x"), "true");
+    assert_eq!((fourth.ask("names"), fourth.ask("unpublish x")), (String::new(), "false".to_owned()));
+    fourth.ask("drop");
+    assert_eq!(fourth.ask("bytes"), "0", "it let go when it saw that somebody took the name away");
+    assert!(!folder.0.join("ndshare").exists(), "nothing is left behind");
 }

@@ -15,14 +15,14 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
-use crate::arena::Arena;
+use crate::arena::{Arena, WorkArena};
 use crate::described::Descriptions;
 use crate::error::{load_failed, to_python};
 use crate::frame::quoted;
 use crate::guard::Once;
 use crate::lock::seconds;
 use crate::ndarray::make_readonly;
-use crate::session::{self, WorkArena};
+use crate::session;
 use crate::shape::size_of;
 use crate::travel::{opened, ticketed};
 use crate::wait::{at_once, interruptible, interruptible_for, interruptible_unless, quick};
@@ -63,7 +63,11 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    fn over(cache: Arc<library::Cache>, load: Option<Bound<'_, PyAny>>, name: Option<String>) -> PyResult<Self> {
+    pub(crate) fn over(
+        cache: Arc<library::Cache>,
+        load: Option<Bound<'_, PyAny>>,
+        name: Option<String>,
+    ) -> PyResult<Self> {
         let load = load.filter(|load| !load.is_none());
         load.as_ref().map_or(Ok(()), check_load)?;
         Ok(Self { cache, load: load.map(Bound::unbind), name, known: Descriptions::new() })

@@ -11,11 +11,11 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use crate::arena::WorkArena;
 use crate::described::Described;
 use crate::dtype::Dtype;
 use crate::guard::Once;
 use crate::ndarray::Operand;
-use crate::session::WorkArena;
 use crate::shape::{MIN_ALIGN, Shape};
 use crate::shared::final_block;
 use crate::wait::{at_once, interruptible, interruptible_for};

@@ -13,7 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::os::file::MemFile;
 use crate::os::fork::between_forks;
 use crate::os::memory::Mapping;
-use crate::os::{HUGE_BYTES, limits, page_size_is_supported, random_u64};
+use crate::os::{HUGE_BYTES, limits, page_size_is_supported, proc, process, random_u64};
 use crate::prim::{
     AtomicBool, AtomicU32, AtomicU64,
     Ordering::{Relaxed, SeqCst},
@@ -63,6 +63,15 @@ impl Arena {
             return Err(Error::attach(format!("expected arena {:016x}, got {:016x}", locator.id, arena.id)));
         }
         fork::register(arena)
+    }
+
+    /// Whether the arena that `locator` names is surely gone. Not so, as far as this process can tell, when whoever named it
+    /// has its number from another pid namespace (`numbering`), or lets nobody look.
+    pub(crate) fn is_gone(locator: &Locator, numbering: u64) -> bool {
+        let found = || MemFile::find(&file_name(locator.id), locator.pid, locator.fd);
+        proc::pid_namespace() == Some(numbering)
+            && found().is_err_and(|error| error.kind() == Kind::Unreachable)
+            && !process::is_opaque(locator.pid)
     }
 
     /// Makes an arena on the heap of this process, with its first participant.

@@ -5,8 +5,12 @@ use super::state::Cache;
 use super::table::{Geometry, Table};
 use crate::arena::{Arena, Deadline, Hold};
 use crate::error::{Error, Result};
-use crate::registry;
+use crate::registry::{self, ObjectKind, Wanted};
 use std::sync::Arc;
+
+fn wanted(name: &str) -> Wanted<'_> {
+    Wanted::new(ObjectKind::Cache, name)
+}
 
 impl Cache {
     /// A new cache in `arena`.
@@ -25,7 +29,7 @@ impl Cache {
     /// all names are taken; as [`Self::create`].
     pub fn named(arena: &Arc<Arena>, name: &str, geometry: Geometry, deadline: &Deadline) -> Result<Arc<Self>> {
         let mut make = || Self::make(arena, geometry, name, deadline).map(|cache| cache.head().clone());
-        let cache = Self::open(registry::find_or_make(arena, name, &mut make, deadline)?)?;
+        let cache = Self::open(registry::find_or_make(arena, &wanted(name), &mut make, deadline)?)?;
         if *cache.geometry() == geometry {
             return Ok(cache);
         }
@@ -40,7 +44,7 @@ impl Cache {
     /// # Errors
     /// `Poisoned`; `Timeout` at `deadline`.
     pub fn find_named(arena: &Arc<Arena>, name: &str, deadline: &Deadline) -> Result<Option<Arc<Self>>> {
-        registry::find(arena, name, deadline)?.map(Self::open).transpose()
+        registry::find(arena, &wanted(name), deadline)?.map(Self::open).transpose()
     }
 
     /// A new cache, with a name for errors to speak of.

@@ -290,7 +290,7 @@ fn through_own_mapping(name: &str) -> Option<OwnedFd> {
     opened.next()
 }
 
-fn effective_uid() -> u32 {
+pub(super) fn effective_uid() -> u32 {
     // SAFETY: the call takes nothing and always succeeds.
     unsafe { libc::geteuid() }
 }

@@ -3,6 +3,7 @@
 //! A number says who is over, never who lives: it may have been given to somebody else by now, who then counts as the
 //! one who was asked for. So the only mistake is to wait longer.
 
+use super::file::effective_uid;
 use super::proc;
 use crate::error::Process;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -22,6 +23,20 @@ pub fn is_over(pid: u32) -> bool {
     let mut poll = libc::pollfd { fd: process.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: one live struct of this frame.
     unsafe { libc::poll(&mut poll, 1, 0) == 1 }
+}
+
+/// Has `work` run when this process ends in order: by `exit`, not by a signal.
+pub(crate) fn at_exit(work: extern "C" fn()) {
+    // SAFETY: the handler is a function of this library, which is never unloaded. Without memory for one, none runs.
+    unsafe { libc::atexit(work) };
+}
+
+/// Whether the process with this number is of this user and lets nobody look which files it has open.
+pub fn is_opaque(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    let effective = uids.and_then(|uids| uids.split_whitespace().nth(1)?.parse().ok());
+    effective == Some(effective_uid()) && std::fs::read_dir(format!("/proc/{pid}/fd")).is_err()
 }
 
 impl Process {

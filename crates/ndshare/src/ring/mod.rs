@@ -16,7 +16,8 @@
 //!   `policy`: what users choose.
 //! - `state`: the [`Ring`] itself. `recover`: its lock, and order after a death. `notify`: waking who waits. `group`,
 //!   `readers`, `writers`: who takes part. `settle`: when the stream ends. `window`: which frames stay. `sizes`: which
-//!   blocks are too large. `stats`: what is told. `token`: what keeps a reader or a writer on its way.
+//!   blocks are too large. `stats`: what is told. `token`: what keeps a reader or a writer on its way. `named`: rings by
+//!   name.
 //! - Writing: `full`: waiting for room. `pick`: a frame to fill. `publish`: its entry. `write`: [`Writing`]. `writer`:
 //!   [`Writer`].
 //! - Reading: `frame`: [`Frame`]. `selector`: what selectors wait on. `reader`: [`Reader`]. `look`: one look, `member`: that
@@ -33,6 +34,7 @@ mod group;
 mod leave;
 mod look;
 mod member;
+mod named;
 mod notify;
 mod pick;
 mod policy;

@@ -1,0 +1,474 @@
+//! Names by which programs without a parent in common find what others have: arrays, rings, caches, locks, arenas.
+//!
+//! A name is an entry in the user's registry (`os::directory`): what it names, and where that is. It keeps nothing. It works
+//! as long as any process has the object: who published it has it until it takes the name back or ends, and whoever attached
+//! to it has it as well. An entry whose object is gone is removed by whoever comes upon it.
+//!
+//! Nothing in an entry is believed that cannot be checked: the arena is another process's of this user, found and joined as
+//! any other, and the block's own head says what it is.
+//!
+//! ```
+//! use ndshare::{Array, Deadline, Number, names};
+//! use std::time::Duration;
+//!
+//! let soon = Deadline::new(Some(Duration::from_secs(5)), &|| Ok(()));
+//! let image = Array::zeros(&ndshare::session()?, &[480, 640], Number::U16)?;
+//! let name = format!("image of {}", std::process::id());
+//! names::publish(&name, &image, false, &soon)?; // nds.publish(name, image)
+//! // In another program, in Rust or Python: nds.attach(name, timeout=5)
+//! let same: Array = names::attach(&name, &soon)?.try_into()?;
+//! assert_eq!((same.shape(), same.as_ptr()), (image.shape(), image.as_ptr()));
+//! assert!(names::names()?.contains(&(name.clone(), names::ObjectKind::Array)));
+//! assert!(names::unpublish(&name, &soon)?);
+//! # Ok::<(), ndshare::Error>(())
+//! ```
+
+use crate::arena::{Arena, BlockId, Deadline, Hold, Locator};
+use crate::array::{Array, Token};
+use crate::cache::Cache;
+use crate::error::{Error, Kind, Result};
+use crate::os::directory::Directory;
+use crate::os::fork::between_forks;
+use crate::os::proc;
+use crate::os::process::at_exit;
+use crate::prim::{AtomicBool, Ordering::Relaxed, SpinLock};
+pub use crate::registry::ObjectKind;
+use crate::ring::Ring;
+use crate::session::{END, check_name, has_others, is_dead_session, lock_names};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Who waits for a name looks so often.
+const NAP: Duration = Duration::from_millis(20);
+/// How many names an error tells.
+const TOLD: usize = 10;
+
+/// What a name stands for.
+#[derive(Debug, Clone)]
+pub enum Object {
+    /// An array: these very bytes, as they are laid out.
+    Array(Array),
+    /// A ring, to write to and to make readers of.
+    Ring(Arc<Ring>),
+    /// A cache.
+    Cache(Arc<Cache>),
+    /// A block for the sake of its lock.
+    Lock(Hold),
+    /// An arena.
+    Arena(Arc<Arena>),
+}
+
+impl Object {
+    /// What it is.
+    pub fn kind(&self) -> ObjectKind {
+        match self {
+            Self::Array(_) => ObjectKind::Array,
+            Self::Ring(_) => ObjectKind::Ring,
+            Self::Cache(_) => ObjectKind::Cache,
+            Self::Lock(_) => ObjectKind::Lock,
+            Self::Arena(_) => ObjectKind::Arena,
+        }
+    }
+
+    fn token(&self) -> Token {
+        match self {
+            Self::Array(array) => array.reference(),
+            Self::Ring(ring) => Token::of(ring.head()),
+            Self::Cache(cache) => Token::of(cache.head()),
+            Self::Lock(block) => Token::of(block),
+            Self::Arena(arena) => whole(arena.locator()),
+        }
+    }
+
+    fn kept(&self) -> Kept {
+        match self {
+            Self::Array(array) => Kept::Block(array.hold().clone()),
+            Self::Ring(ring) => Kept::Block(ring.head().clone()),
+            Self::Cache(cache) => Kept::Block(cache.head().clone()),
+            Self::Lock(block) => Kept::Block(block.clone()),
+            Self::Arena(arena) => Kept::Arena(arena.clone()),
+        }
+    }
+
+    /// What the registry has to know of it.
+    #[doc(hidden)]
+    pub fn found(&self) -> Found {
+        Found { kind: self.kind(), token: self.token(), kept: self.kept() }
+    }
+
+    fn open(found: Found) -> Result<Self> {
+        let token = found.token;
+        Ok(match (found.kind, found.kept) {
+            (ObjectKind::Array, Kept::Block(hold)) => {
+                Self::Array(Array::of_parts(hold, token.offset, token.description, token.is_readonly)?)
+            }
+            (ObjectKind::Ring, Kept::Block(head)) => Self::Ring(Ring::open(head)?),
+            (ObjectKind::Cache, Kept::Block(head)) => Self::Cache(Cache::open(head)?),
+            (ObjectKind::Lock, Kept::Block(block)) => Self::Lock(block),
+            (ObjectKind::Arena, Kept::Arena(arena)) => Self::Arena(arena),
+            (kind, _) => {
+                return Err(Error::value(format!(
+                    "expected an object that can be opened here, got one of kind {kind}"
+                )));
+            }
+        })
+    }
+}
+
+/// An object is made of each kind, and is taken for one.
+macro_rules! kinds {
+    ($($kind:ident: $type:ty,)*) => {$(
+        impl From<$type> for Object {
+            fn from(object: $type) -> Self {
+                Self::$kind(object)
+            }
+        }
+
+        impl From<&$type> for Object {
+            fn from(object: &$type) -> Self {
+                Self::$kind(object.clone())
+            }
+        }
+
+        impl TryFrom<Object> for $type {
+            type Error = Error;
+
+            fn try_from(object: Object) -> Result<Self> {
+                match object {
+                    Object::$kind(object) => Ok(object),
+                    other => {
+                        let (wanted, got) = (ObjectKind::$kind, other.kind());
+                        Err(Error::new(Kind::InvalidType, format!("expected a name of kind {wanted}, got one of kind {got}")))
+                    }
+                }
+            }
+        }
+    )*};
+}
+
+kinds! {
+    Array: Array,
+    Ring: Arc<Ring>,
+    Cache: Arc<Cache>,
+    Lock: Hold,
+    Arena: Arc<Arena>,
+}
+
+/// Publishes an object under a name of this user's. This process keeps the object until it takes the name back, somebody
+/// replaces it, or the process ends; whoever attaches keeps it as well, so that the name outlives this process.
+///
+/// # Errors
+/// `InvalidValue` for a name that is empty, longer than 200 bytes, `.` or `..`, or has a slash, a comma or a control
+/// character; `Misuse` when another object that lives has the name, unless `replace` says that it loses it; `Attach` and
+/// `Foreign` when the registry, or what is there under this name, is not to be trusted; `Os`; `Timeout` at `deadline`.
+pub fn publish(name: &str, object: impl Into<Object>, replace: bool, deadline: &Deadline) -> Result<()> {
+    publish_as(name, object.into().found(), replace, deadline)
+}
+
+/// The object of a name, as soon as somebody publishes it. An object of another session's is opened beside this process's
+/// own.
+///
+/// # Errors
+/// `Timeout` at `deadline`, with the names that there are; `InvalidValue` for a name that can be none; `Attach`, `Foreign`
+/// when the registry, or what is there under this name, is not to be trusted, or its arena cannot be joined; as the opening
+/// of the object.
+pub fn attach(name: &str, deadline: &Deadline) -> Result<Object> {
+    Object::open(wait_for(name, deadline)?)
+}
+
+/// Takes a name away, whoever published it; says whether there was one. Those who have the object keep it.
+///
+/// # Errors
+/// `InvalidValue`, `Attach`, `Foreign`, `Os`, `Timeout` as [`publish`].
+pub fn unpublish(name: &str, deadline: &Deadline) -> Result<bool> {
+    check_name(name)?;
+    let removed = match Directory::find()? {
+        // Nobody is to wait for a directory that is not there.
+        None => false,
+        Some(_) => lock_names(deadline)?.remove(&file_of(name))?,
+    };
+    settle()?;
+    Ok(removed)
+}
+
+/// The names of this user's whose objects live, in order, and what they are. Entries of dead ones are removed.
+///
+/// # Errors
+/// `Attach`, `Foreign` when the registry is not to be trusted; `Os`.
+pub fn names() -> Result<Vec<(String, ObjectKind)>> {
+    settle()?;
+    let Some(directory) = Directory::find()? else { return Ok(Vec::new()) };
+    let mut alive = Vec::new();
+    for file in directory.names()? {
+        // One that is not to be trusted is an error of whoever asks for it.
+        let Ok(Some(bytes)) = directory.read(&file) else { continue };
+        if is_dead_session(&file, &bytes) {
+            prune(&file, &bytes);
+        }
+        let Some(name) = file.strip_prefix(PREFIX) else { continue };
+        let Some(entry) = Entry::parse(&bytes) else { continue };
+        match entry.find() {
+            Ok(None) => prune(&file, &bytes),
+            Ok(Some(_)) | Err(_) => alive.push((name.to_owned(), entry.kind)),
+        }
+    }
+    Ok(alive)
+}
+
+/// What keeps an object.
+#[derive(Debug, Clone)]
+#[doc(hidden)]
+pub enum Kept {
+    /// A hold on its block.
+    Block(Hold),
+    /// The arena that it is.
+    Arena(Arc<Arena>),
+}
+
+/// An object as the registry has it: not opened.
+#[derive(Debug, Clone)]
+#[doc(hidden)]
+pub struct Found {
+    /// What it is.
+    pub kind: ObjectKind,
+    /// Where it is, without a ticket. Of an arena only the locator counts.
+    pub token: Token,
+    /// What keeps it.
+    pub kept: Kept,
+}
+
+/// As [`publish`], of an object that a binding has in its own form.
+///
+/// # Errors
+/// As [`publish`].
+#[doc(hidden)]
+pub fn publish_as(name: &str, object: Found, replace: bool, deadline: &Deadline) -> Result<()> {
+    check_name(name)?;
+    let Found { kind, token, kept } = object;
+    // Strangers stay in the sessions that they have.
+    let token = Token { is_session: false, ..token };
+    let entry = Entry { kind, numbering: proc::pid_namespace().unwrap_or(0), token };
+    let (file, bytes) = (file_of(name), entry.to_string().into_bytes());
+    let locked = lock_names(deadline)?;
+    if let Some(there) = locked.directory().read(&file)?.filter(|_| !replace) {
+        refuse_taken(name, &entry, &there)?;
+    }
+    locked.write(&file, &bytes)?;
+    let before = between_forks(|| {
+        let mut published = PUBLISHED.lock();
+        let before = published.iter().position(|one| one.file == file).map(|at| published.swap_remove(at));
+        published.push(Published { file, bytes, kept });
+        before
+    });
+    static IS_WATCHED: AtomicBool = AtomicBool::new(false);
+    if !IS_WATCHED.swap(true, Relaxed) {
+        at_exit(leave);
+    }
+    // Outside: giving a block back takes locks that a fork holds.
+    drop((locked, before));
+    settle()
+}
+
+/// As [`attach`], but does not open the object.
+///
+/// # Errors
+/// As [`attach`].
+#[doc(hidden)]
+pub fn wait_for(name: &str, deadline: &Deadline) -> Result<Found> {
+    check_name(name)?;
+    settle()?;
+    // BOUND: until somebody publishes the name, or `deadline` ends.
+    loop {
+        if let Some(found) = look(name)? {
+            return Ok(found);
+        }
+        deadline.go_on(&format!("the name {name:?}")).map_err(|error| not_there(name, error))?;
+        std::thread::sleep(deadline.nap(NAP));
+    }
+}
+
+#[cold]
+fn not_there(name: &str, error: Error) -> Error {
+    if error.kind() != Kind::Timeout {
+        return error;
+    }
+    let others: Vec<String> = names().unwrap_or_default().into_iter().map(|(name, _)| format!("{name:?}")).collect();
+    let (shown, more) = (others.iter().take(TOLD).cloned().collect::<Vec<_>>().join(", "), others.len() > TOLD);
+    let there = match others.len() {
+        0 => "there are no names".to_owned(),
+        _ => format!("there are {shown}{}", if more { " and more" } else { "" }),
+    };
+    let place =
+        Directory::find().ok().flatten().map_or_else(String::new, |found| format!(" in {}", found.path().display()));
+    error.saying(format!(
+        "expected the name {name:?} of an object that lives before the timeout, got none: {there}{place}; publish it, or wait \
+         longer"
+    ))
+}
+
+const PREFIX: &str = "name-";
+
+fn file_of(name: &str) -> String {
+    format!("{PREFIX}{name}")
+}
+
+/// A token of nothing but an arena.
+fn whole(locator: Locator) -> Token {
+    Token {
+        locator,
+        block: BlockId { index: 0, generation: 0 },
+        ticket: None,
+        is_session: false,
+        is_readonly: false,
+        offset: 0,
+        description: Default::default(),
+    }
+}
+
+/// What stands in a file.
+#[derive(Debug, Clone, PartialEq)]
+struct Entry {
+    kind: ObjectKind,
+    /// The pid namespace of whoever published it.
+    numbering: u64,
+    token: Token,
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} {} {}", self.kind, self.numbering, self.token)
+    }
+}
+
+impl Entry {
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let mut parts = std::str::from_utf8(bytes).ok()?.trim_end().splitn(3, ' ');
+        let kind = parts.next()?;
+        let kind = ObjectKind::ALL.into_iter().find(|one| one.name() == kind)?;
+        Some(Self { kind, numbering: parts.next()?.parse().ok()?, token: parts.next()?.parse().ok()? })
+    }
+
+    /// The object; none when it is gone.
+    fn find(&self) -> Result<Option<Kept>> {
+        let arena = match Arena::attach(&self.token.locator) {
+            Ok(arena) => arena,
+            Err(_) if Arena::is_gone(&self.token.locator, self.numbering) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if self.kind == ObjectKind::Arena {
+            return Ok(Some(Kept::Arena(arena)));
+        }
+        match arena.take(self.token.block) {
+            Ok(hold) => Ok(Some(Kept::Block(hold))),
+            Err(error) if error.kind() == Kind::Stale => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn look(name: &str) -> Result<Option<Found>> {
+    let file = file_of(name);
+    let Some(directory) = Directory::find()? else { return Ok(None) };
+    let Some(bytes) = directory.read(&file)? else { return Ok(None) };
+    let entry = Entry::parse(&bytes).ok_or_else(|| {
+        let path = directory.path().join(&file);
+        Error::attach(format!(
+            "expected an entry of this version of ndshare in {}, got {} other bytes: use one version in all processes, or \
+             remove it",
+            path.display(),
+            bytes.len()
+        ))
+    })?;
+    let found = entry.find().map_err(|error| {
+        let text = format!("the {} {name:?} cannot be reached: {error}", entry.kind);
+        error.saying(text)
+    })?;
+    if found.is_none() {
+        prune(&file, &bytes);
+    }
+    Ok(found.map(|kept| Found { kind: entry.kind, token: entry.token, kept }))
+}
+
+/// Removes the entry of a dead object, if nobody changes entries just now.
+fn prune(file: &str, seen: &[u8]) {
+    let Ok(locked) = lock_names(&Deadline::now()) else { return };
+    if locked.directory().read(file).is_ok_and(|now| now.as_deref() == Some(seen)) {
+        let _ = locked.remove(file);
+    }
+}
+
+/// An entry whose object lives, and is another one, keeps its name.
+fn refuse_taken(name: &str, mine: &Entry, there: &[u8]) -> Result<()> {
+    let Some(theirs) = Entry::parse(there) else {
+        return Err(Error::new(
+            Kind::Misuse,
+            format!("{name:?} names something of another version: replace it, or choose another name"),
+        ));
+    };
+    let is_same = (theirs.kind, theirs.token.key()) == (mine.kind, mine.token.key());
+    // What cannot be reached from here may live.
+    if is_same || theirs.find().is_ok_and(|found| found.is_none()) {
+        return Ok(());
+    }
+    let (kind, pid) = (theirs.kind, theirs.token.locator.pid);
+    Err(Error::new(
+        Kind::Misuse,
+        format!(
+            "expected {name:?} to be free, got one that lives ({kind} of process {pid}): choose another name, unpublish that \
+             one, or replace it (replace=True)"
+        ),
+    ))
+}
+
+/// What this process published, and keeps for that.
+struct Published {
+    file: String,
+    bytes: Vec<u8>,
+    kept: Kept,
+}
+
+/// Taken only between forks, so that no child has it taken.
+static PUBLISHED: SpinLock<Vec<Published>> = SpinLock::new(Vec::new());
+
+/// What nobody else has goes with a process that ends in order, and so do the names of it.
+extern "C" fn leave() {
+    let mine = between_forks(|| std::mem::take(&mut *PUBLISHED.lock()));
+    let alone = |kept: &Kept| match kept {
+        Kept::Block(hold) => hold.has_other_holders().is_ok_and(|others| !others),
+        Kept::Arena(arena) => has_others(arena).is_ok_and(|others| !others),
+    };
+    let mut gone = mine.into_iter().filter(|one| alone(&one.kept)).peekable();
+    if gone.peek().is_none() {
+        return;
+    }
+    let Ok(locked) = lock_names(&Deadline::new(Some(END), &|| Ok(()))) else { return };
+    for one in gone {
+        if locked.directory().read(&one.file).is_ok_and(|there| there.as_ref() == Some(&one.bytes)) {
+            let _ = locked.remove(&one.file);
+        }
+    }
+}
+
+/// Lets go of what this process published and somebody has taken the name of.
+fn settle() -> Result<()> {
+    let known =
+        between_forks(|| PUBLISHED.lock().iter().map(|one| (one.file.clone(), one.bytes.clone())).collect::<Vec<_>>());
+    if known.is_empty() {
+        return Ok(());
+    }
+    let directory = Directory::find()?;
+    for (file, bytes) in known {
+        let there = directory.as_ref().map_or(Ok(None), |directory| directory.read(&file));
+        // What cannot be read now may be there.
+        if there.is_ok_and(|there| there.as_deref() != Some(&bytes)) {
+            let is_it = |one: &Published| one.file == file && one.bytes == bytes;
+            let gone = between_forks(|| {
+                let mut published = PUBLISHED.lock();
+                published.iter().position(is_it).map(|at| published.swap_remove(at))
+            });
+            drop(gone);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,51 @@
+# pyright: reportPrivateUsage=false
+"""Names by which programs without a parent in common find what others have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import _native
+
+
+def publish(name: str, obj: Any, replace: bool = False) -> None:
+    """Publish a shared array, a Ring, a Cache, an Overlay, a Lock or an Arena under a name of this user's.
+
+    Every program of this user can `attach` to it then, in Python and in Rust, whatever started it. This process keeps
+    the object until it calls `unpublish`, somebody replaces it, or it ends; who attached keeps it as well. A name works
+    as long as any process has its object.
+
+    Raises RuntimeError when another object that lives has the name, unless `replace`; ValueError for an array that is
+    not shared, and for a name that is empty, longer than 200 bytes, ``.`` or ``..``, or has a slash, a comma or a
+    control character; TypeError for other objects; AttachError when the user's registry of names is not to be trusted.
+    """
+    _native.publish_name(name, obj, replace)
+
+
+def attach(name: str, timeout: float | None = None) -> Any:
+    """Return the object that is published under a name, as soon as there is one.
+
+    An array has the same bytes, shape, strides, dtype and read-only flag. Make readers of a ring, as everywhere; a
+    cache comes without a `load`. What is another session's is opened beside this process's own.
+
+    Raises Timeout after `timeout` seconds (None: never; 0 looks once), with the names that there are; ValueError for a
+    name that can be none; AttachError when what has the name is not to be trusted, or cannot be reached.
+    """
+    return _native.attach_name(name, timeout)
+
+
+def unpublish(name: str) -> bool:
+    """Take a name away, whoever published it; tell whether there was one. Those who have the object keep it."""
+    return _native.unpublish_name(name)
+
+
+def names() -> dict[str, str]:
+    """Return the names of this user's, and what each is: "array", "ring", "cache", "overlay", "lock" or "arena".
+
+    Entries whose objects are gone are removed.
+    """
+    return _native.list_names()
+
+
+for _function in (publish, attach, unpublish, names):
+    _function.__module__ = "ndshare"
