@@ -192,6 +192,7 @@ def tour(cache: nds.Cache, fresh: nds.Arena) -> None:
     for key in list(cache)[:5]:
         with contextlib.suppress(KeyError):
             del cache[key]
+    cache.resize(cache.maxsize)
     nds.Cache("64 KiB", name="on tour", arena=fresh)
     cache.clear()
 

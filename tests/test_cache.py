@@ -30,7 +30,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 import cache_workers as workers
 import ndshare as nds
-from helpers import HANG, child, held, note_pause, run, settle, wait_until
+from helpers import HANG, Puppet, child, held, note_pause, run, settle, wait_until
 from ndshare import _cache, _native
 
 Array = np.ndarray[Any, Any]
@@ -1532,3 +1532,30 @@ class AgainstADict(RuleBasedStateMachine):
 
 AgainstADict.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
 TestAgainstADict = AgainstADict.TestCase
+
+
+def kibibyte(key: int) -> Array:
+    return np.full(KIB, key, np.uint8)
+
+
+def test_a_cache_is_resized_while_others_use_it() -> None:
+    cache = nds.Cache("64 KiB", name="resized", load=kibibyte)
+    for key in range(40):
+        cache[key]
+    kept = cache[39]
+    with Puppet("spawn") as other:
+        other.do("keep", "cache", cache)
+        cache.resize("8 KiB")
+        assert cache.maxsize == 8 * KIB
+        assert cache.info()["bytes"] <= 8 * KIB
+        assert nds.Cache("8 KiB", name="resized").maxsize == 8 * KIB
+        with pytest.raises(ValueError, match=r'"resized".*8192 bytes.*got 65536 bytes'):
+            nds.Cache("64 KiB", name="resized")
+        cache.resize(1 << 20)
+        for key in range(100):
+            assert (cache[key] == key).all()
+        assert cache.info()["entries"] <= 64, "the number of entries stays"
+    assert (kept == 39).all()
+    for bad in (0, -1, "much"):
+        with pytest.raises(ValueError, match=r"size|byte"):
+            cache.resize(bad)

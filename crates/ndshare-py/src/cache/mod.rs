@@ -315,6 +315,23 @@ impl Cache {
         interruptible(py, |deadline| self.cache.clear(deadline))
     }
 
+    /// Change how many bytes its values may take, for all processes that have it. What is too much now goes, least used
+    /// first, but for what somebody has: that goes later. The number of entries stays as it was.
+    ///
+    /// Raises ValueError for what is no size.
+    ///
+    /// >>> import ndshare as nds, numpy as np
+    /// >>> cache = nds.Cache("4 MiB", load=lambda key: np.zeros(1 << 17))
+    /// >>> for key in range(4):
+    /// ...     shape = cache[key].shape
+    /// >>> cache.resize("2 MiB")
+    /// >>> cache.maxsize, cache.info()["bytes"] <= 2 << 20
+    /// (2097152, True)
+    fn resize(&self, py: Python<'_>, maxsize: &Bound<'_, PyAny>) -> PyResult<()> {
+        let maxsize = size_of(maxsize, "a size", "2 GiB", i64::MIN, "below 2**63 bytes")?;
+        interruptible(py, |deadline| self.cache.resize(maxsize, deadline))
+    }
+
     /// Figures of the cache, for all processes, as a plain dict.
     ///
     /// Counts so far: "hits", "misses", "loads", "failures" of loads, "waits" for another's load, "evictions", and
@@ -331,7 +348,7 @@ impl Cache {
     /// The most bytes that its values take.
     #[getter]
     fn maxsize(&self) -> u64 {
-        self.cache.geometry().maxsize
+        self.cache.maxsize()
     }
 
     /// How many seconds a value counts, or None.

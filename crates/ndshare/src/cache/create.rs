@@ -30,12 +30,12 @@ impl Cache {
     pub fn named(arena: &Arc<Arena>, name: &str, geometry: Geometry, deadline: &Deadline) -> Result<Arc<Self>> {
         let mut make = || Self::make(arena, geometry, name, deadline).map(|cache| cache.head().clone());
         let cache = Self::open(registry::find_or_make(arena, &wanted(name), &mut make, deadline)?)?;
-        if *cache.geometry() == geometry {
+        if cache.table.agrees(&geometry) {
             return Ok(cache);
         }
         Err(Error::value(format!(
             "expected the sizes of the cache {name:?} that is there already, {}, got {geometry}",
-            cache.geometry()
+            cache.table.sizes()
         )))
     }
 

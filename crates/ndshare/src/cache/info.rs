@@ -94,7 +94,7 @@ impl Cache {
             pinned: self.slots().filter(is_pinned).count() as u64,
             bytes: word(USED),
             table_bytes: self.table.table_bytes(),
-            maxsize: self.table.geometry.maxsize,
+            maxsize: self.maxsize(),
         }
     }
 

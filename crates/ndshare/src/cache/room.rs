@@ -1,9 +1,9 @@
 //! Room: bytes for a value and a slot for its entry. What the policy names goes, unless somebody looks at it.
 
 use super::state::Cache;
-use super::table::{EVICTIONS, FREE, HIGH, LINK, LOADING, State, add};
+use super::table::{EVICTIONS, FREE, Geometry, HIGH, LINK, LOADING, State, add};
 use super::turn::{Turn, scribbled};
-use crate::arena::{BlockId, Hold};
+use crate::arena::{BlockId, Deadline, Hold};
 use crate::error::Result;
 use crate::os::kill::{Point, point};
 use crate::prim::{Ordering::Relaxed, read};
@@ -20,6 +20,25 @@ pub(super) enum Attempt<T> {
 }
 
 impl Cache {
+    /// Changes how many bytes the values may take, for all processes at once. What is too much now goes, but for what
+    /// somebody looks at, which goes with the next that needs room. How many entries there may be stays as it was.
+    ///
+    /// # Errors
+    /// `InvalidValue` for no bytes; `Timeout` at `deadline`.
+    pub fn resize(&self, maxsize: u64, deadline: &Deadline) -> Result<()> {
+        let entries = self.table.geometry.entries as usize;
+        let Geometry { maxsize, .. } = Geometry::new(maxsize, Some(entries))?;
+        self.locked(deadline, |turn| {
+            self.table.set_maxsize(maxsize);
+            self.make_room(0, turn).map(drop)
+        })
+    }
+
+    /// How many bytes the values may take now.
+    pub fn maxsize(&self) -> u64 {
+        self.table.sizes().maxsize
+    }
+
     /// Evicts until `bytes` more fit. False: all that is left is pinned, or the bytes never fit.
     pub(super) fn make_room(&self, bytes: u64, turn: &mut Turn) -> Result<bool> {
         let most = self.table.value_bytes();
@@ -45,7 +64,7 @@ impl Cache {
         let others =
             read(self.table.word(LOADING), Relaxed).capped(self.table.geometry.slots().into()).saturating_sub(1);
         let usual = self.table.queued_bytes() / self.table.queued().max(1);
-        others.saturating_mul(usual).min(self.table.geometry.maxsize / 8)
+        others.saturating_mul(usual).min(self.table.sizes().maxsize / 8)
     }
 
     /// Ends the entry that the policy names. False: it names none.
@@ -66,7 +85,7 @@ impl Cache {
 
     /// A free slot; entries are evicted when there are more than the cache may have.
     pub(super) fn find_slot(&self, turn: &mut Turn) -> Result<Attempt<u32>> {
-        let geometry = self.table.geometry;
+        let geometry = self.table.sizes();
         // BOUND: each round ends an entry.
         while self.table.queued() >= u64::from(geometry.entries) {
             if !self.evict(turn)? {

@@ -42,7 +42,7 @@ impl Cache {
         &self.table.head
     }
 
-    /// Its sizes.
+    /// Its sizes when this process opened it; [`Self::maxsize`] may have changed since.
     pub fn geometry(&self) -> &Geometry {
         &self.table.geometry
     }

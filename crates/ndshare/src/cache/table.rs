@@ -25,6 +25,7 @@
 use crate::arena::{BlockId, Hold};
 use crate::error::{Error, Result};
 use crate::head::HeadKind;
+use crate::os::kill::{Point, point};
 use crate::prim::{
     AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
@@ -40,7 +41,8 @@ const SEGMENT_MAGIC: u64 = u64::from_le_bytes(*b"ndscsegm");
 /// The half of a word that names a slot.
 pub(super) const LINK: u64 = 0xffff_ffff;
 
-/// Places of single words.
+/// Places of single words. The size changes when the cache is resized.
+const MAXSIZE: usize = 1;
 pub(super) const CLOCK: usize = 8;
 pub(super) const USED: usize = 9;
 pub(super) const LIVE: usize = 10;
@@ -73,6 +75,8 @@ pub(super) const EPOCH: usize = 40;
 /// How many had left the arena when the loads of the dead were last ended; [`LOOK`]: one was given up since.
 pub(super) const DEPARTURES: usize = 41;
 pub(super) const LOOK: u64 = u64::MAX;
+/// The size that a cache was made with which was resized since; 0: it never was.
+const MADE_WITH: usize = 42;
 const LINES_AT: usize = 64;
 const LINES: usize = 64;
 const LINE_WORDS: usize = 8;
@@ -131,8 +135,7 @@ impl Geometry {
         if maxsize == 0 {
             return Err(Error::value("expected a cache of at least one byte, got 0: name a size such as \"1 GiB\""));
         }
-        let default = (maxsize / BYTES_PER_ENTRY).clamp(1, MOST_ENTRIES as u64) as usize;
-        let entries = entries.unwrap_or(default);
+        let entries = entries.unwrap_or(usual_entries(maxsize));
         if !(1..=MOST_ENTRIES).contains(&entries) {
             return Err(Error::value(format!("expected 1 to {MOST_ENTRIES} entries, got {entries}")));
         }
@@ -220,6 +223,11 @@ impl Geometry {
     pub(super) fn overhead(&self, table_bytes: u64) -> u64 {
         table_bytes.saturating_sub(FREE_TABLE_BYTES.max(self.maxsize / FREE_TABLE_PART))
     }
+}
+
+/// As many entries as the bytes have room for.
+fn usual_entries(maxsize: u64) -> usize {
+    (maxsize / BYTES_PER_ENTRY).clamp(1, MOST_ENTRIES as u64) as usize
 }
 
 /// The sizes as an error says them.
@@ -466,9 +474,42 @@ impl Table {
         self.geometry.table_bytes(self.segment_count() as u64)
     }
 
+    /// Its sizes now.
+    pub(super) fn sizes(&self) -> Geometry {
+        let maxsize = read(self.word(MAXSIZE), Relaxed).capped(u64::MAX).max(1);
+        Geometry { maxsize, ..self.geometry }
+    }
+
+    fn made_with(&self) -> u64 {
+        read(self.word(MADE_WITH), Relaxed).capped(u64::MAX)
+    }
+
+    /// Writes another size down.
+    pub(super) fn set_maxsize(&self, maxsize: u64) {
+        let made_with = match self.made_with() {
+            0 => self.sizes().maxsize,
+            known => known,
+        };
+        self.word(MADE_WITH).store(made_with, Relaxed);
+        point(Point::CacheResizing);
+        self.word(MAXSIZE).store(maxsize, Relaxed);
+        point(Point::CacheResized);
+    }
+
+    /// Whether it has the sizes that somebody asks for. One that was resized keeps its number of entries, which is no
+    /// difference for who asked for none.
+    pub(super) fn agrees(&self, asked: &Geometry) -> bool {
+        let sizes = self.sizes();
+        let made_with = self.made_with();
+        let is_usual = |maxsize: u64, entries: u32| usual_entries(maxsize) == entries as usize;
+        let is_free = made_with != 0 && is_usual(made_with, sizes.entries) && is_usual(asked.maxsize, asked.entries);
+        sizes == *asked || (is_free && Geometry { entries: asked.entries, ..sizes } == *asked)
+    }
+
     /// Bytes that the values may take: what the tables leave.
     pub(super) fn value_bytes(&self) -> u64 {
-        self.geometry.maxsize.saturating_sub(self.geometry.overhead(self.table_bytes()))
+        let sizes = self.sizes();
+        sizes.maxsize.saturating_sub(sizes.overhead(self.table_bytes()))
     }
 
     #[inline]

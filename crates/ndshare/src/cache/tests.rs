@@ -1031,6 +1031,41 @@ fn a_value_that_is_too_old_is_loaded_again_once() {
     end(mine);
 }
 
+#[test]
+fn a_cache_is_resized_for_all_who_have_it() {
+    let (mine, heap) = cache(16 * KIB);
+    let theirs = elsewhere(&mine, &heap);
+    (0..10).for_each(|i| assert_eq!(load(&mine, i, KIB), i));
+    let pinned = mine.get_block(&key(3), &FOREVER).unwrap().unwrap();
+    theirs.resize(4 * KIB as u64, &FOREVER).unwrap();
+    assert!(info(&mine).bytes <= 4 * KIB as u64 && info(&mine).maxsize == 4 * KIB as u64);
+    (20..40).for_each(|i| assert_eq!(load(&mine, i, KIB), i));
+    assert!(info(&theirs).bytes <= 4 * KIB as u64);
+    drop(pinned);
+    mine.resize(64 * KIB as u64, &FOREVER).unwrap();
+    (50..60).for_each(|i| assert_eq!(load(&theirs, i, KIB), i));
+    assert!((50..60).all(|i| mine.get_block(&key(i), &FOREVER).unwrap().is_some()));
+    assert_eq!(mine.resize(0, &FOREVER).unwrap_err().kind(), Kind::InvalidValue);
+    assert_eq!(theirs.maxsize(), 64 * KIB as u64);
+}
+
+#[test]
+fn a_name_finds_the_cache_of_its_size_now() {
+    let (arena, _heap) = Arena::create_on_heap(8 << 20).unwrap();
+    let ask = |maxsize: u64, entries| Cache::named(&arena, "c", Geometry::new(maxsize, entries).unwrap(), &FOREVER);
+    let made = ask(16 << 10, None).unwrap();
+    assert!(ask(32 << 10, None).is_err());
+    made.resize(32 << 10, &FOREVER).unwrap();
+    assert!(Arc::ptr_eq(ask(32 << 10, None).unwrap().arena(), &arena));
+    let text = ask(16 << 10, None).unwrap_err().to_string();
+    assert!(text.contains("32768 bytes") && text.contains("got 16384 bytes"), "{text}");
+    assert!(ask(32 << 10, Some(5)).is_err(), "who says how many entries means it");
+    drop(made);
+    let made = ask(16 << 10, Some(5)).unwrap();
+    made.resize(32 << 10, &FOREVER).unwrap();
+    assert!(ask(32 << 10, None).is_err() && ask(32 << 10, Some(5)).is_ok());
+}
+
 #[cfg(feature = "killpoints")]
 mod deaths {
     use super::super::table::State;
@@ -1069,6 +1104,7 @@ mod deaths {
             store(cache, i, 2 * KIB);
             cache.remove(&key(i / 2), &FOREVER).unwrap();
         }
+        cache.resize(cache.maxsize(), &FOREVER).unwrap();
         cache.clear(&FOREVER).unwrap();
     }
 

@@ -72,7 +72,7 @@ impl Cache {
         let left = lock.leave();
         for &block in &turn.blocks {
             // What is kept for the next loads is small beside the cache.
-            self.arena().free_unkept_beyond(block, self.table.geometry.maxsize / WARM_PART)?;
+            self.arena().free_unkept_beyond(block, self.maxsize() / WARM_PART)?;
         }
         left.and(outcome)
     }

@@ -128,6 +128,8 @@ labels! {
     CacheQueued = "cache:queued",
     CacheCounted = "cache:counted",
     CacheAbandoned = "cache:abandoned",
+    CacheResizing = "cache:resizing",
+    CacheResized = "cache:resized",
     CacheGrown = "cache:grown",
     CacheExtended = "cache:extended",
     CacheEnded = "cache:ended",
