@@ -102,12 +102,18 @@ assert cache["key"].tolist() == [0, 1, 2]
 cache["other"] = np.arange(5)
 lock = nds.attach("lock")
 assert lock.locked() and not lock.acquire(timeout=0)
+with nds.attach("overlay").use("ints") as v:
+    assert v.D.dtype == "int32" and v.D[0] == 0x3F800000
+    v.D[1] = 5
 arena = nds.attach("arena")
 x = nds.full(1000, 7, arena=arena)
 nds.publish("made by a stranger", x)
 print(sorted(nds.names().items()), arena.id, nds.stats()["id"], flush=True)
 input()
 """
+
+
+OBJECTS = ("ring", "cache", "lock", "arena", "overlay")
 
 
 def test_two_programs_share_each_kind_by_name() -> None:
@@ -117,6 +123,10 @@ def test_two_programs_share_each_kind_by_name() -> None:
     fixed = nds.array([1, 2])
     fixed.flags.writeable = False
     ring, cache, lock, arena = nds.Ring(4, np.uint8, slots=8), nds.Cache("1 MiB"), nds.Lock(), nds.Arena("8 MiB")
+    overlay = nds.Overlay(floats={"A": ((3, 4), "f4"), "B": (2, "f8")}, ints={"D": (10, "i4")})
+    with overlay.use("floats") as v:
+        v.A[:] = 1
+    del v
     cache["key"] = np.arange(3)
     frames = ring.reader()
     objects: dict[str, Any] = {
@@ -126,18 +136,22 @@ def test_two_programs_share_each_kind_by_name() -> None:
         "cache": cache,
         "lock": lock,
         "arena": arena,
+        "overlay": overlay,
     }
     for name, thing in objects.items():
         nds.publish(name, thing)
     with lock, running(ATTACH) as other:
         listed, arena_id, session = said(other).rsplit(" ", 2)
-        kinds = {"array": "array", "fixed": "array"} | {name: name for name in ("ring", "cache", "lock", "arena")}
+        kinds = {"array": "array", "fixed": "array"} | {name: name for name in OBJECTS}
         assert ast.literal_eval(listed) == sorted({**kinds, "made by a stranger": "array"}.items())
         assert (arena_id, session != nds.stats()["id"]) == (arena.id, True)
         assert (view["x"] == 1).all()
         assert (whole["x"][:, 1::2] == 0).all()
         assert [frame.tolist() for frame in frames] == [[1, 2, 3, 4]]
         assert cache["other"].tolist() == [0, 1, 2, 3, 4]
+        with overlay.use("ints") as v:
+            assert v.D[1] == 5
+        del v
         theirs = nds.attach("made by a stranger", timeout=0)
         assert (theirs.sum(), nds.stats(arena)["blocks"]) == (7000, 1)
         del theirs
@@ -145,7 +159,7 @@ def test_two_programs_share_each_kind_by_name() -> None:
         assert nds.unpublish(name)
         assert not nds.unpublish(name)
     objects.clear()
-    del view, fixed, ring, cache, lock, frames, whole, thing
+    del view, fixed, overlay, ring, cache, lock, frames, whole, thing
     assert held() == base
 
 
@@ -644,7 +658,15 @@ def test_a_name_finds_the_same_object_as_long_as_somebody_has_it() -> None:
         del arena
         assert nds.Arena("4 MiB", name="a").id == identity, "whoever it was sent to keeps its name"
     assert nds.Arena("4 MiB", name="a").id != identity
-    del ring, lock, frames
+    scratch = nds.Overlay(u={"x": (2, "f4")}, v={"x": (2, "f4")}, name="o")
+    with scratch.use("u") as inside:
+        again = nds.Overlay(name="o", u={"x": (2, "f4")}, v={"x": (2, "f4")})
+        with again.use("u") as same:
+            same.x[0] = 3
+        assert inside.x[0] == 3
+    with nds.Overlay(name={"x": (2, "f4")}).use("name") as other_use:
+        assert other_use.x.tolist() == [0, 0]
+    del ring, lock, frames, scratch, again, inside, same, other_use
     assert nds.Ring(3, slots=2, name="r").shape == (3,), "the name is free again"
     gc.collect()
     assert held() == base
@@ -654,6 +676,12 @@ DIFFERENT: list[tuple[str, Callable[[], Any], Callable[[], Any], str]] = [
     ("shape", lambda: nds.Ring(2, slots=4, name="x"), lambda: nds.Ring(3, slots=4, name="x"), r"\[2\].*\[3\]"),
     ("dtype", lambda: nds.Ring(2, "u1", slots=4, name="x"), lambda: nds.Ring(2, "u2", slots=4, name="x"), "u1.*u2"),
     ("slots", lambda: nds.Ring(2, slots=4, name="x"), lambda: nds.Ring(2, slots=5, name="x"), "slots 4.*slots 5"),
+    (
+        "overlay",
+        lambda: nds.Overlay(u={"x": (2, "f4")}, name="x"),
+        lambda: nds.Overlay(u={"x": (3, "f4")}, name="x"),
+        r"u\(x \[2\] <f4\).*u\(x \[3\] <f4\)",
+    ),
     ("cache", lambda: nds.Cache("1 MiB", name="x"), lambda: nds.Cache("2 MiB", name="x"), "1.*2"),
     ("arena", lambda: nds.Arena("1 MiB", name="x"), lambda: nds.Arena("2 MiB", name="x"), "1048576.*2097152"),
     ("kind", lambda: nds.Cache("1 MiB", name="x"), lambda: nds.Lock(name="x"), "kind lock.*kind cache"),

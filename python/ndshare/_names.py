@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from . import _native
+from ._overlay import Overlay, of_parts
 
 
 def publish(name: str, obj: Any, replace: bool = False) -> None:
@@ -19,19 +20,24 @@ def publish(name: str, obj: Any, replace: bool = False) -> None:
     not shared, and for a name that is empty, longer than 200 bytes, ``.`` or ``..``, or has a slash, a comma or a
     control character; TypeError for other objects; AttachError when the user's registry of names is not to be trusted.
     """
-    _native.publish_name(name, obj, replace)
+    if isinstance(obj, Overlay):
+        _native.publish_overlay(name, obj._head, replace)
+    else:
+        _native.publish_name(name, obj, replace)
 
 
 def attach(name: str, timeout: float | None = None) -> Any:
     """Return the object that is published under a name, as soon as there is one.
 
     An array has the same bytes, shape, strides, dtype and read-only flag. Make readers of a ring, as everywhere; a
-    cache comes without a `load`. What is another session's is opened beside this process's own.
+    cache comes without a `load`. Fields of an overlay whose dtypes only NumPy knows come as bytes. What is another
+    session's is opened beside this process's own.
 
     Raises Timeout after `timeout` seconds (None: never; 0 looks once), with the names that there are; ValueError for a
     name that can be none; AttachError when what has the name is not to be trusted, or cannot be reached.
     """
-    return _native.attach_name(name, timeout)
+    found = _native.attach_name(name, timeout)
+    return of_parts(*cast("tuple[Any, Any, Any]", found)) if isinstance(found, tuple) else found
 
 
 def unpublish(name: str) -> bool:

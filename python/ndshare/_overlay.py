@@ -62,6 +62,9 @@ class Overlay:
     the fields of one use as plain arrays, ``v.field`` or ``v["field"]``, with the bytes that the last use left. At
     first they are zero. Processes and threads share a use; who wants another one waits, and is not overtaken.
 
+    With ``name="text"``, all processes of the session that give the same name have the same overlay, for as long as one
+    has it; ValueError when it has other uses.
+
     Send an overlay through multiprocessing, in whatever way; a plain pickle raises TypeError. A process that is killed
     inside a use has left it.
 
@@ -84,8 +87,12 @@ class Overlay:
     _data: NDArray[np.uint8]
     _memory: _Memory
 
-    def __init__(self, /, **uses: UseSpec) -> None:
-        self._attach(*_made(uses))
+    def __init__(self, /, *, name: str | UseSpec | None = None, **uses: UseSpec) -> None:
+        if name is None or isinstance(name, str):
+            self._attach(*_made(uses, name))
+        else:
+            # A use of that name.
+            self._attach(*_made({"name": name, **uses}, None))
 
     def use(self, name: str, timeout: float | None = None) -> Use:
         """Return a context manager that waits for the use `name`, at most `timeout` seconds, and enters it.
@@ -339,13 +346,13 @@ def _is_current(fields: Fields | None) -> bool:
 # What a new overlay shall be
 
 
-def _made(uses: dict[str, UseSpec]) -> tuple[_Plan, NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return where the fields of each use lie, and head and bytes of a new overlay."""
+def _made(uses: dict[str, UseSpec], name: str | None) -> tuple[_Plan, NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return where the fields of each use lie, and head and bytes of the overlay of this name, or a new one."""
     named = [
         (use, [(_field_name(use, field), shape, dtype) for field, shape, dtype in _fields(use, fields)])
         for use, fields in uses.items()
     ]
-    laid, head, data = _native.make_overlay(named)
+    laid, head, data = _native.make_overlay(named, name)
     return _plan_of(laid), head, data
 
 
@@ -388,8 +395,13 @@ def _reduce(overlay: Overlay) -> tuple[Any, ...]:
 
 def _open_overlay(plan: dict[str, dict[str, tuple[Any, ...]]], token: bytes) -> Overlay:
     """Open the overlay that a token names. Raises Stale when nobody held it any more."""
+    return of_parts(plan, *_native.open_overlay(token))
+
+
+def of_parts(plan: dict[str, dict[str, tuple[Any, ...]]], head: NDArray[Any], data: NDArray[Any]) -> Overlay:
+    """Return the overlay that these are."""
     overlay = Overlay.__new__(Overlay)
-    overlay._attach(_plan_of(plan), *_native.open_overlay(token))
+    overlay._attach(_plan_of(plan), head, data)
     return overlay
 
 

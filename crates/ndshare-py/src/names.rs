@@ -12,6 +12,7 @@ use crate::cache::Cache;
 use crate::error::to_python;
 use crate::lock::{Lock, seconds};
 use crate::ndarray::Operand;
+use crate::overlay::{block_of, overlay_of_head};
 use crate::ring::Ring;
 use crate::travel::{array_of_token, token_of_array};
 use crate::wait::{interruptible, interruptible_for};
@@ -20,6 +21,14 @@ use crate::wait::{interruptible, interruptible_for};
 #[pyfunction]
 pub(crate) fn publish_name(py: Python<'_>, name: &str, thing: &Bound<'_, PyAny>, replace: bool) -> PyResult<()> {
     let found = parts(thing)?;
+    interruptible(py, |deadline| library::publish_as(name, found, replace, deadline))
+}
+
+/// Publishes the overlay with this head, which is an object of Python's own.
+#[pyfunction]
+pub(crate) fn publish_overlay(py: Python<'_>, name: &str, head: &Bound<'_, PyAny>, replace: bool) -> PyResult<()> {
+    let head = block_of(head)?;
+    let found = Found { kind: ObjectKind::Overlay, token: Token::of(&head), kept: Kept::Block(head) };
     interruptible(py, |deadline| library::publish_as(name, found, replace, deadline))
 }
 
@@ -59,7 +68,7 @@ fn parts(object: &Bound<'_, PyAny>) -> PyResult<Found> {
     Ok(Found { kind: ObjectKind::Array, token, kept: Kept::Block(hold) })
 }
 
-/// The object of a name. See `ndshare.attach`.
+/// The object of a name; of an overlay its fields, head and bytes. See `ndshare.attach`.
 #[pyfunction]
 #[pyo3(signature = (name, timeout=None))]
 pub(crate) fn attach_name<'py>(py: Python<'py>, name: &str, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
@@ -72,6 +81,7 @@ pub(crate) fn attach_name<'py>(py: Python<'py>, name: &str, timeout: Option<f64>
             let cache = cache::Cache::open(head).map_err(fault)?;
             Ok(Bound::new(py, Cache::over(cache, None, None)?)?.into_any())
         }
+        (ObjectKind::Overlay, Kept::Block(head)) => Ok(overlay_of_head(py, head)?.into_pyobject(py)?.into_any()),
         (ObjectKind::Lock, Kept::Block(hold)) => Ok(Bound::new(py, Lock::over(hold))?.into_any()),
         (ObjectKind::Arena, Kept::Arena(arena)) => Ok(Bound::new(py, Arena::over(arena))?.into_any()),
         (kind, _) => {

@@ -245,15 +245,21 @@ fn rest_on_block(py: Python<'_>, array: &Bound<'_, PyAny>, field: &Field) -> PyR
 /// A field as the caller says it: its name, shape and dtype.
 type Said<'py> = (String, Bound<'py, PyAny>, Bound<'py, PyAny>);
 
-/// A new overlay in the session: where the fields of each use lie, as {use: {field: (shape, dtype, offset)}}, and its head
-/// and its bytes as arrays.
+/// Where the fields of each use lie, as {use: {field: (shape, dtype, offset)}}, and head and bytes of an overlay.
+type Parts<'py> = (Bound<'py, PyDict>, Bound<'py, PyAny>, Bound<'py, PyAny>);
+
+/// An overlay in the session, found by its name or new: where the fields of each use lie, as
+/// {use: {field: (shape, dtype, offset)}}, and its head and its bytes as arrays.
 ///
-/// Raises ValueError for uses and names that cannot work, and what making the arrays would raise.
+/// Raises ValueError for uses and names that cannot work, and when an overlay of this name has other uses; and what making
+/// the arrays would raise.
 #[pyfunction]
+#[pyo3(signature = (uses, name=None))]
 pub(crate) fn make_overlay<'py>(
     py: Python<'py>,
     uses: Vec<(String, Vec<Said<'py>>)>,
-) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    name: Option<&str>,
+) -> PyResult<Parts<'py>> {
     let (mut all, plan) = (Uses::default(), PyDict::new(py));
     for (name, said) in &uses {
         let measured = said.iter().map(|field| measured(field).map_err(|error| in_field(py, name, &field.0, error)));
@@ -269,7 +275,27 @@ pub(crate) fn make_overlay<'py>(
     }
     at_once(py, || all.check())?;
     let arena = session(py)?;
-    let overlay = interruptible(py, |deadline| Overlay::new(arena, all, deadline))?;
+    let overlay = interruptible(py, |deadline| match name {
+        Some(name) => Overlay::named(arena, name, all, deadline),
+        None => Overlay::new(arena, all, deadline),
+    })?;
+    let (head, data) = blocks(py, &overlay)?;
+    Ok((plan, head, data))
+}
+
+/// The overlay with this head as it says itself. Fields of dtypes that the library has no word for are bytes.
+pub(crate) fn overlay_of_head<'py>(py: Python<'py>, head: Hold) -> PyResult<Parts<'py>> {
+    let (overlay, plan) = (at_once(py, || Overlay::open(head))?, PyDict::new(py));
+    for one in overlay.uses().all() {
+        let laid = PyDict::new(py);
+        for field in one.fields() {
+            let said = field.description();
+            let element = said.element.clone().unwrap_or_else(|| Element::of(Number::U8));
+            let (shape, dtype) = (PyTuple::new(py, said.layout.shape())?, Dtype::of_element(py, &element)?);
+            laid.set_item(field.name(), (shape, dtype.as_any(), field.offset()))?;
+        }
+        plan.set_item(one.name(), laid)?;
+    }
     let (head, data) = blocks(py, &overlay)?;
     Ok((plan, head, data))
 }
@@ -336,7 +362,8 @@ pub(crate) fn place_of(array: &Bound<'_, PyAny>) -> PyResult<(u64, u32, u32)> {
     Ok((hold.arena().id(), hold.block().index, hold.block().generation))
 }
 
-fn block_of(array: &Bound<'_, PyAny>) -> PyResult<Hold> {
+/// The block under a shared array.
+pub(crate) fn block_of(array: &Bound<'_, PyAny>) -> PyResult<Hold> {
     let hold = Operand::of_any(array).map(|facts| block_under(array.py(), &facts)).transpose()?.flatten();
     hold.ok_or_else(|| PyValueError::new_err("expected a shared array, got something else"))
 }

@@ -1,4 +1,4 @@
-//! Names by which programs without a parent in common find what others have: arrays, rings, caches, locks, arenas.
+//! Names by which programs without a parent in common find what others have: arrays, rings, caches, overlays, locks, arenas.
 //!
 //! A name is an entry in the user's registry (`os::directory`): what it names, and where that is. It keeps nothing. It works
 //! as long as any process has the object: who published it has it until it takes the name back or ends, and whoever attached
@@ -31,6 +31,7 @@ use crate::os::directory::Directory;
 use crate::os::fork::between_forks;
 use crate::os::proc;
 use crate::os::process::at_exit;
+use crate::overlay::Overlay;
 use crate::prim::{AtomicBool, Ordering::Relaxed, SpinLock};
 pub use crate::registry::ObjectKind;
 use crate::ring::Ring;
@@ -53,6 +54,8 @@ pub enum Object {
     Ring(Arc<Ring>),
     /// A cache.
     Cache(Arc<Cache>),
+    /// An overlay.
+    Overlay(Overlay),
     /// A block for the sake of its lock.
     Lock(Hold),
     /// An arena.
@@ -66,6 +69,7 @@ impl Object {
             Self::Array(_) => ObjectKind::Array,
             Self::Ring(_) => ObjectKind::Ring,
             Self::Cache(_) => ObjectKind::Cache,
+            Self::Overlay(_) => ObjectKind::Overlay,
             Self::Lock(_) => ObjectKind::Lock,
             Self::Arena(_) => ObjectKind::Arena,
         }
@@ -76,6 +80,7 @@ impl Object {
             Self::Array(array) => array.reference(),
             Self::Ring(ring) => Token::of(ring.head()),
             Self::Cache(cache) => Token::of(cache.head()),
+            Self::Overlay(overlay) => Token::of(overlay.head()),
             Self::Lock(block) => Token::of(block),
             Self::Arena(arena) => whole(arena.locator()),
         }
@@ -86,6 +91,7 @@ impl Object {
             Self::Array(array) => Kept::Block(array.hold().clone()),
             Self::Ring(ring) => Kept::Block(ring.head().clone()),
             Self::Cache(cache) => Kept::Block(cache.head().clone()),
+            Self::Overlay(overlay) => Kept::Block(overlay.head().clone()),
             Self::Lock(block) => Kept::Block(block.clone()),
             Self::Arena(arena) => Kept::Arena(arena.clone()),
         }
@@ -105,6 +111,7 @@ impl Object {
             }
             (ObjectKind::Ring, Kept::Block(head)) => Self::Ring(Ring::open(head)?),
             (ObjectKind::Cache, Kept::Block(head)) => Self::Cache(Cache::open(head)?),
+            (ObjectKind::Overlay, Kept::Block(head)) => Self::Overlay(Overlay::open(head)?),
             (ObjectKind::Lock, Kept::Block(block)) => Self::Lock(block),
             (ObjectKind::Arena, Kept::Arena(arena)) => Self::Arena(arena),
             (kind, _) => {
@@ -151,6 +158,7 @@ kinds! {
     Array: Array,
     Ring: Arc<Ring>,
     Cache: Arc<Cache>,
+    Overlay: Overlay,
     Lock: Hold,
     Arena: Arc<Arena>,
 }

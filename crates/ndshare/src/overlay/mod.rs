@@ -2,11 +2,12 @@
 //!
 //! - `uses`: which fields each use has, and where: plain data, made from shapes and elements.
 //! - `turns`: which use goes on, who is inside, and who waits.
-//! - `memory`: [`Overlay`], the bytes under both, and arrays over the fields.
+//! - `memory`: [`Overlay`], the bytes under both, and arrays over the fields. `named`: overlays by name.
 //!
 //! A file names only files below it; this one only declares.
 
 mod memory;
+mod named;
 mod turns;
 mod uses;
 
