@@ -1,8 +1,8 @@
 """Random planes: `python -m bench.shapes [--count 200] [--threads 1] [--work rfft2-uint16]`.
 
-Sides are 64 to 4096 without a prime factor beyond 17; their logarithms are even, so small planes count as much as large
-ones. Contestants take turns, each in a process of its own for ten shapes. Printed are the ratios of the best peer's time
-to ours, warm and cold: the lowest ones with their shapes, and the median.
+Sides are 64 to 4096 without a prime factor beyond 17; their logarithms are even, so small planes count as much as
+large ones. Contestants take turns, each in a process of its own for ten shapes. Printed are the ratios of the best
+peer's time to ours, warm and cold: the lowest ones with their shapes, and the median.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ class Plan(FftPlan):
     take as `plan=`, those of `scipy.fft` included when ndshare is their backend.
 
     Attributes: `shape` and `dtype` of frames, `result_shape` and `result_dtype`, `name` and `norm` of the transform.
+    `explain()` tells how it is done on this machine: vectors, order of axes, and how each length is factored.
 
     Raises ValueError for a frame or an `out` of another shape or dtype.
     """

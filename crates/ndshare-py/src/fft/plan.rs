@@ -60,6 +60,11 @@ impl FftPlan {
         self.follow(py, &self.operand(py, frame)?, out, workers)
     }
 
+    /// Returns what is done, a line for each pass: vectors, order of axes, and how each length is factored.
+    fn explain(&self) -> String {
+        self.plan.to_string()
+    }
+
     #[getter]
     fn shape<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         PyTuple::new(py, self.plan.spec().shape())

@@ -8,6 +8,7 @@ use super::vertical::{self, Plane, Problem, Transform, Vertical};
 use crate::element::Number;
 use crate::error::Result;
 use crate::pool::{self, Check};
+use std::fmt;
 use std::sync::Arc;
 
 /// Fewer points in a plane are transformed quicker line by line.
@@ -25,6 +26,8 @@ pub(super) struct Fast {
     /// The two axes of a part: across and along its rows. None where an array has only one.
     rows: Option<usize>,
     cols: usize,
+    /// Whether both are transformed, or the rows only.
+    both_axes: bool,
     /// Rows and columns that are there, and that the result has.
     there: [usize; 2],
     result: [usize; 2],
@@ -78,8 +81,8 @@ impl Fast {
         let there = [rows.map_or(1, |rows| parts[rows]), parts[cols]];
         rows.into_iter().chain([cols]).for_each(|axis| parts[axis] = 1);
         let kept = if spec.family == Family::ToHalf { problem.cols / 2 + 1 } else { problem.cols };
-        let points = problem.rows * problem.cols;
-        Some(Self { engine, rows, cols, there, result: [problem.rows, kept], extents: parts, points })
+        let (points, both_axes) = (problem.rows * problem.cols, problem.both_axes);
+        Some(Self { engine, rows, cols, both_axes, there, result: [problem.rows, kept], extents: parts, points })
     }
 
     /// The axes that it transforms, and what is there of them afterwards.
@@ -118,6 +121,15 @@ impl Fast {
             }
         };
         pool::run(workers, parts.div_ceil(each), &work, &|| (), check)
+    }
+}
+
+impl fmt::Display for Fast {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.rows {
+            Some(rows) if self.both_axes => write!(f, "axes {rows} and {}: {}", self.cols, self.engine),
+            _ => write!(f, "axis {}: {}", self.cols, self.engine),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use super::transform::Family;
 use crate::element::Number;
 use crate::error::Result;
 use crate::pool::{self, Check};
+use std::fmt;
 
 /// Neighbouring lines that are transformed together.
 const TILE_LINES: usize = 16;
@@ -31,6 +32,13 @@ pub(super) struct Pass {
     pub(super) items_out: usize,
     /// Items of a padded line, on the side that is read.
     pub(super) items_whole: usize,
+}
+
+impl fmt::Display for Pass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let precision = if matches!(self.line, Line::Double(_)) { "double" } else { "single" };
+        write!(f, "axis {}: line by line, in {precision} precision", self.axis)
+    }
 }
 
 /// Where a pass reads or writes.

@@ -9,6 +9,7 @@ use super::transform::Family;
 use crate::error::{Error, Kind, Result};
 use crate::os::cpu;
 use crate::pool::{Check, MAX_WORKERS};
+use std::fmt;
 
 /// An array as bytes: where its first item is, and the distances (bytes) between items.
 #[derive(Debug, Clone, Copy)]
@@ -198,6 +199,21 @@ impl Plan {
             Error::new(Kind::ArenaFull, message)
         };
         middle.map(Some).ok_or_else(refusal)
+    }
+}
+
+/// What is done, a line for each pass over the array: by which vectors, in which order of axes, and how each length is
+/// factored. For those who measure; the words are not promised.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, step) in self.steps.iter().enumerate() {
+            f.write_str(if number > 0 { "\n" } else { "" })?;
+            match step {
+                Step::Lines(pass) => pass.fmt(f)?,
+                Step::Fast(fast) => fast.fmt(f)?,
+            }
+        }
+        Ok(())
     }
 }
 

@@ -490,6 +490,26 @@ fn the_precision_is_that_of_the_input_unless_asked_for() {
 }
 
 #[test]
+fn a_plan_tells_how_it_is_done() {
+    let told = |transform, shape: &[usize], input| {
+        let options = Options { result: Some(Number::C64), ..Options::default() };
+        Plan::new(Spec::new(transform, shape, input, &options).unwrap()).to_string()
+    };
+    let frame = told(Transform::Rfft2, &[1080, 1920], Number::U16);
+    let product = |after: &str| -> usize {
+        let rest = frame.split_once(after).unwrap_or_else(|| panic!("{after:?} in {frame:?}")).1;
+        rest.split(" (").next().unwrap().split(" x ").map(|factor| factor.parse::<usize>().unwrap()).product()
+    };
+    assert!(frame.starts_with("axes 0 and 1: "), "{frame}");
+    assert_eq!((product("at once: "), product("a piece: ")), (1920, 1080), "{frame}");
+    let stack = told(Transform::Fftn, &[3, 1013, 32], Number::C64);
+    let words = "line by line, in";
+    let lines =
+        [format!("axis 2: {words} single"), format!("axis 0: {words} single"), format!("axis 1: {words} double")];
+    assert!(lines.iter().all(|line| stack.contains(&format!("{line} precision"))), "{stack}");
+}
+
+#[test]
 fn names_are_names_of_just_one() {
     for &transform in Transform::ALL {
         assert_eq!(transform.name().parse::<Transform>().unwrap(), transform);

@@ -8,6 +8,7 @@ use super::columns::Planar;
 use super::lanes::{Lanes, Real, Work};
 use super::radix::{Ahead, C, Line, Parts};
 use super::split::Split;
+use std::fmt;
 use std::ops::Range;
 
 /// A multiple of every vector, for which the pieces of the rows of a group stay in the first-level cache.
@@ -100,6 +101,12 @@ impl<R: Real> Along<R> {
     /// Where the tiles of [`Apart`] may be: where the steps had their scratch.
     pub(super) fn tiles(&self, done: *mut R, lanes: usize) -> *mut R {
         done.wrapping_add(2 * lanes * self.width)
+    }
+}
+
+impl<R: Real> fmt::Display for Along<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "as many rows at once as a vector has lanes: {}", self.split)
     }
 }
 

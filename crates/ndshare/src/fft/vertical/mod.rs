@@ -50,6 +50,7 @@ pub(super) use runs::is_input;
 use crate::error::{Error, Result};
 use crate::pool::Check;
 use plan::Plan;
+use std::fmt;
 
 /// A plan: plain data, which any number of threads may use at once.
 pub struct Vertical {
@@ -122,6 +123,15 @@ impl Vertical {
         expect_shape(&into, output_shape(&self.problem))?;
         // SAFETY: the caller vouches for the planes; the CPU had the vector when the plan was made.
         unsafe { with_vector!(self.plan.vector(), &self.plan, run(from, into, scale, workers, check)) }
+    }
+}
+
+impl fmt::Display for Vertical {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.plan {
+            Typed::Single(plan) => plan.fmt(f),
+            Typed::Double(plan) => plan.fmt(f),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::kernel::LINE;
 use crate::pool::{self, Check};
 use crate::prim::{AtomicU64, Ordering};
+use std::fmt;
 
 /// A piece of rows is about so many elements.
 const PIECE: usize = 1 << 14;
@@ -268,6 +269,23 @@ impl<R: Real> Plan<R> {
     fn scratch(&self, lanes: usize) -> usize {
         let columns = self.columns.as_ref().map_or(0, |split| columns::scratch(split, lanes));
         columns.max(self.lines.scratch(lanes))
+    }
+}
+
+impl<R: Real> fmt::Display for Plan<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows = &self.lines.row;
+        let Some(columns) = &self.columns else { return write!(f, "{}, rows: {rows}", self.vector) };
+        let (order, strips) = match self.order {
+            AxisOrder::RowsFirst => ("rows first", STRIPS_OF_PIECE),
+            AxisOrder::ColumnsFirst => ("columns first", 1),
+        };
+        let lanes = self.vector.lanes(self.problem.double);
+        write!(
+            f,
+            "{}, {order}; rows: {rows}; columns, {lanes} in a vector and {strips} strips a piece: {columns}",
+            self.vector
+        )
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::element::Number;
 use crate::kernel::{Cpu, Level};
+use std::fmt;
 
 /// Which transform.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -91,5 +92,16 @@ impl Vector {
     #[cfg(not(target_arch = "x86_64"))]
     pub fn is_present(self) -> bool {
         matches!(self, Self::Scalar | Self::Neon)
+    }
+}
+
+impl fmt::Display for Vector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Scalar => "no vectors",
+            Self::Avx2 => "AVX2",
+            Self::Avx512 => "AVX-512",
+            Self::Neon => "NEON",
+        })
     }
 }

@@ -10,6 +10,7 @@ use super::columns::Planar;
 use super::lanes::{Lanes, Real, Work};
 use super::radix::{Ahead, C, Ends, Io, Line, Parts, dft_of_lanes};
 use super::steps::{Steps, root};
+use std::fmt;
 
 /// How rows of one length are transformed.
 pub(super) struct Row<R> {
@@ -185,6 +186,17 @@ impl<R: Real> Row<R> {
                 V::transpose(at.add(part), line.step, tile.add(im), V::LANES);
                 dft_of_lanes(&Tile { tile, roots, to, first, m });
             }
+        }
+    }
+}
+
+impl<R: Real> fmt::Display for Row<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Kind::Across { steps, .. } => {
+                write!(f, "one row at once: {} x {} (radices {})", steps.len, self.n / steps.len, steps.radices())
+            }
+            Kind::Along(along) => along.fmt(f),
         }
     }
 }

@@ -7,6 +7,7 @@
 use super::lanes::{Lanes, Real};
 use super::radix::{Ahead, Io, Line, Parts};
 use super::steps::{Steps, radices, root};
+use std::fmt;
 use std::ops::Range;
 
 /// Lines of at most so many elements are done in one step.
@@ -117,6 +118,15 @@ impl<R: Real> Split<R> {
             }
             self.second.run::<V>(io, scratch);
         }
+    }
+}
+
+impl<R: Real> fmt::Display for Split<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.n1 == 1 {
+            return write!(f, "{} (radices {})", self.n2, self.second.radices());
+        }
+        write!(f, "{} x {} (radices {}, {})", self.n1, self.n2, self.first.radices(), self.second.radices())
     }
 }
 

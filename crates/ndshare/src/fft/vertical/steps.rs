@@ -107,6 +107,11 @@ impl<R: Real> Steps<R> {
         Self { len, passes, twiddles }
     }
 
+    /// The radices of the passes, in order.
+    pub(super) fn radices(&self) -> String {
+        self.passes.iter().map(|pass| pass.radix.to_string()).collect::<Vec<_>>().join(" ")
+    }
+
     /// Numbers of scratch that [`Self::run`] needs for so many lines.
     pub(super) fn scratch(&self, lanes: usize, lines: usize) -> usize {
         match self.passes.len() {
