@@ -145,28 +145,50 @@ def test_a_worker_that_is_restarted_finds_the_cache_warm(name: str, tmp_path: Pa
         assert {answer[2] for answer in answers if answer} == {10}
 
 
+def roll(server: Server, before: dict[int, str]) -> dict[int, str]:
+    """Make gunicorn start new workers and end the old ones; return the sessions of the new ones by pid."""
+    server.process.send_signal(signal.SIGHUP)
+    after: dict[int, str] = {}
+
+    def has_rolled() -> bool:
+        answer = server.get(1)
+        if answer and answer[0] not in before:
+            after[answer[0]] = answer[3]
+        return len(after) == 2 and not any(Path(f"/proc/{pid}").exists() for pid in before)
+
+    assert wait_until(has_rolled, HANG), server.said()
+    return after
+
+
 def test_a_rolling_restart_keeps_the_cache_that_the_master_has_and_a_cold_one_does_not(tmp_path: Path) -> None:
     (tmp_path / "gunicorn.conf.py").write_text(KEEPER)
     with serving("gunicorn", tmp_path) as server:
         before = server.workers()
         for key in range(10):
             server.get(key)
-        server.process.send_signal(signal.SIGHUP)
-        after: dict[int, str] = {}
-
-        def has_rolled() -> bool:
-            answer = server.get(1)
-            if answer and answer[0] not in before:
-                after[answer[0]] = answer[3]
-            return len(after) == 2 and not any(Path(f"/proc/{pid}").exists() for pid in before)
-
-        assert wait_until(has_rolled, HANG), server.said()
-        assert set(after.values()) == set(before.values())
+        assert set(roll(server, before).values()) == set(before.values())
         last = server.get(3)
         assert last
         assert last[2] == 10
     with serving("gunicorn", tmp_path) as server:
         assert not set(server.workers().values()) & set(before.values())
+
+
+def test_a_cache_is_resized_and_new_workers_find_it_by_its_new_size(tmp_path: Path) -> None:
+    (tmp_path / "gunicorn.conf.py").write_text(KEEPER)
+    with serving("gunicorn", tmp_path) as server:
+        before = server.workers()
+        for key in range(10):
+            server.get(key)
+        for file in (tmp_path / "application.py", tmp_path / "gunicorn.conf.py"):
+            file.write_text(file.read_text().replace("16 MiB", "128 MiB"))
+        env = environment(XDG_RUNTIME_DIR=str(tmp_path / "runtime"), NDSHARE_SESSION="@site")
+        resize = 'import ndshare as nds; nds.Cache("16 MiB", name="tiles").resize("128 MiB")'
+        subprocess.run([sys.executable, "-c", resize], env=env, check=True)
+        assert set(roll(server, before).values()) == set(before.values())
+        last = server.get(3)
+        assert last
+        assert last[2] == 10, "what was loaded stays"
 
 
 def test_without_a_name_each_worker_has_a_cache_of_its_own(tmp_path: Path) -> None:

@@ -52,10 +52,11 @@ def session(name: str) -> None:
     """Put this process into the session of this name: every process of this user that says so shares one.
 
     ``NDSHARE_SESSION=@name`` in the environment says the same. The first process makes the session, or gives its own
-    the name; it ends with the last. Children inherit it. Rings, caches, overlays, locks and arenas with a ``name=`` are
-    found by it in all of these processes.
+    the name; it ends with the last. Children inherit it. Rings, caches, overlays, locks and arenas with a ``name=`` are the same
+    in all of these processes.
 
-    Call it before the first use of ndshare. Raises RuntimeError when this process has used another session already,
+    Call it before the first use of ndshare. Raises RuntimeError when this process is in the session of another name, or
+    has arrays or other processes in its own while others have the name,
     ValueError for a name that is empty, longer than 200 bytes, ``.`` or ``..``, or has a slash, a comma or a control
     character, and AttachError when the user's registry of names is not to be trusted.
 

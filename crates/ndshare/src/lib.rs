@@ -28,30 +28,35 @@
 //! # }
 //! ```
 //!
+//! A program depends on this folder by its path in `Cargo.toml`, `ndshare = { path = "ndshare/crates/ndshare" }`.
+//!
 //! # Start here
 //!
 //! - [`Array`]: what most programs want; [`Element`]: what its items are.
 //! - [`session()`]: the memory that a program and its children share; [`Arena`]: memory of one's own.
 //! - [`Ring`]: frames from a camera to whoever looks. [`Cache`]: values by key, bounded.
-//! - [`gather::concatenate`]: many arrays into one; [`Canvas`]: over and over, and only what changed. [`fft`]: transforms.
+//! - [`gather::concatenate`]: many arrays into one; [`Canvas`]: over and over, and only what changed. [`fft`]:
+//!   transforms.
 //! - [`Locked`]: locks that outlive their holder. [`Overlay`]: one memory, several meanings, one at a time.
 //! - [`names`]: what programs without a parent in common publish for each other, and find.
-//! - [`Deadline`]: how long a call may wait, and what ends it early. [`Error`]: what went wrong, as data and as a sentence.
-//! - [`Token`]: a reference on its way. What has a `reference()`, an [`Array`], a [`Ring`], a [`Reader`] or a [`Writer`], is
-//!   opened in another process by `open_reference`.
+//! - [`Deadline`]: how long a call may wait, and what ends it early. [`Error`]: what went wrong, as data and as a
+//!   sentence.
+//! - [`Token`]: a reference on its way. What has a `reference()`, an [`Array`], a [`Ring`], a [`Reader`] or a
+//!   [`Writer`], is opened in another process by `open_reference`.
 //! - Programs to run: `examples/camera.rs` writes frames that Python reads, `examples/viewer.rs` reads those of Python,
-//!   `examples/session.rs` shares an array with it, `examples/tiles.rs` a cache, `examples/montage.rs` copies a hundred
-//!   images into one.
+//!   `examples/names.rs` does both with a ring that is found by name, `examples/session.rs` shares an array with
+//!   Python, `examples/tiles.rs` a cache, `examples/montage.rs` copies a hundred images into one.
 //!
-//! Linux on x86-64 and aarch64. Any process may be killed at any instant; others of the same user are trusted not to mean
-//! harm, but not to be without faults: numbers in shared memory are checked, and a peer that writes over it makes errors.
+//! Linux on x86-64 and aarch64. Any process may be killed at any instant; others of the same user are trusted not to
+//! mean harm, but not to be without faults: numbers in shared memory are checked, and a peer that writes over it makes
+//! errors.
 //!
 //! # Who comes first
 //!
-//! A ring holds its writers back for the readers that there are, and for nobody else: [`WhenFull::Wait`](ring::WhenFull::Wait)
-//! without a reader waits for none, and the frames are gone. A reader counts from its creation. So make it *before* the first
-//! frame, and send it to the process that is to read; it need not run yet. A [`Writer`] is sent in the same way, and the
-//! stream does not end before it was closed.
+//! A ring holds its writers back for the readers that there are, and for nobody else:
+//! [`WhenFull::Wait`](ring::WhenFull::Wait) without a reader waits for none, and the frames are gone. A reader counts
+//! from its creation. So make it *before* the first frame, and send it to the process that is to read; it need not run
+//! yet. A [`Writer`] is sent in the same way, and the stream does not end before it was closed.
 //!
 //! ```no_run
 //! use ndshare::ring::{Content, Format, Mode, RingOptions, Start};
@@ -82,7 +87,8 @@
 //! use std::time::Duration;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let reader = Reader::open_reference(&std::env::args().nth(1).ok_or("expected a reference")?.parse()?, &Deadline::never())?;
+//! let text = std::env::args().nth(1).ok_or("expected a reference")?;
+//! let reader = Reader::open_reference(&text.parse()?, &Deadline::never())?;
 //! loop {
 //!     match reader.get(&Deadline::after(Duration::from_secs(1))) {
 //!         Ok(frame) => println!("{} {:?}", frame.seq, frame.array()?.shape()),
@@ -118,8 +124,8 @@
 //! names            names for objects, for programs without a parent in common
 //! ```
 //!
-//! What only the bindings for other languages, the command line and the benchmarks call is behind the feature `internals`;
-//! it may change with any version.
+//! What only the bindings for other languages, the command line and the benchmarks call is behind the feature
+//! `internals`; it may change with any version.
 //!
 //! Nothing in shared memory is trusted: geometry is copied to private memory once and checked, and every index
 //! read later is bounded where it is used.

@@ -310,8 +310,8 @@ fn not_there(name: &str, error: Error) -> Error {
     let place =
         Directory::find().ok().flatten().map_or_else(String::new, |found| format!(" in {}", found.path().display()));
     error.saying(format!(
-        "expected the name {name:?} of an object that lives before the timeout, got none: {there}{place}; publish it, or wait \
-         longer"
+        "expected an object that lives under the name {name:?}, got none before the timeout: {there}{place}; publish one, \
+         or wait longer"
     ))
 }
 

@@ -44,7 +44,9 @@ impl Ring {
         if there == asked {
             return Ok(ring);
         }
-        Err(Error::value(format!("expected the ring {name:?} that is there already, of {there}, got {asked}")))
+        Err(Error::value(format!(
+            "expected the ring {name:?} that is there already, of {there}, got {asked}: give the same, or choose another name"
+        )))
     }
 }
 
