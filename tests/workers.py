@@ -537,6 +537,7 @@ def use_everything(shared: dict[str, Any], timeout: float, scale: int = 1) -> No
     with contextlib.suppress(KeyError):
         del cache[3]
     cache.clear()
+    cache.resize(cache.info()["maxsize"])
     with shared["overlay"].use("a", timeout=timeout), nds.locked(shared["array"], timeout=timeout):
         pass
     with ring.reader(start="oldest") as reader, ring.reader(group=f"crew {os.getpid()}") as member:

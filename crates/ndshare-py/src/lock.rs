@@ -157,16 +157,18 @@ impl Lock {
     #[pyo3(signature = (*, name=None, arena=None))]
     fn new(py: Python<'_>, name: Option<&str>, arena: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
         let arena = WorkArena::of(py, arena)?;
+        let Some(name) = name else {
+            let hold = arena.block(py, LOCK_BYTES, MIN_ALIGN, false)?;
+            lock::make_lock(&hold).map_err(|e| to_python(py, &e))?;
+            return Ok(Self { hold });
+        };
         let hold = interruptible(py, |deadline| {
             let mut make = || {
                 let hold = arena.alloc(LOCK_BYTES, MIN_ALIGN, false, deadline)?;
                 lock::make_lock(&hold)?;
                 Ok(hold)
             };
-            match name {
-                Some(name) => find_or_make(&arena, &Wanted::new(ObjectKind::Lock, name), &mut make, deadline),
-                None => make(),
-            }
+            find_or_make(&arena, &Wanted::new(ObjectKind::Lock, name), &mut make, deadline)
         })?;
         Ok(Self { hold })
     }
