@@ -9,7 +9,7 @@ from . import _native
 
 
 def publish(name: str, obj: Any, replace: bool = False) -> None:
-    """Publish a shared array, a Ring, a Cache, an Overlay, a Lock or an Arena under a name of this user's.
+    """Publish a shared array, a Ring, a Cache, a Lock or an Arena under a name of this user's.
 
     Every program of this user can `attach` to it then, in Python and in Rust, whatever started it. This process keeps
     the object until it calls `unpublish`, somebody replaces it, or it ends; who attached keeps it as well. A name works
@@ -40,7 +40,7 @@ def unpublish(name: str) -> bool:
 
 
 def names() -> dict[str, str]:
-    """Return the names of this user's, and what each is: "array", "ring", "cache", "overlay", "lock" or "arena".
+    """Return the names of this user's, and what each is: "array", "ring", "cache", "lock" or "arena".
 
     Entries whose objects are gone are removed.
     """

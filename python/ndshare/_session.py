@@ -52,7 +52,7 @@ def session(name: str) -> None:
     """Put this process into the session of this name: every process of this user that says so shares one.
 
     ``NDSHARE_SESSION=@name`` in the environment says the same. The first process makes the session, or gives its own
-    the name; it ends with the last. Children inherit it. Rings, caches, overlays, locks and arenas with a ``name=`` are
+    the name; it ends with the last. Children inherit it. Rings, caches, locks and arenas with a ``name=`` are
     found by it in all of these processes.
 
     Call it before the first use of ndshare. Raises RuntimeError when this process has used another session already,

@@ -45,7 +45,7 @@ fn parts(object: &Bound<'_, PyAny>) -> PyResult<Found> {
     let Some(facts) = Operand::of_any(object) else {
         let got = object.get_type();
         return Err(PyTypeError::new_err(format!(
-            "expected a shared array, a Ring, a Cache, an Overlay, a Lock or an Arena to publish, got {got}"
+            "expected a shared array, a Ring, a Cache, a Lock or an Arena to publish, got {got}"
         )));
     };
     let found = token_of_array(object)?;
