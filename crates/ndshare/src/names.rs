@@ -359,6 +359,8 @@ impl Entry {
         if self.kind == ObjectKind::Arena {
             return Ok(Some(Kept::Arena(arena)));
         }
+        // Sweeps the dead: what they alone held is gone, also where the session lives on.
+        let _ = arena.is_kept_by_others(self.token.block);
         match arena.take(self.token.block) {
             Ok(hold) => Ok(Some(Kept::Block(hold))),
             Err(error) if error.kind() == Kind::Stale => Ok(None),

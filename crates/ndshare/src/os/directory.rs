@@ -83,7 +83,11 @@ impl Directory {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Err(refused(&shown, "a symbolic link")),
-            Err(error) => return Err(Error::os(&format!("opening {}", shown.display()), error)),
+            Err(error) => {
+                // Such as a socket, or what another user lets nobody open.
+                fs::symlink_metadata(self.inside(name)).map_or(Ok(()), |facts| check_entry(&facts, &shown))?;
+                return Err(Error::os(&format!("opening {}", shown.display()), error));
+            }
         };
         let facts = file.metadata().map_err(|error| Error::os("fstat", error))?;
         if facts.nlink() == 0 {
