@@ -221,6 +221,32 @@ def test_a_publisher_that_was_killed_leaves_no_name_though_its_session_lives_on(
     assert nds.names() == ({"array": "array", "ring": "array"} if first == "publish" else {})
 
 
+ENDS = """
+import ndshare as nds
+from ndshare import _native
+nds.publish("x", nds.ones(3))
+print("published", flush=True)
+input()
+_native.stop_at("directory:locked")
+"""
+
+
+@needs_points
+def test_who_attaches_while_the_publisher_ends_keeps_the_name(runtime: Path) -> None:
+    with running(ENDS) as publisher:
+        assert said(publisher) == "published"
+        assert publisher.stdin
+        publisher.stdin.write("\n")
+        publisher.stdin.flush()
+        state = Path(f"/proc/{publisher.pid}/stat")
+        assert wait_until(lambda: state.read_text().rsplit(")", 1)[1].split()[0] == "T")
+        kept = nds.attach("x", timeout=0)
+        publisher.send_signal(signal.SIGCONT)
+        publisher.wait(HANG)
+    assert entries(runtime) == ["name-x"]
+    assert kept.tolist() == [1, 1, 1]
+
+
 SHORT = """
 import os, resource, sys
 import ndshare as nds
@@ -649,6 +675,18 @@ def test_what_is_no_name_in_the_environment_is_an_error() -> None:
     done = run(SESSION, env=environment(NDSHARE_SESSION="@a/b"))
     assert done.code == 1
     assert "ValueError: expected a name of 1 to 200 bytes without slashes" in done.err
+
+
+def test_a_session_that_may_be_elsewhere_says_which_file_names_it(runtime: Path) -> None:
+    stranger("import os, ndshare as nds; nds.session('s'); os._exit(0)")
+    entry = runtime / "ndshare" / "session-s"
+    locator, numbering = entry.read_text().split()
+    entry.write_text(f"{locator} {int(numbering) + 1}\n")  # as a container writes that is gone
+    done = run("import ndshare as nds; nds.session('s')", env=environment())
+    assert done.code == 1
+    assert "AttachError: the session \"s\" cannot be joined" in done.err
+    assert f"remove {entry}" in done.err
+    assert entry.exists()
 
 
 ONE_OF_MANY = """

@@ -352,8 +352,8 @@ fn watch_end() {
 fn join_named(name: &str, directory: &Directory) -> Result<Option<Session>> {
     let file = file_of(name);
     let Some(bytes) = directory.read(&file)? else { return Ok(None) };
+    let path = directory.path().join(file);
     let Some((root, numbering)) = parse_entry(&bytes) else {
-        let path = directory.path().join(file);
         return Err(Error::attach(format!(
             "expected where the session {name:?} is in {}, got {} other bytes: use one version of ndshare in all processes, \
              or remove it",
@@ -365,7 +365,8 @@ fn join_named(name: &str, directory: &Directory) -> Result<Option<Session>> {
         Ok(arena) => Ok(Some(Session { arena, root, name: Some(name.to_owned()) })),
         Err(_) if Arena::is_gone(&root, numbering) => Ok(None),
         Err(error) => {
-            let text = format!("the session {name:?} cannot be joined: {error}");
+            let text =
+                format!("the session {name:?} cannot be joined: {error}; if nobody has it, remove {}", path.display());
             Err(error.saying(text))
         }
     }
