@@ -1037,16 +1037,16 @@ fn a_cache_is_resized_for_all_who_have_it() {
     let theirs = elsewhere(&mine, &heap);
     (0..10).for_each(|i| assert_eq!(load(&mine, i, KIB), i));
     let pinned = mine.get_block(&key(3), &FOREVER).unwrap().unwrap();
-    theirs.resize(4 * KIB as u64, &FOREVER).unwrap();
-    assert!(info(&mine).bytes <= 4 * KIB as u64 && info(&mine).maxsize == 4 * KIB as u64);
+    theirs.resize(4 * KIB, &FOREVER).unwrap();
+    assert!(info(&mine).bytes <= 4 * KIB && info(&mine).maxsize == 4 * KIB);
     (20..40).for_each(|i| assert_eq!(load(&mine, i, KIB), i));
-    assert!(info(&theirs).bytes <= 4 * KIB as u64);
+    assert!(info(&theirs).bytes <= 4 * KIB);
     drop(pinned);
-    mine.resize(64 * KIB as u64, &FOREVER).unwrap();
+    mine.resize(64 * KIB, &FOREVER).unwrap();
     (50..60).for_each(|i| assert_eq!(load(&theirs, i, KIB), i));
     assert!((50..60).all(|i| mine.get_block(&key(i), &FOREVER).unwrap().is_some()));
     assert_eq!(mine.resize(0, &FOREVER).unwrap_err().kind(), Kind::InvalidValue);
-    assert_eq!(theirs.maxsize(), 64 * KIB as u64);
+    assert_eq!(theirs.maxsize(), 64 * KIB);
 }
 
 #[test]
