@@ -209,6 +209,92 @@ def test_a_name_outlives_its_publisher_and_ends_with_the_last_who_has_the_object
     assert not (runtime / "ndshare").exists(), "nothing is left behind"
 
 
+DIES = """
+import os, signal
+import numpy as np
+import ndshare as nds
+nds.publish("array", nds.zeros(5))
+nds.publish("ring", nds.Ring(2, np.uint8, slots=2))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("first", ["names", "attach", "publish"])
+def test_a_publisher_that_was_killed_leaves_no_name_though_its_session_lives_on(first: str, runtime: Path) -> None:
+    mine = nds.zeros(3)
+    command = [sys.executable, str(script(DIES))]
+    assert subprocess.run(command, timeout=HANG, check=False).returncode == -signal.SIGKILL
+    assert entries(runtime) == ["name-array", "name-ring"]
+    for name in "array", "ring":
+        if first == "attach":
+            with pytest.raises(nds.Timeout, match=f'"{name}"'):
+                nds.attach(name, timeout=0)
+        elif first == "publish":
+            nds.publish(name, mine)
+            assert nds.attach(name).shape == (3,)
+    assert nds.names() == ({"array": "array", "ring": "array"} if first == "publish" else {})
+
+
+ENDS = """
+import ndshare as nds
+from ndshare import _native
+nds.publish("x", nds.ones(3))
+print("published", flush=True)
+input()
+_native.stop_at("directory:locked")
+"""
+
+
+@needs_points
+def test_who_attaches_while_the_publisher_ends_keeps_the_name(runtime: Path) -> None:
+    with running(ENDS) as publisher:
+        assert said(publisher) == "published"
+        assert publisher.stdin
+        publisher.stdin.write("\n")
+        publisher.stdin.flush()
+        state = Path(f"/proc/{publisher.pid}/stat")
+        assert wait_until(lambda: state.read_text().rsplit(")", 1)[1].split()[0] == "T")
+        kept = nds.attach("x", timeout=0)
+        publisher.send_signal(signal.SIGCONT)
+        publisher.wait(HANG)
+    assert entries(runtime) == ["name-x"]
+    assert kept.tolist() == [1, 1, 1]
+
+
+SHORT = """
+import os, resource, sys
+import ndshare as nds
+nds.zeros(1)
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+taken = []
+try:
+    while True:
+        taken.append(os.open("/dev/null", os.O_RDONLY))
+except OSError:
+    pass
+for descriptor in taken[: int(sys.argv[1])]:
+    os.close(descriptor)
+try:
+    names = nds.names()
+    assert names == {"x": "array"}, names
+    assert nds.attach("x", timeout=0).tolist() == [1]
+except nds.Timeout as error:
+    sys.exit(str(error))
+except nds.Error as error:
+    assert "descriptor" in str(error) or "open files" in str(error), error
+"""
+
+
+@pytest.mark.parametrize("free", [2, 3, 4])
+def test_who_has_no_descriptors_left_takes_no_living_name_away(free: int, runtime: Path) -> None:
+    with running("import ndshare as nds\na = nds.ones(1)\nnds.publish('x', a)\nprint(1, flush=True)\ninput()") as one:
+        assert said(one) == "1"
+        kept = nds.attach("x")
+    stranger(SHORT, str(free))
+    assert entries(runtime) == ["name-x"]
+    assert kept.tolist() == [1]
+
+
 def test_who_published_keeps_the_object_until_it_is_replaced_or_taken_away() -> None:
     base = held()
     nds.publish("x", nds.zeros(10_000))
@@ -307,6 +393,8 @@ def squat(runtime: Path, how: str) -> Path:
         mine.mkdir(mode=0o700)
     elif how == "fifo":
         os.mkfifo(mine, 0o600)
+    elif how == "socket":
+        os.mknod(mine, stat.S_IFSOCK | 0o600)
     else:
         mine.write_bytes(b"x" * 100_000 if how == "huge" else b"garbage" if how == "garbage" else text)
         mine.chmod(0o622 if how == "writable by others" else 0o640 if how == "readable by others" else 0o600)
@@ -324,6 +412,7 @@ def squat(runtime: Path, how: str) -> Path:
         ("readable by others", "mode 640"),
         ("directory", "something else than a file"),
         ("fifo", "something else than a file"),
+        ("socket", "something else than a file"),
         ("huge", "larger"),
         ("garbage", "7 other bytes"),
         pytest.param("foreign", "belongs to uid 65534", marks=needs_root),
@@ -340,6 +429,7 @@ def test_squatted_names_are_refused(how: str, match: str, runtime: Path) -> None
         "symlink": stat.S_IFLNK,
         "directory": stat.S_IFDIR,
         "fifo": stat.S_IFIFO,
+        "socket": stat.S_IFSOCK,
     }.get(how, stat.S_IFREG)
     if how == "directory":
         place.rmdir()
@@ -599,6 +689,18 @@ def test_what_is_no_name_in_the_environment_is_an_error() -> None:
     done = run(SESSION, env=environment(NDSHARE_SESSION="@a/b"))
     assert done.code == 1
     assert "ValueError: expected a name of 1 to 200 bytes without slashes" in done.err
+
+
+def test_a_session_that_may_be_elsewhere_says_which_file_names_it(runtime: Path) -> None:
+    stranger("import os, ndshare as nds; nds.session('s'); os._exit(0)")
+    entry = runtime / "ndshare" / "session-s"
+    locator, numbering = entry.read_text().split()
+    entry.write_text(f"{locator} {int(numbering) + 1}\n")  # as a container writes that is gone
+    done = run("import ndshare as nds; nds.session('s')", env=environment())
+    assert done.code == 1
+    assert "AttachError: the session \"s\" cannot be joined" in done.err
+    assert f"remove {entry}" in done.err
+    assert entry.exists()
 
 
 ONE_OF_MANY = """

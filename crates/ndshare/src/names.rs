@@ -367,6 +367,8 @@ impl Entry {
         if self.kind == ObjectKind::Arena {
             return Ok(Some(Kept::Arena(arena)));
         }
+        // Sweeps the dead: what they alone held is gone, also where the session lives on.
+        let _ = arena.is_kept_by_others(self.token.block);
         match arena.take(self.token.block) {
             Ok(hold) => Ok(Some(Kept::Block(hold))),
             Err(error) if error.kind() == Kind::Stale => Ok(None),
@@ -446,12 +448,12 @@ extern "C" fn leave() {
         Kept::Block(hold) => hold.has_other_holders().is_ok_and(|others| !others),
         Kept::Arena(arena) => has_others(arena).is_ok_and(|others| !others),
     };
-    let mut gone = mine.into_iter().filter(|one| alone(&one.kept)).peekable();
-    if gone.peek().is_none() {
+    if !mine.iter().any(|one| alone(&one.kept)) {
         return;
     }
     let Ok(locked) = lock_names(&Deadline::new(Some(END), &|| Ok(()))) else { return };
-    for one in gone {
+    // Asked anew: somebody may have attached while this process waited.
+    for one in mine.iter().filter(|one| alone(&one.kept)) {
         if locked.directory().read(&one.file).is_ok_and(|there| there.as_ref() == Some(&one.bytes)) {
             let _ = locked.remove(&one.file);
         }

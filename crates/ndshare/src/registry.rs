@@ -15,6 +15,7 @@ use crate::arena::{Arena, BlockId, Deadline, Hold, Locator, Options};
 use crate::error::{Error, Kind, Result};
 use crate::lock::{self, Death, Quiet};
 use crate::os::kill::{Point, point};
+use crate::os::proc;
 use crate::prim::{
     AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
@@ -216,7 +217,9 @@ pub fn find_or_make_arena(
     options: &Options,
     deadline: &Deadline,
 ) -> Result<(Arc<Arena>, Hold)> {
-    let wanted = Wanted::new(ObjectKind::Arena, name);
+    // Not by who holds the card: others may have it in hand just to look, and find as little.
+    let is_gone = |card: &Hold| read_card(card).is_ok_and(|(at, numbering)| Arena::is_gone(&at, numbering));
+    let wanted = Wanted { is_over: &is_gone, ..Wanted::new(ObjectKind::Arena, name) };
     for _ in 0..CARD_ROUNDS {
         let mut made = None;
         let mut make = || {
@@ -229,9 +232,9 @@ pub fn find_or_make_arena(
         if let Some(arena) = made {
             return Ok((arena, card));
         }
-        match Arena::attach(&read_card(&card)?) {
-            // Whoever had it may have ended since, and then this is the only hold on its card.
-            Err(error) if error.kind() == Kind::Unreachable && !card.has_other_holders()? => {}
+        match Arena::attach(&read_card(&card)?.0) {
+            // Whoever had it may have ended since.
+            Err(error) if error.kind() == Kind::Unreachable && is_gone(&card) => {}
             other => return check_budget(other?, name, options).map(|arena| (arena, card)),
         }
     }
@@ -240,21 +243,22 @@ pub fn find_or_make_arena(
 
 /// How often the holders of an arena may end just while it is looked for.
 const CARD_ROUNDS: u32 = 10;
-const CARD_BYTES: usize = 24;
+const CARD_BYTES: usize = 32;
 
-/// A block that says where an arena is.
+/// A block that says where an arena is, and by whose numbers of processes.
 fn write_card(session: &Arc<Arena>, at: Locator, deadline: &Deadline) -> Result<Hold> {
     let card = session.alloc(CARD_BYTES, 64, true, deadline)?;
-    for (index, value) in [at.id, u64::from(at.pid), at.fd as u64].into_iter().enumerate() {
+    let numbering = proc::pid_namespace().unwrap_or(0);
+    for (index, value) in [at.id, u64::from(at.pid), at.fd as u64, numbering].into_iter().enumerate() {
         card.word(index)?.store(value, Relaxed);
     }
     Ok(card)
 }
 
-fn read_card(card: &Hold) -> Result<Locator> {
+fn read_card(card: &Hold) -> Result<(Locator, u64)> {
     // RAW: a name, which is looked up.
     let word = |index| card.word(index).map(|word| word.load(Relaxed));
-    Ok(Locator { id: word(0)?, pid: word(1)? as u32, fd: word(2)? as i32 })
+    Ok((Locator { id: word(0)?, pid: word(1)? as u32, fd: word(2)? as i32 }, word(3)?))
 }
 
 fn check_budget(arena: Arc<Arena>, name: &str, options: &Options) -> Result<Arc<Arena>> {
@@ -394,6 +398,21 @@ mod tests {
         });
         assert_eq!(made.load(Relaxed), 1);
         drop(arena);
+    }
+
+    #[test]
+    fn an_arena_that_is_gone_gives_its_name_up_though_others_look_at_its_card() {
+        let (session, heap) = Arena::create_on_heap(4 << 20).unwrap();
+        let other = Arena::join_on_heap(&heap).unwrap();
+        let options = Options { budget_bytes: Some(1 << 20), ..Options::default() };
+        let (first, card) = find_or_make_arena(&session, "a", &options, &FOREVER).unwrap();
+        let id = first.id();
+        let looked_at = find(&other, &Wanted::new(ObjectKind::Arena, "a"), &FOREVER).unwrap().unwrap();
+        drop((first, card));
+        let (next, _card) = find_or_make_arena(&session, "a", &options, &FOREVER).unwrap();
+        let (same, _theirs) = find_or_make_arena(&other, "a", &options, &FOREVER).unwrap();
+        assert!(next.id() != id && same.id() == next.id());
+        drop(looked_at);
     }
 
     #[cfg(feature = "killpoints")]

@@ -106,7 +106,7 @@ impl Told {
     fn name(&self, joined: Option<&Locator>) -> Result<Option<String>> {
         let texts = [&self.parent, &self.environment].into_iter();
         let mut texts = texts.filter(|text| joined.is_none_or(|locator| locators_in(text).any(|one| one == *locator)));
-        let name = texts.find_map(|text| text.split(',').find_map(|text| text.trim().strip_prefix('@')));
+        let name = texts.find_map(|text| text.split(',').find_map(|text| text.trim_start().strip_prefix('@')));
         name.map_or(Ok(None), |name| check_name(name).map(|()| Some(name.to_owned())))
     }
 
@@ -352,8 +352,8 @@ fn watch_end() {
 fn join_named(name: &str, directory: &Directory) -> Result<Option<Session>> {
     let file = file_of(name);
     let Some(bytes) = directory.read(&file)? else { return Ok(None) };
+    let path = directory.path().join(file);
     let Some((root, numbering)) = parse_entry(&bytes) else {
-        let path = directory.path().join(file);
         return Err(Error::attach(format!(
             "expected where the session {name:?} is in {}, got {} other bytes: use one version of ndshare in all processes, \
              or remove it",
@@ -365,7 +365,8 @@ fn join_named(name: &str, directory: &Directory) -> Result<Option<Session>> {
         Ok(arena) => Ok(Some(Session { arena, root, name: Some(name.to_owned()) })),
         Err(_) if Arena::is_gone(&root, numbering) => Ok(None),
         Err(error) => {
-            let text = format!("the session {name:?} cannot be joined: {error}");
+            let text =
+                format!("the session {name:?} cannot be joined: {error}; if nobody has it, remove {}", path.display());
             Err(error.saying(text))
         }
     }
@@ -689,6 +690,13 @@ mod tests {
         for bad in ["", ",", ",,,", "garbage", "nds1-", "nds1-zz-1-1", "@name", "\u{2603}", &"x".repeat(5000)] {
             assert_eq!(told(bad, bad).candidates(), [], "{bad:?}");
             assert_eq!(told("", &format!("{bad},{good},{bad}")).candidates(), [good], "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_passed_on_with_its_spaces() {
+        for name in [" lab ", "lab\u{a0}", "@", "a\u{2028}"] {
+            assert_eq!(told(&format!("{}, @{name}", locator(9, 1)), "").name(None).unwrap().as_deref(), Some(name));
         }
     }
 

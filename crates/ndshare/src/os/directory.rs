@@ -83,7 +83,11 @@ impl Directory {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Err(refused(&shown, "a symbolic link")),
-            Err(error) => return Err(Error::os(&format!("opening {}", shown.display()), error)),
+            Err(error) => {
+                // Such as a socket, or what another user lets nobody open.
+                fs::symlink_metadata(self.inside(name)).map_or(Ok(()), |facts| check_entry(&facts, &shown))?;
+                return Err(Error::os(&format!("opening {}", shown.display()), error));
+            }
         };
         let facts = file.metadata().map_err(|error| Error::os("fstat", error))?;
         if facts.nlink() == 0 {
@@ -213,8 +217,11 @@ impl LockedDirectory {
 
 impl Drop for LockedDirectory {
     fn drop(&mut self) {
-        // It stays while anything is in it.
-        let _ = fs::remove_dir(&self.0.path);
+        // It stays while anything is in it. In the place of one that was removed there may be another one, which somebody
+        // else has the lock of.
+        if self.0.has_a_name() {
+            let _ = fs::remove_dir(&self.0.path);
+        }
         // Not by closing alone: a child that is forked before that has the description, too.
         let _ = self.0.file.unlock();
         let _ = HOLDER.compare_exchange(self.0.file.as_raw_fd(), NOBODY, AcqRel, Relaxed);
@@ -335,4 +342,26 @@ fn refused(path: &Path, got: &str) -> Error {
         "{} is not trusted: expected what ndshare makes there, of this user's and for this user alone, got {got}; remove it",
         path.display()
     ))
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_got_the_lock_of_a_directory_that_was_removed_leaves_the_next_one_alone() {
+        let path = std::env::temp_dir().join(format!("ndshare-test-{}", super::super::random_u64()));
+        let make = || {
+            DirBuilder::new().mode(0o700).create(&path).unwrap();
+            Directory { file: open(&path).unwrap().unwrap(), path: path.clone() }
+        };
+        let late = make();
+        fs::remove_dir(&path).unwrap();
+        let next = LockedDirectory::try_lock(make()).unwrap().unwrap();
+        drop(LockedDirectory::try_lock(late).unwrap().unwrap());
+        next.write("name", b"bytes").unwrap();
+        assert!(next.remove("name").unwrap());
+        drop(next);
+        assert!(!path.exists(), "the last entry takes it along");
+    }
 }

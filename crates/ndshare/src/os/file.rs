@@ -16,10 +16,12 @@ use super::page::{self, Page};
 use super::{last_errno, monotonic, proc};
 use crate::error::{Error, Foreign, Result, Unreachable};
 use crate::prim::{AtomicI32, AtomicU64, Ordering};
-use std::fs::{metadata, read_dir, read_link, read_to_string};
+use std::fs::{DirEntry, metadata, read_dir, read_link, read_to_string};
+use std::io;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 /// How long a search that found nothing counts: it looks into every process of the machine.
 const LOST_FOR_MS: u64 = 1000;
@@ -73,11 +75,11 @@ impl MemFile {
     ///
     /// # Errors
     /// `Unreachable` when no process has it open that this one may look into; `Foreign` when it is another user's;
-    /// `Attach` when it can't be opened.
+    /// `Attach` when it can't be opened, or no descriptor is left to look for it.
     pub fn find(name: &str, hint_pid: u32, hint_fd: i32) -> Result<Self> {
         let hint = format!("/proc/{hint_pid}/fd/{hint_fd}");
         refuse_foreign(name, hint_pid, &hint)?;
-        let fd = open_link(name, &hint).or_else(|| search(name));
+        let fd = open_link(name, &hint).map_or_else(|| search(name), |fd| Ok(Some(fd)))?;
         let failure = || if leads_to(name, &hint) { closed_link(&hint) } else { unreachable_file(name, hint_pid) };
         let fd = fd.ok_or_else(failure)?;
         if let Some(found) = identity(fd.as_raw_fd()).filter(|found| found.uid != effective_uid()) {
@@ -120,7 +122,7 @@ impl MemFile {
         if now_ms < self.lost_until_ms.load(Ordering::Relaxed) {
             return Err(self.lost());
         }
-        let Some(found) = through_own_mapping(&self.name).or_else(|| search(&self.name)) else {
+        let Some(found) = through_own_mapping(&self.name).or_else(|| search(&self.name).ok()?) else {
             self.lost_until_ms.store(now_ms + LOST_FOR_MS, Ordering::Relaxed);
             return Err(self.lost());
         };
@@ -274,11 +276,38 @@ fn leads_to(name: &str, link: &str) -> bool {
 }
 
 /// Looks for the memory file called `name` in every process that this one may look into.
-fn search(name: &str) -> Option<OwnedFd> {
-    let processes = read_dir("/proc").ok()?.flatten();
-    let numbered = processes.filter(|entry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit());
-    let tables = numbered.filter_map(|process| read_dir(process.path().join("fd")).ok());
-    tables.flat_map(Iterator::flatten).find_map(|link| open_link(name, link.path().to_str()?))
+///
+/// # Errors
+/// `Attach` without a descriptor to look by: the file may be there.
+fn search(name: &str) -> Result<Option<OwnedFd>> {
+    let processes = list("/proc".into())?;
+    for process in processes.filter(|entry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit()) {
+        for link in list(process.path().join("fd"))? {
+            let path = link.path();
+            let Some(path) = path.to_str().filter(|path| leads_to(name, path)) else { continue };
+            match open(path) {
+                None if has_no_descriptor(&io::Error::last_os_error()) => return Err(closed_link(path)),
+                None => {}
+                found => return Ok(found),
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn has_no_descriptor(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+/// What is in a directory; nothing where this process may not look.
+fn list(path: PathBuf) -> Result<impl Iterator<Item = DirEntry>> {
+    match read_dir(&path) {
+        Err(error) if has_no_descriptor(&error) => Err(Error::attach(format!(
+            "{} can't be looked into: expected a free descriptor; close files, or raise ulimit -n",
+            path.display()
+        ))),
+        listed => Ok(listed.into_iter().flatten().flatten()),
+    }
 }
 
 /// The memory file through a mapping of this process, which only the privileged may open.
