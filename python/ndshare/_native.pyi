@@ -100,6 +100,7 @@ __all__ = [
     "reduce",
     "ring_parts",
     "ring_token",
+    "run_command",
     "session_find",
     "session_locators",
     "session_named",
