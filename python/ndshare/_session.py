@@ -34,7 +34,7 @@ _HELPERS = (
 def start() -> None:
     """At import: the root makes its session. A failure is raised at the first use, which tries again."""
     with contextlib.suppress(Exception):
-        if not _has_parent() and _native.session_locators() is None:
+        if not _is_command() and not _has_parent() and _native.session_locators() is None:
             ensure()
 
 
@@ -68,6 +68,11 @@ got "a/b" of 3 bytes
     """
     _native.session_named(name)
     _name()
+
+
+def _is_command() -> bool:
+    """Tell whether this process is the command ``ndshare``, which has no use for a session of its own."""
+    return [os.path.basename(name) for name in sys.argv[:1]] == ["ndshare"] or sys.orig_argv[1:3] == ["-m", "ndshare"]
 
 
 def _has_parent() -> bool:

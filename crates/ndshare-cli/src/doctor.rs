@@ -5,11 +5,15 @@
 
 use std::fmt;
 use std::fs;
-use std::process::ExitCode;
+use std::io::Write;
 
 use ndshare::arena::{Arena, Deadline, Options};
 use ndshare::layout::{human, parse_size};
+use ndshare::os::directory::Directory;
 use ndshare::os::limits;
+use serde_json::{Value, json};
+
+use crate::Outcome;
 
 /// The first kernel whose `MADV_COLLAPSE` makes huge pages when memory is committed.
 const COLLAPSE_KERNEL: (u32, u32) = (6, 1);
@@ -36,6 +40,16 @@ enum Verdict {
     Broken,
 }
 
+impl Verdict {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Limited => "limited",
+            Self::Broken => "broken",
+        }
+    }
+}
+
 /// What one check found.
 #[derive(Debug, PartialEq, Eq)]
 struct Finding {
@@ -58,16 +72,16 @@ impl Finding {
     fn broken(subject: &'static str, found: impl Into<String>, advice: &'static str) -> Self {
         Self { verdict: Verdict::Broken, subject, found: found.into(), advice }
     }
+
+    fn value(&self) -> Value {
+        let advice = Some(self.advice).filter(|advice| !advice.is_empty());
+        json!({ "verdict": self.verdict.name(), "subject": self.subject, "found": self.found, "advice": advice })
+    }
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verdict = match self.verdict {
-            Verdict::Good => "good",
-            Verdict::Limited => "limited",
-            Verdict::Broken => "broken",
-        };
-        write!(f, "{verdict:<8} {:<14} {}", self.subject, self.found)?;
+        write!(f, "{:<8} {:<14} {}", self.verdict.name(), self.subject, self.found)?;
         if !self.advice.is_empty() {
             write!(f, "\n{:24}{}", "", self.advice)?;
         }
@@ -75,14 +89,15 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Print a finding a line. Fails when something is broken.
-pub(crate) fn run() -> ExitCode {
+/// Print the findings. Not well when something is broken.
+pub(crate) fn run(is_json: bool, out: &mut dyn Write) -> Outcome {
     let findings = examine();
-    for finding in &findings {
-        println!("{finding}");
+    if is_json {
+        writeln!(out, "{:#}", Value::from_iter(findings.iter().map(Finding::value)))?;
+    } else {
+        findings.iter().try_for_each(|finding| writeln!(out, "{finding}"))?;
     }
-    let broken = findings.iter().any(|finding| finding.verdict == Verdict::Broken);
-    if broken { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    Ok(findings.iter().all(|finding| finding.verdict != Verdict::Broken))
 }
 
 fn examine() -> Vec<Finding> {
@@ -97,6 +112,7 @@ fn examine() -> Vec<Finding> {
         open_files(limits::open_files_limit()),
         budget(std::env::var("NDSHARE_BUDGET").ok().as_deref()),
     ];
+    findings.push(registry(Directory::find().map(|found| found.map(|found| found.path().display().to_string()))));
     findings.extend(trial());
     findings
 }
@@ -177,6 +193,19 @@ fn budget(variable: Option<&str>) -> Finding {
         Some((_, Ok(bytes))) => Finding::good(SUBJECT, human(bytes)),
         Some((text, Err(_))) => {
             Finding::broken(SUBJECT, format!("{text:?} is no size"), "write a size such as \"8 GiB\", or unset it")
+        }
+    }
+}
+
+fn registry(found: ndshare::Result<Option<String>>) -> Finding {
+    const SUBJECT: &str = "names";
+    match found {
+        Ok(Some(path)) => Finding::good(SUBJECT, format!("in {path}")),
+        Ok(None) => Finding::good(SUBJECT, "none yet"),
+        Err(error) => {
+            let advice =
+                "remove what is there, or set XDG_RUNTIME_DIR to a directory of mode 0700; without it no names work";
+            Finding::limited(SUBJECT, error.to_string(), advice)
         }
     }
 }
@@ -263,6 +292,16 @@ mod tests {
         assert_eq!(budget(None).verdict, Verdict::Good);
         assert_eq!(budget(Some("8 GiB")).verdict, Verdict::Good);
         assert_eq!(budget(Some("plenty")).verdict, Verdict::Broken);
+    }
+
+    #[test]
+    fn a_registry_that_is_not_trusted_is_told() {
+        assert_eq!(registry(Ok(None)).verdict, Verdict::Good);
+        let finding = registry(Err("a trap".parse::<ndshare::Element>().unwrap_err()));
+        assert_eq!(finding.verdict, Verdict::Limited);
+        assert!(finding.value()["found"].as_str().unwrap().contains("a trap"));
+        assert!(finding.value()["advice"].as_str().unwrap().contains("0700"));
+        assert!(Finding::good("x", "y").value()["advice"].is_null());
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! What `/proc` says of arenas: which processes map which, and how much memory it has.
 //!
-//! Nothing here opens or joins an arena, so looking costs it no slot and changes nothing.
+//! Nothing here opens or joins an arena, so looking costs it no slot and changes nothing. This process itself is not seen:
+//! in Python it may have a session of its own.
 //! A process that ends while we read it is simply left out.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+use ndshare::arena::Locator;
 
 /// How an arena's memory appears in `/proc/<pid>/maps` and behind `/proc/<pid>/fd/<n>`.
 const NAME_PREFIX: &str = "/memfd:ndshare:";
@@ -23,6 +26,16 @@ pub(crate) struct Seen {
     pub(crate) processes: Vec<Process>,
     /// Bytes of memory behind it, or `None` where no descriptor of it could be looked at.
     pub(crate) committed_bytes: Option<u64>,
+    /// A process that has it open, and under which descriptor.
+    pub(crate) descriptor: Option<(u32, i32)>,
+}
+
+impl Seen {
+    /// Where it can be looked at.
+    pub(crate) fn locator(&self) -> Option<Locator> {
+        let (pid, fd) = self.descriptor?;
+        Some(Locator { id: u64::from_str_radix(&self.id, 16).ok()?, pid, fd })
+    }
 }
 
 /// A process that maps an arena.
@@ -38,7 +51,7 @@ type Key = (String, u64);
 /// Every arena that a process we may look at maps, in order of their ids.
 pub(crate) fn arenas(proc_dir: &Path) -> std::io::Result<Vec<Seen>> {
     let mut found: BTreeMap<Key, Seen> = BTreeMap::new();
-    for pid in pids(proc_dir)? {
+    for pid in pids(proc_dir)?.into_iter().filter(|&pid| pid != std::process::id()) {
         let dir = proc_dir.join(pid.to_string());
         let Ok(maps) = fs::read_to_string(dir.join("maps")) else { continue };
         for key in mapped(&maps) {
@@ -46,10 +59,13 @@ pub(crate) fn arenas(proc_dir: &Path) -> std::io::Result<Vec<Seen>> {
                 id: key.0.clone(),
                 processes: Vec::new(),
                 committed_bytes: None,
+                descriptor: None,
             });
             seen.processes.push(Process { pid, name: process_name(&dir) });
-            if seen.committed_bytes.is_none() {
-                seen.committed_bytes = committed(&dir, key.1);
+            if seen.committed_bytes.is_none()
+                && let Some((fd, bytes)) = opened(&dir, key.1)
+            {
+                (seen.committed_bytes, seen.descriptor) = (Some(bytes), Some((pid, fd)));
             }
         }
     }
@@ -86,15 +102,15 @@ fn arena_id(name: &str) -> Option<&str> {
     (id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
 }
 
-/// The memory behind the arena with this inode, by any descriptor of it that the process has.
-fn committed(process_dir: &Path, inode: u64) -> Option<u64> {
+/// A descriptor of the arena with this inode in a process, and the memory behind it.
+fn opened(process_dir: &Path, inode: u64) -> Option<(i32, u64)> {
     let descriptors = fs::read_dir(process_dir.join("fd")).ok()?;
     descriptors
         .flatten()
         .filter(|entry| fs::read_link(entry.path()).is_ok_and(|link| link.to_string_lossy().starts_with(NAME_PREFIX)))
-        .filter_map(|entry| fs::metadata(entry.path()).ok())
-        .find(|metadata| metadata.ino() == inode)
-        .map(|metadata| metadata.blocks() * STAT_BLOCK_BYTES)
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, fs::metadata(entry.path()).ok()?)))
+        .find(|(_, metadata)| metadata.ino() == inode)
+        .map(|(fd, metadata)| (fd, metadata.blocks() * STAT_BLOCK_BYTES))
 }
 
 /// The short name of a process, or `?` when it has just ended.

@@ -141,9 +141,9 @@ impl Own {
         self.frame.as_ref().map(|frame| frame.shape())
     }
 
-    /// What a frame says of its dtype: nothing when it is the ring's.
+    /// What a frame says of its dtype: nothing when it is the one that the ring's head says.
     fn element_beside(&self, py: Python<'_>, dtype: &Dtype<'_>) -> PyResult<Option<Element>> {
-        if self.has_dtype(py, dtype)? { Ok(None) } else { dtype.stored_element().map(Some) }
+        if self.is_typed && self.has_dtype(py, dtype)? { Ok(None) } else { dtype.stored_element().map(Some) }
     }
 
     /// What is said of an array that is published as it is; nothing when every frame is so.

@@ -17,6 +17,7 @@ mod arena;
 mod arena_travel;
 mod cache;
 mod closable;
+mod command;
 mod described;
 mod dtype;
 mod error;
@@ -74,6 +75,7 @@ mod native {
         arena::Arena,
         arena_travel::{arena_parts, open_arena},
         cache::{Cache, Stop, cache_parts, fetch_unless, find_many, key_bytes, keys_of, open_cache, store_array},
+        command::run_command,
         fft::{FftFilter, FftPlan, FftTransform, fft_fallbacks, fft_fell_back, fft_transform},
         frame::{FrameHold, frame_meta, frame_seq, frame_time_ns, set_frame_meta, unwrapped},
         gather::{Canvas, Montage, block, concatenate, copyto, stack},

@@ -224,6 +224,35 @@ pub fn names() -> Result<Vec<(String, ObjectKind)>> {
     Ok(alive)
 }
 
+/// A name as the registry has it, whether its object lives or not.
+#[derive(Debug, Clone)]
+#[doc(hidden)]
+pub struct Listed {
+    /// The name.
+    pub name: String,
+    /// What it names.
+    pub kind: ObjectKind,
+    /// Where that is.
+    pub locator: Locator,
+    /// Its block; of an arena it means nothing.
+    pub block: BlockId,
+}
+
+/// What the user's registry lists, in order. Nothing is opened, joined or removed.
+///
+/// # Errors
+/// `Attach`, `Foreign` when the registry is not to be trusted; `Os`.
+#[doc(hidden)]
+pub fn listed() -> Result<Vec<Listed>> {
+    let Some(directory) = Directory::find()? else { return Ok(Vec::new()) };
+    let listed = |file: String| {
+        let Entry { kind, token, .. } = Entry::parse(&directory.read(&file).ok()??)?;
+        let name = file.strip_prefix(PREFIX)?.to_owned();
+        Some(Listed { name, kind, locator: token.locator, block: token.block })
+    };
+    Ok(directory.names()?.into_iter().filter_map(listed).collect())
+}
+
 /// What keeps an object.
 #[derive(Debug, Clone)]
 #[doc(hidden)]

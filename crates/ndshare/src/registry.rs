@@ -11,7 +11,7 @@
 //! words 2..32  the name
 //! ```
 
-use crate::arena::{Arena, BlockId, Deadline, Hold, Locator, Options};
+use crate::arena::{Arena, BlockId, Deadline, Hold, Locator, Look, Options};
 use crate::error::{Error, Kind, Result};
 use crate::lock::{self, Death, Quiet};
 use crate::os::kill::{Point, point};
@@ -121,6 +121,24 @@ pub fn find(arena: &Arc<Arena>, wanted: &Wanted, deadline: &Deadline) -> Result<
     let found = find_alive(&table, wanted);
     lock::release(&table)?;
     found
+}
+
+/// The names of objects that live in an arena, in order, told from outside. A name that is being made may be missing.
+pub fn names(look: &Look) -> Vec<(String, ObjectKind)> {
+    let table = look.root().unwrap_or_default();
+    let mut names: Vec<_> =
+        table.chunks_exact(ENTRY_WORDS).take(NAMES).filter_map(|entry| name_in(look, entry)).collect();
+    names.sort_by(|a, b| a.0.cmp(&b.0));
+    names
+}
+
+/// Name and kind in an entry whose block lives.
+fn name_in(look: &Look, entry: &[u64]) -> Option<(String, ObjectKind)> {
+    let _ = BlockId::from_word(entry[0]).filter(|&block| look.is_live(block))?;
+    let (len, kind) = split(entry[1]);
+    let bytes: Vec<u8> = entry[2..].iter().flat_map(|word| word.to_le_bytes()).take(len as usize).collect();
+    let kind = ObjectKind::ALL.into_iter().find(|&one| one as u64 == kind)?;
+    Some((String::from_utf8(bytes).ok()?, kind))
 }
 
 fn entries(table: &Hold) -> impl Iterator<Item = &[AtomicU64]> {

@@ -372,6 +372,19 @@ fn join_named(name: &str, directory: &Directory) -> Result<Option<Session>> {
     }
 }
 
+/// The sessions by name that the user's registry has, in order, and where they are; dead ones as well.
+///
+/// # Errors
+/// `Attach`, `Foreign` when the registry is not to be trusted; `Os`.
+pub fn listed() -> Result<Vec<(String, Locator)>> {
+    let Some(directory) = Directory::find()? else { return Ok(Vec::new()) };
+    let listed = |file: String| {
+        let (root, _) = parse_entry(&directory.read(&file).ok()??)?;
+        Some((file.strip_prefix(PREFIX)?.to_owned(), root))
+    };
+    Ok(directory.names()?.into_iter().filter_map(listed).collect())
+}
+
 /// Where an entry says that a session is, and by whose numbers of processes.
 fn parse_entry(bytes: &[u8]) -> Option<(Locator, u64)> {
     let (locator, numbering) = std::str::from_utf8(bytes).ok()?.trim_end().split_once(' ')?;

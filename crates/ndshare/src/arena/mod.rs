@@ -11,6 +11,7 @@
 //!   word of a lock. `backing`: system or heap. `ids`: names. `budget`: the sizes of a new arena. `deadline`: how long a wait
 //!   lasts. `private`: what one process counts for itself. `guests`: children without a slot.
 //! - `state`: the [`Arena`] itself, one process's share. `hold`: the [`Hold`], one reference to a block.
+//! - `tables`: what the tables say, for `stats`, and for `look`, a look from outside.
 //! - `lock`: waiting for the arena's lock, and for each block's. `fork`: what a child inherits. `alloc`, `records`,
 //!   `shortage`, `stats`, `outgoing`, `message`: what users ask for. `sweep`: leaving, and sweeping up after the dead. `join`: making
 //!   an arena and joining one.
@@ -29,6 +30,7 @@ mod ids;
 mod join;
 mod lock;
 mod lockword;
+mod look;
 mod message;
 mod outgoing;
 mod private;
@@ -38,6 +40,7 @@ mod spans;
 mod state;
 mod stats;
 mod sweep;
+mod tables;
 mod word;
 
 #[cfg(all(test, not(loom)))]
@@ -52,13 +55,14 @@ pub(crate) use fork::watch as watch_forks;
 pub use hold::Hold;
 pub use ids::{BlockId, Locator, TicketId};
 pub use state::Arena;
-pub use stats::{ParticipantStats, Stats, TicketStats};
+pub use tables::{ParticipantStats, Stats, TicketStats};
 
 /// What the bindings call beside the public face.
 mod internals {
     pub use super::backing::Heap;
     pub use super::fork::{find, is_inside, left_out};
     pub use super::lock::Reentry;
+    pub use super::look::Look;
     pub use super::message::{begin_message, end_message};
     pub use super::outgoing::{BRIEFLY, Outgoing};
     pub use super::private::Judge;

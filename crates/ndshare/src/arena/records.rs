@@ -10,7 +10,7 @@
 //! anew; so no note of the intent is needed. All of it happens under the arena lock.
 
 use super::alloc::Keep;
-use super::control::{PARENT, Record};
+use super::control::{Control, PARENT, Record};
 use super::deadline::Deadline;
 use super::fork;
 use super::hold::Hold;
@@ -414,14 +414,8 @@ impl Arena {
         self.free_where(&|record| is_ticket(record) && !self.is_sender_alive(record), deadline)
     }
 
-    pub(super) fn is_sender_alive(&self, ticket: &Record) -> bool {
-        // RAW: the slot in it is looked up.
-        let sender = ticket.sender.load(Relaxed);
-        let (slot, generation) = (sender & 0xffff, sender >> 16);
-        let Ok(tenant) = self.control.participant(slot) else { return false };
-        tenant.state.load(Acquire) != 0
-            && tenant.generation.load(Relaxed) & 0xffff == generation
-            && (self.slot() == Ok(slot) || self.is_alive(slot))
+    fn is_sender_alive(&self, ticket: &Record) -> bool {
+        is_sender_alive(&self.control, ticket, &|slot| self.slot() == Ok(slot) || self.is_alive(slot))
     }
 
     /// Removes records, and frees what only they kept; says how many bytes that is.
@@ -511,6 +505,15 @@ fn is_named(record: &Record, id: TicketId) -> bool {
 
 pub(super) fn is_ticket(record: &Record) -> bool {
     record.sender.load(Relaxed) != PARENT
+}
+
+/// Whether the sender of a ticket still is the tenant of its slot, and lives.
+pub(super) fn is_sender_alive(control: &Control, ticket: &Record, is_alive: &dyn Fn(u32) -> bool) -> bool {
+    // RAW: the slot in it is looked up.
+    let sender = ticket.sender.load(Relaxed);
+    let (slot, generation) = (sender & 0xffff, sender >> 16);
+    let Ok(tenant) = control.participant(slot) else { return false };
+    tenant.state.load(Acquire) != 0 && tenant.generation.load(Relaxed) & 0xffff == generation && is_alive(slot)
 }
 
 fn is_child(record: &Record, parent: BlockId) -> bool {

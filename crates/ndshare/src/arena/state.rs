@@ -184,9 +184,14 @@ impl Arena {
     }
 
     pub(super) fn limit_name(&self) -> String {
-        let limit = Limit::of_code(read_u32(&self.control.header().limit, Relaxed));
-        limit.map_or("an unknown limit", Limit::name).to_owned()
+        limit_name(&self.control)
     }
+}
+
+/// What set the budget of an arena.
+pub(super) fn limit_name(control: &Control) -> String {
+    let limit = Limit::of_code(read_u32(&control.header().limit, Relaxed));
+    limit.map_or("an unknown limit", Limit::name).to_owned()
 }
 
 impl fmt::Debug for Arena {

@@ -36,10 +36,22 @@ impl Mapping {
     /// # Errors
     /// `ArenaFull` when the address space has no room for it, naming the limit.
     pub fn map(file: &MemFile) -> Result<Self> {
+        Self::map_as(file, libc::MAP_SHARED)
+    }
+
+    /// Maps the whole file for a look: what this process writes nobody else sees.
+    ///
+    /// # Errors
+    /// As [`Self::map`].
+    pub fn private(file: &MemFile) -> Result<Self> {
+        Self::map_as(file, libc::MAP_PRIVATE | libc::MAP_NORESERVE)
+    }
+
+    fn map_as(file: &MemFile, sharing: libc::c_int) -> Result<Self> {
         let len_bytes = file.len_bytes();
         let fd = file.valid()?;
         let reserved = reserve(len_bytes)?;
-        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_FIXED);
+        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, sharing | libc::MAP_FIXED);
         // SAFETY: the fixed address is inside a reservation made just now for this length, which nobody else uses.
         let base = unsafe { libc::mmap(reserved.as_ptr().cast(), len_bytes as usize, protection, flags, fd, 0) };
         if base == libc::MAP_FAILED {

@@ -1,0 +1,168 @@
+//! The command line as a struct. Its help is the reference of the command.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+const STATUS: &str = "\
+Exit status: 0 when all is well; 1 when something failed, was not there or is broken; 2 for a wrong command line.
+Data goes to standard output, and messages go to standard error.";
+
+/// What arenas live on this machine, what is in them, and is it fit for them.
+#[derive(Debug, Parser)]
+#[command(name = "ndshare", bin_name = "ndshare", version, after_help = STATUS)]
+pub(crate) struct Cli {
+    /// Print data as JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// List the arenas that live, and what is in them: sessions, names, blocks, who holds how much, what is undelivered.
+    ///
+    /// Nobody is disturbed: no arena is joined, and nothing is written to it. Processes of other users are not seen, unless
+    /// you are root.
+    #[command(after_help = "\
+Examples:
+  ndshare ls
+  ndshare ls --json | python -m json.tool
+  ndshare ls --json | jq '.arenas[] | {id, used_bytes}'")]
+    Ls,
+    /// Check that this machine is fit for arenas, and say what to do where it is not.
+    #[command(after_help = "\
+Examples:
+  ndshare doctor
+  ndshare doctor --json | jq '.[] | select(.verdict != \"good\")'")]
+    Doctor,
+    /// Take published names away, or those whose objects are gone.
+    ///
+    /// Who has an object keeps it: only the name goes.
+    #[command(after_help = "\
+Examples:
+  ndshare rm camera
+  ndshare rm --dead")]
+    Rm(Rm),
+    /// Write the frames of a ring to standard output, as bytes.
+    ///
+    /// The items of each frame in C order, one frame behind the other; with --npy each as a .npy file.
+    #[command(after_help = "\
+Examples:
+  ndshare cat camera --frames 1 --npy > frame.npy
+  ndshare cat camera --latest | ffplay -f rawvideo -pixel_format gray16le -video_size 1600x1200 -
+  ndshare cat camera --session lab --seconds 10 > frames.raw")]
+    Cat(Cat),
+    /// Write the frames of a ring to .npy files, one for each.
+    ///
+    /// They are called by the number of the frame, and appear whole. Standard output has the path of each.
+    #[command(after_help = "\
+Examples:
+  ndshare dump camera --frames 100 frames
+  ndshare dump camera --start oldest --seconds 0 .
+  ndshare dump camera --json --frames 3 | jq .shape")]
+    Dump(Dump),
+    /// Print completions for a shell.
+    #[command(after_help = "\
+Examples:
+  ndshare completions bash > ~/.local/share/bash-completion/completions/ndshare
+  ndshare completions fish > ~/.config/fish/completions/ndshare.fish")]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print the man page, or that of a verb.
+    #[command(after_help = "\
+Examples:
+  ndshare man | man -l -
+  ndshare man dump | man -l -")]
+    Man {
+        /// The verb.
+        verb: Option<String>,
+    },
+}
+
+/// Which names go.
+#[derive(Debug, Args)]
+pub(crate) struct Rm {
+    /// Published names.
+    #[arg(required_unless_present = "dead")]
+    pub(crate) names: Vec<String>,
+    /// Also remove names and sessions that nobody has any more.
+    #[arg(long)]
+    pub(crate) dead: bool,
+}
+
+/// Which frames.
+#[derive(Debug, Args)]
+pub(crate) struct Frames {
+    /// The ring: a published name, or with --session the name of a ring in a session.
+    pub(crate) ring: String,
+    /// The session by name in which the ring is.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) session: Option<String>,
+    /// End after so many frames.
+    #[arg(long, value_name = "N")]
+    pub(crate) frames: Option<u64>,
+    /// End after so many seconds; with 0 only what is there counts.
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub(crate) seconds: Option<Duration>,
+    /// Wait so many seconds for the ring.
+    #[arg(long, value_name = "S", value_parser = seconds, default_value = "0")]
+    pub(crate) wait: Duration,
+    /// Begin with the next frame, or with the oldest that is still there.
+    #[arg(long, value_name = "WHERE", value_parser = ["next", "oldest"], default_value = "next")]
+    pub(crate) start: String,
+    /// Skip frames that come faster than they can be written. Without it a ring that waits for its readers waits for this
+    /// one as well.
+    #[arg(long)]
+    pub(crate) latest: bool,
+}
+
+/// Frames for a pipe.
+#[derive(Debug, Args)]
+pub(crate) struct Cat {
+    #[command(flatten)]
+    pub(crate) frames: Frames,
+    /// Write each frame with a header, as `np.load` reads it.
+    #[arg(long)]
+    pub(crate) npy: bool,
+}
+
+/// Frames for files.
+#[derive(Debug, Args)]
+pub(crate) struct Dump {
+    #[command(flatten)]
+    pub(crate) frames: Frames,
+    /// The directory for the files, which is made if it is not there.
+    #[arg(default_value = ".")]
+    pub(crate) directory: PathBuf,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let wanted = || format!("expected seconds such as 0 or 1.5, got {text:?}");
+    let seconds: f64 = text.parse().map_err(|_| wanted())?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| wanted())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn seconds_are_numbers_that_can_be_waited() {
+        assert_eq!(seconds("1.5"), Ok(Duration::from_millis(1500)));
+        for wrong in ["-1", "nan", "inf", "1e400", "soon", ""] {
+            assert!(seconds(wrong).unwrap_err().contains("expected seconds"), "{wrong}");
+        }
+    }
+}

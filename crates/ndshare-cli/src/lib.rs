@@ -1,0 +1,75 @@
+//! The command `ndshare`, as a library: the Python package has it linked into its extension, and `main` is a program of it.
+//!
+//! `args` parses the command line into a struct; a file for each verb acts on it. Data goes to standard output, and messages
+//! go to standard error. A reader that closes the pipe ends the command, without a word.
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod doctor;
+mod frames;
+mod ls;
+mod npy;
+mod proc;
+mod rm;
+mod shell;
+mod text;
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::io::{self, BufWriter, ErrorKind, Write};
+
+use args::{Cli, Verb};
+use clap::Parser;
+
+/// All went well.
+const GOOD: u8 = 0;
+/// Something failed, was not there, or is broken.
+const BAD: u8 = 1;
+
+/// What a verb says at its end: whether all is well.
+type Outcome = Result<bool, Box<dyn Error>>;
+
+/// Runs the command with these arguments, of which the first is its own name, and returns its exit status.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    match Cli::try_parse_from(arguments) {
+        Ok(cli) => finish(act(&cli)),
+        Err(usage) => {
+            // Help goes to standard output; a terminal that is gone hears nothing.
+            let _ = usage.print();
+            usage.exit_code() as u8
+        }
+    }
+}
+
+fn act(cli: &Cli) -> Outcome {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let is_good = match &cli.verb {
+        Verb::Ls => ls::run(cli.json, &mut out),
+        Verb::Doctor => doctor::run(cli.json, &mut out),
+        Verb::Rm(wanted) => rm::run(wanted, cli.json, &mut out),
+        Verb::Cat(wanted) => frames::cat(wanted, &mut out),
+        Verb::Dump(wanted) => frames::dump(wanted, cli.json, &mut out),
+        Verb::Completions { shell } => shell::completions(*shell, &mut out),
+        Verb::Man { verb } => shell::man(verb.as_deref(), &mut out),
+    }?;
+    out.flush()?;
+    Ok(is_good)
+}
+
+fn finish(outcome: Outcome) -> u8 {
+    match outcome {
+        Ok(true) => GOOD,
+        Ok(false) => BAD,
+        Err(error) if is_closed_pipe(&*error) => GOOD,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "ndshare: {error}");
+            BAD
+        }
+    }
+}
+
+/// Whether whoever read the output has had enough of it.
+fn is_closed_pipe(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+}
