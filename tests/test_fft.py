@@ -610,6 +610,16 @@ def test_plans_do_what_the_functions_do(make: Callable[..., nds.fft.Plan], name:
         assert name in repr(plan)
 
 
+def test_a_plan_tells_how_it_is_carried_out() -> None:
+    """One line for each pass over the array; both axes of a plane are one pass."""
+    told = nds.fft.plan_rfft2((1080, 1920), "u2", "c8").explain()
+    assert told.startswith("axes 0 and 1: ")
+    assert "\n" not in told
+    assert "rows first" in told or "columns first" in told
+    stack = nds.fft.plan_rfft2((3, 1013, 20), "f4", "c8").explain()
+    assert [line.split(":")[0] for line in stack.splitlines()] == ["axis 2", "axis 1"]
+
+
 def test_plans_refuse_what_they_are_not_for() -> None:
     plan = nds.fft.plan_rfft2((12, 20), "u2", "c8")
     frame = np.zeros((12, 20), "u2")
