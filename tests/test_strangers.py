@@ -698,7 +698,7 @@ def test_a_session_that_may_be_elsewhere_says_which_file_names_it(runtime: Path)
     entry.write_text(f"{locator} {int(numbering) + 1}\n")  # as a container writes that is gone
     done = run("import ndshare as nds; nds.session('s')", env=environment())
     assert done.code == 1
-    assert "AttachError: the session \"s\" cannot be joined" in done.err
+    assert 'AttachError: the session "s" cannot be joined' in done.err
     assert f"remove {entry}" in done.err
     assert entry.exists()
 
