@@ -56,9 +56,9 @@ def session(name: str) -> None:
     ``name=`` are the same in all of these processes.
 
     Call it before the first use of ndshare. Raises RuntimeError when this process is in the session of another name, or
-    has arrays or other processes in its own while others have the name,
-    ValueError for a name that is empty, longer than 200 bytes, ``.`` or ``..``, or has a slash, a comma or a control
-    character, and AttachError when the user's registry of names is not to be trusted.
+    has arrays or other processes in its own while others have the name; ValueError for a name that is empty, longer
+    than 200 bytes, ``.`` or ``..``, or has a slash, a comma or a control character; and AttachError when the user's
+    registry of names is not to be trusted.
 
     >>> import ndshare as nds
     >>> nds.session("a/b")

@@ -132,7 +132,7 @@ impl<V: Lanes> Work<V> for Group<'_, V> {
             let room = Room { scratch: spare.add(3 * staged - V::LANES), ahead: &ahead, may_spoil };
             if let Target::Planar(to) = self.target {
                 row.run::<V>(from, Planar { at: to.row(self.first), ..to }, room);
-                return (0..count).for_each(|i| self.clear_rest(to.row(self.first + i), to.im));
+                return self.clear_rest(to, count);
             }
             if let Some(to) = self.direct() {
                 return row.run_to_complex::<V>(from, to, self.scale, room);
@@ -145,7 +145,7 @@ impl<V: Lanes> Work<V> for Group<'_, V> {
                     self.filter(stage.row(i), filter, stage.im);
                 }
                 row.run::<V>(stage.line::<V>(), Planar { at: to.row(self.first), ..to }, room);
-                return (0..count).for_each(|i| self.clear_rest(to.row(self.first + i), to.im));
+                return self.clear_rest(to, count);
             }
             let done = row.run_somewhere::<V>(from, stage, room);
             (0..count).for_each(|i| self.emit(self.first + i, done.row(i), done.im, spare));
@@ -196,7 +196,7 @@ impl<V: Lanes> Group<'_, V> {
             }
             if let Target::Planar(to) = self.target {
                 along.write::<V>(done, Planar { at: to.row(self.first), ..to });
-                return (0..count).for_each(|i| self.clear_rest(to.row(self.first + i), to.im));
+                return self.clear_rest(to, count);
             }
             along.write::<V>(done, stage);
             (0..count).for_each(|i| self.emit(self.first + i, stage.row(i), stage.im, spare));
@@ -387,14 +387,14 @@ impl<V: Lanes> Group<'_, V> {
         [at(2 * row), if 2 * row + 1 < self.rows { at(2 * row + 1) } else { spare }]
     }
 
-    /// Zeros behind a planar row: the columns there may be the other half of columns that count.
+    /// Zeros behind the planar rows of a group: the columns there may be the other half of columns that count.
     ///
     /// # Safety
     /// As [`Self::clear`].
     #[inline(always)]
-    unsafe fn clear_rest(&self, row: *mut V::Real, im: usize) {
+    unsafe fn clear_rest(&self, to: Planar<V::Real>, count: usize) {
         // SAFETY: as the caller says.
-        unsafe { self.clear(row, self.lines.row.n, im) }
+        (0..count).for_each(|i| unsafe { self.clear(to.row(self.first + i), self.lines.row.n, to.im) });
     }
 
     /// Zeros behind the first n numbers of a planar row.
