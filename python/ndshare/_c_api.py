@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-_HERE = Path(__file__).resolve().parent
-
 
 def get_include() -> str:
     """Return the folder of ``ndshare.h``, for a C compiler's ``-I``."""
-    return str(_HERE / "include")
+    return str(_here() / "include")
 
 
 def get_library() -> str:
@@ -15,13 +13,18 @@ def get_library() -> str:
 
     Raises FileNotFoundError when the package was built without it.
     """
-    folder = _HERE / "lib"
+    folder = _here() / "lib"
     if not (folder / "libndshare.so").exists():
         raise FileNotFoundError(
             f"expected libndshare.so in {folder}, got a package that was built without it: install it with pip, or run "
             "crates/ndshare-c/build_backend.py"
         )
     return str(folder)
+
+
+def _here() -> Path:
+    # Not at import: this looks at every folder of the path.
+    return Path(__file__).resolve().parent
 
 
 get_include.__module__ = get_library.__module__ = "ndshare"
