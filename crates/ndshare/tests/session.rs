@@ -434,7 +434,10 @@ struct Copied(PathBuf);
 impl Copied {
     fn new() -> Self {
         let path = std::env::temp_dir().join(format!("ndshare-session-{}", std::process::id()));
-        std::fs::copy(std::env::current_exe().unwrap(), &path).unwrap();
+        // Another process writes it: a test beside this one that forks would hold a descriptor of this one's until it
+        // runs its own program, and nobody runs a file that somebody may write ("Text file busy").
+        let copied = Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&path).status().unwrap();
+        assert!(copied.success(), "{copied}");
         Self(path)
     }
 }
