@@ -3,8 +3,9 @@
 //! The other process is this very program, which runs one test that does what its environment says.
 #![cfg(not(loom))]
 
+use ndshare::arena::Options;
 use ndshare::ring::{Content, Format, Mode, RingOptions, Start, WhenFull};
-use ndshare::{Array, Deadline, Error, Kind, Number, Reader, Result, Ring, Writer, session};
+use ndshare::{Arena, Array, Deadline, Error, Kind, Number, Reader, Result, Ring, Writer, session};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,7 +75,11 @@ fn put(begin: impl FnOnce() -> Result<ndshare::ring::Writing>, number: u16) -> R
 }
 
 fn ring(options: RingOptions) -> Arc<Ring> {
-    Ring::new(&ndshare::session().unwrap(), Format::new(&[2, 3], Number::U16), options, &FOREVER).unwrap()
+    ring_in(&ndshare::session().unwrap(), options)
+}
+
+fn ring_in(arena: &Arc<Arena>, options: RingOptions) -> Arc<Ring> {
+    Ring::new(arena, Format::new(&[2, 3], Number::U16), options, &FOREVER).unwrap()
 }
 
 /// The writer is far ahead of a process that does not run yet, and nothing is lost.
@@ -117,7 +122,10 @@ fn a_writer_that_is_sent_ends_the_stream_when_it_is_closed_there() {
 
 #[test]
 fn the_death_of_a_writer_names_its_process() {
-    let ring = ring(RingOptions::slots(2));
+    // An arena of its own: the number is known until another process has the slot of the dead one, and the processes of the
+    // tests beside this one come and go in the session.
+    let arena = Arena::create(&Options::default()).unwrap();
+    let ring = ring_in(&arena, RingOptions::slots(2));
     let reader = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
     let writer = ring.writer(&FOREVER).unwrap();
     let mut child = start("die", &writer.reference().unwrap().to_string());
@@ -125,7 +133,7 @@ fn the_death_of_a_writer_names_its_process() {
     assert_eq!(reader.get(&Deadline::after(HANG)).unwrap().seq, 0);
     // Swept before anybody asks: the sweep keeps the number.
     child.wait().unwrap();
-    ndshare::session().unwrap().sweep_the_dead().unwrap();
+    arena.sweep_the_dead().unwrap();
     let error = reader.get(&Deadline::after(HANG)).unwrap_err();
     assert!(error.to_string().contains(&format!("process {pid}")), "{error}");
     let Error::WriterDied(died) = error else { panic!("{error:?}") };
