@@ -50,8 +50,8 @@ def test_programs_without_the_environment_have_a_session_of_their_own() -> None:
 @pytest.mark.parametrize(
     "stale",
     [
-        "garbage", "", "nds1-", "nds1-0123456789abcdef-1-3", "nds1-0123456789abcdef-999999999-3", "nds1-zz-1-1",
-        "nds1-0123456789abcdef-HERE-0", "nds1-0123456789abcdef-HERE-9999", "\N{SNOWMAN}", "x" * 5000,
+        "", "nds1-", "nds1-0123456789abcdef-1-3", "nds1-0123456789abcdef-999999999-3", "nds1-zz-1-1",
+        "nds1-0123456789abcdef-HERE-0", "nds1-0123456789abcdef-HERE-9999", " , ,",
     ],
     ids=lambda x: x[:40],
 )  # fmt: skip
@@ -61,6 +61,21 @@ def test_a_stale_environment_is_not_followed(stale: str) -> None:
     session, total = run(source, env=env).clean().split()
     assert session != here()
     assert total == "1000"
+
+
+@pytest.mark.parametrize("meant", ["garbage", "site", "\N{SNOWMAN}", "x" * 5000], ids=lambda x: x[:40])
+def test_an_environment_that_says_nothing_is_told_of(meant: str) -> None:
+    """``NDSHARE_SESSION=site`` lacks the @ of a name: each program had a session of its own, without a word."""
+    source = "import ndshare as nds; print(nds.stats()['id'], int(nds.ones(1000).sum()))"
+    env = environment(NDSHARE_SESSION=meant)
+    done = run(source, env=env)
+    own, total = done.out.split()
+    assert (own != here(), total, done.code) == (True, "1000", 0)
+    assert done.err.count("RuntimeWarning: NDSHARE_SESSION is not followed: expected \"@name\"") == 1, done.err
+    assert meant[:60] in done.err and "with the @" in done.err
+    done = run(source, env=env, flags=("-W", "error::RuntimeWarning"))
+    assert done.code == 1
+    assert "RuntimeWarning: NDSHARE_SESSION is not followed" in done.err
 
 
 def test_the_environment_of_a_dead_parent() -> None:

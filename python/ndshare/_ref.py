@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _native
-from ._native import Ring
+from ._native import Cache, Lock, Reader, Ring, Writer
+from ._overlay import Overlay, of_parts
 
 _Thing = TypeVar("_Thing")
 
 
 class Ref(Generic[_Thing]):
-    """A reference to a shared array or a ring, made by `ndshare.ref`.
+    """A reference to a shared array or another object of ndshare's, made by `ndshare.ref`.
 
     It is valid while the Ref that `ref` returned lives in its maker, or anybody has what it names; copies of it, by
     pickle or as text, hold nothing. ``str(ref)`` is a text that `ref` reads back, and programs in Rust, too.
@@ -28,18 +29,24 @@ class Ref(Generic[_Thing]):
         self._hold = hold
 
     def open(self) -> _Thing:
-        """Return the array, with the same bytes, shape, strides, dtype and read-only flag; or the ring.
+        """Return the array, with the same bytes, shape, strides, dtype and read-only flag; or the other object.
+
+        A cache comes without a `load`; fields of an overlay whose dtypes only NumPy knows come as bytes. A reader or a
+        writer is that of the process that uses it first.
 
         Raises Stale when nobody has it any more, AttachError when its arena cannot be reached.
         """
-        return cast("_Thing", _native.open_reference(self._token))
+        opened = _native.open_reference(self._token)
+        if isinstance(opened, tuple):
+            opened = of_parts(*cast("tuple[Any, Any, Any]", opened))
+        return cast("_Thing", opened)
 
     def __str__(self) -> str:
         return _native.to_text(self._token)
 
     def __repr__(self) -> str:
         shape, dtype, block, _ = _native.describe(self._token)
-        what = "ring" if dtype is None else f"{shape} {dtype}"
+        what = f"{shape} {dtype}" if dtype is not None else self._kind()
         return f"<Ref {what}, block {block}>"
 
     def __eq__(self, other: object) -> bool:
@@ -53,6 +60,10 @@ class Ref(Generic[_Thing]):
     def __reduce__(self) -> tuple[Any, ...]:
         return ref, (str(self),)
 
+    def _kind(self) -> str:
+        """Of a text nothing says what it names before it is opened."""
+        return "object" if self._hold is None else type(self._hold).__name__.lower()
+
     def _key(self) -> bytes:
         return _native.describe(self._token)[3]
 
@@ -60,17 +71,21 @@ class Ref(Generic[_Thing]):
 Ref.__module__ = "ndshare"
 
 
+_Headed = TypeVar("_Headed", Ring, Reader, Writer, Cache, Overlay, Lock)
+
+
 @overload
 def ref(a: NDArray[Any]) -> Ref[NDArray[Any]]: ...
 @overload
-def ref(a: Ring) -> Ref[Ring]: ...
+def ref(a: _Headed) -> Ref[_Headed]: ...
 @overload
 def ref(a: str) -> Ref[Any]: ...
-def ref(a: NDArray[Any] | Ring | str) -> Ref[Any]:
-    """Make a reference to the shared array or the ring `a`, or read one back from its text.
+def ref(a: Any) -> Ref[Any]:
+    """Make a reference to the shared array `a`, or read one back from its text.
 
-    The reference keeps what it names while it lives in this process. Raises ValueError when `a` is not shared or is no
-    text of a reference, TypeError when it is none of these.
+    `a` may also be a Ring, a Reader, a Writer, a Cache, an Overlay or a Lock. The reference keeps what it names while it
+    lives in this process. Raises ValueError when `a` is not shared or is no text of a reference, TypeError when it is none
+    of these, RuntimeError for a reader or a writer that is in use.
 
     >>> import ndshare as nds
     >>> a = nds.zeros((2, 3), "int16")
@@ -80,10 +95,14 @@ def ref(a: NDArray[Any] | Ring | str) -> Ref[Any]:
     """
     if isinstance(a, str):
         return _ref_from_text(a)
-    if isinstance(a, Ring):
-        return Ref(_native.ring_token(a), a)
-    if not isinstance(a, np.ndarray):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"expected a shared array, a ring or the text of a reference, got {type(a).__name__}")
+    token = _native.overlay_reference(a._head) if isinstance(a, Overlay) else _native.reference_token(a)
+    if token is not None:
+        return Ref(token, a)
+    if not isinstance(a, np.ndarray):
+        raise TypeError(
+            "expected a shared array, a Ring, a Reader, a Writer, a Cache, an Overlay, a Lock or the text of a reference, got "
+            f"{type(a).__name__}"
+        )
     found = _native.handle(a) if _native.is_shared(a) else None
     if found is None:
         raise ValueError(

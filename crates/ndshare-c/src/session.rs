@@ -3,7 +3,7 @@
 use crate::error::{call, call_for_text, nds_code};
 use crate::raw::text;
 use ndshare::cache::give_way_when_short;
-use ndshare::{Arena, Result, session};
+use ndshare::{Arena, Result, Session, session};
 use std::ffi::c_char;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub(crate) fn arena() -> Result<Arc<Arena>> {
     // Other processes may have filled it with values of caches.
     give_way_when_short();
-    session::session()
+    session::session().map(|session| session.arena().clone())
 }
 
 /// Joins the session that the environment of this process names (`NDSHARE_SESSION`), or starts one. Other functions do
@@ -36,5 +36,5 @@ pub unsafe extern "C" fn nds_session_join(locators: *const c_char) -> nds_code {
 /// starts. NULL for an error. It stays until this thread asks for its next text.
 #[unsafe(no_mangle)]
 pub extern "C" fn nds_session_locators() -> *const c_char {
-    call_for_text(|| session::environment().map(|(_, locators)| locators))
+    call_for_text(|| session::session().map(Session::locators))
 }

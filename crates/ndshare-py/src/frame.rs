@@ -92,6 +92,17 @@ impl Own {
         Ok([dtype, self.meta.as_ref().map(|meta| beside(&meta.given)).transpose()?.flatten()])
     }
 
+    /// Refuses dtypes that a head cannot keep whole: nothing else goes with a reference.
+    pub(crate) fn check_known(&self, py: Python<'_>) -> PyResult<()> {
+        if self.beside(py)?.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        Err(PyTypeError::new_err(
+            "expected a ring whose dtypes NumPy knows, got one with metadata or of a library's own: send it through \
+             multiprocessing",
+        ))
+    }
+
     /// Whether frames and meta have the sizes that a head says.
     pub(crate) fn fits(&self, geometry: &RingSizes) -> bool {
         let frame_bytes = self.frame.as_ref().map_or(0, |frame| frame.len_bytes().max(1));

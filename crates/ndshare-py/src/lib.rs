@@ -91,7 +91,7 @@ mod native {
         },
         owner::Hold,
         parent::{end_with, watch_again},
-        reference::{open_reference, ring_token},
+        reference::{open_reference, overlay_reference, reference_token},
         ring::{Reader, Ring, Writer, Writing, leave_rings},
         ring::{open_reader, open_ring, open_writer, reader_key, reader_parts, ring_parts, writer_parts},
         session::{left_out, session_find, session_locators, session_named},

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use ndshare::arena::Hold;
 use ndshare::lock::{self, Death, Locked};
-use ndshare::registry::{ObjectKind, Wanted, find_or_make};
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
@@ -13,13 +12,10 @@ use crate::arena::WorkArena;
 use crate::error::to_python;
 use crate::guard::Guarded;
 use crate::ndarray::Operand;
-use crate::shape::MIN_ALIGN;
 use crate::shared::block_under;
 use crate::travel::{opened, ticketed};
 use crate::wait::{interruptible, interruptible_for, quick};
 
-/// Bytes of the block behind a `Lock`, which say that it is one. What is locked is the block's own lock.
-const LOCK_BYTES: usize = 8;
 /// What `threading.TIMEOUT_MAX` is, in seconds.
 const MAX_TIMEOUT: f64 = 9_223_372_036.0;
 
@@ -148,7 +144,7 @@ impl<'py> FromPyObject<'_, 'py> for Truth {
 /// (True, False)
 #[pyclass(frozen, weakref, module = "ndshare")]
 pub(crate) struct Lock {
-    hold: Hold,
+    lock: lock::Lock,
 }
 
 #[pymethods]
@@ -157,20 +153,11 @@ impl Lock {
     #[pyo3(signature = (*, name=None, arena=None))]
     fn new(py: Python<'_>, name: Option<&str>, arena: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
         let arena = WorkArena::of(py, arena)?;
-        let Some(name) = name else {
-            let hold = arena.block(py, LOCK_BYTES, MIN_ALIGN, false)?;
-            lock::make_lock(&hold).map_err(|e| to_python(py, &e))?;
-            return Ok(Self { hold });
-        };
-        let hold = interruptible(py, |deadline| {
-            let mut make = || {
-                let hold = arena.alloc(LOCK_BYTES, MIN_ALIGN, false, deadline)?;
-                lock::make_lock(&hold)?;
-                Ok(hold)
-            };
-            find_or_make(&arena, &Wanted::new(ObjectKind::Lock, name), &mut make, deadline)
+        let lock = interruptible(py, |deadline| match name {
+            None => lock::Lock::new(&arena, deadline),
+            Some(name) => lock::Lock::named(&arena, name, deadline),
         })?;
-        Ok(Self { hold })
+        Ok(Self { lock })
     }
 
     /// Waits for the lock and takes it; False when that failed, at once or within `timeout` seconds.
@@ -194,12 +181,12 @@ impl Lock {
     /// Frees the lock. RuntimeError when this process does not hold it.
     #[inline]
     fn release(&self, py: Python<'_>) -> PyResult<()> {
-        quick(py, || lock::release(&self.hold))?.map_err(|e| to_python(py, &e))
+        quick(py, || lock::release(self.lock.head()))?.map_err(|e| to_python(py, &e))
     }
 
     /// Whether somebody alive, in whatever process, holds the lock.
     fn locked(&self, py: Python<'_>) -> PyResult<bool> {
-        interruptible(py, |_| lock::is_locked(&self.hold))
+        interruptible(py, |_| self.lock.is_locked())
     }
 
     #[inline]
@@ -223,11 +210,11 @@ impl Lock {
 
     /// Makes the lock free if this process has it; a parent's lock stays the parent's. `threading` calls this.
     fn _at_fork_reinit(&self, py: Python<'_>) -> PyResult<()> {
-        quick(py, || drop(lock::release(&self.hold)))
+        quick(py, || drop(lock::release(self.lock.head())))
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        let locked = quick(slf.py(), || lock::looks_locked(&slf.get().hold))?;
+        let locked = quick(slf.py(), || lock::looks_locked(slf.get().lock.head()))?;
         let state = if locked == Ok(true) { "locked" } else { "unlocked" };
         Ok(format!("<{state} ndshare.Lock object at {:#x}>", slf.as_ptr() as usize))
     }
@@ -241,24 +228,25 @@ impl Lock {
 }
 
 impl Lock {
-    pub(crate) fn over(hold: Hold) -> Self {
-        Self { hold }
+    pub(crate) fn over(lock: lock::Lock) -> Self {
+        Self { lock }
     }
 
-    pub(crate) fn hold(&self) -> &Hold {
-        &self.hold
+    /// The library's lock.
+    pub(crate) fn inner(&self) -> &lock::Lock {
+        &self.lock
     }
 
     #[inline]
     fn acquire_quick(&self, py: Python<'_>) -> PyResult<bool> {
-        quick(py, || lock::acquire_quick(&self.hold))?.map_err(|e| to_python(py, &e))
+        quick(py, || lock::acquire_quick(self.lock.head()))?.map_err(|e| to_python(py, &e))
     }
 
     #[cold]
     fn acquire_by(&self, py: Python<'_>, blocking: bool, timeout: Option<Duration>, death: Death) -> PyResult<bool> {
         interruptible_for(py, timeout, |deadline| match blocking {
-            true => lock::acquire_in_time(&self.hold, death, deadline),
-            false => lock::try_acquire(&self.hold, death),
+            true => lock::acquire_in_time(self.lock.head(), death, deadline),
+            false => lock::try_acquire(self.lock.head(), death),
         })
     }
 }
@@ -284,14 +272,13 @@ fn limited(blocking: bool, timeout: f64) -> PyResult<Duration> {
 /// The token of a `Lock` for another process, with a ticket while there are any.
 #[pyfunction]
 pub(crate) fn lock_token<'py>(py: Python<'py>, lock: &Bound<'py, Lock>) -> PyResult<Bound<'py, PyBytes>> {
-    ticketed(py, &lock.get().hold)
+    ticketed(py, lock.get().lock.head())
 }
 
 /// The `Lock` of a token. Raises Stale when nobody held it any more, AttachError when it cannot be reached, and ValueError
 /// when it is something else.
 #[pyfunction]
 pub(crate) fn open_lock(py: Python<'_>, token: &[u8]) -> PyResult<Lock> {
-    let hold = opened(py, token)?;
-    lock::check_lock(&hold).map_err(|e| to_python(py, &e))?;
-    Ok(Lock { hold })
+    let head = opened(py, token)?;
+    lock::Lock::open(head).map(Lock::over).map_err(|e| to_python(py, &e))
 }

@@ -90,13 +90,8 @@ impl Ring {
     }
 
     /// A reference for other processes.
-    pub(crate) fn reference(&self, py: Python<'_>) -> PyResult<Token> {
-        if self.own.beside(py)?.iter().any(Option::is_some) {
-            return Err(PyTypeError::new_err(
-                "expected a ring whose dtypes NumPy knows, got one with metadata or of a library's own: send it through \
-                 multiprocessing",
-            ));
-        }
+    fn reference(&self, py: Python<'_>) -> PyResult<Token> {
+        self.own.check_known(py)?;
         Ok(self.ring.reference())
     }
 
@@ -567,6 +562,13 @@ impl Writer {
         Ok(Self::over(ring, writer))
     }
 
+    /// As [`Reader::reference`].
+    pub(crate) fn reference(&self, py: Python<'_>) -> PyResult<Token> {
+        self.ring.get().own.check_known(py)?;
+        let writer = self.writer.open(py, "writer")?;
+        at_once(py, || writer.reference())
+    }
+
     fn over(ring: Py<Ring>, writer: Arc<library::Writer>) -> Self {
         Self { writer: Closable::new(writer), ring }
     }
@@ -680,6 +682,12 @@ impl Reader {
         let reader = library::Reader::of_token(token).map_err(|e| to_python(py, &e))?;
         let own = Own::of(py, reader.ring().format(), None, None)?;
         Ok(Self::over(reader, Arc::new(own)))
+    }
+
+    /// A reference for the process that is to use it.
+    pub(crate) fn reference(&self, py: Python<'_>) -> PyResult<Token> {
+        self.own.check_known(py)?;
+        self.reader.open(py, "reader")?.reference().map_err(|e| to_python(py, &e))
     }
 
     fn over(reader: library::Reader, own: Arc<Own>) -> Self {

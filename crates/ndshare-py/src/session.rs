@@ -1,6 +1,7 @@
 //! The session arena for Python. `ndshare::session` decides which one it is; `ndshare._session` says what this process was
 //! told, and names the session for its children.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use ndshare::arena::{Arena, Locator};
@@ -19,7 +20,7 @@ use crate::wait::interruptible;
 #[inline]
 pub(crate) fn session(py: Python<'_>) -> PyResult<&'static Arc<Arena>> {
     match known() {
-        Some(arena) => Ok(arena),
+        Some(session) => Ok(session),
         None => find_session(py),
     }
 }
@@ -27,7 +28,9 @@ pub(crate) fn session(py: Python<'_>) -> PyResult<&'static Arc<Arena>> {
 #[cold]
 fn find_session(py: Python<'_>) -> PyResult<&'static Arc<Arena>> {
     ensure(py, None)?;
-    known().ok_or_else(|| PyRuntimeError::new_err("ndshare._session.ensure() returned without a session"))
+    known()
+        .map(Deref::deref)
+        .ok_or_else(|| PyRuntimeError::new_err("ndshare._session.ensure() returned without a session"))
 }
 
 /// Before an array of a sender's session is opened: that session is this process's, if it has none and hears of no other.
@@ -48,8 +51,8 @@ fn ensure(py: Python<'_>, sender: Option<&Locator>) -> PyResult<()> {
 /// Joins the session that this process was told of: by its parent, by the environment, by the sender of an array. Without
 /// a sender one is made where there is none, within a budget such as "8 GiB".
 ///
-/// `warn` is called with a sentence for each session of another user's, which is not followed; what it raises ends the
-/// search. AttachError: the session is there, and this process cannot take part. ValueError: a budget that is none.
+/// `warn` is called with a sentence for what is not followed: a text that says nothing, and each session of another user's.
+/// What it raises ends the search. AttachError: the session is there, and this process cannot take part. ValueError: a budget that is none.
 #[pyfunction]
 pub(crate) fn session_find(
     py: Python<'_>,
@@ -63,6 +66,9 @@ pub(crate) fn session_find(
     let text = |text: &Bound<'_, PyString>| text.to_string_lossy().into_owned();
     let sender: Option<Locator> = sender.map(str::parse).transpose().map_err(|e| to_python(py, &e))?;
     let told = Told { parent: text(parent), environment: text(environment), sender, budget: budget.map(text) };
+    if let Some(text) = told.unread() {
+        warn.call1(py, (text,))?;
+    }
     let raised = Guarded::new(None);
     let mut on_foreign = |error: &Error| tell(&warn, error, &raised);
     let found = interruptible(py, |deadline| match sender {
@@ -96,5 +102,5 @@ pub(crate) fn left_out() -> Vec<String> {
 /// no session.
 #[pyfunction]
 pub(crate) fn session_locators() -> Option<String> {
-    library::locators()
+    known().map(library::Session::locators)
 }

@@ -250,9 +250,9 @@ fn hold_of(py: Python<'_>, token: &Token) -> PyResult<Hold> {
     if token.is_session {
         session::adopt(py, &token.locator)?;
     }
-    let session = session::known().filter(|arena| arena.id() == token.locator.id);
+    let session = session::known().filter(|session| session.id() == token.locator.id);
     interruptible(py, |deadline| {
-        let arena = session.map_or_else(|| Arena::attach(&token.locator), |arena| Ok(arena.clone()))?;
+        let arena = session.map_or_else(|| Arena::attach(&token.locator), |session| Ok(session.arena().clone()))?;
         token.claim(&arena, deadline)
     })
 }

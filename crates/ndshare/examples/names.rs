@@ -32,7 +32,7 @@ fn main() -> Outcome {
 
 fn camera(name: &str) -> Outcome {
     let format = Format::new(&[480, 640], ndshare::Number::U16);
-    let ring = Ring::new(&ndshare::session()?, format, RingOptions::slots(8), &FOREVER)?;
+    let ring = Ring::new(ndshare::session()?, format, RingOptions::slots(8), &FOREVER)?;
     names::publish(name, &ring, false, &FOREVER)?;
     while ring.stats(&FOREVER)?.readers.is_empty() {
         sleep(Duration::from_millis(10));

@@ -9,7 +9,7 @@
 //! Both join the session that their environment names; `run` starts one if there is none. In Python the reference is
 //! `nds.ref(text).open()`, and `str(nds.ref(array))` makes one.
 
-use ndshare::{Array, Deadline, session};
+use ndshare::{Array, Deadline};
 use std::env;
 use std::process::Command;
 
@@ -25,8 +25,8 @@ fn main() -> Outcome<()> {
 }
 
 fn run(program: &str, arguments: &[&str]) -> Outcome<()> {
-    let array = Array::from_slice(&ndshare::session()?, &[4], &[1_u64, 2, 3, 4])?;
-    let (name, value) = session::environment()?;
+    let array = Array::from_slice(ndshare::session()?, &[4], &[1_u64, 2, 3, 4])?;
+    let (name, value) = ndshare::session()?.environment();
     let reference = array.reference().to_string();
     let status = Command::new(program).args(arguments).arg(reference).env(name, value).status()?;
     println!("{status}, {:?}", array.to_vec::<u64>()?);

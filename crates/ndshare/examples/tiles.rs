@@ -8,7 +8,7 @@
 //! In Python the cache is `nds.Cache("16 MiB", name="tiles")`, and the key of a tile is `("tile", row, column)`.
 
 use ndshare::cache::{Geometry, Key};
-use ndshare::{Array, Cache, Deadline, session};
+use ndshare::{Array, Cache, Deadline};
 use std::env;
 use std::process::Command;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ const FOREVER: Deadline = Deadline::never();
 
 fn main() -> Outcome<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let cache = Cache::named(&ndshare::session()?, "tiles", Geometry::new(16 << 20, None)?, &FOREVER)?;
+    let cache = Cache::named(ndshare::session()?, "tiles", Geometry::new(16 << 20, None)?, &FOREVER)?;
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["run", program, ref rest @ ..] => run(&cache, program, rest),
         ["get"] => get(&cache),
@@ -29,7 +29,7 @@ fn main() -> Outcome<()> {
 
 fn run(cache: &Arc<Cache>, program: &str, arguments: &[&str]) -> Outcome<()> {
     load(cache, 0, 1)?;
-    let (name, value) = session::environment()?;
+    let (name, value) = ndshare::session()?.environment();
     let status = Command::new(program).args(arguments).env(name, value).status()?;
     println!("{status}");
     show(cache)
@@ -44,7 +44,7 @@ fn get(cache: &Arc<Cache>) -> Outcome<()> {
 /// The tile of a row and a column, made here if nobody has it.
 fn load(cache: &Arc<Cache>, row: u16, column: u16) -> Outcome<Array> {
     let key = Key::of(&("tile", row, column))?;
-    Ok(cache.fetch(&key, &FOREVER, |_| Array::from_slice(&ndshare::session()?, &[1, 2], &[row, column]))?)
+    Ok(cache.fetch(&key, &FOREVER, |_| Array::from_slice(ndshare::session()?, &[1, 2], &[row, column]))?)
 }
 
 fn show(cache: &Cache) -> Outcome<()> {

@@ -33,16 +33,16 @@
 //! # Start here
 //!
 //! - [`Array`]: what most programs want; [`Element`]: what its items are.
-//! - [`session()`]: the memory that a program and its children share; [`Arena`]: memory of one's own.
+//! - [`session()`]: the memory that a program and its children share, a [`Session`]; [`Arena`]: memory of one's own.
 //! - [`Ring`]: frames from a camera to whoever looks. [`Cache`]: values by key, bounded.
 //! - [`gather::concatenate`]: many arrays into one; [`Canvas`]: over and over, and only what changed. [`fft`]:
 //!   transforms.
-//! - [`Locked`]: locks that outlive their holder. [`Overlay`]: one memory, several meanings, one at a time.
+//! - [`Lock`] and [`Locked`]: locks that outlive their holder. [`Overlay`]: one memory, several meanings, one at a time.
 //! - [`names`]: what programs without a parent in common publish for each other, and find.
 //! - [`Deadline`]: how long a call may wait, and what ends it early. [`Error`]: what went wrong, as data and as a
 //!   sentence.
-//! - [`Token`]: a reference on its way. What has a `reference()`, an [`Array`], a [`Ring`], a [`Reader`] or a
-//!   [`Writer`], is opened in another process by `open_reference`.
+//! - [`Token`]: a reference on its way. What has a `reference()`, an [`Array`], a [`Ring`], a [`Reader`], a
+//!   [`Writer`], a [`Cache`], a [`Canvas`], an [`Overlay`] or a [`Lock`], is opened in another process by `open_reference`.
 //! - Programs to run: `examples/camera.rs` writes frames that Python reads, `examples/viewer.rs` reads those of Python,
 //!   `examples/names.rs` does both with a ring that is found by name, `examples/session.rs` shares an array with
 //!   Python, `examples/tiles.rs` a cache, `examples/montage.rs` copies a hundred images into one.
@@ -65,9 +65,9 @@
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let forever = Deadline::never();
-//! let ring = Ring::new(&session()?, Format::new(&[480, 640], Number::U16), RingOptions::slots(8), &forever)?;
+//! let ring = Ring::new(session()?, Format::new(&[480, 640], Number::U16), RingOptions::slots(8), &forever)?;
 //! let reader = ring.reader(Mode::Every, Start::Next, &forever)?;
-//! let (name, value) = session::environment()?;
+//! let (name, value) = session()?.environment();
 //! let mut viewer = Command::new("viewer").arg(reader.reference()?.to_string()).env(name, value).spawn()?;
 //! for number in 0..100_u16 {
 //!     let mut frame = ring.begin_own(&forever)?; // waits when the viewer is eight frames behind
@@ -206,7 +206,7 @@ pub use error::{Error, Kind, Result};
 #[cfg(not(loom))]
 pub use gather::Canvas;
 #[cfg(not(loom))]
-pub use lock::Locked;
+pub use lock::{Lock, Locked};
 #[cfg(feature = "internals")]
 pub use os::kill::{KILL_POINTS, arm_from_environment, kill_at, stop_at};
 #[cfg(not(loom))]
@@ -214,7 +214,7 @@ pub use overlay::Overlay;
 #[cfg(not(loom))]
 pub use ring::{Frame, Reader, Ring, Writer};
 #[cfg(not(loom))]
-pub use session::session;
+pub use session::{Session, session};
 
 /// Computes now what is computed once in a process and then kept.
 ///

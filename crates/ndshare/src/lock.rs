@@ -3,36 +3,90 @@
 //! Each block has one lock, so all views of an array share it. Several are taken in one order everywhere (arena,
 //! then place in the table), so that two callers that name them in different orders never wait for each other.
 
-use crate::arena::{Deadline, Hold, Reentry};
+use crate::arena::{Arena, Deadline, Hold, Reentry};
 use crate::error::{Error, Kind, OwnerDied, Result};
 use crate::head::HeadKind;
 use crate::os::monotonic;
 use crate::prim::Ordering::{Acquire, Release};
 use std::cell::Cell;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The version of a lock's head.
 const VERSION: u32 = 1;
+/// Bytes of the block behind a lock for its own sake, which say that it is one.
+const HEAD_BYTES: usize = 8;
 
-/// Makes a block of at least eight bytes the head of a lock for its own sake: it says that it is one, and is locked as any
-/// block is.
+/// A lock for its own sake: it guards what its users say it guards, in every process that has it.
 ///
-/// # Errors
-/// `InvalidValue` for a block without room.
-#[doc(hidden)]
-pub fn make_lock(block: &Hold) -> Result<()> {
-    block.word(0)?.store(HeadKind::Lock.signature(VERSION), Release);
-    Ok(())
+/// ```
+/// use ndshare::lock::Death;
+/// use ndshare::{Deadline, Kind, Lock};
+///
+/// let forever = Deadline::never();
+/// let lock = Lock::new(ndshare::session()?, &forever)?;
+/// // A text for another process, in Rust or Python (`nds.ref(text).open()`):
+/// let same = Lock::open_reference(&lock.reference().to_string().parse()?, &forever)?;
+/// let locked = lock.acquire(Death::Report, &forever)?;
+/// assert!(same.is_locked()? && same.try_acquire(Death::Report)?.is_none());
+/// locked.release(true)?; // what it guards is in order
+/// # Ok::<(), ndshare::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Lock {
+    head: Hold,
 }
 
-/// Checks that a block is the head of a lock.
-///
-/// # Errors
-/// `WrongKind` when it is not, or is one of another version.
-#[doc(hidden)]
-pub fn check_lock(block: &Hold) -> Result<()> {
-    // RAW: compared.
-    HeadKind::Lock.check(VERSION, block.word(0)?.load(Acquire))
+impl Lock {
+    /// A new one, unlocked.
+    ///
+    /// # Errors
+    /// `ArenaFull`; `Timeout` at `deadline`.
+    pub fn new(arena: &Arc<Arena>, deadline: &Deadline) -> Result<Self> {
+        let head = arena.alloc(HEAD_BYTES, 64, false, deadline)?;
+        head.word(0)?.store(HeadKind::Lock.signature(VERSION), Release);
+        Ok(Self { head })
+    }
+
+    /// The lock whose head this is, as another process made it.
+    ///
+    /// # Errors
+    /// `WrongKind` when the block is no head of a lock, or one of another version.
+    pub fn open(head: Hold) -> Result<Self> {
+        // RAW: compared.
+        HeadKind::Lock.check(VERSION, head.word(0)?.load(Acquire))?;
+        Ok(Self { head })
+    }
+
+    /// The block that says what it is, and whose own lock it is.
+    pub fn head(&self) -> &Hold {
+        &self.head
+    }
+
+    /// Waits for the lock and takes it.
+    ///
+    /// # Errors
+    /// As [`Locked::acquire`].
+    pub fn acquire(&self, death: Death, deadline: &Deadline) -> Result<Locked> {
+        Locked::acquire(vec![self.head.clone()], death, deadline)
+    }
+
+    /// Takes the lock if it is free now; none when it is not, also when this thread has it.
+    ///
+    /// # Errors
+    /// `OwnerDied` under [`Death::Report`].
+    pub fn try_acquire(&self, death: Death) -> Result<Option<Locked>> {
+        let head = &self.head;
+        Ok(try_acquire(head, death)?.then(|| Locked { holds: vec![head.clone()], pid: process_of(head) }))
+    }
+
+    /// Whether somebody alive, in whatever process, has the lock.
+    ///
+    /// # Errors
+    /// `Poisoned` when the arena is.
+    pub fn is_locked(&self) -> Result<bool> {
+        is_locked(&self.head)
+    }
 }
 
 /// What a taker does about a lock whose owner died in it.
@@ -328,7 +382,6 @@ fn owner_died(hold: &Hold) -> Error {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::arena::Arena;
 
     const FOREVER: Deadline<'static> = Deadline::never();
 
@@ -390,12 +443,27 @@ mod tests {
     fn a_lock_for_its_own_sake_says_that_it_is_one() {
         let (arena, _heap) = Arena::create_on_heap(1 << 21).unwrap();
         let block = arena.alloc(8, 64, true, &FOREVER).unwrap();
-        assert_eq!(check_lock(&block).unwrap_err().kind(), Kind::WrongKind);
-        make_lock(&block).unwrap();
-        check_lock(&block).unwrap();
-        block.words()[0].store(HeadKind::Ring.signature(1), Release);
-        let error = check_lock(&block).unwrap_err().to_string();
+        assert_eq!(Lock::open(block.clone()).unwrap_err().kind(), Kind::WrongKind);
+        let lock = Lock::new(&arena, &FOREVER).unwrap();
+        assert_eq!(Lock::open(lock.head().clone()).unwrap().head().block(), lock.head().block());
+        lock.head().words()[0].store(HeadKind::Ring.signature(1), Release);
+        let error = Lock::open(lock.head().clone()).unwrap_err().to_string();
         assert!(error.contains("expected a lock") && error.contains("got a ring"), "{error}");
+    }
+
+    #[test]
+    fn a_lock_is_had_by_one_in_all_processes() {
+        let (arena, heap) = Arena::create_on_heap(1 << 21).unwrap();
+        let other = Arena::join_on_heap(&heap).unwrap();
+        let lock = Lock::new(&arena, &FOREVER).unwrap();
+        let theirs = Lock::open(other.take(lock.head().block()).unwrap()).unwrap();
+        let locked = theirs.try_acquire(Death::Report).unwrap().expect("a free lock");
+        assert!(lock.is_locked().unwrap() && lock.try_acquire(Death::Report).unwrap().is_none());
+        let short = Deadline::new(Some(Duration::from_millis(10)), &|| Ok(()));
+        assert_eq!(lock.acquire(Death::Report, &short).unwrap_err().kind(), Kind::Timeout);
+        locked.release(true).unwrap();
+        lock.acquire(Death::Report, &FOREVER).unwrap().release(true).unwrap();
+        assert!(!lock.is_locked().unwrap());
     }
 
     #[test]

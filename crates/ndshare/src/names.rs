@@ -12,7 +12,7 @@
 //! use std::time::Duration;
 //!
 //! let soon = Deadline::new(Some(Duration::from_secs(5)), &|| Ok(()));
-//! let image = Array::zeros(&ndshare::session()?, &[480, 640], Number::U16)?;
+//! let image = Array::zeros(ndshare::session()?, &[480, 640], Number::U16)?;
 //! let name = format!("image of {}", std::process::id());
 //! names::publish(&name, &image, false, &soon)?; // nds.publish(name, image)
 //! // In another program, in Rust or Python: nds.attach(name, timeout=5)
@@ -27,6 +27,7 @@ use crate::arena::{Arena, BlockId, Deadline, Hold, Locator};
 use crate::array::{Array, Token};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
+use crate::lock::Lock;
 use crate::os::directory::Directory;
 use crate::os::fork::between_forks;
 use crate::os::proc;
@@ -56,8 +57,8 @@ pub enum Object {
     Cache(Arc<Cache>),
     /// An overlay.
     Overlay(Overlay),
-    /// A block for the sake of its lock.
-    Lock(Hold),
+    /// A lock.
+    Lock(Lock),
     /// An arena.
     Arena(Arc<Arena>),
 }
@@ -81,7 +82,7 @@ impl Object {
             Self::Ring(ring) => Token::of(ring.head()),
             Self::Cache(cache) => Token::of(cache.head()),
             Self::Overlay(overlay) => Token::of(overlay.head()),
-            Self::Lock(block) => Token::of(block),
+            Self::Lock(lock) => Token::of(lock.head()),
             Self::Arena(arena) => whole(arena.locator()),
         }
     }
@@ -92,7 +93,7 @@ impl Object {
             Self::Ring(ring) => Kept::Block(ring.head().clone()),
             Self::Cache(cache) => Kept::Block(cache.head().clone()),
             Self::Overlay(overlay) => Kept::Block(overlay.head().clone()),
-            Self::Lock(block) => Kept::Block(block.clone()),
+            Self::Lock(lock) => Kept::Block(lock.head().clone()),
             Self::Arena(arena) => Kept::Arena(arena.clone()),
         }
     }
@@ -112,7 +113,7 @@ impl Object {
             (ObjectKind::Ring, Kept::Block(head)) => Self::Ring(Ring::open(head)?),
             (ObjectKind::Cache, Kept::Block(head)) => Self::Cache(Cache::open(head)?),
             (ObjectKind::Overlay, Kept::Block(head)) => Self::Overlay(Overlay::open(head)?),
-            (ObjectKind::Lock, Kept::Block(block)) => Self::Lock(block),
+            (ObjectKind::Lock, Kept::Block(head)) => Self::Lock(Lock::open(head)?),
             (ObjectKind::Arena, Kept::Arena(arena)) => Self::Arena(arena),
             (kind, _) => {
                 return Err(Error::value(format!(
@@ -159,7 +160,7 @@ kinds! {
     Ring: Arc<Ring>,
     Cache: Arc<Cache>,
     Overlay: Overlay,
-    Lock: Hold,
+    Lock: Lock,
     Arena: Arc<Arena>,
 }
 

@@ -13,7 +13,8 @@
 
 use crate::arena::{Arena, BlockId, Deadline, Hold, Locator, Look, Options};
 use crate::error::{Error, Kind, Result};
-use crate::lock::{self, Death, Quiet};
+use crate::head::HeadKind;
+use crate::lock::{self, Death, Lock, Quiet};
 use crate::os::kill::{Point, point};
 use crate::os::proc;
 use crate::prim::{
@@ -44,6 +45,17 @@ pub enum ObjectKind {
 impl ObjectKind {
     /// All of them.
     pub const ALL: [Self; 6] = [Self::Array, Self::Ring, Self::Cache, Self::Overlay, Self::Lock, Self::Arena];
+
+    /// What its block is the head of; none when that says nothing of it, as of arrays.
+    pub const fn head(self) -> Option<HeadKind> {
+        match self {
+            Self::Array | Self::Arena => None,
+            Self::Ring => Some(HeadKind::Ring),
+            Self::Cache => Some(HeadKind::Cache),
+            Self::Overlay => Some(HeadKind::Overlay),
+            Self::Lock => Some(HeadKind::Lock),
+        }
+    }
 
     /// What people call it.
     pub const fn name(self) -> &'static str {
@@ -109,6 +121,19 @@ pub fn find_or_make(
     let found = find_or_enter(&table, wanted, make, deadline);
     lock::release(&table)?;
     found
+}
+
+impl Lock {
+    /// The lock of this name, which all processes of the arena share that ask for it; made if there is none. It lasts as
+    /// long as somebody has it.
+    ///
+    /// # Errors
+    /// `InvalidValue` for a name that is empty or longer than 240 bytes, and when it is another object's; `Misuse` when all
+    /// names are taken; as [`Lock::new`].
+    pub fn named(arena: &Arc<Arena>, name: &str, deadline: &Deadline) -> Result<Self> {
+        let mut make = || Self::new(arena, deadline).map(|lock| lock.head().clone());
+        Self::open(find_or_make(arena, &Wanted::new(ObjectKind::Lock, name), &mut make, deadline)?)
+    }
 }
 
 /// The block of a name, if somebody has it.

@@ -15,28 +15,30 @@
 //! that say so. The first makes it, under the lock of the user's registry of names, where others find it; it ends with the
 //! last. What such a process passes on has its locators, and then the name: for those who come when all of these are gone.
 //!
-//! Once a process has a session it keeps it, and so do its forked children. The one who looks for it has a turn, and the
+//! Once a process has a [`Session`] it keeps it, and so do its forked children. The one who looks for it has a turn, and the
 //! other threads wait for its end; between two candidates nobody has it. A forked child begins with no turn taken.
 //!
 //! This library never changes the environment of its own process: other threads may be reading it. A program hands
-//! [`environment`] to each process that it starts. (The Python package sets `os.environ`, which Python guards.)
+//! [`Session::environment`] to each process that it starts. (The Python package sets `os.environ`, which Python guards.)
 //!
 //! ```
 //! use std::process::Command;
 //!
-//! let arena = ndshare::session()?; // the parent's, if it has one
-//! let (name, value) = ndshare::session::environment()?;
+//! let session = ndshare::session()?; // the parent's, if it has one
+//! let (name, value) = session.environment();
 //! // A program in Rust or Python that is started so is in the same session.
 //! let shown = Command::new("printenv").arg(name).env(name, &value).output()?;
 //! assert_eq!(String::from_utf8_lossy(&shown.stdout).trim(), value);
-//! assert!(value.starts_with(&arena.locator().to_string()));
+//! assert!(value.starts_with(&session.locator().to_string()));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 use crate::arena::{self, Arena, Deadline, Hold, Locator, Options};
 use crate::array::{Array, Token};
 use crate::error::{Error, Kind, Result};
+use crate::head::HeadKind;
 use crate::layout::parse_size;
+use crate::lock::Lock;
 use crate::os::directory::{Directory, LockedDirectory};
 use crate::os::process::at_exit;
 use crate::os::{fork, futex, proc};
@@ -46,7 +48,7 @@ use crate::prim::{
     SetOnce,
 };
 use std::env;
-use std::fmt::Write;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,13 +57,66 @@ pub const VARIABLE: &str = "NDSHARE_SESSION";
 /// The environment variable that bounds a session that is made: a size such as "8 GiB".
 pub const BUDGET_VARIABLE: &str = "NDSHARE_BUDGET";
 
-/// The session that this process has found or made.
-struct Session {
+/// The session of this process, by [`session()`]: an arena that it shares with its parent, its children, and whoever else
+/// joins. Wherever an arena is asked for, it is one.
+///
+/// ```
+/// use ndshare::{Array, Number, session};
+///
+/// let session = session()?;
+/// let image = Array::zeros(session, &[480, 640], Number::U16)?;
+/// assert_eq!(image.hold().arena().id(), session.id());
+/// # Ok::<(), ndshare::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Session {
     arena: Arc<Arena>,
     /// Where the process is that made it, as far as this one was told.
     root: Locator,
     /// By which others find it.
     name: Option<String>,
+}
+
+impl Deref for Session {
+    type Target = Arc<Arena>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.arena
+    }
+}
+
+impl Session {
+    /// Its arena, for whoever keeps it.
+    pub fn arena(&self) -> &Arc<Arena> {
+        &self.arena
+    }
+
+    /// The name by which strangers find it; none for a session of a program and its children alone.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// What the children of this process inherit: its own locator, then the root's, then the session's name, if it has one.
+    pub fn locators(&self) -> String {
+        let own = self.arena.locator();
+        let root = (self.root != own).then(|| format!(",{}", self.root));
+        let name = self.name.as_ref().map(|name| format!(",@{name}"));
+        format!("{own}{}{}", root.unwrap_or_default(), name.unwrap_or_default())
+    }
+
+    /// Name and value of the variable that puts a child into this session.
+    ///
+    /// Give it to every process that shall take part, with [`std::process::Command::env`]. A program whose children are
+    /// started by other code may set it for itself ([`std::env::set_var`]) at the start of `main`, while it has one thread.
+    ///
+    /// ```no_run
+    /// let (name, value) = ndshare::session()?.environment();
+    /// std::process::Command::new("python3").arg("viewer.py").env(name, value).spawn()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn environment(&self) -> (&'static str, String) {
+        (VARIABLE, self.locators())
+    }
 }
 
 /// Never freed: whoever has found it keeps it.
@@ -110,6 +165,20 @@ impl Told {
         name.map_or(Ok(None), |name| check_name(name).map(|()| Some(name.to_owned())))
     }
 
+    /// Why the environment's text is not followed, if it is neither a name nor anything that a process gave its children:
+    /// whoever wrote it by hand meant something.
+    pub fn unread(&self) -> Option<String> {
+        let text = self.environment.trim();
+        let is_read = text.is_empty() || text.contains('@') || locators_in(text).next().is_some();
+        let shown: String = text.chars().take(60).collect();
+        (!is_read && !text.starts_with("nds")).then(|| {
+            format!(
+                "expected \"@name\" for the session of a name, or what another process of it gave its children, got {shown:?}: \
+                 write it with the @ if that is the name"
+            )
+        })
+    }
+
     fn options(&self) -> Result<Options> {
         let budget = self.budget.as_deref().filter(|text| !text.is_empty());
         let budget_bytes = budget.map(parse_size).transpose()?;
@@ -121,7 +190,7 @@ fn locators_in(text: &str) -> impl Iterator<Item = Locator> {
     text.split(',').filter_map(|text| text.parse().ok())
 }
 
-/// The session's arena: the one that this process has, else the one that the environment names, else a new one.
+/// The session: the one that this process has, else the one that the environment names, else a new one.
 ///
 /// # Errors
 /// `Foreign` when the environment names a session of another user's, and none before it that this process can join:
@@ -130,18 +199,18 @@ fn locators_in(text: &str) -> impl Iterator<Item = Locator> {
 /// leaves no room for a session.
 ///
 /// ```
-/// let arena = ndshare::session()?;
-/// assert_eq!(arena.id(), ndshare::session()?.id());
+/// let session = ndshare::session()?;
+/// assert_eq!(session.id(), ndshare::session()?.id());
 /// # Ok::<(), ndshare::Error>(())
 /// ```
-pub fn session() -> Result<Arc<Arena>> {
+pub fn session() -> Result<&'static Session> {
     match known() {
-        Some(arena) => Ok(arena.clone()),
-        None => ensure(&Told::by_environment(), &Deadline::never(), &mut refuse).cloned(),
+        Some(session) => Ok(session),
+        None => ensure(&Told::by_environment(), &Deadline::never(), &mut refuse),
     }
 }
 
-/// The session's arena, if this process has found or made it already. Never waits.
+/// The session, if this process has found or made it already. Never waits.
 ///
 /// ```
 /// ndshare::session()?;
@@ -149,8 +218,8 @@ pub fn session() -> Result<Arc<Arena>> {
 /// # Ok::<(), ndshare::Error>(())
 /// ```
 #[inline]
-pub fn known() -> Option<&'static Arc<Arena>> {
-    SESSION.get().map(|session| &session.arena)
+pub fn known() -> Option<&'static Session> {
+    SESSION.get()
 }
 
 /// As [`session()`], for a process that was told more than its environment says. What `on_foreign` gives for a session of
@@ -166,21 +235,21 @@ pub fn known() -> Option<&'static Arc<Arena>> {
 ///
 /// let told = Told { budget: Some("64 MiB".into()), ..Told::by_environment() };
 /// let mut warn = |error: &ndshare::Error| -> ndshare::Result<()> { Ok(eprintln!("not followed: {error}")) };
-/// let arena = session::ensure(&told, &Deadline::never(), &mut warn)?;
-/// assert_eq!(arena.budget_bytes(), 64 << 20);
+/// let session = session::ensure(&told, &Deadline::never(), &mut warn)?;
+/// assert_eq!(session.budget_bytes(), 64 << 20);
 /// # Ok::<(), ndshare::Error>(())
 /// ```
 pub fn ensure(
     told: &Told,
     deadline: &Deadline,
     on_foreign: &mut dyn FnMut(&Error) -> Result<()>,
-) -> Result<&'static Arc<Arena>> {
-    if let Some(arena) = find_told(told, deadline, on_foreign)? {
-        return Ok(arena);
+) -> Result<&'static Session> {
+    if let Some(session) = find_told(told, deadline, on_foreign)? {
+        return Ok(session);
     }
     let _turn = Turn::take(deadline)?;
-    if let Some(arena) = known() {
-        return Ok(arena);
+    if let Some(session) = known() {
+        return Ok(session);
     }
     let session = match told.name(None)? {
         Some(name) => join_or_make(&name, &mut || create(told), deadline)?,
@@ -194,8 +263,8 @@ pub fn ensure(
 /// if nobody has that; otherwise it goes over to the one of the name, as long as it has not used its own.
 ///
 /// ```no_run
-/// let arena = ndshare::session::named("lab", &ndshare::Deadline::never())?;
-/// assert_eq!(arena.id(), ndshare::session()?.id());
+/// let session = ndshare::session::named("lab", &ndshare::Deadline::never())?;
+/// assert_eq!((session.name(), session.id()), (Some("lab"), ndshare::session()?.id()));
 /// # Ok::<(), ndshare::Error>(())
 /// ```
 ///
@@ -203,12 +272,12 @@ pub fn ensure(
 /// `InvalidValue` for a name that is empty, longer than 200 bytes, `.` or `..`, or has a slash, a comma or a control
 /// character; `Misuse` when this process uses another session already; `Attach` when the registry of names is not to be
 /// trusted; as [`session()`].
-pub fn named(name: &str, deadline: &Deadline) -> Result<Arc<Arena>> {
+pub fn named(name: &str, deadline: &Deadline) -> Result<&'static Session> {
     check_name(name)?;
     let _turn = Turn::take(deadline)?;
     let had = SESSION.get();
     if let Some(session) = had.filter(|session| session.name.is_some()) {
-        return if session.name.as_deref() == Some(name) { Ok(session.arena.clone()) } else { Err(has_another(name)) };
+        return if session.name.as_deref() == Some(name) { Ok(session) } else { Err(has_another(name)) };
     }
     let session = join_or_make(
         name,
@@ -224,7 +293,7 @@ pub fn named(name: &str, deadline: &Deadline) -> Result<Arc<Arena>> {
     }
     watch_end();
     // What other threads have of the session before stays as it is.
-    Ok(SESSION.replace(session).arena.clone())
+    Ok(SESSION.replace(session))
 }
 
 /// Whether anything is in an arena, or anybody else takes part.
@@ -399,14 +468,14 @@ pub fn find(
     told: &Told,
     deadline: &Deadline,
     on_foreign: &mut dyn FnMut(&Error) -> Result<()>,
-) -> Result<Option<&'static Arc<Arena>>> {
-    if let Some(arena) = find_told(told, deadline, on_foreign)? {
-        return Ok(Some(arena));
+) -> Result<Option<&'static Session>> {
+    if let Some(session) = find_told(told, deadline, on_foreign)? {
+        return Ok(Some(session));
     }
     let Some(name) = told.name(None)? else { return Ok(None) };
     let _turn = Turn::take(deadline)?;
-    if let Some(arena) = known() {
-        return Ok(Some(arena));
+    if let Some(session) = known() {
+        return Ok(Some(session));
     }
     if Directory::find()?.is_none() {
         return Ok(None);
@@ -420,16 +489,16 @@ fn find_told(
     told: &Told,
     deadline: &Deadline,
     on_foreign: &mut dyn FnMut(&Error) -> Result<()>,
-) -> Result<Option<&'static Arc<Arena>>> {
-    if let Some(arena) = known() {
-        return Ok(Some(arena));
+) -> Result<Option<&'static Session>> {
+    if let Some(session) = known() {
+        return Ok(Some(session));
     }
     let candidates = told.candidates();
     for locator in &candidates {
         // Each is a look into all processes of the machine, if need be.
         deadline.go_on("the search for the session")?;
         match ask(locator, told, &candidates, deadline) {
-            Ok(arena) => return Ok(Some(arena)),
+            Ok(session) => return Ok(Some(session)),
             Err(error) if error.kind() == Kind::Unreachable => {}
             Err(error) if error.kind() == Kind::Foreign => on_foreign(&error)?,
             Err(error) => return Err(error),
@@ -438,7 +507,7 @@ fn find_told(
     Ok(known())
 }
 
-/// Joins the session that `locators` name: the text that [`locators`] gave in another process, where it cannot come
+/// Joins the session that `locators` name: the text that [`Session::locators`] gave in another process, where it cannot come
 /// through the environment.
 ///
 /// # Errors
@@ -447,24 +516,24 @@ fn find_told(
 ///
 /// ```no_run
 /// let text = std::env::args().nth(1).unwrap_or_default();
-/// let arena = ndshare::session::join(&text)?;
+/// let session = ndshare::session::join(&text)?;
 /// # Ok::<(), ndshare::Error>(())
 /// ```
-pub fn join(locators: &str) -> Result<Arc<Arena>> {
+pub fn join(locators: &str) -> Result<&'static Session> {
     let told = Told { parent: locators.to_owned(), ..Told::default() };
     let name = told.name(None)?;
-    let is_named = |arena: &Arena| {
-        let has_name = || name.is_some() && SESSION.get().is_some_and(|session| session.name == name);
-        told.candidates().iter().any(|locator| locator.id == arena.id()) || has_name()
+    let is_named = |session: &Session| {
+        let has_name = name.is_some() && session.name == name;
+        has_name || told.candidates().iter().any(|locator| locator.id == session.id())
     };
     match find(&told, &Deadline::never(), &mut refuse)? {
-        Some(arena) if is_named(arena) => Ok(arena.clone()),
-        Some(arena) => Err(Error::new(
+        Some(session) if is_named(session) => Ok(session),
+        Some(session) => Err(Error::new(
             Kind::Misuse,
             format!(
                 "expected to join the session {locators:?}, and this process is in session {:016x} already: join before \
                  the first use of ndshare",
-                arena.id()
+                session.id()
             ),
         )),
         None => Err(Error::unreachable(format!(
@@ -481,17 +550,17 @@ pub fn join(locators: &str) -> Result<Arc<Arena>> {
 /// `Attach` when the session has no place for one more process.
 ///
 /// ```
-/// let arena = ndshare::session()?;
+/// let session = ndshare::session()?;
 /// let sender = ndshare::arena::Locator { id: 7, pid: 1, fd: 3 };
-/// let session = ndshare::session::adopt(sender)?; // it has one
-/// assert_eq!(session.map(|arena| arena.id()), Some(arena.id()));
+/// let adopted = ndshare::session::adopt(sender)?; // it has one
+/// assert_eq!(adopted.map(|adopted| adopted.id()), Some(session.id()));
 /// # Ok::<(), ndshare::Error>(())
 /// ```
-pub fn adopt(sender: Locator) -> Result<Option<Arc<Arena>>> {
+pub fn adopt(sender: Locator) -> Result<Option<&'static Session>> {
     let told = Told { sender: Some(sender), ..Told::by_environment() };
     let told = if told.name(None)?.is_some() { Told { sender: None, ..told } } else { told };
     // Another user's stays an error of whoever opens the array, or asks for the session.
-    find(&told, &Deadline::never(), &mut |_| Ok(())).map(|found| found.cloned())
+    find(&told, &Deadline::never(), &mut |_| Ok(()))
 }
 
 impl Array {
@@ -507,7 +576,7 @@ impl Array {
     /// ```
     /// use ndshare::{Array, Deadline};
     ///
-    /// let array = Array::from_slice(&ndshare::session()?, &[2], &[1.0_f64, 2.0])?;
+    /// let array = Array::from_slice(ndshare::session()?, &[2], &[1.0_f64, 2.0])?;
     /// let text = array.reference().to_string(); // to another process of the session
     /// let opened = Array::open_reference(&text.parse()?, &Deadline::never())?;
     /// assert_eq!(opened.to_vec::<f64>()?, [1.0, 2.0]);
@@ -526,11 +595,45 @@ impl Array {
 /// # Errors
 /// As there.
 pub fn claim(token: &Token, deadline: &Deadline<'_>) -> Result<Hold> {
-    let session = if token.is_session { adopt(token.locator)? } else { known().cloned() };
-    match session.filter(|arena| arena.id() == token.locator.id) {
-        Some(arena) => token.claim(&arena, deadline),
+    let session = if token.is_session { adopt(token.locator)? } else { known() };
+    match session.filter(|session| session.id() == token.locator.id) {
+        Some(session) => token.claim(session, deadline),
         None => token.claim(&Arena::attach(&token.locator)?, deadline),
     }
+}
+
+/// Gives a type whose head says what it is, and which opens from that, `reference` and `open_reference`.
+macro_rules! by_reference {
+    ($type:ty, $kind:ident, $noun:literal, $opened:ty) => {
+        impl $type {
+            #[doc = concat!("A reference to the ", $noun, " for other processes, of this session or not; as text it goes on a")]
+            #[doc = concat!("command line. It opens while anybody has the ", $noun, ".")]
+            pub fn reference(&self) -> $crate::Token {
+                $crate::session::reference_to(self.head())
+            }
+
+            #[doc = concat!("The ", $noun, " that such a reference names.")]
+            ///
+            /// # Errors
+            /// As [`Array::open_reference`](crate::Array::open_reference) and [`Self::open`]; `WrongKind` for a reference to
+            /// something else.
+            pub fn open_reference(
+                reference: &$crate::Token,
+                deadline: &$crate::Deadline,
+            ) -> $crate::Result<$opened> {
+                Self::open($crate::session::claim_head(reference, $crate::head::HeadKind::$kind, deadline)?)
+            }
+        }
+    };
+}
+pub(crate) use by_reference;
+
+by_reference!(Lock, Lock, "lock", Self);
+
+/// The head of a kind that a reference names. Whoever opens it checks that it is one.
+pub(crate) fn claim_head(reference: &Token, kind: HeadKind, deadline: &Deadline) -> Result<Hold> {
+    reference.check_head(kind)?;
+    claim(reference, deadline)
 }
 
 /// A reference to a block that says itself what it is, such as the head of a ring.
@@ -539,41 +642,7 @@ pub fn reference_to(head: &Hold) -> Token {
 }
 
 fn is_of(hold: &Hold) -> bool {
-    known().is_some_and(|arena| arena.id() == hold.arena().id())
-}
-
-/// What the children of this process inherit: its own locator, then the root's, then the session's name, if it has one;
-/// none while it has no session.
-pub fn locators() -> Option<String> {
-    let session = SESSION.get()?;
-    let own = session.arena.locator();
-    let mut text = own.to_string();
-    if session.root != own {
-        // A string takes everything.
-        let _ = write!(text, ",{}", session.root);
-    }
-    if let Some(name) = &session.name {
-        let _ = write!(text, ",@{name}");
-    }
-    Some(text)
-}
-
-/// Name and value of the variable that puts a child into this session; finds or makes the session if need be.
-///
-/// Give it to every process that shall take part, with [`std::process::Command::env`]. A program whose children are
-/// started by other code may set it for itself ([`std::env::set_var`]) at the start of `main`, while it has one thread.
-///
-/// # Errors
-/// As [`session()`].
-///
-/// ```no_run
-/// let (name, value) = ndshare::session::environment()?;
-/// std::process::Command::new("python3").arg("viewer.py").env(name, value).spawn()?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-pub fn environment() -> Result<(&'static str, String)> {
-    let arena = session()?;
-    Ok((VARIABLE, locators().unwrap_or_else(|| arena.locator().to_string())))
+    known().is_some_and(|session| session.id() == hold.arena().id())
 }
 
 /// Prepares for forks now. Otherwise the first search does so, and a child that is forked just then would wait for ever.
@@ -587,10 +656,10 @@ fn refuse(error: &Error) -> Result<()> {
 }
 
 /// Joins the arena of one candidate.
-fn ask(locator: &Locator, told: &Told, candidates: &[Locator], deadline: &Deadline) -> Result<&'static Arc<Arena>> {
+fn ask(locator: &Locator, told: &Told, candidates: &[Locator], deadline: &Deadline) -> Result<&'static Session> {
     let _turn = Turn::take(deadline)?;
-    if let Some(arena) = known() {
-        return Ok(arena);
+    if let Some(session) = known() {
+        return Ok(session);
     }
     // A name that is none hinders nobody: the session is there.
     let name = told.name(Some(locator)).unwrap_or(None);
@@ -613,11 +682,11 @@ fn create(told: &Told) -> Result<Session> {
 }
 
 /// Only in a turn, and only while there is none.
-fn keep(session: Session) -> &'static Arc<Arena> {
+fn keep(session: Session) -> &'static Session {
     if session.name.is_some() {
         watch_end();
     }
-    &SESSION.set(session).arena
+    SESSION.set(session)
 }
 
 /// The right to look for the session, which one thread has at a time: a second one that joined at once would take a

@@ -4,8 +4,10 @@
 #![cfg(not(loom))]
 
 use ndshare::arena::Options;
+use ndshare::cache::{Cache, Geometry};
+use ndshare::overlay::{Overlay, Uses};
 use ndshare::ring::{Content, Format, Mode, RingOptions, Start, WhenFull};
-use ndshare::{Arena, Array, Deadline, Error, Kind, Number, Reader, Result, Ring, Writer, session};
+use ndshare::{Arena, Array, Canvas, Deadline, Error, Kind, Lock, Number, Reader, Result, Ring, Writer};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +20,7 @@ const FRAMES: u16 = 20;
 
 /// This program, at a task, with one reference.
 fn start(task: &str, reference: &str) -> Child {
-    let (name, value) = session::environment().unwrap();
+    let (name, value) = ndshare::session().unwrap().environment();
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["other", "--exact", "--ignored", "--nocapture"]).env(name, value);
     command.env(TASK, format!("{task} {reference}")).stdout(Stdio::piped()).spawn().unwrap()
@@ -144,12 +146,22 @@ fn the_death_of_a_writer_names_its_process() {
 fn a_reference_to_one_thing_opens_as_no_other() {
     let ring = ring(RingOptions::slots(2));
     let (reader, writer) = (ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap(), ring.writer(&FOREVER).unwrap());
-    let array = Array::zeros(&ndshare::session().unwrap(), &[3], Number::U8).unwrap();
+    let session = ndshare::session().unwrap();
+    let array = Array::zeros(session, &[3], Number::U8).unwrap();
+    let cache = Cache::create(session, Geometry::new(1 << 20, None).unwrap(), &FOREVER).unwrap();
+    let canvas = Canvas::new(session, &[2, 2], Number::U8).unwrap();
+    let uses = Uses::default().with("one", [("x", [3], Number::U8)]).unwrap();
+    let overlay = Overlay::new(session, uses, &FOREVER).unwrap();
+    let lock = Lock::new(session, &FOREVER).unwrap();
     let all = [
         ("array", array.reference()),
         ("ring", ring.reference()),
         ("reader", reader.reference().unwrap()),
         ("writer", writer.reference().unwrap()),
+        ("cache", cache.reference()),
+        ("canvas", canvas.reference()),
+        ("overlay", overlay.reference()),
+        ("lock", lock.reference()),
     ];
     for (name, reference) in &all {
         let opened = [
@@ -157,6 +169,10 @@ fn a_reference_to_one_thing_opens_as_no_other() {
             ("ring", Ring::open_reference(reference, &FOREVER).map(drop)),
             ("reader", Reader::open_reference(reference, &FOREVER).map(drop)),
             ("writer", Writer::open_reference(reference, &FOREVER).map(drop)),
+            ("cache", Cache::open_reference(reference, &FOREVER).map(drop)),
+            ("canvas", Canvas::open_reference(reference, &FOREVER).map(drop)),
+            ("overlay", Overlay::open_reference(reference, &FOREVER).map(drop)),
+            ("lock", Lock::open_reference(reference, &FOREVER).map(drop)),
         ];
         for (wanted, outcome) in opened {
             match outcome {

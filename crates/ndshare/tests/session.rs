@@ -3,12 +3,13 @@
 //! A peer is this very program, which runs one test that does what it is told on its input.
 
 use ndshare::arena::{Arena, BlockId, Deadline, Hold, TicketId};
-use ndshare::array::Array;
+use ndshare::array::{Array, Description};
 use ndshare::cache::{Cache, Geometry, Key};
+use ndshare::layout::Layout;
 use ndshare::names;
 use ndshare::prim::{AtomicU32, Ordering::SeqCst};
 use ndshare::session::{self, BUDGET_VARIABLE, Told, VARIABLE};
-use ndshare::{Error, Kind};
+use ndshare::{Error, Kind, Number};
 use std::collections::BTreeSet;
 use std::error::Error as AnyError;
 use std::io::{BufRead, BufReader, Write};
@@ -111,22 +112,29 @@ fn peer() {
     }
 }
 
+/// The number in a block, as an array of one item.
+fn number_in(hold: &Hold) -> ndshare::Result<Array> {
+    let description = Description { layout: Layout::contiguous(&[1], 8)?.0, element: Some(Number::U64.into()) };
+    Array::of_parts(hold.clone(), 0, description, false)
+}
+
 fn obey(order: &str, held: &mut Vec<Hold>) -> Result<String, Box<dyn AnyError>> {
     let forever = Deadline::never();
     let (verb, rest) = order.split_once(' ').unwrap_or((order, ""));
     match verb {
         "id" => Ok(id(&*ndshare::session()?)),
         "known" => Ok(session::known().map_or_else(String::new, |arena| id(arena))),
-        "environment" => Ok(session::environment()?.1),
+        "environment" => Ok(ndshare::session()?.environment().1),
         "budget" => Ok(ndshare::session()?.budget_bytes().to_string()),
         "named" => Ok(id(&*session::named(rest, &forever)?)),
         "publish" => {
-            let hold = held.last().ok_or("nothing is held")?;
-            names::publish(rest, hold, false, &forever).map(|()| String::new()).map_err(Into::into)
+            let array = number_in(held.last().ok_or("nothing is held")?)?;
+            names::publish(rest, array, false, &forever).map(|()| String::new()).map_err(Into::into)
         }
         "attach" => {
             let brief = Deadline::new(Some(Duration::from_millis(1)), &|| Ok(()));
-            held.push(names::attach(rest, &brief)?.try_into()?);
+            let array: Array = names::attach(rest, &brief)?.try_into()?;
+            held.push(array.hold().clone());
             Ok(last(held)?.word(0)?.load(SeqCst).to_string())
         }
         "unpublish" => Ok(names::unpublish(rest, &forever)?.to_string()),
@@ -581,7 +589,7 @@ fn a_death_at_any_point_of_the_registry_hinders_nobody() {
         assert_eq!(next.ask("id"), other.ask("id"), "{label}");
         next.ask("make 5");
         assert_eq!(next.ask("publish five"), "", "{label}");
-        assert_eq!(other.ask("names"), "lock five", "{label}");
+        assert_eq!(other.ask("names"), "array five", "{label}");
         assert_eq!(folder.files().len(), 2, "{label}: {:?}", folder.files());
     }
 }

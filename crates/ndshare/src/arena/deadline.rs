@@ -16,7 +16,7 @@ pub(super) const NAP: Duration = Duration::from_millis(20);
 /// use std::time::Duration;
 ///
 /// let forever = Deadline::never();
-/// let ring = Ring::new(&ndshare::session()?, Format::new(&[4], Number::U8), RingOptions::slots(4), &forever)?;
+/// let ring = Ring::new(ndshare::session()?, Format::new(&[4], Number::U8), RingOptions::slots(4), &forever)?;
 /// let reader = ring.reader(Mode::Every, Start::Next, &forever)?;
 /// let brief = Deadline::after(Duration::from_millis(1));
 /// assert_eq!(reader.get(&brief).unwrap_err().kind(), Kind::Empty);

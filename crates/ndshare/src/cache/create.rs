@@ -6,11 +6,14 @@ use super::table::{Geometry, Table};
 use crate::arena::{Arena, Deadline, Hold};
 use crate::error::{Error, Result};
 use crate::registry::{self, ObjectKind, Wanted};
+use crate::session::by_reference;
 use std::sync::Arc;
 
 fn wanted(name: &str) -> Wanted<'_> {
     Wanted::new(ObjectKind::Cache, name)
 }
+
+by_reference!(Cache, Cache, "cache", Arc<Self>);
 
 impl Cache {
     /// A new cache in `arena`.

@@ -15,6 +15,7 @@ use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::kernel::Cast;
 use crate::layout::Layout;
+use crate::session::by_reference;
 use std::sync::Arc;
 
 /// An array to put many others into, over and over: arrays that stand where they belong already are not copied again.
@@ -118,6 +119,8 @@ impl Strided for Part<'_> {
         }
     }
 }
+
+by_reference!(Canvas, Canvas, "canvas", Self);
 
 impl Canvas {
     /// A canvas of zeros.

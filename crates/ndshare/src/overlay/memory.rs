@@ -6,6 +6,7 @@ use crate::arena::{Arena, Deadline, Hold};
 use crate::array::{ALIGN, Array, KeptKind};
 use crate::error::Result;
 use crate::head::HeadKind;
+use crate::session::by_reference;
 use std::sync::Arc;
 
 const KEPT: KeptKind = KeptKind { kind: HeadKind::Overlay, version: 1, description_at: HEAD_BYTES / 8 };
@@ -54,6 +55,8 @@ pub struct Entered {
     // Last: the arrays go before others may have the bytes.
     inside: Inside,
 }
+
+by_reference!(Overlay, Overlay, "overlay", Self);
 
 impl Overlay {
     /// A new one, of zeros.

@@ -19,7 +19,7 @@ use std::sync::Arc;
 /// use ndshare::{Deadline, Number, Ring};
 ///
 /// let forever = Deadline::never();
-/// let ring = Ring::new(&ndshare::session()?, Format::new(&[4, 6], Number::U16), RingOptions::slots(8), &forever)?;
+/// let ring = Ring::new(ndshare::session()?, Format::new(&[4, 6], Number::U16), RingOptions::slots(8), &forever)?;
 ///
 /// let reader = ring.reader(Mode::Every, Start::Next, &forever)?;
 /// let mut writing = ring.begin_own(&forever)?;

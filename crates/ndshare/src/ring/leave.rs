@@ -57,7 +57,7 @@ pub(super) fn remember<T: Open + 'static>(one: &Arc<T>) {
 /// use ndshare::{Deadline, Kind, Number, Ring};
 ///
 /// let forever = Deadline::never();
-/// let ring = Ring::new(&ndshare::session()?, Format::new(&[4], Number::U8), RingOptions::slots(4), &forever)?;
+/// let ring = Ring::new(ndshare::session()?, Format::new(&[4], Number::U8), RingOptions::slots(4), &forever)?;
 /// let writer = ring.writer(&forever)?;
 /// leave_all(&forever);
 /// assert_eq!(writer.check().unwrap_err().kind(), Kind::Closed);

@@ -5,7 +5,7 @@ use super::policy::{Mode, Start};
 use super::selector::Selector;
 use super::state::Ring;
 use super::table::{DEATHS, EVENT, READERS, ReaderWords, SPACE, WRITERS_LOST};
-use super::token::{claim_token, new_token, read_token, write_token};
+use super::token::{new_token, read_token, write_token};
 use super::writers::is_somebodys;
 use crate::arena::{Deadline, Hold};
 use crate::array::Token;
@@ -26,7 +26,7 @@ use std::sync::{Arc, OnceLock};
 /// use ndshare::{Deadline, Number, Ring};
 ///
 /// let forever = Deadline::never();
-/// let ring = Ring::new(&ndshare::session()?, Format::new(&[4, 6], Number::U16), RingOptions::slots(8), &forever)?;
+/// let ring = Ring::new(ndshare::session()?, Format::new(&[4, 6], Number::U16), RingOptions::slots(8), &forever)?;
 ///
 /// let every = ring.reader(Mode::Every, Start::Next, &forever)?;
 /// let latest = ring.reader(Mode::Latest, Start::Next, &forever)?;
@@ -154,7 +154,7 @@ impl Reader {
     /// use ndshare::{Deadline, Number, Ring};
     ///
     /// let forever = Deadline::never();
-    /// let ring = Ring::new(&ndshare::session()?, Format::new(&[4], Number::U8), RingOptions::slots(4), &forever)?;
+    /// let ring = Ring::new(ndshare::session()?, Format::new(&[4], Number::U8), RingOptions::slots(4), &forever)?;
     /// let reader = ring.reader(Mode::Every, Start::Next, &forever)?;
     /// let text = reader.reference()?.to_string();
     /// // In the other process, which needs nothing else:
@@ -175,7 +175,7 @@ impl Reader {
     /// # Errors
     /// As [`Ring::open_reference`]; `Stale` when nobody has the reader any more.
     pub fn open_reference(reference: &Token, deadline: &Deadline) -> Result<Self> {
-        Self::of_token(claim_token(reference, HeadKind::Reader, deadline)?)
+        Self::of_token(session::claim_head(reference, HeadKind::Reader, deadline)?)
     }
 
     /// The reader that this block keeps.

@@ -5,15 +5,13 @@ use super::policy::{RingOptions, WhenFull};
 use super::protocol::MOST_WRITTEN;
 use super::table::{CLOSED, HEAD, POLICY, RingSizes, Table};
 use crate::arena::{Arena, Deadline, Hold};
-use crate::array::Token;
 use crate::error::{Error, Kind, Result};
-use crate::head::HeadKind;
 use crate::prim::{
     AtomicU64,
     Ordering::{Relaxed, SeqCst},
     read,
 };
-use crate::session;
+use crate::session::by_reference;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +22,7 @@ use std::time::Duration;
 /// use ndshare::{Deadline, Number, Ring};
 ///
 /// let forever = Deadline::never();
-/// let ring = Ring::new(&ndshare::session()?, Format::new(&[4, 6], Number::U16), RingOptions::slots(8), &forever)?;
+/// let ring = Ring::new(ndshare::session()?, Format::new(&[4, 6], Number::U16), RingOptions::slots(8), &forever)?;
 ///
 /// let reader = ring.reader(Mode::Every, Start::Next, &forever)?;
 /// let mut frame = ring.begin_own(&forever)?;
@@ -49,6 +47,8 @@ pub struct Ring {
     /// child has a copy.
     pub(super) entered: AtomicU64,
 }
+
+by_reference!(Ring, Ring, "ring", Arc<Self>);
 
 impl Ring {
     /// A new ring of frames of this format in `arena`.
@@ -118,22 +118,6 @@ impl Ring {
         let when_full = WhenFull::unpack(table.word(POLICY).load(SeqCst))?;
         let format = table.read_format()?;
         Ok(Self::over(table, format, when_full))
-    }
-
-    /// A reference to the ring for other processes, of this session or not; as text it goes on a command line. It opens
-    /// while anybody has the ring.
-    pub fn reference(&self) -> Token {
-        session::reference_to(self.head())
-    }
-
-    /// The ring that such a reference names.
-    ///
-    /// # Errors
-    /// As [`Array::open_reference`](crate::Array::open_reference) and [`Self::open`]; `WrongKind` for a reference to something
-    /// else.
-    pub fn open_reference(reference: &Token, deadline: &Deadline) -> Result<Arc<Self>> {
-        reference.check_head(HeadKind::Ring)?;
-        Self::open(session::claim(reference, deadline)?)
     }
 
     fn over(table: Table, format: Format, when_full: WhenFull) -> Arc<Self> {

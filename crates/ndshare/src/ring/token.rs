@@ -4,14 +4,12 @@
 use super::state::Ring;
 use super::table::{READERS, WRITERS};
 use crate::arena::{Arena, BlockId, Deadline, Hold};
-use crate::array::Token;
 use crate::error::{Error, Result};
 use crate::head::HeadKind;
 use crate::prim::{
     Ordering::{Acquire, Relaxed},
     read,
 };
-use crate::session;
 use std::sync::Arc;
 
 /// The version of this layout.
@@ -32,12 +30,6 @@ pub(super) fn write_token(token: &Hold, kind: HeadKind, ring: &Ring, slot: usize
     words[RING].store(ring.head().block().to_word(), Relaxed);
     words[SLOT].store(slot as u64, Relaxed);
     words[0].store(kind.signature(VERSION), Relaxed);
-}
-
-/// The token of a reader or a writer that a reference names.
-pub(super) fn claim_token(reference: &Token, kind: HeadKind, deadline: &Deadline) -> Result<Hold> {
-    reference.check_head(kind)?;
-    session::claim(reference, deadline)
 }
 
 /// The ring and the slot that a token says. That the slot has that token is for the caller to check.

@@ -5,7 +5,7 @@ use super::leave::{Open, remember};
 use super::publish::{Content, Published};
 use super::state::Ring;
 use super::table::{WRITERS, WriterWords};
-use super::token::{claim_token, new_token, read_token, write_token};
+use super::token::{new_token, read_token, write_token};
 use super::write::Writing;
 use super::writers::{Pen, is_somebodys, was_closed};
 use crate::arena::{BlockId, Deadline, Hold};
@@ -31,7 +31,7 @@ use std::sync::Arc;
 /// use ndshare::{Deadline, Kind, Number, Ring};
 ///
 /// let forever = Deadline::never();
-/// let ring = Ring::new(&ndshare::session()?, Format::new(&[4, 6], Number::U16), RingOptions::slots(8), &forever)?;
+/// let ring = Ring::new(ndshare::session()?, Format::new(&[4, 6], Number::U16), RingOptions::slots(8), &forever)?;
 ///
 /// let reader = ring.reader(Mode::Every, Start::Next, &forever)?;
 /// let writer = ring.writer(&forever)?;
@@ -141,7 +141,7 @@ impl Writer {
     /// # Errors
     /// As [`Ring::open_reference`]; `Stale` when nobody has the writer any more.
     pub fn open_reference(reference: &Token, deadline: &Deadline) -> Result<Arc<Self>> {
-        Self::of_token(claim_token(reference, HeadKind::Writer, deadline)?)
+        Self::of_token(session::claim_head(reference, HeadKind::Writer, deadline)?)
     }
 
     /// The writer that this block keeps.
