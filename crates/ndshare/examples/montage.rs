@@ -12,18 +12,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let rounds: u32 = std::env::args().nth(1).map_or(Ok(50), |rounds| rounds.parse())?;
     let arena = ndshare::session()?;
     let image = |number: usize| {
-        let image = Array::empty(&arena, &SHAPE, Number::U8)?;
+        let image = Array::empty(arena, &SHAPE, Number::U8)?;
         image.fill(number as u8).map(|()| image)
     };
     let images = (0..IMAGES).map(image).collect::<ndshare::Result<Vec<_>>>()?;
     let all: Vec<&Array> = images.iter().collect();
     let whole = [SHAPE[0], SHAPE[1] * IMAGES, SHAPE[2]];
 
-    let out = Array::zeros(&arena, &whole, Number::U8)?;
+    let out = Array::zeros(arena, &whole, Number::U8)?;
     let copied = best_of(rounds, |_| gather::concatenate(&all, 1, Some(&out)).map(drop))?;
     println!("concatenate   {:6.2} GB/s", out.len() as f64 / copied.as_secs_f64() / 1e9);
 
-    let (canvas, forever) = (Canvas::new(&arena, &whole, Number::U8)?, Deadline::never());
+    let (canvas, forever) = (Canvas::new(arena, &whole, Number::U8)?, Deadline::never());
     let mut sources: Vec<Source<'_>> = images.iter().map(Source::fixed).collect();
     canvas.concatenate(&sources, 1, &forever)?;
     let one_changed = best_of(rounds, |round| {

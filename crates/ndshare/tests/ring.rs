@@ -77,7 +77,7 @@ fn put(begin: impl FnOnce() -> Result<ndshare::ring::Writing>, number: u16) -> R
 }
 
 fn ring(options: RingOptions) -> Arc<Ring> {
-    ring_in(&ndshare::session().unwrap(), options)
+    ring_in(ndshare::session().unwrap(), options)
 }
 
 fn ring_in(arena: &Arc<Arena>, options: RingOptions) -> Arc<Ring> {
@@ -206,7 +206,7 @@ fn a_frame_is_published_once_and_a_second_time_fails_at_once() {
 #[test]
 fn numbers_that_cannot_be_are_told() {
     let arena = ndshare::session().unwrap();
-    let make = |options| Ring::new(&arena, Format::new(&[2], Number::U8), options, &FOREVER).unwrap_err();
+    let make = |options| Ring::new(arena, Format::new(&[2], Number::U8), options, &FOREVER).unwrap_err();
     let error = make(RingOptions { keep: 21, when_full: WhenFull::DropOldest, ..RingOptions::slots(20) });
     assert_eq!(error.kind(), Kind::InvalidValue);
     assert!(error.to_string().contains("slots, 20, got 21"), "{error}");
