@@ -122,11 +122,11 @@ fn obey(order: &str, held: &mut Vec<Hold>) -> Result<String, Box<dyn AnyError>> 
     let forever = Deadline::never();
     let (verb, rest) = order.split_once(' ').unwrap_or((order, ""));
     match verb {
-        "id" => Ok(id(&*ndshare::session()?)),
+        "id" => Ok(id(ndshare::session()?)),
         "known" => Ok(session::known().map_or_else(String::new, |arena| id(arena))),
         "environment" => Ok(ndshare::session()?.environment().1),
         "budget" => Ok(ndshare::session()?.budget_bytes().to_string()),
-        "named" => Ok(id(&*session::named(rest, &forever)?)),
+        "named" => Ok(id(session::named(rest, &forever)?)),
         "publish" => {
             let array = number_in(held.last().ok_or("nothing is held")?)?;
             names::publish(rest, array, false, &forever).map(|()| String::new()).map_err(Into::into)
@@ -142,8 +142,8 @@ fn obey(order: &str, held: &mut Vec<Hold>) -> Result<String, Box<dyn AnyError>> 
             Ok(names::names()?.into_iter().map(|(name, kind)| format!("{kind} {name}")).collect::<Vec<_>>().join(", "))
         }
         "drop" => Ok(held.drain(..).count().to_string()),
-        "join" => Ok(id(&*session::join(rest)?)),
-        "adopt" => Ok(session::adopt(rest.parse()?)?.map_or_else(|| "none".into(), |arena| id(&arena))),
+        "join" => Ok(id(session::join(rest)?)),
+        "adopt" => Ok(session::adopt(rest.parse()?)?.map_or_else(|| "none".into(), |arena| id(arena))),
         "follow" => follow(),
         "threads" => Ok(at_once(rest.parse()?)),
         "alive" => {
@@ -179,8 +179,8 @@ fn obey(order: &str, held: &mut Vec<Hold>) -> Result<String, Box<dyn AnyError>> 
         "tile" => {
             let [row, loaded] = numbers(rest)?;
             let arena = ndshare::session()?;
-            let cache = Cache::named(&arena, "tiles", Geometry::new(1 << 20, None)?, &forever)?;
-            let load = |_: &Key| Array::from_slice(&arena, &[1], &[loaded]);
+            let cache = Cache::named(arena, "tiles", Geometry::new(1 << 20, None)?, &forever)?;
+            let load = |_: &Key| Array::from_slice(arena, &[1], &[loaded]);
             let tile = cache.fetch(&Key::of(&("tile", row))?, &forever, load)?;
             held.push(cache.head().clone());
             Ok(format!("{} of {}", tile.read::<u64>(&[0])?, cache.len()))
@@ -222,7 +222,7 @@ fn at_once(threads: usize) -> String {
     let found: BTreeSet<String> = std::thread::scope(|scope| {
         let seek = || {
             barrier.wait();
-            ndshare::session().map_or_else(|error| error.to_string(), |arena| id(&arena))
+            ndshare::session().map_or_else(|error| error.to_string(), |arena| id(arena))
         };
         let all: Vec<_> = (0..threads).map(|_| scope.spawn(seek)).collect();
         all.into_iter().map(|one| one.join().unwrap()).collect()
