@@ -1,4 +1,5 @@
 import enum
+import os
 import pathlib
 import sys
 import uuid
@@ -37,6 +38,7 @@ __all__ = [
     "__version__",
     "allocating",
     "arena_parts",
+    "attach_in_arena",
     "attach_name",
     "begin_message",
     "block",
@@ -78,6 +80,7 @@ __all__ = [
     "let_go",
     "let_go_of_left",
     "list_names",
+    "list_names_in_arena",
     "lock_token",
     "locked",
     "make_overlay",
@@ -93,8 +96,10 @@ __all__ = [
     "open_writer",
     "overlay_token",
     "place_of",
+    "publish_in_arena",
     "publish_name",
     "publish_overlay",
+    "publish_overlay_in_arena",
     "reader_key",
     "reader_parts",
     "reclaim",
@@ -114,6 +119,7 @@ __all__ = [
     "stream_from",
     "ticket",
     "to_text",
+    "unpublish_in_arena",
     "unpublish_name",
     "unwrapped",
     "view_field",
@@ -208,7 +214,19 @@ class Outgoing:
 
 @final
 class Arena:
-    def __new__(cls, budget: str | SupportsIndex, *, name: str | None = None) -> Self: ...
+    def __new__(
+        cls,
+        budget: str | SupportsIndex | None = None,
+        *,
+        name: str | None = None,
+        path: str | os.PathLike[str] | None = None,
+    ) -> Self: ...
+    @property
+    def path(self) -> pathlib.Path | None: ...
+    def publish(self, name: str, obj: Any, replace: bool = False) -> None: ...
+    def attach(self, name: str, timeout: float | None = None) -> Any: ...
+    def unpublish(self, name: str) -> bool: ...
+    def names(self) -> dict[str, str]: ...
     @property
     def id(self) -> str: ...
     @property
@@ -604,6 +622,11 @@ def publish_overlay(name: str, head: NDArray[Any], replace: bool) -> None: ...
 def attach_name(name: str, timeout: float | None = None) -> Any: ...
 def unpublish_name(name: str) -> bool: ...
 def list_names() -> dict[str, str]: ...
+def publish_in_arena(arena: Arena, name: str, thing: object, replace: bool) -> None: ...
+def publish_overlay_in_arena(arena: Arena, name: str, head: NDArray[Any], replace: bool) -> None: ...
+def attach_in_arena(arena: Arena, name: str, timeout: float | None = None) -> Any: ...
+def unpublish_in_arena(arena: Arena, name: str) -> bool: ...
+def list_names_in_arena(arena: Arena) -> dict[str, str]: ...
 def left_out() -> list[str]: ...
 def run_command(arguments: list[str]) -> int: ...
 def kill_at(label: str, nth: int = 1) -> None: ...

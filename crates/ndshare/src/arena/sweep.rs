@@ -354,8 +354,8 @@ impl Arena {
         Ok(())
     }
 
-    /// Counts the records of every block anew. The caller holds the arena lock.
-    fn recount_records(&self, counts: &mut Vec<u32>) -> Result<()> {
+    /// Counts the records of every block anew. The caller holds the arena lock, or is alone.
+    pub(super) fn recount_records(&self, counts: &mut Vec<u32>) -> Result<()> {
         counts.clear();
         counts.resize(self.control.high() as usize, 0);
         let mut tickets = 0;

@@ -17,6 +17,7 @@ pub mod limits;
 pub mod memory;
 mod page;
 pub mod parent;
+pub mod path;
 pub mod pipe;
 pub mod proc;
 pub mod process;
