@@ -85,15 +85,19 @@ impl Arena {
         let budget_bytes = budget.map(size).transpose()?;
         let options = Options { budget_bytes, ..Options::default() };
         match path {
-            Some(_) if name.is_some() => return Err(PyValueError::new_err(
-                "expected a name or a path, got both: all who open the same path have the same arena",
-            )),
+            Some(_) if name.is_some() => {
+                return Err(PyValueError::new_err(
+                    "expected a name or a path, got both: all who open the same path have the same arena",
+                ));
+            }
             Some(path) => {
                 let arena = interruptible(py, |deadline| library::Arena::at(&path, &options, deadline))?;
                 return Ok(Self::over(arena));
             }
             None if budget.is_none() => {
-                return Err(PyTypeError::new_err("expected a budget such as \"8 GiB\", or the path of an arena, got neither"));
+                return Err(PyTypeError::new_err(
+                    "expected a budget such as \"8 GiB\", or the path of an arena, got neither",
+                ));
             }
             None => {}
         }

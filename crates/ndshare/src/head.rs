@@ -37,16 +37,8 @@ pub enum HeadKind {
 }
 
 impl HeadKind {
-    const ALL: [Self; 8] = [
-        Self::Ring,
-        Self::Cache,
-        Self::Overlay,
-        Self::Canvas,
-        Self::Lock,
-        Self::Reader,
-        Self::Writer,
-        Self::Array,
-    ];
+    const ALL: [Self; 8] =
+        [Self::Ring, Self::Cache, Self::Overlay, Self::Canvas, Self::Lock, Self::Reader, Self::Writer, Self::Array];
 
     /// What people call it.
     pub const fn name(self) -> &'static str {

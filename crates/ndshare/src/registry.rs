@@ -201,8 +201,11 @@ pub(crate) fn list(arena: &Arc<Arena>, deadline: &Deadline) -> Result<Vec<(Strin
 /// The names of objects that live in an arena, in order, told from outside. A name that is being made may be missing.
 pub fn names(look: &Look) -> Vec<(String, ObjectKind)> {
     let table = look.root().unwrap_or_default();
-    let mut names: Vec<_> =
-        table.chunks_exact(ENTRY_WORDS).take(NAMES).filter_map(|entry| name_in(&|block| look.is_live(block), entry)).collect();
+    let mut names: Vec<_> = table
+        .chunks_exact(ENTRY_WORDS)
+        .take(NAMES)
+        .filter_map(|entry| name_in(&|block| look.is_live(block), entry))
+        .collect();
     names.sort_by(|a, b| a.0.cmp(&b.0));
     names
 }

@@ -311,14 +311,16 @@ impl ArenaSizes {
         if sizes.is_sound(len) {
             return Ok((sizes, word(offset_of!(Header, id))));
         }
-        let expected = if sizes.is_possible() { format!("{} bytes", sizes.total_len()) } else { "sizes that can be".into() };
+        let expected =
+            if sizes.is_possible() { format!("{} bytes", sizes.total_len()) } else { "sizes that can be".into() };
         Err(damaged(path, &format!("expected {expected}, got {len} bytes of {sizes:?}")))
     }
 }
 
 #[cold]
 fn no_arena(path: &Path, len: u64) -> Error {
-    let message = format!("expected an arena in {}, got {len} bytes of something else: choose another path", path.display());
+    let message =
+        format!("expected an arena in {}, got {len} bytes of something else: choose another path", path.display());
     Error::wrong_kind("arena", None, message)
 }
 

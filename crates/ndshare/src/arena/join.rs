@@ -14,6 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::os::file::{Anchor, MemFile};
 use crate::os::fork::between_forks;
 use crate::os::memory::Mapping;
+use crate::os::path::HAS_PATH;
 use crate::os::{HUGE_BYTES, limits, page_size_is_supported, proc, process, random_u64};
 use crate::prim::{
     AtomicBool, AtomicU32, AtomicU64,
@@ -41,7 +42,7 @@ impl Arena {
         fork::watch()?;
         fork::let_go();
         let (geometry, limit) = plan(options, &limits::memory_limit())?;
-        let id = random_u64();
+        let id = random_u64() & !HAS_PATH;
         let file = MemFile::create(&file_name(id), geometry.total_len())?;
         let mapping = Mapping::map(&file)?;
         let backing = Backing::Os { file, mapping };

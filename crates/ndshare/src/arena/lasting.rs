@@ -18,7 +18,7 @@ use crate::error::{ArenaFull, Error, Kind, Result};
 use crate::layout::human;
 use crate::os::file::MemFile;
 use crate::os::memory::Mapping;
-use crate::os::path::{self, NewFile};
+use crate::os::path::{self, HAS_PATH, NewFile};
 use crate::os::{limits, page_size_is_supported, random_u64};
 use std::fs::File;
 use std::path::Path;
@@ -85,7 +85,7 @@ impl Arena {
         if geometry.budget != budget {
             return Err(cut_short(budget, geometry.budget, limit));
         }
-        let (new, id) = (NewFile::on_the_way_to(path)?, random_u64());
+        let (new, id) = (NewFile::on_the_way_to(path)?, random_u64() | HAS_PATH);
         let file = MemFile::create_at(path, &new, &file_name(id), geometry.total_len())?;
         let mapping = Mapping::map(&file)?;
         // It takes part before the file has a name: nobody finds an arena that nobody has.
@@ -142,7 +142,7 @@ fn read_head(path: &Path, file: &File) -> Result<(ArenaSizes, u64)> {
 
 /// Gives an arena that nobody has a new id.
 fn renamed(path: &Path, file: &File) -> Result<u64> {
-    let id = random_u64();
+    let id = random_u64() | HAS_PATH;
     let written = path::write_id(file, id);
     written.map_err(|error| Error::os(&format!("writing to {}", path.display()), error)).map(|()| id)
 }

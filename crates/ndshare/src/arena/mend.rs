@@ -11,8 +11,8 @@ use super::spans::Spans;
 use super::state::Arena;
 use super::word::State;
 use crate::error::Result;
-use crate::os::kill::{Point, point};
 use crate::os::PAGE_BYTES;
+use crate::os::kill::{Point, point};
 use crate::prim::Ordering::{Relaxed, SeqCst};
 use std::ops::Range;
 

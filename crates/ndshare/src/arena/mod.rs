@@ -46,6 +46,8 @@ mod tables;
 mod word;
 
 #[cfg(all(test, not(loom)))]
+mod lasting_tests;
+#[cfg(all(test, not(loom)))]
 mod scribble;
 #[cfg(all(test, not(loom)))]
 mod tests;

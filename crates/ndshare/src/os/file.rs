@@ -16,8 +16,8 @@
 use super::descriptor::move_high;
 use super::fork::between_forks;
 use super::page::{self, Page};
-use super::path::{self, NewFile};
-use super::{last_errno, monotonic, proc};
+use super::path::{self, HAS_PATH, NewFile};
+use super::{effective_uid, last_errno, monotonic, proc};
 use crate::error::{Error, Foreign, Result, Unreachable};
 use crate::prim::{AtomicI32, AtomicU64, Ordering};
 use std::fs::{DirEntry, File, Metadata, metadata, read_dir, read_link, read_to_string};
@@ -383,10 +383,13 @@ fn leads_to(name: &str, link: &str) -> bool {
 /// Whether a link leads to a file of this user's, as we make them with a path, which begins with the id in `name`.
 fn says_it_is(name: &str, link: &str) -> bool {
     let is_ours = |facts: Metadata| {
-        facts.is_file() && facts.uid() == effective_uid() && facts.mode() & 0o022 == 0 && facts.len() >= HEAD_BYTES as u64
+        facts.is_file()
+            && facts.uid() == effective_uid()
+            && facts.mode() & 0o022 == 0
+            && facts.len() >= HEAD_BYTES as u64
     };
     let id = name.rsplit(':').next().and_then(|id| u64::from_str_radix(id, 16).ok());
-    let Some(id) = id.filter(|_| metadata(link).is_ok_and(is_ours)) else { return false };
+    let Some(id) = id.filter(|id| id & HAS_PATH != 0 && metadata(link).is_ok_and(is_ours)) else { return false };
     let head = File::open(link).and_then(|file| path::first_bytes::<HEAD_BYTES>(&file));
     head.is_ok_and(|(head, _)| head.starts_with(b"ndshare") && head[8..] == id.to_le_bytes())
 }
@@ -443,11 +446,6 @@ fn through_own_mapping(name: &str) -> Option<OwnedFd> {
     let ours = maps.lines().filter(|line| line.ends_with(&suffix)).filter_map(|line| line.split(' ').next());
     let mut opened = ours.filter_map(|range| proc::open(&format!("self/map_files/{range}")).ok());
     opened.next()
-}
-
-pub(super) fn effective_uid() -> u32 {
-    // SAFETY: the call takes nothing and always succeeds.
-    unsafe { libc::geteuid() }
 }
 
 /// A file that the link leads to, and that another user owns, is not even opened.

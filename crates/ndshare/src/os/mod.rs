@@ -69,6 +69,12 @@ pub fn random_u64() -> u64 {
     (monotonic().as_nanos() as u64).rotate_left(17) ^ u64::from(std::process::id())
 }
 
+/// The user in whose name this process acts.
+fn effective_uid() -> u32 {
+    // SAFETY: the call takes nothing and always succeeds.
+    unsafe { libc::geteuid() }
+}
+
 /// The error number of the last system call.
 fn last_errno() -> i64 {
     // SAFETY: the address of this thread's errno is always valid.

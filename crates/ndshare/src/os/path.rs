@@ -3,9 +3,8 @@
 //! What is found is believed only if it is a regular file of this user's that nobody else may write. A new file is filled
 //! while it has no name, and gets it by one link, which fails where the name is taken: nobody sees half of one.
 
-use super::file::effective_uid;
 use super::page::PAGE_BYTES;
-use super::random_u64;
+use super::{effective_uid, random_u64};
 use crate::error::{ArenaFull, Error, Foreign, Result};
 use crate::layout::human;
 use std::ffi::CString;
@@ -17,6 +16,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+/// The bit of an arena's id that says that its file has a path: so who looks for another need not look into every file.
+pub const HAS_PATH: u64 = 1 << 63;
 /// The permission bits by which somebody but the owner could write.
 const OTHERS_WRITE: u32 = 0o022;
 
@@ -233,8 +234,10 @@ pub(super) fn full(fd: RawFd, path: &Path, need: u64) -> Error {
     let free = facts.map(|facts| facts.f_bavail.saturating_mul(facts.f_bsize.cast_unsigned()));
     let left = free.map_or_else(|| "no room".to_owned(), human);
     let (place, limit) = (path.display(), format!("the file system of {}", path.display()));
-    let message =
-        format!("the file system of {place} has {left} left, and {} more must be set aside: free space there", human(need));
+    let message = format!(
+        "the file system of {place} has {left} left, and {} more must be set aside: free space there",
+        human(need)
+    );
     ArenaFull { needed_bytes: Some(need), free_bytes: free, limit, ..ArenaFull::saying(message) }.into()
 }
 
