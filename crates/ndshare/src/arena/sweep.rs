@@ -328,6 +328,10 @@ impl Arena {
         let Ok(me) = self.slot() else { return };
         let _ = self.flush_quick();
         let _ = self.work_off(usize::MAX, &Deadline::now());
+        if self.is_lasting() && self.is_last(me) {
+            // Nobody is there to reuse it, and the file stays.
+            let _ = self.trim(u64::MAX, &Deadline::now());
+        }
         let Ok(participant) = self.control.participant(me) else { return };
         // What guests use stays held until they are gone.
         let _ = self.look_after_guests();
@@ -341,6 +345,11 @@ impl Arena {
             self.control.header().departures.fetch_add(1, SeqCst);
             point(Point::LeaveUnnamed);
         }
+    }
+
+    fn is_last(&self, me: u32) -> bool {
+        let is_free = |slot| self.control.participant(slot).is_ok_and(|other| other.state.load(SeqCst) == 0);
+        (0..self.control.geometry().participants).all(|slot| slot == me || is_free(slot))
     }
 
     /// Frees the blocks that this process keeps ready.
