@@ -6,6 +6,7 @@ opened again, unless the test says so.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import multiprocessing as mp
 import os
@@ -117,8 +118,11 @@ def check(path: Path) -> None:
         assert (ring.shape, ring.dtype, ring.slots) == ((100, 100), "uint16", 8)
         first = ring.stats()["written"]
         frames = ring.reader(start="oldest")
-        kept = [frames.get(timeout=0) for _ in range(3)]
-        assert [frame.seq for frame in kept] == list(range(first - 3, first))
+        kept = [frames.get(timeout=0)]
+        while kept[-1].seq < first - 1:
+            kept.append(frames.get(timeout=0))
+        assert [frame.seq for frame in kept] == list(range(kept[0].seq, first))
+        assert len(kept) >= 3
         assert all((frame == frame[0, 0]).all() for frame in kept)
         with arena.attach("lock"):
             pass
@@ -173,8 +177,8 @@ def test_the_stream_of_a_ring_goes_on_after_a_restart(path: Path) -> None:
         ring = arena.attach("ring")
         stats = ring.stats()
         frames = ring.reader(start="oldest")
-        seen = [int(frames.get(timeout=0)[0]) for _ in range(2)]
-        assert (stats["written"], seen) == (8, [6, 7])
+        seen = [int(frames.get(timeout=0)[0]) for _ in range(4)]
+        assert (stats["written"], seen) == (8, [4, 5, 6, 7])
         with pytest.raises((nds.Empty, nds.WriterDied)):
             frames.get(timeout=0.01)
         assert [reader["alive"] for reader in ring.stats()["readers"]] == [True]
@@ -192,7 +196,7 @@ def test_a_name_keeps_and_unpublish_gives_back(path: Path) -> None:
         arena.publish("x", nds.ones(MIB, np.uint8, arena=arena))
         assert nds.stats(arena)["bytes"] >= base + MIB
         other = nds.full(MIB, 2, np.uint8, arena=arena)
-        with pytest.raises(RuntimeError, match="'x' to be free in this arena, got array.*replace=True"):
+        with pytest.raises(RuntimeError, match="\"x\" to be free in this arena, got array.*replace=True"):
             arena.publish("x", other)
         arena.publish("x", other, replace=True)
         arena.publish("y", other)
@@ -392,8 +396,9 @@ def test_another_users_file_and_one_without_rights(path: Path) -> None:
     path.parent.chmod(0o755)
     program = """
 import os, sys
-os.setuid(65534)
+import numpy as np
 import ndshare as nds
+os.setuid(65534)
 for name in sys.argv[1:]:
     try: nds.Arena("8 MiB", path=name)
     except nds.AttachError as error: print(error)
@@ -474,17 +479,18 @@ def tour(path: Path) -> None:
     ring, cache, lock = arena.attach("ring"), arena.attach("cache"), arena.attach("lock")
     frames = ring.reader()
     grouped = ring.reader(group="workers")
-    with ring:
-        for number in range(20):
-            ring.put(np.full((100, 100), number, np.uint16))
-            assert (frames.get(timeout=10) == number).all()
-            assert (grouped.get(timeout=10) == number).all()
+    for number in range(20):
+        ring.put(np.full((100, 100), number, np.uint16))
+        assert (frames.get(timeout=10) == number).all()
+        frame = grouped.get(timeout=10)  # perhaps one that a dead member had in hand
+        assert (frame == frame[0, 0]).all()
     frames.close()
     grouped.close()
     for key in range(10, 14):
         cache.fetch(key, lambda key: np.full(400_000, key))
         cache[f"own {key}"] = np.full(50_000, key)
-    del cache["own 10"]
+    with contextlib.suppress(KeyError):  # it may be evicted
+        del cache["own 10"]
     for number in range(3):
         x = nds.full(number * 100_000 + 10, number, arena=arena)
         arena.publish("mine", x, replace=True)
@@ -532,18 +538,20 @@ def check_after_a_death(path: Path) -> None:
         assert arena.attach("view")["x"].tolist() == np.arange(24).reshape(4, 6)[::-1, ::2].tolist()
         assert arena.attach("fixed").tolist() == [1, 2]
         cache = arena.attach("cache")
-        for key in cache:
+        for key in [key for key in cache if key != "fresh"]:
             value = cache.get(key)
             assert value is None or (value == int(str(key).removeprefix("own "))).all()
         cache.fetch("fresh", lambda _: np.ones(1000))
         ring = arena.attach("ring")
         written, frames = ring.stats()["written"], ring.reader(start="oldest")
-        for seq in range(written - 3, written):
+        seen = []
+        while not seen or seen[-1] < written - 1:
             frame = frames.get(timeout=0)
-            assert frame.seq == seq
+            seen.append(frame.seq)
             assert (frame == frame[0, 0]).all()
-        with ring:
-            assert ring.put(np.full((100, 100), 7, np.uint16), timeout=10) == written
+        assert seen == list(range(seen[0], written))
+        assert len(seen) >= 3
+        assert ring.put(np.full((100, 100), 7, np.uint16), timeout=10) == written
         assert (frames.get(timeout=10) == 7).all()
         lock = arena.attach("lock")
         assert lock.acquire(timeout=10, recover=True)

@@ -43,8 +43,18 @@ impl Arena {
                 "expected an object in {mine:?}, got one in {theirs:?}: make it with arena=, or copy it"
             )));
         }
+        if kind == ObjectKind::Array && self.has_array(name, &token, deadline)? {
+            return Ok(());
+        }
         let block = if kind == ObjectKind::Array { make_card(&token, &block, deadline)? } else { block };
         registry::put(self, (kind, name), &block, replace, deadline)
+    }
+
+    /// Whether this very array has the name already.
+    fn has_array(self: &Arc<Self>, name: &str, token: &Token, deadline: &Deadline) -> Result<bool> {
+        let Some((ObjectKind::Array, head)) = registry::get(self, name, deadline)? else { return Ok(false) };
+        let bare = Token { is_session: false, ..token.clone() };
+        Ok(read_card(&head).is_ok_and(|(there, _)| there.key() == bare.key()))
     }
 
     /// The object of a name in this arena, as soon as there is one.
