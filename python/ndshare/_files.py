@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 def save(path: str | os.PathLike[str], array: ArrayLike) -> None:
     """Write an array to a file in NumPy's format, as a whole or not at all.
 
-    As `np.save`, with the same ending ``.npy``; but the array is written beside the file, which it then replaces. So who
-    loads it meanwhile gets the old array or the new one, and who has the old one mapped keeps it.
+    As `np.save`, with the same ending ``.npy``; but the array is written beside the file, which it then replaces. So
+    who loads it meanwhile gets the old array or the new one, and who has the old one mapped keeps it.
 
     Raises what `np.save` raises; ValueError for arrays of Python objects.
     """
@@ -34,9 +34,9 @@ def save(path: str | os.PathLike[str], array: ArrayLike) -> None:
 def load(path: str | os.PathLike[str], mmap_mode: Literal["r", "r+", "c"] = "r") -> NDArray[Any]:
     """Map the array of a file in NumPy's format: nothing is read before it is used.
 
-    `mmap_mode` is that of `np.load`: "r" gives a read-only array; what is written goes to the file with "r+", and with "c"
-    to this process alone. Every process that maps a file on a RAM drive has the same memory. The result is an ordinary
-    array, which is not shared in the sense of `is_shared`: sent to a process, it is copied.
+    `mmap_mode` is that of `np.load`: "r" gives a read-only array; what is written goes to the file with "r+", and with
+    "c" to this process alone. Every process that maps a file on a RAM drive has the same memory. The result is an
+    ordinary array, which is not shared in the sense of `is_shared`: sent to a process, it is copied.
 
     Raises what `np.load` raises for such a mode; ValueError for other modes.
     """

@@ -63,8 +63,8 @@ class Overlay:
     first they are zero. Processes and threads share a use; who wants another one waits, and is not overtaken.
 
     With ``name="text"``, all processes of the session that give the same name have the same overlay, for as long as one
-    has it; ValueError when it has other uses. `arena` is another arena than the session's; a use may be called ``arena``,
-    too.
+    has it; ValueError when it has other uses. `arena` is another arena than the session's; a use may be called
+    ``arena``, too.
 
     Send an overlay through multiprocessing, in whatever way; a plain pickle raises TypeError. A process that is killed
     inside a use has left it.
