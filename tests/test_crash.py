@@ -65,6 +65,7 @@ ELSEWHERE = (
     "name:",
     "root:",
     "directory:",
+    "mend:",
 )
 HERE = tuple(point for point in POINTS if not point.startswith(ELSEWHERE))
 

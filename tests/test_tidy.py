@@ -45,6 +45,7 @@ UNSAFE_ROOMS = (
     "crates/ndshare/src/arena/fork.rs",
     "crates/ndshare/src/arena/hold.rs",
     "crates/ndshare/src/arena/join.rs",
+    "crates/ndshare/src/arena/lasting_tests.rs",
     "crates/ndshare/src/arena/lockword.rs",
     "crates/ndshare/src/arena/look.rs",
     "crates/ndshare/src/arena/scribble.rs",
@@ -121,6 +122,7 @@ TABLES = (
 )
 # Tests scribble themselves.
 SCRIBBLERS = (
+    "crates/ndshare/src/arena/lasting_tests.rs",
     "crates/ndshare/src/arena/scribble.rs",
     "crates/ndshare/src/arena/tests.rs",
     "crates/ndshare/src/cache/tests.rs",

@@ -38,6 +38,7 @@ from ._errors import (
     Timeout,
     WriterDied,
 )
+from ._files import load, save
 from ._names import attach, names, publish, unpublish
 from ._native import (
     Arena,
@@ -110,6 +111,7 @@ __all__ = [
     "get_include",
     "get_library",
     "is_shared",
+    "load",
     "locked",
     "names",
     "ones",
@@ -117,6 +119,7 @@ __all__ = [
     "publish",
     "reclaim",
     "ref",
+    "save",
     "session",
     "stack",
     "stats",

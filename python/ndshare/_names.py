@@ -36,8 +36,7 @@ def attach(name: str, timeout: float | None = None) -> Any:
     Raises Timeout after `timeout` seconds (None: never; 0 looks once), with the names that there are; ValueError for a
     name that can be none; AttachError when what has the name is not to be trusted, or cannot be reached.
     """
-    found = _native.attach_name(name, timeout)
-    return of_parts(*cast("tuple[Any, Any, Any]", found)) if isinstance(found, tuple) else found
+    return _opened(_native.attach_name(name, timeout))
 
 
 def unpublish(name: str) -> bool:
@@ -51,6 +50,23 @@ def names() -> dict[str, str]:
     Entries whose objects are gone are removed.
     """
     return _native.list_names()
+
+
+def publish_in(arena: _native.Arena, name: str, obj: Any, replace: bool) -> None:
+    """Do what `Arena.publish` says."""
+    if isinstance(obj, Overlay):
+        _native.publish_overlay_in_arena(arena, name, obj._head, replace)
+    else:
+        _native.publish_in_arena(arena, name, obj, replace)
+
+
+def attach_in(arena: _native.Arena, name: str, timeout: float | None) -> Any:
+    """Do what `Arena.attach` says."""
+    return _opened(_native.attach_in_arena(arena, name, timeout))
+
+
+def _opened(found: Any) -> Any:
+    return of_parts(*cast("tuple[Any, Any, Any]", found)) if isinstance(found, tuple) else found
 
 
 for _function in (publish, attach, unpublish, names):

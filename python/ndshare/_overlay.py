@@ -63,7 +63,8 @@ class Overlay:
     first they are zero. Processes and threads share a use; who wants another one waits, and is not overtaken.
 
     With ``name="text"``, all processes of the session that give the same name have the same overlay, for as long as one
-    has it; ValueError when it has other uses.
+    has it; ValueError when it has other uses. `arena` is another arena than the session's; a use may be called
+    ``arena``, too.
 
     Send an overlay through multiprocessing, in whatever way; a plain pickle raises TypeError. A process that is killed
     inside a use has left it.
@@ -87,12 +88,20 @@ class Overlay:
     _data: NDArray[np.uint8]
     _memory: _Memory
 
-    def __init__(self, /, *, name: str | UseSpec | None = None, **uses: UseSpec) -> None:
-        if name is None or isinstance(name, str):
-            self._attach(*_made(uses, name))
-        else:
-            # A use of that name.
-            self._attach(*_made({"name": name, **uses}, None))
+    def __init__(
+        self,
+        /,
+        *,
+        name: str | UseSpec | None = None,
+        arena: _native.Arena | UseSpec | None = None,
+        **uses: UseSpec,
+    ) -> None:
+        # What is no text is a use of that name, and what is no arena a use of that.
+        if not (arena is None or isinstance(arena, _native.Arena)):
+            uses, arena = {"arena": arena, **uses}, None
+        if not (name is None or isinstance(name, str)):
+            uses, name = {"name": name, **uses}, None
+        self._attach(*_made(uses, name, arena))
 
     def use(self, name: str, timeout: float | None = None) -> Use:
         """Return a context manager that waits for the use `name`, at most `timeout` seconds, and enters it.
@@ -346,13 +355,15 @@ def _is_current(fields: Fields | None) -> bool:
 # What a new overlay shall be
 
 
-def _made(uses: dict[str, UseSpec], name: str | None) -> tuple[_Plan, NDArray[np.uint8], NDArray[np.uint8]]:
+def _made(
+    uses: dict[str, UseSpec], name: str | None, arena: _native.Arena | None
+) -> tuple[_Plan, NDArray[np.uint8], NDArray[np.uint8]]:
     """Return where the fields of each use lie, and head and bytes of the overlay of this name, or a new one."""
     named = [
         (use, [(_field_name(use, field), shape, dtype) for field, shape, dtype in _fields(use, fields)])
         for use, fields in uses.items()
     ]
-    laid, head, data = _native.make_overlay(named, name)
+    laid, head, data = _native.make_overlay(named, name, arena)
     return _plan_of(laid), head, data
 
 

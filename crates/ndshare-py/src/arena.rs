@@ -1,6 +1,7 @@
 //! `Arena`: one that a program makes and hands on, beside the session's; the `arena=` argument, and new blocks there.
 
 use std::ops::Deref;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ndshare::arena::{self as library, Hold, Options};
@@ -22,8 +23,12 @@ use crate::wait::{detached, interruptible, quick};
 /// object; arrays stay valid.
 ///
 /// With `name`, all processes of the session that give the same name have the same arena, for as long as one has it open.
+/// With `path` it is a file on a RAM drive or a disk, made if there is none, and outlives all processes; so does what has a
+/// name in it. The budget of one that is there may be left out.
 ///
-/// Raises ValueError for a budget that is no size, or not that of a named arena that is there; ArenaFull when a limit of the system forbids it.
+/// Raises ValueError for a budget that is no size, or not that of an arena that is there, and for a file of something else or
+/// of another version; ArenaFull when a limit of the system or a full file system forbids it; Poisoned for a file that was cut
+/// or written over; AttachError for one that is not this user's, or cannot be opened.
 ///
 /// >>> import ndshare as nds
 /// >>> with nds.Arena("64 MiB") as arena:
@@ -69,10 +74,33 @@ impl Arena {
 #[pymethods]
 impl Arena {
     #[new]
-    #[pyo3(signature = (budget, *, name=None))]
-    fn new(py: Python<'_>, budget: &Bound<'_, PyAny>, name: Option<&str>) -> PyResult<Self> {
-        let budget_bytes = size_of(budget, "a budget", "8 GiB", 1, "of at least 1 byte, below 2**63")?;
-        let options = Options { budget_bytes: Some(budget_bytes), ..Options::default() };
+    #[pyo3(signature = (budget=None, *, name=None, path=None))]
+    fn new(
+        py: Python<'_>,
+        budget: Option<&Bound<'_, PyAny>>,
+        name: Option<&str>,
+        path: Option<PathBuf>,
+    ) -> PyResult<Self> {
+        let size = |budget| size_of(budget, "a budget", "8 GiB", 1, "of at least 1 byte, below 2**63");
+        let budget_bytes = budget.map(size).transpose()?;
+        let options = Options { budget_bytes, ..Options::default() };
+        match path {
+            Some(_) if name.is_some() => {
+                return Err(PyValueError::new_err(
+                    "expected a name or a path, got both: all who open the same path have the same arena",
+                ));
+            }
+            Some(path) => {
+                let arena = interruptible(py, |deadline| library::Arena::at(&path, &options, deadline))?;
+                return Ok(Self::over(arena));
+            }
+            None if budget.is_none() => {
+                return Err(PyTypeError::new_err(
+                    "expected a budget such as \"8 GiB\", or the path of an arena, got neither",
+                ));
+            }
+            None => {}
+        }
         let Some(name) = name else { return detached(py, || library::Arena::create(&options)).map(Self::over) };
         let session = session(py)?;
         let (arena, card) = interruptible(py, |deadline| find_or_make_arena(session, name, &options, deadline))?;
@@ -89,6 +117,43 @@ impl Arena {
     #[getter]
     fn budget(&self) -> u64 {
         self.budget
+    }
+
+    /// Where its file is, as it was opened; None for an arena in memory.
+    #[getter]
+    fn path(&self) -> Option<PathBuf> {
+        self.open.get()?.arena.path().map(std::path::Path::to_path_buf)
+    }
+
+    /// Give a shared array, a Ring, a Cache, an Overlay or a Lock of this arena, which must be one on a path, a name in it.
+    ///
+    /// The name keeps the object until `unpublish`, also while no process has the arena. It is the same as that of `name=`
+    /// with `arena=`.
+    ///
+    /// Raises RuntimeError when something else has the name, unless `replace`; ValueError for an object of another arena, for
+    /// an arena in memory, and for a name that is empty or longer than 240 bytes; TypeError for other objects.
+    #[pyo3(signature = (name, obj, replace=false))]
+    fn publish(slf: &Bound<'_, Self>, name: &str, obj: &Bound<'_, PyAny>, replace: bool) -> PyResult<()> {
+        slf.py().import("ndshare._names")?.call_method1("publish_in", (slf, name, obj, replace)).map(drop)
+    }
+
+    /// Return the object that has a name in this arena, as soon as there is one.
+    ///
+    /// Raises Timeout after `timeout` seconds (None: never; 0 looks once), with the names that there are; ValueError for an
+    /// arena in memory.
+    #[pyo3(signature = (name, timeout=None))]
+    fn attach<'py>(slf: &Bound<'py, Self>, name: &str, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("ndshare._names")?.call_method1("attach_in", (slf, name, timeout))
+    }
+
+    /// Take a name away, and tell whether there was one. Who has the object keeps it; if nobody has, it is gone.
+    fn unpublish(slf: &Bound<'_, Self>, name: &str) -> PyResult<bool> {
+        slf.py().import("ndshare._native")?.call_method1("unpublish_in_arena", (slf, name))?.extract()
+    }
+
+    /// Return the names in this arena, and what each is: "array", "ring", "cache", "overlay" or "lock".
+    fn names<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("ndshare._native")?.call_method1("list_names_in_arena", (slf,))
     }
 
     /// Whether this object was closed.
@@ -122,7 +187,8 @@ impl Arena {
 
     fn __repr__(&self) -> String {
         let closed = if self.closed() { ", closed" } else { "" };
-        format!("<Arena {}, budget {} bytes{closed}>", self.id, self.budget)
+        let place = self.path().map_or_else(String::new, |path| format!(" at {}", path.display()));
+        format!("<Arena {}{place}, budget {} bytes{closed}>", self.id, self.budget)
     }
 
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {

@@ -83,7 +83,10 @@ mod native {
         kill_at,
         lock::{Lock, LockedArrays, lock_token, open_lock},
         make::{empty, empty_in_order, zeros},
-        names::{attach_name, list_names, publish_name, publish_overlay, unpublish_name},
+        names::{
+            attach_in_arena, attach_name, list_names, list_names_in_arena, publish_in_arena, publish_name,
+            publish_overlay, publish_overlay_in_arena, unpublish_in_arena, unpublish_name,
+        },
         outgoing::{Outgoing, begin_message, end_message},
         overlay::{
             Field, Inside, enter_use, field_under, first_referent, forget_reference, is_gone, is_left_behind, let_go,

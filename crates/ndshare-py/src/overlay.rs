@@ -13,13 +13,13 @@ use pyo3::prelude::*;
 use pyo3::sync::critical_section::with_critical_section;
 use pyo3::types::{PyBytes, PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 
+use crate::arena::WorkArena;
 use crate::dtype::Dtype;
 use crate::lock::seconds;
 use crate::ndarray::{
     Operand, Order, array_of_subclass, array_over, freeze, npy_lengths, plain_class, set_base, view_base,
 };
 use crate::owner;
-use crate::session::session;
 use crate::shape::Shape;
 use crate::shared::block_under;
 use crate::travel::{opened, ticketed};
@@ -248,17 +248,18 @@ type Said<'py> = (String, Bound<'py, PyAny>, Bound<'py, PyAny>);
 /// Where the fields of each use lie, as {use: {field: (shape, dtype, offset)}}, and head and bytes of an overlay.
 type Parts<'py> = (Bound<'py, PyDict>, Bound<'py, PyAny>, Bound<'py, PyAny>);
 
-/// An overlay in the session, found by its name or new: where the fields of each use lie, as
+/// An overlay in the session or another arena, found by its name or new: where the fields of each use lie, as
 /// {use: {field: (shape, dtype, offset)}}, and its head and its bytes as arrays.
 ///
 /// Raises ValueError for uses and names that cannot work, and when an overlay of this name has other uses; and what making
 /// the arrays would raise.
 #[pyfunction]
-#[pyo3(signature = (uses, name=None))]
+#[pyo3(signature = (uses, name=None, arena=None))]
 pub(crate) fn make_overlay<'py>(
     py: Python<'py>,
     uses: Vec<(String, Vec<Said<'py>>)>,
     name: Option<&str>,
+    arena: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Parts<'py>> {
     let (mut all, plan) = (Uses::default(), PyDict::new(py));
     for (name, said) in &uses {
@@ -274,10 +275,10 @@ pub(crate) fn make_overlay<'py>(
         plan.set_item(name, laid)?;
     }
     at_once(py, || all.check())?;
-    let arena = session(py)?;
+    let arena = WorkArena::of(py, arena)?;
     let overlay = interruptible(py, |deadline| match name {
-        Some(name) => Overlay::named(arena, name, all, deadline),
-        None => Overlay::new(arena, all, deadline),
+        Some(name) => Overlay::named(&arena, name, all, deadline),
+        None => Overlay::new(&arena, all, deadline),
     })?;
     let (head, data) = blocks(py, &overlay)?;
     Ok((plan, head, data))

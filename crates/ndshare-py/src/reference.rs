@@ -51,6 +51,7 @@ pub(crate) fn object_of_head(py: Python<'_>, kind: HeadKind, head: Hold) -> PyRe
         HeadKind::Overlay => Ok(overlay_of_head(py, head)?.into_pyobject(py)?.into_any()),
         HeadKind::Lock => Ok(Bound::new(py, Lock::over(lock::Lock::open(head).map_err(fault)?))?.into_any()),
         HeadKind::Canvas => Err(unknown("a canvas")),
+        HeadKind::Array => Err(unknown("the card of an array")),
     }
 }
 

@@ -32,11 +32,13 @@ pub enum HeadKind {
     Reader = 6,
     /// A writer of a ring, on its way.
     Writer = 7,
+    /// An array that has a name.
+    Array = 8,
 }
 
 impl HeadKind {
-    const ALL: [Self; 7] =
-        [Self::Ring, Self::Cache, Self::Overlay, Self::Canvas, Self::Lock, Self::Reader, Self::Writer];
+    const ALL: [Self; 8] =
+        [Self::Ring, Self::Cache, Self::Overlay, Self::Canvas, Self::Lock, Self::Reader, Self::Writer, Self::Array];
 
     /// What people call it.
     pub const fn name(self) -> &'static str {
@@ -48,6 +50,7 @@ impl HeadKind {
             Self::Lock => "lock",
             Self::Reader => "reader",
             Self::Writer => "writer",
+            Self::Array => "array",
         }
     }
 

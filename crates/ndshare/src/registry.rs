@@ -4,6 +4,10 @@
 //! a name stays behind. The table of names is itself such a block: the arena's root, which every block that has a name
 //! keeps as its child.
 //!
+//! In an arena that lasts (a file with a path) it is the other way round: the table stays, and a name keeps its object, by a
+//! record of the table's. A record is made before its entry and ends after it. So a death leaves at most a record without an
+//! entry, which goes at the next look.
+//!
 //! ```text
 //! table: 256 entries of 32 words
 //! word 0       the block {index + 1: 32, generation: 32}; 0: free
@@ -111,16 +115,25 @@ pub fn find_or_make(
     make: &mut dyn FnMut() -> Result<Hold>,
     deadline: &Deadline,
 ) -> Result<Hold> {
-    let len = wanted.name.len();
-    if len == 0 || len > MAX_NAME_BYTES {
-        return Err(Error::value(format!("expected a name of 1 to {MAX_NAME_BYTES} bytes, got {len} bytes")));
-    }
+    check_len(wanted.name)?;
+    in_table(arena, deadline, |table| find_or_enter(table, wanted, make, deadline))
+}
+
+/// Does something with the table of names, under its lock.
+fn in_table<T>(arena: &Arc<Arena>, deadline: &Deadline, act: impl FnOnce(&Hold) -> Result<T>) -> Result<T> {
     let table = arena.root(TABLE_BYTES, deadline)?;
     // Whoever died in here left at most an entry whose block is not named yet, or one that is.
     lock::acquire(&table, Death::Recover, deadline)?;
-    let found = find_or_enter(&table, wanted, make, deadline);
+    let done = act(&table).and_then(|done| end_nameless(&table, deadline).map(|()| done));
     lock::release(&table)?;
-    found
+    done
+}
+
+fn check_len(name: &str) -> Result<()> {
+    match name.len() {
+        1..=MAX_NAME_BYTES => Ok(()),
+        len => Err(Error::value(format!("expected a name of 1 to {MAX_NAME_BYTES} bytes, got {len} bytes"))),
+    }
 }
 
 impl Lock {
@@ -141,29 +154,101 @@ impl Lock {
 /// # Errors
 /// `InvalidValue` when it names something else; `Poisoned`; `Timeout` at `deadline`.
 pub fn find(arena: &Arc<Arena>, wanted: &Wanted, deadline: &Deadline) -> Result<Option<Hold>> {
-    let table = arena.root(TABLE_BYTES, deadline)?;
-    lock::acquire(&table, Death::Recover, deadline)?;
-    let found = find_alive(&table, wanted);
-    lock::release(&table)?;
-    found
+    in_table(arena, deadline, |table| find_alive(table, wanted))
+}
+
+/// Gives a name of a lasting arena to a block of it, which it keeps from then on. With `replace` it takes the name from
+/// what has it.
+///
+/// # Errors
+/// `InvalidValue` for an empty or too long name; `Misuse` when something else has the name, or all names are taken;
+/// `Timeout` at `deadline`.
+pub(crate) fn put(
+    arena: &Arc<Arena>,
+    (kind, name): (ObjectKind, &str),
+    block: &Hold,
+    replace: bool,
+    deadline: &Deadline,
+) -> Result<()> {
+    check_len(name)?;
+    in_table(arena, deadline, |table| {
+        let there = entry_of(table, name).filter(|(hold, _)| hold.block() != block.block());
+        if let Some((_, kind)) = there.filter(|_| !replace) {
+            return Err(Error::new(
+                Kind::Misuse,
+                format!(
+                    "expected {name:?} to be free in this arena, got {}: choose another name, unpublish that one, or replace \
+                     it (replace=True)",
+                    kind_name(kind)
+                ),
+            ));
+        }
+        let old = entries(table).find(|entry| alive(arena, entry, name.as_bytes()).is_some());
+        let free = || entries(table).find(|entry| is_free(arena, entry));
+        enter(table, old.or_else(free).ok_or_else(too_many)?, (kind, name), block, deadline)
+    })
+}
+
+/// The block that has a name in an arena, and what it is; none when nothing has.
+///
+/// # Errors
+/// As [`find`].
+pub(crate) fn get(arena: &Arc<Arena>, name: &str, deadline: &Deadline) -> Result<Option<(ObjectKind, Hold)>> {
+    check_len(name)?;
+    let found = in_table(arena, deadline, |table| Ok(entry_of(table, name)))?;
+    Ok(found.and_then(|(hold, kind)| Some((kind_of(kind)?, hold))))
+}
+
+/// Takes a name away; says whether there was one.
+///
+/// # Errors
+/// As [`find`].
+pub(crate) fn remove(arena: &Arc<Arena>, name: &str, deadline: &Deadline) -> Result<bool> {
+    check_len(name)?;
+    in_table(arena, deadline, |table| Ok(forget(table, name)))
+}
+
+/// The names in an arena whose objects live, in order, and what they are.
+///
+/// # Errors
+/// As [`find`].
+pub(crate) fn list(arena: &Arc<Arena>, deadline: &Deadline) -> Result<Vec<(String, ObjectKind)>> {
+    let is_live = |block: BlockId| arena.is_live(block);
+    // RAW: looked up, and checked as text.
+    let words = |entry: &[AtomicU64]| entry.iter().map(|word| word.load(Acquire)).collect::<Vec<_>>();
+    let mut names = in_table(arena, deadline, |table| {
+        Ok(entries(table).filter_map(|entry| name_in(&is_live, &words(entry))).collect::<Vec<_>>())
+    })?;
+    names.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(names)
 }
 
 /// The names of objects that live in an arena, in order, told from outside. A name that is being made may be missing.
 pub fn names(look: &Look) -> Vec<(String, ObjectKind)> {
     let table = look.root().unwrap_or_default();
-    let mut names: Vec<_> =
-        table.chunks_exact(ENTRY_WORDS).take(NAMES).filter_map(|entry| name_in(look, entry)).collect();
+    let mut names: Vec<_> = table
+        .chunks_exact(ENTRY_WORDS)
+        .take(NAMES)
+        .filter_map(|entry| name_in(&|block| look.is_live(block), entry))
+        .collect();
     names.sort_by(|a, b| a.0.cmp(&b.0));
     names
 }
 
 /// Name and kind in an entry whose block lives.
-fn name_in(look: &Look, entry: &[u64]) -> Option<(String, ObjectKind)> {
-    let _ = BlockId::from_word(entry[0]).filter(|&block| look.is_live(block))?;
+fn name_in(is_live: &dyn Fn(BlockId) -> bool, entry: &[u64]) -> Option<(String, ObjectKind)> {
+    let _ = BlockId::from_word(entry[0]).filter(|&block| is_live(block))?;
     let (len, kind) = split(entry[1]);
     let bytes: Vec<u8> = entry[2..].iter().flat_map(|word| word.to_le_bytes()).take(len as usize).collect();
-    let kind = ObjectKind::ALL.into_iter().find(|&one| one as u64 == kind)?;
-    Some((String::from_utf8(bytes).ok()?, kind))
+    Some((String::from_utf8(bytes).ok()?, kind_of(kind)?))
+}
+
+fn kind_of(number: u64) -> Option<ObjectKind> {
+    ObjectKind::ALL.into_iter().find(|&one| one as u64 == number)
+}
+
+fn kind_name(number: u64) -> String {
+    kind_of(number).map_or_else(|| number.to_string(), |kind| kind.to_string())
 }
 
 fn entries(table: &Hold) -> impl Iterator<Item = &[AtomicU64]> {
@@ -172,7 +257,7 @@ fn entries(table: &Hold) -> impl Iterator<Item = &[AtomicU64]> {
 
 /// The block that the table has under a name.
 fn find_alive(table: &Hold, wanted: &Wanted) -> Result<Option<Hold>> {
-    let found = entries(table).find_map(|entry| alive(table.arena(), entry, wanted.name.as_bytes()));
+    let found = entry_of(table, wanted.name);
     let found = found.filter(|(hold, _)| !(wanted.is_over)(hold));
     found.map_or(Ok(None), |(hold, kind)| match kind == wanted.kind as u64 {
         true => Ok(Some(hold)),
@@ -180,10 +265,14 @@ fn find_alive(table: &Hold, wanted: &Wanted) -> Result<Option<Hold>> {
     })
 }
 
+/// The block that the table has under a name, whatever it is, and the number of its kind.
+fn entry_of(table: &Hold, name: &str) -> Option<(Hold, u64)> {
+    entries(table).find_map(|entry| alive(table.arena(), entry, name.as_bytes()))
+}
+
 #[cold]
 fn other_kind(wanted: &Wanted, kind: u64) -> Error {
-    let found = ObjectKind::ALL.into_iter().find(|&one| one as u64 == kind);
-    let found = found.map_or_else(|| kind.to_string(), |kind| kind.to_string());
+    let found = kind_name(kind);
     Error::value(format!(
         "expected {:?} to be a name of kind {} in this session, or free, got one of kind {found}: choose another name",
         wanted.name, wanted.kind
@@ -213,40 +302,73 @@ fn find_or_enter(
     make: &mut dyn FnMut() -> Result<Hold>,
     deadline: &Deadline,
 ) -> Result<Hold> {
-    let (arena, name) = (table.arena(), wanted.name.as_bytes());
     if let Some(hold) = find_alive(table, wanted)? {
         return Ok(hold);
     }
-    forget_over(table, wanted);
-    // RAW: a name, which is looked up.
-    let is_free =
-        |entry: &&[AtomicU64]| BlockId::from_word(entry[0].load(Relaxed)).is_none_or(|block| !arena.is_live(block));
+    // An object that is over gives its name up, though somebody has it still.
+    forget(table, wanted.name);
     // The caller's check may run a signal handler that asks for a name: not under this lock.
     let _quiet = Quiet::begin();
-    let entry = entries(table).find(is_free).ok_or_else(|| {
-        Error::new(Kind::Misuse, format!("expected at most {NAMES} names at a time, got one more: drop named objects"))
-    })?;
+    let entry = entries(table).find(|entry| is_free(table.arena(), entry)).ok_or_else(too_many)?;
     let hold = make()?;
-    // A wait that ends early leaves an entry that is free.
-    hold.adopt(table, deadline)?;
-    entry[0].store(0, Relaxed);
-    point(Point::NameCleared);
-    entry[1].store(name.len() as u64 | (wanted.kind as u64) << 32, Relaxed);
-    store_bytes(&entry[2..], name);
-    point(Point::NameWritten);
-    // The one store that makes the name: a death before it leaves a free entry.
-    entry[0].store(hold.block().to_word(), Release);
-    point(Point::NameMade);
-    Ok(hold)
+    enter(table, entry, (wanted.kind, wanted.name), &hold, deadline).map(|()| hold)
 }
 
-/// Takes the name from an object that is over, though somebody has it still.
-fn forget_over(table: &Hold, wanted: &Wanted) {
-    let name = wanted.name.as_bytes();
-    if let Some(entry) = entries(table).find(|entry| alive(table.arena(), entry, name).is_some()) {
+fn is_free(arena: &Arena, entry: &[AtomicU64]) -> bool {
+    // RAW: a name, which is looked up.
+    BlockId::from_word(entry[0].load(Relaxed)).is_none_or(|block| !arena.is_live(block))
+}
+
+#[cold]
+fn too_many() -> Error {
+    Error::new(Kind::Misuse, format!("expected at most {NAMES} names at a time, got one more: drop named objects"))
+}
+
+fn enter(
+    table: &Hold,
+    entry: &[AtomicU64],
+    (kind, name): (ObjectKind, &str),
+    block: &Hold,
+    deadline: &Deadline,
+) -> Result<()> {
+    // A wait that ends early leaves the entry as it was.
+    if table.arena().is_lasting() { table.adopt(block, deadline) } else { block.adopt(table, deadline) }?;
+    entry[0].store(0, Relaxed);
+    point(Point::NameCleared);
+    entry[1].store(name.len() as u64 | (kind as u64) << 32, Relaxed);
+    store_bytes(&entry[2..], name.as_bytes());
+    point(Point::NameWritten);
+    // The one store that makes the name: a death before it leaves a free entry.
+    entry[0].store(block.block().to_word(), Release);
+    point(Point::NameMade);
+    Ok(())
+}
+
+/// Takes a name from the object that has it; says whether one had.
+fn forget(table: &Hold, name: &str) -> bool {
+    let found = entries(table).find(|entry| alive(table.arena(), entry, name.as_bytes()).is_some());
+    if let Some(entry) = found {
         entry[0].store(0, Relaxed);
         point(Point::NameCleared);
     }
+    found.is_some()
+}
+
+/// Ends the records of a lasting table for which no entry stands any more.
+fn end_nameless(table: &Hold, deadline: &Deadline) -> Result<()> {
+    if !table.arena().is_lasting() {
+        return Ok(());
+    }
+    // RAW: compared with names of blocks.
+    let mut named: Vec<u64> = entries(table).map(|entry| entry[0].load(Relaxed)).filter(|&word| word != 0).collect();
+    named.push(table.block().to_word());
+    for (record, block) in table.children()? {
+        match named.iter().position(|&word| word == block.to_word()) {
+            Some(at) => drop(named.swap_remove(at)),
+            None => table.disown(record, deadline)?,
+        }
+    }
+    Ok(())
 }
 
 /// The arena of a name, which lives as long as somebody holds the returned block of `session`; made with `options` if

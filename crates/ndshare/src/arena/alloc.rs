@@ -62,6 +62,7 @@ impl Arena {
         if let Some(hold) = self.take_quick(need) {
             return Ok(hold.zeroed(zero.then_some(len_bytes)));
         }
+        self.backing.check_len()?;
         self.sweep_now_and_then()?;
         self.work_off(DEFERRED_LOOKS, &Deadline::now())?;
         let Reserved { mine, warm } = match self.reserve_and_commit(need, deadline) {
@@ -76,7 +77,7 @@ impl Arena {
             other => other?,
         };
         let dirty = warm || !is_whole_pages(mine.span);
-        let hold = self.publish(mine)?;
+        let hold = self.make_live(mine)?;
         Ok(hold.zeroed((zero && dirty).then_some(len_bytes)))
     }
 
@@ -153,7 +154,7 @@ impl Arena {
         Err(error)
     }
 
-    fn publish(self: &Arc<Self>, mine: Mine) -> Result<Hold> {
+    fn make_live(self: &Arc<Self>, mine: Mine) -> Result<Hold> {
         let slot = self.slot()?;
         let mut private = self.private.lock();
         let block = self.control.block(mine.index)?;
@@ -175,12 +176,22 @@ impl Arena {
         self.control.poison("two blocks lie over each other")
     }
 
-    /// The block that others are found by, made with `len_bytes` zeros if nobody keeps one.
+    /// The block that others are found by, made with `len_bytes` zeros if nobody keeps one. That of a lasting arena keeps
+    /// itself, by a record.
     ///
     /// # Errors
     /// As [`Self::alloc`].
     #[doc(hidden)]
     pub fn root(self: &Arc<Self>, len_bytes: usize, deadline: &Deadline) -> Result<Hold> {
+        let root = self.find_or_make_root(len_bytes, deadline)?;
+        if self.is_lasting() && !self.control.block(root.block().index)?.words().is_recorded() {
+            // Two of these do no harm.
+            root.adopt(&root, deadline)?;
+        }
+        Ok(root)
+    }
+
+    fn find_or_make_root(self: &Arc<Self>, len_bytes: usize, deadline: &Deadline) -> Result<Hold> {
         let root = &self.control.header().root;
         for _ in 0..ROOT_ROUNDS {
             // RAW: a name, which is looked up.
@@ -289,7 +300,7 @@ impl Arena {
         Ok(())
     }
 
-    fn trim(&self, bytes: u64, deadline: &Deadline) -> Result<u64> {
+    pub(super) fn trim(&self, bytes: u64, deadline: &Deadline) -> Result<u64> {
         let mut freed = 0_u64;
         for _ in 0..self.control.geometry().blocks {
             if freed >= bytes {

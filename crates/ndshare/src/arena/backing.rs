@@ -31,6 +31,9 @@ pub(super) enum Sign {
 /// How many signs of guests a slot may have.
 pub(super) const GUEST_SIGNS: u64 = 1 << 16;
 
+/// The byte that stands for the door of a file with a path: beyond all signs.
+pub(super) const DOOR: u64 = 1 << 32;
+
 /// The byte of a sign of guests: beyond the bytes of all slots' signs of life.
 fn guest_byte(slot: u32, nth: u64) -> u64 {
     GUEST_SIGNS * (u64::from(slot) + 1) + nth % GUEST_SIGNS
@@ -102,9 +105,51 @@ impl Backing {
     /// Makes the pages of `range` (file offsets) present.
     pub(super) fn commit(&self, range: Range<u64>) -> Result<()> {
         match self {
-            Backing::Os { mapping, .. } => mapping.commit(range),
+            Backing::Os { file, mapping } => mapping.commit(file, range),
             Backing::Heap(_) => Ok(()),
         }
+    }
+
+    /// Sets space aside for `range` (file offsets) again, wherever a copy of the file or a cut has left a hole.
+    pub(super) fn fill_holes(&self, range: Range<u64>) -> Result<()> {
+        match self {
+            Backing::Os { file, .. } => file.reserve(&range),
+            Backing::Heap(_) => Ok(()),
+        }
+    }
+
+    /// Whether it outlives the processes that have it, as a file with a path does. So do names in it, and what has one.
+    pub(super) fn is_lasting(&self) -> bool {
+        match self {
+            Backing::Os { file, .. } => file.path().is_some(),
+            Backing::Heap(heap) => heap.is_lasting,
+        }
+    }
+
+    /// Checks that all of it is still there, as far as that can change.
+    pub(super) fn check_len(&self) -> Result<()> {
+        match self {
+            Backing::Os { file, .. } => file.check_len(),
+            Backing::Heap(_) => Ok(()),
+        }
+    }
+
+    /// What `/proc/<pid>/maps` calls it.
+    pub(super) fn name_in_maps(&self) -> Option<String> {
+        match self {
+            Backing::Os { file, .. } => Some(file.name_in_maps()),
+            Backing::Heap(_) => None,
+        }
+    }
+
+    /// Whether anybody takes part in the arena of a file, or is a guest there.
+    pub(super) fn has_anybody_in(file: &MemFile, participants: u32) -> Result<bool> {
+        file.is_locked(0..guest_byte(participants, 0))
+    }
+
+    /// Whether it lies in this file.
+    pub(super) fn is_file(&self, other: &MemFile) -> bool {
+        matches!(self, Backing::Os { file, .. } if file.is_same_as(other))
     }
 
     /// Gives whole pages of `range` (file offsets) back. They read as zeros afterwards.
@@ -182,6 +227,7 @@ pub struct Heap {
     layout: Layout,
     alive: Vec<AtomicBool>,
     guests: Vec<AtomicBool>,
+    is_lasting: bool,
 }
 
 // SAFETY: the memory is reached by atomics and raw pointers only, as in a shared mapping.
@@ -190,7 +236,7 @@ unsafe impl Send for Heap {}
 unsafe impl Sync for Heap {}
 
 impl Heap {
-    pub(super) fn new(len_bytes: u64, participants: u32) -> Arc<Self> {
+    pub(super) fn new(len_bytes: u64, participants: u32, is_lasting: bool) -> Arc<Self> {
         let padded = (len_bytes + HUGE_BYTES) as usize;
         let layout = Layout::from_size_align(padded, 16).expect("an arena's length fits the address space");
         // SAFETY: the layout has a size that is not 0.
@@ -200,7 +246,7 @@ impl Heap {
         // SAFETY: the next multiple of 2 MiB is inside the allocation, which is 2 MiB longer than needed.
         let base = unsafe { allocation.add(front) };
         let [alive, guests] = [(); 2].map(|()| (0..participants).map(|_| AtomicBool::new(false)).collect());
-        Arc::new(Self { base, len_bytes, allocation, layout, alive, guests })
+        Arc::new(Self { base, len_bytes, allocation, layout, alive, guests, is_lasting })
     }
 
     /// Declares the participant of `slot` dead, as the kernel would at the end of a process.
@@ -211,6 +257,21 @@ impl Heap {
     /// Declares that the participant of `slot` has guests, or none any more.
     pub fn declare_guests(&self, slot: u32, live: bool) {
         self.guests[slot as usize].store(live, Ordering::SeqCst);
+    }
+
+    /// Gives the pages of a lasting one back, as the file is removed at the end of a test: participants that the test has let
+    /// die never leave, and keep the rest.
+    #[cfg(test)]
+    pub(super) fn remove(&self) {
+        // SAFETY: the memory is whole pages; the test has dropped its participants, and the dead never go on.
+        unsafe { discard(self.base, self.len_bytes as usize) };
+    }
+
+    /// Whether anybody takes part, or is a guest.
+    #[cfg(test)]
+    pub(super) fn has_anybody(&self) -> bool {
+        // RAW: flags of this process.
+        self.alive.iter().chain(&self.guests).any(|one| one.load(Ordering::SeqCst))
     }
 
     fn sign(self: &Arc<Self>, slot: u32) -> Option<HeapSign> {
@@ -244,7 +305,7 @@ impl Drop for HeapSign {
         self.heap.declare_dead(self.slot);
         // RAW: flags of this process alone.
         let is_last = self.heap.alive.iter().all(|alive| !alive.load(Ordering::SeqCst));
-        if is_last && !cfg!(miri) {
+        if is_last && !self.heap.is_lasting && !cfg!(miri) {
             // SAFETY: the memory is whole pages; who leaves has used it for the last time, and the dead never go on.
             unsafe { discard(self.heap.base, self.heap.len_bytes as usize) };
         }

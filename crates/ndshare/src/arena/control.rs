@@ -15,6 +15,8 @@ use super::word::{HOLDER_WORDS, State, Words};
 use crate::error::{Error, Result};
 use crate::os::{HUGE_BYTES, PAGE_BYTES};
 use crate::prim::{AtomicI32, AtomicU32, AtomicU64, Ordering, read, read_u32};
+use std::mem::offset_of;
+use std::path::Path;
 use std::ptr::NonNull;
 
 /// The unit of the data part: spans are multiples of it, at multiples of it.
@@ -236,6 +238,8 @@ pub(super) struct ArenaSizes {
 }
 
 const PARTICIPANTS_AT: u64 = PAGE_BYTES;
+/// The part of the header that says what it is and how large.
+pub(super) const HEAD_BYTES: usize = 64;
 
 impl ArenaSizes {
     /// The sizes of every arena that users see.
@@ -270,12 +274,72 @@ impl ArenaSizes {
     }
 
     fn is_sound(&self, mapped_len: u64) -> bool {
+        self.is_possible() && self.total_len() == mapped_len
+    }
+
+    fn is_possible(&self) -> bool {
         let tables = (1..=512).contains(&self.participants)
             && (1..=1 << 20).contains(&self.records)
             && (4..=1 << 22).contains(&self.blocks);
         let data = self.data_len.is_multiple_of(HUGE_BYTES) && self.data_len / GRANULE_BYTES < u64::from(u32::MAX);
-        tables && data && self.budget <= self.data_len && self.total_len() == mapped_len
+        tables && data && self.budget <= self.data_len
     }
+
+    /// The sizes and the id that the first bytes of a file of `len` bytes tell.
+    ///
+    /// # Errors
+    /// `WrongKind` for a file that is no arena's, or one of another version; `Poisoned` for one that was cut or written over.
+    pub(super) fn of_file(head: &[u8; HEAD_BYTES], len: u64, path: &Path) -> Result<(Self, u64)> {
+        let word = |at: usize| u64::from_le_bytes(*head[at..].first_chunk().expect("a word of the head"));
+        let half = |at: usize| u32::from_le_bytes(*head[at..].first_chunk().expect("half a word of the head"));
+        if word(offset_of!(Header, magic)) != MAGIC {
+            return Err(no_arena(path, len));
+        }
+        let version = half(offset_of!(Header, version));
+        if version != VERSION {
+            return Err(other_version(path, version));
+        }
+        let sizes = Self {
+            participants: half(offset_of!(Header, participants)),
+            records: half(offset_of!(Header, records)),
+            ticket_budget: half(offset_of!(Header, ticket_budget)),
+            blocks: half(offset_of!(Header, blocks)),
+            data_len: word(offset_of!(Header, data_len)),
+            budget: word(offset_of!(Header, budget)),
+            warm_cap: word(offset_of!(Header, warm_cap)),
+        };
+        if sizes.is_sound(len) {
+            return Ok((sizes, word(offset_of!(Header, id))));
+        }
+        let expected =
+            if sizes.is_possible() { format!("{} bytes", sizes.total_len()) } else { "sizes that can be".into() };
+        Err(damaged(path, &format!("expected {expected}, got {len} bytes of {sizes:?}")))
+    }
+}
+
+#[cold]
+fn no_arena(path: &Path, len: u64) -> Error {
+    let message =
+        format!("expected an arena in {}, got {len} bytes of something else: choose another path", path.display());
+    Error::wrong_kind("arena", None, message)
+}
+
+#[cold]
+fn other_version(path: &Path, version: u32) -> Error {
+    let which = if version < VERSION { "an older" } else { "a newer" };
+    let message = format!(
+        "expected an arena of version {VERSION} in {}, got one of version {version}, which {which} ndshare made: use that one \
+         to save what is in it, or choose another path",
+        path.display()
+    );
+    Error::wrong_kind("arena", Some("arena"), message)
+}
+
+#[cold]
+fn damaged(path: &Path, what: &str) -> Error {
+    let message =
+        format!("the arena in {} is damaged: {what}; it was cut or written over: remove the file", path.display());
+    Error::written_over("the head of the arena's file", message)
 }
 
 /// The control part, mapped. Everything behind it is reached by bounded indexes.

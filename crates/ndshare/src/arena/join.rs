@@ -1,8 +1,9 @@
 //! Making an arena, and joining one.
 
-use super::backing::{Backing, Heap};
+use super::backing::{Backing, DOOR, Heap};
 use super::budget::{Limit, Options, plan};
 use super::control::{ArenaSizes, Control};
+use super::deadline::{Deadline, NAP};
 use super::fork;
 use super::guests::Guests;
 use super::ids::Locator;
@@ -10,9 +11,10 @@ use super::private::Private;
 use super::spans::Spans;
 use super::state::{Arena, NO_SLOT, file_name};
 use crate::error::{Error, Kind, Result};
-use crate::os::file::MemFile;
+use crate::os::file::{Anchor, MemFile};
 use crate::os::fork::between_forks;
 use crate::os::memory::Mapping;
+use crate::os::path::HAS_PATH;
 use crate::os::{HUGE_BYTES, limits, page_size_is_supported, proc, process, random_u64};
 use crate::prim::{
     AtomicBool, AtomicU32, AtomicU64,
@@ -20,7 +22,10 @@ use crate::prim::{
     SpinLock,
 };
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
+/// Putting an arena in order takes far less.
+const DOOR_WAIT: Duration = Duration::from_secs(30);
 /// Descriptors that a new arena commits at once.
 const FIRST_BLOCKS: u32 = 32;
 
@@ -37,7 +42,7 @@ impl Arena {
         fork::watch()?;
         fork::let_go();
         let (geometry, limit) = plan(options, &limits::memory_limit())?;
-        let id = random_u64();
+        let id = random_u64() & !HAS_PATH;
         let file = MemFile::create(&file_name(id), geometry.total_len())?;
         let mapping = Mapping::map(&file)?;
         let backing = Backing::Os { file, mapping };
@@ -57,8 +62,11 @@ impl Arena {
         fork::watch()?;
         fork::let_go();
         let file = MemFile::find(&file_name(locator.id), locator.pid, locator.fd)?;
+        // Who opens a file with a path may just be putting it in order.
+        let door = file.path().is_some().then(|| door(&file, &Deadline::after(DOOR_WAIT))).transpose()?;
         let mapping = Mapping::map(&file)?;
         let arena = Self::open(Backing::Os { file, mapping })?;
+        drop(door);
         if arena.id != locator.id {
             return Err(Error::attach(format!("expected arena {:016x}, got {:016x}", locator.id, arena.id)));
         }
@@ -80,11 +88,25 @@ impl Arena {
     /// As [`Self::create`].
     #[cfg(any(test, feature = "internals"))]
     pub fn create_on_heap(budget_bytes: u64) -> Result<(Arc<Self>, Arc<Heap>)> {
+        Self::format_on_heap(budget_bytes, false)
+    }
+
+    /// The same, but it outlives its participants: [`Self::reopen_on_heap`] gives it to the next ones.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    #[cfg(test)]
+    pub(crate) fn create_lasting_on_heap(budget_bytes: u64) -> Result<(Arc<Self>, Arc<Heap>)> {
+        Self::format_on_heap(budget_bytes, true)
+    }
+
+    #[cfg(any(test, feature = "internals"))]
+    fn format_on_heap(budget_bytes: u64, is_lasting: bool) -> Result<(Arc<Self>, Arc<Heap>)> {
         let data_len = budget_bytes.next_multiple_of(HUGE_BYTES);
         let small =
             ArenaSizes { participants: 80, records: 1024, ticket_budget: 256, blocks: 4096, ..ArenaSizes::FULL };
         let geometry = ArenaSizes { data_len, budget: budget_bytes, warm_cap: budget_bytes / 2, ..small };
-        let heap = Heap::new(geometry.total_len(), geometry.participants);
+        let heap = Heap::new(geometry.total_len(), geometry.participants, is_lasting);
         let arena = Self::format(Backing::Heap(heap.clone()), geometry, random_u64(), Limit::Given)?;
         Ok((Arc::new(arena), heap))
     }
@@ -98,7 +120,7 @@ impl Arena {
         Self::open(Backing::Heap(heap.clone())).map(Arc::new)
     }
 
-    fn format(backing: Backing, geometry: ArenaSizes, id: u64, limit: Limit) -> Result<Self> {
+    pub(super) fn format(backing: Backing, geometry: ArenaSizes, id: u64, limit: Limit) -> Result<Self> {
         let first = geometry.blocks_at()..geometry.blocks_at() + u64::from(FIRST_BLOCKS) * 128;
         backing.commit(0..geometry.records_at())?;
         backing.commit(first)?;
@@ -107,22 +129,31 @@ impl Arena {
         let control = unsafe { Control::format(backing.base(), geometry, id, limit.code()) };
         control.span_header().ready.store(FIRST_BLOCKS, Relaxed);
         Spans::new(&control).format()?;
-        Self::join(backing, control, id)
+        let arena = Self::over(backing, control, id);
+        arena.enter()?;
+        Ok(arena)
     }
 
-    fn open(backing: Backing) -> Result<Self> {
+    pub(super) fn open(backing: Backing) -> Result<Self> {
+        let arena = Self::share(backing)?;
+        arena.enter()?;
+        Ok(arena)
+    }
+
+    /// A share without a slot in an arena that is there.
+    pub(super) fn share(backing: Backing) -> Result<Self> {
         // SAFETY: the backing has that many mapped bytes at a multiple of 2 MiB, and lives in the arena beside
         // the control, which is dropped before it.
         let control = unsafe { Control::open(backing.base(), backing.len_bytes())? };
         // RAW: a name, which is told from others.
         let id = control.header().id.load(Relaxed);
-        Self::join(backing, control, id)
+        Ok(Self::over(backing, control, id))
     }
 
-    fn join(backing: Backing, control: Control, id: u64) -> Result<Self> {
+    fn over(backing: Backing, control: Control, id: u64) -> Self {
         let private = SpinLock::new(Private::new(control.geometry().blocks));
         let owners = zeroed(control.geometry().blocks);
-        let arena = Self {
+        Self {
             sign: SpinLock::new(None),
             guests: SpinLock::new(Guests::default()),
             control,
@@ -138,15 +169,39 @@ impl Arena {
             id,
             pid: AtomicU32::new(std::process::id()),
             backing,
-        };
-        let (slot, sign) = arena.settle()?;
-        *arena.sign.lock() = Some(sign);
-        between_forks(|| Guests::new(&arena.backing, slot).map(|guests| *arena.guests.lock() = guests))?;
-        arena.slot.store(slot, SeqCst);
-        arena.name_participant(slot, std::process::id())?;
-        arena.sweep_all()?;
-        Ok(arena)
+        }
     }
+
+    /// Takes a slot.
+    pub(super) fn enter(&self) -> Result<()> {
+        let (slot, sign) = self.settle()?;
+        *self.sign.lock() = Some(sign);
+        between_forks(|| Guests::new(&self.backing, slot).map(|guests| *self.guests.lock() = guests))?;
+        self.slot.store(slot, SeqCst);
+        self.name_participant(slot, std::process::id())?;
+        self.sweep_all().map(drop)
+    }
+}
+
+/// The door of a file with a path. Who has it is the only one to come.
+pub(super) fn door(file: &MemFile, deadline: &Deadline) -> Result<Anchor> {
+    // BOUND: until whoever has it is in, or dies, or `deadline` ends.
+    loop {
+        if let Some(anchor) = file.anchor(DOOR, false)? {
+            return if file.is_locked(DOOR..DOOR + 1)? { Ok(anchor) } else { Err(lets_go(file)) };
+        }
+        deadline.go_on(&format!("the door of {}, which another process is opening,", file.name_in_maps()))?;
+        std::thread::sleep(deadline.nap(NAP));
+    }
+}
+
+#[cold]
+fn lets_go(file: &MemFile) -> Error {
+    Error::attach(format!(
+        "the file system of {} lets go of a lock although the file is mapped (overlayfs does): expected one such as tmpfs, \
+         ext4 or xfs, for nobody could tell who lives; choose another path",
+        file.name_in_maps()
+    ))
 }
 
 /// A table of zeros, in memory that the system maps page by page as it is used.

@@ -13,8 +13,8 @@
 //! - `state`: the [`Arena`] itself, one process's share. `hold`: the [`Hold`], one reference to a block.
 //! - `tables`: what the tables say, for `stats`, and for `look`, a look from outside.
 //! - `lock`: waiting for the arena's lock, and for each block's. `fork`: what a child inherits. `alloc`, `records`,
-//!   `shortage`, `stats`, `outgoing`, `message`: what users ask for. `sweep`: leaving, and sweeping up after the dead. `join`: making
-//!   an arena and joining one.
+//!   `shortage`, `stats`, `outgoing`, `message`: what users ask for. `sweep`: leaving, and sweeping up after the dead. `mend`: order
+//!   where nobody is left. `join`: making an arena and joining one. `lasting`: the same in a file with a path.
 //!
 //! A file names only files below it; this one only declares.
 
@@ -28,9 +28,11 @@ mod guests;
 mod hold;
 mod ids;
 mod join;
+mod lasting;
 mod lock;
 mod lockword;
 mod look;
+mod mend;
 mod message;
 mod outgoing;
 mod private;
@@ -43,6 +45,8 @@ mod sweep;
 mod tables;
 mod word;
 
+#[cfg(all(test, not(loom)))]
+mod lasting_tests;
 #[cfg(all(test, not(loom)))]
 mod scribble;
 #[cfg(all(test, not(loom)))]

@@ -14,6 +14,7 @@ use crate::prim::{
     SpinLock, read_u32,
 };
 use std::fmt;
+use std::path::Path;
 use std::sync::OnceLock;
 
 /// This process has no slot: it is a forked child that could get none.
@@ -74,6 +75,19 @@ impl Arena {
     /// How many bytes may be in blocks.
     pub fn budget_bytes(&self) -> u64 {
         self.control.geometry().budget
+    }
+
+    /// Whether it outlives the processes that have it, because it is a file with a path. So do names in it, and what has one.
+    pub fn is_lasting(&self) -> bool {
+        self.backing.is_lasting()
+    }
+
+    /// Where its file was opened, if it has a path.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.backing {
+            Backing::Os { file, .. } => file.path(),
+            Backing::Heap(_) => None,
+        }
     }
 
     /// The first byte of the data part in this process.
@@ -164,7 +178,7 @@ impl Arena {
     /// stranger.
     #[doc(hidden)]
     pub fn is_mapped_by(&self, pid: u32) -> bool {
-        crate::os::has_mapped(pid, &file_name(self.id))
+        self.backing.name_in_maps().is_some_and(|name| crate::os::has_mapped(pid, &name))
     }
 
     /// The slot as tests on the heap declare it dead.
@@ -196,7 +210,9 @@ pub(super) fn limit_name(control: &Control) -> String {
 
 impl fmt::Debug for Arena {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "<Arena {:016x} {}>", self.id, human(self.budget_bytes()))
+        write!(f, "<Arena {:016x} {}", self.id, human(self.budget_bytes()))?;
+        self.path().map_or(Ok(()), |path| write!(f, " at {}", path.display()))?;
+        f.write_str(">")
     }
 }
 

@@ -328,6 +328,10 @@ impl Arena {
         let Ok(me) = self.slot() else { return };
         let _ = self.flush_quick();
         let _ = self.work_off(usize::MAX, &Deadline::now());
+        if self.is_lasting() && self.is_last(me) {
+            // Nobody is there to reuse it, and the file stays.
+            let _ = self.trim(u64::MAX, &Deadline::now());
+        }
         let Ok(participant) = self.control.participant(me) else { return };
         // What guests use stays held until they are gone.
         let _ = self.look_after_guests();
@@ -343,6 +347,11 @@ impl Arena {
         }
     }
 
+    fn is_last(&self, me: u32) -> bool {
+        let is_free = |slot| self.control.participant(slot).is_ok_and(|other| other.state.load(SeqCst) == 0);
+        (0..self.control.geometry().participants).all(|slot| slot == me || is_free(slot))
+    }
+
     /// Frees the blocks that this process keeps ready.
     pub(super) fn flush_quick(&self) -> Result<()> {
         let ready = self.private.lock().take_quick();
@@ -354,8 +363,8 @@ impl Arena {
         Ok(())
     }
 
-    /// Counts the records of every block anew. The caller holds the arena lock.
-    fn recount_records(&self, counts: &mut Vec<u32>) -> Result<()> {
+    /// Counts the records of every block anew. The caller holds the arena lock, or is alone.
+    pub(super) fn recount_records(&self, counts: &mut Vec<u32>) -> Result<()> {
         counts.clear();
         counts.resize(self.control.high() as usize, 0);
         let mut tickets = 0;

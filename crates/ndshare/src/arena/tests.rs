@@ -676,7 +676,18 @@ mod deaths {
         // The rest belongs to forks, sweeps, waits and higher floors, whose tests bring it about.
         let missed: Vec<_> = KILL_POINTS.iter().filter(|label| !passed.contains(label)).collect();
         let elsewhere = |label: &&&str| {
-            let kinds = ["fork:", "sweep:", "lock:marked", "ring:", "renew:", "root:", "name:", "cache:", "directory:"];
+            let kinds = [
+                "fork:",
+                "sweep:",
+                "lock:marked",
+                "ring:",
+                "renew:",
+                "root:",
+                "name:",
+                "cache:",
+                "directory:",
+                "mend:",
+            ];
             kinds.iter().any(|kind| label.starts_with(kind))
         };
         assert!(missed.iter().all(elsewhere), "no death was tried at {missed:?}");

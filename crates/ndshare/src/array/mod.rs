@@ -4,6 +4,7 @@
 //! another process.
 
 mod access;
+mod card;
 mod description;
 mod item;
 mod kept;
@@ -16,6 +17,7 @@ mod tests;
 pub use crate::element::Element;
 pub use crate::layout::{Index, Layout};
 pub use access::Cells;
+pub(crate) use card::{make_card, read_card};
 pub use item::Item;
 pub(crate) use kept::{KeptKind, OWN_WORDS_AT};
 pub use ndarray::{ALIGN, Array};

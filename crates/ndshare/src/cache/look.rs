@@ -237,7 +237,11 @@ pub(super) fn now_ns() -> u64 {
     u64::try_from(monotonic().as_nanos()).unwrap_or(u64::MAX).max(1)
 }
 
+/// What was stored so far in the future was stored before the machine started, in an arena that lasts.
+const SURELY_LATER_NS: u64 = 1_000_000_000;
+
 fn age_ns(entry: Entry<'_>) -> u64 {
     // RAW: only taken from the time, and not below nothing.
-    now_ns().saturating_sub(entry.stored().load(Relaxed))
+    let (now, stored) = (now_ns(), entry.stored().load(Relaxed));
+    if stored > now.saturating_add(SURELY_LATER_NS) { u64::MAX } else { now.saturating_sub(stored) }
 }

@@ -8,7 +8,7 @@
 //! entries has the lock of the directory, which the kernel lets go with its holder. The last entry that goes takes the
 //! directory along.
 
-use super::file::effective_uid;
+use super::effective_uid;
 use super::fork::{at_fork, between_forks};
 use super::kill::{Point, point};
 use crate::error::{Error, Foreign, Result};

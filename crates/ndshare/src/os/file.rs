@@ -9,19 +9,23 @@
 //! Life is an OFD write lock on one byte, taken through a description of its own, which only a mapping keeps: it
 //! ends when the address space ends, by whatever death, and not before. Bytes beyond the end of the file can be locked
 //! as well.
+//!
+//! A file with a path serves as well (see `path`). It has no seals, so its length is looked at again before more of it is
+//! used, and it is told from others by what stands in it, because its link in `/proc` says only where it was opened.
 
 use super::descriptor::move_high;
 use super::fork::between_forks;
 use super::page::{self, Page};
-use super::{last_errno, monotonic, proc};
+use super::path::{self, HAS_PATH, NewFile};
+use super::{effective_uid, last_errno, monotonic, proc};
 use crate::error::{Error, Foreign, Result, Unreachable};
 use crate::prim::{AtomicI32, AtomicU64, Ordering};
-use std::fs::{DirEntry, metadata, read_dir, read_link, read_to_string};
+use std::fs::{DirEntry, File, Metadata, metadata, read_dir, read_link, read_to_string};
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// How long a search that found nothing counts: it looks into every process of the machine.
 const LOST_FOR_MS: u64 = 1000;
@@ -38,10 +42,14 @@ pub struct Identity {
     pub committed_bytes: u64,
 }
 
-/// A sealed memory file of this process.
+/// A file of this process in which an arena lies: a sealed memory file, or one with a path.
 #[derive(Debug)]
 pub struct MemFile {
     name: String,
+    /// Where it was opened, if it has a path.
+    path: Option<PathBuf>,
+    /// Whether its pages are memory, and not those of a disk.
+    is_in_memory: bool,
     /// The kept descriptor; checked against `identity` at each use, because the program may have closed it.
     fd: AtomicI32,
     identity: Identity,
@@ -67,7 +75,28 @@ impl MemFile {
         if failed {
             return Err(Error::last_os("making the memory file"));
         }
-        Self::keep(fd, name)
+        Self::keep(fd, name, None)
+    }
+
+    /// The file of `len_bytes` zeros that is on its way to `path`. Its length is a promise, and no seal.
+    ///
+    /// # Errors
+    /// `Attach` when the file system cannot do what an arena needs; `ArenaFull` when it has no space; `Os`. The caller has
+    /// checked `RLIMIT_FSIZE`.
+    pub fn create_at(path: &Path, new: &NewFile, name: &str, len_bytes: u64) -> Result<Self> {
+        let sized = new.file().set_len(len_bytes);
+        sized.map_err(|error| Error::os(&format!("giving {} its length", path.display()), error))?;
+        path::check_promises(new.file(), path)?;
+        Self::open_at(path, new.file(), name)
+    }
+
+    /// The file that was opened at `path`.
+    ///
+    /// # Errors
+    /// `Os` when no descriptor is left.
+    pub fn open_at(path: &Path, file: &File, name: &str) -> Result<Self> {
+        let fd = file.try_clone().map_err(|error| Error::os("keeping the arena's file open", error))?;
+        Self::keep(fd.into(), name, Some(path.to_owned()))
     }
 
     /// The file called `name`, through the descriptor `hint_fd` of the process `hint_pid`, or through any process
@@ -85,21 +114,88 @@ impl MemFile {
         if let Some(found) = identity(fd.as_raw_fd()).filter(|found| found.uid != effective_uid()) {
             return Err(foreign(name, hint_pid, found.uid));
         }
+        if let Some(path) = path_of(fd.as_raw_fd()) {
+            return Self::keep(fd, name, Some(path));
+        }
         let seals = fcntl(fd.as_raw_fd(), libc::F_GET_SEALS)?;
         if seals & libc::F_SEAL_SHRINK == 0 {
             return Err(Error::attach(format!(
                 "expected {name} to be sealed against shrinking, got seals {seals:#x}: it is no arena"
             )));
         }
-        Self::keep(fd, name)
+        Self::keep(fd, name, None)
     }
 
-    fn keep(fd: OwnedFd, name: &str) -> Result<Self> {
+    fn keep(fd: OwnedFd, name: &str, path: Option<PathBuf>) -> Result<Self> {
         proc::keep();
         let kept = move_high(fd);
         let identity = identity(kept.as_raw_fd()).ok_or_else(|| Error::last_os("fstat of the memory file"))?;
+        let is_in_memory = path.is_none() || path::is_in_memory(kept.as_raw_fd());
         let (name, fd) = (name.into(), AtomicI32::new(kept.into_raw_fd()));
-        Ok(Self { name, fd, identity, lost_until_ms: AtomicU64::new(0) })
+        Ok(Self { name, path, is_in_memory, fd, identity, lost_until_ms: AtomicU64::new(0) })
+    }
+
+    /// The same file under another name.
+    pub fn called(self, name: String) -> Self {
+        let fd = AtomicI32::new(self.fd.swap(-1, Ordering::Relaxed));
+        Self { name, fd, path: self.path.clone(), lost_until_ms: AtomicU64::new(0), ..self }
+    }
+
+    /// Where it was opened; none for a memory file, which has no path.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// Whether its pages are memory, and not those of a disk.
+    pub(super) fn is_in_memory(&self) -> bool {
+        self.is_in_memory
+    }
+
+    /// What `/proc/<pid>/maps` calls it.
+    pub fn name_in_maps(&self) -> String {
+        self.path.as_ref().map_or_else(|| self.name.clone(), |path| path.display().to_string())
+    }
+
+    /// Whether both are the same file.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.identity.is_same_file(&other.identity)
+    }
+
+    /// Checks that a file with a path still has the length that it was mapped with: nothing seals it.
+    ///
+    /// # Errors
+    /// `Poisoned` when somebody changed it. What is beyond its end must not be touched: that is a SIGBUS.
+    pub fn check_len(&self) -> Result<()> {
+        let Some(path) = &self.path else { return Ok(()) };
+        let (path, len) = (path.display(), self.len_bytes());
+        match identity(self.valid()?).map_or(0, |now| now.len_bytes) {
+            now if now == len => Ok(()),
+            now => Err(Error::written_over(
+                "the file's length",
+                format!(
+                    "expected {path} to have {len} bytes, got {now}: another program changed its length while it was in use; \
+                     save what you need and make another file"
+                ),
+            )),
+        }
+    }
+
+    /// Sets space aside for `range` of a file with a path; of a memory file nothing can be set aside.
+    ///
+    /// # Errors
+    /// `ArenaFull` when the file system has no space; `Poisoned` when the file was cut.
+    pub fn reserve(&self, range: &Range<u64>) -> Result<()> {
+        let Some(path) = &self.path else { return Ok(()) };
+        self.check_len()?;
+        path::reserve(self.valid()?, path, range)
+    }
+
+    /// An error of touching `need` bytes, in the words of the file system if it has no space for them.
+    pub(super) fn explained(&self, error: Error, need: u64) -> Error {
+        match (&self.path, self.valid()) {
+            (Some(path), Ok(fd)) => path::full(fd, path, need),
+            _ => error,
+        }
     }
 
     /// The length in bytes.
@@ -122,7 +218,7 @@ impl MemFile {
         if now_ms < self.lost_until_ms.load(Ordering::Relaxed) {
             return Err(self.lost());
         }
-        let Some(found) = through_own_mapping(&self.name).or_else(|| search(&self.name).ok()?) else {
+        let Some(found) = self.found_again() else {
             self.lost_until_ms.store(now_ms + LOST_FOR_MS, Ordering::Relaxed);
             return Err(self.lost());
         };
@@ -133,6 +229,11 @@ impl MemFile {
         // The old number may be somebody else's file by now, so it is left alone.
         self.fd.store(fd, Ordering::Relaxed);
         Ok(fd)
+    }
+
+    fn found_again(&self) -> Option<OwnedFd> {
+        let at_path = self.path.as_ref().and_then(|path| Some(path::open(path).ok()??.into()));
+        at_path.or_else(|| through_own_mapping(&self.name)).or_else(|| search(&self.name).ok()?)
     }
 
     fn lost(&self) -> Error {
@@ -272,7 +373,35 @@ fn open_link(name: &str, link: &str) -> Option<OwnedFd> {
 }
 
 fn leads_to(name: &str, link: &str) -> bool {
-    read_link(link).is_ok_and(|target| target.to_str() == Some(&format!("/memfd:{name} (deleted)")))
+    let Ok(target) = read_link(link) else { return false };
+    match target.to_str() {
+        Some(target) if target.starts_with("/memfd:") => target == format!("/memfd:{name} (deleted)"),
+        _ => target.is_absolute() && says_it_is(name, link),
+    }
+}
+
+/// Whether a link leads to a file of this user's, as we make them with a path, which begins with the id in `name`.
+fn says_it_is(name: &str, link: &str) -> bool {
+    let is_ours = |facts: Metadata| {
+        facts.is_file()
+            && facts.uid() == effective_uid()
+            && facts.mode() & 0o022 == 0
+            && facts.len() >= HEAD_BYTES as u64
+    };
+    let id = name.rsplit(':').next().and_then(|id| u64::from_str_radix(id, 16).ok());
+    let Some(id) = id.filter(|id| id & HAS_PATH != 0 && metadata(link).is_ok_and(is_ours)) else { return false };
+    let head = File::open(link).and_then(|file| path::first_bytes::<HEAD_BYTES>(&file));
+    head.is_ok_and(|(head, _)| head.starts_with(b"ndshare") && head[8..] == id.to_le_bytes())
+}
+
+/// A magic word and an id: what every arena begins with.
+const HEAD_BYTES: usize = 16;
+
+/// Where an open file is, if it is one with a path.
+fn path_of(fd: RawFd) -> Option<PathBuf> {
+    let target = read_link(format!("/proc/self/fd/{fd}")).ok()?;
+    let is_memfd = target.to_str().is_some_and(|text| text.starts_with("/memfd:"));
+    (target.is_absolute() && !is_memfd).then_some(target)
 }
 
 /// Looks for the memory file called `name` in every process that this one may look into.
@@ -317,11 +446,6 @@ fn through_own_mapping(name: &str) -> Option<OwnedFd> {
     let ours = maps.lines().filter(|line| line.ends_with(&suffix)).filter_map(|line| line.split(' ').next());
     let mut opened = ours.filter_map(|range| proc::open(&format!("self/map_files/{range}")).ok());
     opened.next()
-}
-
-pub(super) fn effective_uid() -> u32 {
-    // SAFETY: the call takes nothing and always succeeds.
-    unsafe { libc::geteuid() }
 }
 
 /// A file that the link leads to, and that another user owns, is not even opened.

@@ -89,20 +89,26 @@ impl Mapping {
         Err(std::io::Error::last_os_error())
     }
 
-    /// Makes every page that `range` touches present, or says which limit forbids it. Content is kept.
+    /// Makes every page that `range` touches present, or says which limit forbids it. Content is kept. Of a file on a disk
+    /// space is set aside: its pages are not memory that has to be there.
     ///
     /// # Errors
-    /// `ArenaFull` with the limit's name; pages committed before that stay, for the caller to give back.
-    pub fn commit(&self, range: Range<u64>) -> Result<()> {
+    /// `ArenaFull` with the limit's name; pages committed before that stay, for the caller to give back. `Poisoned` when the
+    /// file, which has a path, was cut.
+    pub fn commit(&self, file: &MemFile, range: Range<u64>) -> Result<()> {
         let pages = whole_pages(&range);
         check_process_limits(pages.end)?;
+        file.check_len()?;
+        if !file.is_in_memory() {
+            return file.reserve(&pages);
+        }
         let mut start = pages.start;
         while start < pages.end {
             let end = (start + STEP_BYTES).min(pages.end);
             let step = start..end / HUGE_BYTES * HUGE_BYTES;
             let step = if step.end > start && end < pages.end { step } else { start..end };
             spend(step.end - step.start)?;
-            self.commit_step(step.clone())?;
+            self.commit_step(step.clone()).map_err(|error| file.explained(error, step.end - step.start))?;
             start = step.end;
         }
         Ok(())
@@ -344,7 +350,7 @@ mod tests {
     fn commit_makes_pages_present_and_decommit_gives_them_back() {
         let (file, mapping) = mapping(64 << 20);
         assert_eq!(mapping.base().as_ptr() as u64 % HUGE_BYTES, 0);
-        mapping.commit(HUGE_BYTES + 5..4 * HUGE_BYTES + 9).unwrap();
+        mapping.commit(&file, HUGE_BYTES + 5..4 * HUGE_BYTES + 9).unwrap();
         let committed = file.committed_bytes().unwrap();
         assert!((3 * HUGE_BYTES + PAGE_BYTES..=4 * HUGE_BYTES).contains(&committed), "{committed}");
         mapping.decommit(HUGE_BYTES..4 * HUGE_BYTES + PAGE_BYTES);
@@ -353,11 +359,11 @@ mod tests {
 
     #[test]
     fn commit_keeps_content() {
-        let (_file, mapping) = mapping(8 << 20);
-        mapping.commit(0..PAGE_BYTES).unwrap();
+        let (file, mapping) = mapping(8 << 20);
+        mapping.commit(&file, 0..PAGE_BYTES).unwrap();
         // SAFETY: the first page is committed and nobody else has it.
         unsafe { mapping.base().as_ptr().add(17).write(42) };
-        mapping.commit(0..8 << 20).unwrap();
+        mapping.commit(&file, 0..8 << 20).unwrap();
         // SAFETY: as above.
         assert_eq!(unsafe { mapping.base().as_ptr().add(17).read() }, 42);
     }
@@ -366,7 +372,7 @@ mod tests {
     fn a_part_is_private_until_it_rejoins() {
         let (file, mapping) = mapping(8 << 20);
         let other = Mapping::map(&file).unwrap();
-        mapping.commit(0..HUGE_BYTES).unwrap();
+        mapping.commit(&file, 0..HUGE_BYTES).unwrap();
         let at = |mapping: &Mapping, offset: usize| mapping.base().as_ptr().wrapping_add(offset);
         // SAFETY: the first 2 MiB are committed and mapped in both, whatever is shared of them.
         unsafe {

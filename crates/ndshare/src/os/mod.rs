@@ -17,6 +17,7 @@ pub mod limits;
 pub mod memory;
 mod page;
 pub mod parent;
+pub mod path;
 pub mod pipe;
 pub mod proc;
 pub mod process;
@@ -66,6 +67,12 @@ pub fn random_u64() -> u64 {
     }
     // Early in boot, or in a sandbox: time and pid still tell two processes apart.
     (monotonic().as_nanos() as u64).rotate_left(17) ^ u64::from(std::process::id())
+}
+
+/// The user in whose name this process acts.
+fn effective_uid() -> u32 {
+    // SAFETY: the call takes nothing and always succeeds.
+    unsafe { libc::geteuid() }
 }
 
 /// The error number of the last system call.

@@ -3,7 +3,7 @@
 //! A number says who is over, never who lives: it may have been given to somebody else by now, who then counts as the
 //! one who was asked for. So the only mistake is to wait longer.
 
-use super::file::effective_uid;
+use super::effective_uid;
 use super::proc;
 use crate::error::Process;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};

@@ -4,6 +4,8 @@
 //! as long as any process has the object: who published it has it until it takes the name back or ends, and whoever attached
 //! to it has it as well. An entry whose object is gone is removed by whoever comes upon it.
 //!
+//! An arena that lasts, because it is a file with a path, has names of its own: [`Arena::publish`] and its like, in `within`.
+//!
 //! Nothing in an entry is believed that cannot be checked: the arena is another process's of this user, found and joined as
 //! any other, and the block's own head says what it is.
 //!
@@ -22,6 +24,8 @@
 //! assert!(names::unpublish(&name, &soon)?);
 //! # Ok::<(), ndshare::Error>(())
 //! ```
+
+mod within;
 
 use crate::arena::{Arena, BlockId, Deadline, Hold, Locator};
 use crate::array::{Array, Token};
@@ -328,17 +332,20 @@ pub fn wait_for(name: &str, deadline: &Deadline) -> Result<Found> {
 
 #[cold]
 fn not_there(name: &str, error: Error) -> Error {
+    let place =
+        Directory::find().ok().flatten().map_or_else(String::new, |found| format!(" in {}", found.path().display()));
+    missing(name, error, &names().unwrap_or_default(), &place)
+}
+
+/// The error of a wait for a name that nothing has, with those that there are.
+#[cold]
+fn missing(name: &str, error: Error, there: &[(String, ObjectKind)], place: &str) -> Error {
     if error.kind() != Kind::Timeout {
         return error;
     }
-    let others: Vec<String> = names().unwrap_or_default().into_iter().map(|(name, _)| format!("{name:?}")).collect();
-    let (shown, more) = (others.iter().take(TOLD).cloned().collect::<Vec<_>>().join(", "), others.len() > TOLD);
-    let there = match others.len() {
-        0 => "there are no names".to_owned(),
-        _ => format!("there are {shown}{}", if more { " and more" } else { "" }),
-    };
-    let place =
-        Directory::find().ok().flatten().map_or_else(String::new, |found| format!(" in {}", found.path().display()));
+    let shown: Vec<String> = there.iter().take(TOLD).map(|(name, _)| format!("{name:?}")).collect();
+    let (shown, more) = (shown.join(", "), if there.len() > TOLD { " and more" } else { "" });
+    let there = if there.is_empty() { "there are no names".to_owned() } else { format!("there are {shown}{more}") };
     error.saying(format!(
         "expected an object that lives under the name {name:?}, got none before the timeout: {there}{place}; publish one, \
          or wait longer"

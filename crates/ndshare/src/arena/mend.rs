@@ -1,0 +1,123 @@
+//! Order in an arena that nobody has: a file with a path, after its last process was killed or the machine stopped.
+//!
+//! Whoever opens it has its door, so nobody comes meanwhile. First, before anybody has a slot, all that is derived is made
+//! anew from the blocks and their records; so the sweep of the dead finds tables that it can work on. Then, with a slot, what
+//! no process can have any more is given back. Every step may be repeated: who mends may die, too.
+
+use super::control::{Block, PARENT, Record};
+use super::deadline::Deadline;
+use super::lockword::LockWord;
+use super::spans::Spans;
+use super::state::Arena;
+use super::word::State;
+use crate::error::Result;
+use crate::os::PAGE_BYTES;
+use crate::os::kill::{Point, point};
+use crate::prim::Ordering::{Relaxed, SeqCst};
+use std::ops::Range;
+
+const FOREVER: Deadline<'static> = Deadline::never();
+
+impl Arena {
+    /// Puts an arena in order that nobody has, whose door the caller has. Nobody has a slot, the caller neither.
+    ///
+    /// # Errors
+    /// `Poisoned` when the blocks contradict each other; `ArenaFull` when there is no space for what they should have.
+    pub(super) fn mend(&self) -> Result<()> {
+        self.control.check_poison()?;
+        // Whoever had it is dead, and all that it guards is made anew.
+        self.control.header().lock.0.store(0, SeqCst);
+        self.fill_holes()?;
+        self.end_what_keeps_nothing()?;
+        point(Point::MendRecords);
+        let (mut spans, mut counts) = (Vec::new(), Vec::new());
+        Spans::new(&self.control).rebuild(&mut spans)?;
+        point(Point::MendTables);
+        self.recount_records(&mut counts)?;
+        // What nobody keeps any more is looked for when there is a slot to own it.
+        self.control.header().unkept.store(1, SeqCst);
+        point(Point::MendCounted);
+        self.empty_gaps()
+    }
+
+    /// Gives back what no process can have any more: the caller is the only one, holds nothing, and has the door.
+    pub(super) fn clear_strays(&self) -> Result<()> {
+        for index in 0..self.control.high() {
+            self.clear_stray(index)?;
+        }
+        self.trim(u64::MAX, &FOREVER)?;
+        self.free_unkept_ones(&FOREVER)
+    }
+
+    fn clear_stray(&self, index: u32) -> Result<()> {
+        let (block, me) = (self.control.block(index)?, self.slot()?);
+        let (words, lock) = (block.words(), LockWord(&block.lock));
+        words.holders.iter().for_each(|bits| bits.store(0, SeqCst));
+        if let Some(owner) = lock.owner() {
+            lock.free_of_the_dead(owner);
+        }
+        let word = words.load();
+        if matches!(word.state, State::Reserved | State::Freeing) && words.inherit(word.low, me) {
+            self.give_back(index)?;
+        }
+        Ok(())
+    }
+
+    /// References in flight are for processes that are gone, and a record that is left of a parent keeps nothing.
+    fn end_what_keeps_nothing(&self) -> Result<()> {
+        for index in 0..self.control.records_ready() {
+            let record = self.control.record(index)?;
+            if !self.is_kept_child(record) {
+                record.nonce.store(0, SeqCst);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_kept_child(&self, record: &Record) -> bool {
+        let is_live = |block: &Block, generation: Option<u64>| {
+            let word = block.words().load();
+            word.state == State::Live && generation.is_none_or(|generation| u64::from(word.generation) == generation)
+        };
+        // RAW: each is looked up, and may be that of no block.
+        let (parent, child) = (record.origin.load(Relaxed), record.block.load(Relaxed));
+        // RAW: only compared.
+        let generation = record.stamp.load(Relaxed);
+        let parent = self.control.block_quietly(parent).is_some_and(|block| is_live(block, Some(generation)));
+        // The child may have had another generation since: a ring fills its frames anew.
+        let child = self.control.block_quietly(child).is_some_and(|block| is_live(block, None));
+        record.sender.load(Relaxed) == PARENT && parent && child
+    }
+
+    /// A copy of the file may have holes where there were zeros, and a write to a hole can end in SIGBUS.
+    fn fill_holes(&self) -> Result<()> {
+        let geometry = *self.control.geometry();
+        let table = |at: u64, entries: u32, size: usize| at..at + u64::from(entries) * size as u64;
+        self.backing.fill_holes(0..geometry.records_at())?;
+        self.backing.fill_holes(table(geometry.records_at(), self.control.records_ready(), size_of::<Record>()))?;
+        self.backing.fill_holes(table(geometry.blocks_at(), self.control.blocks_ready(), size_of::<Block>()))?;
+        self.each_span(State::Live, |pages| self.backing.fill_holes(pages))
+    }
+
+    /// The whole pages of a gap are not committed, and read as zeros.
+    fn empty_gaps(&self) -> Result<()> {
+        self.each_span(State::Free, |bytes| {
+            let pages = bytes.start.next_multiple_of(PAGE_BYTES)..bytes.end / PAGE_BYTES * PAGE_BYTES;
+            if !pages.is_empty() {
+                self.backing.decommit(pages);
+            }
+            Ok(())
+        })
+    }
+
+    /// Calls `act` with the bytes of the file that each block in this state has.
+    fn each_span(&self, state: State, act: impl Fn(Range<u64>) -> Result<()>) -> Result<()> {
+        for index in 0..self.control.high() {
+            let block = self.control.block(index)?;
+            if block.words().load().state == state && !self.control.is_unused(block) {
+                act(self.file_range(self.control.checked_span(block)?))?;
+            }
+        }
+        Ok(())
+    }
+}

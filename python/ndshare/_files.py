@@ -1,0 +1,50 @@
+"""Arrays in NumPy's own files, for a RAM drive where nothing more is wanted."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def save(path: str | os.PathLike[str], array: ArrayLike) -> None:
+    """Write an array to a file in NumPy's format, as a whole or not at all.
+
+    As `np.save`, with the same ending ``.npy``; but the array is written beside the file, which it then replaces. So
+    who loads it meanwhile gets the old array or the new one, and who has the old one mapped keeps it.
+
+    Raises what `np.save` raises; ValueError for arrays of Python objects.
+    """
+    target = os.fspath(path)
+    target += "" if target.endswith(".npy") else ".npy"
+    beside = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{secrets.token_hex(4)}")
+    try:
+        with open(beside, "xb") as file:
+            np.save(file, np.asanyarray(array), allow_pickle=False)
+        os.replace(beside, target)
+    except BaseException:
+        if os.path.lexists(beside):
+            os.unlink(beside)
+        raise
+
+
+def load(path: str | os.PathLike[str], mmap_mode: Literal["r", "r+", "c"] = "r") -> NDArray[Any]:
+    """Map the array of a file in NumPy's format: nothing is read before it is used.
+
+    `mmap_mode` is that of `np.load`: "r" gives a read-only array; what is written goes to the file with "r+", and with
+    "c" to this process alone. Every process that maps a file on a RAM drive has the same memory. The result is an
+    ordinary array, which is not shared in the sense of `is_shared`: sent to a process, it is copied.
+
+    Raises what `np.load` raises for such a mode; ValueError for other modes.
+    """
+    if mmap_mode not in ("r", "r+", "c"):
+        raise ValueError(f"expected the mmap_mode 'r', 'r+' or 'c', got {mmap_mode!r}")
+    mapped: Any = np.lib.format.open_memmap(os.fspath(path), mode=mmap_mode)
+    return np.asarray(mapped)
+
+
+for _function in (save, load):
+    _function.__module__ = "ndshare"
