@@ -76,6 +76,10 @@ class Poisoned(Error, RuntimeError):
     """The control memory of an arena contradicts itself: something wrote over it."""
 
 
+class ReadOnly(Error, PermissionError):
+    """Something was to be written or made in an arena that this process joined with ``readonly=True``."""
+
+
 class CopyWarning(UserWarning):
     """A writable shared array was pickled by value: what the receiver writes is lost. `warn_copies` asks for it."""
 
@@ -94,6 +98,7 @@ for _class in (
     LoadError,
     OwnerDied,
     Poisoned,
+    ReadOnly,
 ):
     # Tracebacks and pickles name the class as users do.
     _class.__module__ = "ndshare"

@@ -26,17 +26,23 @@ def publish(name: str, obj: Any, replace: bool = False) -> None:
         _native.publish_name(name, obj, replace)
 
 
-def attach(name: str, timeout: float | None = None) -> Any:
+def attach(name: str, timeout: float | None = None, readonly: bool = False) -> Any:
     """Return the object that is published under a name, as soon as there is one.
 
     An array has the same bytes, shape, strides, dtype and read-only flag. Make readers of a ring, as everywhere; a
     cache comes without a `load`. Fields of an overlay whose dtypes only NumPy knows come as bytes. What is another
     session's is opened beside this process's own.
 
+    With `readonly` this process only looks. Arrays, frames and values lie in memory without write permission, which it
+    cannot give itself, so that no bug of its own damages them, not even one in C: who writes there is ended by SIGSEGV.
+    Readers, locks and the uses of an overlay work as everywhere; what would write, or make something new there, raises
+    ReadOnly. What is sent on to other processes is read-only there as well. A process that has the same memory with
+    write permission, its own session for one, has it a second time then, at another address.
+
     Raises Timeout after `timeout` seconds (None: never; 0 looks once), with the names that there are; ValueError for a
     name that can be none; AttachError when what has the name is not to be trusted, or cannot be reached.
     """
-    return _opened(_native.attach_name(name, timeout))
+    return _opened(_native.attach_name(name, timeout, readonly))
 
 
 def unpublish(name: str) -> bool:

@@ -38,7 +38,7 @@ _LOOK_EVERY = 0.1
 
 # No lock guards this, nor what a memory notes: finalizers, signal handlers and other threads may come in anywhere, and
 # would wait for it. Each change is one step of the interpreter.
-_memories: dict[tuple[int, int, int], weakref.ref[_Memory]] = {}
+_memories: dict[tuple[int, int, int, bool], weakref.ref[_Memory]] = {}
 
 
 _numbers = itertools.count()
@@ -339,7 +339,7 @@ class _Memory:
         return sorted(left)
 
 
-def _memory_at(place: tuple[int, int, int]) -> _Memory:
+def _memory_at(place: tuple[int, int, int, bool]) -> _Memory:
     """Return what this process knows of the memory at a place; all threads get the same."""
     mine = _Memory()
     # Its own names, because the module's are gone when the interpreter ends.

@@ -100,7 +100,7 @@ fn next(reader: &Reader, end: Option<Instant>) -> ndshare::Result<Option<Frame>>
 fn find(wanted: &Frames) -> Result<Arc<Ring>, Box<dyn Error>> {
     let deadline = Deadline::after(wanted.wait);
     match &wanted.session {
-        None => Ok(names::attach(&wanted.ring, &deadline)?.try_into()?),
+        None => Ok(names::attach_readonly(&wanted.ring, &deadline)?.try_into()?),
         Some(session) => {
             let wanted = &wanted.ring;
             let missing = || format!("expected a ring {wanted:?} in a session {session:?}, got none: see ndshare ls");
@@ -119,7 +119,7 @@ fn find(wanted: &Frames) -> Result<Arc<Ring>, Box<dyn Error>> {
 /// The ring of a name in the session of a name, which this process joins for that.
 fn find_in(session: &str, ring: &str) -> ndshare::Result<Option<Arc<Ring>>> {
     let Some((_, place)) = session::listed()?.into_iter().find(|(name, _)| name == session) else { return Ok(None) };
-    let arena = match Arena::attach(&place) {
+    let arena = match Arena::attach_as(&place, true) {
         // It ended, and its entry is still there.
         Err(error) if error.kind() == Kind::Unreachable => return Ok(None),
         other => other?,

@@ -34,7 +34,7 @@ impl Seen {
     /// Where it can be looked at.
     pub(crate) fn locator(&self) -> Option<Locator> {
         let (pid, fd) = self.descriptor?;
-        Some(Locator { id: u64::from_str_radix(&self.id, 16).ok()?, pid, fd })
+        Some(Locator { id: u64::from_str_radix(&self.id, 16).ok()?, pid, fd, is_readonly: false })
     }
 }
 

@@ -19,6 +19,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use crate::error::to_python;
 use crate::guard::{Guarded, Once};
 use crate::objects::has_objects;
 
@@ -270,8 +271,11 @@ impl Allocating {
 impl Allocating {
     #[new]
     #[pyo3(signature = (min_bytes=None, *, arena=None), text_signature = "(min_bytes=4096, *, arena=None)")]
-    fn new(min_bytes: Option<&Bound<'_, PyAny>>, arena: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+    fn new(py: Python<'_>, min_bytes: Option<&Bound<'_, PyAny>>, arena: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
         let named = arena.filter(|arena| !arena.is_none()).map(crate::arena::named).transpose()?;
+        if let Some(Err(error)) = named.as_ref().map(|arena| arena.check_writable("NumPy's allocations")) {
+            return Err(to_python(py, &error));
+        }
         let min_bytes = min_bytes.map_or(Ok(MIN_BYTES), parse_min_bytes)?;
         Ok(Self { min_bytes, named, counts: Arc::default(), entered: Guarded::new(None) })
     }

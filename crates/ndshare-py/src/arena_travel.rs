@@ -19,7 +19,7 @@ pub(crate) fn arena_parts<'py>(py: Python<'py>, arena: &Bound<'py, Arena>) -> Py
     let locator = arena.locator().to_string();
     // Something must be in flight that the receiver claims. In a full arena nothing can be, nor while somebody is stopped
     // in its lock: then whoever has an array there keeps it.
-    let hold = interruptible_for(py, Some(BRIEFLY), |deadline| match arena.alloc(1, 64, false, deadline) {
+    let hold = interruptible_for(py, Some(BRIEFLY), |deadline| match arena.alloc_words(1, 64, false, deadline) {
         Err(error) if matches!(error.kind(), Kind::ArenaFull | Kind::Timeout) => Ok(None),
         other => other.map(Some),
     })?;

@@ -123,6 +123,7 @@ impl Described {
     /// The array that begins a block of ours.
     pub(crate) fn over<'py>(&self, py: Python<'py>, hold: Hold, writable: bool) -> PyResult<Bound<'py, PyAny>> {
         let data = self.place(py, &hold, 0)?;
+        let writable = writable && !hold.is_readonly();
         let owner = Py::new(py, owner::Hold::new(hold, writable))?.into_any();
         // SAFETY: the owner keeps the block; NumPy's own class of arrays.
         unsafe { self.array(&plain_class(py), owner, data, writable) }

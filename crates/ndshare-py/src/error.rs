@@ -14,7 +14,7 @@ use crate::guard::Once;
 type Class = Once<Py<PyType>>;
 
 /// The classes of `ndshare._errors` that are raised from here.
-static CLASSES: [(&str, Class); 12] = [
+static CLASSES: [(&str, Class); 13] = [
     ("Error", Class::new()),
     ("ArenaFull", Class::new()),
     ("Stale", Class::new()),
@@ -27,6 +27,7 @@ static CLASSES: [(&str, Class); 12] = [
     ("WriterDied", Class::new()),
     ("Poisoned", Class::new()),
     ("LoadError", Class::new()),
+    ("ReadOnly", Class::new()),
 ];
 
 /// The exception that stands for `error`.
@@ -47,6 +48,7 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
         Kind::Closed => "Closed",
         Kind::WriterDied => return of_process(py, "WriterDied", message, pid_of(error)),
         Kind::Poisoned => "Poisoned",
+        Kind::ReadOnly => "ReadOnly",
         // An interrupted wait raises what its check found; see `wait`.
         _ => "Error",
     };

@@ -88,9 +88,17 @@ fn overlay_parts(head: &Bound<'_, PyAny>) -> PyResult<Found> {
 
 /// The object of a name; of an overlay its fields, head and bytes. See `ndshare.attach`.
 #[pyfunction]
-#[pyo3(signature = (name, timeout=None))]
-pub(crate) fn attach_name<'py>(py: Python<'py>, name: &str, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
-    let found = interruptible_for(py, seconds(timeout)?, |deadline| library::wait_for(name, deadline))?;
+#[pyo3(signature = (name, timeout=None, readonly=false))]
+pub(crate) fn attach_name<'py>(
+    py: Python<'py>,
+    name: &str,
+    timeout: Option<f64>,
+    readonly: bool,
+) -> PyResult<Bound<'py, PyAny>> {
+    let found = interruptible_for(py, seconds(timeout)?, |deadline| match readonly {
+        true => library::wait_to_read(name, deadline),
+        false => library::wait_for(name, deadline),
+    })?;
     object(py, found)
 }
 

@@ -180,7 +180,7 @@ pub(crate) unsafe fn array_over<'py>(
     order: &Order<'_>,
     writable: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let data = hold.as_ptr().wrapping_add(offset);
+    let (data, writable) = (hold.as_ptr().wrapping_add(offset), writable && !hold.is_readonly());
     let owner = Py::new(py, Hold::new(hold, writable))?.into_any();
     // SAFETY: the caller's; the owner keeps the block.
     unsafe { array_of_subclass(&plain_class(py), owner, data, dtype, lengths, order, writable) }

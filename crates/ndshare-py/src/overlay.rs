@@ -112,7 +112,7 @@ impl Field {
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         let this = slf.get();
         let first = this.hold.inner().as_ptr().wrapping_add(this.start);
-        let writable = !this.ended.load(Ordering::Relaxed);
+        let writable = !this.ended.load(Ordering::Relaxed) && !this.hold.inner().is_readonly();
         // SAFETY: the view is the caller's; the block lives as long as `slf`.
         unsafe { owner::fill_buffer(&slf, (first, this.length), writable, view, flags) }
     }
@@ -153,7 +153,7 @@ pub(crate) fn view_field<'py>(
         let text = format!("expected a field inside {room} bytes, got {length} bytes from {offset} on");
         return Err(PyValueError::new_err(text));
     }
-    let first = hold.as_ptr().wrapping_add(offset);
+    let (first, writable) = (hold.as_ptr().wrapping_add(offset), !hold.is_readonly());
     let owner = Field {
         hold: owner::Hold::new(hold, true),
         _inside: inside.get().inside.clone(),
@@ -167,7 +167,7 @@ pub(crate) fn view_field<'py>(
     let make = |owner| {
         let dtype = Dtype::of_new(py, Some(dtype.as_any()))?;
         // SAFETY: the field lies inside the block, which the owner keeps; no length is negative.
-        unsafe { array_of_subclass(&plain_class(py), owner, first, dtype, shape.lengths(), &Order::C, true) }
+        unsafe { array_of_subclass(&plain_class(py), owner, first, dtype, shape.lengths(), &Order::C, writable) }
     };
     let base = make(owner)?;
     make(base.unbind())
@@ -356,11 +356,12 @@ fn in_field(py: Python<'_>, name: &str, field: &str, error: PyErr) -> PyErr {
     }
 }
 
-/// (arena, place, generation) of the block under a shared array: equal for all that look at the same one.
+/// (arena, place, generation, whether it may only be read) of the block under a shared array: equal for all that look at the
+/// same one in the same way.
 #[pyfunction]
-pub(crate) fn place_of(array: &Bound<'_, PyAny>) -> PyResult<(u64, u32, u32)> {
+pub(crate) fn place_of(array: &Bound<'_, PyAny>) -> PyResult<(u64, u32, u32, bool)> {
     let hold = block_of(array)?;
-    Ok((hold.arena().id(), hold.block().index, hold.block().generation))
+    Ok((hold.arena().id(), hold.block().index, hold.block().generation, hold.is_readonly()))
 }
 
 /// The block under a shared array.

@@ -23,6 +23,7 @@ pub(crate) struct Hold {
 impl Hold {
     #[inline]
     pub(crate) fn new(hold: ndshare::arena::Hold, writable: bool) -> Self {
+        let writable = writable && !hold.is_readonly();
         Self { hold: ManuallyDrop::new(hold), writable, is_final: false }
     }
 

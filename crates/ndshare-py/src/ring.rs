@@ -151,7 +151,7 @@ impl Ring {
         meta: &[u8],
     ) -> PyResult<Option<Option<u64>>> {
         let arena = self.ring.head().arena();
-        let Some(hold) = block_under(py, facts)?.filter(|hold| hold.arena().id() == arena.id()) else {
+        let Some(hold) = block_under(py, facts)?.filter(|hold| Arc::ptr_eq(hold.arena(), arena)) else {
             return Ok(None);
         };
         let view = self.own.view_of(py, facts, dtype)?;

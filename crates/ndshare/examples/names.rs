@@ -7,7 +7,7 @@
 //! ```
 //!
 //! In Python the camera is `ring = nds.Ring((480, 640), "uint16", slots=8); nds.publish(name, ring)`, and the viewer
-//! `for frame in nds.attach(name, timeout=10).reader(): …`.
+//! `for frame in nds.attach(name, timeout=10, readonly=True).reader(): …`.
 
 use ndshare::ring::{Content, Format, Mode, RingOptions, Start};
 use ndshare::{Deadline, Kind, Ring, names};
@@ -49,7 +49,8 @@ fn camera(name: &str) -> Outcome {
 
 fn view(name: &str) -> Outcome {
     let soon = Deadline::new(Some(Duration::from_secs(10)), &|| Ok(()));
-    let ring: Arc<Ring> = names::attach(name, &soon)?.try_into()?;
+    // It only looks: no bug here could damage the camera's frames.
+    let ring: Arc<Ring> = names::attach_readonly(name, &soon)?.try_into()?;
     let reader = ring.reader(Mode::Every, Start::Next, &FOREVER)?;
     loop {
         match reader.get(&FOREVER) {

@@ -39,6 +39,8 @@ pub enum Kind {
     LoadFailed,
     /// A call that can't work in this state: a lock entered twice, or freed by somebody who does not have it.
     Misuse,
+    /// Something was to be written or made in an arena that this process joined to read only.
+    ReadOnly,
     /// The arena's tables contradict themselves; it is not used any more.
     Poisoned,
     /// An argument has a value that cannot work.
@@ -105,6 +107,8 @@ pub enum Error {
     LoadFailed(Box<LoadFailed>),
     /// A call that can't work in this state: a lock entered twice, or freed by somebody who does not have it.
     Misuse(Box<str>),
+    /// Something was to be written or made in an arena that this process joined to read only.
+    ReadOnly(Box<str>),
     /// The arena's tables contradict themselves; it is not used any more.
     Poisoned(Box<Poisoned>),
     /// An argument has a value that cannot work.
@@ -329,7 +333,7 @@ macro_rules! variants {
 variants! {
     with data: ArenaFull Stale Attach Unreachable Foreign Timeout OwnerDied Empty Full WriterDied LoadFailed Poisoned
         WrongKind Os;
-    alone: Interrupted Closed Misuse InvalidValue InvalidType;
+    alone: Interrupted Closed Misuse ReadOnly InvalidValue InvalidType;
 }
 
 impl Error {
@@ -448,7 +452,7 @@ mod tests {
     use super::*;
     use std::error::Error as _;
 
-    const KINDS: [Kind; 19] = [
+    const KINDS: [Kind; 20] = [
         Kind::ArenaFull,
         Kind::Stale,
         Kind::Attach,
@@ -463,6 +467,7 @@ mod tests {
         Kind::WriterDied,
         Kind::LoadFailed,
         Kind::Misuse,
+        Kind::ReadOnly,
         Kind::Poisoned,
         Kind::InvalidValue,
         Kind::InvalidType,

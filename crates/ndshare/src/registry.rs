@@ -397,7 +397,7 @@ pub fn find_or_make_arena(
         if let Some(arena) = made {
             return Ok((arena, card));
         }
-        match Arena::attach(&read_card(&card)?.0) {
+        match Arena::attach_as(&read_card(&card)?.0, false) {
             // Whoever had it may have ended since.
             Err(error) if error.kind() == Kind::Unreachable && is_gone(&card) => {}
             other => return check_budget(other?, name, options).map(|arena| (arena, card)),
@@ -423,7 +423,8 @@ fn write_card(session: &Arc<Arena>, at: Locator, deadline: &Deadline) -> Result<
 fn read_card(card: &Hold) -> Result<(Locator, u64)> {
     // RAW: a name, which is looked up.
     let word = |index| card.word(index).map(|word| word.load(Relaxed));
-    Ok((Locator { id: word(0)?, pid: word(1)? as u32, fd: word(2)? as i32 }, word(3)?))
+    let locator = Locator { id: word(0)?, pid: word(1)? as u32, fd: word(2)? as i32, is_readonly: false };
+    Ok((locator, word(3)?))
 }
 
 fn check_budget(arena: Arc<Arena>, name: &str, options: &Options) -> Result<Arc<Arena>> {

@@ -382,7 +382,7 @@ fn join_under(name: &str, locator: &Locator, deadline: &Deadline) -> Result<Arc<
         Err(error) if matches!(error.kind(), Kind::Attach | Kind::Foreign | Kind::Os) => None,
         other => Some(other?),
     };
-    let arena = Arena::attach(locator)?;
+    let arena = Arena::attach_as(locator, false)?;
     if let Some(locked) = locked.filter(|locked| matches!(locked.directory().read(&file_of(name)), Ok(None))) {
         let _ = locked.write(&file_of(name), entry_of(&arena).as_bytes());
     }
@@ -430,7 +430,7 @@ fn join_named(name: &str, directory: &Directory) -> Result<Option<Session>> {
             bytes.len()
         )));
     };
-    match Arena::attach(&root) {
+    match Arena::attach_as(&root, false) {
         Ok(arena) => Ok(Some(Session { arena, root, name: Some(name.to_owned()) })),
         Err(_) if Arena::is_gone(&root, numbering) => Ok(None),
         Err(error) => {
@@ -551,7 +551,7 @@ pub fn join(locators: &str) -> Result<&'static Session> {
 ///
 /// ```
 /// let session = ndshare::session()?;
-/// let sender = ndshare::arena::Locator { id: 7, pid: 1, fd: 3 };
+/// let sender = ndshare::arena::Locator { id: 7, pid: 1, fd: 3, is_readonly: false };
 /// let adopted = ndshare::session::adopt(sender)?; // it has one
 /// assert_eq!(adopted.map(|adopted| adopted.id()), Some(session.id()));
 /// # Ok::<(), ndshare::Error>(())
@@ -642,7 +642,8 @@ pub fn reference_to(head: &Hold) -> Token {
 }
 
 fn is_of(hold: &Hold) -> bool {
-    known().is_some_and(|session| session.id() == hold.arena().id())
+    // What is joined to read only is no session, nor is it to become one elsewhere.
+    known().is_some_and(|session| Arc::ptr_eq(session.arena(), hold.arena()))
 }
 
 /// Prepares for forks now. Otherwise the first search does so, and a child that is forked just then would wait for ever.
@@ -665,7 +666,7 @@ fn ask(locator: &Locator, told: &Told, candidates: &[Locator], deadline: &Deadli
     let name = told.name(Some(locator)).unwrap_or(None);
     let arena = match &name {
         Some(name) => join_under(name, locator, deadline)?,
-        None => Arena::attach(locator)?,
+        None => Arena::attach_as(locator, false)?,
     };
     // Not the last of all: the others may name another session.
     let root = candidates.iter().rfind(|other| other.id == locator.id).unwrap_or(locator);
@@ -750,7 +751,7 @@ mod tests {
     use super::*;
 
     fn locator(id: u64, pid: u32) -> Locator {
-        Locator { id, pid, fd: 3 }
+        Locator { id, pid, fd: 3, is_readonly: false }
     }
 
     fn told(parent: &str, environment: &str) -> Told {

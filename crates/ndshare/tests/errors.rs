@@ -117,7 +117,7 @@ fn an_arena_that_nobody_has_names_the_process_that_had_it() {
     let mut gone = std::process::Command::new("true").spawn().unwrap();
     let pid = gone.id();
     gone.wait().unwrap();
-    let error = Arena::attach(&Locator { id: 1, pid, fd: 3 }).unwrap_err();
+    let error = Arena::attach(&Locator { id: 1, pid, fd: 3, is_readonly: false }).unwrap_err();
     let Error::Unreachable(unreachable) = &error else { panic!("{error:?}") };
     assert_eq!(unreachable.pid, Some(pid));
     assert!(error.source().is_none());

@@ -81,7 +81,7 @@ impl Cache {
     /// The cache's arena, unless it is the session's.
     fn other_arena(&self) -> Option<Arena> {
         let arena = self.cache.head().arena();
-        let is_session = session::known().is_some_and(|session| session.id() == arena.id());
+        let is_session = session::known().is_some_and(|session| Arc::ptr_eq(session, arena));
         (!is_session).then(|| Arena::over(arena.clone()))
     }
 

@@ -56,8 +56,25 @@ impl Arena {
     ///
     /// # Errors
     /// `InvalidValue` for an alignment that is no power of two up to 2 MiB; `ArenaFull` with the limit and the
-    /// largest holders; `Timeout` at `deadline`.
+    /// largest holders; `ReadOnly` in an arena that this process joined to read only; `Timeout` at `deadline`.
     pub fn alloc(self: &Arc<Self>, len_bytes: usize, align: usize, zero: bool, deadline: &Deadline) -> Result<Hold> {
+        self.check_writable("a new block")?;
+        self.alloc_words(len_bytes, align, zero, deadline)
+    }
+
+    /// The same of words that say who takes part in what, such as a reader's token; also where this process may only read
+    /// arrays.
+    ///
+    /// # Errors
+    /// As [`Self::alloc`], but for `ReadOnly`.
+    #[doc(hidden)]
+    pub fn alloc_words(
+        self: &Arc<Self>,
+        len_bytes: usize,
+        align: usize,
+        zero: bool,
+        deadline: &Deadline,
+    ) -> Result<Hold> {
         let need = self.parse_need(len_bytes, align)?;
         if let Some(hold) = self.take_quick(need) {
             return Ok(hold.zeroed(zero.then_some(len_bytes)));
@@ -85,6 +102,9 @@ impl Arena {
     #[inline]
     #[doc(hidden)]
     pub fn alloc_quick(self: &Arc<Self>, len_bytes: usize, align: usize) -> Option<Hold> {
+        if self.is_readonly() {
+            return None;
+        }
         self.take_quick(self.parse_need(len_bytes, align).ok()?)
     }
 
@@ -207,7 +227,7 @@ impl Arena {
                     taken => return taken,
                 }
             }
-            let fresh = self.alloc(len_bytes, 64, true, deadline)?;
+            let fresh = self.alloc_words(len_bytes, 64, true, deadline)?;
             // Release, read by the Acquire above: who sees the name sees the zeros.
             if root.compare_exchange(seen, fresh.block().to_word(), Release, Relaxed).is_ok() {
                 point(Point::RootMade);

@@ -16,7 +16,12 @@ use std::time::Duration;
 
 /// The memory of an arena, and who lives on it.
 pub(super) enum Backing {
-    Os { file: MemFile, mapping: Mapping },
+    Os {
+        file: MemFile,
+        mapping: Mapping,
+        /// Where arrays are, in a process that may only read them; none: in `mapping`, too.
+        view: Option<Mapping>,
+    },
     Heap(Arc<Heap>),
 }
 
@@ -40,11 +45,25 @@ fn guest_byte(slot: u32, nth: u64) -> u64 {
 }
 
 impl Backing {
+    /// Where all words are that processes share.
     pub(super) fn base(&self) -> NonNull<u8> {
         match self {
             Backing::Os { mapping, .. } => mapping.base(),
             Backing::Heap(heap) => heap.base,
         }
+    }
+
+    /// Where arrays are.
+    pub(super) fn view_base(&self) -> NonNull<u8> {
+        match self {
+            Backing::Os { view: Some(view), .. } => view.base(),
+            _ => self.base(),
+        }
+    }
+
+    /// Whether this process may only read arrays.
+    pub(super) fn is_readonly(&self) -> bool {
+        matches!(self, Backing::Os { view: Some(_), .. })
     }
 
     /// Whether other processes can reach it.
@@ -105,7 +124,7 @@ impl Backing {
     /// Makes the pages of `range` (file offsets) present.
     pub(super) fn commit(&self, range: Range<u64>) -> Result<()> {
         match self {
-            Backing::Os { file, mapping } => mapping.commit(file, range),
+            Backing::Os { file, mapping, .. } => mapping.commit(file, range),
             Backing::Heap(_) => Ok(()),
         }
     }
@@ -194,7 +213,7 @@ impl Backing {
     /// Ends what `part` began.
     pub(super) fn rejoin(&self, range: Range<u64>) -> Result<()> {
         match self {
-            Backing::Os { file, mapping } => mapping.rejoin(file, range),
+            Backing::Os { file, mapping, .. } => mapping.rejoin(file, range),
             Backing::Heap(_) => Ok(()),
         }
     }

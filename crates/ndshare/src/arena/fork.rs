@@ -22,8 +22,11 @@ use crate::prim::{
 };
 use std::sync::{Arc, OnceLock, Weak};
 
+/// An arena, and whether this process joined it to read only: it may have it once with each access.
+type Name = (u64, bool);
+
 struct Registry {
-    arenas: Vec<(u64, Weak<Arena>)>,
+    arenas: Vec<(Name, Weak<Arena>)>,
     /// Those that references in flight keep.
     kept: Vec<Arc<Arena>>,
     pending: Option<Pending>,
@@ -57,26 +60,27 @@ pub(crate) fn watch() -> Result<()> {
     handlers.clone()
 }
 
-/// Enters a new arena; gives the one with the same id back if another thread was faster.
+/// Enters a new arena; gives the one with the same id and access back if another thread was faster.
 pub(super) fn register(arena: Arena) -> Result<Arc<Arena>> {
     let arena = Arc::new(arena);
     let mut registry = REGISTRY.lock();
-    if let Some(other) = registry.find(arena.id()) {
+    let name = (arena.id(), arena.is_readonly());
+    if let Some(other) = registry.find(name) {
         drop(registry);
         return Ok(other);
     }
-    registry.arenas.push((arena.id(), Arc::downgrade(&arena)));
+    registry.arenas.push((name, Arc::downgrade(&arena)));
     Ok(arena)
 }
 
-/// The arena with this id, if this process has joined it.
-pub(super) fn joined(id: u64) -> Option<Arc<Arena>> {
-    REGISTRY.lock().find(id)
+/// The arena with this id, if this process has joined it with this access.
+pub(super) fn joined(id: u64, is_readonly: bool) -> Option<Arc<Arena>> {
+    REGISTRY.lock().find((id, is_readonly))
 }
 
 /// Removes arenas that are gone.
 pub(super) fn forget(id: u64) {
-    REGISTRY.lock().arenas.retain(|(other, arena)| *other != id || arena.strong_count() > 0);
+    REGISTRY.lock().arenas.retain(|((other, _), arena)| *other != id || arena.strong_count() > 0);
 }
 
 /// Keeps an arena in this process while a reference that it sent is in flight: the receiver finds the arena through it.
@@ -157,8 +161,8 @@ fn at_address(address: usize) -> Option<Arc<Arena>> {
 }
 
 impl Registry {
-    fn find(&self, id: u64) -> Option<Arc<Arena>> {
-        self.arenas.iter().find(|(other, _)| *other == id)?.1.upgrade()
+    fn find(&self, name: Name) -> Option<Arc<Arena>> {
+        self.arenas.iter().find(|(other, _)| *other == name)?.1.upgrade()
     }
 }
 

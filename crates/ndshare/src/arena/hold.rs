@@ -30,9 +30,15 @@ impl Hold {
         BlockId { index: self.mine.index, generation: self.generation }
     }
 
-    /// The first byte of the block in this process.
+    /// The first byte of the block in this process. To be read only where [`Self::is_readonly`].
     pub fn as_ptr(&self) -> *mut u8 {
         self.arena.address(self.mine.span)
+    }
+
+    /// Whether this process may only read the block: writing at its address ends the process.
+    #[inline]
+    pub fn is_readonly(&self) -> bool {
+        self.arena.is_readonly()
     }
 
     /// The length of the block in bytes, as rounded up at allocation.
@@ -99,10 +105,10 @@ impl Hold {
 
     /// The whole block as 64-bit words, for protocols that live in a block.
     pub fn words(&self) -> &[AtomicU64] {
-        let words = self.len_bytes() / 8;
+        let (first, words) = (self.arena.address_of_words(self.mine.span), self.len_bytes() / 8);
         // SAFETY: the block is committed and held as long as the result lives; blocks start at multiples of 1 KiB;
-        // atomics may be written by anybody at any time.
-        unsafe { std::slice::from_raw_parts(self.as_ptr().cast::<AtomicU64>(), words) }
+        // atomics may be written by anybody at any time, and this address by every participant.
+        unsafe { std::slice::from_raw_parts(first.cast::<AtomicU64>(), words) }
     }
 
     /// The `index`th 64-bit word of the block.
@@ -220,7 +226,7 @@ impl Hold {
     pub(super) fn zeroed(self, len_bytes: Option<usize>) -> Self {
         if let Some(len) = len_bytes {
             // SAFETY: the block has at least `len` committed bytes, and nobody else knows of it yet.
-            unsafe { self.as_ptr().write_bytes(0, len) };
+            unsafe { self.arena.address_of_words(self.mine.span).write_bytes(0, len) };
         }
         self
     }

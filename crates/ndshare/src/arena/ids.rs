@@ -45,11 +45,14 @@ pub struct Locator {
     pub pid: u32,
     /// The descriptor of the memory file in that process.
     pub fd: i32,
+    /// Whether whoever joins by it may only read arrays, as the process may that named it.
+    pub is_readonly: bool,
 }
 
 impl fmt::Display for Locator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "nds1-{:016x}-{}-{}", self.id, self.pid, self.fd)
+        let access = if self.is_readonly { "r" } else { "" };
+        write!(f, "nds1-{:016x}-{}-{}{access}", self.id, self.pid, self.fd)
     }
 }
 
@@ -58,9 +61,11 @@ impl FromStr for Locator {
 
     fn from_str(text: &str) -> Result<Self> {
         let parse = || {
-            let mut parts = text.strip_prefix("nds1-")?.splitn(3, '-');
+            let bare = text.strip_suffix('r');
+            let mut parts = bare.unwrap_or(text).strip_prefix("nds1-")?.splitn(3, '-');
             let id = u64::from_str_radix(parts.next()?, 16).ok()?;
-            Some(Self { id, pid: parts.next()?.parse().ok()?, fd: parts.next()?.parse().ok()? })
+            let (pid, fd) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+            Some(Self { id, pid, fd, is_readonly: bare.is_some() })
         };
         parse().ok_or_else(|| Error::value(format!("expected a locator such as nds1-<id>-<pid>-<fd>, got {text:?}")))
     }

@@ -45,27 +45,40 @@ impl Arena {
         let id = random_u64() & !HAS_PATH;
         let file = MemFile::create(&file_name(id), geometry.total_len())?;
         let mapping = Mapping::map(&file)?;
-        let backing = Backing::Os { file, mapping };
+        let backing = Backing::Os { file, mapping, view: None };
         let arena = Self::format(backing, geometry, id, limit)?;
         fork::register(arena)
     }
 
-    /// Joins the arena that `locator` names; the one already joined, if this process has it.
+    /// Joins the arena that `locator` names, to read only if the locator says so; the one already joined, with whatever
+    /// access, if this process has it.
     ///
     /// # Errors
     /// `Unreachable` when nobody has it, `Foreign` when it is another user's, `Attach` when it has no slot for one more
     /// process, `ArenaFull` when the address space has no room.
     pub fn attach(locator: &Locator) -> Result<Arc<Self>> {
-        if let Some(arena) = fork::joined(locator.id) {
-            return Ok(arena);
-        }
+        let joined = fork::joined(locator.id, false).or_else(|| fork::joined(locator.id, true));
+        joined.map_or_else(|| Self::join_as(locator, locator.is_readonly), Ok)
+    }
+
+    /// Joins the arena that `locator` names with this access, whatever this process has of it with another one: then it
+    /// takes part twice, and has the arena at two addresses.
+    ///
+    /// # Errors
+    /// As [`Self::attach`].
+    pub fn attach_as(locator: &Locator, is_readonly: bool) -> Result<Arc<Self>> {
+        fork::joined(locator.id, is_readonly).map_or_else(|| Self::join_as(locator, is_readonly), Ok)
+    }
+
+    fn join_as(locator: &Locator, is_readonly: bool) -> Result<Arc<Self>> {
         fork::watch()?;
         fork::let_go();
         let file = MemFile::find(&file_name(locator.id), locator.pid, locator.fd)?;
         // Who opens a file with a path may just be putting it in order.
         let door = file.path().is_some().then(|| door(&file, &Deadline::after(DOOR_WAIT))).transpose()?;
         let mapping = Mapping::map(&file)?;
-        let arena = Self::open(Backing::Os { file, mapping })?;
+        let view = is_readonly.then(|| Mapping::readonly(&file)).transpose()?;
+        let arena = Self::open(Backing::Os { file, mapping, view })?;
         drop(door);
         if arena.id != locator.id {
             return Err(Error::attach(format!("expected arena {:016x}, got {:016x}", locator.id, arena.id)));
@@ -209,4 +222,48 @@ fn zeroed(entries: u32) -> Vec<AtomicU64> {
     let zeros = std::mem::ManuallyDrop::new(vec![0_u64; entries as usize]);
     // SAFETY: `AtomicU64` has the size, alignment and bits of `u64`, and `zeros` gives its memory up.
     unsafe { Vec::from_raw_parts(zeros.as_ptr().cast_mut().cast(), zeros.len(), zeros.capacity()) }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::arena::Deadline;
+
+    const FOREVER: Deadline<'static> = Deadline::never();
+
+    #[test]
+    fn a_process_may_have_an_arena_once_with_each_access() {
+        let options = Options { budget_bytes: Some(8 << 20), ..Options::default() };
+        let mine = Arena::create(&options).unwrap();
+        let viewer = Arena::attach_as(&mine.locator(), true).unwrap();
+        assert_eq!((viewer.id(), viewer.is_readonly(), mine.is_readonly()), (mine.id(), true, false));
+        assert!(Arc::ptr_eq(&viewer, &Arena::attach_as(&viewer.locator(), true).unwrap()));
+        assert!(Arc::ptr_eq(&mine, &Arena::attach_as(&viewer.locator(), false).unwrap()));
+        assert!(Arc::ptr_eq(&mine, &Arena::attach(&viewer.locator()).unwrap()), "the one that may write is preferred");
+        let text = viewer.locator().to_string();
+        assert_eq!(text.parse::<Locator>().unwrap(), viewer.locator());
+
+        let held = mine.alloc(5000, 64, true, &FOREVER).unwrap();
+        let seen = viewer.take(held.block()).unwrap();
+        assert!(seen.as_ptr() != held.as_ptr() && seen.is_readonly());
+        assert!(viewer.contains(seen.as_ptr().addr()) && !viewer.contains(seen.words().as_ptr().addr()));
+        assert_eq!(fork::find(seen.as_ptr().addr(), 5000).unwrap().arena().is_readonly(), true);
+        assert!(fork::find(seen.words().as_ptr().addr(), 8).is_none(), "no array shows where words are");
+        // SAFETY: the block has 5000 committed bytes, which nobody else writes.
+        unsafe { held.as_ptr().write(7) };
+        // SAFETY: the same bytes, mapped to be read.
+        assert_eq!(unsafe { seen.as_ptr().read_volatile() }, 7);
+        assert_eq!(seen.words()[0].load(SeqCst), 7);
+
+        assert_eq!(viewer.alloc(8, 64, true, &FOREVER).unwrap_err().kind(), Kind::ReadOnly);
+        assert!(viewer.alloc_quick(8, 64).is_none());
+        let words = viewer.alloc_words(24, 64, true, &FOREVER).unwrap();
+        words.words()[2].store(9, SeqCst);
+        assert_eq!(mine.take(words.block()).unwrap().words()[2].load(SeqCst), 9);
+        drop((words, seen));
+        let id = mine.id();
+        drop((mine, held));
+        let again = Arena::attach(&viewer.locator()).unwrap();
+        assert!(Arc::ptr_eq(&again, &viewer) && again.stats().unwrap().participants.len() == 1, "arena {id:x}");
+    }
 }

@@ -89,7 +89,7 @@ impl Arena {
         let file = MemFile::create_at(path, &new, &file_name(id), geometry.total_len())?;
         let mapping = Mapping::map(&file)?;
         // It takes part before the file has a name: nobody finds an arena that nobody has.
-        let arena = Self::format(Backing::Os { file, mapping }, geometry, id, limit)?;
+        let arena = Self::format(Backing::Os { file, mapping, view: None }, geometry, id, limit)?;
         Ok(new.name_it()?.then_some(arena))
     }
 
@@ -97,7 +97,7 @@ impl Arena {
         let (sizes, id) = read_head(path, file)?;
         check_budget(path, &sizes, options)?;
         let mine = MemFile::open_at(path, file, &file_name(id))?;
-        if let Some(arena) = fork::joined(id).filter(|arena| arena.backing.is_file(&mine)) {
+        if let Some(arena) = fork::joined(id, false).filter(|arena| arena.backing.is_file(&mine)) {
             return Ok(arena);
         }
         let door = door(&mine, deadline)?;
@@ -105,7 +105,7 @@ impl Arena {
         let id = if is_alone { renamed(path, file)? } else { read_head(path, file)?.1 };
         let mine = mine.called(file_name(id));
         let mapping = Mapping::map(&mine)?;
-        let arena = Self::share(Backing::Os { file: mine, mapping })?.settled(is_alone)?;
+        let arena = Self::share(Backing::Os { file: mine, mapping, view: None })?.settled(is_alone)?;
         let arena = fork::register(arena);
         drop(door);
         arena

@@ -6,7 +6,7 @@ use super::control::{Control, GRANULE_BYTES, Participant, Span};
 use super::guests::Guests;
 use super::ids::{BlockId, Locator};
 use super::private::Private;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::layout::human;
 use crate::prim::{
     AtomicBool, AtomicU32, AtomicU64,
@@ -69,7 +69,35 @@ impl Arena {
 
     /// Where others can reach the arena through this process.
     pub fn locator(&self) -> Locator {
-        Locator { id: self.id, pid: self.pid.load(Relaxed), fd: self.backing.descriptor() }
+        let is_readonly = self.is_readonly();
+        Locator { id: self.id, pid: self.pid.load(Relaxed), fd: self.backing.descriptor(), is_readonly }
+    }
+
+    /// Whether this process joined it to read arrays only: they are mapped without write permission, and nothing new can be
+    /// made here.
+    #[inline]
+    pub fn is_readonly(&self) -> bool {
+        self.backing.is_readonly()
+    }
+
+    /// # Errors
+    /// `ReadOnly`, saying what was asked for, in an arena that this process joined to read only.
+    #[inline]
+    #[doc(hidden)]
+    pub fn check_writable(&self, what: &str) -> Result<()> {
+        if self.is_readonly() { Err(self.refuse(what)) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn refuse(&self, what: &str) -> Error {
+        Error::new(
+            Kind::ReadOnly,
+            format!(
+                "expected write permission for {what}, got arena {:016x}, which this process joined to read only: attach \
+                 without readonly, or work on copies in an arena of this process's own",
+                self.id
+            ),
+        )
     }
 
     /// How many bytes may be in blocks.
@@ -90,10 +118,10 @@ impl Arena {
         }
     }
 
-    /// The first byte of the data part in this process.
+    /// The first byte of the data part in this process, as arrays have it.
     #[doc(hidden)]
     pub fn base(&self) -> *mut u8 {
-        self.backing.base().as_ptr().wrapping_add(self.control.data_at() as usize)
+        self.backing.view_base().as_ptr().wrapping_add(self.control.data_at() as usize)
     }
 
     /// Whether an address lies in the data part.
@@ -189,6 +217,11 @@ impl Arena {
 
     pub(super) fn address(&self, span: Span) -> *mut u8 {
         self.base().wrapping_add(span.start as usize * GRANULE_BYTES as usize)
+    }
+
+    /// Where the words in a span are, which every participant writes. No array ever shows this address.
+    pub(super) fn address_of_words(&self, span: Span) -> *mut u8 {
+        self.backing.base().as_ptr().wrapping_add(self.control.file_offset(span.start) as usize)
     }
 
     pub(super) fn is_parted(&self, address: usize) -> bool {

@@ -70,6 +70,7 @@ impl Array {
         let Description { layout, element } = description;
         let element = element.ok_or_else(|| Error::value("expected an array whose element type is known, got none"))?;
         layout.check_inside(offset, element.size(), hold.len_bytes())?;
+        let is_readonly = is_readonly || hold.is_readonly();
         Ok(Self { hold, offset: offset as usize, layout, element, is_readonly })
     }
 

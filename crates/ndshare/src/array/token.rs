@@ -53,6 +53,8 @@ const VERSION: u8 = 1;
 const TICKET: u8 = 1;
 const SESSION: u8 = 2;
 const READONLY: u8 = 4;
+/// The arena is joined to read only.
+const VIEWED: u8 = 8;
 
 impl Array {
     /// A token that keeps the array until it is opened.
@@ -92,8 +94,9 @@ impl Token {
     /// The token as bytes: a version, flags, numbers as LEB128, then the element's text.
     pub fn encode(&self) -> Vec<u8> {
         let flag = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
-        let flags = flag(self.ticket.is_some(), TICKET) | flag(self.is_session, SESSION);
-        let mut out = vec![VERSION, flags | flag(self.is_readonly, READONLY)];
+        let place = flag(self.is_session, SESSION) | flag(self.locator.is_readonly, VIEWED);
+        let array = flag(self.ticket.is_some(), TICKET) | flag(self.is_readonly, READONLY);
+        let mut out = vec![VERSION, place | array];
         out.extend(self.locator.id.to_le_bytes());
         push(&mut out, self.locator.pid.into());
         push_signed(&mut out, self.locator.fd.into());
@@ -180,7 +183,7 @@ impl Token {
 
     /// The bytes that tokens of the same array have in common: whom to ask for the arena, and the ticket, are left out.
     pub fn key(&self) -> Vec<u8> {
-        let locator = Locator { pid: 0, fd: 0, ..self.locator };
+        let locator = Locator { id: self.locator.id, pid: 0, fd: 0, is_readonly: false };
         Self { locator, ticket: None, ..self.clone() }.encode()
     }
 }
@@ -197,7 +200,7 @@ fn parse(reader: &mut Reader<'_>) -> Option<Token> {
     }
     let flags = reader.byte()?;
     let id = u64::from_le_bytes(*reader.take(8)?.first_chunk()?);
-    let locator = Locator { id, pid: reader.small()?, fd: reader.signed()? };
+    let locator = Locator { id, pid: reader.small()?, fd: reader.signed()?, is_readonly: flags & VIEWED != 0 };
     let block = BlockId { index: reader.small()?, generation: reader.small()? };
     let (offset, ndim) = (reader.number()?, reader.small()?);
     let ticket = match flags & TICKET {
@@ -243,7 +246,7 @@ mod tests {
     fn token() -> Token {
         let layout = Layout::new(vec![0, 1, usize::MAX >> 1], vec![isize::MIN, -8, isize::MAX]).unwrap();
         Token {
-            locator: Locator { id: 0x0123_4567_89ab_cdef, pid: 4_000_000, fd: 1000 },
+            locator: Locator { id: 0x0123_4567_89ab_cdef, pid: 4_000_000, fd: 1000, is_readonly: true },
             block: BlockId { index: 99_999, generation: u32::MAX },
             ticket: Some(TicketId { index: 65_535, nonce: u64::MAX }),
             is_session: true,
@@ -266,8 +269,11 @@ mod tests {
         for token in [token(), bare, unnamed] {
             assert_eq!(Token::decode(&token.encode()).unwrap(), token);
             assert_eq!(token.to_string().parse::<Token>().unwrap(), token);
-            let elsewhere =
-                Token { locator: Locator { pid: 7, fd: 9, ..token.locator }, ticket: None, ..token.clone() };
+            let elsewhere = Token {
+                locator: Locator { pid: 7, fd: 9, is_readonly: false, ..token.locator },
+                ticket: None,
+                ..token.clone()
+            };
             assert_eq!(elsewhere.key(), token.key());
         }
     }

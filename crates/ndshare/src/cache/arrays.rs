@@ -124,8 +124,9 @@ impl Cache {
     /// A block for a value of `len_bytes`; none when the arena has no room, though its caches gave way.
     ///
     /// # Errors
-    /// `Poisoned`; `Timeout` at `deadline`.
+    /// `Poisoned`; `ReadOnly` where this process may only read; `Timeout` at `deadline`.
     pub fn room_for(&self, len_bytes: usize, deadline: &Deadline) -> Result<Option<Hold>> {
+        self.check_writable()?;
         in_room(self.arena().alloc(len_bytes.max(1), ALIGN, false, deadline))
     }
 }

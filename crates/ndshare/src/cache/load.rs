@@ -87,6 +87,7 @@ impl Cache {
         if let Some(found) = self.find(key)? {
             return Ok(Fetch::Found(found));
         }
+        self.check_writable()?;
         let annex = self.annex(key.bytes(), KEY_BYTES, deadline)?;
         let mut waited_for = None;
         let mut swept = false;

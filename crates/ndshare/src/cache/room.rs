@@ -26,6 +26,7 @@ impl Cache {
     /// # Errors
     /// `InvalidValue` for no bytes; `Timeout` at `deadline`.
     pub fn resize(&self, maxsize: u64, deadline: &Deadline) -> Result<()> {
+        self.check_writable()?;
         let entries = self.table.geometry.entries as usize;
         let Geometry { maxsize, .. } = Geometry::new(maxsize, Some(entries))?;
         self.locked(deadline, |turn| {

@@ -18,6 +18,7 @@ impl Cache {
     /// `ArenaFull` when there is no room for a long key or view; `InvalidValue` for a block of another arena; `Timeout` at
     /// `deadline`. The cache is as before then.
     pub fn store_block(&self, key: &Key, value: Value<'_>, deadline: &Deadline) -> Result<Stored> {
+        self.check_writable()?;
         self.check(value)?;
         let key_annex = self.annex(key.bytes(), KEY_BYTES, deadline)?;
         let view_annex = self.annex(value.view, VIEW_BYTES, deadline)?;
@@ -77,6 +78,7 @@ impl Cache {
     /// # Errors
     /// As [`Self::get_block`].
     pub fn remove(&self, key: &Key, deadline: &Deadline) -> Result<bool> {
+        self.check_writable()?;
         self.locked(deadline, |turn| self.end_generation(key, turn))
     }
 
@@ -94,6 +96,7 @@ impl Cache {
     /// # Errors
     /// As [`Self::get_block`].
     pub fn clear(&self, deadline: &Deadline) -> Result<()> {
+        self.check_writable()?;
         self.locked(deadline, |turn| {
             self.table.word(EPOCH).fetch_add(1, Release);
             for slot in self.slots() {
@@ -105,6 +108,12 @@ impl Cache {
             self.table.word(EPOCH).fetch_add(1, Release);
             Ok(())
         })
+    }
+
+    /// # Errors
+    /// `ReadOnly` where this process may only read.
+    pub(super) fn check_writable(&self) -> Result<()> {
+        self.arena().check_writable("the cache")
     }
 
     pub(super) fn check(&self, value: Value<'_>) -> Result<()> {

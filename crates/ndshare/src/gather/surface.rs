@@ -87,6 +87,7 @@ impl<S> Surface<S> {
     /// # Errors
     /// `Misuse` when this thread fills it already; `Timeout` at `deadline`.
     pub fn begin(&self, deadline: &Deadline<'_>) -> Result<Filling<'_, S>> {
+        self.hold.arena().check_writable("the canvas")?;
         // Only fillers write, and a death among them is seen by the epoch.
         let locked = Locked::acquire(vec![self.hold.clone()], Death::Recover, deadline)?;
         let epoch = self.epoch()?.load(Relaxed);

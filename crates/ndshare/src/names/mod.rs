@@ -190,6 +190,34 @@ pub fn attach(name: &str, deadline: &Deadline) -> Result<Object> {
     Object::open(wait_for(name, deadline)?)
 }
 
+/// As [`attach`], for who only looks: the arena of the object is joined to read only. Arrays, frames and values lie in memory
+/// without write permission here, which this process cannot give itself, so that no bug of its own can damage them. What
+/// would write, or make something new there, is an error; readers, locks and the uses of overlays work as everywhere. A
+/// process that has the arena with write permission already has it a second time then, at another address.
+///
+/// ```
+/// use ndshare::{Array, Deadline, Kind, Number, names};
+///
+/// let forever = Deadline::never();
+/// let image = Array::zeros(&ndshare::session()?, &[480, 640], Number::U16)?;
+/// let name = format!("image to look at of {}", std::process::id());
+/// names::publish(&name, &image, false, &forever)?;
+/// // In another program, in Rust or Python: nds.attach(name, readonly=True)
+/// let same: Array = names::attach_readonly(&name, &forever)?.try_into()?;
+/// image.fill(7_u16)?;
+/// assert_eq!(same.read::<u16>(&[3, 5])?, 7);
+/// assert!(same.is_readonly() && same.write(&[3, 5], 8_u16).is_err());
+/// assert_eq!(Array::zeros(same.hold().arena(), &[3], Number::U8).unwrap_err().kind(), Kind::ReadOnly);
+/// assert!(names::unpublish(&name, &forever)?);
+/// # Ok::<(), ndshare::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`attach`].
+pub fn attach_readonly(name: &str, deadline: &Deadline) -> Result<Object> {
+    Object::open(wait_to_read(name, deadline)?)
+}
+
 /// Takes a name away, whoever published it; says whether there was one. Those who have the object keep it.
 ///
 /// # Errors
@@ -221,7 +249,7 @@ pub fn names() -> Result<Vec<(String, ObjectKind)>> {
         }
         let Some(name) = file.strip_prefix(PREFIX) else { continue };
         let Some(entry) = Entry::parse(&bytes) else { continue };
-        match entry.find() {
+        match entry.find(Access::Any) {
             Ok(None) => prune(&file, &bytes),
             Ok(Some(_)) | Err(_) => alive.push((name.to_owned(), entry.kind)),
         }
@@ -318,11 +346,24 @@ pub fn publish_as(name: &str, object: Found, replace: bool, deadline: &Deadline)
 /// As [`attach`].
 #[doc(hidden)]
 pub fn wait_for(name: &str, deadline: &Deadline) -> Result<Found> {
+    wait(name, Access::Write, deadline)
+}
+
+/// As [`attach_readonly`], but does not open the object.
+///
+/// # Errors
+/// As [`attach`].
+#[doc(hidden)]
+pub fn wait_to_read(name: &str, deadline: &Deadline) -> Result<Found> {
+    wait(name, Access::Read, deadline)
+}
+
+fn wait(name: &str, access: Access, deadline: &Deadline) -> Result<Found> {
     check_name(name)?;
     settle()?;
     // BOUND: until somebody publishes the name, or `deadline` ends.
     loop {
-        if let Some(found) = look(name)? {
+        if let Some(found) = look(name, access)? {
             return Ok(found);
         }
         deadline.go_on(&format!("the name {name:?}")).map_err(|error| not_there(name, error))?;
@@ -371,6 +412,16 @@ fn whole(locator: Locator) -> Token {
     }
 }
 
+/// How the arena of a name is joined.
+#[derive(Debug, Clone, Copy)]
+enum Access {
+    /// As this process has it, or as who named it has it: just to look whether the object lives.
+    Any,
+    /// With write permission, unless who named it has none.
+    Write,
+    Read,
+}
+
 /// What stands in a file.
 #[derive(Debug, Clone, PartialEq)]
 struct Entry {
@@ -395,10 +446,16 @@ impl Entry {
     }
 
     /// The object; none when it is gone.
-    fn find(&self) -> Result<Option<Kept>> {
-        let arena = match Arena::attach(&self.token.locator) {
+    fn find(&self, access: Access) -> Result<Option<Kept>> {
+        let locator = &self.token.locator;
+        let joined = match access {
+            Access::Any => Arena::attach(locator),
+            Access::Write => Arena::attach_as(locator, locator.is_readonly),
+            Access::Read => Arena::attach_as(locator, true),
+        };
+        let arena = match joined {
             Ok(arena) => arena,
-            Err(_) if Arena::is_gone(&self.token.locator, self.numbering) => return Ok(None),
+            Err(_) if Arena::is_gone(locator, self.numbering) => return Ok(None),
             Err(error) => return Err(error),
         };
         if self.kind == ObjectKind::Arena {
@@ -414,7 +471,7 @@ impl Entry {
     }
 }
 
-fn look(name: &str) -> Result<Option<Found>> {
+fn look(name: &str, access: Access) -> Result<Option<Found>> {
     let file = file_of(name);
     let Some(directory) = Directory::find()? else { return Ok(None) };
     let Some(bytes) = directory.read(&file)? else { return Ok(None) };
@@ -427,7 +484,7 @@ fn look(name: &str) -> Result<Option<Found>> {
             bytes.len()
         ))
     })?;
-    let found = entry.find().map_err(|error| {
+    let found = entry.find(access).map_err(|error| {
         let text = format!("the {} {name:?} cannot be reached: {error}", entry.kind);
         error.saying(text)
     })?;
@@ -455,7 +512,7 @@ fn refuse_taken(name: &str, mine: &Entry, there: &[u8]) -> Result<()> {
     };
     let is_same = (theirs.kind, theirs.token.key()) == (mine.kind, mine.token.key());
     // What cannot be reached from here may live.
-    if is_same || theirs.find().is_ok_and(|found| found.is_none()) {
+    if is_same || theirs.find(Access::Any).is_ok_and(|found| found.is_none()) {
         return Ok(());
     }
     let (kind, pid) = (theirs.kind, theirs.token.locator.pid);

@@ -275,6 +275,15 @@ impl MemFile {
         }
     }
 
+    /// A description of the file through which nobody can write.
+    ///
+    /// # Errors
+    /// `Attach` when the file can't be opened anew.
+    pub(super) fn open_to_read(&self) -> Result<OwnedFd> {
+        let fd = self.valid()?;
+        proc::open_to_read(&format!("self/fd/{fd}")).map_err(|cause| self.not_opened(fd, cause))
+    }
+
     fn not_opened(&self, fd: RawFd, cause: std::io::Error) -> Error {
         let path = format!("/proc/self/fd/{fd}");
         let why = match cause.raw_os_error() {

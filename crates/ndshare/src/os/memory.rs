@@ -12,6 +12,7 @@ use crate::error::{ArenaFull, Error, Result};
 use crate::layout::human;
 use crate::prim::{AtomicU64, Ordering};
 use std::ops::Range;
+use std::os::fd::{AsRawFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::OnceLock;
 
@@ -36,7 +37,17 @@ impl Mapping {
     /// # Errors
     /// `ArenaFull` when the address space has no room for it, naming the limit.
     pub fn map(file: &MemFile) -> Result<Self> {
-        Self::map_as(file, libc::MAP_SHARED)
+        Self::map_as(file, file.valid()?, (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED))
+    }
+
+    /// Maps the whole file, shared, to be read only. Nobody in this process can make it writable: it is mapped through a
+    /// description that may only read, and the kernel refuses `mprotect` for that.
+    ///
+    /// # Errors
+    /// As [`Self::map`]; `Attach` when the file can't be opened anew.
+    pub fn readonly(file: &MemFile) -> Result<Self> {
+        let fd = file.open_to_read()?;
+        Self::map_as(file, fd.as_raw_fd(), (libc::PROT_READ, libc::MAP_SHARED))
     }
 
     /// Maps the whole file for a look: what this process writes nobody else sees.
@@ -44,14 +55,14 @@ impl Mapping {
     /// # Errors
     /// As [`Self::map`].
     pub fn private(file: &MemFile) -> Result<Self> {
-        Self::map_as(file, libc::MAP_PRIVATE | libc::MAP_NORESERVE)
+        let access = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_NORESERVE);
+        Self::map_as(file, file.valid()?, access)
     }
 
-    fn map_as(file: &MemFile, sharing: libc::c_int) -> Result<Self> {
+    fn map_as(file: &MemFile, fd: RawFd, (protection, sharing): (libc::c_int, libc::c_int)) -> Result<Self> {
         let len_bytes = file.len_bytes();
-        let fd = file.valid()?;
         let reserved = reserve(len_bytes)?;
-        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, sharing | libc::MAP_FIXED);
+        let flags = sharing | libc::MAP_FIXED;
         // SAFETY: the fixed address is inside a reservation made just now for this length, which nobody else uses.
         let base = unsafe { libc::mmap(reserved.as_ptr().cast(), len_bytes as usize, protection, flags, fd, 0) };
         if base == libc::MAP_FAILED {
@@ -366,6 +377,20 @@ mod tests {
         mapping.commit(&file, 0..8 << 20).unwrap();
         // SAFETY: as above.
         assert_eq!(unsafe { mapping.base().as_ptr().add(17).read() }, 42);
+    }
+
+    #[test]
+    fn a_readonly_mapping_shows_what_others_write_and_cannot_be_made_writable() {
+        let (file, mapping) = mapping(8 << 20);
+        let view = Mapping::readonly(&file).unwrap();
+        mapping.commit(&file, 0..PAGE_BYTES).unwrap();
+        // SAFETY: the first page is committed and mapped in both.
+        unsafe {
+            mapping.base().as_ptr().write(42);
+            assert_eq!(view.base().as_ptr().read_volatile(), 42);
+            let refused = libc::mprotect(view.base().as_ptr().cast(), 4096, libc::PROT_READ | libc::PROT_WRITE);
+            assert_eq!((refused, std::io::Error::last_os_error().raw_os_error()), (-1, Some(libc::EACCES)));
+        }
     }
 
     #[test]

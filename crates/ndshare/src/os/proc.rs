@@ -72,14 +72,26 @@ impl ProcPath {
 
     /// Opens it for reading and writing. Only a system call, so that an errand may do it.
     fn open(&self) -> RawFd {
+        self.open_for(libc::O_RDWR)
+    }
+
+    fn open_for(&self, access: libc::c_int) -> RawFd {
         // SAFETY: the path is a NUL-terminated string that outlives the call.
-        unsafe { libc::openat(self.from, self.path.as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) }
+        unsafe { libc::openat(self.from, self.path.as_ptr(), access | libc::O_CLOEXEC) }
     }
 }
 
 /// Opens a file of `/proc` for reading and writing; the path begins below `/proc`.
 pub(super) fn open(path: &str) -> io::Result<OwnedFd> {
-    let fd = ProcPath::of(path)?.open();
+    owned(ProcPath::of(path)?.open())
+}
+
+/// The same for reading alone.
+pub(super) fn open_to_read(path: &str) -> io::Result<OwnedFd> {
+    owned(ProcPath::of(path)?.open_for(libc::O_RDONLY))
+}
+
+fn owned(fd: RawFd) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }

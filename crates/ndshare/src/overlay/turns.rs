@@ -78,7 +78,7 @@ impl Turns {
             return Err(Error::value(format!("expected a use below {MAX_USES}, got {wanted}")));
         }
         // Made beforehand: nothing is allocated under the head's lock.
-        let token = self.arena().alloc(1, 64, false, deadline)?;
+        let token = self.arena().alloc_words(1, 64, false, deadline)?;
         // BOUND: the caller's deadline, which is looked at in each round.
         loop {
             lock::acquire(&self.head, Death::Recover, deadline)?;

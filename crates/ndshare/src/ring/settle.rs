@@ -23,8 +23,9 @@ impl Ring {
     /// Ends the stream: writers get `Closed`, readers too once they have drained it.
     ///
     /// # Errors
-    /// `Poisoned`; `Timeout` at `deadline`.
+    /// `Poisoned`; `ReadOnly` where this process may only read; `Timeout` at `deadline`.
     pub fn close(&self, deadline: &Deadline) -> Result<()> {
+        self.check_writable()?;
         self.locked(deadline, || {
             self.table.word(CLOSED).store(1, SeqCst);
             Ok(())

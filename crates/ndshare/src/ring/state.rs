@@ -179,6 +179,12 @@ impl Ring {
     }
 
     /// # Errors
+    /// `ReadOnly`.
+    pub(super) fn check_writable(&self) -> Result<()> {
+        self.arena().check_writable("the ring")
+    }
+
+    /// # Errors
     /// `Closed`.
     pub(super) fn check_open(&self) -> Result<()> {
         // RAW: 0 or not.

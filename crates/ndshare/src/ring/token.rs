@@ -21,7 +21,7 @@ const TOKEN_BYTES: usize = 24;
 
 /// A new token, which says nothing yet.
 pub(super) fn new_token(arena: &Arc<Arena>, deadline: &Deadline) -> Result<Hold> {
-    arena.alloc(TOKEN_BYTES, 64, false, deadline)
+    arena.alloc_words(TOKEN_BYTES, 64, false, deadline)
 }
 
 /// Has a token say what it is for. Nobody else can have it yet.

@@ -57,8 +57,10 @@ impl Ring {
     /// A new writer. It counts from now on: the stream does not end before it was closed.
     ///
     /// # Errors
-    /// `Closed` when the ring was closed; `Misuse` when all slots are taken; `ArenaFull`; `Timeout` at `deadline`.
+    /// `Closed` when the ring was closed; `Misuse` when all slots are taken; `ArenaFull`; `ReadOnly` where this process may
+    /// only read; `Timeout` at `deadline`.
     pub fn writer(self: &Arc<Self>, deadline: &Deadline) -> Result<Arc<Writer>> {
+        self.check_writable()?;
         let token = new_token(self.arena(), deadline)?;
         self.settle_writers(deadline)?;
         let pen = self.locked(deadline, || {
@@ -82,8 +84,9 @@ impl Writer {
     /// The writer at a slot of a ring, whose token this process holds.
     ///
     /// # Errors
-    /// `Stale` when the slot has another writer by now.
+    /// `Stale` when the slot has another writer by now; `ReadOnly` where this process may only read.
     pub fn open(ring: Arc<Ring>, index: usize, token: Hold) -> Result<Arc<Self>> {
+        ring.check_writable()?;
         let is_there = index < WRITERS && ring.table.writer(index).token.load(SeqCst) == token.block().to_word();
         if !is_there {
             return Err(Error::new(

@@ -123,6 +123,7 @@ impl Ring {
 
     /// The same, after entering it as `role` if it has none.
     pub(super) fn own_pen(&self, role: Role, deadline: &Deadline) -> Result<Pen> {
+        self.check_writable()?;
         if let Some(pen) = self.find_pen()? {
             return Ok(pen);
         }
