@@ -2,8 +2,7 @@
 
 use super::format::Format;
 use super::policy::{RingOptions, WhenFull};
-use super::protocol::MOST_WRITTEN;
-use super::table::{CLOSED, HEAD, POLICY, RingSizes, Table};
+use super::table::{CLOSED, POLICY, RingSizes, Table};
 use crate::arena::{Arena, Deadline, Hold};
 use crate::array::Token;
 use crate::error::{Error, Kind, Result};
@@ -11,7 +10,6 @@ use crate::head::HeadKind;
 use crate::prim::{
     AtomicU64,
     Ordering::{Relaxed, SeqCst},
-    read,
 };
 use crate::session;
 use std::sync::Arc;
@@ -184,8 +182,7 @@ impl Ring {
     /// How many frames have been published.
     #[inline]
     pub fn written(&self) -> u64 {
-        // A ring that publishes a frame each nanosecond comes to this in a hundred years; so sums with it fit.
-        read(self.table.word(HEAD), SeqCst).capped(MOST_WRITTEN)
+        self.table.written()
     }
 
     /// Whether it was closed.
