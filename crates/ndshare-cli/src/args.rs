@@ -86,6 +86,21 @@ Examples:
   ndshare dump camera --start oldest --seconds 0 .
   ndshare dump camera --json --frames 3 | jq .shape")]
     Dump(Dump),
+    /// Show frames that go from one process to another: a camera that there is not, and a reader.
+    ///
+    /// Its ring is published as "demo", so that other terminals have something to see.
+    #[command(after_help = "\
+Examples:
+  ndshare demo
+  ndshare demo --rate 0 --seconds 5
+  ndshare demo & ndshare top")]
+    Demo(Demo),
+    /// Measure this machine for a few seconds: copies, rings, gather, a transform.
+    #[command(after_help = "\
+Examples:
+  ndshare bench
+  ndshare bench --seconds 2 --json")]
+    Bench(Bench),
     /// Print completions for a shell.
     #[command(after_help = "\
 Examples:
@@ -123,6 +138,28 @@ pub(crate) struct Check {
     /// An arena by its id, or a session by its name; without it all arenas.
     #[arg(value_name = "ARENA|SESSION")]
     pub(crate) target: Option<String>,
+}
+
+/// How fast a camera, and for how long.
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// End after so many seconds.
+    #[arg(long, value_name = "S", value_parser = seconds, default_value = "10")]
+    pub(crate) seconds: Duration,
+    /// Frames in a second; 0: as many as there can be.
+    #[arg(long, value_name = "N", value_parser = rate, default_value = "60")]
+    pub(crate) rate: f64,
+    /// Be the camera of a ring.
+    #[arg(long, hide = true)]
+    pub(crate) camera: Option<String>,
+}
+
+/// For how long.
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// Seconds for all figures together.
+    #[arg(long, value_name = "S", value_parser = seconds, default_value = "10")]
+    pub(crate) seconds: Duration,
 }
 
 /// Which names go.
@@ -188,6 +225,11 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|_| wanted())
 }
 
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate: &f64| *rate == 0.0 || (0.001..1e9).contains(rate));
+    rate.ok_or_else(|| format!("expected frames in a second such as 30, or 0, got {text:?}"))
+}
+
 /// Shorter looks would do nothing but look.
 fn interval(text: &str) -> Result<Duration, String> {
     match seconds(text)? {
@@ -212,6 +254,7 @@ mod tests {
         for wrong in ["-1", "nan", "inf", "1e400", "soon", ""] {
             assert!(seconds(wrong).unwrap_err().contains("expected seconds"), "{wrong}");
         }
+        assert!(rate("0") == Ok(0.0) && rate("29.97").is_ok() && rate("-1").is_err() && rate("nan").is_err());
         assert!(interval("0").is_err() && interval("1e15").is_ok());
     }
 }

@@ -6,7 +6,9 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod bench;
 mod check;
+mod demo;
 mod doctor;
 mod frames;
 mod ls;
@@ -69,6 +71,8 @@ fn act(cli: &Cli) -> Outcome {
         Verb::Rm(wanted) => rm::run(wanted, cli.json, &mut out),
         Verb::Cat(wanted) => frames::cat(wanted, &mut out),
         Verb::Dump(wanted) => frames::dump(wanted, cli.json, &mut out),
+        Verb::Demo(wanted) => demo::run(wanted, cli.json, &mut out),
+        Verb::Bench(wanted) => bench::run(wanted, cli.json, &mut out),
         Verb::Completions { shell } => shell::completions(*shell, &mut out),
         Verb::Man { verb } => shell::man(verb.as_deref(), &mut out),
     }?;

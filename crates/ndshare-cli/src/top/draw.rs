@@ -130,7 +130,7 @@ mod tests {
         };
         let cache = CacheRates {
             name: "t".repeat(100),
-            hit_ratio: Some(0.9815),
+            hit_ratio: Some(0.981),
             lookups_per_s: None,
             entries: 7,
             bytes: 1 << 20,
