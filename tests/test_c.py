@@ -362,9 +362,9 @@ int main(int argc, char **argv)
     nds_array_info frame;
     check(nds_writing_get_info(writing, &frame));
     memset(frame.data, 7, frame.size);
+    printf("%s %zu %s %zu\\n", info.dtype, info.size, frame.dtype, frame.size);
     check(nds_writing_publish(writing, NULL, 0, 10, NULL));
     check(nds_writer_close(writer, 10));
-    printf("%s %zu %s %zu\\n", info.dtype, info.size, frame.dtype, frame.size);
     return 0;
 }
 """

@@ -1,13 +1,12 @@
 //! The terminal: it is taken, drawn on, and left as it was, whatever ends the loop: a key, a signal, an error or a panic.
 
 use std::error::Error;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use super::draw::{draw, lines};
 use super::sample::{Rates, Sample};
@@ -19,19 +18,13 @@ const ENDS: [i32; 4] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT];
 const NAP: Duration = Duration::from_millis(50);
 
 pub(super) fn run(interval: Duration) -> Outcome {
-    let came = Arc::new(AtomicUsize::new(0));
-    for signal in ENDS {
-        signal_hook::flag::register_usize(signal, came.clone(), signal as usize)?;
-    }
-    let outcome = restored(ratatui::try_init, |terminal| watch(terminal, interval, &came), ratatui::restore);
-    match came.load(SeqCst) {
-        0 => outcome.map(|()| true),
+    let mut signals = Signals::new(ENDS)?;
+    let came = restored(ratatui::try_init, |terminal| watch(terminal, interval, &mut signals), ratatui::restore)?;
+    if let Some(signal) = came {
         // It ends as it would have ended without us.
-        signal => {
-            signal_hook::low_level::emulate_default_handler(signal as i32)?;
-            outcome.map(|()| true)
-        }
+        signal_hook::low_level::emulate_default_handler(signal)?;
     }
+    Ok(true)
 }
 
 /// Work on what `take` takes; `leave` comes behind it, also when it panics or cannot be taken whole.
@@ -75,21 +68,29 @@ fn wish(event: &Event, page: u16) -> Wish {
     }
 }
 
-fn watch(terminal: &mut DefaultTerminal, interval: Duration, came: &AtomicUsize) -> Result<(), Box<dyn Error>> {
+/// Draws until it is to end; gives the signal that ended it, if it was one.
+fn watch(
+    terminal: &mut DefaultTerminal,
+    interval: Duration,
+    signals: &mut Signals,
+) -> Result<Option<i32>, Box<dyn Error>> {
     let mut before = Sample::take()?;
     let mut rates = Rates::between(&before, &before);
     let (mut first, mut due) = (0_u16, Instant::now() + interval);
     // BOUND: until a key or a signal ends it.
     loop {
         terminal.draw(|frame| draw(&rates, first, frame.area(), frame.buffer_mut()))?;
+        let mut came = signals.pending().next();
         // BOUND: `due`, or an event.
-        while came.load(SeqCst) == 0 && Instant::now() < due && !event::poll(NAP.min(interval))? {}
-        if came.load(SeqCst) != 0 {
-            return Ok(());
+        while came.is_none() && Instant::now() < due && !event::poll(NAP.min(interval))? {
+            came = signals.pending().next();
+        }
+        if came.is_some() {
+            return Ok(came);
         }
         if event::poll(Duration::ZERO)? {
             match wish(&event::read()?, terminal.size()?.height) {
-                Wish::Leave => return Ok(()),
+                Wish::Leave => return Ok(None),
                 Wish::Scroll(by) => first = scrolled(first, by, lines(&rates).len()),
                 // A new size is drawn by the next round.
                 Wish::Nothing => {}
@@ -111,9 +112,10 @@ fn scrolled(first: u16, by: i32, lines: usize) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ndshare::prim::{AtomicU32, Ordering::SeqCst};
     use std::panic::catch_unwind;
 
-    static LEFT: AtomicUsize = AtomicUsize::new(0);
+    static LEFT: AtomicU32 = AtomicU32::new(0);
 
     #[test]
     fn the_terminal_is_left_after_work_an_error_and_a_panic() {
