@@ -312,8 +312,8 @@ NAMES = """
 
 #include <string.h>
 
-// names publish NAME    publishes an array {1, 2, 3} and a ring, NAME and NAME-ring, and says so; after a line it takes the
-//                       names back, says whether they were there, and waits for another
+// names publish NAME    publishes an array {1, 2, 3} and a ring, NAME and NAME-ring, and says so; after a line it takes
+//                       the names back, and says whether they were there
 // names attach NAME     attaches to both, adds 10 to each item, writes one frame of sevens, and says what it saw
 int main(int argc, char **argv)
 {

@@ -25,7 +25,7 @@ def work() -> Iterator[None]:
     """Let threads use a ring, a cache and arrays meanwhile."""
     over = threading.Event()
     ring = nds.Ring((100,), np.uint16, slots=4, when_full="drop_oldest", name="busy ring")
-    cache = nds.Cache("100 KiB", name="busy cache", load=lambda key: np.zeros(500))
+    cache = nds.Cache("100 KiB", name="busy cache", load=lambda _: np.zeros(500))
 
     def frames() -> None:
         with ring, ring.reader() as reader:
@@ -83,7 +83,7 @@ ring = nds.Ring((100,), np.uint16, slots=3)
 reader = ring.reader()
 for _ in range(3):
     ring.put(np.zeros(100, np.uint16))
-cache = nds.Cache("100 KiB", name="tiles", load=lambda key: np.zeros(500))
+cache = nds.Cache("100 KiB", name="tiles", load=lambda _: np.zeros(500))
 values = [cache[number] for number in range(5)]
 print(nds.stats()["id"], flush=True)
 input()
@@ -140,7 +140,7 @@ def test_any_word_that_was_written_over_is_a_finding_or_a_refusal_never_a_crash(
 
 
 def test_a_finding_says_what_it_means(runtime: Path) -> None:
-    scribble = SCRIBBLER.split("out, quiet")[0] + "memory[24] += 1\ninput()\n"
+    scribble = SCRIBBLER.split("out, quiet", maxsplit=1)[0] + "memory[24] += 1\ninput()\n"
     with running(VICTIM) as victim:
         own = said(victim)
         damage = [sys.executable, "-c", scribble, str(victim.pid), own]

@@ -55,7 +55,7 @@ def mine(line: str | bytes) -> Any:
 def test_a_line_of_json_has_rates_readers_and_memory(runtime: Path) -> None:
     with camera() as ring, ring.reader() as slow:
         slow.get(timeout=HANG)
-        cache = nds.Cache("1 MiB", name="tiles", load=lambda key: np.zeros(3))
+        cache = nds.Cache("1 MiB", name="tiles", load=lambda _: np.zeros(3))
         cache[0]
         before, files = nds.stats()["participants"], sorted(path.name for path in runtime.rglob("*"))
         with subprocess.Popen(
