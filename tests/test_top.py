@@ -94,7 +94,8 @@ def test_lines_go_on_until_the_pipe_is_closed(runtime: Path) -> None:
 
 
 def test_a_table_once(runtime: Path) -> None:
-    with camera() as ring, ring.reader(latest=True):
+    with camera() as ring, ring.reader(latest=True) as reader:
+        reader.get(timeout=HANG)
         text = command("top", "--once", "--interval", "0.1").stdout.decode()
     assert "\x1b" not in text
     assert nds.stats()["id"] in text

@@ -90,7 +90,7 @@ fn memory_copy(time: Duration) -> ndshare::Result<Figure> {
         black_box(&mut to);
         Ok(())
     })?;
-    let what = "64 MiB from memory to memory by one thread: the limit of what copies";
+    let what = "64 MiB from memory to memory by one thread: the limit of what fits no cache";
     Ok(Figure { name: "copy", what, median, bytes: COPIED_BYTES })
 }
 

@@ -120,7 +120,7 @@ impl Checked {
         let verdict = match &self.findings {
             Err(reason) => format!("not looked into: {}", printable(reason)),
             Ok(findings) if findings.is_empty() => {
-                format!("whole, with {} rings and {} caches", self.rings, self.caches)
+                format!("whole (rings: {}, caches: {})", self.rings, self.caches)
             }
             Ok(findings) => format!("{} findings", findings.len()),
         };
