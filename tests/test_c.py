@@ -24,6 +24,7 @@ import pytest
 
 import ndshare as nds
 from helpers import HANG, environment, script, scripts, wait_until
+from test_strangers import runtime as runtime  # noqa: PLC0414  (a fixture)
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples" / "c"
@@ -215,6 +216,7 @@ def test_a_python_program_joins_a_c_session() -> None:
 # Rings
 
 META = [("exposure", "<f8")]
+PIPES: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
 
 
 def test_python_reads_what_a_driver_in_c_fills_in_place() -> None:
@@ -301,6 +303,114 @@ def test_python_opens_a_ring_of_c() -> None:
         with pytest.raises(nds.Closed):
             frames.get(timeout=HANG)
         assert maker.returncode == 0
+
+
+# Names
+
+NAMES = """
+#include "check.h"
+
+#include <string.h>
+
+// names publish NAME    publishes an array {1, 2, 3} and a ring, NAME and NAME-ring, and says so; after a line it takes
+//                       the names back, and says whether they were there
+// names attach NAME     attaches to both, adds 10 to each item, writes one frame of sevens, and says what it saw
+int main(int argc, char **argv)
+{
+    nds_array *array;
+    nds_array_info info;
+    nds_ring *ring;
+    nds_writer *writer;
+    nds_writing *writing;
+    char other[100];
+    if (argc != 3)
+        return 1;
+    snprintf(other, sizeof other, "%s-ring", argv[2]);
+    if (strcmp(argv[1], "publish") == 0) {
+        const size_t shape[] = {3};
+        bool were_there[2];
+        nds_ring_format format = {0};
+        format.dtype = "uint8";
+        format.ndim = 1;
+        format.shape = shape;
+        format.slots = 2;
+        check(nds_array_make("float64", 1, shape, &array));
+        check(nds_array_get_info(array, &info));
+        for (int i = 0; i < 3; i++)
+            ((double *)info.data)[i] = i + 1;
+        check(nds_ring_make(&format, &ring));
+        check(nds_publish_array(argv[2], array, false, 10));
+        check(nds_publish_ring(other, ring, false, 10));
+        check(nds_array_free(array));
+        check(nds_ring_free(ring));
+        printf("published\\n");
+        fflush(stdout);
+        (void)getchar();
+        check(nds_unpublish(argv[2], 10, &were_there[0]));
+        check(nds_unpublish(other, 10, NULL));
+        check(nds_unpublish(argv[2], 10, &were_there[1]));
+        printf("%d %d\\n", were_there[0], were_there[1]);
+        return 0;
+    }
+    check(nds_attach_array(argv[2], 10, &array));
+    check(nds_array_get_info(array, &info));
+    for (size_t i = 0; i < info.size; i++)
+        ((double *)info.data)[i] += 10;
+    check(nds_attach_ring(other, 10, &ring));
+    check(nds_writer_make(ring, 10, &writer));
+    check(nds_writer_begin(writer, 10, &writing));
+    nds_array_info frame;
+    check(nds_writing_get_info(writing, &frame));
+    memset(frame.data, 7, frame.size);
+    printf("%s %zu %s %zu\\n", info.dtype, info.size, frame.dtype, frame.size);
+    check(nds_writing_publish(writing, NULL, 0, 10, NULL));
+    check(nds_writer_close(writer, 10));
+    return 0;
+}
+"""
+
+
+@functools.cache
+def names_program() -> str:
+    return of_text("names", NAMES)
+
+
+def test_python_finds_what_c_publishes(runtime: Path) -> None:
+    with running(names_program(), "publish", "from-c", env=environment(), **PIPES) as publisher:
+        assert publisher.stdout.readline() == "published\n"
+        assert (runtime / "ndshare" / "name-from-c").exists()
+        array, ring = nds.attach("from-c", timeout=HANG), nds.attach("from-c-ring", timeout=HANG)
+        assert (array.tolist(), array.dtype, ring.stats()["written"]) == ([1, 2, 3], "float64", 0)
+        assert publisher.communicate("\n", timeout=HANG)[0] == "1 0\n"
+        assert nds.names() == {}
+    array += 1
+    assert array.tolist() == [2, 3, 4], "it outlives its publisher"
+
+
+def test_c_finds_what_python_publishes(runtime: Path) -> None:
+    array, ring = nds.array(np.arange(3.0)), nds.Ring(4, np.uint8, slots=2, keep=1)
+    nds.publish("from-python-ring", ring)
+    with running(names_program(), "attach", "from-python", env=environment(), stdout=subprocess.PIPE) as late:
+        nds.publish("from-python", array)  # perhaps only now: it waits
+        assert late.communicate(timeout=HANG)[0] == "<f8 3 |u1 4\n"
+    assert array.tolist() == [10, 11, 12]
+    assert ring.reader(start="oldest").get(timeout=HANG).tolist() == [7] * 4
+    assert runtime.exists()
+
+
+def test_a_c_publisher_that_is_killed_leaves_what_others_have_and_no_name(runtime: Path) -> None:
+    with running(names_program(), "publish", "mortal", env=environment(), **PIPES) as publisher:
+        assert publisher.stdout.readline() == "published\n"
+        ring = nds.attach("mortal-ring", timeout=HANG)
+        publisher.send_signal(signal.SIGKILL)
+        publisher.wait(HANG)
+    assert set(nds.names()) == {"mortal-ring"}, "what somebody has stays, and nobody has the array"
+    assert nds.attach("mortal-ring", timeout=HANG).stats()["written"] == 0
+    pipes: dict[str, Any] = {"stderr": subprocess.PIPE, "env": environment(), **PIPES}
+    with running(names_program(), "publish", "mortal", **pipes) as refused:
+        assert 'expected "mortal-ring" to be free' in refused.communicate(timeout=HANG)[1]
+    ring.close()
+    assert runtime.exists()
 
 
 # Deaths
@@ -412,7 +522,6 @@ int main(int argc, char **argv)
     return 0;
 }
 """
-PIPES: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
 OK, TIMEOUT, OWNER_DIED, MISUSE = 0, 6, 8, 14
 
 
@@ -544,6 +653,17 @@ int main(void)
     assert(end == NDS_CLOSED);
     check(nds_reader_close(reader));
     FAILS(NDS_MISUSE, nds_reader_get(reader, 1, &frame));
+
+    FAILS(NDS_INVALID_VALUE, nds_publish_ring(NULL, ring, false, 1));
+    FAILS(NDS_INVALID_VALUE, nds_publish_ring("a/b", ring, false, 1));
+    FAILS(NDS_INVALID_VALUE, nds_publish_ring("mistakes", NULL, false, 1));
+    FAILS(NDS_INVALID_TYPE, nds_publish_array("mistakes", (nds_array *)ring, false, 1));
+    check(nds_publish_ring("mistakes", ring, false, 1));
+    FAILS(NDS_INVALID_TYPE, nds_attach_array("mistakes", 1, &array));
+    FAILS(NDS_INVALID_VALUE, nds_attach_ring("mistakes", 1, NULL));
+    check(nds_unpublish("mistakes", 1, NULL));
+    FAILS(NDS_TIMEOUT, nds_attach_ring("mistakes", 0, &ring));
+    FAILS(NDS_INVALID_VALUE, nds_unpublish(NULL, 1, NULL));
     check(nds_ring_free(ring));
     check(nds_frame_get_info(frame, &seen));
     check(nds_frame_release(frame));
@@ -552,8 +672,9 @@ int main(void)
 """
 
 
-def test_a_wrong_call_is_an_error_and_says_what_was_expected() -> None:
+def test_a_wrong_call_is_an_error_and_says_what_was_expected(runtime: Path) -> None:
     assert output(of_text("mistakes", MISTAKES), env=environment()) == ""
+    assert runtime.exists()
 
 
 THREADS_AND_FORKS = """

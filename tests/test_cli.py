@@ -50,7 +50,9 @@ def test_pip_puts_it_beside_python() -> None:
         assert (done.stdout, done.stderr) == (f"ndshare {nds.__version__}\n", "")
 
 
-@pytest.mark.parametrize("verb", ["ls", "doctor", "rm", "cat", "dump", "completions", "man"])
+@pytest.mark.parametrize(
+    "verb", ["ls", "top", "check", "doctor", "rm", "cat", "dump", "demo", "bench", "completions", "man"]
+)
 def test_each_verb_has_examples_in_its_help_and_a_man_page(verb: str) -> None:
     text = command(verb, "--help").stdout.decode()
     assert f"Examples:\n  ndshare {verb}" in text

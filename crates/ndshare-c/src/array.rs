@@ -14,7 +14,7 @@ pub struct nds_array {
     described: Described,
 }
 
-fn keep_array(array: Array) -> *mut nds_array {
+pub(crate) fn keep_array(array: Array) -> *mut nds_array {
     keep(nds_array { described: Described::of(&array), array })
 }
 

@@ -7,7 +7,7 @@
 //! - Errors are a number and a sentence of this thread (`error`); no panic leaves a function.
 //!
 //! From below: `error`, then `handle` and `raw`, then `info`, then the functions: `session`, `array`, `lock`, `ring`,
-//! `writer`, `reader`. A file names only files before it.
+//! `writer`, `reader`, `names`. A file names only files before it.
 
 // The names of types are those of the header.
 #![allow(non_camel_case_types)]
@@ -19,6 +19,7 @@ pub mod error;
 mod handle;
 pub mod info;
 pub mod lock;
+pub mod names;
 mod raw;
 pub mod reader;
 pub mod ring;

@@ -41,7 +41,7 @@ pub struct nds_ring {
     when_full: CString,
 }
 
-fn keep_ring(ring: Arc<Ring>) -> *mut nds_ring {
+pub(crate) fn keep_ring(ring: Arc<Ring>) -> *mut nds_ring {
     let format = ring.format();
     let [dtype, meta] = [&format.element, &format.meta].map(|it| it.as_ref().map(|it| c_text(&it.to_string())));
     let (name, when_full) = (format.name.as_deref().map(c_text), c_text(ring.when_full().name()));

@@ -135,7 +135,8 @@ pub extern "C" fn nds_writing_discard(writing: *mut nds_writing) -> nds_code {
 }
 
 /// Ends the writer in order, and frees the handle. If it was the last, the stream ends: readers get NDS_CLOSED when they
-/// have read all. Close writers before the program ends, or readers take the end for a death.
+/// have read all. Close writers before the program ends, or readers take the end for a death. The handle is freed whatever
+/// comes of it, also at NDS_TIMEOUT: then the stream ends when somebody next looks at its writers.
 #[unsafe(no_mangle)]
 pub extern "C" fn nds_writer_close(writer: *mut nds_writer, timeout: f64) -> nds_code {
     call(|| {

@@ -7,7 +7,8 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 const STATUS: &str = "\
-Exit status: 0 when all is well; 1 when something failed, was not there or is broken; 2 for a wrong command line.
+Exit status: 0 when all is well; 1 when something failed, was not there or is broken; 2 for a wrong command line, and when
+check could not look.
 Data goes to standard output, and messages go to standard error.";
 
 /// What arenas live on this machine, what is in them, and is it fit for them.
@@ -33,6 +34,26 @@ Examples:
   ndshare ls --json | python -m json.tool
   ndshare ls --json | jq '.arenas[] | {id, used_bytes}'")]
     Ls,
+    /// Show what rings and caches do just now: frames/s, GB/s, who is behind, hit ratios, memory.
+    ///
+    /// It is drawn anew once in an interval. q or Ctrl-C leaves. As with `ls` nobody is disturbed.
+    #[command(after_help = "\
+Examples:
+  ndshare top
+  ndshare top --interval 0.2
+  ndshare top --once
+  ndshare top --json | jq '.arenas[].rings[] | {name, frames_per_s}'")]
+    Top(Top),
+    /// Check the invariants of arenas: tables, holds, records, and the links of rings and caches.
+    ///
+    /// Each finding says what it means. Nobody is disturbed. Exit status: 0 when all is whole; 1 when there are findings; 2 when
+    /// an arena could not be looked into.
+    #[command(after_help = "\
+Examples:
+  ndshare check
+  ndshare check @lab
+  ndshare check e013bb9f62ff187b --json | jq '.[].findings'")]
+    Check(Check),
     /// Check that this machine is fit for arenas, and say what to do where it is not.
     #[command(after_help = "\
 Examples:
@@ -65,6 +86,21 @@ Examples:
   ndshare dump camera --start oldest --seconds 0 .
   ndshare dump camera --json --frames 3 | jq .shape")]
     Dump(Dump),
+    /// Show frames that go from one process to another: a camera that there is not, and a reader.
+    ///
+    /// Its ring is published as "demo", so that other terminals have something to see.
+    #[command(after_help = "\
+Examples:
+  ndshare demo
+  ndshare demo --rate 0 --seconds 5
+  ndshare demo & ndshare top")]
+    Demo(Demo),
+    /// Measure this machine for a few seconds: copies, rings, gather, a transform.
+    #[command(after_help = "\
+Examples:
+  ndshare bench
+  ndshare bench --seconds 2 --json")]
+    Bench(Bench),
     /// Print completions for a shell.
     #[command(after_help = "\
 Examples:
@@ -83,6 +119,47 @@ Examples:
         /// The verb.
         verb: Option<String>,
     },
+}
+
+/// How often, and whether more than once.
+#[derive(Debug, Args)]
+pub(crate) struct Top {
+    /// Seconds from one look to the next.
+    #[arg(long, value_name = "S", value_parser = interval, default_value = "1")]
+    pub(crate) interval: Duration,
+    /// Write one table after one interval, and end.
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
+/// Which arenas.
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// An arena by its id, or a session by its name; without it all arenas.
+    #[arg(value_name = "ARENA|SESSION")]
+    pub(crate) target: Option<String>,
+}
+
+/// How fast a camera, and for how long.
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// End after so many seconds.
+    #[arg(long, value_name = "S", value_parser = seconds, default_value = "10")]
+    pub(crate) seconds: Duration,
+    /// Frames in a second; 0: as many as there can be.
+    #[arg(long, value_name = "N", value_parser = rate, default_value = "60")]
+    pub(crate) rate: f64,
+    /// Be the camera of a ring.
+    #[arg(long, hide = true)]
+    pub(crate) camera: Option<String>,
+}
+
+/// For how long.
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// Seconds for all figures together.
+    #[arg(long, value_name = "S", value_parser = seconds, default_value = "10")]
+    pub(crate) seconds: Duration,
 }
 
 /// Which names go.
@@ -148,6 +225,19 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|_| wanted())
 }
 
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate: &f64| *rate == 0.0 || (0.001..1e9).contains(rate));
+    rate.ok_or_else(|| format!("expected frames in a second such as 30, or 0, got {text:?}"))
+}
+
+/// Shorter looks would do nothing but look.
+fn interval(text: &str) -> Result<Duration, String> {
+    match seconds(text)? {
+        short if short < Duration::from_millis(10) => Err(format!("expected at least 0.01 seconds, got {text:?}")),
+        interval => Ok(interval.min(Duration::from_secs(86_400))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,5 +254,7 @@ mod tests {
         for wrong in ["-1", "nan", "inf", "1e400", "soon", ""] {
             assert!(seconds(wrong).unwrap_err().contains("expected seconds"), "{wrong}");
         }
+        assert!(rate("0") == Ok(0.0) && rate("29.97").is_ok() && rate("-1").is_err() && rate("nan").is_err());
+        assert!(interval("0").is_err() && interval("1e15").is_ok());
     }
 }

@@ -6,6 +6,9 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod bench;
+mod check;
+mod demo;
 mod doctor;
 mod frames;
 mod ls;
@@ -14,6 +17,7 @@ mod proc;
 mod rm;
 mod shell;
 mod text;
+mod top;
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -26,6 +30,21 @@ use clap::Parser;
 const GOOD: u8 = 0;
 /// Something failed, was not there, or is broken.
 const BAD: u8 = 1;
+
+/// Nobody could look.
+const BLIND: u8 = 2;
+
+/// Why nobody could look.
+#[derive(Debug)]
+struct Blind(String);
+
+impl std::fmt::Display for Blind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Blind {}
 
 /// What a verb says at its end: whether all is well.
 type Outcome = Result<bool, Box<dyn Error>>;
@@ -46,10 +65,14 @@ fn act(cli: &Cli) -> Outcome {
     let mut out = BufWriter::new(io::stdout().lock());
     let is_good = match &cli.verb {
         Verb::Ls => ls::run(cli.json, &mut out),
+        Verb::Top(wanted) => top::run(wanted, cli.json, &mut out),
+        Verb::Check(wanted) => check::run(wanted, cli.json, &mut out),
         Verb::Doctor => doctor::run(cli.json, &mut out),
         Verb::Rm(wanted) => rm::run(wanted, cli.json, &mut out),
         Verb::Cat(wanted) => frames::cat(wanted, &mut out),
         Verb::Dump(wanted) => frames::dump(wanted, cli.json, &mut out),
+        Verb::Demo(wanted) => demo::run(wanted, cli.json, &mut out),
+        Verb::Bench(wanted) => bench::run(wanted, cli.json, &mut out),
         Verb::Completions { shell } => shell::completions(*shell, &mut out),
         Verb::Man { verb } => shell::man(verb.as_deref(), &mut out),
     }?;
@@ -64,7 +87,7 @@ fn finish(outcome: Outcome) -> u8 {
         Err(error) if is_closed_pipe(&*error) => GOOD,
         Err(error) => {
             let _ = writeln!(io::stderr(), "ndshare: {error}");
-            BAD
+            if error.is::<Blind>() { BLIND } else { BAD }
         }
     }
 }

@@ -246,8 +246,10 @@ nds_code nds_writing_publish(nds_writing *writing,
 nds_code nds_writing_discard(nds_writing *writing);
 
 // Ends the writer in order, and frees the handle. If it was the last, the stream ends: readers get NDS_CLOSED when they
-// have read all. Close writers before the program ends, or readers take the end for a death.
-nds_code nds_writer_close(nds_writer *writer, double timeout);
+// have read all. Close writers before the program ends, or readers take the end for a death. The handle is freed whatever
+// comes of it, also at NDS_TIMEOUT: then the stream ends when somebody next looks at its writers.
+nds_code nds_writer_close(nds_writer *writer,
+                          double timeout);
 
 // A new reader, for this process: of every frame; or of the newest only, which holds nobody back (`latest`); or of
 // those that a group, if it is not NULL, has for it. `start`: from the "next" frame on (also NULL), or from the "oldest".
@@ -272,6 +274,32 @@ nds_code nds_frame_release(nds_frame *frame);
 
 // Ends the reader, and frees the handle: it holds no writer back any more. A thread that waits in it gets NDS_CLOSED.
 nds_code nds_reader_close(nds_reader *reader);
+
+// Offers an array to all programs of this user under a name, also to those in Python (`nds.attach(name)`) and Rust. This
+// process keeps the array until the name is taken back or replaced, or the process ends; whoever attached keeps it as well.
+// NDS_MISUSE when another object that lives has the name, unless `replace` says that it loses it.
+nds_code nds_publish_array(const char *name,
+                           const nds_array *array,
+                           bool replace,
+                           double timeout);
+
+// The same for a ring.
+nds_code nds_publish_ring(const char *name, const nds_ring *ring, bool replace, double timeout);
+
+// Opens the array that a program has published under a name, in whatever language; waits for it up to the timeout (0 looks
+// once), then NDS_TIMEOUT. NDS_INVALID_TYPE when the name stands for something else.
+nds_code nds_attach_array(const char *name,
+                          double timeout,
+                          nds_array **array);
+
+// The same for a ring.
+nds_code nds_attach_ring(const char *name, double timeout, nds_ring **ring);
+
+// Takes a name away, whoever published it; those who have the object keep it. `removed` (or NULL) gets whether there was
+// such a name.
+nds_code nds_unpublish(const char *name,
+                       double timeout,
+                       bool *removed);
 
 #ifdef __cplusplus
 }  // extern "C"

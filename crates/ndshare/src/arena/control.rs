@@ -179,6 +179,11 @@ impl Block {
         Span::unpack(self.span.load(Ordering::Relaxed))
     }
 
+    /// The same for who copies tables to look at them.
+    pub(super) fn raw_span(&self) -> Span {
+        self.span()
+    }
+
     pub(super) fn set_span(&self, span: Span) {
         // Release: whoever sees the state that a later store gives this block sees its span, too.
         self.span.store(span.pack(), Ordering::Release);
@@ -197,7 +202,7 @@ impl Span {
         Self { start, granules: end - start }
     }
 
-    fn pack(self) -> u64 {
+    pub(super) fn pack(self) -> u64 {
         u64::from(self.start) << 32 | u64::from(self.granules)
     }
 

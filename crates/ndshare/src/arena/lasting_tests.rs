@@ -2,7 +2,7 @@
 //! left.
 
 use super::control::ArenaSizes;
-use super::spans::Spans;
+use super::tests::audit;
 use super::word::State;
 use super::*;
 use crate::error::{Error, Kind, Result};
@@ -258,7 +258,7 @@ fn whatever_the_dead_left_in_the_tables_is_mended() {
     assert_eq!(arena.try_lock_block(&kept).unwrap(), Some(true), "free, and marked with a death");
     let stats = arena.stats().unwrap();
     assert_eq!((stats.blocks, stats.tickets.len(), stats.warm_bytes), (2, 0, 0));
-    Spans::new(&arena.control).audit();
+    audit(&arena);
 }
 
 #[test]
@@ -309,7 +309,7 @@ mod deaths {
         let stats = arena.stats().unwrap();
         assert!((2..=3).contains(&stats.blocks), "{label}: {stats:?}");
         assert_eq!((stats.participants.len(), stats.tickets.len()), (1, 0), "{label}");
-        Spans::new(&arena.control).audit();
+        audit(&arena);
         drop(alloc(&arena, 1 << 20));
         drop(arena);
         heap.remove();

@@ -157,6 +157,11 @@ impl LockWord<'_> {
         }
     }
 
+    /// Whether nobody has the lock, and nobody has died in it since it was put in order.
+    pub(super) fn is_clean_and_free(self) -> bool {
+        self.0.load(Acquire) & (OWNER | DIRTY) == 0
+    }
+
     /// The slot of the owner, if there is one.
     pub(super) fn owner(self) -> Option<u32> {
         Busy { seen: self.0.load(Relaxed) }.owner()

@@ -11,7 +11,8 @@
 //!   word of a lock. `backing`: system or heap. `ids`: names. `budget`: the sizes of a new arena. `deadline`: how long a wait
 //!   lasts. `private`: what one process counts for itself. `guests`: children without a slot.
 //! - `state`: the [`Arena`] itself, one process's share. `hold`: the [`Hold`], one reference to a block.
-//! - `tables`: what the tables say, for `stats`, and for `look`, a look from outside.
+//! - `tables`: what the tables say, for `stats`, and for `look`, a look from outside. `picture`: a copy of them at one moment.
+//!   `audit`: the invariants, checked on that.
 //! - `lock`: waiting for the arena's lock, and for each block's. `fork`: what a child inherits. `alloc`, `records`,
 //!   `shortage`, `stats`, `outgoing`, `message`: what users ask for. `sweep`: leaving, and sweeping up after the dead. `mend`: order
 //!   where nobody is left. `join`: making an arena and joining one. `lasting`: the same in a file with a path.
@@ -19,6 +20,7 @@
 //! A file names only files below it; this one only declares.
 
 mod alloc;
+mod audit;
 mod backing;
 mod budget;
 mod control;
@@ -35,6 +37,7 @@ mod look;
 mod mend;
 mod message;
 mod outgoing;
+mod picture;
 mod private;
 mod records;
 mod shortage;
@@ -58,11 +61,13 @@ pub use deadline::Deadline;
 pub(crate) use fork::watch as watch_forks;
 pub use hold::Hold;
 pub use ids::{BlockId, Locator, TicketId};
+pub(crate) use look::AnyBlock;
 pub use state::Arena;
 pub use tables::{ParticipantStats, Stats, TicketStats};
 
 /// What the bindings call beside the public face.
 mod internals {
+    pub use super::audit::{Finding, Rule};
     pub use super::backing::Heap;
     pub use super::fork::{find, is_inside, left_out};
     pub use super::lock::Reentry;

@@ -516,7 +516,7 @@ pub(super) fn is_sender_alive(control: &Control, ticket: &Record, is_alive: &dyn
     tenant.state.load(Acquire) != 0 && tenant.generation.load(Relaxed) & 0xffff == generation && is_alive(slot)
 }
 
-fn is_child(record: &Record, parent: BlockId) -> bool {
+pub(super) fn is_child(record: &Record, parent: BlockId) -> bool {
     record.sender.load(Relaxed) == PARENT
         && record.origin.load(Relaxed) == parent.index
         && record.stamp.load(Relaxed) == u64::from(parent.generation)

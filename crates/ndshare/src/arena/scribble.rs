@@ -3,11 +3,13 @@
 //!
 //! `NDSHARE_SCRIBBLE_ROUNDS` makes it longer, `NDSHARE_SCRIBBLE_SEED` another one.
 
+use super::audit::{self, Rule};
+use super::picture::Picture;
 use super::*;
 use crate::dice::Dice;
 use crate::error::Result;
 use crate::prim::{
-    AtomicBool,
+    AtomicBool, AtomicU32, AtomicU64,
     Ordering::{Relaxed, SeqCst},
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -192,6 +194,71 @@ fn a_peer_that_goes_on_writing_makes_errors_at_most() {
             assert!(outcome.is_ok(), "it panicked in round {round}");
         });
     });
+}
+
+/// Each word of the tables in turn, and values that mean something there.
+#[test]
+fn an_audit_bears_any_word_that_was_written_over() {
+    let (arena, _heap) = Arena::create_on_heap(BUDGET).unwrap();
+    let _scene = Scene::of(&arena).unwrap();
+    let findings = || audit::audit(&Picture::copy(&arena.control));
+    assert_eq!(findings(), []);
+    let (mut tried, mut found) = (0_u32, 0_u32);
+    for words in arena.control.scribbling_ground() {
+        // Descriptors far beyond those in use are as good as those before.
+        for word in words.iter().take(2000) {
+            let old = word.load(Relaxed);
+            for value in [0, 1, u32::MAX, u32::MAX - 1, old.wrapping_add(1), old ^ 1 << 31] {
+                word.store(value, Relaxed);
+                tried += u32::from(value != old);
+                found += u32::from(!findings().is_empty());
+            }
+            word.store(old, Relaxed);
+        }
+    }
+    assert_eq!(findings(), []);
+    assert!(found * 4 > tried, "{found} of {tried} were found");
+}
+
+#[test]
+fn what_contradicts_itself_is_found_and_named() {
+    let (arena, _heap) = Arena::create_on_heap(BUDGET).unwrap();
+    let scene = Scene::of(&arena).unwrap();
+    let [held, adopted] = [0, 2].map(|at: usize| arena.control.block(scene.holds[at].block().index).unwrap());
+    let (head, record) = (arena.control.span_header(), arena.control.record(scene.record.index).unwrap());
+    let gap = head.gap_bins.iter().find(|bin| bin.load(Relaxed) != u32::MAX).unwrap();
+    let halves: [(&AtomicU32, u32, Rule); 10] = [
+        (&held.records, 1, Rule::Records),
+        (&adopted.records, 0, Rule::Records),
+        (&record.block, 4000, Rule::Records),
+        (&record.origin, 0, Rule::Records),
+        (&arena.control.header().ticket_count, 7, Rule::Records),
+        (&held.before, 3000, Rule::Neighbours),
+        (&held.after, 1, Rule::Neighbours),
+        (gap, u32::MAX, Rule::Lists),
+        (&head.unused, scene.holds[0].block().index, Rule::Lists),
+        (&held.lock, 70, Rule::Holds),
+    ];
+    let wholes: [(&AtomicU64, u64, Rule); 6] = [
+        (&head.used, 1, Rule::Sums),
+        (&head.warm, 1 << 40, Rule::Sums),
+        (&held.span, 5, Rule::Tiling),
+        (&held.span, u64::MAX, Rule::Tiling),
+        (&held.word, 9, Rule::State),
+        (&held.holders[1], 1 << 9, Rule::Holds),
+    ];
+    let rules = || audit::audit(&Picture::copy(&arena.control)).into_iter().map(|one| one.rule).collect::<Vec<_>>();
+    for (word, value, rule) in halves {
+        let old = word.swap(value, Relaxed);
+        assert!(rules().contains(&rule), "{rule}: {:?}", rules());
+        word.store(old, Relaxed);
+    }
+    for (word, value, rule) in wholes {
+        let old = word.swap(value, Relaxed);
+        assert!(rules().contains(&rule), "{rule}: {:?}", rules());
+        word.store(old, Relaxed);
+    }
+    assert_eq!(rules(), []);
 }
 
 #[test]

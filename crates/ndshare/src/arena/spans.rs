@@ -67,7 +67,7 @@ fn round_up(exact: u32) -> Option<u32> {
 }
 
 /// The list for spans of `granules`: exact below 8, then four lists for each power of two.
-fn bin_of(granules: u32) -> usize {
+pub(super) fn bin_of(granules: u32) -> usize {
     if granules < 8 {
         return granules as usize;
     }
@@ -588,54 +588,6 @@ impl<'a> Spans<'a> {
         self.head.used.store(in_use, Relaxed);
         self.head.warm.store(warm, Relaxed);
         Ok(())
-    }
-
-    /// Checks everything that [`Self::rebuild`] derives against the blocks. For tests; returns the gaps.
-    #[cfg(test)]
-    pub(super) fn audit(&self) -> Vec<Span> {
-        let mut all = Vec::new();
-        let (mut used, mut warm) = (0, 0);
-        for index in 0..self.control.high() {
-            let block = self.block(index).unwrap();
-            if self.control.is_unused(block) {
-                continue;
-            }
-            match (block.words().load().state, self.control.checked_span(block).unwrap()) {
-                (State::Free, span) => all.push((span, index, true)),
-                (state, span) => {
-                    let sum = if state == State::Warm { &mut warm } else { &mut used };
-                    *sum += u64::from(span.granules);
-                    all.push((span, index, false));
-                }
-            }
-        }
-        all.sort_unstable();
-        let (mut position, mut last, mut was_gap) = (0, NONE, false);
-        for &(span, index, gap) in &all {
-            assert_eq!(span.start, position, "spans tile the data");
-            assert!(!(gap && was_gap), "neighbouring gaps are merged");
-            assert_eq!(self.control.link(&self.block(index).unwrap().before).unwrap(), last);
-            (position, last, was_gap) = (span.end(), index, gap);
-        }
-        assert_eq!(position, self.control.geometry().data_granules());
-        assert_eq!((self.control.sum(&self.head.used), self.control.sum(&self.head.warm)), (used, warm));
-        let gaps: Vec<Span> = all.iter().filter(|entry| entry.2).map(|entry| entry.0).collect();
-        let listed: usize = self.head.gap_bins.iter().map(|bin| self.list_len(bin)).sum();
-        assert_eq!(listed, gaps.len(), "every gap is listed once");
-        gaps
-    }
-
-    #[cfg(test)]
-    fn list_len(&self, bin: &AtomicU32) -> usize {
-        let mut len = 0;
-        let mut index = self.control.link(bin).unwrap();
-        // BOUND: a test, which fails when a list runs in a circle.
-        while index != NONE {
-            len += 1;
-            assert!(len <= self.control.geometry().blocks as usize);
-            index = self.control.link(&self.block(index).unwrap().list_after).unwrap();
-        }
-        len
     }
 }
 

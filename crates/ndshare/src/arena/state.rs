@@ -176,22 +176,12 @@ impl Arena {
     /// The process id of the participant with this identity, while it takes part.
     #[doc(hidden)]
     pub fn pid_of(&self, identity: u64) -> Option<u32> {
-        let is_there = |tenant: &Participant| tenant.state.load(SeqCst) != 0;
-        self.pid_of_tenant(identity, is_there)
+        pid_of(&self.control, identity)
     }
 
     /// The same also after its end, until its slot has another tenant.
     pub(crate) fn last_pid_of(&self, identity: u64) -> Option<u32> {
-        self.pid_of_tenant(identity, |_| true)
-    }
-
-    fn pid_of_tenant(&self, identity: u64, counts: impl FnOnce(&Participant) -> bool) -> Option<u32> {
-        let slot = (identity as u32).checked_sub(1).filter(|&slot| slot < self.control.geometry().participants)?;
-        let tenant = self.control.participant(slot).ok()?;
-        let pid = tenant.pid.load(SeqCst);
-        // Read last: a tenant that comes clears the number before it has another generation.
-        let same = counts(tenant) && tenant.generation.load(SeqCst) == (identity >> 32) as u32;
-        (same && pid != 0).then_some(pid)
+        pid_of_tenant(&self.control, identity, |_| true)
     }
 
     /// Whether this process holds a block.
@@ -233,6 +223,25 @@ impl Arena {
     pub(super) fn limit_name(&self) -> String {
         limit_name(&self.control)
     }
+}
+
+/// The process id of the participant with this identity, while it takes part.
+pub(super) fn pid_of(control: &Control, identity: u64) -> Option<u32> {
+    pid_of_tenant(control, identity, |tenant| tenant.state.load(SeqCst) != 0)
+}
+
+fn pid_of_tenant(control: &Control, identity: u64, counts: impl FnOnce(&Participant) -> bool) -> Option<u32> {
+    let slot = slot_in(control, identity)?;
+    let tenant = control.participant(slot).ok()?;
+    let pid = tenant.pid.load(SeqCst);
+    // Read last: a tenant that comes clears the number before it has another generation.
+    let same = counts(tenant) && tenant.generation.load(SeqCst) == (identity >> 32) as u32;
+    (same && pid != 0).then_some(pid)
+}
+
+/// The slot that an identity names, whoever has it now.
+pub(super) fn slot_in(control: &Control, identity: u64) -> Option<u32> {
+    (identity as u32).checked_sub(1).filter(|&slot| slot < control.geometry().participants)
 }
 
 /// What set the budget of an arena.

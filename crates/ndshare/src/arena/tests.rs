@@ -1,6 +1,7 @@
 //! The arena on the heap: random histories against a naive twin, and deaths at every labelled point.
 
 use super::budget::plan;
+use super::picture::Picture;
 use super::spans::Spans;
 use super::*;
 use crate::dice::Dice;
@@ -124,11 +125,12 @@ fn only_blocks_of_whole_pages_are_watched() {
     assert_empty(&arena);
 }
 
-fn audit(arena: &Arc<Arena>) -> u64 {
+pub(super) fn audit(arena: &Arc<Arena>) -> u64 {
     arena.flush_quick().unwrap();
     let _lock = arena.lock(&Deadline::never()).unwrap();
-    let gaps = Spans::new(&arena.control).audit();
-    gaps.iter().map(|gap| gap.len_bytes()).sum()
+    let picture = Picture::copy(&arena.control);
+    assert_eq!(audit::audit(&picture), []);
+    audit::map(&picture).1.iter().map(|gap| gap.len_bytes()).sum()
 }
 
 /// Nothing is left but one gap, after warm blocks went.

@@ -1,8 +1,8 @@
 //! Figures of a cache.
 
 use super::state::Cache;
-use super::table::{Count, EVICTIONS, EXPIRED, FAILURES, GIVEN_WAY, LIVE, LOADS, State, UNCACHED, USED};
-use crate::arena::Deadline;
+use super::table::{Count, EVICTIONS, EXPIRED, FAILURES, GIVEN_WAY, LIVE, LOADS, State, Table, UNCACHED, USED};
+use crate::arena::{AnyBlock, BlockId, Deadline, Look};
 use crate::error::Result;
 use crate::prim::{Ordering::Relaxed, read};
 
@@ -77,25 +77,9 @@ impl Cache {
     }
 
     fn picture(&self) -> Info {
-        // RAW: counts, which are told.
-        let word = |index| self.table.word(index).load(Relaxed);
         let is_pinned = |&slot: &u32| self.table.entry(slot).now().state() == State::Live && self.is_pinned(slot);
-        Info {
-            hits: self.table.total(Count::Hits),
-            misses: self.table.total(Count::Misses),
-            waits: self.table.total(Count::Waits),
-            loads: word(LOADS),
-            failures: word(FAILURES),
-            evictions: word(EVICTIONS),
-            uncached: word(UNCACHED),
-            given_way: word(GIVEN_WAY),
-            expired: word(EXPIRED),
-            entries: self.len() as u64,
-            pinned: self.slots().filter(is_pinned).count() as u64,
-            bytes: word(USED),
-            table_bytes: self.table.table_bytes(),
-            maxsize: self.maxsize(),
-        }
+        let pinned = self.slots().filter(is_pinned).count() as u64;
+        Info { entries: self.len() as u64, pinned, ..self.table.figures() }
     }
 
     /// How many values there are now. Never waits.
@@ -104,6 +88,55 @@ impl Cache {
         if self.table.geometry.ttl_ns != 0 {
             return self.slots().filter(|&slot| self.has_value(slot)).count();
         }
-        read(self.table.word(LIVE), Relaxed).capped(self.table.geometry.slots().into()) as usize
+        self.table.live() as usize
+    }
+}
+
+impl<B: AnyBlock + Send + Sync> Table<B> {
+    /// How many values there are, those that are too old included.
+    fn live(&self) -> u64 {
+        read(self.word(LIVE), Relaxed).capped(self.geometry.slots().into())
+    }
+
+    /// What the head alone tells; not which values are pinned.
+    fn figures(&self) -> Info {
+        // RAW: counts, which are told.
+        let word = |index| self.word(index).load(Relaxed);
+        Info {
+            hits: self.total(Count::Hits),
+            misses: self.total(Count::Misses),
+            waits: self.total(Count::Waits),
+            loads: word(LOADS),
+            failures: word(FAILURES),
+            evictions: word(EVICTIONS),
+            uncached: word(UNCACHED),
+            given_way: word(GIVEN_WAY),
+            expired: word(EXPIRED),
+            entries: self.live(),
+            pinned: 0,
+            bytes: word(USED),
+            table_bytes: self.table_bytes(),
+            maxsize: self.sizes().maxsize,
+        }
+    }
+}
+
+/// What a look from outside tells of a cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Glance {
+    /// The name that it was made with; empty without one.
+    pub name: String,
+    /// Its figures. Values that are too old count, and pinned ones are not told.
+    pub info: Info,
+}
+
+impl Glance {
+    /// The cache whose head a block is.
+    ///
+    /// # Errors
+    /// `WrongKind` when the block is no head of a cache; `InvalidValue` for one that contradicts itself, or is gone.
+    pub fn of(look: &Look, head: BlockId) -> Result<Self> {
+        let table = Table::open(look.living(head)?)?;
+        Ok(Self { name: table.name(), info: table.figures() })
     }
 }

@@ -22,13 +22,15 @@
 //!   and their hash. `key_form`: the bytes of keys. `key_value`: what may be a key. `value`: values as blocks.
 //! - `state`: the [`Cache`] itself, one process's share. `turn`: what happens while the lock is taken.
 //! - `room`: bytes and slots, by eviction. `look`: hits, and whatever else only looks. `entry`: the life of an entry.
-//!   `grow`: more tables. `info`: figures. `recover`: order after a death.
+//!   `grow`: more tables. `info`: figures. `audit`: the invariants. `recover`: order after a
+//!   death.
 //! - `store`: storing and deleting. `load`: one loads, the others wait. `shortage`: giving way. `create`: making caches,
 //!   opening them, finding them by name. `arrays`: values as arrays.
 //!
 //! A file names only files below it; this one only declares.
 
 mod arrays;
+mod audit;
 mod create;
 mod entry;
 mod grow;
@@ -63,6 +65,8 @@ pub use value::{Found, Stored, Value, Writers};
 
 /// What the bindings call beside the public face.
 mod internals {
+    pub use super::audit::audit;
+    pub use super::info::Glance;
     pub use super::shortage::give_way_when_short;
 }
 #[cfg(not(feature = "internals"))]

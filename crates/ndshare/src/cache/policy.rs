@@ -14,6 +14,7 @@
 //! stamps in the entries and are made anew when a process died among them, and when their links contradict each other.
 
 use super::table::{CLOCK, DISORDER, Entry, GHOSTS, MOST_BYTES, Queue, Table, add, subtract};
+use crate::arena::AnyBlock;
 use crate::prim::{AtomicU64, Ordering::Relaxed, read};
 
 /// Tags of the queues; 0: in none.
@@ -36,7 +37,7 @@ pub(super) fn count_use(entry: Entry<'_>) {
     }
 }
 
-impl Table {
+impl<B: AnyBlock + Send + Sync> Table<B> {
     /// A new stamp, later than all before.
     fn stamp(&self) -> u64 {
         self.word(CLOCK).fetch_add(1, Relaxed).wrapping_add(1)

@@ -22,7 +22,7 @@
 //! is bounded before it is used. A slot is named by a number that [`Table::slot`] has checked: below the geometry's
 //! slots, in a segment that this process has open.
 
-use crate::arena::{BlockId, Hold};
+use crate::arena::{AnyBlock, BlockId, Hold};
 use crate::error::{Error, Result};
 use crate::head::HeadKind;
 use crate::os::kill::{Point, point};
@@ -399,24 +399,24 @@ pub(super) enum Count {
 
 /// The words of one cache.
 #[derive(Debug)]
-pub(super) struct Table {
-    pub head: Hold,
+pub(super) struct Table<B = Hold> {
+    pub head: B,
     pub geometry: Geometry,
     /// The segments, as this process has opened them.
-    segments: Box<[SetOnce<Hold>]>,
+    segments: Box<[SetOnce<B>]>,
     segment_shift: u32,
     buckets_mask: usize,
 }
 
-impl Table {
-    fn over(head: Hold, geometry: Geometry) -> Self {
+impl<B: AnyBlock + Send + Sync> Table<B> {
+    fn over(head: B, geometry: Geometry) -> Self {
         let segments = (0..geometry.segments()).map(|_| SetOnce::new()).collect();
         let (entries, buckets) = (geometry.segment_entries(), geometry.buckets());
         Self { head, geometry, segments, segment_shift: entries.trailing_zeros(), buckets_mask: buckets - 1 }
     }
 
     /// Writes the geometry of a new cache, and its name, into its zeroed head.
-    pub(super) fn format(head: Hold, geometry: Geometry, name: &str) -> Self {
+    pub(super) fn format(head: B, geometry: Geometry, name: &str) -> Self {
         let table = Self::over(head, geometry);
         let name = &name.as_bytes()[..name.len().min(NAME_WORDS * 8)];
         table.word(NAME_AT).store(name.len() as u64, Relaxed);
@@ -430,17 +430,17 @@ impl Table {
     ///
     /// # Errors
     /// `WrongKind`; `InvalidValue` for sizes that no cache has.
-    pub(super) fn open(head: Hold) -> Result<Self> {
+    pub(super) fn open(head: B) -> Result<Self> {
         // RAW: checked as a whole.
         let word = |index: usize| head.words()[index].load(Acquire);
         HeadKind::Cache.check(VERSION, word(0))?;
         let (maxsize, entries, ttl_ns) = (word(1), word(2), word(3));
         let geometry = usize::try_from(entries).ok().and_then(|entries| Geometry::new(maxsize, Some(entries)).ok());
         match geometry.map(|geometry| Geometry { ttl_ns, ..geometry }) {
-            Some(geometry) if geometry.head_bytes() <= head.len_bytes() => Ok(Self::over(head, geometry)),
+            Some(geometry) if geometry.head_bytes() <= head.words().len() * 8 => Ok(Self::over(head, geometry)),
             _ => Err(Error::value(format!(
                 "expected the head of a cache in {} bytes, got sizes {maxsize} and {entries}",
-                head.len_bytes()
+                head.words().len() * 8
             ))),
         }
     }
@@ -513,20 +513,20 @@ impl Table {
     }
 
     #[inline]
-    fn segment(&self, segment: usize) -> Option<&Hold> {
+    fn segment(&self, segment: usize) -> Option<&B> {
         let slot = self.segments.get(segment)?;
         slot.get().or_else(|| self.open_segment(segment))
     }
 
     #[cold]
-    fn open_segment(&self, segment: usize) -> Option<&Hold> {
+    fn open_segment(&self, segment: usize) -> Option<&B> {
         // Acquire: who sees the block in the directory sees what it begins with.
         // RAW: a name, which is looked up.
         let block = BlockId::from_word(self.directory(segment).block.load(Acquire))?;
-        let hold = self.head.arena().take(block).ok()?;
-        let is_it = hold.len_bytes() >= self.geometry.segment_bytes()
-            && self.segment_words(segment).iter().zip(hold.words()).all(|(&is, word)| word.load(Acquire) == is);
-        is_it.then(|| self.segments[segment].set(hold))
+        let found = self.head.sibling(block)?;
+        let is_it = found.words().len() * 8 >= self.geometry.segment_bytes()
+            && self.segment_words(segment).iter().zip(found.words()).all(|(&is, word)| word.load(Acquire) == is);
+        is_it.then(|| self.segments[segment].set(found))
     }
 
     /// What a segment begins with, so that no other block is ever taken for it.
@@ -535,12 +535,12 @@ impl Table {
     }
 
     /// Makes a zeroed block what the segment of this number begins as.
-    pub(super) fn format_segment(&self, segment: usize, block: &Hold) {
+    pub(super) fn format_segment(&self, segment: usize, block: &B) {
         block.words().iter().zip(self.segment_words(segment)).for_each(|(word, is)| word.store(is, Release));
     }
 
     /// Opens a segment that this process has made.
-    pub(super) fn open_own(&self, segment: usize, block: Hold) {
+    pub(super) fn open_own(&self, segment: usize, block: B) {
         self.segments[segment].set(block);
     }
 
@@ -561,7 +561,7 @@ impl Table {
     // ---- entries
 
     /// The block with an entry's word, and the word's offset in it, to sleep on.
-    pub(super) fn word_at(&self, slot: u32) -> (&Hold, usize) {
+    pub(super) fn word_at(&self, slot: u32) -> (&B, usize) {
         let entries = self.geometry.segment_entries();
         let segment = self.segment(slot as usize >> self.segment_shift).expect("slots are checked by `slot`");
         let at = SEGMENT_HEAD_WORDS + self.geometry.segment_ghosts() + (slot as usize & (entries - 1)) * ENTRY_WORDS;

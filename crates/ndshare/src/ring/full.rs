@@ -4,7 +4,7 @@
 use super::notify::go_on;
 use super::policy::Mode;
 use super::state::Ring;
-use super::stats::ReaderStats;
+use super::stats::{ReaderStats, Who};
 use super::table::{EVENT, SPACE};
 use crate::arena::Deadline;
 use crate::error::{Behind, Error, Full, Process, Result, Timeout};
@@ -39,8 +39,12 @@ impl Ring {
     fn readers_behind(&self) -> Vec<ReaderStats> {
         let (written, slots) = (self.written(), u64::from(self.table.geometry.slots));
         let readers = self.readers_in_use().filter(|&index| self.is_reader_live(index));
-        let readers = readers.filter_map(|index| self.reader_stats(index, written, &|_| Ok(true)).ok());
-        readers.filter(|reader| reader.mode != Mode::Latest && reader.lag >= slots).collect()
+        self.with_who(|who| {
+            // Nobody is swept for the sake of an error.
+            let who = Who { is_alive: &|_| Ok(true), ..*who };
+            let readers = readers.filter_map(|index| self.table.reader_stats(index, written, &who).ok());
+            readers.filter(|reader| reader.mode != Mode::Latest && reader.lag >= slots).collect()
+        })
     }
 
     /// Waits a little for another writer to publish what it fills, or to throw it away.

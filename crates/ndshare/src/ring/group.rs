@@ -10,7 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
 use crate::prim::{
     Ordering::{Relaxed, SeqCst},
-    load_bytes, store_bytes,
+    store_bytes,
 };
 
 impl Ring {
@@ -44,12 +44,6 @@ impl Ring {
             words.name.store(hash, SeqCst);
             point(Point::RingNamed);
         }
-    }
-
-    /// The name of a group, cut to what fits.
-    pub(super) fn group_name(&self, index: usize) -> String {
-        let bytes = load_bytes(self.table.group(index).text, NAME_BYTES);
-        String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned()
     }
 
     /// Groups that had a member.

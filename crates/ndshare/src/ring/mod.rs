@@ -16,7 +16,8 @@
 //!   `policy`: what users choose.
 //! - `state`: the [`Ring`] itself. `recover`: its lock, and order after a death. `notify`: waking who waits. `group`,
 //!   `readers`, `writers`: who takes part. `settle`: when the stream ends. `window`: which frames stay. `sizes`: which
-//!   blocks are too large. `stats`: what is told. `token`: what keeps a reader or a writer on its way. `named`: rings by
+//!   blocks are too large. `stats`: what is told. `glance`: the same
+//!   from outside. `audit`: the invariants. `token`: what keeps a reader or a writer on its way. `named`: rings by
 //!   name.
 //! - Writing: `full`: waiting for room. `pick`: a frame to fill. `publish`: its entry. `write`: [`Writing`]. `writer`:
 //!   [`Writer`].
@@ -25,11 +26,13 @@
 //!
 //! A file names only files below it; this one only declares.
 
+mod audit;
 mod claim;
 mod descriptor;
 mod format;
 mod frame;
 mod full;
+mod glance;
 mod group;
 mod leave;
 mod look;
@@ -75,6 +78,8 @@ pub use writer::Writer;
 
 /// What the bindings call beside the public face.
 mod internals {
+    pub use super::audit::audit;
+    pub use super::glance::Glance;
     pub use super::table::VIEW_BYTES;
 }
 #[cfg(not(feature = "internals"))]

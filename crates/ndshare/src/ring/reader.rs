@@ -116,12 +116,12 @@ impl Reader {
 
     /// How many published frames it has not taken yet.
     pub fn lag(&self) -> u64 {
-        self.ring.books_of(self.index, self.ring.written()).0
+        self.ring.table.books_of(self.index, self.ring.written()).0
     }
 
     /// How many frames it never got, because it was lapped; of a group, what none of its members got.
     pub fn missed(&self) -> u64 {
-        self.ring.books_of(self.index, self.ring.written()).1
+        self.ring.table.books_of(self.index, self.ring.written()).1
     }
 
     #[inline]

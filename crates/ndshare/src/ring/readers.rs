@@ -12,20 +12,12 @@ use crate::prim::Ordering::SeqCst;
 impl Ring {
     #[inline]
     pub(super) fn readers_in_use(&self) -> impl Iterator<Item = usize> + use<> {
-        // RAW: any bits are slots of readers.
-        let mut bits = self.table.word(READERS_IN_USE).load(SeqCst);
-        std::iter::from_fn(move || {
-            let index = bits.trailing_zeros() as usize;
-            // The lowest bit goes; there are as many as a word has.
-            bits &= bits.wrapping_sub(1);
-            (index < READERS).then_some(index)
-        })
+        self.table.readers_in_use()
     }
 
     #[inline]
     pub(super) fn is_reader_live(&self, index: usize) -> bool {
-        // RAW: a name, which is looked up.
-        BlockId::from_word(self.table.reader(index).token.load(SeqCst)).is_some_and(|token| self.arena().is_live(token))
+        self.table.is_reader_live(index, |token| self.arena().is_live(token))
     }
 
     pub(super) fn enter_reader(&self, mode: Mode, start: Start, token: &Hold) -> Result<usize> {

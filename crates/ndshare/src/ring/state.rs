@@ -2,14 +2,12 @@
 
 use super::format::Format;
 use super::policy::{RingOptions, WhenFull};
-use super::protocol::MOST_WRITTEN;
-use super::table::{CLOSED, HEAD, POLICY, RingSizes, Table};
+use super::table::{CLOSED, POLICY, RingSizes, Table};
 use crate::arena::{Arena, Deadline, Hold};
 use crate::error::{Error, Kind, Result};
 use crate::prim::{
     AtomicU64,
     Ordering::{Relaxed, SeqCst},
-    read,
 };
 use crate::session::by_reference;
 use std::sync::Arc;
@@ -168,8 +166,7 @@ impl Ring {
     /// How many frames have been published.
     #[inline]
     pub fn written(&self) -> u64 {
-        // A ring that publishes a frame each nanosecond comes to this in a hundred years; so sums with it fit.
-        read(self.table.word(HEAD), SeqCst).capped(MOST_WRITTEN)
+        self.table.written()
     }
 
     /// Whether it was closed.

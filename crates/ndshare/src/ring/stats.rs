@@ -5,10 +5,12 @@
 
 use super::policy::Mode;
 use super::state::Ring;
-use super::table::{DROPPED, GROUPS, READERS, WRITERS, WRITERS_ENDED, WRITERS_LOST, WRITERS_MADE};
-use crate::arena::{Arena, Deadline};
+use super::table::{
+    CLOSED, DROPPED, GROUPS, NAME_BYTES, READERS, Table, WRITERS, WRITERS_ENDED, WRITERS_LOST, WRITERS_MADE,
+};
+use crate::arena::{AnyBlock, BlockId, Deadline};
 use crate::error::{self, Result};
-use crate::prim::{Ordering::SeqCst, read};
+use crate::prim::{Ordering::SeqCst, load_bytes, read};
 
 /// A picture of a ring.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,10 +40,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// The process of a participant; none when nobody has that identity any more.
-    fn of(arena: &Arena, identity: u64) -> Option<Self> {
-        let pid = arena.pid_of(identity)?;
-        Some(Self { pid, name: crate::os::process_name(pid).unwrap_or_default() })
+    fn of(pid: u32) -> Self {
+        Self { pid, name: crate::os::process_name(pid).unwrap_or_default() }
     }
 }
 
@@ -133,48 +133,59 @@ impl std::fmt::Display for WriterCounts {
     }
 }
 
-impl Ring {
-    /// A picture of the ring. Dead readers and writers are gone from it.
-    ///
-    /// # Errors
-    /// `Poisoned`; `Timeout` at `deadline`.
-    pub fn stats(&self, deadline: &Deadline) -> Result<Stats> {
-        self.prune(deadline)?;
-        self.settle_writers(deadline)?;
-        let is_alive = |user: u64| self.arena().is_identity_alive(user);
-        let written = self.written();
-        let live = self.readers_in_use().filter(|&index| self.is_reader_live(index));
-        let readers = live.map(|index| self.reader_stats(index, written, &is_alive));
-        let readers = readers.collect::<Result<_>>()?;
-        let writers = self.writer_stats(&is_alive)?;
-        // RAW: a count, which is told.
-        let dropped = self.table.word(DROPPED).load(SeqCst);
-        Ok(Stats { written, dropped, closed: self.is_closed(), missed: self.missed(), readers, writers })
+/// Who is who in a ring's arena, as whoever tells of the ring knows it.
+pub(super) struct Who<'a> {
+    /// The process id of an identity; none when nobody has it any more.
+    pub pid_of: &'a dyn Fn(u64) -> Option<u32>,
+    /// Whether an identity lives.
+    pub is_alive: &'a dyn Fn(u64) -> Result<bool>,
+    /// Whether a block lives.
+    pub is_live: &'a dyn Fn(BlockId) -> bool,
+}
+
+impl Who<'_> {
+    fn process(&self, identity: u64) -> Option<Process> {
+        (self.pid_of)(identity).map(Process::of)
     }
 
-    /// How many readers there are, the largest lag, and how many frames they look at. It never waits and makes no system
-    /// call.
-    #[doc(hidden)]
-    pub fn glance(&self) -> (usize, u64, u64) {
+    /// Whether a user lives, or nobody has come yet.
+    fn may_come(&self, user: u64) -> Result<bool> {
+        if user == 0 { Ok(true) } else { (self.is_alive)(user) }
+    }
+}
+
+impl<B: AnyBlock> Table<B> {
+    /// A picture of the ring, as its words are now.
+    pub(super) fn stats(&self, who: &Who<'_>) -> Result<Stats> {
         let written = self.written();
-        let live = self.readers_in_use().filter(|&index| self.is_reader_live(index));
-        live.fold((0, 0, 0), |(count, lag, held), index| {
-            let (its_lag, _) = self.books_of(index, written);
-            (count + 1, its_lag.max(lag), held.saturating_add(self.held_by(index, written)))
-        })
+        let live = self.readers_in_use().filter(|&index| self.is_reader_live(index, who.is_live));
+        let readers = live.map(|index| self.reader_stats(index, written, who));
+        let readers = readers.collect::<Result<_>>()?;
+        let writers = self.writer_stats(who)?;
+        // RAW: a count, which is told.
+        let dropped = self.word(DROPPED).load(SeqCst);
+        let closed = self.word(CLOSED).load(SeqCst) != 0;
+        Ok(Stats { written, dropped, closed, missed: self.missed(), readers, writers })
+    }
+
+    /// Whether there is a reader at a slot.
+    #[inline]
+    pub(super) fn is_reader_live(&self, index: usize, is_live: impl Fn(BlockId) -> bool) -> bool {
+        // RAW: a name, which is looked up.
+        BlockId::from_word(self.reader(index).token.load(SeqCst)).is_some_and(is_live)
     }
 
     /// What all readers missed, past and present.
     fn missed(&self) -> u64 {
-        let readers = (0..READERS).map(|index| self.table.reader(index).missed);
-        let groups = (0..GROUPS).map(|group| self.table.group(group).missed);
+        let readers = (0..READERS).map(|index| self.reader(index).missed);
+        let groups = (0..GROUPS).map(|group| self.group(group).missed);
         // RAW: counts, which are summed up in a circle and told.
         readers.chain(groups).fold(0, |sum, word| sum.wrapping_add(word.load(SeqCst)))
     }
 
     /// Lag and missed frames of the reader at a slot.
     pub(super) fn books_of(&self, index: usize, written: u64) -> (u64, u64) {
-        let words = self.table.reader(index);
+        let words = self.reader(index);
         // RAW: a kind, which is matched whatever it is.
         let (cursor, missed) = match Mode::unpack(words.kind.load(SeqCst)) {
             Mode::Every | Mode::Latest => {
@@ -184,42 +195,77 @@ impl Ring {
                 (words.cursor, words.missed.load(SeqCst).saturating_sub(before))
             }
             // RAW: a count, which is told.
-            Mode::Group(group) => (self.table.group(group).cursor, self.table.group(group).missed.load(SeqCst)),
+            Mode::Group(group) => (self.group(group).cursor, self.group(group).missed.load(SeqCst)),
         };
         // RAW: only taken from what was written, and not below nothing.
         (written.saturating_sub(cursor.load(SeqCst)), missed)
     }
 
     /// How many frames a reader looks at: not more than there were.
-    fn held_by(&self, index: usize, written: u64) -> u64 {
-        read(self.table.reader(index).held, SeqCst).capped(written)
+    pub(super) fn held_by(&self, index: usize, written: u64) -> u64 {
+        read(self.reader(index).held, SeqCst).capped(written)
     }
 
-    pub(super) fn reader_stats(
-        &self,
-        index: usize,
-        written: u64,
-        is_alive: &dyn Fn(u64) -> Result<bool>,
-    ) -> Result<ReaderStats> {
-        let words = self.table.reader(index);
+    /// The name of a group, cut to what fits.
+    fn group_name(&self, index: usize) -> String {
+        let bytes = load_bytes(self.group(index).text, NAME_BYTES);
+        String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned()
+    }
+
+    pub(super) fn reader_stats(&self, index: usize, written: u64, who: &Who<'_>) -> Result<ReaderStats> {
+        let words = self.reader(index);
         let (lag, missed) = self.books_of(index, written);
         // RAW: a kind, which is matched whatever it is, and a name, which is looked up.
         let (mode, user) = (Mode::unpack(words.kind.load(SeqCst)), words.user.load(SeqCst));
         let group = if let Mode::Group(group) = mode { Some(self.group_name(group)) } else { None };
-        let (held, alive) = (self.held_by(index, written), user == 0 || is_alive(user)?);
-        Ok(ReaderStats { lag, missed, held, alive, mode, group, user: Process::of(self.arena(), user) })
+        let (held, alive) = (self.held_by(index, written), who.may_come(user)?);
+        Ok(ReaderStats { lag, missed, held, alive, mode, group, user: who.process(user) })
     }
 
     /// The writers that there are, as one look sees them.
-    fn writer_stats(&self, is_alive: &dyn Fn(u64) -> Result<bool>) -> Result<Vec<WriterStats>> {
-        let live = (0..WRITERS).map(|index| self.table.writer(index)).filter(|words| words.look().writes());
+    fn writer_stats(&self, who: &Who<'_>) -> Result<Vec<WriterStats>> {
+        let live = (0..WRITERS).map(|index| self.writer(index)).filter(|words| words.look().writes());
         let stats = live.map(|words| {
             // RAW: a name, which is looked up.
             let user = words.user.load(SeqCst);
             let written = read(words.written, SeqCst).capped(self.written());
-            Ok(WriterStats { user: Process::of(self.arena(), user), written, alive: user == 0 || is_alive(user)? })
+            Ok(WriterStats { user: who.process(user), written, alive: who.may_come(user)? })
         });
         stats.collect()
+    }
+}
+
+impl Ring {
+    /// A picture of the ring. Dead readers and writers are gone from it.
+    ///
+    /// # Errors
+    /// `Poisoned`; `Timeout` at `deadline`.
+    pub fn stats(&self, deadline: &Deadline) -> Result<Stats> {
+        self.prune(deadline)?;
+        self.settle_writers(deadline)?;
+        self.with_who(|who| self.table.stats(who))
+    }
+
+    /// What `tell` makes of the ring, where identities are asked about in its arena.
+    pub(super) fn with_who<T>(&self, tell: impl FnOnce(&Who<'_>) -> T) -> T {
+        let arena = self.arena();
+        tell(&Who {
+            pid_of: &|user| arena.pid_of(user),
+            is_alive: &|user| arena.is_identity_alive(user),
+            is_live: &|block| arena.is_live(block),
+        })
+    }
+
+    /// How many readers there are, the largest lag, and how many frames they look at. It never waits and makes no system
+    /// call.
+    #[doc(hidden)]
+    pub fn glance(&self) -> (usize, u64, u64) {
+        let written = self.written();
+        let live = self.readers_in_use().filter(|&index| self.is_reader_live(index));
+        live.fold((0, 0, 0), |(count, lag, held), index| {
+            let (its_lag, _) = self.table.books_of(index, written);
+            (count + 1, its_lag.max(lag), held.saturating_add(self.table.held_by(index, written)))
+        })
     }
 
     /// How many writers there are and were.

@@ -16,8 +16,8 @@
 
 use super::claim::CLAIMANTS;
 use super::format::{Format, MOST_FORMAT_BYTES};
-use super::protocol::BUSY;
-use crate::arena::Hold;
+use super::protocol::{BUSY, MOST_WRITTEN};
+use crate::arena::{AnyBlock, Hold};
 use crate::error::{Error, Result};
 use crate::head::HeadKind;
 use crate::prim::{AtomicU64, Ordering::SeqCst, load_bytes, read, store_bytes};
@@ -176,8 +176,8 @@ impl RingSizes {
 
 /// The words of one ring.
 #[derive(Debug, Clone)]
-pub(super) struct Table {
-    pub head: Hold,
+pub(super) struct Table<B = Hold> {
+    pub head: B,
     pub geometry: RingSizes,
 }
 
@@ -266,9 +266,9 @@ pub(super) struct EntryWords<'a> {
     pub meta: &'a [AtomicU64],
 }
 
-impl Table {
+impl<B: AnyBlock> Table<B> {
     /// Writes geometry and format of a new ring into its zeroed head, which has room for both.
-    pub(super) fn format(head: Hold, geometry: RingSizes, format: &[u8]) -> Self {
+    pub(super) fn format(head: B, geometry: RingSizes, format: &[u8]) -> Self {
         use crate::prim::Ordering::Relaxed;
         let table = Self { head, geometry };
         table.word(0).store(HeadKind::Ring.signature(VERSION), Relaxed);
@@ -283,12 +283,13 @@ impl Table {
     }
 
     /// Reads and checks the geometry of somebody else's ring.
-    pub(super) fn open(head: Hold) -> Result<Self> {
+    pub(super) fn open(head: B) -> Result<Self> {
         use crate::prim::Ordering::Acquire;
         // RAW: checked as a whole.
         let word = |index: usize| head.words()[index].load(Acquire);
         HeadKind::Ring.check(VERSION, word(0))?;
-        let geometry = RingSizes::from_words(std::array::from_fn(|index| word(GEOMETRY + index)), head.len_bytes())?;
+        let geometry =
+            RingSizes::from_words(std::array::from_fn(|index| word(GEOMETRY + index)), head.words().len() * 8)?;
         Ok(Self { head, geometry })
     }
 
@@ -303,6 +304,26 @@ impl Table {
             return Ok(format);
         }
         Err(Error::value("expected a ring whose format has the sizes of its frames, got one that contradicts itself"))
+    }
+
+    /// How many frames have been published.
+    #[inline]
+    pub(super) fn written(&self) -> u64 {
+        // A ring that publishes a frame each nanosecond comes to this in a hundred years; so sums with it fit.
+        read(self.word(HEAD), SeqCst).capped(MOST_WRITTEN)
+    }
+
+    /// Slots that have, or had, a reader.
+    #[inline]
+    pub(super) fn readers_in_use(&self) -> impl Iterator<Item = usize> + use<B> {
+        // RAW: any bits are slots of readers.
+        let mut bits = self.word(READERS_IN_USE).load(SeqCst);
+        std::iter::from_fn(move || {
+            let index = bits.trailing_zeros() as usize;
+            // The lowest bit goes; there are as many as a word has.
+            bits &= bits.wrapping_sub(1);
+            (index < READERS).then_some(index)
+        })
     }
 
     #[inline]

@@ -1,0 +1,150 @@
+//! `ndshare check`: the invariants of arenas, of their rings and of their caches.
+//!
+//! Nobody is disturbed, so others work while it looks. What a lock guards is read at a moment when nobody has it; the rest may
+//! be in the middle of a change. So a finding counts when three looks have it, with a pause between them.
+
+use std::io::Write;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
+
+use ndshare::arena::{Finding, Locator, Look};
+use ndshare::head::HeadKind;
+use ndshare::{cache, ring, session};
+use serde_json::{Value, json};
+
+use crate::args::Check;
+use crate::proc::{self, Seen};
+use crate::text::printable;
+use crate::{Blind, Outcome};
+
+/// How long an arena may take to be still.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Looks after the first one that found something.
+const MORE_LOOKS: usize = 2;
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// One arena, and what was found in it.
+struct Checked {
+    id: String,
+    sessions: Vec<String>,
+    rings: usize,
+    caches: usize,
+    /// Or why nobody could look.
+    findings: Result<Vec<Finding>, String>,
+}
+
+pub(crate) fn run(wanted: &Check, is_json: bool, out: &mut dyn Write) -> Outcome {
+    let seen = proc::arenas(Path::new("/proc")).map_err(|error| Blind(format!("/proc could not be read: {error}")))?;
+    let sessions = session::listed().map_err(|error| Blind(error.to_string()))?;
+    let all = seen.iter().map(|seen| (seen, sessions_of(seen, &sessions)));
+    let meant: Vec<_> = all.filter(|(seen, sessions)| is_meant(wanted, seen, sessions)).collect();
+    if let Some(target) = wanted.target.as_ref().filter(|_| meant.is_empty()) {
+        return Err(Blind(format!("expected an arena or a session, got {target:?}: see ndshare ls")).into());
+    }
+    let checked: Vec<Checked> = meant.into_iter().map(|(seen, sessions)| Checked::of(seen, sessions)).collect();
+    if is_json {
+        writeln!(out, "{:#}", Value::Array(checked.iter().map(Checked::value).collect()))?;
+    } else {
+        checked.iter().flat_map(Checked::lines).try_for_each(|line| writeln!(out, "{line}"))?;
+    }
+    let is_whole = |one: &Checked| one.findings.as_ref().is_ok_and(Vec::is_empty);
+    let blind = checked.iter().find_map(|one| Some(format!("arena {}: {}", one.id, one.findings.as_ref().err()?)));
+    match blind.filter(|_| checked.iter().all(|one| is_whole(one) || one.findings.is_err())) {
+        Some(reason) => {
+            out.flush()?;
+            Err(Blind(reason).into())
+        }
+        None => Ok(checked.iter().all(is_whole)),
+    }
+}
+
+fn sessions_of(seen: &Seen, sessions: &[(String, Locator)]) -> Vec<String> {
+    let here = seen.locator().map(|here| here.id);
+    sessions.iter().filter(|(_, place)| Some(place.id) == here).map(|(name, _)| name.clone()).collect()
+}
+
+fn is_meant(wanted: &Check, seen: &Seen, sessions: &[String]) -> bool {
+    wanted.target.as_ref().is_none_or(|target| {
+        let name = target.strip_prefix('@').unwrap_or(target);
+        seen.id == *target || sessions.iter().any(|session| session == name)
+    })
+}
+
+impl Checked {
+    fn of(seen: &Seen, sessions: Vec<String>) -> Self {
+        let mut checked = Self { id: seen.id.clone(), sessions, rings: 0, caches: 0, findings: Ok(Vec::new()) };
+        checked.findings = match seen.locator() {
+            None => Err("no descriptor of it can be seen".to_owned()),
+            Some(locator) => checked.confirm(&locator).map_err(|error| error.to_string()),
+        };
+        checked
+    }
+
+    /// What all looks find.
+    fn confirm(&mut self, locator: &Locator) -> ndshare::Result<Vec<Finding>> {
+        let mut findings = self.look(locator)?;
+        for _ in 0..MORE_LOOKS {
+            if findings.is_empty() {
+                break;
+            }
+            sleep(PAUSE);
+            let again = self.look(locator)?;
+            findings.retain(|finding| again.iter().any(|other| other.is_same(finding)));
+        }
+        Ok(findings)
+    }
+
+    fn look(&mut self, locator: &Locator) -> ndshare::Result<Vec<Finding>> {
+        let look = Look::at(locator)?;
+        let mut findings = look.audit(PATIENCE)?;
+        (self.rings, self.caches) = (0, 0);
+        for block in look.blocks() {
+            match look.head_kind(block) {
+                Some(HeadKind::Ring) => {
+                    self.rings += 1;
+                    findings.extend(ring::audit(&look, block));
+                }
+                Some(HeadKind::Cache) => {
+                    self.caches += 1;
+                    findings.extend(cache::audit(&look, block));
+                }
+                _ => {}
+            }
+        }
+        Ok(findings)
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let sessions: String = self.sessions.iter().map(|name| format!(" session {:?}", printable(name))).collect();
+        let verdict = match &self.findings {
+            Err(reason) => format!("not looked into: {}", printable(reason)),
+            Ok(findings) if findings.is_empty() => {
+                format!("whole (rings: {}, caches: {})", self.rings, self.caches)
+            }
+            Ok(findings) => format!("{} findings", findings.len()),
+        };
+        let mut lines = vec![format!("arena {}{sessions}: {verdict}", self.id)];
+        for Finding { rule, place, found } in self.findings.iter().flatten() {
+            lines.push(format!("  {rule}: {place}: {}", printable(found)));
+            lines.push(format!("    {}", rule.meaning()));
+        }
+        lines
+    }
+
+    fn value(&self) -> Value {
+        let finding = |one: &Finding| {
+            let (rule, meaning) = (one.rule.name(), one.rule.meaning());
+            json!({ "rule": rule, "place": one.place, "found": one.found, "meaning": meaning })
+        };
+        let findings = self.findings.as_ref().ok().map(|all| all.iter().map(finding).collect::<Vec<_>>());
+        json!({
+            "id": self.id,
+            "sessions": self.sessions,
+            "rings": self.rings,
+            "caches": self.caches,
+            "findings": findings,
+            "unreadable": self.findings.as_ref().err(),
+        })
+    }
+}

@@ -1,0 +1,155 @@
+"""`ndshare check`: arenas that are whole have no finding while others work; damaged ones are told, never a crash."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ndshare as nds
+from helpers import HANG, environment
+from test_cli import command, told
+from test_strangers import running, said
+from test_strangers import runtime as runtime  # noqa: PLC0414  (a fixture)
+
+
+@contextmanager
+def work() -> Iterator[None]:
+    """Let threads use a ring, a cache and arrays meanwhile."""
+    over = threading.Event()
+    ring = nds.Ring((100,), np.uint16, slots=4, when_full="drop_oldest", name="busy ring")
+    cache = nds.Cache("100 KiB", name="busy cache", load=lambda _: np.zeros(500))
+
+    def frames() -> None:
+        with ring, ring.reader() as reader:
+            while not over.wait(0.0005):
+                ring.put(np.zeros(100, np.uint16))
+                reader.get(timeout=HANG)
+
+    def values() -> None:
+        for number in range(1_000_000_000):
+            if over.wait(0.0005):
+                return
+            cache[number % 60]
+            nds.zeros(1 + number % 5000)
+
+    threads = [threading.Thread(target=target) for target in (frames, values)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_work_that_goes_on_is_no_finding_and_is_not_disturbed(runtime: Path) -> None:
+    nds.publish("kept", nds.zeros(10))
+    before = nds.stats()["participants"][0]["pid"]
+    with work():
+        for _ in range(10):
+            (mine,) = told("check", nds.stats()["id"])
+            assert (mine["findings"], mine["unreadable"]) == ([], None)
+            assert mine["rings"] >= 1
+            assert mine["caches"] >= 1
+    assert [one["pid"] for one in nds.stats()["participants"]] == [before]
+    assert command("check", nds.stats()["id"]).stdout.decode().startswith(f"arena {nds.stats()['id']}: whole (rings: ")
+    assert runtime.exists()
+
+
+def test_an_arena_is_named_by_its_id_or_its_session(runtime: Path) -> None:
+    named = "import ndshare as nds\nnds.session('checked')\nprint(nds.stats()['id'], flush=True)\ninput()\n"
+    with running(named) as process:
+        own = said(process)
+        for target in (own, "checked", "@checked"):
+            assert [(one["id"], one["sessions"]) for one in told("check", target)] == [(own, ["checked"])]
+    done = command("check", "nobody's", status=2)
+    assert b"expected an arena or a session" in done.stderr
+    assert runtime.exists()
+
+
+VICTIM = """
+import numpy as np
+import ndshare as nds
+ring = nds.Ring((100,), np.uint16, slots=3)
+reader = ring.reader()
+for _ in range(3):
+    ring.put(np.zeros(100, np.uint16))
+cache = nds.Cache("100 KiB", name="tiles", load=lambda _: np.zeros(500))
+values = [cache[number] for number in range(5)]
+print(nds.stats()["id"], flush=True)
+input()
+"""
+
+# Opens the memory of another process's arena, writes over one word after the other, looks, and puts the word back.
+SCRIBBLER = """
+import json, mmap, os, sys
+from pathlib import Path
+from ndshare._native import run_command
+
+pid, own = int(sys.argv[1]), sys.argv[2]
+for fd in Path(f"/proc/{pid}/fd").iterdir():
+    if os.readlink(fd).startswith(f"/memfd:ndshare:{own}"):
+        file = os.open(fd, os.O_RDWR)
+        break
+memory = memoryview(mmap.mmap(file, os.fstat(file).st_size)).cast("Q")
+words32 = memoryview(memory.obj).cast("I")
+participants, records, blocks = words32[11], words32[12], words32[13]
+page = lambda bytes: -(-bytes // 4096) * 4096
+records_at = page(4096 + participants * 64)
+blocks_at = page(records_at + records * 40)
+ground = [*range(0, 4096, 8), *range(4096, 4096 + 128, 8), *range(records_at, records_at + 200, 8),
+          *range(blocks_at, blocks_at + 20 * 128, 8)]
+out, quiet = os.dup(1), os.open("/dev/null", os.O_WRONLY)
+os.dup2(quiet, 1)
+os.dup2(quiet, 2)
+statuses = {}
+for at in ground[int(sys.argv[3])::int(sys.argv[4])]:
+    old = memory[at // 8]
+    for value in (2**64 - 1, 0, old ^ 1, old + 2**32 & 2**64 - 1):
+        if value != old:
+            memory[at // 8] = value
+            status = run_command(["ndshare", "check", own])
+            statuses[status] = statuses.get(status, 0) + 1
+            memory[at // 8] = old
+statuses["last"] = run_command(["ndshare", "check", own])
+os.write(out, json.dumps(statuses).encode())
+"""
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_any_word_that_was_written_over_is_a_finding_or_a_refusal_never_a_crash(part: int, runtime: Path) -> None:
+    with running(VICTIM) as victim:
+        own = said(victim)
+        arguments = [sys.executable, "-c", SCRIBBLER, str(victim.pid), own, str(part), "32"]
+        done = subprocess.run(arguments, env=environment(), capture_output=True, timeout=4 * HANG, check=False)
+        assert done.returncode == 0, done
+        statuses = json.loads(done.stdout)
+        assert statuses.pop("last") == 0
+        assert set(statuses) <= {"0", "1", "2"}
+        assert statuses["1"] > 10, statuses
+    assert runtime.exists()
+
+
+def test_a_finding_says_what_it_means(runtime: Path) -> None:
+    scribble = SCRIBBLER.split("out, quiet", maxsplit=1)[0] + "memory[24] += 1\ninput()\n"
+    with running(VICTIM) as victim:
+        own = said(victim)
+        damage = [sys.executable, "-c", scribble, str(victim.pid), own]
+        with subprocess.Popen(damage, env=environment(), stdin=subprocess.PIPE) as scribbler:
+            try:
+                assert scribbler.stdin is not None
+                scribbler.communicate(b"\n", timeout=HANG)
+            finally:
+                scribbler.kill()
+        done = command("check", own, status=1)
+    assert b"findings" in done.stdout, done
+    assert runtime.exists()
