@@ -247,7 +247,7 @@ mod tests {
         let seen = viewer.take(held.block()).unwrap();
         assert!(seen.as_ptr() != held.as_ptr() && seen.is_readonly());
         assert!(viewer.contains(seen.as_ptr().addr()) && !viewer.contains(seen.words().as_ptr().addr()));
-        assert_eq!(fork::find(seen.as_ptr().addr(), 5000).unwrap().arena().is_readonly(), true);
+        assert!(fork::find(seen.as_ptr().addr(), 5000).unwrap().arena().is_readonly());
         assert!(fork::find(seen.words().as_ptr().addr(), 8).is_none(), "no array shows where words are");
         // SAFETY: the block has 5000 committed bytes, which nobody else writes.
         unsafe { held.as_ptr().write(7) };
