@@ -87,6 +87,8 @@ impl Arena {
         }
         let (new, id) = (NewFile::on_the_way_to(path)?, random_u64() | HAS_PATH);
         let file = MemFile::create_at(path, &new, &file_name(id), geometry.total_len())?;
+        // For who comes next: a file system that lets go of locks is an error now.
+        drop(door(&file, &Deadline::never())?);
         let mapping = Mapping::map(&file)?;
         // It takes part before the file has a name: nobody finds an arena that nobody has.
         let arena = Self::format(Backing::Os { file, mapping, view: None }, geometry, id, limit)?;

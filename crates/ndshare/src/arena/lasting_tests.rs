@@ -11,6 +11,7 @@ use crate::prim::Ordering::{Relaxed, SeqCst};
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -205,6 +206,27 @@ fn a_file_that_is_cut_while_it_is_used_is_an_error_at_the_next_allocation() {
         OpenOptions::new().write(true).open(&place.0).unwrap().set_len(len).unwrap();
         drop(alloc(&arena, 5000));
     }
+}
+
+/// Nobody could tell who lives. Where none can be mounted there is nothing to see.
+#[test]
+fn a_file_system_that_lets_go_of_locks_is_refused() {
+    let run = |command: &str, arguments: &[&str]| {
+        Command::new(command).args(arguments).output().is_ok_and(|done| done.status.success())
+    };
+    let folder = PathBuf::from(format!("/dev/shm/ndshare-test-{:016x}", random_u64()));
+    let part = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let [lower, upper, work, at] = ["lower", "upper", "work", "at"].map(part);
+    [&lower, &upper, &work, &at].iter().for_each(|path| fs::create_dir_all(path).unwrap());
+    let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+    if run("mount", &["-t", "overlay", "overlay", "-o", &options, &at]) {
+        let place = Place(PathBuf::from(&at).join("a.nds"));
+        let error = place.open(&sized(BUDGET)).unwrap_err();
+        assert!(error.kind() == Kind::Attach && error.to_string().contains("lets go of a lock"), "{error}");
+        assert!(!place.0.exists());
+        assert!(run("umount", &["-l", &at]));
+    }
+    fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
