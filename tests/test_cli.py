@@ -304,3 +304,40 @@ def test_a_closed_pipe_is_no_fault() -> None:
         done = subprocess.run([*COMMAND, *verb], env=environment(), stdout=write, stderr=subprocess.PIPE, check=False)
         os.close(write)
         assert (done.returncode, done.stderr) == (0, b""), verb
+
+
+# ---- demo and bench -------------------------------------------------------------------------------------------------
+
+
+def test_a_demo_has_a_camera_that_ends_with_it(runtime: Path) -> None:
+    arguments = [*COMMAND, "demo", "--json", "--rate", "50"]
+    with subprocess.Popen([*arguments, "--seconds", "2"], env=environment(), stdout=subprocess.PIPE) as demo:
+        ring = nds.attach("demo", timeout=HANG)
+        with ring.reader() as reader:
+            assert reader.get(timeout=HANG).shape == (1080, 1920)
+        (camera,) = [writer["pid"] for writer in ring.stats()["writers"]]
+        assert camera not in (demo.pid, os.getpid())
+        lines = [json.loads(line) for line in demo.stdout or ()]
+        assert demo.wait(HANG) == 0
+        assert not Path(f"/proc/{camera}").exists()
+    assert len(lines) >= 1
+    assert all(line["bytes_per_s"] == pytest.approx(line["frames_per_s"] * 1080 * 1920 * 2) for line in lines)
+    assert entries(runtime) == []
+
+    with subprocess.Popen([*arguments, "--seconds", "1000"], env=environment(), stdout=subprocess.DEVNULL) as demo:
+        ring = nds.attach("demo", timeout=HANG)
+        assert wait_until(lambda: len(ring.stats()["writers"]) == 1)
+        camera = ring.stats()["writers"][0]["pid"]
+        demo.kill()
+    assert wait_until(lambda: not Path(f"/proc/{camera}").exists())
+
+
+def test_a_bench_has_a_figure_for_each_thing() -> None:
+    told_of = told("bench", "--seconds", "0.2")
+    assert [figure["name"] for figure in told_of["figures"]] == ["copy", "hand over", "put", "gather", "rfft2"]
+    assert all(figure["median_s"] > 0 for figure in told_of["figures"])
+    assert all(
+        (figure["gb_per_s"] is None) == (figure["name"] in {"hand over", "rfft2"}) for figure in told_of["figures"]
+    )
+    assert told_of["cpu"]
+    assert b"rfft2" in command("bench", "--seconds", "0").stdout

@@ -33,6 +33,7 @@ def camera() -> Iterator[nds.Ring]:
     over = threading.Event()
     with nds.Ring((10, 100), np.uint16, slots=4, when_full="drop_oldest") as ring:
         nds.publish("camera", ring)
+        ring.put(np.zeros((10, 100), np.uint16))
 
         def put() -> None:
             while not over.wait(0.002):
@@ -148,7 +149,8 @@ class Terminal:
 
 
 @contextmanager
-def terminal(rows: int = 30, columns: int = 100) -> Iterator[Terminal]:
+def terminal(rows: int = 500, columns: int = 100) -> Iterator[Terminal]:
+    """Give a terminal that is high enough for the arenas of other tests as well."""
     screen = Terminal(rows, columns)
     try:
         yield screen
@@ -185,7 +187,7 @@ def test_a_signal_ends_it_as_any_command_and_the_terminal_is_as_it_was(end: sign
 def test_another_size_is_drawn_anew(runtime: Path) -> None:
     with camera(), terminal() as screen:
         assert screen.shows(b"camera")
-        for rows, columns in [(3, 20), (1, 1), (60, 200)]:
+        for rows, columns in [(3, 20), (1, 1), (600, 200)]:
             start = len(screen.output)
             screen.resize(rows, columns)
             screen.process.send_signal(signal.SIGWINCH)
@@ -206,7 +208,7 @@ def test_it_runs_in_tmux(runtime: Path) -> None:
         return done.stdout
 
     with camera():
-        start = [*tmux, "new-session", "-d", "-x", "100", "-y", "30", *COMMAND, "top", "--interval", "0.1"]
+        start = [*tmux, "new-session", "-d", "-x", "100", "-y", "500", *COMMAND, "top", "--interval", "0.1"]
         subprocess.run(start, env=environment(), check=True, timeout=HANG)
         try:
             assert wait_until(lambda: "  camera " in pane())
