@@ -396,6 +396,11 @@ def test_errors_of_single_precision_are_at_most_twice_fftws(start: int) -> None:
         against_fftw(rng, (64, length))
 
 
+@pytest.mark.parametrize("length", [2048, 4913, 30030, 32768, 65536, 100000])
+def test_errors_of_long_lines_are_at_most_twice_fftws(length: int) -> None:
+    against_fftw(np.random.default_rng(length), (2, length))
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_errors_of_planes_are_at_most_twice_fftws(seed: int) -> None:
     rng = np.random.default_rng(seed)

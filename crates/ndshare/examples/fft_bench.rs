@@ -1,10 +1,11 @@
-//! Times the vertical engine: for each line of its input, `transform input precision rows cols workers [vector]`, it
-//! prints the microseconds of one transform: the best and the median of many calls back to back, and the medians of the
+//! Times the vertical engine: for each line of its input, `transform input precision rows cols workers [vector]`, where
+//! a transform whose name ends with `-lines` is along the rows only, it prints the microseconds of one transform: the best and the median of many calls back to back, and the medians of the
 //! first and the second call after 64 MiB of other data.
 //!
 //! ```text
 //! r2c u16 single 1080 1920 1
 //! forward c128 double 1024 2048 2 avx2
+//! forward-lines c64 single 1 65536 1
 //! ```
 
 use ndshare::arena::{Arena, Deadline, Hold, Options};
@@ -34,13 +35,14 @@ fn time(words: &[&str]) -> Result<[f64; 5], Box<dyn Error>> {
     let [transform, input, precision, rows, cols, workers, ref rest @ ..] = *words else {
         return Err("expected transform, input, precision, rows, cols, workers".into());
     };
+    let (transform, both_axes) = transform.strip_suffix("-lines").map_or((transform, true), |name| (name, false));
     let problem = Problem {
         transform: transform_of(transform)?,
         input: number_of(input)?.0,
         double: precision == "double",
         rows: rows.parse()?,
         cols: cols.parse()?,
-        both_axes: true,
+        both_axes,
     };
     let vector = rest.first().map_or(Ok(Vector::chosen()), |name| vector_of(name))?;
     let start = Instant::now();

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// Fewer points in a plane are transformed quicker line by line.
 const PLANE_POINTS: usize = 256;
-/// Fewer lines leave most of a vector idle.
+/// Fewer lines leave most of a vector idle, if one line alone does not fill it.
 const LINES: usize = 8;
 /// Shorter lines are transformed quicker one by one.
 const LINE_POINTS: usize = 96;
@@ -61,18 +61,24 @@ impl Fast {
         Self::new(spec, problem, Some(spec.axes[row_place]), spec.axes[col_place], extents)
     }
 
-    /// The only axis, many lines at once.
+    /// The only axis: many lines at once, a few that have vectors in themselves, or each long one by itself.
     pub(super) fn lines(spec: &Spec, extents: &[usize]) -> Option<Self> {
         let [axis] = *spec.axes.as_slice() else { return None };
-        let across = (0..extents.len()).filter(|&other| other != axis);
-        let rows = across.max_by_key(|&other| extents[other])?;
+        let length = spec.lengths[0];
+        let is_innermost = extents[axis + 1..].iter().all(|&extent| extent == 1);
+        let one = problem(spec, 1, length, false)?;
+        if is_innermost && vertical::is_long_line(&one) {
+            return Self::new(spec, one, None, axis, extents);
+        }
+        let rows = (0..extents.len()).filter(|&other| other != axis).max_by_key(|&other| extents[other]);
+        let count = rows.map_or(1, |rows| extents[rows]);
         // Across the memory, items of a line whose distance is a power of two share few places of the cache.
-        let is_crowded = axis + 1 < extents.len() && spec.lengths[0].is_multiple_of(64);
-        if extents[rows] < LINES || spec.lengths[0] < LINE_POINTS || is_crowded {
+        let is_crowded = axis + 1 < extents.len() && length.is_multiple_of(64);
+        let are_enough = count >= LINES || is_innermost && vertical::suits_few_lines(&one);
+        if count == 0 || !are_enough || length < LINE_POINTS || is_crowded {
             return None;
         }
-        let problem = problem(spec, extents[rows], spec.lengths[0], false)?;
-        Self::new(spec, problem, Some(rows), axis, extents)
+        Self::new(spec, problem(spec, count, length, false)?, rows, axis, extents)
     }
 
     fn new(spec: &Spec, problem: Problem, rows: Option<usize>, cols: usize, extents: &[usize]) -> Option<Self> {

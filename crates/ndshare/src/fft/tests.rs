@@ -284,6 +284,33 @@ fn every_length_in_every_family() {
 }
 
 #[test]
+fn few_lines_that_are_not_short() {
+    let mut dice = Dice(8);
+    // Whole rows by vectors, long lines as planes, and what remains to lines of one number after another.
+    for length in [255, 256, 300, 512, 768, 1024, 2080, 2187, 4913] {
+        for family in FAMILIES {
+            for double in [false, true] {
+                // Numbers of either sign: a long sum of others is rounded by more in the twin.
+                let input = dice.pick(if family == Family::ToReal { &[Number::C64, Number::C128] } else { &REAL[9..] });
+                let whole = if family == Family::ToReal { length / 2 + 1 } else { length };
+                let there = whole - dice.pick(&[0, 0, 0, 7]);
+                let shapes = [vec![there], vec![3, there], vec![there, 1], vec![there, 2]];
+                let shape = &shapes[dice.below(4)];
+                let axis = shape.iter().position(|&extent| extent == there).unwrap();
+                let spec = spec_of((family, dice.below(2) == 0), input, double, shape, &[axis], &[length]);
+                let workers = dice.pick(&[1, 2]);
+                compare(&mut dice, &spec, workers);
+            }
+        }
+    }
+    let told = |length: usize| {
+        Plan::new(spec_of((Family::Complex, true), Number::C64, false, &[3, length], &[1], &[length])).to_string()
+    };
+    assert!(told(4913).contains("one long line as a plane"), "{}", told(4913));
+    assert!(told(2048).contains("one row at once"), "{}", told(2048));
+}
+
+#[test]
 fn any_rank_any_axes_any_padding() {
     let mut dice = Dice(2);
     for _ in 0..300 {

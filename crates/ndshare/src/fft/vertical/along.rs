@@ -52,31 +52,48 @@ impl<R: Real> Along<R> {
         }
     }
 
-    /// Transforms the strip, and says where the transform is. Meanwhile it asks for something with each block, in the first
-    /// step and in the second.
+    /// Transforms the strip, and says where the transform is. Meanwhile it asks for something with each block of the first
+    /// step; what is written by the second one is in the cache.
     ///
     /// # Safety
     /// As [`Self::read`], when all columns have been read.
     #[inline(always)]
-    pub(super) unsafe fn transform<V: Lanes<Real = R>>(&self, scratch: *mut R, ahead: [Ahead; 2]) -> *mut R {
+    pub(super) unsafe fn transform<V: Lanes<Real = R>>(&self, scratch: *mut R, ahead: Ahead) -> *mut R {
+        let done = self.done(scratch, V::LANES);
+        let to = Line { at: done, step: 2 * V::LANES, next: 0, parts: Parts::Apart(V::LANES) };
+        // SAFETY: as the caller says; there is room for a strip.
+        unsafe { self.transform_to::<V>(scratch, [ahead, Ahead::NOTHING], to) };
+        done
+    }
+
+    /// Where a strip that is done is.
+    fn done(&self, scratch: *mut R, lanes: usize) -> *mut R {
+        scratch.wrapping_add(2 * lanes * self.width + self.split.strip(lanes))
+    }
+
+    /// Transforms the strip to the blocks of a line, and asks for something with each block, in the first step and in the
+    /// second.
+    ///
+    /// # Safety
+    /// As [`Self::transform`]; and the n blocks must be writable.
+    #[inline(always)]
+    pub(super) unsafe fn transform_to<V: Lanes<Real = R>>(&self, scratch: *mut R, ahead: [Ahead; 2], to: Line<R>) {
         let (Split { n1, n2, .. }, block) = (&self.split, 2 * V::LANES);
         let (n1, n2) = (*n1, *n2);
         debug_assert!(n1 * n2 == self.n && self.width.is_multiple_of(V::LANES), "a split of the row");
         // SAFETY: scratch holds two strips of `width` blocks, the strip of the split, and what its steps need.
         unsafe {
             let (strip, middle) = (scratch, scratch.add(block * self.width));
-            let done = middle.add(self.split.strip(V::LANES));
-            let rest = done.add(block * self.width);
+            let rest = self.done(scratch, V::LANES).add(block * self.width);
             let middle = if n1 == 1 { strip } else { middle };
             for i2 in (0..n2).step_by(self.split.lines1()).filter(|_| n1 > 1) {
                 let line = line::<V>(strip.add(i2 * block), n2 * block);
                 self.split.first::<V>(i2..(i2 + self.split.lines1()).min(n2), line, middle, rest, ahead[0]);
             }
             for k1 in (0..n1).step_by(self.split.lines2()) {
-                let line = line::<V>(done.add(k1 * block), n1 * block);
-                self.split.second::<V>(k1..(k1 + self.split.lines2()).min(n1), middle, line, rest, Ahead::NOTHING);
+                let line = Line { at: to.at.add(k1 * to.step), step: n1 * to.step, next: to.step, ..to };
+                self.split.second::<V>(k1..(k1 + self.split.lines2()).min(n1), middle, line, rest, ahead[1]);
             }
-            done
         }
     }
 

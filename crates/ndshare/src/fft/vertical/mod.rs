@@ -18,6 +18,7 @@
 //! along  rows                  rows of any length, as many as a vector has lanes; one row
 //! halves                       two real rows as one complex row
 //! runs   columns  lines        conversion; strips of columns; rows with what is around them
+//! long                         one long line as a plane
 //! scratch  plan                memory that is kept; the phases of a transform and their pieces
 //! ```
 
@@ -28,6 +29,7 @@ mod columns;
 mod halves;
 mod lanes;
 mod lines;
+mod long;
 mod order;
 mod plan;
 mod problem;
@@ -191,6 +193,16 @@ impl Typed {
             Self::Double(plan) => plan.vector,
         }
     }
+}
+
+/// Whether a line alone is transformed as a plane.
+pub(super) fn is_long_line(line: &Problem) -> bool {
+    is_possible(line) && long::is_long(line, Vector::chosen().lanes(line.double))
+}
+
+/// Whether lines are quick also when they are too few for the lanes of a vector.
+pub(super) fn suits_few_lines(lines: &Problem) -> bool {
+    rows::goes_across(plan::row_length(lines), Vector::chosen().lanes(lines.double))
 }
 
 /// Whether there are passes for a problem's lengths, and its input is of a kind that the transform takes.

@@ -3,6 +3,7 @@
 use super::columns::{self, Emit, Fetch, Planar, Strip};
 use super::lanes::{Lanes, Real};
 use super::lines::{Group, Lines, Source, Target};
+use super::long::{Long, Second};
 use super::order::{AxisOrder, is_whole_pages};
 use super::problem::{Plane, Problem, Transform, Vector};
 use super::scratch::Scratch;
@@ -13,6 +14,7 @@ use crate::kernel::LINE;
 use crate::pool::{self, Check};
 use crate::prim::{AtomicU64, Ordering};
 use std::fmt;
+use std::ops::Range;
 
 /// A piece of rows is about so many elements.
 const PIECE: usize = 1 << 14;
@@ -32,6 +34,8 @@ pub(super) struct Plan<R> {
     order: AxisOrder,
     columns: Option<Split<R>>,
     lines: Lines<R>,
+    /// Where the plane is one line.
+    long: Option<Long<R>>,
 }
 
 /// One phase: strips of columns, or groups of rows.
@@ -39,10 +43,12 @@ pub(super) struct Plan<R> {
 enum Phase<R> {
     Columns(Fetch<R>, Emit<R>),
     Rows(Source<R>, Target<R>),
+    /// The rows of one long line, to where each is a column; exchanged or not.
+    LongRows(Planar<R>, Plane, bool),
 }
 
 impl Vector {
-    fn lanes(self, double: bool) -> usize {
+    pub(super) fn lanes(self, double: bool) -> usize {
         match self {
             Self::Scalar => 4,
             Self::Neon => 4 >> usize::from(double),
@@ -56,9 +62,11 @@ impl<R: Real> Plan<R> {
     pub(super) fn new(problem: &Problem, vector: Vector, order: AxisOrder) -> Self {
         let lanes = vector.lanes(problem.double);
         let pairs = is_in_pairs(problem);
+        let long = Long::of(problem, lanes);
+        let as_plane = |long: &Long<R>| Problem { rows: long.n1, cols: long.n2, both_axes: true, ..*problem };
+        let problem = long.as_ref().map_or(*problem, as_plane);
         let columns = problem.both_axes.then(|| Split::new(problem.rows));
-        let length = if pairs { problem.cols / 2 } else { problem.cols };
-        Self { problem: *problem, vector, order, columns, lines: Lines::new(length, lanes, pairs) }
+        Self { problem, vector, order, columns, lines: Lines::new(row_length(&problem), lanes, pairs), long }
     }
 
     /// Whether columns are transformed where the rows have been written: in the output.
@@ -191,11 +199,39 @@ impl<R: Real> Plan<R> {
     ) -> Result<()> {
         let halved = self.problem.transform == Transform::R2C && (self.problem.both_axes || is_in_pairs(&self.problem));
         let scale = R::of(if halved { scale / 2.0 } else { scale });
+        if let Some(long) = &self.long {
+            // SAFETY: as the caller says.
+            return unsafe { self.run_long::<V>(long, &from, &into, scale, workers, check) };
+        }
         let in_place = self.is_in_place(&into, V::LANES);
         let phases = |middle| self.phases(from, into, scale, middle, in_place);
         let middle = if in_place { Some(Planar::NOWHERE) } else { self.middle_in(&into) };
         // SAFETY: as the caller says.
         unsafe { self.execute::<V>(&phases, middle, scale, workers, check) }
+    }
+
+    /// Transforms one long line.
+    ///
+    /// # Safety
+    /// As [`Self::run`].
+    unsafe fn run_long<V: Lanes<Real = R>>(
+        &self,
+        long: &Long<R>,
+        from: &Plane,
+        into: &Plane,
+        scale: R,
+        workers: usize,
+        check: Check<'_>,
+    ) -> Result<()> {
+        let (Problem { input, transform, .. }, whole) = (self.problem, long.padded(from, self.problem.input));
+        let from = long.read_from(whole.as_ref().map_or(from, |whole| &whole.line));
+        let (into, inverse) = (long.written_to(into), transform == Transform::Inverse);
+        let phases = |middle| {
+            let columns = Phase::Columns(Fetch::Complex(from, input, inverse), Emit::Planar(middle));
+            vec![columns, Phase::LongRows(middle, into, inverse)]
+        };
+        // SAFETY: as the caller says; all of the line is there.
+        unsafe { self.execute::<V>(&phases, None, scale, workers, check) }
     }
 
     /// See [`super::Convolution::run`].
@@ -268,13 +304,17 @@ impl<R: Real> Plan<R> {
     /// Numbers of scratch for one worker.
     fn scratch(&self, lanes: usize) -> usize {
         let columns = self.columns.as_ref().map_or(0, |split| columns::scratch(split, lanes));
-        columns.max(self.lines.scratch(lanes))
+        let long = self.long.as_ref().map_or(0, |long| long.scratch(lanes));
+        columns.max(self.lines.scratch(lanes)).max(long)
     }
 }
 
 impl<R: Real> fmt::Display for Plan<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rows = &self.lines.row;
+        if let (Some(long), Some(columns)) = (&self.long, &self.columns) {
+            return write!(f, "{}, one long line as a plane; columns: {columns}; rows: {long}", self.vector);
+        }
         let Some(columns) = &self.columns else { return write!(f, "{}, rows: {rows}", self.vector) };
         let (order, strips) = match self.order {
             AxisOrder::RowsFirst => ("rows first", STRIPS_OF_PIECE),
@@ -299,6 +339,11 @@ fn is_in_pairs(problem: &Problem) -> bool {
     is_real(problem.transform) && !problem.both_axes && problem.cols.is_multiple_of(2)
 }
 
+/// How many complex numbers a row is transformed as.
+pub(super) fn row_length(problem: &Problem) -> usize {
+    if is_in_pairs(problem) { problem.cols / 2 } else { problem.cols }
+}
+
 /// A transform that is running.
 struct Job<'a, V: Lanes> {
     plan: &'a Plan<V::Real>,
@@ -320,8 +365,12 @@ unsafe impl<V: Lanes> Sync for Job<'_, V> {}
 impl<V: Lanes> Job<'_, V> {
     /// Rows of one piece: whole groups.
     fn rows_of_piece(&self) -> usize {
-        let row = &self.plan.lines.row;
-        (PIECE / row.n).max(1).next_multiple_of(row.group(V::LANES))
+        (PIECE / self.plan.lines.row.n).max(1).next_multiple_of(self.group())
+    }
+
+    /// How many rows are done at once.
+    fn group(&self) -> usize {
+        if self.plan.long.is_some() { V::LANES } else { self.plan.lines.row.group(V::LANES) }
     }
 
     /// How many rows the phase of rows has.
@@ -348,7 +397,7 @@ impl<V: Lanes> Job<'_, V> {
     fn pieces(&self, phase: &Phase<V::Real>) -> usize {
         match phase {
             Phase::Columns(fetch, _) => self.strips(fetch).div_ceil(self.strips_of_piece(fetch)),
-            Phase::Rows(..) => self.rows().div_ceil(self.rows_of_piece()),
+            Phase::Rows(..) | Phase::LongRows(..) => self.rows().div_ceil(self.rows_of_piece()),
         }
     }
 
@@ -386,14 +435,28 @@ impl<V: Lanes> Job<'_, V> {
             }
             Phase::Rows(source, target) => {
                 let (lines, scale, rows) = (&self.plan.lines, self.scale, self.plan.problem.rows);
-                let first = number * self.rows_of_piece();
-                let end = (first + self.rows_of_piece()).min(self.rows());
-                for first in (first..end).step_by(lines.row.group(V::LANES)) {
+                let piece = self.rows_of(number);
+                for first in piece.clone().step_by(self.group()) {
+                    let end = piece.end;
                     // SAFETY: as the caller says.
                     unsafe { V::shell(Group::<V> { lines, source, target, first, end, rows, scale, scratch }) }
                 }
             }
+            Phase::LongRows(from, ref into, exchanged) => {
+                let (Some(long), scale, piece) = (&self.plan.long, self.scale, self.rows_of(number)) else { return };
+                for first in piece.clone().step_by(self.group()) {
+                    let end = piece.end;
+                    // SAFETY: as the caller says.
+                    unsafe { V::shell(Second::<V> { long, from, into, exchanged, first, end, scale, scratch }) }
+                }
+            }
         }
+    }
+
+    /// The rows of a piece.
+    fn rows_of(&self, number: usize) -> Range<usize> {
+        let first = number * self.rows_of_piece();
+        first..(first + self.rows_of_piece()).min(self.rows())
     }
 
     /// Waits until the pieces before a phase are done. All of them have been taken, by threads that are at work on

@@ -29,11 +29,15 @@ enum Kind<R> {
     Along(Along<R>),
 }
 
+/// Whether rows of a length go across.
+pub(super) fn goes_across(n: usize, lanes: usize) -> bool {
+    n.is_multiple_of(lanes) && n / lanes >= lanes
+}
+
 impl<R: Real> Row<R> {
     pub(super) fn new(n: usize, lanes: usize) -> Self {
-        let m = n / lanes;
-        let kind = if n.is_multiple_of(lanes) && m >= lanes {
-            Kind::Across { steps: Steps::new(m), roots: roots(n, lanes) }
+        let kind = if goes_across(n, lanes) {
+            Kind::Across { steps: Steps::new(n / lanes), roots: roots(n, lanes) }
         } else {
             Kind::Along(Along::new(n, lanes))
         };
@@ -92,7 +96,7 @@ impl<R: Real> Row<R> {
                 let Parts::Apart(im) = from.parts else { unreachable!("rows that go along are staged") };
                 let from = Planar { at: from.at, im, pitch: from.next };
                 along.read::<V>(from, 0..self.width, room.scratch);
-                let done = along.transform::<V>(room.scratch, [Ahead::NOTHING; 2]);
+                let done = along.transform::<V>(room.scratch, Ahead::NOTHING);
                 along.write::<V>(done, to);
             },
         }

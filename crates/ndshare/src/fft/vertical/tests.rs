@@ -366,6 +366,30 @@ fn rows_that_go_across_and_columns_in_two_steps() {
 }
 
 #[test]
+fn one_long_line_is_transformed_as_a_plane() {
+    let mut dice = Dice(7);
+    for vector in vectors() {
+        // Rows and columns do not fill vectors.
+        for cols in [17 * 17 * 17, 4 * 9 * 125, 5 * 7 * 11 * 13] {
+            for transform in [Transform::Forward, Transform::Inverse] {
+                let double = dice.below(2) == 1;
+                // A sum of so many numbers above zero is rounded by more in the definition than in the transform.
+                let input = dice.pick(if double { &NUMBERS[5..] } else { &NUMBERS });
+                let problem = Problem { transform, input, double, rows: 1, cols, both_axes: false };
+                let manner = Manner {
+                    from: dice.pick(&ORDERS),
+                    into: dice.pick(&ORDERS),
+                    more: (dice.pick(&[-1, 0, 0, 1]), dice.pick(&[-40, 0, 0, 3])),
+                    workers: dice.pick(&[1, 3]),
+                };
+                let is_plain = transform == Transform::Forward;
+                check(vector, &problem, if is_plain { PLAIN } else { manner }, &mut dice);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_filter_is_two_transforms_and_a_product() {
     let mut dice = Dice(5);
     for vector in vectors() {
