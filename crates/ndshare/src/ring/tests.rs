@@ -11,9 +11,6 @@ use std::time::Duration;
 const FOREVER: Deadline<'static> = Deadline::never();
 const LEN: usize = 4096;
 
-/// So many short waits are enough on a busy machine, too.
-const PATIENCE: usize = 100;
-
 fn soon() -> Deadline<'static> {
     Deadline::new(Some(Duration::from_millis(30)), &|| Ok(()))
 }
@@ -933,6 +930,9 @@ mod deaths {
     use super::*;
     use crate::os::kill::{KILL_POINTS, armed::stops_at};
     use crate::prim::Ordering::SeqCst;
+
+    /// So many short waits are enough on a busy machine, too.
+    const PATIENCE: usize = 100;
 
     /// Runs `script` as a new participant of the ring that stops for good at `label`; its slot if it did.
     fn dies(ring: &Arc<Ring>, heap: &Arc<Heap>, label: &'static str, nth: u32, script: fn(&Arc<Ring>)) -> Option<u32> {
