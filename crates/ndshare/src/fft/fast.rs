@@ -37,7 +37,7 @@ pub(super) struct Fast {
 }
 
 /// One run: where the parts are.
-struct Job<'a> {
+struct Run<'a> {
     fast: &'a Fast,
     from: Side<'a>,
     into: Side<'a>,
@@ -45,7 +45,7 @@ struct Job<'a> {
 }
 
 // SAFETY: parts are apart on the side that is written, and the caller keeps both arrays; see `Fast::run`.
-unsafe impl Sync for Job<'_> {}
+unsafe impl Sync for Run<'_> {}
 
 impl Fast {
     /// The last two of the axes at once; `extents` is what is there of each axis before.
@@ -112,17 +112,17 @@ impl Fast {
         workers: usize,
         check: Check<'_>,
     ) -> Result<()> {
-        let job = Job { fast: self, from, into, scale };
+        let run = Run { fast: self, from, into, scale };
         let parts = self.extents.iter().product();
         if parts == 1 || self.points > WHOLE_POINTS {
             // SAFETY: the caller's.
-            return (0..parts).try_for_each(|part| unsafe { job.run(part, workers, check) });
+            return (0..parts).try_for_each(|part| unsafe { run.run(part, workers, check) });
         }
         let each = (WHOLE_POINTS / 4 / self.points).max(1);
         let work = |piece: usize| {
             for part in piece * each..((piece + 1) * each).min(parts) {
                 // SAFETY: the caller's; each part is in one piece.
-                let done = unsafe { job.run(part, 1, &|| Ok(())) };
+                let done = unsafe { run.run(part, 1, &|| Ok(())) };
                 debug_assert!(done.is_ok(), "{done:?}");
             }
         };
@@ -139,7 +139,7 @@ impl fmt::Display for Fast {
     }
 }
 
-impl Job<'_> {
+impl Run<'_> {
     /// Transforms one part.
     ///
     /// # Safety

@@ -16,7 +16,7 @@ use std::fmt;
 const TILE_LINES: usize = 16;
 /// A tile shall fit the second-level cache.
 const TILE_POINTS: usize = 1 << 15;
-/// A piece of a job is about a millisecond of work or less.
+/// A piece of a run is about a millisecond of work or less.
 const PIECE_POINTS: usize = 1 << 15;
 
 /// What is the same in all runs of a pass.
@@ -58,7 +58,7 @@ struct Across {
 }
 
 /// One run of a pass: where each tile is.
-struct Job<'a> {
+struct Run<'a> {
     pass: &'a Pass,
     from: Side<'a>,
     into: Side<'a>,
@@ -71,7 +71,7 @@ struct Job<'a> {
 }
 
 // SAFETY: pieces write to places of their own, and the caller keeps both arrays; see `Pass::run`.
-unsafe impl Sync for Job<'_> {}
+unsafe impl Sync for Run<'_> {}
 
 impl Pass {
     /// Runs the pass.
@@ -90,19 +90,19 @@ impl Pass {
         if self.extents.contains(&0) {
             return Ok(());
         }
-        let job = Job::new(self, from, into, scale);
-        let tiles = job.tiles();
-        let each = (PIECE_POINTS / (job.tile_lines * self.items_whole.max(self.items_out))).max(1);
+        let run = Run::new(self, from, into, scale);
+        let tiles = run.tiles();
+        let each = (PIECE_POINTS / (run.tile_lines * self.items_whole.max(self.items_out))).max(1);
         let work = |piece: usize| {
             let tiles = piece * each..((piece + 1) * each).min(tiles);
             // SAFETY: the caller's; each tile is in one piece.
-            unsafe { job.run(tiles) };
+            unsafe { run.run(tiles) };
         };
         pool::run(workers, tiles.div_ceil(each), &work, &|| (), check)
     }
 }
 
-impl<'a> Job<'a> {
+impl<'a> Run<'a> {
     fn new(pass: &'a Pass, from: Side<'a>, into: Side<'a>, scale: f64) -> Self {
         let axes = (0..pass.extents.len()).filter(|&axis| pass.extents[axis] > 1);
         let across =

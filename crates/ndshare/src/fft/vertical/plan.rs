@@ -286,7 +286,7 @@ impl<R: Real> Plan<R> {
         debug_assert!(scratch.at().cast::<R>().is_aligned() && self.vector.is_present(), "what the phases work with");
         let at = scratch.at().cast::<R>();
         let phases = phases(middle.unwrap_or(Planar { at, ..own }));
-        let job = Job::<V> {
+        let run = Run::<V> {
             plan: self,
             phases: &phases,
             scale,
@@ -296,9 +296,9 @@ impl<R: Real> Plan<R> {
             of_worker,
             done: AtomicU64::new(0),
         };
-        let pieces: usize = phases.iter().map(|phase| job.pieces(phase)).sum();
+        let pieces: usize = phases.iter().map(|phase| run.pieces(phase)).sum();
         // SAFETY: as the caller says; the pool runs each piece once.
-        pool::run(workers, pieces, &|piece| unsafe { job.piece(piece) }, &|| (), check)
+        pool::run(workers, pieces, &|piece| unsafe { run.piece(piece) }, &|| (), check)
     }
 
     /// Numbers of scratch for one worker.
@@ -345,7 +345,7 @@ pub(super) fn row_length(problem: &Problem) -> usize {
 }
 
 /// A transform that is running.
-struct Job<'a, V: Lanes> {
+struct Run<'a, V: Lanes> {
     plan: &'a Plan<V::Real>,
     phases: &'a [Phase<V::Real>],
     scale: V::Real,
@@ -360,9 +360,9 @@ struct Job<'a, V: Lanes> {
 
 // SAFETY: workers write to different strips or rows, each with a scratch of its own, and start a phase when the one
 // before is done.
-unsafe impl<V: Lanes> Sync for Job<'_, V> {}
+unsafe impl<V: Lanes> Sync for Run<'_, V> {}
 
-impl<V: Lanes> Job<'_, V> {
+impl<V: Lanes> Run<'_, V> {
     /// Rows of one piece: whole groups.
     fn rows_of_piece(&self) -> usize {
         (PIECE / self.plan.lines.row.n).max(1).next_multiple_of(self.group())
@@ -411,7 +411,7 @@ impl<V: Lanes> Job<'_, V> {
             if number < before + pieces {
                 self.await_done(before);
                 let (slot, scratch) = self.take();
-                let _done = Done { job: self, slot };
+                let _done = Done { run: self, slot };
                 // SAFETY: what the phase reads is done, and the scratch is this worker's.
                 return unsafe { self.part(phase, number - before, scratch) };
             }
@@ -486,13 +486,13 @@ impl<V: Lanes> Job<'_, V> {
 
 /// Ends a piece, also when it panics, so that nobody waits for it for ever.
 struct Done<'a, 'b, V: Lanes> {
-    job: &'a Job<'b, V>,
+    run: &'a Run<'b, V>,
     slot: u32,
 }
 
 impl<V: Lanes> Drop for Done<'_, '_, V> {
     fn drop(&mut self) {
-        self.job.free.fetch_or(1 << self.slot, Ordering::Release);
-        self.job.done.fetch_add(1, Ordering::Release);
+        self.run.free.fetch_or(1 << self.slot, Ordering::Release);
+        self.run.done.fetch_add(1, Ordering::Release);
     }
 }
