@@ -71,8 +71,9 @@ def test_an_environment_that_says_nothing_is_told_of(meant: str) -> None:
     done = run(source, env=env)
     own, total = done.out.split()
     assert (own != here(), total, done.code) == (True, "1000", 0)
-    assert done.err.count("RuntimeWarning: NDSHARE_SESSION is not followed: expected \"@name\"") == 1, done.err
-    assert meant[:60] in done.err and "with the @" in done.err
+    assert done.err.count('RuntimeWarning: NDSHARE_SESSION is not followed: expected "@name"') == 1, done.err
+    assert meant[:60] in done.err
+    assert "with the @" in done.err
     done = run(source, env=env, flags=("-W", "error::RuntimeWarning"))
     assert done.code == 1
     assert "RuntimeWarning: NDSHARE_SESSION is not followed" in done.err

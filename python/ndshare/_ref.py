@@ -80,12 +80,12 @@ def ref(a: NDArray[Any]) -> Ref[NDArray[Any]]: ...
 def ref(a: _Headed) -> Ref[_Headed]: ...
 @overload
 def ref(a: str) -> Ref[Any]: ...
-def ref(a: Any) -> Ref[Any]:
+def ref(a: NDArray[Any] | Ring | Reader | Writer | Cache | Overlay | Lock | str) -> Ref[Any]:
     """Make a reference to the shared array `a`, or read one back from its text.
 
-    `a` may also be a Ring, a Reader, a Writer, a Cache, an Overlay or a Lock. The reference keeps what it names while it
-    lives in this process. Raises ValueError when `a` is not shared or is no text of a reference, TypeError when it is none
-    of these, RuntimeError for a reader or a writer that is in use.
+    `a` may also be a Ring, a Reader, a Writer, a Cache, an Overlay or a Lock. The reference keeps what it names while
+    it lives in this process. Raises ValueError when `a` is not shared or is no text of a reference, TypeError when it
+    is none of these, RuntimeError for a reader or a writer that is in use.
 
     >>> import ndshare as nds
     >>> a = nds.zeros((2, 3), "int16")
@@ -100,8 +100,8 @@ def ref(a: Any) -> Ref[Any]:
         return Ref(token, a)
     if not isinstance(a, np.ndarray):
         raise TypeError(
-            "expected a shared array, a Ring, a Reader, a Writer, a Cache, an Overlay, a Lock or the text of a reference, got "
-            f"{type(a).__name__}"
+            "expected a shared array, a Ring, a Reader, a Writer, a Cache, an Overlay, a Lock or the text of a "
+            f"reference, got {type(a).__name__}"
         )
     found = _native.handle(a) if _native.is_shared(a) else None
     if found is None:

@@ -65,14 +65,14 @@ fn unknown(got: &str) -> PyErr {
 /// The token of a Ring, a Reader, a Writer, a Cache or a Lock; None for other objects. TypeError for a ring whose dtypes
 /// are no text, so that its head cannot say what its frames are.
 #[pyfunction]
-pub(crate) fn reference_token<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
-    let py = object.py();
-    let token = if let Ok(reader) = object.cast::<Reader>() {
+pub(crate) fn reference_token<'py>(thing: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    let py = thing.py();
+    let token = if let Ok(reader) = thing.cast::<Reader>() {
         Some(reader.get().reference(py)?)
-    } else if let Ok(writer) = object.cast::<Writer>() {
+    } else if let Ok(writer) = thing.cast::<Writer>() {
         Some(writer.get().reference(py)?)
     } else {
-        headed(object)?.map(|(_, token, _)| token)
+        headed(thing)?.map(|(_, token, _)| token)
     };
     Ok(token.map(|token| PyBytes::new(py, &token.encode())))
 }
