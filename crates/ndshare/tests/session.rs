@@ -649,13 +649,13 @@ fn a_name_lasts_as_long_as_anybody_has_its_object() {
     assert_ne!(second.ask("id"), first.ask("id"), "each has a session of its own");
     first.kill();
     let mut third = alone();
-    assert_eq!(third.ask("names"), "lock x");
+    assert_eq!(third.ask("names"), "array x");
     assert_eq!(third.ask("attach x"), "41", "who published it is gone");
     let taken = {
         third.ask("hold 1");
         third.ask("publish x")
     };
-    assert!(taken.starts_with("Misuse ") && taken.contains("one that lives (lock"), "{taken}");
+    assert!(taken.starts_with("Misuse ") && taken.contains("one that lives (array"), "{taken}");
     [&mut second, &mut third].into_iter().for_each(Peer::kill);
     let mut fourth = alone();
     let gone = fourth.ask("attach x");
