@@ -199,7 +199,7 @@ pub fn attach(name: &str, deadline: &Deadline) -> Result<Object> {
 /// use ndshare::{Array, Deadline, Kind, Number, names};
 ///
 /// let forever = Deadline::never();
-/// let image = Array::zeros(&ndshare::session()?, &[480, 640], Number::U16)?;
+/// let image = Array::zeros(ndshare::session()?, &[480, 640], Number::U16)?;
 /// let name = format!("image to look at of {}", std::process::id());
 /// names::publish(&name, &image, false, &forever)?;
 /// // In another program, in Rust or Python: nds.attach(name, readonly=True)
