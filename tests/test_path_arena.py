@@ -650,3 +650,56 @@ def test_save_and_load_are_numpys_and_whole(path: Path) -> None:
     for other in (np.zeros(()), np.zeros((0, 3)), nds.ones(4)):
         nds.save(target, other)
         assert nds.load(target).tolist() == other.tolist()
+
+
+WHERE = """
+import sys
+import ndshare as nds
+x = nds.ref(sys.argv[1]).open()
+x[:] = 7
+arena = nds.attach(sys.argv[2], timeout=10)
+print(arena.path)
+print(nds.Arena(path=arena.path).attach("x").tolist())
+"""
+
+
+def test_who_has_the_arena_by_reference_knows_its_path(path: Path) -> None:
+    """The file was made without a name, and /proc called it "#123 (deleted)" for ever: at that path was another arena."""
+    name = f"where {os.getpid()} {path.parent.name}"
+    with nds.Arena("8 MiB", path=path) as arena:
+        x = nds.zeros(3, np.uint8, arena=arena)
+        arena.publish("x", x)
+        nds.publish(name, arena)
+        command = [sys.executable, "-c", WHERE, str(nds.ref(x)), name]
+        told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=HANG).stdout.splitlines()
+        assert told == [str(path), "[7, 7, 7]"]
+        assert nds.unpublish(name)
+        assert len([one for one in nds.stats(arena)["participants"] if one["alive"]]) == 1
+        del x
+
+
+def test_who_only_looks_takes_no_name_away(path: Path) -> None:
+    name = f"looks {os.getpid()} {path.parent.name}"
+    with nds.Arena("8 MiB", path=path) as arena:
+        arena.publish("x", nds.zeros(3, np.uint8, arena=arena))
+        lock = nds.Lock(arena=arena)
+        nds.publish(name, arena)
+        viewer = nds.attach(name, readonly=True)
+        with pytest.raises(nds.ReadOnly):
+            viewer.unpublish("x")
+        with pytest.raises(nds.ReadOnly):
+            viewer.publish("lock", lock)
+        assert viewer.names() == arena.names() == {"x": "array"}
+        assert nds.unpublish(name)
+        viewer.close()
+
+
+def test_save_keeps_the_mode_and_follows_a_link(tmp_path: Path) -> None:
+    path, link = tmp_path / "a.npy", tmp_path / "b.npy"
+    nds.save(path, np.arange(2))
+    path.chmod(0o640)
+    link.symlink_to(path)
+    nds.save(link, np.arange(3))
+    assert link.is_symlink()
+    assert np.load(path).tolist() == [0, 1, 2]
+    assert path.stat().st_mode & 0o7777 == 0o640

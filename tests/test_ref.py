@@ -134,3 +134,11 @@ def test_what_has_no_reference_is_refused_by_its_type() -> None:
     for thing in (3, None, [1, 2], nds.Canvas((2, 2), np.uint8)):
         with pytest.raises(TypeError, match=f"expected a shared array, a Ring.* got {type(thing).__name__}"):
             nds.ref(thing)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+def test_a_reader_that_is_opened_twice_is_one_object() -> None:
+    reader = ring().reader()
+    text = str(nds.ref(reader))
+    assert nds.ref(text).open() is nds.ref(text).open() is reader
+    reader.close()
+    assert reader.closed

@@ -122,7 +122,7 @@ print(repr(reader), numbers == list(range(100)), flush=True)
 def test_python_reads_the_frames_of_a_rust_camera() -> None:
     """The ring's head says what its frames are; nothing but a reference goes over, and no frame is lost meanwhile."""
     first, second = output(program("camera"), sys.executable, str(script(READ)), env=environment()).splitlines()
-    assert first == "<Reader of ring 'camera', every, lag 0> True"
+    assert first == "<Reader of ring 'camera', every frame, lag 0> True"
     assert second == "exit status: 0"
 
 

@@ -305,7 +305,9 @@ def test_an_environment_that_is_no_text() -> None:
     except ValueError as error:
         print(str(error).split(":")[0])
     """
-    assert run(source, env=environment(NDSHARE_SESSION="\udcff")).clean() == "3\n"
+    done = run(source, env=environment(NDSHARE_SESSION="\udcff"))
+    assert (done.code, done.out) == (0, "3\n")
+    assert done.err.count("NDSHARE_SESSION is not followed") == 1
     assert run(source, env=environment(NDSHARE_BUDGET="\udcff")).clean() == "NDSHARE_BUDGET\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from typing import Any, Literal
@@ -14,15 +15,19 @@ def save(path: str | os.PathLike[str], array: ArrayLike) -> None:
     """Write an array to a file in NumPy's format, as a whole or not at all.
 
     As `np.save`, with the same ending ``.npy``; but the array is written beside the file, which it then replaces. So
-    who loads it meanwhile gets the old array or the new one, and who has the old one mapped keeps it.
+    who loads it meanwhile gets the old array or the new one, and who has the old one mapped keeps it. A file that is
+    there keeps its mode, and behind a symbolic link it is the file that is replaced. A process that is killed just then
+    leaves the new file beside it, as ``.name.npy.`` and eight digits.
 
     Raises what `np.save` raises; ValueError for arrays of Python objects.
     """
     target = os.fspath(path)
-    target += "" if target.endswith(".npy") else ".npy"
+    target = os.path.realpath(target if target.endswith(".npy") else target + ".npy")
     beside = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{secrets.token_hex(4)}")
     try:
         with open(beside, "xb") as file:
+            with contextlib.suppress(FileNotFoundError):
+                os.fchmod(file.fileno(), os.stat(target).st_mode & 0o7777)
             np.save(file, np.asanyarray(array), allow_pickle=False)
         os.replace(beside, target)
     except BaseException:

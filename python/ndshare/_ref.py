@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from . import _native
 from ._native import Cache, Lock, Reader, Ring, Writer
 from ._overlay import Overlay, of_parts
+from ._ring import the_reader
 
 _Thing = TypeVar("_Thing")
 
@@ -39,6 +40,8 @@ class Ref(Generic[_Thing]):
         opened = _native.open_reference(self._token)
         if isinstance(opened, tuple):
             opened = of_parts(*cast("tuple[Any, Any, Any]", opened))
+        elif isinstance(opened, Reader):
+            opened = the_reader(opened)
         return cast("_Thing", opened)
 
     def __str__(self) -> str:
@@ -97,6 +100,8 @@ def ref(a: NDArray[Any] | Ring | Reader | Writer | Cache | Overlay | Lock | str)
         return _ref_from_text(a)
     token = _native.overlay_reference(a._head) if isinstance(a, Overlay) else _native.reference_token(a)
     if token is not None:
+        if isinstance(a, Reader):
+            the_reader(a)
         return Ref(token, a)
     if not isinstance(a, np.ndarray):
         raise TypeError(

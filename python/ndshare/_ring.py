@@ -167,7 +167,11 @@ def _reduce_reader(reader: Reader) -> tuple[Any, ...]:
 
 def _open_reader(parts: tuple[Any, ...], token: bytes, place: int) -> Reader:
     # In any case, because that takes it off the books of what is under way.
-    reader = _native.open_reader(_native.open_ring(*parts), token, place)
+    return the_reader(_native.open_reader(_native.open_ring(*parts), token, place))
+
+
+def the_reader(reader: Reader) -> Reader:
+    """Return the object that this process has for a reader already, or this one from now on."""
     key = _native.reader_key(reader)
     known = _readers.get(key)
     if known is not None and not known.closed:

@@ -274,7 +274,7 @@ fn entry_of(table: &Hold, name: &str) -> Option<(Hold, u64)> {
 fn other_kind(wanted: &Wanted, kind: u64) -> Error {
     let found = kind_name(kind);
     Error::value(format!(
-        "expected {:?} to be a name of kind {} in this session, or free, got one of kind {found}: choose another name",
+        "expected {:?} to be a name of kind {} here, or free, got one of kind {found}: choose another name",
         wanted.name, wanted.kind
     ))
 }

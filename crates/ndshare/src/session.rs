@@ -168,7 +168,7 @@ impl Told {
     /// Why the environment's text is not followed, if it is neither a name nor anything that a process gave its children:
     /// whoever wrote it by hand meant something.
     pub fn unread(&self) -> Option<String> {
-        let text = self.environment.trim();
+        let text = self.environment.trim_matches([',', ' ']);
         let is_read = text.is_empty() || text.contains('@') || locators_in(text).next().is_some();
         let shown: String = text.chars().take(60).collect();
         (!is_read && !text.starts_with("nds")).then(|| {

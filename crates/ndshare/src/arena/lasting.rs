@@ -66,8 +66,15 @@ impl Arena {
             if let Some(file) = path::open(&path)? {
                 return Self::open_file(&path, &file, options, deadline);
             }
-            if let Some(arena) = Self::make_file(&path, options)? {
-                return fork::register(arena);
+            if let Some(made) = Self::make_file(&path, options)? {
+                let made = fork::register(made)?;
+                return match Self::by_its_name(&made, &path, deadline) {
+                    Ok(Some(named)) => {
+                        drop(made);
+                        fork::register(named)
+                    }
+                    _ => Ok(made),
+                };
             }
         }
         Err(Error::new(Kind::Misuse, format!("{} comes and goes: expected a file that stays", path.display())))
@@ -93,6 +100,20 @@ impl Arena {
         // It takes part before the file has a name: nobody finds an arena that nobody has.
         let arena = Self::format(Backing::Os { file, mapping, view: None }, geometry, id, limit)?;
         Ok(new.name_it()?.then_some(arena))
+    }
+
+    /// The arena that this process has just made, opened once more, by its name: whoever finds the file through this process
+    /// learns the name from `/proc`, which calls a file by what it was called when it was opened. None when the name leads
+    /// elsewhere by now.
+    fn by_its_name(made: &Arc<Self>, path: &Path, deadline: &Deadline) -> Result<Option<Self>> {
+        let Some(file) = path::open(path)? else { return Ok(None) };
+        let mine = MemFile::open_at(path, &file, &file_name(made.id))?;
+        if !made.backing.is_file(&mine) {
+            return Ok(None);
+        }
+        let _door = door(&mine, deadline)?;
+        let mapping = Mapping::map(&mine)?;
+        Self::share(Backing::Os { file: mine, mapping, view: None })?.settled(false).map(Some)
     }
 
     fn open_file(path: &Path, file: &File, options: &Options, deadline: &Deadline) -> Result<Arc<Self>> {

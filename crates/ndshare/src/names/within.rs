@@ -14,7 +14,7 @@ impl Arena {
     ///
     /// # Errors
     /// `InvalidValue` for a name that is empty or longer than 240 bytes, for an arena in memory alone and for an object of
-    /// another arena; `Misuse` when something else has the name, unless `replace` says that it loses it; `ArenaFull`;
+    /// another arena; `ReadOnly` where this process joined the arena to read only; `Misuse` when something else has the name, unless `replace` says that it loses it; `ArenaFull`;
     /// `Timeout` at `deadline`.
     pub fn publish(
         self: &Arc<Self>,
@@ -33,9 +33,12 @@ impl Arena {
     #[doc(hidden)]
     pub fn publish_as(self: &Arc<Self>, name: &str, object: Found, replace: bool, deadline: &Deadline) -> Result<()> {
         self.check_lasting()?;
+        self.check_writable("a name")?;
         let Found { kind, token, kept } = object;
         let Kept::Block(block) = kept else {
-            return Err(Error::value("expected an object in this arena, got an arena: publish it by names::publish"));
+            return Err(Error::value(
+                "expected an object in this arena, got an arena: arenas have names by names::publish (in Python nds.publish)",
+            ));
         };
         if block.arena().id() != self.id() {
             let (mine, theirs) = (self, block.arena());
@@ -93,9 +96,10 @@ impl Arena {
     /// Takes a name away; says whether there was one. Who has the object keeps it.
     ///
     /// # Errors
-    /// `InvalidValue` as [`Self::attach_name`]; `Timeout` at `deadline`.
+    /// `InvalidValue` as [`Self::attach_name`]; `ReadOnly`; `Timeout` at `deadline`.
     pub fn unpublish(self: &Arc<Self>, name: &str, deadline: &Deadline) -> Result<bool> {
         self.check_lasting()?;
+        self.check_writable("the end of a name")?;
         registry::remove(self, name, deadline)
     }
 
