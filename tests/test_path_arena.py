@@ -664,7 +664,7 @@ print(nds.Arena(path=arena.path).attach("x").tolist())
 
 
 def test_who_has_the_arena_by_reference_knows_its_path(path: Path) -> None:
-    """The file was made without a name, and /proc called it "#123 (deleted)" for ever: at that path was another arena."""
+    """The file was made without a name; /proc called it "#123 (deleted)" for ever, and another arena was made there."""
     name = f"where {os.getpid()} {path.parent.name}"
     with nds.Arena("8 MiB", path=path) as arena:
         x = nds.zeros(3, np.uint8, arena=arena)
