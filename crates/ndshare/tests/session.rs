@@ -441,9 +441,12 @@ struct Copied(PathBuf);
 
 impl Copied {
     fn new() -> Self {
-        let path = std::env::temp_dir().join(format!("ndshare-session-{}", std::process::id()));
+        static COPIES: AtomicU32 = AtomicU32::new(0);
+        // One for each test: nobody can write over a program that another test runs ("Text file busy").
+        let (pid, number) = (std::process::id(), COPIES.fetch_add(1, SeqCst));
+        let path = std::env::temp_dir().join(format!("ndshare-session-{pid}-{number}"));
         // Another process writes it: a test beside this one that forks would hold a descriptor of this one's until it
-        // runs its own program, and nobody runs a file that somebody may write ("Text file busy").
+        // runs its own program, and nobody runs a file that somebody may write.
         let copied = Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&path).status().unwrap();
         assert!(copied.success(), "{copied}");
         Self(path)
