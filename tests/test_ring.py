@@ -1956,12 +1956,16 @@ def test_nothing_is_allocated_or_first_touched_per_frame() -> None:
         readers.clear()
         steps(200)
         rounds = []
-        for _ in range(6):  # a frame that was spare so far may be touched in one of them, but not in each
+        # A frame that was spare so far is touched for the first time in one of them: so often at most as there are frames,
+        # whichever of them the readers leave.
+        for _ in range(24):
             gc.collect()
             before, blocks = nds.stats(), sys.getallocatedblocks()
             faults = steps(100)
             blocks = sys.getallocatedblocks() - blocks
             rounds.append((*faults, blocks, abs(nds.stats()["bytes"] - before["bytes"])))
+            if max(rounds[-1]) < 20:
+                break
     assert min(map(max, rounds)) < 20, f"page faults here and there, more Python objects, bytes: {rounds}"
     assert len(places) <= 20, "other frames than the ring's own"
 
