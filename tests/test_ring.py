@@ -1956,8 +1956,8 @@ def test_nothing_is_allocated_or_first_touched_per_frame() -> None:
         readers.clear()
         steps(200)
         rounds = []
-        # A frame that was spare so far is touched for the first time in one of them: so often at most as there are frames,
-        # whichever of them the readers leave.
+        # A frame that was spare so far is touched for the first time in one of them: so often at most as there are
+        # frames.
         for _ in range(24):
             gc.collect()
             before, blocks = nds.stats(), sys.getallocatedblocks()
