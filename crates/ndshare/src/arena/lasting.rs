@@ -73,7 +73,10 @@ impl Arena {
                         drop(made);
                         fork::register(named)
                     }
-                    _ => Ok(made),
+                    // What ended the wait ends the call: Ctrl-C is not to be lost.
+                    Err(error) if error.kind() == Kind::Interrupted => Err(error),
+                    // It is whole under the other name, too.
+                    Ok(None) | Err(_) => Ok(made),
                 };
             }
         }
