@@ -60,6 +60,17 @@ class Done:
         return self.out
 
 
+# What a program says to use all its descriptors up; it imports os and resource.
+NO_DESCRIPTORS = """
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+taken = []
+try:
+    while True:
+        taken.append(os.open("/dev/null", os.O_RDONLY))
+except OSError:
+    pass
+"""
+
 _numbers = itertools.count()
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import ndshare as nds
-from helpers import HANG, Puppet, environment, held, run, wait_until
+from helpers import HANG, NO_DESCRIPTORS, Puppet, environment, held, run, wait_until
 from test_strangers import ask, running, said, stranger
 from test_strangers import runtime as runtime  # noqa: PLC0414  (a fixture)
 
@@ -406,18 +406,14 @@ def test_a_viewer_may_join_the_session_that_it_looked_at() -> None:
     assert nds.attach("array").sum() == 40
 
 
-SHORT = """
+SHORT = (
+    """
 import resource
 array = attach("array")
 nds.zeros(1)
-resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-taken = []
-try:
-    while True:
-        taken.append(os.open("/dev/null", os.O_RDONLY))
-except OSError:
-    pass
-for _ in range(8):
+"""
+    + NO_DESCRIPTORS
+    + """for _ in range(8):
     try:
         other = nds.attach("other", timeout=0, readonly=True)
         assert (access(other), other.tolist()) == ("r--s", [5])
@@ -427,6 +423,7 @@ for _ in range(8):
     os.close(taken.pop())
 print(access(array), array.sum(), access(attach("other")), nds.names())
 """
+)
 
 
 def test_without_descriptors_it_is_an_error_and_what_there_is_stays() -> None:

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 
 import ndshare as nds
-from helpers import HANG, Puppet, environment, held, label, run, script, wait_until
+from helpers import HANG, NO_DESCRIPTORS, Puppet, environment, held, label, run, script, wait_until
 from ndshare import _native
 from test_rust_session import output, program
 
@@ -261,18 +261,14 @@ def test_who_attaches_while_the_publisher_ends_keeps_the_name(runtime: Path) -> 
     assert kept.tolist() == [1, 1, 1]
 
 
-SHORT = """
+SHORT = (
+    """
 import os, resource, sys
 import ndshare as nds
 nds.zeros(1)
-resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-taken = []
-try:
-    while True:
-        taken.append(os.open("/dev/null", os.O_RDONLY))
-except OSError:
-    pass
-for descriptor in taken[: int(sys.argv[1])]:
+"""
+    + NO_DESCRIPTORS
+    + """for descriptor in taken[: int(sys.argv[1])]:
     os.close(descriptor)
 try:
     names = nds.names()
@@ -283,6 +279,7 @@ except nds.Timeout as error:
 except nds.Error as error:
     assert "descriptor" in str(error) or "open files" in str(error), error
 """
+)
 
 
 @pytest.mark.parametrize("free", [2, 3, 4])
