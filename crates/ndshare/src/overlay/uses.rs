@@ -6,6 +6,7 @@ use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::layout::{Layout, MAX_DIMS};
 use crate::varint::{Reader, push, push_text};
+use std::fmt;
 
 /// One array of a use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -200,6 +201,17 @@ impl Uses {
     }
 }
 
+impl fmt::Display for Uses {
+    /// The uses with the names of their fields: `floats(A, B), ints(D)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let one = |one: &Use| {
+            let names: Vec<&str> = one.fields.iter().map(Field::name).collect();
+            format!("{}({})", one.name, names.join(", "))
+        };
+        f.write_str(&self.uses.iter().map(one).collect::<Vec<_>>().join(", "))
+    }
+}
+
 /// Name, shape and element of a field.
 fn take_field<'a>(reader: &mut Reader<'a>) -> Option<(&'a str, Vec<usize>, Element)> {
     let (name, ndim) = (reader.text()?, reader.small::<usize>().filter(|&ndim| ndim <= MAX_DIMS)?);
@@ -244,6 +256,7 @@ mod tests {
         assert_eq!(places(0), [("x", 0, 65), ("none", 128, 0), ("y", 128, 4)]);
         assert_eq!((places(1), uses.len_bytes()), (vec![("x", 0, 300)], 300));
         assert_eq!(uses.find("b").unwrap().0, 1);
+        assert_eq!(uses.to_string(), "a(x, none, y), b(x)");
         assert!(uses.check().is_ok());
     }
 
