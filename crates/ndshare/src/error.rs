@@ -327,6 +327,16 @@ macro_rules! variants {
                 }
             }
         }
+
+        impl Kind {
+            /// Its name, as it is written here: `"ArenaFull"`.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$detailed => stringify!($detailed),)*
+                    $(Self::$plain => stringify!($plain),)*
+                }
+            }
+        }
     };
 }
 

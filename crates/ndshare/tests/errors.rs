@@ -132,3 +132,9 @@ fn ring(when_full: WhenFull) -> Arc<Ring> {
     )
     .unwrap()
 }
+
+#[test]
+fn kinds_have_the_names_that_they_are_written_by() {
+    let kinds = [Kind::ArenaFull, Kind::Closed, Kind::Misuse, Kind::WriterDied, Kind::Os];
+    assert_eq!(kinds.map(Kind::name), ["ArenaFull", "Closed", "Misuse", "WriterDied", "Os"]);
+}
