@@ -6,7 +6,7 @@
 use ndshare::arena::Options;
 use ndshare::cache::{Cache, Geometry};
 use ndshare::overlay::{Overlay, Uses};
-use ndshare::ring::{Content, Format, Mode, RingOptions, Start, WhenFull};
+use ndshare::ring::{Content, Format, Mode, RingOptions, Sink, Start, WhenFull};
 use ndshare::{Arena, Array, Canvas, Deadline, Error, Kind, Lock, Number, Reader, Result, Ring, Writer};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -214,4 +214,24 @@ fn numbers_that_cannot_be_are_told() {
         let error = make(RingOptions::slots(slots)).to_string();
         assert!(error.contains("1 to 65536 slots") && error.contains(&format!("got {slots}")), "{error}");
     }
+}
+
+#[test]
+fn frames_go_to_a_ring_or_to_a_writer_and_know_their_numbers() {
+    let options = RingOptions { when_full: WhenFull::DropNewest, ..RingOptions::slots(2) };
+    let session = ndshare::session().unwrap();
+    let ring = Ring::new(session, Format::new(&[2], Number::U8), options, &FOREVER).unwrap();
+    let reader = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
+    let writer = ring.writer(&FOREVER).unwrap();
+    let fill = |sink: &dyn Sink| {
+        let mut writing = sink.begin(2, &FOREVER).unwrap();
+        assert_eq!(writing.seq(), None);
+        writing.publish(Content::default(), &FOREVER).unwrap();
+        writing.seq()
+    };
+    assert_eq!([fill(&ring), fill(&*writer), fill(&ring)], [Some(0), Some(1), None], "a third has no room");
+    assert_eq!(reader.get(&FOREVER).unwrap().seq, 0);
+    let array = Array::zeros(session, &[2], Number::U8).unwrap();
+    let publish = |sink: &dyn Sink| sink.publish_block(array.hold(), 2, Content::default(), &FOREVER).unwrap().seq();
+    assert_eq!([publish(&*writer), publish(&ring)], [Some(2), None]);
 }

@@ -73,7 +73,7 @@ pub use reader::Reader;
 pub use state::Ring;
 pub use stats::{Process, ReaderStats, Stats, WriterCounts, WriterStats};
 pub use table::{GROUPS, READERS, RingSizes, WRITERS};
-pub use write::Writing;
+pub use write::{Sink, Writing};
 pub use writer::Writer;
 
 /// What the bindings call beside the public face.

@@ -19,7 +19,8 @@ pub struct Writing {
     /// None once it was published and let go of.
     hold: Option<Hold>,
     is_kept: bool,
-    is_published: bool,
+    /// Its number, once it was published.
+    seq: Option<u64>,
     place: FrameSlot,
     pen: Pen,
     /// The number at which there was room for the frame; none when nobody looked.
@@ -60,8 +61,8 @@ impl Writing {
     /// is thrown away with this object. `Misuse`, at once, when it was published already.
     #[inline]
     pub fn publish(&mut self, content: Content<'_>, deadline: &Deadline) -> Result<Published> {
-        let Self { ring, hold, is_kept, is_published, place, pen, room_at } = self;
-        if *is_published {
+        let Self { ring, hold, is_kept, seq, place, pen, room_at } = self;
+        if seq.is_some() {
             return Err(was_published());
         }
         ring.check_content(content)?;
@@ -69,8 +70,79 @@ impl Writing {
         let hold = if *is_kept { &mut None } else { hold };
         let published =
             ring.publish(&mut Publication { pen: *pen, room_at: *room_at, supply: &supply, hold, content }, deadline)?;
-        *is_published = published.seq().is_some();
+        *seq = published.seq();
         Ok(published)
+    }
+
+    /// Its number; none while it is not published, and when it was dropped.
+    pub fn seq(&self) -> Option<u64> {
+        self.seq
+    }
+}
+
+/// Where frames go: a ring, or one of its [writers](super::Writer). Code that makes frames need not know which.
+///
+/// ```
+/// use ndshare::ring::{Content, Format, Published, RingOptions, Sink};
+/// use ndshare::{Deadline, Number, Result, Ring};
+///
+/// fn write(sink: &dyn Sink, frame: [u8; 4]) -> Result<Published> {
+///     let mut writing = sink.begin(4, &Deadline::never())?;
+///     writing.array()?.copy_from_slice(&frame)?;
+///     writing.publish(Content::default(), &Deadline::never())
+/// }
+///
+/// let forever = Deadline::never();
+/// let ring = Ring::new(ndshare::session()?, Format::new(&[4], Number::U8), RingOptions::slots(4), &forever)?;
+/// let writer = ring.writer(&forever)?;
+/// assert_eq!(write(&ring, [1; 4])?.seq(), Some(0));
+/// assert_eq!(write(&*writer, [2; 4])?.seq(), Some(1));
+/// # Ok::<(), ndshare::Error>(())
+/// ```
+pub trait Sink: Send + Sync {
+    /// A frame of at least `len_bytes` to fill.
+    ///
+    /// # Errors
+    /// As [`Ring::begin`], and [`Writer::begin`](super::Writer::begin).
+    fn begin(&self, len_bytes: u64, deadline: &Deadline) -> Result<Writing>;
+
+    /// The same if that needs no waiting; else none.
+    ///
+    /// # Errors
+    /// As there.
+    #[doc(hidden)]
+    fn begin_quick(&self, len_bytes: u64) -> Result<Option<Writing>>;
+
+    /// Publishes a block that exists, as [`Ring::publish_block`] does.
+    ///
+    /// # Errors
+    /// As there, and [`Writer::publish_block`](super::Writer::publish_block).
+    fn publish_block(
+        &self,
+        hold: &Hold,
+        len_bytes: u64,
+        content: Content<'_>,
+        deadline: &Deadline,
+    ) -> Result<Published>;
+}
+
+impl Sink for Arc<Ring> {
+    fn begin(&self, len_bytes: u64, deadline: &Deadline) -> Result<Writing> {
+        Ring::begin(self, len_bytes, deadline)
+    }
+
+    fn begin_quick(&self, len_bytes: u64) -> Result<Option<Writing>> {
+        Ring::begin_quick(self, len_bytes)
+    }
+
+    fn publish_block(
+        &self,
+        hold: &Hold,
+        len_bytes: u64,
+        content: Content<'_>,
+        deadline: &Deadline,
+    ) -> Result<Published> {
+        Ring::publish_block(self, hold, len_bytes, content, deadline)
     }
 }
 
@@ -139,7 +211,7 @@ impl Ring {
     fn writing(self: &Arc<Self>, pen: Pen, (hold, frame, room_at): Picked) -> Result<Writing> {
         point(Point::RingPicked);
         let place = FrameSlot { frame, block: hold.block(), writer: self.arena().identity()? };
-        Ok(Writing { ring: self.clone(), hold: Some(hold), is_kept: false, is_published: false, place, pen, room_at })
+        Ok(Writing { ring: self.clone(), hold: Some(hold), is_kept: false, seq: None, place, pen, room_at })
     }
 
     /// Publishes a block that exists, of which the frame uses `len_bytes`, without a copy: it takes a place among the

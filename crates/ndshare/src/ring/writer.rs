@@ -6,7 +6,7 @@ use super::publish::{Content, Published};
 use super::state::Ring;
 use super::table::{WRITERS, WriterWords};
 use super::token::{new_token, read_token, write_token};
-use super::write::Writing;
+use super::write::{Sink, Writing};
 use super::writers::{Pen, is_somebodys, was_closed};
 use crate::arena::{BlockId, Deadline, Hold};
 use crate::array::Token;
@@ -276,6 +276,26 @@ impl Writer {
 
     fn is_unused(&self) -> bool {
         self.is_current() && self.words().user.load(SeqCst) == 0
+    }
+}
+
+impl Sink for Writer {
+    fn begin(&self, len_bytes: u64, deadline: &Deadline) -> Result<Writing> {
+        Self::begin(self, len_bytes, deadline)
+    }
+
+    fn begin_quick(&self, len_bytes: u64) -> Result<Option<Writing>> {
+        Self::begin_quick(self, len_bytes)
+    }
+
+    fn publish_block(
+        &self,
+        hold: &Hold,
+        len_bytes: u64,
+        content: Content<'_>,
+        deadline: &Deadline,
+    ) -> Result<Published> {
+        Self::publish_block(self, hold, len_bytes, content, deadline)
     }
 }
 
