@@ -1,5 +1,5 @@
 //! Library errors as Python exceptions. The classes live in `ndshare._errors`, where they also inherit the
-//! built-in that fits; each is looked up once.
+//! built-in that fits.
 
 use ndshare::cache::Failure;
 use ndshare::{Error, Kind};
@@ -7,28 +7,9 @@ use pyo3::PyErrArguments;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyDict, PyType};
 
 use crate::guard::Once;
-
-type Class = Once<Py<PyType>>;
-
-/// The classes of `ndshare._errors` that are raised from here.
-static CLASSES: [(&str, Class); 13] = [
-    ("Error", Class::new()),
-    ("ArenaFull", Class::new()),
-    ("Stale", Class::new()),
-    ("AttachError", Class::new()),
-    ("Timeout", Class::new()),
-    ("OwnerDied", Class::new()),
-    ("Empty", Class::new()),
-    ("Full", Class::new()),
-    ("Closed", Class::new()),
-    ("WriterDied", Class::new()),
-    ("Poisoned", Class::new()),
-    ("LoadError", Class::new()),
-    ("ReadOnly", Class::new()),
-];
 
 /// The exception that stands for `error`.
 pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
@@ -38,19 +19,12 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
         Kind::InvalidType => return PyTypeError::new_err(message),
         Kind::Misuse => return PyRuntimeError::new_err(message),
         Kind::LoadFailed => return not_loaded(py, error),
-        Kind::ArenaFull => "ArenaFull",
-        Kind::Stale => "Stale",
-        Kind::Attach | Kind::Unreachable | Kind::Foreign => "AttachError",
-        Kind::Timeout => "Timeout",
         Kind::OwnerDied => return of_process(py, "OwnerDied", format!("{message}: pass recover=True"), pid_of(error)),
-        Kind::Empty => "Empty",
-        Kind::Full => "Full",
-        Kind::Closed => "Closed",
         Kind::WriterDied => return of_process(py, "WriterDied", message, pid_of(error)),
-        Kind::Poisoned => "Poisoned",
-        Kind::ReadOnly => "ReadOnly",
+        Kind::Attach | Kind::Unreachable | Kind::Foreign => "AttachError",
         // An interrupted wait raises what its check found; see `wait`.
-        _ => "Error",
+        Kind::Interrupted | Kind::Os => "Error",
+        kind => kind.name(),
     };
     ours(py, name, message)
 }
@@ -84,11 +58,12 @@ pub(crate) fn is_closed(py: Python<'_>, error: &PyErr) -> bool {
     class_of(py, "Closed").is_ok_and(|class| error.is_instance(py, &class))
 }
 
-/// The one way to our classes.
+/// The one way to our classes. They are looked up once, for the end of the interpreter, when nothing can be imported.
 fn class_of<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
-    let found = CLASSES.iter().find(|(known, _)| *known == name);
-    let (name, class) = found.ok_or_else(|| PyRuntimeError::new_err(name.to_owned()))?;
-    class.import(py, "ndshare._errors", name).cloned()
+    static CLASSES: Once<Py<PyDict>> = Once::new();
+    let classes = CLASSES.get_or_make(|| Ok(py.import("ndshare._errors")?.dict().copy()?.unbind()))?.bind(py);
+    let class = classes.get_item(name)?.ok_or_else(|| PyRuntimeError::new_err(name.to_owned()))?;
+    Ok(class.cast_into()?)
 }
 
 fn ours(py: Python<'_>, name: &str, said: impl PyErrArguments + 'static) -> PyErr {
@@ -107,7 +82,7 @@ fn ours(py: Python<'_>, name: &str, said: impl PyErrArguments + 'static) -> PyEr
 fn not_loaded(py: Python<'_>, error: &Error) -> PyErr {
     let (type_name, text) = match error {
         Error::LoadFailed(failed) if !failed.type_name.is_empty() => (failed.type_name.clone(), failed.text.clone()),
-        other => (format!("ndshare::Kind::{:?}", other.kind()), other.to_string()),
+        other => (format!("ndshare::Kind::{}", other.kind().name()), other.to_string()),
     };
     load_failed(py, Failure { pid: pid_of(error), type_name, text })
 }
