@@ -70,7 +70,12 @@ pub(crate) fn session_find(
         warn.call1(py, (text,))?;
     }
     let raised = Guarded::new(None);
-    let mut on_foreign = |error: &Error| tell(&warn, error, &raised);
+    let mut on_foreign = |error: &Error| {
+        let told = attached(|py| warn.call1(py, (error.to_string(),)).map(drop));
+        let Some(Err(cause)) = told else { return Ok(()) };
+        drop(raised.replace(Some(cause)));
+        Err(Error::new(Kind::Interrupted, "a warning was raised"))
+    };
     let found = interruptible(py, |deadline| match sender {
         Some(_) => library::find(&told, deadline, &mut on_foreign).map(drop),
         None => library::ensure(&told, deadline, &mut on_foreign).map(drop),
@@ -82,14 +87,6 @@ pub(crate) fn session_find(
 #[pyfunction]
 pub(crate) fn session_named(py: Python<'_>, name: &str) -> PyResult<()> {
     interruptible(py, |deadline| library::named(name, deadline)).map(drop)
-}
-
-/// Calls `warn`; what it raises is kept.
-fn tell(warn: &Py<PyAny>, error: &Error, raised: &Guarded<Option<PyErr>>) -> ndshare::Result<()> {
-    let told = attached(|py| warn.call1(py, (error.to_string(),)).map(drop));
-    let Some(Err(cause)) = told else { return Ok(()) };
-    drop(raised.replace(Some(cause)));
-    Err(Error::new(Kind::Interrupted, "a warning was raised"))
 }
 
 /// Why this forked process has no place in arenas that its parent shared with it: a sentence for each.

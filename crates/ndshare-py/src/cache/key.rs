@@ -4,7 +4,7 @@ use ndshare::cache::{Key, KeyValue, KeyWriter, Text};
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyEllipsis, PyFloat, PyInt, PySlice, PyString, PyTuple, PyType};
+use pyo3::types::{IntoPyDict, PyBytes, PyDict, PyEllipsis, PyFloat, PyInt, PySlice, PyString, PyTuple, PyType};
 
 use crate::error::to_python;
 use crate::guard::Once;
@@ -83,9 +83,7 @@ fn push_large(writer: &mut KeyWriter, key: &Bound<'_, PyAny>) -> PyResult<()> {
 }
 
 fn signed(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
-    let signed = PyDict::new(py);
-    signed.set_item(intern!(py, "signed"), true)?;
-    Ok(signed)
+    [(intern!(py, "signed"), true)].into_py_dict(py)
 }
 
 fn push_tuple(writer: &mut KeyWriter, tuple: &Bound<'_, PyTuple>) -> PyResult<()> {

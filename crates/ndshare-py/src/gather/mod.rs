@@ -114,7 +114,7 @@ pub(crate) fn stack<'py>(
     joined(py, arrays, how, Function::Stack, &arguments, workers)
 }
 
-/// `concatenate` and `stack`; without `how` it is NumPy's affair.
+/// `concatenate` and `stack`. Without `how`, and for what is not done here, it is NumPy's affair.
 fn joined<'py>(
     py: Python<'py>,
     arrays: &Bound<'py, PyAny>,
@@ -126,33 +126,20 @@ fn joined<'py>(
     onto(py, arguments.out, |out, filling| {
         let arguments = Arguments { out, ..*arguments };
         let wanted = Wanted::new(py, out, arguments.dtype, arguments.casting, workers)?.at(filling);
-        let outcome = how.map_or(Ok(Outcome::Unusual), |how| join(py, arrays, how, &wanted))?;
-        finish(py, outcome, function, arrays, &arguments, filling)
+        match how.map_or(Ok(Outcome::Unusual), |how| join(py, arrays, how, &wanted))? {
+            Outcome::Done(out) => Ok(out),
+            // NumPy has the casts, and there is room for the result already.
+            Outcome::Room(out) => {
+                function.call(py, arrays, &Arguments { out: Some(&out), dtype: None, ..arguments })?;
+                Ok(out)
+            }
+            Outcome::Unusual => {
+                filling.into_iter().for_each(Filling::touch);
+                let result = function.call(py, arrays, &arguments)?;
+                if out.is_none() { share(py, result) } else { Ok(result) }
+            }
+        }
     })
-}
-
-/// Lets NumPy do what was not done.
-fn finish<'py>(
-    py: Python<'py>,
-    outcome: Outcome<'py>,
-    function: Function,
-    arrays: &Bound<'py, PyAny>,
-    arguments: &Arguments<'_, 'py>,
-    filling: Option<&Filling<'_>>,
-) -> PyResult<Bound<'py, PyAny>> {
-    match outcome {
-        Outcome::Done(out) => Ok(out),
-        // NumPy has the casts, and there is room for the result already.
-        Outcome::Room(out) => {
-            function.call(py, arrays, &Arguments { out: Some(&out), dtype: None, ..*arguments })?;
-            Ok(out)
-        }
-        Outcome::Unusual => {
-            filling.into_iter().for_each(Filling::touch);
-            let result = function.call(py, arrays, arguments)?;
-            if arguments.out.is_none() { share(py, result) } else { Ok(result) }
-        }
-    }
 }
 
 /// Assemble an array from nested lists of blocks; NumPy's `block`, with `out` and `workers`.
@@ -175,28 +162,20 @@ pub(crate) fn block<'py>(
     out: Option<&Bound<'py, PyAny>>,
     workers: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    onto(py, out, |out, filling| block_onto(py, arrays, out, workers, filling))
-}
-
-fn block_onto<'py>(
-    py: Python<'py>,
-    arrays: &Bound<'py, PyAny>,
-    out: Option<&Bound<'py, PyAny>>,
-    workers: Option<&Bound<'py, PyAny>>,
-    filling: Option<&Filling<'_>>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let wanted = Wanted::new(py, out, None, None, workers)?.at(filling);
-    let room = match join_nested(py, arrays, &wanted)? {
-        Outcome::Done(done) => return Ok(done),
-        Outcome::Room(room) => Some(room),
-        Outcome::Unusual => None,
-    };
-    let result = Function::Block.call(py, arrays, &Arguments::default())?;
-    let Some(out) = out.or(room.as_ref()) else { return share(py, result) };
-    fits(&result, out)?;
-    filling.into_iter().for_each(Filling::touch);
-    copyto(py, out, &result, Given(None), Given(None), workers)?;
-    Ok(out.clone())
+    onto(py, out, |out, filling| {
+        let wanted = Wanted::new(py, out, None, None, workers)?.at(filling);
+        let room = match join_nested(py, arrays, &wanted)? {
+            Outcome::Done(done) => return Ok(done),
+            Outcome::Room(room) => Some(room),
+            Outcome::Unusual => None,
+        };
+        let result = Function::Block.call(py, arrays, &Arguments::default())?;
+        let Some(out) = out.or(room.as_ref()) else { return share(py, result) };
+        fits(&result, out)?;
+        filling.into_iter().for_each(Filling::touch);
+        copyto(py, out, &result, Given(None), Given(None), workers)?;
+        Ok(out.clone())
+    })
 }
 
 /// Complains about an `out` that is not an array of the result's shape.
