@@ -254,6 +254,8 @@ fn put_in_use(capsule: &Bound<'_, PyAny>) -> PyResult<()> {
 /// (True, 0)
 #[pyclass(frozen, weakref, name = "allocating", module = "ndshare")]
 pub(crate) struct Allocating {
+    /// How many bytes an array has at least that is made in shared memory.
+    #[pyo3(get)]
     min_bytes: usize,
     named: Option<Arc<Arena>>,
     counts: Arc<Counts>,
@@ -306,12 +308,6 @@ impl Allocating {
             return Ok(());
         }
         put_in_use(&open_outside(context.outer.bind(py).clone())?)
-    }
-
-    /// How many bytes an array has at least that is made in shared memory.
-    #[getter]
-    fn min_bytes(&self) -> usize {
-        self.min_bytes
     }
 
     /// How many pieces of memory were taken from the arena. NumPy takes some for itself and gives them back.
