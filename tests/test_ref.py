@@ -136,6 +136,17 @@ def test_what_has_no_reference_is_refused_by_its_type() -> None:
             nds.ref(thing)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
+def test_a_writer_that_is_opened_twice_is_one_object() -> None:
+    writer = ring().writer()
+    text = str(nds.ref(writer))
+    first, second = nds.ref(text).open(), nds.ref(text).open()
+    assert first is second is writer
+    first.put([1, 2, 3])
+    first.close()
+    assert second.closed
+    assert writer.closed
+
+
 def test_a_reader_that_is_opened_twice_is_one_object() -> None:
     reader = ring().reader()
     text = str(nds.ref(reader))

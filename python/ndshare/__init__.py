@@ -46,6 +46,7 @@ from ._native import (
     Cache,
     Canvas,
     Lock,
+    Overlay,
     Reader,
     Ring,
     Writer,
@@ -61,7 +62,6 @@ from ._native import (
     stats,
     zeros,
 )
-from ._overlay import Overlay
 from ._ref import Ref, ref
 from ._ring import Frame
 from ._session import session

@@ -134,7 +134,7 @@ class _Job:
         self._outcomes: queue.SimpleQueue[tuple[bytes, Array | BaseException]] = queue.SimpleQueue()
 
     def _have(self, key: Any) -> Array:
-        return _native.fetch_unless(self._cache, key, self._load, _left(self._end), self._stop)
+        return self._cache._fetch_unless(key, self._load, _left(self._end), self._stop)
 
     def run(self, keys: dict[bytes, Any], workers: int, tell: Callable[[bytes, Array], None]) -> None:
         """Have all keys, which have names, and tell of each in the caller's thread."""
@@ -232,7 +232,7 @@ def fetch_many(  # noqa: PLR0917
     """
     _check(workers, timeout)
     wanted = list(keys)
-    values = _native.find_many(self, wanted)
+    values = self._find_many(wanted)
     # By name: not every key has a hash.
     missing: dict[bytes, list[int]] = {}
     for place, value in enumerate(values):
@@ -317,12 +317,12 @@ def _cpus() -> int:
 
 def _setitem(self: Cache, key: Any, value: ArrayLike, /) -> None:
     """Make an array the value of a key."""
-    _native.store_array(self, key, _array_of(value, lambda: f"the value of {_short(key)} to be"))
+    self._store(key, _array_of(value, lambda: f"the value of {_short(key)} to be"))
 
 
 def _iter(self: Cache) -> Iterator[Any]:
     """Go through the keys that have values now, in no order."""
-    return iter(_native.keys_of(self, key_of))
+    return iter(self._keys(key_of))
 
 
 def _add_method(name: str, method: types.FunctionType) -> None:
@@ -343,7 +343,7 @@ for _name, _method in {
 
 
 def _reduce_cache(cache: Cache) -> tuple[Any, ...]:
-    return _native.open_cache, _native.cache_parts(cache)
+    return _native.open_cache, cache._parts()
 
 
 def register() -> None:

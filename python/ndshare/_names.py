@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from . import _native
-from ._overlay import Overlay, of_parts
 
 
 def publish(name: str, obj: Any, replace: bool = False) -> None:
@@ -20,10 +19,7 @@ def publish(name: str, obj: Any, replace: bool = False) -> None:
     not shared, and for a name that is empty, longer than 200 bytes, ``.`` or ``..``, or has a slash, a comma or a
     control character; TypeError for other objects; AttachError when the user's registry of names is not to be trusted.
     """
-    if isinstance(obj, Overlay):
-        _native.publish_overlay(name, obj._head, replace)
-    else:
-        _native.publish_name(name, obj, replace)
+    _native.publish_name(name, obj, replace)
 
 
 def attach(name: str, timeout: float | None = None, readonly: bool = False) -> Any:
@@ -42,7 +38,7 @@ def attach(name: str, timeout: float | None = None, readonly: bool = False) -> A
     Raises Timeout after `timeout` seconds (None: never; 0 looks once), with the names that there are; ValueError for a
     name that can be none; AttachError when what has the name is not to be trusted, or cannot be reached.
     """
-    return _opened(_native.attach_name(name, timeout, readonly))
+    return _native.attach_name(name, timeout, readonly)
 
 
 def unpublish(name: str) -> bool:
@@ -56,23 +52,6 @@ def names() -> dict[str, str]:
     Entries whose objects are gone are removed.
     """
     return _native.list_names()
-
-
-def publish_in(arena: _native.Arena, name: str, obj: Any, replace: bool) -> None:
-    """Do what `Arena.publish` says."""
-    if isinstance(obj, Overlay):
-        _native.publish_overlay_in_arena(arena, name, obj._head, replace)
-    else:
-        _native.publish_in_arena(arena, name, obj, replace)
-
-
-def attach_in(arena: _native.Arena, name: str, timeout: float | None) -> Any:
-    """Do what `Arena.attach` says."""
-    return _opened(_native.attach_in_arena(arena, name, timeout))
-
-
-def _opened(found: Any) -> Any:
-    return of_parts(*cast("tuple[Any, Any, Any]", found)) if isinstance(found, tuple) else found
 
 
 for _function in (publish, attach, unpublish, names):

@@ -6,7 +6,8 @@ view that outlives its `with` block keeps its process inside, and nobody gets th
 process is told which view that is; other processes wait until it is gone, or until its process is. The array that was
 handed out is no such view: it turns read-only and lets go, if nothing but variables refers to it.
 
-What this process knows of an overlay's memory is kept once, however many Overlay objects it has of it.
+What this process knows of an overlay's memory is kept once, however many Overlay objects it has of it, and as long as
+something of a use is there.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, NamedTuple, cast
 
-import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from . import _native
 from ._arrays import Shape
 from ._errors import Timeout
+from ._native import Overlay
 
 FieldSpec = tuple[Shape, DTypeLike]
 UseSpec = Mapping[str, FieldSpec] | Iterable[tuple[str, FieldSpec]]
@@ -44,141 +45,18 @@ _memories: dict[tuple[int, int, int, bool], weakref.ref[_Memory]] = {}
 _numbers = itertools.count()
 
 
-class _Field(NamedTuple):
-    """Where a field lies and what it is; `offset` in bytes."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    offset: int
-
-
-_Plan = dict[str, dict[str, _Field]]
-
-
-class Overlay:
-    """Memory with several meanings, one at a time: ``Overlay(use={field: (shape, dtype), ...}, ...)``.
-
-    Its size is that of the largest use; fields start at multiples of 64 bytes. ``with overlay.use(name) as v`` gives
-    the fields of one use as plain arrays, ``v.field`` or ``v["field"]``, with the bytes that the last use left. At
-    first they are zero. Processes and threads share a use; who wants another one waits, and is not overtaken.
-
-    With ``name="text"``, all processes of the session that give the same name have the same overlay, for as long as one
-    has it; ValueError when it has other uses. `arena` is another arena than the session's; a use may be called
-    ``arena``, too.
-
-    Send an overlay through multiprocessing, in whatever way; a plain pickle raises TypeError. A process that is killed
-    inside a use has left it.
-
-    Raises ValueError or TypeError for names, shapes and dtypes that cannot work, before it allocates: a field's name
-    is an identifier without a leading underscore, no keyword, and not ``first``.
-
-    >>> import ndshare as nds
-    >>> scratch = nds.Overlay(floats={"A": ((3, 4), "f4"), "B": (4, "f8")}, ints={"D": (10, "i4")})
-    >>> with scratch.use("floats", timeout=5) as v:
-    ...     v.A[:] = 1
-    >>> with scratch.use("ints") as v:
-    ...     hex(v.D[0]), v.first
-    ('0x3f800000', True)
-    """
-
-    __slots__ = ("__weakref__", "_data", "_head", "_memory", "_plan")
-
-    _plan: _Plan
-    _head: NDArray[np.uint8]
-    _data: NDArray[np.uint8]
-    _memory: _Memory
-
-    def __init__(
-        self,
-        /,
-        *,
-        name: str | UseSpec | None = None,
-        arena: _native.Arena | UseSpec | None = None,
-        **uses: UseSpec,
-    ) -> None:
-        # What is no text is a use of that name, and what is no arena a use of that.
-        if not (arena is None or isinstance(arena, _native.Arena)):
-            uses, arena = {"arena": arena, **uses}, None
-        if not (name is None or isinstance(name, str)):
-            uses, name = {"name": name, **uses}, None
-        self._attach(*_made(uses, name, arena))
-
-    def use(self, name: str, timeout: float | None = None) -> Use:
-        """Return a context manager that waits for the use `name`, at most `timeout` seconds, and enters it.
-
-        Entering raises Timeout; BufferError, with the names of the fields, while views of another use are alive in this
-        process; RuntimeError when this thread is inside another use. Raises ValueError for an unknown name.
-
-        At exit the arrays handed out turn read-only; they may stay in variables. Drop views of them: as long as one is
-        alive no other use can begin. Leaving never raises.
-        """
-        if name not in self._plan:
-            raise ValueError(f"expected one of the uses {', '.join(self._plan)}, got {name!r}")
-        if timeout is not None and not timeout >= 0:
-            raise ValueError(f"expected a timeout in seconds, 0 or more, or None, got {timeout}")
-        return Use(self, name, timeout)
-
-    def __repr__(self) -> str:
-        uses = ", ".join(f"{name}({', '.join(fields)})" for name, fields in self._plan.items())
-        return f"<Overlay {uses}, {self._data.nbytes} bytes>"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError(
-            "cannot pickle an ndshare.Overlay: expected multiprocessing to send it (a Process's argument, a Queue, a "
-            "Pipe, a pool), got another pickler"
-        )
-
-    def _attach(self, plan: _Plan, head: NDArray[np.uint8], data: NDArray[np.uint8]) -> None:
-        self._plan, self._head, self._data = plan, head, data
-        self._memory = _memory_at(_native.place_of(head))
-
-    def _enter(self, name: str, timeout: float | None) -> Fields:
-        outer = self._memory.use_of_this_thread()
-        if outer is None:
-            inside = self._wait_for(name, timeout)
-            return self._hand_out(name, inside, inside.first)
-        if outer._name != name:
-            raise RuntimeError(
-                f"expected this thread to leave the use {outer._name!r} before it asks for {name!r}: it would wait for "
-                "itself; end the outer with block first"
-            )
-        # It must not wait for others, who may be waiting for its outer block.
-        return self._hand_out(name, outer._inside, first=False)
-
-    def _wait_for(self, name: str, timeout: float | None) -> _native.Inside:
-        number = list(self._plan).index(name)
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            self._memory.refuse_leftovers(name)
-            left = _LOOK_EVERY if deadline is None else min(_LOOK_EVERY, max(0.0, deadline - time.monotonic()))
-            try:
-                return _native.enter_use(self._head, number, left)
-            except Timeout:
-                if deadline is not None and time.monotonic() >= deadline:
-                    raise
-
-    def _hand_out(self, name: str, inside: _native.Inside | None, first: bool) -> Fields:
-        assert inside is not None
-        arrays = {
-            field: _native.view_field(inside, self._data, where.offset, where.shape, where.dtype, self._memory)
-            for field, where in self._plan[name].items()
-        }
-        fields = Fields(name, arrays, inside, first)
-        self._memory.note(fields, arrays)
-        return fields
-
-
 class Use:
     """A use of an overlay, for `with`. It may be entered again, and by several threads."""
 
-    __slots__ = ("_entered", "_name", "_overlay", "_timeout")
+    __slots__ = ("_entered", "_memory", "_name", "_overlay", "_timeout")
 
     def __init__(self, overlay: Overlay, name: str, timeout: float | None) -> None:
         self._overlay, self._name, self._timeout = overlay, name, timeout
+        self._memory = _memory_at(overlay._place)
         self._entered: list[Fields] = []
 
     def __enter__(self) -> Fields:
-        fields = self._overlay._enter(self._name, self._timeout)
+        fields = self._enter()
         self._entered.append(fields)
         return fields
 
@@ -192,6 +70,40 @@ class Use:
 
     def __repr__(self) -> str:
         return f"<use {self._name!r} of {self._overlay!r}>"
+
+    def _enter(self) -> Fields:
+        outer = self._memory.use_of_this_thread()
+        if outer is None:
+            inside = self._wait()
+            return self._hand_out(inside, inside.first)
+        if outer._name != self._name:
+            raise RuntimeError(
+                f"expected this thread to leave the use {outer._name!r} before it asks for {self._name!r}: it would "
+                "wait for itself; end the outer with block first"
+            )
+        # It must not wait for others, who may be waiting for its outer block.
+        return self._hand_out(outer._inside, first=False)
+
+    def _wait(self) -> _native.Inside:
+        deadline = None if self._timeout is None else time.monotonic() + self._timeout
+        while True:
+            self._memory.refuse_leftovers(self._name)
+            left = _LOOK_EVERY if deadline is None else min(_LOOK_EVERY, max(0.0, deadline - time.monotonic()))
+            try:
+                return self._overlay._enter(self._name, left)
+            except Timeout:
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise
+
+    def _hand_out(self, inside: _native.Inside | None, first: bool) -> Fields:
+        assert inside is not None
+        arrays = {
+            field: self._overlay._view(inside, where, self._memory)
+            for field, where in self._overlay._plan[self._name].items()
+        }
+        fields = Fields(self._name, arrays, inside, first)
+        self._memory.note(fields, arrays)
+        return fields
 
 
 class Fields:
@@ -341,6 +253,10 @@ class _Memory:
 
 def _memory_at(place: tuple[int, int, int, bool]) -> _Memory:
     """Return what this process knows of the memory at a place; all threads get the same."""
+    known = _memories.get(place)
+    memory = known() if known is not None else None
+    if memory is not None:
+        return memory
     mine = _Memory()
     # Its own names, because the module's are gone when the interpreter ends.
     table, forget = _memories, _native.forget_reference
@@ -355,20 +271,21 @@ def _is_current(fields: Fields | None) -> bool:
 # What a new overlay shall be
 
 
-def _made(
-    uses: dict[str, UseSpec], name: str | None, arena: _native.Arena | None
-) -> tuple[_Plan, NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return where the fields of each use lie, and head and bytes of the overlay of this name, or a new one."""
+def said(
+    name: str | UseSpec | None, arena: _native.Arena | UseSpec | None, uses: dict[str, UseSpec] | None
+) -> tuple[list[tuple[str, list[tuple[str, Any, Any]]]], str | None, _native.Arena | None]:
+    """Return the uses of a new overlay with their fields, its name and its arena, as `Overlay` was told."""
+    uses = uses or {}
+    # What is no text is a use of that name, and what is no arena a use of that.
+    if not (arena is None or isinstance(arena, _native.Arena)):
+        uses, arena = {"arena": arena, **uses}, None
+    if not (name is None or isinstance(name, str)):
+        uses, name = {"name": name, **uses}, None
     named = [
         (use, [(_field_name(use, field), shape, dtype) for field, shape, dtype in _fields(use, fields)])
         for use, fields in uses.items()
     ]
-    laid, head, data = _native.make_overlay(named, name, arena)
-    return _plan_of(laid), head, data
-
-
-def _plan_of(laid: dict[str, dict[str, tuple[Any, ...]]]) -> _Plan:
-    return {use: {name: _Field(*where) for name, where in fields.items()} for use, fields in laid.items()}
+    return named, name, arena
 
 
 def _fields(use: str, fields: UseSpec) -> Iterator[tuple[Any, Any, Any]]:
@@ -396,24 +313,34 @@ def _field_name(use: str, name: object) -> str:
     return plain
 
 
+# What of an overlay is written in Python
+
+
+def use(self: Overlay, name: str, timeout: float | None = None) -> Use:
+    """Return a context manager that waits for the use `name`, at most `timeout` seconds, and enters it.
+
+    Entering raises Timeout; BufferError, with the names of the fields, while views of another use are alive in this
+    process; RuntimeError when this thread is inside another use. Raises ValueError for an unknown name.
+
+    At exit the arrays handed out turn read-only; they may stay in variables. Drop views of them: as long as one is
+    alive no other use can begin. Leaving never raises.
+    """
+    if name not in self._plan:
+        raise ValueError(f"expected one of the uses {', '.join(self._plan)}, got {name!r}")
+    if timeout is not None and not timeout >= 0:
+        raise ValueError(f"expected a timeout in seconds, 0 or more, or None, got {timeout}")
+    return Use(self, name, timeout)
+
+
+use.__qualname__, use.__module__ = "Overlay.use", "ndshare"
+Overlay.use = use  # type: ignore[method-assign]
+
+
 # How an overlay travels
 
 
 def _reduce(overlay: Overlay) -> tuple[Any, ...]:
-    plan = {use: {name: tuple(where) for name, where in fields.items()} for use, fields in overlay._plan.items()}
-    return _open_overlay, (plan, _native.overlay_token(overlay._head))
-
-
-def _open_overlay(plan: dict[str, dict[str, tuple[Any, ...]]], token: bytes) -> Overlay:
-    """Open the overlay that a token names. Raises Stale when nobody held it any more."""
-    return of_parts(plan, *_native.open_overlay(token))
-
-
-def of_parts(plan: dict[str, dict[str, tuple[Any, ...]]], head: NDArray[Any], data: NDArray[Any]) -> Overlay:
-    """Return the overlay that these are."""
-    overlay = Overlay.__new__(Overlay)
-    overlay._attach(_plan_of(plan), head, data)
-    return overlay
+    return _native.open_overlay, _native.overlay_parts(overlay)
 
 
 def _after_fork() -> None:
@@ -427,4 +354,3 @@ def register() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-Overlay.__module__ = "ndshare"

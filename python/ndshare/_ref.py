@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _native
-from ._native import Cache, Lock, Reader, Ring, Writer
-from ._overlay import Overlay, of_parts
-from ._ring import the_reader
+from ._native import Cache, Lock, Overlay, Reader, Ring, Writer
+from ._ring import the_one
 
 _Thing = TypeVar("_Thing")
 
@@ -38,11 +37,7 @@ class Ref(Generic[_Thing]):
         Raises Stale when nobody has it any more, AttachError when its arena cannot be reached.
         """
         opened = _native.open_reference(self._token)
-        if isinstance(opened, tuple):
-            opened = of_parts(*cast("tuple[Any, Any, Any]", opened))
-        elif isinstance(opened, Reader):
-            opened = the_reader(opened)
-        return cast("_Thing", opened)
+        return cast("_Thing", the_one(opened) if isinstance(opened, Reader | Writer) else opened)
 
     def __str__(self) -> str:
         return _native.to_text(self._token)
@@ -98,23 +93,24 @@ def ref(a: NDArray[Any] | Ring | Reader | Writer | Cache | Overlay | Lock | str)
     """
     if isinstance(a, str):
         return _ref_from_text(a)
-    token = _native.overlay_reference(a._head) if isinstance(a, Overlay) else _native.reference_token(a)
+    token = _native.reference_token(a)
     if token is not None:
-        if isinstance(a, Reader):
-            the_reader(a)
+        if isinstance(a, Reader | Writer):
+            the_one(a)
         return Ref(token, a)
     if not isinstance(a, np.ndarray):
         raise TypeError(
             "expected a shared array, a Ring, a Reader, a Writer, a Cache, an Overlay, a Lock or the text of a "
             f"reference, got {type(a).__name__}"
         )
-    found = _native.handle(a) if _native.is_shared(a) else None
+    found = _native.lend(a, alone=True) if _native.is_shared(a) else None
     if found is None:
         raise ValueError(
             f"expected a shared array, got one of shape {a.shape} in this process's own memory: "
             "pass nds.asarray(a), and keep the result"
         )
-    return Ref(*found)
+    token, hold, _ = found
+    return Ref(token, hold)
 
 
 def _ref_from_text(text: str) -> Ref[Any]:

@@ -10,13 +10,15 @@ import weakref
 from collections.abc import Callable
 from multiprocessing import get_start_method, process, util
 from multiprocessing.reduction import ForkingPickler
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import numpy as np
 
 from . import _native
 from ._errors import Closed, Empty
 from ._native import Reader, Ring, Writer
+
+_End = TypeVar("_End", bound=Reader | Writer)
 
 # Nobody announces a death: a waiting task looks so often (seconds) whether the writers live.
 _LOOK_EVERY = 0.25
@@ -148,6 +150,24 @@ async def _readable(reader: Reader) -> None:
         os.close(descriptor)
 
 
+def as_array(x: Any, dtype: np.dtype[Any] | None) -> np.ndarray[Any, Any]:
+    """Return what a list or a scalar is in a ring, which may have a dtype.
+
+    Python's ints have no size: those that fit are as good as numbers of that dtype. Everything else is judged as an
+    array of it is.
+    """
+    natural = np.asarray(x)
+    if dtype is None:
+        return natural
+    if natural.size:
+        if natural.dtype.kind not in "iu" or dtype.kind not in "iu":
+            return natural
+        facts, least, most = np.iinfo(dtype), natural.min(), natural.max()
+        if least < facts.min or most > facts.max:
+            raise OverflowError(f"expected numbers that fit {dtype}, the dtype of the ring, got {least} to {most}")
+    return natural.astype(dtype)
+
+
 # How rings, readers and frames travel
 
 
@@ -155,37 +175,39 @@ def _reduce_ring(ring: Ring) -> tuple[Any, ...]:
     return _native.open_ring, _native.ring_parts(ring)
 
 
-# The readers of this process that have travelled or are about to: one that arrives twice is one object.
-_readers: weakref.WeakValueDictionary[tuple[int, int, int], Reader] = weakref.WeakValueDictionary()
+# The readers and writers of this process that have travelled, or are about to: one that arrives twice is one object.
+_ends: weakref.WeakValueDictionary[tuple[int, int, int], Reader | Writer] = weakref.WeakValueDictionary()
 
 
 def _reduce_reader(reader: Reader) -> tuple[Any, ...]:
     parts = _native.reader_parts(reader)
-    _readers[_native.reader_key(reader)] = reader
+    _ends[_native.end_key(reader)] = reader
     return _open_reader, parts
+
+
+def _reduce_writer(writer: Writer) -> tuple[Any, ...]:
+    parts = _native.writer_parts(writer)
+    _ends[_native.end_key(writer)] = writer
+    return _open_writer, parts
 
 
 def _open_reader(parts: tuple[Any, ...], token: bytes, place: int) -> Reader:
     # In any case, because that takes it off the books of what is under way.
-    return the_reader(_native.open_reader(_native.open_ring(*parts), token, place))
-
-
-def the_reader(reader: Reader) -> Reader:
-    """Return the object that this process has for a reader already, or this one from now on."""
-    key = _native.reader_key(reader)
-    known = _readers.get(key)
-    if known is not None and not known.closed:
-        return known
-    _readers[key] = reader
-    return reader
-
-
-def _reduce_writer(writer: Writer) -> tuple[Any, ...]:
-    return _open_writer, _native.writer_parts(writer)
+    return the_one(_native.open_reader(_native.open_ring(*parts), token, place))
 
 
 def _open_writer(parts: tuple[Any, ...], token: bytes, place: int) -> Writer:
-    return _native.open_writer(_native.open_ring(*parts), token, place)
+    return the_one(_native.open_writer(_native.open_ring(*parts), token, place))
+
+
+def the_one(end: _End) -> _End:
+    """Return the object that this process has for a reader or a writer already, or this one from now on."""
+    key = _native.end_key(end)
+    known = _ends.get(key)
+    if known is not None and not known.closed:
+        return cast("_End", known)
+    _ends[key] = end
+    return end
 
 
 def reduce_frame(frame: Frame) -> tuple[Any, ...]:

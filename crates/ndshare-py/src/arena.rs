@@ -1,20 +1,15 @@
-//! `Arena`: one that a program makes and hands on, beside the session's; the `arena=` argument, and new blocks there.
+//! `Arena` as an object: one beside the session's. The `arena=` argument, and new blocks there.
 
-use std::ops::Deref;
-use std::path::PathBuf;
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use ndshare::arena::{self as library, Hold, Options};
-use ndshare::registry::find_or_make_arena;
-use ndshare::session::reference_to;
+use ndshare::arena::{self as library, Hold};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyTuple};
 
 use crate::closable::Closable;
 use crate::session::session;
-use crate::shape::size_of;
-use crate::wait::{detached, interruptible, quick};
+use crate::wait::{interruptible, quick};
 
 /// An arena of its own: `Arena("8 GiB")`, or a budget in bytes as an int.
 ///
@@ -37,9 +32,13 @@ use crate::wait::{detached, interruptible, quick};
 /// (np.float64(0.0), True)
 #[pyclass(frozen, module = "ndshare")]
 pub(crate) struct Arena {
-    open: Closable<Open>,
-    id: String,
-    budget: u64,
+    pub(crate) open: Closable<Open>,
+    /// The arena's id, the same in every process (16 hexadecimal digits).
+    #[pyo3(get)]
+    pub(crate) id: String,
+    /// The most bytes that may be held at one time.
+    #[pyo3(get)]
+    pub(crate) budget: u64,
 }
 
 /// What an arena is until it is closed. The arena goes before its card: whoever finds the card finds the arena.
@@ -71,136 +70,6 @@ impl Arena {
     }
 }
 
-#[pymethods]
-impl Arena {
-    #[new]
-    #[pyo3(signature = (budget=None, *, name=None, path=None))]
-    fn new(
-        py: Python<'_>,
-        budget: Option<&Bound<'_, PyAny>>,
-        name: Option<&str>,
-        path: Option<PathBuf>,
-    ) -> PyResult<Self> {
-        let size = |budget| size_of(budget, "a budget", "8 GiB", 1, "of at least 1 byte, below 2**63");
-        let budget_bytes = budget.map(size).transpose()?;
-        let options = Options { budget_bytes, ..Options::default() };
-        match path {
-            Some(_) if name.is_some() => {
-                return Err(PyValueError::new_err(
-                    "expected a name or a path, got both: all who open the same path have the same arena",
-                ));
-            }
-            Some(path) => {
-                let arena = interruptible(py, |deadline| library::Arena::at(&path, &options, deadline))?;
-                return Ok(Self::over(arena));
-            }
-            None if budget.is_none() => {
-                return Err(PyTypeError::new_err(
-                    "expected a budget such as \"8 GiB\", or the path of an arena, got neither",
-                ));
-            }
-            None => {}
-        }
-        let Some(name) = name else { return detached(py, || library::Arena::create(&options)).map(Self::over) };
-        let session = session(py)?;
-        let (arena, card) = interruptible(py, |deadline| find_or_make_arena(session, name, &options, deadline))?;
-        Ok(Self::named(arena, Some(card)))
-    }
-
-    /// The arena's id, the same in every process (16 hexadecimal digits).
-    #[getter]
-    fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// The most bytes that may be held at one time.
-    #[getter]
-    fn budget(&self) -> u64 {
-        self.budget
-    }
-
-    /// Where its file is, as it was opened; None for an arena in memory.
-    #[getter]
-    fn path(&self) -> Option<PathBuf> {
-        self.open.get()?.arena.path().map(std::path::Path::to_path_buf)
-    }
-
-    /// Give a shared array, a Ring, a Cache, an Overlay or a Lock of this arena, which must be one on a path, a name in it.
-    ///
-    /// The name keeps the object until `unpublish`, also while no process has the arena. It is the same as that of `name=`
-    /// with `arena=`.
-    ///
-    /// Raises RuntimeError when something else has the name, unless `replace`; ValueError for an object of another arena, for
-    /// an arena in memory, and for a name that is empty or longer than 240 bytes; TypeError for other objects.
-    #[pyo3(signature = (name, obj, replace=false))]
-    fn publish(slf: &Bound<'_, Self>, name: &str, obj: &Bound<'_, PyAny>, replace: bool) -> PyResult<()> {
-        slf.py().import("ndshare._names")?.call_method1("publish_in", (slf, name, obj, replace)).map(drop)
-    }
-
-    /// Return the object that has a name in this arena, as soon as there is one.
-    ///
-    /// Raises Timeout after `timeout` seconds (None: never; 0 looks once), with the names that there are; ValueError for an
-    /// arena in memory.
-    #[pyo3(signature = (name, timeout=None))]
-    fn attach<'py>(slf: &Bound<'py, Self>, name: &str, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
-        slf.py().import("ndshare._names")?.call_method1("attach_in", (slf, name, timeout))
-    }
-
-    /// Take a name away, and tell whether there was one. Who has the object keeps it; if nobody has, it is gone.
-    fn unpublish(slf: &Bound<'_, Self>, name: &str) -> PyResult<bool> {
-        slf.py().import("ndshare._native")?.call_method1("unpublish_in_arena", (slf, name))?.extract()
-    }
-
-    /// Return the names in this arena, and what each is: "array", "ring", "cache", "overlay" or "lock".
-    fn names<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        slf.py().import("ndshare._native")?.call_method1("list_names_in_arena", (slf,))
-    }
-
-    /// Whether this object was closed.
-    #[getter]
-    fn closed(&self) -> bool {
-        self.open.is_closed()
-    }
-
-    /// Ends allocations through this object. Arrays, and this arena in other processes, stay as they are.
-    fn close(&self, py: Python<'_>) {
-        let arena = self.open.take();
-        py.detach(|| drop(arena));
-    }
-
-    fn __enter__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    #[pyo3(signature = (*_exc_info))]
-    fn __exit__(&self, py: Python<'_>, _exc_info: &Bound<'_, PyTuple>) {
-        self.close(py);
-    }
-
-    fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
-        other.cast::<Arena>().is_ok_and(|other| other.get().id == self.id)
-    }
-
-    fn __hash__(&self) -> isize {
-        isize::from_str_radix(self.id.get(1..).unwrap_or("0"), 16).unwrap_or(0)
-    }
-
-    fn __repr__(&self) -> String {
-        let closed = if self.closed() { ", closed" } else { "" };
-        let place = self.path().map_or_else(String::new, |path| format!(" at {}", path.display()));
-        format!("<Arena {}{place}, budget {} bytes{closed}>", self.id, self.budget)
-    }
-
-    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
-        let open = self.opened()?;
-        let locator = open.arena.locator().to_string();
-        let open_arena = py.import("ndshare._native")?.getattr("open_arena")?;
-        let Some(card) = &open.card else { return Ok((open_arena, (locator,).into_pyobject(py)?)) };
-        let card = PyBytes::new(py, &reference_to(card).encode());
-        Ok((open_arena, (locator, py.None(), card).into_pyobject(py)?))
-    }
-}
-
 /// The arena of an `arena=` argument that is not None.
 pub(crate) fn named(arena: &Bound<'_, PyAny>) -> PyResult<Arc<library::Arena>> {
     let Ok(arena) = arena.cast::<Arena>() else {
@@ -210,47 +79,36 @@ pub(crate) fn named(arena: &Bound<'_, PyAny>) -> PyResult<Arc<library::Arena>> {
     arena.get().arena()
 }
 
-/// An arena to work in: the session's, which lives as long as the process, or one that was named.
-pub(crate) enum WorkArena {
-    Session(&'static Arc<library::Arena>),
-    Named(Arc<library::Arena>),
-}
+/// An arena to work in: the session's, which lives as long as the process and is borrowed, or one that was named.
+pub(crate) type WorkArena = Cow<'static, Arc<library::Arena>>;
 
-impl Deref for WorkArena {
-    type Target = Arc<library::Arena>;
-
-    #[inline]
-    fn deref(&self) -> &Arc<library::Arena> {
-        match self {
-            WorkArena::Session(arena) => arena,
-            WorkArena::Named(arena) => arena,
-        }
+/// The arena of an `arena=` argument: `None` is the session's.
+#[inline]
+pub(crate) fn work_arena(py: Python<'_>, arena: Option<&Bound<'_, PyAny>>) -> PyResult<WorkArena> {
+    match arena {
+        Some(arena) if !arena.is_none() => named(arena).map(Cow::Owned),
+        _ => session(py).map(Cow::Borrowed),
     }
 }
 
-impl WorkArena {
-    /// The arena of an `arena=` argument: `None` is the session's.
-    #[inline]
-    pub(crate) fn of(py: Python<'_>, arena: Option<&Bound<'_, PyAny>>) -> PyResult<WorkArena> {
-        match arena {
-            Some(arena) if !arena.is_none() => named(arena).map(WorkArena::Named),
-            _ => session(py).map(WorkArena::Session),
-        }
-    }
-
-    /// A new block of so many bytes, or one.
-    #[inline]
-    pub(crate) fn block(&self, py: Python<'_>, len_bytes: usize, align: usize, zero: bool) -> PyResult<Hold> {
-        let len_bytes = len_bytes.max(1);
-        let found = match zero {
-            true if len_bytes > QUICK_ZEROS => None,
-            true => quick(py, || self.alloc_quick_zeros(len_bytes, align))?,
-            false => quick(py, || self.alloc_quick(len_bytes, align))?,
-        };
-        if let Some(hold) = found {
-            return Ok(hold);
-        }
-        interruptible(py, |deadline| self.alloc(len_bytes, align, zero, deadline))
+/// A new block of so many bytes, or one.
+#[inline]
+pub(crate) fn new_block(
+    py: Python<'_>,
+    arena: &WorkArena,
+    len_bytes: usize,
+    align: usize,
+    zero: bool,
+) -> PyResult<Hold> {
+    let len_bytes = len_bytes.max(1);
+    let found = match zero {
+        true if len_bytes > QUICK_ZEROS => None,
+        true => quick(py, || arena.alloc_quick_zeros(len_bytes, align))?,
+        false => quick(py, || arena.alloc_quick(len_bytes, align))?,
+    };
+    match found {
+        Some(hold) => Ok(hold),
+        None => interruptible(py, |deadline| arena.alloc(len_bytes, align, zero, deadline)),
     }
 }
 

@@ -25,10 +25,7 @@ impl<T: Send + Sync> Closable<T> {
     /// The same; `Closed` once `what` it is was closed.
     #[inline]
     pub(crate) fn open(&self, py: Python<'_>, what: &str) -> PyResult<Arc<T>> {
-        self.get().ok_or_else(|| {
-            let text = format!("the {what} was closed: expected an open one; make a new one");
-            to_python(py, &Error::new(Kind::Closed, text))
-        })
+        self.get().ok_or_else(|| closed(py, what))
     }
 
     /// Closes it: the value is the caller's to end.
@@ -39,4 +36,11 @@ impl<T: Send + Sync> Closable<T> {
     pub(crate) fn is_closed(&self) -> bool {
         !self.0.is_some()
     }
+}
+
+/// The exception of who uses what was closed.
+#[cold]
+pub(crate) fn closed(py: Python<'_>, what: &str) -> PyErr {
+    let text = format!("the {what} was closed: expected an open one; make a new one");
+    to_python(py, &Error::new(Kind::Closed, text))
 }

@@ -7,6 +7,7 @@ use ndshare::arena::Hold;
 use ndshare::array::Description;
 use ndshare::element::Element;
 use ndshare::layout::{self, Layout};
+use numpy::PyArrayDescr;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -22,7 +23,7 @@ pub(crate) struct Described {
     /// How the library says them; nothing where the context says so.
     said: Vec<u8>,
     layout: Layout,
-    dtype: Py<PyAny>,
+    dtype: Py<PyArrayDescr>,
     itemsize: usize,
     len_bytes: usize,
     is_c: bool,
@@ -37,7 +38,7 @@ impl Described {
             Ok((Layout::new(shape.to_vec(), strides)?, len_bytes))
         })?;
         let is_c = !is_fortran || layout.is_contiguous(itemsize);
-        Ok(Self { said: Vec::new(), layout, dtype: dtype.as_any().clone().unbind(), itemsize, len_bytes, is_c })
+        Ok(Self { said: Vec::new(), layout, dtype: dtype.unbind(), itemsize, len_bytes, is_c })
     }
 
     /// The same, which says itself what it is, but for the dtype where that is none.
@@ -47,7 +48,7 @@ impl Described {
     }
 
     /// What bytes say; they may leave the dtype to the context.
-    fn decode(py: Python<'_>, said: &[u8], usual: Option<&Py<PyAny>>) -> PyResult<Self> {
+    fn decode(py: Python<'_>, said: &[u8], usual: Option<&Py<PyArrayDescr>>) -> PyResult<Self> {
         let Description { layout, element } = at_once(py, || Description::decode(said))?;
         let dtype = match (element, usual) {
             (Some(element), _) => Dtype::of_element(py, &element)?,
@@ -58,7 +59,7 @@ impl Described {
         let plain = layout::contiguous(layout.shape(), itemsize, false);
         let plain = plain.ok().filter(|(strides, _)| strides == layout.strides());
         let (is_c, len_bytes) = (plain.is_some(), plain.map_or(0, |(_, len_bytes)| len_bytes));
-        Ok(Self { said: said.to_vec(), layout, dtype: dtype.as_any().clone().unbind(), itemsize, len_bytes, is_c })
+        Ok(Self { said: said.to_vec(), layout, dtype: dtype.unbind(), itemsize, len_bytes, is_c })
     }
 
     /// How the library says it.
@@ -143,13 +144,13 @@ impl Descriptions {
 
     /// What bytes say; `usual` is the dtype where they say none.
     #[inline]
-    pub(crate) fn of(&self, py: Python<'_>, said: &[u8], usual: Option<&Py<PyAny>>) -> PyResult<Arc<Described>> {
+    pub(crate) fn of(&self, py: Python<'_>, said: &[u8], usual: Option<&Py<PyArrayDescr>>) -> PyResult<Arc<Described>> {
         let found = self.0.look(|list| list.iter().find(|known| known.said == said).cloned());
         found.map_or_else(|| self.learn(py, said, usual), Ok)
     }
 
     #[cold]
-    fn learn(&self, py: Python<'_>, said: &[u8], usual: Option<&Py<PyAny>>) -> PyResult<Arc<Described>> {
+    fn learn(&self, py: Python<'_>, said: &[u8], usual: Option<&Py<PyArrayDescr>>) -> PyResult<Arc<Described>> {
         let fresh = Arc::new(Described::decode(py, said, usual)?);
         let mut list = self.0.look(Vec::clone);
         if list.len() == MOST_KNOWN {

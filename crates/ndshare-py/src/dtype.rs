@@ -1,17 +1,17 @@
 //! Which dtypes may live in shared memory: those whose items are plain bytes, without pointers to anything.
 
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 
 use ndshare::element::{Element, Field, Number, Order, Structure};
 use numpy::npyffi::{
-    NPY_ITEM_IS_POINTER, NPY_ITEM_REFCOUNT, NPY_TYPES, NpyTypes, PY_ARRAY_API, PyArray_Descr, PyDataType_ELSIZE,
-    PyDataType_FLAGS, PyDataType_ISLEGACY, PyDataType_METADATA, PyDataType_NAMES, PyDataType_SUBARRAY, get_type_object,
+    NPY_ITEM_IS_POINTER, NPY_ITEM_REFCOUNT, NPY_TYPES, NpyTypes, PyArray_Descr, PyDataType_ELSIZE, PyDataType_FLAGS,
+    PyDataType_ISLEGACY, PyDataType_METADATA, get_type_object,
 };
+use numpy::{PyArrayDescr, PyArrayDescrMethods};
 use pyo3::exceptions::PyTypeError;
-use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyString, PyTuple};
 
 use crate::guard::Once;
 
@@ -25,22 +25,17 @@ const BUILTIN: i32 = NPY_TYPES::NPY_NTYPES_LEGACY as i32;
 
 /// A dtype of plain bytes; one owned reference.
 #[derive(Clone)]
-pub(crate) struct Dtype<'py>(Bound<'py, PyAny>);
+pub(crate) struct Dtype<'py>(Bound<'py, PyArrayDescr>);
 
 impl<'py> Dtype<'py> {
     /// What NumPy makes of `object` (`None` is float64), if it may be shared.
     #[inline]
     pub(crate) fn of(py: Python<'py>, object: Option<&Bound<'py, PyAny>>) -> PyResult<Self> {
-        // SAFETY: None is immortal, or alive as long as the interpreter.
-        let object = object.map_or(unsafe { ffi::Py_None() }, |o| o.as_ptr());
-        let mut descr: *mut PyArray_Descr = ptr::null_mut();
-        // SAFETY: attached; on success `descr` is a new reference.
-        let found = unsafe { PY_ARRAY_API.PyArray_DescrConverter(py, object, &mut descr) };
-        if found == 0 || descr.is_null() {
-            return Err(PyErr::fetch(py));
-        }
-        // SAFETY: a new reference to an object.
-        let dtype = Self(unsafe { Bound::from_owned_ptr(py, descr.cast()) });
+        let dtype = match object.filter(|object| !object.is_none()) {
+            Some(object) => PyArrayDescr::new(py, object)?,
+            None => numpy::dtype::<f64>(py),
+        };
+        let dtype = Self(dtype);
         dtype.refuse_pointers()?;
         Ok(dtype)
     }
@@ -49,63 +44,59 @@ impl<'py> Dtype<'py> {
     #[inline]
     pub(crate) fn of_new(py: Python<'py>, object: Option<&Bound<'py, PyAny>>) -> PyResult<Self> {
         let dtype = Self::of(py, object)?;
-        if dtype.itemsize() == 0 && matches!(dtype.number(), STRING | UNICODE) {
-            let sample = py.import("numpy")?.call_method1("empty", (0, &dtype.0))?;
-            return Self::of(py, Some(&sample.getattr(intern!(py, "dtype"))?));
+        if dtype.itemsize() == 0 && matches!(dtype.0.num(), STRING | UNICODE) {
+            return Self::of_array(&py.import("numpy")?.call_method1("empty", (0, &dtype.0))?);
         }
         Ok(dtype)
     }
 
     /// A dtype that was made by this type before.
     #[inline]
-    pub(crate) fn known(dtype: Bound<'py, PyAny>) -> Self {
+    pub(crate) fn known(dtype: Bound<'py, PyArrayDescr>) -> Self {
         Self(dtype)
     }
 
     /// The dtype of an array, whatever it is.
     pub(crate) fn of_array(array: &Bound<'py, PyAny>) -> PyResult<Self> {
-        array.getattr(intern!(array.py(), "dtype")).map(Self)
+        Ok(Self(array.getattr(intern!(array.py(), "dtype"))?.cast_into()?))
     }
 
     /// One more reference to the dtype of an array.
     #[inline]
     pub(crate) fn borrowed(py: Python<'py>, descr: NonNull<PyArray_Descr>) -> Self {
         // SAFETY: the array that the caller holds keeps its dtype alive.
-        Self(unsafe { Bound::from_borrowed_ptr(py, descr.as_ptr().cast()) })
+        Self(unsafe { Bound::from_borrowed_ptr(py, descr.as_ptr().cast()).cast_into_unchecked() })
     }
 
     #[inline]
     pub(crate) fn as_ptr(&self) -> *mut PyArray_Descr {
-        self.0.as_ptr().cast()
+        self.0.as_dtype_ptr()
     }
 
     /// Gives the reference away, to a function that steals it.
     #[inline]
     pub(crate) fn into_ptr(self) -> *mut PyArray_Descr {
-        self.0.into_ptr().cast()
+        self.0.into_dtype_ptr()
     }
 
     pub(crate) fn as_any(&self) -> &Bound<'py, PyAny> {
         &self.0
     }
 
-    #[inline]
-    fn number(&self) -> i32 {
-        // SAFETY: a dtype object is a PyArray_Descr.
-        unsafe { (*self.as_ptr()).fields.type_num }
+    /// The object, to be kept.
+    pub(crate) fn unbind(self) -> Py<PyArrayDescr> {
+        self.0.unbind()
     }
 
     /// Bytes of one item; 0 for "V0".
     #[inline]
     pub(crate) fn itemsize(&self) -> usize {
-        // SAFETY: as above.
-        usize::try_from(unsafe { PyDataType_ELSIZE(self.0.py(), self.as_ptr()) }).unwrap_or(0)
+        self.0.itemsize()
     }
 
     /// Whether this is a subarray dtype, whose arrays have more dimensions and another dtype.
     pub(crate) fn is_subarray(&self) -> bool {
-        // SAFETY: as above.
-        unsafe { !PyDataType_SUBARRAY(self.0.py(), self.as_ptr()).is_null() }
+        self.0.has_subarray()
     }
 
     /// Itself, for frames and canvases; a subarray is a TypeError.
@@ -138,12 +129,12 @@ impl<'py> Dtype<'py> {
             return if self.is_bfloat16()? { Ok((Element::of(Number::Bf16), true)) } else { Err(self.foreign()) };
         }
         // SAFETY: attached; a dtype object is a PyArray_Descr.
-        let (is_bare, has_fields, is_void) = unsafe {
-            let descr = self.as_ptr();
-            let is_void = (*descr).fields.typeobj == get_type_object(py, NpyTypes::PyVoidArrType_Type);
-            (PyDataType_METADATA(py, descr).is_null(), !PyDataType_NAMES(py, descr).is_null(), is_void)
+        let (is_bare, is_void) = unsafe {
+            let is_void = (*self.as_ptr()).fields.typeobj == get_type_object(py, NpyTypes::PyVoidArrType_Type);
+            (PyDataType_METADATA(py, self.as_ptr()).is_null(), is_void)
         };
-        if self.number() != VOID {
+        let has_fields = self.0.has_fields();
+        if self.0.num() != VOID {
             // Numbers may have fields, too: parts of their bytes by name.
             return if has_fields { Err(self.foreign()) } else { Ok((self.unnamed()?, is_bare)) };
         }
@@ -156,29 +147,12 @@ impl<'py> Dtype<'py> {
 
     /// What it is called when it has no fields.
     fn unnamed(&self) -> PyResult<Element> {
-        // SAFETY: as in `number`.
-        let (kind, order) = unsafe { ((*self.as_ptr()).fields.kind as u8, (*self.as_ptr()).fields.byteorder as u8) };
-        let order = match order {
-            b'<' => Order::Little,
-            b'>' => Order::Big,
-            _ => Order::NATIVE,
-        };
-        let size = self.itemsize();
-        let len = u32::try_from(size).map_err(|_| self.foreign())?;
-        match kind {
-            b'S' => Ok(Element::Bytes(len)),
-            b'U' => Ok(Element::Text(len / 4, order)),
-            b'V' => Ok(Element::Void(len)),
-            // Their texts name a unit as well.
-            b'M' | b'm' => {
-                let text: String = self.0.getattr(intern!(self.0.py(), "str"))?.extract()?;
-                text.parse().map_err(|_| self.foreign())
-            }
-            kind => {
-                let number = Number::of_kind(kind.into(), size);
-                number.map(|number| Element::Number(number, order)).ok_or_else(|| self.foreign())
-            }
+        let py = self.0.py();
+        if let Some(number) = NonNull::new(self.as_ptr()).and_then(|descr| number_of(py, descr)) {
+            return Ok(Element::of(number));
         }
+        let text: String = self.0.getattr(intern!(py, "str"))?.extract()?;
+        text.parse().map_err(|_| self.foreign())
     }
 
     fn structure(&self, nesting: usize) -> PyResult<(Structure, bool)> {
@@ -189,11 +163,11 @@ impl<'py> Dtype<'py> {
         for name in self.0.getattr(intern!(py, "names"))?.try_iter()? {
             let name = name?;
             let field = table.get_item(&name)?.cast_into::<PyTuple>()?;
-            let mut dtype = Self(field.get_item(0)?);
+            let mut dtype = Self(field.get_item(0)?.cast_into()?);
             let mut shape = Vec::new();
             while dtype.is_subarray() {
-                shape.extend(dtype.0.getattr(intern!(py, "shape"))?.extract::<Vec<usize>>()?);
-                dtype = Self(dtype.0.getattr(intern!(py, "base"))?);
+                shape.extend(dtype.0.shape());
+                dtype = Self(dtype.0.base());
             }
             // NumPy takes any object for a title.
             let title = field.get_item(2).ok().map(|title| title.extract()).transpose()?;
@@ -201,9 +175,8 @@ impl<'py> Dtype<'py> {
             is_whole &= is_kept;
             fields.push(Field { name: name.extract()?, title, offset: field.get_item(1)?.extract()?, element, shape });
         }
-        let is_aligned = self.0.getattr(intern!(py, "isalignedstruct"))?.extract()?;
-        let structure = Structure::new(fields, self.itemsize(), is_aligned).map_err(|_| self.foreign())?;
-        Ok((structure, is_whole))
+        let structure = Structure::new(fields, self.itemsize(), self.0.is_aligned_struct());
+        Ok((structure.map_err(|_| self.foreign())?, is_whole))
     }
 
     /// The dtype of what the library calls so. Raises ImportError where it is a library's that is not installed.
@@ -216,7 +189,7 @@ impl<'py> Dtype<'py> {
     }
 
     fn of_number(py: Python<'py>, number: Number) -> PyResult<Self> {
-        static DTYPES: [Once<Py<PyAny>>; Number::ALL.len()] = [const { Once::new() }; Number::ALL.len()];
+        static DTYPES: [Once<Py<PyArrayDescr>>; Number::ALL.len()] = [const { Once::new() }; Number::ALL.len()];
         let make = || {
             let name = PyString::new(py, number.name()).into_any();
             // NumPy knows this name only once its library was imported.
@@ -228,22 +201,11 @@ impl<'py> Dtype<'py> {
     }
 
     fn of_structure(py: Python<'py>, structure: &Structure) -> PyResult<Self> {
-        static DTYPE: Once<Py<PyAny>> = Once::new();
-        let (table, fields) = (PyDict::new(py), structure.fields());
-        let format = |field: &Field| -> PyResult<Bound<'py, PyAny>> {
-            let dtype = Self::of_element(py, &field.element)?.0;
-            if field.shape.is_empty() {
-                return Ok(dtype);
-            }
-            Ok((dtype, PyTuple::new(py, &field.shape)?).into_pyobject(py)?.into_any())
-        };
-        table.set_item("names", fields.iter().map(|field| field.name.as_str()).collect::<Vec<_>>())?;
-        table.set_item("formats", fields.iter().map(format).collect::<PyResult<Vec<_>>>()?)?;
-        table.set_item("offsets", fields.iter().map(|field| field.offset).collect::<Vec<_>>())?;
-        table.set_item("titles", fields.iter().map(|field| field.title.as_deref()).collect::<Vec<_>>())?;
-        table.set_item("itemsize", structure.size())?;
-        let dtype = DTYPE.import(py, "numpy", "dtype")?.call1((table, structure.is_aligned()))?;
-        Self::of(py, Some(&dtype))
+        static READ: Once<Py<PyAny>> = Once::new();
+        // NumPy knows the names of a library's numbers only once that was imported.
+        structure.fields().iter().try_for_each(|field| Self::of_element(py, &field.element).map(drop))?;
+        let literal = READ.import(py, "ast", "literal_eval")?.call1((structure.to_string(),))?;
+        Self::of(py, Some(&literal))
     }
 
     /// Whether it is the one that `ml_dtypes` registers, of that name.
@@ -259,12 +221,12 @@ impl<'py> Dtype<'py> {
     /// Whether it is one of NumPy's own C types.
     #[inline]
     fn is_builtin(&self) -> bool {
-        (0..BUILTIN).contains(&self.number())
+        (0..BUILTIN).contains(&self.0.num())
     }
 
     #[inline]
     fn refuse_pointers(&self) -> PyResult<()> {
-        match self.number() {
+        match self.0.num() {
             VOID => self.refuse_pointers_in_void(),
             OBJECT => Err(self.refusal()),
             _ if self.is_builtin() || self.is_bytes() => Ok(()),
@@ -283,14 +245,14 @@ impl<'py> Dtype<'py> {
             return Err(self.refusal());
         }
         if self.is_subarray() {
-            return Self(self.0.getattr(intern!(py, "base"))?).refuse_pointers();
+            return Self(self.0.base()).refuse_pointers();
         }
         let fields = self.0.getattr(intern!(py, "fields"))?;
         if fields.is_none() {
             return Ok(());
         }
         let fields = fields.call_method0(intern!(py, "values"))?;
-        fields.try_iter()?.try_for_each(|field| Self(field?.get_item(0)?).refuse_pointers())
+        fields.try_iter()?.try_for_each(|field| Self(field?.get_item(0)?.cast_into()?).refuse_pointers())
     }
 
     #[cold]

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use ndshare::arena::{Deadline, Hold};
 use ndshare::element::{Element, Number};
-use ndshare::prim::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use ndshare::prim::{AtomicBool, Ordering::Relaxed};
 use ndshare::ring::{self, Content, Format, Published, RingSizes};
+use numpy::PyArrayDescr;
 use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::intern;
@@ -18,7 +19,7 @@ use crate::described::{Described, Descriptions};
 use crate::dtype::Dtype;
 use crate::error::to_python;
 use crate::guard::{Guarded, Once};
-use crate::ndarray::{Operand, base_of, make_readonly, plain_class};
+use crate::ndarray::{Operand, base_of, plain_class};
 use crate::shape::Shape;
 use crate::wait::{at_once, interruptible_for};
 
@@ -26,7 +27,7 @@ use crate::wait::{at_once, interruptible_for};
 pub(crate) struct Own {
     /// None: frames have any shape.
     pub(crate) frame: Option<Arc<Described>>,
-    pub(crate) dtype: Py<PyAny>,
+    pub(crate) dtype: Py<PyArrayDescr>,
     /// Whether the dtype was chosen, by itself or by a shape; else frames of any dtype are as good.
     pub(crate) is_typed: bool,
     pub(crate) meta: Option<Meta>,
@@ -35,7 +36,7 @@ pub(crate) struct Own {
 /// The dtype of a ring's meta: a structured one, whose items are records.
 pub(crate) struct Meta {
     /// As it was given.
-    given: Py<PyAny>,
+    given: Py<PyArrayDescr>,
     /// Of records that cannot be written to, and of those that take only what fits.
     dtype: Py<PyAny>,
     checked: Py<PyAny>,
@@ -55,7 +56,7 @@ impl Own {
         let dtype = Dtype::of_new(py, dtype)?.refuse_subarray()?;
         let frame = shape.map(|shape| Shape::of(shape)?.contiguous(dtype.clone())).transpose()?;
         let meta = meta.map(|meta| Meta::of(py, meta)).transpose()?;
-        Ok(Self { frame: frame.map(Arc::new), dtype: dtype.as_any().clone().unbind(), is_typed, meta })
+        Ok(Self { frame: frame.map(Arc::new), dtype: dtype.unbind(), is_typed, meta })
     }
 
     /// What a ring's head says; dtypes that it cannot keep whole come beside it.
@@ -84,9 +85,9 @@ impl Own {
 
     /// The dtypes of frames and meta that a head cannot keep whole.
     pub(crate) fn beside<'py>(&self, py: Python<'py>) -> PyResult<[Option<Bound<'py, PyAny>>; 2]> {
-        let beside = |dtype: &Py<PyAny>| -> PyResult<Option<Bound<'py, PyAny>>> {
+        let beside = |dtype: &Py<PyArrayDescr>| -> PyResult<Option<Bound<'py, PyAny>>> {
             let dtype = dtype.bind(py);
-            Ok(Dtype::known(dtype.clone()).element()?.is_none().then(|| dtype.clone()))
+            Ok(Dtype::known(dtype.clone()).element()?.is_none().then(|| dtype.as_any().clone()))
         };
         let dtype = if self.is_typed { beside(&self.dtype)? } else { None };
         Ok([dtype, self.meta.as_ref().map(|meta| beside(&meta.given)).transpose()?.flatten()])
@@ -112,11 +113,6 @@ impl Own {
 
     fn dtype<'py>(&self, py: Python<'py>) -> Dtype<'py> {
         Dtype::known(self.dtype.bind(py).clone())
-    }
-
-    /// The dtype of every frame that is put; none when frames have any.
-    pub(crate) fn chosen_dtype<'py>(&self, py: Python<'py>) -> Option<&Bound<'py, PyAny>> {
-        self.is_typed.then(|| self.dtype.bind(py))
     }
 
     /// Refuses an array that would not be the same in the ring's dtype; says whether it has another one.
@@ -215,8 +211,8 @@ impl Meta {
         let dtype = Dtype::of(py, Some(meta))?;
         let packer = META.import(py, "ndshare._meta", "Meta")?.call1((dtype.as_any(),))?;
         let (plain, checked) = (packer.getattr("dtype")?.unbind(), packer.getattr("checked")?.unbind());
-        let given = dtype.as_any().clone().unbind();
-        Ok(Self { given, dtype: plain, checked, packer: packer.unbind(), itemsize: dtype.itemsize() })
+        let itemsize = dtype.itemsize();
+        Ok(Self { given: dtype.unbind(), dtype: plain, checked, packer: packer.unbind(), itemsize })
     }
 
     pub(crate) fn dtype<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
@@ -259,9 +255,6 @@ pub(crate) struct FrameHold {
     record: Once<Py<PyAny>>,
 }
 
-/// In place of a number.
-const UNPUBLISHED: u64 = u64::MAX;
-
 enum Source {
     Received(ring::Frame),
     Written(Written),
@@ -271,22 +264,15 @@ enum Source {
 struct Written {
     /// None while it is being published, and afterwards if nobody looks at it any more.
     writing: Guarded<Option<ring::Writing>>,
-    /// [`UNPUBLISHED`], or its number.
-    seq: AtomicU64,
     meta: Once<Py<PyByteArray>>,
     /// Whether its writing has ended, in whatever way: nothing that is written to the meta would be seen.
     is_over: AtomicBool,
 }
 
 impl FrameHold {
-    pub(crate) fn received(own: &Arc<Own>, frame: ring::Frame) -> Self {
-        let source = Source::Received(frame);
-        Self { source, own: own.clone(), record: Once::new() }
-    }
-
     fn written(own: &Arc<Own>, writing: ring::Writing) -> Self {
-        let (writing, seq, meta) = (Guarded::new(Some(writing)), AtomicU64::new(UNPUBLISHED), Once::new());
-        let source = Source::Written(Written { writing, seq, meta, is_over: AtomicBool::new(false) });
+        let (writing, meta, is_over) = (Guarded::new(Some(writing)), Once::new(), AtomicBool::new(false));
+        let source = Source::Written(Written { writing, meta, is_over });
         Self { source, own: own.clone(), record: Once::new() }
     }
 
@@ -333,7 +319,6 @@ impl FrameHold {
         writing.keep();
         let seq = publish(py, &mut writing, content, timeout);
         drop(written.writing.replace(Some(writing)));
-        written.seq.store(seq.as_ref().ok().copied().flatten().unwrap_or(UNPUBLISHED), Relaxed);
         seq
     }
 
@@ -415,7 +400,7 @@ fn publish(
 pub(crate) fn frame_seq(frame: &Bound<'_, PyAny>) -> PyResult<Option<u64>> {
     Ok(match &hold_of(frame)?.get().source {
         Source::Received(frame) => Some(frame.seq),
-        Source::Written(written) => Some(written.seq.load(Relaxed)).filter(|&seq| seq != UNPUBLISHED),
+        Source::Written(written) => written.writing.look(|writing| writing.as_ref().and_then(ring::Writing::seq)),
     })
 }
 
@@ -484,7 +469,8 @@ pub(crate) fn received<'py>(
         }
     };
     let data = described.place(py, frame.hold(), frame.offset)?;
-    let owner = Py::new(py, FrameHold::received(own, frame))?.into_any();
+    let hold = FrameHold { source: Source::Received(frame), own: own.clone(), record: Once::new() };
+    let owner = Py::new(py, hold)?.into_any();
     // SAFETY: the owner keeps the frame's block; `Frame` adds no fields.
     unsafe { described.array(class(py)?, owner, data, false) }
 }
@@ -515,11 +501,6 @@ pub(crate) fn written<'py>(
         }
     };
     Ok((array?, owner))
-}
-
-/// Ends the writing of a frame: its array is read-only from now on.
-pub(crate) fn end_writing(array: &Bound<'_, PyAny>) {
-    make_readonly(array);
 }
 
 /// A name for messages: the repr of a str, or nothing.

@@ -14,7 +14,7 @@ macro_rules! dict {
 
 mod allocating;
 mod arena;
-mod arena_travel;
+mod arena_methods;
 mod cache;
 mod closable;
 mod command;
@@ -73,8 +73,8 @@ mod native {
     use super::{
         allocating::Allocating,
         arena::Arena,
-        arena_travel::{arena_parts, open_arena},
-        cache::{Cache, Stop, cache_parts, fetch_unless, find_many, key_bytes, keys_of, open_cache, store_array},
+        arena_methods::{arena_parts, open_arena},
+        cache::{Cache, Stop, key_bytes, open_cache},
         command::run_command,
         fft::{FftFilter, FftPlan, FftTransform, fft_fallbacks, fft_fell_back, fft_transform},
         frame::{FrameHold, frame_meta, frame_seq, frame_time_ns, set_frame_meta, unwrapped},
@@ -83,25 +83,22 @@ mod native {
         kill_at,
         lock::{Lock, LockedArrays, lock_token, open_lock},
         make::{empty, empty_in_order, zeros},
-        names::{
-            attach_in_arena, attach_name, list_names, list_names_in_arena, publish_in_arena, publish_name,
-            publish_overlay, publish_overlay_in_arena, unpublish_in_arena, unpublish_name,
-        },
+        names::{attach_name, list_names, publish_name, unpublish_name},
         outgoing::{Outgoing, begin_message, end_message},
         overlay::{
-            Field, Inside, enter_use, field_under, first_referent, forget_reference, is_gone, is_left_behind, let_go,
-            let_go_of_left, make_overlay, open_overlay, overlay_token, place_of, view_field,
+            Field, Inside, Overlay, field_under, first_referent, forget_reference, is_gone, is_left_behind, let_go,
+            let_go_of_left, open_overlay, overlay_parts,
         },
         owner::Hold,
         parent::{end_with, watch_again},
-        reference::{open_reference, overlay_reference, reference_token},
+        reference::{open_reference, reference_token},
         ring::{Reader, Ring, Writer, Writing, leave_rings},
-        ring::{open_reader, open_ring, open_writer, reader_key, reader_parts, ring_parts, writer_parts},
+        ring::{end_key, open_reader, open_ring, open_writer, reader_parts, ring_parts, writer_parts},
         session::{left_out, session_find, session_locators, session_named},
         shared::{is_placed, is_shared, is_shared_at},
         stats::{reclaim, stats},
         stop_at,
-        travel::{describe, from_text, handle, lend, open_arrays_with, open_token, reduce, ticket, to_text},
+        travel::{describe, from_text, lend, open_arrays_with, open_token, reduce, ticket, to_text},
     };
 
     #[pymodule_init]

@@ -8,13 +8,13 @@ use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
-use crate::arena::WorkArena;
+use crate::arena::work_arena;
 use crate::error::to_python;
 use crate::guard::Guarded;
 use crate::ndarray::Operand;
 use crate::shared::block_under;
 use crate::travel::{opened, ticketed};
-use crate::wait::{interruptible, interruptible_for, quick};
+use crate::wait::{at_once, interruptible, interruptible_for, quick};
 
 /// What `threading.TIMEOUT_MAX` is, in seconds.
 const MAX_TIMEOUT: f64 = 9_223_372_036.0;
@@ -66,22 +66,14 @@ impl LockedArrays {
         Ok(())
     }
 
-    #[pyo3(signature = (kind=None, error=None, traceback=None))]
-    fn __exit__(
-        &self,
-        py: Python<'_>,
-        kind: Option<&Bound<'_, PyAny>>,
-        error: Option<&Bound<'_, PyAny>>,
-        traceback: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
-        let (_, _) = (error, traceback);
+    #[pyo3(signature = (*exc_info))]
+    fn __exit__(&self, py: Python<'_>, exc_info: &Bound<'_, PyTuple>) -> PyResult<()> {
+        let is_ordinary = exc_info.iter().next().is_none_or(|kind| kind.is_none());
         let taken = self.locked.take();
-        let Some(locked) = taken else {
-            return if kind.is_some() { Ok(()) } else { Err(to_python(py, &lock::not_entered())) };
-        };
-        let freed = quick(py, || locked.release(kind.is_none()))?;
+        let release = || taken.ok_or_else(lock::not_entered).and_then(|locked| locked.release(is_ordinary));
+        let freed = at_once(py, release);
         // The user's exception is the one to see.
-        if kind.is_some() { Ok(()) } else { freed.map_err(|e| to_python(py, &e)) }
+        if is_ordinary { freed } else { Ok(()) }
     }
 
     fn __repr__(&self) -> String {
@@ -144,7 +136,7 @@ impl<'py> FromPyObject<'_, 'py> for Truth {
 /// (True, False)
 #[pyclass(frozen, weakref, module = "ndshare")]
 pub(crate) struct Lock {
-    lock: lock::Lock,
+    pub(crate) lock: lock::Lock,
 }
 
 #[pymethods]
@@ -152,7 +144,7 @@ impl Lock {
     #[new]
     #[pyo3(signature = (*, name=None, arena=None))]
     fn new(py: Python<'_>, name: Option<&str>, arena: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
-        let arena = WorkArena::of(py, arena)?;
+        let arena = work_arena(py, arena)?;
         let lock = interruptible(py, |deadline| match name {
             None => lock::Lock::new(&arena, deadline),
             Some(name) => lock::Lock::named(&arena, name, deadline),
@@ -181,7 +173,7 @@ impl Lock {
     /// Frees the lock. RuntimeError when this process does not hold it.
     #[inline]
     fn release(&self, py: Python<'_>) -> PyResult<()> {
-        quick(py, || lock::release(self.lock.head()))?.map_err(|e| to_python(py, &e))
+        at_once(py, || lock::release(self.lock.head()))
     }
 
     /// Whether somebody alive, in whatever process, holds the lock.
@@ -220,26 +212,23 @@ impl Lock {
     }
 
     fn __reduce__(&self) -> PyResult<()> {
-        Err(PyTypeError::new_err(
-            "cannot pickle an ndshare.Lock: expected multiprocessing to send it (a Process's argument, a Queue, a \
-             Pipe, a pool), got another pickler",
-        ))
+        Err(only_multiprocessing("Lock"))
     }
 }
 
+/// Other picklers would make a copy of what is one thing.
+#[cold]
+pub(crate) fn only_multiprocessing(class: &str) -> PyErr {
+    PyTypeError::new_err(format!(
+        "cannot pickle an ndshare.{class}: expected multiprocessing to send it (a Process's argument, a Queue, a Pipe, a \
+         pool), got another pickler"
+    ))
+}
+
 impl Lock {
-    pub(crate) fn over(lock: lock::Lock) -> Self {
-        Self { lock }
-    }
-
-    /// The library's lock.
-    pub(crate) fn inner(&self) -> &lock::Lock {
-        &self.lock
-    }
-
     #[inline]
     fn acquire_quick(&self, py: Python<'_>) -> PyResult<bool> {
-        quick(py, || lock::acquire_quick(self.lock.head()))?.map_err(|e| to_python(py, &e))
+        at_once(py, || lock::acquire_quick(self.lock.head()))
     }
 
     #[cold]
@@ -280,5 +269,5 @@ pub(crate) fn lock_token<'py>(py: Python<'py>, lock: &Bound<'py, Lock>) -> PyRes
 #[pyfunction]
 pub(crate) fn open_lock(py: Python<'_>, token: &[u8]) -> PyResult<Lock> {
     let head = opened(py, token)?;
-    lock::Lock::open(head).map(Lock::over).map_err(|e| to_python(py, &e))
+    lock::Lock::open(head).map(|lock| Lock { lock }).map_err(|e| to_python(py, &e))
 }

@@ -4,7 +4,7 @@
 use ndshare::layout;
 use pyo3::prelude::*;
 
-use crate::arena::WorkArena;
+use crate::arena::{WorkArena, new_block, work_arena};
 use crate::dtype::Dtype;
 use crate::ndarray::{Order, array_over};
 use crate::shape::{MIN_ALIGN, Shape, alignment, is_fortran};
@@ -76,7 +76,7 @@ fn make<'py>(
     let order = if is_fortran(py, order)? { Order::Fortran } else { Order::C };
     let align = alignment(align)?;
     let len_bytes = shape.len_bytes(dtype.itemsize())?;
-    let hold = WorkArena::of(py, arena)?.block(py, len_bytes, align, zero)?;
+    let hold = new_block(py, &work_arena(py, arena)?, len_bytes, align, zero)?;
     // SAFETY: the block has room for a contiguous array of this shape, and no length is negative.
     unsafe { array_over(py, hold, 0, dtype, shape.lengths(), &order, true) }
 }
@@ -95,7 +95,7 @@ pub(crate) fn empty_in_order<'py>(
     arena: Option<&Bound<'py, PyAny>>,
     zero: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let (dtype, shape, arena) = (Dtype::of_new(py, Some(dtype))?, Shape::of(shape)?, WorkArena::of(py, arena)?);
+    let (dtype, shape, arena) = (Dtype::of_new(py, Some(dtype))?, Shape::of(shape)?, work_arena(py, arena)?);
     in_order(&arena, &shape, dtype, Some(&axes), alignment(align)?, zero)
 }
 
@@ -106,7 +106,7 @@ pub(crate) fn empty_for<'py>(
     dtype: Dtype<'py>,
     axes: Option<&[usize]>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    in_order(&WorkArena::of(py, None)?, shape, dtype, axes, MIN_ALIGN, false)
+    in_order(&work_arena(py, None)?, shape, dtype, axes, MIN_ALIGN, false)
 }
 
 fn in_order<'py>(
@@ -120,7 +120,7 @@ fn in_order<'py>(
     let (py, itemsize) = (dtype.as_any().py(), dtype.itemsize());
     let len_bytes = shape.len_bytes(itemsize)?;
     let strides = axes.map(|axes| at_once(py, || layout::in_order(shape.unsigned(), itemsize, axes))).transpose()?;
-    let hold = arena.block(py, len_bytes, align, zero)?;
+    let hold = new_block(py, arena, len_bytes, align, zero)?;
     let order = strides.as_ref().map_or(Order::C, |strides| Order::Strides(strides));
     // SAFETY: the strides are those of a contiguous array, or permute them, and such an array fits the block.
     unsafe { array_over(py, hold, 0, dtype, shape.lengths(), &order, true) }

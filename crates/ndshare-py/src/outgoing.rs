@@ -1,8 +1,9 @@
 //! Issuing tickets: for whoever comes, or for the process that is being started right now.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use ndshare::arena::{self as library, BRIEFLY, Hold, TicketId};
+use ndshare::arena::{self as library, Hold, TicketId};
 use pyo3::prelude::*;
 
 use crate::wait::{interruptible, interruptible_for};
@@ -59,12 +60,7 @@ pub(crate) fn issue_once(py: Python<'_>, hold: &Hold) -> PyResult<Option<TicketI
     }
 }
 
-/// A ticket for the block of `hold`; none when all are in flight.
-pub(crate) fn issue(py: Python<'_>, hold: &Hold) -> PyResult<Option<TicketId>> {
-    interruptible(py, |deadline| hold.issue_in_message(deadline))
-}
-
-/// The same; none also when the arena's lock is not free soon.
-pub(crate) fn issue_soon(py: Python<'_>, hold: &Hold) -> PyResult<Option<TicketId>> {
-    interruptible_for(py, Some(BRIEFLY), |deadline| hold.issue_in_message(deadline))
+/// A ticket for the block of `hold`; none when all are in flight. It waits for the arena's lock at most so long.
+pub(crate) fn issue(py: Python<'_>, hold: &Hold, timeout: Option<Duration>) -> PyResult<Option<TicketId>> {
+    interruptible_for(py, timeout, |deadline| hold.issue_in_message(deadline))
 }

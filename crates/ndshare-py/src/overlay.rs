@@ -1,4 +1,4 @@
-//! What `Overlay` is made of: being inside a use, and the arrays over its fields.
+//! `Overlay`: being inside a use, the arrays over its fields, and which of them have views.
 
 use std::ffi::c_int;
 use std::sync::Arc;
@@ -6,25 +6,191 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ndshare::arena::Hold;
 use ndshare::element::{Element, Number};
-use ndshare::overlay::{self, Overlay, Turns, Uses};
+use ndshare::overlay::{self as library, Entered, Use, Uses};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::critical_section::with_critical_section;
-use pyo3::types::{PyBytes, PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{IntoPyDict, PyBytes, PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 
-use crate::arena::WorkArena;
+use crate::arena::work_arena;
+use crate::described::Described;
 use crate::dtype::Dtype;
-use crate::lock::seconds;
-use crate::ndarray::{
-    Operand, Order, array_of_subclass, array_over, freeze, npy_lengths, plain_class, set_base, view_base,
-};
+use crate::guard::Once;
+use crate::lock::{only_multiprocessing, seconds};
+use crate::ndarray::{freeze, plain_class, set_base, view_base};
 use crate::owner;
 use crate::shape::Shape;
-use crate::shared::block_under;
 use crate::travel::{opened, ticketed};
 use crate::variables;
 use crate::wait::{at_once, interruptible, interruptible_for};
+
+/// Memory with several meanings, one at a time: ``Overlay(use={field: (shape, dtype), ...}, ...)``.
+///
+/// Its size is that of the largest use; fields start at multiples of 64 bytes. ``with overlay.use(name) as v`` gives
+/// the fields of one use as plain arrays, ``v.field`` or ``v["field"]``, with the bytes that the last use left. At
+/// first they are zero. Processes and threads share a use; who wants another one waits, and is not overtaken.
+///
+/// With ``name="text"``, all processes of the session that give the same name have the same overlay, for as long as one
+/// has it; ValueError when it has other uses. `arena` is another arena than the session's; a use may be called
+/// ``arena``, too.
+///
+/// Send an overlay through multiprocessing, in whatever way; a plain pickle raises TypeError. A process that is killed
+/// inside a use has left it.
+///
+/// Raises ValueError or TypeError for names, shapes and dtypes that cannot work, before it allocates: a field's name
+/// is an identifier without a leading underscore, no keyword, and not ``first``.
+///
+/// >>> import ndshare as nds
+/// >>> scratch = nds.Overlay(floats={"A": ((3, 4), "f4"), "B": (4, "f8")}, ints={"D": (10, "i4")})
+/// >>> with scratch.use("floats", timeout=5) as v:
+/// ...     v.A[:] = 1
+/// >>> with scratch.use("ints") as v:
+/// ...     hex(v.D[0]), v.first
+/// ('0x3f800000', True)
+#[pyclass(frozen, subclass, weakref, module = "ndshare")]
+pub(crate) struct Overlay {
+    pub(crate) overlay: library::Overlay,
+    /// Where the fields of each use lie, as {use: {field: (shape, dtype, offset)}}: the library has no word for each dtype.
+    #[pyo3(get, name = "_plan")]
+    plan: Py<PyDict>,
+}
+
+impl Overlay {
+    /// The overlay with this head as it says itself. Fields of dtypes that the library has no word for are bytes.
+    pub(crate) fn of_head(py: Python<'_>, head: Hold) -> PyResult<Self> {
+        let (overlay, plan) = (at_once(py, || library::Overlay::open(head))?, PyDict::new(py));
+        for one in overlay.uses().all() {
+            let what = |field: &library::Field| {
+                let said = field.description();
+                let element = said.element.clone().unwrap_or_else(|| Element::of(Number::U8));
+                Ok((PyTuple::new(py, said.layout.shape())?, Dtype::of_element(py, &element)?.as_any().clone()))
+            };
+            lay_out(&plan, one, one.fields().iter().map(what).collect::<PyResult<_>>()?)?;
+        }
+        Ok(Self { overlay, plan: plan.unbind() })
+    }
+}
+
+#[pymethods]
+impl Overlay {
+    #[new]
+    #[pyo3(signature = (*, name=None, arena=None, **uses))]
+    fn new(
+        py: Python<'_>,
+        name: Option<&Bound<'_, PyAny>>,
+        arena: Option<&Bound<'_, PyAny>>,
+        uses: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        static SAID: Once<Py<PyAny>> = Once::new();
+        let said = SAID.import(py, "ndshare._overlay", "said")?.call1((name, arena, uses))?;
+        let (said, name, arena): Told<'_> = said.extract()?;
+        let (mut uses, plan) = (Uses::default(), PyDict::new(py));
+        for (one, said) in &said {
+            let measured = said.iter().map(|field| measured(field).map_err(|error| in_field(py, one, &field.0, error)));
+            let (what, words): (Vec<_>, Vec<_>) = measured.collect::<PyResult<Vec<_>>>()?.into_iter().unzip();
+            let fields = said.iter().zip(words).map(|((field, ..), (shape, element))| (field, shape, element));
+            uses = at_once(py, || uses.with(one, fields))?;
+            lay_out(&plan, at_once(py, || uses.find(one))?.1, what)?;
+        }
+        at_once(py, || uses.check())?;
+        let arena = work_arena(py, arena.as_ref())?;
+        let overlay = interruptible(py, |deadline| match name {
+            Some(name) => library::Overlay::named(&arena, &name, uses, deadline),
+            None => library::Overlay::new(&arena, uses, deadline),
+        })?;
+        Ok(Self { overlay, plan: plan.unbind() })
+    }
+
+    /// Waits at most `timeout` seconds (None: for ever) until this use goes on, and enters it. Raises Timeout.
+    fn _enter(&self, py: Python<'_>, name: &str, timeout: Option<f64>) -> PyResult<Inside> {
+        let inside = interruptible_for(py, seconds(timeout)?, |deadline| self.overlay.enter(name, deadline))?;
+        Ok(Inside { inside: Arc::new(inside) })
+    }
+
+    /// A contiguous array over the bytes of a field, which keeps `inside` and `memory`.
+    ///
+    /// Raises ValueError when it does not fit there.
+    fn _view<'py>(
+        &self,
+        inside: &Bound<'py, Inside>,
+        place: (Bound<'py, PyAny>, Bound<'py, PyAny>, usize),
+        memory: Py<PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (py, hold, (shape, dtype, offset)) = (inside.py(), self.overlay.data().clone(), place);
+        let described = Shape::of(&shape)?.contiguous(Dtype::of_new(py, Some(&dtype))?)?;
+        let (first, writable) = (described.place(py, &hold, offset as u64)?, !hold.is_readonly());
+        let owner = Field {
+            hold: owner::Hold::new(hold, true),
+            _inside: inside.get().inside.clone(),
+            _memory: memory,
+            start: offset,
+            length: described.len_bytes(),
+            ended: AtomicBool::new(false),
+            left: AtomicBool::new(false),
+        };
+        // SAFETY: the owner keeps the block; NumPy's own class of arrays.
+        let make = |owner| unsafe { described.array(&plain_class(py), owner, first, writable) };
+        let base = make(Py::new(py, owner)?.into_any())?;
+        make(base.unbind())
+    }
+
+    /// (arena, block, generation, whether it may only be read): equal for all that look at the same memory in the same way.
+    #[getter(_place)]
+    fn place(&self) -> (u64, u32, u32, bool) {
+        let head = self.overlay.head();
+        (head.arena().id(), head.block().index, head.block().generation, head.is_readonly())
+    }
+
+    /// Its head, for tests.
+    #[getter(_head)]
+    fn head<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let head = self.overlay.head();
+        bytes(py, head, head.len_bytes())
+    }
+
+    /// The bytes under all uses, for tests.
+    #[getter(_data)]
+    fn data<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        bytes(py, self.overlay.data(), self.overlay.uses().len_bytes())
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(only_multiprocessing("Overlay"))
+    }
+
+    fn __repr__(&self) -> String {
+        let uses = self.overlay.uses();
+        format!("<Overlay {uses}, {} bytes>", uses.len_bytes())
+    }
+}
+
+/// What multiprocessing sends of an overlay: (token, what NumPy knows of its fields). The token has a ticket.
+#[pyfunction]
+pub(crate) fn overlay_parts<'py>(
+    py: Python<'py>,
+    overlay: &Bound<'py, Overlay>,
+) -> PyResult<(Bound<'py, PyBytes>, Py<PyDict>)> {
+    let Overlay { overlay, plan } = overlay.get();
+    Ok((ticketed(py, overlay.head())?, plan.clone_ref(py)))
+}
+
+/// The overlay of such parts.
+///
+/// Raises Stale when nobody held it any more, AttachError when it cannot be reached, and ValueError when it is something
+/// else.
+#[pyfunction]
+#[pyo3(signature = (token, plan=None))]
+pub(crate) fn open_overlay(py: Python<'_>, token: &[u8], plan: Option<Py<PyDict>>) -> PyResult<Overlay> {
+    let opened = Overlay::of_head(py, opened(py, token)?)?;
+    Ok(Overlay { plan: plan.unwrap_or(opened.plan), ..opened })
+}
+
+/// The bytes of a block as an array.
+fn bytes<'py>(py: Python<'py>, hold: &Hold, len_bytes: usize) -> PyResult<Bound<'py, PyAny>> {
+    let dtype = Dtype::of_element(py, &Element::of(Number::U8))?;
+    Described::contiguous(dtype, &[len_bytes], false)?.over(py, hold.clone(), true)
+}
 
 /// What a table refers to by weak references, under `key`: `this` is put there unless what is there is alive. Returns
 /// what is alive. It is one step of the interpreter, so that all threads get the same.
@@ -59,7 +225,7 @@ pub(crate) fn forget_reference(
 /// Being inside a use. It ends with the last reference, of which each field's base has one.
 #[pyclass(frozen, module = "ndshare._native")]
 pub(crate) struct Inside {
-    inside: Arc<overlay::Inside>,
+    inside: Arc<Entered>,
 }
 
 #[pymethods]
@@ -79,7 +245,7 @@ impl Inside {
 pub(crate) struct Field {
     // In this order: the memory goes before others may have it.
     hold: owner::Hold,
-    _inside: Arc<overlay::Inside>,
+    _inside: Arc<Entered>,
     /// What has to know of this field as long as it lives.
     _memory: Py<PyAny>,
     start: usize,
@@ -118,68 +284,13 @@ impl Field {
     }
 }
 
-/// Waits at most `timeout` seconds (None: for ever) until use number `use` of the overlay with this head goes on, and
-/// enters it. Raises Timeout.
-#[pyfunction]
-#[pyo3(signature = (head, number, timeout=None))]
-pub(crate) fn enter_use(
-    py: Python<'_>,
-    head: &Bound<'_, PyAny>,
-    number: usize,
-    timeout: Option<f64>,
-) -> PyResult<Inside> {
-    let (turns, timeout) = (Turns::new(block_of(head)?), seconds(timeout)?);
-    let inside = interruptible_for(py, timeout, |deadline| turns.enter(number, deadline))?;
-    Ok(Inside { inside: Arc::new(inside) })
-}
-
-/// A contiguous array over the bytes of `data` from `offset` on, which keeps `inside` and `memory`.
-///
-/// Raises ValueError when it does not fit there.
-#[pyfunction]
-pub(crate) fn view_field<'py>(
-    py: Python<'py>,
-    inside: &Bound<'py, Inside>,
-    data: &Bound<'py, PyAny>,
-    offset: usize,
-    shape: &Bound<'py, PyAny>,
-    dtype: &Bound<'py, PyAny>,
-    memory: Py<PyAny>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let (hold, dtype, shape) = (block_of(data)?, Dtype::of_new(py, Some(dtype))?, Shape::of(shape)?);
-    let length = shape.len_bytes(dtype.itemsize())?;
-    let room = hold.len_bytes();
-    if offset.checked_add(length).is_none_or(|end| end > room) {
-        let text = format!("expected a field inside {room} bytes, got {length} bytes from {offset} on");
-        return Err(PyValueError::new_err(text));
-    }
-    let (first, writable) = (hold.as_ptr().wrapping_add(offset), !hold.is_readonly());
-    let owner = Field {
-        hold: owner::Hold::new(hold, true),
-        _inside: inside.get().inside.clone(),
-        _memory: memory,
-        start: offset,
-        length,
-        ended: AtomicBool::new(false),
-        left: AtomicBool::new(false),
-    };
-    let owner = Py::new(py, owner)?.into_any();
-    let make = |owner| {
-        let dtype = Dtype::of_new(py, Some(dtype.as_any()))?;
-        // SAFETY: the field lies inside the block, which the owner keeps; no length is negative.
-        unsafe { array_of_subclass(&plain_class(py), owner, first, dtype, shape.lengths(), &Order::C, writable) }
-    };
-    let base = make(owner)?;
-    make(base.unbind())
-}
-
-/// The `Field` under an array of `view_field`, as long as the array has not been let go.
+/// The `Field` under an array of `Overlay._view`, as long as the array has not been let go.
 #[pyfunction]
 pub(crate) fn field_under<'py>(array: &Bound<'py, PyAny>) -> Option<Bound<'py, Field>> {
     view_base(&view_base(array)?)?.cast_into().ok()
 }
 
-/// Ends the use of these arrays of `view_field`: they turn read-only for good, and those to which nothing but variables
+/// Ends the use of these arrays of `Overlay._view`: they turn read-only for good, and those to which nothing but variables
 /// refers no longer keep this process inside the use. Others are `left` from then on.
 #[pyfunction]
 pub(crate) fn let_go(py: Python<'_>, arrays: &Bound<'_, PyDict>) {
@@ -245,103 +356,31 @@ fn rest_on_block(py: Python<'_>, array: &Bound<'_, PyAny>, field: &Field) -> PyR
 /// A field as the caller says it: its name, shape and dtype.
 type Said<'py> = (String, Bound<'py, PyAny>, Bound<'py, PyAny>);
 
-/// Where the fields of each use lie, as {use: {field: (shape, dtype, offset)}}, and head and bytes of an overlay.
-type Parts<'py> = (Bound<'py, PyDict>, Bound<'py, PyAny>, Bound<'py, PyAny>);
+/// What an overlay was told: its uses with their fields, its name, its arena.
+type Told<'py> = (Vec<(String, Vec<Said<'py>>)>, Option<String>, Option<Bound<'py, PyAny>>);
 
-/// An overlay in the session or another arena, found by its name or new: where the fields of each use lie, as
-/// {use: {field: (shape, dtype, offset)}}, and its head and its bytes as arrays.
-///
-/// Raises ValueError for uses and names that cannot work, and when an overlay of this name has other uses; and what making
-/// the arrays would raise.
-#[pyfunction]
-#[pyo3(signature = (uses, name=None, arena=None))]
-pub(crate) fn make_overlay<'py>(
-    py: Python<'py>,
-    uses: Vec<(String, Vec<Said<'py>>)>,
-    name: Option<&str>,
-    arena: Option<&Bound<'py, PyAny>>,
-) -> PyResult<Parts<'py>> {
-    let (mut all, plan) = (Uses::default(), PyDict::new(py));
-    for (name, said) in &uses {
-        let measured = said.iter().map(|field| measured(field).map_err(|error| in_field(py, name, &field.0, error)));
-        let measured = measured.collect::<PyResult<Vec<_>>>()?;
-        let fields =
-            said.iter().zip(&measured).map(|((field, ..), (.., shape, element))| (field, shape, element.clone()));
-        all = at_once(py, || all.with(name, fields))?;
-        let laid = PyDict::new(py);
-        for (field, (shape, dtype, ..)) in at_once(py, || all.find(name))?.1.fields().iter().zip(measured) {
-            laid.set_item(field.name(), (shape, dtype, field.offset()))?;
-        }
-        plan.set_item(name, laid)?;
-    }
-    at_once(py, || all.check())?;
-    let arena = WorkArena::of(py, arena)?;
-    let overlay = interruptible(py, |deadline| match name {
-        Some(name) => Overlay::named(&arena, name, all, deadline),
-        None => Overlay::new(&arena, all, deadline),
-    })?;
-    let (head, data) = blocks(py, &overlay)?;
-    Ok((plan, head, data))
+/// What a field is for NumPy: its shape and dtype.
+type What<'py> = (Bound<'py, PyTuple>, Bound<'py, PyAny>);
+
+/// Notes what the fields of a use are, and where.
+fn lay_out<'py>(plan: &Bound<'py, PyDict>, one: &Use, what: Vec<What<'py>>) -> PyResult<()> {
+    let fields = one.fields().iter().zip(what);
+    let laid = fields.map(|(field, (shape, dtype))| (field.name(), (shape, dtype, field.offset())));
+    plan.set_item(one.name(), laid.into_py_dict(plan.py())?)
 }
-
-/// The overlay with this head as it says itself. Fields of dtypes that the library has no word for are bytes.
-pub(crate) fn overlay_of_head<'py>(py: Python<'py>, head: Hold) -> PyResult<Parts<'py>> {
-    let (overlay, plan) = (at_once(py, || Overlay::open(head))?, PyDict::new(py));
-    for one in overlay.uses().all() {
-        let laid = PyDict::new(py);
-        for field in one.fields() {
-            let said = field.description();
-            let element = said.element.clone().unwrap_or_else(|| Element::of(Number::U8));
-            let (shape, dtype) = (PyTuple::new(py, said.layout.shape())?, Dtype::of_element(py, &element)?);
-            laid.set_item(field.name(), (shape, dtype.as_any(), field.offset()))?;
-        }
-        plan.set_item(one.name(), laid)?;
-    }
-    let (head, data) = blocks(py, &overlay)?;
-    Ok((plan, head, data))
-}
-
-/// What multiprocessing sends of the overlay with this head, beside what NumPy knows of its fields.
-#[pyfunction]
-pub(crate) fn overlay_token<'py>(py: Python<'py>, head: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
-    ticketed(py, &block_of(head)?)
-}
-
-/// Head and bytes of the overlay of a token.
-///
-/// Raises Stale when nobody held it any more, AttachError when it cannot be reached, and ValueError when it is something
-/// else.
-#[pyfunction]
-pub(crate) fn open_overlay<'py>(py: Python<'py>, token: &[u8]) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
-    let head = opened(py, token)?;
-    blocks(py, &at_once(py, || Overlay::open(head))?)
-}
-
-/// Head and bytes of an overlay as arrays.
-fn blocks<'py>(py: Python<'py>, overlay: &Overlay) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
-    let bytes = |hold: &Hold, len_bytes: usize| {
-        let dtype = Dtype::of_element(py, &Element::of(Number::U8))?;
-        // SAFETY: the block has so many bytes, and no length is negative.
-        unsafe { array_over(py, hold.clone(), 0, dtype, npy_lengths(&[len_bytes]), &Order::C, true) }
-    };
-    let (head, data) = (overlay.head(), overlay.data());
-    Ok((bytes(head, head.len_bytes())?, bytes(data, overlay.uses().len_bytes())?))
-}
-
-type Measured<'py> = (Bound<'py, PyTuple>, Bound<'py, PyAny>, Vec<usize>, Element);
 
 /// Shape and dtype of a field, and both as the library says them: it has no word for each dtype, and calls the others
 /// bytes.
-fn measured<'py>((_, shape, dtype): &Said<'py>) -> PyResult<Measured<'py>> {
+fn measured<'py>((_, shape, dtype): &Said<'py>) -> PyResult<(What<'py>, (Vec<usize>, Element))> {
     let py = shape.py();
     let (dtype, shape) = (Dtype::of_new(py, Some(dtype))?, Shape::of(shape)?);
     let length = shape.len_bytes(dtype.itemsize())?;
     let element = dtype.element()?.filter(|element| length > 0 && element.size() == dtype.itemsize());
-    let (lengths, element) = match element {
-        Some(element) => (shape.lengths().iter().map(|&length| length as usize).collect(), element),
+    let words = match element {
+        Some(element) => (shape.unsigned().to_vec(), element),
         None => (vec![length], Element::of(Number::U8)),
     };
-    Ok((PyTuple::new(py, shape.lengths())?, dtype.as_any().clone(), lengths, element))
+    Ok(((PyTuple::new(py, shape.lengths())?, dtype.as_any().clone()), words))
 }
 
 /// An error that says which field it is about.
@@ -354,18 +393,4 @@ fn in_field(py: Python<'_>, name: &str, field: &str, error: PyErr) -> PyErr {
     } else {
         error
     }
-}
-
-/// (arena, place, generation, whether it may only be read) of the block under a shared array: equal for all that look at the
-/// same one in the same way.
-#[pyfunction]
-pub(crate) fn place_of(array: &Bound<'_, PyAny>) -> PyResult<(u64, u32, u32, bool)> {
-    let hold = block_of(array)?;
-    Ok((hold.arena().id(), hold.block().index, hold.block().generation, hold.is_readonly()))
-}
-
-/// The block under a shared array.
-pub(crate) fn block_of(array: &Bound<'_, PyAny>) -> PyResult<Hold> {
-    let hold = Operand::of_any(array).map(|facts| block_under(array.py(), &facts)).transpose()?.flatten();
-    hold.ok_or_else(|| PyValueError::new_err("expected a shared array, got something else"))
 }

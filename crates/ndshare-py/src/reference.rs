@@ -16,11 +16,11 @@ use crate::cache::Cache;
 use crate::error::to_python;
 use crate::lock::Lock;
 use crate::ndarray::Operand;
-use crate::overlay::{block_of, overlay_of_head};
+use crate::overlay::Overlay;
 use crate::ring::{Reader, Ring, Writer};
 use crate::travel::{open_token, opened, token_of_array};
 
-/// What a token names; of an overlay its fields, head and bytes.
+/// What a token names.
 ///
 /// Raises as `open_token`.
 #[pyfunction]
@@ -37,7 +37,7 @@ pub(crate) fn open_reference<'py>(py: Python<'py>, token: &[u8]) -> PyResult<Bou
     }
 }
 
-/// The object whose head this is; of an overlay its fields, head and bytes.
+/// The object whose head this is.
 pub(crate) fn object_of_head(py: Python<'_>, kind: HeadKind, head: Hold) -> PyResult<Bound<'_, PyAny>> {
     let fault = |error| to_python(py, &error);
     match kind {
@@ -48,8 +48,8 @@ pub(crate) fn object_of_head(py: Python<'_>, kind: HeadKind, head: Hold) -> PyRe
             let cache = cache::Cache::open(head).map_err(fault)?;
             Ok(Bound::new(py, Cache::over(cache, None, None)?)?.into_any())
         }
-        HeadKind::Overlay => Ok(overlay_of_head(py, head)?.into_pyobject(py)?.into_any()),
-        HeadKind::Lock => Ok(Bound::new(py, Lock::over(lock::Lock::open(head).map_err(fault)?))?.into_any()),
+        HeadKind::Overlay => Ok(Bound::new(py, Overlay::of_head(py, head)?)?.into_any()),
+        HeadKind::Lock => Ok(Bound::new(py, Lock { lock: lock::Lock::open(head).map_err(fault)? })?.into_any()),
         HeadKind::Canvas => Err(unknown("a canvas")),
         HeadKind::Array => Err(unknown("the card of an array")),
     }
@@ -62,8 +62,8 @@ fn unknown(got: &str) -> PyErr {
     ))
 }
 
-/// The token of a Ring, a Reader, a Writer, a Cache or a Lock; None for other objects. TypeError for a ring whose dtypes
-/// are no text, so that its head cannot say what its frames are.
+/// The token of a Ring, a Reader, a Writer, a Cache, an Overlay or a Lock; None for other objects. TypeError for a ring whose
+/// dtypes are no text, so that its head cannot say what its frames are.
 #[pyfunction]
 pub(crate) fn reference_token<'py>(thing: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
     let py = thing.py();
@@ -72,29 +72,24 @@ pub(crate) fn reference_token<'py>(thing: &Bound<'py, PyAny>) -> PyResult<Option
     } else if let Ok(writer) = thing.cast::<Writer>() {
         Some(writer.get().reference(py)?)
     } else {
-        headed(thing)?.map(|(_, token, _)| token)
+        headed(thing)?.map(|(_, head)| reference_to(&head))
     };
     Ok(token.map(|token| PyBytes::new(py, &token.encode())))
 }
 
-/// The token of the overlay with this head, which is an object of Python's own.
-#[pyfunction]
-pub(crate) fn overlay_reference<'py>(py: Python<'py>, head: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
-    Ok(PyBytes::new(py, &reference_to(&block_of(head)?).encode()))
-}
-
-/// Kind, token and head of an object that has one head and any number of users.
-fn headed(object: &Bound<'_, PyAny>) -> PyResult<Option<(ObjectKind, Token, Hold)>> {
-    if let Ok(ring) = object.cast::<Ring>() {
-        let (token, head) = ring.get().named(object.py())?;
-        return Ok(Some((ObjectKind::Ring, token, head)));
-    }
-    let (kind, head) = match (object.cast::<Cache>(), object.cast::<Lock>()) {
-        (Ok(cache), _) => (ObjectKind::Cache, cache.get().inner().head().clone()),
-        (_, Ok(lock)) => (ObjectKind::Lock, lock.get().inner().head().clone()),
-        _ => return Ok(None),
-    };
-    Ok(Some((kind, reference_to(&head), head)))
+/// Kind and head of an object that has one head and any number of users.
+fn headed(object: &Bound<'_, PyAny>) -> PyResult<Option<(ObjectKind, Hold)>> {
+    Ok(Some(if let Ok(ring) = object.cast::<Ring>() {
+        (ObjectKind::Ring, ring.get().known_head(object.py())?)
+    } else if let Ok(cache) = object.cast::<Cache>() {
+        (ObjectKind::Cache, cache.get().cache.head().clone())
+    } else if let Ok(overlay) = object.cast::<Overlay>() {
+        (ObjectKind::Overlay, overlay.get().overlay.head().clone())
+    } else if let Ok(lock) = object.cast::<Lock>() {
+        (ObjectKind::Lock, lock.get().lock.head().clone())
+    } else {
+        return Ok(None);
+    }))
 }
 
 /// What the registry has to know of an object.
@@ -102,8 +97,8 @@ pub(crate) fn found(object: &Bound<'_, PyAny>) -> PyResult<Found> {
     if let Ok(arena) = object.cast::<Arena>() {
         return Ok(names::Object::from(arena.get().arena()?).found());
     }
-    if let Some((kind, token, head)) = headed(object)? {
-        return Ok(Found { kind, token, kept: Kept::Block(head) });
+    if let Some((kind, head)) = headed(object)? {
+        return Ok(Found { kind, token: reference_to(&head), kept: Kept::Block(head) });
     }
     let Some(facts) = Operand::of_any(object) else {
         let got = object.get_type();

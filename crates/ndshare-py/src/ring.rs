@@ -6,22 +6,23 @@ use std::time::Duration;
 
 use ndshare::arena::{Deadline, Hold};
 use ndshare::array::Token;
-use ndshare::ring::{self as library, Content, Mode, RingOptions, Start};
-use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
+use ndshare::ring::{self as library, Content, Mode, RingOptions, Sink, Start};
+use numpy::PyArrayDescr;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
-use crate::arena::WorkArena;
-use crate::closable::Closable;
+use crate::arena::work_arena;
+use crate::closable::{Closable, closed};
 use crate::described::{Described, Descriptions};
 use crate::dtype::Dtype;
 use crate::error::{is_closed, to_python};
-use crate::frame::{FrameHold, Own, carried, end_writing, quoted, received, written};
+use crate::frame::{FrameHold, Own, carried, quoted, received, written};
 use crate::gather::fill;
 use crate::guard::{Guarded, Once};
 use crate::lock::seconds;
-use crate::ndarray::Operand;
+use crate::ndarray::{Operand, make_readonly};
 use crate::shared::block_under;
 use crate::travel::{opened, ticketed};
 use crate::wait::{at_once, detached, interruptible, interruptible_for};
@@ -84,37 +85,14 @@ impl Ring {
         Ok(Self::over(ring, own))
     }
 
-    /// A reference for other processes, and the block that it names.
-    pub(crate) fn named(&self, py: Python<'_>) -> PyResult<(Token, Hold)> {
-        Ok((self.reference(py)?, self.ring.head().clone()))
-    }
-
-    /// A reference for other processes.
-    fn reference(&self, py: Python<'_>) -> PyResult<Token> {
+    /// Its head, which says what its frames are; TypeError where it cannot.
+    pub(crate) fn known_head(&self, py: Python<'_>) -> PyResult<Hold> {
         self.own.check_known(py)?;
-        Ok(self.ring.reference())
+        Ok(self.ring.head().clone())
     }
 
     fn over(ring: Arc<library::Ring>, own: Own) -> Self {
         Self { ring, own: Arc::new(own) }
-    }
-
-    fn begin(
-        &self,
-        py: Python<'_>,
-        by: Option<&library::Writer>,
-        len_bytes: usize,
-        timeout: Option<Duration>,
-    ) -> PyResult<library::Writing> {
-        let (ring, len_bytes) = (&self.ring, len_bytes as u64);
-        let quick = || by.map_or_else(|| ring.begin_quick(len_bytes), |writer| writer.begin_quick(len_bytes));
-        if let Some(writing) = at_once(py, quick)? {
-            return Ok(writing);
-        }
-        interruptible_for(py, timeout, |deadline| match by {
-            Some(writer) => writer.begin(len_bytes, deadline),
-            None => ring.begin(len_bytes, deadline),
-        })
     }
 
     /// What goes with an array that is put: of the frame that it is, if it is one, then what was given.
@@ -144,7 +122,7 @@ impl Ring {
     fn put_as_is(
         &self,
         py: Python<'_>,
-        by: Option<&library::Writer>,
+        by: &dyn Sink,
         facts: &Operand<'_>,
         dtype: &Dtype<'_>,
         timeout: Option<Duration>,
@@ -157,27 +135,8 @@ impl Ring {
         let view = self.own.view_of(py, facts, dtype)?;
         let content = Content { offset: facts.offset_in(&hold), view: &view, meta };
         let len_bytes = facts.nbytes() as u64;
-        let published = interruptible_for(py, timeout, |deadline| match by {
-            Some(writer) => writer.publish_block(&hold, len_bytes, content, deadline),
-            None => self.ring.publish_block(&hold, len_bytes, content, deadline),
-        });
-        published.map(|published| Some(published.seq()))
-    }
-
-    fn put_copy(
-        &self,
-        py: Python<'_>,
-        by: Option<&library::Writer>,
-        array: &Bound<'_, PyAny>,
-        wanted: &Described,
-        timeout: Option<Duration>,
-        meta: &[u8],
-    ) -> PyResult<Option<u64>> {
-        let writing = self.begin(py, by, wanted.len_bytes(), timeout)?;
-        let (frame, hold) = written(py, &self.own, wanted, writing, true)?;
-        fill(py, &frame, array)?;
-        drop(frame);
-        FrameHold::publish(hold, py, Content { offset: 0, view: wanted.said(), meta }, timeout)
+        let publish = |deadline: &Deadline<'_>| by.publish_block(&hold, len_bytes, content, deadline);
+        interruptible_for(py, timeout, publish).map(|published| Some(published.seq()))
     }
 }
 
@@ -205,7 +164,7 @@ impl Ring {
         let keep = usize::try_from(keep)
             .map_err(|_| bad("expected to keep at most as many frames as there are slots, and 0 or more", keep))?;
         let options = RingOptions { slots, keep, when_full };
-        let (format, arena) = (own.format(py, name, spin)?, WorkArena::of(py, arena)?);
+        let (format, arena) = (own.format(py, name, spin)?, work_arena(py, arena)?);
         let ring = interruptible(py, |deadline| match format.name {
             Some(_) => library::Ring::named(&arena, format, options, deadline),
             None => library::Ring::new(&arena, format, options, deadline),
@@ -250,7 +209,7 @@ impl Ring {
         meta: Option<&Bound<'_, PyAny>>,
         fields: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Option<u64>> {
-        self.put_by(py, None, x, timeout, (meta, fields))
+        self.put_by(py, &self.ring, x, timeout, (meta, fields))
     }
 
     /// A writer, made beforehand: the stream does not end before all that were made are closed.
@@ -349,7 +308,7 @@ impl Ring {
 
     /// The dtype of its frames.
     #[getter]
-    fn dtype(&self, py: Python<'_>) -> Py<PyAny> {
+    fn dtype(&self, py: Python<'_>) -> Py<PyArrayDescr> {
         self.own.dtype.clone_ref(py)
     }
 
@@ -413,6 +372,15 @@ impl Ring {
 
 // ---- writing
 
+/// A frame to fill; what is there at once is had attached.
+fn begin(py: Python<'_>, by: &dyn Sink, len_bytes: usize, timeout: Option<Duration>) -> PyResult<library::Writing> {
+    let len_bytes = len_bytes as u64;
+    match at_once(py, || by.begin_quick(len_bytes))? {
+        Some(writing) => Ok(writing),
+        None => interruptible_for(py, timeout, |deadline| by.begin(len_bytes, deadline)),
+    }
+}
+
 /// A frame being written: the context manager that `Ring.write` returns.
 #[pyclass(frozen, module = "ndshare._native")]
 pub(crate) struct Writing {
@@ -432,7 +400,8 @@ struct Entered {
 impl Writing {
     fn __enter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let ring = self.ring.get();
-        let writing = ring.begin(py, self.by.as_deref(), self.wanted.len_bytes(), self.timeout)?;
+        let by = self.by.as_deref().map_or(&ring.ring as &dyn Sink, |writer| writer);
+        let writing = begin(py, by, self.wanted.len_bytes(), self.timeout)?;
         let (array, hold) = written(py, &ring.own, &self.wanted, writing, false)?;
         match self.inside.fill(Entered { array: array.clone().unbind(), hold }) {
             None => Ok(array),
@@ -451,7 +420,7 @@ impl Writing {
         _traceback: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let Some(Entered { array, hold }) = self.inside.take() else { return Ok(()) };
-        end_writing(array.bind(py));
+        make_readonly(array.bind(py));
         hold.get().end_meta(py)?;
         if kind.is_some() {
             return Ok(());
@@ -467,7 +436,7 @@ impl Ring {
     fn put_by(
         &self,
         py: Python<'_>,
-        by: Option<&library::Writer>,
+        by: &dyn Sink,
         x: &Bound<'_, PyAny>,
         timeout: Option<f64>,
         (meta, fields): (Option<&Bound<'_, PyAny>>, Option<&Bound<'_, PyDict>>),
@@ -483,45 +452,22 @@ impl Ring {
         }
         let dtype = if is_cast { Dtype::known(self.own.dtype.bind(py).clone()) } else { dtype };
         let wanted = self.own.like(py, &facts, dtype)?;
-        self.put_copy(py, by, &array, &wanted, timeout, &meta)
+        let writing = begin(py, by, wanted.len_bytes(), timeout)?;
+        let (frame, hold) = written(py, &self.own, &wanted, writing, true)?;
+        fill(py, &frame, &array)?;
+        drop(frame);
+        FrameHold::publish(hold, py, Content { offset: 0, view: wanted.said(), meta: &meta }, timeout)
     }
 
+    /// What is put, as an array. A list or a scalar becomes what NumPy makes of it, or what fits the ring's dtype.
     fn as_array<'py>(&self, x: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        static ASARRAY: Once<Py<PyAny>> = Once::new();
+        static AS_ARRAY: Once<Py<PyAny>> = Once::new();
         let py = x.py();
         if Operand::of_any(x).is_some() {
             return Ok(x.clone());
         }
-        let asarray = ASARRAY.import(py, "numpy", "asarray")?;
-        let natural = asarray.call1((x,))?;
-        match self.own.chosen_dtype(py) {
-            Some(dtype) => as_chosen(&natural, dtype),
-            None => Ok(natural),
-        }
+        AS_ARRAY.import(py, "ndshare._ring", "as_array")?.call1((x, self.own.is_typed.then(|| &self.own.dtype)))
     }
-}
-
-/// What a list or a scalar of Python is in a ring with a dtype. Python's ints have no size: those that fit are as good
-/// as numbers of that dtype. Everything else is judged as an array of it is.
-fn as_chosen<'py>(natural: &Bound<'py, PyAny>, dtype: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let py = natural.py();
-    let kind = |dtype: &Bound<'py, PyAny>| dtype.getattr(intern!(py, "kind"))?.extract::<char>();
-    let given = natural.getattr(intern!(py, "dtype"))?;
-    let is_empty = natural.getattr(intern!(py, "size"))?.extract::<usize>()? == 0;
-    if is_empty {
-        return natural.call_method1(intern!(py, "astype"), (dtype,));
-    }
-    if !matches!(kind(&given)?, 'i' | 'u') || !matches!(kind(dtype)?, 'i' | 'u') {
-        return Ok(natural.clone());
-    }
-    let facts = py.import("numpy")?.call_method1("iinfo", (dtype,))?;
-    let (least, most) = (natural.call_method0("min")?, natural.call_method0("max")?);
-    if least.lt(facts.getattr("min")?)? || most.gt(facts.getattr("max")?)? {
-        return Err(PyOverflowError::new_err(format!(
-            "expected numbers that fit {dtype}, the dtype of the ring, got {least} to {most}"
-        )));
-    }
-    natural.call_method1(intern!(py, "astype"), (dtype,))
 }
 
 fn reader_dict<'py>(py: Python<'py>, reader: &library::ReaderStats) -> PyResult<Bound<'py, PyDict>> {
@@ -550,6 +496,8 @@ fn of_process(process: Option<&library::Process>) -> (Option<u32>, Option<&str>)
 pub(crate) struct Writer {
     /// None once it was closed.
     writer: Closable<library::Writer>,
+    /// Its ring.
+    #[pyo3(get)]
     ring: Py<Ring>,
 }
 
@@ -606,7 +554,7 @@ impl Writer {
         fields: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Option<u64>> {
         let writer = self.writer.open(py, "writer")?;
-        self.ring.get().put_by(py, Some(&*writer), x, timeout, (meta, fields))
+        self.ring.get().put_by(py, &*writer, x, timeout, (meta, fields))
     }
 
     /// End this writer. The stream ends if it was the last one. A writer that was sent to another process lives on there.
@@ -625,12 +573,6 @@ impl Writer {
     #[pyo3(signature = (*_exc_info))]
     fn __exit__(&self, py: Python<'_>, _exc_info: &Bound<'_, PyTuple>) -> PyResult<()> {
         self.close(py)
-    }
-
-    /// Its ring.
-    #[getter]
-    fn ring(&self, py: Python<'_>) -> Py<Ring> {
-        self.ring.clone_ref(py)
     }
 
     /// Whether this object was closed.
@@ -698,20 +640,13 @@ impl Reader {
     fn next<'py>(&self, py: Python<'py>, timeout: Option<Duration>) -> PyResult<Bound<'py, PyAny>> {
         // A reference of its own, because another thread may close the reader meanwhile.
         let reader = self.reader.open(py, "reader")?;
-        let frame = match at_once(py, || reader.get_soon(Duration::ZERO))? {
-            Some(frame) => frame,
-            None => wait(py, &reader, timeout)?,
-        };
-        received(py, &self.own, &self.known, frame)
-    }
-}
-
-#[inline]
-fn wait(py: Python<'_>, reader: &library::Reader, timeout: Option<Duration>) -> PyResult<library::Frame> {
-    let soon = if timeout == Some(Duration::ZERO) { Duration::ZERO } else { SOON };
-    match at_once(py, || reader.get_soon(soon))? {
-        Some(frame) => Ok(frame),
-        None => interruptible_for(py, timeout, |deadline| reader.get(deadline)),
+        let soon = if timeout == Some(Duration::ZERO) { Duration::ZERO } else { SOON };
+        let mut found = at_once(py, || reader.get_soon(Duration::ZERO))?;
+        if found.is_none() {
+            found = at_once(py, || reader.get_soon(soon))?;
+        }
+        let wait = || interruptible_for(py, timeout, |deadline| reader.get(deadline));
+        received(py, &self.own, &self.known, found.map_or_else(wait, Ok)?)
     }
 }
 
@@ -820,7 +755,6 @@ fn parts<'py>(py: Python<'py>, ring: &library::Ring, own: &Own) -> PyResult<Boun
 
 /// The ring of such parts.
 #[pyfunction]
-#[pyo3(signature = (token, dtype, meta))]
 pub(crate) fn open_ring(
     py: Python<'_>,
     token: &[u8],
@@ -835,24 +769,28 @@ pub(crate) fn open_ring(
     Ok(Ring::over(ring, own))
 }
 
+/// What is sent of a reader or a writer: its ring's parts, its token, its slot.
+type EndParts<'py> = (Bound<'py, PyTuple>, Bound<'py, PyBytes>, usize);
+
 /// What multiprocessing sends of a reader beside its ring's parts: (parts, token, slot).
 ///
 /// Raises RuntimeError when it was used, and Closed when it was closed.
 #[pyfunction]
-pub(crate) fn reader_parts<'py>(
-    py: Python<'py>,
-    reader: &Bound<'py, Reader>,
-) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyBytes>, usize)> {
+pub(crate) fn reader_parts<'py>(py: Python<'py>, reader: &Bound<'py, Reader>) -> PyResult<EndParts<'py>> {
     let (own, reader) = (&reader.get().own, reader.get().reader.open(py, "reader")?);
     let token = reader.sendable().map_err(|e| to_python(py, &e))?;
     Ok((parts(py, reader.ring(), own)?, ticketed(py, token)?, reader.index()))
 }
 
-/// What tells a reader from all others: arena, block and generation of its token. Raises Closed when it was closed.
+/// What tells a reader or a writer from all others: arena, block and generation of its token. Raises Closed when it was
+/// closed.
 #[pyfunction]
-pub(crate) fn reader_key(py: Python<'_>, reader: &Bound<'_, Reader>) -> PyResult<(u64, u32, u32)> {
-    let reader = reader.get().reader.open(py, "reader")?;
-    let token = reader.token();
+pub(crate) fn end_key(py: Python<'_>, end: &Bound<'_, PyAny>) -> PyResult<(u64, u32, u32)> {
+    let token = match end.cast::<Writer>() {
+        Ok(writer) => writer.get().writer.open(py, "writer")?.token(),
+        Err(_) => Some(end.cast::<Reader>()?.get().reader.open(py, "reader")?.token().clone()),
+    };
+    let token = token.ok_or_else(|| closed(py, "writer"))?;
     Ok((token.arena().id(), token.block().index, token.block().generation))
 }
 
@@ -869,10 +807,7 @@ pub(crate) fn open_reader(py: Python<'_>, ring: &Bound<'_, Ring>, token: &[u8], 
 ///
 /// Raises RuntimeError when it was used, and Closed when it was closed.
 #[pyfunction]
-pub(crate) fn writer_parts<'py>(
-    py: Python<'py>,
-    writer: &Bound<'py, Writer>,
-) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyBytes>, usize)> {
+pub(crate) fn writer_parts<'py>(py: Python<'py>, writer: &Bound<'py, Writer>) -> PyResult<EndParts<'py>> {
     let (ring, writer) = (writer.get().ring.get(), writer.get().writer.open(py, "writer")?);
     let token = at_once(py, || writer.sendable())?;
     Ok((parts(py, &ring.ring, &ring.own)?, ticketed(py, &token)?, writer.index()))

@@ -1,5 +1,6 @@
 //! What is in an arena, and taking back what nobody fetched.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use ndshare::arena::{Arena, ParticipantStats, TicketStats};
@@ -8,7 +9,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::arena::WorkArena;
+use crate::arena::work_arena;
 use crate::travel::copied_by_bound;
 use crate::wait::{detached, interruptible};
 
@@ -31,7 +32,7 @@ use crate::wait::{detached, interruptible};
 #[pyfunction]
 #[pyo3(signature = (arena=None))]
 pub(crate) fn stats<'py>(py: Python<'py>, arena: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyDict>> {
-    let arena = WorkArena::of(py, arena)?;
+    let arena = work_arena(py, arena)?;
     let stats = detached(py, || arena.stats())?;
     let process = |seen: &Process| dict!(py, { "pid": seen.pid, "name": &seen.name, "stopped": seen.is_stopped });
     dict!(py, {
@@ -59,10 +60,10 @@ pub(crate) fn reclaim(py: Python<'_>, older_than: f64, arena: Option<&Bound<'_, 
     let age = Duration::try_from_secs_f64(older_than).map_err(|_| {
         PyValueError::new_err(format!("expected older_than to be seconds, 0 or more, got {older_than}"))
     })?;
-    let arena = WorkArena::of(py, arena)?;
+    let arena = work_arena(py, arena)?;
     interruptible(py, |deadline| {
         let freed = arena.reclaim(age, deadline)?;
-        let is_session = matches!(arena, WorkArena::Session(_));
+        let is_session = matches!(arena, Cow::Borrowed(_));
         Ok(freed + if is_session { Arena::reclaim_kept(age, deadline)? } else { 0 })
     })
 }

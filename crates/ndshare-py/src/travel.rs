@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ndshare::arena::{Arena, Hold, is_inside};
+use ndshare::arena::{Arena, BRIEFLY, Hold, is_inside};
 use ndshare::array::Token;
 use ndshare::element::Element;
 use ndshare::session::reference_to;
@@ -18,7 +18,7 @@ use crate::dtype::Dtype;
 use crate::error::to_python;
 use crate::guard::Once;
 use crate::ndarray::{Operand, Order, array_over, npy_lengths};
-use crate::outgoing::{issue, issue_once, issue_soon};
+use crate::outgoing::{issue, issue_once};
 use crate::owner;
 use crate::session;
 use crate::shared::block_under;
@@ -86,19 +86,19 @@ pub(crate) fn ticket<'py>(py: Python<'py>, array: &Bound<'py, PyAny>) -> PyResul
         return Err(PyValueError::new_err("expected a shared array, got one in this process's own memory"));
     };
     let mut token = token_of(&hold, &facts, Dtype::of_array(array)?.element()?);
-    token.ticket = issue(py, &hold)?;
+    token.ticket = issue(py, &hold, None)?;
     Ok(to_bytes(py, &token))
 }
 
 /// The same for a whole block.
 pub(crate) fn ticketed<'py>(py: Python<'py>, hold: &Hold) -> PyResult<Bound<'py, PyBytes>> {
-    let ticket = issue(py, hold)?;
+    let ticket = issue(py, hold, None)?;
     Ok(to_bytes(py, &Token { ticket, ..reference_to(hold) }))
 }
 
-/// The same; none when no ticket is to be had soon.
+/// The same; none when no ticket is to be had soon, because somebody has the arena's lock.
 pub(crate) fn ticketed_soon<'py>(py: Python<'py>, hold: &Hold) -> PyResult<Option<Bound<'py, PyBytes>>> {
-    let ticket = issue_soon(py, hold)?;
+    let ticket = issue(py, hold, Some(BRIEFLY))?;
     Ok(ticket.map(|ticket| to_bytes(py, &Token { ticket: Some(ticket), ..reference_to(hold) })))
 }
 
@@ -122,33 +122,17 @@ fn refuse_reaching(array: &Bound<'_, PyAny>) -> PyResult<()> {
 
 type Lent<'py> = (Bound<'py, PyBytes>, owner::Hold, bool);
 
-/// (token, Hold) of a shared array, or None when it is not shared.
+/// (token, Hold, whether the token says all of the dtype) of a shared array, or None when it is not shared.
 ///
-/// The token issues no ticket: it opens while somebody holds the block. It says all of the dtype but its metadata;
-/// TypeError for dtypes that a library registered with NumPy.
+/// The token issues no ticket: it opens while somebody holds the block. Where it does not say all of the dtype, that must go
+/// beside the token. `alone`: it says what can be said of the dtype, all but its metadata; TypeError for dtypes that a library
+/// registered with NumPy.
 #[pyfunction]
-pub(crate) fn handle<'py>(
-    py: Python<'py>,
-    array: &Bound<'py, PyAny>,
-) -> PyResult<Option<(Bound<'py, PyBytes>, owner::Hold)>> {
-    let lent = lent(py, array, |dtype| dtype.stored_element().map(Some))?;
-    Ok(lent.map(|(token, hold, _)| (token, hold)))
-}
-
-/// (token, Hold, whether the token says all of the dtype) of a shared array, or None when it is not shared. Where it does
-/// not, the dtype must go beside the token.
-#[pyfunction]
-pub(crate) fn lend<'py>(py: Python<'py>, array: &Bound<'py, PyAny>) -> PyResult<Option<Lent<'py>>> {
-    lent(py, array, Dtype::element)
-}
-
-fn lent<'py>(
-    py: Python<'py>,
-    array: &Bound<'py, PyAny>,
-    element_of: impl Fn(&Dtype<'py>) -> PyResult<Option<Element>>,
-) -> PyResult<Option<Lent<'py>>> {
+#[pyo3(signature = (array, alone=false))]
+pub(crate) fn lend<'py>(py: Python<'py>, array: &Bound<'py, PyAny>, alone: bool) -> PyResult<Option<Lent<'py>>> {
     let Some((hold, facts)) = shared_facts(array)? else { return Ok(None) };
-    let element = element_of(&Dtype::of_array(array)?)?;
+    let dtype = Dtype::of_array(array)?;
+    let element = if alone { Some(dtype.stored_element()?) } else { dtype.element()? };
     let is_whole = element.is_some();
     let token = to_bytes(py, &token_of(&hold, &facts, element));
     Ok(Some((token, owner::Hold::new(hold, !facts.readonly), is_whole)))

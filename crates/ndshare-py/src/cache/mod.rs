@@ -13,9 +13,9 @@ use ndshare::layout;
 use pyo3::exceptions::{PyException, PyKeyError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+use pyo3::types::{IntoPyDict, PyBytes, PyDict, PyList, PyTuple};
 
-use crate::arena::{Arena, WorkArena};
+use crate::arena::{Arena, work_arena};
 use crate::described::Descriptions;
 use crate::error::{load_failed, to_python};
 use crate::frame::quoted;
@@ -56,8 +56,12 @@ use value::{array_of, value_of};
 /// (array([0, 1, 2]), 2, 1)
 #[pyclass(frozen, mapping, weakref, module = "ndshare")]
 pub(crate) struct Cache {
-    cache: Arc<library::Cache>,
+    pub(crate) cache: Arc<library::Cache>,
+    /// What loads a key that is not there, or None.
+    #[pyo3(get)]
     load: Option<Py<PyAny>>,
+    /// The name it was given, or None.
+    #[pyo3(get)]
     name: Option<String>,
     known: Descriptions,
 }
@@ -71,11 +75,6 @@ impl Cache {
         let load = load.filter(|load| !load.is_none());
         load.as_ref().map_or(Ok(()), check_load)?;
         Ok(Self { cache, load: load.map(Bound::unbind), name, known: Descriptions::new() })
-    }
-
-    /// The library's cache.
-    pub(crate) fn inner(&self) -> &Arc<library::Cache> {
-        &self.cache
     }
 
     /// The cache's arena, unless it is the session's.
@@ -96,6 +95,15 @@ impl Cache {
     fn look<'py>(&self, py: Python<'py>, key: &Key, timeout: Option<Duration>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let found = interruptible_for(py, timeout, |deadline| self.cache.get_block(key, deadline))?;
         found.map(|found| array_of(py, &self.known, found)).transpose()
+    }
+
+    #[inline]
+    fn have<'py>(&self, key: &Bound<'py, PyAny>, way: &Way<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let name = encode(key)?;
+        match self.find(key.py(), &name)? {
+            Some(array) => Ok(array),
+            None => self.obtain(key, &name, way),
+        }
     }
 
     /// The value of a key that a first look did not find.
@@ -212,13 +220,6 @@ impl Stop {
     }
 }
 
-fn create(py: Python<'_>, arena: &WorkArena, geometry: Geometry, name: Option<&str>) -> PyResult<Arc<library::Cache>> {
-    interruptible(py, |deadline| match name {
-        Some(name) => library::Cache::named(arena, name, geometry, deadline),
-        None => library::Cache::create(arena, geometry, deadline),
-    })
-}
-
 #[pymethods]
 impl Cache {
     #[new]
@@ -235,16 +236,16 @@ impl Cache {
         let entries = entries.map(|entries| usize::try_from(entries).unwrap_or(0));
         let maxsize = size_of(maxsize, "a size", "2 GiB", i64::MIN, "below 2**63 bytes")?;
         let geometry = at_once(py, || Geometry::new(maxsize, entries)?.with_ttl_s(ttl))?;
-        let arena = WorkArena::of(py, arena)?;
-        Self::over(create(py, &arena, geometry, name.as_deref())?, load, name)
+        let arena = work_arena(py, arena)?;
+        let cache = interruptible(py, |deadline| match &name {
+            Some(name) => library::Cache::named(&arena, name, geometry, deadline),
+            None => library::Cache::create(&arena, geometry, deadline),
+        })?;
+        Self::over(cache, load, name)
     }
 
     fn __getitem__<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let name = encode(key)?;
-        match self.find(key.py(), &name)? {
-            Some(array) => Ok(array),
-            None => self.obtain(key, &name, &Way { load: None, timeout: None, stop: None }),
-        }
+        self.have(key, &Way { load: None, timeout: None, stop: None })
     }
 
     /// The value of a key if it is there, else `default`. Never loads.
@@ -274,11 +275,7 @@ impl Cache {
         load: Option<&Bound<'py, PyAny>>,
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let (timeout, name) = (seconds(timeout)?, encode(key)?);
-        match self.find(key.py(), &name)? {
-            Some(array) => Ok(array),
-            None => self.obtain(key, &name, &Way { load, timeout, stop: None }),
-        }
+        self.have(key, &Way { load, timeout: seconds(timeout)?, stop: None })
     }
 
     fn __delitem__(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -340,9 +337,7 @@ impl Cache {
     /// them are "pinned" by views, their "bytes", the "table_bytes", and "maxsize".
     fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let info = interruptible(py, |deadline| self.cache.info(deadline))?;
-        let dict = PyDict::new(py);
-        info.figures().into_iter().try_for_each(|(name, figure)| dict.set_item(name, figure))?;
-        Ok(dict)
+        info.figures().into_py_dict(py)
     }
 
     /// The most bytes that its values take.
@@ -357,16 +352,45 @@ impl Cache {
         self.cache.geometry().ttl().map(|ttl| ttl.as_secs_f64())
     }
 
-    /// What loads a key that is not there, or None.
-    #[getter(load)]
-    fn loader(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.load.as_ref().map(|load| load.clone_ref(py))
+    /// What a first look finds of many keys: an array or None for each. It never waits.
+    fn _find_many<'py>(&self, py: Python<'py>, keys: &Bound<'py, PyList>) -> PyResult<Bound<'py, PyList>> {
+        let found = PyList::empty(py);
+        for key in keys {
+            found.append(self.find(py, &encode(&key)?)?)?;
+        }
+        Ok(found)
     }
 
-    /// The name it was given, or None.
-    #[getter]
-    fn name(&self) -> Option<&str> {
-        self.name.as_deref()
+    /// The value of a key as `fetch` gives it, unless `stop` is set while it waits.
+    fn _fetch_unless<'py>(
+        &self,
+        key: &Bound<'py, PyAny>,
+        load: Option<&Bound<'py, PyAny>>,
+        timeout: Option<f64>,
+        stop: &Bound<'py, Stop>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let way = Way { load, timeout: seconds(timeout)?, stop: Some(stop.get()) };
+        self.obtain(key, &encode(key)?, &way)
+    }
+
+    /// Makes an array the value of a key; see `__setitem__`.
+    fn _store(&self, key: &Bound<'_, PyAny>, array: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (py, cache, name) = (key.py(), &self.cache, encode(key)?);
+        match value_of(py, cache, array, false)? {
+            Some(value) => interruptible(py, |deadline| cache.store_block(&name, value.value(), deadline)).map(drop),
+            None => interruptible(py, |deadline| cache.forgo(&name, deadline)),
+        }
+    }
+
+    /// The keys that have values now, in no order. `key_of` makes those of kinds that are told by name.
+    fn _keys<'py>(&self, key_of: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let keys = interruptible(key_of.py(), |deadline| self.cache.keys(deadline))?;
+        keys.iter().map(|name| key::decode(key_of, name)).collect()
+    }
+
+    /// What multiprocessing sends of a cache: (token, load, name). The token has a ticket.
+    fn _parts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        (ticketed(py, self.cache.head())?, &self.load, &self.name).into_pyobject(py)
     }
 
     fn __reduce__(&self) -> PyResult<()> {
@@ -385,42 +409,8 @@ impl Cache {
         let (bytes, maxsize) = (layout::human(info.bytes), layout::human(info.maxsize));
         let values = if info.entries == 1 { "1 value".to_owned() } else { format!("{} values", info.entries) };
         let pinned = info.pinned;
-        Ok(format!("<Cache{} {values}, {bytes} of {maxsize}, {pinned} pinned>", quoted(py, self.name())?))
+        Ok(format!("<Cache{} {values}, {bytes} of {maxsize}, {pinned} pinned>", quoted(py, self.name.as_deref())?))
     }
-}
-
-// ---- for ndshare._cache
-
-/// What a first look finds of many keys: an array or None for each. It never waits.
-#[pyfunction]
-pub(crate) fn find_many<'py>(
-    py: Python<'py>,
-    cache: &Bound<'py, Cache>,
-    keys: &Bound<'py, PyList>,
-) -> PyResult<Bound<'py, PyList>> {
-    let found = PyList::empty(py);
-    for key in keys {
-        found.append(cache.get().find(py, &encode(&key)?)?)?;
-    }
-    Ok(found)
-}
-
-/// Makes an array the value of a key; see `Cache.__setitem__`.
-#[pyfunction]
-pub(crate) fn store_array(cache: &Bound<'_, Cache>, key: &Bound<'_, PyAny>, array: &Bound<'_, PyAny>) -> PyResult<()> {
-    let (py, cache, name) = (key.py(), &cache.get().cache, encode(key)?);
-    match value_of(py, cache, array, false)? {
-        Some(value) => interruptible(py, |deadline| cache.store_block(&name, value.value(), deadline)).map(drop),
-        None => interruptible(py, |deadline| cache.forgo(&name, deadline)),
-    }
-}
-
-/// The keys that have values now, in no order. `key_of` makes those of kinds that are told by name.
-#[pyfunction]
-pub(crate) fn keys_of<'py>(cache: &Bound<'py, Cache>, key_of: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyAny>>> {
-    let (py, cache) = (cache.py(), &cache.get().cache);
-    let keys = interruptible(py, |deadline| cache.keys(deadline))?;
-    keys.iter().map(|name| key::decode(key_of, name)).collect()
 }
 
 /// What names a key: equal for keys that are one, also where a key has no hash.
@@ -429,31 +419,8 @@ pub(crate) fn key_bytes<'py>(key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyB
     Ok(PyBytes::new(key.py(), encode(key)?.bytes()))
 }
 
-/// The value of a key as `Cache.fetch` gives it, unless `stop` is set while it waits.
+/// The cache of the parts that multiprocessing sends.
 #[pyfunction]
-#[pyo3(signature = (cache, key, load, timeout, stop))]
-pub(crate) fn fetch_unless<'py>(
-    cache: &Bound<'py, Cache>,
-    key: &Bound<'py, PyAny>,
-    load: Option<&Bound<'py, PyAny>>,
-    timeout: Option<f64>,
-    stop: &Bound<'py, Stop>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let way = Way { load, timeout: seconds(timeout)?, stop: Some(stop.get()) };
-    cache.get().obtain(key, &encode(key)?, &way)
-}
-
-/// What multiprocessing sends of a cache: (token, load, name). The token has a ticket.
-#[pyfunction]
-pub(crate) fn cache_parts<'py>(py: Python<'py>, cache: &Bound<'py, Cache>) -> PyResult<Bound<'py, PyTuple>> {
-    let cache = cache.get();
-    let token = ticketed(py, cache.cache.head())?;
-    (token, cache.loader(py), cache.name()).into_pyobject(py)
-}
-
-/// The cache of such parts.
-#[pyfunction]
-#[pyo3(signature = (token, load, name))]
 pub(crate) fn open_cache(
     py: Python<'_>,
     token: &[u8],

@@ -5,13 +5,14 @@
 
 use std::time::Duration;
 
+use ::numpy::PyArrayDescr;
 use ndshare::arena::{BlockId, Hold};
 use ndshare::gather::{self, Draft, Mark, Placement, Strip, Surface};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use crate::arena::WorkArena;
+use crate::arena::{new_block, work_arena};
 use crate::described::Described;
 use crate::dtype::Dtype;
 use crate::guard::Once;
@@ -59,14 +60,14 @@ pub(super) struct Source {
     data: usize,
     strides: Box<[isize]>,
     /// Kept, so that its address is nobody else's.
-    dtype: Py<PyAny>,
+    dtype: Py<PyArrayDescr>,
 }
 
 impl Source {
     /// None for an array that somebody may still write to.
     fn of(py: Python<'_>, array: &Operand<'_>) -> Option<Self> {
         let (arena, block) = final_block(&array.object(py), |hold| (hold.arena().id(), hold.block()))?;
-        let dtype = Dtype::borrowed(py, array.descr).as_any().clone().unbind();
+        let dtype = Dtype::borrowed(py, array.descr).unbind();
         Some(Self { arena, block, data: array.data, strides: array.strides.into(), dtype })
     }
 
@@ -120,7 +121,7 @@ impl Canvas {
         let described = Shape::of(shape)?.contiguous(dtype)?;
         let len_bytes = described.len_bytes();
         let with_epoch = Surface::<Source>::block_bytes(len_bytes).unwrap_or(usize::MAX);
-        let hold = WorkArena::of(py, arena)?.block(py, with_epoch, MIN_ALIGN, true)?;
+        let hold = new_block(py, &work_arena(py, arena)?, with_epoch, MIN_ALIGN, true)?;
         let description = described.description(py)?;
         let head = interruptible(py, |deadline| gather::head_of(&hold, &description, deadline))?;
         let surface = at_once(py, || Surface::new(hold, len_bytes))?;

@@ -6,7 +6,7 @@ use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PySlice, PyTuple};
 
-use super::canvas::{Canvas, Filling, Source, end};
+use super::canvas::{Canvas, Source, end};
 use super::copying::Copying;
 use super::numpy;
 use super::target::workers_of;
@@ -40,7 +40,7 @@ impl Montage {
     ) -> PyResult<Self> {
         let ndim = canvas.get().strip(0).shape.len();
         let axis = axis_of(axis, ndim).map_err(|error| to_python(canvas.py(), &error))?;
-        let inner = cache.get().inner();
+        let inner = &cache.get().cache;
         let cache = (inner.head().arena().id(), inner.head().block());
         let mark = |key: Bound<'_, PyAny>| {
             let key = encode(&key)?;
@@ -59,9 +59,25 @@ impl Montage {
         let filling = canvas.begin(py, seconds(timeout)?)?;
         let values: Vec<_> = self.values.iter().map(|value| value.get().map(|value| value.bind(py).clone())).collect();
         let operands: Vec<_> = values.iter().map(|value| value.as_ref().and_then(Operand::of)).collect();
-        let wanted = self.paint_with(py, &filling, canvas.strip(self.axis), &operands, workers)?;
+        let (strip, raised) = (canvas.strip(self.axis), |error| to_python(py, &error));
+        let shapes = operands.iter().map(|value| value.as_ref().map(|value| value.shape));
+        let plan = gather::Montage::of(strip, filling.old(), &self.marks, shapes, |number| self.name(py, number));
+        let plan = plan.map_err(raised)?;
+        if !plan.wanted.is_empty() {
+            end(py, filling)?;
+            return Ok(plan.wanted);
+        }
+        plan.check_extent(strip).map_err(raised)?;
+        let mut draft = Draft::new(filling.old());
+        let coming = plan.note(strip, &mut draft, |draft, at| {
+            let (mark, value) = (self.marks[at.number].clone(), operands[at.number].as_ref());
+            value.is_some_and(|value| Source::must_copy(py, draft, value, at, Some(mark)))
+        });
+        let coming: Vec<_> = coming.iter().filter_map(|&(number, at)| Some((operands[number]?, at))).collect();
+        let target = canvas.array_as(py, true)?;
+        filling.carry_out(draft, || self.copy(py, &target, strip, &coming, workers))?;
         end(py, filling)?;
-        Ok(wanted)
+        Ok(Vec::new())
     }
 
     /// Gives the values of some keys.
@@ -75,33 +91,6 @@ impl Montage {
 }
 
 impl Montage {
-    fn paint_with(
-        &self,
-        py: Python<'_>,
-        filling: &Filling<'_>,
-        strip: Strip<'_>,
-        values: &[Option<Operand<'_>>],
-        workers: Option<usize>,
-    ) -> PyResult<Vec<usize>> {
-        let raised = |error| to_python(py, &error);
-        let shapes = values.iter().map(|value| value.as_ref().map(|value| value.shape));
-        let plan = gather::Montage::of(strip, filling.old(), &self.marks, shapes, |number| self.name(py, number));
-        let plan = plan.map_err(raised)?;
-        if !plan.wanted.is_empty() {
-            return Ok(plan.wanted);
-        }
-        plan.check_extent(strip).map_err(raised)?;
-        let mut draft = Draft::new(filling.old());
-        let coming = plan.note(strip, &mut draft, |draft, at| {
-            let mark = self.marks[at.number].clone();
-            values[at.number].as_ref().is_some_and(|value| Source::must_copy(py, draft, value, at, Some(mark)))
-        });
-        let coming: Vec<_> = coming.iter().filter_map(|&(number, at)| Some((values[number]?, at))).collect();
-        let target = self.canvas.get().array_as(py, true)?;
-        filling.carry_out(draft, || self.copy(py, &target, strip, &coming, workers))?;
-        Ok(Vec::new())
-    }
-
     /// The key with this number, for messages.
     fn name(&self, py: Python<'_>, number: usize) -> String {
         let repr = self.names.bind(py).get_item(number).and_then(|key| key.repr());
