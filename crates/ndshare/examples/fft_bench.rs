@@ -38,7 +38,7 @@ fn time(words: &[&str]) -> Result<[f64; 5], Box<dyn Error>> {
     let (transform, both_axes) = transform.strip_suffix("-lines").map_or((transform, true), |name| (name, false));
     let problem = Problem {
         transform: transform_of(transform)?,
-        input: number_of(input)?.0,
+        input: number_of(input)?,
         double: precision == "double",
         rows: rows.parse()?,
         cols: cols.parse()?,
@@ -48,24 +48,24 @@ fn time(words: &[&str]) -> Result<[f64; 5], Box<dyn Error>> {
     let start = Instant::now();
     let plan = Vertical::with_vector(&problem, vector).ok_or("no plan for this problem")?;
     let planning = start.elapsed().as_secs_f64() * 1e6;
-    let [mut warm, mut first, mut second] = runs(&plan, &problem, number_of(input)?.1, workers.parse()?)?;
+    let [mut warm, mut first, mut second] = runs(&plan, &problem, workers.parse()?)?;
     [&mut warm, &mut first, &mut second].into_iter().for_each(|runs| runs.sort_by(f64::total_cmp));
     let median = |runs: &[f64]| runs[runs.len() / 2];
     Ok([warm[0], median(&warm), median(&first), median(&second), planning])
 }
 
-fn runs(plan: &Vertical, problem: &Problem, item: usize, workers: usize) -> Result<[Vec<f64>; 3], Box<dyn Error>> {
+fn runs(plan: &Vertical, problem: &Problem, workers: usize) -> Result<[Vec<f64>; 3], Box<dyn Error>> {
     let (rows, cols) = (problem.rows, problem.cols);
-    let real = if problem.double { 8 } else { 4 };
-    let (cols_in, cols_out, item_out) = match problem.transform {
-        Transform::R2C => (cols, cols / 2 + 1, 2 * real),
+    let (real, complex) = if problem.double { (Number::F64, Number::C128) } else { (Number::F32, Number::C64) };
+    let (cols_in, cols_out, result) = match problem.transform {
+        Transform::R2C => (cols, cols / 2 + 1, complex),
         Transform::C2R => (cols / 2 + 1, cols, real),
-        _ => (cols, cols, 2 * real),
+        _ => (cols, cols, complex),
     };
     let arena = Arena::create(&Options { budget_bytes: Some(512 << 20), ..Options::default() })?;
     let hold = |bytes: usize| arena.alloc(bytes, 64, true, &Deadline::never());
-    let (from, into) = (hold(rows * cols_in * item)?, hold(rows * cols_out * item_out)?);
-    let (from, into) = (plane(&from, rows, cols_in, item), plane(&into, rows, cols_out, item_out));
+    let (from, into) = (hold(rows * cols_in * problem.input.size())?, hold(rows * cols_out * result.size())?);
+    let (from, into) = (plane(&from, rows, cols_in, problem.input), plane(&into, rows, cols_out, result));
     let run = || -> Result<f64, Box<dyn Error>> {
         let run = Instant::now();
         // SAFETY: both planes live until the end of this function, and any bytes are numbers.
@@ -87,11 +87,22 @@ fn runs(plan: &Vertical, problem: &Problem, item: usize, workers: usize) -> Resu
     Ok([warm, first, second])
 }
 
-/// A block of the arena, as the arrays of this library are. Small numbers, whatever their type.
-fn plane(hold: &Hold, rows: usize, cols: usize, item: usize) -> Plane {
-    let data = hold.as_ptr();
-    // SAFETY: the block is ours alone, and so long.
-    (0..rows * cols * item).for_each(|i| unsafe { *data.add(i) = (i * 7 % 61) as u8 });
+/// A block of the arena, as the arrays of this library are. Small whole numbers of the type: bytes taken for floats would
+/// be subnormal numbers here and there, which take a hundred times as long.
+fn plane(hold: &Hold, rows: usize, cols: usize, number: Number) -> Plane {
+    let (data, item) = (hold.as_ptr(), number.size());
+    for i in 0..rows * cols * item {
+        let (at, small) = (data.wrapping_add(i), (i * 7 % 61) as u8);
+        // SAFETY: the block is ours alone, begins at a page, and is so long: items of either size are inside.
+        unsafe {
+            match number {
+                Number::F32 | Number::C64 if i % 4 == 0 => at.cast::<f32>().write(f32::from(small)),
+                Number::F64 | Number::C128 if i % 8 == 0 => at.cast::<f64>().write(f64::from(small)),
+                Number::U8 | Number::U16 => at.write(small),
+                _ => (),
+            }
+        }
+    }
     Plane { data, rows, cols, row_stride: (cols * item) as isize, col_stride: item as isize }
 }
 
@@ -105,14 +116,14 @@ fn transform_of(name: &str) -> Result<Transform, Box<dyn Error>> {
     }
 }
 
-fn number_of(name: &str) -> Result<(Number, usize), Box<dyn Error>> {
+fn number_of(name: &str) -> Result<Number, Box<dyn Error>> {
     match name {
-        "u8" => Ok((Number::U8, 1)),
-        "u16" => Ok((Number::U16, 2)),
-        "f32" => Ok((Number::F32, 4)),
-        "f64" => Ok((Number::F64, 8)),
-        "c64" => Ok((Number::C64, 8)),
-        "c128" => Ok((Number::C128, 16)),
+        "u8" => Ok(Number::U8),
+        "u16" => Ok(Number::U16),
+        "f32" => Ok(Number::F32),
+        "f64" => Ok(Number::F64),
+        "c64" => Ok(Number::C64),
+        "c128" => Ok(Number::C128),
         _ => Err(format!("expected u8, u16, f32, f64, c64 or c128, got {name}").into()),
     }
 }

@@ -60,9 +60,10 @@ pub fn available() -> usize {
     usable
 }
 
-/// What a machine that does not say is taken to have: as its last cache, and as its second.
+/// What a machine that does not say is taken to have: as its last cache, as its second, and as its first.
 const USUAL_CACHE_BYTES: usize = 16 << 20;
 const USUAL_SECOND_BYTES: usize = 1 << 20;
+const USUAL_FIRST_BYTES: usize = 32 << 10;
 /// What Linux says of the caches of CPU 0.
 const CACHES: &str = "/sys/devices/system/cpu/cpu0/cache";
 
@@ -76,6 +77,12 @@ pub fn last_cache_bytes() -> usize {
 pub fn second_cache_bytes() -> usize {
     static BYTES: OnceLock<usize> = OnceLock::new();
     *BYTES.get_or_init(|| largest_cache(CACHES, Some(2)).unwrap_or(USUAL_SECOND_BYTES))
+}
+
+/// Bytes of the first-level cache for data that CPU 0 uses; 32 KiB where the system does not say.
+pub fn first_cache_bytes() -> usize {
+    static BYTES: OnceLock<usize> = OnceLock::new();
+    *BYTES.get_or_init(|| largest_cache(CACHES, Some(1)).unwrap_or(USUAL_FIRST_BYTES))
 }
 
 /// The largest cache for data, of one level or of any, that a folder of sysfs describes.
@@ -118,6 +125,7 @@ mod tests {
         let all = Cpus::of_this_thread().unwrap();
         assert!((1..=all.count()).contains(&available()));
         assert!((1 << 15..=last_cache_bytes()).contains(&second_cache_bytes()));
+        assert!((1 << 13..=second_cache_bytes()).contains(&first_cache_bytes()));
         all.apply().unwrap();
         assert!(all == Cpus::of_this_thread().unwrap());
     }

@@ -24,7 +24,7 @@ pub(super) struct Along<R> {
 
 impl<R: Real> Along<R> {
     pub(super) fn new(n: usize, lanes: usize) -> Self {
-        Self { split: Split::new(n), n, width: n.next_multiple_of(lanes) }
+        Self { split: Split::new(n, lanes), n, width: n.next_multiple_of(lanes) }
     }
 
     /// Numbers of scratch for a group of rows.

@@ -1,12 +1,13 @@
 //! What happens to each row around its transform: how it is read, and what its spectrum is turned into.
 
+use super::across::Room;
 use super::along::{self, Along};
 use super::columns::Planar;
 use super::halves::{Apart, ByTurns, Tangle, Untangle, mirrored};
 use super::lanes::{Lanes, Real, Work};
 use super::problem::Plane;
 use super::radix::{Ahead, C, Line, Parts};
-use super::rows::{Room, Row};
+use super::rows::Row;
 use super::runs::{Mirror, Read, Rows, Write};
 use super::steps::root;
 use crate::element::Number;

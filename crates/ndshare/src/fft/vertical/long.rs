@@ -6,12 +6,12 @@
 //! neighbouring rows give neighbours. So the line is read once and written once, in vectors, and passes once through
 //! memory in between, and every transform is one that stays in the second-level cache.
 
+use super::across::is_in_vectors;
 use super::along::{self, Along};
 use super::columns::Planar;
 use super::lanes::{Lanes, Real, Work};
 use super::problem::{Plane, Problem, Transform};
 use super::radix::{Ahead, C, Line, Parts};
-use super::rows::goes_across;
 use super::runs::{Rows, Write};
 use super::scratch::Scratch;
 use super::steps::{radices, root};
@@ -47,7 +47,7 @@ pub(super) struct Padded {
 pub(super) fn is_long(problem: &Problem, lanes: usize) -> bool {
     let is_complex = matches!(problem.transform, Transform::Forward | Transform::Inverse);
     let item = if problem.double { 16 } else { 8 };
-    let least = if goes_across(problem.cols, lanes) { WHOLE_BYTES / item } else { LEAST };
+    let least = if is_in_vectors(problem.cols, lanes) { WHOLE_BYTES / item } else { LEAST };
     is_complex && !problem.both_axes && problem.rows == 1 && problem.cols >= least
 }
 

@@ -15,13 +15,14 @@
 //! problem  order     what is asked for; which axis comes first
 //! lanes  x86  arm    vectors
 //! radix  steps  split          passes; a short line; a long line
-//! along  rows                  rows of any length, as many as a vector has lanes; one row
+//! across  along  rows          one row by its own vectors; rows of any length, as many as a vector has lanes
 //! halves                       two real rows as one complex row
 //! runs   columns  lines        conversion; strips of columns; rows with what is around them
 //! long                         one long line as a plane
 //! scratch  plan                memory that is kept; the phases of a transform and their pieces
 //! ```
 
+mod across;
 mod along;
 #[cfg(target_arch = "aarch64")]
 mod arm;
@@ -202,7 +203,7 @@ pub(super) fn is_long_line(line: &Problem) -> bool {
 
 /// Whether lines are quick also when they are too few for the lanes of a vector.
 pub(super) fn suits_few_lines(lines: &Problem) -> bool {
-    rows::goes_across(plan::row_length(lines), Vector::chosen().lanes(lines.double))
+    across::is_in_vectors(plan::row_length(lines), Vector::chosen().lanes(lines.double))
 }
 
 /// Whether there are passes for a problem's lengths, and its input is of a kind that the transform takes.

@@ -65,7 +65,7 @@ impl<R: Real> Plan<R> {
         let long = Long::of(problem, lanes);
         let as_plane = |long: &Long<R>| Problem { rows: long.n1, cols: long.n2, both_axes: true, ..*problem };
         let problem = long.as_ref().map_or(*problem, as_plane);
-        let columns = problem.both_axes.then(|| Split::new(problem.rows));
+        let columns = problem.both_axes.then(|| Split::new(problem.rows, lanes));
         Self { problem, vector, order, columns, lines: Lines::new(row_length(&problem), lanes, pairs), long }
     }
 

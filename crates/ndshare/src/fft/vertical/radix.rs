@@ -9,7 +9,7 @@
 use super::lanes::{Convert, Lanes, Real, Work};
 
 /// The radices that there is a pass for.
-pub(super) const RADICES: [usize; 14] = [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17];
+pub(super) const RADICES: [usize; 15] = [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15, 16, 17];
 
 /// A pass: what it does to the order.
 #[derive(Clone, Copy, Debug)]
@@ -113,6 +113,8 @@ pub(super) struct Io<R> {
     pub factors: *const R,
     /// From the factors of a line to those of the next.
     pub next_factors: usize,
+    /// The number of the pass's first j, which is where the lines begin.
+    pub first_j: usize,
     /// What to ask for meanwhile: in the first pass, and in the second.
     pub ahead: [Ahead; 2],
 }
@@ -374,6 +376,17 @@ fn dft12<V: Lanes>(a: [C<V>; 12]) -> [C<V>; 12] {
     [b0[0], b1[1], b2[2], b3[0], b0[1], b1[2], b2[0], b3[1], b0[2], b1[0], b2[1], b3[2]]
 }
 
+/// Nor have three and five.
+#[inline(always)]
+fn dft15<V: Lanes>(a: [C<V>; 15]) -> [C<V>; 15] {
+    let x = dft5([a[0], a[3], a[6], a[9], a[12]]);
+    let y = dft5([a[5], a[8], a[11], a[14], a[2]]);
+    let z = dft5([a[10], a[13], a[1], a[4], a[7]]);
+    let (b0, b1) = (dft3([x[0], y[0], z[0]]), dft3([x[1], y[1], z[1]]));
+    let (b2, b3, b4) = (dft3([x[2], y[2], z[2]]), dft3([x[3], y[3], z[3]]), dft3([x[4], y[4], z[4]]));
+    [b0[0], b1[1], b2[2], b3[0], b4[1], b0[2], b1[0], b2[1], b3[2], b4[0], b0[1], b1[2], b2[0], b3[1], b4[2]]
+}
+
 /// Four times four.
 #[inline(always)]
 fn dft16<V: Lanes>(a: [C<V>; 16]) -> [C<V>; 16] {
@@ -484,18 +497,59 @@ enum Turn {
     Factors,
 }
 
-/// The butterflies of one j. `$elements` are the numbers below the radix.
+/// Whether the pass of a radix reads cosines and sines of all angles of the radix before its roots.
+pub(super) fn has_angles(radix: usize) -> bool {
+    matches!(radix, 7 | 11 | 13 | 17)
+}
+
+/// One pass, compiled once for each vector and radix.
+struct Butterflies<'a, V: Lanes, const RADIX: usize> {
+    pass: &'a Pass,
+    io: &'a Io<V::Real>,
+}
+
+/// What butterflies of a radix do.
+trait Radix {
+    /// The butterflies of one j.
+    ///
+    /// # Safety
+    /// As [`pass`].
+    unsafe fn of(&self, j: usize, turn: Turn);
+}
+
+impl<V: Lanes, const RADIX: usize> Work<V> for Butterflies<'_, V, RADIX>
+where
+    Self: Radix,
+{
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run(self) {
+        let first = usize::from(self.io.first_j == 0);
+        // SAFETY: as the caller says. Without factors the first j needs no turn.
+        unsafe {
+            if first > 0 && self.io.factors.is_null() {
+                self.of(0, Turn::Not);
+            } else if first > 0 {
+                self.of(0, Turn::Factors);
+            }
+            for j in first..self.pass.s {
+                self.of(j, Turn::Roots);
+            }
+        }
+    }
+}
+
 macro_rules! butterflies {
-    ($name:ident, $radix:literal, [$($r:literal)*], |$a:ident, $angles:ident| $dft:expr) => {
-        /// # Safety
-        /// As [`pass`].
+    ($radix:literal, [$($r:literal)*], |$a:ident, $angles:ident| $dft:expr) => {
+        impl<V: Lanes> Radix for Butterflies<'_, V, $radix> {
         #[inline(always)]
-        unsafe fn $name<V: Lanes>(pass: &Pass, io: &Io<V::Real>, j: usize, turn: Turn, skip: usize) {
+        unsafe fn of(&self, j: usize, turn: Turn) {
+            let (pass, io, skip) = (self.pass, self.io, if has_angles($radix) { 2 * $radix } else { 0 });
             // SAFETY: the elements lie inside of the two lines, and the twiddles inside of their table, by the
             // definition of a pass.
             unsafe {
                 let $angles = io.twiddles;
-                let roots = io.twiddles.add(skip + j.wrapping_sub(1).wrapping_mul(2 * ($radix - 1)) * (j > 0) as usize);
+                let roots = io.twiddles.add(skip + (io.first_j + j).saturating_sub(1) * 2 * ($radix - 1));
                 let from = io.from.at.add(j * $radix * pass.m * io.from.step);
                 let to = io.to.at.add(j * pass.m * io.to.step);
                 let (read, write) = (pass.m * io.from.step, pass.s * pass.m * io.to.step);
@@ -521,74 +575,25 @@ macro_rules! butterflies {
                 }
             }
         }
+        }
     };
 }
 
-butterflies!(radix2, 2, [0 1], |a, _angles| dft2(a));
-butterflies!(radix3, 3, [0 1 2], |a, _angles| dft3(a));
-butterflies!(radix4, 4, [0 1 2 3], |a, _angles| dft4(a));
-butterflies!(radix5, 5, [0 1 2 3 4], |a, _angles| dft5(a));
-butterflies!(radix6, 6, [0 1 2 3 4 5], |a, _angles| dft6(a));
-butterflies!(radix7, 7, [0 1 2 3 4 5 6], |a, angles| dft_odd::<V, 7>(a, angles));
-butterflies!(radix8, 8, [0 1 2 3 4 5 6 7], |a, _angles| dft8(a));
-butterflies!(radix9, 9, [0 1 2 3 4 5 6 7 8], |a, _angles| dft9(a));
-butterflies!(radix10, 10, [0 1 2 3 4 5 6 7 8 9], |a, _angles| dft10(a));
-butterflies!(radix12, 12, [0 1 2 3 4 5 6 7 8 9 10 11], |a, _angles| dft12(a));
-butterflies!(radix11, 11, [0 1 2 3 4 5 6 7 8 9 10], |a, angles| dft_odd::<V, 11>(a, angles));
-butterflies!(radix13, 13, [0 1 2 3 4 5 6 7 8 9 10 11 12], |a, angles| dft_odd::<V, 13>(a, angles));
-butterflies!(radix16, 16, [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15], |a, _angles| dft16(a));
-butterflies!(radix17, 17, [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16], |a, angles| dft_odd::<V, 17>(a, angles));
-
-/// Whether the pass of a radix reads cosines and sines of all angles of the radix before its roots.
-pub(super) fn has_angles(radix: usize) -> bool {
-    matches!(radix, 7 | 11 | 13 | 17)
-}
-
-/// One pass, compiled once for each vector and radix.
-struct Butterflies<'a, V: Lanes, const RADIX: usize> {
-    pass: &'a Pass,
-    io: &'a Io<V::Real>,
-}
-
-impl<V: Lanes, const RADIX: usize> Work<V> for Butterflies<'_, V, RADIX> {
-    type Out = ();
-    #[inline(always)]
-    unsafe fn run(self) {
-        macro_rules! all {
-            ($name:ident) => {{
-                let skip = if has_angles(RADIX) { 2 * RADIX } else { 0 };
-                // SAFETY: as the caller says. Without factors the first j needs no turn.
-                unsafe {
-                    if self.io.factors.is_null() {
-                        $name::<V>(self.pass, self.io, 0, Turn::Not, skip);
-                    } else {
-                        $name::<V>(self.pass, self.io, 0, Turn::Factors, skip);
-                    }
-                    for j in 1..self.pass.s {
-                        $name::<V>(self.pass, self.io, j, Turn::Roots, skip);
-                    }
-                }
-            }};
-        }
-        match RADIX {
-            2 => all!(radix2),
-            3 => all!(radix3),
-            4 => all!(radix4),
-            5 => all!(radix5),
-            6 => all!(radix6),
-            7 => all!(radix7),
-            8 => all!(radix8),
-            9 => all!(radix9),
-            10 => all!(radix10),
-            11 => all!(radix11),
-            12 => all!(radix12),
-            13 => all!(radix13),
-            16 => all!(radix16),
-            17 => all!(radix17),
-            _ => {}
-        }
-    }
-}
+butterflies!(2, [0 1], |a, _angles| dft2(a));
+butterflies!(3, [0 1 2], |a, _angles| dft3(a));
+butterflies!(4, [0 1 2 3], |a, _angles| dft4(a));
+butterflies!(5, [0 1 2 3 4], |a, _angles| dft5(a));
+butterflies!(6, [0 1 2 3 4 5], |a, _angles| dft6(a));
+butterflies!(7, [0 1 2 3 4 5 6], |a, angles| dft_odd::<V, 7>(a, angles));
+butterflies!(8, [0 1 2 3 4 5 6 7], |a, _angles| dft8(a));
+butterflies!(9, [0 1 2 3 4 5 6 7 8], |a, _angles| dft9(a));
+butterflies!(10, [0 1 2 3 4 5 6 7 8 9], |a, _angles| dft10(a));
+butterflies!(12, [0 1 2 3 4 5 6 7 8 9 10 11], |a, _angles| dft12(a));
+butterflies!(11, [0 1 2 3 4 5 6 7 8 9 10], |a, angles| dft_odd::<V, 11>(a, angles));
+butterflies!(13, [0 1 2 3 4 5 6 7 8 9 10 11 12], |a, angles| dft_odd::<V, 13>(a, angles));
+butterflies!(15, [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14], |a, _angles| dft15(a));
+butterflies!(16, [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15], |a, _angles| dft16(a));
+butterflies!(17, [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16], |a, angles| dft_odd::<V, 17>(a, angles));
 
 /// Does one pass. In place is allowed when there is one butterfly only.
 ///
@@ -608,5 +613,5 @@ pub(super) unsafe fn pass<V: Lanes>(pass: &Pass, io: &Io<V::Real>) {
             }
         };
     }
-    by_radix!(2 3 4 5 6 7 8 9 10 11 12 13 16 17);
+    by_radix!(2 3 4 5 6 7 8 9 10 11 12 13 15 16 17);
 }

@@ -7,13 +7,14 @@
 use super::lanes::{Lanes, Real};
 use super::radix::{Ahead, Io, Line, Parts};
 use super::steps::{Steps, radices, root};
+use crate::os::cpu::first_cache_bytes;
 use std::fmt;
 use std::ops::Range;
 
 /// Lines of at most so many elements are done in one step.
 const FLAT: usize = 32;
-/// So many blocks are a good part of the first-level cache.
-const SOME_BLOCKS: usize = 128;
+/// Lines that go through a step together are this part of the first-level cache: they are there three times.
+const PART_OF_CACHE: usize = 3;
 const MOST_LINES: usize = 16;
 
 /// The plan of a line.
@@ -22,6 +23,8 @@ pub(super) struct Split<R> {
     pub n2: usize,
     /// Blocks from k1 to k1 of the strip. Odd, so that they do not all fall on the same lines of the cache.
     pitch: usize,
+    /// So many blocks are a good part of the first-level cache.
+    some: usize,
     first: Steps<R>,
     second: Steps<R>,
     /// For each k1 the factors of all i2.
@@ -29,12 +32,13 @@ pub(super) struct Split<R> {
 }
 
 impl<R: Real> Split<R> {
-    pub(super) fn new(n: usize) -> Self {
+    pub(super) fn new(n: usize, lanes: usize) -> Self {
         let n1 = if n <= FLAT { 1 } else { best_divisor(n) };
         let n2 = n / n1;
         let factor = |place: usize| root(place / n2 * (place % n2), n);
         let factors = (0..n1 * n2).map(factor).flat_map(|(re, im)| [R::of(re), R::of(im)]).collect();
-        Self { n1, n2, pitch: n2 | 1, first: Steps::new(n1), second: Steps::new(n2), factors }
+        let some = first_cache_bytes() / PART_OF_CACHE / (2 * lanes * size_of::<R>());
+        Self { n1, n2, pitch: n2 | 1, some, first: Steps::new(n1), second: Steps::new(n2), factors }
     }
 
     /// Numbers of the strip.
@@ -44,12 +48,12 @@ impl<R: Real> Split<R> {
 
     /// How many lines go through the first step together.
     pub(super) fn lines1(&self) -> usize {
-        (SOME_BLOCKS / self.n1).clamp(1, MOST_LINES.min(self.n2))
+        (self.some / self.n1).clamp(1, MOST_LINES.min(self.n2))
     }
 
     /// How many lines go through the second step together.
     pub(super) fn lines2(&self) -> usize {
-        (SOME_BLOCKS / self.n2).clamp(1, MOST_LINES.min(self.n1))
+        (self.some / self.n2).clamp(1, MOST_LINES.min(self.n1))
     }
 
     /// The most blocks that go through either step together.

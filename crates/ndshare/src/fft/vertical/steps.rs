@@ -20,6 +20,7 @@ fn cost(radix: usize) -> f64 {
         12 => 6.6,
         11 => 10.0,
         13 => 12.0,
+        15 => 8.0,
         16 => 8.0,
         _ => 15.0,
     }
@@ -86,7 +87,7 @@ impl<R> Io<R> {
     #[inline(always)]
     pub(super) fn of(from: Line<R>, to: Line<R>, lines: usize) -> Self {
         let (twiddles, factors) = (std::ptr::null(), std::ptr::null());
-        Self { from, to, lines, twiddles, factors, next_factors: 0, ahead: [Ahead::NOTHING; 2] }
+        Self { from, to, lines, twiddles, factors, next_factors: 0, first_j: 0, ahead: [Ahead::NOTHING; 2] }
     }
 }
 
@@ -127,25 +128,56 @@ impl<R: Real> Steps<R> {
     /// # Safety
     /// All lines must have `len` blocks, scratch as many numbers as [`Self::scratch`] says and no byte of the lines;
     /// factors, if not null, two numbers for each block.
-    #[inline(never)]
     pub(super) unsafe fn run<V: Lanes<Real = R>>(&self, io: Io<R>, scratch: *mut R) {
         debug_assert!(io.lines > 0 && !io.from.at.is_null() && !io.to.at.is_null(), "there are lines");
+        // SAFETY: the caller's.
+        unsafe { self.run_but::<V>(0, io, scratch) };
+    }
+
+    /// Does all passes but the last ones, so many, and says what the next one reads. Only the last of all writes to `to`.
+    ///
+    /// # Safety
+    /// As [`Self::run`].
+    #[inline(never)]
+    pub(super) unsafe fn run_but<V: Lanes<Real = R>>(&self, left: usize, io: Io<R>, scratch: *mut R) -> Io<R> {
         debug_assert!(self.passes.len() < 2 || !scratch.is_null(), "two passes or more need scratch");
+        let half = 2 * V::LANES * self.len * io.lines;
+        let halves = [scratch, scratch.wrapping_add(half)].map(|at| Line::packed::<V>(at, io.lines));
+        let mut this = io;
         // SAFETY: two halves of scratch take turns; each pass reads what the one before has written.
         unsafe {
             if self.passes.is_empty() {
-                return copy_blocks::<V>(io);
+                copy_blocks::<V>(io);
             }
-            let half = 2 * V::LANES * self.len * io.lines;
-            let halves = [scratch, scratch.wrapping_add(half)].map(|at| Line::packed::<V>(at, io.lines));
-            let mut this = io;
-            for (number, step) in self.passes.iter().enumerate() {
+            for (number, step) in self.passes.iter().enumerate().take(self.passes.len() - left) {
                 this.to = if number + 1 == self.passes.len() { io.to } else { halves[number % 2] };
                 this.twiddles = self.twiddles.as_ptr().add(step.twiddles);
                 pass::<V>(step, &this);
                 (this.from, this.factors, this.ahead) = (this.to, std::ptr::null(), [this.ahead[1], Ahead::NOTHING]);
             }
         }
+        this
+    }
+
+    /// How many butterflies the last pass has, and its radix: result k of butterfly j is number `j + butterflies * k`.
+    pub(super) fn last_pass(&self) -> (usize, usize) {
+        self.passes.last().map_or((0, 0), |pass| (pass.s, pass.radix))
+    }
+
+    /// Does as many butterflies of the last pass as a vector has lanes, of one line, from j on. Result k of butterfly j + i
+    /// is block `k * lanes + i` at `to`.
+    ///
+    /// # Safety
+    /// `io` must be what [`Self::run_but`] one pass has returned, and `to` have room for the blocks.
+    #[inline(always)]
+    pub(super) unsafe fn run_some_of_last<V: Lanes<Real = R>>(&self, io: &Io<R>, j: usize, to: *mut R) {
+        let Some(&last) = self.passes.last() else { return };
+        debug_assert!(io.lines == 1 && last.m == 1 && j + V::LANES <= last.s, "butterflies from {j} on");
+        let from = Line { at: io.from.at.wrapping_add(j * last.radix * io.from.step), ..io.from };
+        let (to, ahead) = (Line::packed::<V>(to, 1), [io.ahead[0].after(j * last.radix), Ahead::NOTHING]);
+        let twiddles = self.twiddles.as_ptr().wrapping_add(last.twiddles);
+        // SAFETY: the caller's.
+        unsafe { pass::<V>(&Pass { s: V::LANES, ..last }, &Io { from, to, ahead, twiddles, first_j: j, ..*io }) }
     }
 }
 

@@ -365,6 +365,21 @@ fn rows_that_go_across_and_columns_in_two_steps() {
     }
 }
 
+/// Rows of which a usual first-level cache does not hold two: vectors of any kind have passes that are joined to the tiles.
+#[test]
+fn long_rows_that_go_across() {
+    let mut dice = Dice(8);
+    for vector in vectors() {
+        for (double, cols) in [(true, 1920), (false, 3072)] {
+            let transform = dice.pick(&TRANSFORMS);
+            // A sum of so many numbers above zero is rounded by more in the definition than in the transform.
+            let input = if transform == Transform::R2C { Number::F64 } else { Number::C128 };
+            let problem = Problem { transform, input, double, rows: 2, cols, both_axes: dice.below(2) == 1 };
+            check(vector, &problem, PLAIN, &mut dice);
+        }
+    }
+}
+
 #[test]
 fn one_long_line_is_transformed_as_a_plane() {
     let mut dice = Dice(7);
