@@ -1,5 +1,5 @@
 //! Times the vertical engine: for each line of its input, `transform input precision rows cols workers [vector]`, where
-//! a transform whose name ends with `-lines` is along the rows only, it prints the microseconds of one transform: the best and the median of many calls back to back, and the medians of the
+//! a transform whose name ends with `-lines` is along the rows only, and one with `-first` has the half of the first axis, it prints the microseconds of one transform: the best and the median of many calls back to back, and the medians of the
 //! first and the second call after 64 MiB of other data.
 //!
 //! ```text
@@ -36,6 +36,7 @@ fn time(words: &[&str]) -> Result<[f64; 5], Box<dyn Error>> {
         return Err("expected transform, input, precision, rows, cols, workers".into());
     };
     let (transform, both_axes) = transform.strip_suffix("-lines").map_or((transform, true), |name| (name, false));
+    let (transform, half_first) = transform.strip_suffix("-first").map_or((transform, false), |name| (name, true));
     let problem = Problem {
         transform: transform_of(transform)?,
         input: number_of(input)?,
@@ -43,6 +44,7 @@ fn time(words: &[&str]) -> Result<[f64; 5], Box<dyn Error>> {
         rows: rows.parse()?,
         cols: cols.parse()?,
         both_axes,
+        half_first,
     };
     let vector = rest.first().map_or(Ok(Vector::chosen()), |name| vector_of(name))?;
     let start = Instant::now();
@@ -58,14 +60,17 @@ fn runs(plan: &Vertical, problem: &Problem, workers: usize) -> Result<[Vec<f64>;
     let (rows, cols) = (problem.rows, problem.cols);
     let (real, complex) = if problem.double { (Number::F64, Number::C128) } else { (Number::F32, Number::C64) };
     let (cols_in, cols_out, result) = match problem.transform {
+        Transform::R2C if problem.half_first => (cols, cols, complex),
+        Transform::C2R if problem.half_first => (cols, cols, real),
         Transform::R2C => (cols, cols / 2 + 1, complex),
         Transform::C2R => (cols / 2 + 1, cols, real),
         _ => (cols, cols, complex),
     };
+    let rows_out = if problem.half_first && problem.transform == Transform::R2C { rows / 2 + 1 } else { rows };
     let arena = Arena::create(&Options { budget_bytes: Some(512 << 20), ..Options::default() })?;
     let hold = |bytes: usize| arena.alloc(bytes, 64, true, &Deadline::never());
-    let (from, into) = (hold(rows * cols_in * problem.input.size())?, hold(rows * cols_out * result.size())?);
-    let (from, into) = (plane(&from, rows, cols_in, problem.input), plane(&into, rows, cols_out, result));
+    let (from, into) = (hold(rows * cols_in * problem.input.size())?, hold(rows_out * cols_out * result.size())?);
+    let (from, into) = (plane(&from, rows, cols_in, problem.input), plane(&into, rows_out, cols_out, result));
     let run = || -> Result<f64, Box<dyn Error>> {
         let run = Instant::now();
         // SAFETY: both planes live until the end of this function, and any bytes are numbers.

@@ -9,7 +9,7 @@ use crate::element::Number;
 use crate::error::Result;
 use crate::pool::{self, Check};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Fewer points in a plane are transformed quicker line by line.
 const PLANE_POINTS: usize = 256;
@@ -23,6 +23,9 @@ const WHOLE_POINTS: usize = 1 << 17;
 /// A pass of the vertical engine.
 pub(super) struct Fast {
     engine: Arc<Vertical>,
+    problem: Problem,
+    /// The same for planes whose columns are the closer neighbours, made when there is such a one.
+    transposed: OnceLock<Option<Arc<Vertical>>>,
     /// The two axes of a part: across and along its rows. None where an array has only one.
     rows: Option<usize>,
     cols: usize,
@@ -39,6 +42,8 @@ pub(super) struct Fast {
 /// One run: where the parts are.
 struct Run<'a> {
     fast: &'a Fast,
+    /// The engine for the planes with their axes exchanged, where that is better.
+    transposed: Option<&'a Vertical>,
     from: Side<'a>,
     into: Side<'a>,
     scale: f64,
@@ -51,13 +56,15 @@ impl Fast {
     /// The last two of the axes at once; `extents` is what is there of each axis before.
     pub(super) fn plane(spec: &Spec, extents: &[usize]) -> Option<Self> {
         let [.., row_place, col_place] = *(0..spec.axes.len()).collect::<Vec<_>>() else { return None };
-        let is_swapped = spec.family == Family::Complex && spec.axes[row_place] > spec.axes[col_place];
+        // The last one is that of the half-spectrum; the last of the memory had better be transformed as rows.
+        let is_swapped = spec.axes[row_place] > spec.axes[col_place];
         let (row_place, col_place) = if is_swapped { (col_place, row_place) } else { (row_place, col_place) };
         let (rows, cols) = (spec.lengths[row_place], spec.lengths[col_place]);
         if rows.saturating_mul(cols) < PLANE_POINTS || rows < 2 || cols < 2 {
             return None;
         }
-        let problem = problem(spec, rows, cols, true)?;
+        let half_first = is_swapped && spec.family != Family::Complex;
+        let problem = Problem { half_first, ..problem(spec, rows, cols, true)? };
         Self::new(spec, problem, Some(spec.axes[row_place]), spec.axes[col_place], extents)
     }
 
@@ -86,9 +93,22 @@ impl Fast {
         let mut parts = extents.to_vec();
         let there = [rows.map_or(1, |rows| parts[rows]), parts[cols]];
         rows.into_iter().chain([cols]).for_each(|axis| parts[axis] = 1);
-        let kept = if spec.family == Family::ToHalf { problem.cols / 2 + 1 } else { problem.cols };
-        let (points, both_axes) = (problem.rows * problem.cols, problem.both_axes);
-        Some(Self { engine, rows, cols, both_axes, there, result: [problem.rows, kept], extents: parts, points })
+        let mut result = [problem.rows, problem.cols];
+        if spec.family == Family::ToHalf {
+            let half = &mut result[usize::from(!problem.half_first)];
+            *half = *half / 2 + 1;
+        }
+        let (points, both_axes, transposed) = (problem.rows * problem.cols, problem.both_axes, OnceLock::new());
+        Some(Self { engine, problem, transposed, rows, cols, both_axes, there, result, extents: parts, points })
+    }
+
+    /// The engine for planes in Fortran's order on both sides, where neighbours in memory are neighbours in a column.
+    fn transposed(&self, from: &Side<'_>, into: &Side<'_>) -> Option<&Vertical> {
+        let rows = self.rows.filter(|_| self.both_axes)?;
+        let is_tall = |side: &Side<'_>| side.strides[rows].unsigned_abs() < side.strides[self.cols].unsigned_abs();
+        let is_better = is_tall(from) && is_tall(into);
+        let engine = || self.transposed.get_or_init(|| engines::vertical(self.problem.transposed())).as_deref();
+        is_better.then(engine).flatten()
     }
 
     /// The axes that it transforms, and what is there of them afterwards.
@@ -112,7 +132,7 @@ impl Fast {
         workers: usize,
         check: Check<'_>,
     ) -> Result<()> {
-        let run = Run { fast: self, from, into, scale };
+        let run = Run { fast: self, from, into, scale, transposed: self.transposed(&from, &into) };
         let parts = self.extents.iter().product();
         if parts == 1 || self.points > WHOLE_POINTS {
             // SAFETY: the caller's.
@@ -155,7 +175,12 @@ impl Run<'_> {
         let from = self.plane(&self.from, from, self.fast.there);
         let into = self.plane(&self.into, into, self.fast.result);
         // SAFETY: the caller's.
-        unsafe { self.fast.engine.run(from, into, self.scale, workers, check) }
+        unsafe {
+            match self.transposed {
+                Some(engine) => engine.run(from.transposed(), into.transposed(), self.scale, workers, check),
+                None => self.fast.engine.run(from, into, self.scale, workers, check),
+            }
+        }
     }
 
     fn plane(&self, side: &Side<'_>, offset: isize, [rows, cols]: [usize; 2]) -> Plane {
@@ -174,7 +199,7 @@ pub(super) fn problem(spec: &Spec, rows: usize, cols: usize, both_axes: bool) ->
         (Family::ToReal, false) => Transform::C2R,
         _ => return None,
     };
-    Some(Problem { transform, input: number(spec)?, double: spec.double, rows, cols, both_axes })
+    Some(Problem { transform, input: number(spec)?, double: spec.double, rows, cols, both_axes, half_first: false })
 }
 
 /// The items that are read, if the engine reads such: in a plane after other passes, what those have written.

@@ -5,7 +5,7 @@
 //!
 //! A strip is read as a whole before any of it is written, so its transform may go where it came from.
 
-use super::lanes::{Lanes, Real, Work};
+use super::lanes::{Lanes, MOST_LANES, Real, Work};
 use super::problem::Plane;
 use super::radix::{Ahead, C, Line, Parts};
 use super::runs::{Read, Rows, Write};
@@ -58,6 +58,8 @@ pub(super) enum Fetch<R> {
 pub(super) enum Emit<R> {
     /// The upper half of the transforms of real columns, twice as large.
     Half(Planar<R>),
+    /// The same as complex numbers one after another.
+    HalfByTurns(Plane),
     Planar(Planar<R>),
     /// Complex columns, exchanged or not, times a factor if there is one.
     Complex(Plane, bool, Option<R>),
@@ -119,7 +121,7 @@ impl<V: Lanes> Work<V> for Strip<'_, V> {
             let room = Room { strip, line, line2: line.add(size), product, scratch, ahead: self.ahead() };
             self.all_first(&room);
             match self.emit {
-                Emit::Half(to) => return self.all_pairs(to, &room),
+                Emit::Half(_) | Emit::HalfByTurns(_) => return self.all_pairs(&room),
                 Emit::Filtered(ref spectrum, number, _) => self.filter(spectrum, number, &room),
                 _ => (),
             }
@@ -327,14 +329,14 @@ impl<V: Lanes> Strip<'_, V> {
     /// # Safety
     /// As above.
     #[inline(always)]
-    unsafe fn all_pairs(&self, to: Planar<V::Real>, room: &Room<V::Real>) {
+    unsafe fn all_pairs(&self, room: &Room<V::Real>) {
         let (n1, half) = (self.split.n1, self.split.n1.div_ceil(2));
         // SAFETY: as the caller says.
         unsafe {
             // These are their own mirror images.
             for k1 in [0, n1 / 2].into_iter().take(if n1 % 2 == 0 { 2 } else { 1 }) {
                 self.second(k1..k1 + 1, room, room.line);
-                self.emit_half(to, k1, (room.line, 1), room.line);
+                self.emit_half(k1, (room.line, 1), room.line);
             }
             for k1 in (1..half).step_by(self.split.lines2()) {
                 let range = k1..(k1 + self.split.lines2()).min(half);
@@ -345,8 +347,8 @@ impl<V: Lanes> Strip<'_, V> {
                     let count = range.len();
                     let at = room.line.add(i * 2 * V::LANES);
                     let mirrored = room.line2.add((count - 1 - i) * 2 * V::LANES);
-                    self.emit_half(to, k1, (at, count), mirrored);
-                    self.emit_half(to, n1 - k1, (mirrored, count), at);
+                    self.emit_half(k1, (at, count), mirrored);
+                    self.emit_half(n1 - k1, (mirrored, count), at);
                 }
             }
         }
@@ -417,7 +419,11 @@ impl<V: Lanes> Strip<'_, V> {
         unsafe {
             let mirrored = row > self.n / 2;
             let at = from.row(if mirrored { self.n - row } else { row }).add(column);
-            let (a, b) = (C::<V>::load(at, from.im), C::<V>::load(at.add(V::LANES), from.im));
+            let (mut a, mut b) = (C::<V>::load(at, from.im), C::<V>::load(at.add(V::LANES), from.im));
+            // What is its own mirror image in a real column is real.
+            if 2 * row % self.n == 0 {
+                (a.re, b.re) = (V::splat(V::Real::ZERO), V::splat(V::Real::ZERO));
+            }
             // Exchanged, so what is called `im` here is the real part: a + i b, or of their conjugates.
             let z = if mirrored {
                 C { re: b.im.sub(a.re), im: a.im.add(b.re) }
@@ -433,19 +439,48 @@ impl<V: Lanes> Strip<'_, V> {
     /// # Safety
     /// The line, of one block in so many, must be the transforms of k1, and `mirror`, likewise, those of n1 - k1.
     #[inline(always)]
-    unsafe fn emit_half(&self, to: Planar<V::Real>, k1: usize, line: (*const V::Real, usize), mirror: *const V::Real) {
+    unsafe fn emit_half(&self, k1: usize, line: (*const V::Real, usize), mirror: *const V::Real) {
         let Split { n1, n2, .. } = *self.split;
         let (column, step) = (self.number * 2 * V::LANES, line.1 * 2 * V::LANES);
-        debug_assert!(k1 < n1 && column + 2 * V::LANES <= to.im, "line {k1} of {n1}, column {column}");
+        debug_assert!(k1 < n1 && line.1 > 0, "line {k1} of {n1}");
         for k2 in (0..n2).take_while(|k2| k1 + n1 * k2 <= self.n / 2) {
             let other = if k1 == 0 { (n2 - k2) % n2 } else { n2 - 1 - k2 };
             // SAFETY: both blocks are inside of their lines; the row is one that is kept.
             unsafe {
                 let z = C::<V>::load(line.0.add(k2 * step), V::LANES);
                 let y = C::<V>::load(mirror.add(other * step), V::LANES);
-                let (at, (first, second)) = (to.row(k1 + n1 * k2).add(column), z.untangled(y));
-                first.store(at, to.im);
-                second.store(at.add(V::LANES), to.im);
+                self.put_halves(k1 + n1 * k2, column, z.untangled(y));
+            }
+        }
+    }
+
+    /// Writes two vectors of neighbours in a row of halves.
+    ///
+    /// # Safety
+    /// The row must be one that is kept.
+    #[inline(always)]
+    unsafe fn put_halves(&self, row: usize, column: usize, (first, second): (C<V>, C<V>)) {
+        debug_assert!(row <= self.n / 2, "row {row} of {}", self.n);
+        // SAFETY: as the caller says. Rows between phases have room to the next pair of vectors, planes have not.
+        unsafe {
+            match self.emit {
+                Emit::Half(to) => {
+                    let at = to.row(row).add(column);
+                    first.store(at, to.im);
+                    second.store(at.add(V::LANES), to.im);
+                }
+                Emit::HalfByTurns(ref to) if column + 2 * V::LANES <= to.cols => {
+                    first.store_by_turns(to.at(row, column).cast());
+                    second.store_by_turns(to.at(row, column + V::LANES).cast());
+                }
+                Emit::HalfByTurns(ref to) => {
+                    let mut both = [[V::Real::ZERO; 2]; 2 * MOST_LANES];
+                    first.store_by_turns(both.as_mut_ptr().cast());
+                    second.store_by_turns(both[V::LANES..].as_mut_ptr().cast());
+                    let there = to.cols - column;
+                    both.as_ptr().copy_to_nonoverlapping(to.at(row, column).cast(), there);
+                }
+                _ => unreachable!("whole columns"),
             }
         }
     }
@@ -463,7 +498,7 @@ impl<V: Lanes> Strip<'_, V> {
         for (i, k1) in range.enumerate() {
             let line = lines.wrapping_add(i * 2 * V::LANES);
             match self.emit {
-                Emit::Half(_) => unreachable!("halves come in pairs"),
+                Emit::Half(_) | Emit::HalfByTurns(_) => unreachable!("halves come in pairs"),
                 Emit::Planar(_) | Emit::Filtered(..) => {
                     unreachable!("rows between phases are written by the last pass")
                 }

@@ -6,7 +6,8 @@
 //! the columns are transformed there, in place. Each pass asks for the memory that comes next while it computes. A
 //! transform to real numbers goes the other way: columns, then rows, two at a time. Columns first, two real columns make
 //! one complex column, and only the upper half of the rows is kept between the passes: the whole transform of such a row
-//! is a row of the result and, mirrored, the row opposite to it.
+//! is a row of the result and, mirrored, the row opposite to it. Where the half of a spectrum is that of the first axis,
+//! these rows are the result themselves.
 //!
 //! Inverse transforms are forward transforms of numbers whose real and imaginary parts are exchanged at the first reading
 //! and the last writing.
@@ -153,7 +154,7 @@ impl Convolution {
 
     /// The same, with one of the two axes first.
     pub fn with_order(problem: &Problem, vector: Vector, order: AxisOrder) -> Option<Self> {
-        if problem.transform != Transform::R2C || !problem.both_axes {
+        if problem.transform != Transform::R2C || !problem.both_axes || problem.half_first {
             return None;
         }
         Vertical::with_order(problem, vector, order).map(|Vertical { problem, plan }| Self { problem, plan })
@@ -216,6 +217,7 @@ fn is_possible(problem: &Problem) -> bool {
 /// Rows and columns of the result.
 fn output_shape(problem: &Problem) -> (usize, usize) {
     match problem.transform {
+        Transform::R2C if problem.half_first => (problem.rows / 2 + 1, problem.cols),
         Transform::R2C => (problem.rows, problem.cols / 2 + 1),
         _ => (problem.rows, problem.cols),
     }

@@ -78,6 +78,7 @@ mod tests {
             rows: 1080,
             cols: 1920,
             both_axes: true,
+            half_first: false,
         };
         let order = |problem: Problem| AxisOrder::quicker(&problem, 2 << 20);
         assert_eq!(order(frame), AxisOrder::RowsFirst);

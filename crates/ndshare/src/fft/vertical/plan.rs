@@ -61,6 +61,7 @@ impl Vector {
 impl<R: Real> Plan<R> {
     pub(super) fn new(problem: &Problem, vector: Vector, order: AxisOrder) -> Self {
         let lanes = vector.lanes(problem.double);
+        let order = if problem.half_first { AxisOrder::ColumnsFirst } else { order };
         let pairs = is_in_pairs(problem);
         let long = Long::of(problem, lanes);
         let as_plane = |long: &Long<R>| Problem { rows: long.n1, cols: long.n2, both_axes: true, ..*problem };
@@ -74,6 +75,12 @@ impl<R: Real> Plan<R> {
         let is_forward = self.problem.both_axes && self.problem.transform != Transform::C2R;
         let is_packed = into.col_stride == 2 * size_of::<R>() as isize && into.cols >= lanes;
         self.order == AxisOrder::RowsFirst && is_forward && is_packed && !is_whole_pages(into.row_stride)
+    }
+
+    /// Whether the columns of a half of the first axis are written to the output, where their rows are transformed.
+    fn is_half_in_place(&self, into: &Plane) -> bool {
+        let is_half = self.problem.half_first && self.problem.transform == Transform::R2C;
+        is_half && into.col_stride == 2 * size_of::<R>() as isize
     }
 
     /// The rows of the output as the rows between the phases, real and imaginary parts apart. That saves a third of the
@@ -152,9 +159,21 @@ impl<R: Real> Plan<R> {
 
     /// What is done, in order, with columns first.
     fn columns_first(&self, from: Plane, into: Plane, scale: R, middle: Planar<R>) -> Vec<Phase<R>> {
-        let Problem { rows, input, transform, .. } = self.problem;
+        let Problem { rows, input, transform, half_first, .. } = self.problem;
         let inverse = transform == Transform::Inverse;
         match transform {
+            Transform::R2C if self.is_half_in_place(&into) => vec![
+                Phase::Columns(Fetch::Real(from, input), Emit::HalfByTurns(into)),
+                Phase::Rows(Source::Complex(into, self.spectrum(), false), Target::Complex(into, false)),
+            ],
+            Transform::R2C if half_first => vec![
+                Phase::Columns(Fetch::Real(from, input), Emit::Half(middle)),
+                Phase::Rows(Source::Planar(middle), Target::Complex(into, false)),
+            ],
+            Transform::C2R if half_first => vec![
+                Phase::Rows(Source::Complex(from, input, true), Target::Planar(middle)),
+                Phase::Columns(Fetch::Half(middle), Emit::Real(into, scale)),
+            ],
             Transform::R2C => vec![
                 Phase::Columns(Fetch::Real(from, input), Emit::Half(middle)),
                 Phase::Rows(Source::Planar(middle), Target::Fold(into, rows)),
@@ -205,6 +224,7 @@ impl<R: Real> Plan<R> {
         }
         let in_place = self.is_in_place(&into, V::LANES);
         let phases = |middle| self.phases(from, into, scale, middle, in_place);
+        let in_place = in_place || self.is_half_in_place(&into);
         let middle = if in_place { Some(Planar::NOWHERE) } else { self.middle_in(&into) };
         // SAFETY: as the caller says.
         unsafe { self.execute::<V>(&phases, middle, scale, workers, check) }

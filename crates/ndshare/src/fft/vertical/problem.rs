@@ -32,6 +32,8 @@ pub struct Problem {
     pub cols: usize,
     /// Both axes, or the last one only.
     pub both_axes: bool,
+    /// With both axes: whether a half-spectrum is half of the first axis; else of the last one.
+    pub half_first: bool,
 }
 
 /// A two-dimensional array somewhere in memory. An input may have fewer rows and columns than the problem, and the rest
@@ -61,6 +63,22 @@ pub enum Vector {
     Avx512,
     /// 64-bit ARM.
     Neon,
+}
+
+impl Problem {
+    /// The same with its axes exchanged.
+    pub fn transposed(&self) -> Self {
+        let is_half = matches!(self.transform, Transform::R2C | Transform::C2R);
+        Self { rows: self.cols, cols: self.rows, half_first: is_half && !self.half_first, ..*self }
+    }
+}
+
+impl Plane {
+    /// The same with its axes exchanged.
+    pub fn transposed(&self) -> Self {
+        let Self { data, rows, cols, row_stride, col_stride } = *self;
+        Self { data, rows: cols, cols: rows, row_stride: col_stride, col_stride: row_stride }
+    }
 }
 
 impl Vector {

@@ -238,6 +238,14 @@ fn check(vector: Vector, problem: &Problem, manner: Manner, dice: &mut Dice) {
         unsafe { plan.run(from.plane, into.plane, scale, manner.workers, &calm).unwrap() };
         compare(&want, &into, scale, &sizes, problem, &format!("{vector:?} {order:?} {problem:?} {manner:?}"));
     }
+    if problem.both_axes {
+        let into = Array::new(output_number(problem), shape.0, shape.1, manner.into);
+        let plan = Vertical::with_vector(&problem.transposed(), vector).expect("a plan");
+        let (from, to) = (from.plane.transposed(), into.plane.transposed());
+        // SAFETY: as above.
+        unsafe { plan.run(from, to, scale, manner.workers, &calm).unwrap() };
+        compare(&want, &into, scale, &sizes, problem, &format!("{vector:?} transposed {problem:?} {manner:?}"));
+    }
 }
 
 /// The orders that make a difference.
@@ -301,8 +309,15 @@ fn every_length_along_rows() {
             for transform in TRANSFORMS {
                 for double in [false, true] {
                     let input = dice.pick(&inputs(transform).collect::<Vec<_>>());
-                    let problem =
-                        Problem { transform, input, double, rows: 1 + dice.below(19), cols, both_axes: false };
+                    let problem = Problem {
+                        transform,
+                        input,
+                        double,
+                        rows: 1 + dice.below(19),
+                        cols,
+                        both_axes: false,
+                        half_first: false,
+                    };
                     check(vector, &problem, PLAIN, &mut dice);
                 }
             }
@@ -319,7 +334,7 @@ fn every_length_along_columns() {
                 for double in [false, true] {
                     let input = dice.pick(&inputs(transform).collect::<Vec<_>>());
                     let cols = dice.pick(&[1, 2, 3, 5, 8, 15, 32, 33]);
-                    let problem = Problem { transform, input, double, rows, cols, both_axes: true };
+                    let problem = Problem { transform, input, double, rows, cols, both_axes: true, half_first: false };
                     check(vector, &problem, PLAIN, &mut dice);
                 }
             }
@@ -335,7 +350,8 @@ fn every_input_order_and_shape() {
         for vector in vectors() {
             for both_axes in [false, true] {
                 let (rows, cols) = (dice.pick(&[1, 6, 16, 35, 64]), dice.pick(&[1, 2, 9, 32, 48, 64, 160, 255]));
-                let problem = Problem { transform, input, double: dice.below(2) == 1, rows, cols, both_axes };
+                let problem =
+                    Problem { transform, input, double: dice.below(2) == 1, rows, cols, both_axes, half_first: false };
                 let more = || [-40, -3, -1, 0, 0, 1, 5];
                 let manner = Manner {
                     from: dice.pick(&ORDERS),
@@ -358,7 +374,7 @@ fn rows_that_go_across_and_columns_in_two_steps() {
             for transform in TRANSFORMS {
                 let double = dice.below(2) == 1;
                 let input = dice.pick(&inputs(transform).collect::<Vec<_>>());
-                let problem = Problem { transform, input, double, rows, cols, both_axes: true };
+                let problem = Problem { transform, input, double, rows, cols, both_axes: true, half_first: false };
                 check(vector, &problem, Manner { workers: 3, ..PLAIN }, &mut dice);
             }
         }
@@ -374,7 +390,8 @@ fn long_rows_that_go_across() {
             let transform = dice.pick(&TRANSFORMS);
             // A sum of so many numbers above zero is rounded by more in the definition than in the transform.
             let input = if transform == Transform::R2C { Number::F64 } else { Number::C128 };
-            let problem = Problem { transform, input, double, rows: 2, cols, both_axes: dice.below(2) == 1 };
+            let problem =
+                Problem { transform, input, double, rows: 2, cols, both_axes: dice.below(2) == 1, half_first: false };
             check(vector, &problem, PLAIN, &mut dice);
         }
     }
@@ -390,7 +407,7 @@ fn one_long_line_is_transformed_as_a_plane() {
                 let double = dice.below(2) == 1;
                 // A sum of so many numbers above zero is rounded by more in the definition than in the transform.
                 let input = dice.pick(if double { &NUMBERS[5..] } else { &NUMBERS });
-                let problem = Problem { transform, input, double, rows: 1, cols, both_axes: false };
+                let problem = Problem { transform, input, double, rows: 1, cols, both_axes: false, half_first: false };
                 let manner = Manner {
                     from: dice.pick(&ORDERS),
                     into: dice.pick(&ORDERS),
@@ -411,7 +428,15 @@ fn a_filter_is_two_transforms_and_a_product() {
         for (rows, cols) in [(1, 1), (1, 2), (2, 1), (5, 7), (12, 10), (36, 256), (40, 45)] {
             for double in [false, true] {
                 let input = dice.pick(&[Number::U16, Number::F32, Number::U8]);
-                let problem = Problem { transform: Transform::R2C, input, double, rows, cols, both_axes: true };
+                let problem = Problem {
+                    transform: Transform::R2C,
+                    input,
+                    double,
+                    rows,
+                    cols,
+                    both_axes: true,
+                    half_first: false,
+                };
                 check_filter(vector, &problem, &mut dice);
             }
         }
@@ -451,7 +476,8 @@ fn a_row_does_not_spoil_its_neighbours() {
         for transform in TRANSFORMS {
             for cols in [30, 45, 512] {
                 let input = if transform == Transform::R2C { Number::F64 } else { Number::C128 };
-                let problem = Problem { transform, input, double: true, rows: 5, cols, both_axes: false };
+                let problem =
+                    Problem { transform, input, double: true, rows: 5, cols, both_axes: false, half_first: false };
                 let mut from = Array::new(input, 5, input_cols(&problem), Order::C);
                 (0..5).for_each(|row| (0..input_cols(&problem)).for_each(|column| from.set(row, column, (1.0, 0.0))));
                 from.set(2, 1, (f64::NAN, 0.0));
@@ -472,8 +498,15 @@ fn a_row_does_not_spoil_its_neighbours() {
 
 #[test]
 fn what_it_cannot_do_has_no_plan() {
-    let problem =
-        Problem { transform: Transform::R2C, input: Number::U8, double: false, rows: 4, cols: 4, both_axes: true };
+    let problem = Problem {
+        transform: Transform::R2C,
+        input: Number::U8,
+        double: false,
+        rows: 4,
+        cols: 4,
+        both_axes: true,
+        half_first: false,
+    };
     assert!(Vertical::new(&problem).is_some());
     for impossible in [
         Problem { cols: 19, ..problem },
@@ -492,8 +525,15 @@ fn what_it_cannot_do_has_no_plan() {
 
 #[test]
 fn a_wrong_output_is_refused() {
-    let problem =
-        Problem { transform: Transform::R2C, input: Number::U8, double: false, rows: 4, cols: 6, both_axes: true };
+    let problem = Problem {
+        transform: Transform::R2C,
+        input: Number::U8,
+        double: false,
+        rows: 4,
+        cols: 6,
+        both_axes: true,
+        half_first: false,
+    };
     let (from, into) = (Array::new(Number::U8, 4, 6, Order::C), Array::new(Number::C64, 4, 6, Order::C));
     let plan = Vertical::new(&problem).unwrap();
     // SAFETY: refused before anything is read.
