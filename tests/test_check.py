@@ -21,11 +21,11 @@ from test_strangers import runtime as runtime  # noqa: PLC0414  (a fixture)
 
 
 @contextmanager
-def work() -> Iterator[None]:
+def work(arena: nds.Arena | None = None) -> Iterator[None]:
     """Let threads use a ring, a cache and arrays meanwhile."""
     over = threading.Event()
-    ring = nds.Ring((100,), np.uint16, slots=4, when_full="drop_oldest", name="busy ring")
-    cache = nds.Cache("100 KiB", name="busy cache", load=lambda _: np.zeros(500))
+    ring = nds.Ring((100,), np.uint16, slots=4, when_full="drop_oldest", name="busy ring", arena=arena)
+    cache = nds.Cache("100 KiB", name="busy cache", load=lambda _: np.zeros(500), arena=arena)
 
     def frames() -> None:
         with ring, ring.reader() as reader:
@@ -38,7 +38,7 @@ def work() -> Iterator[None]:
             if over.wait(0.0005):
                 return
             cache[number % 60]
-            nds.zeros(1 + number % 5000)
+            nds.zeros(1 + number % 5000, arena=arena)
 
     threads = [threading.Thread(target=target) for target in (frames, values)]
     for thread in threads:

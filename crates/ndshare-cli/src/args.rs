@@ -1,5 +1,6 @@
 //! The command line as a struct. Its help is the reference of the command.
 
+use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -31,9 +32,10 @@ pub(crate) enum Verb {
     #[command(after_help = "\
 Examples:
   ndshare ls
+  ndshare ls /mnt/ram/a.nds
   ndshare ls --json | python -m json.tool
   ndshare ls --json | jq '.arenas[] | {id, used_bytes}'")]
-    Ls,
+    Ls(Ls),
     /// Show what rings and caches do just now: frames/s, GB/s, who is behind, hit ratios, memory.
     ///
     /// It is drawn anew once in an interval. q or Ctrl-C leaves. As with `ls` nobody is disturbed.
@@ -52,6 +54,7 @@ Examples:
 Examples:
   ndshare check
   ndshare check @lab
+  ndshare check /mnt/ram/a.nds
   ndshare check e013bb9f62ff187b --json | jq '.[].findings'")]
     Check(Check),
     /// Check that this machine is fit for arenas, and say what to do where it is not.
@@ -75,7 +78,8 @@ Examples:
 Examples:
   ndshare cat camera --frames 1 --npy > frame.npy
   ndshare cat camera --latest | ffplay -f rawvideo -pixel_format gray16le -video_size 1600x1200 -
-  ndshare cat camera --session lab --seconds 10 > frames.raw")]
+  ndshare cat camera --session lab --seconds 10 > frames.raw
+  ndshare cat camera --arena /mnt/ram/a.nds --start oldest > frames.raw")]
     Cat(Cat),
     /// Write the frames of a ring to .npy files, one for each.
     ///
@@ -84,6 +88,7 @@ Examples:
 Examples:
   ndshare dump camera --frames 100 frames
   ndshare dump camera --start oldest --seconds 0 .
+  ndshare dump camera --arena /mnt/ram/a.nds --start oldest frames
   ndshare dump camera --json --frames 3 | jq .shape")]
     Dump(Dump),
     /// Show frames that go from one process to another: a camera that there is not, and a reader.
@@ -121,6 +126,14 @@ Examples:
     },
 }
 
+/// Which arenas.
+#[derive(Debug, Args)]
+pub(crate) struct Ls {
+    /// Arenas by the paths of their files, whether or not anybody has them; without any, all that a process has.
+    #[arg(value_name = "PATH", value_parser = path)]
+    pub(crate) paths: Vec<PathBuf>,
+}
+
 /// How often, and whether more than once.
 #[derive(Debug, Args)]
 pub(crate) struct Top {
@@ -135,8 +148,8 @@ pub(crate) struct Top {
 /// Which arenas.
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// An arena by its id, or a session by its name; without it all arenas.
-    #[arg(value_name = "ARENA|SESSION")]
+    /// An arena by its id or the path of its file, or a session by its name; without it all arenas that a process has.
+    #[arg(value_name = "ARENA|SESSION|PATH")]
     pub(crate) target: Option<String>,
 }
 
@@ -176,11 +189,15 @@ pub(crate) struct Rm {
 /// Which frames.
 #[derive(Debug, Args)]
 pub(crate) struct Frames {
-    /// The ring: a published name, or with --session the name of a ring in a session.
+    /// The ring: a published name, or with --session or --arena the name of a ring in a session or an arena.
     pub(crate) ring: String,
     /// The session by name in which the ring is.
     #[arg(long, value_name = "NAME")]
     pub(crate) session: Option<String>,
+    /// The path of the arena in which the ring is. It is looked at from outside, whether or not anybody has it: no reader is
+    /// made, so nobody waits for this one. It ends when nobody has the arena any more.
+    #[arg(long, value_name = "PATH", conflicts_with = "session")]
+    pub(crate) arena: Option<PathBuf>,
     /// End after so many frames.
     #[arg(long, value_name = "N")]
     pub(crate) frames: Option<u64>,
@@ -217,6 +234,16 @@ pub(crate) struct Dump {
     /// The directory for the files, which is made if it is not there.
     #[arg(default_value = ".")]
     pub(crate) directory: PathBuf,
+}
+
+/// Whether a word can only mean a file: no session and no id has a slash.
+pub(crate) fn is_path(text: &str) -> bool {
+    text.contains('/') || fs::symlink_metadata(text).is_ok()
+}
+
+fn path(text: &str) -> Result<PathBuf, String> {
+    let wanted = || format!("expected the path of an arena's file, got {text:?}, and no such file is here");
+    is_path(text).then(|| text.into()).ok_or_else(wanted)
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -8,13 +8,13 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use ndshare::arena::{Finding, Locator, Look};
+use ndshare::arena::{Finding, Locator};
 use ndshare::head::HeadKind;
 use ndshare::{cache, ring, session};
 use serde_json::{Value, json};
 
-use crate::args::Check;
-use crate::proc::{self, Seen};
+use crate::args::{Check, is_path};
+use crate::proc::{self, Place, Seen, path_value, told_of};
 use crate::text::printable;
 use crate::{Blind, Outcome};
 
@@ -27,6 +27,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// One arena, and what was found in it.
 struct Checked {
     id: String,
+    place: Option<Place>,
     sessions: Vec<String>,
     rings: usize,
     caches: usize,
@@ -38,9 +39,11 @@ pub(crate) fn run(wanted: &Check, is_json: bool, out: &mut dyn Write) -> Outcome
     let seen = proc::arenas(Path::new("/proc")).map_err(|error| Blind(format!("/proc could not be read: {error}")))?;
     let sessions = session::listed().map_err(|error| Blind(error.to_string()))?;
     let all = seen.iter().map(|seen| (seen, sessions_of(seen, &sessions)));
-    let meant: Vec<_> = all.filter(|(seen, sessions)| is_meant(wanted, seen, sessions)).collect();
+    let mut meant: Vec<_> = all.filter(|(seen, sessions)| is_meant(wanted, seen, sessions)).collect();
+    let at_path;
     if let Some(target) = wanted.target.as_ref().filter(|_| meant.is_empty()) {
-        return Err(Blind(format!("expected an arena or a session, got {target:?}: see ndshare ls")).into());
+        at_path = named_by_path(target, &seen)?;
+        meant.push((&at_path, sessions_of(&at_path, &sessions)));
     }
     let checked: Vec<Checked> = meant.into_iter().map(|(seen, sessions)| Checked::of(seen, sessions)).collect();
     if is_json {
@@ -59,8 +62,18 @@ pub(crate) fn run(wanted: &Check, is_json: bool, out: &mut dyn Write) -> Outcome
     }
 }
 
+/// The arena in the file that a word of the command line names.
+fn named_by_path(target: &str, all: &[Seen]) -> Result<Seen, Blind> {
+    match is_path(target) {
+        true => Seen::at_path(Path::new(target), all).map_err(Blind),
+        false => Err(Blind(format!(
+            "expected an arena or a session, or the path of an arena, got {target:?}: see ndshare ls"
+        ))),
+    }
+}
+
 fn sessions_of(seen: &Seen, sessions: &[(String, Locator)]) -> Vec<String> {
-    let here = seen.locator().map(|here| here.id);
+    let here = seen.number();
     sessions.iter().filter(|(_, place)| Some(place.id) == here).map(|(name, _)| name.clone()).collect()
 }
 
@@ -73,31 +86,29 @@ fn is_meant(wanted: &Check, seen: &Seen, sessions: &[String]) -> bool {
 
 impl Checked {
     fn of(seen: &Seen, sessions: Vec<String>) -> Self {
-        let mut checked = Self { id: seen.id.clone(), sessions, rings: 0, caches: 0, findings: Ok(Vec::new()) };
-        checked.findings = match seen.locator() {
-            None => Err("no descriptor of it can be seen".to_owned()),
-            Some(locator) => checked.confirm(&locator).map_err(|error| error.to_string()),
-        };
+        let (id, place) = (seen.id.clone(), seen.place.clone());
+        let mut checked = Self { id, place, sessions, rings: 0, caches: 0, findings: Ok(Vec::new()) };
+        checked.findings = checked.confirm(seen);
         checked
     }
 
     /// What all looks find.
-    fn confirm(&mut self, locator: &Locator) -> ndshare::Result<Vec<Finding>> {
-        let mut findings = self.look(locator)?;
+    fn confirm(&mut self, seen: &Seen) -> Result<Vec<Finding>, String> {
+        let mut findings = self.look(seen)?;
         for _ in 0..MORE_LOOKS {
             if findings.is_empty() {
                 break;
             }
             sleep(PAUSE);
-            let again = self.look(locator)?;
+            let again = self.look(seen)?;
             findings.retain(|finding| again.iter().any(|other| other.is_same(finding)));
         }
         Ok(findings)
     }
 
-    fn look(&mut self, locator: &Locator) -> ndshare::Result<Vec<Finding>> {
-        let look = Look::at(locator)?;
-        let mut findings = look.audit(PATIENCE)?;
+    fn look(&mut self, seen: &Seen) -> Result<Vec<Finding>, String> {
+        let look = seen.look()?;
+        let mut findings = look.audit(PATIENCE).map_err(|error| error.to_string())?;
         (self.rings, self.caches) = (0, 0);
         for block in look.blocks() {
             match look.head_kind(block) {
@@ -112,11 +123,11 @@ impl Checked {
                 _ => {}
             }
         }
+        look.check_len().map_err(|error| error.to_string())?;
         Ok(findings)
     }
 
     fn lines(&self) -> Vec<String> {
-        let sessions: String = self.sessions.iter().map(|name| format!(" session {:?}", printable(name))).collect();
         let verdict = match &self.findings {
             Err(reason) => format!("not looked into: {}", printable(reason)),
             Ok(findings) if findings.is_empty() => {
@@ -124,7 +135,7 @@ impl Checked {
             }
             Ok(findings) => format!("{} findings", findings.len()),
         };
-        let mut lines = vec![format!("arena {}{sessions}: {verdict}", self.id)];
+        let mut lines = vec![format!("arena {}{}: {verdict}", self.id, told_of(self.place.as_ref(), &self.sessions))];
         for Finding { rule, place, found } in self.findings.iter().flatten() {
             lines.push(format!("  {rule}: {place}: {}", printable(found)));
             lines.push(format!("    {}", rule.meaning()));
@@ -140,6 +151,7 @@ impl Checked {
         let findings = self.findings.as_ref().ok().map(|all| all.iter().map(finding).collect::<Vec<_>>());
         json!({
             "id": self.id,
+            "path": path_value(self.place.as_ref()),
             "sessions": self.sessions,
             "rings": self.rings,
             "caches": self.caches,

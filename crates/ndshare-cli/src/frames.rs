@@ -7,9 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ndshare::arena::{BlockId, Look};
 use ndshare::registry::{self, ObjectKind, Wanted};
-use ndshare::ring::{Mode, Start};
-use ndshare::{Arena, Array, Deadline, Frame, Kind, Reader, Ring, names, session};
+use ndshare::ring::{Glance, Mode, SeenFrame, Start};
+use ndshare::{Arena, Deadline, Frame, Kind, Reader, Ring, names, session};
 use serde_json::json;
 
 use crate::Outcome;
@@ -19,16 +20,15 @@ use crate::npy;
 /// Whether a frame was written.
 type Taken = Result<(), Box<dyn Error>>;
 
-/// How often a session is looked at for the name of a ring.
+/// How often a session or an arena is looked at for the name of a ring, or for frames.
 const NAP: Duration = Duration::from_millis(20);
 
 pub(crate) fn cat(wanted: &Cat, out: &mut dyn Write) -> Outcome {
     each(&wanted.frames, &mut |frame| {
-        let array = frame.array()?;
         if wanted.npy {
-            out.write_all(&npy::header(&array))?;
+            out.write_all(&npy::header(&frame.shape, &frame.element))?;
         }
-        out.write_all(&array.to_bytes()?)?;
+        out.write_all(&frame.bytes)?;
         // Whoever reads is to have it now.
         Ok(out.flush()?)
     })
@@ -38,53 +38,138 @@ pub(crate) fn dump(wanted: &Dump, is_json: bool, out: &mut dyn Write) -> Outcome
     let directory = &wanted.directory;
     fs::create_dir_all(directory).map_err(|error| format!("making {} failed: {error}", directory.display()))?;
     each(&wanted.frames, &mut |frame| {
-        let array = frame.array()?;
         let path = directory.join(format!("frame-{:010}.npy", frame.seq));
-        save(&array, &path).map_err(|error| format!("writing {} failed: {error}", path.display()))?;
+        save(frame, &path).map_err(|error| format!("writing {} failed: {error}", path.display()))?;
         match is_json {
-            true => writeln!(out, "{}", told(frame, &array, &path.display().to_string()))?,
+            true => writeln!(out, "{}", told(frame, &path.display().to_string()))?,
             false => writeln!(out, "{}", path.display())?,
         }
         Ok(out.flush()?)
     })
 }
 
-fn told(frame: &Frame, array: &Array, path: &str) -> serde_json::Value {
-    let (shape, dtype) = (array.shape(), array.element().to_string());
+fn told(frame: &SeenFrame, path: &str) -> serde_json::Value {
+    let (shape, dtype) = (&frame.shape, frame.element.to_string());
     json!({ "path": path, "seq": frame.seq, "time_ns": frame.time_ns, "shape": shape, "dtype": dtype })
 }
 
 /// Writes a file that has its name only when it is whole.
-fn save(array: &Array, path: &Path) -> Taken {
+fn save(frame: &SeenFrame, path: &Path) -> Taken {
     let part = path.with_extension("npy.part");
     let mut file = fs::File::create(&part)?;
-    file.write_all(&npy::header(array))?;
-    file.write_all(&array.to_bytes()?)?;
+    file.write_all(&npy::header(&frame.shape, &frame.element))?;
+    file.write_all(&frame.bytes)?;
     Ok(fs::rename(&part, path)?)
 }
 
 /// Hands out the frames that are wanted, until there are no more.
-fn each(wanted: &Frames, take: &mut dyn FnMut(&Frame) -> Taken) -> Outcome {
+fn each(wanted: &Frames, take: &mut dyn FnMut(&SeenFrame) -> Taken) -> Outcome {
+    let missed = match &wanted.arena {
+        Some(path) => each_seen(path, wanted, take)?,
+        None => each_read(wanted, take)?,
+    };
+    if missed > 0 && !wanted.latest {
+        writeln!(io::stderr(), "ndshare: {missed} frames went before they could be read")?;
+    }
+    Ok(true)
+}
+
+/// As a reader of the ring; how many frames it missed.
+fn each_read(wanted: &Frames, take: &mut dyn FnMut(&SeenFrame) -> Taken) -> Result<u64, Box<dyn Error>> {
     let ring = find(wanted)?;
     let mode = if wanted.latest { Mode::Latest } else { Mode::Every };
     let reader = ring.reader(mode, wanted.start.parse::<Start>()?, &Deadline::never())?;
-    let end = wanted.seconds.and_then(|seconds| Instant::now().checked_add(seconds));
+    let end = End::of(wanted);
     // Once the time is over, what was published by then still counts, and no more: the stream may be fast.
     let mut bound = None;
     for _ in 0..wanted.frames.unwrap_or(u64::MAX) {
-        if bound.is_none() && end.is_some_and(|end| Instant::now() >= end) {
+        if bound.is_none() && end.is_there() {
             bound = Some(ring.written());
         }
-        match next(&reader, end)? {
-            Some(frame) if bound.is_none_or(|bound| frame.seq < bound) => take(&frame)?,
+        match next(&reader, end.0)? {
+            Some(frame) if bound.is_none_or(|bound| frame.seq < bound) => take(&copied(&frame)?)?,
             _ => break,
         }
     }
-    if reader.missed() > 0 && !wanted.latest {
-        writeln!(io::stderr(), "ndshare: {} frames went before they could be read", reader.missed())?;
-    }
+    let missed = reader.missed();
     reader.close()?;
-    Ok(true)
+    Ok(missed)
+}
+
+fn copied(frame: &Frame) -> ndshare::Result<SeenFrame> {
+    let array = frame.array()?;
+    let (shape, element, bytes) = (array.shape().to_vec(), array.element().clone(), array.to_bytes()?);
+    Ok(SeenFrame { seq: frame.seq, time_ns: frame.time_ns, shape, element, bytes })
+}
+
+/// When the time is over; never, if none was named.
+struct End(Option<Instant>);
+
+impl End {
+    fn of(wanted: &Frames) -> Self {
+        Self(wanted.seconds.and_then(|seconds| Instant::now().checked_add(seconds)))
+    }
+
+    fn is_there(&self) -> bool {
+        self.0.is_some_and(|end| Instant::now() >= end)
+    }
+}
+
+/// From outside, without a reader; how many frames went before they were read.
+fn each_seen(path: &Path, wanted: &Frames, take: &mut dyn FnMut(&SeenFrame) -> Taken) -> Result<u64, Box<dyn Error>> {
+    let (look, head) = find_seen(path, wanted)?;
+    let glance = Glance::of(&look, head)?;
+    let oldest = |written: u64| written.saturating_sub(glance.sizes.slots.into());
+    let mut is_begun = wanted.start.parse::<Start>()? == Start::Next;
+    let mut seq = if is_begun { glance.stats.written } else { oldest(glance.stats.written) };
+    let (end, mut left, mut missed) = (End::of(wanted), wanted.frames.unwrap_or(u64::MAX), 0);
+    // BOUND: the frames and the time that are wanted, the end of the stream, or that of whoever has the arena.
+    while left > 0 {
+        // Asked before the frames are counted, so that the last ones are among them.
+        let is_last = end.is_there() || !look.has_anybody();
+        look.check_len()?;
+        let Ok(Glance { stats, .. }) = Glance::of(&look, head) else { break };
+        let least = if wanted.latest { stats.written.saturating_sub(1) } else { oldest(stats.written) };
+        missed += if is_begun { least.saturating_sub(seq) } else { 0 };
+        seq = seq.max(least);
+        while seq < stats.written && left > 0 {
+            let frame = SeenFrame::of(&look, head, seq)?;
+            look.check_len()?;
+            match &frame {
+                Some(frame) => take(frame)?,
+                None => missed += u64::from(is_begun),
+            }
+            (is_begun, left) = (is_begun || frame.is_some(), left - u64::from(frame.is_some()));
+            seq += 1;
+        }
+        if is_last || stats.closed {
+            break;
+        }
+        std::thread::sleep(NAP);
+    }
+    Ok(missed)
+}
+
+/// The ring of a name in the arena at a path, from outside.
+fn find_seen(path: &Path, wanted: &Frames) -> Result<(Look, BlockId), Box<dyn Error>> {
+    let deadline = Deadline::after(wanted.wait);
+    // BOUND: until there is such a ring, or `deadline` ends.
+    loop {
+        let found = Look::at_path(path).map(|look| (registry::find_seen(&look, &wanted.ring), look));
+        let missing = match found {
+            Ok((Some((ObjectKind::Ring, head)), look)) => return Ok((look, head)),
+            Ok((Some((kind, _)), _)) => {
+                return Err(format!("expected {:?} to be a ring, got one of kind {kind}", wanted.ring).into());
+            }
+            Ok((None, look)) => {
+                look.check_len()?;
+                format!("expected a ring {:?} in {}, got none: see ndshare ls", wanted.ring, path.display())
+            }
+            Err(error) => error.to_string(),
+        };
+        deadline.go_on("a ring").map_err(|_| missing)?;
+        std::thread::sleep(NAP);
+    }
 }
 
 /// The next frame; none when the stream or the time is over.

@@ -64,7 +64,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
 fn act(cli: &Cli) -> Outcome {
     let mut out = BufWriter::new(io::stdout().lock());
     let is_good = match &cli.verb {
-        Verb::Ls => ls::run(cli.json, &mut out),
+        Verb::Ls(wanted) => ls::run(wanted, cli.json, &mut out),
         Verb::Top(wanted) => top::run(wanted, cli.json, &mut out),
         Verb::Check(wanted) => check::run(wanted, cli.json, &mut out),
         Verb::Doctor => doctor::run(cli.json, &mut out),

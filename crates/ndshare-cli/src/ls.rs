@@ -3,8 +3,8 @@
 //! What `/proc` says of an arena, what a look from outside says of it, and what the user's registry says are put together by
 //! the arena's id.
 
-use std::io::Write;
-use std::path::Path;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 use ndshare::arena::{Locator, Look, ParticipantStats, Stats, TicketStats};
 use ndshare::layout::human;
@@ -14,21 +14,28 @@ use ndshare::session;
 use serde_json::{Value, json};
 
 use crate::Outcome;
-use crate::proc::{self, Process, Seen};
+use crate::args::Ls;
+use crate::proc::{self, Place, Process, Seen};
 use crate::text::printable;
 
-pub(crate) fn run(is_json: bool, out: &mut dyn Write) -> Outcome {
-    let seen = proc::arenas(Path::new("/proc"))
+pub(crate) fn run(wanted: &Ls, is_json: bool, out: &mut dyn Write) -> Outcome {
+    let all = proc::arenas(Path::new("/proc"))
         .map_err(|error| format!("/proc could not be read: {error}; mount it to list arenas"))?;
     let (sessions, names) = (session::listed()?, names::listed()?);
+    let is_all = wanted.paths.is_empty();
+    let seen = if is_all { all } else { at_paths(&wanted.paths, &all)? };
+    let is_good = is_all || seen.len() == wanted.paths.len();
     let arenas: Vec<Listing> = seen.into_iter().map(|seen| Listing::of(seen, &sessions, &names)).collect();
-    let dead: Vec<&str> = names.iter().filter(|one| is_dead(one, &arenas)).map(|one| one.name.as_str()).collect();
+    let dead = names.iter().filter(|one| is_all && is_dead(one, &arenas));
+    let dead: Vec<&str> = dead.map(|one| one.name.as_str()).collect();
     if is_json {
         let arenas: Vec<Value> = arenas.iter().map(Listing::value).collect();
         writeln!(out, "{:#}", json!({ "arenas": arenas, "dead_names": dead }))?;
-        return Ok(true);
+        return Ok(is_good);
     }
-    writeln!(out, "{}", table(&arenas))?;
+    if is_all || !arenas.is_empty() {
+        writeln!(out, "{}", table(&arenas))?;
+    }
     for name in dead {
         writeln!(
             out,
@@ -36,7 +43,19 @@ pub(crate) fn run(is_json: bool, out: &mut dyn Write) -> Outcome {
             printable(name)
         )?;
     }
-    Ok(true)
+    Ok(is_good)
+}
+
+/// The arenas at these paths; of each where there is none, the reason goes to standard error.
+fn at_paths(paths: &[PathBuf], all: &[Seen]) -> io::Result<Vec<Seen>> {
+    let mut seen = Vec::new();
+    for path in paths {
+        match Seen::at_path(path, all) {
+            Ok(one) => seen.push(one),
+            Err(reason) => writeln!(io::stderr(), "ndshare: {}", printable(&reason))?,
+        }
+    }
+    Ok(seen)
 }
 
 /// Whether a published name is of no arena that was seen.
@@ -67,11 +86,10 @@ struct Listing {
 
 impl Listing {
     fn of(seen: Seen, sessions: &[(String, Locator)], names: &[Listed]) -> Self {
-        let locator = seen.locator();
-        let is_here = |one: &Locator| Some(one.id) == locator.map(|here| here.id);
+        let id = seen.number();
+        let is_here = |one: &Locator| Some(one.id) == id;
         let sessions = sessions.iter().filter(|(_, place)| is_here(place)).map(|(name, _)| name.clone()).collect();
-        let look = locator.ok_or_else(|| "no descriptor of it can be seen".to_owned());
-        let look = look.and_then(|locator| Look::at(&locator).map_err(|error| error.to_string()));
+        let look = seen.look();
         let (names, poisoned) = look.as_ref().map_or((Vec::new(), None), |look| {
             let published = names.iter().filter(|one| is_here(&one.locator) && is_alive(one, look)).map(published);
             let own = registry::names(look).into_iter().map(|(name, kind)| Name { name, kind, is_published: false });
@@ -100,6 +118,8 @@ impl Listing {
         let process = |one: &Process| json!({ "pid": one.pid, "name": one.name });
         json!({
             "id": self.seen.id,
+            "path": proc::path_value(self.seen.place.as_ref()),
+            "deleted": self.seen.place.as_ref().is_some_and(|place| place.is_deleted),
             "sessions": self.sessions,
             "memory_bytes": self.seen.committed_bytes,
             "budget_bytes": stats.map(|stats| stats.budget_bytes),
@@ -117,8 +137,8 @@ impl Listing {
 
     /// The lines below the row of an arena.
     fn details(&self) -> Vec<String> {
-        let mut lines: Vec<String> =
-            self.sessions.iter().map(|name| format!("session {:?}", printable(name))).collect();
+        let mut lines: Vec<String> = self.seen.place.iter().map(Place::to_string).collect();
+        lines.extend(self.sessions.iter().map(|name| format!("session {:?}", printable(name))));
         match &self.stats {
             Ok(stats) => lines.push(sum(stats)),
             Err(reason) => lines.push(format!("not looked into: {}", printable(reason))),
@@ -220,6 +240,7 @@ mod tests {
             ],
             committed_bytes: Some(3 << 20),
             descriptor: None,
+            place: None,
         };
         let arena = Listing::of(seen, &[], &[]);
         let expected = "\

@@ -1,16 +1,16 @@
 //! NumPy's file format, version 1.0 where it fits, else 3.0, which has longer headers and UTF-8.
 
+use ndshare::Element;
 use ndshare::element::Structure;
-use ndshare::{Array, Element};
 
 /// The header is filled up so that the items begin at a multiple of this.
 const ALIGNMENT: usize = 64;
 /// Magic and version.
 const PREFIX_BYTES: usize = 8;
 
-/// What stands before the items of an array in C order.
-pub(crate) fn header(array: &Array) -> Vec<u8> {
-    let (descr, shape) = (descr(array.element()), shape(array.shape()));
+/// What stands before the items of an array of these lengths in C order.
+pub(crate) fn header(lengths: &[usize], element: &Element) -> Vec<u8> {
+    let (descr, shape) = (descr(element), shape(lengths));
     let dict = format!("{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}");
     let is_old = dict.is_ascii() && dict.len() + ALIGNMENT < usize::from(u16::MAX);
     let length_bytes = if is_old { 2 } else { 4 };

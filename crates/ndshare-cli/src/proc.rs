@@ -1,15 +1,22 @@
 //! What `/proc` says of arenas: which processes map which, and how much memory it has.
 //!
-//! Nothing here opens or joins an arena, so looking costs it no slot and changes nothing. This process itself is not seen:
+//! An arena in memory is told by the name of its file. One on a path is a file like others: of those that a process has both
+//! mapped and open, the first bytes say what it is. Nothing here joins an arena, so looking costs it no slot and changes nothing. This process itself is not seen:
 //! in Python it may have a session of its own.
 //! A process that ends while we read it is simply left out.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fmt;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use ndshare::arena::Locator;
+use ndshare::arena::{self, Locator, Look};
+use serde_json::Value;
+
+use crate::text::printable;
 
 /// How an arena's memory appears in `/proc/<pid>/maps` and behind `/proc/<pid>/fd/<n>`.
 const NAME_PREFIX: &str = "/memfd:ndshare:";
@@ -28,14 +35,68 @@ pub(crate) struct Seen {
     pub(crate) committed_bytes: Option<u64>,
     /// A process that has it open, and under which descriptor.
     pub(crate) descriptor: Option<(u32, i32)>,
+    /// Where its file is, if that has a path.
+    pub(crate) place: Option<Place>,
+}
+
+/// The path of an arena's file, as its process has opened it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) path: PathBuf,
+    /// Whether this name of the file was taken away.
+    pub(crate) is_deleted: bool,
+    /// Device and inode.
+    file: (u64, u64),
 }
 
 impl Seen {
-    /// Where it can be looked at.
-    pub(crate) fn locator(&self) -> Option<Locator> {
-        let (pid, fd) = self.descriptor?;
-        Some(Locator { id: u64::from_str_radix(&self.id, 16).ok()?, pid, fd, is_readonly: false })
+    /// The arena in the file at `path`, and those of its processes that are among `all`; whether or not anybody has it.
+    pub(crate) fn at_path(path: &Path, all: &[Self]) -> Result<Self, String> {
+        let look = Look::at_path(path).map_err(|error| error.to_string())?;
+        let facts = fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let file = (facts.dev(), facts.ino());
+        let same = all.iter().find(|seen| seen.place.as_ref().is_some_and(|place| place.file == file));
+        Ok(Self {
+            id: format!("{:016x}", look.id()),
+            processes: same.map(|seen| seen.processes.clone()).unwrap_or_default(),
+            committed_bytes: Some(look.committed_bytes()),
+            descriptor: None,
+            place: Some(Place { path: path.to_owned(), is_deleted: false, file }),
+        })
     }
+
+    /// The id as a number.
+    pub(crate) fn number(&self) -> Option<u64> {
+        u64::from_str_radix(&self.id, 16).ok()
+    }
+
+    /// A look at it, through a process that has it open, or by its path.
+    pub(crate) fn look(&self) -> Result<Look, String> {
+        let looked = match (self.number().zip(self.descriptor), &self.place) {
+            (Some((id, (pid, fd))), _) => Look::at(&Locator { id, pid, fd, is_readonly: false }),
+            (None, Some(place)) if !place.is_deleted => Look::at_path(&place.path),
+            _ => return Err("no descriptor of it can be seen".to_owned()),
+        };
+        looked.map_err(|error| error.to_string())
+    }
+}
+
+/// What stands behind the id of an arena: where it is, if that is a file with a path, and its sessions.
+pub(crate) fn told_of(place: Option<&Place>, sessions: &[String]) -> String {
+    let sessions = sessions.iter().map(|name| format!(" session {:?}", printable(name)));
+    place.map(|place| format!(" {place}")).into_iter().chain(sessions).collect()
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let deleted = if self.is_deleted { " (deleted)" } else { "" };
+        write!(f, "file {:?}{deleted}", printable(&self.path.display().to_string()))
+    }
+}
+
+/// The path of an arena's file, or null.
+pub(crate) fn path_value(place: Option<&Place>) -> Value {
+    place.map_or(Value::Null, |place| place.path.to_string_lossy().into())
 }
 
 /// A process that maps an arena.
@@ -45,7 +106,7 @@ pub(crate) struct Process {
     pub(crate) name: String,
 }
 
-/// An arena is told by its name and its inode; the name alone could be forged by anybody.
+/// An arena is told by its id and its inode; the id alone could be forged by anybody.
 type Key = (String, u64);
 
 /// Every arena that a process we may look at maps, in order of their ids.
@@ -53,24 +114,31 @@ pub(crate) fn arenas(proc_dir: &Path) -> std::io::Result<Vec<Seen>> {
     let mut found: BTreeMap<Key, Seen> = BTreeMap::new();
     for pid in pids(proc_dir)?.into_iter().filter(|&pid| pid != std::process::id()) {
         let dir = proc_dir.join(pid.to_string());
-        let Ok(maps) = fs::read_to_string(dir.join("maps")) else { continue };
-        for key in mapped(&maps) {
+        // A mapped file may have any bytes in its name.
+        let Ok(maps) = fs::read(dir.join("maps")).map(|maps| String::from_utf8_lossy(&maps).into_owned()) else {
+            continue;
+        };
+        let in_memory = mapped(&maps).into_iter().map(|key| (key.clone(), None, opened(&dir, key.1)));
+        for (key, place, descriptor) in in_memory.chain(lasting(&dir, &maps)) {
             let seen = found.entry(key.clone()).or_insert_with(|| Seen {
                 id: key.0.clone(),
                 processes: Vec::new(),
                 committed_bytes: None,
                 descriptor: None,
+                place: None,
             });
             seen.processes.push(Process { pid, name: process_name(&dir) });
-            if seen.committed_bytes.is_none()
-                && let Some((fd, bytes)) = opened(&dir, key.1)
-            {
+            seen.place = seen.place.take().filter(|place| !place.is_deleted).or(place);
+            if let Some((fd, bytes)) = descriptor.filter(|_| seen.descriptor.is_none()) {
                 (seen.committed_bytes, seen.descriptor) = (Some(bytes), Some((pid, fd)));
             }
         }
     }
     Ok(found.into_values().collect())
 }
+
+/// A descriptor, and the memory behind its file.
+type Opened = (i32, u64);
 
 /// The numbered directories of `/proc`, ascending.
 fn pids(proc_dir: &Path) -> std::io::Result<Vec<u32>> {
@@ -102,15 +170,78 @@ fn arena_id(name: &str) -> Option<&str> {
     (id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
 }
 
-/// A descriptor of the arena with this inode in a process, and the memory behind it.
-fn opened(process_dir: &Path, inode: u64) -> Option<(i32, u64)> {
-    let descriptors = fs::read_dir(process_dir.join("fd")).ok()?;
-    descriptors
-        .flatten()
-        .filter(|entry| fs::read_link(entry.path()).is_ok_and(|link| link.to_string_lossy().starts_with(NAME_PREFIX)))
-        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, fs::metadata(entry.path()).ok()?)))
-        .find(|(_, metadata)| metadata.ino() == inode)
-        .map(|(fd, metadata)| (fd, metadata.blocks() * STAT_BLOCK_BYTES))
+/// A descriptor of the arena with this inode in a process.
+fn opened(process_dir: &Path, inode: u64) -> Option<Opened> {
+    let is_arena = |target: &Path| target.to_string_lossy().starts_with(NAME_PREFIX);
+    let mut found = descriptors(process_dir, &is_arena).filter(|one| one.facts.ino() == inode);
+    found.next().map(|one| (one.fd, one.facts.blocks() * STAT_BLOCK_BYTES))
+}
+
+/// An open file of a process.
+struct Descriptor {
+    fd: i32,
+    target: PathBuf,
+    facts: fs::Metadata,
+    link: PathBuf,
+}
+
+/// The open files of a process whose links lead where `is_meant` says.
+fn descriptors<'a>(
+    process_dir: &Path,
+    is_meant: &'a dyn Fn(&Path) -> bool,
+) -> impl Iterator<Item = Descriptor> + use<'a> {
+    fs::read_dir(process_dir.join("fd")).into_iter().flatten().flatten().filter_map(move |entry| {
+        let link = entry.path();
+        let target = fs::read_link(&link).ok().filter(|target| is_meant(target))?;
+        Some(Descriptor {
+            fd: entry.file_name().to_str()?.parse().ok()?,
+            target,
+            facts: fs::metadata(&link).ok()?,
+            link,
+        })
+    })
+}
+
+/// The arenas on a path that a process has, each once.
+fn lasting(process_dir: &Path, maps: &str) -> Vec<(Key, Option<Place>, Option<Opened>)> {
+    let inodes: Vec<u64> = maps.lines().filter_map(inode_of_shared_file).collect();
+    if inodes.is_empty() {
+        return Vec::new();
+    }
+    let is_file = |target: &Path| target.is_absolute() && !target.starts_with("/proc") && !is_memfd(target);
+    let mut found: Vec<(Key, Option<Place>, Option<Opened>)> = Vec::new();
+    for Descriptor { fd, target, facts, link } in descriptors(process_dir, &is_file) {
+        if !facts.is_file() || !inodes.contains(&facts.ino()) || found.iter().any(|one| one.0.1 == facts.ino()) {
+            continue;
+        }
+        let Some(id) = arena::id_of_file(&link) else { continue };
+        let place = Place::of(&target, (facts.dev(), facts.ino()));
+        let descriptor = (fd, facts.blocks() * STAT_BLOCK_BYTES);
+        found.push(((format!("{id:016x}"), facts.ino()), Some(place), Some(descriptor)));
+    }
+    found
+}
+
+fn is_memfd(target: &Path) -> bool {
+    target.to_string_lossy().starts_with("/memfd:")
+}
+
+/// The inode of a shared mapping of a file with a path. Devices are not compared: on some file systems `maps` tells another one
+/// than `stat`.
+fn inode_of_shared_file(line: &str) -> Option<u64> {
+    let mut words = line.split_whitespace();
+    let (permissions, inode, name) = (words.nth(1)?, words.nth(2)?.parse().ok()?, words.next()?);
+    let is_shared = permissions.ends_with('s') && name.starts_with('/') && !name.starts_with("/memfd:");
+    is_shared.then_some(inode)
+}
+
+impl Place {
+    /// The end of a link of `/proc`, which says behind the path when that name is gone.
+    fn of(target: &Path, file: (u64, u64)) -> Self {
+        let text = target.as_os_str().as_bytes().strip_suffix(b" (deleted)").filter(|_| !target.exists());
+        let path = text.map_or(target, |text| Path::new(OsStr::from_bytes(text)));
+        Self { path: path.to_owned(), is_deleted: text.is_some(), file }
+    }
 }
 
 /// The short name of a process, or `?` when it has just ended.
@@ -136,6 +267,30 @@ mod tests {
     fn maps_name_each_arena_once() {
         let expected = vec![("0123456789abcdef".to_owned(), 42), ("fedcba9876543210".to_owned(), 43)];
         assert_eq!(mapped(MAPS), expected);
+    }
+
+    #[test]
+    fn a_shared_file_is_told_from_private_ones_and_from_memory() {
+        let lines = [
+            "7f00-7f01 rw-s 00000000 00:21 77 /dev/shm/a b.nds",
+            "7f00-7f01 rw-s 00000000 00:21 78 /mnt/a.nds (deleted)",
+            "7f00-7f01 r--p 00000000 fe:00 1234 /usr/bin/python3",
+            "7f00-7f01 rw-s 00000000 00:01 42 /memfd:ndshare:0123456789abcdef (deleted)",
+            "7f00-7f01 rw-s 00000000 00:0e 5 anon_inode:[perf_event]",
+            "7f05-7f06 rw-p 00000000 00:00 0",
+        ];
+        assert_eq!(lines.map(inode_of_shared_file), [Some(77), Some(78), None, None, None, None]);
+    }
+
+    #[test]
+    fn a_name_that_is_gone_is_told_from_one_that_says_so() {
+        let path = std::env::temp_dir().join(format!("ndshare-cli-{} (deleted)", std::process::id()));
+        let gone = Place::of(&path, (1, 2));
+        assert!(gone.is_deleted && !gone.path.to_string_lossy().contains("deleted"));
+        fs::write(&path, "").unwrap();
+        let there = Place::of(&path, (1, 2));
+        fs::remove_file(&path).unwrap();
+        assert!(!there.is_deleted && there.path == path);
     }
 
     #[test]

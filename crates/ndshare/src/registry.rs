@@ -225,14 +225,23 @@ pub(crate) fn list(arena: &Arc<Arena>, deadline: &Deadline) -> Result<Vec<(Strin
 
 /// The names of objects that live in an arena, in order, told from outside. A name that is being made may be missing.
 pub fn names(look: &Look) -> Vec<(String, ObjectKind)> {
-    let table = look.root().unwrap_or_default();
-    let mut names: Vec<_> = table
-        .chunks_exact(ENTRY_WORDS)
-        .take(NAMES)
-        .filter_map(|entry| name_in(&|block| look.is_live(block), entry))
-        .collect();
+    let mut names: Vec<_> = seen(look).into_iter().map(|(name, kind, _)| (name, kind)).collect();
     names.sort_by(|a, b| a.0.cmp(&b.0));
     names
+}
+
+/// What has a name in an arena, and its block, told from outside.
+pub fn find_seen(look: &Look, name: &str) -> Option<(ObjectKind, BlockId)> {
+    seen(look).into_iter().find(|one| one.0 == name).map(|(_, kind, block)| (kind, block))
+}
+
+fn seen(look: &Look) -> Vec<(String, ObjectKind, BlockId)> {
+    let table = look.root().unwrap_or_default();
+    let named = table.chunks_exact(ENTRY_WORDS).take(NAMES).filter_map(|entry| {
+        let (name, kind) = name_in(&|block| look.is_live(block), entry)?;
+        Some((name, kind, BlockId::from_word(entry[0])?))
+    });
+    named.collect()
 }
 
 /// Name and kind in an entry whose block lives.

@@ -8,6 +8,7 @@ use ratatui::text::Line;
 use ratatui::widgets::{Paragraph, Widget};
 
 use super::sample::{ArenaRates, CacheRates, Rates, ReaderRates, RingRates};
+use crate::proc::told_of;
 use crate::text::printable;
 
 /// A name takes so many columns at the most.
@@ -33,9 +34,9 @@ pub(crate) fn lines(rates: &Rates) -> Vec<Line<'static>> {
 }
 
 fn of_arena(arena: &ArenaRates) -> Vec<Line<'static>> {
-    let sessions: String = arena.sessions.iter().map(|name| format!(" session {:?}", printable(name))).collect();
+    let place = told_of(arena.place.as_ref(), &arena.sessions);
     let memory = format!("{} of {}", human(arena.used_bytes), human(arena.budget_bytes));
-    let mut lines = vec![Line::from(format!("ARENA {}{sessions}  {memory}", arena.id)).bold()];
+    let mut lines = vec![Line::from(format!("ARENA {}{place}  {memory}", arena.id)).bold()];
     if let Some(trouble) = &arena.trouble {
         lines.push(Line::from(format!("  not looked into: {}", printable(trouble))).red());
     }
@@ -138,6 +139,7 @@ mod tests {
         };
         let arena = ArenaRates {
             id: "e013bb9f62ff187b".to_owned(),
+            place: None,
             sessions: vec!["lab".to_owned()],
             used_bytes: 8 << 20,
             budget_bytes: 16 << 30,

@@ -10,7 +10,7 @@ use ndshare::ring::{self, ReaderStats};
 use ndshare::{cache, session};
 use serde_json::{Value, json};
 
-use crate::proc::{self, Seen};
+use crate::proc::{self, Place, Seen, path_value};
 
 /// All arenas at one moment.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub(crate) struct Sample {
 #[derive(Debug)]
 struct Arena {
     id: String,
+    place: Option<Place>,
     sessions: Vec<String>,
     used_bytes: u64,
     budget_bytes: u64,
@@ -52,7 +53,7 @@ impl Sample {
             .map_err(|error| format!("/proc could not be read: {error}; mount it to see arenas"))?;
         let (sessions, names) = (session::listed()?, names::listed()?);
         let arenas = seen.iter().map(|seen| {
-            let here = seen.locator().map(|here| here.id);
+            let here = seen.number();
             let sessions = sessions.iter().filter(|(_, place)| Some(place.id) == here);
             let names: Vec<&Listed> = names.iter().filter(|one| Some(one.locator.id) == here).collect();
             Arena::of(seen, sessions.map(|(name, _)| name.clone()).collect(), &names)
@@ -63,11 +64,17 @@ impl Sample {
 
 impl Arena {
     fn of(seen: &Seen, sessions: Vec<String>, names: &[&Listed]) -> Self {
-        let (rings, caches) = (Vec::new(), Vec::new());
-        let mut arena =
-            Self { id: seen.id.clone(), sessions, used_bytes: 0, budget_bytes: 0, rings, caches, trouble: None };
-        let look = seen.locator().ok_or_else(|| "no descriptor of it can be seen".to_owned());
-        match look.and_then(|locator| Look::at(&locator).map_err(|error| error.to_string())) {
+        let mut arena = Self {
+            id: seen.id.clone(),
+            place: seen.place.clone(),
+            sessions,
+            used_bytes: 0,
+            budget_bytes: 0,
+            rings: Vec::new(),
+            caches: Vec::new(),
+            trouble: None,
+        };
+        match seen.look() {
             Ok(look) => arena.trouble = arena.fill(&look, names).err().map(|error| error.to_string()),
             Err(reason) => arena.trouble = Some(reason),
         }
@@ -111,6 +118,7 @@ pub(crate) struct Rates {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ArenaRates {
     pub(crate) id: String,
+    pub(crate) place: Option<Place>,
     pub(crate) sessions: Vec<String>,
     pub(crate) used_bytes: u64,
     pub(crate) budget_bytes: u64,
@@ -184,6 +192,7 @@ impl ArenaRates {
         });
         Self {
             id: now.id.clone(),
+            place: now.place.clone(),
             sessions: now.sessions.clone(),
             used_bytes: now.used_bytes,
             budget_bytes: now.budget_bytes,
@@ -196,6 +205,7 @@ impl ArenaRates {
     fn value(&self) -> Value {
         json!({
             "id": self.id,
+            "path": path_value(self.place.as_ref()),
             "sessions": self.sessions,
             "used_bytes": self.used_bytes,
             "budget_bytes": self.budget_bytes,
@@ -310,6 +320,7 @@ mod tests {
     fn sampled(arena: &ndshare::Arena, at: Instant) -> Sample {
         let mut sample = Arena {
             id: "here".to_owned(),
+            place: None,
             sessions: Vec::new(),
             used_bytes: 0,
             budget_bytes: 0,

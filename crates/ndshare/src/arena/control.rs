@@ -322,6 +322,12 @@ impl ArenaSizes {
     }
 }
 
+/// The id in the first bytes of an arena's file, of whatever version; none of a file of something else.
+pub(super) fn id_in_head(head: &[u8; HEAD_BYTES]) -> Option<u64> {
+    let word = |at: usize| u64::from_le_bytes(*head[at..].first_chunk().expect("a word of the head"));
+    (word(offset_of!(Header, magic)) == MAGIC).then(|| word(offset_of!(Header, id)))
+}
+
 #[cold]
 fn no_arena(path: &Path, len: u64) -> Error {
     let message =

@@ -9,7 +9,7 @@ use super::backing::Backing;
 #[cfg(test)]
 use super::backing::Heap;
 use super::budget::{Limit, Options, plan};
-use super::control::{ArenaSizes, HEAD_BYTES};
+use super::control::{ArenaSizes, HEAD_BYTES, id_in_head};
 use super::deadline::Deadline;
 use super::fork;
 use super::join::door;
@@ -21,7 +21,7 @@ use crate::os::memory::Mapping;
 use crate::os::path::{self, HAS_PATH, NewFile};
 use crate::os::{limits, page_size_is_supported, random_u64};
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// How often the file may go away just when it is to be opened.
@@ -61,7 +61,7 @@ impl Arena {
         }
         fork::watch()?;
         fork::let_go();
-        let path = std::path::absolute(path).map_err(|error| Error::value(format!("expected a path: {error}")))?;
+        let path = whole(path.as_ref())?;
         for _ in 0..ROUNDS {
             if let Some(file) = path::open(&path)? {
                 return Self::open_file(&path, &file, options, deadline);
@@ -158,6 +158,28 @@ impl Arena {
         let is_alone = !heap.has_anybody();
         arena.settled(is_alone).map(Arc::new)
     }
+}
+
+/// The file at `path` for a look that changes nothing: its whole path, and the id of the arena in it.
+///
+/// # Errors
+/// As [`Arena::at`]; `InvalidValue` when nothing is there.
+pub(super) fn open_to_look(path: &Path) -> Result<(PathBuf, File, u64)> {
+    let path = whole(path)?;
+    let nothing = || Error::value(format!("expected the file of an arena at {}, got nothing there", path.display()));
+    let file = path::open_to_read(&path)?.ok_or_else(nothing)?;
+    let (_, id) = read_head(&path, &file)?;
+    Ok((path, file, id))
+}
+
+/// The id of the lasting arena in the file to which `link` leads; none for any other file.
+pub fn id_of_file(link: &Path) -> Option<u64> {
+    let (head, len) = path::first_bytes::<HEAD_BYTES>(&File::open(link).ok()?).ok()?;
+    id_in_head(&head).filter(|id| len == HEAD_BYTES && id & HAS_PATH != 0)
+}
+
+fn whole(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|error| Error::value(format!("expected a path: {error}")))
 }
 
 fn read_head(path: &Path, file: &File) -> Result<(ArenaSizes, u64)> {

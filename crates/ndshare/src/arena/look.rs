@@ -3,9 +3,11 @@
 //! The file is mapped privately, so that whatever is written while looking stays in this process.
 
 use super::audit::{Finding, Rule, audit};
+use super::backing::Backing;
 use super::control::Control;
 use super::hold::Hold;
 use super::ids::{BlockId, Locator, TicketId};
+use super::lasting::open_to_look;
 use super::lockword::LockWord;
 use super::picture::{Picture, still};
 use super::records::is_child;
@@ -13,6 +15,7 @@ use super::state::{file_name, pid_of, slot_in};
 use super::tables::{Stats, Tables};
 use crate::error::{Error, Kind, Result};
 use crate::head::HeadKind;
+use crate::os::fault::Guard;
 use crate::os::file::MemFile;
 use crate::os::memory::Mapping;
 use crate::prim::{
@@ -20,13 +23,15 @@ use crate::prim::{
     Ordering::{Acquire, Relaxed},
     read,
 };
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// An arena as somebody sees it who does not take part.
 pub struct Look {
-    // The order matters: the mapping goes last.
+    // The order matters: the mapping goes last, and its guard before it.
     control: Control,
     file: MemFile,
+    _guard: Option<Guard>,
     mapping: Mapping,
     id: u64,
 }
@@ -37,26 +42,66 @@ impl Look {
     /// # Errors
     /// As [`Arena::attach`](super::Arena::attach), but for the slot.
     pub fn at(locator: &Locator) -> Result<Self> {
-        let file = MemFile::find(&file_name(locator.id), locator.pid, locator.fd)?;
+        let look = Self::of(MemFile::find(&file_name(locator.id), locator.pid, locator.fd)?)?;
+        match look.id {
+            id if id == locator.id => Ok(look),
+            id => Err(Error::attach(format!("expected arena {:016x}, got {id:016x}", locator.id))),
+        }
+    }
+
+    /// Looks at the arena in the file at `path`, whether or not anybody has it.
+    ///
+    /// # Errors
+    /// As [`Arena::at`](super::Arena::at), but for what only taking part needs.
+    pub fn at_path(path: impl AsRef<Path>) -> Result<Self> {
+        let (path, file, id) = open_to_look(path.as_ref())?;
+        Self::of(MemFile::open_at(&path, &file, &file_name(id))?)
+    }
+
+    fn of(file: MemFile) -> Result<Self> {
         let mapping = Mapping::private(&file)?;
+        // Nothing seals a file with a path: another program may cut it while somebody looks.
+        let guard = file.path().map(|_| Guard::new(mapping.base().addr().get() as u64, mapping.len_bytes()));
+        let guard = guard.transpose()?;
         // SAFETY: the mapping has that many bytes at a multiple of 2 MiB, and lives in the result beside the control, which
         // is dropped before it.
         let control = unsafe { Control::open(mapping.base(), mapping.len_bytes())? };
         // RAW: a name, which is compared.
         let id = control.header().id.load(Relaxed);
-        if id != locator.id {
-            return Err(Error::attach(format!("expected arena {:016x}, got {id:016x}", locator.id)));
-        }
-        Ok(Self { control, file, mapping, id })
+        Ok(Self { control, file, _guard: guard, mapping, id })
+    }
+
+    /// The arena's id.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Bytes of memory, or of a disk, behind it.
+    pub fn committed_bytes(&self) -> u64 {
+        self.file.committed_bytes().unwrap_or(0)
+    }
+
+    /// Whether any process takes part. Where that cannot be asked about, some may.
+    pub fn has_anybody(&self) -> bool {
+        Backing::has_anybody_in(&self.file, self.control.geometry().participants).unwrap_or(true)
+    }
+
+    /// Whether all of a file with a path is still there: what was cut off reads as zeros.
+    ///
+    /// # Errors
+    /// `Poisoned` when another program has changed its length since the look began.
+    pub fn check_len(&self) -> Result<()> {
+        self.file.check_len()
     }
 
     /// A picture of the arena. Who has its lock is not told: that takes a try.
     ///
     /// # Errors
-    /// `Poisoned` when the tables contradict themselves.
+    /// `Poisoned` when the tables contradict themselves, or the file was cut.
     pub fn stats(&self) -> Result<Stats> {
         let tables = Tables { control: &self.control, me: None, is_alive: &|slot| self.lives(slot) };
-        tables.stats(self.id, self.file.committed_bytes().unwrap_or(0), None)
+        let stats = tables.stats(self.id, self.committed_bytes(), None);
+        self.check_len().and(stats)
     }
 
     /// Whether the arena may be used.
@@ -70,10 +115,12 @@ impl Look {
     /// All that contradicts itself in the tables; what others change meanwhile does not count.
     ///
     /// # Errors
-    /// `Timeout` when the tables were never still for as long as `patience`: it says who has the arena's lock.
+    /// `Timeout` when the tables were never still for as long as `patience`: it says who has the arena's lock. `Poisoned`
+    /// when the file was cut.
     pub fn audit(&self, patience: Duration) -> Result<Vec<Finding>> {
         let poisoned = self.check().err().map(|error| Finding::new(Rule::Sound, "the arena", error.to_string()));
         let picture = soon(patience, || Picture::take(&self.control)).ok_or_else(|| self.never_still())?;
+        self.check_len()?;
         Ok(poisoned.into_iter().chain(audit(&picture)).collect())
     }
 

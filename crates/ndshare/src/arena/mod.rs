@@ -70,6 +70,7 @@ mod internals {
     pub use super::audit::{Finding, Rule};
     pub use super::backing::Heap;
     pub use super::fork::{find, is_inside, left_out};
+    pub use super::lasting::id_of_file;
     pub use super::lock::Reentry;
     pub use super::look::Look;
     pub use super::message::{begin_message, end_message};

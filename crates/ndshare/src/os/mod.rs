@@ -9,6 +9,7 @@ compile_error!("ndshare runs on Linux (x86-64 and aarch64): sealed memory files,
 pub mod cpu;
 mod descriptor;
 pub mod directory;
+pub mod fault;
 pub mod file;
 pub mod fork;
 pub mod futex;

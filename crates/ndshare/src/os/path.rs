@@ -26,6 +26,18 @@ const OTHERS_WRITE: u32 = 0o022;
 /// # Errors
 /// `Attach` for what is no regular file, what others may write and what cannot be opened; `Foreign` for another user's.
 pub fn open(path: &Path) -> Result<Option<File>> {
+    open_for(path, OpenOptions::new().read(true).write(true))
+}
+
+/// The same, for reading alone.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_to_read(path: &Path) -> Result<Option<File>> {
+    open_for(path, OpenOptions::new().read(true))
+}
+
+fn open_for(path: &Path, access: &OpenOptions) -> Result<Option<File>> {
     let found = match OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path) {
         Ok(found) => found,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -35,8 +47,7 @@ pub fn open(path: &Path) -> Result<Option<File>> {
     check(&facts, path)?;
     // Not by the path, where something else may be by now.
     let link = format!("/proc/self/fd/{}", found.as_raw_fd());
-    let opened = OpenOptions::new().read(true).write(true).open(link);
-    opened.map(Some).map_err(|error| not_opened(path, error))
+    access.open(link).map(Some).map_err(|error| not_opened(path, error))
 }
 
 /// The first bytes of a file, as many as there are.

@@ -6,8 +6,14 @@ use super::stats::{Stats, Who};
 use super::table::{RingSizes, Table};
 use crate::arena::{AnyBlock, BlockId, Look};
 use crate::array::Description;
-use crate::error::Result;
-use crate::prim::{Ordering::Relaxed, load_bytes, read};
+use crate::element::Element;
+use crate::error::{Error, Result};
+use crate::layout::Layout;
+use crate::prim::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed},
+    fence, load_bytes, read,
+};
 
 /// What a look tells of a ring. Nobody is swept for it: who died since is listed as dead.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +44,91 @@ impl Glance {
         let frame_bytes = last_frame_bytes(&table, &format).unwrap_or(table.geometry.frame_bytes);
         Ok(Self { format, sizes: table.geometry, stats, frame_bytes })
     }
+}
+
+/// A frame as a look has read it: a copy.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeenFrame {
+    /// Its number.
+    pub seq: u64,
+    /// When it was published, on the monotonic clock.
+    pub time_ns: u64,
+    /// The lengths of its axes.
+    pub shape: Vec<usize>,
+    /// What an item is.
+    pub element: Element,
+    /// The items in C order.
+    pub bytes: Vec<u8>,
+}
+
+impl SeenFrame {
+    /// The frame of `seq` in the ring whose head a block is; none when there is no such frame any more, or not yet.
+    ///
+    /// # Errors
+    /// As [`Glance::of`]; `InvalidValue` for a frame that says of itself what cannot be.
+    pub fn of(look: &Look, head: BlockId, seq: u64) -> Result<Option<Self>> {
+        let table = Table::open(look.living(head)?)?;
+        let format = table.read_format()?;
+        let entry = table.entry(seq);
+        let read = read_entry(entry.seq, seq, || {
+            let len = read(entry.view_len, Relaxed).capped(entry.view.len() as u64 * 8) as usize;
+            // RAW: a name, which is looked up; a time, which is told; an offset, which is checked against the block.
+            let [block, time_ns, offset] = [entry.block, entry.time_ns, entry.offset].map(|word| word.load(Relaxed));
+            (block, time_ns, offset, load_bytes(entry.view, len))
+        });
+        let Some((block, time_ns, offset, view)) = read else { return Ok(None) };
+        let Some(id) = BlockId::from_word(block) else { return Ok(None) };
+        let Some(block) = look.block(id) else { return Ok(None) };
+        let (layout, element) = described(&format, &view)?;
+        layout.check_inside(offset, element.size(), size_of_val(block.words()))?;
+        let len = layout.items().and_then(|count| count.checked_mul(element.size()));
+        if len.is_none_or(|len| len > size_of_val(block.words())) {
+            return Err(Error::value("expected a frame whose items have a place each, got one that repeats them"));
+        }
+        let bytes = items(block.words(), offset, &layout, element.size());
+        // A block has another generation before it is filled anew: what was copied is of this frame if it still lives.
+        fence(Acquire);
+        let frame = Self { seq, time_ns, shape: layout.shape().to_vec(), element, bytes };
+        Ok(Some(frame).filter(|_| look.is_live(id)))
+    }
+}
+
+/// How the items of a frame lie, and what they are, by its view or by the ring's own shape.
+fn described(format: &Format, view: &[u8]) -> Result<(Layout, Element)> {
+    let own = if view.is_empty() { format.description() } else { None };
+    let Description { layout, element } = own.map_or_else(|| Description::decode(view), Ok)?;
+    let element = element.or_else(|| format.element.clone());
+    let element =
+        element.ok_or_else(|| Error::value("expected a frame that says what its items are, got one of bytes"))?;
+    Ok((layout, element))
+}
+
+/// The items of an array, which lies inside the words, in C order.
+fn items(words: &[AtomicU64], offset: u64, layout: &Layout, size: usize) -> Vec<u8> {
+    let bytes = |at: usize, len: usize| {
+        let loaded = load_bytes(&words[at / 8..], at % 8 + len);
+        loaded.into_iter().skip(at % 8)
+    };
+    let count = layout.items().unwrap_or(0);
+    if layout.is_contiguous(size) {
+        return bytes(offset as usize, count * size).collect();
+    }
+    let mut all = Vec::with_capacity(count * size);
+    for number in 0..count {
+        let mut rest = number;
+        let mut index: Vec<usize> = layout.shape().iter().rev().map(|&length| rest_of(&mut rest, length)).collect();
+        index.reverse();
+        let from_first = layout.offset_of(&index).unwrap_or(0);
+        all.extend(bytes((offset as usize).wrapping_add_signed(from_first), size));
+    }
+    all
+}
+
+/// The last digit of a number in base `length`, which it loses.
+fn rest_of(number: &mut usize, length: usize) -> usize {
+    let digit = *number % length;
+    *number /= length;
+    digit
 }
 
 /// Bytes of the items of the last frame, if it says what it is.

@@ -79,7 +79,7 @@ pub use writer::Writer;
 /// What the bindings call beside the public face.
 mod internals {
     pub use super::audit::audit;
-    pub use super::glance::Glance;
+    pub use super::glance::{Glance, SeenFrame};
     pub use super::table::VIEW_BYTES;
 }
 #[cfg(not(feature = "internals"))]
