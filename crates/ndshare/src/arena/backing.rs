@@ -6,7 +6,7 @@
 use crate::error::Result;
 use crate::os::file::{Anchor, MemFile};
 use crate::os::memory::{Mapping, discard};
-use crate::os::{HUGE_BYTES, PAGE_BYTES, futex};
+use crate::os::{HUGE_BYTES, PAGE_BYTES, futex, has_mapped};
 use crate::prim::{AtomicBool, AtomicU32, Ordering};
 use std::alloc::Layout;
 use std::ops::Range;
@@ -153,12 +153,9 @@ impl Backing {
         }
     }
 
-    /// What `/proc/<pid>/maps` calls it.
-    pub(super) fn name_in_maps(&self) -> Option<String> {
-        match self {
-            Backing::Os { file, .. } => Some(file.name_in_maps()),
-            Backing::Heap(_) => None,
-        }
+    /// Whether the process that is `pid` to this one has its file mapped.
+    pub(super) fn is_mapped_by(&self, pid: u32) -> bool {
+        matches!(self, Backing::Os { .. }) && has_mapped(pid, self.base().addr().get())
     }
 
     /// Whether anybody takes part in the arena of a file, or is a guest there.

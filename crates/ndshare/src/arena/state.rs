@@ -196,7 +196,7 @@ impl Arena {
     /// stranger.
     #[doc(hidden)]
     pub fn is_mapped_by(&self, pid: u32) -> bool {
-        self.backing.name_in_maps().is_some_and(|name| crate::os::has_mapped(pid, &name))
+        self.backing.is_mapped_by(pid)
     }
 
     /// The slot as tests on the heap declare it dead.

@@ -27,6 +27,7 @@ pub mod watch;
 
 pub use page::{HUGE_BYTES, PAGE_BYTES, page_size_is_supported};
 
+use std::io;
 use std::time::Duration;
 
 /// How many processors are online, whichever of them this process may use: its peers may use others.
@@ -44,12 +45,33 @@ pub fn monotonic() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Whether process `pid`, as this process sees it, has a file called `name` mapped. No, where that can't be told.
-pub fn has_mapped(pid: u32, name: &str) -> bool {
+/// Whether process `pid`, as this process sees it, has the file mapped that lies at `address` here. No, where that can't be
+/// told.
+///
+/// What the kernel says of the file in both lists of mappings is compared, and that is its device and its inode: each process
+/// may know it by another path, and `stat` tells another device than these lists where a file system has several (btrfs) or
+/// lies on others (overlayfs).
+pub fn has_mapped(pid: u32, address: usize) -> bool {
+    let mine = mappings("self").find(|(range, _)| range.contains(&address));
+    mine.is_some_and(|(_, file)| mappings(&pid.to_string()).any(|(_, other)| other == file))
+}
+
+/// The mapped files of a process: their addresses, and device and inode as the list of mappings has them.
+fn mappings(process: &str) -> impl Iterator<Item = (std::ops::Range<usize>, (String, u64))> {
     use std::io::BufRead;
-    let Ok(file) = std::fs::File::open(format!("/proc/{pid}/maps")) else { return false };
-    // BOUND: the mappings of one process, which the kernel limits.
-    std::io::BufReader::new(file).lines().map_while(std::result::Result::ok).any(|line| line.contains(name))
+    let list = std::fs::File::open(format!("/proc/{process}/maps")).map(std::io::BufReader::new);
+    // BOUND: the mappings of one process, which the kernel limits. A path may have any bytes, so they are not text.
+    let lines = list.into_iter().flat_map(|list| list.split(b'\n').map_while(io::Result::ok));
+    lines.filter_map(|line| mapping(&String::from_utf8_lossy(&line)))
+}
+
+/// One line of the list: `start-end permissions offset device inode path`. Memory without a file has inode 0.
+fn mapping(line: &str) -> Option<(std::ops::Range<usize>, (String, u64))> {
+    let mut words = line.split_ascii_whitespace();
+    let (start, end) = words.next()?.split_once('-')?;
+    let [start, end] = [start, end].map(|address| usize::from_str_radix(address, 16).ok());
+    let (device, inode) = (words.nth(2)?.to_owned(), words.next()?.parse().ok()?);
+    (inode != 0).then_some((start?..end?, (device, inode)))
 }
 
 /// What the system calls a process, control characters and all else that has no place in one line left out.
@@ -80,4 +102,25 @@ fn effective_uid() -> u32 {
 fn last_errno() -> i64 {
     // SAFETY: the address of this thread's errno is always valid.
     i64::from(unsafe { *libc::__errno_location() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapping_is_told_by_its_file() {
+        let line = "7f00-7f10 rw-s 00001000 00:21 77 /dev/shm/a b.nds (deleted)";
+        assert_eq!(mapping(line), Some((0x7f00..0x7f10, ("00:21".to_owned(), 77))));
+        assert_eq!(mapping("7f05-7f06 rw-p 00000000 00:00 0"), None);
+        assert_eq!(mapping("7f05 rw-p"), None);
+    }
+
+    #[test]
+    fn a_file_is_mapped_by_this_process_and_memory_without_one_by_none() {
+        let code = has_mapped as fn(u32, usize) -> bool as usize;
+        assert!(has_mapped(std::process::id(), code));
+        assert!(!has_mapped(std::process::id(), Box::new(0_u8).as_ref() as *const u8 as usize));
+        assert!(!has_mapped(0, code));
+    }
 }
