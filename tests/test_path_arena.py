@@ -10,6 +10,7 @@ import contextlib
 import gc
 import multiprocessing as mp
 import os
+import select
 import shutil
 import signal
 import socket
@@ -17,6 +18,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -27,8 +29,9 @@ import numpy as np
 import pytest
 
 import ndshare as nds
-from helpers import HANG, MIB, environment, held, run, script, wait_until
+from helpers import HANG, MIB, NO_DESCRIPTORS, environment, held, run, script, wait_until
 from ndshare import _native
+from test_strangers import running, said
 
 SHM = Path("/dev/shm")
 ROUNDS = int(os.environ.get("NDSHARE_CRASH_ROUNDS", "1"))
@@ -703,3 +706,168 @@ def test_save_keeps_the_mode_and_follows_a_link(tmp_path: Path) -> None:
     assert link.is_symlink()
     assert np.load(path).tolist() == [0, 1, 2]
     assert path.stat().st_mode & 0o7777 == 0o640
+
+
+# ---- a descriptor for selectors -------------------------------------------------------------------------------------
+
+WRITER = """
+import sys
+import numpy as np
+import ndshare as nds
+
+arena = nds.Arena(path=sys.argv[1])
+writer = arena.attach("camera").writer()
+writer.put(np.zeros(4, np.uint8))
+print(arena.id, flush=True)
+input()
+"""
+
+
+def by_another_name(path: Path, how: str) -> Path:
+    """Give the file another name, by which the next process opens it."""
+    other = path.with_name("other.nds")
+    if how == "a symbolic link":
+        (link := path.parent / "link").symlink_to(path.parent, target_is_directory=True)
+        return link / path.name
+    if how == "a hard link":
+        other.hardlink_to(path)
+    if how == "another name by now":
+        path.rename(other)
+    return other
+
+
+@pytest.mark.parametrize("how", ["a symbolic link", "a hard link", "another name by now"])
+def test_a_descriptor_wakes_for_nothing_by_no_name_of_the_file(how: str, path: Path) -> None:
+    """The writer was looked for by the path of the file in `/proc`, so a timer took the place of its end."""
+    with nds.Arena("16 MiB", path=path) as arena:
+        ring = nds.Ring(4, np.uint8, slots=4, name="camera", arena=arena)
+        with ring.reader() as reader, running(WRITER, str(by_another_name(path, how))) as writer:
+            assert said(writer) == arena.id
+            assert reader.get(timeout=HANG).tolist() == [0] * 4
+
+            def is_quiet() -> bool:
+                with contextlib.suppress(nds.Empty):
+                    reader.get(timeout=0)
+                return not select.select([reader.fileno()], [], [], 1)[0]
+
+            assert wait_until(is_quiet)
+            assert writer.poll() is None
+            # Its end wakes, as the end of any writer.
+            writer.kill()
+            assert select.select([reader.fileno()], [], [], HANG)[0]
+            with pytest.raises(nds.WriterDied):
+                reader.get(timeout=HANG)
+
+
+# ---- what is said, and what is left ---------------------------------------------------------------------------------
+
+DIES_WHILE_IT_SAVES = """
+import resource, signal, sys
+import numpy as np
+import ndshare as nds
+
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+nds.save(sys.argv[1], np.zeros(1_000_000))
+"""
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_who_is_killed_while_it_saves_leaves_nothing(is_there: bool, path: Path) -> None:
+    target = path.with_name("a.npy")
+    if is_there:
+        nds.save(target, np.arange(3))
+    done = subprocess.run(
+        [sys.executable, "-c", DIES_WHILE_IT_SAVES, str(target)], env=environment(), check=False, timeout=HANG
+    )
+    assert done.returncode == -signal.SIGXFSZ
+    assert [one.name for one in path.parent.iterdir()] == [target.name] * is_there
+    nds.save(target, np.arange(4))
+    assert np.load(target).tolist() == [0, 1, 2, 3]
+    assert [one.name for one in path.parent.iterdir()] == [target.name]
+
+
+def test_save_works_where_a_file_needs_a_name(path: Path) -> None:
+    """Such as a file system without O_TMPFILE: a /proc that is out of sight takes the same way."""
+    program = """
+        import os, sys
+        import numpy as np
+        import ndshare as nds
+        os.path.isdir = lambda path: False
+        for number in range(3):
+            nds.save(sys.argv[1], np.full(1000, number))
+            assert np.load(sys.argv[1])[-1] == number
+        print(os.listdir(os.path.dirname(sys.argv[1])))
+    """
+    assert run(program, str(path.with_name("a.npy"))).clean() == "['a.npy']\n"
+
+
+NOTHING_FREE = f"""
+import os, resource, sys
+import ndshare as nds
+{NO_DESCRIPTORS}
+for budget in ("16 MiB", None):
+    try:
+        nds.Arena(budget, path=sys.argv[1])
+    except nds.AttachError as error:
+        print(error)
+"""
+
+
+def test_without_a_descriptor_it_says_what_to_do(path: Path) -> None:
+    with nds.Arena("16 MiB", path=path):
+        told = run(NOTHING_FREE, str(path)).clean().splitlines()
+    assert len(told) == 2
+    assert all("no descriptor is free: close files, or raise ulimit -n" in one for one in told), told
+
+
+def test_a_bool_is_no_size(path: Path) -> None:
+    for make in (nds.Arena, lambda size: nds.Arena(size, path=path), nds.Cache, nds.Cache("1 MiB").resize):
+        for size in (True, False):
+            with pytest.raises(TypeError, match="number of bytes, got <class 'bool'>"):
+                make(size)  # type: ignore[operator]
+    assert not path.exists()
+
+
+STOPS_AT_THE_DOOR = """
+import sys
+import ndshare as nds
+from ndshare import _native
+_native.stop_at(sys.argv[2], 1)
+nds.Arena(path=sys.argv[1])
+"""
+
+
+@needs_points
+def test_ctrl_c_at_the_door_says_who_has_the_file(path: Path) -> None:
+    forked(lambda: fill(path))
+    point = next(point for point in POINTS if point.startswith("mend:"))
+    with subprocess.Popen([sys.executable, "-c", STOPS_AT_THE_DOOR, str(path), point], env=environment()) as stopped:
+        try:
+            state = Path(f"/proc/{stopped.pid}/stat")
+            assert wait_until(lambda: state.read_text().rsplit(")", 1)[1].split()[0] == "T")
+            with pytest.raises(KeyboardInterrupt) as raised:
+                interrupted(lambda: nds.Arena(path=path))
+            (note,) = raised.value.__notes__
+            assert f"{path} is open in pid {stopped.pid} (" in note
+            assert ", stopped)" in note
+        finally:
+            stopped.kill()
+    check(path)
+
+
+def interrupted(work: Callable[[], object]) -> None:
+    """Press Ctrl-C again and again while something waits."""
+    over = threading.Event()
+
+    def press() -> None:
+        while not over.wait(0.2):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    pressing = threading.Thread(target=press)
+    pressing.start()
+    try:
+        work()
+    finally:
+        over.set()
+        pressing.join()

@@ -838,3 +838,14 @@ def test_rust_and_python_find_each_other_by_name() -> None:
         assert camera.wait(HANG) == 0
     assert frames == [(n, n) for n in range(100)]
     assert nds.names() == {"from python": "ring"}
+
+
+def test_what_is_in_the_way_of_a_new_entry_is_said(runtime: Path) -> None:
+    x = nds.zeros(3)
+    nds.publish("first", x)
+    (blocked := runtime / "ndshare" / ".next").mkdir()
+    with pytest.raises(nds.Error, match=r"/ndshare/\.next is in the way, and is no file of ours: remove it"):
+        nds.publish("second", x)
+    assert nds.names() == {"first": "array"}
+    blocked.rmdir()
+    nds.publish("second", x)

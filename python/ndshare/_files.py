@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,10 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 def save(path: str | os.PathLike[str], array: ArrayLike) -> None:
     """Write an array to a file in NumPy's format, as a whole or not at all.
 
-    As `np.save`, with the same ending ``.npy``; but the array is written beside the file, which it then replaces. So
-    who loads it meanwhile gets the old array or the new one, and who has the old one mapped keeps it. A file that is
-    there keeps its mode, and behind a symbolic link it is the file that is replaced. A process that is killed just then
-    leaves the new file beside it, as ``.name.npy.`` and eight digits.
+    As `np.save`, with the same ending ``.npy``; but the array is written to a file without a name, which then gets the
+    name or replaces what has it. So who loads it meanwhile gets the old array or the new one, and who has the old one
+    mapped keeps it. A file that is there keeps its mode, and behind a symbolic link it is the file that is replaced. A
+    process that is killed while it writes leaves nothing. Only one that is killed in the instant of the replacing itself,
+    or on a file system without files that have no name, leaves the new file beside it, as ``.name.npy.`` and eight digits.
 
     Raises what `np.save` raises; ValueError for arrays of Python objects.
     """
@@ -25,15 +27,43 @@ def save(path: str | os.PathLike[str], array: ArrayLike) -> None:
     target = os.path.realpath(target if target.endswith(".npy") else target + ".npy")
     beside = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{secrets.token_hex(4)}")
     try:
-        with open(beside, "xb") as file:
+        file, is_named = _new_file(beside)
+        with file:
             with contextlib.suppress(FileNotFoundError):
                 os.fchmod(file.fileno(), os.stat(target).st_mode & 0o7777)
             np.save(file, np.asanyarray(array), allow_pickle=False)
+            file.flush()
+            if not is_named and _link(file, target):
+                return
+            if not is_named and not _link(file, beside):
+                raise FileExistsError(f"{beside} is there already, although nobody could guess its name")
         os.replace(beside, target)
     except BaseException:
         if os.path.lexists(beside):
             os.unlink(beside)
         raise
+
+
+def _new_file(beside: str) -> tuple[BinaryIO, bool]:
+    """Return a new file in the folder of `beside`, and whether it has that name; where it can do without, it has none."""
+    try:
+        if os.path.isdir("/proc/self/fd"):  # by which it gets a name later
+            return open(os.open(os.path.dirname(beside), os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666), "wb"), False
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
+            raise
+    return open(beside, "xb"), True
+
+
+def _link(file: BinaryIO, path: str) -> bool:
+    """Give a file without a name this one; False if it is taken."""
+    number = file.fileno()
+    try:
+        # A descriptor of a folder makes Python follow the link in /proc; beside an absolute path it says nothing.
+        os.link(f"/proc/self/fd/{number}", path, src_dir_fd=number, follow_symlinks=True)
+    except FileExistsError:
+        return False
+    return True
 
 
 def load(path: str | os.PathLike[str], mmap_mode: Literal["r", "r+", "c"] = "r") -> NDArray[Any]:

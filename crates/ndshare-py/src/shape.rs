@@ -7,7 +7,7 @@ use numpy::npyffi::{NPY_ORDER, PY_ARRAY_API, PyArray_Dims, npy_intp};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyInt, PyString, PyTuple};
+use pyo3::types::{PyBool, PyInt, PyString, PyTuple};
 
 use crate::described::Described;
 use crate::dtype::Dtype;
@@ -164,7 +164,10 @@ pub(crate) fn size_of(object: &Bound<'_, PyAny>, what: &str, sample: &str, least
         let text = text.to_str()?;
         return at_once(py, || parse_size(text));
     }
-    match object.extract::<i64>() {
+    // A bool is an int to Python, and no size to anybody.
+    let number =
+        if object.is_instance_of::<PyBool>() { Err(PyTypeError::new_err("a bool")) } else { object.extract::<i64>() };
+    match number {
         Ok(bytes) if bytes >= least => Ok(bytes.max(0).unsigned_abs()),
         Err(error) if error.is_instance_of::<PyTypeError>(py) => {
             let got = object.get_type();

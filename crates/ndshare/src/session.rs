@@ -48,6 +48,7 @@ use crate::prim::{
     SetOnce,
 };
 use std::env;
+use std::io::Write;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -162,7 +163,11 @@ impl Told {
         let texts = [&self.parent, &self.environment].into_iter();
         let mut texts = texts.filter(|text| joined.is_none_or(|locator| locators_in(text).any(|one| one == *locator)));
         let name = texts.find_map(|text| text.split(',').find_map(|text| text.trim_start().strip_prefix('@')));
-        name.map_or(Ok(None), |name| check_name(name).map(|()| Some(name.to_owned())))
+        let told = |error: Error| {
+            let text = format!("{VARIABLE} names a session by \"@name\": {error}");
+            error.saying(text)
+        };
+        name.map_or(Ok(None), |name| check_name(name).map_err(told).map(|()| Some(name.to_owned())))
     }
 
     /// Why the environment's text is not followed, if it is neither a name nor anything that a process gave its children:
@@ -195,7 +200,8 @@ fn locators_in(text: &str) -> impl Iterator<Item = Locator> {
 /// # Errors
 /// `Foreign` when the environment names a session of another user's, and none before it that this process can join:
 /// remove the variable, or call [`ensure`] with another answer to that. `Attach` when the session is there and has no place for one
-/// more process; `InvalidValue` for a budget or a name in the environment that is none; `ArenaFull` when a limit of the system
+/// more process; `InvalidValue` for a budget or a name in the environment that is none (what is neither a name nor from another
+/// process of a session is passed over, with a line on standard error); `ArenaFull` when a limit of the system
 /// leaves no room for a session.
 ///
 /// ```
@@ -206,7 +212,14 @@ fn locators_in(text: &str) -> impl Iterator<Item = Locator> {
 pub fn session() -> Result<&'static Session> {
     match known() {
         Some(session) => Ok(session),
-        None => ensure(&Told::by_environment(), &Deadline::never(), &mut refuse),
+        None => {
+            let told = Told::by_environment();
+            if let Some(text) = told.unread() {
+                // As Python's warning: nobody else would hear of it. Where nobody listens it is lost.
+                let _ = writeln!(std::io::stderr(), "ndshare: {VARIABLE} is not followed: {text}");
+            }
+            ensure(&told, &Deadline::never(), &mut refuse)
+        }
     }
 }
 

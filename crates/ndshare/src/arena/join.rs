@@ -203,9 +203,23 @@ pub(super) fn door(file: &MemFile, deadline: &Deadline) -> Result<Anchor> {
         if let Some(anchor) = file.anchor(DOOR, false)? {
             return if file.is_locked(DOOR..DOOR + 1)? { Ok(anchor) } else { Err(lets_go(file)) };
         }
-        deadline.go_on(&format!("the door of {}, which another process is opening,", file.name_in_maps()))?;
+        let what = format!("the door of {}, which another process is opening,", file.name_in_maps());
+        deadline.go_on(&what).map_err(|error| at_the_door(file, error))?;
         std::thread::sleep(deadline.nap(NAP));
     }
+}
+
+/// The error of a wait that has ended, with the processes that have the file: the kernel does not tell which of them has the
+/// door.
+#[cold]
+fn at_the_door(file: &MemFile, error: Error) -> Error {
+    let there = if matches!(error.kind(), Kind::Timeout | Kind::Interrupted) { file.users() } else { Vec::new() };
+    if there.is_empty() {
+        return error;
+    }
+    let names: Vec<String> = there.iter().map(ToString::to_string).collect();
+    let text = format!("{error}. {} is open in {}", file.name_in_maps(), names.join("; "));
+    error.saying(text).waiting_on(there)
 }
 
 #[cold]

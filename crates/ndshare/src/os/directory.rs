@@ -196,7 +196,15 @@ impl LockedDirectory {
         let failed = unsafe {
             libc::linkat(libc::AT_FDCWD, from.as_ptr(), directory, to.as_ptr(), libc::AT_SYMLINK_FOLLOW) != 0
         };
-        if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
+        match io::Error::last_os_error() {
+            _ if !failed => Ok(()),
+            // What a writer leaves that was killed is a file, and was removed when the lock was taken.
+            error if error.kind() == ErrorKind::AlreadyExists => Err(io::Error::new(
+                error.kind(),
+                format!("{} is in the way, and is no file of ours: remove it", self.0.path.join(NEXT).display()),
+            )),
+            error => Err(error),
+        }
     }
 
     /// Removes an entry; says whether there was one.

@@ -18,7 +18,7 @@ use super::fork::between_forks;
 use super::page::{self, Page};
 use super::path::{self, HAS_PATH, NewFile};
 use super::{effective_uid, last_errno, monotonic, proc};
-use crate::error::{Error, Foreign, Result, Unreachable};
+use crate::error::{Error, Foreign, Process, Result, Unreachable};
 use crate::prim::{AtomicI32, AtomicU64, Ordering};
 use std::fs::{DirEntry, File, Metadata, metadata, read_dir, read_link, read_to_string};
 use std::io;
@@ -29,6 +29,9 @@ use std::path::{Path, PathBuf};
 
 /// How long a search that found nothing counts: it looks into every process of the machine.
 const LOST_FOR_MS: u64 = 1000;
+
+/// So many processes that have a file are told.
+const MOST_TOLD: usize = 4;
 
 /// What `stat` says of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,6 +199,19 @@ impl MemFile {
             (Some(path), Ok(fd)) => path::full(fd, path, need),
             _ => error,
         }
+    }
+
+    /// Other processes that have it open, as far as this one may look; at most a few.
+    pub fn users(&self) -> Vec<Process> {
+        let is_it = |link: DirEntry| {
+            metadata(link.path())
+                .is_ok_and(|facts| (facts.dev(), facts.ino()) == (self.identity.device, self.identity.inode))
+        };
+        let pids =
+            list("/proc".into()).into_iter().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let others = pids.filter(|&pid: &u32| pid != std::process::id());
+        let has_it = |&pid: &u32| list(format!("/proc/{pid}/fd").into()).is_ok_and(|mut links| links.any(is_it));
+        others.filter(has_it).take(MOST_TOLD).map(Process::of).collect()
     }
 
     /// The length in bytes.

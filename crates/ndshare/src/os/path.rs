@@ -106,9 +106,13 @@ fn refused(path: &Path, got: &str) -> Error {
 
 #[cold]
 fn not_opened(path: &Path, cause: io::Error) -> Error {
-    let next = match cause.kind() {
-        ErrorKind::NotFound => "make the directory first",
-        ErrorKind::PermissionDenied => "expected a file, and a directory, of this user's with rights to read and write",
+    let next = match (cause.raw_os_error(), cause.kind()) {
+        (Some(libc::EMFILE), _) => "no descriptor is free: close files, or raise ulimit -n",
+        (Some(libc::ENFILE), _) => "the machine's table of files is full: close files, or raise fs.file-max",
+        (_, ErrorKind::NotFound) => "make the directory first",
+        (_, ErrorKind::PermissionDenied) => {
+            "expected a file, and a directory, of this user's with rights to read and write"
+        }
         _ => "choose another path",
     };
     let message = format!("{} cannot be opened ({cause}): {next}", path.display());
