@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import ndshare as nds
-from helpers import HANG, environment
+from helpers import HANG, environment, wait_until
 from test_cli import COMMAND, command, told
 from test_strangers import running, said
 from test_strangers import runtime as runtime  # noqa: PLC0414  (a fixture)
@@ -155,3 +155,82 @@ def test_a_finding_says_what_it_means(runtime: Path) -> None:
     assert b"sums: granules in use: " in done.stdout
     assert b"the budget is reckoned wrongly" in done.stdout
     assert runtime.exists()
+
+
+NAMED = """
+import sys
+import numpy as np
+import ndshare as nds
+arena = nds.Arena("8 MiB", path=sys.argv[1])
+arena.publish("mask", nds.zeros(1000, np.uint8, arena=arena))
+overlay = nds.Overlay(floats={"A": (6, "f4")}, ints={"B": (6, "i4")}, arena=arena)
+arena.publish("scratch", overlay)
+"""
+
+
+def planted(path: Path, what: bytes, at: int, value: bytes) -> None:
+    """Write over a file behind the first place where something stands."""
+    with path.open("r+b") as file:
+        place = file.read().index(what)
+        file.seek(place + at)
+        file.write(value)
+
+
+@pytest.mark.parametrize(
+    ("what", "at", "value", "rule", "said_of"),
+    [
+        (b"mask\0\0\0\0", -8, b"\xff\xff", b"names: entry ", b"it has no name"),
+        (b"mask\0\0\0\0", -4, b"\x03", b"names: entry ", b"is the name of a kind overlay, and block "),
+        (b"nds\x03", 16, b"\xff\xff\xff", b"head: overlay in block ", b"contradicts itself"),
+        (b"nds\x03", 8, b"\xff\x00", b"head: overlay in block ", b"with its bytes is gone"),
+    ],
+    ids=["length", "kind", "description", "bytes"],
+)
+def test_names_and_overlays_that_were_written_over_are_found(
+    what: bytes, at: int, value: bytes, rule: bytes, said_of: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.nds"
+    subprocess.run([sys.executable, "-c", NAMED, str(path)], env=environment(), check=True)
+    assert told("check", str(path))[0]["overlays"] == 1
+    planted(path, what, at, value)
+    done = subprocess.run([*COMMAND, "check", str(path)], env=environment(), capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (1, b""), done
+    assert rule in done.stdout
+    assert said_of in done.stdout
+
+
+def test_a_block_that_nobody_keeps_is_found_and_what_is_never_still_is_named(runtime: Path) -> None:
+    lose = SCRIBBLER.split("ground = ", maxsplit=1)[0] + """
+for at in range(blocks_at, blocks_at + 1000 * 128, 128):
+    if memory[at // 8] & 15 == 2 and words32[at // 4 + 4] == 0 and words32[at // 4 + 5] == 0:
+        memory[at // 8 + 4] = 0
+        print("lost", flush=True)
+        break
+# The lock of the ring's head is taken, and nobody lets go of it.
+for at in range(blocks_at, blocks_at + 1000 * 128, 128):
+    if memory[at // 8] & 15 == 2 and words32[at // 4 + 5] != 0:
+        words32[at // 4 + 6] = 1
+input()
+"""
+    with running(VICTIM) as victim:
+        own = said(victim)
+        with subprocess.Popen(
+            [sys.executable, "-c", lose, str(victim.pid), own],
+            env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        ) as scribbler:
+            try:
+                assert scribbler.stdout
+                assert scribbler.stdout.readline() == "lost\n"
+                wait_until(lambda: b"looked at in part" in looked_at(own))
+                text = looked_at(own)
+            finally:
+                scribbler.kill()
+    assert b"kept: block " in text
+    assert b"its memory is lost" in text
+    assert b"looked at in part, for it was never still: ring in block " in text
+    assert b'looked at in part, for it was never still: cache "tiles" in block ' in text
+    assert runtime.exists()
+
+
+def looked_at(own: str) -> bytes:
+    return subprocess.run([*COMMAND, "check", own], env=environment(), capture_output=True, check=False).stdout

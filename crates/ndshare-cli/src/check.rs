@@ -1,4 +1,4 @@
-//! `ndshare check`: the invariants of arenas, of their rings and of their caches.
+//! `ndshare check`: the invariants of arenas, of the names in them, and of their rings, caches and overlays.
 //!
 //! Nobody is disturbed, so others work while it looks. What a lock guards is read at a moment when nobody has it; the rest may
 //! be in the middle of a change. So a finding counts when three looks have it, with a pause between them.
@@ -8,9 +8,9 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use ndshare::arena::{Finding, Locator};
+use ndshare::arena::{Finding, Locator, Rule};
 use ndshare::head::HeadKind;
-use ndshare::{cache, ring, session};
+use ndshare::{cache, overlay, registry, ring, session};
 use serde_json::{Value, json};
 
 use crate::args::{Check, is_path};
@@ -23,6 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Looks after the first one that found something.
 const MORE_LOOKS: usize = 2;
 const PAUSE: Duration = Duration::from_millis(20);
+const LONG_PAUSE: Duration = Duration::from_millis(500);
 
 /// One arena, and what was found in it.
 struct Checked {
@@ -31,6 +32,9 @@ struct Checked {
     sessions: Vec<String>,
     rings: usize,
     caches: usize,
+    overlays: usize,
+    /// What somebody worked with all the time, so that it was looked at in part.
+    not_still: Vec<String>,
     /// Or why nobody could look.
     findings: Result<Vec<Finding>, String>,
 }
@@ -87,7 +91,8 @@ fn is_meant(wanted: &Check, seen: &Seen, sessions: &[String]) -> bool {
 impl Checked {
     fn of(seen: &Seen, sessions: Vec<String>) -> Self {
         let (id, place) = (seen.id.clone(), seen.place.clone());
-        let mut checked = Self { id, place, sessions, rings: 0, caches: 0, findings: Ok(Vec::new()) };
+        let (not_still, findings) = (Vec::new(), Ok(Vec::new()));
+        let mut checked = Self { id, place, sessions, rings: 0, caches: 0, overlays: 0, not_still, findings };
         checked.findings = checked.confirm(seen);
         checked
     }
@@ -103,24 +108,35 @@ impl Checked {
             let again = self.look(seen)?;
             findings.retain(|finding| again.iter().any(|other| other.is_same(finding)));
         }
+        if findings.iter().any(|finding| finding.rule == Rule::Kept) {
+            // Who is just giving a block back may not have had a processor meanwhile.
+            sleep(LONG_PAUSE);
+            let again = self.look(seen)?;
+            findings.retain(|finding| finding.rule != Rule::Kept || again.iter().any(|other| other.is_same(finding)));
+        }
         Ok(findings)
     }
 
     fn look(&mut self, seen: &Seen) -> Result<Vec<Finding>, String> {
         let look = seen.look()?;
         let mut findings = look.audit(PATIENCE).map_err(|error| error.to_string())?;
-        (self.rings, self.caches) = (0, 0);
+        findings.extend(registry::audit(&look));
+        (self.rings, self.caches, self.overlays, self.not_still) = (0, 0, 0, Vec::new());
         for block in look.blocks() {
-            match look.head_kind(block) {
-                Some(HeadKind::Ring) => {
-                    self.rings += 1;
-                    findings.extend(ring::audit(&look, block));
-                }
-                Some(HeadKind::Cache) => {
-                    self.caches += 1;
-                    findings.extend(cache::audit(&look, block));
-                }
-                _ => {}
+            let kind = look.head_kind(block);
+            let (found, was_still) = match kind {
+                Some(HeadKind::Ring) => ring::audit(&look, block),
+                Some(HeadKind::Cache) => cache::audit(&look, block),
+                Some(HeadKind::Overlay) => (overlay::audit(&look, block), true),
+                _ => continue,
+            };
+            findings.extend(found);
+            self.rings += usize::from(kind == Some(HeadKind::Ring));
+            self.caches += usize::from(kind == Some(HeadKind::Cache));
+            self.overlays += usize::from(kind == Some(HeadKind::Overlay));
+            if let Some(kind) = kind.filter(|_| !was_still) {
+                let name = registry::name_of(&look, block).map_or(String::new(), |name| format!(" {name:?}"));
+                self.not_still.push(format!("{kind}{name} in block {}", block.index));
             }
         }
         look.check_len().map_err(|error| error.to_string())?;
@@ -131,11 +147,13 @@ impl Checked {
         let verdict = match &self.findings {
             Err(reason) => format!("not looked into: {}", printable(reason)),
             Ok(findings) if findings.is_empty() => {
-                format!("whole (rings: {}, caches: {})", self.rings, self.caches)
+                format!("whole (rings: {}, caches: {}, overlays: {})", self.rings, self.caches, self.overlays)
             }
             Ok(findings) => format!("{} findings", findings.len()),
         };
         let mut lines = vec![format!("arena {}{}: {verdict}", self.id, told_of(self.place.as_ref(), &self.sessions))];
+        let in_part = |one: &String| format!("  looked at in part, for it was never still: {}", printable(one));
+        lines.extend(self.not_still.iter().map(in_part));
         for Finding { rule, place, found } in self.findings.iter().flatten() {
             lines.push(format!("  {rule}: {place}: {}", printable(found)));
             lines.push(format!("    {}", rule.meaning()));
@@ -155,6 +173,8 @@ impl Checked {
             "sessions": self.sessions,
             "rings": self.rings,
             "caches": self.caches,
+            "overlays": self.overlays,
+            "not_still": self.not_still,
             "findings": findings,
             "unreadable": self.findings.as_ref().err(),
         })

@@ -15,7 +15,7 @@
 //! words 2..32  the name
 //! ```
 
-use crate::arena::{Arena, BlockId, Deadline, Hold, Locator, Look, Options};
+use crate::arena::{Arena, BlockId, Deadline, Finding, Hold, Locator, Look, Options, Rule};
 use crate::error::{Error, Kind, Result};
 use crate::head::HeadKind;
 use crate::lock::{self, Death, Lock, Quiet};
@@ -242,6 +242,39 @@ fn seen(look: &Look) -> Vec<(String, ObjectKind, BlockId)> {
         Some((name, kind, BlockId::from_word(entry[0])?))
     });
     named.collect()
+}
+
+/// All that contradicts itself in the table of names, told from outside.
+pub fn audit(look: &Look) -> Vec<Finding> {
+    let (Some(root), Some(table)) = (look.root_block(), look.root()) else { return Vec::new() };
+    if table.len() * 8 < TABLE_BYTES {
+        return vec![Finding::new(Rule::Names, "the table of names", format!("it has only {} bytes", table.len() * 8))];
+    }
+    let entries = table.chunks_exact(ENTRY_WORDS).take(NAMES).zip(0..);
+    let wrong = entries.filter_map(|(entry, index)| {
+        let block = BlockId::from_word(entry[0]).filter(|&block| look.is_live(block))?;
+        let found = contradiction(look, root, block, entry)?;
+        look.is_live(block).then(|| Finding::new(Rule::Names, format!("entry {index} of the names"), found))
+    });
+    wrong.collect()
+}
+
+/// What is wrong with an entry whose block lives.
+fn contradiction(look: &Look, root: BlockId, block: BlockId, entry: &[u64]) -> Option<String> {
+    let len = split(entry[1]).0;
+    let named = name_in(&|_| true, entry).filter(|_| (1..=MAX_NAME_BYTES as u64).contains(&len));
+    let Some((name, kind)) = named else { return Some("it has no name, or that of no kind that there is".to_owned()) };
+    let head = if kind == ObjectKind::Array { Some(HeadKind::Array) } else { kind.head() };
+    if head.is_some() && look.head_kind(block) != head {
+        return Some(format!("{name:?} is the name of a kind {kind}, and block {} is none", block.index));
+    }
+    let is_lost = look.is_lasting() && !look.keeps(root, block.index);
+    is_lost.then(|| format!("no record keeps block {} for the name {name:?}", block.index))
+}
+
+/// The name of a block in its arena, told from outside.
+pub fn name_of(look: &Look, block: BlockId) -> Option<String> {
+    seen(look).into_iter().find(|one| one.2 == block).map(|one| one.0)
 }
 
 /// Name and kind in an entry whose block lives.
@@ -528,6 +561,26 @@ mod tests {
         assert_eq!(named(&arena, "tiles").0.block(), kept.block());
         drop(kept);
         assert_eq!(arena.stats().unwrap().used_bytes, 0);
+    }
+
+    #[test]
+    fn a_table_that_was_written_over_is_a_finding_and_its_use_is_none() {
+        let arena = Arena::create(&Options { budget_bytes: Some(8 << 20), ..Options::default() }).unwrap();
+        let lock = Lock::named(&arena, "door", &FOREVER).unwrap();
+        let look = Look::at(&arena.locator()).unwrap();
+        assert_eq!(audit(&look), []);
+        assert_eq!(name_of(&look, lock.head().block()).as_deref(), Some("door"));
+        let other = arena.alloc(100, 64, true, &FOREVER).unwrap();
+        let table = arena.root(TABLE_BYTES, &FOREVER).unwrap();
+        for (at, value) in [(0, other.block().to_word()), (1, 0), (1, 500), (1, 99 << 32 | 4), (2, u64::MAX)] {
+            let old = table.words()[at].swap(value, SeqCst);
+            let found = audit(&look);
+            assert!(found.len() == 1 && found[0].rule == Rule::Names, "word {at}, {value:#x}: {found:?}");
+            table.words()[at].store(old, SeqCst);
+        }
+        assert_eq!(audit(&look), []);
+        drop(lock);
+        assert_eq!(audit(&look), [], "the name of what is gone");
     }
 
     #[test]

@@ -29,12 +29,16 @@ pub enum Rule {
     Records,
     /// Holds, owners and locks are those of processes that take part.
     Holds,
-    /// The head of a ring or a cache has sizes and a format that can be.
+    /// A block that lives is held by a process, or has a record.
+    Kept,
+    /// The head of a ring, a cache or an overlay has sizes and a format that can be.
     Head,
     /// A ring's frames are blocks that its head keeps.
     Frames,
     /// A ring's entries bear numbers that were given, and lead to frames.
     Entries,
+    /// Names lead to objects of their kind, which they keep in an arena that lasts.
+    Names,
     /// Readers, groups and writers are at places to which the stream has come.
     Places,
     /// A cache's chains and queues have each entry once.
@@ -55,9 +59,11 @@ impl Rule {
             Self::Sums => "sums",
             Self::Records => "records",
             Self::Holds => "holds",
+            Self::Kept => "kept",
             Self::Head => "head",
             Self::Frames => "frames",
             Self::Entries => "entries",
+            Self::Names => "names",
             Self::Places => "places",
             Self::Chains => "chains",
             Self::Totals => "totals",
@@ -83,9 +89,15 @@ impl Rule {
             Self::Sums => "the budget is reckoned wrongly: allocations fail too early, or too late",
             Self::Records => "a block is kept for ever, or goes while somebody counts on it",
             Self::Holds => "a block, or a lock, is kept for the sake of nobody, and never comes free",
-            Self::Head => "nobody can open the ring or the cache any more; who has it should make a new one",
+            Self::Kept => {
+                "nobody has the block any more, and nobody gives it back: its memory is lost until a process dies"
+            }
+            Self::Head => "nobody can open the object any more; who has it should make a new one",
             Self::Frames => "a writer cannot use this frame's memory again, or readers get what was not published",
             Self::Entries => "readers miss frames, or end with an error: make a new ring",
+            Self::Names => {
+                "an object is not found by its name, or goes although it has one: take the name away, and give it anew"
+            }
             Self::Places => "a reader waits for ever, or writers wait for one that is not there: make it anew",
             Self::Chains => {
                 "values are not found, or not evicted; the cache puts itself in order at its next turn if it notices"
@@ -302,6 +314,21 @@ fn records(picture: &Picture) -> Vec<Finding> {
         findings.push(Finding::new(Rule::Records, "references in flight", found));
     }
     findings
+}
+
+/// Live blocks that nobody keeps, while nobody has said that there may be some. For a moment each block is one, before it is
+/// given back. So are those of a process that died, until somebody sweeps up: whoever knows of a death does not ask.
+pub(super) fn unkept(picture: &Picture) -> Vec<Finding> {
+    let is_unkept = |block: &BlockCopy| {
+        block.word().state == State::Live && block.records == 0 && block.holders.iter().all(|&bits| bits == 0)
+    };
+    let found = picture.blocks.iter().zip(0..).filter(|(block, _)| !picture.is_left_over && is_unkept(block));
+    let told = found.map(|(block, index)| {
+        // With the tenant's number: the next one in the same place is another block.
+        let place = format!("block {index} of generation {}", block.word().generation);
+        Finding::new(Rule::Kept, place, format!("no process and no record keeps its {} KiB", block.span.granules))
+    });
+    told.take(TOLD).collect()
 }
 
 fn holds(picture: &Picture) -> Vec<Finding> {

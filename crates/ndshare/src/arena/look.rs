@@ -2,7 +2,7 @@
 //!
 //! The file is mapped privately, so that whatever is written while looking stays in this process.
 
-use super::audit::{Finding, Rule, audit};
+use super::audit::{Finding, Rule, audit, unkept};
 use super::backing::Backing;
 use super::control::Control;
 use super::hold::Hold;
@@ -121,7 +121,12 @@ impl Look {
         let poisoned = self.check().err().map(|error| Finding::new(Rule::Sound, "the arena", error.to_string()));
         let picture = soon(patience, || Picture::take(&self.control)).ok_or_else(|| self.never_still())?;
         self.check_len()?;
-        Ok(poisoned.into_iter().chain(audit(&picture)).collect())
+        // Where somebody has died, a sweep is due, which looks for blocks that nobody keeps. Nobody: the next one mends.
+        let tenants: Vec<u32> =
+            (0..).zip(&picture.slots).filter(|(_, state)| **state != 0).map(|(slot, _)| slot).collect();
+        let is_in_use = !tenants.is_empty() && tenants.iter().all(|&slot| self.lives(slot));
+        let unkept = if is_in_use { unkept(&picture) } else { Vec::new() };
+        Ok(poisoned.into_iter().chain(audit(&picture)).chain(unkept).collect())
     }
 
     #[cold]
@@ -164,6 +169,19 @@ impl Look {
         is_it.then(|| found.block.load(Relaxed))
     }
 
+    /// Whether any record of `parent` keeps a block.
+    pub(crate) fn keeps(&self, parent: BlockId, block: u32) -> bool {
+        let records = (0..self.control.records_ready()).filter_map(|index| self.control.record_quietly(index));
+        let mut there = records.filter(|record| record.nonce.load(Acquire) != 0 && is_child(record, parent));
+        // RAW: only compared.
+        there.any(|record| record.block.load(Relaxed) == block)
+    }
+
+    /// Whether names in it keep what they name.
+    pub(crate) fn is_lasting(&self) -> bool {
+        self.file.path().is_some()
+    }
+
     /// Whether an identity may be a participant's.
     pub(crate) fn is_identity(&self, identity: u64) -> bool {
         slot_in(&self.control, identity).is_some()
@@ -204,10 +222,15 @@ impl Look {
         HeadKind::of(word).map(|(kind, _)| kind)
     }
 
+    /// The block of the arena's root, which may be gone.
+    pub(crate) fn root_block(&self) -> Option<BlockId> {
+        // RAW: a name, which is looked up.
+        BlockId::from_word(self.control.header().root.load(Acquire))
+    }
+
     /// The words of the arena's root, as they are now; none when it has no root.
     pub(crate) fn root(&self) -> Option<Vec<u64>> {
-        // RAW: a name, which is looked up.
-        let root = self.block(BlockId::from_word(self.control.header().root.load(Acquire))?)?;
+        let root = self.block(self.root_block()?)?;
         // RAW: whoever asks checks what they say.
         Some(root.words().iter().map(|word| word.load(Acquire)).collect())
     }
@@ -335,6 +358,35 @@ mod tests {
             assert!(looks.iter().all(|found| found.as_ref().is_ok_and(Vec::is_empty)), "{looks:?}");
         });
         assert_eq!(arena.stats().unwrap().participants.len(), 1);
+    }
+
+    #[test]
+    fn a_block_that_nobody_keeps_is_told_unless_somebody_will_free_it() {
+        let arena = Arena::create(&Options { budget_bytes: Some(8 << 20), ..Options::default() }).unwrap();
+        let held = arena.alloc(5000, 64, true, &Deadline::never()).unwrap();
+        let look = Look::at(&arena.locator()).unwrap();
+        let found = || look.audit(Duration::from_secs(20)).unwrap();
+        assert_eq!(found(), []);
+        let shared = arena.control.block(held.block().index).unwrap();
+        let bits = shared.holders[0].swap(0, Relaxed);
+        let told = found();
+        assert_eq!(told.iter().map(|finding| finding.rule).collect::<Vec<_>>(), [Rule::Kept]);
+        let BlockId { index, generation } = held.block();
+        assert_eq!(told[0].place, format!("block {index} of generation {generation}"));
+        // Left over, for who needs memory: somebody has said so.
+        let unkept = &arena.control.header().unkept;
+        unkept.store(1, Relaxed);
+        assert_eq!(found(), []);
+        unkept.store(0, Relaxed);
+        shared.holders[0].store(bits, Relaxed);
+        // Of a process that is gone: the next sweep looks for it.
+        let other = arena.control.participant(7).unwrap();
+        other.state.store(1, Relaxed);
+        shared.holders[0].store(0, Relaxed);
+        assert_eq!(found(), []);
+        other.state.store(0, Relaxed);
+        shared.holders[0].store(bits, Relaxed);
+        assert_eq!(found(), []);
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub(super) struct Picture {
     pub warm_bins: Vec<u32>,
     pub tickets: u32,
     pub granules: u32,
+    /// Whether some process has said that it left blocks that nobody keeps, for whoever needs memory.
+    pub is_left_over: bool,
 }
 
 /// One descriptor.
@@ -116,6 +118,8 @@ impl Picture {
             // RAW: as above.
             tickets: control.header().ticket_count.load(Relaxed),
             granules: geometry.data_granules(),
+            // RAW: as above.
+            is_left_over: control.header().unkept.load(Relaxed) != 0,
         }
     }
 }

@@ -9,7 +9,7 @@
 //!
 //! All of it but the kind's own is written before anybody else can have the head. The block goes with the head.
 
-use crate::arena::{Arena, BlockId, Deadline, Hold};
+use crate::arena::{AnyBlock, Arena, BlockId, Deadline, Hold};
 use crate::error::{Error, Result};
 use crate::head::HeadKind;
 use crate::prim::{
@@ -50,14 +50,25 @@ impl KeptKind {
     /// # Errors
     /// `WrongKind` when the block is no such head, or one of another version; `Poisoned` when it contradicts itself.
     pub(crate) fn open(self, head: &Hold) -> Result<(Hold, Vec<u8>)> {
+        let (block, description) = self.read(head)?;
+        Ok((head.arena().take(block)?, description))
+    }
+
+    /// The same, but the block is only named.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) fn read<B: AnyBlock>(self, head: &B) -> Result<(BlockId, Vec<u8>)> {
+        let words = head.words();
+        let [first, block, len, ..] = words else { return Err(self.contradicts()) };
         // RAW: checked as a whole.
-        self.kind.check(self.version, head.word(0)?.load(Acquire))?;
-        let rest = head.words().get(self.description_at..).unwrap_or_default();
-        let len = read(head.word(LENGTH)?, Relaxed).at_most(rest.len() as u64 * 8);
+        self.kind.check(self.version, first.load(Acquire))?;
+        let rest = words.get(self.description_at..).unwrap_or_default();
+        let len = read(len, Relaxed).at_most(rest.len() as u64 * 8);
         // RAW: a name, which is looked up.
-        let block = BlockId::from_word(head.word(BLOCK)?.load(Relaxed));
+        let block = BlockId::from_word(block.load(Relaxed));
         let (Some(len), Some(block)) = (len, block) else { return Err(self.contradicts()) };
-        Ok((head.arena().take(block)?, load_bytes(rest, len as usize)))
+        Ok((block, load_bytes(rest, len as usize)))
     }
 
     #[cold]

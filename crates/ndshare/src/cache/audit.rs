@@ -5,16 +5,17 @@ use super::table::{DISORDER, FREE, HIGH, LIVE, LOADING, State, Table, USED};
 use crate::arena::{AnyBlock, BlockId, Finding, Look, Rule};
 use crate::prim::{AtomicU64, Ordering::Acquire};
 
-/// All that contradicts itself in the cache whose head a block is. Nothing, when it is gone, or knows that it has to put itself
-/// in order.
-pub fn audit(look: &Look, head: BlockId) -> Vec<Finding> {
-    let Some(block) = look.block(head) else { return Vec::new() };
+/// All that contradicts itself in the cache whose head a block is; and whether it was looked at, which takes a moment in which
+/// nobody has its lock. Nothing, when it is gone, or knows that it has to put itself in order.
+pub fn audit(look: &Look, head: BlockId) -> (Vec<Finding>, bool) {
+    let Some(block) = look.block(head) else { return (Vec::new(), true) };
     let name = format!("cache in block {}", head.index);
     let findings = match Table::open(block).and_then(|table| table.check_segments().map(|()| table)) {
-        Ok(table) => look.still(head, || tags(&table), || contradictions(&table, &name)).unwrap_or_default(),
-        Err(error) => vec![Finding::new(Rule::Head, name, error.to_string())],
+        Ok(table) => look.still(head, || tags(&table), || contradictions(&table, &name)),
+        Err(error) => Some(vec![Finding::new(Rule::Head, name, error.to_string())]),
     };
-    if look.is_live(head) { findings } else { Vec::new() }
+    let was_still = findings.is_some();
+    if look.is_live(head) { (findings.unwrap_or_default(), was_still) } else { (Vec::new(), true) }
 }
 
 /// A word as it is: it is checked here, or compared.
@@ -176,11 +177,11 @@ mod tests {
             });
             // BOUND: the rounds above.
             while !working.is_finished() {
-                assert_eq!(audit(&look, head), []);
+                assert_eq!(audit(&look, head).0, []);
             }
         });
         assert!(cache.info(&FOREVER).unwrap().evictions > 0);
-        assert_eq!(audit(&look, head), []);
+        assert_eq!(audit(&look, head).0, []);
     }
 
     #[test]
@@ -189,7 +190,7 @@ mod tests {
         let look = Look::at(&arena.locator()).unwrap();
         let head = cache.head().block();
         (0..100).for_each(|key| fetch(&arena, &cache, key));
-        assert_eq!(audit(&look, head), []);
+        assert_eq!(audit(&look, head).0, []);
         let (mut tried, mut found) = (0, 0);
         let segment = cache.table.word_at(0).0;
         let words = cache.head().words().iter().take(700).chain(segment.words().iter().skip(130).take(500));
@@ -198,14 +199,14 @@ mod tests {
             for value in [u64::MAX, old ^ 1, old.wrapping_add(1), 0] {
                 word.store(value, SeqCst);
                 tried += u32::from(value != old);
-                found += u32::from(!audit(&look, head).is_empty());
+                found += u32::from(!audit(&look, head).0.is_empty());
             }
             word.store(old, SeqCst);
         }
         assert!(found > tried / 50, "{found} of {tried}");
         let rule_of = |word: &AtomicU64, value| {
             let old = word.swap(value, SeqCst);
-            let found = audit(&look, head);
+            let (found, _) = audit(&look, head);
             word.store(old, SeqCst);
             found.first().map(|finding| finding.rule)
         };
@@ -215,6 +216,6 @@ mod tests {
         assert_eq!(rule_of(table.entry(1).links(), 0), Some(Rule::Chains));
         assert_eq!(rule_of(table.word(0), 0), Some(Rule::Head));
         assert_eq!(rule_of(table.word(CLOCK), 0), None);
-        assert_eq!(audit(&look, head), []);
+        assert_eq!(audit(&look, head).0, []);
     }
 }

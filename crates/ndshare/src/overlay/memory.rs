@@ -9,7 +9,7 @@ use crate::head::HeadKind;
 use crate::session::by_reference;
 use std::sync::Arc;
 
-const KEPT: KeptKind = KeptKind { kind: HeadKind::Overlay, version: 1, description_at: HEAD_BYTES / 8 };
+pub(super) const KEPT: KeptKind = KeptKind { kind: HeadKind::Overlay, version: 1, description_at: HEAD_BYTES / 8 };
 
 /// Memory with several meanings, one at a time.
 ///

@@ -15,7 +15,7 @@
 //! 128..      the description: the uses and their fields
 //! ```
 
-use crate::arena::{Arena, BlockId, Deadline, Hold};
+use crate::arena::{self, AnyBlock, Arena, BlockId, Deadline, Hold};
 use crate::array::OWN_WORDS_AT;
 use crate::error::{Error, Kind, Result};
 use crate::lock::{self, Death};
@@ -56,6 +56,17 @@ enum Look {
     Free,
     Shared(Hold),
     Busy { event: u32 },
+}
+
+/// The number of the use that goes on, told from outside; none when nobody is inside.
+pub(super) fn going_on<B: AnyBlock>(look: &arena::Look, head: &B) -> Option<u64> {
+    let [token, number] = [TOKEN, USE].map(|index| head.words().get(index));
+    // RAW: a name, which is looked up.
+    let token = BlockId::from_word(token?.load(Acquire)).filter(|&token| look.is_live(token))?;
+    // RAW: whoever asks checks it.
+    let number = number?.load(Acquire);
+    // Read last: a use that has ended meanwhile says nothing.
+    look.is_live(token).then_some(number)
 }
 
 impl Turns {

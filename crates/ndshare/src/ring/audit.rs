@@ -11,12 +11,13 @@ use super::table::{GROUPS, NEVER, POLICY, Table, VIEW_BYTES, WRITERS};
 use crate::arena::{AnyBlock, BlockId, Finding, Look, Rule, TicketId};
 use crate::prim::{AtomicU64, Ordering::SeqCst};
 
-/// All that contradicts itself in the ring whose head a block is. Nothing, when it is gone.
-pub fn audit(look: &Look, head: BlockId) -> Vec<Finding> {
-    let Some(block) = look.block(head) else { return Vec::new() };
+/// All that contradicts itself in the ring whose head a block is; and whether all of it was looked at, which takes a moment
+/// in which nobody works with it. Nothing, when it is gone.
+pub fn audit(look: &Look, head: BlockId) -> (Vec<Finding>, bool) {
+    let Some(block) = look.block(head) else { return (Vec::new(), true) };
     let table = match Table::open(block) {
         Ok(table) => table,
-        Err(error) => return gone_or(look, head, &error.to_string()),
+        Err(error) => return (gone_or(look, head, &error.to_string()), true),
     };
     let policy = WhenFull::unpack(read(table.word(POLICY))).map(drop);
     let mut findings = Vec::new();
@@ -24,10 +25,11 @@ pub fn audit(look: &Look, head: BlockId) -> Vec<Finding> {
         findings.extend(gone_or(look, head, &told.to_string()));
     }
     let tags = || (read(table.word(super::table::HEAD)), names_of_frames(&table));
-    // One that is never still is used as it should be, as far as its readers can tell.
-    findings.extend(look.still(head, tags, || [frames(&table, look), entries(&table)].concat()).unwrap_or_default());
+    let guarded = look.still(head, tags, || [frames(&table, look), entries(&table)].concat());
+    let was_still = guarded.is_some();
+    findings.extend(guarded.unwrap_or_default());
     findings.extend(places(&table, look));
-    if look.is_live(head) { findings } else { Vec::new() }
+    if look.is_live(head) { (findings, was_still) } else { (Vec::new(), true) }
 }
 
 fn gone_or(look: &Look, head: BlockId, found: &str) -> Vec<Finding> {
@@ -188,10 +190,10 @@ mod tests {
             });
             // BOUND: the frames of the writer.
             while !reading.is_finished() {
-                assert_eq!(audit(&look, ring.head().block()), []);
+                assert_eq!(audit(&look, ring.head().block()).0, []);
             }
         });
-        assert_eq!(audit(&look, ring.head().block()), []);
+        assert_eq!(audit(&look, ring.head().block()).0, []);
     }
 
     /// Each word of the head in turn: never a panic, and nothing is found once it stands there again.
@@ -211,7 +213,7 @@ mod tests {
             }
             word.store(old, SeqCst);
         }
-        assert_eq!(audit(&look, head), []);
+        assert_eq!(audit(&look, head).0, []);
     }
 
     #[test]
@@ -233,13 +235,13 @@ mod tests {
         ];
         for (word, value, rule) in wrong {
             let old = word.swap(value, SeqCst);
-            let found = audit(&look, ring.head().block());
+            let (found, _) = audit(&look, ring.head().block());
             assert!(found.iter().any(|finding| finding.rule == rule), "{rule}: {found:?}");
             word.store(old, SeqCst);
         }
-        assert_eq!(audit(&look, ring.head().block()), []);
+        assert_eq!(audit(&look, ring.head().block()).0, []);
         let head = ring.head().block();
         drop((reader, ring));
-        assert_eq!(audit(&look, head), [], "it is gone");
+        assert_eq!(audit(&look, head).0, [], "it is gone");
     }
 }
