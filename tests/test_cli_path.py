@@ -11,7 +11,6 @@ import shutil
 import struct
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import numpy as np
 import pytest
 
 import ndshare as nds
-from helpers import HANG, environment, wait_until
+from helpers import HANG, environment
 from test_check import work
 from test_cli import COMMAND, command, told
 from test_path_arena import path as path  # noqa: PLC0414  (a fixture)
@@ -48,7 +47,9 @@ KILLED = FILLED + "os.kill(os.getpid(), 9)\n"
 
 def filled(path: Path, *, program: str = FILLED, status: int = 0) -> None:
     """Let a process make an arena with something of each kind, and end."""
-    done = subprocess.run([sys.executable, "-c", program, str(path)], env=environment(), check=False, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)], env=environment(), check=False, capture_output=True
+    )
     assert done.returncode == status, done
 
 
@@ -80,7 +81,7 @@ def test_ls_and_top_and_check_see_what_a_process_has(path: Path) -> None:
         assert names == {("mask", "array", False), ("tiles", "cache", False), ("camera", "ring", False)}
         assert 0 < arena["memory_bytes"] < path.stat().st_size
         text = command("ls").stdout.decode()
-        assert f'{own} ' in text
+        assert f"{own} " in text
         assert f'  file "{path}"\n' in text
         (top,) = [one for one in json.loads(command("top", "--once", "--json").stdout)["arenas"] if one["id"] == own]
         assert (top["path"], [ring["name"] for ring in top["rings"]]) == (str(path), ["camera"])
@@ -151,15 +152,15 @@ def test_a_file_is_looked_at_and_stays_as_it_is(program: str, status: int, path:
 
 def test_a_path_may_be_relative_and_a_word_that_is_none_is_a_wrong_line(path: Path) -> None:
     filled(path)
-    here = {"cwd": path.parent, "env": environment(), "capture_output": True, "timeout": HANG, "check": False}
+    here: dict[str, Any] = {"cwd": path.parent, "env": environment(), "capture_output": True, "timeout": HANG}
     for verb in ("ls", "check"):
-        done = subprocess.run([*COMMAND, verb, "a.nds"], **here)
+        done = subprocess.run([*COMMAND, verb, "a.nds"], check=False, **here)
         assert (done.returncode, done.stderr) == (0, b"")
         assert b"a.nds" in done.stdout
-    done = subprocess.run([*COMMAND, "ls", "b.nds"], **here)
+    done = subprocess.run([*COMMAND, "ls", "b.nds"], check=False, **here)
     assert done.returncode == 2
     assert b"expected the path of an arena's file" in done.stderr
-    done = subprocess.run([*COMMAND, "cat", "camera", "--arena", "a.nds", "--session", "x"], **here)
+    done = subprocess.run([*COMMAND, "cat", "camera", "--arena", "a.nds", "--session", "x"], check=False, **here)
     assert done.returncode == 2
 
 
@@ -224,8 +225,21 @@ def damaged(path: Path, how: str) -> str:
     raise AssertionError(how)
 
 
-DAMAGES = ["cut", "a head alone", "longer", "empty", "something else", "older", "newer", "sizes", "others may write",
-           "a link", "a pipe", "a directory", "nothing"]
+DAMAGES = [
+    "cut",
+    "a head alone",
+    "longer",
+    "empty",
+    "something else",
+    "older",
+    "newer",
+    "sizes",
+    "others may write",
+    "a link",
+    "a pipe",
+    "a directory",
+    "nothing",
+]
 
 
 @pytest.mark.parametrize("how", DAMAGES)
@@ -381,5 +395,5 @@ def test_a_ring_is_waited_for_and_what_is_none_is_refused(path: Path) -> None:
         assert len(waiting.stdout.read()) == 24
         assert waiting.wait(HANG) == 0
     done = command("cat", "mask", "--arena", str(path), status=1)
-    assert b"expected \"mask\" to be a ring, got one of kind array" in done.stderr
+    assert b'expected "mask" to be a ring, got one of kind array' in done.stderr
     assert b'"nobody"' in command("cat", "nobody", "--arena", str(path), status=1).stderr

@@ -17,9 +17,11 @@ def save(path: str | os.PathLike[str], array: ArrayLike) -> None:
 
     As `np.save`, with the same ending ``.npy``; but the array is written to a file without a name, which then gets the
     name or replaces what has it. So who loads it meanwhile gets the old array or the new one, and who has the old one
-    mapped keeps it. A file that is there keeps its mode, and behind a symbolic link it is the file that is replaced. A
-    process that is killed while it writes leaves nothing. Only one that is killed in the instant of the replacing itself,
-    or on a file system without files that have no name, leaves the new file beside it, as ``.name.npy.`` and eight digits.
+    mapped keeps it. A file that is there keeps its mode, and behind a symbolic link it is the file that is replaced.
+
+    A process that is killed while it writes leaves nothing. Only one that is killed in the instant of the replacing
+    itself, or on a file system without files that have no name, leaves the new file beside it, as ``.name.npy.`` and
+    eight digits.
 
     Raises what `np.save` raises; ValueError for arrays of Python objects.
     """
@@ -45,10 +47,11 @@ def save(path: str | os.PathLike[str], array: ArrayLike) -> None:
 
 
 def _new_file(beside: str) -> tuple[BinaryIO, bool]:
-    """Return a new file in the folder of `beside`, and whether it has that name; where it can do without, it has none."""
+    """Return a new file in the folder of `beside`, and whether it has that name; where it can, it has none."""
     try:
         if os.path.isdir("/proc/self/fd"):  # by which it gets a name later
-            return open(os.open(os.path.dirname(beside), os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666), "wb"), False
+            flags = os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC
+            return open(os.open(os.path.dirname(beside), flags, 0o666), "wb"), False
     except OSError as error:
         if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
             raise

@@ -164,7 +164,7 @@ impl Told {
         let mut texts = texts.filter(|text| joined.is_none_or(|locator| locators_in(text).any(|one| one == *locator)));
         let name = texts.find_map(|text| text.split(',').find_map(|text| text.trim_start().strip_prefix('@')));
         let told = |error: Error| {
-            let text = format!("{VARIABLE} names a session by \"@name\": {error}");
+            let text = format!("{error}, behind the @ in {VARIABLE}");
             error.saying(text)
         };
         name.map_or(Ok(None), |name| check_name(name).map_err(told).map(|()| Some(name.to_owned())))
