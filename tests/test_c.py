@@ -413,6 +413,94 @@ def test_a_c_publisher_that_is_killed_leaves_what_others_have_and_no_name(runtim
     assert runtime.exists()
 
 
+VIEWER = """
+#include "check.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define FAILS(code, call) do { if ((call) != (code)) { printf("%s\\n", #call); return 1; } } while (0)
+
+// viewer NAME         reads the array NAME and the newest frame of NAME-ring, and is refused whatever would write
+// viewer NAME write   writes to the array through its pointer
+int main(int argc, char **argv)
+{
+    nds_array *array;
+    nds_array_info info;
+    nds_ring *ring;
+    nds_writer *writer = NULL;
+    nds_reader *reader;
+    nds_frame *frame;
+    nds_frame_info seen;
+    char other[100];
+    snprintf(other, sizeof other, "%s-ring", argv[1]);
+    check(nds_attach_array_readonly(argv[1], 10, &array));
+    check(nds_array_get_info(array, &info));
+    const double *items = info.data;
+    if (argc > 2)
+        *(double *)info.data = 1;
+    check(nds_attach_ring_readonly(other, 10, &ring));
+    FAILS(NDS_READ_ONLY, nds_writer_make(ring, 1, &writer));
+    FAILS(NDS_READ_ONLY, nds_ring_close(ring, 1));
+    if (writer != NULL || strstr(nds_error(), "read only") == NULL)
+        printf("%s\\n", nds_error());
+    check(nds_reader_make(ring, true, NULL, "oldest", 10, &reader));
+    check(nds_reader_get(reader, 10, &frame));
+    check(nds_frame_get_info(frame, &seen));
+    const unsigned char *bytes = seen.array.data;
+    printf("%d %g %d\\n", info.readonly, items[1], bytes[1]);
+    check(nds_frame_release(frame));
+    check(nds_reader_close(reader));
+    check(nds_ring_free(ring));
+    check(nds_array_free(array));
+    return 0;
+}
+"""
+
+
+def test_a_viewer_in_c_reads_and_can_write_nothing(runtime: Path) -> None:
+    array, ring = nds.array(np.arange(3.0)), nds.Ring(4, np.uint8, slots=2, keep=1)
+    ring.put(np.arange(4, dtype=np.uint8))
+    nds.publish("viewed", array)
+    nds.publish("viewed-ring", ring)
+    viewer = of_text("viewer", VIEWER)
+    assert output(viewer, "viewed", env=environment()) == "1 1 1"
+    with running(viewer, "viewed", "write", env=environment()) as vandal:
+        assert vandal.wait(HANG) == -signal.SIGSEGV
+    assert array.tolist() == [0, 1, 2]
+    ring.put(np.zeros(4, np.uint8), timeout=HANG)
+    assert runtime.exists()
+
+
+SESSION = """
+#include "check.h"
+
+int main(void)
+{
+    check(nds_session_start());
+    check(nds_session_start());
+    return 0;
+}
+"""
+
+
+def test_a_session_that_the_environment_means_otherwise_is_said(runtime: Path) -> None:
+    """``NDSHARE_SESSION=site`` lacks the @ of a name; Python warns, and a program in C or Rust heard nothing."""
+    program = of_text("session_of", SESSION)
+    run = functools.partial(subprocess.run, [program], capture_output=True, text=True, timeout=HANG, check=False)
+    done = run(env=environment(NDSHARE_SESSION="site"))
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert line.startswith('ndshare: NDSHARE_SESSION is not followed: expected "@name" for the session of a name')
+    for told in (None, "", "@fine", "nds-of-another-machine"):
+        assert run(env=environment(NDSHARE_SESSION=told)).stderr == "", told
+    done = run(env=environment(NDSHARE_SESSION="@a/b"))
+    assert done.returncode == 1
+    assert "expected a name of 1 to 200 bytes without slashes" in done.stderr
+    assert 'got "a/b" of 3 bytes, behind the @ in NDSHARE_SESSION' in done.stderr
+    assert runtime.exists()
+
+
 # Deaths
 
 
@@ -663,6 +751,9 @@ int main(void)
     FAILS(NDS_INVALID_VALUE, nds_attach_ring("mistakes", 1, NULL));
     check(nds_unpublish("mistakes", 1, NULL));
     FAILS(NDS_TIMEOUT, nds_attach_ring("mistakes", 0, &ring));
+    FAILS(NDS_TIMEOUT, nds_attach_ring_readonly("mistakes", 0, &ring));
+    FAILS(NDS_INVALID_VALUE, nds_attach_array_readonly(NULL, 0, &array));
+    FAILS(NDS_INVALID_VALUE, nds_attach_array_readonly("mistakes", 0, NULL));
     FAILS(NDS_INVALID_VALUE, nds_unpublish(NULL, 1, NULL));
     check(nds_ring_free(ring));
     check(nds_frame_get_info(frame, &seen));

@@ -48,6 +48,8 @@ pub enum nds_code {
     NDS_INVALID_TYPE = 17,
     /// The operating system refused.
     NDS_OS = 18,
+    /// This process has the object to read only.
+    NDS_READ_ONLY = 19,
     /// Something that this version has no number for.
     NDS_OTHER = 99,
 }
@@ -127,6 +129,7 @@ fn code_of(kind: Kind) -> nds_code {
         Kind::InvalidValue => NDS_INVALID_VALUE,
         Kind::InvalidType => NDS_INVALID_TYPE,
         Kind::Os => NDS_OS,
+        Kind::ReadOnly => NDS_READ_ONLY,
         _ => NDS_OTHER,
     }
 }

@@ -60,6 +60,8 @@ typedef enum {
     NDS_INVALID_TYPE = 17,
     // The operating system refused.
     NDS_OS = 18,
+    // This process has the object to read only.
+    NDS_READ_ONLY = 19,
     // Something that this version has no number for.
     NDS_OTHER = 99,
 } nds_code;
@@ -292,8 +294,17 @@ nds_code nds_attach_array(const char *name,
                           double timeout,
                           nds_array **array);
 
-// The same for a ring.
+// The same to read only: `readonly` of its info is true, and its memory has no write permission in this process, which
+// ends by a signal if it writes there. What would change its arena, such as a new array in it, is NDS_READ_ONLY.
+nds_code nds_attach_array_readonly(const char *name, double timeout, nds_array **array);
+
+// Opens the ring that a program has published under a name, as nds_attach_array does for an array.
 nds_code nds_attach_ring(const char *name, double timeout, nds_ring **ring);
+
+// The same to read only: it has readers, and no writers (NDS_READ_ONLY). Frames have no write permission in this process.
+nds_code nds_attach_ring_readonly(const char *name,
+                                  double timeout,
+                                  nds_ring **ring);
 
 // Takes a name away, whoever published it; those who have the object keep it. `removed` (or NULL) gets whether there was
 // such a name.
