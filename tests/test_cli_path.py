@@ -118,6 +118,27 @@ def test_two_processes_are_one_arena(path: Path) -> None:
         assert [one["pid"] for one in listed()[str(path)]["processes"]] == sorted([first.pid, second.pid])
 
 
+CLOSES = """
+for fd in os.listdir("/proc/self/fd"):
+    try:
+        if os.path.realpath(f"/proc/self/fd/{fd}") == os.path.realpath(sys.argv[1]):
+            os.close(int(fd))
+    except OSError:
+        pass
+print("closed", flush=True)
+input()
+"""
+
+
+def test_a_file_whose_descriptors_a_daemon_has_closed_is_seen_by_its_path(path: Path) -> None:
+    with running(FILLED + CLOSES, str(path)) as process:
+        own = said(process)
+        assert said(process) == "closed"
+        arena = listed()[str(path)]
+        assert (arena["id"], arena["unreadable"]) == (own, None)
+        assert [one["pid"] for one in arena["processes"]] == [process.pid]
+
+
 def test_a_file_that_is_merely_mapped_is_none(tmp_path: Path) -> None:
     other = tmp_path / "other"
     np.memmap(other, np.uint8, "w+", shape=(5000,))[:] = 1

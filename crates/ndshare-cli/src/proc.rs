@@ -1,7 +1,7 @@
 //! What `/proc` says of arenas: which processes map which, and how much memory it has.
 //!
-//! An arena in memory is told by the name of its file. One on a path is a file like others: of those that a process has both
-//! mapped and open, the first bytes say what it is. Nothing here joins an arena, so looking costs it no slot and changes nothing. This process itself is not seen:
+//! An arena in memory is told by the name of its file. One on a path is a file like others: of those that a process has
+//! mapped, the first bytes say what it is. Nothing here joins an arena, so looking costs it no slot and changes nothing. This process itself is not seen:
 //! in Python it may have a session of its own.
 //! A process that ends while we read it is simply left out.
 
@@ -202,22 +202,31 @@ fn descriptors<'a>(
     })
 }
 
-/// The arenas on a path that a process has, each once.
+/// The arenas on a path that a process has, each once: by its descriptors, or by its paths where it has closed them.
 fn lasting(process_dir: &Path, maps: &str) -> Vec<(Key, Option<Place>, Option<Opened>)> {
-    let inodes: Vec<u64> = maps.lines().filter_map(inode_of_shared_file).collect();
-    if inodes.is_empty() {
+    let mapped: Vec<(u64, &str)> = maps.lines().filter_map(shared_file).collect();
+    if mapped.is_empty() {
         return Vec::new();
     }
     let is_file = |target: &Path| target.is_absolute() && !target.starts_with("/proc") && !is_memfd(target);
     let mut found: Vec<(Key, Option<Place>, Option<Opened>)> = Vec::new();
-    for Descriptor { fd, target, facts, link } in descriptors(process_dir, &is_file) {
-        if !facts.is_file() || !inodes.contains(&facts.ino()) || found.iter().any(|one| one.0.1 == facts.ino()) {
-            continue;
+    let mut add = |facts: &fs::Metadata, link: &Path, target: &Path, fd: Option<i32>| {
+        let is_new = |inode: u64| mapped.iter().any(|one| one.0 == inode) && found.iter().all(|one| one.0.1 != inode);
+        let Some(id) = Some(facts).filter(|it| it.is_file() && is_new(it.ino())).and_then(|_| arena::id_of_file(link))
+        else {
+            return;
+        };
+        let place = Place::of(target, (facts.dev(), facts.ino()));
+        let descriptor = fd.map(|fd| (fd, facts.blocks() * STAT_BLOCK_BYTES));
+        found.push(((format!("{id:016x}"), facts.ino()), Some(place), descriptor));
+    };
+    descriptors(process_dir, &is_file).for_each(|one| add(&one.facts, &one.link, &one.target, Some(one.fd)));
+    for &(inode, path) in &mapped {
+        // As the process sees it, which may be in a container.
+        let link = process_dir.join("root").join(path.trim_start_matches('/'));
+        if let Some(facts) = fs::symlink_metadata(&link).ok().filter(|facts| facts.ino() == inode) {
+            add(&facts, &link, Path::new(path), None);
         }
-        let Some(id) = arena::id_of_file(&link) else { continue };
-        let place = Place::of(&target, (facts.dev(), facts.ino()));
-        let descriptor = (fd, facts.blocks() * STAT_BLOCK_BYTES);
-        found.push(((format!("{id:016x}"), facts.ino()), Some(place), Some(descriptor)));
     }
     found
 }
@@ -226,13 +235,13 @@ fn is_memfd(target: &Path) -> bool {
     target.to_string_lossy().starts_with("/memfd:")
 }
 
-/// The inode of a shared mapping of a file with a path. Devices are not compared: on some file systems `maps` tells another one
-/// than `stat`.
-fn inode_of_shared_file(line: &str) -> Option<u64> {
+/// The inode and the path of a shared mapping of a file that has one. Devices are not compared: on some file systems `maps`
+/// tells another one than `stat`.
+fn shared_file(line: &str) -> Option<(u64, &str)> {
     let mut words = line.split_whitespace();
-    let (permissions, inode, name) = (words.nth(1)?, words.nth(2)?.parse().ok()?, words.next()?);
-    let is_shared = permissions.ends_with('s') && name.starts_with('/') && !name.starts_with("/memfd:");
-    is_shared.then_some(inode)
+    let (permissions, inode) = (words.nth(1)?, words.nth(2)?.parse().ok()?);
+    let path = &line[line.find('/')?..];
+    (permissions.ends_with('s') && inode != 0 && !path.starts_with("/memfd:")).then_some((inode, path))
 }
 
 impl Place {
@@ -279,7 +288,8 @@ mod tests {
             "7f00-7f01 rw-s 00000000 00:0e 5 anon_inode:[perf_event]",
             "7f05-7f06 rw-p 00000000 00:00 0",
         ];
-        assert_eq!(lines.map(inode_of_shared_file), [Some(77), Some(78), None, None, None, None]);
+        let files = [Some((77, "/dev/shm/a b.nds")), Some((78, "/mnt/a.nds (deleted)")), None, None, None, None];
+        assert_eq!(lines.map(shared_file), files);
     }
 
     #[test]
