@@ -24,9 +24,10 @@ use crate::wait::{detached, interruptible, quick};
 ///
 /// With `name`, all processes of the session that give the same name have the same arena, for as long as one has it open.
 /// With `path` it is a file on a RAM drive or a disk, made if there is none, and outlives all processes; so does what has a
-/// name in it. The budget of one that is there may be left out.
+/// name in it. The budget of one that is there may be left out. With `mode` other users may be let to read what is published
+/// of it: 0o640 the group, 0o604 all who are not in the group, 0o644 both.
 ///
-/// Raises ValueError for a budget that is no size, or not that of an arena that is there, and for a file of something else or
+/// Raises ValueError for a budget that is no size, or not that of an arena that is there, for another mode, and for a file of something else or
 /// of another version; ArenaFull when a limit of the system or a full file system forbids it; Poisoned for a file that was cut
 /// or written over; AttachError for one that is not this user's, or cannot be opened.
 ///
@@ -74,16 +75,17 @@ impl Arena {
 #[pymethods]
 impl Arena {
     #[new]
-    #[pyo3(signature = (budget=None, *, name=None, path=None))]
+    #[pyo3(signature = (budget=None, *, name=None, path=None, mode=None))]
     fn new(
         py: Python<'_>,
         budget: Option<&Bound<'_, PyAny>>,
         name: Option<&str>,
         path: Option<PathBuf>,
+        mode: Option<u32>,
     ) -> PyResult<Self> {
         let size = |budget| size_of(budget, "a budget", "8 GiB", 1, "of at least 1 byte, below 2**63");
         let budget_bytes = budget.map(size).transpose()?;
-        let options = Options { budget_bytes, ..Options::default() };
+        let options = Options { budget_bytes, mode, ..Options::default() };
         match path {
             Some(_) if name.is_some() => {
                 return Err(PyValueError::new_err(
@@ -154,6 +156,12 @@ impl Arena {
     /// Return the names in this arena, and what each is: "array", "ring", "cache", "overlay" or "lock".
     fn names<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         slf.py().import("ndshare._native")?.call_method1("list_names_in_arena", (slf,))
+    }
+
+    /// Which other users may be let to read what is published of it, as permission bits; None: nobody.
+    #[getter]
+    fn mode(&self) -> Option<u32> {
+        self.open.get()?.arena.mode()
     }
 
     /// Whether this object was closed.

@@ -166,6 +166,14 @@ impl Backing {
         file.is_locked(0..guest_byte(participants, 0))
     }
 
+    /// The file of the data, if those have one of their own.
+    pub(super) fn data_file(&self) -> Option<&MemFile> {
+        match self {
+            Backing::Os { file, .. } => file.rest(),
+            Backing::Heap(_) => None,
+        }
+    }
+
     /// Whether it lies in this file.
     pub(super) fn is_file(&self, other: &MemFile) -> bool {
         matches!(self, Backing::Os { file, .. } if file.is_same_as(other))

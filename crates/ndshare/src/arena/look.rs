@@ -9,7 +9,7 @@ use super::ids::{BlockId, Locator, TicketId};
 use super::lockword::LockWord;
 use super::picture::{Picture, still};
 use super::records::is_child;
-use super::state::{file_name, pid_of, slot_in};
+use super::state::{find_file, pid_of, slot_in};
 use super::tables::{Stats, Tables};
 use crate::error::{Error, Kind, Result};
 use crate::head::HeadKind;
@@ -37,7 +37,7 @@ impl Look {
     /// # Errors
     /// As [`Arena::attach`](super::Arena::attach), but for the slot.
     pub fn at(locator: &Locator) -> Result<Self> {
-        let file = MemFile::find(&file_name(locator.id), locator.pid, locator.fd)?;
+        let file = find_file(locator)?;
         let mapping = Mapping::private(&file)?;
         // SAFETY: the mapping has that many bytes at a multiple of 2 MiB, and lives in the result beside the control, which
         // is dropped before it.

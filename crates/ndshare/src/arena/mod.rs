@@ -57,6 +57,7 @@ mod tests;
 
 pub use alloc::MAX_ALIGN;
 pub use budget::Options;
+pub(crate) use budget::check_mode;
 pub use deadline::Deadline;
 pub(crate) use fork::watch as watch_forks;
 pub use hold::Hold;
