@@ -14,7 +14,7 @@ use crate::guard::Once;
 type Class = Once<Py<PyType>>;
 
 /// The classes of `ndshare._errors` that are raised from here.
-static CLASSES: [(&str, Class); 13] = [
+static CLASSES: [(&str, Class); 14] = [
     ("Error", Class::new()),
     ("ArenaFull", Class::new()),
     ("Stale", Class::new()),
@@ -28,6 +28,7 @@ static CLASSES: [(&str, Class); 13] = [
     ("Poisoned", Class::new()),
     ("LoadError", Class::new()),
     ("ReadOnly", Class::new()),
+    ("Refused", Class::new()),
 ];
 
 /// The exception that stands for `error`.
@@ -49,6 +50,7 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
         Kind::WriterDied => return of_process(py, "WriterDied", message, pid_of(error)),
         Kind::Poisoned => "Poisoned",
         Kind::ReadOnly => "ReadOnly",
+        Kind::Refused => "Refused",
         // An interrupted wait raises what its check found; see `wait`.
         _ => "Error",
     };

@@ -30,6 +30,7 @@ mod make;
 mod names;
 mod ndarray;
 mod objects;
+mod offered;
 mod outgoing;
 mod overlay;
 mod owner;
@@ -87,6 +88,7 @@ mod native {
             attach_in_arena, attach_name, list_names, list_names_in_arena, publish_in_arena, publish_name,
             publish_overlay, publish_overlay_in_arena, unpublish_in_arena, unpublish_name,
         },
+        offered::{OfferedHold, OfferedRing, attach_offered},
         outgoing::{Outgoing, begin_message, end_message},
         overlay::{
             Field, Inside, enter_use, field_under, first_referent, forget_reference, is_gone, is_left_behind, let_go,

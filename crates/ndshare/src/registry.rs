@@ -429,7 +429,8 @@ fn read_card(card: &Hold) -> Result<(Locator, u64)> {
 
 fn check_options(arena: Arc<Arena>, name: &str, options: &Options) -> Result<Arc<Arena>> {
     if options.mode != arena.mode() {
-        let [there, wanted] = [arena.mode(), options.mode].map(|mode| mode.map_or("none".into(), |mode| format!("{mode:#o}")));
+        let [there, wanted] =
+            [arena.mode(), options.mode].map(|mode| mode.map_or("none".into(), |mode| format!("{mode:#o}")));
         return Err(Error::value(format!(
             "expected the mode of the arena {name:?} that is there already, {there}, got {wanted}"
         )));

@@ -25,6 +25,10 @@
 //! # Ok::<(), ndshare::Error>(())
 //! ```
 
+mod letter;
+mod offer;
+mod offered;
+mod office;
 mod within;
 
 use crate::arena::{Arena, BlockId, Deadline, Hold, Locator};
@@ -34,6 +38,7 @@ use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
 use crate::os::directory::Directory;
 use crate::os::fork::between_forks;
+use crate::os::offers;
 use crate::os::proc;
 use crate::os::process::at_exit;
 use crate::overlay::Overlay;
@@ -41,6 +46,11 @@ use crate::prim::{AtomicBool, Ordering::Relaxed, SpinLock};
 pub use crate::registry::ObjectKind;
 use crate::ring::Ring;
 use crate::session::{END, check_name, has_others, is_dead_session, lock_names};
+use letter::file_of as file_of_offer;
+#[doc(hidden)]
+pub use offer::publish_found_to;
+pub use offer::{Audience, publish_to};
+pub use offered::{Offered, OfferedArray, attach_offered};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -224,6 +234,8 @@ pub fn attach_readonly(name: &str, deadline: &Deadline) -> Result<Object> {
 /// `InvalidValue`, `Attach`, `Foreign`, `Os`, `Timeout` as [`publish`].
 pub fn unpublish(name: &str, deadline: &Deadline) -> Result<bool> {
     check_name(name)?;
+    office::withdraw(name);
+    offers::remove(&file_of_offer(name));
     let removed = match Directory::find()? {
         // Nobody is to wait for a directory that is not there.
         None => false,
@@ -337,6 +349,8 @@ pub fn publish_as(name: &str, object: Found, replace: bool, deadline: &Deadline)
     }
     // Outside: giving a block back takes locks that a fork holds.
     drop((locked, before));
+    // What this process offered to other users under the name before, it offers no more.
+    office::withdraw(name);
     settle()
 }
 
@@ -397,6 +411,10 @@ const PREFIX: &str = "name-";
 
 fn file_of(name: &str) -> String {
     format!("{PREFIX}{name}")
+}
+
+fn name_of(file: &str) -> &str {
+    file.strip_prefix(PREFIX).unwrap_or(file)
 }
 
 /// A token of nothing but an arena.
@@ -572,6 +590,7 @@ fn settle() -> Result<()> {
                 published.iter().position(is_it).map(|at| published.swap_remove(at))
             });
             drop(gone);
+            office::withdraw(name_of(&file));
         }
     }
     Ok(())

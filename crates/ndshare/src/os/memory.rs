@@ -46,7 +46,8 @@ impl Mapping {
     /// # Errors
     /// As [`Self::map`]; `Attach` when the file can't be opened anew.
     pub fn readonly(file: &MemFile) -> Result<Self> {
-        let opened = file.pieces().map(|piece| Ok((piece.open_to_read()?, piece.own_len()))).collect::<Result<Vec<_>>>()?;
+        let opened =
+            file.pieces().map(|piece| Ok((piece.open_to_read()?, piece.own_len()))).collect::<Result<Vec<_>>>()?;
         let pieces: Vec<_> = opened.iter().map(|(fd, len)| (fd.as_raw_fd(), *len)).collect();
         Self::map_pieces(&pieces, (libc::PROT_READ, libc::MAP_SHARED))
     }
