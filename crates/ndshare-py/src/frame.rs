@@ -505,7 +505,7 @@ pub(crate) fn copied<'py>(
     known: &Descriptions,
     frame: ring::OfferedFrame,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let described = known.of(py, &frame.description.encode(), Some(&own.dtype))?;
+    let described = known.of(py, &frame.description().encode(), Some(&own.dtype))?;
     let (bytes, first) = frame.bytes();
     let data = described.place_in(py, (bytes.as_ptr().cast_mut(), bytes.len()), first as u64)?;
     let owner = Py::new(py, FrameHold::of(own, Source::Copied(frame)))?.into_any();

@@ -33,6 +33,9 @@ pub(super) enum Sign {
     Guests,
 }
 
+/// No sleep on a word that others can reach lasts longer.
+const LONGEST_SLEEP: Duration = Duration::from_millis(100);
+
 /// How many signs of guests a slot may have.
 pub(super) const GUEST_SIGNS: u64 = 1 << 16;
 
@@ -188,10 +191,11 @@ impl Backing {
         }
     }
 
-    /// Sleeps while `word` is `expected`, at most `timeout`.
+    /// Sleeps while `word` is `expected`, at most `timeout`, and never for long: who may only read the word can still have
+    /// its sleepers moved to another one, where nobody wakes them.
     pub(super) fn wait(&self, word: &AtomicU32, expected: u32, timeout: Duration) {
         match self {
-            Backing::Os { .. } => futex::wait(word, expected, timeout),
+            Backing::Os { .. } => futex::wait(word, expected, timeout.min(LONGEST_SLEEP)),
             Backing::Heap(_) => std::thread::yield_now(),
         }
     }

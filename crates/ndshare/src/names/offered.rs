@@ -6,15 +6,14 @@
 //! let camera = 1001; // the user whose program offers it: nds.attach("frames", user="camera", readonly=True)
 //! if let names::Offered::Ring(ring) = names::attach_offered("frames", camera, &Deadline::never())? {
 //!     let frame = ring.get(&Deadline::never())?;
-//!     println!("{} {:?}", frame.seq, frame.description.layout.shape());
+//!     println!("{} {:?} {:?}", frame.seq, frame.shape(), frame.to_vec::<u16>()?.first());
 //! }
 //! # Ok::<(), ndshare::Error>(())
 //! ```
 
 use super::letter::{self, Letter, MOST_BYTES, file_of};
-use crate::arena::{Copied, Deadline, OfferedBlock, OfferedData};
-use crate::array::Description;
-use crate::element::Element;
+use crate::arena::{Deadline, OfferedBlock, OfferedData};
+use crate::array::{Description, Element, Item, Layout, items_in};
 use crate::error::{Error, Kind, Result};
 use crate::os::offers::{self, Line};
 use crate::registry::ObjectKind;
@@ -42,23 +41,39 @@ pub enum Offered {
 pub struct OfferedArray {
     block: OfferedBlock,
     offset: u64,
-    description: Description,
+    layout: Layout,
+    element: Element,
     line: Arc<Line>,
 }
 
 impl OfferedArray {
     fn open(letter: &letter::Description, block: OfferedBlock, line: Arc<Line>) -> Result<Self> {
-        let description = Description::decode(&letter.description)?;
-        let itemsize = description.element.as_ref().map(Element::size);
-        let itemsize =
-            itemsize.ok_or_else(|| Error::attach("expected an array that says what its items are, got none"))?;
-        description.layout.check_inside(letter.offset, itemsize, block.len_bytes())?;
-        Ok(Self { block, offset: letter.offset, description, line })
+        let Description { layout, element } = Description::decode(&letter.description)?;
+        let element =
+            element.ok_or_else(|| Error::attach("expected an array that says what its items are, got none"))?;
+        layout.check_inside(letter.offset, element.size(), block.len_bytes())?;
+        Ok(Self { block, offset: letter.offset, layout, element, line })
+    }
+
+    /// Its shape.
+    pub fn shape(&self) -> &[usize] {
+        self.layout.shape()
+    }
+
+    /// Bytes from item to item along each axis.
+    pub fn strides(&self) -> &[isize] {
+        self.layout.strides()
+    }
+
+    /// What its items are.
+    pub fn element(&self) -> &Element {
+        &self.element
     }
 
     /// How its items lie, and what they are.
-    pub fn description(&self) -> &Description {
-        &self.description
+    #[doc(hidden)]
+    pub fn description(&self) -> Description {
+        Description { layout: self.layout.clone(), element: Some(self.element.clone()) }
     }
 
     /// Its first item. What is there may change at any moment, and can only be read.
@@ -66,13 +81,15 @@ impl OfferedArray {
         self.block.data().as_ptr().wrapping_add((self.block.place() + self.offset) as usize)
     }
 
-    /// A copy of the bytes that its items reach, and where in them the first item is.
+    /// The items in C order, as they are now; they may change while they are copied.
     ///
     /// # Errors
-    /// `ArenaFull` without memory for it.
-    pub fn copy(&self) -> Result<Copied> {
-        let itemsize = self.description.element.as_ref().map_or(1, Element::size);
-        self.block.data().copy(self.block.place() + self.offset, &self.description.layout, itemsize)
+    /// `InvalidType` when they are of another type; `ArenaFull` without memory for a copy.
+    pub fn to_vec<T: Item>(&self) -> Result<Vec<T>> {
+        let first = self.block.place() + self.offset;
+        let copied = self.block.data().copy(first, &self.layout, self.element.size())?;
+        let (bytes, first) = copied.bytes();
+        items_in(bytes, first, &self.layout, &self.element)
     }
 
     /// Whether it is still offered. If not, it is not what it was.
@@ -100,38 +117,65 @@ impl OfferedArray {
 /// `Foreign` when what is in its place is not `uid`'s, or contradicts itself.
 pub fn attach_offered(name: &str, uid: u32, deadline: &Deadline) -> Result<Offered> {
     check_name(name)?;
+    let mut state = State::NotThere;
+    let found = wait_for(name, uid, deadline, &mut state);
+    found.map_err(|error| if error.kind() == Kind::Timeout { error.saying(state.text(name, uid)) } else { error })
+}
+
+fn wait_for(name: &str, uid: u32, deadline: &Deadline, state: &mut State) -> Result<Offered> {
     let file = file_of(name);
     // BOUND: until somebody offers it, or `deadline` ends.
     loop {
         if let Some(line) = offers::connect(uid, &file)?
-            && let Some(offered) = ask(line, name, uid, deadline)?
+            && let Some(offered) = ask(line, name, uid, deadline, state)?
         {
             return Ok(offered);
         }
-        deadline.go_on("the offer").map_err(|error| not_there(name, uid, error))?;
+        deadline.go_on("the offer")?;
         std::thread::sleep(deadline.nap(NAP));
     }
 }
 
-#[cold]
-fn not_there(name: &str, uid: u32, error: Error) -> Error {
-    if error.kind() != Kind::Timeout {
-        return error;
+/// What was seen last of an offer that is waited for.
+enum State {
+    NotThere,
+    /// This process listens, and does not answer.
+    Silent(u32),
+    /// This process has as many readers as it may.
+    Busy(u32),
+}
+
+impl State {
+    #[cold]
+    fn text(&self, name: &str, uid: u32) -> String {
+        match self {
+            Self::NotThere => format!(
+                "expected user {uid} to offer an object under the name {name:?}, got none before the timeout: have it published \
+                 with a mode, by a process that goes on, or wait longer"
+            ),
+            Self::Silent(pid) => format!(
+                "expected an answer of process {pid}, which offers {name:?}, got none before the timeout: see whether it is \
+                 stopped, or wait longer"
+            ),
+            Self::Busy(pid) => format!(
+                "expected a place among the readers of process {pid}, which offers {name:?}, got none before the timeout: they \
+                 are as many as there can be; have some of them end, or wait longer"
+            ),
+        }
     }
-    error.saying(format!(
-        "expected user {uid} to offer an object under the name {name:?}, got none before the timeout: have it published with a \
-         mode, by a process that goes on, or wait longer"
-    ))
 }
 
 /// What is at the other end; none when there is no place for one more reader just now.
-fn ask(line: Line, name: &str, uid: u32, deadline: &Deadline) -> Result<Option<Offered>> {
+fn ask(line: Line, name: &str, uid: u32, deadline: &Deadline, state: &mut State) -> Result<Option<Offered>> {
+    if !matches!(state, State::Busy(_)) {
+        *state = State::Silent(line.pid);
+    }
     let mut buffer = vec![0; MOST_BYTES];
     // BOUND: until there is an answer, or `deadline` ends.
     let (len, files) = loop {
         match line.first(&mut buffer, deadline.nap(NAP))? {
             Some(first) => break first,
-            None => deadline.go_on(&format!("an answer of process {}, which offers {name:?},", line.pid))?,
+            None => deadline.go_on("an answer")?,
         }
     };
     match Letter::decode(&buffer[..len])? {
@@ -140,12 +184,10 @@ fn ask(line: Line, name: &str, uid: u32, deadline: &Deadline) -> Result<Option<O
             Err(Error::attach(format!("expected the name {name:?}, got {:?}: choose shorter names", letter.name)))
         }
         Letter::Refused => Err(offers::refused(uid)),
-        Letter::Busy if deadline.go_on("a place among the readers").is_ok() => Ok(None),
-        Letter::Busy => Err(Error::attach(format!(
-            "expected a place among the readers of what process {} offers, got none before the timeout: they are as many as \
-             there can be; let some of them end",
-            line.pid
-        ))),
+        Letter::Busy => {
+            *state = State::Busy(line.pid);
+            Ok(None)
+        }
     }
 }
 

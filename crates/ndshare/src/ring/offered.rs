@@ -9,7 +9,7 @@ use super::format::Format;
 use super::protocol::{self, MOST_WRITTEN};
 use super::table::{CLOSED, EntryWords, RingSizes, Table, VIEW_BYTES};
 use crate::arena::{Copied, Deadline, OfferedBlock};
-use crate::array::Description;
+use crate::array::{Description, Element, Item, Layout, items_in};
 use crate::error::{Empty, Error, Kind, Result, WriterDied};
 use crate::os::monotonic;
 use crate::os::offers::{End, Line};
@@ -47,8 +47,8 @@ pub struct OfferedFrame {
     pub seq: u64,
     /// When it was published, on the monotonic clock.
     pub time_ns: u64,
-    /// How its items lie, and what they are; no element where the ring's format does not say it either.
-    pub description: Description,
+    layout: Layout,
+    element: Element,
     meta: Vec<u8>,
     copied: Copied,
 }
@@ -57,6 +57,31 @@ impl OfferedFrame {
     /// What the writer said beside it; empty when the ring has no meta.
     pub fn meta(&self) -> &[u8] {
         &self.meta
+    }
+
+    /// Its shape.
+    pub fn shape(&self) -> &[usize] {
+        self.layout.shape()
+    }
+
+    /// What its items are.
+    pub fn element(&self) -> &Element {
+        &self.element
+    }
+
+    /// The items in C order.
+    ///
+    /// # Errors
+    /// `InvalidType` when they are of another type.
+    pub fn to_vec<T: Item>(&self) -> Result<Vec<T>> {
+        let (bytes, first) = self.bytes();
+        items_in(bytes, first, &self.layout, &self.element)
+    }
+
+    /// How its items lie, and what they are.
+    #[doc(hidden)]
+    pub fn description(&self) -> Description {
+        Description { layout: self.layout.clone(), element: Some(self.element.clone()) }
     }
 
     /// The bytes that its items reach, and where in them the first item is.
@@ -214,13 +239,11 @@ impl OfferedRing {
     fn copy_said(&self, seq: u64, said: Said) -> Result<OfferedFrame> {
         let Said { time_ns, first, view, meta, .. } = said;
         let own = if view.is_empty() { self.format.description() } else { None };
-        let mut description = own.map_or_else(|| Description::decode(&view), Ok)?;
-        description.element = description.element.or_else(|| self.format.element.clone());
-        let element = description.element.as_ref();
-        let itemsize =
-            element.ok_or_else(|| Error::value("expected a frame that says what its items are, got none"))?.size();
-        let copied = self.table.head.data().copy(first, &description.layout, itemsize)?;
-        Ok(OfferedFrame { seq, time_ns, description, meta, copied })
+        let Description { layout, element } = own.map_or_else(|| Description::decode(&view), Ok)?;
+        let element = element.or_else(|| self.format.element.clone());
+        let element = element.ok_or_else(|| Error::value("expected a frame that says what its items are, got none"))?;
+        let copied = self.table.head.data().copy(first, &layout, element.size())?;
+        Ok(OfferedFrame { seq, time_ns, layout, element, meta, copied })
     }
 }
 
