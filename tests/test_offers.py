@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -151,8 +151,6 @@ def test_an_arena_with_a_mode_is_an_arena_as_others() -> None:
         os._exit(int(nds.zeros(10, arena=arena).sum()))
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert (array == 9).all()
-    stats = nds.stats(arena)
-    assert stats["committed"] > array.nbytes if "committed" in stats else True
 
 
 def test_an_arena_with_a_mode_has_its_data_in_a_file_of_their_own() -> None:
@@ -187,7 +185,9 @@ def test_the_command_line_sees_such_an_arena() -> None:
     arena = nds.Arena("16 MiB", mode=0o640)
     array = nds.ones(MIB, arena=arena)
     command = [sys.executable, "-m", "ndshare"]
-    shown = subprocess.run([*command, "ls", "--json"], env=own_environment(), capture_output=True, text=True, check=True)
+    shown = subprocess.run(
+        [*command, "ls", "--json"], env=own_environment(), capture_output=True, text=True, check=True
+    )
     assert arena.id in shown.stdout
     checked = subprocess.run([*command, "check"], env=own_environment(), capture_output=True, text=True, check=False)
     assert (checked.returncode, arena.id in checked.stdout) == (0, True), checked
@@ -226,6 +226,11 @@ def test_what_cannot_be_offered_says_what_to_do(offers: Path) -> None:
     assert not offers.exists()
 
 
+def is_offered(array: np.ndarray[Any, Any]) -> bool:
+    base: Any = array.base
+    return bool(base.offered)
+
+
 def test_a_name_is_offered_until_it_is_taken_back(offers: Path) -> None:
     threads = threading.active_count()
     tasks = len(os.listdir("/proc/self/task"))
@@ -245,12 +250,12 @@ def test_a_name_is_offered_until_it_is_taken_back(offers: Path) -> None:
     with pytest.raises(RuntimeError, match="replace"):
         nds.publish("array", nds.zeros(1, arena=arena), mode=0o640)
     nds.publish("array", array, mode=0o640, replace=True)
-    assert wait_until(lambda: not mine.base.offered)
+    assert not is_offered(mine)
     same = nds.attach("array", user=os.geteuid(), readonly=True, timeout=5)
     assert (same.shape, same.base.offered) == ((3, 4), True)
     # Without a mode it is this user's alone again.
     nds.publish("array", array, replace=True)
-    assert wait_until(lambda: not same.base.offered)
+    assert not is_offered(same)
     assert not offers.exists()
     assert len(os.listdir("/proc/self/task")) == tasks
     nds.publish("array", array, mode=0o640, replace=True)
@@ -259,7 +264,7 @@ def test_a_name_is_offered_until_it_is_taken_back(offers: Path) -> None:
     assert nds.unpublish("array")
     assert os.listdir(offers) == ["offer-other"]
     assert nds.unpublish("other")
-    with pytest.raises(nds.Timeout, match="to offer an object under the name 'array'|\"array\""):
+    with pytest.raises(nds.Timeout, match=r"to offer an object under the name .array."):
         nds.attach("array", user=os.geteuid(), readonly=True, timeout=0)
     assert mine[0, 0] == 5, "it is mapped still"
     assert not offers.exists()
@@ -333,7 +338,14 @@ def test_a_group_by_name_and_supplementary_groups_count() -> None:
     source = READ + "print(attach('array').sum())"
     command = [sys.executable, "-c", source]
     done = subprocess.run(
-        command, env=others_environment(), user=NOBODY, group=NOBODY, extra_groups=[7, 0], capture_output=True, text=True
+        command,
+        check=False,
+        env=others_environment(),
+        user=NOBODY,
+        group=NOBODY,
+        extra_groups=[7, 0],
+        capture_output=True,
+        text=True,
     )
     assert done.stdout.strip() == "5.0", done.stderr
 
@@ -485,7 +497,10 @@ print(array.sum(), flush=True)
 try:
     ring.get(timeout=60)
 except nds.Error as error:
-    print(type(error).__name__, getattr(error, "pid", None), array.base.offered, array.sum() is not None, flush=True)
+    # Each has a connection of its own, and the kernel ends them one by one.
+    while array.base.offered:
+        time.sleep(0.001)
+    print(type(error).__name__, getattr(error, "pid", None), array.sum() is not None, flush=True)
 try:
     ring.get(timeout=0)
 except nds.Error as error:
@@ -501,13 +516,13 @@ def test_readers_hear_of_the_end_at_once(how: str) -> None:
         begun = time.monotonic()
         if how == "kill":
             camera.kill()
-            expected = ["WriterDied", str(camera.pid), "False", "True"]
+            expected = ["WriterDied", str(camera.pid), "True"]
         else:
             assert camera.stdin
             code = "raise SystemExit" if how == "exit" else "nds.unpublish('array'); nds.unpublish('ring')"
             camera.stdin.write(code + "\n")
             camera.stdin.flush()
-            expected = ["Closed", "None", "False", "True"]
+            expected = ["Closed", "None", "True"]
         assert said(other).split() == expected
         assert time.monotonic() - begun < 5
         assert said(other) == expected[0]
@@ -625,6 +640,16 @@ def answer(line: socket.socket) -> tuple[int, int]:
     return struct.unpack_from("<I", letter, 12)[0], len(files)
 
 
+def is_over(line: socket.socket) -> bool:
+    """Read on to the end of a connection."""
+    try:
+        while line.recv(1 << 16):
+            pass
+    except ConnectionResetError:
+        pass
+    return True
+
+
 def test_who_says_nothing_and_who_says_too_much_hinder_nobody(offers: Path) -> None:
     arena = nds.Arena("16 MiB", mode=0o640)
     array = nds.ones(5, arena=arena)
@@ -635,9 +660,7 @@ def test_who_says_nothing_and_who_says_too_much_hinder_nobody(offers: Path) -> N
         loud.send(b"x" * 10_000)
         assert nds.attach("array", user=me, readonly=True, timeout=5).sum() == 5
         assert answer(silent) == (0, 1)
-        with pytest.raises((ConnectionResetError, IndexError)):  # who speaks is not listened to
-            while loud.recv(1 << 16)[0]:
-                pass
+        assert is_over(loud), "who speaks is not listened to"
         assert nds.attach("array", user=me, readonly=True, timeout=5).base.offered
         assert nds.unpublish("array")
         assert (silent.recv(100), silent.recv(100)) == (b"withdrawn", b"")
@@ -731,14 +754,25 @@ def read_only(file: int) -> int:
     return os.open(f"/proc/self/fd/{file}", os.O_RDONLY)
 
 
-def letter(what: int = 0, kind: int = 0, size: int = MEMFD_SIZE, **changes: Any) -> bytes:
+DOUBLES = bytes([1, 100, 16]) + b"<f8"
+
+
+def letter(
+    *,
+    magic: bytes = b"ndsoffer",
+    version: int = 1,
+    what: int = 0,
+    size: int = MEMFD_SIZE,
+    place: int = 0,
+    length: int = 1024,
+    offset: int = 0,
+    kind: int = 0,
+    name: bytes = b"x",
+    description: bytes = DOUBLES,
+) -> bytes:
     """Return the letter of an array of 100 float64 named x."""
-    said = {"place": 0, "length": 1024, "offset": 0, "name": b"x", "version": 1, "magic": b"ndsoffer"} | changes
-    description = said.get("description", bytes([1, 100, 16]) + b"<f8")
-    numbers = struct.pack("<4Q", said["size"] if "size" in said else size, said["place"], said["length"], said["offset"])
-    lengths = struct.pack("<4I", kind, len(said["name"]), len(description), 0)
-    head = said["magic"] + struct.pack("<2I", said["version"], what)
-    return head + numbers + lengths + said["name"] + description
+    head = magic + struct.pack("<2I4Q", version, what, size, place, length, offset)
+    return head + struct.pack("<4I", kind, len(name), len(description), 0) + name + description
 
 
 @contextmanager
@@ -837,15 +871,19 @@ def test_a_file_that_is_not_what_it_should_be_is_an_error(how: str, offers: Path
             pytest.skip("only root can be somebody else")
         os.fchown(file, NOBODY, NOBODY)
     (tmp_path / "file").write_bytes(bytes(MEMFD_SIZE))
-    files = {
-        "none": [],
-        "two": [read_only(file), read_only(file)],
-        "writable": [os.dup(file)],
-        "a pipe": list(os.pipe())[:1],
-        "a path": [os.open(tmp_path / "file", os.O_RDONLY)],
-    }.get(how) if how not in ("no seals", "shorter", "foreign") else [read_only(file)]
+    files = (
+        {
+            "none": [],
+            "two": [read_only(file), read_only(file)],
+            "writable": [os.dup(file)],
+            "a pipe": list(os.pipe())[:1],
+            "a path": [os.open(tmp_path / "file", os.O_RDONLY)],
+        }.get(how)
+        if how not in ("no seals", "shorter", "foreign")
+        else [read_only(file)]
+    )
     before = len(links())
-    with lying(offers, letter(), files or []), pytest.raises(nds.AttachError, match="one file|sealed memory file"):
+    with lying(offers, letter(), files or []), pytest.raises(nds.AttachError, match=r"one file|sealed memory file"):
         attach_x()
     assert wait_until(lambda: len(links()) <= before), "what was handed over is closed"
     for one in [file, *(files or [])]:
@@ -918,7 +956,8 @@ private[:8] = b"mine only"[:8]
 """,
     "mprotect": """
 shared = libc.mmap
-shared.restype, shared.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+shared.restype = ctypes.c_void_p
+shared.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
 address = shared(None, 4096, mmap.PROT_READ, mmap.MAP_SHARED, file, 0)
 assert address not in (None, ctypes.c_void_p(-1).value)
 says(errno.EACCES, libc.mprotect(ctypes.c_void_p(address), 4096, mmap.PROT_READ | mmap.PROT_WRITE))
@@ -993,9 +1032,9 @@ def test_an_attack_is_refused(attack: str) -> None:
 def unharmed(arena: nds.Arena, array: np.ndarray[Any, Any], before: Any) -> None:
     assert (array == 7).all()
     after = nds.stats(arena)
-    assert {key: after[key] for key in ("id", "used_bytes", "blocks")} == {
-        key: before[key] for key in ("id", "used_bytes", "blocks")
-    } if "used_bytes" in after else after["id"] == before["id"]
+    for key in "id", "bytes", "blocks", "tickets":
+        assert after[key] == before[key]
+    assert [one["pid"] for one in after["participants"]] == [os.getpid()]
     array[0] = 8
     array[0] = 7
     source = "a = nds.attach('array', timeout=20)\nprint(a.sum(), nds.unpublish('array'))"
@@ -1011,7 +1050,8 @@ fcntl.fcntl(file, F_OFD_SETLK, lock)
 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 size = os.fstat(file).st_size
 mapping = libc.mmap
-mapping.restype, mapping.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+mapping.restype = ctypes.c_void_p
+mapping.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
 address = mapping(None, size, mmap.PROT_READ, mmap.MAP_SHARED, file, 0)
 place, length = struct.unpack_from("<2Q", letter, 24)
 FUTEX, WAKE, REQUEUE = 202, 1, 3
@@ -1021,11 +1061,14 @@ count = 0
 moved = 0
 while True:
     for word in words[:-1]:
-        libc.syscall(FUTEX, word, WAKE, 1 << 20, None, None, 0)
+        if count % 4 == 0:
+            libc.syscall(FUTEX, word, WAKE, 1 << 20, None, None, 0)
+        # Nobody wakes them there.
         moved += max(libc.syscall(FUTEX, word, REQUEUE, 0, ctypes.c_void_p(1 << 20), words[-1], 0), 0)
     count += 1
-    if count % 2000 == 0:
-        print(moved, flush=True)
+    if moved and count % 2000 == 0:
+        print("moved", flush=True)
+        moved = 0
 """
 
 WORKS = """
@@ -1044,7 +1087,7 @@ print("done", flush=True)
 @needs_root
 @pytest.mark.timeout(300)
 def test_a_storm_of_wakes_and_requeues_stops_nobody() -> None:
-    """Whoever waits on a word of the data looks again soon: waiters that were moved elsewhere come back by themselves."""
+    """Whoever waits on a word of the data looks again soon, also if it was moved to another word."""
     arena = nds.Arena("16 MiB", mode=0o604)
     ring, lock = nds.Ring(1000, np.uint8, slots=2, arena=arena), nds.Lock(arena=arena)
     nds.publish("ring", ring, mode=0o604, group=0)
@@ -1067,13 +1110,16 @@ def test_a_storm_of_wakes_and_requeues_stops_nobody() -> None:
         assert worker.wait(HANG) == 0
         assert longest < 2, longest
         # Joins, deaths and sweeps go on: the locks that tell who lives are on another file.
-        with running(READ + "ring = nds.attach('ring', timeout=20)\nreader = ring.reader()\nprint('in', flush=True)\ninput()") as other:
+        with running(
+            READ + "reader = nds.attach('ring').reader()\nrefused(nds.Empty, reader.get, timeout=0)\nheard('in')"
+        ) as other:
             assert said(other) == "in"
             assert [one["pid"] for one in ring.stats()["readers"]] == [other.pid]
             other.kill()
             other.wait(HANG)
-        for number in range(10):
+        for _ in range(10):
             ring.put(np.zeros(1000, np.uint8), timeout=20)
         assert ring.stats()["readers"] == []
         assert [one["pid"] for one in nds.stats(arena)["participants"]] == [os.getpid()]
+        assert said(storm) == "moved"
         assert storm.poll() is None

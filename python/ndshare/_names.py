@@ -102,7 +102,9 @@ def _uid(user: str | int) -> int:
     try:
         return pwd.getpwnam(user).pw_uid
     except KeyError:
-        raise ValueError(f"expected a user of this machine, got {user!r}: pass a name that there is, or a number") from None
+        raise ValueError(
+            f"expected a user of this machine, got {user!r}: pass a name that there is, or a number"
+        ) from None
 
 
 def _gid(group: str | int) -> int:

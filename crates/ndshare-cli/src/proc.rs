@@ -14,6 +14,9 @@ use ndshare::arena::Locator;
 /// How an arena's memory appears in `/proc/<pid>/maps` and behind `/proc/<pid>/fd/<n>`.
 const NAME_PREFIX: &str = "/memfd:ndshare:";
 
+/// How the file of its data appears, where those have one of their own.
+const DATA_PREFIX: &str = "/memfd:ndshare-data:";
+
 /// Bytes that one unit of `st_blocks` stands for.
 const STAT_BLOCK_BYTES: u64 = 512;
 
@@ -63,7 +66,7 @@ pub(crate) fn arenas(proc_dir: &Path) -> std::io::Result<Vec<Seen>> {
             });
             seen.processes.push(Process { pid, name: process_name(&dir) });
             if seen.committed_bytes.is_none()
-                && let Some((fd, bytes)) = opened(&dir, key.1)
+                && let Some((fd, bytes)) = opened(&dir, &key)
             {
                 (seen.committed_bytes, seen.descriptor) = (Some(bytes), Some((pid, fd)));
             }
@@ -102,15 +105,20 @@ fn arena_id(name: &str) -> Option<&str> {
     (id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
 }
 
-/// A descriptor of the arena with this inode in a process, and the memory behind it.
-fn opened(process_dir: &Path, inode: u64) -> Option<(i32, u64)> {
-    let descriptors = fs::read_dir(process_dir.join("fd")).ok()?;
-    descriptors
-        .flatten()
-        .filter(|entry| fs::read_link(entry.path()).is_ok_and(|link| link.to_string_lossy().starts_with(NAME_PREFIX)))
-        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, fs::metadata(entry.path()).ok()?)))
-        .find(|(_, metadata)| metadata.ino() == inode)
-        .map(|(fd, metadata)| (fd, metadata.blocks() * STAT_BLOCK_BYTES))
+/// A descriptor of an arena in a process, and the memory behind it and behind the file of its data, if that is another one.
+fn opened(process_dir: &Path, (id, inode): &Key) -> Option<(i32, u64)> {
+    let (mut found, mut data_bytes) = (None, None);
+    for entry in fs::read_dir(process_dir.join("fd")).ok()?.flatten() {
+        let Ok(link) = fs::read_link(entry.path()) else { continue };
+        let (Some(link), Ok(facts)) = (link.to_str(), fs::metadata(entry.path())) else { continue };
+        let bytes = facts.blocks() * STAT_BLOCK_BYTES;
+        if link.starts_with(NAME_PREFIX) && facts.ino() == *inode {
+            found = found.or_else(|| Some((entry.file_name().to_str()?.parse().ok()?, bytes)));
+        } else if link.strip_prefix(DATA_PREFIX).is_some_and(|rest| rest.starts_with(id)) {
+            data_bytes = Some(bytes);
+        }
+    }
+    found.map(|(fd, bytes)| (fd, bytes + data_bytes.unwrap_or(0)))
 }
 
 /// The short name of a process, or `?` when it has just ended.

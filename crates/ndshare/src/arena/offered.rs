@@ -161,3 +161,41 @@ impl AnyBlock for OfferedBlock {
         None
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::Arena;
+    use crate::arena::{Deadline, Options};
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn data_of_another_are_read_where_a_block_lies_and_nowhere_else() {
+        let options = Options { budget_bytes: Some(8 << 20), mode: Some(0o640), ..Options::default() };
+        let arena = Arena::create(&options).unwrap();
+        let _first = arena.alloc(5000, 64, true, &Deadline::never()).unwrap();
+        let held = arena.alloc(5000, 64, true, &Deadline::never()).unwrap();
+        held.words()[1].store(7, crate::prim::Ordering::Relaxed);
+        let (file, len) = arena.open_data().unwrap().unwrap();
+        let uid = std::fs::File::from(file.try_clone().unwrap()).metadata().unwrap().uid();
+        let data = OfferedData::map(&file, uid, len).unwrap();
+        assert_eq!((arena.mode(), data.len_bytes() as u64, held.place() > 0), (Some(0o640), len, true));
+        let block = data.block(held.place(), held.len_bytes() as u64).unwrap();
+        assert_eq!(block.words()[1].load(crate::prim::Ordering::Relaxed), 7);
+        let layout = Layout::new(vec![2], vec![-8]).unwrap();
+        let copied = data.copy(held.place() + 8, &layout, 8).unwrap();
+        let (bytes, first) = copied.bytes();
+        assert_eq!((bytes[first], bytes[first - 8], bytes.as_ptr().addr() % 64), (7, 0, 0));
+
+        for (place, len_bytes) in [(8, 1024), (0, 0), (0, 8), (len, 1024), (u64::MAX - 1023, 1024), (0, len + 1024)] {
+            assert!(data.block(place, len_bytes).is_err(), "{len_bytes} at {place}");
+        }
+        for (first, stride) in [(len, 8), (0, -8), (len - 8, 8), (u64::MAX, 8), (0, isize::MAX)] {
+            assert!(data.copy(first, &Layout::new(vec![2], vec![stride]).unwrap(), 8).is_err(), "{stride} at {first}");
+        }
+        assert!(OfferedData::map(&file, uid + 1, len).is_err() && OfferedData::map(&file, uid, len + 4096).is_err());
+        let own = Arena::create(&Options { mode: None, ..options }).unwrap();
+        assert!(own.open_data().unwrap().is_none() && own.mode().is_none());
+        assert!(Arena::create(&Options { mode: Some(0o660), ..options }).is_err());
+    }
+}

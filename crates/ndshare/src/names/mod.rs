@@ -4,6 +4,8 @@
 //! as long as any process has the object: who published it has it until it takes the name back or ends, and whoever attached
 //! to it has it as well. An entry whose object is gone is removed by whoever comes upon it.
 //!
+//! Other users find none of this. What they may read is offered to them: [`publish_to`], [`attach_offered`].
+//!
 //! An arena that lasts, because it is a file with a path, has names of its own: [`Arena::publish`] and its like, in `within`.
 //!
 //! Nothing in an entry is believed that cannot be checked: the arena is another process's of this user, found and joined as
