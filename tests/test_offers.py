@@ -543,6 +543,17 @@ def test_a_name_of_the_dead_is_free() -> None:
 
 
 @needs_root
+def test_a_name_that_another_process_replaces_is_offered_no_more(offers: Path) -> None:
+    with publishing() as camera:
+        assert sorted(os.listdir(offers)) == ["offer-array", "offer-ring"]
+        nds.publish("array", nds.zeros(3), replace=True)
+        assert os.listdir(offers) == ["offer-ring"]
+        assert nds.unpublish("ring")
+        assert not offers.exists()
+        assert camera.poll() is None
+
+
+@needs_root
 def test_a_reader_that_is_killed_leaves_nothing() -> None:
     arena = nds.Arena("16 MiB", mode=0o604)
     ring = nds.Ring(4, np.uint8, slots=4, arena=arena)
@@ -849,7 +860,6 @@ BAD_LETTERS: dict[str, bytes] = {
     "a longer letter": letter() + b"more",
     "one byte": b"x",
     "too long a letter": letter() + bytes(70_000),
-    "none": b"",
 }
 
 
@@ -888,6 +898,11 @@ def test_a_file_that_is_not_what_it_should_be_is_an_error(how: str, offers: Path
     assert wait_until(lambda: len(links()) <= before), "what was handed over is closed"
     for one in [file, *(files or [])]:
         os.close(one)
+
+
+def test_who_hangs_up_may_be_there_again_soon(offers: Path) -> None:
+    with lying(offers, b"", []), pytest.raises(nds.Timeout):
+        attach_x(0.3)
 
 
 def test_who_listens_and_never_answers_is_a_timeout(offers: Path) -> None:

@@ -300,7 +300,7 @@ pub(super) fn data_name(id: u64) -> String {
 /// The file of the arena that `locator` names. One that ends where the data begin has them in a second file.
 pub(super) fn find_file(locator: &Locator) -> Result<MemFile> {
     let file = MemFile::find(&file_name(locator.id), locator.pid, locator.fd)?;
-    if file.len_bytes() != ArenaSizes::FULL.total_len() {
+    if file.path().is_some() || file.len_bytes() != ArenaSizes::FULL.total_len() {
         return Ok(file);
     }
     Ok(file.with_rest(MemFile::find(&data_name(locator.id), locator.pid, NO_DESCRIPTOR)?))

@@ -328,6 +328,17 @@ pub struct Found {
 /// As [`publish`].
 #[doc(hidden)]
 pub fn publish_as(name: &str, object: Found, replace: bool, deadline: &Deadline) -> Result<()> {
+    enter(name, object, replace, deadline)?;
+    // What was offered to other users under the name before is offered no more.
+    office::withdraw(name);
+    if replace {
+        offers::remove(&file_of_offer(name));
+    }
+    Ok(())
+}
+
+/// Enters an object in the registry.
+fn enter(name: &str, object: Found, replace: bool, deadline: &Deadline) -> Result<()> {
     check_name(name)?;
     let Found { kind, token, kept } = object;
     // Strangers stay in the sessions that they have.
@@ -351,8 +362,6 @@ pub fn publish_as(name: &str, object: Found, replace: bool, deadline: &Deadline)
     }
     // Outside: giving a block back takes locks that a fork holds.
     drop((locked, before));
-    // What this process offered to other users under the name before, it offers no more.
-    office::withdraw(name);
     settle()
 }
 

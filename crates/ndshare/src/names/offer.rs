@@ -2,7 +2,7 @@
 
 use super::letter::{Description, Letter, file_of};
 use super::office::{self, Desk};
-use super::{Found, Kept, Object, publish_as};
+use super::{Found, Kept, Object, enter};
 use crate::arena::{Arena, Deadline, Hold, check_mode};
 use crate::error::{Error, Kind, Result};
 use crate::os::offers::{Access, Named};
@@ -80,7 +80,7 @@ pub fn publish_found_to(
         Ok(())
     };
     let named = Named::new(&file_of(name), access, replace || office::has(name), &mut wait)?;
-    if let Err(error) = publish_as(name, object, replace, deadline) {
+    if let Err(error) = enter(name, object, replace, deadline) {
         named.remove();
         return Err(error);
     }

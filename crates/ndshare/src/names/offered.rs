@@ -15,7 +15,7 @@ use super::letter::{self, Letter, MOST_BYTES, file_of};
 use crate::arena::{Deadline, OfferedBlock, OfferedData};
 use crate::array::{Description, Element, Item, Layout, items_in};
 use crate::error::{Error, Kind, Result};
-use crate::os::offers::{self, Line};
+use crate::os::offers::{self, Heard, Line};
 use crate::registry::ObjectKind;
 use crate::ring::OfferedRing;
 use crate::session::check_name;
@@ -165,7 +165,7 @@ impl State {
     }
 }
 
-/// What is at the other end; none when there is no place for one more reader just now.
+/// What is at the other end; none when it ended just now, or has no place for one more reader.
 fn ask(line: Line, name: &str, uid: u32, deadline: &Deadline, state: &mut State) -> Result<Option<Offered>> {
     if !matches!(state, State::Busy(_)) {
         *state = State::Silent(line.pid);
@@ -174,8 +174,13 @@ fn ask(line: Line, name: &str, uid: u32, deadline: &Deadline, state: &mut State)
     // BOUND: until there is an answer, or `deadline` ends.
     let (len, files) = loop {
         match line.first(&mut buffer, deadline.nap(NAP))? {
-            Some(first) => break first,
-            None => deadline.go_on("an answer")?,
+            Heard::Message(len, files) => break (len, files),
+            Heard::Nothing => deadline.go_on("an answer")?,
+            // It was taken back, or replaced, just now.
+            Heard::End => {
+                *state = State::NotThere;
+                return Ok(None);
+            }
         }
     };
     match Letter::decode(&buffer[..len])? {

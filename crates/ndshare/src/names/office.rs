@@ -223,9 +223,12 @@ fn work(bell: &Bell, leaves: &AtomicBool) {
             return;
         }
         // By now the descriptors may be others: they are asked anew, under the lock.
-        if !OFFICE.lock().serve() || is_lost {
+        let served = OFFICE.lock().serve();
+        if !served || is_lost {
             poll(&[bell.raw()], Some(PAUSE));
         }
+        // However many connect: whoever waits for the lock gets it between two turns.
+        std::thread::yield_now();
     }
 }
 

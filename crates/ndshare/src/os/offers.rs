@@ -189,6 +189,17 @@ pub enum End {
     Died = 2,
 }
 
+/// What is heard over a connection.
+#[derive(Debug)]
+pub enum Heard {
+    /// Nothing yet.
+    Nothing,
+    /// Nothing more: it ended before it was answered.
+    End,
+    /// So many bytes, and these files.
+    Message(usize, Vec<OwnedFd>),
+}
+
 /// A connection to who offers something, which lasts as long as the offer. The other end sees when this process ends.
 #[derive(Debug)]
 pub struct Line {
@@ -200,17 +211,17 @@ pub struct Line {
 }
 
 impl Line {
-    /// The first message; none within `nap`.
+    /// What is heard first, within `nap`.
     ///
     /// # Errors
-    /// `Attach` when it is longer than any of ours, or the other end is gone.
-    pub fn first(&self, buffer: &mut [u8], nap: Duration) -> Result<Option<(usize, Vec<OwnedFd>)>> {
+    /// `Attach` for a message that is longer than any of ours.
+    pub fn first(&self, buffer: &mut [u8], nap: Duration) -> Result<Heard> {
         poll(&[self.socket.raw()], Some(nap));
         match self.socket.receive(buffer) {
-            Ok(Some((0, _))) => {
-                Err(Error::attach("expected an answer from who offers it, got none: it ended just now"))
-            }
-            Ok(got) => Ok(got),
+            Ok(None) => Ok(Heard::Nothing),
+            Ok(Some((0, _))) => Ok(Heard::End),
+            Ok(Some((len, files))) => Ok(Heard::Message(len, files)),
+            Err(cause) if cause.kind() == ErrorKind::ConnectionReset => Ok(Heard::End),
             Err(cause) => Err(Error::attach(format!("expected an answer from who offers it, got {cause}"))),
         }
     }
