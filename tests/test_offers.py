@@ -624,6 +624,24 @@ def sockets() -> int:
     return sum(link.startswith("socket:") for link in links())
 
 
+CLOSES = """
+arena = nds.Arena("16 MiB", mode=0o640)
+nds.publish("array", nds.ones(3, arena=arena), mode=0o640)
+os.closerange(3, 4096)
+time.sleep(0.2)
+files = [open("/dev/null") for _ in range(20)]
+nds.publish("again", nds.ones(3, arena=nds.Arena("16 MiB", mode=0o640)), mode=0o640)
+print(nds.attach("again", user=os.geteuid(), readonly=True, timeout=20).sum())
+nds.unpublish("array")
+nds.unpublish("again")
+assert all(file.read() == "" for file in files)
+"""
+
+
+def test_a_program_that_closes_everything_may_offer_again() -> None:
+    assert own(CLOSES) == "3.0"
+
+
 # ---- clients that do not know how to behave -------------------------------------------------------------------------
 
 

@@ -9,11 +9,12 @@
 
 use super::letter::Letter;
 use crate::error::Result;
+use crate::os::descriptor::Kept;
 use crate::os::fork;
 use crate::os::limits::open_files_limit;
 use crate::os::offers::{Access, Named};
 use crate::os::process::at_exit;
-use crate::os::socket::{Bell, Ready, Socket, poll};
+use crate::os::socket::{Bell, Socket, poll};
 use crate::os::thread::Thread;
 use crate::prim::{
     AtomicBool,
@@ -30,6 +31,8 @@ const MOST_READERS: usize = 256;
 const A_TURN: usize = 64;
 /// How long nobody is answered while no descriptor is free.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How often it is looked whether the program has closed descriptors, for nobody tells.
+const PATROL: Duration = Duration::from_secs(1);
 /// What who reads hears at the end of an offer.
 const FAREWELL: &[u8] = b"withdrawn";
 
@@ -40,22 +43,22 @@ pub(super) struct Desk {
     pub access: Access,
     /// What is said to who may read, and the file that goes along.
     pub letter: Vec<u8>,
-    pub data: OwnedFd,
+    pub data: Kept,
     /// The object, which lives as long as it is offered.
-    pub kept: Kept,
+    pub kept: Keeper,
     readers: Vec<Socket>,
 }
 
 /// Whatever keeps an object.
-pub(super) type Kept = Box<dyn Send>;
+pub(super) type Keeper = Box<dyn Send>;
 
 struct Office {
     desks: Vec<Desk>,
     clerk: Option<Clerk>,
     /// Forks in progress.
     forks: usize,
-    /// What a forked child got from its parent, and is to let go of outside the fork.
-    inherited: Vec<Kept>,
+    /// What is let go of when somebody calls: what a forked child got from its parent, and what was lost.
+    left: Vec<Keeper>,
 }
 
 /// The thread that answers.
@@ -65,17 +68,16 @@ struct Clerk {
     leaves: Arc<AtomicBool>,
 }
 
-static OFFICE: SpinLock<Office> =
-    SpinLock::new(Office { desks: Vec::new(), clerk: None, forks: 0, inherited: Vec::new() });
+static OFFICE: SpinLock<Office> = SpinLock::new(Office { desks: Vec::new(), clerk: None, forks: 0, left: Vec::new() });
 
 impl Desk {
     pub(super) fn new(
         name: &str,
         (named, access): (Named, Access),
         (letter, data): (Vec<u8>, OwnedFd),
-        kept: Kept,
+        kept: Keeper,
     ) -> Self {
-        Self { name: name.to_owned(), named, access, letter, data, kept, readers: Vec::new() }
+        Self { name: name.to_owned(), named, access, letter, data: Kept::new(data), kept, readers: Vec::new() }
     }
 
     /// Answers who has connected; false: no descriptor is free for the next one.
@@ -83,22 +85,11 @@ impl Desk {
         let listener = std::iter::once(self.named.socket.raw());
         let asked: Vec<_> = listener.chain(self.readers.iter().map(Socket::raw)).collect();
         let ready = poll(&asked, Some(Duration::ZERO));
-        let mut answers = ready.iter().skip(1);
-        let before = self.readers.len();
+        let (mut answers, before) = (ready.iter().skip(1), self.readers.len());
         // Nobody who reads has anything to say: it is the end, or somebody who does not know how to behave.
-        self.readers = std::mem::take(&mut self.readers)
-            .into_iter()
-            .filter_map(|reader| match answers.next() {
-                Some(Ready::Yes) => None,
-                Some(Ready::Closed) => {
-                    reader.forget();
-                    None
-                }
-                Some(Ready::No) | None => Some(reader),
-            })
-            .collect();
+        self.readers.retain(|reader| answers.next() != Some(&true) && reader.is_open());
         *room += before - self.readers.len();
-        ready.first() != Some(&Ready::Yes) || self.accept(room)
+        ready.first() != Some(&true) || !self.named.socket.is_open() || self.accept(room)
     }
 
     fn accept(&mut self, room: &mut usize) -> bool {
@@ -125,7 +116,7 @@ impl Desk {
     }
 
     /// Ends the offer, and gives what kept the object.
-    fn close(self) -> Kept {
+    fn close(self) -> Keeper {
         self.named.remove();
         self.readers.iter().for_each(|reader| _ = reader.send(FAREWELL, None));
         self.kept
@@ -152,13 +143,13 @@ pub(super) fn open(desk: Desk) -> Result<()> {
 /// Ends what this process offers under a name, if it offers anything.
 pub(super) fn withdraw(name: &str) {
     let mut office = OFFICE.lock();
-    let (desk, inherited) = (office.take(name), std::mem::take(&mut office.inherited));
+    let (desk, left) = (office.take(name), std::mem::take(&mut office.left));
     let clerk = if office.desks.is_empty() { office.clerk.take() } else { None };
     office.ring();
     drop(office);
     dismiss(clerk);
     // The readers hear of it before anything may be written to the place.
-    drop((desk.map(Desk::close), inherited));
+    drop((desk.map(Desk::close), left));
 }
 
 /// Whether this process offers anything under a name.
@@ -172,9 +163,14 @@ impl Office {
         Some(self.desks.swap_remove(at))
     }
 
-    fn ring(&self) {
-        if let Some(clerk) = &self.clerk {
-            clerk.bell.ring();
+    /// Has the clerk look what there is by now.
+    fn ring(&mut self) {
+        let is_lost = |clerk: &mut Clerk| !clerk.bell.ring();
+        // Where the program has closed the bell, another one comes with a new bell; this one leaves when it looks next.
+        if let Some(clerk) = self.clerk.take_if(is_lost) {
+            clerk.leaves.store(true, Release);
+            clerk.thread.forget();
+            let _ = self.hire();
         }
     }
 
@@ -199,6 +195,9 @@ impl Office {
         let most = MOST_READERS.min(usize::try_from(open_files_limit() / 4).unwrap_or(MOST_READERS));
         let mut room = most.saturating_sub(self.desks.iter().map(|desk| desk.readers.len()).sum());
         let served: Vec<bool> = self.desks.iter_mut().map(|desk| desk.serve(&mut room)).collect();
+        // Where the program has closed the socket, nobody comes any more.
+        let lost = self.desks.extract_if(.., |desk| !desk.named.socket.is_open());
+        self.left.extend(lost.map(Desk::close));
         served.into_iter().all(|served| served)
     }
 }
@@ -216,15 +215,14 @@ fn work(bell: &Bell, leaves: &AtomicBool) {
     let asked = || std::iter::once(bell.raw()).chain(OFFICE.lock().sockets().map(Socket::raw)).collect::<Vec<_>>();
     // BOUND: until it is dismissed.
     while !leaves.load(Acquire) {
-        let ready = poll(&asked(), None);
+        poll(&asked(), Some(PATROL));
         bell.silence();
-        let is_lost = ready.contains(&Ready::Closed);
         if leaves.load(Acquire) {
             return;
         }
         // By now the descriptors may be others: they are asked anew, under the lock.
         let served = OFFICE.lock().serve();
-        if !served || is_lost {
+        if !served {
             poll(&[bell.raw()], Some(PAUSE));
         }
         // However many connect: whoever waits for the lock gets it between two turns.
@@ -275,6 +273,6 @@ extern "C" fn in_child() {
     office.forks = 0;
     let desks = std::mem::take(&mut office.desks);
     // The sockets are closed here, or readers would not hear of the parent's end. Giving up holds takes locks.
-    office.inherited.extend(desks.into_iter().map(|desk| desk.kept));
+    office.left.extend(desks.into_iter().map(|desk| desk.kept));
     OFFICE.unlock_after_fork();
 }

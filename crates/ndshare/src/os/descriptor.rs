@@ -1,7 +1,56 @@
-//! Numbers of descriptors.
+//! Numbers of descriptors. A program may close any of them, and its next file gets the number.
 
 use super::limits::open_files_limit;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// A descriptor that is left alone once the program has closed it.
+#[derive(Debug)]
+pub struct Kept {
+    fd: ManuallyDrop<OwnedFd>,
+    /// Device and inode of its file.
+    file: Option<(u64, u64)>,
+}
+
+impl Kept {
+    /// Keeps it, at a high number.
+    pub fn new(fd: OwnedFd) -> Self {
+        let fd = move_high(fd);
+        Self { file: file_of(fd.as_raw_fd()), fd: ManuallyDrop::new(fd) }
+    }
+
+    /// Whether the number is still that of the same file.
+    pub fn is_ours(&self) -> bool {
+        self.file.is_some() && file_of(self.raw()) == self.file
+    }
+
+    /// The number.
+    pub fn raw(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+impl AsFd for Kept {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if self.is_ours() {
+            // SAFETY: nobody uses the field after drop.
+            unsafe { ManuallyDrop::drop(&mut self.fd) };
+        }
+    }
+}
+
+fn file_of(fd: RawFd) -> Option<(u64, u64)> {
+    // SAFETY: all zeros is a valid `stat`, a plain struct of integers.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: `stat` is a live struct of this frame; a bad descriptor is an error, not a fault.
+    (unsafe { libc::fstat(fd, &mut stat) } == 0).then_some((stat.st_dev, stat.st_ino))
+}
 
 /// The same description at a number that programs seldom close; the low one where there is no such number.
 pub(super) fn move_high(fd: OwnedFd) -> OwnedFd {

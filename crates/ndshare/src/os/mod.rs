@@ -7,7 +7,7 @@
 compile_error!("ndshare runs on Linux (x86-64 and aarch64): sealed memory files, OFD locks and futexes are its ground");
 
 pub mod cpu;
-mod descriptor;
+pub mod descriptor;
 pub mod directory;
 pub mod file;
 pub mod fork;

@@ -10,7 +10,7 @@
 use super::directory::keeps_owners_apart;
 use super::fork::between_forks;
 use super::path::is_in_memory;
-use super::socket::{Peer, Ready, Socket, poll};
+use super::socket::{Peer, Socket, poll};
 use super::{effective_gid, effective_uid};
 use crate::error::{Error, Foreign, Kind, Result};
 use crate::prim::{AtomicU32, Ordering::Relaxed};
@@ -234,7 +234,7 @@ impl Line {
             1 => return Some(End::Withdrawn),
             _ => return Some(End::Died),
         }
-        if poll(&[self.socket.raw()], Some(nap)) != [Ready::Yes] {
+        if poll(&[self.socket.raw()], Some(nap)) != [true] {
             return None;
         }
         let end = match self.socket.receive(&mut [0; 64]) {

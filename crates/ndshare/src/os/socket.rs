@@ -1,7 +1,7 @@
 //! Unix sockets between users: messages that come whole or not at all, who is at the other end as the kernel says, and
 //! files that go along. Nothing here blocks but `poll`, which has a time limit.
 
-use super::descriptor::move_high;
+use super::descriptor::Kept;
 use crate::error::{Error, Result};
 use std::io;
 use std::mem::{size_of, zeroed};
@@ -21,7 +21,7 @@ const MOST_GROUPS: usize = 1 << 16;
 
 /// A socket that keeps messages whole: one that listens, or one end of a connection.
 #[derive(Debug)]
-pub struct Socket(OwnedFd);
+pub struct Socket(Kept);
 
 /// Who is at the other end, as the kernel saw it when the connection was made, or when it was first listened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Socket {
     fn new() -> io::Result<Self> {
         let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         // SAFETY: numbers only.
-        owned(unsafe { libc::socket(libc::AF_UNIX, kind, 0) }).map(|fd| Self(move_high(fd)))
+        owned(unsafe { libc::socket(libc::AF_UNIX, kind, 0) }).map(|fd| Self(Kept::new(fd)))
     }
 
     /// Listens at `path`, where nothing is yet. At no moment others have more rights to it than `mode` says.
@@ -72,7 +72,7 @@ impl Socket {
         let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         // SAFETY: an open descriptor; who connects is asked for later.
         let fd = unsafe { libc::accept4(self.raw(), std::ptr::null_mut(), std::ptr::null_mut(), flags) };
-        unless_it_would_block(owned(fd).map(|fd| Self(move_high(fd))))
+        unless_it_would_block(owned(fd).map(|fd| Self(Kept::new(fd))))
     }
 
     /// Who is at the other end.
@@ -153,12 +153,12 @@ impl Socket {
 
     /// The descriptor, to be waited for.
     pub fn raw(&self) -> RawFd {
-        self.0.as_raw_fd()
+        self.0.raw()
     }
 
-    /// Forgets a descriptor that the program has closed: its number may be another file's by now.
-    pub fn forget(self) {
-        std::mem::forget(self.0);
+    /// Whether the program has left the descriptor open.
+    pub fn is_open(&self) -> bool {
+        self.0.is_ours()
     }
 }
 
@@ -208,7 +208,7 @@ fn files_of(message: &libc::msghdr) -> Vec<OwnedFd> {
 
 /// A word that one thread rings and another one waits for.
 #[derive(Debug)]
-pub struct Bell(OwnedFd);
+pub struct Bell(Kept);
 
 impl Bell {
     /// A bell that is silent.
@@ -218,43 +218,35 @@ impl Bell {
     pub fn new() -> Result<Self> {
         // SAFETY: numbers only.
         let made = owned(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) });
-        made.map(|fd| Self(move_high(fd))).map_err(|error| Error::os("eventfd", error))
+        made.map(|fd| Self(Kept::new(fd))).map_err(|error| Error::os("eventfd", error))
     }
 
-    /// Wakes who waits, or who comes to wait.
-    pub fn ring(&self) {
+    /// Wakes who waits, or who comes to wait. False: the program has closed the descriptor.
+    pub fn ring(&self) -> bool {
         // SAFETY: eight live bytes.
-        unsafe { libc::write(self.raw(), (&raw const ONE).cast(), size_of::<u64>()) };
+        self.0.is_ours() && unsafe { libc::write(self.raw(), (&raw const ONE).cast(), size_of::<u64>()) } > 0
     }
 
     /// Is silent from now on.
     pub fn silence(&self) {
         let mut count = 0_u64;
+        if !self.0.is_ours() {
+            return;
+        }
         // SAFETY: eight live bytes of this frame.
         unsafe { libc::read(self.raw(), (&raw mut count).cast(), size_of::<u64>()) };
     }
 
     /// The descriptor, to be waited for.
     pub fn raw(&self) -> RawFd {
-        self.0.as_raw_fd()
+        self.0.raw()
     }
 }
 
 static ONE: u64 = 1;
 
-/// What is to be said of a descriptor that was waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ready {
-    /// Nothing.
-    No,
-    /// There is something to be had, be it the end.
-    Yes,
-    /// The program has closed it.
-    Closed,
-}
-
-/// Waits until one of `descriptors` is ready, at most so long (none: for ever); a signal may end the wait early.
-pub fn poll(descriptors: &[RawFd], longest: Option<Duration>) -> Vec<Ready> {
+/// Waits until there is something to be had from one of `descriptors`, be it the end or an error, at most so long (none: for ever); a signal may end the wait early.
+pub fn poll(descriptors: &[RawFd], longest: Option<Duration>) -> Vec<bool> {
     let ask = |&fd: &RawFd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
     let mut asked: Vec<libc::pollfd> = descriptors.iter().map(ask).collect();
     let time = longest.map(|longest| libc::timespec {
@@ -264,13 +256,7 @@ pub fn poll(descriptors: &[RawFd], longest: Option<Duration>) -> Vec<Ready> {
     let time = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: a live table with its length, and a time of this frame or none.
     let count = unsafe { libc::ppoll(asked.as_mut_ptr(), asked.len() as libc::nfds_t, time, std::ptr::null()) };
-    let answer = |one: &libc::pollfd| match one.revents {
-        _ if count <= 0 => Ready::No,
-        0 => Ready::No,
-        events if events & libc::POLLNVAL != 0 => Ready::Closed,
-        _ => Ready::Yes,
-    };
-    asked.iter().map(answer).collect()
+    asked.iter().map(|one| count > 0 && one.revents != 0).collect()
 }
 
 fn owned(fd: RawFd) -> io::Result<OwnedFd> {
@@ -314,7 +300,7 @@ mod tests {
         let listener = Socket::listen(&path, 0o600).unwrap();
         assert!(listener.accept().unwrap().is_none());
         let client = Socket::connect(&path).unwrap();
-        assert_eq!(poll(&[listener.raw()], None), [Ready::Yes]);
+        assert_eq!(poll(&[listener.raw()], None), [true]);
         let server = listener.accept().unwrap().unwrap();
         std::fs::remove_file(&path).unwrap();
         let peer = client.peer().unwrap();
@@ -340,11 +326,11 @@ mod tests {
     fn a_bell_wakes_who_comes_later() {
         let bell = Bell::new().unwrap();
         let briefly = Some(Duration::from_millis(1));
-        assert_eq!(poll(&[bell.raw()], briefly), [Ready::No]);
+        assert_eq!(poll(&[bell.raw()], briefly), [false]);
         bell.ring();
-        assert_eq!(poll(&[bell.raw()], None), [Ready::Yes]);
+        assert_eq!(poll(&[bell.raw()], None), [true]);
         bell.silence();
-        assert_eq!(poll(&[bell.raw()], briefly), [Ready::No]);
-        assert_eq!(poll(&[-1, 1 << 20], briefly), [Ready::No, Ready::Closed]);
+        assert_eq!(poll(&[bell.raw()], briefly), [false]);
+        assert_eq!(poll(&[-1, 1 << 20], briefly), [false, true]);
     }
 }
