@@ -105,6 +105,10 @@ impl Desk {
 
     fn answer(&mut self, reader: Socket, room: &mut usize) {
         let Ok(peer) = reader.peer() else { return };
+        // Whatever the program has done with its descriptors, nobody gets another file, nor this one to write to.
+        if !self.data.only_reads() {
+            return;
+        }
         if !self.access.admits(&peer) {
             let _ = reader.send(&Letter::Refused.encode(), None);
         } else if *room == 0 {
@@ -195,8 +199,8 @@ impl Office {
         let most = MOST_READERS.min(usize::try_from(open_files_limit() / 4).unwrap_or(MOST_READERS));
         let mut room = most.saturating_sub(self.desks.iter().map(|desk| desk.readers.len()).sum());
         let served: Vec<bool> = self.desks.iter_mut().map(|desk| desk.serve(&mut room)).collect();
-        // Where the program has closed the socket, nobody comes any more.
-        let lost = self.desks.extract_if(.., |desk| !desk.named.socket.is_open());
+        // Where the program has closed the socket, or the file, nobody comes any more.
+        let lost = self.desks.extract_if(.., |desk| !desk.named.socket.is_open() || !desk.data.only_reads());
         self.left.extend(lost.map(Desk::close));
         served.into_iter().all(|served| served)
     }
