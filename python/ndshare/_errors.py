@@ -80,6 +80,10 @@ class ReadOnly(Error, PermissionError):
     """Something was to be written or made in an arena that this process joined with ``readonly=True``."""
 
 
+class Refused(Error, PermissionError):
+    """Another user offers an object, and does not let this user read it."""
+
+
 class CopyWarning(UserWarning):
     """A writable shared array was pickled by value: what the receiver writes is lost. `warn_copies` asks for it."""
 
@@ -99,6 +103,7 @@ for _class in (
     OwnerDied,
     Poisoned,
     ReadOnly,
+    Refused,
 ):
     # Tracebacks and pickles name the class as users do.
     _class.__module__ = "ndshare"

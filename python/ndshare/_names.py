@@ -3,26 +3,39 @@
 
 from __future__ import annotations
 
+import grp
+import operator
+import pwd
 from typing import Any
 
 from . import _native
 
 
-def publish(name: str, obj: Any, replace: bool = False) -> None:
+def publish(
+    name: str, obj: Any, replace: bool = False, mode: int | None = None, group: str | int | None = None
+) -> None:
     """Publish a shared array, a Ring, a Cache, an Overlay, a Lock or an Arena under a name of this user's.
 
     Every program of this user can `attach` to it then, in Python and in Rust, whatever started it. This process keeps
     the object until it calls `unpublish`, somebody replaces it, or it ends; who attached keeps it as well. A name works
     as long as any process has its object.
 
+    With `mode` other users may read it as well, by ``attach(name, user=...)``, as long as this process offers it: 0o640
+    lets the group in, 0o604 all who are not in the group, 0o644 both. `group` is a name or a number; None is the one
+    that this process acts for. That goes for arrays and rings of an arena that was made with a `mode`; whoever is let
+    in sees all data of that arena.
+
     Raises RuntimeError when another object that lives has the name, unless `replace`; ValueError for an array that is
     not shared, and for a name that is empty, longer than 200 bytes, ``.`` or ``..``, or has a slash, a comma or a
-    control character; TypeError for other objects; AttachError when the user's registry of names is not to be trusted.
+    control character, for a mode that lets others do more than read, and for an object of an arena without one;
+    TypeError for other objects; AttachError when the user's registry of names is not to be trusted.
     """
-    _native.publish_name(name, obj, replace)
+    if mode is None and group is not None:
+        raise ValueError("expected a mode with group=, got none: mode=0o640 lets the group read")
+    _native.publish_name(name, obj, replace, mode, None if group is None else _gid(group))
 
 
-def attach(name: str, timeout: float | None = None, readonly: bool = False) -> Any:
+def attach(name: str, timeout: float | None = None, readonly: bool = False, user: str | int | None = None) -> Any:
     """Return the object that is published under a name, as soon as there is one.
 
     An array has the same bytes, shape, strides, dtype and read-only flag. Make readers of a ring, as everywhere; a
@@ -35,9 +48,18 @@ def attach(name: str, timeout: float | None = None, readonly: bool = False) -> A
     ReadOnly. What is sent on to other processes is read-only there as well. A process that has the same memory with
     write permission, its own session for one, has it a second time then, at another address.
 
+    With `user`, a name or a number, it is what that user offers to others, by ``publish(name, obj, mode=...)``, and
+    `readonly` has to be True. An array lies in memory that can only be read; it stays there when it is not offered any
+    more, but is not what it was then. A ring comes as an OfferedRing, whose frames are copies.
+
     Raises Timeout after `timeout` seconds (None: never; 0 looks once), with the names that there are; ValueError for a
-    name that can be none; AttachError when what has the name is not to be trusted, or cannot be reached.
+    name that can be none; AttachError when what has the name is not to be trusted, or cannot be reached; Refused, a
+    PermissionError, when the other user does not let this one read it.
     """
+    if user is not None:
+        if not readonly:
+            raise ValueError("expected readonly=True with user=, got False: what is another user's can only be read")
+        return _native.attach_offered(name, _uid(user), timeout)
     return _native.attach_name(name, timeout, readonly)
 
 
@@ -52,6 +74,30 @@ def names() -> dict[str, str]:
     Entries whose objects are gone are removed.
     """
     return _native.list_names()
+
+
+def _uid(user: str | int) -> int:
+    """Return the number of a user."""
+    if not isinstance(user, str):
+        return operator.index(user)
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        raise ValueError(
+            f"expected a user of this machine, got {user!r}: pass a name that there is, or a number"
+        ) from None
+
+
+def _gid(group: str | int) -> int:
+    """Return the number of a group."""
+    if not isinstance(group, str):
+        return operator.index(group)
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise ValueError(
+            f"expected a group of this machine, got {group!r}: pass a name that there is, or a number"
+        ) from None
 
 
 for _function in (publish, attach, unpublish, names):

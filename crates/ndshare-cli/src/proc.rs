@@ -21,6 +21,9 @@ use crate::text::printable;
 /// How an arena's memory appears in `/proc/<pid>/maps` and behind `/proc/<pid>/fd/<n>`.
 const NAME_PREFIX: &str = "/memfd:ndshare:";
 
+/// How the file of its data appears, where those have one of their own.
+const DATA_PREFIX: &str = "/memfd:ndshare-data:";
+
 /// Bytes that one unit of `st_blocks` stands for.
 const STAT_BLOCK_BYTES: u64 = 512;
 
@@ -118,7 +121,7 @@ pub(crate) fn arenas(proc_dir: &Path) -> std::io::Result<Vec<Seen>> {
         let Ok(maps) = fs::read(dir.join("maps")).map(|maps| String::from_utf8_lossy(&maps).into_owned()) else {
             continue;
         };
-        let in_memory = mapped(&maps).into_iter().map(|key| (key.clone(), None, opened(&dir, key.1)));
+        let in_memory = mapped(&maps).into_iter().map(|key| (key.clone(), None, opened(&dir, &key)));
         for (key, place, descriptor) in in_memory.chain(lasting(&dir, &maps)) {
             let seen = found.entry(key.clone()).or_insert_with(|| Seen {
                 id: key.0.clone(),
@@ -170,11 +173,15 @@ fn arena_id(name: &str) -> Option<&str> {
     (id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
 }
 
-/// A descriptor of the arena with this inode in a process.
-fn opened(process_dir: &Path, inode: u64) -> Option<Opened> {
-    let is_arena = |target: &Path| target.to_string_lossy().starts_with(NAME_PREFIX);
-    let mut found = descriptors(process_dir, &is_arena).filter(|one| one.facts.ino() == inode);
-    found.next().map(|one| (one.fd, one.facts.blocks() * STAT_BLOCK_BYTES))
+/// A descriptor of an arena in a process, and the memory behind it and behind the file of its data, if that is another one.
+fn opened(process_dir: &Path, (id, inode): &Key) -> Option<Opened> {
+    let is_data =
+        |target: &Path| target.to_string_lossy().strip_prefix(DATA_PREFIX).is_some_and(|it| it.starts_with(id));
+    let is_arena = |target: &Path| target.to_string_lossy().starts_with(NAME_PREFIX) || is_data(target);
+    let (data, own): (Vec<_>, Vec<_>) = descriptors(process_dir, &is_arena).partition(|one| is_data(&one.target));
+    let own = own.into_iter().find(|one| one.facts.ino() == *inode)?;
+    let blocks = own.facts.blocks() + data.first().map_or(0, |one| one.facts.blocks());
+    Some((own.fd, blocks * STAT_BLOCK_BYTES))
 }
 
 /// An open file of a process.

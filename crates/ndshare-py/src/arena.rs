@@ -19,9 +19,10 @@ use crate::wait::{interruptible, quick};
 ///
 /// With `name`, all processes of the session that give the same name have the same arena, for as long as one has it open.
 /// With `path` it is a file on a RAM drive or a disk, made if there is none, and outlives all processes; so does what has a
-/// name in it. The budget of one that is there may be left out.
+/// name in it. The budget of one that is there may be left out. With `mode` other users may be let to read what is published
+/// of it: 0o640 the group, 0o604 all who are not in the group, 0o644 both.
 ///
-/// Raises ValueError for a budget that is no size, or not that of an arena that is there, and for a file of something else or
+/// Raises ValueError for a budget that is no size, or not that of an arena that is there, for another mode, and for a file of something else or
 /// of another version; ArenaFull when a limit of the system or a full file system forbids it; Poisoned for a file that was cut
 /// or written over; AttachError for one that is not this user's, or cannot be opened.
 ///

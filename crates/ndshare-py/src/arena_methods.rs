@@ -24,16 +24,17 @@ use crate::wait::{detached, interruptible, interruptible_for};
 #[pymethods]
 impl Arena {
     #[new]
-    #[pyo3(signature = (budget=None, *, name=None, path=None))]
+    #[pyo3(signature = (budget=None, *, name=None, path=None, mode=None))]
     fn new(
         py: Python<'_>,
         budget: Option<&Bound<'_, PyAny>>,
         name: Option<&str>,
         path: Option<PathBuf>,
+        mode: Option<u32>,
     ) -> PyResult<Self> {
         let size = |budget| size_of(budget, "a budget", "8 GiB", 1, "of at least 1 byte, below 2**63");
         let budget_bytes = budget.map(size).transpose()?;
-        let options = Options { budget_bytes, ..Options::default() };
+        let options = Options { budget_bytes, mode, ..Options::default() };
         match (path, name) {
             (Some(_), Some(_)) => Err(PyValueError::new_err(
                 "expected a name or a path, got both: all who open the same path have the same arena",
@@ -57,6 +58,12 @@ impl Arena {
     #[getter]
     fn path(&self) -> Option<PathBuf> {
         self.open.get()?.arena.path().map(Path::to_path_buf)
+    }
+
+    /// Which other users may be let to read what is published of it, as permission bits; None: nobody.
+    #[getter]
+    fn mode(&self) -> Option<u32> {
+        self.open.get()?.arena.mode()
     }
 
     /// Give a shared array, a Ring, a Cache, an Overlay or a Lock of this arena, which must be one on a path, a name in it.

@@ -92,12 +92,17 @@ impl Described {
     /// The address of the first item, `offset` bytes into a block. ValueError when an item does not lie inside.
     #[inline]
     pub(crate) fn place(&self, py: Python<'_>, hold: &Hold, offset: u64) -> PyResult<*mut u8> {
-        let room = hold.len_bytes() as u64;
-        let is_inside = self.is_c && offset.checked_add(self.len_bytes as u64).is_some_and(|end| end <= room);
+        self.place_in(py, (hold.as_ptr(), hold.len_bytes()), offset)
+    }
+
+    /// The same in other memory: its first byte, and how many it has.
+    #[inline]
+    pub(crate) fn place_in(&self, py: Python<'_>, (first, room): (*mut u8, usize), offset: u64) -> PyResult<*mut u8> {
+        let is_inside = self.is_c && offset.checked_add(self.len_bytes as u64).is_some_and(|end| end <= room as u64);
         if !is_inside {
-            at_once(py, || self.layout.check_inside(offset, self.itemsize, hold.len_bytes()))?;
+            at_once(py, || self.layout.check_inside(offset, self.itemsize, room))?;
         }
-        Ok(hold.as_ptr().wrapping_add(offset as usize))
+        Ok(first.wrapping_add(offset as usize))
     }
 
     /// Such an array, of the class `class`.

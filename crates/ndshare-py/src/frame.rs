@@ -257,6 +257,8 @@ pub(crate) struct FrameHold {
 
 enum Source {
     Received(ring::Frame),
+    /// Of another user's ring, in memory of this process.
+    Copied(ring::OfferedFrame),
     Written(Written),
 }
 
@@ -270,15 +272,19 @@ struct Written {
 }
 
 impl FrameHold {
+    fn of(own: &Arc<Own>, source: Source) -> Self {
+        Self { source, own: own.clone(), record: Once::new() }
+    }
+
     fn written(own: &Arc<Own>, writing: ring::Writing) -> Self {
         let (writing, meta, is_over) = (Guarded::new(Some(writing)), Once::new(), AtomicBool::new(false));
-        let source = Source::Written(Written { writing, meta, is_over });
-        Self { source, own: own.clone(), record: Once::new() }
+        Self::of(own, Source::Written(Written { writing, meta, is_over }))
     }
 
     fn look<T: Send>(&self, look: impl FnOnce(&Hold) -> T + Send) -> Option<T> {
         match &self.source {
             Source::Received(frame) => Some(look(frame.hold())),
+            Source::Copied(_) => None,
             Source::Written(written) => {
                 written.writing.look(|writing| writing.as_ref().and_then(|writing| writing.hold().ok()).map(look))
             }
@@ -289,7 +295,7 @@ impl FrameHold {
     pub(crate) fn published(&self) -> Option<&Hold> {
         match &self.source {
             Source::Received(frame) => Some(frame.hold()),
-            Source::Written(_) => None,
+            Source::Copied(_) | Source::Written(_) => None,
         }
     }
 
@@ -297,7 +303,7 @@ impl FrameHold {
     pub(crate) fn meta_bytes(&self, py: Python<'_>) -> Option<Vec<u8>> {
         match &self.source {
             Source::Written(written) => written.meta.get().map(|meta| meta.bind(py).to_vec()),
-            Source::Received(_) => None,
+            Source::Received(_) | Source::Copied(_) => None,
         }
     }
 
@@ -354,6 +360,7 @@ impl FrameHold {
         let make = || {
             let buffer = match &self.source {
                 Source::Received(frame) => PyBytes::new(py, frame.meta()).into_any(),
+                Source::Copied(frame) => PyBytes::new(py, frame.meta()).into_any(),
                 Source::Written(written) => {
                     let fresh = || Ok(PyByteArray::new(py, &vec![0; meta.itemsize]).unbind());
                     written.meta.get_or_make(fresh)?.bind(py).clone().into_any()
@@ -370,6 +377,7 @@ impl FrameHold {
     fn __repr__(&self) -> String {
         let what = match &self.source {
             Source::Received(frame) => format!("frame {}", frame.seq),
+            Source::Copied(frame) => format!("a copy of frame {}", frame.seq),
             Source::Written(_) => "a frame being written".to_owned(),
         };
         let block = self.look(|hold| format!(", block {}", hold.block().index)).unwrap_or_default();
@@ -400,6 +408,7 @@ fn publish(
 pub(crate) fn frame_seq(frame: &Bound<'_, PyAny>) -> PyResult<Option<u64>> {
     Ok(match &hold_of(frame)?.get().source {
         Source::Received(frame) => Some(frame.seq),
+        Source::Copied(frame) => Some(frame.seq),
         Source::Written(written) => written.writing.look(|writing| writing.as_ref().and_then(ring::Writing::seq)),
     })
 }
@@ -409,6 +418,7 @@ pub(crate) fn frame_seq(frame: &Bound<'_, PyAny>) -> PyResult<Option<u64>> {
 pub(crate) fn frame_time_ns(frame: &Bound<'_, PyAny>) -> PyResult<Option<u64>> {
     Ok(match &hold_of(frame)?.get().source {
         Source::Received(frame) => Some(frame.time_ns),
+        Source::Copied(frame) => Some(frame.time_ns),
         Source::Written(_) => None,
     })
 }
@@ -469,9 +479,24 @@ pub(crate) fn received<'py>(
         }
     };
     let data = described.place(py, frame.hold(), frame.offset)?;
-    let hold = FrameHold { source: Source::Received(frame), own: own.clone(), record: Once::new() };
-    let owner = Py::new(py, hold)?.into_any();
+    let owner = Py::new(py, FrameHold::of(own, Source::Received(frame)))?.into_any();
     // SAFETY: the owner keeps the frame's block; `Frame` adds no fields.
+    unsafe { described.array(class(py)?, owner, data, false) }
+}
+
+/// The array of a frame of another user's ring, which is a copy.
+pub(crate) fn copied<'py>(
+    py: Python<'py>,
+    own: &Arc<Own>,
+    known: &Descriptions,
+    frame: ring::OfferedFrame,
+) -> PyResult<Bound<'py, PyAny>> {
+    let described = known.of(py, &frame.description().encode(), Some(&own.dtype))?;
+    let (bytes, first) = frame.bytes();
+    let data = described.place_in(py, (bytes.as_ptr().cast_mut(), bytes.len()), first as u64)?;
+    let owner = Py::new(py, FrameHold::of(own, Source::Copied(frame)))?.into_any();
+    // SAFETY: every item lies in the copy, as `place_in` has seen, which stays where it is in the owner; `Frame` adds no
+    // fields.
     unsafe { described.array(class(py)?, owner, data, false) }
 }
 

@@ -30,6 +30,7 @@ mod make;
 mod names;
 mod ndarray;
 mod objects;
+mod offered;
 mod outgoing;
 mod overlay;
 mod owner;
@@ -84,6 +85,7 @@ mod native {
         lock::{Lock, LockedArrays, lock_token, open_lock},
         make::{empty, empty_in_order, zeros},
         names::{attach_name, list_names, publish_name, unpublish_name},
+        offered::{OfferedHold, OfferedRing, attach_offered},
         outgoing::{Outgoing, begin_message, end_message},
         overlay::{
             Field, Inside, Overlay, field_under, first_referent, forget_reference, is_gone, is_left_behind, let_go,

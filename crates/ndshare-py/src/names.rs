@@ -1,6 +1,6 @@
 //! Names for strangers: what Python's objects are to the library's registry, and back.
 
-use ndshare::names::{self as library, Found, Kept, ObjectKind};
+use ndshare::names::{self as library, Audience, Found, Kept, ObjectKind};
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict};
 
@@ -12,9 +12,20 @@ use crate::wait::{interruptible, interruptible_for};
 
 /// Publishes an object under a name. See `ndshare.publish`.
 #[pyfunction]
-pub(crate) fn publish_name(py: Python<'_>, name: &str, thing: &Bound<'_, PyAny>, replace: bool) -> PyResult<()> {
+#[pyo3(signature = (name, thing, replace, mode=None, group=None))]
+pub(crate) fn publish_name(
+    py: Python<'_>,
+    name: &str,
+    thing: &Bound<'_, PyAny>,
+    replace: bool,
+    mode: Option<u32>,
+    group: Option<u32>,
+) -> PyResult<()> {
     let found = found(thing)?;
-    interruptible(py, |deadline| library::publish_as(name, found, replace, deadline))
+    interruptible(py, |deadline| match mode {
+        None => library::publish_as(name, found, replace, deadline),
+        Some(mode) => library::publish_found_to(name, found, Audience { mode, group }, replace, deadline),
+    })
 }
 
 /// The object of a name. See `ndshare.attach`.

@@ -41,6 +41,8 @@ pub enum Kind {
     Misuse,
     /// Something was to be written or made in an arena that this process joined to read only.
     ReadOnly,
+    /// Another user offers it, and does not let this user read it.
+    Refused,
     /// The arena's tables contradict themselves; it is not used any more.
     Poisoned,
     /// An argument has a value that cannot work.
@@ -109,6 +111,8 @@ pub enum Error {
     Misuse(Box<str>),
     /// Something was to be written or made in an arena that this process joined to read only.
     ReadOnly(Box<str>),
+    /// Another user offers it, and does not let this user read it.
+    Refused(Box<str>),
     /// The arena's tables contradict themselves; it is not used any more.
     Poisoned(Box<Poisoned>),
     /// An argument has a value that cannot work.
@@ -343,7 +347,7 @@ macro_rules! variants {
 variants! {
     with data: ArenaFull Stale Attach Unreachable Foreign Timeout OwnerDied Empty Full WriterDied LoadFailed Poisoned
         WrongKind Os;
-    alone: Interrupted Closed Misuse ReadOnly InvalidValue InvalidType;
+    alone: Interrupted Closed Misuse ReadOnly Refused InvalidValue InvalidType;
 }
 
 impl Error {
@@ -462,7 +466,7 @@ mod tests {
     use super::*;
     use std::error::Error as _;
 
-    const KINDS: [Kind; 20] = [
+    const KINDS: [Kind; 21] = [
         Kind::ArenaFull,
         Kind::Stale,
         Kind::Attach,
@@ -478,6 +482,7 @@ mod tests {
         Kind::LoadFailed,
         Kind::Misuse,
         Kind::ReadOnly,
+        Kind::Refused,
         Kind::Poisoned,
         Kind::InvalidValue,
         Kind::InvalidType,

@@ -417,7 +417,7 @@ fn end_nameless(table: &Hold, deadline: &Deadline) -> Result<()> {
 /// there is none.
 ///
 /// # Errors
-/// `InvalidValue` when the arena of this name has another budget; as [`find_or_make`], `Arena::create` and `Arena::attach`.
+/// `InvalidValue` when the arena of this name has another budget or another mode; as [`find_or_make`], `Arena::create` and `Arena::attach`.
 pub fn find_or_make_arena(
     session: &Arc<Arena>,
     name: &str,
@@ -442,7 +442,7 @@ pub fn find_or_make_arena(
         match Arena::attach_as(&read_card(&card)?.0, false) {
             // Whoever had it may have ended since.
             Err(error) if error.kind() == Kind::Unreachable && is_gone(&card) => {}
-            other => return check_budget(other?, name, options).map(|arena| (arena, card)),
+            other => return check_options(other?, name, options).map(|arena| (arena, card)),
         }
     }
     Err(Error::new(Kind::Misuse, format!("the arena {name:?} goes away again and again: keep it in some process")))
@@ -469,7 +469,14 @@ fn read_card(card: &Hold) -> Result<(Locator, u64)> {
     Ok((locator, word(3)?))
 }
 
-fn check_budget(arena: Arc<Arena>, name: &str, options: &Options) -> Result<Arc<Arena>> {
+fn check_options(arena: Arc<Arena>, name: &str, options: &Options) -> Result<Arc<Arena>> {
+    if options.mode != arena.mode() {
+        let [there, wanted] =
+            [arena.mode(), options.mode].map(|mode| mode.map_or("none".into(), |mode| format!("{mode:#o}")));
+        return Err(Error::value(format!(
+            "expected the mode of the arena {name:?} that is there already, {there}, got {wanted}"
+        )));
+    }
     match options.budget_bytes {
         Some(wanted) if wanted != arena.budget_bytes() => Err(Error::value(format!(
             "expected the budget of the arena {name:?} that is there already, {} bytes, got {wanted}",

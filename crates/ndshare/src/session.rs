@@ -187,7 +187,7 @@ impl Told {
     fn options(&self) -> Result<Options> {
         let budget = self.budget.as_deref().filter(|text| !text.is_empty());
         let budget_bytes = budget.map(parse_size).transpose()?;
-        Ok(Options { budget_bytes, budget_from_environment: budget.is_some() })
+        Ok(Options { budget_bytes, budget_from_environment: budget.is_some(), ..Options::default() })
     }
 }
 
@@ -800,7 +800,10 @@ mod tests {
     fn a_budget_is_read_and_one_that_is_none_says_where_it_came_from() {
         let with = |text: &str| Told { budget: Some(text.into()), ..Told::default() };
         let options = with("8 MiB").options().unwrap();
-        assert_eq!(options, Options { budget_bytes: Some(8 << 20), budget_from_environment: true });
+        assert_eq!(
+            options,
+            Options { budget_bytes: Some(8 << 20), budget_from_environment: true, ..Options::default() }
+        );
         assert_eq!(with("").options().unwrap(), Options::default());
         assert_eq!(with("much").options().unwrap_err().kind(), Kind::InvalidValue);
     }

@@ -33,6 +33,9 @@ pub(super) enum Sign {
     Guests,
 }
 
+/// No sleep on a word that others can reach lasts longer.
+const LONGEST_SLEEP: Duration = Duration::from_millis(100);
+
 /// How many signs of guests a slot may have.
 pub(super) const GUEST_SIGNS: u64 = 1 << 16;
 
@@ -163,6 +166,14 @@ impl Backing {
         file.is_locked(0..guest_byte(participants, 0))
     }
 
+    /// The file of the data, if those have one of their own.
+    pub(super) fn data_file(&self) -> Option<&MemFile> {
+        match self {
+            Backing::Os { file, .. } => file.rest(),
+            Backing::Heap(_) => None,
+        }
+    }
+
     /// Whether it lies in this file.
     pub(super) fn is_file(&self, other: &MemFile) -> bool {
         matches!(self, Backing::Os { file, .. } if file.is_same_as(other))
@@ -177,10 +188,11 @@ impl Backing {
         }
     }
 
-    /// Sleeps while `word` is `expected`, at most `timeout`.
+    /// Sleeps while `word` is `expected`, at most `timeout`, and never for long: who may only read the word can still have
+    /// its sleepers moved to another one, where nobody wakes them.
     pub(super) fn wait(&self, word: &AtomicU32, expected: u32, timeout: Duration) {
         match self {
-            Backing::Os { .. } => futex::wait(word, expected, timeout),
+            Backing::Os { .. } => futex::wait(word, expected, timeout.min(LONGEST_SLEEP)),
             Backing::Heap(_) => std::thread::yield_now(),
         }
     }

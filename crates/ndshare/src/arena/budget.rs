@@ -68,6 +68,21 @@ pub struct Options {
     pub budget_bytes: Option<u64>,
     /// Whether the budget came from the environment, so that errors can say so.
     pub budget_from_environment: bool,
+    /// Who else than this user may be let to read what is published of it, as permission bits: 0o640, its group; 0o604,
+    /// all who are not in the group; 0o644, both. None: nobody. Only for arenas in memory.
+    pub mode: Option<u32>,
+}
+
+/// # Errors
+/// `InvalidValue` for permission bits by which others could do more than read, or not even that.
+pub(crate) fn check_mode(mode: u32) -> Result<()> {
+    match mode {
+        0o640 | 0o604 | 0o644 => Ok(()),
+        _ => Err(Error::value(format!(
+            "expected a mode of 0o640 (the group may read), 0o604 (all others may) or 0o644 (both), got {mode:#o}: others \
+             are never let to write"
+        ))),
+    }
 }
 
 /// The sizes of a new arena, and what set its budget.

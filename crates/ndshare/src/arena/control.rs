@@ -50,6 +50,8 @@ pub(super) struct Header {
     pub limit: AtomicU32,
     /// Not 0: the tables contradicted themselves.
     pub poisoned: AtomicU32,
+    /// Which other users may be let to read what is published, as permission bits; 0: none.
+    pub mode: AtomicU32,
     /// The arena lock: the owner's slot + 1, and the waiters' bit.
     pub lock: Line<AtomicU32>,
     pub spans: Line<SpanHeader>,

@@ -35,6 +35,11 @@ impl Hold {
         self.arena.address(self.mine.span)
     }
 
+    /// Where the block begins in the data, in bytes.
+    pub(crate) fn place(&self) -> u64 {
+        u64::from(self.mine.span.start) * GRANULE_BYTES
+    }
+
     /// Whether this process may only read the block: writing at its address ends the process.
     #[inline]
     pub fn is_readonly(&self) -> bool {

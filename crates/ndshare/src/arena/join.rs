@@ -1,7 +1,7 @@
 //! Making an arena, and joining one.
 
 use super::backing::{Backing, DOOR, Heap};
-use super::budget::{Limit, Options, plan};
+use super::budget::{Limit, Options, check_mode, plan};
 use super::control::{ArenaSizes, Control};
 use super::deadline::{Deadline, NAP};
 use super::fork;
@@ -9,7 +9,7 @@ use super::guests::Guests;
 use super::ids::Locator;
 use super::private::Private;
 use super::spans::Spans;
-use super::state::{Arena, NO_SLOT, file_name};
+use super::state::{Arena, NO_SLOT, data_name, file_name, find_file};
 use crate::error::{Error, Kind, Result};
 use crate::os::file::{Anchor, MemFile};
 use crate::os::fork::between_forks;
@@ -34,19 +34,27 @@ impl Arena {
     ///
     /// # Errors
     /// `ArenaFull` when a limit leaves no room for one, `InvalidValue` for a budget that is too small or too
-    /// large, `Attach` without `/proc`.
+    /// large, and for a mode that lets others do more than read, `Attach` without `/proc`.
     pub fn create(options: &Options) -> Result<Arc<Self>> {
         if !page_size_is_supported() {
             return Err(Error::new(Kind::Os, "expected pages of 4 KiB: this kernel's are of another size"));
         }
+        options.mode.map_or(Ok(()), check_mode)?;
         fork::watch()?;
         fork::let_go();
         let (geometry, limit) = plan(options, &limits::memory_limit())?;
         let id = random_u64() & !HAS_PATH;
-        let file = MemFile::create(&file_name(id), geometry.total_len())?;
+        let file = match options.mode {
+            None => MemFile::create(&file_name(id), geometry.total_len())?,
+            Some(_) => {
+                let data = MemFile::create(&data_name(id), geometry.data_len)?;
+                MemFile::create(&file_name(id), geometry.data_at())?.with_rest(data)
+            }
+        };
         let mapping = Mapping::map(&file)?;
         let backing = Backing::Os { file, mapping, view: None };
         let arena = Self::format(backing, geometry, id, limit)?;
+        arena.control.header().mode.store(options.mode.unwrap_or(0), Relaxed);
         fork::register(arena)
     }
 
@@ -73,7 +81,7 @@ impl Arena {
     fn join_as(locator: &Locator, is_readonly: bool) -> Result<Arc<Self>> {
         fork::watch()?;
         fork::let_go();
-        let file = MemFile::find(&file_name(locator.id), locator.pid, locator.fd)?;
+        let file = find_file(locator)?;
         // Who opens a file with a path may just be putting it in order.
         let door = file.path().is_some().then(|| door(&file, &Deadline::after(DOOR_WAIT))).transpose()?;
         let mapping = Mapping::map(&file)?;

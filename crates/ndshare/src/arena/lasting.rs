@@ -51,7 +51,7 @@ impl Arena {
     /// ```
     ///
     /// # Errors
-    /// `InvalidValue` for a new one without a budget, and for one that is there with another budget, with both; `WrongKind`
+    /// `InvalidValue` for a mode, which only arenas in memory have, for a new one without a budget, and for one that is there with another budget, with both; `WrongKind`
     /// for a file of something else, or of another version; `Poisoned` for one that was cut or written over; `Foreign` for
     /// another user's; `Attach` for what is no regular file, or cannot be opened; `ArenaFull` when the file system has no
     /// space; `Timeout` at `deadline`.
@@ -61,6 +61,12 @@ impl Arena {
         }
         fork::watch()?;
         fork::let_go();
+        if options.mode.is_some() {
+            return Err(Error::value(
+                "expected an arena in memory for other users to read from, got a path and a mode: leave one of them out, or \
+                 give the file itself permissions",
+            ));
+        }
         let path = whole(path.as_ref())?;
         for _ in 0..ROUNDS {
             if let Some(file) = path::open(&path)? {

@@ -11,7 +11,7 @@ use super::lasting::open_to_look;
 use super::lockword::LockWord;
 use super::picture::{Picture, still};
 use super::records::is_child;
-use super::state::{file_name, pid_of, slot_in};
+use super::state::{file_name, find_file, pid_of, slot_in};
 use super::tables::{Stats, Tables};
 use crate::error::{Error, Kind, Result};
 use crate::head::HeadKind;
@@ -42,7 +42,7 @@ impl Look {
     /// # Errors
     /// As [`Arena::attach`](super::Arena::attach), but for the slot.
     pub fn at(locator: &Locator) -> Result<Self> {
-        let look = Self::of(MemFile::find(&file_name(locator.id), locator.pid, locator.fd)?)?;
+        let look = Self::of(find_file(locator)?)?;
         match look.id {
             id if id == locator.id => Ok(look),
             id => Err(Error::attach(format!("expected arena {:016x}, got {id:016x}", locator.id))),

@@ -11,6 +11,7 @@
 //!   word of a lock. `backing`: system or heap. `ids`: names. `budget`: the sizes of a new arena. `deadline`: how long a wait
 //!   lasts. `private`: what one process counts for itself. `guests`: children without a slot.
 //! - `state`: the [`Arena`] itself, one process's share. `hold`: the [`Hold`], one reference to a block.
+//! - `offered`: the data of another user's arena, which has no other side here.
 //! - `tables`: what the tables say, for `stats`, and for `look`, a look from outside. `picture`: a copy of them at one moment.
 //!   `audit`: the invariants, checked on that.
 //! - `lock`: waiting for the arena's lock, and for each block's. `fork`: what a child inherits. `alloc`, `records`,
@@ -36,6 +37,7 @@ mod lockword;
 mod look;
 mod mend;
 mod message;
+mod offered;
 mod outgoing;
 mod picture;
 mod private;
@@ -57,11 +59,13 @@ mod tests;
 
 pub use alloc::MAX_ALIGN;
 pub use budget::Options;
+pub(crate) use budget::check_mode;
 pub use deadline::Deadline;
 pub(crate) use fork::watch as watch_forks;
 pub use hold::Hold;
 pub use ids::{BlockId, Locator, TicketId};
 pub(crate) use look::AnyBlock;
+pub(crate) use offered::{Copied, OfferedBlock, OfferedData};
 pub use state::Arena;
 pub use tables::{ParticipantStats, Stats, TicketStats};
 

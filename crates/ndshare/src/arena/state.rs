@@ -2,21 +2,25 @@
 
 use super::backing::{Backing, Sign};
 use super::budget::Limit;
-use super::control::{Control, GRANULE_BYTES, Participant, Span};
+use super::control::{ArenaSizes, Control, GRANULE_BYTES, Participant, Span};
 use super::guests::Guests;
 use super::ids::{BlockId, Locator};
 use super::private::Private;
 use crate::error::{Error, Kind, Result};
 use crate::layout::human;
+use crate::os::file::MemFile;
 use crate::prim::{
     AtomicBool, AtomicU32, AtomicU64,
     Ordering::{Relaxed, SeqCst},
     SpinLock, read_u32,
 };
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::OnceLock;
 
+/// Read permission for all that are not the owner, who has more.
+const MOST_MODE: u32 = 0o644;
 /// This process has no slot: it is a forked child that could get none.
 pub(super) const NO_SLOT: u32 = u32::MAX;
 
@@ -116,6 +120,32 @@ impl Arena {
             Backing::Os { file, .. } => file.path(),
             Backing::Heap(_) => None,
         }
+    }
+
+    /// Who else than this user may be let to read what is published of it, as permission bits: the `mode` that it was made
+    /// with. None for an arena that is this user's alone.
+    pub fn mode(&self) -> Option<u32> {
+        let mode = read_u32(&self.control.header().mode, Relaxed).capped(MOST_MODE.into()) as u32;
+        self.backing.data_file().map(|_| mode)
+    }
+
+    /// Where a block begins in the data, for those who are let to read these alone; 0 in an arena that is this user's alone.
+    #[inline]
+    pub(crate) fn place_to_tell(&self, block: BlockId) -> u64 {
+        if self.backing.data_file().is_none() {
+            return 0;
+        }
+        let span = self.control.block_quietly(block.index).and_then(|shared| self.control.sane_span(shared));
+        span.map_or(0, |span| u64::from(span.start) * GRANULE_BYTES)
+    }
+
+    /// The file of the data, opened to be read only, and its length. None for an arena that has its data in one file with
+    /// all else.
+    ///
+    /// # Errors
+    /// `Attach` when the file can't be opened anew.
+    pub(crate) fn open_data(&self) -> Result<Option<(OwnedFd, u64)>> {
+        self.backing.data_file().map(|file| Ok((file.open_to_read()?, file.len_bytes()))).transpose()
     }
 
     /// The first byte of the data part in this process, as arrays have it.
@@ -261,3 +291,20 @@ impl fmt::Debug for Arena {
 pub(super) fn file_name(id: u64) -> String {
     format!("ndshare:{id:016x}")
 }
+
+/// What the file of the data is called, where those have one of their own. No name of an arena's file begins so.
+pub(super) fn data_name(id: u64) -> String {
+    format!("ndshare-data:{id:016x}")
+}
+
+/// The file of the arena that `locator` names. One that ends where the data begin has them in a second file.
+pub(super) fn find_file(locator: &Locator) -> Result<MemFile> {
+    let file = MemFile::find(&file_name(locator.id), locator.pid, locator.fd)?;
+    if file.path().is_some() || file.len_bytes() != ArenaSizes::FULL.total_len() {
+        return Ok(file);
+    }
+    Ok(file.with_rest(MemFile::find(&data_name(locator.id), locator.pid, NO_DESCRIPTOR)?))
+}
+
+/// Which descriptor it is nobody says.
+const NO_DESCRIPTOR: i32 = -1;

@@ -233,17 +233,42 @@ impl Array {
     }
 
     fn check_type<T: Item>(&self) -> Result<()> {
-        if self.element().number() == Some(T::NUMBER) {
-            return Ok(());
-        }
-        let (wanted, got) = (Element::of(T::NUMBER), self.element());
-        Err(Error::new(Kind::InvalidType, format!("expected items of type {wanted}, got {got}")))
+        check_type::<T>(self.element())
     }
 
     fn side(&self) -> Side<'_> {
         debug_assert!(is_inside(self.hold(), self.offset(), self.layout(), self.element().size()));
         Side { first: self.as_ptr(), layout: self.layout() }
     }
+}
+
+/// The items in C order of an array whose bytes are a copy of this process's own.
+///
+/// # Errors
+/// `InvalidType` when they are of another type; `InvalidValue` for an array that does not lie inside.
+pub(crate) fn items_in<T: Item>(bytes: &[u8], first: usize, layout: &Layout, element: &Element) -> Result<Vec<T>> {
+    check_type::<T>(element)?;
+    layout.check_inside(first as u64, size_of::<T>(), bytes.len())?;
+    let count = layout.items().unwrap_or(0);
+    let mut items: Vec<T> = Vec::with_capacity(count);
+    let (plain, _) = Layout::contiguous(layout.shape(), size_of::<T>())?;
+    let to = Side { first: items.as_mut_ptr().cast(), layout: &plain };
+    let from = Side { first: bytes.as_ptr().cast_mut().wrapping_add(first), layout };
+    // SAFETY: the vector has room for every item, each of which is written by the copy, and any bytes are a number; the
+    // other side, which is only read, lies inside `bytes`, as just checked.
+    unsafe {
+        copy(&to, &from, size_of::<T>())?;
+        items.set_len(count);
+    }
+    Ok(items)
+}
+
+fn check_type<T: Item>(element: &Element) -> Result<()> {
+    if element.number() == Some(T::NUMBER) {
+        return Ok(());
+    }
+    let wanted = Element::of(T::NUMBER);
+    Err(Error::new(Kind::InvalidType, format!("expected items of type {wanted}, got {element}")))
 }
 
 fn is_inside(hold: &Hold, offset: usize, layout: &Layout, itemsize: usize) -> bool {

@@ -17,6 +17,7 @@ mod tests;
 pub use crate::element::Element;
 pub use crate::layout::{Index, Layout};
 pub use access::Cells;
+pub(crate) use access::items_in;
 pub(crate) use card::{make_card, read_card};
 pub use item::Item;
 pub(crate) use kept::{KeptKind, OWN_WORDS_AT};

@@ -4,6 +4,8 @@
 //! as long as any process has the object: who published it has it until it takes the name back or ends, and whoever attached
 //! to it has it as well. An entry whose object is gone is removed by whoever comes upon it.
 //!
+//! Other users find none of this. What they may read is offered to them: [`publish_to`], [`attach_offered`].
+//!
 //! An arena that lasts, because it is a file with a path, has names of its own: [`Arena::publish`] and its like, in `within`.
 //!
 //! Nothing in an entry is believed that cannot be checked: the arena is another process's of this user, found and joined as
@@ -25,6 +27,10 @@
 //! # Ok::<(), ndshare::Error>(())
 //! ```
 
+mod letter;
+mod offer;
+mod offered;
+mod office;
 mod within;
 
 use crate::arena::{Arena, BlockId, Deadline, Hold, Locator};
@@ -34,6 +40,7 @@ use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
 use crate::os::directory::Directory;
 use crate::os::fork::between_forks;
+use crate::os::offers;
 use crate::os::proc;
 use crate::os::process::at_exit;
 use crate::overlay::Overlay;
@@ -41,6 +48,11 @@ use crate::prim::{AtomicBool, Ordering::Relaxed, SpinLock};
 pub use crate::registry::ObjectKind;
 use crate::ring::Ring;
 use crate::session::{END, check_name, has_others, is_dead_session, lock_names};
+use letter::file_of as file_of_offer;
+#[doc(hidden)]
+pub use offer::publish_found_to;
+pub use offer::{Audience, publish_to};
+pub use offered::{Offered, OfferedArray, attach_offered};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -224,6 +236,8 @@ pub fn attach_readonly(name: &str, deadline: &Deadline) -> Result<Object> {
 /// `InvalidValue`, `Attach`, `Foreign`, `Os`, `Timeout` as [`publish`].
 pub fn unpublish(name: &str, deadline: &Deadline) -> Result<bool> {
     check_name(name)?;
+    office::withdraw(name);
+    offers::remove(&file_of_offer(name));
     let removed = match Directory::find()? {
         // Nobody is to wait for a directory that is not there.
         None => false,
@@ -314,6 +328,17 @@ pub struct Found {
 /// As [`publish`].
 #[doc(hidden)]
 pub fn publish_as(name: &str, object: Found, replace: bool, deadline: &Deadline) -> Result<()> {
+    enter(name, object, replace, deadline)?;
+    // What was offered to other users under the name before is offered no more.
+    office::withdraw(name);
+    if replace {
+        offers::remove(&file_of_offer(name));
+    }
+    Ok(())
+}
+
+/// Enters an object in the registry.
+fn enter(name: &str, object: Found, replace: bool, deadline: &Deadline) -> Result<()> {
     check_name(name)?;
     let Found { kind, token, kept } = object;
     // Strangers stay in the sessions that they have.
@@ -397,6 +422,10 @@ const PREFIX: &str = "name-";
 
 fn file_of(name: &str) -> String {
     format!("{PREFIX}{name}")
+}
+
+fn name_of(file: &str) -> &str {
+    file.strip_prefix(PREFIX).unwrap_or(file)
 }
 
 /// A token of nothing but an arena.
@@ -572,6 +601,7 @@ fn settle() -> Result<()> {
                 published.iter().position(is_it).map(|at| published.swap_remove(at))
             });
             drop(gone);
+            office::withdraw(name_of(&file));
         }
     }
     Ok(())

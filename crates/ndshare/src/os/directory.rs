@@ -284,7 +284,7 @@ fn is_mine_alone(path: &Path, uid: u32) -> bool {
 }
 
 /// Whether nobody but its owner can remove what is in a directory that all may write.
-fn keeps_owners_apart(path: &Path) -> bool {
+pub(super) fn keeps_owners_apart(path: &Path) -> bool {
     let apart = |facts: Metadata| facts.is_dir() && (facts.mode() & libc::S_ISVTX != 0 || facts.mode() & 0o022 == 0);
     fs::symlink_metadata(path).is_ok_and(apart)
 }

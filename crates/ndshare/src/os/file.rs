@@ -12,6 +12,9 @@
 //!
 //! A file with a path serves as well (see `path`). It has no seals, so its length is looked at again before more of it is
 //! used, and it is told from others by what stands in it, because its link in `/proc` says only where it was opened.
+//!
+//! A file may have another one as its **rest**: its bytes come behind the first one's, wherever both are mapped. Locks and
+//! signs of life are on the first alone, so the rest can be shown to others.
 
 use super::descriptor::move_high;
 use super::fork::between_forks;
@@ -58,6 +61,8 @@ pub struct MemFile {
     identity: Identity,
     /// The descriptor is closed, and is not looked for before this time (monotonic ms).
     lost_until_ms: AtomicU64,
+    /// The file whose bytes come behind this one's.
+    rest: Option<Box<MemFile>>,
 }
 
 impl MemFile {
@@ -111,7 +116,7 @@ impl MemFile {
     pub fn find(name: &str, hint_pid: u32, hint_fd: i32) -> Result<Self> {
         let hint = format!("/proc/{hint_pid}/fd/{hint_fd}");
         refuse_foreign(name, hint_pid, &hint)?;
-        let fd = open_link(name, &hint).map_or_else(|| search(name), |fd| Ok(Some(fd)))?;
+        let fd = open_link(name, &hint).map_or_else(|| search(name, Some(hint_pid)), |fd| Ok(Some(fd)))?;
         let failure = || if leads_to(name, &hint) { closed_link(&hint) } else { unreachable_file(name, hint_pid) };
         let fd = fd.ok_or_else(failure)?;
         if let Some(found) = identity(fd.as_raw_fd()).filter(|found| found.uid != effective_uid()) {
@@ -135,13 +140,37 @@ impl MemFile {
         let identity = identity(kept.as_raw_fd()).ok_or_else(|| Error::last_os("fstat of the memory file"))?;
         let is_in_memory = path.is_none() || path::is_in_memory(kept.as_raw_fd());
         let (name, fd) = (name.into(), AtomicI32::new(kept.into_raw_fd()));
-        Ok(Self { name, path, is_in_memory, fd, identity, lost_until_ms: AtomicU64::new(0) })
+        Ok(Self { name, path, is_in_memory, fd, identity, lost_until_ms: AtomicU64::new(0), rest: None })
+    }
+
+    /// The same file, with another one behind it.
+    pub fn with_rest(mut self, rest: Self) -> Self {
+        self.rest = Some(Box::new(rest));
+        self
+    }
+
+    /// The file behind this one, if its bytes are in two.
+    pub fn rest(&self) -> Option<&Self> {
+        self.rest.as_deref()
+    }
+
+    /// This file, and the one behind it.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(self.rest())
+    }
+
+    /// The file that has the byte at `offset` of both, and where.
+    pub(super) fn piece_at(&self, offset: u64) -> (&Self, u64) {
+        match self.rest() {
+            Some(rest) if offset >= self.own_len() => (rest, offset - self.own_len()),
+            _ => (self, offset),
+        }
     }
 
     /// The same file under another name.
     pub fn called(self, name: String) -> Self {
         let fd = AtomicI32::new(self.fd.swap(-1, Ordering::Relaxed));
-        Self { name, fd, path: self.path.clone(), lost_until_ms: AtomicU64::new(0), ..self }
+        Self { name, fd, path: self.path.clone(), lost_until_ms: AtomicU64::new(0), rest: None, ..self }
     }
 
     /// Where it was opened; none for a memory file, which has no path.
@@ -214,8 +243,13 @@ impl MemFile {
         others.filter(has_it).take(MOST_TOLD).map(Process::of).collect()
     }
 
-    /// The length in bytes.
+    /// The length in bytes, with that of the file behind it.
     pub fn len_bytes(&self) -> u64 {
+        self.pieces().map(Self::own_len).sum()
+    }
+
+    /// The length of this file alone.
+    pub(super) fn own_len(&self) -> u64 {
         self.identity.len_bytes
     }
 
@@ -249,7 +283,7 @@ impl MemFile {
 
     fn found_again(&self) -> Option<OwnedFd> {
         let at_path = self.path.as_ref().and_then(|path| Some(path::open(path).ok()??.into()));
-        at_path.or_else(|| through_own_mapping(&self.name)).or_else(|| search(&self.name).ok()?)
+        at_path.or_else(|| through_own_mapping(&self.name)).or_else(|| search(&self.name, None).ok()?)
     }
 
     fn lost(&self) -> Error {
@@ -295,7 +329,7 @@ impl MemFile {
     ///
     /// # Errors
     /// `Attach` when the file can't be opened anew.
-    pub(super) fn open_to_read(&self) -> Result<OwnedFd> {
+    pub fn open_to_read(&self) -> Result<OwnedFd> {
         let fd = self.valid()?;
         proc::open_to_read(&format!("self/fd/{fd}")).map_err(|cause| self.not_opened(fd, cause))
     }
@@ -331,9 +365,10 @@ impl MemFile {
         Ok(i32::from(lock.l_type) != libc::F_UNLCK)
     }
 
-    /// Bytes of the file that are in memory now.
+    /// Bytes of the file, and of the one behind it, that are in memory now.
     pub fn committed_bytes(&self) -> Result<u64> {
-        Ok(identity(self.valid()?).map_or(0, |now| now.committed_bytes))
+        let committed = |piece: &Self| Ok(identity(piece.valid()?).map_or(0, |now| now.committed_bytes));
+        self.pieces().map(committed).sum()
     }
 }
 
@@ -429,14 +464,15 @@ fn path_of(fd: RawFd) -> Option<PathBuf> {
     (target.is_absolute() && !is_memfd).then_some(target)
 }
 
-/// Looks for the memory file called `name` in every process that this one may look into.
+/// Looks for the memory file called `name` in every process that this one may look into, in `first` before all others.
 ///
 /// # Errors
 /// `Attach` without a descriptor to look by: the file may be there.
-fn search(name: &str) -> Result<Option<OwnedFd>> {
-    let processes = list("/proc".into())?;
-    for process in processes.filter(|entry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit()) {
-        for link in list(process.path().join("fd"))? {
+fn search(name: &str, first: Option<u32>) -> Result<Option<OwnedFd>> {
+    let is_process = |entry: &DirEntry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit();
+    let processes = list("/proc".into())?.filter(is_process).map(|entry| entry.path());
+    for process in first.map(|pid| format!("/proc/{pid}").into()).into_iter().chain(processes) {
+        for link in list(process.join("fd"))? {
             let path = link.path();
             let Some(path) = path.to_str().filter(|path| leads_to(name, path)) else { continue };
             match open(path) {

@@ -12,7 +12,7 @@ use crate::error::{ArenaFull, Error, Result};
 use crate::layout::human;
 use crate::prim::{AtomicU64, Ordering};
 use std::ops::Range;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::OnceLock;
 
@@ -37,7 +37,7 @@ impl Mapping {
     /// # Errors
     /// `ArenaFull` when the address space has no room for it, naming the limit.
     pub fn map(file: &MemFile) -> Result<Self> {
-        Self::map_as(file, file.valid()?, (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED))
+        Self::map_file(file, (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED))
     }
 
     /// Maps the whole file, shared, to be read only. Nobody in this process can make it writable: it is mapped through a
@@ -46,8 +46,18 @@ impl Mapping {
     /// # Errors
     /// As [`Self::map`]; `Attach` when the file can't be opened anew.
     pub fn readonly(file: &MemFile) -> Result<Self> {
-        let fd = file.open_to_read()?;
-        Self::map_as(file, fd.as_raw_fd(), (libc::PROT_READ, libc::MAP_SHARED))
+        let opened =
+            file.pieces().map(|piece| Ok((piece.open_to_read()?, piece.own_len()))).collect::<Result<Vec<_>>>()?;
+        let pieces: Vec<_> = opened.iter().map(|(fd, len)| (fd.as_raw_fd(), *len)).collect();
+        Self::map_pieces(&pieces, (libc::PROT_READ, libc::MAP_SHARED))
+    }
+
+    /// Maps all of a file that is open to be read, shared. It has this many bytes, and is sealed so that it keeps them.
+    ///
+    /// # Errors
+    /// `ArenaFull` when the address space has no room for it.
+    pub(crate) fn of_offered(fd: BorrowedFd<'_>, len_bytes: u64) -> Result<Self> {
+        Self::map_pieces(&[(fd.as_raw_fd(), len_bytes)], (libc::PROT_READ, libc::MAP_SHARED))
     }
 
     /// Maps the whole file for a look: what this process writes nobody else sees.
@@ -56,22 +66,29 @@ impl Mapping {
     /// As [`Self::map`].
     pub fn private(file: &MemFile) -> Result<Self> {
         let access = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_NORESERVE);
-        Self::map_as(file, file.valid()?, access)
+        Self::map_file(file, access)
     }
 
-    fn map_as(file: &MemFile, fd: RawFd, (protection, sharing): (libc::c_int, libc::c_int)) -> Result<Self> {
-        let len_bytes = file.len_bytes();
-        let reserved = reserve(len_bytes)?;
-        let flags = sharing | libc::MAP_FIXED;
-        // SAFETY: the fixed address is inside a reservation made just now for this length, which nobody else uses.
-        let base = unsafe { libc::mmap(reserved.as_ptr().cast(), len_bytes as usize, protection, flags, fd, 0) };
-        if base == libc::MAP_FAILED {
-            let error = no_address_space(len_bytes);
-            // SAFETY: the reservation is ours and holds nothing.
-            unsafe { libc::munmap(reserved.as_ptr().cast(), len_bytes as usize) };
-            return Err(error);
+    fn map_file(file: &MemFile, access: (libc::c_int, libc::c_int)) -> Result<Self> {
+        let pieces = file.pieces().map(|piece| Ok((piece.valid()?, piece.own_len()))).collect::<Result<Vec<_>>>()?;
+        Self::map_pieces(&pieces, access)
+    }
+
+    /// Maps whole files, each with its length, one behind the other.
+    fn map_pieces(pieces: &[(RawFd, u64)], (protection, sharing): (libc::c_int, libc::c_int)) -> Result<Self> {
+        let len_bytes = pieces.iter().map(|(_, len)| len).sum();
+        // From here on it unmaps what it has, whatever happens.
+        let mapping = Self { base: reserve(len_bytes)?, len_bytes };
+        let (flags, mut start) = (sharing | libc::MAP_FIXED, 0);
+        for &(fd, len) in pieces {
+            let address = mapping.address(&(start..start + len));
+            // SAFETY: the fixed address is inside a reservation made just now for all pieces, which nobody else uses.
+            if unsafe { libc::mmap(address, len as usize, protection, flags, fd, 0) } == libc::MAP_FAILED {
+                return Err(no_address_space(len_bytes));
+            }
+            start += len;
         }
-        Ok(Self { base: reserved, len_bytes })
+        Ok(mapping)
     }
 
     /// The first byte.
@@ -207,10 +224,11 @@ impl Mapping {
     /// # Errors
     /// `Os` when the kernel refuses; then nothing has changed.
     pub fn rejoin(&self, file: &MemFile, range: Range<u64>) -> Result<()> {
-        let (fd, len) = (file.valid()?, (range.end - range.start) as usize);
+        let (piece, at) = file.piece_at(range.start);
+        let (fd, len) = (piece.valid()?, (range.end - range.start) as usize);
         let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_FIXED);
         // SAFETY: the range is inside this mapping, and its caller has the only reference to these bytes.
-        let pages = unsafe { libc::mmap(self.address(&range), len, protection, flags, fd, range.start.cast_signed()) };
+        let pages = unsafe { libc::mmap(self.address(&range), len, protection, flags, fd, at.cast_signed()) };
         if pages == libc::MAP_FAILED { Err(Error::last_os("mmap of an arena's pages")) } else { Ok(()) }
     }
 

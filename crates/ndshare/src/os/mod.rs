@@ -7,7 +7,7 @@
 compile_error!("ndshare runs on Linux (x86-64 and aarch64): sealed memory files, OFD locks and futexes are its ground");
 
 pub mod cpu;
-mod descriptor;
+pub mod descriptor;
 pub mod directory;
 pub mod fault;
 pub mod file;
@@ -16,12 +16,14 @@ pub mod futex;
 pub mod kill;
 pub mod limits;
 pub mod memory;
+pub mod offers;
 mod page;
 pub mod parent;
 pub mod path;
 pub mod pipe;
 pub mod proc;
 pub mod process;
+pub mod socket;
 pub mod thread;
 pub mod watch;
 
@@ -96,6 +98,12 @@ pub fn random_u64() -> u64 {
 fn effective_uid() -> u32 {
     // SAFETY: the call takes nothing and always succeeds.
     unsafe { libc::geteuid() }
+}
+
+/// The group in whose name this process acts.
+fn effective_gid() -> u32 {
+    // SAFETY: the call takes nothing and always succeeds.
+    unsafe { libc::getegid() }
 }
 
 /// The error number of the last system call.

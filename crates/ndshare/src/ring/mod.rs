@@ -22,7 +22,8 @@
 //! - Writing: `full`: waiting for room. `pick`: a frame to fill. `publish`: its entry. `write`: [`Writing`]. `writer`:
 //!   [`Writer`].
 //! - Reading: `frame`: [`Frame`]. `selector`: what selectors wait on. `reader`: [`Reader`]. `look`: one look, `member`: that
-//!   of a group's member. `wait`: a spin, then a futex. `descriptor`: the reader's side of a selector.
+//!   of a group's member. `offered`: another user's ring, read without any of this.
+//!   `wait`: a spin, then a futex. `descriptor`: the reader's side of a selector.
 //!
 //! A file names only files below it; this one only declares.
 
@@ -39,6 +40,7 @@ mod look;
 mod member;
 mod named;
 mod notify;
+mod offered;
 mod pick;
 mod policy;
 mod protocol;
@@ -67,6 +69,7 @@ mod tests;
 pub use format::{Format, MOST_NAME_BYTES};
 pub use frame::Frame;
 pub use leave::leave_all;
+pub use offered::{OfferedFrame, OfferedRing, OfferedStats};
 pub use policy::{Mode, RingOptions, Start, WhenFull};
 pub use publish::{Content, Published};
 pub use reader::Reader;

@@ -1,6 +1,6 @@
 //! Picking a frame to fill: one that nobody wants or looks at, or another block in the place of one. All under the lock.
 
-use super::protocol::BUSY;
+use super::protocol::{self, BUSY};
 use super::state::Ring;
 use super::table::NEVER;
 use super::window::Floors;
@@ -107,7 +107,7 @@ impl Ring {
         let Some(hold) = Hold::recycle(self.arena(), block)? else { return Ok(None) };
         // All of a frame's words are read and written under the lock.
         words.block.store(hold.block().to_word(), Relaxed);
-        words.last.store(BUSY, Relaxed);
+        protocol::open_frame(words.last);
         // Too small a block stays without content until its slot gets another one.
         Ok((hold.len_bytes() >= need).then_some(hold))
     }

@@ -48,6 +48,23 @@ pub(super) fn read_entry<T>(number: &AtomicU64, seq: u64, read: impl FnOnce() ->
     (number.load(Relaxed) == seq).then_some(found)
 }
 
+// ---- frames
+
+/// Before a frame is filled again: from now on it bears no number. Who looks at its bytes without a hold, because it may
+/// only read, sees that before it sees one of the new ones.
+#[inline]
+pub(super) fn open_frame(last: &AtomicU64) {
+    last.store(BUSY, Release);
+    // Pairs with the fence in `read_frame`.
+    fence(Release);
+}
+
+/// What `read` finds in the frame that was published as `seq`; none when it bore another number at any time meanwhile.
+#[inline]
+pub(super) fn read_frame<T>(last: &AtomicU64, seq: u64, read: impl FnOnce() -> T) -> Option<T> {
+    read_entry(last, seq, read)
+}
+
 // ---- cursors
 
 /// Takes the frame at a cursor. False: somebody moved the cursor meanwhile.

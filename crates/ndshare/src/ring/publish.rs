@@ -168,19 +168,20 @@ impl Ring {
         // want the block's words as soon as they see the number.
         drop(publication.hold.take());
         self.pass_over_lost();
-        let seq = self.write_entry(frame, block.to_word(), content);
+        let seq = self.write_entry(frame, block, content);
         self.count_frame(pen);
         Ok(Outcome::Published(seq))
     }
 
-    fn write_entry(&self, frame: u32, block: u64, content: Content<'_>) -> u64 {
+    fn write_entry(&self, frame: u32, block: BlockId, content: Content<'_>) -> u64 {
         let seq = self.written();
         let entry = self.table.entry(seq);
         // Beforehand: readers look at the entry, and what is written to it in one go travels in one go.
-        let time_ns = monotonic().as_nanos() as u64;
+        let (time_ns, place) = (monotonic().as_nanos() as u64, self.arena().place_to_tell(block));
         protocol::open_entry(entry.seq);
         point(Point::RingBusy);
-        entry.block.store(block, Relaxed);
+        entry.block.store(block.to_word(), Relaxed);
+        entry.place.store(place, Relaxed);
         entry.frame.store(frame.into(), Relaxed);
         entry.time_ns.store(time_ns, Relaxed);
         entry.offset.store(content.offset, Relaxed);

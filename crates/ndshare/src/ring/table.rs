@@ -36,7 +36,7 @@ pub(super) const NAME_BYTES: usize = 64;
 pub const VIEW_BYTES: usize = 504;
 
 /// The version of this layout.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Places of single words.
 const GEOMETRY: usize = 1;
@@ -78,7 +78,7 @@ const READER_WORDS: usize = 16;
 const FRAMES_AT: usize = READERS_AT + READERS * READER_WORDS;
 const FRAME_WORDS: usize = 4;
 /// Words of an entry before view and meta.
-const ENTRY_FIXED: usize = 6 + GROUPS;
+const ENTRY_FIXED: usize = 7 + GROUPS;
 const VIEW_WORDS: usize = VIEW_BYTES / 8;
 
 /// A frame that was never published, or whose content was thrown away.
@@ -260,6 +260,8 @@ pub(super) struct EntryWords<'a> {
     /// Where in the block the first item is.
     pub offset: &'a AtomicU64,
     pub view_len: &'a AtomicU64,
+    /// Where the block begins in the arena's data, for other users who are let to read these alone; else 0.
+    pub place: &'a AtomicU64,
     /// For each group: who has it (see `claim::FrameClaim`).
     pub claims: &'a [AtomicU64],
     pub view: &'a [AtomicU64],
@@ -390,7 +392,8 @@ impl<B: AnyBlock> Table<B> {
             time_ns: &fixed[3],
             offset: &fixed[4],
             view_len: &fixed[5],
-            claims: &fixed[6..],
+            place: &fixed[6],
+            claims: &fixed[7..],
             view,
             meta,
         }

@@ -1,0 +1,336 @@
+//! Unix sockets between users: messages that come whole or not at all, who is at the other end as the kernel says, and
+//! files that go along. Nothing here blocks but `poll`, which has a time limit.
+
+use super::descriptor::Kept;
+use crate::error::{Error, Result};
+use std::io;
+use std::mem::{size_of, zeroed};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+
+/// How many connections wait for an answer before the next ones have to try again.
+const BACKLOG: libc::c_int = 128;
+/// Files that a message is looked through for; those beyond are closed by the kernel.
+const MOST_FILES: usize = 8;
+/// Groups that a process is in, as a first guess.
+const FEW_GROUPS: usize = 64;
+/// More groups than Linux lets a process be in are none.
+const MOST_GROUPS: usize = 1 << 16;
+
+/// A socket that keeps messages whole: one that listens, or one end of a connection.
+#[derive(Debug)]
+pub struct Socket(Kept);
+
+/// Who is at the other end, as the kernel saw it when the connection was made, or when it was first listened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its process id, in this process's numbering; 0 where it has none there.
+    pub pid: u32,
+    /// Its user.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Its other groups.
+    pub groups: Vec<u32>,
+}
+
+/// A message, and the files that came along.
+pub type Received = (usize, Vec<OwnedFd>);
+
+impl Socket {
+    fn new() -> io::Result<Self> {
+        let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        // SAFETY: numbers only.
+        owned(unsafe { libc::socket(libc::AF_UNIX, kind, 0) }).map(|fd| Self(Kept::new(fd)))
+    }
+
+    /// Listens at `path`, where nothing is yet. At no moment others have more rights to it than `mode` says.
+    pub fn listen(path: &Path, mode: u32) -> io::Result<Self> {
+        let (socket, (address, len)) = (Self::new()?, address_of(path)?);
+        // SAFETY: an open descriptor, and an address of this frame with its length. What it is called gets the mode of the
+        // socket, less the umask.
+        let failed = unsafe {
+            libc::fchmod(socket.raw(), mode) != 0
+                || libc::bind(socket.raw(), (&raw const address).cast(), len) != 0
+                || libc::listen(socket.raw(), BACKLOG) != 0
+        };
+        if failed { Err(io::Error::last_os_error()) } else { Ok(socket) }
+    }
+
+    /// Connects to who listens at `path`.
+    pub fn connect(path: &Path) -> io::Result<Self> {
+        let (socket, (address, len)) = (Self::new()?, address_of(path)?);
+        // SAFETY: an open descriptor, and an address of this frame with its length.
+        let failed = unsafe { libc::connect(socket.raw(), (&raw const address).cast(), len) } != 0;
+        if failed { Err(io::Error::last_os_error()) } else { Ok(socket) }
+    }
+
+    /// The next connection; none when there is none now.
+    pub fn accept(&self) -> io::Result<Option<Self>> {
+        let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        // SAFETY: an open descriptor; who connects is asked for later.
+        let fd = unsafe { libc::accept4(self.raw(), std::ptr::null_mut(), std::ptr::null_mut(), flags) };
+        unless_it_would_block(owned(fd).map(|fd| Self(Kept::new(fd))))
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> io::Result<Peer> {
+        // SAFETY: all zeros is a valid `ucred`, a plain struct of integers.
+        let mut who: libc::ucred = unsafe { zeroed() };
+        self.option(libc::SO_PEERCRED, (&raw mut who).cast(), size_of::<libc::ucred>())?;
+        let pid = u32::try_from(who.pid).unwrap_or(0);
+        Ok(Peer { pid, uid: who.uid, gid: who.gid, groups: self.peer_groups()? })
+    }
+
+    fn peer_groups(&self) -> io::Result<Vec<u32>> {
+        let mut groups = vec![0_u32; FEW_GROUPS];
+        // BOUND: the second time there is room for as many as there can be.
+        loop {
+            let bytes = groups.len() * size_of::<u32>();
+            match self.option(libc::SO_PEERGROUPS, groups.as_mut_ptr().cast(), bytes) {
+                Ok(len) => {
+                    groups.truncate(len / size_of::<u32>());
+                    return Ok(groups);
+                }
+                Err(error) if error.raw_os_error() == Some(libc::ERANGE) && groups.len() < MOST_GROUPS => {
+                    groups.resize(MOST_GROUPS, 0);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Fills `bytes` at `value`, and says how many it filled.
+    fn option(&self, name: libc::c_int, value: *mut libc::c_void, bytes: usize) -> io::Result<usize> {
+        let mut len = bytes as libc::socklen_t;
+        // SAFETY: both callers pass live memory of so many bytes, for integers of any value.
+        let failed = unsafe { libc::getsockopt(self.raw(), libc::SOL_SOCKET, name, value, &mut len) } != 0;
+        if failed { Err(io::Error::last_os_error()) } else { Ok(len as usize) }
+    }
+
+    /// Sends one message, with a file if there is one. Fails at once when the other end has not read the earlier ones.
+    pub fn send(&self, bytes: &[u8], file: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        let mut control = Control::new();
+        let mut message = control.message(&mut part);
+        match file {
+            Some(file) => {
+                let len = size_of::<RawFd>() as libc::c_uint;
+                // SAFETY: the buffer has room for a header and a descriptor, at the header's alignment.
+                unsafe {
+                    message.msg_controllen = libc::CMSG_SPACE(len) as usize;
+                    let header = libc::CMSG_FIRSTHDR(&message);
+                    (*header).cmsg_level = libc::SOL_SOCKET;
+                    (*header).cmsg_type = libc::SCM_RIGHTS;
+                    (*header).cmsg_len = libc::CMSG_LEN(len) as usize;
+                    libc::CMSG_DATA(header).cast::<RawFd>().write_unaligned(file.as_raw_fd());
+                }
+            }
+            None => (message.msg_control, message.msg_controllen) = (std::ptr::null_mut(), 0),
+        }
+        // SAFETY: the message names memory of this frame and of the caller's, which the call only reads.
+        let sent = unsafe { libc::sendmsg(self.raw(), &message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// The next message, as far as it fits into `buffer`; none when there is none now. No byte: the other end is gone.
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Received>> {
+        let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+        let mut control = Control::new();
+        let mut message = control.message(&mut part);
+        // SAFETY: the message names memory of this frame and of the caller's, with its lengths.
+        let got = unsafe { libc::recvmsg(self.raw(), &mut message, libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC) };
+        let got = if got < 0 { Err(io::Error::last_os_error()) } else { Ok(got as usize) };
+        let Some(len) = unless_it_would_block(got)? else { return Ok(None) };
+        let files = files_of(&message);
+        if message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a message that is longer than any of ours"));
+        }
+        Ok(Some((len, files)))
+    }
+
+    /// The descriptor, to be waited for.
+    pub fn raw(&self) -> RawFd {
+        self.0.raw()
+    }
+
+    /// Whether the program has left the descriptor open.
+    pub fn is_open(&self) -> bool {
+        self.0.is_ours()
+    }
+}
+
+/// Room for the files of a message, at the alignment of their header.
+#[repr(C)]
+struct Control {
+    bytes: [u64; 16],
+}
+
+// SAFETY: a number of a number.
+const _: () = assert!(unsafe { libc::CMSG_SPACE((MOST_FILES * size_of::<RawFd>()) as libc::c_uint) } as usize <= 128);
+
+impl Control {
+    fn new() -> Self {
+        Self { bytes: [0; 16] }
+    }
+
+    fn message(&mut self, part: &mut libc::iovec) -> libc::msghdr {
+        // SAFETY: all zeros is a valid `msghdr`.
+        let mut message: libc::msghdr = unsafe { zeroed() };
+        (message.msg_iov, message.msg_iovlen) = (part, 1);
+        (message.msg_control, message.msg_controllen) = (self.bytes.as_mut_ptr().cast(), size_of::<Self>());
+        message
+    }
+}
+
+/// The files that came with a message; whoever gets them closes them.
+fn files_of(message: &libc::msghdr) -> Vec<OwnedFd> {
+    let mut files = Vec::new();
+    // SAFETY: the kernel has filled the buffer, which lives; each header's length covers its descriptors, which are new
+    // and nobody else's.
+    unsafe {
+        let mut header = libc::CMSG_FIRSTHDR(message);
+        // BOUND: the headers in the buffer.
+        while !header.is_null() {
+            if ((*header).cmsg_level, (*header).cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+                let (data, len) = (libc::CMSG_DATA(header), (*header).cmsg_len - libc::CMSG_LEN(0) as usize);
+                for index in 0..len / size_of::<RawFd>() {
+                    files.push(OwnedFd::from_raw_fd(data.cast::<RawFd>().add(index).read_unaligned()));
+                }
+            }
+            header = libc::CMSG_NXTHDR(message, header);
+        }
+    }
+    files
+}
+
+/// A word that one thread rings and another one waits for.
+#[derive(Debug)]
+pub struct Bell(Kept);
+
+impl Bell {
+    /// A bell that is silent.
+    ///
+    /// # Errors
+    /// `Os` without a free descriptor.
+    pub fn new() -> Result<Self> {
+        // SAFETY: numbers only.
+        let made = owned(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) });
+        made.map(|fd| Self(Kept::new(fd))).map_err(|error| Error::os("eventfd", error))
+    }
+
+    /// Wakes who waits, or who comes to wait. False: the program has closed the descriptor.
+    pub fn ring(&self) -> bool {
+        // SAFETY: eight live bytes.
+        self.0.is_ours() && unsafe { libc::write(self.raw(), (&raw const ONE).cast(), size_of::<u64>()) } > 0
+    }
+
+    /// Is silent from now on.
+    pub fn silence(&self) {
+        let mut count = 0_u64;
+        if !self.0.is_ours() {
+            return;
+        }
+        // SAFETY: eight live bytes of this frame.
+        unsafe { libc::read(self.raw(), (&raw mut count).cast(), size_of::<u64>()) };
+    }
+
+    /// The descriptor, to be waited for.
+    pub fn raw(&self) -> RawFd {
+        self.0.raw()
+    }
+}
+
+static ONE: u64 = 1;
+
+/// Waits until there is something to be had from one of `descriptors`, be it the end or an error, at most so long (none: for ever); a signal may end the wait early.
+pub fn poll(descriptors: &[RawFd], longest: Option<Duration>) -> Vec<bool> {
+    let ask = |&fd: &RawFd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    let mut asked: Vec<libc::pollfd> = descriptors.iter().map(ask).collect();
+    let time = longest.map(|longest| libc::timespec {
+        tv_sec: longest.as_secs() as libc::time_t,
+        tv_nsec: longest.subsec_nanos().into(),
+    });
+    let time = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: a live table with its length, and a time of this frame or none.
+    let count = unsafe { libc::ppoll(asked.as_mut_ptr(), asked.len() as libc::nfds_t, time, std::ptr::null()) };
+    asked.iter().map(|one| count > 0 && one.revents != 0).collect()
+}
+
+fn owned(fd: RawFd) -> io::Result<OwnedFd> {
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a descriptor that was just made belongs to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn unless_it_would_block<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
+    match outcome {
+        Ok(got) => Ok(Some(got)),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR | libc::ECONNABORTED)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn address_of(path: &Path) -> io::Result<(libc::sockaddr_un, libc::socklen_t)> {
+    // SAFETY: all zeros is a valid `sockaddr_un`.
+    let mut address: libc::sockaddr_un = unsafe { zeroed() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    let bytes = path.as_os_str().as_bytes();
+    if bytes.len() >= address.sun_path.len() || bytes.contains(&0) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a path that is too long for a socket"));
+    }
+    for (place, &byte) in address.sun_path.iter_mut().zip(bytes) {
+        *place = byte.cast_signed();
+    }
+    Ok((address, size_of::<libc::sockaddr_un>() as libc::socklen_t))
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_message_brings_its_file_and_says_who_sent_it() {
+        let path = std::env::temp_dir().join(format!("ndshare-socket-{}", super::super::random_u64()));
+        let listener = Socket::listen(&path, 0o600).unwrap();
+        assert!(listener.accept().unwrap().is_none());
+        let client = Socket::connect(&path).unwrap();
+        assert_eq!(poll(&[listener.raw()], None), [true]);
+        let server = listener.accept().unwrap().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let peer = client.peer().unwrap();
+        assert_eq!((peer.uid, peer.pid), (super::super::effective_uid(), std::process::id()));
+        assert_eq!(server.peer().unwrap().gid, peer.gid);
+
+        let mut buffer = [0; 16];
+        assert!(client.receive(&mut buffer).unwrap().is_none());
+        server.send(b"file", Some(client.0.as_fd())).unwrap();
+        server.send(b"none", None).unwrap();
+        server.send(&[0; 17], None).unwrap();
+        let (len, files) = client.receive(&mut buffer).unwrap().unwrap();
+        assert_eq!((&buffer[..len], files.len()), (&b"file"[..], 1));
+        drop(files);
+        let (len, files) = client.receive(&mut buffer).unwrap().unwrap();
+        assert_eq!((&buffer[..len], files.len()), (&b"none"[..], 0));
+        assert!(client.receive(&mut buffer).is_err(), "it does not fit");
+        drop(server);
+        assert_eq!(client.receive(&mut buffer).unwrap().unwrap().0, 0, "the end");
+    }
+
+    #[test]
+    fn a_bell_wakes_who_comes_later() {
+        let bell = Bell::new().unwrap();
+        let briefly = Some(Duration::from_millis(1));
+        assert_eq!(poll(&[bell.raw()], briefly), [false]);
+        bell.ring();
+        assert_eq!(poll(&[bell.raw()], None), [true]);
+        bell.silence();
+        assert_eq!(poll(&[bell.raw()], briefly), [false]);
+        assert_eq!(poll(&[-1, 1 << 20], briefly), [false, true]);
+    }
+}
