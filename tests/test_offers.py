@@ -404,6 +404,43 @@ def test_a_ring_of_another_user_is_read_to_its_end() -> None:
         assert other.wait(HANG) == 0
 
 
+CONTAINER = """
+import os
+import numpy as np
+import ndshare as nds
+
+array = nds.attach("array", user=os.getuid(), readonly=True, timeout=20)
+print(array.tolist(), flush=True)
+ring = nds.attach("ring", user=os.getuid(), readonly=True, timeout=20)
+print("ready", flush=True)
+print(ring.get(timeout=20).tolist(), flush=True)
+try:
+    nds.attach("array", timeout=20)
+except nds.AttachError as error:
+    print(error, flush=True)
+"""
+
+
+def test_another_container_of_the_same_user_reads_what_is_offered_and_is_told_what_is_missing_for_the_rest() -> None:
+    container = ["unshare", "--pid", "--fork", "--mount-proc"]
+    if shutil.which("unshare") is None or subprocess.run([*container, "true"], check=False).returncode != 0:
+        pytest.skip("this machine permits no pid namespace")
+    arena = nds.Arena("16 MiB", mode=0o640)
+    array = nds.array([1, 2, 3], np.int32, arena=arena)
+    ring = nds.Ring(2, np.uint8, slots=4, arena=arena)
+    nds.publish("array", array, mode=0o640)
+    nds.publish("ring", ring, mode=0o640)
+    command = [*container, sys.executable, "-c", CONTAINER]
+    env = environment(NDSHARE_OFFERS=os.environ["NDSHARE_OFFERS"])
+    with subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert said(other) == "[1, 2, 3]"
+        assert said(other) == "ready"
+        ring.put([4, 5])
+        assert said(other) == "[4, 5]"
+        assert f"process {os.getpid()}, which published it, is in another container (pid namespace)" in said(other)
+        assert other.wait(HANG) == 0
+
+
 @needs_root
 def test_a_slow_reader_holds_nobody_back_and_gets_no_torn_frame() -> None:
     arena = nds.Arena("64 MiB", mode=0o604)

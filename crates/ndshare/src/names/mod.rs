@@ -474,6 +474,21 @@ impl Entry {
         Some(Self { kind, numbering: parts.next()?.parse().ok()?, token: parts.next()?.parse().ok()? })
     }
 
+    /// The error, with the name, and with what to do where processes of different containers see nothing of each other.
+    fn not_reached(&self, name: &str, error: Error) -> Error {
+        let is_elsewhere = proc::pid_namespace().is_some_and(|here| ![0, here].contains(&self.numbering));
+        let why = match error.kind() {
+            Kind::Unreachable if is_elsewhere => format!(
+                "process {}, which published it, is in another container (pid namespace), and this one does not see its \
+                 /proc: run both in one pid namespace, or let it be read: publish it there with mode=0o640, from an arena \
+                 with a mode, and attach to it here with user= and readonly=True",
+                self.token.locator.pid
+            ),
+            _ => error.to_string(),
+        };
+        error.saying(format!("the {} {name:?} cannot be reached: {why}", self.kind))
+    }
+
     /// The object; none when it is gone.
     fn find(&self, access: Access) -> Result<Option<Kept>> {
         let locator = &self.token.locator;
@@ -513,10 +528,7 @@ fn look(name: &str, access: Access) -> Result<Option<Found>> {
             bytes.len()
         ))
     })?;
-    let found = entry.find(access).map_err(|error| {
-        let text = format!("the {} {name:?} cannot be reached: {error}", entry.kind);
-        error.saying(text)
-    })?;
+    let found = entry.find(access).map_err(|error| entry.not_reached(name, error))?;
     if found.is_none() {
         prune(&file, &bytes);
     }
