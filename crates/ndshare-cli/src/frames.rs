@@ -64,10 +64,18 @@ fn save(frame: &SeenFrame, path: &Path) -> Taken {
 
 /// Hands out the frames that are wanted, until there are no more.
 fn each(wanted: &Frames, take: &mut dyn FnMut(&SeenFrame) -> Taken) -> Outcome {
+    let mut taken = 0_u64;
+    let take = &mut |frame: &SeenFrame| {
+        taken += 1;
+        take(frame)
+    };
     let missed = match &wanted.arena {
         Some(path) => each_seen(path, wanted, take)?,
         None => each_read(wanted, take)?,
     };
+    if taken == 0 && wanted.start != "oldest" {
+        writeln!(io::stderr(), "ndshare: no frame came; --start oldest takes those that are there")?;
+    }
     if missed > 0 && !wanted.latest {
         writeln!(io::stderr(), "ndshare: {missed} frames went before they could be read")?;
     }

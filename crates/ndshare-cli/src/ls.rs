@@ -24,8 +24,10 @@ pub(crate) fn run(wanted: &Ls, is_json: bool, out: &mut dyn Write) -> Outcome {
     let (sessions, names) = (session::listed()?, names::listed()?);
     let is_all = wanted.paths.is_empty();
     let seen = if is_all { all } else { at_paths(&wanted.paths, &all)? };
-    let is_good = is_all || seen.len() == wanted.paths.len();
+    let are_found = seen.len() == wanted.paths.len();
     let arenas: Vec<Listing> = seen.into_iter().map(|seen| Listing::of(seen, &sessions, &names)).collect();
+    // Of what was asked for by its path, what is damaged is a failure.
+    let is_good = is_all || are_found && arenas.iter().all(|one| one.stats.is_ok() && one.poisoned.is_none());
     let dead = names.iter().filter(|one| is_all && is_dead(one, &arenas));
     let dead: Vec<&str> = dead.map(|one| one.name.as_str()).collect();
     if is_json {

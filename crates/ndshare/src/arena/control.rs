@@ -320,7 +320,7 @@ impl ArenaSizes {
         }
         let expected =
             if sizes.is_possible() { format!("{} bytes", sizes.total_len()) } else { "sizes that can be".into() };
-        Err(damaged(path, &format!("expected {expected}, got {len} bytes of {sizes:?}")))
+        Err(damaged(path, &format!("expected {expected}, got {len} bytes")))
     }
 }
 

@@ -21,7 +21,7 @@ use crate::ring::OfferedRing;
 use crate::session::check_name;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Who waits for an offer, or for an answer, looks so often.
 const NAP: Duration = Duration::from_millis(20);
@@ -165,16 +165,21 @@ impl State {
     }
 }
 
+/// Who listens is given so long for an answer, whatever the timeout: a look without one would find nothing, ever.
+const ANSWER: Duration = Duration::from_millis(100);
+
 /// What is at the other end; none when it ended just now, or has no place for one more reader.
 fn ask(line: Line, name: &str, uid: u32, deadline: &Deadline, state: &mut State) -> Result<Option<Offered>> {
     if !matches!(state, State::Busy(_)) {
         *state = State::Silent(line.pid);
     }
-    let mut buffer = vec![0; MOST_BYTES];
-    // BOUND: until there is an answer, or `deadline` ends.
+    let (mut buffer, begun) = (vec![0; MOST_BYTES], Instant::now());
+    // BOUND: until there is an answer, or `deadline` and `ANSWER` end.
     let (len, files) = loop {
-        match line.first(&mut buffer, deadline.nap(NAP))? {
+        let patience = deadline.nap(NAP).max(ANSWER.saturating_sub(begun.elapsed()).min(NAP));
+        match line.first(&mut buffer, patience)? {
             Heard::Message(len, files) => break (len, files),
+            Heard::Nothing if begun.elapsed() < ANSWER => {}
             Heard::Nothing => deadline.go_on("an answer")?,
             // It was taken back, or replaced, just now.
             Heard::End => {
