@@ -1,7 +1,7 @@
 //! Arenas that last: in files, what is refused and what comes back; on the heap, deaths at every labelled point with nobody
 //! left.
 
-use super::control::ArenaSizes;
+use super::control::{ArenaSizes, Record};
 use super::tests::audit;
 use super::word::State;
 use super::*;
@@ -293,6 +293,34 @@ fn tables_that_contradict_themselves_are_an_error() {
     std::mem::forget((first, other));
     for _ in 0..2 {
         assert_eq!(Arena::reopen_on_heap(&heap).unwrap_err().kind(), Kind::Poisoned);
+    }
+}
+
+/// Whoever mended this gave back all that had a name, and said nothing.
+#[test]
+fn a_root_whose_records_were_written_over_is_an_error() {
+    let scribbles: [fn(&Arena, BlockId, BlockId); 3] = [
+        |arena, root, _| {
+            let of_root = |record: &&Record| record.block.load(SeqCst) == root.index;
+            let records = (0..arena.control.records_ready()).map(|index| arena.control.record(index).unwrap());
+            records.filter(of_root).for_each(|record| record.origin.store(1 << 30, SeqCst));
+        },
+        |arena, root, _| {
+            let block = arena.control.block(root.index).unwrap();
+            block.word.store(block.word.load(SeqCst) ^ 1 << 40, SeqCst);
+        },
+        |arena, _, kept| arena.control.block(kept.index).unwrap().word.store(0, SeqCst),
+    ];
+    for scribble in scribbles {
+        let (first, heap) = Arena::create_lasting_on_heap(BUDGET).unwrap();
+        let root = first.root(ROOT_BYTES, &FOREVER).unwrap().block();
+        let kept = keep_one(&first, 7);
+        scribble(&first, root, kept);
+        heap.declare_dead(first.participant_slot());
+        std::mem::forget(first);
+        for _ in 0..2 {
+            assert_eq!(Arena::reopen_on_heap(&heap).unwrap_err().kind(), Kind::Poisoned);
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 use super::control::{Block, PARENT, Record};
 use super::deadline::Deadline;
+use super::ids::BlockId;
 use super::lockword::LockWord;
 use super::spans::Spans;
 use super::state::Arena;
@@ -22,12 +23,13 @@ impl Arena {
     /// Puts an arena in order that nobody has, whose door the caller has. Nobody has a slot, the caller neither.
     ///
     /// # Errors
-    /// `Poisoned` when the blocks contradict each other; `ArenaFull` when there is no space for what they should have.
+    /// `Poisoned` when the blocks, or what the root keeps, contradict each other; `ArenaFull` when there is no space for what they should have.
     pub(super) fn mend(&self) -> Result<()> {
         self.control.check_poison()?;
         // Whoever had it is dead, and all that it guards is made anew.
         self.control.header().lock.0.store(0, SeqCst);
         self.fill_holes()?;
+        self.check_root()?;
         self.end_what_keeps_nothing()?;
         point(Point::MendRecords);
         let (mut spans, mut counts) = (Vec::new(), Vec::new());
@@ -63,6 +65,46 @@ impl Arena {
         Ok(())
     }
 
+    /// Refuses what no death leaves: the root keeps itself by a record before it keeps others, and never ends; and what it
+    /// keeps lives. Otherwise the tables were written over, and to mend them would give away what has a name.
+    fn check_root(&self) -> Result<()> {
+        // RAW: a name, which is looked up.
+        let Some(root) = BlockId::from_word(self.control.header().root.load(Relaxed)) else { return Ok(()) };
+        let (mut keeps_itself, mut children) = (false, Vec::new());
+        for index in 0..self.control.records_ready() {
+            let record = self.control.record(index)?;
+            // RAW: only compared.
+            let is_of_root = record.origin.load(Relaxed) == root.index
+                && record.stamp.load(Relaxed) == u64::from(root.generation)
+                && record.sender.load(Relaxed) == PARENT;
+            // RAW: as above; the block is looked up.
+            let (nonce, child) = (record.nonce.load(Relaxed), record.block.load(Relaxed));
+            match is_of_root && nonce != 0 {
+                true if child == root.index => keeps_itself = true,
+                true => children.push(child),
+                false => {}
+            }
+        }
+        if (keeps_itself || !children.is_empty()) && !self.lives(root.index, Some(u64::from(root.generation))) {
+            return Err(self.control.poison("the root keeps blocks and is none itself"));
+        }
+        if !children.is_empty() && !keeps_itself {
+            return Err(self.control.poison("the root keeps blocks and not itself"));
+        }
+        match children.iter().find(|&&child| !self.lives(child, None)) {
+            Some(child) => Err(self.control.poison(&format!("the root keeps block {child}, which is none"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a block lives, in its present generation or in one of them.
+    fn lives(&self, index: u32, generation: Option<u64>) -> bool {
+        self.control.block_quietly(index).is_some_and(|block| {
+            let word = block.words().load();
+            word.state == State::Live && generation.is_none_or(|generation| u64::from(word.generation) == generation)
+        })
+    }
+
     /// References in flight are for processes that are gone, and a record that is left of a parent keeps nothing.
     fn end_what_keeps_nothing(&self) -> Result<()> {
         for index in 0..self.control.records_ready() {
@@ -75,17 +117,13 @@ impl Arena {
     }
 
     fn is_kept_child(&self, record: &Record) -> bool {
-        let is_live = |block: &Block, generation: Option<u64>| {
-            let word = block.words().load();
-            word.state == State::Live && generation.is_none_or(|generation| u64::from(word.generation) == generation)
-        };
         // RAW: each is looked up, and may be that of no block.
         let (parent, child) = (record.origin.load(Relaxed), record.block.load(Relaxed));
         // RAW: only compared.
         let generation = record.stamp.load(Relaxed);
-        let parent = self.control.block_quietly(parent).is_some_and(|block| is_live(block, Some(generation)));
+        let parent = self.lives(parent, Some(generation));
         // The child may have had another generation since: a ring fills its frames anew.
-        let child = self.control.block_quietly(child).is_some_and(|block| is_live(block, None));
+        let child = self.lives(child, None);
         record.sender.load(Relaxed) == PARENT && parent && child
     }
 
