@@ -19,7 +19,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def heard(text):
 @pytest.fixture(autouse=True)
 def offers(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Give each test a place for offers that other users may go through."""
-    place = Path(tempfile.mkdtemp(prefix="nds-offers-", dir="/dev/shm"))
+    place = Path(tempfile.mkdtemp(prefix="ndshare-tests-offers-", dir="/dev/shm"))
     place.chmod(0o1777)
     monkeypatch.setenv("NDSHARE_OFFERS", str(place))
     yield place / f"ndshare-{os.geteuid()}-offers"
@@ -189,7 +189,9 @@ def test_the_command_line_sees_such_an_arena() -> None:
         [*command, "ls", "--json"], env=own_environment(), capture_output=True, text=True, check=True
     )
     assert arena.id in shown.stdout
-    checked = subprocess.run([*command, "check"], env=own_environment(), capture_output=True, text=True, check=False)
+    checked = subprocess.run(
+        [*command, "check", arena.id], env=own_environment(), capture_output=True, text=True, check=False
+    )
     assert (checked.returncode, arena.id in checked.stdout) == (0, True), checked
     del array
 
@@ -726,10 +728,11 @@ def test_who_says_nothing_and_who_says_too_much_hinder_nobody(offers: Path) -> N
         loud.send(b"x" * 10_000)
         assert nds.attach("array", user=me, readonly=True, timeout=5).sum() == 5
         assert answer(silent) == (0, 1)
-        assert is_over(loud), "who speaks is not listened to"
+        assert answer(loud) == (0, 1), "who speaks is not listened to"
         assert nds.attach("array", user=me, readonly=True, timeout=5).base.offered
         assert nds.unpublish("array")
         assert (silent.recv(100), silent.recv(100)) == (b"withdrawn", b"")
+        assert is_over(loud)
 
 
 def test_of_300_readers_as_many_are_let_in_as_there_is_room_for(offers: Path) -> None:
@@ -739,12 +742,52 @@ def test_of_300_readers_as_many_are_let_in_as_there_is_room_for(offers: Path) ->
 
     most = min(256, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
     me = os.geteuid()
-    with connected(offers, "array", 300) as lines:
-        answers = [answer(line) for line in lines]
+    with ExitStack() as stack:
+        answers = [answer(stack.enter_context(connected(offers, "array", 1))[0]) for _ in range(300)]
         assert sorted(answers) == [(0, 1)] * most + [(2, 0)] * (300 - most)
         with pytest.raises(nds.Timeout, match="as many as there can be"):
             nds.attach("array", user=me, readonly=True, timeout=0.2)
     assert nds.attach("array", user=me, readonly=True, timeout=20).sum() == 5
+
+
+def test_letters_that_nobody_reads_are_few(offers: Path) -> None:
+    """Files on their way count for the user, in all its processes: it could be stopped from sending any."""
+    arena = nds.Arena("16 MiB", mode=0o640)
+    nds.publish("array", nds.ones(5, arena=arena), mode=0o640)
+    me = os.geteuid()
+    before = sockets()
+    with connected(offers, "array", 60) as lines:
+        # One end alone is no end: the letter would stay on its way, and the place be free.
+        lines[0].shutdown(socket.SHUT_WR)
+        assert [answer(line) for line in lines[32:]] == [(2, 0)] * 28
+        with pytest.raises(nds.Timeout, match="as many as there can be"):
+            nds.attach("array", user=me, readonly=True, timeout=0.2)
+        assert wait_until(lambda: sockets() == before + 60 + 32)
+        assert answer(lines[0]) == (0, 1)
+        assert nds.attach("array", user=me, readonly=True, timeout=20).sum() == 5
+    assert wait_until(lambda: sockets() == before)
+
+
+def test_a_publish_that_is_refused_leaves_what_is_offered(offers: Path) -> None:
+    arena = nds.Arena("16 MiB", mode=0o640)
+    array, me = nds.ones(5, arena=arena), os.geteuid()
+    nds.publish("array", array, mode=0o640)
+    mine = nds.attach("array", user=me, readonly=True, timeout=5)
+    with pytest.raises(RuntimeError, match="replace"):
+        nds.publish("array", nds.zeros(1, arena=arena), mode=0o640)
+    assert is_offered(mine)
+    assert nds.attach("array", user=me, readonly=True, timeout=0).sum() == 5, "also at once"
+    assert os.listdir(offers) == ["offer-array"]
+
+
+def test_a_name_that_another_process_takes_away_is_offered_no_more() -> None:
+    arena = nds.Arena("16 MiB", mode=0o640)
+    nds.publish("array", nds.ones(5, arena=arena), mode=0o640)
+    mine = nds.attach("array", user=os.geteuid(), readonly=True, timeout=5)
+    other = "import ndshare as nds; assert nds.unpublish('array')"
+    command = [sys.executable, "-c", other]
+    subprocess.run(command, env=environment(NDSHARE_OFFERS=os.environ["NDSHARE_OFFERS"]), check=True)
+    assert wait_until(lambda: not is_offered(mine))
 
 
 # ---- squatters and liars --------------------------------------------------------------------------------------------

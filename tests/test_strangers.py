@@ -43,7 +43,7 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in nds.names():
         nds.unpublish(name)
     gc.collect()
-    assert [entry for entry in entries(path) if entry.startswith(".")] == []
+    assert [entry for entry in entries(path) if entry.startswith(".")] == [], entries(path)
 
 
 def entries(runtime: Path) -> list[str]:

@@ -76,10 +76,19 @@ def names() -> dict[str, str]:
     return _native.list_names()
 
 
+def _number(number: int, what: str) -> int:
+    """Return what the system takes for a user or a group; its greatest number means none."""
+    if isinstance(number, bool) or not 0 <= (given := operator.index(number)) < 2**32 - 1:
+        raise ValueError(
+            f"expected the name or the number of a {what}, got {number!r}: pass a name, or a number that there is"
+        )
+    return given
+
+
 def _uid(user: str | int) -> int:
     """Return the number of a user."""
     if not isinstance(user, str):
-        return operator.index(user)
+        return _number(user, "user")
     try:
         return pwd.getpwnam(user).pw_uid
     except KeyError:
@@ -91,7 +100,7 @@ def _uid(user: str | int) -> int:
 def _gid(group: str | int) -> int:
     """Return the number of a group."""
     if not isinstance(group, str):
-        return operator.index(group)
+        return _number(group, "group")
     try:
         return grp.getgrnam(group).gr_gid
     except KeyError:

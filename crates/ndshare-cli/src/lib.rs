@@ -86,7 +86,7 @@ fn finish(outcome: Outcome) -> u8 {
         Ok(false) => BAD,
         Err(error) if is_closed_pipe(&*error) => GOOD,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "ndshare: {error}");
+            let _ = writeln!(io::stderr(), "ndshare: {}", text::printable(&error.to_string()));
             if error.is::<Blind>() { BLIND } else { BAD }
         }
     }

@@ -1,6 +1,6 @@
 //! Publishing to other users, who may read and do nothing else ([what is promised](docs/offers.md)).
 
-use super::letter::{Description, Letter, file_of};
+use super::letter::{Description, Letter, MOST_BYTES, file_of};
 use super::office::{self, Desk};
 use super::{Found, Kept, Object, enter};
 use crate::arena::{Arena, Deadline, Hold, check_mode};
@@ -72,19 +72,27 @@ pub fn publish_found_to(
     let hold = offerable(&object)?.clone();
     check_arena(hold.arena(), mode)?;
     let Some((data, data_len)) = hold.arena().open_data()? else { return Err(not_for_others(hold.arena(), mode)) };
-    let letter = letter_of(name, &object, &hold, data_len);
+    let letter = letter_of(name, &object, &hold, data_len).encode();
+    if letter.len() > MOST_BYTES {
+        return Err(Error::value(format!(
+            "expected an array that is said in {MOST_BYTES} bytes, got {}: take a dtype with fewer fields, or shorter names",
+            letter.len()
+        )));
+    }
     let access = Access::new(mode, group);
     let mut wait = || {
         deadline.go_on("the directory of offers")?;
         std::thread::sleep(deadline.nap(NAP));
         Ok(())
     };
-    let named = Named::new(&file_of(name), access, replace || office::has(name), &mut wait)?;
-    if let Err(error) = enter(name, object, replace, deadline) {
+    let file = file_of(name);
+    let mut named = Named::new(&file, access, replace || office::has(name), &mut wait)?;
+    // The registry decides, before what is offered now loses its name.
+    if let Err(error) = enter(name, object, replace, deadline).and_then(|()| named.show(&file)) {
         named.remove();
         return Err(error);
     }
-    office::open(Desk::new(name, (named, access), (letter.encode(), data), Box::new(hold)))
+    office::open(Desk::new(name, (named, access), (letter, data), Box::new(hold)))
 }
 
 fn letter_of(name: &str, object: &Found, hold: &Hold, data_len: u64) -> Letter {

@@ -14,19 +14,21 @@ use crate::os::fork;
 use crate::os::limits::open_files_limit;
 use crate::os::offers::{Access, Named};
 use crate::os::process::at_exit;
-use crate::os::socket::{Bell, Socket, poll};
+use crate::os::socket::{Awaited, Bell, Socket, poll};
 use crate::os::thread::Thread;
 use crate::prim::{
     AtomicBool,
     Ordering::{Acquire, Relaxed, Release},
     SpinLock,
 };
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Connections that a process has at the most; fewer where it may not have many descriptors.
 const MOST_READERS: usize = 256;
+/// Letters of one name that nobody has read yet, at the most: the kernel counts their files for this user, in all processes.
+const MOST_UNREAD: usize = 32;
 /// So many connections are answered before anything else is looked at.
 const A_TURN: usize = 64;
 /// How long nobody is answered while no descriptor is free.
@@ -82,14 +84,25 @@ impl Desk {
 
     /// Answers who has connected; false: no descriptor is free for the next one.
     fn serve(&mut self, room: &mut usize) -> bool {
-        let listener = std::iter::once(self.named.socket.raw());
-        let asked: Vec<_> = listener.chain(self.readers.iter().map(Socket::raw)).collect();
+        let asked: Vec<_> = self.sockets().collect();
         let ready = poll(&asked, Some(Duration::ZERO));
         let (mut answers, before) = (ready.iter().skip(1), self.readers.len());
-        // Nobody who reads has anything to say: it is the end, or somebody who does not know how to behave.
+        // Nobody who reads has anything to say, and only the end of the whole connection counts: until then a letter that
+        // nobody reads is on its way, and a user may have few files on their way.
         self.readers.retain(|reader| answers.next() != Some(&true) && reader.is_open());
         *room += before - self.readers.len();
         ready.first() != Some(&true) || !self.named.socket.is_open() || self.accept(room)
+    }
+
+    /// What is waited for: who connects, and the ends of those who read.
+    fn sockets(&self) -> impl Iterator<Item = (RawFd, Awaited)> {
+        let listener = std::iter::once((self.named.socket.raw(), Awaited::Message));
+        listener.chain(self.readers.iter().map(|reader| (reader.raw(), Awaited::End)))
+    }
+
+    /// Whether so many letters were not read yet that no more are sent.
+    fn is_unheard(&self) -> bool {
+        self.readers.iter().filter(|reader| reader.has_unread()).count() >= MOST_UNREAD
     }
 
     fn accept(&mut self, room: &mut usize) -> bool {
@@ -111,7 +124,7 @@ impl Desk {
         }
         if !self.access.admits(&peer) {
             let _ = reader.send(&Letter::Refused.encode(), None);
-        } else if *room == 0 {
+        } else if *room == 0 || self.is_unheard() {
             let _ = reader.send(&Letter::Busy.encode(), None);
         } else if reader.send(&self.letter, Some(self.data.as_fd())).is_ok() {
             *room -= 1;
@@ -190,17 +203,15 @@ impl Office {
         Ok(())
     }
 
-    fn sockets(&self) -> impl Iterator<Item = &Socket> {
-        self.desks.iter().flat_map(|desk| std::iter::once(&desk.named.socket).chain(&desk.readers))
-    }
-
     /// Answers all who have connected; false: no descriptor is free for the next one.
     fn serve(&mut self) -> bool {
         let most = MOST_READERS.min(usize::try_from(open_files_limit() / 4).unwrap_or(MOST_READERS));
         let mut room = most.saturating_sub(self.desks.iter().map(|desk| desk.readers.len()).sum());
         let served: Vec<bool> = self.desks.iter_mut().map(|desk| desk.serve(&mut room)).collect();
-        // Where the program has closed the socket, or the file, nobody comes any more.
-        let lost = self.desks.extract_if(.., |desk| !desk.named.socket.is_open() || !desk.data.only_reads());
+        // Where the program has closed the socket, or the file, or another process has taken the name, nobody comes any more.
+        let is_lost =
+            |desk: &mut Desk| !desk.named.socket.is_open() || !desk.data.only_reads() || !desk.named.is_shown();
+        let lost = self.desks.extract_if(.., is_lost);
         self.left.extend(lost.map(Desk::close));
         served.into_iter().all(|served| served)
     }
@@ -216,7 +227,8 @@ fn dismiss(clerk: Option<Clerk>) {
 
 /// What the thread does all its life.
 fn work(bell: &Bell, leaves: &AtomicBool) {
-    let asked = || std::iter::once(bell.raw()).chain(OFFICE.lock().sockets().map(Socket::raw)).collect::<Vec<_>>();
+    let rings = (bell.raw(), Awaited::Message);
+    let asked = || std::iter::once(rings).chain(OFFICE.lock().desks.iter().flat_map(Desk::sockets)).collect::<Vec<_>>();
     // BOUND: until it is dismissed.
     while !leaves.load(Acquire) {
         poll(&asked(), Some(PATROL));
@@ -227,7 +239,7 @@ fn work(bell: &Bell, leaves: &AtomicBool) {
         // By now the descriptors may be others: they are asked anew, under the lock.
         let served = OFFICE.lock().serve();
         if !served {
-            poll(&[bell.raw()], Some(PAUSE));
+            poll(&[rings], Some(PAUSE));
         }
         // However many connect: whoever waits for the lock gets it between two turns.
         std::thread::yield_now();

@@ -10,8 +10,8 @@
 use super::directory::keeps_owners_apart;
 use super::fork::between_forks;
 use super::path::is_in_memory;
-use super::socket::{Peer, Socket, poll};
-use super::{effective_gid, effective_uid};
+use super::socket::{Awaited, Peer, Socket, poll};
+use super::{effective_gid, effective_uid, random_u64};
 use crate::error::{Error, Foreign, Kind, Result};
 use crate::prim::{AtomicU32, Ordering::Relaxed};
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions, TryLockError};
@@ -77,7 +77,7 @@ pub struct Named {
 }
 
 impl Named {
-    /// Listens under a name. `wait` is called between two tries to get the lock of the directory: it sleeps a little, or ends
+    /// Listens under a name of its own, to be shown under `file`. `wait` is called between two tries to get the lock of the directory: it sleeps a little, or ends
     /// the wait by its error.
     ///
     /// # Errors
@@ -95,6 +95,27 @@ impl Named {
                 Some(made) => return Ok(made),
                 None => wait()?,
             }
+        }
+    }
+
+    /// Gives it its name, in the place of what has it.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn show(&mut self, file: &str) -> Result<()> {
+        let failed = |error| Error::os(&format!("making {file}"), error);
+        let Some(directory) = Directory::find(effective_uid())? else { return Err(failed(ErrorKind::NotFound.into())) };
+        fs::rename(directory.inside(&self.file), directory.inside(file)).map_err(failed)?;
+        file.clone_into(&mut self.file);
+        Ok(())
+    }
+
+    /// Whether its name is still this socket's, as far as can be seen: others of this user may have taken it away.
+    pub fn is_shown(&self) -> bool {
+        let Ok(Some(directory)) = Directory::find(effective_uid()) else { return false };
+        match fs::symlink_metadata(directory.inside(&self.file)) {
+            Ok(facts) => facts.ino() == self.inode,
+            Err(error) => error.kind() != ErrorKind::NotFound,
         }
     }
 
@@ -216,7 +237,7 @@ impl Line {
     /// # Errors
     /// `Attach` for a message that is longer than any of ours.
     pub fn first(&self, buffer: &mut [u8], nap: Duration) -> Result<Heard> {
-        poll(&[self.socket.raw()], Some(nap));
+        poll(&[(self.socket.raw(), Awaited::Message)], Some(nap));
         match self.socket.receive(buffer) {
             Ok(None) => Ok(Heard::Nothing),
             Ok(Some((0, _))) => Ok(Heard::End),
@@ -234,7 +255,7 @@ impl Line {
             1 => return Some(End::Withdrawn),
             _ => return Some(End::Died),
         }
-        if poll(&[self.socket.raw()], Some(nap)) != [true] {
+        if poll(&[(self.socket.raw(), Awaited::Message)], Some(nap)) != [true] {
             return None;
         }
         let end = match self.socket.receive(&mut [0; 64]) {
@@ -335,18 +356,23 @@ impl Directory {
             ));
         }
         let failed = |error| Error::os(&format!("making {}", self.path.join(file).display()), error);
-        let next = self.inside(NEXT);
+        let file = format!("{NEXT}-{:016x}", random_u64());
+        let next = self.inside(&file);
         let socket = Socket::listen(&next, access.of_socket()).map_err(failed)?;
-        self.dress(&next, access).map_err(|error| match error.kind() {
-            ErrorKind::PermissionDenied => Error::value(format!(
-                "expected a group that this process is in, got group {}: name another one",
-                access.group
-            )),
-            _ => failed(error),
-        })?;
-        let inode = fs::symlink_metadata(&next).map_err(failed)?.ino();
-        fs::rename(&next, self.inside(file)).map_err(failed)?;
-        Ok(Named { socket, file: file.to_owned(), inode })
+        let dressed = self.dress(&next, access).and_then(|()| fs::symlink_metadata(&next));
+        match dressed {
+            Ok(facts) => Ok(Named { socket, file, inode: facts.ino() }),
+            Err(error) => {
+                let _ = fs::remove_file(next);
+                Err(match error.kind() {
+                    ErrorKind::PermissionDenied => Error::value(format!(
+                        "expected a group that this process is in, got group {}: name another one",
+                        access.group
+                    )),
+                    _ => failed(error),
+                })
+            }
+        }
     }
 
     /// Gives a new socket its group and, whatever the umask says, its mode.
@@ -357,7 +383,6 @@ impl Directory {
 
     /// Removes what the dead have left.
     fn tidy(&self) {
-        let _ = fs::remove_file(self.inside(NEXT));
         let Ok(listed) = fs::read_dir(self.inside(".")) else { return };
         for entry in listed.flatten() {
             let refuses = |error: &io::Error| error.raw_os_error() == Some(libc::ECONNREFUSED);

@@ -151,6 +151,14 @@ impl Socket {
         Ok(Some((len, files)))
     }
 
+    /// Whether the other end has not read all that was sent to it.
+    pub fn has_unread(&self) -> bool {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: an open descriptor, and a live number that the call fills.
+        let failed = unsafe { libc::ioctl(self.raw(), libc::TIOCOUTQ, &raw mut bytes) } != 0;
+        !failed && bytes > 0
+    }
+
     /// The descriptor, to be waited for.
     pub fn raw(&self) -> RawFd {
         self.0.raw()
@@ -245,9 +253,24 @@ impl Bell {
 
 static ONE: u64 = 1;
 
-/// Waits until there is something to be had from one of `descriptors`, be it the end or an error, at most so long (none: for ever); a signal may end the wait early.
-pub fn poll(descriptors: &[RawFd], longest: Option<Duration>) -> Vec<bool> {
-    let ask = |&fd: &RawFd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+/// What is waited for at a descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Awaited {
+    /// That there is something to be had, be it the end or an error.
+    Message,
+    /// That the connection has ended at both ends, or an error.
+    End,
+}
+
+/// How long a wait takes that the system refuses, as where there are more descriptors than the process may have.
+const REFUSED: Duration = Duration::from_millis(50);
+
+/// Waits until one of `descriptors` has what is awaited of it, at most so long (none: for ever); a signal may end the wait early.
+pub fn poll(descriptors: &[(RawFd, Awaited)], longest: Option<Duration>) -> Vec<bool> {
+    let ask = |&(fd, awaited): &(RawFd, Awaited)| {
+        let events = if awaited == Awaited::Message { libc::POLLIN } else { 0 };
+        libc::pollfd { fd, events, revents: 0 }
+    };
     let mut asked: Vec<libc::pollfd> = descriptors.iter().map(ask).collect();
     let time = longest.map(|longest| libc::timespec {
         tv_sec: longest.as_secs() as libc::time_t,
@@ -256,6 +279,9 @@ pub fn poll(descriptors: &[RawFd], longest: Option<Duration>) -> Vec<bool> {
     let time = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: a live table with its length, and a time of this frame or none.
     let count = unsafe { libc::ppoll(asked.as_mut_ptr(), asked.len() as libc::nfds_t, time, std::ptr::null()) };
+    if count < 0 && io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+        std::thread::sleep(longest.map_or(REFUSED, |longest| longest.min(REFUSED)));
+    }
     asked.iter().map(|one| count > 0 && one.revents != 0).collect()
 }
 
@@ -300,7 +326,7 @@ mod tests {
         let listener = Socket::listen(&path, 0o600).unwrap();
         assert!(listener.accept().unwrap().is_none());
         let client = Socket::connect(&path).unwrap();
-        assert_eq!(poll(&[listener.raw()], None), [true]);
+        assert_eq!(poll(&[(listener.raw(), Awaited::Message)], None), [true]);
         let server = listener.accept().unwrap().unwrap();
         std::fs::remove_file(&path).unwrap();
         let peer = client.peer().unwrap();
@@ -318,6 +344,10 @@ mod tests {
         let (len, files) = client.receive(&mut buffer).unwrap().unwrap();
         assert_eq!((&buffer[..len], files.len()), (&b"none"[..], 0));
         assert!(client.receive(&mut buffer).is_err(), "it does not fit");
+        assert!(!server.has_unread());
+        server.send(b"more", None).unwrap();
+        assert!(server.has_unread());
+        assert_eq!(client.receive(&mut buffer).unwrap().unwrap().0, 4);
         drop(server);
         assert_eq!(client.receive(&mut buffer).unwrap().unwrap().0, 0, "the end");
     }
@@ -326,11 +356,11 @@ mod tests {
     fn a_bell_wakes_who_comes_later() {
         let bell = Bell::new().unwrap();
         let briefly = Some(Duration::from_millis(1));
-        assert_eq!(poll(&[bell.raw()], briefly), [false]);
+        assert_eq!(poll(&[(bell.raw(), Awaited::Message)], briefly), [false]);
         bell.ring();
-        assert_eq!(poll(&[bell.raw()], None), [true]);
+        assert_eq!(poll(&[(bell.raw(), Awaited::Message)], None), [true]);
         bell.silence();
-        assert_eq!(poll(&[bell.raw()], briefly), [false]);
-        assert_eq!(poll(&[-1, 1 << 20], briefly), [false, true]);
+        assert_eq!(poll(&[(bell.raw(), Awaited::Message)], briefly), [false]);
+        assert_eq!(poll(&[(-1, Awaited::Message), (1 << 20, Awaited::End)], briefly), [false, true]);
     }
 }

@@ -226,7 +226,8 @@ impl OfferedRing {
         }
         let Some(frame) = self.copy(head - 1) else { return Ok(None) };
         self.cursor.fetch_max(head, SeqCst);
-        frame.map(Some)
+        // Of threads that look at once only one gives it.
+        if self.given.fetch_max(head, SeqCst) >= head { Ok(None) } else { frame.map(Some) }
     }
 
     /// The frame of `seq`; none when it is not there any more.
