@@ -421,7 +421,7 @@ impl<V: Lanes> Strip<'_, V> {
             let at = from.row(if mirrored { self.n - row } else { row }).add(column);
             let (mut a, mut b) = (C::<V>::load(at, from.im), C::<V>::load(at.add(V::LANES), from.im));
             // What is its own mirror image in a real column is real.
-            if 2 * row % self.n == 0 {
+            if (2 * row).is_multiple_of(self.n) {
                 (a.re, b.re) = (V::splat(V::Real::ZERO), V::splat(V::Real::ZERO));
             }
             // Exchanged, so what is called `im` here is the real part: a + i b, or of their conjugates.
