@@ -20,6 +20,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,8 @@ def others_environment() -> dict[str, str]:
 @contextmanager
 def reading(source: str, *args: str, user: int = NOBODY, group: int = NOBODY) -> Iterator[subprocess.Popen[str]]:
     """Run a program of another user; it is gone after the block."""
+    if not may_run(user, group):
+        pytest.skip(f"user {user} may not run {sys.executable} with this package")
     with subprocess.Popen(
         [sys.executable, "-c", READ + source, *args],
         env=others_environment(),
@@ -95,6 +98,19 @@ def reading(source: str, *args: str, user: int = NOBODY, group: int = NOBODY) ->
             yield process
         finally:
             process.kill()
+
+
+@cache
+def may_run(user: int, group: int) -> bool:
+    """Say whether another user reaches the interpreter and the package: not where they are in somebody's home."""
+    command = [sys.executable, "-c", "import ndshare"]
+    try:
+        done = subprocess.run(
+            command, user=user, group=group, extra_groups=[], cwd="/", capture_output=True, check=False
+        )
+    except PermissionError:
+        return False
+    return done.returncode == 0
 
 
 def read(source: str, *args: str, user: int = NOBODY, group: int = NOBODY) -> str:

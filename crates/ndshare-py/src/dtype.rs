@@ -8,12 +8,16 @@ use numpy::npyffi::{
     PyDataType_ISLEGACY, PyDataType_METADATA, get_type_object,
 };
 use numpy::{PyArrayDescr, PyArrayDescrMethods};
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PySystemError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
 use crate::guard::Once;
+
+/// How often a literal is read again where CPython 3.11 has an error of its own (gh-106905): it counts how deep it is for all
+/// threads together, so one that is interrupted while it reads may end with a SystemError.
+const READ_AGAIN: usize = 20;
 
 const STRING: i32 = NPY_TYPES::NPY_STRING as i32;
 const UNICODE: i32 = NPY_TYPES::NPY_UNICODE as i32;
@@ -204,8 +208,15 @@ impl<'py> Dtype<'py> {
         static READ: Once<Py<PyAny>> = Once::new();
         // NumPy knows the names of a library's numbers only once that was imported.
         structure.fields().iter().try_for_each(|field| Self::of_element(py, &field.element).map(drop))?;
-        let literal = READ.import(py, "ast", "literal_eval")?.call1((structure.to_string(),))?;
-        Self::of(py, Some(&literal))
+        let read = || READ.import(py, "ast", "literal_eval")?.call1((structure.to_string(),));
+        let mut literal = read();
+        for _ in 0..READ_AGAIN {
+            if !literal.as_ref().is_err_and(|error| error.is_instance_of::<PySystemError>(py)) {
+                break;
+            }
+            literal = read();
+        }
+        Self::of(py, Some(&literal?))
     }
 
     /// Whether it is the one that `ml_dtypes` registers, of that name.
