@@ -81,8 +81,7 @@ def others_environment() -> dict[str, str]:
 @contextmanager
 def reading(source: str, *args: str, user: int = NOBODY, group: int = NOBODY) -> Iterator[subprocess.Popen[str]]:
     """Run a program of another user; it is gone after the block."""
-    if not may_run(user, group):
-        pytest.skip(f"user {user} may not run {sys.executable} with this package")
+    needs_interpreter(user, group)
     with subprocess.Popen(
         [sys.executable, "-c", READ + source, *args],
         env=others_environment(),
@@ -98,6 +97,11 @@ def reading(source: str, *args: str, user: int = NOBODY, group: int = NOBODY) ->
             yield process
         finally:
             process.kill()
+
+
+def needs_interpreter(user: int, group: int) -> None:
+    if not may_run(user, group):
+        pytest.skip(f"user {user} may not run {sys.executable} with this package")
 
 
 @cache
@@ -351,6 +355,7 @@ def test_who_may_not_read_is_refused() -> None:
 def test_a_group_by_name_and_supplementary_groups_count() -> None:
     import grp
 
+    needs_interpreter(NOBODY, NOBODY)
     arena = nds.Arena("16 MiB", mode=0o640)
     nds.publish("array", nds.ones(5, arena=arena), mode=0o640, group=grp.getgrgid(0).gr_name)
     source = READ + "print(attach('array').sum())"
