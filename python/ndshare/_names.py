@@ -6,6 +6,7 @@ from __future__ import annotations
 import grp
 import operator
 import pwd
+from collections.abc import Callable
 from typing import Any
 
 from . import _native
@@ -76,37 +77,30 @@ def names() -> dict[str, str]:
     return _native.list_names()
 
 
-def _number(number: int, what: str) -> int:
-    """Return what the system takes for a user or a group; its greatest number means none."""
-    if isinstance(number, bool) or not 0 <= (given := operator.index(number)) < 2**32 - 1:
-        raise ValueError(
-            f"expected the name or the number of a {what}, got {number!r}: pass a name, or a number that there is"
-        )
-    return given
-
-
 def _uid(user: str | int) -> int:
     """Return the number of a user."""
-    if not isinstance(user, str):
-        return _number(user, "user")
-    try:
-        return pwd.getpwnam(user).pw_uid
-    except KeyError:
-        raise ValueError(
-            f"expected a user of this machine, got {user!r}: pass a name that there is, or a number"
-        ) from None
+    return _number(user, "user", lambda name: pwd.getpwnam(name).pw_uid)
 
 
 def _gid(group: str | int) -> int:
     """Return the number of a group."""
-    if not isinstance(group, str):
-        return _number(group, "group")
-    try:
-        return grp.getgrnam(group).gr_gid
-    except KeyError:
+    return _number(group, "group", lambda name: grp.getgrnam(name).gr_gid)
+
+
+def _number(given: str | int, what: str, number_of: Callable[[str], int]) -> int:
+    """Return what the system takes for a user or a group; its greatest number means none."""
+    if isinstance(given, str):
+        try:
+            return number_of(given)
+        except KeyError:
+            raise ValueError(
+                f"expected a {what} of this machine, got {given!r}: pass a name that there is, or a number"
+            ) from None
+    if isinstance(given, bool) or not 0 <= (number := operator.index(given)) < 2**32 - 1:
         raise ValueError(
-            f"expected a group of this machine, got {group!r}: pass a name that there is, or a number"
-        ) from None
+            f"expected the name or the number of a {what}, got {given!r}: pass a name, or a number that there is"
+        )
+    return number
 
 
 for _function in (publish, attach, unpublish, names):

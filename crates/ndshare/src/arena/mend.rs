@@ -8,6 +8,7 @@ use super::control::{Block, PARENT, Record};
 use super::deadline::Deadline;
 use super::ids::BlockId;
 use super::lockword::LockWord;
+use super::records::is_child;
 use super::spans::Spans;
 use super::state::Arena;
 use super::word::State;
@@ -23,7 +24,8 @@ impl Arena {
     /// Puts an arena in order that nobody has, whose door the caller has. Nobody has a slot, the caller neither.
     ///
     /// # Errors
-    /// `Poisoned` when the blocks, or what the root keeps, contradict each other; `ArenaFull` when there is no space for what they should have.
+    /// `Poisoned` when the blocks, or what the root keeps, contradict each other; `ArenaFull` when there is no space for what
+    /// they should have.
     pub(super) fn mend(&self) -> Result<()> {
         self.control.check_poison()?;
         // Whoever had it is dead, and all that it guards is made anew.
@@ -73,13 +75,9 @@ impl Arena {
         let (mut keeps_itself, mut children) = (false, Vec::new());
         for index in 0..self.control.records_ready() {
             let record = self.control.record(index)?;
-            // RAW: only compared.
-            let is_of_root = record.origin.load(Relaxed) == root.index
-                && record.stamp.load(Relaxed) == u64::from(root.generation)
-                && record.sender.load(Relaxed) == PARENT;
-            // RAW: as above; the block is looked up.
+            // RAW: only compared; the block is looked up.
             let (nonce, child) = (record.nonce.load(Relaxed), record.block.load(Relaxed));
-            match is_of_root && nonce != 0 {
+            match nonce != 0 && is_child(record, root) {
                 true if child == root.index => keeps_itself = true,
                 true => children.push(child),
                 false => {}
