@@ -20,6 +20,7 @@
 //! halves                       two real rows as one complex row
 //! runs   columns  lines        conversion; strips of columns; rows with what is around them
 //! long                         one long line as a plane
+//! stage                        columns of rows that are whole pages apart
 //! scratch  plan                memory that is kept; the phases of a transform and their pieces
 //! ```
 
@@ -40,6 +41,7 @@ mod rows;
 mod runs;
 mod scratch;
 mod split;
+mod stage;
 mod steps;
 #[cfg(target_arch = "x86_64")]
 mod x86;

@@ -51,8 +51,9 @@ impl AxisOrder {
         let is_rows_first = match problem.transform {
             Transform::C2R => true,
             Transform::R2C => is_large(problem.cols / 2 + 1, cache_bytes / 4),
-            // Rows that are whole pages cannot be transformed in place, so columns first moves less there.
-            _ => is_large(problem.cols, cache_bytes) && !is_whole_pages((problem.cols * item) as isize),
+            // Columns of rows that are whole pages apart go by way of a stage, which pays for larger ones only.
+            _ if is_whole_pages((problem.cols * item) as isize) => is_large(problem.cols, 4 * cache_bytes),
+            _ => is_large(problem.cols, cache_bytes),
         };
         if is_rows_first { Self::RowsFirst } else { Self::ColumnsFirst }
     }
@@ -86,6 +87,7 @@ mod tests {
         assert_eq!(order(Problem { transform: Transform::C2R, rows: 256, cols: 256, ..frame }), AxisOrder::RowsFirst);
         let complex = Problem { transform: Transform::Forward, input: Number::C64, ..frame };
         assert_eq!(order(complex), AxisOrder::RowsFirst);
-        assert_eq!(order(Problem { cols: 2048, ..complex }), AxisOrder::ColumnsFirst);
+        assert_eq!(order(Problem { rows: 512, cols: 2048, ..complex }), AxisOrder::ColumnsFirst);
+        assert_eq!(order(Problem { rows: 2048, cols: 2048, ..complex }), AxisOrder::RowsFirst);
     }
 }

@@ -8,6 +8,7 @@ use super::order::{AxisOrder, is_whole_pages};
 use super::problem::{Plane, Problem, Transform, Vector};
 use super::scratch::Scratch;
 use super::split::Split;
+use super::stage::{Stage, stage_bytes, strips_at_once};
 use crate::element::Number;
 use crate::error::Result;
 use crate::kernel::LINE;
@@ -42,6 +43,8 @@ pub(super) struct Plan<R> {
 #[derive(Clone, Copy)]
 enum Phase<R> {
     Columns(Fetch<R>, Emit<R>),
+    /// Strips of complex columns, exchanged or not, to where they come from, by way of a stage.
+    Staged(Plane, bool),
     Rows(Source<R>, Target<R>),
     /// The rows of one long line, to where each is a column; exchanged or not.
     LongRows(Planar<R>, Plane, bool),
@@ -74,7 +77,7 @@ impl<R: Real> Plan<R> {
     fn is_in_place(&self, into: &Plane, lanes: usize) -> bool {
         let is_forward = self.problem.both_axes && self.problem.transform != Transform::C2R;
         let is_packed = into.col_stride == 2 * size_of::<R>() as isize && into.cols >= lanes;
-        self.order == AxisOrder::RowsFirst && is_forward && is_packed && !is_whole_pages(into.row_stride)
+        self.order == AxisOrder::RowsFirst && is_forward && is_packed
     }
 
     /// Whether the columns of a half of the first axis are written to the output, where their rows are transformed.
@@ -120,8 +123,12 @@ impl<R: Real> Plan<R> {
     fn phases(&self, from: Plane, into: Plane, scale: R, middle: Planar<R>, in_place: bool) -> Vec<Phase<R>> {
         let Problem { input, both_axes, transform, .. } = self.problem;
         let inverse = transform == Transform::Inverse;
-        let columns = |exchanged| {
-            Phase::Columns(Fetch::Complex(into, self.spectrum(), false), Emit::Complex(into, exchanged, None))
+        let columns = |exchanged| match is_whole_pages(into.row_stride) {
+            true => Phase::Staged(into, exchanged),
+            false => {
+                let (fetch, emit) = self.in_place(into, exchanged);
+                Phase::Columns(fetch, emit)
+            }
         };
         match (self.order, transform) {
             (AxisOrder::RowsFirst, Transform::R2C) if in_place => {
@@ -145,6 +152,18 @@ impl<R: Real> Plan<R> {
             _ if both_axes => self.columns_first(from, into, scale, middle),
             _ => vec![self.rows_alone(from, into)],
         }
+    }
+
+    /// Complex columns, exchanged or not, to where they come from.
+    fn in_place(&self, plane: Plane, exchanged: bool) -> (Fetch<R>, Emit<R>) {
+        (Fetch::Complex(plane, self.spectrum(), false), Emit::Complex(plane, exchanged, None))
+    }
+
+    /// How many strips are on the stage at once, and of how many bytes its rows are.
+    fn on_stage(&self, lanes: usize) -> (usize, usize) {
+        let strip_bytes = lanes * self.spectrum().size();
+        let strips = strips_at_once(self.problem.rows, strip_bytes);
+        (strips, strips * strip_bytes)
     }
 
     /// The numbers of a spectrum.
@@ -224,8 +243,8 @@ impl<R: Real> Plan<R> {
         }
         let in_place = self.is_in_place(&into, V::LANES);
         let phases = |middle| self.phases(from, into, scale, middle, in_place);
-        let in_place = in_place || self.is_half_in_place(&into);
-        let middle = if in_place { Some(Planar::NOWHERE) } else { self.middle_in(&into) };
+        let middle =
+            if in_place || self.is_half_in_place(&into) { Some(Planar::NOWHERE) } else { self.middle_in(&into) };
         // SAFETY: as the caller says.
         unsafe { self.execute::<V>(&phases, middle, scale, workers, check) }
     }
@@ -301,7 +320,9 @@ impl<R: Real> Plan<R> {
         let workers = workers.clamp(1, MOST_WORKERS);
         let (numbers, own) = self.middle::<V>();
         let numbers = if middle.is_some() { 0 } else { numbers.next_multiple_of(LINE) };
-        let of_worker = self.scratch(V::LANES).next_multiple_of(LINE);
+        let stage =
+            if phases(own).iter().any(|phase| matches!(phase, Phase::Staged(..))) { self.stage(V::LANES) } else { 0 };
+        let of_worker = (self.scratch(V::LANES) + stage).next_multiple_of(LINE);
         let scratch = Scratch::of((numbers + workers * of_worker) * size_of::<R>());
         debug_assert!(scratch.at().cast::<R>().is_aligned() && self.vector.is_present(), "what the phases work with");
         let at = scratch.at().cast::<R>();
@@ -321,11 +342,16 @@ impl<R: Real> Plan<R> {
         pool::run(workers, pieces, &|piece| unsafe { run.piece(piece) }, &|| (), check)
     }
 
-    /// Numbers of scratch for one worker.
+    /// Numbers of a stage.
+    fn stage(&self, lanes: usize) -> usize {
+        stage_bytes(self.problem.rows, self.on_stage(lanes).1) / size_of::<R>()
+    }
+
+    /// Numbers of scratch for one worker, up to where its stage begins.
     fn scratch(&self, lanes: usize) -> usize {
         let columns = self.columns.as_ref().map_or(0, |split| columns::scratch(split, lanes));
         let long = self.long.as_ref().map_or(0, |long| long.scratch(lanes));
-        columns.max(self.lines.scratch(lanes)).max(long)
+        columns.max(self.lines.scratch(lanes)).max(long).next_multiple_of(LINE)
     }
 }
 
@@ -403,22 +429,34 @@ impl<V: Lanes> Run<'_, V> {
         }
     }
 
-    fn strips(&self, fetch: &Fetch<V::Real>) -> usize {
+    /// How many strips of so many columns there are.
+    fn strips(&self, width: usize) -> usize {
         let Problem { cols, transform, .. } = self.plan.problem;
         let is_half = self.plan.order == AxisOrder::RowsFirst && is_real(transform);
-        if is_half { cols / 2 + 1 } else { cols }.div_ceil(fetch.width(V::LANES))
+        if is_half { cols / 2 + 1 } else { cols }.div_ceil(width)
     }
 
-    fn strips_of_piece(&self, fetch: &Fetch<V::Real>) -> usize {
+    fn strips_of_piece(&self, width: usize) -> usize {
         let most = if self.plan.order == AxisOrder::RowsFirst { STRIPS_OF_PIECE } else { 1 };
-        (self.strips(fetch) / (PIECES_OF_WORKER * self.workers)).clamp(1, most)
+        (self.strips(width) / (PIECES_OF_WORKER * self.workers)).clamp(1, most)
+    }
+
+    /// The strips of a piece of columns.
+    fn strips_of(&self, number: usize, width: usize) -> Range<usize> {
+        let each = self.strips_of_piece(width);
+        number * each..((number + 1) * each).min(self.strips(width))
     }
 
     fn pieces(&self, phase: &Phase<V::Real>) -> usize {
         match phase {
-            Phase::Columns(fetch, _) => self.strips(fetch).div_ceil(self.strips_of_piece(fetch)),
+            Phase::Columns(fetch, _) => self.pieces_of_columns(fetch.width(V::LANES)),
+            Phase::Staged(..) => self.pieces_of_columns(V::LANES),
             Phase::Rows(..) | Phase::LongRows(..) => self.rows().div_ceil(self.rows_of_piece()),
         }
+    }
+
+    fn pieces_of_columns(&self, width: usize) -> usize {
+        self.strips(width).div_ceil(self.strips_of_piece(width))
     }
 
     /// # Safety
@@ -444,15 +482,17 @@ impl<V: Lanes> Run<'_, V> {
     unsafe fn part(&self, phase: &Phase<V::Real>, number: usize, scratch: *mut V::Real) {
         match *phase {
             Phase::Columns(fetch, emit) => {
-                let Some(split) = &self.plan.columns else { return };
-                let (n, each) = (self.plan.problem.rows, self.strips_of_piece(&fetch));
-                let (first, end) = (number * each, ((number + 1) * each).min(self.strips(&fetch)));
-                for number in first..end {
-                    let (next, asked) = (number + 1 < end, number > first);
+                let strips = self.strips_of(number, fetch.width(V::LANES));
+                for number in strips.clone() {
+                    let (next, asked) = (number + 1 < strips.end, number > strips.start);
                     // SAFETY: as the caller says.
-                    unsafe { V::shell(Strip::<V> { split, n, fetch, emit, number, next, asked, scratch }) }
+                    unsafe { self.strip((fetch, emit), number, (next, asked), scratch) }
                 }
             }
+            // SAFETY: as the caller says.
+            Phase::Staged(ref plane, exchanged) => unsafe {
+                self.staged(plane, exchanged, self.strips_of(number, V::LANES), scratch);
+            },
             Phase::Rows(source, target) => {
                 let (lines, scale, rows) = (&self.plan.lines, self.scale, self.plan.problem.rows);
                 let piece = self.rows_of(number);
@@ -471,6 +511,49 @@ impl<V: Lanes> Run<'_, V> {
                 }
             }
         }
+    }
+
+    /// Transforms a strip; whether the next one follows, and whether the one before has asked for this one.
+    ///
+    /// # Safety
+    /// As [`Self::piece`].
+    unsafe fn strip(
+        &self,
+        (fetch, emit): (Fetch<V::Real>, Emit<V::Real>),
+        number: usize,
+        (next, asked): (bool, bool),
+        scratch: *mut V::Real,
+    ) {
+        let (Some(split), n) = (&self.plan.columns, self.plan.problem.rows) else { return };
+        debug_assert!(number < self.strips(fetch.width(V::LANES)) && !scratch.is_null(), "strip {number}");
+        // SAFETY: as the caller says.
+        unsafe { V::shell(Strip::<V> { split, n, fetch, emit, number, next, asked, scratch }) }
+    }
+
+    /// Transforms strips where they are, as many at once as the stage has room for. It is the end of the scratch.
+    ///
+    /// # Safety
+    /// As [`Self::piece`].
+    unsafe fn staged(&self, plane: &Plane, exchanged: bool, strips: Range<usize>, scratch: *mut V::Real) {
+        let (at_once, row_bytes) = self.plan.on_stage(V::LANES);
+        debug_assert!(strips.end <= self.strips(V::LANES), "{strips:?} of a piece");
+        let at = scratch.wrapping_add(self.plan.scratch(V::LANES)).cast::<u8>();
+        let stage = Stage::new(Plane { rows: self.plan.problem.rows, ..*plane }, at, row_bytes);
+        let mut done = 0..0;
+        for first in strips.clone().step_by(at_once) {
+            let end = (first + at_once).min(strips.end);
+            let columns = first * V::LANES..(end * V::LANES).min(plane.cols);
+            // SAFETY: as the caller says: each worker has strips and a stage of its own.
+            unsafe { stage.exchange::<V>(done, columns.clone()) };
+            let ends = self.plan.in_place(stage.plane(columns.start), exchanged);
+            for number in first..end {
+                // SAFETY: as above; what is on the stage stands in the place of its plane.
+                unsafe { self.strip(ends, number, (false, false), scratch) }
+            }
+            done = columns;
+        }
+        // SAFETY: as above.
+        unsafe { stage.exchange::<V>(done, 0..0) };
     }
 
     /// The rows of a piece.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::dice::Dice;
 use crate::element::Number;
+use crate::os::PAGE_BYTES;
 use std::f64::consts::PI;
 
 type Z = (f64, f64);
@@ -85,9 +86,18 @@ enum Order {
     Gaps,
     /// Backwards along both axes.
     Backwards,
+    /// Rows one after another, each the next page's.
+    Pages,
+    /// The same from the last row to the first.
+    PagesUpwards,
 }
 
 const ORDERS: [Order; 4] = [Order::C, Order::Fortran, Order::Gaps, Order::Backwards];
+
+/// So many bytes, and what is missing to a whole page.
+fn pages(bytes: usize) -> isize {
+    bytes.next_multiple_of(PAGE_BYTES as usize) as isize
+}
 
 /// An array in memory of its own.
 struct Array {
@@ -105,9 +115,11 @@ impl Array {
             Order::Fortran => (size, rows_i * size, 0),
             Order::Gaps => ((2 * cols_i + 1) * size + 3, 2 * size, 1),
             Order::Backwards => (-cols_i * size, -size, (rows_i * cols_i - 1) * size),
+            Order::Pages => (pages(cols * item), size, 0),
+            Order::PagesUpwards => (-pages(cols * item), size, (rows_i - 1) * pages(cols * item)),
         };
         // Dirty, so that nobody takes it for zeros.
-        let mut bytes = vec![0xa5_u8; rows * (2 * cols + 1) * item + 3 * rows + 64];
+        let mut bytes = vec![0xa5_u8; rows * row_stride.unsigned_abs().max(2 * cols * item) + 64];
         let data = bytes.as_mut_ptr().wrapping_offset(offset);
         Self { bytes, number, plane: Plane { data, rows, cols, row_stride, col_stride } }
     }
@@ -369,13 +381,31 @@ fn every_input_order_and_shape() {
 fn rows_that_go_across_and_columns_in_two_steps() {
     let mut dice = Dice(4);
     for vector in vectors() {
-        // Rows of 512 complex numbers are whole pages, so their columns are not transformed in place.
+        // Rows of 512 complex numbers are whole pages.
         for (rows, cols) in [(51, 256), (80, 320), (34, 288), (96, 512), (1, 1024), (7, 1020)] {
             for transform in TRANSFORMS {
                 let double = dice.below(2) == 1;
                 let input = dice.pick(&inputs(transform).collect::<Vec<_>>());
                 let problem = Problem { transform, input, double, rows, cols, both_axes: true, half_first: false };
                 check(vector, &problem, Manner { workers: 3, ..PLAIN }, &mut dice);
+            }
+        }
+    }
+}
+
+/// Columns of such rows go by way of a stage, as many strips at once as it has room for, and the next ones are brought
+/// when these go back.
+#[test]
+fn rows_that_are_whole_pages_apart() {
+    let mut dice = Dice(9);
+    for vector in vectors() {
+        for (into, workers) in [(Order::Pages, 1), (Order::PagesUpwards, 1), (Order::Pages, 2)] {
+            for transform in [Transform::R2C, Transform::Forward, Transform::Inverse] {
+                let (double, cols) = (dice.below(2) == 1, dice.pick(&[150, 256, 510]));
+                let input = dice.pick(&inputs(transform).collect::<Vec<_>>());
+                let rows = dice.pick(&[12, 40]);
+                let problem = Problem { transform, input, double, rows, cols, both_axes: true, half_first: false };
+                check(vector, &problem, Manner { into, workers, ..PLAIN }, &mut dice);
             }
         }
     }
