@@ -36,7 +36,7 @@ from test_strangers import running, said
 SHM = Path("/dev/shm")
 ROUNDS = int(os.environ.get("NDSHARE_CRASH_ROUNDS", "1"))
 KINDS = ("mend:", "name:", "ring:", "cache:", "block-lock:", "split:", "warm:", "alloc:", "free:", "issue:", "remove:")
-POINTS: list[str] = [point for point in _native.KILL_POINTS if not point.startswith(("directory:", "fork:"))]
+POINTS: list[str] = [point for point in _native.KILL_POINTS if not point.startswith(("directory:", "offer:", "fork:"))]
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else, and mount")
 needs_points = pytest.mark.skipif(not POINTS, reason="this build has no kill points; build with --features killpoints")

@@ -643,6 +643,38 @@ mod tests {
     }
 
     #[test]
+    fn a_name_whose_block_is_gone_is_an_error_until_it_is_taken_away_and_the_others_stay() {
+        let (arena, _heap) = Arena::create_lasting_on_heap(4 << 20).unwrap();
+        let (tiles, _) = named(&arena, "tiles");
+        let (other, _) = named(&arena, "other");
+        let table = arena.root(TABLE_BYTES, &FOREVER).unwrap();
+        let entry = find_entry(&table, "tiles").unwrap();
+        for word in [tiles.block().to_word() ^ 1 << 40, 1 << 63, 77] {
+            entry[0].store(word, SeqCst);
+            let asked = [
+                find(&arena, &cache("tiles"), &FOREVER).map(drop),
+                get(&arena, "tiles", &FOREVER).map(drop),
+                find_or_make(&arena, &cache("tiles"), &mut || panic!("not made"), &FOREVER).map(drop),
+                put(&arena, (ObjectKind::Cache, "tiles"), &other, false, &FOREVER),
+            ];
+            for error in asked.map(Result::unwrap_err) {
+                assert!(error.kind() == Kind::Poisoned && error.to_string().contains("\"tiles\""), "{error}");
+            }
+            assert_eq!(find(&arena, &cache("other"), &FOREVER).unwrap().unwrap().block(), other.block());
+        }
+        assert_eq!(list(&arena, &FOREVER).unwrap().len(), 1, "77 is no block's name");
+        entry[0].store(1 << 40 | 3, SeqCst);
+        assert_eq!(list(&arena, &FOREVER).unwrap().len(), 2);
+        // Its record may be what the entry said: nothing is given back before somebody had a look.
+        let (block, kept) = (tiles.block(), other.block());
+        drop((tiles, other));
+        assert!(arena.is_live(block));
+        assert!(remove(&arena, "tiles", &FOREVER).unwrap());
+        assert!(arena.is_live(kept) && !arena.is_live(block));
+        assert!(named(&arena, "tiles").1, "it is made anew");
+    }
+
+    #[test]
     fn names_of_the_dead_are_free_again() {
         let (arena, heap) = Arena::create_on_heap(4 << 20).unwrap();
         let victim = Arena::join_on_heap(&heap).unwrap();

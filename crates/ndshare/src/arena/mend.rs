@@ -83,7 +83,8 @@ impl Arena {
         if !kept.is_empty() && !self.lives(root.index, Some(u64::from(root.generation))) {
             return Err(self.control.poison("the root keeps blocks and is none itself"));
         }
-        if !keeps_itself && !(kept.is_empty() && named.is_empty()) {
+        let keeps_others = !kept.is_empty() || !named.is_empty();
+        if keeps_others && !keeps_itself {
             return Err(self.control.poison("the root keeps blocks and not itself"));
         }
         let is_named = |index: u32| named.iter().any(|block| block.index == index);
