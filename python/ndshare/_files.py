@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import secrets
@@ -60,11 +59,9 @@ def _mode_of_file(path: str) -> int | None:
     if stat.S_ISREG(mode):
         return stat.S_IMODE(mode)
     kinds = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+    got = kinds.get(stat.S_IFMT(mode), "a device")
     error = IsADirectoryError if stat.S_ISDIR(mode) else FileExistsError
-    raise error(
-        f"expected a file at {path}, or nothing, got {kinds.get(stat.S_IFMT(mode), 'a device')}: choose another path, or "
-        "remove it"
-    )
+    raise error(f"expected a file at {path}, or nothing, got {got}: choose another path, or remove it")
 
 
 def _new_file(beside: str) -> tuple[BinaryIO, bool]:

@@ -359,6 +359,21 @@ fn a_record_of_what_is_named_that_was_written_over_is_made_anew() {
     }
 }
 
+#[test]
+fn a_record_of_the_root_of_another_generation_is_made_anew() {
+    let (first, heap) = Arena::create_lasting_on_heap(BUDGET).unwrap();
+    keep_one(&first, 7);
+    let root = first.root(ROOT_BYTES, &FOREVER).unwrap().block();
+    let mut records = (0..first.control.records_ready()).map(|index| first.control.record(index).unwrap());
+    records.find(|record| record.block.load(SeqCst) == root.index).unwrap().generation.store(77, SeqCst);
+    heap.declare_dead(first.participant_slot());
+    std::mem::forget(first);
+    let arena = Arena::reopen_on_heap(&heap).unwrap();
+    let kept = arena.root(ROOT_BYTES, &FOREVER).unwrap().children().unwrap();
+    assert!(kept.iter().any(|(_, block)| *block == root), "{kept:?}");
+    drop(find_one(&arena, 7));
+}
+
 /// A root that names something kept itself first.
 #[test]
 fn a_root_that_lost_all_its_records_is_an_error() {

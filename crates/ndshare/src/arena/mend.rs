@@ -122,7 +122,10 @@ impl Arena {
     fn keep_what_is_named(&self) -> Result<()> {
         let Some(root) = self.root_block() else { return Ok(()) };
         let named = self.named_by(root)?;
-        self.keep(root, &named)?;
+        if named.is_empty() {
+            return Ok(());
+        }
+        self.keep(root, &[&named[..], &[root]].concat())?;
         for head in named {
             let Some(words) = self.words_of(head)? else { continue };
             // RAW: names, which are looked up.
