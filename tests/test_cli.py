@@ -354,10 +354,11 @@ def test_a_dump_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with nds.Ring(4, np.uint8, slots=2, keep=1) as ring:
         nds.publish("in the way", ring)
         ring.put([1, 2, 3, 4])
-        (tmp_path / "frame-0000000000.npy").mkdir()
-        arguments = ["dump", "in the way", "--start", "oldest", "--seconds", "0", str(tmp_path)]
+        (folder := tmp_path / "frames").mkdir()
+        (folder / "frame-0000000000.npy").mkdir()
+        arguments = ["dump", "in the way", "--start", "oldest", "--seconds", "0", str(folder)]
         assert b"frame-0000000000.npy failed" in command(*arguments, status=1).stderr
-        assert [one.name for one in tmp_path.iterdir()] == ["frame-0000000000.npy"]
+        assert [one.name for one in folder.iterdir()] == ["frame-0000000000.npy"]
     nds.unpublish("in the way")
 
 

@@ -411,6 +411,7 @@ def test_a_path_that_is_no_text_is_shown(tmp_path: Path) -> None:
     assert arena["path"] == f"{tmp_path}/caf\ufffd.nds"
     assert f"{tmp_path}/caf\ufffd.nds" in command("ls", str(path)).stdout.decode()
     assert [one["findings"] for one in told("check", str(path))] == [[]]
+    path.unlink()
     with running(WAITS, str(path)) as process:
         own = said(process)
         assert [one["id"] for one in told("ls")["arenas"] if one["path"] == arena["path"]] == [own]
