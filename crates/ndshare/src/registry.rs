@@ -7,7 +7,8 @@
 //! In an arena that lasts (a file with a path) it is the other way round: the table stays, and a name keeps its object, by a
 //! record of the table's. A record is made before its entry and ends after it. So a death leaves at most a record without an
 //! entry, which goes at the next look. An entry whose block does not live is what no death leaves: somebody wrote over the
-//! file. Who asks for that name is told so, the entry stays until the name is taken away, and until then no record ends.
+//! file. Who asks for that name is told so, the entry stays until the name is taken away, and until then no record ends that may be
+//! its.
 //!
 //! ```text
 //! table: 256 entries of 32 words, as the arena knows them (`ROOT_ENTRY_WORDS`)
@@ -126,7 +127,8 @@ fn in_table<T>(arena: &Arc<Arena>, deadline: &Deadline, act: impl FnOnce(&Hold) 
     let table = arena.root(TABLE_BYTES, deadline)?;
     // Whoever died in here left at most an entry whose block is not named yet, or one that is.
     lock::acquire(&table, Death::Recover, deadline)?;
-    let done = act(&table).and_then(|done| end_nameless(&table, deadline).map(|()| done));
+    let before = named_in(&table);
+    let done = act(&table).and_then(|done| end_nameless(&table, &before, deadline).map(|()| done));
     lock::release(&table)?;
     done
 }
@@ -444,22 +446,26 @@ fn forget(table: &Hold, name: &str) -> bool {
     found.is_some()
 }
 
+/// What the entries of a table name.
+fn named_in(table: &Hold) -> Vec<u64> {
+    // RAW: names of blocks, which are compared and looked up.
+    entries(table).map(|entry| entry[0].load(Relaxed)).filter(|&word| word != 0).collect()
+}
+
 /// Ends the records of a lasting table for which no entry stands any more.
-fn end_nameless(table: &Hold, deadline: &Deadline) -> Result<()> {
+fn end_nameless(table: &Hold, before: &[u64], deadline: &Deadline) -> Result<()> {
     if !table.arena().is_lasting() {
         return Ok(());
     }
-    // RAW: compared with names of blocks.
-    let mut named: Vec<u64> = entries(table).map(|entry| entry[0].load(Relaxed)).filter(|&word| word != 0).collect();
-    if named.iter().any(|&word| !names_a_live_block(table.arena(), word)) {
-        // One of the records may be that of an entry that was written over.
-        return Ok(());
-    }
+    let mut named = named_in(table);
+    // A record may be that of an entry that was written over. Then only those end that an entry has just stood for.
+    let is_whole = named.iter().all(|&word| names_a_live_block(table.arena(), word));
     named.push(table.block().to_word());
     for (record, block) in table.children()? {
         match named.iter().position(|&word| word == block.to_word()) {
             Some(at) => drop(named.swap_remove(at)),
-            None => table.disown(record, deadline)?,
+            None if is_whole || before.contains(&block.to_word()) => table.disown(record, deadline)?,
+            None => {}
         }
     }
     Ok(())
@@ -669,6 +675,9 @@ mod tests {
         let (block, kept) = (tiles.block(), other.block());
         drop((tiles, other));
         assert!(arena.is_live(block));
+        let third = named(&arena, "third").0.block();
+        assert!(remove(&arena, "third", &FOREVER).unwrap());
+        assert!(arena.is_live(block) && !arena.is_live(third), "what was named goes as ever");
         assert!(remove(&arena, "tiles", &FOREVER).unwrap());
         assert!(arena.is_live(kept) && !arena.is_live(block));
         assert!(named(&arena, "tiles").1, "it is made anew");
