@@ -11,6 +11,7 @@ import contextlib
 import functools
 import gc
 import itertools
+import mmap
 import multiprocessing as mp
 import os
 import platform
@@ -24,7 +25,7 @@ import tempfile
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -35,6 +36,7 @@ import numpy as np
 
 import ndshare as nds
 import workers
+from ndshare import _native
 
 HERE = Path(__file__).resolve().parent
 METHODS = ("fork", "spawn", "forkserver")
@@ -442,3 +444,72 @@ def litter() -> set[str]:
 def ours(names: set[str]) -> set[str]:
     """Return those that could be ours. Other programs use the same places: `psm_` is the SharedMemory of any Python."""
     return {name for name in names if re.search(r"nds|arena|memfd", name, re.I) and "ndshare-tests-" not in name}
+
+
+# ---- arenas that are written over -----------------------------------------------------------------------------------
+
+
+class Tables:
+    """An arena's file as words, and where its tables are: records of 40 bytes, blocks of 128."""
+
+    def __init__(self, file: int) -> None:
+        self.words = memoryview(mmap.mmap(file, os.fstat(file).st_size)).cast("Q")
+        self.halves = memoryview(self.words.obj).cast("I")
+        participants, self.records, self.blocks = self.halves[11:14]
+        self.records_at = _round_up(4096 + participants * 64, 4096)
+        self.blocks_at = _round_up(self.records_at + self.records * 40, 4096)
+        self.data_at = _round_up(self.blocks_at + self.blocks * 128, 2 * MIB)
+
+    @classmethod
+    def of_process(cls, pid: int, arena: str) -> Self:
+        """Open the arena of this id that a process has."""
+        named = f"/memfd:ndshare:{arena}"
+        links = Path(f"/proc/{pid}/fd").iterdir()
+        return cls(os.open(next(link for link in links if os.readlink(link).startswith(named)), os.O_RDWR))
+
+    def control(self) -> list[int]:
+        """Return where words are of the head, of the first participants, records and blocks."""
+        tables = (4096, 128), (self.records_at, 200), (self.blocks_at, 20 * 128)
+        return [*range(0, 4096, 8), *(at + word for at, size in tables for word in range(0, size, 8))]
+
+    def try_each(self, ground: Iterable[int], verbs: Sequence[Sequence[str]], target: str) -> dict[int | str, int]:
+        """Write over one word after the other, run the command, and put the word back; count the exit statuses."""
+        statuses: dict[int | str, int] = {}
+        with silence():
+            for at, verb in zip(ground, itertools.cycle(verbs), strict=False):
+                old = self.words[at // 8]
+                for value in {2**64 - 1, 0, old ^ 1, (old + 2**32) & (2**64 - 1)} - {old}:
+                    self.words[at // 8] = value
+                    status = _native.run_command(["ndshare", *verb, target])
+                    statuses[status] = statuses.get(status, 0) + 1
+                self.words[at // 8] = old
+            statuses["last"] = _native.run_command(["ndshare", "check", target])
+        return statuses
+
+
+def planted(path: Path, what: bytes, at: int, value: bytes) -> None:
+    """Write over a file behind the first place where something stands."""
+    with path.open("r+b") as file:
+        place = file.read().index(what)
+        file.seek(place + at)
+        file.write(value)
+
+
+def _round_up(number: int, step: int) -> int:
+    return -(-number // step) * step
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Send what anything in this process writes nowhere."""
+    kept = [os.dup(1), os.dup(2)]
+    quiet = os.open("/dev/null", os.O_WRONLY)
+    for place in (1, 2):
+        os.dup2(quiet, place)
+    try:
+        yield
+    finally:
+        for place, file in enumerate(kept, 1):
+            os.dup2(file, place)
+            os.close(file)
+        os.close(quiet)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import ndshare as nds
-from helpers import HANG, environment, wait_until
+from helpers import HANG, environment, planted, wait_until
 from test_cli import COMMAND, command, told
 from test_strangers import running, said
 from test_strangers import runtime as runtime  # noqa: PLC0414  (a fixture)
@@ -89,47 +89,27 @@ print(nds.stats()["id"], flush=True)
 input()
 """
 
-# Opens the memory of another process's arena, writes over one word after the other, looks, and puts the word back.
-SCRIBBLER = """
-import json, mmap, os, sys
-from pathlib import Path
-from ndshare._native import run_command
-
+# Opens the memory of another process's arena.
+OPENS = """
+import json, sys
+from helpers import Tables
 pid, own = int(sys.argv[1]), sys.argv[2]
-for fd in Path(f"/proc/{pid}/fd").iterdir():
-    if os.readlink(fd).startswith(f"/memfd:ndshare:{own}"):
-        file = os.open(fd, os.O_RDWR)
-        break
-memory = memoryview(mmap.mmap(file, os.fstat(file).st_size)).cast("Q")
-words32 = memoryview(memory.obj).cast("I")
-participants, records, blocks = words32[11], words32[12], words32[13]
-page = lambda bytes: -(-bytes // 4096) * 4096
-records_at = page(4096 + participants * 64)
-blocks_at = page(records_at + records * 40)
-ground = [*range(0, 4096, 8), *range(4096, 4096 + 128, 8), *range(records_at, records_at + 200, 8),
-          *range(blocks_at, blocks_at + 20 * 128, 8)]
-out, quiet = os.dup(1), os.open("/dev/null", os.O_WRONLY)
-os.dup2(quiet, 1)
-os.dup2(quiet, 2)
-statuses = {}
-for at in ground[int(sys.argv[3])::int(sys.argv[4])]:
-    old = memory[at // 8]
-    for value in (2**64 - 1, 0, old ^ 1, old + 2**32 & 2**64 - 1):
-        if value != old:
-            memory[at // 8] = value
-            status = run_command(["ndshare", "check", own])
-            statuses[status] = statuses.get(status, 0) + 1
-            memory[at // 8] = old
-statuses["last"] = run_command(["ndshare", "check", own])
-os.write(out, json.dumps(statuses).encode())
+tables = Tables.of_process(pid, own)
 """
+SCRIBBLER = (
+    OPENS
+    + """
+ground = tables.control()[int(sys.argv[3])::32]
+print(json.dumps(tables.try_each(ground, [["check"]], own)))
+"""
+)
 
 
 @pytest.mark.parametrize("part", range(4))
 def test_any_word_that_was_written_over_is_a_finding_or_a_refusal_never_a_crash(part: int, runtime: Path) -> None:
     with running(VICTIM) as victim:
         own = said(victim)
-        arguments = [sys.executable, "-c", SCRIBBLER, str(victim.pid), own, str(part), "32"]
+        arguments = [sys.executable, "-c", SCRIBBLER, str(victim.pid), own, str(part)]
         done = subprocess.run(arguments, env=environment(), capture_output=True, timeout=4 * HANG, check=False)
         assert done.returncode == 0, done
         statuses = json.loads(done.stdout)
@@ -140,7 +120,7 @@ def test_any_word_that_was_written_over_is_a_finding_or_a_refusal_never_a_crash(
 
 
 def test_a_finding_says_what_it_means(runtime: Path) -> None:
-    scribble = SCRIBBLER.split("out, quiet", maxsplit=1)[0] + "memory[24] += 1\ninput()\n"
+    scribble = OPENS + "tables.words[24] += 1\ninput()\n"
     with running(VICTIM) as victim:
         own = said(victim)
         damage = [sys.executable, "-c", scribble, str(victim.pid), own]
@@ -168,14 +148,6 @@ arena.publish("scratch", overlay)
 """
 
 
-def planted(path: Path, what: bytes, at: int, value: bytes) -> None:
-    """Write over a file behind the first place where something stands."""
-    with path.open("r+b") as file:
-        place = file.read().index(what)
-        file.seek(place + at)
-        file.write(value)
-
-
 @pytest.mark.parametrize(
     ("what", "at", "value", "expected"),
     [
@@ -200,8 +172,9 @@ def test_names_and_overlays_that_were_written_over_are_found(
 
 def test_a_block_that_nobody_keeps_is_found_and_what_is_never_still_is_named(runtime: Path) -> None:
     lose = (
-        SCRIBBLER.split("ground = ", maxsplit=1)[0]
+        OPENS
         + """
+memory, words32, blocks_at = tables.words, tables.halves, tables.blocks_at
 for at in range(blocks_at, blocks_at + 1000 * 128, 128):
     if memory[at // 8] & 15 == 2 and words32[at // 4 + 4] == 0 and words32[at // 4 + 5] == 0:
         memory[at // 8 + 4] = 0

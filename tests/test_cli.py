@@ -341,3 +341,50 @@ def test_a_bench_has_a_figure_for_each_thing() -> None:
     )
     assert told_of["cpu"]
     assert b"rfft2" in command("bench", "--seconds", "0").stdout
+
+
+def test_json_is_a_wrong_command_line_where_there_is_none() -> None:
+    for verb in (["cat", "x"], ["man"], ["completions", "bash"]):
+        done = command(*verb, "--json", status=2)
+        assert done.stdout == b""
+        assert f"expected no --json with {verb[0]}".encode() in done.stderr
+
+
+def test_a_dump_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    with nds.Ring(4, np.uint8, slots=2, keep=1) as ring:
+        nds.publish("in the way", ring)
+        ring.put([1, 2, 3, 4])
+        (folder := tmp_path / "frames").mkdir()
+        (folder / "frame-0000000000.npy").mkdir()
+        arguments = ["dump", "in the way", "--start", "oldest", "--seconds", "0", str(folder)]
+        assert b"frame-0000000000.npy failed" in command(*arguments, status=1).stderr
+        assert [one.name for one in folder.iterdir()] == ["frame-0000000000.npy"]
+    nds.unpublish("in the way")
+
+
+def test_a_published_array_is_told_how_it_is_saved() -> None:
+    x = nds.ones(3)
+    nds.publish("an array", x)
+    assert b'nds.save("x.npy", nds.attach("an array"))' in command("dump", "an array", status=1).stderr
+    assert nds.unpublish("an array")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root sees the processes of others")
+def test_root_is_told_as_whom_to_look(tmp_path: Path) -> None:
+    program = "import ndshare as nds\nx = nds.zeros(9)\nprint(nds.stats()['id'], flush=True)\ninput()\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        user=65534,
+        cwd="/",
+    ) as other:
+        if not (own := said(other)):
+            pytest.skip("user 65534 may not run this interpreter")
+        text = command("ls").stdout.decode()
+        assert "sudo -u '#65534' ndshare" in text
+        assert b"sudo -u '#65534' ndshare" in command("check", own, status=2).stderr
+        assert "NDSHARE_SESSION" not in text
+        other.kill()

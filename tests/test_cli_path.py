@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import ndshare as nds
-from helpers import HANG, environment
+from helpers import HANG, environment, run
 from test_check import work
 from test_cli import COMMAND, command, told
 from test_path_arena import path as path  # noqa: PLC0414  (a fixture)
@@ -320,34 +320,15 @@ def test_a_file_that_is_cut_meanwhile_is_no_signal(path: Path) -> None:
     assert sum(statuses.values()) == 150
 
 
-# Writes over one word after the other of a file that nobody has, looks, and puts the word back.
+# Writes over one word after the other of a file that nobody has.
 SCRIBBLER = """
-import json, mmap, os, sys
-from ndshare._native import run_command
-file = os.open(sys.argv[1], os.O_RDWR)
-memory = memoryview(mmap.mmap(file, os.fstat(file).st_size)).cast("Q")
-words32 = memoryview(memory.obj).cast("I")
-participants, records, blocks = words32[11], words32[12], words32[13]
-page = lambda bytes: -(-bytes // 4096) * 4096
-records_at = page(4096 + participants * 64)
-blocks_at = page(records_at + records * 40)
-data_at = -(-(blocks_at + blocks * 128) // 2**21) * 2**21
-ground = [*range(0, 2000, 8), *range(records_at, records_at + 200, 8), *range(blocks_at, blocks_at + 20 * 128, 8),
-          *(at for at in range(data_at, data_at + 2**20, 8) if memory[at // 8])]
-out, quiet = os.dup(1), os.open("/dev/null", os.O_WRONLY)
-os.dup2(quiet, 1)
-os.dup2(quiet, 2)
-verbs = (["check"], ["ls"], ["cat", "camera", "--seconds", "0", "--start", "oldest", "--arena"])
-statuses = {}
-for number, at in enumerate(ground[int(sys.argv[2])::151]):
-    old = memory[at // 8]
-    for value in (2**64 - 1, 0, old ^ 1, old + 2**32 & 2**64 - 1):
-        memory[at // 8] = value
-        status = run_command(["ndshare", *verbs[number % 3], sys.argv[1]])
-        statuses[status] = statuses.get(status, 0) + 1
-    memory[at // 8] = old
-statuses["last"] = run_command(["ndshare", "check", sys.argv[1]])
-os.write(out, json.dumps(statuses).encode())
+import json, os, sys
+from helpers import Tables
+tables = Tables(os.open(sys.argv[1], os.O_RDWR))
+data = range(tables.data_at, tables.data_at + 2**20, 8)
+ground = [*tables.control(), *(at for at in data if tables.words[at // 8])]
+verbs = [["check"], ["ls"], ["cat", "camera", "--seconds", "0", "--start", "oldest", "--arena"]]
+print(json.dumps(tables.try_each(ground[int(sys.argv[2])::151], verbs, sys.argv[1])))
 """
 
 
@@ -418,3 +399,49 @@ def test_a_ring_is_waited_for_and_what_is_none_is_refused(path: Path) -> None:
     done = command("cat", "mask", "--arena", str(path), status=1)
     assert b'expected "mask" to be a ring, got one of kind array' in done.stderr
     assert b'"nobody"' in command("cat", "nobody", "--arena", str(path), status=1).stderr
+
+
+# ---- what is said ---------------------------------------------------------------------------------------------------
+
+
+def test_a_path_that_is_no_text_is_shown(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.nds"))
+    filled(path)
+    (arena,) = told("ls", str(path))["arenas"]
+    assert arena["path"] == f"{tmp_path}/caf\ufffd.nds"
+    assert f"{tmp_path}/caf\ufffd.nds" in command("ls", str(path)).stdout.decode()
+    assert [one["findings"] for one in told("check", str(path))] == [[]]
+    path.unlink()
+    with running(WAITS, str(path)) as process:
+        own = said(process)
+        assert [one["id"] for one in told("ls")["arenas"] if one["path"] == arena["path"]] == [own]
+
+
+def test_many_that_were_killed_are_one_line(path: Path) -> None:
+    """Forked children that are killed with their parent: nobody is left to sweep."""
+    program = """
+        import os, sys, time
+        import ndshare as nds
+        arena = nds.Arena("8 MiB", path=sys.argv[1])
+        x = nds.zeros(5000, arena=arena)
+        for _ in range(5):
+            if not os.fork():
+                x += 1
+                time.sleep(60)
+        time.sleep(0.5)
+        os.kill(0, 9)
+    """
+    assert run(program, str(path)).code == -9
+    lines = command("ls", str(path)).stdout.decode().splitlines()
+    dead = [line for line in lines if "dead" in line]
+    assert len(dead) == 1
+    assert dead[0].startswith("  6 processes that are dead hold ")
+    assert len(told("ls", str(path))["arenas"][0]["holders"]) == 6
+
+
+def test_an_array_is_told_how_it_is_saved(path: Path) -> None:
+    filled(path)
+    done = command("dump", "mask", "--arena", str(path), str(path.parent), status=1)
+    assert f'nds.save("x.npy", nds.Arena(path="{path}").attach("mask"))'.encode() in done.stderr
+    done = command("cat", "tiles", "--arena", str(path), status=1)
+    assert b"only rings have frames" in done.stderr

@@ -65,6 +65,7 @@ ELSEWHERE = (
     "name:",
     "root:",
     "directory:",
+    "offer:",
     "mend:",
 )
 HERE = tuple(point for point in POINTS if not point.startswith(ELSEWHERE))

@@ -29,6 +29,7 @@ import pytest
 
 import ndshare as nds
 from helpers import HANG, MIB, environment, held, run, wait_until
+from ndshare import _native
 from test_strangers import NOBODY, ask, needs_root, running, said
 from test_strangers import runtime as runtime  # noqa: PLC0414  (a fixture)
 
@@ -811,6 +812,60 @@ def test_a_name_that_another_process_takes_away_is_offered_no_more() -> None:
     assert wait_until(lambda: not is_offered(mine))
 
 
+def test_the_same_object_again_leaves_what_is_offered(offers: Path) -> None:
+    arena = nds.Arena("16 MiB", mode=0o640)
+    array = nds.full(5, 2.0, arena=arena)
+    nds.publish("array", array, mode=0o640)
+    mine = nds.attach("array", user=os.geteuid(), readonly=True, timeout=5)
+    nds.publish("array", array)
+    assert os.listdir(offers) == ["offer-array"]
+    again = "import ndshare as nds; x = nds.attach('array', timeout=5); nds.publish('array', x); print(x.sum())"
+    assert own(again) == "10.0"
+    assert nds.names() == {"array": "array"}
+    assert is_offered(mine)
+    assert nds.attach("array", user=os.geteuid(), readonly=True, timeout=0).sum() == 10
+    with pytest.raises(RuntimeError, match="replace"):
+        nds.publish("array", array[:2])
+    assert is_offered(mine)
+    nds.publish("array", array, replace=True)
+    assert not is_offered(mine)
+
+
+def test_names_are_looked_after_once_a_second_and_not_with_each_reader(offers: Path) -> None:
+    arena = nds.Arena("16 MiB", mode=0o640)
+    begun = time.monotonic()
+    nds.publish("array", nds.ones(5, arena=arena), mode=0o640)
+    (offers / "offer-array").rename(offers / "offer-other")
+    with connected(offers, "other", 1) as lines:
+        assert answer(lines[0]) == (0, 1)
+        assert is_over(lines[0])
+        assert 0.9 < time.monotonic() - begun < HANG
+
+
+POINTS = [point for point in _native.KILL_POINTS if point.startswith("offer:")]
+
+
+@pytest.mark.crash
+@pytest.mark.skipif(not POINTS, reason="this build has no kill points; build with --features killpoints")
+@pytest.mark.parametrize("point", POINTS)
+def test_who_dies_while_it_offers_hinders_nobody(point: str, offers: Path) -> None:
+    source = """
+    from ndshare import _native
+    arena = nds.Arena("16 MiB", mode=0o640)
+    _native.kill_at(sys.argv[1])
+    nds.publish("x", nds.ones(3, arena=arena), mode=0o640)
+    nds.unpublish("x")
+    """
+    done = run(READ + unindented(source), point, env=own_environment())
+    assert done.code == -signal.SIGKILL, done
+    with pytest.raises(nds.Timeout):
+        nds.attach("x", user=os.geteuid(), readonly=True, timeout=0)
+    arena = nds.Arena("16 MiB", mode=0o640)
+    nds.publish("x", nds.full(3, 2.0, arena=arena), mode=0o640)
+    assert nds.attach("x", user=os.geteuid(), readonly=True, timeout=5).sum() == 6
+    assert os.listdir(offers) == ["offer-x"], "what the dead one left is gone"
+
+
 # ---- squatters and liars --------------------------------------------------------------------------------------------
 
 
@@ -865,6 +920,26 @@ def test_a_place_where_others_may_replace_things_is_refused(monkeypatch: pytest.
     arena = nds.Arena("16 MiB", mode=0o640)
     with pytest.raises(nds.AttachError, match="NDSHARE_OFFERS"):
         nds.publish("x", nds.ones(3, arena=arena), mode=0o640)
+
+
+@needs_root
+@pytest.mark.parametrize("mode", [0o1777, 0o755])
+def test_a_place_of_somebody_elses_is_refused(mode: int, offers: Path) -> None:
+    """Its owner may put something else in the place of what is there, whatever the mode says."""
+    os.chown(offers.parent, NOBODY, NOBODY)
+    offers.parent.chmod(mode)
+    arena = nds.Arena("16 MiB", mode=0o640)
+    for call in (
+        lambda: nds.publish("x", nds.ones(3, arena=arena), mode=0o640),
+        lambda: nds.attach("x", user=0, readonly=True, timeout=0),
+    ):
+        with pytest.raises(nds.AttachError, match="set NDSHARE_OFFERS to one of root's or of user 0's"):
+            call()
+    assert nds.names() == {}
+    # To its owner it is as good as any.
+    assert (
+        read("a = nds.Arena('8 MiB', mode=0o640); nds.publish('x', nds.ones(3, arena=a), mode=0o640); print(1)") == "1"
+    )
 
 
 MEMFD_SIZE = 4 * MIB

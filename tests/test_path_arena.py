@@ -29,14 +29,14 @@ import numpy as np
 import pytest
 
 import ndshare as nds
-from helpers import HANG, MIB, NO_DESCRIPTORS, environment, held, run, script, wait_until
+from helpers import HANG, MIB, NO_DESCRIPTORS, Tables, environment, held, planted, run, script, wait_until
 from ndshare import _native
 from test_strangers import running, said
 
 SHM = Path("/dev/shm")
 ROUNDS = int(os.environ.get("NDSHARE_CRASH_ROUNDS", "1"))
 KINDS = ("mend:", "name:", "ring:", "cache:", "block-lock:", "split:", "warm:", "alloc:", "free:", "issue:", "remove:")
-POINTS: list[str] = [point for point in _native.KILL_POINTS if not point.startswith(("directory:", "fork:"))]
+POINTS: list[str] = [point for point in _native.KILL_POINTS if not point.startswith(("directory:", "offer:", "fork:"))]
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else, and mount")
 needs_points = pytest.mark.skipif(not POINTS, reason="this build has no kill points; build with --features killpoints")
@@ -617,6 +617,113 @@ def test_killed_while_it_is_made(path: Path) -> None:
         assert any(label.startswith(kind) for label in struck), f"nobody died at {kind}"
 
 
+# ---- files that were written over -----------------------------------------------------------------------------------
+
+
+def few(path: Path) -> None:
+    """Make one of each kind in a small arena."""
+    arena = nds.Arena("8 MiB", path=path)
+    arena.publish("mask", nds.full(100_000, 7, np.uint8, arena=arena))
+    nds.Cache("1 MiB", name="tiles", arena=arena)["key"] = np.full(1000, 3)
+    ring = nds.Ring(1000, np.uint16, slots=4, keep=3, name="camera", arena=arena)
+    for number in range(5):
+        ring.put(np.full(1000, number, np.uint16))
+    arena.publish("lock", nds.Lock(arena=arena))
+    overlay = nds.Overlay(**USES, arena=arena)
+    arena.publish("overlay", overlay)
+    with overlay.use("floats") as v:
+        v.A[:] = 1
+
+
+GENERATION = 3  # which half word behind the first eight bytes of a record
+NAMES_OF_FEW = {"camera": "ring", "lock": "lock", "mask": "array", "overlay": "overlay", "tiles": "cache"}
+
+
+def check_few(arena: nds.Arena, but: str | None = None) -> None:
+    """Find and use them all, but for one."""
+    assert arena.names() == NAMES_OF_FEW
+    if but != "mask":
+        mask = arena.attach("mask", timeout=0)
+        assert (mask == 7).all()
+    if but != "tiles":
+        value = arena.attach("tiles").get("key")
+        assert value is None or (value == 3).all()
+    if but != "camera":
+        frames = arena.attach("camera").reader(start="oldest")
+        for _ in range(4):
+            try:
+                frame = frames.get(timeout=0)
+            except nds.Poisoned as error:  # what kept this frame was written over
+                assert 'an entry of the ring "camera" never settles' in str(error)  # noqa: PT017
+            else:
+                assert (frame == frame.seq).all()
+    if but != "lock":
+        with arena.attach("lock"):
+            pass
+    if but != "overlay":
+        with arena.attach("overlay").use("floats", timeout=5) as v:
+            assert (v.A == 1).all()
+    assert not nds.zeros(MIB, np.uint8, arena=arena).any()
+
+
+def test_a_record_that_was_written_over_loses_nothing_that_has_a_name(path: Path) -> None:
+    """One record kept each object of a name; who opened the file next gave the object away, and said nothing."""
+    forked(lambda: few(path))
+    whole = path.with_name("whole")
+    subprocess.run(["cp", "--sparse=always", path, whole], check=True)
+    with path.open("r+b") as file:
+        tables = Tables(file.fileno())
+        taken = [at for at in range(tables.records_at, tables.records_at + 4000, 40) if tables.words[at // 8]]
+        own = [at for at in taken if tables.halves[at // 4 + 4] == tables.halves[at // 4 + 7]]
+    assert len(taken) >= 10
+    assert len(own) == 1
+    for at in taken:
+        # All of it, or half a word of it: what keeps, which block, and for whom.
+        for place, value in [(0, bytes(40)), (0, b"\xff" * 40)] + [
+            (8 + 4 * n, b"\x11\x00\x00\x00") for n in (0, 2, 3, 4, 5)
+        ]:
+            subprocess.run(["cp", "--sparse=always", whole, path], check=True)
+            with path.open("r+b") as file:
+                file.seek(at + place)
+                file.write(value)
+            # Without its own record the table of names is none to be trusted.
+            refused = pytest.raises(nds.Poisoned, match="the root keeps blocks and not itself")
+            is_own = at in own and place != 8 + 4 * GENERATION
+            with refused if is_own else contextlib.nullcontext(), nds.Arena(path=path) as arena:
+                check_few(arena)
+            gc.collect()
+
+
+@pytest.mark.parametrize("how", ["entry", "block of a head"])
+def test_what_is_gone_is_told_by_its_name_and_the_others_stay(how: str, path: Path) -> None:
+    forked(lambda: few(path))
+    what, at = (b"mask\0\0\0\0", -16) if how == "entry" else (b"nds\x08", 8)
+    planted(path, what, at, b"\x99\x09\x00\x00")
+    if how == "entry":
+        command = [sys.executable, "-m", "ndshare", "check", str(path)]
+        done = subprocess.run(command, env=environment(), capture_output=True, check=False, text=True)
+        assert '"mask" has the name of a block that is gone' in done.stdout
+    for _ in range(2):  # whoever looked at it has taken nothing away
+        with nds.Arena(path=path) as arena:
+            check_few(arena, but="mask")
+            for ask in (
+                lambda: arena.attach("mask", timeout=0),
+                lambda: nds.Lock(name="mask", arena=arena),
+                lambda: arena.publish("mask", nds.zeros(3, arena=arena)),
+            ):
+                with pytest.raises(
+                    nds.Poisoned, match=r'the name "mask" in <Arena .* is gone.*unpublish it, or replace it'
+                ):
+                    ask()
+        gc.collect()
+    with nds.Arena(path=path) as arena:
+        if how == "entry":
+            assert arena.unpublish("mask")
+            assert "mask" not in arena.names()
+        arena.publish("mask", nds.full(100_000, 7, np.uint8, arena=arena), replace=True)
+        check_few(arena)
+
+
 # ---- NumPy's own files ----------------------------------------------------------------------------------------------
 
 
@@ -706,6 +813,37 @@ def test_save_keeps_the_mode_and_follows_a_link(tmp_path: Path) -> None:
     assert link.is_symlink()
     assert np.load(path).tolist() == [0, 1, 2]
     assert path.stat().st_mode & 0o7777 == 0o640
+
+
+def test_save_takes_names_as_long_as_there_are(path: Path) -> None:
+    for name in ("x" * 251, "\U0001f40b" * 62 + "xyz"):
+        target = path.with_name(name + ".npy")
+        for number in range(2):
+            nds.save(target, np.full(3, number))
+            assert np.load(target).tolist() == [number] * 3
+        assert [one.name for one in path.parent.iterdir()] == [target.name]
+        target.unlink()
+
+
+@pytest.mark.parametrize("what", ["a directory", "a FIFO", "a socket", "a link to a FIFO"])
+def test_save_replaces_files_alone(what: str, path: Path) -> None:
+    target = path.with_name("x.npy")
+    if what == "a directory":
+        target.mkdir()
+    elif what == "a socket":
+        with socket.socket(socket.AF_UNIX) as one:
+            one.bind(str(target))
+    else:
+        fifo = path.with_name("fifo.npy") if what == "a link to a FIFO" else target
+        os.mkfifo(fifo)
+        if fifo != target:
+            target.symlink_to(fifo)
+    before = target.stat()
+    error = IsADirectoryError if what == "a directory" else FileExistsError
+    with pytest.raises(error, match=f"got {what.removeprefix('a link to ')}: choose another path"):
+        nds.save(target, np.zeros(3))
+    assert (target.stat().st_ino, target.stat().st_mode) == (before.st_ino, before.st_mode)
+    assert all(not one.name.startswith(".") for one in path.parent.iterdir())
 
 
 # ---- a descriptor for selectors -------------------------------------------------------------------------------------

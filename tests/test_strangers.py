@@ -511,6 +511,18 @@ def test_a_runtime_directory_that_is_not_ones_own_is_not_used(runtime: Path) -> 
     runtime.chmod(0o700)
 
 
+def test_a_dtype_of_too_many_fields_is_refused_by_who_publishes(runtime: Path) -> None:
+    """It was published, and nobody could attach to it."""
+    many = nds.zeros(2, [(f"field{number}", "f4") for number in range(5000)])
+    with pytest.raises(ValueError, match=r"expected an array that is said in 65536 bytes, got \d{5,}: take a dtype"):
+        nds.publish("many", many)
+    assert nds.names() == {}
+    some = nds.zeros(2, [(f"field{number}", "f4") for number in range(1000)])
+    nds.publish("some", some)
+    assert stranger("import ndshare as nds; print(len(nds.attach('some', timeout=5).dtype))") == "1000"
+    assert entries(runtime) == ["name-some"]
+
+
 # ---- deaths ---------------------------------------------------------------------------------------------------------
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import secrets
+import stat
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
@@ -21,18 +21,22 @@ def save(path: str | os.PathLike[str], array: ArrayLike) -> None:
 
     A process that is killed while it writes leaves nothing. Only one that is killed in the instant of the replacing
     itself, or on a file system without files that have no name, leaves the new file beside it, as ``.name.npy.`` and
-    eight digits.
+    eight digits; of a long name only the beginning is there.
 
-    Raises what `np.save` raises; ValueError for arrays of Python objects.
+    Raises what `np.save` raises; ValueError for arrays of Python objects; IsADirectoryError or FileExistsError when the
+    path leads to a directory, or to a FIFO, a socket or a device.
     """
     target = os.fspath(path)
     target = os.path.realpath(target if target.endswith(".npy") else target + ".npy")
-    beside = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{secrets.token_hex(4)}")
+    mode = _mode_of_file(target)
+    folder, name = os.path.split(target)
+    # A name may have 255 bytes, and a character of it 4.
+    beside = os.path.join(folder, f".{name[:60]}.{secrets.token_hex(4)}")
     try:
         file, is_named = _new_file(beside)
         with file:
-            with contextlib.suppress(FileNotFoundError):
-                os.fchmod(file.fileno(), os.stat(target).st_mode & 0o7777)
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
             np.save(file, np.asanyarray(array), allow_pickle=False)
             file.flush()
             if not is_named and _link(file, target):
@@ -44,6 +48,20 @@ def save(path: str | os.PathLike[str], array: ArrayLike) -> None:
         if os.path.lexists(beside):
             os.unlink(beside)
         raise
+
+
+def _mode_of_file(path: str) -> int | None:
+    """Return the mode of the file that is to be replaced; None if nothing is there."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return None
+    if stat.S_ISREG(mode):
+        return stat.S_IMODE(mode)
+    kinds = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+    got = kinds.get(stat.S_IFMT(mode), "a device")
+    error = IsADirectoryError if stat.S_ISDIR(mode) else FileExistsError
+    raise error(f"expected a file at {path}, or nothing, got {got}: choose another path, or remove it")
 
 
 def _new_file(beside: str) -> tuple[BinaryIO, bool]:

@@ -50,6 +50,8 @@ pub enum nds_code {
     NDS_OS = 18,
     /// This process has the object to read only.
     NDS_READ_ONLY = 19,
+    /// Another user offers the object, and does not let this one read it.
+    NDS_REFUSED = 20,
     /// Something that this version has no number for.
     NDS_OTHER = 99,
 }
@@ -130,6 +132,7 @@ fn code_of(kind: Kind) -> nds_code {
         Kind::InvalidType => NDS_INVALID_TYPE,
         Kind::Os => NDS_OS,
         Kind::ReadOnly => NDS_READ_ONLY,
+        Kind::Refused => NDS_REFUSED,
         _ => NDS_OTHER,
     }
 }
@@ -148,6 +151,12 @@ mod tests {
         assert_eq!(std::thread::scope(|scope| scope.spawn(text).join().unwrap()), "");
         assert_eq!(call(|| Ok(())), NDS_OK);
         assert_eq!(text(), "expected a, got b", "it stays until the next error");
+    }
+
+    #[test]
+    fn each_kind_has_a_number_of_its_own() {
+        assert_eq!(code_of(Kind::Refused), NDS_REFUSED);
+        assert_eq!((NDS_REFUSED as i32, NDS_READ_ONLY as i32), (20, 19));
     }
 
     #[test]

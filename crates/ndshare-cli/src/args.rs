@@ -1,10 +1,15 @@
 //! The command line as a struct. Its help is the reference of the command.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::builder::OsStringValueParser;
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 const STATUS: &str = "\
@@ -21,6 +26,23 @@ pub(crate) struct Cli {
     pub(crate) json: bool,
     #[command(subcommand)]
     pub(crate) verb: Verb,
+}
+
+impl Cli {
+    /// Refuses JSON of what has none.
+    pub(crate) fn checked(self) -> Result<Self, clap::Error> {
+        let (verb, instead) = match self.verb {
+            Verb::Cat(_) => ("cat", "dump says as JSON which frames it wrote"),
+            Verb::Completions { .. } => ("completions", "it prints a script"),
+            Verb::Man { .. } => ("man", "it prints a page"),
+            _ => return Ok(self),
+        };
+        if !self.json {
+            return Ok(self);
+        }
+        let message = format!("expected no --json with {verb}, which has none: {instead}");
+        Err(Self::command().error(ErrorKind::ArgumentConflict, message))
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -130,7 +152,7 @@ Examples:
 #[derive(Debug, Args)]
 pub(crate) struct Ls {
     /// Arenas by the paths of their files, whether or not anybody has them; without any, all that a process has.
-    #[arg(value_name = "PATH", value_parser = path)]
+    #[arg(value_name = "PATH", value_parser = OsStringValueParser::new().try_map(path))]
     pub(crate) paths: Vec<PathBuf>,
 }
 
@@ -150,7 +172,7 @@ pub(crate) struct Top {
 pub(crate) struct Check {
     /// An arena by its id or the path of its file, or a session by its name; without it all arenas that a process has.
     #[arg(value_name = "ARENA|SESSION|PATH")]
-    pub(crate) target: Option<String>,
+    pub(crate) target: Option<OsString>,
 }
 
 /// How fast a camera, and for how long.
@@ -237,13 +259,13 @@ pub(crate) struct Dump {
 }
 
 /// Whether a word can only mean a file: no session and no id has a slash.
-pub(crate) fn is_path(text: &str) -> bool {
-    text.contains('/') || fs::symlink_metadata(text).is_ok()
+pub(crate) fn is_path(text: &OsStr) -> bool {
+    text.as_bytes().contains(&b'/') || fs::symlink_metadata(text).is_ok()
 }
 
-fn path(text: &str) -> Result<PathBuf, String> {
+fn path(text: OsString) -> Result<PathBuf, String> {
     let wanted = || format!("expected the path of an arena's file, got {text:?}, and no such file is here");
-    is_path(text).then(|| text.into()).ok_or_else(wanted)
+    if is_path(&text) { Ok(text.into()) } else { Err(wanted()) }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -268,7 +290,6 @@ fn interval(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_sound() {

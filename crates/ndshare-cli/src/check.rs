@@ -3,6 +3,7 @@
 //! Nobody is disturbed, so others work while it looks. What a lock guards is read at a moment when nobody has it; the rest may
 //! be in the middle of a change. So a finding counts when three looks have it, with a pause between them.
 
+use std::ffi::OsStr;
 use std::io::Write;
 use std::path::Path;
 use std::thread::sleep;
@@ -67,7 +68,7 @@ pub(crate) fn run(wanted: &Check, is_json: bool, out: &mut dyn Write) -> Outcome
 }
 
 /// The arena in the file that a word of the command line names.
-fn named_by_path(target: &str, all: &[Seen]) -> Result<Seen, Blind> {
+fn named_by_path(target: &OsStr, all: &[Seen]) -> Result<Seen, Blind> {
     match is_path(target) {
         true => Seen::at_path(Path::new(target), all).map_err(Blind),
         false => Err(Blind(format!(
@@ -83,8 +84,9 @@ fn sessions_of(seen: &Seen, sessions: &[(String, Locator)]) -> Vec<String> {
 
 fn is_meant(wanted: &Check, seen: &Seen, sessions: &[String]) -> bool {
     wanted.target.as_ref().is_none_or(|target| {
+        let Some(target) = target.to_str() else { return false };
         let name = target.strip_prefix('@').unwrap_or(target);
-        seen.id == *target || sessions.iter().any(|session| session == name)
+        seen.id == target || sessions.iter().any(|session| session == name)
     })
 }
 

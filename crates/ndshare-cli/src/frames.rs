@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ndshare::arena::{BlockId, Look};
+use ndshare::names::Object;
 use ndshare::registry::{self, ObjectKind, Wanted};
 use ndshare::ring::{Glance, Mode, SeenFrame, Start};
 use ndshare::{Arena, Deadline, Frame, Kind, Reader, Ring, names, session};
@@ -56,10 +57,29 @@ fn told(frame: &SeenFrame, path: &str) -> serde_json::Value {
 /// Writes a file that has its name only when it is whole.
 fn save(frame: &SeenFrame, path: &Path) -> Taken {
     let part = path.with_extension("npy.part");
-    let mut file = fs::File::create(&part)?;
+    let written = write(frame, &part).and_then(|()| fs::rename(&part, path));
+    written.inspect_err(|_| _ = fs::remove_file(&part))?;
+    Ok(())
+}
+
+fn write(frame: &SeenFrame, path: &Path) -> io::Result<()> {
+    let mut file = fs::File::create(path)?;
     file.write_all(&npy::header(&frame.shape, &frame.element))?;
-    file.write_all(&frame.bytes)?;
-    Ok(fs::rename(&part, path)?)
+    file.write_all(&frame.bytes)
+}
+
+/// What to do with a name of something that has no frames.
+#[cold]
+fn no_ring(name: &str, kind: ObjectKind, arena: Option<&Path>) -> String {
+    let (ring, attach) = match arena {
+        Some(path) => ("a ring", format!("nds.Arena(path={path:?}).attach({name:?})")),
+        None => ("a name of kind ring", format!("nds.attach({name:?})")),
+    };
+    let instead = match kind {
+        ObjectKind::Array => format!("an array is saved in Python by nds.save(\"x.npy\", {attach})"),
+        _ => "only rings have frames, see ndshare ls".to_owned(),
+    };
+    format!("expected {name:?} to be {ring}, got one of kind {kind}: {instead}")
 }
 
 /// Hands out the frames that are wanted, until there are no more.
@@ -167,7 +187,7 @@ fn find_seen(path: &Path, wanted: &Frames) -> Result<(Look, BlockId), Box<dyn Er
         let missing = match found {
             Ok((Some((ObjectKind::Ring, head)), look)) => return Ok((look, head)),
             Ok((Some((kind, _)), _)) => {
-                return Err(format!("expected {:?} to be a ring, got one of kind {kind}", wanted.ring).into());
+                return Err(no_ring(&wanted.ring, kind, Some(path)).into());
             }
             Ok((None, look)) => {
                 look.check_len()?;
@@ -193,7 +213,10 @@ fn next(reader: &Reader, end: Option<Instant>) -> ndshare::Result<Option<Frame>>
 fn find(wanted: &Frames) -> Result<Arc<Ring>, Box<dyn Error>> {
     let deadline = Deadline::after(wanted.wait);
     match &wanted.session {
-        None => Ok(names::attach_readonly(&wanted.ring, &deadline)?.try_into()?),
+        None => match names::attach_readonly(&wanted.ring, &deadline)? {
+            Object::Ring(ring) => Ok(ring),
+            other => Err(no_ring(&wanted.ring, other.kind(), None).into()),
+        },
         Some(session) => {
             let wanted = &wanted.ring;
             let missing = || format!("expected a ring {wanted:?} in a session {session:?}, got none: see ndshare ls");

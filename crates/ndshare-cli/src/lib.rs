@@ -51,7 +51,7 @@ type Outcome = Result<bool, Box<dyn Error>>;
 
 /// Runs the command with these arguments, of which the first is its own name, and returns its exit status.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    match Cli::try_parse_from(arguments) {
+    match Cli::try_parse_from(arguments).and_then(Cli::checked) {
         Ok(cli) => finish(act(&cli)),
         Err(usage) => {
             // Help goes to standard output; a terminal that is gone hears nothing.

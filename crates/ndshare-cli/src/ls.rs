@@ -146,7 +146,8 @@ impl Listing {
             Err(reason) => lines.push(format!("not looked into: {}", printable(reason))),
         }
         lines.extend(self.poisoned.iter().map(|reason| format!("unusable: {}", printable(reason))));
-        lines.extend(self.participants().iter().map(|one| self.holder(one)));
+        let (alive, dead): (Vec<_>, Vec<_>) = self.participants().iter().partition(|one| one.alive);
+        lines.extend(alive.into_iter().map(|one| self.holder(one)).chain(self.dead(&dead)));
         lines.extend(self.names.iter().map(|one| {
             let place = if one.is_published { "published" } else { "in the arena" };
             format!("{} {:?}, {place}", one.kind, printable(&one.name))
@@ -159,6 +160,21 @@ impl Listing {
         let name = self.process(one.pid).map_or(String::new(), |process| format!(" {}", printable(&process.name)));
         let dead = if one.alive { "" } else { " (dead)" };
         format!("process {}{name}{dead} holds {} in {}", one.pid, human(one.bytes), blocks(one.blocks))
+    }
+
+    /// One line for all that died: there may be hundreds.
+    fn dead(&self, dead: &[&ParticipantStats]) -> Option<String> {
+        let sum = |of: fn(&ParticipantStats) -> u64| dead.iter().map(|one| of(one)).sum::<u64>();
+        match dead {
+            [] => None,
+            [one] => Some(self.holder(one)),
+            _ => Some(format!(
+                "{} processes that are dead hold {} in {}",
+                dead.len(),
+                human(sum(|one| one.bytes)),
+                blocks(sum(|one| one.blocks.into()) as u32)
+            )),
+        }
     }
 }
 

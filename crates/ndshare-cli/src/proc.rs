@@ -14,6 +14,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use ndshare::arena::{self, Locator, Look};
+use ndshare::error::Error;
 use serde_json::Value;
 
 use crate::text::printable;
@@ -80,7 +81,20 @@ impl Seen {
             (None, Some(place)) if !place.is_deleted => Look::at_path(&place.path),
             _ => return Err("no descriptor of it can be seen".to_owned()),
         };
-        looked.map_err(|error| error.to_string())
+        looked.map_err(|error| Self::not_looked(&error))
+    }
+
+    fn not_looked(error: &Error) -> String {
+        match error {
+            Error::Foreign(foreign) => {
+                let uid = foreign.uid.map_or_else(|| "?".to_owned(), |uid| uid.to_string());
+                format!(
+                    "it is user {uid}'s, and nobody else may look into it, not even root: run ndshare as that user, \
+                     sudo -u '#{uid}' ndshare"
+                )
+            }
+            _ => error.to_string(),
+        }
     }
 }
 

@@ -12,6 +12,10 @@
 use crate::error::{Error, Result};
 use std::fmt;
 
+/// So many words of a head say what it is, and which block it keeps if it keeps one alone.
+pub(crate) const PREFIX_WORDS: usize = 2;
+/// Which of them names that block.
+pub(crate) const KEPT_AT: usize = 1;
 const MAGIC: u64 = u32::from_le_bytes(*b"nds\0") as u64;
 
 /// What a block is the head of. The numbers stand in shared memory.
@@ -64,6 +68,13 @@ impl HeadKind {
         let kind = (word >> 24) as u8;
         let found = Self::ALL.into_iter().find(|&one| one as u8 == kind);
         found.filter(|_| word & 0xff_ffff == MAGIC).map(|found| (found, (word >> 32) as u32))
+    }
+
+    /// The word that names the one block which a head keeps, by its first words; none of heads that keep another number.
+    pub(crate) fn kept_by(words: &[u64]) -> Option<u64> {
+        let (kind, _) = Self::of(*words.first()?)?;
+        let keeps_one = matches!(kind, Self::Array | Self::Overlay | Self::Canvas);
+        words.get(KEPT_AT).copied().filter(|_| keeps_one)
     }
 
     /// Checks that a first word is of this kind and version.

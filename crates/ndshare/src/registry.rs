@@ -6,18 +6,22 @@
 //!
 //! In an arena that lasts (a file with a path) it is the other way round: the table stays, and a name keeps its object, by a
 //! record of the table's. A record is made before its entry and ends after it. So a death leaves at most a record without an
-//! entry, which goes at the next look.
+//! entry, which goes at the next look. An entry whose block does not live is what no death leaves: somebody wrote over the
+//! file. Who asks for that name is told so, the entry stays until the name is taken away, and until then no record ends that may be
+//! its.
 //!
 //! ```text
-//! table: 256 entries of 32 words
+//! table: 256 entries of 32 words, as the arena knows them (`ROOT_ENTRY_WORDS`)
 //! word 0       the block {index + 1: 32, generation: 32}; 0: free
 //! word 1       length of the name in bytes {32, low}, what it names {32}
 //! words 2..32  the name
 //! ```
 
-use crate::arena::{Arena, BlockId, Deadline, Finding, Hold, Locator, Look, Options, Rule};
+use crate::arena::{
+    Arena, BlockId, Deadline, Finding, Hold, Locator, Look, Options, ROOT_ENTRY_WORDS as ENTRY_WORDS, Rule,
+};
 use crate::error::{Error, Kind, Result};
-use crate::head::HeadKind;
+use crate::head::{self, HeadKind};
 use crate::lock::{self, Death, Lock, Quiet};
 use crate::os::kill::{Point, point};
 use crate::os::proc;
@@ -101,7 +105,6 @@ impl<'a> Wanted<'a> {
 /// The longest name, in bytes.
 pub const MAX_NAME_BYTES: usize = 240;
 const NAMES: usize = 256;
-const ENTRY_WORDS: usize = 32;
 const TABLE_BYTES: usize = NAMES * ENTRY_WORDS * 8;
 
 /// The block of a name; made by `make` when there is none. Only one of those who ask at once makes it.
@@ -124,7 +127,8 @@ fn in_table<T>(arena: &Arc<Arena>, deadline: &Deadline, act: impl FnOnce(&Hold) 
     let table = arena.root(TABLE_BYTES, deadline)?;
     // Whoever died in here left at most an entry whose block is not named yet, or one that is.
     lock::acquire(&table, Death::Recover, deadline)?;
-    let done = act(&table).and_then(|done| end_nameless(&table, deadline).map(|()| done));
+    let before = named_in(&table);
+    let done = act(&table).and_then(|done| end_nameless(&table, &before, deadline).map(|()| done));
     lock::release(&table)?;
     done
 }
@@ -172,8 +176,8 @@ pub(crate) fn put(
 ) -> Result<()> {
     check_len(name)?;
     in_table(arena, deadline, |table| {
-        let there = entry_of(table, name).filter(|(hold, _)| hold.block() != block.block());
-        if let Some((_, kind)) = there.filter(|_| !replace) {
+        let there = if replace { None } else { entry_of(table, name)? };
+        if let Some((_, kind)) = there.filter(|(hold, _)| hold.block() != block.block()) {
             return Err(Error::new(
                 Kind::Misuse,
                 format!(
@@ -183,9 +187,8 @@ pub(crate) fn put(
                 ),
             ));
         }
-        let old = entries(table).find(|entry| alive(arena, entry, name.as_bytes()).is_some());
         let free = || entries(table).find(|entry| is_free(arena, entry));
-        enter(table, old.or_else(free).ok_or_else(too_many)?, (kind, name), block, deadline)
+        enter(table, find_entry(table, name).or_else(free).ok_or_else(too_many)?, (kind, name), block, deadline)
     })
 }
 
@@ -195,7 +198,7 @@ pub(crate) fn put(
 /// As [`find`].
 pub(crate) fn get(arena: &Arc<Arena>, name: &str, deadline: &Deadline) -> Result<Option<(ObjectKind, Hold)>> {
     check_len(name)?;
-    let found = in_table(arena, deadline, |table| Ok(entry_of(table, name)))?;
+    let found = in_table(arena, deadline, |table| entry_of(table, name))?;
     Ok(found.and_then(|(hold, kind)| Some((kind_of(kind)?, hold))))
 }
 
@@ -208,12 +211,12 @@ pub(crate) fn remove(arena: &Arc<Arena>, name: &str, deadline: &Deadline) -> Res
     in_table(arena, deadline, |table| Ok(forget(table, name)))
 }
 
-/// The names in an arena whose objects live, in order, and what they are.
+/// The names in an arena whose objects live, in order, and what they are. In an arena that lasts that is all that has a name.
 ///
 /// # Errors
 /// As [`find`].
 pub(crate) fn list(arena: &Arc<Arena>, deadline: &Deadline) -> Result<Vec<(String, ObjectKind)>> {
-    let is_live = |block: BlockId| arena.is_live(block);
+    let is_live = |block: BlockId| arena.is_lasting() || arena.is_live(block);
     // RAW: looked up, and checked as text.
     let words = |entry: &[AtomicU64]| entry.iter().map(|word| word.load(Acquire)).collect::<Vec<_>>();
     let mut names = in_table(arena, deadline, |table| {
@@ -252,11 +255,21 @@ pub fn audit(look: &Look) -> Vec<Finding> {
     }
     let entries = table.chunks_exact(ENTRY_WORDS).take(NAMES).zip(0..);
     let wrong = entries.filter_map(|(entry, index)| {
-        let block = BlockId::from_word(entry[0]).filter(|&block| look.is_live(block))?;
-        let found = contradiction(look, root, block, entry)?;
-        look.is_live(block).then(|| Finding::new(Rule::Names, format!("entry {index} of the names"), found))
+        let found = match BlockId::from_word(entry[0]).filter(|&block| look.is_live(block)) {
+            Some(block) => contradiction(look, root, block, entry).filter(|_| look.is_live(block)),
+            None => gone(look, entry, index),
+        };
+        found.map(|found| Finding::new(Rule::Names, format!("entry {index} of the names"), found))
     });
     wrong.collect()
+}
+
+/// What is wrong with an entry whose block does not live: in an arena that lasts an entry ends before its block does.
+fn gone(look: &Look, entry: &[u64], index: usize) -> Option<String> {
+    let is_there = look.is_lasting() && entry[0] != 0;
+    let now = look.root().filter(|_| is_there)?;
+    let name = name_in(&|_| true, entry).map_or_else(|| "something".to_owned(), |(name, _)| format!("{name:?}"));
+    (now.get(index * ENTRY_WORDS) == Some(&entry[0])).then(|| format!("{name} has the name of a block that is gone"))
 }
 
 /// What is wrong with an entry whose block lives.
@@ -299,7 +312,7 @@ fn entries(table: &Hold) -> impl Iterator<Item = &[AtomicU64]> {
 
 /// The block that the table has under a name.
 fn find_alive(table: &Hold, wanted: &Wanted) -> Result<Option<Hold>> {
-    let found = entry_of(table, wanted.name);
+    let found = entry_of(table, wanted.name)?;
     let found = found.filter(|(hold, _)| !(wanted.is_over)(hold));
     found.map_or(Ok(None), |(hold, kind)| match kind == wanted.kind as u64 {
         true => Ok(Some(hold)),
@@ -308,8 +321,17 @@ fn find_alive(table: &Hold, wanted: &Wanted) -> Result<Option<Hold>> {
 }
 
 /// The block that the table has under a name, whatever it is, and the number of its kind.
-fn entry_of(table: &Hold, name: &str) -> Option<(Hold, u64)> {
-    entries(table).find_map(|entry| alive(table.arena(), entry, name.as_bytes()))
+fn entry_of(table: &Hold, name: &str) -> Result<Option<(Hold, u64)>> {
+    find_entry(table, name).map_or(Ok(None), |entry| alive(table.arena(), entry, name))
+}
+
+/// The entry that has a name.
+fn find_entry<'a>(table: &'a Hold, name: &str) -> Option<&'a [AtomicU64]> {
+    entries(table).find(|entry| {
+        // RAW: only compared.
+        let len = split(entry[1].load(Relaxed)).0;
+        len == name.len() as u64 && equal_bytes(&entry[2..], name.as_bytes()) && !is_free(table.arena(), entry)
+    })
 }
 
 #[cold]
@@ -321,16 +343,39 @@ fn other_kind(wanted: &Wanted, kind: u64) -> Error {
     ))
 }
 
-/// The block that an entry gives a name to, if it is this name and the block lives, and the number of its kind.
-fn alive(arena: &Arc<Arena>, entry: &[AtomicU64], name: &[u8]) -> Option<(Hold, u64)> {
-    // RAW: only compared.
-    let (len, kind) = split(entry[1].load(Relaxed));
-    let same = len == name.len() as u64 && equal_bytes(&entry[2..], name);
+/// The block that an entry gives this name to, if it lives, and the number of its kind.
+///
+/// # Errors
+/// `Poisoned` when it does not, in an arena that lasts.
+fn alive(arena: &Arc<Arena>, entry: &[AtomicU64], name: &str) -> Result<Option<(Hold, u64)>> {
+    // RAW: one of those that there are, or an error.
+    let kind = split(entry[1].load(Relaxed)).1;
     // RAW: a name, which is looked up.
-    let block = BlockId::from_word(entry[0].load(Acquire)).filter(|_| same)?;
+    let block = BlockId::from_word(entry[0].load(Acquire));
     // Sweeps the dead; what they alone held is gone then.
-    let _ = arena.is_kept_by_others(block).ok()?;
-    arena.take(block).ok().map(|hold| (hold, kind))
+    let taken = block.map(|block| arena.is_kept_by_others(block).and_then(|_| arena.take(block)));
+    match taken {
+        Some(Ok(hold)) if !arena.is_lasting() || has_what_it_keeps(&hold) => Ok(Some((hold, kind))),
+        _ if !arena.is_lasting() => Ok(None),
+        Some(Err(error)) if error.kind() != Kind::Stale => Err(error),
+        _ => Err(lost(arena, name)),
+    }
+}
+
+/// Whether the one block lives that some heads keep.
+fn has_what_it_keeps(head: &Hold) -> bool {
+    // RAW: names, which are looked up.
+    let words: Vec<u64> = head.words().iter().take(head::PREFIX_WORDS).map(|word| word.load(Acquire)).collect();
+    HeadKind::kept_by(&words).is_none_or(|kept| BlockId::from_word(kept).is_some_and(|kept| head.arena().is_live(kept)))
+}
+
+#[cold]
+fn lost(arena: &Arc<Arena>, name: &str) -> Error {
+    let message = format!(
+        "what has the name {name:?} in {arena:?} is gone, and nobody took the name away: the file was written over. Take it \
+         from a copy of the file, or give the name up: unpublish it, or replace it (replace=True)"
+    );
+    Error::written_over("a name in the arena", message)
 }
 
 /// Length and kind of a name.
@@ -358,7 +403,12 @@ fn find_or_enter(
 
 fn is_free(arena: &Arena, entry: &[AtomicU64]) -> bool {
     // RAW: a name, which is looked up.
-    BlockId::from_word(entry[0].load(Relaxed)).is_none_or(|block| !arena.is_live(block))
+    let word = entry[0].load(Relaxed);
+    word == 0 || !arena.is_lasting() && !names_a_live_block(arena, word)
+}
+
+fn names_a_live_block(arena: &Arena, word: u64) -> bool {
+    BlockId::from_word(word).is_some_and(|block| arena.is_live(block))
 }
 
 #[cold]
@@ -388,7 +438,7 @@ fn enter(
 
 /// Takes a name from the object that has it; says whether one had.
 fn forget(table: &Hold, name: &str) -> bool {
-    let found = entries(table).find(|entry| alive(table.arena(), entry, name.as_bytes()).is_some());
+    let found = find_entry(table, name);
     if let Some(entry) = found {
         entry[0].store(0, Relaxed);
         point(Point::NameCleared);
@@ -396,18 +446,26 @@ fn forget(table: &Hold, name: &str) -> bool {
     found.is_some()
 }
 
+/// What the entries of a table name.
+fn named_in(table: &Hold) -> Vec<u64> {
+    // RAW: names of blocks, which are compared and looked up.
+    entries(table).map(|entry| entry[0].load(Relaxed)).filter(|&word| word != 0).collect()
+}
+
 /// Ends the records of a lasting table for which no entry stands any more.
-fn end_nameless(table: &Hold, deadline: &Deadline) -> Result<()> {
+fn end_nameless(table: &Hold, before: &[u64], deadline: &Deadline) -> Result<()> {
     if !table.arena().is_lasting() {
         return Ok(());
     }
-    // RAW: compared with names of blocks.
-    let mut named: Vec<u64> = entries(table).map(|entry| entry[0].load(Relaxed)).filter(|&word| word != 0).collect();
+    let mut named = named_in(table);
+    // A record may be that of an entry that was written over. Then only those end that an entry has just stood for.
+    let is_whole = named.iter().all(|&word| names_a_live_block(table.arena(), word));
     named.push(table.block().to_word());
     for (record, block) in table.children()? {
         match named.iter().position(|&word| word == block.to_word()) {
             Some(at) => drop(named.swap_remove(at)),
-            None => table.disown(record, deadline)?,
+            None if is_whole || before.contains(&block.to_word()) => table.disown(record, deadline)?,
+            None => {}
         }
     }
     Ok(())
@@ -588,6 +646,41 @@ mod tests {
         assert_eq!(audit(&look), []);
         drop(lock);
         assert_eq!(audit(&look), [], "the name of what is gone");
+    }
+
+    #[test]
+    fn a_name_whose_block_is_gone_is_an_error_until_it_is_taken_away_and_the_others_stay() {
+        let (arena, _heap) = Arena::create_lasting_on_heap(4 << 20).unwrap();
+        let (tiles, _) = named(&arena, "tiles");
+        let (other, _) = named(&arena, "other");
+        let table = arena.root(TABLE_BYTES, &FOREVER).unwrap();
+        let entry = find_entry(&table, "tiles").unwrap();
+        for word in [tiles.block().to_word() ^ 1 << 40, 1 << 63, 77] {
+            entry[0].store(word, SeqCst);
+            let asked = [
+                find(&arena, &cache("tiles"), &FOREVER).map(drop),
+                get(&arena, "tiles", &FOREVER).map(drop),
+                find_or_make(&arena, &cache("tiles"), &mut || panic!("not made"), &FOREVER).map(drop),
+                put(&arena, (ObjectKind::Cache, "tiles"), &other, false, &FOREVER),
+            ];
+            for error in asked.map(Result::unwrap_err) {
+                assert!(error.kind() == Kind::Poisoned && error.to_string().contains("\"tiles\""), "{error}");
+            }
+            assert_eq!(find(&arena, &cache("other"), &FOREVER).unwrap().unwrap().block(), other.block());
+        }
+        assert_eq!(list(&arena, &FOREVER).unwrap().len(), 1, "77 is no block's name");
+        entry[0].store(1 << 40 | 3, SeqCst);
+        assert_eq!(list(&arena, &FOREVER).unwrap().len(), 2);
+        // Its record may be what the entry said: nothing is given back before somebody had a look.
+        let (block, kept) = (tiles.block(), other.block());
+        drop((tiles, other));
+        assert!(arena.is_live(block));
+        let third = named(&arena, "third").0.block();
+        assert!(remove(&arena, "third", &FOREVER).unwrap());
+        assert!(arena.is_live(block) && !arena.is_live(third), "what was named goes as ever");
+        assert!(remove(&arena, "tiles", &FOREVER).unwrap());
+        assert!(arena.is_live(kept) && !arena.is_live(block));
+        assert!(named(&arena, "tiles").1, "it is made anew");
     }
 
     #[test]

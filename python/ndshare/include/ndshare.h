@@ -62,6 +62,8 @@ typedef enum {
     NDS_OS = 18,
     // This process has the object to read only.
     NDS_READ_ONLY = 19,
+    // Another user offers the object, and does not let this one read it.
+    NDS_REFUSED = 20,
     // Something that this version has no number for.
     NDS_OTHER = 99,
 } nds_code;

@@ -28,6 +28,8 @@ pub(super) const NONE: u32 = u32::MAX;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"ndshare\x01");
 const VERSION: u32 = 5;
+/// What is greater is no version, but bytes of something else.
+const MOST_VERSION: u32 = 1 << 20;
 
 /// A cache line of its own.
 #[repr(C, align(64))]
@@ -303,8 +305,15 @@ impl ArenaSizes {
             return Err(no_arena(path, len));
         }
         let version = half(offset_of!(Header, version));
-        if version != VERSION {
-            return Err(other_version(path, version));
+        match version {
+            VERSION => {}
+            1..=MOST_VERSION => return Err(other_version(path, version)),
+            _ => {
+                return Err(damaged(
+                    path,
+                    &format!("expected version {VERSION}, got {version}, which there is none of"),
+                ));
+            }
         }
         let sizes = Self {
             participants: half(offset_of!(Header, participants)),

@@ -1,6 +1,6 @@
 //! One reference of this process to a block, and how references are found and made.
 
-use super::control::{GRANULE_BYTES, is_whole_pages};
+use super::control::{GRANULE_BYTES, Span, is_whole_pages};
 use super::deadline::Deadline;
 use super::ids::{BlockId, TicketId};
 use super::private::{Judge, Mine};
@@ -110,10 +110,7 @@ impl Hold {
 
     /// The whole block as 64-bit words, for protocols that live in a block.
     pub fn words(&self) -> &[AtomicU64] {
-        let (first, words) = (self.arena.address_of_words(self.mine.span), self.len_bytes() / 8);
-        // SAFETY: the block is committed and held as long as the result lives; blocks start at multiples of 1 KiB;
-        // atomics may be written by anybody at any time, and this address by every participant.
-        unsafe { std::slice::from_raw_parts(first.cast::<AtomicU64>(), words) }
+        self.arena.words_in(self.mine.span)
     }
 
     /// The `index`th 64-bit word of the block.
@@ -257,6 +254,14 @@ impl fmt::Debug for Hold {
 }
 
 impl Arena {
+    /// The words in a span of the data.
+    pub(super) fn words_in(&self, span: Span) -> &[AtomicU64] {
+        let (first, words) = (self.address_of_words(span), span.len_bytes() as usize / 8);
+        // SAFETY: every span was checked to lie inside the data part, all of which is mapped as long as the arena lives; it
+        // starts at a multiple of 1 KiB; atomics may be written by anybody at any time, and this address by every participant.
+        unsafe { std::slice::from_raw_parts(first.cast::<AtomicU64>(), words) }
+    }
+
     pub(super) fn hold(self: &Arc<Self>, mine: Mine, generation: u32) -> Hold {
         Hold { arena: self.clone(), mine, generation }
     }

@@ -142,6 +142,7 @@ fn write_at(path: &Path, at: u64, bytes: &[u8]) {
 
 /// Where the words are that a damaged file has wrong.
 const VERSION_AT: u64 = 40;
+const MOST_PLAUSIBLE: u32 = 1 << 20;
 
 #[test]
 fn each_file_that_is_none_is_an_error_of_its_own() {
@@ -164,6 +165,10 @@ fn each_file_that_is_none_is_an_error_of_its_own() {
             let Error::WrongKind(wrong) = &error else { panic!("{error:?}") };
             assert_eq!((wrong.expected.as_str(), wrong.got.as_deref()), ("arena", Some("arena")));
             assert!(error.to_string().contains(said), "{error}");
+        }
+        for none in [0, MOST_PLAUSIBLE + 1, u32::MAX] {
+            write_at(path, VERSION_AT, &none.to_le_bytes());
+            assert_eq!(kind(&place), Kind::Poisoned, "there is no version {none}");
         }
         write_at(path, 0, &head);
         for cut in [len - 1, 1 << 20, 100] {
@@ -321,6 +326,65 @@ fn a_root_whose_records_were_written_over_is_an_error() {
         for _ in 0..2 {
             assert_eq!(Arena::reopen_on_heap(&heap).unwrap_err().kind(), Kind::Poisoned);
         }
+    }
+}
+
+/// The names say the same as the records, so that what has one is not given back.
+#[test]
+fn a_record_of_what_is_named_that_was_written_over_is_made_anew() {
+    let scribbles: [fn(&Record, u32); 8] = [
+        |record, _| record.nonce.store(0, SeqCst),
+        |record, _| record.block.store(u32::MAX, SeqCst),
+        |record, _| record.block.store(77, SeqCst),
+        |record, other| record.block.store(other, SeqCst),
+        |record, _| record.generation.store(77, SeqCst),
+        |record, _| record.sender.store(3, SeqCst),
+        |record, _| record.origin.store(1 << 30, SeqCst),
+        |record, _| record.stamp.store(9, SeqCst),
+    ];
+    for (number, scribble) in scribbles.into_iter().enumerate() {
+        let (first, heap) = Arena::create_lasting_on_heap(BUDGET).unwrap();
+        let (kept, other) = (keep_one(&first, 7), alloc(&first, 9000));
+        let mut records = (0..first.control.records_ready()).map(|index| first.control.record(index).unwrap());
+        let its = |record: &&Record| record.nonce.load(SeqCst) != 0 && record.block.load(SeqCst) == kept.index;
+        scribble(records.find(its).unwrap(), other.block().index);
+        heap.declare_dead(first.participant_slot());
+        std::mem::forget((first, other));
+        for _ in 0..2 {
+            let arena = Arena::reopen_on_heap(&heap).unwrap();
+            assert_eq!(find_one(&arena, 7).block(), kept, "scribble {number}");
+            audit(&arena);
+        }
+        heap.remove();
+    }
+}
+
+#[test]
+fn a_record_of_the_root_of_another_generation_is_made_anew() {
+    let (first, heap) = Arena::create_lasting_on_heap(BUDGET).unwrap();
+    keep_one(&first, 7);
+    let root = first.root(ROOT_BYTES, &FOREVER).unwrap().block();
+    let mut records = (0..first.control.records_ready()).map(|index| first.control.record(index).unwrap());
+    records.find(|record| record.block.load(SeqCst) == root.index).unwrap().generation.store(77, SeqCst);
+    heap.declare_dead(first.participant_slot());
+    std::mem::forget(first);
+    let arena = Arena::reopen_on_heap(&heap).unwrap();
+    let kept = arena.root(ROOT_BYTES, &FOREVER).unwrap().children().unwrap();
+    assert!(kept.iter().any(|(_, block)| *block == root), "{kept:?}");
+    drop(find_one(&arena, 7));
+}
+
+/// A root that names something kept itself first.
+#[test]
+fn a_root_that_lost_all_its_records_is_an_error() {
+    let (first, heap) = Arena::create_lasting_on_heap(BUDGET).unwrap();
+    keep_one(&first, 7);
+    let records = (0..first.control.records_ready()).map(|index| first.control.record(index).unwrap());
+    records.for_each(|record| record.nonce.store(0, SeqCst));
+    heap.declare_dead(first.participant_slot());
+    std::mem::forget(first);
+    for _ in 0..2 {
+        assert_eq!(Arena::reopen_on_heap(&heap).unwrap_err().kind(), Kind::Poisoned);
     }
 }
 

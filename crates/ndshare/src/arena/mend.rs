@@ -8,15 +8,21 @@ use super::control::{Block, PARENT, Record};
 use super::deadline::Deadline;
 use super::ids::BlockId;
 use super::lockword::LockWord;
-use super::records::is_child;
 use super::spans::Spans;
 use super::state::Arena;
 use super::word::State;
 use crate::error::Result;
+use crate::head::{HeadKind, PREFIX_WORDS};
 use crate::os::PAGE_BYTES;
 use crate::os::kill::{Point, point};
-use crate::prim::Ordering::{Relaxed, SeqCst};
+use crate::prim::{
+    AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::ops::Range;
+
+/// The root is a table of entries of so many words. The first word of each names a block that the root keeps, or is 0.
+pub(crate) const ROOT_ENTRY_WORDS: usize = 32;
 
 const FOREVER: Deadline<'static> = Deadline::never();
 
@@ -33,6 +39,7 @@ impl Arena {
         self.fill_holes()?;
         self.check_root()?;
         self.end_what_keeps_nothing()?;
+        self.keep_what_is_named()?;
         point(Point::MendRecords);
         let (mut spans, mut counts) = (Vec::new(), Vec::new());
         Spans::new(&self.control).rebuild(&mut spans)?;
@@ -68,31 +75,78 @@ impl Arena {
     }
 
     /// Refuses what no death leaves: the root keeps itself by a record before it keeps others, and never ends; and what it
-    /// keeps lives. Otherwise the tables were written over, and to mend them would give away what has a name.
+    /// names and keeps lives. Otherwise the tables were written over, and to mend them would give away what has a name.
     fn check_root(&self) -> Result<()> {
-        // RAW: a name, which is looked up.
-        let Some(root) = BlockId::from_word(self.control.header().root.load(Relaxed)) else { return Ok(()) };
-        let (mut keeps_itself, mut children) = (false, Vec::new());
-        for index in 0..self.control.records_ready() {
-            let record = self.control.record(index)?;
-            // RAW: only compared; the block is looked up.
-            let (nonce, child) = (record.nonce.load(Relaxed), record.block.load(Relaxed));
-            match nonce != 0 && is_child(record, root) {
-                true if child == root.index => keeps_itself = true,
-                true => children.push(child),
-                false => {}
-            }
-        }
-        if (keeps_itself || !children.is_empty()) && !self.lives(root.index, Some(u64::from(root.generation))) {
+        let Some(root) = self.root_block() else { return Ok(()) };
+        let (kept, named) = (self.children(root)?, self.named_by(root)?);
+        let keeps_itself = kept.iter().any(|(_, block)| block.index == root.index);
+        if !kept.is_empty() && !self.lives(root.index, Some(u64::from(root.generation))) {
             return Err(self.control.poison("the root keeps blocks and is none itself"));
         }
-        if !children.is_empty() && !keeps_itself {
+        let keeps_others = !kept.is_empty() || !named.is_empty();
+        if keeps_others && !keeps_itself {
             return Err(self.control.poison("the root keeps blocks and not itself"));
         }
-        match children.iter().find(|&&child| !self.lives(child, None)) {
-            Some(child) => Err(self.control.poison(&format!("the root keeps block {child}, which is none"))),
+        let is_named = |index: u32| named.iter().any(|block| block.index == index);
+        match kept.iter().find(|(_, block)| is_named(block.index) && !self.lives(block.index, None)) {
+            Some((_, block)) => {
+                Err(self.control.poison(&format!("the root keeps block {}, which is none", block.index)))
+            }
             None => Ok(()),
         }
+    }
+
+    fn root_block(&self) -> Option<BlockId> {
+        // RAW: a name, which is looked up.
+        BlockId::from_word(self.control.header().root.load(Relaxed))
+    }
+
+    /// The blocks that the entries of the root name, whether or not they live; none where the root does not live.
+    fn named_by(&self, root: BlockId) -> Result<Vec<BlockId>> {
+        let Some(words) = self.words_of(root)? else { return Ok(Vec::new()) };
+        // RAW: names, which are looked up.
+        let named = words.chunks_exact(ROOT_ENTRY_WORDS).map(|entry| entry[0].load(Relaxed));
+        Ok(named.filter_map(BlockId::from_word).collect())
+    }
+
+    /// The words of a block, if it lives.
+    fn words_of(&self, block: BlockId) -> Result<Option<&[AtomicU64]>> {
+        if !self.lives(block.index, Some(u64::from(block.generation))) {
+            return Ok(None);
+        }
+        Ok(Some(self.words_in(self.control.checked_span(self.control.block(block.index)?)?)))
+    }
+
+    /// Makes the records anew that were written over: those by which the root keeps what it names, and by which a head keeps
+    /// its one block. The names in root and heads say the same as these records, which no death takes away before.
+    fn keep_what_is_named(&self) -> Result<()> {
+        let Some(root) = self.root_block() else { return Ok(()) };
+        let named = self.named_by(root)?;
+        if named.is_empty() {
+            return Ok(());
+        }
+        self.keep(root, &[&named[..], &[root]].concat())?;
+        for head in named {
+            let Some(words) = self.words_of(head)? else { continue };
+            // RAW: names, which are looked up.
+            let words: Vec<u64> = words.iter().take(PREFIX_WORDS).map(|word| word.load(Relaxed)).collect();
+            let kept: Vec<BlockId> = HeadKind::kept_by(&words).and_then(BlockId::from_word).into_iter().collect();
+            self.keep(head, &kept)?;
+        }
+        Ok(())
+    }
+
+    /// Sees to it that a record of `parent` is there for each of these that lives.
+    fn keep(&self, parent: BlockId, wanted: &[BlockId]) -> Result<()> {
+        let mut kept: Vec<BlockId> = self.children(parent)?.into_iter().map(|(_, block)| block).collect();
+        for &child in wanted {
+            match kept.iter().position(|&one| one == child) {
+                Some(at) => drop(kept.swap_remove(at)),
+                None if self.lives(child.index, Some(u64::from(child.generation))) => self.restore(parent, child)?,
+                None => {}
+            }
+        }
+        Ok(())
     }
 
     /// Whether a block lives, in its present generation or in one of them.

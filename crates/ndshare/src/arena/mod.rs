@@ -65,6 +65,7 @@ pub(crate) use fork::watch as watch_forks;
 pub use hold::Hold;
 pub use ids::{BlockId, Locator, TicketId};
 pub(crate) use look::AnyBlock;
+pub(crate) use mend::ROOT_ENTRY_WORDS;
 pub(crate) use offered::{Copied, OfferedBlock, OfferedData};
 pub use state::Arena;
 pub use tables::{ParticipantStats, Stats, TicketStats};

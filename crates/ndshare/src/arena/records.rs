@@ -207,8 +207,19 @@ impl Arena {
     pub(super) fn adopt(&self, parent: BlockId, child: BlockId, deadline: &Deadline) -> Result<Option<TicketId>> {
         // Set before any record names it: a free that finds it 0 has no child to look for.
         self.control.block(parent.index)?.is_parent.store(1, SeqCst);
-        let origin = Origin { sender: PARENT, id: parent.index, stamp: parent.generation.into() };
-        self.add(child, origin, deadline)
+        self.add(child, Origin::parent(parent), deadline)
+    }
+
+    /// The same in an arena that nobody has, where no lock is to be had and the numbers of records are counted later.
+    pub(super) fn restore(&self, parent: BlockId, child: BlockId) -> Result<()> {
+        let full =
+            || self.control.poison("a record of what has a name was written over, and there is no place for another");
+        let index = self.find_free_record()?.ok_or_else(full)?;
+        self.control.block(parent.index)?.is_parent.store(1, SeqCst);
+        let record = self.control.record(index)?;
+        Origin::parent(parent).write(record, child);
+        record.nonce.store(self.next_nonce(), SeqCst);
+        Ok(())
     }
 
     fn add(&self, block: BlockId, origin: Origin, deadline: &Deadline) -> Result<Option<TicketId>> {
@@ -245,13 +256,7 @@ impl Arena {
         shared.words().bump();
         point(Point::IssueBumped);
         let record = self.control.record(index)?;
-        record.block.store(block.index, Relaxed);
-        record.generation.store(block.generation, Relaxed);
-        record.sender.store(origin.sender, Relaxed);
-        record.origin.store(origin.id, Relaxed);
-        record.stamp.store(origin.stamp, Relaxed);
-        record.receiver.store(0, Relaxed);
-        record.numbering.store(0, Relaxed);
+        origin.write(record, block);
         point(Point::IssueWritten);
         let nonce = self.next_nonce();
         record.nonce.store(nonce, SeqCst);
@@ -496,6 +501,23 @@ struct Origin {
     /// The sender's process id, or the parent's index.
     id: u32,
     stamp: u64,
+}
+
+impl Origin {
+    fn parent(parent: BlockId) -> Self {
+        Self { sender: PARENT, id: parent.index, stamp: parent.generation.into() }
+    }
+
+    /// All of a record that keeps `block`, but for its nonce.
+    fn write(self, record: &Record, block: BlockId) {
+        record.block.store(block.index, Relaxed);
+        record.generation.store(block.generation, Relaxed);
+        record.sender.store(self.sender, Relaxed);
+        record.origin.store(self.id, Relaxed);
+        record.stamp.store(self.stamp, Relaxed);
+        record.receiver.store(0, Relaxed);
+        record.numbering.store(0, Relaxed);
+    }
 }
 
 /// Whether a record counts, and is the one that `id` names. A name from outside may have the nonce of no record.

@@ -688,6 +688,7 @@ mod deaths {
                 "name:",
                 "cache:",
                 "directory:",
+                "offer:",
                 "mend:",
             ];
             kinds.iter().any(|kind| label.starts_with(kind))

@@ -11,14 +11,13 @@
 
 use crate::arena::{AnyBlock, Arena, BlockId, Deadline, Hold};
 use crate::error::{Error, Result};
-use crate::head::HeadKind;
+use crate::head::{HeadKind, KEPT_AT as BLOCK};
 use crate::prim::{
     Ordering::{Acquire, Relaxed, Release},
     load_bytes, read, store_bytes,
 };
 use std::sync::Arc;
 
-const BLOCK: usize = 1;
 const LENGTH: usize = 2;
 /// Where the words of the kind's own begin.
 pub(crate) const OWN_WORDS_AT: usize = 3;

@@ -38,7 +38,7 @@ use crate::array::{Array, Token};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
-use crate::os::directory::Directory;
+use crate::os::directory::{Directory, MOST_BYTES};
 use crate::os::fork::between_forks;
 use crate::os::offers;
 use crate::os::proc;
@@ -328,26 +328,31 @@ pub struct Found {
 /// As [`publish`].
 #[doc(hidden)]
 pub fn publish_as(name: &str, object: Found, replace: bool, deadline: &Deadline) -> Result<()> {
-    enter(name, object, replace, deadline)?;
-    // What was offered to other users under the name before is offered no more.
-    office::withdraw(name);
+    let was_there = enter(name, object, replace, deadline)?;
+    if replace || !was_there {
+        // What was offered to other users under the name before is offered no more.
+        office::withdraw(name);
+    }
     if replace {
         offers::remove(&file_of_offer(name));
     }
     Ok(())
 }
 
-/// Enters an object in the registry.
-fn enter(name: &str, object: Found, replace: bool, deadline: &Deadline) -> Result<()> {
+/// Enters an object in the registry; says whether this very one had the name already.
+fn enter(name: &str, object: Found, replace: bool, deadline: &Deadline) -> Result<bool> {
     check_name(name)?;
     let Found { kind, token, kept } = object;
     // Strangers stay in the sessions that they have.
     let token = Token { is_session: false, ..token };
     let entry = Entry { kind, numbering: proc::pid_namespace().unwrap_or(0), token };
     let (file, bytes) = (file_of(name), entry.to_string().into_bytes());
+    check_said(bytes.len(), MOST_BYTES)?;
     let locked = lock_names(deadline)?;
-    if let Some(there) = locked.directory().read(&file)?.filter(|_| !replace) {
-        refuse_taken(name, &entry, &there)?;
+    let there = locked.directory().read(&file)?;
+    let was_there = there.as_deref().is_some_and(|there| says_the_same(there, &bytes));
+    if let Some(there) = there.filter(|_| !replace && !was_there) {
+        refuse_taken(name, &there)?;
     }
     locked.write(&file, &bytes)?;
     let before = between_forks(|| {
@@ -362,7 +367,17 @@ fn enter(name: &str, object: Found, replace: bool, deadline: &Deadline) -> Resul
     }
     // Outside: giving a block back takes locks that a fork holds.
     drop((locked, before));
-    settle()
+    settle().map(|()| was_there)
+}
+
+/// Refuses what takes more bytes to be said than who reads it would take.
+fn check_said(len: usize, most: usize) -> Result<()> {
+    if len <= most {
+        return Ok(());
+    }
+    Err(Error::value(format!(
+        "expected an array that is said in {most} bytes, got {len}: take a dtype with fewer fields, or shorter names"
+    )))
 }
 
 /// As [`attach`], but does not open the object.
@@ -474,6 +489,11 @@ impl Entry {
         Some(Self { kind, numbering: parts.next()?.parse().ok()?, token: parts.next()?.parse().ok()? })
     }
 
+    /// Whether both stand for the same object.
+    fn is_same(&self, other: &Self) -> bool {
+        (self.kind, self.token.key()) == (other.kind, other.token.key())
+    }
+
     /// The error, with the name, and with what to do where processes of different containers see nothing of each other.
     fn not_reached(&self, name: &str, error: Error) -> Error {
         let is_elsewhere = proc::pid_namespace().is_some_and(|here| ![0, here].contains(&self.numbering));
@@ -535,6 +555,11 @@ fn look(name: &str, access: Access) -> Result<Option<Found>> {
     Ok(found.map(|kept| Found { kind: entry.kind, token: entry.token, kept }))
 }
 
+/// Whether two entries stand for one object, which several processes may have published.
+fn says_the_same(one: &[u8], other: &[u8]) -> bool {
+    one == other || Entry::parse(one).zip(Entry::parse(other)).is_some_and(|(one, other)| one.is_same(&other))
+}
+
 /// Removes the entry of a dead object, if nobody changes entries just now.
 fn prune(file: &str, seen: &[u8]) {
     let Ok(locked) = lock_names(&Deadline::now()) else { return };
@@ -543,17 +568,16 @@ fn prune(file: &str, seen: &[u8]) {
     }
 }
 
-/// An entry whose object lives, and is another one, keeps its name.
-fn refuse_taken(name: &str, mine: &Entry, there: &[u8]) -> Result<()> {
+/// An entry of another object keeps its name while that lives.
+fn refuse_taken(name: &str, there: &[u8]) -> Result<()> {
     let Some(theirs) = Entry::parse(there) else {
         return Err(Error::new(
             Kind::Misuse,
             format!("{name:?} names something of another version: replace it, or choose another name"),
         ));
     };
-    let is_same = (theirs.kind, theirs.token.key()) == (mine.kind, mine.token.key());
     // What cannot be reached from here may live.
-    if is_same || theirs.find(Access::Any).is_ok_and(|found| found.is_none()) {
+    if theirs.find(Access::Any).is_ok_and(|found| found.is_none()) {
         return Ok(());
     }
     let (kind, pid) = (theirs.kind, theirs.token.locator.pid);
@@ -606,7 +630,7 @@ fn settle() -> Result<()> {
     for (file, bytes) in known {
         let there = directory.as_ref().map_or(Ok(None), |directory| directory.read(&file));
         // What cannot be read now may be there.
-        if there.is_ok_and(|there| there.as_deref() != Some(&bytes)) {
+        if there.is_ok_and(|there| !there.is_some_and(|there| says_the_same(&there, &bytes))) {
             let is_it = |one: &Published| one.file == file && one.bytes == bytes;
             let gone = between_forks(|| {
                 let mut published = PUBLISHED.lock();

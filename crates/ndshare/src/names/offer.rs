@@ -2,7 +2,7 @@
 
 use super::letter::{Description, Letter, MOST_BYTES, file_of};
 use super::office::{self, Desk};
-use super::{Found, Kept, Object, enter};
+use super::{Found, Kept, Object, check_said, enter};
 use crate::arena::{Arena, Deadline, Hold, check_mode};
 use crate::error::{Error, Kind, Result};
 use crate::os::offers::{Access, Named};
@@ -73,12 +73,7 @@ pub fn publish_found_to(
     check_arena(hold.arena(), mode)?;
     let Some((data, data_len)) = hold.arena().open_data()? else { return Err(not_for_others(hold.arena(), mode)) };
     let letter = letter_of(name, &object, &hold, data_len).encode();
-    if letter.len() > MOST_BYTES {
-        return Err(Error::value(format!(
-            "expected an array that is said in {MOST_BYTES} bytes, got {}: take a dtype with fewer fields, or shorter names",
-            letter.len()
-        )));
-    }
+    check_said(letter.len(), MOST_BYTES)?;
     let access = Access::new(mode, group);
     let mut wait = || {
         deadline.go_on("the directory of offers")?;
@@ -88,7 +83,7 @@ pub fn publish_found_to(
     let file = file_of(name);
     let mut named = Named::new(&file, access, replace || office::has(name), &mut wait)?;
     // The registry decides, before what is offered now loses its name.
-    if let Err(error) = enter(name, object, replace, deadline).and_then(|()| named.show(&file)) {
+    if let Err(error) = enter(name, object, replace, deadline).and_then(|_| named.show(&file)) {
         named.remove();
         return Err(error);
     }

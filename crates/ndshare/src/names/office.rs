@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::os::descriptor::Kept;
 use crate::os::fork;
 use crate::os::limits::open_files_limit;
+use crate::os::monotonic;
 use crate::os::offers::{Access, Named};
 use crate::os::process::at_exit;
 use crate::os::socket::{Awaited, Bell, Socket, poll};
@@ -33,7 +34,7 @@ const MOST_UNREAD: usize = 32;
 const A_TURN: usize = 64;
 /// How long nobody is answered while no descriptor is free.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How often it is looked whether the program has closed descriptors, for nobody tells.
+/// How often it is looked whether the program has closed descriptors, or another process has taken a name, for nobody tells.
 const PATROL: Duration = Duration::from_secs(1);
 /// What who reads hears at the end of an offer.
 const FAREWELL: &[u8] = b"withdrawn";
@@ -203,14 +204,16 @@ impl Office {
         Ok(())
     }
 
-    /// Answers all who have connected; false: no descriptor is free for the next one.
-    fn serve(&mut self) -> bool {
+    /// Answers all who have connected; false: no descriptor is free for the next one. On patrol it is looked whether the names
+    /// are still there.
+    fn serve(&mut self, is_patrol: bool) -> bool {
         let most = MOST_READERS.min(usize::try_from(open_files_limit() / 4).unwrap_or(MOST_READERS));
         let mut room = most.saturating_sub(self.desks.iter().map(|desk| desk.readers.len()).sum());
         let served: Vec<bool> = self.desks.iter_mut().map(|desk| desk.serve(&mut room)).collect();
         // Where the program has closed the socket, or the file, or another process has taken the name, nobody comes any more.
-        let is_lost =
-            |desk: &mut Desk| !desk.named.socket.is_open() || !desk.data.only_reads() || !desk.named.is_shown();
+        let is_lost = |desk: &mut Desk| {
+            !desk.named.socket.is_open() || !desk.data.only_reads() || is_patrol && !desk.named.is_shown()
+        };
         let lost = self.desks.extract_if(.., is_lost);
         self.left.extend(lost.map(Desk::close));
         served.into_iter().all(|served| served)
@@ -229,15 +232,20 @@ fn dismiss(clerk: Option<Clerk>) {
 fn work(bell: &Bell, leaves: &AtomicBool) {
     let rings = (bell.raw(), Awaited::Message);
     let asked = || std::iter::once(rings).chain(OFFICE.lock().desks.iter().flat_map(Desk::sockets)).collect::<Vec<_>>();
+    let mut patrolled = monotonic();
     // BOUND: until it is dismissed.
     while !leaves.load(Acquire) {
-        poll(&asked(), Some(PATROL));
+        poll(&asked(), Some(PATROL.saturating_sub(monotonic() - patrolled)));
         bell.silence();
         if leaves.load(Acquire) {
             return;
         }
         // By now the descriptors may be others: they are asked anew, under the lock.
-        let served = OFFICE.lock().serve();
+        let is_patrol = monotonic() - patrolled >= PATROL;
+        if is_patrol {
+            patrolled = monotonic();
+        }
+        let served = OFFICE.lock().serve(is_patrol);
         if !served {
             poll(&[rings], Some(PAUSE));
         }

@@ -46,8 +46,11 @@ impl Arena {
                 "expected an object in {mine:?}, got one in {theirs:?}: make it with arena=, or copy it"
             )));
         }
-        if kind == ObjectKind::Array && self.has_array(name, &token, deadline)? {
-            return Ok(());
+        match self.has_array(name, &token, deadline) {
+            Ok(true) if kind == ObjectKind::Array => return Ok(()),
+            // What is gone is replaced as what is there.
+            Err(error) if !(replace && error.kind() == Kind::Poisoned) => return Err(error),
+            _ => {}
         }
         let block = if kind == ObjectKind::Array { make_card(&token, &block, deadline)? } else { block };
         registry::put(self, (kind, name), &block, replace, deadline)

@@ -24,7 +24,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 
 /// What an entry may have.
-const MOST_BYTES: u64 = 1 << 16;
+pub const MOST_BYTES: usize = 1 << 16;
 /// The name of an entry that is about to replace another one. Who has the lock and finds one removes it.
 const NEXT: &str = ".next";
 /// The permission bits of everybody but the owner.
@@ -96,7 +96,7 @@ impl Directory {
         }
         check_entry(&facts, &shown)?;
         let mut bytes = Vec::new();
-        let read = file.take(MOST_BYTES).read_to_end(&mut bytes);
+        let read = file.take(MOST_BYTES as u64).read_to_end(&mut bytes);
         read.map_err(|error| Error::os(&format!("reading {}", shown.display()), error))?;
         Ok(Some(bytes))
     }
@@ -322,7 +322,7 @@ fn check_entry(facts: &Metadata, path: &Path) -> Result<()> {
     match facts {
         facts if !facts.is_file() => Err(refused(path, "something else than a file")),
         facts if facts.nlink() > 1 => Err(refused(path, "a file with several hard links")),
-        facts if facts.len() > MOST_BYTES => Err(refused(path, "a file that is larger than any of ours")),
+        facts if facts.len() > MOST_BYTES as u64 => Err(refused(path, "a file that is larger than any of ours")),
         _ => Ok(()),
     }
 }

@@ -9,6 +9,7 @@
 
 use super::directory::keeps_owners_apart;
 use super::fork::between_forks;
+use super::kill::{Point, point};
 use super::path::is_in_memory;
 use super::socket::{Awaited, Peer, Socket, poll};
 use super::{effective_gid, effective_uid, random_u64};
@@ -106,6 +107,7 @@ impl Named {
         let failed = |error| Error::os(&format!("making {file}"), error);
         let Some(directory) = Directory::find(effective_uid())? else { return Err(failed(ErrorKind::NotFound.into())) };
         fs::rename(directory.inside(&self.file), directory.inside(file)).map_err(failed)?;
+        point(Point::OfferShown);
         file.clone_into(&mut self.file);
         Ok(())
     }
@@ -136,6 +138,7 @@ fn remove_if(file: &str, is_it: impl Fn(&Metadata) -> bool) {
         let path = directory.inside(file);
         if fs::symlink_metadata(&path).is_ok_and(|facts| is_it(&facts)) {
             let _ = fs::remove_file(path);
+            point(Point::OfferRemoved);
         }
         // The last one takes it along.
         let _ = fs::remove_dir(&directory.path);
@@ -326,7 +329,7 @@ impl Directory {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
                 return Err(Error::os(&format!("making {}", path.display()), error));
             }
-            _ => {}
+            _ => point(Point::OfferFolder),
         }
         let Some(found) = Self::find(effective_uid())? else { return Ok(None) };
         let failed = |error| Error::os(&format!("opening {}", found.path.display()), error);
@@ -359,9 +362,13 @@ impl Directory {
         let file = format!("{NEXT}-{:016x}", random_u64());
         let next = self.inside(&file);
         let socket = Socket::listen(&next, access.of_socket()).map_err(failed)?;
+        point(Point::OfferMade);
         let dressed = self.dress(&next, access).and_then(|()| fs::symlink_metadata(&next));
         match dressed {
-            Ok(facts) => Ok(Named { socket, file, inode: facts.ino() }),
+            Ok(facts) => {
+                point(Point::OfferDressed);
+                Ok(Named { socket, file, inode: facts.ino() })
+            }
             Err(error) => {
                 let _ = fs::remove_file(next);
                 Err(match error.kind() {
@@ -411,11 +418,14 @@ fn place(uid: u32) -> Result<PathBuf> {
     let given = std::env::var_os(PLACE_VARIABLE).filter(|given| !given.is_empty()).map(PathBuf::from);
     let usual = [PathBuf::from("/dev/shm"), PathBuf::from("/tmp")];
     let places = given.as_ref().map_or(&usual[..], std::slice::from_ref);
-    let found = places.iter().find(|path| path.is_absolute() && keeps_owners_apart(path));
+    // The usual places are the system's. Of another one the owner may put in the place of anything what it likes.
+    let is_trusted =
+        |path: &Path| fs::symlink_metadata(path).is_ok_and(|facts| given.is_none() || [0, uid].contains(&facts.uid()));
+    let found = places.iter().find(|path| path.is_absolute() && keeps_owners_apart(path) && is_trusted(path));
     let found = found.ok_or_else(|| {
         Error::attach(format!(
             "expected a directory for offers in which nobody can take away what is another's, got none: {places:?} are not \
-             such; set {PLACE_VARIABLE} to one of mode 1777, or to one that only root may write"
+             such; set {PLACE_VARIABLE} to one of root's or of user {uid}'s, of mode 1777, or that nobody else may write"
         ))
     })?;
     Ok(found.join(format!("ndshare-{uid}-offers")))

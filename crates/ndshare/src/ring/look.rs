@@ -194,9 +194,12 @@ impl Reader {
 
     #[cold]
     fn never_settles(&self) -> Error {
+        let name = self.ring.format().name.as_ref().map_or(String::new(), |name| format!(" {name:?}"));
         Error::written_over(
             "the ring's head",
-            "an entry of the ring never settles: its head was written over; make a new ring",
+            format!(
+                "an entry of the ring{name} never settles: its head, or what kept a frame, was written over; make a new ring"
+            ),
         )
     }
 }

@@ -126,25 +126,33 @@ pub trait Sink: Send + Sync {
     ) -> Result<Published>;
 }
 
-impl Sink for Arc<Ring> {
-    fn begin(&self, len_bytes: u64, deadline: &Deadline) -> Result<Writing> {
-        Ring::begin(self, len_bytes, deadline)
-    }
+/// A sink by the methods of the same names that a type has of its own.
+macro_rules! sink_by_own_methods {
+    ($sink:ty, $own:ident) => {
+        impl Sink for $sink {
+            fn begin(&self, len_bytes: u64, deadline: &Deadline) -> Result<Writing> {
+                $own::begin(self, len_bytes, deadline)
+            }
 
-    fn begin_quick(&self, len_bytes: u64) -> Result<Option<Writing>> {
-        Ring::begin_quick(self, len_bytes)
-    }
+            fn begin_quick(&self, len_bytes: u64) -> Result<Option<Writing>> {
+                $own::begin_quick(self, len_bytes)
+            }
 
-    fn publish_block(
-        &self,
-        hold: &Hold,
-        len_bytes: u64,
-        content: Content<'_>,
-        deadline: &Deadline,
-    ) -> Result<Published> {
-        Ring::publish_block(self, hold, len_bytes, content, deadline)
-    }
+            fn publish_block(
+                &self,
+                hold: &Hold,
+                len_bytes: u64,
+                content: Content<'_>,
+                deadline: &Deadline,
+            ) -> Result<Published> {
+                $own::publish_block(self, hold, len_bytes, content, deadline)
+            }
+        }
+    };
 }
+pub(super) use sink_by_own_methods;
+
+sink_by_own_methods!(Arc<Ring>, Ring);
 
 impl Ring {
     /// A frame to fill, of the ring's own shape.

@@ -6,7 +6,7 @@ use super::publish::{Content, Published};
 use super::state::Ring;
 use super::table::{WRITERS, WriterWords};
 use super::token::{new_token, read_token, write_token};
-use super::write::{Sink, Writing};
+use super::write::{Sink, Writing, sink_by_own_methods};
 use super::writers::{Pen, is_somebodys, was_closed};
 use crate::arena::{BlockId, Deadline, Hold};
 use crate::array::Token;
@@ -279,25 +279,7 @@ impl Writer {
     }
 }
 
-impl Sink for Writer {
-    fn begin(&self, len_bytes: u64, deadline: &Deadline) -> Result<Writing> {
-        Self::begin(self, len_bytes, deadline)
-    }
-
-    fn begin_quick(&self, len_bytes: u64) -> Result<Option<Writing>> {
-        Self::begin_quick(self, len_bytes)
-    }
-
-    fn publish_block(
-        &self,
-        hold: &Hold,
-        len_bytes: u64,
-        content: Content<'_>,
-        deadline: &Deadline,
-    ) -> Result<Published> {
-        Self::publish_block(self, hold, len_bytes, content, deadline)
-    }
-}
+sink_by_own_methods!(Writer, Writer);
 
 impl Open for Writer {
     fn end_in_order(&self, deadline: &Deadline) -> Result<()> {
