@@ -19,7 +19,7 @@ import multiprocessing.context
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -110,6 +110,11 @@ def _install(names: list[str]) -> None:
 # What the libraries' own lines are made of
 
 
+def module(name: str) -> Any:
+    """Import a module of a library; its names are as they come."""
+    return importlib.import_module(name)
+
+
 def is_ours(thing: Any) -> bool:
     """Tell whether a thing of a class that we reduce is to be sent by reference."""
     if not isinstance(thing, np.ndarray):
@@ -126,7 +131,7 @@ def reaches() -> bool:
 
 
 @contextlib.contextmanager
-def reaching(reached: bool) -> Iterator[None]:
+def reaching(reached: bool) -> Generator[None, None, None]:
     """Say so while the block runs."""
     before = _thread.reaches
     _thread.reaches = reached
@@ -137,8 +142,8 @@ def reaching(reached: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def message(reached: bool) -> Iterator[None]:
-    """The same for a message that more than one pickler writes; all views of one block in it go by one ticket."""
+def message(reached: bool) -> Generator[None, None, None]:
+    """Say so for a message that more than one pickler writes; all views of one block in it go by one ticket."""
     writer = object()
     with reaching(reached):
         before, _thread.is_part = _thread.is_part, True
@@ -154,9 +159,9 @@ def message(reached: bool) -> Iterator[None]:
             _thread.is_part = before
 
 
-def by_value(module: Any, name: str) -> None:
+def by_value(owner: Any, name: str) -> None:
     """Make a function of a library pickle by value: what it pickles is compared or kept, or goes nobody knows where."""
-    theirs = getattr(module, name)
+    theirs = getattr(owner, name)
 
     @functools.wraps(theirs)
     def function(*args: Any, **kwargs: Any) -> Any:
@@ -165,16 +170,16 @@ def by_value(module: Any, name: str) -> None:
         with reaching(False):
             return theirs(*args, **kwargs)
 
-    setattr(module, name, function)
+    setattr(owner, name, function)
 
 
 def teach(pickler: Any, reducers: dict[type, Reducer] | None = None, when: Callable[[], bool] = reaches) -> None:
-    """Let a class of picklers ask us first, of things of exactly our classes, when what it writes reaches its reader."""
+    """Let a class of picklers ask us first, of things of exactly our classes, when what it writes is read here."""
     table = reducers_of_ours() if reducers is None else reducers
     theirs = getattr(pickler, "reducer_override", None)
 
-    def reducer_override(self: Any, thing: Any) -> Any:
-        reduce = table.get(cast("type", type(thing)))
+    def reducer_override(self: Any, thing: object) -> Any:
+        reduce = table.get(type(thing))
         if reduce is not None and when() and is_ours(thing):
             return reduce(thing)
         return NotImplemented if theirs is None else theirs(self, thing)
@@ -198,8 +203,8 @@ def _teach_forking(pickler: Any, context: Any) -> None:
 
 @functools.cache
 def teach_cloudpickle() -> None:
-    """Teach cloudpickle, which several libraries use for functions; alone it does nothing before one of them says so."""
-    pickler = importlib.import_module("cloudpickle").Pickler
+    """Teach cloudpickle, which several libraries use for functions; they say when it is to do so."""
+    pickler = module("cloudpickle").Pickler
     teach(pickler)
     dump = pickler.dump
     look_at_each_message(pickler, _context()._tls)
@@ -232,7 +237,7 @@ def _billiard() -> None:
 
 
 def _like_multiprocessing(package: str) -> None:
-    reduction, context = (importlib.import_module(f"{package}.{name}") for name in ("reduction", "context"))
+    reduction, context = (module(f"{package}.{name}") for name in ("reduction", "context"))
     _teach_forking(reduction.ForkingPickler, context)
 
 
@@ -242,7 +247,7 @@ def _loky() -> None:
 
 def _like_loky(package: str) -> None:
     """Teach loky, or joblib's own copy of it. Functions that it wraps are pickled by cloudpickle on the way."""
-    reduction = importlib.import_module(f"{package}.backend.reduction")
+    reduction = module(f"{package}.backend.reduction")
     teach_cloudpickle()
     _teach_forking(reduction.get_loky_pickler(), _context())
 
@@ -250,7 +255,7 @@ def _like_loky(package: str) -> None:
 def _joblib() -> None:
     """Teach joblib's pools, before they look for arrays above `max_nbytes` to be put into files."""
     _like_loky("joblib.externals.loky")
-    _teach_forking(importlib.import_module("joblib.pool").CustomizablePickler, _context())
+    _teach_forking(module("joblib.pool").CustomizablePickler, _context())
 
 
 def _cloudpickle() -> None:
@@ -258,15 +263,15 @@ def _cloudpickle() -> None:
 
 
 def _dask() -> None:
-    importlib.import_module("ndshare.dask").install()
+    module("ndshare.dask").install()
 
 
 def _distributed() -> None:
-    importlib.import_module("ndshare.dask").install_distributed()
+    module("ndshare.dask").install_distributed()
 
 
 def _ray() -> None:
-    importlib.import_module("ndshare.ray").install()
+    module("ndshare.ray").install()
 
 
 class _Library(NamedTuple):

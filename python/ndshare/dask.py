@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 import io
 import pickle
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from . import _native
-from ._enable import by_value, enable, is_ours, message, reaches, teach, teach_cloudpickle
+from ._enable import by_value, enable, is_ours, message, module, reaches, teach, teach_cloudpickle
 from ._errors import Error
 
 _OURS = "ndshare"
@@ -36,8 +35,8 @@ def dask_setup(_: object) -> None:
 def install() -> None:
     """Teach the scheduler of processes, and say where dask pickles only to compare."""
     teach_cloudpickle()
-    by_value(importlib.import_module("dask.tokenize"), "_normalize_pickle")
-    config = importlib.import_module("dask.config")
+    by_value(module("dask.tokenize"), "_normalize_pickle")
+    config = module("dask.config")
     if config.get("func_dumps", None) is None:
         config.set(func_dumps=dumps)
 
@@ -45,18 +44,18 @@ def install() -> None:
 def dumps(thing: object) -> bytes:
     """Pickle a task of the scheduler of processes, or its result; both are read once, in a process of its pool."""
     with message(True):
-        return importlib.import_module("cloudpickle").dumps(thing, protocol=pickle.HIGHEST_PROTOCOL)
+        return module("cloudpickle").dumps(thing, protocol=pickle.HIGHEST_PROTOCOL)
 
 
 def install_distributed() -> None:
     """Teach distributed."""
-    core = importlib.import_module("distributed.comm.core").Comm
+    core = module("distributed.comm.core").Comm
     core.handshake_info = _introducing(core.handshake_info)
-    protocol = importlib.import_module("distributed.protocol")
+    protocol = module("distributed.protocol")
     protocol.dumps = _looking_at_the_recipient(protocol.dumps)
     _teach_the_picklers()
     _teach_the_arrays(protocol)
-    client = importlib.import_module("distributed").Client
+    client = module("distributed").Client
     client._graph_to_futures = _looking_at_the_scheduler(client._graph_to_futures)
     for name in ("_gather", "_scatter"):
         setattr(client, name, _directly(getattr(client, name)))
@@ -83,7 +82,7 @@ def _introducing(theirs: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dic
 
 def _is_here(information: dict[str, Any], *, reading: bool) -> bool:
     """Tell whether the process that has said this of itself is in this session, and reads what comes if asked for."""
-    said = information.get(_OURS) or {}
+    said: dict[str, Any] = information.get(_OURS, {})
     return said.get("session") is not None and said["session"] == _session() and (said["reads"] or not reading)
 
 
@@ -101,14 +100,15 @@ def _looking_at_the_recipient(theirs: Callable[..., Any]) -> Callable[..., Any]:
     def dumps(
         msg: Any, serializers: Any = None, on_error: str = "message", context: Any = None, frame_split_size: Any = None
     ) -> Any:
-        with message(_is_here((context or {}).get("recipient") or {}, reading=True)):
+        recipient: dict[str, Any] = context.get("recipient", {}) if context else {}
+        with message(_is_here(recipient, reading=True)):
             return theirs(msg, serializers, on_error, context, frame_split_size)
 
     return dumps
 
 
 def _looking_at_the_scheduler(theirs: Callable[..., Any]) -> Callable[..., Any]:
-    """A task graph is pickled before it is in a message; the scheduler reads it, and sends its parts to the workers."""
+    """Pickle a task graph, before it is in a message; the scheduler reads it, and sends its parts to the workers."""
 
     @functools.wraps(theirs)
     def _graph_to_futures(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -150,17 +150,17 @@ class _Pickle:
 
 
 def _teach_the_picklers() -> None:
-    module = importlib.import_module("distributed.protocol.pickle")
-    module.pickle = _Pickle()
-    by_value(module, "dumps")
+    theirs = module("distributed.protocol.pickle")
+    theirs.pickle = _Pickle()
+    by_value(theirs, "dumps")
     teach_cloudpickle()
     teach(_Pickler)
-    teach(module._DaskPickler)
+    teach(theirs._DaskPickler)
 
 
 def _teach_the_arrays(protocol: Any) -> None:
     """Arrays that are messages by themselves, or in lists and dicts, don't go through a pickler."""
-    for cls in (np.ndarray, np.matrix, importlib.import_module("numpy.ma").MaskedArray):
+    for cls in (np.ndarray, np.matrix, module("numpy.ma").MaskedArray):
         # The look makes distributed register its own.
         theirs, back = protocol.dask_serialize.dispatch(cls), protocol.dask_deserialize.dispatch(cls)
         protocol.dask_serialize.register(cls, _serializing(theirs))
@@ -185,7 +185,7 @@ def _deserializing(theirs: Callable[..., Any]) -> Callable[..., Any]:
 
 def _preload() -> None:
     """Let the workers that are started from here enable it, too."""
-    config = importlib.import_module("dask.config")
+    config = module("dask.config")
     known = list(config.get("distributed.worker.preload"))
     if __name__ not in known:
         config.set({"distributed.worker.preload": [*known, __name__]})

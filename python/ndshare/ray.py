@@ -11,14 +11,13 @@ Who reads on another node asks that node for the value, by a task there.
 from __future__ import annotations
 
 import functools
-import importlib
 from typing import Any
 
 import numpy as np
 
 from . import _native
+from ._enable import Reducer, module, teach
 from ._enable import enable as _enable
-from ._enable import teach
 from ._ring import Frame
 from ._travel import _open_array, reducers_of_ours
 
@@ -33,13 +32,16 @@ def enable() -> None:
 
 def install() -> None:
     """Teach the pickler of Ray."""
-    reducers = {cls: reduce for cls, reduce in reducers_of_ours().items() if issubclass(cls, np.ndarray)}
+    reducers: dict[type, Reducer] = {}
+    for cls, reduce in reducers_of_ours().items():
+        if issubclass(cls, np.ndarray):
+            reducers[cls] = reduce
     reducers |= {np.ndarray: _reduce, Frame: _reduce_frame}
-    teach(importlib.import_module("ray.cloudpickle").Pickler, reducers, _is_an_object)
+    teach(module("ray.cloudpickle").Pickler, reducers, _is_an_object)
 
 
 def _ray() -> Any:
-    return importlib.import_module("ray")
+    return module("ray")
 
 
 def _is_an_object() -> bool:
@@ -81,7 +83,7 @@ def _let_go(lease: bytes) -> None:
 
 def _open(token: bytes, dtype: np.dtype[Any] | None, node: str, lease: object) -> Any:
     """Open an array; this is what Ray's pickles of shared arrays call. The lease is there until it is open."""
-    _enable("ray")
+    _begin()
     if node == _node():
         return _open_array(token, dtype)
     value = _ray().get(_reader(node).remote(token, dtype))
@@ -89,8 +91,14 @@ def _open(token: bytes, dtype: np.dtype[Any] | None, node: str, lease: object) -
     return value
 
 
+@functools.cache
+def _begin() -> None:
+    """Send by reference what this worker makes, also if it was started before its driver enabled that."""
+    _enable("ray")
+
+
 def _reader(node: str) -> Any:
-    strategy = importlib.import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy(node, soft=False)
+    strategy = module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy(node, soft=False)
     return _task().options(num_cpus=0, scheduling_strategy=strategy)
 
 
