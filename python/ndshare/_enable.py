@@ -103,8 +103,19 @@ def _install(names: list[str]) -> None:
     with _lock:
         for name in names:
             if name not in _enabled:
-                _LIBRARIES[name].install()
+                _install_one(name, _LIBRARIES[name])
                 _enabled.add(name)
+
+
+def _install_one(name: str, library: _Library) -> None:
+    try:
+        library.install()
+    except AttributeError as error:
+        version = getattr(sys.modules.get(library.package), "__version__", "of no version")
+        text = (
+            f"ndshare.enable({name!r}) does not know {library.package} {version}, which is made in another way: {error}"
+        )
+        raise ImportError(text, name=library.package) from error
 
 
 # What the libraries' own lines are made of
