@@ -1,7 +1,6 @@
 """Ray's actors and objects: arrays by reference beside arrays in Ray's own store, which is read-only.
 
-Ray is not among the packages of `make bench`: without it these benchmarks are not there. `make bench-libraries` installs
-it.
+Without Ray these benchmarks are not there; it is in the dependency group `libraries`.
 """
 
 from __future__ import annotations
