@@ -141,6 +141,11 @@ def reaches() -> bool:
     return "cloudpickle" in _enabled if _thread.reaches is None else _thread.reaches
 
 
+def is_by_value() -> bool:
+    """Tell whether somebody has said that what this thread pickles now goes by value."""
+    return _thread.reaches is False
+
+
 @contextlib.contextmanager
 def reaching(reached: bool) -> Generator[None, None, None]:
     """Say so while the block runs."""

@@ -5,24 +5,38 @@ What Ray has serialized is kept, sent anywhere and read any number of times, so 
 place goes a lease: an object of Ray's own inside the serialized one, which lives as long as that does. Who serializes
 owns the lease and has the array until Ray says that the lease is gone. Ray lets no worker of a pool end before.
 
+While Ray prepares a call it counts only references of Python's, and takes its own when the call is on its way. So
+leases that are made for arguments are kept here until the call returns.
+
 Who reads on another node asks that node for the value, by a task there.
 """
 
 from __future__ import annotations
 
 import functools
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from . import _native
-from ._enable import Reducer, module, teach
+from ._enable import Reducer, by_value, is_by_value, module, teach
 from ._enable import enable as _enable
 from ._ring import Frame
 from ._travel import _open_array, reducers_of_ours
 
 # What has been serialized, by lease.
 _kept: dict[bytes, _native.Hold] = {}
+
+
+class _Thread(threading.local):
+    """The leases of the call that this thread is preparing; None when it prepares none."""
+
+    leases: list[Any] | None = None
+
+
+_thread = _Thread()
 
 
 def enable() -> None:
@@ -37,7 +51,28 @@ def install() -> None:
         if issubclass(cls, np.ndarray):
             reducers[cls] = reduce
     reducers |= {np.ndarray: _reduce, Frame: _reduce_frame}
+    actor, function = module("ray.actor"), module("ray.remote_function").RemoteFunction
+    for owner, name in (
+        (function, "_remote"),
+        (actor.ActorClass, "_remote"),
+        (actor.ActorHandle, "_actor_method_call"),
+    ):
+        setattr(owner, name, _keeping_leases(getattr(owner, name)))
+    # Channels of compiled graphs keep no objects inside of what goes through them.
+    by_value(module("ray.experimental.channel.shared_memory_channel").Channel, "write")
     teach(module("ray.cloudpickle").Pickler, reducers, _is_an_object)
+
+
+def _keeping_leases(theirs: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(theirs)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        before, _thread.leases = _thread.leases, []
+        try:
+            return theirs(*args, **kwargs)
+        finally:
+            _thread.leases = before
+
+    return call
 
 
 def _ray() -> Any:
@@ -47,8 +82,10 @@ def _ray() -> Any:
 def _is_an_object() -> bool:
     """Tell whether Ray serializes an object: functions and classes, which every node gets, are pickled beside that."""
     worker = _ray()._private.worker.global_worker
-    return getattr(worker, "core_worker", None) is not None and (
-        worker.get_serialization_context().is_in_band_serialization()
+    return (
+        not is_by_value()
+        and getattr(worker, "core_worker", None) is not None
+        and (worker.get_serialization_context().is_in_band_serialization())
     )
 
 
@@ -72,6 +109,8 @@ def _lease(hold: _native.Hold) -> Any:
     """Return an object of Ray's that keeps a block for as long as anybody has the object, or may come to have it."""
     ray = _ray()
     lease = ray.put(None)
+    if _thread.leases is not None:
+        _thread.leases.append(lease)
     _kept[lease.binary()] = hold
     ray._private.worker.global_worker.core_worker.add_object_out_of_scope_callback(lease, _let_go)
     return lease
