@@ -547,6 +547,32 @@ def test_ray_sends_by_reference_and_knows_when_nobody_reads_any_more(ray: dict[s
     assert told(RAY + source, env=ray).splitlines() == ["0 []", "False"]
 
 
+def test_ray_keeps_what_nobody_else_has_until_it_is_read(ray: dict[str, str]) -> None:
+    """Ray has no reference of its own to what is inside an argument before the call is on its way."""
+    source = """
+    @ray.remote
+    class Made:
+        def __init__(self, a, b):
+            self.sum = a.sum() + b["b"].sum()
+        def get(self):
+            return self.sum
+
+    if __name__ == "__main__":
+        init(num_cpus=2, object_store_memory=100 << 20)
+        actor, task = Actor.remote(), ray.remote(look)
+        for _ in range(50):
+            assert ray.get(actor.call.remote(look, nds.ones(10)))[1]
+            assert ray.get(task.remote(nds.ones(10)))[1]
+            assert ray.get(ray.put(nds.ones(10))).sum() == 10
+            assert ray.get(actor.make.remote(10)).sum() == 30
+        made = Made.remote(nds.ones(10), {"b": nds.ones(10)})
+        calls = [task.remote(nds.ones(10)) for _ in range(20)]
+        print(ray.get(made.get.remote()), sum(x[3] for x in ray.get(calls)))
+        ray.shutdown()
+    """
+    assert told(RAY + source, env=ray) == "20.0 200.0\n"
+
+
 def test_what_an_actor_made_ends_with_the_actor(ray: dict[str, str]) -> None:
     source = """
     if __name__ == "__main__":
