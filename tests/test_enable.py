@@ -568,9 +568,14 @@ def test_ray_keeps_what_nobody_else_has_until_it_is_read(ray: dict[str, str]) ->
         made = Made.remote(nds.ones(10), {"b": nds.ones(10)})
         calls = [task.remote(nds.ones(10)) for _ in range(20)]
         print(ray.get(made.get.remote()), sum(x[3] for x in ray.get(calls)))
+        from ray.dag import InputNode
+        with InputNode() as given:
+            graph = actor.call.bind(look, given).experimental_compile()
+        print(ray.get(graph.execute(nds.ones(10)))[1::2])  # in a compiled graph nothing would keep it
+        graph.teardown()
         ray.shutdown()
     """
-    assert told(RAY + source, env=ray) == "20.0 200.0\n"
+    assert told(RAY + source, env=ray) == "20.0 200.0\n(False, 10.0)\n"
 
 
 def test_what_an_actor_made_ends_with_the_actor(ray: dict[str, str]) -> None:
