@@ -43,6 +43,8 @@ class _Thread(threading.local):
 _thread = _Thread()
 _lock = threading.Lock()
 _enabled: set[str] = set()
+# The picklers that more than one library asks to be taught.
+_taught: set[Any] = set()
 
 
 def enable(*names: str) -> None:
@@ -141,6 +143,11 @@ def reaches() -> bool:
     return "cloudpickle" in _enabled if _thread.reaches is None else _thread.reaches
 
 
+def is_enabled(name: str) -> bool:
+    """Tell whether a library is enabled here."""
+    return name in _enabled
+
+
 def is_by_value() -> bool:
     """Tell whether somebody has said that what this thread pickles now goes by value."""
     return _thread.reaches is False
@@ -217,10 +224,12 @@ def _teach_forking(pickler: Any, context: Any) -> None:
     pickler.dump = dump_here
 
 
-@functools.cache
 def teach_cloudpickle() -> None:
     """Teach cloudpickle, which several libraries use for functions; they say when it is to do so."""
     pickler = module("cloudpickle").Pickler
+    if pickler in _taught:
+        return
+    _taught.add(pickler)
     teach(pickler)
     dump = pickler.dump
     look_at_each_message(pickler, _context()._tls)

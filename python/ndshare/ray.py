@@ -21,13 +21,15 @@ from typing import Any
 import numpy as np
 
 from . import _native
-from ._enable import Reducer, by_value, is_by_value, module, teach
+from ._enable import Reducer, by_value, is_by_value, is_enabled, module, teach
 from ._enable import enable as _enable
 from ._ring import Frame
 from ._travel import _open_array, reducers_of_ours
 
 # What has been serialized, by lease.
 _kept: dict[bytes, _native.Hold] = {}
+# Ray's form of `_value`, which every node gets once.
+_tasks: list[Any] = []
 
 
 class _Thread(threading.local):
@@ -122,7 +124,9 @@ def _let_go(lease: bytes) -> None:
 
 def _open(token: bytes, dtype: np.dtype[Any] | None, node: str, lease: object) -> Any:
     """Open an array; this is what Ray's pickles of shared arrays call. The lease is there until it is open."""
-    _begin()
+    if not is_enabled("ray"):
+        # A worker that was started before its driver enabled it: from now on it sends by reference what it makes.
+        _enable("ray")
     if node == _node():
         return _open_array(token, dtype)
     value = _ray().get(_reader(node).remote(token, dtype))
@@ -130,20 +134,15 @@ def _open(token: bytes, dtype: np.dtype[Any] | None, node: str, lease: object) -
     return value
 
 
-@functools.cache
-def _begin() -> None:
-    """Send by reference what this worker makes, also if it was started before its driver enabled that."""
-    _enable("ray")
-
-
 def _reader(node: str) -> Any:
     strategy = module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy(node, soft=False)
     return _task().options(num_cpus=0, scheduling_strategy=strategy)
 
 
-@functools.cache
 def _task() -> Any:
-    return _ray().remote(_value)
+    if not _tasks:
+        _tasks.append(_ray().remote(_value))
+    return _tasks[0]
 
 
 def _value(token: bytes, dtype: np.dtype[Any] | None) -> Any:
