@@ -8,11 +8,11 @@ NATIVE_SOURCES := Cargo.toml pyproject.toml $(shell find crates -name '*.rs' -o 
 C_LIBRARY := $(BIN)/python crates/ndshare-c/build_backend.py
 MATURIN := env -u CONDA_PREFIX VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release
 
-.PHONY: help demo test check header crash loom test-numpy test-scipy bench docs clean
+.PHONY: help demo test check header crash loom test-numpy test-scipy test-libraries bench docs clean
 .DELETE_ON_ERROR:
 
 help: ## Print these lines
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
 demo: $(STAMPS)/release $(STAMPS)/group-demo ## Run acquisition and processing on real images; pictures go to demo-out/
 	$(BIN)/python examples/demo.py
@@ -45,6 +45,9 @@ test-numpy: $(STAMPS)/release $(STAMPS)/group-test ## Run NumPy's own tests with
 
 test-scipy: $(STAMPS)/release $(STAMPS)/group-test ## Run SciPy's and NumPy's own tests of transforms with ours in their place
 	$(BIN)/python tests/scipy_suite.py
+
+test-libraries: $(STAMPS)/killpoints $(STAMPS)/group-libraries ## Run the tests of other libraries, with those that are large
+	$(BIN)/python -m pytest tests/test_enable.py
 
 bench: $(STAMPS)/release $(STAMPS)/group-bench $(STAMPS)/peers ## Measure, with the peers in the same run
 	$(BIN)/python -m bench

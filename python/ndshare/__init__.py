@@ -13,6 +13,8 @@ Every call that may wait lets other threads run and answers Ctrl-C: signals are 
 handler that raises ends the call. ``NDSHARE_BUDGET`` ("8 GiB") sets the most bytes of a session that may be held.
 """
 
+import importlib
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +73,7 @@ from ._shared import is_shared
 from ._travel import _open_array as _open_array  # pyright: ignore[reportPrivateUsage]  (pickles name it here)
 
 if TYPE_CHECKING:
+    from ._enable import enable
     from ._executor import ProcessPoolExecutor
 
 __all__ = [
@@ -111,6 +114,7 @@ __all__ = [
     "copyto",
     "empty",
     "empty_like",
+    "enable",
     "fft",
     "full",
     "full_like",
@@ -136,14 +140,16 @@ __all__ = [
 ]
 
 
+_LATE = {"ProcessPoolExecutor": "._executor", "enable": "._enable"}
+
+
 def __getattr__(name: str) -> Any:
     """Import what takes long at its first use."""
-    if name != "ProcessPoolExecutor":
+    module = _LATE.get(name)
+    if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from ._executor import ProcessPoolExecutor
-
-    globals()[name] = ProcessPoolExecutor
-    return ProcessPoolExecutor
+    globals()[name] = found = getattr(importlib.import_module(module, __name__), name)
+    return found
 
 
 def __dir__() -> list[str]:
@@ -158,3 +164,5 @@ _ring.register()
 _cache.register()
 _session.start()
 _copies.start()
+if os.environ.get("NDSHARE_ENABLE"):
+    importlib.import_module("._enable", __name__).start()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import multiprocessing.context
 import sys
 from collections.abc import Callable, Mapping
@@ -102,28 +103,38 @@ def _reduce_arena(arena: Arena) -> Any:
 # The pickler
 
 
-def _look_at_each_message() -> None:
-    """Tell where a message of multiprocessing begins and ends, and look first at what has been imported meanwhile."""
-    dump = ForkingPickler.dump
-    begin, end = _native.begin_message, _native.end_message
-    # What `get_spawning_popen` asks of most threads makes an exception each time, which takes longer than all the rest.
-    this_thread = cast("Any", multiprocessing.context)._tls
+def look_at_each_message(pickler: Any, this_thread: Any) -> None:
+    """Tell where a message of a pickler begins and ends, and look first at what has been imported meanwhile.
 
-    def dump_message(self: Any, obj: Any) -> None:
+    `this_thread` is the thread-local in which multiprocessing, or a library like it, says for which Popen it pickles.
+    """
+    dump = pickler.dump
+    begin, end = _native.begin_message, _native.end_message
+
+    def dump_message(self: Any, obj: Any) -> Any:
         if _classes_to_come and not sys.modules.keys().isdisjoint(_modules_to_come):
             # One that was made in another way than by the class's own __init__ may have no table of its own.
             _register_what_has_come(getattr(self, "dispatch_table", None))
         try:
             popen = this_thread.__dict__.get("spawning_popen")
             begin(self, None if popen is None else outgoing(popen))
-            dump(self, obj)
+            done = dump(self, obj)
         except BaseException:
             end(self, True)
             raise
         end(self, False)
+        return done
 
-    # A type checker takes no other way.
-    setattr(ForkingPickler, "dump", functools.wraps(dump)(dump_message))  # noqa: B010
+    pickler.dump = functools.wraps(dump)(dump_message)
+
+
+def reducers_of_ours() -> dict[type, Callable[[Any], Any]]:
+    """Return what multiprocessing's pickler has of ours, by class; also for classes that NumPy makes when asked."""
+    importlib.import_module("numpy.ma")
+    importlib.import_module("numpy.char")
+    _register_what_has_come()
+    table = cast("dict[type, Any]", ForkingPickler._extra_reducers)  # type: ignore[attr-defined]
+    return {cls: reduce for cls, reduce in table.items() if reduce.__module__.partition(".")[0] == "ndshare"}
 
 
 def register() -> None:
@@ -134,4 +145,5 @@ def register() -> None:
         ForkingPickler.register(cls, _reduce_view)
     ForkingPickler.register(Arena, _reduce_arena)
     _register_what_has_come()
-    _look_at_each_message()
+    # What `get_spawning_popen` asks of most threads makes an exception each time, which takes longer than all the rest.
+    look_at_each_message(ForkingPickler, cast("Any", multiprocessing.context)._tls)

@@ -1,0 +1,316 @@
+# pyright: reportPrivateUsage=false
+"""By reference in other libraries: their picklers are taught what multiprocessing's knows.
+
+A pickler is asked by its method ``reducer_override`` before it looks anywhere else; ours comes first there, answers for
+what is shared, and leaves everything else as it was, to the byte. What a library pickles at once is a message, as it is
+for multiprocessing: it goes to one receiver, which reads it once.
+
+Whether a message is read on this machine, and once, only the library knows. So each library has its own few lines here,
+which say where its messages begin, or a module of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import importlib.util
+import multiprocessing.context
+import os
+import sys
+import threading
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+from . import _native
+from ._travel import look_at_each_message, reducers_of_ours
+
+Reducer = Callable[[Any], Any]
+
+_ENVIRONMENT = "NDSHARE_ENABLE"
+
+
+class _Thread(threading.local):
+    """What this thread is pickling for: a receiver that reads it once here, another one, or nobody has said."""
+
+    reaches: bool | None = None
+    # Whether it is a part of a `message`, in which a library may pickle a thing again in another way.
+    is_part: bool = False
+
+
+_thread = _Thread()
+_lock = threading.Lock()
+_enabled: set[str] = set()
+# The picklers that more than one library asks to be taught.
+_taught: set[Any] = set()
+
+
+def enable(*names: str) -> None:
+    """Make other libraries send arrays of the arena by reference, where they would have copied them.
+
+    Names are "billiard", "cloudpickle", "dask", "distributed", "joblib", "loky", "multiprocess" and "ray"; "dask" means
+    distributed as well, if it is installed. It counts for this process and for those that it starts from now on, so
+    call it before you make pools, clusters and servers. A second call changes nothing.
+
+    Raises ValueError for other names, and ImportError for a library that is not installed; then nothing is enabled.
+
+    >>> import ndshare as nds
+    >>> nds.enable("spark")
+    Traceback (most recent call last):
+    ValueError: expected names of 'billiard', 'cloudpickle', 'dask', 'distributed', 'joblib', 'loky', 'multiprocess', \
+'ray', got 'spark'
+    """
+    wanted = _checked(names)
+    for name in wanted:
+        _import(name)
+    _install(wanted)
+    os.environ[_ENVIRONMENT] = ",".join(sorted({*_named(), *wanted}))
+
+
+enable.__module__ = "ndshare"
+
+
+def start() -> None:
+    """Enable what the parent has, of the libraries that this process has imported already."""
+    _install([name for name in _checked(_named()) if _LIBRARIES[name].package in sys.modules])
+
+
+def _checked(names: tuple[str, ...]) -> list[str]:
+    for name in names:
+        if name not in _LIBRARIES:
+            raise ValueError(f"expected names of {', '.join(map(repr, _LIBRARIES))}, got {name!r}")
+    if not names:
+        raise ValueError(f"expected at least one name of {', '.join(map(repr, _LIBRARIES))}, got none")
+    if "dask" in names and importlib.util.find_spec("distributed") is not None:
+        return [*names, "distributed"]
+    return list(names)
+
+
+def _named() -> tuple[str, ...]:
+    return tuple(name for name in os.environ.get(_ENVIRONMENT, "").split(",") if name)
+
+
+def _import(name: str) -> None:
+    package = _LIBRARIES[name].package
+    try:
+        importlib.import_module(package)
+    except ImportError as error:
+        text = f"expected {package} for ndshare.enable({name!r}), and it can't be imported: install it ({error})"
+        raise ImportError(text, name=package) from error
+
+
+def _install(names: list[str]) -> None:
+    with _lock:
+        for name in names:
+            if name not in _enabled:
+                _install_one(name, _LIBRARIES[name])
+                _enabled.add(name)
+
+
+def _install_one(name: str, library: _Library) -> None:
+    try:
+        library.install()
+    except AttributeError as error:
+        version = getattr(sys.modules.get(library.package), "__version__", "of no version")
+        text = (
+            f"ndshare.enable({name!r}) does not know {library.package} {version}, which is made in another way: {error}"
+        )
+        raise ImportError(text, name=library.package) from error
+
+
+# What the libraries' own lines are made of
+
+
+def module(name: str) -> Any:
+    """Import a module of a library; its names are as they come."""
+    return importlib.import_module(name)
+
+
+def is_ours(thing: Any) -> bool:
+    """Tell whether a thing of a class that we reduce is to be sent by reference."""
+    if not isinstance(thing, np.ndarray):
+        return True
+    if _native.is_shared(cast("object", thing)):
+        return True
+    mask = getattr(cast("Any", thing), "_mask", None)
+    return mask is not None and _native.is_shared(mask)
+
+
+def reaches() -> bool:
+    """Tell whether what this thread pickles now is read once, by a process of this machine."""
+    return "cloudpickle" in _enabled if _thread.reaches is None else _thread.reaches
+
+
+def is_enabled(name: str) -> bool:
+    """Tell whether a library is enabled here."""
+    return name in _enabled
+
+
+def is_by_value() -> bool:
+    """Tell whether somebody has said that what this thread pickles now goes by value."""
+    return _thread.reaches is False
+
+
+@contextlib.contextmanager
+def reaching(reached: bool) -> Generator[None, None, None]:
+    """Say so while the block runs."""
+    before = _thread.reaches
+    _thread.reaches = reached
+    try:
+        yield
+    finally:
+        _thread.reaches = before
+
+
+@contextlib.contextmanager
+def message(reached: bool) -> Generator[None, None, None]:
+    """Say so for a message that more than one pickler writes; all views of one block in it go by one ticket."""
+    writer = object()
+    with reaching(reached):
+        before, _thread.is_part = _thread.is_part, True
+        _native.begin_message(writer)
+        try:
+            yield
+        except BaseException:
+            _native.end_message(writer, True)
+            raise
+        else:
+            _native.end_message(writer, False)
+        finally:
+            _thread.is_part = before
+
+
+def by_value(owner: Any, name: str) -> None:
+    """Make a function of a library pickle by value: what it pickles is compared or kept, or goes nobody knows where."""
+    theirs = getattr(owner, name)
+
+    @functools.wraps(theirs)
+    def function(*args: Any, **kwargs: Any) -> Any:
+        if _thread.reaches is not None:
+            return theirs(*args, **kwargs)
+        with reaching(False):
+            return theirs(*args, **kwargs)
+
+    setattr(owner, name, function)
+
+
+def teach(pickler: Any, reducers: dict[type, Reducer] | None = None, when: Callable[[], bool] = reaches) -> None:
+    """Let a class of picklers ask us first, of things of exactly our classes, when what it writes is read here."""
+    table = reducers_of_ours() if reducers is None else reducers
+    theirs = getattr(pickler, "reducer_override", None)
+
+    def reducer_override(self: Any, thing: object) -> Any:
+        reduce = table.get(type(thing))
+        if reduce is not None and when() and is_ours(thing):
+            return reduce(thing)
+        return NotImplemented if theirs is None else theirs(self, thing)
+
+    pickler.reducer_override = reducer_override
+
+
+def _teach_forking(pickler: Any, context: Any) -> None:
+    """Teach a pickler whose every message goes through a pipe of this machine, and is read once."""
+    teach(pickler)
+    look_at_each_message(pickler, context._tls)
+    dump = pickler.dump
+
+    @functools.wraps(dump)
+    def dump_here(self: Any, thing: Any) -> Any:
+        with reaching(True):
+            return dump(self, thing)
+
+    pickler.dump = dump_here
+
+
+def teach_cloudpickle() -> None:
+    """Teach cloudpickle, which several libraries use for functions; they say when it is to do so."""
+    pickler = module("cloudpickle").Pickler
+    if pickler in _taught:
+        return
+    _taught.add(pickler)
+    teach(pickler)
+    dump = pickler.dump
+    look_at_each_message(pickler, _context()._tls)
+    dump_message = pickler.dump
+
+    @functools.wraps(dump)
+    def dump_alone(self: Any, thing: Any) -> Any:
+        """Begin a message, unless this is a part of one, or of a class that says itself what a message is."""
+        is_part = _thread.is_part or type(self) is not pickler
+        return dump(self, thing) if is_part else dump_message(self, thing)
+
+    pickler.dump = dump_alone
+
+
+def _context() -> Any:
+    return multiprocessing.context
+
+
+# The libraries
+
+
+def _multiprocess() -> None:
+    """Teach multiprocess, which is multiprocessing with dill: pathos and datasets use it."""
+    _like_multiprocessing("multiprocess")
+
+
+def _billiard() -> None:
+    """Teach billiard, which is multiprocessing with more care for pools: Celery uses it."""
+    _like_multiprocessing("billiard")
+
+
+def _like_multiprocessing(package: str) -> None:
+    reduction, context = (module(f"{package}.{name}") for name in ("reduction", "context"))
+    _teach_forking(reduction.ForkingPickler, context)
+
+
+def _loky() -> None:
+    _like_loky("loky")
+
+
+def _like_loky(package: str) -> None:
+    """Teach loky, or joblib's own copy of it. Functions that it wraps are pickled by cloudpickle on the way."""
+    reduction = module(f"{package}.backend.reduction")
+    teach_cloudpickle()
+    _teach_forking(reduction.get_loky_pickler(), _context())
+
+
+def _joblib() -> None:
+    """Teach joblib's pools, before they look for arrays above `max_nbytes` to be put into files."""
+    _like_loky("joblib.externals.loky")
+    _teach_forking(module("joblib.pool").CustomizablePickler, _context())
+
+
+def _cloudpickle() -> None:
+    teach_cloudpickle()
+
+
+def _dask() -> None:
+    module("ndshare.dask").install()
+
+
+def _distributed() -> None:
+    module("ndshare.dask").install_distributed()
+
+
+def _ray() -> None:
+    module("ndshare.ray").install()
+
+
+class _Library(NamedTuple):
+    package: str
+    install: Callable[[], None]
+
+
+_LIBRARIES = {
+    "billiard": _Library("billiard", _billiard),
+    "cloudpickle": _Library("cloudpickle", _cloudpickle),
+    "dask": _Library("dask", _dask),
+    "distributed": _Library("distributed", _distributed),
+    "joblib": _Library("joblib", _joblib),
+    "loky": _Library("loky", _loky),
+    "multiprocess": _Library("multiprocess", _multiprocess),
+    "ray": _Library("ray", _ray),
+}
