@@ -15,6 +15,11 @@ Every frame is delivered once, in order and whole, or counted as lost where it s
 not import this module, nor Zenoh.
 """
 
+try:
+    import zenoh as _zenoh  # noqa: F401  # pyright: ignore[reportUnusedImport]
+except ImportError as error:
+    raise ImportError('ndshare.net reaches other machines by Zenoh, which is missing: pip install "ndshare[net]"') from error
+
 from .._origin import Origin
 from ._connect import Far, connect
 from ._errors import FarLoadError, Incompatible, NameTaken, Unreachable

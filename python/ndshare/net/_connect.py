@@ -8,7 +8,7 @@ missing between two of them is lost, and counted in the ring itself.
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import queue
 import threading
@@ -30,7 +30,7 @@ from ._link import Link
 MOST_BYTES = 1 << 30  # of a frame or a value, when it is unpacked
 
 _QUEUE = 2  # messages that wait for a ring; then the network waits
-_FULL_WAIT = 2.0  # seconds that a frame waits for readers here; longer, and the link would be closed
+_FULL_WAIT = 5.0  # seconds that a frame waits for readers here; longer, and the link would be closed
 _QUIET = 1.0  # seconds after which nothing is on its way any more from a ring that has ended
 
 
@@ -302,19 +302,25 @@ class Far:
             raise
         self.host, self.rings, self.caches = str(hello.get("host"))[:64], _names(hello, "rings"), _names(hello, "caches")
 
-    def _hello(self, deadline: float) -> dict[str, Any]:
-        while True:
-            for reply in self.link.ask(_wire.HELLO, min(deadline, time.monotonic() + 2.0), **_ALL):
+    def _told(self, key: str, deadline: float) -> list[dict[str, Any]]:
+        """Return what each server answers, as far as it comes soon. Raises Incompatible and Malformed."""
+        found: list[dict[str, Any]] = []
+        with contextlib.suppress(Timeout):
+            for reply in self.link.ask(key, min(deadline, time.monotonic() + 2.0), target=zenoh.QueryTarget.ALL):
                 if reply.ok is not None:
-                    fields = _wire.heard(reply.ok.payload.to_bytes())
-                    _wire.check_protocol(fields, self.link.endpoint)
-                    return fields
+                    found.append(_wire.heard(reply.ok.payload.to_bytes()))
+                    _wire.check_protocol(found[-1], self.link.endpoint)
+        return found
+
+    def _hello(self, deadline: float) -> dict[str, Any]:
+        while not (found := self._told(_wire.HELLO, deadline)):
             if time.monotonic() >= deadline:
                 raise Unreachable(
                     f"expected a server of ndshare at {self.link.endpoint}, got a program that speaks Zenoh and offers "
                     "nothing: start net.serve there"
                 )
             time.sleep(_link.slice_of(deadline))
+        return found[0]
 
     def ring(
         self,
@@ -333,7 +339,7 @@ class Far:
         and did not come. It ends when the one over there ends, and when this object is closed; while the server is
         away, it waits for the next. Asked again for a name, it is the same ring.
 
-        With ``when_full="wait"`` a frame waits for readers here for 2 seconds at the most, then it is lost. Raises
+        With ``when_full="wait"`` a frame waits for readers here for 5 seconds at the most, then it is lost. Raises
         Timeout when nobody offered the ring for `timeout` seconds, with the names that are offered; NameTaken when two
         servers do; Incompatible.
         """
@@ -359,19 +365,7 @@ class Far:
 
     def _about(self, name: str, deadline: float) -> dict[str, Any]:
         """Return what the one server says that offers a ring."""
-        while True:
-            found: dict[Any, dict[str, Any]] = {}
-            key = _wire.about_key(name, None)
-            for reply in self.link.ask(key, min(deadline, time.monotonic() + 2.0), **_ALL):
-                if reply.ok is not None:
-                    fields = _wire.heard(reply.ok.payload.to_bytes())
-                    _wire.check_protocol(fields, self.link.endpoint)
-                    found[fields.get("run")] = fields
-            if len(found) > 1:
-                hosts = ", ".join(sorted(str(fields.get("host"))[:64] for fields in found.values()))
-                raise NameTaken(f"expected one server of ring {name!r}, got {len(found)} in this network: {hosts}")
-            if found:
-                return next(iter(found.values()))
+        while not (found := self._told(_wire.about_key(name, None), deadline)):
             if time.monotonic() >= deadline:
                 offered = sorted({token[1] for token in self.link.tokens("ring")})
                 raise Timeout(
@@ -379,6 +373,10 @@ class Far:
                     "the timeout: name it in net.serve there"
                 )
             time.sleep(_link.slice_of(deadline, 0.2))
+        if len({fields.get("run") for fields in found}) > 1:
+            hosts = ", ".join(sorted(str(fields.get("host"))[:64] for fields in found))
+            raise NameTaken(f"expected one server of ring {name!r} in this network, got several: {hosts}")
+        return found[0]
 
     def loader(self, name: str, *, timeout: float | None = 60.0) -> Callable[[Any], NDArray[Any]]:
         """Return a `load` for a cache of this machine: a miss here is a hit or a load of the cache over there.
@@ -403,7 +401,8 @@ class Far:
         return load
 
     def _load(self, name: str, key: Any, deadline: float) -> NDArray[Any]:
-        for reply in self.link.ask(_wire.values_key(name), deadline, payload=_native.key_bytes(key)):
+        asked = _native.key_bytes(key)
+        for reply in self.link.ask(_wire.values_key(name), deadline, zenoh.Priority.DATA, payload=asked):
             if reply.ok is None:
                 self._raise(name, key, deadline, reply)
             else:
@@ -483,9 +482,6 @@ class Far:
         state = "connected" if self.is_connected else "not connected" if self.link.is_mine else "closed"
         rings = "".join(f", ring {name!r} {pump.stats['state']}" for name, pump in self._pumps.items())
         return f"<Far {self.host} at {self.link.endpoint}, {state}{rings}>"
-
-
-_ALL: dict[str, Any] = {"target": zenoh.QueryTarget.ALL}
 
 
 def _names(fields: dict[str, Any], field: str) -> tuple[str, ...]:

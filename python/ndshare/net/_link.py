@@ -20,10 +20,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
-try:
-    import zenoh
-except ImportError as error:
-    raise ImportError('ndshare.net reaches other machines by Zenoh, which is missing: pip install "ndshare[net]"') from error
+import zenoh
 
 from .._errors import Timeout
 from . import _wire
@@ -144,7 +141,7 @@ class Link:
         while True:
             try:
                 return patiently(lambda: zenoh.open(config), deadline, f"Zenoh at {self.endpoint}")
-            except zenoh.ZError as error:
+            except (zenoh.ZError, Timeout) as error:
                 if role == "listen":
                     raise OSError(f"expected to listen at {self.endpoint}: {error}") from None
                 if time.monotonic() >= deadline:
@@ -173,7 +170,7 @@ class Link:
         self._kept.append(thing)
         return thing
 
-    def ask(self, key: str, deadline: float, **more: Any) -> Iterator[zenoh.Reply]:
+    def ask(self, key: str, deadline: float, priority: zenoh.Priority = ASK, **more: Any) -> Iterator[zenoh.Reply]:
         """Go through the replies to a question as they come. Raises Timeout."""
         replies: queue.SimpleQueue[zenoh.Reply | None] = queue.SimpleQueue()
         handler: Any = zenoh.handlers.Callback(replies.put, lambda: replies.put(None), indirect=False)
@@ -183,7 +180,7 @@ class Link:
             handler,
             consolidation=zenoh.ConsolidationMode.NONE,
             congestion_control=BLOCK,
-            priority=ASK,
+            priority=priority,
             timeout=seconds,
             **more,
         )

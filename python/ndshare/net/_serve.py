@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self, TypedDict
+from typing import Any, Literal, NamedTuple, Self, TypedDict, cast
 
 import zenoh
 
@@ -86,7 +86,7 @@ class _Sender:
     def _about(self, query: zenoh.Query) -> None:
         with query:
             fields = {**self._server.about, **self.form, "next": self.next, "state": self.stats["state"]}
-            query.reply(query.key_expr, _wire.told(fields), congestion_control=_link.BLOCK, priority=_link.ASK)
+            query.reply(query.key_expr, _wire.told(fields))
 
     def _run(self) -> None:
         try:
@@ -114,7 +114,8 @@ class _Sender:
         seq = frame.seq or 0
         self.stats["dropped"] += max(0, seq - self.next)
         self.next = seq + 1
-        if not self._publisher.matching_status:
+        # Zenoh's stubs say that it is a bool; it is an object that has one.
+        if not cast("Any", self._publisher.matching_status).matching:
             self.stats["unheard"] += 1
             return True
         payload, header = self._message(frame, seq)
@@ -211,7 +212,7 @@ class _Answers:
         run = self._server.run
         header = _wire.Header(_wire.VALUE, flags, run, 0, time.time_ns(), value.nbytes, value.shape, dtype, b"")
         with query:
-            query.reply(query.key_expr, payload, attachment=_wire.pack(header), congestion_control=_link.BLOCK)
+            query.reply(query.key_expr, payload, attachment=_wire.pack(header))
         return len(payload)
 
 
@@ -296,7 +297,7 @@ class Server:
     def _hello(self, query: zenoh.Query) -> None:
         with query:
             fields = {**self.about, "rings": sorted(self._senders), "caches": sorted(self._answers.stats)}
-            query.reply(query.key_expr, _wire.told(fields), congestion_control=_link.BLOCK, priority=_link.ASK)
+            query.reply(query.key_expr, _wire.told(fields))
 
     def _see(self, sample: zenoh.Sample) -> None:
         """Remember who offers what this one offers: two networks may become one."""
