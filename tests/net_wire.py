@@ -6,6 +6,7 @@ It says "ready" when both devices are there, and ends with its standard input.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import heapq
@@ -49,10 +50,8 @@ def main(first: str, second: str, device: str, loss: str, delay: str) -> None:
                 heapq.heappush(way, (time.monotonic() + float(delay), next(order), other, packet))
         while way and way[0][0] <= time.monotonic():
             _, _, end, packet = heapq.heappop(way)
-            try:
+            with contextlib.suppress(OSError):  # the device is down, or full: a wire loses it
                 os.write(end, packet)
-            except OSError:  # the device is down, or full: a wire loses it
-                pass
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import os
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -30,8 +29,8 @@ from helpers import HANG, HERE, environment, run, script, wait_until
 
 zenoh = pytest.importorskip("zenoh", reason="eclipse-zenoh is not installed")
 
-from ndshare import _native, net
-from ndshare.net import _wire
+from ndshare import _native, net  # noqa: E402
+from ndshare.net import _wire  # noqa: E402
 
 # ---- puppets --------------------------------------------------------------------------------------------------------
 
@@ -74,7 +73,8 @@ def collecting(frames):
     threading.Thread(target=collect, args=(frames,), daemon=True).start()
 
 def counts():
-    return {"seen": len(seen), "torn": torn, "ends": ends, "lost": near.stats()["lost"], "missed": near.stats()["missed"],
+    stats = near.stats()
+    return {"seen": len(seen), "torn": torn, "ends": ends, "lost": stats["lost"], "missed": stats["missed"],
             "sorted": all(a < b for a, b in zip(seen, seen[1:]))}
 
 for line in sys.stdin:
@@ -100,7 +100,8 @@ class Puppet:
         )
 
     def do(self, line: str) -> Any:
-        assert self.process.stdin is not None and self.process.stdout is not None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
         said = self.process.stdout.readline()
@@ -192,12 +193,17 @@ def test_frames_come_whole_in_order_and_say_where_they_were_made() -> None:
             ring.put(np.full((4, 5), number, "u2"), gain=number / 2, name=b"ab")
         for number in range(10):
             frame = frames.get(timeout=HANG)
-            assert (frame == number).all() and frame.shape == (4, 5) and frame.dtype == "u2"
+            assert (frame == number).all()
+            assert frame.shape == (4, 5)
+            assert frame.dtype == "u2"
             assert (frame.meta["gain"], frame.meta["name"]) == (number / 2, b"ab")
             assert (frame.origin.host, frame.origin.run, frame.origin.seq) == (socket.gethostname(), server.run, number)
-            assert before <= frame.origin.time_ns <= time.time_ns() and frame.origin.time.year >= 2024
-        assert near.stats()["lost"] == 0 and far.ring("cam") is near
-        assert "cam" in repr(server) and "connected" in repr(far)
+            assert before <= frame.origin.time_ns <= time.time_ns()
+            assert frame.origin.time.year >= 2024
+        assert near.stats()["lost"] == 0
+        assert far.ring("cam") is near
+        assert "cam" in repr(server)
+        assert "connected" in repr(far)
         assert ring.reader(start="oldest").get(timeout=0).origin is None
 
 
@@ -255,7 +261,8 @@ def test_what_the_network_was_too_slow_for_is_counted() -> None:
                 with ring.write() as frame:
                     frame[:] = number % 251
         came = [frame.origin.seq for frame in frames if (frame == frame.origin.seq % 251).all()]
-        assert len(came) + near.stats()["lost"] == 300 and came == sorted(set(came))
+        assert len(came) + near.stats()["lost"] == 300
+        assert came == sorted(set(came))
         assert server.stats()["rings"]["cam"]["dropped"] == near.stats()["lost"]
 
 
@@ -284,22 +291,26 @@ def test_what_was_before_does_not_count_and_the_end_travels() -> None:
         assert [frame.origin.seq for frame in frames] == [5]
         with pytest.raises(nds.Closed):
             frames.get(timeout=HANG)
-        assert near.stats()["lost"] == 0 and near.closed
+        assert near.stats()["lost"] == 0
+        assert near.closed
         assert wait_until(lambda: far.stats()["rings"]["cam"]["state"] == "ended", HANG)
         # Who comes after the end finds it.
-        with net.connect(server.link.endpoint, timeout=HANG) as late:
-            with pytest.raises(nds.Closed):
-                late.ring("cam").reader().get(timeout=HANG)
+        with net.connect(server.link.endpoint, timeout=HANG) as late, pytest.raises(nds.Closed):
+            late.ring("cam").reader().get(timeout=HANG)
 
 
 def test_a_frame_that_is_passed_on_twice_says_where_it_was_made_first() -> None:
     ring, place, second = ring_of(meta=[("gain", "f4")]), endpoint(), endpoint()
-    with net.serve(place, rings={"cam": ring}) as server, net.connect(place) as far:
-        with net.serve(second, rings={"cam": far.ring("cam")}), net.connect(second) as farther:
-            frames = farther.ring("cam").reader()
-            ring.put(np.zeros(100, "u1"), gain=0.5)
-            frame = frames.get(timeout=HANG)
-            assert (frame.origin.run, frame.origin.seq, frame.meta["gain"]) == (server.run, 0, 0.5)
+    with (
+        net.serve(place, rings={"cam": ring}) as server,
+        net.connect(place) as far,
+        net.serve(second, rings={"cam": far.ring("cam")}),
+        net.connect(second) as farther,
+    ):
+        frames = farther.ring("cam").reader()
+        ring.put(np.zeros(100, "u1"), gain=0.5)
+        frame = frames.get(timeout=HANG)
+        assert (frame.origin.run, frame.origin.seq, frame.meta["gain"]) == (server.run, 0, 0.5)
 
 
 def test_other_processes_see_what_was_lost() -> None:
@@ -324,15 +335,19 @@ def test_a_miss_here_is_a_hit_or_a_load_there() -> None:
     cache = nds.Cache("8 MiB", load)
     with bridged(cache=cache) as (server, far):
         near = nds.Cache("8 MiB", load=far.loader("tiles"))
-        assert (near[3] == np.full((2, 3), 3)).all() and near[3].dtype == "u2" and nds.is_shared(near[3])
+        assert (near[3] == np.full((2, 3), 3)).all()
+        assert near[3].dtype == "u2"
+        assert nds.is_shared(near[3])
         assert (cache.info()["loads"], near.info()["loads"]) == (1, 1)
         cache[4] = np.arange(4)
-        assert near[4].tolist() == [0, 1, 2, 3] and cache.info()["loads"] == 1
+        assert near[4].tolist() == [0, 1, 2, 3]
+        assert cache.info()["loads"] == 1
         with pytest.raises(KeyError, match="missing"):
             near["missing"]
         with pytest.raises(net.FarLoadError, match="no disk") as caught:
             near["bad"]
-        assert isinstance(caught.value, nds.LoadError) and not isinstance(caught.value, KeyError)
+        assert isinstance(caught.value, nds.LoadError)
+        assert not isinstance(caught.value, KeyError)
         assert (caught.value.type_name, caught.value.host) == ("OSError", socket.gethostname())
         with pytest.raises(net.Unreachable, match="nothing"):
             nds.Cache("8 MiB", load=far.loader("nothing"))[1]
@@ -369,13 +384,15 @@ def test_one_loads_and_the_others_wait_on_both_sides() -> None:
         go_on.set()
         for thread in threads:
             thread.join(HANG)
-        assert loads == [7] and len(values) == 6 and all((value == 7).all() for value in values)
+        assert loads == [7]
+        assert len(values) == 6
+        assert all((value == 7).all() for value in values)
         assert server.stats()["caches"]["tiles"]["values"] == 2
 
 
 def test_a_loader_that_takes_too_long_is_a_timeout() -> None:
     go_on = threading.Event()
-    cache = nds.Cache("8 MiB", load=lambda key: np.zeros(3) if go_on.wait(HANG) else None)
+    cache = nds.Cache("8 MiB", load=lambda _: np.zeros(3) if go_on.wait(HANG) else None)
     with bridged(cache=cache) as (_, far):
         with pytest.raises(nds.Timeout, match="tiles"):
             nds.Cache("8 MiB", load=far.loader("tiles", timeout=0.3))[1]
@@ -401,9 +418,12 @@ def test_who_waits_is_told_for_whom() -> None:
     place = endpoint()
     with pytest.raises(net.Unreachable, match=place.removeprefix("tcp/")):
         net.connect(place, timeout=0.3)
-    with net.serve(place, rings={"cam": ring_of()}), net.connect(place) as far:
-        with pytest.raises(nds.Timeout, match="'other', got cam"):
-            far.ring("other", timeout=0.3)
+    with (
+        net.serve(place, rings={"cam": ring_of()}),
+        net.connect(place) as far,
+        pytest.raises(nds.Timeout, match="'other', got cam"),
+    ):
+        far.ring("other", timeout=0.3)
     with pytest.raises(OSError, match="listen"):
         net.serve("tcp/192.0.2.1:1")
     with pytest.raises(ValueError, match="timeout"):
@@ -440,7 +460,10 @@ def impostor(hello: bytes) -> Iterator[str]:
 
 def test_another_protocol_is_refused_with_both_versions() -> None:
     hello = _wire.told({"protocol": 99, "ndshare": "7.0", "host": "elsewhere"})
-    with impostor(hello) as place, pytest.raises(net.Incompatible, match=r"protocol 1.*99 of ndshare 7\.0 on elsewhere"):
+    with (
+        impostor(hello) as place,
+        pytest.raises(net.Incompatible, match=r"protocol 1.*99 of ndshare 7\.0 on elsewhere"),
+    ):
         net.connect(place, timeout=HANG)
 
 
@@ -519,7 +542,11 @@ def test_an_array_that_cannot_be_is_refused_before_it_is_made(bad: _wire.Header)
 
 
 def test_a_header_survives_the_way() -> None:
-    for one in [header(), header(shape=(), dtype="<f8", nbytes=8, meta=b"abc"), header(kind=_wire.END, number=2**64 - 1)]:
+    for one in [
+        header(),
+        header(shape=(), dtype="<f8", nbytes=8, meta=b"abc"),
+        header(kind=_wire.END, number=2**64 - 1),
+    ]:
         assert _wire.unpack(_wire.pack(one)) == one
 
 
@@ -550,15 +577,17 @@ def test_a_ring_goes_on_after_hostile_messages() -> None:
         rejected = len(BAD_HEADERS) + 4
         assert wait_until(lambda: far.stats()["rings"]["cam"]["rejected"] == rejected, HANG), far.stats()
         ring.put(np.full(100, 9, "u1"))
-        assert (frames.get(timeout=HANG) == 9).all() and near.stats()["lost"] == 0
+        assert (frames.get(timeout=HANG) == 9).all()
+        assert near.stats()["lost"] == 0
 
 
 def test_a_question_that_is_none_is_answered_by_an_error() -> None:
-    cache = nds.Cache("8 MiB", load=lambda key: np.zeros(3))
-    with bridged(cache=cache) as (server, far):
+    cache = nds.Cache("8 MiB", load=lambda _: np.zeros(3))
+    with bridged(cache=cache) as (_, far):
         for payload in [b"", b"\xff" * 50, b"t" * 70_000, b"t\xff\xff\xff\xff\x0f", b"e" * 30]:
             reply = next(far.link.ask(_wire.values_key("tiles"), time.monotonic() + HANG, payload=payload))
-            assert reply.err is not None and b"text" in reply.err.payload.to_bytes()
+            assert reply.err is not None
+            assert b"text" in reply.err.payload.to_bytes()
         assert nds.Cache("8 MiB", load=far.loader("tiles"))[1].tolist() == [0, 0, 0]
         assert cache.info()["loads"] == 1
 
@@ -586,7 +615,8 @@ def test_a_key_that_names_a_class_imports_nothing() -> None:
 def test_dtypes_as_text() -> None:
     for dtype in ["u1", ">f8", "S3", "U4", "M8[ns]", "c16", [("a", "i4"), ("b", "f8", (2, 3))], "V5", "?"]:
         text = _native.dtype_text(np.dtype(dtype))
-        assert text is not None and _native.dtype_of_text(text) == np.dtype(dtype)
+        assert text is not None
+        assert _native.dtype_of_text(text) == np.dtype(dtype)
     assert _native.dtype_text(np.dtype("u1", metadata={"a": 1})) is None
     with pytest.raises(TypeError):
         _native.dtype_text(np.dtype(object))
@@ -617,7 +647,8 @@ def test_a_far_writers_death_is_told_and_another_goes_on() -> None:
         assert caught.value.pid is None
         ring.put(np.ones(100, "u1"))
         assert frames.get(timeout=HANG).origin.seq == 3
-        assert near.stats()["lost"] == 0 and not near.closed
+        assert near.stats()["lost"] == 0
+        assert not near.closed
 
 
 def test_a_server_that_is_killed_is_followed_by_the_next() -> None:
@@ -656,7 +687,9 @@ def test_a_receiver_that_is_killed_hinders_nobody_and_is_replaced() -> None:
             receiver.until("ends == ['closed']")
             counts = receiver.do("counts()")
             first = receiver.do("seen[0]")
-            assert counts["torn"] == [] and counts["sorted"] and counts["seen"] + counts["lost"] <= 60
+            assert counts["torn"] == []
+            assert counts["sorted"]
+            assert counts["seen"] + counts["lost"] <= 60
             assert counts["seen"] + counts["lost"] >= 60 - first
         assert other.do("counts()")["seen"] + other.do("counts()")["lost"] == 60
 
@@ -676,20 +709,21 @@ def test_a_server_that_closes_and_comes_back_begins_anew() -> None:
             assert wait_until(lambda: far.stats()["rings"]["cam"]["state"] == "open", HANG)
             ring.put(np.ones(100, "u1"))
             frame = frames.get(timeout=HANG)
-            assert (frame.origin.run, frame.origin.seq) == (again.run, 1) and near.stats()["lost"] == 0
+            assert (frame.origin.run, frame.origin.seq) == (again.run, 1)
+            assert near.stats()["lost"] == 0
 
 
 def test_a_ring_of_other_frames_in_the_place_of_the_first_ends_it() -> None:
     place = endpoint()
-    with net.serve(place, rings={"cam": ring_of()}) as server:
-        with net.connect(place) as far:
-            frames = far.ring("cam").reader()
-            server.close()
-            with net.serve(place, rings={"cam": ring_of(77)}):
-                with pytest.raises(nds.Closed):
-                    frames.get(timeout=HANG)
-                stats = far.stats()["rings"]["cam"]
-                assert stats["state"] == "failed" and "77" in str(stats["error"])
+    with net.serve(place, rings={"cam": ring_of()}) as server, net.connect(place) as far:
+        frames = far.ring("cam").reader()
+        server.close()
+        with net.serve(place, rings={"cam": ring_of(77)}):
+            with pytest.raises(nds.Closed):
+                frames.get(timeout=HANG)
+            stats = far.stats()["rings"]["cam"]
+            assert stats["state"] == "failed"
+            assert "77" in str(stats["error"])
 
 
 def test_a_forked_child_has_no_bridge_and_ends_in_order() -> None:
@@ -771,7 +805,8 @@ def test_the_command_brings_a_ring_to_programs_that_know_only_its_name(
                 frames = nds.attach("cam0", timeout=HANG).reader()
                 ring.put(np.full(100, 5, "u1"))
                 frame = frames.get(timeout=HANG)
-                assert (frame == 5).all() and frame.origin.seq == 0
+                assert (frame == 5).all()
+                assert frame.origin.seq == 0
                 with net.connect(place) as far:
                     assert nds.Cache("8 MiB", load=far.loader("tiles"))["a"].tolist() == [0, 1, 2]
                 with ring:
@@ -799,14 +834,17 @@ def test_the_command_brings_a_ring_to_programs_that_know_only_its_name(
 def test_a_wrong_command_line_says_so(args: tuple[str, ...], match: str) -> None:
     with command(*args) as process:
         _, said = process.communicate(timeout=HANG)
-    assert process.returncode == 2 and match in said
+    assert process.returncode == 2
+    assert match in said
 
 
 @pytest.mark.usefixtures("runtime")
 def test_a_name_that_nobody_published_is_an_error() -> None:
     with command("--listen", endpoint(), "--ring", "nobody", "--timeout", "0.1") as process:
         _, said = process.communicate(timeout=HANG)
-    assert process.returncode == 1 and "nobody" in said and "Traceback" not in said
+    assert process.returncode == 1
+    assert "nobody" in said
+    assert "Traceback" not in said
 
 
 # ---- two machines ---------------------------------------------------------------------------------------------------
@@ -839,7 +877,8 @@ class Link:
     def lay_bad(self, loss: float, delay: float) -> None:
         command = [sys.executable, str(HERE / "net_wire.py"), *self.names, self.device, str(loss), str(delay)]
         self._wire = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert self._wire.stdout is not None and self._wire.stdout.readline() == "ready\n"
+        assert self._wire.stdout is not None
+        assert self._wire.stdout.readline() == "ready\n"
         self._up()
 
     def _up(self) -> None:
@@ -909,7 +948,8 @@ SOON = "{'transport': {'link': {'tx': {'lease': 2000}}}}"
 def all_counted(receiver: Puppet, written: int) -> dict[str, Any]:
     receiver.until("ends == ['closed']")
     counts: dict[str, Any] = receiver.do("counts()")
-    assert counts["torn"] == [] and counts["sorted"]
+    assert counts["torn"] == []
+    assert counts["sorted"]
     assert counts["seen"] + counts["lost"] + counts["missed"] == written, counts
     return counts
 
@@ -961,7 +1001,9 @@ def test_a_receiver_on_another_machine_is_killed_and_replaced(link: Link) -> Non
         server.do("ring.close()")
         other.until("ends == ['closed']")
         counts = other.do("counts()")
-        assert counts["torn"] == [] and counts["sorted"] and counts["seen"] + counts["lost"] >= 100 - other.do("seen[0]")
+        assert counts["torn"] == []
+        assert counts["sorted"]
+        assert counts["seen"] + counts["lost"] >= 100 - other.do("seen[0]")
 
 
 def test_a_sender_on_another_machine_is_killed_and_replaced(link: Link) -> None:
@@ -980,7 +1022,8 @@ def test_a_sender_on_another_machine_is_killed_and_replaced(link: Link) -> None:
         other.do("ring.close()")
         receiver.until("ends == ['closed']")
         lost = receiver.do("near.stats()['lost']")
-        assert receiver.do("torn") == [] and receiver.do(f"seen[{before}:]") == list(range(10)), lost
+        assert receiver.do("torn") == []
+        assert receiver.do(f"seen[{before}:]") == list(range(10)), lost
 
 
 def test_a_link_that_loses_a_tenth_of_its_packets_loses_no_frame_uncounted(link: Link) -> None:

@@ -18,7 +18,8 @@ not import this module, nor Zenoh.
 try:
     import zenoh as _zenoh  # noqa: F401  # pyright: ignore[reportUnusedImport]
 except ImportError as error:
-    raise ImportError('ndshare.net reaches other machines by Zenoh, which is missing: pip install "ndshare[net]"') from error
+    advice = 'pip install "ndshare[net]"'
+    raise ImportError(f"ndshare.net reaches other machines by Zenoh, which is missing: {advice}") from error
 
 from .._origin import Origin
 from ._connect import Far, connect

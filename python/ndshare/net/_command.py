@@ -1,3 +1,4 @@
+# pyright: reportPrivateUsage=false
 """The verb ``bridge`` of the command ``ndshare``."""
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, TypeVar
 
 from .. import _names
@@ -23,7 +25,7 @@ def main(arguments: list[str]) -> int:
     wanted = _parsed(arguments)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda _number, _frame: stop.set())
     try:
         _listen(wanted, stop) if wanted.listen else _connect(wanted, stop)
     except (Error, OSError, ValueError, TypeError) as error:
@@ -53,7 +55,7 @@ def _parsed(arguments: list[str]) -> argparse.Namespace:
 
 def _listen(wanted: argparse.Namespace, stop: threading.Event) -> None:
     names: Iterable[str] = [*wanted.ring, *wanted.cache]
-    found = {name: _until(stop, wanted.timeout, lambda left, name=name: _names.attach(name, left)) for name in names}
+    found = {name: _until(stop, wanted.timeout, partial(_names.attach, name)) for name in names}
     if stop.is_set():
         return
     rings, caches = ({name: found[name] for name in listed} for listed in (wanted.ring, wanted.cache))
@@ -80,9 +82,7 @@ def _connect(wanted: argparse.Namespace, stop: threading.Event) -> None:
 
 def _publish(far: Far, wanted: argparse.Namespace, stop: threading.Event) -> None:
     for name in wanted.ring:
-        ring = _until(
-            stop, wanted.timeout, lambda left, name=name: far.ring(name, slots=wanted.slots, timeout=left)
-        )
+        ring = _until(stop, wanted.timeout, lambda left: far.ring(name, slots=wanted.slots, timeout=left))  # noqa: B023
         if ring is None:
             return
         _names.publish(name, ring)

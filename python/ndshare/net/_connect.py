@@ -14,15 +14,16 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self, TypedDict
+from typing import Any, Literal, NamedTuple, Self, TypedDict, cast
 
 import numpy as np
 import zenoh
 from numpy.typing import NDArray
 
 from .. import _native, _origin
-from .._errors import ArenaFull, Closed, Error, Full, Timeout
+from .._errors import ArenaFull, Error, Full, Timeout
 from . import _link, _wire
 from ._errors import FarLoadError, NameTaken, Unreachable
 from ._link import Link
@@ -100,7 +101,7 @@ class _Pump:
     def start(self) -> None:
         link = self._far.link
         self.thread.start()
-        watch: Any = zenoh.handlers.Callback(self._see, indirect=False)
+        watch = _link.in_place(self._see)
         key = f"{_wire.LIVE}/ring/{_wire.name_key(self._name)}/*"
         link.keep(link.session.liveliness().declare_subscriber(key, watch, history=True))
 
@@ -109,10 +110,9 @@ class _Pump:
     def _put(self, event: _Frame | _Live | _About) -> None:
         """Hand an event over. While there is no room the link waits, and so does who sends."""
         while self._is_open:
-            try:
-                return self._events.put(event, timeout=_link.LOOK_EVERY)
-            except queue.Full:
-                continue
+            with contextlib.suppress(queue.Full):
+                self._events.put(event, timeout=_link.LOOK_EVERY)
+                return
 
     def _see(self, sample: zenoh.Sample) -> None:
         token = _wire.of_live_key(str(sample.key_expr))
@@ -175,13 +175,13 @@ class _Pump:
             self._subscriber.undeclare()
             self.stats["restarts"] += 1
         self._run, self._next, self._base, self._end = run, 0, 1 << 63, None
-        take: Any = zenoh.handlers.Callback(lambda sample: self._take(run, sample), indirect=False)
+        take = _link.in_place(partial(self._take, run))
         self._subscriber = self._far.link.keep(session.declare_subscriber(_wire.frames_key(self._name, run), take))
         self.stats["state"] = "waiting"
         self._ask(run)
 
     def _ask(self, run: int) -> None:
-        hear: Any = zenoh.handlers.Callback(lambda reply: self._hear(run, reply), indirect=False)
+        hear = _link.in_place(partial(self._hear, run))
         key = _wire.about_key(self._name, run)
         self._far.link.session.get(key, hear, timeout=10.0, priority=_link.ASK, congestion_control=_link.BLOCK)
 
@@ -300,7 +300,8 @@ class Far:
         except BaseException:
             self.close()
             raise
-        self.host, self.rings, self.caches = str(hello.get("host"))[:64], _names(hello, "rings"), _names(hello, "caches")
+        self.host = str(hello.get("host"))[:64]
+        self.rings, self.caches = _names(hello, "rings"), _names(hello, "caches")
 
     def _told(self, key: str, deadline: float) -> list[dict[str, Any]]:
         """Return what each server answers, as far as it comes soon. Raises Incompatible and Malformed."""
@@ -334,10 +335,10 @@ class Far:
     ) -> _native.Ring:
         """Return a ring of this machine that is filled with the frames of a ring over there, as they come.
 
-        It is an ordinary ring, which counts from here on: send it to processes, or publish it. `frame.origin` says where a frame was made, and
-        `frame.meta` has the fields that it has there. ``ring.stats()["lost"]`` counts the frames that were made since,
-        and did not come. It ends when the one over there ends, and when this object is closed; while the server is
-        away, it waits for the next. Asked again for a name, it is the same ring.
+        It is an ordinary ring, which counts from here on: send it to processes, or publish it. `frame.origin` says
+        where a frame was made, and `frame.meta` has the fields that it has there. ``ring.stats()["lost"]`` counts the
+        frames that were made since, and did not come. It ends when the one over there ends, and when this object is
+        closed; while the server is away, it waits for the next. Asked again for a name, it is the same ring.
 
         With ``when_full="wait"`` a frame waits for readers here for 5 seconds at the most, then it is lost. Raises
         Timeout when nobody offered the ring for `timeout` seconds, with the names that are offered; NameTaken when two
@@ -485,19 +486,20 @@ class Far:
 
 
 def _names(fields: dict[str, Any], field: str) -> tuple[str, ...]:
-    names: Any = fields.get(field)
-    return tuple(str(name)[:200] for name in names[:1000]) if isinstance(names, list) else ()
+    names = fields.get(field)
+    return tuple(str(name)[:200] for name in cast("list[Any]", names)[:1000]) if isinstance(names, list) else ()
 
 
 def _meta_with_origin(meta: np.dtype[Any] | None) -> Any:
     """Return the meta of a ring here: the fields of the one there, and where frames were made."""
     fields: list[Any] = []
-    if meta is not None and meta.fields is not None:
+    if meta is not None:
         if _origin.is_there(meta):
             return meta
-        if _origin.FIELD in meta.fields:
+        of_field = cast("dict[str, Any]", meta.fields)
+        if _origin.FIELD in of_field:
             raise TypeError(f'expected meta without a field "{_origin.FIELD}", which says where frames come from')
-        fields = [(name, meta.fields[name][0]) for name in meta.names or ()]
+        fields = [(name, of_field[name][0]) for name in meta.names or ()]
     return np.dtype([*fields, (_origin.FIELD, _origin.DTYPE)])
 
 

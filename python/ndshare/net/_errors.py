@@ -30,7 +30,8 @@ class FarLoadError(LoadError):
 
     def __str__(self) -> str:
         said = f"{self.type_name}: {self.text}" if self.text else self.type_name
-        return f"expected a value from {self.host or 'the other machine'}, but its loader got {said}; ask again to try again"
+        where = self.host or "the other machine"
+        return f"expected a value from {where}, but its loader got {said}; ask again to try again"
 
 
 for _class in (Unreachable, Incompatible, NameTaken, FarLoadError):

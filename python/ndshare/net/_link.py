@@ -125,6 +125,11 @@ def _leaves(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, An
             yield key, value
 
 
+def in_place(call: Callable[[Any], object], at_end: Callable[[], object] | None = None) -> Any:
+    """Return a handler that Zenoh's own thread calls. It must be short; others have threads that hold up the exit."""
+    return cast("Any", zenoh.handlers.Callback)(call, at_end, indirect=False)
+
+
 class Link:
     """A session of Zenoh of this process, and all that was declared in it."""
 
@@ -152,8 +157,11 @@ class Link:
             time.sleep(slice_of(deadline, 0.2))
 
     @property
-    def session(self) -> zenoh.Session:
-        """The session. Raises RuntimeError in a forked child, ValueError after the close."""
+    def session(self) -> Any:
+        """The session; Zenoh's stubs leave much of it unknown.
+
+        Raises RuntimeError in a forked child, and ValueError after the close.
+        """
         if self._pid != os.getpid():
             raise RuntimeError(f"the link to {self.endpoint} belongs to process {self._pid}: open one in this process")
         if self.is_closed:
@@ -173,7 +181,7 @@ class Link:
     def ask(self, key: str, deadline: float, priority: zenoh.Priority = ASK, **more: Any) -> Iterator[zenoh.Reply]:
         """Go through the replies to a question as they come. Raises Timeout."""
         replies: queue.SimpleQueue[zenoh.Reply | None] = queue.SimpleQueue()
-        handler: Any = zenoh.handlers.Callback(replies.put, lambda: replies.put(None), indirect=False)
+        handler = in_place(replies.put, lambda: replies.put(None))
         seconds = min(max(deadline - time.monotonic(), 0.001), 1e6)
         self.session.get(
             key,
@@ -198,7 +206,7 @@ class Link:
     def tokens(self, kind: str = "*", name: str = "*") -> list[tuple[str, str, int]]:
         """Return what is offered in this network now: kind, name and run."""
         replies: queue.SimpleQueue[zenoh.Reply | None] = queue.SimpleQueue()
-        handler: Any = zenoh.handlers.Callback(replies.put, lambda: replies.put(None), indirect=False)
+        handler = in_place(replies.put, lambda: replies.put(None))
         self.session.liveliness().get(f"{_wire.LIVE}/{kind}/{name}/*", handler, timeout=2.0)
         found: list[tuple[str, str, int]] = []
         while (reply := replies.get()) is not None:
@@ -214,10 +222,10 @@ class Link:
         _links.discard(self)
         # A link that loses packets may make Zenoh wait for long; that goes on without us.
         with contextlib.suppress(Timeout, zenoh.ZError):
-            patiently(self._session.close, time.monotonic() + CLOSE_WAIT, "Zenoh")
+            patiently(cast("Any", self._session).close, time.monotonic() + CLOSE_WAIT, "Zenoh")
 
     def abandon(self) -> None:
-        """Leave everything alone, in a forked child: what Zenoh would do at its end needs threads that are not there."""
+        """Leave everything alone, in a forked child: what Zenoh does at its end needs threads that are not there."""
         for thing in self._kept:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 

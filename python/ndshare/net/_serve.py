@@ -15,8 +15,9 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self, TypedDict, cast
+from typing import Any, Literal, NamedTuple, Self, TypedDict
 
 import zenoh
 
@@ -80,7 +81,7 @@ class _Sender:
                 reliability=zenoh.Reliability.RELIABLE,
             )
         )
-        answer: Any = zenoh.handlers.Callback(self._about, indirect=False)
+        answer = _link.in_place(self._about)
         link.keep(link.session.declare_queryable(_wire.about_key(self._name, self._server.run), answer))
 
     def _about(self, query: zenoh.Query) -> None:
@@ -115,7 +116,7 @@ class _Sender:
         self.stats["dropped"] += max(0, seq - self.next)
         self.next = seq + 1
         # Zenoh's stubs say that it is a bool; it is an object that has one.
-        if not cast("Any", self._publisher.matching_status).matching:
+        if not self._publisher.matching_status.matching:
             self.stats["unheard"] += 1
             return True
         payload, header = self._message(frame, seq)
@@ -164,7 +165,7 @@ class _Answers:
     def declare(self) -> None:
         link = self._server.link
         for name in self._caches:
-            answer: Any = zenoh.handlers.Callback(lambda query, name=name: self._take(name, query), indirect=False)
+            answer = _link.in_place(partial(self._take, name))
             link.keep(link.session.declare_queryable(_wire.values_key(name), answer))
 
     def _take(self, name: str, query: zenoh.Query) -> None:
@@ -234,6 +235,7 @@ class Server:
     def __init__(
         self,
         listen: _link.Endpoints,
+        *,
         rings: Mapping[str, _native.Ring],
         caches: Mapping[str, _native.Cache],
         config: _link.Config,
@@ -273,14 +275,14 @@ class Server:
         for sender in self._senders.values():
             sender.declare()
         self._answers.declare()
-        hello: Any = zenoh.handlers.Callback(self._hello, indirect=False)
+        hello = _link.in_place(self._hello)
         session = self.link.session
         self.link.keep(session.declare_queryable(_wire.HELLO, hello))
         for kind, name in offered:
             self.link.keep(session.liveliness().declare_token(_wire.live_key(kind, name, self.run)))
         # Of two that begin at the same instant one goes on.
         self._refuse_taken(offered, self.run)
-        watch: Any = zenoh.handlers.Callback(self._see, indirect=False)
+        watch = _link.in_place(self._see)
         self.link.keep(session.liveliness().declare_subscriber(f"{_wire.LIVE}/*/*/*", watch))
         for thread in [*(sender.thread for sender in self._senders.values()), *self._answers.threads]:
             thread.start()
@@ -382,7 +384,16 @@ def serve(
     ...     server.stats()["rings"]["cam0"]["state"]
     'open'
     """
-    return Server(listen, rings or {}, caches or {}, config, compress, hold_back, workers, timeout)
+    return Server(
+        listen,
+        rings=rings or {},
+        caches=caches or {},
+        config=config,
+        compress=compress,
+        hold_back=hold_back,
+        workers=workers,
+        timeout=timeout,
+    )
 
 
 for _thing in (Server, serve):

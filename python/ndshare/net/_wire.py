@@ -7,6 +7,7 @@ texts that the library itself parses, and nothing is unpickled. `docs/net.md` dr
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import struct
@@ -37,7 +38,7 @@ MOST_LZ4 = 255
 _FIXED = struct.Struct("<4sBBBBQQqQHH")
 
 
-class Malformed(ValueError):
+class Malformed(ValueError):  # noqa: N818
     """A message is none of this protocol; it is counted, and thrown away."""
 
 
@@ -119,16 +120,18 @@ def checked_array(header: Header, payload_len: int, most: int) -> np.dtype[Any]:
     return dtype
 
 
-@lru_cache(64)
+_dtype_of = lru_cache(64)(_native.dtype_of_text)
+_dtype_text = lru_cache(64)(_native.dtype_text)
+
+
 def dtype_of(text: str) -> np.dtype[Any]:
     """Return the dtype of a text that anybody may have written. Raises ValueError."""
-    return _native.dtype_of_text(text)
+    return _dtype_of(text)
 
 
-@lru_cache(64)
 def dtype_text(dtype: np.dtype[Any]) -> str:
     """Return a dtype as text. Raises TypeError where no text says all of it."""
-    text = _native.dtype_text(dtype)
+    text = _dtype_text(dtype)
     if text is None:
         raise TypeError(f"expected a dtype that NumPy knows, got {dtype!r}: it cannot be told to another machine")
     return text
@@ -160,10 +163,9 @@ def unpacked(header: Header, payload: bytes) -> NDArray[np.uint8]:
 def lz4_block() -> Any:
     """Return the module that packs. Raises ImportError with advice."""
     try:
-        import lz4.block  # pyright: ignore[reportMissingTypeStubs, reportMissingImports]
+        return importlib.import_module("lz4.block")
     except ImportError as error:
         raise ImportError('frames are packed by lz4, which is missing: pip install "ndshare[lz4]"') from error
-    return cast("Any", lz4.block)
 
 
 # What is told as JSON: who is there, and what a ring is
@@ -187,8 +189,8 @@ class Form(NamedTuple):
 def form_in(fields: dict[str, Any]) -> Form:
     """Return what somebody told of the frames of a ring. Raises Malformed."""
     shape, dtype, meta = (fields.get(name) for name in ("shape", "dtype", "meta"))
-    lengths: list[Any] = cast("list[Any]", shape) if isinstance(shape, list) else []
-    if shape is not None and (not isinstance(shape, list) or len(lengths) > MOST_AXES or not all(map(_is_len, lengths))):
+    lengths = [] if shape is None else cast("list[Any]", shape)
+    if type(lengths) is not list or len(lengths) > MOST_AXES or not all(map(_is_len, lengths)):
         raise Malformed(f"expected the shape of frames, got {str(shape)[:80]}")
     texts = [text for text in (dtype, meta) if text is not None]
     if dtype is None or not all(isinstance(text, str) and len(text) <= MOST_DTYPE for text in texts):
@@ -236,7 +238,8 @@ def check_protocol(fields: dict[str, Any], endpoint: str) -> None:
     if protocol != PROTOCOL:
         raise Incompatible(
             f"expected a server at {endpoint} that speaks protocol {PROTOCOL}, as ndshare {_native.__version__} does, "
-            f"got protocol {protocol!r} of ndshare {str(fields.get('ndshare'))[:40]} on {str(fields.get('host'))[:64]}: "
+            f"got protocol {str(protocol)[:40]} of ndshare {str(fields.get('ndshare'))[:40]} on "
+            f"{str(fields.get('host'))[:64]}: "
             "install the same version on both machines"
         )
 

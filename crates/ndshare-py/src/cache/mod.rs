@@ -422,8 +422,8 @@ pub(crate) fn key_bytes<'py>(key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyB
 /// The key that `key_bytes` wrote, whoever sent the bytes. `key_of` makes those of kinds that are told by name. Raises
 /// ValueError for other bytes.
 #[pyfunction]
-pub(crate) fn key_of_bytes<'py>(key_of: &Bound<'py, PyAny>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    key::decode_bytes(key_of, bytes)
+pub(crate) fn key_of_bytes<'py>(key_of: &Bound<'py, PyAny>, data: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    key::decode_bytes(key_of, data)
 }
 
 /// The cache of the parts that multiprocessing sends.
