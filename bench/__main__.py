@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench import allocating, cache, fft, gather, lock, memory, ring, travel  # noqa: F401  (they register themselves)
+from bench import allocating, cache, fft, gather, lock, memory, net, ring, travel  # noqa: F401  (they register themselves)
 from bench.harness import BENCHES, Bench, Result, run
 from bench.machine import facts
 from bench.report import as_json, met, show

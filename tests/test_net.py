@@ -838,6 +838,13 @@ def test_a_wrong_command_line_says_so(args: tuple[str, ...], match: str) -> None
     assert match in said
 
 
+def test_the_bare_program_says_what_to_install() -> None:
+    arguments = ["ndshare", "bridge", "--listen", "tcp/127.0.0.1:0", "--ring", "cam0"]
+    done = run(f"from ndshare import _native; raise SystemExit(_native.run_command({arguments}))")
+    assert done.code == 1
+    assert 'pip install "ndshare[net]"' in done.err
+
+
 @pytest.mark.usefixtures("runtime")
 def test_a_name_that_nobody_published_is_an_error() -> None:
     with command("--listen", endpoint(), "--ring", "nobody", "--timeout", "0.1") as process:

@@ -15,16 +15,15 @@ Every frame is delivered once, in order and whole, or counted as lost where it s
 not import this module, nor Zenoh.
 """
 
-try:
-    import zenoh as _zenoh  # noqa: F401  # pyright: ignore[reportUnusedImport]
-except ImportError as error:
-    advice = 'pip install "ndshare[net]"'
-    raise ImportError(f"ndshare.net reaches other machines by Zenoh, which is missing: {advice}") from error
+from importlib.util import find_spec
 
-from .._origin import Origin
-from ._connect import Far, connect
-from ._errors import FarLoadError, Incompatible, NameTaken, Unreachable
-from ._serve import Server, serve
+if find_spec("zenoh") is None:
+    raise ImportError('ndshare.net reaches other machines by Zenoh, which is missing: pip install "ndshare[net]"')
+
+from .._origin import Origin  # noqa: E402
+from ._connect import Far, connect  # noqa: E402
+from ._errors import FarLoadError, Incompatible, NameTaken, Unreachable  # noqa: E402
+from ._serve import Server, serve  # noqa: E402
 
 __all__ = [
     "Far",
