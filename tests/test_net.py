@@ -299,6 +299,41 @@ def test_what_was_before_does_not_count_and_the_end_travels() -> None:
             late.ring("cam").reader().get(timeout=HANG)
 
 
+def test_a_server_that_closes_at_once_sends_to_the_end() -> None:
+    ring, place = nds.Ring(1_000_000, "u1", slots=8), endpoint()
+    with net.serve(place, rings={"cam": ring}, hold_back=True) as server, puppets(()) as (receiver,):
+        receiver.do(f"far = net.connect({place!r}, timeout=60)")
+        receiver.do("near = far.ring('cam', slots=64, timeout=60)")
+        receiver.do("collecting(near.reader())")
+        with ring:
+            for number in range(40):
+                ring.put(np.full(1_000_000, number, "u1"), timeout=HANG)
+        server.close(timeout=HANG)
+        receiver.until("ends == ['closed']")
+        assert receiver.do("counts()")["seen"] == 40
+
+
+def test_a_ring_that_is_closed_here_receives_no_more() -> None:
+    ring = ring_of()
+    with bridged(ring) as (server, far):
+        far.ring("cam").close()
+        ring.put(np.zeros(100, "u1"))
+        assert wait_until(lambda: far.stats()["rings"]["cam"]["state"] == "closed", HANG)
+        ring.put(np.zeros(100, "u1"))
+        assert wait_until(lambda: server.stats()["rings"]["cam"]["unheard"] == 1, HANG)
+
+
+def test_meta_of_another_size_is_rejected() -> None:
+    ring = ring_of(meta=[("name", "U2")])
+    with bridged(ring) as (server, far):
+        frames = far.ring("cam").reader()
+        key, bad = _wire.frames_key("cam", server.run), header(run=server.run, meta=b"x" * 7)
+        server.link.session.put(key, b"x" * 100, attachment=_wire.pack(bad))
+        assert wait_until(lambda: far.stats()["rings"]["cam"]["rejected"] == 1, HANG), far.stats()
+        ring.put(np.zeros(100, "u1"), name="ok")
+        assert frames.get(timeout=HANG).meta["name"] == "ok"
+
+
 def test_a_frame_that_is_passed_on_twice_says_where_it_was_made_first() -> None:
     ring, place, second = ring_of(meta=[("gain", "f4")]), endpoint(), endpoint()
     with (

@@ -20,10 +20,10 @@ from importlib.util import find_spec
 if find_spec("zenoh") is None:
     raise ImportError('ndshare.net reaches other machines by Zenoh, which is missing: pip install "ndshare[net]"')
 
-from .._origin import Origin  # noqa: E402
-from ._connect import Far, connect  # noqa: E402
-from ._errors import FarLoadError, Incompatible, NameTaken, Unreachable  # noqa: E402
-from ._serve import Server, serve  # noqa: E402
+from .._origin import Origin
+from ._connect import Far, connect
+from ._errors import FarLoadError, Incompatible, NameTaken, Unreachable
+from ._serve import Server, serve
 
 __all__ = [
     "Far",

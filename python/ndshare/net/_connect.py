@@ -23,7 +23,7 @@ import zenoh
 from numpy.typing import NDArray
 
 from .. import _native, _origin
-from .._errors import ArenaFull, Error, Full, Timeout
+from .._errors import ArenaFull, Closed, Error, Full, Timeout
 from . import _link, _wire
 from ._errors import FarLoadError, NameTaken, Unreachable
 from ._link import Link
@@ -83,7 +83,7 @@ class _Pump:
 
     def __init__(self, far: Far, name: str, ring: _native.Ring, form: _wire.Form, host: str) -> None:
         self._far, self._name, self.ring, self._form = far, name, ring, form
-        self._writer = ring.writer()
+        self._writer: _native.Writer | None = ring.writer()
         self._events: queue.Queue[_Frame | _Live | _About] = queue.Queue(_QUEUE)
         self._live: set[int] = set()
         self._run: int | None = None
@@ -133,6 +133,9 @@ class _Pump:
         try:
             while self._is_open and self.stats["state"] not in {"ended", "failed"}:
                 self._step()
+        except Closed:
+            # By somebody here.
+            pass
         except Exception as error:
             if self._is_open:
                 self._fail(f"{type(error).__name__}: {error}")
@@ -213,9 +216,8 @@ class _Pump:
                 self._finish(header.number)
             elif header.kind == _wire.DIED:
                 self._count_to(header.number)
-                self._writer._die()
-                self._writer = self.ring.writer()
-        except _wire.Malformed as error:
+                self._die()
+        except (_wire.Malformed, TypeError, ValueError, OverflowError) as error:
             # If its number was true the next one shows the gap.
             self.stats["rejected"] += 1
             self.stats["error"] = str(error)
@@ -226,6 +228,8 @@ class _Pump:
         items = _wire.unpacked(header, payload.to_bytes())
         self._count_to(header.number)
         self._next = header.number + 1
+        if self._writer is None:
+            self._writer = self.ring.writer()
         try:
             with self._writer.write(header.shape, dtype, timeout=_FULL_WAIT) as frame:
                 if items.size:
@@ -252,6 +256,12 @@ class _Pump:
         fields.setdefault(_origin.FIELD, (host, header.run, header.number, header.time_ns))
         return fields
 
+    def _die(self) -> None:
+        """Have readers here hear of a death. Until the next frame comes there is no writer, as over there."""
+        if self._writer is not None:
+            self._writer._die()
+            self._writer = None
+
     def _count_to(self, number: int) -> None:
         """Count what is missing before a number."""
         first = max(self._next, self._base) if self._next == 0 else self._next
@@ -274,10 +284,11 @@ class _Pump:
         if self.stats["state"] not in {"ended", "failed"}:
             self.stats["state"] = "closed"
         self._is_open = False
-        try:
-            self._writer.close()
-        except Error as error:
-            self.stats["error"] = str(error)
+        with contextlib.suppress(Error, zenoh.ZError):
+            self.ring.close()
+            # Whoever sends sees by this that the end has come.
+            if self._subscriber is not None:
+                self._subscriber.undeclare()
 
     def stop(self) -> None:
         self._is_open = False
@@ -292,6 +303,7 @@ class Far:
     def __init__(self, endpoint: _link.Endpoints, config: _link.Config, max_bytes: int, timeout: float | None) -> None:
         self._pid, self.max_bytes = os.getpid(), max_bytes
         self._pumps: dict[str, _Pump] = {}
+        self._begins = threading.Lock()
         deadline = _link.deadline_in(timeout)
         self.link = Link("connect", endpoint, config, deadline)
         _link.closing.add(self)
@@ -344,21 +356,18 @@ class Far:
         Timeout when nobody offered the ring for `timeout` seconds, with the names that are offered; NameTaken when two
         servers do; Incompatible.
         """
-        pump, deadline = self._pumps.get(name), _link.deadline_in(timeout)
-        if pump is None:
-            about = self._about(name, deadline)
-            form = _wire.form_in(about)
-            ring = _native.Ring(
-                form.shape,
-                form.dtype,
-                slots=slots,
-                when_full=when_full,
-                meta=_meta_with_origin(form.meta),
-                keep=keep,
-                arena=arena,
-            )
-            pump = self._pumps[name] = _Pump(self, name, ring, form, str(about.get("host"))[:64])
-            pump.start()
+        deadline = _link.deadline_in(timeout)
+        with self._begins:
+            pump = self._pumps.get(name)
+            if pump is None:
+                about = self._about(name, deadline)
+                form = _wire.form_in(about)
+                meta = _meta_with_origin(form.meta)
+                ring = _native.Ring(
+                    form.shape, form.dtype, slots=slots, when_full=when_full, meta=meta, keep=keep, arena=arena
+                )
+                pump = self._pumps[name] = _Pump(self, name, ring, form, str(about.get("host"))[:64])
+                pump.start()
         while not pump.has_joined.wait(_link.slice_of(deadline)):
             if time.monotonic() >= deadline:
                 raise Timeout(f"{self.host} offers ring {name!r}, and did not let this process join before the timeout")

@@ -18,6 +18,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import zenoh
@@ -97,9 +98,10 @@ def configured(role: str, endpoints: Endpoints, config: Config) -> zenoh.Config:
         for key, value in {**_OURS, **dict(_leaves(config or {}))}.items():
             made.insert_json5(key, json.dumps(value))
     else:
-        made = zenoh.Config.from_file(os.fspath(config))
+        made, text = zenoh.Config.from_file(os.fspath(config)), Path(config).read_text()
         for key, value in _OURS.items():
-            if made.get_json(key) == "null":
+            # Zenoh does not tell what a file sets from what is its own default.
+            if key.removesuffix("/enabled").rsplit("/", 1)[-1] not in text:
                 made.insert_json5(key, json.dumps(value))
     made.insert_json5("mode", json.dumps("peer" if role == "listen" else "client"))
     made.insert_json5(f"{role}/endpoints", json.dumps(listed))

@@ -67,8 +67,8 @@ class _Sender:
         self._server, self._name, self._ring = server, name, ring
         self.form = _wire.form_of(ring)
         every = hold_back or ring.when_full == "drop_oldest"
-        self.next = ring.stats()["written"]
         self._reader = ring.reader(latest=not every)
+        self.next = ring.stats()["written"]
         self.stats: RingSent = {"sent": 0, "bytes": 0, "dropped": 0, "unheard": 0, "state": "open", "error": None}
         self.thread = threading.Thread(target=self._run, name=f"ndshare net {name}", daemon=True)
 
@@ -83,6 +83,20 @@ class _Sender:
         )
         answer = _link.in_place(self._about)
         link.keep(link.session.declare_queryable(_wire.about_key(self._name, self._server.run), answer))
+
+    def linger(self, deadline: float) -> None:
+        """Wait until all who listen have the end, if the ring has ended. They stop listening then."""
+        while self._ring.closed and time.monotonic() < deadline:
+            if self.stats["state"] != "open" and not self._publisher.matching_status.matching:
+                return
+            time.sleep(_link.LOOK_EVERY / 5)
+
+    def close(self) -> None:
+        """Wait for the thread, if there is one."""
+        if self.thread.ident is None:
+            self._reader.close()
+        elif self.thread is not threading.current_thread():
+            self.thread.join(_link.CLOSE_WAIT)
 
     def _about(self, query: zenoh.Query) -> None:
         with query:
@@ -325,18 +339,25 @@ class Server:
             "rivals": sorted(self._rivals.values()),
         }
 
-    def close(self) -> None:
-        """Offer nothing any more. The rings and caches go on; whoever reads them far away waits for another server."""
+    def close(self, timeout: float = 5.0) -> None:
+        """Offer nothing any more. The rings and caches go on; whoever reads them far away waits for another server.
+
+        Rings that have ended are sent to their end before, for `timeout` seconds at the most.
+        """
         if not self.is_open or self.about["pid"] != os.getpid():
             return
-        self.is_open = False
         _link.closing.discard(self)
-        self._answers.stop()
-        if hasattr(self, "link"):
-            self.link.close()
-        for sender in self._senders.values():
-            if sender.thread.ident is not None and sender.thread is not threading.current_thread():
-                sender.thread.join(_link.CLOSE_WAIT)
+        try:
+            for sender in self._senders.values():
+                if sender.thread.ident is not None:
+                    sender.linger(time.monotonic() + timeout)
+        finally:
+            self.is_open = False
+            self._answers.stop()
+            if hasattr(self, "link"):
+                self.link.close()
+            for sender in self._senders.values():
+                sender.close()
 
     def __enter__(self) -> Self:
         return self
