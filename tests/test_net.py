@@ -7,6 +7,7 @@ waited for is that a condition holds. Every frame is one number in all its bytes
 from __future__ import annotations
 
 import ast
+import doctest
 import itertools
 import os
 import shutil
@@ -178,6 +179,17 @@ def test_the_package_imports_no_zenoh_and_says_what_to_install() -> None:
         print(error)
     """
     assert 'pip install "ndshare[net]"' in run(source).clean()
+
+
+@pytest.mark.parametrize("name", [*net.__all__, "Far.loader"])
+def test_the_examples_of_docstrings_run(name: str) -> None:
+    public: Any = net
+    for part in name.split("."):
+        public = getattr(public, part)
+    assert public.__doc__
+    for example in doctest.DocTestFinder(recurse=False).find(public, name, globs={}):
+        result = doctest.DocTestRunner().run(example)
+        assert result.failed == 0
 
 
 # ---- rings ----------------------------------------------------------------------------------------------------------
