@@ -540,6 +540,63 @@ def test_user_and_password_of_a_configuration(tmp_path: Any) -> None:
             assert far.rings == ("cam",)
 
 
+def test_tls_by_a_configuration(tmp_path: Any) -> None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    made = [
+        openssl,
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+    ]
+    names = [
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        "subjectAltName=DNS:localhost",
+        "-addext",
+        "basicConstraints=CA:FALSE",
+    ]
+    subprocess.run([*made, *names, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    place, ring = endpoint().replace("tcp/127.0.0.1", "tls/localhost"), ring_of()
+    listening = {"listen_private_key": str(key), "listen_certificate": str(certificate)}
+    with net.serve(place, rings={"cam": ring}, config={"transport": {"link": {"tls": listening}}}):
+        trust = {"transport": {"link": {"tls": {"root_ca_certificate": str(certificate)}}}}
+        with net.connect(place, config=trust, timeout=HANG) as far:
+            frames = far.ring("cam").reader()
+            ring.put(np.ones(100, "u1"))
+            assert frames.get(timeout=HANG).origin.seq == 0
+        with pytest.raises(net.Unreachable):
+            net.connect(place, timeout=1)
+
+
+def test_what_is_larger_than_allowed_is_refused() -> None:
+    ring, place = ring_of(300_000), endpoint()
+    cache = nds.Cache("8 MiB", load=lambda key: np.zeros(key, "u1"))
+    with (
+        net.serve(place, rings={"cam": ring}, caches={"tiles": cache}),
+        net.connect(place, timeout=HANG, max_bytes=100_000) as far,
+    ):
+        near = far.ring("cam")
+        frames = near.reader()
+        ring.put(np.zeros(300_000, "u1"))
+        ring.put(np.zeros(50_000, "u1"))
+        assert frames.get(timeout=HANG).origin.seq == 1
+        assert near.stats()["lost"] == 1
+        load = far.loader("tiles", timeout=2.0)
+        assert load(100_000).size == 100_000
+        with pytest.raises((net.FarLoadError, nds.Timeout)):
+            load(110_000)
+
+
 # ---- hostile messages -----------------------------------------------------------------------------------------------
 
 
@@ -1020,7 +1077,7 @@ def test_500_frames_of_4_mib_at_1_gbit_are_delivered_or_counted(link: Link) -> N
         assert counts["seen"] > 20, counts
 
 
-@pytest.mark.parametrize("seconds", [0.5, 4.0])
+@pytest.mark.parametrize("seconds", [0.5, 3.0])
 def test_a_link_that_is_cut_and_mended_goes_on_and_counts_the_gap(link: Link, seconds: float) -> None:
     link.lay()
     with puppets(link.inside(0), link.inside(1)) as (server, receiver):
@@ -1085,6 +1142,6 @@ def test_a_link_that_loses_a_tenth_of_its_packets_loses_no_frame_uncounted(link:
     with puppets(link.inside(0), link.inside(1)) as (server, receiver):
         server.serve(link.endpoint, nbytes=20_000, slots=4)
         receiver.join(link.endpoint)
-        server.do("put(60, 0.02)")
+        server.do("put(40, 0.02)")
         server.do("ring.close()")
-        assert all_counted(receiver, 60)["seen"] > 0
+        assert all_counted(receiver, 40)["seen"] > 0

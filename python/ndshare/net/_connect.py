@@ -305,7 +305,7 @@ class Far:
         self._pumps: dict[str, _Pump] = {}
         self._begins = threading.Lock()
         deadline = _link.deadline_in(timeout)
-        self.link = Link("connect", endpoint, config, deadline)
+        self.link = Link("connect", endpoint, config, max_bytes + _wire.MOST_JSON, deadline)
         _link.closing.add(self)
         try:
             hello = self._hello(deadline)

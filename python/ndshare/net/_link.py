@@ -46,6 +46,8 @@ _OURS: dict[str, Any] = {
     # A link whose queue does not move for so long (microseconds) is closed; the lease (milliseconds) ends it as early.
     "transport/link/tx/queue/congestion_control/block/wait_before_close": 10_000_000,
     "transport/link/tx/lease": 10_000,
+    # Batches of 64 KiB that wait for the socket: with Zenoh's two, whoever sends and the socket take turns.
+    "transport/link/tx/queue/size/data": 16,
     "connect/retry": {"period_init_ms": 100, "period_max_ms": 1000, "period_increase_factor": 1.5},
 }
 
@@ -86,8 +88,11 @@ def patiently(call: Callable[[], _T], deadline: float, whom: str) -> _T:
         raise result
 
 
-def configured(role: str, endpoints: Endpoints, config: Config) -> zenoh.Config:
-    """Return the configuration of a session: ours, then what the user says, then the endpoints."""
+def configured(role: str, endpoints: Endpoints, config: Config, most: int = 1 << 30) -> zenoh.Config:
+    """Return the configuration of a session: ours, then what the user says, then the endpoints.
+
+    A message of more than `most` bytes is not even put together.
+    """
     listed = [endpoints] if isinstance(endpoints, str) else list(endpoints)
     if not listed:
         raise ValueError('expected an endpoint such as "tcp/0.0.0.0:7447", got none')
@@ -101,8 +106,9 @@ def configured(role: str, endpoints: Endpoints, config: Config) -> zenoh.Config:
         made, text = zenoh.Config.from_file(os.fspath(config)), Path(config).read_text()
         for key, value in _OURS.items():
             # Zenoh does not tell what a file sets from what is its own default.
-            if key.removesuffix("/enabled").rsplit("/", 1)[-1] not in text:
+            if key.removesuffix("/enabled").removesuffix("/size/data").rsplit("/", 1)[-1] not in text:
                 made.insert_json5(key, json.dumps(value))
+    made.insert_json5("transport/link/rx/max_message_size", str(most))
     made.insert_json5("mode", json.dumps("peer" if role == "listen" else "client"))
     made.insert_json5(f"{role}/endpoints", json.dumps(listed))
     if role == "connect":
@@ -135,12 +141,12 @@ def in_place(call: Callable[[Any], object], at_end: Callable[[], object] | None 
 class Link:
     """A session of Zenoh of this process, and all that was declared in it."""
 
-    def __init__(self, role: str, endpoints: Endpoints, config: Config, deadline: float) -> None:
+    def __init__(self, role: str, endpoints: Endpoints, config: Config, most: int, deadline: float) -> None:
         self.endpoint = endpoints if isinstance(endpoints, str) else ", ".join(endpoints)
         self._pid = os.getpid()
         self.is_closed = False
         self._kept: list[Any] = []
-        self._session = self._open(configured(role, endpoints, config), role, deadline)
+        self._session = self._open(configured(role, endpoints, config, most), role, deadline)
         self.keep(self._session)
         _links.add(self)
 
@@ -238,7 +244,7 @@ closing: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def _close_all() -> None:
-    for thing in [*closing, *_links]:
+    for thing in [*list(closing), *list(_links)]:
         thing.close()
 
 

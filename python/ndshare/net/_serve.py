@@ -30,6 +30,7 @@ from ._link import Link
 
 # Questions that wait for a loader; more are refused.
 _MOST_QUESTIONS = 1024
+_MOST_BYTES = 1 << 20  # of what is sent to a server: questions, with a key
 _LOOK_EVERY = 0.2  # seconds between two looks whether the server was closed
 
 
@@ -276,7 +277,7 @@ class Server:
         self._rivals: dict[int, str] = {}
         self.is_open = True
         try:
-            self.link = Link("listen", listen, config, _link.deadline_in(timeout))
+            self.link = Link("listen", listen, config, _MOST_BYTES, _link.deadline_in(timeout))
             self._begin()
         except BaseException:
             self.close()
