@@ -685,6 +685,21 @@ def test_a_ring_goes_on_after_hostile_messages() -> None:
         assert near.stats()["lost"] == 0
 
 
+def test_each_gap_is_counted_once() -> None:
+    ring = ring_of()
+    with bridged(ring) as (server, far):
+        near = far.ring("cam")
+        session, key = server.link.session, _wire.frames_key("cam", server.run)
+        for kind, number in [(_wire.FRAME, 2), (_wire.DIED, 5), (_wire.FRAME, 7), (_wire.FRAME, 7), (_wire.END, 10)]:
+            nbytes = 100 if kind == _wire.FRAME else 0
+            told = header(kind=kind, number=number, run=server.run, nbytes=nbytes, shape=(nbytes,))
+            session.put(key, b"x" * nbytes, attachment=_wire.pack(told))
+        assert wait_until(lambda: far.stats()["rings"]["cam"]["state"] == "ended", HANG)
+        stats = far.stats()["rings"]["cam"]
+        # 0 and 1, 3 and 4, 5 and 6, 8 and 9; the second 7 is none.
+        assert (stats["received"], stats["rejected"], stats["lost"], near.stats()["lost"]) == (2, 1, 8, 8)
+
+
 def test_a_question_that_is_none_is_answered_by_an_error() -> None:
     cache = nds.Cache("8 MiB", load=lambda _: np.zeros(3))
     with bridged(cache=cache) as (_, far):

@@ -88,7 +88,8 @@ class _Pump:
         self._live: set[int] = set()
         self._run: int | None = None
         self._subscriber: Any = None
-        self._next = self._base = 0  # the number after the last that came; the first that counts
+        self._least = 0  # the number after that of the last message that came
+        self._expected: int | None = None  # the first number of which nobody knows yet whether it is lost
         self._end: int | None = None
         self._is_open = True
         self.has_joined = threading.Event()
@@ -177,7 +178,7 @@ class _Pump:
         if self._subscriber is not None:
             self._subscriber.undeclare()
             self.stats["restarts"] += 1
-        self._run, self._next, self._base, self._end = run, 0, 1 << 63, None
+        self._run, self._least, self._expected, self._end = run, 0, None, None
         take = _link.in_place(partial(self._take, run))
         self._subscriber = self._far.link.keep(session.declare_subscriber(_wire.frames_key(self._name, run), take))
         self.stats["state"] = "waiting"
@@ -197,25 +198,27 @@ class _Pump:
             return self._fail(str(error))
         if form != self._form:
             return self._fail(f"expected the frames of before, {self._form}, got a server whose ring has {form}")
-        # What comes from here on counts; before there is a number, what is under way counts as it comes.
-        self._base = min(self._base, number)
+        if self._expected is None:
+            self._expected = number
         self.stats["host"], self.stats["state"] = str(fields.get("host"))[:64], "open"
         self.has_joined.set()
         if fields.get("state") == "ended":
             self._end = number
+        elif fields.get("state") == "failed":
+            self._fail(f"the server cannot read the ring any more: see server.stats() on {self.stats['host']}")
         return None
 
     def _receive(self, message: _Frame) -> None:
         try:
             header = _wire.unpack(message.header)
-            if header.run != self._run or header.number < self._next:
-                raise _wire.Malformed(f"expected number {self._next} or later of run {self._run}, got {header.number}")
+            if header.run != self._run or header.number < self._least:
+                raise _wire.Malformed(f"expected number {self._least} or later of run {self._run}, got {header.number}")
             if header.kind == _wire.FRAME:
                 self._receive_frame(header, message.payload)
             elif header.kind == _wire.END:
                 self._finish(header.number)
             elif header.kind == _wire.DIED:
-                self._count_to(header.number)
+                self._count_to(header.number, header.number)
                 self._die()
         except (_wire.Malformed, TypeError, ValueError, OverflowError) as error:
             # If its number was true the next one shows the gap.
@@ -226,8 +229,7 @@ class _Pump:
         dtype = _wire.checked_array(header, len(payload), self._far.max_bytes)
         meta = self._record(header)
         items = _wire.unpacked(header, payload.to_bytes())
-        self._count_to(header.number)
-        self._next = header.number + 1
+        self._count_to(header.number, header.number + 1)
         if self._writer is None:
             self._writer = self.ring.writer()
         try:
@@ -262,18 +264,18 @@ class _Pump:
             self._writer._die()
             self._writer = None
 
-    def _count_to(self, number: int) -> None:
-        """Count what is missing before a number."""
-        first = max(self._next, self._base) if self._next == 0 else self._next
-        if number > first:
-            self._lose(number - first)
+    def _count_to(self, number: int, next_number: int) -> None:
+        """Count what is missing before a number; what comes next has at least `next_number`."""
+        if self._expected is not None and number > self._expected:
+            self._lose(number - self._expected)
+        self._least, self._expected = next_number, max(next_number, self._expected or 0)
 
     def _lose(self, frames: int) -> None:
         self.stats["lost"] += frames
         self.ring._count_lost(frames)
 
     def _finish(self, number: int) -> None:
-        self._count_to(number)
+        self._count_to(number, number)
         self.stats["state"] = "ended"
 
     def _fail(self, error: str) -> None:
