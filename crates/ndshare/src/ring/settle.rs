@@ -54,8 +54,9 @@ impl Ring {
     pub(super) fn bury(&self, pen: Pen, deadline: &Deadline) -> Result<()> {
         self.locked(deadline, || {
             self.check_pen(pen)?;
+            // Before it is counted: nobody is told of this process.
+            self.table.writer(pen.index).user.store(0, SeqCst);
             self.count_gone(pen.index);
-            self.table.word(LAST_LOST).store(0, SeqCst);
             self.free_writer(pen.index);
             Ok(())
         })?;
