@@ -6,7 +6,18 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench import allocating, cache, fft, gather, lock, memory, ray, ring, travel  # noqa: F401  (they register themselves)
+from bench import (  # noqa: F401  (they register themselves)
+    allocating,
+    cache,
+    fft,
+    gather,
+    lock,
+    memory,
+    net,
+    ray,
+    ring,
+    travel,
+)
 from bench.harness import BENCHES, Bench, Result, run
 from bench.machine import facts
 from bench.report import as_json, met, show

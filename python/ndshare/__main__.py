@@ -1,5 +1,5 @@
 # pyright: reportPrivateUsage=false
-"""The command ``ndshare``, also ``python -m ndshare``. It is written in Rust."""
+"""The command ``ndshare``, also ``python -m ndshare``. It is written in Rust, but for the bridge to other machines."""
 
 import signal
 import sys
@@ -9,9 +9,21 @@ from . import _native
 
 def main() -> int:
     """Run the command line of this process, and return the exit status."""
+    verb, *rest = sys.argv[1:] or [""]
+    if verb == "bridge" and not {"-h", "--help"} & set(rest):
+        return _bridge(rest)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it as it ends any other command
     return _native.run_command(["ndshare", *sys.argv[1:]])
+
+
+def _bridge(arguments: list[str]) -> int:
+    try:
+        from .net import _command
+    except ImportError as error:
+        print(f"ndshare: {error}", file=sys.stderr)
+        return 1
+    return _command.main(arguments)
 
 
 if __name__ == "__main__":

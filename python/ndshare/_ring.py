@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import numpy as np
 
-from . import _native
+from . import _native, _origin
 from ._errors import Closed, Empty
 from ._native import Reader, Ring, Writer
 
@@ -53,6 +53,8 @@ class Frame(np.ndarray[Any, Any]):
         @property
         def time_ns(self) -> int | None: ...
         @property
+        def origin(self) -> _origin.Origin | None: ...
+        @property
         def meta(self) -> Any: ...
         @meta.setter
         def meta(self, meta: Any) -> None: ...
@@ -67,6 +69,11 @@ class Frame(np.ndarray[Any, Any]):
             _native.frame_meta,
             _native.set_frame_meta,
             doc="What goes with it, as a record; writable while it is, by field or as a whole. None without meta.",
+        )
+
+        origin = property(
+            lambda frame: _origin.of_meta(_native.frame_meta(frame)),
+            doc="Where it was made, if it came from another machine: host, run, seq, time_ns. Else None.",
         )
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:

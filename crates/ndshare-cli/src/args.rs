@@ -128,6 +128,17 @@ Examples:
   ndshare bench
   ndshare bench --seconds 2 --json")]
     Bench(Bench),
+    /// Bring rings and caches to other machines, or from them.
+    ///
+    /// With --listen it offers published rings and caches to other machines; with --connect it publishes rings of another
+    /// machine here, under their names. It ends with Ctrl-C, and with --connect also when all its rings have ended. It needs
+    /// Python, and `pip install "ndshare[net]"`.
+    #[command(after_help = "\
+Examples:
+  ndshare bridge --listen tcp/0.0.0.0:7447 --ring cam0 --cache tiles
+  ndshare bridge --connect tcp/camera-pc:7447 --ring cam0
+  ndshare bridge --connect tls/camera-pc:7447 --ring cam0 --config zenoh.json5")]
+    Bridge(Bridge),
     /// Print completions for a shell.
     #[command(after_help = "\
 Examples:
@@ -146,6 +157,35 @@ Examples:
         /// The verb.
         verb: Option<String>,
     },
+}
+
+/// From where to where.
+#[derive(Debug, Args)]
+pub(crate) struct Bridge {
+    /// Offer rings and caches at this endpoint.
+    #[arg(long, value_name = "ENDPOINT", required_unless_present = "connect", conflicts_with = "connect")]
+    pub(crate) listen: Option<String>,
+    /// Bring rings from the machine at this endpoint.
+    #[arg(long, value_name = "ENDPOINT")]
+    pub(crate) connect: Option<String>,
+    /// A ring, by its published name; may be given several times.
+    #[arg(long, value_name = "NAME", required_unless_present = "cache")]
+    pub(crate) ring: Vec<String>,
+    /// A cache, by its published name, with --listen; may be given several times.
+    #[arg(long, value_name = "NAME", conflicts_with = "connect")]
+    pub(crate) cache: Vec<String>,
+    /// A configuration file of Zenoh: TLS, user and password, links.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// How many frames of each ring wait for readers here, with --connect.
+    #[arg(long, value_name = "N", default_value = "32")]
+    pub(crate) slots: u32,
+    /// Compress what is sent, with --listen: lz4.
+    #[arg(long, value_name = "HOW", value_parser = ["lz4"])]
+    pub(crate) compress: Option<String>,
+    /// Wait so many seconds for names and for the other machine; without it for ever.
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub(crate) timeout: Option<Duration>,
 }
 
 /// Which arenas.

@@ -31,6 +31,10 @@ const GOOD: u8 = 0;
 /// Something failed, was not there, or is broken.
 const BAD: u8 = 1;
 
+/// The verb that Python does.
+const NO_BRIDGE: &str = "the bridge is written in Python: expected the command of the Python package, got the bare program; \
+                         run `pip install \"ndshare[net]\"` and the `ndshare` that comes with it";
+
 /// Nobody could look.
 const BLIND: u8 = 2;
 
@@ -73,6 +77,7 @@ fn act(cli: &Cli) -> Outcome {
         Verb::Dump(wanted) => frames::dump(wanted, cli.json, &mut out),
         Verb::Demo(wanted) => demo::run(wanted, cli.json, &mut out),
         Verb::Bench(wanted) => bench::run(wanted, cli.json, &mut out),
+        Verb::Bridge(_) => Err(NO_BRIDGE.into()),
         Verb::Completions { shell } => shell::completions(*shell, &mut out),
         Verb::Man { verb } => shell::man(verb.as_deref(), &mut out),
     }?;

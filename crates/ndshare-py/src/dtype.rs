@@ -13,6 +13,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
+use crate::error::to_python;
 use crate::guard::Once;
 
 /// How often a literal is read again where CPython 3.11 has an error of its own (gh-106905): it counts how deep it is for all
@@ -283,6 +284,20 @@ impl<'py> Dtype<'py> {
             self.0
         ))
     }
+}
+
+/// A dtype as text, which says all of it; None where no text does: it has metadata, or is of a library's own.
+#[pyfunction]
+pub(crate) fn dtype_text(dtype: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
+    let element = Dtype::of(dtype.py(), Some(dtype))?.refuse_subarray()?.element()?;
+    Ok(element.map(|element| element.to_string()))
+}
+
+/// The dtype of such a text, whoever wrote it. Raises ValueError for other texts.
+#[pyfunction]
+pub(crate) fn dtype_of_text<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
+    let element: Element = text.parse().map_err(|e| to_python(py, &e))?;
+    Ok(Dtype::of_element(py, &element)?.0.into_any())
 }
 
 /// What a dtype means to a copy; borrowed from an array.

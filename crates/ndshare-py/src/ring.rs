@@ -273,7 +273,8 @@ impl Ring {
     }
 
     /// What the ring holds, as a plain dict: "written" frames, "dropped" ones (by "drop_newest"), "missed" ones (by
-    /// readers that were lapped, those that are gone included), "readers" and "writers".
+    /// readers that were lapped, those that are gone included), "lost" ones (on their way from another machine, of a
+    /// ring that `ndshare.net` fills), "readers" and "writers".
     ///
     /// "readers" is a list of dicts with "lag" (frames waiting), "missed", "held", "alive", "pid" and "name" of the
     /// process (None while nobody has used it), "mode" ("every", "latest" or "group") and "group" (its name or None). Lag
@@ -283,9 +284,15 @@ impl Ring {
         let stats = interruptible(py, |deadline| self.ring.stats(deadline))?;
         dict!(py, {
             "written": stats.written, "dropped": stats.dropped, "missed": stats.missed,
+            "lost": stats.lost,
             "readers": stats.readers.iter().map(|reader| reader_dict(py, reader)).collect::<PyResult<Vec<_>>>()?,
             "writers": stats.writers.iter().map(|writer| writer_dict(py, writer)).collect::<PyResult<Vec<_>>>()?,
         })
+    }
+
+    /// Counts frames that were lost on their way here from another machine.
+    fn _count_lost(&self, py: Python<'_>, frames: u64) -> PyResult<()> {
+        self.ring.count_lost(frames).map_err(|e| to_python(py, &e))
     }
 
     /// Entering makes this process one of the ring's writers; leaving ends that, and ends the stream if it was the last
@@ -561,6 +568,12 @@ impl Writer {
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let writer = self.writer.take();
         writer.map_or(Ok(()), |writer| interruptible(py, move |deadline| writer.close(deadline)))
+    }
+
+    /// End this writer as a death: readers get WriterDied, once, and the stream goes on with the next writer.
+    fn _die(&self, py: Python<'_>) -> PyResult<()> {
+        let writer = self.writer.take();
+        writer.map_or(Ok(()), |writer| interruptible(py, move |deadline| writer.die(deadline)))
     }
 
     /// Entering takes it for this process.

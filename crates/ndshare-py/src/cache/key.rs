@@ -184,6 +184,11 @@ pub(super) fn decode<'py>(key_of: &Bound<'py, PyAny>, key: &Key) -> PyResult<Bou
     object(key_of, &checked(key_of.py(), key.value())?)
 }
 
+/// The key in these bytes.
+pub(super) fn decode_bytes<'py>(key_of: &Bound<'py, PyAny>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    object(key_of, &checked(key_of.py(), KeyValue::decode(bytes))?)
+}
+
 fn object<'py>(key_of: &Bound<'py, PyAny>, value: &KeyValue) -> PyResult<Bound<'py, PyAny>> {
     let py = key_of.py();
     match value {

@@ -419,6 +419,13 @@ pub(crate) fn key_bytes<'py>(key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyB
     Ok(PyBytes::new(key.py(), encode(key)?.bytes()))
 }
 
+/// The key that `key_bytes` wrote, whoever sent the bytes. `key_of` makes those of kinds that are told by name. Raises
+/// ValueError for other bytes.
+#[pyfunction]
+pub(crate) fn key_of_bytes<'py>(key_of: &Bound<'py, PyAny>, data: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    key::decode_bytes(key_of, data)
+}
+
 /// The cache of the parts that multiprocessing sends.
 #[pyfunction]
 pub(crate) fn open_cache(

@@ -8,6 +8,7 @@
 use super::claim::Role;
 use super::state::Ring;
 use super::table::{CLOSED, DEATHS, EVENT, LAST_LOST, SPACE, WRITERS, WRITERS_ENDED, WRITERS_LOST, WriterWords};
+use super::writers::Pen;
 use crate::arena::{BlockId, Deadline};
 use crate::error::Result;
 use crate::os::kill::{Point, point};
@@ -47,6 +48,19 @@ impl Ring {
             self.tell_end(over)?;
         }
         Ok(left)
+    }
+
+    /// Frees the slot of a writer of this process as if it had died; which process it was in truth is not known.
+    pub(super) fn bury(&self, pen: Pen, deadline: &Deadline) -> Result<()> {
+        self.locked(deadline, || {
+            self.check_pen(pen)?;
+            // Before it is counted: nobody is told of this process.
+            self.table.writer(pen.index).user.store(0, SeqCst);
+            self.count_gone(pen.index);
+            self.free_writer(pen.index);
+            Ok(())
+        })?;
+        self.tell_end(true)
     }
 
     /// The same for those that ended in order, if that needs no waiting. Otherwise a reader that waits does it.

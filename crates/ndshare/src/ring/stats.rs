@@ -6,7 +6,7 @@
 use super::policy::Mode;
 use super::state::Ring;
 use super::table::{
-    CLOSED, DROPPED, GROUPS, NAME_BYTES, READERS, Table, WRITERS, WRITERS_ENDED, WRITERS_LOST, WRITERS_MADE,
+    CLOSED, DROPPED, GROUPS, LOST, NAME_BYTES, READERS, Table, WRITERS, WRITERS_ENDED, WRITERS_LOST, WRITERS_MADE,
 };
 use crate::arena::{AnyBlock, BlockId, Deadline};
 use crate::error::{self, Result};
@@ -24,6 +24,8 @@ pub struct Stats {
     /// Frames that readers never got because they were lapped, of those that are gone, too. What a group missed counts
     /// once.
     pub missed: u64,
+    /// Frames that were lost before they came into this ring, on their way from another machine.
+    pub lost: u64,
     /// Its readers.
     pub readers: Vec<ReaderStats>,
     /// Its writers.
@@ -162,10 +164,10 @@ impl<B: AnyBlock> Table<B> {
         let readers = live.map(|index| self.reader_stats(index, written, who));
         let readers = readers.collect::<Result<_>>()?;
         let writers = self.writer_stats(who)?;
-        // RAW: a count, which is told.
-        let dropped = self.word(DROPPED).load(SeqCst);
+        // RAW: counts, which are told.
+        let [dropped, lost] = [DROPPED, LOST].map(|index| self.word(index).load(SeqCst));
         let closed = self.word(CLOSED).load(SeqCst) != 0;
-        Ok(Stats { written, dropped, closed, missed: self.missed(), readers, writers })
+        Ok(Stats { written, dropped, closed, missed: self.missed(), lost, readers, writers })
     }
 
     /// Whether there is a reader at a slot.
@@ -244,6 +246,16 @@ impl Ring {
         self.prune(deadline)?;
         self.settle_writers(deadline)?;
         self.with_who(|who| self.table.stats(who))
+    }
+
+    /// Counts frames that were lost before they came into this ring: what brings them from another machine knows.
+    ///
+    /// # Errors
+    /// `ReadOnly` where this process may only read.
+    pub fn count_lost(&self, frames: u64) -> Result<()> {
+        self.check_writable()?;
+        self.table.word(LOST).fetch_add(frames, SeqCst);
+        Ok(())
     }
 
     /// What `tell` makes of the ring, where identities are asked about in its arena.

@@ -62,6 +62,8 @@ pub(super) const WRITERS_ENDED: usize = 25;
 pub(super) const WRITERS_LOST: usize = 26;
 /// The process of the writer that died last; 0: none has, or it is not known.
 pub(super) const LAST_LOST: usize = 27;
+/// Frames that were lost before they came here, on their way from another machine. Whoever brings them counts.
+pub(super) const LOST: usize = 28;
 /// Sizes of late: see `sizes`.
 pub(super) const PERIOD: usize = 32;
 pub(super) const LARGEST_NOW: usize = 33;

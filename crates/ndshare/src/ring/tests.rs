@@ -49,6 +49,40 @@ fn number(frame: &Frame) -> u64 {
 }
 
 #[test]
+fn a_death_elsewhere_is_told_once_and_the_next_writer_goes_on() {
+    let (ring, heap) = ring(4, WhenFull::Wait);
+    let reader = elsewhere(&ring, &heap).reader(Mode::Every, Start::Next, &FOREVER).unwrap();
+    let publish = |writer: &Arc<Writer>, number| {
+        let mut writing = writer.begin(LEN as u64, &FOREVER).unwrap();
+        stamp(writing.hold().unwrap(), number);
+        writing.publish(Content { meta: &number.to_le_bytes(), ..Content::default() }, &FOREVER).unwrap();
+    };
+    let writer = ring.writer(&FOREVER).unwrap();
+    publish(&writer, 0);
+    writer.die(&FOREVER).unwrap();
+    assert_eq!(number(&reader.get(&FOREVER).unwrap()), 0);
+    let Error::WriterDied(died) = reader.get(&FOREVER).unwrap_err() else { panic!("a death was expected") };
+    assert_eq!(died.pid, None);
+    assert_eq!(reader.get(&soon()).unwrap_err().kind(), Kind::Empty);
+    assert_eq!(writer.begin(LEN as u64, &FOREVER).map(drop).unwrap_err().kind(), Kind::Closed);
+    assert_eq!(writer.die(&FOREVER).unwrap_err().kind(), Kind::Closed);
+    let next = ring.writer(&FOREVER).unwrap();
+    publish(&next, 1);
+    assert_eq!(number(&reader.get(&FOREVER).unwrap()), 1);
+    next.close(&FOREVER).unwrap();
+    assert_eq!(reader.get(&FOREVER).unwrap_err().kind(), Kind::Closed);
+}
+
+#[test]
+fn what_was_lost_on_the_way_is_summed_up_for_all() {
+    let (ring, heap) = ring(4, WhenFull::Wait);
+    let there = elsewhere(&ring, &heap);
+    ring.count_lost(3).unwrap();
+    there.count_lost(4).unwrap();
+    assert_eq!((ring.stats(&FOREVER).unwrap().lost, there.stats(&FOREVER).unwrap().lost), (7, 7));
+}
+
+#[test]
 fn every_reader_gets_every_frame_in_order() {
     let (ring, heap) = ring(4, WhenFull::Wait);
     let readers = [(); 2].map(|()| ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap());

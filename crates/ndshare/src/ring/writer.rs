@@ -250,6 +250,19 @@ impl Writer {
         self.ring.settle_writers(deadline).map(drop)
     }
 
+    /// Ends it as a death: readers get `WriterDied`, once, and the stream does not end. So whoever writes in the place of
+    /// another, on a machine far away, tells that this one has died. Another writer may go on.
+    ///
+    /// # Errors
+    /// As [`Self::own`]; `Poisoned`; `Timeout` at `deadline`.
+    pub fn die(&self, deadline: &Deadline) -> Result<()> {
+        self.own()?;
+        self.ring.bury(self.pen, deadline)?;
+        self.is_closed.store(true, SeqCst);
+        drop(self.token.lock().take());
+        Ok(())
+    }
+
     /// Lets go of it, and marks it as ended if that is for this process to do; says whether. `is_dropped`: another object
     /// of this process may still have it.
     fn end(&self, is_dropped: bool) -> bool {

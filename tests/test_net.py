@@ -1,0 +1,1162 @@
+"""Rings and caches on other machines: two processes on one, and two network namespaces with a link between.
+
+Programs of a test are puppets: they say what each line that they are told is worth. Nothing waits for a time; what is
+waited for is that a condition holds. Every frame is one number in all its bytes, so a torn one shows.
+"""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import itertools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ndshare as nds
+from helpers import HANG, HERE, environment, run, script, wait_until
+
+zenoh = pytest.importorskip("zenoh", reason="eclipse-zenoh is not installed")
+
+from ndshare import _native, net  # noqa: E402
+from ndshare.net import _wire  # noqa: E402
+
+# ---- puppets --------------------------------------------------------------------------------------------------------
+
+PUPPET = """
+import sys, threading, time
+import numpy as np
+import ndshare as nds
+from ndshare import net
+
+def put(count, pause=0.0):
+    for _ in range(count):
+        with ring.write() as frame:
+            frame[...] = ring.stats()["written"] % 251
+        time.sleep(pause)
+    return ring.stats()["written"]
+
+def writing(count, pause):
+    thread = threading.Thread(target=put, args=(count, pause))
+    thread.start()
+    return thread
+
+seen, torn, ends = [], [], []
+
+def collect(frames):
+    while True:
+        try:
+            frame = frames.get()
+        except nds.WriterDied:
+            ends.append("died")
+        except nds.Closed:
+            ends.append("closed")
+            return
+        else:
+            seq = frame.origin.seq
+            if not (frame == seq % 251).all():
+                torn.append(seq)
+            seen.append(seq)
+
+def collecting(frames):
+    threading.Thread(target=collect, args=(frames,), daemon=True).start()
+
+def counts():
+    stats = near.stats()
+    return {"seen": len(seen), "torn": torn, "ends": ends, "lost": stats["lost"], "missed": stats["missed"],
+            "sorted": all(a < b for a, b in zip(seen, seen[1:]))}
+
+for line in sys.stdin:
+    try:
+        try:
+            value = eval(line)
+        except SyntaxError:
+            value = exec(line)
+    except Exception as error:
+        value = f"{type(error).__name__}: {error}"
+    print(repr(value), flush=True)
+"""
+
+
+class Puppet:
+    """A program in a session of its own, perhaps on another machine."""
+
+    def __init__(self, prefix: Sequence[str] = ()) -> None:
+        command = [*prefix, sys.executable, str(script(PUPPET))]
+        env = environment()
+        self.process = subprocess.Popen(
+            command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+
+    def do(self, line: str) -> Any:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        said = self.process.stdout.readline()
+        assert said, f"the puppet ended at {line!r}"
+        try:
+            return ast.literal_eval(said)
+        except ValueError:
+            return said.strip()
+
+    def until(self, line: str) -> None:
+        assert wait_until(lambda: self.do(line) is True, HANG), f"{line}: {self.do('far.stats()')}"
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def serve(self, endpoint: str, nbytes: int = 1000, slots: int = 8, config: str = "None", more: str = "") -> None:
+        self.do(f"ring = nds.Ring({nbytes}, 'u1', slots={slots}, when_full='drop_oldest', meta=[('gain', 'f4')])")
+        said = self.do(f"server = net.serve({endpoint!r}, rings={{'cam 0': ring}}, config={config}{more})")
+        assert said is None, said
+
+    def join(self, endpoint: str, slots: int = 64, config: str = "None") -> None:
+        said = self.do(f"far = net.connect({endpoint!r}, timeout=60, config={config})")
+        assert said is None, said
+        said = self.do(f"near = far.ring('cam 0', slots={slots}, timeout=60)")
+        assert said is None, said
+        self.do("collecting(near.reader())")
+
+
+@contextmanager
+def puppets(*prefixes: Sequence[str]) -> Iterator[list[Puppet]]:
+    """Run puppets; all are gone after the block."""
+    all_of_them = [Puppet(prefix) for prefix in prefixes]
+    try:
+        yield all_of_them
+    finally:
+        for puppet in all_of_them:
+            puppet.kill()
+
+
+def endpoint() -> str:
+    """Return an endpoint of this machine that is free."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return f"tcp/127.0.0.1:{found.getsockname()[1]}"
+
+
+def ring_of(nbytes: int = 100, **more: Any) -> nds.Ring:
+    return nds.Ring(nbytes, "u1", **{"slots": 16, "when_full": "drop_oldest", **more})
+
+
+@contextmanager
+def bridged(ring: nds.Ring | None = None, cache: nds.Cache | None = None, **more: Any) -> Iterator[Any]:
+    """Offer a ring and a cache of this process, and connect to them from this process."""
+    place = endpoint()
+    # A cache without a value is false, as an empty dict is.
+    rings, caches = {"cam": ring} if ring else {}, {} if cache is None else {"tiles": cache}
+    with net.serve(place, rings=rings, caches=caches, **more) as server, net.connect(place, timeout=HANG) as far:
+        yield server, far
+
+
+# ---- without the extra ----------------------------------------------------------------------------------------------
+
+
+def test_the_package_imports_no_zenoh_and_says_what_to_install() -> None:
+    source = """
+    import sys
+    import ndshare
+    assert "zenoh" not in sys.modules and "ndshare.net" not in sys.modules
+    sys.modules["zenoh"] = None
+    try:
+        import ndshare.net
+    except ImportError as error:
+        print(error)
+    """
+    assert 'pip install "ndshare[net]"' in run(source).clean()
+
+
+@pytest.mark.parametrize("name", [*net.__all__, "Far.loader"])
+def test_the_examples_of_docstrings_run(name: str) -> None:
+    public: Any = net
+    for part in name.split("."):
+        public = getattr(public, part)
+    assert public.__doc__
+    for example in doctest.DocTestFinder(recurse=False).find(public, name, globs={}):
+        result = doctest.DocTestRunner().run(example)
+        assert result.failed == 0
+
+
+# ---- rings ----------------------------------------------------------------------------------------------------------
+
+
+def test_frames_come_whole_in_order_and_say_where_they_were_made() -> None:
+    ring = nds.Ring((4, 5), "u2", slots=16, when_full="drop_oldest", meta=[("gain", "f4"), ("name", "S5")])
+    before = time.time_ns()
+    with bridged(ring) as (server, far):
+        near = far.ring("cam")
+        frames = near.reader()
+        for number in range(10):
+            ring.put(np.full((4, 5), number, "u2"), gain=number / 2, name=b"ab")
+        for number in range(10):
+            frame = frames.get(timeout=HANG)
+            assert (frame == number).all()
+            assert frame.shape == (4, 5)
+            assert frame.dtype == "u2"
+            assert (frame.meta["gain"], frame.meta["name"]) == (number / 2, b"ab")
+            assert (frame.origin.host, frame.origin.run, frame.origin.seq) == (socket.gethostname(), server.run, number)
+            assert before <= frame.origin.time_ns <= time.time_ns()
+            assert frame.origin.time.year >= 2024
+        assert near.stats()["lost"] == 0
+        assert far.ring("cam") is near
+        assert "cam" in repr(server)
+        assert "connected" in repr(far)
+        assert ring.reader(start="oldest").get(timeout=0).origin is None
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6.0).reshape(2, 3),
+        np.array(7, "<i2"),
+        np.zeros((3, 0, 2), "f4"),
+        np.array([(1, 2.5, b"x")], [("a", "i4"), ("b", ">f8"), ("c", "S3")]),
+        np.array(["2024-01-01", "NaT"], "M8[D]"),
+        np.asfortranarray(np.arange(12, dtype="c16").reshape(3, 4)),
+        np.array(["text", "ä"], "U7"),
+    ],
+    ids=lambda array: f"{array.dtype.str}{array.shape}",
+)
+@pytest.mark.parametrize("compress", [None, "lz4"])
+def test_arrays_of_each_kind_arrive_as_they_are(array: Any, compress: Any) -> None:
+    if compress:
+        pytest.importorskip("lz4.block")
+    ring = nds.Ring(slots=4, when_full="drop_oldest")
+    with bridged(ring, compress=compress) as (_, far):
+        frames = far.ring("cam").reader()
+        ring.put(array)
+        frame = frames.get(timeout=HANG)
+        assert (frame.shape, frame.dtype) == (array.shape, array.dtype)
+        assert frame.tobytes() == array.tobytes()
+
+
+def test_all_that_a_ring_can_hold_back_is_delivered() -> None:
+    ring = nds.Ring(50_000, "u1", slots=4)
+
+    def write() -> None:
+        with ring:
+            for number in range(300):
+                ring.put(np.full(50_000, number % 251, "u1"), timeout=HANG)
+
+    with bridged(ring, hold_back=True) as (_, far):
+        near = far.ring("cam", slots=8, when_full="wait")
+        frames = near.reader()
+        writer = threading.Thread(target=write)
+        writer.start()
+        assert [frame.origin.seq for frame in frames if (frame == frame.origin.seq % 251).all()] == list(range(300))
+        writer.join(HANG)
+        assert near.stats()["lost"] == 0
+
+
+def test_what_the_network_was_too_slow_for_is_counted() -> None:
+    ring = nds.Ring(200_000, "u1", slots=4, when_full="drop_oldest")
+    with bridged(ring) as (server, far):
+        near = far.ring("cam", slots=512)
+        frames = near.reader()
+        with ring:
+            for number in range(300):
+                with ring.write() as frame:
+                    frame[:] = number % 251
+        came = [frame.origin.seq for frame in frames if (frame == frame.origin.seq % 251).all()]
+        assert len(came) + near.stats()["lost"] == 300
+        assert came == sorted(set(came))
+        assert server.stats()["rings"]["cam"]["dropped"] == near.stats()["lost"]
+
+
+def test_a_ring_that_waits_for_its_readers_does_not_wait_for_the_network() -> None:
+    ring = nds.Ring(100_000, "u1", slots=2)
+    with bridged(ring) as (_, far):
+        near = far.ring("cam", slots=1, when_full="wait")
+        frames = near.reader()  # nobody takes anything for now
+        with ring:
+            for _ in range(50):
+                ring.put(np.zeros(100_000, "u1"), timeout=0.2)
+        came = sum(1 for _ in frames)
+        assert came + near.stats()["lost"] == 50
+
+
+def test_what_was_before_does_not_count_and_the_end_travels() -> None:
+    ring = ring_of()
+    with bridged(ring) as (server, far):
+        with ring:
+            for _ in range(5):
+                ring.put(np.zeros(100, "u1"))
+            assert wait_until(lambda: server.stats()["rings"]["cam"]["unheard"] == 5, HANG)
+            near = far.ring("cam")
+            frames = near.reader()
+            ring.put(np.ones(100, "u1"))
+        assert [frame.origin.seq for frame in frames] == [5]
+        with pytest.raises(nds.Closed):
+            frames.get(timeout=HANG)
+        assert near.stats()["lost"] == 0
+        assert near.closed
+        assert wait_until(lambda: far.stats()["rings"]["cam"]["state"] == "ended", HANG)
+        # Who comes after the end finds it.
+        with net.connect(server.link.endpoint, timeout=HANG) as late, pytest.raises(nds.Closed):
+            late.ring("cam").reader().get(timeout=HANG)
+
+
+def test_a_server_that_closes_at_once_sends_to_the_end() -> None:
+    ring, place = nds.Ring(1_000_000, "u1", slots=8), endpoint()
+    with net.serve(place, rings={"cam": ring}, hold_back=True) as server, puppets(()) as (receiver,):
+        receiver.do(f"far = net.connect({place!r}, timeout=60)")
+        receiver.do("near = far.ring('cam', slots=64, timeout=60)")
+        receiver.do("collecting(near.reader())")
+        with ring:
+            for number in range(40):
+                ring.put(np.full(1_000_000, number, "u1"), timeout=HANG)
+        server.close(timeout=HANG)
+        receiver.until("ends == ['closed']")
+        assert receiver.do("counts()")["seen"] == 40
+
+
+def test_a_ring_that_is_closed_here_receives_no_more() -> None:
+    ring = ring_of()
+    with bridged(ring) as (server, far):
+        far.ring("cam").close()
+        ring.put(np.zeros(100, "u1"))
+        assert wait_until(lambda: far.stats()["rings"]["cam"]["state"] == "closed", HANG)
+        ring.put(np.zeros(100, "u1"))
+        assert wait_until(lambda: server.stats()["rings"]["cam"]["unheard"] == 1, HANG)
+
+
+def test_meta_of_another_size_is_rejected() -> None:
+    ring = ring_of(meta=[("name", "U2")])
+    with bridged(ring) as (server, far):
+        frames = far.ring("cam").reader()
+        key, bad = _wire.frames_key("cam", server.run), header(run=server.run, meta=b"x" * 7)
+        server.link.session.put(key, b"x" * 100, attachment=_wire.pack(bad))
+        assert wait_until(lambda: far.stats()["rings"]["cam"]["rejected"] == 1, HANG), far.stats()
+        ring.put(np.zeros(100, "u1"), name="ok")
+        assert frames.get(timeout=HANG).meta["name"] == "ok"
+
+
+def test_a_frame_that_is_passed_on_twice_says_where_it_was_made_first() -> None:
+    ring, place, second = ring_of(meta=[("gain", "f4")]), endpoint(), endpoint()
+    with (
+        net.serve(place, rings={"cam": ring}) as server,
+        net.connect(place) as far,
+        net.serve(second, rings={"cam": far.ring("cam")}),
+        net.connect(second) as farther,
+    ):
+        frames = farther.ring("cam").reader()
+        ring.put(np.zeros(100, "u1"), gain=0.5)
+        frame = frames.get(timeout=HANG)
+        assert (frame.origin.run, frame.origin.seq, frame.meta["gain"]) == (server.run, 0, 0.5)
+
+
+def test_other_processes_see_what_was_lost() -> None:
+    ring = ring_of()
+    source = "import sys, ndshare as nds; print(nds.ref(sys.argv[1]).open().stats()['lost'])"
+    ring._count_lost(3)
+    ring._count_lost(4)
+    assert run(source, str(nds.ref(ring))).clean().strip() == "7"
+
+
+# ---- caches ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_miss_here_is_a_hit_or_a_load_there() -> None:
+    def load(key: Any) -> Any:
+        if key == "missing":
+            raise KeyError(key)
+        if key == "bad":
+            raise OSError("no disk")
+        return np.full((2, key), key, "u2")
+
+    cache = nds.Cache("8 MiB", load)
+    with bridged(cache=cache) as (server, far):
+        near = nds.Cache("8 MiB", load=far.loader("tiles"))
+        assert (near[3] == np.full((2, 3), 3)).all()
+        assert near[3].dtype == "u2"
+        assert nds.is_shared(near[3])
+        assert (cache.info()["loads"], near.info()["loads"]) == (1, 1)
+        cache[4] = np.arange(4)
+        assert near[4].tolist() == [0, 1, 2, 3]
+        assert cache.info()["loads"] == 1
+        with pytest.raises(KeyError, match="missing"):
+            near["missing"]
+        with pytest.raises(net.FarLoadError, match="no disk") as caught:
+            near["bad"]
+        assert isinstance(caught.value, nds.LoadError)
+        assert not isinstance(caught.value, KeyError)
+        assert (caught.value.type_name, caught.value.host) == ("OSError", socket.gethostname())
+        with pytest.raises(net.Unreachable, match="nothing"):
+            nds.Cache("8 MiB", load=far.loader("nothing"))[1]
+        assert server.stats()["caches"]["tiles"] == {"values": 2, "bytes": 44, "failures": 2}
+
+
+def test_keys_of_each_kind_are_the_same_there() -> None:
+    cache = nds.Cache("8 MiB", load=lambda key: np.frombuffer(repr(key).encode(), "u1"))
+    keys: list[Any] = ["a", b"a", 7, -(2**80), 1.5, None, ("tile", 3, (4, "ä")), slice(1, None), ..., True]
+    with bridged(cache=cache) as (_, far):
+        near = nds.Cache("8 MiB", load=far.loader("tiles"))
+        for key in keys:
+            # Equal keys are one: True is 1.
+            assert near[key].tobytes().decode() == repr(int(key) if key is True else key)
+
+
+def test_one_loads_and_the_others_wait_on_both_sides() -> None:
+    begun, go_on, loads = threading.Event(), threading.Event(), []
+
+    def load(key: Any) -> Any:
+        loads.append(key)
+        begun.set()
+        assert go_on.wait(HANG)
+        return np.full(5, key)
+
+    cache = nds.Cache("8 MiB", load)
+    with bridged(cache=cache) as (server, far):
+        nears = [nds.Cache("8 MiB", load=far.loader("tiles")) for _ in range(2)]
+        values: list[Any] = []
+        threads = [threading.Thread(target=lambda near=near: values.append(near[7])) for near in nears * 3]
+        for thread in threads:
+            thread.start()
+        assert begun.wait(HANG)
+        go_on.set()
+        for thread in threads:
+            thread.join(HANG)
+        assert loads == [7]
+        assert len(values) == 6
+        assert all((value == 7).all() for value in values)
+        assert server.stats()["caches"]["tiles"]["values"] == 2
+
+
+def test_a_loader_that_takes_too_long_is_a_timeout() -> None:
+    go_on = threading.Event()
+    cache = nds.Cache("8 MiB", load=lambda _: np.zeros(3) if go_on.wait(HANG) else None)
+    with bridged(cache=cache) as (_, far):
+        with pytest.raises(nds.Timeout, match="tiles"):
+            nds.Cache("8 MiB", load=far.loader("tiles", timeout=0.3))[1]
+        go_on.set()
+
+
+# ---- who is there ---------------------------------------------------------------------------------------------------
+
+
+def test_two_servers_of_one_name_are_refused() -> None:
+    ring, first, second = ring_of(), endpoint(), endpoint()
+    with net.serve(first, rings={"cam": ring}):
+        joined = {"connect": {"endpoints": [first]}}
+        with pytest.raises(net.NameTaken, match="ring 'cam'"):
+            net.serve(second, rings={"cam": ring}, config=joined)
+        with net.serve(second, rings={"other": ring}, config=joined) as server:
+            assert server.stats()["rivals"] == []
+    # The name is free again.
+    net.serve(first, rings={"cam": ring}).close()
+
+
+def test_who_waits_is_told_for_whom() -> None:
+    place = endpoint()
+    with pytest.raises(net.Unreachable, match=place.removeprefix("tcp/")):
+        net.connect(place, timeout=0.3)
+    with (
+        net.serve(place, rings={"cam": ring_of()}),
+        net.connect(place) as far,
+        pytest.raises(nds.Timeout, match="'other', got cam"),
+    ):
+        far.ring("other", timeout=0.3)
+    with pytest.raises(OSError, match="listen"):
+        net.serve("tcp/192.0.2.1:1")
+    with pytest.raises(ValueError, match="timeout"):
+        net.connect(place, timeout=-1)
+
+
+def test_ctrl_c_ends_a_wait() -> None:
+    source = """
+    import _thread, threading, time
+    from ndshare import net
+    threading.Timer(0.5, _thread.interrupt_main).start()
+    begun = time.monotonic()
+    try:
+        net.connect("tcp/127.0.0.1:1", timeout=60)
+    except KeyboardInterrupt:
+        print(time.monotonic() - begun < 30)
+    """
+    assert run(source).clean().strip() == "True"
+
+
+@contextmanager
+def impostor(hello: bytes) -> Iterator[str]:
+    """Offer what no server of ours would."""
+    place = endpoint()
+    session = zenoh.open(net._link.configured("listen", place, None))
+    try:
+        answer = zenoh.handlers.Callback(lambda query: query.reply(query.key_expr, hello), indirect=False)
+        queryable = session.declare_queryable(_wire.HELLO, answer)
+        yield place
+        queryable.undeclare()
+    finally:
+        session.close()
+
+
+def test_another_protocol_is_refused_with_both_versions() -> None:
+    hello = _wire.told({"protocol": 99, "ndshare": "7.0", "host": "elsewhere"})
+    with (
+        impostor(hello) as place,
+        pytest.raises(net.Incompatible, match=r"protocol 1.*99 of ndshare 7\.0 on elsewhere"),
+    ):
+        net.connect(place, timeout=HANG)
+
+
+@pytest.mark.parametrize("hello", [b"", b"[]", b"{", b"\xff" * 10, b'{"protocol": "1"}', b"[" * 60_000], ids=repr)
+def test_a_server_that_is_none_is_an_error(hello: bytes) -> None:
+    with impostor(hello) as place, pytest.raises((net.Incompatible, ValueError)):
+        net.connect(place, timeout=HANG)
+
+
+def test_user_and_password_of_a_configuration(tmp_path: Any) -> None:
+    passwords = tmp_path / "passwords"
+    passwords.write_text("camera:secret\n")
+    place, ring = endpoint(), ring_of()
+
+    def auth(**given: str) -> dict[str, Any]:
+        return {"transport": {"auth": {"usrpwd": given}}}
+
+    config = auth(user="server", password="other", dictionary_file=str(passwords))
+    with net.serve(place, rings={"cam": ring}, config=config):
+        with pytest.raises(net.Unreachable):
+            net.connect(place, timeout=1.5)
+        with net.connect(place, config=auth(user="camera", password="secret"), timeout=HANG) as far:
+            assert far.rings == ("cam",)
+        with_file = tmp_path / "zenoh.json5"
+        with_file.write_text('{transport: {auth: {usrpwd: {user: "camera", password: "secret"}}}}')
+        with net.connect(place, config=with_file, timeout=HANG) as far:
+            assert far.rings == ("cam",)
+
+
+def test_tls_by_a_configuration(tmp_path: Any) -> None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    made = [
+        openssl,
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+    ]
+    names = [
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        "subjectAltName=DNS:localhost",
+        "-addext",
+        "basicConstraints=CA:FALSE",
+    ]
+    subprocess.run([*made, *names, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    place, ring = endpoint().replace("tcp/127.0.0.1", "tls/localhost"), ring_of()
+    listening = {"listen_private_key": str(key), "listen_certificate": str(certificate)}
+    with net.serve(place, rings={"cam": ring}, config={"transport": {"link": {"tls": listening}}}):
+        trust = {"transport": {"link": {"tls": {"root_ca_certificate": str(certificate)}}}}
+        with net.connect(place, config=trust, timeout=HANG) as far:
+            frames = far.ring("cam").reader()
+            ring.put(np.ones(100, "u1"))
+            assert frames.get(timeout=HANG).origin.seq == 0
+        with pytest.raises(net.Unreachable):
+            net.connect(place, timeout=1)
+
+
+def test_what_is_larger_than_allowed_is_refused() -> None:
+    ring, place = ring_of(300_000), endpoint()
+    cache = nds.Cache("8 MiB", load=lambda key: np.zeros(key, "u1"))
+    with (
+        net.serve(place, rings={"cam": ring}, caches={"tiles": cache}),
+        net.connect(place, timeout=HANG, max_bytes=100_000) as far,
+    ):
+        near = far.ring("cam")
+        frames = near.reader()
+        ring.put(np.zeros(300_000, "u1"))
+        ring.put(np.zeros(50_000, "u1"))
+        assert frames.get(timeout=HANG).origin.seq == 1
+        assert near.stats()["lost"] == 1
+        load = far.loader("tiles", timeout=2.0)
+        assert load(100_000).size == 100_000
+        with pytest.raises((net.FarLoadError, nds.Timeout)):
+            load(110_000)
+
+
+# ---- hostile messages -----------------------------------------------------------------------------------------------
+
+
+def header(**changes: Any) -> _wire.Header:
+    good = _wire.Header(_wire.FRAME, 0, 1, 0, 0, 100, (100,), "|u1", b"")
+    return good._replace(**changes)
+
+
+BAD_HEADERS = {
+    "empty": b"",
+    "short": b"NDSN\1\1",
+    "long": b"NDSN" + bytes(1 << 20),
+    "magic": b"PK\3\4" + _wire.pack(header())[4:],
+    "protocol": _wire.pack(header())[:4] + b"\7" + _wire.pack(header())[5:],
+    "kind": _wire.pack(header(kind=77)),
+    "flags": _wire.pack(header(flags=0x80)),
+    "axes": _wire.pack(header(shape=(1,) * 65)),
+    "cut": _wire.pack(header())[:-1],
+    "more": _wire.pack(header()) + b"x",
+    "meta": _wire.pack(header(meta=b"x" * 5000)),
+}
+BAD_ARRAYS = {
+    "another size": header(nbytes=99),
+    "huge": header(nbytes=1 << 62, shape=(1 << 62,)),
+    "product beyond 64 bits": header(shape=(1 << 60, 1 << 60, 0, 100)),
+    "product that wraps": header(shape=(1 << 63, 2, 50), nbytes=100),
+    "objects": header(dtype="|O", shape=(12,), nbytes=96),
+    "pickle": header(dtype="cos\nsystem\n(S'id'\ntR."),
+    "no dtype": header(dtype=""),
+    "deep dtype": header(dtype="[" * 4000),
+    "code": header(dtype="__import__('os')"),
+    "a bomb": header(flags=_wire.LZ4, nbytes=1 << 29, shape=(1 << 29,)),
+}
+
+
+@pytest.mark.parametrize("data", BAD_HEADERS.values(), ids=BAD_HEADERS)
+def test_a_header_that_is_none_is_refused(data: bytes) -> None:
+    with pytest.raises(_wire.Malformed):
+        _wire.unpack(data)
+
+
+@pytest.mark.parametrize("bad", BAD_ARRAYS.values(), ids=BAD_ARRAYS)
+def test_an_array_that_cannot_be_is_refused_before_it_is_made(bad: _wire.Header) -> None:
+    told = _wire.unpack(_wire.pack(bad))
+    with pytest.raises(_wire.Malformed):
+        _wire.checked_array(told, 100, 1 << 30)
+
+
+def test_a_header_survives_the_way() -> None:
+    for one in [
+        header(),
+        header(shape=(), dtype="<f8", nbytes=8, meta=b"abc"),
+        header(kind=_wire.END, number=2**64 - 1),
+    ]:
+        assert _wire.unpack(_wire.pack(one)) == one
+
+
+def test_bytes_at_random_are_refused_or_bounded() -> None:
+    dice, good = np.random.default_rng(7), _wire.pack(header(meta=b"abcd", shape=(10, 10)))
+    for _ in range(3000):
+        data = bytearray(good)
+        for at in dice.integers(0, len(data), dice.integers(1, 6)):
+            data[at] = dice.integers(0, 256)
+        try:
+            told = _wire.unpack(bytes(data))
+            dtype = _wire.checked_array(told, 100, 1 << 20)
+        except _wire.Malformed:
+            continue
+        assert int(np.prod(told.shape, dtype=object)) * dtype.itemsize == told.nbytes <= 1 << 20
+
+
+def test_a_ring_goes_on_after_hostile_messages() -> None:
+    ring = ring_of()
+    with bridged(ring) as (server, far):
+        near = far.ring("cam")
+        frames = near.reader()
+        session, key = server.link.session, _wire.frames_key("cam", server.run)
+        bad = [header(run=server.run)._replace(number=0, **change) for change in ({"nbytes": 99}, {"dtype": "|O"})]
+        for data in [*BAD_HEADERS.values(), *map(_wire.pack, bad), _wire.pack(header(run=5))]:
+            session.put(key, b"x" * 100, attachment=data)
+        session.put(key, b"x" * 100)
+        rejected = len(BAD_HEADERS) + 4
+        assert wait_until(lambda: far.stats()["rings"]["cam"]["rejected"] == rejected, HANG), far.stats()
+        ring.put(np.full(100, 9, "u1"))
+        assert (frames.get(timeout=HANG) == 9).all()
+        assert near.stats()["lost"] == 0
+
+
+def test_each_gap_is_counted_once() -> None:
+    ring = ring_of()
+    with bridged(ring) as (server, far):
+        near = far.ring("cam")
+        session, key = server.link.session, _wire.frames_key("cam", server.run)
+        for kind, number in [(_wire.FRAME, 2), (_wire.DIED, 5), (_wire.FRAME, 7), (_wire.FRAME, 7), (_wire.END, 10)]:
+            nbytes = 100 if kind == _wire.FRAME else 0
+            told = header(kind=kind, number=number, run=server.run, nbytes=nbytes, shape=(nbytes,))
+            session.put(key, b"x" * nbytes, attachment=_wire.pack(told))
+        assert wait_until(lambda: far.stats()["rings"]["cam"]["state"] == "ended", HANG)
+        stats = far.stats()["rings"]["cam"]
+        # 0 and 1, 3 and 4, 5 and 6, 8 and 9; the second 7 is none.
+        assert (stats["received"], stats["rejected"], stats["lost"], near.stats()["lost"]) == (2, 1, 8, 8)
+
+
+def test_a_question_that_is_none_is_answered_by_an_error() -> None:
+    cache = nds.Cache("8 MiB", load=lambda _: np.zeros(3))
+    with bridged(cache=cache) as (_, far):
+        for payload in [b"", b"\xff" * 50, b"t" * 70_000, b"t\xff\xff\xff\xff\x0f", b"e" * 30]:
+            reply = next(far.link.ask(_wire.values_key("tiles"), time.monotonic() + HANG, payload=payload))
+            assert reply.err is not None
+            assert b"text" in reply.err.payload.to_bytes()
+        assert nds.Cache("8 MiB", load=far.loader("tiles"))[1].tolist() == [0, 0, 0]
+        assert cache.info()["loads"] == 1
+
+
+def test_a_key_that_names_a_class_imports_nothing() -> None:
+    source = """
+    import enum, sys
+    from ndshare import _native
+    from ndshare._cache import key_of
+    import colorsys_for_nobody as gone
+    key = _native.key_bytes(gone.Side.LEFT)
+    del sys.modules["colorsys_for_nobody"], gone
+    try:
+        _native.key_of_bytes(key_of, key)
+    except ValueError as error:
+        print(error, "colorsys_for_nobody" in sys.modules)
+    """
+    import helpers
+
+    module = helpers.scripts() / "colorsys_for_nobody.py"
+    module.write_text("import enum\nclass Side(enum.Enum):\n    LEFT = 1\n")
+    assert run(source).clean().strip().endswith("False")
+
+
+def test_dtypes_as_text() -> None:
+    for dtype in ["u1", ">f8", "S3", "U4", "M8[ns]", "c16", [("a", "i4"), ("b", "f8", (2, 3))], "V5", "?"]:
+        text = _native.dtype_text(np.dtype(dtype))
+        assert text is not None
+        assert _native.dtype_of_text(text) == np.dtype(dtype)
+    assert _native.dtype_text(np.dtype("u1", metadata={"a": 1})) is None
+    with pytest.raises(TypeError):
+        _native.dtype_text(np.dtype(object))
+
+
+# ---- ends and deaths, in processes ----------------------------------------------------------------------------------
+
+
+def test_a_far_writers_death_is_told_and_another_goes_on() -> None:
+    ring, place = ring_of(), endpoint()
+    source = """
+    import os, sys
+    import numpy as np
+    import ndshare as nds
+    ring = nds.ref(sys.argv[1]).open()
+    for _ in range(3):
+        ring.put(np.zeros(100, "u1"))
+    os._exit(0)
+    """
+    with net.serve(place, rings={"cam": ring}), net.connect(place) as far:
+        near = far.ring("cam")
+        frames = near.reader()
+        run(source, str(nds.ref(ring)))
+        for number in range(3):
+            assert frames.get(timeout=HANG).origin.seq == number
+        with pytest.raises(nds.WriterDied) as caught:
+            frames.get(timeout=HANG)
+        assert caught.value.pid is None
+        ring.put(np.ones(100, "u1"))
+        assert frames.get(timeout=HANG).origin.seq == 3
+        assert near.stats()["lost"] == 0
+        assert not near.closed
+
+
+def test_a_server_that_is_killed_is_followed_by_the_next() -> None:
+    place = endpoint()
+    with puppets((), (), ()) as (first, second, receiver):
+        first.serve(place)
+        receiver.join(place)
+        first.do("put(5)")
+        receiver.until("len(seen) == 5")
+        first.kill()
+        receiver.until("far.stats()['rings']['cam 0']['state'] == 'waiting'")
+        second.serve(place)
+        receiver.until("far.stats()['rings']['cam 0']['state'] == 'open'")
+        second.do("put(7)")
+        receiver.until("len(seen) == 12")
+        stats = receiver.do("far.stats()['rings']['cam 0']")
+        assert (stats["restarts"], stats["lost"], stats["received"]) == (1, 0, 12)
+        assert receiver.do("seen") == [*range(5), *range(7)]
+        second.do("ring.close()")
+        receiver.until("ends == ['closed']")
+
+
+def test_a_receiver_that_is_killed_hinders_nobody_and_is_replaced() -> None:
+    place = endpoint()
+    with puppets((), (), (), ()) as (server, doomed, other, late):
+        server.serve(place)
+        doomed.join(place)
+        other.join(place)
+        server.do("thread = writing(60, 0.02)")
+        doomed.until("len(seen) > 5")
+        doomed.kill()
+        late.join(place)
+        server.do("thread.join()")
+        server.do("ring.close()")
+        for receiver in (other, late):
+            receiver.until("ends == ['closed']")
+            counts = receiver.do("counts()")
+            first = receiver.do("seen[0]")
+            assert counts["torn"] == []
+            assert counts["sorted"]
+            assert counts["seen"] + counts["lost"] <= 60
+            assert counts["seen"] + counts["lost"] >= 60 - first
+        assert other.do("counts()")["seen"] + other.do("counts()")["lost"] == 60
+
+
+def test_a_server_that_closes_and_comes_back_begins_anew() -> None:
+    place, ring = endpoint(), ring_of()
+    server = net.serve(place, rings={"cam": ring})
+    with net.connect(place) as far:
+        near = far.ring("cam")
+        frames = near.reader()
+        ring.put(np.zeros(100, "u1"))
+        assert frames.get(timeout=HANG).origin.run == server.run
+        server.close()
+        server.close()
+        with net.serve(place, rings={"cam": ring}) as again:
+            assert wait_until(lambda: far.stats()["rings"]["cam"]["restarts"] == 1, HANG)
+            assert wait_until(lambda: far.stats()["rings"]["cam"]["state"] == "open", HANG)
+            ring.put(np.ones(100, "u1"))
+            frame = frames.get(timeout=HANG)
+            assert (frame.origin.run, frame.origin.seq) == (again.run, 1)
+            assert near.stats()["lost"] == 0
+
+
+def test_a_ring_of_other_frames_in_the_place_of_the_first_ends_it() -> None:
+    place = endpoint()
+    with net.serve(place, rings={"cam": ring_of()}) as server, net.connect(place) as far:
+        frames = far.ring("cam").reader()
+        server.close()
+        with net.serve(place, rings={"cam": ring_of(77)}):
+            with pytest.raises(nds.Closed):
+                frames.get(timeout=HANG)
+            stats = far.stats()["rings"]["cam"]
+            assert stats["state"] == "failed"
+            assert "77" in str(stats["error"])
+
+
+def test_a_forked_child_has_no_bridge_and_ends_in_order() -> None:
+    source = """
+    import os, sys
+    import numpy as np
+    import ndshare as nds
+    from ndshare import net
+    ring = nds.Ring(10, "u1", slots=4, when_full="drop_oldest")
+    with net.serve(sys.argv[1], rings={"cam": ring}) as server, net.connect(sys.argv[1]) as far:
+        frames = far.ring("cam").reader()
+        child = os.fork()
+        if child == 0:
+            try:
+                far.link.session
+            except RuntimeError as error:
+                print("belongs to process" in str(error), flush=True)
+            server.close()
+            far.close()
+            sys.exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        ring.put(np.ones(10, "u1"))
+        print(frames.get(timeout=60).origin.seq)
+    """
+    assert run(source, endpoint()).clean().split() == ["True", "0"]
+
+
+def test_an_interpreter_exits_with_open_bridges() -> None:
+    source = """
+    import sys
+    import numpy as np
+    import ndshare as nds
+    from ndshare import net
+    ring = nds.Ring(10, "u1", slots=4, when_full="drop_oldest")
+    cache = nds.Cache("1 MiB", load=lambda key: np.zeros(3))
+    server = net.serve(sys.argv[1], rings={"cam": ring}, caches={"tiles": cache})
+    far = net.connect(sys.argv[1])
+    near = far.ring("cam")
+    ring.put(np.ones(10, "u1"))
+    print(nds.Cache("1 MiB", load=far.loader("tiles"))[1].size)
+    """
+    assert run(source, endpoint()).clean().strip() == "3"
+
+
+# ---- the command ----------------------------------------------------------------------------------------------------
+
+
+def command(*args: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "ndshare", "bridge", *args], env=dict(os.environ), stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.fixture
+def runtime(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give a test a registry of names of its own."""
+    place = tmp_path / "runtime"
+    place.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(place))
+    yield
+    for name in nds.names():
+        nds.unpublish(name)
+
+
+@pytest.mark.usefixtures("runtime")
+def test_the_command_brings_a_ring_to_programs_that_know_only_its_name(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, ring, cache = endpoint(), ring_of(), nds.Cache("8 MiB")
+    cache["a"] = np.arange(3)
+    nds.publish("cam0", ring)
+    nds.publish("tiles", cache)
+    with command("--listen", place, "--ring", "cam0", "--cache", "tiles") as serving:
+        far_side = tmp_path / "far"
+        far_side.mkdir(mode=0o700)
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(far_side))
+        with command("--connect", place, "--ring", "cam0", "--timeout", "60") as receiving:
+            try:
+                frames = nds.attach("cam0", timeout=HANG).reader()
+                ring.put(np.full(100, 5, "u1"))
+                frame = frames.get(timeout=HANG)
+                assert (frame == 5).all()
+                assert frame.origin.seq == 0
+                with net.connect(place) as far:
+                    assert nds.Cache("8 MiB", load=far.loader("tiles"))["a"].tolist() == [0, 1, 2]
+                with ring:
+                    pass
+                with pytest.raises(nds.Closed):
+                    frames.get(timeout=HANG)
+                assert receiving.wait(HANG) == 0, receiving.stderr and receiving.stderr.read()
+                serving.send_signal(signal.SIGINT)
+                assert serving.wait(HANG) == 0
+            finally:
+                receiving.kill()
+                serving.kill()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
+
+
+@pytest.mark.parametrize(
+    ("args", "match"),
+    [
+        ((), "--listen"),
+        (("--listen", "tcp/127.0.0.1:1", "--connect", "tcp/127.0.0.1:1"), "not allowed"),
+        (("--listen", "tcp/127.0.0.1:1"), "--ring"),
+        (("--connect", "tcp/127.0.0.1:1", "--cache", "a"), "--cache"),
+    ],
+)
+def test_a_wrong_command_line_says_so(args: tuple[str, ...], match: str) -> None:
+    with command(*args) as process:
+        _, said = process.communicate(timeout=HANG)
+    assert process.returncode == 2
+    assert match in said
+
+
+def test_the_bare_program_says_what_to_install() -> None:
+    arguments = ["ndshare", "bridge", "--listen", "tcp/127.0.0.1:0", "--ring", "cam0"]
+    done = run(f"from ndshare import _native; raise SystemExit(_native.run_command({arguments}))")
+    assert done.code == 1
+    assert 'pip install "ndshare[net]"' in done.err
+
+
+@pytest.mark.usefixtures("runtime")
+def test_a_name_that_nobody_published_is_an_error() -> None:
+    with command("--listen", endpoint(), "--ring", "nobody", "--timeout", "0.1") as process:
+        _, said = process.communicate(timeout=HANG)
+    assert process.returncode == 1
+    assert "nobody" in said
+    assert "Traceback" not in said
+
+
+# ---- two machines ---------------------------------------------------------------------------------------------------
+
+_numbers = itertools.count(os.getpid())
+
+
+def ip(*args: str, program: str = "ip") -> None:
+    subprocess.run([program, *args], check=True, capture_output=True)
+
+
+class Link:
+    """Two network namespaces and a link between them: a pair of veth, or a wire that loses and delays packets."""
+
+    def __init__(self) -> None:
+        number = next(_numbers)
+        self.names = [f"ndshare-tests-{os.getpid()}-{number}-{side}" for side in "ab"]
+        self.device = f"nds{number % 1_000_000}"
+        self.address = f"10.{77 + number // 250 % 100}.{number % 250}."
+        self.endpoint = f"tcp/{self.address}1:7447"
+        self._wire: subprocess.Popen[str] | None = None
+        for name in self.names:
+            ip("netns", "add", name)
+
+    def lay(self) -> None:
+        ends = [("netns", name) for name in self.names]
+        ip("link", "add", self.device, *ends[0], "type", "veth", "peer", "name", self.device, *ends[1])
+        self._up()
+
+    def lay_bad(self, loss: float, delay: float) -> None:
+        command = [sys.executable, str(HERE / "net_wire.py"), *self.names, self.device, str(loss), str(delay)]
+        self._wire = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._wire.stdout is not None
+        assert self._wire.stdout.readline() == "ready\n"
+        self._up()
+
+    def _up(self) -> None:
+        for side, name in enumerate(self.names, 1):
+            ip("-n", name, "addr", "add", f"{self.address}{side}/24", "dev", self.device)
+            ip("-n", name, "link", "set", self.device, "up")
+            ip("-n", name, "link", "set", "lo", "up")
+
+    def limit(self, rate: str) -> None:
+        """Let no more than that go, either way."""
+        for name in self.names:
+            shape = ["rate", rate, "burst", "256kb", "latency", "50ms"]
+            ip("-n", name, "qdisc", "add", "dev", self.device, "root", "tbf", *shape, program="tc")
+
+    def cut(self) -> None:
+        ip("-n", self.names[0], "link", "set", self.device, "down")
+
+    def mend(self) -> None:
+        ip("-n", self.names[0], "link", "set", self.device, "up")
+
+    def inside(self, side: int) -> tuple[str, ...]:
+        return ("ip", "netns", "exec", self.names[side])
+
+    def remove(self) -> None:
+        if self._wire is not None:
+            self._wire.kill()
+            self._wire.communicate()
+        for name in self.names:
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
+@cache
+def why_no_machines() -> str:
+    """Return why there can be no network namespaces here; nothing if there can."""
+    if os.geteuid() != 0:
+        return "only root makes network namespaces"
+    if not (shutil.which("ip") and shutil.which("tc")):
+        return "ip and tc of iproute2 are not installed"
+    link = None
+    try:
+        link = Link()
+        link.lay()
+        link.limit("1gbit")
+    except subprocess.CalledProcessError as error:
+        return f"no network namespaces with a link that can be limited: {error.stderr.decode().strip()}"
+    finally:
+        if link:
+            link.remove()
+    return "" if os.path.exists("/dev/net/tun") else "no /dev/net/tun"
+
+
+@pytest.fixture
+def link() -> Iterator[Link]:
+    if why_no_machines():
+        pytest.skip(why_no_machines())
+    made = Link()
+    try:
+        yield made
+    finally:
+        made.remove()
+
+
+# Links that are cut are noticed after 2 seconds.
+SOON = "{'transport': {'link': {'tx': {'lease': 2000}}}}"
+
+
+def all_counted(receiver: Puppet, written: int) -> dict[str, Any]:
+    receiver.until("ends == ['closed']")
+    counts: dict[str, Any] = receiver.do("counts()")
+    assert counts["torn"] == []
+    assert counts["sorted"]
+    assert counts["seen"] + counts["lost"] + counts["missed"] == written, counts
+    return counts
+
+
+def test_500_frames_of_4_mib_at_1_gbit_are_delivered_or_counted(link: Link) -> None:
+    link.lay()
+    link.limit("1gbit")
+    with puppets(link.inside(0), link.inside(1)) as (server, receiver):
+        server.serve(link.endpoint, nbytes=4 << 20)
+        receiver.join(link.endpoint, slots=16)
+        server.do("put(500, 0.008)")
+        server.do("ring.close()")
+        counts = all_counted(receiver, 500)
+        assert counts["seen"] > 20, counts
+
+
+@pytest.mark.parametrize("seconds", [0.5, 3.0])
+def test_a_link_that_is_cut_and_mended_goes_on_and_counts_the_gap(link: Link, seconds: float) -> None:
+    link.lay()
+    with puppets(link.inside(0), link.inside(1)) as (server, receiver):
+        server.serve(link.endpoint, nbytes=100_000, config=SOON)
+        receiver.join(link.endpoint, config=SOON)
+        server.do(f"thread = writing({int(50 * (seconds + 2))}, 0.02)")
+        receiver.until("len(seen) > 10")
+        link.cut()
+        time.sleep(seconds)  # how long it is cut is what is tested
+        link.mend()
+        before = receiver.do("len(seen)")
+        server.do("thread.join()")
+        receiver.until("far.stats()['connected'] and far.stats()['rings']['cam 0']['state'] == 'open'")
+        server.do("put(20, 0.02)")
+        receiver.until(f"len(seen) > {before}")
+        written = server.do("ring.stats()['written']")
+        server.do("ring.close()")
+        assert all_counted(receiver, written)["seen"] >= 10
+
+
+def test_a_receiver_on_another_machine_is_killed_and_replaced(link: Link) -> None:
+    link.lay()
+    with puppets(link.inside(0), link.inside(1), link.inside(1)) as (server, doomed, other):
+        server.serve(link.endpoint, nbytes=100_000)
+        doomed.join(link.endpoint)
+        server.do("thread = writing(100, 0.01)")
+        doomed.until("len(seen) > 5")
+        doomed.kill()
+        other.join(link.endpoint)
+        other.until("len(seen) > 5")
+        server.do("thread.join()")
+        server.do("ring.close()")
+        other.until("ends == ['closed']")
+        counts = other.do("counts()")
+        assert counts["torn"] == []
+        assert counts["sorted"]
+        assert counts["seen"] + counts["lost"] >= 100 - other.do("seen[0]")
+
+
+def test_a_sender_on_another_machine_is_killed_and_replaced(link: Link) -> None:
+    link.lay()
+    with puppets(link.inside(0), link.inside(0), link.inside(1)) as (doomed, other, receiver):
+        doomed.serve(link.endpoint, nbytes=100_000)
+        receiver.join(link.endpoint)
+        doomed.do("thread = writing(1000, 0.005)")
+        receiver.until("len(seen) > 5")
+        doomed.kill()
+        other.serve(link.endpoint, nbytes=100_000)
+        receiver.until("far.stats()['rings']['cam 0']['restarts'] == 1")
+        receiver.until("far.stats()['rings']['cam 0']['state'] == 'open'")
+        before = receiver.do("len(seen)")
+        other.do("put(10)")
+        other.do("ring.close()")
+        receiver.until("ends == ['closed']")
+        lost = receiver.do("near.stats()['lost']")
+        assert receiver.do("torn") == []
+        assert receiver.do(f"seen[{before}:]") == list(range(10)), lost
+
+
+def test_a_link_that_loses_a_tenth_of_its_packets_loses_no_frame_uncounted(link: Link) -> None:
+    link.lay_bad(loss=0.1, delay=0.005)
+    with puppets(link.inside(0), link.inside(1)) as (server, receiver):
+        server.serve(link.endpoint, nbytes=20_000, slots=4)
+        receiver.join(link.endpoint)
+        server.do("put(40, 0.02)")
+        server.do("ring.close()")
+        assert all_counted(receiver, 40)["seen"] > 0
