@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
@@ -27,7 +26,7 @@ def save(path: str | os.PathLike[str], array: ArrayLike) -> None:
     """
     target = os.fspath(path)
     target = os.path.realpath(target if target.endswith(".npy") else target + ".npy")
-    beside = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{secrets.token_hex(4)}")
+    beside = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{os.urandom(4).hex()}")
     try:
         file, is_named = _new_file(beside)
         with file:
