@@ -194,7 +194,8 @@ impl<'py> Count<'py> {
         let left = self.arrays.iter().filter(|one| !one.is_complete()).map(|one| one.array.clone());
         let left = PyTuple::new(py, left.collect::<Vec<_>>())?;
         let found = tools(py)?.get_referrers.bind(py).call1(&left)?;
-        drop(left);
+        // From Python 3.13 on it is among the containers that are found; it stays, so that none is in its place.
+        self.seen.insert(left.as_ptr());
         for container in found.try_iter()? {
             let container = container?;
             if is_container(container.as_ptr()) {
