@@ -383,6 +383,6 @@ fn is_small(object: *mut ffi::PyObject) -> bool {
             return ffi::PyDict_Size(object) <= SMALL;
         }
         let is_listed = ffi::PyList_CheckExact(object) != 0 || ffi::PyTuple_CheckExact(object) != 0;
-        !is_listed || ffi::Py_SIZE(object) <= SMALL
+        !is_listed || ffi::PyObject_Size(object) <= SMALL
     }
 }
