@@ -8,7 +8,7 @@ NATIVE_SOURCES := Cargo.toml pyproject.toml $(shell find crates -name '*.rs' -o 
 C_LIBRARY := $(BIN)/python crates/ndshare-c/build_backend.py
 MATURIN := env -u CONDA_PREFIX VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release
 
-.PHONY: help demo test check header crash loom test-numpy test-scipy test-libraries bench docs clean
+.PHONY: help demo test test-all check header crash loom test-numpy test-scipy test-libraries bench docs wheel clean
 .DELETE_ON_ERROR:
 
 help: ## Print these lines
@@ -20,6 +20,9 @@ demo: $(STAMPS)/release $(STAMPS)/group-demo ## Run acquisition and processing o
 test: $(STAMPS)/killpoints $(STAMPS)/group-test ## Run every test: Rust, Python, and the examples in the docs
 	cargo test --workspace --exclude ndshare-py --features ndshare/killpoints
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-all: $(STAMPS)/killpoints ## Run the Python tests on each Python that is found, and say which were missing
+	$(BIN)/python tests/all_pythons.py $(TESTS)
 
 check: $(STAMPS)/killpoints $(STAMPS)/group-test $(STAMPS)/group-check ## Check format, lints, types and stubs
 	cargo fmt --all --check
@@ -57,6 +60,12 @@ docs: $(STAMPS)/killpoints $(STAMPS)/group-test ## Build the Rust documentation 
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps -p ndshare-cli
 	$(BIN)/python -m pytest tests/test_docs.py
 
+wheel: $(STAMPS)/group-build ## Build a wheel as for a release, with its sources, and check both
+	rm -rf target/wheels
+	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --no-build-isolation --wheel-dir target/wheels .
+	$(BIN)/maturin sdist --out target/wheels
+	$(BIN)/python packaging/check_wheel.py target/wheels/*.whl
+
 clean: ## Remove everything that make has made
 	rm -rf $(VENV) target demo-out bench-out python/ndshare/*.so python/ndshare/lib/*.so .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
@@ -73,13 +82,16 @@ $(STAMPS)/peers: $(wildcard bench/iceoryx2/Cargo.* bench/iceoryx2/src/*) | $(STA
 	cargo build --release --manifest-path bench/iceoryx2/Cargo.toml --target-dir target/iceoryx2
 	touch $@
 
-# There is one extension at a time: the release, or the one for tests with kill points compiled in.
+# There is one extension at a time: the release, or the one for tests with kill points compiled in. One for a single
+# version of Python would be taken before the one for all.
 $(STAMPS)/release: $(NATIVE_SOURCES) | $(STAMPS)/group-build
+	rm -f python/ndshare/*.so
 	$(MATURIN)
 	$(C_LIBRARY)
 	rm -f $(STAMPS)/killpoints && touch $@
 
 $(STAMPS)/killpoints: $(NATIVE_SOURCES) | $(STAMPS)/group-build
+	rm -f python/ndshare/*.so
 	$(MATURIN) --features killpoints --target-dir target/killpoints
 	$(C_LIBRARY) --features killpoints --target-dir target/killpoints
 	rm -f $(STAMPS)/release && touch $@

@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```\n(?:\s*^```text\n(?P<output>.*?)^```$)?", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
+# An index of packages shows the README alone, so its links are whole addresses.
+WHOLE_LINK = re.compile(r"^\[[^\]]+\]: https://github\.com/ndshare/ndshare/blob/main/(\S+)$", re.MULTILINE)
 SECONDS = 60
 
 
@@ -89,8 +91,16 @@ def has_content(target: Path) -> bool:
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_links_lead_to_files(page: Path) -> None:
-    broken = [link for link in LINK.findall(page.read_text()) if not has_content(page.parent / link)]
+    text = page.read_text()
+    broken = [link for link in LINK.findall(text) if not has_content(page.parent / link)]
+    broken += [link for link in WHOLE_LINK.findall(text) if not has_content(ROOT / link)]
     assert broken == []
+
+
+def test_the_readme_has_whole_links_alone() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert LINK.findall(text) == []
+    assert len(WHOLE_LINK.findall(text)) > 10
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)

@@ -4,6 +4,7 @@
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -33,11 +34,13 @@ __all__ = [
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LIBRARY = ROOT / "python" / "ndshare" / "lib" / "libndshare.so"
+STRIP = ("--", "-C", "strip=symbols")
 
 
 def build_library(*arguments: str) -> None:
     """Build the C library and put it into the package. It shares the extension's profile, and so what it stands on."""
-    command = ["cargo", "build", "--release", "--package", "ndshare-c", "--message-format", "json-render-diagnostics"]
+    command = ["cargo", "rustc", "--release", "--package", "ndshare-c", "--lib"]
+    command += ["--message-format", "json-render-diagnostics"]
     done = subprocess.run([*command, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     files = [file for line in done.stdout.splitlines() for file in json.loads(line).get("filenames", [])]
     built = next(file for file in files if Path(file).name == LIBRARY.name)
@@ -46,8 +49,9 @@ def build_library(*arguments: str) -> None:
 
 
 def build_wheel(*arguments: Any, **options: Any) -> str:
-    """Build a wheel, as PEP 517 has it."""
-    build_library()
+    """Build a wheel, as PEP 517 has it, without what debuggers read: that is more than half of the bytes."""
+    build_library(*STRIP)
+    os.environ.setdefault("MATURIN_STRIP", "true")
     return maturin.build_wheel(*arguments, **options)
 
 

@@ -21,6 +21,11 @@ from typing import TYPE_CHECKING, Any
 if sys.platform != "linux":
     raise ImportError(f"ndshare needs Linux (sealed memory files, /proc), got {sys.platform!r}; nothing to install")
 
+from numpy import __version__ as _numpy
+
+if int(_numpy.partition(".")[0]) < 2:
+    raise ImportError(f"expected NumPy 2.0 or newer, got {_numpy}: pip install --upgrade 'numpy>=2'")
+
 from . import _cache, _copies, _lock, _overlay, _ring, _session, _travel, fft
 from ._arrays import array, asarray, empty_like, full, full_like, ones, ones_like, zeros_like
 from ._c_api import get_include, get_library

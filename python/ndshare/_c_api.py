@@ -1,11 +1,11 @@
 """Where the C header and the C library are, for programs that are compiled against them."""
 
-from pathlib import Path
+import os
 
 
 def get_include() -> str:
     """Return the folder of ``ndshare.h``, for a C compiler's ``-I``."""
-    return str(_here() / "include")
+    return os.path.join(_here(), "include")
 
 
 def get_library() -> str:
@@ -13,18 +13,18 @@ def get_library() -> str:
 
     Raises FileNotFoundError when the package was built without it.
     """
-    folder = _here() / "lib"
-    if not (folder / "libndshare.so").exists():
+    folder = os.path.join(_here(), "lib")
+    if not os.path.exists(os.path.join(folder, "libndshare.so")):
         raise FileNotFoundError(
             f"expected libndshare.so in {folder}, got a package that was built without it: install it with pip, or run "
             "crates/ndshare-c/build_backend.py"
         )
-    return str(folder)
+    return folder
 
 
-def _here() -> Path:
+def _here() -> str:
     # Not at import: this looks at every folder of the path.
-    return Path(__file__).resolve().parent
+    return os.path.dirname(os.path.realpath(__file__))
 
 
 get_include.__module__ = get_library.__module__ = "ndshare"

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import enum
 import os
-import pathlib
 import queue
 import signal
 import sys
@@ -75,6 +74,8 @@ def key_parts(key: Any) -> tuple[int, Any] | None:
             raise TypeError(f"expected a key that other processes can name, got {key!r}: move its class to a module")
         module = "__main__" if cls.__module__ == "__mp_main__" else cls.__module__
         return _ENUM, (module, cls.__qualname__, cast("str | None", key.name) or key.value)
+    import pathlib  # which would be a tenth of importing ndshare
+
     if isinstance(key, uuid.UUID):
         return _UUID, key.bytes
     if isinstance(key, pathlib.PurePosixPath):
@@ -92,6 +93,8 @@ def key_parts(key: Any) -> tuple[int, Any] | None:
 
 def key_of(kind: int, parts: Any) -> Any:
     """Return the key of such parts. They come from shared memory: nothing is imported and no code of theirs runs."""
+    import pathlib
+
     if kind == _UUID:
         return uuid.UUID(bytes=parts)
     if kind == _POSIX_PATH:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from typing import Any, BinaryIO, Literal
 
@@ -31,7 +30,7 @@ def save(path: str | os.PathLike[str], array: ArrayLike) -> None:
     mode = _mode_of_file(target)
     folder, name = os.path.split(target)
     # A name may have 255 bytes, and a character of it 4.
-    beside = os.path.join(folder, f".{name[:60]}.{secrets.token_hex(4)}")
+    beside = os.path.join(folder, f".{name[:60]}.{os.urandom(4).hex()}")
     try:
         file, is_named = _new_file(beside)
         with file:

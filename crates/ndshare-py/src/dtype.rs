@@ -4,8 +4,8 @@ use std::ptr::NonNull;
 
 use ndshare::element::{Element, Field, Number, Order, Structure};
 use numpy::npyffi::{
-    NPY_ITEM_IS_POINTER, NPY_ITEM_REFCOUNT, NPY_TYPES, NpyTypes, PyArray_Descr, PyDataType_ELSIZE, PyDataType_FLAGS,
-    PyDataType_ISLEGACY, PyDataType_METADATA, get_type_object,
+    _PyDataType_GET_ITEM_DATA, NPY_ITEM_IS_POINTER, NPY_ITEM_REFCOUNT, NPY_TYPES, NpyTypes, PyArray_Descr,
+    PyDataType_ELSIZE, PyDataType_FLAGS, PyDataType_ISLEGACY, PyDataType_METADATA, get_type_object,
 };
 use numpy::{PyArrayDescr, PyArrayDescrMethods};
 use pyo3::exceptions::{PySystemError, PyTypeError};
@@ -135,7 +135,8 @@ impl<'py> Dtype<'py> {
         }
         // SAFETY: attached; a dtype object is a PyArray_Descr.
         let (is_bare, is_void) = unsafe {
-            let is_void = (*self.as_ptr()).fields.typeobj == get_type_object(py, NpyTypes::PyVoidArrType_Type);
+            let is_void = (*_PyDataType_GET_ITEM_DATA(self.as_ptr())).typeobj
+                == get_type_object(py, NpyTypes::PyVoidArrType_Type);
             (PyDataType_METADATA(py, self.as_ptr()).is_null(), is_void)
         };
         let has_fields = self.0.has_fields();
@@ -319,7 +320,7 @@ impl Meaning {
     pub(crate) fn of(py: Python<'_>, descr: NonNull<PyArray_Descr>) -> Self {
         // SAFETY: attached; a dtype object is a PyArray_Descr, and the array that the caller holds keeps it.
         let (type_num, kind, order, is_bare) = unsafe {
-            let fields = &(*descr.as_ptr()).fields;
+            let fields = &*_PyDataType_GET_ITEM_DATA(descr.as_ptr());
             let is_bare = PyDataType_METADATA(py, descr.as_ptr()).is_null();
             (fields.type_num, fields.kind as u8, fields.byteorder as u8, is_bare)
         };
@@ -343,7 +344,7 @@ impl Meaning {
 #[inline]
 pub(crate) fn number_of(py: Python<'_>, descr: NonNull<PyArray_Descr>) -> Option<Number> {
     // SAFETY: attached; a dtype object is a PyArray_Descr, and what the caller holds keeps it.
-    let fields = unsafe { &(*descr.as_ptr()).fields };
+    let fields = unsafe { &*_PyDataType_GET_ITEM_DATA(descr.as_ptr()) };
     if !(0..BUILTIN).contains(&fields.type_num) {
         return Dtype::borrowed(py, descr).is_bfloat16().unwrap_or(false).then_some(Number::Bf16);
     }

@@ -10,7 +10,6 @@ use ndshare::prim::{AtomicBool, Ordering::Relaxed};
 use ndshare::ring::{self, Content, Format, Published, RingSizes};
 use numpy::PyArrayDescr;
 use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
-use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PySlice, PyString, PyTuple, PyType};
@@ -21,6 +20,7 @@ use crate::error::to_python;
 use crate::guard::{Guarded, Once};
 use crate::ndarray::{Operand, base_of, plain_class};
 use crate::shape::Shape;
+use crate::variables::references;
 use crate::wait::{at_once, interruptible_for};
 
 /// What every frame of a ring is unless it says otherwise.
@@ -316,8 +316,7 @@ impl FrameHold {
     ) -> PyResult<Option<u64>> {
         let Source::Written(written) = &slf.get().source else { return Ok(None) };
         let Some(mut writing) = written.writing.take() else { return Ok(None) };
-        // SAFETY: attached, and the object lives.
-        let is_alone = unsafe { ffi::Py_REFCNT(slf.as_ptr()) } == 1;
+        let is_alone = references(slf.bind(py)) == 1;
         // Nobody but this call has it: there is no array over the frame any more.
         if is_alone {
             return publish(py, &mut writing, content, timeout);

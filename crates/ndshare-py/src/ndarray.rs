@@ -1,4 +1,8 @@
 //! NumPy's array object: where its bytes are, and how one is made over a block.
+//!
+//! NumPy's header reads the fields of an array in place, and its table has no functions for them but one, from 2.5 on, which
+//! says where they are: under the ABI for free-threaded interpreters (abi3t), where nobody may know how long the head of an
+//! object is. [`fields_of`] is that function there, and elsewhere the field itself.
 
 use std::ffi::c_int;
 use std::ptr::{self, NonNull};
@@ -8,7 +12,7 @@ use ndshare::element::Element;
 use ndshare::layout;
 use numpy::npyffi::{
     self, NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_F_CONTIGUOUS, NPY_ARRAY_WRITEABLE, NpyTypes,
-    PY_ARRAY_API, PyArray_Descr, PyArrayObject, npy_intp,
+    PY_ARRAY_API, PyArray_Descr, PyArrayObject_fields, npy_intp,
 };
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -60,7 +64,7 @@ impl<'a> Operand<'a> {
         // SAFETY: it is an array, so it has these fields; shape and strides live as long as the array is not
         // resized, which needs the only reference to it.
         unsafe {
-            let fields = &(*object.as_ptr().cast::<PyArrayObject>()).fields;
+            let fields = &*fields_of(object);
             let ndim = usize::try_from(fields.nd).unwrap_or(0);
             let descr = NonNull::new(fields.descr)?;
             Some(Operand {
@@ -248,11 +252,21 @@ fn is_array(object: &Bound<'_, PyAny>) -> bool {
     unsafe { npyffi::PyArray_Check(object.py(), object.as_ptr()) != 0 }
 }
 
+/// Where NumPy keeps what it knows of an array.
+///
+/// # Safety
+/// `array` is an array.
+#[inline]
+unsafe fn fields_of(array: &Bound<'_, PyAny>) -> *mut PyArrayObject_fields {
+    // SAFETY: attached; the caller's.
+    unsafe { npyffi::_PyArray_GET_ITEM_DATA(array.as_ptr().cast()) }
+}
+
 /// Turns an array read-only.
 pub(crate) fn make_readonly(array: &Bound<'_, PyAny>) {
     if is_array(array) {
         // SAFETY: attached; the flags of an array may be changed by whoever has the interpreter.
-        unsafe { (*array.as_ptr().cast::<PyArrayObject>()).fields.flags &= !NPY_ARRAY_WRITEABLE };
+        unsafe { (*fields_of(array)).flags &= !NPY_ARRAY_WRITEABLE };
     }
 }
 
@@ -276,7 +290,7 @@ pub(crate) unsafe fn set_base(array: &Bound<'_, PyAny>, base: Py<PyAny>) {
     // SAFETY: attached; an array owns the reference in its field. Nobody reads it while it changes, and the old base is
     // dropped when the array has the new one.
     unsafe {
-        let field = &raw mut (*array.as_ptr().cast::<PyArrayObject>()).fields.base;
+        let field = &raw mut (*fields_of(array)).base;
         let before = Bound::from_owned_ptr_or_opt(array.py(), field.replace(base.into_ptr()));
         drop(before);
     }
@@ -289,7 +303,7 @@ pub(crate) fn view_base<'py>(array: &Bound<'py, PyAny>) -> Option<Bound<'py, PyA
     }
     // SAFETY: attached; an array keeps its base, which is null or an object.
     unsafe {
-        let base = (*array.as_ptr().cast::<PyArrayObject>()).fields.base;
+        let base = (*fields_of(array)).base;
         Bound::from_borrowed_ptr_or_opt(array.py(), base)
     }
 }

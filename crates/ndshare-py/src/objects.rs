@@ -6,7 +6,6 @@
 //! address is an error and no signal.
 
 use std::fs::File;
-use std::mem::offset_of;
 use std::os::unix::fs::FileExt;
 
 use pyo3::ffi;
@@ -17,6 +16,8 @@ const EVERY_BYTE: usize = 4096;
 const EVERY_WORD: usize = 64 << 10;
 /// How many words are followed at most.
 const PROBES: usize = 4096;
+/// No interpreter's objects have a longer head, in bytes.
+const LONGEST_HEAD: u64 = 64;
 
 /// Whether there is a pointer to an object among the first items at `address`.
 pub(crate) fn has_objects(address: usize, len_bytes: usize) -> bool {
@@ -39,13 +40,20 @@ fn is_plausible(word: u64) -> bool {
 
 fn is_object(memory: &File, word: u64) -> bool {
     let the_type = &raw const ffi::PyType_Type as u64;
-    let type_of = |object| type_of(memory, object).filter(|&word| is_plausible(word));
+    let Some(place) = place_of_type(memory, the_type) else { return true };
+    let type_of = |object| word_at(memory, object + place).filter(|&word| is_plausible(word));
     let meta = type_of(word).and_then(type_of);
     meta.is_some_and(|meta| meta == the_type || type_of(meta) == Some(the_type))
 }
 
-fn type_of(memory: &File, object: u64) -> Option<u64> {
+/// Where in an object the pointer to its type is: the type of `type` is `type`. How long the head of an object is depends on
+/// the interpreter, and an extension for several of them is not told.
+fn place_of_type(memory: &File, the_type: u64) -> Option<u64> {
+    (0..LONGEST_HEAD).step_by(8).find(|place| word_at(memory, the_type + place) == Some(the_type))
+}
+
+fn word_at(memory: &File, address: u64) -> Option<u64> {
     let mut word = [0; 8];
-    memory.read_exact_at(&mut word, object + offset_of!(ffi::PyObject, ob_type) as u64).ok()?;
+    memory.read_exact_at(&mut word, address).ok()?;
     Some(u64::from_ne_bytes(word))
 }

@@ -1,5 +1,6 @@
 //! Shapes, orders, alignments and sizes as Python gives them. Errors are NumPy's own, or worded like them.
 
+use std::ffi::c_void;
 use std::{ptr, slice};
 
 use ndshare::layout::{MAX_DIMS, parse_size};
@@ -12,6 +13,11 @@ use pyo3::types::{PyBool, PyInt, PyString, PyTuple};
 use crate::described::Described;
 use crate::dtype::Dtype;
 use crate::wait::at_once;
+
+unsafe extern "C" {
+    /// In the stable ABI since 3.13, and in every Python that is older: those do not change any more.
+    fn PyMem_RawFree(memory: *mut c_void);
+}
 
 /// The smallest alignment of an array's first byte, one cache line.
 pub(crate) const MIN_ALIGN: usize = 64;
@@ -75,7 +81,7 @@ impl Shape {
             // SAFETY: NumPy wrote `len` lengths there, at most as many as an array may have.
             unsafe { ptr::copy_nonoverlapping(dims.ptr, self.lengths.as_mut_ptr(), self.ndim) };
             // SAFETY: this is what NumPy's macro PyDimMem_FREE does.
-            unsafe { ffi::PyMem_RawFree(dims.ptr.cast()) };
+            unsafe { PyMem_RawFree(dims.ptr.cast()) };
         }
         Ok(())
     }

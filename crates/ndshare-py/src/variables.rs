@@ -14,10 +14,12 @@ use std::ffi::{c_int, c_void};
 use crate::guard::Once;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyAnyMethods, PyDict, PyTuple, PyType};
+use pyo3::types::{PyAnyMethods, PyDict, PyList, PyTuple, PyType, PyTypeMethods};
 
 /// A container with more items is looked at only if the collector says that it refers to one of the arrays.
 const SMALL: isize = 1000;
+/// The part of an object's word of references in which every Python counts.
+const COUNT: isize = u32::MAX as isize;
 /// Locals of this kind of code are in the frame and not in a dict.
 const CO_OPTIMIZED: u32 = 1;
 /// What tells others where the bytes of an array are: who has one of these may have given the address away.
@@ -73,7 +75,9 @@ impl Drop for Quiet {
 /// How many references there are to an object.
 pub(crate) fn references(object: &Bound<'_, PyAny>) -> isize {
     // SAFETY: attached; a live object.
-    unsafe { ffi::Py_REFCNT(object.as_ptr()) }
+    let word = unsafe { ffi::Py_REFCNT(object.as_ptr()) };
+    // From Python 3.14 on the upper half of the word that older ones count in has flags.
+    word & COUNT
 }
 
 struct One<'py> {
@@ -179,7 +183,7 @@ impl<'py> Count<'py> {
         // SAFETY: a live object, which the caller keeps; its class says how it is gone through, and what is called for
         // each object only counts.
         unsafe {
-            if let Some(traverse) = (*ffi::Py_TYPE(container)).tp_traverse {
+            if let Some(traverse) = traverse_of(ffi::Py_TYPE(container)) {
                 traverse(container, count_one, std::ptr::from_mut(self).cast());
             }
         }
@@ -190,7 +194,8 @@ impl<'py> Count<'py> {
         let left = self.arrays.iter().filter(|one| !one.is_complete()).map(|one| one.array.clone());
         let left = PyTuple::new(py, left.collect::<Vec<_>>())?;
         let found = tools(py)?.get_referrers.bind(py).call1(&left)?;
-        drop(left);
+        // From Python 3.13 on it is among the containers that are found; it stays, so that none is in its place.
+        self.seen.insert(left.as_ptr());
         for container in found.try_iter()? {
             let container = container?;
             if is_container(container.as_ptr()) {
@@ -212,7 +217,12 @@ extern "C" fn count_one(object: *mut ffi::PyObject, count: *mut c_void) -> c_int
 struct Tools {
     get_referrers: Py<PyAny>,
     get_trace: Py<PyAny>,
-    deque: Py<PyAny>,
+    /// Classes of the interpreter whose instances have nothing but places for variables.
+    places: Vec<Py<PyAny>>,
+    /// Classes of what pauses, and what their instances are asked whether they run.
+    paused: Vec<(Py<PyAny>, &'static str)>,
+    /// What says which names a class has itself, whatever its metaclass would say.
+    names: Py<PyAny>,
     /// Whether this is an interpreter in which one thread runs at a time.
     has_lock: bool,
     /// How an instance of a class written in Python is gone through.
@@ -223,15 +233,37 @@ fn tools(py: Python<'_>) -> PyResult<&Tools> {
     static FOUND: Once<Tools> = Once::new();
     FOUND.get_or_make(|| {
         let ordinary = py.get_type::<PyType>().call1(("Ordinary", PyTuple::empty(py), PyDict::new(py)))?;
+        let (types, deque) = (py.import("types")?, py.import("collections")?.getattr("deque")?);
+        let class = |name: &str| types.getattr(name).map(Bound::unbind);
+        let builtins = [py.get_type::<PyList>(), py.get_type::<PyTuple>()].map(|class| class.into_any().unbind());
+        let more = [class("CellType")?, class("FrameType")?, deque.unbind()];
         Ok(Tools {
             get_referrers: py.import("gc")?.getattr("get_referrers")?.unbind(),
             get_trace: py.import("sys")?.getattr("gettrace")?.unbind(),
             has_lock: !py.import("sys")?.getattr("abiflags")?.extract::<String>()?.contains('t'),
-            deque: py.import("collections")?.getattr("deque")?.unbind(),
+            places: builtins.into_iter().chain(more).collect(),
+            paused: vec![
+                (class("GeneratorType")?, "gi_running"),
+                (class("CoroutineType")?, "cr_running"),
+                (class("AsyncGeneratorType")?, "ag_running"),
+            ],
+            names: py.get_type::<PyType>().getattr("__dict__")?.get_item("__dict__")?.getattr("__get__")?.unbind(),
             // SAFETY: attached; a class that lives.
-            traverse: unsafe { (*ordinary.as_ptr().cast::<ffi::PyTypeObject>()).tp_traverse },
+            traverse: unsafe { traverse_of(ordinary.as_ptr().cast()) },
         })
     })
+}
+
+/// How a class goes through an instance.
+///
+/// # Safety
+/// Attached; a live class.
+unsafe fn traverse_of(class: *mut ffi::PyTypeObject) -> Option<ffi::traverseproc> {
+    // SAFETY: the caller's; what is in this slot is such a function, or null.
+    unsafe {
+        let slot = ffi::PyType_GetSlot(class, ffi::Py_tp_traverse);
+        std::mem::transmute::<*mut c_void, Option<ffi::traverseproc>>(slot)
+    }
 }
 
 /// Looks up what counting needs.
@@ -262,60 +294,65 @@ fn is_container(object: *mut ffi::PyObject) -> bool {
     // SAFETY: attached, a live object; classes live as long as their instances.
     unsafe {
         let class = ffi::Py_TYPE(object);
-        let is = |other: *mut ffi::PyTypeObject| std::ptr::eq(class, other);
-        if is(&raw mut ffi::PyDict_Type) {
+        if std::ptr::eq(class, &raw mut ffi::PyDict_Type) {
             return INTERFACES.iter().all(|name| !has_key(object, name));
         }
-        let plain = [&raw mut ffi::PyList_Type, &raw mut ffi::PyTuple_Type, &raw mut ffi::PyCell_Type];
-        let deque = tools(Python::assume_attached()).map_or(std::ptr::null_mut(), |tools| tools.deque.as_ptr());
-        let is_plain = plain.into_iter().any(is) || is(deque.cast());
-        is_plain || is(&raw mut ffi::PyFrame_Type) || is_paused(object) || is_ordinary(object)
+        let Ok(tools) = tools(Python::assume_attached()) else { return false };
+        let is_plain = tools.places.iter().any(|place| std::ptr::eq(place.as_ptr(), class.cast()));
+        is_plain || is_paused(tools, object) || is_ordinary(tools, object)
     }
 }
 
 /// A generator, or a coroutine, that does not run: one that runs is among the frames.
-fn is_paused(object: *mut ffi::PyObject) -> bool {
+fn is_paused(tools: &Tools, object: *mut ffi::PyObject) -> bool {
     // SAFETY: attached, a live object.
     let object = unsafe { Bound::from_borrowed_ptr(Python::assume_attached(), object) };
-    // SAFETY: a class of the interpreter.
-    let class = unsafe { ffi::Py_TYPE(object.as_ptr()) };
-    let kinds = [
-        (&raw mut ffi::PyGen_Type, "gi_running"),
-        (&raw mut ffi::PyCoro_Type, "cr_running"),
-        (&raw mut ffi::PyAsyncGen_Type, "ag_running"),
-    ];
-    let kind = kinds.into_iter().find(|(kind, _)| std::ptr::eq(class, *kind));
-    kind.is_some_and(|(_, name)| object.getattr(name).and_then(|runs| runs.extract()).is_ok_and(|runs: bool| !runs))
+    let class = object.get_type();
+    let kind = tools.paused.iter().find(|(kind, _)| class.is(kind));
+    kind.is_some_and(|(_, name)| object.getattr(*name).and_then(|runs| runs.extract()).is_ok_and(|runs: bool| !runs))
 }
 
 /// An instance of a class that was written in Python from nothing but such classes, and that offers no bytes.
-fn is_ordinary(object: *mut ffi::PyObject) -> bool {
-    // SAFETY: attached, a live object; the dict of a class written in Python is a dict; its bases live as it does. An
-    // attribute that no such class has is looked up in the instance alone, which runs no Python code.
-    unsafe {
-        let mut class = ffi::Py_TYPE(object);
-        while (*class).tp_flags & ffi::Py_TPFLAGS_HEAPTYPE != 0 {
-            let (names, bases) = ((*class).tp_dict, (*class).tp_bases);
-            if names.is_null() || bases.is_null() || ffi::PyTuple_GET_SIZE(bases) != 1 {
-                return false;
-            }
-            if INTERFACES.iter().any(|name| has_key(names, name)) {
-                return false;
-            }
-            class = (*class).tp_base;
+fn is_ordinary(tools: &Tools, object: *mut ffi::PyObject) -> bool {
+    // SAFETY: attached, a live object; its class lives as it does.
+    let object = unsafe { Bound::from_borrowed_ptr(Python::assume_attached(), object) };
+    // An attribute that no such class has is looked up in the instance alone, which runs no Python code.
+    is_plainly_derived(tools, object.get_type())
+        && is_written_in_python(tools, &object)
+        && INTERFACES.iter().all(|name| !has_attribute(&object, name))
+}
+
+/// Whether a class and all that it is made from have one base each, `object` at last, and no name that offers bytes.
+fn is_plainly_derived(tools: &Tools, mut class: Bound<'_, PyType>) -> bool {
+    let py = class.py();
+    // SAFETY: attached; a live class.
+    while unsafe { ffi::PyType_GetFlags(class.as_type_ptr()) } & ffi::Py_TPFLAGS_HEAPTYPE != 0 {
+        let Ok(names) = tools.names.bind(py).call1((&class,)) else { return false };
+        if INTERFACES.iter().any(|name| names.contains(name).unwrap_or(true)) {
+            return false;
         }
-        let is_bare = std::ptr::eq(class, &raw mut ffi::PyBaseObject_Type);
-        let object = Bound::from_borrowed_ptr(Python::assume_attached(), object);
-        is_bare && is_written_in_python(&object) && INTERFACES.iter().all(|name| !has_attribute(&object, name))
+        let Some(base) = only_base(&class) else { return false };
+        class = base;
     }
+    class.is(py.get_type::<PyAny>())
+}
+
+/// The base of a class that has one, without asking its metaclass.
+fn only_base<'py>(class: &Bound<'py, PyType>) -> Option<Bound<'py, PyType>> {
+    // SAFETY: attached; a live class keeps the tuple of its bases, which is what is in this slot.
+    let bases = unsafe {
+        let slot = ffi::PyType_GetSlot(class.as_type_ptr(), ffi::Py_tp_bases);
+        Bound::from_borrowed_ptr_or_opt(class.py(), slot.cast())?
+    };
+    let bases = bases.cast_into::<PyTuple>().ok().filter(|bases| bases.len() == 1)?;
+    bases.get_item(0).ok()?.cast_into().ok()
 }
 
 /// Extensions make classes on the heap, too; theirs have other ways to go through an instance.
-fn is_written_in_python(object: &Bound<'_, PyAny>) -> bool {
+fn is_written_in_python(tools: &Tools, object: &Bound<'_, PyAny>) -> bool {
     // SAFETY: attached; a live object has a class.
-    let own = unsafe { (*ffi::Py_TYPE(object.as_ptr())).tp_traverse };
-    let ordinary = tools(object.py()).ok().and_then(|tools| tools.traverse);
-    matches!((own, ordinary), (Some(own), Some(ordinary)) if std::ptr::fn_addr_eq(own, ordinary))
+    let own = unsafe { traverse_of(ffi::Py_TYPE(object.as_ptr())) };
+    matches!((own, tools.traverse), (Some(own), Some(ordinary)) if std::ptr::fn_addr_eq(own, ordinary))
 }
 
 fn has_attribute(object: &Bound<'_, PyAny>, name: &str) -> bool {
@@ -346,6 +383,6 @@ fn is_small(object: *mut ffi::PyObject) -> bool {
             return ffi::PyDict_Size(object) <= SMALL;
         }
         let is_listed = ffi::PyList_CheckExact(object) != 0 || ffi::PyTuple_CheckExact(object) != 0;
-        !is_listed || ffi::Py_SIZE(object) <= SMALL
+        !is_listed || ffi::PyObject_Size(object) <= SMALL
     }
 }
