@@ -92,6 +92,6 @@ $(STAMPS)/release: $(NATIVE_SOURCES) | $(STAMPS)/group-build
 
 $(STAMPS)/killpoints: $(NATIVE_SOURCES) | $(STAMPS)/group-build
 	rm -f python/ndshare/*.so
-	$(MATURIN) --features killpoints --target-dir target/killpoints
+	$(MATURIN) --features abi3,killpoints --target-dir target/killpoints
 	$(C_LIBRARY) --features killpoints --target-dir target/killpoints
 	rm -f $(STAMPS)/release && touch $@

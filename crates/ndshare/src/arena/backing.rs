@@ -289,7 +289,7 @@ impl Heap {
 
     /// Gives the pages of a lasting one back, as the file is removed at the end of a test: participants that the test has let
     /// die never leave, and keep the rest.
-    #[cfg(all(test, feature = "killpoints"))]
+    #[cfg(test)]
     pub(super) fn remove(&self) {
         // SAFETY: the memory is whole pages; the test has dropped its participants, and the dead never go on.
         unsafe { discard(self.base, self.len_bytes as usize) };
