@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -245,8 +246,12 @@ def _leave_at_the_end(_: object = None) -> None:
 def _leave_after_threads() -> None:
     """Leave once the threads have ended that are no daemons, as at the exit of an interpreter: they may still write.
 
-    multiprocessing waits for them after its finalizers, by this function of `threading`, and calls nothing more then.
+    From 3.13 on, multiprocessing has waited for them when it calls its finalizers. Before, it waits after these, by
+    this function of `threading`, and calls nothing more then.
     """
+    if sys.version_info >= (3, 13):
+        _native.leave_rings()
+        return
     shutdown: Callable[[], None] = cast("Any", threading)._shutdown
 
     def shutdown_and_leave() -> None:
