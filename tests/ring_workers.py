@@ -7,6 +7,7 @@ import random
 import resource
 import select
 import signal
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -60,7 +61,11 @@ def write_at_the_end(writer: nds.Writer | nds.Ring, number: int) -> None:
     """Return, and leave it to a thread to write when multiprocessing has called all that it calls at the end."""
     end_by_itself()
     is_over = threading.Event()
-    util.Finalize(None, is_over.set, exitpriority=-1000)
+    # From 3.13 on it waits for threads before it calls its finalizers, so this one would never be called.
+    if sys.version_info >= (3, 13):
+        threading._register_atexit(is_over.set)  # type: ignore[attr-defined]
+    else:
+        util.Finalize(None, is_over.set, exitpriority=-1000)
 
     def write() -> None:
         is_over.wait()

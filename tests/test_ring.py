@@ -1755,7 +1755,7 @@ def test_reprs() -> None:
 
 def test_stats_are_plain() -> None:
     ring = nds.Ring(2, slots=4)
-    assert ring.stats() == {"written": 0, "dropped": 0, "missed": 0, "readers": [], "writers": []}
+    assert ring.stats() == {"written": 0, "dropped": 0, "missed": 0, "lost": 0, "readers": [], "writers": []}
     reader = ring.reader(group="g")
     put_all(ring, 1, 2)
     books = {"lag": 2, "missed": 0, "held": 0, "alive": True, "pid": None, "name": None, "mode": "group", "group": "g"}
