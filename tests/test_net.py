@@ -973,6 +973,200 @@ def test_a_name_that_nobody_published_is_an_error() -> None:
     assert "Traceback" not in said
 
 
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Return the exit status of a command, and what it said."""
+    try:
+        said = process.communicate(timeout=HANG)[1]
+    finally:
+        process.kill()
+    return process.returncode, said
+
+
+def said_line(process: subprocess.Popen[str], match: str) -> str:
+    """Return the next line of a command that has something in it."""
+    assert process.stderr is not None
+    lines: list[str] = []
+    while line := process.stderr.readline():
+        lines.append(line)
+        if match in line:
+            return line
+    raise AssertionError(f"expected a line with {match!r}, got {lines}")
+
+
+@pytest.mark.usefixtures("runtime")
+def test_a_bridge_leaves_a_name_alone_that_is_somebody_elses() -> None:
+    place, ring = endpoint(), ring_of()
+    nds.publish("cam0", ring)
+    with net.serve(place, rings={"cam0": ring}):
+        status, said = ended(command("--connect", place, "--ring", "cam0", "--timeout", "60"))
+    assert status == 1
+    assert said.count("\n") == 1, said
+    assert 'expected "cam0" to be free' in said
+    assert nds.ref(nds.attach("cam0", timeout=0)) == nds.ref(ring)
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.usefixtures("runtime")
+def test_a_bridge_that_waits_ends_in_order_and_has_said_for_whom(by: signal.Signals) -> None:
+    place = endpoint()
+    process = command("--connect", place, "--ring", "cam0")
+    said = said_line(process, "waits for")
+    process.send_signal(by)
+    assert place in said
+    assert "refused" in said
+    assert ended(process) == (0, "")
+
+
+@pytest.mark.usefixtures("runtime")
+def test_a_bridge_takes_over_the_ring_of_one_that_was_killed() -> None:
+    place, ring = endpoint(), ring_of()
+    with net.serve(place, rings={"cam0": ring}):
+        first = command("--connect", place, "--ring", "cam0")
+        try:
+            said_line(first, "receives")
+            frames = nds.attach("cam0", timeout=HANG).reader()
+            ring.put(np.full(100, 1, "u1"))
+            assert frames.get(timeout=HANG).origin.seq == 0
+        finally:
+            first.kill()
+            first.communicate()
+        second = command("--connect", place, "--ring", "cam0")
+        try:
+            assert "into the ring of a bridge that died" in said_line(second, "receives")
+            ring.put(np.full(100, 2, "u1"))
+            assert frames.get(timeout=HANG).origin.seq == 1
+            # It takes the name away again, which is its own now.
+            second.send_signal(signal.SIGTERM)
+            assert ended(second) == (0, "")
+            assert nds.names() == {}
+        finally:
+            second.kill()
+
+
+@pytest.mark.usefixtures("runtime")
+def test_a_bridge_ends_a_ring_left_behind_that_has_other_frames() -> None:
+    place, ring = endpoint(), ring_of()
+    with net.serve(place, rings={"cam0": ring}):
+        first = command("--connect", place, "--ring", "cam0")
+        try:
+            said_line(first, "receives")
+            frames = nds.attach("cam0", timeout=HANG).reader()
+            ring.put(np.full(100, 1, "u1"))
+            assert frames.get(timeout=HANG).origin.seq == 0
+        finally:
+            first.kill()
+            first.communicate()
+        second = command("--connect", place, "--ring", "cam0", "--slots", "7")
+        try:
+            said_line(second, "receives")
+            with pytest.raises((nds.WriterDied, nds.Closed)):
+                frames.get(timeout=HANG)
+            with pytest.raises(nds.Closed):
+                frames.get(timeout=HANG)
+            assert nds.attach("cam0", timeout=0).slots == 7
+        finally:
+            second.kill()
+            second.communicate()
+
+
+@pytest.mark.usefixtures("runtime")
+def test_a_bridge_serves_the_ring_that_comes_back_under_the_name() -> None:
+    place, ring, again = endpoint(), ring_of(), ring_of()
+    nds.publish("cam0", ring)
+    serving = command("--listen", place, "--ring", "cam0")
+    try:
+        said_line(serving, "serves")
+        with net.connect(place, timeout=HANG) as far:
+            frames = far.ring("cam0").reader()
+            ring.put(np.full(100, 1, "u1"))
+            first = frames.get(timeout=HANG).origin
+            nds.publish("cam0", again, replace=True)
+            assert repr(nds.ref(again)) in said_line(serving, "serves")
+            assert wait_until(lambda: far.stats()["rings"]["cam0"]["restarts"] == 1, HANG)
+            again.put(np.full(100, 2, "u1"))
+            frame = frames.get(timeout=HANG)
+            assert (frame == 2).all()
+            assert frame.origin.run != first.run
+    finally:
+        serving.kill()
+        serving.communicate()
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--connect", "localhost:7447", "--ring", "a"),
+        ("--connect", "tcp/localhost", "--ring", "a", "--timeout", "1"),
+        ("--connect", "tcp/127.0.0.1:1", "--ring", "a", "--timeout", "0.3"),
+        ("--connect", "tcp/127.0.0.1:1", "--ring", "a", "--config", "nowhere.json5"),
+        ("--connect", "tcp/127.0.0.1:1", "--ring", "a", "--config", "BAD"),
+        ("--listen", "tcp/192.0.2.1:1", "--ring", "a"),
+        ("--listen", "tcp/127.0.0.1:0", "--cache", "a"),
+    ],
+)
+@pytest.mark.usefixtures("runtime")
+def test_what_the_command_cannot_do_is_one_line(args: tuple[str, ...], tmp_path: Any) -> None:
+    (tmp_path / "bad.json5").write_text("{nope: [")
+    args = tuple(str(tmp_path / "bad.json5") if arg == "BAD" else arg for arg in args)
+    ring = ring_of()
+    nds.publish("a", ring)
+    status, said = ended(command(*args))
+    assert status == 1
+    assert said.startswith("ndshare: expected ") or "nowhere.json5" in said
+    assert said.count("\n") == 1
+    assert ".cargo" not in said
+
+
+# ---- the end of the interpreter -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("timeout", ["0.3", "1", "1.5"])
+def test_an_interpreter_exits_in_order_after_a_connect_that_failed(timeout: str) -> None:
+    source = """
+    import sys
+    from ndshare import net
+    try:
+        net.connect(sys.argv[1], timeout=float(sys.argv[2]))
+    except net.Unreachable as error:
+        print("refused" in str(error))
+    """
+    assert run(source, endpoint(), timeout).clean().strip() == "True"
+
+
+def test_an_interpreter_exits_in_order_after_ctrl_c_in_a_connect() -> None:
+    source = """
+    import _thread, sys, threading
+    from ndshare import net
+    threading.Timer(1.0, _thread.interrupt_main).start()
+    try:
+        net.connect(sys.argv[1])
+    except KeyboardInterrupt:
+        print("ctrl-c")
+    """
+    assert run(source, endpoint()).clean().strip() == "ctrl-c"
+
+
+def test_the_exit_waits_for_calls_of_zenoh_whatever_ctrl_c_says() -> None:
+    source = """
+    import _thread, atexit, os, threading, time
+    import ndshare as nds
+    from ndshare.net import _link
+    def call():
+        for _ in range(3):
+            time.sleep(0.3)
+            if main.is_set():
+                _thread.interrupt_main()
+        os.write(1, b"back")
+    main = threading.Event()
+    try:
+        _link.patiently(call, time.monotonic(), "it")
+    except nds.Timeout:
+        os.write(1, b"timeout ")
+    atexit.register(main.set)
+    """
+    assert run(source).clean().split() == ["timeout", "back"]
+
+
 # ---- two machines ---------------------------------------------------------------------------------------------------
 
 _numbers = itertools.count(os.getpid())

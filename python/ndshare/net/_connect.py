@@ -93,6 +93,7 @@ class _Pump:
         self._end: int | None = None
         self._is_open = True
         self.has_joined = threading.Event()
+        self.given: dict[str, Any] = {}  # how the ring was asked for
         self.stats: FarRing = {
             "host": host, "state": "waiting", "received": 0, "bytes": 0, "lost": 0, "rejected": 0, "restarts": 0,
             "error": None,
@@ -359,17 +360,34 @@ class Far:
         servers do; Incompatible.
         """
         deadline = _link.deadline_in(timeout)
+        given = {"slots": slots, "when_full": when_full, "keep": keep, "arena": arena}
+        return self._joined(name, deadline, given, partial(_new_ring, given))
+
+    def _ring_into(self, name: str, old: _native.Ring | None, slots: int, timeout: float | None) -> _native.Ring:
+        """Fill a ring that a receiver filled before, if it is of the same frames; otherwise a new one."""
+        given = {"slots": slots, "when_full": "drop_oldest", "keep": 0, "arena": None}
+
+        def make(form: _wire.Form) -> _native.Ring:
+            return old if old is not None and _fits(old, form, slots) else _new_ring(given, form)
+
+        return self._joined(name, _link.deadline_in(timeout), given, make)
+
+    def _joined(
+        self, name: str, deadline: float, given: dict[str, Any], make: Callable[[_wire.Form], _native.Ring]
+    ) -> _native.Ring:
         with self._begins:
             pump = self._pumps.get(name)
             if pump is None:
                 about = self._about(name, deadline)
                 form = _wire.form_in(about)
-                meta = _meta_with_origin(form.meta)
-                ring = _native.Ring(
-                    form.shape, form.dtype, slots=slots, when_full=when_full, meta=meta, keep=keep, arena=arena
-                )
-                pump = self._pumps[name] = _Pump(self, name, ring, form, str(about.get("host"))[:64])
+                pump = _Pump(self, name, make(form), form, str(about.get("host"))[:64])
+                pump.given, self._pumps[name] = given, pump
                 pump.start()
+            elif pump.given != given:
+                raise ValueError(
+                    f"expected ring {name!r} with {_texts(pump.given)}, as it was made first, got {_texts(given)}: "
+                    "leave them as they were, or connect once more"
+                )
         while not pump.has_joined.wait(_link.slice_of(deadline)):
             if time.monotonic() >= deadline:
                 raise Timeout(f"{self.host} offers ring {name!r}, and did not let this process join before the timeout")
@@ -499,6 +517,20 @@ class Far:
 def _names(fields: dict[str, Any], field: str) -> tuple[str, ...]:
     names = fields.get(field)
     return tuple(str(name)[:200] for name in cast("list[Any]", names)[:1000]) if isinstance(names, list) else ()
+
+
+def _new_ring(given: dict[str, Any], form: _wire.Form) -> _native.Ring:
+    return _native.Ring(form.shape, form.dtype, meta=_meta_with_origin(form.meta), **given)
+
+
+def _fits(ring: _native.Ring, form: _wire.Form, slots: int) -> bool:
+    """Tell whether frames of this form can go on in a ring that is there already."""
+    found = (ring.shape, ring.dtype, ring.meta, ring.slots, ring.closed)
+    return found == (form.shape, form.dtype, _meta_with_origin(form.meta), slots, False)
+
+
+def _texts(given: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in given.items())
 
 
 def _meta_with_origin(meta: np.dtype[Any] | None) -> Any:
