@@ -441,7 +441,7 @@ def test_a_loader_that_takes_too_long_is_a_timeout() -> None:
     go_on = threading.Event()
     cache = nds.Cache("8 MiB", load=lambda _: np.zeros(3) if go_on.wait(HANG) else None)
     with bridged(cache=cache) as (_, far):
-        with pytest.raises(nds.Timeout, match="tiles"):
+        with pytest.raises(nds.Timeout, match=r"value of 1 in the cache 'tiles'.*still be loading"):
             nds.Cache("8 MiB", load=far.loader("tiles", timeout=0.3))[1]
         go_on.set()
 
@@ -472,9 +472,61 @@ def test_who_waits_is_told_for_whom() -> None:
     ):
         far.ring("other", timeout=0.3)
     with pytest.raises(OSError, match="listen"):
-        net.serve("tcp/192.0.2.1:1")
+        net.serve("tcp/192.0.2.1:1", rings={"cam": ring_of()})
     with pytest.raises(ValueError, match="timeout"):
         net.connect(place, timeout=-1)
+
+
+def test_arguments_of_other_kinds_are_refused(tmp_path: Any) -> None:
+    place, ring, cache = endpoint(), ring_of(), nds.Cache("1 MiB")
+    wrong: list[tuple[dict[str, Any], type[Exception], str]] = [
+        ({"rings": [ring]}, TypeError, "rings= as a dict.*got list"),
+        ({"rings": ring}, TypeError, "rings= as a dict.*got Ring"),
+        ({"rings": {"a": cache}}, TypeError, "rings.'a'. to be a Ring, got Cache"),
+        ({"caches": {"a": ring}}, TypeError, "caches.'a'. to be a Cache, got Ring"),
+        ({"rings": {7: ring}}, TypeError, "got 7"),
+        ({}, ValueError, "to offer, got none"),
+        ({"rings": {"a": ring}, "timeout": "10"}, TypeError, "seconds.*got '10'"),
+        ({"rings": {"a": ring}, "config": {"transport": {"nope": 1}}}, ValueError, "'transport/nope'.*unknown key"),
+        ({"rings": {"a": ring}, "config": tmp_path / "none"}, FileNotFoundError, "none"),
+        ({"rings": {"a": ring}, "config": 5}, TypeError, "got 5"),
+    ]
+    for more, kind, match in wrong:
+        with pytest.raises(kind, match=match):
+            net.serve(place, **more)
+    (tmp_path / "bad.json5").write_text("{nope: [")
+    with pytest.raises(ValueError, match=r"in .*bad\.json5"):
+        net.connect(place, config=tmp_path / "bad.json5")
+
+
+@pytest.mark.parametrize("wrong", ["", "host:7447", "tcp/host", "tcp/", "tcp/host:x", "tcp/host:99999", "tcp/:1"])
+def test_an_endpoint_that_is_none_is_refused_at_once(wrong: str) -> None:
+    with pytest.raises(ValueError, match='such as "tcp/host:7447", got'):
+        net.connect(wrong, timeout=None)
+    with pytest.raises(TypeError, match="got 7447"):
+        net.connect([7447])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+
+
+def test_why_nobody_was_reached_is_told() -> None:
+    with pytest.raises(net.Unreachable, match="refused") as caught:
+        net.connect(endpoint(), timeout=0.2)
+    assert ".cargo" not in str(caught.value)
+    assert net._link.why_not("tcp/nowhere.invalid:7447").startswith("tcp/nowhere.invalid:7447: ")
+    with pytest.raises(OSError, match="assign") as listening:
+        net.serve("tcp/192.0.2.1:1", rings={"cam": ring_of()})
+    assert ".cargo" not in str(listening.value)
+
+
+def test_a_ring_asked_for_again_in_another_way_is_refused() -> None:
+    with bridged(ring_of()) as (_, far):
+        far.ring("cam", slots=8)
+        with pytest.raises(ValueError, match=r"slots=8.*slots=9"):
+            far.ring("cam", slots=9)
+
+
+def test_a_cache_that_is_not_offered_is_told_with_those_that_are() -> None:
+    with bridged(cache=nds.Cache("1 MiB")) as (_, far), pytest.raises(net.Unreachable, match="offered: tiles"):
+        far.loader("tile")(1)
 
 
 def test_ctrl_c_ends_a_wait() -> None:

@@ -353,7 +353,8 @@ class Far:
         It is an ordinary ring, which counts from here on: send it to processes, or publish it. `frame.origin` says
         where a frame was made, and `frame.meta` has the fields that it has there. ``ring.stats()["lost"]`` counts the
         frames that were made since, and did not come. It ends when the one over there ends, and when this object is
-        closed; while the server is away, it waits for the next. Asked again for a name, it is the same ring.
+        closed; while the server is away, it waits for the next. Asked again for a name, it is the same ring, and
+        ValueError if that was made with other arguments.
 
         With ``when_full="wait"`` a frame waits for readers here for 5 seconds at the most, then it is lost. Raises
         Timeout when nobody offered the ring for `timeout` seconds, with the names that are offered; NameTaken when two
@@ -432,19 +433,30 @@ class Far:
 
     def _load(self, name: str, key: Any, deadline: float) -> NDArray[Any]:
         asked = _native.key_bytes(key)
-        for reply in self.link.ask(_wire.values_key(name), deadline, zenoh.Priority.DATA, payload=asked):
-            if reply.ok is None:
-                self._raise(name, key, deadline, reply)
-            else:
-                return self._value(reply.ok)
+        try:
+            for reply in self.link.ask(_wire.values_key(name), deadline, zenoh.Priority.DATA, payload=asked):
+                if reply.ok is None:
+                    self._raise(key, deadline, reply)
+                else:
+                    return self._value(reply.ok)
+        except Timeout:
+            raise Timeout(self._still_loading(name, key)) from None
+        offered = sorted({token[1] for token in self.link.tokens("cache")})
         raise Unreachable(
-            f"expected the cache {name!r} of {self.host} to answer, got no server that offers it: is it started?"
+            f"expected the cache {name!r} of {self.host} to answer, got no server that offers it, of what is offered: "
+            f"{', '.join(offered) or 'none'}; is it started, and is the name right?"
         )
 
-    def _raise(self, name: str, key: Any, deadline: float, reply: zenoh.Reply) -> None:
+    def _still_loading(self, name: str, key: Any) -> str:
+        return (
+            f"expected the value of {key!r} in the cache {name!r} of {self.host}, got none before the timeout: it may "
+            "still be loading there; ask again, or give far.loader a longer timeout"
+        )
+
+    def _raise(self, key: Any, deadline: float, reply: zenoh.Reply) -> None:
         payload = b"" if reply.err is None else reply.err.payload.to_bytes()
         if payload == b"Timeout" or (time.monotonic() >= deadline and not payload.startswith(b"{")):
-            raise Timeout(f"the cache {name!r} of {self.host} had no value of {key!r} before the timeout")
+            raise Timeout
         try:
             said = _wire.heard(payload)
         except _wire.Malformed:
@@ -558,8 +570,9 @@ def connect(
     `endpoint` is one of Zenoh such as ``"tcp/cam-host:7447"``. `config` is that of `serve`. A frame or a value of more
     than `max_bytes` is refused. A link that is cut is made anew.
 
-    Raises Unreachable when there was no server for `timeout` seconds (None: never), and Incompatible when it speaks
-    another protocol.
+    Raises Unreachable when there was no server for `timeout` seconds (None: never), with the reason as far as it is
+    known; Incompatible when it speaks another protocol; ValueError for an endpoint or a setting of `config` that is
+    none.
 
     >>> import ndshare as nds
     >>> from ndshare import net
