@@ -672,3 +672,15 @@ def test_the_example_for_ray_runs(ray: dict[str, str]) -> None:
     (output,) = re.findall(r"^```py\n.*?^```\n\s*^```text\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     done = run(code, env=ray)
     assert (done.code, done.out) == (0, output), done.err
+
+
+def test_a_wrong_name_in_the_environment_is_a_warning_that_names_it() -> None:
+    done = run("import ndshare", env={**environment(), "NDSHARE_ENABLE": "jobib,joblib"})
+    assert done.code == 0
+    assert "RuntimeWarning: expected NDSHARE_ENABLE" in done.err
+    assert "got 'jobib'" in done.err
+
+
+def test_names_to_enable_are_texts() -> None:
+    with pytest.raises(TypeError, match=r"got \['joblib'\]"):
+        nds.enable(["joblib"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -441,7 +441,7 @@ def test_a_loader_that_takes_too_long_is_a_timeout() -> None:
     go_on = threading.Event()
     cache = nds.Cache("8 MiB", load=lambda _: np.zeros(3) if go_on.wait(HANG) else None)
     with bridged(cache=cache) as (_, far):
-        with pytest.raises(nds.Timeout, match="tiles"):
+        with pytest.raises(nds.Timeout, match=r"value of 1 in the cache 'tiles'.*still be loading"):
             nds.Cache("8 MiB", load=far.loader("tiles", timeout=0.3))[1]
         go_on.set()
 
@@ -472,9 +472,61 @@ def test_who_waits_is_told_for_whom() -> None:
     ):
         far.ring("other", timeout=0.3)
     with pytest.raises(OSError, match="listen"):
-        net.serve("tcp/192.0.2.1:1")
+        net.serve("tcp/192.0.2.1:1", rings={"cam": ring_of()})
     with pytest.raises(ValueError, match="timeout"):
         net.connect(place, timeout=-1)
+
+
+def test_arguments_of_other_kinds_are_refused(tmp_path: Any) -> None:
+    place, ring, cache = endpoint(), ring_of(), nds.Cache("1 MiB")
+    wrong: list[tuple[dict[str, Any], type[Exception], str]] = [
+        ({"rings": [ring]}, TypeError, "rings= as a dict.*got list"),
+        ({"rings": ring}, TypeError, "rings= as a dict.*got Ring"),
+        ({"rings": {"a": cache}}, TypeError, "rings.'a'. to be a Ring, got Cache"),
+        ({"caches": {"a": ring}}, TypeError, "caches.'a'. to be a Cache, got Ring"),
+        ({"rings": {7: ring}}, TypeError, "got 7"),
+        ({}, ValueError, "to offer, got none"),
+        ({"rings": {"a": ring}, "timeout": "10"}, TypeError, "seconds.*got '10'"),
+        ({"rings": {"a": ring}, "config": {"transport": {"nope": 1}}}, ValueError, "'transport/nope'.*unknown key"),
+        ({"rings": {"a": ring}, "config": tmp_path / "none"}, FileNotFoundError, "none"),
+        ({"rings": {"a": ring}, "config": 5}, TypeError, "got 5"),
+    ]
+    for more, kind, match in wrong:
+        with pytest.raises(kind, match=match):
+            net.serve(place, **more)
+    (tmp_path / "bad.json5").write_text("{nope: [")
+    with pytest.raises(ValueError, match=r"in .*bad\.json5"):
+        net.connect(place, config=tmp_path / "bad.json5")
+
+
+@pytest.mark.parametrize("wrong", ["", "host:7447", "tcp/host", "tcp/", "tcp/host:x", "tcp/host:99999", "tcp/:1"])
+def test_an_endpoint_that_is_none_is_refused_at_once(wrong: str) -> None:
+    with pytest.raises(ValueError, match='such as "tcp/host:7447", got'):
+        net.connect(wrong, timeout=None)
+    with pytest.raises(TypeError, match="got 7447"):
+        net.connect([7447])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+
+
+def test_why_nobody_was_reached_is_told() -> None:
+    with pytest.raises(net.Unreachable, match="refused") as caught:
+        net.connect(endpoint(), timeout=0.2)
+    assert ".cargo" not in str(caught.value)
+    assert net._link.why_not("tcp/nowhere.invalid:7447").startswith("tcp/nowhere.invalid:7447: ")
+    with pytest.raises(OSError, match="assign") as listening:
+        net.serve("tcp/192.0.2.1:1", rings={"cam": ring_of()})
+    assert ".cargo" not in str(listening.value)
+
+
+def test_a_ring_asked_for_again_in_another_way_is_refused() -> None:
+    with bridged(ring_of()) as (_, far):
+        far.ring("cam", slots=8)
+        with pytest.raises(ValueError, match=r"slots=8.*slots=9"):
+            far.ring("cam", slots=9)
+
+
+def test_a_cache_that_is_not_offered_is_told_with_those_that_are() -> None:
+    with bridged(cache=nds.Cache("1 MiB")) as (_, far), pytest.raises(net.Unreachable, match="offered: tiles"):
+        far.loader("tile")(1)
 
 
 def test_ctrl_c_ends_a_wait() -> None:
@@ -971,6 +1023,200 @@ def test_a_name_that_nobody_published_is_an_error() -> None:
     assert process.returncode == 1
     assert "nobody" in said
     assert "Traceback" not in said
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Return the exit status of a command, and what it said."""
+    try:
+        said = process.communicate(timeout=HANG)[1]
+    finally:
+        process.kill()
+    return process.returncode, said
+
+
+def said_line(process: subprocess.Popen[str], match: str) -> str:
+    """Return the next line of a command that has something in it."""
+    assert process.stderr is not None
+    lines: list[str] = []
+    while line := process.stderr.readline():
+        lines.append(line)
+        if match in line:
+            return line
+    raise AssertionError(f"expected a line with {match!r}, got {lines}")
+
+
+@pytest.mark.usefixtures("runtime")
+def test_a_bridge_leaves_a_name_alone_that_is_somebody_elses() -> None:
+    place, ring = endpoint(), ring_of()
+    nds.publish("cam0", ring)
+    with net.serve(place, rings={"cam0": ring}):
+        status, said = ended(command("--connect", place, "--ring", "cam0", "--timeout", "60"))
+    assert status == 1
+    assert said.count("\n") == 1, said
+    assert 'expected "cam0" to be free' in said
+    assert nds.ref(nds.attach("cam0", timeout=0)) == nds.ref(ring)
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.usefixtures("runtime")
+def test_a_bridge_that_waits_ends_in_order_and_has_said_for_whom(by: signal.Signals) -> None:
+    place = endpoint()
+    process = command("--connect", place, "--ring", "cam0")
+    said = said_line(process, "waits for")
+    process.send_signal(by)
+    assert place in said
+    assert "refused" in said
+    assert ended(process) == (0, "")
+
+
+@pytest.mark.usefixtures("runtime")
+def test_a_bridge_takes_over_the_ring_of_one_that_was_killed() -> None:
+    place, ring = endpoint(), ring_of()
+    with net.serve(place, rings={"cam0": ring}):
+        first = command("--connect", place, "--ring", "cam0")
+        try:
+            said_line(first, "receives")
+            frames = nds.attach("cam0", timeout=HANG).reader()
+            ring.put(np.full(100, 1, "u1"))
+            assert frames.get(timeout=HANG).origin.seq == 0
+        finally:
+            first.kill()
+            first.communicate()
+        second = command("--connect", place, "--ring", "cam0")
+        try:
+            assert "into the ring of a bridge that died" in said_line(second, "receives")
+            ring.put(np.full(100, 2, "u1"))
+            assert frames.get(timeout=HANG).origin.seq == 1
+            # It takes the name away again, which is its own now.
+            second.send_signal(signal.SIGTERM)
+            assert ended(second) == (0, "")
+            assert nds.names() == {}
+        finally:
+            second.kill()
+
+
+@pytest.mark.usefixtures("runtime")
+def test_a_bridge_ends_a_ring_left_behind_that_has_other_frames() -> None:
+    place, ring = endpoint(), ring_of()
+    with net.serve(place, rings={"cam0": ring}):
+        first = command("--connect", place, "--ring", "cam0")
+        try:
+            said_line(first, "receives")
+            frames = nds.attach("cam0", timeout=HANG).reader()
+            ring.put(np.full(100, 1, "u1"))
+            assert frames.get(timeout=HANG).origin.seq == 0
+        finally:
+            first.kill()
+            first.communicate()
+        second = command("--connect", place, "--ring", "cam0", "--slots", "7")
+        try:
+            said_line(second, "receives")
+            with pytest.raises((nds.WriterDied, nds.Closed)):
+                frames.get(timeout=HANG)
+            with pytest.raises(nds.Closed):
+                frames.get(timeout=HANG)
+            assert nds.attach("cam0", timeout=0).slots == 7
+        finally:
+            second.kill()
+            second.communicate()
+
+
+@pytest.mark.usefixtures("runtime")
+def test_a_bridge_serves_the_ring_that_comes_back_under_the_name() -> None:
+    place, ring, again = endpoint(), ring_of(), ring_of()
+    nds.publish("cam0", ring)
+    serving = command("--listen", place, "--ring", "cam0")
+    try:
+        said_line(serving, "serves")
+        with net.connect(place, timeout=HANG) as far:
+            frames = far.ring("cam0").reader()
+            ring.put(np.full(100, 1, "u1"))
+            first = frames.get(timeout=HANG).origin
+            nds.publish("cam0", again, replace=True)
+            assert repr(nds.ref(again)) in said_line(serving, "serves")
+            assert wait_until(lambda: far.stats()["rings"]["cam0"]["restarts"] == 1, HANG)
+            again.put(np.full(100, 2, "u1"))
+            frame = frames.get(timeout=HANG)
+            assert (frame == 2).all()
+            assert frame.origin.run != first.run
+    finally:
+        serving.kill()
+        serving.communicate()
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--connect", "localhost:7447", "--ring", "a"),
+        ("--connect", "tcp/localhost", "--ring", "a", "--timeout", "1"),
+        ("--connect", "tcp/127.0.0.1:1", "--ring", "a", "--timeout", "0.3"),
+        ("--connect", "tcp/127.0.0.1:1", "--ring", "a", "--config", "nowhere.json5"),
+        ("--connect", "tcp/127.0.0.1:1", "--ring", "a", "--config", "BAD"),
+        ("--listen", "tcp/192.0.2.1:1", "--ring", "a"),
+        ("--listen", "tcp/127.0.0.1:0", "--cache", "a"),
+    ],
+)
+@pytest.mark.usefixtures("runtime")
+def test_what_the_command_cannot_do_is_one_line(args: tuple[str, ...], tmp_path: Any) -> None:
+    (tmp_path / "bad.json5").write_text("{nope: [")
+    args = tuple(str(tmp_path / "bad.json5") if arg == "BAD" else arg for arg in args)
+    ring = ring_of()
+    nds.publish("a", ring)
+    status, said = ended(command(*args))
+    assert status == 1
+    assert said.startswith("ndshare: expected ") or "nowhere.json5" in said
+    assert said.count("\n") == 1
+    assert ".cargo" not in said
+
+
+# ---- the end of the interpreter -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("timeout", ["0.3", "1", "1.5"])
+def test_an_interpreter_exits_in_order_after_a_connect_that_failed(timeout: str) -> None:
+    source = """
+    import sys
+    from ndshare import net
+    try:
+        net.connect(sys.argv[1], timeout=float(sys.argv[2]))
+    except net.Unreachable as error:
+        print("refused" in str(error))
+    """
+    assert run(source, endpoint(), timeout).clean().strip() == "True"
+
+
+def test_an_interpreter_exits_in_order_after_ctrl_c_in_a_connect() -> None:
+    source = """
+    import _thread, sys, threading
+    from ndshare import net
+    threading.Timer(1.0, _thread.interrupt_main).start()
+    try:
+        net.connect(sys.argv[1])
+    except KeyboardInterrupt:
+        print("ctrl-c")
+    """
+    assert run(source, endpoint()).clean().strip() == "ctrl-c"
+
+
+def test_the_exit_waits_for_calls_of_zenoh_whatever_ctrl_c_says() -> None:
+    source = """
+    import _thread, atexit, os, threading, time
+    import ndshare as nds
+    from ndshare.net import _link
+    def call():
+        for _ in range(3):
+            time.sleep(0.3)
+            if main.is_set():
+                _thread.interrupt_main()
+        os.write(1, b"back")
+    main = threading.Event()
+    try:
+        _link.patiently(call, time.monotonic(), "it")
+    except nds.Timeout:
+        os.write(1, b"timeout ")
+    atexit.register(main.set)
+    """
+    assert run(source).clean().split() == ["timeout", "back"]
 
 
 # ---- two machines ---------------------------------------------------------------------------------------------------

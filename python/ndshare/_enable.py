@@ -19,6 +19,7 @@ import multiprocessing.context
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Generator
 from typing import Any, NamedTuple, cast
 
@@ -54,7 +55,8 @@ def enable(*names: str) -> None:
     distributed as well, if it is installed. It counts for this process and for those that it starts from now on, so
     call it before you make pools, clusters and servers. A second call changes nothing.
 
-    Raises ValueError for other names, and ImportError for a library that is not installed; then nothing is enabled.
+    Raises ValueError for other names, TypeError for what is no text, and ImportError for a library that is not
+    installed; then nothing is enabled.
 
     >>> import ndshare as nds
     >>> nds.enable("spark")
@@ -73,12 +75,23 @@ enable.__module__ = "ndshare"
 
 
 def start() -> None:
-    """Enable what the parent has, of the libraries that this process has imported already."""
-    _install([name for name in _checked(_named()) if _LIBRARIES[name].package in sys.modules])
+    """Enable what the parent has, of the libraries that this process has imported already.
+
+    The variable may be a person's, so a wrong name in it is a warning: the import of a library never fails by it.
+    """
+    named, known = _named(), tuple(name for name in _named() if name in _LIBRARIES)
+    if known != named:
+        wrong = ", ".join(repr(name) for name in named if name not in _LIBRARIES)
+        text = f"expected {_ENVIRONMENT} to have names of {', '.join(map(repr, _LIBRARIES))}, got {wrong}: left out"
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
+    if known:
+        _install([name for name in _checked(known) if _LIBRARIES[name].package in sys.modules])
 
 
 def _checked(names: tuple[str, ...]) -> list[str]:
     for name in names:
+        if not isinstance(cast("object", name), str):
+            raise TypeError(f"expected names as texts, as in enable('joblib', 'dask'), got {name!r}")
         if name not in _LIBRARIES:
             raise ValueError(f"expected names of {', '.join(map(repr, _LIBRARIES))}, got {name!r}")
     if not names:

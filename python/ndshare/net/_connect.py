@@ -93,6 +93,7 @@ class _Pump:
         self._end: int | None = None
         self._is_open = True
         self.has_joined = threading.Event()
+        self.given: dict[str, Any] = {}  # how the ring was asked for
         self.stats: FarRing = {
             "host": host, "state": "waiting", "received": 0, "bytes": 0, "lost": 0, "rejected": 0, "restarts": 0,
             "error": None,
@@ -352,24 +353,42 @@ class Far:
         It is an ordinary ring, which counts from here on: send it to processes, or publish it. `frame.origin` says
         where a frame was made, and `frame.meta` has the fields that it has there. ``ring.stats()["lost"]`` counts the
         frames that were made since, and did not come. It ends when the one over there ends, and when this object is
-        closed; while the server is away, it waits for the next. Asked again for a name, it is the same ring.
+        closed; while the server is away, it waits for the next. Asked again for a name, it is the same ring, and
+        ValueError if that was made with other arguments.
 
         With ``when_full="wait"`` a frame waits for readers here for 5 seconds at the most, then it is lost. Raises
         Timeout when nobody offered the ring for `timeout` seconds, with the names that are offered; NameTaken when two
         servers do; Incompatible.
         """
         deadline = _link.deadline_in(timeout)
+        given = {"slots": slots, "when_full": when_full, "keep": keep, "arena": arena}
+        return self._joined(name, deadline, given, partial(_new_ring, given))
+
+    def _ring_into(self, name: str, old: _native.Ring | None, slots: int, timeout: float | None) -> _native.Ring:
+        """Fill a ring that a receiver filled before, if it is of the same frames; otherwise a new one."""
+        given = {"slots": slots, "when_full": "drop_oldest", "keep": 0, "arena": None}
+
+        def make(form: _wire.Form) -> _native.Ring:
+            return old if old is not None and _fits(old, form, slots) else _new_ring(given, form)
+
+        return self._joined(name, _link.deadline_in(timeout), given, make)
+
+    def _joined(
+        self, name: str, deadline: float, given: dict[str, Any], make: Callable[[_wire.Form], _native.Ring]
+    ) -> _native.Ring:
         with self._begins:
             pump = self._pumps.get(name)
             if pump is None:
                 about = self._about(name, deadline)
                 form = _wire.form_in(about)
-                meta = _meta_with_origin(form.meta)
-                ring = _native.Ring(
-                    form.shape, form.dtype, slots=slots, when_full=when_full, meta=meta, keep=keep, arena=arena
-                )
-                pump = self._pumps[name] = _Pump(self, name, ring, form, str(about.get("host"))[:64])
+                pump = _Pump(self, name, make(form), form, str(about.get("host"))[:64])
+                pump.given, self._pumps[name] = given, pump
                 pump.start()
+            elif pump.given != given:
+                raise ValueError(
+                    f"expected ring {name!r} with {_texts(pump.given)}, as it was made first, got {_texts(given)}: "
+                    "leave them as they were, or connect once more"
+                )
         while not pump.has_joined.wait(_link.slice_of(deadline)):
             if time.monotonic() >= deadline:
                 raise Timeout(f"{self.host} offers ring {name!r}, and did not let this process join before the timeout")
@@ -414,19 +433,30 @@ class Far:
 
     def _load(self, name: str, key: Any, deadline: float) -> NDArray[Any]:
         asked = _native.key_bytes(key)
-        for reply in self.link.ask(_wire.values_key(name), deadline, zenoh.Priority.DATA, payload=asked):
-            if reply.ok is None:
-                self._raise(name, key, deadline, reply)
-            else:
-                return self._value(reply.ok)
+        try:
+            for reply in self.link.ask(_wire.values_key(name), deadline, zenoh.Priority.DATA, payload=asked):
+                if reply.ok is None:
+                    self._raise(key, deadline, reply)
+                else:
+                    return self._value(reply.ok)
+        except Timeout:
+            raise Timeout(self._still_loading(name, key)) from None
+        offered = sorted({token[1] for token in self.link.tokens("cache")})
         raise Unreachable(
-            f"expected the cache {name!r} of {self.host} to answer, got no server that offers it: is it started?"
+            f"expected the cache {name!r} of {self.host} to answer, got no server that offers it, of what is offered: "
+            f"{', '.join(offered) or 'none'}; is it started, and is the name right?"
         )
 
-    def _raise(self, name: str, key: Any, deadline: float, reply: zenoh.Reply) -> None:
+    def _still_loading(self, name: str, key: Any) -> str:
+        return (
+            f"expected the value of {key!r} in the cache {name!r} of {self.host}, got none before the timeout: it may "
+            "still be loading there; ask again, or give far.loader a longer timeout"
+        )
+
+    def _raise(self, key: Any, deadline: float, reply: zenoh.Reply) -> None:
         payload = b"" if reply.err is None else reply.err.payload.to_bytes()
         if payload == b"Timeout" or (time.monotonic() >= deadline and not payload.startswith(b"{")):
-            raise Timeout(f"the cache {name!r} of {self.host} had no value of {key!r} before the timeout")
+            raise Timeout
         try:
             said = _wire.heard(payload)
         except _wire.Malformed:
@@ -501,6 +531,20 @@ def _names(fields: dict[str, Any], field: str) -> tuple[str, ...]:
     return tuple(str(name)[:200] for name in cast("list[Any]", names)[:1000]) if isinstance(names, list) else ()
 
 
+def _new_ring(given: dict[str, Any], form: _wire.Form) -> _native.Ring:
+    return _native.Ring(form.shape, form.dtype, meta=_meta_with_origin(form.meta), **given)
+
+
+def _fits(ring: _native.Ring, form: _wire.Form, slots: int) -> bool:
+    """Tell whether frames of this form can go on in a ring that is there already."""
+    found = (ring.shape, ring.dtype, ring.meta, ring.slots, ring.closed)
+    return found == (form.shape, form.dtype, _meta_with_origin(form.meta), slots, False)
+
+
+def _texts(given: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in given.items())
+
+
 def _meta_with_origin(meta: np.dtype[Any] | None) -> Any:
     """Return the meta of a ring here: the fields of the one there, and where frames were made."""
     fields: list[Any] = []
@@ -526,8 +570,9 @@ def connect(
     `endpoint` is one of Zenoh such as ``"tcp/cam-host:7447"``. `config` is that of `serve`. A frame or a value of more
     than `max_bytes` is refused. A link that is cut is made anew.
 
-    Raises Unreachable when there was no server for `timeout` seconds (None: never), and Incompatible when it speaks
-    another protocol.
+    Raises Unreachable when there was no server for `timeout` seconds (None: never), with the reason as far as it is
+    known; Incompatible when it speaks another protocol; ValueError for an endpoint or a setting of `config` that is
+    none.
 
     >>> import ndshare as nds
     >>> from ndshare import net

@@ -1,9 +1,10 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 """A session of Zenoh: how it is configured and opened, whom it waits for, and what becomes of it at a fork and at exit.
 
-A call of Zenoh that waits answers no signal, so it runs in a thread of its own while the caller waits for that. No
-thread here keeps the interpreter from exiting. A forked child has the objects and none of their threads: it leaves
-them alone for ever.
+A call of Zenoh that waits answers no signal, so it runs in a thread of its own while the caller waits for that. Such a
+thread must not come back from Zenoh into an interpreter that ends, which aborts the process; so its calls are bounded
+by Zenoh's own timeouts, and the exit waits for them. A forked child has the objects and none of their threads: it
+leaves them alone for ever.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ import atexit
 import contextlib
 import ctypes
 import json
+import numbers
 import os
 import queue
+import re
+import socket
 import threading
 import time
 import weakref
@@ -34,6 +38,8 @@ Endpoints = str | Sequence[str]
 
 LOOK_EVERY = 0.05  # seconds between two looks for signals
 CLOSE_WAIT = 2.0  # seconds that a close waits for Zenoh
+_EXIT_WAIT = 15.0  # seconds that the exit waits for calls of Zenoh, which end by themselves after 10 at the latest
+_ATTEMPT_MS = 1000  # that one attempt to connect takes at the most
 # What is small goes before frames that wait: questions, and their answers.
 ASK = zenoh.Priority.INTERACTIVE_HIGH
 BLOCK = zenoh.CongestionControl.BLOCK
@@ -54,6 +60,8 @@ _OURS: dict[str, Any] = {
 
 def deadline_in(timeout: float | None) -> float:
     """Return when a timeout ends. Raises ValueError for one that is none."""
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(cast("object", timeout), numbers.Real)):
+        raise TypeError(f"expected a timeout in seconds, as a number, or None, got {timeout!r}")
     if timeout is not None and not timeout >= 0:
         raise ValueError(f"expected a timeout in seconds, 0 or more, or None, got {timeout}")
     return float("inf") if timeout is None else time.monotonic() + timeout
@@ -64,28 +72,97 @@ def slice_of(deadline: float, longest: float = LOOK_EVERY) -> float:
     return max(0.0, min(longest, deadline - time.monotonic()))
 
 
-def patiently(call: Callable[[], _T], deadline: float, whom: str) -> _T:
-    """Return what a call that answers no signals returns. Raises Timeout, and what the call raises."""
+# Of threads that are in Zenoh: what each sets when it is back. (A join that Ctrl-C interrupts takes them for ended.)
+_waits: set[threading.Event] = set()
+
+
+def patiently(call: Callable[[], _T], deadline: float, whom: str, undo: Callable[[_T], object] = lambda _: None) -> _T:
+    """Return what a call that answers no signals returns. Raises Timeout, and what the call raises.
+
+    What it returns after nobody waits any more is undone.
+    """
     outcome: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
+    is_over, is_back = threading.Event(), threading.Event()
 
     def run() -> None:
         try:
             outcome.put((True, call()))
         except BaseException as error:
             outcome.put((False, error))
+        if is_over.is_set():
+            _undo(outcome, undo)
+        _waits.discard(is_back)
+        is_back.set()
 
+    _waits.add(is_back)
     threading.Thread(target=run, name="ndshare net wait", daemon=True).start()
+    try:
+        is_good, result = _outcome(outcome, deadline, whom)
+    except BaseException:
+        is_over.set()
+        _undo(outcome, undo)
+        raise
+    if is_good:
+        return result
+    raise result
+
+
+def _outcome(outcome: queue.SimpleQueue[tuple[bool, Any]], deadline: float, whom: str) -> tuple[bool, Any]:
     while True:
-        left = slice_of(deadline)
-        try:
-            is_good, result = outcome.get(timeout=left)
-        except queue.Empty:
-            if time.monotonic() >= deadline:
-                raise Timeout(f"{whom} did not answer before the timeout: wait longer, or look there") from None
-            continue
+        with contextlib.suppress(queue.Empty):
+            return outcome.get(timeout=slice_of(deadline))
+        if time.monotonic() >= deadline:
+            raise Timeout(f"{whom} did not answer before the timeout: wait longer, or look there")
+
+
+def _undo(outcome: queue.SimpleQueue[tuple[bool, Any]], undo: Callable[[Any], object]) -> None:
+    with contextlib.suppress(queue.Empty, zenoh.ZError):
+        is_good, result = outcome.get_nowait()
         if is_good:
-            return result
-        raise result
+            undo(result)
+
+
+def reason(error: BaseException) -> str:
+    """Return what Zenoh says, without the places in its source and its wrappings."""
+    text = re.sub(r" at /\S+?\.rs:\d+\.?", "", str(error))
+    wrapped = re.search(r'(?:msg: |Str\()"(.*?)"', text)
+    return wrapped[1] if wrapped else text
+
+
+# Of these the address is a host and a port.
+_BY_PORT = ("tcp", "udp", "tls", "quic", "ws")
+
+
+def checked_endpoints(endpoints: Endpoints) -> list[str]:
+    """Return endpoints as a list. Raises ValueError and TypeError for what can be none."""
+    if not isinstance(cast("object", endpoints), str | Sequence):
+        raise TypeError(f'expected an endpoint such as "tcp/host:7447", or a list of them, got {endpoints!r}')
+    listed = [endpoints] if isinstance(endpoints, str) else list(endpoints)
+    if not listed:
+        raise ValueError('expected an endpoint such as "tcp/host:7447", got none')
+    for endpoint in listed:
+        if not isinstance(cast("object", endpoint), str):
+            raise TypeError(f'expected an endpoint such as "tcp/host:7447", got {endpoint!r}')
+        protocol, _, rest = endpoint.partition("/")
+        address = re.split("[?#]", rest)[0]
+        host, _, port = address.rpartition(":")
+        has_port = bool(host) and port.isascii() and port.isdigit() and int(port) < 1 << 16
+        if not protocol or not address or ":" in protocol or (protocol in _BY_PORT and not has_port):
+            raise ValueError(f'expected an endpoint such as "tcp/host:7447", got {endpoint!r}')
+    return listed
+
+
+def why_not(endpoint: str) -> str:
+    """Return why nobody can be reached there, as far as the system knows; Zenoh only says that it took too long."""
+    protocol, _, rest = endpoint.partition("/")
+    host, _, port = re.split("[?#]", rest)[0].rpartition(":")
+    if protocol not in {"tcp", "tls", "ws"}:
+        return ""
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=0.5).close()
+    except OSError as error:
+        return f"{endpoint}: {error.strerror or error}"
+    return f"{endpoint}: something listens there, and does not let this process in"
 
 
 def configured(role: str, endpoints: Endpoints, config: Config, most: int = 1 << 30) -> zenoh.Config:
@@ -93,30 +170,50 @@ def configured(role: str, endpoints: Endpoints, config: Config, most: int = 1 <<
 
     A message of more than `most` bytes is not even put together.
     """
-    listed = [endpoints] if isinstance(endpoints, str) else list(endpoints)
-    if not listed:
-        raise ValueError('expected an endpoint such as "tcp/0.0.0.0:7447", got none')
-    if isinstance(config, zenoh.Config):
-        made = zenoh.Config.from_json5(str(config))
-    elif config is None or isinstance(config, Mapping):
-        made = zenoh.Config()
-        for key, value in {**_OURS, **dict(_leaves(config or {}))}.items():
-            made.insert_json5(key, json.dumps(value))
-    else:
-        made, text = zenoh.Config.from_file(os.fspath(config)), Path(config).read_text()
-        for key, value in _OURS.items():
-            # Zenoh does not tell what a file sets from what is its own default.
-            if key.removesuffix("/enabled").removesuffix("/size/data").rsplit("/", 1)[-1] not in text:
-                made.insert_json5(key, json.dumps(value))
+    listed, made = checked_endpoints(endpoints), _base(config)
     made.insert_json5("transport/link/rx/max_message_size", str(most))
     made.insert_json5("mode", json.dumps("peer" if role == "listen" else "client"))
-    made.insert_json5(f"{role}/endpoints", json.dumps(listed))
+    try:
+        made.insert_json5(f"{role}/endpoints", json.dumps(listed))
+    except zenoh.ZError as error:
+        raise ValueError(f'expected an endpoint such as "tcp/host:7447", got {listed}: {reason(error)}') from None
     if role == "connect":
         made.insert_json5("connect/exit_on_failure", "true")
-        made.insert_json5("connect/timeout_ms", "1000")
+        made.insert_json5("connect/timeout_ms", str(_ATTEMPT_MS))
     else:
         made.insert_json5("listen/exit_on_failure", "true")
     return made
+
+
+def _base(config: Config) -> zenoh.Config:
+    """Return our configuration, and then what the user says."""
+    if isinstance(config, zenoh.Config):
+        return zenoh.Config.from_json5(str(config))
+    if config is None or isinstance(config, Mapping):
+        made = zenoh.Config()
+        for key, value in {**_OURS, **dict(_leaves(config or {}))}.items():
+            _insert(made, key, value)
+        return made
+    if not isinstance(cast("object", config), str | os.PathLike):
+        raise TypeError(f"expected config= as the path of a file, a dict, or a zenoh.Config, got {config!r}")
+    text = Path(config).read_text()
+    try:
+        made = zenoh.Config.from_file(os.fspath(config))
+    except zenoh.ZError as error:
+        raise ValueError(f"expected a configuration of Zenoh in {os.fspath(config)}: {reason(error)}") from None
+    for key, value in _OURS.items():
+        # Zenoh does not tell what a file sets from what is its own default.
+        if key.removesuffix("/enabled").removesuffix("/size/data").rsplit("/", 1)[-1] not in text:
+            _insert(made, key, value)
+    return made
+
+
+def _insert(made: zenoh.Config, key: str, value: Any) -> None:
+    try:
+        made.insert_json5(key, json.dumps(value))
+    except (zenoh.ZError, TypeError) as error:
+        got = f"{value!r:.80}: {reason(error)}"
+        raise ValueError(f"expected a setting of Zenoh's configuration as {key!r} in config=, got {got}") from None
 
 
 # What Zenoh checks as a whole.
@@ -142,7 +239,8 @@ class Link:
     """A session of Zenoh of this process, and all that was declared in it."""
 
     def __init__(self, role: str, endpoints: Endpoints, config: Config, most: int, deadline: float) -> None:
-        self.endpoint = endpoints if isinstance(endpoints, str) else ", ".join(endpoints)
+        self._endpoints = checked_endpoints(endpoints)
+        self.endpoint = ", ".join(self._endpoints)
         self._pid = os.getpid()
         self.is_closed = False
         self._kept: list[Any] = []
@@ -153,16 +251,30 @@ class Link:
     def _open(self, config: zenoh.Config, role: str, deadline: float) -> zenoh.Session:
         while True:
             try:
-                return patiently(lambda: zenoh.open(config), deadline, f"Zenoh at {self.endpoint}")
+                return self._attempt(config, deadline)
             except (zenoh.ZError, Timeout) as error:
                 if role == "listen":
-                    raise OSError(f"expected to listen at {self.endpoint}: {error}") from None
+                    raise OSError(f"expected to listen at {self.endpoint}: {reason(error)}") from None
                 if time.monotonic() >= deadline:
                     raise Unreachable(
                         f"expected a server at {self.endpoint}, got none before the timeout: is it started, and does a "
-                        f"firewall let it through? ({error})"
+                        f"firewall let it through? ({self._why() or reason(error)})"
                     ) from None
             time.sleep(slice_of(deadline, 0.2))
+
+    def _attempt(self, config: zenoh.Config, deadline: float) -> zenoh.Session:
+        # So Zenoh's call ends about when we do, and the exit has not to wait for it.
+        left = min(_ATTEMPT_MS, max(100, int(1000 * min(deadline - time.monotonic(), 1e3))))
+        config.insert_json5("connect/timeout_ms", str(left))
+        whom = f"Zenoh at {self.endpoint}"
+        return patiently(lambda: zenoh.open(config), deadline, whom, lambda late: cast("Any", late).close())
+
+    def _why(self) -> str:
+        """Return what the system says of each endpoint."""
+        try:
+            return patiently(lambda: "; ".join(filter(None, map(why_not, self._endpoints))), time.monotonic() + 1, "")
+        except Timeout:
+            return ""
 
     @property
     def session(self) -> Any:
@@ -244,8 +356,21 @@ closing: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def _close_all() -> None:
-    for thing in [*list(closing), *list(_links)]:
-        thing.close()
+    try:
+        for thing in [*list(closing), *list(_links)]:
+            thing.close()
+    finally:
+        _await_all(time.monotonic() + _EXIT_WAIT)
+
+
+def _await_all(deadline: float) -> None:
+    """Wait until no thread is in Zenoh any more. Ctrl-C cannot shorten that: the process would abort."""
+    while time.monotonic() < deadline:
+        with contextlib.suppress(KeyboardInterrupt):
+            waits = list(_waits)
+            if not waits:
+                return
+            waits[0].wait(LOOK_EVERY)
 
 
 def _abandon_all() -> None:
@@ -253,6 +378,7 @@ def _abandon_all() -> None:
         link.abandon()
     _links.clear()
     closing.clear()
+    _waits.clear()
 
 
 atexit.register(_close_all)

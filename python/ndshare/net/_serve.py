@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self, TypedDict
+from typing import Any, Literal, NamedTuple, Self, TypedDict, cast
 
 import zenoh
 
@@ -259,6 +259,9 @@ class Server:
         workers: int | None,
         timeout: float | None,
     ) -> None:
+        rings, caches = _checked(rings, _native.Ring, "rings"), _checked(caches, _native.Cache, "caches")
+        if not rings and not caches:
+            raise ValueError("expected rings= or caches= to offer, got none: net.serve(listen, rings={'cam0': ring})")
         if compress is not None:
             if compress != "lz4":
                 raise ValueError(f'expected compress="lz4" or None, got {compress!r}')
@@ -377,6 +380,19 @@ class Server:
         return f"<Server at {self.link.endpoint}: {', '.join(names) or 'nothing'}{closed}>"
 
 
+def _checked(offered: Mapping[str, Any], kind: type, what: str) -> dict[str, Any]:
+    """Return what is offered, by name. Raises TypeError for what is none of these."""
+    if not isinstance(cast("object", offered), Mapping):
+        example = f"{what}={{'cam0': ...}}"
+        raise TypeError(f"expected {what}= as a dict of names and {what}, got {type(offered).__name__}: pass {example}")
+    for name, thing in offered.items():
+        if not isinstance(cast("object", name), str) or not name:
+            raise TypeError(f"expected names in {what}= as texts that are not empty, got {name!r}")
+        if not isinstance(thing, kind):
+            raise TypeError(f"expected {what}[{name!r}] to be a {kind.__name__}, got {type(thing).__name__}")
+    return dict(offered)
+
+
 def serve(
     listen: _link.Endpoints,
     *,
@@ -396,8 +412,9 @@ def serve(
     here, and counted on the other side; with `hold_back` a ring that waits for its readers waits for the network, too.
     `workers` threads load values for others. `timeout` bounds how long this takes.
 
-    Raises NameTaken when another server of the network offers such a name; OSError when it cannot listen there;
-    TypeError for rings whose dtypes NumPy does not know.
+    Raises NameTaken when another server of the network offers such a name; OSError when it cannot listen there, with
+    what Zenoh says; ValueError for an endpoint or a setting of `config` that is none, and when there is nothing to
+    offer; TypeError for arguments of other kinds, and for rings whose dtypes NumPy does not know.
 
     >>> import ndshare as nds
     >>> from ndshare import net
@@ -408,8 +425,8 @@ def serve(
     """
     return Server(
         listen,
-        rings=rings or {},
-        caches=caches or {},
+        rings={} if rings is None else rings,
+        caches={} if caches is None else caches,
         config=config,
         compress=compress,
         hold_back=hold_back,
