@@ -631,7 +631,7 @@ def test_tls_by_a_configuration(tmp_path: Any) -> None:
 
 
 def test_what_is_larger_than_allowed_is_refused() -> None:
-    ring, place = ring_of(300_000), endpoint()
+    ring, place = nds.Ring(dtype="u1", slots=8, when_full="drop_oldest"), endpoint()
     cache = nds.Cache("8 MiB", load=lambda key: np.zeros(key, "u1"))
     with (
         net.serve(place, rings={"cam": ring}, caches={"tiles": cache}),
@@ -840,6 +840,59 @@ def test_a_server_that_is_killed_is_followed_by_the_next() -> None:
         assert receiver.do("seen") == [*range(5), *range(7)]
         second.do("ring.close()")
         receiver.until("ends == ['closed']")
+
+
+def test_what_was_made_while_no_server_was_there_is_counted() -> None:
+    """A server is started again over the same ring: the numbers go on, and the gap is known."""
+    place = endpoint()
+    ring = nds.Ring(3, "u1", slots=8, when_full="drop_oldest")
+    server = net.serve(place, rings={"cam": ring})
+    with net.connect(place, timeout=HANG) as far:
+        near = far.ring("cam")
+        frames = near.reader()
+        ring.put([1, 1, 1])
+        assert frames.get(timeout=HANG).origin.seq == 0
+        server.close()
+        wait_until(lambda: far.stats()["rings"]["cam"]["state"] == "waiting")
+        ring.put([2, 2, 2])
+        ring.put([3, 3, 3])
+        with net.serve(place, rings={"cam": ring}):
+            wait_until(lambda: far.stats()["rings"]["cam"]["state"] == "open")
+            ring.put([4, 4, 4])
+            assert frames.get(timeout=HANG).origin.seq == 3
+            assert near.stats()["lost"] == 2
+
+
+def test_a_frame_that_cannot_be_sent_is_counted_and_the_next_one_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One failure ended the thread of the ring, and nobody was told."""
+    place, packed, failures = endpoint(), _wire.packed, iter([MemoryError("none")])
+
+    def fails_once(*args: Any) -> Any:
+        for error in failures:
+            raise error
+        return packed(*args)
+
+    ring = nds.Ring(3, "u1", slots=8, when_full="drop_oldest")
+    with net.serve(place, rings={"cam": ring}) as server, net.connect(place, timeout=HANG) as far:
+        near = far.ring("cam")
+        frames = near.reader()
+        monkeypatch.setattr(_wire, "packed", fails_once)
+        ring.put([1, 1, 1])
+        ring.put([2, 2, 2])
+        assert frames.get(timeout=HANG).origin.seq == 1
+        assert near.stats()["lost"] == 1
+        assert server.stats()["rings"]["cam"]["dropped"] == 1
+
+
+def test_a_ring_whose_frames_are_all_too_large_is_refused() -> None:
+    """Zenoh throws them away without a word, so none of them came, and nothing said why."""
+    place = endpoint()
+    with (
+        net.serve(place, rings={"cam": nds.Ring(1000, "u1", slots=8)}),
+        net.connect(place, timeout=HANG, max_bytes=999) as far,
+        pytest.raises(ValueError, match=r"frames of ring 'cam' of at most max_bytes=999, got 1000 bytes each"),
+    ):
+        far.ring("cam")
 
 
 def test_a_receiver_that_is_killed_hinders_nobody_and_is_replaced() -> None:

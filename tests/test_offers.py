@@ -20,7 +20,6 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ import pytest
 import ndshare as nds
 from helpers import HANG, MIB, environment, held, run, wait_until
 from ndshare import _native
-from test_strangers import NOBODY, ask, needs_root, running, said
+from test_strangers import NOBODY, ask, needs_interpreter, needs_root, running, said
 from test_strangers import runtime as runtime  # noqa: PLC0414  (a fixture)
 
 # What readers begin with. `take` speaks to who offers without the library, and gives the file.
@@ -98,24 +97,6 @@ def reading(source: str, *args: str, user: int = NOBODY, group: int = NOBODY) ->
             yield process
         finally:
             process.kill()
-
-
-def needs_interpreter(user: int, group: int) -> None:
-    if not may_run(user, group):
-        pytest.skip(f"user {user} may not run {sys.executable} with this package")
-
-
-@cache
-def may_run(user: int, group: int) -> bool:
-    """Say whether another user reaches the interpreter and the package: not where they are in somebody's home."""
-    command = [sys.executable, "-c", "import ndshare"]
-    try:
-        done = subprocess.run(
-            command, user=user, group=group, extra_groups=[], cwd="/", capture_output=True, check=False
-        )
-    except PermissionError:
-        return False
-    return done.returncode == 0
 
 
 def read(source: str, *args: str, user: int = NOBODY, group: int = NOBODY) -> str:

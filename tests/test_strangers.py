@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,24 @@ POINTS = [point for point in _native.KILL_POINTS if point.startswith("directory:
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 needs_points = pytest.mark.skipif(not POINTS, reason="this build has no kill points; build with --features killpoints")
+
+
+def needs_interpreter(user: int, group: int) -> None:
+    if not may_run(user, group):
+        pytest.skip(f"user {user} may not run {sys.executable} with this package")
+
+
+@cache
+def may_run(user: int, group: int) -> bool:
+    """Say whether another user reaches the interpreter and the package: not where they are in somebody's home."""
+    command = [sys.executable, "-c", "import ndshare"]
+    try:
+        done = subprocess.run(
+            command, user=user, group=group, extra_groups=[], cwd="/", capture_output=True, check=False
+        )
+    except PermissionError:
+        return False
+    return done.returncode == 0
 
 
 @pytest.fixture(autouse=True)

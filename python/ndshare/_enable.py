@@ -156,6 +156,11 @@ def reaches() -> bool:
     return "cloudpickle" in _enabled if _thread.reaches is None else _thread.reaches
 
 
+def is_told_to_reach() -> bool:
+    """Tell the same where somebody has said it: what may be kept on a disk goes by reference for nobody else."""
+    return _thread.reaches is True
+
+
 def is_enabled(name: str) -> bool:
     """Tell whether a library is enabled here."""
     return name in _enabled
@@ -287,7 +292,23 @@ def _like_loky(package: str) -> None:
     """Teach loky, or joblib's own copy of it. Functions that it wraps are pickled by cloudpickle on the way."""
     reduction = module(f"{package}.backend.reduction")
     teach_cloudpickle()
-    _teach_forking(reduction.get_loky_pickler(), _context())
+    _teach_loky_pickler(reduction)
+    choose = reduction.set_loky_pickler
+
+    @functools.wraps(choose)
+    def choose_and_teach(*args: Any, **kwargs: Any) -> None:
+        choose(*args, **kwargs)
+        _teach_loky_pickler(reduction)
+
+    # Who chooses another pickler gets a new class.
+    reduction.set_loky_pickler = module(package).set_loky_pickler = choose_and_teach
+
+
+def _teach_loky_pickler(reduction: Any) -> None:
+    pickler = reduction.get_loky_pickler()
+    if pickler not in _taught:
+        _taught.add(pickler)
+        _teach_forking(pickler, _context())
 
 
 def _joblib() -> None:

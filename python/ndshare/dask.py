@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from . import _native
-from ._enable import by_value, enable, is_ours, message, module, reaches, teach, teach_cloudpickle
+from ._enable import by_value, enable, is_ours, is_told_to_reach, message, module, teach, teach_cloudpickle
 from ._errors import Error
 
 _OURS = "ndshare"
@@ -142,7 +142,7 @@ class _Pickle:
 
     @staticmethod
     def dumps(thing: object, protocol: int | None = None, **kwargs: Any) -> bytes:
-        if not reaches():
+        if not is_told_to_reach():
             return pickle.dumps(thing, protocol, **kwargs)
         file = io.BytesIO()
         _Pickler(file, protocol, **kwargs).dump(thing)
@@ -154,8 +154,8 @@ def _teach_the_picklers() -> None:
     theirs.pickle = _Pickle()
     by_value(theirs, "dumps")
     teach_cloudpickle()
-    teach(_Pickler)
-    teach(theirs._DaskPickler)
+    teach(_Pickler, when=is_told_to_reach)
+    teach(theirs._DaskPickler, when=is_told_to_reach)
 
 
 def _teach_the_arrays(protocol: Any) -> None:
@@ -169,7 +169,7 @@ def _teach_the_arrays(protocol: Any) -> None:
 
 def _serializing(theirs: Callable[..., Any]) -> Callable[..., Any]:
     def serialize(x: Any, context: Any = None) -> Any:
-        if reaches() and is_ours(x):
+        if is_told_to_reach() and is_ours(x):
             return {_OURS: True}, [_Pickle.dumps(x, pickle.HIGHEST_PROTOCOL)]
         return theirs(x, context=context)
 

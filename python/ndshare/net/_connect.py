@@ -9,6 +9,7 @@ missing between two of them is lost, and counted in the ring itself.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import queue
 import threading
@@ -90,6 +91,10 @@ class _Pump:
         self._subscriber: Any = None
         self._least = 0  # the number after that of the last message that came
         self._expected: int | None = None  # the first number of which nobody knows yet whether it is lost
+        self._first: int | None = None  # the first number that came of a run of which nothing is known yet
+        # Which ring was read over there before, and what would have been its next number.
+        self._identity: str | None = None
+        self._next_there: int | None = None
         self._end: int | None = None
         self._is_open = True
         self.has_joined = threading.Event()
@@ -179,7 +184,9 @@ class _Pump:
         if self._subscriber is not None:
             self._subscriber.undeclare()
             self.stats["restarts"] += 1
-        self._run, self._least, self._expected, self._end = run, 0, None, None
+        if self._expected is not None:
+            self._next_there = self._expected
+        self._run, self._least, self._expected, self._first, self._end = run, 0, None, None, None
         take = _link.in_place(partial(self._take, run))
         self._subscriber = self._far.link.keep(session.declare_subscriber(_wire.frames_key(self._name, run), take))
         self.stats["state"] = "waiting"
@@ -194,13 +201,13 @@ class _Pump:
         try:
             fields = _wire.heard(about.text)
             _wire.check_protocol(fields, self._far.link.endpoint)
-            form, number = _wire.form_in(fields), _wire.number_in(fields, "next")
+            form, number, begin = _wire.form_in(fields), *(_wire.number_in(fields, name) for name in ("next", "begin"))
         except (_wire.Malformed, Error) as error:
             return self._fail(str(error))
         if form != self._form:
             return self._fail(f"expected the frames of before, {self._form}, got a server whose ring has {form}")
-        if self._expected is None:
-            self._expected = number
+        if self._expected is None or self._first is not None:
+            self._begin_at(self._begin_of(str(fields.get("ring"))[:64], number, begin))
         self.stats["host"], self.stats["state"] = str(fields.get("host"))[:64], "open"
         self.has_joined.set()
         if fields.get("state") == "ended":
@@ -209,11 +216,29 @@ class _Pump:
             self._fail(f"the server cannot read the ring any more: see server.stats() on {self.stats['host']}")
         return None
 
+    def _begin_of(self, identity: str, number: int, begin: int) -> int:
+        """Return the first number of a run that counts: what is made from now on, or since the run before."""
+        before, self._identity = self._identity, identity
+        if before is None:
+            return number
+        if identity == before and self._next_there is not None:
+            return self._next_there
+        return min(begin, number)
+
+    def _begin_at(self, number: int) -> None:
+        """Count from a number on; frames may have come before the answer that says so."""
+        if self._first is not None and number < self._first <= number + _wire.MOST_GAP:
+            self._lose(self._first - number)
+        self._first = None
+        self._expected = max(number, self._expected or 0)
+
     def _receive(self, message: _Frame) -> None:
         try:
             header = _wire.unpack(message.header)
             if header.run != self._run or header.number < self._least:
                 raise _wire.Malformed(f"expected number {self._least} or later of run {self._run}, got {header.number}")
+            if self._expected is not None and header.number > self._expected + _wire.MOST_GAP:
+                raise _wire.Malformed(f"expected a number soon after {self._expected}, got {header.number}")
             if header.kind == _wire.FRAME:
                 self._receive_frame(header, message.payload)
             elif header.kind == _wire.END:
@@ -269,6 +294,8 @@ class _Pump:
         """Count what is missing before a number; what comes next has at least `next_number`."""
         if self._expected is not None and number > self._expected:
             self._lose(number - self._expected)
+        elif self._expected is None:
+            self._first = number
         self._least, self._expected = next_number, max(next_number, self._expected or 0)
 
     def _lose(self, frames: int) -> None:
@@ -381,6 +408,7 @@ class Far:
             if pump is None:
                 about = self._about(name, deadline)
                 form = _wire.form_in(about)
+                _check_size(name, form, self.max_bytes)
                 pump = _Pump(self, name, make(form), form, str(about.get("host"))[:64])
                 pump.given, self._pumps[name] = given, pump
                 pump.start()
@@ -556,6 +584,15 @@ def _meta_with_origin(meta: np.dtype[Any] | None) -> Any:
             raise TypeError(f'expected meta without a field "{_origin.FIELD}", which says where frames come from')
         fields = [(name, of_field[name][0]) for name in meta.names or ()]
     return np.dtype([*fields, (_origin.FIELD, _origin.DTYPE)])
+
+
+def _check_size(name: str, form: _wire.Form, most: int) -> None:
+    """Refuse a ring whose every frame is too large: Zenoh throws such messages away without a word."""
+    nbytes = 0 if form.shape is None else math.prod(form.shape) * form.dtype.itemsize
+    if nbytes > most:
+        raise ValueError(
+            f"expected frames of ring {name!r} of at most max_bytes={most}, got {nbytes} bytes each: give connect more"
+        )
 
 
 def connect(

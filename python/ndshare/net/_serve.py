@@ -8,6 +8,7 @@ was dropped shows as a gap in the numbers, and the other side counts it.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import queue
 import secrets
@@ -24,6 +25,7 @@ import zenoh
 from .. import _native
 from .._cache import key_of
 from .._errors import Closed, Empty, WriterDied
+from .._ref import ref
 from . import _link, _wire
 from ._errors import NameTaken
 from ._link import Link
@@ -69,7 +71,9 @@ class _Sender:
         self.form = _wire.form_of(ring)
         every = hold_back or ring.when_full == "drop_oldest"
         self._reader = ring.reader(latest=not every)
-        self.next = ring.stats()["written"]
+        # Which ring it is, for whoever read it from another server before, and not where to find it.
+        self.identity = hashlib.sha256(str(ref(ring)).encode()).hexdigest()[:32]
+        self.begin = self.next = ring.stats()["written"]
         self.stats: RingSent = {"sent": 0, "bytes": 0, "dropped": 0, "unheard": 0, "state": "open", "error": None}
         self.thread = threading.Thread(target=self._run, name=f"ndshare net {name}", daemon=True)
 
@@ -102,6 +106,7 @@ class _Sender:
     def _about(self, query: zenoh.Query) -> None:
         with query:
             fields = {**self._server.about, **self.form, "next": self.next, "state": self.stats["state"]}
+            fields |= {"ring": self.identity, "begin": self.begin}
             query.reply(query.key_expr, _wire.told(fields))
 
     def _run(self) -> None:
@@ -134,7 +139,13 @@ class _Sender:
         if not self._publisher.matching_status.matching:
             self.stats["unheard"] += 1
             return True
-        payload, header = self._message(frame, seq)
+        try:
+            payload, header = self._message(frame, seq)
+        except Exception as error:
+            # No memory for it, say. The other side sees a gap when the next one comes.
+            self.stats["dropped"] += 1
+            self.stats["error"] = f"{type(error).__name__}: {error}"
+            return True
         # What waits for the network holds no block of the arena.
         del frame
         self._publisher.put(payload, attachment=header)

@@ -32,6 +32,8 @@ MOST_AXES = 64
 MOST_DTYPE = 4 << 10
 MOST_META = 4 << 10
 MOST_KEY = 64 << 10
+# No camera makes so many frames while a link is cut: a larger gap is no number of this ring.
+MOST_GAP = 1 << 40
 # A block of lz4 never grows by more than this when it is unpacked.
 MOST_LZ4 = 255
 
