@@ -272,7 +272,7 @@ def test_another_pickler_of_loky_sends_by_reference_too() -> None:
             loky.set_loky_pickler(name)
             with loky.ProcessPoolExecutor(1) as pool:
                 a = nds.zeros(1000)
-                print(name, pool.submit(look, a).result()[1], pool.submit(np.add.at, a, 3, 2).result(), a[3])
+                print(name, pool.submit(nds.is_shared, a).result(), pool.submit(np.add.at, a, 3, 2).result(), a[3])
     """
     assert told(source) == "pickle True None 2.0\ncloudpickle True None 2.0\n"
 

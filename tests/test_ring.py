@@ -1761,7 +1761,9 @@ def test_stats_are_plain() -> None:
     books = {"lag": 2, "missed": 0, "held": 0, "alive": True, "pid": None, "name": None, "mode": "group", "group": "g"}
     me = {"pid": os.getpid(), "name": Path("/proc/self/comm").read_text().strip()}
     writer = {**me, "alive": True, "written": 2}
-    assert ring.stats() == {"written": 2, "dropped": 0, "missed": 0, "readers": [books], "writers": [writer]}
+    assert ring.stats() == {
+        "written": 2, "dropped": 0, "missed": 0, "lost": 0, "readers": [books], "writers": [writer],
+    }  # fmt: skip
     reader.get()
     assert (reader.lag, reader.missed) == (1, 0)
     assert ring.stats()["readers"] == [{**books, **me, "lag": 1}]
