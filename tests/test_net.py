@@ -440,10 +440,12 @@ def test_one_loads_and_the_others_wait_on_both_sides() -> None:
 def test_a_loader_that_takes_too_long_is_a_timeout() -> None:
     go_on = threading.Event()
     cache = nds.Cache("8 MiB", load=lambda _: np.zeros(3) if go_on.wait(HANG) else None)
-    with bridged(cache=cache) as (_, far):
+    with bridged(cache=cache) as (server, far):
         with pytest.raises(nds.Timeout, match=r"value of 1 in the cache 'tiles'.*still be loading"):
             nds.Cache("8 MiB", load=far.loader("tiles", timeout=0.3))[1]
         go_on.set()
+        # The thread that answers has the cache as long as it is at it.
+        assert wait_until(lambda: sum(server.stats()["caches"]["tiles"].values()) > 0, HANG)
 
 
 # ---- who is there ---------------------------------------------------------------------------------------------------
@@ -1122,19 +1124,25 @@ def test_a_bridge_that_waits_ends_in_order_and_has_said_for_whom(by: signal.Sign
     assert ended(process) == (0, "")
 
 
+def reader_of_a_killed_bridge(place: str, ring: nds.Ring) -> nds.Reader:
+    """Have a bridge bring one frame of a ring, and kill it; the reader has had that frame."""
+    bridge = command("--connect", place, "--ring", "cam0")
+    try:
+        said_line(bridge, "receives")
+        frames = nds.attach("cam0", timeout=HANG).reader()
+        ring.put(np.full(100, 1, "u1"))
+        assert frames.get(timeout=HANG).origin.seq == 0
+    finally:
+        bridge.kill()
+        bridge.communicate()
+    return frames
+
+
 @pytest.mark.usefixtures("runtime")
 def test_a_bridge_takes_over_the_ring_of_one_that_was_killed() -> None:
     place, ring = endpoint(), ring_of()
     with net.serve(place, rings={"cam0": ring}):
-        first = command("--connect", place, "--ring", "cam0")
-        try:
-            said_line(first, "receives")
-            frames = nds.attach("cam0", timeout=HANG).reader()
-            ring.put(np.full(100, 1, "u1"))
-            assert frames.get(timeout=HANG).origin.seq == 0
-        finally:
-            first.kill()
-            first.communicate()
+        frames = reader_of_a_killed_bridge(place, ring)
         second = command("--connect", place, "--ring", "cam0")
         try:
             assert "into the ring of a bridge that died" in said_line(second, "receives")
@@ -1152,15 +1160,7 @@ def test_a_bridge_takes_over_the_ring_of_one_that_was_killed() -> None:
 def test_a_bridge_ends_a_ring_left_behind_that_has_other_frames() -> None:
     place, ring = endpoint(), ring_of()
     with net.serve(place, rings={"cam0": ring}):
-        first = command("--connect", place, "--ring", "cam0")
-        try:
-            said_line(first, "receives")
-            frames = nds.attach("cam0", timeout=HANG).reader()
-            ring.put(np.full(100, 1, "u1"))
-            assert frames.get(timeout=HANG).origin.seq == 0
-        finally:
-            first.kill()
-            first.communicate()
+        frames = reader_of_a_killed_bridge(place, ring)
         second = command("--connect", place, "--ring", "cam0", "--slots", "7")
         try:
             said_line(second, "receives")

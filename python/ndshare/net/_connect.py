@@ -16,8 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self, TypedDict, cast
+from typing import Any, Literal, NamedTuple, TypedDict, cast
 
 import numpy as np
 import zenoh
@@ -324,7 +323,7 @@ class _Pump:
         self._is_open = False
 
 
-class Far:
+class Far(_link.Closing):
     """The rings and caches of another machine. Made by `connect`; a context manager.
 
     Closing it ends the rings that it fills. A forked child does not have it.
@@ -536,17 +535,6 @@ class Far:
         for pump in self._pumps.values():
             if pump.thread is not threading.current_thread():
                 pump.thread.join(_link.CLOSE_WAIT)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None = None,
-        error: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         state = "connected" if self.is_connected else "not connected" if self.link.is_mine else "closed"

@@ -23,7 +23,8 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
 
 import zenoh
 
@@ -233,6 +234,24 @@ def _leaves(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, An
 def in_place(call: Callable[[Any], object], at_end: Callable[[], object] | None = None) -> Any:
     """Return a handler that Zenoh's own thread calls. It must be short; others have threads that hold up the exit."""
     return cast("Any", zenoh.handlers.Callback)(call, at_end, indirect=False)
+
+
+class Closing:
+    """What is closed at the end of its with block."""
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        self.close()
 
 
 class Link:

@@ -17,8 +17,7 @@ import threading
 import time
 from collections.abc import Mapping
 from functools import partial
-from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self, TypedDict, cast
+from typing import Any, Literal, NamedTuple, TypedDict, cast
 
 import zenoh
 
@@ -209,6 +208,8 @@ class _Answers:
             pass
         for _ in self.threads:
             self._questions.put_nowait(None)
+        # Zenoh may keep what it calls for a while after the end; the caches are not kept with it.
+        self._caches.clear()
 
     def _run(self) -> None:
         while (question := self._questions.get()) is not None:
@@ -252,7 +253,7 @@ def _refuse(query: zenoh.Query, type_name: str, text: str, host: str) -> None:
         pass
 
 
-class Server:
+class Server(_link.Closing):
     """Rings and caches of this machine, offered to others. Made by `serve`; a context manager.
 
     It ends with `close`, and with its process, in whatever way. A forked child does not have it.
@@ -373,17 +374,6 @@ class Server:
                 self.link.close()
             for sender in self._senders.values():
                 sender.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None = None,
-        error: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         names = [f"ring {name!r}" for name in self._senders] + [f"cache {name!r}" for name in self._answers.stats]
