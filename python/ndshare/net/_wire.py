@@ -11,6 +11,7 @@ import importlib
 import json
 import math
 import struct
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
 from urllib.parse import quote, unquote
@@ -23,7 +24,7 @@ from ._errors import Incompatible
 
 PROTOCOL = 1
 MAGIC = b"NDSN"
-FRAME, END, DIED, VALUE = 1, 2, 3, 4
+FRAME, END, DIED, VALUE, NEXT = 1, 2, 3, 4, 5
 LZ4 = 1  # a flag: the payload is one block of lz4
 
 MOST_HEADER = 16 << 10
@@ -47,7 +48,7 @@ class Malformed(ValueError):  # noqa: N818
 class Header(NamedTuple):
     """What is said of a message.
 
-    `number` is that of the frame in its ring; of END and DIED the number that would have been the next. `dtype` and
+    `number` is that of the frame in its ring; of END, DIED and NEXT the number that is to be the next. `dtype` and
     `shape` say what the payload is, in C order.
     """
 
@@ -88,7 +89,7 @@ def unpack(data: bytes) -> Header:
     magic, protocol, kind, flags, axes, run, number, time_ns, nbytes, dtype_len, meta_len = _FIXED.unpack_from(data)
     if magic != MAGIC or protocol != PROTOCOL:
         raise Malformed(f"expected a message of protocol {PROTOCOL}, got {protocol} of {magic!r}")
-    if kind not in {FRAME, END, DIED, VALUE} or flags & ~LZ4:
+    if kind not in {FRAME, END, DIED, VALUE, NEXT} or flags & ~LZ4:
         raise Malformed(f"expected a kind of message and flags that are known, got {kind} and {flags:#x}")
     if axes > MOST_AXES or dtype_len > MOST_DTYPE or meta_len > MOST_META:
         raise Malformed(f"expected an array with a description of bounded length, got {axes}, {dtype_len}, {meta_len}")
@@ -221,6 +222,11 @@ def told(fields: dict[str, Any]) -> bytes:
     return json.dumps(fields).encode()
 
 
+def bounded(data: Any, most: int) -> bytes:
+    """Return what somebody sent, which may be nothing; nothing if it has more bytes than that."""
+    return data.to_bytes() if data is not None and len(data) <= most else b""
+
+
 def heard(data: bytes) -> dict[str, Any]:
     """Return the fields that somebody told. Raises Malformed."""
     if len(data) > MOST_JSON:
@@ -271,6 +277,11 @@ def about_key(name: str, run: int | None) -> str:
 def values_key(name: str) -> str:
     """Return where the values of a cache are asked for."""
     return f"{ROOT}/cache/{name_key(name)}/values"
+
+
+def guarded_keys(run: int, caches: Iterable[str]) -> list[str]:
+    """Return the keys under which a server's frames, answers and tokens are, and nobody else's."""
+    return [f"{ROOT}/*/*/*/{run:016x}", *map(values_key, caches)]
 
 
 def live_key(kind: str, name: str, run: int) -> str:
