@@ -104,6 +104,9 @@ class _Sender:
             self._reader.close()
         elif self.thread is not threading.current_thread():
             self.thread.join(_link.CLOSE_WAIT)
+        # Zenoh may keep what it calls for a while after the end; the ring is not kept with it.
+        if not self.thread.is_alive():
+            del self._ring, self._reader
 
     def _about(self, query: zenoh.Query) -> None:
         with query:
