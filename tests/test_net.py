@@ -1057,18 +1057,14 @@ def test_what_is_lost_at_the_end_is_counted_though_nothing_follows(monkeypatch: 
         ring.put(np.zeros(100, "u1"))
         assert wait_until(lambda: near.stats()["lost"] == 1, HANG)
         # So is the end told again, until all who listen have it.
-        lost = threading.Event()
-        publisher = server._senders["cam"]._publisher
-        monkeypatch.setattr(
-            server._senders["cam"],
-            "_publisher",
-            SimpleNamespace(
-                put=lambda *args, **more: publisher.put(*args, **more) if lost.is_set() else lost.set(),
-                matching_status=publisher.matching_status,
-            ),
-        )
+        lost, sender = threading.Event(), server._senders["cam"]
+        publisher = sender._publisher
+        deaf = SimpleNamespace(put=lambda *_, **__: lost.set(), matching_status=publisher.matching_status)
+        monkeypatch.setattr(sender, "_publisher", deaf)
         ring.close()
-        assert lost.wait(HANG)
+        assert wait_until(lambda: sender.stats["state"] == "ended", HANG)
+        assert lost.is_set()
+        monkeypatch.setattr(sender, "_publisher", publisher)
         assert wait_until(lambda: far.stats()["rings"]["cam"]["state"] == "ended", HANG)
 
 

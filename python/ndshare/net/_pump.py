@@ -294,7 +294,7 @@ class Pump:
             self.stats["error"] = f"{type(error).__name__}: {error}"
         else:
             self.stats["received"] += 1
-            self.stats["bytes"] += len(payload)
+            self.stats["bytes"] += len(payload) - (_wire.SEAL if header.flags & _wire.SEALED else 0)
 
     def _write(
         self, writer: _native.Writer, shape: Any, dtype: np.dtype[Any], items: NDArray[np.uint8], meta: dict[str, Any]

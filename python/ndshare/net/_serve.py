@@ -76,6 +76,7 @@ class _Sender:
         self.identity = hashlib.sha256(str(ref(ring)).encode()).hexdigest()[:32]
         self.begin = self.next = ring.stats()["written"]
         self._tell_at = 0.0
+        self._packed: bytearray | None = None  # the message before, which has left
         self.stats: RingSent = {"sent": 0, "bytes": 0, "dropped": 0, "unheard": 0, "state": "open", "error": None}
         self.thread = threading.Thread(target=self._run, name=f"ndshare net {name}", daemon=True)
 
@@ -143,7 +144,7 @@ class _Sender:
             if message is not None:
                 self._publisher.put(message[0], attachment=message[1])
                 self.stats["sent"] += 1
-                self.stats["bytes"] += len(message[0])
+                self.stats["bytes"] += len(message[0]) - _wire.SEAL
 
     def _end(self) -> None:
         """Say that nothing comes any more; until the server is closed that is told again, as the newest number was."""
@@ -155,7 +156,7 @@ class _Sender:
         else:
             time.sleep(_LOOK_EVERY)
 
-    def _counted(self, frame: Any, seq: int) -> tuple[bytes, bytes] | None:
+    def _counted(self, frame: Any, seq: int) -> tuple[bytearray, bytes] | None:
         """Count a frame, and return it as a message; None if it is not sent."""
         self.stats["dropped"] += max(0, seq - self.next)
         self.next = seq + 1
@@ -171,8 +172,10 @@ class _Sender:
             self.stats["error"] = f"{type(error).__name__}: {error}"
             return None
 
-    def _message(self, frame: Any, seq: int) -> tuple[bytes, bytes]:
-        payload, flags = _wire.packed(frame, self._server.compress)
+    def _message(self, frame: Any, seq: int) -> tuple[bytearray, bytes]:
+        end = _wire.seal(self._server.run, seq)
+        payload, flags = _wire.packed(frame, self._server.compress, end, self._packed)
+        self._packed = payload
         meta = b"" if frame.meta is None else frame.meta.tobytes()
         time_ns = time.time_ns() - (time.monotonic_ns() - (frame.time_ns or 0))
         run, nbytes, dtype = self._server.run, frame.nbytes, _wire.dtype_text(frame.dtype)
@@ -253,13 +256,13 @@ class _Answers:
     def _reply(self, cache: _native.Cache, query: zenoh.Query) -> int:
         asked = b"" if query.payload is None else query.payload.to_bytes()
         value = cache[_native.key_of_bytes(key_of, asked)]
-        payload, flags = _wire.packed(value, self._server.compress)
+        run, number = self._server.run, secrets.randbits(63)
+        payload, flags = _wire.packed(value, self._server.compress, _wire.seal(run, number))
         dtype = _wire.dtype_text(value.dtype)
-        run = self._server.run
-        header = _wire.Header(_wire.VALUE, flags, run, 0, time.time_ns(), value.nbytes, value.shape, dtype, b"")
+        header = _wire.Header(_wire.VALUE, flags, run, number, time.time_ns(), value.nbytes, value.shape, dtype, b"")
         with query:
             query.reply(query.key_expr, payload, attachment=_wire.pack(header))
-        return len(payload)
+        return len(payload) - _wire.SEAL
 
 
 def _refuse(query: zenoh.Query, type_name: str, text: str, host: str) -> None:

@@ -25,7 +25,8 @@ from ._errors import Incompatible
 PROTOCOL = 1
 MAGIC = b"NDSN"
 FRAME, END, DIED, VALUE, NEXT = 1, 2, 3, 4, 5
-LZ4 = 1  # a flag: the payload is one block of lz4
+# Flags: the items are one block of lz4; a seal is behind them.
+LZ4, SEALED = 1, 2
 
 MOST_HEADER = 16 << 10
 MOST_JSON = 64 << 10
@@ -39,6 +40,8 @@ MOST_GAP = 1 << 40
 MOST_LZ4 = 255
 
 _FIXED = struct.Struct("<4sBBBBQQqQHH")
+_SEAL = struct.Struct("<QQ")
+SEAL = _SEAL.size
 
 
 class Malformed(ValueError):  # noqa: N818
@@ -89,7 +92,7 @@ def unpack(data: bytes) -> Header:
     magic, protocol, kind, flags, axes, run, number, time_ns, nbytes, dtype_len, meta_len = _FIXED.unpack_from(data)
     if magic != MAGIC or protocol != PROTOCOL:
         raise Malformed(f"expected a message of protocol {PROTOCOL}, got {protocol} of {magic!r}")
-    if kind not in {FRAME, END, DIED, VALUE, NEXT} or flags & ~LZ4:
+    if kind not in {FRAME, END, DIED, VALUE, NEXT} or flags & ~(LZ4 | SEALED):
         raise Malformed(f"expected a kind of message and flags that are known, got {kind} and {flags:#x}")
     if axes > MOST_AXES or dtype_len > MOST_DTYPE or meta_len > MOST_META:
         raise Malformed(f"expected an array with a description of bounded length, got {axes}, {dtype_len}, {meta_len}")
@@ -111,6 +114,7 @@ def checked_array(header: Header, payload_len: int, most: int) -> np.dtype[Any]:
         dtype = dtype_of(header.dtype)
     except (ValueError, TypeError, ImportError, MemoryError, RecursionError) as error:
         raise Malformed(f"expected a dtype that is known here, got {header.dtype[:80]!r}: {error}") from None
+    payload_len -= SEAL if header.flags & SEALED else 0
     if math.prod(header.shape) * dtype.itemsize != header.nbytes:
         raise Malformed(f"expected {header.nbytes} bytes, got shape {header.shape} of {dtype}")
     if header.nbytes > most:
@@ -143,24 +147,48 @@ def dtype_text(dtype: np.dtype[Any]) -> str:
 # Bytes of arrays
 
 
-def packed(array: NDArray[Any], compress: str | None) -> tuple[bytes, int]:
-    """Return the items of an array in C order, and the flags that say how."""
-    data = array.tobytes()
-    if compress is None or not data:
-        return data, 0
-    return cast("bytes", lz4_block().compress(data, store_size=False)), LZ4
+def seal(run: int, number: int) -> bytes:
+    """Return the last bytes of a payload. No other message ends so.
+
+    A link that Zenoh closes in the midst of a message sends what waits behind it all the same, and the receiver takes
+    that for the rest of the message. Then this is not where it should be.
+    """
+    return _SEAL.pack(run, number)
+
+
+def packed(
+    array: NDArray[Any], compress: str | None, end: bytes, old: bytearray | None = None
+) -> tuple[bytearray, int]:
+    """Return the items of an array in C order, with a seal behind, and the flags that say how.
+
+    They are written over those that were packed before, where these have the length. So no memory is asked for.
+    """
+    if compress is not None and array.size:
+        return bytearray(lz4_block().compress(array.tobytes(), store_size=False)) + end, LZ4 | SEALED
+    nbytes = array.nbytes
+    data = old if old is not None and len(old) == nbytes + SEAL else bytearray(nbytes + SEAL)
+    if nbytes:
+        # Unlike `tobytes` this leaves Python's other threads alone.
+        np.frombuffer(data, np.uint8, nbytes)[:] = array.view(np.ndarray).reshape(-1).view(np.uint8)
+    data[nbytes:] = end
+    return data, SEALED
 
 
 def unpacked(header: Header, payload: bytes) -> NDArray[np.uint8]:
     """Return the items as bytes, after `checked_array`. Raises Malformed."""
+    data = np.frombuffer(payload, np.uint8)
+    if header.flags & SEALED:
+        if not payload.endswith(seal(header.run, header.number)):
+            raise Malformed(f"expected the whole of number {header.number}, got a part: its link was closed meanwhile")
+        data = data[:-SEAL]
     if header.flags & LZ4 and header.nbytes:
         try:
-            payload = lz4_block().decompress(payload, uncompressed_size=header.nbytes)
+            data = np.frombuffer(lz4_block().decompress(data, uncompressed_size=header.nbytes), np.uint8)
         except Exception as error:
             raise Malformed(f"expected a block of lz4: {error}") from None
-        if len(payload) != header.nbytes:
-            raise Malformed(f"expected {header.nbytes} bytes in a block of lz4, got {len(payload)}")
-    return np.frombuffer(payload, np.uint8)
+        if len(data) != header.nbytes:
+            raise Malformed(f"expected {header.nbytes} bytes in a block of lz4, got {len(data)}")
+    return data
 
 
 def lz4_block() -> Any:
