@@ -174,8 +174,8 @@ class Far(_link.Closing):
         >>> import ndshare as nds
         >>> from ndshare import net
         >>> cache = nds.Cache("8 MiB", load=lambda key: [key, key])
-        >>> with net.serve("tcp/127.0.0.1:17447", caches={"pairs": cache}):
-        ...     with net.connect("tcp/127.0.0.1:17447") as far:
+        >>> with net.serve("tcp/127.0.0.1:7447", caches={"pairs": cache}):
+        ...     with net.connect("tcp/127.0.0.1:7447") as far:
         ...         near = nds.Cache("8 MiB", load=far.loader("pairs"))
         ...         near[7]
         array([7, 7])
@@ -333,8 +333,8 @@ def connect(
     >>> import ndshare as nds
     >>> from ndshare import net
     >>> ring = nds.Ring(3, "uint8", slots=4)
-    >>> with net.serve("tcp/127.0.0.1:17448", rings={"cam0": ring}):
-    ...     with net.connect("tcp/127.0.0.1:17448") as far:
+    >>> with net.serve("tcp/127.0.0.1:7447", rings={"cam0": ring}):
+    ...     with net.connect("tcp/127.0.0.1:7447") as far:
     ...         frames = far.ring("cam0").reader()
     ...         ring.put([1, 2, 3])
     ...         frame = frames.get(timeout=10)

@@ -76,7 +76,6 @@ class _Sender:
         self.identity = hashlib.sha256(str(ref(ring)).encode()).hexdigest()[:32]
         self.begin = self.next = ring.stats()["written"]
         self._tell_at = 0.0
-        self._packed: bytearray | None = None  # the message before, which has left
         self.stats: RingSent = {"sent": 0, "bytes": 0, "dropped": 0, "unheard": 0, "state": "open", "error": None}
         self.thread = threading.Thread(target=self._run, name=f"ndshare net {name}", daemon=True)
 
@@ -156,7 +155,7 @@ class _Sender:
         else:
             time.sleep(_LOOK_EVERY)
 
-    def _counted(self, frame: Any, seq: int) -> tuple[bytearray, bytes] | None:
+    def _counted(self, frame: Any, seq: int) -> tuple[bytes, bytes] | None:
         """Count a frame, and return it as a message; None if it is not sent."""
         self.stats["dropped"] += max(0, seq - self.next)
         self.next = seq + 1
@@ -172,10 +171,8 @@ class _Sender:
             self.stats["error"] = f"{type(error).__name__}: {error}"
             return None
 
-    def _message(self, frame: Any, seq: int) -> tuple[bytearray, bytes]:
-        end = _wire.seal(self._server.run, seq)
-        payload, flags = _wire.packed(frame, self._server.compress, end, self._packed)
-        self._packed = payload
+    def _message(self, frame: Any, seq: int) -> tuple[bytes, bytes]:
+        payload, flags = _wire.packed(frame, self._server.compress, _wire.seal(self._server.run, seq))
         meta = b"" if frame.meta is None else frame.meta.tobytes()
         time_ns = time.time_ns() - (time.monotonic_ns() - (frame.time_ns or 0))
         run, nbytes, dtype = self._server.run, frame.nbytes, _wire.dtype_text(frame.dtype)

@@ -156,22 +156,12 @@ def seal(run: int, number: int) -> bytes:
     return _SEAL.pack(run, number)
 
 
-def packed(
-    array: NDArray[Any], compress: str | None, end: bytes, old: bytearray | None = None
-) -> tuple[bytearray, int]:
-    """Return the items of an array in C order, with a seal behind, and the flags that say how.
-
-    They are written over those that were packed before, where these have the length. So no memory is asked for.
-    """
-    if compress is not None and array.size:
-        return bytearray(lz4_block().compress(array.tobytes(), store_size=False)) + end, LZ4 | SEALED
-    nbytes = array.nbytes
-    data = old if old is not None and len(old) == nbytes + SEAL else bytearray(nbytes + SEAL)
-    if nbytes:
-        # Unlike `tobytes` this leaves Python's other threads alone.
-        np.frombuffer(data, np.uint8, nbytes)[:] = array.view(np.ndarray).reshape(-1).view(np.uint8)
-    data[nbytes:] = end
-    return data, SEALED
+def packed(array: NDArray[Any], compress: str | None, end: bytes) -> tuple[bytes, int]:
+    """Return the items of an array in C order with a seal behind, by one copy, and the flags that say how."""
+    items: Any = array.view(np.ndarray).reshape(-1).view(np.uint8) if array.nbytes else b""
+    if compress is None or not array.nbytes:
+        return b"".join((items, end)), SEALED
+    return cast("bytes", lz4_block().compress(items, store_size=False)) + end, LZ4 | SEALED
 
 
 def unpacked(header: Header, payload: bytes) -> NDArray[np.uint8]:
