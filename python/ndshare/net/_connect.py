@@ -99,9 +99,9 @@ class Far(_link.Closing):
         closed; while the server is away, it waits for the next. Asked again for a name, it is the same ring, and
         ValueError if that was made with other arguments.
 
-        With ``when_full="wait"`` a frame waits for readers here for 5 seconds at the most, then it is lost. Raises
-        Timeout when nobody offered the ring for `timeout` seconds, with the names that are offered; NameTaken when two
-        servers do; Incompatible.
+        With ``when_full="wait"`` a frame waits for readers here for 5 seconds at the most. Then it is lost, and those
+        that follow are at once, until readers read again. Raises Timeout when nobody offered the ring for `timeout`
+        seconds, with the names that are offered; NameTaken when two servers do; Incompatible.
         """
         deadline = _link.deadline_in(timeout)
         given = {"slots": slots, "when_full": when_full, "keep": keep, "arena": arena}

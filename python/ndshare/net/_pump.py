@@ -260,6 +260,8 @@ class Pump:
     def _receive(self, message: _Frame) -> None:
         try:
             header = _wire.unpack(message.header)
+            if header.kind != _wire.FRAME:
+                _wire.checked_array(header, len(message.payload), 0)
             if header.kind == _wire.NEXT and header.run == self._run and header.number <= self._least:
                 return
             if header.run != self._run or header.number < self._least:
