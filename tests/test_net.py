@@ -545,6 +545,7 @@ def test_who_waits_behind_another_one_waits_no_longer_than_it_said() -> None:
         assert wait_until(lambda: "other" in far._begins, HANG)
         with pytest.raises(nds.Timeout, match="'other'"):
             far.ring("other", timeout=0.2)
+        assert thread.is_alive()
         # Who asks for another ring does not wait at all.
         assert far.ring("cam", timeout=HANG).slots == 32
     thread.join(HANG)
@@ -1584,8 +1585,13 @@ def link() -> Iterator[Link]:
         made.remove()
 
 
-# Links that are cut are noticed after 2 seconds.
-SOON = "{'transport': {'link': {'tx': {'lease': 2000}}}}"
+# Links that are cut are noticed after 2 seconds, by who sends and by who receives.
+SOON = repr(
+    {
+        "transport/link/tx/lease": 2000,
+        "transport/link/tx/queue/congestion_control/block/wait_before_close": 2_000_000,
+    }
+)
 
 
 def all_counted(receiver: Puppet, written: int) -> dict[str, Any]:

@@ -74,8 +74,8 @@ class _Inbox:
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._room = threading.Semaphore(_QUEUE)
         self.is_open = True
-        self.is_stuck = False  # readers here take nothing
-        self.holds_back = False  # so the other side is to wait
+        self.is_stuck = False  # readers here have stopped
+        self.holds_back = False  # the other side wants to wait for them
 
     def get(self, timeout: float) -> _Event:
         """Return what came next. Raises Empty."""
@@ -97,7 +97,10 @@ class _Inbox:
             self._events.put(event)
 
     def _has_room(self) -> bool:
-        """Tell whether a frame has room. Until it has, its link waits; unless that may take long for nobody's good."""
+        """Tell whether a frame has room. The link waits for it, unless readers here have stopped.
+
+        Of a frame that has none, the number of the next one tells.
+        """
         while self.is_open:
             may_wait = self.holds_back or not self.is_stuck
             if self._room.acquire(timeout=_link.LOOK_EVERY if may_wait else 0):
@@ -112,12 +115,15 @@ class _Inbox:
             self._put(_Live(token[2], sample.kind == zenoh.SampleKind.PUT))
 
     def take(self, run: int, key: str, sample: zenoh.Sample) -> None:
-        # The server lets nobody else publish under its key, and under one with wildcards it does not.
+        # The server lets nobody else publish under this key; under one with wildcards anybody may.
         is_good = sample.attachment is not None and str(sample.key_expr) == key
         header = _wire.bounded(sample.attachment, _wire.MOST_HEADER) if is_good else b""
-        # What has no items waits for nothing: the end, say. The number of the next frame shows which one found no room.
-        if not sample.payload or self._has_room():
-            self._put(_Frame(run, header, sample.payload))
+        frame = _Frame(run, header, sample.payload)
+        if not frame.payload:
+            # The end, say, which waits for nothing.
+            self._put(frame)
+        elif self._has_room():
+            self._events.put(frame)
 
     def hear(self, run: int, key: str, reply: zenoh.Reply) -> None:
         if reply.ok is not None and str(reply.ok.key_expr) == key:

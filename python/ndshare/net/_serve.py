@@ -213,11 +213,12 @@ class _Answers:
         said = (query.payload or b"", query.attachment or b"", str(query.parameters))
         if (size := sum(map(len, said))) > _wire.MOST_KEY:
             text = f"expected a key of at most {_wire.MOST_KEY} bytes, got {size}"
-            return _refuse(query, "Malformed", text, self._server.host)
-        try:
-            self._questions.put_nowait(_Question(name, query))
-        except queue.Full:
-            _refuse(query, "BlockingIOError", f"{_MOST_QUESTIONS} questions wait already", self._server.host)
+            _refuse(query, "Malformed", text, self._server.host)
+        elif self._server.is_open:
+            try:
+                self._questions.put_nowait(_Question(name, query))
+            except queue.Full:
+                _refuse(query, "BlockingIOError", f"{_MOST_QUESTIONS} questions wait already", self._server.host)
 
     def stop(self) -> None:
         """Have the threads end, each after the question that it has."""
