@@ -71,14 +71,14 @@ class _Inbox:
     """What came for a ring, in order. Zenoh may keep what it calls for long after the end, so that is all it knows."""
 
     def __init__(self) -> None:
-        self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[_Event | None] = queue.SimpleQueue()
         self._room = threading.Semaphore(_QUEUE)
         self.is_open = True
         self.is_stuck = False  # readers here have stopped
         self.holds_back = False  # the other side wants to wait for them
 
-    def get(self, timeout: float) -> _Event:
-        """Return what came next. Raises Empty."""
+    def get(self, timeout: float) -> _Event | None:
+        """Return what came next; None after the close. Raises Empty."""
         event = self._events.get(timeout=timeout)
         if isinstance(event, _Frame) and event.payload:
             self._room.release()
@@ -89,6 +89,7 @@ class _Inbox:
         with contextlib.suppress(queue.Empty):
             while True:
                 self._events.get_nowait()
+        self._events.put(None)
 
     # Called by Zenoh's threads
 
@@ -187,7 +188,7 @@ class Pump:
             return
         if isinstance(event, _Live):
             self._follow(event)
-        elif event.run != self._run:
+        elif event is None or event.run != self._run:
             return
         elif isinstance(event, _Frame):
             self._receive(event)

@@ -99,10 +99,9 @@ class _Sender:
             time.sleep(_link.LOOK_EVERY / 5)
 
     def close(self) -> None:
-        """Wait for the thread, if there is one."""
-        if self.thread.ident is None:
-            self._reader.close()
-        elif self.thread is not threading.current_thread():
+        """Have the thread end, if there is one, and wait for it."""
+        self._reader.close()
+        if self.thread.ident is not None and self.thread is not threading.current_thread():
             self.thread.join(_link.CLOSE_WAIT)
         # Zenoh may keep what it calls for a while after the end; the ring is not kept with it.
         if not self.thread.is_alive():
@@ -135,7 +134,9 @@ class _Sender:
         except WriterDied:
             self._tell(_wire.DIED)
         except Closed:
-            self._end()
+            # The ring; or the reader, by `close`.
+            if self._server.is_open:
+                self._end()
         else:
             message = self._counted(frame, frame.seq or 0)
             # What waits for the network holds no block of the arena.
@@ -153,7 +154,7 @@ class _Sender:
             self.next, self.stats["state"] = written, "ended"
             self._tell(_wire.END)
         else:
-            time.sleep(_LOOK_EVERY)
+            time.sleep(_link.LOOK_EVERY)
 
     def _counted(self, frame: Any, seq: int) -> tuple[bytes, bytes] | None:
         """Count a frame, and return it as a message; None if it is not sent."""
