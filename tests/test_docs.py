@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pytest
 
 import ndshare as nds
+from helpers import with_a_free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -48,7 +49,7 @@ def page_name(page: Path) -> str:
 def run(example: Example, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run one program in an empty folder."""
     program = folder / "example.py"
-    program.write_text(example.code)
+    program.write_text(with_a_free_port(example.code))
     return subprocess.run(
         [sys.executable, "-W", "error", str(program)],
         cwd=folder,
