@@ -37,7 +37,7 @@ def cached(store: Any, cache: Cache | Ref[Cache], name: str | None = None) -> An
     return _class()(store, opened, str(store) if name is None else name)
 
 
-class _Missing(Exception):
+class _MissingError(Exception):
     """The store has no such key."""
 
 
@@ -66,7 +66,7 @@ def _class() -> Any:
         """A store whose values are kept in a cache; see `ndshare.zarr.cached`."""
 
         def __init__(self, store: Any, cache: Cache, name: str) -> None:
-            super().__init__(store)
+            beneath.__init__(self, store)
             self._cache, self._name = cache, name
 
         def _with_store(self, store: Any) -> Any:
@@ -88,7 +88,7 @@ def _class() -> Any:
                 )
                 try:
                     value = await waiting
-                except _Missing:
+                except _MissingError:
                     return None
                 except LoadError:
                     # Another's; the store has an error of its own to tell, or none any more.
@@ -102,7 +102,7 @@ def _class() -> Any:
             def read(_: object) -> NDArray[np.uint8]:
                 found = asyncio.run_coroutine_threadsafe(self._store.get(key, prototype), loop).result()
                 if found is None:
-                    raise _Missing
+                    raise _MissingError
                 return found.as_numpy_array()
 
             return self._cache.fetch((self._name, key), read)
