@@ -6,11 +6,12 @@ zarr is imported when `cached` is first called, so this module needs none.
 from __future__ import annotations
 
 import asyncio
-import functools
+import contextlib
 import importlib
 import os
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -41,96 +42,96 @@ class _MissingError(Exception):
     """The store has no such key."""
 
 
-@functools.cache
-def _threads(_pid: int) -> ThreadPoolExecutor:
-    """Return the threads of this process that wait for others' loads; a forked child has none of its parent's."""
+def _make_threads(_pid: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_THREADS, "ndshare zarr")
 
 
-def _forget(cache: Cache, place: tuple[str, str]) -> None:
-    """Make the cache forget a value, and what is being loaded in its place."""
-    try:
-        del cache[place]
-    except KeyError:
-        return
+# The threads of a process that wait for others' loads; a forked child has none of its parent's.
+_threads = lru_cache(1)(_make_threads)
 
 
-@functools.cache
-def _class() -> Any:
-    """Make the class, which needs zarr's."""
-    beneath: Any = importlib.import_module("zarr.storage").WrapperStore
-    every: Any = importlib.import_module("zarr.abc.store").Store
-    buffer: Any = importlib.import_module("zarr.core.buffer.cpu").Buffer
+class _Cached:
+    """What `cached` adds to zarr's store that wraps another."""
 
-    class CachedStore(beneath):  # type: ignore[misc]
-        """A store whose values are kept in a cache; see `ndshare.zarr.cached`."""
+    def __init__(self, store: Any, cache: Cache, name: str) -> None:
+        self._store, self._cache, self._name = store, cache, name
 
-        def __init__(self, store: Any, cache: Cache, name: str) -> None:
-            beneath.__init__(self, store)
-            self._cache, self._name = cache, name
+    def _with_store(self, store: Any) -> Any:
+        return type(self)(store, self._cache, self._name)
 
-        def _with_store(self, store: Any) -> Any:
-            return CachedStore(store, self._cache, self._name)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return cached, (self._store, ref(self._cache), self._name)
 
-        def __reduce__(self) -> tuple[Any, ...]:
-            return cached, (self._store, ref(self._cache), self._name)
+    def __repr__(self) -> str:
+        return f"CachedStore({self._store!r}, {self._cache!r}, {self._name!r})"
 
-        def __repr__(self) -> str:
-            return f"CachedStore({self._store!r}, {self._cache!r}, {self._name!r})"
+    async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
+        value = self._cache.get((self._name, key))
+        if byte_range is not None and value is None:
+            return await self._store.get(key, prototype, byte_range)
+        if value is None:
+            loop = asyncio.get_running_loop()
+            try:
+                value = await loop.run_in_executor(_threads(os.getpid()), self._load, key, prototype, loop)
+            except _MissingError:
+                return None
+            except LoadError:
+                # Another's; the store has an error of its own to tell, or none any more.
+                return await self._store.get(key, prototype)
+        whole = prototype.buffer.from_bytes(value)
+        return whole if byte_range is None else _part(whole, byte_range)
 
-        async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
-            value = self._cache.get((self._name, key))
-            if byte_range is not None and value is None:
-                return await self._store.get(key, prototype, byte_range)
-            if value is None:
-                waiting = asyncio.get_running_loop().run_in_executor(
-                    _threads(os.getpid()), self._load, key, prototype, asyncio.get_running_loop()
-                )
-                try:
-                    value = await waiting
-                except _MissingError:
-                    return None
-                except LoadError:
-                    # Another's; the store has an error of its own to tell, or none any more.
-                    return await self._store.get(key, prototype)
-            whole = prototype.buffer.from_buffer(buffer.from_array_like(value))
-            return whole if byte_range is None else _part(whole, byte_range)
+    def _load(self, key: str, prototype: Any, loop: asyncio.AbstractEventLoop) -> NDArray[Any]:
+        """Have the cache read a value; the store is asked in its own loop."""
 
-        def _load(self, key: str, prototype: Any, loop: asyncio.AbstractEventLoop) -> NDArray[Any]:
-            """Have the cache read a value; the store is asked in its own loop."""
+        def read(_: object) -> NDArray[np.uint8]:
+            found = asyncio.run_coroutine_threadsafe(self._store.get(key, prototype), loop).result()
+            if found is None:
+                raise _MissingError
+            return found.as_numpy_array()
 
-            def read(_: object) -> NDArray[np.uint8]:
-                found = asyncio.run_coroutine_threadsafe(self._store.get(key, prototype), loop).result()
-                if found is None:
-                    raise _MissingError
-                return found.as_numpy_array()
+        return self._cache.fetch((self._name, key), read)
 
-            return self._cache.fetch((self._name, key), read)
-
-        async def set(self, key: str, value: Any) -> None:
+    async def set(self, key: str, value: Any) -> None:
+        with self._forgetting(key):
             await self._store.set(key, value)
-            _forget(self._cache, (self._name, key))
 
-        async def _set_many(self, values: Iterable[tuple[str, Any]]) -> None:
-            await every._set_many(self, values)
+    async def _set_many(self, values: Iterable[tuple[str, Any]]) -> None:
+        await asyncio.gather(*(self.set(key, value) for key, value in values))
 
-        async def delete(self, key: str) -> None:
+    async def delete(self, key: str) -> None:
+        with self._forgetting(key):
             await self._store.delete(key)
-            _forget(self._cache, (self._name, key))
 
-        async def delete_dir(self, prefix: str) -> None:
-            keys = [key async for key in self._store.list_prefix(prefix)]
+    async def delete_dir(self, prefix: str) -> None:
+        keys = [key async for key in self._store.list_prefix(prefix)]
+        with self._forgetting(*keys):
             await self._store.delete_dir(prefix)
-            for key in keys:
-                _forget(self._cache, (self._name, key))
 
-        async def clear(self) -> None:
-            keys = [key async for key in self._store.list()]
+    async def clear(self) -> None:
+        keys = [key async for key in self._store.list()]
+        with self._forgetting(*keys):
             await self._store.clear()
-            for key in keys:
-                _forget(self._cache, (self._name, key))
 
-    return CachedStore
+    @contextlib.contextmanager
+    def _forgetting(self, *keys: str) -> Generator[None, None, None]:
+        """Make the cache forget values after they were written, or half of them, and what was being loaded meanwhile."""
+        try:
+            yield
+        finally:
+            for key in keys:
+                with contextlib.suppress(KeyError):
+                    del self._cache[self._name, key]
+
+
+def _make_class() -> Any:
+    return type(
+        "CachedStore", (_Cached, importlib.import_module("zarr.storage").WrapperStore), {"__module__": __name__}
+    )
+
+
+# The class, which needs zarr's.
+_class = lru_cache(1)(_make_class)
 
 
 def _part(whole: Any, byte_range: Any) -> Any:
