@@ -115,7 +115,7 @@ class _Cached:
 
     @contextlib.contextmanager
     def _forgetting(self, *keys: str) -> Generator[None, None, None]:
-        """Make the cache forget values after they were written, or half of them, and what was being loaded meanwhile."""
+        """Make the cache forget values that were written, or half of them, and what was being loaded meanwhile."""
         try:
             yield
         finally:
