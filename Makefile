@@ -50,7 +50,7 @@ test-scipy: $(STAMPS)/release $(STAMPS)/group-test ## Run SciPy's and NumPy's ow
 	$(BIN)/python tests/scipy_suite.py
 
 test-libraries: $(STAMPS)/killpoints $(STAMPS)/group-libraries ## Run the tests of other libraries, with those that are large
-	$(BIN)/python -m pytest tests/test_enable.py
+	$(BIN)/python -m pytest tests/test_enable.py tests/test_libraries.py tests/test_servers.py tests/test_docs.py
 
 bench: $(STAMPS)/release $(STAMPS)/group-bench $(STAMPS)/peers ## Measure, with the peers in the same run
 	$(BIN)/python -m bench

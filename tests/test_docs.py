@@ -1,11 +1,15 @@
 """What the documentation says is true: its examples run, its links lead somewhere, its make verbs exist.
 
 A ```python block on any page is a program of its own. It is run as a file, because spawned processes must be able
-to import it. A ```text block that follows it at once is what it prints.
+to import it. A ```text block that follows it at once is what it prints. Programs on the pages about libraries are
+skipped, by name, where the library is not installed.
 """
 
+import ast
 import doctest
+import importlib.util
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -18,7 +22,8 @@ import ndshare as nds
 from helpers import with_a_free_port
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("docs/with/*.md")])
+LIBRARIES = "docs/with/"
 BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```\n(?:\s*^```text\n(?P<output>.*?)^```$)?", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
 # An index of packages shows the README alone, so its links are whole addresses.
@@ -46,13 +51,24 @@ def page_name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+def missing(code: str) -> list[str]:
+    """Return the packages that a program imports and that are not installed."""
+    nodes = list(ast.walk(ast.parse(code)))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    packages = sorted({name.split(".")[0] for name in names})
+    return [package for package in packages if importlib.util.find_spec(package) is None]
+
+
 def run(example: Example, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run one program in an empty folder."""
+    """Run one program in an empty folder. What libraries say of old names in each other counts for nothing."""
     program = folder / "example.py"
     program.write_text(with_a_free_port(example.code))
+    flags = ["-W", "error"] + ["-W", "ignore::DeprecationWarning"] * example.place.startswith(LIBRARIES)
     return subprocess.run(
-        [sys.executable, "-W", "error", str(program)],
+        [sys.executable, *flags, str(program)],
         cwd=folder,
+        env={**os.environ, "QT_QPA_PLATFORM": "offscreen"},
         capture_output=True,
         text=True,
         timeout=SECONDS,
@@ -69,6 +85,8 @@ def test_there_are_examples() -> None:
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=[example.place for example in EXAMPLES])
 def test_an_example_runs(example: Example, tmp_path: Path) -> None:
+    if example.place.startswith(LIBRARIES) and (absent := missing(example.code)):
+        pytest.skip(f"{', '.join(absent)}: not installed")
     done = run(example, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     if example.output is not None:
@@ -102,6 +120,15 @@ def test_the_readme_has_whole_links_alone() -> None:
     text = (ROOT / "README.md").read_text()
     assert LINK.findall(text) == []
     assert len(WHOLE_LINK.findall(text)) > 10
+
+
+def test_the_page_on_libraries_leads_to_each_page_and_each_checks_itself() -> None:
+    table = (ROOT / "docs" / "libraries.md").read_text()
+    for page in ROOT.glob("docs/with/*.md"):
+        assert table.count(f"](with/{page.name}) |") == 1, page.name
+        programs = examples_of(page_name(page), page.read_text())
+        assert programs, page.name
+        assert all(program.output for program in programs), page.name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
@@ -144,3 +171,4 @@ def test_a_wrong_example_is_seen(tmp_path: Path) -> None:
     assert (first.place, first.output, second.output) == ("page:1", "2\n", None)
     assert run(first, tmp_path).stdout != first.output
     assert run(second, tmp_path).returncode == 1
+    assert missing("import os.path, numpy as np\nfrom no_such_package.part import thing") == ["no_such_package"]

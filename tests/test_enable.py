@@ -20,7 +20,7 @@ import ndshare as nds
 from helpers import environment, run, script
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ("billiard", "cloudpickle", "dask", "distributed", "joblib", "loky", "multiprocess", "ray")
+NAMES = ("billiard", "cloudpickle", "dask", "distributed", "joblib", "loky", "multiprocess", "ray", "torch")
 
 # What the programs share. `left` waits until nothing is in flight; what was sent a moment ago may be on its way.
 SHARED = """
@@ -79,7 +79,7 @@ def test_nothing_is_imported_before_it_is_enabled() -> None:
 
 
 def test_other_names_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"expected names of 'billiard', .* 'ray', got 'spark'"):
+    with pytest.raises(ValueError, match=r"expected names of 'billiard', .* 'torch', got 'spark'"):
         nds.enable("joblib", "spark")
     with pytest.raises(ValueError, match="expected at least one name"):
         nds.enable()
@@ -729,6 +729,39 @@ def test_batches_of_torch_come_by_reference() -> None:
         for got in DataLoader(images, batch_size=2, num_workers=1, collate_fn=batch):
             tensor = torch.from_numpy(got)
             assert nds.is_shared(got) and nds.is_shared(tensor) and tensor.shape == (2, 8, 8)
+        assert left() == []
+    """
+    told(source)
+
+
+def test_tensors_of_shared_arrays_are_sent_as_these_once_torch_is_enabled() -> None:
+    pytest.importorskip("torch")
+    source = """
+    import multiprocessing as mp
+    import torch
+    nds.enable("torch")
+
+    def work(tensor, others, answers):
+        tensor += 1
+        answers.put((nds.is_shared(tensor), [float(other.detach().float().sum()) for other in others]))
+        answers.put(torch.from_numpy(nds.full(3, 7.0)))
+        answers.get()
+
+    if __name__ == "__main__":
+        context = mp.get_context("spawn")
+        answers, a = context.SimpleQueue(), nds.zeros((1000, 4), np.float32)
+        tensor = torch.from_numpy(a)
+        others = [torch.ones(3), torch.from_numpy(a[:2]).view(torch.bfloat16), torch.nn.Parameter(torch.ones(2))]
+        process = context.Process(target=work, args=(tensor[::2].t(), others, answers))
+        process.start()
+        assert answers.get() == (True, [3.0, 0.0, 2.0])
+        assert a[::2].min() == 1 and a[1::2].max() == 0
+        back = answers.get()
+        assert nds.is_shared(back) and back.tolist() == [7, 7, 7]
+        a[5] = 3
+        assert nds.is_shared(tensor) and tensor[5, 0] == 3
+        answers.put(None)
+        process.join()
         assert left() == []
     """
     told(source)

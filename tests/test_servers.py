@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,19 +51,29 @@ SERVERS = {
 }
 
 
+# A program that starts uvicorn itself; its workers are its children, so they are in its session.
+PROGRAM = """
+import uvicorn
+import ndshare as nds
+
+if __name__ == "__main__":
+    tiles = nds.Cache("16 MiB", name="tiles")
+    uvicorn.run("application:asgi", workers=2, uds="socket", lifespan="off")
+"""
+
+
 class Server:
     """A server in a folder of its own, and what its workers answer."""
 
-    def __init__(self, name: str, folder: Path, session: str | None) -> None:
+    def __init__(self, command: Sequence[str], folder: Path, session: str | None) -> None:
         (folder / "application.py").write_text(APPLICATION)
         runtime = folder / "runtime"
         runtime.mkdir(mode=0o700, exist_ok=True)
         self.socket = folder / "socket"
         env = environment(XDG_RUNTIME_DIR=str(runtime), NDSHARE_SESSION=session, PYTHONPATH=str(folder))
-        command = [sys.executable, "-m", *SERVERS[name]]
         self.log = (folder / "log").open("w+")
         self.process = subprocess.Popen(
-            command, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log
+            [sys.executable, *command], cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log
         )
 
     def get(self, key: int) -> tuple[int, int, int, str] | None:
@@ -101,9 +111,11 @@ class Server:
 
 
 @contextmanager
-def serving(name: str, folder: Path, session: str | None = "@site") -> Iterator[Server]:
+def serving(
+    name: str, folder: Path, session: str | None = "@site", command: Sequence[str] | None = None
+) -> Iterator[Server]:
     pytest.importorskip(name)
-    server = Server(name, folder, session)
+    server = Server(command or ("-m", *SERVERS[name]), folder, session)
     try:
         yield server
     finally:
@@ -195,3 +207,25 @@ def test_without_a_name_each_worker_has_a_cache_of_its_own(tmp_path: Path) -> No
     """What the page warns of."""
     with serving("gunicorn", tmp_path, session=None) as server:
         assert len(set(server.workers().values())) == 2
+
+
+def loads(server: Server) -> int:
+    """Ask both workers for some keys; return how many were loaded."""
+    assert len(set(server.workers().values())) == 1
+    answers = [server.get(key) for key in range(10) for _ in range(4)]
+    assert [answer[1] for answer in answers if answer] == [key for key in range(10) for _ in range(4)]
+    last = server.get(1)
+    assert last
+    return last[2]
+
+
+def test_workers_that_gunicorn_forks_from_a_loaded_application_need_no_name(tmp_path: Path) -> None:
+    command = ("-m", "gunicorn", "--preload", *SERVERS["gunicorn"][1:])
+    with serving("gunicorn", tmp_path, session=None, command=command) as server:
+        assert loads(server) == 10
+
+
+def test_workers_of_a_program_that_has_the_cache_find_it_by_name(tmp_path: Path) -> None:
+    (tmp_path / "serve.py").write_text(PROGRAM)
+    with serving("uvicorn", tmp_path, session=None, command=("serve.py",)) as server:
+        assert loads(server) == 10

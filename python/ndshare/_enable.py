@@ -22,12 +22,14 @@ import threading
 import warnings
 from collections.abc import Callable, Generator
 from importlib.machinery import ModuleSpec
+from multiprocessing.reduction import ForkingPickler
 from types import ModuleType
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from . import _native
+from ._shared import is_shared
 from ._travel import look_at_each_message, reducers_of_ours
 
 Reducer = Callable[[Any], Any]
@@ -53,9 +55,9 @@ _taught: set[Any] = set()
 def enable(*names: str) -> None:
     """Make other libraries send arrays of the arena by reference, where they would have copied them.
 
-    Names are "billiard", "cloudpickle", "dask", "distributed", "joblib", "loky", "multiprocess" and "ray"; "dask" means
-    distributed as well, if it is installed. It counts for this process and for those that it starts from now on, so
-    call it before you make pools, clusters and servers. A second call changes nothing.
+    Names are "billiard", "cloudpickle", "dask", "distributed", "joblib", "loky", "multiprocess", "ray" and "torch";
+    "dask" means distributed as well, if it is installed. It counts for this process and for those that it starts from
+    now on, so call it before you make pools, clusters and servers. A second call changes nothing.
 
     Raises ValueError for other names, TypeError for what is no text, and ImportError for a library that is not
     installed; then nothing is enabled.
@@ -64,7 +66,7 @@ def enable(*names: str) -> None:
     >>> nds.enable("spark")
     Traceback (most recent call last):
     ValueError: expected names of 'billiard', 'cloudpickle', 'dask', 'distributed', 'joblib', 'loky', 'multiprocess', \
-'ray', got 'spark'
+'ray', 'torch', got 'spark'
     """
     wanted = _checked(names)
     for name in wanted:
@@ -372,6 +374,25 @@ def _ray() -> None:
     module("ndshare.ray").install()
 
 
+def _torch() -> None:
+    """Let a tensor of a shared array go as the array. torch moves what it sends into files of its own, at both ends."""
+    torch, theirs = module("torch"), module("torch.multiprocessing.reductions").reduce_tensor
+
+    def reduce(tensor: Any) -> Any:
+        is_plain = tensor.layout is torch.strided and not (tensor.requires_grad or tensor.is_conj() or tensor.is_neg())
+        if is_plain and is_shared(tensor):
+            with contextlib.suppress(TypeError):  # NumPy has no such dtype
+                return open_tensor, (tensor.numpy(),)
+        return theirs(tensor)
+
+    ForkingPickler.register(torch.Tensor, reduce)
+
+
+def open_tensor(array: Any) -> Any:
+    """Return the tensor of an array that has arrived."""
+    return module("torch").from_dlpack(array)
+
+
 class _Library(NamedTuple):
     package: str
     install: Callable[[], None]
@@ -386,4 +407,5 @@ _LIBRARIES = {
     "loky": _Library("loky", _loky),
     "multiprocess": _Library("multiprocess", _multiprocess),
     "ray": _Library("ray", _ray),
+    "torch": _Library("torch", _torch),
 }
