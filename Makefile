@@ -7,6 +7,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 NATIVE_SOURCES := Cargo.toml pyproject.toml $(shell find crates -name '*.rs' -o -name Cargo.toml)
 C_LIBRARY := $(BIN)/python crates/ndshare-c/build_backend.py
 MATURIN := env -u CONDA_PREFIX VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release
+# Tests start some thousand interpreters, which would compile all that they import each time.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test test-all check header crash loom test-numpy test-scipy test-libraries bench docs wheel clean
 .DELETE_ON_ERROR:
@@ -68,6 +70,7 @@ wheel: $(STAMPS)/group-build ## Build a wheel as for a release, with its sources
 
 clean: ## Remove everything that make has made
 	rm -rf $(VENV) target demo-out bench-out python/ndshare/*.so python/ndshare/lib/*.so .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(STAMPS)/venv:
 	$(PYTHON) -m venv $(VENV)

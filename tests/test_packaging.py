@@ -119,7 +119,9 @@ def test_a_missing_compiled_part_is_named(tmp_path: Path) -> None:
     for source in Path(nds.__file__).parent.glob("*.py"):
         shutil.copy(source, package)
     error = refused(tmp_path, f"import sys; sys.path[:0] = [{str(tmp_path)!r}]; import ndshare")
-    assert error.startswith(f"ImportError: expected ndshare's compiled part, _native, in {package}, got none that Python")
+    assert error.startswith(
+        f"ImportError: expected ndshare's compiled part, _native, in {package}, got none that Python"
+    )
     assert error.endswith("pip install .")
 
 
