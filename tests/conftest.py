@@ -79,7 +79,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _unseen_by_the_collector() -> None:
-    """Keep the collector, here and above all in forked children, from walking over all that the run has loaded so far."""
+    """Keep the collector, above all in forked children, from walking over all that the run has loaded so far."""
     gc.collect()
     gc.freeze()
 
