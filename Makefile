@@ -10,7 +10,7 @@ MATURIN := env -u CONDA_PREFIX VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin deve
 # Tests start some thousand interpreters, which would compile all that they import each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-all check header crash loom test-numpy test-scipy test-libraries bench docs wheel clean
+.PHONY: help demo test test-all test-threads check header crash loom test-numpy test-scipy test-libraries bench docs wheel clean
 .DELETE_ON_ERROR:
 
 help: ## Print these lines
@@ -25,6 +25,10 @@ test: $(STAMPS)/killpoints $(STAMPS)/group-test ## Run every test: Rust, Python,
 
 test-all: $(STAMPS)/killpoints ## Run the Python tests on each Python that is found, and say which were missing
 	$(BIN)/python tests/all_pythons.py $(TESTS)
+
+test-threads: $(STAMPS)/killpoints $(STAMPS)/group-threads ## Run tests that can go on so in eight threads at once
+	$(BIN)/python -m pytest -n0 --parallel-threads 8 --mark-hypothesis-as-unsafe --skip-thread-unsafe=1 \
+		tests/test_arrays.py tests/test_lock.py tests/test_ring.py tests/test_cache.py tests/test_gather.py
 
 check: $(STAMPS)/killpoints $(STAMPS)/group-test $(STAMPS)/group-check ## Check format, lints, types and stubs
 	cargo fmt --all --check
