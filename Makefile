@@ -7,8 +7,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 NATIVE_SOURCES := Cargo.toml pyproject.toml $(shell find crates -name '*.rs' -o -name Cargo.toml)
 C_LIBRARY := $(BIN)/python crates/ndshare-c/build_backend.py
 MATURIN := env -u CONDA_PREFIX VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release
+# Tests start some thousand interpreters, which would compile all that they import each time.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-all check header crash loom test-numpy test-scipy test-libraries bench docs wheel clean
+.PHONY: help demo test test-all test-threads check header crash loom test-numpy test-scipy test-libraries bench docs wheel clean
 .DELETE_ON_ERROR:
 
 help: ## Print these lines
@@ -23,6 +25,10 @@ test: $(STAMPS)/killpoints $(STAMPS)/group-test ## Run every test: Rust, Python,
 
 test-all: $(STAMPS)/killpoints ## Run the Python tests on each Python that is found, and say which were missing
 	$(BIN)/python tests/all_pythons.py $(TESTS)
+
+test-threads: $(STAMPS)/killpoints $(STAMPS)/group-threads ## Run tests that can go on so in eight threads at once
+	$(BIN)/python -m pytest -n0 --parallel-threads 8 --mark-hypothesis-as-unsafe --skip-thread-unsafe=1 \
+		tests/test_arrays.py tests/test_lock.py tests/test_ring.py tests/test_cache.py tests/test_gather.py
 
 check: $(STAMPS)/killpoints $(STAMPS)/group-test $(STAMPS)/group-check ## Check format, lints, types and stubs
 	cargo fmt --all --check
@@ -68,6 +74,7 @@ wheel: $(STAMPS)/group-build ## Build a wheel as for a release, with its sources
 
 clean: ## Remove everything that make has made
 	rm -rf $(VENV) target demo-out bench-out python/ndshare/*.so python/ndshare/lib/*.so .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(STAMPS)/venv:
 	$(PYTHON) -m venv $(VENV)

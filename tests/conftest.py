@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import signal
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 # Each process that runs tests counts the bytes of a session of its own, not of one that it was started into.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.pop("NDSHARE_SESSION", None)
+
+# Before NumPy is imported, here and in all children: they multiply few matrices, and its threads take a fifth of the
+# time that a start takes.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from hypothesis import HealthCheck, settings
 
@@ -43,8 +49,39 @@ def pytest_configure(config: pytest.Config) -> None:
 _stderr = pytest.StashKey[int]()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+# What a test calls, or has as a fixture, that keeps it from going on in several threads at once, and why.
+ALONE = {
+    "counts what all threads have": (
+        "active_count blocks descriptors held inodes mappings refcount settle stats threads warm_bytes"
+    ),
+    "starts processes, and a fork beside threads may hang": (
+        "Child FORK Pool Popen Process ProcessPoolExecutor Puppet Storm child fork forked get_context method run "
+        "running witness"
+    ),
+    "changes the whole process": (
+        "alarm collect environ interrupted_after kill_at monkeypatch raise_signal setitimer setlocale setrlimit signal "
+        "silence stop_at"
+    ),
+    "has to keep up": "_camera",
+}
+
+
+def _names_in(code: types.CodeType) -> set[str]:
+    """Return what a function and those inside it call."""
+    inner = [_names_in(const) for const in code.co_consts if isinstance(const, types.CodeType)]
+    return set(code.co_names).union(code.co_freevars, *inner)
+
+
+def _why_alone(item: pytest.Item) -> str | None:
+    """Say why a test cannot go on in several threads at once, as pytest-run-parallel would have it; None if it can."""
+    named = _names_in(item.function.__code__).union(item.fixturenames) if isinstance(item, pytest.Function) else set()
+    return next((reason for reason, words in ALONE.items() if named & set(words.split())), None)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
+        if config.getoption("parallel_threads", 1) != 1 and (reason := _why_alone(item)):
+            item.add_marker(pytest.mark.thread_unsafe(reason=reason))
         mark = item.get_closest_marker("timeout")
         seconds = mark.args[0] if mark else SECONDS
         # By a signal only the test ends, and not the whole run. Where that is not enough there is the watchdog.
@@ -70,6 +107,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if slowest:
         times = ", ".join(f"{1000 * helpers.pauses[name]:.1f} ms ({name})" for name in slowest)
         terminalreporter.write_line(f"survivors went on after a death within {times}")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _unseen_by_the_collector() -> None:
+    """Keep the collector, above all in forked children, from walking over all that the run has loaded so far."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -392,6 +392,14 @@ def threads(pid: int | str = "self") -> int:
     return len(os.listdir(f"/proc/{pid}/task"))
 
 
+def threads_of_a_fork() -> int:
+    """Fork, and count the child's threads: its first, and those that libraries start after forks, as SciPy 1.18."""
+    child = os.fork()
+    if not child:
+        os._exit(threads())
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 def children(pid: int) -> list[int]:
     """Return a process's children."""
     found: list[int] = []

@@ -161,7 +161,7 @@ def test_keys_are_equal_when_those_of_a_dict_are(items: list[tuple[Any, int]]) -
 def test_a_span_of_time_is_no_key() -> None:
     """It passed for an integer of NumPy's, and was an AttributeError."""
     cache = nds.Cache("1 MiB")
-    for key in (np.timedelta64(1), (1, np.timedelta64(1, "s"))):
+    for key in (np.timedelta64(1, "D"), (1, np.timedelta64(1, "s"))):
         with pytest.raises(TypeError):
             cache[key] = np.uint8(1)
         with pytest.raises(TypeError):

@@ -263,6 +263,7 @@ DAMAGES = [
 ]
 
 
+@pytest.mark.parametrize("path", ["disk"], indirect=True)
 @pytest.mark.parametrize("how", DAMAGES)
 def test_what_is_no_arena_is_said_with_its_status(how: str, path: Path) -> None:
     filled(path)
@@ -332,6 +333,7 @@ print(json.dumps(tables.try_each(ground[int(sys.argv[2])::151], verbs, sys.argv[
 """
 
 
+@pytest.mark.parametrize("path", ["ram"], indirect=True)  # what stands in a file does not depend on where it lies
 @pytest.mark.parametrize("part", range(3))
 def test_any_word_that_was_written_over_is_borne(part: int, path: Path) -> None:
     filled(path)

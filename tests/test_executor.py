@@ -38,6 +38,7 @@ from helpers import (
     script,
     settle,
     threads,
+    threads_of_a_fork,
     wait_until,
 )
 
@@ -702,23 +703,15 @@ def test_workers_end_when_their_parent_was_killed(method: str, doing: str, tmp_p
 
 def fork_and_look(_: Any = None) -> tuple[int, int]:
     """Fork, as a task may; return how many threads the child and then this process have."""
-    pipe = os.pipe()
-    child = os.fork()
-    if not child:
-        os.write(pipe[1], str(threads()).encode())
-        os._exit(0)
-    os.waitpid(child, 0)
-    count = int(os.read(pipe[0], 10))
-    for end in pipe:
-        os.close(end)
-    return count, threads()
+    return threads_of_a_fork(), threads()
 
 
 def test_a_worker_that_forks_goes_on_watching() -> None:
     """The watching thread ends before a fork, or Python warns, and is there again after it."""
+    alone = threads_of_a_fork()
     with pool_of(workers=1) as pool:
         for _ in range(3):
-            assert pool.submit(fork_and_look).result() == (1, 2)
+            assert pool.submit(fork_and_look).result() == (alone, alone + 1)
 
 
 BROKEN_BEGINNING = """

@@ -19,8 +19,16 @@ from helpers import HANG, Done, environment, run
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to take this away")
 
+ROOM = """
+# What is freed below something that stays is not given back: a child works in it that gets no more.
+freed = [bytes(50_000) for _ in range(40)]
+stays = bytes(50_000)
+del freed
+"""
+
 # A program takes something away, then calls fork(); the child ends with 0 for a member and with 3 for a guest.
-COMMON = """
+COMMON = (
+    """
 import ctypes, gc, os, resource, signal, sys, threading, time, warnings
 from multiprocessing.reduction import ForkingPickler
 import numpy as np
@@ -28,6 +36,9 @@ import ndshare as nds
 
 table = nds.full(100_000, 7.0)
 copied = nds.full(300, 1, np.uint8)
+"""
+    + ROOM
+    + """
 
 def child():
     if not (table == 7).all() or not (copied == 1).all():
@@ -68,6 +79,7 @@ def fill():
         while True: os.open("/dev/null", os.O_RDONLY)
     except OSError: pass
 """
+)
 
 
 def outcome(source: str, *args: str, **options: str) -> tuple[set[str], Done]:
@@ -339,9 +351,13 @@ print(codes, blocks() - base, float(kept.sum()))
     assert done.err.count("RuntimeWarning") == 3
 
 
-ORPHAN = """
+ORPHAN = (
+    """
 import os, sys, time
 import numpy as np, ndshare as nds
+"""
+    + ROOM
+    + """
 peer, go, told = nds.zeros(1), os.pipe(), os.pipe()
 parent = os.fork()
 if parent == 0:
@@ -374,6 +390,7 @@ deadline = time.monotonic() + 30
 while nds.stats()["blocks"] == before and time.monotonic() < deadline: time.sleep(0.01)
 print(sum(living), answer.decode(), before - nds.stats()["blocks"], len(nds.stats()["participants"]))
 """
+)
 
 
 @pytest.mark.parametrize("end", ["kill", "exit"])

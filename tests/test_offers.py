@@ -27,7 +27,7 @@ import numpy as np
 import pytest
 
 import ndshare as nds
-from helpers import HANG, MIB, environment, held, run, wait_until
+from helpers import HANG, MIB, environment, held, run, threads, threads_of_a_fork, wait_until
 from ndshare import _native
 from test_strangers import NOBODY, ask, needs_interpreter, needs_root, running, said
 from test_strangers import runtime as runtime  # noqa: PLC0414  (a fixture)
@@ -613,6 +613,7 @@ def test_a_reader_that_is_killed_leaves_nothing() -> None:
 
 
 def test_who_publishes_may_fork() -> None:
+    alone = threads_of_a_fork()
     arena = nds.Arena("16 MiB", mode=0o640)
     array, ring = nds.ones(5, arena=arena), nds.Ring(4, np.uint8, slots=4, keep=1, arena=arena)
     nds.publish("array", array, mode=0o640)
@@ -624,8 +625,8 @@ def test_who_publishes_may_fork() -> None:
     pid = os.fork()
     if pid == 0:
         try:
-            # The child has its own end of `view` alone, and no thread.
-            os.write(writer, bytes([sockets(), len(os.listdir("/proc/self/task"))]))
+            # The child has its own end of `view` alone, and no thread of ours.
+            os.write(writer, bytes([sockets(), threads()]))
             array.fill(2)
             os.write(writer, bytes([int(nds.attach("array", user=me, readonly=True, timeout=20).sum() == 10)]))
             signal.pause()
@@ -634,7 +635,7 @@ def test_who_publishes_may_fork() -> None:
             os._exit(1)
     os.close(writer)
     try:
-        assert os.read(reader, 2) == bytes([1, 1])
+        assert os.read(reader, 2) == bytes([1, alone])
         assert os.read(reader, 1) == b"\1"
         assert nds.attach("array", user=me, readonly=True, timeout=20).sum() == 10
         ring.put([1, 2, 3, 4])

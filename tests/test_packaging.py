@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import shutil
 import struct
 import subprocess
 import sys
@@ -109,6 +110,19 @@ def test_an_old_numpy_is_refused(tmp_path: Path) -> None:
 def test_another_system_is_refused(tmp_path: Path) -> None:
     error = refused(tmp_path, "import sys; sys.platform = 'darwin'; import ndshare")
     assert error.startswith("ImportError: ndshare needs Linux")
+
+
+def test_a_missing_compiled_part_is_named(tmp_path: Path) -> None:
+    """Python took it for a circular import."""
+    package = tmp_path / "ndshare"
+    package.mkdir()
+    for source in Path(nds.__file__).parent.glob("*.py"):
+        shutil.copy(source, package)
+    error = refused(tmp_path, f"import sys; sys.path[:0] = [{str(tmp_path)!r}]; import ndshare")
+    assert error.startswith(
+        f"ImportError: expected ndshare's compiled part, _native, in {package}, got none that Python"
+    )
+    assert error.endswith("pip install .")
 
 
 @pytest.mark.parametrize("page", ["CITATION.cff", "packaging/conda/recipe.yaml", "Cargo.toml"])

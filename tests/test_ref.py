@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -12,6 +16,7 @@ import pytest
 
 import ndshare as nds
 from helpers import HANG
+from ndshare import _ring
 
 OTHER = """
 import sys
@@ -153,3 +158,22 @@ def test_a_reader_that_is_opened_twice_is_one_object() -> None:
     assert nds.ref(text).open() is nds.ref(text).open() is reader
     reader.close()
     assert reader.closed
+
+
+def test_a_reader_that_two_threads_open_at_once_is_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each looked for it before the other had entered its own."""
+    reader = ring().reader()
+    text = str(nds.ref(reader))
+    both_have_looked = threading.Barrier(2)
+
+    class Slow(weakref.WeakValueDictionary[Any, Any]):
+        def get(self, *args: Any) -> Any:
+            found = super().get(*args)
+            with suppress(threading.BrokenBarrierError):
+                both_have_looked.wait(0.2)
+            return found
+
+    monkeypatch.setattr(_ring, "_ends", Slow())
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda text: nds.ref(text).open(), [text, text])
+    assert first is second

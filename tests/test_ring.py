@@ -1737,6 +1737,7 @@ def test_shared_arrays_of_another_process_are_published_as_they_are() -> None:
 # ---- looks ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thread_unsafe(reason="a name is one ring for all threads")
 def test_reprs() -> None:
     ring = nds.Ring((1200, 1600), np.uint16, slots=32, name="cam0")
     assert repr(ring) == "<Ring 'cam0' (1200, 1600) uint16 0/32 slots, no readers>"
@@ -1862,6 +1863,7 @@ def test_a_writer_that_is_killed_is_told_once(method: str) -> None:
     assert firsts(reader) == [3]
 
 
+@pytest.mark.thread_unsafe(reason="a name is one ring for all threads")
 def test_a_writer_belongs_to_who_uses_it_first_and_is_closed_once() -> None:
     ring = nds.Ring(2, np.int64, slots=8, name="cam")
     writer = ring.writer()

@@ -26,6 +26,16 @@ from numpy import __version__ as _numpy
 if int(_numpy.partition(".")[0]) < 2:
     raise ImportError(f"expected NumPy 2.0 or newer, got {_numpy}: pip install --upgrade 'numpy>=2'")
 
+try:
+    importlib.import_module("ndshare._native")
+except ModuleNotFoundError as error:
+    if error.name != "ndshare._native":
+        raise
+    raise ImportError(
+        f"expected ndshare's compiled part, _native, in {os.path.dirname(__file__)}, got none that Python "
+        f"{sys.version.split()[0]} loads: pip install --force-reinstall ndshare, or, in its sources, pip install ."
+    ) from None
+
 from . import _cache, _copies, _lock, _overlay, _ring, _session, _travel, fft
 from ._arrays import array, asarray, empty_like, full, full_like, ones, ones_like, zeros_like
 from ._c_api import get_include, get_library

@@ -185,6 +185,9 @@ def _reduce_ring(ring: Ring) -> tuple[Any, ...]:
 
 # The readers and writers of this process that have travelled, or are about to: one that arrives twice is one object.
 _ends: weakref.WeakValueDictionary[tuple[int, int, int], Reader | Writer] = weakref.WeakValueDictionary()
+# For who looks and then enters; a destructor that runs meanwhile may do the same.
+_entering = threading.RLock()
+os.register_at_fork(after_in_child=cast("Any", _entering)._at_fork_reinit)
 
 
 def _reduce_reader(reader: Reader) -> tuple[Any, ...]:
@@ -211,10 +214,11 @@ def _open_writer(parts: tuple[Any, ...], token: bytes, place: int) -> Writer:
 def the_one(end: _End) -> _End:
     """Return the object that this process has for a reader or a writer already, or this one from now on."""
     key = _native.end_key(end)
-    known = _ends.get(key)
-    if known is not None and not known.closed:
-        return cast("_End", known)
-    _ends[key] = end
+    with _entering:
+        known = _ends.get(key)
+        if known is not None and not known.closed:
+            return cast("_End", known)
+        _ends[key] = end
     return end
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from numbers import Number
 from typing import Any, NamedTuple, cast
 
@@ -228,8 +227,7 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         raise ValueError(f"output array is read-only: expected a writable array of shape {shape}")
 
 
-@dataclass
-class Request:
+class Request(NamedTuple):
     """A transform whose arguments are in order."""
 
     transform: FftTransform
