@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _native
 from ._errors import Timeout
+from ._generic import subscriptable
 from ._native import Arena, Cache, Canvas
 
 Array = NDArray[Any]
@@ -121,6 +122,9 @@ def _enum_member(parts: Any) -> enum.Enum:
             whole |= found[part]
         return whole
     return found(name)
+
+
+subscriptable(Cache, Canvas)
 
 
 # Many keys
@@ -286,12 +290,13 @@ def concatenate(
     wanted = list(keys)
     if not isinstance(out, Canvas) or axis is None:
         values = fetch_many(self, wanted, None, workers, timeout, progress)
-        return _native.concatenate(values, axis, out, workers=workers)
-    montage = _native.Montage(out, self, wanted, axis)
+        return _native.concatenate(values, axis, cast("Any", out), workers=workers)
+    canvas = cast("Canvas", out)
+    montage = _native.Montage(canvas, self, wanted, axis)
     while numbers := montage.paint(workers, _left(end)):
         some = [wanted[number] for number in numbers]
         montage.give(numbers, fetch_many(self, some, None, workers, _left(end), progress))
-    return out
+    return canvas
 
 
 def _end(timeout: float | None) -> float | None:

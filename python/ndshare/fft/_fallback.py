@@ -48,7 +48,9 @@ def fallback(
     a = as_numbers(x)
     if plan is not None:
         check_real(transform, a)
-        return by_plan(transform, a, s, axes, check_norm(norm), count_workers(workers), plan, out, dtype)
+        return by_plan(
+            transform, a, s, axes, check_norm(norm), count_workers(workers), cast("FftPlan", plan), out, dtype
+        )
     request = asked_for(transform, a, s, axes, norm, workers)
     return nothing_to_do(transform, x, a, out) if request is None else request.go(out, dtype)
 

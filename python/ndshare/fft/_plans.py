@@ -10,9 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .. import _arrays, _native
+from .._generic import subscriptable
 from .._native import FftFilter, FftPlan, FftTransform
 from ._fallback import as_numbers, check_norm, complex_of, count_workers, real_of
 from ._functions import rfft2
+
+subscriptable(FftPlan)
 
 Array = NDArray[Any]
 _transforms = {name: FftTransform(name) for name in ("rfft2", "irfft2", "fft2", "ifft2")}
