@@ -193,9 +193,11 @@ def what_is_refused() -> None:
     nds.Ring(3, np.uint8)  # pyright: ignore[reportCallIssue]
     nds.Ring(3, np.uint8, slots=2, when_full="never")  # pyright: ignore[reportCallIssue, reportArgumentType]
     plan = nds.fft.plan_rfft2((4, 6), np.uint16, np.complex64)
-    plan(np.zeros((4, 6), np.float32))  # pyright: ignore[reportCallIssue, reportArgumentType]
+    plan(np.zeros((4, 6), np.float32))  # pyright: ignore[reportArgumentType]
     wrong: F64 = plan(frame)  # pyright: ignore[reportAssignmentType]
-    print(nds.Overlay(a={"A": (3, "f4")}).use("a", fields=Floats).B)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    overlay = nds.Overlay(a={"A": (3, "f4")})
+    with overlay.use("a", fields=Ints) as v:
+        print(v["A"])  # pyright: ignore[reportGeneralTypeIssues, reportUnknownArgumentType]
     print(wrong)
 
 

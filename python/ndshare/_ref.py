@@ -23,6 +23,11 @@ class Ref(Generic[_Thing]):
 
     It is valid while the Ref that `ref` returned lives in its maker, or anybody has what it names; copies of it, by
     pickle or as text, hold nothing. ``str(ref)`` is a text that `ref` reads back, and programs in Rust, too.
+
+    >>> import ndshare as nds
+    >>> reference = nds.ref(nds.ones(3))
+    >>> nds.ref(str(reference)) == reference
+    True
     """
 
     __slots__ = ("_hold", "_token")
@@ -38,6 +43,11 @@ class Ref(Generic[_Thing]):
         writer is that of the process that uses it first.
 
         Raises Stale when nobody has it any more, AttachError when its arena cannot be reached.
+
+        >>> import ndshare as nds
+        >>> reference = nds.ref(nds.ones(3))
+        >>> nds.ref(str(reference)).open()
+        array([1., 1., 1.])
         """
         opened = _native.open_reference(self._token)
         return cast("_Thing", the_one(cast("Reader", opened)) if isinstance(opened, Reader | Writer) else opened)

@@ -17,7 +17,7 @@ import numpy as np
 
 from . import _native, _origin
 from ._errors import Closed, Empty
-from ._generic import subscriptable
+from ._generic import shown_in_notebooks, subscriptable
 from ._native import OfferedRing, Reader, Ring, Writer, Writing
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ _LOOK_EVERY = 0.25
 
 
 subscriptable(OfferedRing, Reader, Ring, Writer, Writing)
+shown_in_notebooks(Ring)
 
 
 class Frame(np.ndarray[tuple[Any, ...], "np.dtype[_Item]"]):
