@@ -7,15 +7,16 @@ through, so it is as legible on dark as on light. Names are others' words: all t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import Any, cast
 
 from . import _native
 from ._native import Arena, Cache, Ring
 
 _BOX = "font-size:90%;line-height:1.4"
-_TABLE = "border-collapse:collapse;margin:.4em 0;border:0"
+# A page without a doctype inherits neither colour nor size into tables.
+_TABLE = "border-collapse:collapse;margin:.4em 0;border:0;color:inherit;font-size:inherit"
 _CELL = "padding:.15em .8em .15em 0;border:0;text-align:{};background:none;white-space:nowrap"
 _TRACK = (
     "display:inline-block;vertical-align:middle;width:10em;height:.8em;border-radius:.2em;overflow:hidden;"
@@ -68,7 +69,7 @@ def _cache(cache: Cache) -> str:
         ("hits", _bar(info["hits"], asked, is_good=True), f"{info['hits']} of {asked}"),
     ]
     names = "entries", "pinned", "loads", "failures", "waits", "evictions", "expired", "given_way", "uncached"
-    counts = [(name.replace("_", " "), info[name]) for name in names]
+    counts = [(name.replace("_", " "), cast("Mapping[str, int]", info)[name]) for name in names]
     return _box(_title("Cache", cache.name, ttl), _table(("", "", ""), rows), _counts(counts))
 
 

@@ -93,7 +93,7 @@ class Frame(np.ndarray[tuple[Any, ...], "np.dtype[_Item]"]):
             return type(result)(map(_plain, result))
         return _plain(result)
 
-    def copy(self, order: Any = "C") -> NDArray[_Item]:
+    def copy(self, order: Any = "C") -> NDArray[_Item]:  # type: ignore[override]
         """Return an ordinary array with the same items, and without number, time and meta.
 
         >>> import ndshare as nds
