@@ -67,6 +67,7 @@ def rings() -> None:
         with writer.write() as made:
             assert_type(made, nds.Frame[np.uint16])
             made[...] = 7
+        writer.put(frame)
         got = frames.get(timeout=1)
         assert_type(got, nds.Frame[np.uint16])
         assert_type(got.seq, int | None)

@@ -37,8 +37,8 @@ class Plan(FftPlan):
     >>> plan = nds.fft.plan_rfft2((4, 6), "uint16", "complex64")
     >>> plan, plan(np.ones((4, 6), "uint16"))[0, 0]
     (<Plan rfft2 (4, 6) uint16 to (4, 4) complex64>, np.complex64(24+0j))
-    >>> plan.explain()[:7]
-    'axis 1:'
+    >>> plan.explain().split()[0] in ("axis", "axes")
+    True
     """
 
     name: str
