@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import ndshare as nds
 import typed_programs
@@ -98,13 +99,24 @@ def test_a_class_of_fields_has_to_fit() -> None:
         A: Any
         B: np.ndarray[Any, Any]
 
+    class Partly:
+        A: NDArray[Any]
+        B: NDArray[np.float64]
+
+    class Alias(Partly):
+        A: NDArray[np.uint8]
+
     with pytest.raises(TypeError, match="expected a class with its fields A, B, got Fewer with A"):
         overlay.use("a", fields=Fewer)
     with pytest.raises(
         TypeError, match=r"Other.B to be NDArray\[np.float64\], as the field is, got NDArray\[np.float32\]"
     ):
         overlay.use("a", fields=Other)
-    for cls in Wider, Untold:
+    with pytest.raises(
+        TypeError, match=r"Alias.A to be NDArray\[np.float32\], as the field is, got NDArray\[np.uint8\]"
+    ):
+        overlay.use("a", fields=Alias)
+    for cls in Wider, Untold, Partly:
         with overlay.use("a", 1, cls) as v:
             assert v.B.shape == (3,)
     with pytest.raises(ValueError, match="expected one of the uses a, got 'b'"):

@@ -18,14 +18,14 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from . import _native
 from ._errors import Timeout
 from ._generic import shown_in_notebooks, subscriptable
 from ._native import Arena, Cache, Canvas
 
-Array = NDArray[Any]
+Array = np.ndarray[Any, np.dtype[Any]]
 Load = Callable[[Any], ArrayLike]
 Progress = Callable[[int, int], object] | bool | None
 

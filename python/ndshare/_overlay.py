@@ -24,6 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast, get_args, get_type_hints
 
+import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from . import _native
@@ -331,12 +332,13 @@ def _check_class(name: str, cls: type, fields: Mapping[str, _Place]) -> None:
             f"{', '.join(told) or 'none'}"
         )
     for field, (_, dtype, _) in fields.items():
-        # NDArray[np.float32] is np.ndarray[..., np.dtype[np.float32]].
-        items = get_args((get_args(told[field]) or (None,))[-1])[:1]
-        if items and isinstance(items[0], type) and not issubclass(dtype.type, items[0]):
+        # NDArray[np.float32] is np.ndarray[..., np.dtype[np.float32]], or an alias that has only np.float32.
+        last = (get_args(told[field]) or (None,))[-1]
+        items = (get_args(last) or (last,))[0]
+        if isinstance(items, type) and issubclass(items, np.generic) and not issubclass(dtype.type, items):
             raise TypeError(
                 f"use {name!r}: expected {cls.__name__}.{field} to be NDArray[np.{dtype.type.__name__}], as the field "
-                f"is, got NDArray[np.{items[0].__name__}]"
+                f"is, got NDArray[np.{items.__name__}]"
             )
 
 

@@ -16,14 +16,14 @@ from numbers import Number
 from typing import Any, NamedTuple, cast
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from .. import _arrays
 from .._native import FftPlan, FftTransform, fft_transform
 
 _REAL: dict[str, np.dtype[Any]] = {"F": np.dtype("f"), "D": np.dtype("d"), "G": np.dtype("g")}
 LONG = (np.dtype(np.longdouble), np.dtype(np.clongdouble))
-Array = NDArray[Any]
+Array = np.ndarray[Any, np.dtype[Any]]
 
 # Bound now: a program that puts our functions in the place of NumPy's gets no circle.
 _numpy: dict[str, Callable[..., Array]] = {name: getattr(np.fft, name) for name in ("fft", "ifft", "rfft", "irfft")}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, SupportsIndex
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
 from .. import _arrays, _native
 from .._generic import subscriptable
@@ -17,7 +17,7 @@ from ._functions import rfft2
 
 subscriptable(FftPlan)
 
-Array = NDArray[Any]
+Array = np.ndarray[Any, np.dtype[Any]]
 _transforms = {name: FftTransform(name) for name in ("rfft2", "irfft2", "fft2", "ifft2")}
 
 

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .._native import FftPlan, _DTypeOf, _Given, _Made_co, _OutArray, _Told
 
-Array = NDArray[Any]
+Array = np.ndarray[Any, np.dtype[Any]]
 Shape = Sequence[SupportsIndex]
 _Complex = TypeVar("_Complex", bound=np.complexfloating)
 _Real = TypeVar("_Real", bound=np.floating)
@@ -78,16 +78,6 @@ class _ToComplex(Protocol):
     def __call__(
         self,
         shape: Shape,
-        dtype: _DTypeOf[_Told],
-        result_dtype: DTypeLike | None = None,
-        *,
-        norm: str | None = None,
-        workers: int | None = None,
-    ) -> Plan[_Told, np.complexfloating]: ...
-    @overload
-    def __call__(
-        self,
-        shape: Shape,
         dtype: DTypeLike,
         result_dtype: _DTypeOf[_Complex],
         *,
@@ -114,6 +104,16 @@ class _ToComplex(Protocol):
         norm: str | None = None,
         workers: int | None = None,
     ) -> Plan[Any, np.complex128]: ...
+    @overload
+    def __call__(
+        self,
+        shape: Shape,
+        dtype: _DTypeOf[_Told],
+        result_dtype: DTypeLike | None = None,
+        *,
+        norm: str | None = None,
+        workers: int | None = None,
+    ) -> Plan[_Told, np.complexfloating]: ...
     @overload
     def __call__(
         self,
@@ -161,16 +161,6 @@ class _ToReal(Protocol):
     def __call__(
         self,
         shape: Shape,
-        dtype: _DTypeOf[_Told],
-        result_dtype: DTypeLike | None = None,
-        *,
-        norm: str | None = None,
-        workers: int | None = None,
-    ) -> Plan[_Told, np.floating]: ...
-    @overload
-    def __call__(
-        self,
-        shape: Shape,
         dtype: DTypeLike,
         result_dtype: _DTypeOf[_Real],
         *,
@@ -197,6 +187,16 @@ class _ToReal(Protocol):
         norm: str | None = None,
         workers: int | None = None,
     ) -> Plan[Any, np.float64]: ...
+    @overload
+    def __call__(
+        self,
+        shape: Shape,
+        dtype: _DTypeOf[_Told],
+        result_dtype: DTypeLike | None = None,
+        *,
+        norm: str | None = None,
+        workers: int | None = None,
+    ) -> Plan[_Told, np.floating]: ...
     @overload
     def __call__(
         self,
