@@ -4,7 +4,12 @@ import os
 
 
 def get_include() -> str:
-    """Return the folder of ``ndshare.h``, for a C compiler's ``-I``."""
+    """Return the folder of ``ndshare.h``, for a C compiler's ``-I``.
+
+    >>> import ndshare as nds, os
+    >>> os.path.exists(os.path.join(nds.get_include(), "ndshare.h"))
+    True
+    """
     return os.path.join(_here(), "include")
 
 
@@ -12,6 +17,10 @@ def get_library() -> str:
     """Return the folder of ``libndshare.so``, for a linker's ``-L`` and ``-rpath``; its ``pkgconfig`` is pkg-config's.
 
     Raises FileNotFoundError when the package was built without it.
+
+    >>> import ndshare as nds, os
+    >>> os.path.exists(os.path.join(nds.get_library(), "libndshare.so"))
+    True
     """
     folder = os.path.join(_here(), "lib")
     if not os.path.exists(os.path.join(folder, "libndshare.so")):

@@ -13,20 +13,21 @@ import time
 import types
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from . import _native
 from ._errors import Timeout
+from ._generic import shown_in_notebooks, subscriptable
 from ._native import Arena, Cache, Canvas
 
-Array = NDArray[Any]
+Array = np.ndarray[Any, np.dtype[Any]]
 Load = Callable[[Any], ArrayLike]
-Progress = Callable[[int, int], object]
+Progress = Callable[[int, int], object] | bool | None
 
 
 def run(load: Load, key: Any, arena: Arena | None) -> Array:
@@ -121,6 +122,10 @@ def _enum_member(parts: Any) -> enum.Enum:
             whole |= found[part]
         return whole
     return found(name)
+
+
+subscriptable(Cache, Canvas)
+shown_in_notebooks(Cache, Arena)
 
 
 # Many keys
@@ -221,19 +226,23 @@ def fetch_many(  # noqa: PLR0917
     load: Load | None = None,
     workers: int | None = None,
     timeout: float | None = None,
-    progress: Progress | None = None,
+    progress: Progress = None,
 ) -> list[Array]:
     """Return the values of many keys, as a list in their order. What is missing is loaded by several threads.
 
     `workers` is the number of threads, by default that of the CPUs. `progress(done, total)` is called in this thread
-    after each value. `timeout` is for all together. Raises what `fetch` raises; then no further load begins.
+    after each value; True shows a bar where stderr is a terminal or in a notebook. `timeout` is for all together.
+    Raises what `fetch` raises; then no further load begins.
 
     >>> import ndshare as nds, numpy as np
     >>> cache = nds.Cache("64 MiB", load=np.arange)
     >>> [len(a) for a in cache.fetch_many([3, 1, 2])]
     [3, 1, 2]
     """
-    _check(workers, timeout)
+    _check(workers, timeout, progress)
+    if progress is True:
+        with _bar() as tell_bar:
+            return fetch_many(self, keys, load, workers, timeout, tell_bar)
     wanted = list(keys)
     values = self._find_many(wanted)
     # By name: not every key has a hash.
@@ -242,16 +251,17 @@ def fetch_many(  # noqa: PLR0917
         if value is None:
             missing.setdefault(_native.key_bytes(wanted[place]), []).append(place)
     done = len(wanted) - sum(map(len, missing.values()))
-    if progress is not None and done:
-        progress(done, len(wanted))
+    show = None if progress is False else progress
+    if show is not None and done:
+        show(done, len(wanted))
 
     def tell(name: bytes, value: Array) -> None:
         nonlocal done
         for place in missing[name]:
             values[place] = value
         done += len(missing[name])
-        if progress is not None:
-            progress(done, len(wanted))
+        if show is not None:
+            show(done, len(wanted))
 
     if missing:
         keys = {name: wanted[places[0]] for name, places in missing.items()}
@@ -267,7 +277,7 @@ def concatenate(
     *,
     workers: int | None = None,
     timeout: float | None = None,
-    progress: Progress | None = None,
+    progress: Progress = None,
 ) -> Any:
     """Join the values of keys along an axis; NumPy's `concatenate` otherwise. Several threads load what is missing.
 
@@ -281,17 +291,21 @@ def concatenate(
     >>> cache.concatenate([1, 2, 3], axis=1, out=canvas).array[0]
     array([1, 1, 2, 2, 3, 3], dtype=uint8)
     """
-    _check(workers, timeout)
+    _check(workers, timeout, progress)
+    if progress is True:
+        with _bar() as tell_bar:
+            return concatenate(self, keys, axis, out, workers=workers, timeout=timeout, progress=tell_bar)
     end = _end(timeout)
     wanted = list(keys)
     if not isinstance(out, Canvas) or axis is None:
         values = fetch_many(self, wanted, None, workers, timeout, progress)
-        return _native.concatenate(values, axis, out, workers=workers)
-    montage = _native.Montage(out, self, wanted, axis)
+        return _native.concatenate(values, axis, cast("Any", out), workers=workers)
+    canvas = cast("Canvas", out)
+    montage = _native.Montage(canvas, self, wanted, axis)
     while numbers := montage.paint(workers, _left(end)):
         some = [wanted[number] for number in numbers]
         montage.give(numbers, fetch_many(self, some, None, workers, _left(end), progress))
-    return out
+    return canvas
 
 
 def _end(timeout: float | None) -> float | None:
@@ -304,11 +318,20 @@ def _left(end: float | None) -> float | None:
     return None if end is None else max(0.0, end - time.monotonic())
 
 
-def _check(workers: int | None, timeout: float | None) -> None:
+def _bar() -> AbstractContextManager[Callable[[int, int], None]]:
+    # Few programs show one, and what draws it takes longer to import than this package.
+    from ._progress import shown
+
+    return shown("values")
+
+
+def _check(workers: int | None, timeout: float | None, progress: Progress) -> None:
     if workers is not None and workers < 1:
         raise ValueError(f"expected workers to be at least 1, got {workers}; leave it out for one for each CPU")
     if timeout is not None and not timeout >= 0:
         raise ValueError(f"expected a timeout in seconds, 0 or more, or None, got {timeout}")
+    if not (progress is None or isinstance(progress, bool) or callable(progress)):
+        raise TypeError(f"expected progress to be True, or a function of (done, total), got {_short(progress)}")
 
 
 def _cpus() -> int:

@@ -5,41 +5,116 @@ import queue
 
 
 class Error(Exception):
-    """The root of everything that ndshare raises on its own account."""
+    """The root of everything that ndshare raises on its own account.
+
+    >>> import ndshare as nds
+    >>> ring = nds.Ring(3, "uint8", slots=2)
+    >>> try:
+    ...     ring.reader().get(timeout=0)
+    ... except nds.Error as error:
+    ...     type(error).__name__, str(error)[:20]
+    ('Empty', 'no frame came: expec')
+    """
 
 
 class ArenaFull(Error, MemoryError):
-    """No room: the arena's budget or a limit of the system is used up. The message names both limit and holders."""
+    """No room: the arena's budget or a limit of the system is used up. The message names both limit and holders.
+
+    >>> import ndshare as nds
+    >>> try:
+    ...     nds.zeros(1 << 30, arena=nds.Arena("4 MiB"))
+    ... except MemoryError as error:
+    ...     type(error)
+    <class 'ndshare.ArenaFull'>
+    """
 
 
 class Stale(Error, ReferenceError):
-    """The array that a reference names is gone: nobody held it any more."""
+    """The array that a reference names is gone: nobody held it any more.
+
+    >>> import ndshare as nds
+    >>> text = str(nds.ref(nds.zeros(3)))
+    >>> try:
+    ...     nds.ref(text).open()
+    ... except nds.Stale:
+    ...     print("nobody had it any more")
+    nobody had it any more
+    """
 
 
 class AttachError(Error, ConnectionError):
-    """The arena that a reference names cannot be reached from this process."""
+    """The arena that a reference names cannot be reached from this process.
+
+    >>> import ndshare as nds
+    >>> try:
+    ...     nds.Arena("1 MiB", path="/nowhere/frames")
+    ... except nds.AttachError as error:
+    ...     isinstance(error, ConnectionError)
+    True
+    """
 
 
 class Timeout(Error, TimeoutError):
-    """A wait reached its timeout."""
+    """A wait reached its timeout.
+
+    >>> import ndshare as nds
+    >>> try:
+    ...     nds.attach("a name that nobody has", timeout=0)
+    ... except TimeoutError as error:
+    ...     type(error)
+    <class 'ndshare.Timeout'>
+    """
 
 
 class Empty(Timeout, queue.Empty):
-    """No frame came from a ring before the timeout."""
+    """No frame came from a ring before the timeout.
+
+    >>> import ndshare as nds, queue
+    >>> frames = nds.Ring(3, "uint8", slots=2).reader()
+    >>> try:
+    ...     frames.get(timeout=0)
+    ... except queue.Empty as error:
+    ...     type(error)
+    <class 'ndshare.Empty'>
+    """
 
 
 class Full(Timeout, queue.Full):
-    """A ring had no room for a frame before the timeout."""
+    """A ring had no room for a frame before the timeout.
+
+    >>> import ndshare as nds
+    >>> ring = nds.Ring(1, "uint8", slots=1)
+    >>> frames = ring.reader()
+    >>> try:
+    ...     ring.put([1]), ring.put([2], timeout=0)
+    ... except nds.Full:
+    ...     frames.lag
+    1
+    """
 
 
 class Closed(Error, EOFError):
-    """The ring, or its reader, was closed: there is nothing more to read, and nothing can be written."""
+    """The ring, or its reader, was closed: there is nothing more to read, and nothing can be written.
+
+    >>> import ndshare as nds
+    >>> ring = nds.Ring(1, "uint8", slots=1)
+    >>> ring.close()
+    >>> try:
+    ...     ring.put([1])
+    ... except nds.Closed:
+    ...     ring.closed
+    True
+    """
 
 
 class WriterDied(Error, RuntimeError):
     """The last process that wrote to a ring ended without closing it. Another one may take its place.
 
     `pid` is that process, the last one where several have died; None where that is not known any more.
+
+    >>> import ndshare as nds
+    >>> issubclass(nds.WriterDied, nds.Closed), nds.WriterDied.pid
+    (False, None)
     """
 
     pid: int | None = None
@@ -49,6 +124,10 @@ class LoadError(Error, RuntimeError):
     """Somebody else was loading the key of a cache, and failed. Asking again tries again.
 
     `type_name` is the name of the exception's type, `text` its text, `pid` the process, or None where it is not known.
+
+    >>> import ndshare as nds
+    >>> print(nds.LoadError("OSError", "no such tile"))
+    expected a value, but whoever was loading the key got OSError: no such tile; ask again to try again
     """
 
     pid: int | None = None
@@ -67,25 +146,53 @@ class OwnerDied(Error, RuntimeError):
     """The last owner of a lock died inside, and nobody has recovered what it guards since.
 
     `pid` is that process; None where it is not known.
+
+    >>> import ndshare as nds
+    >>> lock = nds.Lock()
+    >>> try:
+    ...     taken = lock.acquire(timeout=1)
+    ... except nds.OwnerDied:
+    ...     taken = lock.acquire(recover=True)  # and what it guards is put in order
+    >>> taken
+    True
     """
 
     pid: int | None = None
 
 
 class Poisoned(Error, RuntimeError):
-    """The control memory of an arena contradicts itself: something wrote over it."""
+    """The control memory of an arena contradicts itself: something wrote over it.
+
+    >>> import ndshare as nds
+    >>> issubclass(nds.Poisoned, (nds.Error, RuntimeError))
+    True
+    """
 
 
 class ReadOnly(Error, PermissionError):
-    """Something was to be written or made in an arena that this process joined with ``readonly=True``."""
+    """Something was to be written or made in an arena that this process joined with ``readonly=True``.
+
+    >>> import ndshare as nds
+    >>> issubclass(nds.ReadOnly, PermissionError)
+    True
+    """
 
 
 class Refused(Error, PermissionError):
-    """Another user offers an object, and does not let this user read it."""
+    """Another user offers an object, and does not let this user read it.
+
+    >>> import ndshare as nds
+    >>> issubclass(nds.Refused, PermissionError)
+    True
+    """
 
 
 class CopyWarning(UserWarning):
-    """A writable shared array was pickled by value: what the receiver writes is lost. `warn_copies` asks for it."""
+    """A writable shared array was pickled by value: what the receiver writes is lost. `warn_copies` asks for it.
+
+    >>> import ndshare as nds, warnings
+    >>> warnings.filterwarnings("error", category=nds.CopyWarning)  # to see where it is
+    """
 
 
 for _class in (

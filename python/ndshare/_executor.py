@@ -101,7 +101,13 @@ class ProcessPoolExecutor(concurrent.futures.ProcessPoolExecutor):
             begin(cast("BaseContext", _WithoutSemaphores(context)))
 
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
-        """Let a worker call ``fn(*args, **kwargs)``; return a Future of the result, as concurrent.futures does."""
+        """Let a worker call ``fn(*args, **kwargs)``; return a Future of the result, as concurrent.futures does.
+
+        >>> import ndshare as nds
+        >>> with nds.ProcessPoolExecutor(1) as pool:
+        ...     pool.submit(abs, -3).result()
+        3
+        """
         future = cast("Future[_T]", super().submit(_run, _Call((fn, args, kwargs), self._min_bytes)))
         # Nobody has it yet who could cancel it.
         future.__class__ = _Future

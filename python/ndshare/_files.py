@@ -24,6 +24,12 @@ def save(path: str | os.PathLike[str], array: ArrayLike) -> None:
 
     Raises what `np.save` raises; ValueError for arrays of Python objects; IsADirectoryError or FileExistsError when the
     path leads to a directory, or to a FIFO, a socket or a device.
+
+    >>> import ndshare as nds, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     nds.save(f"{folder}/a.npy", [1, 2, 3])
+    ...     nds.load(f"{folder}/a.npy").sum()
+    np.int64(6)
     """
     target = os.fspath(path)
     target = os.path.realpath(target if target.endswith(".npy") else target + ".npy")
@@ -94,6 +100,12 @@ def load(path: str | os.PathLike[str], mmap_mode: Literal["r", "r+", "c"] = "r")
     ordinary array, which is not shared in the sense of `is_shared`: sent to a process, it is copied.
 
     Raises what `np.load` raises for such a mode; ValueError for other modes.
+
+    >>> import ndshare as nds, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     nds.save(f"{folder}/a.npy", [1, 2, 3])
+    ...     nds.load(f"{folder}/a.npy", "c")
+    array([1, 2, 3])
     """
     if mmap_mode not in ("r", "r+", "c"):
         raise ValueError(f"expected the mmap_mode 'r', 'r+' or 'c', got {mmap_mode!r}")

@@ -30,6 +30,12 @@ def publish(
     not shared, and for a name that is empty, longer than 200 bytes, ``.`` or ``..``, or has a slash, a comma or a
     control character, for a mode that lets others do more than read, and for an object of an arena without one;
     TypeError for other objects; AttachError when the user's registry of names is not to be trusted.
+
+    >>> import ndshare as nds
+    >>> frame = nds.zeros((2, 3), "uint16")
+    >>> nds.publish("an example", frame)
+    >>> nds.attach("an example").shape, nds.unpublish("an example")
+    ((2, 3), True)
     """
     if mode is None and group is not None:
         raise ValueError("expected a mode with group=, got none: mode=0o640 lets the group read")
@@ -56,6 +62,13 @@ def attach(name: str, timeout: float | None = None, readonly: bool = False, user
     Raises Timeout after `timeout` seconds (None: never; 0 looks once), with the names that there are; ValueError for a
     name that can be none; AttachError when what has the name is not to be trusted, or cannot be reached; Refused, a
     PermissionError, when the other user does not let this one read it.
+
+    >>> import ndshare as nds
+    >>> nds.publish("an example", nds.ones(3))
+    >>> nds.attach("an example", timeout=1, readonly=True)
+    array([1., 1., 1.])
+    >>> nds.unpublish("an example")
+    True
     """
     if user is not None:
         if not readonly:
@@ -65,7 +78,13 @@ def attach(name: str, timeout: float | None = None, readonly: bool = False, user
 
 
 def unpublish(name: str) -> bool:
-    """Take a name away, whoever published it; tell whether there was one. Those who have the object keep it."""
+    """Take a name away, whoever published it; tell whether there was one. Those who have the object keep it.
+
+    >>> import ndshare as nds
+    >>> nds.publish("an example", nds.ones(3))
+    >>> nds.unpublish("an example"), nds.unpublish("an example")
+    (True, False)
+    """
     return _native.unpublish_name(name)
 
 
@@ -73,6 +92,11 @@ def names() -> dict[str, str]:
     """Return the names of this user's, and what each is: "array", "ring", "cache", "overlay", "lock" or "arena".
 
     Entries whose objects are gone are removed.
+
+    >>> import ndshare as nds
+    >>> nds.publish("an example", nds.ones(3))
+    >>> nds.names()["an example"], nds.unpublish("an example")
+    ('array', True)
     """
     return _native.list_names()
 

@@ -5,14 +5,26 @@ import sys
 import uuid
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from types import EllipsisType, TracebackType
-from typing import Any, Final, Literal, Self, SupportsIndex, TypedDict, TypeVar, final, overload, type_check_only
+from types import EllipsisType, GenericAlias, TracebackType
+from typing import (
+    Any,
+    Final,
+    Generic,
+    Literal,
+    Protocol,
+    Self,
+    SupportsIndex,
+    TypedDict,
+    final,
+    overload,
+    type_check_only,
+)
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
-from typing_extensions import disjoint_base
+from typing_extensions import TypeVar, disjoint_base
 
-from ._overlay import Use, UseSpec
+from ._overlay import Fields, Use, UseSpec
 from ._ring import Frame
 
 __all__ = [
@@ -121,8 +133,24 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
-_Out = TypeVar("_Out", bound="NDArray[Any] | Canvas")
+# What the items of an array are; Any where nothing says it.
+_Item = TypeVar("_Item", bound=np.generic, default=Any)
+_Told = TypeVar("_Told", bound=np.generic)
+_Told_co = TypeVar("_Told_co", bound=np.generic, covariant=True)
+_Given = TypeVar("_Given", bound=np.generic, default=Any)
+_Made_co = TypeVar("_Made_co", bound=np.generic, default=Any, covariant=True)
+_OutArray = TypeVar("_OutArray", bound=NDArray[Any])
+_Out = TypeVar("_Out", bound=NDArray[Any] | Canvas[Any])
 _Default = TypeVar("_Default")
+
+@type_check_only
+class _HasArray(Protocol[_Told_co]):
+    def __array__(self) -> np.ndarray[Any, np.dtype[_Told_co]]: ...
+
+# A dtype, and what becomes an array, of which a type checker knows the items.
+_DTypeOf = type[_Told] | np.dtype[_Told]
+_ArrayOf = _HasArray[_Told] | Sequence[_HasArray[_Told]] | Sequence[Sequence[_HasArray[_Told]]]
+_Shape = SupportsIndex | Sequence[SupportsIndex]
 _Casting = Literal["no", "equiv", "safe", "same_kind", "unsafe"]
 
 __version__: Final[str]
@@ -239,6 +267,7 @@ class Arena:
     ) -> None: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
+    def _repr_html_(self) -> str | None: ...
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]: ...
 
 @final
@@ -308,7 +337,12 @@ class Overlay:
     def __new__(
         cls, *, name: str | UseSpec | None = None, arena: Arena | UseSpec | None = None, **uses: UseSpec
     ) -> Self: ...
-    def use(self, name: str, timeout: float | None = None) -> Use: ...
+    @overload
+    def use(self, name: str, timeout: float | None = None, fields: None = None) -> Use[Fields]: ...
+    @overload
+    def use(self, name: str, timeout: float | None = None, *, fields: type[_T]) -> Use[_T]: ...
+    @overload
+    def use(self, name: str, timeout: float | None, fields: type[_T]) -> Use[_T]: ...
     def _enter(self, name: str, timeout: float | None) -> Inside: ...
     def _view(self, inside: Inside, place: _Place, memory: object) -> NDArray[Any]: ...
     @property
@@ -329,10 +363,40 @@ class Field:
         def __buffer__(self, flags: int, /) -> memoryview: ...
 
 @final
-class Ring:
+class Ring(Generic[_Item]):
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
+    @overload
     def __new__(
         cls,
-        shape: SupportsIndex | Sequence[SupportsIndex] | None = None,
+        shape: _Shape | None,
+        dtype: _DTypeOf[_Told],
+        *,
+        slots: SupportsIndex,
+        when_full: Literal["wait", "drop_oldest", "drop_newest"] = "wait",
+        meta: DTypeLike | None = None,
+        name: str | None = None,
+        arena: Arena | None = None,
+        spin: float | None = None,
+        keep: SupportsIndex = 0,
+    ) -> Ring[_Told]: ...
+    @overload
+    def __new__(
+        cls,
+        shape: None = None,
+        *,
+        dtype: _DTypeOf[_Told],
+        slots: SupportsIndex,
+        when_full: Literal["wait", "drop_oldest", "drop_newest"] = "wait",
+        meta: DTypeLike | None = None,
+        name: str | None = None,
+        arena: Arena | None = None,
+        spin: float | None = None,
+        keep: SupportsIndex = 0,
+    ) -> Ring[_Told]: ...
+    @overload
+    def __new__(
+        cls,
+        shape: _Shape | None = None,
         dtype: DTypeLike | None = None,
         *,
         slots: SupportsIndex,
@@ -342,11 +406,11 @@ class Ring:
         arena: Arena | None = None,
         spin: float | None = None,
         keep: SupportsIndex = 0,
-    ) -> Self: ...
+    ) -> Ring[Any]: ...
     @property
     def shape(self) -> tuple[int, ...] | None: ...
     @property
-    def dtype(self) -> np.dtype[Any]: ...
+    def dtype(self) -> np.dtype[_Item]: ...
     @property
     def meta(self) -> np.dtype[Any] | None: ...
     @property
@@ -359,12 +423,20 @@ class Ring:
     def name(self) -> str | None: ...
     @property
     def closed(self) -> bool: ...
+    @overload
     def write(
-        self,
-        shape: SupportsIndex | Sequence[SupportsIndex] | None = None,
-        dtype: DTypeLike | None = None,
-        timeout: float | None = None,
-    ) -> Writing: ...
+        self, shape: _Shape | None = None, dtype: None = None, timeout: float | None = None
+    ) -> Writing[_Item]: ...
+    @overload
+    def write(self, shape: _Shape | None, dtype: _DTypeOf[_Told], timeout: float | None = None) -> Writing[_Told]: ...
+    @overload
+    def write(
+        self, shape: _Shape | None = None, *, dtype: _DTypeOf[_Told], timeout: float | None = None
+    ) -> Writing[_Told]: ...
+    @overload
+    def write(
+        self, shape: _Shape | None = None, dtype: DTypeLike | None = None, timeout: float | None = None
+    ) -> Writing[Any]: ...
     def put(
         self,
         x: ArrayLike,
@@ -376,8 +448,8 @@ class Ring:
     ) -> int | None: ...
     def reader(
         self, latest: bool = False, group: str | None = None, start: Literal["next", "oldest"] = "next"
-    ) -> Reader: ...
-    def writer(self) -> Writer: ...
+    ) -> Reader[_Item]: ...
+    def writer(self) -> Writer[_Item]: ...
     def close(self) -> None: ...
     def stats(self) -> RingStats: ...
     def _count_lost(self, frames: int) -> None: ...
@@ -388,6 +460,7 @@ class Ring:
         error: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None: ...
+    def _repr_html_(self) -> str | None: ...
     def __reduce__(self) -> str | tuple[Any, ...]: ...
 
 @type_check_only
@@ -422,9 +495,24 @@ _Key = (
     | None
 )
 _Load = Callable[[Any], ArrayLike]
+_LoadOf = Callable[[Any], _HasArray[_Told]]
+_Progress = Callable[[int, int], object] | bool | None
 
 @final
-class Cache:
+class Cache(Generic[_Item]):
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
+    @overload
+    def __new__(
+        cls,
+        maxsize: str | SupportsIndex,
+        load: _LoadOf[_Told],
+        *,
+        name: str | None = None,
+        entries: SupportsIndex | None = None,
+        ttl: float | None = None,
+        arena: Arena | None = None,
+    ) -> Cache[_Told]: ...
+    @overload
     def __new__(
         cls,
         maxsize: str | SupportsIndex,
@@ -434,7 +522,7 @@ class Cache:
         entries: SupportsIndex | None = None,
         ttl: float | None = None,
         arena: Arena | None = None,
-    ) -> Self: ...
+    ) -> Cache[Any]: ...
     @property
     def maxsize(self) -> int: ...
     @property
@@ -444,33 +532,58 @@ class Cache:
     @property
     def name(self) -> str | None: ...
     @overload
-    def get(self, key: _Key, default: None = None) -> NDArray[Any] | None: ...
+    def get(self, key: _Key, default: None = None) -> NDArray[_Item] | None: ...
     @overload
-    def get(self, key: _Key, default: _Default) -> NDArray[Any] | _Default: ...
+    def get(self, key: _Key, default: _Default) -> NDArray[_Item] | _Default: ...
+    @overload
+    def fetch(self, key: _Key, load: None = None, timeout: float | None = None) -> NDArray[_Item]: ...
+    @overload
+    def fetch(self, key: _Key, load: _LoadOf[_Told], timeout: float | None = None) -> NDArray[_Told]: ...
+    @overload
     def fetch(self, key: _Key, load: _Load | None = None, timeout: float | None = None) -> NDArray[Any]: ...
+    @overload
+    def fetch_many(
+        self,
+        keys: Iterable[_Key],
+        load: None = None,
+        workers: int | None = None,
+        timeout: float | None = None,
+        progress: _Progress = None,
+    ) -> list[NDArray[_Item]]: ...
+    @overload
+    def fetch_many(
+        self,
+        keys: Iterable[_Key],
+        load: _LoadOf[_Told],
+        workers: int | None = None,
+        timeout: float | None = None,
+        progress: _Progress = None,
+    ) -> list[NDArray[_Told]]: ...
+    @overload
     def fetch_many(
         self,
         keys: Iterable[_Key],
         load: _Load | None = None,
         workers: int | None = None,
         timeout: float | None = None,
-        progress: Callable[[int, int], object] | None = None,
+        progress: _Progress = None,
     ) -> list[NDArray[Any]]: ...
     def age(self, key: _Key) -> float: ...
     def resize(self, maxsize: str | SupportsIndex) -> None: ...
     def clear(self) -> None: ...
     def info(self) -> CacheInfo: ...
-    def __getitem__(self, key: _Key, /) -> NDArray[Any]: ...
+    def __getitem__(self, key: _Key, /) -> NDArray[_Item]: ...
     def __setitem__(self, key: _Key, value: ArrayLike, /) -> None: ...
     def __delitem__(self, key: _Key, /) -> None: ...
     def __contains__(self, key: _Key, /) -> bool: ...
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[Any]: ...
-    def _find_many(self, keys: list[Any]) -> list[NDArray[Any] | None]: ...
-    def _fetch_unless(self, key: Any, load: _Load | None, timeout: float | None, stop: Stop) -> NDArray[Any]: ...
-    def _store(self, key: Any, array: NDArray[Any]) -> None: ...
+    def _find_many(self, keys: list[Any]) -> list[NDArray[_Item] | None]: ...
+    def _fetch_unless(self, key: Any, load: _Load | None, timeout: float | None, stop: Stop) -> NDArray[_Item]: ...
+    def _store(self, key: Any, array: NDArray[_Item]) -> None: ...
     def _keys(self, key_of: Callable[[int, Any], Any]) -> list[Any]: ...
     def _parts(self) -> tuple[Any, ...]: ...
+    def _repr_html_(self) -> str | None: ...
     def __reduce__(self) -> str | tuple[Any, ...]: ...
     @overload
     def concatenate(
@@ -481,8 +594,8 @@ class Cache:
         *,
         workers: int | None = None,
         timeout: float | None = None,
-        progress: Callable[[int, int], object] | None = None,
-    ) -> NDArray[Any]: ...
+        progress: _Progress = None,
+    ) -> NDArray[_Item]: ...
     @overload
     def concatenate(
         self,
@@ -492,7 +605,7 @@ class Cache:
         out: _Out,
         workers: int | None = None,
         timeout: float | None = None,
-        progress: Callable[[int, int], object] | None = None,
+        progress: _Progress = None,
     ) -> _Out: ...
     @overload
     def concatenate(
@@ -503,24 +616,24 @@ class Cache:
         *,
         workers: int | None = None,
         timeout: float | None = None,
-        progress: Callable[[int, int], object] | None = None,
+        progress: _Progress = None,
     ) -> _Out: ...
 
 @final
-class Canvas:
-    def __new__(
-        cls,
-        shape: SupportsIndex | Sequence[SupportsIndex],
-        dtype: DTypeLike | None = None,
-        *,
-        arena: Arena | None = None,
-    ) -> Self: ...
+class Canvas(Generic[_Item]):
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
+    @overload
+    def __new__(cls, shape: _Shape, dtype: None = None, *, arena: Arena | None = None) -> Canvas[np.float64]: ...
+    @overload
+    def __new__(cls, shape: _Shape, dtype: _DTypeOf[_Told], *, arena: Arena | None = None) -> Canvas[_Told]: ...
+    @overload
+    def __new__(cls, shape: _Shape, dtype: DTypeLike | None = None, *, arena: Arena | None = None) -> Canvas[Any]: ...
     @property
-    def array(self) -> NDArray[Any]: ...
+    def array(self) -> NDArray[_Item]: ...
     @property
     def shape(self) -> tuple[int, ...]: ...
     @property
-    def dtype(self) -> np.dtype[Any]: ...
+    def dtype(self) -> np.dtype[_Item]: ...
     @property
     def nbytes(self) -> int: ...
     def __reduce__(self) -> str | tuple[Any, ...]: ...
@@ -538,8 +651,9 @@ class Stop:
     def is_set(self) -> bool: ...
 
 @final
-class Writing:
-    def __enter__(self) -> Frame: ...
+class Writing(Generic[_Item]):
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
+    def __enter__(self) -> Frame[_Item]: ...
     def __exit__(
         self,
         kind: type[BaseException] | None = None,
@@ -548,17 +662,26 @@ class Writing:
     ) -> None: ...
 
 @final
-class Writer:
+class Writer(Generic[_Item]):
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
     @property
-    def ring(self) -> Ring: ...
+    def ring(self) -> Ring[_Item]: ...
     @property
     def closed(self) -> bool: ...
+    @overload
     def write(
-        self,
-        shape: SupportsIndex | Sequence[SupportsIndex] | None = None,
-        dtype: DTypeLike | None = None,
-        timeout: float | None = None,
-    ) -> Writing: ...
+        self, shape: _Shape | None = None, dtype: None = None, timeout: float | None = None
+    ) -> Writing[_Item]: ...
+    @overload
+    def write(self, shape: _Shape | None, dtype: _DTypeOf[_Told], timeout: float | None = None) -> Writing[_Told]: ...
+    @overload
+    def write(
+        self, shape: _Shape | None = None, *, dtype: _DTypeOf[_Told], timeout: float | None = None
+    ) -> Writing[_Told]: ...
+    @overload
+    def write(
+        self, shape: _Shape | None = None, dtype: DTypeLike | None = None, timeout: float | None = None
+    ) -> Writing[Any]: ...
     def put(self, x: ArrayLike, /, timeout: float | None = None, *, meta: Any = None, **fields: Any) -> int | None: ...
     def close(self) -> None: ...
     def _die(self) -> None: ...
@@ -572,19 +695,20 @@ class Writer:
     def __reduce__(self) -> str | tuple[Any, ...]: ...
 
 @final
-class Reader:
+class Reader(Generic[_Item]):
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
     @property
     def closed(self) -> bool: ...
     @property
     def lag(self) -> int: ...
     @property
     def missed(self) -> int: ...
-    def get(self, timeout: float | None = None) -> Frame: ...
+    def get(self, timeout: float | None = None) -> Frame[_Item]: ...
     def fileno(self) -> int: ...
     def close(self) -> None: ...
     def __iter__(self) -> Self: ...
-    def __next__(self) -> Frame: ...
-    def __aiter__(self) -> AsyncIterator[Frame]: ...
+    def __next__(self) -> Frame[_Item]: ...
+    def __aiter__(self) -> AsyncIterator[Frame[_Item]]: ...
     def __enter__(self) -> Self: ...
     def __exit__(
         self,
@@ -610,21 +734,22 @@ class OfferedHold:
         def __buffer__(self, flags: int, /) -> memoryview: ...
 
 @final
-class OfferedRing:
+class OfferedRing(Generic[_Item]):
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
     @property
     def shape(self) -> tuple[int, ...] | None: ...
     @property
-    def dtype(self) -> np.dtype[Any] | None: ...
+    def dtype(self) -> np.dtype[_Item] | None: ...
     @property
     def slots(self) -> int: ...
     @property
     def closed(self) -> bool: ...
-    def get(self, timeout: float | None = None) -> Frame: ...
-    def latest(self, timeout: float | None = None) -> Frame: ...
+    def get(self, timeout: float | None = None) -> Frame[_Item]: ...
+    def latest(self, timeout: float | None = None) -> Frame[_Item]: ...
     def stats(self) -> OfferedStats: ...
     def close(self) -> None: ...
     def __iter__(self) -> Self: ...
-    def __next__(self) -> Frame: ...
+    def __next__(self) -> Frame[_Item]: ...
     def __enter__(self) -> Self: ...
     def __exit__(
         self,
@@ -637,6 +762,25 @@ class OfferedRing:
 class FrameHold:
     def __len__(self) -> int: ...
 
+@overload
+def empty(
+    shape: SupportsIndex | Sequence[SupportsIndex],
+    dtype: None = None,
+    order: str | None = "C",
+    *,
+    align: SupportsIndex = 64,
+    arena: Arena | None = None,
+) -> NDArray[np.float64]: ...
+@overload
+def empty(
+    shape: SupportsIndex | Sequence[SupportsIndex],
+    dtype: _DTypeOf[_Told],
+    order: str | None = "C",
+    *,
+    align: SupportsIndex = 64,
+    arena: Arena | None = None,
+) -> NDArray[_Told]: ...
+@overload
 def empty(
     shape: SupportsIndex | Sequence[SupportsIndex],
     dtype: DTypeLike | None = None,
@@ -645,6 +789,25 @@ def empty(
     align: SupportsIndex = 64,
     arena: Arena | None = None,
 ) -> NDArray[Any]: ...
+@overload
+def zeros(
+    shape: SupportsIndex | Sequence[SupportsIndex],
+    dtype: None = None,
+    order: str | None = "C",
+    *,
+    align: SupportsIndex = 64,
+    arena: Arena | None = None,
+) -> NDArray[np.float64]: ...
+@overload
+def zeros(
+    shape: SupportsIndex | Sequence[SupportsIndex],
+    dtype: _DTypeOf[_Told],
+    order: str | None = "C",
+    *,
+    align: SupportsIndex = 64,
+    arena: Arena | None = None,
+) -> NDArray[_Told]: ...
+@overload
 def zeros(
     shape: SupportsIndex | Sequence[SupportsIndex],
     dtype: DTypeLike | None = None,
@@ -727,6 +890,28 @@ def arena_parts(arena: Arena) -> tuple[str, bytes, bytes | None]: ...
 def open_arena(locator: str, token: bytes | None = None, card: bytes | None = None) -> Arena: ...
 @overload
 def concatenate(
+    arrays: _ArrayOf[_Told],
+    /,
+    axis: SupportsIndex | None = 0,
+    out: None = None,
+    *,
+    dtype: None = None,
+    casting: _Casting = "same_kind",
+    workers: SupportsIndex | None = None,
+) -> NDArray[_Told]: ...
+@overload
+def concatenate(
+    arrays: ArrayLike | Sequence[ArrayLike],
+    /,
+    axis: SupportsIndex | None = 0,
+    out: None = None,
+    *,
+    dtype: _DTypeOf[_Told],
+    casting: _Casting = "same_kind",
+    workers: SupportsIndex | None = None,
+) -> NDArray[_Told]: ...
+@overload
+def concatenate(
     arrays: ArrayLike | Sequence[ArrayLike],
     /,
     axis: SupportsIndex | None = 0,
@@ -760,6 +945,26 @@ def concatenate(
 ) -> _Out: ...
 @overload
 def stack(
+    arrays: Sequence[_ArrayOf[_Told]],
+    axis: SupportsIndex = 0,
+    out: None = None,
+    *,
+    dtype: None = None,
+    casting: _Casting = "same_kind",
+    workers: SupportsIndex | None = None,
+) -> NDArray[_Told]: ...
+@overload
+def stack(
+    arrays: Sequence[ArrayLike],
+    axis: SupportsIndex = 0,
+    out: None = None,
+    *,
+    dtype: _DTypeOf[_Told],
+    casting: _Casting = "same_kind",
+    workers: SupportsIndex | None = None,
+) -> NDArray[_Told]: ...
+@overload
+def stack(
     arrays: Sequence[ArrayLike],
     axis: SupportsIndex = 0,
     out: None = None,
@@ -789,11 +994,13 @@ def stack(
     workers: SupportsIndex | None = None,
 ) -> _Out: ...
 @overload
+def block(arrays: _ArrayOf[_Told], *, out: None = None, workers: SupportsIndex | None = None) -> NDArray[_Told]: ...
+@overload
 def block(arrays: ArrayLike | list[Any], *, out: None = None, workers: SupportsIndex | None = None) -> NDArray[Any]: ...
 @overload
 def block(arrays: ArrayLike | list[Any], *, out: _Out, workers: SupportsIndex | None = None) -> _Out: ...
 def copyto(
-    dst: NDArray[Any] | Canvas,
+    dst: NDArray[Any] | Canvas[Any],
     src: ArrayLike,
     casting: _Casting = "same_kind",
     where: ArrayLike = True,
@@ -810,13 +1017,14 @@ def set_stream_from(size: int | None = None) -> None: ...
 @final
 class FftFilter:
     @staticmethod
-    def of(plan: FftPlan) -> FftFilter | None: ...
+    def of(plan: FftPlan[Any, Any]) -> FftFilter | None: ...
     def __call__(
         self, frame: NDArray[Any], spectrum: NDArray[Any], out: NDArray[Any] | None, workers: int | None
     ) -> NDArray[Any]: ...
 
 @disjoint_base
-class FftPlan:
+class FftPlan(Generic[_Given, _Made_co]):
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
     def __new__(
         cls,
         transform: FftTransform,
@@ -828,9 +1036,12 @@ class FftPlan:
         workers: int | None,
         /,
     ) -> Self: ...
+    @overload
     def __call__(
-        self, frame: NDArray[Any], /, out: NDArray[Any] | None = None, *, workers: int | None = None
-    ) -> NDArray[Any]: ...
+        self, frame: NDArray[_Given], /, out: None = None, *, workers: int | None = None
+    ) -> NDArray[_Made_co]: ...
+    @overload
+    def __call__(self, frame: NDArray[_Given], /, out: _OutArray, *, workers: int | None = None) -> _OutArray: ...
     def explain(self) -> str: ...
     @property
     def shape(self) -> tuple[int, ...]: ...

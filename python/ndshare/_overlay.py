@@ -22,8 +22,9 @@ import unicodedata
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from multiprocessing.reduction import ForkingPickler
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast, get_args, get_type_hints
 
+import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from . import _native
@@ -31,6 +32,11 @@ from ._arrays import Shape
 from ._errors import Timeout
 from ._native import Overlay
 
+if TYPE_CHECKING:
+    from ._native import _Place
+
+# What a type checker takes the fields of a use for.
+_Told = TypeVar("_Told")
 FieldSpec = tuple[Shape, DTypeLike]
 UseSpec = Mapping[str, FieldSpec] | Iterable[tuple[str, FieldSpec]]
 
@@ -45,7 +51,7 @@ _memories: dict[tuple[int, int, int, bool], weakref.ref[_Memory]] = {}
 _numbers = itertools.count()
 
 
-class Use:
+class Use(Generic[_Told]):
     """A use of an overlay, for `with`. It may be entered again, and by several threads."""
 
     __slots__ = ("_entered", "_memory", "_name", "_overlay", "_timeout")
@@ -55,10 +61,10 @@ class Use:
         self._memory = _memory_at(overlay._place)
         self._entered: list[Fields] = []
 
-    def __enter__(self) -> Fields:
+    def __enter__(self) -> _Told:
         fields = self._enter()
         self._entered.append(fields)
-        return fields
+        return cast("_Told", fields)
 
     def __exit__(self, *_: object) -> None:
         thread = threading.get_ident()
@@ -316,7 +322,27 @@ def _field_name(use: str, name: object) -> str:
 # What of an overlay is written in Python
 
 
-def use(self: Overlay, name: str, timeout: float | None = None) -> Use:
+def _check_class(name: str, cls: type, fields: Mapping[str, _Place]) -> None:
+    """Raise TypeError unless a class lists just the fields of a use, with their dtypes, and perhaps `first`."""
+    told = get_type_hints(cls)
+    told.pop("first", None)
+    if told.keys() != fields.keys():
+        raise TypeError(
+            f"use {name!r}: expected a class with its fields {', '.join(fields)}, got {cls.__name__} with "
+            f"{', '.join(told) or 'none'}"
+        )
+    for field, (_, dtype, _) in fields.items():
+        # NDArray[np.float32] is np.ndarray[..., np.dtype[np.float32]], or an alias that has only np.float32.
+        last = (get_args(told[field]) or (None,))[-1]
+        items = (get_args(last) or (last,))[0]
+        if isinstance(items, type) and issubclass(items, np.generic) and not issubclass(dtype.type, items):
+            raise TypeError(
+                f"use {name!r}: expected {cls.__name__}.{field} to be NDArray[np.{dtype.type.__name__}], as the field "
+                f"is, got NDArray[np.{items.__name__}]"
+            )
+
+
+def use(self: Overlay, name: str, timeout: float | None = None, fields: type | None = None) -> Use[Any]:
     """Return a context manager that waits for the use `name`, at most `timeout` seconds, and enters it.
 
     Entering raises Timeout; BufferError, with the names of the fields, while views of another use are alive in this
@@ -324,11 +350,24 @@ def use(self: Overlay, name: str, timeout: float | None = None) -> Use:
 
     At exit the arrays handed out turn read-only; they may stay in variables. Drop views of them: as long as one is
     alive no other use can begin. Leaving never raises.
+
+    `fields` is a class whose annotations are the fields, such as a dataclass or a TypedDict: type checkers take what is
+    entered for one of those. Raises TypeError when the fields have other names or dtypes.
+
+    >>> import ndshare as nds
+    >>> overlay = nds.Overlay(floats={"A": ((2, 3), "f4")}, ints={"B": (6, "i4")})
+    >>> with overlay.use("floats") as v:
+    ...     v.A[:] = 1
+    >>> with overlay.use("ints", timeout=5) as v:
+    ...     hex(v.B[0]), v.first
+    ('0x3f800000', True)
     """
     if name not in self._plan:
         raise ValueError(f"expected one of the uses {', '.join(self._plan)}, got {name!r}")
     if timeout is not None and not timeout >= 0:
         raise ValueError(f"expected a timeout in seconds, 0 or more, or None, got {timeout}")
+    if fields is not None:
+        _check_class(name, fields, self._plan[name])
     return Use(self, name, timeout)
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from . import _native
 from ._native import Cache, Lock, Overlay, Reader, Ring, Writer
 from ._ring import the_one
+
+if TYPE_CHECKING:
+    from ._native import _Told
 
 _Thing = TypeVar("_Thing")
 
@@ -20,6 +23,11 @@ class Ref(Generic[_Thing]):
 
     It is valid while the Ref that `ref` returned lives in its maker, or anybody has what it names; copies of it, by
     pickle or as text, hold nothing. ``str(ref)`` is a text that `ref` reads back, and programs in Rust, too.
+
+    >>> import ndshare as nds
+    >>> reference = nds.ref(nds.ones(3))
+    >>> nds.ref(str(reference)) == reference
+    True
     """
 
     __slots__ = ("_hold", "_token")
@@ -35,9 +43,14 @@ class Ref(Generic[_Thing]):
         writer is that of the process that uses it first.
 
         Raises Stale when nobody has it any more, AttachError when its arena cannot be reached.
+
+        >>> import ndshare as nds
+        >>> reference = nds.ref(nds.ones(3))
+        >>> nds.ref(str(reference)).open()
+        array([1., 1., 1.])
         """
         opened = _native.open_reference(self._token)
-        return cast("_Thing", the_one(opened) if isinstance(opened, Reader | Writer) else opened)
+        return cast("_Thing", the_one(cast("Reader", opened)) if isinstance(opened, Reader | Writer) else opened)
 
     def __str__(self) -> str:
         return _native.to_text(self._token)
@@ -69,11 +82,11 @@ class Ref(Generic[_Thing]):
 Ref.__module__ = "ndshare"
 
 
-_Headed = TypeVar("_Headed", Ring, Reader, Writer, Cache, Overlay, Lock)
+_Headed = TypeVar("_Headed", bound="Ring | Reader | Writer | Cache | Overlay | Lock")
 
 
 @overload
-def ref(a: NDArray[Any]) -> Ref[NDArray[Any]]: ...
+def ref(a: NDArray[_Told]) -> Ref[NDArray[_Told]]: ...
 @overload
 def ref(a: _Headed) -> Ref[_Headed]: ...
 @overload

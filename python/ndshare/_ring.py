@@ -17,7 +17,13 @@ import numpy as np
 
 from . import _native, _origin
 from ._errors import Closed, Empty
-from ._native import Reader, Ring, Writer
+from ._generic import shown_in_notebooks, subscriptable
+from ._native import OfferedRing, Reader, Ring, Writer, Writing
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ._native import _Item
 
 _End = TypeVar("_End", bound=Reader | Writer)
 
@@ -25,7 +31,11 @@ _End = TypeVar("_End", bound=Reader | Writer)
 _LOOK_EVERY = 0.25
 
 
-class Frame(np.ndarray[Any, Any]):
+subscriptable(OfferedRing, Reader, Ring, Writer, Writing)
+shown_in_notebooks(Ring)
+
+
+class Frame(np.ndarray[tuple[Any, ...], "np.dtype[_Item]"]):
     """A frame of a ring, or a view of one. What arithmetic and NumPy's functions make of it are ordinary arrays.
 
     A received frame is read-only and never changes while it or a view of it lives. A copy has no number, time and
@@ -83,8 +93,15 @@ class Frame(np.ndarray[Any, Any]):
             return type(result)(map(_plain, result))
         return _plain(result)
 
-    def copy(self, order: Any = "C") -> Any:
-        """Return an ordinary array with the same items."""
+    def copy(self, order: Any = "C") -> NDArray[_Item]:  # type: ignore[override]
+        """Return an ordinary array with the same items, and without number, time and meta.
+
+        >>> import ndshare as nds
+        >>> with nds.Ring(2, "uint8", slots=4).write() as frame:
+        ...     frame[:] = 7
+        >>> frame.copy()
+        array([7, 7], dtype=uint8)
+        """
         return self.view(np.ndarray).copy(order)
 
     def __copy__(self) -> Any:
@@ -172,7 +189,10 @@ def as_array(x: Any, dtype: np.dtype[Any] | None) -> np.ndarray[Any, Any]:
             return natural
         facts, least, most = np.iinfo(dtype), natural.min(), natural.max()
         if least < facts.min or most > facts.max:
-            raise OverflowError(f"expected numbers that fit {dtype}, the dtype of the ring, got {least} to {most}")
+            raise OverflowError(
+                f"expected numbers that fit {dtype}, the dtype of the ring, got {least} to {most}: "
+                "make the ring with a larger one"
+            )
     return natural.astype(dtype)
 
 

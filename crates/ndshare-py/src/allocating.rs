@@ -297,7 +297,9 @@ impl Allocating {
     #[pyo3(signature = (*_exc_info))]
     fn __exit__(&self, py: Python<'_>, _exc_info: &Bound<'_, PyTuple>) -> PyResult<()> {
         let Some(entered) = self.entered.take() else {
-            return Err(PyRuntimeError::new_err("expected a scope that is entered, got one that is not"));
+            return Err(PyRuntimeError::new_err(
+                "expected a scope that is entered, got one that is not: enter it first, or leave it once less",
+            ));
         };
         let entered = entered.into_bound(py);
         let Some(context) = context_of(&entered)? else { return Ok(()) };

@@ -73,6 +73,12 @@ impl Arena {
     ///
     /// Raises RuntimeError when something else has the name, unless `replace`; ValueError for an object of another arena, for
     /// an arena in memory, and for a name that is empty or longer than 240 bytes; TypeError for other objects.
+    ///
+    /// >>> import ndshare as nds, tempfile
+    /// >>> with tempfile.TemporaryDirectory() as folder, nds.Arena("1 MiB", path=f"{folder}/a") as arena:
+    /// ...     arena.publish("ones", nds.ones(3, arena=arena))
+    /// ...     arena.names()
+    /// {'ones': 'array'}
     #[pyo3(signature = (name, obj, replace=false))]
     fn publish(&self, py: Python<'_>, name: &str, obj: &Bound<'_, PyAny>, replace: bool) -> PyResult<()> {
         let (arena, found) = (self.arena()?, found(obj)?);
@@ -83,6 +89,12 @@ impl Arena {
     ///
     /// Raises Timeout after `timeout` seconds (None: never; 0 looks once), with the names that there are; ValueError for an
     /// arena in memory.
+    ///
+    /// >>> import ndshare as nds, tempfile
+    /// >>> with tempfile.TemporaryDirectory() as folder, nds.Arena("1 MiB", path=f"{folder}/a") as arena:
+    /// ...     arena.publish("ones", nds.ones(3, arena=arena))
+    /// ...     arena.attach("ones", timeout=1)
+    /// array([1., 1., 1.])
     #[pyo3(signature = (name, timeout=None))]
     fn attach<'py>(&self, py: Python<'py>, name: &str, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
         let (arena, timeout) = (self.arena()?, seconds(timeout)?);
@@ -90,12 +102,24 @@ impl Arena {
     }
 
     /// Take a name away, and tell whether there was one. Who has the object keeps it; if nobody has, it is gone.
+    ///
+    /// >>> import ndshare as nds, tempfile
+    /// >>> with tempfile.TemporaryDirectory() as folder, nds.Arena("1 MiB", path=f"{folder}/a") as arena:
+    /// ...     arena.publish("ones", nds.ones(3, arena=arena))
+    /// ...     arena.unpublish("ones"), arena.unpublish("ones")
+    /// (True, False)
     fn unpublish(&self, py: Python<'_>, name: &str) -> PyResult<bool> {
         let arena = self.arena()?;
         interruptible(py, |deadline| arena.unpublish(name, deadline))
     }
 
     /// Return the names in this arena, and what each is: "array", "ring", "cache", "overlay" or "lock".
+    ///
+    /// >>> import ndshare as nds, tempfile
+    /// >>> with tempfile.TemporaryDirectory() as folder, nds.Arena("1 MiB", path=f"{folder}/a") as arena:
+    /// ...     arena.publish("ones", nds.ones(3, arena=arena))
+    /// ...     arena.names()
+    /// {'ones': 'array'}
     fn names<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let arena = self.arena()?;
         dict_of(py, interruptible(py, |deadline| arena.names(deadline))?)
@@ -108,6 +132,12 @@ impl Arena {
     }
 
     /// Ends allocations through this object. Arrays, and this arena in other processes, stay as they are.
+    ///
+    /// >>> import ndshare as nds
+    /// >>> arena = nds.Arena("1 MiB")
+    /// >>> arena.close()
+    /// >>> arena.closed
+    /// True
     fn close(&self, py: Python<'_>) {
         let arena = self.open.take();
         py.detach(|| drop(arena));

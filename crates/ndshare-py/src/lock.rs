@@ -156,6 +156,11 @@ impl Lock {
     ///
     /// `blocking`, `timeout` and their errors are `threading.Lock`'s. Raises OwnerDied, holding nothing, when the
     /// last holder died; with `recover` it takes the lock all the same, and `release` takes the mark away.
+    ///
+    /// >>> import ndshare as nds
+    /// >>> lock = nds.Lock()
+    /// >>> lock.acquire(timeout=1), lock.acquire(blocking=False)
+    /// (True, False)
     #[pyo3(
         signature = (blocking=Truth(true), timeout=-1.0, *, recover=Truth(false)),
         text_signature = "($self, blocking=True, timeout=-1, *, recover=False)"
@@ -171,12 +176,21 @@ impl Lock {
     }
 
     /// Frees the lock. RuntimeError when this process does not hold it.
+    ///
+    /// >>> import ndshare as nds
+    /// >>> lock = nds.Lock()
+    /// >>> lock.acquire(), lock.release(), lock.locked()
+    /// (True, None, False)
     #[inline]
     fn release(&self, py: Python<'_>) -> PyResult<()> {
         at_once(py, || lock::release(self.lock.head()))
     }
 
     /// Whether somebody alive, in whatever process, holds the lock.
+    ///
+    /// >>> import ndshare as nds
+    /// >>> nds.Lock().locked()
+    /// False
     fn locked(&self, py: Python<'_>) -> PyResult<bool> {
         interruptible(py, |_| self.lock.is_locked())
     }

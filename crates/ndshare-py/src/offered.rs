@@ -77,6 +77,17 @@ impl OfferedHold {
 ///
 /// It begins with the next frame that is published. Each frame is a copy. Nobody waits for this reader: what was overwritten
 /// before it came is missed.
+///
+/// >>> import ndshare as nds, os
+/// >>> ring = nds.Ring(2, "uint8", slots=4, arena=nds.Arena("4 MiB", mode=0o640))
+/// >>> nds.publish("an offered ring", ring, mode=0o640)
+/// >>> seen = nds.attach("an offered ring", user=os.getuid(), readonly=True)
+/// >>> ring.put([1, 2]), seen.get(timeout=1)
+/// (0, Frame([1, 2], dtype=uint8))
+/// >>> ring.put([3, 4]), seen.latest(timeout=1).seq, seen.stats()["written"], seen.close()
+/// (1, 1, 2, None)
+/// >>> nds.unpublish("an offered ring")
+/// True
 #[pyclass(frozen, module = "ndshare")]
 pub(crate) struct OfferedRing {
     ring: Closable<library::OfferedRing>,

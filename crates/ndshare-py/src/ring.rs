@@ -157,7 +157,9 @@ impl Ring {
         spin: Option<f64>,
         keep: i64,
     ) -> PyResult<Self> {
-        let (own, _) = (Own::new(py, shape, dtype, meta)?, seconds(spin)?);
+        let own = Own::new(py, shape, dtype, meta)?;
+        let refuse = |spin| PyValueError::new_err(format!("expected spin in seconds, 0 or more, or None, got {spin}"));
+        seconds(spin).map_err(|_| refuse(spin.unwrap_or_default()))?;
         let when_full = when_full.parse().map_err(|e| to_python(py, &e))?;
         let bad = |text, given| PyValueError::new_err(format!("{text}, got {given}"));
         let slots = usize::try_from(slots).map_err(|_| bad("expected at least one slot", slots))?;
@@ -178,6 +180,13 @@ impl Ring {
     /// `frame.meta` can be written to. Afterwards the array is read-only, and `frame.seq` is its number, or None when
     /// it was dropped by "drop_newest". Raises Full when there was no room for `timeout` seconds (None: wait for
     /// ever), and Closed when the ring was closed.
+    ///
+    /// >>> import ndshare as nds
+    /// >>> ring = nds.Ring(2, "uint8", slots=4)
+    /// >>> with ring.write() as frame:
+    /// ...     frame[:] = 7
+    /// >>> frame, frame.seq
+    /// (Frame([7, 7], dtype=uint8), 0)
     #[pyo3(signature = (shape=None, dtype=None, timeout=None))]
     fn write(
         slf: Py<Self>,
@@ -200,6 +209,11 @@ impl Ring {
     /// another ring takes its meta along where this ring has the same fields; what is given here wins. A value that
     /// does not fit its field raises ValueError or OverflowError, one of another kind TypeError, and an unknown field
     /// TypeError. Else raises what `write` does.
+    ///
+    /// >>> import ndshare as nds
+    /// >>> ring = nds.Ring(2, "uint8", slots=4, meta=[("gain", "f4")])
+    /// >>> ring.put([1, 2], gain=0.5), ring.put([3, 4], timeout=1)
+    /// (0, 1)
     #[pyo3(signature = (x, /, timeout=None, *, meta=None, **fields))]
     fn put(
         &self,
@@ -242,6 +256,11 @@ impl Ring {
     ///
     /// It can be sent to another process until it is used, and then belongs to that. Raises RuntimeError when the
     /// ring has 64 readers or 8 groups already.
+    ///
+    /// >>> import ndshare as nds
+    /// >>> ring = nds.Ring(2, "uint8", slots=4, keep=1)
+    /// >>> ring.put([1, 2]), ring.reader(start="oldest").get()
+    /// (0, Frame([1, 2], dtype=uint8))
     #[pyo3(signature = (latest=false, group=None, start=None), text_signature = "($self, latest=False, group=None, start='next')")]
     fn reader(
         &self,
@@ -268,6 +287,12 @@ impl Ring {
     }
 
     /// End the stream: readers get what is there, then iteration stops; who writes gets Closed.
+    ///
+    /// >>> import ndshare as nds
+    /// >>> ring = nds.Ring(2, "uint8", slots=4)
+    /// >>> frames = ring.reader()
+    /// >>> ring.put([1, 2]), ring.close(), [frame.seq for frame in frames]
+    /// (0, None, [0])
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         interruptible(py, |deadline| self.ring.close(deadline))
     }
@@ -280,6 +305,11 @@ impl Ring {
     /// process (None while nobody has used it), "mode" ("every", "latest" or "group") and "group" (its name or None). Lag
     /// and missed frames of a group are those of all its members together. "writers" is a list of dicts with "pid",
     /// "name", "alive" and "written".
+    ///
+    /// >>> import ndshare as nds
+    /// >>> ring = nds.Ring(2, "uint8", slots=4)
+    /// >>> ring.put([1, 2]), ring.stats()["written"], ring.stats()["readers"]
+    /// (0, 1, [])
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let stats = interruptible(py, |deadline| self.ring.stats(deadline))?;
         dict!(py, {
@@ -499,6 +529,12 @@ fn of_process(process: Option<&library::Process>) -> (Option<u32>, Option<&str>)
 /// It counts from its creation: the stream ends when all that were made are closed, whichever comes or ends first. It
 /// belongs to the process that uses it first. Leaving ``with writer``, `close`, and the ordinary end of its process close
 /// it; if its process is killed, readers get WriterDied, once.
+///
+/// >>> import ndshare as nds
+/// >>> ring = nds.Ring(2, "uint8", slots=4)
+/// >>> with ring.writer() as writer:
+/// ...     writer.put([1, 2])
+/// 0
 #[pyclass(frozen, weakref, module = "ndshare")]
 pub(crate) struct Writer {
     /// None once it was closed.
@@ -534,6 +570,13 @@ impl Writer {
     /// A frame to fill, as `Ring.write` gives it: ``with writer.write() as frame``.
     ///
     /// Raises what that does, Closed also when this writer was closed, and RuntimeError when another process uses it.
+    ///
+    /// >>> import ndshare as nds
+    /// >>> ring = nds.Ring(2, "uint8", slots=4)
+    /// >>> with ring.writer() as writer, writer.write() as frame:
+    /// ...     frame[:] = 7
+    /// >>> frame.seq
+    /// 0
     #[pyo3(signature = (shape=None, dtype=None, timeout=None))]
     fn write(
         &self,
@@ -551,6 +594,12 @@ impl Writer {
     /// Publish an array, as `Ring.put` does, and return its number.
     ///
     /// Raises what that does, Closed also when this writer was closed, and RuntimeError when another process uses it.
+    ///
+    /// >>> import ndshare as nds
+    /// >>> ring = nds.Ring(2, "uint8", slots=4)
+    /// >>> writer = ring.writer()
+    /// >>> writer.put([1, 2]), writer.put([3, 4])
+    /// (0, 1)
     #[pyo3(signature = (x, /, timeout=None, *, meta=None, **fields))]
     fn put(
         &self,
@@ -565,6 +614,12 @@ impl Writer {
     }
 
     /// End this writer. The stream ends if it was the last one. A writer that was sent to another process lives on there.
+    ///
+    /// >>> import ndshare as nds
+    /// >>> ring = nds.Ring(2, "uint8", slots=4)
+    /// >>> writer = ring.writer()
+    /// >>> writer.close(), writer.closed, ring.closed
+    /// (None, True, True)
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let writer = self.writer.take();
         writer.map_or(Ok(()), |writer| interruptible(py, move |deadline| writer.close(deadline)))
@@ -620,6 +675,12 @@ const LEAVE: Duration = Duration::from_secs(1);
 ///
 /// It counts from its creation, and holds writers back until it is closed or dropped, or its process ends. It can be
 /// sent to another process through multiprocessing until it is used; then it belongs to the receiver.
+///
+/// >>> import ndshare as nds
+/// >>> ring = nds.Ring(2, "uint8", slots=4)
+/// >>> with ring.reader() as frames:
+/// ...     ring.put([1, 2]), frames.lag, frames.get(timeout=1), frames.missed
+/// (0, 1, Frame([1, 2], dtype=uint8), 0)
 #[pyclass(frozen, weakref, module = "ndshare")]
 pub(crate) struct Reader {
     /// None once it was closed.
@@ -670,6 +731,12 @@ impl Reader {
     /// Raises Empty when none came for `timeout` seconds (None: wait for ever), Closed when the ring was closed and
     /// all was read, WriterDied, once, when the last writer ended without closing it, and RuntimeError when another
     /// process has used this reader.
+    ///
+    /// >>> import ndshare as nds
+    /// >>> ring = nds.Ring(2, "uint8", slots=4)
+    /// >>> frames = ring.reader()
+    /// >>> ring.put([1, 2]), frames.get(timeout=1).seq
+    /// (0, 0)
     #[pyo3(signature = (timeout=None))]
     fn get<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
         self.next(py, seconds(timeout)?)
@@ -693,6 +760,12 @@ impl Reader {
     /// a writer waits for a frame that this member of a group has in hand: by that `get` it has done with it. Where the
     /// system has no pidfds for the writers (Linux before 5.3, another pid namespace, no descriptor left) that is four
     /// times a second. It belongs to the reader: do not close it.
+    ///
+    /// >>> import ndshare as nds, select
+    /// >>> ring = nds.Ring(2, "uint8", slots=4)
+    /// >>> frames = ring.reader()
+    /// >>> ring.put([1, 2]), select.select([frames], [], [], 1)[0] == [frames]
+    /// (0, True)
     fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
         let reader = self.reader.open(py, "reader")?;
         detached(py, || reader.descriptor())
@@ -701,6 +774,12 @@ impl Reader {
     /// Give the reader up: it holds nobody back from now on. Frames that it gave stay valid.
     ///
     /// A reader that was sent to another process lives on there.
+    ///
+    /// >>> import ndshare as nds
+    /// >>> ring = nds.Ring(2, "uint8", slots=4)
+    /// >>> frames = ring.reader()
+    /// >>> frames.close(), frames.closed
+    /// (None, True)
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let Some(reader) = self.reader.take() else { return Ok(()) };
         // Another thread may be waiting in `get`, and lets go of it when it has heard.

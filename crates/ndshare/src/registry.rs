@@ -532,12 +532,12 @@ fn check_options(arena: Arc<Arena>, name: &str, options: &Options) -> Result<Arc
         let [there, wanted] =
             [arena.mode(), options.mode].map(|mode| mode.map_or("none".into(), |mode| format!("{mode:#o}")));
         return Err(Error::value(format!(
-            "expected the mode of the arena {name:?} that is there already, {there}, got {wanted}"
+            "expected the mode of the arena {name:?} that is there already, {there}, got {wanted}: give the same, or choose another name"
         )));
     }
     match options.budget_bytes {
         Some(wanted) if wanted != arena.budget_bytes() => Err(Error::value(format!(
-            "expected the budget of the arena {name:?} that is there already, {} bytes, got {wanted}",
+            "expected the budget of the arena {name:?} that is there already, {} bytes, got {wanted}: give the same, or choose another name",
             arena.budget_bytes()
         ))),
         _ => Ok(arena),

@@ -77,6 +77,12 @@ def install() -> None:
 
     Where the arena has no room, results are in ordinary memory, as SciPy's own: `info` counts them. Needs SciPy; else
     ImportError. `uninstall` undoes it.
+
+    >>> import ndshare as nds, scipy.fft
+    >>> nds.fft.install()
+    >>> nds.is_shared(scipy.fft.fft([1.0, 2.0, 3.0]))
+    True
+    >>> nds.fft.uninstall()
     """
     import scipy.fft  # type: ignore[import-untyped,unused-ignore]
 
@@ -87,7 +93,14 @@ def install() -> None:
 
 
 def uninstall() -> None:
-    """Let `scipy.fft` use SciPy's own transforms again."""
+    """Let `scipy.fft` use SciPy's own transforms again.
+
+    >>> import ndshare as nds, scipy.fft
+    >>> nds.fft.install()
+    >>> nds.fft.uninstall()
+    >>> nds.is_shared(scipy.fft.fft([1.0, 2.0, 3.0]))
+    False
+    """
     import scipy.fft  # type: ignore[import-untyped,unused-ignore]
 
     scipy.fft.set_global_backend("scipy", try_last=True)

@@ -15,14 +15,14 @@ from numbers import Number
 from typing import Any, NamedTuple, cast
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from .. import _arrays
 from .._native import FftPlan, FftTransform, fft_transform
 
 _REAL: dict[str, np.dtype[Any]] = {"F": np.dtype("f"), "D": np.dtype("d"), "G": np.dtype("g")}
 LONG = (np.dtype(np.longdouble), np.dtype(np.clongdouble))
-Array = NDArray[Any]
+Array = np.ndarray[Any, np.dtype[Any]]
 
 # Bound now: a program that puts our functions in the place of NumPy's gets no circle.
 _numpy: dict[str, Callable[..., Array]] = {name: getattr(np.fft, name) for name in ("fft", "ifft", "rfft", "irfft")}
@@ -47,7 +47,9 @@ def fallback(
     a = as_numbers(x)
     if plan is not None:
         check_real(transform, a)
-        return by_plan(transform, a, s, axes, check_norm(norm), count_workers(workers), plan, out, dtype)
+        return by_plan(
+            transform, a, s, axes, check_norm(norm), count_workers(workers), cast("FftPlan", plan), out, dtype
+        )
     request = asked_for(transform, a, s, axes, norm, workers)
     return nothing_to_do(transform, x, a, out) if request is None else request.go(out, dtype)
 

@@ -92,6 +92,10 @@ def ifft(
     """Return the inverse of `fft` along one axis.
 
     Arguments and errors are those of `scipy.fft.ifft`, and `out` and `dtype`: see `ndshare.fft`.
+
+    >>> import ndshare as nds
+    >>> nds.fft.ifft([4, 0, 0, 0]).real
+    array([1., 1., 1., 1.])
     """
     done = _transform(_IFFT, x, n, axis, norm, workers, plan, out, dtype)
     return fallback(_IFFT, x, n, axis, norm, workers, plan, out, dtype) if done is None else done
@@ -112,6 +116,10 @@ def rfft(
     """Return the half-spectrum (n // 2 + 1 numbers) of a real array along one axis.
 
     Arguments and errors are those of `scipy.fft.rfft`, and `out` and `dtype`: see `ndshare.fft`.
+
+    >>> import ndshare as nds
+    >>> nds.fft.rfft([1, 2, 3, 4]).real
+    array([10., -2., -2.])
     """
     done = _transform(_RFFT, x, n, axis, norm, workers, plan, out, dtype)
     return fallback(_RFFT, x, n, axis, norm, workers, plan, out, dtype) if done is None else done
@@ -132,6 +140,10 @@ def irfft(
     """Return the real array whose half-spectrum along one axis is `x`; n is 2 * (m - 1) by default.
 
     Arguments and errors are those of `scipy.fft.irfft`, and `out` and `dtype`: see `ndshare.fft`.
+
+    >>> import ndshare as nds
+    >>> nds.fft.irfft([10, -2 + 2j, -2])
+    array([1., 2., 3., 4.])
     """
     done = _transform(_IRFFT, x, n, axis, norm, workers, plan, out, dtype)
     return fallback(_IRFFT, x, n, axis, norm, workers, plan, out, dtype) if done is None else done
@@ -152,6 +164,10 @@ def hfft(
     """Return the real spectrum of an array with Hermitian symmetry, of which `x` is the first half.
 
     Arguments and errors are those of `scipy.fft.hfft`, and `out` and `dtype`: see `ndshare.fft`.
+
+    >>> import ndshare as nds
+    >>> nds.fft.hfft([1, 2, 1])
+    array([ 6.,  0., -2.,  0.])
     """
     done = _transform(_HFFT, x, n, axis, norm, workers, plan, out, dtype)
     return fallback(_HFFT, x, n, axis, norm, workers, plan, out, dtype) if done is None else done
@@ -172,6 +188,10 @@ def ihfft(
     """Return the inverse of `hfft` along one axis: half of the inverse transform of a real array.
 
     Arguments and errors are those of `scipy.fft.ihfft`, and `out` and `dtype`: see `ndshare.fft`.
+
+    >>> import ndshare as nds
+    >>> nds.fft.ihfft([6, 0, -2, 0]).real
+    array([1., 2., 1.])
     """
     done = _transform(_IHFFT, x, n, axis, norm, workers, plan, out, dtype)
     return fallback(_IHFFT, x, n, axis, norm, workers, plan, out, dtype) if done is None else done
@@ -192,6 +212,11 @@ def fft2(
     """Return the discrete Fourier transform along two axes.
 
     Arguments and errors are those of `scipy.fft.fft2`, and `out` and `dtype`: see `ndshare.fft`.
+
+    >>> import ndshare as nds
+    >>> nds.fft.fft2([[1, 2], [3, 5]]).real
+    array([[11., -3.],
+           [-5.,  1.]])
     """
     done = _transform(_FFT2, x, s, axes, norm, workers, plan, out, dtype)
     return fallback(_FFT2, x, s, axes, norm, workers, plan, out, dtype) if done is None else done
@@ -212,6 +237,11 @@ def ifft2(
     """Return the inverse of `fft2` along two axes.
 
     Arguments and errors are those of `scipy.fft.ifft2`, and `out` and `dtype`: see `ndshare.fft`.
+
+    >>> import ndshare as nds
+    >>> nds.fft.ifft2([[11, -3], [-5, 1]]).real
+    array([[1., 2.],
+           [3., 5.]])
     """
     done = _transform(_IFFT2, x, s, axes, norm, workers, plan, out, dtype)
     return fallback(_IFFT2, x, s, axes, norm, workers, plan, out, dtype) if done is None else done
@@ -236,8 +266,8 @@ def rfft2(
     >>> import ndshare as nds
     >>> frame = nds.ones((1080, 1920), "uint16")
     >>> half = nds.fft.rfft2(frame, dtype="complex64")
-    >>> half.shape, half[0, 0], nds.is_shared(half)
-    ((1080, 961), np.complex64(2073600+0j), True)
+    >>> half.shape, half.dtype, nds.is_shared(half)
+    ((1080, 961), dtype('complex64'), True)
     """
     done = _transform(_RFFT2, x, s, axes, norm, workers, plan, out, dtype)
     return fallback(_RFFT2, x, s, axes, norm, workers, plan, out, dtype) if done is None else done
@@ -258,6 +288,11 @@ def irfft2(
     """Return the real array whose half-spectrum along two axes, of which the last is halved, is `x`.
 
     Arguments and errors are those of `scipy.fft.irfft2`, and `out` and `dtype`: see `ndshare.fft`.
+
+    >>> import ndshare as nds
+    >>> nds.fft.irfft2([[10, -2], [-4, 0]])
+    array([[1., 2.],
+           [3., 4.]])
     """
     done = _transform(_IRFFT2, x, s, axes, norm, workers, plan, out, dtype)
     return fallback(_IRFFT2, x, s, axes, norm, workers, plan, out, dtype) if done is None else done
@@ -278,6 +313,11 @@ def hfft2(
     """Return the real spectrum of an array with Hermitian symmetry, of which `x` is the first half.
 
     Arguments and errors are those of `scipy.fft.hfft2`, and `out` and `dtype`: see `ndshare.fft`.
+
+    >>> import ndshare as nds
+    >>> nds.fft.hfft2([[1, 2], [3, 4]])
+    array([[10., -2.],
+           [-4.,  0.]])
     """
     done = _transform(_HFFT2, x, s, axes, norm, workers, plan, out, dtype)
     return fallback(_HFFT2, x, s, axes, norm, workers, plan, out, dtype) if done is None else done
@@ -298,6 +338,11 @@ def ihfft2(
     """Return the inverse of `hfft2` along two axes: half of the inverse transform of a real array.
 
     Arguments and errors are those of `scipy.fft.ihfft2`, and `out` and `dtype`: see `ndshare.fft`.
+
+    >>> import ndshare as nds
+    >>> nds.fft.ihfft2([[1, 2], [3, 5]]).real
+    array([[ 2.75, -0.75],
+           [-1.25,  0.25]])
     """
     done = _transform(_IHFFT2, x, s, axes, norm, workers, plan, out, dtype)
     return fallback(_IHFFT2, x, s, axes, norm, workers, plan, out, dtype) if done is None else done
@@ -318,6 +363,11 @@ def fftn(
     """Return the discrete Fourier transform along several axes, all by default.
 
     Arguments and errors are those of `scipy.fft.fftn`, and `out` and `dtype`: see `ndshare.fft`.
+
+    >>> import ndshare as nds
+    >>> nds.fft.fftn([[1, 2], [3, 5]]).real
+    array([[11., -3.],
+           [-5.,  1.]])
     """
     done = _transform(_FFTN, x, s, axes, norm, workers, plan, out, dtype)
     return fallback(_FFTN, x, s, axes, norm, workers, plan, out, dtype) if done is None else done
@@ -338,6 +388,11 @@ def ifftn(
     """Return the inverse of `fftn` along several axes, all by default.
 
     Arguments and errors are those of `scipy.fft.ifftn`, and `out` and `dtype`: see `ndshare.fft`.
+
+    >>> import ndshare as nds
+    >>> nds.fft.ifftn([[11, -3], [-5, 1]]).real
+    array([[1., 2.],
+           [3., 5.]])
     """
     done = _transform(_IFFTN, x, s, axes, norm, workers, plan, out, dtype)
     return fallback(_IFFTN, x, s, axes, norm, workers, plan, out, dtype) if done is None else done
@@ -358,6 +413,11 @@ def rfftn(
     """Return the half-spectrum of a real array along several axes, all by default; the last is halved.
 
     Arguments and errors are those of `scipy.fft.rfftn`, and `out` and `dtype`: see `ndshare.fft`.
+
+    >>> import ndshare as nds
+    >>> nds.fft.rfftn([[1, 2], [3, 5]]).real
+    array([[11., -3.],
+           [-5.,  1.]])
     """
     done = _transform(_RFFTN, x, s, axes, norm, workers, plan, out, dtype)
     return fallback(_RFFTN, x, s, axes, norm, workers, plan, out, dtype) if done is None else done
@@ -378,6 +438,11 @@ def irfftn(
     """Return the real array whose half-spectrum is `x`, along several axes, all by default; the last is halved.
 
     Arguments and errors are those of `scipy.fft.irfftn`, and `out` and `dtype`: see `ndshare.fft`.
+
+    >>> import ndshare as nds
+    >>> nds.fft.irfftn([[10, -2], [-4, 0]])
+    array([[1., 2.],
+           [3., 4.]])
     """
     done = _transform(_IRFFTN, x, s, axes, norm, workers, plan, out, dtype)
     return fallback(_IRFFTN, x, s, axes, norm, workers, plan, out, dtype) if done is None else done
@@ -398,6 +463,11 @@ def hfftn(
     """Return the real spectrum of an array with Hermitian symmetry, of which `x` is the first half.
 
     Arguments and errors are those of `scipy.fft.hfftn`, and `out` and `dtype`: see `ndshare.fft`.
+
+    >>> import ndshare as nds
+    >>> nds.fft.hfftn([[1, 2], [3, 4]])
+    array([[10., -2.],
+           [-4.,  0.]])
     """
     done = _transform(_HFFTN, x, s, axes, norm, workers, plan, out, dtype)
     return fallback(_HFFTN, x, s, axes, norm, workers, plan, out, dtype) if done is None else done
@@ -418,6 +488,11 @@ def ihfftn(
     """Return the inverse of `hfftn` along several axes, all by default: half of the inverse transform of a real array.
 
     Arguments and errors are those of `scipy.fft.ihfftn`, and `out` and `dtype`: see `ndshare.fft`.
+
+    >>> import ndshare as nds
+    >>> nds.fft.ihfftn([[1, 2], [3, 5]]).real
+    array([[ 2.75, -0.75],
+           [-1.25,  0.25]])
     """
     done = _transform(_IHFFTN, x, s, axes, norm, workers, plan, out, dtype)
     return fallback(_IHFFTN, x, s, axes, norm, workers, plan, out, dtype) if done is None else done

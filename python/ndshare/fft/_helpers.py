@@ -6,16 +6,25 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from itertools import product
-from typing import Any, SupportsIndex, cast
+from typing import TYPE_CHECKING, Any, SupportsIndex, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import _arrays, _native
 
+if TYPE_CHECKING:
+    from .._native import _ArrayOf, _Told
+
+    _Axes = SupportsIndex | Sequence[int] | None
+
 _fftfreq, _rfftfreq = np.fft.fftfreq, np.fft.rfftfreq
 
 
+@overload
+def fftfreq(n: int, d: float = 1.0, *, xp: None = None, device: None = None) -> NDArray[np.float64]: ...
+@overload
+def fftfreq(n: int, d: float = 1.0, *, xp: Any, device: Any = None) -> Any: ...
 def fftfreq(n: int, d: float = 1.0, *, xp: Any = None, device: Any = None) -> Any:
     """Return the frequencies of the items of a spectrum of length `n`, in cycles per unit of the spacing `d`.
 
@@ -31,6 +40,10 @@ def fftfreq(n: int, d: float = 1.0, *, xp: Any = None, device: Any = None) -> An
     return _fftfreq(n, d)
 
 
+@overload
+def rfftfreq(n: int, d: float = 1.0, *, xp: None = None, device: None = None) -> NDArray[np.float64]: ...
+@overload
+def rfftfreq(n: int, d: float = 1.0, *, xp: Any, device: Any = None) -> Any: ...
 def rfftfreq(n: int, d: float = 1.0, *, xp: Any = None, device: Any = None) -> Any:
     """Return the frequencies of the items of a half-spectrum; arguments are those of `fftfreq`.
 
@@ -49,7 +62,11 @@ def _refuse(device: Any) -> None:
         raise ValueError("device parameter is not supported for input array type")
 
 
-def fftshift(x: ArrayLike, axes: SupportsIndex | Sequence[int] | None = None) -> NDArray[Any]:
+@overload
+def fftshift(x: _ArrayOf[_Told], axes: _Axes = None) -> NDArray[_Told]: ...
+@overload
+def fftshift(x: ArrayLike, axes: _Axes = None) -> NDArray[Any]: ...
+def fftshift(x: Any, axes: _Axes = None) -> NDArray[Any]:
     """Return a shared copy of a spectrum with frequency 0 in the middle of `axes` (of all by default).
 
     >>> import ndshare as nds
@@ -59,7 +76,11 @@ def fftshift(x: ArrayLike, axes: SupportsIndex | Sequence[int] | None = None) ->
     return _shifted(x, axes, 0)
 
 
-def ifftshift(x: ArrayLike, axes: SupportsIndex | Sequence[int] | None = None) -> NDArray[Any]:
+@overload
+def ifftshift(x: _ArrayOf[_Told], axes: _Axes = None) -> NDArray[_Told]: ...
+@overload
+def ifftshift(x: ArrayLike, axes: _Axes = None) -> NDArray[Any]: ...
+def ifftshift(x: Any, axes: _Axes = None) -> NDArray[Any]:
     """Return a shared copy with the middle at the start; undoes `fftshift` also for odd lengths.
 
     >>> import ndshare as nds

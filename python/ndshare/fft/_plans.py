@@ -7,14 +7,17 @@ from collections.abc import Sequence
 from typing import Any, SupportsIndex
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
 from .. import _arrays, _native
+from .._generic import subscriptable
 from .._native import FftFilter, FftPlan, FftTransform
 from ._fallback import as_numbers, check_norm, complex_of, count_workers, real_of
 from ._functions import rfft2
 
-Array = NDArray[Any]
+subscriptable(FftPlan)
+
+Array = np.ndarray[Any, np.dtype[Any]]
 _transforms = {name: FftTransform(name) for name in ("rfft2", "irfft2", "fft2", "ifft2")}
 
 
@@ -29,6 +32,13 @@ class Plan(FftPlan):
     `explain()` tells how it is done on this machine: vectors, order of axes, and how each length is factored.
 
     Raises ValueError for a frame or an `out` of another shape or dtype.
+
+    >>> import ndshare as nds, numpy as np
+    >>> plan = nds.fft.plan_rfft2((4, 6), "uint16", "complex64")
+    >>> plan, plan(np.ones((4, 6), "uint16"))[0, 0]
+    (<Plan rfft2 (4, 6) uint16 to (4, 4) complex64>, np.complex64(24+0j))
+    >>> plan.explain().split()[0] in ("axis", "axes")
+    True
     """
 
     name: str
@@ -89,6 +99,11 @@ class Convolution:
     by any pickler; `multiprocessing` passes its half-spectrum by reference.
 
     Attributes: the `plan`, and the `spectrum` that its results are multiplied by (read-only).
+
+    >>> import ndshare as nds, numpy as np
+    >>> shift = nds.fft.plan_rfft2((1, 4), "uint8", "complex64").convolve([[0, 1]])
+    >>> shift(np.array([[1, 2, 3, 4]], "uint8")).round()
+    array([[4., 1., 2., 3.]], dtype=float32)
     """
 
     def __init__(self, plan: Plan, filter: ArrayLike) -> None:  # noqa: A002
@@ -208,7 +223,12 @@ def plan_fft2(
     norm: str | None = None,
     workers: int | None = None,
 ) -> Plan:
-    """Plan `fft2` of frames of one shape and dtype; arguments are those of `plan_rfft2`."""
+    """Plan `fft2` of frames of one shape and dtype; arguments are those of `plan_rfft2`.
+
+    >>> import ndshare as nds
+    >>> nds.fft.plan_fft2((4, 6), "complex64")
+    <Plan fft2 (4, 6) complex64 to (4, 6) complex64>
+    """
     return _plan("fft2", shape, dtype, result_dtype, norm, workers)
 
 
@@ -220,5 +240,10 @@ def plan_ifft2(
     norm: str | None = None,
     workers: int | None = None,
 ) -> Plan:
-    """Plan `ifft2` of frames of one shape and dtype; arguments are those of `plan_rfft2`."""
+    """Plan `ifft2` of frames of one shape and dtype; arguments are those of `plan_rfft2`.
+
+    >>> import ndshare as nds
+    >>> nds.fft.plan_ifft2((4, 6), "complex64")
+    <Plan ifft2 (4, 6) complex64 to (4, 6) complex64>
+    """
     return _plan("ifft2", shape, dtype, result_dtype, norm, workers)

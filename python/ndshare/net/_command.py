@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import zenoh
 
@@ -83,7 +83,7 @@ def _listen(wanted: argparse.Namespace, stop: threading.Event) -> None:
 def _found(name: str, wanted: argparse.Namespace, stop: threading.Event) -> Any:
     what = f"the name {name!r} on this machine"
     thing = _until(stop, wanted.timeout, what, partial(_names.attach, name))
-    expected = _native.Ring if name in wanted.ring else _native.Cache
+    expected: Any = _native.Ring if name in wanted.ring else _native.Cache
     if thing is not None and not isinstance(thing, expected):
         raise ValueError(f"expected {name!r} to be a {expected.__name__}, got {type(thing).__name__}: name another one")
     return thing
@@ -171,16 +171,17 @@ def _received(far: Far, name: str, slots: int, old: _native.Ring | None, timeout
 
 def _left_behind(name: str) -> _native.Ring | None:
     """Return the ring of a bridge that was killed, which somebody who reads it keeps alive; None if there is none."""
-    ring = _named(name)
-    if not isinstance(ring, _native.Ring):
+    found = _named(name)
+    if not isinstance(found, _native.Ring):
         return None
+    ring = cast("_native.Ring", found)
     is_far = _origin.is_there(ring.meta) and ring.when_full == "drop_oldest"
     has_writer = any(writer["alive"] for writer in ring.stats()["writers"])
     return ring if is_far and not has_writer else None
 
 
 def _is_same(thing: Any, other: _native.Ring) -> bool:
-    return isinstance(thing, _native.Ring) and ref(thing) == ref(other)
+    return isinstance(thing, _native.Ring) and ref(cast("_native.Ring", thing)) == ref(other)
 
 
 def _take_away(published: dict[str, _native.Ring]) -> None:

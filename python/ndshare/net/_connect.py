@@ -42,6 +42,15 @@ class Far(_link.Closing):
     """The rings and caches of another machine. Made by `connect`; a context manager.
 
     Closing it ends the rings that it fills. A forked child does not have it.
+
+    >>> import ndshare as nds
+    >>> from ndshare import net
+    >>> server = net.serve("tcp/127.0.0.1:17446", rings={"cam0": nds.Ring(3, "uint8", slots=4)})
+    >>> far = net.connect("tcp/127.0.0.1:17446")
+    >>> far.ring("cam0").shape, far.is_connected, far.stats()["rings"]["cam0"]["state"]
+    ((3,), True, 'open')
+    >>> far.close(), server.close()
+    (None, None)
     """
 
     def __init__(self, endpoint: _link.Endpoints, config: _link.Config, max_bytes: int, timeout: float | None) -> None:

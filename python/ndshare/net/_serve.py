@@ -277,6 +277,13 @@ class Server(_link.Closing):
     """Rings and caches of this machine, offered to others. Made by `serve`; a context manager.
 
     It ends with `close`, and with its process, in whatever way. A forked child does not have it.
+
+    >>> import ndshare as nds
+    >>> from ndshare import net
+    >>> server = net.serve("tcp/127.0.0.1:0", caches={"tiles": nds.Cache("1 MiB")})
+    >>> server.stats()["caches"]["tiles"]["values"]
+    0
+    >>> server.close()
     """
 
     def __init__(

@@ -249,6 +249,12 @@ impl Cache {
     }
 
     /// The value of a key if it is there, else `default`. Never loads.
+    ///
+    /// >>> import ndshare as nds
+    /// >>> cache = nds.Cache("1 MiB")
+    /// >>> cache["a"] = [1, 2]
+    /// >>> cache.get("a"), cache.get("b", 0)
+    /// (array([1, 2]), 0)
     #[pyo3(signature = (key, default=None))]
     fn get<'py>(
         &self,
@@ -268,6 +274,10 @@ impl Cache {
     /// Waits while another process or thread loads it. Raises Timeout when that takes more than `timeout` seconds;
     /// what the loader raises; LoadError when the one who was loading it failed; RuntimeError when this thread is
     /// loading the same key already; KeyError without any `load`.
+    ///
+    /// >>> import ndshare as nds, numpy as np
+    /// >>> nds.Cache("1 MiB").fetch(3, np.arange, timeout=1)
+    /// array([0, 1, 2])
     #[pyo3(signature = (key, load=None, timeout=None))]
     fn fetch<'py>(
         &self,
@@ -308,6 +318,11 @@ impl Cache {
     }
 
     /// End all values. Arrays that somebody has stay as they are.
+    ///
+    /// >>> import ndshare as nds, numpy as np
+    /// >>> cache = nds.Cache("1 MiB", load=np.arange)
+    /// >>> cache[3].shape, cache.clear(), 3 in cache
+    /// ((3,), None, False)
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
         interruptible(py, |deadline| self.cache.clear(deadline))
     }
@@ -335,6 +350,11 @@ impl Cache {
     /// values that were "uncached", because all else was pinned, or they were too large; evictions for the sake of
     /// others' memory ("given_way"), and values that were too old ("expired"). As it is now: "entries", how many of
     /// them are "pinned" by views, their "bytes", the "table_bytes", and "maxsize".
+    ///
+    /// >>> import ndshare as nds, numpy as np
+    /// >>> cache = nds.Cache("1 MiB", load=np.arange)
+    /// >>> [len(cache[3]) for _ in range(2)], cache.info()["hits"], cache.info()["misses"]
+    /// ([3, 3], 1, 1)
     fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let info = interruptible(py, |deadline| self.cache.info(deadline))?;
         info.figures().into_py_dict(py)

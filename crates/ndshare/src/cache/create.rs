@@ -37,7 +37,7 @@ impl Cache {
             return Ok(cache);
         }
         Err(Error::value(format!(
-            "expected the sizes of the cache {name:?} that is there already, {}, got {geometry}",
+            "expected the sizes of the cache {name:?} that is there already, {}, got {geometry}: give the same, or choose another name",
             cache.table.sizes()
         )))
     }

@@ -23,7 +23,9 @@ impl Overlay {
             return Ok(overlay);
         }
         let (there, asked) = (told(overlay.uses()), told(&uses));
-        Err(Error::value(format!("expected the overlay {name:?} that is there already, of {there}, got {asked}")))
+        Err(Error::value(format!(
+            "expected the overlay {name:?} that is there already, of {there}, got {asked}: give the same, or choose another name"
+        )))
     }
 }
 

@@ -23,7 +23,7 @@ impl Ring {
     pub(super) fn enter_reader(&self, mode: Mode, start: Start, token: &Hold) -> Result<usize> {
         let free = (0..READERS).find(|&index| !self.is_reader_live(index));
         let index = free.ok_or_else(|| {
-            Error::new(Kind::Misuse, format!("expected at most {READERS} readers at a time, got one more"))
+            Error::new(Kind::Misuse, format!("expected at most {READERS} readers at a time, got one more: close one"))
         })?;
         let from = if start == Start::Next { self.written() } else { self.oldest_whole() };
         if let Mode::Group(group) = mode {

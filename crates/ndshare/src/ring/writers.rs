@@ -142,7 +142,7 @@ impl Ring {
     pub(super) fn take_place(&self, role: Role, token: u64, user: u64) -> Result<Pen> {
         let free = (0..WRITERS).find(|&index| self.table.writer(index).look().role.is_none());
         let index = free.ok_or_else(|| {
-            Error::new(Kind::Misuse, format!("expected at most {WRITERS} writers at a time, got one more"))
+            Error::new(Kind::Misuse, format!("expected at most {WRITERS} writers at a time, got one more: close one"))
         })?;
         // First of all, so that there are never more that ended than were made.
         self.table.word(WRITERS_MADE).fetch_add(u64::from(role == Role::Made), SeqCst);
