@@ -435,6 +435,29 @@ def test_what_dask_keeps_goes_by_value_whatever_else_is_enabled() -> None:
     assert told(source) == "True False 1000.0 False []\n"
 
 
+def test_exceptions_come_back_from_workers_of_dask() -> None:
+    # Tblib, which Dask imports, pickles them its own way, and could not read those again that are MemoryErrors, too.
+    pytest.importorskip("tblib")
+    pytest.importorskip("zenoh")
+    source = """
+    import ndshare.net
+    from tblib import pickling_support
+
+    pickling_support.install()
+    left, made = [nds.Error], 0
+    while left:
+        kind = left.pop()
+        left += kind.__subclasses__()
+        error = kind("OSError", "no such tile") if issubclass(kind, nds.LoadError) else kind("what happened")
+        error.note = 7
+        again = pickle.loads(pickle.dumps(error))
+        assert (type(again), str(again), again.args, again.note) == (kind, str(error), error.args, 7), kind
+        made += 1
+    print(made)
+    """
+    assert int(told(source)) >= 16
+
+
 def test_a_worker_of_dask_that_is_killed_leaks_nothing() -> None:
     pytest.importorskip("distributed")
     source = """

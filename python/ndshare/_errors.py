@@ -2,6 +2,7 @@
 """The exceptions. Each says what it names, what was expected, what was found and what to do next."""
 
 import queue
+from typing import Any
 
 
 class Error(Exception):
@@ -15,6 +16,11 @@ class Error(Exception):
     ...     type(error).__name__, str(error)[:20]
     ('Empty', 'no frame came: expec')
     """
+
+    # Tblib, which comes with Dask, makes exceptions that do not say this by `BaseException.__new__` instead of by their
+    # class; those that are MemoryErrors or OSErrors, too, could not be read again.
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        return super().__reduce__()
 
 
 class ArenaFull(Error, MemoryError):
