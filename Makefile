@@ -68,7 +68,8 @@ docs: $(STAMPS)/killpoints $(STAMPS)/group-test ## Build the Rust documentation 
 
 wheel: $(STAMPS)/group-build ## Build a wheel as for a release, with its sources, and check both
 	rm -rf target/wheels
-	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --no-build-isolation --wheel-dir target/wheels .
+	# maturin as a build backend starts itself by its name.
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --no-build-isolation --wheel-dir target/wheels .
 	$(BIN)/maturin sdist --out target/wheels
 	$(BIN)/python packaging/check_wheel.py target/wheels/*.whl
 

@@ -138,7 +138,10 @@ def test_full_takes_what_numpy_takes(value: Any, dtype: Any, order: Any) -> None
 
 
 def test_full_refuses_what_numpy_refuses() -> None:
-    for shape, value, dtype in (((3,), [1, 2], None), ((2,), 300, "u1"), ((2,), "x", "f8")):
+    cases: list[tuple[Any, Any, Any]] = [((3,), [1, 2], None), ((2,), "x", "f8")]
+    if not np.__version__.startswith("2.0."):  # which makes 44 of 300
+        cases.append(((2,), 300, "u1"))
+    for shape, value, dtype in cases:
         with pytest.raises((ValueError, OverflowError)) as theirs:
             np.full(shape, value, dtype)
         with pytest.raises(theirs.type):
