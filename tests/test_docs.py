@@ -178,4 +178,5 @@ def test_a_wrong_example_is_seen(tmp_path: Path) -> None:
     assert (first.place, first.output, second.output) == ("page:1", "2\n", None)
     assert run(first, tmp_path).stdout != first.output
     assert run(second, tmp_path).returncode == 1
-    assert missing("import os.path, numpy as np\nfrom no_such_package.part import thing") == ["no_such_package"]
+    program = "import os.path, numpy as np\nfrom no_such_package.part import thing"
+    assert missing(Example(f"{LIBRARIES}page:1", program, None)) == ["no_such_package"]
