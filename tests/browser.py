@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
-from .helpers import HANG, wait_until
-from .web import Socket
+from helpers import HANG, wait_until
+from web import Socket
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [

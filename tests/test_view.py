@@ -23,8 +23,8 @@ import tifffile
 
 import ndshare as nds
 
-from .helpers import HANG, alive, held, wait_until
-from .web import Page, Socket, picture, request
+from helpers import HANG, alive, held, wait_until
+from web import Page, Socket, picture, request
 
 CAMERA = """
 import sys, time

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from .helpers import HANG
+from helpers import HANG
 
 
 def request(url: str, path: str = "", method: str = "GET", **headers: str | None) -> tuple[int, dict[str, str], bytes]:

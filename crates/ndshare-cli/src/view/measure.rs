@@ -2,6 +2,7 @@
 //! frame's own pixels, not of what was made small.
 
 use ndshare::Result;
+use ndshare::element::Kind;
 use serde_json::{Value, json};
 
 use super::plane::Plane;
@@ -10,7 +11,7 @@ use super::wish::Wish;
 
 /// How many pixels a histogram is made of at the most; it is told of how many it was.
 const MOST_SAMPLES: usize = 1 << 16;
-/// Bars of a histogram.
+/// Bars of a histogram at the most.
 const BINS: usize = 256;
 /// So few pixels have their values told.
 const MOST_VALUES: usize = 1024;
@@ -34,14 +35,18 @@ pub(super) fn histogram(plane: &Plane<'_>, region: &Region) -> Result<Value> {
     let (values, step) = samples(plane, region)?;
     let finite = || values.iter().copied().filter(|value| value.is_finite());
     let (low, high) = finite().fold((f32::MAX, f32::MIN), |(low, high), value| (low.min(value), high.max(value)));
-    let mut bins = vec![0_u32; BINS];
-    let scale = if high > low { (BINS as f64 - 0.001) / f64::from(high - low) } else { 0.0 };
+    let (low, range) = if low > high { (0.0, 0.0) } else { (f64::from(low), f64::from(high) - f64::from(low)) };
+    let is_whole = matches!(plane.element().kind(), Kind::Bool | Kind::Signed | Kind::Unsigned);
+    // Each bar of whole numbers has as many of them: others would stand out.
+    let width = if is_whole { ((range + 1.0) / BINS as f64).ceil() } else { range / BINS as f64 };
+    let count = if is_whole { ((range + 1.0) / width).ceil() as usize } else { BINS };
+    let mut bins = vec![0_u32; count.max(1)];
     for value in finite() {
-        let bin = (f64::from(value - low) * scale) as usize;
-        bins[bin.min(BINS - 1)] += 1;
+        let bin = if width > 0.0 { ((f64::from(value) - low) / width) as usize } else { 0 };
+        bins[bin.min(count - 1)] += 1;
     }
-    let (low, high) = if low > high { (0.0, 0.0) } else { (low, high) };
-    Ok(json!({ "low": low, "high": high, "bins": bins, "samples": values.len(), "step": step }))
+    let high = low + width * count as f64;
+    Ok(json!({ "low": low, "high": high, "whole": is_whole, "bins": bins, "samples": values.len(), "step": step }))
 }
 
 /// Values of a region, all or in rows and columns so far apart that they are not too many.
@@ -116,13 +121,17 @@ mod tests {
         let shown = shown();
         let plane = Plane::of(&shown, &[], true, Part::Magnitude).unwrap();
         let told = histogram(&plane, &Region { ys: 0..20, xs: 0..30 }).unwrap();
+        assert_eq!((&told["low"], &told["high"], &told["step"]), (&json!(60_000.0), &json!(60_007.0), &json!(1)));
+        assert_eq!(told["bins"], json!([86, 86, 86, 86, 86, 85, 85]));
+        let floats = (0..1000).flat_map(|item| (item as f32).to_le_bytes()).chain(f32::NAN.to_le_bytes()).collect();
+        let shown = Shown::own(0, 0, vec![1001], "<f4".parse().unwrap(), floats);
+        let plane = Plane::of(&shown, &[], true, Part::Magnitude).unwrap();
+        let told = histogram(&plane, &Region { ys: 0..1, xs: 0..1001 }).unwrap();
         assert_eq!(
-            (told["low"].as_f64(), told["high"].as_f64(), told["step"].as_u64()),
-            (Some(60_000.0), Some(60_006.0), Some(1))
+            (&told["low"], &told["high"], told["bins"].as_array().unwrap().len()),
+            (&json!(0.0), &json!(999.0), BINS)
         );
-        let bins: Vec<u64> = told["bins"].as_array().unwrap().iter().map(|bin| bin.as_u64().unwrap()).collect();
-        assert_eq!((bins.len(), bins.iter().sum::<u64>(), told["samples"].as_u64()), (BINS, 600, Some(600)));
-        assert_eq!((bins[0], bins[255], bins[1]), (86, 85, 0));
+        assert_eq!(told["bins"].as_array().unwrap().iter().map(|bin| bin.as_u64().unwrap()).sum::<u64>(), 1000);
     }
 
     #[test]

@@ -25,6 +25,8 @@ const NAP: Duration = Duration::from_millis(25);
 const CARE: Duration = Duration::from_millis(25);
 /// How often counts are told, and a successor is looked for.
 const TELL: Duration = Duration::from_millis(500);
+/// How often is looked for what is not there.
+const SEARCH: Duration = Duration::from_millis(100);
 /// What takes a lock gives up after this.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// An array is looked at anew so often at the most, and for a share of the time that is one in so many.
@@ -177,16 +179,20 @@ impl Source {
                     self.watch(&found);
                     self.let_go();
                 }
-                Err(error) if matches!(error.kind(), Kind::Timeout) => {
-                    let why = format!("nobody has published {:?}", self.name);
-                    self.say(Status::Waiting(why));
-                }
+                Err(error) if error.kind() == Kind::Timeout => self.say_missing(),
                 Err(error) => self.say(Status::Failed(error.to_string())),
             }
             if !self.place.may_have_successor() {
                 return;
             }
-            thread::sleep(CARE);
+            thread::sleep(SEARCH);
+        }
+    }
+
+    /// Nothing is there; what was said of its end stands.
+    fn say_missing(&self) {
+        if !matches!(&locked(&self.state).status, Status::Waiting(why) if !why.is_empty()) {
+            self.say(Status::Waiting(format!("nobody has published {:?} yet", self.name)));
         }
     }
 

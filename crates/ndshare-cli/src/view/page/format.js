@@ -9,7 +9,7 @@ export function plain(value, digits = 6) {
 
 /** A number for a field of a form. */
 export function entry(value) {
-  return Number.isFinite(value) ? String(Number(value.toPrecision(7))) : "";
+  return Number.isFinite(value) ? String(Number(value.toPrecision(6))) : "";
 }
 
 export function rate(perSecond) {

@@ -2,8 +2,8 @@
 
 import { colour, prepared } from "./chart.js";
 
-/** The values that cut off this part at each end. */
-export function percentiles({ low, high, bins }, percent) {
+/** The values that cut off this part at each end. Whole numbers end before the next one begins. */
+export function percentiles({ low, high, bins, whole }, percent) {
   const total = bins.reduce((sum, count) => sum + count, 0);
   const width = (high - low) / bins.length;
   if (!(total > 0) || !(width > 0)) return [low, low + 1];
@@ -12,7 +12,8 @@ export function percentiles({ low, high, bins }, percent) {
   while (first < last && sum <= wanted) sum += bins[(first += 1)];
   sum = bins[last];
   while (last > first && sum <= wanted) sum += bins[(last -= 1)];
-  return [low + first * width, low + (last + 1) * width];
+  const top = low + (last + 1) * width - (whole ? 1 : 0);
+  return first === last ? [low + first * width, low + (last + 1) * width] : [low + first * width, top];
 }
 
 export class Histogram {

@@ -182,7 +182,8 @@ function show() {
   const { settings, view, told, status } = active;
   const hasRing = status?.kind === "ring";
   histogram.draw(told.histogram, [settings.low, settings.high], settings.log);
-  by("samples").textContent = told.histogram ? `${plain(told.histogram.low)} … ${plain(told.histogram.high)}` : "";
+  const { low, high, whole } = told.histogram ?? {};
+  by("samples").textContent = told.histogram ? `${plain(low)} … ${plain(high - (whole ? 1 : 0))}` : "";
   write("low", entry(settings.low));
   write("high", entry(settings.high));
   write("map", settings.map);
@@ -267,7 +268,9 @@ function showCounts(counts) {
   body.replaceChildren(...counts.readers.map((reader) => {
     const row = document.createElement("tr");
     const who = reader.is_me ? "this view" : reader.process ? `${reader.process.name} ${reader.process.pid}` : "to come";
-    for (const text of [who, reader.mode, reader.lag, reader.missed]) row.insertCell().textContent = String(text);
+        // Who takes the newest only is never behind.
+    const lag = reader.mode === "latest" ? "–" : reader.lag;
+    for (const text of [who, reader.mode, lag, reader.missed]) row.insertCell().textContent = String(text);
     row.cells[2].classList.toggle("late", reader.lag > 2 && reader.mode !== "latest");
     row.title = who;
     return row;
@@ -284,4 +287,4 @@ theme(chosen ?? (matchMedia("(prefers-color-scheme: light)").matches ? "light" :
 // Ages go on while nothing comes.
 setInterval(() => panels.forEach((panel) => panel.tell()), 250);
 // For tests and the curious.
-globalThis.ndshare = { panels, actions };
+globalThis.ndshare = { panels, actions, histogram, connection, table: (name) => Array.from(table(name)) };

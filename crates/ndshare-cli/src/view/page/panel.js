@@ -247,9 +247,10 @@ export class Panel {
     const message = this.spectrumMessage;
     const view = new View();
     view.resize([message.region[2], message.region[3]], [this.spectrumCanvas.width, this.spectrumCanvas.height]);
-    const [top, codes] = [message.offset + message.scale * 65533, message.scale];
-    // Six decades below the strongest are enough to see.
-    const limits = [top - 6, top].map((value) => (value - message.offset) / codes);
+    // From where nine of ten are above, to the strongest.
+    const step = Math.ceil(message.codes.length / 4096);
+    const some = message.codes.filter((_, index) => index % step === 0).sort();
+    const limits = [some[Math.floor(some.length / 10)], 65533];
     this.spectrumPainter.draw(message, { ...this.look(message, [0, 1]), view, limits, table: table("inferno") });
   }
 
