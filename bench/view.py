@@ -1,12 +1,11 @@
 """What a camera and its viewer cost each other: `python -m bench.view [--seconds 10] [--rounds 5]`.
 
-1. The share of a core that `ndshare view` takes at 30 frames/s of 1080 × 1920 uint16, by the kernel's count, with one page of
-   the size of a laptop's that confirms each frame at once. The pages here are clients of a few lines; a browser works in
-   processes of its own.
-2. The rate of a camera, alone and with three viewers, by turns: at 60 frames/s, and as fast as it can. The pages confirm as
-   browsers do, 60 times a second at most.
+1. The share of a core that `ndshare view` takes at 30 frames/s of 1080 by 1920 uint16, by the kernel's count, with one
+   page of the size of a laptop's. The pages here are clients of a few lines; a browser works in processes of its own.
+2. The rate of a camera, alone and with three viewers, by turns: at 60 frames/s, and as fast as it can.
 
-Every picture is compared with the frame that it says it is.
+The pages confirm as browsers do, 60 times a second at most, and compare some pictures with the frames that they say
+they are.
 """
 
 from __future__ import annotations
@@ -151,8 +150,10 @@ def main() -> None:
     wanted = parser.parse_args()
     print(json.dumps(facts(), default=str))
     rate, shares, pictures = run(30, wanted.seconds, 1)
-    print(f"30 frames/s of {SHAPE}: the camera made {rate:.1f}, the viewer took {shares[0]:.1%} of a core, "
-          f"the page got {pictures[0] / wanted.seconds:.1f} pictures/s of {WINDOW}")
+    print(
+        f"30 frames/s of {SHAPE}: the camera made {rate:.1f}, the viewer took {shares[0]:.1%} of a core, "
+        f"the page got {pictures[0] / wanted.seconds:.1f} pictures/s of {WINDOW}"
+    )
     for rate in (60, 0):
         what = f"{rate} frames/s" if rate else "as fast as it can"
         rates: dict[int, list[float]] = {0: [], 3: []}

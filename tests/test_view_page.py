@@ -1,4 +1,4 @@
-"""The page of `ndshare view`, in headless Chromium: the pixels of a known picture, each control, a kill while watching."""
+"""The page of `ndshare view` in headless Chromium: pixels of a known picture, each control, a kill while watching."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def address(known: np.ndarray[Any, Any]) -> Iterator[str]:
 
 @pytest.fixture
 def page(browser: Browser, address: str) -> Browser:
-    """A page that shows the known picture, as it is when it is opened."""
+    """Show the known picture, as it is when the page is opened."""
     browser.go(address)
     browser.until(f"{PANEL}.frames > 0 && {PANEL}.told.histogram")
     return browser
@@ -98,11 +98,21 @@ def check(browser: Browser, frame: np.ndarray[Any, Any]) -> None:
     assert wait_until(is_same, 10), "the picture is not the frame"
 
 
+def choose(browser: Browser, control: str, value: str, event: str = "change") -> None:
+    """Put a value into a control."""
+    browser.ask(
+        f"(control => {{ control.value = '{value}'; control.dispatchEvent(new Event('{event}')) }})"
+        f"(document.getElementById('{control}'))"
+    )
+
+
 # ---- the picture
 
 
 @pytest.mark.parametrize("way", ["", "?plain"])
-def test_the_pixels_are_those_of_the_frame(browser: Browser, address: str, known: np.ndarray[Any, Any], way: str) -> None:
+def test_the_pixels_are_those_of_the_frame(
+    browser: Browser, address: str, known: np.ndarray[Any, Any], way: str
+) -> None:
     browser.go(address + way)
     browser.until(f"{PANEL}.frames > 0 && {PANEL}.told.histogram")
     assert (browser.ask(f"{PANEL}.painter.constructor.name") == "PlainPainter") == bool(way)
@@ -154,7 +164,7 @@ def test_zoom_pan_and_values(page: Browser, known: np.ndarray[Any, Any]) -> None
 
 def test_limits_are_dragged_typed_and_found(page: Browser, known: np.ndarray[Any, Any]) -> None:
     limits = f"[{PANEL}.settings.low, {PANEL}.settings.high]"
-    page.ask("(s => { s.value = '5'; s.dispatchEvent(new Event('change')) })(document.getElementById('percent'))")
+    choose(page, "percent", "5")
     low, high = page.ask(limits)
     assert low == pytest.approx(np.percentile(known, 5), abs=300)
     assert high == pytest.approx(np.percentile(known, 95), abs=300)
@@ -168,7 +178,7 @@ def test_limits_are_dragged_typed_and_found(page: Browser, known: np.ndarray[Any
     assert page.ask(limits) == pytest.approx([low, (start + end) / 2], abs=(end - start) / width * 1.5)
     assert not page.ask(f"{PANEL}.settings.auto")
     check(page, known)
-    page.ask("(i => { i.value = '1000'; i.dispatchEvent(new Event('change')) })(document.getElementById('low'))")
+    choose(page, "low", "1000")
     assert page.ask(limits)[0] == 1000
     page.key("a")
     assert page.ask(limits)[0] == pytest.approx(low)
@@ -187,7 +197,7 @@ def test_colour_maps_and_saturation(page: Browser, known: np.ndarray[Any, Any]) 
         table = np.array(page.ask(f"ndshare.table('{name}')")).reshape(256, 4)[:, :3]
         off = np.abs(seen(page) - table[grey.astype(int)]).max(axis=2)
         assert (off[inside] <= 6).mean() > 0.97, name
-    page.ask("(i => { i.value = '40000'; i.dispatchEvent(new Event('change')) })(document.getElementById('limit'))")
+    choose(page, "limit", "40000")
     page.until(f"{PANEL}.message.hasOver")
     settle(page)
     _, rows, columns = places(page)
@@ -210,7 +220,9 @@ def test_line_and_rectangle(page: Browser, known: np.ndarray[Any, Any]) -> None:
 
     page.key("d")
     page.drag(place(10.5, 20.5), place(30.5, 20.5))
-    values = page.until(f"{PANEL}.told.profile && {PANEL}.told.profile.values.length > 15 && {PANEL}.told.profile.values")
+    values = page.until(
+        f"{PANEL}.told.profile && {PANEL}.told.profile.values.length > 15 && {PANEL}.told.profile.values"
+    )
     assert values[0] in known[20, 9:12]
     assert values == sorted(values)
     page.key("b")
@@ -266,14 +278,14 @@ def test_stacks_complex_numbers_colours_and_spectra(browser: Browser) -> None:
         browser.until("ndshare.panels.length === 3 && ndshare.panels.every(panel => panel.frames > 0)")
         browser.ask("ndshare.actions.full()")
         for number, value in ((2, 240), (1, 120)):
-            browser.ask(f"(i => {{ i.value = '{number}'; i.dispatchEvent(new Event('input')) }})(document.getElementById('axis0'))")
+            choose(browser, "axis0", str(number), "input")
             browser.until(f"{PANEL}.told.lead[0] === {number}")
             settle(browser)
             found = seen(browser)
             assert found[found.shape[0] // 2, found.shape[1] // 2].tolist() == [value] * 3
         browser.key("n")
         browser.until("!document.getElementById('complex').hidden")
-        browser.ask("(s => { s.value = 'phase'; s.dispatchEvent(new Event('change')) })(document.getElementById('part'))")
+        choose(browser, "part", "phase")
         browser.until("Math.abs(ndshare.panels[1].message.offset + Math.PI) < 0.2")
         browser.key("u")
         browser.until("ndshare.panels[1].spectrumMessage")
@@ -324,7 +336,9 @@ def test_a_lost_connection_is_said_and_made_again(browser: Browser, name: str) -
         browser.until(f"{PANEL}.frames > 3")
         frames = browser.ask(f"{PANEL}.frames")
         browser.ask("ndshare.connection.socket.close()")
-        browser.until(f"{PANEL}.frames > {frames} + 3 && document.getElementById('connection').textContent === 'connected'")
+        browser.until(
+            f"{PANEL}.frames > {frames} + 3 && document.getElementById('connection').textContent === 'connected'"
+        )
     browser.until("document.getElementById('connection').textContent === 'lost'")
     browser.complaints[:] = [one for one in browser.complaints if "ERR_CONNECTION_REFUSED" not in one]
     browser.go("about:blank")
