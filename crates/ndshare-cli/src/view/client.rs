@@ -24,6 +24,10 @@ use crate::npy;
 
 /// How often a page hears how its sources are, when nothing new happens.
 const TELL: Duration = Duration::from_millis(500);
+/// How often it is asked for a sign of life.
+const PING: Duration = Duration::from_secs(5);
+/// The same note is sent again after so long at the earliest.
+const NOTE: Duration = Duration::from_secs(2);
 /// A histogram and a spectrum are made so often at the most.
 const HISTOGRAM: Duration = Duration::from_millis(200);
 const SPECTRUM: Duration = Duration::from_millis(250);
@@ -89,6 +93,8 @@ struct Seat {
     histogram: Instant,
     spectrum: Instant,
     told: Value,
+    /// What was said last of a frame that cannot be shown, and when.
+    noted: (String, Instant),
 }
 
 impl Seat {
@@ -104,6 +110,7 @@ impl Seat {
             histogram: long_ago,
             spectrum: long_ago,
             told: Value::Null,
+            noted: (String::new(), long_ago),
         }
     }
 
@@ -117,7 +124,7 @@ impl Seat {
 pub(super) fn serve(sources: &[Arc<Source>], inbox: &Inbox, out: &mut dyn Out) -> std::io::Result<()> {
     let mut seats: Vec<Seat> = sources.iter().cloned().map(Seat::new).collect();
     seats.iter().for_each(|seat| seat.source.tell(&inbox.bell));
-    let (mut heard, mut due) = (0, Instant::now());
+    let (mut heard, mut due, mut pinged) = (0, Instant::now(), Instant::now());
     out.text(json!({ "type": "hello", "sources": sources.len(), "version": env!("CARGO_PKG_VERSION") }).to_string())?;
     // BOUND: until the page is gone, which also a write tells.
     while !inbox.is_closed() {
@@ -132,8 +139,11 @@ pub(super) fn serve(sources: &[Arc<Source>], inbox: &Inbox, out: &mut dyn Out) -
             seat.tell(index, Instant::now() >= due, out)?;
         }
         if Instant::now() >= due {
-            out.ping()?;
             due = Instant::now() + TELL;
+        }
+        if pinged.elapsed() >= PING {
+            out.ping()?;
+            pinged = Instant::now();
         }
         heard = inbox.bell.wait(heard, due.saturating_duration_since(Instant::now()));
     }
@@ -203,10 +213,19 @@ impl Seat {
                     self.in_flight += 1;
                 }
             }
-            Err(error) => note(index, &error.to_string(), out)?,
+            Err(error) => self.note(index, error.to_string(), out)?,
         }
         (self.sent, self.is_stale) = (Some(shown.id()), false);
         Ok(())
+    }
+
+    /// Says why a frame cannot be shown; of the frames behind it, which may be many, the same is not said again at once.
+    fn note(&mut self, index: usize, text: String, out: &mut dyn Out) -> std::io::Result<()> {
+        if text == self.noted.0 && self.noted.1.elapsed() < NOTE {
+            return Ok(());
+        }
+        self.noted = (text, Instant::now());
+        note(index, &self.noted.0, out)
     }
 
     /// The messages of one frame: its picture, and now and then its spectrum.

@@ -25,7 +25,7 @@ const MOST_PAGES: usize = 50;
 const MOST_CONNECTIONS: usize = 100;
 /// Who says nothing for so long before there is a WebSocket says nothing at all.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// A page answers a ping, which it gets twice a second, or it is gone.
+/// A page answers pings, or it is gone.
 const SILENCE: Duration = Duration::from_secs(30);
 /// A page that takes nothing for so long is gone.
 const STUCK: Duration = Duration::from_secs(20);
@@ -117,8 +117,8 @@ impl Server {
         let out = Arc::new(Mutex::new(stream.try_clone()?));
         let inbox = Arc::new(Inbox::default());
         let reading = Reading { stream: stream.try_clone()?, out: out.clone() };
-        let box_of_reader = inbox.clone();
-        thread::Builder::new().name("ndshare-hear".to_owned()).spawn(move || hear(reading, &box_of_reader))?;
+        let heard = inbox.clone();
+        thread::Builder::new().name("ndshare-hear".to_owned()).spawn(move || hear(reading, &heard))?;
         let served =
             client::serve(&self.sources, &inbox, &mut Writing(socket(Reading { stream: stream.try_clone()?, out })));
         // The thread that reads ends with the connection.

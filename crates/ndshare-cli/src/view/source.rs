@@ -253,7 +253,11 @@ impl Source {
     /// Shows the newest frame, if there is one soon.
     fn take(&self, reader: &Reader) -> Result<()> {
         match reader.get(&Deadline::after(NAP)) {
-            Ok(frame) => self.show(Shown::shared(frame.seq, frame.time_ns, frame.array()?)),
+            // What cannot be shown may be followed by what can.
+            Ok(frame) => match frame.array() {
+                Ok(array) => self.show(Shown::shared(frame.seq, frame.time_ns, array)),
+                Err(error) => self.say(Status::Failed(error.to_string())),
+            },
             Err(error) => match error.kind() {
                 Kind::Empty => {}
                 Kind::Closed => {

@@ -1,7 +1,10 @@
 //! The spectrum of what is seen: how strong each spatial frequency is, as a logarithm, with the slow ones in the middle.
 
+use std::sync::{Arc, OnceLock};
+
+use ndshare::arena::Options as ArenaOptions;
 use ndshare::fft::{Options, Plan, Spec, Transform};
-use ndshare::{Array, Number, Result, session};
+use ndshare::{Arena, Array, Number, Result};
 
 use super::plane::Plane;
 use super::reduce::Region;
@@ -9,6 +12,19 @@ use super::shown::{Shown, wrong};
 
 /// The longest side that is transformed: of more the middle.
 const MOST: usize = 2048;
+
+/// What all spectra that are made at once may take.
+const BUDGET: u64 = 1 << 30;
+
+/// An arena of this process alone: who only looks takes no memory of others.
+fn arena() -> Result<&'static Arc<Arena>> {
+    static ARENA: OnceLock<Arc<Arena>> = OnceLock::new();
+    if ARENA.get().is_none() {
+        // Another thread may be faster; then this one is dropped.
+        let _ = ARENA.set(Arena::create(&ArenaOptions { budget_bytes: Some(BUDGET), ..ArenaOptions::default() })?);
+    }
+    Ok(ARENA.get().expect("it was set above"))
+}
 
 /// The spectrum of a region as a frame of its own, and of which region it is. The mean is taken away first, which would
 /// outshine everything else.
@@ -34,7 +50,7 @@ pub(super) fn of(plane: &Plane<'_>, region: &Region) -> Result<(Shown, Region)> 
 
 /// The logarithm of the power of each frequency, of half of them: the other half is the same.
 fn transformed(values: &[f32], shape: [usize; 2]) -> Result<Vec<f32>> {
-    let from = Array::from_slice(session()?, &shape, values)?;
+    let from = Array::from_slice(arena()?, &shape, values)?;
     let options = Options { result: Some(Number::C64), ..Options::default() };
     let spectrum = Plan::new(Spec::new(Transform::Rfft2, &shape, Number::F32, &options)?).apply(&from)?;
     let bytes = spectrum.to_bytes()?;
