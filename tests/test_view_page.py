@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import itertools
 import os
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,6 +54,11 @@ def page(browser: Browser, address: str) -> Browser:
     browser.go(address)
     browser.until(f"{PANEL}.frames > 0 && {PANEL}.told.histogram")
     return browser
+
+
+@pytest.fixture
+def name() -> str:
+    return f"page-{os.getpid()}-{time.monotonic_ns()}"
 
 
 def seen(browser: Browser, selector: str = ".stage canvas.picture") -> np.ndarray[Any, Any]:
@@ -298,12 +306,85 @@ def test_stacks_complex_numbers_colours_and_spectra(browser: Browser) -> None:
     del stack, waves, colours
 
 
+# ---- how it looks
+
+
+def scene() -> np.ndarray[Any, Any]:
+    """Return what a microscope might see: a wide glow and bright spots."""
+    rng = np.random.default_rng(4)
+    y, x = np.mgrid[:1080, :1920].astype(np.float32)
+    light = 220 + 60 * np.exp(-((x - 960) ** 2 + (y - 540) ** 2) / 500_000)
+    for left, top, size, peak in zip(
+        *rng.uniform([[60], [60], [8], [200]], [[1860], [1020], [40], [2600]], (4, 60)), strict=True
+    ):
+        part = np.s_[
+            max(0, int(top - 4 * size)) : int(top + 4 * size), max(0, int(left - 4 * size)) : int(left + 4 * size)
+        ]
+        light[part] += peak * np.exp(-((x[part] - left) ** 2 + (y[part] - top) ** 2) / (2 * size * size))
+    return (light + rng.normal(0, 4, light.shape)).clip(0, 4095).astype(np.uint16)
+
+
+@contextmanager
+def putting(name: str, frame: np.ndarray[Any, Any]) -> Iterator[None]:
+    """Publish a ring, and put the same frame there 30 times a second."""
+    stop = threading.Event()
+
+    def film(ring: nds.Ring) -> None:
+        while not stop.wait(1 / 30):
+            ring.put(frame)
+
+    with nds.Ring(frame.shape, frame.dtype, slots=16, when_full="drop_oldest", keep=8) as ring:
+        nds.publish(name, ring)
+        camera = threading.Thread(target=film, args=(ring,))
+        camera.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            camera.join()
+            nds.unpublish(name)
+
+
+def arranged(browser: Browser, url: str, is_dark: bool) -> None:
+    """Show a camera with a line, a rectangle, and a histogram of logarithms; dark in another colour map."""
+    browser.go(url)
+    browser.until(f"{PANEL}.frames > 3 && {PANEL}.status.counts && {PANEL}.status.counts.frames_per_s > 1")
+    if browser.ask("document.documentElement.dataset.theme") != ("dark" if is_dark else "light"):
+        browser.key("t")
+    for key in "lc" if is_dark else "l":
+        browser.key(key)
+    marks = "line: [130, 330, 1500, 760], rectangle: [620, 80, 1100, 420]"
+    browser.ask(f"Object.assign({PANEL}.settings, {{ {marks} }}), {PANEL}.moved()")
+    browser.until(f"{PANEL}.course.length > 10")
+    settle(browser)
+
+
+CUT = """
+[...document.querySelectorAll('aside button, aside label, aside output, aside th')]
+    .filter(one => one.offsetParent && one.scrollWidth > one.clientWidth + 1).map(one => one.textContent)
+"""
+
+
+@pytest.mark.parametrize(("place", "width", "height", "points"), [("laptop", 1366, 768, 13), ("wall", 3840, 2160, 24)])
+def test_it_is_legible(browser: Browser, name: str, place: str, width: int, height: int, points: int) -> None:
+    """Look at it in two sizes; with NDSHARE_WRITE_PICTURES=1 the pictures of docs/view.md are written anew."""
+    with putting(name, nds.array(scene())), viewing(name) as url:
+        browser.size(width, height)
+        arranged(browser, url, place == "wall")
+        picture = Image.open(io.BytesIO(browser.picture())).convert("RGB")
+        assert picture.size == (width, height)
+        assert browser.ask("document.documentElement.scrollWidth") <= width
+        assert browser.ask("parseFloat(getComputedStyle(document.body).fontSize)") >= points
+        assert browser.ask(CUT) == [], "nothing is cut off"
+        browser.go("about:blank")
+        browser.size(1000, 700)
+    if os.environ.get("NDSHARE_WRITE_PICTURES"):
+        small = picture.resize((1366, 768), Image.Resampling.LANCZOS)
+        path = Path(__file__).resolve().parent.parent / "docs" / f"view-{place}.png"
+        small.quantize(200, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
 # ---- rings
-
-
-@pytest.fixture
-def name() -> str:
-    return f"page-{os.getpid()}-{time.monotonic_ns()}"
 
 
 def test_a_camera_is_watched_paused_killed_and_followed(browser: Browser, name: str) -> None:
