@@ -62,6 +62,8 @@ def filming(name: str, rows: int = 30, columns: int = 40, value: int = 500) -> I
             yield process
         finally:
             process.kill()
+            process.wait(HANG)
+            nds.names()  # which removes the name of what is gone
 
 
 @pytest.fixture

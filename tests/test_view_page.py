@@ -365,15 +365,15 @@ CUT = """
 """
 
 
-@pytest.mark.parametrize(("place", "width", "height", "points"), [("laptop", 1366, 768, 13), ("wall", 3840, 2160, 24)])
-def test_it_is_legible(browser: Browser, name: str, place: str, width: int, height: int, points: int) -> None:
+@pytest.mark.parametrize(("place", "size", "points"), [("laptop", (1366, 768), 13), ("wall", (3840, 2160), 24)])
+def test_it_is_legible(browser: Browser, name: str, place: str, size: tuple[int, int], points: int) -> None:
     """Look at it in two sizes; with NDSHARE_WRITE_PICTURES=1 the pictures of docs/view.md are written anew."""
     with putting(name, nds.array(scene())), viewing(name) as url:
-        browser.size(width, height)
+        browser.size(*size)
         arranged(browser, url, place == "wall")
         picture = Image.open(io.BytesIO(browser.picture())).convert("RGB")
-        assert picture.size == (width, height)
-        assert browser.ask("document.documentElement.scrollWidth") <= width
+        assert picture.size == size
+        assert browser.ask("document.documentElement.scrollWidth") <= size[0]
         assert browser.ask("parseFloat(getComputedStyle(document.body).fontSize)") >= points
         assert browser.ask(CUT) == [], "nothing is cut off"
         browser.go("about:blank")

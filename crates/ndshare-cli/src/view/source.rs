@@ -12,7 +12,7 @@ use ndshare::arena::Look;
 use ndshare::error::Kind;
 use ndshare::os::monotonic;
 use ndshare::ring::{Mode, Process, SeenFrame, Start};
-use ndshare::{Array, Deadline, Reader, Result, Ring};
+use ndshare::{Array, Deadline, Error, Reader, Result, Ring};
 use serde_json::{Value, json};
 
 use super::bell::{Bell, locked};
@@ -258,15 +258,18 @@ impl Source {
                 Ok(array) => self.show(Shown::shared(frame.seq, frame.time_ns, array)),
                 Err(error) => self.say(Status::Failed(error.to_string())),
             },
-            Err(error) => match error.kind() {
-                Kind::Empty => {}
-                Kind::Closed => {
-                    self.say(Status::Closed);
-                    thread::sleep(NAP);
-                }
-                Kind::WriterDied => self.say(Status::Died(error.to_string())),
-                _ => return Err(error),
-            },
+            Err(Error::WriterDied(death)) => {
+                let who = death.pid.map_or(String::new(), |pid| format!(", process {pid},"));
+                self.say(Status::Died(format!(
+                    "the last writer{who} died without closing the ring; another one is waited for"
+                )));
+            }
+            Err(error) if error.kind() == Kind::Empty => {}
+            Err(error) if error.kind() == Kind::Closed => {
+                self.say(Status::Closed);
+                thread::sleep(NAP);
+            }
+            Err(error) => return Err(error),
         }
         Ok(())
     }
