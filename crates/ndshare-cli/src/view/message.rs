@@ -16,6 +16,8 @@ const ALIGNMENT: usize = 8;
 const MOST_CODE: f32 = 65_533.0;
 const NO_NUMBER: u16 = 65_534;
 const OVER: u16 = 65_535;
+/// From here to its double a float has no fraction.
+const WHOLE_FROM: f32 = 8_388_608.0;
 const HAS_NO_NUMBERS: u32 = 1;
 const HAS_OVER: u32 = 2;
 
@@ -104,20 +106,22 @@ pub(super) fn picture(
 
 fn append(bytes: &mut Vec<u8>, grid: &Grid, scale: Scale, flags: u32, colours: usize) {
     let (offset, step) = (scale.offset as f32, (1.0 / scale.scale) as f32);
-    let code = |value: f32| (value - offset) * step + 0.5;
+    let most = match (scale.bytes, flags) {
+        (1, _) => f32::from(u8::MAX),
+        (_, 0) => f32::from(u16::MAX),
+        _ => MOST_CODE,
+    };
+    // Whole numbers are the low bits of a float from here on, rounded: that goes in vectors, unlike a conversion.
+    let bits = |value: f32| (((value - offset) * step).max(0.0).min(most) + WHOLE_FROM).to_bits();
     let begin = bytes.len();
     bytes.resize(begin + grid.values.len() * usize::from(scale.bytes), 0);
     let codes = &mut bytes[begin..];
     if scale.bytes == 1 {
-        codes.iter_mut().zip(&grid.values).for_each(|(to, &value)| *to = code(value) as u8);
+        codes.iter_mut().zip(&grid.values).for_each(|(to, &value)| *to = bits(value) as u8);
         return;
     }
-    let most = if flags == 0 { f32::from(u16::MAX) } else { MOST_CODE };
     let codes = codes.as_chunks_mut::<2>().0;
-    // By way of a signed integer, which the processor converts in vectors.
-    for (to, &value) in codes.iter_mut().zip(&grid.values) {
-        *to = (code(value).min(most) as i32 as u16).to_le_bytes();
-    }
+    codes.iter_mut().zip(&grid.values).for_each(|(to, &value)| *to = (bits(value) as u16).to_le_bytes());
     if flags & HAS_NO_NUMBERS != 0 {
         let odd = codes.iter_mut().zip(&grid.values).filter(|(_, value)| !value.is_finite());
         odd.for_each(|(to, _)| *to = NO_NUMBER.to_le_bytes());
