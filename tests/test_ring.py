@@ -212,6 +212,32 @@ def test_a_shared_array_is_published_as_it_is() -> None:
     assert (got == 3).all()
 
 
+@pytest.mark.parametrize("by_writer", [False, True], ids=["ring", "writer"])
+def test_an_array_that_was_published_cannot_be_filled_again(by_writer: bool) -> None:
+    """A camera filled one shared array again and again, and all frames that its reader kept became the last one."""
+    ring = nds.Ring((2, 3), np.uint16, slots=4)
+    reader = ring.reader()
+    outlet = ring.writer() if by_writer else ring
+    whole = nds.zeros((4, 2, 3), np.uint16)
+    for number, part in enumerate(whole):
+        part[:] = number
+        outlet.put(part)
+        with pytest.raises(ValueError, match="read-only"):
+            part[:] = 9
+    assert [int(frame[0, 0]) for frame in (reader.get(0) for _ in range(4))] == [0, 1, 2, 3]
+    assert whole.flags.writeable
+
+
+def test_an_array_that_was_not_published_stays_writable() -> None:
+    ring = nds.Ring(3, np.uint8, slots=1, when_full="drop_newest")
+    reader = ring.reader()
+    first, second = nds.zeros(3, np.uint8), nds.zeros(3, np.uint8)
+    ring.put(first)
+    assert ring.put(second) is None
+    second[:] = 1
+    assert int(reader.get(0)[0]) == 0
+
+
 def test_a_received_frame_is_put_into_another_ring_without_a_copy() -> None:
     rings = [nds.Ring((100, 100), np.uint8, slots=3) for _ in range(3)]
     readers = [ring.reader() for ring in rings]

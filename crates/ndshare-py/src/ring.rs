@@ -201,8 +201,8 @@ impl Ring {
 
     /// Publish an array, and return its number; None when it was dropped by "drop_newest".
     ///
-    /// A shared array of the ring's arena, or a view of one, is published as it is, and must not be written to any
-    /// more; a received frame, too. Everything else is copied, and cast to the dtype of a ring that was made with one:
+    /// A shared array of the ring's arena, or a view of one, is published as it is, and `x` is read-only from then on;
+    /// other views of its memory must not be written to any more. A received frame goes so, too. Everything else is copied, and cast to the dtype of a ring that was made with one:
     /// within its kind (NumPy's "same_kind"), else TypeError.
     ///
     /// `meta` is a mapping or a record, as `frame.meta` is; further arguments are single fields of it. A frame of
@@ -485,6 +485,10 @@ impl Ring {
         let is_cast = self.own.check_cast(py, &dtype)?;
         let meta = self.meta(x, meta, fields)?;
         if !is_cast && let Some(seq) = self.put_as_is(py, by, &facts, &dtype, timeout, &meta)? {
+            // A loop that fills one array again and again would change frames that readers have.
+            if seq.is_some() {
+                make_readonly(&array);
+            }
             return Ok(seq);
         }
         let dtype = if is_cast { Dtype::known(self.own.dtype.bind(py).clone()) } else { dtype };
