@@ -161,8 +161,7 @@ mod tests {
         let codes = pixels
             .chunks(bytes[6].into())
             .map(|code| code.iter().rev().fold(0, |sum, &byte| sum << 8 | u16::from(byte)));
-        let first = if word(12) & 2 != 0 { 65_535 } else { 65_536 } - u32::from(word(12) & 1);
-        let is_odd = |code: u16| word(12) != 0 && u32::from(code) >= first.min(65_535 - (word(12) & 1));
+        let is_odd = |code| word(12) & 2 != 0 && code == OVER || word(12) & 1 != 0 && code == NO_NUMBER;
         codes.map(|code| if is_odd(code) { Err(code) } else { Ok(float(48) + float(56) * f64::from(code)) }).collect()
     }
 
