@@ -387,7 +387,7 @@ def test_it_is_legible(browser: Browser, name: str, place: str, size: tuple[int,
     if is_for_docs:
         small = picture.resize((1366, 768), Image.Resampling.LANCZOS)
         path = Path(__file__).resolve().parent.parent / "docs" / f"view-{place}.png"
-        small.save(path, optimize=True)
+        small.quantize(256, kmeans=3, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 # ---- rings
