@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 import os
 import threading
 import time
@@ -437,13 +436,15 @@ def test_a_page_that_nobody_sees_asks_for_nothing(browser: Browser, name: str) -
         browser.go(url)
         browser.until(f"{PANEL}.frames > 0")
         browser.ask("void (globalThis.requestAnimationFrame = () => 1)")  # as the browser does for a hidden page
-        for number, _ in zip(itertools.count(), range(5), strict=False):
+        settle_without_frames(browser)
+        before = browser.ask(f"{PANEL}.frames")
+        for number in range(5):
             ring.put(np.full((4, 4), number))
             settle_without_frames(browser)
-        assert browser.ask(f"{PANEL}.frames") <= 3
+        assert browser.ask(f"{PANEL}.frames") <= before + 1, "one may have been on its way"
         browser.go("about:blank")
         nds.unpublish(name)
 
 
 def settle_without_frames(browser: Browser) -> None:
-    browser.ask("new Promise(done => setTimeout(done, 50))")
+    browser.ask("new Promise(done => setTimeout(done, 100))")
