@@ -25,13 +25,13 @@ import by_value
 import job
 import microscope
 import ndshare as nds
-import pictures
 import report
 from job import Outcome, Plan, Stage, Tick
 from microscope import Specimen
 from report import Pair
 
 LIVE_SHARE = 0.75  # of what ndshare managed flat out: a camera that leaves some air
+LOST = TextColumn("{task.fields[lost]}")
 PICTURES = ("contact-sheet.png", "spectrum.png", "focus-curve.png", "stages.png")
 
 Run = Callable[[Plan, Specimen, Tick], Outcome]
@@ -52,9 +52,18 @@ def run_all(stand: Stand, rate: float | None) -> Pair:
     what = "flat out" if rate is None else "live"
     for number in range(stand.rounds):
         for run, way, name in ((by_reference.run, pair.ours, "ndshare"), (by_value.run, pair.theirs, "queue")):
-            task = stand.progress.add_task(f"{what} {number + 1}, {name}", total=stand.frames)
+            task = stand.progress.add_task(f"{what} {number + 1}, {name}", total=stand.frames, lost="")
             way.append(run(plan, stand.specimen, ticker(stand.progress, task)))
+            settle(stand.progress, task, way[-1])
     return pair
+
+
+def settle(progress: Progress, task: TaskID, outcome: Outcome) -> None:
+    """Fill a bar up and say beside it how many frames are missing: one that stops short looks as if it hung."""
+    lost = outcome.plan.frames - int(np.count_nonzero(outcome.moments[Stage.STORED]))
+    progress.update(
+        task, completed=outcome.plan.frames, lost=f"[yellow]{lost} lost: the camera waits for nobody" * (lost > 0)
+    )
 
 
 def ticker(progress: Progress, task: TaskID) -> Tick:
@@ -81,11 +90,14 @@ def judge(flat: Pair, live: Pair, left_bytes: int) -> list[str]:
 
 def write_pictures(flat: Pair, out: Path) -> None:
     """Write what the last run by reference came to, and how the last two runs went."""
+    # Here, because each child imports this file, too, and has no use for Matplotlib.
+    import pictures
+
     out.mkdir(parents=True, exist_ok=True)
     sheet, spectrum, curve, stages = (out / name for name in PICTURES)
     last = flat.ours[-1]
-    pictures.save_contact_sheet(last.sheet, sheet)
-    pictures.save_spectrum(last.power, spectrum)
+    pictures.save_contact_sheet(last, sheet)
+    pictures.save_spectrum(last.power, last.plan.frames, spectrum)
     pictures.save_focus_curve(last.focus, curve)
     pictures.save_stages({"ndshare": last, "queue": flat.theirs[-1]}, stages)
 
@@ -108,9 +120,9 @@ def arguments() -> argparse.Namespace:
 
 def run_both(options: argparse.Namespace, console: Console) -> tuple[Pair, Pair]:
     """Run flat out, then live at a rate that the first runs have shown to be sensible."""
-    columns = (TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), LOST)
     with Progress(*columns, console=console) as progress:
-        preparing = progress.add_task("specimen", total=1)
+        preparing = progress.add_task("specimen", total=1, lost="")
         stand = Stand(microscope.prepare(job.SEED), options.frames, options.rounds, progress)
         progress.update(preparing, completed=1)
         flat = run_all(stand, None)

@@ -19,6 +19,7 @@ import re
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -272,6 +273,18 @@ def child(target: Callable[..., None], *args: Any, context: Any = None) -> Itera
 
 
 # ---- what the arena says --------------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens at."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def with_a_free_port(example: str) -> str:
+    """Return an example that may run beside itself: it says the port that everybody uses."""
+    return example.replace("127.0.0.1:7447", f"127.0.0.1:{free_port()}")
 
 
 def held(arena: nds.Arena | None = None) -> int:

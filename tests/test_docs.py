@@ -19,6 +19,7 @@ from typing import NamedTuple
 import pytest
 
 import ndshare as nds
+from helpers import with_a_free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("docs/with/*.md")])
@@ -62,7 +63,7 @@ def missing(code: str) -> list[str]:
 def run(example: Example, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run one program in an empty folder. What libraries say of old names in each other counts for nothing."""
     program = folder / "example.py"
-    program.write_text(example.code)
+    program.write_text(with_a_free_port(example.code))
     flags = ["-W", "error"] + ["-W", "ignore::DeprecationWarning"] * example.place.startswith(LIBRARIES)
     return subprocess.run(
         [sys.executable, *flags, str(program)],

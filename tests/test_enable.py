@@ -315,6 +315,44 @@ def test_cloudpickle_writes_a_message_for_one_receiver() -> None:
     assert told(source) == "stale\n[] 0\n"
 
 
+def test_what_is_pickled_within_a_message_that_fails_is_taken_back_with_it() -> None:
+    """Each of these left a ticket, which kept a block."""
+    pytest.importorskip("joblib")
+    pytest.importorskip("cloudpickle")
+    source = """
+    nds.enable("joblib", "cloudpickle")
+    import cloudpickle
+    from joblib.externals.loky import wrap_non_picklable_objects
+    from joblib.externals.loky.backend import reduction
+    class Fails:
+        def __reduce__(self): raise ZeroDivisionError
+    class Nested:
+        def __init__(self, a): self.a = a
+        def __reduce__(self): return cloudpickle.loads, (cloudpickle.dumps(self.a),)
+    for dumps in (cloudpickle.dumps, reduction.dumps):
+        for inner in (Nested(nds.zeros(10)), wrap_non_picklable_objects(lambda a=nds.zeros(10): a)):
+            with contextlib.suppress(ZeroDivisionError):
+                dumps([inner, Fails()])
+            print(nds.stats()["tickets"])
+    """
+    assert told(source) == "[]\n" * 4
+
+
+@pytest.mark.parametrize("package", ["cloudpickle", "multiprocess", "dask"])
+def test_what_a_process_imports_later_is_enabled_as_the_parent_has_it(package: str) -> None:
+    """A worker whose program imports ndshare first went by value."""
+    pytest.importorskip(package)
+    source = f"""
+    import ndshare
+    from ndshare import _enable
+    assert not _enable.is_enabled({package!r})
+    import {package}
+    print(_enable.is_enabled({package!r}))
+    """
+    done = run(source, env=environment(NDSHARE_ENABLE=package))
+    assert (done.out, done.err) == ("True\n", "")
+
+
 # ---- Dask ------------------------------------------------------------------------------------------------------------
 
 

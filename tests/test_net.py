@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import doctest
+import gc
 import itertools
 import os
 import shutil
@@ -20,18 +21,19 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import ndshare as nds
-from helpers import HANG, HERE, environment, run, script, wait_until
+from helpers import HANG, HERE, environment, free_port, run, script, wait_until, with_a_free_port
 
 zenoh = pytest.importorskip("zenoh", reason="eclipse-zenoh is not installed")
 
 from ndshare import _native, net  # noqa: E402
-from ndshare.net import _wire  # noqa: E402
+from ndshare.net import _pump, _wire  # noqa: E402
 
 # ---- puppets --------------------------------------------------------------------------------------------------------
 
@@ -145,9 +147,7 @@ def puppets(*prefixes: Sequence[str]) -> Iterator[list[Puppet]]:
 
 def endpoint() -> str:
     """Return an endpoint of this machine that is free."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return f"tcp/127.0.0.1:{found.getsockname()[1]}"
+    return f"tcp/127.0.0.1:{free_port()}"
 
 
 def ring_of(nbytes: int = 100, **more: Any) -> nds.Ring:
@@ -187,9 +187,9 @@ def test_the_examples_of_docstrings_run(name: str) -> None:
     for part in name.split("."):
         public = getattr(public, part)
     assert public.__doc__
-    for example in doctest.DocTestFinder(recurse=False).find(public, name, globs={}):
-        result = doctest.DocTestRunner().run(example)
-        assert result.failed == 0
+    parser = doctest.DocTestParser()
+    example = parser.get_doctest(with_a_free_port(public.__doc__), {}, name, None, None)
+    assert doctest.DocTestRunner().run(example).failed == 0
 
 
 # ---- rings ----------------------------------------------------------------------------------------------------------
@@ -290,6 +290,64 @@ def test_a_ring_that_waits_for_its_readers_does_not_wait_for_the_network() -> No
         assert came + near.stats()["lost"] == 50
 
 
+def test_a_reader_that_stops_holds_up_no_other_ring_receiver_or_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each frame waited for it, and with the frame all that came over the link, and the server."""
+    monkeypatch.setattr(_pump, "_FULL_WAIT", 2 * HANG)
+    ring, other, cache = ring_of(100_000), ring_of(), nds.Cache("8 MiB", load=lambda key: np.full(3, key))
+    place = endpoint()
+    with (
+        net.serve(place, rings={"cam": ring, "other": other}, caches={"tiles": cache}),
+        net.connect(place) as far,
+        net.connect(place) as elsewhere,
+    ):
+        stuck = far.ring("cam", slots=1, when_full="wait")
+        waiting = stuck.reader()
+        frames, others = elsewhere.ring("cam").reader(), far.ring("other").reader()
+        for number in range(20):
+            ring.put(np.zeros(100_000, "u1"))
+            assert frames.get(timeout=HANG).origin.seq == number
+        other.put(np.zeros(100, "u1"))
+        assert others.get(timeout=HANG).origin.seq == 0
+        assert far.loader("tiles")(7).tolist() == [7, 7, 7]
+        # One is in the ring, one waits for room, and two behind it; what found none is counted when they have it.
+        first = [waiting.get(timeout=HANG).origin.seq for _ in range(4)]
+        assert first == [0, 1, 2, 3]
+        assert wait_until(lambda: stuck.stats()["lost"] == 16, HANG)
+
+
+def test_frames_wait_for_a_reader_that_stopped_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_pump, "_FULL_WAIT", 1.0)
+    ring = nds.Ring(100, "u1", slots=4)
+    with bridged(ring, hold_back=True) as (_, far):
+        near = far.ring("cam", slots=1, when_full="wait")
+        frames, begun = near.reader(), time.monotonic()
+        for _ in range(40):
+            ring.put(np.zeros(100, "u1"), timeout=HANG)
+        assert wait_until(lambda: near.stats()["lost"] == 39, HANG)
+        assert time.monotonic() - begun < 20
+        # It reads again, and is waited for again.
+        assert frames.get(timeout=HANG).origin.seq == 0
+        for _ in range(8):
+            ring.put(np.zeros(100, "u1"), timeout=HANG)
+        assert [frames.get(timeout=HANG).origin.seq for _ in range(8)] == list(range(40, 48))
+
+
+def test_a_far_ring_that_is_full_does_not_hold_up_the_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_pump, "_FULL_WAIT", 2 * HANG)
+    ring = ring_of()
+    with bridged(ring) as (server, far):
+        near = far.ring("cam", slots=1, when_full="wait")
+        frames = near.reader()
+        for number in range(8):
+            ring.put(np.zeros(100, "u1"))
+            assert wait_until(lambda number=number: server.stats()["rings"]["cam"]["sent"] > number, HANG)
+        far.close()
+        assert not far._pumps["cam"].thread.is_alive()
+        assert frames.get(timeout=HANG).origin.seq == 0
+        with pytest.raises(nds.Closed):
+            frames.get(timeout=HANG)
+
+
 def test_what_was_before_does_not_count_and_the_end_travels() -> None:
     ring = ring_of()
     with bridged(ring) as (server, far):
@@ -358,6 +416,18 @@ def test_a_frame_that_is_passed_on_twice_says_where_it_was_made_first() -> None:
         ring.put(np.zeros(100, "u1"), gain=0.5)
         frame = frames.get(timeout=HANG)
         assert (frame.origin.run, frame.origin.seq, frame.meta["gain"]) == (server.run, 0, 0.5)
+
+
+def test_what_zenoh_keeps_of_a_closed_bridge_keeps_no_ring() -> None:
+    arena, place = nds.Arena("8 MiB"), endpoint()
+    ring = ring_of(arena=arena)
+    server, far = net.serve(place, rings={"cam": ring}), net.connect(place)
+    far.ring("cam", arena=arena)
+    kept = server._senders["cam"]._about, far._pumps["cam"]._inbox.take
+    far.close()
+    server.close()
+    del ring, far
+    assert wait_until(lambda: gc.collect() >= 0 and nds.stats(arena)["blocks"] == 0, HANG), kept
 
 
 def test_other_processes_see_what_was_lost() -> None:
@@ -434,7 +504,7 @@ def test_one_loads_and_the_others_wait_on_both_sides() -> None:
         assert loads == [7]
         assert len(values) == 6
         assert all((value == 7).all() for value in values)
-        assert server.stats()["caches"]["tiles"]["values"] == 2
+        assert wait_until(lambda: server.stats()["caches"]["tiles"]["values"] == 2, HANG)
 
 
 def test_a_loader_that_takes_too_long_is_a_timeout() -> None:
@@ -461,6 +531,25 @@ def test_two_servers_of_one_name_are_refused() -> None:
             assert server.stats()["rivals"] == []
     # The name is free again.
     net.serve(first, rings={"cam": ring}).close()
+
+
+def test_who_waits_behind_another_one_waits_no_longer_than_it_said() -> None:
+    with bridged(ring_of()) as (_, far):
+
+        def wait() -> None:
+            with pytest.raises((nds.Timeout, ValueError)):
+                far.ring("other", timeout=2 * HANG)
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        assert wait_until(lambda: "other" in far._begins, HANG)
+        with pytest.raises(nds.Timeout, match="'other'"):
+            far.ring("other", timeout=0.2)
+        assert thread.is_alive()
+        # Who asks for another ring does not wait at all.
+        assert far.ring("cam", timeout=HANG).slots == 32
+    thread.join(HANG)
+    assert not thread.is_alive()
 
 
 def test_who_waits_is_told_for_whom() -> None:
@@ -699,6 +788,19 @@ def test_an_array_that_cannot_be_is_refused_before_it_is_made(bad: _wire.Header)
         _wire.checked_array(told, 100, 1 << 30)
 
 
+@pytest.mark.parametrize("compress", [None, "lz4"])
+def test_a_message_whose_end_is_anothers_is_refused(compress: Any) -> None:
+    """A link that was cut while a frame was on its way brought frames that went on as the next one."""
+    if compress:
+        pytest.importorskip("lz4.block")
+    first, second = (_wire.packed(np.full(1000, number, "u1"), compress, _wire.seal(1, number)) for number in (5, 6))
+    told = header(number=5, nbytes=1000, shape=(1000,), flags=first[1])
+    assert (_wire.unpacked(told, first[0]) == 5).all()
+    for payload in (second[0], (first[0][:-40] + second[0])[: len(first[0])], first[0][:-1]):
+        with pytest.raises(_wire.Malformed, match="expected the whole of number 5"):
+            _wire.unpacked(told, payload)
+
+
 def test_a_header_survives_the_way() -> None:
     for one in [
         header(),
@@ -737,6 +839,83 @@ def test_a_ring_goes_on_after_hostile_messages() -> None:
         ring.put(np.full(100, 9, "u1"))
         assert (frames.get(timeout=HANG) == 9).all()
         assert near.stats()["lost"] == 0
+
+
+def test_nobody_else_sends_or_answers_under_the_keys_of_a_server() -> None:
+    asked = threading.Event()
+
+    def load(_: Any) -> Any:
+        assert asked.wait(HANG)
+        time.sleep(0.2)  # in which another one's answer would have come
+        return np.zeros(3)
+
+    ring, cache = ring_of(), nds.Cache("8 MiB", load)
+    with bridged(ring, cache) as (server, far):
+        near = far.ring("cam")
+        frames = near.reader()
+        stranger = zenoh.open(net._link.configured("connect", server.link.endpoint, None))
+        key = _wire.frames_key("cam", server.run)
+
+        def answer(query: Any) -> None:
+            query.reply_err(b'{"type": "KeyError"}')
+            asked.set()
+
+        token = stranger.liveliness().declare_token(_wire.live_key("ring", "cam", server.run))
+        stranger.declare_queryable("**", net._link.in_place(answer))
+        bad = _wire.pack(header(run=server.run, number=7))
+        stranger.put(key, b"x" * 100, attachment=bad)
+        stranger.put(key, b"", attachment=_wire.pack(header(kind=_wire.END, run=server.run, nbytes=0, shape=(0,))))
+        token.undeclare()
+        # What has wildcards in its key comes through, and is refused here; so what was sent before has been refused.
+        stranger.put("ndshare/**", b"x" * 100, attachment=bad)
+        assert wait_until(lambda: far.stats()["rings"]["cam"]["rejected"] == 1, HANG), far.stats()
+        stats = far.stats()["rings"]["cam"]
+        assert (stats["received"], stats["state"], near.stats()["lost"]) == (0, "open", 0)
+        ring.put(np.full(100, 9, "u1"))
+        assert (frames.get(timeout=HANG) == 9).all()
+        # The answer that counts is the server's, though others are asked.
+        assert far.loader("tiles")(1).tolist() == [0, 0, 0]
+        stranger.close()
+
+
+def test_who_answers_without_an_end_is_cut_off() -> None:
+    def answer(query: Any) -> None:
+        with query:
+            for number in range(500):
+                query.reply(query.key_expr, b"x" * (10 if number % 2 else 100_000))
+
+    place, hello = endpoint(), _wire.told({"protocol": _wire.PROTOCOL})
+    session = zenoh.open(net._link.configured("listen", place, None))
+    queryables = [
+        session.declare_queryable(key, net._link.in_place(call))
+        for key, call in [(_wire.HELLO, lambda query: query.reply(query.key_expr, hello)), ("long", answer)]
+    ]
+    with net.connect(place, timeout=HANG) as far:
+        sizes = [len(reply.ok.payload) for reply in far.link.ask("long", time.monotonic() + HANG, 250_000)]
+    assert sizes.count(100_000) == 2
+    assert len(sizes) <= 64
+    for queryable in queryables:
+        queryable.undeclare()
+    session.close()
+
+
+def test_a_question_that_is_too_long_does_not_wait_for_a_loader() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def load(_: Any) -> Any:
+        begun.set()
+        assert go_on.wait(HANG)
+        return np.zeros(3)
+
+    with bridged(cache=nds.Cache("8 MiB", load), workers=1) as (_, far):
+        thread = threading.Thread(target=far.loader("tiles"), args=(1,))
+        thread.start()
+        assert begun.wait(HANG)
+        for more in ({"payload": b"t" * 70_000}, {"payload": b"t", "attachment": b"x" * 500_000}):
+            reply = next(far.link.ask(_wire.values_key("tiles"), time.monotonic() + HANG, **more))
+            assert b"expected a key of at most" in reply.err.payload.to_bytes()
+        go_on.set()
+        thread.join(HANG)
 
 
 def test_each_gap_is_counted_once() -> None:
@@ -884,6 +1063,28 @@ def test_a_frame_that_cannot_be_sent_is_counted_and_the_next_one_comes(monkeypat
         assert frames.get(timeout=HANG).origin.seq == 1
         assert near.stats()["lost"] == 1
         assert server.stats()["rings"]["cam"]["dropped"] == 1
+
+
+def test_what_is_lost_at_the_end_is_counted_though_nothing_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> Any:
+        raise MemoryError("none")
+
+    ring = ring_of()
+    with bridged(ring) as (server, far):
+        near = far.ring("cam")
+        monkeypatch.setattr(_wire, "packed", fails)
+        ring.put(np.zeros(100, "u1"))
+        assert wait_until(lambda: near.stats()["lost"] == 1, HANG)
+        # So is the end told again, until all who listen have it.
+        lost, sender = threading.Event(), server._senders["cam"]
+        publisher = sender._publisher
+        deaf = SimpleNamespace(put=lambda *_, **__: lost.set(), matching_status=publisher.matching_status)
+        monkeypatch.setattr(sender, "_publisher", deaf)
+        ring.close()
+        assert wait_until(lambda: sender.stats["state"] == "ended", HANG)
+        assert lost.is_set()
+        monkeypatch.setattr(sender, "_publisher", publisher)
+        assert wait_until(lambda: far.stats()["rings"]["cam"]["state"] == "ended", HANG)
 
 
 def test_a_ring_whose_frames_are_all_too_large_is_refused() -> None:
@@ -1157,6 +1358,31 @@ def test_a_bridge_takes_over_the_ring_of_one_that_was_killed() -> None:
 
 
 @pytest.mark.usefixtures("runtime")
+def test_a_bridge_whose_camera_died_is_not_taken_for_one_that_was_killed() -> None:
+    """No writer is in its ring, as in one that was left behind; another bridge wrote into it, too."""
+    place, ring = endpoint(), ring_of()
+    with net.serve(place, rings={"cam0": ring}):
+        first = command("--connect", place, "--ring", "cam0")
+        try:
+            said_line(first, "receives")
+            frames = nds.attach("cam0", timeout=HANG).reader()
+            writer = ring.writer()
+            writer.put(np.full(100, 1, "u1"))
+            assert frames.get(timeout=HANG).origin.seq == 0
+            writer._die()
+            with pytest.raises(nds.WriterDied):
+                frames.get(timeout=HANG)
+            status, said = ended(command("--connect", place, "--ring", "cam0"))
+            assert status == 1
+            assert "the only bridge that receives ring 'cam0'" in said
+            ring.put(np.full(100, 2, "u1"))
+            assert frames.get(timeout=HANG).origin.seq == 1
+        finally:
+            first.kill()
+            first.communicate()
+
+
+@pytest.mark.usefixtures("runtime")
 def test_a_bridge_ends_a_ring_left_behind_that_has_other_frames() -> None:
     place, ring = endpoint(), ring_of()
     with net.serve(place, rings={"cam0": ring}):
@@ -1366,8 +1592,13 @@ def link() -> Iterator[Link]:
         made.remove()
 
 
-# Links that are cut are noticed after 2 seconds.
-SOON = "{'transport': {'link': {'tx': {'lease': 2000}}}}"
+# Links that are cut are noticed after 2 seconds, by who sends and by who receives.
+SOON = repr(
+    {
+        "transport/link/tx/lease": 2000,
+        "transport/link/tx/queue/congestion_control/block/wait_before_close": 2_000_000,
+    }
+)
 
 
 def all_counted(receiver: Puppet, written: int) -> dict[str, Any]:

@@ -21,7 +21,9 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Generator
+from importlib.machinery import ModuleSpec
 from multiprocessing.reduction import ForkingPickler
+from types import ModuleType
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -77,7 +79,7 @@ enable.__module__ = "ndshare"
 
 
 def start() -> None:
-    """Enable what the parent has, of the libraries that this process has imported already.
+    """Enable what the parent has, of the libraries that this process has imported already; the others once they are.
 
     The variable may be a person's, so a wrong name in it is a warning: the import of a library never fails by it.
     """
@@ -87,7 +89,35 @@ def start() -> None:
         text = f"expected {_ENVIRONMENT} to have names of {', '.join(map(repr, _LIBRARIES))}, got {wrong}: left out"
         warnings.warn(text, RuntimeWarning, stacklevel=2)
     if known:
-        _install([name for name in _checked(known) if _LIBRARIES[name].package in sys.modules])
+        wanted = _checked(known)
+        _install([name for name in wanted if _LIBRARIES[name].package in sys.modules])
+        if awaited := {_LIBRARIES[name].package: name for name in wanted if name not in _enabled}:
+            sys.meta_path.insert(0, _Awaited(awaited))
+
+
+class _Awaited:
+    """Enables libraries as soon as they are imported."""
+
+    def __init__(self, names: dict[str, str]) -> None:
+        self._names = names
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:  # noqa: ARG002
+        """Leave the finding to the others, and see to it that their loader tells when it is done."""
+        name = self._names.pop(fullname, None)
+        spec = None if name is None else importlib.util.find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def exec_module(module: ModuleType) -> None:
+                execute(module)
+                # The import of a library never fails by it.
+                try:
+                    _install([cast("str", name)])
+                except ImportError as error:
+                    warnings.warn(str(error), RuntimeWarning, stacklevel=2)
+
+            vars(spec.loader)["exec_module"] = exec_module
+        return spec
 
 
 def _checked(names: tuple[str, ...]) -> list[str]:
@@ -185,11 +215,20 @@ def reaching(reached: bool) -> Generator[None, None, None]:
 
 
 @contextlib.contextmanager
+def _in_parts() -> Generator[None, None, None]:
+    """Take what cloudpickle pickles meanwhile for parts of a message: what they issued is taken back with it."""
+    before, _thread.is_part = _thread.is_part, True
+    try:
+        yield
+    finally:
+        _thread.is_part = before
+
+
+@contextlib.contextmanager
 def message(reached: bool) -> Generator[None, None, None]:
     """Say so for a message that more than one pickler writes; all views of one block in it go by one ticket."""
     writer = object()
-    with reaching(reached):
-        before, _thread.is_part = _thread.is_part, True
+    with reaching(reached), _in_parts():
         _native.begin_message(writer)
         try:
             yield
@@ -198,8 +237,6 @@ def message(reached: bool) -> Generator[None, None, None]:
             raise
         else:
             _native.end_message(writer, False)
-        finally:
-            _thread.is_part = before
 
 
 def by_value(owner: Any, name: str) -> None:
@@ -238,7 +275,7 @@ def _teach_forking(pickler: Any, context: Any) -> None:
 
     @functools.wraps(dump)
     def dump_here(self: Any, thing: Any) -> Any:
-        with reaching(True):
+        with reaching(True), _in_parts():
             return dump(self, thing)
 
     pickler.dump = dump_here
@@ -258,8 +295,10 @@ def teach_cloudpickle() -> None:
     @functools.wraps(dump)
     def dump_alone(self: Any, thing: Any) -> Any:
         """Begin a message, unless this is a part of one, or of a class that says itself what a message is."""
-        is_part = _thread.is_part or type(self) is not pickler
-        return dump(self, thing) if is_part else dump_message(self, thing)
+        if _thread.is_part or type(self) is not pickler:
+            return dump(self, thing)
+        with _in_parts():
+            return dump_message(self, thing)
 
     pickler.dump = dump_alone
 

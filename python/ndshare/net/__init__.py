@@ -5,8 +5,8 @@ One side offers, the other connects:
 >>> import ndshare as nds
 >>> from ndshare import net
 >>> ring = nds.Ring((1080, 1920), "uint16", slots=8, when_full="drop_oldest")
->>> with net.serve("tcp/127.0.0.1:17449", rings={"cam0": ring}):
-...     with net.connect("tcp/127.0.0.1:17449") as far:
+>>> with net.serve("tcp/127.0.0.1:7447", rings={"cam0": ring}):
+...     with net.connect("tcp/127.0.0.1:7447") as far:
 ...         near = far.ring("cam0", slots=8)
 >>> near.shape, near.closed
 ((1080, 1920), True)

@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import os
 import signal
+import socket
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, TypeVar
 
@@ -18,6 +22,7 @@ from .. import _names, _native, _origin
 from .._errors import Error
 from .._ref import ref
 from ._connect import Far, connect
+from ._errors import NameTaken
 from ._link import reason
 from ._serve import serve
 
@@ -102,7 +107,31 @@ def _named(name: str) -> Any:
         return None
 
 
+def _claimed(name: str) -> socket.socket:
+    """Return the right to fill the ring of a name on this machine, which ends with the process. Raises NameTaken.
+
+    While the camera is away no writer is there, so nothing else tells this bridge from one that was killed.
+    """
+    whose = f"{os.getuid()} {os.environ.get('XDG_RUNTIME_DIR')} {name}"
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind("\0ndshare bridge " + hashlib.sha256(whose.encode()).hexdigest())
+    except OSError:
+        claim.close()
+        raise NameTaken(
+            f"expected to be the only bridge that receives ring {name!r} on this machine, got another one: end that one"
+        ) from None
+    return claim
+
+
 def _connect(wanted: argparse.Namespace, stop: threading.Event) -> None:
+    with ExitStack() as claims:
+        for name in sorted(set(wanted.ring)):
+            claims.enter_context(_claimed(name))
+        _receive(wanted, stop)
+
+
+def _receive(wanted: argparse.Namespace, stop: threading.Event) -> None:
     what = f"a server at {wanted.connect}"
     far = _until(stop, wanted.timeout, what, lambda left: connect(wanted.connect, timeout=left, config=wanted.config))
     if far is None:

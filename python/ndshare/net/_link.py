@@ -41,6 +41,9 @@ LOOK_EVERY = 0.05  # seconds between two looks for signals
 CLOSE_WAIT = 2.0  # seconds that a close waits for Zenoh
 _EXIT_WAIT = 15.0  # seconds that the exit waits for calls of Zenoh, which end by themselves after 10 at the latest
 _ATTEMPT_MS = 1000  # that one attempt to connect takes at the most
+_MOST_REPLIES = 64  # to one question; servers of one network are fewer
+_MOST_TOLD = _MOST_REPLIES * _wire.MOST_JSON  # bytes of these, unless they are values
+_MOST_TOKENS = 4096
 # What is small goes before frames that wait: questions, and their answers.
 ASK = zenoh.Priority.INTERACTIVE_HIGH
 BLOCK = zenoh.CongestionControl.BLOCK
@@ -166,12 +169,14 @@ def why_not(endpoint: str) -> str:
     return f"{endpoint}: something listens there, and does not let this process in"
 
 
-def configured(role: str, endpoints: Endpoints, config: Config, most: int = 1 << 30) -> zenoh.Config:
+def configured(
+    role: str, endpoints: Endpoints, config: Config, most: int = 1 << 30, guarded: Sequence[str] = ()
+) -> zenoh.Config:
     """Return the configuration of a session: ours, then what the user says, then the endpoints.
 
-    A message of more than `most` bytes is not even put together.
+    A message of more than `most` bytes is not even put together. What others send under `guarded` keys is refused.
     """
-    listed, made = checked_endpoints(endpoints), _base(config)
+    listed, made = checked_endpoints(endpoints), _base(config, {**_OURS, **_guard(guarded)})
     made.insert_json5("transport/link/rx/max_message_size", str(most))
     made.insert_json5("mode", json.dumps("peer" if role == "listen" else "client"))
     try:
@@ -186,13 +191,25 @@ def configured(role: str, endpoints: Endpoints, config: Config, most: int = 1 <<
     return made
 
 
-def _base(config: Config) -> zenoh.Config:
+def _guard(keys: Sequence[str]) -> dict[str, Any]:
+    """Return the setting by which nobody else publishes, answers or lives under these keys."""
+    if not keys:
+        return {}
+    messages = ["put", "delete", "reply", "declare_queryable", "liveliness_token"]
+    rule = {"id": "ours", "permission": "deny", "flows": ["ingress"], "messages": messages, "key_exprs": list(keys)}
+    policies = [{"rules": ["ours"], "subjects": ["others"]}]
+    control = {"enabled": True, "default_permission": "allow", "rules": [rule], "subjects": [{"id": "others"}]}
+    return {"access_control": {**control, "policies": policies}}
+
+
+def _base(config: Config, ours: dict[str, Any]) -> zenoh.Config:
     """Return our configuration, and then what the user says."""
     if isinstance(config, zenoh.Config):
         return zenoh.Config.from_json5(str(config))
     if config is None or isinstance(config, Mapping):
         made = zenoh.Config()
-        for key, value in {**_OURS, **dict(_leaves(config or {}))}.items():
+        theirs = dict(_leaves(config or {}))
+        for key, value in {**ours, **theirs}.items():
             _insert(made, key, value)
         return made
     if not isinstance(cast("object", config), str | os.PathLike):
@@ -202,7 +219,7 @@ def _base(config: Config) -> zenoh.Config:
         made = zenoh.Config.from_file(os.fspath(config))
     except zenoh.ZError as error:
         raise ValueError(f"expected a configuration of Zenoh in {os.fspath(config)}: {reason(error)}") from None
-    for key, value in _OURS.items():
+    for key, value in ours.items():
         # Zenoh does not tell what a file sets from what is its own default.
         if key.removesuffix("/enabled").removesuffix("/size/data").rsplit("/", 1)[-1] not in text:
             _insert(made, key, value)
@@ -218,7 +235,7 @@ def _insert(made: zenoh.Config, key: str, value: Any) -> None:
 
 
 # What Zenoh checks as a whole.
-_WHOLE = ("transport/auth/usrpwd",)
+_WHOLE = ("transport/auth/usrpwd", "access_control")
 
 
 def _leaves(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
@@ -234,6 +251,27 @@ def _leaves(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, An
 def in_place(call: Callable[[Any], object], at_end: Callable[[], object] | None = None) -> Any:
     """Return a handler that Zenoh's own thread calls. It must be short; others have threads that hold up the exit."""
     return cast("Any", zenoh.handlers.Callback)(call, at_end, indirect=False)
+
+
+class _Replies:
+    """The replies to a question, with None after the last; `most` of them, of `most_bytes` together.
+
+    Whoever answers may answer without an end, and at length: what is beyond is thrown away.
+    """
+
+    def __init__(self, most: int, most_bytes: int) -> None:
+        self._most, self._most_bytes = most, most_bytes
+        self._queue: queue.SimpleQueue[zenoh.Reply | None] = queue.SimpleQueue()
+        self.get = self._queue.get
+        self.handler = in_place(self._put, lambda: self._queue.put(None))
+
+    def _put(self, reply: zenoh.Reply) -> None:
+        said = reply.ok or reply.err
+        attached = None if reply.ok is None else reply.ok.attachment
+        nbytes = len(b"" if said is None else said.payload) + len(b"" if attached is None else attached)
+        if self._most > 0 and nbytes <= self._most_bytes:
+            self._most, self._most_bytes = self._most - 1, self._most_bytes - nbytes
+            self._queue.put(reply)
 
 
 class Closing:
@@ -257,13 +295,23 @@ class Closing:
 class Link:
     """A session of Zenoh of this process, and all that was declared in it."""
 
-    def __init__(self, role: str, endpoints: Endpoints, config: Config, most: int, deadline: float) -> None:
+    def __init__(
+        self,
+        role: str,
+        endpoints: Endpoints,
+        config: Config,
+        most: int,
+        deadline: float,
+        *,
+        guarded: Sequence[str] = (),
+    ) -> None:
         self._endpoints = checked_endpoints(endpoints)
         self.endpoint = ", ".join(self._endpoints)
+        self.most = most  # bytes of a frame or a value
         self._pid = os.getpid()
         self.is_closed = False
         self._kept: list[Any] = []
-        self._session = self._open(configured(role, endpoints, config, most), role, deadline)
+        self._session = self._open(configured(role, endpoints, config, most + _wire.MOST_JSON, guarded), role, deadline)
         self.keep(self._session)
         _links.add(self)
 
@@ -317,14 +365,15 @@ class Link:
         self._kept.append(thing)
         return thing
 
-    def ask(self, key: str, deadline: float, priority: zenoh.Priority = ASK, **more: Any) -> Iterator[zenoh.Reply]:
-        """Go through the replies to a question as they come. Raises Timeout."""
-        replies: queue.SimpleQueue[zenoh.Reply | None] = queue.SimpleQueue()
-        handler = in_place(replies.put, lambda: replies.put(None))
+    def ask(
+        self, key: str, deadline: float, most: int = _MOST_TOLD, priority: zenoh.Priority = ASK, **more: Any
+    ) -> Iterator[zenoh.Reply]:
+        """Go through the replies to a question as they come, `most` bytes of them. Raises Timeout."""
+        replies = _Replies(_MOST_REPLIES, most)
         seconds = min(max(deadline - time.monotonic(), 0.001), 1e6)
         self.session.get(
             key,
-            handler,
+            replies.handler,
             consolidation=zenoh.ConsolidationMode.NONE,
             congestion_control=BLOCK,
             priority=priority,
@@ -344,9 +393,8 @@ class Link:
 
     def tokens(self, kind: str = "*", name: str = "*") -> list[tuple[str, str, int]]:
         """Return what is offered in this network now: kind, name and run."""
-        replies: queue.SimpleQueue[zenoh.Reply | None] = queue.SimpleQueue()
-        handler = in_place(replies.put, lambda: replies.put(None))
-        self.session.liveliness().get(f"{_wire.LIVE}/{kind}/{name}/*", handler, timeout=2.0)
+        replies = _Replies(_MOST_TOKENS, 0)
+        self.session.liveliness().get(f"{_wire.LIVE}/{kind}/{name}/*", replies.handler, timeout=2.0)
         found: list[tuple[str, str, int]] = []
         while (reply := replies.get()) is not None:
             token = _wire.of_live_key(str(reply.ok.key_expr)) if reply.ok else None

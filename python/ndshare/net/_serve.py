@@ -33,6 +33,7 @@ from ._link import Link
 _MOST_QUESTIONS = 1024
 _MOST_BYTES = 1 << 20  # of what is sent to a server: questions, with a key
 _LOOK_EVERY = 0.2  # seconds between two looks whether the server was closed
+_TELL_EVERY = 0.5  # seconds between two words about the newest number: what was lost may be followed by nothing
 
 
 class RingSent(TypedDict):
@@ -68,11 +69,13 @@ class _Sender:
     def __init__(self, server: Server, name: str, ring: _native.Ring, hold_back: bool) -> None:
         self._server, self._name, self._ring = server, name, ring
         self.form = _wire.form_of(ring)
-        every = hold_back or ring.when_full == "drop_oldest"
-        self._reader = ring.reader(latest=not every)
+        # Where the ring waits for nobody, nothing here waits for a receiver.
+        self._holds_back = hold_back and ring.when_full == "wait"
+        self._reader = ring.reader(latest=not (hold_back or ring.when_full == "drop_oldest"))
         # Which ring it is, for whoever read it from another server before, and not where to find it.
         self.identity = hashlib.sha256(str(ref(ring)).encode()).hexdigest()[:32]
         self.begin = self.next = ring.stats()["written"]
+        self._tell_at = 0.0
         self.stats: RingSent = {"sent": 0, "bytes": 0, "dropped": 0, "unheard": 0, "state": "open", "error": None}
         self.thread = threading.Thread(target=self._run, name=f"ndshare net {name}", daemon=True)
 
@@ -96,64 +99,81 @@ class _Sender:
             time.sleep(_link.LOOK_EVERY / 5)
 
     def close(self) -> None:
-        """Wait for the thread, if there is one."""
-        if self.thread.ident is None:
-            self._reader.close()
-        elif self.thread is not threading.current_thread():
+        """Have the thread end, if there is one, and wait for it."""
+        self._reader.close()
+        if self.thread.ident is not None and self.thread is not threading.current_thread():
             self.thread.join(_link.CLOSE_WAIT)
+        # Zenoh may keep what it calls for a while after the end; the ring is not kept with it.
+        if not self.thread.is_alive():
+            del self._ring, self._reader
 
     def _about(self, query: zenoh.Query) -> None:
         with query:
             fields = {**self._server.about, **self.form, "next": self.next, "state": self.stats["state"]}
-            fields |= {"ring": self.identity, "begin": self.begin}
-            query.reply(query.key_expr, _wire.told(fields))
+            fields |= {"ring": self.identity, "begin": self.begin, "holds_back": self._holds_back}
+            query.reply(_wire.about_key(self._name, self._server.run), _wire.told(fields))
 
     def _run(self) -> None:
         try:
-            while self._server.is_open and self._send_next():
-                pass
+            while self._server.is_open:
+                self._send_next()
+                if time.monotonic() >= self._tell_at:
+                    self._tell(_wire.NEXT if self.stats["state"] == "open" else _wire.END)
         except Exception as error:
             if self._server.is_open:
                 self.stats["state"], self.stats["error"] = "failed", f"{type(error).__name__}: {error}"
         finally:
             self._reader.close()
 
-    def _send_next(self) -> bool:
-        """Send what comes next; tell whether there may be more."""
+    def _send_next(self) -> None:
+        """Send what comes next, if something comes soon."""
         try:
             frame = self._reader.get(timeout=_LOOK_EVERY)
         except Empty:
-            return True
+            return
         except WriterDied:
             self._tell(_wire.DIED)
-            return True
         except Closed:
-            self.stats["state"] = "ended"
+            # The ring; or the reader, by `close`.
+            if self._server.is_open:
+                self._end()
+        else:
+            message = self._counted(frame, frame.seq or 0)
+            # What waits for the network holds no block of the arena.
+            del frame
+            if message is not None:
+                self._publisher.put(message[0], attachment=message[1])
+                self.stats["sent"] += 1
+                self.stats["bytes"] += len(message[0]) - _wire.SEAL
+
+    def _end(self) -> None:
+        """Say that nothing comes any more; until the server is closed that is told again, as the newest number was."""
+        if self.stats["state"] == "open":
+            written = self._ring.stats()["written"]
+            self.stats["dropped"] += max(0, written - self.next)
+            self.next, self.stats["state"] = written, "ended"
             self._tell(_wire.END)
-            return False
-        seq = frame.seq or 0
+        else:
+            time.sleep(_link.LOOK_EVERY)
+
+    def _counted(self, frame: Any, seq: int) -> tuple[bytes, bytes] | None:
+        """Count a frame, and return it as a message; None if it is not sent."""
         self.stats["dropped"] += max(0, seq - self.next)
         self.next = seq + 1
         # Zenoh's stubs say that it is a bool; it is an object that has one.
         if not self._publisher.matching_status.matching:
             self.stats["unheard"] += 1
-            return True
+            return None
         try:
-            payload, header = self._message(frame, seq)
+            return self._message(frame, seq)
         except Exception as error:
-            # No memory for it, say. The other side sees a gap when the next one comes.
+            # No memory for it, say. The other side sees a gap.
             self.stats["dropped"] += 1
             self.stats["error"] = f"{type(error).__name__}: {error}"
-            return True
-        # What waits for the network holds no block of the arena.
-        del frame
-        self._publisher.put(payload, attachment=header)
-        self.stats["sent"] += 1
-        self.stats["bytes"] += len(payload)
-        return True
+            return None
 
     def _message(self, frame: Any, seq: int) -> tuple[bytes, bytes]:
-        payload, flags = _wire.packed(frame, self._server.compress)
+        payload, flags = _wire.packed(frame, self._server.compress, _wire.seal(self._server.run, seq))
         meta = b"" if frame.meta is None else frame.meta.tobytes()
         time_ns = time.time_ns() - (time.monotonic_ns() - (frame.time_ns or 0))
         run, nbytes, dtype = self._server.run, frame.nbytes, _wire.dtype_text(frame.dtype)
@@ -161,10 +181,7 @@ class _Sender:
         return payload, _wire.pack(header)
 
     def _tell(self, kind: int) -> None:
-        if kind == _wire.END:
-            written = self._ring.stats()["written"]
-            self.stats["dropped"] += max(0, written - self.next)
-            self.next = written
+        self._tell_at = time.monotonic() + _TELL_EVERY
         header = _wire.Header(kind, 0, self._server.run, self.next, time.time_ns(), 0, (0,), "|u1", b"")
         self._publisher.put(b"", attachment=_wire.pack(header))
 
@@ -194,10 +211,15 @@ class _Answers:
             link.keep(link.session.declare_queryable(_wire.values_key(name), answer))
 
     def _take(self, name: str, query: zenoh.Query) -> None:
-        try:
-            self._questions.put_nowait(_Question(name, query))
-        except queue.Full:
-            _refuse(query, "BlockingIOError", f"{_MOST_QUESTIONS} questions wait already", self._server.host)
+        said = (query.payload or b"", query.attachment or b"", str(query.parameters))
+        if (size := sum(map(len, said))) > _wire.MOST_KEY:
+            text = f"expected a key of at most {_wire.MOST_KEY} bytes, got {size}"
+            _refuse(query, "Malformed", text, self._server.host)
+        elif self._server.is_open:
+            try:
+                self._questions.put_nowait(_Question(name, query))
+            except queue.Full:
+                _refuse(query, "BlockingIOError", f"{_MOST_QUESTIONS} questions wait already", self._server.host)
 
     def stop(self) -> None:
         """Have the threads end, each after the question that it has."""
@@ -232,16 +254,14 @@ class _Answers:
 
     def _reply(self, cache: _native.Cache, query: zenoh.Query) -> int:
         asked = b"" if query.payload is None else query.payload.to_bytes()
-        if len(asked) > _wire.MOST_KEY:
-            raise _wire.Malformed(f"expected a key of at most {_wire.MOST_KEY} bytes, got {len(asked)}")
         value = cache[_native.key_of_bytes(key_of, asked)]
-        payload, flags = _wire.packed(value, self._server.compress)
+        run, number = self._server.run, secrets.randbits(63)
+        payload, flags = _wire.packed(value, self._server.compress, _wire.seal(run, number))
         dtype = _wire.dtype_text(value.dtype)
-        run = self._server.run
-        header = _wire.Header(_wire.VALUE, flags, run, 0, time.time_ns(), value.nbytes, value.shape, dtype, b"")
+        header = _wire.Header(_wire.VALUE, flags, run, number, time.time_ns(), value.nbytes, value.shape, dtype, b"")
         with query:
             query.reply(query.key_expr, payload, attachment=_wire.pack(header))
-        return len(payload)
+        return len(payload) - _wire.SEAL
 
 
 def _refuse(query: zenoh.Query, type_name: str, text: str, host: str) -> None:
@@ -292,7 +312,8 @@ class Server(_link.Closing):
         self._rivals: dict[int, str] = {}
         self.is_open = True
         try:
-            self.link = Link("listen", listen, config, _MOST_BYTES, _link.deadline_in(timeout))
+            guarded = _wire.guarded_keys(self.run, caches)
+            self.link = Link("listen", listen, config, _MOST_BYTES, _link.deadline_in(timeout), guarded=guarded)
             self._begin()
         except BaseException:
             self.close()

@@ -11,6 +11,7 @@ import importlib
 import json
 import math
 import struct
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
 from urllib.parse import quote, unquote
@@ -23,8 +24,9 @@ from ._errors import Incompatible
 
 PROTOCOL = 1
 MAGIC = b"NDSN"
-FRAME, END, DIED, VALUE = 1, 2, 3, 4
-LZ4 = 1  # a flag: the payload is one block of lz4
+FRAME, END, DIED, VALUE, NEXT = 1, 2, 3, 4, 5
+# Flags: the items are one block of lz4; a seal is behind them.
+LZ4, SEALED = 1, 2
 
 MOST_HEADER = 16 << 10
 MOST_JSON = 64 << 10
@@ -38,6 +40,8 @@ MOST_GAP = 1 << 40
 MOST_LZ4 = 255
 
 _FIXED = struct.Struct("<4sBBBBQQqQHH")
+_SEAL = struct.Struct("<QQ")
+SEAL = _SEAL.size
 
 
 class Malformed(ValueError):  # noqa: N818
@@ -47,7 +51,7 @@ class Malformed(ValueError):  # noqa: N818
 class Header(NamedTuple):
     """What is said of a message.
 
-    `number` is that of the frame in its ring; of END and DIED the number that would have been the next. `dtype` and
+    `number` is that of the frame in its ring; of END, DIED and NEXT the number that is to be the next. `dtype` and
     `shape` say what the payload is, in C order.
     """
 
@@ -88,7 +92,7 @@ def unpack(data: bytes) -> Header:
     magic, protocol, kind, flags, axes, run, number, time_ns, nbytes, dtype_len, meta_len = _FIXED.unpack_from(data)
     if magic != MAGIC or protocol != PROTOCOL:
         raise Malformed(f"expected a message of protocol {PROTOCOL}, got {protocol} of {magic!r}")
-    if kind not in {FRAME, END, DIED, VALUE} or flags & ~LZ4:
+    if kind not in {FRAME, END, DIED, VALUE, NEXT} or flags & ~(LZ4 | SEALED):
         raise Malformed(f"expected a kind of message and flags that are known, got {kind} and {flags:#x}")
     if axes > MOST_AXES or dtype_len > MOST_DTYPE or meta_len > MOST_META:
         raise Malformed(f"expected an array with a description of bounded length, got {axes}, {dtype_len}, {meta_len}")
@@ -110,6 +114,7 @@ def checked_array(header: Header, payload_len: int, most: int) -> np.dtype[Any]:
         dtype = dtype_of(header.dtype)
     except (ValueError, TypeError, ImportError, MemoryError, RecursionError) as error:
         raise Malformed(f"expected a dtype that is known here, got {header.dtype[:80]!r}: {error}") from None
+    payload_len -= SEAL if header.flags & SEALED else 0
     if math.prod(header.shape) * dtype.itemsize != header.nbytes:
         raise Malformed(f"expected {header.nbytes} bytes, got shape {header.shape} of {dtype}")
     if header.nbytes > most:
@@ -142,24 +147,38 @@ def dtype_text(dtype: np.dtype[Any]) -> str:
 # Bytes of arrays
 
 
-def packed(array: NDArray[Any], compress: str | None) -> tuple[bytes, int]:
-    """Return the items of an array in C order, and the flags that say how."""
-    data = array.tobytes()
-    if compress is None or not data:
-        return data, 0
-    return cast("bytes", lz4_block().compress(data, store_size=False)), LZ4
+def seal(run: int, number: int) -> bytes:
+    """Return the last bytes of a payload. No other message ends so.
+
+    A link that Zenoh closes in the midst of a message sends what waits behind it all the same, and the receiver takes
+    that for the rest of the message. Then this is not where it should be.
+    """
+    return _SEAL.pack(run, number)
+
+
+def packed(array: NDArray[Any], compress: str | None, end: bytes) -> tuple[bytes, int]:
+    """Return the items of an array in C order with a seal behind, by one copy, and the flags that say how."""
+    items: Any = array.view(np.ndarray).reshape(-1).view(np.uint8) if array.nbytes else b""
+    if compress is None or not array.nbytes:
+        return b"".join((items, end)), SEALED
+    return cast("bytes", lz4_block().compress(items, store_size=False)) + end, LZ4 | SEALED
 
 
 def unpacked(header: Header, payload: bytes) -> NDArray[np.uint8]:
     """Return the items as bytes, after `checked_array`. Raises Malformed."""
+    data = np.frombuffer(payload, np.uint8)
+    if header.flags & SEALED:
+        if not payload.endswith(seal(header.run, header.number)):
+            raise Malformed(f"expected the whole of number {header.number}, got a part: its link was closed meanwhile")
+        data = data[:-SEAL]
     if header.flags & LZ4 and header.nbytes:
         try:
-            payload = lz4_block().decompress(payload, uncompressed_size=header.nbytes)
+            data = np.frombuffer(lz4_block().decompress(data, uncompressed_size=header.nbytes), np.uint8)
         except Exception as error:
             raise Malformed(f"expected a block of lz4: {error}") from None
-        if len(payload) != header.nbytes:
-            raise Malformed(f"expected {header.nbytes} bytes in a block of lz4, got {len(payload)}")
-    return np.frombuffer(payload, np.uint8)
+        if len(data) != header.nbytes:
+            raise Malformed(f"expected {header.nbytes} bytes in a block of lz4, got {len(data)}")
+    return data
 
 
 def lz4_block() -> Any:
@@ -221,6 +240,11 @@ def told(fields: dict[str, Any]) -> bytes:
     return json.dumps(fields).encode()
 
 
+def bounded(data: Any, most: int) -> bytes:
+    """Return what somebody sent, which may be nothing; nothing if it has more bytes than that."""
+    return data.to_bytes() if data is not None and len(data) <= most else b""
+
+
 def heard(data: bytes) -> dict[str, Any]:
     """Return the fields that somebody told. Raises Malformed."""
     if len(data) > MOST_JSON:
@@ -271,6 +295,11 @@ def about_key(name: str, run: int | None) -> str:
 def values_key(name: str) -> str:
     """Return where the values of a cache are asked for."""
     return f"{ROOT}/cache/{name_key(name)}/values"
+
+
+def guarded_keys(run: int, caches: Iterable[str]) -> list[str]:
+    """Return the keys under which a server's frames, answers and tokens are, and nobody else's."""
+    return [f"{ROOT}/*/*/*/{run:016x}", *map(values_key, caches)]
 
 
 def live_key(kind: str, name: str, run: int) -> str:
