@@ -80,6 +80,7 @@ from ._travel import _open_array as _open_array  # pyright: ignore[reportPrivate
 if TYPE_CHECKING:
     from ._enable import enable
     from ._executor import ProcessPoolExecutor
+    from ._view import Viewer, view
 
 __all__ = [
     "Arena",
@@ -107,6 +108,7 @@ __all__ = [
     "Ring",
     "Stale",
     "Timeout",
+    "Viewer",
     "Writer",
     "WriterDied",
     "__version__",
@@ -139,13 +141,19 @@ __all__ = [
     "stack",
     "stats",
     "unpublish",
+    "view",
     "warn_copies",
     "zeros",
     "zeros_like",
 ]
 
 
-_LATE = {"ProcessPoolExecutor": "._executor", "enable": "._enable"}
+_LATE = {
+    "ProcessPoolExecutor": "._executor",
+    "Viewer": "._view",
+    "enable": "._enable",
+    "view": "._view",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -113,6 +113,18 @@ Examples:
   ndshare dump camera --arena /mnt/ram/a.nds --start oldest frames
   ndshare dump camera --json --frames 3 | jq .shape")]
     Dump(Dump),
+    /// Show rings and arrays in the browser, live.
+    ///
+    /// It serves a page at 127.0.0.1, under an address that nobody can guess, and opens it. Nobody is slowed down: it is a reader
+    /// of the newest frames. What is not there yet is shown as soon as somebody publishes it, and so is a successor of what is
+    /// gone. It ends with Ctrl-C.
+    #[command(after_help = "\
+Examples:
+  ndshare view camera
+  ndshare view left right --no-browser
+  ndshare view camera --session lab --port 8010
+  ssh -L 8010:localhost:8010 camera-pc ndshare view camera --port 8010 --no-browser")]
+    View(View),
     /// Show frames that go from one process to another: a camera that there is not, and a reader.
     ///
     /// Its ring is published as "demo", so that other terminals have something to see.
@@ -213,6 +225,29 @@ pub(crate) struct Check {
     /// An arena by its id or the path of its file, or a session by its name; without it all arenas that a process has.
     #[arg(value_name = "ARENA|SESSION|PATH")]
     pub(crate) target: Option<OsString>,
+}
+
+/// What is shown, and where.
+#[derive(Debug, Args)]
+pub(crate) struct View {
+    /// Rings and arrays by their published names, or with --session rings by their names in a session; side by side.
+    #[arg(value_name = "NAME", required_unless_present = "reference")]
+    pub(crate) names: Vec<String>,
+    /// The session by name in which the rings are.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) session: Option<String>,
+    /// The port of 127.0.0.1; 0 is any that is free.
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub(crate) port: u16,
+    /// Only print the address.
+    #[arg(long)]
+    pub(crate) no_browser: bool,
+    /// A reference and a title, with a space between them.
+    #[arg(long, value_name = "REFERENCE", hide = true)]
+    pub(crate) reference: Vec<String>,
+    /// End when standard input does.
+    #[arg(long, hide = true)]
+    pub(crate) until_end: bool,
 }
 
 /// How fast a camera, and for how long.

@@ -233,7 +233,7 @@ fn find(wanted: &Frames) -> Result<Arc<Ring>, Box<dyn Error>> {
 }
 
 /// The ring of a name in the session of a name, which this process joins for that.
-fn find_in(session: &str, ring: &str) -> ndshare::Result<Option<Arc<Ring>>> {
+pub(crate) fn find_in(session: &str, ring: &str) -> ndshare::Result<Option<Arc<Ring>>> {
     let Some((_, place)) = session::listed()?.into_iter().find(|(name, _)| name == session) else { return Ok(None) };
     let arena = match Arena::attach_as(&place, true) {
         // It ended, and its entry is still there.

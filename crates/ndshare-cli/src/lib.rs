@@ -18,6 +18,7 @@ mod rm;
 mod shell;
 mod text;
 mod top;
+mod view;
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -75,6 +76,7 @@ fn act(cli: &Cli) -> Outcome {
         Verb::Rm(wanted) => rm::run(wanted, cli.json, &mut out),
         Verb::Cat(wanted) => frames::cat(wanted, &mut out),
         Verb::Dump(wanted) => frames::dump(wanted, cli.json, &mut out),
+        Verb::View(wanted) => view::run(wanted, cli.json, &mut out),
         Verb::Demo(wanted) => demo::run(wanted, cli.json, &mut out),
         Verb::Bench(wanted) => bench::run(wanted, cli.json, &mut out),
         Verb::Bridge(_) => Err(NO_BRIDGE.into()),

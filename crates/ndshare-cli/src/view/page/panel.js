@@ -1,0 +1,320 @@
+// One source: its picture, its spectrum, and what is said of them.
+
+import { colour, prepared } from "./chart.js";
+import { table } from "./colour.js";
+import { age, gigabytes, rate, shape } from "./format.js";
+import { percentiles } from "./histogram.js";
+import { painter } from "./painter.js";
+import { listen } from "./pointer.js";
+import { View } from "./view.js";
+
+/** So many means of the rectangle are kept. */
+const COURSE = 600;
+/** Pixels have their values written in them from this size on, in pixels of the style sheet. */
+const VALUES_FROM = 44;
+
+/** The limits of types whose numbers all may come. */
+export const RANGES = { bool: [0, 1], uint8: [0, 255], int8: [-128, 127], uint16: [0, 65535], int16: [-32768, 32767] };
+
+const made = (name, className, parent) => {
+  const element = Object.assign(document.createElement(name), { className });
+  parent?.append(element);
+  return element;
+};
+
+export class Panel {
+  /** `page` has `say(type, source, more)`, `activate(panel)` and `changed(panel)`. */
+  constructor(source, page) {
+    Object.assign(this, { source, page, view: new View(), message: null, spectrumMessage: null, status: null, cursor: null });
+    Object.assign(this, { tool: "pan", isPaused: false, course: [], frames: 0, told: {} });
+    this.settings = {
+      low: 0, high: 1, auto: true, percent: 0.1, log: false, map: "grey", over: false, limit: null,
+      lead: [], part: "magnitude", colours: true, spectrum: false, line: null, rectangle: null,
+    };
+    this.build();
+    this.watch();
+  }
+
+  build() {
+    this.element = made("section", "panel", null);
+    const head = made("div", "", this.element);
+    this.name = made("strong", "", head);
+    this.state = made("span", "badge", head);
+    this.what = made("span", "what", head);
+    const stages = made("div", "stages", this.element);
+    this.stage = made("div", "stage", stages);
+    this.canvas = made("canvas", "picture", this.stage);
+    this.marks = made("canvas", "marks", this.stage);
+    this.notice = made("p", "message", this.stage);
+    this.notice.hidden = true;
+    this.side = made("div", "stage", stages);
+    this.side.hidden = true;
+    this.spectrumCanvas = made("canvas", "spectrum", this.side);
+    made("span", "title", this.side).textContent = "Spectrum, log power";
+    const foot = made("p", "", this.element);
+    this.value = made("span", "value", foot);
+    this.figures = made("span", "figures", foot);
+  }
+
+  watch() {
+    this.painter = painter(this.canvas);
+    this.spectrumPainter = painter(this.spectrumCanvas);
+    this.observer = new ResizeObserver(() => this.moved());
+    this.observer.observe(this.stage);
+    listen(this.stage, this);
+  }
+
+  // ---- what the pointer asks for
+
+  point({ clientX, clientY }) {
+    const [box, ratio] = [this.stage.getBoundingClientRect(), devicePixelRatio || 1];
+    return [(clientX - box.left) * ratio, (clientY - box.top) * ratio];
+  }
+
+  activate() {
+    this.page.activate(this);
+  }
+
+  hover(point) {
+    const at = point && this.view.toFrame(point).map(Math.floor);
+    const isInside = at && at.every((place, axis) => place >= 0 && place < this.view.frame[axis]);
+    this.cursor = isInside ? at : null;
+    if (!isInside) this.value.textContent = "";
+    this.ask();
+  }
+
+  mark([x0, y0], [x1, y1]) {
+    if (this.tool === "line") this.settings.line = [x0, y0, x1, y1];
+    else {
+      const [width, height] = this.view.frame;
+      const edge = (value, most) => Math.max(0, Math.min(most, value));
+      const [left, right] = [x0, x1].sort((a, b) => a - b);
+      const [top, bottom] = [y0, y1].sort((a, b) => a - b);
+      this.settings.rectangle = [
+        edge(Math.floor(left), width), edge(Math.floor(top), height), edge(Math.ceil(right), width), edge(Math.ceil(bottom), height),
+      ];
+      this.course = [];
+    }
+    this.ask();
+    this.draw();
+  }
+
+  clear() {
+    Object.assign(this.settings, { line: null, rectangle: null });
+    this.course = [];
+    Object.assign(this.told, { profile: null, rectangle: null });
+    this.ask();
+    this.draw();
+  }
+
+  /** It is looked at otherwise. */
+  moved() {
+    this.ask();
+    this.draw();
+    this.page.changed(this);
+  }
+
+  // ---- what the server is asked for
+
+  /** Asks once before the next frame of the screen, however often it is called. */
+  ask() {
+    if (this.asking) return;
+    this.asking = requestAnimationFrame(() => {
+      this.asking = null;
+      this.wish();
+    });
+  }
+
+  wish() {
+    const { lead, part, colours, over, limit, line, rectangle, spectrum } = this.settings;
+    const { region, window } = this.size();
+    const side = [this.side.clientHeight, this.side.clientWidth].map((length) => Math.max(1, Math.round(length * (devicePixelRatio || 1))));
+    this.page.say("wish", this.source, {
+      // Before the first frame its size is not known: all of it, as large as the canvas.
+      window: this.message ? window : [this.canvas.height, this.canvas.width],
+      region: this.message && this.view.mode !== "fit" ? region : null,
+      lead, part, colours, line, rectangle,
+      limit: over ? limit ?? this.most() : null,
+      cursor: this.cursor,
+      values: this.hasValues(),
+      spectrum: spectrum ? side : null,
+    });
+  }
+
+  /** Fits the canvases to their boxes; what is seen. */
+  size() {
+    const ratio = devicePixelRatio || 1;
+    for (const canvas of [this.canvas, this.spectrumCanvas]) {
+      const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((length) => Math.max(1, Math.round(length * ratio)));
+      if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+    }
+    const { columns, rows } = this.told;
+    this.view.resize(columns ? [columns, rows] : this.view.frame, [this.canvas.width, this.canvas.height]);
+    return this.view.seen();
+  }
+
+  hasValues() {
+    return this.view.zoom / (devicePixelRatio || 1) >= VALUES_FROM;
+  }
+
+  most() {
+    return RANGES[this.told.dtype]?.[1] ?? null;
+  }
+
+  // ---- what the server says
+
+  hear(message) {
+    if (message.kind === "spectrum") {
+      this.spectrumMessage = message;
+    } else {
+      this.take(message);
+    }
+    this.draw();
+    // The next one may come when this one is on the screen; a page that nobody sees asks for none.
+    requestAnimationFrame(() => this.page.say("next", this.source));
+  }
+
+  take(message) {
+    const { told } = message;
+    const isOther = told.dtype !== this.told.dtype || String(told.shape) !== String(this.told.shape);
+    const kept = { histogram: told.histogram ?? this.told.histogram };
+    [this.message, this.told, this.isPaused] = [message, { ...told, ...kept, at: performance.now() }, told.paused];
+    this.frames += 1;
+    if (isOther) this.settle();
+    if (this.settings.auto && told.histogram) this.setAuto();
+    if (told.rectangle) {
+      this.course.push(told.rectangle);
+      this.course.splice(0, this.course.length - COURSE);
+    }
+    this.page.changed(this);
+  }
+
+  /** The frames have another shape or type. */
+  settle() {
+    const { settings, told } = this;
+    const range = RANGES[told.dtype];
+    this.what.textContent = `${shape(told.shape)} ${told.dtype}`;
+    [settings.lead, settings.limit, this.course] = [told.lead, null, []];
+    if (this.message.channels > 1 && range) [settings.low, settings.high, settings.auto] = [...range, false];
+    this.size();
+    this.ask();
+  }
+
+  setAuto() {
+    const { settings } = this;
+    if (settings.part === "phase" && this.told.complex) [settings.low, settings.high] = [-Math.PI, Math.PI];
+    else [settings.low, settings.high] = percentiles(this.told.histogram, settings.percent);
+  }
+
+  setStatus(status) {
+    this.status = status;
+    this.name.textContent = status.name || "array";
+    this.tell();
+    this.page.changed(this);
+  }
+
+  // ---- what is seen
+
+  look(message, limits) {
+    const codes = limits.map((limit) => (limit - message.offset) / message.scale);
+    if (codes[0] === codes[1]) codes[1] += 1;
+    return { view: this.view, limits: codes, table: table(this.settings.map), ground: this.ground() };
+  }
+
+  ground() {
+    const [, ...parts] = /^#(..)(..)(..)/.exec(colour("stage")) ?? ["", "00", "00", "00"];
+    return parts.map((part) => parseInt(part, 16));
+  }
+
+  draw() {
+    if (this.drawing) return;
+    this.drawing = requestAnimationFrame(() => {
+      this.drawing = null;
+      this.paint();
+    });
+  }
+
+  paint() {
+    this.size();
+    const { message, settings } = this;
+    if (message) this.painter.draw(message, this.look(message, [settings.low, settings.high]));
+    if (settings.spectrum && this.spectrumMessage) this.paintSpectrum();
+    this.paintMarks();
+    this.tell();
+  }
+
+  paintSpectrum() {
+    const message = this.spectrumMessage;
+    const view = new View();
+    view.resize([message.region[2], message.region[3]], [this.spectrumCanvas.width, this.spectrumCanvas.height]);
+    // From where nine of ten are above, to the strongest.
+    const step = Math.ceil(message.codes.length / 4096);
+    const some = message.codes.filter((_, index) => index % step === 0).sort();
+    const limits = [some[Math.floor(some.length / 10)], 65533];
+    this.spectrumPainter.draw(message, { ...this.look(message, [0, 1]), view, limits, table: table("inferno") });
+  }
+
+  paintMarks() {
+    const { context, ratio } = prepared(this.marks);
+    context.lineWidth = 1.5 * ratio;
+    context.strokeStyle = colour("warn");
+    const { line, rectangle } = this.settings;
+    const path = (points, isClosed) => {
+      context.beginPath();
+      for (const point of points) context.lineTo(...this.view.toCanvas(point));
+      if (isClosed) context.closePath();
+      context.stroke();
+    };
+    if (line) path([line.slice(0, 2), line.slice(2)], false);
+    if (rectangle) {
+      const [left, top, right, bottom] = rectangle;
+      path([[left, top], [right, top], [right, bottom], [left, bottom]], true);
+    }
+    if (this.hasValues() && this.told.values) this.paintValues(context, ratio);
+  }
+
+  /** The values of pixels, in them. */
+  paintValues(context, ratio) {
+    const [left, top] = this.message.region;
+    context.textAlign = "center";
+    context.textBaseline = "middle";
+    context.lineWidth = 3 * ratio;
+    context.strokeStyle = "#000b";
+    context.fillStyle = "#fff";
+    this.told.values.forEach((row, y) => row.forEach((text, x) => {
+      const lines = text.split(", ");
+      const size = Math.min(15 * ratio, (this.view.zoom * 1.5) / Math.max(...lines.map((line) => line.length), 3));
+      context.font = `${size}px system-ui, sans-serif`;
+      const [px, py] = this.view.toCanvas([left + x + 0.5, top + y + 0.5]);
+      lines.forEach((line, index) => {
+        const at = py + (index - (lines.length - 1) / 2) * size * 1.15;
+        context.strokeText(line, px, at);
+        context.fillText(line, px, at);
+      });
+    }));
+  }
+
+  /** The lines of text around the picture. */
+  tell() {
+    const { status, told } = this;
+    const state = this.isPaused ? "paused" : status?.state ?? "waiting";
+    [this.state.textContent, this.state.dataset.state] = [state, state];
+    this.notice.textContent = status?.text ?? "";
+    this.notice.hidden = !status?.text;
+    if (this.cursor && told.cursor) {
+      const { x, y, text } = told.cursor;
+      this.value.innerHTML = "";
+      this.value.append(`x ${x}  y ${y}  `, Object.assign(document.createElement("b"), { textContent: text }));
+    }
+    const counts = status?.counts;
+    const since = told.at ? told.age_ms + performance.now() - told.at : null;
+    const parts = [
+      counts && `${rate(counts.frames_per_s)} frames/s`,
+      counts && `${gigabytes(counts.bytes_per_s)} GB/s`,
+      counts && counts.missed > 0 && `${counts.missed} missed`,
+      since !== null && `age ${age(since)}`,
+    ];
+    this.figures.textContent = parts.filter(Boolean).join("  ·  ");
+  }
+}
+

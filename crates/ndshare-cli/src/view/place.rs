@@ -1,0 +1,94 @@
+//! Where a source is found, again and again: under a published name, in a session, or by a reference.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ndshare::arena::BlockId;
+use ndshare::names::{self, Object};
+use ndshare::{Arena, Array, Deadline, Result, Ring, Token};
+
+use super::shown::wrong;
+use crate::frames::find_in;
+
+/// Where to look.
+#[derive(Debug, Clone)]
+pub(super) enum Place {
+    Published(String),
+    InSession { session: String, ring: String },
+    Reference(Token),
+}
+
+/// What can be looked at.
+#[derive(Debug, Clone)]
+pub(super) enum Found {
+    Ring(Arc<Ring>),
+    Array(Array),
+}
+
+impl Found {
+    /// Its arena and its block there.
+    fn home(&self) -> (&Arc<Arena>, BlockId) {
+        match self {
+            Self::Ring(ring) => (ring.head().arena(), ring.head().block()),
+            Self::Array(array) => (array.hold().arena(), array.hold().block()),
+        }
+    }
+
+    /// Whether anybody but this process has it. Who only looks keeps nothing alive for long: a successor could not take the
+    /// name of what still lives.
+    pub(super) fn is_kept_by_others(&self) -> bool {
+        let (arena, block) = self.home();
+        arena.is_kept_by_others(block).unwrap_or(true)
+    }
+}
+
+impl Place {
+    /// What is there now. The arena is joined to read only.
+    pub(super) fn find(&self) -> Result<Found> {
+        match self {
+            Self::Published(name) => match names::attach_readonly(name, &Deadline::after(Duration::ZERO))? {
+                Object::Ring(ring) => Ok(Found::Ring(ring)),
+                Object::Array(array) => Ok(Found::Array(array)),
+                other => {
+                    let kind = other.kind();
+                    Err(wrong(format!("expected {name:?} to be a ring or an array, got one of kind {kind}")))
+                }
+            },
+            Self::InSession { session, ring } => {
+                let missing = || wrong(format!("expected a ring {ring:?} in a session {session:?}, got none"));
+                find_in(session, ring)?.map(Found::Ring).ok_or_else(missing)
+            }
+            Self::Reference(token) => open(token),
+        }
+    }
+
+    /// Whether something else is there by now than what was found.
+    pub(super) fn has_other(&self, found: &Found) -> bool {
+        let (arena, block) = found.home();
+        match self {
+            Self::Published(name) => names::listed().is_ok_and(|all| {
+                let is_other = |one: &names::Listed| (one.locator.id, one.block) != (arena.id(), block);
+                all.iter().any(|one| one.name == *name && is_other(one))
+            }),
+            Self::InSession { session, ring } => {
+                matches!(find_in(session, ring), Ok(Some(ring)) if ring.head().block() != block)
+            }
+            Self::Reference(_) => false,
+        }
+    }
+
+    /// Whether something may come here once what was there is gone.
+    pub(super) fn may_have_successor(&self) -> bool {
+        !matches!(self, Self::Reference(_))
+    }
+}
+
+/// What a reference names.
+fn open(token: &Token) -> Result<Found> {
+    let arena = Arena::attach_as(&token.locator, true)?;
+    let hold = token.claim(&arena, &Deadline::after(Duration::from_secs(5)))?;
+    if token.is_array() {
+        return Array::of_parts(hold, token.offset, token.description.clone(), true).map(Found::Array);
+    }
+    Ring::open(hold).map(Found::Ring)
+}

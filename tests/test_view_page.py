@@ -1,0 +1,445 @@
+"""The page of `ndshare view` in headless Chromium: pixels of a known picture, each control, a kill while watching."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+import ndshare as nds
+from browser import CHROMIUM, Browser
+from helpers import HANG, wait_until
+from test_view import filming, viewing
+
+Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt install chromium")
+
+PANEL = "ndshare.panels[0]"
+ROWS, COLUMNS = 60, 80
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with Browser() as found:
+        found.size(1000, 700)
+        yield found
+        assert found.complaints == []
+        assert all(host.startswith("127.0.0.1:") for host in found.hosts), "nothing is asked of any other host"
+
+
+@pytest.fixture(scope="module")
+def known() -> np.ndarray[Any, Any]:
+    return np.arange(ROWS * COLUMNS, dtype=np.uint16).reshape(ROWS, COLUMNS) * 13
+
+
+@pytest.fixture(scope="module")
+def address(known: np.ndarray[Any, Any]) -> Iterator[str]:
+    with nds.view(nds.array(known), open_browser=False) as viewer:
+        yield viewer.url
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Browser:
+    """Show the known picture, as it is when the page is opened."""
+    browser.go(address)
+    browser.until(f"{PANEL}.frames > 0 && {PANEL}.told.histogram")
+    return browser
+
+
+@pytest.fixture
+def name() -> str:
+    return f"page-{os.getpid()}-{time.monotonic_ns()}"
+
+
+def seen(browser: Browser, selector: str = ".stage canvas.picture") -> np.ndarray[Any, Any]:
+    """Return what a canvas shows: rows, columns, red, green and blue."""
+    box = browser.ask(
+        f"(() => {{ const b = document.querySelector('{selector}').getBoundingClientRect();"
+        "return [b.left, b.top, b.right, b.bottom] })()"
+    )
+    picture = Image.open(io.BytesIO(browser.picture())).convert("RGB")
+    return np.asarray(picture.crop([round(edge) for edge in box])).astype(int)
+
+
+def places(browser: Browser) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return of each pixel of the canvas whether it is of the frame, and of which row and column."""
+    a, b, c, d, e, f = browser.ask(f"{PANEL}.view.matrix()")
+    width, height = browser.ask(f"[{PANEL}.canvas.width, {PANEL}.canvas.height]")
+    y, x = np.mgrid[:height, :width] + 0.5
+    columns, rows = np.floor(a * x + b * y + c).astype(int), np.floor(d * x + e * y + f).astype(int)
+    return (columns >= 0) & (rows >= 0) & (columns < COLUMNS) & (rows < ROWS), rows, columns
+
+
+def expected(browser: Browser, frame: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return where the frame is, and the greys that it has there by the limits of the page."""
+    low, high = browser.ask(f"[{PANEL}.settings.low, {PANEL}.settings.high]")
+    inside, rows, columns = places(browser)
+    values = frame[rows.clip(0, ROWS - 1), columns.clip(0, COLUMNS - 1)]
+    return inside, np.rint((values.astype(float) - low).clip(0, high - low) / (high - low) * 255)
+
+
+def settle(browser: Browser) -> None:
+    """Wait until what was asked for is on the screen."""
+    browser.ask("new Promise(done => setTimeout(done, 150))")
+    browser.ask("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def check(browser: Browser, frame: np.ndarray[Any, Any]) -> None:
+    """Compare every pixel that is not at the edge of one of the frame's with what it should be."""
+
+    def is_same() -> bool:
+        settle(browser)
+        found, (inside, grey) = seen(browser), expected(browser, frame)
+        off = np.abs(found - grey[..., None]).max(axis=2)
+        return bool((off[inside] <= 1).mean() > 0.97)
+
+    assert wait_until(is_same, 10), "the picture is not the frame"
+
+
+def choose(browser: Browser, control: str, value: str, event: str = "change") -> None:
+    """Put a value into a control."""
+    browser.ask(
+        f"(control => {{ control.value = '{value}'; control.dispatchEvent(new Event('{event}')) }})"
+        f"(document.getElementById('{control}'))"
+    )
+
+
+# ---- the picture
+
+
+@pytest.mark.parametrize("way", ["", "?plain"])
+def test_the_pixels_are_those_of_the_frame(
+    browser: Browser, address: str, known: np.ndarray[Any, Any], way: str
+) -> None:
+    browser.go(address + way)
+    browser.until(f"{PANEL}.frames > 0 && {PANEL}.told.histogram")
+    assert (browser.ask(f"{PANEL}.painter.constructor.name") == "PlainPainter") == bool(way)
+    browser.ask("ndshare.actions.full()")
+    assert browser.ask(f"[{PANEL}.settings.low, {PANEL}.settings.high]") == [0, 65535]
+    check(browser, known)
+    for _ in range(4):
+        browser.key("r")
+        check(browser, known)
+    for key in "hv":
+        browser.key(key)
+        check(browser, known)
+    browser.key("r")
+    check(browser, known)
+    browser.key("1")
+    assert browser.ask(f"{PANEL}.view.zoom") == 1
+    check(browser, known)
+    for _ in range(10):
+        browser.key("+")
+    check(browser, known)
+
+
+def test_zoom_pan_and_values(page: Browser, known: np.ndarray[Any, Any]) -> None:
+    x, y, width, height = page.ask(f"(b => [b.x, b.y, b.width, b.height])({PANEL}.stage.getBoundingClientRect())")
+    point = (x + width * 0.4, y + height * 0.3)
+    before = page.ask(f"{PANEL}.view.toFrame([{point[0] - x}, {point[1] - y}])")
+    for _ in range(8):
+        page.mouse("mouseWheel", *point, deltaX=0, deltaY=-200)
+    after = page.ask(f"{PANEL}.view.toFrame([{point[0] - x}, {point[1] - y}])")
+    assert after == pytest.approx(before, abs=0.01), "what is under the pointer stays there"
+    assert page.ask(f"{PANEL}.view.zoom") > 44
+    page.drag(point, (point[0] + 100, point[1] + 50))
+    moved = page.ask(f"{PANEL}.view.toFrame([{point[0] + 100 - x}, {point[1] + 50 - y}])")
+    assert moved == pytest.approx(before, abs=0.01), "the picture moves with the pointer"
+    page.mouse("mouseMoved", *point)
+    column, row = (int(place) for place in page.ask(f"{PANEL}.view.toFrame([{point[0] - x}, {point[1] - y}])"))
+    page.until(f"{PANEL}.value.textContent.endsWith('{known[row, column]}')")
+    assert page.ask(f"{PANEL}.value.textContent") == f"x {column}  y {row}  {known[row, column]}"
+    left, top, right, bottom = page.until(f"{PANEL}.told.values && {PANEL}.message.region")
+    page.until(f"{PANEL}.told.values.length === {bottom - top}")
+    assert page.ask(f"{PANEL}.told.values[0]") == [str(value) for value in known[top, left:right]]
+    page.key("f")
+    assert page.ask(f"{PANEL}.view.mode") == "fit"
+    check(page, known)
+
+
+# ---- contrast and colours
+
+
+def test_limits_are_dragged_typed_and_found(page: Browser, known: np.ndarray[Any, Any]) -> None:
+    limits = f"[{PANEL}.settings.low, {PANEL}.settings.high]"
+    choose(page, "percent", "5")
+    low, high = page.ask(limits)
+    assert low == pytest.approx(np.percentile(known, 5), abs=300)
+    assert high == pytest.approx(np.percentile(known, 95), abs=300)
+    check(page, known)
+    left, top, width, height = page.ask(
+        "(b => [b.x, b.y, b.width, b.height])(document.getElementById('histogram').getBoundingClientRect())"
+    )
+    start, end = page.ask("(([a, b]) => [a, b])(ndshare.histogram.range())")
+    at = left + (high - start) / (end - start) * width
+    page.drag((at, top + height / 2), (left + width / 2, top + height / 2))
+    assert page.ask(limits) == pytest.approx([low, (start + end) / 2], abs=(end - start) / width * 1.5)
+    assert not page.ask(f"{PANEL}.settings.auto")
+    check(page, known)
+    choose(page, "low", "1000")
+    assert page.ask(limits)[0] == 1000
+    page.key("a")
+    assert page.ask(limits)[0] == pytest.approx(low)
+    page.key("l")
+    assert page.ask("document.getElementById('log').getAttribute('aria-pressed')") == "true"
+
+
+def test_colour_maps_and_saturation(page: Browser, known: np.ndarray[Any, Any]) -> None:
+    page.ask("ndshare.actions.full()")
+    settle(page)
+    inside, grey = expected(page, known)
+    for name in ("viridis", "inferno", "phase", "grey"):
+        page.key("c")
+        assert page.ask("document.getElementById('map').value") == name
+        settle(page)
+        table = np.array(page.ask(f"ndshare.table('{name}')")).reshape(256, 4)[:, :3]
+        off = np.abs(seen(page) - table[grey.astype(int)]).max(axis=2)
+        assert (off[inside] <= 6).mean() > 0.97, name
+    choose(page, "limit", "40000")
+    page.until(f"{PANEL}.message.hasOver")
+    settle(page)
+    _, rows, columns = places(page)
+    is_red = (np.abs(seen(page) - [255, 45, 60]).max(axis=2) <= 2)[inside]
+    assert (is_red == (known[rows.clip(0, 59), columns.clip(0, 79)] >= 40_000)[inside]).mean() > 0.99
+    page.key("s")
+    page.until(f"!{PANEL}.message.hasOver")
+
+
+# ---- measures and files
+
+
+def test_line_and_rectangle(page: Browser, known: np.ndarray[Any, Any]) -> None:
+    def place(column: float, row: float) -> tuple[float, float]:
+        x, y = page.ask(
+            f"(b => {PANEL}.view.toCanvas([{column}, {row}]).map((at, axis) => at + [b.x, b.y][axis]))"
+            f"({PANEL}.stage.getBoundingClientRect())"
+        )
+        return x, y
+
+    page.key("d")
+    page.drag(place(10.5, 20.5), place(30.5, 20.5))
+    values = page.until(
+        f"{PANEL}.told.profile && {PANEL}.told.profile.values.length > 15 && {PANEL}.told.profile.values"
+    )
+    assert values[0] in known[20, 9:12]
+    assert values == sorted(values)
+    page.key("b")
+    page.drag(place(10.5, 20.5), place(30.5, 40.5))
+    page.until(f"{PANEL}.told.rectangle && {PANEL}.told.rectangle.pixels === 441")
+    assert page.ask(f"{PANEL}.told.rectangle.mean") == pytest.approx(known[20:41, 10:31].mean())
+    assert page.ask("!document.getElementById('course').hidden && !document.getElementById('profile').hidden")
+    page.key("Escape")
+    assert page.ask(f"{PANEL}.tool") == "pan"
+    page.ask("document.getElementById('clear').click()")
+    page.until("document.getElementById('course').hidden")
+
+
+def test_files_are_saved(page: Browser, known: np.ndarray[Any, Any]) -> None:
+    for name in ("npy", "tiff", "png"):
+        page.ask(f"document.getElementById('{name}').click()")
+        path = page.downloads / f"array-0000000000.{name}"
+        assert wait_until(path.exists, HANG)
+        if name == "png":
+            page.ask("ndshare.actions.full()")
+            picture = np.asarray(Image.open(path).convert("L")).astype(float)
+            assert picture.shape == known.shape
+            assert np.corrcoef(picture.ravel(), known.ravel())[0, 1] > 0.999
+        else:
+            read = np.load if name == "npy" else tifffile.imread
+            np.testing.assert_array_equal(read(path), known)
+        path.unlink()
+
+
+def test_what_looks_on_and_how(page: Browser) -> None:
+    before = page.ask("document.documentElement.dataset.theme")
+    page.key("t")
+    assert {before, page.ask("document.documentElement.dataset.theme")} == {"dark", "light"}
+    page.key("i")
+    assert page.ask("getComputedStyle(document.querySelector('aside')).display") == "none"
+    page.key("?")
+    assert page.ask("document.querySelectorAll('dialog kbd').length") > 20
+    page.ask("document.getElementById('keys').close()")
+    names = page.ask("[...document.querySelectorAll('button')].map(b => b.textContent.trim() && b.title)")
+    assert all(names[:-1]), "each control says what it does"
+
+
+# ---- other data
+
+
+def test_stacks_complex_numbers_colours_and_spectra(browser: Browser) -> None:
+    y, x = np.mgrid[:48, :64]
+    stack = nds.array(np.stack([np.full((48, 64), number, np.uint8) for number in (10, 120, 240)]))
+    waves = nds.array(np.exp(2j * np.pi * (x * 6 / 64)).astype(np.complex64) * (1 + y / 48))
+    colours = nds.array(np.broadcast_to(np.array([200, 100, 50], np.uint8), (48, 64, 3)))
+    with nds.view(stack, waves, colours, open_browser=False) as viewer:
+        browser.go(viewer.url)
+        browser.until("ndshare.panels.length === 3 && ndshare.panels.every(panel => panel.frames > 0)")
+        browser.ask("ndshare.actions.full()")
+        for number, value in ((2, 240), (1, 120)):
+            choose(browser, "axis0", str(number), "input")
+            browser.until(f"{PANEL}.told.lead[0] === {number}")
+            settle(browser)
+            found = seen(browser)
+            assert found[found.shape[0] // 2, found.shape[1] // 2].tolist() == [value] * 3
+        browser.key("n")
+        browser.until("!document.getElementById('complex').hidden")
+        choose(browser, "part", "phase")
+        browser.until("Math.abs(ndshare.panels[1].message.offset + Math.PI) < 0.2")
+        browser.key("u")
+        browser.until("ndshare.panels[1].spectrumMessage")
+        codes = browser.ask("Array.from(ndshare.panels[1].spectrumMessage.codes)")
+        assert len(codes) == 48 * 64
+        browser.key("n")
+        settle(browser)
+        found = seen(browser, ".panel:nth-child(3) canvas.picture")
+        assert found[found.shape[0] // 2, found.shape[1] // 2].tolist() == [200, 100, 50]
+    del stack, waves, colours
+
+
+# ---- how it looks
+
+
+def scene() -> np.ndarray[Any, Any]:
+    """Return what a microscope might see: a wide glow and bright spots."""
+    rng = np.random.default_rng(4)
+    y, x = np.mgrid[:1080, :1920].astype(np.float32)
+    light = 220 + 60 * np.exp(-((x - 960) ** 2 + (y - 540) ** 2) / 500_000)
+    for left, top, size, peak in zip(
+        *rng.uniform([[60], [60], [8], [200]], [[1860], [1020], [40], [2600]], (4, 60)), strict=True
+    ):
+        part = np.s_[
+            max(0, int(top - 4 * size)) : int(top + 4 * size), max(0, int(left - 4 * size)) : int(left + 4 * size)
+        ]
+        light[part] += peak * np.exp(-((x[part] - left) ** 2 + (y[part] - top) ** 2) / (2 * size * size))
+    return (light + rng.normal(0, 4, light.shape)).clip(0, 4095).astype(np.uint16)
+
+
+@contextmanager
+def putting(name: str, frame: np.ndarray[Any, Any]) -> Iterator[None]:
+    """Publish a ring, and put the same frame there 30 times a second."""
+    stop = threading.Event()
+
+    def film(ring: nds.Ring) -> None:
+        while not stop.wait(1 / 30):
+            ring.put(frame)
+
+    with nds.Ring(frame.shape, frame.dtype, slots=16, when_full="drop_oldest", keep=8) as ring:
+        nds.publish(name, ring)
+        camera = threading.Thread(target=film, args=(ring,))
+        camera.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            camera.join()
+            nds.unpublish(name)
+
+
+def arranged(browser: Browser, url: str, is_dark: bool) -> None:
+    """Show a camera with a line, a rectangle, and a histogram of logarithms; dark in another colour map."""
+    browser.go(url)
+    browser.until(f"{PANEL}.frames > 3 && {PANEL}.status.counts && {PANEL}.status.counts.frames_per_s > 1")
+    if browser.ask("document.documentElement.dataset.theme") != ("dark" if is_dark else "light"):
+        browser.key("t")
+    for key in "lc" if is_dark else "l":
+        browser.key(key)
+    marks = "line: [130, 330, 1500, 760], rectangle: [620, 80, 1100, 420]"
+    browser.ask(f"Object.assign({PANEL}.settings, {{ {marks} }}), {PANEL}.moved()")
+    browser.until(f"{PANEL}.course.length > 10")
+    settle(browser)
+
+
+CUT = """
+[...document.querySelectorAll('aside button, aside label, aside output, aside th')]
+    .filter(one => one.offsetParent && one.scrollWidth > one.clientWidth + 1).map(one => one.textContent)
+"""
+
+
+@pytest.mark.parametrize(("place", "size", "points"), [("laptop", (1366, 768), 13), ("wall", (3840, 2160), 24)])
+def test_it_is_legible(browser: Browser, name: str, place: str, size: tuple[int, int], points: int) -> None:
+    """Look at it in two sizes; with NDSHARE_WRITE_PICTURES=1 the pictures of docs/view.md are written anew."""
+    with putting(name, nds.array(scene())), viewing(name) as url:
+        browser.size(*size)
+        arranged(browser, url, place == "wall")
+        picture = Image.open(io.BytesIO(browser.picture())).convert("RGB")
+        assert picture.size == size
+        assert browser.ask("document.documentElement.scrollWidth") <= size[0]
+        assert browser.ask("parseFloat(getComputedStyle(document.body).fontSize)") >= points
+        assert browser.ask(CUT) == [], "nothing is cut off"
+        browser.go("about:blank")
+        browser.size(1000, 700)
+    if os.environ.get("NDSHARE_WRITE_PICTURES"):
+        small = picture.resize((1366, 768), Image.Resampling.LANCZOS)
+        path = Path(__file__).resolve().parent.parent / "docs" / f"view-{place}.png"
+        small.quantize(200, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+# ---- rings
+
+
+def test_a_camera_is_watched_paused_killed_and_followed(browser: Browser, name: str) -> None:
+    with viewing(name) as url:
+        with filming(name) as camera:
+            browser.go(url)
+            browser.until(f"{PANEL}.frames > 3")
+            browser.until(f"{PANEL}.status.counts && {PANEL}.status.counts.frames_per_s > 5")
+            assert "frames/s" in browser.ask(f"{PANEL}.figures.textContent")
+            browser.until("document.getElementById('readers').tBodies[0].rows.length === 1")
+            browser.key(" ")
+            browser.until(f"{PANEL}.isPaused && {PANEL}.state.textContent === 'paused'")
+            seq = browser.ask(f"{PANEL}.message.seq")
+            settle(browser)
+            assert browser.ask(f"{PANEL}.message.seq") == seq
+            browser.key("ArrowLeft")
+            browser.until(f"{PANEL}.message.seq === {seq - 1} || document.getElementById('note').textContent")
+            browser.key(" ")
+            browser.until(f"!{PANEL}.isPaused && {PANEL}.message.seq > {seq}")
+            camera.kill()
+            browser.until(f"{PANEL}.state.textContent === 'waiting' && !{PANEL}.notice.hidden")
+        with filming(name, 50, 70, 900):
+            browser.until(f"{PANEL}.told.shape.join() === '50,70' && {PANEL}.state.textContent === 'live'")
+            assert browser.ask(f"{PANEL}.view.frame") == [70, 50]
+
+
+def test_a_lost_connection_is_said_and_made_again(browser: Browser, name: str) -> None:
+    with viewing(name) as url, filming(name):
+        browser.go(url)
+        browser.until(f"{PANEL}.frames > 3")
+        frames = browser.ask(f"{PANEL}.frames")
+        browser.ask("ndshare.connection.socket.close()")
+        browser.until(
+            f"{PANEL}.frames > {frames} + 3 && document.getElementById('connection').textContent === 'connected'"
+        )
+    browser.until("document.getElementById('connection').textContent === 'lost'")
+    browser.complaints[:] = [one for one in browser.complaints if "ERR_CONNECTION_REFUSED" not in one]
+    browser.go("about:blank")
+    browser.complaints[:] = [one for one in browser.complaints if "ERR_CONNECTION_REFUSED" not in one]
+
+
+def test_a_page_that_nobody_sees_asks_for_nothing(browser: Browser, name: str) -> None:
+    with nds.Ring((4, 4), slots=4) as ring, viewing(name) as url:
+        nds.publish(name, ring)
+        ring.put(np.zeros((4, 4)))
+        browser.go(url)
+        browser.until(f"{PANEL}.frames > 0")
+        browser.ask("void (globalThis.requestAnimationFrame = () => 1)")  # as the browser does for a hidden page
+        for number, _ in zip(itertools.count(), range(5), strict=False):
+            ring.put(np.full((4, 4), number))
+            settle_without_frames(browser)
+        assert browser.ask(f"{PANEL}.frames") <= 3
+        browser.go("about:blank")
+        nds.unpublish(name)
+
+
+def settle_without_frames(browser: Browser) -> None:
+    browser.ask("new Promise(done => setTimeout(done, 50))")
