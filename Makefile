@@ -8,7 +8,7 @@ NATIVE_SOURCES := Cargo.toml pyproject.toml $(shell find crates -name '*.rs' -o 
 C_LIBRARY := $(BIN)/python crates/ndshare-c/build_backend.py
 MATURIN := env -u CONDA_PREFIX VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release
 
-.PHONY: help demo test test-all check header crash loom test-numpy test-scipy test-libraries bench docs wheel clean
+.PHONY: help demo view test test-all check header crash loom test-numpy test-scipy test-libraries bench docs wheel clean
 .DELETE_ON_ERROR:
 
 help: ## Print these lines
@@ -16,6 +16,9 @@ help: ## Print these lines
 
 demo: $(STAMPS)/release $(STAMPS)/group-demo ## Run acquisition and processing on real images; pictures go to demo-out/
 	$(BIN)/python examples/demo.py
+
+view: $(STAMPS)/release $(STAMPS)/group-demo ## Look at the demo's microscope in the browser, live, until Ctrl-C
+	$(BIN)/python examples/live.py
 
 test: $(STAMPS)/killpoints $(STAMPS)/group-test ## Run every test: Rust, Python, and the examples in the docs
 	cargo test --workspace --exclude ndshare-py --features ndshare/killpoints
