@@ -150,11 +150,13 @@ def test_zoom_pan_and_values(page: Browser, known: np.ndarray[Any, Any]) -> None
     for _ in range(8):
         page.mouse("mouseWheel", *point, deltaX=0, deltaY=-200)
     after = page.ask(f"{PANEL}.view.toFrame([{point[0] - x}, {point[1] - y}])")
-    assert after == pytest.approx(before, abs=0.01), "what is under the pointer stays there"
+    # A wheel is told in whole pixels of the screen, of which ten are one of the frame's here.
+    assert after == pytest.approx(before, abs=0.15), "what is under the pointer stays there"
+    before = after
     assert page.ask(f"{PANEL}.view.zoom") > 44
     page.drag(point, (point[0] + 100, point[1] + 50))
     moved = page.ask(f"{PANEL}.view.toFrame([{point[0] + 100 - x}, {point[1] + 50 - y}])")
-    assert moved == pytest.approx(before, abs=0.01), "the picture moves with the pointer"
+    assert moved == pytest.approx(before, abs=0.05), "the picture moves with the pointer"
     page.mouse("mouseMoved", *point)
     column, row = (int(place) for place in page.ask(f"{PANEL}.view.toFrame([{point[0] - x}, {point[1] - y}])"))
     page.until(f"{PANEL}.value.textContent.endsWith('{known[row, column]}')")
@@ -191,7 +193,7 @@ def test_limits_are_dragged_typed_and_found(page: Browser, known: np.ndarray[Any
     page.key("a")
     assert page.ask(limits)[0] == pytest.approx(low)
     page.key("l")
-    assert page.ask("document.getElementById('log').getAttribute('aria-pressed')") == "true"
+    page.until("document.getElementById('log').getAttribute('aria-pressed') === 'true'")
 
 
 def test_colour_maps_and_saturation(page: Browser, known: np.ndarray[Any, Any]) -> None:
@@ -200,7 +202,7 @@ def test_colour_maps_and_saturation(page: Browser, known: np.ndarray[Any, Any]) 
     inside, grey = expected(page, known)
     for name in ("viridis", "inferno", "phase", "grey"):
         page.key("c")
-        assert page.ask("document.getElementById('map').value") == name
+        page.until(f"document.getElementById('map').value === '{name}'")
         settle(page)
         table = np.array(page.ask(f"ndshare.table('{name}')")).reshape(256, 4)[:, :3]
         off = np.abs(seen(page) - table[grey.astype(int)]).max(axis=2)
@@ -321,7 +323,7 @@ def scene() -> np.ndarray[Any, Any]:
             max(0, int(top - 4 * size)) : int(top + 4 * size), max(0, int(left - 4 * size)) : int(left + 4 * size)
         ]
         light[part] += peak * np.exp(-((x[part] - left) ** 2 + (y[part] - top) ** 2) / (2 * size * size))
-    return (light + rng.normal(0, 4, light.shape)).clip(0, 4095).astype(np.uint16)
+    return (light + rng.normal(0, 2, light.shape)).clip(0, 4095).astype(np.uint16)
 
 
 @contextmanager
@@ -365,9 +367,11 @@ CUT = """
 """
 
 
-@pytest.mark.parametrize(("place", "size", "points"), [("laptop", (1366, 768), 13), ("wall", (3840, 2160), 24)])
+@pytest.mark.parametrize(("place", "size", "points"), [("laptop", (1366, 768), 13), ("wall", (2560, 1440), 20)])
 def test_it_is_legible(browser: Browser, name: str, place: str, size: tuple[int, int], points: int) -> None:
     """Look at it in two sizes; with NDSHARE_WRITE_PICTURES=1 the pictures of docs/view.md are written anew."""
+    is_for_docs = bool(os.environ.get("NDSHARE_WRITE_PICTURES"))
+    name = "camera" if is_for_docs else name
     with putting(name, nds.array(scene())), viewing(name) as url:
         browser.size(*size)
         arranged(browser, url, place == "wall")
@@ -378,10 +382,10 @@ def test_it_is_legible(browser: Browser, name: str, place: str, size: tuple[int,
         assert browser.ask(CUT) == [], "nothing is cut off"
         browser.go("about:blank")
         browser.size(1000, 700)
-    if os.environ.get("NDSHARE_WRITE_PICTURES"):
+    if is_for_docs:
         small = picture.resize((1366, 768), Image.Resampling.LANCZOS)
         path = Path(__file__).resolve().parent.parent / "docs" / f"view-{place}.png"
-        small.quantize(200, dither=Image.Dither.NONE).save(path, optimize=True)
+        small.save(path, optimize=True)
 
 
 # ---- rings

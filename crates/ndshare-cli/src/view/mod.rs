@@ -41,10 +41,10 @@ use server::Server;
 use source::Source;
 
 pub(crate) fn run(wanted: &View, is_json: bool, out: &mut dyn Write) -> Outcome {
-    let sources = sources(wanted)?;
-    let server = Server::new(sources, wanted.port).map_err(|error| {
-        format!("listening at port {} of 127.0.0.1 failed: {error}; take another by --port", wanted.port)
-    })?;
+    let port = wanted.port;
+    let listener = server::listen(port)
+        .map_err(|error| format!("listening at port {port} of 127.0.0.1 failed: {error}; take another by --port"))?;
+    let server = Server::new(listener, sources(wanted)?);
     let address = server.address()?;
     match is_json {
         true => writeln!(out, "{}", json!({ "url": address }))?,

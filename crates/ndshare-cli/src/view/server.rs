@@ -43,15 +43,16 @@ pub(super) struct Server {
     connections: Arc<()>,
 }
 
+/// Listens on the loopback of this machine alone; port 0 is any that is free.
+pub(super) fn listen(port: u16) -> io::Result<TcpListener> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+}
+
 impl Server {
-    /// A server on the loopback of this machine; port 0 is any that is free.
-    ///
-    /// # Errors
-    /// Whatever the system says, such as that the port is taken.
-    pub(super) fn new(sources: Vec<Arc<Source>>, port: u16) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+    /// A server at a listener, with a token that nobody can guess.
+    pub(super) fn new(listener: TcpListener, sources: Vec<Arc<Source>>) -> Self {
         let token = format!("{:016x}{:016x}", ndshare::os::random_u64(), ndshare::os::random_u64());
-        Ok(Self { sources, token, listener, pages: Arc::new(()), connections: Arc::new(()) })
+        Self { sources, token, listener, pages: Arc::new(()), connections: Arc::new(()) }
     }
 
     /// Where it is, with the token.

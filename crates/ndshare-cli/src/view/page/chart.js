@@ -1,9 +1,10 @@
 // Canvases of the size of their boxes, and lines on them.
 
-/** Makes a canvas as fine as the screen; its context, width and height. */
+/** Makes a canvas as fine as the screen; its context, width and height, and how wide a thin line is, which grows with letters. */
 export function prepared(canvas) {
-  const ratio = devicePixelRatio || 1;
-  const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((length) => Math.max(1, Math.round(length * ratio)));
+  const fine = devicePixelRatio || 1;
+  const ratio = (fine * parseFloat(getComputedStyle(document.documentElement).fontSize)) / 14;
+  const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((length) => Math.max(1, Math.round(length * fine)));
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   const context = canvas.getContext("2d");
   context.clearRect(0, 0, width, height);
