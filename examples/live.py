@@ -7,7 +7,6 @@ microscope`, `ndshare top`, or a notebook. Ctrl-C ends the camera and the viewer
 """
 
 import argparse
-import contextlib
 import itertools
 import signal
 import sys
@@ -58,9 +57,13 @@ def main() -> int:
     if not options.rate > 0:
         parser.error(f"--rate must be above 0, got {options.rate}")
     signal.signal(signal.SIGTERM, job.ended)
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         run(options)
-    return 0
+    except KeyboardInterrupt:
+        return 0
+    except RuntimeError as error:  # another one has the name, or the camera has failed
+        print(f"live.py: {error}", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

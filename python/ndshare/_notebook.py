@@ -1,0 +1,141 @@
+# pyright: reportMissingImports=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUntypedBaseClass=false
+"""The viewer as a widget of a notebook: its page in a cell, its messages through the notebook's own channel.
+
+So it is seen wherever the notebook is, also from another machine. The kernel only passes messages on, in a thread:
+pictures are made by the viewer's process, and one is on its way at a time, because the page asks for each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import threading
+from collections.abc import Callable, Coroutine
+from functools import cache
+from importlib import resources
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+import anywidget
+import traitlets
+from tornado.httpclient import HTTPClientError, HTTPRequest
+from tornado.websocket import WebSocketClientConnection, websocket_connect
+
+_MOST_BYTES = 2 << 30  # of a message: a file of the viewer has 1 GiB at most
+_MOST_VIEWS = 4  # of a widget: those that a page has left behind make room
+_IMPORT = re.compile(r'^import (?:\* as (?P<all>\w+)|(?P<some>\{[^}]*\})) from "\./(?P<module>[\w.]+)";$', re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const) (\w+))", re.MULTILINE)
+_HEIGHT = ".body { height: 36rem; resize: vertical; outline: none; border: 1px solid var(--line); }\n"
+
+
+class Widget(anywidget.AnyWidget):
+    """What is shown of a viewer in a cell."""
+
+    _html = traitlets.Unicode().tag(sync=True)
+    _style = traitlets.Unicode().tag(sync=True)
+
+    def __init__(self, viewer: Any) -> None:
+        self._viewer = viewer  # which is not closed as long as this is shown
+        self._views: dict[str, WebSocketClientConnection] = {}
+        html, style, self._esm = _page(viewer.url)
+        super().__init__(_html=html, _style=style)
+        self.on_msg(self._heard)
+
+    def mimebundle(self) -> dict[str, Any]:
+        """Return what a notebook needs to show it."""
+        found = self._repr_mimebundle_()
+        return found[0] if isinstance(found, tuple) else found or {}
+
+    def _heard(self, _widget: object, message: dict[str, Any], _buffers: object) -> None:
+        """Pass on what a view says: it comes in the kernel's thread, which waits for nothing."""
+        view = message["view"]
+        if "open" in message:
+            _later(self._join(view))
+        elif "close" in message:
+            _later(self._leave(view))
+        else:
+            _later(self._say(view, message["text"]))
+
+    async def _join(self, view: str) -> None:
+        """Be between a view and the viewer until one of them is gone."""
+        if len(self._views) >= _MOST_VIEWS:
+            await self._leave(next(iter(self._views)))
+        place = urlsplit(self._viewer.url)
+        wanted = HTTPRequest(f"ws://{place.netloc}{place.path}socket", headers={"Origin": f"http://{place.netloc}"})
+        with contextlib.suppress(OSError, HTTPClientError):  # the viewer is closed, or has all the pages that it takes
+            socket = self._views[view] = await websocket_connect(wanted, max_message_size=_MOST_BYTES)
+            while (message := await socket.read_message()) is not None:
+                is_text = isinstance(message, str)
+                self.send({"view": view, **({"text": message} if is_text else {})}, None if is_text else [message])
+        self._views.pop(view, None)
+        self.send({"view": view, "lost": True})
+
+    async def _say(self, view: str, text: str) -> None:
+        if socket := self._views.get(view):
+            await socket.write_message(text)
+
+    async def _leave(self, view: str) -> None:
+        if socket := self._views.pop(view, None):
+            socket.close()
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """Return the loop of the thread that passes messages on."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="ndshare-notebook", daemon=True).start()
+    return loop
+
+
+def _later(what: Coroutine[Any, Any, None]) -> None:
+    asyncio.run_coroutine_threadsafe(what, _loop())
+
+
+# The page
+
+
+def _page(url: str) -> tuple[str, str, str]:
+    """Return what a viewer serves, as the widget needs it: its elements, its style and its program."""
+
+    def read(name: str) -> str:
+        with urlopen(url + name) as answer:
+            return answer.read().decode()
+
+    html = re.search(r"<body>(.*)</body>", read(""), re.DOTALL)
+    assert html is not None
+    style = re.sub(r":root(\[[^\]]*\])?", lambda match: f":host({match[1]})" if match[1] else ":host", read("style.css"))
+    style = re.sub(r"^body\b", ".body", style, flags=re.MULTILINE) + _HEIGHT
+    program = resources.files(__package__ or "ndshare").joinpath("_notebook.js").read_text()
+    return html[1], style, f"{bundle(read, 'message.js', 'main.js')}\n{program}"
+
+
+def bundle(read: Callable[[str], str], *names: str) -> str:
+    """Return modules as one function, `page`, which runs them: each after those that it imports.
+
+    What a page has once, and a notebook many times, is an argument. The connection is the caller's.
+    """
+    bundled: dict[str, str] = {}
+
+    def add(name: str) -> None:
+        text = read(name)
+        for imported in _IMPORT.finditer(text):
+            if imported["module"] not in bundled and imported["module"] != "socket.js":
+                add(imported["module"])
+        bundled[name] = _as_function(name, text)
+
+    for name in names:
+        add(name)
+    arguments = "{ modules, document, addEventListener, localStorage, setInterval, globalThis }"
+    return f"const page = ({arguments}) => {{\n{''.join(bundled.values())}}};"
+
+
+def _as_function(name: str, text: str) -> str:
+    exported = ", ".join(_EXPORT.findall(text))
+    body = _IMPORT.sub(
+        lambda match: f'const {match["all"] or match["some"].replace(" as ", ": ")} = modules["{match["module"]}"];',
+        _EXPORT.sub("", text),
+    )
+    return f'modules["{name}"] = (() => {{\n{body}\nreturn {{ {exported} }};\n}})();\n'
