@@ -106,7 +106,9 @@ def _page(url: str) -> tuple[str, str, str]:
 
     html = re.search(r"<body>(.*)</body>", read(""), re.DOTALL)
     assert html is not None
-    style = re.sub(r":root(\[[^\]]*\])?", lambda match: f":host({match[1]})" if match[1] else ":host", read("style.css"))
+    style = re.sub(
+        r":root(\[[^\]]*\])?", lambda match: f":host({match[1]})" if match[1] else ":host", read("style.css")
+    )
     style = re.sub(r"^body\b", ".body", style, flags=re.MULTILINE) + _HEIGHT
     program = resources.files(__package__ or "ndshare").joinpath("_notebook.js").read_text()
     return html[1], style, f"{bundle(read, 'message.js', 'main.js')}\n{program}"

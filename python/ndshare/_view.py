@@ -22,7 +22,7 @@ _open: set[Viewer] = set()
 
 
 class Viewer:
-    """A page that shows what `ndshare.view` was given, until `close` or the end of a ``with`` block or of this process."""
+    """A page that shows what `ndshare.view` was given, until `close` or the end of a ``with`` block or this process."""
 
     def __init__(self, url: str, process: subprocess.Popen[str], refs: list[Ref[Any]]) -> None:
         self.url = url
@@ -73,8 +73,8 @@ def view(*objects: NDArray[Any] | Ring | Canvas, open_browser: bool | None = Non
 
     The page is served at 127.0.0.1 by a process of its own, which ends with this one: nothing here waits for it. It is
     a reader of the newest frames, and holds no writer back. Who has the address (`Viewer.url`) sees what is shown; it
-    has a token that nobody can guess. With `open_browser` the browser is opened there; None is no in a notebook, and yes
-    elsewhere. In a notebook the viewer is seen where a cell shows it, live with ``pip install ndshare[notebook]``.
+    has a token that nobody can guess. With `open_browser` the browser is opened there; None is no in a notebook, and
+    yes elsewhere. In a notebook the viewer is seen where a cell shows it, live with ``pip install ndshare[notebook]``.
 
     What is shown is kept alive until the viewer is closed. Raises ValueError for arrays that are not shared, TypeError
     for other objects, RuntimeError when the process could not be started.
