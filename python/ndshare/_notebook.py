@@ -1,28 +1,26 @@
-# pyright: reportMissingImports=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-# pyright: reportUnknownArgumentType=false, reportUntypedBaseClass=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUntypedBaseClass=false
 """The viewer as a widget of a notebook: its page in a cell, its messages through the notebook's own channel.
 
 So it is seen wherever the notebook is, also from another machine. The kernel only passes messages on, in a thread:
 pictures are made by the viewer's process, and one is on its way at a time, because the page asks for each.
+
+anywidget and tornado are imported when something is shown, so this module needs none.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import re
 import threading
+import types
 from collections.abc import Callable, Coroutine
-from functools import cache
+from functools import lru_cache
 from importlib import resources
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import urlopen
-
-import anywidget
-import traitlets
-from tornado.httpclient import HTTPClientError, HTTPRequest
-from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 _MOST_BYTES = 2 << 30  # of a message: a file of the viewer has 1 GiB at most
 _MOST_VIEWS = 4  # of a widget: those that a page has left behind make room
@@ -31,25 +29,25 @@ _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const) (\w+))", r
 _HEIGHT = ".body { height: 36rem; resize: vertical; outline: none; border: 1px solid var(--line); }\n"
 
 
-class Widget(anywidget.AnyWidget):
-    """What is shown of a viewer in a cell."""
+def widget(viewer: Any) -> Any:
+    """Return the widget of a viewer. Raises ImportError where anywidget or tornado is not installed."""
+    return _class()(viewer)
 
-    _html = traitlets.Unicode().tag(sync=True)
-    _style = traitlets.Unicode().tag(sync=True)
 
-    def __init__(self, viewer: Any) -> None:
-        self._viewer = viewer  # which is not closed as long as this is shown
-        self._views: dict[str, WebSocketClientConnection] = {}
-        html, style, self._esm = _page(viewer.url)
-        super().__init__(_html=html, _style=style)
-        self.on_msg(self._heard)
+def mimebundle(shown: Any) -> dict[str, Any]:
+    """Return what a notebook needs to show a widget."""
+    found = shown._repr_mimebundle_()
+    return found[0] if isinstance(found, tuple) else found or {}
 
-    def mimebundle(self) -> dict[str, Any]:
-        """Return what a notebook needs to show it."""
-        found = self._repr_mimebundle_()
-        return found[0] if isinstance(found, tuple) else found or {}
 
-    def _heard(self, _widget: object, message: dict[str, Any], _buffers: object) -> None:
+class Relay:
+    """What is between the views of a widget, which say and hear by `send`, and the viewer at an address."""
+
+    def __init__(self, url: str, send: Callable[..., None]) -> None:
+        self._url, self._send = url, send
+        self.views: dict[str, Any] = {}
+
+    def hear(self, _widget: object, message: dict[str, Any], _buffers: object) -> None:
         """Pass on what a view says: it comes in the kernel's thread, which waits for nothing."""
         view = message["view"]
         if "open" in message:
@@ -61,33 +59,64 @@ class Widget(anywidget.AnyWidget):
 
     async def _join(self, view: str) -> None:
         """Be between a view and the viewer until one of them is gone."""
-        if len(self._views) >= _MOST_VIEWS:
-            await self._leave(next(iter(self._views)))
-        place = urlsplit(self._viewer.url)
-        wanted = HTTPRequest(f"ws://{place.netloc}{place.path}socket", headers={"Origin": f"http://{place.netloc}"})
-        with contextlib.suppress(OSError, HTTPClientError):  # the viewer is closed, or has all the pages that it takes
-            socket = self._views[view] = await websocket_connect(wanted, max_message_size=_MOST_BYTES)
+        if len(self.views) >= _MOST_VIEWS:
+            await self._leave(next(iter(self.views)))
+        place = urlsplit(self._url)
+        client, websocket = (importlib.import_module(f"tornado.{name}") for name in ("httpclient", "websocket"))
+        wanted = client.HTTPRequest(
+            f"ws://{place.netloc}{place.path}socket", headers={"Origin": f"http://{place.netloc}"}
+        )
+        with contextlib.suppress(
+            OSError, client.HTTPClientError
+        ):  # the viewer is closed, or has all the pages that it takes
+            socket = self.views[view] = await websocket.websocket_connect(wanted, max_message_size=_MOST_BYTES)
             while (message := await socket.read_message()) is not None:
                 is_text = isinstance(message, str)
-                self.send({"view": view, **({"text": message} if is_text else {})}, None if is_text else [message])
-        self._views.pop(view, None)
-        self.send({"view": view, "lost": True})
+                self._send({"view": view, **({"text": message} if is_text else {})}, None if is_text else [message])
+        self.views.pop(view, None)
+        self._send({"view": view, "lost": True})
 
     async def _say(self, view: str, text: str) -> None:
-        if socket := self._views.get(view):
+        if socket := self.views.get(view):
             await socket.write_message(text)
 
     async def _leave(self, view: str) -> None:
-        if socket := self._views.pop(view, None):
+        if socket := self.views.pop(view, None):
             socket.close()
 
 
-@cache
-def _loop() -> asyncio.AbstractEventLoop:
-    """Return the loop of the thread that passes messages on."""
+class _Widget:
+    """What the widget adds to anywidget's."""
+
+    def __init__(self, viewer: Any) -> None:
+        self.viewer = viewer  # which is not closed as long as this is shown
+        html, style, self._esm = _page(viewer.url)
+        this: Any = self
+        theirs: Any = super().__init__
+        theirs(_html=html, _style=style)
+        self.relay = Relay(viewer.url, this.send)
+        this.on_msg(self.relay.hear)
+
+
+def _make_class() -> type[Any]:
+    anywidget, traitlets = (importlib.import_module(name) for name in ("anywidget", "traitlets"))
+    importlib.import_module("tornado.websocket")  # it is needed later, in a thread
+    synced = {name: traitlets.Unicode().tag(sync=True) for name in ("_html", "_style")}
+    return types.new_class("Widget", (_Widget, anywidget.AnyWidget), exec_body=lambda names: names.update(synced))
+
+
+# The class, which needs anywidget's.
+_class = lru_cache(1)(_make_class)
+
+
+def _make_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="ndshare-notebook", daemon=True).start()
     return loop
+
+
+# The loop of the thread that passes messages on.
+_loop = lru_cache(1)(_make_loop)
 
 
 def _later(what: Coroutine[Any, Any, None]) -> None:

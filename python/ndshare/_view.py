@@ -60,12 +60,14 @@ class Viewer:
         if self not in _open or not _is_in_notebook():
             return {"text/plain": repr(self)}
         picture = still(self._refs[0].open())
+        from . import _notebook
+
         try:
-            from ._notebook import Widget
+            widget = _notebook.widget(self)
         except ImportError:
             return {"text/plain": repr(self), "text/html": page(self.url, picture)}
         # The picture is for what shows no widgets, such as the notebook when it is only read.
-        return {**Widget(self).mimebundle(), **({"image/png": picture} if picture else {})}
+        return {**_notebook.mimebundle(widget), **({"image/png": picture} if picture else {})}
 
 
 def view(*objects: NDArray[Any] | Ring | Canvas, open_browser: bool | None = None) -> Viewer:

@@ -7,7 +7,8 @@ ndv is imported when `live` is first called, so this module needs none.
 from __future__ import annotations
 
 import importlib
-from functools import cache
+import types
+from functools import lru_cache
 from typing import Any
 
 from . import _live
@@ -25,7 +26,7 @@ class Live(_live.Live):
 
     def _show(self, frame: Frame) -> None:
         if self._shown is None or (frame.shape, frame.dtype) != (self._shown.data.shape, self._shown.data.dtype):
-            self._shown = self.viewer.data = _wrapper()(frame)
+            self._shown = self.viewer.data = _class()(frame)
         else:
             self._shown.show(frame)
 
@@ -45,18 +46,22 @@ def live(source: Ring | str, rate: float = 30, **options: Any) -> Live:
     return shown
 
 
-@cache
-def _wrapper() -> type[Any]:
-    """Return a class of ndv's data whose frame becomes another one now and then."""
-    base: Any = importlib.import_module("ndv").DataWrapper
+class _Frames:
+    """What is added to ndv's wrapper of data: a frame that becomes another one now and then."""
 
-    class Frames(base):
-        @classmethod
-        def supports(cls, obj: Any) -> bool:  # noqa: ARG003
-            return False  # only `Live` makes it
+    @classmethod
+    def supports(cls, obj: Any) -> bool:  # noqa: ARG003
+        return False  # only `Live` makes it
 
-        def show(self, frame: Frame) -> None:
-            self._data = frame
-            self.data_changed.emit()
+    def show(self, frame: Frame) -> None:
+        this: Any = self
+        this._data = frame
+        this.data_changed.emit()
 
-    return Frames
+
+def _make_class() -> type[Any]:
+    return types.new_class("Frames", (_Frames, importlib.import_module("ndv").DataWrapper))
+
+
+# The class, which needs ndv's.
+_class = lru_cache(1)(_make_class)
