@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 import os
 import threading
 import time
@@ -33,7 +32,8 @@ def browser() -> Iterator[Browser]:
     with Browser() as found:
         found.size(1000, 700)
         yield found
-        assert found.complaints == []
+        # A server that has ended refuses the page that it leaves behind.
+        assert [one for one in found.complaints if "ERR_CONNECTION_REFUSED" not in one] == []
         assert all(host.startswith("127.0.0.1:") for host in found.hosts), "nothing is asked of any other host"
 
 
@@ -63,12 +63,13 @@ def name() -> str:
 
 def seen(browser: Browser, selector: str = ".stage canvas.picture") -> np.ndarray[Any, Any]:
     """Return what a canvas shows: rows, columns, red, green and blue."""
-    box = browser.ask(
-        f"(() => {{ const b = document.querySelector('{selector}').getBoundingClientRect();"
-        "return [b.left, b.top, b.right, b.bottom] })()"
+    left, top, width, height = browser.ask(
+        f"(canvas => (box => [box.left, box.top, canvas.width, canvas.height])(canvas.getBoundingClientRect()))"
+        f"(document.querySelector('{selector}'))"
     )
+    place = round(left), round(top), round(left) + width, round(top) + height
     picture = Image.open(io.BytesIO(browser.picture())).convert("RGB")
-    return np.asarray(picture.crop([round(edge) for edge in box])).astype(int)
+    return np.asarray(picture.crop(place)).astype(int)
 
 
 def places(browser: Browser) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -385,7 +386,7 @@ def test_it_is_legible(browser: Browser, name: str, place: str, size: tuple[int,
     if is_for_docs:
         small = picture.resize((1366, 768), Image.Resampling.LANCZOS)
         path = Path(__file__).resolve().parent.parent / "docs" / f"view-{place}.png"
-        small.save(path, optimize=True)
+        small.quantize(256, kmeans=3, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 # ---- rings
@@ -425,9 +426,7 @@ def test_a_lost_connection_is_said_and_made_again(browser: Browser, name: str) -
             f"{PANEL}.frames > {frames} + 3 && document.getElementById('connection').textContent === 'connected'"
         )
     browser.until("document.getElementById('connection').textContent === 'lost'")
-    browser.complaints[:] = [one for one in browser.complaints if "ERR_CONNECTION_REFUSED" not in one]
     browser.go("about:blank")
-    browser.complaints[:] = [one for one in browser.complaints if "ERR_CONNECTION_REFUSED" not in one]
 
 
 def test_a_page_that_nobody_sees_asks_for_nothing(browser: Browser, name: str) -> None:
@@ -437,13 +436,15 @@ def test_a_page_that_nobody_sees_asks_for_nothing(browser: Browser, name: str) -
         browser.go(url)
         browser.until(f"{PANEL}.frames > 0")
         browser.ask("void (globalThis.requestAnimationFrame = () => 1)")  # as the browser does for a hidden page
-        for number, _ in zip(itertools.count(), range(5), strict=False):
+        settle_without_frames(browser)
+        before = browser.ask(f"{PANEL}.frames")
+        for number in range(5):
             ring.put(np.full((4, 4), number))
             settle_without_frames(browser)
-        assert browser.ask(f"{PANEL}.frames") <= 3
+        assert browser.ask(f"{PANEL}.frames") <= before + 1, "one may have been on its way"
         browser.go("about:blank")
         nds.unpublish(name)
 
 
 def settle_without_frames(browser: Browser) -> None:
-    browser.ask("new Promise(done => setTimeout(done, 50))")
+    browser.ask("new Promise(done => setTimeout(done, 100))")

@@ -22,7 +22,7 @@ _open: set[Viewer] = set()
 
 
 class Viewer:
-    """A page that shows what `ndshare.view` was given, until `close` or the end of a ``with`` block or this process."""
+    """A page that shows what `ndshare.view` was given, until `close`, or the end of its ``with`` block or process."""
 
     def __init__(self, url: str, process: subprocess.Popen[str], refs: list[Ref[Any]]) -> None:
         self.url = url

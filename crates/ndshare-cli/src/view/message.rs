@@ -16,6 +16,8 @@ const ALIGNMENT: usize = 8;
 const MOST_CODE: f32 = 65_533.0;
 const NO_NUMBER: u16 = 65_534;
 const OVER: u16 = 65_535;
+/// From here to its double a float has no fraction.
+const WHOLE_FROM: f32 = 8_388_608.0;
 const HAS_NO_NUMBERS: u32 = 1;
 const HAS_OVER: u32 = 2;
 
@@ -60,12 +62,30 @@ impl Scale {
     }
 
     fn spread(values: &[f32]) -> Self {
-        let finite = values.iter().copied().filter(|value| value.is_finite());
-        let (low, high) = finite.fold((f32::MAX, f32::MIN), |(low, high), value| (low.min(value), high.max(value)));
+        let (low, high) = range(values);
         let (low, range) = if high >= low { (f64::from(low), f64::from(high) - f64::from(low)) } else { (0.0, 0.0) };
         let scale = if range > 0.0 { range / f64::from(MOST_CODE) } else { 1.0 };
         Self { bytes: 2, offset: low, scale }
     }
+}
+
+/// The least and the most of all finite numbers; the other way round where there is none. Sixteen at a time: the compiler makes
+/// vectors of these.
+fn range(values: &[f32]) -> (f32, f32) {
+    let (many, rest) = values.as_chunks::<16>();
+    let (mut low, mut high) = ([f32::MAX; 16], [f32::MIN; 16]);
+    let mut take = |lane: usize, value: f32| {
+        let is_finite = value.abs() <= f32::MAX;
+        low[lane] = if is_finite && value < low[lane] { value } else { low[lane] };
+        high[lane] = if is_finite && value > high[lane] { value } else { high[lane] };
+    };
+    for few in many {
+        for (lane, &value) in few.iter().enumerate() {
+            take(lane, value);
+        }
+    }
+    rest.iter().for_each(|&value| take(0, value));
+    (low.into_iter().fold(f32::MAX, f32::min), high.into_iter().fold(f32::MIN, f32::max))
 }
 
 /// The message of a picture, of which `number` is the type of the items.
@@ -104,21 +124,24 @@ pub(super) fn picture(
 
 fn append(bytes: &mut Vec<u8>, grid: &Grid, scale: Scale, flags: u32, colours: usize) {
     let (offset, step) = (scale.offset as f32, (1.0 / scale.scale) as f32);
-    let code = |value: f32| (value - offset) * step + 0.5;
+    let most = match (scale.bytes, flags) {
+        (1, _) => f32::from(u8::MAX),
+        (_, 0) => f32::from(u16::MAX),
+        _ => MOST_CODE,
+    };
+    // Whole numbers are the low bits of a float from here on, rounded: that goes in vectors, unlike a conversion.
+    let bits = |value: f32| (((value - offset) * step).max(0.0).min(most) + WHOLE_FROM).to_bits();
     let begin = bytes.len();
     bytes.resize(begin + grid.values.len() * usize::from(scale.bytes), 0);
     let codes = &mut bytes[begin..];
     if scale.bytes == 1 {
-        codes.iter_mut().zip(&grid.values).for_each(|(to, &value)| *to = code(value) as u8);
+        codes.iter_mut().zip(&grid.values).for_each(|(to, &value)| *to = bits(value) as u8);
         return;
     }
-    let most = if flags == 0 { f32::from(u16::MAX) } else { MOST_CODE };
     let codes = codes.as_chunks_mut::<2>().0;
-    // By way of a signed integer, which the processor converts in vectors.
-    for (to, &value) in codes.iter_mut().zip(&grid.values) {
-        *to = (code(value).min(most) as i32 as u16).to_le_bytes();
-    }
-    if flags & HAS_NO_NUMBERS != 0 {
+    codes.iter_mut().zip(&grid.values).for_each(|(to, &value)| *to = (bits(value) as u16).to_le_bytes());
+    let has_odd = || grid.values.iter().fold(false, |odd, value| odd | !value.is_finite());
+    if flags & HAS_NO_NUMBERS != 0 && has_odd() {
         let odd = codes.iter_mut().zip(&grid.values).filter(|(_, value)| !value.is_finite());
         odd.for_each(|(to, _)| *to = NO_NUMBER.to_le_bytes());
     }
@@ -157,8 +180,7 @@ mod tests {
         let codes = pixels
             .chunks(bytes[6].into())
             .map(|code| code.iter().rev().fold(0, |sum, &byte| sum << 8 | u16::from(byte)));
-        let first = if word(12) & 2 != 0 { 65_535 } else { 65_536 } - u32::from(word(12) & 1);
-        let is_odd = |code: u16| word(12) != 0 && u32::from(code) >= first.min(65_535 - (word(12) & 1));
+        let is_odd = |code| word(12) & 2 != 0 && code == OVER || word(12) & 1 != 0 && code == NO_NUMBER;
         codes.map(|code| if is_odd(code) { Err(code) } else { Ok(float(48) + float(56) * f64::from(code)) }).collect()
     }
 

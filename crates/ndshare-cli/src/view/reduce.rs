@@ -72,6 +72,7 @@ pub(super) fn reduce(plane: &Plane<'_>, region: &Region, window: [usize; 2], lim
     let mut values = vec![0.0; height * width * channels];
     let mut most = limit.map(|_| vec![f32::MIN; sum.len()]);
     let mut is_over = limit.map(|_| Vec::with_capacity(height * width));
+    let mut shares = vec![0.0; width * channels];
     for (index, to) in values.chunks_exact_mut(width * channels).enumerate() {
         sum[..len].fill(0.0);
         most.iter_mut().for_each(|most| most.fill(f32::MIN));
@@ -80,12 +81,18 @@ pub(super) fn reduce(plane: &Plane<'_>, region: &Region, window: [usize; 2], lim
             let row = rows.get(down.starts[index] + tap)?;
             add(&mut sum, row, weight);
             if let Some(most) = &mut most {
-                most.iter_mut().zip(row).for_each(|(most, &value)| *most = most.max(value));
+                raise(most, row);
             }
         }
         across.apply(&sum, channels, to);
-        if let (Some(most), Some(is_over), Some(limit)) = (&most, &mut is_over, limit) {
-            is_over.extend((0..width).map(|x| across.reaches(most, channels, x, limit)));
+        if let (Some(most), Some(is_over), Some(limit)) = (&mut most, &mut is_over, limit) {
+            // Who covers a part of what is over has a share in it. Of most rows it is known at once that nobody has.
+            let has_any = mark(most, limit);
+            shares.fill(0.0);
+            if has_any {
+                across.apply(most, channels, &mut shares);
+            }
+            is_over.extend(shares.chunks_exact(channels).map(|pixel| pixel.iter().any(|&share| share > 0.0)));
         }
     }
     let values = plane.told(values);
@@ -96,6 +103,23 @@ fn add(sum: &mut [f32], row: &[f32], weight: f32) {
     for (sum, &value) in sum.iter_mut().zip(row) {
         *sum += weight * value;
     }
+}
+
+fn raise(most: &mut [f32], row: &[f32]) {
+    for (most, &value) in most.iter_mut().zip(row) {
+        *most = if value > *most { value } else { *most };
+    }
+}
+
+/// Makes ones of what reaches the limit, and zeros of all else; whether there is a one.
+fn mark(most: &mut [f32], limit: f32) -> bool {
+    let mut has_any = false;
+    for value in most {
+        let is_over = *value >= limit;
+        has_any |= is_over;
+        *value = f32::from(u8::from(is_over));
+    }
+    has_any
 }
 
 impl Sums {
@@ -127,13 +151,6 @@ impl Sums {
                 add(to, values, weight);
             }
         }
-    }
-
-    /// Whether any number that a column covers reaches the limit.
-    fn reaches(&self, row: &[f32], channels: usize, x: usize, limit: f32) -> bool {
-        let values = row[self.starts[x] * channels..].chunks_exact(channels);
-        let covered = values.zip(self.weights(x)).filter(|(_, weight)| **weight > 0.0);
-        covered.flat_map(|(values, _)| values).any(|&value| value >= limit)
     }
 }
 

@@ -7,65 +7,103 @@ use ndshare::element::{Kind, Order};
 const HEAD_BYTES: usize = 8;
 const ENTRIES: usize = 11;
 
-/// A file of so many rows and columns of pixels, each of `colours` items, which lie row by row in `bytes`.
-pub(super) fn file(
-    element: &Element,
-    [height, width]: [usize; 2],
-    colours: usize,
-    bytes: &[u8],
-) -> Result<Vec<u8>, String> {
-    let Element::Number(number, order) = element else { return Err(format!("TIFF has no items of {element}")) };
+/// Numbers in the byte order of a file.
+#[derive(Debug, Clone, Copy)]
+struct Words(Order);
+
+impl Words {
+    fn short(self, value: u16) -> [u8; 2] {
+        if self.0 == Order::Little { value.to_le_bytes() } else { value.to_be_bytes() }
+    }
+
+    fn long(self, value: usize) -> [u8; 4] {
+        // The length of the file was looked at before.
+        let value = value as u32;
+        if self.0 == Order::Little { value.to_le_bytes() } else { value.to_be_bytes() }
+    }
+
+    /// A short in the place of a long.
+    fn wide(self, value: u16) -> [u8; 4] {
+        let [a, b] = self.short(value);
+        [a, b, 0, 0]
+    }
+}
+
+/// What a file says of its items: a number for each kind.
+fn format(element: &Element) -> Option<(u16, Order)> {
+    let &Element::Number(number, order) = element else { return None };
+    let has_code = element.to_string().starts_with(['<', '>', '|']);
     let format = match number.kind() {
         Kind::Bool | Kind::Unsigned => 1,
         Kind::Signed => 2,
-        Kind::Float if element.size() <= 8 && element.to_string().starts_with(['<', '>']) => 3,
+        Kind::Float if element.size() <= 8 => 3,
         Kind::Complex if element.size() <= 16 => 6,
-        _ => return Err(format!("TIFF has no items of {element}: save as NPY")),
+        _ => return None,
     };
-    let is_little = *order == Order::Little;
-    let short = |value: u16| if is_little { value.to_le_bytes() } else { value.to_be_bytes() };
-    let long = |value: u32| if is_little { value.to_le_bytes() } else { value.to_be_bytes() };
+    has_code.then_some((format, order))
+}
+
+/// A file of so many rows and columns of pixels, each of `colours` items, which lie row by row in `bytes`.
+pub(super) fn file(element: &Element, size: [usize; 2], colours: usize, bytes: &[u8]) -> Result<Vec<u8>, String> {
+    let (format, order) =
+        format(element).ok_or_else(|| format!("TIFF has no items of {element}: save the frame as NPY"))?;
+    let words = Words(order);
     let lists = HEAD_BYTES + 2 + ENTRIES * 12 + 4;
     let pixels = lists + if colours > 1 { colours * 4 } else { 0 };
-    let end = u32::try_from(pixels + bytes.len()).map_err(|_| "TIFF ends at 4 GiB: save as NPY")?;
+    if u32::try_from(pixels + bytes.len()).is_err() {
+        return Err("TIFF ends at 4 GiB: save the frame as NPY".to_owned());
+    }
     let bits = (element.size() * 8) as u16;
-    // One short stands in its entry, several elsewhere.
-    let each = |value: u16, place: usize| {
-        if colours == 1 { [short(value), [0; 2]].concat() } else { long((lists + place * colours * 2) as u32).to_vec() }
+    let mut file = if order == Order::Little { b"II".to_vec() } else { b"MM".to_vec() };
+    file.extend(words.short(42));
+    file.extend(words.long(HEAD_BYTES));
+    file.extend(words.short(ENTRIES as u16));
+    // One short stands in its entry, several behind all entries.
+    let each = |value, place: usize| {
+        if colours == 1 { words.wide(value) } else { words.long(lists + place * colours * 2) }
     };
-    let one = |value: u32| long(value).to_vec();
-    let small = |value: u16| [short(value), [0; 2]].concat();
-    let (count, extra) = (colours as u32, usize::from(colours == 4));
-    let entries: [(u16, u16, u32, Vec<u8>); ENTRIES] = [
-        (256, 4, 1, one(width as u32)),
-        (257, 4, 1, one(height as u32)),
-        (258, 3, count, each(bits, 0)),
-        (259, 3, 1, small(1)),
-        (262, 3, 1, small(if colours == 1 { 1 } else { 2 })),
-        (273, 4, 1, one(pixels as u32)),
-        (277, 3, 1, small(colours as u16)),
-        (278, 4, 1, one(height as u32)),
-        (279, 4, 1, one(end - pixels as u32)),
-        // Of three colours none is transparency: an entry that says so of none is not allowed, one of the same tag is.
-        if extra == 1 { (338, 3, 1, small(2)) } else { (284, 3, 1, small(1)) },
-        (339, 3, count, each(format, 1)),
-    ];
-    let mut file = if is_little { b"II".to_vec() } else { b"MM".to_vec() };
-    file.extend(short(42));
-    file.extend(long(HEAD_BYTES as u32));
-    file.extend(short(ENTRIES as u16));
-    for (tag, kind, count, value) in entries {
-        file.extend([short(tag), short(kind)].concat());
-        file.extend(long(count));
+    for (tag, kind, count, value) in
+        entries(words, size, colours, (pixels, bytes.len()), each(bits, 0), each(format, 1))
+    {
+        file.extend([words.short(tag), words.short(kind)].concat());
+        file.extend(words.long(count));
         file.extend(value);
     }
-    file.extend(long(0));
+    file.extend(words.long(0));
     if colours > 1 {
-        file.extend(short(bits).repeat(colours));
-        file.extend(short(format).repeat(colours));
+        file.extend(words.short(bits).repeat(colours));
+        file.extend(words.short(format).repeat(colours));
     }
     file.extend(bytes);
     Ok(file)
+}
+
+type Entry = (u16, u16, usize, [u8; 4]);
+
+/// The directory, by tag; `strip` is where the pixels are, and their bytes.
+fn entries(
+    words: Words,
+    [height, width]: [usize; 2],
+    colours: usize,
+    strip: (usize, usize),
+    bits: [u8; 4],
+    format: [u8; 4],
+) -> [Entry; ENTRIES] {
+    // A fourth colour is transparency; a file without one says instead that colours lie beside each other, which it may.
+    let fourth = if colours == 4 { (338, 3, 1, words.wide(2)) } else { (284, 3, 1, words.wide(1)) };
+    [
+        (256, 4, 1, words.long(width)),
+        (257, 4, 1, words.long(height)),
+        (258, 3, colours, bits),
+        (259, 3, 1, words.wide(1)),
+        (262, 3, 1, words.wide(if colours == 1 { 1 } else { 2 })),
+        (273, 4, 1, words.long(strip.0)),
+        (277, 3, 1, words.wide(colours as u16)),
+        (278, 4, 1, words.long(height)),
+        (279, 4, 1, words.long(strip.1)),
+        fourth,
+        (339, 3, colours, format),
+    ]
 }
 
 #[cfg(test)]

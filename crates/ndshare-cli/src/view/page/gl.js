@@ -39,7 +39,7 @@ const UNIFORMS = ["codes", "colours", "across", "down", "region", "size", "limit
 /** Draws messages on a canvas; throws where there is no WebGL2. */
 export class GlPainter {
   constructor(canvas) {
-    const gl = canvas.getContext("webgl2", { alpha: false, antialias: false, preserveDrawingBuffer: true });
+    const gl = canvas.getContext("webgl2", { alpha: false, antialias: false });
     if (!gl) throw new Error("no WebGL2");
     [this.canvas, this.gl, this.last] = [canvas, gl, null];
     this.prepare();

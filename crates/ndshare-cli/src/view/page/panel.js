@@ -59,8 +59,21 @@ export class Panel {
   watch() {
     this.painter = painter(this.canvas);
     this.spectrumPainter = painter(this.spectrumCanvas);
-    this.observer = new ResizeObserver(() => this.moved());
-    this.observer.observe(this.stage);
+    // Boxes end between pixels of the screen; a canvas of another size than its box has there would be blurred.
+    this.exact = new Map();
+    this.observer = new ResizeObserver((entries) => {
+      for (const { target, devicePixelContentBoxSize: box } of entries) {
+        if (box) this.exact.set(target, [box[0].inlineSize, box[0].blockSize]);
+      }
+      this.moved();
+    });
+    for (const canvas of [this.canvas, this.spectrumCanvas]) {
+      try {
+        this.observer.observe(canvas, { box: "device-pixel-content-box" });
+      } catch {
+        this.observer.observe(canvas);
+      }
+    }
     listen(this.stage, this);
   }
 
@@ -145,7 +158,8 @@ export class Panel {
   size() {
     const ratio = devicePixelRatio || 1;
     for (const canvas of [this.canvas, this.spectrumCanvas]) {
-      const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((length) => Math.max(1, Math.round(length * ratio)));
+      const about = [canvas.clientWidth, canvas.clientHeight].map((length) => Math.round(length * ratio));
+      const [width, height] = (this.exact.get(canvas) ?? about).map((length) => Math.max(1, length));
       if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
     }
     const { columns, rows } = this.told;
