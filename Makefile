@@ -10,7 +10,7 @@ MATURIN := env -u CONDA_PREFIX VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin deve
 # Tests start some thousand interpreters, which would compile all that they import each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-all test-threads check header crash loom test-numpy test-scipy test-libraries bench docs wheel clean
+.PHONY: help demo view test test-all test-threads check header crash loom test-numpy test-scipy test-libraries bench docs wheel clean
 .DELETE_ON_ERROR:
 
 help: ## Print these lines
@@ -18,6 +18,9 @@ help: ## Print these lines
 
 demo: $(STAMPS)/release $(STAMPS)/group-demo ## Run acquisition and processing on real images; pictures go to demo-out/
 	$(BIN)/python examples/demo.py
+
+view: $(STAMPS)/release $(STAMPS)/group-demo ## Look at the demo's microscope in the browser, live, until Ctrl-C
+	$(BIN)/python examples/live.py
 
 test: $(STAMPS)/killpoints $(STAMPS)/group-test ## Run every test: Rust, Python, and the examples in the docs
 	cargo test --workspace --exclude ndshare-py --features ndshare/killpoints

@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -149,23 +149,19 @@ def show_all(options: argparse.Namespace, console: Console) -> int:
     complaints = judge(flat, live, left_bytes)
     for complaint in complaints:
         console.print(f"[red]Failed:[/red] {complaint}", soft_wrap=True)
+    console.print("Look at the same microscope live, in the browser: make view")
     return 1 if complaints else 0
 
 
 def main() -> int:
     """Run the demo, and end it cleanly when somebody interrupts it."""
     options, console = arguments(), Console()
-    signal.signal(signal.SIGTERM, ended)
+    signal.signal(signal.SIGTERM, job.ended)
     try:
         return show_all(options, console)
     except KeyboardInterrupt:
         console.print("Interrupted; all processes have ended.")
         return 128 + signal.SIGINT
-
-
-def ended(number: int, _frame: object) -> NoReturn:
-    """Leave by way of all clean-up."""
-    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

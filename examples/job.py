@@ -7,16 +7,18 @@ newest tiles up to date while all that runs. Each frame's way is noted in a row 
 import multiprocessing as mp
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from multiprocessing.synchronize import Barrier
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -124,6 +126,8 @@ def as_picture(tiles: Tile) -> Tile:
 @contextmanager
 def running(processes: list[SpawnProcess]) -> Generator[None, None, None]:
     """Start processes; on the way out they have all ended, at the latest when we stop them."""
+    # Started later, it would take the signals' mask away again before the first child is there.
+    resource_tracker.ensure_running()
     try:
         # Children inherit the mask: Ctrl-C is for the parent, which then ends them.
         with interrupts_later():
@@ -180,6 +184,11 @@ def still_alive(processes: list[SpawnProcess]) -> list[SpawnProcess]:
         if child.exitcode:
             raise RuntimeError(f"{child.name} ended with exit code {child.exitcode}; its message, if any, is above")
     return [child for child in processes if child.exitcode is None]
+
+
+def ended(number: int, _frame: object) -> NoReturn:
+    """Leave by way of all clean-up."""
+    sys.exit(128 + number)
 
 
 def end_with_parent() -> None:

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 import ndshare as nds
-from helpers import wait_until
+from helpers import HANG, wait_until
+from web import Page, request
 
 Image = pytest.importorskip("PIL.Image", reason="the demo's packages are not installed")
 pytest.importorskip("skimage", reason="the demo's packages are not installed")
@@ -44,6 +45,7 @@ def test_the_demo_runs(tmp_path: Path, before: list[str]) -> None:
     assert losses(shown) == [[0] * 4] * 4
     assert f"{FRAMES} tiles compared" in shown
     assert "left behind: 0" in shown
+    assert shown.endswith("make view\n")
     for name in ("contact-sheet.png", "spectrum.png", "focus-curve.png", "stages.png"):
         assert np.asarray(Image.open(tmp_path / name)).std() > 1, f"{name} is blank"
     assert tiles_shown(tmp_path / "contact-sheet.png") == FRAMES
@@ -106,6 +108,39 @@ def test_it_ends_cleanly_when_it_is_interrupted(tmp_path: Path, number: signal.S
     finally:
         kill_group(process.pid)
     process.wait()
+
+
+def test_the_microscope_is_seen_live_until_it_is_interrupted() -> None:
+    name = f"live-{os.getpid()}"
+    process = subprocess.Popen(
+        [sys.executable, str(EXAMPLES / "live.py"), "--no-browser", "--name", name],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[-1]
+        assert request(url)[0] == 200
+        with Page(url) as page:
+            page.wish(window=(12, 16))
+            assert page.see().told["shape"] == [1200, 1600]
+        os.killpg(process.pid, signal.SIGINT)
+        _, complaints = process.communicate(timeout=HANG)
+        assert (process.returncode, complaints) == (0, "")
+    finally:
+        kill_group(process.pid)
+    assert name not in nds.names()
+    assert wait_until(lambda: not serves(url)), "the viewer's process is left behind"
+
+
+def serves(url: str) -> bool:
+    """Return whether somebody answers there."""
+    try:
+        return request(url)[0] == 200
+    except ConnectionError:
+        return False
 
 
 def children_of(pid: int) -> list[str]:

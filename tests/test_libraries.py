@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import ndshare as nds
-from helpers import run
+from helpers import environment, run
 from ndshare.zarr import cached
 from test_docs import ROOT, examples_of
 
@@ -273,3 +273,79 @@ def test_the_page_on_jupyter_runs_as_a_notebook() -> None:
     for program, cell in zip(programs, book.cells, strict=True):
         told = "".join(output.get("text", "") for output in cell.outputs if output.get("name") == "stdout")
         assert told == program.output, cell.outputs
+
+
+# ---- rings in windows of others --------------------------------------------------------------------------------------
+
+
+def frames_of(ring: nds.Ring, *values: int) -> None:
+    for value in values:
+        ring.put(np.full(ring.shape, value, np.uint16))
+
+
+def test_a_layer_of_napari_follows_a_ring_until_it_is_removed() -> None:
+    components = pytest.importorskip("napari.components")
+    from ndshare.napari import live
+
+    ring, viewer = nds.Ring((4, 5), np.uint16, slots=4, when_full="drop_oldest"), components.ViewerModel()
+    shown = live(viewer, ring, name="camera", contrast_limits=(0, 9))
+    assert (shown.layer, shown.update()) == (None, False), "there is no frame yet"
+    frames_of(ring, 1, 2)
+    assert shown.update()
+    assert (viewer.layers["camera"].data[0, 0], shown.update()) == (2, False)
+    ring.put(np.zeros((4, 5), np.uint16))
+    viewer.layers.clear()
+    assert not shown.update()
+    assert shown.closed
+    assert not ring.stats()["readers"], "it reads no more"
+    again = live(viewer, ring)
+    ring.close()
+    while again.update():
+        pass
+    assert again.closed
+    with pytest.raises(TypeError, match="expected a Ring"):
+        live(viewer, np.zeros(3))  # type: ignore[arg-type]
+    with pytest.raises(nds.Timeout):
+        live(viewer, "nobody-has-this-name")
+
+
+NDV = """
+import sys
+import numpy as np
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QApplication
+import ndshare as nds
+from ndshare.ndv import live
+
+application = QApplication([])
+ring = nds.Ring(dtype=np.uint16, slots=8)
+shown = live(ring, rate=100)
+seen = []
+sizes = [(4, 5), (4, 5), (7, 9), None]
+
+def step():
+    if seen and not np.array_equal(shown.viewer.data, seen[-1]):
+        return
+    assert not seen or nds.is_shared(shown.viewer.data)
+    size = sizes.pop(0) if sizes else False
+    if size:
+        seen.append(np.full(size, len(seen) + 1, np.uint16))
+        ring.put(seen[-1])
+    elif size is None:
+        ring.close()
+    elif shown.closed:
+        application.quit()
+
+steps = QTimer()
+steps.timeout.connect(step)
+steps.start(20)
+application.exec()
+print(len(seen), shown.viewer.data.shape)
+"""
+
+
+def test_a_viewer_of_ndv_follows_a_ring_in_qt() -> None:
+    for package in ("ndv", "vispy", "PySide6"):
+        pytest.importorskip(package)
+    done = run(NDV, env=environment() | {"QT_QPA_PLATFORM": "offscreen", "PYTHONWARNINGS": "ignore"})
+    assert done.out.endswith("3 (7, 9)\n"), done.err

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ._native import Canvas, Ring
 from ._ref import Ref, ref
+from ._still import page, still
 
 _PATIENCE = 30.0
 _open: set[Viewer] = set()
@@ -54,13 +55,28 @@ class Viewer:
         state = "open" if self in _open else "closed"
         return f"<Viewer {self.url} {state}>"
 
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        """Be shown in a notebook: live, or as a link and a picture where there is no anywidget."""
+        if self not in _open or not _is_in_notebook():
+            return {"text/plain": repr(self)}
+        picture = still(self._refs[0].open())
+        from . import _notebook
 
-def view(*objects: NDArray[Any] | Ring | Canvas, open_browser: bool = True) -> Viewer:
+        try:
+            widget = _notebook.widget(self)
+        except ImportError:
+            return {"text/plain": repr(self), "text/html": page(self.url, picture)}
+        # The picture is for what shows no widgets, such as the notebook when it is only read.
+        return {**_notebook.mimebundle(widget), **({"image/png": picture} if picture else {})}
+
+
+def view(*objects: NDArray[Any] | Ring | Canvas, open_browser: bool | None = None) -> Viewer:
     """Show rings, shared arrays and canvases in the browser, side by side, as they change.
 
     The page is served at 127.0.0.1 by a process of its own, which ends with this one: nothing here waits for it. It is
     a reader of the newest frames, and holds no writer back. Who has the address (`Viewer.url`) sees what is shown; it
-    has a token that nobody can guess. With `open_browser` the browser is opened there.
+    has a token that nobody can guess. With `open_browser` the browser is opened there; None is no in a notebook, and
+    yes elsewhere. In a notebook the viewer is seen where a cell shows it, live with ``pip install ndshare[notebook]``.
 
     What is shown is kept alive until the viewer is closed. Raises ValueError for arrays that are not shared, TypeError
     for other objects, RuntimeError when the process could not be started.
@@ -77,7 +93,7 @@ def view(*objects: NDArray[Any] | Ring | Canvas, open_browser: bool = True) -> V
     command = [sys.executable, "-m", "ndshare", "view", "--json", "--until-end"]
     for one, reference in zip(shown, refs, strict=True):
         command += ["--reference", f"{reference} {_title(one)}"]
-    if not open_browser:
+    if not (not _is_in_notebook() if open_browser is None else open_browser):
         command.append("--no-browser")
     # A session of its own: Ctrl-C in the terminal is for this program, which may go on.
     process = subprocess.Popen(
@@ -88,6 +104,11 @@ def view(*objects: NDArray[Any] | Ring | Canvas, open_browser: bool = True) -> V
         atexit.register(_close_all)
     _open.add(viewer)
     return viewer
+
+
+def _is_in_notebook() -> bool:
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 def _checked(one: Any) -> Ref[Any]:
