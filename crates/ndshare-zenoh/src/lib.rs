@@ -31,8 +31,6 @@ mod ndshare_zenoh {
     /// What Zenoh's threads call.
     #[pymodule]
     mod handlers {
-        use pyo3::prelude::*;
-
         #[pymodule_export]
         use crate::kept::Callback;
     }
