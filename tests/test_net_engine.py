@@ -58,7 +58,7 @@ def load(key):
 ring = nds.Ring((700, 800), "u2", slots=8, when_full="drop_oldest", meta=[("gain", "f4")])
 offered = {"rings": {"cam": ring}, "caches": {"tiles": nds.Cache("64 MiB", load)}}
 with net.serve(sys.argv[1], compress=sys.argv[2] or None, **offered) as server:
-    print(server.stats()["engine"], flush=True)
+    print(server.stats()["engine"])
     for line in sys.stdin:
         ring.put(np.full((700, 800), int(line), "u2"), gain=0.5)
     ring.close()
@@ -71,10 +71,10 @@ from ndshare import net
 
 with net.connect(sys.argv[1], timeout=60) as far:
     frames = far.ring("cam").reader()
-    print(far.stats()["engine"], flush=True)
+    print(far.stats()["engine"])
     for line in sys.stdin:
         frame = frames.get(timeout=60)
-        print((frame == int(line)).all(), frame.origin.seq, frame.meta["gain"], flush=True)
+        print((frame == int(line)).all(), frame.origin.seq, frame.meta["gain"])
     cache = nds.Cache("64 MiB", load=far.loader("tiles"))
     print((cache[7] == 7).all(), cache[7].shape)
     for key in ("bad", "none"):
@@ -92,13 +92,12 @@ with net.connect(sys.argv[1], timeout=60) as far:
 @contextmanager
 def program(source: str, name: str, *args: str) -> Iterator[subprocess.Popen[str]]:
     """Run a program with an engine."""
-    command, env = [sys.executable, str(script(source)), *args], environment(NDSHARE_NET_ENGINE=name)
-    process = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+    command, env = [sys.executable, "-u", str(script(source)), *args], environment(NDSHARE_NET_ENGINE=name)
+    with subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("compress", ["", "lz4"])
