@@ -26,6 +26,7 @@ test-all: $(STAMPS)/killpoints ## Run the Python tests on each Python that is fo
 
 check: $(STAMPS)/killpoints $(STAMPS)/group-test $(STAMPS)/group-check ## Check format, lints, types and stubs
 	cargo fmt --all --check
+	cargo fmt --manifest-path crates/ndshare-zenoh/Cargo.toml --check
 	cargo clippy -p ndshare --all-targets -- -D warnings
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --workspace --all-targets --all-features -- -D warnings

@@ -19,6 +19,7 @@ class handlers:  # noqa: N801 (a module)
             cls, callback: Callable[[Any], object], drop: Callable[[], object] | None = None, *, indirect: bool = False
         ) -> Self: ...
 
+@final
 class Priority:
     REAL_TIME: Priority
     INTERACTIVE_HIGH: Priority
@@ -28,25 +29,30 @@ class Priority:
     DATA_LOW: Priority
     BACKGROUND: Priority
 
+@final
 class CongestionControl:
     DROP: CongestionControl
     BLOCK: CongestionControl
 
+@final
 class Reliability:
     BEST_EFFORT: Reliability
     RELIABLE: Reliability
 
+@final
 class QueryTarget:
     BEST_MATCHING: QueryTarget
     ALL: QueryTarget
     ALL_COMPLETE: QueryTarget
 
+@final
 class ConsolidationMode:
     AUTO: ConsolidationMode
     NONE: ConsolidationMode
     MONOTONIC: ConsolidationMode
     LATEST: ConsolidationMode
 
+@final
 class SampleKind:
     PUT: SampleKind
     DELETE: SampleKind
@@ -100,6 +106,7 @@ class Query:
     def __enter__(self) -> Self: ...
     def __exit__(self, *_error: object) -> None: ...
 
+@final
 class Config:
     def __new__(cls) -> Self: ...
     @staticmethod

@@ -39,14 +39,19 @@ impl<T: Send> Kept<T> {
     pub(crate) fn take(&self) -> Option<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
+
+    /// Look at it; that calls neither Zenoh nor Python. Raises ZError when it was given back.
+    pub(crate) fn look<R>(&self, see: impl FnOnce(&T) -> R) -> PyResult<R> {
+        let found = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(see);
+        found
+            .ok_or_else(|| ZError::new_err("expected an object that is in use, got one that was dropped or undeclared"))
+    }
 }
 
 impl<T: Send + Clone> Kept<T> {
-    /// Return another handle of it. Raises ZError when it was given back.
+    /// Return another handle of it, for a call by `asked`, which ends with that.
     pub(crate) fn get(&self) -> PyResult<T> {
-        let found = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        found
-            .ok_or_else(|| ZError::new_err("expected an object that is in use, got one that was dropped or undeclared"))
+        self.look(T::clone)
     }
 }
 

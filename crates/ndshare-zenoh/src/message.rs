@@ -126,22 +126,22 @@ impl Query {
 impl Query {
     #[getter]
     fn key_expr(&self) -> PyResult<String> {
-        Ok(self.0.get()?.key_expr().to_string())
+        self.0.look(|query| query.key_expr().to_string())
     }
 
     #[getter]
     fn parameters(&self) -> PyResult<String> {
-        Ok(self.0.get()?.parameters().to_string())
+        self.0.look(|query| query.parameters().to_string())
     }
 
     #[getter]
     fn payload(&self) -> PyResult<Option<ZBytes>> {
-        Ok(self.0.get()?.payload().cloned().map(ZBytes))
+        self.0.look(|query| query.payload().cloned().map(ZBytes))
     }
 
     #[getter]
     fn attachment(&self) -> PyResult<Option<ZBytes>> {
-        Ok(self.0.get()?.attachment().cloned().map(ZBytes))
+        self.0.look(|query| query.attachment().cloned().map(ZBytes))
     }
 
     /// Answer with a value.
