@@ -17,6 +17,14 @@ pub(crate) fn asked<T: Send>(py: Python<'_>, call: impl FnOnce() -> zenoh::Resul
         .map_err(|error| ZError::new_err(error.to_string()))
 }
 
+/// Drop what Zenoh gave; that may call Zenoh.
+pub(crate) fn dropped<T: Send>(py: Python<'_>, thing: T) -> PyResult<()> {
+    asked(py, move || {
+        drop(thing);
+        Ok(())
+    })
+}
+
 /// Give something back with the lock of the interpreter. An interpreter that ends takes nothing back.
 pub(crate) fn give_back<T>(thing: T, how: impl FnOnce(Python<'_>, T)) {
     let mut thing = Some(thing);
@@ -59,7 +67,7 @@ impl<T: Send> Drop for Kept<T> {
     /// Its end may wait for threads of Zenoh that wait for Python.
     fn drop(&mut self) {
         if let Some(thing) = self.take() {
-            give_back(thing, |py, thing| drop(asked(py, || Ok(drop(thing)))));
+            give_back(thing, |py, thing| drop(dropped(py, thing)));
         }
     }
 }

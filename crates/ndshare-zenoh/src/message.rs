@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use zenoh::{Wait, query::Query as TheirQuery};
 
 use crate::{
-    kept::{Kept, asked},
+    kept::{Kept, asked, dropped},
     payload::{ZBytes, if_given, of_python},
 };
 
@@ -165,8 +165,7 @@ impl Query {
 
     /// Say that no answer comes any more.
     fn drop(&self, py: Python<'_>) -> PyResult<()> {
-        let query = self.0.take();
-        asked(py, move || Ok(drop(query)))
+        dropped(py, self.0.take())
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {

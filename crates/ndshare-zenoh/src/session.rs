@@ -6,7 +6,7 @@ use pyo3::{exceptions::PyValueError, prelude::*};
 use zenoh::{Session as TheirSession, Wait};
 
 use crate::{
-    kept::{Handler, Keeper, Kept, Undeclare, ZError, asked},
+    kept::{Handler, Keeper, Kept, Undeclare, ZError, asked, dropped},
     message::{CongestionControl, ConsolidationMode, Priority, Query, QueryTarget, Reliability, Reply, Sample},
     payload::{if_given, of_python},
 };
@@ -214,8 +214,7 @@ impl Session {
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let session = self.session.get()?;
         asked(py, move || session.close().wait())?;
-        let declared = self.keeper.take();
-        asked(py, move || Ok(drop(declared)))
+        dropped(py, self.keeper.take())
     }
 }
 
