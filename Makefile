@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
-NATIVE_SOURCES := Cargo.toml pyproject.toml $(shell find crates -name '*.rs' -o -name Cargo.toml -o -path '*/view/page/*')
+NATIVE_SOURCES := Cargo.toml pyproject.toml $(shell find crates -path crates/ndshare-zenoh -prune -o \( -name '*.rs' -o -name Cargo.toml -o -path '*/view/page/*' \) -print)
 C_LIBRARY := $(BIN)/python crates/ndshare-c/build_backend.py
 MATURIN := env -u CONDA_PREFIX VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release
 # Tests start some thousand interpreters, which would compile all that they import each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo view test test-all test-threads check header crash loom test-numpy test-scipy test-libraries bench docs wheel clean
+.PHONY: help demo view test test-all test-threads check header crash loom test-numpy test-scipy test-libraries net-engine bench docs \
+  wheel clean
 .DELETE_ON_ERROR:
 
 help: ## Print these lines
@@ -35,6 +36,7 @@ test-threads: $(STAMPS)/killpoints $(STAMPS)/group-threads ## Run tests that can
 
 check: $(STAMPS)/killpoints $(STAMPS)/group-test $(STAMPS)/group-check ## Check format, lints, types and stubs
 	cargo fmt --all --check
+	cargo fmt --manifest-path crates/ndshare-zenoh/Cargo.toml --check
 	cargo clippy -p ndshare --all-targets -- -D warnings
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --workspace --all-targets --all-features -- -D warnings
@@ -60,6 +62,8 @@ test-scipy: $(STAMPS)/release $(STAMPS)/group-test ## Run SciPy's and NumPy's ow
 
 test-libraries: $(STAMPS)/killpoints $(STAMPS)/group-libraries ## Run the tests of other libraries, with those that are large
 	$(BIN)/python -m pytest tests/test_enable.py tests/test_libraries.py tests/test_servers.py tests/test_docs.py
+
+net-engine: $(STAMPS)/net-engine ## Build and install the faster engine of ndshare.net, which nothing else builds
 
 bench: $(STAMPS)/release $(STAMPS)/group-bench $(STAMPS)/peers ## Measure, with the peers in the same run
 	$(BIN)/python -m bench
@@ -91,6 +95,10 @@ $(STAMPS)/group-%: pyproject.toml | $(STAMPS)/venv
 
 $(STAMPS)/peers: $(wildcard bench/iceoryx2/Cargo.* bench/iceoryx2/src/*) | $(STAMPS)/venv
 	cargo build --release --manifest-path bench/iceoryx2/Cargo.toml --target-dir target/iceoryx2
+	touch $@
+
+$(STAMPS)/net-engine: $(wildcard crates/ndshare-zenoh/*.* crates/ndshare-zenoh/src/*) | $(STAMPS)/group-build
+	$(MATURIN) --manifest-path crates/ndshare-zenoh/Cargo.toml --target-dir target/zenoh
 	touch $@
 
 # There is one extension at a time: the release, or the one for tests with kill points compiled in. One for a single

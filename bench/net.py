@@ -2,16 +2,20 @@
 
 Copies of a frame in user space, by the code: a bare socket makes none. Zenoh in Python makes three when it sends (into
 `bytes`, into a `ZBytes`, into batches) and two when it receives (out of the fragments into `bytes`, into an array). The
-bridge makes the same five: its last one is into the ring.
+bridge makes the same five: its last one is into the ring. With the engine `ndshare_zenoh` it makes two: into batches,
+and out of the fragments into the ring. Each engine is a contestant where it is installed; a program has one, so the
+bridge is in a process beside the camera's.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from typing import Any
@@ -58,19 +62,27 @@ def _port() -> int:
 
 
 @contextmanager
-def _bridge(size: int) -> Iterator[tuple[Connection, Send]]:
-    from ndshare import net
+def _by(engine: str) -> Iterator[None]:
+    """Have processes that are started meanwhile use an engine."""
+    before = dict(os.environ)
+    os.environ["NDSHARE_NET_ENGINE"] = engine
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
+
+@contextmanager
+def _bridge(engine: str, size: int) -> Iterator[tuple[Connection, Send]]:
     place, ring = f"tcp/127.0.0.1:{_port()}", nds.Ring(size, "u1", slots=8)
 
     def send() -> None:
         with ring.write() as frame:
             _stamp(frame)
 
-    with (
-        net.serve(place, rings={"bench": ring}, hold_back=True),
-        partner(net_targets.of_ring, place) as conn,
-    ):
+    with _by(engine), partner(net_targets.bridge, place, ring) as server, partner(net_targets.of_ring, place) as conn:
+        server.recv()
         conn.recv()
         yield conn, send
 
@@ -82,8 +94,8 @@ def _zenoh(size: int) -> Iterator[tuple[Connection, Send]]:
     from ndshare.net import _link
 
     place, array = f"tcp/127.0.0.1:{_port()}", np.zeros(size, np.uint8)
-    session: Any = zenoh.open(_link.configured("listen", place, None))
-    publisher = session.declare_publisher("bench", congestion_control=_link.BLOCK)
+    session: Any = zenoh.open(zenoh.Config.from_json5(str(_link.configured("listen", place, None))))
+    publisher = session.declare_publisher("bench", congestion_control=zenoh.CongestionControl.BLOCK)
 
     def send() -> None:
         _stamp(array)
@@ -117,7 +129,9 @@ def _socket(size: int) -> Iterator[tuple[Connection, Send]]:
         yield conn, send
 
 
-_SIDES = {"ndshare.net": _bridge, "zenoh, put and subscribe": _zenoh, "TCP, sendmsg and recv_into": _socket}
+_ENGINES = [name for name in ("ndshare_zenoh", "zenoh") if find_spec(name)]
+_SIDES = {f"ndshare.net by {name}": partial(_bridge, name) for name in _ENGINES}
+_SIDES |= {"zenoh, put and subscribe": _zenoh, "TCP, sendmsg and recv_into": _socket}
 
 
 @contextmanager

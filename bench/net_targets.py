@@ -32,6 +32,16 @@ def _serve(conn: Connection, take: Callable[[], Array]) -> None:
         conn.send(ways)
 
 
+def bridge(conn: Connection, other: Connection, cpu: int, endpoint: str, ring: Any) -> None:  # noqa: ARG001
+    """Offer the ring that the camera fills."""
+    from ndshare import net
+
+    other.close()
+    with net.serve(endpoint, rings={"bench": ring}, hold_back=True):
+        conn.send("ready")
+        conn.recv()
+
+
 def of_ring(conn: Connection, other: Connection, cpu: int, endpoint: str) -> None:  # noqa: ARG001
     """Read the ring that the bridge fills."""
     from ndshare import net
@@ -50,14 +60,15 @@ def of_zenoh(conn: Connection, other: Connection, cpu: int, endpoint: str, size:
 
     other.close()
     came: queue.Queue[Any] = queue.Queue(2)
-    session: Any = zenoh.open(_link.configured("connect", endpoint, None))
+    session: Any = zenoh.open(zenoh.Config.from_json5(str(_link.configured("connect", endpoint, None))))
     array = np.empty(size, np.uint8)
 
     def take() -> Array:
         array[:] = np.frombuffer(came.get().to_bytes(), np.uint8)
         return array
 
-    subscriber = session.declare_subscriber("bench", _link.in_place(lambda sample: came.put(sample.payload)))
+    handler: Any = zenoh.handlers.Callback(lambda sample: came.put(sample.payload), indirect=False)
+    subscriber = session.declare_subscriber("bench", handler)
     _serve(conn, take)
     subscriber.undeclare()
     session.close()

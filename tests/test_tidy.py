@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / "crates" / "ndshare" / "src"
-CRATE_FOLDERS = ("crates/ndshare/src/", "crates/ndshare-py/src/", "crates/ndshare-c/src/")
+CRATE_FOLDERS = ("crates/ndshare/src/", "crates/ndshare-py/src/", "crates/ndshare-c/src/", "crates/ndshare-zenoh/src/")
 
 # A module names only modules of lower floors. Modules that share a floor are blind to each other.
 FLOORS = [
@@ -84,6 +84,7 @@ UNSAFE_ROOMS = (
     "crates/ndshare-py/src/shared.rs",
     "crates/ndshare-py/src/travel.rs",
     "crates/ndshare-py/src/variables.rs",
+    "crates/ndshare-zenoh/src/payload.rs",
 )
 
 # The one door to each thing, and what passes through it.
@@ -94,16 +95,22 @@ DOORS = [
         re.compile(r"\b(?:std|core)::sync::atomic\b"),
         ("crates/ndshare/src/prim.rs", "crates/ndshare-py/"),
     ),
-    ("PyO3", re.compile(r"\b(?:pyo3|numpy)::"), ("crates/ndshare-py/",)),
+    ("PyO3", re.compile(r"\b(?:pyo3|numpy)::"), ("crates/ndshare-py/", "crates/ndshare-zenoh/")),
     (
         "a lock beside Python",
         re.compile(r"\b(?:Mutex|RwLock|Condvar|Barrier|(?:Py)?OnceLock|GILOnceCell|LazyLock|SpinLock)\b"),
-        ("crates/ndshare/", "crates/ndshare-c/src/handle.rs", "crates/ndshare-cli/", "crates/ndshare-py/src/guard.rs"),
+        (
+            "crates/ndshare/",
+            "crates/ndshare-c/src/handle.rs",
+            "crates/ndshare-cli/",
+            "crates/ndshare-py/src/guard.rs",
+            "crates/ndshare-zenoh/src/kept.rs",
+        ),
     ),
     (
         "a way into Python that looks at no lock",
         re.compile(r"\bPython::(?:try_)?attach\b|\bwith_gil\b"),
-        ("crates/ndshare-py/src/guard.rs",),
+        ("crates/ndshare-py/src/guard.rs", "crates/ndshare-zenoh/src/kept.rs"),
     ),
 ]
 
@@ -519,6 +526,7 @@ def dependency_complaints(path: str, manifest: str) -> list[str]:
     forbidden = {"crates/ndshare-py": {"libc"}, "crates/ndshare-cli": {"libc", "pyo3", "numpy"}}
     forbidden["crates/ndshare-c"] = forbidden["crates/ndshare-cli"]
     forbidden["crates/ndshare"] = {"pyo3", "numpy"}
+    forbidden["crates/ndshare-zenoh"] = {"libc", "ndshare"}
     names = set(re.findall(r"^([\w-]+)(?:\.workspace)?\s*=", manifest, re.MULTILINE))
     wrong = sorted(names & forbidden[str(Path(path).parent)])
     return [f"{path}: may not depend on {name}" for name in wrong]

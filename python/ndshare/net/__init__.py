@@ -15,11 +15,6 @@ Every frame is delivered once, in order and whole, or counted as lost where it s
 not import this module, nor Zenoh.
 """
 
-from importlib.util import find_spec
-
-if find_spec("zenoh") is None:
-    raise ImportError('ndshare.net reaches other machines by Zenoh, which is missing: pip install "ndshare[net]"')
-
 from .._origin import Origin
 from ._connect import Far, connect
 from ._errors import FarLoadError, Incompatible, NameTaken, Unreachable

@@ -16,12 +16,11 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any, TypeVar, cast
 
-import zenoh
-
 from .. import _names, _native, _origin
 from .._errors import Error
 from .._ref import ref
 from ._connect import Far, connect
+from ._engine import zenoh
 from ._errors import NameTaken
 from ._link import reason
 from ._serve import serve

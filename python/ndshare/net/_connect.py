@@ -17,12 +17,12 @@ from functools import partial
 from typing import Any, Literal, TypedDict, cast
 
 import numpy as np
-import zenoh
 from numpy.typing import NDArray
 
 from .. import _native, _origin
 from .._errors import Timeout
-from . import _link, _wire
+from . import _engine, _link, _wire
+from ._engine import zenoh
 from ._errors import FarLoadError, NameTaken, Unreachable
 from ._link import Link
 from ._pump import FarRing, Pump
@@ -35,6 +35,7 @@ class FarStats(TypedDict):
 
     host: str
     connected: bool
+    engine: str
     rings: dict[str, FarRing]
 
 
@@ -235,13 +236,12 @@ class Far(_link.Closing):
         try:
             header = _wire.unpack(_wire.bounded(sample.attachment, _wire.MOST_HEADER))
             dtype = _wire.checked_array(header, len(sample.payload), self.link.most)
-            items = _wire.unpacked(header, sample.payload.to_bytes())
+            items = _wire.unpacked(header, _engine.gathered(sample.payload))
         except _wire.Malformed as error:
             raise FarLoadError("Malformed", str(error), self.host) from None
         # In the arena, where this runs as a loader: this is the value then.
         value: NDArray[Any] = np.empty(header.shape, dtype)
-        if items.size:
-            value.reshape(-1).view(np.uint8)[:] = items
+        _engine.fill(value, items)
         return value
 
     @property
@@ -253,14 +253,14 @@ class Far(_link.Closing):
         return bool(info.peers_zid() or info.routers_zid())
 
     def stats(self) -> FarStats:
-        """Return what came, as a plain dict: "host", "connected", and for each of "rings" a dict.
+        """Return what came, as a plain dict: "host", "connected", "engine", and for each of "rings" a dict.
 
-        That has "host", "state" ("open"; "waiting" for a server; "ended"; "failed", see "error"; "closed"), "received"
-        frames and "bytes", "lost" frames as in the ring's own `stats`, "rejected" messages that were none of this
-        protocol, "restarts" of the server, and the last "error".
+        The engine is "ndshare_zenoh" or "zenoh". A ring's dict has "host", "state" ("open"; "waiting" for a server;
+        "ended"; "failed", see "error"; "closed"), "received" frames and "bytes", "lost" frames as in the ring's own
+        `stats`, "rejected" messages that were none of this protocol, "restarts" of the server, and the last "error".
         """
         rings = {name: pump.stats.copy() for name, pump in self._pumps.items()}
-        return {"host": self.host, "connected": self.is_connected, "rings": rings}
+        return {"host": self.host, "connected": self.is_connected, "engine": _engine.NAME, "rings": rings}
 
     def close(self) -> None:
         """Close the link. The rings that it filled end."""

@@ -26,10 +26,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
-import zenoh
-
 from .._errors import Timeout
-from . import _wire
+from . import _engine, _wire
+from ._engine import zenoh
 from ._errors import Unreachable
 
 _T = TypeVar("_T")
@@ -204,7 +203,7 @@ def _guard(keys: Sequence[str]) -> dict[str, Any]:
 
 def _base(config: Config, ours: dict[str, Any]) -> zenoh.Config:
     """Return our configuration, and then what the user says."""
-    if isinstance(config, zenoh.Config):
+    if _engine.is_config(config):
         return zenoh.Config.from_json5(str(config))
     if config is None or isinstance(config, Mapping):
         made = zenoh.Config()
@@ -212,7 +211,7 @@ def _base(config: Config, ours: dict[str, Any]) -> zenoh.Config:
         for key, value in {**ours, **theirs}.items():
             _insert(made, key, value)
         return made
-    if not isinstance(cast("object", config), str | os.PathLike):
+    if not isinstance(config, str | os.PathLike):
         raise TypeError(f"expected config= as the path of a file, a dict, or a zenoh.Config, got {config!r}")
     text = Path(config).read_text()
     try:

@@ -15,12 +15,11 @@ from functools import partial
 from typing import Any, Literal, NamedTuple, TypedDict
 
 import numpy as np
-import zenoh
-from numpy.typing import NDArray
 
 from .. import _native, _origin
 from .._errors import ArenaFull, Closed, Error, Full
-from . import _link, _wire
+from . import _engine, _link, _wire
+from ._engine import zenoh
 from ._link import Link
 
 _QUEUE = 2  # frames that wait for a ring; what comes then waits in the network, or is lost
@@ -291,7 +290,7 @@ class Pump:
     def _receive_frame(self, header: _wire.Header, payload: zenoh.ZBytes) -> None:
         dtype = _wire.checked_array(header, len(payload), self.link.most)
         meta = self._record(header)
-        items = _wire.unpacked(header, payload.to_bytes())
+        items = _wire.unpacked(header, _engine.gathered(payload))
         self._count_to(header.number, header.number + 1)
         if self._writer is None:
             self._writer = self.ring.writer()
@@ -306,14 +305,13 @@ class Pump:
             self.stats["bytes"] += len(payload) - (_wire.SEAL if header.flags & _wire.SEALED else 0)
 
     def _write(
-        self, writer: _native.Writer, shape: Any, dtype: np.dtype[Any], items: NDArray[np.uint8], meta: dict[str, Any]
+        self, writer: _native.Writer, shape: Any, dtype: np.dtype[Any], items: Any, meta: dict[str, Any]
     ) -> None:
         """Write a frame. It waits for readers here; if that was in vain, no other one waits until they read again."""
         for timeout in (0.0, _FULL_WAIT):
             try:
                 with writer.write(shape, dtype, timeout=timeout) as frame:
-                    if items.size:
-                        frame.view(np.ndarray).reshape(-1).view(np.uint8)[:] = items
+                    _engine.fill(frame, items)
                     frame.meta = meta
             except (Full, ArenaFull):
                 self._inbox.is_stuck = True

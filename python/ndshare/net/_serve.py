@@ -19,13 +19,12 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypedDict, cast
 
-import zenoh
-
 from .. import _native
 from .._cache import key_of
 from .._errors import Closed, Empty, WriterDied
 from .._ref import ref
-from . import _link, _wire
+from . import _engine, _link, _wire
+from ._engine import zenoh
 from ._errors import NameTaken
 from ._link import Link
 
@@ -61,6 +60,7 @@ class ServerStats(TypedDict):
     rings: dict[str, RingSent]
     caches: dict[str, CacheSent]
     rivals: list[str]
+    engine: str
 
 
 class _Sender:
@@ -139,7 +139,7 @@ class _Sender:
                 self._end()
         else:
             message = self._counted(frame, frame.seq or 0)
-            # What waits for the network holds no block of the arena.
+            # What waits for the network holds no block of the arena, but where the engine sends out of that.
             del frame
             if message is not None:
                 self._publisher.put(message[0], attachment=message[1])
@@ -156,7 +156,7 @@ class _Sender:
         else:
             time.sleep(_link.LOOK_EVERY)
 
-    def _counted(self, frame: Any, seq: int) -> tuple[bytes, bytes] | None:
+    def _counted(self, frame: Any, seq: int) -> tuple[Any, bytes] | None:
         """Count a frame, and return it as a message; None if it is not sent."""
         self.stats["dropped"] += max(0, seq - self.next)
         self.next = seq + 1
@@ -172,7 +172,7 @@ class _Sender:
             self.stats["error"] = f"{type(error).__name__}: {error}"
             return None
 
-    def _message(self, frame: Any, seq: int) -> tuple[bytes, bytes]:
+    def _message(self, frame: Any, seq: int) -> tuple[Any, bytes]:
         payload, flags = _wire.packed(frame, self._server.compress, _wire.seal(self._server.run, seq))
         meta = b"" if frame.meta is None else frame.meta.tobytes()
         time_ns = time.time_ns() - (time.monotonic_ns() - (frame.time_ns or 0))
@@ -375,12 +375,13 @@ class Server(_link.Closing):
         Of a ring "sent" frames and "bytes", "dropped" ones (the network was slower than the camera, so the reader
         dropped them; the other side counts them as lost), "unheard" ones (nobody was connected), "state" ("open",
         "ended" or "failed") and "error". Of a cache "values", "bytes" and "failures". "rivals" are other servers that
-        offer the same names, which can only be when two networks became one.
+        offer the same names, which can only be when two networks became one. "engine" is "ndshare_zenoh" or "zenoh".
         """
         return {
             "rings": {name: sender.stats.copy() for name, sender in self._senders.items()},
             "caches": {name: stats.copy() for name, stats in self._answers.stats.items()},
             "rivals": sorted(self._rivals.values()),
+            "engine": _engine.NAME,
         }
 
     def close(self, timeout: float = 5.0) -> None:
@@ -406,7 +407,7 @@ class Server(_link.Closing):
     def __repr__(self) -> str:
         names = [f"ring {name!r}" for name in self._senders] + [f"cache {name!r}" for name in self._answers.stats]
         closed = "" if self.is_open else ", closed"
-        return f"<Server at {self.link.endpoint}: {', '.join(names) or 'nothing'}{closed}>"
+        return f"<Server at {self.link.endpoint} by {_engine.NAME}: {', '.join(names) or 'nothing'}{closed}>"
 
 
 def _checked(offered: Mapping[str, Any], kind: type, what: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _native
+from . import _engine
 from ._errors import Incompatible
 
 PROTOCOL = 1
@@ -156,20 +157,30 @@ def seal(run: int, number: int) -> bytes:
     return _SEAL.pack(run, number)
 
 
-def packed(array: NDArray[Any], compress: str | None, end: bytes) -> tuple[bytes, int]:
-    """Return the items of an array in C order with a seal behind, by one copy, and the flags that say how."""
+def packed(array: NDArray[Any], compress: str | None, end: bytes) -> tuple[Any, int]:
+    """Return the items of an array in C order with a seal behind, as a payload, and the flags that say how.
+
+    Where the engine lends buffers to the network the payload is the array itself, which is kept as long.
+    """
     items: Any = array.view(np.ndarray).reshape(-1).view(np.uint8) if array.nbytes else b""
     if compress is None or not array.nbytes:
-        return b"".join((items, end)), SEALED
-    return cast("bytes", lz4_block().compress(items, store_size=False)) + end, LZ4 | SEALED
+        return _engine.joined(items, end), SEALED
+    return _engine.joined(lz4_block().compress(items, store_size=False), end), LZ4 | SEALED
 
 
-def unpacked(header: Header, payload: bytes) -> NDArray[np.uint8]:
-    """Return the items as bytes, after `checked_array`. Raises Malformed."""
+def unpacked(header: Header, payload: Any) -> Any:
+    """Return the items for `_engine.fill`, after `checked_array`. Raises Malformed.
+
+    Nothing of a payload that has not its own seal is written anywhere.
+    """
+    if header.flags & SEALED and not payload.endswith(seal(header.run, header.number)):
+        raise Malformed(f"expected the whole of number {header.number}, got a part: its link was closed meanwhile")
+    if _engine.is_fragments(payload):
+        if not header.flags & LZ4:
+            return payload
+        payload = payload.to_bytes()
     data = np.frombuffer(payload, np.uint8)
     if header.flags & SEALED:
-        if not payload.endswith(seal(header.run, header.number)):
-            raise Malformed(f"expected the whole of number {header.number}, got a part: its link was closed meanwhile")
         data = data[:-SEAL]
     if header.flags & LZ4 and header.nbytes:
         try:
