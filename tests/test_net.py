@@ -663,6 +663,11 @@ def test_a_server_that_is_none_is_an_error(hello: bytes) -> None:
         net.connect(place, timeout=HANG)
 
 
+def test_an_answer_that_is_none_is_an_error_of_the_public_names() -> None:
+    with impostor(b"nonsense") as place, pytest.raises(net.Incompatible, match="expected a server of ndshare at tcp"):
+        net.connect(place, timeout=HANG)
+
+
 def test_user_and_password_of_a_configuration(tmp_path: Any) -> None:
     passwords = tmp_path / "passwords"
     passwords.write_text("camera:secret\n")
@@ -875,6 +880,34 @@ def test_nobody_else_sends_or_answers_under_the_keys_of_a_server() -> None:
         assert (frames.get(timeout=HANG) == 9).all()
         # The answer that counts is the server's, though others are asked.
         assert far.loader("tiles")(1).tolist() == [0, 0, 0]
+        stranger.close()
+
+
+def test_a_strangers_answers_are_taken_for_nobodys() -> None:
+    """One under a key with wildcards was a value, and one of another protocol let nobody connect."""
+    ring, cache = ring_of(), nds.Cache("8 MiB", load=lambda _: (time.sleep(0.2), np.full(8, 5, "u1"))[1])
+    with bridged(ring, cache) as (server, _):
+        stranger = zenoh.open(net._link.configured("connect", server.link.endpoint, None))
+        seal, value = _wire.seal(1, 1), header(kind=_wire.VALUE, flags=_wire.SEALED, number=1, nbytes=8, shape=(8,))
+        about = {"protocol": 1, "run": server.run, "shape": [9], "dtype": "<f8", "meta": None, "next": 0, "begin": 0}
+        answers: list[tuple[str, str, bytes, bytes]] = [
+            ("ndshare/cache/**", "ndshare/cache/tiles/**", b"evilevil" + seal, _wire.pack(value)),
+            ("ndshare/ring/**", "ndshare/ring/cam/**", _wire.told(about), b""),
+            ("ndshare/ring/cam/about/*", _wire.about_key("cam", 1), _wire.told(about), b""),
+            (_wire.HELLO, _wire.HELLO, _wire.told({"protocol": 99}), b""),
+            (_wire.HELLO, _wire.HELLO, b"nonsense", b""),
+        ]
+        for asked, *said in answers:
+
+            def answer(query: Any, said: list[Any] = said) -> None:
+                with query:
+                    query.reply(said[0], said[1], attachment=said[2])
+
+            stranger.declare_queryable(asked, net._link.in_place(answer))
+        with net.connect(server.link.endpoint, timeout=HANG) as far:
+            assert far.rings == ("cam",)
+            assert far.ring("cam", timeout=HANG).shape == (100,)
+            assert [far.loader("tiles")(key)[0] for key in range(3)] == [5, 5, 5]
         stranger.close()
 
 

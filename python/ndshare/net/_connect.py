@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from .. import _native, _origin
 from .._errors import Timeout
 from . import _link, _wire
-from ._errors import FarLoadError, NameTaken, Unreachable
+from ._errors import FarLoadError, Incompatible, NameTaken, Unreachable
 from ._link import Link
 from ._pump import FarRing, Pump
 
@@ -69,19 +69,33 @@ class Far(_link.Closing):
         self.host = str(hello.get("host"))[:64]
         self.rings, self.caches = _names(hello, "rings"), _names(hello, "caches")
 
-    def _told(self, key: str, deadline: float) -> list[dict[str, Any]]:
-        """Return what each server answers, as far as it comes soon. Raises Incompatible and Malformed."""
+    def _told(self, key: str, deadline: float, key_of: Callable[[dict[str, Any]], str]) -> list[dict[str, Any]]:
+        """Return what each server answers under its own key, as far as it comes soon.
+
+        Strangers may answer, too. Raises Incompatible where there is an answer, and none is a server's.
+        """
         found: list[dict[str, Any]] = []
+        wrong: Incompatible | None = None
         with contextlib.suppress(Timeout):
             soon = min(deadline, time.monotonic() + 2.0)
             for reply in self.link.ask(key, soon, target=zenoh.QueryTarget.ALL):
-                if reply.ok is not None:
-                    found.append(_wire.heard(reply.ok.payload.to_bytes()))
-                    _wire.check_protocol(found[-1], self.link.endpoint)
+                if reply.ok is None:
+                    continue
+                try:
+                    fields = _wire.heard(reply.ok.payload.to_bytes())
+                    _wire.check_protocol(fields, self.link.endpoint)
+                    if str(reply.ok.key_expr) == key_of(fields):
+                        found.append(fields)
+                except Incompatible as error:
+                    wrong = error
+                except _wire.Malformed as error:
+                    wrong = Incompatible(f"expected a server of ndshare at {self.link.endpoint}: {error}")
+        if wrong is not None and not found:
+            raise wrong
         return found
 
     def _hello(self, deadline: float) -> dict[str, Any]:
-        while not (found := self._told(_wire.HELLO, deadline)):
+        while not (found := self._told(_wire.HELLO, deadline, lambda _: _wire.HELLO)):
             if time.monotonic() >= deadline:
                 raise Unreachable(
                     f"expected a server of ndshare at {self.link.endpoint}, got a program that speaks Zenoh and offers "
@@ -160,7 +174,12 @@ class Far(_link.Closing):
 
     def _about(self, name: str, deadline: float) -> dict[str, Any]:
         """Return what the one server says that offers a ring."""
-        while not (found := self._told(_wire.about_key(name, None), deadline)):
+
+        def key_of(fields: dict[str, Any]) -> str:
+            _wire.form_in(fields)
+            return _wire.about_key(name, _wire.number_in(fields, "run"))
+
+        while not (found := self._told(_wire.about_key(name, None), deadline, key_of)):
             if time.monotonic() >= deadline:
                 offered = sorted({token[1] for token in self.link.tokens("ring")})
                 raise Timeout(
@@ -196,13 +215,14 @@ class Far(_link.Closing):
         return load
 
     def _load(self, name: str, key: Any, deadline: float) -> NDArray[Any]:
-        asked = _native.key_bytes(key)
+        asked, values = _native.key_bytes(key), _wire.values_key(name)
         try:
             most = self.link.most + _wire.MOST_JSON
-            for reply in self.link.ask(_wire.values_key(name), deadline, most, zenoh.Priority.DATA, payload=asked):
+            for reply in self.link.ask(values, deadline, most, zenoh.Priority.DATA, payload=asked):
                 if reply.ok is None:
                     self._raise(key, deadline, reply)
-                else:
+                # The server lets nobody else answer under this key; under one with wildcards anybody may.
+                elif str(reply.ok.key_expr) == values:
                     return self._value(reply.ok)
         except Timeout:
             raise Timeout(self._still_loading(name, key)) from None
