@@ -1077,6 +1077,19 @@ def test_what_was_made_while_no_server_was_there_is_counted() -> None:
             assert near.stats()["lost"] == 2
 
 
+def test_a_ring_is_the_same_whichever_process_serves_it() -> None:
+    """The server that followed one that was killed seemed to serve another ring, and the gap was not counted."""
+    place, ring = endpoint(), ring_of()
+    with puppets(()) as [program], net.serve(place, rings={"cam": ring}) as server:
+        identity = server._senders["cam"].identity
+        server.close()
+        said = program.do(f"ring = nds.ref({str(nds.ref(ring))!r}).open()")
+        assert said is None, said
+        said = program.do(f"server = net.serve({place!r}, rings={{'cam': ring}})")
+        assert said is None, said
+        assert program.do("server._senders['cam'].identity") == identity
+
+
 def test_a_frame_that_cannot_be_sent_is_counted_and_the_next_one_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     """One failure ended the thread of the ring, and nobody was told."""
     place, packed, failures = endpoint(), _wire.packed, iter([MemoryError("none")])

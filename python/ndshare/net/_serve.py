@@ -72,8 +72,9 @@ class _Sender:
         # Where the ring waits for nobody, nothing here waits for a receiver.
         self._holds_back = hold_back and ring.when_full == "wait"
         self._reader = ring.reader(latest=not (hold_back or ring.when_full == "drop_oldest"))
-        # Which ring it is, for whoever read it from another server before, and not where to find it.
-        self.identity = hashlib.sha256(str(ref(ring)).encode()).hexdigest()[:32]
+        # Which ring it is, for whoever read it from another server before, and not where to find it. It is the same in
+        # each process: a version and flags, which say of which session the maker is, are followed by arena and block.
+        self.identity = hashlib.sha256(ref(ring)._key()[2:]).hexdigest()[:32]
         self.begin = self.next = ring.stats()["written"]
         self._tell_at = 0.0
         self.stats: RingSent = {"sent": 0, "bytes": 0, "dropped": 0, "unheard": 0, "state": "open", "error": None}
