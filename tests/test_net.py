@@ -518,6 +518,20 @@ def test_a_loader_that_takes_too_long_is_a_timeout() -> None:
         assert wait_until(lambda: sum(server.stats()["caches"]["tiles"].values()) > 0, HANG)
 
 
+def test_a_server_that_closes_does_not_say_that_a_key_has_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question that came as it closed was answered by a KeyError."""
+    with bridged(cache=nds.Cache("8 MiB", load=lambda _: np.zeros(3))) as (server, far):
+        answers, answer = server._answers, server._answers._answer
+
+        def late(name: str, query: Any) -> None:
+            answers.stop()
+            answer(name, query)
+
+        monkeypatch.setattr(answers, "_answer", late)
+        with pytest.raises(net.Unreachable):
+            far.loader("tiles", timeout=HANG)(1)
+
+
 # ---- who is there ---------------------------------------------------------------------------------------------------
 
 

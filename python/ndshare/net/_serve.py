@@ -240,9 +240,12 @@ class _Answers:
             del question
 
     def _answer(self, name: str, query: zenoh.Query) -> None:
-        stats = self.stats[name]
+        stats, cache = self.stats[name], self._caches.get(name)
+        if cache is None:
+            # The server closes. Who asked hears nothing, as from one that is not there.
+            return query.drop()
         try:
-            size = self._reply(self._caches[name], query)
+            size = self._reply(cache, query)
         except BaseException as error:
             with self._count:
                 stats["failures"] += 1
@@ -252,6 +255,7 @@ class _Answers:
             with self._count:
                 stats["values"] += 1
                 stats["bytes"] += size
+        return None
 
     def _reply(self, cache: _native.Cache, query: zenoh.Query) -> int:
         asked = b"" if query.payload is None else query.payload.to_bytes()
