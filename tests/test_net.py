@@ -383,6 +383,34 @@ def test_a_server_that_closes_at_once_sends_to_the_end() -> None:
         assert receiver.do("counts()")["seen"] == 40
 
 
+def test_two_threads_close_a_server_at_once_and_all_rings_have_one_timeout() -> None:
+    rings = {str(number): ring_of() for number in range(8)}
+    server = net.serve("tcp/127.0.0.1:0", rings=rings)
+    # Somebody who listens, and does not go away at the end.
+    listener = server.link.session.declare_subscriber("ndshare/**")
+    for ring in rings.values():
+        ring.close()
+    assert wait_until(lambda: all(ring["state"] == "ended" for ring in server.stats()["rings"].values()), HANG)
+    begun = time.monotonic()
+    errors: list[BaseException] = []
+
+    def close() -> None:
+        try:
+            server.close(timeout=0.3)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=close) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(HANG)
+    assert errors == []
+    assert not server.is_open
+    assert 0.3 <= time.monotonic() - begun < 1.8
+    del listener
+
+
 def test_a_ring_that_is_closed_here_receives_no_more() -> None:
     ring = ring_of()
     with bridged(ring) as (server, far):

@@ -94,16 +94,16 @@ class _Sender:
 
     def linger(self, deadline: float) -> None:
         """Wait until all who listen have the end, if the ring has ended. They stop listening then."""
-        while self._ring.closed and time.monotonic() < deadline:
+        while self._server.is_open and self._ring.closed and time.monotonic() < deadline:
             if self.stats["state"] != "open" and not self._publisher.matching_status.matching:
                 return
             time.sleep(_link.LOOK_EVERY / 5)
 
-    def close(self) -> None:
+    def close(self, deadline: float) -> None:
         """Have the thread end, if there is one, and wait for it."""
         self._reader.close()
         if self.thread.ident is not None and self.thread is not threading.current_thread():
-            self.thread.join(_link.CLOSE_WAIT)
+            self.thread.join(max(0.0, deadline - time.monotonic()))
         # Zenoh may keep what it calls for a while after the end; the ring is not kept with it.
         if not self.thread.is_alive():
             del self._ring, self._reader
@@ -322,6 +322,7 @@ class Server(_link.Closing):
         self._senders = {name: _Sender(self, name, ring, hold_back) for name, ring in rings.items()}
         self._answers = _Answers(self, caches, workers or min(8, 2 + len(os.sched_getaffinity(0))))
         self._rivals: dict[int, str] = {}
+        self._closes = threading.RLock()
         self.is_open = True
         try:
             guarded = _wire.guarded_keys(self.run, caches)
@@ -391,22 +392,32 @@ class Server(_link.Closing):
     def close(self, timeout: float = 5.0) -> None:
         """Offer nothing any more. The rings and caches go on; whoever reads them far away waits for another server.
 
-        Rings that have ended are sent to their end before, for `timeout` seconds at the most.
+        Rings that have ended are sent to their end before, for `timeout` seconds at the most, all together. A second
+        call changes nothing; one in another thread waits for the first.
         """
-        if not self.is_open or self.about["pid"] != os.getpid():
+        if self.about["pid"] != os.getpid():
             return
+        deadline = time.monotonic() + timeout
+        with self._closes:
+            try:
+                for sender in self._senders.values():
+                    if sender.thread.ident is not None:
+                        sender.linger(deadline)
+            finally:
+                self._end()
+
+    def _end(self) -> None:
+        # A signal's handler may have closed it while it was being closed.
+        if not self.is_open:
+            return
+        self.is_open = False
         _link.closing.discard(self)
-        try:
-            for sender in self._senders.values():
-                if sender.thread.ident is not None:
-                    sender.linger(time.monotonic() + timeout)
-        finally:
-            self.is_open = False
-            self._answers.stop()
-            if hasattr(self, "link"):
-                self.link.close()
-            for sender in self._senders.values():
-                sender.close()
+        self._answers.stop()
+        if hasattr(self, "link"):
+            self.link.close()
+        deadline = time.monotonic() + _link.CLOSE_WAIT
+        for sender in self._senders.values():
+            sender.close(deadline)
 
     def __repr__(self) -> str:
         names = [f"ring {name!r}" for name in self._senders] + [f"cache {name!r}" for name in self._answers.stats]
