@@ -848,6 +848,23 @@ def test_a_message_whose_end_is_anothers_is_refused(compress: Any) -> None:
             _wire.unpacked(told, payload)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "shape"), [("|V0", (3,)), ("|S0", (1 << 20,)), ("<f8", (0, 4096, 4096)), ("|u1", (3, 0, 2))]
+)
+def test_an_array_of_no_bytes_is_made(dtype: str, shape: tuple[int, ...]) -> None:
+    assert _wire.checked_array(header(dtype=dtype, shape=shape, nbytes=0), 0, 0) == np.dtype(dtype)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape"),
+    [("|V0", (1 << 21,)), ("<U0", (1 << 27,)), ("|u1", (1 << 40, 1 << 40, 0)), ("|u1", (1 << 63, 0)), ("|V0", (1 << 63,))],
+)
+def test_an_array_of_no_bytes_is_refused_if_there_is_too_much_of_it(dtype: str, shape: tuple[int, ...]) -> None:
+    """NumPy made 512 MiB of no bytes, or raised an error of its own."""
+    with pytest.raises(_wire.Malformed):
+        _wire.checked_array(header(dtype=dtype, shape=shape, nbytes=0), 0, 0)
+
+
 def test_a_header_survives_the_way() -> None:
     for one in [
         header(),
