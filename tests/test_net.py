@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -623,6 +623,10 @@ def test_arguments_of_other_kinds_are_refused(tmp_path: Any) -> None:
         ({"rings": {"a": ring}, "config": {"transport": {"nope": 1}}}, ValueError, "'transport/nope'.*unknown key"),
         ({"rings": {"a": ring}, "config": tmp_path / "none"}, FileNotFoundError, "none"),
         ({"rings": {"a": ring}, "config": 5}, TypeError, "got 5"),
+        ({"caches": {"a": cache}, "workers": 0}, ValueError, "workers= of 1 or more.*got 0"),
+        ({"caches": {"a": cache}, "workers": -1}, ValueError, "workers= of 1 or more.*got -1"),
+        ({"caches": {"a": cache}, "workers": 1.5}, TypeError, "workers= as a number.*got 1.5"),
+        ({"caches": {"a": cache}, "workers": "x"}, TypeError, "workers= as a number.*got 'x'"),
     ]
     for more, kind, match in wrong:
         with pytest.raises(kind, match=match):
@@ -655,6 +659,40 @@ def test_a_ring_asked_for_again_in_another_way_is_refused() -> None:
         far.ring("cam", slots=8)
         with pytest.raises(ValueError, match=r"slots=8.*slots=9"):
             far.ring("cam", slots=9)
+
+
+def test_what_is_closed_says_so_in_each_call() -> None:
+    with bridged(ring_of(), nds.Cache("1 MiB")) as (_, far):
+        load, wait = far.loader("tiles"), {"slots": 2, "when_full": "wait"}
+        far.ring("cam", **wait)
+        with pytest.raises(ValueError, match="was closed"), far.link.used():
+            # As in another thread, in the midst of a call of Zenoh's.
+            far.close()
+            raise zenoh.ZError("Session closed")
+        closed: list[Any] = [
+            partial(far.ring, "cam", **wait), partial(far.ring, "other"), partial(load, 1), far.link.tokens,
+        ]  # fmt: skip
+        for call in closed:
+            with pytest.raises(ValueError, match=r"the link to tcp/\S+ was closed"):
+                call()
+        assert not far.is_connected
+
+
+def test_a_ring_that_begins_while_its_link_closes_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    with bridged(ring_of()) as (_, far):
+        start, begun = _pump.Pump.start, list[_pump.Pump]()
+
+        def late(pump: _pump.Pump) -> None:
+            begun.append(pump)
+            far.close()
+            start(pump)
+
+        monkeypatch.setattr(_pump.Pump, "start", late)
+        with pytest.raises(ValueError, match="was closed"):
+            far.ring("cam", when_full="wait")
+        assert begun[0].ring.closed
+        assert not begun[0].link.is_mine
+        assert wait_until(lambda: not begun[0].thread.is_alive(), HANG)
 
 
 def test_a_cache_that_is_not_offered_is_told_with_those_that_are() -> None:

@@ -157,7 +157,9 @@ class Far(_link.Closing):
         while not pump.has_joined.wait(_link.slice_of(deadline)):
             if time.monotonic() >= deadline:
                 raise Timeout(f"{self.host} offers ring {name!r}, and did not let this process join before the timeout")
-        return pump.ring
+        # After the close, this says so.
+        with self.link.used():
+            return pump.ring
 
     def _new_pump(
         self, name: str, deadline: float, given: dict[str, Any], make: Callable[[_wire.Form], _native.Ring]
@@ -169,8 +171,22 @@ class Far(_link.Closing):
         link = self._new_link(deadline) if ring.when_full == "wait" else self.link
         pump = Pump(link, name, ring, form, given)
         self._pumps[name] = pump
-        pump.start()
+        try:
+            with self.link.used(), link.used():
+                pump.start()
+        except BaseException:
+            # It was closed meanwhile, say.
+            del self._pumps[name]
+            self._end(pump)
+            raise
         return pump
+
+    def _end(self, pump: Pump) -> None:
+        pump.stop()
+        if pump.link is not self.link:
+            pump.link.close()
+        if pump.thread.ident is not None and pump.thread is not threading.current_thread():
+            pump.thread.join(_link.CLOSE_WAIT)
 
     def _about(self, name: str, deadline: float) -> dict[str, Any]:
         """Return what the one server says that offers a ring."""
@@ -269,8 +285,9 @@ class Far(_link.Closing):
         """Whether there is a link now. While there is none it is tried anew, about once a second."""
         if not self.link.is_mine:
             return False
-        info = self.link.session.info
-        return bool(info.peers_zid() or info.routers_zid())
+        with contextlib.suppress(ValueError), self.link.used() as session:
+            return bool(session.info.peers_zid() or session.info.routers_zid())
+        return False
 
     def stats(self) -> FarStats:
         """Return what came, as a plain dict: "host", "connected", and for each of "rings" a dict.
@@ -287,14 +304,12 @@ class Far(_link.Closing):
         if self._pid != os.getpid() or not self.link.is_mine:
             return
         _link.closing.discard(self)
-        pumps = list(self._pumps.values())
-        for pump in pumps:
+        for pump in list(self._pumps.values()):
             pump.stop()
-        for link in {self.link, *(pump.link for pump in pumps)}:
-            link.close()
-        for pump in pumps:
-            if pump.thread is not threading.current_thread():
-                pump.thread.join(_link.CLOSE_WAIT)
+        self.link.close()
+        # Another thread may have begun one meanwhile. From now on it sees that the link is closed.
+        for pump in list(self._pumps.values()):
+            self._end(pump)
 
     def __repr__(self) -> str:
         state = "connected" if self.is_connected else "not connected" if self.link.is_mine else "closed"

@@ -352,13 +352,26 @@ class Link:
         if self._pid != os.getpid():
             raise RuntimeError(f"the link to {self.endpoint} belongs to process {self._pid}: open one in this process")
         if self.is_closed:
-            raise ValueError(f"the link to {self.endpoint} was closed")
+            raise ValueError(self._text_of_close())
         return self._session
 
     @property
     def is_mine(self) -> bool:
         """Whether this process has it, and has not closed it."""
         return not self.is_closed and self._pid == os.getpid()
+
+    @contextlib.contextmanager
+    def used(self) -> Iterator[Any]:
+        """Give the session for one block. A close meanwhile raises there what it raises afterwards."""
+        try:
+            yield self.session
+        except zenoh.ZError:
+            if self.is_closed:
+                raise ValueError(self._text_of_close()) from None
+            raise
+
+    def _text_of_close(self) -> str:
+        return f"the link to {self.endpoint} was closed"
 
     def keep(self, thing: _T) -> _T:
         """Keep what Zenoh gave, so that a forked child can leave it alone."""
@@ -371,15 +384,16 @@ class Link:
         """Go through the replies to a question as they come, `most` bytes of them. Raises Timeout."""
         replies = _Replies(_MOST_REPLIES, most)
         seconds = min(max(deadline - time.monotonic(), 0.001), 1e6)
-        self.session.get(
-            key,
-            replies.handler,
-            consolidation=zenoh.ConsolidationMode.NONE,
-            congestion_control=BLOCK,
-            priority=priority,
-            timeout=seconds,
-            **more,
-        )
+        with self.used() as session:
+            session.get(
+                key,
+                replies.handler,
+                consolidation=zenoh.ConsolidationMode.NONE,
+                congestion_control=BLOCK,
+                priority=priority,
+                timeout=seconds,
+                **more,
+            )
         while True:
             try:
                 reply = replies.get(timeout=slice_of(deadline))
@@ -394,7 +408,8 @@ class Link:
     def tokens(self, kind: str = "*", name: str = "*") -> list[tuple[str, str, int]]:
         """Return what is offered in this network now: kind, name and run."""
         replies = _Replies(_MOST_TOKENS, 0)
-        self.session.liveliness().get(f"{_wire.LIVE}/{kind}/{name}/*", replies.handler, timeout=2.0)
+        with self.used() as session:
+            session.liveliness().get(f"{_wire.LIVE}/{kind}/{name}/*", replies.handler, timeout=2.0)
         found: list[tuple[str, str, int]] = []
         while (reply := replies.get()) is not None:
             token = _wire.of_live_key(str(reply.ok.key_expr)) if reply.ok else None

@@ -320,7 +320,7 @@ class Server(_link.Closing):
             "run": self.run,
         }
         self._senders = {name: _Sender(self, name, ring, hold_back) for name, ring in rings.items()}
-        self._answers = _Answers(self, caches, workers or min(8, 2 + len(os.sched_getaffinity(0))))
+        self._answers = _Answers(self, caches, _checked_workers(workers))
         self._rivals: dict[int, str] = {}
         self._closes = threading.RLock()
         self.is_open = True
@@ -436,6 +436,16 @@ def _checked(offered: Mapping[str, Any], kind: type, what: str) -> dict[str, Any
         if not isinstance(thing, kind):
             raise TypeError(f"expected {what}[{name!r}] to be a {kind.__name__}, got {type(thing).__name__}")
     return dict(offered)
+
+
+def _checked_workers(workers: int | None) -> int:
+    if workers is None:
+        return min(8, 2 + len(os.sched_getaffinity(0)))
+    if isinstance(workers, bool) or not isinstance(cast("object", workers), int):
+        raise TypeError(f"expected workers= as a number of threads, or None, got {workers!r}")
+    if workers < 1:
+        raise ValueError(f"expected workers= of 1 or more threads, got {workers}: leave it out for as many as are useful")
+    return workers
 
 
 def serve(
