@@ -768,6 +768,24 @@ def test_user_and_password_of_a_configuration(tmp_path: Any) -> None:
             assert far.rings == ("cam",)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "is_ours"),
+    [
+        ("a.json5", "{mode: 'peer' /* access_control: {} */}", True),
+        ("b.json5", "{metadata: {name: 'access_control: none'} // access_control: {}\n}", True),
+        ("c.yaml", "mode: peer # access_control: mine\n", True),
+        ("d.json5", "{'access_control': {enabled: false}}", False),
+        ("e.json5", '{"access\\u005fcontrol": {"enabled": false, "default_permission": "allow"}}', False),
+        ("f.yaml", "access_control:\n  enabled: false\n", False),
+    ],
+)
+def test_a_file_sets_what_it_has_as_a_name(name: str, text: str, is_ours: bool, tmp_path: Any) -> None:
+    """A word in a comment switched off what keeps strangers out."""
+    (tmp_path / name).write_text(text)
+    made = net._link.configured("listen", "tcp/127.0.0.1:0", tmp_path / name, guarded=["a"])
+    assert ('"enabled":true' in made.get_json("access_control")) == is_ours
+
+
 def test_tls_by_a_configuration(tmp_path: Any) -> None:
     openssl = shutil.which("openssl")
     if openssl is None:

@@ -219,11 +219,24 @@ def _base(config: Config, ours: dict[str, Any]) -> zenoh.Config:
         made = zenoh.Config.from_file(os.fspath(config))
     except zenoh.ZError as error:
         raise ValueError(f"expected a configuration of Zenoh in {os.fspath(config)}: {reason(error)}") from None
+    plain, theirs = zenoh.Config(), _spoken_of(text)
     for key, value in ours.items():
-        # Zenoh does not tell what a file sets from what is its own default.
-        if key.removesuffix("/enabled").removesuffix("/size/data").rsplit("/", 1)[-1] not in text:
+        # Zenoh does not tell a default that a file sets from one that it does not.
+        name = key.removesuffix("/enabled").removesuffix("/size/data").rsplit("/", 1)[-1]
+        if name not in theirs and made.get_json(key) == plain.get_json(key):
             _insert(made, key, value)
     return made
+
+
+# A text in quotes, a comment of JSON5 or YAML, or a word; and whether a colon follows, as after a name.
+_PIECE = re.compile(
+    r"""("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|//[^\n]*|/\*.*?\*/|(?:(?<=\s)|^)\#[^\n]*|\w+)(\s*:)?""", re.DOTALL
+)
+
+
+def _spoken_of(text: str) -> set[str]:
+    """Return the names of settings in the text of a configuration, which is JSON5 or YAML; not what is a value there."""
+    return {piece.strip("\"'") for piece, colon in _PIECE.findall(text) if colon}
 
 
 def _insert(made: zenoh.Config, key: str, value: Any) -> None:
