@@ -665,10 +665,14 @@ def test_what_is_closed_says_so_in_each_call() -> None:
     with bridged(ring_of(), nds.Cache("1 MiB")) as (_, far):
         load, wait = far.loader("tiles"), {"slots": 2, "when_full": "wait"}
         far.ring("cam", **wait)
-        with pytest.raises(ValueError, match="was closed"), far.link.used():
-            # As in another thread, in the midst of a call of Zenoh's.
-            far.close()
-            raise zenoh.ZError("Session closed")
+
+        def call_under_way() -> None:
+            with far.link.used():
+                far.close()
+                raise zenoh.ZError("Session closed")
+
+        with pytest.raises(ValueError, match="was closed"):
+            call_under_way()
         closed: list[Any] = [
             partial(far.ring, "cam", **wait), partial(far.ring, "other"), partial(load, 1), far.link.tokens,
         ]  # fmt: skip
@@ -913,7 +917,13 @@ def test_an_array_of_no_bytes_is_made(dtype: str, shape: tuple[int, ...]) -> Non
 
 @pytest.mark.parametrize(
     ("dtype", "shape"),
-    [("|V0", (1 << 21,)), ("<U0", (1 << 27,)), ("|u1", (1 << 40, 1 << 40, 0)), ("|u1", (1 << 63, 0)), ("|V0", (1 << 63,))],
+    [
+        ("|V0", (1 << 21,)),
+        ("<U0", (1 << 27,)),
+        ("|u1", (1 << 40, 1 << 40, 0)),
+        ("|u1", (1 << 63, 0)),
+        ("|V0", (1 << 63,)),
+    ],
 )
 def test_an_array_of_no_bytes_is_refused_if_there_is_too_much_of_it(dtype: str, shape: tuple[int, ...]) -> None:
     """NumPy made 512 MiB of no bytes, or raised an error of its own."""

@@ -235,7 +235,7 @@ _PIECE = re.compile(
 
 
 def _spoken_of(text: str) -> set[str]:
-    """Return the names of settings in the text of a configuration, which is JSON5 or YAML; not what is a value there."""
+    """Return the names of settings in the text of a configuration, in JSON5 or YAML; not what is a value there."""
     return {piece.strip("\"'") for piece, colon in _PIECE.findall(text) if colon}
 
 

@@ -444,7 +444,9 @@ def _checked_workers(workers: int | None) -> int:
     if isinstance(workers, bool) or not isinstance(cast("object", workers), int):
         raise TypeError(f"expected workers= as a number of threads, or None, got {workers!r}")
     if workers < 1:
-        raise ValueError(f"expected workers= of 1 or more threads, got {workers}: leave it out for as many as are useful")
+        raise ValueError(
+            f"expected workers= of 1 or more threads, got {workers}: leave it out, and it is as many as pay"
+        )
     return workers
 
 
