@@ -21,7 +21,7 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -374,7 +374,7 @@ class Link:
         return not self.is_closed and self._pid == os.getpid()
 
     @contextlib.contextmanager
-    def used(self) -> Iterator[Any]:
+    def used(self) -> Generator[Any, None, None]:
         """Give the session for one block. A close meanwhile raises there what it raises afterwards."""
         try:
             yield self.session

@@ -243,7 +243,8 @@ class _Answers:
         stats, cache = self.stats[name], self._caches.get(name)
         if cache is None:
             # The server closes. Who asked hears nothing, as from one that is not there.
-            return query.drop()
+            query.drop()
+            return
         try:
             size = self._reply(cache, query)
         except BaseException as error:
@@ -255,7 +256,6 @@ class _Answers:
             with self._count:
                 stats["values"] += 1
                 stats["bytes"] += size
-        return None
 
     def _reply(self, cache: _native.Cache, query: zenoh.Query) -> int:
         asked = b"" if query.payload is None else query.payload.to_bytes()
