@@ -353,6 +353,29 @@ def test_what_a_process_imports_later_is_enabled_as_the_parent_has_it(package: s
     assert (done.out, done.err) == ("True\n", "")
 
 
+def test_what_is_imported_by_another_is_enabled_and_a_look_for_it_changes_nothing(tmp_path: Path) -> None:
+    """Joblib 1.5 imports cloudpickle only when it is taught, and waited for itself."""
+    pytest.importorskip("cloudpickle")
+    package = tmp_path / "billiard"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "context.py").write_text("from multiprocessing.context import _tls")
+    pickler = "class ForkingPickler(multiprocessing.reduction.ForkingPickler): pass"
+    (package / "reduction.py").write_text(f"import cloudpickle, multiprocessing.reduction\n{pickler}\n")
+    source = """
+    import importlib.util, sys
+    import ndshare
+    from ndshare import _enable
+    sys.path.insert(0, sys.argv[1])
+    assert importlib.util.find_spec("billiard").origin.startswith(sys.argv[1])
+    assert importlib.util.find_spec("cloudpickle") and "cloudpickle" not in sys.modules
+    import billiard
+    print(sorted(_enable._enabled))
+    """
+    done = run(source, str(tmp_path), env=environment(NDSHARE_ENABLE="billiard,cloudpickle"))
+    assert (done.out, done.err) == ("['billiard', 'cloudpickle']\n", "")
+
+
 # ---- Dask ------------------------------------------------------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -384,6 +384,34 @@ def test_a_server_that_closes_at_once_sends_to_the_end() -> None:
         assert receiver.do("counts()")["seen"] == 40
 
 
+def test_two_threads_close_a_server_at_once_and_all_rings_have_one_timeout() -> None:
+    rings = {str(number): ring_of() for number in range(8)}
+    server = net.serve("tcp/127.0.0.1:0", rings=rings)
+    # Somebody who listens, and does not go away at the end.
+    listener = server.link.session.declare_subscriber("ndshare/**")
+    for ring in rings.values():
+        ring.close()
+    assert wait_until(lambda: all(ring["state"] == "ended" for ring in server.stats()["rings"].values()), HANG)
+    begun = time.monotonic()
+    errors: list[BaseException] = []
+
+    def close() -> None:
+        try:
+            server.close(timeout=0.3)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=close) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(HANG)
+    assert errors == []
+    assert not server.is_open
+    assert 0.3 <= time.monotonic() - begun < 1.8
+    del listener
+
+
 def test_a_ring_that_is_closed_here_receives_no_more() -> None:
     ring = ring_of()
     with bridged(ring) as (server, far):
@@ -519,6 +547,20 @@ def test_a_loader_that_takes_too_long_is_a_timeout() -> None:
         assert wait_until(lambda: sum(server.stats()["caches"]["tiles"].values()) > 0, HANG)
 
 
+def test_a_server_that_closes_does_not_say_that_a_key_has_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question that came as it closed was answered by a KeyError."""
+    with bridged(cache=nds.Cache("8 MiB", load=lambda _: np.zeros(3))) as (server, far):
+        answers, answer = server._answers, server._answers._answer
+
+        def late(name: str, query: Any) -> None:
+            answers.stop()
+            answer(name, query)
+
+        monkeypatch.setattr(answers, "_answer", late)
+        with pytest.raises(net.Unreachable):
+            far.loader("tiles", timeout=HANG)(1)
+
+
 # ---- who is there ---------------------------------------------------------------------------------------------------
 
 
@@ -582,6 +624,10 @@ def test_arguments_of_other_kinds_are_refused(tmp_path: Any) -> None:
         ({"rings": {"a": ring}, "config": {"transport": {"nope": 1}}}, ValueError, "'transport/nope'.*unknown key"),
         ({"rings": {"a": ring}, "config": tmp_path / "none"}, FileNotFoundError, "none"),
         ({"rings": {"a": ring}, "config": 5}, TypeError, "got 5"),
+        ({"caches": {"a": cache}, "workers": 0}, ValueError, "workers= of 1 or more.*got 0"),
+        ({"caches": {"a": cache}, "workers": -1}, ValueError, "workers= of 1 or more.*got -1"),
+        ({"caches": {"a": cache}, "workers": 1.5}, TypeError, "workers= as a number.*got 1.5"),
+        ({"caches": {"a": cache}, "workers": "x"}, TypeError, "workers= as a number.*got 'x'"),
     ]
     for more, kind, match in wrong:
         with pytest.raises(kind, match=match):
@@ -614,6 +660,44 @@ def test_a_ring_asked_for_again_in_another_way_is_refused() -> None:
         far.ring("cam", slots=8)
         with pytest.raises(ValueError, match=r"slots=8.*slots=9"):
             far.ring("cam", slots=9)
+
+
+def test_what_is_closed_says_so_in_each_call() -> None:
+    with bridged(ring_of(), nds.Cache("1 MiB")) as (_, far):
+        load, wait = far.loader("tiles"), {"slots": 2, "when_full": "wait"}
+        far.ring("cam", **wait)
+
+        def call_under_way() -> None:
+            with far.link.used():
+                far.close()
+                raise zenoh.ZError("Session closed")
+
+        with pytest.raises(ValueError, match="was closed"):
+            call_under_way()
+        closed: list[Any] = [
+            partial(far.ring, "cam", **wait), partial(far.ring, "other"), partial(load, 1), far.link.tokens,
+        ]  # fmt: skip
+        for call in closed:
+            with pytest.raises(ValueError, match=r"the link to tcp/\S+ was closed"):
+                call()
+        assert not far.is_connected
+
+
+def test_a_ring_that_begins_while_its_link_closes_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    with bridged(ring_of()) as (_, far):
+        start, begun = _pump.Pump.start, list[_pump.Pump]()
+
+        def late(pump: _pump.Pump) -> None:
+            begun.append(pump)
+            far.close()
+            start(pump)
+
+        monkeypatch.setattr(_pump.Pump, "start", late)
+        with pytest.raises(ValueError, match="was closed"):
+            far.ring("cam", when_full="wait")
+        assert begun[0].ring.closed
+        assert not begun[0].link.is_mine
+        assert wait_until(lambda: not begun[0].thread.is_alive(), HANG)
 
 
 def test_a_cache_that_is_not_offered_is_told_with_those_that_are() -> None:
@@ -664,6 +748,11 @@ def test_a_server_that_is_none_is_an_error(hello: bytes) -> None:
         net.connect(place, timeout=HANG)
 
 
+def test_an_answer_that_is_none_is_an_error_of_the_public_names() -> None:
+    with impostor(b"nonsense") as place, pytest.raises(net.Incompatible, match="expected a server of ndshare at tcp"):
+        net.connect(place, timeout=HANG)
+
+
 def test_user_and_password_of_a_configuration(tmp_path: Any) -> None:
     passwords = tmp_path / "passwords"
     passwords.write_text("camera:secret\n")
@@ -682,6 +771,24 @@ def test_user_and_password_of_a_configuration(tmp_path: Any) -> None:
         with_file.write_text('{transport: {auth: {usrpwd: {user: "camera", password: "secret"}}}}')
         with net.connect(place, config=with_file, timeout=HANG) as far:
             assert far.rings == ("cam",)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "is_ours"),
+    [
+        ("a.json5", "{mode: 'peer' /* access_control: {} */}", True),
+        ("b.json5", "{metadata: {name: 'access_control: none'} // access_control: {}\n}", True),
+        ("c.yaml", "mode: peer # access_control: mine\n", True),
+        ("d.json5", "{'access_control': {enabled: false}}", False),
+        ("e.json5", '{"access\\u005fcontrol": {"enabled": false, "default_permission": "allow"}}', False),
+        ("f.yaml", "access_control:\n  enabled: false\n", False),
+    ],
+)
+def test_a_file_sets_what_it_has_as_a_name(name: str, text: str, is_ours: bool, tmp_path: Any) -> None:
+    """A word in a comment switched off what keeps strangers out."""
+    (tmp_path / name).write_text(text)
+    made = net._link.configured("listen", "tcp/127.0.0.1:0", tmp_path / name, guarded=["a"])
+    assert ('"enabled":true' in made.get_json("access_control")) == is_ours
 
 
 def test_tls_by_a_configuration(tmp_path: Any) -> None:
@@ -803,6 +910,29 @@ def test_a_message_whose_end_is_anothers_is_refused(compress: Any) -> None:
             _wire.unpacked(told, payload)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "shape"), [("|V0", (3,)), ("|S0", (1 << 20,)), ("<f8", (0, 4096, 4096)), ("|u1", (3, 0, 2))]
+)
+def test_an_array_of_no_bytes_is_made(dtype: str, shape: tuple[int, ...]) -> None:
+    assert _wire.checked_array(header(dtype=dtype, shape=shape, nbytes=0), 0, 0) == np.dtype(dtype)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape"),
+    [
+        ("|V0", (1 << 21,)),
+        ("<U0", (1 << 27,)),
+        ("|u1", (1 << 40, 1 << 40, 0)),
+        ("|u1", (1 << 63, 0)),
+        ("|V0", (1 << 63,)),
+    ],
+)
+def test_an_array_of_no_bytes_is_refused_if_there_is_too_much_of_it(dtype: str, shape: tuple[int, ...]) -> None:
+    """NumPy made 512 MiB of no bytes, or raised an error of its own."""
+    with pytest.raises(_wire.Malformed):
+        _wire.checked_array(header(dtype=dtype, shape=shape, nbytes=0), 0, 0)
+
+
 def test_a_header_survives_the_way() -> None:
     for one in [
         header(),
@@ -877,6 +1007,34 @@ def test_nobody_else_sends_or_answers_under_the_keys_of_a_server() -> None:
         assert (frames.get(timeout=HANG) == 9).all()
         # The answer that counts is the server's, though others are asked.
         assert far.loader("tiles")(1).tolist() == [0, 0, 0]
+        stranger.close()
+
+
+def test_a_strangers_answers_are_taken_for_nobodys() -> None:
+    """One under a key with wildcards was a value, and one of another protocol let nobody connect."""
+    ring, cache = ring_of(), nds.Cache("8 MiB", load=lambda _: (time.sleep(0.2), np.full(8, 5, "u1"))[1])
+    with bridged(ring, cache) as (server, _):
+        stranger = zenoh.open(net._link.configured("connect", server.link.endpoint, None))
+        seal, value = _wire.seal(1, 1), header(kind=_wire.VALUE, flags=_wire.SEALED, number=1, nbytes=8, shape=(8,))
+        about = {"protocol": 1, "run": server.run, "shape": [9], "dtype": "<f8", "meta": None, "next": 0, "begin": 0}
+        answers: list[tuple[str, str, bytes, bytes]] = [
+            ("ndshare/cache/**", "ndshare/cache/tiles/**", b"evilevil" + seal, _wire.pack(value)),
+            ("ndshare/ring/**", "ndshare/ring/cam/**", _wire.told(about), b""),
+            ("ndshare/ring/cam/about/*", _wire.about_key("cam", 1), _wire.told(about), b""),
+            (_wire.HELLO, _wire.HELLO, _wire.told({"protocol": 99}), b""),
+            (_wire.HELLO, _wire.HELLO, b"nonsense", b""),
+        ]
+        for asked, *said in answers:
+
+            def answer(query: Any, said: list[Any] = said) -> None:
+                with query:
+                    query.reply(said[0], said[1], attachment=said[2])
+
+            stranger.declare_queryable(asked, net._link.in_place(answer))
+        with net.connect(server.link.endpoint, timeout=HANG) as far:
+            assert far.rings == ("cam",)
+            assert far.ring("cam", timeout=HANG).shape == (100,)
+            assert [far.loader("tiles")(key)[0] for key in range(3)] == [5, 5, 5]
         stranger.close()
 
 
@@ -1044,6 +1202,19 @@ def test_what_was_made_while_no_server_was_there_is_counted() -> None:
             ring.put([4, 4, 4])
             assert frames.get(timeout=HANG).origin.seq == 3
             assert near.stats()["lost"] == 2
+
+
+def test_a_ring_is_the_same_whichever_process_serves_it() -> None:
+    """The server that followed one that was killed seemed to serve another ring, and the gap was not counted."""
+    place, ring = endpoint(), ring_of()
+    with puppets(()) as [program], net.serve(place, rings={"cam": ring}) as server:
+        identity = server._senders["cam"].identity
+        server.close()
+        said = program.do(f"ring = nds.ref({str(nds.ref(ring))!r}).open()")
+        assert said is None, said
+        said = program.do(f"server = net.serve({place!r}, rings={{'cam': ring}})")
+        assert said is None, said
+        assert program.do("server._senders['cam'].identity") == identity
 
 
 def test_a_frame_that_cannot_be_sent_is_counted_and_the_next_one_comes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,8 @@ class _Thread(threading.local):
 
 
 _thread = _Thread()
-_lock = threading.Lock()
+# What is installed may import a library that is awaited, after all.
+_lock = threading.RLock()
 _enabled: set[str] = set()
 # The picklers that more than one library asks to be taught.
 _taught: set[Any] = set()
@@ -101,23 +102,33 @@ class _Awaited:
     def __init__(self, names: dict[str, str]) -> None:
         self._names = names
 
-    def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:  # noqa: ARG002
-        """Leave the finding to the others, and see to it that their loader tells when it is done."""
-        name = self._names.pop(fullname, None)
-        spec = None if name is None else importlib.util.find_spec(fullname)
-        if spec is not None and spec.loader is not None:
+    def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
+        """Leave the finding to the others, and see to it that their loader tells when it is done.
+
+        Who asks may want to know only whether the library is there.
+        """
+        if fullname not in self._names:
+            return None
+        finders = (finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec"))
+        spec = next(filter(None, (finder.find_spec(fullname, path, target) for finder in finders)), None)
+        # A loader may be that of several modules, and be found more than once.
+        if spec is not None and spec.loader is not None and "exec_module" not in vars(spec.loader):
             execute = spec.loader.exec_module
 
             def exec_module(module: ModuleType) -> None:
                 execute(module)
-                # The import of a library never fails by it.
-                try:
-                    _install([cast("str", name)])
-                except ImportError as error:
-                    warnings.warn(str(error), RuntimeWarning, stacklevel=2)
+                self._enable(module.__name__)
 
             vars(spec.loader)["exec_module"] = exec_module
         return spec
+
+    def _enable(self, package: str) -> None:
+        """Enable a library that has been imported. The import never fails by it."""
+        try:
+            if name := self._names.pop(package, None):
+                _install([name])
+        except ImportError as error:
+            warnings.warn(str(error), RuntimeWarning, stacklevel=2)
 
 
 def _checked(names: tuple[str, ...]) -> list[str]:
@@ -147,6 +158,10 @@ def _import(name: str) -> None:
 
 
 def _install(names: list[str]) -> None:
+    # Imports come before the lock: another thread may have begun them, and wait for the lock at their end.
+    for name in names:
+        for needed in _LIBRARIES[name].needs:
+            module(needed)
     with _lock:
         for name in names:
             if name not in _enabled:
@@ -396,16 +411,17 @@ def open_tensor(array: Any) -> Any:
 class _Library(NamedTuple):
     package: str
     install: Callable[[], None]
+    needs: tuple[str, ...]  # the modules that are imported to install it
 
 
 _LIBRARIES = {
-    "billiard": _Library("billiard", _billiard),
-    "cloudpickle": _Library("cloudpickle", _cloudpickle),
-    "dask": _Library("dask", _dask),
-    "distributed": _Library("distributed", _distributed),
-    "joblib": _Library("joblib", _joblib),
-    "loky": _Library("loky", _loky),
-    "multiprocess": _Library("multiprocess", _multiprocess),
-    "ray": _Library("ray", _ray),
-    "torch": _Library("torch", _torch),
+    "billiard": _Library("billiard", _billiard, ("billiard.reduction", "billiard.context")),
+    "cloudpickle": _Library("cloudpickle", _cloudpickle, ("cloudpickle",)),
+    "dask": _Library("dask", _dask, ("ndshare.dask", "cloudpickle", "dask.tokenize", "dask.config")),
+    "distributed": _Library("distributed", _distributed, ("ndshare.dask", "cloudpickle", "distributed")),
+    "joblib": _Library("joblib", _joblib, ("joblib.externals.loky.backend.reduction", "joblib.pool", "cloudpickle")),
+    "loky": _Library("loky", _loky, ("loky.backend.reduction", "cloudpickle")),
+    "multiprocess": _Library("multiprocess", _multiprocess, ("multiprocess.reduction", "multiprocess.context")),
+    "ray": _Library("ray", _ray, ("ndshare.ray", "ray", "ray.experimental.channel.shared_memory_channel")),
+    "torch": _Library("torch", _torch, ("torch.multiprocessing.reductions",)),
 }

@@ -23,7 +23,7 @@ from .. import _native, _origin
 from .._errors import Timeout
 from . import _engine, _link, _wire
 from ._engine import zenoh
-from ._errors import FarLoadError, NameTaken, Unreachable
+from ._errors import FarLoadError, Incompatible, NameTaken, Unreachable
 from ._link import Link
 from ._pump import FarRing, Pump
 
@@ -70,19 +70,33 @@ class Far(_link.Closing):
         self.host = str(hello.get("host"))[:64]
         self.rings, self.caches = _names(hello, "rings"), _names(hello, "caches")
 
-    def _told(self, key: str, deadline: float) -> list[dict[str, Any]]:
-        """Return what each server answers, as far as it comes soon. Raises Incompatible and Malformed."""
+    def _told(self, key: str, deadline: float, key_of: Callable[[dict[str, Any]], str]) -> list[dict[str, Any]]:
+        """Return what each server answers under its own key, as far as it comes soon.
+
+        Strangers may answer, too. Raises Incompatible where there is an answer, and none is a server's.
+        """
         found: list[dict[str, Any]] = []
+        wrong: Incompatible | None = None
         with contextlib.suppress(Timeout):
             soon = min(deadline, time.monotonic() + 2.0)
             for reply in self.link.ask(key, soon, target=zenoh.QueryTarget.ALL):
-                if reply.ok is not None:
-                    found.append(_wire.heard(reply.ok.payload.to_bytes()))
-                    _wire.check_protocol(found[-1], self.link.endpoint)
+                if reply.ok is None:
+                    continue
+                try:
+                    fields = _wire.heard(reply.ok.payload.to_bytes())
+                    _wire.check_protocol(fields, self.link.endpoint)
+                    if str(reply.ok.key_expr) == key_of(fields):
+                        found.append(fields)
+                except Incompatible as error:
+                    wrong = error
+                except _wire.Malformed as error:
+                    wrong = Incompatible(f"expected a server of ndshare at {self.link.endpoint}: {error}")
+        if wrong is not None and not found:
+            raise wrong
         return found
 
     def _hello(self, deadline: float) -> dict[str, Any]:
-        while not (found := self._told(_wire.HELLO, deadline)):
+        while not (found := self._told(_wire.HELLO, deadline, lambda _: _wire.HELLO)):
             if time.monotonic() >= deadline:
                 raise Unreachable(
                     f"expected a server of ndshare at {self.link.endpoint}, got a program that speaks Zenoh and offers "
@@ -144,7 +158,9 @@ class Far(_link.Closing):
         while not pump.has_joined.wait(_link.slice_of(deadline)):
             if time.monotonic() >= deadline:
                 raise Timeout(f"{self.host} offers ring {name!r}, and did not let this process join before the timeout")
-        return pump.ring
+        # After the close, this says so.
+        with self.link.used():
+            return pump.ring
 
     def _new_pump(
         self, name: str, deadline: float, given: dict[str, Any], make: Callable[[_wire.Form], _native.Ring]
@@ -156,12 +172,31 @@ class Far(_link.Closing):
         link = self._new_link(deadline) if ring.when_full == "wait" else self.link
         pump = Pump(link, name, ring, form, given)
         self._pumps[name] = pump
-        pump.start()
+        try:
+            with self.link.used(), link.used():
+                pump.start()
+        except BaseException:
+            # It was closed meanwhile, say.
+            del self._pumps[name]
+            self._end(pump)
+            raise
         return pump
+
+    def _end(self, pump: Pump) -> None:
+        pump.stop()
+        if pump.link is not self.link:
+            pump.link.close()
+        if pump.thread.ident is not None and pump.thread is not threading.current_thread():
+            pump.thread.join(_link.CLOSE_WAIT)
 
     def _about(self, name: str, deadline: float) -> dict[str, Any]:
         """Return what the one server says that offers a ring."""
-        while not (found := self._told(_wire.about_key(name, None), deadline)):
+
+        def key_of(fields: dict[str, Any]) -> str:
+            _wire.form_in(fields)
+            return _wire.about_key(name, _wire.number_in(fields, "run"))
+
+        while not (found := self._told(_wire.about_key(name, None), deadline, key_of)):
             if time.monotonic() >= deadline:
                 offered = sorted({token[1] for token in self.link.tokens("ring")})
                 raise Timeout(
@@ -197,13 +232,14 @@ class Far(_link.Closing):
         return load
 
     def _load(self, name: str, key: Any, deadline: float) -> NDArray[Any]:
-        asked = _native.key_bytes(key)
+        asked, values = _native.key_bytes(key), _wire.values_key(name)
         try:
             most = self.link.most + _wire.MOST_JSON
-            for reply in self.link.ask(_wire.values_key(name), deadline, most, zenoh.Priority.DATA, payload=asked):
+            for reply in self.link.ask(values, deadline, most, zenoh.Priority.DATA, payload=asked):
                 if reply.ok is None:
                     self._raise(key, deadline, reply)
-                else:
+                # The server lets nobody else answer under this key; under one with wildcards anybody may.
+                elif str(reply.ok.key_expr) == values:
                     return self._value(reply.ok)
         except Timeout:
             raise Timeout(self._still_loading(name, key)) from None
@@ -249,8 +285,9 @@ class Far(_link.Closing):
         """Whether there is a link now. While there is none it is tried anew, about once a second."""
         if not self.link.is_mine:
             return False
-        info = self.link.session.info
-        return bool(info.peers_zid() or info.routers_zid())
+        with contextlib.suppress(ValueError), self.link.used() as session:
+            return bool(session.info.peers_zid() or session.info.routers_zid())
+        return False
 
     def stats(self) -> FarStats:
         """Return what came, as a plain dict: "host", "connected", "engine", and for each of "rings" a dict.
@@ -267,14 +304,12 @@ class Far(_link.Closing):
         if self._pid != os.getpid() or not self.link.is_mine:
             return
         _link.closing.discard(self)
-        pumps = list(self._pumps.values())
-        for pump in pumps:
+        for pump in list(self._pumps.values()):
             pump.stop()
-        for link in {self.link, *(pump.link for pump in pumps)}:
-            link.close()
-        for pump in pumps:
-            if pump.thread is not threading.current_thread():
-                pump.thread.join(_link.CLOSE_WAIT)
+        self.link.close()
+        # Another thread may have begun one meanwhile. From now on it sees that the link is closed.
+        for pump in list(self._pumps.values()):
+            self._end(pump)
 
     def __repr__(self) -> str:
         state = "connected" if self.is_connected else "not connected" if self.link.is_mine else "closed"

@@ -21,7 +21,7 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -218,11 +218,24 @@ def _base(config: Config, ours: dict[str, Any]) -> zenoh.Config:
         made = zenoh.Config.from_file(os.fspath(config))
     except zenoh.ZError as error:
         raise ValueError(f"expected a configuration of Zenoh in {os.fspath(config)}: {reason(error)}") from None
+    plain, theirs = zenoh.Config(), _spoken_of(text)
     for key, value in ours.items():
-        # Zenoh does not tell what a file sets from what is its own default.
-        if key.removesuffix("/enabled").removesuffix("/size/data").rsplit("/", 1)[-1] not in text:
+        # Zenoh does not tell a default that a file sets from one that it does not.
+        name = key.removesuffix("/enabled").removesuffix("/size/data").rsplit("/", 1)[-1]
+        if name not in theirs and made.get_json(key) == plain.get_json(key):
             _insert(made, key, value)
     return made
+
+
+# A text in quotes, a comment of JSON5 or YAML, or a word; and whether a colon follows, as after a name.
+_PIECE = re.compile(
+    r"""("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|//[^\n]*|/\*.*?\*/|(?:(?<=\s)|^)\#[^\n]*|\w+)(\s*:)?""", re.DOTALL
+)
+
+
+def _spoken_of(text: str) -> set[str]:
+    """Return the names of settings in the text of a configuration, in JSON5 or YAML; not what is a value there."""
+    return {piece.strip("\"'") for piece, colon in _PIECE.findall(text) if colon}
 
 
 def _insert(made: zenoh.Config, key: str, value: Any) -> None:
@@ -351,13 +364,26 @@ class Link:
         if self._pid != os.getpid():
             raise RuntimeError(f"the link to {self.endpoint} belongs to process {self._pid}: open one in this process")
         if self.is_closed:
-            raise ValueError(f"the link to {self.endpoint} was closed")
+            raise ValueError(self._text_of_close())
         return self._session
 
     @property
     def is_mine(self) -> bool:
         """Whether this process has it, and has not closed it."""
         return not self.is_closed and self._pid == os.getpid()
+
+    @contextlib.contextmanager
+    def used(self) -> Generator[Any, None, None]:
+        """Give the session for one block. A close meanwhile raises there what it raises afterwards."""
+        try:
+            yield self.session
+        except zenoh.ZError:
+            if self.is_closed:
+                raise ValueError(self._text_of_close()) from None
+            raise
+
+    def _text_of_close(self) -> str:
+        return f"the link to {self.endpoint} was closed"
 
     def keep(self, thing: _T) -> _T:
         """Keep what Zenoh gave, so that a forked child can leave it alone."""
@@ -370,15 +396,16 @@ class Link:
         """Go through the replies to a question as they come, `most` bytes of them. Raises Timeout."""
         replies = _Replies(_MOST_REPLIES, most)
         seconds = min(max(deadline - time.monotonic(), 0.001), 1e6)
-        self.session.get(
-            key,
-            replies.handler,
-            consolidation=zenoh.ConsolidationMode.NONE,
-            congestion_control=BLOCK,
-            priority=priority,
-            timeout=seconds,
-            **more,
-        )
+        with self.used() as session:
+            session.get(
+                key,
+                replies.handler,
+                consolidation=zenoh.ConsolidationMode.NONE,
+                congestion_control=BLOCK,
+                priority=priority,
+                timeout=seconds,
+                **more,
+            )
         while True:
             try:
                 reply = replies.get(timeout=slice_of(deadline))
@@ -393,7 +420,8 @@ class Link:
     def tokens(self, kind: str = "*", name: str = "*") -> list[tuple[str, str, int]]:
         """Return what is offered in this network now: kind, name and run."""
         replies = _Replies(_MOST_TOKENS, 0)
-        self.session.liveliness().get(f"{_wire.LIVE}/{kind}/{name}/*", replies.handler, timeout=2.0)
+        with self.used() as session:
+            session.liveliness().get(f"{_wire.LIVE}/{kind}/{name}/*", replies.handler, timeout=2.0)
         found: list[tuple[str, str, int]] = []
         while (reply := replies.get()) is not None:
             token = _wire.of_live_key(str(reply.ok.key_expr)) if reply.ok else None

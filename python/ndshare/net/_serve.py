@@ -72,8 +72,9 @@ class _Sender:
         # Where the ring waits for nobody, nothing here waits for a receiver.
         self._holds_back = hold_back and ring.when_full == "wait"
         self._reader = ring.reader(latest=not (hold_back or ring.when_full == "drop_oldest"))
-        # Which ring it is, for whoever read it from another server before, and not where to find it.
-        self.identity = hashlib.sha256(str(ref(ring)).encode()).hexdigest()[:32]
+        # Which ring it is, for whoever read it from another server before, and not where to find it. It is the same in
+        # each process: a version and flags, which say of which session the maker is, are followed by arena and block.
+        self.identity = hashlib.sha256(ref(ring)._key()[2:]).hexdigest()[:32]
         self.begin = self.next = ring.stats()["written"]
         self._tell_at = 0.0
         self.stats: RingSent = {"sent": 0, "bytes": 0, "dropped": 0, "unheard": 0, "state": "open", "error": None}
@@ -93,16 +94,16 @@ class _Sender:
 
     def linger(self, deadline: float) -> None:
         """Wait until all who listen have the end, if the ring has ended. They stop listening then."""
-        while self._ring.closed and time.monotonic() < deadline:
+        while self._server.is_open and self._ring.closed and time.monotonic() < deadline:
             if self.stats["state"] != "open" and not self._publisher.matching_status.matching:
                 return
             time.sleep(_link.LOOK_EVERY / 5)
 
-    def close(self) -> None:
+    def close(self, deadline: float) -> None:
         """Have the thread end, if there is one, and wait for it."""
         self._reader.close()
         if self.thread.ident is not None and self.thread is not threading.current_thread():
-            self.thread.join(_link.CLOSE_WAIT)
+            self.thread.join(max(0.0, deadline - time.monotonic()))
         # Zenoh may keep what it calls for a while after the end; the ring is not kept with it.
         if not self.thread.is_alive():
             del self._ring, self._reader
@@ -239,9 +240,13 @@ class _Answers:
             del question
 
     def _answer(self, name: str, query: zenoh.Query) -> None:
-        stats = self.stats[name]
+        stats, cache = self.stats[name], self._caches.get(name)
+        if cache is None:
+            # The server closes. Who asked hears nothing, as from one that is not there.
+            query.drop()
+            return
         try:
-            size = self._reply(self._caches[name], query)
+            size = self._reply(cache, query)
         except BaseException as error:
             with self._count:
                 stats["failures"] += 1
@@ -315,8 +320,9 @@ class Server(_link.Closing):
             "run": self.run,
         }
         self._senders = {name: _Sender(self, name, ring, hold_back) for name, ring in rings.items()}
-        self._answers = _Answers(self, caches, workers or min(8, 2 + len(os.sched_getaffinity(0))))
+        self._answers = _Answers(self, caches, _checked_workers(workers))
         self._rivals: dict[int, str] = {}
+        self._closes = threading.RLock()
         self.is_open = True
         try:
             guarded = _wire.guarded_keys(self.run, caches)
@@ -387,22 +393,32 @@ class Server(_link.Closing):
     def close(self, timeout: float = 5.0) -> None:
         """Offer nothing any more. The rings and caches go on; whoever reads them far away waits for another server.
 
-        Rings that have ended are sent to their end before, for `timeout` seconds at the most.
+        Rings that have ended are sent to their end before, for `timeout` seconds at the most, all together. A second
+        call changes nothing; one in another thread waits for the first.
         """
-        if not self.is_open or self.about["pid"] != os.getpid():
+        if self.about["pid"] != os.getpid():
             return
+        deadline = time.monotonic() + timeout
+        with self._closes:
+            try:
+                for sender in self._senders.values():
+                    if sender.thread.ident is not None:
+                        sender.linger(deadline)
+            finally:
+                self._end()
+
+    def _end(self) -> None:
+        # A signal's handler may have closed it while it was being closed.
+        if not self.is_open:
+            return
+        self.is_open = False
         _link.closing.discard(self)
-        try:
-            for sender in self._senders.values():
-                if sender.thread.ident is not None:
-                    sender.linger(time.monotonic() + timeout)
-        finally:
-            self.is_open = False
-            self._answers.stop()
-            if hasattr(self, "link"):
-                self.link.close()
-            for sender in self._senders.values():
-                sender.close()
+        self._answers.stop()
+        if hasattr(self, "link"):
+            self.link.close()
+        deadline = time.monotonic() + _link.CLOSE_WAIT
+        for sender in self._senders.values():
+            sender.close(deadline)
 
     def __repr__(self) -> str:
         names = [f"ring {name!r}" for name in self._senders] + [f"cache {name!r}" for name in self._answers.stats]
@@ -421,6 +437,18 @@ def _checked(offered: Mapping[str, Any], kind: type, what: str) -> dict[str, Any
         if not isinstance(thing, kind):
             raise TypeError(f"expected {what}[{name!r}] to be a {kind.__name__}, got {type(thing).__name__}")
     return dict(offered)
+
+
+def _checked_workers(workers: int | None) -> int:
+    if workers is None:
+        return min(8, 2 + len(os.sched_getaffinity(0)))
+    if isinstance(workers, bool) or not isinstance(cast("object", workers), int):
+        raise TypeError(f"expected workers= as a number of threads, or None, got {workers!r}")
+    if workers < 1:
+        raise ValueError(
+            f"expected workers= of 1 or more threads, got {workers}: leave it out, and it is as many as pay"
+        )
+    return workers
 
 
 def serve(

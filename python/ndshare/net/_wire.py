@@ -37,6 +37,10 @@ MOST_META = 4 << 10
 MOST_KEY = 64 << 10
 # No camera makes so many frames while a link is cut: a larger gap is no number of this ring.
 MOST_GAP = 1 << 40
+# Items may have no bytes, and each of them costs time all the same, or memory: NumPy makes some of one byte or more.
+MOST_EMPTY = 1 << 20
+# An array without items may have axes of any length; NumPy refuses those that could not be addressed.
+MOST_REACH = 1 << 62
 # A block of lz4 never grows by more than this when it is unpacked.
 MOST_LZ4 = 255
 
@@ -118,6 +122,10 @@ def checked_array(header: Header, payload_len: int, most: int) -> np.dtype[Any]:
     payload_len -= SEAL if header.flags & SEALED else 0
     if math.prod(header.shape) * dtype.itemsize != header.nbytes:
         raise Malformed(f"expected {header.nbytes} bytes, got shape {header.shape} of {dtype}")
+    if not dtype.itemsize and math.prod(header.shape) > MOST_EMPTY:
+        raise Malformed(f"expected at most {MOST_EMPTY} items that have no bytes, got shape {header.shape} of {dtype}")
+    if math.prod(length or 1 for length in header.shape) * max(1, dtype.itemsize) > MOST_REACH:
+        raise Malformed(f"expected a shape that NumPy can have, got {header.shape} of {dtype}")
     if header.nbytes > most:
         raise Malformed(f"expected at most {most} bytes, got {header.nbytes}: see max_bytes")
     if header.flags & LZ4:
