@@ -8,7 +8,7 @@ from typing import Any
 
 from ._errors import Closed, Empty, WriterDied
 from ._names import attach
-from ._native import Ring
+from ._native import Reader, Ring
 from ._ring import Frame
 
 
@@ -21,10 +21,10 @@ class Live:
             raise TypeError(f"expected a Ring or the name of one, got {type(ring).__name__}")
         self.name = source if isinstance(source, str) else ring.name or "ring"
         self.closed = False
-        self._frames = ring.reader(latest=True, start="oldest")
+        self._frames: Reader[Any] = ring.reader(latest=True, start="oldest")
         self._timer: Any = None
 
-    def _show(self, frame: Frame) -> None:
+    def _show(self, frame: Frame[Any]) -> None:
         raise NotImplementedError
 
     def start(self, rate: float) -> None:

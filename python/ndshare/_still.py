@@ -6,12 +6,12 @@ import base64
 import html
 import struct
 import zlib
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ._errors import Empty
+from ._errors import Closed, Empty, WriterDied
 from ._native import Ring
 
 _MOST = 512  # rows and columns
@@ -28,10 +28,10 @@ def still(thing: Any) -> bytes | None:
     """Return a picture of an array, or of the newest frame of a ring; None where there is none."""
     if not isinstance(thing, Ring):
         return _png(_as_bytes(np.asarray(thing)))
-    with thing.reader(latest=True, start="oldest") as frames:
+    with cast("Ring[Any]", thing).reader(latest=True, start="oldest") as frames:
         try:
             return _png(_as_bytes(np.asarray(frames.get(timeout=0))))
-        except Empty:  # also when the ring is closed, or its writer has died
+        except (Empty, Closed, WriterDied):
             return None
 
 

@@ -9,7 +9,7 @@ import os
 import select
 import subprocess
 import sys
-from typing import Any
+from typing import Any, cast
 
 from numpy.typing import NDArray
 
@@ -119,8 +119,9 @@ def _checked(one: Any) -> Ref[Any]:
 
 
 def _title(one: Any) -> str:
-    name = getattr(one, "name", None) if isinstance(one, Ring) else None
-    return name or ("ring" if isinstance(one, Ring) else "array")
+    if not isinstance(one, Ring):
+        return "array"
+    return cast("Ring[Any]", one).name or "ring"
 
 
 def _address(process: subprocess.Popen[str]) -> str:

@@ -28,7 +28,7 @@ class Live(_live.Live):
             self.close()
         return super().update()
 
-    def _show(self, frame: Frame) -> None:
+    def _show(self, frame: Frame[Any]) -> None:
         if self.layer is None:
             self.layer = self._viewer.add_image(frame, **self._options)
         else:

@@ -24,7 +24,7 @@ class Live(_live.Live):
         self.viewer: Any = importlib.import_module("ndv").ArrayViewer(**options)
         self._shown: Any = None
 
-    def _show(self, frame: Frame) -> None:
+    def _show(self, frame: Frame[Any]) -> None:
         if self._shown is None or (frame.shape, frame.dtype) != (self._shown.data.shape, self._shown.data.dtype):
             self._shown = self.viewer.data = _class()(frame)
         else:

@@ -218,11 +218,11 @@ def _base(config: Config, ours: dict[str, Any]) -> zenoh.Config:
         made = zenoh.Config.from_file(os.fspath(config))
     except zenoh.ZError as error:
         raise ValueError(f"expected a configuration of Zenoh in {os.fspath(config)}: {reason(error)}") from None
-    plain, theirs = zenoh.Config(), _spoken_of(text)
+    plain, spoken = zenoh.Config(), _spoken_of(text)
     for key, value in ours.items():
         # Zenoh does not tell a default that a file sets from one that it does not.
         name = key.removesuffix("/enabled").removesuffix("/size/data").rsplit("/", 1)[-1]
-        if name not in theirs and made.get_json(key) == plain.get_json(key):
+        if name not in spoken and made.get_json(key) == plain.get_json(key):
             _insert(made, key, value)
     return made
 
