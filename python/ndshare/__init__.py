@@ -28,8 +28,8 @@ if int(_numpy.partition(".")[0]) < 2:
 
 try:
     importlib.import_module("ndshare._native")
-except ModuleNotFoundError as error:
-    if error.name != "ndshare._native":
+except ModuleNotFoundError as _error:
+    if _error.name != "ndshare._native":
         raise
     raise ImportError(
         f"expected ndshare's compiled part, _native, in {os.path.dirname(__file__)}, got none that Python "
