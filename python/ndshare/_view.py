@@ -22,7 +22,14 @@ _open: set[Viewer] = set()
 
 
 class Viewer:
-    """A page that shows what `ndshare.view` was given, until `close`, or the end of its ``with`` block or process."""
+    """A page that shows what `ndshare.view` was given, until `close`, or the end of its ``with`` block or process.
+
+    >>> import ndshare as nds
+    >>> viewer = nds.view(nds.zeros((480, 640)), open_browser=False)
+    >>> viewer.url.startswith("http://127.0.0.1:")
+    True
+    >>> viewer.close()
+    """
 
     def __init__(self, url: str, process: subprocess.Popen[str], refs: list[Ref[Any]]) -> None:
         self.url = url
