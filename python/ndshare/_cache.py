@@ -33,7 +33,7 @@ Progress = Callable[[int, int], object] | bool | None
 def run(load: Load, key: Any, arena: Arena | None) -> Array:
     """Return what a loader makes of a key, as an array. What NumPy allocates meanwhile is shared from the start."""
     with _native.allocating(arena=arena):
-        return _array_of(load(key), lambda: f"load({_short(key)}) to return")
+        return _array_of(load(key), lambda: f"load({short(key)}) to return")
 
 
 def _array_of(value: Any, what: Callable[[], str]) -> Array:
@@ -41,15 +41,15 @@ def _array_of(value: Any, what: Callable[[], str]) -> Array:
     try:
         array = np.asarray(value)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"expected {what()} an array of plain bytes, got {_short(value)}: {error}") from error
+        raise TypeError(f"expected {what()} an array of plain bytes, got {short(value)}: {error}") from error
     if array.dtype.hasobject:
-        got = f"an array of {array.dtype!r}" if isinstance(value, np.ndarray) else _short(value)
+        got = f"an array of {array.dtype!r}" if isinstance(value, np.ndarray) else short(value)
         hint = "raise an exception where there is no value" if value is None else "processes cannot share objects"
         raise TypeError(f"expected {what()} an array of plain bytes, got {got}: {hint}")
     return array
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
     """Return the repr of an object, of bounded length, whatever the object does."""
     try:
         text = repr(value)
@@ -331,7 +331,7 @@ def _check(workers: int | None, timeout: float | None, progress: Progress) -> No
     if timeout is not None and not timeout >= 0:
         raise ValueError(f"expected a timeout in seconds, 0 or more, or None, got {timeout}")
     if not (progress is None or isinstance(progress, bool) or callable(progress)):
-        raise TypeError(f"expected progress to be True, or a function of (done, total), got {_short(progress)}")
+        raise TypeError(f"expected progress to be True, or a function of (done, total), got {short(progress)}")
 
 
 def _cpus() -> int:
@@ -343,7 +343,7 @@ def _cpus() -> int:
 
 def _setitem(self: Cache, key: Any, value: ArrayLike, /) -> None:
     """Make an array the value of a key."""
-    self._store(key, _array_of(value, lambda: f"the value of {_short(key)} to be"))
+    self._store(key, _array_of(value, lambda: f"the value of {short(key)} to be"))
 
 
 def _iter(self: Cache) -> Iterator[Any]:
