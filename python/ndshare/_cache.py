@@ -1,5 +1,5 @@
 # pyright: reportPrivateUsage=false
-"""What Python adds to caches: how loaders run, many keys at a time, and how caches travel."""
+"""What Python adds to caches and canvases: how loaders run, many keys at a time, and how caches travel."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from . import _native
 from ._errors import Timeout
@@ -351,9 +351,14 @@ def _iter(self: Cache) -> Iterator[Any]:
     return iter(self._keys(key_of))
 
 
-def _add_method(name: str, method: types.FunctionType) -> None:
-    method.__name__, method.__qualname__, method.__module__ = name, f"Cache.{name}", "ndshare"
-    setattr(Cache, name, method)
+def _as_array(self: Canvas, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
+    """Return `array` to NumPy: as it is, without a lock, or as a copy where that is asked."""
+    return np.array(self.array, dtype=dtype, copy=cast("Any", copy))
+
+
+def _add_method(name: str, method: types.FunctionType, cls: type = Cache) -> None:
+    method.__name__, method.__qualname__, method.__module__ = name, f"{cls.__name__}.{name}", "ndshare"
+    setattr(cls, name, method)
 
 
 for _name, _method in {
@@ -363,6 +368,7 @@ for _name, _method in {
     "__iter__": _iter,
 }.items():
     _add_method(_name, cast("types.FunctionType", _method))
+_add_method("__array__", cast("types.FunctionType", _as_array), Canvas)
 
 
 # How caches travel

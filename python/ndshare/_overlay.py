@@ -74,6 +74,23 @@ class Use(Generic[_Told]):
             self._entered.remove(fields)
             fields._end()
 
+    # Type checkers are to see that there is no field.
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, field: str) -> Any:
+            if field == "first" or field in self._overlay._plan[self._name]:
+                raise AttributeError(self._without_with(f".{field}"))
+            raise AttributeError(f"a use has no attribute {field!r}")
+
+        def __getitem__(self, field: object) -> Any:
+            raise TypeError(self._without_with(f"[{field!r}]"))
+
+        def _without_with(self, what: str) -> str:
+            return (
+                f"expected the use {self._name!r} to be entered before its fields are taken, got {what} of it outside: "
+                f"write with overlay.use({self._name!r}) as v: and take v{what}"
+            )
+
     def __repr__(self) -> str:
         return f"<use {self._name!r} of {self._overlay!r}>"
 
