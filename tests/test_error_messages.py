@@ -524,10 +524,6 @@ ARGUMENTS: dict[str, tuple[str, Callable[[Path], object]]] = {
         "AttributeError",
         lambda _: nds.Overlay(raw={"A": (3, "f4")}).use("raw").A,  # type: ignore[attr-defined]
     ),
-    "Overlay.use: a field without with, by []": (
-        TYPE,
-        lambda _: nds.Overlay(raw={"A": (3, "f4")}).use("raw")["A"],  # type: ignore[index]
-    ),
     "Overlay.use: a class that does not fit": (
         TYPE,
         lambda _: nds.Overlay(raw={"A": (3, "f4")}).use("raw", fields=Fewer),

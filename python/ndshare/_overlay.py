@@ -78,17 +78,12 @@ class Use(Generic[_Told]):
     if not TYPE_CHECKING:
 
         def __getattr__(self, field: str) -> Any:
-            if field == "first" or field in self._overlay._plan[self._name]:
-                raise AttributeError(self._without_with(f".{field}"))
-            raise AttributeError(f"a use has no attribute {field!r}")
-
-        def __getitem__(self, field: object) -> Any:
-            raise TypeError(self._without_with(f"[{field!r}]"))
-
-        def _without_with(self, what: str) -> str:
-            return (
-                f"expected the use {self._name!r} to be entered before its fields are taken, got {what} of it outside: "
-                f"write with overlay.use({self._name!r}) as v: and take v{what}"
+            if field != "first" and field not in self._overlay._plan[self._name]:
+                raise AttributeError(f"a use has no attribute {field!r}")
+            use = repr(self._name)
+            raise AttributeError(
+                f"expected the use {use} to be entered before its fields are taken, got .{field} of it outside: write "
+                f"with overlay.use({use}) as v: and take v.{field}"
             )
 
     def __repr__(self) -> str:
