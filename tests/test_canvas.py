@@ -79,6 +79,16 @@ def test_what_a_canvas_is() -> None:
         array.flags.writeable = True
 
 
+def test_numpy_takes_a_canvas_for_its_array() -> None:
+    canvas = nds.Canvas((2, 3), np.uint8)
+    assert np.shares_memory(np.asarray(canvas), canvas.array)
+    assert not np.asarray(canvas).flags.writeable
+    assert not np.shares_memory(np.array(canvas), canvas.array)
+    assert np.asarray(canvas, np.float32).dtype == np.float32
+    with pytest.raises(ValueError, match="copy"):
+        np.asarray(canvas, np.float32, copy=False)
+
+
 def test_the_array_outlives_the_canvas() -> None:
     canvas = nds.Canvas(1000, "u1")
     nds.copyto(canvas, 7)

@@ -460,6 +460,7 @@ ARGUMENTS: dict[str, tuple[str, Callable[[Path], object]]] = {
     ),
     "publish: an array of NumPy's": (VALUE, wrong(nds.publish, "x", PRIVATE)),
     "publish: something else": (TYPE, wrong(nds.publish, "x", 3)),
+    "publish: the name last": (TYPE, wrong(nds.publish, 3, "x")),
     "publish: a name that is none": (VALUE, lambda _: nds.publish("a/b", nds.zeros(3))),
     "publish: a mode for writing": (VALUE, lambda _: nds.publish("x", nds.zeros(3), mode=0o666)),
     "publish: a mode that its arena has not": (
@@ -471,6 +472,7 @@ ARGUMENTS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "attach: a user without readonly": (VALUE, wrong(nds.attach, "x", user="root")),
     "attach: timeout": (VALUE, wrong(nds.attach, "x", timeout=-1)),
     "session: a name that is none": (VALUE, wrong(nds.session, "")),
+    "session: a name with its @": (VALUE, wrong(nds.session, "@site")),
     "ref: an array of NumPy's": (VALUE, wrong(nds.ref, PRIVATE)),
     "ref: something else": (TYPE, wrong(nds.ref, 3)),
     "ref: a text that is none": (VALUE, wrong(nds.ref, "abc")),
@@ -518,6 +520,10 @@ ARGUMENTS: dict[str, tuple[str, Callable[[Path], object]]] = {
         named_twice(nds.Overlay, {"raw": {"A": (3, "f4")}}, {"raw": {"A": (4, "f4")}}),
     ),
     "Overlay.use: a use that is none": (VALUE, lambda _: nds.Overlay(raw={"A": (3, "f4")}).use("waves")),
+    "Overlay.use: a field without with": (
+        "AttributeError",
+        lambda _: nds.Overlay(raw={"A": (3, "f4")}).use("raw").A,  # type: ignore[attr-defined]
+    ),
     "Overlay.use: a class that does not fit": (
         TYPE,
         lambda _: nds.Overlay(raw={"A": (3, "f4")}).use("raw", fields=Fewer),

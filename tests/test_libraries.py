@@ -220,6 +220,86 @@ def test_stores_in_one_cache_are_told_apart(zarr: Any) -> None:
     assert [read(store, "a") for store in stores] == [b"\0", b"\1"]
 
 
+def test_folders_of_one_relative_path_are_told_apart(
+    zarr: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = nds.Cache("8 MiB")
+    for number in range(2):
+        (tmp_path / str(number) / "images").mkdir(parents=True)
+        (tmp_path / str(number) / "images" / "a").write_bytes(bytes([number]))
+        monkeypatch.chdir(tmp_path / str(number))
+        for store in (
+            zarr.storage.LocalStore("images"),
+            zarr.storage.WrapperStore(zarr.storage.LocalStore("images")),
+            zarr.storage.LocalStore(tmp_path / str(number) / "images"),
+        ):
+            assert read(cached(store, cache), "a") == bytes([number])
+    assert cache.info()["loads"] == 4, "a whole path and a relative one are the same folder"
+
+
+def test_what_is_no_store_or_no_cache_is_refused_at_once(zarr: Any) -> None:
+    cache, store = nds.Cache("8 MiB"), zarr.storage.MemoryStore()
+    for wrong in ("folder", zarr.create_array(store, shape=(2,), dtype="u1"), {}, None):
+        with pytest.raises(TypeError, match="expected a store of zarr's"):
+            cached(wrong, cache)
+    with pytest.raises(TypeError, match=r"expected an ndshare\.Cache.*got '64 MiB'"):
+        cached(store, "64 MiB")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="one cache is enough"):
+        cached(zarr.storage.WrapperStore(cached(store, cache)), nds.Cache("8 MiB"))
+
+
+def test_stores_that_need_each_other_have_threads_of_their_own(zarr: Any) -> None:
+    beneath = cached(zarr.storage.MemoryStore(), nds.Cache("8 MiB"))
+    asyncio.run(beneath.set("a", as_value(b"x")))
+
+    class Above(zarr.storage.MemoryStore):  # type: ignore[misc]
+        async def get(self, *given: Any) -> Any:
+            return await beneath.get("a", *given[1:])
+
+    async def many() -> list[Any]:
+        above = cached(Above(), nds.Cache("8 MiB"))
+        return await asyncio.wait_for(asyncio.gather(*(above.get(str(n), prototype()) for n in range(80))), 20)
+
+    assert len(asyncio.run(many())) == 80
+
+
+def test_a_store_that_does_not_answer_holds_up_neither_others_nor_the_end(zarr: Any) -> None:
+    source = """
+    import asyncio, os, signal, threading, zarr
+    import ndshare as nds
+    from ndshare.zarr import cached
+    from zarr.core.buffer import default_buffer_prototype as prototype
+
+    class Hung(zarr.storage.MemoryStore):
+        hangs = True
+        async def get(self, *given):
+            if self.hangs:
+                await asyncio.sleep(3600)
+            return await super().get(*given)
+
+    beneath = Hung()
+    store = cached(beneath, nds.Cache("8 MiB"))
+    asyncio.run(store.set("a", prototype().buffer.from_bytes(b"x")))
+    for closes in (True, False):
+        loop, beneath.hangs = asyncio.new_event_loop(), True
+        task = loop.create_task(store.get("a", prototype()))
+        loop.run_until_complete(asyncio.sleep(0.1))
+        if closes:
+            loop.close()
+        beneath.hangs = False
+        print(asyncio.run(store.get("a", prototype())).to_bytes().decode())
+        asyncio.run(store.set("a", prototype().buffer.from_bytes(b"y")))
+    beneath.hangs = True
+    threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT]).start()
+    try:
+        zarr.core.sync.sync(store.get("a", prototype()))
+    except KeyboardInterrupt:
+        print("Ctrl-C")
+    """
+    done = run(source, timeout=20)
+    assert (done.code, done.out) == (0, "x\ny\nCtrl-C\n"), done.err
+
+
 def test_a_store_goes_through_any_pickler_with_its_cache(zarr: Any, tmp_path: Path) -> None:
     cache = nds.Cache("8 MiB")
     store = cached(zarr.storage.LocalStore(tmp_path), cache)

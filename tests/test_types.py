@@ -55,6 +55,25 @@ def test_a_checker_knows_and_what_it_does_not_is_seen(tmp_path: Path) -> None:
     assert {"reportAssertTypeFailure", "reportAttributeAccessIssue"} <= {rule for _, rule in found}
 
 
+MYPYS = """
+import numpy as np
+import ndshare as nds
+nds.Overlay(floats={"A": ((100, 100), "f4"), "B": (100, "f8")}, ints={"D": (5000, np.int32)})
+nds.Overlay(pairs=[("A", ((100, 100), "f4")), ("B", (100, "f8"))], name="x")
+for frame in nds.Ring(3, np.uint8, slots=2).reader():
+    print(frame.seq + 1, frame.origin.seq)
+nds.Overlay(wrong=3)
+"""
+
+
+def test_mypy_takes_what_the_pages_write(tmp_path: Path) -> None:
+    api = pytest.importorskip("mypy.api")
+    program = tmp_path / "program.py"
+    program.write_text(MYPYS)
+    out, _, _ = api.run(["--strict", "--cache-dir", str(ROOT / ".mypy_cache"), str(program)])
+    assert {line.split(":")[1] for line in out.splitlines() if ": error:" in line} == {str(MYPYS.count("\n"))}, out
+
+
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Let `assert_type` compare with what is there, as far as that can be told."""

@@ -70,7 +70,8 @@ def rings() -> None:
         writer.put(frame)
         got = frames.get(timeout=1)
         assert_type(got, nds.Frame[np.uint16])
-        assert_type(got.seq, int | None)
+        assert_type(got.seq, int | Any)
+        print(got.seq + 1, got.time_ns / 1e9, "" if got.origin is None else got.origin.seq)
         assert_type(got.copy(), U16)
         # A frame is an array of what it is.
         image: U16 = got

@@ -1,5 +1,5 @@
 # pyright: reportPrivateUsage=false
-"""What Python adds to caches: how loaders run, many keys at a time, and how caches travel."""
+"""What Python adds to caches and canvases: how loaders run, many keys at a time, and how caches travel."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from . import _native
 from ._errors import Timeout
@@ -33,7 +33,7 @@ Progress = Callable[[int, int], object] | bool | None
 def run(load: Load, key: Any, arena: Arena | None) -> Array:
     """Return what a loader makes of a key, as an array. What NumPy allocates meanwhile is shared from the start."""
     with _native.allocating(arena=arena):
-        return _array_of(load(key), lambda: f"load({_short(key)}) to return")
+        return _array_of(load(key), lambda: f"load({short(key)}) to return")
 
 
 def _array_of(value: Any, what: Callable[[], str]) -> Array:
@@ -41,15 +41,15 @@ def _array_of(value: Any, what: Callable[[], str]) -> Array:
     try:
         array = np.asarray(value)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"expected {what()} an array of plain bytes, got {_short(value)}: {error}") from error
+        raise TypeError(f"expected {what()} an array of plain bytes, got {short(value)}: {error}") from error
     if array.dtype.hasobject:
-        got = f"an array of {array.dtype!r}" if isinstance(value, np.ndarray) else _short(value)
+        got = f"an array of {array.dtype!r}" if isinstance(value, np.ndarray) else short(value)
         hint = "raise an exception where there is no value" if value is None else "processes cannot share objects"
         raise TypeError(f"expected {what()} an array of plain bytes, got {got}: {hint}")
     return array
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
     """Return the repr of an object, of bounded length, whatever the object does."""
     try:
         text = repr(value)
@@ -331,7 +331,7 @@ def _check(workers: int | None, timeout: float | None, progress: Progress) -> No
     if timeout is not None and not timeout >= 0:
         raise ValueError(f"expected a timeout in seconds, 0 or more, or None, got {timeout}")
     if not (progress is None or isinstance(progress, bool) or callable(progress)):
-        raise TypeError(f"expected progress to be True, or a function of (done, total), got {_short(progress)}")
+        raise TypeError(f"expected progress to be True, or a function of (done, total), got {short(progress)}")
 
 
 def _cpus() -> int:
@@ -343,7 +343,7 @@ def _cpus() -> int:
 
 def _setitem(self: Cache, key: Any, value: ArrayLike, /) -> None:
     """Make an array the value of a key."""
-    self._store(key, _array_of(value, lambda: f"the value of {_short(key)} to be"))
+    self._store(key, _array_of(value, lambda: f"the value of {short(key)} to be"))
 
 
 def _iter(self: Cache) -> Iterator[Any]:
@@ -351,9 +351,14 @@ def _iter(self: Cache) -> Iterator[Any]:
     return iter(self._keys(key_of))
 
 
-def _add_method(name: str, method: types.FunctionType) -> None:
-    method.__name__, method.__qualname__, method.__module__ = name, f"Cache.{name}", "ndshare"
-    setattr(Cache, name, method)
+def _as_array(self: Canvas, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
+    """Return `array` to NumPy: as it is, without a lock, or as a copy where that is asked."""
+    return np.array(self.array, dtype=dtype, copy=cast("Any", copy))
+
+
+def _add_method(name: str, method: types.FunctionType, cls: type = Cache) -> None:
+    method.__name__, method.__qualname__, method.__module__ = name, f"{cls.__name__}.{name}", "ndshare"
+    setattr(cls, name, method)
 
 
 for _name, _method in {
@@ -363,6 +368,7 @@ for _name, _method in {
     "__iter__": _iter,
 }.items():
     _add_method(_name, cast("types.FunctionType", _method))
+_add_method("__array__", cast("types.FunctionType", _as_array), Canvas)
 
 
 # How caches travel

@@ -7,7 +7,7 @@ import grp
 import operator
 import pwd
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from . import _native
 
@@ -37,6 +37,8 @@ def publish(
     >>> nds.attach("an example").shape, nds.unpublish("an example")
     ((2, 3), True)
     """
+    if not isinstance(cast("Any", name), str):
+        raise TypeError(f'expected publish("name", object), the name first, got {name!r} as the name')
     if mode is None and group is not None:
         raise ValueError("expected a mode with group=, got none: mode=0o640 lets the group read")
     _native.publish_name(name, obj, replace, mode, None if group is None else _gid(group))

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from typing_extensions import TypeVar, disjoint_base
 
-from ._overlay import Fields, Use, UseSpec
+from ._overlay import Fields, FieldSpec, Use, UseSpec
 from ._ring import Frame
 
 __all__ = [
@@ -334,6 +334,12 @@ _Plan = dict[str, dict[str, _Place]]
 
 @disjoint_base
 class Overlay:
+    # First what most programs write: beside another kind of argument mypy takes ((2, 3), "f4") for a pair of objects.
+    @overload
+    def __new__(
+        cls, *, name: str | None = None, arena: Arena | None = None, **uses: Mapping[str, FieldSpec]
+    ) -> Self: ...
+    @overload
     def __new__(
         cls, *, name: str | UseSpec | None = None, arena: Arena | UseSpec | None = None, **uses: UseSpec
     ) -> Self: ...
@@ -636,6 +642,12 @@ class Canvas(Generic[_Item]):
     def dtype(self) -> np.dtype[_Item]: ...
     @property
     def nbytes(self) -> int: ...
+    @overload
+    def __array__(self, dtype: None = None, copy: bool | None = None) -> NDArray[_Item]: ...
+    @overload
+    def __array__(self, dtype: _DTypeOf[_Told], copy: bool | None = None) -> NDArray[_Told]: ...
+    @overload
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]: ...
     def __reduce__(self) -> str | tuple[Any, ...]: ...
 
 @final

@@ -74,6 +74,18 @@ class Use(Generic[_Told]):
             self._entered.remove(fields)
             fields._end()
 
+    # Type checkers are to see that there is no field.
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, field: str) -> Any:
+            if field != "first" and field not in self._overlay._plan[self._name]:
+                raise AttributeError(f"a use has no attribute {field!r}")
+            use = repr(self._name)
+            raise AttributeError(
+                f"expected the use {use} to be entered before its fields are taken, got .{field} of it outside: write "
+                f"with overlay.use({use}) as v: and take v.{field}"
+            )
+
     def __repr__(self) -> str:
         return f"<use {self._name!r} of {self._overlay!r}>"
 

@@ -17,7 +17,7 @@ import os
 import sys
 import warnings
 from multiprocessing import process, util
-from typing import Any
+from typing import Any, cast
 
 from . import _native
 
@@ -57,8 +57,8 @@ def session(name: str) -> None:
 
     Call it before the first use of ndshare. Raises RuntimeError when this process is in the session of another name, or
     has arrays or other processes in its own while others have the name; ValueError for a name that is empty, longer
-    than 200 bytes, ``.`` or ``..``, or has a slash, a comma or a control character; and AttachError when the user's
-    registry of names is not to be trusted.
+    than 200 bytes, ``.`` or ``..``, begins with an ``@``, or has a slash, a comma or a control character; and
+    AttachError when the user's registry of names is not to be trusted.
 
     >>> import ndshare as nds
     >>> nds.session("a/b")
@@ -66,6 +66,8 @@ def session(name: str) -> None:
     ValueError: expected a name of 1 to 200 bytes without slashes, commas and control characters, and not . or .., \
 got "a/b" of 3 bytes
     """
+    if isinstance(cast("Any", name), str) and name.startswith("@"):
+        raise ValueError(f"expected a name without the @ of {ENVIRONMENT}, got {name!r}: pass {name[1:]!r}")
     _native.session_named(name)
     _name()
 

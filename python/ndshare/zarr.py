@@ -1,3 +1,4 @@
+# pyright: reportPrivateUsage=false
 """zarr 3: the stored bytes of chunks in one cache for all processes.
 
 zarr is imported when `cached` is first called, so this module needs none.
@@ -6,48 +7,132 @@ zarr is imported when `cached` is first called, so this module needs none.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import importlib
-import os
-from collections.abc import Generator, Iterable
-from concurrent.futures import ThreadPoolExecutor
+import threading
+import time
+import weakref
+from collections.abc import Callable, Coroutine, Generator, Iterable
+from concurrent.futures import Future, wait
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from . import _native
+from ._cache import short
 from ._errors import LoadError
 from ._native import Cache
 from ._ref import Ref, ref
 
 _THREADS = 64  # zarr asks for no more at a time, unless its `async.concurrency` is changed: then some wait for others
+# A thread that waits for a store looks so often (seconds) whether that can still answer.
+_LOOK_EVERY = 0.1
+# So long (seconds) the end of the process waits for loads that it called off.
+_PATIENCE = 1.0
 
 
 def cached(store: Any, cache: Cache | Ref[Cache], name: str | None = None) -> Any:
     """Return a store of zarr's that keeps in `cache` what it reads of another store, as a `zarr.abc.store.Store`.
 
     A value is read once for all processes that have the cache. Decoders get it as it lies there: read-only, and not
-    copied. `name` tells several stores in one cache apart, ``str(store)`` by default.
+    copied. `name` tells several stores in one cache apart, ``str(store)`` by default, with the whole path of a folder.
 
     What is written or deleted through such a store is forgotten by the cache; what others write to the store beneath is
     not seen before its key is evicted, or has grown old by the cache's `ttl`. Parts of a value, as of shards, come from
     the store beneath unless the whole is there. Pickled by any library, it takes a reference to the cache along.
+
+    Raises TypeError for what is no store or no cache, and ValueError for a store that is cached already.
     """
-    opened = cache.open() if isinstance(cache, Ref) else cache
-    return _class()(store, opened, str(store) if name is None else name)
+    if not isinstance(store, importlib.import_module("zarr.abc.store").Store):
+        raise TypeError(f"expected a store of zarr's, as zarr.storage.LocalStore(folder), got {short(store)}")
+    if any(isinstance(one, _Cached) for one in _layers(store)):
+        raise ValueError(f"expected a store that no cache is in front of, got {short(store)}: one cache is enough")
+    opened: Any = cache.open() if isinstance(cache, Ref) else cache
+    if not isinstance(opened, Cache):
+        raise TypeError(f'expected an ndshare.Cache, as nds.Cache("64 MiB"), got {short(opened)}')
+    return _class()(store, opened, _name_of(store) if name is None else name)
+
+
+def _layers(store: Any) -> Generator[Any, None, None]:
+    """Go through a store and those that it wraps."""
+    while store is not None:
+        yield store
+        store = getattr(store, "_store", None)
+
+
+def _name_of(store: Any) -> str:
+    """Return the text of a store, with the whole path where it has one: a relative one is another's elsewhere."""
+    *_, last = _layers(store)
+    path = getattr(last, "root", None) or getattr(last, "path", None)
+    before, there, after = str(store).rpartition(path.as_posix()) if isinstance(path, Path) else ("", "", str(store))
+    return before + Path(there).resolve().as_posix() + after if there else after
 
 
 class _MissingError(Exception):
     """The store has no such key."""
 
 
-def _make_threads(_pid: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_THREADS, "ndshare zarr")
+class _CalledOffError(BaseException):
+    """Nobody can answer, or wants to know, any more. It says nothing about the key, so whoever waits loads it."""
 
 
-# The threads of a process that wait for others' loads; a forked child has none of its parent's.
-_threads = lru_cache(1)(_make_threads)
+class _Load(threading.Thread):
+    """A load in a thread of its own, which keeps no process from ending. `outcome` is what it comes to.
+
+    The store is asked in its own loop. That may stop, or be closed, or the task that waits may be cancelled; then the
+    load is called off.
+    """
+
+    def __init__(self, cache: Cache, key: tuple[str, str], ask: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        super().__init__(name="ndshare zarr", daemon=True)
+        self._cache, self._key, self._ask, self._loop = cache, key, ask, asyncio.get_running_loop()
+        self.outcome: Future[Any] = Future()
+        self.outcome.set_running_or_notify_cancel()
+        self.off = _native.Stop()
+
+    def run(self) -> None:
+        _loads.add(self)
+        try:
+            self.outcome.set_result(self._cache._fetch_unless(self._key, self._read, None, self.off))
+        except BaseException as error:
+            self.outcome.set_exception(error)
+        finally:
+            _loads.discard(self)
+
+    def _read(self, _: object) -> Any:
+        if self._is_off():
+            raise _CalledOffError
+        asked = asyncio.run_coroutine_threadsafe(self._ask(), self._loop)
+        while not wait([asked], _LOOK_EVERY).done:
+            if self._is_off():
+                if not self._loop.is_closed():
+                    asked.cancel()
+                raise _CalledOffError
+        if asked.cancelled():
+            raise _CalledOffError
+        if (found := asked.result()) is None:
+            raise _MissingError
+        return found.as_numpy_array()
+
+    def _is_off(self) -> bool:
+        return self.off.is_set() or not self._loop.is_running()
+
+
+_loads: set[_Load] = set()
+
+
+def _call_off() -> None:
+    """Before the interpreter ends: a thread that comes back into it afterwards would end the process badly."""
+    loads = _loads.copy()
+    for load in loads:
+        load.off.set()
+    end = time.monotonic() + _PATIENCE
+    for load in loads:
+        load.join(max(0.0, end - time.monotonic()))
+
+
+atexit.register(_call_off)
 
 
 class _Cached:
@@ -55,6 +140,8 @@ class _Cached:
 
     def __init__(self, store: Any, cache: Cache, name: str) -> None:
         self._store, self._cache, self._name = store, cache, name
+        # Of this store alone: loads of one must not wait for those of another, which may wait for them.
+        self._turns: weakref.WeakKeyDictionary[Any, asyncio.Semaphore] = weakref.WeakKeyDictionary()
 
     def _with_store(self, store: Any) -> Any:
         return type(self)(store, self._cache, self._name)
@@ -70,27 +157,26 @@ class _Cached:
         if byte_range is not None and value is None:
             return await self._store.get(key, prototype, byte_range)
         if value is None:
-            loop = asyncio.get_running_loop()
             try:
-                value = await loop.run_in_executor(_threads(os.getpid()), self._load, key, prototype, loop)
+                value = await self._load(key, prototype)
             except _MissingError:
                 return None
-            except LoadError:
+            except (LoadError, _CalledOffError):
                 # Another's; the store has an error of its own to tell, or none any more.
                 return await self._store.get(key, prototype)
         whole = prototype.buffer.from_bytes(value)
         return whole if byte_range is None else _part(whole, byte_range)
 
-    def _load(self, key: str, prototype: Any, loop: asyncio.AbstractEventLoop) -> NDArray[Any]:
-        """Have the cache read a value; the store is asked in its own loop."""
-
-        def read(_: object) -> NDArray[np.uint8]:
-            found = asyncio.run_coroutine_threadsafe(self._store.get(key, prototype), loop).result()
-            if found is None:
-                raise _MissingError
-            return found.as_numpy_array()
-
-        return self._cache.fetch((self._name, key), read)
+    async def _load(self, key: str, prototype: Any) -> Any:
+        """Have the cache read a value."""
+        turns = self._turns.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(_THREADS))
+        async with turns:
+            load = _Load(self._cache, (self._name, key), lambda: self._store.get(key, prototype))
+            load.start()
+            try:
+                return await asyncio.wrap_future(load.outcome)
+            finally:
+                load.off.set()
 
     async def set(self, key: str, value: Any) -> None:
         with self._forgetting(key):
