@@ -228,7 +228,10 @@ def test_a_cache_in_a_notebook() -> None:
     cache.fetch(1 << 17)
     page = page_of(cache)
     assert page.text.startswith("Cache <i>tiles</i>, ttl 60 s")
-    assert page.rows == [["values", "75%", "3 MiB of 4 MiB"], ["hits", "33%", "1 of 3"]]
+    # A block may be a little larger than its array.
+    used = cache.info()["bytes"] / 2**20
+    assert 3 <= used < 3.5
+    assert page.rows == [["values", f"{100 * used / 4:.0f}%", f"{used:.3g} MiB of 4 MiB"], ["hits", "33%", "1 of 3"]]
 
 
 def test_an_arena_in_a_notebook() -> None:
