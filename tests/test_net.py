@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
@@ -388,7 +388,7 @@ def test_two_threads_close_a_server_at_once_and_all_rings_have_one_timeout() -> 
     rings = {str(number): ring_of() for number in range(8)}
     server = net.serve("tcp/127.0.0.1:0", rings=rings)
     # Somebody who listens, and does not go away at the end.
-    listener = server.link.session.declare_subscriber("ndshare/**")
+    listener = server.link.session.declare_subscriber("ndshare/**", net._link.in_place(lambda _: None))
     for ring in rings.values():
         ring.close()
     assert wait_until(lambda: all(ring["state"] == "ended" for ring in server.stats()["rings"].values()), HANG)
@@ -1032,7 +1032,8 @@ def test_a_strangers_answers_are_taken_for_nobodys() -> None:
         for asked, *said in answers:
 
             def answer(query: Any, said: list[Any] = said) -> None:
-                with query:
+                # Zenoh itself refuses some, by one engine with an error.
+                with query, suppress(zenoh.ZError):
                     query.reply(said[0], said[1], attachment=said[2])
 
             stranger.declare_queryable(asked, net._link.in_place(answer))

@@ -42,6 +42,11 @@ impl Config {
         self.0.insert_json5(key, value).map_err(refused)
     }
 
+    /// Return what is at a path of the configuration, as JSON.
+    fn get_json(&self, key: &str) -> PyResult<String> {
+        self.0.get_json(key).map_err(refused)
+    }
+
     fn __str__(&self) -> String {
         self.0.to_string()
     }
