@@ -60,10 +60,9 @@ def run_all(stand: Stand, rate: float | None) -> Pair:
 
 def settle(progress: Progress, task: TaskID, outcome: Outcome) -> None:
     """Fill a bar up and say beside it how many frames are missing: one that stops short looks as if it hung."""
-    lost = outcome.plan.frames - int(np.count_nonzero(outcome.moments[Stage.STORED]))
-    progress.update(
-        task, completed=outcome.plan.frames, lost=f"[yellow]{lost} lost: the camera waits for nobody" * (lost > 0)
-    )
+    lost = report.missing(outcome)
+    told = f"[yellow]{lost} lost: the camera waits for nobody" if lost else ""
+    progress.update(task, completed=outcome.plan.frames, lost=told)
 
 
 def ticker(progress: Progress, task: TaskID) -> Tick:

@@ -109,10 +109,14 @@ def refresh_ms(outcome: Outcome, _stage: Stage) -> float:
     return 1e3 * float(np.median([refresh.seconds for refresh in outcome.refreshes]))
 
 
+def missing(outcome: Outcome) -> int:
+    """Return of how many frames no tile was kept."""
+    return outcome.plan.frames - int(np.count_nonzero(outcome.moments[Stage.STORED]))
+
+
 def uncounted(outcome: Outcome) -> int:
     """Return how many frames vanished without being counted by the hand-over."""
-    missing = outcome.plan.frames - int(np.count_nonzero(outcome.moments[Stage.STORED]))
-    return max(0, missing - outcome.dropped)
+    return max(0, missing(outcome) - outcome.dropped)
 
 
 def agreement(ours: Outcome, theirs: Outcome) -> Agreement:
