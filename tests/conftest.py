@@ -52,7 +52,7 @@ _stderr = pytest.StashKey[int]()
 # What a test calls, or has as a fixture, that keeps it from going on in several threads at once, and why.
 ALONE = {
     "counts what all threads have": (
-        "active_count blocks descriptors held inodes mappings refcount settle stats threads warm_bytes"
+        "active_count blocks descriptors held inodes mappings refcount settle stats threads tracemalloc warm_bytes"
     ),
     "starts processes, and a fork beside threads may hang": (
         "Child FORK Pool Popen Process ProcessPoolExecutor Puppet Storm child fork forked get_context method run "

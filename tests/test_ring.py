@@ -1420,6 +1420,7 @@ def test_writer_died_names_the_process(made: bool) -> None:
     assert nds.WriterDied("text").pid is None
 
 
+@pytest.mark.thread_unsafe(reason="a name is one ring for all threads")
 def test_a_reader_and_a_writer_are_opened_by_a_reference() -> None:
     """As a program in Rust gives them to one in Python: the token says of which ring they are."""
     ring = nds.Ring((2, 3), np.uint16, slots=4, name="cam0")
