@@ -63,7 +63,8 @@ def filming(name: str, rows: int = 30, columns: int = 40, value: int = 500) -> I
         finally:
             process.kill()
             process.wait(HANG)
-            nds.names()  # which removes the name of what is gone
+    # Asking removes the name of what is gone, as soon as a viewer has let go of it, too.
+    assert wait_until(lambda: name not in nds.names(), HANG)
 
 
 @pytest.fixture
