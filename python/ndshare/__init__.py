@@ -55,6 +55,7 @@ from ._errors import (
     Refused,
     Stale,
     Timeout,
+    WorkerDied,
     WriterDied,
 )
 from ._files import load, save
@@ -90,6 +91,7 @@ from ._travel import _open_array as _open_array  # pyright: ignore[reportPrivate
 if TYPE_CHECKING:
     from ._enable import enable
     from ._executor import ProcessPoolExecutor
+    from ._pipe import Pipe, pipe
     from ._view import Viewer, view
 
 __all__ = [
@@ -109,6 +111,7 @@ __all__ = [
     "OfferedRing",
     "Overlay",
     "OwnerDied",
+    "Pipe",
     "Poisoned",
     "ProcessPoolExecutor",
     "ReadOnly",
@@ -119,6 +122,7 @@ __all__ = [
     "Stale",
     "Timeout",
     "Viewer",
+    "WorkerDied",
     "Writer",
     "WriterDied",
     "__version__",
@@ -143,6 +147,7 @@ __all__ = [
     "names",
     "ones",
     "ones_like",
+    "pipe",
     "publish",
     "reclaim",
     "ref",
@@ -159,9 +164,11 @@ __all__ = [
 
 
 _LATE = {
+    "Pipe": "._pipe",
     "ProcessPoolExecutor": "._executor",
     "Viewer": "._view",
     "enable": "._enable",
+    "pipe": "._pipe",
     "view": "._view",
 }
 
