@@ -138,10 +138,12 @@ class Pipe:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
+        try:
+            if kind is None:
+                self.wait()
+        finally:
+            # Also when Ctrl-C ended the wait.
             self.close()
-        else:
-            self.wait()
 
     def __repr__(self) -> str:
         engine = self._engine
@@ -238,7 +240,8 @@ def pipe(
     _check_policy(on_error, timeout)
     rules = Rules(count, most, bool(ordered), on_error, tries, timeout, _out(into) if out else None)
     task = Task(f, initializer, initargs, into is not None, _native.allocating(min_bytes).min_bytes)
-    writer = None if into is None else into.writer()
+    # Entered, it is this process's before the first result: it counts as closed, or as dead, from now on.
+    writer = None if into is None else into.writer().__enter__()
     context = mp_context or multiprocessing.get_context()
     engine = Engine(reader, writer, task, rules, context)
     try:

@@ -256,7 +256,7 @@ class Engine:
     def run(self) -> None:
         """Pass frames until the stream ends; raise what ended it before. Afterwards nothing is left."""
         try:
-            while not self.is_stopped and not (self._end and not self.jobs):
+            while not self._is_over():
                 self._step()
         except BaseException:
             self._dismiss()
@@ -271,11 +271,16 @@ class Engine:
         self._take_frames()
         self._hand_out()
         self.is_full = not self._publish(0)
+        if self._is_over():
+            return
         self._listen(0 if self.is_full else self._patience())
         if self.is_full:
             self.is_full = not self._publish(_NAP)
         if self.rules.timeout is not None:
             self._end_slow_ones(self.rules.timeout)
+
+    def _is_over(self) -> bool:
+        return self.is_stopped or bool(self._end and not self.jobs)
 
     # Frames
 
@@ -345,7 +350,7 @@ class Engine:
         assert self._writer is not None
         fields = self._writer.ring.meta
         if fields is None:
-            return job.meta
+            return job.meta or None
         names, meta = fields.names or (), job.frame.meta
         if self._carried is None:
             self._carried = () if meta is None else _in_both(meta.dtype, fields)
@@ -358,8 +363,9 @@ class Engine:
         if not self.rules.ordered:
             self._finished.append(job)
 
-    def _fail(self, job: Job, error: BaseException) -> None:
+    def _fail(self, job: Job, error: BaseException, pid: int | None = None) -> None:
         """Count a frame that came to nothing, and do what is to be done then."""
+        error.add_note(f"nds.pipe: of frame {job.frame.seq}" + (f", in worker {pid}" if pid else ""))
         self.failed += 1
         job.result = job.meta = None
         if self.rules.on_error == "raise":
@@ -420,7 +426,7 @@ class Engine:
             self._idle.append(worker)
             worker.done += 1
             self._settle(job)
-            self._fail(job, _told(unpacked(answer.error), job, worker))
+            self._fail(job, unpacked(answer.error), worker.pid)
             return
         if not self._receive(job, answer):
             # It died since, and what it had with it.
@@ -522,9 +528,11 @@ class Engine:
         self._selector.close()
         self._wake.close()
         self._woken.close()
+        # A pipe that is over keeps neither ring.
+        writer, self._writer = self._writer, None
         del self._reader
-        if self._writer is not None:
-            self._writer.close() if is_whole else self._writer._die()
+        if writer is not None:
+            writer.close() if is_whole else writer._die()
 
     def abandon(self) -> None:
         """Give everything back before the thread has begun."""
@@ -547,11 +555,6 @@ def _in_both(dtype: np.dtype[Any], other: np.dtype[Any]) -> tuple[str, ...]:
 def _times(_job: Job) -> dict[str, Any]:
     """Return what else `put` is told of a frame."""
     return {}
-
-
-def _told(error: BaseException, job: Job, worker: Worker) -> BaseException:
-    error.add_note(f"nds.pipe: of frame {job.frame.seq}, in worker {worker.pid}")
-    return error
 
 
 def _how(code: int) -> str:
