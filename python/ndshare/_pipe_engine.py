@@ -259,11 +259,11 @@ class Engine:
             while not self._is_over():
                 self._step()
         except BaseException:
-            self._dismiss()
             self._close(is_whole=False)
+            self._dismiss()
             raise
-        self._dismiss(in_order=not self.is_stopped)
         self._close(is_whole=not isinstance(self._end, WriterDied))
+        self._dismiss(in_order=not self.is_stopped)
         if isinstance(self._end, WriterDied):
             raise self._end
 
@@ -507,6 +507,14 @@ class Engine:
 
     # The end
 
+    def _close(self, *, is_whole: bool) -> None:
+        """Give all frames and both rings back. Readers of results get WriterDied where the stream is not whole."""
+        self.drop_frames()
+        writer, self._writer = self._writer, None
+        del self._reader
+        if writer is not None:
+            writer.close() if is_whole else writer._die()
+
     def _dismiss(self, *, in_order: bool = False) -> None:
         """See to it that all workers have ended: in order, those that are idle; else at once."""
         for worker in self.workers:
@@ -519,28 +527,17 @@ class Engine:
             worker.process.join(max(0.0, end_time - time.monotonic()))
             worker.kill()
             self._bury(worker)
-
-    def _close(self, *, is_whole: bool) -> None:
-        """Give everything back. Readers of results get WriterDied where the stream is not whole."""
-        self.jobs.clear()
-        self._waiting.clear()
-        self._finished.clear()
         self._selector.close()
         self._wake.close()
         self._woken.close()
-        # A pipe that is over keeps neither ring.
-        writer, self._writer = self._writer, None
-        del self._reader
-        if writer is not None:
-            writer.close() if is_whole else writer._die()
 
     def abandon(self) -> None:
         """Give everything back before the thread has begun."""
-        self._dismiss()
         self._close(is_whole=True)
+        self._dismiss()
 
     def drop_frames(self) -> None:
-        """In a forked child: keep nothing that the parent has in hand."""
+        """Keep nothing that is in hand; in a forked child, what the parent has in hand."""
         self.jobs.clear()
         self._waiting.clear()
         self._finished.clear()
