@@ -231,7 +231,7 @@ def pipe(
     >>> with nds.pipe(camera.reader(), np.sum, into=results, workers=2):
     ...     with camera:
     ...         for n in range(3):
-    ...             seq = camera.put(np.full((2, 2), n))
+    ...             seq = camera.put([[n, n], [n, n]])
     >>> [(int(each), int(each.meta.source_seq)) for each in sums]
     [(0, 0), (4, 1), (8, 2)]
     """
