@@ -1,7 +1,7 @@
 """A stream of frames through a function in two processes, results in order: the pipe beside pools.
 
-Everybody has its workers beforehand, calls the same function, and keeps a few frames in hand. Frames are ordinary arrays
-when the clock starts, and results are looked at before it stops, so what a camera copies into a ring counts.
+Everybody has its workers beforehand, calls the same function, and keeps a few frames in hand. Frames are ordinary
+arrays when the clock starts, and results are looked at before it stops, so what a camera copies into a ring counts.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class Line:
         self.pipe = nds.pipe(reader, f, into, workers=WORKERS, buffersize=AHEAD, mp_context=context, **options)
 
     def map(self, frames: list[Array]) -> Iterator[Array]:
+        """Put frames into the ring, in a thread, and yield the results."""
         camera = threading.Thread(target=lambda: [self._ring.put(frame) for frame in frames])
         camera.start()
         for _ in frames:
@@ -54,6 +55,7 @@ class Line:
         camera.join()
 
     def close(self) -> None:
+        """End the stream, and wait for the end of the workers."""
         self._ring.close()
         self.pipe.wait()
 
@@ -108,5 +110,5 @@ def fft() -> Iterator[Contestants]:
 
 @bench("stream-small", "a frame of 8 KB through next to nothing in two processes, in order", rounds=12)
 def small() -> Iterator[Contestants]:
-    """What the hand-over costs: frames of 64 x 64 in uint16."""
+    """Measure what the hand-over costs: frames of 64 x 64 in uint16."""
     yield from _contestants(negative, None, [np.full((64, 64), n, np.uint16) for n in range(500)])

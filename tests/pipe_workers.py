@@ -57,7 +57,7 @@ def die_at_three(frame: Frame) -> Any:
 
 
 def leave_at_three(frame: Frame) -> Any:
-    """The same, with a child that lives on and has copies of all that was open."""
+    """Leave at once, with a child that lives on and has copies of all that was open."""
     if frame.seq == 3:
         if not os.fork():
             end_time = time.monotonic() + LIFE
@@ -74,7 +74,7 @@ def fail_at_three(frame: Frame) -> Any:
     return frame
 
 
-class Odd(Exception):
+class OddError(Exception):
     """An exception that cannot be made again of its pickle."""
 
     def __init__(self, one: object, two: object) -> None:
@@ -82,7 +82,7 @@ class Odd(Exception):
 
 
 def fail_oddly(frame: Frame) -> Any:
-    raise Odd(frame.seq, "x" * 1_000_000)
+    raise OddError(frame.seq, "x" * 1_000_000)
 
 
 class Gate:

@@ -27,7 +27,9 @@ META = [("total", "i8"), ("note", "S8"), ("gain", "f4"), ("source_seq", "i8"), (
 
 
 @contextmanager
-def camera(numbers: range, shape: int = 8, slots: int = 8, meta: Any = None, **fields: Any) -> Iterator[nds.Reader[Any]]:
+def camera(
+    numbers: range, shape: int = 8, slots: int = 8, meta: Any = None, **fields: Any
+) -> Iterator[nds.Reader[Any]]:
     """Yield a reader of a ring that a thread fills as soon as there is room."""
     ring = nds.Ring(shape, "u2", slots=slots, meta=meta)
     reader, writer = ring.reader(), ring.writer()
@@ -73,19 +75,25 @@ def test_a_pipe_does_what_a_loop_does(method: str, ordered: bool) -> None:
         wanted = {frame.seq: (frame.time_ns, pipe_workers.work(frame)) for frame in reader}
     into, frames = results(meta=META)
     got: list[int] = []
-    context = mp.get_context(method)
-    with camera(numbers, meta=[("gain", "f4")], gain=gain) as reader:
-        with nds.pipe(reader, pipe_workers.work, into, workers=2, ordered=ordered, mp_context=context) as pipe:
-            for frame in frames:
-                got.append(int(frame.meta.source_seq))
-                _, (array, meta) = wanted[got[-1]]
-                assert np.array_equal(frame, array) and frame.dtype == array.dtype
-                assert frame.meta.gain == got[-1] and frame.meta.total == meta["total"]
-                assert frame.meta.note.decode() == meta["note"] and 0 < frame.meta.source_time_ns <= frame.time_ns
+    options: dict[str, Any] = {"workers": 2, "ordered": ordered, "mp_context": mp.get_context(method)}
+    with (
+        camera(numbers, meta=[("gain", "f4")], gain=gain) as reader,
+        nds.pipe(reader, pipe_workers.work, into, **options) as pipe,
+    ):
+        for frame in frames:
+            got.append(int(frame.meta.source_seq))
+            _, (array, meta) = wanted[got[-1]]
+            assert np.array_equal(frame, array)
+            assert frame.dtype == array.dtype
+            assert frame.meta.gain == got[-1]
+            assert frame.meta.total == meta["total"]
+            assert frame.meta.note.decode() == meta["note"]
+            assert 0 < frame.meta.source_time_ns <= frame.time_ns
     assert got == list(numbers) if ordered else sorted(got) == list(numbers)
     stats = pipe.stats()
     assert (stats["read"], stats["done"], stats["written"], stats["failed"], stats["in_flight"]) == (30, 30, 30, 0, 0)
-    assert pipe.closed and repr(pipe) == "<Pipe of 2 workers, 30 frames read, 30 written, ended>"
+    assert pipe.closed
+    assert repr(pipe) == "<Pipe of 2 workers, 30 frames read, 30 written, ended>"
 
 
 @pytest.mark.parametrize(
@@ -120,7 +128,9 @@ def test_without_a_ring_of_results_the_function_is_called_and_no_more() -> None:
 
     with camera(range(20)) as reader, nds.pipe(reader, count, workers=2, mp_context=FORK) as pipe:
         pass
-    assert counts.tolist() == [1] * 20 and pipe.stats()["done"] == 20 and pipe.stats()["written"] == 0
+    assert counts.tolist() == [1] * 20
+    assert pipe.stats()["done"] == 20
+    assert pipe.stats()["written"] == 0
 
 
 @pytest.mark.parametrize("f", [pipe_workers.double_into, pipe_workers.describe_into])
@@ -131,7 +141,8 @@ def test_a_function_with_out_writes_into_the_ring_of_results(f: Callable[..., An
         pass
     factor = 2 if f is pipe_workers.double_into else 1
     for number, frame in enumerate(frames):
-        assert frame.tolist() == [factor * number] * 8 and frame.dtype == np.int32
+        assert frame.tolist() == [factor * number] * 8
+        assert frame.dtype == np.int32
         assert frame.meta.total == (8 * number if f is pipe_workers.describe_into else 0)
 
 
@@ -147,13 +158,13 @@ def test_a_plan_of_a_transform_is_such_a_function() -> None:
 def test_pipes_in_a_row_keep_order_and_the_number_of_the_first_frame() -> None:
     first, between = results(meta=[("source_seq", "i8")])
     second, frames = results(meta=[("source_seq", "i8")])
-    with camera(range(40)) as reader:
-        # One frame in two, so numbers of the second ring are others.
-        with (
-            nds.pipe(reader, pipe_workers.even_only, first, workers=2, mp_context=FORK),
-            nds.pipe(between, pipe_workers.itself, second, workers=2, mp_context=FORK),
-        ):
-            got = [(frame.seq, int(frame.meta.source_seq), int(frame[0])) for frame in frames]
+    # One frame in two, so numbers of the second ring are others.
+    with (
+        camera(range(40)) as reader,
+        nds.pipe(reader, pipe_workers.even_only, first, workers=2, mp_context=FORK),
+        nds.pipe(between, pipe_workers.itself, second, workers=2, mp_context=FORK),
+    ):
+        got = [(frame.seq, int(frame.meta.source_seq), int(frame[0])) for frame in frames]
     assert got == [(n, 2 * n, 2 * n) for n in range(20)]
 
 
@@ -199,13 +210,15 @@ def test_a_frame_that_takes_long(ordered: bool) -> None:
 
 def test_a_full_ring_of_results_holds_the_pipe_up_and_no_more() -> None:
     into, frames = results(slots=2)
-    with camera(range(30), slots=4) as reader:
-        with nds.pipe(reader, pipe_workers.itself, into, workers=2, mp_context=FORK) as pipe:
-            assert wait_until(lambda: pipe.stats()["done"] == 6, HANG)
-            assert (pipe.stats()["read"], pipe.stats()["written"], pipe.stats()["in_flight"]) == (6, 2, 4)
-            with pytest.raises(nds.Timeout, match="the ring of results is full"):
-                pipe.wait(timeout=0.05)
-            assert firsts(frames) == list(range(30))
+    with (
+        camera(range(30), slots=4) as reader,
+        nds.pipe(reader, pipe_workers.itself, into, workers=2, mp_context=FORK) as pipe,
+    ):
+        assert wait_until(lambda: pipe.stats()["done"] == 6, HANG)
+        assert (pipe.stats()["read"], pipe.stats()["written"], pipe.stats()["in_flight"]) == (6, 2, 4)
+        with pytest.raises(nds.Timeout, match="the ring of results is full"):
+            pipe.wait(timeout=0.05)
+        assert firsts(frames) == list(range(30))
 
 
 # ---- deaths ---------------------------------------------------------------------------------------------------------
@@ -258,12 +271,16 @@ def stumbling(frame: Any) -> Any:
 def test_a_frame_that_kills_its_workers_is_given_up(f: Callable[..., Any], how: str, tmp_path: Path) -> None:
     into, frames = results(slots=20)
     options: dict[str, Any] = {"initializer": pipe_workers.remember, "initargs": ("path", tmp_path / "over")}
-    with camera(range(10)) as reader:
-        with pytest.raises(nds.WorkerDied, match=f"of frame 3, but each of 3 workers .*: {how}, {how}, {how};") as told:
-            with nds.pipe(reader, f, into, workers=2, mp_context=FORK, **options):
-                pass
+    text = f"of frame 3, but each of 3 workers .*: {how}, {how}, {how};"
+    with (
+        camera(range(10)) as reader,
+        pytest.raises(nds.WorkerDied, match=text) as told,
+        nds.pipe(reader, f, into, workers=2, mp_context=FORK, **options),
+    ):
+        pass
     (tmp_path / "over").touch()
-    assert told.value.seq == 3 and told.value.pid
+    assert told.value.seq == 3
+    assert told.value.pid
     with pytest.raises(nds.WriterDied):
         firsts(frames)
 
@@ -292,14 +309,15 @@ def test_a_worker_that_takes_too_long_is_replaced(tmp_path: Path) -> None:
     initargs = ("path", str(tmp_path / "was here"))
     options: dict[str, Any] = {"timeout": 0.5, "initializer": pipe_workers.remember, "initargs": initargs}
     got, pipe = passed(range(6), pipe_workers.sleepy, **options)
-    assert [int(array[0]) for array in got] == list(range(6)) and pipe.stats()["restarted"] == 1
+    assert [int(array[0]) for array in got] == list(range(6))
+    assert pipe.stats()["restarted"] == 1
     with pytest.raises(nds.WorkerDied, match=r"more than timeout=0\.1 s, more than timeout=0\.1 s;"):
         passed(range(2), pipe_workers.never, timeout=0.1, tries=2)
 
 
 @pytest.mark.crash
 def test_workers_that_never_begin_end_the_pipe() -> None:
-    with pytest.raises(RuntimeError, match="expected workers that begin, got 4 in a row .* by exit code 9"):
+    with pytest.raises(RuntimeError, match=r"expected workers that begin, got 4 in a row .* by exit code 9"):
         passed(range(2), pipe_workers.itself, initializer=pipe_workers.end_now)
 
 
@@ -360,7 +378,8 @@ def test_an_error_ends_the_pipe_and_says_where_it_was() -> None:
                 pipe.wait()
         assert "nds.pipe: of frame 3, in worker" in told.value.__notes__[0]
         assert 'raise KeyError("three")' in str(told.value.__cause__)
-        assert "failed" in repr(pipe) and pipe.closed
+        assert "failed" in repr(pipe)
+        assert pipe.closed
     assert [int(frames.get(timeout=HANG)[0]) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(nds.WriterDied):
         frames.get(timeout=HANG)
@@ -369,7 +388,7 @@ def test_an_error_ends_the_pipe_and_says_where_it_was() -> None:
 @pytest.mark.parametrize(
     ("f", "error", "text"),
     [
-        (pipe_workers.fail_oddly, RuntimeError, "Odd: 0 and xxx"),
+        (pipe_workers.fail_oddly, RuntimeError, "OddError: 0 and xxx"),
         (pipe_workers.objects, TypeError, "expected a dtype of plain bytes"),
         (pipe_workers.much_beside, ValueError, "expected at most 131072 bytes to go with a frame"),
         (pipe_workers.remembered, KeyError, "add"),
@@ -427,7 +446,9 @@ def test_closing_gives_up_what_is_in_hand() -> None:
         workers = busy(pipe)
         pipe.close()
         pipe.close()
-        assert not any(map(alive, workers)) and pipe.closed and pipe.stats()["workers"] == []
+        assert not any(map(alive, workers))
+        assert pipe.closed
+        assert pipe.stats()["workers"] == []
         pipe.wait()
         assert firsts(frames) == []
     del into, frames, reader
@@ -459,7 +480,8 @@ def test_a_reader_that_is_closed_ends_the_stream() -> None:
     ring = nds.Ring(8, slots=4)
     reader = ring.reader()
     pipe = nds.pipe(reader, pipe_workers.itself, workers=1, mp_context=FORK)
-    assert not pipe.closed and "working" in repr(pipe)
+    assert not pipe.closed
+    assert "working" in repr(pipe)
     reader.close()
     pipe.wait(HANG)
 

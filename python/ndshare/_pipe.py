@@ -115,8 +115,8 @@ class Pipe:
 
         "read" counts frames that were taken, of which "done" went through the function, "failed" did not, and
         "in_flight" are in hand; "written" counts results that were published, "restarted" workers that were replaced.
-        "workers" is a list of dicts: "pid", "state" ("starting", "idle", "working"), "seq" of the frame that it works on
-        and for how many "seconds" (else None), and how many it has "done".
+        "workers" is a list of dicts: "pid", "state" ("starting", "idle", "working"), "seq" of the frame that it works
+        on and for how many "seconds" (else None), and how many it has "done".
 
         >>> import ndshare as nds
         >>> with nds.pipe(nds.Ring(2, "uint8", slots=4).reader(), abs, workers=2) as pipe:
@@ -252,7 +252,7 @@ def pipe(
     return Pipe(engine)
 
 
-def _check(reader: object, f: object, into: object, initializer: object) -> None:
+def _check(reader: Any, f: Any, into: Any, initializer: Any) -> None:
     if not isinstance(reader, Reader):
         raise TypeError(f"expected a Reader of a ring, as ring.reader() makes it, got {type(reader).__name__}")
     if not callable(f):
@@ -273,7 +273,7 @@ def _counts(workers: int | None, buffersize: int | None, tries: int) -> tuple[in
     return count, count + ahead
 
 
-def _check_policy(on_error: object, timeout: float | None) -> None:
+def _check_policy(on_error: Any, timeout: float | None) -> None:
     if on_error not in {"raise", "skip"} and not callable(on_error):
         raise ValueError(f'expected on_error "raise", "skip" or a function, got {on_error!r}')
     if timeout is not None and not timeout > 0:

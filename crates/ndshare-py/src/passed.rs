@@ -40,7 +40,8 @@ impl PassedFrames {
         dtype: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (token, hold) = borrowed(py, token)?;
-        let dtype: Option<Py<PyArrayDescr>> = dtype.map(|dtype| Dtype::of(py, Some(dtype))).transpose()?.map(Dtype::unbind);
+        let dtype: Option<Py<PyArrayDescr>> =
+            dtype.map(|dtype| Dtype::of(py, Some(dtype))).transpose()?.map(Dtype::unbind);
         let described = self.known.of(py, &token.description.encode(), dtype.as_ref())?;
         passed(py, &self.own, &described, Passed { hold, offset: token.offset, seq, time_ns, meta: meta.to_vec() })
     }
