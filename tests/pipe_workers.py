@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 import ndshare as nds
+from ndshare import _native
 
 Frame = Any
 LIFE = 120  # seconds after which a worker ends, if nobody ends it before
@@ -158,6 +159,23 @@ def kept(frame: Frame) -> Any:
 
 def kept_view(frame: Frame) -> Any:
     return kept(frame)[1:3]
+
+
+def block_of(array: Any) -> int:
+    """Return the number of the block that an array is in."""
+    lent = _native.lend(array)
+    assert lent is not None
+    return _native.describe(lent[0])[2]
+
+
+def blocks(frame: Frame, out: Any = None) -> Any:
+    """Say which blocks frame and result are in."""
+    result = np.add(frame, 1, out=out)
+    return result, {"source": block_of(frame), "result": block_of(result)}
+
+
+def blocks_with_out(frame: Frame, out: Any) -> Any:
+    return blocks(frame, out)[1]
 
 
 def even_only(frame: Frame) -> Any:

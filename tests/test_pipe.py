@@ -146,6 +146,20 @@ def test_a_function_with_out_writes_into_the_ring_of_results(f: Callable[..., An
         assert frame.meta.total == (8 * number if f is pipe_workers.describe_into else 0)
 
 
+@pytest.mark.parametrize("out", [False, True])
+def test_neither_frame_nor_result_is_copied(out: bool) -> None:
+    ring = nds.Ring(10_000, "u2", slots=8)
+    into = nds.Ring(10_000, "u2", slots=8, meta=[("source", "i8"), ("result", "i8")])
+    looks, frames = ring.reader(), into.reader()
+    f = pipe_workers.blocks_with_out if out else pipe_workers.blocks
+    with nds.pipe(ring.reader(), f, into, workers=2, out=out, mp_context=FORK):
+        fill(ring.writer(), range(5))
+    pairs = list(zip(looks, frames, strict=True))
+    assert len(pairs) == 5
+    for source, result in pairs:
+        assert (result.meta["source"], result.meta["result"]) == tuple(map(pipe_workers.block_of, (source, result)))
+
+
 def test_a_plan_of_a_transform_is_such_a_function() -> None:
     plan = nds.fft.plan_rfft2((16, 16), np.uint16, np.complex64)
     ring, into = nds.Ring((16, 16), "u2", slots=4), nds.Ring((16, 9), np.complex64, slots=4)
@@ -313,6 +327,14 @@ def test_a_worker_that_takes_too_long_is_replaced(tmp_path: Path) -> None:
     assert pipe.stats()["restarted"] == 1
     with pytest.raises(nds.WorkerDied, match=r"more than timeout=0\.1 s, more than timeout=0\.1 s;"):
         passed(range(2), pipe_workers.never, timeout=0.1, tries=2)
+
+
+@pytest.mark.crash
+def test_deaths_are_noticed_where_there_are_no_pidfds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "pidfd_open")
+    got, pipe = passed(range(6), pipe_workers.die_at_three, on_error="skip")
+    assert [int(array[0]) for array in got] == [0, 1, 2, 4, 5]
+    assert pipe.stats()["restarted"] == 3
 
 
 @pytest.mark.crash

@@ -407,6 +407,9 @@ class Engine:
             self._woken.recv(64)
 
     def _hear(self, worker: Worker) -> None:
+        if worker not in self.workers:
+            # It was buried since the wait ended.
+            return
         try:
             self._note(worker, worker.line.receive())
         except BlockingIOError:

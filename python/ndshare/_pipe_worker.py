@@ -158,7 +158,7 @@ class _Bench:
         if watch is None or watch() is None:
             return Answer((token, beside), meta)
         # The function keeps it, and may write to it for the next frame.
-        return self._copied(_native.open_token(token, beside).copy(), meta)
+        return self._copied(_native.open_token(token, beside), meta)
 
     def _copied(self, array: NDArray[Any], meta: dict[str, Any] | None) -> Answer:
         """Put a large array into shared memory; a small one, or one of objects, goes by value."""
@@ -190,19 +190,20 @@ def _root(array: NDArray[Any]) -> NDArray[Any]:
 
 def _packed(error: BaseException) -> bytes:
     """Return an exception and its traceback, which `unpacked` makes one again."""
-    text = "".join(traceback.format_exception(error))
+    text = "".join(traceback.format_exception(error))[-_MOST_TEXT:]
+    instead = f"{type(error).__qualname__}: {str(error)[:_MOST_TEXT]}"
+    pickled = b""
     with contextlib.suppress(Exception):
-        packed = pickle.dumps((error, text), pickle.HIGHEST_PROTOCOL)
-        pickle.loads(packed)
-        if len(packed) < MOST_BYTES // 2:
-            return packed
-    text = text[-_MOST_TEXT:]
-    stand_in = RuntimeError(f"{type(error).__qualname__}: {str(error)[:_MOST_TEXT]}")
-    return pickle.dumps((stand_in, text), pickle.HIGHEST_PROTOCOL)
+        pickled = pickle.dumps(error, pickle.HIGHEST_PROTOCOL)
+    return pickle.dumps((pickled if len(pickled) < MOST_BYTES // 2 else b"", instead, text))
 
 
 def unpacked(packed: bytes) -> BaseException:
-    """Return the exception that a worker packed; its cause says where it was raised."""
-    error, text = cast("tuple[BaseException, str]", pickle.loads(packed))
+    """Return the exception that a worker packed, or one that says the same; its cause says where it was raised."""
+    pickled, instead, text = cast("tuple[bytes, str, str]", pickle.loads(packed))
+    error: BaseException = RuntimeError(instead)
+    # Its class may be unknown here, or not be made again by its own arguments.
+    with contextlib.suppress(Exception):
+        error = pickle.loads(pickled)
     error.__cause__ = RemoteTraceback(text)
     return error
