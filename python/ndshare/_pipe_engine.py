@@ -436,7 +436,8 @@ class Engine:
             worker.job = job
             return
         worker.is_owed = job.out is None and job.result is not None
-        self._idle.append(worker)
+        if worker.why is None:
+            self._idle.append(worker)
         worker.done += 1
         self.done += 1
         self._settle(job)
