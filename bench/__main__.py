@@ -14,6 +14,7 @@ from bench import (  # noqa: F401  (they register themselves)
     lock,
     memory,
     net,
+    pipe,
     ray,
     ring,
     travel,

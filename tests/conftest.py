@@ -66,8 +66,8 @@ ALONE = {
         "active_count blocks descriptors held inodes mappings refcount settle stats threads tracemalloc warm_bytes"
     ),
     "starts processes, and a fork beside threads may hang": (
-        "Child FORK Pool Popen Process ProcessPoolExecutor Puppet Storm child fork forked get_context method run "
-        "running witness"
+        "Child FORK Pool Popen Process ProcessPoolExecutor Puppet Storm child fork forked get_context method "
+        "passed pipe run running witness"
     ),
     "changes the whole process": (
         "alarm collect environ interrupted_after kill_at monkeypatch raise_signal setitimer setlocale setrlimit signal "

@@ -6,6 +6,7 @@ placeholder there.
 
 from __future__ import annotations
 
+import multiprocessing as mp
 import os
 import pickle
 import re
@@ -241,6 +242,26 @@ def _(_: Path) -> object:
     return reader.get(timeout=HANG)
 
 
+def die(frame: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@case("WorkerDied", "a frame of a pipe that kills its workers")
+def _(_: Path) -> object:
+    ring = nds.Ring(3, slots=2)
+    with nds.pipe(ring.reader(), die, workers=1, mp_context=mp.get_context("fork")), ring:
+        return ring.put([1, 2, 3])
+
+
+@case("Timeout", "a pipe whose stream goes on")
+def _(_: Path) -> object:
+    pipe = nds.pipe(nds.Ring(3, slots=2).reader(), die, workers=1, mp_context=mp.get_context("fork"))
+    try:
+        return pipe.wait(timeout=0.01)
+    finally:
+        pipe.close()
+
+
 @case("LoadFailed", "a key whose load failed in another thread")
 def _(_: Path) -> object:
     cache = nds.Cache("1 MiB")
@@ -434,6 +455,10 @@ def wrong(call: Any, *args: Any, **kwargs: Any) -> Callable[[Path], object]:
     return lambda _: call(*args, **kwargs)
 
 
+def piped(*args: Any, **kwargs: Any) -> Callable[[Path], object]:
+    return lambda _: nds.pipe(nds.Ring(3, slots=2).reader(), *args, **kwargs)
+
+
 VALUE, TYPE = "InvalidValue", "InvalidType"
 PRIVATE = np.zeros(3)
 ARGUMENTS: dict[str, tuple[str, Callable[[Path], object]]] = {
@@ -458,6 +483,14 @@ ARGUMENTS: dict[str, tuple[str, Callable[[Path], object]]] = {
         VALUE,
         lasting(lambda a: a.publish("x", nds.zeros(3, arena=nds.Arena("4 MiB")))),
     ),
+    "pipe: no reader": (TYPE, wrong(nds.pipe, [1, 2], die)),
+    "pipe: no function": (TYPE, piped(3)),
+    "pipe: no ring of results": (TYPE, piped(die, 3)),
+    "pipe: no function as initializer": (TYPE, piped(die, initializer=3)),
+    "pipe: no workers": (VALUE, piped(die, workers=0)),
+    "pipe: timeout": (VALUE, piped(die, timeout=0)),
+    "pipe: on_error": (VALUE, piped(die, on_error="stop")),
+    "pipe: out without a shape": (TYPE, piped(die, None, out=True)),
     "publish: an array of NumPy's": (VALUE, wrong(nds.publish, "x", PRIVATE)),
     "publish: something else": (TYPE, wrong(nds.publish, "x", 3)),
     "publish: the name last": (TYPE, wrong(nds.publish, 3, "x")),

@@ -58,6 +58,7 @@ from ._errors import (
     Refused,
     Stale,
     Timeout,
+    WorkerDied,
     WriterDied,
 )
 from ._files import load, save
@@ -94,6 +95,7 @@ if TYPE_CHECKING:
     from . import fft
     from ._enable import enable
     from ._executor import ProcessPoolExecutor
+    from ._pipe import Pipe, pipe
     from ._view import Viewer, view
 
 __all__ = [
@@ -113,6 +115,7 @@ __all__ = [
     "OfferedRing",
     "Overlay",
     "OwnerDied",
+    "Pipe",
     "Poisoned",
     "ProcessPoolExecutor",
     "ReadOnly",
@@ -123,6 +126,7 @@ __all__ = [
     "Stale",
     "Timeout",
     "Viewer",
+    "WorkerDied",
     "Writer",
     "WriterDied",
     "__version__",
@@ -147,6 +151,7 @@ __all__ = [
     "names",
     "ones",
     "ones_like",
+    "pipe",
     "publish",
     "reclaim",
     "ref",
@@ -163,10 +168,12 @@ __all__ = [
 
 
 _LATE = {
+    "Pipe": "._pipe",
     "ProcessPoolExecutor": "._executor",
     "Viewer": "._view",
     "enable": "._enable",
     "fft": ".fft",
+    "pipe": "._pipe",
     "view": "._view",
 }
 

@@ -126,6 +126,20 @@ class WriterDied(Error, RuntimeError):
     pid: int | None = None
 
 
+class WorkerDied(Error, RuntimeError):
+    """Workers of a pipe died, or had to be killed, of one frame, as often as it may be tried.
+
+    `seq` is the frame's number, `pid` the last of these processes.
+
+    >>> import ndshare as nds
+    >>> issubclass(nds.WorkerDied, RuntimeError), nds.WorkerDied.seq
+    (True, None)
+    """
+
+    seq: int | None = None
+    pid: int | None = None
+
+
 class LoadError(Error, RuntimeError):
     """Somebody else was loading the key of a cache, and failed. Asking again tries again.
 
@@ -212,6 +226,7 @@ for _class in (
     Full,
     Closed,
     WriterDied,
+    WorkerDied,
     LoadError,
     OwnerDied,
     Poisoned,

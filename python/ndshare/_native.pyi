@@ -46,6 +46,7 @@ __all__ = [
     "OfferedRing",
     "Outgoing",
     "Overlay",
+    "PassedFrames",
     "Reader",
     "Ring",
     "Stop",
@@ -773,6 +774,13 @@ class OfferedRing(Generic[_Item]):
 @final
 class FrameHold:
     def __len__(self) -> int: ...
+
+@final
+class PassedFrames:
+    def __new__(cls, meta: DTypeLike | None = None) -> Self: ...
+    def open(
+        self, token: bytes, seq: int, time_ns: int, meta: bytes, dtype: np.dtype[Any] | None = None
+    ) -> Frame[Any]: ...
 
 @overload
 def empty(

@@ -259,7 +259,19 @@ enum Source {
     Received(ring::Frame),
     /// Of another user's ring, in memory of this process.
     Copied(ring::OfferedFrame),
+    /// As another process got it, which keeps it until this one has it.
+    Passed(Passed),
     Written(Written),
+}
+
+/// A frame that another process got from a ring and passed on.
+pub(crate) struct Passed {
+    pub(crate) hold: Hold,
+    /// Where in the block the first item is.
+    pub(crate) offset: u64,
+    pub(crate) seq: u64,
+    pub(crate) time_ns: u64,
+    pub(crate) meta: Vec<u8>,
 }
 
 /// A frame as its writer has it.
@@ -284,6 +296,7 @@ impl FrameHold {
     fn look<T: Send>(&self, look: impl FnOnce(&Hold) -> T + Send) -> Option<T> {
         match &self.source {
             Source::Received(frame) => Some(look(frame.hold())),
+            Source::Passed(frame) => Some(look(&frame.hold)),
             Source::Copied(_) => None,
             Source::Written(written) => {
                 written.writing.look(|writing| writing.as_ref().and_then(|writing| writing.hold().ok()).map(look))
@@ -295,6 +308,7 @@ impl FrameHold {
     pub(crate) fn published(&self) -> Option<&Hold> {
         match &self.source {
             Source::Received(frame) => Some(frame.hold()),
+            Source::Passed(frame) => Some(&frame.hold),
             Source::Copied(_) | Source::Written(_) => None,
         }
     }
@@ -303,7 +317,7 @@ impl FrameHold {
     pub(crate) fn meta_bytes(&self, py: Python<'_>) -> Option<Vec<u8>> {
         match &self.source {
             Source::Written(written) => written.meta.get().map(|meta| meta.bind(py).to_vec()),
-            Source::Received(_) | Source::Copied(_) => None,
+            Source::Received(_) | Source::Copied(_) | Source::Passed(_) => None,
         }
     }
 
@@ -360,6 +374,7 @@ impl FrameHold {
             let buffer = match &self.source {
                 Source::Received(frame) => PyBytes::new(py, frame.meta()).into_any(),
                 Source::Copied(frame) => PyBytes::new(py, frame.meta()).into_any(),
+                Source::Passed(frame) => PyBytes::new(py, &frame.meta).into_any(),
                 Source::Written(written) => {
                     let fresh = || Ok(PyByteArray::new(py, &vec![0; meta.itemsize]).unbind());
                     written.meta.get_or_make(fresh)?.bind(py).clone().into_any()
@@ -377,6 +392,7 @@ impl FrameHold {
         let what = match &self.source {
             Source::Received(frame) => format!("frame {}", frame.seq),
             Source::Copied(frame) => format!("a copy of frame {}", frame.seq),
+            Source::Passed(frame) => format!("frame {}", frame.seq),
             Source::Written(_) => "a frame being written".to_owned(),
         };
         let block = self.look(|hold| format!(", block {}", hold.block().index)).unwrap_or_default();
@@ -408,6 +424,7 @@ pub(crate) fn frame_seq(frame: &Bound<'_, PyAny>) -> PyResult<Option<u64>> {
     Ok(match &hold_of(frame)?.get().source {
         Source::Received(frame) => Some(frame.seq),
         Source::Copied(frame) => Some(frame.seq),
+        Source::Passed(frame) => Some(frame.seq),
         Source::Written(written) => written.writing.look(|writing| writing.as_ref().and_then(ring::Writing::seq)),
     })
 }
@@ -418,6 +435,7 @@ pub(crate) fn frame_time_ns(frame: &Bound<'_, PyAny>) -> PyResult<Option<u64>> {
     Ok(match &hold_of(frame)?.get().source {
         Source::Received(frame) => Some(frame.time_ns),
         Source::Copied(frame) => Some(frame.time_ns),
+        Source::Passed(frame) => Some(frame.time_ns),
         Source::Written(_) => None,
     })
 }
@@ -496,6 +514,22 @@ pub(crate) fn copied<'py>(
     let owner = Py::new(py, FrameHold::of(own, Source::Copied(frame)))?.into_any();
     // SAFETY: every item lies in the copy, as `place_in` has seen, which stays where it is in the owner; `Frame` adds no
     // fields.
+    unsafe { described.array(class(py)?, owner, data, false) }
+}
+
+/// The array of a frame that another process passed on.
+pub(crate) fn passed<'py>(
+    py: Python<'py>,
+    own: &Arc<Own>,
+    described: &Described,
+    frame: Passed,
+) -> PyResult<Bound<'py, PyAny>> {
+    if frame.meta.len() != own.meta.as_ref().map_or(0, |meta| meta.itemsize) {
+        return Err(bad_frame("its meta has another size"));
+    }
+    let data = described.place(py, &frame.hold, frame.offset)?;
+    let owner = Py::new(py, FrameHold::of(own, Source::Passed(frame)))?.into_any();
+    // SAFETY: the owner keeps the frame's block; `Frame` adds no fields.
     unsafe { described.array(class(py)?, owner, data, false) }
 }
 

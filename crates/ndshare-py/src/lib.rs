@@ -35,6 +35,7 @@ mod outgoing;
 mod overlay;
 mod owner;
 mod parent;
+mod passed;
 mod reference;
 mod ring;
 mod session;
@@ -94,6 +95,7 @@ mod native {
         },
         owner::Hold,
         parent::{end_with, watch_again},
+        passed::PassedFrames,
         reference::{open_reference, reference_token},
         ring::{Reader, Ring, Writer, Writing, leave_rings},
         ring::{end_key, open_reader, open_ring, open_writer, reader_parts, ring_parts, writer_parts},
