@@ -123,6 +123,7 @@ Examples:
   ndshare view camera
   ndshare view left right --no-browser
   ndshare view camera --session lab --port 8010
+  ndshare view camera --arena /mnt/ram/a.nds
   ssh -L 8010:localhost:8010 camera-pc ndshare view camera --port 8010 --no-browser")]
     View(View),
     /// Show frames that go from one process to another: a camera that there is not, and a reader.
@@ -230,12 +231,17 @@ pub(crate) struct Check {
 /// What is shown, and where.
 #[derive(Debug, Args)]
 pub(crate) struct View {
-    /// Rings and arrays by their published names, or with --session rings by their names in a session; side by side.
+    /// Rings and arrays by their published names, or with --session or --arena rings by their names in a session or an arena;
+    /// side by side.
     #[arg(value_name = "NAME", required_unless_present = "reference")]
     pub(crate) names: Vec<String>,
     /// The session by name in which the rings are.
     #[arg(long, value_name = "NAME")]
     pub(crate) session: Option<String>,
+    /// The path of the arena in which the rings are. It is looked at from outside, whether or not anybody has it, up to 25
+    /// times a second.
+    #[arg(long, value_name = "PATH", conflicts_with = "session")]
+    pub(crate) arena: Option<PathBuf>,
     /// The port of 127.0.0.1; 0 is any that is free.
     #[arg(long, value_name = "N", default_value = "0")]
     pub(crate) port: u16,
