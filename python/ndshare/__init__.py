@@ -52,6 +52,7 @@ from ._errors import (
     OwnerDied,
     Poisoned,
     ReadOnly,
+    RecordError,
     Refused,
     Stale,
     Timeout,
@@ -90,6 +91,8 @@ from ._travel import _open_array as _open_array  # pyright: ignore[reportPrivate
 if TYPE_CHECKING:
     from ._enable import enable
     from ._executor import ProcessPoolExecutor
+    from ._record import Recording, record
+    from ._replay import Replay, replay
     from ._view import Viewer, view
 
 __all__ = [
@@ -113,8 +116,11 @@ __all__ = [
     "ProcessPoolExecutor",
     "ReadOnly",
     "Reader",
+    "RecordError",
+    "Recording",
     "Ref",
     "Refused",
+    "Replay",
     "Ring",
     "Stale",
     "Timeout",
@@ -145,7 +151,9 @@ __all__ = [
     "ones_like",
     "publish",
     "reclaim",
+    "record",
     "ref",
+    "replay",
     "save",
     "session",
     "stack",
@@ -160,8 +168,12 @@ __all__ = [
 
 _LATE = {
     "ProcessPoolExecutor": "._executor",
+    "Recording": "._record",
+    "Replay": "._replay",
     "Viewer": "._view",
     "enable": "._enable",
+    "record": "._record",
+    "replay": "._replay",
     "view": "._view",
 }
 

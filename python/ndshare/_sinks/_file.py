@@ -1,0 +1,104 @@
+"""A file that is written at offsets, straight from the memory of frames.
+
+Large pieces go by O_DIRECT where the disk takes it: measured, that is two to four times as fast as by the page cache
+over a longer time, and costs no processor time for a copy. Elsewhere, as on a RAM drive, they are ordinary writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# What O_DIRECT asks of offsets, lengths and addresses on every disk that we know.
+PAGE = 4096
+# Below it a wait for the disk costs more than a copy.
+_LEAST_DIRECT = 256 << 10
+# IOV_MAX of Linux.
+_MOST_PIECES = 1024
+
+Bytes = NDArray[np.uint8]
+
+
+def as_bytes(array: Any) -> Bytes:
+    """Return the items of an array in C order as bytes; copied only where they lie in another order."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+
+def goes_direct(frame_bytes: int) -> bool:
+    """Tell whether frames of this size can go by O_DIRECT, one behind the other."""
+    return frame_bytes >= _LEAST_DIRECT and frame_bytes % PAGE == 0
+
+
+class File:
+    """A new file. `reached` is how far the last `write` came, also where it failed."""
+
+    def __init__(self, path: Path) -> None:
+        """Raise FileExistsError where there is one."""
+        self._plain = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        self._direct = _open_direct(path)
+        self.reached = 0
+
+    def write(self, offset: int, pieces: list[Bytes]) -> None:
+        """Write pieces one behind the other. Raises OSError, as ENOSPC."""
+        self.reached = offset
+        if self._direct is not None and all(map(_is_for_direct, pieces)) and offset % PAGE == 0:
+            pieces = self._write_direct(pieces)
+        for start in range(0, len(pieces), _MOST_PIECES):
+            self._write_plain(pieces[start : start + _MOST_PIECES])
+
+    def put(self, offset: int, text: bytes) -> None:
+        """Write a few bytes over others, inside of one page: a kill does not tear that."""
+        os.pwrite(self._plain, text, offset)
+
+    def _write_direct(self, pieces: list[Bytes]) -> list[Bytes]:
+        """Write what goes directly; return what is left for plain writes."""
+        assert self._direct is not None
+        for number, piece in enumerate(pieces):
+            try:
+                done = os.pwrite(self._direct, piece.data, self.reached)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                # A disk that asks for more than pages. It is only a matter of speed.
+                os.close(self._direct)
+                self._direct, done = None, 0
+            self.reached += done
+            if done < piece.nbytes:
+                return [piece[done:], *pieces[number + 1 :]]
+        return []
+
+    def _write_plain(self, pieces: list[Bytes]) -> None:
+        while pieces:
+            done = os.pwritev(self._plain, [piece.data for piece in pieces], self.reached)
+            self.reached += done
+            while pieces and done >= pieces[0].nbytes:
+                done -= pieces[0].nbytes
+                pieces = pieces[1:]
+            if pieces:
+                pieces = [pieces[0][done:], *pieces[1:]]
+
+    def close(self, length: int) -> None:
+        """Cut the file to this length, and close it."""
+        try:
+            if os.fstat(self._plain).st_size > length:
+                os.ftruncate(self._plain, length)
+        finally:
+            os.close(self._plain)
+            if self._direct is not None:
+                os.close(self._direct)
+
+
+def _open_direct(path: Path) -> int | None:
+    with contextlib.suppress(OSError):
+        return os.open(path, os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
+    return None
+
+
+def _is_for_direct(piece: Bytes) -> bool:
+    return goes_direct(piece.nbytes) and piece.ctypes.data % PAGE == 0
