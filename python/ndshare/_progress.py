@@ -55,7 +55,7 @@ def shown(what: str) -> Generator[Callable[[int, int], None], None, None]:
 
 @contextmanager
 def told(what: str, total: int | None = None) -> Generator[Callable[[int, str], None], None, None]:
-    """Show a text that changes, with a bar where a total is known; what it gets is called with what is done and a text."""
+    """Show a text that changes, with a bar where a total is known; it is told how much is done, and the text."""
     stream = sys.stderr
     if _is_terminal(stream) and (bar := _rich_bar(what, total)) is not None:
         progress, task = bar

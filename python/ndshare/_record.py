@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import operator
 import os
@@ -15,6 +16,7 @@ from ._errors import RecordError
 from ._native import Ring
 from ._recorder import BEGAN_NS, BYTES, FRAMES, LOST, MILLI_RATE, NOW_NS, Plan
 from ._ref import ref
+from ._sinks._rows import description_of
 from ._sinks._times import kind_of, paths_of
 from ._task import Task
 
@@ -72,7 +74,7 @@ class Recording:
             "bytes": counters[BYTES],
             "rate": rate,
             "seconds": seconds,
-            "disk_left": shutil.disk_usage(self.path.parent).free,
+            "disk_left": _disk_left(self.path),
         }
 
     def stop(self, timeout: float | None = None) -> RecordStats:
@@ -109,11 +111,20 @@ class Recording:
     def __enter__(self) -> Recording:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
+        # What went wrong in the block is what is told.
+        with contextlib.suppress(*() if kind is None else (RecordError,)):
+            self.stop()
 
     def __repr__(self) -> str:
         return f"<Recording to {self.path}, process {self.pid}>"
+
+
+def _disk_left(path: Path) -> int:
+    try:
+        return shutil.disk_usage(path.parent).free
+    except OSError:  # it was taken away
+        return 0
 
 
 def _line(stats: RecordStats) -> tuple[int, str]:
@@ -137,8 +148,8 @@ def record(
 ) -> Recording:
     """Record the frames of a ring to disk from now on, in a process of its own.
 
-    The ending of `path` says the format: ``.npy`` and ``.raw`` (with ``.json`` beside it), ``.tif`` or ``.ome.tif`` by
-    tifffile, ``.zarr`` by zarr 3. Every frame that is published after this returns is recorded, or counted as `lost`.
+    The ending of `path` says the format: ``.npy``; ``.raw``, with ``.raw.json`` beside it; ``.tif`` for OME-TIFF, with
+    tifffile; ``.zarr`` for zarr 3. Every frame that is published after this returns is recorded, or counted as `lost`.
     It ends after so many `frames` or `seconds`, with the stream, or by `Recording.stop`.
 
     With `before` it begins with frames from before: at most so many, of those that the ring still has.
@@ -162,13 +173,13 @@ def record(
     ...     recording.wait()["frames"], nds.load(recording.path)[:, 0].tolist()
     (2, [3, 4])
     """
-    plan = _planned(ring, path, frames, seconds, before, sidecar, overwrite)
+    plan = _planned(ring, path, frames=frames, seconds=seconds, before=before, sidecar=sidecar, overwrite=overwrite)
     written = ring.stats()["written"]
     # Before a process starts, while the frames are still there.
     reader = ring.reader(start="oldest") if before else None
     facts = dataclasses.asdict(plan)
     del facts["first"]
-    task = Task("ndshare._recorder", {**facts, "ring": str(ref(ring))})
+    task = Task("ndshare._recorder", {"plan": facts, "ring": str(ref(ring))})
     recording = Recording(Path(plan.path), task)
     recording._task_total = plan.frames  # pyright: ignore[reportPrivateUsage]
     if task.expect("ready"):
@@ -185,6 +196,7 @@ def record(
 def _planned(
     ring: Ring[Any],
     path: str | os.PathLike[str],
+    *,
     frames: int | None,
     seconds: float | None,
     before: int,
@@ -195,7 +207,7 @@ def _planned(
     if not isinstance(ring, Ring):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"expected a Ring, as nds.attach('camera') returns, got {type(ring).__name__}")
     target = Path(os.path.abspath(path))
-    name, stem = _sinks.format_of(target)
+    name = _sinks.format_of(target)
     kind = kind_of(sidecar)
     count = None if frames is None else operator.index(frames)
     if (count is not None and count < 1) or operator.index(before) < 0 or (seconds is not None and not seconds >= 0):
@@ -208,14 +220,14 @@ def _planned(
         _sinks.check_format(name, _sinks.Look(ring.shape, ring.dtype, ring.meta))
     elif (package := _sinks.package_of(name)) is not None:
         _sinks.need(package)
-    _make_room(target, name, stem, overwrite)
-    return Plan(str(target), name, stem, kind, count, seconds)
+    _make_room(target, name, overwrite)
+    return Plan(str(target), name, kind, count, seconds)
 
 
-def _make_room(target: Path, name: str, stem: str, overwrite: bool) -> None:
+def _make_room(target: Path, name: str, overwrite: bool) -> None:
     """Remove an old recording with all that belongs to it, or refuse."""
-    beside = [target.with_suffix(".json")] if name == "raw" else []
-    there = [one for one in [target, *beside, *paths_of(target.parent, stem).values()] if os.path.lexists(one)]
+    beside = [description_of(target)] if name == "raw" else []
+    there = [one for one in [target, *beside, *paths_of(target).values()] if os.path.lexists(one)]
     if there and not overwrite:
         raise FileExistsError(
             f"expected no recording {target}, got {there[0].name} there: choose another name, or pass overwrite=True"

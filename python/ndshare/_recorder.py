@@ -37,7 +37,6 @@ class Plan:
 
     path: str
     format: str
-    stem: str
     sidecar: str | None
     frames: int | None
     seconds: float | None
@@ -183,7 +182,7 @@ class Recorder:
             raise EndedError(str(error)) from error
         self._sink = _sinks.new_sink(plan.format, Path(plan.path), self._look)
         if plan.sidecar is not None:
-            paths = paths_of(Path(plan.path).parent, plan.stem)
+            paths = paths_of(Path(plan.path))
             meta = None if frame.meta is None else frame.meta.dtype
             self._times = TimesSink(paths, cast("Any", plan.sidecar), meta)
 
@@ -233,16 +232,15 @@ class Recorder:
 def main() -> None:
     """Be the process of a recording."""
     side = Side()
-    told = dict(side.plan)
-    ring_text, _ = told.pop("ring"), told.pop("counters")
-    if (package := _sinks.package_of(told["format"])) is not None:
+    told = side.plan
+    if (package := _sinks.package_of(told["plan"]["format"])) is not None:
         _sinks.need(package)
     side.say("ready")
     first, _, text = side.hear().partition(" ")
     if not text:
         return
-    ring, reader = ref(ring_text).open(), ref(text).open()
-    recorder = Recorder(Plan(**{**told, "first": int(first)}), ring, reader, side)
+    ring, reader = cast("Ring[Any]", ref(told["ring"]).open()), cast("Reader[Any]", ref(text).open())
+    recorder = Recorder(Plan(**told["plan"], first=int(first)), ring, reader, side)
     # From now on the reader is this process's.
     _ = reader.fileno()
     side.say("started")

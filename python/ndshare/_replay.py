@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any, TypedDict
@@ -64,8 +65,10 @@ class Replay:
     def __enter__(self) -> Replay:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
+        # What went wrong in the block is what is told.
+        with contextlib.suppress(*() if kind is None else (RecordError,)):
+            self.stop()
 
     def __repr__(self) -> str:
         return f"<Replay of {self.path}, process {self.pid}>"
@@ -91,7 +94,7 @@ def replay(
     has. Every file in one of the formats of `record` will do; one without a table has no times, and needs
     ``speed=None``.
 
-    Raises FileNotFoundError; ValueError where the file is none, or has no times; ImportError where a package is missing.
+    Raises FileNotFoundError; ValueError where the file is none, or has no times; ImportError for a package.
 
     >>> import ndshare as nds, numpy as np, tempfile
     >>> ring = nds.Ring(2, "u1", slots=4)
@@ -109,7 +112,7 @@ def replay(
         raise ValueError(f"expected a speed above 0, or None for as fast as it goes, got {speed!r}")
     if speed is not None and source.rows is None:
         raise ValueError(f"expected a table of times beside {target}, got none: pass speed=None for as fast as it goes")
-    mine = _new_ring(source, slots) if ring is None else ring
+    mine = ring_for(source, slots) if ring is None else ring
     wanted = int(ring is None) if readers is None else readers
     # Made here, so that whoever reads knows of it from now on.
     writer = mine.writer()
@@ -131,7 +134,8 @@ def replay(
     return replaying
 
 
-def _new_ring(source: Source, slots: int) -> Ring[Any]:
+def ring_for(source: Source, slots: int) -> Ring[Any]:
+    """Make a ring for the frames of a file and their meta."""
     meta = source.meta
     return Ring(source.shape, source.dtype, slots=slots, meta=None if meta is None else meta.dtype)
 

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ._errors import Closed, Error, Full
 from ._native import Ring, Writer
@@ -98,7 +98,8 @@ def main() -> None:
     side = Side()
     plan = side.plan
     source = open_source(Path(plan["path"]))
-    ring, writer = ref(plan["ring"]).open(), ref(plan["writer"]).open()
+    ring: Ring[Any] = cast("Any", ref(plan["ring"]).open())
+    writer: Writer[Any] = cast("Any", ref(plan["writer"]).open())
     side.say("ready")
     try:
         Replayer(source, ring, writer, side).run(plan["speed"], plan["loop"], plan["readers"])

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _sinks
+from ._sinks._rows import description_of
 from ._sinks._times import dtype_of_json, meta_of, read_table
 
 _ALIGN = 64
@@ -35,13 +36,13 @@ class Source(NamedTuple):
 
 def open_source(path: Path) -> Source:
     """Open a recording. Raises ValueError where it is none, FileNotFoundError, and ImportError for missing packages."""
-    name, stem = _sinks.format_of(path)
+    name = _sinks.format_of(path)
     if (package := _sinks.package_of(name)) is not None:
         _sinks.need(package)
     if not path.exists():
         raise FileNotFoundError(f"expected a recording {path}, got nothing there")
     frames, shape, dtype, get = _OPEN[name](path)
-    rows = read_table(path.parent, stem)
+    rows = read_table(path)
     # One that was killed has a row more than frames, at the most.
     frames = frames if rows is None else min(frames, len(rows))
     return Source(frames, shape, dtype, get, None if rows is None else rows[:frames])
@@ -61,7 +62,7 @@ def _open_npy(path: Path) -> _Opened:
 
 
 def _open_raw(path: Path) -> _Opened:
-    beside = path.with_suffix(".json")
+    beside = description_of(path)
     facts = json.loads(beside.read_text())
     if facts.get("format") != "ndshare raw 1":
         raise ValueError(f"expected the description of a recording in {beside}, got {facts.get('format')!r} there")
@@ -77,19 +78,27 @@ def _open_zarr(path: Path) -> _Opened:
     opened: Any = importlib.import_module("zarr").open(path, mode="r")
     if hasattr(opened, "ndim"):
         return _of_array(opened, path)
-    # A group: an array for each field of an item.
-    described = {name: array for name, array in opened.arrays()}
-    if not described:
+    arrays = dict[str, Any](opened.arrays())
+    if not arrays:
         raise ValueError(f"expected an array, or a group with arrays, in {path}, got neither")
-    dtype = _joined({name: np.dtype((array.dtype, array.shape[1:])) for name, array in described.items()})
+    return _open_group(arrays, opened.attrs.get("dtype"))
+
+
+def _open_group(arrays: dict[str, Any], descr: Any) -> _Opened:
+    """Open an array for each field of items; of a group that `record` did not write, an item is a whole frame."""
+    whole = {name: np.dtype((array.dtype, array.shape[1:])) for name, array in arrays.items()}
+    dtype = dtype_of_json(descr) if descr else _joined(whole)
+    fields: Any = dtype.fields
+    name, first = next(iter(arrays.items()))
+    shape = tuple(first.shape[1 : first.ndim - fields[name][0].ndim])
 
     def get(number: int) -> NDArray[Any]:
-        record = np.zeros((), dtype)
-        for name, array in described.items():
+        record = np.zeros(shape, dtype)
+        for name, array in arrays.items():
             record[name] = array[number]
         return record
 
-    return min(array.shape[0] for array in described.values()), (), dtype, get
+    return min(array.shape[0] for array in arrays.values()), shape, dtype, get
 
 
 def _joined(fields: dict[str, np.dtype[Any]]) -> np.dtype[Any]:

@@ -53,17 +53,16 @@ class _Format(NamedTuple):
 _FORMATS = {
     "npy": _Format((".npy",), "_rows", "NpySink"),
     "raw": _Format((".raw",), "_rows", "RawSink"),
-    "tiff": _Format((".ome.tif", ".ome.tiff", ".tif", ".tiff"), "_tiff", "TiffSink", "tifffile"),
+    "tiff": _Format((".tif", ".tiff"), "_tiff", "TiffSink", "tifffile"),
     "zarr": _Format((".zarr",), "_zarr", "ZarrSink", "zarr"),
 }
 
 
-def format_of(path: Path) -> tuple[str, str]:
-    """Return the format of a path and the name without its ending. Raises ValueError for other endings."""
+def format_of(path: Path) -> str:
+    """Return the format that the ending of a path says. Raises ValueError for other endings."""
     for name, found in _FORMATS.items():
-        for ending in found.endings:
-            if path.name.lower().endswith(ending) and len(path.name) > len(ending):
-                return name, path.name[: -len(ending)]
+        if path.suffix.lower() in found.endings:
+            return name
     raise ValueError(
         f"expected a path that ends in .npy, .raw, .tif or .zarr, got {str(path)!r}: the ending says the format"
     )

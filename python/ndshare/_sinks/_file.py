@@ -48,7 +48,7 @@ class File:
         """Write pieces one behind the other. Raises OSError, as ENOSPC."""
         self.reached = offset
         if self._direct is not None and all(map(_is_for_direct, pieces)) and offset % PAGE == 0:
-            pieces = self._write_direct(pieces)
+            pieces = self._write_direct(self._direct, pieces)
         for start in range(0, len(pieces), _MOST_PIECES):
             self._write_plain(pieces[start : start + _MOST_PIECES])
 
@@ -56,17 +56,16 @@ class File:
         """Write a few bytes over others, inside of one page: a kill does not tear that."""
         os.pwrite(self._plain, text, offset)
 
-    def _write_direct(self, pieces: list[Bytes]) -> list[Bytes]:
+    def _write_direct(self, direct: int, pieces: list[Bytes]) -> list[Bytes]:
         """Write what goes directly; return what is left for plain writes."""
-        assert self._direct is not None
         for number, piece in enumerate(pieces):
             try:
-                done = os.pwrite(self._direct, piece.data, self.reached)
+                done = os.pwrite(direct, piece.data, self.reached)
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise
                 # A disk that asks for more than pages. It is only a matter of speed.
-                os.close(self._direct)
+                os.close(direct)
                 self._direct, done = None, 0
             self.reached += done
             if done < piece.nbytes:

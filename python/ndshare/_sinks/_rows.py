@@ -67,11 +67,11 @@ class NpySink(Rows):
 
 
 class RawSink(Rows):
-    """The bytes of frames alone; ``name.json`` says what they are."""
+    """The bytes of frames alone; ``name.raw.json`` says what they are."""
 
     def __init__(self, path: Path, look: Look) -> None:
         super().__init__(path, 0, look.frame_bytes)
-        self._beside, self._look = path.with_suffix(".json"), look
+        self._beside, self._look = description_of(path), look
         self._describe(None)
 
     def _describe(self, frames: int | None) -> None:
@@ -93,6 +93,11 @@ class RawSink(Rows):
         """Cut off what is not a whole frame, and say how many there are."""
         super().close()
         self._describe(self.frames)
+
+
+def description_of(path: Path) -> Path:
+    """Return where the description of a .raw file is."""
+    return path.with_name(path.name + ".json")
 
 
 def npy_header(look: Look) -> tuple[bytes, int]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from . import Look, need
 from ._file import PAGE, File, as_bytes, goes_direct
 
-_DTYPES = "int8 uint8 int16 uint16 int32 uint32 float32 float64 complex64 complex128".split()
+_DTYPES = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64", "complex64", "complex128"]
 _FORMATS = {"u": 1, "i": 2, "f": 3, "c": 6}
 _SHORT, _LONG, _LONG8, _ASCII = 3, 4, 16, 2
 _DIGITS = 10
@@ -55,7 +55,7 @@ class _Kind:
         self.is_big = is_big
 
     def first(self) -> bytes:
-        """The head of a file without pages."""
+        """Return the head of a file without pages."""
         return self.head.pack(b"II", 43, 8, 0, 0) if self.is_big else self.head.pack(b"II", 42, 0)
 
     @property
@@ -64,7 +64,7 @@ class _Kind:
         return self.head.size - self.offset.size
 
     def directory(self, tags: list[tuple[int, int, int, int]]) -> bytes:
-        """The directory of a page, but for the offset of the next one: number, type, count, value of each tag."""
+        """Return the directory of a page but for the offset of the next one; a tag is number, type, count, value."""
         lines = [self.entry.pack(code, kind, count) + self.offset.pack(value) for code, kind, count, value in tags]
         return self.count.pack(len(tags)) + b"".join(lines)
 
@@ -100,7 +100,9 @@ class TiffSink:
 
     def _description(self, frames: int) -> bytes:
         planes = frames * self._planes
-        return self._text.replace("SizeT@", f"{frames:0{_DIGITS}d}").replace("Planes@", f"{planes:0{_DIGITS}d}").encode()
+        return (
+            self._text.replace("SizeT@", f"{frames:0{_DIGITS}d}").replace("Planes@", f"{planes:0{_DIGITS}d}").encode()
+        )
 
     def write(self, frames: list[NDArray[Any]]) -> None:
         """Append frames."""
@@ -119,20 +121,20 @@ class TiffSink:
         self._file.put(_TEXT, self._description(self.frames))
 
     def _pages(self, at: int) -> tuple[bytes, int, int]:
-        """Return what comes behind the pixels of a frame, where its first page is, and where the next is to be named."""
+        """Return what comes behind the pixels of a frame, where its first page is, and where the next is named."""
         plane, size = self._look.frame_bytes // self._planes, self._kind.offset.size
         start = at + self._look.frame_bytes
-        text, first = b"", 0
+        text, first, place = b"", 0, 0
         for number in range(self._planes):
             page = self._kind.directory(self._tags(at + number * plane, plane, self.frames == number == 0))
-            # The offset of the next page is written later, in one go inside of a page of the file: it has to be aligned.
+            # The offset of the next page is written in one go: it must not lie across two pages of the file.
             text += bytes(-(start + len(text) + len(page)) % size)
             first = first or start + len(text)
             text += page
             place = start + len(text)
             is_last = number == self._planes - 1
             text += self._kind.offset.pack(0 if is_last else self._next_page(place + size, number, at, plane))
-        return text, first, place  # pyright: ignore[reportPossiblyUnbound]
+        return text, first, place
 
     def _next_page(self, end: int, number: int, at: int, plane: int) -> int:
         """Return where the page behind the one that ends here begins."""
@@ -158,11 +160,8 @@ class TiffSink:
         if self._samples == 4:
             tags.append((338, _SHORT, 1, 2))  # the fourth is opacity
         if is_first:
-            tags.append((270, _ASCII, len(self._text_bytes()) + 1, _TEXT))
+            tags.append((270, _ASCII, len(self._description(1)) + 1, _TEXT))
         return sorted(tags)
-
-    def _text_bytes(self) -> bytes:
-        return self._description(1)
 
     def _shorts(self, place: int, value: int) -> int:
         """Return the value of a tag with a short for each sample: these, or where they are if they are too many."""
@@ -183,7 +182,7 @@ def _samples(look: Look) -> int:
 
 def _described(look: Look, stack: list[int], samples: int, planes: int) -> str:
     """Return OME's XML, with marks where numbers of a fixed width are to be."""
-    rows, columns = (look.shape[-3:-1] if samples > 1 else look.shape[-2:])
+    rows, columns = look.shape[-3:-1] if samples > 1 else look.shape[-2:]
     axes = "T" + {0: "", 1: "Z", 2: "CZ"}[len(stack)] + ("YXS" if samples > 1 else "YX")
     ome = need("tifffile").OmeXml()
     ome.addimage(look.dtype, (1, *look.shape), (planes, 1, 1, rows, columns, samples), axes=axes)

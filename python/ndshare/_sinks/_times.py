@@ -33,7 +33,7 @@ _CHUNK = 65536
 
 
 def kind_of(wanted: str | bool | None) -> Kind | None:
-    """Return the kind of table. Raises ValueError for another word, ImportError where pyarrow is asked for and missing."""
+    """Return the kind of table. Raises ValueError for another word, ImportError where pyarrow is missing."""
     if wanted is False:
         return None
     if wanted is None or wanted is True:
@@ -42,12 +42,12 @@ def kind_of(wanted: str | bool | None) -> Kind | None:
         raise ValueError(f"expected the sidecar 'parquet', 'csv', 'npy', None or False, got {wanted!r}")
     if wanted == "parquet":
         need("pyarrow")
-    return cast("Kind", wanted)
+    return wanted
 
 
-def paths_of(folder: Path, stem: str) -> dict[str, Path]:
-    """Return where a table may be, by kinds."""
-    return {kind: folder / f"{stem}.times.{kind}" for kind in ("parquet", "csv", "npy")}
+def paths_of(path: Path) -> dict[str, Path]:
+    """Return where the table beside a recording may be, by kinds."""
+    return {kind: path.with_name(f"{path.name}.times.{kind}") for kind in ("parquet", "csv", "npy")}
 
 
 def row_dtype(meta: np.dtype[Any] | None) -> np.dtype[Any]:
@@ -57,9 +57,9 @@ def row_dtype(meta: np.dtype[Any] | None) -> np.dtype[Any]:
     if meta is not None and meta.fields is not None:
         taken = {*names}
         for name in meta.names or ():
-            dtype, offset = meta.fields[name][:2]
+            dtype, offset = cast("Any", meta.fields)[name][:2]
             names.append(f"meta.{name}" if name in taken else name)
-            formats.append(cast("Any", dtype))
+            formats.append(dtype)
             offsets.append(size + offset)
         size += meta.itemsize
     return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": size})
@@ -186,8 +186,8 @@ def columns(rows: NDArray[Any], before: str = "") -> Generator[tuple[str, NDArra
         for place in np.ndindex(rows.shape[1:]):
             yield ".".join([before, *map(str, place)]), rows[:, *place]
     elif rows.dtype.kind == "c":
-        yield f"{before}.real", rows.real
-        yield f"{before}.imag", rows.imag
+        yield f"{before}.real", cast("Any", rows).real
+        yield f"{before}.imag", cast("Any", rows).imag
     else:
         yield before, rows
 
@@ -202,9 +202,9 @@ def _as_text(name: str, values: NDArray[Any]) -> list[Any]:
     return values.tolist()
 
 
-def read_table(folder: Path, stem: str) -> NDArray[Any] | None:
-    """Return the rows of the table of a recording; None where it has none. Meta of CSV has the types that it seems to have."""
-    for kind, path in paths_of(folder, stem).items():
+def read_table(recording: Path) -> NDArray[Any] | None:
+    """Return the rows of the table of a recording; None where it has none. Of CSV the types are guessed."""
+    for kind, path in paths_of(recording).items():
         if path.is_file():
             return {"parquet": _read_parquet, "csv": _read_csv, "npy": _read_npy}[kind](path)
     return None
@@ -226,9 +226,9 @@ def _read_npy(path: Path) -> NDArray[Any]:
 def _read_parquet(path: Path) -> NDArray[Any]:
     need("pyarrow")
     table: Any = importlib.import_module("pyarrow.parquet").read_table(path)
-    described = (table.schema.metadata or {}).get(b"ndshare")
+    described = cast("dict[bytes, bytes]", table.schema.metadata or {}).get(b"ndshare")
     if described is None:
-        raise ValueError(f"expected a table that a recording of ndshare wrote, got {path}: pass speed=None to go without")
+        raise ValueError(f"expected a table that ndshare.record wrote, got {path}: remove it, and pass speed=None")
     rows = np.zeros(table.num_rows, dtype_of_json(json.loads(described)))
     for name, values in columns(rows):
         column = table.column(name)

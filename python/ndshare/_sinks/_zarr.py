@@ -52,7 +52,8 @@ def _parts(look: Look) -> list[tuple[str, Look]]:
     """Return what becomes an array each: the fields of items, or the frame as it is, without a name."""
     if look.dtype.fields is None:
         return [("", look)]
-    return [(name, _field(look, look.dtype.fields[name][0])) for name in look.dtype.names or ()]
+    fields: Any = look.dtype.fields
+    return [(name, _field(look, fields[name][0])) for name in fields]
 
 
 def _field(look: Look, dtype: np.dtype[Any]) -> Look:
@@ -67,7 +68,8 @@ class ZarrSink:
         path.mkdir()  # raises FileExistsError before zarr would write over anything
         parts = _parts(look)
         if parts[0][0]:
-            zarr.create_group(path, zarr_format=3)
+            # The order of the fields, and how they lie.
+            zarr.create_group(path, zarr_format=3, attributes={"dtype": np.lib.format.dtype_to_descr(look.dtype)})
         self._arrays = [(name, _Array(path / name, one)) for name, one in parts]
         self.frames = 0
 
