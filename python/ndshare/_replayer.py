@@ -48,8 +48,6 @@ class Replayer:
                 self._side.counters[FRAMES] += 1
         except (_StoppedError, Closed):
             return
-        finally:
-            self._writer.close()
 
     def _order(self, speed: float | None, loop: bool) -> Generator[tuple[int, int], None, None]:
         """Yield which frame comes next, and when, in nanoseconds of the monotonic clock; 0 is at once."""
@@ -100,9 +98,10 @@ def main() -> None:
     source = open_source(Path(plan["path"]))
     ring: Ring[Any] = cast("Any", ref(plan["ring"]).open())
     writer: Writer[Any] = cast("Any", ref(plan["writer"]).open())
-    side.say("ready")
     try:
-        Replayer(source, ring, writer, side).run(plan["speed"], plan["loop"], plan["readers"])
+        with writer:  # it is this process's from now on
+            side.say("ready")
+            Replayer(source, ring, writer, side).run(plan["speed"], plan["loop"], plan["readers"])
     except (Error, OSError, ValueError, TypeError) as error:
         side.end(error=str(error))
         return
