@@ -299,6 +299,22 @@ def test_a_recording_ends_in_order_with_the_process_that_asked_for_it(tmp_path: 
     assert [row["seq"] for row in rows_of(path)] == ["0"]
 
 
+def test_a_forked_child_keeps_no_recording_from_ending(tmp_path: Path) -> None:
+    ring = nds.Ring(SHAPE, np.uint16, slots=8)
+    recording = nds.record(ring, tmp_path / "run.npy")
+    # It has all pipes of its parent.
+    child = os.fork()
+    if not child:
+        while True:
+            signal.pause()
+    ring.put(image(0))
+    try:
+        assert recording.stop(HANG)["frames"] == 1
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
 WRITER = """
 import sys, time, numpy as np, ndshare as nds
 with nds.ref(sys.argv[1]).open() as writer:

@@ -54,7 +54,14 @@ class Recording:
 
     @property
     def pid(self) -> int:
-        """The process that records."""
+        """The number of the process that records.
+
+        >>> import ndshare as nds, os, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with nds.record(nds.Ring(3, "u1", slots=2), f"{folder}/run.npy") as recording:
+        ...         recording.pid == os.getpid()
+        False
+        """
         return self._task.pid
 
     def stats(self) -> RecordStats:
@@ -62,6 +69,12 @@ class Recording:
 
         `lost` is how many frames went before they could be recorded, `rate` is frames in a second just now, `seconds`
         is the time from the beginning to the last frame, and `disk_left` how many bytes the disk has left.
+
+        >>> import ndshare as nds, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with nds.record(nds.Ring(3, "u1", slots=2), f"{folder}/run.npy") as recording:
+        ...         recording.stats()["frames"]
+        0
         """
         counters = [int(number) for number in self._task.counters]
         seconds = max(0, counters[NOW_NS] - counters[BEGAN_NS]) / 1e9 if counters[NOW_NS] else 0.0
@@ -81,6 +94,14 @@ class Recording:
         """End it with what was published by now, and return what was recorded; later, do nothing.
 
         Raises as `wait` does.
+
+        >>> import ndshare as nds, tempfile
+        >>> ring = nds.Ring(3, "u1", slots=2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     recording = nds.record(ring, f"{folder}/run.npy")
+        ...     number = ring.put([1, 2, 3])
+        ...     recording.stop()["frames"]
+        1
         """
         self._task.stop()
         return self.wait(timeout)
@@ -90,6 +111,14 @@ class Recording:
 
         Raises RecordError if it ended too early, as where the disk is full or its process was killed: `frames` says how
         many are whole. Raises Timeout if it goes on.
+
+        >>> import ndshare as nds, tempfile
+        >>> ring = nds.Ring(3, "u1", slots=2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     recording = nds.record(ring, f"{folder}/run.npy", frames=1)
+        ...     number = ring.put([1, 2, 3])
+        ...     recording.wait(timeout=30)["lost"]
+        0
         """
         if progress:
             self._show(None if timeout is None else time.monotonic() + timeout)

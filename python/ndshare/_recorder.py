@@ -184,7 +184,7 @@ class Recorder:
         if plan.sidecar is not None:
             paths = paths_of(Path(plan.path))
             meta = None if frame.meta is None else frame.meta.dtype
-            self._times = TimesSink(paths, cast("Any", plan.sidecar), meta)
+            self._times = TimesSink(paths, plan.sidecar, meta)
 
     def _alike(self, frames: list[Any]) -> list[Any]:
         """Return the frames up to the first that looks otherwise."""

@@ -42,20 +42,52 @@ class Replay:
 
     @property
     def pid(self) -> int:
-        """The process that replays."""
+        """The number of the process that replays.
+
+        >>> import ndshare as nds, numpy as np, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     nds.save(f"{folder}/a.npy", np.zeros((3, 2)))
+        ...     replay = nds.replay(f"{folder}/a.npy", nds.Ring(2, slots=4), speed=None)
+        ...     replay.wait()["frames"], replay.pid > 0
+        (3, True)
+        """
         return self._task.pid
 
     def stats(self) -> ReplayStats:
-        """Return how many frames were put into the ring, and how many the file has."""
+        """Return how many frames were put into the ring, and how many the file has.
+
+        >>> import ndshare as nds, numpy as np, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     nds.save(f"{folder}/a.npy", np.zeros((3, 2)))
+        ...     replay = nds.replay(f"{folder}/a.npy", nds.Ring(2, slots=4), speed=None)
+        ...     replay.stats()["of"], replay.stop()["of"]
+        (3, 3)
+        """
         return {"frames": int(self._task.counters[FRAMES]), "of": self._frames}
 
     def stop(self, timeout: float | None = None) -> ReplayStats:
-        """End it, and return what was done; later, do nothing. Raises as `wait` does."""
+        """End it, and return what was done; later, do nothing. Raises as `wait` does.
+
+        >>> import ndshare as nds, numpy as np, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     nds.save(f"{folder}/a.npy", np.zeros((3, 2)))
+        ...     replay = nds.replay(f"{folder}/a.npy", nds.Ring(2, slots=4), speed=None)
+        ...     replay.stop()["of"]
+        3
+        """
         self._task.stop()
         return self.wait(timeout)
 
     def wait(self, timeout: float | None = None) -> ReplayStats:
-        """Wait for its end, and return what was done. Raises RecordError if it failed, Timeout if it goes on."""
+        """Wait for its end, and return what was done. Raises RecordError if it failed, Timeout if it goes on.
+
+        >>> import ndshare as nds, numpy as np, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     nds.save(f"{folder}/a.npy", np.zeros((3, 2)))
+        ...     replay = nds.replay(f"{folder}/a.npy", nds.Ring(2, slots=4), speed=None)
+        ...     replay.wait(timeout=30)
+        {'frames': 3, 'of': 3}
+        """
         outcome = self._task.outcome(timeout, f"{self!r}")
         if not outcome or outcome["error"]:
             reason = outcome.get("error") or self._task.how_it_died()

@@ -1,7 +1,7 @@
 """A process of our own that works for this one, until it is done, told to stop, or this process ends.
 
-Its standard input has a plan as one line of JSON, and perhaps a second line; then it stays open, and its end says
-"stop". On its standard output it says that it is ready, that it has begun, and how it ended. What it counts meanwhile
+Its standard input has a plan as one line of JSON, and perhaps a second line; then it stays open, and another line, or
+its end, says "stop". On its standard output it says that it is ready, that it has begun, and how it ended. What it counts meanwhile
 is a few numbers in shared memory: nobody waits for anybody, and they are there also after a kill.
 """
 
@@ -92,9 +92,12 @@ class Task:
 
     def stop(self) -> None:
         """Tell it to stop."""
-        if self._pid == os.getpid() and self._process.stdin is not None:  # a forked child's parent has it
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.close()
+        if self._pid != os.getpid() or self._process.stdin is None or self._process.stdin.closed:
+            return  # also in a forked child, whose parent has it
+        # In words, because a forked child may have the pipe open, too.
+        self.say("stop")
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
 
     def is_over(self, timeout: float) -> bool:
         """Wait until it has ended, at most so long."""
@@ -151,6 +154,7 @@ class Side:
         signal.signal(signal.SIGTERM, self._on_signal)
         self.plan: dict[str, Any] = json.loads(sys.stdin.buffer.readline())
         self.counters: NDArray[np.int64] = ref(self.plan["counters"]).open()
+        self._asker = os.getppid()
         self._poll = select.poll()
         self._poll.register(0, select.POLLIN)
 
@@ -168,7 +172,7 @@ class Side:
 
     def is_stopped(self) -> bool:
         """Tell whether it is to stop."""
-        self._stopped = self._stopped or bool(self._poll.poll(0))
+        self._stopped = self._stopped or os.getppid() != self._asker or bool(self._poll.poll(0))
         return self._stopped
 
     def end(self, **outcome: Any) -> None:

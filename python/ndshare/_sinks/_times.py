@@ -16,7 +16,7 @@ import struct
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,30 +24,29 @@ from numpy.typing import NDArray
 from . import Look, need
 from ._rows import Rows, npy_header
 
-Kind = Literal["parquet", "csv", "npy"]
-
+_KINDS = ("parquet", "csv", "npy")
 _FIXED = struct.Struct("<QqQ")  # seq, time_ns, utc
 # So much (nanoseconds) the clocks may go apart before the difference is taken anew: a step of UTC, or a suspend.
 _DRIFT = 1_000_000
 _CHUNK = 65536
 
 
-def kind_of(wanted: str | bool | None) -> Kind | None:
+def kind_of(wanted: str | bool | None) -> str | None:
     """Return the kind of table. Raises ValueError for another word, ImportError where pyarrow is missing."""
     if wanted is False:
         return None
     if wanted is None or wanted is True:
         return "parquet" if importlib.util.find_spec("pyarrow") else "csv"
-    if wanted not in ("parquet", "csv", "npy"):
+    if wanted not in _KINDS:
         raise ValueError(f"expected the sidecar 'parquet', 'csv', 'npy', None or False, got {wanted!r}")
     if wanted == "parquet":
         need("pyarrow")
-    return wanted
+    return str(wanted)
 
 
 def paths_of(path: Path) -> dict[str, Path]:
     """Return where the table beside a recording may be, by kinds."""
-    return {kind: path.with_name(f"{path.name}.times.{kind}") for kind in ("parquet", "csv", "npy")}
+    return {kind: path.with_name(f"{path.name}.times.{kind}") for kind in _KINDS}
 
 
 def row_dtype(meta: np.dtype[Any] | None) -> np.dtype[Any]:
@@ -83,7 +82,7 @@ def meta_dtype(row: np.dtype[Any]) -> np.dtype[Any] | None:
 class TimesSink:
     """The table of a recording that goes on; `finish` makes it what was wanted."""
 
-    def __init__(self, paths: dict[str, Path], kind: Kind, meta: np.dtype[Any] | None) -> None:
+    def __init__(self, paths: dict[str, Path], kind: str, meta: np.dtype[Any] | None) -> None:
         self._paths, self._kind, self._dtype = paths, kind, row_dtype(meta)
         head, self._place = npy_header(Look((), self._dtype, None))
         self._rows = _Table(paths["npy"], head, self._dtype.itemsize, self._place)
