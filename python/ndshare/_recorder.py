@@ -64,6 +64,12 @@ class Recorder:
         self._began = time.monotonic_ns()
         self._window = self._began, 0
 
+    def prepare(self) -> None:
+        """Make the file before the first frame comes, where the ring says what frames look like."""
+        if self._ring.shape is not None:
+            with self._told():
+                self._open(self._ring.shape, self._ring.dtype)
+
     def run(self) -> None:
         """Record until the end. Raises EndedError if that came too early; what is whole is on the disk in any case."""
         self._counters[BEGAN_NS] = self._began
@@ -159,7 +165,7 @@ class Recorder:
 
     def _write(self, frames: list[Any]) -> None:
         if self._look is None:
-            self._open(frames[0])
+            self._open(frames[0].shape, frames[0].dtype)
         same = self._alike(frames)
         self._count_lost(same)
         before = self._sink.frames if self._sink else 0
@@ -173,18 +179,16 @@ class Recorder:
         if len(same) < len(frames):
             self._refuse(frames[len(same)])
 
-    def _open(self, frame: Any) -> None:
+    def _open(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         plan, ring = self._plan, self._ring
-        self._look = _sinks.Look(frame.shape, frame.dtype, ring.meta, plan.frames)
+        self._look = _sinks.Look(shape, dtype, ring.meta, plan.frames)
         try:
             _sinks.check_format(plan.format, self._look)
         except TypeError as error:
             raise EndedError(str(error)) from error
         self._sink = _sinks.new_sink(plan.format, Path(plan.path), self._look)
         if plan.sidecar is not None:
-            paths = paths_of(Path(plan.path))
-            meta = None if frame.meta is None else frame.meta.dtype
-            self._times = TimesSink(paths, plan.sidecar, meta)
+            self._times = TimesSink(paths_of(Path(plan.path)), plan.sidecar, ring.meta)
 
     def _alike(self, frames: list[Any]) -> list[Any]:
         """Return the frames up to the first that looks otherwise."""
@@ -196,8 +200,9 @@ class Recorder:
 
     def _refuse(self, frame: Any) -> None:
         look = cast("_sinks.Look", self._look)
+        wanted = "the first one" if self._ring.shape is None else "the ring says"
         raise EndedError(
-            f"expected frames of {look.shape} {look.dtype} as the first one, got frame {frame.seq} of {frame.shape} "
+            f"expected frames of {look.shape} {look.dtype} as {wanted}, got frame {frame.seq} of {frame.shape} "
             f"{frame.dtype}; {self._whole()}: record what comes now to another file"
         )
 
@@ -243,8 +248,9 @@ def main() -> None:
     recorder = Recorder(Plan(**told["plan"], first=int(first)), ring, reader, side)
     # From now on the reader is this process's.
     _ = reader.fileno()
-    side.say("started")
     try:
+        recorder.prepare()
+        side.say("started")
         recorder.run()
     except EndedError as error:
         side.end(error=str(error), errno=error.number)

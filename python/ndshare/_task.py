@@ -1,8 +1,8 @@
 """A process of our own that works for this one, until it is done, told to stop, or this process ends.
 
 Its standard input has a plan as one line of JSON, and perhaps a second line; then it stays open, and another line, or
-its end, says "stop". On its standard output it says that it is ready, that it has begun, and how it ended. What it counts meanwhile
-is a few numbers in shared memory: nobody waits for anybody, and they are there also after a kill.
+its end, says "stop". On its standard output it says that it is ready, that it has begun, and how it ended. What it
+counts meanwhile is a few numbers in shared memory: nobody waits for anybody, and they are there also after a kill.
 """
 
 from __future__ import annotations

@@ -15,10 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._ahead import Ahead
+
 # What O_DIRECT asks of offsets, lengths and addresses on every disk that we know.
 PAGE = 4096
 # Below it a wait for the disk costs more than a copy.
 _LEAST_DIRECT = 256 << 10
+# Smaller frames come seldom so fast that it matters.
+_LEAST_AHEAD = 64 << 10
 # IOV_MAX of Linux.
 _MOST_PIECES = 1024
 
@@ -38,11 +42,12 @@ def goes_direct(frame_bytes: int) -> bool:
 class File:
     """A new file. `reached` is how far the last `write` came, also where it failed."""
 
-    def __init__(self, path: Path) -> None:
-        """Raise FileExistsError where there is one."""
+    def __init__(self, path: Path, frame_bytes: int = 0, length: int | None = None) -> None:
+        """Raise FileExistsError where there is one. `length` is about how long it will be, if that is known."""
         self._plain = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         self._direct = _open_direct(path)
         self.reached = 0
+        self._ahead = Ahead(self._plain, length) if frame_bytes >= _LEAST_AHEAD else None
 
     def write(self, offset: int, pieces: list[Bytes]) -> None:
         """Write pieces one behind the other. Raises OSError, as ENOSPC."""
@@ -51,6 +56,8 @@ class File:
             pieces = self._write_direct(self._direct, pieces)
         for start in range(0, len(pieces), _MOST_PIECES):
             self._write_plain(pieces[start : start + _MOST_PIECES])
+        if self._ahead is not None:
+            self._ahead.tell(self.reached)
 
     def put(self, offset: int, text: bytes) -> None:
         """Write a few bytes over others, inside of one page: a kill does not tear that."""
@@ -85,8 +92,10 @@ class File:
     def close(self, length: int) -> None:
         """Cut the file to this length, and close it."""
         try:
-            if os.fstat(self._plain).st_size > length:
-                os.ftruncate(self._plain, length)
+            if self._ahead is not None:
+                self._ahead.end()
+            # Also where it is as long: what was set aside behind it is given back.
+            os.ftruncate(self._plain, length)
         finally:
             os.close(self._plain)
             if self._direct is not None:

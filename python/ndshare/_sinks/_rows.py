@@ -24,9 +24,9 @@ _DIGITS = 20
 class Rows:
     """Pieces of one length in a file, from an offset on."""
 
-    def __init__(self, path: Path, start: int, row_bytes: int) -> None:
+    def __init__(self, path: Path, start: int, row_bytes: int, expected: int | None = None) -> None:
         self.frames = 0
-        self.file = File(path)
+        self.file = File(path, row_bytes, None if expected is None else start + expected * row_bytes)
         self._start, self._row_bytes = start, row_bytes
 
     def append(self, pieces: list[Bytes], rows: int) -> None:
@@ -58,7 +58,7 @@ class NpySink(Rows):
 
     def __init__(self, path: Path, look: Look) -> None:
         head, self._place = npy_header(look)
-        super().__init__(path, len(head), look.frame_bytes)
+        super().__init__(path, len(head), look.frame_bytes, look.expected)
         self.file.write(0, [np.frombuffer(head, np.uint8)])
 
     def _count(self, frames: int) -> None:
@@ -70,7 +70,7 @@ class RawSink(Rows):
     """The bytes of frames alone; ``name.raw.json`` says what they are."""
 
     def __init__(self, path: Path, look: Look) -> None:
-        super().__init__(path, 0, look.frame_bytes)
+        super().__init__(path, 0, look.frame_bytes, look.expected)
         self._beside, self._look = description_of(path), look
         self._describe(None)
 

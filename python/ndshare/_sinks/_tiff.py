@@ -84,13 +84,18 @@ class TiffSink:
         self._kind = _Kind(is_big=self._is_long())
         self._link = self._kind.root
         self._text = _described(look, stack, self._samples, self._planes)
-        self._file = File(path)
+        self._path, per_frame = path, self._per_frame()
+        self._file = File(path, look.frame_bytes, None if look.expected is None else PAGE + look.expected * per_frame)
         self._file.write(0, [np.frombuffer(self._head(), np.uint8)])
         self._end = PAGE
 
+    def _per_frame(self) -> int:
+        """Return how many bytes a frame takes at the most."""
+        return self._look.frame_bytes + 2 * self._align + 256 * self._planes
+
     def _is_long(self) -> bool:
-        expected, per_frame = self._look.expected, self._look.frame_bytes + 2 * self._align + 256 * self._planes
-        return expected is None or expected * per_frame + 2 * PAGE >= 1 << 32
+        expected = self._look.expected
+        return expected is None or expected * self._per_frame() + 2 * PAGE >= 1 << 32
 
     def _head(self) -> bytes:
         bits = self._look.dtype.itemsize * 8
@@ -170,8 +175,10 @@ class TiffSink:
         return sum(value << 16 * number for number in range(self._samples))
 
     def close(self) -> None:
-        """Cut off what is not a whole frame."""
+        """Cut off what is not a whole frame. A TIFF without a page is none, and is removed."""
         self._file.close(self._end)
+        if self.frames == 0:
+            self._path.unlink()
 
 
 def _samples(look: Look) -> int:
