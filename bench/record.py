@@ -133,8 +133,10 @@ def turn(name: str, folder: Path, *, rate: float, frames: int, readers: int, whe
     with _filming(ring, rate, frames) as camera:
         for one in looks:
             one.__enter__()
-        if name in OURS:
-            outcome, took = _ours(ring, folder / OURS[name], camera, frames)
+        if name not in LOOPS:
+            outcome, took = _ours(
+                ring, folder / OURS[name.split(",", maxsplit=1)[0]], camera, frames, frames if "," in name else None
+            )
         else:
             with _process(_loop, ring.reader(), name, str(folder)) as loop:
                 loop.recv()
@@ -146,9 +148,9 @@ def turn(name: str, folder: Path, *, rate: float, frames: int, readers: int, whe
     return outcome, took
 
 
-def _ours(ring: Any, path: Path, camera: Connection, frames: int) -> tuple[Outcome, float]:
+def _ours(ring: Any, path: Path, camera: Connection, frames: int, known: int | None) -> tuple[Outcome, float]:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    recording = nds.record(ring, path, sidecar="npy")
+    recording = nds.record(ring, path, frames=known, sidecar="npy")
     started = _busy_of(recording.pid)
     camera.send("go")
     took = camera.recv()
@@ -169,7 +171,7 @@ def _busy_of(pid: int) -> float:
 def writers() -> list[str]:
     """Return those whose packages are installed."""
     needed = {"zarr": "zarr", "OME-TIFF": "tifffile", "tifffile, one file": "tifffile"}
-    return [name for name in [*OURS, *LOOPS] if find_spec(needed.get(name, "numpy"))]
+    return [name for name in ["npy, known length", *OURS, *LOOPS] if find_spec(needed.get(name, "numpy"))]
 
 
 @contextmanager

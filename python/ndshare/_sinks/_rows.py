@@ -26,7 +26,7 @@ class Rows:
 
     def __init__(self, path: Path, start: int, row_bytes: int, expected: int | None = None) -> None:
         self.frames = 0
-        self.file = File(path, row_bytes, None if expected is None else start + expected * row_bytes)
+        self.file = File(path, 0 if expected is None else start + expected * row_bytes)
         self._start, self._row_bytes = start, row_bytes
 
     def append(self, pieces: list[Bytes], rows: int) -> None:

@@ -84,8 +84,8 @@ class TiffSink:
         self._kind = _Kind(is_big=self._is_long())
         self._link = self._kind.root
         self._text = _described(look, stack, self._samples, self._planes)
-        self._path, per_frame = path, self._per_frame()
-        self._file = File(path, look.frame_bytes, None if look.expected is None else PAGE + look.expected * per_frame)
+        self._path = path
+        self._file = File(path, PAGE + (look.expected or 0) * self._per_frame())
         self._file.write(0, [np.frombuffer(self._head(), np.uint8)])
         self._end = PAGE
 

@@ -156,9 +156,7 @@ class _Array:
         folder = self._path / "c"
         path = folder.joinpath(str(self._frames // self._per_shard), *("0" for _ in self._look.shape))
         path.parent.mkdir(parents=True, exist_ok=True)
-        left = None if self._look.expected is None else self._look.expected - self._frames
-        here = self._per_shard if left is None else min(left, self._per_shard)
-        self._shard = File(path, self._look.frame_bytes, self._start + here * self._look.frame_bytes)
+        self._shard = File(path)
         self._shard.write(0, [_no_places(self._per_shard)])
         self._at = self._kept = self._end = self._start
 
