@@ -15,6 +15,7 @@ from bench import (  # noqa: F401  (they register themselves)
     memory,
     net,
     ray,
+    record,
     ring,
     travel,
 )
