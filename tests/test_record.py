@@ -385,6 +385,25 @@ def test_on_a_full_disk_what_is_whole_is_readable(ending: str, small_disk: Path)
     assert 10 < len(recorded) < number
 
 
+def test_what_a_small_disk_has_no_room_for_is_not_set_aside(small_disk: Path) -> None:
+    ring = nds.Ring(SHAPE, np.uint16, slots=8)
+    recording = nds.record(ring, small_disk / "run.npy", frames=10**6)
+    write_until(ring, lambda: not alive(recording.pid))
+    with pytest.raises(nds.RecordError, match="No space left on device") as caught:
+        recording.wait(HANG)
+    assert numbers_of(recording.path) == list(range(caught.value.frames))
+    assert caught.value.frames > 10
+
+
+def test_where_room_is_set_aside_the_file_is_not_longer_by_it(tmp_path: Path) -> None:
+    ring = nds.Ring(SHAPE, np.uint16, slots=8)
+    with nds.record(ring, tmp_path / "run.npy", frames=10_000) as recording:
+        ring.put(image(0))
+        assert wait_until(lambda: recording.stats()["frames"] == 1, HANG)
+        assert recording.path.stat().st_size == 4096 + 768
+    assert recording.path.stat().st_blocks * 512 <= 16384
+
+
 # ---- the sinks ------------------------------------------------------------------------------------------------------
 
 

@@ -104,8 +104,12 @@ class File:
 def _set_aside(descriptor: int, length: int) -> None:
     """Have the file system find room for what is to come, as far as it can; the file does not get longer by it.
 
-    On a RAM drive a page that is there already is written in about half the time.
+    On a RAM drive a page that is there already is written in about half the time. What others need, as the table
+    beside the file, is left: where the disk is nearly full nothing is set aside.
     """
+    disk = os.fstatvfs(descriptor)
+    if length > disk.f_bavail * disk.f_frsize * 3 // 4:
+        return
     for start in range(0, length, _STEP):
         if _fallocate(descriptor, _KEEP_SIZE, start, min(_STEP, length - start)) != 0:
             return
