@@ -16,6 +16,7 @@ from bench import (  # noqa: F401  (they register themselves)
     net,
     pipe,
     ray,
+    record,
     ring,
     travel,
 )

@@ -167,6 +167,32 @@ def die_inside(lock: nds.Lock) -> None:
     os._exit(0)
 
 
+@case("RecordError", "a recording whose frames change")
+def _(folder: Path) -> object:
+    ring = nds.Ring(slots=4)
+    recording = nds.record(ring, folder / "run.npy")
+    ring.put(np.zeros(3, "u1"))
+    ring.put(np.zeros(4, "u1"))
+    return recording.wait(HANG)
+
+
+@case("FileExistsError", "a recording where there is one")
+def _(folder: Path) -> object:
+    np.save(folder / "run.npy", np.zeros(3))
+    return nds.record(nds.Ring(3, slots=4), folder / "run.npy")
+
+
+@case("ValueError", "a recording without a format")
+def _(folder: Path) -> object:
+    return nds.record(nds.Ring(3, slots=4), folder / "run.mp4")
+
+
+@case("ValueError", "a replay at its pace of a file without times")
+def _(folder: Path) -> object:
+    np.save(folder / "run.npy", np.zeros(3))
+    return nds.replay(folder / "run.npy")
+
+
 @case("OwnerDied", "a lock whose owner died inside")
 def _(_: Path) -> object:
     lock = nds.Lock()

@@ -55,6 +55,7 @@ from ._errors import (
     OwnerDied,
     Poisoned,
     ReadOnly,
+    RecordError,
     Refused,
     Stale,
     Timeout,
@@ -96,6 +97,8 @@ if TYPE_CHECKING:
     from ._enable import enable
     from ._executor import ProcessPoolExecutor
     from ._pipe import Pipe, pipe
+    from ._record import Recording, record
+    from ._replay import Replay, replay
     from ._view import Viewer, view
 
 __all__ = [
@@ -120,8 +123,11 @@ __all__ = [
     "ProcessPoolExecutor",
     "ReadOnly",
     "Reader",
+    "RecordError",
+    "Recording",
     "Ref",
     "Refused",
+    "Replay",
     "Ring",
     "Stale",
     "Timeout",
@@ -154,7 +160,9 @@ __all__ = [
     "pipe",
     "publish",
     "reclaim",
+    "record",
     "ref",
+    "replay",
     "save",
     "session",
     "stack",
@@ -170,10 +178,14 @@ __all__ = [
 _LATE = {
     "Pipe": "._pipe",
     "ProcessPoolExecutor": "._executor",
+    "Recording": "._record",
+    "Replay": "._replay",
     "Viewer": "._view",
     "enable": "._enable",
     "fft": ".fft",
     "pipe": "._pipe",
+    "record": "._record",
+    "replay": "._replay",
     "view": "._view",
 }
 

@@ -162,6 +162,25 @@ class LoadError(Error, RuntimeError):
         return f"expected a value, but whoever was loading the key got {said}; ask again to try again"
 
 
+class RecordError(Error, RuntimeError):
+    """A recording ended too early: the disk is full, its process was killed, a frame looked otherwise than the first.
+
+    `frames` says how many are whole and can be read, `errno` which error of the system it was, if it was one.
+
+    >>> import ndshare as nds
+    >>> issubclass(nds.RecordError, nds.Error), nds.RecordError("the disk is full", 7).frames
+    (True, 7)
+    """
+
+    def __init__(self, text: str, frames: int = 0, errno: int | None = None) -> None:
+        super().__init__(text, frames, errno)
+        self.frames = frames
+        self.errno = errno
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class OwnerDied(Error, RuntimeError):
     """The last owner of a lock died inside, and nobody has recovered what it guards since.
 
@@ -228,6 +247,7 @@ for _class in (
     WriterDied,
     WorkerDied,
     LoadError,
+    RecordError,
     OwnerDied,
     Poisoned,
     ReadOnly,
