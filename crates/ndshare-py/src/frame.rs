@@ -325,6 +325,30 @@ impl FrameHold {
         Self::of(own, Source::Written(Written { writing, meta, note, described, is_over }))
     }
 
+    /// What keeps a frame that is to be filled part by part.
+    pub(crate) fn begun(
+        py: Python<'_>,
+        own: &Arc<Own>,
+        described: &Arc<Described>,
+        writing: ring::Writing,
+    ) -> PyResult<Py<Self>> {
+        Py::new(py, Self::written(own, described, writing))
+    }
+
+    /// A writable array over a part of a frame that is being written, from a byte of it on.
+    pub(crate) fn part<'py>(
+        slf: &Py<Self>,
+        py: Python<'py>,
+        described: &Described,
+        offset: u64,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let block = slf.get().look(|hold| (hold.as_ptr() as usize, hold.len_bytes()));
+        let (first, room) = block.ok_or_else(|| PyValueError::new_err("expected a frame that is being written"))?;
+        let data = described.place_in(py, (first as *mut u8, room), offset)?;
+        // SAFETY: the owner keeps the frame's block, inside which the array lies; NumPy's own class.
+        unsafe { described.array(&plain_class(py), slf.clone_ref(py).into_any(), data, true) }
+    }
+
     fn look<T: Send>(&self, look: impl FnOnce(&Hold) -> T + Send) -> Option<T> {
         match &self.source {
             Source::Received(frame) => Some(look(frame.hold())),

@@ -583,12 +583,8 @@ impl Ring {
     ) -> PyResult<Option<u64>> {
         let content = Content { offset: 0, view: tree.frame.said(), meta, note };
         let writing = begin(py, by, (tree.frame.len_bytes(), content.tail_bytes() as u64), timeout)?;
-        let block = writing.hold().map(|hold| (hold.as_ptr(), hold.len_bytes())).map_err(|e| to_python(py, &e))?;
-        let (frame, hold) = written(py, &self.own, &tree.frame, writing, true)?;
-        drop(frame);
-        let owner = hold.clone_ref(py).into_any();
-        fitting.fill(py, &owner, block)?;
-        drop(owner);
+        let hold = FrameHold::begun(py, &self.own, &tree.frame, writing)?;
+        fitting.fill(py, |described, offset| FrameHold::part(&hold, py, described, offset))?;
         FrameHold::publish(hold, py, content, timeout)
     }
 

@@ -16,7 +16,7 @@ use crate::described::Described;
 use crate::dtype::{Dtype, casts};
 use crate::gather::fill;
 use crate::guard::Once;
-use crate::ndarray::{Operand, plain_class};
+use crate::ndarray::Operand;
 
 /// What a frame of several arrays wants, and where it goes.
 pub(crate) struct Tree {
@@ -91,14 +91,13 @@ impl Tree {
 }
 
 impl Fitting<'_, '_> {
-    /// Copies the arrays into a frame, whose block has so many bytes from an address on and is kept by `owner`.
-    pub(crate) fn fill(&self, py: Python<'_>, owner: &Py<PyAny>, block: (*mut u8, usize)) -> PyResult<()> {
-        self.0.iter().try_for_each(|(node, array)| {
-            let data = node.array.place_in(py, block, node.offset as u64)?;
-            // SAFETY: the owner keeps the block, inside which the array lies, as `place_in` has seen; NumPy's own class.
-            let out = unsafe { node.array.array(&plain_class(py), owner.clone_ref(py), data, true)? };
-            fill(py, &out, array)
-        })
+    /// Copies the arrays into a frame; `part` is the array of such a kind that begins at a byte of it.
+    pub(crate) fn fill<'py>(
+        &self,
+        py: Python<'py>,
+        part: impl Fn(&Described, u64) -> PyResult<Bound<'py, PyAny>>,
+    ) -> PyResult<()> {
+        self.0.iter().try_for_each(|(node, array)| fill(py, &part(&node.array, node.offset as u64)?, array))
     }
 }
 
