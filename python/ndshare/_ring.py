@@ -99,8 +99,10 @@ class Frame(np.ndarray[tuple[Any, ...], "np.dtype[_Item]"]):
             doc="Text, bytes or a value of JSON that goes with it; to be set while it is written. None without one.",
         )
 
-        # Asked only for what nothing else is called.
+        # Asked for what nothing else is called, and for what is there and says why it has no value.
         def __getattr__(self, name: str) -> Any:
+            if hasattr(type(self), name):
+                return super().__getattribute__(name)
             if name in (self.dtype.names or ()):
                 return self[name]
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")

@@ -75,7 +75,9 @@ impl Own {
     ) -> PyResult<Self> {
         static DTYPE_OF_FIELDS: Once<Py<PyAny>> = Once::new();
         if has_more {
-            return Err(PyTypeError::new_err("expected fields=, or shape and dtype, got both: fields say all of a frame"));
+            return Err(PyTypeError::new_err(
+                "expected fields=, or shape and dtype, got both: fields say all of a frame",
+            ));
         }
         let dtype = DTYPE_OF_FIELDS.import(py, "ndshare._fields", "dtype_of_fields")?.call1((fields,))?;
         Self::new(py, Some(&PyTuple::empty(py)), Some(&dtype), meta)

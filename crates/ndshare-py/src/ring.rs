@@ -32,7 +32,8 @@ use crate::wait::{at_once, detached, interruptible, interruptible_for};
 /// ``Ring(shape=None, dtype=None, *, slots, ...)``.
 ///
 /// `slots` frames wait for readers at the most. Each is an array of `shape` and `dtype` (float64 by default), or of
-/// another shape and dtype with no more bytes; without a shape a ring takes any size. `when_full` says what a writer
+/// another shape and dtype with no more bytes; without a shape a ring takes any size. With `fields` each frame has several
+/// arrays: ``fields={"rgb": ((1080, 1920, 3), "u1"), "depth": ((1080, 1920), "u2")}``. `when_full` says what a writer
 /// does while the slowest reader keeps all slots: "wait" for it, "drop_oldest" (the slowest readers lose frames), or
 /// "drop_newest" (the new frame is dropped, and counted). `meta` is a structured dtype of what goes with each frame.
 /// `spin` is how many seconds readers look before they sleep: 20 µs by default where there are two processors.
@@ -189,7 +190,8 @@ impl Ring {
     /// A frame to fill: ``with ring.write() as frame``. Leaving the block publishes it; an exception throws it away.
     ///
     /// `shape` and `dtype` are the ring's unless given; the frame must not need more bytes than those of the ring.
-    /// `frame.meta` can be written to. Afterwards the array is read-only, and `frame.seq` is its number, or None when
+    /// `frame.meta` can be written to, and `frame.note` set: one of more than a few hundred bytes needs room behind the items,
+    /// `note_bytes`. Afterwards the array is read-only, and `frame.seq` is its number, or None when
     /// it was dropped by "drop_newest". Raises Full when there was no room for `timeout` seconds (None: wait for
     /// ever), and Closed when the ring was closed.
     ///
@@ -217,6 +219,10 @@ impl Ring {
     /// A shared array of the ring's arena, or a view of one, is published as it is, and `x` is read-only from then on;
     /// other views of its memory must not be written to any more. A received frame goes so, too. Everything else is copied, and cast to the dtype of a ring that was made with one:
     /// within its kind (NumPy's "same_kind"), else TypeError.
+    ///
+    /// A ring with fields takes a mapping, a dataclass, or an item with these; a ring of any frames takes dicts, tuples and
+    /// dataclasses of arrays, which `frame.tree()` gives back. Their arrays are copied. `note` is a text, bytes or a value for
+    /// JSON, of any length, that goes beside the frame.
     ///
     /// `meta` is a mapping or a record, as `frame.meta` is; further arguments are single fields of it. A frame of
     /// another ring takes its meta along where this ring has the same fields; what is given here wins. A value that
@@ -433,9 +439,7 @@ fn begin(
     let len_bytes = len_bytes as u64;
     match at_once(py, || by.begin_quick(len_bytes, note_bytes))? {
         Some(writing) => Ok(writing),
-        None => {
-            interruptible_for(py, timeout, |deadline| by.begin_with_note(len_bytes, note_bytes, deadline))
-        }
+        None => interruptible_for(py, timeout, |deadline| by.begin_with_note(len_bytes, note_bytes, deadline)),
     }
 }
 
@@ -511,18 +515,18 @@ impl Ring {
         (meta, note, fields): Beside<'_, '_>,
     ) -> PyResult<Option<u64>> {
         let timeout = seconds(timeout)?;
-        let given = note.map(note_of).transpose()?.flatten().map(Arc::new);
+        let note = note.map(note_of).transpose()?.flatten().map(Arc::new);
+        let note = note.map_or_else(|| carried_note(x), |given| Ok(Some(given)))?;
+        let note = note.as_deref();
         if self.has_tree(py, x)? {
             let meta = self.meta(x, meta, fields)?;
-            return self.put_tree(py, by, x, timeout, (&meta, given.as_deref()));
+            return self.put_tree(py, by, x, timeout, (&meta, note));
         }
         let array = self.as_array(x)?;
         let facts = Operand::of_any(&array).ok_or_else(|| PyTypeError::new_err("expected something like an array"))?;
         let dtype = Dtype::of(py, Some(&array.getattr(intern!(py, "dtype"))?))?;
         let is_cast = self.own.check_cast(py, &dtype)?;
         let meta = self.meta(x, meta, fields)?;
-        let note = given.map_or_else(|| carried_note(x), |given| Ok(Some(given)))?;
-        let note = note.as_deref();
         if !is_cast && let Some(seq) = self.put_as_is(py, by, &facts, &dtype, timeout, (&meta, note))? {
             // A loop that fills one array again and again would change frames that readers have.
             if seq.is_some() {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use numpy::PyArrayDescr;
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyKeyError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyMapping, PyString, PyTuple, PyType};
@@ -177,7 +177,11 @@ impl Node {
             return Err(self.misfit(x, &format!("a mapping, a dataclass or an item with the fields {names}")));
         };
         for (name, part) in parts {
-            let Ok(item) = items.get_item(name) else { return Err(self.misnamed(x)) };
+            let item = match items.get_item(name) {
+                Ok(item) => item,
+                Err(error) if is_of_name(x.py(), &error) => return Err(self.misnamed(x)),
+                Err(error) => return Err(error.into()),
+            };
             part.collect(&item, is_firm, leaves)?;
         }
         Ok(())
@@ -295,6 +299,11 @@ impl Node {
             Err(error) => Refused::Error(error),
         }
     }
+}
+
+/// Whether there is no item of a name: mappings say so by the one, NumPy by the other.
+fn is_of_name(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyKeyError>(py) || error.is_instance_of::<PyValueError>(py)
 }
 
 /// Whether what is put into a ring that takes frames of any kind is a tree: a mapping, a dataclass, or a tuple with an array

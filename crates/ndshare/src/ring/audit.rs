@@ -5,9 +5,9 @@
 //! published.
 
 use super::claim::SlotClaim;
+use super::note::MOST_VIEW_BYTES;
 use super::policy::WhenFull;
 use super::protocol::BUSY;
-use super::note::MOST_VIEW_BYTES;
 use super::table::{GROUPS, NEVER, POLICY, Table, WRITERS};
 use crate::arena::{AnyBlock, BlockId, Finding, Look, Rule, TicketId};
 use crate::prim::{AtomicU64, Ordering::SeqCst};

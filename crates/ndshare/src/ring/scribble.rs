@@ -77,7 +77,8 @@ fn round(arena: &Arc<Arena>, dice: &mut Dice, policy: WhenFull) -> Result<()> {
 fn use_some(ring: &Arc<Ring>, readers: &[Reader]) {
     for number in 0..dice_free(ring) {
         if let Ok(mut writing) = ring.begin(1024, &briefly()) {
-            let _ = writing.publish(Content { offset: 0, view: &[], meta: &number.to_le_bytes(), note: None }, &briefly());
+            let _ =
+                writing.publish(Content { offset: 0, view: &[], meta: &number.to_le_bytes(), note: None }, &briefly());
         }
         let _ = readers[number as usize % readers.len()].try_get();
     }

@@ -1184,7 +1184,10 @@ fn notes_and_descriptions_of_any_length_stand_in_the_entry_or_behind_the_items()
             let mut writing = ring.begin_with_note(13, content.tail_bytes() as u64, &FOREVER).unwrap();
             writing.publish(content, &FOREVER).unwrap();
             let frame = reader.get(&FOREVER).unwrap();
-            assert_eq!((frame.note().unwrap().as_ref(), frame.view(), frame.meta()), (Some(note), &view[..], &[1; 8][..]));
+            assert_eq!(
+                (frame.note().unwrap().as_ref(), frame.view(), frame.meta()),
+                (Some(note), &view[..], &[1; 8][..])
+            );
         }
     }
     ring.begin(13, &FOREVER).unwrap().publish(Content::default(), &FOREVER).unwrap();

@@ -197,12 +197,7 @@ impl Ring {
     ///
     /// # Errors
     /// As [`Self::begin`].
-    pub fn begin_with_note(
-        self: &Arc<Self>,
-        len_bytes: u64,
-        note_bytes: u64,
-        deadline: &Deadline,
-    ) -> Result<Writing> {
+    pub fn begin_with_note(self: &Arc<Self>, len_bytes: u64, note_bytes: u64, deadline: &Deadline) -> Result<Writing> {
         let need = self.parse_need(len_bytes, note_bytes)?;
         let pen = self.own_pen(Role::Loose, deadline).map_err(as_full)?;
         self.begin_as(pen, need, deadline)
@@ -297,7 +292,10 @@ impl Ring {
             self.replace(victim, block, deadline)?;
             Ok(Some((victim, block.block())))
         };
-        self.publish(&mut Publication { pen, room_at: None, supply: &supply, hold: &mut None, content, tail_at: 0 }, deadline)
+        self.publish(
+            &mut Publication { pen, room_at: None, supply: &supply, hold: &mut None, content, tail_at: 0 },
+            deadline,
+        )
     }
 
     fn check_block(&self, hold: &Hold, len_bytes: u64, content: Content<'_>) -> Result<()> {
