@@ -588,7 +588,7 @@ impl Ring {
         let content = Content { offset: 0, view: tree.frame.said(), meta, note };
         let writing = begin(py, by, (tree.frame.len_bytes(), content.tail_bytes() as u64), timeout)?;
         let hold = FrameHold::begun(py, &self.own, &tree.frame, writing)?;
-        fitting.fill(py, |described, offset| FrameHold::part(&hold, py, described, offset))?;
+        fitting.each(|described, offset, array| fill(py, &FrameHold::part(&hold, py, described, offset)?, array))?;
         FrameHold::publish(hold, py, content, timeout)
     }
 

@@ -14,7 +14,6 @@ use pyo3::types::{PyDict, PyList, PyMapping, PyString, PyTuple, PyType};
 
 use crate::described::Described;
 use crate::dtype::{Dtype, casts};
-use crate::gather::fill;
 use crate::guard::Once;
 use crate::ndarray::Operand;
 
@@ -91,13 +90,9 @@ impl Tree {
 }
 
 impl Fitting<'_, '_> {
-    /// Copies the arrays into a frame; `part` is the array of such a kind that begins at a byte of it.
-    pub(crate) fn fill<'py>(
-        &self,
-        py: Python<'py>,
-        part: impl Fn(&Described, u64) -> PyResult<Bound<'py, PyAny>>,
-    ) -> PyResult<()> {
-        self.0.iter().try_for_each(|(node, array)| fill(py, &part(&node.array, node.offset as u64)?, array))
+    /// Hands out each array with what it is in the frame, and at which byte.
+    pub(crate) fn each(&self, take: impl Fn(&Described, u64, &Bound<'_, PyAny>) -> PyResult<()>) -> PyResult<()> {
+        self.0.iter().try_for_each(|(node, array)| take(&node.array, node.offset as u64, array))
     }
 }
 
