@@ -453,6 +453,16 @@ def on_a_ring(work: Callable[[nds.Ring], object]) -> Callable[[Path], object]:
     return lambda _: work(nds.Ring(3, "uint8", slots=2, meta=[("gain", "f4")]))
 
 
+def with_fields(put: Any) -> Callable[[Path], object]:
+    return lambda _: nds.Ring(fields={"a": (3, "u1"), "b": (3, "f4")}, slots=2).put(put)
+
+
+def note_without_room(_: Path) -> object:
+    with nds.Ring(3, "uint8", slots=2).write() as frame:
+        frame.note = "x" * 10_000
+    return frame
+
+
 def in_a_use(work: Callable[[Any], object]) -> Callable[[Path], object]:
     def run(_: Path) -> object:
         with nds.Overlay(raw={"A": (3, "f4")}).use("raw") as v:
@@ -551,6 +561,16 @@ ARGUMENTS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "Ring.put: a field of another kind": (TYPE, on_a_ring(lambda ring: ring.put([1, 2, 3], gain="x"))),
     "Ring.put: meta": (TYPE, on_a_ring(lambda ring: ring.put([1, 2, 3], meta=3))),
     "Ring.put: a field without meta": (TYPE, lambda _: nds.Ring(3, slots=2).put([1, 2, 3], gain=3)),
+    "Ring.put: a note that is no JSON": (TYPE, on_a_ring(lambda ring: ring.put([1, 2, 3], note={1, 2}))),
+    "Ring: fields and a shape": (TYPE, wrong(nds.Ring, 3, slots=2, fields={"a": (3, "u1")})),
+    "Ring: no fields": (VALUE, wrong(nds.Ring, slots=2, fields={})),
+    "Ring: a field that is none": (TYPE, wrong(nds.Ring, slots=2, fields={"a": 3})),
+    "Ring.put: a missing field": (TYPE, with_fields({"a": [1, 2, 3]})),
+    "Ring.put: a field of another shape": (VALUE, with_fields({"a": [1, 2], "b": [1, 2, 3]})),
+    "Ring.put: a field of another dtype": (TYPE, with_fields({"a": [1.5, 2, 3], "b": [1, 2, 3]})),
+    "Ring.put: an array where fields are": (TYPE, with_fields(np.zeros(3))),
+    "Ring.put: an empty level": (VALUE, lambda _: nds.Ring(slots=2).put({"a": {}})),
+    "frame.note: no room": (VALUE, note_without_room),
     "Ring.reader: latest and group": (VALUE, on_a_ring(lambda ring: ring.reader(latest=True, group="x"))),
     "Ring.reader: start": (VALUE, on_a_ring(lambda ring: ring.reader(start="middle"))),
     "Ring.reader: group": (TYPE, on_a_ring(lambda ring: ring.reader(group=3))),

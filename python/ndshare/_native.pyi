@@ -21,6 +21,7 @@ from typing import (
 )
 
 import numpy as np
+from _typeshed import DataclassInstance
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from typing_extensions import TypeVar, disjoint_base
 
@@ -78,6 +79,7 @@ __all__ = [
     "force_cpu",
     "forget_reference",
     "frame_meta",
+    "frame_note",
     "frame_seq",
     "frame_time_ns",
     "from_text",
@@ -119,6 +121,7 @@ __all__ = [
     "session_locators",
     "session_named",
     "set_frame_meta",
+    "set_frame_note",
     "set_stream_from",
     "stack",
     "stats",
@@ -385,6 +388,7 @@ class Ring(Generic[_Item]):
         arena: Arena | None = None,
         spin: float | None = None,
         keep: SupportsIndex = 0,
+        fields: None = None,
     ) -> Ring[_Told]: ...
     @overload
     def __new__(
@@ -399,6 +403,7 @@ class Ring(Generic[_Item]):
         arena: Arena | None = None,
         spin: float | None = None,
         keep: SupportsIndex = 0,
+        fields: None = None,
     ) -> Ring[_Told]: ...
     @overload
     def __new__(
@@ -413,7 +418,23 @@ class Ring(Generic[_Item]):
         arena: Arena | None = None,
         spin: float | None = None,
         keep: SupportsIndex = 0,
+        fields: None = None,
     ) -> Ring[Any]: ...
+    @overload
+    def __new__(
+        cls,
+        shape: None = None,
+        dtype: None = None,
+        *,
+        slots: SupportsIndex,
+        when_full: Literal["wait", "drop_oldest", "drop_newest"] = "wait",
+        meta: DTypeLike | None = None,
+        name: str | None = None,
+        arena: Arena | None = None,
+        spin: float | None = None,
+        keep: SupportsIndex = 0,
+        fields: Mapping[str, Any] | Sequence[Any],
+    ) -> Ring[np.void]: ...
     @property
     def shape(self) -> tuple[int, ...] | None: ...
     @property
@@ -432,25 +453,48 @@ class Ring(Generic[_Item]):
     def closed(self) -> bool: ...
     @overload
     def write(
-        self, shape: _Shape | None = None, dtype: None = None, timeout: float | None = None
+        self,
+        shape: _Shape | None = None,
+        dtype: None = None,
+        timeout: float | None = None,
+        *,
+        note_bytes: SupportsIndex = 0,
     ) -> Writing[_Item]: ...
     @overload
-    def write(self, shape: _Shape | None, dtype: _DTypeOf[_Told], timeout: float | None = None) -> Writing[_Told]: ...
-    @overload
     def write(
-        self, shape: _Shape | None = None, *, dtype: _DTypeOf[_Told], timeout: float | None = None
+        self,
+        shape: _Shape | None,
+        dtype: _DTypeOf[_Told],
+        timeout: float | None = None,
+        *,
+        note_bytes: SupportsIndex = 0,
     ) -> Writing[_Told]: ...
     @overload
     def write(
-        self, shape: _Shape | None = None, dtype: DTypeLike | None = None, timeout: float | None = None
+        self,
+        shape: _Shape | None = None,
+        *,
+        dtype: _DTypeOf[_Told],
+        timeout: float | None = None,
+        note_bytes: SupportsIndex = 0,
+    ) -> Writing[_Told]: ...
+    @overload
+    def write(
+        self,
+        shape: _Shape | None = None,
+        dtype: DTypeLike | None = None,
+        timeout: float | None = None,
+        *,
+        note_bytes: SupportsIndex = 0,
     ) -> Writing[Any]: ...
     def put(
         self,
-        x: ArrayLike,
+        x: ArrayLike | Mapping[str, Any] | Sequence[Any] | DataclassInstance,
         /,
         timeout: float | None = None,
         *,
         meta: Mapping[str, Any] | np.void | NDArray[np.void] | None = None,
+        note: Any = None,
         **fields: Any,
     ) -> int | None: ...
     def reader(
@@ -683,19 +727,50 @@ class Writer(Generic[_Item]):
     def closed(self) -> bool: ...
     @overload
     def write(
-        self, shape: _Shape | None = None, dtype: None = None, timeout: float | None = None
+        self,
+        shape: _Shape | None = None,
+        dtype: None = None,
+        timeout: float | None = None,
+        *,
+        note_bytes: SupportsIndex = 0,
     ) -> Writing[_Item]: ...
     @overload
-    def write(self, shape: _Shape | None, dtype: _DTypeOf[_Told], timeout: float | None = None) -> Writing[_Told]: ...
-    @overload
     def write(
-        self, shape: _Shape | None = None, *, dtype: _DTypeOf[_Told], timeout: float | None = None
+        self,
+        shape: _Shape | None,
+        dtype: _DTypeOf[_Told],
+        timeout: float | None = None,
+        *,
+        note_bytes: SupportsIndex = 0,
     ) -> Writing[_Told]: ...
     @overload
     def write(
-        self, shape: _Shape | None = None, dtype: DTypeLike | None = None, timeout: float | None = None
+        self,
+        shape: _Shape | None = None,
+        *,
+        dtype: _DTypeOf[_Told],
+        timeout: float | None = None,
+        note_bytes: SupportsIndex = 0,
+    ) -> Writing[_Told]: ...
+    @overload
+    def write(
+        self,
+        shape: _Shape | None = None,
+        dtype: DTypeLike | None = None,
+        timeout: float | None = None,
+        *,
+        note_bytes: SupportsIndex = 0,
     ) -> Writing[Any]: ...
-    def put(self, x: ArrayLike, /, timeout: float | None = None, *, meta: Any = None, **fields: Any) -> int | None: ...
+    def put(
+        self,
+        x: ArrayLike | Mapping[str, Any] | Sequence[Any] | DataclassInstance,
+        /,
+        timeout: float | None = None,
+        *,
+        meta: Any = None,
+        note: Any = None,
+        **fields: Any,
+    ) -> int | None: ...
     def close(self) -> None: ...
     def _die(self) -> None: ...
     def __enter__(self) -> Self: ...
@@ -894,6 +969,8 @@ def frame_seq(frame: NDArray[Any]) -> int | None: ...
 def frame_time_ns(frame: NDArray[Any]) -> int | None: ...
 def frame_meta(frame: NDArray[Any]) -> Any: ...
 def set_frame_meta(frame: NDArray[Any], meta: Any) -> None: ...
+def frame_note(frame: NDArray[Any]) -> Any: ...
+def set_frame_note(frame: NDArray[Any], note: Any) -> None: ...
 def unwrapped(array: NDArray[Any], context: object = None, return_scalar: bool = False) -> Any: ...
 def ring_parts(ring: Ring) -> tuple[Any, ...]: ...
 def open_ring(token: bytes, dtype: np.dtype[Any] | None, meta: np.dtype[Any] | None) -> Ring: ...

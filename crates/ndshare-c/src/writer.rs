@@ -119,7 +119,7 @@ pub unsafe extern "C" fn nds_writing_publish(
             unsafe { (items("meta", meta.cast(), meta_bytes)?, place("a place for the number", seq).ok()) };
         let deadline = deadline(timeout)?;
         consume(writing, |it| {
-            let published = it.writing.publish(Content { offset: 0, view: &it.view, meta }, &deadline)?;
+            let published = it.writing.publish(Content { view: &it.view, meta, ..Content::default() }, &deadline)?;
             if let Some(seq) = seq {
                 seq.set(published.seq().unwrap_or(NDS_DROPPED));
             }

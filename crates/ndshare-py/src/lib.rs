@@ -43,6 +43,7 @@ mod shape;
 mod shared;
 mod stats;
 mod travel;
+mod tree;
 mod variables;
 mod wait;
 
@@ -80,7 +81,9 @@ mod native {
         command::run_command,
         dtype::{dtype_of_text, dtype_text},
         fft::{FftFilter, FftPlan, FftTransform, fft_fallbacks, fft_fell_back, fft_transform},
-        frame::{FrameHold, frame_meta, frame_seq, frame_time_ns, set_frame_meta, unwrapped},
+        frame::{
+            FrameHold, frame_meta, frame_note, frame_seq, frame_time_ns, set_frame_meta, set_frame_note, unwrapped,
+        },
         gather::{Canvas, Montage, block, concatenate, copyto, stack},
         gather::{cpus, force_cpu, set_stream_from, stream_from},
         kill_at,

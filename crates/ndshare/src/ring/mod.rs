@@ -14,7 +14,7 @@
 //! - `leave`: what a process ends in order when it ends. `claim`: who has a frame or a slot, as one word. `protocol`: the
 //!   steps that several processes take at once. `format`: what a ring says of its frames. `table`: where each word lies.
 //!   `policy`: what users choose.
-//! - `state`: the [`Ring`] itself. `recover`: its lock, and order after a death. `notify`: waking who waits. `group`,
+//! - `note`: what is said beside the items of a frame, and where it stands. `state`: the [`Ring`] itself. `recover`: its lock, and order after a death. `notify`: waking who waits. `group`,
 //!   `readers`, `writers`: who takes part. `settle`: when the stream ends. `window`: which frames stay. `sizes`: which
 //!   blocks are too large. `stats`: what is told. `glance`: the same
 //!   from outside. `audit`: the invariants. `token`: what keeps a reader or a writer on its way. `named`: rings by
@@ -39,6 +39,7 @@ mod leave;
 mod look;
 mod member;
 mod named;
+mod note;
 mod notify;
 mod offered;
 mod pick;
@@ -69,6 +70,7 @@ mod tests;
 pub use format::{Format, MOST_NAME_BYTES};
 pub use frame::Frame;
 pub use leave::leave_all;
+pub use note::{MOST_VIEW_BYTES, Note};
 pub use offered::{OfferedFrame, OfferedRing, OfferedStats};
 pub use policy::{Mode, RingOptions, Start, WhenFull};
 pub use publish::{Content, Published};

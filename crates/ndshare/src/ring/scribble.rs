@@ -22,15 +22,18 @@ fn briefly() -> Deadline<'static> {
 fn use_it(ring: &Arc<Ring>, readers: &[Reader], len: u64) {
     for _ in 0..3 {
         if let Ok(mut writing) = ring.begin(len, &briefly()) {
-            let _ = writing.publish(Content { offset: 8, view: b"|u1", meta: b"meta" }, &Deadline::now());
-            let _ = writing.publish(Content { offset: 8, view: b"|u1", meta: b"meta" }, &briefly());
+            let [short, long] = [10, VIEW_BYTES + 1].map(|len| Note::text("n".repeat(len)));
+            let content = Content { offset: 8, view: b"|u1", meta: b"meta", note: Some(&long) };
+            let _ = writing.publish(content, &Deadline::now());
+            let _ = writing.publish(Content { note: Some(&short), ..content }, &briefly());
         }
         if let Ok(hold) = ring.arena().alloc(len as usize, 64, false, &briefly()) {
             let _ = ring.publish_block(&hold, len, Content::default(), &briefly());
         }
         for reader in readers {
             if let Ok(frame) = reader.get(&briefly()) {
-                assert!(frame.view().len() <= VIEW_BYTES && frame.meta().len() <= 8);
+                assert!(frame.view().len() <= MOST_VIEW_BYTES && frame.meta().len() <= 8);
+                let _ = frame.note();
             }
             let _ = (reader.lag(), reader.is_ready(), reader.try_get());
         }
@@ -74,7 +77,8 @@ fn round(arena: &Arc<Arena>, dice: &mut Dice, policy: WhenFull) -> Result<()> {
 fn use_some(ring: &Arc<Ring>, readers: &[Reader]) {
     for number in 0..dice_free(ring) {
         if let Ok(mut writing) = ring.begin(1024, &briefly()) {
-            let _ = writing.publish(Content { offset: 0, view: &[], meta: &number.to_le_bytes() }, &briefly());
+            let _ =
+                writing.publish(Content { offset: 0, view: &[], meta: &number.to_le_bytes(), note: None }, &briefly());
         }
         let _ = readers[number as usize % readers.len()].try_get();
     }

@@ -32,11 +32,11 @@ const _: () = assert!(READERS == CLAIMANTS);
 pub const GROUPS: usize = 8;
 /// Bytes of a group's name that others see.
 pub(super) const NAME_BYTES: usize = 64;
-/// Bytes that describe one frame's dtype, shape and strides, at the most.
+/// Bytes of an entry for what describes a frame's dtype, shape and strides, and for its note.
 pub const VIEW_BYTES: usize = 504;
 
 /// The version of this layout.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Places of single words.
 const GEOMETRY: usize = 1;
@@ -80,7 +80,7 @@ const READER_WORDS: usize = 16;
 const FRAMES_AT: usize = READERS_AT + READERS * READER_WORDS;
 const FRAME_WORDS: usize = 4;
 /// Words of an entry before view and meta.
-const ENTRY_FIXED: usize = 7 + GROUPS;
+const ENTRY_FIXED: usize = 9 + GROUPS;
 const VIEW_WORDS: usize = VIEW_BYTES / 8;
 
 /// A frame that was never published, or whose content was thrown away.
@@ -264,6 +264,10 @@ pub(super) struct EntryWords<'a> {
     pub view_len: &'a AtomicU64,
     /// Where the block begins in the arena's data, for other users who are let to read these alone; else 0.
     pub place: &'a AtomicU64,
+    /// What its note is: see `note`; 0: it has none.
+    pub note: &'a AtomicU64,
+    /// Where in the block begins what is said behind the items; 0: nothing is.
+    pub tail: &'a AtomicU64,
     /// For each group: who has it (see `claim::FrameClaim`).
     pub claims: &'a [AtomicU64],
     pub view: &'a [AtomicU64],
@@ -395,7 +399,9 @@ impl<B: AnyBlock> Table<B> {
             offset: &fixed[4],
             view_len: &fixed[5],
             place: &fixed[6],
-            claims: &fixed[7..],
+            note: &fixed[7],
+            tail: &fixed[8],
+            claims: &fixed[9..],
             view,
             meta,
         }
