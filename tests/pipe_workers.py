@@ -34,7 +34,7 @@ def fill(writer: nds.Writer, numbers: range | list[int], **fields: Callable[[int
 
 def work(frame: Frame) -> Any:
     """Return what a loop in one process can be asked for, too: of the frame, its number and its meta."""
-    return frame * 2.0 + frame.seq, {"total": int(frame.sum()), "note": f"{frame.meta.gain:.0f}"}
+    return frame * 2.0 + frame.seq, {"total": int(frame.sum()), "said": f"{frame.meta.gain:.0f}"}
 
 
 def own_pid(frame: Frame) -> Any:

@@ -146,16 +146,16 @@ def test_a_number_with_fields_keeps_them_or_is_refused() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_a_ring_opened_by_its_head_alone_is_the_same(dtype: np.dtype[Any]) -> None:
-    ring = nds.Ring((3, 4), dtype, slots=2, name="cam", meta=[("gain", "f4"), ("note", "S5")])
+    ring = nds.Ring((3, 4), dtype, slots=2, name="cam", meta=[("gain", "f4"), ("said", "S5")])
     text = str(nds.ref(ring))
     same = nds.ref(text).open()
     assert (repr(same), same.shape, same.dtype) == (repr(ring), (3, 4), dtype)
     assert same.dtype.isalignedstruct == dtype.isalignedstruct
     reader = same.reader()
     a = filled(dtype)
-    ring.put(a, gain=2.5, note=b"x")
+    ring.put(a, gain=2.5, said=b"x")
     frame = reader.get(timeout=5)
-    assert (contents(frame.view(np.ndarray)), frame.meta.gain, frame.meta.note) == (contents(a), 2.5, b"x")
+    assert (contents(frame.view(np.ndarray)), frame.meta.gain, frame.meta.said) == (contents(a), 2.5, b"x")
 
 
 def test_a_shapeless_ring_opened_by_its_head_takes_anything() -> None:

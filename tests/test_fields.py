@@ -273,6 +273,19 @@ def test_any_tree_arrives_as_it_was_put(puts: list[tuple[Any, Any]], through_fie
         check_same(reader.get(timeout=5).tree(), puts[0][0])
 
 
+def test_a_tree_in_the_place_of_an_array_is_another_tree() -> None:
+    """Two arrays were stacked into one of the shape that the frame before had there, or were an error."""
+    ring = nds.Ring(slots=4)
+    frames = ring.reader()
+    one, two = np.uint8(1), np.uint8(2)
+    ring.put((np.zeros(2, np.uint8),))
+    ring.put(((np.array(one), np.array(two)),))
+    ring.put(((np.array(one), np.zeros(3, np.uint8)),))
+    assert frames.get().tree()[0].shape == (2,)
+    assert [array.shape for array in frames.get().tree()[0]] == [(), ()]
+    assert [array.shape for array in frames.get().tree()[0]] == [(), (3,)]
+
+
 def test_trees_of_any_size_follow_each_other() -> None:
     ring = nds.Ring(slots=3)
     frames = ring.reader()

@@ -23,7 +23,7 @@ from helpers import HANG, Child, alive, held, run, settle, wait_until
 from pipe_workers import fill
 
 FORK = mp.get_context("fork")
-META = [("total", "i8"), ("note", "S8"), ("gain", "f4"), ("source_seq", "i8"), ("source_time_ns", "i8")]
+META = [("total", "i8"), ("said", "S8"), ("gain", "f4"), ("source_seq", "i8"), ("source_time_ns", "i8")]
 
 
 @contextmanager
@@ -89,7 +89,7 @@ def test_a_pipe_does_what_a_loop_does(method: str, ordered: bool) -> None:
             assert frame.dtype == array.dtype
             assert frame.meta.gain == got[-1]
             assert frame.meta.total == meta["total"]
-            assert frame.meta.note.decode() == meta["note"]
+            assert frame.meta.said.decode() == meta["said"]
             assert 0 < frame.meta.source_time_ns <= frame.time_ns
     assert got == list(numbers) if ordered else sorted(got) == list(numbers)
     stats = pipe.stats()

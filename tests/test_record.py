@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import ndshare as nds
-from helpers import HANG, alive, wait_until
+from helpers import HANG, alive, run, wait_until
 from ndshare._sinks import Look, new_sink
 from test_strangers import runtime  # noqa: F401  (a registry of names for each test)
 
@@ -546,6 +546,28 @@ def test_the_command_records_until_ctrl_c(tmp_path: Path) -> None:
     recorded = numbers_of(path)
     assert len(recorded) == stats["frames"]
     assert recorded == list(range(number - len(recorded), number))
+
+
+DROPPED = """
+import os, signal, sys
+import ndshare as nds
+from ndshare import _record_command
+
+class Late:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, _record_command._on_signal)
+sys.unraisablehook = lambda told: print("dropped:", told.exc_type.__name__)
+recording = nds.record(nds.Ring(3, "u1", slots=4), sys.argv[1])
+Late()
+print(recording.wait(timeout=60)["frames"])
+"""
+
+
+def test_ctrl_c_in_a_destructor_ends_it_as_well(tmp_path: Path) -> None:
+    """Python drops an exception that comes there; the command went on for ever, once in some hundred times."""
+    assert run(DROPPED, str(tmp_path / "run.npy")).clean() == "dropped: KeyboardInterrupt\n0\n"
 
 
 @pytest.mark.usefixtures("runtime")

@@ -8,6 +8,7 @@ import json
 import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Any, cast
 
 from . import _names
@@ -16,12 +17,13 @@ from ._native import Ring
 from ._record import RecordStats, record
 from ._replay import Replay, ReplayStats, replay, ring_for
 from ._sources import open_source
+from ._task import interrupt_all
 
 
 def main(words: list[str], is_json: bool) -> int:
     """Run a verb until its end, Ctrl-C or SIGTERM, and return the exit status."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _on_signal)
     verb, *arguments = words
     try:
         stats = _record(arguments) if verb == "record" else _replay(arguments)
@@ -33,6 +35,12 @@ def main(words: list[str], is_json: bool) -> int:
     if is_json:
         print(json.dumps(stats))
     return 0
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    """End the work, too: Python drops a KeyboardInterrupt that comes while a destructor runs."""
+    interrupt_all()
+    signal.default_int_handler(number, frame)
 
 
 def _say(text: str) -> None:

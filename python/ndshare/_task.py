@@ -99,6 +99,12 @@ class Task:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
 
+    def interrupt(self) -> None:
+        """Tell it to stop, also from a handler of a signal, which comes in the midst of anything."""
+        with contextlib.suppress(OSError, ValueError):
+            if self._process.stdin is not None:
+                os.write(self._process.stdin.fileno(), b"stop\n")
+
     def is_over(self, timeout: float) -> bool:
         """Wait until it has ended, at most so long."""
         if not self._is_known:
@@ -132,6 +138,12 @@ class Task:
         code = self._process.returncode
         how = f"was killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"exited with {code}"
         return f"process {self.pid} {how}"
+
+
+def interrupt_all() -> None:
+    """Tell all that run to stop, also from a handler of a signal."""
+    for task in [*_running]:
+        task.interrupt()
 
 
 def _stop_all() -> None:

@@ -231,6 +231,8 @@ impl Node {
         let own = self.array.dtype(py);
         let array = match Operand::of_any(x) {
             Some(_) => x.clone(),
+            // A ring of any frames has another tree then, and no array of arrays.
+            None if !is_firm && is_level(x)? => return Err(self.misfit(x, "an array")),
             None => as_array(x, is_firm.then_some(&own)).map_err(|error| self.named(py, error))?,
         };
         let Some(facts) = Operand::of_any(&array) else { return Err(self.misfit(x, "an array")) };
