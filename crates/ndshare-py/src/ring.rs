@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use ndshare::arena::{Deadline, Hold};
 use ndshare::array::Token;
+use ndshare::os::watch::Ticks;
 use ndshare::ring::{self as library, Content, Mode, RingOptions, Sink, Start};
 use numpy::PyArrayDescr;
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
@@ -18,7 +19,7 @@ use crate::closable::{Closable, closed};
 use crate::described::{Described, Descriptions};
 use crate::dtype::Dtype;
 use crate::error::{is_closed, to_python};
-use crate::frame::{FrameHold, Own, carried, quoted, received, written};
+use crate::frame::{FrameHold, Own, carried, parsed_time, quoted, received, written};
 use crate::gather::fill;
 use crate::guard::{Guarded, Once};
 use crate::lock::seconds;
@@ -126,14 +127,14 @@ impl Ring {
         facts: &Operand<'_>,
         dtype: &Dtype<'_>,
         timeout: Option<Duration>,
-        meta: &[u8],
+        (meta, time_ns): (&[u8], Option<u64>),
     ) -> PyResult<Option<Option<u64>>> {
         let arena = self.ring.head().arena();
         let Some(hold) = block_under(py, facts)?.filter(|hold| Arc::ptr_eq(hold.arena(), arena)) else {
             return Ok(None);
         };
         let view = self.own.view_of(py, facts, dtype)?;
-        let content = Content { offset: facts.offset_in(&hold), view: &view, meta };
+        let content = Content { offset: facts.offset_in(&hold), view: &view, meta, time_ns, ..Content::default() };
         let len_bytes = facts.nbytes() as u64;
         let publish = |deadline: &Deadline<'_>| by.publish_block(&hold, len_bytes, content, deadline);
         interruptible_for(py, timeout, publish).map(|published| Some(published.seq()))
@@ -205,6 +206,10 @@ impl Ring {
     /// other views of its memory must not be written to any more. A received frame goes so, too. Everything else is copied, and cast to the dtype of a ring that was made with one:
     /// within its kind (NumPy's "same_kind"), else TypeError.
     ///
+    /// `time_ns` says when the frame was made, in nanoseconds, where its writer knows better: a stamp of the camera. Without
+    /// it that is when it is published, on the monotonic clock. The times of one writer do not go back: an earlier one than
+    /// the last is a ValueError, and nothing is published.
+    ///
     /// `meta` is a mapping or a record, as `frame.meta` is; further arguments are single fields of it. A frame of
     /// another ring takes its meta along where this ring has the same fields; what is given here wins. A value that
     /// does not fit its field raises ValueError or OverflowError, one of another kind TypeError, and an unknown field
@@ -214,16 +219,17 @@ impl Ring {
     /// >>> ring = nds.Ring(2, "uint8", slots=4, meta=[("gain", "f4")])
     /// >>> ring.put([1, 2], gain=0.5), ring.put([3, 4], timeout=1)
     /// (0, 1)
-    #[pyo3(signature = (x, /, timeout=None, *, meta=None, **fields))]
+    #[pyo3(signature = (x, /, timeout=None, *, meta=None, time_ns=None, **fields))]
     fn put(
         &self,
         py: Python<'_>,
         x: &Bound<'_, PyAny>,
         timeout: Option<f64>,
         meta: Option<&Bound<'_, PyAny>>,
+        time_ns: Option<&Bound<'_, PyAny>>,
         fields: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Option<u64>> {
-        self.put_by(py, &self.ring, x, timeout, (meta, fields))
+        self.put_by(py, &self.ring, x, timeout, (meta, fields), time_ns)
     }
 
     /// A writer, made beforehand: the stream does not end before all that were made are closed.
@@ -385,6 +391,14 @@ impl Ring {
         self.ring.is_closed()
     }
 
+    /// The offset between the clock of frames and UTC, measured now: ``ring.clock.datetime(frame.time_ns)``.
+    #[getter]
+    fn clock<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        static CLOCK: Once<Py<PyAny>> = Once::new();
+        let clock = self.ring.clock();
+        CLOCK.import(py, "ndshare._clock", "Clock")?.call1((clock.offset_ns, clock.uncertainty_ns))
+    }
+
     fn __reduce__(&self) -> PyResult<()> {
         Err(only_multiprocessing("ring"))
     }
@@ -464,7 +478,9 @@ impl Writing {
         }
         drop(array);
         let meta = hold.get().meta_bytes(py).unwrap_or_default();
-        FrameHold::publish(hold, py, Content { offset: 0, view: self.wanted.said(), meta: &meta }, self.timeout)?;
+        let time_ns = hold.get().time_ns();
+        let content = Content { view: self.wanted.said(), meta: &meta, time_ns, ..Content::default() };
+        FrameHold::publish(hold, py, content, self.timeout)?;
         Ok(())
     }
 }
@@ -477,14 +493,15 @@ impl Ring {
         x: &Bound<'_, PyAny>,
         timeout: Option<f64>,
         (meta, fields): (Option<&Bound<'_, PyAny>>, Option<&Bound<'_, PyDict>>),
+        time_ns: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Option<u64>> {
-        let timeout = seconds(timeout)?;
+        let (timeout, time_ns) = (seconds(timeout)?, time_ns.map(parsed_time).transpose()?);
         let array = self.as_array(x)?;
         let facts = Operand::of_any(&array).ok_or_else(|| PyTypeError::new_err("expected something like an array"))?;
         let dtype = Dtype::of(py, Some(&array.getattr(intern!(py, "dtype"))?))?;
         let is_cast = self.own.check_cast(py, &dtype)?;
         let meta = self.meta(x, meta, fields)?;
-        if !is_cast && let Some(seq) = self.put_as_is(py, by, &facts, &dtype, timeout, &meta)? {
+        if !is_cast && let Some(seq) = self.put_as_is(py, by, &facts, &dtype, timeout, (&meta, time_ns))? {
             // A loop that fills one array again and again would change frames that readers have.
             if seq.is_some() {
                 make_readonly(&array);
@@ -497,7 +514,8 @@ impl Ring {
         let (frame, hold) = written(py, &self.own, &wanted, writing, true)?;
         fill(py, &frame, &array)?;
         drop(frame);
-        FrameHold::publish(hold, py, Content { offset: 0, view: wanted.said(), meta: &meta }, timeout)
+        let content = Content { view: wanted.said(), meta: &meta, time_ns, ..Content::default() };
+        FrameHold::publish(hold, py, content, timeout)
     }
 
     /// What is put, as an array. A list or a scalar becomes what NumPy makes of it, or what fits the ring's dtype.
@@ -604,17 +622,18 @@ impl Writer {
     /// >>> writer = ring.writer()
     /// >>> writer.put([1, 2]), writer.put([3, 4])
     /// (0, 1)
-    #[pyo3(signature = (x, /, timeout=None, *, meta=None, **fields))]
+    #[pyo3(signature = (x, /, timeout=None, *, meta=None, time_ns=None, **fields))]
     fn put(
         &self,
         py: Python<'_>,
         x: &Bound<'_, PyAny>,
         timeout: Option<f64>,
         meta: Option<&Bound<'_, PyAny>>,
+        time_ns: Option<&Bound<'_, PyAny>>,
         fields: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Option<u64>> {
         let writer = self.writer.open(py, "writer")?;
-        self.ring.get().put_by(py, &*writer, x, timeout, (meta, fields))
+        self.ring.get().put_by(py, &*writer, x, timeout, (meta, fields), time_ns)
     }
 
     /// End this writer. The stream ends if it was the last one. A writer that was sent to another process lives on there.
@@ -746,6 +765,47 @@ impl Reader {
         self.next(py, seconds(timeout)?)
     }
 
+    /// The newest frame of the ring, which is not taken: the next call may give it again, and `get` gives what it would.
+    ///
+    /// It is for displays and control loops, and goes with every kind of reader; ``ring.reader(latest=True)`` holds no
+    /// writer back. If the newest was published longer than `max_age` seconds ago (None: any age will do), it waits for a
+    /// newer one. ``frame.age`` tells how old it is.
+    ///
+    /// Raises Empty when there was none so young for `timeout` seconds (None: wait for ever), which says how old the newest
+    /// is; Closed when the ring was closed and has none; WriterDied, once, when the last writer died and it would have to
+    /// wait; and RuntimeError when another process has used this reader.
+    ///
+    /// >>> import ndshare as nds
+    /// >>> ring = nds.Ring(2, "uint8", slots=4)
+    /// >>> frames = ring.reader(latest=True)
+    /// >>> ring.put([1, 2]), ring.put([3, 4])
+    /// (0, 1)
+    /// >>> frames.newest(max_age=60).seq, frames.newest().seq, frames.newest().age < 60
+    /// (1, 1, True)
+    #[pyo3(signature = (max_age=None, timeout=None))]
+    fn newest<'py>(&self, py: Python<'py>, max_age: Option<f64>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+        let refuse = |age| PyValueError::new_err(format!("expected max_age in seconds, 0 or more, or None, got {age}"));
+        let max_age = seconds(max_age).map_err(|_| refuse(max_age.unwrap_or_default()))?;
+        let (reader, timeout) = (self.reader.open(py, "reader")?, seconds(timeout)?);
+        let found = at_once(py, || reader.newest_now(max_age))?;
+        let wait = || interruptible_for(py, timeout, |deadline| reader.newest(max_age, deadline));
+        received(py, &self.own, &self.known, found.map_or_else(wait, Ok)?)
+    }
+
+    /// The next frame if there is one now; None also at the end, which only `get` tells.
+    fn _soon<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let reader = self.reader.open(py, "reader")?;
+        let found = at_once(py, || reader.get_soon(Duration::ZERO))?;
+        found.map(|frame| received(py, &self.own, &self.known, frame)).transpose()
+    }
+
+    /// Its mode ("every", "latest" or "group"), the name of its ring, and the dtype of the meta there.
+    fn _facts<'py>(&self, py: Python<'py>) -> PyResult<(&'static str, Option<String>, Option<Bound<'py, PyAny>>)> {
+        let reader = self.reader.open(py, "reader")?;
+        let meta = self.own.meta.as_ref().map(|meta| meta.dtype(py));
+        Ok((reader.mode().name(), reader.ring().format().name.clone(), meta))
+    }
+
     fn __iter__(slf: Py<Self>) -> Py<Self> {
         slf
     }
@@ -831,6 +891,33 @@ impl Reader {
         let Some(reader) = self.reader.get() else { return Ok("<Reader, closed>".to_owned()) };
         let (name, mode) = (quoted(py, reader.ring().format().name.as_deref())?, reader.mode());
         Ok(format!("<Reader of ring{name}, {mode}, lag {}>", reader.lag()))
+    }
+}
+
+/// A timer whose descriptor is readable when it is time, for what waits on several rings at once.
+#[pyclass(frozen, module = "ndshare._native")]
+pub(crate) struct Alarm {
+    ticks: Ticks,
+}
+
+#[pymethods]
+impl Alarm {
+    #[new]
+    fn new() -> PyResult<Self> {
+        let none = || PyOSError::new_err("expected a free descriptor for a timer, got none: close some");
+        Ticks::new().map(|ticks| Self { ticks }).ok_or_else(none)
+    }
+
+    /// Rings after so many seconds, and then again and again; never for None. It is quiet at once.
+    fn set(&self, after: Option<f64>) -> PyResult<()> {
+        // A timer of no time at all would be none.
+        let after = seconds(after)?.map_or(Duration::ZERO, |after| after.max(Duration::from_micros(1)));
+        self.ticks.set(after);
+        Ok(())
+    }
+
+    fn fileno(&self) -> i32 {
+        self.ticks.descriptor()
     }
 }
 

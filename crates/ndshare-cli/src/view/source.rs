@@ -134,8 +134,7 @@ impl Source {
         let Some(ring) = ring else { return Ok(None) };
         let look = Look::at(&ring.head().arena().locator())?;
         let frame = SeenFrame::of(&look, ring.head().block(), seq)?;
-        Ok(frame
-            .map(|SeenFrame { seq, time_ns, shape, element, bytes }| Shown::own(seq, time_ns, shape, element, bytes)))
+        Ok(frame.map(|frame| Shown::own(frame.seq, frame.published_ns, frame.shape, frame.element, frame.bytes)))
     }
 
     /// The numbers of the frames that the ring may still keep.
@@ -255,7 +254,7 @@ impl Source {
         match reader.get(&Deadline::after(NAP)) {
             // What cannot be shown may be followed by what can.
             Ok(frame) => match frame.array() {
-                Ok(array) => self.show(Shown::shared(frame.seq, frame.time_ns, array)),
+                Ok(array) => self.show(Shown::shared(frame.seq, frame.published_ns, array)),
                 Err(error) => self.say(Status::Failed(error.to_string())),
             },
             Err(Error::WriterDied(death)) => {

@@ -51,8 +51,10 @@ impl Glance {
 pub struct SeenFrame {
     /// Its number.
     pub seq: u64,
-    /// When it was published, on the monotonic clock.
+    /// When it was made, as its writer says; else when it was published, on the monotonic clock.
     pub time_ns: u64,
+    /// When it was published, on the monotonic clock.
+    pub published_ns: u64,
     /// The lengths of its axes.
     pub shape: Vec<usize>,
     /// What an item is.
@@ -74,9 +76,11 @@ impl SeenFrame {
             let len = read(entry.view_len, Relaxed).capped(entry.view.len() as u64 * 8) as usize;
             // RAW: a name, which is looked up; a time, which is told; an offset, which is checked against the block.
             let [block, time_ns, offset] = [entry.block, entry.time_ns, entry.offset].map(|word| word.load(Relaxed));
-            (block, time_ns, offset, load_bytes(entry.view, len))
+            // RAW: a time, which is told.
+            let times = (time_ns, entry.published_ns.load(Relaxed));
+            (block, times, offset, load_bytes(entry.view, len))
         });
-        let Some((block, time_ns, offset, view)) = read else { return Ok(None) };
+        let Some((block, (time_ns, published_ns), offset, view)) = read else { return Ok(None) };
         let Some(id) = BlockId::from_word(block) else { return Ok(None) };
         let Some(block) = look.block(id) else { return Ok(None) };
         let (layout, element) = described(&format, &view)?;
@@ -88,7 +92,7 @@ impl SeenFrame {
         let bytes = items(block.words(), offset, &layout, element.size());
         // A block has another generation before it is filled anew: what was copied is of this frame if it still lives.
         fence(Acquire);
-        let frame = Self { seq, time_ns, shape: layout.shape().to_vec(), element, bytes };
+        let frame = Self { seq, time_ns, published_ns, shape: layout.shape().to_vec(), element, bytes };
         Ok(Some(frame).filter(|_| look.is_live(id)))
     }
 }

@@ -8,6 +8,7 @@
 use super::format::Format;
 use super::protocol::{self, MOST_WRITTEN};
 use super::table::{CLOSED, EntryWords, RingSizes, Table, VIEW_BYTES};
+use super::time::age_of;
 use crate::arena::{Copied, Deadline, OfferedBlock};
 use crate::array::{Description, Element, Item, Layout, items_in};
 use crate::error::{Empty, Error, Kind, Result, WriterDied};
@@ -45,8 +46,10 @@ pub struct OfferedRing {
 pub struct OfferedFrame {
     /// Its number.
     pub seq: u64,
-    /// When it was published, on the monotonic clock.
+    /// When it was made, as its writer says; else when it was published, on the monotonic clock.
     pub time_ns: u64,
+    /// When it was published, on the monotonic clock.
+    pub published_ns: u64,
     layout: Layout,
     element: Element,
     meta: Vec<u8>,
@@ -54,6 +57,11 @@ pub struct OfferedFrame {
 }
 
 impl OfferedFrame {
+    /// How long ago it was published, by the monotonic clock.
+    pub fn age(&self) -> Duration {
+        age_of(self.published_ns)
+    }
+
     /// What the writer said beside it; empty when the ring has no meta.
     pub fn meta(&self) -> &[u8] {
         &self.meta
@@ -238,13 +246,13 @@ impl OfferedRing {
     }
 
     fn copy_said(&self, seq: u64, said: Said) -> Result<OfferedFrame> {
-        let Said { time_ns, first, view, meta, .. } = said;
+        let Said { time_ns, published_ns, first, view, meta, .. } = said;
         let own = if view.is_empty() { self.format.description() } else { None };
         let Description { layout, element } = own.map_or_else(|| Description::decode(&view), Ok)?;
         let element = element.or_else(|| self.format.element.clone());
         let element = element.ok_or_else(|| Error::value("expected a frame that says what its items are, got none"))?;
         let copied = self.table.head.data().copy(first, &layout, element.size())?;
-        Ok(OfferedFrame { seq, time_ns, layout, element, meta, copied })
+        Ok(OfferedFrame { seq, time_ns, published_ns, layout, element, meta, copied })
     }
 }
 
@@ -261,6 +269,7 @@ fn no_frame(error: Error, since: Duration) -> Error {
 struct Said {
     frame: Option<u32>,
     time_ns: u64,
+    published_ns: u64,
     /// Where in the data the first item is.
     first: u64,
     view: Vec<u8>,
@@ -276,6 +285,8 @@ impl Said {
             frame: table.frame_index(entry),
             // RAW: a time, which is told.
             time_ns: entry.time_ns.load(Relaxed),
+            // RAW: a time, which is told.
+            published_ns: entry.published_ns.load(Relaxed),
             first: place + offset,
             view: load_bytes(entry.view, len),
             meta: load_bytes(entry.meta, table.geometry.meta_bytes as usize),

@@ -22,8 +22,10 @@ fn briefly() -> Deadline<'static> {
 fn use_it(ring: &Arc<Ring>, readers: &[Reader], len: u64) {
     for _ in 0..3 {
         if let Ok(mut writing) = ring.begin(len, &briefly()) {
-            let _ = writing.publish(Content { offset: 8, view: b"|u1", meta: b"meta" }, &Deadline::now());
-            let _ = writing.publish(Content { offset: 8, view: b"|u1", meta: b"meta" }, &briefly());
+            let _ = writing
+                .publish(Content { offset: 8, view: b"|u1", meta: b"meta", ..Content::default() }, &Deadline::now());
+            let _ =
+                writing.publish(Content { offset: 8, view: b"|u1", meta: b"meta", ..Content::default() }, &briefly());
         }
         if let Ok(hold) = ring.arena().alloc(len as usize, 64, false, &briefly()) {
             let _ = ring.publish_block(&hold, len, Content::default(), &briefly());
@@ -74,7 +76,7 @@ fn round(arena: &Arc<Arena>, dice: &mut Dice, policy: WhenFull) -> Result<()> {
 fn use_some(ring: &Arc<Ring>, readers: &[Reader]) {
     for number in 0..dice_free(ring) {
         if let Ok(mut writing) = ring.begin(1024, &briefly()) {
-            let _ = writing.publish(Content { offset: 0, view: &[], meta: &number.to_le_bytes() }, &briefly());
+            let _ = writing.publish(Content { meta: &number.to_le_bytes(), ..Content::default() }, &briefly());
         }
         let _ = readers[number as usize % readers.len()].try_get();
     }

@@ -660,7 +660,7 @@ fn a_block_is_published_as_it_is_and_passes_on_to_another_ring() {
         let hold = ring.arena().alloc(LEN, 64, false, &FOREVER).unwrap();
         stamp(&hold, i);
         let meta = i.to_le_bytes();
-        let content = Content { offset: 0, view: b"u8", meta: &meta };
+        let content = Content { view: b"u8", meta: &meta, ..Content::default() };
         ring.publish_block(&hold, LEN as u64, content, &FOREVER).unwrap();
         let first = readers[0].get(&FOREVER).unwrap();
         assert_eq!((first.hold().as_ptr(), first.view()), (hold.as_ptr(), &b"u8"[..]));
