@@ -88,8 +88,10 @@ from ._shared import is_shared
 from ._travel import _open_array as _open_array  # pyright: ignore[reportPrivateUsage]  (pickles name it here)
 
 if TYPE_CHECKING:
+    from ._clock import Clock
     from ._enable import enable
     from ._executor import ProcessPoolExecutor
+    from ._join import FrameSet, Join, join
     from ._view import Viewer, view
 
 __all__ = [
@@ -98,12 +100,15 @@ __all__ = [
     "AttachError",
     "Cache",
     "Canvas",
+    "Clock",
     "Closed",
     "CopyWarning",
     "Empty",
     "Error",
     "Frame",
+    "FrameSet",
     "Full",
+    "Join",
     "LoadError",
     "Lock",
     "OfferedRing",
@@ -138,6 +143,7 @@ __all__ = [
     "get_include",
     "get_library",
     "is_shared",
+    "join",
     "load",
     "locked",
     "names",
@@ -159,9 +165,13 @@ __all__ = [
 
 
 _LATE = {
+    "Clock": "._clock",
+    "FrameSet": "._join",
+    "Join": "._join",
     "ProcessPoolExecutor": "._executor",
     "Viewer": "._view",
     "enable": "._enable",
+    "join": "._join",
     "view": "._view",
 }
 
