@@ -61,7 +61,7 @@ test-scipy: $(STAMPS)/release $(STAMPS)/group-test ## Run SciPy's and NumPy's ow
 	$(BIN)/python tests/scipy_suite.py
 
 test-libraries: $(STAMPS)/killpoints $(STAMPS)/group-libraries ## Run the tests of other libraries, with those that are large
-	$(BIN)/python -m pytest tests/test_enable.py tests/test_libraries.py tests/test_notebook.py tests/test_servers.py tests/test_docs.py
+	$(BIN)/python -m pytest tests/test_enable.py tests/test_libraries.py tests/test_record.py tests/test_replay.py tests/test_notebook.py tests/test_servers.py tests/test_docs.py
 
 net-engine: $(STAMPS)/net-engine ## Build and install the faster engine of ndshare.net, which nothing else builds
 

@@ -14,7 +14,9 @@ from bench import (  # noqa: F401  (they register themselves)
     lock,
     memory,
     net,
+    pipe,
     ray,
+    record,
     ring,
     travel,
 )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import faulthandler
 import gc
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 # Each process that runs tests counts the bytes of a session of its own, not of one that it was started into.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.pop("NDSHARE_SESSION", None)
+
+# And has a registry of names of its own, as all its children have: nobody else's names are seen in a test, two runs do
+# not disturb each other, and what is left in it was left by this run. The path is short: sockets have paths, too.
+os.environ["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="ndshare-tests-")
 
 # Before NumPy is imported, here and in all children: they multiply few matrices, and its threads take a fifth of the
 # time that a start takes.
@@ -33,6 +39,7 @@ import ndshare as nds
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+RUNTIME = Path(os.environ["XDG_RUNTIME_DIR"])
 SECONDS = 240  # a test that takes longer hangs; long ones say so with their own `timeout` mark
 
 settings.register_profile(
@@ -46,17 +53,21 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_stderr] = os.dup(2)
 
 
+def pytest_unconfigure() -> None:
+    shutil.rmtree(RUNTIME, ignore_errors=True)
+
+
 _stderr = pytest.StashKey[int]()
 
 
 # What a test calls, or has as a fixture, that keeps it from going on in several threads at once, and why.
 ALONE = {
     "counts what all threads have": (
-        "active_count blocks descriptors held inodes mappings refcount settle stats threads warm_bytes"
+        "active_count blocks descriptors held inodes mappings refcount settle stats threads tracemalloc warm_bytes"
     ),
     "starts processes, and a fork beside threads may hang": (
-        "Child FORK Pool Popen Process ProcessPoolExecutor Puppet Storm child fork forked get_context method run "
-        "running witness"
+        "Child FORK Pool Popen Process ProcessPoolExecutor Puppet Storm child fork forked get_context method "
+        "passed pipe run running witness"
     ),
     "changes the whole process": (
         "alarm collect environ interrupted_after kill_at monkeypatch raise_signal setitimer setlocale setrlimit signal "
@@ -155,8 +166,10 @@ def method(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def _nothing_left_on_any_file_system() -> Iterator[None]:
-    """Fail when the whole run leaves a file of ours anywhere."""
+    """Fail when the whole run leaves a file of ours anywhere, or a name in its registry."""
     before = helpers.litter()
     yield
-    left = helpers.ours(helpers.litter() - before)
+    # Nobody calls `names()` here: that would remove the names of the dead. Browsers have files of their own there.
+    ours = {str(path) for path in RUNTIME.rglob("*") if "ndshare" in str(path.relative_to(RUNTIME))}
+    left = helpers.ours(helpers.litter() - before) | ours
     assert not left, f"files are left behind: {sorted(left)}"

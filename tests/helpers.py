@@ -463,8 +463,12 @@ def litter() -> set[str]:
 
 
 def ours(names: set[str]) -> set[str]:
-    """Return those that could be ours. Other programs use the same places: `psm_` is the SharedMemory of any Python."""
-    return {name for name in names if re.search(r"nds|arena|memfd", name, re.I) and "ndshare-tests-" not in name}
+    """Return those that could be ours. Other programs use the same places: `psm_` is the SharedMemory of any Python.
+
+    The registry of this user's other programs is none of ours: tests have one in XDG_RUNTIME_DIR.
+    """
+    others = re.compile(rf"ndshare-tests-|/ndshare-{os.geteuid()}$")
+    return {name for name in names if re.search(r"nds|arena|memfd", name, re.I) and not others.search(name)}
 
 
 # ---- arenas that are written over -----------------------------------------------------------------------------------

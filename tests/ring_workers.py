@@ -307,3 +307,24 @@ def storm_reader(  # noqa: PLR0917
         del frame
         if rng.random() < 0.05:
             time.sleep(rng.random() * 0.001)
+
+
+def echo_trees(reader: nds.Reader, writer: nds.Writer) -> None:
+    """Put what comes out of one ring into another, as a tree, with its note."""
+    end_by_itself()
+    with writer:
+        for frame in reader:
+            writer.put(frame.tree(), note=frame.note)
+
+
+def write_fields_and_wait(writer: nds.Writer, conn: Any) -> None:
+    """Write a frame, and stay inside the next one."""
+    end_by_itself()
+    with writer.write() as frame:
+        frame["rgb"][...] = 1
+        frame.note = "whole"
+    with writer.write(note_bytes=5000) as frame:
+        frame["rgb"][...] = 2
+        frame.note = "half" * 1000
+        conn.send("inside")
+        time.sleep(LIFE)

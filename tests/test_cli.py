@@ -52,7 +52,23 @@ def test_pip_puts_it_beside_python() -> None:
 
 @pytest.mark.parametrize(
     "verb",
-    ["ls", "top", "check", "doctor", "rm", "cat", "dump", "view", "demo", "bench", "bridge", "completions", "man"],
+    [
+        "ls",
+        "top",
+        "check",
+        "doctor",
+        "rm",
+        "cat",
+        "dump",
+        "view",
+        "demo",
+        "bench",
+        "bridge",
+        "record",
+        "replay",
+        "completions",
+        "man",
+    ],
 )
 def test_each_verb_has_examples_in_its_help_and_a_man_page(verb: str) -> None:
     text = command(verb, "--help").stdout.decode()

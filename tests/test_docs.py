@@ -83,7 +83,14 @@ EXAMPLES = [example for page in PAGES for example in examples_of(page_name(page)
 
 
 # What an example wants that some Pythons have no wheel of, and by which word that is seen.
-WANTED = {"joblib": "joblib", "dask": "dask", "cloudpickle": "cloudpickle", "zenoh": r"ndshare\.net|import net"}
+WANTED = {
+    "joblib": "joblib",
+    "dask": "dask",
+    "cloudpickle": "cloudpickle",
+    "zenoh": r"ndshare\.net|import net",
+    "cv2": "cv2",
+    "pymmcore_plus": "pymmcore_plus",
+}
 
 
 def test_there_are_examples() -> None:

@@ -6,6 +6,7 @@ placeholder there.
 
 from __future__ import annotations
 
+import multiprocessing as mp
 import os
 import pickle
 import re
@@ -166,6 +167,32 @@ def die_inside(lock: nds.Lock) -> None:
     os._exit(0)
 
 
+@case("RecordError", "a recording whose frames change")
+def _(folder: Path) -> object:
+    ring = nds.Ring(slots=4)
+    recording = nds.record(ring, folder / "run.npy")
+    ring.put(np.zeros(3, "u1"))
+    ring.put(np.zeros(4, "u1"))
+    return recording.wait(HANG)
+
+
+@case("FileExistsError", "a recording where there is one")
+def _(folder: Path) -> object:
+    np.save(folder / "run.npy", np.zeros(3))
+    return nds.record(nds.Ring(3, slots=4), folder / "run.npy")
+
+
+@case("ValueError", "a recording without a format")
+def _(folder: Path) -> object:
+    return nds.record(nds.Ring(3, slots=4), folder / "run.mp4")
+
+
+@case("ValueError", "a replay at its pace of a file without times")
+def _(folder: Path) -> object:
+    np.save(folder / "run.npy", np.zeros(3))
+    return nds.replay(folder / "run.npy")
+
+
 @case("OwnerDied", "a lock whose owner died inside")
 def _(_: Path) -> object:
     lock = nds.Lock()
@@ -284,6 +311,26 @@ def _(_: Path) -> object:
         process.join(HANG)
     reader.get(timeout=HANG)
     return reader.get(timeout=HANG)
+
+
+def die(frame: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@case("WorkerDied", "a frame of a pipe that kills its workers")
+def _(_: Path) -> object:
+    ring = nds.Ring(3, slots=2)
+    with nds.pipe(ring.reader(), die, workers=1, mp_context=mp.get_context("fork")), ring:
+        return ring.put([1, 2, 3])
+
+
+@case("Timeout", "a pipe whose stream goes on")
+def _(_: Path) -> object:
+    pipe = nds.pipe(nds.Ring(3, slots=2).reader(), die, workers=1, mp_context=mp.get_context("fork"))
+    try:
+        return pipe.wait(timeout=0.01)
+    finally:
+        pipe.close()
 
 
 @case("LoadFailed", "a key whose load failed in another thread")
@@ -451,6 +498,16 @@ def on_a_ring(work: Callable[[nds.Ring], object]) -> Callable[[Path], object]:
     return lambda _: work(nds.Ring(3, "uint8", slots=2, meta=[("gain", "f4")]))
 
 
+def with_fields(put: Any) -> Callable[[Path], object]:
+    return lambda _: nds.Ring(fields={"a": (3, "u1"), "b": (3, "f4")}, slots=2).put(put)
+
+
+def note_without_room(_: Path) -> object:
+    with nds.Ring(3, "uint8", slots=2).write() as frame:
+        frame.note = "x" * 10_000
+    return frame
+
+
 def in_a_use(work: Callable[[Any], object]) -> Callable[[Path], object]:
     def run(_: Path) -> object:
         with nds.Overlay(raw={"A": (3, "f4")}).use("raw") as v:
@@ -479,6 +536,10 @@ def wrong(call: Any, *args: Any, **kwargs: Any) -> Callable[[Path], object]:
     return lambda _: call(*args, **kwargs)
 
 
+def piped(*args: Any, **kwargs: Any) -> Callable[[Path], object]:
+    return lambda _: nds.pipe(nds.Ring(3, slots=2).reader(), *args, **kwargs)
+
+
 VALUE, TYPE = "InvalidValue", "InvalidType"
 PRIVATE = np.zeros(3)
 ARGUMENTS: dict[str, tuple[str, Callable[[Path], object]]] = {
@@ -503,6 +564,14 @@ ARGUMENTS: dict[str, tuple[str, Callable[[Path], object]]] = {
         VALUE,
         lasting(lambda a: a.publish("x", nds.zeros(3, arena=nds.Arena("4 MiB")))),
     ),
+    "pipe: no reader": (TYPE, wrong(nds.pipe, [1, 2], die)),
+    "pipe: no function": (TYPE, piped(3)),
+    "pipe: no ring of results": (TYPE, piped(die, 3)),
+    "pipe: no function as initializer": (TYPE, piped(die, initializer=3)),
+    "pipe: no workers": (VALUE, piped(die, workers=0)),
+    "pipe: timeout": (VALUE, piped(die, timeout=0)),
+    "pipe: on_error": (VALUE, piped(die, on_error="stop")),
+    "pipe: out without a shape": (TYPE, piped(die, None, out=True)),
     "publish: an array of NumPy's": (VALUE, wrong(nds.publish, "x", PRIVATE)),
     "publish: something else": (TYPE, wrong(nds.publish, "x", 3)),
     "publish: the name last": (TYPE, wrong(nds.publish, 3, "x")),
@@ -537,6 +606,16 @@ ARGUMENTS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "Ring.put: a field of another kind": (TYPE, on_a_ring(lambda ring: ring.put([1, 2, 3], gain="x"))),
     "Ring.put: meta": (TYPE, on_a_ring(lambda ring: ring.put([1, 2, 3], meta=3))),
     "Ring.put: a field without meta": (TYPE, lambda _: nds.Ring(3, slots=2).put([1, 2, 3], gain=3)),
+    "Ring.put: a note that is no JSON": (TYPE, on_a_ring(lambda ring: ring.put([1, 2, 3], note={1, 2}))),
+    "Ring: fields and a shape": (TYPE, wrong(nds.Ring, 3, slots=2, fields={"a": (3, "u1")})),
+    "Ring: no fields": (VALUE, wrong(nds.Ring, slots=2, fields={})),
+    "Ring: a field that is none": (TYPE, wrong(nds.Ring, slots=2, fields={"a": 3})),
+    "Ring.put: a missing field": (TYPE, with_fields({"a": [1, 2, 3]})),
+    "Ring.put: a field of another shape": (VALUE, with_fields({"a": [1, 2], "b": [1, 2, 3]})),
+    "Ring.put: a field of another dtype": (TYPE, with_fields({"a": [1.5, 2, 3], "b": [1, 2, 3]})),
+    "Ring.put: an array where fields are": (TYPE, with_fields(np.zeros(3))),
+    "Ring.put: an empty level": (VALUE, lambda _: nds.Ring(slots=2).put({"a": {}})),
+    "frame.note: no room": (VALUE, note_without_room),
     "Ring.reader: latest and group": (VALUE, on_a_ring(lambda ring: ring.reader(latest=True, group="x"))),
     "Ring.reader: start": (VALUE, on_a_ring(lambda ring: ring.reader(start="middle"))),
     "Ring.reader: group": (TYPE, on_a_ring(lambda ring: ring.reader(group=3))),

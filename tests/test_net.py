@@ -220,6 +220,23 @@ def test_frames_come_whole_in_order_and_say_where_they_were_made() -> None:
         assert ring.reader(start="oldest").get(timeout=0).origin is None
 
 
+def test_frames_of_several_arrays_come_with_their_fields_and_without_their_notes() -> None:
+    fields = {"rgb": ((4, 6, 3), "u1"), "pair": (((3,), "f4"), ((), "i8"))}
+    ring = nds.Ring(fields=fields, slots=16, when_full="drop_oldest")
+    anything = nds.Ring(slots=16, when_full="drop_oldest")
+    put = {"rgb": np.arange(72, dtype="u1").reshape(4, 6, 3), "pair": (np.ones(3, "f4"), np.int64(5))}
+    for one in (ring, anything):
+        with bridged(one) as (_, far):
+            near = far.ring("cam")
+            frames = near.reader()
+            one.put(put, note="stays there")
+            frame = frames.get(timeout=HANG)
+            assert (near.dtype == ring.dtype) == (one is ring)
+            assert frame["rgb"].tolist() == put["rgb"].tolist()
+            assert [part.tolist() for part in frame.tree()["pair"]] == [[1, 1, 1], 5]
+            assert (frame.note, frame.origin.seq) == (None, 0)
+
+
 @pytest.mark.parametrize(
     "array",
     [

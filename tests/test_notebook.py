@@ -26,7 +26,7 @@ import pytest
 import ndshare as nds
 from browser import CHROMIUM, Browser
 from helpers import HANG, wait_until
-from ndshare import _still
+from ndshare import _notebook, _still
 from web import Picture, picture
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -206,6 +206,67 @@ def test_views_that_were_left_behind_make_room(front: Front) -> None:
         front.say(open=True)
         front.until(lambda text, _: text is not None and json.loads(text)["type"] == "hello")
     front.run(f"assert len(widget.relay.views) == 4 and {first!r} not in widget.relay.views")
+
+
+# ---- in a browser
+
+# A notebook's model, which is a WebSocket here: what the kernel passes on is what the viewer says.
+SHOWN = """
+(() => {{
+  const module = () => {{ {program} }};
+  const heard = [], about = {{ _html: {html}, _style: {style} }};
+  let socket = null;
+  const open = (view) => {{
+    socket = new WebSocket(new URL("socket", location.href.replace("http", "ws")));
+    socket.binaryType = "arraybuffer";
+    socket.onmessage = ({{ data }}) => {{
+      const isText = typeof data === "string";
+      const message = {{ view, ...(isText ? {{ text: data }} : {{}}) }};
+      heard.forEach((act) => act(message, isText ? [] : [new DataView(data)]));
+    }};
+  }};
+  const send = ({{ view, text }}) => (text === undefined ? open(view) : socket.send(text));
+  const el = document.body.appendChild(document.createElement("div"));
+  Object.assign(el.style, {{ position: "absolute", top: 0, left: 0, width: "900px" }});
+  document.body.style.height = "9000px";
+  module().render({{ model: {{ get: (name) => about[name], on: (_, act) => heard.push(act), off() {{}}, send }}, el }});
+  globalThis.shown = el.firstChild.ndshare;
+}})()
+"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt install chromium")
+def test_a_widget_that_is_scrolled_away_asks_for_nothing() -> None:
+    with (
+        nds.Ring((60, 80), np.uint16, slots=8, when_full="drop_oldest") as ring,
+        nds.view(ring, open_browser=False) as viewer,
+        Browser() as browser,
+    ):
+        html, style, program = _notebook._page(viewer.url)
+        # A page of the same server, so that its socket answers; what a notebook permits, it does not.
+        browser.call("Page.setBypassCSP", enabled=True)
+        browser.size(1000, 700)
+        browser.go(f"{viewer.url}style.css")
+        browser.until("document.body && location.pathname.endsWith('style.css')")
+        program = program.replace("export default", "return")
+        browser.ask(SHOWN.format(program=program, html=json.dumps(html), style=json.dumps(style)))
+        panel = "shown.panels[0]"
+
+        def frames_come() -> bool:
+            """Publish one, and say whether it is shown."""
+            ring.put(np.zeros((60, 80), np.uint16))
+            seq = ring.stats()["written"] - 1
+            browser.ask("new Promise(done => setTimeout(done, 100))")
+            return bool(browser.ask(f"{panel}.message?.seq === {seq}"))
+
+        assert wait_until(frames_come, HANG)
+        browser.ask("scrollTo(0, 5000)")
+        browser.until(f"!{panel}.isInView")
+        frames_come()  # one may be on its way
+        assert not any(frames_come() for _ in range(4))
+        browser.ask("scrollTo(0, 0)")
+        browser.until(f"{panel}.isInView")
+        assert wait_until(frames_come, HANG)
 
 
 # ---- in JupyterLab

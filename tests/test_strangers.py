@@ -521,12 +521,13 @@ def test_every_umask_serves(umask: str, runtime: Path) -> None:
 
 def test_a_runtime_directory_that_is_not_ones_own_is_not_used(runtime: Path) -> None:
     runtime.chmod(0o755)
-    nds.publish("test of ndshare", nds.zeros(1))
+    name = f"test of ndshare {os.getpid()}"  # other programs, and other runs, have names there
+    nds.publish(name, nds.zeros(1))
     assert entries(runtime) == []
     places = [Path(f"/run/user/{os.geteuid()}/ndshare"), Path(f"/dev/shm/ndshare-{os.geteuid()}")]
-    assert any((place / "name-test of ndshare").exists() for place in places)
-    assert stranger("import ndshare as nds; print(nds.unpublish('test of ndshare'))") == "True"
-    nds.names()
+    assert any((place / f"name-{name}").exists() for place in places)
+    assert stranger("import sys, ndshare as nds; print(nds.unpublish(sys.argv[1]))", name) == "True"
+    assert not any((place / f"name-{name}").exists() for place in places)
     runtime.chmod(0o700)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import pty
 import select
 import shutil
 import signal
@@ -181,6 +182,23 @@ def test_a_signal_ends_it_as_any_command_and_the_terminal_is_as_it_was(end: sign
         screen.process.send_signal(end)
         assert screen.process.wait(HANG) == -end
         assert screen.is_left()
+    assert runtime.exists()
+
+
+def test_it_ends_with_its_terminal(runtime: Path) -> None:
+    for _ in range(4):
+        pid, terminal = pty.fork()
+        if not pid:
+            os.execvpe(COMMAND[0], [*COMMAND, "top", "--interval", "0.1"], environment(TERM="xterm"))
+        try:
+            shown = b""
+            while ENTER not in shown:
+                shown += os.read(terminal, 1 << 16)
+            os.close(terminal)
+            assert wait_until(lambda pid=pid: os.waitpid(pid, os.WNOHANG)[0] == pid, HANG)
+        except BaseException:
+            os.kill(pid, signal.SIGKILL)
+            raise
     assert runtime.exists()
 
 

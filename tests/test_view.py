@@ -63,7 +63,8 @@ def filming(name: str, rows: int = 30, columns: int = 40, value: int = 500) -> I
         finally:
             process.kill()
             process.wait(HANG)
-            nds.names()  # which removes the name of what is gone
+    # Asking removes the name of what is gone, as soon as a viewer has let go of it, too.
+    assert wait_until(lambda: name not in nds.names(), HANG)
 
 
 @pytest.fixture
@@ -145,6 +146,42 @@ def test_fifty_pages_look_on_and_no_more(still: tuple[str, Any]) -> None:
         assert Socket(still[0], "socket").status == 503
         assert request(still[0])[0] == 200
     assert wait_until(lambda: Socket(still[0], "socket").status == 101)
+
+
+@pytest.mark.parametrize("is_asked", [True, False], ids=["the page was asked for", "the viewer ended"])
+def test_the_file_that_leads_the_browser_there_goes(
+    is_asked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said, browser = tmp_path / "said", tmp_path / "xdg-open"
+    browser.write_text(f'#!/bin/sh\ncat "$1" > {said}.part\necho "$1" >> {said}.part\nmv {said}.part {said}\n')
+    browser.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    array = nds.zeros((10, 10))
+    with nds.view(array, open_browser=True) as viewer:
+        assert wait_until(said.exists, HANG)
+        page, path = said.read_text().splitlines()
+        assert viewer.url in page
+        assert Path(path).exists()
+        if is_asked:
+            assert request(viewer.url)[0] == 200
+            assert wait_until(lambda: not Path(path).exists(), HANG)
+    assert not Path(path).exists()
+    del array
+
+
+def test_its_threads_give_way_to_whoever_writes() -> None:
+    array = nds.zeros((10, 10))
+    with nds.view(array, open_browser=False) as viewer, Page(viewer.url) as page:
+        page.wish()
+        page.see()
+        nice = {}
+        for task in Path(f"/proc/{viewer._process.pid}/task").iterdir():
+            name, rest = (task / "stat").read_text().split("(")[1].split(") ")
+            nice[name] = int(rest.split()[16])
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    working = [nice[name] for name in ("ndshare-view", "ndshare-page", "ndshare-hear")]
+    assert working == [min(19, own + 10)] * 3, nice
+    del array
 
 
 def test_the_address_is_in_no_command_line(still: tuple[str, Any]) -> None:
@@ -330,6 +367,52 @@ def test_pause_and_steps_through_what_the_ring_keeps(name: str) -> None:
             page.say("play")
             assert page.see(lambda one: not one.told["paused"]).seq == 6
         nds.unpublish(name)
+
+
+def test_a_ring_in_an_arena_on_a_path_is_looked_at_from_outside(tmp_path: Path) -> None:
+    path = tmp_path / "a.nds"
+    arena = nds.Arena("16 MiB", path=path)
+    ring = nds.Ring((30, 40), np.uint16, slots=4, keep=4, name="camera", arena=arena)
+    with viewing("camera", "--arena", str(path)) as url, Page(url) as page:
+        page.wish()
+        ring.put(np.full((30, 40), 7, np.uint16))
+        assert page.see().values[0, 0] == 7
+        assert len(nds.stats(arena)["participants"]) == 1, "nobody has joined"
+        assert ring.stats()["readers"] == []
+        ring.put(np.full((30, 40), 8, np.uint16))
+        assert page.see(lambda one: bool(one.values[0, 0] == 8)).told["kept"] == [0, 2]
+        page.say("pause")
+        page.see(lambda one: one.told["paused"])
+        page.say("step", by=-1)
+        assert page.see().values[0, 0] == 7
+        page.say("play")
+        del ring
+        arena.close()
+        assert "nobody has the arena" in page.state("waiting")["text"]
+        with nds.Arena(path=path) as again, again.attach("camera") as ring:
+            ring.put(np.full((30, 40), 9, np.uint16))
+            assert page.see(lambda one: bool(one.values[0, 0] == 9)).seq == 2
+            page.states.clear()
+            page.state("live")
+        page.state("closed")
+        del ring
+
+
+def test_what_is_not_in_an_arena_is_told(path_of_arrays: Path) -> None:
+    with viewing("mask", "none", "--arena", str(path_of_arrays)) as url, Page(url) as page:
+        assert "expected 'mask'" in page.state("failed", 0)["text"].replace('"', "'")
+        assert "got one of kind array" in page.state("failed", 0)["text"]
+        assert "see `ndshare ls" in page.state("failed", 1)["text"]
+    with viewing("camera", "--arena", str(path_of_arrays.with_name("none"))) as url, Page(url) as page:
+        assert "none" in page.state("failed")["text"]
+
+
+@pytest.fixture
+def path_of_arrays(tmp_path: Path) -> Path:
+    path = tmp_path / "a.nds"
+    with nds.Arena("16 MiB", path=path) as arena:
+        arena.publish("mask", nds.zeros((3, 4), arena=arena))
+    return path
 
 
 def test_a_new_size_is_shown(name: str) -> None:

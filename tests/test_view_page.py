@@ -446,5 +446,32 @@ def test_a_page_that_nobody_sees_asks_for_nothing(browser: Browser, name: str) -
         nds.unpublish(name)
 
 
+HIDDEN = """
+Object.defineProperty(document, 'hidden', {{ get: () => {}, configurable: true }});
+document.dispatchEvent(new Event('visibilitychange'))
+"""
+MOVED = f"{PANEL}.element.style.transform = '{{}}'"
+
+
+@pytest.mark.parametrize(
+    ("away", "back"),
+    [(HIDDEN.format("true"), HIDDEN.format("false")), (MOVED.format("translateY(9000px)"), MOVED.format("none"))],
+    ids=["another tab", "scrolled away"],
+)
+def test_what_is_not_on_the_screen_asks_for_nothing(browser: Browser, name: str, away: str, back: str) -> None:
+    with filming(name), viewing(name) as url:
+        browser.go(url)
+        browser.until(f"{PANEL}.frames > 3")
+        browser.ask(f"void ({away.strip().replace(';', ',')})")
+        browser.until(f"(document.hidden || !{PANEL}.isInView) && {PANEL}.owed > 0")
+        frames = browser.ask(f"{PANEL}.frames")
+        for _ in range(3):
+            settle_without_frames(browser)
+        assert browser.ask(f"{PANEL}.frames") == frames
+        browser.ask(f"void ({back.strip().replace(';', ',')})")
+        browser.until(f"{PANEL}.frames > {frames} + 3")
+        browser.go("about:blank")
+
+
 def settle_without_frames(browser: Browser) -> None:
     browser.ask("new Promise(done => setTimeout(done, 100))")

@@ -186,6 +186,29 @@ def overlays() -> None:
         assert_type(untold.D, NDArray[Any])
 
 
+@dataclass
+class Both:
+    rgb: NDArray[np.uint8]
+    depth: U16
+
+
+def fields() -> None:
+    ring = nds.Ring(fields={"rgb": ((4, 6, 3), "u1"), "depth": ((4, 6), "u2")}, slots=4)
+    assert_type(ring, nds.Ring[np.void])
+    frames = ring.reader()
+    with ring.write(note_bytes=100) as frame:
+        frame["rgb"][...] = 7
+        frame.depth[...] = 8
+        frame.note = {"stage": 1}
+    ring.put({"rgb": np.zeros((4, 6, 3), "u1"), "depth": np.zeros((4, 6), "u2")}, note="text")
+    ring.put(Both(np.zeros((4, 6, 3), np.uint8), np.zeros((4, 6), np.uint16)))
+    got = frames.get()
+    assert_type(got.depth, NDArray[Any])
+    both = got.tree(Both)
+    assert_type(both, Both)
+    assert_type(both.depth, U16)
+
+
 def references() -> None:
     assert_type(nds.ref(frame).open(), U16)
     with nds.Ring(3, np.uint8, slots=2) as ring:
@@ -199,6 +222,7 @@ def what_is_refused() -> None:
     nds.Ring(3, np.uint8, slots=2, when_full="never")  # pyright: ignore[reportCallIssue, reportArgumentType]
     plan = nds.fft.plan_rfft2((4, 6), np.uint16, np.complex64)
     plan(np.zeros((4, 6), np.float32))  # pyright: ignore[reportArgumentType]
+    print(nds.Ring(3, np.uint8, slots=2).reader().get(0).rgb)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
     wrong: F64 = plan(frame)  # pyright: ignore[reportAssignmentType]
     overlay = nds.Overlay(a={"A": (3, "f4")})
     with overlay.use("a", fields=Ints) as v:
@@ -217,5 +241,6 @@ PROGRAMS = (
     transforms,
     plans,
     overlays,
+    fields,
     references,
 )

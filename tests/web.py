@@ -53,7 +53,7 @@ class Socket:
             **headers,
         }
         self.sock.sendall(head(place, path, "GET", **wanted))
-        self.buffer = b""
+        self.buffer = bytearray()
         while b"\r\n\r\n" not in self.buffer:
             self._more()
         before, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
@@ -68,7 +68,8 @@ class Socket:
     def _take(self, count: int) -> bytes:
         while len(self.buffer) < count:
             self._more()
-        taken, self.buffer = self.buffer[:count], self.buffer[count:]
+        taken = bytes(memoryview(self.buffer)[:count])
+        del self.buffer[:count]
         return taken
 
     def send(self, payload: bytes, code: int = 1) -> None:

@@ -21,6 +21,9 @@ from typing import TYPE_CHECKING, Any
 if sys.platform != "linux":
     raise ImportError(f"ndshare needs Linux (sealed memory files, /proc), got {sys.platform!r}; nothing to install")
 
+if "numpy" not in sys.modules:
+    importlib.import_module("ndshare._descriptors").make_room()
+
 from numpy import __version__ as _numpy
 
 if int(_numpy.partition(".")[0]) < 2:
@@ -36,7 +39,7 @@ except ModuleNotFoundError as _error:
         f"{sys.version.split()[0]} loads: pip install --force-reinstall ndshare, or, in its sources, pip install ."
     ) from None
 
-from . import _cache, _copies, _lock, _overlay, _ring, _session, _travel, fft
+from . import _cache, _copies, _lock, _overlay, _ring, _session, _travel
 from ._arrays import array, asarray, empty_like, full, full_like, ones, ones_like, zeros_like
 from ._c_api import get_include, get_library
 from ._copies import warn_copies
@@ -52,9 +55,11 @@ from ._errors import (
     OwnerDied,
     Poisoned,
     ReadOnly,
+    RecordError,
     Refused,
     Stale,
     Timeout,
+    WorkerDied,
     WriterDied,
 )
 from ._files import load, save
@@ -88,10 +93,14 @@ from ._shared import is_shared
 from ._travel import _open_array as _open_array  # pyright: ignore[reportPrivateUsage]  (pickles name it here)
 
 if TYPE_CHECKING:
+    from . import fft
     from ._clock import Clock
     from ._enable import enable
     from ._executor import ProcessPoolExecutor
     from ._join import FrameSet, Join, join
+    from ._pipe import Pipe, pipe
+    from ._record import Recording, record
+    from ._replay import Replay, replay
     from ._view import Viewer, view
 
 __all__ = [
@@ -114,16 +123,21 @@ __all__ = [
     "OfferedRing",
     "Overlay",
     "OwnerDied",
+    "Pipe",
     "Poisoned",
     "ProcessPoolExecutor",
     "ReadOnly",
     "Reader",
+    "RecordError",
+    "Recording",
     "Ref",
     "Refused",
+    "Replay",
     "Ring",
     "Stale",
     "Timeout",
     "Viewer",
+    "WorkerDied",
     "Writer",
     "WriterDied",
     "__version__",
@@ -149,9 +163,12 @@ __all__ = [
     "names",
     "ones",
     "ones_like",
+    "pipe",
     "publish",
     "reclaim",
+    "record",
     "ref",
+    "replay",
     "save",
     "session",
     "stack",
@@ -168,10 +185,17 @@ _LATE = {
     "Clock": "._clock",
     "FrameSet": "._join",
     "Join": "._join",
+    "Pipe": "._pipe",
     "ProcessPoolExecutor": "._executor",
+    "Recording": "._record",
+    "Replay": "._replay",
     "Viewer": "._view",
     "enable": "._enable",
+    "fft": ".fft",
     "join": "._join",
+    "pipe": "._pipe",
+    "record": "._record",
+    "replay": "._replay",
     "view": "._view",
 }
 
@@ -181,7 +205,8 @@ def __getattr__(name: str) -> Any:
     module = _LATE.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = found = getattr(importlib.import_module(module, __name__), name)
+    found = importlib.import_module(module, __name__)
+    globals()[name] = found = found if module == f".{name}" else getattr(found, name)
     return found
 
 

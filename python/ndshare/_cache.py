@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 import types
-import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.reduction import ForkingPickler
@@ -75,7 +74,9 @@ def key_parts(key: Any) -> tuple[int, Any] | None:
             raise TypeError(f"expected a key that other processes can name, got {key!r}: move its class to a module")
         module = "__main__" if cls.__module__ == "__mp_main__" else cls.__module__
         return _ENUM, (module, cls.__qualname__, cast("str | None", key.name) or key.value)
-    import pathlib  # which would be a tenth of importing ndshare
+    # Which would be a tenth of importing ndshare.
+    import pathlib
+    import uuid
 
     if isinstance(key, uuid.UUID):
         return _UUID, key.bytes
@@ -95,6 +96,7 @@ def key_parts(key: Any) -> tuple[int, Any] | None:
 def key_of(kind: int, parts: Any) -> Any:
     """Return the key of such parts. They come from shared memory: nothing is imported and no code of theirs runs."""
     import pathlib
+    import uuid
 
     if kind == _UUID:
         return uuid.UUID(bytes=parts)

@@ -126,6 +126,20 @@ class WriterDied(Error, RuntimeError):
     pid: int | None = None
 
 
+class WorkerDied(Error, RuntimeError):
+    """Workers of a pipe died, or had to be killed, of one frame, as often as it may be tried.
+
+    `seq` is the frame's number, `pid` the last of these processes.
+
+    >>> import ndshare as nds
+    >>> issubclass(nds.WorkerDied, RuntimeError), nds.WorkerDied.seq
+    (True, None)
+    """
+
+    seq: int | None = None
+    pid: int | None = None
+
+
 class LoadError(Error, RuntimeError):
     """Somebody else was loading the key of a cache, and failed. Asking again tries again.
 
@@ -146,6 +160,25 @@ class LoadError(Error, RuntimeError):
     def __str__(self) -> str:
         said = f"{self.type_name}: {self.text}" if self.text else self.type_name
         return f"expected a value, but whoever was loading the key got {said}; ask again to try again"
+
+
+class RecordError(Error, RuntimeError):
+    """A recording ended too early: the disk is full, its process was killed, a frame looked otherwise than the first.
+
+    `frames` says how many are whole and can be read, `errno` which error of the system it was, if it was one.
+
+    >>> import ndshare as nds
+    >>> issubclass(nds.RecordError, nds.Error), nds.RecordError("the disk is full", 7).frames
+    (True, 7)
+    """
+
+    def __init__(self, text: str, frames: int = 0, errno: int | None = None) -> None:
+        super().__init__(text, frames, errno)
+        self.frames = frames
+        self.errno = errno
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class OwnerDied(Error, RuntimeError):
@@ -212,7 +245,9 @@ for _class in (
     Full,
     Closed,
     WriterDied,
+    WorkerDied,
     LoadError,
+    RecordError,
     OwnerDied,
     Poisoned,
     ReadOnly,

@@ -21,6 +21,7 @@ from typing import (
 )
 
 import numpy as np
+from _typeshed import DataclassInstance
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from typing_extensions import TypeVar, disjoint_base
 
@@ -48,6 +49,7 @@ __all__ = [
     "OfferedRing",
     "Outgoing",
     "Overlay",
+    "PassedFrames",
     "Reader",
     "Ring",
     "Stop",
@@ -80,6 +82,7 @@ __all__ = [
     "forget_reference",
     "frame_age",
     "frame_meta",
+    "frame_note",
     "frame_published_ns",
     "frame_seq",
     "frame_time_ns",
@@ -122,6 +125,7 @@ __all__ = [
     "session_locators",
     "session_named",
     "set_frame_meta",
+    "set_frame_note",
     "set_frame_time_ns",
     "set_stream_from",
     "stack",
@@ -389,6 +393,7 @@ class Ring(Generic[_Item]):
         arena: Arena | None = None,
         spin: float | None = None,
         keep: SupportsIndex = 0,
+        fields: None = None,
     ) -> Ring[_Told]: ...
     @overload
     def __new__(
@@ -403,6 +408,7 @@ class Ring(Generic[_Item]):
         arena: Arena | None = None,
         spin: float | None = None,
         keep: SupportsIndex = 0,
+        fields: None = None,
     ) -> Ring[_Told]: ...
     @overload
     def __new__(
@@ -417,7 +423,23 @@ class Ring(Generic[_Item]):
         arena: Arena | None = None,
         spin: float | None = None,
         keep: SupportsIndex = 0,
+        fields: None = None,
     ) -> Ring[Any]: ...
+    @overload
+    def __new__(
+        cls,
+        shape: None = None,
+        dtype: None = None,
+        *,
+        slots: SupportsIndex,
+        when_full: Literal["wait", "drop_oldest", "drop_newest"] = "wait",
+        meta: DTypeLike | None = None,
+        name: str | None = None,
+        arena: Arena | None = None,
+        spin: float | None = None,
+        keep: SupportsIndex = 0,
+        fields: Mapping[str, Any] | Sequence[Any],
+    ) -> Ring[np.void]: ...
     @property
     def shape(self) -> tuple[int, ...] | None: ...
     @property
@@ -438,25 +460,48 @@ class Ring(Generic[_Item]):
     def clock(self) -> Clock: ...
     @overload
     def write(
-        self, shape: _Shape | None = None, dtype: None = None, timeout: float | None = None
+        self,
+        shape: _Shape | None = None,
+        dtype: None = None,
+        timeout: float | None = None,
+        *,
+        note_bytes: SupportsIndex = 0,
     ) -> Writing[_Item]: ...
     @overload
-    def write(self, shape: _Shape | None, dtype: _DTypeOf[_Told], timeout: float | None = None) -> Writing[_Told]: ...
-    @overload
     def write(
-        self, shape: _Shape | None = None, *, dtype: _DTypeOf[_Told], timeout: float | None = None
+        self,
+        shape: _Shape | None,
+        dtype: _DTypeOf[_Told],
+        timeout: float | None = None,
+        *,
+        note_bytes: SupportsIndex = 0,
     ) -> Writing[_Told]: ...
     @overload
     def write(
-        self, shape: _Shape | None = None, dtype: DTypeLike | None = None, timeout: float | None = None
+        self,
+        shape: _Shape | None = None,
+        *,
+        dtype: _DTypeOf[_Told],
+        timeout: float | None = None,
+        note_bytes: SupportsIndex = 0,
+    ) -> Writing[_Told]: ...
+    @overload
+    def write(
+        self,
+        shape: _Shape | None = None,
+        dtype: DTypeLike | None = None,
+        timeout: float | None = None,
+        *,
+        note_bytes: SupportsIndex = 0,
     ) -> Writing[Any]: ...
     def put(
         self,
-        x: ArrayLike,
+        x: ArrayLike | Mapping[str, Any] | Sequence[Any] | DataclassInstance,
         /,
         timeout: float | None = None,
         *,
         meta: Mapping[str, Any] | np.void | NDArray[np.void] | None = None,
+        note: Any = None,
         time_ns: SupportsIndex | None = None,
         **fields: Any,
     ) -> int | None: ...
@@ -690,25 +735,48 @@ class Writer(Generic[_Item]):
     def closed(self) -> bool: ...
     @overload
     def write(
-        self, shape: _Shape | None = None, dtype: None = None, timeout: float | None = None
+        self,
+        shape: _Shape | None = None,
+        dtype: None = None,
+        timeout: float | None = None,
+        *,
+        note_bytes: SupportsIndex = 0,
     ) -> Writing[_Item]: ...
     @overload
-    def write(self, shape: _Shape | None, dtype: _DTypeOf[_Told], timeout: float | None = None) -> Writing[_Told]: ...
-    @overload
     def write(
-        self, shape: _Shape | None = None, *, dtype: _DTypeOf[_Told], timeout: float | None = None
+        self,
+        shape: _Shape | None,
+        dtype: _DTypeOf[_Told],
+        timeout: float | None = None,
+        *,
+        note_bytes: SupportsIndex = 0,
     ) -> Writing[_Told]: ...
     @overload
     def write(
-        self, shape: _Shape | None = None, dtype: DTypeLike | None = None, timeout: float | None = None
+        self,
+        shape: _Shape | None = None,
+        *,
+        dtype: _DTypeOf[_Told],
+        timeout: float | None = None,
+        note_bytes: SupportsIndex = 0,
+    ) -> Writing[_Told]: ...
+    @overload
+    def write(
+        self,
+        shape: _Shape | None = None,
+        dtype: DTypeLike | None = None,
+        timeout: float | None = None,
+        *,
+        note_bytes: SupportsIndex = 0,
     ) -> Writing[Any]: ...
     def put(
         self,
-        x: ArrayLike,
+        x: ArrayLike | Mapping[str, Any] | Sequence[Any] | DataclassInstance,
         /,
         timeout: float | None = None,
         *,
         meta: Any = None,
+        note: Any = None,
         time_ns: SupportsIndex | None = None,
         **fields: Any,
     ) -> int | None: ...
@@ -799,6 +867,19 @@ class OfferedRing(Generic[_Item]):
 @final
 class FrameHold:
     def __len__(self) -> int: ...
+
+@final
+class PassedFrames:
+    def __new__(cls, meta: DTypeLike | None = None) -> Self: ...
+    def open(
+        self,
+        token: bytes,
+        seq: int,
+        times: tuple[int, int],
+        meta: bytes,
+        note: object,
+        dtype: np.dtype[Any] | None = None,
+    ) -> Frame[Any]: ...
 
 @overload
 def empty(
@@ -915,6 +996,8 @@ def frame_published_ns(frame: NDArray[Any]) -> int | None: ...
 def frame_age(frame: NDArray[Any]) -> float | None: ...
 def frame_meta(frame: NDArray[Any]) -> Any: ...
 def set_frame_meta(frame: NDArray[Any], meta: Any) -> None: ...
+def frame_note(frame: NDArray[Any]) -> Any: ...
+def set_frame_note(frame: NDArray[Any], note: Any) -> None: ...
 def unwrapped(array: NDArray[Any], context: object = None, return_scalar: bool = False) -> Any: ...
 def ring_parts(ring: Ring) -> tuple[Any, ...]: ...
 def open_ring(token: bytes, dtype: np.dtype[Any] | None, meta: np.dtype[Any] | None) -> Ring: ...

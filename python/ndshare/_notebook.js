@@ -38,7 +38,9 @@ const connections = (model, id, modules) => class Connection {
 };
 
 /** What the modules take for the document, which is a part of the notebook's. */
-const inside = (host, shadow, body) => ({
+const inside = (host, shadow, body, signal) => ({
+  addEventListener: (kind, act) => document.addEventListener(kind, act, { signal }),
+  get hidden() { return document.hidden; },
   documentElement: host,
   body,
   createElement: (name) => document.createElement(name),
@@ -57,11 +59,12 @@ function render({ model, el }) {
   body.addEventListener("pointerdown", ({ target }) => target.closest("button, input, select") ?? body.focus({ preventScroll: true }));
   body.addEventListener("keydown", (event) => event.stopPropagation());
   const [timers, kept, modules] = [[], {}, {}];
+  const end = new AbortController();
   const Connection = connections(model, crypto.randomUUID(), modules);
   modules["socket.js"] = { Connection };
   page({
     modules,
-    document: inside(host, shadow, body),
+    document: inside(host, shadow, body, end.signal),
     addEventListener: (kind, act) => body.addEventListener(kind, act),
     localStorage: { getItem: () => (isDark() ? "dark" : "light"), setItem() {} },
     setInterval: (act, ms) => timers.push(setInterval(act, ms)),
@@ -69,6 +72,7 @@ function render({ model, el }) {
   });
   host.ndshare = kept.ndshare;
   return () => {
+    end.abort();
     timers.forEach(clearInterval);
     modules.connection.close();
   };

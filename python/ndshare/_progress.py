@@ -53,6 +53,62 @@ def shown(what: str) -> Generator[Callable[[int, int], None], None, None]:
             stream.flush()
 
 
+@contextmanager
+def told(what: str, total: int | None = None) -> Generator[Callable[[int, str], None], None, None]:
+    """Show a text that changes, with a bar where a total is known; it is told how much is done, and the text."""
+    stream = sys.stderr
+    if _is_terminal(stream) and (bar := _rich_bar(what, total)) is not None:
+        progress, task = bar
+        with progress:
+            yield _seldom_told(
+                lambda done, text: progress.update(task, completed=done, description=text, refresh=True), total
+            )
+        return
+    if not _is_terminal(stream) and not _is_notebook(stream):
+        yield lambda _done, _text: None
+        return
+    width = 0
+
+    def write(_: int, text: str) -> None:
+        nonlocal width
+        stream.write(f"\r{what} {text}".ljust(width))
+        stream.flush()
+        width = max(width, len(what) + len(text) + 2)
+
+    try:
+        yield _seldom_told(write, total)
+    finally:
+        if width:
+            stream.write("\n")
+            stream.flush()
+
+
+def _rich_bar(what: str, total: int | None) -> tuple[Any, Any] | None:
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+    except ImportError:
+        return None
+    shown = BarColumn() if total else SpinnerColumn()
+    columns = TextColumn(what), shown, TextColumn("{task.description}")
+    progress = Progress(*columns, console=Console(stderr=True), auto_refresh=False)
+    return progress, progress.add_task("", total=total)
+
+
+def _seldom_told(show: Callable[[int, str], object], total: int | None) -> Callable[[int, str], None]:
+    """Return a function that shows the first and the end, and others only now and then."""
+    last = float("-inf")
+
+    def tell(done: int, text: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _PAUSE or done == total:
+            last = now
+            show(done, text)
+
+    return tell
+
+
 def _nothing(done: int, total: int) -> None:
     """Show nothing."""
 

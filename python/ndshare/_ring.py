@@ -11,11 +11,11 @@ import weakref
 from collections.abc import Callable
 from multiprocessing import get_start_method, process, util
 from multiprocessing.reduction import ForkingPickler
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast, overload
 
 import numpy as np
 
-from . import _native, _origin
+from . import _fields, _native, _origin
 from ._errors import Closed, Empty
 from ._generic import shown_in_notebooks, subscriptable
 from ._native import OfferedRing, Reader, Ring, Writer, Writing
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ._native import _Item
 
 _End = TypeVar("_End", bound=Reader | Writer)
+# The class in which a frame's arrays are wanted.
+_Told = TypeVar("_Told")
 
 # Nobody announces a death: a waiting task looks so often (seconds) whether the writers live.
 _LOOK_EVERY = 0.25
@@ -77,6 +79,13 @@ class Frame(np.ndarray[tuple[Any, ...], "np.dtype[_Item]"]):
         def meta(self) -> Any: ...
         @meta.setter
         def meta(self, meta: Any) -> None: ...
+        @property
+        def note(self) -> Any: ...
+        @note.setter
+        def note(self, note: Any) -> None: ...
+
+        # Of frames with fields alone: a typo on any other frame is an error.
+        def __getattr__(self: Frame[np.void], name: str) -> NDArray[Any]: ...
 
     else:
         # C, without a function of Python in between.
@@ -95,6 +104,27 @@ class Frame(np.ndarray[tuple[Any, ...], "np.dtype[_Item]"]):
             _native.set_frame_meta,
             doc="What goes with it, as a record; writable while it is, by field or as a whole. None without meta.",
         )
+
+        note = property(
+            _native.frame_note,
+            _native.set_frame_note,
+            doc="Text, bytes or a value of JSON that goes with it; to be set while it is written. None without one.",
+        )
+
+        # Asked for what nothing else is called, and for what is there and says why it has no value.
+        def __getattr__(self, name: str) -> Any:
+            if hasattr(type(self), name):
+                return super().__getattribute__(name)
+            if name in (self.dtype.names or ()):
+                return self[name]
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            # ``frame.rgb += 1`` puts back what it took out.
+            if name in (self.dtype.names or ()) and not hasattr(type(self), name):
+                self[name] = value
+            else:
+                super().__setattr__(name, value)
 
         origin = property(
             lambda frame: _origin.of_meta(_native.frame_meta(frame)),
@@ -117,6 +147,27 @@ class Frame(np.ndarray[tuple[Any, ...], "np.dtype[_Item]"]):
         array([7, 7], dtype=uint8)
         """
         return self.view(np.ndarray).copy(order)
+
+    @overload
+    def tree(self, kind: None = None) -> Any: ...
+    @overload
+    def tree(self, kind: type[_Told]) -> _Told: ...
+    def tree(self, kind: type[Any] | None = None) -> Any:
+        """Return the arrays of a frame of several as they were put: dicts and tuples of views. An array is itself.
+
+        `kind` is a dataclass or a TypedDict to take them, nested like the fields: type checkers take the result for
+        one. Raises TypeError when it has other fields.
+
+        >>> import ndshare as nds
+        >>> ring = nds.Ring(slots=4)
+        >>> frames = ring.reader()
+        >>> ring.put({"left": [1, 2], "pair": (nds.zeros(2), nds.ones(3))})
+        0
+        >>> tree = frames.get().tree()
+        >>> tree["left"], tree["pair"][1]
+        (Frame([1, 2]), Frame([1., 1., 1.]))
+        """
+        return _fields.tree_of(self, kind)
 
     def __copy__(self) -> Any:
         return self.copy()

@@ -123,6 +123,7 @@ Examples:
   ndshare view camera
   ndshare view left right --no-browser
   ndshare view camera --session lab --port 8010
+  ndshare view camera --arena /mnt/ram/a.nds
   ssh -L 8010:localhost:8010 camera-pc ndshare view camera --port 8010 --no-browser")]
     View(View),
     /// Show frames that go from one process to another: a camera that there is not, and a reader.
@@ -151,6 +152,28 @@ Examples:
   ndshare bridge --connect tcp/camera-pc:7447 --ring cam0
   ndshare bridge --connect tls/camera-pc:7447 --ring cam0 --config zenoh.json5")]
     Bridge(Bridge),
+    /// Write the frames of a ring to one file, each of them or a count of what was lost.
+    ///
+    /// The ending says the format: .npy; .raw, with a description beside it; .tif, OME-TIFF, which needs tifffile; .zarr, zarr 3,
+    /// which needs zarr. A table beside it has number, time and meta of each frame. What is counted is whole, also when the disk is
+    /// full or the command is killed. It ends with the stream, or by Ctrl-C. It needs the Python package.
+    #[command(after_help = "\
+Examples:
+  ndshare record camera run.npy --seconds 10
+  ndshare record camera run.zarr --frames 5000 --before 200
+  ndshare record camera run.ome.tif --sidecar csv
+  ndshare record camera run.raw --wait 60 --json")]
+    Record(Record),
+    /// Put the frames of a recorded file into a ring, as they came once.
+    ///
+    /// The ring is published under a name meanwhile. Files are those that record writes. It ends with the file, or by Ctrl-C. It
+    /// needs the Python package.
+    #[command(after_help = "\
+Examples:
+  ndshare replay run.npy --ring camera
+  ndshare replay run.zarr --ring camera --speed 0.5 --loop
+  ndshare replay run.raw --ring camera --fast --readers 2")]
+    Replay(Replay),
     /// Print completions for a shell.
     #[command(after_help = "\
 Examples:
@@ -200,6 +223,60 @@ pub(crate) struct Bridge {
     pub(crate) timeout: Option<Duration>,
 }
 
+/// What is recorded, and where to.
+#[derive(Debug, Args)]
+pub(crate) struct Record {
+    /// The ring, by its published name.
+    pub(crate) ring: String,
+    /// The file, which is not there yet.
+    #[arg(value_name = "FILE")]
+    pub(crate) path: PathBuf,
+    /// End after so many frames.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) frames: Option<u64>,
+    /// End after so many seconds.
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub(crate) seconds: Option<Duration>,
+    /// Begin with so many frames from before, of those that the ring still has.
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub(crate) before: u64,
+    /// What the table beside it is; without it parquet if pyarrow is installed, else csv.
+    #[arg(long, value_name = "KIND", value_parser = ["parquet", "csv", "npy", "none"])]
+    pub(crate) sidecar: Option<String>,
+    /// Replace a recording that is there.
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Wait so many seconds for the ring.
+    #[arg(long, value_name = "S", value_parser = seconds, default_value = "0")]
+    pub(crate) wait: Duration,
+}
+
+/// What is replayed, and how fast.
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// The recorded file.
+    #[arg(value_name = "FILE")]
+    pub(crate) path: PathBuf,
+    /// The name under which the ring is published.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) ring: String,
+    /// So many times as fast as it was.
+    #[arg(long, value_name = "X", default_value = "1", conflicts_with = "fast")]
+    pub(crate) speed: f64,
+    /// As fast as readers take them.
+    #[arg(long)]
+    pub(crate) fast: bool,
+    /// Begin anew at the end.
+    #[arg(long = "loop")]
+    pub(crate) again: bool,
+    /// How many frames wait for readers.
+    #[arg(long, value_name = "N", default_value = "32")]
+    pub(crate) slots: u32,
+    /// Begin when the ring has so many readers; without it at once, and with --fast when there is one.
+    #[arg(long, value_name = "N")]
+    pub(crate) readers: Option<u32>,
+}
+
 /// Which arenas.
 #[derive(Debug, Args)]
 pub(crate) struct Ls {
@@ -230,12 +307,17 @@ pub(crate) struct Check {
 /// What is shown, and where.
 #[derive(Debug, Args)]
 pub(crate) struct View {
-    /// Rings and arrays by their published names, or with --session rings by their names in a session; side by side.
+    /// Rings and arrays by their published names, or with --session or --arena rings by their names in a session or an arena;
+    /// side by side.
     #[arg(value_name = "NAME", required_unless_present = "reference")]
     pub(crate) names: Vec<String>,
     /// The session by name in which the rings are.
     #[arg(long, value_name = "NAME")]
     pub(crate) session: Option<String>,
+    /// The path of the arena in which the rings are. It is looked at from outside, whether or not anybody has it, up to 25
+    /// times a second.
+    #[arg(long, value_name = "PATH", conflicts_with = "session")]
+    pub(crate) arena: Option<PathBuf>,
     /// The port of 127.0.0.1; 0 is any that is free.
     #[arg(long, value_name = "N", default_value = "0")]
     pub(crate) port: u16,

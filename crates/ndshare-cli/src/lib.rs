@@ -32,9 +32,12 @@ const GOOD: u8 = 0;
 /// Something failed, was not there, or is broken.
 const BAD: u8 = 1;
 
-/// The verb that Python does.
+/// The verbs that Python does.
 const NO_BRIDGE: &str = "the bridge is written in Python: expected the command of the Python package, got the bare program; \
                          run `pip install \"ndshare[net]\"` and the `ndshare` that comes with it";
+
+const NO_FILES: &str = "record and replay are written in Python: expected the command of the Python package, got the bare program; \
+                        run `pip install ndshare` and the `ndshare` that comes with it";
 
 /// Nobody could look.
 const BLIND: u8 = 2;
@@ -80,6 +83,7 @@ fn act(cli: &Cli) -> Outcome {
         Verb::Demo(wanted) => demo::run(wanted, cli.json, &mut out),
         Verb::Bench(wanted) => bench::run(wanted, cli.json, &mut out),
         Verb::Bridge(_) => Err(NO_BRIDGE.into()),
+        Verb::Record(_) | Verb::Replay(_) => Err(NO_FILES.into()),
         Verb::Completions { shell } => shell::completions(*shell, &mut out),
         Verb::Man { verb } => shell::man(verb.as_deref(), &mut out),
     }?;

@@ -104,6 +104,27 @@ impl<'py> Dtype<'py> {
         self.0.has_subarray()
     }
 
+    /// Whether its items have fields.
+    pub(crate) fn has_fields(&self) -> bool {
+        self.0.has_fields()
+    }
+
+    /// The dtype and the shape of a field: a subarray of subarrays is one of more axes.
+    pub(crate) fn parted(self) -> (Self, Vec<usize>) {
+        let (mut dtype, mut shape) = (self, Vec::new());
+        while dtype.is_subarray() {
+            shape.extend(dtype.0.shape());
+            dtype = Self(dtype.0.base());
+        }
+        (dtype, shape)
+    }
+
+    /// Whether NumPy takes both for one.
+    #[inline]
+    pub(crate) fn is_like(&self, other: &Self) -> PyResult<bool> {
+        Ok(self.0.is(&other.0) || self.0.eq(&other.0)?)
+    }
+
     /// Itself, for frames and canvases; a subarray is a TypeError.
     pub(crate) fn refuse_subarray(self) -> PyResult<Self> {
         if self.is_subarray() {
@@ -169,12 +190,7 @@ impl<'py> Dtype<'py> {
         for name in self.0.getattr(intern!(py, "names"))?.try_iter()? {
             let name = name?;
             let field = table.get_item(&name)?.cast_into::<PyTuple>()?;
-            let mut dtype = Self(field.get_item(0)?.cast_into()?);
-            let mut shape = Vec::new();
-            while dtype.is_subarray() {
-                shape.extend(dtype.0.shape());
-                dtype = Self(dtype.0.base());
-            }
+            let (dtype, shape) = Self(field.get_item(0)?.cast_into()?).parted();
             // NumPy takes any object for a title.
             let title = field.get_item(2).ok().map(|title| title.extract()).transpose()?;
             let (element, is_kept) = dtype.told(nesting)?;
@@ -285,6 +301,18 @@ impl<'py> Dtype<'py> {
             self.0
         ))
     }
+}
+
+/// Whether the items of an array go into a ring's or a field's dtype; else the rule by which they do not. Numbers go within
+/// their kind. Texts go only into those as long or longer, which `same_kind` would cut.
+pub(crate) fn casts(py: Python<'_>, dtype: &Dtype<'_>, own: &Dtype<'_>) -> PyResult<Result<(), &'static str>> {
+    static CAN_CAST: Once<Py<PyAny>> = Once::new();
+    // A bfloat16 is a number, whatever its kind says.
+    let is_number = own.element()? == Some(Element::of(Number::Bf16));
+    let is_text = !is_number && matches!(own.0.getattr(intern!(py, "kind"))?.extract::<char>()?, 'S' | 'U' | 'V');
+    let casting = if is_text { "safe" } else { "same_kind" };
+    let can_cast = CAN_CAST.import(py, "numpy", "can_cast")?.call1((dtype.as_any(), own.as_any(), casting))?;
+    Ok(if can_cast.is_truthy()? { Ok(()) } else { Err(casting) })
 }
 
 /// A dtype as text, which says all of it; None where no text does: it has metadata, or is of a library's own.

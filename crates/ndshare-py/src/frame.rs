@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ndshare::arena::{Deadline, Hold};
-use ndshare::element::{Element, Number};
+use ndshare::element::Element;
 use ndshare::prim::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use ndshare::ring::{self, Content, Format, Published, RingSizes};
+use ndshare::ring::{self, Content, Format, Note, Published, RingSizes};
 use numpy::PyArrayDescr;
 use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
 use pyo3::intern;
@@ -15,11 +15,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PySlice, PyString, PyTuple, PyType};
 
 use crate::described::{Described, Descriptions};
-use crate::dtype::Dtype;
+use crate::dtype::{Dtype, casts};
 use crate::error::to_python;
 use crate::guard::{Guarded, Once};
 use crate::ndarray::{Operand, base_of, plain_class};
 use crate::shape::Shape;
+use crate::tree::Tree;
 use crate::variables::references;
 use crate::wait::{at_once, interruptible_for};
 
@@ -31,6 +32,10 @@ pub(crate) struct Own {
     /// Whether the dtype was chosen, by itself or by a shape; else frames of any dtype are as good.
     pub(crate) is_typed: bool,
     pub(crate) meta: Option<Meta>,
+    /// What is put into a ring whose frames have fields.
+    tree: Option<Arc<Tree>>,
+    /// The last tree that was put into a ring that takes any.
+    last_tree: Guarded<Option<Arc<Tree>>>,
 }
 
 /// The dtype of a ring's meta: a structured one, whose items are records.
@@ -59,7 +64,26 @@ impl Own {
         let dtype = Dtype::of_new(py, dtype)?.refuse_subarray()?;
         let frame = shape.map(|shape| Shape::of(shape)?.contiguous(dtype.clone())).transpose()?;
         let meta = meta.map(|meta| Meta::of(py, meta)).transpose()?;
-        Ok(Self { frame: frame.map(Arc::new), dtype: dtype.unbind(), is_typed, meta })
+        let frame = frame.map(Arc::new);
+        let tree = frame.as_ref().map(|frame| Tree::of(py, frame, true)).transpose()?.flatten().map(Arc::new);
+        Ok(Self { frame, dtype: dtype.unbind(), is_typed, meta, tree, last_tree: Guarded::new(None) })
+    }
+
+    /// Frames of several arrays, as a user names them.
+    pub(crate) fn of_fields(
+        py: Python<'_>,
+        fields: &Bound<'_, PyAny>,
+        has_more: bool,
+        meta: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        static DTYPE_OF_FIELDS: Once<Py<PyAny>> = Once::new();
+        if has_more {
+            return Err(PyTypeError::new_err(
+                "expected fields=, or shape and dtype, got both: fields say all of a frame",
+            ));
+        }
+        let dtype = DTYPE_OF_FIELDS.import(py, "ndshare._fields", "dtype_of_fields")?.call1((fields,))?;
+        Self::new(py, Some(&PyTuple::empty(py)), Some(&dtype), meta)
     }
 
     /// What a ring's head says; dtypes that it cannot keep whole come beside it.
@@ -123,16 +147,9 @@ impl Own {
         if !self.is_typed || self.has_dtype(py, dtype)? {
             return Ok(false);
         }
-        static CAN_CAST: Once<Py<PyAny>> = Once::new();
-        let own = self.dtype.bind(py);
-        // `same_kind` would cut texts. A bfloat16 is a number, whatever its kind says.
-        let is_number = Dtype::known(own.clone()).element()? == Some(Element::of(Number::Bf16));
-        let is_text = !is_number && matches!(own.getattr(intern!(py, "kind"))?.extract::<char>()?, 'S' | 'U' | 'V');
-        let casting = if is_text { "safe" } else { "same_kind" };
-        let can_cast = CAN_CAST.import(py, "numpy", "can_cast")?.call1((dtype.as_any(), own, casting))?;
-        if can_cast.is_truthy()? {
-            return Ok(true);
-        }
+        let own = self.dtype(py);
+        let Err(casting) = casts(py, dtype, &own)? else { return Ok(true) };
+        let own = own.as_any();
         Err(PyTypeError::new_err(format!(
             "expected an array that casts to {own}, the dtype of the ring, by the rule {casting:?}, got {}: convert it \
              with astype({:?}), or make the ring with its dtype",
@@ -141,9 +158,34 @@ impl Own {
         )))
     }
 
+    /// What a ring made with fields wants.
+    pub(crate) fn tree(&self) -> Option<&Arc<Tree>> {
+        self.tree.as_ref()
+    }
+
+    /// Whether frames are of any shape and dtype, so that each may be a tree.
+    pub(crate) fn takes_trees(&self) -> bool {
+        self.frame.is_none() && !self.is_typed
+    }
+
+    /// The last tree that was put into a ring that takes any.
+    pub(crate) fn last_tree(&self) -> Option<Arc<Tree>> {
+        self.last_tree.get()
+    }
+
+    /// The tree of what is put into a ring that takes any; it is remembered.
+    pub(crate) fn new_tree(&self, py: Python<'_>, x: &Bound<'_, PyAny>) -> PyResult<Arc<Tree>> {
+        let dtype = Tree::dtype_of(x)?;
+        let element = self.element_beside(py, &dtype)?;
+        let frame = Arc::new(Described::contiguous(dtype, &[], false)?.saying(element));
+        let tree = Tree::of(py, &frame, false)?.map(Arc::new);
+        let tree = tree.ok_or_else(|| PyTypeError::new_err("expected a tree of arrays, got one without any"))?;
+        drop(self.last_tree.replace(Some(tree.clone())));
+        Ok(tree)
+    }
+
     fn has_dtype(&self, py: Python<'_>, dtype: &Dtype<'_>) -> PyResult<bool> {
-        let own = self.dtype.bind(py);
-        Ok(own.is(dtype.as_any()) || own.eq(dtype.as_any())?)
+        self.dtype(py).is_like(dtype)
     }
 
     /// The shape of every frame, if they have one.
@@ -262,7 +304,21 @@ enum Source {
     Received(ring::Frame),
     /// Of another user's ring, in memory of this process.
     Copied(ring::OfferedFrame),
+    /// As another process got it, which keeps it until this one has it.
+    Passed(Passed),
     Written(Written),
+}
+
+/// A frame that another process got from a ring and passed on.
+pub(crate) struct Passed {
+    pub(crate) hold: Hold,
+    /// Where in the block the first item is.
+    pub(crate) offset: u64,
+    pub(crate) seq: u64,
+    pub(crate) time_ns: u64,
+    pub(crate) published_ns: u64,
+    pub(crate) meta: Vec<u8>,
+    pub(crate) note: Option<Arc<Note<'static>>>,
 }
 
 /// A frame as its writer has it.
@@ -270,6 +326,9 @@ struct Written {
     /// None while it is being published, and afterwards if nobody looks at it any more.
     writing: Guarded<Option<ring::Writing>>,
     meta: Once<Py<PyByteArray>>,
+    note: Guarded<Option<Arc<Note<'static>>>>,
+    /// What is said of the frame.
+    described: Arc<Described>,
     /// Whether its writing has ended, in whatever way: nothing that is written to the meta would be seen.
     is_over: AtomicBool,
     /// When the frame was made, if the writer has said so; else [`NO_TIME`].
@@ -281,15 +340,40 @@ impl FrameHold {
         Self { source, own: own.clone(), record: Once::new() }
     }
 
-    fn written(own: &Arc<Own>, writing: ring::Writing) -> Self {
-        let (writing, meta, is_over) = (Guarded::new(Some(writing)), Once::new(), AtomicBool::new(false));
-        let time_ns = AtomicU64::new(NO_TIME);
-        Self::of(own, Source::Written(Written { writing, meta, is_over, time_ns }))
+    fn written(own: &Arc<Own>, described: &Arc<Described>, writing: ring::Writing) -> Self {
+        let (writing, meta, note) = (Guarded::new(Some(writing)), Once::new(), Guarded::new(None));
+        let (described, is_over, time_ns) = (described.clone(), AtomicBool::new(false), AtomicU64::new(NO_TIME));
+        Self::of(own, Source::Written(Written { writing, meta, note, described, is_over, time_ns }))
+    }
+
+    /// What keeps a frame that is to be filled part by part.
+    pub(crate) fn begun(
+        py: Python<'_>,
+        own: &Arc<Own>,
+        described: &Arc<Described>,
+        writing: ring::Writing,
+    ) -> PyResult<Py<Self>> {
+        Py::new(py, Self::written(own, described, writing))
+    }
+
+    /// A writable array over a part of a frame that is being written, from a byte of it on.
+    pub(crate) fn part<'py>(
+        slf: &Py<Self>,
+        py: Python<'py>,
+        described: &Described,
+        offset: u64,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let block = slf.get().look(|hold| (hold.as_ptr() as usize, hold.len_bytes()));
+        let (first, room) = block.ok_or_else(|| PyValueError::new_err("expected a frame that is being written"))?;
+        let data = described.place_in(py, (first as *mut u8, room), offset)?;
+        // SAFETY: the owner keeps the frame's block, inside which the array lies; NumPy's own class.
+        unsafe { described.array(&plain_class(py), slf.clone_ref(py).into_any(), data, true) }
     }
 
     fn look<T: Send>(&self, look: impl FnOnce(&Hold) -> T + Send) -> Option<T> {
         match &self.source {
             Source::Received(frame) => Some(look(frame.hold())),
+            Source::Passed(frame) => Some(look(&frame.hold)),
             Source::Copied(_) => None,
             Source::Written(written) => {
                 written.writing.look(|writing| writing.as_ref().and_then(|writing| writing.hold().ok()).map(look))
@@ -301,6 +385,7 @@ impl FrameHold {
     pub(crate) fn published(&self) -> Option<&Hold> {
         match &self.source {
             Source::Received(frame) => Some(frame.hold()),
+            Source::Passed(frame) => Some(&frame.hold),
             Source::Copied(_) | Source::Written(_) => None,
         }
     }
@@ -310,6 +395,7 @@ impl FrameHold {
         match &self.source {
             Source::Received(frame) => Some(frame.time_ns),
             Source::Copied(frame) => Some(frame.time_ns),
+            Source::Passed(frame) => Some(frame.time_ns),
             Source::Written(written) => Some(written.time_ns.load(Relaxed)).filter(|&time_ns| time_ns != NO_TIME),
         }
     }
@@ -318,6 +404,7 @@ impl FrameHold {
         match &self.source {
             Source::Received(frame) => Some(frame.published_ns),
             Source::Copied(frame) => Some(frame.published_ns),
+            Source::Passed(frame) => Some(frame.published_ns),
             Source::Written(_) => None,
         }
     }
@@ -334,7 +421,48 @@ impl FrameHold {
     pub(crate) fn meta_bytes(&self, py: Python<'_>) -> Option<Vec<u8>> {
         match &self.source {
             Source::Written(written) => written.meta.get().map(|meta| meta.bind(py).to_vec()),
-            Source::Received(_) | Source::Copied(_) => None,
+            Source::Received(_) | Source::Copied(_) | Source::Passed(_) => None,
+        }
+    }
+
+    /// The note that the writer gave.
+    pub(crate) fn written_note(&self) -> Option<Arc<Note<'static>>> {
+        match &self.source {
+            Source::Written(written) => written.note.get(),
+            Source::Received(_) | Source::Copied(_) | Source::Passed(_) => None,
+        }
+    }
+
+    fn note(&self, py: Python<'_>) -> PyResult<Option<Arc<Note<'static>>>> {
+        let note = match &self.source {
+            Source::Received(frame) => at_once(py, || frame.note())?,
+            Source::Copied(frame) => at_once(py, || frame.note())?,
+            Source::Passed(frame) => return Ok(frame.note.clone()),
+            Source::Written(written) => return Ok(written.note.get()),
+        };
+        Ok(note.map(Arc::new))
+    }
+
+    fn set_note(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let written = self.still_written()?;
+        let note = note_of(value)?;
+        let content = Content { view: written.described.said(), note: note.as_ref(), ..Content::default() };
+        let room = written.writing.look(|writing| writing.as_ref().map_or(Ok(0), ring::Writing::tail_room));
+        if content.tail_bytes() > room.map_err(|e| to_python(py, &e))? {
+            let len = note.as_ref().map_or(0, |note| note.as_bytes().len());
+            return Err(PyValueError::new_err(format!(
+                "expected a note that has room in this frame, got one of {len} bytes: begin the frame with room for it, by \
+                 write(note_bytes={len}) or more"
+            )));
+        }
+        drop(written.note.replace(note.map(Arc::new)));
+        Ok(())
+    }
+
+    fn still_written(&self) -> PyResult<&Written> {
+        match &self.source {
+            Source::Written(written) if !written.is_over.load(Relaxed) => Ok(written),
+            _ => Err(PyValueError::new_err("expected a frame that is being written: this one is read-only")),
         }
     }
 
@@ -374,10 +502,7 @@ impl FrameHold {
                 "expected a frame of a ring with meta, but the ring was made without meta=",
             ));
         };
-        let written = match &self.source {
-            Source::Written(written) if !written.is_over.load(Relaxed) => written,
-            _ => return Err(is_read_only()),
-        };
+        let written = self.still_written()?;
         // Before anything changes.
         let bytes = meta.packed(py, None, Some(value), None)?;
         self.record(py)?;
@@ -391,6 +516,7 @@ impl FrameHold {
             let buffer = match &self.source {
                 Source::Received(frame) => PyBytes::new(py, frame.meta()).into_any(),
                 Source::Copied(frame) => PyBytes::new(py, frame.meta()).into_any(),
+                Source::Passed(frame) => PyBytes::new(py, &frame.meta).into_any(),
                 Source::Written(written) => {
                     let fresh = || Ok(PyByteArray::new(py, &vec![0; meta.itemsize]).unbind());
                     written.meta.get_or_make(fresh)?.bind(py).clone().into_any()
@@ -408,6 +534,7 @@ impl FrameHold {
         let what = match &self.source {
             Source::Received(frame) => format!("frame {}", frame.seq),
             Source::Copied(frame) => format!("a copy of frame {}", frame.seq),
+            Source::Passed(frame) => format!("frame {}", frame.seq),
             Source::Written(_) => "a frame being written".to_owned(),
         };
         let block = self.look(|hold| format!(", block {}", hold.block().index)).unwrap_or_default();
@@ -439,6 +566,7 @@ pub(crate) fn frame_seq(frame: &Bound<'_, PyAny>) -> PyResult<Option<u64>> {
     Ok(match &hold_of(frame)?.get().source {
         Source::Received(frame) => Some(frame.seq),
         Source::Copied(frame) => Some(frame.seq),
+        Source::Passed(frame) => Some(frame.seq),
         Source::Written(written) => written.writing.look(|writing| writing.as_ref().and_then(ring::Writing::seq)),
     })
 }
@@ -470,11 +598,8 @@ pub(crate) fn frame_published_ns(frame: &Bound<'_, PyAny>) -> PyResult<Option<u6
 /// How many seconds ago a frame was published; None while it is written.
 #[pyfunction]
 pub(crate) fn frame_age(frame: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
-    Ok(match &hold_of(frame)?.get().source {
-        Source::Received(frame) => Some(frame.age().as_secs_f64()),
-        Source::Copied(frame) => Some(frame.age().as_secs_f64()),
-        Source::Written(_) => None,
-    })
+    let published_ns = hold_of(frame)?.get().published_ns();
+    Ok(published_ns.map(|published_ns| ring::age_of(published_ns).as_secs_f64()))
 }
 
 /// A time that a user gives, in nanoseconds.
@@ -500,6 +625,51 @@ pub(crate) fn frame_meta<'py>(frame: &Bound<'py, PyAny>) -> PyResult<Bound<'py, 
 #[pyfunction]
 pub(crate) fn set_frame_meta(frame: &Bound<'_, PyAny>, meta: &Bound<'_, PyAny>) -> PyResult<()> {
     hold_of(frame)?.get().set_meta(frame.py(), meta)
+}
+
+/// What goes with a frame as text, bytes or a value that was JSON; None without any.
+#[pyfunction]
+pub(crate) fn frame_note<'py>(frame: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = frame.py();
+    let note = hold_of(frame)?.get().note(py)?;
+    note.map(|note| value_of_note(py, &note)).transpose()
+}
+
+/// Sets the note of a frame that is being written: a text, bytes, or a value that JSON can write; None for none.
+#[pyfunction]
+pub(crate) fn set_frame_note(frame: &Bound<'_, PyAny>, note: &Bound<'_, PyAny>) -> PyResult<()> {
+    hold_of(frame)?.get().set_note(frame.py(), note)
+}
+
+/// A note as the library has it; none for None.
+pub(crate) fn note_of(value: &Bound<'_, PyAny>) -> PyResult<Option<Note<'static>>> {
+    static JSON_OF: Once<Py<PyAny>> = Once::new();
+    if value.is_none() {
+        return Ok(None);
+    }
+    if let Ok(text) = value.cast::<PyString>() {
+        return Ok(Some(Note::text(text.to_str()?.to_owned())));
+    }
+    if let Ok(bytes) = value.cast::<PyBytes>() {
+        return Ok(Some(Note::bytes(bytes.as_bytes().to_vec())));
+    }
+    let json = JSON_OF.import(value.py(), "ndshare._fields", "json_of")?.call1((value,))?;
+    Ok(Some(Note::json(json.cast::<PyString>()?.to_str()?.to_owned())))
+}
+
+fn value_of_note<'py>(py: Python<'py>, note: &Note<'_>) -> PyResult<Bound<'py, PyAny>> {
+    static JSON_IN: Once<Py<PyAny>> = Once::new();
+    match note {
+        Note::Text(text) => Ok(PyString::new(py, text).into_any()),
+        Note::Bytes(bytes) => Ok(PyBytes::new(py, bytes).into_any()),
+        Note::Json(text) => JSON_IN.import(py, "ndshare._fields", "json_in")?.call1((&**text,)),
+    }
+}
+
+/// The note of a frame, or of a view of one, that is passed on to another ring; none when it has none.
+pub(crate) fn carried_note(array: &Bound<'_, PyAny>) -> PyResult<Option<Arc<Note<'static>>>> {
+    let hold = base_of(array).and_then(|base| base.cast_into::<FrameHold>().ok());
+    hold.map_or(Ok(None), |hold| hold.get().note(array.py()))
 }
 
 fn hold_of<'py>(frame: &Bound<'py, PyAny>) -> PyResult<Bound<'py, FrameHold>> {
@@ -567,6 +737,22 @@ pub(crate) fn copied<'py>(
     unsafe { described.array(class(py)?, owner, data, false) }
 }
 
+/// The array of a frame that another process passed on.
+pub(crate) fn passed<'py>(
+    py: Python<'py>,
+    own: &Arc<Own>,
+    described: &Described,
+    frame: Passed,
+) -> PyResult<Bound<'py, PyAny>> {
+    if frame.meta.len() != own.meta.as_ref().map_or(0, |meta| meta.itemsize) {
+        return Err(bad_frame("its meta has another size"));
+    }
+    let data = described.place(py, &frame.hold, frame.offset)?;
+    let owner = Py::new(py, FrameHold::of(own, Source::Passed(frame)))?.into_any();
+    // SAFETY: the owner keeps the frame's block; `Frame` adds no fields.
+    unsafe { described.array(class(py)?, owner, data, false) }
+}
+
 #[cold]
 fn bad_frame(why: &str) -> PyErr {
     PyValueError::new_err(format!("expected a frame of this ring, got one that contradicts it: {why}"))
@@ -578,12 +764,12 @@ fn bad_frame(why: &str) -> PyErr {
 pub(crate) fn written<'py>(
     py: Python<'py>,
     own: &Arc<Own>,
-    described: &Described,
+    described: &Arc<Described>,
     writing: ring::Writing,
     is_plain: bool,
 ) -> PyResult<(Bound<'py, PyAny>, Py<FrameHold>)> {
     let data = described.place(py, writing.hold().map_err(|e| to_python(py, &e))?, 0)?;
-    let owner = Py::new(py, FrameHold::written(own, writing))?;
+    let owner = Py::new(py, FrameHold::written(own, described, writing))?;
     let base = owner.clone_ref(py).into_any();
     // SAFETY: the owner keeps the frame's block, and none of the classes adds fields.
     let array = unsafe {

@@ -35,6 +35,7 @@ mod outgoing;
 mod overlay;
 mod owner;
 mod parent;
+mod passed;
 mod reference;
 mod ring;
 mod session;
@@ -42,6 +43,7 @@ mod shape;
 mod shared;
 mod stats;
 mod travel;
+mod tree;
 mod variables;
 mod wait;
 
@@ -79,7 +81,9 @@ mod native {
         command::run_command,
         dtype::{dtype_of_text, dtype_text},
         fft::{FftFilter, FftPlan, FftTransform, fft_fallbacks, fft_fell_back, fft_transform},
-        frame::{FrameHold, frame_meta, frame_seq, frame_time_ns, set_frame_meta, unwrapped},
+        frame::{
+            FrameHold, frame_meta, frame_note, frame_seq, frame_time_ns, set_frame_meta, set_frame_note, unwrapped,
+        },
         frame::{frame_age, frame_published_ns, set_frame_time_ns},
         gather::{Canvas, Montage, block, concatenate, copyto, stack},
         gather::{cpus, force_cpu, set_stream_from, stream_from},
@@ -95,6 +99,7 @@ mod native {
         },
         owner::Hold,
         parent::{end_with, watch_again},
+        passed::PassedFrames,
         reference::{open_reference, reference_token},
         ring::{Alarm, Reader, Ring, Writer, Writing, leave_rings},
         ring::{end_key, open_reader, open_ring, open_writer, reader_parts, ring_parts, writer_parts},

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ndshare::arena::{Deadline, Hold};
 use ndshare::array::Token;
 use ndshare::os::watch::Ticks;
-use ndshare::ring::{self as library, Content, Mode, RingOptions, Sink, Start};
+use ndshare::ring::{self as library, Content, Mode, Note, RingOptions, Sink, Start};
 use numpy::PyArrayDescr;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
@@ -19,20 +19,22 @@ use crate::closable::{Closable, closed};
 use crate::described::{Described, Descriptions};
 use crate::dtype::Dtype;
 use crate::error::{is_closed, to_python};
-use crate::frame::{FrameHold, Own, carried, parsed_time, quoted, received, written};
+use crate::frame::{FrameHold, Own, carried, carried_note, note_of, parsed_time, quoted, received, written};
 use crate::gather::fill;
 use crate::guard::{Guarded, Once};
 use crate::lock::seconds;
 use crate::ndarray::{Operand, make_readonly};
 use crate::shared::block_under;
 use crate::travel::{opened, ticketed};
+use crate::tree::{Fitting, Tree, is_tree};
 use crate::wait::{at_once, detached, interruptible, interruptible_for};
 
 /// Frames from any number of writers to any number of readers, in one order:
 /// ``Ring(shape=None, dtype=None, *, slots, ...)``.
 ///
 /// `slots` frames wait for readers at the most. Each is an array of `shape` and `dtype` (float64 by default), or of
-/// another shape and dtype with no more bytes; without a shape a ring takes any size. `when_full` says what a writer
+/// another shape and dtype with no more bytes; without a shape a ring takes any size. With `fields` each frame has several
+/// arrays: ``fields={"rgb": ((1080, 1920, 3), "u1"), "depth": ((1080, 1920), "u2")}``. `when_full` says what a writer
 /// does while the slowest reader keeps all slots: "wait" for it, "drop_oldest" (the slowest readers lose frames), or
 /// "drop_newest" (the new frame is dropped, and counted). `meta` is a structured dtype of what goes with each frame.
 /// `spin` is how many seconds readers look before they sleep: 20 µs by default where there are two processors.
@@ -60,6 +62,16 @@ pub(crate) struct Ring {
     ring: Arc<library::Ring>,
     own: Arc<Own>,
 }
+
+/// What goes with an array that is put: meta, note, when it was made, and single fields of meta.
+type Beside<'a, 'py> = (
+    Option<&'a Bound<'py, PyAny>>,
+    Option<&'a Bound<'py, PyAny>>,
+    Option<&'a Bound<'py, PyAny>>,
+    Option<&'a Bound<'py, PyDict>>,
+);
+/// The same, parsed: meta, a note, and when the frame was made.
+type Said<'a> = (&'a [u8], Option<&'a Note<'a>>, Option<u64>);
 
 /// Other picklers would make a copy of what is one thing.
 #[cold]
@@ -127,14 +139,18 @@ impl Ring {
         facts: &Operand<'_>,
         dtype: &Dtype<'_>,
         timeout: Option<Duration>,
-        (meta, time_ns): (&[u8], Option<u64>),
+        (meta, note, time_ns): Said<'_>,
     ) -> PyResult<Option<Option<u64>>> {
         let arena = self.ring.head().arena();
         let Some(hold) = block_under(py, facts)?.filter(|hold| Arc::ptr_eq(hold.arena(), arena)) else {
             return Ok(None);
         };
         let view = self.own.view_of(py, facts, dtype)?;
-        let content = Content { offset: facts.offset_in(&hold), view: &view, meta, time_ns, ..Content::default() };
+        let content = Content { offset: facts.offset_in(&hold), view: &view, meta, note, time_ns };
+        // What goes behind the items has no room in a block that has others behind them.
+        if content.tail_bytes() > 0 {
+            return Ok(None);
+        }
         let len_bytes = facts.nbytes() as u64;
         let publish = |deadline: &Deadline<'_>| by.publish_block(&hold, len_bytes, content, deadline);
         interruptible_for(py, timeout, publish).map(|published| Some(published.seq()))
@@ -144,7 +160,7 @@ impl Ring {
 #[pymethods]
 impl Ring {
     #[new]
-    #[pyo3(signature = (shape=None, dtype=None, *, slots, when_full="wait", meta=None, name=None, arena=None, spin=None, keep=0))]
+    #[pyo3(signature = (shape=None, dtype=None, *, slots, when_full="wait", meta=None, name=None, arena=None, spin=None, keep=0, fields=None))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -157,8 +173,12 @@ impl Ring {
         arena: Option<&Bound<'_, PyAny>>,
         spin: Option<f64>,
         keep: i64,
+        fields: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        let own = Own::new(py, shape, dtype, meta)?;
+        let own = match fields {
+            Some(fields) => Own::of_fields(py, fields, shape.or(dtype).is_some(), meta)?,
+            None => Own::new(py, shape, dtype, meta)?,
+        };
         let refuse = |spin| PyValueError::new_err(format!("expected spin in seconds, 0 or more, or None, got {spin}"));
         seconds(spin).map_err(|_| refuse(spin.unwrap_or_default()))?;
         let when_full = when_full.parse().map_err(|e| to_python(py, &e))?;
@@ -178,7 +198,8 @@ impl Ring {
     /// A frame to fill: ``with ring.write() as frame``. Leaving the block publishes it; an exception throws it away.
     ///
     /// `shape` and `dtype` are the ring's unless given; the frame must not need more bytes than those of the ring.
-    /// `frame.meta` can be written to. Afterwards the array is read-only, and `frame.seq` is its number, or None when
+    /// `frame.meta` can be written to, and `frame.note` set: one of more than a few hundred bytes needs room behind the items,
+    /// `note_bytes`. Afterwards the array is read-only, and `frame.seq` is its number, or None when
     /// it was dropped by "drop_newest". Raises Full when there was no room for `timeout` seconds (None: wait for
     /// ever), and Closed when the ring was closed.
     ///
@@ -188,16 +209,17 @@ impl Ring {
     /// ...     frame[:] = 7
     /// >>> frame, frame.seq
     /// (Frame([7, 7], dtype=uint8), 0)
-    #[pyo3(signature = (shape=None, dtype=None, timeout=None))]
+    #[pyo3(signature = (shape=None, dtype=None, timeout=None, *, note_bytes=0))]
     fn write(
         slf: Py<Self>,
         py: Python<'_>,
         shape: Option<&Bound<'_, PyAny>>,
         dtype: Option<&Bound<'_, PyAny>>,
         timeout: Option<f64>,
+        note_bytes: u64,
     ) -> PyResult<Writing> {
         let wanted = slf.get().own.wanted(py, shape, dtype)?;
-        Ok(Writing { ring: slf, by: None, wanted, timeout: seconds(timeout)?, inside: Guarded::new(None) })
+        Ok(Writing { ring: slf, by: None, wanted, note_bytes, timeout: seconds(timeout)?, inside: Guarded::new(None) })
     }
 
     /// Publish an array, and return its number; None when it was dropped by "drop_newest".
@@ -205,6 +227,10 @@ impl Ring {
     /// A shared array of the ring's arena, or a view of one, is published as it is, and `x` is read-only from then on;
     /// other views of its memory must not be written to any more. A received frame goes so, too. Everything else is copied, and cast to the dtype of a ring that was made with one:
     /// within its kind (NumPy's "same_kind"), else TypeError.
+    ///
+    /// A ring with fields takes a mapping, a dataclass, or an item with these; a ring of any frames takes dicts, tuples and
+    /// dataclasses of arrays, which `frame.tree()` gives back. Their arrays are copied. `note` is a text, bytes or a value for
+    /// JSON, of any length, that goes beside the frame.
     ///
     /// `time_ns` says when the frame was made, in nanoseconds, where its writer knows better: a stamp of the camera. Without
     /// it that is when it is published, on the monotonic clock. The times of one writer do not go back: an earlier one than
@@ -219,17 +245,19 @@ impl Ring {
     /// >>> ring = nds.Ring(2, "uint8", slots=4, meta=[("gain", "f4")])
     /// >>> ring.put([1, 2], gain=0.5), ring.put([3, 4], timeout=1)
     /// (0, 1)
-    #[pyo3(signature = (x, /, timeout=None, *, meta=None, time_ns=None, **fields))]
+    #[pyo3(signature = (x, /, timeout=None, *, meta=None, note=None, time_ns=None, **fields))]
+    #[expect(clippy::too_many_arguments, reason = "a signature of Python's")]
     fn put(
         &self,
         py: Python<'_>,
         x: &Bound<'_, PyAny>,
         timeout: Option<f64>,
         meta: Option<&Bound<'_, PyAny>>,
+        note: Option<&Bound<'_, PyAny>>,
         time_ns: Option<&Bound<'_, PyAny>>,
         fields: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Option<u64>> {
-        self.put_by(py, &self.ring, x, timeout, (meta, fields), time_ns)
+        self.put_by(py, &self.ring, x, timeout, (meta, note, time_ns, fields))
     }
 
     /// A writer, made beforehand: the stream does not end before all that were made are closed.
@@ -424,11 +452,16 @@ impl Ring {
 // ---- writing
 
 /// A frame to fill; what is there at once is had attached.
-fn begin(py: Python<'_>, by: &dyn Sink, len_bytes: usize, timeout: Option<Duration>) -> PyResult<library::Writing> {
+fn begin(
+    py: Python<'_>,
+    by: &dyn Sink,
+    (len_bytes, note_bytes): (usize, u64),
+    timeout: Option<Duration>,
+) -> PyResult<library::Writing> {
     let len_bytes = len_bytes as u64;
-    match at_once(py, || by.begin_quick(len_bytes))? {
+    match at_once(py, || by.begin_quick(len_bytes, note_bytes))? {
         Some(writing) => Ok(writing),
-        None => interruptible_for(py, timeout, |deadline| by.begin(len_bytes, deadline)),
+        None => interruptible_for(py, timeout, |deadline| by.begin_with_note(len_bytes, note_bytes, deadline)),
     }
 }
 
@@ -438,6 +471,7 @@ pub(crate) struct Writing {
     ring: Py<Ring>,
     by: Option<Arc<library::Writer>>,
     wanted: Arc<Described>,
+    note_bytes: u64,
     timeout: Option<Duration>,
     inside: Guarded<Option<Entered>>,
 }
@@ -452,7 +486,8 @@ impl Writing {
     fn __enter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let ring = self.ring.get();
         let by = self.by.as_deref().map_or(&ring.ring as &dyn Sink, |writer| writer);
-        let writing = begin(py, by, self.wanted.len_bytes(), self.timeout)?;
+        let need = (self.wanted.len_bytes(), self.tail_bytes());
+        let writing = begin(py, by, need, self.timeout)?;
         let (array, hold) = written(py, &ring.own, &self.wanted, writing, false)?;
         match self.inside.fill(Entered { array: array.clone().unbind(), hold }) {
             None => Ok(array),
@@ -477,11 +512,19 @@ impl Writing {
             return Ok(());
         }
         drop(array);
-        let meta = hold.get().meta_bytes(py).unwrap_or_default();
+        let (meta, note) = (hold.get().meta_bytes(py).unwrap_or_default(), hold.get().written_note());
         let time_ns = hold.get().time_ns();
-        let content = Content { view: self.wanted.said(), meta: &meta, time_ns, ..Content::default() };
+        let content = Content { offset: 0, view: self.wanted.said(), meta: &meta, note: note.as_deref(), time_ns };
         FrameHold::publish(hold, py, content, self.timeout)?;
         Ok(())
+    }
+}
+
+impl Writing {
+    /// Bytes behind the items: of a note that was announced, and of a long description.
+    fn tail_bytes(&self) -> u64 {
+        let content = Content { view: self.wanted.said(), ..Content::default() };
+        self.note_bytes.saturating_add(content.tail_bytes() as u64)
     }
 }
 
@@ -492,29 +535,83 @@ impl Ring {
         by: &dyn Sink,
         x: &Bound<'_, PyAny>,
         timeout: Option<f64>,
-        (meta, fields): (Option<&Bound<'_, PyAny>>, Option<&Bound<'_, PyDict>>),
-        time_ns: Option<&Bound<'_, PyAny>>,
+        (meta, note, time_ns, fields): Beside<'_, '_>,
     ) -> PyResult<Option<u64>> {
         let (timeout, time_ns) = (seconds(timeout)?, time_ns.map(parsed_time).transpose()?);
+        let note = note.map(note_of).transpose()?.flatten().map(Arc::new);
+        let note = note.map_or_else(|| carried_note(x), |given| Ok(Some(given)))?;
+        let note = note.as_deref();
+        if self.has_tree(py, x)? {
+            let meta = self.meta(x, meta, fields)?;
+            return self.put_tree(py, by, x, timeout, (&meta, note, time_ns));
+        }
         let array = self.as_array(x)?;
         let facts = Operand::of_any(&array).ok_or_else(|| PyTypeError::new_err("expected something like an array"))?;
         let dtype = Dtype::of(py, Some(&array.getattr(intern!(py, "dtype"))?))?;
         let is_cast = self.own.check_cast(py, &dtype)?;
         let meta = self.meta(x, meta, fields)?;
-        if !is_cast && let Some(seq) = self.put_as_is(py, by, &facts, &dtype, timeout, (&meta, time_ns))? {
+        if !is_cast && let Some(seq) = self.put_as_is(py, by, &facts, &dtype, timeout, (&meta, note, time_ns))? {
             // A loop that fills one array again and again would change frames that readers have.
             if seq.is_some() {
                 make_readonly(&array);
             }
             return Ok(seq);
         }
+        if self.own.tree().is_some() {
+            return self.put_tree(py, by, x, timeout, (&meta, note, time_ns));
+        }
         let dtype = if is_cast { Dtype::known(self.own.dtype.bind(py).clone()) } else { dtype };
         let wanted = self.own.like(py, &facts, dtype)?;
-        let writing = begin(py, by, wanted.len_bytes(), timeout)?;
+        let content = Content { offset: 0, view: wanted.said(), meta: &meta, note, time_ns };
+        let writing = begin(py, by, (wanted.len_bytes(), content.tail_bytes() as u64), timeout)?;
         let (frame, hold) = written(py, &self.own, &wanted, writing, true)?;
         fill(py, &frame, &array)?;
         drop(frame);
-        let content = Content { view: wanted.said(), meta: &meta, time_ns, ..Content::default() };
+        FrameHold::publish(hold, py, content, timeout)
+    }
+
+    /// Whether what is put is a tree of arrays, and no array. A frame of the ring's own fields may go as it is.
+    fn has_tree(&self, py: Python<'_>, x: &Bound<'_, PyAny>) -> PyResult<bool> {
+        if self.own.tree().is_none() {
+            return Ok(self.own.takes_trees() && is_tree(x)?);
+        }
+        let Some(facts) = Operand::of_any(x) else { return Ok(true) };
+        let (dtype, own) = (Dtype::borrowed(py, facts.descr), Dtype::known(self.own.dtype.bind(py).clone()));
+        Ok(!facts.shape.is_empty() || !dtype.is_like(&own)?)
+    }
+
+    /// Copies the arrays of a tree into a frame, and publishes it.
+    fn put_tree(
+        &self,
+        py: Python<'_>,
+        by: &dyn Sink,
+        x: &Bound<'_, PyAny>,
+        timeout: Option<Duration>,
+        said: Said<'_>,
+    ) -> PyResult<Option<u64>> {
+        if let Some(tree) = self.own.tree().cloned().or_else(|| self.own.last_tree())
+            && let Some(fitting) = tree.fitting(x)?
+        {
+            return self.put_fitting(py, by, (&tree, &fitting), timeout, said);
+        }
+        let tree = self.own.new_tree(py, x)?;
+        let fitting = tree.fitting(x)?;
+        let fitting = fitting.ok_or_else(|| PyTypeError::new_err("expected a tree of arrays that stays as it is"))?;
+        self.put_fitting(py, by, (&tree, &fitting), timeout, said)
+    }
+
+    fn put_fitting(
+        &self,
+        py: Python<'_>,
+        by: &dyn Sink,
+        (tree, fitting): (&Tree, &Fitting<'_, '_>),
+        timeout: Option<Duration>,
+        (meta, note, time_ns): Said<'_>,
+    ) -> PyResult<Option<u64>> {
+        let content = Content { offset: 0, view: tree.frame.said(), meta, note, time_ns };
+        let writing = begin(py, by, (tree.frame.len_bytes(), content.tail_bytes() as u64), timeout)?;
+        let hold = FrameHold::begun(py, &self.own, &tree.frame, writing)?;
+        fitting.each(|described, offset, array| fill(py, &FrameHold::part(&hold, py, described, offset)?, array))?;
         FrameHold::publish(hold, py, content, timeout)
     }
 
@@ -599,18 +696,19 @@ impl Writer {
     /// ...     frame[:] = 7
     /// >>> frame.seq
     /// 0
-    #[pyo3(signature = (shape=None, dtype=None, timeout=None))]
+    #[pyo3(signature = (shape=None, dtype=None, timeout=None, *, note_bytes=0))]
     fn write(
         &self,
         py: Python<'_>,
         shape: Option<&Bound<'_, PyAny>>,
         dtype: Option<&Bound<'_, PyAny>>,
         timeout: Option<f64>,
+        note_bytes: u64,
     ) -> PyResult<Writing> {
         let by = Some(self.writer.open(py, "writer")?);
         let wanted = self.ring.get().own.wanted(py, shape, dtype)?;
         let (ring, timeout) = (self.ring.clone_ref(py), seconds(timeout)?);
-        Ok(Writing { ring, by, wanted, timeout, inside: Guarded::new(None) })
+        Ok(Writing { ring, by, wanted, note_bytes, timeout, inside: Guarded::new(None) })
     }
 
     /// Publish an array, as `Ring.put` does, and return its number.
@@ -622,18 +720,20 @@ impl Writer {
     /// >>> writer = ring.writer()
     /// >>> writer.put([1, 2]), writer.put([3, 4])
     /// (0, 1)
-    #[pyo3(signature = (x, /, timeout=None, *, meta=None, time_ns=None, **fields))]
+    #[pyo3(signature = (x, /, timeout=None, *, meta=None, note=None, time_ns=None, **fields))]
+    #[expect(clippy::too_many_arguments, reason = "a signature of Python's")]
     fn put(
         &self,
         py: Python<'_>,
         x: &Bound<'_, PyAny>,
         timeout: Option<f64>,
         meta: Option<&Bound<'_, PyAny>>,
+        note: Option<&Bound<'_, PyAny>>,
         time_ns: Option<&Bound<'_, PyAny>>,
         fields: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Option<u64>> {
         let writer = self.writer.open(py, "writer")?;
-        self.ring.get().put_by(py, &*writer, x, timeout, (meta, fields), time_ns)
+        self.ring.get().put_by(py, &*writer, x, timeout, (meta, note, time_ns, fields))
     }
 
     /// End this writer. The stream ends if it was the last one. A writer that was sent to another process lives on there.

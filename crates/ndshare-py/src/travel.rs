@@ -120,6 +120,13 @@ fn refuse_reaching(array: &Bound<'_, PyAny>) -> PyResult<()> {
     ))
 }
 
+/// The block that a lent token names, and what the token says of it.
+pub(crate) fn borrowed(py: Python<'_>, token: &[u8]) -> PyResult<(Token, Hold)> {
+    let token = parse(py, token)?;
+    let hold = hold_of(py, &token)?;
+    Ok((token, hold))
+}
+
 type Lent<'py> = (Bound<'py, PyBytes>, owner::Hold, bool);
 
 /// (token, Hold, whether the token says all of the dtype) of a shared array, or None when it is not shared.

@@ -1,6 +1,7 @@
 //! The terminal: it is taken, drawn on, and left as it was, whatever ends the loop: a key, a signal, an error or a panic.
 
 use std::error::Error;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use ratatui::DefaultTerminal;
@@ -17,7 +18,11 @@ const ENDS: [i32; 4] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT];
 /// How soon a signal is noticed.
 const NAP: Duration = Duration::from_millis(50);
 
+/// After so long a signal ends this process though the terminal was not left.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 pub(super) fn run(interval: Duration) -> Outcome {
+    end_anyway()?;
     let mut signals = Signals::new(ENDS)?;
     let came = restored(ratatui::try_init, |terminal| watch(terminal, interval, &mut signals), ratatui::restore)?;
     if let Some(signal) = came {
@@ -25,6 +30,18 @@ pub(super) fn run(interval: Duration) -> Outcome {
         signal_hook::low_level::emulate_default_handler(signal)?;
     }
     Ok(true)
+}
+
+/// Ends this process behind a signal that the loop does not heed: of a terminal that is gone, whoever waits for a key never comes
+/// back.
+fn end_anyway() -> std::io::Result<()> {
+    let mut signals = Signals::new(ENDS)?;
+    let end = move || {
+        let came = signals.forever().next();
+        thread::sleep(PATIENCE);
+        came.map(signal_hook::low_level::emulate_default_handler)
+    };
+    thread::Builder::new().name("ndshare-end".to_owned()).spawn(end).map(drop)
 }
 
 /// Work on what `take` takes; `leave` comes behind it, also when it panics or cannot be taken whole.

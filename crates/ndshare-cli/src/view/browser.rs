@@ -1,16 +1,22 @@
 //! Opening the browser. The address has the token, and every user of the machine sees the command lines of others: so the
-//! browser is given a file of this user's own, which leads there.
+//! browser is given a file of this user's own, which leads there. It goes when the page was asked for, or nobody has asked for
+//! long enough, or the viewer ends.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
+use super::bell::locked;
+
 /// The browser has read the file by then.
 const READ: Duration = Duration::from_secs(20);
+/// The file, while it is there.
+static LEFT: Mutex<Option<PathBuf>> = Mutex::new(None);
 
 /// Opens the browser at an address; whether there is one to be opened.
 pub(super) fn open(address: &str) -> io::Result<()> {
@@ -23,12 +29,20 @@ pub(super) fn open(address: &str) -> io::Result<()> {
         .spawn()
         .inspect_err(|_| _ = fs::remove_file(&path));
     let mut child = opened?;
+    *locked(&LEFT) = Some(path);
     thread::Builder::new().name("ndshare-open".to_owned()).spawn(move || {
-        let _ = child.wait();
         thread::sleep(READ);
-        let _ = fs::remove_file(path);
+        forget();
+        // It may be the browser itself, and stay.
+        let _ = child.wait();
     })?;
     Ok(())
+}
+
+/// Nobody needs the file any more.
+pub(super) fn forget() {
+    let path = locked(&LEFT).take();
+    path.into_iter().for_each(|path| _ = fs::remove_file(path));
 }
 
 /// A page that leads to the address, which nobody else can read.

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 
 use super::bell::{Bell, locked};
 use super::measure;
-use super::message::{self, Head, Kind};
+use super::message::{self, Desk, Head, Kind};
 use super::plane::{Part, Plane};
-use super::reduce::{Region, reduce};
+use super::reduce::{Region, Seen};
 use super::shown::Shown;
 use super::source::Source;
 use super::spectrum;
@@ -28,11 +28,15 @@ const TELL: Duration = Duration::from_millis(500);
 const PING: Duration = Duration::from_secs(5);
 /// The same note is sent again after so long at the earliest.
 const NOTE: Duration = Duration::from_secs(2);
+/// A page gets a new frame so often at the most: no eye sees more, and a fast display would ask for more.
+const PACE: Duration = Duration::from_millis(16);
 /// A histogram and a spectrum are made so often at the most.
 const HISTOGRAM: Duration = Duration::from_millis(200);
 const SPECTRUM: Duration = Duration::from_millis(250);
 /// More messages than these do not wait: who sends so many is no page of ours.
 const MOST_ASKS: usize = 1000;
+/// Memory for pictures is kept up to here: a window as large as the largest displays.
+const MOST_DESK_BYTES: usize = 128 << 20;
 /// A file that is longer goes by `ndshare dump`.
 const MOST_FILE_BYTES: u64 = 1 << 30;
 
@@ -72,7 +76,7 @@ pub(super) trait Out {
     /// What follows is text.
     fn text(&mut self, text: String) -> std::io::Result<()>;
     /// A picture or a file.
-    fn binary(&mut self, bytes: Vec<u8>) -> std::io::Result<()>;
+    fn binary(&mut self, bytes: &[u8]) -> std::io::Result<()>;
     /// Asks the other side for a sign of life.
     fn ping(&mut self) -> std::io::Result<()>;
 }
@@ -88,6 +92,8 @@ struct Seat {
     in_flight: u32,
     /// Which frame was sent last. It is not kept: a page that is slow, or asleep, keeps nothing of the ring's.
     sent: Option<(u64, u64)>,
+    /// Before then there is no newer one.
+    next: Instant,
     /// The frame that stands still.
     held: Option<Arc<Shown>>,
     histogram: Instant,
@@ -106,6 +112,7 @@ impl Seat {
             is_stale: false,
             in_flight: 0,
             sent: None,
+            next: long_ago,
             held: None,
             histogram: long_ago,
             spectrum: long_ago,
@@ -123,6 +130,7 @@ impl Seat {
 /// Serves a page until it is gone.
 pub(super) fn serve(sources: &[Arc<Source>], inbox: &Inbox, out: &mut dyn Out) -> std::io::Result<()> {
     let mut seats: Vec<Seat> = sources.iter().cloned().map(Seat::new).collect();
+    let mut desk = Desk::default();
     seats.iter().for_each(|seat| seat.source.tell(&inbox.bell));
     let (mut heard, mut due, mut pinged) = (0, Instant::now(), Instant::now());
     out.text(json!({ "type": "hello", "sources": sources.len(), "version": env!("CARGO_PKG_VERSION") }).to_string())?;
@@ -135,7 +143,7 @@ pub(super) fn serve(sources: &[Arc<Source>], inbox: &Inbox, out: &mut dyn Out) -
             }
         }
         for (index, seat) in seats.iter_mut().enumerate() {
-            seat.send(index, out)?;
+            seat.send(index, &mut desk, out)?;
             seat.tell(index, Instant::now() >= due, out)?;
         }
         if Instant::now() >= due {
@@ -145,7 +153,12 @@ pub(super) fn serve(sources: &[Arc<Source>], inbox: &Inbox, out: &mut dyn Out) -
             out.ping()?;
             pinged = Instant::now();
         }
-        heard = inbox.bell.wait(heard, due.saturating_duration_since(Instant::now()));
+        if desk.len_bytes() > MOST_DESK_BYTES {
+            desk = Desk::default();
+        }
+        let now = Instant::now();
+        let next = seats.iter().filter(|seat| seat.is_early(now)).map(|seat| seat.next).min();
+        heard = inbox.bell.wait(heard, next.map_or(due, |next| next.min(due)).saturating_duration_since(now));
     }
     Ok(())
 }
@@ -193,9 +206,18 @@ impl Seat {
         Ok(None)
     }
 
+    /// Whether it could have a newer frame, and is to wait for that.
+    fn is_early(&self, now: Instant) -> bool {
+        self.wish.is_some() && self.in_flight == 0 && self.held.is_none() && !self.is_stale && now < self.next
+    }
+
     /// Sends a picture if the page may have one and there is one that it has not.
-    fn send(&mut self, index: usize, out: &mut dyn Out) -> std::io::Result<()> {
+    fn send(&mut self, index: usize, desk: &mut Desk, out: &mut dyn Out) -> std::io::Result<()> {
         let (Some(wish), 0) = (&self.wish, self.in_flight) else { return Ok(()) };
+        let now = Instant::now();
+        if self.is_early(now) {
+            return Ok(());
+        }
         let is_paused = self.held.is_some();
         let shown = self.shown();
         let is_new = shown.as_ref().is_some_and(|shown| Some(shown.id()) != self.sent);
@@ -206,17 +228,26 @@ impl Seat {
             return Ok(());
         };
         let wish = wish.clone();
-        match self.pictures(index, &shown, &wish, is_new) {
-            Ok(messages) => {
-                for message in messages {
-                    out.binary(message)?;
-                    self.in_flight += 1;
-                }
-            }
-            Err(error) => self.note(index, error.to_string(), out)?,
+        let has_spectrum = wish.spectrum.is_some() && (self.is_stale || is_new && self.spectrum.elapsed() >= SPECTRUM);
+        let made = self.picture(index, &shown, &wish, desk);
+        self.send_one(index, made, out)?;
+        if has_spectrum {
+            self.spectrum = now;
+            self.send_one(index, spectrum_message(index, &shown, &wish, desk), out)?;
         }
-        (self.sent, self.is_stale) = (Some(shown.id()), false);
+        (self.sent, self.is_stale, self.next) = (Some(shown.id()), false, now + PACE);
         Ok(())
+    }
+
+    /// Sends what could be made, or says why it could not.
+    fn send_one(&mut self, index: usize, made: Result<&[u8]>, out: &mut dyn Out) -> std::io::Result<()> {
+        match made {
+            Ok(message) => {
+                self.in_flight += 1;
+                out.binary(message)
+            }
+            Err(error) => self.note(index, error.to_string(), out),
+        }
     }
 
     /// Says why a frame cannot be shown; of the frames behind it, which may be many, the same is not said again at once.
@@ -228,20 +259,14 @@ impl Seat {
         note(index, &self.noted.0, out)
     }
 
-    /// The messages of one frame: its picture, and now and then its spectrum.
-    fn pictures(&mut self, index: usize, shown: &Shown, wish: &Wish, is_new: bool) -> Result<Vec<Vec<u8>>> {
+    /// The picture of a frame.
+    fn picture<'a>(&mut self, index: usize, shown: &Shown, wish: &Wish, desk: &'a mut Desk) -> Result<&'a [u8]> {
         let plane = Plane::of(shown, &wish.lead, wish.has_colours, wish.part)?;
         let region = region(&plane, wish.region);
-        let grid = reduce(&plane, &region, wish.window, wish.limit.map(|limit| limit as f32))?;
         let told = self.told_of(&plane, shown, &region, wish)?;
-        let number = plane.number().filter(|_| plane.part.is_none());
-        let head = Head { kind: Kind::Picture, source: index, seq: shown.seq, told: &told };
-        let mut messages = vec![message::picture(&head, &region, plane.colours, number, &grid)];
-        if let Some(window) = wish.spectrum.filter(|_| self.is_stale || is_new && self.spectrum.elapsed() >= SPECTRUM) {
-            self.spectrum = Instant::now();
-            messages.push(spectrum_message(index, shown.seq, &plane, &region, window)?);
-        }
-        Ok(messages)
+        let limit = wish.limit.map(|limit| limit as f32);
+        let seen = Seen { plane: &plane, region: &region, window: wish.window, limit };
+        desk.picture(&Head { kind: Kind::Picture, source: index, seq: shown.seq, told: &told }, &seen)
     }
 
     /// What is said of a frame beside its picture.
@@ -267,7 +292,7 @@ impl Seat {
 
     fn save(&mut self, index: usize, format: Format, out: &mut dyn Out) -> std::io::Result<()> {
         match self.file(index, format) {
-            Ok(message) => out.binary(message),
+            Ok(message) => out.binary(&message),
             Err(why) => note(index, &why, out),
         }
     }
@@ -296,11 +321,12 @@ impl Seat {
                 Ok(message::file(&head(Kind::File, &told("tiff")), &contents))
             }
             Format::Picture => {
-                let region = region(&plane, None);
-                let grid = reduce(&plane, &region, [MOST_PIXELS; 2], wish.limit.map(|limit| limit as f32));
-                let number = plane.number().filter(|_| plane.part.is_none());
-                let grid = grid.map_err(|error| error.to_string())?;
-                Ok(message::picture(&head(Kind::Print, &told("png")), &region, plane.colours, number, &grid))
+                let limit = wish.limit.map(|limit| limit as f32);
+                let (region, window) = (region(&plane, None), [MOST_PIXELS; 2]);
+                let seen = Seen { plane: &plane, region: &region, window, limit };
+                let mut desk = Desk::default();
+                let message = desk.picture(&head(Kind::Print, &told("png")), &seen);
+                message.map(<[u8]>::to_vec).map_err(|error| error.to_string())
             }
         }
     }
@@ -325,15 +351,17 @@ fn note(index: usize, text: &str, out: &mut dyn Out) -> std::io::Result<()> {
     out.text(json!({ "type": "note", "source": index, "text": text }).to_string())
 }
 
-fn spectrum_message(index: usize, seq: u64, plane: &Plane<'_>, region: &Region, window: [usize; 2]) -> Result<Vec<u8>> {
-    let (shown, of) = spectrum::of(plane, region)?;
-    let plane = Plane::of(&shown, &[], false, Part::Magnitude)?;
-    let whole = self::region(&plane, None);
-    let grid = reduce(&plane, &whole, window, None)?;
+/// The spectrum of what is seen of a frame, as a message.
+fn spectrum_message<'a>(index: usize, shown: &Shown, wish: &Wish, desk: &'a mut Desk) -> Result<&'a [u8]> {
+    let plane = Plane::of(shown, &wish.lead, wish.has_colours, wish.part)?;
+    let (spectrum, of) = spectrum::of(&plane, &region(&plane, wish.region))?;
+    let plane = Plane::of(&spectrum, &[], false, Part::Magnitude)?;
+    let whole = region(&plane, None);
+    let window = wish.spectrum.unwrap_or(wish.window);
+    let seen = Seen { plane: &plane, region: &whole, window, limit: None };
     let told =
         json!({ "rows": plane.height, "columns": plane.width, "of": [of.xs.start, of.ys.start, of.xs.end, of.ys.end] });
-    let head = Head { kind: Kind::Spectrum, source: index, seq, told: &told };
-    Ok(message::picture(&head, &whole, 1, plane.number(), &grid))
+    desk.picture(&Head { kind: Kind::Spectrum, source: index, seq: shown.seq, told: &told }, &seen)
 }
 
 /// What a frame is.

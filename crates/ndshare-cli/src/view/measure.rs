@@ -17,6 +17,10 @@ const BINS: usize = 256;
 const MOST_VALUES: usize = 1024;
 /// So many points of a profile.
 const MOST_POINTS: f64 = 4096.0;
+/// Numbers of a rectangle that are read at a time.
+const MOST_NUMBERS: usize = 32 << 10;
+/// Sums that are made beside each other.
+const LANES: usize = 8;
 
 /// The values of the pixel under the cursor, and of all if they are few.
 pub(super) fn values(plane: &Plane<'_>, region: &Region, wish: &Wish, to: &mut Value) -> Result<()> {
@@ -41,8 +45,10 @@ pub(super) fn histogram(plane: &Plane<'_>, region: &Region) -> Result<Value> {
     let width = if is_whole { ((range + 1.0) / BINS as f64).ceil() } else { range / BINS as f64 };
     let count = if is_whole { ((range + 1.0) / width).ceil() as usize } else { BINS };
     let mut bins = vec![0_u32; count.max(1)];
+    // Half a number further on, so that no whole number is at an edge, where a product may differ from a quotient.
+    let (first, per_width) = (low - if is_whole { 0.5 } else { 0.0 }, if width > 0.0 { 1.0 / width } else { 0.0 });
     for value in finite() {
-        let bin = if width > 0.0 { ((f64::from(value) - low) / width) as usize } else { 0 };
+        let bin = ((f64::from(value) - first) * per_width) as u32 as usize;
         bins[bin.min(count - 1)] += 1;
     }
     let high = low + width * count as f64;
@@ -56,8 +62,10 @@ fn samples(plane: &Plane<'_>, region: &Region) -> Result<(Vec<f32>, usize)> {
     let mut values = Vec::with_capacity(pixels / step);
     for y in region.ys.clone().step_by(step) {
         let row = plane.values(y..y + 1, region.xs.clone())?;
-        let colours = row.len() / region.xs.len().max(1);
-        values.extend(row.chunks_exact(colours.max(1)).step_by(step).flatten());
+        match row.len() / region.xs.len().max(1) {
+            0 | 1 => values.extend(row.iter().step_by(step)),
+            colours => row.chunks_exact(colours).step_by(step).for_each(|pixel| values.extend_from_slice(pixel)),
+        }
     }
     Ok((values, step))
 }
@@ -68,41 +76,95 @@ pub(super) fn rectangle(plane: &Plane<'_>, [left, top, right, bottom]: [usize; 4
     if xs.is_empty() || ys.is_empty() {
         return Ok(Value::Null);
     }
-    // Around the first value: squares of large numbers would leave nothing of small deviations.
-    let (mut origin, mut count, mut sum, mut squares) = (None, 0_u64, 0.0, 0.0);
-    let (mut low, mut high) = (f32::MAX, f32::MIN);
-    for y in ys {
-        let row = plane.values(y..y + 1, xs.clone())?;
-        let origin = *origin.get_or_insert(f64::from(row[0]));
-        for &value in row.iter().filter(|value| value.is_finite()) {
-            let from = f64::from(value) - origin;
-            (count, sum, squares) = (count + 1, sum + from, squares + from * from);
-            (low, high) = (low.min(value), high.max(value));
+    let mut moments: Option<Moments> = None;
+    let rows = (MOST_NUMBERS / xs.len()).max(1);
+    for top in ys.clone().step_by(rows) {
+        let values = plane.values(top..ys.end.min(top + rows), xs.clone())?;
+        let first = || values.iter().copied().find(|value| value.is_finite());
+        if let Some(moments) = moments.as_mut() {
+            moments.take(&values);
+        } else if let Some(origin) = first() {
+            moments.insert(Moments::around(origin)).take(&values);
         }
     }
-    if count == 0 {
-        return Ok(Value::Null);
+    Ok(moments.map_or(Value::Null, |moments| moments.told()))
+}
+
+/// Sums of finite numbers and of their squares, around one of them: squares of large numbers would leave nothing of small
+/// deviations. In lanes, of which the compiler makes vectors.
+struct Moments {
+    origin: f64,
+    count: [u32; LANES],
+    sum: [f64; LANES],
+    squares: [f64; LANES],
+    low: [f32; LANES],
+    high: [f32; LANES],
+}
+
+impl Moments {
+    fn around(origin: f32) -> Self {
+        let none = [0.0; LANES];
+        let (low, high) = ([origin; LANES], [origin; LANES]);
+        Self { origin: f64::from(origin), count: [0; LANES], sum: none, squares: none, low, high }
     }
-    let mean = sum / count as f64;
-    let deviation = (squares / count as f64 - mean * mean).max(0.0).sqrt();
-    let mean = mean + origin.unwrap_or(0.0);
-    Ok(json!({ "mean": mean, "deviation": deviation, "low": low, "high": high, "pixels": count }))
+
+    fn take(&mut self, values: &[f32]) {
+        let (many, rest) = values.as_chunks::<LANES>();
+        for few in many {
+            (0..LANES).for_each(|lane| self.take_one(lane, few[lane]));
+        }
+        rest.iter().for_each(|&value| self.take_one(0, value));
+    }
+
+    fn take_one(&mut self, lane: usize, value: f32) {
+        let is_finite = value.abs() <= f32::MAX;
+        let value = if is_finite { value } else { self.low[lane] };
+        let from = if is_finite { f64::from(value) - self.origin } else { 0.0 };
+        self.count[lane] += u32::from(is_finite);
+        self.sum[lane] += from;
+        self.squares[lane] += from * from;
+        self.low[lane] = if value < self.low[lane] { value } else { self.low[lane] };
+        self.high[lane] = if value > self.high[lane] { value } else { self.high[lane] };
+    }
+
+    fn told(&self) -> Value {
+        let count = self.count.iter().map(|&count| u64::from(count)).sum::<u64>();
+        let [sum, squares] = [&self.sum, &self.squares].map(|lanes| lanes.iter().sum::<f64>() / count as f64);
+        let (low, high) = (self.low.into_iter().reduce(f32::min), self.high.into_iter().reduce(f32::max));
+        let deviation = (squares - sum * sum).max(0.0).sqrt();
+        json!({ "mean": sum + self.origin, "deviation": deviation, "low": low, "high": high, "pixels": count })
+    }
 }
 
 /// The values along a line, of the pixels that are nearest; of colours their mean. Outside of the frame there is none.
 pub(super) fn profile(plane: &Plane<'_>, [x0, y0, x1, y1]: [f64; 4]) -> Result<Value> {
     let length = (x1 - x0).hypot(y1 - y0);
     let count = length.ceil().clamp(1.0, MOST_POINTS);
-    let points = (0..=count as usize).map(|index| {
+    let point = |index: usize| {
         let part = index as f64 / count;
         let (x, y) = ((x0 + (x1 - x0) * part).floor(), (y0 + (y1 - y0) * part).floor());
-        if x < 0.0 || y < 0.0 || x >= plane.width as f64 || y >= plane.height as f64 {
-            return Ok(None);
-        }
-        let values = plane.values(y as usize..y as usize + 1, x as usize..x as usize + 1)?;
-        Ok(Some(values.iter().sum::<f32>() / values.len() as f32))
-    });
-    Ok(json!({ "length": length, "values": points.collect::<Result<Vec<_>>>()? }))
+        let is_inside = x >= 0.0 && y >= 0.0 && x < plane.width as f64 && y < plane.height as f64;
+        is_inside.then_some((y as usize, x as usize))
+    };
+    let points: Vec<_> = (0..=count as usize).map(point).collect();
+    let mut values = Vec::with_capacity(points.len());
+    // Those of one row are read at once.
+    for points in points.chunk_by(|a, b| a.map(|(y, _)| y) == b.map(|(y, _)| y)) {
+        values.extend(values_at(plane, points)?);
+    }
+    Ok(json!({ "length": length, "values": values }))
+}
+
+/// The values at points of one row, none for those that are outside.
+fn values_at(plane: &Plane<'_>, points: &[Option<(usize, usize)>]) -> Result<Vec<Option<f32>>> {
+    let xs = || points.iter().flatten().map(|(_, x)| *x);
+    let (Some(Some((y, _))), Some(left), Some(right)) = (points.first(), xs().min(), xs().max()) else {
+        return Ok(vec![None; points.len()]);
+    };
+    let row = plane.values(*y..y + 1, left..right + 1)?;
+    let colours = row.len() / (right + 1 - left);
+    let mean = |x: usize| row[(x - left) * colours..][..colours].iter().sum::<f32>() / colours as f32;
+    Ok(xs().map(|x| Some(mean(x))).collect())
 }
 
 #[cfg(test)]
@@ -143,6 +205,14 @@ mod tests {
             (told["mean"].as_f64(), told["deviation"].as_f64(), told["pixels"].as_u64()),
             (Some(60_003.0), Some(2.0), Some(140))
         );
+        let odd = [f32::NAN, 5.0, f32::INFINITY, 7.0, f32::NEG_INFINITY].iter().flat_map(|item| item.to_le_bytes());
+        let odd = Shown::own(0, 0, vec![1, 5], "<f4".parse().unwrap(), odd.collect());
+        let odd = Plane::of(&odd, &[], true, Part::Magnitude).unwrap();
+        assert_eq!(
+            rectangle(&odd, [0, 0, 5, 1]).unwrap(),
+            json!({ "mean": 6.0, "deviation": 1.0, "low": 5.0, "high": 7.0, "pixels": 2 })
+        );
+        assert_eq!(rectangle(&odd, [0, 0, 1, 1]).unwrap(), Value::Null, "no number at all");
         assert_eq!(rectangle(&plane, [30, 0, 40, 20]).unwrap(), Value::Null);
         assert_eq!(rectangle(&plane, [5, 5, 4, 9]).unwrap(), Value::Null);
         assert_eq!(rectangle(&plane, [28, 19, 99, 99]).unwrap()["pixels"], 2);
@@ -170,5 +240,71 @@ mod tests {
         values(&plane, &Region { ys: 0..2, xs: 5..8 }, &wish, &mut told).unwrap();
         let expected = json!([["60005", "60006", "60000"], ["60000", "60001", "60002"]]);
         assert_eq!(told, json!({ "cursor": { "x": 3, "y": 0, "text": "60003" }, "values": expected }));
+    }
+
+    /// Numbers that look like none, some of which are none.
+    fn scattered(count: usize, has_odd: bool) -> Vec<f32> {
+        let number = |index: usize| ((index as u64).wrapping_mul(2_654_435_761) >> 7) as u16;
+        let odd = |index: usize| has_odd && index.is_multiple_of(11);
+        (0..count).map(|index| if odd(index) { f32::NAN } else { f32::from(number(index)) / 3.0 + 1e4 }).collect()
+    }
+
+    #[test]
+    fn what_is_told_is_what_one_would_compute_pixel_by_pixel() {
+        let (height, width) = (170, 403);
+        for has_odd in [false, true] {
+            let items = scattered(height * width, has_odd);
+            let bytes = items.iter().flat_map(|item| item.to_le_bytes()).collect();
+            let shown = Shown::own(0, 0, vec![height, width], "<f4".parse().unwrap(), bytes);
+            let plane = Plane::of(&shown, &[], true, Part::Magnitude).unwrap();
+            for [left, top, right, bottom] in [[0, 0, 403, 170], [5, 3, 6, 4], [1, 2, 398, 169], [390, 160, 999, 999]] {
+                let rows = items.chunks(width).take(bottom).skip(top);
+                let inside = rows.flat_map(|row| &row[left..right.min(width)]).filter(|item| item.is_finite());
+                let inside: Vec<f64> = inside.copied().map(f64::from).collect();
+                let told = rectangle(&plane, [left, top, right, bottom]).unwrap();
+                let mean = inside.iter().sum::<f64>() / inside.len() as f64;
+                let squares = inside.iter().map(|item| (item - mean).powi(2)).sum::<f64>();
+                assert_eq!(told["pixels"], inside.len());
+                assert!((told["mean"].as_f64().unwrap() - mean).abs() < 1e-9 * mean);
+                let deviation = (squares / inside.len() as f64).sqrt();
+                assert!((told["deviation"].as_f64().unwrap() - deviation).abs() < 1e-6 * mean);
+                assert_eq!(told["low"].as_f64(), inside.iter().copied().reduce(f64::min));
+                assert_eq!(told["high"].as_f64(), inside.iter().copied().reduce(f64::max));
+            }
+            for line in
+                [[-3.0, -2.0, 410.0, 180.0], [400.0, 5.5, 2.0, 5.5], [7.5, 169.0, 7.5, -4.0], [-9.0, -9.0, -1.0, -1.0]]
+            {
+                let told = profile(&plane, line).unwrap();
+                let values = told["values"].as_array().unwrap();
+                for (index, value) in values.iter().enumerate() {
+                    let part = index as f64 / (values.len() - 1) as f64;
+                    let [x, y] = [0, 1].map(|axis| (line[axis] + (line[axis + 2] - line[axis]) * part).floor());
+                    let is_inside = x >= 0.0 && y >= 0.0 && x < width as f64 && y < height as f64;
+                    let expected = is_inside.then(|| items[y as usize * width + x as usize]);
+                    assert_eq!(value, &json!(expected), "{line:?} {index}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_bar_has_what_is_between_its_limits() {
+        for (element, from) in [("<u2", 0_i64), ("<u2", 60_000), ("<i4", -1_000_000), ("|u1", 3)] {
+            let step = if element == "<i4" { 997 } else { 1 };
+            let items: Vec<i64> = (0..250).map(|index| from + index * index % 231 * step).collect();
+            let element: ndshare::Element = element.parse().unwrap();
+            let bytes = items.iter().flat_map(|item| item.to_le_bytes()[..element.size()].to_vec()).collect();
+            let shown = Shown::own(0, 0, vec![10, 25], element, bytes);
+            let plane = Plane::of(&shown, &[], true, Part::Magnitude).unwrap();
+            let told = histogram(&plane, &Region { ys: 0..10, xs: 0..25 }).unwrap();
+            let bins = told["bins"].as_array().unwrap();
+            let (low, high) = (told["low"].as_f64().unwrap(), told["high"].as_f64().unwrap());
+            let width = (high - low) / bins.len() as f64;
+            for (index, bin) in bins.iter().enumerate() {
+                let (from, to) = (low + width * index as f64, low + width * (index + 1) as f64);
+                let count = items.iter().filter(|item| from <= **item as f64 && (**item as f64) < to).count();
+                assert_eq!(bin, count, "{from} to {to}");
+            }
+        }
     }
 }

@@ -1,10 +1,11 @@
 //! A picture as a message: a head of 72 bytes, what is told of it as JSON, and its pixels. All numbers are little-endian.
 //! `docs/view.md` says it byte by byte, and the page's `message.js` reads it.
 
+use ndshare::Result;
 use ndshare::element::Number;
 use serde_json::Value;
 
-use super::reduce::{Grid, Region};
+use super::reduce::{Reducer, Region, Seen};
 
 const MAGIC: &[u8; 4] = b"NDSV";
 const VERSION: u8 = 1;
@@ -46,26 +47,64 @@ struct Scale {
     bytes: u8,
     offset: f64,
     scale: f64,
+    /// The largest code that stands for a number.
+    most: f32,
+    flags: u32,
 }
 
 impl Scale {
-    /// Small integers are codes as they are; other numbers are spread over those that there are.
-    fn of(number: Option<Number>, grid: &Grid) -> Self {
-        let plain = |bytes, offset| Self { bytes, offset, scale: 1.0 };
-        match number {
-            Some(Number::Bool | Number::U8) if grid.is_over.is_none() => plain(1, 0.0),
-            Some(Number::Bool | Number::U8 | Number::U16) => plain(2, 0.0),
-            Some(Number::I8) => plain(2, -128.0),
-            Some(Number::I16) => plain(2, -32_768.0),
-            _ => Self::spread(&grid.values),
+    /// Small integers are codes as they are; with a limit the last codes have a meaning of their own.
+    fn plain(number: Option<Number>, has_limit: bool) -> Option<Self> {
+        let plain = |bytes, offset| {
+            let (most, flags) = match (bytes, has_limit) {
+                (1, _) => (f32::from(u8::MAX), 0),
+                (_, false) => (f32::from(u16::MAX), 0),
+                (_, true) => (MOST_CODE, HAS_OVER),
+            };
+            Some(Self { bytes, offset, scale: 1.0, most, flags })
+        };
+        match number? {
+            Number::Bool | Number::U8 if !has_limit => plain(1, 0.0),
+            Number::Bool | Number::U8 | Number::U16 => plain(2, 0.0),
+            Number::I8 => plain(2, -128.0),
+            Number::I16 => plain(2, -32_768.0),
+            _ => None,
         }
     }
 
-    fn spread(values: &[f32]) -> Self {
+    /// Other numbers are spread over the codes that there are.
+    fn spread(values: &[f32], has_limit: bool) -> Self {
         let (low, high) = range(values);
         let (low, range) = if high >= low { (f64::from(low), f64::from(high) - f64::from(low)) } else { (0.0, 0.0) };
         let scale = if range > 0.0 { range / f64::from(MOST_CODE) } else { 1.0 };
-        Self { bytes: 2, offset: low, scale }
+        let flags = HAS_NO_NUMBERS | if has_limit { HAS_OVER } else { 0 };
+        Self { bytes: 2, offset: low, scale, most: MOST_CODE, flags }
+    }
+
+    /// The codes of a row of pixels.
+    fn write(&self, row: &[f32], is_over: Option<&[bool]>, colours: usize, to: &mut [u8]) {
+        let (offset, step, most) = (self.offset as f32, (1.0 / self.scale) as f32, self.most);
+        let bits = |value: f32| {
+            let code = (value - offset) * step;
+            // In these words, and not as `max` and `min`, it is one instruction each: nobody asks here for what is no number.
+            let code = if code > 0.0 { code } else { 0.0 };
+            let code = if code < most { code } else { most };
+            // Whole numbers are the low bits of a float from here on, rounded: that goes in vectors, unlike a conversion.
+            (code + WHOLE_FROM).to_bits()
+        };
+        if self.bytes == 1 {
+            to.iter_mut().zip(row).for_each(|(to, &value)| *to = bits(value) as u8);
+            return;
+        }
+        let codes = to.as_chunks_mut::<2>().0;
+        codes.iter_mut().zip(row).for_each(|(to, &value)| *to = (bits(value) as u16).to_le_bytes());
+        let has_odd = || row.iter().fold(false, |odd, value| odd | !value.is_finite());
+        if self.flags & HAS_NO_NUMBERS != 0 && has_odd() {
+            let odd = codes.iter_mut().zip(row).filter(|(_, value)| !value.is_finite());
+            odd.for_each(|(to, _)| *to = NO_NUMBER.to_le_bytes());
+        }
+        let over = is_over.unwrap_or_default().iter().enumerate().filter(|(_, is_over)| **is_over);
+        over.for_each(|(pixel, _)| codes[pixel * colours..][..colours].fill(OVER.to_le_bytes()));
     }
 }
 
@@ -88,24 +127,78 @@ fn range(values: &[f32]) -> (f32, f32) {
     (low.into_iter().fold(f32::MAX, f32::min), high.into_iter().fold(f32::MIN, f32::max))
 }
 
-/// The message of a picture, of which `number` is the type of the items.
-pub(super) fn picture(
-    head: &Head<'_>,
-    region: &Region,
-    colours: usize,
-    number: Option<Number>,
-    grid: &Grid,
-) -> Vec<u8> {
-    let scale = Scale::of(number, grid);
-    let is_whole = matches!(number, Some(Number::Bool | Number::U8 | Number::U16 | Number::I8 | Number::I16));
-    let flags = if is_whole { 0 } else { HAS_NO_NUMBERS } | if grid.is_over.is_some() { HAS_OVER } else { 0 };
+/// Messages of pictures are made here, one after the other in the same memory.
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    reducer: Reducer,
+    /// What is seen as numbers, where codes depend on all of them.
+    values: Vec<f32>,
+    is_over: Vec<bool>,
+    message: Vec<u8>,
+}
+
+impl Desk {
+    /// The message of what is seen.
+    pub(super) fn picture(&mut self, head: &Head<'_>, seen: &Seen<'_>) -> Result<&[u8]> {
+        let number = seen.plane.number().filter(|_| seen.plane.part.is_none());
+        match Scale::plain(number, seen.limit.is_some()) {
+            Some(scale) => self.at_once(head, seen, scale)?,
+            None => self.at_last(head, seen)?,
+        }
+        Ok(&self.message)
+    }
+
+    /// Bytes of memory that it keeps.
+    pub(super) fn len_bytes(&self) -> usize {
+        self.message.capacity() + self.values.capacity() * size_of::<f32>()
+    }
+
+    /// Each row becomes codes when it is made.
+    fn at_once(&mut self, head: &Head<'_>, seen: &Seen<'_>, scale: Scale) -> Result<()> {
+        let mut at = start(&mut self.message, head, seen, scale);
+        let message = &mut self.message;
+        self.reducer.reduce(seen, &mut |row, is_over| {
+            let len = row.len() * usize::from(scale.bytes);
+            scale.write(row, is_over, seen.plane.colours, &mut message[at..at + len]);
+            at += len;
+        })
+    }
+
+    /// All rows are made first, and are looked at as a whole.
+    fn at_last(&mut self, head: &Head<'_>, seen: &Seen<'_>) -> Result<()> {
+        let (values, all_over) = (&mut self.values, &mut self.is_over);
+        values.clear();
+        all_over.clear();
+        self.reducer.reduce(seen, &mut |row, is_over| {
+            values.extend_from_slice(row);
+            all_over.extend_from_slice(is_over.unwrap_or_default());
+        })?;
+        let scale = Scale::spread(values, seen.limit.is_some());
+        let at = start(&mut self.message, head, seen, scale);
+        let is_over = seen.limit.map(|_| &self.is_over[..]);
+        scale.write(&self.values, is_over, seen.plane.colours, &mut self.message[at..]);
+        Ok(())
+    }
+}
+
+/// Makes a message as long as it will be, with all that stands before the pixels; where they begin.
+fn start(to: &mut Vec<u8>, head: &Head<'_>, seen: &Seen<'_>, scale: Scale) -> usize {
+    let [height, width] = seen.size();
+    let colours = seen.plane.colours;
+    let head = head_bytes(head, seen.region, [height, width], colours, scale);
+    to.resize(head.len() + height * width * colours * usize::from(scale.bytes), 0);
+    to[..head.len()].copy_from_slice(&head);
+    head.len()
+}
+
+/// What stands before the pixels.
+fn head_bytes(head: &Head<'_>, region: &Region, [height, width]: [usize; 2], colours: usize, scale: Scale) -> Vec<u8> {
     let json = head.told.to_string();
     let padding = (HEAD_BYTES + json.len()).next_multiple_of(ALIGNMENT) - HEAD_BYTES - json.len();
-    let len = HEAD_BYTES + json.len() + padding + grid.values.len() * usize::from(scale.bytes);
-    let mut bytes = Vec::with_capacity(len);
+    let mut bytes = Vec::with_capacity(HEAD_BYTES + json.len() + padding);
     bytes.extend(MAGIC);
     bytes.extend([VERSION, head.kind as u8, scale.bytes, colours as u8]);
-    for word in [head.source, flags as usize, grid.width, grid.height] {
+    for word in [head.source, scale.flags as usize, width, height] {
         bytes.extend((word as u32).to_le_bytes());
     }
     for edge in [region.xs.start, region.ys.start, region.xs.end, region.ys.end] {
@@ -118,62 +211,41 @@ pub(super) fn picture(
     bytes.extend([0; 4]);
     bytes.extend(json.as_bytes());
     bytes.resize(bytes.len() + padding, b' ');
-    append(&mut bytes, grid, scale, flags, colours);
     bytes
-}
-
-fn append(bytes: &mut Vec<u8>, grid: &Grid, scale: Scale, flags: u32, colours: usize) {
-    let (offset, step) = (scale.offset as f32, (1.0 / scale.scale) as f32);
-    let most = match (scale.bytes, flags) {
-        (1, _) => f32::from(u8::MAX),
-        (_, 0) => f32::from(u16::MAX),
-        _ => MOST_CODE,
-    };
-    // Whole numbers are the low bits of a float from here on, rounded: that goes in vectors, unlike a conversion.
-    let bits = |value: f32| (((value - offset) * step).max(0.0).min(most) + WHOLE_FROM).to_bits();
-    let begin = bytes.len();
-    bytes.resize(begin + grid.values.len() * usize::from(scale.bytes), 0);
-    let codes = &mut bytes[begin..];
-    if scale.bytes == 1 {
-        codes.iter_mut().zip(&grid.values).for_each(|(to, &value)| *to = bits(value) as u8);
-        return;
-    }
-    let codes = codes.as_chunks_mut::<2>().0;
-    codes.iter_mut().zip(&grid.values).for_each(|(to, &value)| *to = (bits(value) as u16).to_le_bytes());
-    let has_odd = || grid.values.iter().fold(false, |odd, value| odd | !value.is_finite());
-    if flags & HAS_NO_NUMBERS != 0 && has_odd() {
-        let odd = codes.iter_mut().zip(&grid.values).filter(|(_, value)| !value.is_finite());
-        odd.for_each(|(to, _)| *to = NO_NUMBER.to_le_bytes());
-    }
-    let over = grid.is_over.iter().flatten().enumerate().filter(|(_, is_over)| **is_over);
-    over.for_each(|(pixel, _)| codes[pixel * colours..][..colours].fill(OVER.to_le_bytes()));
 }
 
 /// The message of a file: its name is told, and its bytes stand in the place of pixels.
 pub(super) fn file(head: &Head<'_>, contents: &[u8]) -> Vec<u8> {
-    let empty = Grid { height: 0, width: 0, values: Vec::new(), is_over: None };
-    let mut bytes = picture(head, &Region { ys: 0..0, xs: 0..0 }, 1, Some(Number::U8), &empty);
-    bytes.extend(contents);
-    bytes
+    let bytes = Scale { bytes: 1, offset: 0.0, scale: 1.0, most: f32::from(u8::MAX), flags: 0 };
+    [&head_bytes(head, &Region { ys: 0..0, xs: 0..0 }, [0, 0], 1, bytes), contents].concat()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::plane::{Part, Plane};
+    use super::super::shown::Shown;
     use super::*;
     use serde_json::json;
 
-    fn grid(values: &[f32], is_over: Option<Vec<bool>>) -> Grid {
-        Grid { height: 1, width: values.len(), values: values.to_vec(), is_over }
-    }
-
-    fn message(number: Option<Number>, grid: &Grid) -> Vec<u8> {
+    /// The message of one row of such items, of which those from a limit on are saturated.
+    fn message<const N: usize>(element: &str, items: &[[u8; N]], limit: Option<f32>) -> Vec<u8> {
         let told = json!({ "a": 1 });
         let head = Head { kind: Kind::Picture, source: 3, seq: 0x0102_0304_0506_0708, told: &told };
-        picture(&head, &Region { ys: 20..21, xs: 10..13 }, 1, number, grid)
+        // The row is not the first of its frame.
+        let shape = vec![21, items.len()];
+        let bytes = [vec![0; 20 * items.len() * N], items.concat()].concat();
+        let shown = Shown::own(0, 0, shape, element.parse().unwrap(), bytes);
+        let plane = Plane::of(&shown, &[], true, Part::Magnitude).unwrap();
+        let region = Region { ys: 20..21, xs: 0..items.len() };
+        let seen = Seen { plane: &plane, region: &region, window: [9, 9], limit };
+        let mut desk = Desk::default();
+        let message = desk.picture(&head, &seen).unwrap().to_vec();
+        assert_eq!(desk.picture(&head, &seen).unwrap(), message, "it is the same in memory that was used before");
+        message
     }
 
     /// The numbers that the pixels of a message stand for, by its own words; the codes of those that stand for none.
-    fn read(bytes: &[u8]) -> Vec<Result<f64, u16>> {
+    fn read(bytes: &[u8]) -> Vec<std::result::Result<f64, u16>> {
         let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
         let float = |at: usize| f64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
         let pixels = &bytes[HEAD_BYTES + word(64) as usize..];
@@ -186,11 +258,11 @@ mod tests {
 
     #[test]
     fn a_message_is_what_the_page_says() {
-        let bytes = message(Some(Number::U16), &grid(&[1.0, 2.4, 65_535.0], None));
+        let bytes = message("<u2", &[1_u16, 2, 65_535].map(u16::to_le_bytes), None);
         let expected = [
             &b"NDSV\x01\x01\x02\x01"[..],
             &[3, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0],
-            &[10, 0, 0, 0, 20, 0, 0, 0, 13, 0, 0, 0, 21, 0, 0, 0],
+            &[0, 0, 0, 0, 20, 0, 0, 0, 3, 0, 0, 0, 21, 0, 0, 0],
             &[8, 7, 6, 5, 4, 3, 2, 1],
             &0_f64.to_le_bytes(),
             &1_f64.to_le_bytes(),
@@ -203,25 +275,42 @@ mod tests {
 
     #[test]
     fn numbers_survive_as_codes() {
-        assert_eq!(read(&message(Some(Number::U8), &grid(&[0.0, 254.6, 3.0], None))), [Ok(0.0), Ok(255.0), Ok(3.0)]);
-        let values = [-32_768.0, 0.0, 32_767.0];
-        assert_eq!(read(&message(Some(Number::I16), &grid(&values, None))), values.map(|value| Ok(f64::from(value))));
-        let values = [-1.5, f32::NAN, 1e6, f32::INFINITY, 0.0];
-        let told = read(&message(Some(Number::F32), &grid(&values, None)));
+        assert_eq!(read(&message("|u1", &[[0], [254], [3]], None)), [Ok(0.0), Ok(254.0), Ok(3.0)]);
+        assert_eq!(read(&message("|b1", &[[0], [1], [7]], None)), [Ok(0.0), Ok(1.0), Ok(1.0)]);
+        let values = [-32_768_i16, 0, 32_767];
+        assert_eq!(
+            read(&message(">i2", &values.map(i16::to_be_bytes), None)),
+            values.map(|value| Ok(f64::from(value)))
+        );
+        assert_eq!(read(&message("|i1", &[[0x80], [0x7f]], Some(127.0))), [Ok(-128.0), Err(OVER)]);
+        let values = [-1.5_f32, f32::NAN, 1e6, f32::INFINITY, 0.0];
+        let told = read(&message("<f4", &values.map(f32::to_le_bytes), None));
         assert_eq!((told[1], told[3]), (Err(NO_NUMBER), Err(NO_NUMBER)));
         for index in [0, 2, 4] {
             assert!((told[index].unwrap() - f64::from(values[index])).abs() < 16.0, "{told:?}");
         }
-        assert_eq!(read(&message(Some(Number::F64), &grid(&[7.0; 3], None))), [Ok(7.0); 3]);
-        assert_eq!(read(&message(Some(Number::F64), &grid(&[f32::NAN; 2], None))), [Err(NO_NUMBER); 2]);
-        let over = Some(vec![false, true, false]);
-        assert_eq!(
-            read(&message(Some(Number::U8), &grid(&[1.0, 2.0, 3.0], over.clone()))),
-            [Ok(1.0), Err(OVER), Ok(3.0)]
-        );
-        assert_eq!(
-            read(&message(Some(Number::U16), &grid(&[1.0, 2.0, 65_535.0], over))),
-            [Ok(1.0), Err(OVER), Ok(65_533.0)]
-        );
+        let told = read(&message("<f4", &[0.0_f32, f32::NAN, 1.0].map(f32::to_le_bytes), Some(1.0)));
+        assert_eq!(told, [Ok(0.0), Err(NO_NUMBER), Err(OVER)]);
+        assert_eq!(read(&message("<f8", &[7_f64; 3].map(f64::to_le_bytes), None)), [Ok(7.0); 3]);
+        assert_eq!(read(&message("<f8", &[f64::NAN; 2].map(f64::to_le_bytes), None)), [Err(NO_NUMBER); 2]);
+        assert_eq!(read(&message("|u1", &[[1], [2], [3]], Some(3.0))), [Ok(1.0), Ok(2.0), Err(OVER)]);
+        let values = [1_u16, 2, 65_535].map(u16::to_le_bytes);
+        assert_eq!(read(&message("<u2", &values, Some(70_000.0))), [Ok(1.0), Ok(2.0), Ok(65_533.0)]);
+        assert_eq!(read(&message("<u2", &values, Some(2.0))), [Ok(1.0), Err(OVER), Err(OVER)]);
+    }
+
+    #[test]
+    fn all_of_a_colour_is_saturated() {
+        let told = read(&message_of_colours(&[[1, 2, 3], [4, 200, 6]], 200.0));
+        assert_eq!(told, [Ok(1.0), Ok(2.0), Ok(3.0), Err(OVER), Err(OVER), Err(OVER)]);
+    }
+
+    fn message_of_colours(pixels: &[[u8; 3]], limit: f32) -> Vec<u8> {
+        let shown = Shown::own(0, 0, vec![1, pixels.len(), 3], "|u1".parse().unwrap(), pixels.concat());
+        let plane = Plane::of(&shown, &[], true, Part::Magnitude).unwrap();
+        let region = Region { ys: 0..1, xs: 0..pixels.len() };
+        let seen = Seen { plane: &plane, region: &region, window: [9, 9], limit: Some(limit) };
+        let head = Head { kind: Kind::Picture, source: 0, seq: 0, told: &json!({}) };
+        Desk::default().picture(&head, &seen).unwrap().to_vec()
     }
 }

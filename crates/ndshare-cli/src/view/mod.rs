@@ -65,9 +65,10 @@ pub(crate) fn run(wanted: &View, is_json: bool, out: &mut dyn Write) -> Outcome 
 /// What is to be shown: names first, then references.
 fn sources(wanted: &View) -> Result<Vec<Arc<Source>>, Box<dyn std::error::Error>> {
     let named = wanted.names.iter().map(|name| {
-        let place = match &wanted.session {
-            None => Place::Published(name.clone()),
-            Some(session) => Place::InSession { session: session.clone(), ring: name.clone() },
+        let place = match (&wanted.session, &wanted.arena) {
+            (Some(session), _) => Place::InSession { session: session.clone(), ring: name.clone() },
+            (None, Some(path)) => Place::InArena { path: path.clone(), ring: name.clone() },
+            (None, None) => Place::Published(name.clone()),
         };
         Ok((name.clone(), place))
     });
@@ -85,6 +86,7 @@ fn end_with_input() -> Result<(), Box<dyn std::error::Error>> {
     end_with(parent_id(), 0)?;
     thread::Builder::new().name("ndshare-end".to_owned()).spawn(|| {
         let _ = io::stdin().read_to_end(&mut Vec::new());
+        browser::forget();
         std::process::exit(0);
     })?;
     Ok(())

@@ -1,18 +1,23 @@
 //! The server: HTTP for the files of the page, and a WebSocket for each page that looks on.
 //!
-//! A thread for each connection, and two for one with a WebSocket. They are few, and their number is bounded.
+//! A thread for each connection, and two for one with a WebSocket. They are few, and their number is bounded. All of them give
+//! way to threads of others.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use ndshare::os::thread::give_way;
 use tungstenite::handshake::derive_accept_key;
+use tungstenite::protocol::frame::FrameHeader;
+use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::protocol::{Role, WebSocketConfig};
 use tungstenite::{Message, WebSocket};
 
 use super::bell::locked;
+use super::browser;
 use super::client::{self, Inbox, Out};
 use super::page;
 use super::request::{Answer, Request};
@@ -62,6 +67,7 @@ impl Server {
 
     /// Serves whoever comes, for as long as the process lives.
     pub(super) fn run(self: Arc<Self>) -> ! {
+        give_way();
         // BOUND: the process.
         loop {
             let Ok((stream, _)) = self.listener.accept() else {
@@ -95,7 +101,10 @@ impl Server {
         };
         match request.answer(&self.token) {
             Answer::File(name) => match page::file(&name) {
-                Some((kind, contents)) => respond(&mut stream, 200, kind, contents),
+                Some((kind, contents)) => {
+                    browser::forget();
+                    respond(&mut stream, 200, kind, contents)
+                }
                 None => refuse(&mut stream, 404, "the page has no such file"),
             },
             Answer::Refusal(status, why) => refuse(&mut stream, status, why),
@@ -195,13 +204,27 @@ impl Out for Writing {
         self.send(Message::text(text))
     }
 
-    fn binary(&mut self, bytes: Vec<u8>) -> io::Result<()> {
-        self.send(Message::binary(bytes))
+    /// As one frame of the protocol, past tungstenite: it would copy a picture once more.
+    fn binary(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let header = FrameHeader { opcode: OpCode::Data(Data::Binary), ..FrameHeader::default() };
+        let mut head = Vec::new();
+        header.format(bytes.len() as u64, &mut head).map_err(io::Error::other)?;
+        write_both(&mut *locked(&self.0.get_ref().out), &head, bytes)
     }
 
     fn ping(&mut self) -> io::Result<()> {
         self.send(Message::Ping(Vec::new().into()))
     }
+}
+
+/// Writes two parts one behind the other, in one piece where the system takes it.
+fn write_both(to: &mut impl Write, head: &[u8], bytes: &[u8]) -> io::Result<()> {
+    let written = match to.write_vectored(&[IoSlice::new(head), IoSlice::new(bytes)]) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+        other => other?,
+    };
+    to.write_all(&head[written.min(head.len())..])?;
+    to.write_all(&bytes[written.saturating_sub(head.len())..])
 }
 
 /// What each answer says: that the page asks this server alone, and is in no other page.

@@ -4,6 +4,7 @@
 //! nobody who writes waits for it. What it shows is in the hands of those who look: a published frame, or a copy of an array.
 //! When nobody else has the object any more, this process lets it go, too: the name is free then for a successor.
 
+use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,12 +12,13 @@ use std::time::{Duration, Instant};
 use ndshare::arena::Look;
 use ndshare::error::Kind;
 use ndshare::os::monotonic;
-use ndshare::ring::{Mode, Process, SeenFrame, Start};
+use ndshare::os::thread::give_way;
+use ndshare::ring::{Glance, Mode, Process, SeenFrame, Start, Stats};
 use ndshare::{Array, Deadline, Error, Reader, Result, Ring};
 use serde_json::{Value, json};
 
 use super::bell::{Bell, locked};
-use super::place::{Found, Place};
+use super::place::{Found, Place, SeenRing};
 use super::shown::Shown;
 
 /// How long one wait for a frame, or for somebody who wants one, takes.
@@ -32,6 +34,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// An array is looked at anew so often at the most, and for a share of the time that is one in so many.
 const POLL: Duration = Duration::from_millis(40);
 const POLL_SHARE: u32 = 20;
+/// The same of a ring that is looked at from outside.
+const SEEN_SHARE: u32 = 8;
+/// Between two looks from outside.
+const BRIEFLY: Duration = Duration::from_millis(5);
 
 /// What is followed, and what of it is there now.
 #[derive(Debug)]
@@ -49,11 +55,20 @@ struct State {
     /// When it was shown.
     since: Instant,
     is_wanted: bool,
-    ring: Option<Weak<Ring>>,
+    followed: Followed,
     kind: &'static str,
     status: Status,
     counts: Value,
     bells: Vec<Weak<Bell>>,
+}
+
+/// Where earlier frames are, if anywhere.
+#[derive(Debug)]
+enum Followed {
+    Nothing,
+    Ring(Weak<Ring>),
+    /// From outside, with the numbers of the frames that there were when it was looked at.
+    Seen(Weak<SeenRing>, Range<u64>),
 }
 
 /// How it is with a source.
@@ -90,7 +105,7 @@ impl Source {
             shown: None,
             since: Instant::now(),
             is_wanted: false,
-            ring: None,
+            followed: Followed::Nothing,
             kind: "ring",
             status: Status::Waiting(String::new()),
             counts: Value::Null,
@@ -130,16 +145,29 @@ impl Source {
 
     /// A copy of the frame of `seq`, if the ring still keeps it.
     pub(super) fn kept(&self, seq: u64) -> Result<Option<Shown>> {
-        let ring = locked(&self.state).ring.as_ref().and_then(Weak::upgrade);
-        let Some(ring) = ring else { return Ok(None) };
-        let look = Look::at(&ring.head().arena().locator())?;
-        let frame = SeenFrame::of(&look, ring.head().block(), seq)?;
-        Ok(frame.map(|frame| Shown::own(frame.seq, frame.published_ns, frame.shape, frame.element, frame.bytes)))
+        let (ring, seen) = match &locked(&self.state).followed {
+            Followed::Nothing => (None, None),
+            Followed::Ring(ring) => (ring.upgrade(), None),
+            Followed::Seen(ring, _) => (None, ring.upgrade()),
+        };
+        let frame = match (ring, seen) {
+            (Some(ring), _) => {
+                let look = Look::at(&ring.head().arena().locator())?;
+                SeenFrame::of(&look, ring.head().block(), seq)?
+            }
+            (None, Some(seen)) => SeenFrame::of(&seen.look, seen.head, seq)?,
+            (None, None) => None,
+        };
+        Ok(frame.map(own))
     }
 
     /// The numbers of the frames that the ring may still keep.
-    pub(super) fn window(&self) -> Option<std::ops::Range<u64>> {
-        let ring = locked(&self.state).ring.as_ref().and_then(Weak::upgrade)?;
+    pub(super) fn window(&self) -> Option<Range<u64>> {
+        let ring = match &locked(&self.state).followed {
+            Followed::Nothing => return None,
+            Followed::Ring(ring) => ring.upgrade()?,
+            Followed::Seen(_, window) => return Some(window.clone()),
+        };
         let written = ring.written();
         Some(written.saturating_sub(ring.geometry().slots.into())..written)
     }
@@ -156,10 +184,10 @@ impl Source {
         }
     }
 
-    fn show(&self, shown: Shown) {
+    fn show(&self, shown: Shown, status: Status) {
         self.change(|state| {
             (state.shown, state.since) = (Some(Arc::new(shown)), Instant::now());
-            (state.is_wanted, state.status) = (false, Status::Live);
+            (state.is_wanted, state.status) = (false, status);
         });
     }
 
@@ -171,6 +199,7 @@ impl Source {
     }
 
     fn run(&self) {
+        give_way();
         // BOUND: the end of the process, or of what a reference names.
         loop {
             match self.place.find() {
@@ -197,11 +226,12 @@ impl Source {
 
     /// Follows what was found, until it is nobody's any more, or another has its place.
     fn watch(&self, found: &Found) {
-        let kind = if matches!(found, Found::Ring(_)) { "ring" } else { "array" };
+        let kind = if matches!(found, Found::Array(_)) { "array" } else { "ring" };
         self.change(|state| (state.kind, state.status, state.is_wanted) = (kind, Status::Live, true));
         let outcome = match found {
             Found::Ring(ring) => self.watch_ring(ring, found),
             Found::Array(array) => self.watch_array(array, found),
+            Found::Seen(ring) => self.watch_seen(ring, found),
         };
         match outcome {
             Ok(()) if self.place.may_have_successor() => {
@@ -217,14 +247,16 @@ impl Source {
     /// Keeps what was shown last, as a copy: nothing of others is held any more.
     fn let_go(&self) {
         let last = self.shown().and_then(|shown| shown.copied().ok());
-        self.change(|state| (state.shown, state.ring, state.counts) = (last.map(Arc::new), None, Value::Null));
+        self.change(|state| {
+            (state.shown, state.followed, state.counts) = (last.map(Arc::new), Followed::Nothing, Value::Null);
+        });
     }
 
     fn watch_ring(&self, ring: &Arc<Ring>, found: &Found) -> Result<()> {
         let reader = ring.reader(Mode::Latest, Start::Oldest, &Deadline::after(PATIENCE))?;
-        locked(&self.state).ring = Some(Arc::downgrade(ring));
+        locked(&self.state).followed = Followed::Ring(Arc::downgrade(ring));
         let mut care = Care::new(self, found);
-        let mut counts = Counts::new(ring);
+        let mut counts = Counts::new(ring.written());
         // BOUND: the ring is nobody's any more, another has its place, or it cannot be read.
         loop {
             if self.is_wanted(NAP) {
@@ -234,10 +266,60 @@ impl Source {
                 return Ok(());
             }
             self.keep_no_frame();
-            if let Some(counts) = counts.told(ring, self.shown().map_or(0, |shown| shown.len_bytes()))? {
-                self.change(|state| state.counts = counts);
+            if counts.are_due() {
+                match ring.stats(&Deadline::after(PATIENCE)) {
+                    Ok(stats) => {
+                        let told = counts.told(&stats, self.shown().map_or(0, |shown| shown.len_bytes()));
+                        self.change(|state| state.counts = told);
+                    }
+                    Err(error) if error.kind() == Kind::Timeout => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
+    }
+
+    /// A ring in a file, from outside: nobody there knows of it, so it is looked at now and then.
+    fn watch_seen(&self, ring: &Arc<SeenRing>, found: &Found) -> Result<()> {
+        let mut care = Care::new(self, found);
+        let (mut counts, mut last, mut due) = (Counts::new(0), None, Instant::now());
+        // BOUND: as in `watch_ring`.
+        while !care.is_over() {
+            let is_due = self.is_wanted(NAP) && Instant::now() >= due;
+            ring.look.check_len()?;
+            let glance = Glance::of(&ring.look, ring.head)?;
+            let status = self.follow_seen(ring, &glance, &mut counts);
+            let newest = glance.stats.written.checked_sub(1).filter(|newest| is_due && last != Some(*newest));
+            let begun = Instant::now();
+            // None: it was written over meanwhile.
+            match newest.map(|seq| SeenFrame::of(&ring.look, ring.head, seq)).transpose()?.flatten() {
+                Some(frame) => {
+                    last = Some(frame.seq);
+                    self.show(own(frame), status);
+                    due = begun + POLL.max(begun.elapsed() * SEEN_SHARE);
+                }
+                None => thread::sleep(BRIEFLY),
+            }
+        }
+        Ok(())
+    }
+
+    /// How it is with a ring that is looked at, and what it counts.
+    fn follow_seen(&self, ring: &Arc<SeenRing>, glance: &Glance, counts: &mut Counts) -> Status {
+        let Glance { stats, sizes, .. } = glance;
+        let window = stats.written.saturating_sub(sizes.slots.into())..stats.written;
+        locked(&self.state).followed = Followed::Seen(Arc::downgrade(ring), window);
+        let status = match stats.closed {
+            true => Status::Closed,
+            false if ring.look.has_anybody() => Status::Live,
+            false => Status::Waiting("nobody has the arena; what the ring keeps is shown".to_owned()),
+        };
+        self.say(status.clone());
+        if counts.are_due() {
+            let told = counts.told(stats, glance.frame_bytes);
+            self.change(|state| state.counts = told);
+        }
+        status
     }
 
     /// A frame that nobody has asked for a while to be followed by another is kept as a copy: its memory is the ring's.
@@ -254,7 +336,7 @@ impl Source {
         match reader.get(&Deadline::after(NAP)) {
             // What cannot be shown may be followed by what can.
             Ok(frame) => match frame.array() {
-                Ok(array) => self.show(Shown::shared(frame.seq, frame.published_ns, array)),
+                Ok(array) => self.show(Shown::shared(frame.seq, frame.published_ns, array), Status::Live),
                 Err(error) => self.say(Status::Failed(error.to_string())),
             },
             Err(Error::WriterDied(death)) => {
@@ -287,13 +369,19 @@ impl Source {
             if bytes != last || changes == 0 {
                 let (shape, element) = (array.shape().to_vec(), array.element().clone());
                 last.clone_from(&bytes);
-                self.show(Shown::own(changes, monotonic().as_nanos() as u64, shape, element, bytes));
+                let shown = Shown::own(changes, monotonic().as_nanos() as u64, shape, element, bytes);
+                self.show(shown, Status::Live);
                 changes += 1;
             }
             due = begun + POLL.max(begun.elapsed() * POLL_SHARE);
         }
         Ok(())
     }
+}
+
+/// A frame that was read from outside.
+fn own(SeenFrame { seq, published_ns, shape, element, bytes, .. }: SeenFrame) -> Shown {
+    Shown::own(seq, published_ns, shape, element, bytes)
 }
 
 /// Looks now and then whether what is followed is still worth it.
@@ -334,20 +422,16 @@ struct Counts {
 }
 
 impl Counts {
-    fn new(ring: &Ring) -> Self {
-        Self { written: ring.written(), at: Instant::now(), is_first: true }
+    fn new(written: u64) -> Self {
+        Self { written, at: Instant::now(), is_first: true }
     }
 
-    fn told(&mut self, ring: &Ring, frame_bytes: u64) -> Result<Option<Value>> {
+    fn are_due(&self) -> bool {
+        self.is_first || self.at.elapsed() >= TELL
+    }
+
+    fn told(&mut self, stats: &Stats, frame_bytes: u64) -> Value {
         let elapsed = self.at.elapsed();
-        if elapsed < TELL && !self.is_first {
-            return Ok(None);
-        }
-        let stats = match ring.stats(&Deadline::after(PATIENCE)) {
-            Ok(stats) => stats,
-            Err(error) if error.kind() == Kind::Timeout => return Ok(None),
-            Err(error) => return Err(error),
-        };
         let per_s = stats.written.saturating_sub(self.written) as f64 / elapsed.as_secs_f64().max(1e-3);
         let per_s = (!self.is_first).then_some(per_s);
         (self.written, self.at, self.is_first) = (stats.written, Instant::now(), false);
@@ -362,7 +446,7 @@ impl Counts {
             })
         });
         let writers = stats.writers.iter().map(|one| json!({ "process": process(&one.user), "written": one.written }));
-        Ok(Some(json!({
+        json!({
             "frames_per_s": per_s,
             "bytes_per_s": per_s.map(|per_s| per_s * frame_bytes as f64),
             "written": stats.written,
@@ -371,6 +455,6 @@ impl Counts {
             "lost": stats.lost,
             "readers": readers.collect::<Vec<_>>(),
             "writers": writers.collect::<Vec<_>>(),
-        })))
+        })
     }
 }

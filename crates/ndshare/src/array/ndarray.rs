@@ -181,6 +181,39 @@ impl Array {
         ))
     }
 
+    /// A view of one field of the items, which are structures. The axes of the field come behind those of the array; so a
+    /// frame of several arrays, whose shape has no axes, gives each of them as it is.
+    ///
+    /// ```
+    /// use ndshare::{Array, Element};
+    ///
+    /// let element: Element = "[('rgb', '|u1', (4, 6, 3)), ('depth', '<u2', (4, 6))]".parse()?;
+    /// let frame = Array::zeros(ndshare::session()?, &[], element)?;
+    /// let depth = frame.field("depth")?;
+    /// depth.write(&[3, 5], 7_u16)?;
+    /// assert_eq!((frame.field("rgb")?.shape(), depth.shape()), (&[4, 6, 3][..], &[4, 6][..]));
+    /// # Ok::<(), ndshare::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidType` when items are no structures; `InvalidValue` for a field that there is not.
+    pub fn field(&self, name: &str) -> Result<Self> {
+        let Element::Structure(structure) = &self.element else {
+            let text = format!("expected items with fields, got {} where {name:?} was asked for", self.element);
+            return Err(Error::new(Kind::InvalidType, text));
+        };
+        let field = structure.field(name).ok_or_else(|| {
+            let names: Vec<_> = structure.fields().iter().map(|field| field.name.as_str()).collect();
+            Error::value(format!("expected one of the fields {}, got {name:?}", names.join(", ")))
+        })?;
+        let (inner, _) = Layout::contiguous(&field.shape, field.element.size())?;
+        let shape = [self.shape(), inner.shape()].concat();
+        let layout = Layout::new(shape, [self.strides(), inner.strides()].concat())?;
+        let (offset, element) = (self.offset.saturating_add(field.offset), field.element.clone());
+        layout.check_inside(offset as u64, element.size(), self.hold.len_bytes())?;
+        Ok(Self { offset, layout, element, ..self.clone() })
+    }
+
     /// # Errors
     /// `Misuse` for an array that may only be read.
     pub(super) fn check_writable(&self) -> Result<()> {

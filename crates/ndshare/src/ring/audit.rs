@@ -5,9 +5,10 @@
 //! published.
 
 use super::claim::SlotClaim;
+use super::note::MOST_VIEW_BYTES;
 use super::policy::WhenFull;
 use super::protocol::BUSY;
-use super::table::{GROUPS, NEVER, POLICY, Table, VIEW_BYTES, WRITERS};
+use super::table::{GROUPS, NEVER, POLICY, Table, WRITERS};
 use crate::arena::{AnyBlock, BlockId, Finding, Look, Rule, TicketId};
 use crate::prim::{AtomicU64, Ordering::SeqCst};
 
@@ -89,7 +90,7 @@ fn entries<B: AnyBlock>(table: &Table<B>) -> Vec<Finding> {
         if table.frame_index(&entry).is_none() {
             report(format!("it names frame {} of {}", read(entry.frame), table.geometry.frames));
         }
-        if read(entry.view_len) > VIEW_BYTES as u64 {
+        if read(entry.view_len) > MOST_VIEW_BYTES as u64 {
             report(format!("it has a description of {} bytes", read(entry.view_len)));
         }
     }

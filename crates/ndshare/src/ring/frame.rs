@@ -3,14 +3,15 @@
 //! writes that any more.
 
 use super::claim::{FrameClaim, Member};
+use super::note::{Note, Told, read_tail};
 use super::protocol;
 use super::state::Ring;
-use super::table::{EntryWords, SPACE, VIEW_BYTES};
+use super::table::{EntryWords, SPACE};
 use super::time::age_of;
 use crate::arena::{BlockId, Hold};
 use crate::array::{Array, Description};
 use crate::error::{Kind, Result};
-use crate::prim::{Ordering::Relaxed, load_bytes, read};
+use crate::prim::{Ordering::Relaxed, load_bytes};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,8 +58,8 @@ pub struct Frame {
     claim: Option<(usize, FrameClaim)>,
 }
 
-/// View and meta of a frame; none when both are empty, as for most.
-type Said = Option<Box<(Vec<u8>, Vec<u8>)>>;
+/// View, note and meta of a frame; none when all are empty, as for most.
+type Said = Option<Box<(Told, Vec<u8>)>>;
 
 /// What an entry says, read whole.
 pub(super) struct Snapshot {
@@ -73,10 +74,15 @@ impl Ring {
     /// A hold on the frame of `seq` and what its entry says; none when the entry is another's by now.
     pub(super) fn take(&self, seq: u64) -> Result<Option<(Hold, Snapshot)>> {
         let entry = self.table.entry(seq);
-        let Some(snapshot) = self.snapshot(&entry, seq) else { return Ok(None) };
+        let Some(mut snapshot) = self.snapshot(&entry, seq) else { return Ok(None) };
         let Some(block) = BlockId::from_word(snapshot.block) else { return Ok(None) };
         match self.arena().take(block) {
-            Ok(hold) => Ok(Some((hold, snapshot))),
+            Ok(hold) => {
+                if let Some(said) = &mut snapshot.said {
+                    said.0.read_view(|at, len| read_tail(&hold, at, len));
+                }
+                Ok(Some((hold, snapshot)))
+            }
             Err(error) if error.kind() == Kind::Stale => Ok(None),
             Err(error) => Err(error),
         }
@@ -141,12 +147,29 @@ impl Frame {
     /// What the writer said of dtype, shape and strides; empty for the ring's own.
     #[inline]
     pub fn view(&self) -> &[u8] {
-        self.said.as_deref().map_or(&[], |(view, _)| view)
+        self.said.as_deref().map_or(&[], |(told, _)| &told.view)
     }
 
     /// What the writer said beside it; empty when the ring has no meta.
     pub fn meta(&self) -> &[u8] {
         self.said.as_deref().map_or(&[], |(_, meta)| meta)
+    }
+
+    /// Text, JSON or bytes that the writer put beside it; none when there are none.
+    ///
+    /// # Errors
+    /// `InvalidValue` when what the ring says of it does not lie inside the frame, or is no text where it should be one.
+    pub fn note(&self) -> Result<Option<Note<'static>>> {
+        let Some((told, _)) = self.said.as_deref() else { return Ok(None) };
+        told.note(|at, len| read_tail(self.hold(), at, len))
+    }
+
+    /// One of the arrays of a frame of several: see [`Array::field`].
+    ///
+    /// # Errors
+    /// As [`Self::array`] and there.
+    pub fn field(&self, name: &str) -> Result<Array> {
+        self.array()?.field(name)
     }
 
     /// The ring that it came through.
@@ -184,7 +207,7 @@ impl Drop for Frame {
 
 #[inline]
 fn said(entry: &EntryWords<'_>, meta_bytes: usize) -> Said {
-    let view_len = read(entry.view_len, Relaxed).capped(VIEW_BYTES as u64) as usize;
-    let is_silent = view_len == 0 && meta_bytes == 0;
-    (!is_silent).then(|| Box::new((load_bytes(entry.view, view_len), load_bytes(entry.meta, meta_bytes))))
+    let told = Told::of(entry);
+    let is_silent = told.is_silent() && meta_bytes == 0;
+    (!is_silent).then(|| Box::new((told, load_bytes(entry.meta, meta_bytes))))
 }

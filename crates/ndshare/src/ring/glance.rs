@@ -1,6 +1,7 @@
 //! A ring told from outside: by a look at its arena, without joining it, and without a store to it.
 
 use super::format::Format;
+use super::note::Told;
 use super::protocol::read_entry;
 use super::stats::{Stats, Who};
 use super::table::{RingSizes, Table};
@@ -12,7 +13,7 @@ use crate::layout::Layout;
 use crate::prim::{
     AtomicU64,
     Ordering::{Acquire, Relaxed},
-    fence, load_bytes, read,
+    fence, load_bytes,
 };
 
 /// What a look tells of a ring. Nobody is swept for it: who died since is listed as dead.
@@ -73,17 +74,17 @@ impl SeenFrame {
         let format = table.read_format()?;
         let entry = table.entry(seq);
         let read = read_entry(entry.seq, seq, || {
-            let len = read(entry.view_len, Relaxed).capped(entry.view.len() as u64 * 8) as usize;
             // RAW: a name, which is looked up; a time, which is told; an offset, which is checked against the block.
             let [block, time_ns, offset] = [entry.block, entry.time_ns, entry.offset].map(|word| word.load(Relaxed));
             // RAW: a time, which is told.
             let times = (time_ns, entry.published_ns.load(Relaxed));
-            (block, times, offset, load_bytes(entry.view, len))
+            (block, times, offset, Told::of(&entry))
         });
-        let Some((block, (time_ns, published_ns), offset, view)) = read else { return Ok(None) };
+        let Some((block, (time_ns, published_ns), offset, mut told)) = read else { return Ok(None) };
         let Some(id) = BlockId::from_word(block) else { return Ok(None) };
         let Some(block) = look.block(id) else { return Ok(None) };
-        let (layout, element) = described(&format, &view)?;
+        told.read_view(|at, len| tail_of(block.words(), at, len));
+        let (layout, element) = described(&format, &told.view)?;
         layout.check_inside(offset, element.size(), size_of_val(block.words()))?;
         let len = layout.items().and_then(|count| count.checked_mul(element.size()));
         if len.is_none_or(|len| len > size_of_val(block.words())) {
@@ -95,6 +96,13 @@ impl SeenFrame {
         let frame = Self { seq, time_ns, published_ns, shape: layout.shape().to_vec(), element, bytes };
         Ok(Some(frame).filter(|_| look.is_live(id)))
     }
+}
+
+/// Bytes of a block that are told behind a frame's items.
+fn tail_of(words: &[AtomicU64], at: u64, len: usize) -> Result<Vec<u8>> {
+    let (layout, _) = Layout::contiguous(&[len], 1)?;
+    layout.check_inside(at, 1, size_of_val(words))?;
+    Ok(items(words, at, &layout, 1))
 }
 
 /// How the items of a frame lie, and what they are, by its view or by the ring's own shape.
@@ -139,11 +147,9 @@ fn rest_of(number: &mut usize, length: usize) -> usize {
 fn last_frame_bytes<B: AnyBlock>(table: &Table<B>, format: &Format) -> Option<u64> {
     let seq = table.written().checked_sub(1)?;
     let entry = table.entry(seq);
-    let view = read_entry(entry.seq, seq, || {
-        let len = read(entry.view_len, Relaxed).capped(entry.view.len() as u64 * 8) as usize;
-        load_bytes(entry.view, len)
-    })?;
-    let Description { layout, element } = Description::decode(&view).ok()?;
+    // A view that stands in the block is not looked up.
+    let told = read_entry(entry.seq, seq, || Told::of(&entry))?;
+    let Description { layout, element } = Description::decode(&told.view).ok()?;
     let element = element.or_else(|| format.element.clone())?;
     let count = layout.shape().iter().try_fold(1_u64, |count, &length| count.checked_mul(length as u64))?;
     count.checked_mul(element.size() as u64)

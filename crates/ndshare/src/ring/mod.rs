@@ -14,7 +14,7 @@
 //! - `leave`: what a process ends in order when it ends. `claim`: who has a frame or a slot, as one word. `protocol`: the
 //!   steps that several processes take at once. `format`: what a ring says of its frames. `table`: where each word lies.
 //!   `policy`: what users choose.
-//! - `state`: the [`Ring`] itself. `recover`: its lock, and order after a death. `notify`: waking who waits. `group`,
+//! - `note`: what is said beside the items of a frame, and where it stands. `state`: the [`Ring`] itself. `recover`: its lock, and order after a death. `notify`: waking who waits. `group`,
 //!   `readers`, `writers`: who takes part. `settle`: when the stream ends. `window`: which frames stay. `sizes`: which
 //!   blocks are too large. `time`: when frames were made, and what that is in UTC. `stats`: what is told. `glance`: the same
 //!   from outside. `audit`: the invariants. `token`: what keeps a reader or a writer on its way. `named`: rings by
@@ -40,6 +40,7 @@ mod look;
 mod member;
 mod named;
 mod newest;
+mod note;
 mod notify;
 mod offered;
 mod pick;
@@ -71,6 +72,7 @@ mod tests;
 pub use format::{Format, MOST_NAME_BYTES};
 pub use frame::Frame;
 pub use leave::leave_all;
+pub use note::{MOST_VIEW_BYTES, Note};
 pub use offered::{OfferedFrame, OfferedRing, OfferedStats};
 pub use policy::{Mode, RingOptions, Start, WhenFull};
 pub use publish::{Content, Published};
@@ -87,6 +89,7 @@ mod internals {
     pub use super::audit::audit;
     pub use super::glance::{Glance, SeenFrame};
     pub use super::table::VIEW_BYTES;
+    pub use super::time::age_of;
 }
 #[cfg(not(feature = "internals"))]
 pub(crate) use internals::*;

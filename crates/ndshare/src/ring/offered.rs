@@ -6,8 +6,9 @@
 //! error. Nobody wakes who does not write, so a reader looks again and again, after ever longer naps.
 
 use super::format::Format;
+use super::note::{Note, Told};
 use super::protocol::{self, MOST_WRITTEN};
-use super::table::{CLOSED, EntryWords, RingSizes, Table, VIEW_BYTES};
+use super::table::{CLOSED, EntryWords, RingSizes, Table};
 use super::time::age_of;
 use crate::arena::{Copied, Deadline, OfferedBlock};
 use crate::array::{Description, Element, Item, Layout, items_in};
@@ -53,6 +54,9 @@ pub struct OfferedFrame {
     layout: Layout,
     element: Element,
     meta: Vec<u8>,
+    told: Told,
+    /// The note, where it stood behind the items.
+    long_note: Option<Vec<u8>>,
     copied: Copied,
 }
 
@@ -65,6 +69,15 @@ impl OfferedFrame {
     /// What the writer said beside it; empty when the ring has no meta.
     pub fn meta(&self) -> &[u8] {
         &self.meta
+    }
+
+    /// Text, JSON or bytes that the writer put beside it; none when there are none.
+    ///
+    /// # Errors
+    /// `InvalidValue` when what the ring says of it does not lie where the data are, or is no text where it should be one.
+    pub fn note(&self) -> Result<Option<Note<'static>>> {
+        let missing = || Error::value("expected a note where the data are, got one elsewhere");
+        self.told.note(|_, _| self.long_note.clone().ok_or_else(missing))
     }
 
     /// Its shape.
@@ -246,13 +259,25 @@ impl OfferedRing {
     }
 
     fn copy_said(&self, seq: u64, said: Said) -> Result<OfferedFrame> {
-        let Said { time_ns, published_ns, first, view, meta, .. } = said;
-        let own = if view.is_empty() { self.format.description() } else { None };
-        let Description { layout, element } = own.map_or_else(|| Description::decode(&view), Ok)?;
+        let Said { time_ns, published_ns, place, offset, mut told, meta, .. } = said;
+        let tail = |at: u64, len: usize| self.tail(place.saturating_add(at), len);
+        told.read_view(tail);
+        let own = if told.view.is_empty() { self.format.description() } else { None };
+        let Description { layout, element } = own.map_or_else(|| Description::decode(&told.view), Ok)?;
         let element = element.or_else(|| self.format.element.clone());
         let element = element.ok_or_else(|| Error::value("expected a frame that says what its items are, got none"))?;
-        let copied = self.table.head.data().copy(first, &layout, element.size())?;
-        Ok(OfferedFrame { seq, time_ns, published_ns, layout, element, meta, copied })
+        let copied = self.table.head.data().copy(place + offset, &layout, element.size())?;
+        // One that does not lie inside is an error for who asks for it.
+        let long_note = told.note_in_tail().and_then(|(at, len)| tail(at, len).ok());
+        Ok(OfferedFrame { seq, time_ns, published_ns, layout, element, meta, told, long_note, copied })
+    }
+
+    /// Bytes of the data.
+    fn tail(&self, at: u64, len: usize) -> Result<Vec<u8>> {
+        let (layout, _) = Layout::contiguous(&[len], 1)?;
+        let copied = self.table.head.data().copy(at, &layout, 1)?;
+        let (bytes, first) = copied.bytes();
+        Ok(bytes.iter().skip(first).take(len).copied().collect())
     }
 }
 
@@ -270,15 +295,15 @@ struct Said {
     frame: Option<u32>,
     time_ns: u64,
     published_ns: u64,
-    /// Where in the data the first item is.
-    first: u64,
-    view: Vec<u8>,
+    /// Where in the data the block begins, and where in that the first item is.
+    place: u64,
+    offset: u64,
+    told: Told,
     meta: Vec<u8>,
 }
 
 impl Said {
     fn of(entry: &EntryWords<'_>, table: &Table<OfferedBlock>) -> Self {
-        let len = read(entry.view_len, Relaxed).capped(VIEW_BYTES as u64) as usize;
         let most = table.head.data().len_bytes() as u64;
         let [place, offset] = [entry.place, entry.offset].map(|word| read(word, Relaxed).capped(most));
         Self {
@@ -287,8 +312,9 @@ impl Said {
             time_ns: entry.time_ns.load(Relaxed),
             // RAW: a time, which is told.
             published_ns: entry.published_ns.load(Relaxed),
-            first: place + offset,
-            view: load_bytes(entry.view, len),
+            place,
+            offset,
+            told: Told::of(entry),
             meta: load_bytes(entry.meta, table.geometry.meta_bytes as usize),
         }
     }

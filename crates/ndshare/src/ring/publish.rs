@@ -2,10 +2,11 @@
 //! number last. Numbers are given at publication, so they are dense whatever writers do or die of.
 
 use super::full::as_full;
+use super::note::{Beside, MOST_VIEW_BYTES, Note};
 use super::policy::WhenFull;
 use super::protocol::{self, BUSY, MOST_WRITTEN};
 use super::state::Ring;
-use super::table::{DROPPED, EVENT, HEAD, VIEW_BYTES};
+use super::table::{DROPPED, EVENT, HEAD};
 use super::time::{self, Times};
 use super::writers::Pen;
 use crate::arena::{BlockId, Deadline, Hold};
@@ -28,6 +29,20 @@ pub struct Content<'a> {
     /// When the frame was made, where its maker knows better than the ring: of one writer, no earlier than the frame
     /// before. None: when it is published, on the monotonic clock.
     pub time_ns: Option<u64>,
+    /// Text, JSON or bytes of any length beside the frame.
+    pub note: Option<&'a Note<'a>>,
+}
+
+impl Content<'_> {
+    pub(super) fn beside(&self) -> Beside<'_> {
+        Beside { view: self.view, note: self.note }
+    }
+
+    /// Bytes that stand in the frame's block behind its items, because they are too long for the ring's head: of the note,
+    /// and of the view. A frame that is to take them is begun with room for so many.
+    pub fn tail_bytes(&self) -> usize {
+        self.beside().tail_bytes()
+    }
 }
 
 /// Where a frame that is being filled stands among the ring's frames.
@@ -70,6 +85,8 @@ pub(super) struct Publication<'a> {
     /// A hold that is let go of as the frame is published.
     pub hold: &'a mut Option<Hold>,
     pub content: Content<'a>,
+    /// Where in the block its tail begins.
+    pub tail_at: u64,
 }
 
 enum Outcome {
@@ -81,10 +98,10 @@ enum Outcome {
 impl Ring {
     pub(super) fn check_content(&self, content: Content<'_>) -> Result<()> {
         let (view, meta) = (content.view.len(), content.meta.len());
-        if view > VIEW_BYTES {
+        if view > MOST_VIEW_BYTES {
             return Err(Error::value(format!(
-                "expected a frame whose shape, strides and dtype are told in {VIEW_BYTES} bytes, got {view}: make the \
-                 ring with this dtype, or choose shorter names of fields"
+                "expected a frame whose shape, strides and dtype are told in {MOST_VIEW_BYTES} bytes, got {view}: make \
+                 the ring with this dtype, or choose shorter names of fields"
             )));
         }
         let most = self.table.geometry.meta_bytes;
@@ -155,7 +172,7 @@ impl Ring {
     }
 
     fn publish_under_lock(&self, publication: &mut Publication<'_>) -> Result<Outcome> {
-        let Publication { pen, room_at, supply, content, .. } = *publication;
+        let Publication { pen, room_at, supply, content, tail_at, .. } = *publication;
         self.check_open()?;
         self.check_pen(pen)?;
         if self.written() >= MOST_WRITTEN {
@@ -172,12 +189,12 @@ impl Ring {
         // want the block's words as soon as they see the number.
         drop(publication.hold.take());
         self.pass_over_lost();
-        let seq = self.write_entry(frame, block, content, times);
+        let seq = self.write_entry(frame, block, content, (times, tail_at));
         self.count_frame(pen, times.time_ns);
         Ok(Outcome::Published(seq))
     }
 
-    fn write_entry(&self, frame: u32, block: BlockId, content: Content<'_>, times: Times) -> u64 {
+    fn write_entry(&self, frame: u32, block: BlockId, content: Content<'_>, (times, tail_at): (Times, u64)) -> u64 {
         let seq = self.written();
         let entry = self.table.entry(seq);
         // Beforehand: readers look at the entry, and what is written to it in one go travels in one go.
@@ -190,8 +207,7 @@ impl Ring {
         entry.time_ns.store(times.time_ns, Relaxed);
         entry.published_ns.store(times.published_ns, Relaxed);
         entry.offset.store(content.offset, Relaxed);
-        entry.view_len.store(content.view.len() as u64, Relaxed);
-        store_bytes(entry.view, content.view);
+        content.beside().write_entry(&entry, tail_at);
         store_bytes(entry.meta, content.meta);
         entry.meta[content.meta.len().div_ceil(8)..].iter().for_each(|word| word.store(0, Relaxed));
         entry.claims.iter().for_each(|claim| claim.store(0, Relaxed));

@@ -22,17 +22,18 @@ fn briefly() -> Deadline<'static> {
 fn use_it(ring: &Arc<Ring>, readers: &[Reader], len: u64) {
     for _ in 0..3 {
         if let Ok(mut writing) = ring.begin(len, &briefly()) {
-            let _ = writing
-                .publish(Content { offset: 8, view: b"|u1", meta: b"meta", ..Content::default() }, &Deadline::now());
-            let _ =
-                writing.publish(Content { offset: 8, view: b"|u1", meta: b"meta", ..Content::default() }, &briefly());
+            let [short, long] = [10, VIEW_BYTES + 1].map(|len| Note::text("n".repeat(len)));
+            let content = Content { offset: 8, view: b"|u1", meta: b"meta", note: Some(&long), ..Content::default() };
+            let _ = writing.publish(content, &Deadline::now());
+            let _ = writing.publish(Content { note: Some(&short), ..content }, &briefly());
         }
         if let Ok(hold) = ring.arena().alloc(len as usize, 64, false, &briefly()) {
             let _ = ring.publish_block(&hold, len, Content::default(), &briefly());
         }
         for reader in readers {
             if let Ok(frame) = reader.get(&briefly()) {
-                assert!(frame.view().len() <= VIEW_BYTES && frame.meta().len() <= 8);
+                assert!(frame.view().len() <= MOST_VIEW_BYTES && frame.meta().len() <= 8);
+                let _ = frame.note();
             }
             let _ = (reader.lag(), reader.is_ready(), reader.try_get());
         }

@@ -32,8 +32,8 @@ const _: () = assert!(READERS == CLAIMANTS);
 pub const GROUPS: usize = 8;
 /// Bytes of a group's name that others see.
 pub(super) const NAME_BYTES: usize = 64;
-/// Bytes that describe one frame's dtype, shape and strides, at the most.
-pub const VIEW_BYTES: usize = 504;
+/// Bytes of an entry for what describes a frame's dtype, shape and strides, and for its note.
+pub const VIEW_BYTES: usize = 496;
 
 /// The version of this layout.
 const VERSION: u32 = 3;
@@ -80,7 +80,7 @@ const READER_WORDS: usize = 16;
 const FRAMES_AT: usize = READERS_AT + READERS * READER_WORDS;
 const FRAME_WORDS: usize = 4;
 /// Words of an entry before view and meta.
-const ENTRY_FIXED: usize = 8 + GROUPS;
+const ENTRY_FIXED: usize = 10 + GROUPS;
 const VIEW_WORDS: usize = VIEW_BYTES / 8;
 
 /// A frame that was never published, or whose content was thrown away.
@@ -268,6 +268,10 @@ pub(super) struct EntryWords<'a> {
     pub view_len: &'a AtomicU64,
     /// Where the block begins in the arena's data, for other users who are let to read these alone; else 0.
     pub place: &'a AtomicU64,
+    /// What its note is: see `note`; 0: it has none.
+    pub note: &'a AtomicU64,
+    /// Where in the block begins what is said behind the items; 0: nothing is.
+    pub tail: &'a AtomicU64,
     /// For each group: who has it (see `claim::FrameClaim`).
     pub claims: &'a [AtomicU64],
     pub view: &'a [AtomicU64],
@@ -399,8 +403,10 @@ impl<B: AnyBlock> Table<B> {
             offset: &fixed[4],
             view_len: &fixed[5],
             place: &fixed[6],
-            published_ns: &fixed[7],
-            claims: &fixed[8..],
+            note: &fixed[7],
+            tail: &fixed[8],
+            published_ns: &fixed[9],
+            claims: &fixed[10..],
             view,
             meta,
         }

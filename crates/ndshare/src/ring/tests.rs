@@ -1167,3 +1167,66 @@ mod deaths {
         }
     }
 }
+
+// ---- notes
+
+#[test]
+fn notes_and_descriptions_of_any_length_stand_in_the_entry_or_behind_the_items() {
+    let (arena, _heap) = Arena::create_on_heap(16 << 20).unwrap();
+    let ring = Ring::create(&arena, RingSizes::new(3, 0, 8).unwrap(), WhenFull::Wait, &FOREVER).unwrap();
+    let reader = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
+    for (i, note_len) in [0, 1, 8, 400, 496, 497, 3000, 100_000].into_iter().enumerate() {
+        for view_len in [0, 3, 100, 496, 497, 5000] {
+            let (text, view) = ("é".repeat(note_len / 2), vec![7; view_len]);
+            let notes = [Note::text(text.clone()), Note::json(text), Note::bytes(vec![255; note_len])];
+            let note = &notes[(i + view_len) % 3];
+            let content = Content { view: &view, note: Some(note), meta: &[1; 8], ..Content::default() };
+            let mut writing = ring.begin_with_note(13, content.tail_bytes() as u64, &FOREVER).unwrap();
+            writing.publish(content, &FOREVER).unwrap();
+            let frame = reader.get(&FOREVER).unwrap();
+            assert_eq!(
+                (frame.note().unwrap().as_ref(), frame.view(), frame.meta()),
+                (Some(note), &view[..], &[1; 8][..])
+            );
+        }
+    }
+    ring.begin(13, &FOREVER).unwrap().publish(Content::default(), &FOREVER).unwrap();
+    assert_eq!(reader.get(&FOREVER).unwrap().note().unwrap(), None);
+}
+
+#[test]
+fn a_note_without_room_is_refused_and_the_frame_can_still_be_published() {
+    let (arena, _heap) = Arena::create_on_heap(16 << 20).unwrap();
+    let ring = Ring::create(&arena, RingSizes::new(3, 100, 0).unwrap(), WhenFull::Wait, &FOREVER).unwrap();
+    let reader = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
+    let note = Note::text("x".repeat(10_000));
+    let content = Content { note: Some(&note), ..Content::default() };
+    let mut writing = ring.begin(100, &FOREVER).unwrap();
+    assert!(writing.tail_room().unwrap() < 10_000);
+    assert_eq!(writing.publish(content, &FOREVER).unwrap_err().kind(), Kind::InvalidValue);
+    writing.publish(Content::default(), &FOREVER).unwrap();
+    assert_eq!(reader.get(&FOREVER).unwrap().note().unwrap(), None);
+    let hold = ring.arena().alloc(100, 64, false, &FOREVER).unwrap();
+    assert_eq!(ring.publish_block(&hold, 100, content, &FOREVER).unwrap_err().kind(), Kind::InvalidValue);
+    assert_eq!(ring.begin_with_note(101, 5, &FOREVER).map(drop).unwrap_err().kind(), Kind::InvalidValue);
+}
+
+#[test]
+fn a_note_that_lies_elsewhere_is_an_error_for_who_asks_for_it() {
+    let (arena, _heap) = Arena::create_on_heap(16 << 20).unwrap();
+    let ring = Ring::create(&arena, RingSizes::new(3, 100, 0).unwrap(), WhenFull::Wait, &FOREVER).unwrap();
+    let reader = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
+    let words = [1 | u64::MAX << 8, 1 | 1 << 40, 9 | 505 << 8, 9 | u64::MAX << 8, 4, 7 | 1 << 8];
+    for (seq, word) in words.into_iter().enumerate() {
+        for (tail, view_len) in [(0, 0), (u64::MAX, 0), (50, 600), (50, u64::MAX)] {
+            ring.begin(100, &FOREVER).unwrap().publish(Content::default(), &FOREVER).unwrap();
+            let entry = ring.table.entry(ring.written() - 1);
+            entry.note.store(word, Relaxed);
+            entry.tail.store(tail, Relaxed);
+            entry.view_len.store(view_len, Relaxed);
+            let frame = reader.get(&FOREVER).unwrap();
+            assert!(frame.note().is_err(), "{seq}: {word:#x}");
+            let _ = frame.array();
+        }
+    }
+}

@@ -30,7 +30,7 @@ pub(super) fn check(time_ns: Option<u64>) -> Result<()> {
 }
 
 /// How long ago something was published. Nothing, for a word that somebody wrote over with the future.
-pub(super) fn age_of(published_ns: u64) -> Duration {
+pub fn age_of(published_ns: u64) -> Duration {
     monotonic().saturating_sub(Duration::from_nanos(published_ns))
 }
 

@@ -2,6 +2,7 @@
 
 use super::claim::Role;
 use super::full::as_full;
+use super::note::tail_at;
 use super::pick::{Pick, Picked};
 use super::publish::{Content, FrameSlot, Publication, Published, was_published};
 use super::state::Ring;
@@ -25,6 +26,8 @@ pub struct Writing {
     pen: Pen,
     /// The number at which there was room for the frame; none when nobody looked.
     room_at: Option<u64>,
+    /// Where in the block the items end that it was begun for.
+    end: u64,
 }
 
 impl Writing {
@@ -61,17 +64,27 @@ impl Writing {
     /// is thrown away with this object. `Misuse`, at once, when it was published already.
     #[inline]
     pub fn publish(&mut self, content: Content<'_>, deadline: &Deadline) -> Result<Published> {
-        let Self { ring, hold, is_kept, seq, place, pen, room_at } = self;
+        let Self { ring, hold, is_kept, seq, place, pen, room_at, end } = self;
         if seq.is_some() {
             return Err(was_published());
         }
         ring.check_content(content)?;
+        let tail_at = content.beside().write_tail(hold.as_ref().ok_or_else(was_published)?, *end)?;
         let supply = || ring.supply(*place);
         let hold = if *is_kept { &mut None } else { hold };
-        let published =
-            ring.publish(&mut Publication { pen: *pen, room_at: *room_at, supply: &supply, hold, content }, deadline)?;
+        let mut publication = Publication { pen: *pen, room_at: *room_at, supply: &supply, hold, content, tail_at };
+        let published = ring.publish(&mut publication, deadline)?;
         *seq = published.seq();
         Ok(published)
+    }
+
+    /// Bytes for a note and a view behind the items that it was begun for.
+    ///
+    /// # Errors
+    /// As [`Self::hold`].
+    pub fn tail_room(&self) -> Result<usize> {
+        let room = (self.hold()?.len_bytes() as u64).saturating_sub(tail_at(self.end));
+        Ok(usize::try_from(room).unwrap_or(usize::MAX))
     }
 
     /// Its number; none while it is not published, and when it was dropped.
@@ -104,14 +117,22 @@ pub trait Sink: Send + Sync {
     ///
     /// # Errors
     /// As [`Ring::begin`], and [`Writer::begin`](super::Writer::begin).
-    fn begin(&self, len_bytes: u64, deadline: &Deadline) -> Result<Writing>;
+    fn begin(&self, len_bytes: u64, deadline: &Deadline) -> Result<Writing> {
+        self.begin_with_note(len_bytes, 0, deadline)
+    }
+
+    /// The same with room for so many bytes of note behind the items.
+    ///
+    /// # Errors
+    /// As there.
+    fn begin_with_note(&self, len_bytes: u64, note_bytes: u64, deadline: &Deadline) -> Result<Writing>;
 
     /// The same if that needs no waiting; else none.
     ///
     /// # Errors
     /// As there.
     #[doc(hidden)]
-    fn begin_quick(&self, len_bytes: u64) -> Result<Option<Writing>>;
+    fn begin_quick(&self, len_bytes: u64, note_bytes: u64) -> Result<Option<Writing>>;
 
     /// Publishes a block that exists, as [`Ring::publish_block`] does.
     ///
@@ -130,12 +151,12 @@ pub trait Sink: Send + Sync {
 macro_rules! sink_by_own_methods {
     ($sink:ty, $own:ident) => {
         impl Sink for $sink {
-            fn begin(&self, len_bytes: u64, deadline: &Deadline) -> Result<Writing> {
-                $own::begin(self, len_bytes, deadline)
+            fn begin_with_note(&self, len_bytes: u64, note_bytes: u64, deadline: &Deadline) -> Result<Writing> {
+                $own::begin_with_note(self, len_bytes, note_bytes, deadline)
             }
 
-            fn begin_quick(&self, len_bytes: u64) -> Result<Option<Writing>> {
-                $own::begin_quick(self, len_bytes)
+            fn begin_quick(&self, len_bytes: u64, note_bytes: u64) -> Result<Option<Writing>> {
+                $own::begin_quick(self, len_bytes, note_bytes)
             }
 
             fn publish_block(
@@ -168,23 +189,31 @@ impl Ring {
     /// # Errors
     /// `Full` at the timeout, `Closed`, `ArenaFull`; `InvalidValue` when the ring's frames are smaller.
     pub fn begin(self: &Arc<Self>, len_bytes: u64, deadline: &Deadline) -> Result<Writing> {
-        self.parse_need(len_bytes)?;
-        let pen = self.own_pen(Role::Loose, deadline).map_err(as_full)?;
-        self.begin_as(pen, len_bytes, deadline)
+        self.begin_with_note(len_bytes, 0, deadline)
     }
 
-    pub(super) fn begin_as(self: &Arc<Self>, pen: Pen, len_bytes: u64, deadline: &Deadline) -> Result<Writing> {
-        let need = self.parse_need(len_bytes)?;
+    /// The same with room for so many bytes of note behind the items. A short note needs none: it stands in the ring's
+    /// head. [`Content::tail_bytes`] says what it takes.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub fn begin_with_note(self: &Arc<Self>, len_bytes: u64, note_bytes: u64, deadline: &Deadline) -> Result<Writing> {
+        let need = self.parse_need(len_bytes, note_bytes)?;
+        let pen = self.own_pen(Role::Loose, deadline).map_err(as_full)?;
+        self.begin_as(pen, need, deadline)
+    }
+
+    pub(super) fn begin_as(self: &Arc<Self>, pen: Pen, need: Need, deadline: &Deadline) -> Result<Writing> {
         self.turn_period(deadline).map_err(as_full)?;
         let mut spare = None;
         // BOUND: the caller's deadline, looked at by each wait; a spare block is asked for once between two of them.
         loop {
-            let picked = self.locked(deadline, || self.pick_under_lock(pen, need, spare.take(), deadline));
+            let picked = self.locked(deadline, || self.pick_under_lock(pen, need.bytes, spare.take(), deadline));
             let picked = picked.map_err(as_full)?;
             match picked {
-                Pick::Got(picked) => return self.writing(pen, picked),
+                Pick::Got(picked) => return self.writing(pen, need, picked),
                 // Nothing is allocated under the lock.
-                Pick::NeedsBlock => spare = Some(self.arena().alloc(need, 64, false, deadline).map_err(as_full)?),
+                Pick::NeedsBlock => spare = Some(self.arena().alloc(need.bytes, 64, false, deadline).map_err(as_full)?),
                 Pick::Full => self.wait_for_space(deadline)?,
                 Pick::NoneIdle => self.wait_for_idle(deadline)?,
             }
@@ -196,30 +225,30 @@ impl Ring {
     /// # Errors
     /// As [`Self::begin`].
     #[doc(hidden)]
-    pub fn begin_quick(self: &Arc<Self>, len_bytes: u64) -> Result<Option<Writing>> {
-        self.parse_need(len_bytes)?;
+    pub fn begin_quick(self: &Arc<Self>, len_bytes: u64, note_bytes: u64) -> Result<Option<Writing>> {
+        let need = self.parse_need(len_bytes, note_bytes)?;
         match self.find_pen()? {
-            Some(pen) => self.begin_quick_as(pen, len_bytes),
+            Some(pen) => self.begin_quick_as(pen, need),
             None => Ok(None),
         }
     }
 
     #[inline]
-    pub(super) fn begin_quick_as(self: &Arc<Self>, pen: Pen, len_bytes: u64) -> Result<Option<Writing>> {
-        let need = self.parse_need(len_bytes)?;
+    pub(super) fn begin_quick_as(self: &Arc<Self>, pen: Pen, need: Need) -> Result<Option<Writing>> {
         if self.is_period_over() {
             return Ok(None);
         }
-        match self.locked_quick(|| self.pick_under_lock(pen, need, None, &Deadline::now()))? {
-            Some(Pick::Got(picked)) => self.writing(pen, picked).map(Some),
+        match self.locked_quick(|| self.pick_under_lock(pen, need.bytes, None, &Deadline::now()))? {
+            Some(Pick::Got(picked)) => self.writing(pen, need, picked).map(Some),
             _ => Ok(None),
         }
     }
 
-    fn writing(self: &Arc<Self>, pen: Pen, (hold, frame, room_at): Picked) -> Result<Writing> {
+    fn writing(self: &Arc<Self>, pen: Pen, need: Need, (hold, frame, room_at): Picked) -> Result<Writing> {
         point(Point::RingPicked);
         let place = FrameSlot { frame, block: hold.block(), writer: self.arena().identity()? };
-        Ok(Writing { ring: self.clone(), hold: Some(hold), is_kept: false, seq: None, place, pen, room_at })
+        let (ring, end) = (self.clone(), need.end);
+        Ok(Writing { ring, hold: Some(hold), is_kept: false, seq: None, place, pen, room_at, end })
     }
 
     /// Publishes a block that exists, of which the frame uses `len_bytes`, without a copy: it takes a place among the
@@ -263,19 +292,28 @@ impl Ring {
             self.replace(victim, block, deadline)?;
             Ok(Some((victim, block.block())))
         };
-        self.publish(&mut Publication { pen, room_at: None, supply: &supply, hold: &mut None, content }, deadline)
+        self.publish(
+            &mut Publication { pen, room_at: None, supply: &supply, hold: &mut None, content, tail_at: 0 },
+            deadline,
+        )
     }
 
     fn check_block(&self, hold: &Hold, len_bytes: u64, content: Content<'_>) -> Result<()> {
-        self.parse_need(len_bytes)?;
+        self.parse_need(len_bytes, 0)?;
         self.check_content(content)?;
+        if content.tail_bytes() > 0 {
+            return Err(Error::value(
+                "expected a note and a description that are short, of a block that is published as it is, got longer ones: \
+                 copy it into a frame instead",
+            ));
+        }
         if !Arc::ptr_eq(hold.arena(), self.arena()) {
             return Err(Error::value("expected a block of the ring's own arena: copy it into a frame instead"));
         }
         Ok(())
     }
 
-    fn parse_need(&self, len_bytes: u64) -> Result<usize> {
+    pub(super) fn parse_need(&self, len_bytes: u64, note_bytes: u64) -> Result<Need> {
         let most = self.table.geometry.frame_bytes;
         if most > 0 && len_bytes > most {
             return Err(Error::value(format!(
@@ -283,6 +321,17 @@ impl Ring {
                  without one"
             )));
         }
-        usize::try_from(len_bytes.max(most).max(1)).map_err(|_| Error::value("a frame is too large"))
+        let end = len_bytes.max(most).max(1);
+        let bytes = if note_bytes == 0 { end } else { tail_at(end).saturating_add(note_bytes) };
+        let bytes = usize::try_from(bytes).map_err(|_| Error::value("a frame is too large"))?;
+        Ok(Need { bytes, end })
     }
+}
+
+/// What is needed of a block.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Need {
+    bytes: usize,
+    /// Where the items end.
+    end: u64,
 }

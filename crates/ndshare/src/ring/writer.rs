@@ -210,8 +210,16 @@ impl Writer {
     /// # Errors
     /// As [`Ring::begin`]; `Closed` when the writer was closed; `Misuse` when another process uses it.
     pub fn begin(&self, len_bytes: u64, deadline: &Deadline) -> Result<Writing> {
+        self.begin_with_note(len_bytes, 0, deadline)
+    }
+
+    /// The same with room for so many bytes of note behind the items, as [`Ring::begin_with_note`] gives it.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub fn begin_with_note(&self, len_bytes: u64, note_bytes: u64, deadline: &Deadline) -> Result<Writing> {
         self.own()?;
-        self.ring.begin_as(self.pen, len_bytes, deadline)
+        self.ring.begin_as(self.pen, self.ring.parse_need(len_bytes, note_bytes)?, deadline)
     }
 
     /// The same if that needs no waiting; else none.
@@ -219,9 +227,9 @@ impl Writer {
     /// # Errors
     /// As [`Self::begin`].
     #[doc(hidden)]
-    pub fn begin_quick(&self, len_bytes: u64) -> Result<Option<Writing>> {
+    pub fn begin_quick(&self, len_bytes: u64, note_bytes: u64) -> Result<Option<Writing>> {
         self.own()?;
-        self.ring.begin_quick_as(self.pen, len_bytes)
+        self.ring.begin_quick_as(self.pen, self.ring.parse_need(len_bytes, note_bytes)?)
     }
 
     /// Publishes a block that exists, as [`Ring::publish_block`] does.

@@ -27,7 +27,7 @@ const page = {
 const connection = new Connection({
   state(state) {
     [by("connection").textContent, by("connection").dataset.state] = [state, state];
-    if (state === "connected") panels.forEach((panel) => panel.wish());
+    if (state === "connected") panels.forEach((panel) => panel.connected());
   },
   text(message) {
     if (message.type === "hello") arrange(message.sources);

@@ -27,6 +27,8 @@ export class Panel {
   constructor(source, page) {
     Object.assign(this, { source, page, view: new View(), message: null, spectrumMessage: null, status: null, cursor: null });
     Object.assign(this, { tool: "pan", isPaused: false, course: [], frames: 0, told: {} });
+    // Messages that came and are not confirmed, and whether this part of the page is on the screen.
+    Object.assign(this, { owed: 0, isInView: true });
     this.settings = {
       low: 0, high: 1, auto: true, percent: 0.1, log: false, map: "grey", over: false, limit: null,
       lead: [], part: "magnitude", colours: true, spectrum: false, line: null, rectangle: null,
@@ -75,6 +77,12 @@ export class Panel {
       }
     }
     listen(this.stage, this);
+    const sight = new IntersectionObserver((entries) => {
+      this.isInView = entries.at(-1).isIntersecting;
+      this.confirm();
+    });
+    sight.observe(this.element);
+    document.addEventListener("visibilitychange", () => this.confirm());
   }
 
   // ---- what the pointer asks for
@@ -178,14 +186,27 @@ export class Panel {
   // ---- what the server says
 
   hear(message) {
+    this.owed += 1;
     if (message.kind === "spectrum") {
       this.spectrumMessage = message;
     } else {
       this.take(message);
     }
     this.draw();
-    // The next one may come when this one is on the screen; a page that nobody sees asks for none.
-    requestAnimationFrame(() => this.page.say("next", this.source));
+    // The next one may come when this one is on the screen.
+    requestAnimationFrame(() => this.confirm());
+  }
+
+  /** Asks for the next picture. What nobody sees asks for none, until it is seen. */
+  confirm() {
+    if (document.hidden || !this.isInView) return;
+    for (; this.owed > 0; this.owed -= 1) this.page.say("next", this.source);
+  }
+
+  /** There is a connection, or another one, of which nothing has come yet. */
+  connected() {
+    this.owed = 0;
+    this.wish();
   }
 
   take(message) {

@@ -1,0 +1,210 @@
+# pyright: reportPrivateUsage=false
+"""The worker's side of a pipe: frames come by reference, and so do results go.
+
+A message is one packet of a socket, so it comes whole or not at all, whenever somebody is killed. Nothing in it needs
+a ticket: the pipe keeps a frame until its result is there, and a worker keeps a result until it hears of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import signal
+import socket
+import traceback
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _arrays, _native
+from ._executor import _begin_worker
+from ._ring import Frame
+
+# Bytes of a message: of a packet the kernel takes 200 KiB for certain.
+MOST_BYTES: Final = 128 << 10
+
+# What a pipe tells a worker beside frames: that it has the result, and that there are no more.
+TAKEN: Final = "taken"
+END: Final = "end"
+
+_MOST_TEXT: Final = 8000  # characters that are kept of an exception that cannot be sent as it is
+
+
+class Task(NamedTuple):
+    """What a worker does with frames."""
+
+    function: Callable[..., Any]
+    initializer: Callable[..., object] | None
+    initargs: tuple[Any, ...]
+    is_wanted: bool  # somebody wants what the function returns
+    min_bytes: int  # smaller results go by value
+
+
+class Order(NamedTuple):
+    """One frame to be worked on."""
+
+    token: bytes
+    dtype: np.dtype[Any] | None  # where the token does not say it
+    seq: int
+    times: tuple[int, int]  # when it was made, and published
+    meta: bytes
+    note: Any
+    out: tuple[bytes, np.dtype[Any] | None] | None
+
+
+class Answer(NamedTuple):
+    """What became of a frame: a result, as a token with what that does not say of the dtype or as itself; an error."""
+
+    array: tuple[bytes, np.dtype[Any] | None] | NDArray[Any] | None = None
+    meta: dict[str, Any] | None = None
+    error: bytes | None = None
+
+
+class RemoteTraceback(Exception):  # noqa: N818  (it is no error of its own)
+    """Where an exception came from in the worker: the cause of what a pipe raises."""
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.args[0]}"""'
+
+
+class Line:
+    """One end of a socket whose packets are pickles."""
+
+    def __init__(self, end: socket.socket) -> None:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MOST_BYTES)
+        self.socket = end
+        self._buffer = bytearray(MOST_BYTES)
+
+    def send(self, message: object) -> None:
+        """Send a message. Raises ValueError for one that is too long, OSError where nobody hears it."""
+        data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+        if len(data) > MOST_BYTES:
+            raise ValueError(
+                f"expected at most {MOST_BYTES} bytes to go with a frame beside its array, got {len(data)}: put large "
+                "values into the array"
+            )
+        self.socket.send(data)
+
+    def receive(self) -> Any:
+        """Return the next message. Raises EOFError where there are no more, BlockingIOError where there is none yet."""
+        count = self.socket.recv_into(self._buffer)
+        if not count:
+            raise EOFError
+        return pickle.loads(memoryview(self._buffer)[:count])
+
+
+def serve(end: socket.socket, task: Task) -> None:
+    """Work on the frames that come, until there are no more."""
+    # Ctrl-C is for the process that has the pipe. It was blocked until now.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    _begin_worker(task.initializer, task.initargs)
+    line, bench = Line(end), _Bench(task)
+    line.send(Answer())
+    while (message := line.receive()) != END:
+        bench.kept = None
+        if isinstance(message, Order):
+            bench.work(line, message)
+        elif message != TAKEN:
+            bench.frames = _native.PassedFrames(message)
+
+
+class _Bench:
+    """Where one frame at a time is worked on."""
+
+    def __init__(self, task: Task) -> None:
+        self.frames = _native.PassedFrames()
+        self.kept: _native.Hold | None = None  # the last result, until the pipe has it
+        self._task = task
+
+    def work(self, line: Line, order: Order) -> None:
+        answer = self._answer(order)
+        try:
+            line.send(answer)
+        except ValueError as error:
+            line.send(Answer(error=_packed(error)))
+
+    def _answer(self, order: Order) -> Answer:
+        try:
+            return self._handed_over([self._call(order)])
+        except BaseException as error:
+            return Answer(error=_packed(error))
+
+    def _call(self, order: Order) -> Any:
+        frame = self.frames.open(order.token, order.seq, order.times, order.meta, order.note, order.dtype)
+        with _native.allocating(self._task.min_bytes):
+            if order.out is None:
+                return self._task.function(frame)
+            value = self._task.function(frame, out=_native.open_token(*order.out))
+        return None, (value if isinstance(value, Mapping) else {})
+
+    def _handed_over(self, returned: list[Any]) -> Answer:
+        """Return what is sent of a result. It comes in a list, so that nobody but the function keeps it elsewhere."""
+        value, meta = _parted(returned.pop())
+        if value is None or not self._task.is_wanted:
+            return Answer(None, meta)
+        array = np.asarray(value)
+        value, root, dtype = None, _root(array), array.dtype
+        # A frame never changes.
+        watch = None if isinstance(root, Frame) else weakref.ref(root)
+        lent = _native.lend(array)
+        if lent is None:
+            return self._copied(array, meta)
+        del array, root
+        token, self.kept, is_whole = lent
+        beside = None if is_whole else dtype
+        if watch is None or watch() is None:
+            return Answer((token, beside), meta)
+        # The function keeps it, and may write to it for the next frame.
+        return self._copied(_native.open_token(token, beside), meta)
+
+    def _copied(self, array: NDArray[Any], meta: dict[str, Any] | None) -> Answer:
+        """Put a large array into shared memory; a small one, or one of objects, goes by value."""
+        if array.nbytes < self._task.min_bytes or array.dtype.hasobject:
+            self.kept = None
+            return Answer(array, meta)
+        lent = _native.lend(_arrays.array(array))
+        assert lent is not None
+        token, self.kept, is_whole = lent
+        return Answer((token, None if is_whole else array.dtype), meta)
+
+
+def _parted(value: Any) -> tuple[Any, dict[str, Any] | None]:
+    """Return a result and its meta: a function may return both."""
+    pair = cast("tuple[Any, ...]", value) if isinstance(value, tuple) else ()
+    if len(pair) == 2:
+        result, meta = pair
+        if isinstance(meta, Mapping):
+            return result, dict(cast("Mapping[str, Any]", meta))
+    return cast("Any", value), None
+
+
+def _root(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the array of which this one is a view, or itself."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def _packed(error: BaseException) -> bytes:
+    """Return an exception and its traceback, which `unpacked` makes one again."""
+    text = "".join(traceback.format_exception(error))[-_MOST_TEXT:]
+    instead = f"{type(error).__qualname__}: {str(error)[:_MOST_TEXT]}"
+    pickled = b""
+    with contextlib.suppress(Exception):
+        pickled = pickle.dumps(error, pickle.HIGHEST_PROTOCOL)
+    return pickle.dumps((pickled if len(pickled) < MOST_BYTES // 2 else b"", instead, text))
+
+
+def unpacked(packed: bytes) -> BaseException:
+    """Return the exception that a worker packed, or one that says the same; its cause says where it was raised."""
+    pickled, instead, text = cast("tuple[bytes, str, str]", pickle.loads(packed))
+    error: BaseException = RuntimeError(instead)
+    # Its class may be unknown here, or not be made again by its own arguments.
+    with contextlib.suppress(Exception):
+        error = pickle.loads(pickled)
+    error.__cause__ = RemoteTraceback(text)
+    return error

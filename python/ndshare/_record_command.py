@@ -1,0 +1,106 @@
+# pyright: reportPrivateUsage=false
+"""The verbs ``record`` and ``replay`` of the command ``ndshare``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+from . import _names
+from ._errors import Error
+from ._native import Ring
+from ._record import RecordStats, record
+from ._replay import Replay, ReplayStats, replay, ring_for
+from ._sources import open_source
+
+
+def main(words: list[str], is_json: bool) -> int:
+    """Run a verb until its end, Ctrl-C or SIGTERM, and return the exit status."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    verb, *arguments = words
+    try:
+        stats = _record(arguments) if verb == "record" else _replay(arguments)
+    except (Error, OSError, ValueError, TypeError, RuntimeError, ImportError) as error:
+        _say(" ".join(str(error).split()))
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    if is_json:
+        print(json.dumps(stats))
+    return 0
+
+
+def _say(text: str) -> None:
+    print(f"ndshare: {text}", file=sys.stderr, flush=True)
+
+
+def _record(arguments: list[str]) -> RecordStats:
+    parser = argparse.ArgumentParser(prog="ndshare record", add_help=False)
+    parser.add_argument("ring", metavar="RING")
+    parser.add_argument("path", metavar="FILE")
+    parser.add_argument("--frames", metavar="N", type=int)
+    parser.add_argument("--seconds", metavar="S", type=float)
+    parser.add_argument("--before", metavar="N", type=int, default=0)
+    parser.add_argument("--sidecar", choices=["parquet", "csv", "npy", "none"])
+    parser.add_argument("--overwrite", action="store_true")
+    parser.add_argument("--wait", metavar="S", type=float, default=0.0)
+    wanted = parser.parse_args(arguments)
+    recording = record(
+        _ring(wanted.ring, wanted.wait),
+        wanted.path,
+        frames=wanted.frames,
+        seconds=wanted.seconds,
+        before=wanted.before,
+        sidecar=False if wanted.sidecar == "none" else wanted.sidecar,
+        overwrite=wanted.overwrite,
+    )
+    try:
+        stats = recording.wait(progress=True)
+    except KeyboardInterrupt:
+        stats = recording.stop()
+    _say(f"{stats['frames']} frames in {recording.path}, {stats['lost']} lost, {stats['bytes'] / 1e9:.3f} GB")
+    return stats
+
+
+def _ring(name: str, wait: float) -> Ring[Any]:
+    found = _names.attach(name, timeout=wait)
+    if not isinstance(found, Ring):
+        raise ValueError(f"expected {name!r} to be a ring, got {type(found).__name__}: only rings have frames")
+    return cast("Ring[Any]", found)
+
+
+def _replay(arguments: list[str]) -> ReplayStats:
+    parser = argparse.ArgumentParser(prog="ndshare replay", add_help=False)
+    parser.add_argument("path", metavar="FILE")
+    parser.add_argument("--ring", metavar="NAME", required=True)
+    pace = parser.add_mutually_exclusive_group()
+    pace.add_argument("--speed", metavar="X", type=float, default=1.0)
+    pace.add_argument("--fast", action="store_true")
+    parser.add_argument("--loop", action="store_true")
+    parser.add_argument("--slots", metavar="N", type=int, default=32)
+    parser.add_argument("--readers", metavar="N", type=int)
+    wanted = parser.parse_args(arguments)
+    speed = None if wanted.fast else wanted.speed
+    # All frames would be gone before anybody could ask for them.
+    readers = int(wanted.fast) if wanted.readers is None else wanted.readers
+    ring = ring_for(open_source(Path(wanted.path)), wanted.slots)
+    _names.publish(wanted.ring, ring)
+    try:
+        with replay(wanted.path, ring, speed=speed, loop=wanted.loop, readers=readers) as replaying:
+            stats = _waited(replaying)
+    finally:
+        _names.unpublish(wanted.ring)
+    _say(f"{stats['frames']} frames of {replaying.path} in ring {wanted.ring!r}")
+    return stats
+
+
+def _waited(replaying: Replay) -> ReplayStats:
+    try:
+        return replaying.wait()
+    except KeyboardInterrupt:
+        return replaying.stop()

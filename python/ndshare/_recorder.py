@@ -1,0 +1,264 @@
+"""The process that records: takes frames, gives them to a sink, and says how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from . import _sinks
+from ._errors import Closed, Empty, WriterDied
+from ._native import Reader, Ring
+from ._ref import ref
+from ._sinks._times import TimesSink, paths_of
+from ._task import Side
+
+# So long (seconds) it waits for a frame before it looks whether it is to stop.
+_LOOK_EVERY = 0.05
+# Small frames are written together, so many and so many bytes of them.
+_BATCH_FRAMES = 64
+_BATCH_BYTES = 1 << 20
+_WINDOW_NS = 500_000_000
+
+# What the counters are.
+FRAMES, LOST, BYTES, BEGAN_NS, NOW_NS, MILLI_RATE = range(6)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to record, and where to."""
+
+    path: str
+    format: str
+    sidecar: str | None
+    frames: int | None
+    seconds: float | None
+    first: int = 0
+
+
+class EndedError(Exception):
+    """Why a recording ended before its time."""
+
+    def __init__(self, text: str, number: int | None = None) -> None:
+        super().__init__(text)
+        self.number = number
+
+
+class Recorder:
+    """A recording that goes on."""
+
+    def __init__(self, plan: Plan, ring: Ring[Any], reader: Reader[Any], side: Side) -> None:
+        self._plan, self._ring, self._reader, self._side = plan, ring, reader, side
+        self._counters = side.counters
+        self._sink: Any = None
+        self._times: TimesSink | None = None
+        self._look: _sinks.Look | None = None
+        self._next: int | None = None
+        self._began = time.monotonic_ns()
+        self._window = self._began, 0
+
+    def prepare(self) -> None:
+        """Make the file before the first frame comes, where the ring says what frames look like."""
+        if self._ring.shape is not None:
+            with self._told():
+                self._open(self._ring.shape, self._ring.dtype)
+
+    def run(self) -> None:
+        """Record until the end. Raises EndedError if that came too early; what is whole is on the disk in any case."""
+        self._counters[BEGAN_NS] = self._began
+        try:
+            with self._told():
+                for frames in self._batches():
+                    self._write(frames)
+        finally:
+            with self._told():
+                self._close()
+
+    @contextlib.contextmanager
+    def _told(self) -> Generator[None, None, None]:
+        """Say errors of the disk and of the ring in the words of a recording."""
+        try:
+            yield
+        except OSError as error:
+            raise EndedError(
+                f"{error.strerror or error}; {self._whole()}: free space there, or record to another disk"
+                if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+                else f"{error}; {self._whole()}",
+                error.errno,
+            ) from error
+        except WriterDied as error:
+            raise EndedError(
+                f"the last writer of the ring died without closing it (process {error.pid}); {self._whole()}"
+            ) from error
+
+    def _whole(self) -> str:
+        return f"{0 if self._sink is None else self._sink.frames} frames are whole and can be read"
+
+    def _batches(self) -> Generator[list[Any], None, None]:
+        """Yield frames as they come, small ones together."""
+        left = self._plan.frames
+        while left is None or left > 0:
+            frames = self._batch(_BATCH_FRAMES if left is None else min(left, _BATCH_FRAMES))
+            if frames is None:
+                return
+            left = None if left is None else left - len(frames)
+            yield frames
+            # The ring fills them anew, while they are still in the processor's cache.
+            frames.clear()
+
+    def _batch(self, most: int) -> list[Any] | None:
+        """Return what is there, or the next frame; None at the end."""
+        first = self._wait()
+        if first is None:
+            return None
+        frames, size = [first], first.nbytes
+        while len(frames) < most and size < _BATCH_BYTES:
+            try:
+                frame = self._reader.get(timeout=0)
+            except (Empty, Closed):
+                # It says so again when it is asked for the next one.
+                break
+            if self._is_past(frame):
+                self._bound = -1
+                break
+            frames.append(frame)
+            size += frame.nbytes
+        return frames
+
+    _bound: int | None = None
+
+    def _wait(self) -> Any:
+        """Return the next frame that counts; None at the end of the recording or of the stream."""
+        while True:
+            if self._bound is None and self._is_over():
+                # What was published by now still counts, and no more: the stream may be fast.
+                self._bound = self._ring.stats()["written"]
+            try:
+                frame = self._reader.get(timeout=_LOOK_EVERY if self._bound is None else 0)
+            except Empty:
+                if self._bound is not None:
+                    return None
+                continue
+            except WriterDied:
+                raise
+            except Closed:
+                return None
+            if self._is_past(frame):
+                return None
+            if frame.seq >= self._plan.first:
+                return frame
+
+    def _is_past(self, frame: Any) -> bool:
+        return self._bound is not None and frame.seq >= self._bound
+
+    def _is_over(self) -> bool:
+        seconds = self._plan.seconds
+        is_late = seconds is not None and time.monotonic_ns() - self._began >= seconds * 1e9
+        return is_late or self._side.is_stopped()
+
+    def _write(self, frames: list[Any]) -> None:
+        if self._look is None:
+            self._open(frames[0].shape, frames[0].dtype)
+        same = self._alike(frames)
+        self._count_lost(same)
+        before = self._sink.frames if self._sink else 0
+        try:
+            if self._times is not None:
+                self._times.write(same)
+            self._sink.write([frame.view(np.ndarray) for frame in same])
+        finally:
+            done = self._sink.frames
+            self._count(done, sum(frame.nbytes for frame in same[: done - before]))
+        if len(same) < len(frames):
+            self._refuse(frames[len(same)])
+
+    def _open(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        plan, ring = self._plan, self._ring
+        self._look = _sinks.Look(shape, dtype, ring.meta, plan.frames)
+        try:
+            _sinks.check_format(plan.format, self._look)
+        except TypeError as error:
+            raise EndedError(str(error)) from error
+        self._sink = _sinks.new_sink(plan.format, Path(plan.path), self._look)
+        if plan.sidecar is not None:
+            self._times = TimesSink(paths_of(Path(plan.path)), plan.sidecar, ring.meta)
+
+    def _alike(self, frames: list[Any]) -> list[Any]:
+        """Return the frames up to the first that looks otherwise."""
+        look = cast("_sinks.Look", self._look)
+        for number, frame in enumerate(frames):
+            if frame.shape != look.shape or frame.dtype != look.dtype:
+                return frames[:number]
+        return frames
+
+    def _refuse(self, frame: Any) -> None:
+        look = cast("_sinks.Look", self._look)
+        wanted = "the first one" if self._ring.shape is None else "the ring says"
+        raise EndedError(
+            f"expected frames of {look.shape} {look.dtype} as {wanted}, got frame {frame.seq} of {frame.shape} "
+            f"{frame.dtype}; {self._whole()}: record what comes now to another file"
+        )
+
+    def _count_lost(self, frames: list[Any]) -> None:
+        for frame in frames:
+            if self._next is None:
+                lost = min(self._reader.missed, frame.seq - self._plan.first)
+            else:
+                lost = frame.seq - self._next
+            self._counters[LOST] += lost
+            self._next = frame.seq + 1
+
+    def _count(self, frames: int, more_bytes: int) -> None:
+        now, (then, had) = time.monotonic_ns(), self._window
+        self._counters[FRAMES] = frames
+        self._counters[BYTES] += more_bytes
+        self._counters[NOW_NS] = now
+        if now - then >= _WINDOW_NS:
+            self._counters[MILLI_RATE] = (frames - had) * 10**12 // (now - then)
+            self._window = now, frames
+
+    def _close(self) -> None:
+        """Let go of the ring first: a table takes its time."""
+        self._reader.close()
+        if self._sink is None:
+            return
+        self._sink.close()
+        if self._times is not None:
+            self._times.finish(self._sink.frames)
+
+
+def main() -> None:
+    """Be the process of a recording."""
+    side = Side()
+    told = side.plan
+    if (package := _sinks.package_of(told["plan"]["format"])) is not None:
+        _sinks.need(package)
+    side.say("ready")
+    first, _, text = side.hear().partition(" ")
+    if not text:
+        return
+    ring, reader = cast("Ring[Any]", ref(told["ring"]).open()), cast("Reader[Any]", ref(text).open())
+    recorder = Recorder(Plan(**told["plan"], first=int(first)), ring, reader, side)
+    # From now on the reader is this process's.
+    _ = reader.fileno()
+    try:
+        recorder.prepare()
+        side.say("started")
+        recorder.run()
+    except EndedError as error:
+        side.end(error=str(error), errno=error.number)
+        return
+    side.end(error=None, errno=None)
+
+
+if __name__ == "__main__":
+    main()
+    # Nothing is left to do, and a library's threads may take their time.
+    os._exit(0)

@@ -1,0 +1,115 @@
+"""Frames one behind the other: NumPy's own format, and bare bytes with a description beside them.
+
+The header of an .npy file has a fixed place for the number of frames, which is written anew after each write. A .raw
+file needs no header: its length says how many whole frames there are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import Look
+from ._file import PAGE, Bytes, File, as_bytes
+
+# Digits of the number of frames, with spaces before them: Python's literals may have them, and NumPy reads these.
+_DIGITS = 20
+
+
+class Rows:
+    """Pieces of one length in a file, from an offset on."""
+
+    def __init__(self, path: Path, start: int, row_bytes: int, expected: int | None = None) -> None:
+        self.frames = 0
+        self.file = File(path, 0 if expected is None else start + expected * row_bytes)
+        self._start, self._row_bytes = start, row_bytes
+
+    def append(self, pieces: list[Bytes], rows: int) -> None:
+        """Write so many rows, and count those that are whole, also where the disk is full."""
+        at = self._start + self.frames * self._row_bytes
+        try:
+            self.file.write(at, pieces)
+        except OSError:
+            rows = (self.file.reached - at) // self._row_bytes
+            raise
+        finally:
+            if rows > 0:
+                self._count(self.frames + rows)
+
+    def write(self, frames: list[NDArray[Any]]) -> None:
+        """Append frames."""
+        self.append([as_bytes(frame) for frame in frames], len(frames))
+
+    def _count(self, frames: int) -> None:
+        self.frames = frames
+
+    def close(self) -> None:
+        """Cut off what is not a whole row."""
+        self.file.close(self._start + self.frames * self._row_bytes)
+
+
+class NpySink(Rows):
+    """An array of all frames, for `np.load`; its first axis is the frames."""
+
+    def __init__(self, path: Path, look: Look) -> None:
+        head, self._place = npy_header(look)
+        super().__init__(path, len(head), look.frame_bytes, look.expected)
+        self.file.write(0, [np.frombuffer(head, np.uint8)])
+
+    def _count(self, frames: int) -> None:
+        self.file.put(self._place, b"%*d" % (_DIGITS, frames))
+        super()._count(frames)
+
+
+class RawSink(Rows):
+    """The bytes of frames alone; ``name.raw.json`` says what they are."""
+
+    def __init__(self, path: Path, look: Look) -> None:
+        super().__init__(path, 0, look.frame_bytes, look.expected)
+        self._beside, self._look = description_of(path), look
+        self._describe(None)
+
+    def _describe(self, frames: int | None) -> None:
+        look = self._look
+        facts = {
+            "format": "ndshare raw 1",
+            "shape": look.shape,
+            "dtype": np.lib.format.dtype_to_descr(look.dtype),
+            "order": "C",
+            "frame_bytes": look.frame_bytes,
+            # While it is recorded, and after a kill: as many as the file has whole ones.
+            "frames": frames,
+        }
+        part = self._beside.with_name(self._beside.name + ".part")
+        part.write_text(json.dumps(facts, indent=1) + "\n")
+        os.replace(part, self._beside)
+
+    def close(self) -> None:
+        """Cut off what is not a whole frame, and say how many there are."""
+        super().close()
+        self._describe(self.frames)
+
+
+def description_of(path: Path) -> Path:
+    """Return where the description of a .raw file is."""
+    return path.with_name(path.name + ".json")
+
+
+def npy_header(look: Look) -> tuple[bytes, int]:
+    """Return a header with no frames, whole pages long so that frames may go by O_DIRECT, and where the number is."""
+    descr = np.lib.format.dtype_to_descr(look.dtype)
+    before = f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': ("
+    rest = "".join(f", {length}" for length in look.shape) or ","
+    kind, width = (b"\x01\x00", 2) if before.isascii() and len(before) < 60_000 else (b"\x03\x00", 4)
+    place = 8 + width + len(before.encode())
+    if place % PAGE > PAGE - _DIGITS:  # it is written in one go inside of a page
+        before += " " * _DIGITS
+        place += _DIGITS
+    text = f"{before}{0:{_DIGITS}d}{rest}), }}".encode()
+    length = -(-(8 + width + len(text) + 1) // PAGE) * PAGE - 8 - width
+    return b"\x93NUMPY" + kind + length.to_bytes(width, "little") + text.ljust(length - 1) + b"\n", place

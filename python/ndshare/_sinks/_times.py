@@ -1,0 +1,271 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+"""The table beside a recording: number, time and meta of each frame.
+
+While it is recorded it is a file in NumPy's format, with a row for each frame, which is whole at every instant as the
+frames are. At the end it becomes Parquet or CSV, with one column for each number or text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import importlib.util
+import json
+import os
+import struct
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import Look, need
+from ._rows import Rows, npy_header
+
+_KINDS = ("parquet", "csv", "npy")
+_FIXED = struct.Struct("<QqQ")  # seq, time_ns, utc
+# So much (nanoseconds) the clocks may go apart before the difference is taken anew: a step of UTC, or a suspend.
+_DRIFT = 1_000_000
+_CHUNK = 65536
+
+
+def kind_of(wanted: str | bool | None) -> str | None:
+    """Return the kind of table. Raises ValueError for another word, ImportError where pyarrow is missing."""
+    if wanted is False:
+        return None
+    if wanted is None or wanted is True:
+        return "parquet" if importlib.util.find_spec("pyarrow") else "csv"
+    if wanted not in _KINDS:
+        raise ValueError(f"expected the sidecar 'parquet', 'csv', 'npy', None or False, got {wanted!r}")
+    if wanted == "parquet":
+        need("pyarrow")
+    return str(wanted)
+
+
+def paths_of(path: Path) -> dict[str, Path]:
+    """Return where the table beside a recording may be, by kinds."""
+    return {kind: path.with_name(f"{path.name}.times.{kind}") for kind in _KINDS}
+
+
+def row_dtype(meta: np.dtype[Any] | None) -> np.dtype[Any]:
+    """Return the dtype of a row: three columns, and the fields of meta as they lie."""
+    names, formats, offsets = ["seq", "time_ns", "utc"], ["<u8", "<i8", "<M8[ns]"], [0, 8, 16]
+    size = _FIXED.size
+    if meta is not None and meta.fields is not None:
+        taken = {*names}
+        for name in meta.names or ():
+            dtype, offset = cast("Any", meta.fields)[name][:2]
+            names.append(f"meta.{name}" if name in taken else name)
+            formats.append(dtype)
+            offsets.append(size + offset)
+        size += meta.itemsize
+    return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": size})
+
+
+def meta_dtype(row: np.dtype[Any]) -> np.dtype[Any] | None:
+    """Return the dtype of meta of the rows of a table."""
+    fields = cast("Any", row.fields)
+    names = list(row.names or ())[3:]
+    if not names:
+        return None
+    spec = {
+        "names": [name.removeprefix("meta.") for name in names],
+        "formats": [fields[name][0] for name in names],
+        "offsets": [fields[name][1] - _FIXED.size for name in names],
+        "itemsize": row.itemsize - _FIXED.size,
+    }
+    return np.dtype(cast("Any", spec))
+
+
+class TimesSink:
+    """The table of a recording that goes on; `finish` makes it what was wanted."""
+
+    def __init__(self, paths: dict[str, Path], kind: str, meta: np.dtype[Any] | None) -> None:
+        self._paths, self._kind, self._dtype = paths, kind, row_dtype(meta)
+        head, self._place = npy_header(Look((), self._dtype, None))
+        self._rows = _Table(paths["npy"], head, self._dtype.itemsize, self._place)
+        self._offset = time.time_ns() - time.monotonic_ns()
+
+    def write(self, frames: list[Any]) -> None:
+        """Append a row for each frame of a ring."""
+        offset = time.time_ns() - time.monotonic_ns()
+        if abs(offset - self._offset) > _DRIFT:
+            self._offset = offset
+        self._rows.append([np.frombuffer(b"".join(map(self._row, frames)), np.uint8)], len(frames))
+
+    def _row(self, frame: Any) -> bytes:
+        fixed = _FIXED.pack(frame.seq, frame.time_ns, frame.time_ns + self._offset)
+        return fixed if frame.meta is None else fixed + frame.meta.tobytes()
+
+    def finish(self, frames: int) -> None:
+        """Cut the table to so many frames, and make it what was wanted. Raises OSError where the disk is full."""
+        self._rows.cut(frames)
+        self._rows.close()
+        if self._kind != "npy":
+            convert(self._paths["npy"], self._paths[self._kind])
+            self._paths["npy"].unlink()
+
+
+class _Table(Rows):
+    def __init__(self, path: Path, head: bytes, row_bytes: int, place: int) -> None:
+        super().__init__(path, len(head), row_bytes)
+        self._place = place
+        self.file.write(0, [np.frombuffer(head, np.uint8)])
+
+    def _count(self, frames: int) -> None:
+        self.file.put(self._place, b"%20d" % frames)
+        super()._count(frames)
+
+    def cut(self, frames: int) -> None:
+        self._count(min(self.frames, frames))
+
+
+def convert(table: Path, target: Path) -> None:
+    """Write a table in NumPy's format as Parquet or CSV, by the ending of `target`; as a whole or not at all."""
+    rows = np.load(table, mmap_mode="r", max_header_size=1 << 24)
+    part = target.with_name(target.name + ".part")
+    write = _write_parquet if target.suffix == ".parquet" else _write_csv
+    try:
+        write(rows, part)
+        os.replace(part, target)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            part.unlink()
+        raise
+
+
+def _chunks(rows: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Cut rows, of which there may be many; one empty chunk where there are none."""
+    return (rows[start : start + _CHUNK] for start in range(0, max(len(rows), 1), _CHUNK))
+
+
+def _write_csv(rows: NDArray[Any], path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([name for name, _ in columns(rows[:0])])
+        for chunk in _chunks(rows):
+            writer.writerows(zip(*(_as_text(*column) for column in columns(chunk)), strict=True))
+
+
+def _write_parquet(rows: NDArray[Any], path: Path) -> None:
+    pa, pq = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+    described = json.dumps(np.lib.format.dtype_to_descr(rows.dtype)).encode()
+    writer: Any = None
+    try:
+        for chunk in _chunks(rows):
+            table = pa.table(dict(_for_arrow(chunk))).replace_schema_metadata({b"ndshare": described})
+            writer = writer or pq.ParquetWriter(path, table.schema)
+            writer.write_table(table)
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _for_arrow(rows: NDArray[Any]) -> Generator[tuple[str, Any], None, None]:
+    pa = importlib.import_module("pyarrow")
+    for name, values in columns(rows):
+        if values.dtype.kind == "S":
+            yield name, pa.array([value.decode("utf-8", "replace") for value in values.tolist()], pa.string())
+        elif values.dtype.kind == "V":
+            yield name, pa.array([value.tobytes() for value in values], pa.binary())
+        elif name == "utc":
+            yield name, pa.array(np.ascontiguousarray(values), pa.timestamp("ns", "UTC"))
+        else:
+            yield name, pa.array(values.astype(values.dtype.newbyteorder("=")))
+
+
+def columns(rows: NDArray[Any], before: str = "") -> Generator[tuple[str, NDArray[Any]], None, None]:
+    """Yield a column for each number or text in rows: ``origin.host`` of a structure, ``gains.0`` of an array."""
+    if rows.dtype.names is not None:
+        for name in rows.dtype.names:
+            yield from columns(rows[name], f"{before}.{name}" if before else name)
+    elif rows.ndim > 1:
+        for place in np.ndindex(rows.shape[1:]):
+            yield ".".join([before, *map(str, place)]), rows[:, *place]
+    elif rows.dtype.kind == "c":
+        yield f"{before}.real", cast("Any", rows).real
+        yield f"{before}.imag", cast("Any", rows).imag
+    else:
+        yield before, rows
+
+
+def _as_text(name: str, values: NDArray[Any]) -> list[Any]:
+    if values.dtype.kind == "M":
+        return [text + ("Z" if name == "utc" else "") for text in np.datetime_as_string(values).tolist()]
+    if values.dtype.kind == "S":
+        return [value.decode("utf-8", "replace") for value in values.tolist()]
+    if values.dtype.kind == "V":
+        return [value.tobytes().hex() for value in values]
+    return values.tolist()
+
+
+def read_table(recording: Path) -> NDArray[Any] | None:
+    """Return the rows of the table of a recording; None where it has none. Of CSV the types are guessed."""
+    for kind, path in paths_of(recording).items():
+        if path.is_file():
+            return {"parquet": _read_parquet, "csv": _read_csv, "npy": _read_npy}[kind](path)
+    return None
+
+
+def meta_of(rows: NDArray[Any]) -> NDArray[Any] | None:
+    """Return the meta of the rows of a table; None where there is none."""
+    dtype = meta_dtype(rows.dtype)
+    if dtype is None:
+        return None
+    plain = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), rows.dtype.itemsize)
+    return np.ascontiguousarray(plain[:, _FIXED.size :]).view(dtype).reshape(len(rows))
+
+
+def _read_npy(path: Path) -> NDArray[Any]:
+    return np.load(path, mmap_mode="r", max_header_size=1 << 24)
+
+
+def _read_parquet(path: Path) -> NDArray[Any]:
+    need("pyarrow")
+    table: Any = importlib.import_module("pyarrow.parquet").read_table(path)
+    described = cast("dict[bytes, bytes]", table.schema.metadata or {}).get(b"ndshare")
+    if described is None:
+        raise ValueError(f"expected a table that ndshare.record wrote, got {path}: remove it, and pass speed=None")
+    rows = np.zeros(table.num_rows, dtype_of_json(json.loads(described)))
+    for name, values in columns(rows):
+        column = table.column(name)
+        if values.dtype.kind == "S":
+            values[...] = [text.encode() for text in column.to_pylist()]
+        elif values.dtype.kind == "V":
+            values[...] = np.frombuffer(b"".join(column.to_pylist()), values.dtype)
+        else:
+            values[...] = column.to_numpy()
+    return rows
+
+
+def dtype_of_json(descr: Any) -> np.dtype[Any]:
+    """Return the dtype that NumPy's description means, after a way through JSON, which has no tuples."""
+    return np.lib.format.descr_to_dtype(_tuples(descr))
+
+
+def _tuples(descr: Any) -> Any:
+    if isinstance(descr, str):
+        return descr
+    return [(name, _tuples(one), *map(tuple, shape)) for name, one, *shape in descr]
+
+
+def _read_csv(path: Path) -> NDArray[Any]:
+    with path.open(newline="", encoding="utf-8") as file:
+        names, *lines = csv.reader(file)
+    texts = dict(zip(names, zip(*lines, strict=True) if lines else [()] * len(names), strict=True))
+    meta = {name: _typed(texts[name]) for name in names[3:]}
+    rows = np.zeros(len(lines), row_dtype(np.dtype([(name, values.dtype) for name, values in meta.items()])))
+    rows["seq"], rows["time_ns"] = np.array(texts["seq"], "U20").astype("u8"), _typed(texts["time_ns"])
+    rows["utc"] = np.array([text.rstrip("Z") for text in texts["utc"]], "M8[ns]")
+    for name, values in meta.items():
+        rows[name] = values
+    return rows
+
+
+def _typed(texts: tuple[str, ...]) -> NDArray[Any]:
+    for dtype in (np.int64, np.float64):
+        with contextlib.suppress(ValueError):
+            return np.array(texts, "U").astype(dtype)
+    return np.array(texts, "U")

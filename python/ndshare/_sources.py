@@ -1,0 +1,133 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+"""Recorded files, frame by frame: what `_sinks` wrote, and files of other programs in the same formats."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _sinks
+from ._sinks._rows import description_of
+from ._sinks._times import dtype_of_json, meta_of, read_table
+
+_ALIGN = 64
+
+
+class Source(NamedTuple):
+    """The frames of a file: how many, what they are, how to get one, and the rows of the table beside it."""
+
+    frames: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    get: Callable[[int], NDArray[Any]]
+    rows: NDArray[Any] | None
+
+    @property
+    def meta(self) -> NDArray[Any] | None:
+        """What goes with each frame."""
+        return None if self.rows is None else meta_of(self.rows)
+
+
+def open_source(path: Path) -> Source:
+    """Open a recording. Raises ValueError where it is none, FileNotFoundError, and ImportError for missing packages."""
+    name = _sinks.format_of(path)
+    if (package := _sinks.package_of(name)) is not None:
+        _sinks.need(package)
+    if not path.exists():
+        raise FileNotFoundError(f"expected a recording {path}, got nothing there")
+    frames, shape, dtype, get = _OPEN[name](path)
+    rows = read_table(path)
+    # One that was killed has a row more than frames, at the most.
+    frames = frames if rows is None else min(frames, len(rows))
+    return Source(frames, shape, dtype, get, None if rows is None else rows[:frames])
+
+
+_Opened = tuple[int, tuple[int, ...], np.dtype[Any], Callable[[int], NDArray[Any]]]
+
+
+def _of_array(array: Any, path: Path) -> _Opened:
+    if array.ndim == 0:
+        raise ValueError(f"expected an array of frames in {path}, got a single item")
+    return array.shape[0], array.shape[1:], array.dtype, lambda number: np.asarray(array[number])
+
+
+def _open_npy(path: Path) -> _Opened:
+    return _of_array(np.load(path, mmap_mode="r", max_header_size=1 << 24), path)
+
+
+def _open_raw(path: Path) -> _Opened:
+    beside = description_of(path)
+    facts = json.loads(beside.read_text())
+    if facts.get("format") != "ndshare raw 1":
+        raise ValueError(f"expected the description of a recording in {beside}, got {facts.get('format')!r} there")
+    dtype, shape = dtype_of_json(facts["dtype"]), tuple(facts["shape"])
+    whole = path.stat().st_size // max(1, facts["frame_bytes"])
+    if not whole or not facts["frame_bytes"]:
+        frames = (facts["frames"] or 0) if not facts["frame_bytes"] else 0
+        return frames, shape, dtype, lambda _: np.zeros(shape, dtype)
+    return _of_array(np.memmap(path, dtype, "r", shape=(whole, *shape)), path)
+
+
+def _open_zarr(path: Path) -> _Opened:
+    opened: Any = importlib.import_module("zarr").open(path, mode="r")
+    if hasattr(opened, "ndim"):
+        return _of_array(opened, path)
+    arrays = dict[str, Any](opened.arrays())
+    if not arrays:
+        raise ValueError(f"expected an array, or a group with arrays, in {path}, got neither")
+    return _open_group(arrays, opened.attrs.get("dtype"))
+
+
+def _open_group(arrays: dict[str, Any], descr: Any) -> _Opened:
+    """Open an array for each field of items; of a group that `record` did not write, an item is a whole frame."""
+    whole = {name: np.dtype((array.dtype, array.shape[1:])) for name, array in arrays.items()}
+    dtype = dtype_of_json(descr) if descr else _joined(whole)
+    fields: Any = dtype.fields
+    name, first = next(iter(arrays.items()))
+    shape = tuple(first.shape[1 : first.ndim - fields[name][0].ndim])
+
+    def get(number: int) -> NDArray[Any]:
+        record = np.zeros(shape, dtype)
+        for name, array in arrays.items():
+            record[name] = array[number]
+        return record
+
+    return min(array.shape[0] for array in arrays.values()), shape, dtype, get
+
+
+def _joined(fields: dict[str, np.dtype[Any]]) -> np.dtype[Any]:
+    """Return the dtype of items with these fields, each at a multiple of 64 bytes."""
+    offsets, size = list[int](), 0
+    for dtype in fields.values():
+        offsets.append(size)
+        size += -(-dtype.itemsize // _ALIGN) * _ALIGN
+    spec = {"names": list(fields), "formats": list(fields.values()), "offsets": offsets, "itemsize": size}
+    return np.dtype(cast("Any", spec))
+
+
+def _open_tiff(path: Path) -> _Opened:
+    file: Any = importlib.import_module("tifffile").TiffFile(path)
+    series = file.series[0]
+    rank = 3 if series.axes.endswith("S") else 2
+    shape = series.shape if len(series.shape) > rank else (1, *series.shape)
+    planes = int(np.prod(shape[1 : len(shape) - rank], dtype=np.int64))
+
+    def get(number: int) -> NDArray[Any]:
+        pages = [series.pages[number * planes + plane].asarray() for plane in range(planes)]
+        return np.asarray(pages).reshape(shape[1:])
+
+    return shape[0], tuple(shape[1:]), np.dtype(series.dtype), get
+
+
+_OPEN: dict[str, Callable[[Path], _Opened]] = {
+    "npy": _open_npy,
+    "raw": _open_raw,
+    "tiff": _open_tiff,
+    "zarr": _open_zarr,
+}

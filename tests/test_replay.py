@@ -1,0 +1,180 @@
+"""Replays: what was recorded comes back into a ring, with its meta and at its pace."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ndshare as nds
+from helpers import HANG, alive, wait_until
+from ndshare import _replayer
+from test_record import FIELDS, FORMATS, META, PACKAGES, SHAPE, image
+from test_strangers import runtime  # noqa: F401  (a registry of names for each test)
+
+
+def recorded(path: Path, frames: int = 6, pause: float = 0.0, **more: Any) -> Path:
+    """Record frames, each full of its number."""
+    ring = nds.Ring(SHAPE, np.uint16, slots=8, meta=META)
+    with nds.record(ring, path, **more) as recording:
+        for number in range(frames):
+            ring.put(image(number), gain=number / 2, name="cell", place=[number, -1])
+            time.sleep(pause)
+    assert recording.stats()["frames"] == frames
+    return path
+
+
+def plain(meta: Any) -> tuple[float, bytes, list[int]]:
+    return float(meta["gain"]), meta["name"], meta["place"].tolist()
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_every_frame_comes_back_with_its_meta(ending: str, tmp_path: Path) -> None:
+    pytest.importorskip(PACKAGES[ending])
+    path = recorded(tmp_path / f"run.{ending}", sidecar="npy")
+    with nds.replay(path, speed=None) as replay:
+        frames = list(replay.ring.reader())
+    assert replay.stats() == {"frames": 6, "of": 6}
+    assert all((frame == image(number)).all() for number, frame in enumerate(frames))
+    assert len(frames) == 6
+    assert frames[0].meta.dtype == META
+    assert plain(frames[3].meta) == (1.5, b"cell", [3, -1])
+
+
+@pytest.mark.parametrize("sidecar", ["parquet", "csv"])
+def test_meta_comes_from_tables_of_other_kinds(sidecar: str, tmp_path: Path) -> None:
+    if sidecar == "parquet":
+        pytest.importorskip("pyarrow")
+    path = recorded(tmp_path / "run.npy", sidecar=sidecar)
+    with nds.replay(path, speed=None) as replay:
+        meta = [frame.meta for frame in replay.ring.reader()][3]
+    assert meta["gain"] == 1.5
+    if sidecar == "parquet":
+        assert (meta.dtype, plain(meta)) == (META, (1.5, b"cell", [3, -1]))
+    else:  # the types are guessed, and an array is a column for each of its items
+        assert meta.item() == (1.5, "cell", 3, -1)
+
+
+@pytest.mark.parametrize("ending", ["npy", "raw", "zarr"])
+def test_items_with_fields_come_back(ending: str, tmp_path: Path) -> None:
+    pytest.importorskip(PACKAGES[ending])
+    ring = nds.Ring((2,), FIELDS, slots=8)
+    with nds.record(ring, tmp_path / f"run.{ending}", sidecar="npy") as recording, ring.write() as frame:
+        frame["image"], frame["t"] = 7, [0.5, 1.5]
+    with nds.replay(recording.path) as replay:
+        (got,) = replay.ring.reader()
+    assert (got.dtype, got.shape) == (FIELDS, (2,))
+    assert (got["t"] == [0.5, 1.5]).all()
+    assert (got["image"] == 7).all()
+
+
+def test_frames_come_no_sooner_than_they_did(tmp_path: Path) -> None:
+    path = recorded(tmp_path / "run.npy", frames=4, pause=0.1, sidecar="npy")
+    times = np.load(f"{path}.times.npy")["time_ns"]
+    for speed in (1.0, 2.0):
+        with nds.replay(path, speed=speed) as replay:
+            frames = list(replay.ring.reader())
+        if not _replayer._TAKES_TIMES:
+            took = frames[-1].time_ns - frames[0].time_ns
+            # Naps of a few milliseconds before the first frame may make the rest shorter.
+            assert took >= (times[-1] - times[0]) / speed - 20e6
+        else:
+            assert [frame.time_ns for frame in frames] == times.tolist()
+
+
+def test_a_loop_goes_on_until_it_is_stopped_in_a_ring_of_ours(tmp_path: Path) -> None:
+    path = recorded(tmp_path / "run.npy")
+    ring = nds.Ring(SHAPE, np.uint16, slots=4, meta=[("gain", "f8")])
+    reader = ring.reader()
+    with nds.replay(path, ring, speed=None, loop=True) as replay:
+        frames = [reader.get(timeout=HANG) for _ in range(15)]
+        assert wait_until(lambda: replay.stats()["frames"] >= 15, HANG)
+        with pytest.raises(nds.Timeout):
+            replay.wait(0)
+    assert [int(frame[0, 0]) for frame in frames] == [number % 6 for number in range(15)]
+    assert [frame.meta["gain"] for frame in frames[:3]] == [0, 0.5, 1]
+    # It was the only writer, so the stream has ended.
+    assert len(list(reader)) <= 4 + 1
+
+
+def test_it_waits_for_readers_and_ends_with_the_process_that_asked(tmp_path: Path) -> None:
+    path = recorded(tmp_path / "run.npy")
+    replay = nds.replay(path, speed=None)
+    assert not wait_until(lambda: replay.stats()["frames"] > 0, 0.2)
+    assert len(list(replay.ring.reader())) == 6
+    assert replay.wait(HANG) == {"frames": 6, "of": 6}
+    command = (
+        "import sys, time, ndshare as nds; r = nds.replay(sys.argv[1]); print(r.pid, flush=True); time.sleep(1000)"
+    )
+    with subprocess.Popen([sys.executable, "-c", command, path], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        replayer = int(parent.stdout.readline())
+        parent.kill()
+    assert wait_until(lambda: not alive(replayer), HANG)
+
+
+def test_its_death_is_an_error_and_its_readers_hear_of_it(tmp_path: Path) -> None:
+    replay = nds.replay(recorded(tmp_path / "run.npy"), speed=0.001)
+    reader = replay.ring.reader()
+    reader.get(timeout=HANG)
+    os.kill(replay.pid, signal.SIGKILL)
+    with pytest.raises(nds.WriterDied):
+        reader.get(timeout=HANG)
+    with pytest.raises(nds.RecordError, match=r"replay of .* ended: process .* was killed by SIGKILL"):
+        replay.wait(HANG)
+
+
+def test_what_a_killed_recording_left_is_replayed(tmp_path: Path) -> None:
+    ring = nds.Ring(SHAPE, np.uint16, slots=8)
+    recording = nds.record(ring, tmp_path / "run.raw")
+    for number in range(5):
+        ring.put(image(number))
+    assert wait_until(lambda: recording.stats()["frames"] == 5, HANG)
+    os.kill(recording.pid, signal.SIGKILL)
+    with pytest.raises(nds.RecordError):
+        recording.wait(HANG)
+    with (tmp_path / "run.raw").open("ab") as file:
+        file.write(b"half a frame")
+    with nds.replay(recording.path, speed=None) as replay:
+        assert [int(frame[0, 0]) for frame in replay.ring.reader()] == list(range(5))
+
+
+def test_files_of_others_are_replayed_without_times(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.arange(24, dtype="f4").reshape(4, 3, 2))
+    with pytest.raises(ValueError, match=r"expected a table of times beside .*a\.npy, got none: pass speed=None"):
+        nds.replay(tmp_path / "a.npy")
+    with nds.replay(tmp_path / "a.npy", speed=None) as replay:
+        assert np.stack(list(replay.ring.reader())).tolist() == np.load(tmp_path / "a.npy").tolist()
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(tmp_path / "a.tif", np.arange(24, dtype="u2").reshape(4, 3, 2), photometric="minisblack")
+    with nds.replay(tmp_path / "a.tif", speed=None) as replay:
+        assert np.stack(list(replay.ring.reader())).tolist() == tifffile.imread(tmp_path / "a.tif").tolist()
+
+
+def test_a_bad_call_says_what_was_expected(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"expected a recording .*run\.npy, got nothing there"):
+        nds.replay(tmp_path / "run.npy")
+    np.save(tmp_path / "run.npy", np.zeros((2, 3)))
+    with pytest.raises(ValueError, match=r"expected a speed above 0, or None .*, got 0"):
+        nds.replay(tmp_path / "run.npy", speed=0)
+
+
+@pytest.mark.usefixtures("runtime")
+def test_the_command_replays_into_a_published_ring(tmp_path: Path) -> None:
+    path = recorded(tmp_path / "run.npy")
+    command = [sys.executable, "-m", "ndshare", "replay", str(path), "--ring", "again", "--fast", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        frames = [int(frame[0, 0]) for frame in nds.attach("again", timeout=HANG).reader(start="oldest")]
+        out, err = process.communicate(timeout=HANG)
+    assert (process.returncode, json.loads(out)) == (0, {"frames": 6, "of": 6})
+    assert err == f"ndshare: 6 frames of {path} in ring 'again'\n"
+    assert frames == list(range(6))
+    assert "again" not in nds.names()
