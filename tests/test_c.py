@@ -731,6 +731,12 @@ int main(void)
     assert(seen.seq == 0 && seen.array.readonly && seen.meta == NULL && seen.meta_bytes == 0 && seen.time_ns > 0);
     check(nds_frame_release(frame));
     FAILS(NDS_MISUSE, nds_frame_release(frame));
+    const uint64_t stamp = seen.time_ns + 5;
+    FAILS(NDS_INVALID_VALUE, nds_writing_set_time_ns(NULL, stamp));
+    FAILS(NDS_INVALID_VALUE, nds_writing_set_time_ns(other, UINT64_MAX));
+    check(nds_writing_set_time_ns(other, seen.time_ns - 1));
+    FAILS(NDS_INVALID_VALUE, nds_writing_publish(other, NULL, 0, 1, NULL));
+    check(nds_writing_set_time_ns(other, stamp));
     uint64_t seq = 0;
     check(nds_writing_publish(other, NULL, 0, 1, &seq));
     assert(seq == 1);
@@ -757,6 +763,7 @@ int main(void)
     FAILS(NDS_INVALID_VALUE, nds_unpublish(NULL, 1, NULL));
     check(nds_ring_free(ring));
     check(nds_frame_get_info(frame, &seen));
+    assert(seen.time_ns == stamp);
     check(nds_frame_release(frame));
     return failures;
 }

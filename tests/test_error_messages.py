@@ -213,6 +213,51 @@ def _(_: Path) -> object:
         return ring.reader().get(timeout=0)
 
 
+@case("Empty", "no frame that is young enough, and none at all")
+def _(_: Path) -> object:
+    return nds.Ring(3, slots=2).reader().newest(timeout=0)
+
+
+@case("Empty", "no frame that is young enough")
+def _(_: Path) -> object:
+    ring = nds.Ring(1, slots=2)
+    ring.put([1])
+    with ring.reader(latest=True) as frames:
+        return frames.newest(max_age=0, timeout=0)
+
+
+@case("Empty", "no set of frames")
+def _(_: Path) -> object:
+    rings = {"left": nds.Ring(1, slots=2), "right": nds.Ring(1, slots=2)}
+    with nds.join({name: ring.reader() for name, ring in rings.items()}) as sets:
+        rings["left"].put([1])
+        return sets.get(timeout=0)
+
+
+@case("InvalidValue", "a stamp that goes back")
+def _(_: Path) -> object:
+    ring = nds.Ring(1, slots=2)
+    ring.put([1], time_ns=7)
+    return ring.put([1], time_ns=6)
+
+
+@case("InvalidValue", "a frame without a stamp after one from the future")
+def _(_: Path) -> object:
+    ring = nds.Ring(1, slots=2)
+    ring.put([1], time_ns=1 << 62)
+    return ring.put([1])
+
+
+@case("InvalidValue", "readers of a group that are to be joined")
+def _(_: Path) -> object:
+    return nds.join([nds.Ring(1, slots=2).reader(group="g")])
+
+
+@case("InvalidValue", "a field to join by that there is not")
+def _(_: Path) -> object:
+    return nds.join([nds.Ring(1, slots=2).reader()], by="shot")
+
+
 @case("Full", "no room, because of a reader that is not used yet")
 def _(_: Path) -> object:
     ring = nds.Ring(1, slots=1)
@@ -718,6 +763,8 @@ VARIES = {
     r"\buser \d+\b": "user <uid>",
     r"127\.0\.0\.1:\d+": "127.0.0.1:<port>",
     r"of ndshare \d[\w.]*(?= on (?!elsewhere))": "of ndshare <version>",
+    r"\bis \d+\.\d+ s old": "is <age> s old",
+    r"\bwould be \d+ on the": "would be <time> on the",
     r"\d+ of something else": "<size> of something else",
 }
 

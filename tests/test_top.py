@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import select
 import shutil
 import signal
@@ -137,12 +138,17 @@ class Terminal:
     def shows(self, text: bytes, start: int = 0) -> bool:
         """Read what there is, until a text stands there."""
         deadline = time.monotonic() + HANG
-        while text not in self.output[start:] and time.monotonic() < deadline:
+        while not self._has(text, start) and time.monotonic() < deadline:
             if select.select([self.master], [], [], 0.05)[0]:
                 self.output += os.read(self.master, 1 << 16)
             elif self.process.poll() is not None:
                 break
-        return text in self.output[start:]
+        return self._has(text, start)
+
+    def _has(self, text: bytes, start: int) -> bool:
+        """Look for it as written, and as it looks: a blank that was blank before is passed over by a movement."""
+        raw = self.output[start:]
+        return text in raw or text in re.sub(rb"\x1b\[\d+;\d+H", b" ", raw)
 
     def is_left(self) -> bool:
         """Return whether the terminal is as it was before."""

@@ -94,8 +94,10 @@ from ._travel import _open_array as _open_array  # pyright: ignore[reportPrivate
 
 if TYPE_CHECKING:
     from . import fft
+    from ._clock import Clock
     from ._enable import enable
     from ._executor import ProcessPoolExecutor
+    from ._join import FrameSet, Join, join
     from ._pipe import Pipe, pipe
     from ._record import Recording, record
     from ._replay import Replay, replay
@@ -107,12 +109,15 @@ __all__ = [
     "AttachError",
     "Cache",
     "Canvas",
+    "Clock",
     "Closed",
     "CopyWarning",
     "Empty",
     "Error",
     "Frame",
+    "FrameSet",
     "Full",
+    "Join",
     "LoadError",
     "Lock",
     "OfferedRing",
@@ -152,6 +157,7 @@ __all__ = [
     "get_include",
     "get_library",
     "is_shared",
+    "join",
     "load",
     "locked",
     "names",
@@ -176,6 +182,9 @@ __all__ = [
 
 
 _LATE = {
+    "Clock": "._clock",
+    "FrameSet": "._join",
+    "Join": "._join",
     "Pipe": "._pipe",
     "ProcessPoolExecutor": "._executor",
     "Recording": "._record",
@@ -183,6 +192,7 @@ _LATE = {
     "Viewer": "._view",
     "enable": "._enable",
     "fft": ".fft",
+    "join": "._join",
     "pipe": "._pipe",
     "record": "._record",
     "replay": "._replay",

@@ -54,7 +54,7 @@ class Meta:
         """Raise TypeError for a dtype without fields, ValueError for fields that are arguments of `Ring.put`."""
         if given.names is None:
             raise TypeError(f"expected meta to be a structured dtype such as [('exposure', 'f8')], got {given}")
-        for taken in ("timeout", "meta", "note"):
+        for taken in ("timeout", "meta", "note", "time_ns"):
             if taken in given.names:
                 raise ValueError(
                     f'expected fields of meta that are no arguments of put, got "{taken}": choose another name'

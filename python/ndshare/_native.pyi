@@ -25,12 +25,14 @@ from _typeshed import DataclassInstance
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from typing_extensions import TypeVar, disjoint_base
 
+from ._clock import Clock
 from ._overlay import Fields, FieldSpec, Use, UseSpec
 from ._ring import Frame
 
 __all__ = [
     "KILL_POINTS",
     "MAX_USES",
+    "Alarm",
     "Arena",
     "Cache",
     "Canvas",
@@ -78,8 +80,10 @@ __all__ = [
     "first_referent",
     "force_cpu",
     "forget_reference",
+    "frame_age",
     "frame_meta",
     "frame_note",
+    "frame_published_ns",
     "frame_seq",
     "frame_time_ns",
     "from_text",
@@ -122,6 +126,7 @@ __all__ = [
     "session_named",
     "set_frame_meta",
     "set_frame_note",
+    "set_frame_time_ns",
     "set_stream_from",
     "stack",
     "stats",
@@ -451,6 +456,8 @@ class Ring(Generic[_Item]):
     def name(self) -> str | None: ...
     @property
     def closed(self) -> bool: ...
+    @property
+    def clock(self) -> Clock: ...
     @overload
     def write(
         self,
@@ -495,6 +502,7 @@ class Ring(Generic[_Item]):
         *,
         meta: Mapping[str, Any] | np.void | NDArray[np.void] | None = None,
         note: Any = None,
+        time_ns: SupportsIndex | None = None,
         **fields: Any,
     ) -> int | None: ...
     def reader(
@@ -769,6 +777,7 @@ class Writer(Generic[_Item]):
         *,
         meta: Any = None,
         note: Any = None,
+        time_ns: SupportsIndex | None = None,
         **fields: Any,
     ) -> int | None: ...
     def close(self) -> None: ...
@@ -792,6 +801,9 @@ class Reader(Generic[_Item]):
     @property
     def missed(self) -> int: ...
     def get(self, timeout: float | None = None) -> Frame[_Item]: ...
+    def newest(self, max_age: float | None = None, timeout: float | None = None) -> Frame[_Item]: ...
+    def _soon(self) -> Frame[_Item] | None: ...
+    def _facts(self) -> tuple[str, str | None, np.dtype[Any] | None]: ...
     def fileno(self) -> int: ...
     def close(self) -> None: ...
     def __iter__(self) -> Self: ...
@@ -805,6 +817,12 @@ class Reader(Generic[_Item]):
         traceback: TracebackType | None = None,
     ) -> None: ...
     def __reduce__(self) -> str | tuple[Any, ...]: ...
+
+@final
+class Alarm:
+    def __new__(cls) -> Self: ...
+    def set(self, after: float | None) -> None: ...
+    def fileno(self) -> int: ...
 
 @type_check_only
 class OfferedStats(TypedDict):
@@ -854,7 +872,13 @@ class FrameHold:
 class PassedFrames:
     def __new__(cls, meta: DTypeLike | None = None) -> Self: ...
     def open(
-        self, token: bytes, seq: int, time_ns: int, meta: bytes, dtype: np.dtype[Any] | None = None
+        self,
+        token: bytes,
+        seq: int,
+        times: tuple[int, int],
+        meta: bytes,
+        note: object,
+        dtype: np.dtype[Any] | None = None,
     ) -> Frame[Any]: ...
 
 @overload
@@ -967,6 +991,9 @@ def overlay_parts(overlay: Overlay) -> tuple[bytes, _Plan]: ...
 def open_overlay(token: bytes, plan: _Plan | None = None) -> Overlay: ...
 def frame_seq(frame: NDArray[Any]) -> int | None: ...
 def frame_time_ns(frame: NDArray[Any]) -> int | None: ...
+def set_frame_time_ns(frame: NDArray[Any], time_ns: SupportsIndex) -> None: ...
+def frame_published_ns(frame: NDArray[Any]) -> int | None: ...
+def frame_age(frame: NDArray[Any]) -> float | None: ...
 def frame_meta(frame: NDArray[Any]) -> Any: ...
 def set_frame_meta(frame: NDArray[Any], meta: Any) -> None: ...
 def frame_note(frame: NDArray[Any]) -> Any: ...

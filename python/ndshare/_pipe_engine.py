@@ -205,7 +205,8 @@ def _order(job: Job) -> Order:
     frame, meta = job.frame, job.frame.meta
     token, dtype = _lent(frame)
     out = None if job.out is None else _lent(job.out)
-    return Order(token, dtype, frame.seq, frame.time_ns, b"" if meta is None else meta.tobytes(), out)
+    times, packed = (frame.time_ns, frame.published_ns), b"" if meta is None else meta.tobytes()
+    return Order(token, dtype, frame.seq, times, packed, frame.note, out)
 
 
 def _lent(array: NDArray[Any]) -> tuple[bytes, np.dtype[Any] | None]:
@@ -236,6 +237,7 @@ class Engine:
         self._false_starts = 0
         self._end: WriterDied | bool = False  # of the stream
         self._carried: tuple[str, ...] | None = None  # fields of meta that both rings have
+        self._last_stamp = 0
         self._descriptor: int | None = None  # of the reader, while it is waited for
         self._selector = selectors.DefaultSelector()
         self._wake, self._woken = socket.socketpair()
@@ -335,7 +337,7 @@ class Engine:
         """Publish a result; False when the ring is full."""
         assert self._writer is not None
         try:
-            self._writer.put(cast("Any", job.result), timeout, meta=self._meta(job), **_times(job))
+            self._writer.put(cast("Any", job.result), timeout, meta=self._meta(job), time_ns=self._stamp(job))
         except Full:
             return False
         except (TypeError, ValueError, OverflowError) as error:
@@ -344,6 +346,13 @@ class Engine:
         else:
             self.written += 1
         return True
+
+    def _stamp(self, job: Job) -> int | None:
+        """Return when the frame of a result was made. A writer's stamps do not go back, those of several writers may."""
+        if not self.rules.ordered:
+            return None
+        self._last_stamp = max(self._last_stamp, job.frame.time_ns)
+        return self._last_stamp
 
     def _meta(self, job: Job) -> Mapping[str, Any] | None:
         """Return the meta of a result: of the frame, about the frame, and what the function gave, which wins."""
@@ -551,11 +560,6 @@ def _in_both(dtype: np.dtype[Any], other: np.dtype[Any]) -> tuple[str, ...]:
     """Return the fields that go along, by the rule of `put`."""
     names = (name for name in dtype.names or () if name in (other.names or ()))
     return tuple(name for name in names if _fits_always(dtype[name], other[name]))
-
-
-def _times(_job: Job) -> dict[str, Any]:
-    """Return what else `put` is told of a frame."""
-    return {}
 
 
 def _how(code: int) -> str:

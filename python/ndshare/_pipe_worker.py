@@ -49,8 +49,9 @@ class Order(NamedTuple):
     token: bytes
     dtype: np.dtype[Any] | None  # where the token does not say it
     seq: int
-    time_ns: int
+    times: tuple[int, int]  # when it was made, and published
     meta: bytes
+    note: Any
     out: tuple[bytes, np.dtype[Any] | None] | None
 
 
@@ -133,7 +134,7 @@ class _Bench:
             return Answer(error=_packed(error))
 
     def _call(self, order: Order) -> Any:
-        frame = self.frames.open(order.token, order.seq, order.time_ns, order.meta, order.dtype)
+        frame = self.frames.open(order.token, order.seq, order.times, order.meta, order.note, order.dtype)
         with _native.allocating(self._task.min_bytes):
             if order.out is None:
                 return self._task.function(frame)

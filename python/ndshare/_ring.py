@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable
 from multiprocessing import get_start_method, process, util
 from multiprocessing.reduction import ForkingPickler
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast, overload
 
 import numpy as np
 
@@ -66,6 +66,12 @@ class Frame(np.ndarray[tuple[Any, ...], "np.dtype[_Item]"]):
         def seq(self) -> int | Any: ...
         @property
         def time_ns(self) -> int | Any: ...
+        @time_ns.setter
+        def time_ns(self, time_ns: int) -> None: ...
+        @property
+        def published_ns(self) -> int | Any: ...
+        @property
+        def age(self) -> float | Any: ...
         # So has a frame of this machine.
         @property
         def origin(self) -> _origin.Origin | Any: ...
@@ -85,8 +91,14 @@ class Frame(np.ndarray[tuple[Any, ...], "np.dtype[_Item]"]):
         # C, without a function of Python in between.
         seq = property(_native.frame_seq, doc="Its number, from 0; None while it is written, or when it was dropped.")
         time_ns = property(
-            _native.frame_time_ns, doc="When it was published, by time.monotonic_ns(). None for its writer."
+            _native.frame_time_ns,
+            _native.set_frame_time_ns,
+            doc="When it was made, as its writer says; else when it was published. Writable while the frame is.",
         )
+        published_ns = property(
+            _native.frame_published_ns, doc="When it was published, by time.monotonic_ns(). None for its writer."
+        )
+        age = property(_native.frame_age, doc="How many seconds ago it was published. None for its writer.")
         meta = property(
             _native.frame_meta,
             _native.set_frame_meta,
@@ -172,6 +184,10 @@ def _plain(result: Any) -> Any:
     return result.view(np.ndarray) if type(result) is Frame else result
 
 
+class _Descriptor(Protocol):
+    def fileno(self) -> int: ...
+
+
 class Stream:
     """The frames of a reader for ``async for``. Cancelling a task that waits loses no frame and leaves nothing."""
 
@@ -188,7 +204,7 @@ class Stream:
             try:
                 return self._reader.get(0)
             except Empty:
-                await _readable(self._reader)
+                await readable(self._reader)
             except Closed:
                 raise StopAsyncIteration from None
 
@@ -202,7 +218,7 @@ def _aiter(self: Reader) -> Stream:
 Reader.__aiter__ = _aiter  # type: ignore[method-assign]
 
 
-async def _readable(reader: Reader) -> None:
+async def readable(source: _Descriptor) -> None:
     """Wait until there is something to get, or until it is time to look whether the writers live."""
     # Here, because few programs use it and it takes longer to import than this package.
     import asyncio
@@ -214,8 +230,8 @@ async def _readable(reader: Reader) -> None:
         if not news.done():
             news.set_result(None)
 
-    # A descriptor of its own, because several tasks may wait for one reader.
-    descriptor = os.dup(reader.fileno())
+    # A descriptor of its own, because several tasks may wait for one source.
+    descriptor = os.dup(source.fileno())
     try:
         loop.add_reader(descriptor, tell)
         timer = loop.call_later(_LOOK_EVERY, tell)

@@ -6,6 +6,7 @@ use crate::info::{Described, nds_array_info};
 use crate::raw::{deadline, element_or_none, items, place};
 use crate::ring::nds_ring;
 use ndshare::array::{Array, Description, Layout};
+use ndshare::prim::{AtomicU64, Ordering::Relaxed};
 use ndshare::ring::{Content, Writer, Writing};
 use ndshare::{Error, Kind};
 use std::ffi::{c_char, c_void};
@@ -25,7 +26,12 @@ pub struct nds_writing {
     described: Described,
     /// What the frame says of itself; nothing where the ring says it.
     view: Vec<u8>,
+    /// When the frame was made; [`NO_TIME`]: when it is published.
+    time_ns: AtomicU64,
 }
+
+/// What no frame may have for its time.
+const NO_TIME: u64 = u64::MAX;
 
 /// A new writer, for this process.
 #[unsafe(no_mangle)]
@@ -51,7 +57,7 @@ pub unsafe extern "C" fn nds_writer_begin(
         let len_bytes = found.writer.ring().geometry().frame_bytes;
         let writing = found.writer.begin(len_bytes, &deadline(timeout)?)?;
         let described = Described::of(&writing.array()?);
-        out.set(keep(nds_writing { writing, described, view: Vec::new() }));
+        out.set(keep(nds_writing { writing, described, view: Vec::new(), time_ns: AtomicU64::new(NO_TIME) }));
         Ok(())
     })
 }
@@ -85,7 +91,7 @@ pub unsafe extern "C" fn nds_writer_begin_shaped(
         let description = Description { layout, element: Some(element) };
         let view = description.encode();
         let described = Described::of(&Array::of_parts(writing.hold()?.clone(), 0, description, false)?);
-        out.set(keep(nds_writing { writing, described, view }));
+        out.set(keep(nds_writing { writing, described, view, time_ns: AtomicU64::new(NO_TIME) }));
         Ok(())
     })
 }
@@ -97,6 +103,24 @@ pub unsafe extern "C" fn nds_writing_get_info(writing: *const nds_writing, info:
         // SAFETY: the caller gives a place for the info, or null.
         let (found, out) = (find(writing)?, unsafe { place("a place for the info", info) }?);
         out.set(found.described.info(found.writing.hold()?.as_ptr(), false));
+        Ok(())
+    })
+}
+
+/// Says when the frame was made, in nanoseconds, where the program knows better than the ring: a stamp of the camera, say.
+/// Readers get it as the frame's `time_ns`; without it they get the time of publication. The stamps of one writer do not go
+/// back: publishing an earlier one is NDS_INVALID_VALUE.
+#[unsafe(no_mangle)]
+pub extern "C" fn nds_writing_set_time_ns(writing: *mut nds_writing, time_ns: u64) -> nds_code {
+    call(|| {
+        let found = find(writing.cast_const())?;
+        if i64::try_from(time_ns).is_err() {
+            return Err(Error::new(
+                Kind::InvalidValue,
+                format!("expected time_ns to be nanoseconds below 2**63, got {time_ns}"),
+            ));
+        }
+        found.time_ns.store(time_ns, Relaxed);
         Ok(())
     })
 }
@@ -119,7 +143,9 @@ pub unsafe extern "C" fn nds_writing_publish(
             unsafe { (items("meta", meta.cast(), meta_bytes)?, place("a place for the number", seq).ok()) };
         let deadline = deadline(timeout)?;
         consume(writing, |it| {
-            let published = it.writing.publish(Content { view: &it.view, meta, ..Content::default() }, &deadline)?;
+            let time_ns = Some(it.time_ns.load(Relaxed)).filter(|&time_ns| time_ns != NO_TIME);
+            let content = Content { view: &it.view, meta, time_ns, ..Content::default() };
+            let published = it.writing.publish(content, &deadline)?;
             if let Some(seq) = seq {
                 seq.set(published.seq().unwrap_or(NDS_DROPPED));
             }

@@ -127,7 +127,8 @@ fn each_read(wanted: &Frames, take: &mut dyn FnMut(&SeenFrame) -> Taken) -> Resu
 fn copied(frame: &Frame) -> ndshare::Result<SeenFrame> {
     let array = frame.array()?;
     let (shape, element, bytes) = (array.shape().to_vec(), array.element().clone(), array.to_bytes()?);
-    Ok(SeenFrame { seq: frame.seq, time_ns: frame.time_ns, shape, element, bytes })
+    let Frame { seq, time_ns, published_ns, .. } = *frame;
+    Ok(SeenFrame { seq, time_ns, published_ns, shape, element, bytes })
 }
 
 /// When the time is over; never, if none was named.

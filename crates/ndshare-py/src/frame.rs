@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ndshare::arena::{Deadline, Hold};
 use ndshare::element::Element;
-use ndshare::prim::{AtomicBool, Ordering::Relaxed};
+use ndshare::prim::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use ndshare::ring::{self, Content, Format, Note, Published, RingSizes};
 use numpy::PyArrayDescr;
 use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
@@ -49,6 +49,9 @@ pub(crate) struct Meta {
     packer: Py<PyAny>,
     itemsize: usize,
 }
+
+/// What no frame may have for its time.
+const NO_TIME: u64 = u64::MAX;
 
 impl Own {
     pub(crate) fn new(
@@ -313,7 +316,9 @@ pub(crate) struct Passed {
     pub(crate) offset: u64,
     pub(crate) seq: u64,
     pub(crate) time_ns: u64,
+    pub(crate) published_ns: u64,
     pub(crate) meta: Vec<u8>,
+    pub(crate) note: Option<Arc<Note<'static>>>,
 }
 
 /// A frame as its writer has it.
@@ -326,6 +331,8 @@ struct Written {
     described: Arc<Described>,
     /// Whether its writing has ended, in whatever way: nothing that is written to the meta would be seen.
     is_over: AtomicBool,
+    /// When the frame was made, if the writer has said so; else [`NO_TIME`].
+    time_ns: AtomicU64,
 }
 
 impl FrameHold {
@@ -335,8 +342,8 @@ impl FrameHold {
 
     fn written(own: &Arc<Own>, described: &Arc<Described>, writing: ring::Writing) -> Self {
         let (writing, meta, note) = (Guarded::new(Some(writing)), Once::new(), Guarded::new(None));
-        let (described, is_over) = (described.clone(), AtomicBool::new(false));
-        Self::of(own, Source::Written(Written { writing, meta, note, described, is_over }))
+        let (described, is_over, time_ns) = (described.clone(), AtomicBool::new(false), AtomicU64::new(NO_TIME));
+        Self::of(own, Source::Written(Written { writing, meta, note, described, is_over, time_ns }))
     }
 
     /// What keeps a frame that is to be filled part by part.
@@ -383,6 +390,33 @@ impl FrameHold {
         }
     }
 
+    /// When the frame was made, if its writer says so.
+    pub(crate) fn time_ns(&self) -> Option<u64> {
+        match &self.source {
+            Source::Received(frame) => Some(frame.time_ns),
+            Source::Copied(frame) => Some(frame.time_ns),
+            Source::Passed(frame) => Some(frame.time_ns),
+            Source::Written(written) => Some(written.time_ns.load(Relaxed)).filter(|&time_ns| time_ns != NO_TIME),
+        }
+    }
+
+    fn published_ns(&self) -> Option<u64> {
+        match &self.source {
+            Source::Received(frame) => Some(frame.published_ns),
+            Source::Copied(frame) => Some(frame.published_ns),
+            Source::Passed(frame) => Some(frame.published_ns),
+            Source::Written(_) => None,
+        }
+    }
+
+    fn set_time_ns(&self, time_ns: u64) -> PyResult<()> {
+        match &self.source {
+            Source::Written(written) if !written.is_over.load(Relaxed) => written.time_ns.store(time_ns, Relaxed),
+            _ => return Err(is_read_only()),
+        }
+        Ok(())
+    }
+
     /// What the writer put into the meta; none if it never asked for it.
     pub(crate) fn meta_bytes(&self, py: Python<'_>) -> Option<Vec<u8>> {
         match &self.source {
@@ -395,7 +429,7 @@ impl FrameHold {
     pub(crate) fn written_note(&self) -> Option<Arc<Note<'static>>> {
         match &self.source {
             Source::Written(written) => written.note.get(),
-            Source::Received(_) | Source::Copied(_) => None,
+            Source::Received(_) | Source::Copied(_) | Source::Passed(_) => None,
         }
     }
 
@@ -403,6 +437,7 @@ impl FrameHold {
         let note = match &self.source {
             Source::Received(frame) => at_once(py, || frame.note())?,
             Source::Copied(frame) => at_once(py, || frame.note())?,
+            Source::Passed(frame) => return Ok(frame.note.clone()),
             Source::Written(written) => return Ok(written.note.get()),
         };
         Ok(note.map(Arc::new))
@@ -536,14 +571,47 @@ pub(crate) fn frame_seq(frame: &Bound<'_, PyAny>) -> PyResult<Option<u64>> {
     })
 }
 
-/// When a frame was published; None for its writer.
+#[cold]
+fn is_read_only() -> PyErr {
+    PyValueError::new_err("expected a frame that is being written: this one is read-only")
+}
+
+/// When a frame was made: what its writer says, or else when it was published; None for a writer that says nothing.
 #[pyfunction]
 pub(crate) fn frame_time_ns(frame: &Bound<'_, PyAny>) -> PyResult<Option<u64>> {
-    Ok(match &hold_of(frame)?.get().source {
-        Source::Received(frame) => Some(frame.time_ns),
-        Source::Copied(frame) => Some(frame.time_ns),
-        Source::Passed(frame) => Some(frame.time_ns),
-        Source::Written(_) => None,
+    Ok(hold_of(frame)?.get().time_ns())
+}
+
+/// Says when a frame was made that is being written.
+#[pyfunction]
+pub(crate) fn set_frame_time_ns(frame: &Bound<'_, PyAny>, time_ns: &Bound<'_, PyAny>) -> PyResult<()> {
+    let time_ns = parsed_time(time_ns)?;
+    hold_of(frame)?.get().set_time_ns(time_ns)
+}
+
+/// When a frame was published, on the monotonic clock; None while it is written.
+#[pyfunction]
+pub(crate) fn frame_published_ns(frame: &Bound<'_, PyAny>) -> PyResult<Option<u64>> {
+    Ok(hold_of(frame)?.get().published_ns())
+}
+
+/// How many seconds ago a frame was published; None while it is written.
+#[pyfunction]
+pub(crate) fn frame_age(frame: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
+    let published_ns = hold_of(frame)?.get().published_ns();
+    Ok(published_ns.map(|published_ns| ring::age_of(published_ns).as_secs_f64()))
+}
+
+/// A time that a user gives, in nanoseconds.
+pub(crate) fn parsed_time(given: &Bound<'_, PyAny>) -> PyResult<u64> {
+    let not_whole = |_| {
+        let got = given.get_type().name().map_or_else(|_| String::new(), |name| name.to_string());
+        PyTypeError::new_err(format!("expected time_ns to be whole nanoseconds, an int, got {got}"))
+    };
+    let number = given.call_method0(intern!(given.py(), "__index__")).map_err(not_whole)?;
+    let time_ns = number.extract::<i64>().ok().and_then(|number| u64::try_from(number).ok());
+    time_ns.ok_or_else(|| {
+        PyValueError::new_err(format!("expected time_ns to be nanoseconds from 0 to 2**63 - 1, got {number}"))
     })
 }
 

@@ -84,6 +84,7 @@ mod native {
         frame::{
             FrameHold, frame_meta, frame_note, frame_seq, frame_time_ns, set_frame_meta, set_frame_note, unwrapped,
         },
+        frame::{frame_age, frame_published_ns, set_frame_time_ns},
         gather::{Canvas, Montage, block, concatenate, copyto, stack},
         gather::{cpus, force_cpu, set_stream_from, stream_from},
         kill_at,
@@ -100,7 +101,7 @@ mod native {
         parent::{end_with, watch_again},
         passed::PassedFrames,
         reference::{open_reference, reference_token},
-        ring::{Reader, Ring, Writer, Writing, leave_rings},
+        ring::{Alarm, Reader, Ring, Writer, Writing, leave_rings},
         ring::{end_key, open_reader, open_ring, open_writer, reader_parts, ring_parts, writer_parts},
         session::{left_out, session_find, session_locators, session_named},
         shared::{is_placed, is_shared, is_shared_at},

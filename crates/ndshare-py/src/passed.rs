@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 
 use crate::described::Descriptions;
 use crate::dtype::Dtype;
-use crate::frame::{Own, Passed, passed};
+use crate::frame::{Own, Passed, note_of, passed};
 use crate::travel::borrowed;
 
 /// Makes frames here of those that another process has: all of one ring, with the same meta.
@@ -26,23 +26,26 @@ impl PassedFrames {
         Ok(Self { own: Arc::new(Own::new(py, None, None, meta)?), known: Descriptions::new() })
     }
 
-    /// The frame whose array a token names; a dtype that the token does not say whole comes beside it.
+    /// The frame whose array a token names: when it was made and published, its meta and its note. A dtype that the token does not say whole comes beside it.
     ///
     /// Raises Stale when nobody has it any more.
-    #[pyo3(signature = (token, seq, time_ns, meta, dtype=None))]
+    #[pyo3(signature = (token, seq, times, meta, note, dtype=None))]
     fn open<'py>(
         &self,
         py: Python<'py>,
         token: &[u8],
         seq: u64,
-        time_ns: u64,
+        times: (u64, u64),
         meta: &[u8],
+        note: &Bound<'py, PyAny>,
         dtype: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (token, hold) = borrowed(py, token)?;
         let dtype: Option<Py<PyArrayDescr>> =
             dtype.map(|dtype| Dtype::of(py, Some(dtype))).transpose()?.map(Dtype::unbind);
         let described = self.known.of(py, &token.description.encode(), dtype.as_ref())?;
-        passed(py, &self.own, &described, Passed { hold, offset: token.offset, seq, time_ns, meta: meta.to_vec() })
+        let ((time_ns, published_ns), meta, note) = (times, meta.to_vec(), note_of(note)?.map(Arc::new));
+        let frame = Passed { hold, offset: token.offset, seq, time_ns, published_ns, meta, note };
+        passed(py, &self.own, &described, frame)
     }
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use ndshare::arena::{Deadline, Hold};
 use ndshare::array::Token;
+use ndshare::os::watch::Ticks;
 use ndshare::ring::{self as library, Content, Mode, Note, RingOptions, Sink, Start};
 use numpy::PyArrayDescr;
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
@@ -18,7 +19,7 @@ use crate::closable::{Closable, closed};
 use crate::described::{Described, Descriptions};
 use crate::dtype::Dtype;
 use crate::error::{is_closed, to_python};
-use crate::frame::{FrameHold, Own, carried, carried_note, note_of, quoted, received, written};
+use crate::frame::{FrameHold, Own, carried, carried_note, note_of, parsed_time, quoted, received, written};
 use crate::gather::fill;
 use crate::guard::{Guarded, Once};
 use crate::lock::seconds;
@@ -62,8 +63,15 @@ pub(crate) struct Ring {
     own: Arc<Own>,
 }
 
-/// What goes with an array that is put: meta, note, and single fields of meta.
-type Beside<'a, 'py> = (Option<&'a Bound<'py, PyAny>>, Option<&'a Bound<'py, PyAny>>, Option<&'a Bound<'py, PyDict>>);
+/// What goes with an array that is put: meta, note, when it was made, and single fields of meta.
+type Beside<'a, 'py> = (
+    Option<&'a Bound<'py, PyAny>>,
+    Option<&'a Bound<'py, PyAny>>,
+    Option<&'a Bound<'py, PyAny>>,
+    Option<&'a Bound<'py, PyDict>>,
+);
+/// The same, parsed: meta, a note, and when the frame was made.
+type Said<'a> = (&'a [u8], Option<&'a Note<'a>>, Option<u64>);
 
 /// Other picklers would make a copy of what is one thing.
 #[cold]
@@ -131,14 +139,14 @@ impl Ring {
         facts: &Operand<'_>,
         dtype: &Dtype<'_>,
         timeout: Option<Duration>,
-        (meta, note): (&[u8], Option<&Note<'_>>),
+        (meta, note, time_ns): Said<'_>,
     ) -> PyResult<Option<Option<u64>>> {
         let arena = self.ring.head().arena();
         let Some(hold) = block_under(py, facts)?.filter(|hold| Arc::ptr_eq(hold.arena(), arena)) else {
             return Ok(None);
         };
         let view = self.own.view_of(py, facts, dtype)?;
-        let content = Content { offset: facts.offset_in(&hold), view: &view, meta, note };
+        let content = Content { offset: facts.offset_in(&hold), view: &view, meta, note, time_ns };
         // What goes behind the items has no room in a block that has others behind them.
         if content.tail_bytes() > 0 {
             return Ok(None);
@@ -224,6 +232,10 @@ impl Ring {
     /// dataclasses of arrays, which `frame.tree()` gives back. Their arrays are copied. `note` is a text, bytes or a value for
     /// JSON, of any length, that goes beside the frame.
     ///
+    /// `time_ns` says when the frame was made, in nanoseconds, where its writer knows better: a stamp of the camera. Without
+    /// it that is when it is published, on the monotonic clock. The times of one writer do not go back: an earlier one than
+    /// the last is a ValueError, and nothing is published.
+    ///
     /// `meta` is a mapping or a record, as `frame.meta` is; further arguments are single fields of it. A frame of
     /// another ring takes its meta along where this ring has the same fields; what is given here wins. A value that
     /// does not fit its field raises ValueError or OverflowError, one of another kind TypeError, and an unknown field
@@ -233,7 +245,8 @@ impl Ring {
     /// >>> ring = nds.Ring(2, "uint8", slots=4, meta=[("gain", "f4")])
     /// >>> ring.put([1, 2], gain=0.5), ring.put([3, 4], timeout=1)
     /// (0, 1)
-    #[pyo3(signature = (x, /, timeout=None, *, meta=None, note=None, **fields))]
+    #[pyo3(signature = (x, /, timeout=None, *, meta=None, note=None, time_ns=None, **fields))]
+    #[expect(clippy::too_many_arguments, reason = "a signature of Python's")]
     fn put(
         &self,
         py: Python<'_>,
@@ -241,9 +254,10 @@ impl Ring {
         timeout: Option<f64>,
         meta: Option<&Bound<'_, PyAny>>,
         note: Option<&Bound<'_, PyAny>>,
+        time_ns: Option<&Bound<'_, PyAny>>,
         fields: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Option<u64>> {
-        self.put_by(py, &self.ring, x, timeout, (meta, note, fields))
+        self.put_by(py, &self.ring, x, timeout, (meta, note, time_ns, fields))
     }
 
     /// A writer, made beforehand: the stream does not end before all that were made are closed.
@@ -405,6 +419,14 @@ impl Ring {
         self.ring.is_closed()
     }
 
+    /// The offset between the clock of frames and UTC, measured now: ``ring.clock.datetime(frame.time_ns)``.
+    #[getter]
+    fn clock<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        static CLOCK: Once<Py<PyAny>> = Once::new();
+        let clock = self.ring.clock();
+        CLOCK.import(py, "ndshare._clock", "Clock")?.call1((clock.offset_ns, clock.uncertainty_ns))
+    }
+
     fn __reduce__(&self) -> PyResult<()> {
         Err(only_multiprocessing("ring"))
     }
@@ -491,7 +513,8 @@ impl Writing {
         }
         drop(array);
         let (meta, note) = (hold.get().meta_bytes(py).unwrap_or_default(), hold.get().written_note());
-        let content = Content { offset: 0, view: self.wanted.said(), meta: &meta, note: note.as_deref() };
+        let time_ns = hold.get().time_ns();
+        let content = Content { offset: 0, view: self.wanted.said(), meta: &meta, note: note.as_deref(), time_ns };
         FrameHold::publish(hold, py, content, self.timeout)?;
         Ok(())
     }
@@ -512,22 +535,22 @@ impl Ring {
         by: &dyn Sink,
         x: &Bound<'_, PyAny>,
         timeout: Option<f64>,
-        (meta, note, fields): Beside<'_, '_>,
+        (meta, note, time_ns, fields): Beside<'_, '_>,
     ) -> PyResult<Option<u64>> {
-        let timeout = seconds(timeout)?;
+        let (timeout, time_ns) = (seconds(timeout)?, time_ns.map(parsed_time).transpose()?);
         let note = note.map(note_of).transpose()?.flatten().map(Arc::new);
         let note = note.map_or_else(|| carried_note(x), |given| Ok(Some(given)))?;
         let note = note.as_deref();
         if self.has_tree(py, x)? {
             let meta = self.meta(x, meta, fields)?;
-            return self.put_tree(py, by, x, timeout, (&meta, note));
+            return self.put_tree(py, by, x, timeout, (&meta, note, time_ns));
         }
         let array = self.as_array(x)?;
         let facts = Operand::of_any(&array).ok_or_else(|| PyTypeError::new_err("expected something like an array"))?;
         let dtype = Dtype::of(py, Some(&array.getattr(intern!(py, "dtype"))?))?;
         let is_cast = self.own.check_cast(py, &dtype)?;
         let meta = self.meta(x, meta, fields)?;
-        if !is_cast && let Some(seq) = self.put_as_is(py, by, &facts, &dtype, timeout, (&meta, note))? {
+        if !is_cast && let Some(seq) = self.put_as_is(py, by, &facts, &dtype, timeout, (&meta, note, time_ns))? {
             // A loop that fills one array again and again would change frames that readers have.
             if seq.is_some() {
                 make_readonly(&array);
@@ -535,11 +558,11 @@ impl Ring {
             return Ok(seq);
         }
         if self.own.tree().is_some() {
-            return self.put_tree(py, by, x, timeout, (&meta, note));
+            return self.put_tree(py, by, x, timeout, (&meta, note, time_ns));
         }
         let dtype = if is_cast { Dtype::known(self.own.dtype.bind(py).clone()) } else { dtype };
         let wanted = self.own.like(py, &facts, dtype)?;
-        let content = Content { offset: 0, view: wanted.said(), meta: &meta, note };
+        let content = Content { offset: 0, view: wanted.said(), meta: &meta, note, time_ns };
         let writing = begin(py, by, (wanted.len_bytes(), content.tail_bytes() as u64), timeout)?;
         let (frame, hold) = written(py, &self.own, &wanted, writing, true)?;
         fill(py, &frame, &array)?;
@@ -564,17 +587,17 @@ impl Ring {
         by: &dyn Sink,
         x: &Bound<'_, PyAny>,
         timeout: Option<Duration>,
-        beside: (&[u8], Option<&Note<'_>>),
+        said: Said<'_>,
     ) -> PyResult<Option<u64>> {
         if let Some(tree) = self.own.tree().cloned().or_else(|| self.own.last_tree())
             && let Some(fitting) = tree.fitting(x)?
         {
-            return self.put_fitting(py, by, (&tree, &fitting), timeout, beside);
+            return self.put_fitting(py, by, (&tree, &fitting), timeout, said);
         }
         let tree = self.own.new_tree(py, x)?;
         let fitting = tree.fitting(x)?;
         let fitting = fitting.ok_or_else(|| PyTypeError::new_err("expected a tree of arrays that stays as it is"))?;
-        self.put_fitting(py, by, (&tree, &fitting), timeout, beside)
+        self.put_fitting(py, by, (&tree, &fitting), timeout, said)
     }
 
     fn put_fitting(
@@ -583,9 +606,9 @@ impl Ring {
         by: &dyn Sink,
         (tree, fitting): (&Tree, &Fitting<'_, '_>),
         timeout: Option<Duration>,
-        (meta, note): (&[u8], Option<&Note<'_>>),
+        (meta, note, time_ns): Said<'_>,
     ) -> PyResult<Option<u64>> {
-        let content = Content { offset: 0, view: tree.frame.said(), meta, note };
+        let content = Content { offset: 0, view: tree.frame.said(), meta, note, time_ns };
         let writing = begin(py, by, (tree.frame.len_bytes(), content.tail_bytes() as u64), timeout)?;
         let hold = FrameHold::begun(py, &self.own, &tree.frame, writing)?;
         fitting.each(|described, offset, array| fill(py, &FrameHold::part(&hold, py, described, offset)?, array))?;
@@ -697,7 +720,8 @@ impl Writer {
     /// >>> writer = ring.writer()
     /// >>> writer.put([1, 2]), writer.put([3, 4])
     /// (0, 1)
-    #[pyo3(signature = (x, /, timeout=None, *, meta=None, note=None, **fields))]
+    #[pyo3(signature = (x, /, timeout=None, *, meta=None, note=None, time_ns=None, **fields))]
+    #[expect(clippy::too_many_arguments, reason = "a signature of Python's")]
     fn put(
         &self,
         py: Python<'_>,
@@ -705,10 +729,11 @@ impl Writer {
         timeout: Option<f64>,
         meta: Option<&Bound<'_, PyAny>>,
         note: Option<&Bound<'_, PyAny>>,
+        time_ns: Option<&Bound<'_, PyAny>>,
         fields: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Option<u64>> {
         let writer = self.writer.open(py, "writer")?;
-        self.ring.get().put_by(py, &*writer, x, timeout, (meta, note, fields))
+        self.ring.get().put_by(py, &*writer, x, timeout, (meta, note, time_ns, fields))
     }
 
     /// End this writer. The stream ends if it was the last one. A writer that was sent to another process lives on there.
@@ -840,6 +865,47 @@ impl Reader {
         self.next(py, seconds(timeout)?)
     }
 
+    /// The newest frame of the ring, which is not taken: the next call may give it again, and `get` gives what it would.
+    ///
+    /// It is for displays and control loops, and goes with every kind of reader; ``ring.reader(latest=True)`` holds no
+    /// writer back. If the newest was published longer than `max_age` seconds ago (None: any age will do), it waits for a
+    /// newer one. ``frame.age`` tells how old it is.
+    ///
+    /// Raises Empty when there was none so young for `timeout` seconds (None: wait for ever), which says how old the newest
+    /// is; Closed when the ring was closed and has none; WriterDied, once, when the last writer died and it would have to
+    /// wait; and RuntimeError when another process has used this reader.
+    ///
+    /// >>> import ndshare as nds
+    /// >>> ring = nds.Ring(2, "uint8", slots=4)
+    /// >>> frames = ring.reader(latest=True)
+    /// >>> ring.put([1, 2]), ring.put([3, 4])
+    /// (0, 1)
+    /// >>> frames.newest(max_age=60).seq, frames.newest().seq, frames.newest().age < 60
+    /// (1, 1, True)
+    #[pyo3(signature = (max_age=None, timeout=None))]
+    fn newest<'py>(&self, py: Python<'py>, max_age: Option<f64>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+        let refuse = |age| PyValueError::new_err(format!("expected max_age in seconds, 0 or more, or None, got {age}"));
+        let max_age = seconds(max_age).map_err(|_| refuse(max_age.unwrap_or_default()))?;
+        let (reader, timeout) = (self.reader.open(py, "reader")?, seconds(timeout)?);
+        let found = at_once(py, || reader.newest_now(max_age))?;
+        let wait = || interruptible_for(py, timeout, |deadline| reader.newest(max_age, deadline));
+        received(py, &self.own, &self.known, found.map_or_else(wait, Ok)?)
+    }
+
+    /// The next frame if there is one now; None also at the end, which only `get` tells.
+    fn _soon<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let reader = self.reader.open(py, "reader")?;
+        let found = at_once(py, || reader.get_soon(Duration::ZERO))?;
+        found.map(|frame| received(py, &self.own, &self.known, frame)).transpose()
+    }
+
+    /// Its mode ("every", "latest" or "group"), the name of its ring, and the dtype of the meta there.
+    fn _facts<'py>(&self, py: Python<'py>) -> PyResult<(&'static str, Option<String>, Option<Bound<'py, PyAny>>)> {
+        let reader = self.reader.open(py, "reader")?;
+        let meta = self.own.meta.as_ref().map(|meta| meta.dtype(py));
+        Ok((reader.mode().name(), reader.ring().format().name.clone(), meta))
+    }
+
     fn __iter__(slf: Py<Self>) -> Py<Self> {
         slf
     }
@@ -925,6 +991,33 @@ impl Reader {
         let Some(reader) = self.reader.get() else { return Ok("<Reader, closed>".to_owned()) };
         let (name, mode) = (quoted(py, reader.ring().format().name.as_deref())?, reader.mode());
         Ok(format!("<Reader of ring{name}, {mode}, lag {}>", reader.lag()))
+    }
+}
+
+/// A timer whose descriptor is readable when it is time, for what waits on several rings at once.
+#[pyclass(frozen, module = "ndshare._native")]
+pub(crate) struct Alarm {
+    ticks: Ticks,
+}
+
+#[pymethods]
+impl Alarm {
+    #[new]
+    fn new() -> PyResult<Self> {
+        let none = || PyOSError::new_err("expected a free descriptor for a timer, got none: close some");
+        Ticks::new().map(|ticks| Self { ticks }).ok_or_else(none)
+    }
+
+    /// Rings after so many seconds, and then again and again; never for None. It is quiet at once.
+    fn set(&self, after: Option<f64>) -> PyResult<()> {
+        // A timer of no time at all would be none.
+        let after = seconds(after)?.map_or(Duration::ZERO, |after| after.max(Duration::from_micros(1)));
+        self.ticks.set(after);
+        Ok(())
+    }
+
+    fn fileno(&self) -> i32 {
+        self.ticks.descriptor()
     }
 }
 

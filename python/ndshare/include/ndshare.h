@@ -236,6 +236,11 @@ nds_code nds_writer_begin_shaped(nds_writer *writer,
 // Where the frame is to be filled. What stands there before is any bytes.
 nds_code nds_writing_get_info(const nds_writing *writing, nds_array_info *info);
 
+// Says when the frame was made, in nanoseconds, where the program knows better than the ring: a stamp of the camera, say.
+// Readers get it as the frame's `time_ns`; without it they get the time of publication. The stamps of one writer do not go
+// back: publishing an earlier one is NDS_INVALID_VALUE.
+nds_code nds_writing_set_time_ns(nds_writing *writing, uint64_t time_ns);
+
 // Publishes the frame, with `meta_bytes` bytes of meta, and frees the handle; nobody may write to the frame any more.
 //
 // `seq` (or NULL) gets the number of the frame, or NDS_DROPPED. NDS_FULL when there was no room before the timeout: then

@@ -176,7 +176,7 @@ class _Sender:
     def _message(self, frame: Any, seq: int) -> tuple[Any, bytes]:
         payload, flags = _wire.packed(frame, self._server.compress, _wire.seal(self._server.run, seq))
         meta = b"" if frame.meta is None else frame.meta.tobytes()
-        time_ns = time.time_ns() - (time.monotonic_ns() - (frame.time_ns or 0))
+        time_ns = time.time_ns() - (time.monotonic_ns() - (frame.published_ns or 0))
         run, nbytes, dtype = self._server.run, frame.nbytes, _wire.dtype_text(frame.dtype)
         header = _wire.Header(_wire.FRAME, flags, run, seq, time_ns, nbytes, frame.shape, dtype, meta)
         return payload, _wire.pack(header)

@@ -336,7 +336,7 @@ impl Source {
         match reader.get(&Deadline::after(NAP)) {
             // What cannot be shown may be followed by what can.
             Ok(frame) => match frame.array() {
-                Ok(array) => self.show(Shown::shared(frame.seq, frame.time_ns, array), Status::Live),
+                Ok(array) => self.show(Shown::shared(frame.seq, frame.published_ns, array), Status::Live),
                 Err(error) => self.say(Status::Failed(error.to_string())),
             },
             Err(Error::WriterDied(death)) => {
@@ -380,8 +380,8 @@ impl Source {
 }
 
 /// A frame that was read from outside.
-fn own(SeenFrame { seq, time_ns, shape, element, bytes }: SeenFrame) -> Shown {
-    Shown::own(seq, time_ns, shape, element, bytes)
+fn own(SeenFrame { seq, published_ns, shape, element, bytes, .. }: SeenFrame) -> Shown {
+    Shown::own(seq, published_ns, shape, element, bytes)
 }
 
 /// Looks now and then whether what is followed is still worth it.

@@ -47,6 +47,11 @@ pub fn monotonic() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
+/// UTC since 1970, on the wall clock, which may be set.
+pub fn realtime() -> Duration {
+    std::time::UNIX_EPOCH.elapsed().unwrap_or_default()
+}
+
 /// Whether process `pid`, as this process sees it, has the file mapped that lies at `address` here. No, where that can't be
 /// told.
 ///

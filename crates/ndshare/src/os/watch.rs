@@ -54,6 +54,11 @@ impl Ticks {
         (fd >= 0).then(|| Self { descriptor: unsafe { OwnedFd::from_raw_fd(fd) } })
     }
 
+    /// The descriptor that is readable after a tick.
+    pub fn descriptor(&self) -> i32 {
+        self.descriptor.as_raw_fd()
+    }
+
     /// Ticks from now on each `period`, the first one after a period; never if that is zero. It is quiet at once.
     pub fn set(&self, period: Duration) {
         let step = libc::timespec {

@@ -7,11 +7,13 @@ use super::note::{Note, Told, read_tail};
 use super::protocol;
 use super::state::Ring;
 use super::table::{EntryWords, SPACE};
+use super::time::age_of;
 use crate::arena::{BlockId, Hold};
 use crate::array::{Array, Description};
 use crate::error::{Kind, Result};
 use crate::prim::{Ordering::Relaxed, load_bytes};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A published frame. Its bytes never change while it lives.
 ///
@@ -40,8 +42,10 @@ pub struct Frame {
     hold: Option<Hold>,
     /// Its number.
     pub seq: u64,
-    /// When it was published, on the monotonic clock.
+    /// When it was made, as its writer says; else when it was published, on the monotonic clock.
     pub time_ns: u64,
+    /// When it was published, on the monotonic clock, whatever the writer says.
+    pub published_ns: u64,
     /// Where in the block the first item is.
     pub offset: u64,
     said: Said,
@@ -61,6 +65,7 @@ type Said = Option<Box<(Told, Vec<u8>)>>;
 pub(super) struct Snapshot {
     block: u64,
     time_ns: u64,
+    published_ns: u64,
     offset: u64,
     said: Said,
 }
@@ -89,6 +94,8 @@ impl Ring {
             // an array is made of it.
             block: entry.block.load(Relaxed),
             time_ns: entry.time_ns.load(Relaxed),
+            // RAW: a time, which is told.
+            published_ns: entry.published_ns.load(Relaxed),
             offset: entry.offset.load(Relaxed),
             said: said(entry, self.table.geometry.meta_bytes as usize),
         })
@@ -108,8 +115,14 @@ impl Frame {
         words.held.fetch_add(1, Relaxed);
         // RAW: a name, which is compared.
         let user = words.user.load(Relaxed);
-        let Snapshot { time_ns, offset, said, .. } = from;
-        Self { hold: Some(hold), seq, time_ns, offset, said, ring: ring.clone(), reader, incarnation, user, claim }
+        let Snapshot { time_ns, published_ns, offset, said, .. } = from;
+        let (hold, ring) = (Some(hold), ring.clone());
+        Self { hold, seq, time_ns, published_ns, offset, said, ring, reader, incarnation, user, claim }
+    }
+
+    /// How long ago it was published, by the monotonic clock.
+    pub fn age(&self) -> Duration {
+        age_of(self.published_ns)
     }
 
     /// The block that has the bytes.

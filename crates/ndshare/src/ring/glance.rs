@@ -52,8 +52,10 @@ impl Glance {
 pub struct SeenFrame {
     /// Its number.
     pub seq: u64,
-    /// When it was published, on the monotonic clock.
+    /// When it was made, as its writer says; else when it was published, on the monotonic clock.
     pub time_ns: u64,
+    /// When it was published, on the monotonic clock.
+    pub published_ns: u64,
     /// The lengths of its axes.
     pub shape: Vec<usize>,
     /// What an item is.
@@ -74,9 +76,11 @@ impl SeenFrame {
         let read = read_entry(entry.seq, seq, || {
             // RAW: a name, which is looked up; a time, which is told; an offset, which is checked against the block.
             let [block, time_ns, offset] = [entry.block, entry.time_ns, entry.offset].map(|word| word.load(Relaxed));
-            (block, time_ns, offset, Told::of(&entry))
+            // RAW: a time, which is told.
+            let times = (time_ns, entry.published_ns.load(Relaxed));
+            (block, times, offset, Told::of(&entry))
         });
-        let Some((block, time_ns, offset, mut told)) = read else { return Ok(None) };
+        let Some((block, (time_ns, published_ns), offset, mut told)) = read else { return Ok(None) };
         let Some(id) = BlockId::from_word(block) else { return Ok(None) };
         let Some(block) = look.block(id) else { return Ok(None) };
         told.read_view(|at, len| tail_of(block.words(), at, len));
@@ -89,7 +93,7 @@ impl SeenFrame {
         let bytes = items(block.words(), offset, &layout, element.size());
         // A block has another generation before it is filled anew: what was copied is of this frame if it still lives.
         fence(Acquire);
-        let frame = Self { seq, time_ns, shape: layout.shape().to_vec(), element, bytes };
+        let frame = Self { seq, time_ns, published_ns, shape: layout.shape().to_vec(), element, bytes };
         Ok(Some(frame).filter(|_| look.is_live(id)))
     }
 }

@@ -16,14 +16,14 @@
 //!   `policy`: what users choose.
 //! - `note`: what is said beside the items of a frame, and where it stands. `state`: the [`Ring`] itself. `recover`: its lock, and order after a death. `notify`: waking who waits. `group`,
 //!   `readers`, `writers`: who takes part. `settle`: when the stream ends. `window`: which frames stay. `sizes`: which
-//!   blocks are too large. `stats`: what is told. `glance`: the same
+//!   blocks are too large. `time`: when frames were made, and what that is in UTC. `stats`: what is told. `glance`: the same
 //!   from outside. `audit`: the invariants. `token`: what keeps a reader or a writer on its way. `named`: rings by
 //!   name.
 //! - Writing: `full`: waiting for room. `pick`: a frame to fill. `publish`: its entry. `write`: [`Writing`]. `writer`:
 //!   [`Writer`].
 //! - Reading: `frame`: [`Frame`]. `selector`: what selectors wait on. `reader`: [`Reader`]. `look`: one look, `member`: that
 //!   of a group's member. `offered`: another user's ring, read without any of this.
-//!   `wait`: a spin, then a futex. `descriptor`: the reader's side of a selector.
+//!   `wait`: a spin, then a futex. `newest`: the newest frame, again and again. `descriptor`: the reader's side of a selector.
 //!
 //! A file names only files below it; this one only declares.
 
@@ -39,6 +39,7 @@ mod leave;
 mod look;
 mod member;
 mod named;
+mod newest;
 mod note;
 mod notify;
 mod offered;
@@ -55,6 +56,7 @@ mod sizes;
 mod state;
 mod stats;
 mod table;
+mod time;
 mod token;
 mod wait;
 mod window;
@@ -78,6 +80,7 @@ pub use reader::Reader;
 pub use state::Ring;
 pub use stats::{Process, ReaderStats, Stats, WriterCounts, WriterStats};
 pub use table::{GROUPS, READERS, RingSizes, WRITERS};
+pub use time::Clock;
 pub use write::{Sink, Writing};
 pub use writer::Writer;
 
@@ -86,6 +89,7 @@ mod internals {
     pub use super::audit::audit;
     pub use super::glance::{Glance, SeenFrame};
     pub use super::table::VIEW_BYTES;
+    pub use super::time::age_of;
 }
 #[cfg(not(feature = "internals"))]
 pub(crate) use internals::*;

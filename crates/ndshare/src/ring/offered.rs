@@ -9,6 +9,7 @@ use super::format::Format;
 use super::note::{Note, Told};
 use super::protocol::{self, MOST_WRITTEN};
 use super::table::{CLOSED, EntryWords, RingSizes, Table};
+use super::time::age_of;
 use crate::arena::{Copied, Deadline, OfferedBlock};
 use crate::array::{Description, Element, Item, Layout, items_in};
 use crate::error::{Empty, Error, Kind, Result, WriterDied};
@@ -46,8 +47,10 @@ pub struct OfferedRing {
 pub struct OfferedFrame {
     /// Its number.
     pub seq: u64,
-    /// When it was published, on the monotonic clock.
+    /// When it was made, as its writer says; else when it was published, on the monotonic clock.
     pub time_ns: u64,
+    /// When it was published, on the monotonic clock.
+    pub published_ns: u64,
     layout: Layout,
     element: Element,
     meta: Vec<u8>,
@@ -58,6 +61,11 @@ pub struct OfferedFrame {
 }
 
 impl OfferedFrame {
+    /// How long ago it was published, by the monotonic clock.
+    pub fn age(&self) -> Duration {
+        age_of(self.published_ns)
+    }
+
     /// What the writer said beside it; empty when the ring has no meta.
     pub fn meta(&self) -> &[u8] {
         &self.meta
@@ -251,7 +259,7 @@ impl OfferedRing {
     }
 
     fn copy_said(&self, seq: u64, said: Said) -> Result<OfferedFrame> {
-        let Said { time_ns, place, offset, mut told, meta, .. } = said;
+        let Said { time_ns, published_ns, place, offset, mut told, meta, .. } = said;
         let tail = |at: u64, len: usize| self.tail(place.saturating_add(at), len);
         told.read_view(tail);
         let own = if told.view.is_empty() { self.format.description() } else { None };
@@ -261,7 +269,7 @@ impl OfferedRing {
         let copied = self.table.head.data().copy(place + offset, &layout, element.size())?;
         // One that does not lie inside is an error for who asks for it.
         let long_note = told.note_in_tail().and_then(|(at, len)| tail(at, len).ok());
-        Ok(OfferedFrame { seq, time_ns, layout, element, meta, told, long_note, copied })
+        Ok(OfferedFrame { seq, time_ns, published_ns, layout, element, meta, told, long_note, copied })
     }
 
     /// Bytes of the data.
@@ -286,6 +294,7 @@ fn no_frame(error: Error, since: Duration) -> Error {
 struct Said {
     frame: Option<u32>,
     time_ns: u64,
+    published_ns: u64,
     /// Where in the data the block begins, and where in that the first item is.
     place: u64,
     offset: u64,
@@ -301,6 +310,8 @@ impl Said {
             frame: table.frame_index(entry),
             // RAW: a time, which is told.
             time_ns: entry.time_ns.load(Relaxed),
+            // RAW: a time, which is told.
+            published_ns: entry.published_ns.load(Relaxed),
             place,
             offset,
             told: Told::of(entry),

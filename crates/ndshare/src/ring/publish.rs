@@ -7,11 +7,11 @@ use super::policy::WhenFull;
 use super::protocol::{self, BUSY, MOST_WRITTEN};
 use super::state::Ring;
 use super::table::{DROPPED, EVENT, HEAD};
+use super::time::{self, Times};
 use super::writers::Pen;
 use crate::arena::{BlockId, Deadline, Hold};
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
-use crate::os::monotonic;
 use crate::prim::{
     Ordering::{Relaxed, SeqCst},
     store_bytes,
@@ -26,6 +26,9 @@ pub struct Content<'a> {
     pub view: &'a [u8],
     /// The meta of the frame.
     pub meta: &'a [u8],
+    /// When the frame was made, where its maker knows better than the ring: of one writer, no earlier than the frame
+    /// before. None: when it is published, on the monotonic clock.
+    pub time_ns: Option<u64>,
     /// Text, JSON or bytes of any length beside the frame.
     pub note: Option<&'a Note<'a>>,
 }
@@ -105,7 +108,7 @@ impl Ring {
         if meta > most as usize {
             return Err(Error::value(format!("expected at most {most} bytes of meta, got {meta}")));
         }
-        Ok(())
+        time::check(content.time_ns)
     }
 
     /// The one way to publish: once there is room, or at once if at all where `deadline` is [`Deadline::now`].
@@ -175,6 +178,7 @@ impl Ring {
         if self.written() >= MOST_WRITTEN {
             return Err(no_number_left());
         }
+        let times = self.times(pen, content.time_ns)?;
         let has_room = room_at == Some(self.written());
         if !has_room && self.is_full(self.least_cursor()) && !self.make_room() {
             return Ok(Outcome::Full);
@@ -185,22 +189,23 @@ impl Ring {
         // want the block's words as soon as they see the number.
         drop(publication.hold.take());
         self.pass_over_lost();
-        let seq = self.write_entry(frame, block, content, tail_at);
-        self.count_frame(pen);
+        let seq = self.write_entry(frame, block, content, (times, tail_at));
+        self.count_frame(pen, times.time_ns);
         Ok(Outcome::Published(seq))
     }
 
-    fn write_entry(&self, frame: u32, block: BlockId, content: Content<'_>, tail_at: u64) -> u64 {
+    fn write_entry(&self, frame: u32, block: BlockId, content: Content<'_>, (times, tail_at): (Times, u64)) -> u64 {
         let seq = self.written();
         let entry = self.table.entry(seq);
         // Beforehand: readers look at the entry, and what is written to it in one go travels in one go.
-        let (time_ns, place) = (monotonic().as_nanos() as u64, self.arena().place_to_tell(block));
+        let place = self.arena().place_to_tell(block);
         protocol::open_entry(entry.seq);
         point(Point::RingBusy);
         entry.block.store(block.to_word(), Relaxed);
         entry.place.store(place, Relaxed);
         entry.frame.store(frame.into(), Relaxed);
-        entry.time_ns.store(time_ns, Relaxed);
+        entry.time_ns.store(times.time_ns, Relaxed);
+        entry.published_ns.store(times.published_ns, Relaxed);
         entry.offset.store(content.offset, Relaxed);
         content.beside().write_entry(&entry, tail_at);
         store_bytes(entry.meta, content.meta);

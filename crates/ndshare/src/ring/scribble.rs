@@ -23,7 +23,7 @@ fn use_it(ring: &Arc<Ring>, readers: &[Reader], len: u64) {
     for _ in 0..3 {
         if let Ok(mut writing) = ring.begin(len, &briefly()) {
             let [short, long] = [10, VIEW_BYTES + 1].map(|len| Note::text("n".repeat(len)));
-            let content = Content { offset: 8, view: b"|u1", meta: b"meta", note: Some(&long) };
+            let content = Content { offset: 8, view: b"|u1", meta: b"meta", note: Some(&long), ..Content::default() };
             let _ = writing.publish(content, &Deadline::now());
             let _ = writing.publish(Content { note: Some(&short), ..content }, &briefly());
         }
@@ -77,8 +77,7 @@ fn round(arena: &Arc<Arena>, dice: &mut Dice, policy: WhenFull) -> Result<()> {
 fn use_some(ring: &Arc<Ring>, readers: &[Reader]) {
     for number in 0..dice_free(ring) {
         if let Ok(mut writing) = ring.begin(1024, &briefly()) {
-            let _ =
-                writing.publish(Content { offset: 0, view: &[], meta: &number.to_le_bytes(), note: None }, &briefly());
+            let _ = writing.publish(Content { meta: &number.to_le_bytes(), ..Content::default() }, &briefly());
         }
         let _ = readers[number as usize % readers.len()].try_get();
     }

@@ -33,7 +33,7 @@ pub const GROUPS: usize = 8;
 /// Bytes of a group's name that others see.
 pub(super) const NAME_BYTES: usize = 64;
 /// Bytes of an entry for what describes a frame's dtype, shape and strides, and for its note.
-pub const VIEW_BYTES: usize = 504;
+pub const VIEW_BYTES: usize = 496;
 
 /// The version of this layout.
 const VERSION: u32 = 3;
@@ -80,7 +80,7 @@ const READER_WORDS: usize = 16;
 const FRAMES_AT: usize = READERS_AT + READERS * READER_WORDS;
 const FRAME_WORDS: usize = 4;
 /// Words of an entry before view and meta.
-const ENTRY_FIXED: usize = 9 + GROUPS;
+const ENTRY_FIXED: usize = 10 + GROUPS;
 const VIEW_WORDS: usize = VIEW_BYTES / 8;
 
 /// A frame that was never published, or whose content was thrown away.
@@ -235,6 +235,8 @@ pub(super) struct WriterWords<'a> {
     pub written: &'a AtomicU64,
     /// The process that is just letting go of an unused one in order, so that this is not taken for a death; 0: none.
     pub leaver: &'a AtomicU64,
+    /// The time of the last frame that it published: those of one writer do not go back.
+    pub last_time_ns: &'a AtomicU64,
 }
 
 /// Words of one frame.
@@ -259,6 +261,8 @@ pub(super) struct EntryWords<'a> {
     /// Which frame of the ring.
     pub frame: &'a AtomicU64,
     pub time_ns: &'a AtomicU64,
+    /// When it was published, on the monotonic clock, whatever clock `time_ns` is of.
+    pub published_ns: &'a AtomicU64,
     /// Where in the block the first item is.
     pub offset: &'a AtomicU64,
     pub view_len: &'a AtomicU64,
@@ -342,8 +346,8 @@ impl<B: AnyBlock> Table<B> {
     /// `index` is below [`WRITERS`].
     #[inline]
     pub(super) fn writer(&self, index: usize) -> WriterWords<'_> {
-        let [state, token, user, written, leaver] = self.array(WRITERS_AT + index * WRITER_WORDS);
-        WriterWords { state, token, user, written, leaver }
+        let [state, token, user, written, leaver, last_time_ns] = self.array(WRITERS_AT + index * WRITER_WORDS);
+        WriterWords { state, token, user, written, leaver, last_time_ns }
     }
 
     /// `index` is below [`READERS`].
@@ -401,7 +405,8 @@ impl<B: AnyBlock> Table<B> {
             place: &fixed[6],
             note: &fixed[7],
             tail: &fixed[8],
-            claims: &fixed[9..],
+            published_ns: &fixed[9],
+            claims: &fixed[10..],
             view,
             meta,
         }

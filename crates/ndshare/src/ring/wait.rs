@@ -17,11 +17,11 @@ use std::time::Duration;
 
 /// How long an idle reader sleeps before it looks anew: a writer may have died before it could wake anybody, and a
 /// signal may have come just before the sleep. Short of 0.1 s, which is as long as a death may hold anybody up.
-const NAP: Duration = Duration::from_millis(80);
+pub(super) const NAP: Duration = Duration::from_millis(80);
 /// As long, in a group: a frame of a member that died wants another one, which takes a sweep as well.
 const GROUP_NAP: Duration = Duration::from_millis(50);
 /// How often it looks whether the writers live, which takes system calls.
-const LOOK_EVERY: Duration = Duration::from_millis(300);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// After a wait shorter than so many spins, the next spin is so many times as long.
 const KEEN: u32 = 5;
 
@@ -165,15 +165,23 @@ impl Reader {
         let is_over = outcome.as_ref().is_err_and(|error| error.kind() == Kind::Empty);
         if is_over || wait.looked.is_none_or(|looked| now - looked >= look_every) {
             wait.looked = Some(now);
-            let told = match self.check_writers(deadline) {
-                // What it waited for is the lock; the frame is what the caller asked for.
-                Err(error) if error.kind() == Kind::Timeout => Ok(()),
-                looked => looked,
-            };
-            self.settle_whole()?;
-            told?;
+            self.hear_of_deaths(deadline)?;
         }
         outcome
+    }
+
+    /// Looks whether the writers live, which takes system calls.
+    ///
+    /// # Errors
+    /// `WriterDied`, once, when the last writer died.
+    pub(super) fn hear_of_deaths(&self, deadline: &Deadline) -> Result<()> {
+        let told = match self.check_writers(deadline) {
+            // What it waited for is the lock; the frame is what the caller asked for.
+            Err(error) if error.kind() == Kind::Timeout => Ok(()),
+            looked => looked,
+        };
+        self.settle_whole()?;
+        told
     }
 
     /// Looks for a while without giving the processor up; says whether something came.
@@ -213,6 +221,8 @@ impl Reader {
         self.told.load(SeqCst) == deaths
     }
 
+    /// # Errors
+    /// `WriterDied` for a death that this reader was not told of; `Timeout` where the ring's lock is not free.
     fn check_writers(&self, deadline: &Deadline) -> Result<()> {
         if let Mode::Group(_) = self.mode {
             // A member that died holding a frame gives it back by its sweep.

@@ -149,6 +149,7 @@ impl Ring {
         let words = self.table.writer(index);
         words.written.store(0, Relaxed);
         words.leaver.store(0, Relaxed);
+        words.last_time_ns.store(0, Relaxed);
         words.user.store(user, SeqCst);
         words.token.store(token, SeqCst);
         let claim = words.look().next(role);
@@ -182,11 +183,12 @@ impl Ring {
 
     /// Counts a frame for its writer, under the lock.
     #[inline]
-    pub(super) fn count_frame(&self, pen: Pen) {
+    pub(super) fn count_frame(&self, pen: Pen, time_ns: u64) {
         let words = self.table.writer(pen.index);
         if words.look().incarnation == pen.incarnation {
             // RAW: counted up from whatever it is, and capped by who tells it.
             words.written.store(words.written.load(Relaxed).wrapping_add(1), Relaxed);
+            words.last_time_ns.store(time_ns, Relaxed);
         }
     }
 }

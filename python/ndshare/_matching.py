@@ -1,0 +1,257 @@
+"""Which frames of several streams belong together: plain numbers in, matches out. No frame, clock or ring is here.
+
+The rule is that of `pandas.merge_asof(direction="nearest", tolerance=within)`, in which each frame is used once. One
+stream leads: each of its frames makes a match. A frame of another stream belongs to the leader's frame that is nearest
+to it, no farther than `within`; of those that belong to the same one, the nearest is its partner. Of two that are as
+near, the earlier wins. Nothing else can take part: it is unmatched.
+
+`Matcher` finds the same as if it had seen all frames at once. So it waits until no frame to come could be nearer:
+stamps of a stream do not go back, and, where that is promised, are `apart` at least. A match waits no longer than until
+its frame is due, and not when `limit` frames wait behind it; who has shown nothing by then is frozen until it shows
+something. While the leader is frozen or has ended, the next stream in order leads.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Final, Literal, NamedTuple
+
+State = Literal["live", "frozen", "died", "closed"]
+# Why a stream has no part in a match.
+Why = Literal["no match", "frozen", "died", "closed"]
+
+
+class Entry(NamedTuple):
+    """One frame that waits: its stamp, when it is due by the caller's clock, and what the caller wants back."""
+
+    stamp: Any
+    due: int
+    item: Any
+
+
+class Match(NamedTuple):
+    """One entry or None for each stream, and which stream led."""
+
+    lead: int
+    entries: list[Entry | None]
+    missing: dict[int, Why]
+
+
+class Counts:
+    """What became of the frames of one stream. `unmatched` are all in no match, of which some are told by name."""
+
+    __slots__ = ("disordered", "frames", "late", "matched", "overrun")
+
+    def __init__(self) -> None:
+        self.frames = 0  # that came
+        self.matched = 0
+        self.late = 0  # came when their match was out, or that of a later frame
+        self.overrun = 0  # went because as many as may wait did
+        self.disordered = 0  # had a stamp before that of the frame before, or none that is a number
+
+
+class Matcher:
+    """The rule above, for streams 0, 1, … in this order of leading."""
+
+    def __init__(self, count: int, within: Any, limit: int, apart: Any = 0) -> None:
+        self.within: Final = within
+        self.limit: Final = limit
+        self.apart: Final = apart
+        self.queues: list[deque[Entry]] = [deque() for _ in range(count)]
+        self.states: list[State] = ["live"] * count
+        self.counts = [Counts() for _ in range(count)]
+        self.last: list[Any] = [None] * count
+        # The stream and the stamp that made the last match.
+        self._made: tuple[int, Any] | None = None
+        # When the first was due of those that made room while the leader showed nothing.
+        self._overdue: int | None = None
+
+    # ---- what the caller tells
+
+    def push(self, stream: int, stamp: Any, due: int, item: Any) -> None:
+        """Take the next frame of a stream, which is live from now on."""
+        counts, last = self.counts[stream], self.last[stream]
+        counts.frames += 1
+        if self._overdue is not None and stream <= (self._leader() or 0):
+            self._overdue = None
+        self.states[stream] = "live"
+        # Also refuses what is no number: it compares as false.
+        if not (stamp == stamp if last is None else stamp >= last):  # noqa: PLR0124
+            counts.disordered += 1
+            return
+        self.last[stream] = stamp
+        if self._made is not None and stamp < self._made[1]:
+            counts.late += 1
+            return
+        queue = self.queues[stream]
+        if len(queue) >= self.limit:
+            due_before = queue.popleft().due
+            self._overdue = due_before if self._overdue is None else min(self._overdue, due_before)
+            counts.overrun += 1
+        queue.append(Entry(stamp, due, item))
+
+    def end(self, stream: int, state: Literal["died", "closed"]) -> None:
+        """Hear that nothing comes of a stream any more, or not soon."""
+        self.states[stream] = state
+
+    # ---- what it finds
+
+    def next(self, now: int) -> Match | None:
+        """Return the next match, if it is decided by now."""
+        # Each round takes a frame, freezes a stream, or ends it.
+        while True:
+            lead = self._leader()
+            if lead is None:
+                return None
+            queue = self.queues[lead]
+            if not queue:
+                due = self._due_without(lead)
+                if due is None or now < due:
+                    return None
+                self.states[lead] = "frozen"
+            elif self._belongs_to_last(lead, queue[0].stamp):
+                queue.popleft()
+                self.counts[lead].late += 1
+            else:
+                return self._decide(lead, now)
+
+    def due(self) -> int | None:
+        """Return when `next` may find more without another frame; None for never."""
+        lead = self._leader()
+        if lead is None:
+            return None
+        queue = self.queues[lead]
+        return queue[0].due if queue else self._due_without(lead)
+
+    def waiting(self) -> int:
+        """Return how many frames wait."""
+        return sum(map(len, self.queues))
+
+    def order(self) -> list[int]:
+        """Return the streams, the one that is farthest behind first: of it the next frame is wanted."""
+        streams = range(len(self.queues))
+        fresh = [stream for stream in streams if self.last[stream] is None]
+        return fresh + sorted((s for s in streams if self.last[s] is not None), key=self.last.__getitem__)
+
+    # ---- how
+
+    def _leader(self) -> int | None:
+        """Return the first stream that has something, or will."""
+        pairs = zip(self.queues, self.states, strict=True)
+        return next((stream for stream, (queue, state) in enumerate(pairs) if queue or state == "live"), None)
+
+    def _due_without(self, lead: int) -> int | None:
+        """Return when a frame of another stream has waited for the leader long enough."""
+        dues = [queue[0].due for stream, queue in enumerate(self.queues) if stream != lead and queue]
+        return min(dues if self._overdue is None else [*dues, self._overdue], default=None)
+
+    def _belongs_to_last(self, stream: int, stamp: Any) -> bool:
+        """Tell whether a frame that would lead belongs to a match that another stream made, and that is out."""
+        if self._made is None or self._made[0] == stream:
+            return False
+        return stamp <= self._made[1] + self.within
+
+    def _decide(self, lead: int, now: int) -> Match | None:
+        queue = self.queues[lead]
+        first = queue[0]
+        picks: list[int | None] = [None] * len(self.queues)
+        is_open = False
+        # A second leading frame with the same stamp finds none: all belong to the first.
+        is_second = self._made == (lead, first.stamp)
+        for stream in range(len(self.queues)):
+            if stream != lead and not is_second:
+                self._drop_taken(lead, first.stamp, stream)
+                picks[stream], more = self._pick(lead, first.stamp, stream)
+                is_open = is_open or more
+        if is_open and now < first.due and len(queue) < self.limit:
+            return None
+        if is_open:
+            self._freeze_behind(lead, first.stamp, picks)
+        return self._make(lead, picks)
+
+    def _drop_taken(self, lead: int, stamp: Any, stream: int) -> None:
+        """Drop frames that are nearer to what was matched last than to the leader's frame at `stamp`."""
+        if self._made is None:
+            return
+        made_by, made = self._made
+        queue = self.queues[stream]
+        while queue:
+            at = queue[0].stamp
+            is_taken = at <= stamp and stamp - at >= at - made if made_by == lead else at <= made + self.within
+            if not is_taken:
+                return
+            queue.popleft()
+
+    def _pick(self, lead: int, stamp: Any, stream: int) -> tuple[int | None, bool]:
+        """Return which frame of a stream is the partner, as far as is known, and whether that may still change."""
+        best, least = None, self.within
+        for index, entry in enumerate(self.queues[stream]):
+            at = entry.stamp
+            distance = abs(at - stamp)
+            if at >= stamp and (distance > least or (best is not None and distance == least)):
+                return best, False  # what follows is no nearer
+            if distance > least or (best is not None and distance == least):
+                continue
+            if at > stamp:
+                is_ours = self._is_ours(lead, stamp, at)
+                if is_ours is False:
+                    return best, False  # nor is what follows
+                if is_ours is None:
+                    return index, True
+            best, least = index, distance
+        return best, self._may_come_nearer(stamp, stream, best, least)
+
+    def _is_ours(self, lead: int, stamp: Any, at: Any) -> bool | None:
+        """Tell whether a frame at `at` is no nearer to the leader's next frame; None while that is not known."""
+        after = next((entry.stamp for entry in self.queues[lead] if entry.stamp > stamp), None)
+        if after is not None:
+            return abs(after - at) >= at - stamp
+        if self.states[lead] != "live":
+            return True
+        floor = self.last[lead] + self.apart
+        return True if floor - at >= at - stamp else None
+
+    def _may_come_nearer(self, stamp: Any, stream: int, best: int | None, least: Any) -> bool:
+        """Tell whether a frame to come of a stream may be nearer to `stamp` than what there is."""
+        if self.states[stream] != "live" or (best is not None and least == 0):
+            return False
+        last = self.last[stream]
+        if last is None:
+            return True
+        distance = last + self.apart - stamp
+        return distance < least if best is not None else distance <= least
+
+    def _freeze_behind(self, lead: int, stamp: Any, picks: list[int | None]) -> None:
+        """Have those be frozen that have no partner for the leader's frame and showed nothing as late as that."""
+        for stream, last in enumerate(self.last):
+            is_behind = picks[stream] is None and (last is None or last < stamp)
+            if stream != lead and self.states[stream] == "live" and is_behind:
+                self.states[stream] = "frozen"
+
+    def _make(self, lead: int, picks: list[int | None]) -> Match:
+        entries: list[Entry | None] = []
+        stamp = self.queues[lead][0].stamp
+        for stream, pick in enumerate(picks):
+            queue = self.queues[stream]
+            mine = 0 if stream == lead else pick
+            if mine is not None:
+                for _ in range(mine):
+                    queue.popleft()
+                entries.append(queue.popleft())
+                self.counts[stream].matched += 1
+                continue
+            entries.append(None)
+            # What is no later than this one is nearest to it, or to one before.
+            while queue and queue[0].stamp <= stamp:
+                queue.popleft()
+        self._made, self._overdue = (lead, stamp), None
+        return Match(lead, entries, {s: self._why(s) for s, entry in enumerate(entries) if entry is None})
+
+    def _why(self, stream: int) -> Why:
+        state = self.states[stream]
+        return "no match" if state == "live" else state
+
+
+def unmatched(counts: Counts, waiting: int) -> int:
+    """Return how many of the frames that came are in no match, and in none to come."""
+    return counts.frames - counts.matched - waiting
