@@ -413,13 +413,13 @@ def test_closing_ends_the_waits_and_gives_all_back() -> None:
     before = descriptors()
     sets = nds.join([ring.reader() for ring in rings])
     rings[0].put([1])
-    ended: list[Any] = []
+    ended: list[str] = []
 
     def wait(sets: nds.Join) -> None:
         try:
             sets.get()
         except nds.Closed as error:
-            ended.append(error)
+            ended.append(str(error))  # the error itself keeps this frame, and in it the join
 
     waiting = [threading.Thread(target=wait, args=(sets,)) for _ in range(2)]
     for thread in waiting:

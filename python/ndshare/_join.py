@@ -372,6 +372,7 @@ class Join:
         match, self._ready = self._ready, None
         # Nothing is late while there is more in the rings: whoever asks seldom finds them full.
         while match is None:
+            self._revive()
             match = self._matcher.next(0)
             if match is None and not self._take_one():
                 match = self._matcher.next(time.monotonic_ns())
@@ -380,36 +381,53 @@ class Join:
                 return match
         return match
 
+    def _revive(self) -> None:
+        """Take a frame of each that is frozen or died: nobody waits for those, but what is in the ring counts."""
+        for stream, state in enumerate(self._matcher.states):
+            if state in {"frozen", "died"}:
+                self._take_of(stream)
+
     def _take_one(self) -> bool:
         """Take a frame of the reader that is farthest behind of those that have one."""
+        silent: list[int] = []
         for stream in self._matcher.order():
             if self._matcher.states[stream] == "closed":
                 continue
-            try:
-                frame = self._readers[stream]._soon()
-            except Closed:
-                self._end(stream, "closed")
+            # Rather than be full for one that died unheard, ask.
+            if self._matcher.is_nearly_full(stream) and any([self._hear(other) for other in silent]):
                 return True
-            if frame is not None:
-                self._push(stream, frame)
+            if self._take_of(stream):
                 return True
+            silent.append(stream)
         return False
+
+    def _take_of(self, stream: int) -> bool:
+        """Take the next frame of a reader, or its end. False: there is nothing yet."""
+        try:
+            frame = self._readers[stream]._soon()
+        except Closed:
+            self._end(stream, "closed")
+            return True
+        if frame is not None:
+            self._push(stream, frame)
+        return frame is not None
 
     def _push(self, stream: int, frame: Any) -> None:
         due = frame.published_ns + self._deadline_ns
         self._matcher.push(stream, self._terms.stamp(frame), due, frame)
 
-    def _hear(self, stream: int) -> None:
-        """Ask a reader whose descriptor is readable; that may be the end, a death, or nothing."""
+    def _hear(self, stream: int) -> bool:
+        """Ask a reader that may have a frame, the end, or a death to tell. False: it has nothing."""
         try:
             self._push(stream, self._readers[stream].get(0))
         except Empty:
-            pass
+            return False
         except Closed:
             self._end(stream, "closed")
         except WriterDied as death:
             self._death = death
             self._matcher.end(stream, "died")
+        return True
 
     def _end(self, stream: int, state: Literal["closed"]) -> None:
         self._matcher.end(stream, state)

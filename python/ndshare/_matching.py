@@ -127,6 +127,10 @@ class Matcher:
         """Return how many frames wait."""
         return sum(map(len, self.queues))
 
+    def is_nearly_full(self, stream: int) -> bool:
+        """Tell whether with one more frame of a stream something goes that could have waited."""
+        return len(self.queues[stream]) >= self.limit - 1
+
     def order(self) -> list[int]:
         """Return the streams, the one that is farthest behind first: of it the next frame is wanted."""
         streams = range(len(self.queues))
