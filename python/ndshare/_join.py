@@ -394,7 +394,7 @@ class Join:
             if self._matcher.states[stream] == "closed":
                 continue
             # Rather than be full for one that died unheard, ask.
-            if self._matcher.is_nearly_full(stream) and any([self._hear(other) for other in silent]):
+            if self._matcher.is_nearly_full(stream) and any(map(self._hear, silent)):
                 return True
             if self._take_of(stream):
                 return True
