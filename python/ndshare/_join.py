@@ -16,13 +16,14 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypedDict, cast, overload
 
 from ._errors import Closed, Empty, WriterDied
-from ._matching import Entry, Match, Matcher, State, Why, unmatched
+from ._matching import Entry, Match, Matcher, unmatched
 from ._native import Alarm, Reader
 from ._ring import readable
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from ._matching import _State, _Why
     from ._ring import Frame
 
 _NS = 1_000_000_000
@@ -59,7 +60,7 @@ class FrameSet(Sequence["Frame[Any] | None"]):
         self,
         names: tuple[str | int, ...],
         frames: tuple[Frame[Any] | None, ...],
-        missing: Mapping[str | int, Why],
+        missing: Mapping[str | int, _Why],
         *,
         lead: str | int,
         seq: int,
@@ -113,7 +114,7 @@ class JoinedStats(TypedDict):
     """What `Join.stats` says of one reader."""
 
     name: str | int
-    state: State
+    state: _State
     frames: int
     matched: int
     unmatched: int
@@ -468,7 +469,7 @@ class Join:
         for stream, entry in enumerate(match.entries):
             entries[places[stream]] = entry
         stamps = [entry.stamp for entry in entries if entry is not None]
-        missing: dict[str | int, Why] = {names[places[stream]]: why for stream, why in match.missing.items()}
+        missing: dict[str | int, _Why] = {names[places[stream]]: why for stream, why in match.missing.items()}
         seq, self._sets = self._sets, self._sets + 1
         self._complete += not missing
         frames = tuple(entry and entry.item for entry in entries)
