@@ -549,6 +549,7 @@ def test_threads_share_the_sets() -> None:
         ring.close()
     for thread in threads:
         thread.join(HANG)
+    assert not any(thread.is_alive() for thread in threads), "one was not told of the end"
     assert sorted(got[0] + got[1]) == list(range(300))
     assert all(a < b for mine in got for a, b in pairwise(mine))
 

@@ -254,7 +254,9 @@ class Join:
         self._sets = self._complete = 0
         self._death: WriterDied | None = None
         self._is_closed = False
-        self._is_watched = False
+        self._is_watched = self._is_armed = False
+        # One for each call of `get` that goes on: a list, as its ends are moved in one step.
+        self._callers: list[None] = []
         self._alarm = Alarm()
         self._poll = select.epoll()
         self._poll.register(self._alarm.fileno(), select.EPOLLIN)
@@ -275,18 +277,11 @@ class Join:
             raise ValueError(f"expected a timeout in seconds, 0 or more, or None, got {timeout}")
         if self._pid != os.getpid():
             raise RuntimeError(f"the join belongs to process {self._pid}, which made it: make one in each process")
-        end = _NEVER if timeout is None or timeout > 1e9 else time.monotonic_ns() + int(timeout * _NS)
-        is_late = False
-        while True:
-            with self._lock:
-                match = self._step()
-                found = self._set_of(match) if match else None
-                self._arm()
-            if found is not None:
-                return found
-            if is_late:
-                raise self._none_came(timeout)
-            is_late = not self._wait(end)
+        self._callers.append(None)
+        try:
+            return self._get(timeout)
+        finally:
+            self._callers.pop()
 
     def fileno(self) -> int:
         """Return a descriptor for selectors, Qt and asyncio: readable while there may be a set, or the end, to get.
@@ -449,14 +444,29 @@ class Join:
             raise death
 
     def _arm(self) -> None:
-        """Have the descriptor be readable when there is something that no reader's descriptor tells of."""
-        if not self._is_watched or self._is_closed:
+        """Have the descriptor be readable when there is something that no reader's descriptor tells of.
+
+        For who watches it, and for other threads that wait: what this one took no descriptor tells them.
+        """
+        if self._is_closed:
             return
-        now = time.monotonic_ns()
+        if self._is_watched or len(self._callers) > 1:
+            self._is_armed = True
+            self._alarm.set(self._until_news())
+        elif self._is_armed:
+            self._is_armed = False
+            self._alarm.set(None)
+        if self._is_closed:  # meanwhile, and this may have undone its alarm
+            self._alarm.set(0)
+
+    def _until_news(self) -> float | None:
+        """Return in how many seconds there is something to get without another frame; None for never."""
         if self._ready is None:
             self._ready = self._matcher.next(0)
-        due = now if self._ready else self._matcher.due()
-        self._alarm.set(None if due is None or due >= _NEVER else max(0, due - now) / _NS)
+        if self._ready or set(self._matcher.states) == {"closed"}:
+            return 0
+        due = self._matcher.due()
+        return None if due is None or due >= _NEVER else max(0, due - time.monotonic_ns()) / _NS
 
     def _let_go(self) -> None:
         self._ready = None
@@ -496,6 +506,22 @@ class Join:
         }
 
     # ---- without it
+
+    def _get(self, timeout: float | None) -> FrameSet:
+        end = _NEVER if timeout is None or timeout > 1e9 else time.monotonic_ns() + int(timeout * _NS)
+        is_late = False
+        while True:
+            with self._lock:
+                try:
+                    match = self._step()
+                    found = self._set_of(match) if match else None
+                finally:
+                    self._arm()
+            if found is not None:
+                return found
+            if is_late:
+                raise self._none_came(timeout)
+            is_late = not self._wait(end)
 
     def _wait(self, end: int) -> bool:
         """Wait until there is news of a reader, or a set is due. False: it is later than `end`, and there was none."""
