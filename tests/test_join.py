@@ -413,13 +413,13 @@ def test_closing_ends_the_waits_and_gives_all_back() -> None:
     before = descriptors()
     sets = nds.join([ring.reader() for ring in rings])
     rings[0].put([1])
-    ended: list[Any] = []
+    ended: list[str] = []
 
     def wait(sets: nds.Join) -> None:
         try:
             sets.get()
         except nds.Closed as error:
-            ended.append(error)
+            ended.append(str(error))  # the error itself keeps this frame, and in it the join
 
     waiting = [threading.Thread(target=wait, args=(sets,)) for _ in range(2)]
     for thread in waiting:
@@ -549,6 +549,7 @@ def test_threads_share_the_sets() -> None:
         ring.close()
     for thread in threads:
         thread.join(HANG)
+    assert not any(thread.is_alive() for thread in threads), "one was not told of the end"
     assert sorted(got[0] + got[1]) == list(range(300))
     assert all(a < b for mine in got for a, b in pairwise(mine))
 

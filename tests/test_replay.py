@@ -16,7 +16,6 @@ import pytest
 
 import ndshare as nds
 from helpers import HANG, alive, wait_until
-from ndshare import _replayer
 from test_record import FIELDS, FORMATS, META, PACKAGES, SHAPE, image
 from test_strangers import runtime  # noqa: F401  (a registry of names for each test)
 
@@ -82,16 +81,26 @@ def test_frames_come_no_sooner_than_they_did(tmp_path: Path) -> None:
     for speed in (1.0, 2.0):
         with nds.replay(path, speed=speed) as replay:
             frames = list(replay.ring.reader())
-        if not _replayer._TAKES_TIMES:
-            took = frames[-1].time_ns - frames[0].time_ns
-            # Naps of a few milliseconds before the first frame may make the rest shorter.
-            assert took >= (times[-1] - times[0]) / speed - 20e6
-        else:
-            assert [frame.time_ns for frame in frames] == times.tolist()
+        published = [frame.published_ns for frame in frames]
+        # Naps of a few milliseconds before the first frame may make the rest shorter.
+        assert published[-1] - published[0] >= (times[-1] - times[0]) / speed - 20e6
+
+
+def test_frames_have_their_recorded_times(tmp_path: Path) -> None:
+    ring = nds.Ring(SHAPE, np.uint16, slots=8)
+    one, other = ring.writer(), ring.writer()
+    with nds.record(ring, tmp_path / "run.npy", sidecar="npy") as recording:
+        for writer, time_ns in ((one, 1 << 61), (one, (1 << 61) + 7), (other, 50), (one, 1 << 62)):
+            writer.put(image(0), time_ns=time_ns)
+    # Two writers' times may cross; those of the replay's one do not go back.
+    expected = [1 << 61, (1 << 61) + 7, (1 << 61) + 7, 1 << 62]
+    with nds.replay(recording.path, speed=None) as replay:
+        assert [frame.time_ns for frame in replay.ring.reader()] == expected
 
 
 def test_a_loop_goes_on_until_it_is_stopped_in_a_ring_of_ours(tmp_path: Path) -> None:
-    path = recorded(tmp_path / "run.npy")
+    path = recorded(tmp_path / "run.npy", sidecar="npy")
+    times = np.load(f"{path}.times.npy")["time_ns"].tolist()
     ring = nds.Ring(SHAPE, np.uint16, slots=4, meta=[("gain", "f8")])
     reader = ring.reader()
     with nds.replay(path, ring, speed=None, loop=True) as replay:
@@ -101,6 +110,9 @@ def test_a_loop_goes_on_until_it_is_stopped_in_a_ring_of_ours(tmp_path: Path) ->
             replay.wait(0)
     assert [int(frame[0, 0]) for frame in frames] == [number % 6 for number in range(15)]
     assert [frame.meta["gain"] for frame in frames[:3]] == [0, 0.5, 1]
+    span = times[-1] - times[0]
+    length = span + span // 5
+    assert [frame.time_ns for frame in frames] == [times[n % 6] + n // 6 * length for n in range(15)]
     # It was the only writer, so the stream has ended.
     assert len(list(reader)) <= 4 + 1
 

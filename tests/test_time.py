@@ -164,7 +164,7 @@ def test_a_frame_that_is_too_old_is_waited_out() -> None:
     thread.start()
     # Again and again: on a slow machine one may be too old when the thread comes to it.
     while thread.is_alive():
-        ring.put([2] * 4)
+        ring.put([2] * 4, time_ns=1 << 62)
         thread.join(0.002)
     assert got[0].seq > 0
 

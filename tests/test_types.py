@@ -81,7 +81,8 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     def compare(value: Any, expected: Any) -> Any:
         of = get_args(expected)[-1:]
-        items = [item for item in (*of, *get_args(*of)) if isinstance(item, type) and issubclass(item, np.generic)]
+        inner = [item for one in of for item in get_args(one)]
+        items = [item for item in (*of, *inner) if isinstance(item, type) and issubclass(item, np.generic)]
         if items and hasattr(value, "dtype"):
             got = getattr(value, "result_dtype", value.dtype)
             assert issubclass(got.type, items[0]), (got, expected)

@@ -71,7 +71,8 @@ def rings() -> None:
         got = frames.get(timeout=1)
         assert_type(got, nds.Frame[np.uint16])
         assert_type(got.seq, int | Any)
-        writer.put(frame, time_ns=got.time_ns)
+        with ring.writer() as other:
+            other.put(frame, time_ns=got.time_ns)
         assert_type(frames.newest(max_age=0.1, timeout=1), nds.Frame[np.uint16])
         print(ring.clock.datetime(got.time_ns), got.age + 1.0)
         print(got.seq + 1, got.time_ns / 1e9, "" if got.origin is None else got.origin.seq)

@@ -16,13 +16,14 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypedDict, cast, overload
 
 from ._errors import Closed, Empty, WriterDied
-from ._matching import Entry, Match, Matcher, State, Why, unmatched
+from ._matching import Entry, Match, Matcher, unmatched
 from ._native import Alarm, Reader
 from ._ring import readable
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from ._matching import _State, _Why
     from ._ring import Frame
 
 _NS = 1_000_000_000
@@ -59,7 +60,7 @@ class FrameSet(Sequence["Frame[Any] | None"]):
         self,
         names: tuple[str | int, ...],
         frames: tuple[Frame[Any] | None, ...],
-        missing: Mapping[str | int, Why],
+        missing: Mapping[str | int, _Why],
         *,
         lead: str | int,
         seq: int,
@@ -113,7 +114,7 @@ class JoinedStats(TypedDict):
     """What `Join.stats` says of one reader."""
 
     name: str | int
-    state: State
+    state: _State
     frames: int
     matched: int
     unmatched: int
@@ -253,7 +254,9 @@ class Join:
         self._sets = self._complete = 0
         self._death: WriterDied | None = None
         self._is_closed = False
-        self._is_watched = False
+        self._is_watched = self._is_armed = False
+        # One for each call of `get` that goes on: a list, as its ends are moved in one step.
+        self._callers: list[None] = []
         self._alarm = Alarm()
         self._poll = select.epoll()
         self._poll.register(self._alarm.fileno(), select.EPOLLIN)
@@ -274,18 +277,11 @@ class Join:
             raise ValueError(f"expected a timeout in seconds, 0 or more, or None, got {timeout}")
         if self._pid != os.getpid():
             raise RuntimeError(f"the join belongs to process {self._pid}, which made it: make one in each process")
-        end = _NEVER if timeout is None or timeout > 1e9 else time.monotonic_ns() + int(timeout * _NS)
-        is_late = False
-        while True:
-            with self._lock:
-                match = self._step()
-                found = self._set_of(match) if match else None
-                self._arm()
-            if found is not None:
-                return found
-            if is_late:
-                raise self._none_came(timeout)
-            is_late = not self._wait(end)
+        self._callers.append(None)
+        try:
+            return self._get(timeout)
+        finally:
+            self._callers.pop()
 
     def fileno(self) -> int:
         """Return a descriptor for selectors, Qt and asyncio: readable while there may be a set, or the end, to get.
@@ -372,6 +368,7 @@ class Join:
         match, self._ready = self._ready, None
         # Nothing is late while there is more in the rings: whoever asks seldom finds them full.
         while match is None:
+            self._revive()
             match = self._matcher.next(0)
             if match is None and not self._take_one():
                 match = self._matcher.next(time.monotonic_ns())
@@ -380,36 +377,53 @@ class Join:
                 return match
         return match
 
+    def _revive(self) -> None:
+        """Take a frame of each that is frozen or died: nobody waits for those, but what is in the ring counts."""
+        for stream, state in enumerate(self._matcher.states):
+            if state in {"frozen", "died"}:
+                self._take_of(stream)
+
     def _take_one(self) -> bool:
         """Take a frame of the reader that is farthest behind of those that have one."""
+        silent: list[int] = []
         for stream in self._matcher.order():
             if self._matcher.states[stream] == "closed":
                 continue
-            try:
-                frame = self._readers[stream]._soon()
-            except Closed:
-                self._end(stream, "closed")
+            # Rather than be full for one that died unheard, ask.
+            if self._matcher.is_nearly_full(stream) and any(map(self._hear, silent)):
                 return True
-            if frame is not None:
-                self._push(stream, frame)
+            if self._take_of(stream):
                 return True
+            silent.append(stream)
         return False
+
+    def _take_of(self, stream: int) -> bool:
+        """Take the next frame of a reader, or its end. False: there is nothing yet."""
+        try:
+            frame = self._readers[stream]._soon()
+        except Closed:
+            self._end(stream, "closed")
+            return True
+        if frame is not None:
+            self._push(stream, frame)
+        return frame is not None
 
     def _push(self, stream: int, frame: Any) -> None:
         due = frame.published_ns + self._deadline_ns
         self._matcher.push(stream, self._terms.stamp(frame), due, frame)
 
-    def _hear(self, stream: int) -> None:
-        """Ask a reader whose descriptor is readable; that may be the end, a death, or nothing."""
+    def _hear(self, stream: int) -> bool:
+        """Ask a reader that may have a frame, the end, or a death to tell. False: it has nothing."""
         try:
             self._push(stream, self._readers[stream].get(0))
         except Empty:
-            pass
+            return False
         except Closed:
             self._end(stream, "closed")
         except WriterDied as death:
             self._death = death
             self._matcher.end(stream, "died")
+        return True
 
     def _end(self, stream: int, state: Literal["closed"]) -> None:
         self._matcher.end(stream, state)
@@ -430,14 +444,29 @@ class Join:
             raise death
 
     def _arm(self) -> None:
-        """Have the descriptor be readable when there is something that no reader's descriptor tells of."""
-        if not self._is_watched or self._is_closed:
+        """Have the descriptor be readable when there is something that no reader's descriptor tells of.
+
+        For who watches it, and for other threads that wait: what this one took no descriptor tells them.
+        """
+        if self._is_closed:
             return
-        now = time.monotonic_ns()
+        if self._is_watched or len(self._callers) > 1:
+            self._is_armed = True
+            self._alarm.set(self._until_news())
+        elif self._is_armed:
+            self._is_armed = False
+            self._alarm.set(None)
+        if self._is_closed:  # meanwhile, and this may have undone its alarm
+            self._alarm.set(0)
+
+    def _until_news(self) -> float | None:
+        """Return in how many seconds there is something to get without another frame; None for never."""
         if self._ready is None:
             self._ready = self._matcher.next(0)
-        due = now if self._ready else self._matcher.due()
-        self._alarm.set(None if due is None or due >= _NEVER else max(0, due - now) / _NS)
+        if self._ready or set(self._matcher.states) == {"closed"}:
+            return 0
+        due = self._matcher.due()
+        return None if due is None or due >= _NEVER else max(0, due - time.monotonic_ns()) / _NS
 
     def _let_go(self) -> None:
         self._ready = None
@@ -450,7 +479,7 @@ class Join:
         for stream, entry in enumerate(match.entries):
             entries[places[stream]] = entry
         stamps = [entry.stamp for entry in entries if entry is not None]
-        missing: dict[str | int, Why] = {names[places[stream]]: why for stream, why in match.missing.items()}
+        missing: dict[str | int, _Why] = {names[places[stream]]: why for stream, why in match.missing.items()}
         seq, self._sets = self._sets, self._sets + 1
         self._complete += not missing
         frames = tuple(entry and entry.item for entry in entries)
@@ -477,6 +506,22 @@ class Join:
         }
 
     # ---- without it
+
+    def _get(self, timeout: float | None) -> FrameSet:
+        end = _NEVER if timeout is None or timeout > 1e9 else time.monotonic_ns() + int(timeout * _NS)
+        is_late = False
+        while True:
+            with self._lock:
+                try:
+                    match = self._step()
+                    found = self._set_of(match) if match else None
+                finally:
+                    self._arm()
+            if found is not None:
+                return found
+            if is_late:
+                raise self._none_came(timeout)
+            is_late = not self._wait(end)
 
     def _wait(self, end: int) -> bool:
         """Wait until there is news of a reader, or a set is due. False: it is later than `end`, and there was none."""

@@ -14,11 +14,12 @@ something. While the leader is frozen or has ended, the next stream in order lea
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-State = Literal["live", "frozen", "died", "closed"]
-# Why a stream has no part in a match.
-Why = Literal["no match", "frozen", "died", "closed"]
+if TYPE_CHECKING:
+    _State = Literal["live", "frozen", "died", "closed"]
+    # Why a stream has no part in a match.
+    _Why = Literal["no match", "frozen", "died", "closed"]
 
 
 class Entry(NamedTuple):
@@ -34,7 +35,7 @@ class Match(NamedTuple):
 
     lead: int
     entries: list[Entry | None]
-    missing: dict[int, Why]
+    missing: dict[int, _Why]
 
 
 class Counts:
@@ -58,7 +59,7 @@ class Matcher:
         self.limit: Final = limit
         self.apart: Final = apart
         self.queues: list[deque[Entry]] = [deque() for _ in range(count)]
-        self.states: list[State] = ["live"] * count
+        self.states: list[_State] = ["live"] * count
         self.counts = [Counts() for _ in range(count)]
         self.last: list[Any] = [None] * count
         # The stream and the stamp that made the last match.
@@ -126,6 +127,10 @@ class Matcher:
     def waiting(self) -> int:
         """Return how many frames wait."""
         return sum(map(len, self.queues))
+
+    def is_nearly_full(self, stream: int) -> bool:
+        """Tell whether with one more frame of a stream something goes that could have waited."""
+        return len(self.queues[stream]) >= self.limit - 1
 
     def order(self) -> list[int]:
         """Return the streams, the one that is farthest behind first: of it the next frame is wanted."""
@@ -247,7 +252,7 @@ class Matcher:
         self._made, self._overdue = (lead, stamp), None
         return Match(lead, entries, {s: self._why(s) for s, entry in enumerate(entries) if entry is None})
 
-    def _why(self, stream: int) -> Why:
+    def _why(self, stream: int) -> _Why:
         state = self.states[stream]
         return "no match" if state == "live" else state
 

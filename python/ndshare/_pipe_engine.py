@@ -348,7 +348,7 @@ class Engine:
         return True
 
     def _stamp(self, job: Job) -> int | None:
-        """Return when the frame of a result was made. A writer's stamps do not go back, those of several writers may."""
+        """Return when the frame of a result was made. One writer's stamps do not go back; several writers' may."""
         if not self.rules.ordered:
             return None
         self._last_stamp = max(self._last_stamp, job.frame.time_ns)

@@ -122,9 +122,10 @@ def replay(
     and 0 for yours.
 
     Frames come as they came once, by the table beside the file; at twice that with ``speed=2``, and as fast as the ring
-    takes them with ``speed=None``. With `loop` it begins anew at the end. Meta comes along, in the fields that the ring
-    has. Every file in one of the formats of `record` will do; one without a table has no times, and needs
-    ``speed=None``.
+    takes them with ``speed=None``. Each has the `time_ns` that was recorded. With `loop` it begins anew at the end, and
+    the times of each further pass are later by one more length of the recording, so they never go back. Meta comes
+    along, in the fields that the ring has. Every file in one of the formats of `record` will do; one without a table
+    has no times, and needs ``speed=None``.
 
     Raises FileNotFoundError; ValueError where the file is none, or has no times; ImportError for a package.
 

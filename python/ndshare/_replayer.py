@@ -6,7 +6,9 @@ import os
 import time
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
 
 from ._errors import Closed, Error, Full
 from ._native import Ring, Writer
@@ -14,10 +16,11 @@ from ._ref import ref
 from ._sources import Source, open_source
 from ._task import Side
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 # So long (seconds) it waits for a time, a reader or room before it looks whether it is to stop.
 _LOOK_EVERY = 0.05
-# Rings that take the time of a frame with it keep that of the recording.
-_TAKES_TIMES = "time_ns" in (getattr(Ring.put, "__text_signature__", None) or "")
 
 FRAMES = 0
 
@@ -31,39 +34,44 @@ class Replayer:
 
     def __init__(self, source: Source, ring: Ring[Any], writer: Writer[Any], side: Side) -> None:
         self._source, self._ring, self._writer, self._side = source, ring, writer, side
-        self._meta = source.meta
+        self._meta, self._times = source.meta, None if source.rows is None else _times_of(source.rows)
         names = (ring.meta.names if ring.meta is not None else None) or ()
         have = () if self._meta is None else self._meta.dtype.names or ()
         # What the ring has no field for is left out, as when a frame goes from ring to ring.
         self._fields = [name for name in have if name in names]
+        self._begun = 0
+        # From the last frame to the first one goes as long as from one to the next.
+        span = self._times[-1] - self._times[0] if self._times else 0
+        self._length = span + span // max(1, source.frames - 1)
 
     def run(self, speed: float | None, loop: bool, readers: int) -> None:
         """Put all frames into the ring, until the end or until it is to stop."""
         try:
             while len([one for one in self._ring.stats()["readers"] if one["alive"]]) < readers:
                 self._nap(_LOOK_EVERY)
-            for number, due in self._order(speed, loop):
-                self._wait_until(due)
-                self._put(number)
+            self._begun = time.monotonic_ns()
+            for number, time_ns in self._order(loop):
+                self._wait_until(self._due(time_ns, speed))
+                self._put(number, time_ns)
                 self._side.counters[FRAMES] += 1
         except (_StoppedError, Closed):
             return
 
-    def _order(self, speed: float | None, loop: bool) -> Generator[tuple[int, int], None, None]:
-        """Yield which frame comes next, and when, in nanoseconds of the monotonic clock; 0 is at once."""
-        times = None if self._source.rows is None else self._source.rows["time_ns"]
-        begun, first, frames = time.monotonic_ns(), 0 if times is None or not len(times) else int(times[0]), 0
+    def _order(self, loop: bool) -> Generator[tuple[int, int | None]]:
+        """Yield which frame comes next, and with which time: in a loop the times go on."""
+        later = 0
         while self._source.frames:
             for number in range(self._source.frames):
-                due = 0 if speed is None or times is None else begun + round((int(times[number]) - first) / speed)
-                yield number, due
+                yield number, None if self._times is None else self._times[number] + later
             if not loop:
                 return
-            frames = self._source.frames
-            if speed is not None and times is not None:
-                # From the last frame to the first one goes as long as from one to the next.
-                span = int(times[-1]) - first
-                begun += round((span + span // max(1, frames - 1)) / speed)
+            later += self._length
+
+    def _due(self, time_ns: int | None, speed: float | None) -> int:
+        """Return when a frame is to be put, in nanoseconds of the monotonic clock; 0 is at once."""
+        if speed is None or time_ns is None or self._times is None:
+            return 0
+        return self._begun + round((time_ns - self._times[0]) / speed)
 
     def _wait_until(self, due: int) -> None:
         if not due and self._side.is_stopped():
@@ -76,12 +84,12 @@ class Replayer:
         if self._side.is_stopped():
             raise _StoppedError
 
-    def _put(self, number: int) -> None:
+    def _put(self, number: int, time_ns: int | None) -> None:
         frame, more = self._source.get(number), dict[str, Any]()
         if self._fields and self._meta is not None:
             more["meta"] = {name: self._meta[number][name] for name in self._fields}
-        if _TAKES_TIMES and self._source.rows is not None:
-            more["time_ns"] = int(self._source.rows["time_ns"][number])
+        if time_ns is not None:
+            more["time_ns"] = time_ns
         while True:
             try:
                 self._writer.put(frame, timeout=_LOOK_EVERY, **more)
@@ -89,6 +97,11 @@ class Replayer:
             except Full:
                 if self._side.is_stopped():
                     raise _StoppedError from None
+
+
+def _times_of(rows: NDArray[Any]) -> list[int]:
+    """Return the times of frames. Those of several writers may cross; of one, as here, they do not go back."""
+    return [int(time_ns) for time_ns in np.maximum.accumulate(rows["time_ns"])]
 
 
 def main() -> None:
