@@ -602,7 +602,7 @@ def join(
     ...             for milliseconds in times:
     ...                 seq = ring.put([0], time_ns=milliseconds * 1_000_000)
     ...     for one in sets:
-    ...         print([frame.seq for frame in one], one.spread)
+    ...         print([None if frame is None else frame.seq for frame in one], one.spread)
     [0, 0] 0.001
     [1, 1] 0.002
     [2, 2] 0.0

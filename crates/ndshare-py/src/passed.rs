@@ -30,6 +30,7 @@ impl PassedFrames {
     ///
     /// Raises Stale when nobody has it any more.
     #[pyo3(signature = (token, seq, times, meta, note, dtype=None))]
+    #[expect(clippy::too_many_arguments, reason = "a signature of Python's")]
     fn open<'py>(
         &self,
         py: Python<'py>,

@@ -900,7 +900,7 @@ impl Reader {
     }
 
     /// Its mode ("every", "latest" or "group"), the name of its ring, and the dtype of the meta there.
-    fn _facts<'py>(&self, py: Python<'py>) -> PyResult<(&'static str, Option<String>, Option<Bound<'py, PyAny>>)> {
+    fn _facts<'py>(&self, py: Python<'py>) -> PyResult<ReaderFacts<'py>> {
         let reader = self.reader.open(py, "reader")?;
         let meta = self.own.meta.as_ref().map(|meta| meta.dtype(py));
         Ok((reader.mode().name(), reader.ring().format().name.clone(), meta))
@@ -1051,6 +1051,9 @@ pub(crate) fn open_ring(
     }
     Ok(Ring::over(ring, own))
 }
+
+/// What a reader says of itself: its mode, the name of its ring, the dtype of the meta there.
+type ReaderFacts<'py> = (&'static str, Option<String>, Option<Bound<'py, PyAny>>);
 
 /// What is sent of a reader or a writer: its ring's parts, its token, its slot.
 type EndParts<'py> = (Bound<'py, PyTuple>, Bound<'py, PyBytes>, usize);

@@ -239,7 +239,8 @@ nds_code nds_writing_get_info(const nds_writing *writing, nds_array_info *info);
 // Says when the frame was made, in nanoseconds, where the program knows better than the ring: a stamp of the camera, say.
 // Readers get it as the frame's `time_ns`; without it they get the time of publication. The stamps of one writer do not go
 // back: publishing an earlier one is NDS_INVALID_VALUE.
-nds_code nds_writing_set_time_ns(nds_writing *writing, uint64_t time_ns);
+nds_code nds_writing_set_time_ns(nds_writing *writing,
+                                 uint64_t time_ns);
 
 // Publishes the frame, with `meta_bytes` bytes of meta, and frees the handle; nobody may write to the frame any more.
 //

@@ -17,6 +17,8 @@ const BAND: usize = 32 << 10;
 /// Rows that lie beside each other: one vector of every CPU.
 const LANES: usize = 4;
 type Lanes = [f32; LANES];
+/// Gets a row, and which of its pixels cover one that is over, where a limit is given.
+type Each<'a> = dyn FnMut(&[f32], Option<&[bool]>) + 'a;
 
 /// A part of a picture, in pixels.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,7 +113,7 @@ pub(super) struct Reducer {
 impl Reducer {
     /// Hands on row by row what is seen: of each pixel all channels, and where a limit is given whether it covers a pixel that
     /// reaches it.
-    pub(super) fn reduce(&mut self, seen: &Seen<'_>, each: &mut dyn FnMut(&[f32], Option<&[bool]>)) -> Result<()> {
+    pub(super) fn reduce(&mut self, seen: &Seen<'_>, each: &mut Each<'_>) -> Result<()> {
         let channels = seen.plane.channels();
         let ([height, width], len) = (seen.size(), seen.region.xs.len() * channels);
         self.down.set(seen.region.ys.len(), height);
@@ -184,11 +186,11 @@ impl Reducer {
 fn weigh(sum: &mut [f32], rows: &[f32], weights: &[f32], is_first: bool) {
     let mut is_first = is_first;
     for (rows, weights) in rows.chunks(4 * sum.len()).zip(weights.chunks(4)) {
-        match weights {
-            &[a] => weigh_few(sum, rows, [a], is_first),
-            &[a, b] => weigh_few(sum, rows, [a, b], is_first),
-            &[a, b, c] => weigh_few(sum, rows, [a, b, c], is_first),
-            &[a, b, c, d] => weigh_few(sum, rows, [a, b, c, d], is_first),
+        match *weights {
+            [a] => weigh_few(sum, rows, [a], is_first),
+            [a, b] => weigh_few(sum, rows, [a, b], is_first),
+            [a, b, c] => weigh_few(sum, rows, [a, b, c], is_first),
+            [a, b, c, d] => weigh_few(sum, rows, [a, b, c, d], is_first),
             _ => unreachable!("there are one to four"),
         }
         is_first = false;
