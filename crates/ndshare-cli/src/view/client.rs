@@ -7,10 +7,11 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ndshare::Result;
+use ndshare::{Error, Result};
 use serde_json::{Value, json};
 
 use super::bell::{Bell, locked};
+use super::field::{self, Chosen};
 use super::measure;
 use super::message::{self, Desk, Head, Kind};
 use super::plane::{Part, Plane};
@@ -229,14 +230,17 @@ impl Seat {
         };
         let wish = wish.clone();
         let has_spectrum = wish.spectrum.is_some() && (self.is_stale || is_new && self.spectrum.elapsed() >= SPECTRUM);
-        let made = self.picture(index, &shown, &wish, desk);
-        self.send_one(index, made, out)?;
-        if has_spectrum {
+        let made = field::choose(&shown, wish.field.as_deref());
+        let spectrum = made.as_ref().ok().filter(|_| has_spectrum).map(|chosen| {
             self.spectrum = now;
-            self.send_one(index, spectrum_message(index, &shown, &wish, desk), out)?;
-        }
+            spectrum_message(index, &chosen.shown, &wish, desk).map(<[u8]>::to_vec)
+        });
+        let made = made.and_then(|chosen| self.picture(index, &chosen, &wish, desk));
         (self.sent, self.is_stale, self.next) = (Some(shown.id()), false, now + PACE);
-        Ok(())
+        // A page may take what it is sent for as long as it likes: the frame is not kept meanwhile.
+        drop(shown);
+        self.send_one(index, made, out)?;
+        spectrum.map_or(Ok(()), |made| self.send_one(index, made.as_deref().map_err(Error::clone), out))
     }
 
     /// Sends what could be made, or says why it could not.
@@ -256,14 +260,19 @@ impl Seat {
             return Ok(());
         }
         self.noted = (text, Instant::now());
-        note(index, &self.noted.0, out)
+        let text = &self.noted.0;
+        out.text(json!({ "type": "note", "source": index, "text": text, "lasts": true }).to_string())
     }
 
     /// The picture of a frame.
-    fn picture<'a>(&mut self, index: usize, shown: &Shown, wish: &Wish, desk: &'a mut Desk) -> Result<&'a [u8]> {
+    fn picture<'a>(&mut self, index: usize, chosen: &Chosen, wish: &Wish, desk: &'a mut Desk) -> Result<&'a [u8]> {
+        let shown = &chosen.shown;
         let plane = Plane::of(shown, &wish.lead, wish.has_colours, wish.part)?;
         let region = region(&plane, wish.region);
-        let told = self.told_of(&plane, shown, &region, wish)?;
+        let mut told = self.told_of(&plane, shown, &region, wish)?;
+        if let Some(name) = &chosen.name {
+            (told["field"], told["fields"]) = (json!(name), json!(chosen.names));
+        }
         let limit = wish.limit.map(|limit| limit as f32);
         let seen = Seen { plane: &plane, region: &region, window: wish.window, limit };
         desk.picture(&Head { kind: Kind::Picture, source: index, seq: shown.seq, told: &told }, &seen)
@@ -304,8 +313,11 @@ impl Seat {
             return Err("a frame of more than 1 GiB is saved by `ndshare dump --frames 1`".to_owned());
         }
         let wish = self.wish.clone().unwrap_or_default();
-        let plane = Plane::of(&shown, &wish.lead, wish.has_colours, wish.part).map_err(|error| error.to_string())?;
-        let stem = format!("{}-{:010}", file_name(&self.source.name), shown.seq);
+        let chosen = field::choose(&shown, wish.field.as_deref()).map_err(|error| error.to_string())?;
+        let shown = &chosen.shown;
+        let plane = Plane::of(shown, &wish.lead, wish.has_colours, wish.part).map_err(|error| error.to_string())?;
+        let of = chosen.name.as_ref().map_or_else(String::new, |name| format!("-{}", file_name(name)));
+        let stem = format!("{}{of}-{:010}", file_name(&self.source.name), shown.seq);
         let told = |ending: &str| json!({ "name": format!("{stem}.{ending}") });
         let head = |kind, told| Head { kind, source: index, seq: shown.seq, told };
         let whole = || plane.bytes(0..plane.height, 0..plane.width).map_err(|error| error.to_string());
