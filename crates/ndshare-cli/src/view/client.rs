@@ -49,9 +49,14 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    /// Whether there was room for it.
+    /// Whether there was room for it. A wish takes the place of the one before it: on a slow line they come faster than they
+    /// are heeded, as with each move of the pointer.
     pub(super) fn put(&self, source: usize, ask: Ask) -> bool {
         let mut asks = locked(&self.asks);
+        let is_wish = matches!(ask, Ask::Wish(_));
+        if is_wish && asks.0.back().is_some_and(|(of, last)| *of == source && matches!(last, Ask::Wish(_))) {
+            asks.0.pop_back();
+        }
         let has_room = asks.0.len() < MOST_ASKS;
         if has_room {
             asks.0.push_back((source, ask));
@@ -404,4 +409,20 @@ fn region(plane: &Plane<'_>, wanted: Option<[usize; 4]>) -> Region {
 fn file_name(name: &str) -> String {
     let plain = |char: char| if char.is_alphanumeric() || "-_".contains(char) { char } else { '_' };
     name.chars().take(60).map(plain).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wish_takes_the_place_of_the_one_before_it_and_others_are_bounded() {
+        let inbox = Inbox::default();
+        let wish = |at| Ask::Wish(Box::new(Wish { cursor: Some([at, 0]), ..Wish::default() }));
+        assert!((0..5000).all(|at| inbox.put(0, wish(at))));
+        assert!(inbox.put(1, wish(1)) && inbox.put(0, Ask::Next) && inbox.put(0, wish(7)));
+        let asks = Vec::from(std::mem::take(&mut locked(&inbox.asks).0));
+        assert_eq!(asks, [(0, wish(4999)), (1, wish(1)), (0, Ask::Next), (0, wish(7))]);
+        assert!((0..MOST_ASKS).all(|_| inbox.put(0, Ask::Next)) && !inbox.put(0, Ask::Next));
+    }
 }

@@ -6,6 +6,8 @@ use super::plane::Part;
 
 /// The most pixels of a window along an axis.
 pub(super) const MOST_PIXELS: usize = 8192;
+/// The most axes of a frame.
+const MOST_AXES: usize = 64;
 /// The most points of a line of which the profile is wanted.
 const MOST_FAR: f64 = 1e9;
 
@@ -105,6 +107,9 @@ fn wish(value: &Value) -> Result<Wish, String> {
             .ok_or_else(|| format!("expected magnitude, phase, real or imaginary for `part`, got {name:?}"))
     });
     let lead = value["lead"].as_array().map_or(&[][..], Vec::as_slice);
+    if lead.len() > MOST_AXES {
+        return Err(format!("expected at most {MOST_AXES} numbers for `lead`, got {}", lead.len()));
+    }
     let wrong = || "expected whole numbers for `lead`".to_owned();
     Ok(Wish {
         window: pixels("window")?.ok_or("expected rows and columns for `window`, got none")?,
@@ -211,5 +216,7 @@ mod tests {
         ] {
             assert!(parse(text).unwrap_err().contains(named), "{text}");
         }
+        let many = format!(r#"{{"type": "wish", "window": [1, 1], "lead": {:?}}}"#, [0; MOST_AXES + 1]);
+        assert!(parse(&many).unwrap_err().contains("at most 64"));
     }
 }
