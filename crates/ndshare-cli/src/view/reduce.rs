@@ -108,10 +108,13 @@ pub(super) struct Reducer {
     made: Vec<f32>,
 }
 
+/// Takes a row: its numbers, and whether each pixel covers one that reaches the limit.
+type EachRow<'a> = dyn FnMut(&[f32], Option<&[bool]>) + 'a;
+
 impl Reducer {
     /// Hands on row by row what is seen: of each pixel all channels, and where a limit is given whether it covers a pixel that
     /// reaches it.
-    pub(super) fn reduce(&mut self, seen: &Seen<'_>, each: &mut dyn FnMut(&[f32], Option<&[bool]>)) -> Result<()> {
+    pub(super) fn reduce(&mut self, seen: &Seen<'_>, each: &mut EachRow<'_>) -> Result<()> {
         let channels = seen.plane.channels();
         let ([height, width], len) = (seen.size(), seen.region.xs.len() * channels);
         self.down.set(seen.region.ys.len(), height);
@@ -184,11 +187,11 @@ impl Reducer {
 fn weigh(sum: &mut [f32], rows: &[f32], weights: &[f32], is_first: bool) {
     let mut is_first = is_first;
     for (rows, weights) in rows.chunks(4 * sum.len()).zip(weights.chunks(4)) {
-        match weights {
-            &[a] => weigh_few(sum, rows, [a], is_first),
-            &[a, b] => weigh_few(sum, rows, [a, b], is_first),
-            &[a, b, c] => weigh_few(sum, rows, [a, b, c], is_first),
-            &[a, b, c, d] => weigh_few(sum, rows, [a, b, c, d], is_first),
+        match *weights {
+            [a] => weigh_few(sum, rows, [a], is_first),
+            [a, b] => weigh_few(sum, rows, [a, b], is_first),
+            [a, b, c] => weigh_few(sum, rows, [a, b, c], is_first),
+            [a, b, c, d] => weigh_few(sum, rows, [a, b, c, d], is_first),
             _ => unreachable!("there are one to four"),
         }
         is_first = false;
