@@ -96,6 +96,15 @@ def outputs(*cells: str) -> list[Any]:
     return book.cells[-1].outputs
 
 
+def test_a_still_of_several_arrays_is_one_of_them_and_of_no_numbers_none() -> None:
+    ring = nds.Ring(fields={"gain": ((), "f4"), "rgb": ((6, 8, 3), "u1")}, slots=2)
+    ring.put({"gain": np.float32(1), "rgb": np.full((6, 8, 3), 7, "u1")})
+    np.testing.assert_array_equal(opened(_still.still(ring)), np.full((6, 8, 3), 7))
+    for nothing in (np.zeros((3, 3), "U3"), np.zeros((0, 5)), np.zeros((0, 5, 5)), np.zeros((2, 2), "V5")):
+        assert _still.still(nds.array(nothing)) is None
+    del ring
+
+
 def test_a_notebook_shows_a_widget_and_keeps_a_picture() -> None:
     pytest.importorskip("anywidget")
     (shown,) = outputs(RING, "nds.view(ring)")

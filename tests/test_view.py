@@ -345,6 +345,58 @@ def test_a_page_that_takes_nothing_holds_nobody_up(name: str) -> None:
         assert other.see(lambda one: one.seq > first + 50)
 
 
+def test_a_page_that_takes_its_time_keeps_no_frame(name: str) -> None:
+    with nds.Ring((2000, 2000), np.uint16, slots=4) as ring, viewing(name) as url, Page(url) as slow:
+        nds.publish(name, ring)
+        slow.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        ring.put(np.zeros((2000, 2000), np.uint16))
+        slow.wish()
+        assert len(slow._take(50_000)), "its picture is on its way"
+        # Now and then it takes something: it is slow, but not gone.
+        kept = lambda: [one["bytes"] for one in nds.stats()["participants"][1:]]  # noqa: E731
+        assert wait_until(lambda: bool(slow.sock.recv(4000)) and max(kept()) < 8_000_000, HANG)
+        nds.unpublish(name)
+
+
+def test_a_viewer_that_was_stopped_goes_on() -> None:
+    array = nds.zeros((10, 10), np.uint16)
+    with nds.view(array, open_browser=False) as viewer, Page(viewer.url) as page:
+        for _ in range(20):
+            viewer._process.send_signal(signal.SIGSTOP)
+            page.wish()
+            viewer._process.send_signal(signal.SIGCONT)
+            page.see()
+    del array
+
+
+def test_one_of_the_arrays_of_a_frame_is_shown(name: str) -> None:
+    fields = {"gain": ((), "f4"), "rgb": ((6, 8, 3), "u1"), "left": {"depth": ((6, 8), "u2"), "id": ((), "S3")}}
+    with nds.Ring(fields=fields, slots=4) as ring, viewing(name) as url, Page(url) as page:
+        nds.publish(name, ring)
+        depth = np.arange(48, dtype="u2").reshape(6, 8)
+        ring.put({"gain": 2.0, "rgb": np.full((6, 8, 3), 7, "u1"), "left": {"depth": depth, "id": b"abc"}})
+        page.wish(cursor=(0, 0))
+        told = page.see().told
+        assert (told["field"], told["fields"], told["cursor"]["text"]) == (
+            "rgb",
+            ["gain", "rgb", "left.depth"],
+            "7, 7, 7",
+        )
+        page.wish(field="left.depth")
+        found = page.see(lambda one: one.told["field"] == "left.depth")
+        np.testing.assert_array_equal(found.values, depth)
+        page.say("save", format="npy")
+        file = page.see(lambda one: one.kind == 3)
+        np.testing.assert_array_equal(np.load(io.BytesIO(file.payload)), depth)
+        assert file.told["name"].endswith("-left_depth-0000000000.npy")
+        page.say("pause")  # a copy of its own
+        paused = page.see(lambda one: one.told["paused"])
+        np.testing.assert_array_equal(paused.values, depth)
+        page.wish(field="none")
+        assert page.see(lambda one: one.told["field"] == "rgb").codes.shape == (6, 8, 3)
+        nds.unpublish(name)
+
+
 def test_pause_and_steps_through_what_the_ring_keeps(name: str) -> None:
     with nds.Ring((4, 4), np.uint16, slots=8, keep=8) as ring:
         nds.publish(name, ring)

@@ -309,6 +309,21 @@ def test_stacks_complex_numbers_colours_and_spectra(browser: Browser) -> None:
     del stack, waves, colours
 
 
+def test_an_array_of_a_frame_is_chosen_and_what_cannot_be_shown_is_said(browser: Browser) -> None:
+    ring = nds.Ring(slots=4)
+    ring.put({"rgb": np.full((6, 8, 3), 90, "u1"), "depth": np.full((6, 8), 3000, "u2")})
+    with nds.view(ring, open_browser=False) as viewer:
+        browser.go(viewer.url)
+        browser.until(f"{PANEL}.told.field === 'rgb' && !document.getElementById('fields').hidden")
+        choose(browser, "field", "depth")
+        browser.until(f"{PANEL}.told.field === 'depth' && {PANEL}.settings.auto && {PANEL}.settings.low > 2000")
+        ring.put(np.zeros(3, "S5"))
+        browser.until(f"!{PANEL}.notice.hidden && {PANEL}.notice.textContent.includes('cannot be shown')")
+        ring.put(np.zeros((6, 8)))
+        browser.until(f"{PANEL}.notice.hidden && document.getElementById('fields').hidden")
+    del ring
+
+
 # ---- how it looks
 
 

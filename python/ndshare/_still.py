@@ -27,12 +27,21 @@ def page(url: str, picture: bytes | None) -> str:
 def still(thing: Any) -> bytes | None:
     """Return a picture of an array, or of the newest frame of a ring; None where there is none."""
     if not isinstance(thing, Ring):
-        return _png(_as_bytes(np.asarray(thing)))
+        return _of(np.asarray(thing))
     with cast("Ring[Any]", thing).reader(latest=True, start="oldest") as frames:
         try:
-            return _png(_as_bytes(np.asarray(frames.get(timeout=0))))
+            return _of(np.asarray(frames.get(timeout=0)))
         except (Empty, Closed, WriterDied):
             return None
+
+
+def _of(array: NDArray[Any]) -> bytes | None:
+    """Return a picture of an array, or of the first of its fields that has rows and columns; None for no numbers."""
+    if array.dtype.names:
+        found = (_of(array[name]) for name in array.dtype.names if array[name].ndim > 1)
+        return next((picture for picture in found if picture), None)
+    is_number = array.dtype.kind not in "SUMm" and array.dtype.type is not np.void
+    return _png(_as_bytes(array)) if is_number and array.size else None
 
 
 def _as_bytes(array: NDArray[Any]) -> NDArray[np.uint8]:

@@ -7,10 +7,11 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ndshare::Result;
+use ndshare::{Error, Result};
 use serde_json::{Value, json};
 
 use super::bell::{Bell, locked};
+use super::field::{self, Chosen};
 use super::measure;
 use super::message::{self, Desk, Head, Kind};
 use super::plane::{Part, Plane};
@@ -48,9 +49,14 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    /// Whether there was room for it.
+    /// Whether there was room for it. A wish takes the place of the one before it: on a slow line they come faster than they
+    /// are heeded, as with each move of the pointer.
     pub(super) fn put(&self, source: usize, ask: Ask) -> bool {
         let mut asks = locked(&self.asks);
+        let is_wish = matches!(ask, Ask::Wish(_));
+        if is_wish && asks.0.back().is_some_and(|(of, last)| *of == source && matches!(last, Ask::Wish(_))) {
+            asks.0.pop_back();
+        }
         let has_room = asks.0.len() < MOST_ASKS;
         if has_room {
             asks.0.push_back((source, ask));
@@ -229,14 +235,17 @@ impl Seat {
         };
         let wish = wish.clone();
         let has_spectrum = wish.spectrum.is_some() && (self.is_stale || is_new && self.spectrum.elapsed() >= SPECTRUM);
-        let made = self.picture(index, &shown, &wish, desk);
-        self.send_one(index, made, out)?;
-        if has_spectrum {
+        let made = field::choose(&shown, wish.field.as_deref());
+        let spectrum = made.as_ref().ok().filter(|_| has_spectrum).map(|chosen| {
             self.spectrum = now;
-            self.send_one(index, spectrum_message(index, &shown, &wish, desk), out)?;
-        }
+            spectrum_message(index, &chosen.shown, &wish, desk).map(<[u8]>::to_vec)
+        });
+        let made = made.and_then(|chosen| self.picture(index, &chosen, &wish, desk));
         (self.sent, self.is_stale, self.next) = (Some(shown.id()), false, now + PACE);
-        Ok(())
+        // A page may take what it is sent for as long as it likes: the frame is not kept meanwhile.
+        drop(shown);
+        self.send_one(index, made, out)?;
+        spectrum.map_or(Ok(()), |made| self.send_one(index, made.as_deref().map_err(Error::clone), out))
     }
 
     /// Sends what could be made, or says why it could not.
@@ -256,14 +265,19 @@ impl Seat {
             return Ok(());
         }
         self.noted = (text, Instant::now());
-        note(index, &self.noted.0, out)
+        let text = &self.noted.0;
+        out.text(json!({ "type": "note", "source": index, "text": text, "lasts": true }).to_string())
     }
 
     /// The picture of a frame.
-    fn picture<'a>(&mut self, index: usize, shown: &Shown, wish: &Wish, desk: &'a mut Desk) -> Result<&'a [u8]> {
+    fn picture<'a>(&mut self, index: usize, chosen: &Chosen, wish: &Wish, desk: &'a mut Desk) -> Result<&'a [u8]> {
+        let shown = &chosen.shown;
         let plane = Plane::of(shown, &wish.lead, wish.has_colours, wish.part)?;
         let region = region(&plane, wish.region);
-        let told = self.told_of(&plane, shown, &region, wish)?;
+        let mut told = self.told_of(&plane, shown, &region, wish)?;
+        if let Some(name) = &chosen.name {
+            (told["field"], told["fields"]) = (json!(name), json!(chosen.names));
+        }
         let limit = wish.limit.map(|limit| limit as f32);
         let seen = Seen { plane: &plane, region: &region, window: wish.window, limit };
         desk.picture(&Head { kind: Kind::Picture, source: index, seq: shown.seq, told: &told }, &seen)
@@ -304,8 +318,11 @@ impl Seat {
             return Err("a frame of more than 1 GiB is saved by `ndshare dump --frames 1`".to_owned());
         }
         let wish = self.wish.clone().unwrap_or_default();
-        let plane = Plane::of(&shown, &wish.lead, wish.has_colours, wish.part).map_err(|error| error.to_string())?;
-        let stem = format!("{}-{:010}", file_name(&self.source.name), shown.seq);
+        let chosen = field::choose(&shown, wish.field.as_deref()).map_err(|error| error.to_string())?;
+        let shown = &chosen.shown;
+        let plane = Plane::of(shown, &wish.lead, wish.has_colours, wish.part).map_err(|error| error.to_string())?;
+        let of = chosen.name.as_ref().map_or_else(String::new, |name| format!("-{}", file_name(name)));
+        let stem = format!("{}{of}-{:010}", file_name(&self.source.name), shown.seq);
         let told = |ending: &str| json!({ "name": format!("{stem}.{ending}") });
         let head = |kind, told| Head { kind, source: index, seq: shown.seq, told };
         let whole = || plane.bytes(0..plane.height, 0..plane.width).map_err(|error| error.to_string());
@@ -392,4 +409,20 @@ fn region(plane: &Plane<'_>, wanted: Option<[usize; 4]>) -> Region {
 fn file_name(name: &str) -> String {
     let plain = |char: char| if char.is_alphanumeric() || "-_".contains(char) { char } else { '_' };
     name.chars().take(60).map(plain).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wish_takes_the_place_of_the_one_before_it_and_others_are_bounded() {
+        let inbox = Inbox::default();
+        let wish = |at| Ask::Wish(Box::new(Wish { cursor: Some([at, 0]), ..Wish::default() }));
+        assert!((0..5000).all(|at| inbox.put(0, wish(at))));
+        assert!(inbox.put(1, wish(1)) && inbox.put(0, Ask::Next) && inbox.put(0, wish(7)));
+        let asks = Vec::from(std::mem::take(&mut locked(&inbox.asks).0));
+        assert_eq!(asks, [(0, wish(4999)), (1, wish(1)), (0, Ask::Next), (0, wish(7))]);
+        assert!((0..MOST_ASKS).all(|_| inbox.put(0, Ask::Next)) && !inbox.put(0, Ask::Next));
+    }
 }

@@ -2,8 +2,8 @@
 //!
 //! From below:
 //!
-//! - `bell`: waking who waits. `convert`: bytes as numbers. `shown`: a frame that is looked at; `plane`: the picture in it;
-//!   `reduce`: made as small as its window. `wish`: what a page asks for. `measure`, `spectrum`: what is told beside the
+//! - `bell`: waking who waits. `convert`: bytes as numbers. `shown`: a frame that is looked at; `field`: which of its arrays;
+//!   `plane`: the picture in it; `reduce`: made as small as its window. `wish`: what a page asks for. `measure`, `spectrum`: what is told beside the
 //!   picture. `message`: all of it as bytes; `tiff`: as a file.
 //! - `place`: where a ring or an array is found; `source`: following it. `client`: one page that looks on.
 //! - `request`: who is answered. `page`: the files of the page. `server`: connections. `browser`: opening it.
@@ -12,6 +12,7 @@ mod bell;
 mod browser;
 mod client;
 mod convert;
+mod field;
 mod measure;
 mod message;
 mod page;

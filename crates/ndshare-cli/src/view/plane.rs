@@ -66,7 +66,7 @@ impl<'a> Plane<'a> {
         let parts = if matches!(part, Some(Part::Magnitude)) { Parts::Magnitude } else { Parts::Both };
         let convert = convert::single(&shown.element, parts).ok_or_else(|| {
             let element = &shown.element;
-            wrong(format!("items of {element} cannot be shown: expected numbers of at most 128 bits, or bool"))
+            wrong(format!("items of {element} cannot be shown: expected bool, integers, or floats of at most 64 bits, also as complex numbers"))
         })?;
         Ok(Self { shown, lead, height, width, colours, part, convert })
     }

@@ -17,8 +17,6 @@ const BAND: usize = 32 << 10;
 /// Rows that lie beside each other: one vector of every CPU.
 const LANES: usize = 4;
 type Lanes = [f32; LANES];
-/// Gets a row, and which of its pixels cover one that is over, where a limit is given.
-type Each<'a> = dyn FnMut(&[f32], Option<&[bool]>) + 'a;
 
 /// A part of a picture, in pixels.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,10 +108,13 @@ pub(super) struct Reducer {
     made: Vec<f32>,
 }
 
+/// Takes a row: its numbers, and whether each pixel covers one that reaches the limit.
+type EachRow<'a> = dyn FnMut(&[f32], Option<&[bool]>) + 'a;
+
 impl Reducer {
     /// Hands on row by row what is seen: of each pixel all channels, and where a limit is given whether it covers a pixel that
     /// reaches it.
-    pub(super) fn reduce(&mut self, seen: &Seen<'_>, each: &mut Each<'_>) -> Result<()> {
+    pub(super) fn reduce(&mut self, seen: &Seen<'_>, each: &mut EachRow<'_>) -> Result<()> {
         let channels = seen.plane.channels();
         let ([height, width], len) = (seen.size(), seen.region.xs.len() * channels);
         self.down.set(seen.region.ys.len(), height);

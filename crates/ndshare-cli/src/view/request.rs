@@ -36,6 +36,17 @@ pub(super) enum Answer {
     Refusal(u16, &'static str),
 }
 
+/// Reads again where a signal came between: a read with a time limit ends so when the process was stopped, as by Ctrl-Z.
+pub(super) fn unbroken(mut read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    // BOUND: the signals that come.
+    loop {
+        match read() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
 impl Request {
     /// Reads a head, and nothing behind it: a browser says nothing more before it is answered.
     ///
@@ -46,7 +57,7 @@ impl Request {
         let mut piece = [0; 2048];
         // BOUND: `MOST_BYTES`, `PATIENCE`, or the end of what comes.
         loop {
-            let count = from.read(&mut piece)?;
+            let count = unbroken(|| from.read(&mut piece))?;
             bytes.extend(&piece[..count]);
             if let Some(request) = Self::parse(&bytes)? {
                 return Ok(request);

@@ -20,7 +20,7 @@ use super::bell::locked;
 use super::browser;
 use super::client::{self, Inbox, Out};
 use super::page;
-use super::request::{Answer, Request};
+use super::request::{Answer, Request, unbroken};
 use super::source::Source;
 use super::wish;
 
@@ -166,7 +166,7 @@ struct Reading {
 
 impl Read for Reading {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        self.stream.read(to)
+        unbroken(|| self.stream.read(to))
     }
 }
 

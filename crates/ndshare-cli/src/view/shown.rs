@@ -56,6 +56,22 @@ impl Shown {
         Ok(Self::own(self.seq, self.time_ns, self.shape.clone(), self.element.clone(), self.part(&whole)?))
     }
 
+    /// One field of the items, which are structures: its axes come behind those of the frame.
+    pub(super) fn field(&self, name: &str) -> Result<Self> {
+        match &self.data {
+            Data::Shared(array) => Ok(Self::shared(self.seq, self.time_ns, array.field(name)?)),
+            Data::Own(bytes) => {
+                let found =
+                    if let Element::Structure(structure) = &self.element { structure.field(name) } else { None };
+                let field = found.ok_or_else(|| wrong(format!("expected a field {name:?}, got {}", self.element)))?;
+                let items = bytes.chunks_exact(self.element.size().max(1));
+                let own = items.map(|item| &item[field.offset..][..field.size()]).collect::<Vec<_>>().concat();
+                let shape = [&self.shape[..], &field.shape].concat();
+                Ok(Self::own(self.seq, self.time_ns, shape, field.element.clone(), own))
+            }
+        }
+    }
+
     /// Bytes of all items.
     pub(super) fn len_bytes(&self) -> u64 {
         self.shape.iter().fold(self.element.size() as u64, |bytes, &length| bytes.saturating_mul(length as u64))

@@ -6,6 +6,8 @@ use super::plane::Part;
 
 /// The most pixels of a window along an axis.
 pub(super) const MOST_PIXELS: usize = 8192;
+/// The most axes of a frame.
+const MOST_AXES: usize = 64;
 /// The most points of a line of which the profile is wanted.
 const MOST_FAR: f64 = 1e9;
 
@@ -40,6 +42,8 @@ pub(super) struct Wish {
     pub(super) window: [usize; 2],
     /// Left, top, right and bottom of what is seen; none for all.
     pub(super) region: Option<[usize; 4]>,
+    /// Which array of a frame of several; none for the one that looks like a picture.
+    pub(super) field: Option<String>,
     /// The place along each axis of a stack.
     pub(super) lead: Vec<usize>,
     pub(super) part: Part,
@@ -64,6 +68,7 @@ impl Default for Wish {
         Self {
             window: [512, 512],
             region: None,
+            field: None,
             lead: Vec::new(),
             part: Part::Magnitude,
             has_colours: true,
@@ -102,10 +107,14 @@ fn wish(value: &Value) -> Result<Wish, String> {
             .ok_or_else(|| format!("expected magnitude, phase, real or imaginary for `part`, got {name:?}"))
     });
     let lead = value["lead"].as_array().map_or(&[][..], Vec::as_slice);
+    if lead.len() > MOST_AXES {
+        return Err(format!("expected at most {MOST_AXES} numbers for `lead`, got {}", lead.len()));
+    }
     let wrong = || "expected whole numbers for `lead`".to_owned();
     Ok(Wish {
         window: pixels("window")?.ok_or("expected rows and columns for `window`, got none")?,
         region: numbers(value, "region")?,
+        field: value["field"].as_str().map(str::to_owned),
         lead: lead.iter().map(|at| at.as_u64().map(|at| at as usize)).collect::<Option<_>>().ok_or_else(wrong)?,
         part: part?,
         has_colours: value["colours"].as_bool().unwrap_or(true),
@@ -168,12 +177,13 @@ mod tests {
         assert_eq!(parse(r#"{"type": "next"}"#), Ok((0, Ask::Next)));
         assert_eq!(parse(r#"{"type": "step", "source": 2, "by": -1}"#), Ok((2, Ask::Step(-1))));
         assert_eq!(parse(r#"{"type": "save", "format": "tiff"}"#), Ok((0, Ask::Save(Format::Tiff))));
-        let all = r#"{"type": "wish", "source": 1, "window": [3.0, 99999], "region": [1, 2, 3, 4], "lead": [5], "part": "phase",
-            "colours": false, "limit": 4095, "cursor": [6, 7], "line": [0, 0.5, 1, 2], "rectangle": [1, 1, 2, 2],
+        let all = r#"{"type": "wish", "source": 1, "window": [3.0, 99999], "region": [1, 2, 3, 4], "lead": [5],
+            "part": "phase", "field": "left.depth", "colours": false, "limit": 4095, "cursor": [6, 7], "line": [0, 0.5, 1, 2], "rectangle": [1, 1, 2, 2],
             "values": true, "spectrum": [0, 10]}"#;
         let wish = Wish {
             window: [3, MOST_PIXELS],
             region: Some([1, 2, 3, 4]),
+            field: Some("left.depth".to_owned()),
             lead: vec![5],
             part: Part::Phase,
             has_colours: false,
@@ -206,5 +216,7 @@ mod tests {
         ] {
             assert!(parse(text).unwrap_err().contains(named), "{text}");
         }
+        let many = format!(r#"{{"type": "wish", "window": [1, 1], "lead": {:?}}}"#, [0; MOST_AXES + 1]);
+        assert!(parse(&many).unwrap_err().contains("at most 64"));
     }
 }

@@ -32,7 +32,8 @@ const connection = new Connection({
   text(message) {
     if (message.type === "hello") arrange(message.sources);
     else if (message.type === "status") panels[message.source]?.setStatus(message);
-    else if (message.type === "note") note(message.text);
+    else if (message.type === "note" && message.lasts) panels[message.source]?.setNote(message.text);
+    else if (message.type === "note") note(message);
   },
   async binary(message) {
     const panel = panels[message.source];
@@ -45,8 +46,9 @@ const connection = new Connection({
   },
 });
 
-function note(text) {
-  by("note").textContent = text;
+function note({ source, text }) {
+  const name = panels.length > 1 && panels[source]?.status?.name;
+  by("note").textContent = by("note").title = name ? `${name}: ${text}` : text;
   clearTimeout(note.timer);
   note.timer = setTimeout(() => (by("note").textContent = ""), 6000);
 }
@@ -143,6 +145,7 @@ for (const [name, act] of Object.entries(actions)) {
 }
 by("map").addEventListener("change", ({ target }) => set({ map: target.value }));
 by("part").addEventListener("change", ({ target }) => set({ part: target.value, auto: true, map: target.value === "phase" ? "phase" : "grey" }));
+by("field").addEventListener("change", ({ target }) => set({ field: target.value, lead: [] }));
 by("percent").addEventListener("change", ({ target }) => {
   set({ percent: Number(target.value), auto: true });
   if (active.told.histogram) active.setAuto();
@@ -203,9 +206,21 @@ function show() {
   for (const id of ["back", "forth"]) by(id).disabled = !hasRing;
   by("complex").hidden = !told.complex;
   by("colours").hidden = !told.shape || ![3, 4].includes(told.shape.at(-1)) || told.shape.length < 3;
+  showFields();
   showStack();
   showMeasures();
   showCounts(hasRing ? status.counts : null);
+}
+
+/** The arrays of a frame of several. */
+function showFields() {
+  const { field, fields = [] } = active.told;
+  const box = by("field");
+  by("fields").hidden = fields.length === 0;
+  if (String([...box.options].map(({ value }) => value)) !== String(fields)) {
+    box.replaceChildren(...fields.map((name) => new Option(name)));
+  }
+  write("field", field ?? "");
 }
 
 /** A slider for each axis of a stack. */

@@ -26,12 +26,12 @@ export class Panel {
   /** `page` has `say(type, source, more)`, `activate(panel)` and `changed(panel)`. */
   constructor(source, page) {
     Object.assign(this, { source, page, view: new View(), message: null, spectrumMessage: null, status: null, cursor: null });
-    Object.assign(this, { tool: "pan", isPaused: false, course: [], frames: 0, told: {} });
+    Object.assign(this, { tool: "pan", isPaused: false, course: [], frames: 0, told: {}, why: "" });
     // Messages that came and are not confirmed, and whether this part of the page is on the screen.
     Object.assign(this, { owed: 0, isInView: true });
     this.settings = {
       low: 0, high: 1, auto: true, percent: 0.1, log: false, map: "grey", over: false, limit: null,
-      lead: [], part: "magnitude", colours: true, spectrum: false, line: null, rectangle: null,
+      field: null, lead: [], part: "magnitude", colours: true, spectrum: false, line: null, rectangle: null,
     };
     this.build();
     this.watch();
@@ -147,14 +147,14 @@ export class Panel {
   }
 
   wish() {
-    const { lead, part, colours, over, limit, line, rectangle, spectrum } = this.settings;
+    const { field, lead, part, colours, over, limit, line, rectangle, spectrum } = this.settings;
     const { region, window } = this.size();
     const side = [this.side.clientHeight, this.side.clientWidth].map((length) => Math.max(1, Math.round(length * (devicePixelRatio || 1))));
     this.page.say("wish", this.source, {
       // Before the first frame its size is not known: all of it, as large as the canvas.
       window: this.message ? window : [this.canvas.height, this.canvas.width],
       region: this.message && this.view.mode !== "fit" ? region : null,
-      lead, part, colours, line, rectangle,
+      field, lead, part, colours, line, rectangle,
       limit: over ? limit ?? this.most() : null,
       cursor: this.cursor,
       values: this.hasValues(),
@@ -211,10 +211,11 @@ export class Panel {
 
   take(message) {
     const { told } = message;
-    const isOther = told.dtype !== this.told.dtype || String(told.shape) !== String(this.told.shape);
+    const isOther = ["dtype", "shape", "field"].some((name) => String(told[name]) !== String(this.told[name]));
     const kept = { histogram: told.histogram ?? this.told.histogram };
     [this.message, this.told, this.isPaused] = [message, { ...told, ...kept, at: performance.now() }, told.paused];
     this.frames += 1;
+    this.why = "";
     if (isOther) this.settle();
     if (this.settings.auto && told.histogram) this.setAuto();
     if (told.rectangle) {
@@ -228,9 +229,13 @@ export class Panel {
   settle() {
     const { settings, told } = this;
     const range = RANGES[told.dtype];
-    this.what.textContent = `${shape(told.shape)} ${told.dtype}`;
+    this.what.textContent = [told.field, shape(told.shape), told.dtype].filter(Boolean).join(" ");
     [settings.lead, settings.limit, this.course] = [told.lead, null, []];
-    if (this.message.channels > 1 && range) [settings.low, settings.high, settings.auto] = [...range, false];
+    const isOfColours = this.message.channels > 1 && Boolean(range);
+    if (isOfColours) [settings.low, settings.high, settings.auto] = [...range, false];
+    // Limits of colours are none of what comes after them.
+    else if (this.isOfColours) settings.auto = true;
+    this.isOfColours = isOfColours;
     this.size();
     this.ask();
   }
@@ -246,6 +251,12 @@ export class Panel {
     this.name.textContent = status.name || "array";
     this.tell();
     this.page.changed(this);
+  }
+
+  /** Why the frames that come now cannot be shown. */
+  setNote(why) {
+    this.why = why;
+    this.tell();
   }
 
   // ---- what is seen
@@ -272,6 +283,7 @@ export class Panel {
   paint() {
     this.size();
     const { message, settings } = this;
+    this.canvas.style.visibility = message ? "" : "hidden"; // it would be black, and so look like a picture
     if (message) this.painter.draw(message, this.look(message, [settings.low, settings.high]));
     if (settings.spectrum && this.spectrumMessage) this.paintSpectrum();
     this.paintMarks();
@@ -334,8 +346,8 @@ export class Panel {
     const { status, told } = this;
     const state = this.isPaused ? "paused" : status?.state ?? "waiting";
     [this.state.textContent, this.state.dataset.state] = [state, state];
-    this.notice.textContent = status?.text ?? "";
-    this.notice.hidden = !status?.text;
+    this.notice.textContent = status?.text || this.why;
+    this.notice.hidden = !this.notice.textContent;
     if (this.cursor && told.cursor) {
       const { x, y, text } = told.cursor;
       this.value.innerHTML = "";
