@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast, overload
 
 import numpy as np
 
-from . import _fields, _native, _origin
+from . import _native, _origin
 from ._errors import Closed, Empty
 from ._generic import shown_in_notebooks, subscriptable
 from ._native import OfferedRing, Reader, Ring, Writer, Writing
@@ -167,6 +167,8 @@ class Frame(np.ndarray[tuple[Any, ...], "np.dtype[_Item]"]):
         >>> tree["left"], tree["pair"][1]
         (Frame([1, 2]), Frame([1., 1., 1.]))
         """
+        from . import _fields  # json and dataclasses, a twelfth of importing ndshare
+
         return _fields.tree_of(self, kind)
 
     def __copy__(self) -> Any:
