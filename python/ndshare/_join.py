@@ -15,14 +15,13 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypedDict, cast, overload
 
+from ._closing import Closing
 from ._errors import Closed, Empty, WriterDied
 from ._matching import Entry, Match, Matcher, unmatched
 from ._native import Alarm, Reader
 from ._ring import readable
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from ._matching import _State, _Why
     from ._ring import Frame
 
@@ -207,7 +206,7 @@ def _named(readers: Any) -> tuple[list[Any], tuple[str | int, ...]]:
     return found, names
 
 
-class Join:
+class Join(Closing):
     """Sets of frames of several rings: what `join` makes. Iterate over it, or call `get`.
 
     >>> import ndshare as nds
@@ -339,17 +338,6 @@ class Join:
 
     def __aiter__(self) -> AsyncIterator[FrameSet]:
         return _stream(self)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None = None,
-        error: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
-        self.close()
 
     def __reduce__(self) -> Any:
         raise TypeError("a join belongs to its process: send the readers, and join them where the sets are used")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import operator
 import os
@@ -18,7 +17,7 @@ from ._recorder import BEGAN_NS, BYTES, FRAMES, LOST, MILLI_RATE, NOW_NS, Plan
 from ._ref import ref
 from ._sinks._rows import description_of
 from ._sinks._times import kind_of, paths_of
-from ._task import Task
+from ._task import Stopping, Task
 
 
 class RecordStats(TypedDict):
@@ -32,7 +31,7 @@ class RecordStats(TypedDict):
     disk_left: int
 
 
-class Recording:
+class Recording(Stopping):
     """A recording that goes on in a process of its own, made by `ndshare.record`.
 
     It goes on until `stop`, the end of its ``with`` block, the end of the stream, or of what it was asked for; and it
@@ -136,14 +135,6 @@ class Recording:
             tell(*_line(self.stats()))
 
     _task_total: int | None = None
-
-    def __enter__(self) -> Recording:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
-        # What went wrong in the block is what is told.
-        with contextlib.suppress(*() if kind is None else (RecordError,)):
-            self.stop()
 
     def __repr__(self) -> str:
         return f"<Recording to {self.path}, process {self.pid}>"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 from typing import Any, TypedDict
@@ -12,7 +11,7 @@ from ._native import Ring
 from ._ref import ref
 from ._replayer import FRAMES
 from ._sources import Source, open_source
-from ._task import Task
+from ._task import Stopping, Task
 
 
 class ReplayStats(TypedDict):
@@ -22,7 +21,7 @@ class ReplayStats(TypedDict):
     of: int
 
 
-class Replay:
+class Replay(Stopping):
     """A recording that is replayed by a process of its own, made by `ndshare.replay`; `ring` has its frames.
 
     It goes on until the end of the file, `stop`, the end of its ``with`` block or of this process.
@@ -93,14 +92,6 @@ class Replay:
             reason = outcome.get("error") or self._task.how_it_died()
             raise RecordError(f"replay of {self.path} ended: {reason}", self.stats()["frames"])
         return self.stats()
-
-    def __enter__(self) -> Replay:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
-        # What went wrong in the block is what is told.
-        with contextlib.suppress(*() if kind is None else (RecordError,)):
-            self.stop()
 
     def __repr__(self) -> str:
         return f"<Replay of {self.path}, process {self.pid}>"

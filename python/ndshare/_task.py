@@ -16,12 +16,12 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ._errors import Timeout
+from ._errors import RecordError, Timeout
 from ._native import zeros
 from ._ref import Ref, ref
 
@@ -95,7 +95,7 @@ class Task:
         if self._pid != os.getpid() or self._process.stdin is None or self._process.stdin.closed:
             return  # also in a forked child, whose parent has it
         # In words, because a forked child may have the pipe open, too.
-        self.say("stop")
+        self.interrupt()
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
 
@@ -138,6 +138,21 @@ class Task:
         code = self._process.returncode
         how = f"was killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"exited with {code}"
         return f"process {self.pid} {how}"
+
+
+class Stopping:
+    """What is stopped at the end of its with block."""
+
+    def stop(self, timeout: float | None = None) -> Any:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
+        # What went wrong in the block is what is told.
+        with contextlib.suppress(*() if kind is None else (RecordError,)):
+            self.stop()
 
 
 def interrupt_all() -> None:

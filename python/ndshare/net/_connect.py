@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _native, _origin
+from .._closing import Closing
 from .._errors import Timeout
 from . import _engine, _link, _wire
 from ._engine import zenoh
@@ -39,7 +40,7 @@ class FarStats(TypedDict):
     rings: dict[str, FarRing]
 
 
-class Far(_link.Closing):
+class Far(Closing):
     """The rings and caches of another machine. Made by `connect`; a context manager.
 
     Closing it ends the rings that it fills. A forked child does not have it.

@@ -23,8 +23,7 @@ import time
 import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from .._errors import Timeout
 from . import _engine, _wire
@@ -284,24 +283,6 @@ class _Replies:
         if self._most > 0 and nbytes <= self._most_bytes:
             self._most, self._most_bytes = self._most - 1, self._most_bytes - nbytes
             self._queue.put(reply)
-
-
-class Closing:
-    """What is closed at the end of its with block."""
-
-    def close(self) -> None:
-        raise NotImplementedError
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None = None,
-        error: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
-        self.close()
 
 
 class Link:

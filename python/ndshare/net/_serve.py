@@ -21,6 +21,7 @@ from typing import Any, Literal, NamedTuple, TypedDict, cast
 
 from .. import _native
 from .._cache import key_of
+from .._closing import Closing
 from .._errors import Closed, Empty, WriterDied
 from .._ref import ref
 from . import _engine, _link, _wire
@@ -278,7 +279,7 @@ def _refuse(query: zenoh.Query, type_name: str, text: str, host: str) -> None:
         pass
 
 
-class Server(_link.Closing):
+class Server(Closing):
     """Rings and caches of this machine, offered to others. Made by `serve`; a context manager.
 
     It ends with `close`, and with its process, in whatever way. A forked child does not have it.
