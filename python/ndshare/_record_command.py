@@ -15,7 +15,7 @@ from . import _names
 from ._errors import Error
 from ._native import Ring
 from ._record import RecordStats, record
-from ._replay import Replay, ReplayStats, replay, ring_for
+from ._replay import ReplayStats, replay, ring_for
 from ._sources import open_source
 from ._task import interrupt_all
 
@@ -38,9 +38,13 @@ def main(words: list[str], is_json: bool) -> int:
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
-    """End the work, too: Python drops a KeyboardInterrupt that comes while a destructor runs."""
-    interrupt_all()
-    signal.default_int_handler(number, frame)
+    """End the work in order, if there is any; a second signal ends the command.
+
+    An exception might come before the work can be told to stop, and Python drops one in a destructor.
+    """
+    signal.signal(number, signal.default_int_handler)
+    if not interrupt_all():
+        signal.default_int_handler(number, frame)
 
 
 def _say(text: str) -> None:
@@ -67,10 +71,7 @@ def _record(arguments: list[str]) -> RecordStats:
         sidecar=False if wanted.sidecar == "none" else wanted.sidecar,
         overwrite=wanted.overwrite,
     )
-    try:
-        stats = recording.wait(progress=True)
-    except KeyboardInterrupt:
-        stats = recording.stop()
+    stats = recording.wait(progress=True)
     _say(f"{stats['frames']} frames in {recording.path}, {stats['lost']} lost, {stats['bytes'] / 1e9:.3f} GB")
     return stats
 
@@ -100,15 +101,8 @@ def _replay(arguments: list[str]) -> ReplayStats:
     _names.publish(wanted.ring, ring)
     try:
         with replay(wanted.path, ring, speed=speed, loop=wanted.loop, readers=readers) as replaying:
-            stats = _waited(replaying)
+            stats = replaying.wait()
     finally:
         _names.unpublish(wanted.ring)
     _say(f"{stats['frames']} frames of {replaying.path} in ring {wanted.ring!r}")
     return stats
-
-
-def _waited(replaying: Replay) -> ReplayStats:
-    try:
-        return replaying.wait()
-    except KeyboardInterrupt:
-        return replaying.stop()

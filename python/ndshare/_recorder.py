@@ -242,7 +242,8 @@ def main() -> None:
         _sinks.need(package)
     side.say("ready")
     first, _, text = side.hear().partition(" ")
-    if not text:
+    if not text:  # it is to stop already, or who asked is gone
+        side.end(error=None, errno=None)
         return
     ring, reader = cast("Ring[Any]", ref(told["ring"]).open()), cast("Reader[Any]", ref(text).open())
     recorder = Recorder(Plan(**told["plan"], first=int(first)), ring, reader, side)

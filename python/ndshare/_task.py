@@ -155,10 +155,12 @@ class Stopping:
             self.stop()
 
 
-def interrupt_all() -> None:
-    """Tell all that run to stop, also from a handler of a signal."""
-    for task in [*_running]:
+def interrupt_all() -> bool:
+    """Tell all that run to stop, also from a handler of a signal; return whether there are any."""
+    running = [*_running]
+    for task in running:
         task.interrupt()
+    return bool(running)
 
 
 def _stop_all() -> None:
