@@ -53,6 +53,8 @@ def page(browser: Browser, address: str) -> Browser:
     """Show the known picture, as it is when the page is opened."""
     browser.go(address)
     browser.until(f"{PANEL}.frames > 0 && {PANEL}.told.histogram")
+    # The canvas follows the size of its box with the next frame of the screen, which a busy machine draws late.
+    browser.until(f"Math.abs({PANEL}.canvas.height - {PANEL}.stage.getBoundingClientRect().height) < 1")
     return browser
 
 
@@ -142,6 +144,26 @@ def test_the_pixels_are_those_of_the_frame(
     for _ in range(10):
         browser.key("+")
     check(browser, known)
+
+
+def test_a_picture_stays_where_it_is_while_the_texts_around_it_come(browser: Browser, address: str) -> None:
+    """The lines around it grew with their first texts, and the picture jumped by half of that."""
+    look = """
+        window.boxes = [];
+        const look = () => {
+          const box = document.querySelector('.stage')?.getBoundingClientRect();
+          const now = box && JSON.stringify([box.top, box.height]);
+          if (box && window.boxes.at(-1) !== now) window.boxes.push(now);
+          requestAnimationFrame(look);
+        };
+        requestAnimationFrame(look);
+    """
+    script = browser.call("Page.addScriptToEvaluateOnNewDocument", source=look)
+    browser.go(address)
+    browser.until(f"{PANEL}.figures.textContent && {PANEL}.told.histogram")
+    settle(browser)
+    browser.call("Page.removeScriptToEvaluateOnNewDocument", identifier=script["identifier"])
+    assert len(browser.ask("window.boxes")) == 1
 
 
 def test_zoom_pan_and_values(page: Browser, known: np.ndarray[Any, Any]) -> None:
