@@ -57,6 +57,23 @@ def write_as_and_wait(writer: nds.Writer, conn: Any) -> None:
     time.sleep(LIFE)
 
 
+def write_when_told(writer: nds.Writer, conn: Any) -> None:
+    """Write a frame, another one for each word, and stay."""
+    end_by_itself()
+    writer.put([1, 1])
+    while conn.recv():
+        writer.put([2, 2])
+
+
+def film(writer: nds.Writer, frames: int, period_s: float) -> None:
+    """Write frames at a pace."""
+    end_by_itself()
+    with writer:
+        for number in range(frames):
+            time.sleep(period_s)
+            writer.put([number, number])
+
+
 def write_at_the_end(writer: nds.Writer | nds.Ring, number: int) -> None:
     """Return, and leave it to a thread to write when multiprocessing has called all that it calls at the end."""
     end_by_itself()

@@ -280,6 +280,7 @@ def test_wrong_arguments_are_refused() -> None:
         (ValueError, {"slots": 2, "when_full": "explode"}),
         (ValueError, {"slots": 2, "shape": (-1,)}),
         (ValueError, {"slots": 2, "spin": -1.0}),
+        (ValueError, {"slots": 2, "spin": "long"}),
         (TypeError, {"slots": 2, "dtype": object}),
         (TypeError, {"slots": 2, "meta": "f8"}),
         (TypeError, {"slots": 2, "meta": [("a", "O")]}),
@@ -592,7 +593,7 @@ def test_a_wrong_argument_is_named() -> None:
     for arguments in ({"group": 3}, {"group": b"g"}, {"start": 3}, {"latest": "yes"}):
         with pytest.raises(TypeError, match=next(iter(arguments))):
             ring.reader(**arguments)  # type: ignore[arg-type]
-    for arguments in ({"when_full": 3}, {"slots": "many"}, {"name": 3}, {"spin": "long"}, {"arena": 3}):
+    for arguments in ({"when_full": 3}, {"slots": "many"}, {"name": 3}, {"spin": b"auto"}, {"arena": 3}):
         with pytest.raises(TypeError, match=next(iter(arguments))):
             nds.Ring(2, **({"slots": 2} | arguments))
 
@@ -866,6 +867,80 @@ def test_waiting_lets_other_threads_run() -> None:
     thread.start()
     assert firsts([reader.get(timeout=HANG)]) == [4]
     thread.join()
+
+
+def _is_in_poll(thread: threading.Thread) -> bool:
+    number = {"x86_64": 271, "aarch64": 73}[os.uname().machine]
+    return Path(f"/proc/self/task/{thread.native_id}/syscall").read_text().split()[0] == str(number)
+
+
+@contextmanager
+def _dozing(reader: nds.Reader) -> Iterator[list[object]]:
+    """Have a thread wait in `get` until the kernel alone watches for it; the list gets what came of that."""
+    outcome: list[object] = []
+
+    def wait() -> None:
+        try:
+            outcome.append(reader.get(timeout=HANG).seq)
+        except Exception as error:
+            outcome.append(type(error))
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    assert wait_until(lambda: _is_in_poll(thread), HANG)
+    yield outcome
+    thread.join(HANG)
+
+
+def test_who_has_waited_for_long_is_woken_by_a_frame_a_death_and_the_end() -> None:
+    ring = nds.Ring(2, np.int64, slots=4)
+    reader, writer = ring.reader(), ring.writer()
+    ready, theirs = FORK.Pipe()
+    process = FORK.Process(target=workers.write_when_told, args=(writer, theirs))
+    process.start()
+    del writer
+    assert reader.get(timeout=HANG).seq == 0
+    with _dozing(reader) as outcome:
+        ready.send(1)
+    assert outcome == [1]
+    with _dozing(reader) as outcome:
+        process.kill()
+    assert outcome == [nds.WriterDied]
+    process.join(HANG)
+    with _dozing(reader) as outcome:
+        ring.close()
+    assert outcome == [nds.Closed]
+    other = nds.Ring(2, np.int64, slots=4).reader()
+    with _dozing(other) as outcome:
+        other.close()
+    assert outcome == [nds.Closed]
+
+
+@pytest.mark.parametrize("mode", [{}, {"latest": True}, {"group": "g"}])
+def test_frames_that_are_expected_come_as_all_others_do(mode: dict[str, Any]) -> None:
+    ring = nds.Ring(2, np.int64, slots=64, spin="auto")
+    reader = ring.reader(**mode)
+    camera = FORK.Process(target=workers.film, args=(ring.writer(), 60, 0.002))
+    camera.start()
+    seqs = [frame.seq for frame in reader]
+    assert seqs == list(range(60)) if not mode.get("latest") else seqs[-1] == 59
+    camera.join(HANG)
+    with pytest.raises(nds.Closed):
+        reader.get(timeout=0.01)
+
+
+def test_who_expects_a_frame_hears_of_a_death_and_of_the_timeout() -> None:
+    ring = nds.Ring(2, np.int64, slots=8, spin="auto")
+    reader = ring.reader()
+    camera = FORK.Process(target=workers.film, args=(ring.writer(), 10**6, 0.005))
+    camera.start()
+    for _ in range(20):
+        reader.get(timeout=HANG)
+    camera.kill()
+    with pytest.raises(nds.WriterDied):
+        list(reader)
+    with pytest.raises(nds.Empty):
+        reader.get(timeout=0.02)
 
 
 def test_an_idle_reader_takes_no_processor_time() -> None:

@@ -391,7 +391,7 @@ class Ring(Generic[_Item]):
         meta: DTypeLike | None = None,
         name: str | None = None,
         arena: Arena | None = None,
-        spin: float | None = None,
+        spin: float | Literal["auto"] | None = None,
         keep: SupportsIndex = 0,
         fields: None = None,
     ) -> Ring[_Told]: ...
@@ -406,7 +406,7 @@ class Ring(Generic[_Item]):
         meta: DTypeLike | None = None,
         name: str | None = None,
         arena: Arena | None = None,
-        spin: float | None = None,
+        spin: float | Literal["auto"] | None = None,
         keep: SupportsIndex = 0,
         fields: None = None,
     ) -> Ring[_Told]: ...
@@ -421,7 +421,7 @@ class Ring(Generic[_Item]):
         meta: DTypeLike | None = None,
         name: str | None = None,
         arena: Arena | None = None,
-        spin: float | None = None,
+        spin: float | Literal["auto"] | None = None,
         keep: SupportsIndex = 0,
         fields: None = None,
     ) -> Ring[Any]: ...
@@ -436,7 +436,7 @@ class Ring(Generic[_Item]):
         meta: DTypeLike | None = None,
         name: str | None = None,
         arena: Arena | None = None,
-        spin: float | None = None,
+        spin: float | Literal["auto"] | None = None,
         keep: SupportsIndex = 0,
         fields: Mapping[str, Any] | Sequence[Any],
     ) -> Ring[np.void]: ...

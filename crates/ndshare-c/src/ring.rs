@@ -60,7 +60,7 @@ unsafe fn read_format(format: &nds_ring_format) -> Result<(Format, WhenFull)> {
         let meta = element_or_none("a dtype of meta", format.meta)?;
         let name = text_or_none("a name", format.name)?.map(str::to_owned);
         let when_full = text_or_none("when_full", format.when_full)?.map_or(Ok(WhenFull::Wait), str::parse)?;
-        Ok((Format { shape, element, meta, name, spin_s: None }, when_full))
+        Ok((Format { shape, element, meta, name, spin: None }, when_full))
     }
 }
 

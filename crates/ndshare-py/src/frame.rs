@@ -7,7 +7,7 @@ use std::time::Duration;
 use ndshare::arena::{Deadline, Hold};
 use ndshare::element::Element;
 use ndshare::prim::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use ndshare::ring::{self, Content, Format, Note, Published, RingSizes};
+use ndshare::ring::{self, Content, Format, Note, Published, RingSizes, Spin};
 use numpy::PyArrayDescr;
 use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
 use pyo3::intern;
@@ -104,10 +104,10 @@ impl Own {
     }
 
     /// What a ring's head is to say. Of a dtype that it cannot keep whole it says the size.
-    pub(crate) fn format(&self, py: Python<'_>, name: Option<String>, spin_s: Option<f64>) -> PyResult<Format> {
+    pub(crate) fn format(&self, py: Python<'_>, name: Option<String>, spin: Option<Spin>) -> PyResult<Format> {
         let element = if self.is_typed { Some(said(&self.dtype(py))?) } else { None };
         let meta = self.meta.as_ref().map(|meta| said(&Dtype::known(meta.given.bind(py).clone()))).transpose()?;
-        Ok(Format { shape: self.shape().map(<[usize]>::to_vec), element, meta, name, spin_s })
+        Ok(Format { shape: self.shape().map(<[usize]>::to_vec), element, meta, name, spin })
     }
 
     /// The dtypes of frames and meta that a head cannot keep whole.

@@ -7,12 +7,12 @@ use std::time::Duration;
 use ndshare::arena::{Deadline, Hold};
 use ndshare::array::Token;
 use ndshare::os::watch::Ticks;
-use ndshare::ring::{self as library, Content, Mode, Note, RingOptions, Sink, Start};
+use ndshare::ring::{self as library, Content, Mode, Note, RingOptions, Sink, Spin, Start};
 use numpy::PyArrayDescr;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
 use crate::arena::work_arena;
 use crate::closable::{Closable, closed};
@@ -37,7 +37,8 @@ use crate::wait::{at_once, detached, interruptible, interruptible_for};
 /// arrays: ``fields={"rgb": ((1080, 1920, 3), "u1"), "depth": ((1080, 1920), "u2")}``. `when_full` says what a writer
 /// does while the slowest reader keeps all slots: "wait" for it, "drop_oldest" (the slowest readers lose frames), or
 /// "drop_newest" (the new frame is dropped, and counted). `meta` is a structured dtype of what goes with each frame.
-/// `spin` is how many seconds readers look before they sleep: 20 µs by default where there are two processors.
+/// `spin` is how many seconds readers look before they sleep: 20 µs by default where there are two processors. With
+/// "auto" they sleep until shortly before a steady camera's next frame, and look then, for at most 4 % of the time.
 ///
 /// ``with ring.write() as frame`` publishes on exit; ``ring.put(array)`` copies, or publishes a shared array as it is.
 /// ``ring.reader()`` gives frames from here on. ``with ring`` ends the stream when the only writer leaves it; where
@@ -157,6 +158,24 @@ impl Ring {
     }
 }
 
+/// How readers look before they sleep: seconds, or "auto".
+fn spin_of(given: &Bound<'_, PyAny>) -> PyResult<Spin> {
+    let refuse = |given: &str| {
+        PyValueError::new_err(format!("expected spin in seconds, 0 or more, or \"auto\", or None, got {given}"))
+    };
+    match given.cast::<PyString>() {
+        Ok(text) if text.to_cow()? == "auto" => Ok(Spin::Auto),
+        Ok(text) => Err(refuse(&text.repr()?.to_cow()?)),
+        Err(_) => {
+            let seconds: f64 = given.extract().map_err(|_| {
+                let got = given.get_type().name().map_or_else(|_| String::new(), |name| name.to_string());
+                PyTypeError::new_err(format!("expected spin in seconds, or \"auto\", or None, got {got}"))
+            })?;
+            if seconds >= 0.0 { Ok(Spin::For(seconds)) } else { Err(refuse(&seconds.to_string())) }
+        }
+    }
+}
+
 #[pymethods]
 impl Ring {
     #[new]
@@ -171,7 +190,7 @@ impl Ring {
         meta: Option<&Bound<'_, PyAny>>,
         name: Option<String>,
         arena: Option<&Bound<'_, PyAny>>,
-        spin: Option<f64>,
+        spin: Option<&Bound<'_, PyAny>>,
         keep: i64,
         fields: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
@@ -179,15 +198,13 @@ impl Ring {
             Some(fields) => Own::of_fields(py, fields, shape.or(dtype).is_some(), meta)?,
             None => Own::new(py, shape, dtype, meta)?,
         };
-        let refuse = |spin| PyValueError::new_err(format!("expected spin in seconds, 0 or more, or None, got {spin}"));
-        seconds(spin).map_err(|_| refuse(spin.unwrap_or_default()))?;
         let when_full = when_full.parse().map_err(|e| to_python(py, &e))?;
         let bad = |text, given| PyValueError::new_err(format!("{text}, got {given}"));
         let slots = usize::try_from(slots).map_err(|_| bad("expected at least one slot", slots))?;
         let keep = usize::try_from(keep)
             .map_err(|_| bad("expected to keep at most as many frames as there are slots, and 0 or more", keep))?;
         let options = RingOptions { slots, keep, when_full };
-        let (format, arena) = (own.format(py, name, spin)?, work_arena(py, arena)?);
+        let (format, arena) = (own.format(py, name, spin.map(spin_of).transpose()?)?, work_arena(py, arena)?);
         let ring = interruptible(py, |deadline| match format.name {
             Some(_) => library::Ring::named(&arena, format, options, deadline),
             None => library::Ring::new(&arena, format, options, deadline),

@@ -278,6 +278,15 @@ impl<T> SpinLock<T> {
     }
 }
 
+impl<T: std::fmt::Debug> std::fmt::Debug for SpinLock<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.try_lock() {
+            Some(value) => f.debug_tuple("SpinLock").field(&*value).finish(),
+            None => f.write_str("SpinLock(<locked>)"),
+        }
+    }
+}
+
 /// Access to the value of a [`SpinLock`]; dropping it opens the lock.
 pub struct SpinGuard<'a, T> {
     lock: &'a SpinLock<T>,

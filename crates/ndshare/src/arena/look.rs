@@ -354,7 +354,7 @@ mod tests {
                 });
             }
             let look = Look::at(&arena.locator()).unwrap();
-            let looks: Vec<_> = (0..300).map(|_| look.audit(Duration::from_secs(20))).collect();
+            let looks: Vec<_> = (0..80).map(|_| look.audit(Duration::from_secs(20))).collect();
             over.store(true, Relaxed);
             // Nobody keeps a block from the moment in which its last holder lets go of it until it is free.
             let is_none = |finding: &Finding| finding.rule == Rule::Kept;

@@ -89,6 +89,17 @@ impl Watch {
         self.epoll.as_raw_fd()
     }
 
+    /// Sleeps until it is readable, or for `longest`; says whether it is. A signal ends the sleep.
+    pub fn wait(&self, longest: Duration) -> bool {
+        let mut poll = libc::pollfd { fd: self.epoll.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let time = libc::timespec {
+            tv_sec: libc::time_t::try_from(longest.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: longest.subsec_nanos().into(),
+        };
+        // SAFETY: two live structs of this frame, and no mask.
+        unsafe { libc::ppoll(&mut poll, 1, &time, std::ptr::null()) == 1 }
+    }
+
     /// Takes a process in; says whether that could be done.
     pub fn add_ending(&self, ending: &Ending) -> bool {
         self.add(ending.descriptor.as_raw_fd())

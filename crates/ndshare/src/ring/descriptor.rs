@@ -10,7 +10,7 @@
 use super::notify::Wish;
 use super::policy::Mode;
 use super::reader::Reader;
-use super::selector::Selector;
+use super::selector::{Selector, Watchers};
 use super::table::{DEATHS, WISHES};
 use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
@@ -18,6 +18,12 @@ use crate::os::watch::Ending;
 use crate::prim::Ordering::{Relaxed, SeqCst};
 
 impl Reader {
+    /// Whether anybody waits on the selector.
+    pub(super) fn is_watched(&self) -> bool {
+        // RAW: a word of this process alone.
+        self.is_watched.load(SeqCst)
+    }
+
     /// A descriptor that is readable while there is something to get: a frame, the end, or the death of the last writer.
     /// Now and then it is readable for nothing; a look that finds nothing puts that right. The descriptor is the
     /// reader's own.
@@ -26,13 +32,25 @@ impl Reader {
     /// `Misuse` when another process uses this reader; `Os` when there is no descriptor to be had.
     pub fn descriptor(&self) -> Result<i32> {
         self.own()?;
+        let selector = self.wish(|watchers| watchers.has_loop = true)?;
+        self.settle_whole()?;
+        Ok(selector.watch.descriptor())
+    }
+
+    /// Has writers tell the pipe from now on, for one more that waits on it.
+    ///
+    /// # Errors
+    /// As [`Self::descriptor`].
+    pub(super) fn wish(&self, count: impl FnOnce(&mut Watchers)) -> Result<&Selector> {
         let none = || Error::new(Kind::Os, "expected four free descriptors for a selector, got none: close some");
         if self.selector.get().is_none() {
             let _ = self.selector.set(Selector::new().ok_or_else(none)?);
         }
         let selector = self.selector.get().ok_or_else(none)?;
         let wish = Wish::of(std::process::id(), selector.pipe.others_descriptor()).ok_or_else(none)?;
-        let words = self.words();
+        let (words, mut watchers) = (self.words(), self.watchers.lock());
+        // Another word than each one before: a writer may still be telling the last of them.
+        let wish = Wish(wish.0 | watchers.last.drained().count());
         if words.pipe.load(SeqCst) == 0 {
             // Before the wish: who sees that sees which pipe it is.
             words.pipe_device.store(selector.pipe.id().device, SeqCst);
@@ -50,16 +68,37 @@ impl Reader {
         }
         self.ring.table.word(WISHES).fetch_or(1 << self.index, SeqCst);
         point(Point::RingWished);
-        self.settle_whole()?;
-        Ok(selector.watch.descriptor())
+        count(&mut watchers);
+        self.is_watched.store(true, SeqCst);
+        Ok(selector)
+    }
+
+    /// Takes the wish back when nobody waits on the pipe any more.
+    pub(super) fn unwish(&self, count: impl FnOnce(&mut Watchers)) {
+        let mut watchers = self.watchers.lock();
+        count(&mut watchers);
+        if watchers.has_loop || watchers.dozing > 0 {
+            return;
+        }
+        self.is_watched.store(false, SeqCst);
+        // RAW: kept to be compared, never looked up.
+        let last = self.words().pipe.swap(0, SeqCst);
+        watchers.last = if last == 0 { watchers.last } else { Wish(last) };
+        point(Point::RingWished);
+        self.ring.table.word(WISHES).fetch_and(!(1 << self.index), SeqCst);
     }
 
     /// Empties the pipe when there is nothing to get, and fills it when there is. It waits for nobody.
     #[cold]
     pub(super) fn settle_pipe(&self) {
         let (Some(selector), word) = (self.selector.get(), self.words().pipe) else { return };
-        let is_awake =
-            || self.has_news() || self.is_asked() || self.is_unsettled(selector) || self.check_place().is_err();
+        let is_awake = || {
+            self.has_news()
+                || self.is_asked()
+                || self.is_unsettled(selector)
+                || self.check_place().is_err()
+                || self.check_open().is_err()
+        };
         if !is_awake() {
             selector.pipe.drain();
             // From here on writers tell again; one that was just telling finds another word than it saw.
@@ -80,7 +119,7 @@ impl Reader {
     /// # Errors
     /// `Poisoned`; `Attach` in a process without a slot.
     pub(super) fn settle_whole(&self) -> Result<()> {
-        let Some(selector) = self.selector.get() else { return Ok(()) };
+        let Some(selector) = self.selector.get().filter(|_| self.is_watched()) else { return Ok(()) };
         let arena = self.ring.arena();
         let wanted = self.peers()?;
         // Asked anew each time: who is dead stays unknown, and so keeps the descriptor readable, until `get` has told.

@@ -11,6 +11,16 @@ pub const MOST_NAME_BYTES: usize = 255;
 /// The most bytes that a format takes in a head.
 pub(super) const MOST_FORMAT_BYTES: usize = 1 << 16;
 
+/// How readers look for a frame before they sleep.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Spin {
+    /// For so many seconds at the begin of each wait; 0: not at all.
+    For(f64),
+    /// From shortly before the next frame of a steady camera is expected, for at most a twenty-fifth of all time. A reader
+    /// that has seen no pace yet waits as is usual.
+    Auto,
+}
+
 /// What every frame of a ring is unless it says otherwise, and what goes with each.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Format {
@@ -22,8 +32,8 @@ pub struct Format {
     pub meta: Option<Element>,
     /// The ring's name, for people.
     pub name: Option<String>,
-    /// How long its readers spin before they sleep, in seconds; none: as is usual.
-    pub spin_s: Option<f64>,
+    /// How its readers look before they sleep; none: as is usual.
+    pub spin: Option<Spin>,
 }
 
 const SHAPE: u8 = 1;
@@ -31,6 +41,7 @@ const ELEMENT: u8 = 2;
 const META: u8 = 4;
 const NAME: u8 = 8;
 const SPIN: u8 = 16;
+const SPIN_AUTO: u8 = 32;
 
 impl Format {
     /// Frames of one shape and type.
@@ -72,7 +83,8 @@ impl Format {
                 | flag(self.element.is_some(), ELEMENT)
                 | flag(self.meta.is_some(), META)
                 | flag(self.name.is_some(), NAME)
-                | flag(self.spin_s.is_some(), SPIN),
+                | flag(matches!(self.spin, Some(Spin::For(_))), SPIN)
+                | flag(self.spin == Some(Spin::Auto), SPIN_AUTO),
         ];
         if let Some(shape) = &self.shape {
             push(&mut out, shape.len() as u64);
@@ -88,8 +100,8 @@ impl Format {
             }
             push_text(&mut out, name);
         }
-        if let Some(spin_s) = self.spin_s {
-            out.extend(spin_s.to_bits().to_le_bytes());
+        if let Some(Spin::For(seconds)) = self.spin {
+            out.extend(seconds.to_bits().to_le_bytes());
         }
         if out.len() <= MOST_FORMAT_BYTES {
             return Ok(out);
@@ -125,7 +137,9 @@ fn parse(reader: &mut Reader<'_>) -> Option<Format> {
         format.name = Some(reader.text().filter(|name| name.len() <= MOST_NAME_BYTES)?.to_owned());
     }
     if has(SPIN) {
-        format.spin_s = Some(f64::from_bits(u64::from_le_bytes(*reader.take(8)?.first_chunk()?)));
+        format.spin = Some(Spin::For(f64::from_bits(u64::from_le_bytes(*reader.take(8)?.first_chunk()?))));
+    } else if has(SPIN_AUTO) {
+        format.spin = Some(Spin::Auto);
     }
     reader.rest().is_empty().then_some(format)
 }
@@ -139,7 +153,7 @@ mod tests {
         Format {
             meta: "[('exposure', '<f8'), ('é', '|S3')]".parse().ok(),
             name: Some("cam é".to_owned()),
-            spin_s: Some(0.25),
+            spin: Some(Spin::For(0.25)),
             ..Format::new(&[1200, 1600], Number::U16)
         }
     }
@@ -147,7 +161,8 @@ mod tests {
     #[test]
     fn formats_survive_bytes() {
         let some = Format { shape: None, ..format() };
-        for format in [format(), some, Format::default(), Format::new(&[], Number::C64)] {
+        let auto = Format { spin: Some(Spin::Auto), ..format() };
+        for format in [format(), some, auto, Format::default(), Format::new(&[], Number::C64)] {
             assert_eq!(Format::decode(&format.encode().unwrap()).unwrap(), format);
         }
         assert_eq!((format().frame_bytes().unwrap(), format().meta_bytes()), (1200 * 1600 * 2, 11));

@@ -21,15 +21,16 @@
 //!   name.
 //! - Writing: `full`: waiting for room. `pick`: a frame to fill. `publish`: its entry. `write`: [`Writing`]. `writer`:
 //!   [`Writer`].
-//! - Reading: `frame`: [`Frame`]. `selector`: what selectors wait on. `reader`: [`Reader`]. `look`: one look, `member`: that
+//! - Reading: `frame`: [`Frame`]. `pace`: when the next frame is expected. `selector`: what selectors wait on. `reader`: [`Reader`]. `look`: one look, `member`: that
 //!   of a group's member. `offered`: another user's ring, read without any of this.
-//!   `wait`: a spin, then a futex. `newest`: the newest frame, again and again. `descriptor`: the reader's side of a selector.
+//!   `wait`: a spin, then a futex. `newest`: the newest frame, again and again. `descriptor`: the reader's side of a selector. `doze`: long waits, on that.
 //!
 //! A file names only files below it; this one only declares.
 
 mod audit;
 mod claim;
 mod descriptor;
+mod doze;
 mod format;
 mod frame;
 mod full;
@@ -43,6 +44,7 @@ mod newest;
 mod note;
 mod notify;
 mod offered;
+mod pace;
 mod pick;
 mod policy;
 mod protocol;
@@ -69,7 +71,7 @@ mod scribble;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-pub use format::{Format, MOST_NAME_BYTES};
+pub use format::{Format, MOST_NAME_BYTES, Spin};
 pub use frame::Frame;
 pub use leave::leave_all;
 pub use note::{MOST_VIEW_BYTES, Note};

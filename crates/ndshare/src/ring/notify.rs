@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// {pid: 22, descriptor + 1: 24, how often it was emptied: 16, asked: 1, told: 1} of a pipe that wants a byte when a
 /// frame is there, or when its reader is asked for one that it has in hand; 0: no pipe.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Wish(pub u64);
 
 impl Wish {
@@ -46,6 +46,11 @@ impl Wish {
     pub(super) fn drained(self) -> Self {
         let count = (self.0 >> 2).wrapping_add(1) & Self::DRAINS;
         if self.0 == 0 { self } else { Self(self.0 >> 18 << 18 | count << 2) }
+    }
+
+    /// How often it was emptied, where a wish has that.
+    pub(super) fn count(self) -> u64 {
+        self.0 & Self::DRAINS << 2
     }
 
     fn tell(self, id: PipeId) {

@@ -1,8 +1,10 @@
 //! [`Reader`]: one place in the stream, which belongs to the process that uses it first. It lives as long as its token.
 
 use super::claim::Member;
+use super::format::Spin;
+use super::pace::Pace;
 use super::policy::{Mode, Start};
-use super::selector::Selector;
+use super::selector::{Selector, Watchers};
 use super::state::Ring;
 use super::table::{DEATHS, EVENT, READERS, ReaderWords, SPACE, WRITERS_LOST};
 use super::token::{new_token, read_token, write_token};
@@ -15,6 +17,7 @@ use crate::os::kill::{Point, point};
 use crate::prim::{
     AtomicBool, AtomicU64,
     Ordering::{Relaxed, SeqCst},
+    SpinLock,
 };
 use crate::session;
 use std::sync::{Arc, OnceLock};
@@ -52,8 +55,15 @@ pub struct Reader {
     pub(super) told_of_made: AtomicU64,
     /// Whether the last wait was a short one.
     pub(super) keen: AtomicBool,
+    /// When frames are expected, with `Spin::Auto`. No thread waits for it.
+    pub(super) pace: Option<SpinLock<Pace>>,
     /// What selectors wait on, once somebody asked for it.
     pub(super) selector: OnceLock<Selector>,
+    /// Who does, and whether anybody does.
+    pub(super) watchers: SpinLock<Watchers>,
+    pub(super) is_watched: AtomicBool,
+    /// Whether it was not woken when it should have been.
+    pub(super) is_deaf: AtomicBool,
     /// Whether it is to end: other threads may still wait in it.
     pub(super) is_closing: AtomicBool,
 }
@@ -90,8 +100,26 @@ impl Reader {
         // RAW: only compared with what they are later.
         let [told, told_of_made] =
             [DEATHS, WRITERS_LOST].map(|index| AtomicU64::new(ring.table.word(index).load(SeqCst)));
-        let (keen, selector, is_closing) = (AtomicBool::new(false), OnceLock::new(), AtomicBool::new(false));
-        Ok(Self { ring, index, incarnation, mode, token: Some(token), told, told_of_made, keen, selector, is_closing })
+        let [keen, is_watched, is_deaf, is_closing] = std::array::from_fn(|_| AtomicBool::new(false));
+        let (selector, watchers) = (OnceLock::new(), SpinLock::new(Watchers::default()));
+        let pace = (ring.format().spin == Some(Spin::Auto)).then(|| SpinLock::new(Pace::default()));
+        let token = Some(token);
+        Ok(Self {
+            ring,
+            index,
+            incarnation,
+            mode,
+            token,
+            told,
+            told_of_made,
+            keen,
+            pace,
+            selector,
+            watchers,
+            is_watched,
+            is_deaf,
+            is_closing,
+        })
     }
 
     /// The ring.
@@ -222,6 +250,9 @@ impl Reader {
     /// `Poisoned`.
     pub fn close(&self) -> Result<()> {
         self.is_closing.store(true, SeqCst);
+        if let Some(selector) = self.selector.get() {
+            selector.pipe.fill();
+        }
         self.ring.announce_if_awaited(EVENT)
     }
 

@@ -3,13 +3,32 @@
 //! descriptor left, another pid namespace) a timer takes its place; then the descriptor is readable for nothing four
 //! times a second.
 
+use super::notify::Wish;
 use crate::os::pipe::Pipe;
 use crate::os::watch::{Ending, Ticks, Watch};
+use crate::prim::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How often a process is looked at that can't be watched.
 const TICK: Duration = Duration::from_millis(250);
+
+/// Who waits on a reader's selector in this process.
+#[derive(Debug)]
+pub(super) struct Watchers {
+    /// An event loop, which was given the descriptor and may have it for ever.
+    pub has_loop: bool,
+    /// Threads that doze.
+    pub dozing: u32,
+    /// The wish that was taken back last.
+    pub last: Wish,
+}
+
+impl Default for Watchers {
+    fn default() -> Self {
+        Self { has_loop: false, dozing: 0, last: Wish(0) }
+    }
+}
 
 /// What selectors wait on.
 #[derive(Debug)]
@@ -18,6 +37,7 @@ pub(super) struct Selector {
     /// For processes that can't be watched; made beforehand, because descriptors may be what is missing then.
     ticks: Ticks,
     pub(super) watch: Watch,
+    is_blind: AtomicBool,
     watched: Mutex<Watched>,
 }
 
@@ -34,7 +54,13 @@ impl Selector {
         let pipe = Pipe::new()?;
         let ticks = Ticks::new()?;
         let watch = Watch::new(&pipe, &ticks)?;
-        Some(Self { pipe, ticks, watch, watched: Mutex::default() })
+        Some(Self { pipe, ticks, watch, is_blind: AtomicBool::new(false), watched: Mutex::default() })
+    }
+
+    /// Whether there is somebody whose death the kernel does not tell of.
+    pub(super) fn is_blind(&self) -> bool {
+        // RAW: a word of this process alone.
+        self.is_blind.load(SeqCst)
     }
 
     pub(super) fn watched(&self) -> MutexGuard<'_, Watched> {
@@ -62,6 +88,7 @@ impl Selector {
                 None => is_blind = true,
             }
         }
+        self.is_blind.store(is_blind, SeqCst);
         self.ticks.set(if is_blind { TICK } else { Duration::ZERO });
         watched.known = wanted.to_vec();
     }

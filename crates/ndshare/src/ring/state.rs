@@ -1,6 +1,6 @@
 //! [`Ring`]: a ring as one process has it. How it is made and opened, what its head says, and how far its stream is.
 
-use super::format::Format;
+use super::format::{Format, Spin};
 use super::policy::{RingOptions, WhenFull};
 use super::table::{CLOSED, POLICY, RingSizes, Table};
 use crate::arena::{Arena, Deadline, Hold};
@@ -121,7 +121,9 @@ impl Ring {
     fn over(table: Table, format: Format, when_full: WhenFull) -> Arc<Self> {
         let [spin_ns, own_writer, entered] = [default_spin_ns(), 0, 0].map(AtomicU64::new);
         let ring = Self { table, format, when_full, spin_ns, own_writer, entered };
-        if let Some(spin) = ring.format.spin_s.and_then(|spin_s| Duration::try_from_secs_f64(spin_s).ok()) {
+        if let Some(Spin::For(seconds)) = ring.format.spin
+            && let Ok(spin) = Duration::try_from_secs_f64(seconds)
+        {
             ring.set_spin(spin);
         }
         Arc::new(ring)

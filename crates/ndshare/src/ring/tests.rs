@@ -1,6 +1,7 @@
 //! Rings on the heap: the policies, deaths at every point, and many threads at once.
 
 use super::notify::Wish;
+use super::pace::Step;
 use super::*;
 use crate::arena::{Arena, Deadline, Heap, Hold};
 use crate::error::{Error, Kind, Result};
@@ -10,6 +11,11 @@ use std::time::Duration;
 
 const FOREVER: Deadline<'static> = Deadline::never();
 const LEN: usize = 4096;
+
+/// For what comes, however busy the machine is.
+fn late() -> Deadline<'static> {
+    Deadline::new(Some(Duration::from_secs(30)), &|| Ok(()))
+}
 
 fn soon() -> Deadline<'static> {
     Deadline::new(Some(Duration::from_millis(30)), &|| Ok(()))
@@ -858,6 +864,59 @@ fn the_steady_state_allocates_nothing_and_a_thrown_away_frame_comes_again() {
         places.insert(frame.hold().as_ptr());
     }
     assert!(places.len() <= 3, "the frame consumed last is written next, so few are in use: {}", places.len());
+}
+
+#[test]
+fn a_reader_that_has_waited_for_long_dozes_until_a_frame_or_its_close_wakes_it() {
+    let arena = Arena::create(&crate::arena::Options { budget_bytes: Some(1 << 22), ..Default::default() }).unwrap();
+    let format = Format { meta: Some(crate::element::Element::Void(8)), ..Format::default() };
+    let ring = Ring::new(&arena, format, RingOptions::slots(8), &FOREVER).unwrap();
+    let reader = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
+    let when_it_dozes = |work: fn(&Arc<Ring>, &Reader)| {
+        let found = (0..2000).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            reader.is_watched()
+        });
+        assert!(found, "it never dozed");
+        work(&ring, &reader);
+    };
+    let put_one = |ring: &Arc<Ring>, _: &Reader| assert!(put(ring, 1, &FOREVER).unwrap().is_some());
+    for seq in 0..2 {
+        std::thread::scope(|scope| {
+            scope.spawn(|| when_it_dozes(put_one));
+            assert_eq!(reader.get(&late()).unwrap().seq, seq);
+        });
+        assert!(!reader.is_watched() && !reader.is_deaf.load(Relaxed), "a byte woke it, and it wants no more");
+        assert_eq!((reader.words().pipe.load(Relaxed), ring.table.word(table::WISHES).load(Relaxed)), (0, 0));
+    }
+    std::thread::scope(|scope| {
+        scope.spawn(|| when_it_dozes(|_, reader| reader.close().unwrap()));
+        assert_eq!(reader.get(&late()).unwrap_err().kind(), Kind::Closed);
+    });
+}
+
+#[test]
+fn a_reader_that_expects_frames_gets_each_and_keeps_its_timeouts() {
+    let arena = Arena::create(&crate::arena::Options { budget_bytes: Some(1 << 22), ..Default::default() }).unwrap();
+    let format = Format { spin: Some(Spin::Auto), meta: Some(crate::element::Element::Void(8)), ..Format::default() };
+    let ring = Ring::new(&arena, format, RingOptions::slots(8), &FOREVER).unwrap();
+    let reader = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
+    let step = || reader.pace.as_ref().unwrap().lock().step(crate::os::monotonic().as_nanos() as f64);
+    assert_eq!(step(), Step::Usual, "nothing is known yet");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..40 {
+                std::thread::sleep(Duration::from_millis(3));
+                put(&ring, number, &FOREVER).unwrap();
+            }
+        });
+        (0..40).for_each(|seq| assert_eq!(reader.get(&late()).unwrap().seq, seq));
+    });
+    for milliseconds in [0, 1, 3, 7] {
+        let brief = Deadline::after(Duration::from_millis(milliseconds));
+        assert_eq!(reader.get(&brief).unwrap_err().kind(), Kind::Empty, "{milliseconds} ms");
+    }
+    assert_ne!(step(), Step::Usual, "the pace is known, and no frame is due any more");
 }
 
 #[test]

@@ -1,14 +1,16 @@
 //! How a reader waits: it looks for a while without giving the processor up, then it sleeps, and now and then it looks
-//! whether the writers live.
+//! whether the writers live. With `Spin::Auto` it sleeps first, and looks when the next frame is expected.
 
+use super::doze::Doze;
 use super::frame::Frame;
 use super::look::Misses;
+use super::pace::Step;
 use super::policy::Mode;
 use super::reader::Reader;
 use super::table::{DEATHS, EVENT, LAST_LOST, WRITERS_LOST};
 use crate::arena::Deadline;
 use crate::error::{Error, Kind, Result, WriterDied};
-use crate::os::monotonic;
+use crate::os::{monotonic, thread};
 use crate::prim::{
     Ordering::{Relaxed, SeqCst},
     fetch_to_write, read,
@@ -22,6 +24,8 @@ pub(super) const NAP: Duration = Duration::from_millis(80);
 const GROUP_NAP: Duration = Duration::from_millis(50);
 /// How often it looks whether the writers live, which takes system calls.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(300);
+/// After so long in vain a reader sleeps until somebody wakes it.
+const DOZE_AFTER: Duration = Duration::from_secs(1);
 /// After a wait shorter than so many spins, the next spin is so many times as long.
 const KEEN: u32 = 5;
 
@@ -38,6 +42,14 @@ impl Wait {
     }
 }
 
+/// What a reader does that found nothing.
+enum Plan {
+    /// It looks for so long.
+    Look(Duration),
+    /// It sleeps, at most so long.
+    Sleep(Duration),
+}
+
 impl Reader {
     /// The next frame, once there is one.
     ///
@@ -48,7 +60,8 @@ impl Reader {
         self.own()?;
         let mut misses = Misses::new(deadline);
         let mut found = self.look_and_settle(&mut misses)?;
-        let mut wait = None;
+        // Once in a wait: a nap that ended without news was a long one, and is followed by the next.
+        let (mut wait, mut has_looked) = (None, false);
         // BOUND: the caller's deadline, looked at in each sleep, and now and then where news were none: another member got the
         // frame.
         loop {
@@ -58,11 +71,12 @@ impl Reader {
             if self.is_over() && !self.is_ready() {
                 return Err(self.end(deadline)?);
             }
-            // Once in a wait: a nap that ended without news was a long one, and is followed by the next.
-            if wait.is_none() && self.spin(deadline) {
-                self.keen.store(true, Relaxed);
-            } else {
-                self.sleep(wait.get_or_insert_with(Wait::begin), deadline)?;
+            match self.plan(has_looked, deadline) {
+                Plan::Look(longest) => has_looked = !self.spin(longest),
+                Plan::Sleep(longest) => {
+                    has_looked = true;
+                    self.sleep(wait.get_or_insert_with(Wait::begin), deadline, longest)?;
+                }
             }
             found = self.look_and_settle(&mut misses)?;
             if found.is_none() {
@@ -106,7 +120,7 @@ impl Reader {
         if let Mode::Group(group) = self.mode {
             self.end_claims(group)?;
         }
-        if self.selector.get().is_none() {
+        if !self.is_watched() {
             return Ok(None);
         }
         // A death keeps the descriptor readable until somebody has looked at it.
@@ -119,7 +133,12 @@ impl Reader {
     #[inline]
     fn look_and_settle(&self, misses: &mut Misses<'_>) -> Result<Option<Frame>> {
         let found = self.look(misses);
-        if self.selector.get().is_some() {
+        if let (Some(pace), Ok(Some(frame))) = (&self.pace, &found)
+            && let Some(mut pace) = pace.try_lock()
+        {
+            pace.hear(frame.seq, frame.published_ns);
+        }
+        if self.is_watched() {
             self.settle_pipe();
         }
         found
@@ -143,8 +162,34 @@ impl Reader {
         Ok(Error::new(Kind::Closed, "the ring was closed, and every frame of it was read"))
     }
 
-    /// One nap of a wait, and now and then a look at whether the writers live.
-    fn sleep(&self, wait: &mut Wait, deadline: &Deadline) -> Result<()> {
+    /// What to do after a look that found nothing.
+    fn plan(&self, has_looked: bool, deadline: &Deadline) -> Plan {
+        // Where another thread has the pace in hand, this one waits as is usual.
+        let step = self.pace.as_ref().and_then(|pace| Some(pace.try_lock()?.step(nanoseconds(monotonic()))));
+        let plan = match step.unwrap_or(Step::Usual) {
+            Step::Usual if has_looked || self.ring.spin_time().is_zero() => Plan::Sleep(Duration::MAX),
+            Step::Usual => Plan::Look(self.usual_spin()),
+            Step::Look(longest) => Plan::Look(duration(longest)),
+            Step::Sleep(longest) => Plan::Sleep(duration(longest)),
+        };
+        match plan {
+            // A sleep also asks whether the caller still waits.
+            Plan::Look(longest) if deadline.nap(longest) < longest => Plan::Sleep(Duration::MAX),
+            plan => plan,
+        }
+    }
+
+    /// How long it looks at the begin of a wait.
+    fn usual_spin(&self) -> Duration {
+        // When both sides of an exchange have fallen asleep, each wakes too late for the other's usual spin. A longer
+        // one after a short wait brings them back.
+        // RAW: a word of this process alone.
+        let times = if self.keen.load(Relaxed) { KEEN } else { 1 };
+        self.ring.spin_time().saturating_mul(times)
+    }
+
+    /// One nap of a wait, of `longest` at the most, and now and then a look at whether the writers live.
+    fn sleep(&self, wait: &mut Wait, deadline: &Deadline, longest: Duration) -> Result<()> {
         self.check_place()?;
         let (nap, look_every) = match self.mode {
             Mode::Group(group) => {
@@ -153,11 +198,19 @@ impl Reader {
             }
             Mode::Every | Mode::Latest => (NAP, LOOK_EVERY),
         };
-        self.ring.sleep(EVENT, || self.has_news() || self.check_open().is_err(), deadline, nap)?;
+        // A sleep that was to be short is followed by a look, and that by a long one.
+        let is_short = longest < nap && deadline.nap(longest) == longest;
+        let doze = if monotonic() - wait.since < DOZE_AFTER { Doze::Refused } else { self.doze(deadline, longest) };
+        match doze {
+            Doze::Refused => self.nap(deadline, nap, longest)?,
+            Doze::Slept => {}
+            // By a frame, or by a death that is to be looked for now.
+            Doze::Woken => wait.looked = None,
+        }
         self.check_open()?;
         let now = monotonic();
         self.keen.store(now - wait.since < self.ring.spin_time().saturating_mul(KEEN), Relaxed);
-        if self.has_news() {
+        if self.has_news() || is_short {
             return Ok(());
         }
         let outcome = self.go_on(deadline);
@@ -168,6 +221,12 @@ impl Reader {
             self.hear_of_deaths(deadline)?;
         }
         outcome
+    }
+
+    fn nap(&self, deadline: &Deadline, nap: Duration, longest: Duration) -> Result<()> {
+        let sleep = |nap| self.ring.sleep(EVENT, || self.has_news() || self.check_open().is_err(), deadline, nap);
+        // The system lets sleeps last 50 us longer than they should, unless it is told that it matters.
+        if longest < nap { thread::on_time(|| sleep(longest)) } else { sleep(nap) }
     }
 
     /// Looks whether the writers live, which takes system calls.
@@ -185,12 +244,18 @@ impl Reader {
     }
 
     /// Looks for a while without giving the processor up; says whether something came.
-    fn spin(&self, deadline: &Deadline) -> bool {
-        // When both sides of an exchange have fallen asleep, each wakes too late for the other's usual spin. A longer
-        // one after a short wait brings them back.
-        // RAW: a word of this process alone.
-        let times = if self.keen.load(Relaxed) { KEEN } else { 1 };
-        self.spin_for(deadline.nap(self.ring.spin_time().saturating_mul(times)))
+    fn spin(&self, longest: Duration) -> bool {
+        let Some(pace) = &self.pace else {
+            let came = self.spin_for(longest);
+            self.keen.fetch_or(came, Relaxed);
+            return came;
+        };
+        let since = monotonic();
+        let came = self.spin_for(longest);
+        if let Some(mut pace) = pace.try_lock() {
+            pace.spend(nanoseconds(monotonic() - since));
+        }
+        came
     }
 
     fn spin_for(&self, longest: Duration) -> bool {
@@ -248,4 +313,13 @@ impl Reader {
         let who = pid.map_or_else(String::new, |pid| format!(" (process {pid})"));
         WriterDied { pid, ..WriterDied::saying(format!("{what}{who}: {advice}")) }.into()
     }
+}
+
+fn nanoseconds(time: Duration) -> f64 {
+    time.as_nanos() as f64
+}
+
+/// As long as there is, where that is for ever.
+fn duration(nanoseconds: f64) -> Duration {
+    Duration::try_from_secs_f64(nanoseconds / 1e9).unwrap_or(Duration::MAX)
 }
