@@ -114,7 +114,7 @@ class Pipe:
         """Return what it has done so far, as a plain dict.
 
         "read" counts frames that were taken, of which "done" went through the function, "failed" did not, and
-        "in_flight" are in hand; "written" counts results that were published, "restarted" workers that were replaced.
+        "in_flight" are in hand; "missed" those for which the ring had no room before they were read; "written" counts results that were published, "restarted" workers that were replaced.
         "workers" is a list of dicts: "pid", "state" ("starting", "idle", "working"), "seq" of the frame that it works
         on and for how many "seconds" (else None), and how many it has "done".
 
@@ -126,6 +126,7 @@ class Pipe:
         engine = self._engine
         return PipeStats(
             read=engine.read,
+            missed=engine.missed,
             done=engine.done,
             written=engine.written,
             failed=engine.failed,

@@ -57,9 +57,10 @@ class WorkerStats(TypedDict):
 
 
 class PipeStats(TypedDict):
-    """What a pipe has done: frames that were read, are done, were published, failed, are in hand; workers replaced."""
+    """What a pipe has done: frames that were read, missed, are done, published, failed, in hand; workers replaced."""
 
     read: int
+    missed: int
     done: int
     written: int
     failed: int
@@ -224,7 +225,7 @@ class Engine:
 
     def __init__(self, reader: Reader[Any], writer: Writer[Any] | None, task: Task, rules: Rules, context: BaseContext):
         self.rules = rules
-        self.read = self.done = self.written = self.failed = self.restarted = 0
+        self.read = self.missed = self.done = self.written = self.failed = self.restarted = 0
         self.jobs: dict[int, Job] = {}  # all in hand, in the order of their frames
         self.workers: list[Worker] = []
         self.is_full = False
@@ -293,6 +294,7 @@ class Engine:
         while self._has_room():
             try:
                 job = Job(self.read, self._reader.get(0))
+                self.missed = self._reader.missed
             except Empty:
                 return
             except Closed:
