@@ -2,8 +2,8 @@
 
 No frame is copied. The camera exposes into memory of the ring, a worker of the pipe transforms the frame where it lies
 and writes its power spectrum into memory of the other ring, the cache keeps the tile for all processes, and the canvas
-copies those tiles that are new on it. The parent adds the spectra up. So a worker adds nothing to anything: what it does
-to a frame may be done again, and when it is killed, another one does that.
+copies those tiles that are new on it. The parent adds the spectra up. So a worker adds nothing to anything: its work on
+a frame may be done again, and when it is killed, another one does that.
 """
 
 import functools
@@ -154,10 +154,16 @@ def run(plan: Plan, specimen: Specimen, tick: Tick) -> Outcome:
     camera = job.CONTEXT.Process(target=expose, args=(plan, specimen, shared, start), name="camera")
     work = functools.partial(process, shared)
     options = {"workers": WORKERS, "out": True, "initializer": tools, "mp_context": job.CONTEXT}
-    with job.running([camera]), nds.pipe(frames, work, into=shared.spectra, **options) as pipe:
-        began = begin(start, camera, pipe)
-        sheet, sums = collect(shared, spectra, camera, Killer(plan, pipe), tick)
-    return outcome(plan, began, shared, sheet, sums, pipe.stats())
+    with job.running([camera]):
+        # A child that is interrupted while it starts says so. A pipe that nobody enters ends with the program.
+        with job.interrupts_later():
+            pipe = nds.pipe(frames, work, into=shared.spectra, **options)
+        with pipe:
+            began = begin(start, camera, pipe)
+            sheet, sums = collect(shared, spectra, camera, Killer(plan, pipe), tick)
+    stats = pipe.stats()
+    gained = {"dropped": stats["missed"], "restarted": stats["restarted"], "began": began}
+    return Outcome(plan=plan, **gained, **results(plan, shared, sums), sheet=sheet.picture(), refreshes=sheet.refreshes)
 
 
 def prepare(plan: Plan) -> Shared:
@@ -206,18 +212,12 @@ def take_spectra(spectra: nds.Reader, sums: Sums, killer: Killer) -> bool:
     return True
 
 
-def outcome(plan: Plan, began: int, shared: Shared, sheet: Sheet, sums: Sums, stats: Any) -> Outcome:
-    """Return what the run achieved, in ordinary arrays: nothing of it keeps shared memory."""
+def results(plan: Plan, shared: Shared, sums: Sums) -> dict[str, Any]:
+    """Return what the run came to, in ordinary arrays: nothing of it keeps shared memory."""
     found = {index: shared.cache.get(("tile", index)) for index in range(plan.frames)}
-    return Outcome(
-        plan=plan,
-        began=began,
-        moments=shared.moments.copy(),
-        focus=sums.focus,
-        power=sums.power.sum(axis=2) / max(sums.count, 1),
-        tiles={index: tile.copy() for index, tile in found.items() if tile is not None},
-        sheet=sheet.picture(),
-        refreshes=sheet.refreshes,
-        dropped=stats["missed"],
-        restarted=stats["restarted"],
-    )
+    return {
+        "moments": shared.moments.copy(),
+        "focus": sums.focus,
+        "power": sums.power.sum(axis=2) / max(sums.count, 1),
+        "tiles": {index: tile.copy() for index, tile in found.items() if tile is not None},
+    }
