@@ -120,14 +120,17 @@ class Matcher:
                 return self._decide(lead, now)
 
     def may_find(self) -> bool:
-        """Tell whether to ask `next` before there is another frame. It only spares time: frames are dropped there, too.
+        """Tell whether to ask `next` before there is another frame: it only spares time, and what is found is the same.
 
-        A frame that leads waits for all that are live to come as far as that.
+        A frame that leads waits for all that are live to come as far as that, unless it is so near to the last match
+        that it may have no partner. Where a queue is nearly full, it matters when frames are dropped.
         """
         lead = self._leader()
         if lead is None or not self.queues[lead]:
             return False
         stamp, apart = self.queues[lead][0].stamp, self.apart
+        if self._made is not None and stamp <= self._made[1] + self.within:
+            return True
         for stream, last in enumerate(self.last):
             is_behind = last is None or last + apart < stamp
             if is_behind and self.states[stream] == "live" and stream != lead:

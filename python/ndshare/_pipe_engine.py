@@ -157,10 +157,11 @@ class Worker:
     def _exit_code(self) -> int | None:
         """Wait for the process; None when somebody else has taken its exit code."""
         for _ in range(_MOST_LOOKS):
-            # Another thread that asks for children may have heard of the end, and be about to note it.
-            self.process.join(_LOOK_EVERY)
             if self.process.exitcode is not None:
                 return int(self.process.exitcode)
+            # Another thread that asks for children may have heard of the end, and be about to note it. And `join` waits
+            # for children that the process has left, too.
+            self.process.join(_LOOK_EVERY)
         return None
 
     def _tell(self, message: object) -> None:
