@@ -7,6 +7,7 @@ noise, at the price of one addition a pixel.
 """
 
 import importlib.resources
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -58,8 +59,8 @@ def prepare(seed: int) -> Specimen:
     slide = load_slide()
     rng = np.random.default_rng(seed)
     exposures = nds.empty((len(BLUR_PIXELS), *slide.shape), np.uint16)
-    for exposure, blur in zip(exposures, BLUR_PIXELS, strict=True):
-        exposure[:] = rng.poisson(WHITE_PHOTONS * defocus(slide, blur))
+    for exposure, plane in zip(exposures, defocused(slide), strict=True):
+        exposure[:] = rng.poisson(WHITE_PHOTONS * plane)
     background = nds.array(rng.poisson(DARK_PHOTONS, slide.shape).astype(np.uint16))
     return Specimen(exposures, background)
 
@@ -80,13 +81,14 @@ def load(file: str) -> Picture:
     return (np.asarray(grey) / 255 * fade).astype(np.float32)
 
 
-def defocus(picture: Picture, blur: float) -> Picture:
-    """Return the picture under a Gaussian blur of so many pixels, never below zero."""
+def defocused(picture: Picture) -> Iterator[Picture]:
+    """Yield the picture under a Gaussian blur of each of BLUR_PIXELS, never below zero."""
     rows = np.fft.fftfreq(picture.shape[0])[:, np.newaxis]
     columns = np.fft.rfftfreq(picture.shape[1])[np.newaxis, :]
-    damping = np.exp(-2 * (np.pi * blur) ** 2 * (rows**2 + columns**2)).astype(np.float32)
-    blurred = np.fft.irfft2(np.fft.rfft2(picture) * damping, s=picture.shape)
-    return np.maximum(blurred, 0).astype(np.float32)
+    squared, spectrum = rows**2 + columns**2, np.fft.rfft2(picture)
+    for blur in BLUR_PIXELS:
+        damping = np.exp(-2 * (np.pi * blur) ** 2 * squared).astype(np.float32)
+        yield np.maximum(np.fft.irfft2(spectrum * damping, s=picture.shape), 0).astype(np.float32)
 
 
 def expose(specimen: Specimen, index: int, rng: np.random.Generator, out: Frame) -> None:
