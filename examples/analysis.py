@@ -38,8 +38,8 @@ class Engine(Protocol):
         """Return the frame after the filter."""
         ...
 
-    def spectrum(self, taper: Floats) -> Spectrum:
-        """Return the half spectrum of the frame that was sharpened last, times a taper."""
+    def spectrum(self, frame: Frame, taper: Floats) -> Spectrum:
+        """Return the half spectrum of the same frame, times a taper."""
         ...
 
 
@@ -50,18 +50,15 @@ class NdshareEngine:
         plan = nds.fft.plan_rfft2(FRAME_SHAPE, np.uint16, np.complex64, workers=1)
         self._filter = plan.convolve(sharpening().astype(np.complex64))
         self._plan = nds.fft.plan_rfft2(FRAME_SHAPE, np.float32, np.complex64, workers=1)
-        self._frame: Frame | None = None
         self._picture = np.empty(FRAME_SHAPE, np.float32)
         self._spectrum = np.empty(SPECTRUM_SHAPE, np.complex64)
 
     def sharpened(self, frame: Frame) -> Floats:
         """Return the frame after the filter."""
-        self._frame = frame
         return self._filter(frame, out=self._picture)
 
-    def spectrum(self, taper: Floats) -> Spectrum:
-        """Return the half spectrum of the frame, tapered. The frame is not kept: its memory is the ring's."""
-        frame, self._frame = self._frame, None
+    def spectrum(self, frame: Frame, taper: Floats) -> Spectrum:
+        """Return the half spectrum of the frame, tapered."""
         return self._plan(np.multiply(frame, taper, out=self._picture), out=self._spectrum)
 
 
@@ -83,8 +80,8 @@ class ScipyEngine:
         spectrum *= self._filter
         return self._fft.irfft2(spectrum, s=FRAME_SHAPE, overwrite_x=True, workers=1)
 
-    def spectrum(self, taper: Floats) -> Spectrum:
-        """Return the half spectrum of the frame, tapered."""
+    def spectrum(self, frame: Frame, taper: Floats) -> Spectrum:  # noqa: ARG002  (it is converted already)
+        """Return the half spectrum of the frame that was sharpened last, tapered."""
         np.multiply(self._picture, taper, out=self._picture)
         return self._fft.rfft2(self._picture, overwrite_x=True, workers=1)
 
@@ -112,7 +109,7 @@ def make_bench() -> Bench:
 def analyse(frame: Frame, engine: Engine, bench: Bench, squares: Floats) -> Findings:
     """Return what a frame comes to; write its power spectrum to `squares`, of SQUARES_SHAPE."""
     small = binned(engine.sharpened(frame)) / SHRINK**2
-    np.square(engine.spectrum(bench.taper).view(np.float32).reshape(SQUARES_SHAPE), out=squares)
+    np.square(engine.spectrum(frame, bench.taper).view(np.float32).reshape(SQUARES_SHAPE), out=squares)
     # Shot noise is white, and has in each pixel the variance of its mean: `small` tells how much.
     noise = float(np.vdot(small, bench.weights))
     tile = np.clip(np.rint(small), 0, np.iinfo(np.uint16).max).astype(np.uint16)

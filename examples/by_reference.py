@@ -23,7 +23,7 @@ import microscope
 import ndshare as nds
 from analysis import TILE_SHAPE, Floats, Tile
 from job import NO_FRAME, SHEET_TILES, WORKERS, Moments, Outcome, Plan, Refresh, Stage, Tick
-from microscope import FRAME_SHAPE, Frame, Specimen
+from microscope import FRAME_SHAPE, Specimen
 
 TILE_BYTES = TILE_SHAPE[0] * TILE_SHAPE[1] * 2
 SPECTRA_ROOM = 2  # results that may wait for the parent; each has 7.7 MB
@@ -67,7 +67,7 @@ def tools() -> tuple[analysis.Engine, analysis.Bench]:
     return analysis.NdshareEngine(), analysis.make_bench()
 
 
-def process(shared: Shared, frame: Frame, out: Floats) -> dict[str, float]:
+def process(shared: Shared, frame: nds.Frame[Any], out: Floats) -> dict[str, float]:
     """Make a tile of a frame, and write its power spectrum to `out`; return its focus measure. The pipe calls this."""
     index, moments = frame.seq, shared.moments
     moments[Stage.TAKEN, index] = time.monotonic_ns()
@@ -153,7 +153,7 @@ def run(plan: Plan, specimen: Specimen, tick: Tick) -> Outcome:
     start = job.CONTEXT.Barrier(2)
     camera = job.CONTEXT.Process(target=expose, args=(plan, specimen, shared, start), name="camera")
     work = functools.partial(process, shared)
-    options = {"workers": WORKERS, "out": True, "initializer": tools, "mp_context": job.CONTEXT}
+    options: dict[str, Any] = {"workers": WORKERS, "out": True, "initializer": tools, "mp_context": job.CONTEXT}
     with job.running([camera]):
         # A child that is interrupted while it starts says so. A pipe that nobody enters ends with the program.
         with job.interrupts_later():
@@ -162,7 +162,7 @@ def run(plan: Plan, specimen: Specimen, tick: Tick) -> Outcome:
             began = begin(start, camera, pipe)
             sheet, sums = collect(shared, spectra, camera, Killer(plan, pipe), tick)
     stats = pipe.stats()
-    gained = {"dropped": stats["missed"], "restarted": stats["restarted"], "began": began}
+    gained: dict[str, Any] = {"dropped": stats["missed"], "restarted": stats["restarted"], "began": began}
     return Outcome(plan=plan, **gained, **results(plan, shared, sums), sheet=sheet.picture(), refreshes=sheet.refreshes)
 
 
