@@ -15,6 +15,7 @@ from microscope import FRAME_SHAPE, Frame
 SHRINK = 8
 TILE_SHAPE = (FRAME_SHAPE[0] // SHRINK, FRAME_SHAPE[1] // SHRINK)
 SPECTRUM_SHAPE = (FRAME_SHAPE[0], FRAME_SHAPE[1] // 2 + 1)
+SQUARES_SHAPE = (*SPECTRUM_SHAPE, 2)  # of the real and the imaginary parts; together they are the power
 
 # The filter: structures below EDGE_PIXELS are lifted by BOOST, and what is finer than GRAIN_PIXELS, mostly shot noise,
 # is damped. The mean stays.
@@ -37,8 +38,8 @@ class Engine(Protocol):
         """Return the frame after the filter."""
         ...
 
-    def spectrum(self, picture: Floats) -> Spectrum:
-        """Return the half spectrum of a picture, which may be overwritten."""
+    def spectrum(self, frame: Frame, taper: Floats) -> Spectrum:
+        """Return the half spectrum of the same frame, times a taper."""
         ...
 
 
@@ -49,20 +50,20 @@ class NdshareEngine:
         plan = nds.fft.plan_rfft2(FRAME_SHAPE, np.uint16, np.complex64, workers=1)
         self._filter = plan.convolve(sharpening().astype(np.complex64))
         self._plan = nds.fft.plan_rfft2(FRAME_SHAPE, np.float32, np.complex64, workers=1)
-        self._sharp = np.empty(FRAME_SHAPE, np.float32)
+        self._picture = np.empty(FRAME_SHAPE, np.float32)
         self._spectrum = np.empty(SPECTRUM_SHAPE, np.complex64)
 
     def sharpened(self, frame: Frame) -> Floats:
         """Return the frame after the filter."""
-        return self._filter(frame, out=self._sharp)
+        return self._filter(frame, out=self._picture)
 
-    def spectrum(self, picture: Floats) -> Spectrum:
-        """Return the half spectrum of a picture."""
-        return self._plan(picture, out=self._spectrum)
+    def spectrum(self, frame: Frame, taper: Floats) -> Spectrum:
+        """Return the half spectrum of the frame, tapered."""
+        return self._plan(np.multiply(frame, taper, out=self._picture), out=self._spectrum)
 
 
 class ScipyEngine:
-    """`scipy.fft` as it is fastest for this: single precision, and room that it may overwrite."""
+    """`scipy.fft` as it is fastest for this: single precision, converted once, and room that it may overwrite."""
 
     def __init__(self) -> None:
         self._filter = sharpening()
@@ -70,16 +71,19 @@ class ScipyEngine:
         import scipy.fft  # pyright: ignore[reportMissingTypeStubs]
 
         self._fft: Any = scipy.fft
+        self._picture = np.empty(FRAME_SHAPE, np.float32)
 
     def sharpened(self, frame: Frame) -> Floats:
         """Return the frame after the filter."""
-        spectrum = self._fft.rfft2(frame.astype(np.float32), overwrite_x=True, workers=1)
+        np.copyto(self._picture, frame)
+        spectrum = self._fft.rfft2(self._picture, workers=1)
         spectrum *= self._filter
         return self._fft.irfft2(spectrum, s=FRAME_SHAPE, overwrite_x=True, workers=1)
 
-    def spectrum(self, picture: Floats) -> Spectrum:
-        """Return the half spectrum of a picture, which is overwritten."""
-        return self._fft.rfft2(picture, overwrite_x=True, workers=1)
+    def spectrum(self, frame: Frame, taper: Floats) -> Spectrum:  # noqa: ARG002  (it is converted already)
+        """Return the half spectrum of the frame that was sharpened last, tapered."""
+        np.multiply(self._picture, taper, out=self._picture)
+        return self._fft.rfft2(self._picture, overwrite_x=True, workers=1)
 
 
 class Bench(NamedTuple):
@@ -87,8 +91,6 @@ class Bench(NamedTuple):
 
     taper: Floats  # goes to zero at the edges, so that they leave no cross in the spectrum
     weights: Floats  # the taper's squares, for each pixel of a tile
-    tapered: Floats
-    squares: Floats  # of the real and imaginary parts of a spectrum
 
 
 class Findings(NamedTuple):
@@ -101,21 +103,17 @@ class Findings(NamedTuple):
 def make_bench() -> Bench:
     """Return the arrays that one worker needs."""
     taper = np.outer(np.hanning(FRAME_SHAPE[0]), np.hanning(FRAME_SHAPE[1])).astype(np.float32)
-    squares = np.empty((*SPECTRUM_SHAPE, 2), np.float32)
-    return Bench(taper, binned(np.square(taper)), np.empty(FRAME_SHAPE, np.float32), squares)
+    return Bench(taper, binned(np.square(taper)))
 
 
-def analyse(frame: Frame, engine: Engine, bench: Bench, power: Floats) -> Findings:
-    """Return what a frame comes to, and add its power spectrum to `power`, of shape (*SPECTRUM_SHAPE, 2)."""
+def analyse(frame: Frame, engine: Engine, bench: Bench, squares: Floats) -> Findings:
+    """Return what a frame comes to; write its power spectrum to `squares`, of SQUARES_SHAPE."""
     small = binned(engine.sharpened(frame)) / SHRINK**2
-    np.multiply(frame, bench.taper, out=bench.tapered)
-    parts = engine.spectrum(bench.tapered).view(np.float32).reshape(power.shape)
-    np.square(parts, out=bench.squares)
-    np.add(power, bench.squares, out=power)
+    np.square(engine.spectrum(frame, bench.taper).view(np.float32).reshape(SQUARES_SHAPE), out=squares)
     # Shot noise is white, and has in each pixel the variance of its mean: `small` tells how much.
     noise = float(np.vdot(small, bench.weights))
     tile = np.clip(np.rint(small), 0, np.iinfo(np.uint16).max).astype(np.uint16)
-    return Findings(tile, focus_measure(bench.squares, noise))
+    return Findings(tile, focus_measure(squares, noise))
 
 
 def sharpening() -> Floats:
@@ -152,10 +150,5 @@ def contrast(squares: Floats, cycles: float, noise: float) -> float:
 
 def binned(picture: Floats) -> Floats:
     """Return the sums over squares of SHRINK by SHRINK pixels."""
-    rows = picture[0::SHRINK].copy()
-    for offset in range(1, SHRINK):
-        rows += picture[offset::SHRINK]
-    columns = rows[:, 0::SHRINK].copy()
-    for offset in range(1, SHRINK):
-        columns += rows[:, offset::SHRINK]
-    return columns
+    rows: Floats = np.add.reduce(picture.reshape(TILE_SHAPE[0], SHRINK, FRAME_SHAPE[1]), axis=1)
+    return rows.reshape(*TILE_SHAPE, SHRINK) @ np.ones(SHRINK, np.float32)

@@ -5,6 +5,7 @@
 A simulated microscope makes real 16-bit pictures of 2 megapixels. The whole job is done twice over: with ndshare's
 parts (`by_reference`), and with multiprocessing's queues, NumPy and SciPy (`by_value`). Runs of both take turns: first
 as fast as they can, then with a camera that waits for nobody. Every figure is measured, and the results are compared.
+At last ndshare does it once more while its workers are killed, and must come to the same.
 """
 
 import argparse
@@ -30,11 +31,20 @@ from job import Outcome, Plan, Stage, Tick
 from microscope import Specimen
 from report import Pair
 
+KILLS = 3
 LIVE_SHARE = 0.75  # of what ndshare managed flat out: a camera that leaves some air
 LOST = TextColumn("{task.fields[lost]}")
 PICTURES = ("contact-sheet.png", "spectrum.png", "focus-curve.png", "stages.png")
 
 Run = Callable[[Plan, Specimen, Tick], Outcome]
+
+
+class Runs(NamedTuple):
+    """All that was run."""
+
+    flat: Pair
+    live: Pair
+    killed: Outcome  # flat out, by reference, while workers were killed
 
 
 class Stand(NamedTuple):
@@ -52,10 +62,16 @@ def run_all(stand: Stand, rate: float | None) -> Pair:
     what = "flat out" if rate is None else "live"
     for number in range(stand.rounds):
         for run, way, name in ((by_reference.run, pair.ours, "ndshare"), (by_value.run, pair.theirs, "queue")):
-            task = stand.progress.add_task(f"{what} {number + 1}, {name}", total=stand.frames, lost="")
-            way.append(run(plan, stand.specimen, ticker(stand.progress, task)))
-            settle(stand.progress, task, way[-1])
+            way.append(run_one(stand, run, plan, f"{what} {number + 1}, {name}"))
     return pair
+
+
+def run_one(stand: Stand, run: Run, plan: Plan, title: str) -> Outcome:
+    """Do the job once, with a bar that shows how far it is."""
+    task = stand.progress.add_task(title, total=plan.frames, lost="")
+    outcome = run(plan, stand.specimen, ticker(stand.progress, task))
+    settle(stand.progress, task, outcome)
+    return outcome
 
 
 def settle(progress: Progress, task: TaskID, outcome: Outcome) -> None:
@@ -70,16 +86,18 @@ def ticker(progress: Progress, task: TaskID) -> Tick:
     return lambda done: progress.update(task, completed=done)
 
 
-def judge(flat: Pair, live: Pair, left_bytes: int) -> list[str]:
+def judge(runs: Runs, left_bytes: int) -> list[str]:
     """Return what went wrong; nothing may."""
-    complaints: list[str] = []
-    for one in (*flat.ours, *flat.theirs, *live.ours, *live.theirs):
+    (flat, live, killed), complaints = runs, list[str]()
+    for one in (*flat.ours, *flat.theirs, *live.ours, *live.theirs, killed):
         if strays := report.uncounted(one):
             complaints.append(f"{strays} frames were lost without being counted")
-    if lost := sum(one.dropped for way in flat for one in way):
+    if lost := sum(one.dropped for one in (*flat.ours, *flat.theirs, killed)):
         complaints.append(f"{lost} frames were lost although the camera waited")
     if not all(report.agreement(*two).holds() for two in zip(*flat, strict=True)):
         complaints.append("the two ways came to different results")
+    if not report.is_same(killed, flat.ours[-1]):
+        complaints.append("the run whose workers were killed came to different results")
     if left_bytes:
         complaints.append(f"{left_bytes} bytes of shared memory were left behind")
     if children := mp.active_children():
@@ -104,7 +122,7 @@ def write_pictures(flat: Pair, out: Path) -> None:
 def arguments() -> argparse.Namespace:
     """Return the command line's options."""
     parser = argparse.ArgumentParser(description="A camera, FFT workers and a contact sheet in separate processes.")
-    parser.add_argument("--frames", type=int, default=300, help="frames in each run (default: %(default)s)")
+    parser.add_argument("--frames", type=int, default=200, help="frames in each run (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=2, help="runs of each kind (default: %(default)s)")
     parser.add_argument("--rate", type=float, help="frames/s of the live runs (default: 75 %% of ndshare's flat out)")
     parser.add_argument("--out", type=Path, default=Path("demo-out"), help="folder for pictures (default: %(default)s)")
@@ -117,8 +135,8 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def run_both(options: argparse.Namespace, console: Console) -> tuple[Pair, Pair]:
-    """Run flat out, then live at a rate that the first runs have shown to be sensible."""
+def run_both(options: argparse.Namespace, console: Console) -> Runs:
+    """Run flat out, then live at a rate that the first runs have shown to be sensible, then with workers killed."""
     columns = (TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), LOST)
     with Progress(*columns, console=console) as progress:
         preparing = progress.add_task("specimen", total=1, lost="")
@@ -126,7 +144,9 @@ def run_both(options: argparse.Namespace, console: Console) -> tuple[Pair, Pair]
         progress.update(preparing, completed=1)
         flat = run_all(stand, None)
         rate = options.rate or LIVE_SHARE * float(np.median([report.rate(one, Stage.SHOWN) for one in flat.ours]))
-        return flat, run_all(stand, rate)
+        live = run_all(stand, rate)
+        killed = run_one(stand, by_reference.run, Plan(options.frames, None, KILLS), "workers killed")
+        return Runs(flat, live, killed)
 
 
 def show_all(options: argparse.Namespace, console: Console) -> int:
@@ -137,15 +157,16 @@ def show_all(options: argparse.Namespace, console: Console) -> int:
             f"  {photograph.what} ({photograph.file}), {photograph.author}, {photograph.licence}", soft_wrap=True
         )
     held_before = nds.stats()["bytes"]
-    flat, live = run_both(options, console)
+    runs = run_both(options, console)
     gc.collect()
     left_bytes = nds.stats()["bytes"] - held_before
-    write_pictures(flat, options.out)
-    console.print(report.table(flat, live))
-    for line in report.remarks(flat, live, left_bytes):
+    write_pictures(runs.flat, options.out)
+    console.print(report.table(runs.flat, runs.live))
+    for line in report.remarks(runs.flat, runs.live, left_bytes):
         console.print(line, soft_wrap=True)
+    console.print(report.remark_on_deaths(runs.killed, runs.flat.ours[-1]), soft_wrap=True)
     console.print(f"Written to {options.out}: {', '.join(PICTURES)}", soft_wrap=True)
-    complaints = judge(flat, live, left_bytes)
+    complaints = judge(runs, left_bytes)
     for complaint in complaints:
         console.print(f"[red]Failed:[/red] {complaint}", soft_wrap=True)
     console.print("Look at the same microscope live, in the browser: make view")

@@ -56,6 +56,7 @@ class Plan(NamedTuple):
 
     frames: int
     rate: float | None  # frames/s of a camera that waits for nobody; None is as fast as the workers take them
+    kills: int = 0  # how often a worker is killed amid its work, which only the way by reference outlives
 
 
 class Refresh(NamedTuple):
@@ -78,6 +79,7 @@ class Outcome:
     sheet: Tile
     refreshes: list[Refresh]
     dropped: int  # frames that the hand-over itself counted as lost
+    restarted: int = 0  # workers that took the place of killed ones
 
 
 class Pace:

@@ -21,6 +21,7 @@ STAGES = {
 # A tile is a rounded count of photons, and the transforms of both ways have errors of single precision.
 TILE_TOLERANCE = 1
 FOCUS_TOLERANCE = 1e-4
+POWER_TOLERANCE = 0.01
 
 Floats = npt.NDArray[np.float64]
 
@@ -38,10 +39,12 @@ class Agreement(NamedTuple):
     tiles: int  # that were compared
     photons: int  # largest difference of two pixels of tiles, in photons
     focus: float  # largest difference of two focus measures, which are shares of 1
+    power: float  # largest difference of the mean spectra, by the decimal logarithms that the picture shows
 
     def holds(self) -> bool:
         """Tell whether they are equal within single precision."""
-        return self.tiles > 0 and self.photons <= TILE_TOLERANCE and self.focus <= FOCUS_TOLERANCE
+        is_near = self.photons <= TILE_TOLERANCE and self.focus <= FOCUS_TOLERANCE and self.power <= POWER_TOLERANCE
+        return self.tiles > 0 and is_near
 
 
 # Figures of one run
@@ -124,7 +127,16 @@ def agreement(ours: Outcome, theirs: Outcome) -> Agreement:
     common = sorted(ours.tiles.keys() & theirs.tiles.keys())
     differences = [np.abs(ours.tiles[index].astype(int) - theirs.tiles[index]).max() for index in common]
     focus = np.abs(ours.focus[common] - theirs.focus[common]).max(initial=0)
-    return Agreement(len(common), int(max(differences, default=0)), float(focus))
+    power = np.abs(np.log10(ours.power + 1) - np.log10(theirs.power + 1)).max()
+    return Agreement(len(common), int(max(differences, default=0)), float(focus), float(power))
+
+
+def is_same(one: Outcome, other: Outcome) -> bool:
+    """Tell whether two runs of one way came to the same, to the last bit: each frame is in it once."""
+    # Of many frames, the oldest tiles are gone, not always the same.
+    common = one.tiles.keys() & other.tiles.keys()
+    are_tiles = bool(common) and all(np.array_equal(one.tiles[index], other.tiles[index]) for index in common)
+    return are_tiles and np.array_equal(one.focus, other.focus) and np.array_equal(one.power, other.power)
 
 
 # What is printed
@@ -188,6 +200,17 @@ def remarks(flat: Pair, live: Pair, left_bytes: int) -> Iterator[str]:
     worst = [agreement(*two) for two in zip(*flat, strict=True)]
     yield (
         f"The same from both ways: {sum(one.tiles for one in worst)} tiles compared, at most "
-        f"{max(one.photons for one in worst)} photon apart; focus at most {max(one.focus for one in worst):.1e}."
+        f"{max(one.photons for one in worst)} photon apart; focus at most {max(one.focus for one in worst):.1e}, the "
+        f"logarithm of the mean spectrum {max(one.power for one in worst):.1e}."
     )
     yield f"Bytes of shared memory left behind: {left_bytes}"
+
+
+def remark_on_deaths(killed: Outcome, calm: Outcome) -> str:
+    """Return what came of the run whose workers were killed, beside one without deaths."""
+    through, frames = int(np.count_nonzero(killed.moments[Stage.STORED])), killed.plan.frames
+    same = "the same to the last bit" if is_same(killed, calm) else "not the same"
+    return (
+        f"In one more run of ndshare {killed.restarted} workers were killed amid their work: {through} of {frames} "
+        f"frames came through, at {rate(killed, Stage.SHOWN):.0f} frames/s; tiles, focus and spectrum are {same}."
+    )

@@ -38,10 +38,9 @@ def command(out: Path, *options: object) -> list[str]:
     return [sys.executable, str(EXAMPLES / "demo.py"), *map(str, arguments)]
 
 
-@pytest.mark.parametrize("before", [[], [sys.executable, "-c", ON_ONE_CPU]], ids=["all processors", "one processor"])
-def test_the_demo_runs(tmp_path: Path, before: list[str]) -> None:
+def test_the_demo_runs(tmp_path: Path) -> None:
     # There is room for so few frames, so a camera that waits for nobody loses none either.
-    shown = output([*before, *command(tmp_path, "--frames", FRAMES)])
+    shown = output([sys.executable, "-c", ON_ONE_CPU, *command(tmp_path, "--frames", FRAMES)])
     assert losses(shown) == [[0] * 4] * 4
     assert f"{FRAMES} tiles compared" in shown
     assert "left behind: 0" in shown
@@ -49,13 +48,6 @@ def test_the_demo_runs(tmp_path: Path, before: list[str]) -> None:
     for name in ("contact-sheet.png", "spectrum.png", "focus-curve.png", "stages.png"):
         assert np.asarray(Image.open(tmp_path / name)).std() > 1, f"{name} is blank"
     assert tiles_shown(tmp_path / "contact-sheet.png") == FRAMES
-
-
-def test_frames_that_a_camera_loses_are_counted(tmp_path: Path) -> None:
-    hand_over, *others = losses(output(command(tmp_path, "--frames", 40, "--rate", 5000)))
-    assert hand_over[:2] == [0, 0]
-    assert min(hand_over[2:]) > 0
-    assert others == [[0] * 4] * 3
 
 
 def output(words: list[str]) -> str:
@@ -159,15 +151,43 @@ def kill_group(group: int) -> None:
         return
 
 
-# Its judgement
-
-
 @pytest.fixture
 def demo(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(EXAMPLES))
     import demo
 
     return demo
+
+
+def a_run(demo: Any, way: str, *plan: Any) -> Any:
+    """Do the job once with a specimen that is made at once."""
+    rng = np.random.default_rng(1)
+    exposures, background = nds.empty((5, 1210, 1610), np.uint16), nds.zeros((1210, 1610), np.uint16)
+    exposures[...] = rng.integers(0, 999, exposures.shape[1:], np.uint16)
+    specimen = demo.Specimen(exposures, background)
+    return getattr(demo, way).run(demo.Plan(*plan), specimen, lambda _done: None)
+
+
+@pytest.mark.parametrize("way", ["by_reference", "by_value"])
+def test_frames_that_a_camera_loses_are_counted(demo: Any, way: str) -> None:
+    one, stage = a_run(demo, way, 40, 5000), demo.job.Stage
+    assert 0 < one.dropped == demo.report.missing(one) < 40
+    assert demo.report.uncounted(one) == 0
+    assert [demo.report.lost(one, each) for each in stage] == [0, one.dropped, 0, 0, 0]
+
+
+@pytest.mark.crash
+def test_killed_workers_lose_no_frame_and_none_is_in_a_sum_twice(demo: Any) -> None:
+    calm, killed = a_run(demo, "by_reference", 24, None), a_run(demo, "by_reference", 24, None, 2)
+    assert (calm.restarted, killed.restarted) == (0, 2)
+    assert demo.report.missing(killed) == killed.dropped == 0
+    assert demo.report.is_same(killed, calm)
+    # One frame twice, or not at all, would show.
+    assert calm.power.min() > 0
+    assert (calm.focus > 0).all()
+
+
+# Its judgement
 
 
 def an_outcome(demo: Any, **changes: Any) -> Any:
@@ -189,9 +209,10 @@ def an_outcome(demo: Any, **changes: Any) -> Any:
     return demo.job.Outcome(**(whole | changes))
 
 
-def judged(demo: Any, ours: Any, left_bytes: int = 0) -> list[str]:
+def judged(demo: Any, ours: Any, left_bytes: int = 0, killed: Any = None) -> list[str]:
     fine = demo.report.Pair([an_outcome(demo)], [an_outcome(demo)])
-    return demo.judge(demo.report.Pair([ours], [an_outcome(demo)]), fine, left_bytes)
+    flat = demo.report.Pair([ours], [an_outcome(demo)])
+    return demo.judge(demo.Runs(flat, fine, killed or ours), left_bytes)
 
 
 def test_a_good_run_passes(demo: Any) -> None:
@@ -210,8 +231,12 @@ def test_what_went_wrong_is_said(demo: Any) -> None:
     assert "although the camera waited" in judged(demo, an_outcome(demo, moments=without(demo, 1), dropped=1))[0]
     assert "7 bytes" in judged(demo, an_outcome(demo), left_bytes=7)[0]
     other = {index: np.full((2, 2), index + 2, np.uint16) for index in range(3)}
-    for changes in ({"tiles": other}, {"tiles": {}}, {"focus": np.full(3, 0.6)}):
+    brighter = np.full((2, 2), 2, np.float32)
+    for changes in ({"tiles": other}, {"focus": np.full(3, 0.6)}, {"power": brighter}):
         assert judged(demo, an_outcome(demo, **changes)) == ["the two ways came to different results"]
+        killed = an_outcome(demo, **changes)
+        assert "were killed came to different results" in judged(demo, an_outcome(demo), killed=killed)[0]
+    assert "the two ways came to different results" in judged(demo, an_outcome(demo, tiles={}))
 
 
 def test_a_difference_of_one_photon_passes(demo: Any) -> None:

@@ -237,18 +237,20 @@ def test_a_full_ring_of_results_holds_the_pipe_up_and_no_more() -> None:
         assert firsts(frames) == list(range(30))
 
 
-def test_a_reader_of_the_newest_frames_holds_no_camera_up() -> None:
+@pytest.mark.parametrize("latest", [True, False])
+def test_frames_that_a_slow_pipe_does_not_get(latest: bool) -> None:
+    """A reader of the newest frames holds no camera up; in a ring that drops the oldest, they are counted as missed."""
     here, there = FORK.Pipe()
-    ring = nds.Ring(8, "u2", slots=2)
+    ring = nds.Ring(8, "u2", slots=2, when_full="wait" if latest else "drop_oldest")
     into, frames = results()
     gate = pipe_workers.Gate(there, held=(0,))
-    with nds.pipe(ring.reader(latest=True), gate, into, workers=1, buffersize=0, mp_context=FORK) as pipe:
+    with nds.pipe(ring.reader(latest=latest), gate, into, workers=1, buffersize=0, mp_context=FORK) as pipe:
         ring.put(np.zeros(8, np.uint16))
         here.recv()
         fill(ring.writer(), range(1, 20))
         here.send(None)
-    assert firsts(frames) == [0, 19]
-    assert pipe.stats()["read"] == 2
+    assert firsts(frames) == ([0, 19] if latest else [0, 18, 19])
+    assert (pipe.stats()["read"], pipe.stats()["missed"]) == ((2, 0) if latest else (3, 17))
 
 
 def test_a_pipe_in_a_process_of_its_own() -> None:
@@ -279,7 +281,7 @@ def test_each_frame_is_published_once_and_in_order_whoever_dies(out: bool) -> No
     frames, got = into.reader(), list[int]()
     f = pipe_workers.double_into if out else stumbling
     with camera(range(frames_in_all), shape=1000) as reader:
-        options: dict[str, Any] = {"workers": 3, "tries": 50, "out": out, "timeout": 1, "mp_context": FORK}
+        options: dict[str, Any] = {"workers": 3, "tries": 50, "out": out, "timeout": 0.5, "mp_context": FORK}
         with nds.pipe(reader, f, into, **options) as pipe:
             for frame in frames:
                 assert frame.min() == frame.max() == (2 if out else 3) * len(got)
@@ -382,6 +384,7 @@ def run_a_pipe(conn: Any, ring: nds.Ring[Any], into: nds.Ring[Any]) -> None:
 
 
 @pytest.mark.crash
+@pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_workers_end_with_the_process_that_has_the_pipe(method: str) -> None:
     before = held()
     ring = nds.Ring(8, "u2", slots=8)

@@ -12,12 +12,13 @@ import os
 import select
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypedDict, cast, overload
 
 from ._closing import Closing
 from ._errors import Closed, Empty, WriterDied
-from ._matching import Entry, Match, Matcher, unmatched
+from ._matching import Match, Matcher, unmatched
 from ._native import Alarm, Reader
 from ._ring import readable
 
@@ -163,10 +164,10 @@ class _Terms:
             raise ValueError(f"expected {what} to be a number, 0 or more, in {unit}, got {given!r}")
         return round(given * _NS) if self.unit == _NS else given
 
-    def stamp(self, frame: Any) -> Any:
-        if self.by == "time_ns":
-            return frame.time_ns
-        return frame.seq if self.by == "seq" else frame.meta[self.by].item()
+    def stamp_of(self) -> Callable[[Any], Any]:
+        """Return what says a frame's stamp."""
+        by = self.by
+        return attrgetter(by) if by in {"time_ns", "seq"} else lambda frame: frame.meta[by].item()
 
 
 def _check_reader(name: str | int, reader: object, by: str) -> None:
@@ -245,6 +246,7 @@ class Join(Closing):
             raise ValueError(f"expected a limit of 2 frames or more, got {limit!r}")
         self._deadline_ns = _NEVER if deadline is None else round(deadline * _NS)
         self._matcher = Matcher(len(found), terms.length("within", within), limit, terms.length("apart", apart))
+        self._stamp_of = terms.stamp_of()
         self._readers: list[Reader[Any]] = [found[place] for place in terms.places]
         self._pid = os.getpid()
         # Held while frames are taken, and never during a wait.
@@ -353,13 +355,14 @@ class Join(Closing):
         if self._is_closed:
             self._let_go()
             raise _was_closed()
-        match, self._ready = self._ready, None
+        match, self._ready, matcher = self._ready, None, self._matcher
         # Nothing is late while there is more in the rings: whoever asks seldom finds them full.
         while match is None:
-            self._revive()
-            match = self._matcher.next(0)
+            if matcher.states.count("live") < len(matcher.states):
+                self._revive()
+            match = matcher.next(0) if matcher.may_find() else None
             if match is None and not self._take_one():
-                match = self._matcher.next(time.monotonic_ns())
+                match = matcher.next(time.monotonic_ns())
                 if match is None:
                     self._check_end()
                 return match
@@ -373,6 +376,10 @@ class Join(Closing):
 
     def _take_one(self) -> bool:
         """Take a frame of the reader that is farthest behind of those that have one."""
+        first = self._matcher.farthest_behind()
+        return first is not None and (self._take_of(first) or self._take_of_any())
+
+    def _take_of_any(self) -> bool:
         silent: list[int] = []
         for stream in self._matcher.order():
             if self._matcher.states[stream] == "closed":
@@ -392,13 +399,14 @@ class Join(Closing):
         except Closed:
             self._end(stream, "closed")
             return True
-        if frame is not None:
-            self._push(stream, frame)
-        return frame is not None
+        if frame is None:
+            return False
+        self._push(stream, frame)
+        return True
 
     def _push(self, stream: int, frame: Any) -> None:
         due = frame.published_ns + self._deadline_ns
-        self._matcher.push(stream, self._terms.stamp(frame), due, frame)
+        self._matcher.push(stream, self._stamp_of(frame), due, frame)
 
     def _hear(self, stream: int) -> bool:
         """Ask a reader that may have a frame, the end, or a death to tell. False: it has nothing."""
@@ -463,16 +471,17 @@ class Join(Closing):
 
     def _set_of(self, match: Match) -> FrameSet:
         names, places = self._terms.names, self._terms.places
-        entries: list[Entry | None] = [None] * len(places)
-        for stream, entry in enumerate(match.entries):
-            entries[places[stream]] = entry
-        stamps = [entry.stamp for entry in entries if entry is not None]
+        frames: list[Frame[Any] | None] = [None] * len(places)
+        stamps: list[Any] = []
+        for place, entry in zip(places, match.entries, strict=True):
+            if entry is not None:
+                frames[place] = entry.item
+                stamps.append(entry.stamp)
         missing: dict[str | int, _Why] = {names[places[stream]]: why for stream, why in match.missing.items()}
         seq, self._sets = self._sets, self._sets + 1
         self._complete += not missing
-        frames = tuple(entry and entry.item for entry in entries)
         spread = (max(stamps) - min(stamps)) / self._terms.unit
-        return FrameSet(names, frames, missing, lead=names[places[match.lead]], seq=seq, spread=spread)
+        return FrameSet(names, tuple(frames), missing, lead=names[places[match.lead]], seq=seq, spread=spread)
 
     def _stats_of(self, stream: int) -> JoinedStats:
         counts, waiting = self._matcher.counts[stream], len(self._matcher.queues[stream])

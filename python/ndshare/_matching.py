@@ -86,10 +86,13 @@ class Matcher:
             return
         queue = self.queues[stream]
         if len(queue) >= self.limit:
-            due_before = queue.popleft().due
-            self._overdue = due_before if self._overdue is None else min(self._overdue, due_before)
-            counts.overrun += 1
+            self._make_room(queue, counts)
         queue.append(Entry(stamp, due, item))
+
+    def _make_room(self, queue: deque[Entry], counts: Counts) -> None:
+        due = queue.popleft().due
+        self._overdue = due if self._overdue is None else min(self._overdue, due)
+        counts.overrun += 1
 
     def end(self, stream: int, state: Literal["died", "closed"]) -> None:
         """Hear that nothing comes of a stream any more, or not soon."""
@@ -116,6 +119,24 @@ class Matcher:
             else:
                 return self._decide(lead, now)
 
+    def may_find(self) -> bool:
+        """Tell whether to ask `next` before there is another frame: it only spares time, and what is found is the same.
+
+        A frame that leads waits for all that are live to come as far as that, unless it is so near to the last match
+        that it may have no partner. Where a queue is nearly full, it matters when frames are dropped.
+        """
+        lead = self._leader()
+        if lead is None or not self.queues[lead]:
+            return False
+        stamp, apart = self.queues[lead][0].stamp, self.apart
+        if self._made is not None and stamp <= self._made[1] + self.within:
+            return True
+        for stream, last in enumerate(self.last):
+            is_behind = last is None or last + apart < stamp
+            if is_behind and self.states[stream] == "live" and stream != lead:
+                return max(map(len, self.queues)) >= self.limit - 1
+        return True
+
     def due(self) -> int | None:
         """Return when `next` may find more without another frame; None for never."""
         lead = self._leader()
@@ -132,6 +153,12 @@ class Matcher:
         """Tell whether with one more frame of a stream something goes that could have waited."""
         return len(self.queues[stream]) >= self.limit - 1
 
+    def farthest_behind(self) -> int | None:
+        """Return the first of `order` that is not closed."""
+        if None in self.last or "closed" in self.states:
+            return next((stream for stream in self.order() if self.states[stream] != "closed"), None)
+        return self.last.index(min(self.last))
+
     def order(self) -> list[int]:
         """Return the streams, the one that is farthest behind first: of it the next frame is wanted."""
         streams = range(len(self.queues))
@@ -142,8 +169,10 @@ class Matcher:
 
     def _leader(self) -> int | None:
         """Return the first stream that has something, or will."""
-        pairs = zip(self.queues, self.states, strict=True)
-        return next((stream for stream, (queue, state) in enumerate(pairs) if queue or state == "live"), None)
+        for stream, state in enumerate(self.states):
+            if state == "live" or self.queues[stream]:
+                return stream
+        return None
 
     def _due_without(self, lead: int) -> int | None:
         """Return when a frame of another stream has waited for the leader long enough."""
@@ -157,74 +186,65 @@ class Matcher:
         return stamp <= self._made[1] + self.within
 
     def _decide(self, lead: int, now: int) -> Match | None:
-        queue = self.queues[lead]
+        queue, made = self.queues[lead], self._made
         first = queue[0]
+        stamp = first.stamp
         picks: list[int | None] = [None] * len(self.queues)
         is_open = False
         # A second leading frame with the same stamp finds none: all belong to the first.
-        is_second = self._made == (lead, first.stamp)
-        for stream in range(len(self.queues)):
-            if stream != lead and not is_second:
-                self._drop_taken(lead, first.stamp, stream)
-                picks[stream], more = self._pick(lead, first.stamp, stream)
-                is_open = is_open or more
+        if made is None or made[1] != stamp or made[0] != lead:
+            after, is_known = self._next_of(lead, stamp)
+            for stream, mine in enumerate(self.queues):
+                if stream != lead:
+                    if made is not None and mine:
+                        self._drop_taken(mine, stamp, made[1], made[0] == lead)
+                    picks[stream], more = self._pick(stream, stamp, after, is_known)
+                    is_open = is_open or more
         if is_open and now < first.due and len(queue) < self.limit:
             return None
         if is_open:
-            self._freeze_behind(lead, first.stamp, picks)
+            self._freeze_behind(lead, stamp, picks)
         return self._make(lead, picks)
 
-    def _drop_taken(self, lead: int, stamp: Any, stream: int) -> None:
-        """Drop frames that are nearer to what was matched last than to the leader's frame at `stamp`."""
-        if self._made is None:
-            return
-        made_by, made = self._made
-        queue = self.queues[stream]
+    def _drop_taken(self, queue: deque[Entry], stamp: Any, made: Any, is_by_lead: bool) -> None:
+        """Drop frames that are nearer to what was matched last, at `made`, than to the leader's frame at `stamp`."""
         while queue:
             at = queue[0].stamp
-            is_taken = at <= stamp and stamp - at >= at - made if made_by == lead else at <= made + self.within
+            is_taken = at <= stamp and stamp - at >= at - made if is_by_lead else at <= made + self.within
             if not is_taken:
                 return
             queue.popleft()
 
-    def _pick(self, lead: int, stamp: Any, stream: int) -> tuple[int | None, bool]:
-        """Return which frame of a stream is the partner, as far as is known, and whether that may still change."""
+    def _next_of(self, lead: int, stamp: Any) -> tuple[Any, bool]:
+        """Return the stamp of the leader's next frame, or what it is at least while that is not known; and if it is."""
+        for entry in self.queues[lead]:
+            if entry.stamp > stamp:
+                return entry.stamp, True
+        return (self.last[lead] + self.apart, False) if self.states[lead] == "live" else (float("inf"), True)
+
+    def _pick(self, stream: int, stamp: Any, after: Any, is_known: bool) -> tuple[int | None, bool]:
+        """Return which frame of a stream is the partner, as far as is known, and whether that may still change.
+
+        The leader's next frame is at `after`, or not before that.
+        """
         best, least = None, self.within
         for index, entry in enumerate(self.queues[stream]):
             at = entry.stamp
-            distance = abs(at - stamp)
-            if at >= stamp and (distance > least or (best is not None and distance == least)):
-                return best, False  # what follows is no nearer
+            distance = at - stamp if at > stamp else stamp - at
             if distance > least or (best is not None and distance == least):
+                if at >= stamp:
+                    return best, False  # what follows is no nearer
                 continue
-            if at > stamp:
-                is_ours = self._is_ours(lead, stamp, at)
-                if is_ours is False:
-                    return best, False  # nor is what follows
-                if is_ours is None:
-                    return index, True
+            if at > stamp and after - at < distance:
+                # It is nearer to the leader's next frame, and so is what follows; or perhaps it is.
+                return (best, False) if is_known else (index, True)
             best, least = index, distance
-        return best, self._may_come_nearer(stamp, stream, best, least)
-
-    def _is_ours(self, lead: int, stamp: Any, at: Any) -> bool | None:
-        """Tell whether a frame at `at` is no nearer to the leader's next frame; None while that is not known."""
-        after = next((entry.stamp for entry in self.queues[lead] if entry.stamp > stamp), None)
-        if after is not None:
-            return abs(after - at) >= at - stamp
-        if self.states[lead] != "live":
-            return True
-        floor = self.last[lead] + self.apart
-        return True if floor - at >= at - stamp else None
-
-    def _may_come_nearer(self, stamp: Any, stream: int, best: int | None, least: Any) -> bool:
-        """Tell whether a frame to come of a stream may be nearer to `stamp` than what there is."""
         if self.states[stream] != "live" or (best is not None and least == 0):
-            return False
+            return best, False
+        # Whether a frame to come may be nearer.
         last = self.last[stream]
-        if last is None:
-            return True
-        distance = last + self.apart - stamp
-        return distance < least if best is not None else distance <= least
+        ahead = None if last is None else last + self.apart - stamp
+        return best, ahead is None or (ahead <= least if best is None else ahead < least)
 
     def _freeze_behind(self, lead: int, stamp: Any, picks: list[int | None]) -> None:
         """Have those be frozen that have no partner for the leader's frame and showed nothing as late as that."""
@@ -235,22 +255,23 @@ class Matcher:
 
     def _make(self, lead: int, picks: list[int | None]) -> Match:
         entries: list[Entry | None] = []
+        missing: dict[int, _Why] = {}
         stamp = self.queues[lead][0].stamp
-        for stream, pick in enumerate(picks):
-            queue = self.queues[stream]
-            mine = 0 if stream == lead else pick
-            if mine is not None:
-                for _ in range(mine):
+        picks[lead] = 0
+        for stream, (queue, pick) in enumerate(zip(self.queues, picks, strict=True)):
+            if pick is not None:
+                for _ in range(pick):
                     queue.popleft()
                 entries.append(queue.popleft())
                 self.counts[stream].matched += 1
                 continue
             entries.append(None)
+            missing[stream] = self._why(stream)
             # What is no later than this one is nearest to it, or to one before.
             while queue and queue[0].stamp <= stamp:
                 queue.popleft()
         self._made, self._overdue = (lead, stamp), None
-        return Match(lead, entries, {s: self._why(s) for s, entry in enumerate(entries) if entry is None})
+        return Match(lead, entries, missing)
 
     def _why(self, stream: int) -> _Why:
         state = self.states[stream]

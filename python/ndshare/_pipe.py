@@ -114,9 +114,10 @@ class Pipe:
         """Return what it has done so far, as a plain dict.
 
         "read" counts frames that were taken, of which "done" went through the function, "failed" did not, and
-        "in_flight" are in hand; "written" counts results that were published, "restarted" workers that were replaced.
-        "workers" is a list of dicts: "pid", "state" ("starting", "idle", "working"), "seq" of the frame that it works
-        on and for how many "seconds" (else None), and how many it has "done".
+        "in_flight" are in hand; "missed" those that went before they were read. "written" counts results that were
+        published, "restarted" workers that were replaced. "workers" is a list of dicts: "pid", "state" ("starting",
+        "idle", "working"), "seq" of the frame that it works on and for how many "seconds" (else None), and how many it
+        has "done".
 
         >>> import ndshare as nds
         >>> with nds.pipe(nds.Ring(2, "uint8", slots=4).reader(), abs, workers=2) as pipe:
@@ -126,6 +127,7 @@ class Pipe:
         engine = self._engine
         return PipeStats(
             read=engine.read,
+            missed=engine.missed,
             done=engine.done,
             written=engine.written,
             failed=engine.failed,

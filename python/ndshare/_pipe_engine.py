@@ -57,9 +57,10 @@ class WorkerStats(TypedDict):
 
 
 class PipeStats(TypedDict):
-    """What a pipe has done: frames that were read, are done, were published, failed, are in hand; workers replaced."""
+    """What a pipe has done: frames that were read, missed, are done, published, failed, in hand; workers replaced."""
 
     read: int
+    missed: int
     done: int
     written: int
     failed: int
@@ -156,10 +157,11 @@ class Worker:
     def _exit_code(self) -> int | None:
         """Wait for the process; None when somebody else has taken its exit code."""
         for _ in range(_MOST_LOOKS):
-            # Another thread that asks for children may have heard of the end, and be about to note it.
-            self.process.join(_LOOK_EVERY)
             if self.process.exitcode is not None:
                 return int(self.process.exitcode)
+            # Another thread that asks for children may have heard of the end, and be about to note it. And `join` waits
+            # for children that the process has left, too.
+            self.process.join(_LOOK_EVERY)
         return None
 
     def _tell(self, message: object) -> None:
@@ -224,7 +226,7 @@ class Engine:
 
     def __init__(self, reader: Reader[Any], writer: Writer[Any] | None, task: Task, rules: Rules, context: BaseContext):
         self.rules = rules
-        self.read = self.done = self.written = self.failed = self.restarted = 0
+        self.read = self.missed = self.done = self.written = self.failed = self.restarted = 0
         self.jobs: dict[int, Job] = {}  # all in hand, in the order of their frames
         self.workers: list[Worker] = []
         self.is_full = False
@@ -293,6 +295,7 @@ class Engine:
         while self._has_room():
             try:
                 job = Job(self.read, self._reader.get(0))
+                self.missed = self._reader.missed
             except Empty:
                 return
             except Closed:
