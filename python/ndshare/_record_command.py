@@ -134,9 +134,10 @@ def _replay(arguments: list[str]) -> ReplayStats:
     speed = None if wanted.fast else wanted.speed
     # All frames would be gone before anybody could ask for them.
     readers = int(wanted.fast) if wanted.readers is None else wanted.readers
-    with _filled(wanted) as ring, replay(
-        wanted.path, ring, speed=speed, loop=wanted.loop, readers=readers
-    ) as replaying:
+    with (
+        _filled(wanted) as ring,
+        replay(wanted.path, ring, speed=speed, loop=wanted.loop, readers=readers) as replaying,
+    ):
         stats = replaying.wait()
     _say(f"{stats['frames']} frames of {replaying.path} in ring {wanted.ring!r}")
     return stats

@@ -72,10 +72,13 @@ def _open_raw(path: Path) -> _Opened:
     if facts.get("format") != "ndshare raw 1":
         raise ValueError(f"expected the description of a recording in {beside}, got {facts.get('format')!r} there")
     dtype, shape = dtype_of_json(facts["dtype"]), tuple(facts["shape"])
-    whole = path.stat().st_size // max(1, facts["frame_bytes"])
-    if not whole or not facts["frame_bytes"]:
-        frames = (facts["frames"] or 0) if not facts["frame_bytes"] else 0
-        return frames, shape, dtype, lambda _: np.zeros(shape, dtype)
+    # Recordings of before said none until their end.
+    told = path.stat().st_size if facts["frames"] is None else facts["frames"]
+    if not facts["frame_bytes"]:
+        return facts["frames"] or 0, shape, dtype, lambda _: np.zeros(shape, dtype)
+    whole = min(told, path.stat().st_size // facts["frame_bytes"])
+    if not whole:
+        return 0, shape, dtype, lambda _: np.zeros(shape, dtype)
     return _of_array(np.memmap(path, dtype, "r", shape=(whole, *shape)), path)
 
 

@@ -165,7 +165,7 @@ class _Array:
         folder = self._path / "c"
         path = folder.joinpath(str(self._frames // self._per_shard), *("0" for _ in self._look.shape))
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._shard = File(path)
+        self._shard = File(path, most=self._start + self._per_shard * self._look.frame_bytes)
         self._shard.write(0, [_no_places(self._per_shard)])
         self._at = self._kept = self._end = self._start
 
