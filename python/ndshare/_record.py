@@ -15,6 +15,7 @@ from ._errors import RecordError
 from ._native import Ring
 from ._recorder import BEGAN_NS, BYTES, FRAMES, LOST, MILLI_RATE, NOW_NS, Plan
 from ._ref import ref
+from ._sinks._notes import notes_path
 from ._sinks._rows import description_of
 from ._sinks._times import kind_of, paths_of
 from ._task import Stopping, Task
@@ -174,7 +175,8 @@ def record(
 
     With `before` it begins with frames from before: at most so many, of those that the ring still has.
     Beside the file is a table with number, time and meta of each frame: Parquet if pyarrow is installed, else CSV;
-    `sidecar` is ``"parquet"``, ``"csv"``, ``"npy"`` or False for none.
+    `sidecar` is ``"parquet"``, ``"csv"``, ``"npy"`` or False for none. Notes of frames go into ``path.notes.jsonl``, a
+    line of JSON each; with ``sidecar=False`` they are left out.
 
     It is a reader of every frame. If the disk is slower than the camera, a ring with ``when_full="wait"`` holds its
     writers back; others lose frames, which is counted. All frames have to be as the first one: another shape or dtype
@@ -247,7 +249,7 @@ def _planned(
 def _make_room(target: Path, name: str, overwrite: bool) -> None:
     """Remove an old recording with all that belongs to it, or refuse."""
     beside = [description_of(target)] if name == "raw" else []
-    there = [one for one in [target, *beside, *paths_of(target).values()] if os.path.lexists(one)]
+    there = [one for one in [target, *beside, notes_path(target), *paths_of(target).values()] if os.path.lexists(one)]
     if there and not overwrite:
         raise FileExistsError(
             f"expected no recording {target}, got {there[0].name} there: choose another name, or pass overwrite=True"

@@ -4,20 +4,26 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import signal
 import sys
+import time
+from collections.abc import Generator
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
 
-from . import _names
+from . import _names, _native, _session
 from ._errors import Error
-from ._native import Ring
+from ._native import Arena, Ring
 from ._record import RecordStats, record
 from ._replay import ReplayStats, replay, ring_for
 from ._sources import open_source
 from ._task import interrupt_all
+
+# So often (seconds) a session or a folder is looked into.
+_NAP = 0.02
 
 
 def main(words: list[str], is_json: bool) -> int:
@@ -61,9 +67,10 @@ def _record(arguments: list[str]) -> RecordStats:
     parser.add_argument("--sidecar", choices=["parquet", "csv", "npy", "none"])
     parser.add_argument("--overwrite", action="store_true")
     parser.add_argument("--wait", metavar="S", type=float, default=0.0)
+    _add_place(parser)
     wanted = parser.parse_args(arguments)
     recording = record(
-        _ring(wanted.ring, wanted.wait),
+        _ring(wanted),
         wanted.path,
         frames=wanted.frames,
         seconds=wanted.seconds,
@@ -76,11 +83,40 @@ def _record(arguments: list[str]) -> RecordStats:
     return stats
 
 
-def _ring(name: str, wait: float) -> Ring[Any]:
-    found = _names.attach(name, timeout=wait)
+def _add_place(parser: argparse.ArgumentParser) -> None:
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("--session", metavar="NAME")
+    place.add_argument("--arena", metavar="PATH")
+
+
+def _ring(wanted: argparse.Namespace) -> Ring[Any]:
+    """Return the ring that is to be recorded, as soon as there is one."""
+    end = time.monotonic() + wanted.wait
+    if wanted.session is not None:
+        return _ring_in_session(wanted.session, wanted.ring, end)
+    if wanted.arena is None:
+        found = _names.attach(wanted.ring, timeout=wanted.wait)
+    else:
+        while not (path := Path(wanted.arena)).exists() and time.monotonic() < end:
+            time.sleep(_NAP)
+        found = _arena(path).attach(wanted.ring, max(0.0, end - time.monotonic()))
     if not isinstance(found, Ring):
-        raise ValueError(f"expected {name!r} to be a ring, got {type(found).__name__}: only rings have frames")
+        raise ValueError(f"expected {wanted.ring!r} to be a ring, got {type(found).__name__}: only rings have frames")
     return cast("Ring[Any]", found)
+
+
+def _ring_in_session(session: str, name: str, end: float) -> Ring[Any]:
+    while (ring := _native.ring_in_session(session, name)) is None:
+        if time.monotonic() >= end:
+            raise ValueError(f"expected a ring {name!r} in a session {session!r}, got none: see ndshare ls")
+        time.sleep(_NAP)
+    return ring
+
+
+def _arena(path: Path) -> Arena:
+    if not path.exists():  # and none is made
+        raise FileNotFoundError(f"expected the file of an arena, got nothing at {path}: see ndshare ls")
+    return Arena(path=path)
 
 
 def _replay(arguments: list[str]) -> ReplayStats:
@@ -93,16 +129,35 @@ def _replay(arguments: list[str]) -> ReplayStats:
     parser.add_argument("--loop", action="store_true")
     parser.add_argument("--slots", metavar="N", type=int, default=32)
     parser.add_argument("--readers", metavar="N", type=int)
+    _add_place(parser)
     wanted = parser.parse_args(arguments)
     speed = None if wanted.fast else wanted.speed
     # All frames would be gone before anybody could ask for them.
     readers = int(wanted.fast) if wanted.readers is None else wanted.readers
-    ring = ring_for(open_source(Path(wanted.path)), wanted.slots)
-    _names.publish(wanted.ring, ring)
-    try:
-        with replay(wanted.path, ring, speed=speed, loop=wanted.loop, readers=readers) as replaying:
-            stats = replaying.wait()
-    finally:
-        _names.unpublish(wanted.ring)
+    with (
+        _filled(wanted) as ring,
+        replay(wanted.path, ring, speed=speed, loop=wanted.loop, readers=readers) as replaying,
+    ):
+        stats = replaying.wait()
     _say(f"{stats['frames']} frames of {replaying.path} in ring {wanted.ring!r}")
     return stats
+
+
+@contextlib.contextmanager
+def _filled(wanted: argparse.Namespace) -> Generator[Ring[Any]]:
+    """Have a ring that others find by its name meanwhile."""
+    source = open_source(Path(wanted.path))
+    if wanted.session is not None:
+        _session.session(wanted.session)
+        yield ring_for(source, wanted.slots, name=wanted.ring)
+        return
+    if wanted.arena is not None:
+        with _arena(Path(wanted.arena)) as arena:
+            yield ring_for(source, wanted.slots, name=wanted.ring, arena=arena)
+        return
+    ring = ring_for(source, wanted.slots)
+    _names.publish(wanted.ring, ring)
+    try:
+        yield ring
+    finally:
+        _names.unpublish(wanted.ring)

@@ -17,6 +17,7 @@ from . import _sinks
 from ._errors import Closed, Empty, WriterDied
 from ._native import Reader, Ring
 from ._ref import ref
+from ._sinks._notes import NotesSink, notes_path
 from ._sinks._times import TimesSink, paths_of
 from ._task import Side
 
@@ -51,14 +52,41 @@ class EndedError(Exception):
         self.number = number
 
 
+class Output:
+    """The files of a recording: frames, and beside them the table and the notes."""
+
+    def __init__(self, path: Path, look: _sinks.Look, sidecar: str | None) -> None:
+        """Make them. Raises OSError."""
+        self._sink = _sinks.new_sink(_sinks.format_of(path), path, look)
+        self._beside: list[TimesSink | NotesSink] = []
+        if sidecar is not None:
+            self._beside = [NotesSink(notes_path(path)), TimesSink(paths_of(path), sidecar, look.meta)]
+
+    @property
+    def frames(self) -> int:
+        """How many frames are whole."""
+        return self._sink.frames
+
+    def write(self, frames: list[Any]) -> None:
+        """Append frames of a ring, behind what is said of them. Raises OSError where the disk is full."""
+        for table in self._beside:
+            table.write(frames)
+        self._sink.write([frame.view(np.ndarray) for frame in frames])
+
+    def close(self) -> None:
+        """Cut off what is not whole, and make the table what was wanted. Raises OSError where the disk is full."""
+        self._sink.close()
+        for table in self._beside:
+            table.finish(self.frames)
+
+
 class Recorder:
     """A recording that goes on."""
 
     def __init__(self, plan: Plan, ring: Ring[Any], reader: Reader[Any], side: Side) -> None:
         self._plan, self._ring, self._reader, self._side = plan, ring, reader, side
         self._counters = side.counters
-        self._sink: Any = None
-        self._times: TimesSink | None = None
+        self._output: Output | None = None
         self._look: _sinks.Look | None = None
         self._next: int | None = None
         self._began = time.monotonic_ns()
@@ -99,7 +127,7 @@ class Recorder:
             ) from error
 
     def _whole(self) -> str:
-        return f"{0 if self._sink is None else self._sink.frames} frames are whole and can be read"
+        return f"{0 if self._output is None else self._output.frames} frames are whole and can be read"
 
     def _batches(self) -> Generator[list[Any], None, None]:
         """Yield frames as they come, small ones together."""
@@ -164,31 +192,26 @@ class Recorder:
         return is_late or self._side.is_stopped()
 
     def _write(self, frames: list[Any]) -> None:
-        if self._look is None:
-            self._open(frames[0].shape, frames[0].dtype)
+        output = self._output or self._open(frames[0].shape, frames[0].dtype)
         same = self._alike(frames)
         self._count_lost(same)
-        before = self._sink.frames if self._sink else 0
+        before = output.frames
         try:
-            if self._times is not None:
-                self._times.write(same)
-            self._sink.write([frame.view(np.ndarray) for frame in same])
+            output.write(same)
         finally:
-            done = self._sink.frames
-            self._count(done, sum(frame.nbytes for frame in same[: done - before]))
+            self._count(output.frames, sum(frame.nbytes for frame in same[: output.frames - before]))
         if len(same) < len(frames):
             self._refuse(frames[len(same)])
 
-    def _open(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        plan, ring = self._plan, self._ring
-        self._look = _sinks.Look(shape, dtype, ring.meta, plan.frames)
+    def _open(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Output:
+        plan = self._plan
+        self._look = _sinks.Look(shape, dtype, self._ring.meta, plan.frames)
         try:
             _sinks.check_format(plan.format, self._look)
         except TypeError as error:
             raise EndedError(str(error)) from error
-        self._sink = _sinks.new_sink(plan.format, Path(plan.path), self._look)
-        if plan.sidecar is not None:
-            self._times = TimesSink(paths_of(Path(plan.path)), plan.sidecar, ring.meta)
+        self._output = Output(Path(plan.path), self._look, plan.sidecar)
+        return self._output
 
     def _alike(self, frames: list[Any]) -> list[Any]:
         """Return the frames up to the first that looks otherwise."""
@@ -227,11 +250,8 @@ class Recorder:
     def _close(self) -> None:
         """Let go of the ring first: a table takes its time."""
         self._reader.close()
-        if self._sink is None:
-            return
-        self._sink.close()
-        if self._times is not None:
-            self._times.finish(self._sink.frames)
+        if self._output is not None:
+            self._output.close()
 
 
 def main() -> None:

@@ -158,10 +158,10 @@ def replay(
     return replaying
 
 
-def ring_for(source: Source, slots: int) -> Ring[Any]:
-    """Make a ring for the frames of a file and their meta."""
+def ring_for(source: Source, slots: int, **where: Any) -> Ring[Any]:
+    """Make a ring for the frames of a file and their meta; or find it, if `where` names one that is the same."""
     meta = source.meta
-    return Ring(source.shape, source.dtype, slots=slots, meta=None if meta is None else meta.dtype)
+    return Ring(source.shape, source.dtype, slots=slots, meta=None if meta is None else meta.dtype, **where)
 
 
 replay.__module__ = Replay.__module__ = ReplayStats.__module__ = "ndshare"

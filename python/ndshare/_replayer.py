@@ -88,6 +88,8 @@ class Replayer:
         frame, more = self._source.get(number), dict[str, Any]()
         if self._fields and self._meta is not None:
             more["meta"] = {name: self._meta[number][name] for name in self._fields}
+        if self._source.notes is not None:
+            more["note"] = self._source.notes.get(number)
         if time_ns is not None:
             more["time_ns"] = time_ns
         while True:

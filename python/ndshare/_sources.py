@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
+import operator
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -13,20 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _sinks
+from ._sinks._notes import Notes, open_notes
 from ._sinks._rows import description_of
 from ._sinks._times import dtype_of_json, meta_of, read_table
+from ._sinks._zarr import parts
 
 _ALIGN = 64
 
 
 class Source(NamedTuple):
-    """The frames of a file: how many, what they are, how to get one, and the rows of the table beside it."""
+    """The frames of a file: how many, what they are, how to get one, and rows of the table and notes beside it."""
 
     frames: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     get: Callable[[int], NDArray[Any]]
     rows: NDArray[Any] | None
+    notes: Notes | None
 
     @property
     def meta(self) -> NDArray[Any] | None:
@@ -45,7 +50,7 @@ def open_source(path: Path) -> Source:
     rows = read_table(path)
     # One that was killed has a row more than frames, at the most.
     frames = frames if rows is None else min(frames, len(rows))
-    return Source(frames, shape, dtype, get, None if rows is None else rows[:frames])
+    return Source(frames, shape, dtype, get, None if rows is None else rows[:frames], open_notes(path))
 
 
 _Opened = tuple[int, tuple[int, ...], np.dtype[Any], Callable[[int], NDArray[Any]]]
@@ -67,10 +72,13 @@ def _open_raw(path: Path) -> _Opened:
     if facts.get("format") != "ndshare raw 1":
         raise ValueError(f"expected the description of a recording in {beside}, got {facts.get('format')!r} there")
     dtype, shape = dtype_of_json(facts["dtype"]), tuple(facts["shape"])
-    whole = path.stat().st_size // max(1, facts["frame_bytes"])
-    if not whole or not facts["frame_bytes"]:
-        frames = (facts["frames"] or 0) if not facts["frame_bytes"] else 0
-        return frames, shape, dtype, lambda _: np.zeros(shape, dtype)
+    # Recordings of before said none until their end.
+    told = path.stat().st_size if facts["frames"] is None else facts["frames"]
+    if not facts["frame_bytes"]:
+        return facts["frames"] or 0, shape, dtype, lambda _: np.zeros(shape, dtype)
+    whole = min(told, path.stat().st_size // facts["frame_bytes"])
+    if not whole:
+        return 0, shape, dtype, lambda _: np.zeros(shape, dtype)
     return _of_array(np.memmap(path, dtype, "r", shape=(whole, *shape)), path)
 
 
@@ -78,37 +86,49 @@ def _open_zarr(path: Path) -> _Opened:
     opened: Any = importlib.import_module("zarr").open(path, mode="r")
     if hasattr(opened, "ndim"):
         return _of_array(opened, path)
-    arrays = dict[str, Any](opened.arrays())
-    if not arrays:
+    descr = opened.attrs.get("dtype")
+    dtype = dtype_of_json(descr) if descr else _joined(opened)
+    if dtype is None:
         raise ValueError(f"expected an array, or a group with arrays, in {path}, got neither")
-    return _open_group(arrays, opened.attrs.get("dtype"))
+    return _open_group(opened, dtype)
 
 
-def _open_group(arrays: dict[str, Any], descr: Any) -> _Opened:
-    """Open an array for each field of items; of a group that `record` did not write, an item is a whole frame."""
-    whole = {name: np.dtype((array.dtype, array.shape[1:])) for name, array in arrays.items()}
-    dtype = dtype_of_json(descr) if descr else _joined(whole)
-    fields: Any = dtype.fields
-    name, first = next(iter(arrays.items()))
-    shape = tuple(first.shape[1 : first.ndim - fields[name][0].ndim])
+def _open_group(group: Any, dtype: np.dtype[Any]) -> _Opened:
+    """Open an array for each field of items."""
+    fields = [field for field, _ in parts(_sinks.Look((), dtype, None))]
+    arrays = [group["/".join(field)] for field in fields]
+    shape = tuple(arrays[0].shape[1 : arrays[0].ndim - _rank(dtype, fields[0])])
 
     def get(number: int) -> NDArray[Any]:
-        record = np.zeros(shape, dtype)
-        for name, array in arrays.items():
-            record[name] = array[number]
-        return record
+        frame = np.zeros(shape, dtype)
+        for field, array in zip(fields, arrays, strict=True):
+            functools.reduce(operator.getitem, field, cast("Any", frame))[...] = array[number]
+        return frame
 
-    return min(array.shape[0] for array in arrays.values()), shape, dtype, get
+    return min(array.shape[0] for array in arrays), shape, dtype, get
 
 
-def _joined(fields: dict[str, np.dtype[Any]]) -> np.dtype[Any]:
-    """Return the dtype of items with these fields, each at a multiple of 64 bytes."""
-    offsets, size = list[int](), 0
-    for dtype in fields.values():
-        offsets.append(size)
-        size += -(-dtype.itemsize // _ALIGN) * _ALIGN
+def _rank(dtype: np.dtype[Any], field: tuple[str, ...]) -> int:
+    """Return how many dimensions an item of a field has, those of the fields that it is in included."""
+    rank = 0
+    for name in field:
+        dtype = cast("Any", dtype.base.fields)[name][0]
+        rank += dtype.ndim
+    return rank
+
+
+def _joined(group: Any) -> np.dtype[Any] | None:
+    """Return what an item is in a group that `record` did not write: a frame of each array, at multiples of 64 bytes."""
+    fields, offsets, size = dict[str, np.dtype[Any]](), list[int](), 0
+    for name, member in sorted(group.members()):
+        is_array = hasattr(member, "ndim")
+        dtype = np.dtype((member.dtype, member.shape[1:])) if is_array else _joined(member)
+        if dtype is not None:
+            fields[name] = dtype
+            offsets.append(size)
+            size += -(-dtype.itemsize // _ALIGN) * _ALIGN
     spec = {"names": list(fields), "formats": list(fields.values()), "offsets": offsets, "itemsize": size}
-    return np.dtype(cast("Any", spec))
+    return np.dtype(cast("Any", spec)) if fields else None
 
 
 def _open_tiff(path: Path) -> _Opened:

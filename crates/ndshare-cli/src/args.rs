@@ -162,16 +162,19 @@ Examples:
   ndshare record camera run.npy --seconds 10
   ndshare record camera run.zarr --frames 5000 --before 200
   ndshare record camera run.ome.tif --sidecar csv
+  ndshare record camera run.npy --session lab
+  ndshare record camera run.npy --arena /mnt/ram/a.nds
   ndshare record camera run.raw --wait 60 --json")]
     Record(Record),
     /// Put the frames of a recorded file into a ring, as they came once.
     ///
-    /// The ring is published under a name meanwhile. Files are those that record writes. It ends with the file, or by Ctrl-C. It
-    /// needs the Python package.
+    /// The ring is published under a name meanwhile, or has a name in a session or an arena. Files are those that record writes. It
+    /// ends with the file, or by Ctrl-C. It needs the Python package.
     #[command(after_help = "\
 Examples:
   ndshare replay run.npy --ring camera
   ndshare replay run.zarr --ring camera --speed 0.5 --loop
+  ndshare replay run.npy --ring camera --session lab
   ndshare replay run.raw --ring camera --fast --readers 2")]
     Replay(Replay),
     /// Print completions for a shell.
@@ -226,7 +229,7 @@ pub(crate) struct Bridge {
 /// What is recorded, and where to.
 #[derive(Debug, Args)]
 pub(crate) struct Record {
-    /// The ring, by its published name.
+    /// The ring: a published name, or with --session or --arena the name of a ring in a session or an arena.
     pub(crate) ring: String,
     /// The file, which is not there yet.
     #[arg(value_name = "FILE")]
@@ -249,6 +252,12 @@ pub(crate) struct Record {
     /// Wait so many seconds for the ring.
     #[arg(long, value_name = "S", value_parser = seconds, default_value = "0")]
     pub(crate) wait: Duration,
+    /// The session by name in which the ring is.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) session: Option<String>,
+    /// The path of the arena in which the ring is. It is opened, and gets a reader of every frame.
+    #[arg(long, value_name = "PATH", conflicts_with = "session")]
+    pub(crate) arena: Option<PathBuf>,
 }
 
 /// What is replayed, and how fast.
@@ -257,9 +266,15 @@ pub(crate) struct Replay {
     /// The recorded file.
     #[arg(value_name = "FILE")]
     pub(crate) path: PathBuf,
-    /// The name under which the ring is published.
+    /// The name under which the ring is published, or that it has with --session or --arena there.
     #[arg(long, value_name = "NAME")]
     pub(crate) ring: String,
+    /// The session by name in which the ring is found or made; the session, too, if nobody has it.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) session: Option<String>,
+    /// The path of the arena in which the ring is found or made. It is there after the end, with its last frames.
+    #[arg(long, value_name = "PATH", conflicts_with = "session")]
+    pub(crate) arena: Option<PathBuf>,
     /// So many times as fast as it was.
     #[arg(long, value_name = "X", default_value = "1", conflicts_with = "fast")]
     pub(crate) speed: f64,

@@ -223,7 +223,7 @@ fn find(wanted: &Frames) -> Result<Arc<Ring>, Box<dyn Error>> {
             let missing = || format!("expected a ring {wanted:?} in a session {session:?}, got none: see ndshare ls");
             // BOUND: until there is such a ring, or `deadline` ends.
             loop {
-                if let Some(ring) = find_in(session, wanted)? {
+                if let Some(ring) = ring_in_session(session, wanted)? {
                     return Ok(ring);
                 }
                 deadline.go_on("a ring").map_err(|_| missing())?;
@@ -233,8 +233,12 @@ fn find(wanted: &Frames) -> Result<Arc<Ring>, Box<dyn Error>> {
     }
 }
 
-/// The ring of a name in the session of a name, which this process joins for that.
-pub(crate) fn find_in(session: &str, ring: &str) -> ndshare::Result<Option<Arc<Ring>>> {
+/// The ring of a name in the session of a name, which this process joins for that, to look; none where there is no such
+/// session, or no such ring in it.
+///
+/// # Errors
+/// What is no session or no ring any more, and a registry that is not to be trusted.
+pub fn ring_in_session(session: &str, ring: &str) -> ndshare::Result<Option<Arc<Ring>>> {
     let Some((_, place)) = session::listed()?.into_iter().find(|(name, _)| name == session) else { return Ok(None) };
     let arena = match Arena::attach_as(&place, true) {
         // It ended, and its entry is still there.

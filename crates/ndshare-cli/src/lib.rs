@@ -26,6 +26,7 @@ use std::io::{self, BufWriter, ErrorKind, Write};
 
 use args::{Cli, Verb};
 use clap::Parser;
+pub use frames::ring_in_session;
 
 /// All went well.
 const GOOD: u8 = 0;

@@ -1,13 +1,13 @@
 """A file that is written at offsets, straight from the memory of frames.
 
 Large pieces go by O_DIRECT where the disk takes it: measured, that is two to four times as fast as by the page cache
-over a longer time, and costs no processor time for a copy. Elsewhere, as on a RAM drive, they are ordinary writes.
+over a longer time, and costs no processor time for a copy. On a RAM drive they are copied into pages that are there
+already (`_pages`). Elsewhere they are ordinary writes.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 from pathlib import Path
@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._pages import HUGE, Pages, allocate, is_ram_drive
+
 # What O_DIRECT asks of offsets, lengths and addresses on every disk that we know.
 PAGE = 4096
 # Below it a wait for the disk costs more than a copy.
@@ -23,9 +25,6 @@ _LEAST_DIRECT = 256 << 10
 # So much space is set aside in one call, between which the process can be ended.
 _STEP = 64 << 20
 _KEEP_SIZE = 1
-# Not posix_fallocate: where a file system has none, that writes into the file.
-_fallocate = ctypes.CDLL(None).fallocate
-_fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 # IOV_MAX of Linux.
 _MOST_PIECES = 1024
 
@@ -43,19 +42,41 @@ def goes_direct(frame_bytes: int) -> bool:
 
 
 class File:
-    """A new file. `reached` is how far the last `write` came, also where it failed."""
+    """A new file. `reached` is how far the last `write` came, also where it failed.
 
-    def __init__(self, path: Path, length: int = 0) -> None:
-        """Raise FileExistsError where there is one. For so many bytes space is set aside at once."""
+    Until it is closed it may be longer than what was written.
+    """
+
+    def __init__(self, path: Path, length: int = 0, most: int | None = None) -> None:
+        """Raise FileExistsError where there is one. For `length` bytes space is set aside at once; `most` may come."""
         self._plain = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        self._direct = _open_direct(path)
         self.reached = 0
-        _set_aside(self._plain, length)
+        self._pages = Pages(self._plain, most or length or None) if is_ram_drive(self._plain) else None
+        self._direct = _open_direct(path) if self._pages is None else None
+        self._set_aside(length)
+
+    def _set_aside(self, length: int) -> None:
+        """Have the file system find room for what is to come, as far as it can.
+
+        What others need, as the table beside the file, is left: where the disk is nearly full nothing is set aside.
+        """
+        disk = os.fstatvfs(self._plain)
+        if length > disk.f_bavail * disk.f_frsize * 3 // 4:
+            return
+        if self._pages is not None and length >= HUGE:
+            self._pages.set_aside(length)
+            return
+        with contextlib.suppress(OSError):
+            for start in range(0, length, _STEP):
+                # The file does not get longer by it.
+                allocate(self._plain, _KEEP_SIZE, start, min(_STEP, length - start))
 
     def write(self, offset: int, pieces: list[Bytes]) -> None:
         """Write pieces one behind the other. Raises OSError, as ENOSPC."""
         self.reached = offset
-        if self._direct is not None and all(map(_is_for_direct, pieces)) and offset % PAGE == 0:
+        if self._pages is not None and min(piece.nbytes for piece in pieces) >= _LEAST_DIRECT:
+            pieces = self._copy(self._pages, pieces)
+        elif self._direct is not None and all(map(_is_for_direct, pieces)) and offset % PAGE == 0:
             pieces = self._write_direct(self._direct, pieces)
         for start in range(0, len(pieces), _MOST_PIECES):
             self._write_plain(pieces[start : start + _MOST_PIECES])
@@ -63,6 +84,15 @@ class File:
     def put(self, offset: int, text: bytes) -> None:
         """Write a few bytes over others, inside of one page: a kill does not tear that."""
         os.pwrite(self._plain, text, offset)
+
+    def _copy(self, pages: Pages, pieces: list[Bytes]) -> list[Bytes]:
+        """Copy what there are pages for; return what is left for plain writes."""
+        for number, piece in enumerate(pieces):
+            done = pages.copy(self.reached, piece)
+            self.reached += done
+            if done < piece.nbytes:
+                return [piece[done:], *pieces[number + 1 :]]
+        return []
 
     def _write_direct(self, direct: int, pieces: list[Bytes]) -> list[Bytes]:
         """Write what goes directly; return what is left for plain writes."""
@@ -92,6 +122,8 @@ class File:
 
     def close(self, length: int) -> None:
         """Cut the file to this length, and close it."""
+        if self._pages is not None:
+            self._pages.close()
         try:
             # Also where it is as long: what was set aside behind it is given back.
             os.ftruncate(self._plain, length)
@@ -99,20 +131,6 @@ class File:
             os.close(self._plain)
             if self._direct is not None:
                 os.close(self._direct)
-
-
-def _set_aside(descriptor: int, length: int) -> None:
-    """Have the file system find room for what is to come, as far as it can; the file does not get longer by it.
-
-    On a RAM drive a page that is there already is written in about half the time. What others need, as the table
-    beside the file, is left: where the disk is nearly full nothing is set aside.
-    """
-    disk = os.fstatvfs(descriptor)
-    if length > disk.f_bavail * disk.f_frsize * 3 // 4:
-        return
-    for start in range(0, length, _STEP):
-        if _fallocate(descriptor, _KEEP_SIZE, start, min(_STEP, length - start)) != 0:
-            return
 
 
 def _open_direct(path: Path) -> int | None:

@@ -1,13 +1,12 @@
 """Frames one behind the other: NumPy's own format, and bare bytes with a description beside them.
 
 The header of an .npy file has a fixed place for the number of frames, which is written anew after each write. A .raw
-file needs no header: its length says how many whole frames there are.
+file needs no header: the description beside it says how many whole frames there are, in the same way.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -67,32 +66,32 @@ class NpySink(Rows):
 
 
 class RawSink(Rows):
-    """The bytes of frames alone; ``name.raw.json`` says what they are."""
+    """The bytes of frames alone; ``name.raw.json`` says what they are, and how many."""
 
     def __init__(self, path: Path, look: Look) -> None:
         super().__init__(path, 0, look.frame_bytes, look.expected)
-        self._beside, self._look = description_of(path), look
-        self._describe(None)
-
-    def _describe(self, frames: int | None) -> None:
-        look = self._look
         facts = {
             "format": "ndshare raw 1",
             "shape": look.shape,
             "dtype": np.lib.format.dtype_to_descr(look.dtype),
             "order": "C",
             "frame_bytes": look.frame_bytes,
-            # While it is recorded, and after a kill: as many as the file has whole ones.
-            "frames": frames,
         }
-        part = self._beside.with_name(self._beside.name + ".part")
-        part.write_text(json.dumps(facts, indent=1) + "\n")
-        os.replace(part, self._beside)
+        # The number comes first, inside of a page, in a fixed width: JSON may have spaces there.
+        before = '{\n "frames": '
+        text = f"{before}{0:{_DIGITS}d},{json.dumps(facts, indent=1)[1:]}\n".encode()
+        self._place, self._length = len(before), len(text)
+        self._json = File(description_of(path))
+        self._json.write(0, [np.frombuffer(text, np.uint8)])
+
+    def _count(self, frames: int) -> None:
+        self._json.put(self._place, b"%*d" % (_DIGITS, frames))
+        super()._count(frames)
 
     def close(self) -> None:
-        """Cut off what is not a whole frame, and say how many there are."""
+        """Cut off what is not a whole frame."""
         super().close()
-        self._describe(self.frames)
+        self._json.close(self._length)
 
 
 def description_of(path: Path) -> Path:

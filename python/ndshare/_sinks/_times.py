@@ -25,7 +25,9 @@ from . import Look, need
 from ._rows import Rows, npy_header
 
 _KINDS = ("parquet", "csv", "npy")
-_FIXED = struct.Struct("<QqQ")  # seq, time_ns, utc
+_FIXED = struct.Struct("<Qqq")  # seq, time_ns, utc
+# What NumPy takes for no time at all; and the last one that it has, in 2262.
+_NO_TIME, _LAST_TIME = -(1 << 63), (1 << 63) - 1
 # So much (nanoseconds) the clocks may go apart before the difference is taken anew: a step of UTC, or a suspend.
 _DRIFT = 1_000_000
 _CHUNK = 65536
@@ -96,7 +98,9 @@ class TimesSink:
         self._rows.append([np.frombuffer(b"".join(map(self._row, frames)), np.uint8)], len(frames))
 
     def _row(self, frame: Any) -> bytes:
-        fixed = _FIXED.pack(frame.seq, frame.time_ns, frame.time_ns + self._offset)
+        # A stamp of a camera's own clock may be so high that there is no date for it.
+        utc = frame.time_ns + self._offset
+        fixed = _FIXED.pack(frame.seq, frame.time_ns, utc if _NO_TIME < utc <= _LAST_TIME else _NO_TIME)
         return fixed if frame.meta is None else fixed + frame.meta.tobytes()
 
     def finish(self, frames: int) -> None:
@@ -193,7 +197,8 @@ def columns(rows: NDArray[Any], before: str = "") -> Generator[tuple[str, NDArra
 
 def _as_text(name: str, values: NDArray[Any]) -> list[Any]:
     if values.dtype.kind == "M":
-        return [text + ("Z" if name == "utc" else "") for text in np.datetime_as_string(values).tolist()]
+        texts = np.datetime_as_string(values).tolist()
+        return ["" if text == "NaT" else text + "Z" for text in texts] if name == "utc" else texts
     if values.dtype.kind == "S":
         return [value.decode("utf-8", "replace") for value in values.tolist()]
     if values.dtype.kind == "V":

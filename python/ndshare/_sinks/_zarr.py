@@ -6,11 +6,13 @@ to be kept until there are enough, copied, and would be lost in a crash. A shard
 each frame, then the frames. With the index in front, a frame is appended, and then the place of it is set. The shape in
 ``zarr.json`` has a fixed width, and is set last.
 
-Items with fields become a group with an array for each field.
+Items with fields become a group with an array for each field, and fields of fields a group in it.
 """
 
 from __future__ import annotations
 
+import functools
+import operator
 import re
 import struct
 import warnings
@@ -34,26 +36,32 @@ _DIGITS = 20
 def check(look: Look) -> None:
     """Raise TypeError for items that zarr has no word for."""
     parse = need("zarr.dtype").parse_dtype
-    for name, one in _parts(look):
+    for path, one in parts(look):
         try:
-            if one.dtype.names is not None:
-                raise TypeError("a structure in a structure")
+            _check_names(path)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 parse(one.dtype, zarr_format=3)
         except (TypeError, ValueError) as error:
-            what = f"the field {name!r} is {one.dtype}" if name else f"they are {one.dtype}"
+            what = f"the field {'/'.join(path)!r} is {one.dtype}" if path else f"they are {one.dtype}"
             raise TypeError(
                 f"expected items of frames that zarr has a dtype for, but {what} ({error}): record to .npy or .raw"
             ) from error
 
 
-def _parts(look: Look) -> list[tuple[str, Look]]:
-    """Return what becomes an array each: the fields of items, or the frame as it is, without a name."""
+def _check_names(path: tuple[str, ...]) -> None:
+    """Raise ValueError for names that are none in zarr: they are those of folders."""
+    for name in path:
+        if "/" in name or "\0" in name or name.startswith("__") or name.strip(".") == "" or name == "zarr.json":
+            raise ValueError(f"{name!r} is no name of an array in a group")
+
+
+def parts(look: Look) -> list[tuple[tuple[str, ...], Look]]:
+    """Return what becomes an array each: the fields of items by their path, or the frame as it is, without one."""
     if look.dtype.fields is None:
-        return [("", look)]
+        return [((), look)]
     fields: Any = look.dtype.fields
-    return [(name, _field(look, fields[name][0])) for name in fields]
+    return [((name, *path), one) for name in fields for path, one in parts(_field(look, fields[name][0]))]
 
 
 def _field(look: Look, dtype: np.dtype[Any]) -> Look:
@@ -66,18 +74,19 @@ class ZarrSink:
     def __init__(self, path: Path, look: Look) -> None:
         zarr = need("zarr")
         path.mkdir()  # raises FileExistsError before zarr would write over anything
-        parts = _parts(look)
-        if parts[0][0]:
+        fields = parts(look)
+        for level in dict.fromkeys(field[:depth] for field, _ in fields for depth in range(len(field))):
             # The order of the fields, and how they lie.
-            zarr.create_group(path, zarr_format=3, attributes={"dtype": np.lib.format.dtype_to_descr(look.dtype)})
-        self._arrays = [(name, _Array(path / name, one)) for name, one in parts]
+            more = {} if level else {"dtype": np.lib.format.dtype_to_descr(look.dtype)}
+            zarr.create_group(path.joinpath(*level), zarr_format=3, attributes=more)
+        self._arrays = [(field, _Array(path.joinpath(*field), one)) for field, one in fields]
         self.frames = 0
 
     def write(self, frames: list[NDArray[Any]]) -> None:
         """Append frames. A frame is counted when all its fields are there."""
         for frame in frames:
-            for name, array in self._arrays:
-                array.append(cast("Any", frame)[name] if name else frame)
+            for field, array in self._arrays:
+                array.append(functools.reduce(operator.getitem, field, cast("Any", frame)))
             for _, array in self._arrays:
                 array.count(self.frames + 1)
             self.frames += 1
@@ -156,7 +165,7 @@ class _Array:
         folder = self._path / "c"
         path = folder.joinpath(str(self._frames // self._per_shard), *("0" for _ in self._look.shape))
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._shard = File(path)
+        self._shard = File(path, most=self._start + self._per_shard * self._look.frame_bytes)
         self._shard.write(0, [_no_places(self._per_shard)])
         self._at = self._kept = self._end = self._start
 

@@ -11,7 +11,7 @@ use ndshare::registry::{self, ObjectKind};
 use ndshare::{Arena, Array, Deadline, Result, Ring, Token};
 
 use super::shown::wrong;
-use crate::frames::find_in;
+use crate::frames::ring_in_session;
 
 /// Where to look.
 #[derive(Debug, Clone)]
@@ -78,7 +78,7 @@ impl Place {
             },
             Self::InSession { session, ring } => {
                 let missing = || wrong(format!("expected a ring {ring:?} in a session {session:?}, got none"));
-                find_in(session, ring)?.map(Found::Ring).ok_or_else(missing)
+                ring_in_session(session, ring)?.map(Found::Ring).ok_or_else(missing)
             }
             Self::InArena { path, ring } => seen_in(path, ring).map(Found::Seen),
             Self::Reference(token) => open(token),
@@ -94,7 +94,7 @@ impl Place {
                 all.iter().any(|one| one.name == *name && is_other(one))
             }),
             Self::InSession { session, ring } => {
-                matches!(find_in(session, ring), Ok(Some(ring)) if ring.head().block() != home.1)
+                matches!(ring_in_session(session, ring), Ok(Some(ring)) if ring.head().block() != home.1)
             }
             Self::InArena { path, ring } => {
                 matches!(seen_in(path, ring), Ok(ring) if (ring.look.id(), ring.head) != home)
