@@ -185,10 +185,11 @@ class Far(Closing):
 
     def _end(self, pump: Pump) -> None:
         pump.stop()
-        if pump.link is not self.link:
-            pump.link.close()
+        # The thread ends its subscription, for which it needs the link.
         if pump.thread.ident is not None and pump.thread is not threading.current_thread():
             pump.thread.join(_link.CLOSE_WAIT)
+        if pump.link is not self.link:
+            pump.link.close()
 
     def _about(self, name: str, deadline: float) -> dict[str, Any]:
         """Return what the one server says that offers a ring."""
@@ -307,6 +308,8 @@ class Far(Closing):
         _link.closing.discard(self)
         for pump in list(self._pumps.values()):
             pump.stop()
+        for pump in list(self._pumps.values()):
+            self._end(pump)
         self.link.close()
         # Another thread may have begun one meanwhile. From now on it sees that the link is closed.
         for pump in list(self._pumps.values()):

@@ -37,6 +37,7 @@ Endpoints = str | Sequence[str]
 
 LOOK_EVERY = 0.05  # seconds between two looks for signals
 CLOSE_WAIT = 2.0  # seconds that a close waits for Zenoh
+_CALM_WAIT = 1.0  # seconds of these, for what is on its way
 _EXIT_WAIT = 15.0  # seconds that the exit waits for calls of Zenoh, which end by themselves after 10 at the latest
 _ATTEMPT_MS = 1000  # that one attempt to connect takes at the most
 _MOST_REPLIES = 64  # to one question; servers of one network are fewer
@@ -285,6 +286,19 @@ class _Replies:
             self._queue.put(reply)
 
 
+def _calm(session: Any) -> None:
+    """Wait until nothing is on its way here any more, where nothing is subscribed to now.
+
+    Whoever sends to a link that ends with its queue full is held up by Zenoh for 10 seconds, and with it all others.
+    This question goes behind the end of the subscriptions, and its answer behind the frames that were on their way.
+    """
+    replies = _Replies(_MOST_REPLIES, _MOST_TOLD)
+    priority = zenoh.Priority.DATA
+    session.get(_wire.HELLO, replies.handler, congestion_control=BLOCK, priority=priority, timeout=_CALM_WAIT)
+    with contextlib.suppress(queue.Empty):
+        replies.get(timeout=_CALM_WAIT)
+
+
 class Link:
     """A session of Zenoh of this process, and all that was declared in it."""
 
@@ -304,6 +318,7 @@ class Link:
         self._pid = os.getpid()
         self.is_closed = False
         self._kept: list[Any] = []
+        self._is_subscribed = False
         self._session = self._open(configured(role, endpoints, config, most + _wire.MOST_JSON, guarded), role, deadline)
         self.keep(self._session)
         _links.add(self)
@@ -371,6 +386,11 @@ class Link:
         self._kept.append(thing)
         return thing
 
+    def subscribe(self, key: str, take: Any) -> Any:
+        """Have a handler take what is published under a key, as fast as it goes; `close` has to stop that first."""
+        self._is_subscribed = True
+        return self.keep(self.session.declare_subscriber(key, take))
+
     def ask(
         self, key: str, deadline: float, most: int = _MOST_TOLD, priority: zenoh.Priority = ASK, **more: Any
     ) -> Iterator[zenoh.Reply]:
@@ -417,7 +437,15 @@ class Link:
         _links.discard(self)
         # A link that loses packets may make Zenoh wait for long; that goes on without us.
         with contextlib.suppress(Timeout, zenoh.ZError):
-            patiently(cast("Any", self._session).close, time.monotonic() + CLOSE_WAIT, "Zenoh")
+            patiently(self._close, time.monotonic() + CLOSE_WAIT, "Zenoh")
+
+    def _close(self) -> None:
+        session: Any = self._session
+        try:
+            if self._is_subscribed:
+                _calm(session)
+        finally:
+            session.close()
 
     def abandon(self) -> None:
         """Leave everything alone, in a forked child: what Zenoh does at its end needs threads that are not there."""

@@ -218,7 +218,7 @@ class Pump:
         self._run, self._least, self._expected, self._first, self._end = run, 0, None, None, None
         key = _wire.frames_key(self._name, run)
         take = _link.in_place(partial(self._inbox.take, run, key))
-        self._subscriber = link.keep(link.session.declare_subscriber(key, take))
+        self._subscriber = link.subscribe(key, take)
         self.stats["state"] = "waiting"
         self._ask(run)
 
