@@ -268,11 +268,12 @@ def in_place(call: Callable[[Any], object], at_end: Callable[[], object] | None 
 class _Replies:
     """The replies to a question, with None after the last; `most` of them, of `most_bytes` together.
 
-    Whoever answers may answer without an end, and at length: what is beyond is thrown away.
+    Whoever answers may answer without an end, and at length: what is beyond is thrown away. So is what comes under
+    another key than `only`, if that is given.
     """
 
-    def __init__(self, most: int, most_bytes: int) -> None:
-        self._most, self._most_bytes = most, most_bytes
+    def __init__(self, most: int, most_bytes: int, only: str | None = None) -> None:
+        self._most, self._most_bytes, self._only = most, most_bytes, only
         self._queue: queue.SimpleQueue[zenoh.Reply | None] = queue.SimpleQueue()
         self.get = self._queue.get
         self.handler = in_place(self._put, lambda: self._queue.put(None))
@@ -281,9 +282,17 @@ class _Replies:
         said = reply.ok or reply.err
         attached = None if reply.ok is None else reply.ok.attachment
         nbytes = len(b"" if said is None else said.payload) + len(b"" if attached is None else attached)
-        if self._most > 0 and nbytes <= self._most_bytes:
+        is_wanted = self._only is None or reply.ok is None or str(reply.ok.key_expr) == self._only
+        if is_wanted and self._most > 0 and nbytes <= self._most_bytes:
             self._most, self._most_bytes = self._most - 1, self._most_bytes - nbytes
             self._queue.put(reply)
+
+    def close(self) -> None:
+        """Keep nothing of what comes from now on: Zenoh calls for as long as the question may be answered."""
+        self._most = 0
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._queue.get_nowait()
 
 
 def _calm(session: Any) -> None:
@@ -392,21 +401,29 @@ class Link:
         return self.keep(self.session.declare_subscriber(key, take))
 
     def ask(
-        self, key: str, deadline: float, most: int = _MOST_TOLD, priority: zenoh.Priority = ASK, **more: Any
+        self,
+        key: str,
+        deadline: float,
+        most: int = _MOST_TOLD,
+        priority: zenoh.Priority = ASK,
+        only: str | None = None,
+        **more: Any,
     ) -> Iterator[zenoh.Reply]:
-        """Go through the replies to a question as they come, `most` bytes of them. Raises Timeout."""
-        replies = _Replies(_MOST_REPLIES, most)
+        """Go through the replies to a question as they come, `most` bytes of them, under the key `only`.
+
+        Raises Timeout.
+        """
+        replies = _Replies(_MOST_REPLIES, most, only)
+        more |= {"congestion_control": BLOCK, "consolidation": zenoh.ConsolidationMode.NONE, "priority": priority}
         seconds = min(max(deadline - time.monotonic(), 0.001), 1e6)
-        with self.used() as session:
-            session.get(
-                key,
-                replies.handler,
-                consolidation=zenoh.ConsolidationMode.NONE,
-                congestion_control=BLOCK,
-                priority=priority,
-                timeout=seconds,
-                **more,
-            )
+        try:
+            with self.used() as session:
+                session.get(key, replies.handler, timeout=seconds, **more)
+            yield from self._replies(replies, key, deadline)
+        finally:
+            replies.close()
+
+    def _replies(self, replies: _Replies, key: str, deadline: float) -> Iterator[zenoh.Reply]:
         while True:
             try:
                 reply = replies.get(timeout=slice_of(deadline))
