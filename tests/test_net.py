@@ -386,6 +386,18 @@ def test_who_closes_in_the_midst_of_frames_holds_nobody_up() -> None:
             assert others.get(timeout=HANG).origin.run == server.run
 
 
+def test_a_wait_in_vain_says_where_to_look() -> None:
+    ring = ring_of()
+    with bridged(ring) as (_, far):
+        for get in (far.ring("cam").reader().get, far.ring("cam").reader().newest):
+            with pytest.raises(nds.Empty) as caught:
+                get(timeout=0.001)
+            assert "far.stats()" in str(caught.value.__notes__)
+    with pytest.raises(nds.Empty) as caught:
+        ring.reader().get(timeout=0)
+    assert not hasattr(caught.value, "__notes__")
+
+
 def test_what_was_before_does_not_count_and_the_end_travels() -> None:
     ring = ring_of()
     with bridged(ring) as (server, far):

@@ -1,3 +1,4 @@
+# pyright: reportPrivateUsage=false
 """Who fills something of this machine from another one: a socket whose name only one process can have.
 
 A ring whose camera is away has no writer, as one whose bridge was killed; so nothing in the ring itself tells the two
@@ -15,6 +16,7 @@ import struct
 import time
 import weakref
 
+from .. import _native
 from .._errors import Timeout
 from .._ref import ref
 
@@ -23,10 +25,10 @@ _MOST_ANSWER = 4096  # bytes
 _CREDENTIALS = struct.Struct("3i")  # process, user, group
 
 
-def of_ring(ring: object) -> bytes:
+def of_ring(ring: _native.Ring) -> bytes:
     """Return what says which ring it is, in each process."""
     # A version and flags, which say of which session the maker is, are followed by arena and block.
-    return ref(ring)._key()[2:]  # pyright: ignore[reportPrivateUsage, reportArgumentType]
+    return ref(ring)._key()[2:]
 
 
 def _address(what: bytes) -> str:

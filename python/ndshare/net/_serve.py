@@ -23,8 +23,7 @@ from .. import _native
 from .._cache import key_of
 from .._closing import Closing
 from .._errors import Closed, Empty, WriterDied
-from .._ref import ref
-from . import _engine, _link, _wire
+from . import _claim, _engine, _link, _wire
 from ._engine import zenoh
 from ._errors import NameTaken
 from ._link import Link
@@ -73,9 +72,8 @@ class _Sender:
         # Where the ring waits for nobody, nothing here waits for a receiver.
         self._holds_back = hold_back and ring.when_full == "wait"
         self._reader = ring.reader(latest=not (hold_back or ring.when_full == "drop_oldest"))
-        # Which ring it is, for whoever read it from another server before, and not where to find it. It is the same in
-        # each process: a version and flags, which say of which session the maker is, are followed by arena and block.
-        self.identity = hashlib.sha256(ref(ring)._key()[2:]).hexdigest()[:32]
+        # Which ring it is, for whoever read it from another server before, and not where to find it.
+        self.identity = hashlib.sha256(_claim.of_ring(ring)).hexdigest()[:32]
         self.begin = self.next = ring.stats()["written"]
         self._tell_at = 0.0
         self.stats: RingSent = {"sent": 0, "bytes": 0, "dropped": 0, "unheard": 0, "state": "open", "error": None}
