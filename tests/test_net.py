@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cache, partial
 from types import SimpleNamespace
@@ -787,20 +788,6 @@ def test_a_cache_that_is_not_offered_is_told_with_those_that_are() -> None:
         far.loader("tile")(1)
 
 
-def test_ctrl_c_ends_a_wait() -> None:
-    source = """
-    import _thread, threading, time
-    from ndshare import net
-    threading.Timer(0.2, _thread.interrupt_main).start()
-    begun = time.monotonic()
-    try:
-        net.connect("tcp/127.0.0.1:1", timeout=60)
-    except KeyboardInterrupt:
-        print(time.monotonic() - begun < 30)
-    """
-    assert run(source).clean().strip() == "True"
-
-
 @contextmanager
 def impostor(hello: bytes) -> Iterator[str]:
     """Offer what no server of ours would."""
@@ -1384,26 +1371,38 @@ def test_a_ring_whose_frames_are_all_too_large_is_refused() -> None:
 
 
 def test_a_receiver_that_is_killed_hinders_nobody_and_is_replaced() -> None:
-    place = endpoint()
-    with puppets((), (), (), ()) as (server, doomed, other, late):
-        server.serve(place)
+    place, ring = endpoint(), ring_of(slots=8)
+    went = threading.Event()
+
+    def write() -> None:
+        for number in itertools.count():
+            ring.put(np.full(100, number % 251, "u1"))
+            # Until all are there, and for a while.
+            if went.wait(0.01) and ring.stats()["written"] % 20 == 0:
+                return
+
+    with net.serve(place, rings={"cam 0": ring}), puppets((), (), ()) as (doomed, other, late):
         doomed.join(place)
         other.join(place)
-        server.do("thread = writing(60, 0.02)")
+        writer = threading.Thread(target=write)
+        writer.start()
         doomed.until("len(seen) > 5")
         doomed.kill()
         late.join(place)
-        server.do("thread.join()")
-        server.do("ring.close()")
+        late.until("len(seen) > 5")
+        went.set()
+        writer.join(HANG)
+        written = ring.stats()["written"]
+        ring.close()
         for receiver in (other, late):
             receiver.until("ends == ['closed']")
             counts = receiver.do("counts()")
             first = receiver.do("seen[0]")
             assert counts["torn"] == []
             assert counts["sorted"]
-            assert counts["seen"] + counts["lost"] <= 60
-            assert counts["seen"] + counts["lost"] >= 60 - first
-        assert other.do("counts()")["seen"] + other.do("counts()")["lost"] == 60
+            assert counts["seen"] + counts["lost"] <= written
+            assert counts["seen"] + counts["lost"] >= written - first
+        assert other.do("counts()")["seen"] + other.do("counts()")["lost"] == written
 
 
 def test_a_server_that_closes_and_comes_back_begins_anew() -> None:
@@ -1598,16 +1597,17 @@ def test_a_bridge_leaves_a_name_alone_that_is_somebody_elses() -> None:
     assert nds.ref(nds.attach("cam0", timeout=0)) == nds.ref(ring)
 
 
-@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.usefixtures("runtime")
-def test_a_bridge_that_waits_ends_in_order_and_has_said_for_whom(by: signal.Signals) -> None:
+def test_a_bridge_that_waits_ends_in_order_and_has_said_for_whom() -> None:
     place = endpoint()
-    process = command("--connect", place, "--ring", "cam0")
-    said = said_line(process, "waits for")
-    process.send_signal(by)
-    assert place in said
-    assert "refused" in said
-    assert ended(process) == (0, "")
+    by = {signal.SIGINT: "cam0", signal.SIGTERM: "cam1"}
+    processes = {number: command("--connect", place, "--ring", name) for number, name in by.items()}
+    for number, process in processes.items():
+        said = said_line(process, "waits for")
+        process.send_signal(number)
+        assert place in said
+        assert "refused" in said
+        assert ended(process) == (0, "")
 
 
 def reader_of_a_killed_bridge(place: str, ring: nds.Ring) -> nds.Reader:
@@ -1625,7 +1625,7 @@ def reader_of_a_killed_bridge(place: str, ring: nds.Ring) -> nds.Reader:
 
 
 @pytest.mark.usefixtures("runtime")
-def test_a_bridge_takes_over_the_ring_of_one_that_was_killed() -> None:
+def test_a_bridge_takes_over_the_ring_of_one_that_was_killed_or_ends_it_if_it_has_other_frames() -> None:
     place, ring = endpoint(), ring_of()
     with net.serve(place, rings={"cam0": ring}):
         frames = reader_of_a_killed_bridge(place, ring)
@@ -1634,12 +1634,23 @@ def test_a_bridge_takes_over_the_ring_of_one_that_was_killed() -> None:
             assert "into the ring of a bridge that died" in said_line(second, "receives")
             ring.put(np.full(100, 2, "u1"))
             assert frames.get(timeout=HANG).origin.seq == 1
-            # It takes the name away again, which is its own now.
-            second.send_signal(signal.SIGTERM)
-            assert ended(second) == (0, "")
-            assert nds.names() == {}
         finally:
             second.kill()
+            second.communicate()
+        third = command("--connect", place, "--ring", "cam0", "--slots", "7")
+        try:
+            said_line(third, "receives")
+            with pytest.raises((nds.WriterDied, nds.Closed)):
+                frames.get(timeout=HANG)
+            with pytest.raises(nds.Closed):
+                frames.get(timeout=HANG)
+            assert nds.attach("cam0", timeout=0).slots == 7
+            # It takes the name away again, which is its own now.
+            third.send_signal(signal.SIGTERM)
+            assert ended(third) == (0, "")
+            assert nds.names() == {}
+        finally:
+            third.kill()
 
 
 @pytest.mark.usefixtures("runtime")
@@ -1721,24 +1732,6 @@ def test_who_is_asked_for_a_ring_and_cannot_answer_is_told(monkeypatch: pytest.M
 
 
 @pytest.mark.usefixtures("runtime")
-def test_a_bridge_ends_a_ring_left_behind_that_has_other_frames() -> None:
-    place, ring = endpoint(), ring_of()
-    with net.serve(place, rings={"cam0": ring}):
-        frames = reader_of_a_killed_bridge(place, ring)
-        second = command("--connect", place, "--ring", "cam0", "--slots", "7")
-        try:
-            said_line(second, "receives")
-            with pytest.raises((nds.WriterDied, nds.Closed)):
-                frames.get(timeout=HANG)
-            with pytest.raises(nds.Closed):
-                frames.get(timeout=HANG)
-            assert nds.attach("cam0", timeout=0).slots == 7
-        finally:
-            second.kill()
-            second.communicate()
-
-
-@pytest.mark.usefixtures("runtime")
 def test_a_bridge_serves_the_ring_that_comes_back_under_the_name() -> None:
     place, ring, again = endpoint(), ring_of(), ring_of()
     nds.publish("cam0", ring)
@@ -1792,8 +1785,7 @@ def test_what_the_command_cannot_do_is_one_line(
 # ---- the end of the interpreter -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("timeout", ["0.3", "1.5"])
-def test_an_interpreter_exits_in_order_after_a_connect_that_failed(timeout: str) -> None:
+def test_an_interpreter_exits_in_order_after_a_connect_that_failed() -> None:
     source = """
     import sys
     from ndshare import net
@@ -1802,7 +1794,10 @@ def test_an_interpreter_exits_in_order_after_a_connect_that_failed(timeout: str)
     except net.Unreachable as error:
         print("refused" in str(error))
     """
-    assert run(source, endpoint(), timeout).clean().strip() == "True"
+    place = endpoint()
+    with ThreadPoolExecutor(2) as pool:
+        for done in pool.map(lambda timeout: run(source, place, timeout), ["0.3", "1.5"]):
+            assert done.clean().strip() == "True"
 
 
 def test_an_interpreter_exits_in_order_after_ctrl_c_in_a_connect() -> None:
@@ -1811,7 +1806,7 @@ def test_an_interpreter_exits_in_order_after_ctrl_c_in_a_connect() -> None:
     from ndshare import net
     threading.Timer(0.4, _thread.interrupt_main).start()
     try:
-        net.connect(sys.argv[1])
+        net.connect(sys.argv[1], timeout=1000)
     except KeyboardInterrupt:
         print("ctrl-c")
     """
@@ -1825,7 +1820,7 @@ def test_the_exit_waits_for_calls_of_zenoh_whatever_ctrl_c_says() -> None:
     from ndshare.net import _link
     def call():
         for _ in range(3):
-            time.sleep(0.3)
+            time.sleep(0.15)
             if main.is_set():
                 _thread.interrupt_main()
         os.write(1, b"back")
@@ -2028,6 +2023,6 @@ def test_a_link_that_loses_a_tenth_of_its_packets_loses_no_frame_uncounted(link:
     with puppets(link.inside(0), link.inside(1)) as (server, receiver):
         server.serve(link.endpoint, nbytes=20_000, slots=4)
         receiver.join(link.endpoint)
-        server.do("put(25, 0.02)")
+        server.do("put(15, 0.02)")
         server.do("ring.close()")
-        assert all_counted(receiver, 25)["seen"] > 0
+        assert all_counted(receiver, 15)["seen"] > 0

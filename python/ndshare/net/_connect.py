@@ -47,8 +47,8 @@ class Far(Closing):
 
     >>> import ndshare as nds
     >>> from ndshare import net
-    >>> server = net.serve("tcp/127.0.0.1:17446", rings={"cam0": nds.Ring(3, "uint8", slots=4)})
-    >>> far = net.connect("tcp/127.0.0.1:17446")
+    >>> server = net.serve("tcp/127.0.0.1:7447", rings={"cam0": nds.Ring(3, "uint8", slots=4)})
+    >>> far = net.connect("tcp/127.0.0.1:7447")
     >>> far.ring("cam0").shape, far.is_connected, far.stats()["rings"]["cam0"]["state"]
     ((3,), True, 'open')
     >>> far.close(), server.close()
