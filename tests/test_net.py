@@ -7,7 +7,6 @@ waited for is that a condition holds. Every frame is one number in all its bytes
 from __future__ import annotations
 
 import ast
-import doctest
 import gc
 import itertools
 import os
@@ -30,7 +29,7 @@ import numpy as np
 import pytest
 
 import ndshare as nds
-from helpers import HANG, HERE, environment, free_port, run, script, wait_until, with_a_free_port
+from helpers import HANG, HERE, environment, free_port, run, script, wait_until
 
 pytest.importorskip("ndshare.net", reason="no engine of ndshare.net is installed", exc_type=ImportError)
 
@@ -184,17 +183,6 @@ def test_the_package_imports_no_zenoh_and_says_what_to_install() -> None:
     assert 'pip install "ndshare[net]"' in run(source).clean()
 
 
-@pytest.mark.parametrize("name", [*net.__all__, "Far.loader"])
-def test_the_examples_of_docstrings_run(name: str) -> None:
-    public: Any = net
-    for part in name.split("."):
-        public = getattr(public, part)
-    assert public.__doc__
-    parser = doctest.DocTestParser()
-    example = parser.get_doctest(with_a_free_port(public.__doc__), {}, name, None, None)
-    assert doctest.DocTestRunner().run(example).failed == 0
-
-
 # ---- rings ----------------------------------------------------------------------------------------------------------
 
 
@@ -336,7 +324,7 @@ def test_a_reader_that_stops_holds_up_no_other_ring_receiver_or_value(monkeypatc
 
 
 def test_frames_wait_for_a_reader_that_stopped_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_pump, "_FULL_WAIT", 1.0)
+    monkeypatch.setattr(_pump, "_FULL_WAIT", 0.5)
     ring = nds.Ring(100, "u1", slots=4)
     with bridged(ring, hold_back=True) as (_, far):
         near = far.ring("cam", slots=1, when_full="wait")
@@ -1759,7 +1747,7 @@ def test_a_bridge_serves_the_ring_that_comes_back_under_the_name() -> None:
     [
         ("--connect", "localhost:7447", "--ring", "a"),
         ("--connect", "tcp/localhost", "--ring", "a", "--timeout", "1"),
-        ("--connect", "tcp/127.0.0.1:1", "--ring", "a", "--timeout", "0.3"),
+        ("--connect", "tcp/127.0.0.1:1", "--ring", "a", "--timeout", "0.1"),
         ("--connect", "tcp/127.0.0.1:1", "--ring", "a", "--config", "nowhere.json5"),
         ("--connect", "tcp/127.0.0.1:1", "--ring", "a", "--config", "BAD"),
         ("--listen", "tcp/192.0.2.1:1", "--ring", "a"),
@@ -1796,7 +1784,7 @@ def test_an_interpreter_exits_in_order_after_a_connect_that_failed() -> None:
     """
     place = endpoint()
     with ThreadPoolExecutor(2) as pool:
-        for done in pool.map(lambda timeout: run(source, place, timeout), ["0.3", "1.5"]):
+        for done in pool.map(lambda timeout: run(source, place, timeout), ["0.3", "1.2"]):
             assert done.clean().strip() == "True"
 
 
@@ -1958,13 +1946,13 @@ def test_500_frames_of_4_mib_at_1_gbit_are_delivered_or_counted(link: Link) -> N
         assert counts["seen"] > 20, counts
 
 
-@pytest.mark.parametrize("seconds", [0.3, 1.5])
+@pytest.mark.parametrize("seconds", [0.3, 1.3])
 def test_a_link_that_is_cut_and_mended_goes_on_and_counts_the_gap(link: Link, seconds: float) -> None:
     link.lay()
     with puppets(link.inside(0), link.inside(1)) as (server, receiver):
         server.serve(link.endpoint, nbytes=100_000, config=SOON)
         receiver.join(link.endpoint, config=SOON)
-        server.do(f"thread = writing({int(50 * (seconds + 1))}, 0.02)")
+        server.do(f"thread = writing({int(50 * (seconds + 0.5))}, 0.02)")
         receiver.until("len(seen) > 10")
         link.cut()
         time.sleep(seconds)  # how long it is cut is what is tested
@@ -2023,6 +2011,6 @@ def test_a_link_that_loses_a_tenth_of_its_packets_loses_no_frame_uncounted(link:
     with puppets(link.inside(0), link.inside(1)) as (server, receiver):
         server.serve(link.endpoint, nbytes=20_000, slots=4)
         receiver.join(link.endpoint)
-        server.do("put(15, 0.02)")
+        server.do("put(40, 0.02)")
         server.do("ring.close()")
-        assert all_counted(receiver, 15)["seen"] > 0
+        assert all_counted(receiver, 40)["seen"] > 0
