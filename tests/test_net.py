@@ -375,6 +375,25 @@ def test_who_closes_in_the_midst_of_frames_holds_nobody_up() -> None:
             assert others.get(timeout=HANG).origin.run == server.run
 
 
+def test_who_hears_nothing_listens_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a link was cut and mended the other side may not know any more who listens; nothing came for ever."""
+    monkeypatch.setattr(_pump, "_SILENT", 0.8)
+    ring = ring_of()
+    with bridged(ring) as (_, far):
+        near = far.ring("cam")
+        frames, pump = near.reader(), far._pumps["cam"]
+        kept = len(far.link._kept)
+        pump._subscriber.undeclare()
+        pump._watcher.undeclare()
+        pump._inbox.see(SimpleNamespace(key_expr=_wire.live_key("ring", "cam", pump._run or 0), kind=None))
+        assert wait_until(lambda: pump.stats["state"] == "waiting", HANG)
+        ring.put(np.zeros(100, "u1"))
+        assert wait_until(lambda: pump.stats["state"] == "open" and near.stats()["lost"] == 1, HANG)
+        ring.put(np.ones(100, "u1"))
+        assert frames.get(timeout=HANG).origin.seq == 1
+        assert len(far.link._kept) == kept
+
+
 def test_a_wait_in_vain_says_where_to_look() -> None:
     ring = ring_of()
     with bridged(ring) as (_, far):

@@ -395,6 +395,12 @@ class Link:
         self._kept.append(thing)
         return thing
 
+    def forget(self, thing: Any) -> None:
+        """End what was declared, and keep it no longer. A link that is cut hears nothing of it."""
+        with contextlib.suppress(zenoh.ZError):
+            thing.undeclare()
+        self._kept = [kept for kept in self._kept if kept is not thing]
+
     def subscribe(self, key: str, take: Any) -> Any:
         """Have a handler take what is published under a key, as fast as it goes; `close` has to stop that first."""
         self._is_subscribed = True

@@ -26,6 +26,7 @@ from ._link import Link
 _QUEUE = 2  # frames that wait for a ring; what comes then waits in the network, or is lost
 _MOST_EVENTS = 1024  # of what is no frame
 _FULL_WAIT = 5.0  # seconds that a frame waits for readers here; longer, and the link would be closed
+_SILENT = 5.0  # seconds without a word, of which a server has two each second; then it is asked anew what there is
 _ANSWER_EVERY = 0.2  # seconds between two looks for who asks what becomes of the ring
 _QUIET = 1.0  # seconds after which nothing is on its way any more from a ring that has ended
 
@@ -154,6 +155,8 @@ class Pump:
         self._live: set[int] = set()
         self._run: int | None = None
         self._subscriber: Any = None
+        self._watcher: Any = None
+        self._heard_at = time.monotonic()
         self._least = 0  # the number after that of the last message that came
         self._expected: int | None = None  # the first number of which nobody knows yet whether it is lost
         self._first: int | None = None  # the first number that came of a run of which nothing is known yet
@@ -169,11 +172,19 @@ class Pump:
         self.thread = threading.Thread(target=self._work, name=f"ndshare net {name}", daemon=True)
 
     def start(self) -> None:
-        link = self.link
         self.thread.start()
+        self._watch()
+
+    def _watch(self) -> None:
+        """Hear of servers that come and go, and of those that are there."""
+        link = self.link
         watch = _link.in_place(self._inbox.see)
         key = f"{_wire.LIVE}/ring/{_wire.name_key(self._name)}/*"
-        link.keep(link.session.liveliness().declare_subscriber(key, watch, history=True))
+        self._watcher = link.keep(link.session.liveliness().declare_subscriber(key, watch, history=True))
+
+    def _listen(self, run: int) -> None:
+        key = _wire.frames_key(self._name, run)
+        self._subscriber = self.link.subscribe(key, _link.in_place(partial(self._inbox.take, run, key)))
 
     # The thread
 
@@ -199,7 +210,10 @@ class Pump:
         except queue.Empty:
             if self._end is not None:
                 self._finish(self._end)
+            elif time.monotonic() > self._heard_at + _SILENT:
+                self._listen_anew()
             return
+        self._heard_at = time.monotonic()
         if isinstance(event, _Live):
             self._follow(event)
         elif event is None or event.run != self._run:
@@ -208,6 +222,16 @@ class Pump:
             self._receive(event)
         else:
             self._learn(event)
+
+    def _listen_anew(self) -> None:
+        """Declare everything once more: after a cut, what was told before may not count over there any more."""
+        self._heard_at = time.monotonic()
+        if self._watcher is not None:
+            self.link.forget(self._watcher)
+        if self._subscriber is not None and self._run is not None:
+            self.link.forget(self._subscriber)
+            self._listen(self._run)
+        self._watch()
 
     def _follow(self, live: _Live) -> None:
         """Note which runs there are, and turn to one. The one that is followed counts as long as it lives."""
@@ -224,16 +248,13 @@ class Pump:
             self._turn_to(min(self._live))
 
     def _turn_to(self, run: int) -> None:
-        link = self.link
         if self._subscriber is not None:
-            self._subscriber.undeclare()
+            self.link.forget(self._subscriber)
             self.stats["restarts"] += 1
         if self._expected is not None:
             self._next_there = self._expected
         self._run, self._least, self._expected, self._first, self._end = run, 0, None, None, None
-        key = _wire.frames_key(self._name, run)
-        take = _link.in_place(partial(self._inbox.take, run, key))
-        self._subscriber = link.subscribe(key, take)
+        self._listen(run)
         self.stats["state"] = "waiting"
         self._ask(run)
 
