@@ -28,6 +28,8 @@ from bench.harness import Contestants, bench, partner
 
 FRAME = 4 << 20
 Send = Callable[[], None]
+# How to talk to who receives, how to send a frame to it, and the CPU time so far of those in between, in seconds.
+Side = tuple[Connection, Send, Callable[[], float]]
 Array = np.ndarray[Any, Any]
 
 
@@ -36,8 +38,9 @@ def _stamp(frame: Array) -> None:
     frame[-1] = 7
 
 
-def _stream(conn: Connection, send: Send, frames: int) -> float:
+def _stream(side: Side, frames: int) -> float:
     """Send frames as fast as they go; return the seconds of one, until the last has arrived."""
+    conn, send, _ = side
     conn.send(frames)
     start = time.perf_counter()
     for _ in range(frames):
@@ -46,13 +49,25 @@ def _stream(conn: Connection, send: Send, frames: int) -> float:
     return (time.perf_counter() - start) / frames
 
 
-def _ways(conn: Connection, send: Send, frames: int, tell: Callable[[list[float]], float]) -> float:
+def _cpu(side: Side, frames: int) -> float:
+    """Do the same; return the seconds of CPU time of one frame, of all processes together."""
+    conn, send, between = side
+    begun = time.process_time() + between()
+    conn.send(frames)
+    for _ in range(frames):
+        send()
+    _, theirs = conn.recv()
+    return (time.process_time() + between() - begun + float(theirs)) / frames
+
+
+def _ways(side: Side, frames: int, tell: Callable[[list[float]], float]) -> float:
     """Send frames one by one, and tell of the times that they were on their way."""
+    conn, send, _ = side
     conn.send(frames)
     for _ in range(frames):
         send()
         time.sleep(0.02)  # until the one before has arrived
-    return tell(conn.recv())
+    return tell(conn.recv()[0])
 
 
 def _port() -> int:
@@ -74,7 +89,7 @@ def _by(engine: str) -> Iterator[None]:
 
 
 @contextmanager
-def _bridge(engine: str, size: int) -> Iterator[tuple[Connection, Send]]:
+def _bridge(engine: str, size: int) -> Iterator[Side]:
     place, ring = f"tcp/127.0.0.1:{_port()}", nds.Ring(size, "u1", slots=8)
 
     def send() -> None:
@@ -84,11 +99,16 @@ def _bridge(engine: str, size: int) -> Iterator[tuple[Connection, Send]]:
     with _by(engine), partner(net_targets.bridge, place, ring) as server, partner(net_targets.of_ring, place) as conn:
         server.recv()
         conn.recv()
-        yield conn, send
+
+        def between() -> float:
+            server.send("how much")
+            return float(server.recv())
+
+        yield conn, send, between
 
 
 @contextmanager
-def _zenoh(size: int) -> Iterator[tuple[Connection, Send]]:
+def _zenoh(size: int) -> Iterator[Side]:
     import zenoh
 
     from ndshare.net import _link
@@ -105,12 +125,12 @@ def _zenoh(size: int) -> Iterator[tuple[Connection, Send]]:
         conn.recv()
         while not publisher.matching_status.matching:
             time.sleep(0.01)
-        yield conn, send
+        yield conn, send, lambda: 0.0
     session.close()
 
 
 @contextmanager
-def _socket(size: int) -> Iterator[tuple[Connection, Send]]:
+def _socket(size: int) -> Iterator[Side]:
     array = np.zeros(size, np.uint8)
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
@@ -126,7 +146,7 @@ def _socket(size: int) -> Iterator[tuple[Connection, Send]]:
                 rest = rest[line.sendmsg([rest]) :]
 
         conn.recv()
-        yield conn, send
+        yield conn, send, lambda: 0.0
 
 
 _ENGINES = [name for name in ("ndshare_zenoh", "zenoh") if find_spec(name)]
@@ -135,7 +155,7 @@ _SIDES |= {"zenoh, put and subscribe": _zenoh, "TCP, sendmsg and recv_into": _so
 
 
 @contextmanager
-def _sides(size: int) -> Iterator[dict[str, tuple[Connection, Send]]]:
+def _sides(size: int) -> Iterator[dict[str, Side]]:
     with ExitStack() as stack:
         yield {label: stack.enter_context(side(size)) for label, side in _SIDES.items()}
 
@@ -150,7 +170,7 @@ def _p99(ways: list[float]) -> float:
 
 def _latencies(tell: Callable[[list[float]], float], frames: int) -> Iterator[Contestants]:
     with _sides(FRAME) as sides:
-        yield {label: lambda side=side: _ways(*side, frames, tell) for label, side in sides.items()}
+        yield {label: lambda side=side: _ways(side, frames, tell) for label, side in sides.items()}
 
 
 if find_spec("zenoh"):
@@ -160,7 +180,13 @@ if find_spec("zenoh"):
     def stream() -> Iterator[Contestants]:
         """Send as fast as it goes."""
         with _sides(FRAME) as sides:
-            yield {label: lambda side=side: _stream(*side, 32) for label, side in sides.items()}
+            yield {label: lambda side=side: _stream(side, 32) for label, side in sides.items()}
+
+    @bench("net-cpu", "the same: CPU time of one frame, of all processes, in seconds", rounds=20, note=NOTE)
+    def cpu() -> Iterator[Contestants]:
+        """Send as fast as it goes, and look at the clocks of the processes."""
+        with _sides(FRAME) as sides:
+            yield {label: lambda side=side: _cpu(side, 32) for label, side in sides.items()}
 
     @bench("net-p50", "one frame of 4 MiB over loopback, from writing to reading it: median", rounds=5, note=NOTE)
     def p50() -> Iterator[Contestants]:

@@ -19,27 +19,28 @@ Array = np.ndarray[Any, Any]
 
 
 def _serve(conn: Connection, take: Callable[[], Array]) -> None:
-    """Take as many frames as the other side says, and tell how long each was on its way, in seconds."""
+    """Take as many frames as the other side says; tell how long each was on its way, and our CPU time, in seconds."""
     conn.send("ready")
     while (times := conn.recv()) is not None:
-        ways: list[float] = []
+        ways, begun = list[float](), time.process_time()
         for _ in range(times):
             frame = take()
             ways.append((time.monotonic_ns() - int(frame[:8].view(np.int64)[0])) * 1e-9)
             if frame[-1] != 7:
                 raise AssertionError("another frame has arrived")
             del frame
-        conn.send(ways)
+        conn.send((ways, time.process_time() - begun))
 
 
 def bridge(conn: Connection, other: Connection, cpu: int, endpoint: str, ring: Any) -> None:  # noqa: ARG001
-    """Offer the ring that the camera fills."""
+    """Offer the ring that the camera fills, and tell when asked how much CPU time that took so far."""
     from ndshare import net
 
     other.close()
     with net.serve(endpoint, rings={"bench": ring}, hold_back=True):
         conn.send("ready")
-        conn.recv()
+        while conn.recv() is not None:
+            conn.send(time.process_time())
 
 
 def of_ring(conn: Connection, other: Connection, cpu: int, endpoint: str) -> None:  # noqa: ARG001

@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,33 +52,35 @@ def _both(size: int) -> tuple[Array, Array]:
     return shared, plain
 
 
-def put() -> Iterator[Contestants]:
-    """Put and get 4 MiB in one process."""
-    shared, plain = _both(4 * MIB)
+def put(mib: int, times: int) -> Iterator[Contestants]:
+    """Put and get so many MiB in one process."""
+    shared, plain = _both(mib * MIB)
     with _ray() as ray:
         yield {
-            "ndshare": lambda: _checked(lambda: ray.get(ray.put(shared)), shared, 50),
-            "Ray's store": lambda: _checked(lambda: ray.get(ray.put(plain)), plain, 50),
+            "ndshare": lambda: _checked(lambda: ray.get(ray.put(shared)), shared, times),
+            "Ray's store": lambda: _checked(lambda: ray.get(ray.put(plain)), plain, times),
         }
 
 
-def actor() -> Iterator[Contestants]:
-    """Send 4 MiB to an actor, and get them back."""
-    shared, plain = _both(4 * MIB)
+def actor(mib: int, times: int) -> Iterator[Contestants]:
+    """Send so many MiB to an actor, and get them back."""
+    shared, plain = _both(mib * MIB)
     with _ray() as ray:
         echo = ray.remote(type("Echo", (), {"echo": _echo})).remote()
         yield {
-            "ndshare": lambda: _checked(lambda: ray.get(echo.echo.remote(shared)), shared, 20),
-            "Ray's store": lambda: _checked(lambda: ray.get(echo.echo.remote(plain)), plain, 20),
-            "None, context": lambda: clock(lambda: ray.get(echo.echo.remote(None)), 20),
+            "ndshare": lambda: _checked(lambda: ray.get(echo.echo.remote(shared)), shared, times),
+            "Ray's store": lambda: _checked(lambda: ray.get(echo.echo.remote(plain)), plain, times),
+            "None, context": lambda: clock(lambda: ray.get(echo.echo.remote(None)), times),
         }
 
 
 def _register() -> None:
     """Register them where Ray is installed."""
     benches: dict[str, tuple[str, Prepare]] = {
-        "ray-put-4mib": ("ray.put and ray.get of 4 MiB", put),
-        "ray-actor-4mib": ("4 MiB to an actor of Ray, and back", actor),
+        "ray-put-4mib": ("ray.put and ray.get of 4 MiB", partial(put, 4, 50)),
+        "ray-put-64mib": ("the same with 64 MiB", partial(put, 64, 10)),
+        "ray-actor-4mib": ("4 MiB to an actor of Ray, and back", partial(actor, 4, 20)),
+        "ray-actor-64mib": ("the same with 64 MiB", partial(actor, 64, 5)),
     }
     for name, (work, prepare) in benches.items():
         bench(name, work, rounds=15, note="the peer's arrays are read-only")(prepare)

@@ -7,7 +7,6 @@ waited for is that a condition holds. Every frame is one number in all its bytes
 from __future__ import annotations
 
 import ast
-import doctest
 import gc
 import itertools
 import os
@@ -19,21 +18,23 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 
 import ndshare as nds
-from helpers import HANG, HERE, environment, free_port, run, script, wait_until, with_a_free_port
+from helpers import HANG, HERE, environment, free_port, run, script, wait_until
 
 pytest.importorskip("ndshare.net", reason="no engine of ndshare.net is installed", exc_type=ImportError)
 
 from ndshare import _native, net
-from ndshare.net import _pump, _wire
+from ndshare.net import _command, _pump, _wire
 from ndshare.net._engine import zenoh
 
 # ---- puppets --------------------------------------------------------------------------------------------------------
@@ -182,17 +183,6 @@ def test_the_package_imports_no_zenoh_and_says_what_to_install() -> None:
     assert 'pip install "ndshare[net]"' in run(source).clean()
 
 
-@pytest.mark.parametrize("name", [*net.__all__, "Far.loader"])
-def test_the_examples_of_docstrings_run(name: str) -> None:
-    public: Any = net
-    for part in name.split("."):
-        public = getattr(public, part)
-    assert public.__doc__
-    parser = doctest.DocTestParser()
-    example = parser.get_doctest(with_a_free_port(public.__doc__), {}, name, None, None)
-    assert doctest.DocTestRunner().run(example).failed == 0
-
-
 # ---- rings ----------------------------------------------------------------------------------------------------------
 
 
@@ -334,7 +324,7 @@ def test_a_reader_that_stops_holds_up_no_other_ring_receiver_or_value(monkeypatc
 
 
 def test_frames_wait_for_a_reader_that_stopped_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_pump, "_FULL_WAIT", 1.0)
+    monkeypatch.setattr(_pump, "_FULL_WAIT", 0.5)
     ring = nds.Ring(100, "u1", slots=4)
     with bridged(ring, hold_back=True) as (_, far):
         near = far.ring("cam", slots=1, when_full="wait")
@@ -364,6 +354,56 @@ def test_a_far_ring_that_is_full_does_not_hold_up_the_close(monkeypatch: pytest.
         assert frames.get(timeout=HANG).origin.seq == 0
         with pytest.raises(nds.Closed):
             frames.get(timeout=HANG)
+
+
+def test_who_closes_in_the_midst_of_frames_holds_nobody_up() -> None:
+    """Zenoh went on waiting for the link that was gone: others connected after 10 seconds. Here it waits for longer."""
+    queue = {"congestion_control": {"block": {"wait_before_close": 10 * HANG * 1_000_000}}}
+    config = {"transport": {"link": {"tx": {"lease": 10 * HANG * 1000, "queue": queue}}}}
+    ring = nds.Ring(1_000_000, "u1", slots=2)
+    with bridged(ring, hold_back=True, config=config) as (server, far):
+        frames = far.ring("cam", slots=1, when_full="wait").reader()
+        with suppress(nds.Full):
+            for _ in range(100):
+                ring.put(np.zeros(1_000_000, "u1"), timeout=0.2)
+        assert ring.stats()["written"] < 100
+        far.close()
+        assert frames.get(timeout=HANG).origin.seq == 0
+        with net.connect(server.link.endpoint, timeout=HANG) as other:
+            others = other.ring("cam", timeout=HANG).reader()
+            ring.put(np.ones(1_000_000, "u1"), timeout=HANG)
+            assert others.get(timeout=HANG).origin.run == server.run
+
+
+def test_who_hears_nothing_listens_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a link was cut and mended the other side may not know any more who listens; nothing came for ever."""
+    monkeypatch.setattr(_pump, "_SILENT", 0.8)
+    ring = ring_of()
+    with bridged(ring) as (_, far):
+        near = far.ring("cam")
+        frames, pump = near.reader(), far._pumps["cam"]
+        kept = len(far.link._kept)
+        pump._subscriber.undeclare()
+        pump._watcher.undeclare()
+        pump._inbox.see(SimpleNamespace(key_expr=_wire.live_key("ring", "cam", pump._run or 0), kind=None))
+        assert wait_until(lambda: pump.stats["state"] == "waiting", HANG)
+        ring.put(np.zeros(100, "u1"))
+        assert wait_until(lambda: pump.stats["state"] == "open" and near.stats()["lost"] == 1, HANG)
+        ring.put(np.ones(100, "u1"))
+        assert frames.get(timeout=HANG).origin.seq == 1
+        assert len(far.link._kept) == kept
+
+
+def test_a_wait_in_vain_says_where_to_look() -> None:
+    ring = ring_of()
+    with bridged(ring) as (_, far):
+        for get in (far.ring("cam").reader().get, far.ring("cam").reader().newest):
+            with pytest.raises(nds.Empty) as caught:
+                get(timeout=0.001)
+            assert "far.stats()" in str(caught.value.__notes__)
+    with pytest.raises(nds.Empty) as caught:
+        ring.reader().get(timeout=0)
+    assert not hasattr(caught.value, "__notes__")
 
 
 def test_what_was_before_does_not_count_and_the_end_travels() -> None:
@@ -520,6 +560,34 @@ def test_a_miss_here_is_a_hit_or_a_load_there() -> None:
         with pytest.raises(net.Unreachable, match="nothing"):
             nds.Cache("8 MiB", load=far.loader("nothing"))[1]
         assert server.stats()["caches"]["tiles"] == {"values": 2, "bytes": 44, "failures": 2}
+
+
+def test_who_has_a_value_finds_it_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was counted after it was sent, so it could be here before."""
+    with bridged(cache=nds.Cache("8 MiB", load=lambda _: np.zeros(3))) as (server, far):
+        counted, answers, may_send = list[int](), server._answers, True
+        reply_of = answers._reply
+
+        def watched(name: str, cache: Any, query: Any) -> None:
+            def reply(*args: Any, **more: Any) -> None:
+                counted.append(answers.stats[name]["values"])
+                if not may_send:
+                    raise zenoh.ZError("no link")
+                query.reply(*args, **more)
+
+            watching = MagicMock(payload=query.payload, key_expr=query.key_expr, reply=reply)
+            watching.__exit__.return_value = None
+            reply_of(name, cache, watching)
+            query.drop()
+
+        monkeypatch.setattr(answers, "_reply", watched)
+        load = far.loader("tiles")
+        assert load(1).tolist() == [0, 0, 0]
+        may_send = False
+        with pytest.raises(net.FarLoadError, match="no link"):
+            load(2)
+        assert counted == [1, 2]
+        assert server.stats()["caches"]["tiles"] == {"values": 1, "bytes": 24, "failures": 1}
 
 
 def test_keys_of_each_kind_are_the_same_there() -> None:
@@ -727,20 +795,6 @@ def test_a_cache_that_is_not_offered_is_told_with_those_that_are() -> None:
         far.loader("tile")(1)
 
 
-def test_ctrl_c_ends_a_wait() -> None:
-    source = """
-    import _thread, threading, time
-    from ndshare import net
-    threading.Timer(0.5, _thread.interrupt_main).start()
-    begun = time.monotonic()
-    try:
-        net.connect("tcp/127.0.0.1:1", timeout=60)
-    except KeyboardInterrupt:
-        print(time.monotonic() - begun < 30)
-    """
-    assert run(source).clean().strip() == "True"
-
-
 @contextmanager
 def impostor(hello: bytes) -> Iterator[str]:
     """Offer what no server of ours would."""
@@ -786,7 +840,7 @@ def test_user_and_password_of_a_configuration(tmp_path: Any) -> None:
     config = auth(user="server", password="other", dictionary_file=str(passwords))
     with net.serve(place, rings={"cam": ring}, config=config):
         with pytest.raises(net.Unreachable):
-            net.connect(place, timeout=1.5)
+            net.connect(place, timeout=0.5)
         with net.connect(place, config=auth(user="camera", password="secret"), timeout=HANG) as far:
             assert far.rings == ("cam",)
         with_file = tmp_path / "zenoh.json5"
@@ -848,7 +902,7 @@ def test_tls_by_a_configuration(tmp_path: Any) -> None:
             ring.put(np.ones(100, "u1"))
             assert frames.get(timeout=HANG).origin.seq == 0
         with pytest.raises(net.Unreachable):
-            net.connect(place, timeout=1)
+            net.connect(place, timeout=0.5)
 
 
 def test_what_is_larger_than_allowed_is_refused() -> None:
@@ -1049,9 +1103,10 @@ def test_a_strangers_answers_are_taken_for_nobodys() -> None:
         for asked, *said in answers:
 
             def answer(query: Any, said: list[Any] = said) -> None:
-                # Zenoh itself refuses some, by one engine with an error.
+                # Zenoh itself refuses some, by one engine with an error. As often as answers are looked at.
                 with query, suppress(zenoh.ZError):
-                    query.reply(said[0], said[1], attachment=said[2])
+                    for _ in range(64):
+                        query.reply(said[0], said[1], attachment=said[2])
 
             stranger.declare_queryable(asked, net._link.in_place(answer))
         with net.connect(server.link.endpoint, timeout=HANG) as far:
@@ -1080,6 +1135,34 @@ def test_who_answers_without_an_end_is_cut_off() -> None:
     for queryable in queryables:
         queryable.undeclare()
     session.close()
+
+
+def test_nothing_is_kept_of_what_comes_after_the_answer() -> None:
+    """A server that went on answering filled the memory of who had asked once."""
+    more, has_answered = threading.Event(), threading.Event()
+
+    def answer(query: Any) -> None:
+        def go_on() -> None:
+            with query:
+                query.reply(query.key_expr, b"x" * 1000)
+                assert more.wait(HANG)
+                for _ in range(20):
+                    query.reply(query.key_expr, b"x" * 1000)
+            has_answered.set()
+
+        threading.Thread(target=go_on).start()
+
+    with bridged(ring_of()) as (server, far):
+        queryable = server.link.session.declare_queryable("long", net._link.in_place(answer))
+        replies = net._link._Replies(64, 1 << 20)
+        far.link.session.get("long", replies.handler, consolidation=zenoh.ConsolidationMode.NONE)
+        assert replies.get(timeout=HANG) is not None
+        replies.close()
+        more.set()
+        assert has_answered.wait(HANG)
+        # The end of the answers is all that comes.
+        assert replies.get(timeout=HANG) is None
+        queryable.undeclare()
 
 
 def test_a_question_that_is_too_long_does_not_wait_for_a_loader() -> None:
@@ -1295,26 +1378,38 @@ def test_a_ring_whose_frames_are_all_too_large_is_refused() -> None:
 
 
 def test_a_receiver_that_is_killed_hinders_nobody_and_is_replaced() -> None:
-    place = endpoint()
-    with puppets((), (), (), ()) as (server, doomed, other, late):
-        server.serve(place)
+    place, ring = endpoint(), ring_of(slots=8)
+    went = threading.Event()
+
+    def write() -> None:
+        for number in itertools.count():
+            ring.put(np.full(100, number % 251, "u1"))
+            # Until all are there, and for a while.
+            if went.wait(0.01) and ring.stats()["written"] % 20 == 0:
+                return
+
+    with net.serve(place, rings={"cam 0": ring}), puppets((), (), ()) as (doomed, other, late):
         doomed.join(place)
         other.join(place)
-        server.do("thread = writing(60, 0.02)")
+        writer = threading.Thread(target=write)
+        writer.start()
         doomed.until("len(seen) > 5")
         doomed.kill()
         late.join(place)
-        server.do("thread.join()")
-        server.do("ring.close()")
+        late.until("len(seen) > 5")
+        went.set()
+        writer.join(HANG)
+        written = ring.stats()["written"]
+        ring.close()
         for receiver in (other, late):
             receiver.until("ends == ['closed']")
             counts = receiver.do("counts()")
             first = receiver.do("seen[0]")
             assert counts["torn"] == []
             assert counts["sorted"]
-            assert counts["seen"] + counts["lost"] <= 60
-            assert counts["seen"] + counts["lost"] >= 60 - first
-        assert other.do("counts()")["seen"] + other.do("counts()")["lost"] == 60
+            assert counts["seen"] + counts["lost"] <= written
+            assert counts["seen"] + counts["lost"] >= written - first
+        assert other.do("counts()")["seen"] + other.do("counts()")["lost"] == written
 
 
 def test_a_server_that_closes_and_comes_back_begins_anew() -> None:
@@ -1454,11 +1549,11 @@ def test_the_command_brings_a_ring_to_programs_that_know_only_its_name(
         (("--connect", "tcp/127.0.0.1:1", "--cache", "a"), "--cache"),
     ],
 )
-def test_a_wrong_command_line_says_so(args: tuple[str, ...], match: str) -> None:
-    with command(*args) as process:
-        _, said = process.communicate(timeout=HANG)
-    assert process.returncode == 2
-    assert match in said
+def test_a_wrong_command_line_says_so(args: tuple[str, ...], match: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        _command.main(list(args))
+    assert ended.value.code == 2
+    assert match in capsys.readouterr().err
 
 
 def test_the_bare_program_says_what_to_install() -> None:
@@ -1509,16 +1604,17 @@ def test_a_bridge_leaves_a_name_alone_that_is_somebody_elses() -> None:
     assert nds.ref(nds.attach("cam0", timeout=0)) == nds.ref(ring)
 
 
-@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.usefixtures("runtime")
-def test_a_bridge_that_waits_ends_in_order_and_has_said_for_whom(by: signal.Signals) -> None:
+def test_a_bridge_that_waits_ends_in_order_and_has_said_for_whom() -> None:
     place = endpoint()
-    process = command("--connect", place, "--ring", "cam0")
-    said = said_line(process, "waits for")
-    process.send_signal(by)
-    assert place in said
-    assert "refused" in said
-    assert ended(process) == (0, "")
+    by = {signal.SIGINT: "cam0", signal.SIGTERM: "cam1"}
+    processes = {number: command("--connect", place, "--ring", name) for number, name in by.items()}
+    for number, process in processes.items():
+        said = said_line(process, "waits for")
+        process.send_signal(number)
+        assert place in said
+        assert "refused" in said
+        assert ended(process) == (0, "")
 
 
 def reader_of_a_killed_bridge(place: str, ring: nds.Ring) -> nds.Reader:
@@ -1536,7 +1632,7 @@ def reader_of_a_killed_bridge(place: str, ring: nds.Ring) -> nds.Reader:
 
 
 @pytest.mark.usefixtures("runtime")
-def test_a_bridge_takes_over_the_ring_of_one_that_was_killed() -> None:
+def test_a_bridge_takes_over_the_ring_of_one_that_was_killed_or_ends_it_if_it_has_other_frames() -> None:
     place, ring = endpoint(), ring_of()
     with net.serve(place, rings={"cam0": ring}):
         frames = reader_of_a_killed_bridge(place, ring)
@@ -1545,12 +1641,23 @@ def test_a_bridge_takes_over_the_ring_of_one_that_was_killed() -> None:
             assert "into the ring of a bridge that died" in said_line(second, "receives")
             ring.put(np.full(100, 2, "u1"))
             assert frames.get(timeout=HANG).origin.seq == 1
-            # It takes the name away again, which is its own now.
-            second.send_signal(signal.SIGTERM)
-            assert ended(second) == (0, "")
-            assert nds.names() == {}
         finally:
             second.kill()
+            second.communicate()
+        third = command("--connect", place, "--ring", "cam0", "--slots", "7")
+        try:
+            said_line(third, "receives")
+            with pytest.raises((nds.WriterDied, nds.Closed)):
+                frames.get(timeout=HANG)
+            with pytest.raises(nds.Closed):
+                frames.get(timeout=HANG)
+            assert nds.attach("cam0", timeout=0).slots == 7
+            # It takes the name away again, which is its own now.
+            third.send_signal(signal.SIGTERM)
+            assert ended(third) == (0, "")
+            assert nds.names() == {}
+        finally:
+            third.kill()
 
 
 @pytest.mark.usefixtures("runtime")
@@ -1568,32 +1675,67 @@ def test_a_bridge_whose_camera_died_is_not_taken_for_one_that_was_killed() -> No
             writer._die()
             with pytest.raises(nds.WriterDied):
                 frames.get(timeout=HANG)
+            near = nds.attach("cam0", timeout=0)
+            assert near.stats()["writers"] == []
+            state = net.bridge_of(near, timeout=HANG)
+            assert state is not None
+            assert (state["pid"], state["state"], state["received"]) == (first.pid, "open", 1)
             status, said = ended(command("--connect", place, "--ring", "cam0"))
             assert status == 1
-            assert "the only bridge that receives ring 'cam0'" in said
+            assert f"the only bridge that receives ring 'cam0' on this machine, got process {first.pid}" in said
             ring.put(np.full(100, 2, "u1"))
             assert frames.get(timeout=HANG).origin.seq == 1
         finally:
             first.kill()
             first.communicate()
+        assert net.bridge_of(near, timeout=HANG) is None
 
 
 @pytest.mark.usefixtures("runtime")
-def test_a_bridge_ends_a_ring_left_behind_that_has_other_frames() -> None:
-    place, ring = endpoint(), ring_of()
-    with net.serve(place, rings={"cam0": ring}):
-        frames = reader_of_a_killed_bridge(place, ring)
-        second = command("--connect", place, "--ring", "cam0", "--slots", "7")
-        try:
-            said_line(second, "receives")
-            with pytest.raises((nds.WriterDied, nds.Closed)):
-                frames.get(timeout=HANG)
-            with pytest.raises(nds.Closed):
-                frames.get(timeout=HANG)
-            assert nds.attach("cam0", timeout=0).slots == 7
-        finally:
-            second.kill()
-            second.communicate()
+def test_a_bridge_leaves_a_ring_alone_that_a_program_fills_whose_camera_died() -> None:
+    """It had no writer, so a bridge took it for one that was left behind, and wrote into it, too."""
+    ring = ring_of()
+    with bridged(ring) as (server, far):
+        near = far.ring("cam")
+        nds.publish("cam", near)
+        far._pumps["cam"]._die()
+        assert near.stats()["writers"] == []
+        status, said = ended(command("--connect", server.link.endpoint, "--ring", "cam", "--timeout", "60"))
+        assert (status, 'expected "cam" to be free' in said) == (1, True), said
+        state = net.bridge_of(near, timeout=HANG)
+        assert state is not None
+        assert state["pid"] == os.getpid()
+
+
+def test_a_forked_child_does_not_seem_to_fill_a_ring() -> None:
+    source = """
+    import os, signal
+    from ndshare.net import _claim
+    read, write = os.pipe()
+    program = os.fork()
+    if program == 0:
+        claim = _claim.Claim(b"it")
+        if os.fork() == 0:
+            os.write(write, str(os.getpid()).encode())
+        signal.pause()
+    child = int(os.read(read, 100))
+    print(_claim.holder(b"it") == program)
+    os.kill(program, signal.SIGKILL)
+    os.waitpid(program, 0)
+    print(_claim.holder(b"it"))
+    os.kill(child, signal.SIGKILL)
+    """
+    assert run(source).clean().split() == ["True", "None"]
+
+
+def test_who_is_asked_for_a_ring_and_cannot_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with bridged(ring_of()) as (_, far):
+        near = far.ring("cam")
+        monkeypatch.setattr(far._pumps["cam"]._claim, "answer", lambda _: None)
+        with pytest.raises(nds.Timeout, match=f"process {os.getpid()} did not say"):
+            net.bridge_of(near, timeout=0.1)
+        with pytest.raises(TypeError, match="expected a ring, got Far"):
+            net.bridge_of(far)
 
 
 @pytest.mark.usefixtures("runtime")
@@ -1624,7 +1766,7 @@ def test_a_bridge_serves_the_ring_that_comes_back_under_the_name() -> None:
     [
         ("--connect", "localhost:7447", "--ring", "a"),
         ("--connect", "tcp/localhost", "--ring", "a", "--timeout", "1"),
-        ("--connect", "tcp/127.0.0.1:1", "--ring", "a", "--timeout", "0.3"),
+        ("--connect", "tcp/127.0.0.1:1", "--ring", "a", "--timeout", "0.1"),
         ("--connect", "tcp/127.0.0.1:1", "--ring", "a", "--config", "nowhere.json5"),
         ("--connect", "tcp/127.0.0.1:1", "--ring", "a", "--config", "BAD"),
         ("--listen", "tcp/192.0.2.1:1", "--ring", "a"),
@@ -1632,13 +1774,16 @@ def test_a_bridge_serves_the_ring_that_comes_back_under_the_name() -> None:
     ],
 )
 @pytest.mark.usefixtures("runtime")
-def test_what_the_command_cannot_do_is_one_line(args: tuple[str, ...], tmp_path: Any) -> None:
+def test_what_the_command_cannot_do_is_one_line(
+    args: tuple[str, ...], tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     (tmp_path / "bad.json5").write_text("{nope: [")
     args = tuple(str(tmp_path / "bad.json5") if arg == "BAD" else arg for arg in args)
     ring = ring_of()
     nds.publish("a", ring)
-    status, said = ended(command(*args))
-    assert status == 1
+    assert _command.main(list(args)) == 1
+    said = capsys.readouterr().err
     assert said.startswith("ndshare: expected ") or "nowhere.json5" in said
     assert said.count("\n") == 1
     assert ".cargo" not in said
@@ -1647,8 +1792,7 @@ def test_what_the_command_cannot_do_is_one_line(args: tuple[str, ...], tmp_path:
 # ---- the end of the interpreter -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("timeout", ["0.3", "1", "1.5"])
-def test_an_interpreter_exits_in_order_after_a_connect_that_failed(timeout: str) -> None:
+def test_an_interpreter_exits_in_order_after_a_connect_that_failed() -> None:
     source = """
     import sys
     from ndshare import net
@@ -1657,16 +1801,19 @@ def test_an_interpreter_exits_in_order_after_a_connect_that_failed(timeout: str)
     except net.Unreachable as error:
         print("refused" in str(error))
     """
-    assert run(source, endpoint(), timeout).clean().strip() == "True"
+    place = endpoint()
+    with ThreadPoolExecutor(2) as pool:
+        for done in pool.map(lambda timeout: run(source, place, timeout), ["0.3", "1.2"]):
+            assert done.clean().strip() == "True"
 
 
 def test_an_interpreter_exits_in_order_after_ctrl_c_in_a_connect() -> None:
     source = """
     import _thread, sys, threading
     from ndshare import net
-    threading.Timer(1.0, _thread.interrupt_main).start()
+    threading.Timer(0.4, _thread.interrupt_main).start()
     try:
-        net.connect(sys.argv[1])
+        net.connect(sys.argv[1], timeout=1000)
     except KeyboardInterrupt:
         print("ctrl-c")
     """
@@ -1680,7 +1827,7 @@ def test_the_exit_waits_for_calls_of_zenoh_whatever_ctrl_c_says() -> None:
     from ndshare.net import _link
     def call():
         for _ in range(3):
-            time.sleep(0.3)
+            time.sleep(0.15)
             if main.is_set():
                 _thread.interrupt_main()
         os.write(1, b"back")
@@ -1788,11 +1935,11 @@ def link() -> Iterator[Link]:
         made.remove()
 
 
-# Links that are cut are noticed after 2 seconds, by who sends and by who receives.
+# Links that are cut are noticed after a second, by who sends and by who receives.
 SOON = repr(
     {
-        "transport/link/tx/lease": 2000,
-        "transport/link/tx/queue/congestion_control/block/wait_before_close": 2_000_000,
+        "transport/link/tx/lease": 1000,
+        "transport/link/tx/queue/congestion_control/block/wait_before_close": 1_000_000,
     }
 )
 
@@ -1812,19 +1959,19 @@ def test_500_frames_of_4_mib_at_1_gbit_are_delivered_or_counted(link: Link) -> N
     with puppets(link.inside(0), link.inside(1)) as (server, receiver):
         server.serve(link.endpoint, nbytes=4 << 20)
         receiver.join(link.endpoint, slots=16)
-        server.do("put(500, 0.008)")
+        server.do("put(500, 0.002)")
         server.do("ring.close()")
         counts = all_counted(receiver, 500)
         assert counts["seen"] > 20, counts
 
 
-@pytest.mark.parametrize("seconds", [0.5, 3.0])
+@pytest.mark.parametrize("seconds", [0.3, 1.3])
 def test_a_link_that_is_cut_and_mended_goes_on_and_counts_the_gap(link: Link, seconds: float) -> None:
     link.lay()
     with puppets(link.inside(0), link.inside(1)) as (server, receiver):
         server.serve(link.endpoint, nbytes=100_000, config=SOON)
         receiver.join(link.endpoint, config=SOON)
-        server.do(f"thread = writing({int(50 * (seconds + 2))}, 0.02)")
+        server.do(f"thread = writing({int(50 * (seconds + 0.5))}, 0.02)")
         receiver.until("len(seen) > 10")
         link.cut()
         time.sleep(seconds)  # how long it is cut is what is tested

@@ -53,9 +53,9 @@ fn of_process(py: Python<'_>, name: &str, said: impl PyErrArguments + 'static, p
     }
 }
 
-/// Whether an exception is `Closed`.
-pub(crate) fn is_closed(py: Python<'_>, error: &PyErr) -> bool {
-    class_of(py, "Closed").is_ok_and(|class| error.is_instance(py, &class))
+/// Whether an exception is one of ours, by its name.
+pub(crate) fn is_ours(py: Python<'_>, name: &str, error: &PyErr) -> bool {
+    class_of(py, name).is_ok_and(|class| error.is_instance(py, &class))
 }
 
 /// The one way to our classes. They are looked up once, for the end of the interpreter, when nothing can be imported.

@@ -69,6 +69,13 @@ impl Own {
         Ok(Self { frame, dtype: dtype.unbind(), is_typed, meta, tree, last_tree: Guarded::new(None) })
     }
 
+    /// Whether the meta says where frames were made: on another machine.
+    pub(crate) fn is_from_afar(&self, py: Python<'_>) -> PyResult<bool> {
+        let Some(meta) = &self.meta else { return Ok(false) };
+        let is_there = py.import("ndshare._origin")?.getattr("is_there")?;
+        is_there.call1((&meta.given,))?.is_truthy()
+    }
+
     /// Frames of several arrays, as a user names them.
     pub(crate) fn of_fields(
         py: Python<'_>,

@@ -13,7 +13,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use crate::closable::Closable;
 use crate::described::Descriptions;
-use crate::error::is_closed;
+use crate::error::is_ours;
 use crate::frame::{Own, copied};
 use crate::lock::seconds;
 use crate::ndarray::plain_class;
@@ -138,7 +138,7 @@ impl OfferedRing {
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         match self.next(py, None, false) {
-            Err(error) if is_closed(py, &error) => Ok(None),
+            Err(error) if is_ours(py, "Closed", &error) => Ok(None),
             other => other.map(Some),
         }
     }

@@ -18,7 +18,7 @@ use crate::arena::work_arena;
 use crate::closable::{Closable, closed};
 use crate::described::{Described, Descriptions};
 use crate::dtype::Dtype;
-use crate::error::{is_closed, to_python};
+use crate::error::{is_ours, to_python};
 use crate::frame::{FrameHold, Own, carried, carried_note, note_of, parsed_time, quoted, received, written};
 use crate::gather::fill;
 use crate::guard::{Guarded, Once};
@@ -859,8 +859,20 @@ impl Reader {
         if found.is_none() {
             found = at_once(py, || reader.get_soon(soon))?;
         }
-        let wait = || interruptible_for(py, timeout, |deadline| reader.get(deadline));
+        let wait = || self.waited(py, interruptible_for(py, timeout, |deadline| reader.get(deadline)));
         received(py, &self.own, &self.known, found.map_or_else(wait, Ok)?)
+    }
+
+    /// What a wait gave; where frames come from another machine, an `Empty` says how to see what becomes of them there.
+    fn waited<T>(&self, py: Python<'_>, outcome: PyResult<T>) -> PyResult<T> {
+        outcome.inspect_err(|raised| {
+            if is_ours(py, "Empty", raised) && self.own.is_from_afar(py).is_ok_and(|is_far| is_far) {
+                let text = "its frames come from another machine: far.stats(), and ndshare.net.bridge_of(ring), say \
+                            whether there is a link, and a server";
+                // An exception that takes no note is as good without.
+                let _ = raised.value(py).call_method1(intern!(py, "add_note"), (text,));
+            }
+        })
     }
 }
 
@@ -905,7 +917,7 @@ impl Reader {
         let max_age = seconds(max_age).map_err(|_| refuse(max_age.unwrap_or_default()))?;
         let (reader, timeout) = (self.reader.open(py, "reader")?, seconds(timeout)?);
         let found = at_once(py, || reader.newest_now(max_age))?;
-        let wait = || interruptible_for(py, timeout, |deadline| reader.newest(max_age, deadline));
+        let wait = || self.waited(py, interruptible_for(py, timeout, |deadline| reader.newest(max_age, deadline)));
         received(py, &self.own, &self.known, found.map_or_else(wait, Ok)?)
     }
 
@@ -929,7 +941,7 @@ impl Reader {
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         match self.next(py, None) {
-            Err(error) if is_closed(py, &error) => Ok(None),
+            Err(error) if is_ours(py, "Closed", &error) => Ok(None),
             other => other.map(Some),
         }
     }

@@ -18,6 +18,7 @@ not import this module, nor Zenoh.
 from .._origin import Origin
 from ._connect import Far, connect
 from ._errors import FarLoadError, Incompatible, NameTaken, Unreachable
+from ._pump import bridge_of
 from ._serve import Server, serve
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Origin",
     "Server",
     "Unreachable",
+    "bridge_of",
     "connect",
     "serve",
 ]

@@ -4,21 +4,20 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import signal
-import socket
 import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from typing import Any, TypeVar, cast
 
 from .. import _names, _native, _origin
 from .._errors import Error
 from .._ref import ref
+from . import _claim
 from ._connect import Far, connect
 from ._engine import zenoh
 from ._errors import NameTaken
@@ -106,27 +105,22 @@ def _named(name: str) -> Any:
         return None
 
 
-def _claimed(name: str) -> socket.socket:
-    """Return the right to fill the ring of a name on this machine, which ends with the process. Raises NameTaken.
-
-    While the camera is away no writer is there, so nothing else tells this bridge from one that was killed.
-    """
-    whose = f"{os.getuid()} {os.environ.get('XDG_RUNTIME_DIR')} {name}"
-    claim = socket.socket(socket.AF_UNIX)
+def _claimed(name: str) -> _claim.Claim:
+    """Return the right to fill the ring of a name on this machine, which ends with the process. Raises NameTaken."""
+    what = f"bridge {os.getuid()} {os.environ.get('XDG_RUNTIME_DIR')} {name}".encode()
     try:
-        claim.bind("\0ndshare bridge " + hashlib.sha256(whose.encode()).hexdigest())
+        return _claim.Claim(what)
     except OSError:
-        claim.close()
         raise NameTaken(
-            f"expected to be the only bridge that receives ring {name!r} on this machine, got another one: end that one"
+            f"expected to be the only bridge that receives ring {name!r} on this machine, got process "
+            f"{_claim.holder(what)}: end that one"
         ) from None
-    return claim
 
 
 def _connect(wanted: argparse.Namespace, stop: threading.Event) -> None:
     with ExitStack() as claims:
         for name in sorted(set(wanted.ring)):
-            claims.enter_context(_claimed(name))
+            claims.enter_context(closing(_claimed(name)))
         _receive(wanted, stop)
 
 
@@ -175,8 +169,9 @@ def _left_behind(name: str) -> _native.Ring | None:
         return None
     ring = cast("_native.Ring", found)
     is_far = _origin.is_there(ring.meta) and ring.when_full == "drop_oldest"
-    has_writer = any(writer["alive"] for writer in ring.stats()["writers"])
-    return ring if is_far and not has_writer else None
+    # While the camera is away a ring has no writer, and somebody who will fill it again.
+    is_filled = any(writer["alive"] for writer in ring.stats()["writers"]) or _claim.holder(_claim.of_ring(ring))
+    return ring if is_far and not is_filled else None
 
 
 def _is_same(thing: Any, other: _native.Ring) -> bool:

@@ -47,8 +47,8 @@ class Far(Closing):
 
     >>> import ndshare as nds
     >>> from ndshare import net
-    >>> server = net.serve("tcp/127.0.0.1:17446", rings={"cam0": nds.Ring(3, "uint8", slots=4)})
-    >>> far = net.connect("tcp/127.0.0.1:17446")
+    >>> server = net.serve("tcp/127.0.0.1:7447", rings={"cam0": nds.Ring(3, "uint8", slots=4)})
+    >>> far = net.connect("tcp/127.0.0.1:7447")
     >>> far.ring("cam0").shape, far.is_connected, far.stats()["rings"]["cam0"]["state"]
     ((3,), True, 'open')
     >>> far.close(), server.close()
@@ -179,16 +179,21 @@ class Far(Closing):
         except BaseException:
             # It was closed meanwhile, say.
             del self._pumps[name]
-            self._end(pump)
+            self._end([pump])
             raise
         return pump
 
-    def _end(self, pump: Pump) -> None:
-        pump.stop()
-        if pump.link is not self.link:
-            pump.link.close()
-        if pump.thread.ident is not None and pump.thread is not threading.current_thread():
-            pump.thread.join(_link.CLOSE_WAIT)
+    def _end(self, pumps: list[Pump]) -> None:
+        for pump in pumps:
+            pump.stop()
+        deadline = time.monotonic() + _link.CLOSE_WAIT
+        for pump in pumps:
+            # The thread ends its subscription, for which it needs the link.
+            if pump.thread.ident is not None and pump.thread is not threading.current_thread():
+                pump.thread.join(_link.slice_of(deadline, _link.CLOSE_WAIT))
+        for pump in pumps:
+            if pump.link is not self.link:
+                pump.link.close()
 
     def _about(self, name: str, deadline: float) -> dict[str, Any]:
         """Return what the one server says that offers a ring."""
@@ -236,11 +241,11 @@ class Far(Closing):
         asked, values = _native.key_bytes(key), _wire.values_key(name)
         try:
             most = self.link.most + _wire.MOST_JSON
-            for reply in self.link.ask(values, deadline, most, zenoh.Priority.DATA, payload=asked):
+            # The server lets nobody else answer under this key; under one with wildcards anybody may.
+            for reply in self.link.ask(values, deadline, most, zenoh.Priority.DATA, values, payload=asked):
                 if reply.ok is None:
                     self._raise(key, deadline, reply)
-                # The server lets nobody else answer under this key; under one with wildcards anybody may.
-                elif str(reply.ok.key_expr) == values:
+                else:
                     return self._value(reply.ok)
         except Timeout:
             raise Timeout(self._still_loading(name, key)) from None
@@ -305,12 +310,10 @@ class Far(Closing):
         if self._pid != os.getpid() or not self.link.is_mine:
             return
         _link.closing.discard(self)
-        for pump in list(self._pumps.values()):
-            pump.stop()
+        self._end(list(self._pumps.values()))
         self.link.close()
         # Another thread may have begun one meanwhile. From now on it sees that the link is closed.
-        for pump in list(self._pumps.values()):
-            self._end(pump)
+        self._end(list(self._pumps.values()))
 
     def __repr__(self) -> str:
         state = "connected" if self.is_connected else "not connected" if self.link.is_mine else "closed"

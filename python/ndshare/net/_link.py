@@ -37,6 +37,7 @@ Endpoints = str | Sequence[str]
 
 LOOK_EVERY = 0.05  # seconds between two looks for signals
 CLOSE_WAIT = 2.0  # seconds that a close waits for Zenoh
+_CALM_WAIT = 1.0  # seconds of these, for what is on its way
 _EXIT_WAIT = 15.0  # seconds that the exit waits for calls of Zenoh, which end by themselves after 10 at the latest
 _ATTEMPT_MS = 1000  # that one attempt to connect takes at the most
 _MOST_REPLIES = 64  # to one question; servers of one network are fewer
@@ -267,11 +268,12 @@ def in_place(call: Callable[[Any], object], at_end: Callable[[], object] | None 
 class _Replies:
     """The replies to a question, with None after the last; `most` of them, of `most_bytes` together.
 
-    Whoever answers may answer without an end, and at length: what is beyond is thrown away.
+    Whoever answers may answer without an end, and at length: what is beyond is thrown away. So is what comes under
+    another key than `only`, if that is given.
     """
 
-    def __init__(self, most: int, most_bytes: int) -> None:
-        self._most, self._most_bytes = most, most_bytes
+    def __init__(self, most: int, most_bytes: int, only: str | None = None) -> None:
+        self._most, self._most_bytes, self._only = most, most_bytes, only
         self._queue: queue.SimpleQueue[zenoh.Reply | None] = queue.SimpleQueue()
         self.get = self._queue.get
         self.handler = in_place(self._put, lambda: self._queue.put(None))
@@ -280,9 +282,30 @@ class _Replies:
         said = reply.ok or reply.err
         attached = None if reply.ok is None else reply.ok.attachment
         nbytes = len(b"" if said is None else said.payload) + len(b"" if attached is None else attached)
-        if self._most > 0 and nbytes <= self._most_bytes:
+        is_wanted = self._only is None or reply.ok is None or str(reply.ok.key_expr) == self._only
+        if is_wanted and self._most > 0 and nbytes <= self._most_bytes:
             self._most, self._most_bytes = self._most - 1, self._most_bytes - nbytes
             self._queue.put(reply)
+
+    def close(self) -> None:
+        """Keep nothing of what comes from now on: Zenoh calls for as long as the question may be answered."""
+        self._most = 0
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._queue.get_nowait()
+
+
+def _calm(session: Any) -> None:
+    """Wait until nothing is on its way here any more, where nothing is subscribed to now.
+
+    Whoever sends to a link that ends with its queue full is held up by Zenoh for 10 seconds, and with it all others.
+    This question goes behind the end of the subscriptions, and its answer behind the frames that were on their way.
+    """
+    replies = _Replies(_MOST_REPLIES, _MOST_TOLD)
+    priority = zenoh.Priority.DATA
+    session.get(_wire.HELLO, replies.handler, congestion_control=BLOCK, priority=priority, timeout=_CALM_WAIT)
+    with contextlib.suppress(queue.Empty):
+        replies.get(timeout=_CALM_WAIT)
 
 
 class Link:
@@ -304,6 +327,7 @@ class Link:
         self._pid = os.getpid()
         self.is_closed = False
         self._kept: list[Any] = []
+        self._is_subscribed = False
         self._session = self._open(configured(role, endpoints, config, most + _wire.MOST_JSON, guarded), role, deadline)
         self.keep(self._session)
         _links.add(self)
@@ -371,22 +395,41 @@ class Link:
         self._kept.append(thing)
         return thing
 
+    def forget(self, thing: Any) -> None:
+        """End what was declared, and keep it no longer. A link that is cut hears nothing of it."""
+        with contextlib.suppress(zenoh.ZError):
+            thing.undeclare()
+        self._kept = [kept for kept in self._kept if kept is not thing]
+
+    def subscribe(self, key: str, take: Any) -> Any:
+        """Have a handler take what is published under a key, as fast as it goes; `close` has to stop that first."""
+        self._is_subscribed = True
+        return self.keep(self.session.declare_subscriber(key, take))
+
     def ask(
-        self, key: str, deadline: float, most: int = _MOST_TOLD, priority: zenoh.Priority = ASK, **more: Any
+        self,
+        key: str,
+        deadline: float,
+        most: int = _MOST_TOLD,
+        priority: zenoh.Priority = ASK,
+        only: str | None = None,
+        **more: Any,
     ) -> Iterator[zenoh.Reply]:
-        """Go through the replies to a question as they come, `most` bytes of them. Raises Timeout."""
-        replies = _Replies(_MOST_REPLIES, most)
+        """Go through the replies to a question as they come, `most` bytes of them, under the key `only`.
+
+        Raises Timeout.
+        """
+        replies = _Replies(_MOST_REPLIES, most, only)
+        more |= {"congestion_control": BLOCK, "consolidation": zenoh.ConsolidationMode.NONE, "priority": priority}
         seconds = min(max(deadline - time.monotonic(), 0.001), 1e6)
-        with self.used() as session:
-            session.get(
-                key,
-                replies.handler,
-                consolidation=zenoh.ConsolidationMode.NONE,
-                congestion_control=BLOCK,
-                priority=priority,
-                timeout=seconds,
-                **more,
-            )
+        try:
+            with self.used() as session:
+                session.get(key, replies.handler, timeout=seconds, **more)
+            yield from self._replies(replies, key, deadline)
+        finally:
+            replies.close()
+
+    def _replies(self, replies: _Replies, key: str, deadline: float) -> Iterator[zenoh.Reply]:
         while True:
             try:
                 reply = replies.get(timeout=slice_of(deadline))
@@ -417,7 +460,15 @@ class Link:
         _links.discard(self)
         # A link that loses packets may make Zenoh wait for long; that goes on without us.
         with contextlib.suppress(Timeout, zenoh.ZError):
-            patiently(cast("Any", self._session).close, time.monotonic() + CLOSE_WAIT, "Zenoh")
+            patiently(self._close, time.monotonic() + CLOSE_WAIT, "Zenoh")
+
+    def _close(self) -> None:
+        session: Any = self._session
+        try:
+            if self._is_subscribed:
+                _calm(session)
+        finally:
+            session.close()
 
     def abandon(self) -> None:
         """Leave everything alone, in a forked child: what Zenoh does at its end needs threads that are not there."""

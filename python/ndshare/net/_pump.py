@@ -11,20 +11,23 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+import time
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict, cast
 
 import numpy as np
 
 from .. import _native, _origin
 from .._errors import ArenaFull, Closed, Error, Full
-from . import _engine, _link, _wire
+from . import _claim, _engine, _link, _wire
 from ._engine import zenoh
 from ._link import Link
 
 _QUEUE = 2  # frames that wait for a ring; what comes then waits in the network, or is lost
 _MOST_EVENTS = 1024  # of what is no frame
 _FULL_WAIT = 5.0  # seconds that a frame waits for readers here; longer, and the link would be closed
+_SILENT = 5.0  # seconds without a word, of which a server has two each second; then it is asked anew what there is
+_ANSWER_EVERY = 0.2  # seconds between two looks for who asks what becomes of the ring
 _QUIET = 1.0  # seconds after which nothing is on its way any more from a ring that has ended
 
 
@@ -39,6 +42,12 @@ class FarRing(TypedDict):
     rejected: int
     restarts: int
     error: str | None
+
+
+class BridgeState(FarRing):
+    """What came of a ring, and the process that fills it."""
+
+    pid: int
 
 
 class _Frame(NamedTuple):
@@ -136,12 +145,18 @@ class Pump:
     def __init__(self, link: Link, name: str, ring: _native.Ring, form: _wire.Form, given: dict[str, Any]) -> None:
         self.link, self._name, self.ring, self._form = link, name, ring, form
         self.given = given  # how the ring was asked for
+        self._claim: _claim.Claim | None = None
+        with contextlib.suppress(OSError):
+            self._claim = _claim.Claim(_claim.of_ring(ring))
+        self._answer_at = 0.0
         self._writer: _native.Writer | None = ring.writer()
         self._inbox = _Inbox()
         self._has_waited = False  # in vain, for readers here, and nothing was written since
         self._live: set[int] = set()
         self._run: int | None = None
         self._subscriber: Any = None
+        self._watcher: Any = None
+        self._heard_at = time.monotonic()
         self._least = 0  # the number after that of the last message that came
         self._expected: int | None = None  # the first number of which nobody knows yet whether it is lost
         self._first: int | None = None  # the first number that came of a run of which nothing is known yet
@@ -157,11 +172,19 @@ class Pump:
         self.thread = threading.Thread(target=self._work, name=f"ndshare net {name}", daemon=True)
 
     def start(self) -> None:
-        link = self.link
         self.thread.start()
+        self._watch()
+
+    def _watch(self) -> None:
+        """Hear of servers that come and go, and of those that are there."""
+        link = self.link
         watch = _link.in_place(self._inbox.see)
         key = f"{_wire.LIVE}/ring/{_wire.name_key(self._name)}/*"
-        link.keep(link.session.liveliness().declare_subscriber(key, watch, history=True))
+        self._watcher = link.keep(link.session.liveliness().declare_subscriber(key, watch, history=True))
+
+    def _listen(self, run: int) -> None:
+        key = _wire.frames_key(self._name, run)
+        self._subscriber = self.link.subscribe(key, _link.in_place(partial(self._inbox.take, run, key)))
 
     # The thread
 
@@ -179,12 +202,18 @@ class Pump:
             self._leave()
 
     def _step(self) -> None:
+        if self._claim is not None and time.monotonic() >= self._answer_at:
+            self._claim.answer(_wire.told(dict(self.stats)))
+            self._answer_at = time.monotonic() + _ANSWER_EVERY
         try:
-            event = self._inbox.get(_QUIET if self._end is not None else 0.2)
+            event = self._inbox.get(_QUIET if self._end is not None else _ANSWER_EVERY)
         except queue.Empty:
             if self._end is not None:
                 self._finish(self._end)
+            elif time.monotonic() > self._heard_at + _SILENT:
+                self._listen_anew()
             return
+        self._heard_at = time.monotonic()
         if isinstance(event, _Live):
             self._follow(event)
         elif event is None or event.run != self._run:
@@ -193,6 +222,16 @@ class Pump:
             self._receive(event)
         else:
             self._learn(event)
+
+    def _listen_anew(self) -> None:
+        """Declare everything once more: after a cut, what was told before may not count over there any more."""
+        self._heard_at = time.monotonic()
+        if self._watcher is not None:
+            self.link.forget(self._watcher)
+        if self._subscriber is not None and self._run is not None:
+            self.link.forget(self._subscriber)
+            self._listen(self._run)
+        self._watch()
 
     def _follow(self, live: _Live) -> None:
         """Note which runs there are, and turn to one. The one that is followed counts as long as it lives."""
@@ -209,16 +248,13 @@ class Pump:
             self._turn_to(min(self._live))
 
     def _turn_to(self, run: int) -> None:
-        link = self.link
         if self._subscriber is not None:
-            self._subscriber.undeclare()
+            self.link.forget(self._subscriber)
             self.stats["restarts"] += 1
         if self._expected is not None:
             self._next_there = self._expected
         self._run, self._least, self._expected, self._first, self._end = run, 0, None, None, None
-        key = _wire.frames_key(self._name, run)
-        take = _link.in_place(partial(self._inbox.take, run, key))
-        self._subscriber = link.keep(link.session.declare_subscriber(key, take))
+        self._listen(run)
         self.stats["state"] = "waiting"
         self._ask(run)
 
@@ -362,6 +398,8 @@ class Pump:
 
     def _leave(self) -> None:
         self.has_joined.set()
+        if self._claim is not None:
+            self._claim.close()
         if self.stats["state"] not in {"ended", "failed"}:
             self.stats["state"] = "closed"
         with contextlib.suppress(Error, zenoh.ZError, ValueError):
@@ -375,3 +413,32 @@ class Pump:
         self._inbox.close()
         with contextlib.suppress(Error):
             self.ring.close()
+
+
+def bridge_of(ring: _native.Ring, timeout: float | None = 10.0) -> BridgeState | None:
+    """Return what becomes of a ring that is filled from another machine; None if nobody fills it, or not from there.
+
+    It is asked of the process that does: "pid", and what its `far.stats` says of the ring. While the camera is away, or
+    the link is cut, a ring has no writer or nothing comes; that is told here from a bridge that was killed, which is
+    None. Raises Timeout when the process did not answer for `timeout` seconds: it is stopped, say.
+
+    >>> import ndshare as nds
+    >>> from ndshare import net
+    >>> ring = nds.Ring(3, "uint8", slots=4)
+    >>> with net.serve("tcp/127.0.0.1:7447", rings={"cam0": ring}):
+    ...     with net.connect("tcp/127.0.0.1:7447") as far:
+    ...         near = far.ring("cam0")
+    ...         net.bridge_of(near)["state"], net.bridge_of(ring)
+    ('open', None)
+    >>> net.bridge_of(near)
+    """
+    if not isinstance(cast("object", ring), _native.Ring):
+        raise TypeError(f"expected a ring, got {type(ring).__name__}: pass what far.ring or nds.attach returned")
+    answer = _claim.asked(_claim.of_ring(ring), _link.deadline_in(timeout))
+    if answer is None:
+        return None
+    pid, said = answer
+    return cast("BridgeState", {**_wire.heard(said), "pid": pid})
+
+
+bridge_of.__module__ = "ndshare.net"

@@ -23,8 +23,7 @@ from .. import _native
 from .._cache import key_of
 from .._closing import Closing
 from .._errors import Closed, Empty, WriterDied
-from .._ref import ref
-from . import _engine, _link, _wire
+from . import _claim, _engine, _link, _wire
 from ._engine import zenoh
 from ._errors import NameTaken
 from ._link import Link
@@ -73,9 +72,8 @@ class _Sender:
         # Where the ring waits for nobody, nothing here waits for a receiver.
         self._holds_back = hold_back and ring.when_full == "wait"
         self._reader = ring.reader(latest=not (hold_back or ring.when_full == "drop_oldest"))
-        # Which ring it is, for whoever read it from another server before, and not where to find it. It is the same in
-        # each process: a version and flags, which say of which session the maker is, are followed by arena and block.
-        self.identity = hashlib.sha256(ref(ring)._key()[2:]).hexdigest()[:32]
+        # Which ring it is, for whoever read it from another server before, and not where to find it.
+        self.identity = hashlib.sha256(_claim.of_ring(ring)).hexdigest()[:32]
         self.begin = self.next = ring.stats()["written"]
         self._tell_at = 0.0
         self.stats: RingSent = {"sent": 0, "bytes": 0, "dropped": 0, "unheard": 0, "state": "open", "error": None}
@@ -241,33 +239,41 @@ class _Answers:
             del question
 
     def _answer(self, name: str, query: zenoh.Query) -> None:
-        stats, cache = self.stats[name], self._caches.get(name)
+        cache = self._caches.get(name)
         if cache is None:
             # The server closes. Who asked hears nothing, as from one that is not there.
             query.drop()
             return
         try:
-            size = self._reply(cache, query)
+            self._reply(name, cache, query)
         except BaseException as error:
-            with self._count:
-                stats["failures"] += 1
+            self._add(name, failures=1)
             text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
             _refuse(query, type(error).__name__, text, self._server.host)
-        else:
-            with self._count:
-                stats["values"] += 1
-                stats["bytes"] += size
 
-    def _reply(self, cache: _native.Cache, query: zenoh.Query) -> int:
+    def _reply(self, name: str, cache: _native.Cache, query: zenoh.Query) -> None:
         asked = b"" if query.payload is None else query.payload.to_bytes()
         value = cache[_native.key_of_bytes(key_of, asked)]
         run, number = self._server.run, secrets.randbits(63)
         payload, flags = _wire.packed(value, self._server.compress, _wire.seal(run, number))
         dtype = _wire.dtype_text(value.dtype)
         header = _wire.Header(_wire.VALUE, flags, run, number, time.time_ns(), value.nbytes, value.shape, dtype, b"")
-        with query:
-            query.reply(query.key_expr, payload, attachment=_wire.pack(header))
-        return len(payload) - _wire.SEAL
+        attachment, nbytes = _wire.pack(header), len(payload) - _wire.SEAL
+        # Before it is on its way, so that who has it finds it counted.
+        self._add(name, values=1, nbytes=nbytes)
+        try:
+            with query:
+                query.reply(query.key_expr, payload, attachment=attachment)
+        except BaseException:
+            self._add(name, values=-1, nbytes=-nbytes)
+            raise
+
+    def _add(self, name: str, *, values: int = 0, nbytes: int = 0, failures: int = 0) -> None:
+        with self._count:
+            stats = self.stats[name]
+            stats["values"] += values
+            stats["bytes"] += nbytes
+            stats["failures"] += failures
 
 
 def _refuse(query: zenoh.Query, type_name: str, text: str, host: str) -> None:
