@@ -14,6 +14,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PySlice, PyString, PyTuple, PyType};
 
+use crate::built::{Plans, built};
 use crate::described::{Described, Descriptions};
 use crate::dtype::{Dtype, casts};
 use crate::error::to_python;
@@ -36,6 +37,8 @@ pub(crate) struct Own {
     tree: Option<Arc<Tree>>,
     /// The last tree that was put into a ring that takes any.
     last_tree: Guarded<Option<Arc<Tree>>>,
+    /// How frames become trees.
+    plans: Plans,
 }
 
 /// The dtype of a ring's meta: a structured one, whose items are records.
@@ -66,7 +69,15 @@ impl Own {
         let meta = meta.map(|meta| Meta::of(py, meta)).transpose()?;
         let frame = frame.map(Arc::new);
         let tree = frame.as_ref().map(|frame| Tree::of(py, frame, true)).transpose()?.flatten().map(Arc::new);
-        Ok(Self { frame, dtype: dtype.unbind(), is_typed, meta, tree, last_tree: Guarded::new(None) })
+        Ok(Self {
+            frame,
+            dtype: dtype.unbind(),
+            is_typed,
+            meta,
+            tree,
+            last_tree: Guarded::new(None),
+            plans: Plans::new(),
+        })
     }
 
     /// Frames of several arrays, as a user names them.
@@ -670,6 +681,18 @@ fn value_of_note<'py>(py: Python<'py>, note: &Note<'_>) -> PyResult<Bound<'py, P
 pub(crate) fn carried_note(array: &Bound<'_, PyAny>) -> PyResult<Option<Arc<Note<'static>>>> {
     let hold = base_of(array).and_then(|base| base.cast_into::<FrameHold>().ok());
     hold.map_or(Ok(None), |hold| hold.get().note(array.py()))
+}
+
+/// The arrays of a frame of several as they were put: dicts and tuples of views; or those of a class. An array is itself.
+#[pyfunction]
+#[pyo3(signature = (frame, kind=None))]
+pub(crate) fn frame_tree<'py>(
+    frame: &Bound<'py, PyAny>,
+    kind: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let facts = Operand::of_any(frame).ok_or_else(|| PyTypeError::new_err("expected an array"))?;
+    let hold = base_of(frame).and_then(|base| base.cast_into::<FrameHold>().ok());
+    built(frame, facts, kind, hold.as_ref().map(|hold| &hold.get().own.plans))
 }
 
 fn hold_of<'py>(frame: &Bound<'py, PyAny>) -> PyResult<Bound<'py, FrameHold>> {
