@@ -155,7 +155,7 @@ impl Wish {
         let kind = said.getattr(intern!(said.py(), "kind"))?;
         let how = if kind.is_none() {
             How::AsPut
-        } else if kind.is(PyType::new::<PyDict>(said.py())) {
+        } else if kind.is(said.py().get_type::<PyDict>()) {
             How::Dict
         } else {
             classes.push(kind);
@@ -172,24 +172,27 @@ impl<'py> Item<'_, 'py> {
     fn tree(&self, node: &Node, wish: Option<&Wish>) -> PyResult<Bound<'py, PyAny>> {
         let py = self.class.py();
         let inner = |place: usize| wish.and_then(|wish| wish.inner.get(place)?.as_ref());
-        let tree_at = |(place, node)| self.tree(node, inner(place));
         match (node.parts(), wish.map_or(&How::AsPut, |wish| &wish.how)) {
             (Parts::Leaf, _) => {
                 let (array, offset) = node.array();
                 array.part_of(&self.facts, &self.class, offset)
             }
             (Parts::Placed(parts), How::AsPut) => {
-                let items = parts.iter().enumerate().map(tree_at).collect::<PyResult<Vec<_>>>()?;
+                let items = parts.iter().enumerate().map(|(place, node)| self.tree(node, inner(place)));
+                let items = items.collect::<PyResult<Vec<_>>>()?;
                 Ok(PyTuple::new(py, items)?.into_any())
             }
             (Parts::Placed(parts), how) => {
-                let name = |(place, _): &(usize, &Node)| PyString::new(py, &place.to_string());
-                let items = parts.iter().enumerate().map(|part| Ok((name(&part), tree_at(part)?)));
-                self.held(how, items)
+                let named = |(place, node): (usize, &Node)| -> PyResult<_> {
+                    Ok((PyString::new(py, &place.to_string()), self.tree(node, inner(place))?))
+                };
+                self.held(how, parts.iter().enumerate().map(named))
             }
             (Parts::Named(parts), how) => {
-                let items = parts.iter().enumerate();
-                self.held(how, items.map(|(place, (name, node))| Ok((name.bind(py).clone(), tree_at((place, node))?))))
+                let named = |(place, (name, node)): (usize, &(Py<PyString>, Node))| -> PyResult<_> {
+                    Ok((name.bind(py).clone(), self.tree(node, inner(place))?))
+                };
+                self.held(how, parts.iter().enumerate().map(named))
             }
         }
     }

@@ -454,9 +454,9 @@ impl FrameHold {
         Ok(note.map(Arc::new))
     }
 
-    fn set_note(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn set_note(&self, py: Python<'_>, note: impl FnOnce() -> PyResult<Option<Note<'static>>>) -> PyResult<()> {
         let written = self.still_written()?;
-        let note = note_of(value)?;
+        let note = note()?;
         let content = Content { view: written.described.said(), note: note.as_ref(), ..Content::default() };
         let room = written.writing.look(|writing| writing.as_ref().map_or(Ok(0), ring::Writing::tail_room));
         if content.tail_bytes() > room.map_err(|e| to_python(py, &e))? {
@@ -649,6 +649,40 @@ pub(crate) fn frame_note<'py>(frame: &Bound<'py, PyAny>) -> PyResult<Option<Boun
 /// Sets the note of a frame that is being written: a text, bytes, or a value that JSON can write; None for none.
 #[pyfunction]
 pub(crate) fn set_frame_note(frame: &Bound<'_, PyAny>, note: &Bound<'_, PyAny>) -> PyResult<()> {
+    hold_of(frame)?.get().set_note(frame.py(), || note_of(note))
+}
+
+/// The note of a frame as it is kept: what it is ("text", "json" or "bytes"), and its bytes; None without any.
+#[pyfunction]
+pub(crate) fn frame_note_parts<'py>(
+    frame: &Bound<'py, PyAny>,
+) -> PyResult<Option<(&'static str, Bound<'py, PyBytes>)>> {
+    let py = frame.py();
+    let note = hold_of(frame)?.get().note(py)?;
+    Ok(note.map(|note| {
+        let kind = match &*note {
+            Note::Text(_) => "text",
+            Note::Json(_) => "json",
+            Note::Bytes(_) => "bytes",
+        };
+        (kind, PyBytes::new(py, note.as_bytes()))
+    }))
+}
+
+/// Sets the note of a frame that is being written by such parts, which anybody may have made. ValueError for text or JSON
+/// that is no UTF-8; nobody looks whether JSON is any.
+#[pyfunction]
+pub(crate) fn set_frame_note_parts(frame: &Bound<'_, PyAny>, kind: &str, data: &[u8]) -> PyResult<()> {
+    let text = || {
+        let text = std::str::from_utf8(data).map(str::to_owned);
+        text.map_err(|error| PyValueError::new_err(format!("expected a note in UTF-8, got other bytes: {error}")))
+    };
+    let note = || match kind {
+        "text" => text().map(Note::text).map(Some),
+        "json" => text().map(Note::json).map(Some),
+        "bytes" => Ok(Some(Note::bytes(data.to_vec()))),
+        _ => Err(PyValueError::new_err(format!("expected a note of kind text, json or bytes, got {kind:?}"))),
+    };
     hold_of(frame)?.get().set_note(frame.py(), note)
 }
 

@@ -86,7 +86,7 @@ mod native {
             FrameHold, frame_meta, frame_note, frame_seq, frame_time_ns, frame_tree, set_frame_meta, set_frame_note,
             unwrapped,
         },
-        frame::{frame_age, frame_published_ns, set_frame_time_ns},
+        frame::{frame_age, frame_note_parts, frame_published_ns, set_frame_note_parts, set_frame_time_ns},
         gather::{Canvas, Montage, block, concatenate, copyto, stack},
         gather::{cpus, force_cpu, set_stream_from, stream_from},
         kill_at,
