@@ -639,6 +639,7 @@ MISTAKES = """
 
 #include <assert.h>
 #include <math.h>
+#include <string.h>
 
 #define FAILS(expected, call) do { \\
     const nds_code got = (call); \\
@@ -717,11 +718,21 @@ int main(void)
     FAILS(NDS_INVALID_VALUE, nds_writer_begin_shaped(writer, NULL, 2, huge, 0.01, &writing));
     const size_t large[] = {100};
     FAILS(NDS_INVALID_VALUE, nds_writer_begin_shaped(writer, NULL, 1, large, 0.01, &writing));
+    static char bytes[1 << 20] = {1, 2, 3};
+    nds_note note = {NDS_NOTE_BYTES, bytes, 5000}, long_note = {NDS_NOTE_BYTES, bytes, sizeof bytes};
+    nds_note no_text = {NDS_NOTE_TEXT, "\\xff", 1}, no_kind = {9, "x", 1}, no_bytes = {NDS_NOTE_JSON, NULL, 1};
+    FAILS(NDS_INVALID_VALUE, nds_writer_reserve_note(NULL, 5000));
+    check(nds_writer_reserve_note(writer, 5000));
     check(nds_writer_begin(writer, 1, &writing));
+    check(nds_writer_reserve_note(writer, 0));
     check(nds_writer_begin(writer, 1, &other));
     FAILS(NDS_INVALID_VALUE, nds_writing_publish(writing, "meta", 4, 1, NULL));
     FAILS(NDS_INVALID_VALUE, nds_writing_publish(writing, NULL, 4, 1, NULL));
-    check(nds_writing_publish(writing, NULL, 0, 1, NULL));
+    FAILS(NDS_INVALID_VALUE, nds_writing_publish_with_note(other, NULL, 0, &long_note, 1, NULL));
+    FAILS(NDS_INVALID_VALUE, nds_writing_publish_with_note(other, NULL, 0, &no_text, 1, NULL));
+    FAILS(NDS_INVALID_VALUE, nds_writing_publish_with_note(other, NULL, 0, &no_kind, 1, NULL));
+    FAILS(NDS_INVALID_VALUE, nds_writing_publish_with_note(other, NULL, 0, &no_bytes, 1, NULL));
+    check(nds_writing_publish_with_note(writing, NULL, 0, &note, 1, NULL));
     FAILS(NDS_MISUSE, nds_writing_publish(writing, NULL, 0, 1, NULL));
     FAILS(NDS_MISUSE, nds_writing_discard(writing));
     FAILS(NDS_FULL, nds_writing_publish(other, NULL, 0, 0.01, NULL));
@@ -729,6 +740,13 @@ int main(void)
     FAILS(NDS_INVALID_VALUE, nds_frame_get_info(frame, NULL));
     check(nds_frame_get_info(frame, &seen));
     assert(seen.seq == 0 && seen.array.readonly && seen.meta == NULL && seen.meta_bytes == 0 && seen.time_ns > 0);
+    assert(seen.published_ns >= seen.time_ns);
+    const uint64_t published_ns = seen.published_ns;
+    nds_note beside;
+    FAILS(NDS_INVALID_VALUE, nds_frame_get_note(NULL, &beside));
+    FAILS(NDS_INVALID_VALUE, nds_frame_get_note(frame, NULL));
+    check(nds_frame_get_note(frame, &beside));
+    assert(beside.kind == NDS_NOTE_BYTES && beside.len == 5000 && memcmp(beside.data, bytes, 5000) == 0);
     check(nds_frame_release(frame));
     FAILS(NDS_MISUSE, nds_frame_release(frame));
     const uint64_t stamp = seen.time_ns + 5;
@@ -738,7 +756,8 @@ int main(void)
     FAILS(NDS_INVALID_VALUE, nds_writing_publish(other, NULL, 0, 1, NULL));
     check(nds_writing_set_time_ns(other, stamp));
     uint64_t seq = 0;
-    check(nds_writing_publish(other, NULL, 0, 1, &seq));
+    nds_note text = {NDS_NOTE_TEXT, "in focus", 8};
+    check(nds_writing_publish_with_note(other, NULL, 0, &text, 1, &seq));
     assert(seq == 1);
     check(nds_writer_close(writer, 1));
     FAILS(NDS_MISUSE, nds_writer_close(writer, 1));
@@ -763,8 +782,11 @@ int main(void)
     FAILS(NDS_INVALID_VALUE, nds_unpublish(NULL, 1, NULL));
     check(nds_ring_free(ring));
     check(nds_frame_get_info(frame, &seen));
-    assert(seen.time_ns == stamp);
+    assert(seen.time_ns == stamp && seen.published_ns > published_ns && seen.published_ns != stamp);
+    check(nds_frame_get_note(frame, &beside));
+    assert(beside.kind == NDS_NOTE_TEXT && beside.len == 8 && strcmp(beside.data, "in focus") == 0);
     check(nds_frame_release(frame));
+    FAILS(NDS_MISUSE, nds_frame_get_note(frame, &beside));
     return failures;
 }
 """

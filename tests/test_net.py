@@ -210,7 +210,7 @@ def test_frames_come_whole_in_order_and_say_where_they_were_made() -> None:
         assert ring.reader(start="oldest").get(timeout=0).origin is None
 
 
-def test_frames_of_several_arrays_come_with_their_fields_and_without_their_notes() -> None:
+def test_frames_of_several_arrays_come_with_their_fields_and_notes() -> None:
     fields = {"rgb": ((4, 6, 3), "u1"), "pair": (((3,), "f4"), ((), "i8"))}
     ring = nds.Ring(fields=fields, slots=16, when_full="drop_oldest")
     anything = nds.Ring(slots=16, when_full="drop_oldest")
@@ -219,12 +219,14 @@ def test_frames_of_several_arrays_come_with_their_fields_and_without_their_notes
         with bridged(one) as (_, far):
             near = far.ring("cam")
             frames = near.reader()
-            one.put(put, note="stays there")
-            frame = frames.get(timeout=HANG)
             assert (near.dtype == ring.dtype) == (one is ring)
-            assert frame["rgb"].tolist() == put["rgb"].tolist()
-            assert [part.tolist() for part in frame.tree()["pair"]] == [[1, 1, 1], 5]
-            assert (frame.note, frame.origin.seq) == (None, 0)
+            for seq, note in enumerate(["text", "", {"é": [1, None]}, b"\0\xff", "long " * 100_000, None]):
+                one.put(put, note=note)
+                frame = frames.get(timeout=HANG)
+                assert frame["rgb"].tolist() == put["rgb"].tolist()
+                assert [part.tolist() for part in frame.tree()["pair"]] == [[1, 1, 1], 5]
+                assert (frame.note, type(frame.note), frame.origin.seq) == (note, type(note), seq)
+            assert near.stats()["lost"] == 0
 
 
 @pytest.mark.parametrize(
@@ -813,7 +815,7 @@ def test_another_protocol_is_refused_with_both_versions() -> None:
     hello = _wire.told({"protocol": 99, "ndshare": "7.0", "host": "elsewhere"})
     with (
         impostor(hello) as place,
-        pytest.raises(net.Incompatible, match=r"protocol 1.*99 of ndshare 7\.0 on elsewhere"),
+        pytest.raises(net.Incompatible, match=r"protocol 2.*99 of ndshare 7\.0 on elsewhere"),
     ):
         net.connect(place, timeout=HANG)
 
@@ -934,7 +936,7 @@ def header(**changes: Any) -> _wire.Header:
 
 BAD_HEADERS = {
     "empty": b"",
-    "short": b"NDSN\1\1",
+    "short": b"NDSN\2\1",
     "long": b"NDSN" + bytes(1 << 20),
     "magic": b"PK\3\4" + _wire.pack(header())[4:],
     "protocol": _wire.pack(header())[:4] + b"\7" + _wire.pack(header())[5:],
@@ -944,6 +946,11 @@ BAD_HEADERS = {
     "cut": _wire.pack(header())[:-1],
     "more": _wire.pack(header()) + b"x",
     "meta": _wire.pack(header(meta=b"x" * 5000)),
+    "a note of no kind": _wire.pack(header(note_kind=4, note=b"x")),
+    "a note that is none": _wire.pack(header(note=b"x")),
+    "a note beside no frame": _wire.pack(header(kind=_wire.NEXT, note_kind=1, note=b"x")),
+    "a text that is none": _wire.pack(header(note_kind=1, note=b"\xff")),
+    "a note that is cut": _wire.pack(header(note_kind=1, note=b"xyz"))[:-1],
 }
 BAD_ARRAYS = {
     "another size": header(nbytes=99),
@@ -970,6 +977,13 @@ def test_an_array_that_cannot_be_is_refused_before_it_is_made(bad: _wire.Header)
     told = _wire.unpack(_wire.pack(bad))
     with pytest.raises(_wire.Malformed):
         _wire.checked_array(told, 100, 1 << 30)
+
+
+def test_a_note_counts_as_the_items_do() -> None:
+    told = _wire.unpack(_wire.pack(header(note_kind=3, note=b"x" * 50)))
+    assert _wire.checked_array(told, 100, 150) == np.uint8
+    with pytest.raises(_wire.Malformed, match="at most 149 bytes, got 100 and a note of 50: see max_bytes"):
+        _wire.checked_array(told, 100, 149)
 
 
 @pytest.mark.parametrize("compress", [None, "lz4"])
@@ -1092,7 +1106,15 @@ def test_a_strangers_answers_are_taken_for_nobodys() -> None:
     with bridged(ring, cache) as (server, _):
         stranger = zenoh.open(net._link.configured("connect", server.link.endpoint, None))
         seal, value = _wire.seal(1, 1), header(kind=_wire.VALUE, flags=_wire.SEALED, number=1, nbytes=8, shape=(8,))
-        about = {"protocol": 1, "run": server.run, "shape": [9], "dtype": "<f8", "meta": None, "next": 0, "begin": 0}
+        about = {
+            "protocol": _wire.PROTOCOL,
+            "run": server.run,
+            "shape": [9],
+            "dtype": "<f8",
+            "meta": None,
+            "next": 0,
+            "begin": 0,
+        }
         answers: list[tuple[str, str, bytes, bytes]] = [
             ("ndshare/cache/**", "ndshare/cache/tiles/**", b"evilevil" + seal, _wire.pack(value)),
             ("ndshare/ring/**", "ndshare/ring/cam/**", _wire.told(about), b""),

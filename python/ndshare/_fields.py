@@ -11,9 +11,10 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar, cast, get_type_hints, is_typeddict
+from typing import Any, NamedTuple, cast, get_args, get_origin, get_type_hints, is_typeddict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import _native
 
@@ -21,7 +22,6 @@ _ALIGN = 64
 # Where a frame is one item, its length is an int of C.
 _MOST = (1 << 31) - 1
 
-_Told = TypeVar("_Told")
 _Field = tuple[str, Any, int]  # name, format (a dtype, or one and a shape), bytes
 
 
@@ -168,43 +168,47 @@ def misnamed(whose: str, names: Iterable[str], given: Any) -> str:
 # What comes out
 
 
-def tree_of(item: np.ndarray[Any, Any], kind: type[_Told] | None = None) -> Any:
-    """Return the fields of an item as it was put: dicts, tuples and arrays, which are views; or as a `kind`."""
-    names = item.dtype.names
-    if names is None or item.shape:
-        if kind is not None:
-            raise TypeError(f"expected fields for {kind.__name__}, got an array of shape {item.shape} of {item.dtype}")
-        return item
-    if kind is not None and not is_typeddict(kind):
-        return _built(item, names, kind)
-    hints: dict[str, Any] = {} if kind is None else _hints(names, kind)
-    parts = {name: tree_of(item[name], _kind_in(hints.get(name))) for name in names}
-    return tuple(parts.values()) if kind is None and all(map(_is_place, names, range(len(names)))) else parts
+class Wish(NamedTuple):
+    """What a level is to become: a dataclass, a dict, or what was put (None); and what is in it. None: no wish."""
+
+    kind: Any
+    inner: list[Wish | None]
 
 
-def _is_place(name: str, place: int) -> bool:
-    return name == str(place)
-
-
-def _built(item: np.ndarray[Any, Any], names: tuple[str, ...], kind: Any) -> Any:
-    if not (dataclasses.is_dataclass(kind) and isinstance(kind, type)):
+def wish_of(dtype: np.dtype[Any], kind: Any) -> Wish:
+    """Return how an item of a dtype becomes a `kind`. Raises TypeError when it does not."""
+    if dtype.names is None:
+        raise _fields_missing(dtype, kind)
+    is_dict = is_typeddict(kind)
+    if not is_dict and not (dataclasses.is_dataclass(kind) and isinstance(kind, type)):
         raise TypeError(f"expected a dataclass or a TypedDict to take the fields, got {kind!r}")
-    hints = _hints(names, kind)
-    return kind(**{name: tree_of(item[name], _kind_in(hints.get(name))) for name in names})
+    hints = get_type_hints(kind)
+    if set(hints) != set(dtype.names):
+        names, told = ", ".join(dtype.names), ", ".join(hints) or "none"
+        raise TypeError(f"expected a class with the fields {names}, got {kind.__name__} with {told}")
+    return Wish(dict if is_dict else kind, [_wish_in(dtype[name], hints[name]) for name in dtype.names])
 
 
-def _hints(names: tuple[str, ...], kind: Any) -> dict[str, Any]:
-    told = get_type_hints(kind)
-    if set(told) != set(names):
-        raise TypeError(
-            f"expected a class with the fields {', '.join(names)}, got {kind.__name__} with {', '.join(told) or 'none'}"
-        )
-    return told
+def _wish_in(dtype: np.dtype[Any], hint: Any) -> Wish | None:
+    """Return what an annotation wishes of a field: a class of fields, or a tuple with such in it."""
+    if is_typeddict(hint) or (dataclasses.is_dataclass(hint) and isinstance(hint, type)):
+        return wish_of(dtype, hint)
+    if get_origin(hint) is not tuple or dtype.names is None:
+        return None
+    kinds = get_args(hint)
+    if kinds[1:] == (...,):
+        kinds = kinds[:1] * len(dtype.names)
+    return Wish(None, [_wish_in(dtype[name], kind) for name, kind in zip(dtype.names, kinds, strict=False)])
 
 
-def _kind_in(hint: Any) -> Any:
-    """Return the class that a field is to be, if that is one of fields."""
-    return hint if dataclasses.is_dataclass(hint) or is_typeddict(hint) else None
+def no_fields(array: NDArray[Any], kind: Any) -> TypeError:
+    """Return what to say of a class that is wanted for an array that has no fields."""
+    return _fields_missing(np.dtype((array.dtype, array.shape)) if array.shape else array.dtype, kind)
+
+
+def _fields_missing(dtype: np.dtype[Any], kind: Any) -> TypeError:
+    name = getattr(kind, "__name__", repr(kind))
+    return TypeError(f"expected fields for {name}, got an array of shape {dtype.shape} of {dtype.base}")
 
 
 # Notes

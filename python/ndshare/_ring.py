@@ -167,9 +167,7 @@ class Frame(np.ndarray[tuple[Any, ...], "np.dtype[_Item]"]):
         >>> tree["left"], tree["pair"][1]
         (Frame([1, 2]), Frame([1., 1., 1.]))
         """
-        from . import _fields  # json and dataclasses, a twelfth of importing ndshare
-
-        return _fields.tree_of(self, kind)
+        return _native.frame_tree(self, kind)
 
     def __copy__(self) -> Any:
         return self.copy()

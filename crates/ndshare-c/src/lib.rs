@@ -6,7 +6,7 @@
 //!   another thing's, is an error and nothing else.
 //! - Errors are a number and a sentence of this thread (`error`); no panic leaves a function.
 //!
-//! From below: `error`, then `handle` and `raw`, then `info`, then the functions: `session`, `array`, `lock`, `ring`,
+//! From below: `error`, then `handle` and `raw`, then `info` and `note`, then the functions: `session`, `array`, `lock`, `ring`,
 //! `writer`, `reader`, `names`. A file names only files before it.
 
 // The names of types are those of the header.
@@ -20,6 +20,7 @@ mod handle;
 pub mod info;
 pub mod lock;
 pub mod names;
+pub mod note;
 mod raw;
 pub mod reader;
 pub mod ring;

@@ -3,6 +3,7 @@
 use crate::error::{call, nds_code};
 use crate::handle::{find, free, keep, take};
 use crate::info::{Described, nds_array_info};
+use crate::note::{KeptNote, nds_note};
 use crate::raw::{deadline, place, text_or_none};
 use crate::ring::nds_ring;
 use ndshare::ring::{Frame, Mode, Reader, Start};
@@ -18,6 +19,8 @@ pub struct nds_reader {
 pub struct nds_frame {
     frame: Frame,
     described: Described,
+    /// Read with the frame, so that what it leads to stays; an error is for who asks for it.
+    note: Result<KeptNote>,
 }
 
 /// What a frame is. It stays until the frame is released.
@@ -27,8 +30,10 @@ pub struct nds_frame_info {
     pub array: nds_array_info,
     /// Its number in the stream, from 0 on.
     pub seq: u64,
-    /// When it was published, in nanoseconds of the monotonic clock.
+    /// When it was made, in nanoseconds: what its writer says; else when it was published.
     pub time_ns: u64,
+    /// When it was published, in nanoseconds of the monotonic clock (CLOCK_MONOTONIC), whatever its writer says.
+    pub published_ns: u64,
     /// What goes with it, as the ring's format says; NULL if nothing does.
     pub meta: *const c_void,
     /// Bytes of that.
@@ -77,7 +82,8 @@ pub unsafe extern "C" fn nds_reader_get(reader: *mut nds_reader, timeout: f64, f
         let (found, out) = (find(reader.cast_const())?, unsafe { place("a place for the frame", frame) }?);
         let frame = found.reader.get(&deadline(timeout)?)?;
         let described = Described::of(&frame.array()?);
-        out.set(keep(nds_frame { frame, described }));
+        let note = frame.note().map(KeptNote::of);
+        out.set(keep(nds_frame { frame, described, note }));
         Ok(())
     })
 }
@@ -95,9 +101,22 @@ pub unsafe extern "C" fn nds_frame_get_info(frame: *const nds_frame, info: *mut 
             array: found.described.info(data, true),
             seq: it.seq,
             time_ns: it.time_ns,
+            published_ns: it.published_ns,
             meta: if meta.is_empty() { std::ptr::null() } else { meta.as_ptr().cast() },
             meta_bytes: meta.len(),
         });
+        Ok(())
+    })
+}
+
+/// The note that goes with a frame: text, JSON or bytes of any length, or none. NDS_INVALID_VALUE for one that contradicts
+/// itself. It stays until the frame is released.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nds_frame_get_note(frame: *const nds_frame, note: *mut nds_note) -> nds_code {
+    call(|| {
+        // SAFETY: the caller gives a place for the note, or null.
+        let (found, out) = (find(frame)?, unsafe { place("a place for the note", note) }?);
+        out.set(found.note.as_ref().map_err(Clone::clone)?.info());
         Ok(())
     })
 }

@@ -3,12 +3,13 @@
 use crate::error::{call, nds_code};
 use crate::handle::{consume, find, free, keep, take};
 use crate::info::{Described, nds_array_info};
+use crate::note::{nds_note, note_or_none};
 use crate::raw::{deadline, element_or_none, items, place};
 use crate::ring::nds_ring;
 use ndshare::array::{Array, Description, Layout};
 use ndshare::prim::{AtomicU64, Ordering::Relaxed};
 use ndshare::ring::{Content, Writer, Writing};
-use ndshare::{Error, Kind};
+use ndshare::{Error, Kind, Result};
 use std::ffi::{c_char, c_void};
 use std::sync::Arc;
 
@@ -18,6 +19,8 @@ pub const NDS_DROPPED: u64 = u64::MAX;
 /// A writer of a ring. The stream does not end before it was closed; if its process dies, readers are told.
 pub struct nds_writer {
     writer: Arc<Writer>,
+    /// What its frames have room for behind their items.
+    note_bytes: AtomicU64,
 }
 
 /// A frame that is being filled. A process may fill several at once.
@@ -33,13 +36,33 @@ pub struct nds_writing {
 /// What no frame may have for its time.
 const NO_TIME: u64 = u64::MAX;
 
+impl nds_writer {
+    /// A frame with room for its items, and for what goes behind them: a long view, and a note.
+    fn begin(&self, len_bytes: u64, view: &[u8], timeout: f64) -> Result<Writing> {
+        let tail_bytes = Content { view, ..Content::default() }.tail_bytes() as u64;
+        let behind = self.note_bytes.load(Relaxed).saturating_add(tail_bytes);
+        self.writer.begin_with_note(len_bytes, behind, &deadline(timeout)?)
+    }
+}
+
 /// A new writer, for this process.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nds_writer_make(ring: *mut nds_ring, timeout: f64, writer: *mut *mut nds_writer) -> nds_code {
     call(|| {
         // SAFETY: the caller gives a place for a handle, or null.
         let (found, out) = (find(ring.cast_const())?, unsafe { place("a place for the writer", writer) }?);
-        out.set(keep(nds_writer { writer: found.ring.writer(&deadline(timeout)?)? }));
+        let writer = found.ring.writer(&deadline(timeout)?)?;
+        out.set(keep(nds_writer { writer, note_bytes: AtomicU64::new(0) }));
+        Ok(())
+    })
+}
+
+/// Has the frames that are begun from now on have room for a note of so many bytes, by `nds_writing_publish_with_note`. A
+/// short note, up to some 400 bytes, needs no room.
+#[unsafe(no_mangle)]
+pub extern "C" fn nds_writer_reserve_note(writer: *mut nds_writer, note_bytes: usize) -> nds_code {
+    call(|| {
+        find(writer.cast_const())?.note_bytes.store(note_bytes as u64, Relaxed);
         Ok(())
     })
 }
@@ -55,7 +78,7 @@ pub unsafe extern "C" fn nds_writer_begin(
         // SAFETY: the caller gives a place for a handle, or null.
         let (found, out) = (find(writer.cast_const())?, unsafe { place("a place for the frame", writing) }?);
         let len_bytes = found.writer.ring().geometry().frame_bytes;
-        let writing = found.writer.begin(len_bytes, &deadline(timeout)?)?;
+        let writing = found.begin(len_bytes, &[], timeout)?;
         let described = Described::of(&writing.array()?);
         out.set(keep(nds_writing { writing, described, view: Vec::new(), time_ns: AtomicU64::new(NO_TIME) }));
         Ok(())
@@ -87,9 +110,9 @@ pub unsafe extern "C" fn nds_writer_begin_shaped(
         let element = element
             .ok_or_else(|| Error::new(Kind::InvalidValue, "expected a dtype, got NULL, and the ring has none"))?;
         let (layout, len_bytes) = Layout::contiguous(shape, element.size())?;
-        let writing = found.writer.begin(len_bytes as u64, &deadline(timeout)?)?;
         let description = Description { layout, element: Some(element) };
         let view = description.encode();
+        let writing = found.begin(len_bytes as u64, &view, timeout)?;
         let described = Described::of(&Array::of_parts(writing.hold()?.clone(), 0, description, false)?);
         out.set(keep(nds_writing { writing, described, view, time_ns: AtomicU64::new(NO_TIME) }));
         Ok(())
@@ -137,14 +160,30 @@ pub unsafe extern "C" fn nds_writing_publish(
     timeout: f64,
     seq: *mut u64,
 ) -> nds_code {
+    // SAFETY: as the caller says; no note.
+    unsafe { nds_writing_publish_with_note(writing, meta, meta_bytes, std::ptr::null(), timeout, seq) }
+}
+
+/// The same with a note (NULL: none), which is copied. NDS_INVALID_VALUE when the frame has no room for it:
+/// `nds_writer_reserve_note` makes room in those that are begun later.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nds_writing_publish_with_note(
+    writing: *mut nds_writing,
+    meta: *const c_void,
+    meta_bytes: usize,
+    note: *const nds_note,
+    timeout: f64,
+    seq: *mut u64,
+) -> nds_code {
     call(|| {
-        // SAFETY: the caller gives `meta_bytes` bytes and a place for a number, or null for any of them.
-        let (meta, seq) =
-            unsafe { (items("meta", meta.cast(), meta_bytes)?, place("a place for the number", seq).ok()) };
+        // SAFETY: the caller gives `meta_bytes` bytes, a note and a place for a number, or null for any of them.
+        let (meta, note, seq) = unsafe {
+            (items("meta", meta.cast(), meta_bytes)?, note_or_none(note)?, place("a place for the number", seq).ok())
+        };
         let deadline = deadline(timeout)?;
         consume(writing, |it| {
             let time_ns = Some(it.time_ns.load(Relaxed)).filter(|&time_ns| time_ns != NO_TIME);
-            let content = Content { view: &it.view, meta, time_ns, ..Content::default() };
+            let content = Content { view: &it.view, meta, time_ns, note: note.as_ref(), ..Content::default() };
             let published = it.writing.publish(content, &deadline)?;
             if let Some(seq) = seq {
                 seq.set(published.seq().unwrap_or(NDS_DROPPED));

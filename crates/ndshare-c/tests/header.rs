@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// The files with functions and types, in the header's order.
-const SOURCES: [&str; 9] = ["error", "session", "info", "array", "lock", "ring", "writer", "reader", "names"];
+const SOURCES: [&str; 10] = ["error", "session", "info", "note", "array", "lock", "ring", "writer", "reader", "names"];
 
 fn header() -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));

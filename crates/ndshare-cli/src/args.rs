@@ -101,6 +101,7 @@ Examples:
   ndshare cat camera --frames 1 --npy > frame.npy
   ndshare cat camera --latest | ffplay -f rawvideo -pixel_format gray16le -video_size 1600x1200 -
   ndshare cat camera --session lab --seconds 10 > frames.raw
+  ndshare cat camera --notes | jq .note
   ndshare cat camera --arena /mnt/ram/a.nds --start oldest > frames.raw")]
     Cat(Cat),
     /// Write the frames of a ring to .npy files, one for each.
@@ -418,6 +419,9 @@ pub(crate) struct Cat {
     /// Write each frame with a header, as `np.load` reads it.
     #[arg(long)]
     pub(crate) npy: bool,
+    /// Write the notes in the place of the items: a line of JSON for each frame.
+    #[arg(long, conflicts_with = "npy")]
+    pub(crate) notes: bool,
 }
 
 /// Frames for files.

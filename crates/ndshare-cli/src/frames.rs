@@ -12,11 +12,11 @@ use ndshare::names::Object;
 use ndshare::registry::{self, ObjectKind, Wanted};
 use ndshare::ring::{Glance, Mode, SeenFrame, Start};
 use ndshare::{Arena, Deadline, Frame, Kind, Reader, Ring, names, session};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Outcome;
 use crate::args::{Cat, Dump, Frames};
-use crate::npy;
+use crate::{note, npy};
 
 /// Whether a frame was written.
 type Taken = Result<(), Box<dyn Error>>;
@@ -26,6 +26,10 @@ const NAP: Duration = Duration::from_millis(20);
 
 pub(crate) fn cat(wanted: &Cat, out: &mut dyn Write) -> Outcome {
     each(&wanted.frames, &mut |frame| {
+        if wanted.notes {
+            writeln!(out, "{}", noted(frame)?)?;
+            return Ok(out.flush()?);
+        }
         if wanted.npy {
             out.write_all(&npy::header(&frame.shape, &frame.element))?;
         }
@@ -42,16 +46,28 @@ pub(crate) fn dump(wanted: &Dump, is_json: bool, out: &mut dyn Write) -> Outcome
         let path = directory.join(format!("frame-{:010}.npy", frame.seq));
         save(frame, &path).map_err(|error| format!("writing {} failed: {error}", path.display()))?;
         match is_json {
-            true => writeln!(out, "{}", told(frame, &path.display().to_string()))?,
+            true => writeln!(out, "{}", told(frame, &path.display().to_string())?)?,
             false => writeln!(out, "{}", path.display())?,
         }
         Ok(out.flush()?)
     })
 }
 
-fn told(frame: &SeenFrame, path: &str) -> serde_json::Value {
-    let (shape, dtype) = (&frame.shape, frame.element.to_string());
-    json!({ "path": path, "seq": frame.seq, "time_ns": frame.time_ns, "shape": shape, "dtype": dtype })
+/// What there is to say of a frame that was written to a file.
+fn told(frame: &SeenFrame, path: &str) -> ndshare::Result<Value> {
+    let mut told = noted(frame)?;
+    told["path"] = json!(path);
+    told["shape"] = json!(frame.shape);
+    told["dtype"] = json!(frame.element.to_string());
+    Ok(told)
+}
+
+/// Number, times and note of a frame.
+fn noted(frame: &SeenFrame) -> ndshare::Result<Value> {
+    let SeenFrame { seq, time_ns, published_ns, .. } = frame;
+    let note = frame.note.as_ref().map_err(Clone::clone)?.as_ref();
+    let (kind, value) = (note.map(note::kind), note.map(note::value));
+    Ok(json!({ "seq": seq, "time_ns": time_ns, "published_ns": published_ns, "note_kind": kind, "note": value }))
 }
 
 /// Writes a file that has its name only when it is whole.
@@ -128,7 +144,7 @@ fn copied(frame: &Frame) -> ndshare::Result<SeenFrame> {
     let array = frame.array()?;
     let (shape, element, bytes) = (array.shape().to_vec(), array.element().clone(), array.to_bytes()?);
     let Frame { seq, time_ns, published_ns, .. } = *frame;
-    Ok(SeenFrame { seq, time_ns, published_ns, shape, element, bytes })
+    Ok(SeenFrame { seq, time_ns, published_ns, shape, element, bytes, note: frame.note() })
 }
 
 /// When the time is over; never, if none was named.

@@ -12,6 +12,7 @@ mod demo;
 mod doctor;
 mod frames;
 mod ls;
+mod note;
 mod npy;
 mod proc;
 mod rm;

@@ -14,7 +14,7 @@ use pyo3::types::PyType;
 
 use crate::dtype::Dtype;
 use crate::guard::Guarded;
-use crate::ndarray::{Order, array_of_subclass, npy_lengths, plain_class};
+use crate::ndarray::{Operand, Order, array_of_subclass, npy_lengths, plain_class};
 use crate::owner;
 use crate::wait::at_once;
 
@@ -124,6 +124,23 @@ impl Described {
         let (dtype, lengths) = (self.dtype(class.py()), npy_lengths(self.layout.shape()));
         // SAFETY: every item lies in the block, as `place` has seen, and the owner keeps that. The rest is the caller's.
         unsafe { array_of_subclass(class, owner, data, dtype, lengths, &order, writable) }
+    }
+
+    /// Such an array over the bytes of one item from a byte on, as NumPy's views of fields are; it keeps the array of that
+    /// item, and is writable if that is. ValueError when it does not lie inside.
+    #[inline]
+    pub(crate) fn part_of<'py>(
+        &self,
+        whole: &Operand<'_>,
+        class: &Bound<'py, PyType>,
+        offset: u64,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let room = if whole.shape.is_empty() { whole.itemsize } else { 0 };
+        let data = self.place_in(class.py(), (whole.data as *mut u8, room), offset)?;
+        let owner = whole.object(class.py()).unbind();
+        // SAFETY: every item lies in the one item of an array, which stays where it is while this one keeps it; the class is
+        // that of an array, and one that has fields of its own finds them empty, as in a view by NumPy.
+        unsafe { self.array(class, owner, data, !whole.readonly) }
     }
 
     /// The array that begins a block of ours.

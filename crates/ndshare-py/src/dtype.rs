@@ -8,17 +8,13 @@ use numpy::npyffi::{
     PyDataType_ELSIZE, PyDataType_FLAGS, PyDataType_ISLEGACY, PyDataType_METADATA, get_type_object,
 };
 use numpy::{PyArrayDescr, PyArrayDescrMethods};
-use pyo3::exceptions::{PySystemError, PyTypeError};
+use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
 use crate::error::to_python;
 use crate::guard::Once;
-
-/// How often a literal is read again where CPython 3.11 has an error of its own (gh-106905): it counts how deep it is for all
-/// threads together, so one that is interrupted while it reads may end with a SystemError.
-const READ_AGAIN: usize = 20;
 
 const STRING: i32 = NPY_TYPES::NPY_STRING as i32;
 const UNICODE: i32 = NPY_TYPES::NPY_UNICODE as i32;
@@ -223,18 +219,24 @@ impl<'py> Dtype<'py> {
     }
 
     fn of_structure(py: Python<'py>, structure: &Structure) -> PyResult<Self> {
-        static READ: Once<Py<PyAny>> = Once::new();
-        // NumPy knows the names of a library's numbers only once that was imported.
-        structure.fields().iter().try_for_each(|field| Self::of_element(py, &field.element).map(drop))?;
-        let read = || READ.import(py, "ast", "literal_eval")?.call1((structure.to_string(),));
-        let mut literal = read();
-        for _ in 0..READ_AGAIN {
-            if !literal.as_ref().is_err_and(|error| error.is_instance_of::<PySystemError>(py)) {
-                break;
+        let format = |field: &Field| -> PyResult<Bound<'py, PyAny>> {
+            let dtype = Self::of_element(py, &field.element)?.0;
+            if field.shape.is_empty() {
+                return Ok(dtype.into_any());
             }
-            literal = read();
-        }
-        Self::of(py, Some(&literal?))
+            Ok((dtype, PyTuple::new(py, &field.shape)?).into_pyobject(py)?.into_any())
+        };
+        let fields = structure.fields();
+        let formats = fields.iter().map(format).collect::<PyResult<Vec<_>>>()?;
+        let said = dict!(py, {
+            "names": fields.iter().map(|field| field.name.as_str()).collect::<Vec<_>>(),
+            "formats": formats,
+            "offsets": fields.iter().map(|field| field.offset).collect::<Vec<_>>(),
+            "titles": fields.iter().map(|field| field.title.as_deref()).collect::<Vec<_>>(),
+            "itemsize": structure.size(),
+            "aligned": structure.is_aligned(),
+        })?;
+        Self::of(py, Some(said.as_any()))
     }
 
     /// Whether it is the one that `ml_dtypes` registers, of that name.

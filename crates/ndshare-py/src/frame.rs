@@ -14,6 +14,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PySlice, PyString, PyTuple, PyType};
 
+use crate::built::{Plans, built};
 use crate::described::{Described, Descriptions};
 use crate::dtype::{Dtype, casts};
 use crate::error::to_python;
@@ -36,6 +37,8 @@ pub(crate) struct Own {
     tree: Option<Arc<Tree>>,
     /// The last tree that was put into a ring that takes any.
     last_tree: Guarded<Option<Arc<Tree>>>,
+    /// How frames become trees.
+    plans: Plans,
 }
 
 /// The dtype of a ring's meta: a structured one, whose items are records.
@@ -66,7 +69,15 @@ impl Own {
         let meta = meta.map(|meta| Meta::of(py, meta)).transpose()?;
         let frame = frame.map(Arc::new);
         let tree = frame.as_ref().map(|frame| Tree::of(py, frame, true)).transpose()?.flatten().map(Arc::new);
-        Ok(Self { frame, dtype: dtype.unbind(), is_typed, meta, tree, last_tree: Guarded::new(None) })
+        Ok(Self {
+            frame,
+            dtype: dtype.unbind(),
+            is_typed,
+            meta,
+            tree,
+            last_tree: Guarded::new(None),
+            plans: Plans::new(),
+        })
     }
 
     /// Whether the meta says where frames were made: on another machine.
@@ -450,9 +461,9 @@ impl FrameHold {
         Ok(note.map(Arc::new))
     }
 
-    fn set_note(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn set_note(&self, py: Python<'_>, note: impl FnOnce() -> PyResult<Option<Note<'static>>>) -> PyResult<()> {
         let written = self.still_written()?;
-        let note = note_of(value)?;
+        let note = note()?;
         let content = Content { view: written.described.said(), note: note.as_ref(), ..Content::default() };
         let room = written.writing.look(|writing| writing.as_ref().map_or(Ok(0), ring::Writing::tail_room));
         if content.tail_bytes() > room.map_err(|e| to_python(py, &e))? {
@@ -645,6 +656,40 @@ pub(crate) fn frame_note<'py>(frame: &Bound<'py, PyAny>) -> PyResult<Option<Boun
 /// Sets the note of a frame that is being written: a text, bytes, or a value that JSON can write; None for none.
 #[pyfunction]
 pub(crate) fn set_frame_note(frame: &Bound<'_, PyAny>, note: &Bound<'_, PyAny>) -> PyResult<()> {
+    hold_of(frame)?.get().set_note(frame.py(), || note_of(note))
+}
+
+/// The note of a frame as it is kept: what it is ("text", "json" or "bytes"), and its bytes; None without any.
+#[pyfunction]
+pub(crate) fn frame_note_parts<'py>(
+    frame: &Bound<'py, PyAny>,
+) -> PyResult<Option<(&'static str, Bound<'py, PyBytes>)>> {
+    let py = frame.py();
+    let note = hold_of(frame)?.get().note(py)?;
+    Ok(note.map(|note| {
+        let kind = match &*note {
+            Note::Text(_) => "text",
+            Note::Json(_) => "json",
+            Note::Bytes(_) => "bytes",
+        };
+        (kind, PyBytes::new(py, note.as_bytes()))
+    }))
+}
+
+/// Sets the note of a frame that is being written by such parts, which anybody may have made. ValueError for text or JSON
+/// that is no UTF-8; nobody looks whether JSON is any.
+#[pyfunction]
+pub(crate) fn set_frame_note_parts(frame: &Bound<'_, PyAny>, kind: &str, data: &[u8]) -> PyResult<()> {
+    let text = || {
+        let text = std::str::from_utf8(data).map(str::to_owned);
+        text.map_err(|error| PyValueError::new_err(format!("expected a note in UTF-8, got other bytes: {error}")))
+    };
+    let note = || match kind {
+        "text" => text().map(Note::text).map(Some),
+        "json" => text().map(Note::json).map(Some),
+        "bytes" => Ok(Some(Note::bytes(data.to_vec()))),
+        _ => Err(PyValueError::new_err(format!("expected a note of kind text, json or bytes, got {kind:?}"))),
+    };
     hold_of(frame)?.get().set_note(frame.py(), note)
 }
 
@@ -677,6 +722,18 @@ fn value_of_note<'py>(py: Python<'py>, note: &Note<'_>) -> PyResult<Bound<'py, P
 pub(crate) fn carried_note(array: &Bound<'_, PyAny>) -> PyResult<Option<Arc<Note<'static>>>> {
     let hold = base_of(array).and_then(|base| base.cast_into::<FrameHold>().ok());
     hold.map_or(Ok(None), |hold| hold.get().note(array.py()))
+}
+
+/// The arrays of a frame of several as they were put: dicts and tuples of views; or those of a class. An array is itself.
+#[pyfunction]
+#[pyo3(signature = (frame, kind=None))]
+pub(crate) fn frame_tree<'py>(
+    frame: &Bound<'py, PyAny>,
+    kind: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let facts = Operand::of_any(frame).ok_or_else(|| PyTypeError::new_err("expected an array"))?;
+    let hold = base_of(frame).and_then(|base| base.cast_into::<FrameHold>().ok());
+    built(frame, facts, kind, hold.as_ref().map(|hold| &hold.get().own.plans))
 }
 
 fn hold_of<'py>(frame: &Bound<'py, PyAny>) -> PyResult<Bound<'py, FrameHold>> {

@@ -15,6 +15,7 @@ macro_rules! dict {
 mod allocating;
 mod arena;
 mod arena_methods;
+mod built;
 mod cache;
 mod closable;
 mod command;
@@ -82,9 +83,10 @@ mod native {
         dtype::{dtype_of_text, dtype_text},
         fft::{FftFilter, FftPlan, FftTransform, fft_fallbacks, fft_fell_back, fft_transform},
         frame::{
-            FrameHold, frame_meta, frame_note, frame_seq, frame_time_ns, set_frame_meta, set_frame_note, unwrapped,
+            FrameHold, frame_meta, frame_note, frame_seq, frame_time_ns, frame_tree, set_frame_meta, set_frame_note,
+            unwrapped,
         },
-        frame::{frame_age, frame_published_ns, set_frame_time_ns},
+        frame::{frame_age, frame_note_parts, frame_published_ns, set_frame_note_parts, set_frame_time_ns},
         gather::{Canvas, Montage, block, concatenate, copyto, stack},
         gather::{cpus, force_cpu, set_stream_from, stream_from},
         kill_at,

@@ -26,7 +26,7 @@ pub(crate) struct Tree {
     is_firm: bool,
 }
 
-struct Node {
+pub(crate) struct Node {
     /// The way to it, for messages: `cam.rgb`.
     path: String,
     /// Where it begins in the frame.
@@ -35,7 +35,8 @@ struct Node {
     parts: Parts,
 }
 
-enum Parts {
+/// What is in a level: nothing where the node is an array.
+pub(crate) enum Parts {
     Leaf,
     Named(Vec<(Py<PyString>, Node)>),
     Placed(Vec<Node>),
@@ -97,14 +98,15 @@ impl Fitting<'_, '_> {
 }
 
 impl Node {
-    fn of(dtype: Dtype<'_>, path: String, offset: usize) -> PyResult<Self> {
+    /// What a dtype says is at `offset` in the frame.
+    pub(crate) fn of(dtype: Dtype<'_>, path: String, offset: usize) -> PyResult<Self> {
         let (dtype, shape) = dtype.parted();
         let is_level = shape.is_empty() && dtype.has_fields();
-        let parts = if is_level { Self::parts(&dtype, &path, offset)? } else { Parts::Leaf };
+        let parts = if is_level { Self::parts_of(&dtype, &path, offset)? } else { Parts::Leaf };
         Ok(Self { array: Described::contiguous(dtype, &shape, false)?, path, offset, parts })
     }
 
-    fn parts(dtype: &Dtype<'_>, path: &str, offset: usize) -> PyResult<Parts> {
+    fn parts_of(dtype: &Dtype<'_>, path: &str, offset: usize) -> PyResult<Parts> {
         let py = dtype.as_any().py();
         let table = dtype.as_any().getattr(intern!(py, "fields"))?;
         let mut parts = Vec::new();
@@ -121,6 +123,15 @@ impl Node {
             true => Parts::Placed(parts.into_iter().map(|(_, node)| node).collect()),
             false => Parts::Named(parts),
         })
+    }
+
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// What is there, and at which byte of the frame.
+    pub(crate) fn array(&self) -> (&Described, u64) {
+        (&self.array, self.offset as u64)
     }
 
     /// Collects the arrays of `x` that go here and below.

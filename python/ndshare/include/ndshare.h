@@ -17,6 +17,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
+// The kind of a note that is none.
+#define NDS_NO_NOTE 0
+
+// The kind of a text, in UTF-8.
+#define NDS_NOTE_TEXT 1
+
+// The kind of a value as JSON, in UTF-8. Nobody has looked whether it is one.
+#define NDS_NOTE_JSON 2
+
+// The kind of bytes.
+#define NDS_NOTE_BYTES 3
+
 // What stands for the number of a frame that was dropped, because the ring is full and drops the newest.
 #define NDS_DROPPED UINT64_MAX
 
@@ -111,6 +123,16 @@ typedef struct {
     bool readonly;
 } nds_array_info;
 
+// Text, JSON or bytes of any length beside a frame.
+typedef struct {
+    // NDS_NOTE_TEXT, NDS_NOTE_JSON, NDS_NOTE_BYTES; or NDS_NO_NOTE, where there is none.
+    uint32_t kind;
+    // Its bytes; NULL where there is none. Behind those of a frame stands a zero byte, which does not count.
+    const void *data;
+    // How many they are.
+    size_t len;
+} nds_note;
+
 // What a ring is. Begin with zeros (`nds_ring_format format = {0};`) and set what you want.
 typedef struct {
     // What the items of each frame are, such as "uint16"; NULL: frames have any shape, and each says what it is.
@@ -138,8 +160,10 @@ typedef struct {
     nds_array_info array;
     // Its number in the stream, from 0 on.
     uint64_t seq;
-    // When it was published, in nanoseconds of the monotonic clock.
+    // When it was made, in nanoseconds: what its writer says; else when it was published.
     uint64_t time_ns;
+    // When it was published, in nanoseconds of the monotonic clock (CLOCK_MONOTONIC), whatever its writer says.
+    uint64_t published_ns;
     // What goes with it, as the ring's format says; NULL if nothing does.
     const void *meta;
     // Bytes of that.
@@ -221,6 +245,10 @@ nds_code nds_ring_free(nds_ring *ring);
 // A new writer, for this process.
 nds_code nds_writer_make(nds_ring *ring, double timeout, nds_writer **writer);
 
+// Has the frames that are begun from now on have room for a note of so many bytes, by `nds_writing_publish_with_note`. A
+// short note, up to some 400 bytes, needs no room.
+nds_code nds_writer_reserve_note(nds_writer *writer, size_t note_bytes);
+
 // Begins a frame of the ring's own shape: waits for room for it, and gives memory to fill. NDS_FULL at the timeout.
 nds_code nds_writer_begin(nds_writer *writer, double timeout, nds_writing **writing);
 
@@ -252,6 +280,15 @@ nds_code nds_writing_publish(nds_writing *writing,
                              double timeout,
                              uint64_t *seq);
 
+// The same with a note (NULL: none), which is copied. NDS_INVALID_VALUE when the frame has no room for it:
+// `nds_writer_reserve_note` makes room in those that are begun later.
+nds_code nds_writing_publish_with_note(nds_writing *writing,
+                                       const void *meta,
+                                       size_t meta_bytes,
+                                       const nds_note *note,
+                                       double timeout,
+                                       uint64_t *seq);
+
 // Throws the frame away. NULL is none.
 nds_code nds_writing_discard(nds_writing *writing);
 
@@ -278,6 +315,10 @@ nds_code nds_reader_get(nds_reader *reader,
 
 // Where the items of a frame are, its number, its time, and its meta.
 nds_code nds_frame_get_info(const nds_frame *frame, nds_frame_info *info);
+
+// The note that goes with a frame: text, JSON or bytes of any length, or none. NDS_INVALID_VALUE for one that contradicts
+// itself. It stays until the frame is released.
+nds_code nds_frame_get_note(const nds_frame *frame, nds_note *note);
 
 // Lets go of a frame: its memory may become another one. NULL is none.
 nds_code nds_frame_release(nds_frame *frame);

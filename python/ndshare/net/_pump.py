@@ -78,7 +78,8 @@ _Event = _Frame | _Live | _About
 class _Inbox:
     """What came for a ring, in order. Zenoh may keep what it calls for long after the end, so that is all it knows."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most  # bytes of a frame with its note
         self._events: queue.SimpleQueue[_Event | None] = queue.SimpleQueue()
         self._room = threading.Semaphore(_QUEUE)
         self.is_open = True
@@ -126,7 +127,9 @@ class _Inbox:
     def take(self, run: int, key: str, sample: zenoh.Sample) -> None:
         # The server lets nobody else publish under this key; under one with wildcards anybody may.
         is_good = sample.attachment is not None and str(sample.key_expr) == key
-        header = _wire.bounded(sample.attachment, _wire.MOST_HEADER) if is_good else b""
+        # Nothing holds back what has no payload, so its header is short.
+        most = _wire.MOST_HEADER + (self._most if sample.payload else 0)
+        header = _wire.bounded(sample.attachment, most) if is_good else b""
         frame = _Frame(run, header, sample.payload)
         if not frame.payload:
             # The end, say, which waits for nothing.
@@ -150,7 +153,7 @@ class Pump:
             self._claim = _claim.Claim(_claim.of_ring(ring))
         self._answer_at = 0.0
         self._writer: _native.Writer | None = ring.writer()
-        self._inbox = _Inbox()
+        self._inbox = _Inbox(link.most)
         self._has_waited = False  # in vain, for readers here, and nothing was written since
         self._live: set[int] = set()
         self._run: int | None = None
@@ -331,7 +334,7 @@ class Pump:
         if self._writer is None:
             self._writer = self.ring.writer()
         try:
-            self._write(self._writer, header.shape, dtype, items, meta)
+            self._write(self._writer, header, dtype, items, meta)
         except (Full, ArenaFull, ValueError, TypeError, OverflowError) as error:
             # It came, and found no room here.
             self._lose(1)
@@ -341,14 +344,16 @@ class Pump:
             self.stats["bytes"] += len(payload) - (_wire.SEAL if header.flags & _wire.SEALED else 0)
 
     def _write(
-        self, writer: _native.Writer, shape: Any, dtype: np.dtype[Any], items: Any, meta: dict[str, Any]
+        self, writer: _native.Writer, header: _wire.Header, dtype: np.dtype[Any], items: Any, meta: dict[str, Any]
     ) -> None:
         """Write a frame. It waits for readers here; if that was in vain, no other one waits until they read again."""
         for timeout in (0.0, _FULL_WAIT):
             try:
-                with writer.write(shape, dtype, timeout=timeout) as frame:
+                with writer.write(header.shape, dtype, timeout=timeout, note_bytes=len(header.note)) as frame:
                     _engine.fill(frame, items)
                     frame.meta = meta
+                    if (kind := _wire.NOTES[header.note_kind]) is not None:
+                        _native.set_frame_note_parts(frame, kind, header.note)
             except (Full, ArenaFull):
                 self._inbox.is_stuck = True
                 if timeout or self._has_waited:

@@ -177,7 +177,9 @@ class _Sender:
         meta = b"" if frame.meta is None else frame.meta.tobytes()
         time_ns = time.time_ns() - (time.monotonic_ns() - (frame.published_ns or 0))
         run, nbytes, dtype = self._server.run, frame.nbytes, _wire.dtype_text(frame.dtype)
-        header = _wire.Header(_wire.FRAME, flags, run, seq, time_ns, nbytes, frame.shape, dtype, meta)
+        kind, note = _native.frame_note_parts(frame) or (None, b"")
+        beside = (meta, _wire.NOTES.index(kind), note)
+        header = _wire.Header(_wire.FRAME, flags, run, seq, time_ns, nbytes, frame.shape, dtype, *beside)
         return payload, _wire.pack(header)
 
     def _tell(self, kind: int) -> None:

@@ -23,13 +23,16 @@ from .. import _native
 from . import _engine
 from ._errors import Incompatible
 
-PROTOCOL = 1
+PROTOCOL = 2
 MAGIC = b"NDSN"
 FRAME, END, DIED, VALUE, NEXT = 1, 2, 3, 4, 5
 # Flags: the items are one block of lz4; a seal is behind them.
 LZ4, SEALED = 1, 2
 
-MOST_HEADER = 16 << 10
+# What a note is, by its place; the first is none.
+NOTES = (None, "text", "json", "bytes")
+
+MOST_HEADER = 16 << 10  # without its note
 MOST_JSON = 64 << 10
 MOST_AXES = 64
 MOST_DTYPE = 4 << 10
@@ -44,7 +47,7 @@ MOST_REACH = 1 << 62
 # A block of lz4 never grows by more than this when it is unpacked.
 MOST_LZ4 = 255
 
-_FIXED = struct.Struct("<4sBBBBQQqQHH")
+_FIXED = struct.Struct("<4sBBBBQQqQHHBI")
 _SEAL = struct.Struct("<QQ")
 SEAL = _SEAL.size
 
@@ -57,7 +60,7 @@ class Header(NamedTuple):
     """What is said of a message.
 
     `number` is that of the frame in its ring; of END, DIED and NEXT the number that is to be the next. `dtype` and
-    `shape` say what the payload is, in C order.
+    `shape` say what the payload is, in C order. `note_kind` is one of `NOTES`, by its place.
     """
 
     kind: int
@@ -69,6 +72,8 @@ class Header(NamedTuple):
     shape: tuple[int, ...]
     dtype: str
     meta: bytes
+    note_kind: int = 0
+    note: bytes = b""
 
 
 def pack(header: Header) -> bytes:
@@ -86,22 +91,27 @@ def pack(header: Header) -> bytes:
         header.nbytes,
         len(dtype),
         len(header.meta),
+        header.note_kind,
+        len(header.note),
     )
-    return fixed + struct.pack(f"<{len(header.shape)}Q", *header.shape) + dtype + header.meta
+    return fixed + struct.pack(f"<{len(header.shape)}Q", *header.shape) + dtype + header.meta + header.note
 
 
 def unpack(data: bytes) -> Header:
     """Return the header in these bytes, whoever sent them. Raises Malformed."""
-    if not _FIXED.size <= len(data) <= MOST_HEADER:
-        raise Malformed(f"expected a header of {_FIXED.size} to {MOST_HEADER} bytes, got {len(data)}")
-    magic, protocol, kind, flags, axes, run, number, time_ns, nbytes, dtype_len, meta_len = _FIXED.unpack_from(data)
+    if len(data) < _FIXED.size:
+        raise Malformed(f"expected a header of at least {_FIXED.size} bytes, got {len(data)}")
+    magic, protocol, kind, flags, axes, run, number, time_ns, nbytes, *lengths = _FIXED.unpack_from(data)
+    dtype_len, meta_len, note_kind, note_len = lengths
     if magic != MAGIC or protocol != PROTOCOL:
         raise Malformed(f"expected a message of protocol {PROTOCOL}, got {protocol} of {magic!r}")
     if kind not in {FRAME, END, DIED, VALUE, NEXT} or flags & ~(LZ4 | SEALED):
         raise Malformed(f"expected a kind of message and flags that are known, got {kind} and {flags:#x}")
     if axes > MOST_AXES or dtype_len > MOST_DTYPE or meta_len > MOST_META:
         raise Malformed(f"expected an array with a description of bounded length, got {axes}, {dtype_len}, {meta_len}")
-    if len(data) != _FIXED.size + 8 * axes + dtype_len + meta_len:
+    if note_kind >= len(NOTES) or (note_kind and kind != FRAME) or (note_len and not note_kind):
+        raise Malformed(f"expected a note of a kind that is known, beside a frame, got {note_kind} beside {kind}")
+    if len(data) != _FIXED.size + 8 * axes + dtype_len + meta_len + note_len:
         raise Malformed(f"expected a header that is as long as it says, got {len(data)} bytes")
     at = _FIXED.size + 8 * axes
     shape = struct.unpack_from(f"<{axes}Q", data, _FIXED.size)
@@ -109,8 +119,21 @@ def unpack(data: bytes) -> Header:
         dtype = data[at : at + dtype_len].decode()
     except UnicodeDecodeError as error:
         raise Malformed(f"expected a dtype in UTF-8: {error}") from None
-    meta = data[at + dtype_len :]
-    return Header(kind, flags, run, number, time_ns, nbytes, shape, dtype, meta)
+    at += dtype_len
+    meta, note = data[at : at + meta_len], data[at + meta_len :]
+    if not _is_note(note_kind, note):
+        raise Malformed("expected a note in UTF-8, got other bytes")
+    return Header(kind, flags, run, number, time_ns, nbytes, shape, dtype, meta, note_kind, note)
+
+
+def _is_note(kind: int, note: bytes) -> bool:
+    if NOTES[kind] == "bytes":
+        return True
+    try:
+        note.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def checked_array(header: Header, payload_len: int, most: int) -> np.dtype[Any]:
@@ -126,8 +149,9 @@ def checked_array(header: Header, payload_len: int, most: int) -> np.dtype[Any]:
         raise Malformed(f"expected at most {MOST_EMPTY} items that have no bytes, got shape {header.shape} of {dtype}")
     if math.prod(length or 1 for length in header.shape) * max(1, dtype.itemsize) > MOST_REACH:
         raise Malformed(f"expected a shape that NumPy can have, got {header.shape} of {dtype}")
-    if header.nbytes > most:
-        raise Malformed(f"expected at most {most} bytes, got {header.nbytes}: see max_bytes")
+    if header.nbytes + len(header.note) > most:
+        beside = f" and a note of {len(header.note)}" if header.note else ""
+        raise Malformed(f"expected at most {most} bytes, got {header.nbytes}{beside}: see max_bytes")
     if header.flags & LZ4:
         if header.nbytes > MOST_LZ4 * payload_len:
             raise Malformed(f"expected a block of lz4, got {payload_len} bytes that cannot be {header.nbytes}")

@@ -1,6 +1,7 @@
 //! What the rates look like: lines of text, in a buffer or on paper. Nothing here looks at a process or a terminal.
 
 use ndshare::layout::human;
+use ndshare::ring::SeenNote;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Stylize;
@@ -8,6 +9,7 @@ use ratatui::text::Line;
 use ratatui::widgets::{Paragraph, Widget};
 
 use super::sample::{ArenaRates, CacheRates, Rates, ReaderRates, RingRates};
+use crate::note;
 use crate::proc::told_of;
 use crate::text::printable;
 
@@ -77,7 +79,14 @@ fn of_ring(ring: &RingRates) -> Vec<Line<'static>> {
         Line::from(format!("    writer {pid} {process}"))
     });
     let readers = ring.readers.iter().map(|reader| of_reader(reader, ring.slots));
-    std::iter::once(Line::from(row)).chain(writers).chain(readers).collect()
+    std::iter::once(Line::from(row)).chain(ring.note.as_ref().map(of_note)).chain(writers).chain(readers).collect()
+}
+
+fn of_note(seen: &SeenNote) -> Line<'static> {
+    let kind = seen.note.as_ref().map_or(String::new(), |note| format!("{} of ", note::kind(note)));
+    let says = seen.note.as_ref().map(note::beginning).filter(|says| !says.is_empty());
+    let says = says.map_or(String::new(), |says| format!(": {says}"));
+    Line::from(format!("    note: {kind}{} bytes{says}", seen.len_bytes))
 }
 
 fn of_reader(reader: &ReaderRates, slots: u32) -> Line<'static> {
@@ -107,6 +116,7 @@ fn of_cache(cache: &CacheRates) -> Line<'static> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ndshare::ring::Note;
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
@@ -126,6 +136,7 @@ mod tests {
             written: 1234,
             slots: 8,
             closed: false,
+            note: None,
             writers: vec![(14518, "grab".to_owned())],
             readers: vec![reader.clone(), ReaderRates { process: None, alive: false, lag: 0, ..reader }],
         };
@@ -169,6 +180,16 @@ mod tests {
         assert_eq!(rows[5], "    reader 14702 view?er: every, lag 8, missed 3");
         assert_eq!(rows[6], "    reader not used yet (dead): every, lag 0, missed 3");
         assert!(rows[8].contains("tt… ") && rows[8].contains(" 98.1 %") && rows[8].ends_with("7 of 1 GiB"));
+    }
+
+    #[test]
+    fn the_newest_note_has_a_line() {
+        let mut rates = rates();
+        let note = Note::text("out of focus");
+        rates.arenas[0].rings[0].note = Some(SeenNote { len_bytes: 12, note: Some(note) });
+        assert_eq!(drawn(&rates, 0, 100, 9)[4], "    note: text of 12 bytes: out of focus");
+        rates.arenas[0].rings[0].note = Some(SeenNote { len_bytes: 5000, note: None });
+        assert_eq!(drawn(&rates, 0, 100, 9)[4], "    note: 5000 bytes");
     }
 
     #[test]

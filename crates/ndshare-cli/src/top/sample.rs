@@ -6,11 +6,15 @@ use std::time::Instant;
 use ndshare::arena::{BlockId, Look};
 use ndshare::head::HeadKind;
 use ndshare::names::{self, Listed};
-use ndshare::ring::{self, ReaderStats};
+use ndshare::ring::{self, ReaderStats, SeenNote};
 use ndshare::{cache, session};
 use serde_json::{Value, json};
 
+use crate::note;
 use crate::proc::{self, Place, Seen, path_value};
+
+/// Longer notes are not read.
+const MOST_NOTE: usize = 4096;
 
 /// All arenas at one moment.
 #[derive(Debug)]
@@ -37,6 +41,7 @@ struct Ring {
     block: BlockId,
     name: String,
     seen: ring::Glance,
+    note: Option<SeenNote>,
 }
 
 #[derive(Debug)]
@@ -95,7 +100,9 @@ impl Arena {
             match look.head_kind(block) {
                 Some(HeadKind::Ring) => self.rings.extend(ring::Glance::of(look, block).ok().map(|seen| {
                     let name = name(seen.format.name.clone(), "ring");
-                    Ring { block, name, seen }
+                    // One that is gone by now has none.
+                    let note = SeenNote::of_newest(look, block, MOST_NOTE).ok().flatten();
+                    Ring { block, name, seen, note }
                 })),
                 Some(HeadKind::Cache) => self.caches.extend(cache::Glance::of(look, block).ok().map(|seen| {
                     let name = name(Some(seen.name), "cache");
@@ -136,6 +143,8 @@ pub(crate) struct RingRates {
     pub(crate) written: u64,
     pub(crate) slots: u32,
     pub(crate) closed: bool,
+    /// That of the newest frame.
+    pub(crate) note: Option<SeenNote>,
     pub(crate) writers: Vec<(u32, String)>,
     pub(crate) readers: Vec<ReaderRates>,
 }
@@ -233,6 +242,7 @@ impl RingRates {
             written: stats.written,
             slots: now.seen.sizes.slots,
             closed: stats.closed,
+            note: now.note.clone(),
             writers: stats.writers.iter().filter_map(|writer| writer.user.as_ref().map(process)).collect(),
             readers: stats.readers.iter().map(ReaderRates::of).collect(),
         }
@@ -240,6 +250,7 @@ impl RingRates {
 
     fn value(&self) -> Value {
         let process = |(pid, name): &(u32, String)| json!({ "pid": pid, "name": name });
+        let note = self.note.as_ref().and_then(|seen| seen.note.as_ref());
         json!({
             "name": self.name,
             "frames_per_s": self.frames_per_s,
@@ -247,6 +258,9 @@ impl RingRates {
             "written": self.written,
             "slots": self.slots,
             "closed": self.closed,
+            "note_kind": note.map(note::kind),
+            "note_bytes": self.note.as_ref().map(|seen| seen.len_bytes),
+            "note": note.map(note::value),
             "writers": self.writers.iter().map(process).collect::<Vec<_>>(),
             "readers": self.readers.iter().map(ReaderRates::value).collect::<Vec<_>>(),
         })
@@ -313,7 +327,7 @@ impl CacheRates {
 mod tests {
     use super::*;
     use ndshare::arena::Options;
-    use ndshare::ring::{Content, Format, Mode, RingOptions, Start};
+    use ndshare::ring::{Content, Format, Mode, Note, RingOptions, Start};
     use ndshare::{Deadline, Number};
     use std::time::Duration;
 
@@ -344,7 +358,7 @@ mod tests {
         let before = sampled(&arena, start);
         for _ in 0..4 {
             let mut frame = ring.begin_own(&forever).unwrap();
-            frame.publish(Content::default(), &forever).unwrap();
+            frame.publish(Content { note: Some(&Note::text("out of focus")), ..Content::default() }, &forever).unwrap();
         }
         drop(reader.get(&forever).unwrap());
         let key = cache::Key::of(&1).unwrap();
@@ -358,7 +372,9 @@ mod tests {
         assert_eq!((mine.lag, mine.missed, mine.mode, mine.alive), (3, 0, "every", true));
         assert_eq!(mine.process.as_ref().map(|one| one.0), Some(std::process::id()));
         assert_eq!((tiles.name.as_str(), tiles.entries, tiles.hit_ratio), ("tiles", 1, Some(0.75)));
-        assert_eq!(rates.value()["arenas"][0]["rings"][0]["frames_per_s"], 2.0);
+        let told = &rates.value()["arenas"][0]["rings"][0];
+        assert_eq!((&told["frames_per_s"], &told["note"]), (&json!(2.0), &json!("out of focus")));
+        assert_eq!((&told["note_kind"], &told["note_bytes"]), (&json!("text"), &json!(12)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A ring told from outside: by a look at its arena, without joining it, and without a store to it.
 
 use super::format::Format;
-use super::note::Told;
+use super::note::{Note, Told};
 use super::protocol::read_entry;
 use super::stats::{Stats, Who};
 use super::table::{RingSizes, Table};
@@ -47,6 +47,36 @@ impl Glance {
     }
 }
 
+/// The note of a ring's newest frame as a look tells it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeenNote {
+    /// How many bytes it has.
+    pub len_bytes: usize,
+    /// The note, where it is no longer than was asked for, and does not contradict itself.
+    pub note: Option<Note<'static>>,
+}
+
+impl SeenNote {
+    /// The note of the newest frame of the ring whose head a block is, with what it says if that is at most `most` bytes;
+    /// none where the frame has none, or is gone meanwhile.
+    ///
+    /// # Errors
+    /// As [`Glance::of`].
+    pub fn of_newest(look: &Look, head: BlockId, most: usize) -> Result<Option<Self>> {
+        let table = Table::open(look.living(head)?)?;
+        let Some((block, told)) = newest(&table) else { return Ok(None) };
+        let Some(len_bytes) = told.note_bytes() else { return Ok(None) };
+        let Some((id, block)) = BlockId::from_word(block).and_then(|id| Some((id, look.block(id)?))) else {
+            return Ok(None);
+        };
+        let read = || told.note(|at, len| tail_of(block.words(), at, len)).ok().flatten();
+        let note = if len_bytes <= most { read() } else { None };
+        // As with the items of a frame.
+        fence(Acquire);
+        Ok(Some(Self { len_bytes, note }).filter(|_| look.is_live(id)))
+    }
+}
+
 /// A frame as a look has read it: a copy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SeenFrame {
@@ -62,6 +92,8 @@ pub struct SeenFrame {
     pub element: Element,
     /// The items in C order.
     pub bytes: Vec<u8>,
+    /// The note beside it; an error for one that contradicts itself.
+    pub note: Result<Option<Note<'static>>>,
 }
 
 impl SeenFrame {
@@ -91,9 +123,10 @@ impl SeenFrame {
             return Err(Error::value("expected a frame whose items have a place each, got one that repeats them"));
         }
         let bytes = items(block.words(), offset, &layout, element.size());
+        let note = told.note(|at, len| tail_of(block.words(), at, len));
         // A block has another generation before it is filled anew: what was copied is of this frame if it still lives.
         fence(Acquire);
-        let frame = Self { seq, time_ns, published_ns, shape: layout.shape().to_vec(), element, bytes };
+        let frame = Self { seq, time_ns, published_ns, shape: layout.shape().to_vec(), element, bytes, note };
         Ok(Some(frame).filter(|_| look.is_live(id)))
     }
 }
@@ -145,14 +178,20 @@ fn rest_of(number: &mut usize, length: usize) -> usize {
 
 /// Bytes of the items of the last frame, if it says what it is.
 fn last_frame_bytes<B: AnyBlock>(table: &Table<B>, format: &Format) -> Option<u64> {
-    let seq = table.written().checked_sub(1)?;
-    let entry = table.entry(seq);
     // A view that stands in the block is not looked up.
-    let told = read_entry(entry.seq, seq, || Told::of(&entry))?;
+    let (_, told) = newest(table)?;
     let Description { layout, element } = Description::decode(&told.view).ok()?;
     let element = element.or_else(|| format.element.clone())?;
     let count = layout.shape().iter().try_fold(1_u64, |count, &length| count.checked_mul(length as u64))?;
     count.checked_mul(element.size() as u64)
+}
+
+/// The name of the newest frame's block, and what its entry says beside the items.
+fn newest<B: AnyBlock>(table: &Table<B>) -> Option<(u64, Told)> {
+    let seq = table.written().checked_sub(1)?;
+    let entry = table.entry(seq);
+    // RAW: a name, which is looked up.
+    read_entry(entry.seq, seq, || (entry.block.load(Relaxed), Told::of(&entry)))
 }
 
 #[cfg(all(test, not(loom)))]
@@ -182,5 +221,25 @@ mod tests {
         let small = Array::zeros(&arena, &[3], Number::U8).unwrap();
         assert!(Glance::of(&look, small.hold().block()).is_err(), "it is an array");
         drop(reader);
+    }
+
+    #[test]
+    fn a_look_tells_notes_short_and_long() {
+        let arena = Arena::create(&Options { budget_bytes: Some(16 << 20), ..Options::default() }).unwrap();
+        let forever = Deadline::never();
+        let ring = Ring::new(&arena, Format::new(&[8], Number::U8), RingOptions::slots(4), &forever).unwrap();
+        let (look, head) = (Look::at(&arena.locator()).unwrap(), ring.head().block());
+        let texts = [None, Some("short".to_owned()), Some("long ".repeat(1000))];
+        for (seq, text) in texts.iter().enumerate() {
+            let note = text.clone().map(Note::text);
+            let len_bytes = note.as_ref().map_or(0, |note| note.as_bytes().len());
+            let mut frame = ring.begin_with_note(8, len_bytes as u64, &forever).unwrap();
+            frame.publish(Content { note: note.as_ref(), ..Content::default() }, &forever).unwrap();
+            let seen = SeenFrame::of(&look, head, seq as u64).unwrap().unwrap();
+            assert_eq!(seen.note, Ok(note.clone()));
+            let newest = SeenNote::of_newest(&look, head, 100).unwrap();
+            let told = note.map(|note| SeenNote { len_bytes, note: Some(note).filter(|_| len_bytes <= 100) });
+            assert_eq!(newest, told);
+        }
     }
 }

@@ -89,7 +89,7 @@ pub use writer::Writer;
 /// What the bindings call beside the public face.
 mod internals {
     pub use super::audit::audit;
-    pub use super::glance::{Glance, SeenFrame};
+    pub use super::glance::{Glance, SeenFrame, SeenNote};
     pub use super::table::VIEW_BYTES;
     pub use super::time::age_of;
 }

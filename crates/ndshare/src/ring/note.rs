@@ -234,6 +234,11 @@ impl Told {
         self.view_len == 0 && self.note == 0
     }
 
+    /// Bytes of the note, if there is one.
+    pub(super) fn note_bytes(&self) -> Option<usize> {
+        (self.note & KIND_BITS != 0).then(|| self.note_len())
+    }
+
     fn note_len(&self) -> usize {
         usize::try_from(self.note >> LEN_SHIFT).unwrap_or(usize::MAX)
     }
