@@ -7,6 +7,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 NATIVE_SOURCES := Cargo.toml pyproject.toml $(shell find crates -path crates/ndshare-zenoh -prune -o \( -name '*.rs' -o -name Cargo.toml -o -path '*/view/page/*' \) -print)
 C_LIBRARY := $(BIN)/python crates/ndshare-c/build_backend.py
 MATURIN := env -u CONDA_PREFIX VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release
+# Optimisation across crates takes as long as all the rest of a build, and tests gain nothing by it.
+FOR_TESTS := CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_DEBUG=none
 # Tests start some thousand interpreters, which would compile all that they import each time.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -111,6 +113,6 @@ $(STAMPS)/release: $(NATIVE_SOURCES) | $(STAMPS)/group-build
 
 $(STAMPS)/killpoints: $(NATIVE_SOURCES) | $(STAMPS)/group-build
 	rm -f python/ndshare/*.so
-	$(MATURIN) --features abi3,killpoints --target-dir target/killpoints
-	$(C_LIBRARY) --features killpoints --target-dir target/killpoints
+	$(FOR_TESTS) $(MATURIN) --features abi3,killpoints --target-dir target/killpoints
+	$(FOR_TESTS) $(C_LIBRARY) --features killpoints --target-dir target/killpoints
 	rm -f $(STAMPS)/release && touch $@

@@ -42,6 +42,8 @@ from ndshare import _native
 HERE = Path(__file__).resolve().parent
 METHODS = ("fork", "spawn", "forkserver")
 MIB = 1 << 20
+# How often crash tests go round; once in `make test`.
+ROUNDS = int(os.environ.get("NDSHARE_CRASH_ROUNDS", "1"))
 HANG = 60.0  # seconds after which something counts as hung, on the slowest machine
 
 

@@ -30,12 +30,11 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 import cache_workers as workers
 import ndshare as nds
-from helpers import HANG, Puppet, child, held, note_pause, run, settle, wait_until
+from helpers import HANG, ROUNDS, Puppet, child, held, note_pause, run, settle, wait_until
 from ndshare import _cache, _native
 
 Array = np.ndarray[Any, Any]
 POINTS: tuple[str, ...] = tuple(p for p in _native.KILL_POINTS if p.startswith(("cache:", "name:", "root:")))
-ROUNDS = int(os.environ.get("NDSHARE_CRASH_ROUNDS", "1"))
 FORK = mp.get_context("fork")
 KIB = 1 << 10
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import ndshare as nds
-from helpers import HANG, environment, planted, wait_until
+from helpers import HANG, ROUNDS, environment, planted, wait_until
 from test_cli import COMMAND, command, told
 from test_strangers import running, said
 from test_strangers import runtime as runtime  # noqa: PLC0414  (a fixture)
@@ -105,7 +105,8 @@ print(json.dumps(tables.try_each(ground, [["check"]], own)))
 )
 
 
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.crash
+@pytest.mark.parametrize("part", range(ROUNDS))
 def test_any_word_that_was_written_over_is_a_finding_or_a_refusal_never_a_crash(part: int, runtime: Path) -> None:
     with running(VICTIM) as victim:
         own = said(victim)

@@ -33,6 +33,7 @@ import workers
 from helpers import (
     HANG,
     MIB,
+    ROUNDS,
     Puppet,
     alive,
     environment,
@@ -51,7 +52,6 @@ from helpers import (
 from ndshare import _native
 
 POINTS: tuple[str, ...] = tuple(_native.KILL_POINTS)
-ROUNDS = int(os.environ.get("NDSHARE_CRASH_ROUNDS", "1"))
 SIZE = 64 * MIB  # small enough that the tour fills it quickly
 # Points that only other things pass, whose own tests arm them.
 ELSEWHERE = (

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import HANG, Done, environment, run
+from helpers import HANG, ROUNDS, Done, environment, run
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to take this away")
 
@@ -549,6 +549,9 @@ os.kill(pid, signal.SIGKILL)
     assert done.out.split() in (["True"] * 4, ["True"] * 2), done
 
 
+@pytest.mark.crash
+@pytest.mark.slow
+@pytest.mark.skipif(ROUNDS == 1, reason="12 seconds of waiting: make crash runs it")
 def test_a_writer_that_cannot_tell_whether_a_reader_lives_goes_on_waking_it() -> None:
     """Two daemons had closed everything. After ten seconds the writer took the reader for dead: the picture froze."""
     done = run(

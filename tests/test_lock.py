@@ -29,12 +29,11 @@ import pytest
 
 import lock_workers
 import ndshare as nds
-from helpers import HANG, Child, wait_for_sleeper, when_asleep
+from helpers import HANG, ROUNDS, Child, wait_for_sleeper, when_asleep
 from lock_workers import guarded
 from ndshare import _native
 
 POINTS: tuple[str, ...] = tuple(_native.KILL_POINTS)
-ROUNDS = int(os.environ.get("NDSHARE_CRASH_ROUNDS", "1"))
 KILLS = 150 if ROUNDS == 1 else 10_000
 KINDS = ("Lock", "locked")
 

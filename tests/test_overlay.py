@@ -25,13 +25,12 @@ import pytest
 import helpers
 import lock_workers
 import ndshare as nds
-from helpers import HANG, Child
+from helpers import HANG, ROUNDS, Child
 from ndshare import _native
 
 FLOATS: dict[str, Any] = {"A": ((3, 4), "f4"), "B": (5, "f8"), "C": ((), "f2")}
 INTS: dict[str, Any] = {"D": (10, "i4"), "E": ((2, 2), "i8")}
 POINTS: tuple[str, ...] = tuple(_native.KILL_POINTS)
-ROUNDS = int(os.environ.get("NDSHARE_CRASH_ROUNDS", "1"))
 
 
 def make() -> nds.Overlay:

@@ -29,12 +29,11 @@ import numpy as np
 import pytest
 
 import ndshare as nds
-from helpers import HANG, MIB, NO_DESCRIPTORS, Tables, environment, held, planted, run, script, wait_until
+from helpers import HANG, MIB, NO_DESCRIPTORS, ROUNDS, Tables, environment, held, planted, run, script, wait_until
 from ndshare import _native
 from test_strangers import running, said
 
 SHM = Path("/dev/shm")
-ROUNDS = int(os.environ.get("NDSHARE_CRASH_ROUNDS", "1"))
 KINDS = ("mend:", "name:", "ring:", "cache:", "block-lock:", "split:", "warm:", "alloc:", "free:", "issue:", "remove:")
 POINTS: list[str] = [point for point in _native.KILL_POINTS if not point.startswith(("directory:", "offer:", "fork:"))]
 NOBODY = 65534

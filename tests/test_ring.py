@@ -34,6 +34,7 @@ import ndshare as nds
 import ring_workers as workers
 from helpers import (
     HANG,
+    ROUNDS,
     child,
     descriptors,
     held,
@@ -48,7 +49,6 @@ from ndshare import _native
 
 POINTS: tuple[str, ...] = tuple(_native.KILL_POINTS)
 RING_POINTS = tuple(label for label in POINTS if label.startswith("ring:"))
-ROUNDS = int(os.environ.get("NDSHARE_CRASH_ROUNDS", "1"))
 FORK = mp.get_context("fork")
 POLICIES = ("wait", "drop_oldest", "drop_newest")
 
