@@ -907,6 +907,9 @@ def test_who_has_waited_for_long_is_woken_by_a_frame_a_death_and_the_end() -> No
         process.kill()
     assert outcome == [nds.WriterDied]
     process.join(HANG)
+    process.close()
+    ready.close()
+    theirs.close()
     with _dozing(reader) as outcome:
         ring.close()
     assert outcome == [nds.Closed]
@@ -941,6 +944,7 @@ def test_who_expects_a_frame_hears_of_a_death_and_of_the_timeout() -> None:
         list(reader)
     with pytest.raises(nds.Empty):
         reader.get(timeout=0.02)
+    camera.join(HANG)
 
 
 def test_an_idle_reader_takes_no_processor_time() -> None:
@@ -984,6 +988,7 @@ def test_the_descriptor_is_readable_while_a_frame_is_ready() -> None:
 
 
 def test_the_descriptor_is_told_by_another_process() -> None:
+    gc.collect()
     before = descriptors()
     ring = nds.Ring(2, np.int64, slots=4)
     reader = ring.reader()
