@@ -54,7 +54,7 @@ def wait(conn: Connection, reader: nds.Reader, cpu: int) -> None:
 def run(spin: float | str | None, rate: float, jitter: float, seconds: float) -> tuple[float, float, float]:
     """Return the median and the 99th percentile of the delays in microseconds, and the part of a processor."""
     frames = min(MOST_FRAMES, max(3 * SETTLED, round(rate * seconds)))
-    ring = nds.Ring(4, "u1", slots=64, spin=spin)  # type: ignore[arg-type]
+    ring = nds.Ring(4, "i4", slots=64, spin=spin)  # type: ignore[arg-type]
     mine, theirs = mp.Pipe()
     spawn = mp.get_context("spawn")
     taker = spawn.Process(target=wait, args=(theirs, ring.reader(), cpus()[1]))
