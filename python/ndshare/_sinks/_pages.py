@@ -169,8 +169,8 @@ def _mapped(descriptor: int, start: int, length: int) -> _Step | None:
     except OSError:
         _libc.munmap(space, length + HUGE)
         return None
-    items = np.frombuffer((ctypes.c_uint8 * length).from_address(address), np.uint8)
-    return _Step(start, length, space, items)
+    items = memoryview((ctypes.c_uint8 * length).from_address(address))
+    return _Step(start, length, space, np.asarray(items))
 
 
 def _collapse(address: int, length: int) -> None:
