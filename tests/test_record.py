@@ -348,7 +348,7 @@ for round in range(rounds):
 @pytest.mark.parametrize("ending", FORMATS)
 def test_what_is_whole_is_readable_after_a_kill_at_any_instant(ending: str, tmp_path: Path) -> None:
     pytest.importorskip(PACKAGES[ending])
-    form, rounds = {"ome.tif": "tiff"}.get(ending, ending), 12
+    form, rounds = {"ome.tif": "tiff"}.get(ending, ending), 8
     subprocess.run([sys.executable, "-c", KILLED, form, ending, tmp_path, str(rounds)], check=True, timeout=HANG)
     seen = 0
     for number in range(rounds):
@@ -522,6 +522,7 @@ def test_what_is_copied_into_pages_is_what_plain_writes_write(
     pytest.importorskip(PACKAGES[ending])
     monkeypatch.setattr(_pages, "STEP", _pages.HUGE)
     monkeypatch.setattr(_pages, "AHEAD", 2 * _pages.HUGE)
+    monkeypatch.setattr(_pages, "AT_ONCE", 2 * _pages.HUGE)
     form, shape = {"ome.tif": "tiff"}.get(ending, ending), (600, 512)
     frames = [np.random.default_rng(n).integers(0, 9, shape).astype("u2") for n in range(11)]
     copied = list[int]()

@@ -23,6 +23,8 @@ _PAGE = 4096
 HUGE = 2 << 20
 # So much is asked for at once, and so much ahead of who writes.
 STEP, AHEAD = 16 << 20, 64 << 20
+# So much is waited for at the beginning: some seconds, where a virtual machine's host has to find the memory first.
+AT_ONCE = 8 << 30
 _TMPFS = 0x01021994
 _SHARED_FIXED, _RESERVED = 0x11, 0x4022  # MAP_SHARED | MAP_FIXED; MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
 _READ_WRITE = 3
@@ -80,8 +82,9 @@ class Pages:
         self._thread: threading.Thread | None = None
 
     def set_aside(self, length: int) -> None:
-        """Ask for so many bytes at once."""
-        while self._ready < length and not self._has_ended:
+        """Ask for so many bytes at once; the thread goes on with what that is more than a lot."""
+        self._wanted = length
+        while self._ready < min(length, AT_ONCE) and not self._has_ended:
             self._go_on()
 
     def copy(self, offset: int, piece: NDArray[np.uint8]) -> int:
