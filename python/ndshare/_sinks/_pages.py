@@ -119,8 +119,13 @@ class Pages:
             step.unmap()
 
     def _run(self) -> None:
-        while self._is_needed():
-            self._go_on()
+        try:
+            while self._is_needed():
+                self._go_on()
+        finally:  # whatever ended it, nobody waits for it
+            with self._changed:
+                self._has_ended = True
+                self._changed.notify_all()
 
     def _is_needed(self) -> bool:
         with self._changed:
