@@ -7,7 +7,8 @@ The ring drops its oldest frames, so that what cannot be written is lost and cou
 filmed for a while before, and one turn is without anybody who records.
 
 The host of a virtual machine takes free memory back after some seconds, and the first touch of it costs several times
-what the write itself does. So memory for all frames is in use at the beginning, and is given up bit by bit, as it is needed.
+what the write itself does. So memory for all frames is in use at the beginning, and is given up bit by bit, as it is
+needed.
 
 `make bench` measures the writing alone: a recorder and the loops write the same frames, as fast as they can.
 """
@@ -15,6 +16,7 @@ what the write itself does. So memory for all frames is in use at the beginning,
 from __future__ import annotations
 
 import argparse
+import functools
 import mmap
 import multiprocessing as mp
 import os
@@ -143,12 +145,11 @@ def turn(name: str, folder: Path, *, rate: float, frames: int, readers: int, whe
         for one in looks:
             one.__enter__()
         camera.recv()
+        go = functools.partial(_go, camera, rate, frames)
         if name == NOBODY:
-            outcome, took = Outcome(frames, 0, 0.0), _go(camera, rate, frames)
-        elif name in LOOPS:
-            outcome, took = _by_hand(ring, folder, camera, name, rate, frames)
+            outcome, took = Outcome(frames, 0, 0.0), go()
         else:
-            outcome, took = _ours(ring, folder, camera, name, rate, frames)
+            outcome, took = (_by_hand if name in LOOPS else _ours)(ring, folder, go, name, frames)
         for one in looks:
             one.__exit__(None, None, None)
     return outcome, took
@@ -169,19 +170,19 @@ def _go(camera: Connection, rate: float, frames: int) -> float:
     return float(camera.recv())
 
 
-def _by_hand(ring: Any, folder: Path, camera: Connection, name: str, rate: float, frames: int) -> tuple[Outcome, float]:
+def _by_hand(ring: Any, folder: Path, go: Callable[[], float], name: str, frames: int) -> tuple[Outcome, float]:
     with _process(_loop, ring.reader(), name, str(folder)) as loop:
         loop.recv()
-        took = _go(camera, rate, frames)
+        took = go()
         return Outcome(frames, *loop.recv()), took
 
 
-def _ours(ring: Any, folder: Path, camera: Connection, name: str, rate: float, frames: int) -> tuple[Outcome, float]:
+def _ours(ring: Any, folder: Path, go: Callable[[], float], name: str, frames: int) -> tuple[Outcome, float]:
     ending, _, known = name.partition(",")
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     recording = nds.record(ring, folder / OURS[ending], frames=frames if known else None, sidecar="npy")
     started = _busy_of(recording.pid)
-    took = _go(camera, rate, frames)
+    took = go()
     stats = recording.wait()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime - started
@@ -252,7 +253,8 @@ def main() -> None:
         lost = ", ".join(f"{outcome.lost}" for outcome, _ in turns)
         rates = ", ".join(f"{frames / took:.0f}" for _, took in turns)
         busy = statistics.median(outcome.busy / (frames - outcome.lost) for outcome, _ in turns)
-        print(f"{name:32} lost {lost:20} filmed {rates:20}/s, recorder {1000 * busy:.2f} ms of a processor for a frame")
+        lost, cost = f"lost {lost},", f"{1000 * busy:.2f} ms of a processor for a frame"
+        print(f"{name:26} {lost:24} filmed {rates} /s, recorder {cost}")
 
 
 if __name__ == "__main__":

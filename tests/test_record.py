@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import ctypes
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +23,11 @@ import pytest
 
 import ndshare as nds
 from helpers import HANG, alive, run, wait_until
-from ndshare._sinks import Look, new_sink
+from ndshare._recorder import Output
+from ndshare._sinks import Look, _pages, new_sink
+from ndshare._sinks._file import File
+from ndshare._sinks._notes import Notes, notes_path
+from ndshare._sources import open_source
 from test_strangers import runtime  # noqa: F401  (a registry of names for each test)
 
 SHAPE = (16, 24)
@@ -67,6 +74,24 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@contextlib.contextmanager
+def disk_of(size: str, tmp_path: Path) -> Iterator[Path]:
+    """Make a disk of so many bytes."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if libc.mount(b"tmpfs", os.fsencode(folder), b"tmpfs", 0, f"size={size}".encode()) != 0:
+        pytest.skip(f"no disk can be made here: {os.strerror(ctypes.get_errno())}")
+    yield folder
+    assert libc.umount2(os.fsencode(folder), 2) == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    with disk_of("256k", tmp_path) as folder:
+        yield folder
+
+
 def write_until(ring: nds.Ring[Any], is_enough: Callable[[], bool]) -> int:
     """Put frames until it is enough; return how many."""
     number, end = 0, time.monotonic() + HANG
@@ -76,18 +101,33 @@ def write_until(ring: nds.Ring[Any], is_enough: Callable[[], bool]) -> int:
     return number
 
 
+def write(path: Path, ring: nds.Ring[Any], frames: list[Any], sidecar: str | None = "npy") -> Path:
+    """Write frames of a ring as the process that records does."""
+    assert ring.shape is not None
+    output = Output(path, Look(ring.shape, ring.dtype, ring.meta), sidecar)
+    output.write(frames)
+    output.close()
+    assert output.frames == len(frames)
+    return path
+
+
 @pytest.mark.parametrize("ending", FORMATS)
 def test_every_frame_is_in_the_file_with_its_time_and_meta(ending: str, tmp_path: Path) -> None:
     pytest.importorskip(PACKAGES[ending])
     ring = nds.Ring(SHAPE, np.uint16, slots=8, meta=META)
     frames, path = ring.reader(), tmp_path / f"run.{ending}"
     before = time.time_ns()
-    with nds.record(ring, path, sidecar="csv") as recording:
-        for number in range(8):
-            ring.put(image(number), gain=number / 2, name="cell", place=[number, -1])
-    assert recording.stats()["frames"] == 8
-    assert recording.stats()["lost"] == 0
-    assert recording.stats()["bytes"] == 8 * image(0).nbytes
+    # By the process for one that is plain, and one that has a package.
+    recording = nds.record(ring, path, sidecar="csv") if ending in ("npy", "zarr") else None
+    for number in range(8):
+        ring.put(image(number), gain=number / 2, name="cell", place=[number, -1])
+    if recording is None:
+        seen = ring.reader(start="oldest")
+        write(path, ring, [seen.get(timeout=0) for _ in range(8)], "csv")
+        seen.close()
+    else:
+        stats = recording.stop(HANG)
+        assert (stats["frames"], stats["lost"], stats["bytes"]) == (8, 0, 8 * image(0).nbytes)
     assert numbers_of(path) == list(range(8))
     rows = rows_of(path)
     assert [int(row["seq"]) for row in rows] == list(range(8))
@@ -105,38 +145,102 @@ def test_every_frame_is_in_the_file_with_its_time_and_meta(ending: str, tmp_path
 def test_a_table_as_parquet_has_a_column_for_each_number(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     ring = nds.Ring(SHAPE, np.uint16, slots=8, meta=META)
-    with nds.record(ring, tmp_path / "run.npy"):
-        for number in range(3):
-            ring.put(image(number), gain=number / 2, name="cell", place=[number, -1])
+    frames = ring.reader()
+    for number in range(3):
+        ring.put(image(number), gain=number / 2, name="cell", place=[number, -1], time_ns=number)
+    ring.put(image(3), time_ns=2**63 - 1)
+    write(tmp_path / "run.npy", ring, [frames.get(timeout=0) for _ in range(4)], "parquet")
     table = parquet.read_table(tmp_path / "run.npy.times.parquet")
     assert table.column_names == ["seq", "time_ns", "utc", "gain", "name", "place.0", "place.1"]
-    assert table.column("place.0").to_pylist() == [0, 1, 2]
-    assert table.column("name").to_pylist() == ["cell"] * 3
+    assert table.column("place.0").to_pylist() == [0, 1, 2, 0]
+    assert table.column("name").to_pylist() == ["cell"] * 3 + [""]
     assert table.column("utc").to_pylist()[0].tzinfo is not None
+    assert table.column("utc").to_pylist()[3] is None
     assert files_in(tmp_path) == ["run.npy", "run.npy.times.parquet"]
 
 
-def test_items_with_fields_go_to_arrays_or_stay_as_they_are(tmp_path: Path) -> None:
-    ring = nds.Ring((), FIELDS, slots=8)
+@pytest.mark.parametrize("stamp", [2**63 - 1, 2**63 - 10**18])
+def test_a_stamp_for_which_there_is_no_date_has_none(stamp: int, tmp_path: Path) -> None:
+    """It was one of the 17th century: the sum of stamp and offset has no room in 63 bits."""
+    ring = nds.Ring(SHAPE, np.uint16, slots=8)
+    frames = ring.reader()
+    for time_ns in (0, stamp):
+        ring.put(image(0), time_ns=time_ns)
+    path = write(tmp_path / "run.npy", ring, [frames.get(timeout=0) for _ in range(2)], "csv")
+    dated, none = rows_of(path)
+    now = np.datetime64(time.time_ns(), "ns") - np.datetime64(time.monotonic_ns(), "ns")
+    assert abs(np.datetime64(dated["utc"].rstrip("Z")) - np.datetime64(0, "ns") - now) < np.timedelta64(1, "s")
+    assert (none["time_ns"], none["utc"]) == (str(stamp), "")
+    with nds.replay(path, speed=None) as replay:
+        assert [frame.time_ns for frame in replay.ring.reader()] == [0, stamp]
 
-    def record(name: str) -> Path:
-        with nds.record(ring, tmp_path / name, sidecar=False) as recording:
+
+NOTES = [None, "text of\nseveral lines, µm", {"channels": ["DAPI", None], "gain": 1.5}, b"\0\xff", "long " * 20_000]
+
+
+def test_notes_are_lines_of_json_for_the_frames_that_have_one(tmp_path: Path) -> None:
+    ring = nds.Ring(SHAPE, np.uint16, slots=8)
+    frames = ring.reader()
+    for note in NOTES:
+        ring.put(image(0), note=note)
+    path = write(tmp_path / "run.npy", ring, [frames.get(timeout=0) for _ in NOTES])
+    lines = [json.loads(line) for line in notes_path(path).read_text().splitlines()]
+    assert [(line["frame"], line["seq"]) for line in lines] == [(number, number) for number in (1, 2, 3, 4)]
+    assert [line.get("note", line.get("base64")) for line in lines] == [*NOTES[1:3], "AP8=", NOTES[4]]
+    # Half a line is what a kill leaves.
+    with notes_path(path).open("a") as file:
+        file.write('{"frame": 5, "seq"')
+    notes = Notes(notes_path(path))
+    assert [notes.get(number) for number in (0, 1, 2, 3, 4, 5, 6, 3, 0, 1)] == [
+        *NOTES,
+        None,
+        None,
+        NOTES[3],
+        *NOTES[:2],
+    ]
+    notes_path(path).write_text("{}\n")
+    with pytest.raises(ValueError, match=r"expected a line of JSON with frame and note in .*run\.npy\.notes\.jsonl"):
+        Notes(notes_path(path)).get(0)
+
+
+def test_notes_of_frames_that_are_not_whole_are_cut_off(small_disk: Path) -> None:
+    ring = nds.Ring(SHAPE, np.uint16, slots=8)
+    frames = ring.reader()
+    output = Output(small_disk / "run.npy", Look(SHAPE, np.dtype("u2"), None), "npy")
+    with pytest.raises(OSError, match="No space left"):  # noqa: PT012
+        while True:
             for number in range(3):
-                with ring.write() as frame:
-                    frame["image"], frame["t"] = number, number / 2
-        return recording.path
+                ring.put(image(number), note="x" * 100)
+            output.write([frames.get(timeout=0) for _ in range(3)])
+    output.close()
+    noted = [json.loads(line)["frame"] for line in notes_path(small_disk / "run.npy").read_text().splitlines()]
+    assert noted == list(range(output.frames))
+    assert len(np.load(small_disk / "run.npy")) == output.frames > 10
 
-    for read in (np.load(record("run.npy")), np.fromfile(record("run.raw"), FIELDS)):
-        assert read.dtype == FIELDS
-        assert (read["t"] == [0, 0.5, 1]).all()
-        assert (read["image"][2] == 2).all()
+
+def test_items_with_fields_go_to_arrays_or_stay_as_they_are(tmp_path: Path) -> None:
+    camera = {"image": (SHAPE, "u2"), "t": ((), "f8")}
+    ring = nds.Ring(fields={"left": camera, "pair": (((3,), ">i4"), ((), "f4"))}, slots=8)
+    reader = ring.reader()
+    for number in range(3):
+        with ring.write() as frame:
+            frame.left.image[...], frame.left.t[...], frame["pair"]["0"][...] = number, number / 2, [number, 0, -1]
+    frames = [reader.get(timeout=0) for _ in range(3)]
+    raw = np.fromfile(write(tmp_path / "run.raw", ring, frames), ring.dtype)
+    for read in (np.load(write(tmp_path / "run.npy", ring, frames)), raw):
+        assert read.dtype == ring.dtype
+        assert (read["left"]["t"] == [0, 0.5, 1]).all()
+        assert (read["left"]["image"][2] == 2).all()
     pytest.importorskip("tifffile")
     with pytest.raises(TypeError, match=r"record to \.zarr, \.npy or \.raw"):
-        record("run.tif")
-    group = pytest.importorskip("zarr").open_group(record("run.zarr"), mode="r")
-    assert (group["t"][:] == [0, 0.5, 1]).all()
-    assert group["image"].shape == (3, *SHAPE)
-    assert (group["image"][2] == 2).all()
+        nds.record(ring, tmp_path / "run.tif")
+    group = pytest.importorskip("zarr").open_group(write(tmp_path / "run.zarr", ring, frames), mode="r")
+    assert (group["left/t"][:] == [0, 0.5, 1]).all()
+    assert group["left/image"].shape == (3, *SHAPE)
+    assert (group["left/image"][2] == 2).all()
+    assert group["pair/0"][2].tolist() == [2, 0, -1]
+    with pytest.raises(TypeError, match=r"the field '\.\./a' is uint8 .*: record to \.npy or \.raw"):
+        nds.record(nds.Ring(fields={"../a": ((), "u1")}, slots=2), tmp_path / "out.zarr")
 
 
 def test_before_takes_at_most_so_many_of_what_the_ring_has(tmp_path: Path) -> None:
@@ -206,7 +310,11 @@ KILLED = """
 import os, random, signal, sys, time
 from pathlib import Path
 import numpy as np
-from ndshare._sinks import Look, new_sink
+from ndshare._recorder import Output
+from ndshare._sinks import Look, _pages, new_sink
+from ndshare._sinks._file import File
+from ndshare._sinks._notes import Notes, notes_path
+from ndshare._sources import open_source
 from ndshare._sinks._times import TimesSink, paths_of
 form, ending, folder, rounds = *sys.argv[1:4], int(sys.argv[4])
 look = Look((16, 24), np.dtype("u2"), None)
@@ -240,7 +348,7 @@ for round in range(rounds):
 @pytest.mark.parametrize("ending", FORMATS)
 def test_what_is_whole_is_readable_after_a_kill_at_any_instant(ending: str, tmp_path: Path) -> None:
     pytest.importorskip(PACKAGES[ending])
-    form, rounds = {"ome.tif": "tiff"}.get(ending, ending), 12
+    form, rounds = {"ome.tif": "tiff"}.get(ending, ending), 8
     subprocess.run([sys.executable, "-c", KILLED, form, ending, tmp_path, str(rounds)], check=True, timeout=HANG)
     seen = 0
     for number in range(rounds):
@@ -343,7 +451,7 @@ def test_the_death_of_the_last_writer_ends_it(tmp_path: Path) -> None:
 # ---- full disks -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize("ending", ["npy", "zarr"])
 def test_where_a_file_may_not_grow_what_is_whole_is_readable(ending: str, tmp_path: Path) -> None:
     pytest.importorskip(PACKAGES[ending])
     ring = nds.Ring(SHAPE, np.uint16, slots=8)
@@ -360,23 +468,9 @@ def test_where_a_file_may_not_grow_what_is_whole_is_readable(ending: str, tmp_pa
     assert [int(row["seq"]) for row in rows_of(recording.path)] == recorded
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Make a disk of 256 KiB."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if libc.mount(b"tmpfs", os.fsencode(folder), b"tmpfs", 0, b"size=256k") != 0:
-        pytest.skip(f"no disk can be made here: {os.strerror(ctypes.get_errno())}")
-    yield folder
-    assert libc.umount2(os.fsencode(folder), 2) == 0
-
-
-@pytest.mark.parametrize("ending", FORMATS)
-def test_on_a_full_disk_what_is_whole_is_readable(ending: str, small_disk: Path) -> None:
-    pytest.importorskip(PACKAGES[ending])
+def test_on_a_full_disk_what_is_whole_is_readable(small_disk: Path) -> None:
     ring = nds.Ring(SHAPE, np.uint16, slots=8)
-    recording = nds.record(ring, small_disk / f"run.{ending}", sidecar="npy")
+    recording = nds.record(ring, small_disk / "run.npy", sidecar="npy", frames=10**6)
     number = write_until(ring, lambda: not alive(recording.pid))
     with pytest.raises(nds.RecordError, match=r"No space left on device; \d+ frames are whole") as caught:
         recording.wait(HANG)
@@ -385,23 +479,113 @@ def test_on_a_full_disk_what_is_whole_is_readable(ending: str, small_disk: Path)
     assert 10 < len(recorded) < number
 
 
-def test_what_a_small_disk_has_no_room_for_is_not_set_aside(small_disk: Path) -> None:
-    ring = nds.Ring(SHAPE, np.uint16, slots=8)
-    recording = nds.record(ring, small_disk / "run.npy", frames=10**6)
-    write_until(ring, lambda: not alive(recording.pid))
-    with pytest.raises(nds.RecordError, match="No space left on device") as caught:
-        recording.wait(HANG)
-    assert numbers_of(recording.path) == list(range(caught.value.frames))
-    assert caught.value.frames > 10
+@pytest.mark.parametrize("ending", FORMATS)
+def test_each_format_is_readable_on_a_full_disk(ending: str, small_disk: Path) -> None:
+    pytest.importorskip(PACKAGES[ending])
+    path = small_disk / f"run.{ending}"
+    sink, number = new_sink({"ome.tif": "tiff"}.get(ending, ending), path, Look(SHAPE, np.dtype("u2"), None)), 0
+    with pytest.raises(OSError, match="No space left"):  # noqa: PT012
+        while True:
+            sink.write([image(number), image(number + 1)])
+            number += 2
+    assert numbers_of(path)[:number] == list(range(number))
+    sink.close()
+    assert numbers_of(path) == list(range(sink.frames))
+    assert sink.frames > 10
 
 
-def test_where_room_is_set_aside_the_file_is_not_longer_by_it(tmp_path: Path) -> None:
-    ring = nds.Ring(SHAPE, np.uint16, slots=8)
-    with nds.record(ring, tmp_path / "run.npy", frames=10_000) as recording:
-        ring.put(image(0))
-        assert wait_until(lambda: recording.stats()["frames"] == 1, HANG)
-        assert recording.path.stat().st_size == 4096 + 768
-    assert recording.path.stat().st_blocks * 512 <= 16384
+def test_where_room_is_set_aside_the_file_is_not_longer_by_it(tmp_path: Path, small_disk: Path) -> None:
+    for folder, blocks in ((tmp_path, 500), (small_disk, 0)):
+        file = File(folder / "run.npy", 300 * 1024)
+        assert (folder / "run.npy").stat().st_size == 0
+        # What a small disk has no room for is not set aside.
+        assert (folder / "run.npy").stat().st_blocks >= blocks
+        assert blocks or (folder / "run.npy").stat().st_blocks == 0
+        file.close(0)
+        assert (folder / "run.npy").stat().st_blocks == 0
+
+
+# ---- RAM drives -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ram_drive() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="ndshare-tests-") as folder:
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("expected", [None, 11], ids=["some", "known"])
+@pytest.mark.parametrize("ending", FORMATS)
+def test_what_is_copied_into_pages_is_what_plain_writes_write(
+    ending: str, expected: int | None, ram_drive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(PACKAGES[ending])
+    monkeypatch.setattr(_pages, "STEP", _pages.HUGE)
+    monkeypatch.setattr(_pages, "AHEAD", 2 * _pages.HUGE)
+    monkeypatch.setattr(_pages, "AT_ONCE", 2 * _pages.HUGE)
+    form, shape = {"ome.tif": "tiff"}.get(ending, ending), (600, 512)
+    frames = [np.random.default_rng(n).integers(0, 9, shape).astype("u2") for n in range(11)]
+    copied = list[int]()
+    copy = _pages.Pages.copy
+
+    def counting(pages: _pages.Pages, offset: int, piece: Any) -> int:
+        copied.append(done := copy(pages, offset, piece))
+        return done
+
+    def files(name: str) -> dict[str, bytes]:
+        path = ram_drive / f"{name}.{ending}"
+        sink = new_sink(form, path, Look(shape, np.dtype("u2"), None, expected))
+        for number in range(0, 11, 3):
+            sink.write(frames[number : number + 3])
+            if ending == "npy":
+                assert (np.load(path)[: number + 3] == frames[: number + 3]).all()
+        sink.close()
+        found = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
+        # OME-TIFF has an identity of its own in each file.
+        return {str(one.relative_to(path)): re.sub(rb"(?<=uuid:)[-0-9a-f]{36}", b"", one.read_bytes()) for one in found}
+
+    monkeypatch.setattr(_pages.Pages, "copy", counting)
+    by_pages = files("pages")
+    monkeypatch.setattr(_pages.Pages, "copy", lambda *_: 0)
+    assert by_pages == files("plain")
+    if expected is None and sum(copied) == 0:
+        pytest.skip("this kernel gives a RAM drive no pages of 2 MiB")
+    assert sum(copied) > 0
+
+
+@pytest.mark.parametrize("fault", ["none to be had", "full"])
+def test_where_pages_end_plain_writes_go_on(fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_pages, "STEP", _pages.HUGE)
+    monkeypatch.setattr(_pages, "AHEAD", _pages.HUGE)
+    folder, frame = tmp_path, np.full((1024, 512), 7, np.uint16)
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(disk_of("20m", tmp_path))
+        if fault == "none to be had":
+            monkeypatch.setattr(_pages, "_COLLAPSE", -1)
+        sink = new_sink("raw", folder / "run.raw", Look(frame.shape, frame.dtype, None))
+        with pytest.raises(OSError, match="No space left"):  # noqa: PT012
+            while True:
+                sink.write([frame])
+        sink.close()
+        read = np.fromfile(folder / "run.raw", np.uint16).reshape(-1, *frame.shape)
+        assert (read == 7).all()
+        assert len(read) == sink.frames == 19
+        assert json.loads((folder / "run.raw.json").read_text())["frames"] == 19
+
+
+def test_a_kill_on_a_ram_drive_leaves_what_is_whole(ram_drive: Path) -> None:
+    ring = nds.Ring((512, 512), np.uint16, slots=8)
+    recordings = [nds.record(ring, ram_drive / name, sidecar=False) for name in ("run.raw", "run.npy")]
+    for number in range(12):
+        ring.put(np.full((512, 512), number, np.uint16))
+    for recording in recordings:
+        assert wait_until(lambda recording=recording: recording.stats()["frames"] == 12, HANG)  # type: ignore[misc]
+        os.kill(recording.pid, signal.SIGKILL)
+        with pytest.raises(nds.RecordError, match="12 frames are whole"):
+            recording.wait(HANG)
+    for path in (ram_drive / "run.raw", ram_drive / "run.npy"):
+        source = open_source(path)
+        assert [int(source.get(number)[9, 9]) for number in range(source.frames)] == list(range(12))
 
 
 # ---- the sinks ------------------------------------------------------------------------------------------------------
@@ -496,10 +680,15 @@ def test_frames_that_the_format_does_not_have_end_it(tmp_path: Path) -> None:
 
 def test_a_recording_is_not_written_over_unless_that_is_wanted(tmp_path: Path) -> None:
     ring = nds.Ring(SHAPE, np.uint16, slots=8)
-    for number, overwrite in ((0, False), (1, True)):
-        with nds.record(ring, tmp_path / "run.raw", overwrite=overwrite):
-            ring.put(image(number))
-        assert numbers_of(tmp_path / "run.raw") == [number]
+    frames = ring.reader()
+    ring.put(image(0), note="old")
+    write(tmp_path / "run.raw", ring, [frames.get(timeout=0)], "csv")
+    frames.close()
+    assert numbers_of(tmp_path / "run.raw") == [0]
+    with nds.record(ring, tmp_path / "run.raw", overwrite=True, sidecar=False):
+        ring.put(image(1), note="new")
+    assert numbers_of(tmp_path / "run.raw") == [1]
+    assert files_in(tmp_path) == ["run.raw", "run.raw.json"]
     with pytest.raises(FileExistsError, match=r"got run\.raw there: choose another name, or pass overwrite=True"):
         nds.record(ring, tmp_path / "run.raw")
     (tmp_path / "mine.zarr").mkdir()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,90 +16,112 @@ import pytest
 
 import ndshare as nds
 from helpers import HANG, alive, wait_until
-from test_record import FIELDS, FORMATS, META, PACKAGES, SHAPE, image
+from ndshare._sinks import Look, new_sink
+from ndshare._sources import open_source
+from test_record import FIELDS, META, PACKAGES, SHAPE, image, write
 from test_strangers import runtime  # noqa: F401  (a registry of names for each test)
 
 
-def recorded(path: Path, frames: int = 6, pause: float = 0.0, **more: Any) -> Path:
-    """Record frames, each full of its number."""
+def recorded(path: Path, frames: int = 6, pause_ns: int = 1_000_000, sidecar: str = "npy") -> Path:
+    """Write a recording of frames, each full of its number, so many nanoseconds apart; every other has a note."""
     ring = nds.Ring(SHAPE, np.uint16, slots=8, meta=META)
-    with nds.record(ring, path, **more) as recording:
-        for number in range(frames):
-            ring.put(image(number), gain=number / 2, name="cell", place=[number, -1])
-            time.sleep(pause)
-    assert recording.stats()["frames"] == frames
-    return path
+    reader = ring.reader()
+    for number in range(frames):
+        said = {"gain": number / 2, "name": "cell", "place": [number, -1], "time_ns": 10**9 + number * pause_ns}
+        ring.put(image(number), note=None if number % 2 else {"number": number}, **said)
+    return write(path, ring, [reader.get(timeout=0) for _ in range(frames)], sidecar)
 
 
 def plain(meta: Any) -> tuple[float, bytes, list[int]]:
     return float(meta["gain"]), meta["name"], meta["place"].tolist()
 
 
-@pytest.mark.parametrize("ending", FORMATS)
-def test_every_frame_comes_back_with_its_meta(ending: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("ending", "sidecar"), [("npy", "parquet"), ("raw", "csv"), ("zarr", "npy"), ("ome.tif", "npy")], ids=str
+)
+def test_every_frame_comes_back_with_its_meta_and_note(ending: str, sidecar: str, tmp_path: Path) -> None:
     pytest.importorskip(PACKAGES[ending])
-    path = recorded(tmp_path / f"run.{ending}", sidecar="npy")
+    if sidecar == "parquet":
+        pytest.importorskip("pyarrow")
+    path = recorded(tmp_path / f"run.{ending}", sidecar=sidecar)
     with nds.replay(path, speed=None) as replay:
         frames = list(replay.ring.reader())
     assert replay.stats() == {"frames": 6, "of": 6}
     assert all((frame == image(number)).all() for number, frame in enumerate(frames))
     assert len(frames) == 6
-    assert frames[0].meta.dtype == META
-    assert plain(frames[3].meta) == (1.5, b"cell", [3, -1])
+    assert [frame.note for frame in frames] == [{"number": 0}, None, {"number": 2}, None, {"number": 4}, None]
+    if sidecar == "csv":  # the types are guessed, and an array is a column for each of its items
+        assert frames[3].meta.item() == (1.5, "cell", 3, -1)
+    else:
+        assert frames[0].meta.dtype == META
+        assert plain(frames[3].meta) == (1.5, b"cell", [3, -1])
 
 
-@pytest.mark.parametrize("sidecar", ["parquet", "csv"])
-def test_meta_comes_from_tables_of_other_kinds(sidecar: str, tmp_path: Path) -> None:
-    if sidecar == "parquet":
-        pytest.importorskip("pyarrow")
-    path = recorded(tmp_path / "run.npy", sidecar=sidecar)
-    with nds.replay(path, speed=None) as replay:
-        meta = [frame.meta for frame in replay.ring.reader()][3]
-    assert meta["gain"] == 1.5
-    if sidecar == "parquet":
-        assert (meta.dtype, plain(meta)) == (META, (1.5, b"cell", [3, -1]))
-    else:  # the types are guessed, and an array is a column for each of its items
-        assert meta.item() == (1.5, "cell", 3, -1)
-
-
-@pytest.mark.parametrize("ending", ["npy", "raw", "zarr"])
-def test_items_with_fields_come_back(ending: str, tmp_path: Path) -> None:
-    pytest.importorskip(PACKAGES[ending])
-    ring = nds.Ring((2,), FIELDS, slots=8)
-    with nds.record(ring, tmp_path / f"run.{ending}", sidecar="npy") as recording, ring.write() as frame:
-        frame["image"], frame["t"] = 7, [0.5, 1.5]
+def test_items_with_fields_come_back(tmp_path: Path) -> None:
+    """Also a tree in a ring of any frames, whose levels are fields of fields."""
+    pytest.importorskip("zarr")
+    ring = nds.Ring(slots=8)
+    with nds.record(ring, tmp_path / "run.zarr") as recording:
+        ring.put({"image": image(7), "tracks": (np.ones((5, 2)), np.arange(3, dtype=">i4"))})
+    frames = ring.reader(start="oldest")
+    frame = frames.get(timeout=0)
     with nds.replay(recording.path) as replay:
         (got,) = replay.ring.reader()
-    assert (got.dtype, got.shape) == (FIELDS, (2,))
-    assert (got["t"] == [0.5, 1.5]).all()
-    assert (got["image"] == 7).all()
+    assert (got.dtype, got.shape) == (frame.dtype, ())
+    assert isinstance(got.tree()["tracks"], tuple)
+    assert got.tree()["tracks"][1].tolist() == [0, 1, 2]
+    items = np.zeros((2,), FIELDS)
+    items["t"] = [0.5, 1.5]
+    for ending, look in [
+        (ending, look) for ending in ("npy", "raw", "zarr") for look in (frame.view(np.ndarray), items)
+    ]:
+        sink = new_sink(ending, path := tmp_path / f"{look.ndim}.{ending}", Look(look.shape, look.dtype, None))
+        sink.write([look, look])
+        sink.close()
+        source = open_source(path)
+        assert (source.frames, source.shape, source.dtype) == (2, look.shape, look.dtype)
+        assert source.get(1).tobytes() == look.tobytes()
+
+
+def test_groups_of_others_are_frames_with_fields(tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr")
+    group = zarr.create_group(tmp_path / "a.zarr")
+    with pytest.raises(ValueError, match=r"expected an array, or a group with arrays, in .*, got neither"):
+        open_source(tmp_path / "a.zarr")
+    group.create_array("t", data=np.arange(4.0))
+    group.create_group("empty")
+    group.create_array("left/image", data=np.arange(24, dtype="u2").reshape(4, 3, 2))
+    source = open_source(tmp_path / "a.zarr")
+    assert (source.frames, source.shape, source.dtype.names) == (4, (), ("left", "t"))
+    assert source.get(2)["left"]["image"].tolist() == [[12, 13], [14, 15], [16, 17]]
+    assert source.get(3)["t"] == 3
 
 
 def test_frames_come_no_sooner_than_they_did(tmp_path: Path) -> None:
-    path = recorded(tmp_path / "run.npy", frames=4, pause=0.1, sidecar="npy")
-    times = np.load(f"{path}.times.npy")["time_ns"]
+    path = recorded(tmp_path / "run.npy", frames=4, pause_ns=50_000_000)
     for speed in (1.0, 2.0):
         with nds.replay(path, speed=speed) as replay:
             frames = list(replay.ring.reader())
         published = [frame.published_ns for frame in frames]
         # Naps of a few milliseconds before the first frame may make the rest shorter.
-        assert published[-1] - published[0] >= (times[-1] - times[0]) / speed - 20e6
+        assert published[-1] - published[0] >= 150e6 / speed - 20e6
 
 
 def test_frames_have_their_recorded_times(tmp_path: Path) -> None:
     ring = nds.Ring(SHAPE, np.uint16, slots=8)
     one, other = ring.writer(), ring.writer()
-    with nds.record(ring, tmp_path / "run.npy", sidecar="npy") as recording:
-        for writer, time_ns in ((one, 1 << 61), (one, (1 << 61) + 7), (other, 50), (one, 1 << 62)):
-            writer.put(image(0), time_ns=time_ns)
+    reader = ring.reader()
+    for writer, time_ns in ((one, 1 << 61), (one, (1 << 61) + 7), (other, 50), (one, 1 << 62)):
+        writer.put(image(0), time_ns=time_ns)
+    path = write(tmp_path / "run.npy", ring, [reader.get(timeout=0) for _ in range(4)])
     # Two writers' times may cross; those of the replay's one do not go back.
     expected = [1 << 61, (1 << 61) + 7, (1 << 61) + 7, 1 << 62]
-    with nds.replay(recording.path, speed=None) as replay:
+    with nds.replay(path, speed=None) as replay:
         assert [frame.time_ns for frame in replay.ring.reader()] == expected
 
 
 def test_a_loop_goes_on_until_it_is_stopped_in_a_ring_of_ours(tmp_path: Path) -> None:
-    path = recorded(tmp_path / "run.npy", sidecar="npy")
+    path = recorded(tmp_path / "run.npy")
     times = np.load(f"{path}.times.npy")["time_ns"].tolist()
     ring = nds.Ring(SHAPE, np.uint16, slots=4, meta=[("gain", "f8")])
     reader = ring.reader()
@@ -167,8 +189,8 @@ def test_files_of_others_are_replayed_without_times(tmp_path: Path) -> None:
         assert np.stack(list(replay.ring.reader())).tolist() == np.load(tmp_path / "a.npy").tolist()
     tifffile = pytest.importorskip("tifffile")
     tifffile.imwrite(tmp_path / "a.tif", np.arange(24, dtype="u2").reshape(4, 3, 2), photometric="minisblack")
-    with nds.replay(tmp_path / "a.tif", speed=None) as replay:
-        assert np.stack(list(replay.ring.reader())).tolist() == tifffile.imread(tmp_path / "a.tif").tolist()
+    source = open_source(tmp_path / "a.tif")
+    assert [source.get(n).tolist() for n in range(source.frames)] == tifffile.imread(tmp_path / "a.tif").tolist()
 
 
 def test_a_bad_call_says_what_was_expected(tmp_path: Path) -> None:
@@ -190,3 +212,42 @@ def test_the_command_replays_into_a_published_ring(tmp_path: Path) -> None:
     assert err == f"ndshare: 6 frames of {path} in ring 'again'\n"
     assert frames == list(range(6))
     assert "again" not in nds.names()
+
+
+@pytest.mark.usefixtures("runtime")
+@pytest.mark.parametrize("place", ["--session", "--arena"])
+def test_the_commands_work_in_a_session_and_in_an_arena(place: str, tmp_path: Path) -> None:
+    path, where = recorded(tmp_path / "run.npy"), str(tmp_path / "a.nds") if place == "--arena" else "lab"
+    with contextlib.ExitStack() as stack:
+        if place == "--arena":
+            stack.enter_context(nds.Arena("64 MiB", path=where))
+        replay = ["replay", str(path), "--ring", "camera", place, where, "--fast", "--json"]
+        record = ["record", "camera", str(tmp_path / "again.npy"), place, where, "--before", "6", "--frames", "6"]
+        first, second = stack.enter_context(command(replay)), stack.enter_context(command([*record, "--wait", "60"]))
+        out, err = second.communicate(timeout=HANG)
+        assert (second.returncode, err) == (0, f"ndshare: 6 frames in {tmp_path / 'again.npy'}, 0 lost, 0.000 GB\n")
+        out, err = first.communicate(timeout=HANG)
+        assert (first.returncode, json.loads(out)) == (0, {"frames": 6, "of": 6})
+    again = np.load(tmp_path / "again.npy")
+    assert again[:, 0, 0].tolist() == list(range(6))
+    assert (tmp_path / "again.npy.notes.jsonl").read_bytes() == (tmp_path / "run.npy.notes.jsonl").read_bytes()
+
+
+@pytest.mark.usefixtures("runtime")
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        (["--session", "lab"], "expected a ring 'camera' in a session 'lab', got none: see ndshare ls"),
+        (["--arena", "none.nds"], "expected the file of an arena, got nothing at none.nds: see ndshare ls"),
+    ],
+)
+def test_the_command_says_where_there_is_no_ring(place: list[str], told: str, tmp_path: Path) -> None:
+    with command(["record", "camera", str(tmp_path / "run.npy"), *place]) as process:
+        assert process.communicate(timeout=HANG)[1] == f"ndshare: {told}\n"
+    assert process.returncode == 1
+
+
+def command(words: list[str]) -> subprocess.Popen[str]:
+    """Start the command ``ndshare``."""
+    line = [sys.executable, "-m", "ndshare", *words]
+    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -118,7 +118,7 @@ def _rank(dtype: np.dtype[Any], field: tuple[str, ...]) -> int:
 
 
 def _joined(group: Any) -> np.dtype[Any] | None:
-    """Return what an item is in a group that `record` did not write: a frame of each array, at multiples of 64 bytes."""
+    """Return what an item is in a group that `record` did not write: a frame of each array, at steps of 64 bytes."""
     fields, offsets, size = dict[str, np.dtype[Any]](), list[int](), 0
     for name, member in sorted(group.members()):
         is_array = hasattr(member, "ndim")

@@ -23,6 +23,8 @@ _PAGE = 4096
 HUGE = 2 << 20
 # So much is asked for at once, and so much ahead of who writes.
 STEP, AHEAD = 16 << 20, 64 << 20
+# So much is waited for at the beginning: some seconds, where a virtual machine's host has to find the memory first.
+AT_ONCE = 8 << 30
 _TMPFS = 0x01021994
 _SHARED_FIXED, _RESERVED = 0x11, 0x4022  # MAP_SHARED | MAP_FIXED; MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
 _READ_WRITE = 3
@@ -80,8 +82,9 @@ class Pages:
         self._thread: threading.Thread | None = None
 
     def set_aside(self, length: int) -> None:
-        """Ask for so many bytes at once."""
-        while self._ready < length and not self._has_ended:
+        """Ask for so many bytes at once; the thread goes on with what that is more than a lot."""
+        self._wanted = length
+        while self._ready < min(length, AT_ONCE) and not self._has_ended:
             self._go_on()
 
     def copy(self, offset: int, piece: NDArray[np.uint8]) -> int:
@@ -116,8 +119,13 @@ class Pages:
             step.unmap()
 
     def _run(self) -> None:
-        while self._is_needed():
-            self._go_on()
+        try:
+            while self._is_needed():
+                self._go_on()
+        finally:  # whatever ended it, nobody waits for it
+            with self._changed:
+                self._has_ended = True
+                self._changed.notify_all()
 
     def _is_needed(self) -> bool:
         with self._changed:
@@ -169,8 +177,8 @@ def _mapped(descriptor: int, start: int, length: int) -> _Step | None:
     except OSError:
         _libc.munmap(space, length + HUGE)
         return None
-    items = np.frombuffer((ctypes.c_uint8 * length).from_address(address), np.uint8)
-    return _Step(start, length, space, items)
+    items = memoryview((ctypes.c_uint8 * length).from_address(address))
+    return _Step(start, length, space, np.asarray(items))
 
 
 def _collapse(address: int, length: int) -> None:
