@@ -17,6 +17,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -508,6 +509,22 @@ def note_without_room(_: Path) -> object:
     return frame
 
 
+@dataclass
+class Pair:
+    a: Any
+    b: Any
+
+
+def as_a_tree(kind: Any, name: str = "a") -> Callable[[Path], object]:
+    """Ask for a field of a frame as something."""
+
+    def run(_: Path) -> object:
+        with nds.Ring(fields={"a": {"x": (3, "u1")}, "b": (3, "u1")}, slots=2).write() as frame:
+            return frame[name].tree(kind)
+
+    return run
+
+
 def in_a_use(work: Callable[[Any], object]) -> Callable[[Path], object]:
     def run(_: Path) -> object:
         with nds.Overlay(raw={"A": (3, "f4")}).use("raw") as v:
@@ -616,6 +633,9 @@ ARGUMENTS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "Ring.put: an array where fields are": (TYPE, with_fields(np.zeros(3))),
     "Ring.put: an empty level": (VALUE, lambda _: nds.Ring(slots=2).put({"a": {}})),
     "frame.note: no room": (VALUE, note_without_room),
+    "frame.tree: another class": (TYPE, as_a_tree(Pair)),
+    "frame.tree: no class": (TYPE, as_a_tree(dict)),
+    "frame.tree: an array": (TYPE, as_a_tree(Pair, "b")),
     "Ring.reader: latest and group": (VALUE, on_a_ring(lambda ring: ring.reader(latest=True, group="x"))),
     "Ring.reader: start": (VALUE, on_a_ring(lambda ring: ring.reader(start="middle"))),
     "Ring.reader: group": (TYPE, on_a_ring(lambda ring: ring.reader(group=3))),
