@@ -123,16 +123,6 @@ typedef struct {
     bool readonly;
 } nds_array_info;
 
-// Text, JSON or bytes of any length beside a frame.
-typedef struct {
-    // NDS_NOTE_TEXT, NDS_NOTE_JSON, NDS_NOTE_BYTES; or NDS_NO_NOTE, where there is none.
-    uint32_t kind;
-    // Its bytes; NULL where there is none. Behind those of a frame stands a zero byte, which does not count.
-    const void *data;
-    // How many they are.
-    size_t len;
-} nds_note;
-
 // What a ring is. Begin with zeros (`nds_ring_format format = {0};`) and set what you want.
 typedef struct {
     // What the items of each frame are, such as "uint16"; NULL: frames have any shape, and each says what it is.
@@ -153,6 +143,16 @@ typedef struct {
     // How many of the last frames stay whatever readers do, for one that comes late.
     size_t keep;
 } nds_ring_format;
+
+// Text, JSON or bytes of any length beside a frame.
+typedef struct {
+    // NDS_NOTE_TEXT, NDS_NOTE_JSON, NDS_NOTE_BYTES; or NDS_NO_NOTE, where there is none.
+    uint32_t kind;
+    // Its bytes; NULL where there is none. Behind those of a frame stands a zero byte, which does not count.
+    const void *data;
+    // How many they are.
+    size_t len;
+} nds_note;
 
 // What a frame is. It stays until the frame is released.
 typedef struct {
@@ -247,7 +247,8 @@ nds_code nds_writer_make(nds_ring *ring, double timeout, nds_writer **writer);
 
 // Has the frames that are begun from now on have room for a note of so many bytes, by `nds_writing_publish_with_note`. A
 // short note, up to some 400 bytes, needs no room.
-nds_code nds_writer_reserve_note(nds_writer *writer, size_t note_bytes);
+nds_code nds_writer_reserve_note(nds_writer *writer,
+                                 size_t note_bytes);
 
 // Begins a frame of the ring's own shape: waits for room for it, and gives memory to fill. NDS_FULL at the timeout.
 nds_code nds_writer_begin(nds_writer *writer, double timeout, nds_writing **writing);
@@ -318,7 +319,8 @@ nds_code nds_frame_get_info(const nds_frame *frame, nds_frame_info *info);
 
 // The note that goes with a frame: text, JSON or bytes of any length, or none. NDS_INVALID_VALUE for one that contradicts
 // itself. It stays until the frame is released.
-nds_code nds_frame_get_note(const nds_frame *frame, nds_note *note);
+nds_code nds_frame_get_note(const nds_frame *frame,
+                            nds_note *note);
 
 // Lets go of a frame: its memory may become another one. NULL is none.
 nds_code nds_frame_release(nds_frame *frame);
