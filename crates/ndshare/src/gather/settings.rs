@@ -58,18 +58,11 @@ impl Settings {
     pub(super) fn stores(&self, bytes: usize) -> Stores {
         if bytes >= self.stream_from && self.cpu.streams() {
             Stores::Stream
-        } else if self.suits_text(bytes) {
+        } else if bytes >= TEXT_FROM && self.cpu.has_text() {
             Stores::Text
         } else {
             Stores::Vector
         }
-    }
-
-    /// Whether the CPU's own string copy is best for an output of so many bytes. On CPUs by Intel vectors are ahead where
-    /// lines come from the last cache.
-    fn suits_text(&self, bytes: usize) -> bool {
-        let most = if self.cpu.is_intels() { cpu::second_cache_bytes() } else { usize::MAX };
-        (TEXT_FROM..=most).contains(&bytes) && self.cpu.has_text()
     }
 
     /// The workers for an output of so many bytes.

@@ -77,8 +77,7 @@ impl Cpu {
         self.level != Level::Scalar
     }
 
-    /// Whether it is one by Intel: there rows past the cache are taken four at a time, and the CPU's own string copy is
-    /// behind vectors where lines come from the last cache.
+    /// Whether it is one by Intel: there rows past the cache are taken four at a time.
     pub fn is_intels(self) -> bool {
         self.intels
     }
