@@ -226,7 +226,7 @@ pub fn warm_up() {
     // A variable that says nonsense is an error of the first call that needs it.
     let _ = gather::stream_from();
     fft::warm_up();
-    let _ = (os::cpu::last_cache_bytes(), os::cpu::second_cache_bytes());
+    let _ = os::cpu::last_cache_bytes();
     let _ = os::limits::memory_limit();
     // What fails here is an error of the first call that needs a session.
     let _ = session::warm_up();
