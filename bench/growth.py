@@ -11,7 +11,7 @@ import multiprocessing as mp
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from itertools import repeat
 from multiprocessing.connection import Connection
@@ -102,7 +102,7 @@ def _make_and_drop(nbytes: int, arena: nds.Arena) -> float:
 
 
 @contextmanager
-def _arenas(sizes: tuple[int, ...]) -> Iterator[dict[int, nds.Arena]]:
+def _arenas(sizes: tuple[int, ...]) -> Generator[dict[int, nds.Arena]]:
     """Make an arena for each number of arrays, which live meanwhile."""
     arenas = {count: nds.Arena("1 GiB") for count in sizes}
     kept = [[nds.empty(KIB, np.uint8, arena=arena) for _ in range(count)] for count, arena in arenas.items()]
@@ -180,7 +180,7 @@ def _stay(cache: nds.Cache, conn: Connection) -> None:
 
 
 @contextmanager
-def _others(cache: nds.Cache, count: int) -> Iterator[None]:
+def _others(cache: nds.Cache, count: int) -> Generator[None]:
     """Have so many processes hold a value of the cache."""
     context = mp.get_context("fork")
     pipes = [context.Pipe() for _ in range(count)]
