@@ -11,6 +11,7 @@ from bench import (  # noqa: F401  (they register themselves)
     cache,
     fft,
     gather,
+    growth,
     lock,
     memory,
     net,

@@ -149,6 +149,18 @@ class Pair:
             process.join()
 
 
+@bench("cache-hit-view", "the same beside a look into a dict and a view", target=Target("at most", 2), rounds=30)
+def hit_view() -> Iterator[Contestants]:
+    """Make an array over the value, as any look at shared memory must, and little more."""
+    own = {key: _image(number) for number, key in enumerate(KEYS)}
+    cache = _cache()
+    with pinned(0):
+        yield {
+            "ndshare": _look(lambda key: cache[key], KEYS, 50),
+            "dict, and a view": _look(lambda key: own[key].view(), KEYS, 50),
+        }
+
+
 @bench("cache-hits-2", "hits of two processes at once on the same keys", target=Target("at most", 2 / 1.7), rounds=25)
 def two_at_once() -> Iterator[Contestants]:
     """Two processes do 1.7 times the work of one."""

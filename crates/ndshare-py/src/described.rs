@@ -7,6 +7,7 @@ use ndshare::arena::Hold;
 use ndshare::array::Description;
 use ndshare::element::Element;
 use ndshare::layout::{self, Layout};
+use ndshare::prim::SetOnce;
 use numpy::PyArrayDescr;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -153,34 +154,53 @@ impl Described {
     }
 }
 
-/// How many different descriptions are remembered.
+/// How many different descriptions are found without a lock: the first ones.
+const MOST_AT_ONCE: usize = 16;
+/// How many more are remembered: the latest ones.
 const MOST_KNOWN: usize = 64;
 
 /// Those that were met so far.
-pub(crate) struct Descriptions(Guarded<Vec<Arc<Described>>>);
+pub(crate) struct Descriptions {
+    first: [SetOnce<Arc<Described>>; MOST_AT_ONCE],
+    others: Guarded<Vec<Arc<Described>>>,
+}
 
 impl Descriptions {
     pub(crate) const fn new() -> Self {
-        Self(Guarded::new(Vec::new()))
+        Self { first: [const { SetOnce::new() }; MOST_AT_ONCE], others: Guarded::new(Vec::new()) }
+    }
+
+    /// What bytes say, if they are among the first that were met. It takes no lock and counts no reference.
+    #[inline]
+    pub(crate) fn glimpse(&self, said: &[u8]) -> Option<&Arc<Described>> {
+        self.first.iter().map_while(SetOnce::get).find(|known| known.said == said)
     }
 
     /// What bytes say; `usual` is the dtype where they say none.
     #[inline]
     pub(crate) fn of(&self, py: Python<'_>, said: &[u8], usual: Option<&Py<PyArrayDescr>>) -> PyResult<Arc<Described>> {
-        let found = self.0.look(|list| list.iter().find(|known| known.said == said).cloned());
-        found.map_or_else(|| self.learn(py, said, usual), Ok)
+        self.glimpse(said).cloned().map_or_else(|| self.find_or_learn(py, said, usual), Ok)
     }
 
     #[cold]
-    fn learn(&self, py: Python<'_>, said: &[u8], usual: Option<&Py<PyArrayDescr>>) -> PyResult<Arc<Described>> {
+    fn find_or_learn(&self, py: Python<'_>, said: &[u8], usual: Option<&Py<PyArrayDescr>>) -> PyResult<Arc<Described>> {
+        let found = self.others.look(|list| list.iter().find(|known| known.said == said).cloned());
+        if let Some(found) = found {
+            return Ok(found);
+        }
         let fresh = Arc::new(Described::decode(py, said, usual)?);
-        let mut list = self.0.look(Vec::clone);
+        if let Some(place) = self.first.iter().find(|place| place.get().is_none()) {
+            // Where another thread was faster, it is learned again.
+            place.set(fresh.clone());
+            return Ok(fresh);
+        }
+        let mut list = self.others.look(Vec::clone);
         if list.len() == MOST_KNOWN {
             list.remove(0);
         }
         list.push(fresh.clone());
         // What another thread learned meanwhile is learned again. What goes may end a dtype, which is Python's affair.
-        drop(self.0.replace(list));
+        drop(self.others.replace(list));
         Ok(fresh)
     }
 }

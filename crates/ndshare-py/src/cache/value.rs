@@ -20,7 +20,14 @@ use crate::wait::{detached, interruptible, quick};
 /// The array of a value. It is read-only and keeps the value.
 #[inline]
 pub(super) fn array_of<'py>(py: Python<'py>, known: &Descriptions, found: Found) -> PyResult<Bound<'py, PyAny>> {
-    let described = known.of(py, &found.view, None)?;
+    let learned;
+    let described = match known.glimpse(&found.view) {
+        Some(known) => known,
+        None => {
+            learned = known.of(py, &found.view, None)?;
+            &learned
+        }
+    };
     let data = described.place(py, &found.hold, found.offset)?;
     let owner = Py::new(py, owner::Hold::of_value(found.hold))?.into_any();
     // SAFETY: the owner keeps the block; NumPy's own class of arrays.
@@ -46,7 +53,7 @@ pub(super) fn value_of(
     };
     freeze(array);
     let (offset, view) = (facts.offset_in(&hold), facts.described(Some(element)).encode());
-    Ok(Some(Found { hold, offset, view }))
+    Ok(Some(Found { hold, offset, view: view.into() }))
 }
 
 /// The block of an array that may become a value as it is.
@@ -89,5 +96,5 @@ fn copied(
     };
     let Some(hold) = hold else { return Ok(None) };
     copy_into(&described.over(py, hold.clone(), true)?, &plain)?;
-    Ok(Some(Found { hold, offset: 0, view: described.said().to_vec() }))
+    Ok(Some(Found { hold, offset: 0, view: described.said().to_vec().into() }))
 }

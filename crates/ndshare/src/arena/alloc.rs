@@ -550,7 +550,8 @@ impl Arena {
     }
 
     /// Memory kept for reuse.
-    pub(super) fn warm_bytes(&self) -> u64 {
+    #[doc(hidden)]
+    pub fn warm_bytes(&self) -> u64 {
         self.control.sum(&self.control.span_header().warm).saturating_mul(GRANULE_BYTES)
     }
 

@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 const QUICK_GRANULES: u32 = 64;
 /// How many granules are kept ready at most: 1 MiB.
 const QUICK_TOTAL: u32 = 1024;
-/// How many blocks without a reference are remembered.
-const REMEMBERED: usize = 16;
+/// How many blocks without a reference are remembered: as many values of a cache as a program goes round at a time.
+const REMEMBERED: usize = 1024;
 
 /// A block that this process holds, or keeps ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub(super) struct Private {
     blocks: BTreeMap<u32, Mine>,
     /// Blocks whose last reference went while a record kept them, as a ring's frames: they stay in `blocks`, because they
     /// come back soon. By index; a block that has references again stays here.
-    remembered: [Option<Mine>; REMEMBERED],
+    remembered: Vec<Option<Mine>>,
     /// Reserved blocks by granules, ready for reuse.
     quick: Vec<Vec<Mine>>,
     quick_total: u32,
@@ -78,7 +78,7 @@ impl Private {
             counts: vec![0; blocks as usize],
             spans: vec![0; blocks as usize],
             blocks: BTreeMap::new(),
-            remembered: [None; REMEMBERED],
+            remembered: vec![None; REMEMBERED],
             quick: vec![Vec::new(); QUICK_GRANULES as usize + 1],
             quick_total: 0,
             watched: BTreeMap::new(),
@@ -128,17 +128,20 @@ impl Private {
 
     fn insert_new(&mut self, mine: Mine) -> bool {
         // What is remembered may be gone by now: its place in the table has another block, or its bytes do.
-        for at in 0..REMEMBERED {
-            if let Some(old) = self.remembered[at]
-                && (old.index == mine.index || old.span.overlaps(mine.span))
-            {
-                self.forget(old);
-            }
+        if let Some(old) = self.remembered[remembered_at(mine.index)]
+            && old.index == mine.index
+        {
+            self.forget(old);
         }
         // They lie apart, so only the last one that starts before the end can reach into it.
-        let last = self.blocks.range(..mine.span.end()).next_back();
-        if last.is_some_and(|(_, last)| last.span.overlaps(mine.span)) {
-            return false;
+        // BOUND: each round takes one block out of a private list.
+        while let Some((_, &last)) = self.blocks.range(..mine.span.end()).next_back()
+            && last.span.overlaps(mine.span)
+        {
+            if self.references(last.index) > 0 || self.remembered[remembered_at(last.index)] != Some(last) {
+                return false;
+            }
+            self.forget(last);
         }
         self.blocks.insert(mine.span.start, mine);
         true
@@ -377,8 +380,8 @@ mod tests {
 
     #[test]
     fn few_are_remembered() {
-        let mut private = Private::new(1024);
-        (0..1000).for_each(|index| visit(&mut private, block(index, 10 * index, 10 * index + 10)));
+        let mut private = Private::new(4096);
+        (0..4000).for_each(|index| visit(&mut private, block(index, 10 * index, 10 * index + 10)));
         assert_eq!(private.blocks.len(), REMEMBERED);
         let held = block(7, 50, 60);
         assert!(private.insert(held, 2));

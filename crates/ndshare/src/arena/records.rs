@@ -18,7 +18,7 @@ use super::ids::{BlockId, TicketId};
 use super::lock::ArenaLock;
 use super::private::Mine;
 use super::state::Arena;
-use crate::error::{Error, Result, Stale};
+use crate::error::{Error, Kind, Result, Stale};
 use crate::os::kill::{Point, point};
 use crate::os::{monotonic, proc, process, random_u64};
 use crate::prim::Ordering::{Acquire, Relaxed, Release, SeqCst};
@@ -338,6 +338,18 @@ impl Arena {
     pub fn free_unkept_beyond(&self, block: u32, most_warm: u64) -> Result<()> {
         let keep = if self.warm_bytes() > most_warm { Keep::Nothing } else { Keep::Warm };
         self.try_free(block, keep).map(drop)
+    }
+
+    /// Gives memory that is kept for reuse back until at most `most_warm` bytes are, as far as that goes without a wait.
+    ///
+    /// # Errors
+    /// As [`Self::free_unkept`].
+    #[doc(hidden)]
+    pub fn trim_warm(&self, most_warm: u64) -> Result<()> {
+        match self.trim(self.warm_bytes().saturating_sub(most_warm), &Deadline::now()) {
+            Err(error) if error.kind() != Kind::Timeout => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// The records by which a parent keeps its children, and the children.

@@ -9,7 +9,7 @@ use super::policy::count_use;
 use super::state::Cache;
 use super::table::{Child, Count, EPOCH, Entry, LINK, State, Text};
 use super::turn::{Turn, scribbled};
-use super::value::Found;
+use super::value::{Found, ViewBytes};
 use crate::arena::{BlockId, Deadline, Hold};
 use crate::error::{Kind, Result};
 use crate::os::monotonic;
@@ -66,12 +66,21 @@ impl Cache {
     /// The value of an entry, if all that was read of it fits the seal that it got when it was stored.
     fn take_value(&self, entry: Entry<'_>, hash: u64) -> Result<Option<Found>> {
         let Some(hold) = self.take_block(entry.value())? else { return Ok(None) };
-        let Some(view) = self.text(entry.view(), entry.lengths().1)? else { return Ok(None) };
+        let Some(view) = self.view_of(entry)? else { return Ok(None) };
         // RAW: sealed with the rest, and checked against the block when an array is made of it.
         let offset = entry.offset().load(Relaxed);
         // RAW: sealed with the rest.
         let seal = seal_of(hash, hold.block(), offset, entry.stored().load(Relaxed), &view);
         Ok((entry.seal().load(Relaxed) == seal).then_some(Found { hold, offset, view }))
+    }
+
+    fn view_of(&self, entry: Entry<'_>) -> Result<Option<ViewBytes>> {
+        let (text, len) = (entry.view(), entry.lengths().1);
+        if text.fits(len) {
+            return Ok(Some(ViewBytes::load(text.words, len)));
+        }
+        let annex = self.take_block(text.annex)?;
+        Ok(annex.map(|annex| ViewBytes::load(annex.words(), len)))
     }
 
     pub(super) fn is_expired(&self, entry: Entry<'_>) -> bool {

@@ -61,7 +61,7 @@ pub use key_value::{KeyValue, ToKey};
 pub use load::{Failure, Fetch, Loading};
 pub use state::Cache;
 pub use table::{Geometry, MAX_TEXT_BYTES};
-pub use value::{Found, Stored, Value, Writers};
+pub use value::{Found, Stored, Value, ViewBytes, Writers};
 
 /// What the bindings call beside the public face.
 mod internals {

@@ -98,6 +98,7 @@ impl Cache {
     pub fn clear(&self, deadline: &Deadline) -> Result<()> {
         self.check_writable()?;
         self.locked(deadline, |turn| {
+            turn.gives_back = true;
             self.table.word(EPOCH).fetch_add(1, Release);
             for slot in self.slots() {
                 if self.table.entry(slot).now().state() != State::Empty {

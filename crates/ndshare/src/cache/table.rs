@@ -75,6 +75,8 @@ pub(super) const EPOCH: usize = 40;
 /// How many had left the arena when the loads of the dead were last ended; [`LOOK`]: one was given up since.
 pub(super) const DEPARTURES: usize = 41;
 pub(super) const LOOK: u64 = u64::MAX;
+/// Not 0: more memory than usual was kept for reuse, because the values left room for it.
+pub(super) const KEPT: usize = 43;
 /// The size that a cache was made with which was resized since; 0: it never was.
 const MADE_WITH: usize = 42;
 const LINES_AT: usize = 64;

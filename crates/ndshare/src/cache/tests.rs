@@ -68,7 +68,7 @@ fn load(cache: &Arc<Cache>, wanted: u64, len: u64) -> u64 {
         Fetch::Load(loading) => {
             let hold = block(cache, wanted, len);
             loading.finish(value(&hold), &FOREVER).unwrap();
-            number(&Found { hold, offset: 0, view: Vec::new() })
+            number(&Found { hold, offset: 0, view: Vec::new().into() })
         }
         other => panic!("{other:?}"),
     }
@@ -101,6 +101,34 @@ fn end(cache: Arc<Cache>) {
     assert_eq!(arena.stats().unwrap().used_bytes, 0);
 }
 
+/// Memory that went back to the machine is dear to have again.
+#[test]
+fn memory_of_values_that_went_is_kept_as_far_as_the_values_leave_room() {
+    const SIZE: u64 = 1 << 20;
+    let (mine, heap) = cache_of(SIZE, 1000);
+    let theirs = elsewhere(&mine, &heap);
+    let warm = || mine.arena().warm_bytes();
+    let fill = || (0..8).for_each(|number| assert_eq!(store(&mine, number, 100 * KIB), Stored::Cached));
+    let remove = || (0..8).for_each(|number| assert!(theirs.remove(&key(number), &FOREVER).unwrap()));
+    fill();
+    assert_eq!(warm(), 0);
+    remove();
+    assert!(warm() >= 800 * KIB);
+    fill();
+    assert_eq!(warm(), 0, "the same memory");
+    remove();
+    // Values of another size can't use it: it goes as they come.
+    for number in 100..300 {
+        assert_eq!(store(&mine, number, 9 * KIB), Stored::Cached);
+        assert!(info(&mine).bytes + warm() <= SIZE + SIZE / 64 + 128 * KIB, "{number}");
+    }
+    assert!(info(&mine).evictions > 0 && warm() <= SIZE / 64 + 16 * KIB);
+    theirs.clear(&FOREVER).unwrap();
+    assert!(warm() <= SIZE / 64 + 16 * KIB, "all else went back");
+    drop(theirs);
+    end(mine);
+}
+
 #[test]
 fn values_come_and_go_by_key() {
     let (mine, heap) = cache(1 << 20);
@@ -108,7 +136,7 @@ fn values_come_and_go_by_key() {
     assert!(theirs.get_block(&key(1), &FOREVER).unwrap().is_none());
     assert_eq!(store(&mine, 1, 100), Stored::Cached);
     let found = theirs.get_block(&key(1), &FOREVER).unwrap().unwrap();
-    assert_eq!((number(&found), found.view.as_slice()), (1, &b"view"[..]));
+    assert_eq!((number(&found), &*found.view), (1, &b"view"[..]));
     assert!(mine.contains(&key(1), &FOREVER).unwrap() && !mine.contains(&key(2), &FOREVER).unwrap());
     assert_eq!((info(&mine).entries, info(&mine).pinned, info(&mine).bytes), (1, 1, KIB));
     assert!(theirs.remove(&key(1), &FOREVER).unwrap() && !theirs.remove(&key(1), &FOREVER).unwrap());
@@ -148,7 +176,7 @@ fn long_keys_and_views_have_blocks_of_their_own() {
             Stored::Cached
         );
         let found = theirs.find(&long).unwrap().unwrap();
-        assert_eq!((found.view, found.offset), (view, 8));
+        assert_eq!((&*found.view, found.offset), (&*view, 8));
         assert_eq!(keys(&mine), [vec![7; len]]);
         assert_whole(&mine);
         assert!(theirs.remove(&long, &FOREVER).unwrap());

@@ -4,14 +4,14 @@
 //! the entries is made anew.
 
 use super::state::Cache;
-use super::table::{DISORDER, HIGH, LIVE, MOST_BYTES, State, USED};
+use super::table::{DISORDER, HIGH, KEPT, LIVE, MOST_BYTES, State, USED};
 use crate::arena::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::lock::Entered;
 use crate::prim::{Ordering::Relaxed, read};
 use std::time::Duration;
 
-/// Memory of values that went is kept for reuse while less than this part of the cache is.
+/// Memory of values that went is kept for reuse while less than this part of the cache is, or than its values leave.
 const WARM_PART: u64 = 64;
 /// How long the arena's lock is waited for under the cache's. It is meant to be held for less than a microsecond.
 const RECORD_WAIT: Duration = Duration::from_millis(20);
@@ -29,6 +29,8 @@ pub(super) struct Turn {
     pub(super) is_late: bool,
     /// What was to be kept was not, for that reason.
     pub(super) is_put_off: bool,
+    /// The memory of what ends shall go back to the machine.
+    pub(super) gives_back: bool,
 }
 
 impl Turn {
@@ -70,11 +72,33 @@ impl Cache {
         let (lock, dirty) = Entered::enter(&self.table.head, deadline)?;
         let outcome = self.in_order(dirty, turn, work);
         let left = lock.leave();
-        for &block in &turn.blocks {
-            // What is kept for the next loads is small beside the cache.
-            self.arena().free_unkept_beyond(block, self.maxsize() / WARM_PART)?;
-        }
+        self.free(turn)?;
         left.and(outcome)
+    }
+
+    /// Frees what came free in a turn. Its memory is kept for the next loads as far as the cache has no values in its place:
+    /// memory that goes back to the machine is dear to have again. Once there are values, it goes.
+    fn free(&self, turn: &Turn) -> Result<()> {
+        let (least, kept) = (self.maxsize() / WARM_PART, self.table.word(KEPT));
+        let is_kept = !read(kept, Relaxed).is(0);
+        if turn.blocks.is_empty() && !is_kept {
+            return Ok(());
+        }
+        let room = if turn.gives_back { 0 } else { self.table.value_bytes().saturating_sub(self.used()) };
+        let (most, before) = (least.max(room), self.arena().warm_bytes());
+        for &block in &turn.blocks {
+            self.arena().free_unkept_beyond(block, most)?;
+        }
+        if is_kept {
+            self.arena().trim_warm(most)?;
+        }
+        // What others keep in this arena is counted, too, and is none of this cache's.
+        let now = self.arena().warm_bytes();
+        let is_more = now > least && (is_kept || now > before);
+        if is_more != is_kept {
+            kept.store(is_more.into(), Relaxed);
+        }
+        Ok(())
     }
 
     fn in_order<T>(&self, dirty: bool, turn: &mut Turn, mut work: impl FnMut(&mut Turn) -> Result<T>) -> Result<T> {

@@ -1,6 +1,10 @@
 //! Values as blocks: what is stored, what is found, and what a value counts for.
 
+use super::table::VIEW_BYTES;
 use crate::arena::Hold;
+use crate::prim::{AtomicU64, Ordering::Relaxed, load_bytes};
+use std::fmt;
+use std::ops::Deref;
 
 /// A value that was found. It never changes while the hold lives.
 #[derive(Debug)]
@@ -10,7 +14,59 @@ pub struct Found {
     /// Where in the block the first item is.
     pub offset: u64,
     /// The words of whoever stored it for dtype, shape and strides.
-    pub view: Vec<u8>,
+    pub view: ViewBytes,
+}
+
+/// The words for dtype, shape and strides: in place where an entry has room for them, so that a hit allocates nothing.
+#[derive(Clone)]
+pub struct ViewBytes(Bytes);
+
+#[derive(Clone)]
+enum Bytes {
+    Short([u8; VIEW_BYTES], usize),
+    Long(Vec<u8>),
+}
+
+impl ViewBytes {
+    /// The first `len` bytes of words; fewer if there are no more.
+    #[inline]
+    pub(super) fn load(words: &[AtomicU64], len: usize) -> Self {
+        // First of all: a length from shared memory may be anything.
+        let len = len.min(words.len().saturating_mul(8));
+        if len > VIEW_BYTES {
+            return Self(Bytes::Long(load_bytes(words, len)));
+        }
+        let mut short = [0; VIEW_BYTES];
+        for (to, word) in short.chunks_exact_mut(8).zip(&words[..len.div_ceil(8)]) {
+            // RAW: bytes, which are sealed with the rest of the entry.
+            to.copy_from_slice(&word.load(Relaxed).to_le_bytes());
+        }
+        Self(Bytes::Short(short, len))
+    }
+}
+
+impl Deref for ViewBytes {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Bytes::Short(bytes, len) => &bytes[..*len],
+            Bytes::Long(bytes) => bytes,
+        }
+    }
+}
+
+impl fmt::Debug for ViewBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.deref().fmt(f)
+    }
+}
+
+impl From<Vec<u8>> for ViewBytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Bytes::Long(bytes))
+    }
 }
 
 impl Found {

@@ -9,9 +9,10 @@ use super::settings::Settings;
 use super::small::{Pair, SMALL_BYTES};
 use super::strided::{Strided, View};
 use crate::error::Result;
-use crate::kernel::Cast;
+use crate::kernel::{Cast, LINE};
 use crate::layout;
 use crate::pool::Check;
+use std::ops::Range;
 
 /// Copies from many arrays into parts of one, in the making.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub struct Copies {
     /// The first byte that it reaches, and the first beyond.
     reach: (usize, usize),
     itemsize: usize,
+    /// Bytes of the target.
+    bytes: usize,
     settings: Settings,
     /// The target is so small that sources are copied as they come.
     is_small: bool,
@@ -54,7 +57,8 @@ impl Copies {
             first,
             reach,
             itemsize,
-            settings: settings.for_part(reach.0..reach.1, whole_bytes),
+            settings: settings.for_part([footprint(target, reach)], target.size() * itemsize, whole_bytes),
+            bytes: target.size() * itemsize,
             is_small: !is_lazy && target.size() * itemsize <= SMALL_BYTES,
             groups: vec![],
             latest: 0,
@@ -114,9 +118,32 @@ impl Copies {
 
     /// The plans for what is to be copied yet.
     pub fn finish(self) -> impl Iterator<Item = Batch> {
-        let settings = self.settings;
-        self.groups.into_iter().map(move |group| Batch { plan: group.planner.finish(&settings), ends: group.ends })
+        let (settings, bytes) = (self.settings, self.bytes);
+        self.groups.into_iter().map(move |group| group.finish(&settings, bytes))
     }
+}
+
+impl Group {
+    /// The plan for copies into a target of `target_bytes`. A few tiles of a large canvas are a part of it.
+    fn finish(self, settings: &Settings, target_bytes: usize) -> Batch {
+        let tiles = self.ends.iter().map(|ends| ends.dst.addr()..ends.dst.addr() + LINE);
+        let settings = if target_bytes >= settings.stream_from {
+            settings.for_part(tiles, self.planner.bytes(), target_bytes)
+        } else {
+            *settings
+        };
+        Batch { plan: self.planner.finish(&settings), ends: self.ends }
+    }
+}
+
+/// What stands for a target when it is written again: all of it, or, where its rows lie apart, the first one. Others may lie
+/// between its rows.
+fn footprint<S: Strided>(target: &S, (first, end): (usize, usize)) -> Range<usize> {
+    let View { first: item, shape, itemsize, is_c, is_f, .. } = target.as_view();
+    if is_c || is_f {
+        return first..end;
+    }
+    item.addr()..item.addr() + shape.last().unwrap_or(&1) * itemsize
 }
 
 impl Batch {

@@ -5,7 +5,9 @@
 
 use super::plan::{Axis, Block, CopyPlan, Mover, Nest};
 use crate::error::Result;
-use crate::kernel::{Cast, Cpu, Items, LINE, Rows, Stores, convert, copy_items, copy_rows, fence};
+use crate::kernel::{
+    Cast, Cpu, Items, LINE, Rows, Stores, convert, copy_items, copy_rows, fence, stream_converted, stream_tiles,
+};
 use crate::pool::{self, Check};
 use std::mem::MaybeUninit;
 
@@ -63,15 +65,46 @@ pub unsafe fn execute(plan: &CopyPlan, ends: &[Ends], check: Check<'_>) -> Resul
 /// As [`execute`].
 unsafe fn run_piece(plan: &CopyPlan, ends: &[Ends], piece: usize) {
     let (first, last) = (plan.cuts[piece], plan.cuts[piece + 1]);
-    for (tile, &place) in ends.iter().enumerate().take(last.tile + 1).skip(first.tile) {
-        let nest = &plan.nests[plan.tiles[tile] as usize];
+    let mut tile = first.tile;
+    while tile < ends.len().min(last.tile + 1) {
         let from = if tile == first.tile { first.unit } else { 0 };
+        // Those before the last one are whole.
+        if from == 0
+            && tile + 4 <= last.tile
+            && let Some(nest) = four_alike(plan, tile)
+        {
+            // SAFETY: as the caller says; no byte of one tile is in another.
+            unsafe { run_four(plan, nest, &ends[tile..tile + 4]) };
+            tile += 4;
+            continue;
+        }
+        let nest = &plan.nests[plan.tiles[tile] as usize];
         let to = if tile == last.tile { last.unit } else { nest.units };
         if from < to {
             // SAFETY: as the caller says; the shifts go to items of the arrays.
-            unsafe { run_units(plan, nest, place, from, to) };
+            unsafe { run_units(plan, nest, ends[tile], from, to) };
         }
+        tile += 1;
     }
+}
+
+/// The nest of four tiles that are best copied together: short rows past the cache.
+#[inline]
+fn four_alike(plan: &CopyPlan, tile: usize) -> Option<&Nest> {
+    let place = plan.tiles[tile];
+    let nest = plan.nests.get(place as usize).filter(|nest| plan.cpu.is_intels() && nest.is_short_and_streamed())?;
+    plan.tiles[tile..tile + 4].iter().all(|&other| other == place).then_some(nest)
+}
+
+/// # Safety
+/// As [`execute`], for these four tiles.
+unsafe fn run_four(plan: &CopyPlan, nest: &Nest, ends: &[Ends]) {
+    let Block { row, item, .. } = nest.block;
+    let rows = Rows { rows: row.len, run: item.len, dst_row: row.dst, src_row: row.src };
+    let dst = std::array::from_fn(|path| ends[path].dst.wrapping_offset(nest.dst_shift));
+    let src = std::array::from_fn(|path| ends[path].src.wrapping_offset(nest.src_shift));
+    // SAFETY: as the caller says; the nest is this one block.
+    unsafe { stream_tiles(plan.cpu, dst, src, &rows) }
 }
 
 /// Runs some units of one tile.
@@ -273,6 +306,11 @@ impl Part<'_> {
     /// As [`Self::run`].
     unsafe fn convert(&self, at: Ends, cast: Cast, stores: Stores) {
         let Block { row, item, size, src_size, .. } = self.block;
+        if stores == Stores::Stream && item.dst == size as isize && item.src == src_size as isize {
+            let rows = Rows { rows: self.rows, run: self.count, dst_row: row.dst, src_row: row.src };
+            // SAFETY: as the caller says.
+            return unsafe { stream_converted(self.cpu(), cast, at.dst, at.src, &rows) };
+        }
         let most = BUFFER_BYTES / size.max(src_size);
         // Short rows that follow each other in the source are converted together.
         let follows = item.src == src_size as isize && row.src == (self.count * src_size) as isize;

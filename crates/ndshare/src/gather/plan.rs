@@ -7,6 +7,10 @@ use crate::kernel::{Cast, Cpu, LINE, Stores};
 /// A piece of a job is about this many bytes: a fraction of a millisecond, so that a job can be shared evenly and
 /// stopped at once.
 const PIECE_BYTES: usize = 1 << 20;
+/// Bytes of a page.
+const PAGE_BYTES: usize = 4096;
+/// Tiles of at most this are short: a few pages.
+const SHORT_TILE: usize = 16 * PAGE_BYTES;
 /// Runs of at most this are items: one load and one store each.
 const ITEM_BYTES: usize = 16;
 /// Runs shorter than this are all edges, or lines too few for streaming to be worth its edges.
@@ -107,6 +111,17 @@ impl CopyPlan {
     /// Whether any part is streamed, so that a fence is due at its end.
     pub fn streams(&self) -> bool {
         self.nests.iter().any(|nest| nest.block.mover.streams())
+    }
+}
+
+impl Nest {
+    /// Whether it is one block of short rows that go past the cache, and in few pages of the source.
+    pub(super) fn is_short_and_streamed(&self) -> bool {
+        self.block.mover == Mover::Rows(Stores::Stream)
+            && self.outer.is_empty()
+            && self.unit_bytes == self.block.item.len
+            && self.unit_bytes < PAGE_BYTES
+            && self.units * self.unit_bytes <= SHORT_TILE
     }
 }
 
@@ -214,6 +229,11 @@ impl Planner {
         let bytes = most / size * self.dst_size;
         self.geometries.push(TileShape { shape: shape.to_vec(), dst_strides, src_strides, bytes });
         Ok(self.geometries.len() - 1)
+    }
+
+    /// Bytes of all destinations so far.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The plan for all tiles so far.

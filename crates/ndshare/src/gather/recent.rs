@@ -26,12 +26,12 @@ impl Recent {
         Self { parts: [const { (0..0, 0) }; PLACES], written: 0, next: 0 }
     }
 
-    /// Notes that a part is written, and says whether some of it was within the last `bytes`.
-    fn note(&mut self, part: Range<usize>, bytes: usize) -> bool {
-        let since = |before: u64| self.written - before <= bytes as u64;
+    /// Notes that a part of so many bytes is written, and says whether some of it was within the last `within` bytes.
+    fn note(&mut self, part: Range<usize>, bytes: usize, within: usize) -> bool {
+        let since = |before: u64| self.written - before <= within as u64;
         let touches = |other: &Range<usize>| other.start < part.end && part.start < other.end;
         let again = self.parts.iter().any(|(other, before)| touches(other) && since(*before));
-        self.written += part.len() as u64;
+        self.written += bytes as u64;
         match self.parts.iter_mut().find(|(other, _)| *other == part) {
             Some((_, before)) => *before = self.written,
             None => {
@@ -43,10 +43,18 @@ impl Recent {
     }
 }
 
-/// Notes that the part of memory `part` is being written, and says whether it was within the last `bytes` of such
-/// writes. Only speed depends on the answer, so nobody waits for it, and a fork need not care who is inside.
-pub(super) fn note(part: Range<usize>, bytes: usize) -> bool {
-    RECENT.try_lock().is_some_and(|mut recent| recent.note(part, bytes))
+/// Notes that a part of some memory is being written, `bytes` in the pieces `places`, and says whether some of it was within
+/// the last `within` bytes of such writes. Of many pieces the first ones stand for all. Only speed depends on the answer, so
+/// nobody waits for it, and a fork need not care who is inside.
+pub(super) fn note(places: impl IntoIterator<Item = Range<usize>>, bytes: usize, within: usize) -> bool {
+    let Some(mut recent) = RECENT.try_lock() else { return false };
+    let mut left = bytes;
+    let mut again = false;
+    for place in places.into_iter().take(PLACES) {
+        // All of the bytes count once.
+        again |= recent.note(place, std::mem::take(&mut left), within);
+    }
+    again
 }
 
 #[cfg(all(test, not(loom)))]
@@ -56,13 +64,14 @@ mod tests {
     #[test]
     fn a_part_is_recent_until_enough_else_was_written() {
         let mut recent = Recent::new();
-        assert!(!recent.note(0..100, 250));
-        assert!(recent.note(50..150, 250));
-        assert!(recent.note(0..100, 250));
-        assert!(!recent.note(200..300, 250));
-        assert!(!recent.note(300..400, 250));
-        assert!(!recent.note(400..500, 250));
-        assert!(!recent.note(0..100, 250), "300 bytes later");
-        (0..1000).for_each(|i| assert!(!recent.note(1000 + i * 100..1100 + i * 100, 250)));
+        let mut note = |part: Range<usize>| recent.note(part.clone(), part.len(), 250);
+        assert!(!note(0..100));
+        assert!(note(50..150));
+        assert!(note(0..100));
+        assert!(!note(200..300));
+        assert!(!note(300..400));
+        assert!(!note(400..500));
+        assert!(!note(0..100), "300 bytes later");
+        (0..1000).for_each(|i| assert!(!note(1000 + i * 100..1100 + i * 100)));
     }
 }

@@ -41,14 +41,14 @@ impl Settings {
         Ok(Self { cpu: Cpu::chosen()?, stream_from: stream_from()?, workers })
     }
 
-    /// The same settings for an output that is part of an array of `whole` bytes and lies between two addresses.
+    /// The same settings for an output of `bytes` that is part of an array of `whole` bytes.
     ///
     /// A part of an array that should be streamed as a whole is streamed as well, unless it is small, or was written a
-    /// moment ago and so may still be in the cache.
+    /// moment ago and so may still be in the cache. It is known again by `places`: the addresses of its pieces.
     #[must_use]
-    pub fn for_part(mut self, part: Range<usize>, whole: usize) -> Self {
-        let is_part = (PART_FROM..self.stream_from).contains(&part.len()) && whole >= self.stream_from;
-        if is_part && !recent::note(part, self.stream_from) {
+    pub fn for_part(mut self, places: impl IntoIterator<Item = Range<usize>>, bytes: usize, whole: usize) -> Self {
+        let is_part = (PART_FROM..self.stream_from).contains(&bytes) && whole >= self.stream_from;
+        if is_part && !recent::note(places, bytes, self.stream_from) {
             self.stream_from = PART_FROM;
         }
         self

@@ -3,7 +3,7 @@
 use super::cast::Cast;
 use super::lines::Vector;
 use super::moves::{Items, Rows, Stores};
-use super::{cast, items, lines};
+use super::{cast, four, items, lines};
 use std::arch::aarch64::{uint8x16_t, vld1q_u8, vst1q_u8};
 use std::arch::asm;
 
@@ -56,6 +56,22 @@ impl Vector for Pair {
             asm!("prfm pldl1strm, [{line}]", line = in(reg) line, options(nostack, preserves_flags, readonly));
         }
     }
+
+    #[inline(always)]
+    fn foresee(line: *const u8) {
+        // SAFETY: as above.
+        unsafe {
+            asm!("prfm pldl2strm, [{line}]", line = in(reg) line, options(nostack, preserves_flags, readonly));
+        }
+    }
+
+    #[inline(always)]
+    fn claim(line: *const u8) {
+        // SAFETY: as above.
+        unsafe {
+            asm!("prfm pstl1keep, [{line}]", line = in(reg) line, options(nostack, preserves_flags, readonly));
+        }
+    }
 }
 
 /// # Safety
@@ -63,6 +79,20 @@ impl Vector for Pair {
 pub(super) unsafe fn copy_rows(stores: Stores, dst: *mut u8, src: *const u8, rows: &Rows) {
     // SAFETY: the caller vouches for the memory.
     unsafe { lines::rows::<Pair>(stores, dst, src, rows) }
+}
+
+/// # Safety
+/// As [`super::copy_rows`].
+pub(super) unsafe fn stream_rows(dst: *mut u8, src: *const u8, rows: &Rows) {
+    // SAFETY: the caller vouches for the memory.
+    unsafe { four::rows::<Pair>(dst, src, rows) }
+}
+
+/// # Safety
+/// As [`super::stream_tiles`].
+pub(super) unsafe fn stream_tiles(dst: [*mut u8; 4], src: [*const u8; 4], rows: &Rows) {
+    // SAFETY: the caller vouches for the memory.
+    unsafe { four::tiles::<Pair>(dst, src, rows) }
 }
 
 /// # Safety
@@ -77,4 +107,11 @@ pub(super) unsafe fn copy_items(dst: *mut u8, src: *const u8, items: &Items) {
 pub(super) unsafe fn convert(cast: Cast, dst: *mut u8, src: *const u8, count: usize) {
     // SAFETY: the caller vouches for the memory.
     unsafe { cast::convert(cast, dst, src, count) }
+}
+
+/// # Safety
+/// As [`super::stream_converted`].
+pub(super) unsafe fn stream_converted(cast: Cast, dst: *mut u8, src: *const u8, rows: &Rows) {
+    // SAFETY: the caller vouches for the memory.
+    unsafe { cast::stream_converted::<Pair>(cast, dst, src, rows) }
 }

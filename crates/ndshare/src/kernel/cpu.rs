@@ -34,12 +34,19 @@ impl Level {
 pub struct Cpu {
     pub(super) level: Level,
     pub(super) text: bool,
+    /// Whether it is one by Intel, with vectors.
+    pub(super) intels: bool,
 }
 
 impl Cpu {
     /// This machine as `level`; none when it is not of that kind.
     pub fn of(level: Level) -> Option<Self> {
-        is_present(level).then(|| Self { level, text: level != Level::Scalar && has_quick_strings() })
+        let vectors = level != Level::Scalar;
+        is_present(level).then(|| Self {
+            level,
+            text: vectors && has_quick_strings(),
+            intels: vectors && is_by_intel(),
+        })
     }
 
     /// All that this machine can be, the best last.
@@ -70,13 +77,24 @@ impl Cpu {
         self.level != Level::Scalar
     }
 
+    /// Whether it is one by Intel: there rows past the cache are taken four at a time.
+    pub fn is_intels(self) -> bool {
+        self.intels
+    }
+
+    /// The same, or not. For tests.
+    #[cfg(test)]
+    pub(crate) fn as_intels(self, intels: bool) -> Self {
+        Self { intels: intels && self.streams(), ..self }
+    }
+
     /// Whether [`Stores::Text`](super::Stores::Text) is other than vectors.
     pub fn has_text(self) -> bool {
         self.text
     }
 }
 
-const SCALAR: Cpu = Cpu { level: Level::Scalar, text: false };
+const SCALAR: Cpu = Cpu { level: Level::Scalar, text: false, intels: false };
 
 /// The index in `LEVELS` of a forced level, plus 1.
 static FORCED: AtomicU32 = AtomicU32::new(0);
@@ -161,9 +179,22 @@ fn copies_strings_quickly() -> bool {
     __cpuid_count(7, 0).ebx & ERMS != 0 && !stumbles
 }
 
+/// Whether this is a CPU by Intel.
+#[cfg(target_arch = "x86_64")]
+fn is_by_intel() -> bool {
+    static INTELS: OnceLock<bool> = OnceLock::new();
+    const INTEL: u32 = u32::from_le_bytes(*b"Genu");
+    *INTELS.get_or_init(|| __cpuid(0).ebx == INTEL)
+}
+
+#[cfg(target_arch = "aarch64")]
+fn is_by_intel() -> bool {
+    false
+}
+
 /// Finds out now what this CPU can do.
 pub(crate) fn warm_up() {
     // A variable that says nonsense is an error of the first copy.
     let _ = Cpu::chosen();
-    let _ = has_quick_strings();
+    let _ = (has_quick_strings(), is_by_intel());
 }

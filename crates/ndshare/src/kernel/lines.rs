@@ -4,7 +4,7 @@
 //! before. Streaming takes the whole lines of a row, and leaves its edges to ordinary stores: a neighbour of another
 //! tile may share those lines.
 
-use super::moves::{LINE, Rows, Stores};
+use super::moves::{LINE, PAGE, Rows, Stores};
 
 /// A vector register: how it is loaded and stored. Nothing else is done with it.
 pub(super) trait Vector: Copy {
@@ -32,6 +32,12 @@ pub(super) trait Vector: Copy {
 
     /// Asks for a line that will be read soon. Any address is allowed.
     fn prefetch(line: *const u8);
+
+    /// Asks for a line that will be read after a while, into the second-level cache. Any address is allowed.
+    fn foresee(line: *const u8);
+
+    /// Asks for a line of which a part will be written soon. Any address is allowed.
+    fn claim(line: *const u8);
 }
 
 /// Sixteen bytes in whatever registers the CPU has.
@@ -67,19 +73,26 @@ impl Vector for Plain {
 
     #[inline(always)]
     fn prefetch(_: *const u8) {}
+
+    #[inline(always)]
+    fn foresee(_: *const u8) {}
+
+    #[inline(always)]
+    fn claim(_: *const u8) {}
 }
 
 /// The source's next page but one is asked for, by one line of each. Within a page the CPU looks ahead by itself, but
 /// not beyond, where the address must be translated anew. That is worth 2 to 5 % of a copy; asking for more lines, or
 /// for each line some way ahead, gains nothing more.
-const PAGE: usize = 4096;
 const AHEAD: usize = 2 * PAGE;
+/// How far ahead the edges of short rows are asked for.
+const MOST_ROWS_AHEAD: usize = 8;
 
 /// # Safety
 /// As [`super::copy_rows`].
 #[inline(always)]
 pub(super) unsafe fn rows<V: Vector>(stores: Stores, dst: *mut u8, src: *const u8, rows: &Rows) {
-    let mut look_ahead = LookAhead::new(rows);
+    let (mut look_ahead, edges) = (LookAhead::new(rows), Edges::new(rows, rows.run));
     // SAFETY: all three copy one run, which the caller vouches for.
     unsafe {
         match stores {
@@ -89,8 +102,9 @@ pub(super) unsafe fn rows<V: Vector>(stores: Stores, dst: *mut u8, src: *const u
                 look_ahead.row::<V>(src);
                 stream_lines::<V>(dst, src, rows.run);
             }),
-            Stores::Stream => each(dst, src, rows, |dst, src| {
+            Stores::Stream => each_row(dst, src, rows, |row, dst, src| {
                 look_ahead.row::<V>(src);
+                edges.claim::<V>(row, dst);
                 stream::<V>(dst, src, rows.run);
             }),
         }
@@ -99,9 +113,15 @@ pub(super) unsafe fn rows<V: Vector>(stores: Stores, dst: *mut u8, src: *const u
 
 #[inline(always)]
 fn each(dst: *mut u8, src: *const u8, rows: &Rows, mut copy: impl FnMut(*mut u8, *const u8)) {
+    each_row(dst, src, rows, |_, dst, src| copy(dst, src));
+}
+
+/// The same with the number of the row.
+#[inline(always)]
+pub(super) fn each_row(dst: *mut u8, src: *const u8, rows: &Rows, mut copy: impl FnMut(usize, *mut u8, *const u8)) {
     let (mut dst, mut src) = (dst, src);
-    for _ in 0..rows.rows {
-        copy(dst, src);
+    for row in 0..rows.rows {
+        copy(row, dst, src);
         // The step after the last row may leave the memory; nothing is read there.
         dst = dst.wrapping_offset(rows.dst_row);
         src = src.wrapping_offset(rows.src_row);
@@ -109,7 +129,7 @@ fn each(dst: *mut u8, src: *const u8, rows: &Rows, mut copy: impl FnMut(*mut u8,
 }
 
 /// Whether every row is whole lines of the destination.
-fn all_lines(dst: *mut u8, rows: &Rows) -> bool {
+pub(super) fn all_lines(dst: *mut u8, rows: &Rows) -> bool {
     rows.run > 0 && (dst.addr() | rows.run | rows.dst_row.unsigned_abs()).is_multiple_of(LINE)
 }
 
@@ -140,6 +160,42 @@ impl LookAhead {
             V::prefetch(src.wrapping_offset(self.distance));
         }
         self.since += self.run;
+    }
+}
+
+/// Asks for the first and the last line of rows to come, of which only a part is written: such a line must be read, and
+/// where every row's lines lie elsewhere the CPU does not foresee them.
+pub(super) struct Edges {
+    /// From a row to that one.
+    distance: isize,
+    /// Bytes of a row.
+    run: usize,
+    /// The first row that has none to ask for.
+    end: usize,
+}
+
+impl Edges {
+    /// For rows of so many bytes.
+    #[inline(always)]
+    pub(super) fn new(rows: &Rows, run: usize) -> Self {
+        let ahead = (PAGE / run.max(1)).clamp(1, MOST_ROWS_AHEAD);
+        let distance = (ahead as isize).wrapping_mul(rows.dst_row);
+        Self { distance, run, end: rows.rows.saturating_sub(ahead) }
+    }
+
+    #[inline(always)]
+    pub(super) fn claim<V: Vector>(&self, row: usize, dst: *mut u8) {
+        if row < self.end {
+            let first = dst.wrapping_offset(self.distance);
+            let end = first.wrapping_add(self.run);
+            // What is written whole need not be read.
+            if !first.addr().is_multiple_of(LINE) {
+                V::claim(first);
+            }
+            if !end.addr().is_multiple_of(LINE) {
+                V::claim(end);
+            }
+        }
     }
 }
 
@@ -202,7 +258,7 @@ impl<V: Vector> Four<V> {
 /// # Safety
 /// `len` bytes must be readable and writable, and the two must not overlap.
 #[inline(always)]
-unsafe fn short(dst: *mut u8, src: *const u8, len: usize) {
+pub(super) unsafe fn short(dst: *mut u8, src: *const u8, len: usize) {
     // SAFETY: each arm reads and writes the first and the last N bytes of a run that has at least N.
     unsafe {
         match len {

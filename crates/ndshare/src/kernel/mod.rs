@@ -12,6 +12,7 @@
 mod arm;
 mod cast;
 mod cpu;
+mod four;
 mod items;
 mod lines;
 mod moves;
@@ -27,7 +28,7 @@ pub(crate) use cpu::warm_up;
 pub use cpu::{Cpu, Level, force};
 pub use moves::{Items, LINE, Rows, Stores};
 
-/// The same three functions for every kind of CPU; `$call` names one.
+/// The same functions for every kind of CPU; `$call` names one.
 macro_rules! dispatch {
     ($cpu:expr, $call:ident ( $($argument:expr),* )) => {
         match $cpu.level {
@@ -50,7 +51,23 @@ macro_rules! dispatch {
 pub unsafe fn copy_rows(cpu: Cpu, stores: Stores, dst: *mut u8, src: *const u8, rows: &Rows) {
     let stores = if stores == Stores::Text && !cpu.text { Stores::Vector } else { stores };
     // SAFETY: the caller vouches for the memory; `cpu` exists only where its instructions do.
-    unsafe { dispatch!(cpu, copy_rows(stores, dst, src, rows)) }
+    unsafe {
+        if stores == Stores::Stream && cpu.intels {
+            return dispatch!(cpu, stream_rows(dst, src, rows));
+        }
+        dispatch!(cpu, copy_rows(stores, dst, src, rows))
+    }
+}
+
+/// Copies the rows of four tiles past the cache, a few lines of each in turn. A [`fence`] must come before anybody else is
+/// told.
+///
+/// # Safety
+/// As [`copy_rows`], for each of the four; and no byte that is written of one may be read or written of another.
+#[inline]
+pub unsafe fn stream_tiles(cpu: Cpu, dst: [*mut u8; 4], src: [*const u8; 4], rows: &Rows) {
+    // SAFETY: as above.
+    unsafe { dispatch!(cpu, stream_tiles(dst, src, rows)) }
 }
 
 /// Copies items one by one.
@@ -71,6 +88,18 @@ pub unsafe fn copy_items(cpu: Cpu, dst: *mut u8, src: *const u8, items: &Items) 
 pub unsafe fn convert(cpu: Cpu, cast: Cast, dst: *mut u8, src: *const u8, count: usize) {
     // SAFETY: as above.
     unsafe { dispatch!(cpu, convert(cast, dst, src, count)) }
+}
+
+/// Converts rows of contiguous numbers, whose lengths `rows` counts in numbers, and writes them past the cache in the same
+/// visit. A [`fence`] must come before anybody else is told.
+///
+/// # Safety
+/// Every row must have so many numbers of the cast's types, readable at `src` and writable at `dst`, and no written byte
+/// may be a read one.
+#[inline]
+pub unsafe fn stream_converted(cpu: Cpu, cast: Cast, dst: *mut u8, src: *const u8, rows: &Rows) {
+    // SAFETY: as above.
+    unsafe { dispatch!(cpu, stream_converted(cast, dst, src, rows)) }
 }
 
 /// Orders streaming stores before every later store. Call it before anything that was streamed is published.

@@ -3,6 +3,9 @@
 /// Bytes of a cache line, the unit of streaming stores.
 pub const LINE: usize = 64;
 
+/// Bytes of a page, within which CPUs look ahead by themselves.
+pub(super) const PAGE: usize = 4096;
+
 /// How bytes are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stores {

@@ -75,6 +75,48 @@ fn check_rows(dice: &mut Dice, cpu: Cpu, rows: &Rows) {
     }
 }
 
+/// Rows of whole lines, as they are taken four at a time: from pages of a row, from neighbours, and from quarters.
+#[test]
+fn rows_of_whole_lines_are_copied_as_the_twin_copies_them() {
+    let mut dice = Dice(6);
+    for cpu in Cpu::all() {
+        for _ in 0..rounds() / 4 {
+            let (most, rows) = dice.pick(&[(8, 70), (80, 20), (400, 3)]);
+            let run = LINE * (1 + dice.below(most));
+            let dst_row = (run + LINE * dice.below(3)) as isize;
+            let src_row = dice.pick(&[run as isize, run as isize, (run + 7) as isize, 0, -(run as isize)]);
+            let rows = Rows { rows: 1 + dice.below(rows), run, dst_row, src_row };
+            check_whole_lines(&mut dice, cpu, &rows);
+        }
+    }
+}
+
+fn check_whole_lines(dice: &mut Dice, cpu: Cpu, rows: &Rows) {
+    let Rows { rows: n, run, dst_row, src_row } = *rows;
+    let (dst_at, dst_len) = place(n, 1, run, dst_row, 0, 0);
+    let (src_at, src_len) = place(n, 1, run, src_row, 0, dice.below(128));
+    let sources: [Vec<u8>; 4] = std::array::from_fn(|_| dice.bytes(src_len));
+    let items = Items { rows: n, count: 1, size: run, dst_row, src_row, dst_step: 0, src_step: 0 };
+    let mut buffers: [Vec<u8>; 4] = std::array::from_fn(|_| dice.bytes(dst_len + 128));
+    let starts: [usize; 4] = std::array::from_fn(|tile| aligned(&mut buffers[tile]) + dst_at);
+    let mut expected = buffers.clone();
+    (0..4).for_each(|tile| naive(&mut expected[tile], &sources[tile], starts[tile], src_at, &items));
+    let before = buffers.clone();
+    let dst = std::array::from_fn(|tile| buffers[tile].as_mut_ptr().wrapping_add(starts[tile]));
+    let src = std::array::from_fn(|tile| sources[tile].as_ptr().wrapping_add(src_at));
+    // SAFETY: `place` keeps every row inside the buffers, which are different ones.
+    unsafe { stream_tiles(cpu, dst, src, rows) };
+    fence();
+    assert!(buffers == expected, "{cpu:?} {rows:?}: tiles");
+    for cpu in [cpu.as_intels(true), cpu.as_intels(false)] {
+        buffers[0].copy_from_slice(&before[0]);
+        // SAFETY: as above.
+        unsafe { copy_rows(cpu, Stores::Stream, buffers[0].as_mut_ptr().add(starts[0]), src[0], rows) };
+        fence();
+        assert!(buffers[0] == expected[0], "{cpu:?} {rows:?}");
+    }
+}
+
 #[test]
 fn every_misalignment_is_right() {
     let mut dice = Dice(2);
@@ -181,6 +223,54 @@ fn numbers_are_converted_as_the_twin_converts_them() {
         }
     }
     assert_eq!(seen, 41 + 24 + 2, "pairs with a kernel");
+}
+
+#[test]
+fn rows_are_converted_past_the_cache_as_the_twin_converts_them() {
+    let mut dice = Dice(5);
+    let pairs = Number::ALL.iter().flat_map(|&from| Number::ALL.iter().map(move |&to| (from, to)));
+    let casts: Vec<_> = pairs.filter_map(|(from, to)| Some((from, to, Cast::new(from, to)?))).collect();
+    for cpu in Cpu::all() {
+        for _ in 0..rounds() {
+            let (from, to, cast) = dice.pick(&casts);
+            let run = match dice.below(3) {
+                0 => 1 + dice.below(40),
+                _ => 1 + dice.below(600),
+            };
+            let (gap, src_gap) = (dice.below(20) * dice.pick(&[1, to.size()]), dice.below(20));
+            let dst_row = (run * to.size() + gap) as isize;
+            let src_row = dice.pick(&[run * from.size(), run * from.size() + src_gap]) as isize;
+            let rows = Rows { rows: 1 + dice.below(20), run, dst_row, src_row };
+            check_converted(&mut dice, cpu, (from, to, cast), &rows);
+        }
+    }
+}
+
+fn check_converted(dice: &mut Dice, cpu: Cpu, (from, to, cast): (Number, Number, Cast), rows: &Rows) {
+    let Rows { rows: n, run, dst_row, src_row } = *rows;
+    let (_, dst_len) = place(n, 1, run * to.size(), dst_row, 0, 0);
+    let (_, src_len) = place(n, 1, run * from.size(), src_row, 0, 0);
+    let src = dice.bytes(src_len);
+    let mut got = dice.bytes(dst_len + 256);
+    // Mostly where a number of this size may begin.
+    let at = aligned(&mut got) + dice.below(128 / to.size()) * to.size() + usize::from(dice.below(8) == 0);
+    let before = got.clone();
+    // SAFETY: `place` keeps every row inside the two buffers, which are different ones.
+    unsafe { stream_converted(cpu, cast, got.as_mut_ptr().add(at), src.as_ptr(), rows) };
+    fence();
+    let mut is_row = vec![false; got.len()];
+    for row in 0..n {
+        let (to_at, from_at) = (at + row * dst_row as usize, row * src_row as usize);
+        let numbers = src[from_at..from_at + run * from.size()].chunks_exact(from.size());
+        let expected: Vec<u8> = numbers.flat_map(|number| naive_convert(from, to, number)).collect();
+        let range = to_at..to_at + expected.len();
+        assert!(same_numbers(&got[range.clone()], &expected, to), "{cpu:?} {cast:?} {rows:?} +{at} row {row}");
+        is_row[range].fill(true);
+    }
+    assert!(
+        (0..got.len()).all(|i| is_row[i] || got[i] == before[i]),
+        "{cpu:?} {cast:?} {rows:?} +{at}: beside the rows"
+    );
 }
 
 /// NaNs are equal here: which bits of one are kept is the CPU's affair.

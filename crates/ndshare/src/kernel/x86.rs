@@ -33,7 +33,7 @@ macro_rules! shell {
             use super::*;
             use crate::kernel::cast::Cast;
             use crate::kernel::moves::{Items, Rows, Stores};
-            use crate::kernel::{cast, items, lines};
+            use crate::kernel::{cast, four, items, lines};
 
             #[derive(Clone, Copy)]
             struct Register($register);
@@ -71,6 +71,18 @@ macro_rules! shell {
                     // SAFETY: a prefetch of any address does nothing that a program could see.
                     unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) }
                 }
+
+                #[inline(always)]
+                fn foresee(line: *const u8) {
+                    // SAFETY: as above.
+                    unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
+                }
+
+                #[inline(always)]
+                fn claim(line: *const u8) {
+                    // SAFETY: as above; CPUs that do not know the instruction take it for none at all.
+                    unsafe { std::arch::asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags, readonly)) }
+                }
             }
 
             /// # Safety
@@ -79,6 +91,22 @@ macro_rules! shell {
             pub(in crate::kernel) unsafe fn copy_rows(stores: Stores, dst: *mut u8, src: *const u8, rows: &Rows) {
                 // SAFETY: the caller vouches for the memory.
                 unsafe { lines::rows::<Register>(stores, dst, src, rows) }
+            }
+
+            /// # Safety
+            /// As [`crate::kernel::copy_rows`], on a CPU with these features.
+            #[target_feature(enable = $features)]
+            pub(in crate::kernel) unsafe fn stream_rows(dst: *mut u8, src: *const u8, rows: &Rows) {
+                // SAFETY: the caller vouches for the memory.
+                unsafe { four::rows::<Register>(dst, src, rows) }
+            }
+
+            /// # Safety
+            /// As [`crate::kernel::stream_tiles`], on a CPU with these features.
+            #[target_feature(enable = $features)]
+            pub(in crate::kernel) unsafe fn stream_tiles(dst: [*mut u8; 4], src: [*const u8; 4], rows: &Rows) {
+                // SAFETY: the caller vouches for the memory.
+                unsafe { four::tiles::<Register>(dst, src, rows) }
             }
 
             /// # Safety
@@ -95,6 +123,14 @@ macro_rules! shell {
             pub(in crate::kernel) unsafe fn convert(cast: Cast, dst: *mut u8, src: *const u8, count: usize) {
                 // SAFETY: the caller vouches for the memory.
                 unsafe { cast::convert(cast, dst, src, count) }
+            }
+
+            /// # Safety
+            /// As [`crate::kernel::stream_converted`], on a CPU with these features.
+            #[target_feature(enable = $features)]
+            pub(in crate::kernel) unsafe fn stream_converted(cast: Cast, dst: *mut u8, src: *const u8, rows: &Rows) {
+                // SAFETY: the caller vouches for the memory.
+                unsafe { cast::stream_converted::<Register>(cast, dst, src, rows) }
             }
         }
     };

@@ -67,10 +67,17 @@ const USUAL_FIRST_BYTES: usize = 32 << 10;
 /// What Linux says of the caches of CPU 0.
 const CACHES: &str = "/sys/devices/system/cpu/cpu0/cache";
 
+/// More of a last-level cache than any kind of CPU has for each of those that share it.
+const MOST_OF_ONE_CPU: usize = 16 << 20;
+
 /// Bytes of the last-level cache that CPU 0 uses; 16 MiB where the system does not say.
+///
+/// A virtual machine may say that its few CPUs have all of the cache of a large one, which they share with others: it counts
+/// for as much as CPUs have.
 pub fn last_cache_bytes() -> usize {
     static BYTES: OnceLock<usize> = OnceLock::new();
-    *BYTES.get_or_init(|| largest_cache(CACHES, None).unwrap_or(USUAL_CACHE_BYTES))
+    let all = || largest_cache(CACHES, None).unwrap_or(USUAL_CACHE_BYTES);
+    *BYTES.get_or_init(|| all().min(MOST_OF_ONE_CPU.saturating_mul(most_that_share(CACHES))))
 }
 
 /// Bytes of the second-level cache that CPU 0 uses; 1 MiB where the system does not say.
@@ -96,6 +103,22 @@ fn largest_cache(folder: &str, level: Option<u32>) -> Option<usize> {
     (0..8).filter_map(size).max()
 }
 
+/// How many CPUs share a cache that a folder of sysfs describes, at the most; as many as can be where it does not say.
+fn most_that_share(folder: &str) -> usize {
+    let of = |index: usize| read_to_string(format!("{folder}/index{index}/shared_cpu_list")).ok();
+    (0..8).filter_map(|index| parse_cpu_list(&of(index)?)).max().unwrap_or(usize::MAX)
+}
+
+/// How many CPUs a text such as `0-3,8` names.
+fn parse_cpu_list(text: &str) -> Option<usize> {
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (first.parse::<usize>().ok()?, last.parse::<usize>().ok()?);
+        last.checked_sub(first)?.checked_add(1)
+    };
+    text.trim().split(',').map(range).try_fold(0, |sum: usize, count| sum.checked_add(count?))
+}
+
 /// Bytes from a text such as `32768K`.
 fn parse_cache_size(text: &str) -> Option<usize> {
     let text = text.trim();
@@ -118,6 +141,9 @@ mod tests {
             assert_eq!(parse_cache_size(text), None, "{text}");
         }
         assert_eq!(largest_cache("/no/such/folder", None), None);
+        assert_eq!(["0", "0-1\n", "0-3,8,10-11"].map(parse_cpu_list), [Some(1), Some(2), Some(7)]);
+        assert_eq!(["", "0-", "3-1", "a,1"].map(parse_cpu_list), [None; 4]);
+        assert_eq!(most_that_share("/no/such/folder"), usize::MAX);
     }
 
     #[test]
