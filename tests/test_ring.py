@@ -582,6 +582,21 @@ def test_an_array_of_the_same_kind_is_cast_to_the_dtype_of_the_ring() -> None:
     for numbers in ([256], [-1], [1 << 70]):
         with pytest.raises((OverflowError, TypeError)):
             ring.put(numbers)
+
+
+def test_a_camera_of_16_bits_in_a_ring_of_8_is_refused_where_its_numbers_would_be_others() -> None:
+    """300 was 44, without a word: what NumPy's casts do."""
+    ring = nds.Ring(2, np.uint8, slots=2)
+    with pytest.raises(OverflowError, match="got 5 to 300"):
+        ring.put(np.array([300, 5], np.uint16))
+    assert ring.put(np.array([255, 5], np.uint16)) == 0, "numbers that fit are the same there"
+    fields = nds.Ring(fields={"a": (2, "i1")}, slots=2)
+    with pytest.raises(OverflowError, match="field 'a'"):
+        fields.put({"a": np.array([1, 128])})
+    assert fields.put({"a": np.array([1, 127])}) == 0
+
+
+def test_a_ring_of_any_dtype_takes_what_numpy_makes_of_a_list() -> None:
     anything = nds.Ring(slots=2)
     reader = ForkingPickler.loads(ForkingPickler.dumps(anything)).reader()
     anything.put(np.array([1j]))

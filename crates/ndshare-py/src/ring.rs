@@ -26,7 +26,7 @@ use crate::lock::seconds;
 use crate::ndarray::{Operand, make_readonly};
 use crate::shared::block_under;
 use crate::travel::{opened, ticketed};
-use crate::tree::{Fitting, Tree, is_tree};
+use crate::tree::{Fitting, Tree, check_fits, is_tree};
 use crate::wait::{at_once, detached, interruptible, interruptible_for};
 
 /// Frames from any number of writers to any number of readers, in one order:
@@ -566,6 +566,9 @@ impl Ring {
         let facts = Operand::of_any(&array).ok_or_else(|| PyTypeError::new_err("expected something like an array"))?;
         let dtype = Dtype::of(py, Some(&array.getattr(intern!(py, "dtype"))?))?;
         let is_cast = self.own.check_cast(py, &dtype)?;
+        if is_cast {
+            check_fits(&array, &Dtype::known(self.own.dtype.bind(py).clone()))?;
+        }
         let meta = self.meta(x, meta, fields)?;
         if !is_cast && let Some(seq) = self.put_as_is(py, by, &facts, &dtype, timeout, (&meta, note, time_ns))? {
             // A loop that fills one array again and again would change frames that readers have.

@@ -261,7 +261,10 @@ impl Node {
             return Err(Refused::Misfit(PyTypeError::new_err(text)));
         }
         match casts(py, &dtype, &own)? {
-            Ok(()) => Ok(array),
+            Ok(()) => {
+                check_fits(&array, &own).map_err(|error| self.named(py, error))?;
+                Ok(array)
+            }
             Err(casting) => {
                 let (own, got) = (own.as_any().str()?.to_string(), dtype.as_any().str()?);
                 let text = format!(
@@ -342,6 +345,13 @@ fn dataclass_fields<'py>(x: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, Py
         return Ok(None);
     }
     x.get_type().getattr_opt(intern!(x.py(), "__dataclass_fields__"))
+}
+
+/// # Errors
+/// OverflowError for integers that would be others in a ring's or a field's dtype.
+pub(crate) fn check_fits(array: &Bound<'_, PyAny>, own: &Dtype<'_>) -> PyResult<()> {
+    static CHECK_FITS: Once<Py<PyAny>> = Once::new();
+    CHECK_FITS.import(array.py(), "ndshare._ring", "check_fits")?.call1((array, own.as_any())).map(drop)
 }
 
 fn as_array<'py>(x: &Bound<'py, PyAny>, dtype: Option<&Dtype<'py>>) -> PyResult<Bound<'py, PyAny>> {
