@@ -65,6 +65,20 @@ def write_when_told(writer: nds.Writer, conn: Any) -> None:
         writer.put([2, 2])
 
 
+def write_without_descriptors(writer: nds.Writer, conn: Any) -> None:
+    """Write a frame; when told one while there is no descriptor to be had; and at once another one."""
+    end_by_itself()
+    conn.send(writer.put([0, 0]))
+    conn.recv()
+    most, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    writer.put([1, 1])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    writer.put([2, 2])
+    conn.send("written")
+    conn.recv()
+
+
 def film(writer: nds.Writer, frames: int, period_s: float) -> None:
     """Write frames at a pace."""
     end_by_itself()

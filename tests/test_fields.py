@@ -646,3 +646,12 @@ def test_pickles_are_ordinary_numpy_data() -> None:
 
 def test_json_notes_are_utf8_json_for_other_languages() -> None:
     assert json.loads(nds._fields.json_of({"é": [1, True, None]})) == {"é": [1, True, None]}  # type: ignore[attr-defined]  # pyright: ignore
+
+
+def test_tuples_inside_each_other_without_end_are_refused() -> None:
+    """A hundred thousand of them were a segmentation fault."""
+    deep: Any = 1
+    for _ in range(100_000):
+        deep = (deep,)
+    with pytest.raises(ValueError, match="64 tuples"):
+        nds.Ring(slots=2).put(deep)

@@ -907,6 +907,32 @@ def _dozing(reader: nds.Reader) -> Iterator[list[object]]:
     thread.join(HANG)
 
 
+def is_readable_for_nothing(reader: nds.Reader) -> bool:
+    with suppress(nds.Empty):
+        reader.get(timeout=0)
+    return bool(select.select([reader], [], [], 0)[0])
+
+
+def test_a_writer_that_had_no_descriptor_left_tells_the_descriptor_next_time() -> None:
+    """It wrote down that it had told: nobody told any more, and a window stood still for good."""
+    ring = nds.Ring(2, np.int64, slots=4)
+    reader, writer = ring.reader(), ring.writer()
+    conn, theirs = FORK.Pipe()
+    process = FORK.Process(target=workers.write_without_descriptors, args=(writer, theirs))
+    watched = reader.fileno()
+    process.start()
+    del writer
+    assert conn.recv() == 0
+    assert firsts([reader.get(timeout=HANG)]) == [0]
+    assert wait_until(lambda: not is_readable_for_nothing(reader), HANG)
+    conn.send("write")
+    assert conn.recv() == "written"
+    assert select.select([watched], [], [], HANG)[0]
+    assert firsts([reader.get(timeout=0), reader.get(timeout=0)]) == [1, 2]
+    conn.send("end")
+    process.join(HANG)
+
+
 def test_who_has_waited_for_long_is_woken_by_a_frame_a_death_and_the_end() -> None:
     ring = nds.Ring(2, np.int64, slots=4)
     reader, writer = ring.reader(), ring.writer()

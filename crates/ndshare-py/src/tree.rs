@@ -317,6 +317,9 @@ fn is_of_name(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PyKeyError>(py) || error.is_instance_of::<PyValueError>(py)
 }
 
+/// The most tuples inside each other: the stack is no larger.
+const MOST_LEVELS: usize = 64;
+
 /// Whether what is put into a ring that takes frames of any kind is a tree: a mapping, a dataclass, or a tuple with an array
 /// or a tree in it.
 #[inline]
@@ -328,9 +331,18 @@ pub(crate) fn is_tree(x: &Bound<'_, PyAny>) -> PyResult<bool> {
 }
 
 fn is_level(x: &Bound<'_, PyAny>) -> PyResult<bool> {
+    is_level_at(x, 0)
+}
+
+fn is_level_at(x: &Bound<'_, PyAny>, depth: usize) -> PyResult<bool> {
     if let Ok(tuple) = x.cast::<PyTuple>() {
+        if depth == MOST_LEVELS {
+            return Err(PyValueError::new_err(format!(
+                "expected at most {MOST_LEVELS} tuples inside each other, got more: put their arrays into fewer"
+            )));
+        }
         for item in tuple {
-            if Operand::of_any(&item).is_some() || is_level(&item)? {
+            if Operand::of_any(&item).is_some() || is_level_at(&item, depth + 1)? {
                 return Ok(true);
             }
         }

@@ -9,8 +9,8 @@
 //! handed to every writer to come. A socket with a name in the abstract namespace can be filled by any user of the
 //! machine, and is not seen from another network namespace.
 
-use std::fs::OpenOptions;
-use std::io::Write;
+use std::fs::{Metadata, OpenOptions};
+use std::io::{ErrorKind, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 
@@ -30,21 +30,38 @@ impl PipeId {
 }
 
 /// Writes a byte into a pipe that is open as `descriptor` in process `pid`, if it is the pipe `id`. One that is gone or
-/// full needs none.
-pub fn tell(pid: u32, descriptor: i32, id: PipeId) {
-    let path = format!("/proc/{pid}/fd/{descriptor}");
+/// full needs none. False: the byte could not be written and is still wanted, as where this process has no descriptor left.
+pub fn tell(pid: u32, descriptor: i32, id: PipeId) -> bool {
+    write_into(&format!("/proc/{pid}/fd/{descriptor}"), id).is_ok()
+}
+
+fn write_into(path: &str, id: PipeId) -> std::io::Result<()> {
     // Looked at first: opening something else, a tape drive say, may have an effect.
-    if !std::fs::metadata(&path).is_ok_and(|data| PipeId::of(&data) == Some(id)) {
-        return;
+    if !is_there(std::fs::metadata(path), id)? {
+        return Ok(());
     }
     // Not blocking, so that a full one holds nobody up. For reading as well, so that one whose reader goes meanwhile
     // is no broken pipe, which would be a signal.
     let pipe = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path);
-    if let Ok(mut pipe) = pipe
-        // Again: another one may have come to the place. What is open stays what it is.
-        && pipe.metadata().is_ok_and(|data| PipeId::of(&data) == Some(id))
-    {
-        let _ = pipe.write(&[1]);
+    let mut pipe = match pipe {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    // Again: another one may have come to the place. What is open stays what it is.
+    if !is_there(pipe.metadata(), id)? {
+        return Ok(());
+    }
+    match pipe.write(&[1]) {
+        Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a place has the very pipe; it has not where nothing is there any more.
+fn is_there(data: std::io::Result<Metadata>, id: PipeId) -> std::io::Result<bool> {
+    match data {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        data => Ok(PipeId::of(&data?) == Some(id)),
     }
 }
 
@@ -120,12 +137,11 @@ mod tests {
     fn a_pipe_is_told_through_proc() {
         let pipe = Pipe::new().unwrap();
         assert!(!is_readable(pipe.descriptor()));
-        tell(std::process::id(), pipe.others_descriptor(), pipe.id());
+        assert!(tell(std::process::id(), pipe.others_descriptor(), pipe.id()));
         assert!(is_readable(pipe.descriptor()));
         pipe.drain();
         assert!(!is_readable(pipe.descriptor()));
-        tell(std::process::id(), -1, pipe.id());
-        tell(0, 0, pipe.id());
+        assert!(tell(std::process::id(), -1, pipe.id()) && tell(0, 0, pipe.id()), "who is gone wants no byte");
     }
 
     #[test]

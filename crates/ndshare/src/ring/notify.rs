@@ -53,8 +53,9 @@ impl Wish {
         self.0 & Self::DRAINS << 2
     }
 
-    fn tell(self, id: PipeId) {
-        crate::os::pipe::tell((self.0 >> 42) as u32, (self.0 >> 18 & 0xff_ffff) as i32 - 1, id);
+    /// False: nobody could tell it, and it is to be told again.
+    fn tell(self, id: PipeId) -> bool {
+        crate::os::pipe::tell((self.0 >> 42) as u32, (self.0 >> 18 & 0xff_ffff) as i32 - 1, id)
     }
 }
 
@@ -120,7 +121,9 @@ impl Ring {
             let _ = words.pipe.compare_exchange(wish.0, 0, SeqCst, Relaxed);
             return;
         }
-        wish.tell(id);
+        if !wish.tell(id) {
+            return;
+        }
         // After the byte, not before: a death in between costs one byte too many, not one too few.
         let _ = words.pipe.compare_exchange(wish.0, heard(wish).0, SeqCst, Relaxed);
     }
