@@ -199,5 +199,18 @@ def much_beside(frame: Frame) -> Any:
     return frame, {"total": "x" * 1_000_000}
 
 
+def generated(frame: Frame) -> Any:
+    yield frame
+
+
+def code_beside(frame: Frame) -> Any:
+    return frame, {"total": lambda: 0}
+
+
+def forked(frame: Frame) -> Any:
+    """Fork, and have the child go on as if it were the worker."""
+    return frame + 100 if os.fork() == 0 else frame + 1
+
+
 def never_but_first(frame: Frame) -> Any:
     return frame if frame.seq == 0 else never(frame)

@@ -448,6 +448,8 @@ def test_an_error_ends_the_pipe_and_says_where_it_was() -> None:
         (pipe_workers.objects, TypeError, "expected a dtype of plain bytes"),
         (pipe_workers.much_beside, ValueError, "expected at most 131072 bytes to go with a frame"),
         (pipe_workers.remembered, KeyError, "add"),
+        (pipe_workers.generated, TypeError, "cannot pickle 'generator'"),
+        (pipe_workers.code_beside, Exception, "pickle"),
     ],
 )
 def test_what_cannot_be_sent_or_published_is_an_error_of_its_frame(f: Any, error: Any, text: str) -> None:
@@ -455,6 +457,13 @@ def test_what_cannot_be_sent_or_published_is_an_error_of_its_frame(f: Any, error
         passed(range(2), f)
     assert "of frame 0" in told.value.__notes__[0]
     assert passed(range(4), f, on_error="skip")[1].stats()["failed"] == 4
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_a_child_of_the_function_has_no_part_in_the_pipe(method: str) -> None:
+    """It answered as well, and its result passed for that of the next frame."""
+    options = {"mp_context": mp.get_context(method)}
+    assert [int(one[0]) for one in passed(range(6), pipe_workers.forked, **options)[0]] == [1, 2, 3, 4, 5, 6]
 
 
 def test_an_error_in_on_error_ends_the_pipe() -> None:

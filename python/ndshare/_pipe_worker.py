@@ -8,6 +8,7 @@ a ticket: the pipe keeps a frame until its result is there, and a worker keeps a
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import signal
 import socket
@@ -101,6 +102,8 @@ def serve(end: socket.socket, task: Task) -> None:
     # Ctrl-C is for the process that has the pipe. It was blocked until now.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    # A program that replaces this one has no part in it: its end is heard at once.
+    end.set_inheritable(False)
     _begin_worker(task.initializer, task.initargs)
     line, bench = Line(end), _Bench(task)
     line.send(Answer())
@@ -119,12 +122,18 @@ class _Bench:
         self.frames = _native.PassedFrames()
         self.kept: _native.Hold | None = None  # the last result, until the pipe has it
         self._task = task
+        self._process = os.getpid()
 
     def work(self, line: Line, order: Order) -> None:
         answer = self._answer(order)
+        if os.getpid() != self._process:
+            # The function has forked, and its child has come back here: it would answer as well, for another frame.
+            os._exit(0)
         try:
             line.send(answer)
-        except ValueError as error:
+        except OSError:
+            raise
+        except Exception as error:  # what cannot be pickled raises anything
             line.send(Answer(error=_packed(error)))
 
     def _answer(self, order: Order) -> Answer:
