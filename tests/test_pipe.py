@@ -9,6 +9,7 @@ import random
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -439,6 +440,36 @@ def test_an_error_ends_the_pipe_and_says_where_it_was() -> None:
     assert [int(frames.get(timeout=HANG)[0]) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(nds.WriterDied):
         frames.get(timeout=HANG)
+
+
+def test_a_loop_over_the_results_ends_by_the_error_of_the_function() -> None:
+    """Not by the end of the stream that is its consequence; the traceback has where it was, and the loop."""
+    into, frames = results(slots=20)
+    got: list[int] = []
+    with (
+        camera(range(10)) as reader,
+        pytest.raises(KeyError, match="three") as told,
+        nds.pipe(reader, pipe_workers.fail_at_three, into, workers=1, mp_context=FORK) as pipe,
+    ):
+        got += [int(frame[0]) for frame in frames]
+    assert "nds.pipe: of frame 3, in worker" in told.value.__notes__[0]
+    shown = "".join(traceback.format_exception(told.value))
+    places = [shown.index(text) for text in ('raise KeyError("three")', "ndshare.WriterDied", "KeyError: 'three'\nnds")]
+    assert places == sorted(places)
+    with pytest.raises(KeyError, match="three"):
+        pipe.wait()
+
+
+def test_other_exceptions_leave_the_block_as_they_are() -> None:
+    for kind, into in ((LookupError, results()[0]), (nds.WriterDied, None)):
+        with (
+            camera(range(10)) as reader,
+            pytest.raises(kind, match="mine") as told,
+            nds.pipe(reader, pipe_workers.fail_at_three, into, workers=1, mp_context=FORK) as pipe,
+        ):
+            assert wait_until(lambda pipe=pipe: pipe.closed, HANG)
+            raise kind("mine")
+        assert told.value.__cause__ is None
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 
 from . import _native
-from ._errors import Timeout
+from ._errors import Closed, Timeout, WriterDied
 from ._native import Reader, Ring
 from ._pipe_engine import Engine, OnError, PipeStats, Rules
 from ._pipe_worker import Task
@@ -37,7 +37,8 @@ class Pipe:
     """Frames on their way through a function. Made by `pipe`.
 
     Leaving ``with`` waits for the end of the stream, as `wait` does; leaving it by an exception, such as Ctrl-C, closes
-    the pipe. A pipe that nobody has goes on; at the end of the program it is closed.
+    the pipe. When that says that the stream of results ended, what ended the pipe is raised from it. A pipe that nobody
+    has goes on; at the end of the program it is closed.
 
     >>> import ndshare as nds
     >>> camera, results = nds.Ring(2, "uint8", slots=4), nds.Ring(slots=4, keep=4)
@@ -139,13 +140,24 @@ class Pipe:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
         try:
             if kind is None:
                 self.wait()
         finally:
             # Also when Ctrl-C ended the wait.
             self.close()
+        if self._engine.has_results and isinstance(error, WriterDied | Closed):
+            self._raise_why(error)
+
+    def _raise_why(self, end: BaseException) -> None:
+        """Raise what ended the pipe in the place of what the loop over its results made of that."""
+        error = self._error
+        if error is None or error is end:
+            return
+        # Where it was in the worker: the traceback shows that, then the loop, then the error itself.
+        end.__cause__ = end.__cause__ or error.__cause__
+        raise error from end
 
     def __repr__(self) -> str:
         engine = self._engine

@@ -231,6 +231,7 @@ class Engine:
         self.workers: list[Worker] = []
         self.is_full = False
         self.is_stopped = False
+        self.has_results = writer is not None
         self._reader, self._writer = reader, writer
         self._new_worker = functools.partial(Worker, context, task)
         self._waiting: deque[Job] = deque()
