@@ -191,6 +191,21 @@ def describe_into(frame: Frame, out: Any) -> Any:
     return {"total": int(frame.sum())}
 
 
+def doubled_beside_out(frame: Frame, out: Any = None) -> Any:
+    """Forget the argument, which NumPy's functions have, too."""
+    return frame * 2.0
+
+
+def total_beside_out(frame: Frame, out: Any = None) -> Any:
+    return frame.sum(dtype=np.float64)
+
+
+def out_itself(frame: Frame, out: Any) -> Any:
+    """Return nothing, the result, it and meta, or a view of it."""
+    out[...] = frame
+    return [None, out, (out, {"total": int(frame.sum())}), out[:3]][frame.seq]
+
+
 def objects(frame: Frame) -> Any:
     return np.array([frame.seq, None], object)
 

@@ -149,6 +149,34 @@ def test_a_function_with_out_writes_into_the_ring_of_results(f: Callable[..., An
         assert frame.meta.total == (8 * number if f is pipe_workers.describe_into else 0)
 
 
+def test_a_function_that_forgets_its_out_is_told_so() -> None:
+    """What it returns is not taken for the result, and nothing is published that it did not write."""
+    for f in (pipe_workers.doubled_beside_out, pipe_workers.total_beside_out):
+        into = nds.Ring(8, "f8", slots=4)
+        frames = into.reader()
+        text = r"expected the result in out, .* got (an array of shape \(8,\)|a float64) beside it: fill out,"
+        with (
+            camera(range(2)) as reader,
+            pytest.raises(TypeError, match=text) as told,
+            nds.pipe(reader, f, into, workers=1, out=True, mp_context=FORK),
+        ):
+            pass
+        assert "of frame 0" in told.value.__notes__[0]
+        with pytest.raises(nds.WriterDied):
+            frames.get(timeout=HANG)
+
+
+def test_a_function_may_return_its_out() -> None:
+    into = nds.Ring(8, "i4", slots=4, meta=[("total", "i8")])
+    frames = into.reader()
+    with (
+        camera(range(4)) as reader,
+        nds.pipe(reader, pipe_workers.out_itself, into, workers=1, out=True, mp_context=FORK),
+    ):
+        pass
+    assert [(frame.tolist(), int(frame.meta.total)) for frame in frames] == [([n] * 8, 16 * (n == 2)) for n in range(4)]
+
+
 @pytest.mark.parametrize("out", [False, True])
 def test_neither_frame_nor_result_is_copied(out: bool) -> None:
     ring = nds.Ring(10_000, "u2", slots=8)
@@ -462,14 +490,12 @@ def test_a_loop_over_the_results_ends_by_the_error_of_the_function() -> None:
 
 def test_other_exceptions_leave_the_block_as_they_are() -> None:
     for kind, into in ((LookupError, results()[0]), (nds.WriterDied, None)):
-        with (
-            camera(range(10)) as reader,
-            pytest.raises(kind, match="mine") as told,
-            nds.pipe(reader, pipe_workers.fail_at_three, into, workers=1, mp_context=FORK) as pipe,
-        ):
+        with camera(range(10)) as reader:
+            pipe = nds.pipe(reader, pipe_workers.fail_at_three, into, workers=1, mp_context=FORK)
             assert wait_until(lambda pipe=pipe: pipe.closed, HANG)
-            raise kind("mine")
-        assert told.value.__cause__ is None
+            with pytest.raises(kind, match="mine") as told, pipe:
+                raise kind("mine")
+            assert told.value.__cause__ is None
 
 
 @pytest.mark.parametrize(

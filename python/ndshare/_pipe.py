@@ -226,7 +226,8 @@ def pipe(
     `workers` is how many processes there are (None: one for each processor); `buffersize` how many more frames are in
     hand than that (None: as many), waiting for a worker or, with `ordered`, for a result before theirs.
     ``ordered=False`` publishes results as they come. With ``out=True`` it is ``f(frame, out=array)``, which writes its
-    result into a block for the ring of results, of its shape and dtype; it may return a mapping with its meta.
+    result into a block for the ring of results, of its shape and dtype; it may return a mapping with its meta, None or
+    `out`. Another array is a TypeError.
 
     A worker that dies is replaced, and its frame is worked on again, up to `tries` times; `timeout` is how many seconds
     a worker has for a frame before it is killed. What `f` raises, or WorkerDied after the last try, ends the pipe; with

@@ -138,8 +138,8 @@ class _Bench:
         with _native.allocating(self._task.min_bytes):
             if order.out is None:
                 return self._task.function(frame)
-            value = self._task.function(frame, out=_native.open_token(*order.out))
-        return None, (value if isinstance(value, Mapping) else {})
+            out = _native.open_token(*order.out)
+            return None, _meta_beside(out, self._task.function(frame, out=out))
 
     def _handed_over(self, returned: list[Any]) -> Answer:
         """Return what is sent of a result. It comes in a list, so that nobody but the function keeps it elsewhere."""
@@ -180,6 +180,22 @@ def _parted(value: Any) -> tuple[Any, dict[str, Any] | None]:
         if isinstance(meta, Mapping):
             return result, dict(cast("Mapping[str, Any]", meta))
     return cast("Any", value), None
+
+
+def _meta_beside(out: NDArray[Any], value: Any) -> dict[str, Any] | None:
+    """Return the meta of a result that the function was to write into `out`. Raises TypeError when it is elsewhere."""
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[str, Any]", value))
+    result, meta = _parted(value)
+    # NumPy says of an array without items that it shares none.
+    if result is None or result is out or (hasattr(result, "__array__") and np.may_share_memory(result, out)):
+        return meta
+    is_array = isinstance(result, np.ndarray)
+    got = f"an array of shape {result.shape}" if is_array else f"a {type(result).__name__}"
+    raise TypeError(
+        f"expected the result in out, of shape {out.shape} and dtype {out.dtype}, got {got} beside it: fill out, as by "
+        "out[...] = result, and return None, out or a mapping with the meta; or make the pipe without out=True"
+    )
 
 
 def _root(array: NDArray[Any]) -> NDArray[Any]:
