@@ -563,7 +563,8 @@ def test_closing_gives_up_what_is_in_hand() -> None:
         assert pipe.closed
         assert pipe.stats()["workers"] == []
         pipe.wait()
-        assert firsts(frames) == []
+        with pytest.raises(nds.WriterDied):
+            frames.get(timeout=HANG)
     del into, frames, reader
     assert settle(before) <= before
 
@@ -589,14 +590,54 @@ def test_closing_from_on_error_and_by_an_exception() -> None:
         assert pipe.closed
 
 
-def test_a_reader_that_is_closed_ends_the_stream() -> None:
-    ring = nds.Ring(8, slots=4)
+@pytest.mark.parametrize("how", ["close", "exception", "idle"])
+def test_an_early_end_is_none_of_the_stream_of_results(how: str) -> None:
+    """Of half a stream nobody takes it for a whole one; and the ring of results takes another pipe."""
+    here, there = FORK.Pipe()
+    ring = nds.Ring(8, "u2", slots=8)
+    into, frames = results()
+    gate = pipe_workers.Gate(there, held=() if how == "idle" else (2,))
+    pipe = nds.pipe(ring.reader(), gate, into, workers=1, mp_context=FORK)
+    for number in range(2 if how == "idle" else 4):
+        ring.put(np.full(8, number, "u2"))
+    assert [int(frames.get(timeout=HANG)[0]) for _ in range(2)] == [0, 1]
+    if how == "exception":
+        with pytest.raises(KeyboardInterrupt), pipe:
+            raise KeyboardInterrupt
+    pipe.close()
+    with pytest.raises(nds.WriterDied):
+        frames.get(timeout=HANG)
+    here.close()
+    with nds.pipe(ring.reader(start="oldest"), pipe_workers.itself, into, workers=1, mp_context=FORK), ring:
+        pass
+    assert firsts(frames) == list(range(2 if how == "idle" else 4))
+
+
+def test_workers_that_cannot_be_started_end_no_stream_of_results() -> None:
+    ring, (into, frames) = nds.Ring(8, "u2", slots=8), results()
+    with pytest.raises((AttributeError, TypeError), match=r"pickle|local object"):
+        nds.pipe(ring.reader(), lambda frame: frame, into, workers=1, mp_context=mp.get_context("spawn"))
+    with pytest.raises(nds.WriterDied):
+        frames.get(timeout=HANG)
+    into.put(np.zeros(8))
+
+
+def test_a_reader_that_is_closed_ends_the_stream_in_order() -> None:
+    """What was read before is worked on and published, and then the stream of results ends."""
+    here, there = FORK.Pipe()
+    ring, (into, frames) = nds.Ring(8, "u2", slots=8), results()
     reader = ring.reader()
-    pipe = nds.pipe(reader, pipe_workers.itself, workers=1, mp_context=FORK)
-    assert not pipe.closed
+    gate = pipe_workers.Gate(there, held=(0,))
+    pipe = nds.pipe(reader, gate, into, workers=1, buffersize=1, mp_context=FORK)
+    for number in range(4):
+        ring.put(np.full(8, number, "u2"))
+    here.recv()
+    assert wait_until(lambda: pipe.stats()["read"] == 2, HANG)
     assert "working" in repr(pipe)
     reader.close()
+    here.send(None)
     pipe.wait(HANG)
+    assert firsts(frames) == [0, 1]
 
 
 def in_a_fork(conn: Any, pipe: nds.Pipe) -> None:

@@ -99,7 +99,10 @@ class Pipe:
             raise self._error
 
     def close(self) -> None:
-        """Stop at once: what is in hand is given up, workers that work are killed, the ring of results is closed.
+        """Stop at once: what is in hand is given up, and workers that work are killed.
+
+        Before the end of the stream that is a death to readers of results: they get WriterDied. To end the stream of
+        results in order, close the reader that was given to the pipe: what it had read is worked on and published.
 
         >>> import ndshare as nds
         >>> with nds.pipe(nds.Ring(2, "uint8", slots=4).reader(), abs, workers=1) as pipe:
@@ -232,7 +235,7 @@ def pipe(
     A worker that dies is replaced, and its frame is worked on again, up to `tries` times; `timeout` is how many seconds
     a worker has for a frame before it is killed. What `f` raises, or WorkerDied after the last try, ends the pipe; with
     ``on_error="skip"`` the frame is counted as failed, and with a function that is called, too, as ``on_error(error,
-    frame)``, in the pipe's thread. Readers of results get WriterDied when the pipe has failed.
+    frame)``, in the pipe's thread. Readers of results get WriterDied when the pipe has failed, or was closed too early.
 
     `f`, `initializer` and `initargs`, which each worker calls first, are sent as multiprocessing sends a Process's
     target: with spawn and forkserver they must be picklable. `min_bytes` is the size from which results go by

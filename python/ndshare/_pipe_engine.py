@@ -267,7 +267,8 @@ class Engine:
             self._close(is_whole=False)
             self._dismiss()
             raise
-        self._close(is_whole=not isinstance(self._end, WriterDied))
+        # Stopped before that, it has published a part, whatever it was stopped by.
+        self._close(is_whole=self._end is True and not self.jobs)
         self._dismiss(in_order=not self.is_stopped)
         if isinstance(self._end, WriterDied):
             raise self._end
@@ -550,7 +551,7 @@ class Engine:
 
     def abandon(self) -> None:
         """Give everything back before the thread has begun."""
-        self._close(is_whole=True)
+        self._close(is_whole=False)
         self._dismiss()
 
     def drop_frames(self) -> None:
