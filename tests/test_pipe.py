@@ -116,6 +116,62 @@ def test_an_array_that_the_function_keeps_is_copied(f: Callable[..., Any]) -> No
     assert [int(array.min()) for array in got] == [int(array.max()) for array in got] == list(range(12))
 
 
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_several_arrays_are_a_frame_of_a_ring_with_fields(method: str) -> None:
+    into = nds.Ring(fields={"low": (2, "f4"), "high": (3, "u1")}, slots=8, meta=[("total", "i8")])
+    frames = into.reader()
+    context = mp.get_context(method)
+    with camera(range(6)) as reader, nds.pipe(reader, pipe_workers.paired, into, workers=1, mp_context=context):
+        pass
+    got = [(frame.low.tolist(), frame.high.tolist(), int(frame.meta.total)) for frame in frames]
+    assert got == [([n] * 2, [n] * 3, 7 * (n % 3 == 2)) for n in range(6)]
+
+
+def test_several_arrays_are_a_tree_in_a_ring_of_any_frames() -> None:
+    for f in (pipe_workers.two, pipe_workers.two_and_meta):
+        into, frames = results(meta=[("total", "i8")])
+        with camera(range(3)) as reader, nds.pipe(reader, f, into, workers=1, mp_context=FORK):
+            pass
+        for number, frame in enumerate(frames):
+            one, other = frame.tree()
+            assert (one.tolist(), frame.meta.total) == ([number] * 8, 0 if f is pipe_workers.two else 7)
+            assert (other if f is pipe_workers.two else other["twice"]).tolist() == [2 * number] * 8
+    got, _ = passed(range(3), pipe_workers.array_and_none)
+    assert [array.tolist() for array in got] == [[n] * 8 for n in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("f", "into", "error", "text"),
+    [
+        (pipe_workers.two, {"shape": (2, 8)}, TypeError, r"expected one array for a ring .* \(2, 8\) .* a tuple of 2"),
+        (pipe_workers.paired, {"shape": 8}, TypeError, r"expected one array for a ring .* \(8,\) .* got a dict"),
+        (pipe_workers.of_short, {"fields": {"low": (2, "f4"), "high": (3, "u1")}}, ValueError, "low"),
+        (pipe_workers.of_short, {"fields": {"low": (1, "f4")}}, TypeError, "expected the fields low, got .* 'high'"),
+    ],
+)
+def test_several_arrays_that_do_not_fit(f: Callable[..., Any], into: Any, error: Any, text: str) -> None:
+    """They are not stacked in silence, and what `put` says of a tree is said."""
+    with (
+        camera(range(2)) as reader,
+        pytest.raises(error, match=text) as told,
+        nds.pipe(reader, f, nds.Ring(**into, slots=4), workers=1, mp_context=FORK),
+    ):
+        pass
+    assert "of frame 0, in worker" in told.value.__notes__[0]
+
+
+def test_notes_go_along() -> None:
+    """As meta does; but the function may give another one, or none, also beside a long one."""
+    for note in ("short", {"text": "x" * 1000}):
+        ring = nds.Ring(8, "u2", slots=4)
+        into, frames = results(meta=[("total", "i8")])
+        with nds.pipe(ring.reader(), pipe_workers.noted, into, workers=1, mp_context=FORK), ring:
+            for number in range(4):
+                ring.put([number] * 8, note=note)
+        got = [(int(frame[0]), frame.note, int(frame.meta.total)) for frame in frames]
+        assert got == [(0, note, 0), (2, note, 0), (2, {"of": note}, 7), (3, None, 0)]
+
+
 def test_no_result_is_no_frame() -> None:
     got, pipe = passed(range(10), pipe_workers.even_only)
     assert [int(array[0]) for array in got] == [0, 2, 4, 6, 8]
@@ -512,6 +568,31 @@ def test_what_cannot_be_sent_or_published_is_an_error_of_its_frame(f: Any, error
         passed(range(2), f)
     assert "of frame 0" in told.value.__notes__[0]
     assert passed(range(4), f, on_error="skip")[1].stats()["failed"] == 4
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_in_order_results_behind_an_error_are_dropped(ordered: bool) -> None:
+    here, there = FORK.Pipe()
+    into, frames = results()
+    gate = pipe_workers.Gate(there, held=(0,))
+
+    def fail_at_last(frame: Any) -> Any:
+        if gate(frame).seq == 0:
+            raise KeyError("zero")
+        return frame
+
+    options: dict[str, Any] = {"workers": 2, "ordered": ordered, "mp_context": FORK}
+    with camera(range(3)) as reader:
+        pipe = nds.pipe(reader, fail_at_last, into, **options)
+        assert wait_until(lambda: pipe.stats()["done" if ordered else "written"] == 2, HANG)
+        here.send(None)
+        with pytest.raises(KeyError):
+            pipe.wait()
+    assert pipe.stats()["written"] == (0 if ordered else 2)
+    for _ in range(pipe.stats()["written"]):
+        assert int(frames.get(timeout=HANG)[0]) > 0
+    with pytest.raises(nds.WriterDied):
+        frames.get(timeout=HANG)
 
 
 def test_an_error_in_on_error_ends_the_pipe() -> None:

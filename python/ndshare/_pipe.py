@@ -20,7 +20,7 @@ from . import _native
 from ._errors import Closed, Timeout, WriterDied
 from ._native import Reader, Ring
 from ._pipe_engine import Engine, OnError, PipeStats, Rules
-from ._pipe_worker import Task
+from ._pipe_worker import Task, Wanted
 
 _running: weakref.WeakSet[Engine] = weakref.WeakSet()
 
@@ -220,11 +220,12 @@ def pipe(
 
     Returns a `Pipe` at once, whose thread goes on until the stream ends. Then the results are published, the workers
     end, and its writer of `into` is closed. Frames and results go by reference; `f` gets each frame as a loop over the
-    reader would, with `.seq`, `.time_ns` and `.meta`. It returns an array, which is published as `Ring.put` does; an
-    array and a mapping with its meta; or None for no result. Without `into` what it returns is dropped.
+    reader would, with `.seq`, `.time_ns`, `.meta` and `.note`. It returns an array, or a tree of arrays where `into`
+    takes them, which is published as `Ring.put` does; that and a mapping with its meta, in a tuple; or None for no
+    result. Without `into` what it returns is dropped.
 
-    A result takes along the meta of its frame, as a frame does that is put into another ring, and where the ring of
-    results has the fields "source_seq" and "source_time_ns", number and time of the frame.
+    A result takes along the meta and the note of its frame, as a frame does that is put into another ring, and where
+    the ring of results has the fields "source_seq" and "source_time_ns", number and time of the frame.
 
     `workers` is how many processes there are (None: one for each processor); `buffersize` how many more frames are in
     hand than that (None: as many), waiting for a worker or, with `ordered`, for a result before theirs.
@@ -257,7 +258,8 @@ def pipe(
     count, most = _counts(workers, buffersize, tries)
     _check_policy(on_error, timeout)
     rules = Rules(count, most, bool(ordered), on_error, tries, timeout, _out(into) if out else None)
-    task = Task(f, initializer, initargs, into is not None, _native.allocating(min_bytes).min_bytes)
+    wanted = None if into is None else Wanted(into.shape, into.dtype)
+    task = Task(f, initializer, initargs, wanted, _native.allocating(min_bytes).min_bytes)
     # Entered, it is this process's before the first result: it counts as closed, or as dead, from now on.
     writer = None if into is None else into.writer().__enter__()
     context = mp_context or multiprocessing.get_context()
