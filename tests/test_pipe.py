@@ -172,6 +172,15 @@ def test_notes_go_along() -> None:
         assert got == [(0, note, 0), (2, note, 0), (2, {"of": note}, 7), (3, None, 0)]
 
 
+def test_a_note_that_is_too_long_to_be_sent_is_an_error_of_its_frame() -> None:
+    ring, (into, frames) = nds.Ring(8, "u2", slots=4), results()
+    with nds.pipe(ring.reader(), pipe_workers.itself, into, workers=1, on_error="skip", mp_context=FORK) as pipe, ring:
+        for number in range(4):
+            ring.put([number] * 8, note="x" * (200_000 * (number % 2)))
+    assert firsts(frames) == [0, 2]
+    assert pipe.stats()["failed"] == 2
+
+
 def test_no_result_is_no_frame() -> None:
     got, pipe = passed(range(10), pipe_workers.even_only)
     assert [int(array[0]) for array in got] == [0, 2, 4, 6, 8]

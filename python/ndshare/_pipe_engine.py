@@ -317,7 +317,14 @@ class Engine:
             job, worker = self._waiting.popleft(), self._idle.pop()
             if self.rules.out is not None and job.out is None:
                 job.out = _native.empty(*self.rules.out)
-            worker.give(job)
+            try:
+                worker.give(job)
+            except ValueError as error:
+                # A note that is too long to be sent.
+                worker.job, worker.is_owed = None, True
+                self._idle.append(worker)
+                self._settle(job)
+                self._fail(job, error)
         for worker in self._idle:
             if worker.is_owed:
                 worker.let_go()
