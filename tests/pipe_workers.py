@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import signal
@@ -178,6 +179,41 @@ def blocks_with_out(frame: Frame, out: Any) -> Any:
     return blocks(frame, out)[1]
 
 
+@dataclasses.dataclass
+class Pair:
+    low: Any
+    high: Any
+
+
+def paired(frame: Frame) -> Any:
+    """Return several arrays in each of the ways that `put` takes, with meta and without."""
+    low, high = frame[:2] * 1.0, [int(frame[0])] * 3
+    trees: list[Any] = [{"low": low, "high": high}, Pair(low, high), ({"low": low, "high": high}, {"total": 7})]
+    return trees[frame.seq % 3]
+
+
+def two(frame: Frame) -> Any:
+    return frame, frame * 2
+
+
+def two_and_meta(frame: Frame) -> Any:
+    """Return a tree, whose second item would be taken for meta if it stood alone."""
+    return (frame, {"twice": frame * 2}), {"total": 7}
+
+
+def of_short(frame: Frame) -> Any:
+    return {"low": frame[:1], "high": [0, 0, 0]}
+
+
+def array_and_none(frame: Frame) -> Any:
+    return frame, None
+
+
+def noted(frame: Frame) -> Any:
+    """Keep the frame's note, and give another one, and none."""
+    return [frame, frame * 2, (frame, {"note": {"of": frame.note}, "total": 7}), (frame, {"note": None})][frame.seq]
+
+
 def even_only(frame: Frame) -> Any:
     return frame if frame[0] % 2 == 0 else None
 
@@ -189,6 +225,21 @@ def double_into(frame: Frame, out: Any) -> None:
 def describe_into(frame: Frame, out: Any) -> Any:
     out[...] = frame
     return {"total": int(frame.sum())}
+
+
+def doubled_beside_out(frame: Frame, out: Any = None) -> Any:
+    """Forget the argument, which NumPy's functions have, too."""
+    return frame * 2.0
+
+
+def total_beside_out(frame: Frame, out: Any = None) -> Any:
+    return frame.sum(dtype=np.float64)
+
+
+def out_itself(frame: Frame, out: Any) -> Any:
+    """Return nothing, the result, it and meta, or a view of it."""
+    out[...] = frame
+    return [None, out, (out, {"total": int(frame.sum())}), out[:3]][frame.seq]
 
 
 def objects(frame: Frame) -> Any:

@@ -557,6 +557,20 @@ def piped(*args: Any, **kwargs: Any) -> Callable[[Path], object]:
     return lambda _: nds.pipe(nds.Ring(3, slots=2).reader(), *args, **kwargs)
 
 
+def through_a_pipe(f: Any, **options: Any) -> Callable[[Path], object]:
+    def provoke(_: Path) -> object:
+        ring, context = nds.Ring(3, "u1", slots=2), mp.get_context("fork")
+        with nds.pipe(ring.reader(), f, nds.Ring(3, "u1", slots=2), workers=1, mp_context=context, **options), ring:
+            return ring.put([1, 2, 3])
+
+    return provoke
+
+
+def two_of(frame: Any, out: Any = None) -> Any:
+    """Return two arrays, or forget the `out` that is there for one."""
+    return (frame, frame) if out is None else frame * 2
+
+
 VALUE, TYPE = "InvalidValue", "InvalidType"
 PRIVATE = np.zeros(3)
 ARGUMENTS: dict[str, tuple[str, Callable[[Path], object]]] = {
@@ -589,6 +603,8 @@ ARGUMENTS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "pipe: timeout": (VALUE, piped(die, timeout=0)),
     "pipe: on_error": (VALUE, piped(die, on_error="stop")),
     "pipe: out without a shape": (TYPE, piped(die, None, out=True)),
+    "pipe: another result than out": (TYPE, through_a_pipe(two_of, out=True)),
+    "pipe: two results": (TYPE, through_a_pipe(two_of)),
     "publish: an array of NumPy's": (VALUE, wrong(nds.publish, "x", PRIVATE)),
     "publish: something else": (TYPE, wrong(nds.publish, "x", 3)),
     "publish: the name last": (TYPE, wrong(nds.publish, 3, "x")),

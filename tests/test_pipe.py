@@ -9,6 +9,7 @@ import random
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,6 +116,71 @@ def test_an_array_that_the_function_keeps_is_copied(f: Callable[..., Any]) -> No
     assert [int(array.min()) for array in got] == [int(array.max()) for array in got] == list(range(12))
 
 
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_several_arrays_are_a_frame_of_a_ring_with_fields(method: str) -> None:
+    into = nds.Ring(fields={"low": (2, "f4"), "high": (3, "u1")}, slots=8, meta=[("total", "i8")])
+    frames = into.reader()
+    context = mp.get_context(method)
+    with camera(range(6)) as reader, nds.pipe(reader, pipe_workers.paired, into, workers=1, mp_context=context):
+        pass
+    got = [(frame.low.tolist(), frame.high.tolist(), int(frame.meta.total)) for frame in frames]
+    assert got == [([n] * 2, [n] * 3, 7 * (n % 3 == 2)) for n in range(6)]
+
+
+def test_several_arrays_are_a_tree_in_a_ring_of_any_frames() -> None:
+    for f in (pipe_workers.two, pipe_workers.two_and_meta):
+        into, frames = results(meta=[("total", "i8")])
+        with camera(range(3)) as reader, nds.pipe(reader, f, into, workers=1, mp_context=FORK):
+            pass
+        for number, frame in enumerate(frames):
+            one, other = frame.tree()
+            assert (one.tolist(), frame.meta.total) == ([number] * 8, 0 if f is pipe_workers.two else 7)
+            assert (other if f is pipe_workers.two else other["twice"]).tolist() == [2 * number] * 8
+    got, _ = passed(range(3), pipe_workers.array_and_none)
+    assert [array.tolist() for array in got] == [[n] * 8 for n in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("f", "into", "error", "text"),
+    [
+        (pipe_workers.two, {"shape": (2, 8)}, TypeError, r"expected one array for a ring .* \(2, 8\) .* a tuple of 2"),
+        (pipe_workers.paired, {"shape": 8}, TypeError, r"expected one array for a ring .* \(8,\) .* got a dict"),
+        (pipe_workers.of_short, {"fields": {"low": (2, "f4"), "high": (3, "u1")}}, ValueError, "low"),
+        (pipe_workers.of_short, {"fields": {"low": (1, "f4")}}, TypeError, "expected the fields low, got .* 'high'"),
+    ],
+)
+def test_several_arrays_that_do_not_fit(f: Callable[..., Any], into: Any, error: Any, text: str) -> None:
+    """They are not stacked in silence, and what `put` says of a tree is said."""
+    with (
+        camera(range(2)) as reader,
+        pytest.raises(error, match=text) as told,
+        nds.pipe(reader, f, nds.Ring(**into, slots=4), workers=1, mp_context=FORK),
+    ):
+        pass
+    assert "of frame 0, in worker" in told.value.__notes__[0]
+
+
+def test_notes_go_along() -> None:
+    """As meta does; but the function may give another one, or none, also beside a long one."""
+    for note in ("short", {"text": "x" * 1000}):
+        ring = nds.Ring(8, "u2", slots=4)
+        into, frames = results(meta=[("total", "i8")])
+        with nds.pipe(ring.reader(), pipe_workers.noted, into, workers=1, mp_context=FORK), ring:
+            for number in range(4):
+                ring.put([number] * 8, note=note)
+        got = [(int(frame[0]), frame.note, int(frame.meta.total)) for frame in frames]
+        assert got == [(0, note, 0), (2, note, 0), (2, {"of": note}, 7), (3, None, 0)]
+
+
+def test_a_note_that_is_too_long_to_be_sent_is_an_error_of_its_frame() -> None:
+    ring, (into, frames) = nds.Ring(8, "u2", slots=4), results()
+    with nds.pipe(ring.reader(), pipe_workers.itself, into, workers=1, on_error="skip", mp_context=FORK) as pipe, ring:
+        for number in range(4):
+            ring.put([number] * 8, note="x" * (200_000 * (number % 2)))
+    assert firsts(frames) == [0, 2]
+    assert pipe.stats()["failed"] == 2
+
+
 def test_no_result_is_no_frame() -> None:
     got, pipe = passed(range(10), pipe_workers.even_only)
     assert [int(array[0]) for array in got] == [0, 2, 4, 6, 8]
@@ -146,6 +212,34 @@ def test_a_function_with_out_writes_into_the_ring_of_results(f: Callable[..., An
         assert frame.tolist() == [factor * number] * 8
         assert frame.dtype == np.int32
         assert frame.meta.total == (8 * number if f is pipe_workers.describe_into else 0)
+
+
+def test_a_function_that_forgets_its_out_is_told_so() -> None:
+    """What it returns is not taken for the result, and nothing is published that it did not write."""
+    for f in (pipe_workers.doubled_beside_out, pipe_workers.total_beside_out):
+        into = nds.Ring(8, "f8", slots=4)
+        frames = into.reader()
+        text = r"expected the result in out, .* got (an array of shape \(8,\)|a float64) beside it: fill out,"
+        with (
+            camera(range(2)) as reader,
+            pytest.raises(TypeError, match=text) as told,
+            nds.pipe(reader, f, into, workers=1, out=True, mp_context=FORK),
+        ):
+            pass
+        assert "of frame 0" in told.value.__notes__[0]
+        with pytest.raises(nds.WriterDied):
+            frames.get(timeout=HANG)
+
+
+def test_a_function_may_return_its_out() -> None:
+    into = nds.Ring(8, "i4", slots=4, meta=[("total", "i8")])
+    frames = into.reader()
+    with (
+        camera(range(4)) as reader,
+        nds.pipe(reader, pipe_workers.out_itself, into, workers=1, out=True, mp_context=FORK),
+    ):
+        pass
+    assert [(frame.tolist(), int(frame.meta.total)) for frame in frames] == [([n] * 8, 16 * (n == 2)) for n in range(4)]
 
 
 @pytest.mark.parametrize("out", [False, True])
@@ -441,6 +535,34 @@ def test_an_error_ends_the_pipe_and_says_where_it_was() -> None:
         frames.get(timeout=HANG)
 
 
+def test_a_loop_over_the_results_ends_by_the_error_of_the_function() -> None:
+    """Not by the end of the stream that is its consequence; the traceback has where it was, and the loop."""
+    into, frames = results(slots=20)
+    got: list[int] = []
+    with (
+        camera(range(10)) as reader,
+        pytest.raises(KeyError, match="three") as told,
+        nds.pipe(reader, pipe_workers.fail_at_three, into, workers=1, mp_context=FORK) as pipe,
+    ):
+        got += [int(frame[0]) for frame in frames]
+    assert "nds.pipe: of frame 3, in worker" in told.value.__notes__[0]
+    shown = "".join(traceback.format_exception(told.value))
+    places = [shown.index(text) for text in ('raise KeyError("three")', "ndshare.WriterDied", "KeyError: 'three'\nnds")]
+    assert places == sorted(places)
+    with pytest.raises(KeyError, match="three"):
+        pipe.wait()
+
+
+def test_other_exceptions_leave_the_block_as_they_are() -> None:
+    for kind, into in ((LookupError, results()[0]), (nds.WriterDied, None)):
+        with camera(range(10)) as reader:
+            pipe = nds.pipe(reader, pipe_workers.fail_at_three, into, workers=1, mp_context=FORK)
+            assert wait_until(lambda pipe=pipe: pipe.closed, HANG)
+            with pytest.raises(kind, match="mine") as told, pipe:
+                raise kind("mine")
+            assert told.value.__cause__ is None
+
+
 @pytest.mark.parametrize(
     ("f", "error", "text"),
     [
@@ -464,6 +586,31 @@ def test_a_child_of_the_function_has_no_part_in_the_pipe(method: str) -> None:
     """It answered as well, and its result passed for that of the next frame."""
     options = {"mp_context": mp.get_context(method)}
     assert [int(one[0]) for one in passed(range(6), pipe_workers.forked, **options)[0]] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_in_order_results_behind_an_error_are_dropped(ordered: bool) -> None:
+    here, there = FORK.Pipe()
+    into, frames = results()
+    gate = pipe_workers.Gate(there, held=(0,))
+
+    def fail_at_last(frame: Any) -> Any:
+        if gate(frame).seq == 0:
+            raise KeyError("zero")
+        return frame
+
+    options: dict[str, Any] = {"workers": 2, "ordered": ordered, "mp_context": FORK}
+    with camera(range(3)) as reader:
+        pipe = nds.pipe(reader, fail_at_last, into, **options)
+        assert wait_until(lambda: pipe.stats()["done" if ordered else "written"] == 2, HANG)
+        here.send(None)
+        with pytest.raises(KeyError):
+            pipe.wait()
+    assert pipe.stats()["written"] == (0 if ordered else 2)
+    for _ in range(pipe.stats()["written"]):
+        assert int(frames.get(timeout=HANG)[0]) > 0
+    with pytest.raises(nds.WriterDied):
+        frames.get(timeout=HANG)
 
 
 def test_an_error_in_on_error_ends_the_pipe() -> None:
@@ -515,7 +662,8 @@ def test_closing_gives_up_what_is_in_hand() -> None:
         assert pipe.closed
         assert pipe.stats()["workers"] == []
         pipe.wait()
-        assert firsts(frames) == []
+        with pytest.raises(nds.WriterDied):
+            frames.get(timeout=HANG)
     del into, frames, reader
     assert settle(before) <= before
 
@@ -541,14 +689,54 @@ def test_closing_from_on_error_and_by_an_exception() -> None:
         assert pipe.closed
 
 
-def test_a_reader_that_is_closed_ends_the_stream() -> None:
-    ring = nds.Ring(8, slots=4)
+@pytest.mark.parametrize("how", ["close", "exception", "idle"])
+def test_an_early_end_is_none_of_the_stream_of_results(how: str) -> None:
+    """Of half a stream nobody takes it for a whole one; and the ring of results takes another pipe."""
+    here, there = FORK.Pipe()
+    ring = nds.Ring(8, "u2", slots=8)
+    into, frames = results()
+    gate = pipe_workers.Gate(there, held=() if how == "idle" else (2,))
+    pipe = nds.pipe(ring.reader(), gate, into, workers=1, mp_context=FORK)
+    for number in range(2 if how == "idle" else 4):
+        ring.put(np.full(8, number, "u2"))
+    assert [int(frames.get(timeout=HANG)[0]) for _ in range(2)] == [0, 1]
+    if how == "exception":
+        with pytest.raises(KeyboardInterrupt), pipe:
+            raise KeyboardInterrupt
+    pipe.close()
+    with pytest.raises(nds.WriterDied):
+        frames.get(timeout=HANG)
+    here.close()
+    with nds.pipe(ring.reader(start="oldest"), pipe_workers.itself, into, workers=1, mp_context=FORK), ring:
+        pass
+    assert firsts(frames) == list(range(2 if how == "idle" else 4))
+
+
+def test_workers_that_cannot_be_started_end_no_stream_of_results() -> None:
+    ring, (into, frames) = nds.Ring(8, "u2", slots=8), results()
+    with pytest.raises((AttributeError, TypeError), match=r"pickle|local object"):
+        nds.pipe(ring.reader(), lambda frame: frame, into, workers=1, mp_context=mp.get_context("spawn"))
+    with pytest.raises(nds.WriterDied):
+        frames.get(timeout=HANG)
+    into.put(np.zeros(8))
+
+
+def test_a_reader_that_is_closed_ends_the_stream_in_order() -> None:
+    """What was read before is worked on and published, and then the stream of results ends."""
+    here, there = FORK.Pipe()
+    ring, (into, frames) = nds.Ring(8, "u2", slots=8), results()
     reader = ring.reader()
-    pipe = nds.pipe(reader, pipe_workers.itself, workers=1, mp_context=FORK)
-    assert not pipe.closed
+    gate = pipe_workers.Gate(there, held=(0,))
+    pipe = nds.pipe(reader, gate, into, workers=1, buffersize=1, mp_context=FORK)
+    for number in range(4):
+        ring.put(np.full(8, number, "u2"))
+    here.recv()
+    assert wait_until(lambda: pipe.stats()["read"] == 2, HANG)
     assert "working" in repr(pipe)
     reader.close()
+    here.send(None)
     pipe.wait(HANG)
+    assert firsts(frames) == [0, 1]
 
 
 def in_a_fork(conn: Any, pipe: nds.Pipe) -> None:

@@ -17,10 +17,10 @@ from typing import Any, Self
 import numpy as np
 
 from . import _native
-from ._errors import Timeout
+from ._errors import Closed, Timeout, WriterDied
 from ._native import Reader, Ring
 from ._pipe_engine import Engine, OnError, PipeStats, Rules
-from ._pipe_worker import Task
+from ._pipe_worker import Task, Wanted
 
 _running: weakref.WeakSet[Engine] = weakref.WeakSet()
 
@@ -37,7 +37,8 @@ class Pipe:
     """Frames on their way through a function. Made by `pipe`.
 
     Leaving ``with`` waits for the end of the stream, as `wait` does; leaving it by an exception, such as Ctrl-C, closes
-    the pipe. A pipe that nobody has goes on; at the end of the program it is closed.
+    the pipe. When that says that the stream of results ended, what ended the pipe is raised from it. A pipe that nobody
+    has goes on; at the end of the program it is closed.
 
     >>> import ndshare as nds
     >>> camera, results = nds.Ring(2, "uint8", slots=4), nds.Ring(slots=4, keep=4)
@@ -98,7 +99,10 @@ class Pipe:
             raise self._error
 
     def close(self) -> None:
-        """Stop at once: what is in hand is given up, workers that work are killed, the ring of results is closed.
+        """Stop at once: what is in hand is given up, and workers that work are killed.
+
+        Before the end of the stream that is a death to readers of results: they get WriterDied. To end the stream of
+        results in order, close the reader that was given to the pipe: what it had read is worked on and published.
 
         >>> import ndshare as nds
         >>> with nds.pipe(nds.Ring(2, "uint8", slots=4).reader(), abs, workers=1) as pipe:
@@ -139,13 +143,24 @@ class Pipe:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
         try:
             if kind is None:
                 self.wait()
         finally:
             # Also when Ctrl-C ended the wait.
             self.close()
+        if self._engine.has_results and isinstance(error, WriterDied | Closed):
+            self._raise_why(error)
+
+    def _raise_why(self, end: BaseException) -> None:
+        """Raise what ended the pipe in the place of what the loop over its results made of that."""
+        error = self._error
+        if error is None or error is end:
+            return
+        # Where it was in the worker: the traceback shows that, then the loop, then the error itself.
+        end.__cause__ = end.__cause__ or error.__cause__
+        raise error from end
 
     def __repr__(self) -> str:
         engine = self._engine
@@ -205,21 +220,23 @@ def pipe(
 
     Returns a `Pipe` at once, whose thread goes on until the stream ends. Then the results are published, the workers
     end, and its writer of `into` is closed. Frames and results go by reference; `f` gets each frame as a loop over the
-    reader would, with `.seq`, `.time_ns` and `.meta`. It returns an array, which is published as `Ring.put` does; an
-    array and a mapping with its meta; or None for no result. Without `into` what it returns is dropped.
+    reader would, with `.seq`, `.time_ns`, `.meta` and `.note`. It returns an array, or a tree of arrays where `into`
+    takes them, which is published as `Ring.put` does; that and a mapping with its meta, in a tuple; or None for no
+    result. Without `into` what it returns is dropped.
 
-    A result takes along the meta of its frame, as a frame does that is put into another ring, and where the ring of
-    results has the fields "source_seq" and "source_time_ns", number and time of the frame.
+    A result takes along the meta and the note of its frame, as a frame does that is put into another ring, and where
+    the ring of results has the fields "source_seq" and "source_time_ns", number and time of the frame.
 
     `workers` is how many processes there are (None: one for each processor); `buffersize` how many more frames are in
     hand than that (None: as many), waiting for a worker or, with `ordered`, for a result before theirs.
     ``ordered=False`` publishes results as they come. With ``out=True`` it is ``f(frame, out=array)``, which writes its
-    result into a block for the ring of results, of its shape and dtype; it may return a mapping with its meta.
+    result into a block for the ring of results, of its shape and dtype; it may return a mapping with its meta, None or
+    `out`. Another array is a TypeError.
 
     A worker that dies is replaced, and its frame is worked on again, up to `tries` times; `timeout` is how many seconds
     a worker has for a frame before it is killed. What `f` raises, or WorkerDied after the last try, ends the pipe; with
     ``on_error="skip"`` the frame is counted as failed, and with a function that is called, too, as ``on_error(error,
-    frame)``, in the pipe's thread. Readers of results get WriterDied when the pipe has failed.
+    frame)``, in the pipe's thread. Readers of results get WriterDied when the pipe has failed, or was closed too early.
 
     `f`, `initializer` and `initargs`, which each worker calls first, are sent as multiprocessing sends a Process's
     target: with spawn and forkserver they must be picklable. `min_bytes` is the size from which results go by
@@ -241,7 +258,8 @@ def pipe(
     count, most = _counts(workers, buffersize, tries)
     _check_policy(on_error, timeout)
     rules = Rules(count, most, bool(ordered), on_error, tries, timeout, _out(into) if out else None)
-    task = Task(f, initializer, initargs, into is not None, _native.allocating(min_bytes).min_bytes)
+    wanted = None if into is None else Wanted(into.shape, into.dtype)
+    task = Task(f, initializer, initargs, wanted, _native.allocating(min_bytes).min_bytes)
     # Entered, it is this process's before the first result: it counts as closed, or as dead, from now on.
     writer = None if into is None else into.writer().__enter__()
     context = mp_context or multiprocessing.get_context()

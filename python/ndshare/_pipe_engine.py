@@ -33,6 +33,8 @@ from ._native import Reader, Writer
 from ._pipe_worker import END, TAKEN, Answer, Line, Order, Task, serve, unpacked
 from ._ring import Frame
 
+# What a function may give beside meta: `put` has an argument of that name, so no field of meta has it.
+NOTE: Final = "note"
 # Fields of a ring's meta that a pipe fills in where they are: number and time of the frame that went in.
 SOURCE_SEQ: Final = "source_seq"
 SOURCE_TIME: Final = "source_time_ns"
@@ -231,6 +233,7 @@ class Engine:
         self.workers: list[Worker] = []
         self.is_full = False
         self.is_stopped = False
+        self.has_results = writer is not None
         self._reader, self._writer = reader, writer
         self._new_worker = functools.partial(Worker, context, task)
         self._waiting: deque[Job] = deque()
@@ -266,7 +269,8 @@ class Engine:
             self._close(is_whole=False)
             self._dismiss()
             raise
-        self._close(is_whole=not isinstance(self._end, WriterDied))
+        # Stopped before that, it has published a part, whatever it was stopped by.
+        self._close(is_whole=self._end is True and not self.jobs)
         self._dismiss(in_order=not self.is_stopped)
         if isinstance(self._end, WriterDied):
             raise self._end
@@ -313,7 +317,14 @@ class Engine:
             job, worker = self._waiting.popleft(), self._idle.pop()
             if self.rules.out is not None and job.out is None:
                 job.out = _native.empty(*self.rules.out)
-            worker.give(job)
+            try:
+                worker.give(job)
+            except ValueError as error:
+                # A note that is too long to be sent.
+                worker.job, worker.is_owed = None, True
+                self._idle.append(worker)
+                self._settle(job)
+                self._fail(job, error)
         for worker in self._idle:
             if worker.is_owed:
                 worker.let_go()
@@ -340,7 +351,10 @@ class Engine:
         """Publish a result; False when the ring is full."""
         assert self._writer is not None
         try:
-            self._writer.put(cast("Any", job.result), timeout, meta=self._meta(job), time_ns=self._stamp(job))
+            note, meta = _noted(job)
+            self._writer.put(
+                cast("Any", job.result), timeout, meta=self._meta(job, meta), note=note, time_ns=self._stamp(job)
+            )
         except Full:
             return False
         except (TypeError, ValueError, OverflowError) as error:
@@ -357,18 +371,18 @@ class Engine:
         self._last_stamp = max(self._last_stamp, job.frame.time_ns)
         return self._last_stamp
 
-    def _meta(self, job: Job) -> Mapping[str, Any] | None:
+    def _meta(self, job: Job, given: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Return the meta of a result: of the frame, about the frame, and what the function gave, which wins."""
         assert self._writer is not None
         fields = self._writer.ring.meta
         if fields is None:
-            return job.meta or None
+            return given or None
         names, meta = fields.names or (), job.frame.meta
         if self._carried is None:
             self._carried = () if meta is None else _in_both(meta.dtype, fields)
         about = {SOURCE_SEQ: job.frame.seq, SOURCE_TIME: job.frame.time_ns}
         known = {name: value for name, value in about.items() if name in names}
-        return {**known, **{name: cast("Any", meta)[name] for name in self._carried}, **(job.meta or {})}
+        return {**known, **{name: cast("Any", meta)[name] for name in self._carried}, **given}
 
     def _settle(self, job: Job) -> None:
         job.is_done, job.out = True, None
@@ -549,7 +563,7 @@ class Engine:
 
     def abandon(self) -> None:
         """Give everything back before the thread has begun."""
-        self._close(is_whole=True)
+        self._close(is_whole=False)
         self._dismiss()
 
     def drop_frames(self) -> None:
@@ -557,6 +571,13 @@ class Engine:
         self.jobs.clear()
         self._waiting.clear()
         self._finished.clear()
+
+
+def _noted(job: Job) -> tuple[Any, Mapping[str, Any]]:
+    """Return the note of a result, its frame's unless the function gave one, and the meta that it gave."""
+    if job.meta is None or NOTE not in job.meta:
+        return job.frame.note, job.meta or {}
+    return job.meta[NOTE], {name: value for name, value in job.meta.items() if name != NOTE}
 
 
 def _in_both(dtype: np.dtype[Any], other: np.dtype[Any]) -> tuple[str, ...]:

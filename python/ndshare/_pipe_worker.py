@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from . import _arrays, _native
 from ._executor import _begin_worker
+from ._fields import _is_level
 from ._ring import Frame
 
 # Bytes of a message: of a packet the kernel takes 200 KiB for certain.
@@ -34,13 +35,34 @@ END: Final = "end"
 _MOST_TEXT: Final = 8000  # characters that are kept of an exception that cannot be sent as it is
 
 
+class Wanted(NamedTuple):
+    """What the frames of the ring of results are; no shape where they are of any."""
+
+    shape: tuple[int, ...] | None
+    dtype: np.dtype[Any]
+
+    def array(self, value: Any) -> NDArray[Any]:
+        """Return a result as one array, as `put` would take it: of a tree an item that has its arrays as fields."""
+        has_fields = self.shape == () and self.dtype.names is not None
+        is_array = isinstance(value, np.ndarray | np.generic)
+        if is_array or not (has_fields or _is_level(value)):
+            return np.asarray(cast("Any", value))
+        if self.shape is not None and not has_fields:
+            raise _no_array(value, self)
+        ring = _native.Ring(slots=1) if self.shape is None else _native.Ring(self.shape, self.dtype, slots=1)
+        # It ends here, and its frame lives on.
+        items = ring.reader()
+        ring.put(value, 0)
+        return items.get(0)
+
+
 class Task(NamedTuple):
     """What a worker does with frames."""
 
     function: Callable[..., Any]
     initializer: Callable[..., object] | None
     initargs: tuple[Any, ...]
-    is_wanted: bool  # somebody wants what the function returns
+    wanted: Wanted | None  # of what it returns; None when that is dropped
     min_bytes: int  # smaller results go by value
 
 
@@ -147,15 +169,15 @@ class _Bench:
         with _native.allocating(self._task.min_bytes):
             if order.out is None:
                 return self._task.function(frame)
-            value = self._task.function(frame, out=_native.open_token(*order.out))
-        return None, (value if isinstance(value, Mapping) else {})
+            out = _native.open_token(*order.out)
+            return None, _meta_beside(out, self._task.function(frame, out=out))
 
     def _handed_over(self, returned: list[Any]) -> Answer:
         """Return what is sent of a result. It comes in a list, so that nobody but the function keeps it elsewhere."""
         value, meta = _parted(returned.pop())
-        if value is None or not self._task.is_wanted:
+        if value is None or self._task.wanted is None:
             return Answer(None, meta)
-        array = np.asarray(value)
+        array = self._task.wanted.array(value)
         value, root, dtype = None, _root(array), array.dtype
         # A frame never changes.
         watch = None if isinstance(root, Frame) else weakref.ref(root)
@@ -182,13 +204,40 @@ class _Bench:
 
 
 def _parted(value: Any) -> tuple[Any, dict[str, Any] | None]:
-    """Return a result and its meta: a function may return both."""
+    """Return a result and its meta: two of which the second is a mapping or None are both, and no tree of arrays."""
     pair = cast("tuple[Any, ...]", value) if isinstance(value, tuple) else ()
     if len(pair) == 2:
         result, meta = pair
+        if meta is None:
+            return result, None
         if isinstance(meta, Mapping):
             return result, dict(cast("Mapping[str, Any]", meta))
     return cast("Any", value), None
+
+
+def _no_array(value: Any, wanted: Wanted) -> TypeError:
+    got = f"a tuple of {len(cast('Any', value))}" if isinstance(value, tuple) else f"a {type(value).__name__}"
+    return TypeError(
+        f"expected one array for a ring of results whose frames are of shape {wanted.shape} and dtype {wanted.dtype}, "
+        f"got {got}: return one, as np.stack makes it, or one and a mapping with its meta; or make the ring of results "
+        "with fields, for several arrays"
+    )
+
+
+def _meta_beside(out: NDArray[Any], value: Any) -> dict[str, Any] | None:
+    """Return the meta of a result that the function was to write into `out`. Raises TypeError when it is elsewhere."""
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[str, Any]", value))
+    result, meta = _parted(value)
+    # NumPy says of an array without items that it shares none.
+    if result is None or result is out or (hasattr(result, "__array__") and np.may_share_memory(result, out)):
+        return meta
+    is_array = isinstance(result, np.ndarray)
+    got = f"an array of shape {cast('Any', result).shape}" if is_array else f"a {type(result).__name__}"
+    raise TypeError(
+        f"expected the result in out, of shape {out.shape} and dtype {out.dtype}, got {got} beside it: fill out, as by "
+        "out[...] = result, and return None, out or a mapping with the meta; or make the pipe without out=True"
+    )
 
 
 def _root(array: NDArray[Any]) -> NDArray[Any]:
