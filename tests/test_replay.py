@@ -237,6 +237,9 @@ def test_a_description_that_does_not_fit_is_told(facts: Any, told: str, tmp_path
     with pytest.raises(ValueError, match=told) as caught:
         nds.replay(path)
     assert str(beside) in str(caught.value)
+    beside.unlink()
+    with pytest.raises(FileNotFoundError, match=r"expected the description .*run\.raw\.json of .*, got nothing there"):
+        nds.replay(path)
 
 
 @pytest.mark.parametrize("name", ["run.npy", "run.raw", "run.tif", "run.zarr", "run.raw.json", "folder.npy"])
