@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ import pytest
 
 import ndshare as nds
 from helpers import HANG, alive, wait_until
-from ndshare._sinks import Look, new_sink
+from ndshare._sinks import Look, format_of, new_sink
 from ndshare._sources import open_source
 from test_record import FIELDS, META, PACKAGES, SHAPE, image, write
 from test_strangers import runtime  # noqa: F401  (a registry of names for each test)
@@ -199,6 +200,173 @@ def test_a_bad_call_says_what_was_expected(tmp_path: Path) -> None:
     np.save(tmp_path / "run.npy", np.zeros((2, 3)))
     with pytest.raises(ValueError, match=r"expected a speed above 0, or None .*, got 0"):
         nds.replay(tmp_path / "run.npy", speed=0)
+
+
+def with_files(path: Path, frames: int = 3) -> Path:
+    """Write frames, each full of its number, a table of times and notes, all in this process."""
+    sink = new_sink(format_of(path), path, Look(SHAPE, np.dtype("<u2"), None))
+    sink.write([image(number) for number in range(frames)])
+    sink.close()
+    rows = "".join(f"{number},{number},\n" for number in range(frames))
+    path.with_name(f"{path.name}.times.csv").write_text(f"seq,time_ns,utc\n{rows}")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        ({"shape": [1, 1]}, r"expected frame_bytes 2, as of \(1, 1\) uint16, in .*, got \d\d+: mend"),
+        ({"dtype": "<u8"}, r"expected frame_bytes \d+, as of .* uint64, in"),
+        ({"frame_bytes": 0}, r"expected frame_bytes \d+, .* got 0: mend"),
+        ({"frame_bytes": -8}, r"expected frame_bytes \d+, .* got -8: mend"),
+        ({"shape": [-1]}, r"expected a shape that is a list of integers from 0 on in .*, got \[-1\]"),
+        ({"shape": "ab"}, r"expected a shape .*, got 'ab'"),
+        ({"frames": -1}, r"expected frames that are an integer from 0 on, or null, in .*, got -1"),
+        ({"frames": "x"}, r"expected frames .*, got 'x'"),
+        ({"dtype": "|O"}, r"expected a dtype without Python objects in .*, got '\|O'"),
+        ({"dtype": 5}, r"expected the description of a recording in .*, got what cannot be read \(TypeError"),
+        ([], r"expected the format 'ndshare raw 1' in .*, got \[\]"),
+    ],
+)
+def test_a_description_that_does_not_fit_is_told(facts: Any, told: str, tmp_path: Path) -> None:
+    """Not frames of another shape, or of zeros."""
+    path = with_files(tmp_path / "run.raw")
+    assert (open_source(path).get(2) == image(2)).all()
+    beside = tmp_path / "run.raw.json"
+    beside.write_text(json.dumps({**json.loads(beside.read_text()), **facts} if facts else facts))
+    with pytest.raises(ValueError, match=told) as caught:
+        nds.replay(path)
+    assert str(beside) in str(caught.value)
+    beside.unlink()
+    with pytest.raises(FileNotFoundError, match=r"expected the description .*run\.raw\.json of .*, got nothing there"):
+        nds.replay(path)
+
+
+@pytest.mark.parametrize("name", ["run.npy", "run.raw", "run.tif", "run.zarr", "run.raw.json", "folder.npy"])
+def test_only_a_file_is_opened(name: str, tmp_path: Path) -> None:
+    """A FIFO would wait for somebody who writes."""
+    pytest.importorskip(PACKAGES.get("ome.tif" if name.endswith(".tif") else name.rpartition(".")[2], "numpy"))
+    made = tmp_path / name
+    if name == "folder.npy":
+        made.mkdir()
+    else:
+        os.mkfifo(made)
+    if name == "run.raw.json":
+        (tmp_path / "run.raw").touch()
+    got = "a folder" if name == "folder.npy" else "a FIFO or device"
+    with pytest.raises(ValueError, match=rf"expected a file .*{name}, got {got}: give the path"):
+        nds.replay(tmp_path / name.removesuffix(".json"), speed=None)
+
+
+CSV = "run.npy.times.csv"
+
+
+@pytest.mark.parametrize(
+    ("damaged", "text", "why"),
+    [
+        ("run.npy", "", "EOFError: No data left"),
+        ("run.npy", "junk" * 99, "ValueError: .*pickled"),
+        (CSV, "", "ValueError: not enough values"),
+        (CSV, "a,b\n1,2\n", "KeyError: 'seq'"),
+        (CSV, f"seq,time_ns,utc\n0,{1 << 64},\n", "OverflowError|2\\*\\*63"),
+        (CSV, "seq,time_ns,utc\n0,7,\n1,-5,\n", "expected a time_ns from 0 to .*, got -5 in row 1: mend it"),
+        ("run.tif", "II*\0", "struct.error|error: unpack"),
+        ("run.tif", "II*\0\x60\0\0\0", "IndexError"),
+    ],
+)
+def test_what_is_damaged_is_a_value_error_with_its_path(damaged: str, text: str, why: str, tmp_path: Path) -> None:
+    """Whatever NumPy, csv or tifffile raises."""
+    ending = damaged.split(".")[1]
+    if ending == "tif":
+        pytest.importorskip("tifffile")
+    else:
+        with_files(tmp_path / "run.npy")
+    (tmp_path / damaged).write_text(text)
+    with pytest.raises(ValueError, match=why) as caught:
+        nds.replay(tmp_path / f"run.{ending}", speed=None)
+    assert str(tmp_path / damaged) in str(caught.value)
+
+
+def test_a_cut_tiff_has_the_frames_before_the_cut(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    with tifffile.TiffWriter(path := tmp_path / "run.tif") as file:
+        file.write(np.stack([np.full((300, 300), number, "u2") for number in range(5)]), photometric="minisblack")
+    os.truncate(path, os.path.getsize(path) // 2)
+    source = open_source(path)
+    assert (source.get(0) == 0).all()
+    with pytest.raises(ValueError, match=r"expected frame 4 in .*run\.tif, got what cannot be read"):
+        source.get(4)
+    source.close()
+
+
+def test_who_asks_for_a_replay_does_not_keep_its_tiff_open(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(path := tmp_path / "run.tif", np.zeros((4, 3, 2), "u2"), photometric="minisblack")
+    gc.disable()
+    try:
+        source = open_source(path)
+        assert path.resolve() in open_files()
+        source.close()
+        assert path.resolve() not in open_files()
+        with pytest.raises(ValueError, match="expected a table of times"):
+            nds.replay(path)
+        assert path.resolve() not in open_files()
+    finally:
+        gc.enable()
+
+
+def open_files() -> list[Path]:
+    links = [Path("/proc/self/fd", name) for name in os.listdir("/proc/self/fd")]
+    return [link.readlink() for link in links if link.is_symlink()]
+
+
+@pytest.mark.parametrize(
+    ("line", "note"),
+    [
+        (r'"\ud800"', "\ud800"),
+        (r'{"name": "\ud800é"}', {"name": "\ud800é"}),
+        ("[1e400, -Infinity]", [float("inf"), -float("inf")]),
+        ('"é"', "é"),
+        ("null", None),
+    ],
+)
+def test_a_note_of_another_program_comes_back_as_it_was(line: str, note: Any, tmp_path: Path) -> None:
+    """JSON has what UTF-8 has not, and Python's has infinity."""
+    path = with_files(tmp_path / "run.npy")
+    (tmp_path / "run.npy.notes.jsonl").write_text(f'{{"frame": 1, "note": {line}}}\n')
+    ring, source = nds.Ring(SHAPE, np.uint16, slots=4), open_source(path)
+    reader = ring.reader()
+    for number in range(3):
+        ring.put(source.get(number), note=source.note(number))
+    assert [frame.note for frame in (reader.get(timeout=0) for _ in range(3))] == [None, note, None]
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("[1]", "AttributeError"),
+        ('{"frame": 1e400, "note": 1}', "OverflowError"),
+        (f'{{"frame": 0, "note": {"[" * 200_000}{"]" * 200_000}}}', "RecursionError"),
+        ('{"frame": 0, "base64": 5}', "expected a line of JSON"),
+    ],
+    ids=["list", "infinite", "deep", "base64"],
+)
+def test_notes_that_are_none_are_told_with_their_path(line: str, why: str, tmp_path: Path) -> None:
+    (tmp_path / "run.npy.notes.jsonl").write_text(line + "\n")
+    source = open_source(with_files(tmp_path / "run.npy"))
+    with pytest.raises(ValueError, match=r"expected .*run\.npy\.notes\.jsonl.* take the file away") as caught:
+        source.note(0)
+    assert why in str(caught.value)
+
+
+def test_the_process_says_what_ended_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run.npy.notes.jsonl").write_text("[1]\n")
+    replay = nds.replay(with_files(tmp_path / "run.npy"), nds.Ring(SHAPE, "u2", slots=4), speed=None)
+    with pytest.raises(
+        nds.RecordError, match=r"ended: expected lines of JSON .*run\.npy\.notes\.jsonl.*take the file away"
+    ):
+        replay.wait(HANG)
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.usefixtures("runtime")

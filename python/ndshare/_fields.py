@@ -214,8 +214,17 @@ def _fields_missing(dtype: np.dtype[Any], kind: Any) -> TypeError:
 # Notes
 
 
+class Json:
+    """A note that is JSON already, which goes on as it is."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
 def json_of(value: Any) -> str:
     """Return a value as JSON. Raises TypeError and ValueError for what JSON cannot write."""
+    if isinstance(value, Json):
+        return value.text
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:

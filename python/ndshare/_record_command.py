@@ -147,6 +147,7 @@ def _replay(arguments: list[str]) -> ReplayStats:
 def _filled(wanted: argparse.Namespace) -> Generator[Ring[Any]]:
     """Have a ring that others find by its name meanwhile."""
     source = open_source(Path(wanted.path))
+    source.close()  # what its frames are is known now
     if wanted.session is not None:
         _session.session(wanted.session)
         yield ring_for(source, wanted.slots, name=wanted.ring)

@@ -118,7 +118,7 @@ def replay(
     along, in the fields that the ring has. Every file in one of the formats of `record` will do; one without a table
     has no times, and needs ``speed=None``.
 
-    Raises FileNotFoundError; ValueError where the file is none, or has no times; ImportError for a package.
+    Raises FileNotFoundError; ValueError where the file is none, is damaged, or has no times; ImportError for a package.
 
     >>> import ndshare as nds, numpy as np, tempfile
     >>> ring = nds.Ring(2, "u1", slots=4)
@@ -132,6 +132,7 @@ def replay(
     """
     target = Path(os.path.abspath(path))
     source = open_source(target)
+    source.close()  # what its frames are is known now, and the process that replays opens it anew
     if speed is not None and not speed > 0:
         raise ValueError(f"expected a speed above 0, or None for as fast as it goes, got {speed!r}")
     if speed is not None and source.rows is None:

@@ -89,7 +89,7 @@ class Replayer:
         if self._fields and self._meta is not None:
             more["meta"] = {name: self._meta[number][name] for name in self._fields}
         if self._source.notes is not None:
-            more["note"] = self._source.notes.get(number)
+            more["note"] = self._source.note(number)
         if time_ns is not None:
             more["time_ns"] = time_ns
         while True:
@@ -110,17 +110,19 @@ def main() -> None:
     """Be the process of a replay."""
     side = Side()
     plan = side.plan
-    source = open_source(Path(plan["path"]))
-    ring: Ring[Any] = cast("Any", ref(plan["ring"]).open())
-    writer: Writer[Any] = cast("Any", ref(plan["writer"]).open())
     try:
+        source = open_source(Path(plan["path"]))
+        ring: Ring[Any] = cast("Any", ref(plan["ring"]).open())
+        writer: Writer[Any] = cast("Any", ref(plan["writer"]).open())
         with writer:  # it is this process's from now on
             side.say("ready")
             Replayer(source, ring, writer, side).run(plan["speed"], plan["loop"], plan["readers"])
     except (Error, OSError, ValueError, TypeError) as error:
         side.end(error=str(error))
-        return
-    side.end(error=None)
+    except Exception as error:  # whatever it is, who asked is to hear it
+        side.end(error=f"{type(error).__name__}: {error}")
+    else:
+        side.end(error=None)
 
 
 if __name__ == "__main__":

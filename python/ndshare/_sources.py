@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import json
+import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -15,28 +17,58 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _sinks
-from ._sinks._notes import Notes, open_notes
+from ._fields import Json
+from ._sinks._notes import Notes, notes_path, open_notes
 from ._sinks._rows import description_of
-from ._sinks._times import dtype_of_json, meta_of, read_table
+from ._sinks._times import dtype_of_json, meta_of, paths_of, read_table
 from ._sinks._zarr import parts
 
 _ALIGN = 64
+_ANEW = "it is damaged, cut, or of another format; take a copy, or record it anew"
 
 
-class Source(NamedTuple):
-    """The frames of a file: how many, what they are, how to get one, and rows of the table and notes beside it."""
+class _Opened(NamedTuple):
+    """The frames alone."""
 
     frames: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     get: Callable[[int], NDArray[Any]]
+    closing: Callable[[], object]
+
+
+class Source(NamedTuple):
+    """The frames of a file: how many, what they are, how to get one, and rows of the table and notes beside it."""
+
+    path: Path
+    frames: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    read: Callable[[int], NDArray[Any]]
     rows: NDArray[Any] | None
     notes: Notes | None
+    closing: Callable[[], object]
+
+    def close(self) -> None:
+        """Close the file; what its frames are is known also then."""
+        self.closing()
 
     @property
     def meta(self) -> NDArray[Any] | None:
         """What goes with each frame."""
         return None if self.rows is None else meta_of(self.rows)
+
+    def get(self, number: int) -> NDArray[Any]:
+        """Return a frame. Raises ValueError where it cannot be read."""
+        with _door(f"frame {number}", self.path, _ANEW):
+            return self.read(number)
+
+    def note(self, number: int) -> Any:
+        """Return the note of a frame as a ring takes it, None where it has none. Raises ValueError."""
+        if self.notes is None:
+            return None
+        with _door("lines of JSON with frame and note", notes_path(self.path), "mend it, or take the file away"):
+            return _as_recorded(self.notes.get(number))
 
 
 def open_source(path: Path) -> Source:
@@ -46,40 +78,139 @@ def open_source(path: Path) -> Source:
         _sinks.need(package)
     if not path.exists():
         raise FileNotFoundError(f"expected a recording {path}, got nothing there")
-    frames, shape, dtype, get = _OPEN[name](path)
-    rows = read_table(path)
-    # One that was killed has a row more than frames, at the most.
-    frames = frames if rows is None else min(frames, len(rows))
-    return Source(frames, shape, dtype, get, None if rows is None else rows[:frames], open_notes(path))
+    _check_file(path, or_folder=name == "zarr")
+    with contextlib.ExitStack() as opened:
+        with _door("frames", path, _ANEW):
+            found = _OPEN[name](path)
+        opened.callback(found.closing)
+        rows = _read_rows(path)
+        # One that was killed has a row more than frames, at the most.
+        frames = found.frames if rows is None else min(found.frames, len(rows))
+        rows = None if rows is None else rows[:frames]
+        close = opened.pop_all().close
+    return Source(path, frames, found.shape, found.dtype, found.get, rows, open_notes(path), close)
 
 
-_Opened = tuple[int, tuple[int, ...], np.dtype[Any], Callable[[int], NDArray[Any]]]
+@contextlib.contextmanager
+def _door(what: str, path: Path, advice: str) -> Generator[None]:
+    """Make one ValueError of all that the readers of formats raise; our own, and the system's, say enough."""
+    try:
+        yield
+    except ImportError:
+        raise
+    except Exception as error:
+        is_ours = isinstance(error, ValueError | OSError) and str(error).startswith("expected ")
+        is_of_system = isinstance(error, OSError) and error.errno is not None
+        if (is_ours and str(path) in str(error)) or is_of_system:
+            raise
+        kind = type(error).__name__
+        raise ValueError(f"expected {what} in {path}, got what cannot be read ({kind}: {error}): {advice}") from error
+
+
+def _check_file(path: Path, *, or_folder: bool = False) -> None:
+    """Raise ValueError for what would wait at its opening for somebody who writes, as a FIFO does."""
+    if not path.is_file() and not (or_folder and path.is_dir()):
+        what, got = "a file or a folder" if or_folder else "a file", "a folder" if path.is_dir() else "a FIFO or device"
+        raise ValueError(f"expected {what} {path}, got {got}: give the path of a recording on disk")
+
+
+def _read_rows(path: Path) -> NDArray[Any] | None:
+    table = next((beside for beside in paths_of(path).values() if beside.is_file()), None)
+    if table is None:
+        return None
+    advice = "mend it, or take the file away and pass speed=None"
+    with _door("a table with seq, time_ns and utc", table, advice):
+        rows = cast("NDArray[Any]", read_table(path))
+        if (wrong := np.flatnonzero(rows["time_ns"] < 0)).size:
+            got = f"{rows['time_ns'][wrong[0]]} in row {wrong[0]}"
+            raise ValueError(f"expected a time_ns from 0 to 2**63 - 1 for each frame in {table}, got {got}: {advice}")
+    return rows
+
+
+def _as_recorded(note: Any) -> Any:
+    """Return a note as it was written: JSON of C may have NaN, or half a pair of surrogates, which `put` refuses."""
+    if note is None or isinstance(note, bytes):
+        return note
+    if isinstance(note, str):
+        with contextlib.suppress(UnicodeEncodeError):
+            note.encode()
+            return note
+    return Json(json.dumps(note, ensure_ascii=False, separators=(",", ":")).encode(errors="backslashreplace").decode())
+
+
+def _nothing() -> None:
+    """Nothing is open, or closes by itself."""
 
 
 def _of_array(array: Any, path: Path) -> _Opened:
     if array.ndim == 0:
         raise ValueError(f"expected an array of frames in {path}, got a single item")
-    return array.shape[0], array.shape[1:], array.dtype, lambda number: np.asarray(array[number])
+
+    def get(number: int) -> NDArray[Any]:
+        return np.asarray(array[number])
+
+    return _Opened(array.shape[0], array.shape[1:], array.dtype, get, _nothing)
 
 
 def _open_npy(path: Path) -> _Opened:
     return _of_array(np.load(path, mmap_mode="r", max_header_size=1 << 24), path)
 
 
+class _Facts(NamedTuple):
+    """What the description of a .raw file says, checked."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    frame_bytes: int
+    frames: int | None
+
+
 def _open_raw(path: Path) -> _Opened:
-    beside = description_of(path)
-    facts = json.loads(beside.read_text())
-    if facts.get("format") != "ndshare raw 1":
-        raise ValueError(f"expected the description of a recording in {beside}, got {facts.get('format')!r} there")
-    dtype, shape = dtype_of_json(facts["dtype"]), tuple(facts["shape"])
+    shape, dtype, frame_bytes, frames = _facts_of(description_of(path), path)
+
+    def get(_: int) -> NDArray[Any]:
+        return np.zeros(shape, dtype)
+
+    if not frame_bytes:
+        return _Opened(frames or 0, shape, dtype, get, _nothing)
+    there = path.stat().st_size // frame_bytes
     # Recordings of before said none until their end.
-    told = path.stat().st_size if facts["frames"] is None else facts["frames"]
-    if not facts["frame_bytes"]:
-        return facts["frames"] or 0, shape, dtype, lambda _: np.zeros(shape, dtype)
-    whole = min(told, path.stat().st_size // facts["frame_bytes"])
+    whole = there if frames is None else min(frames, there)
     if not whole:
-        return 0, shape, dtype, lambda _: np.zeros(shape, dtype)
+        return _Opened(0, shape, dtype, get, _nothing)
     return _of_array(np.memmap(path, dtype, "r", shape=(whole, *shape)), path)
+
+
+def _facts_of(beside: Path, path: Path) -> _Facts:
+    if not beside.exists():
+        raise FileNotFoundError(f"expected the description {beside} of {path}, got nothing there: copy it, too")
+    _check_file(beside)
+    with _door("the description of a recording", beside, "mend it, or copy it anew"):
+        told = json.loads(beside.read_text())
+        facts: dict[str, Any] = told if isinstance(told, dict) else {"format": told}
+        _expect(beside, "the format 'ndshare raw 1'", facts.get("format"), facts.get("format") == "ndshare raw 1")
+        shape: Any = facts.get("shape")
+        lengths: list[Any] = cast("list[Any]", shape) if isinstance(shape, list) else [None]
+        _expect(
+            beside, "a shape that is a list of integers from 0 on", facts.get("shape"), all(map(_is_count, lengths))
+        )
+        dtype = dtype_of_json(facts.get("dtype"))
+        got, frames = facts.get("frame_bytes"), facts.get("frames")
+        _expect(beside, "a dtype without Python objects", facts.get("dtype"), not dtype.hasobject)
+        size = math.prod(lengths) * dtype.itemsize
+        what = f"frame_bytes {size}, as of {tuple(lengths)} {dtype},"
+        _expect(beside, what, got, _is_count(got) and got == size)
+        _expect(beside, "frames that are an integer from 0 on, or null,", frames, frames is None or _is_count(frames))
+    return _Facts(tuple(lengths), dtype, size, frames)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _expect(beside: Path, what: str, got: object, is_so: bool) -> None:
+    if not is_so:
+        raise ValueError(f"expected {what} in {beside}, got {repr(got)[:80]}: mend it, or copy it anew")
 
 
 def _open_zarr(path: Path) -> _Opened:
@@ -105,7 +236,7 @@ def _open_group(group: Any, dtype: np.dtype[Any]) -> _Opened:
             functools.reduce(operator.getitem, field, cast("Any", frame))[...] = array[number]
         return frame
 
-    return min(array.shape[0] for array in arrays), shape, dtype, get
+    return _Opened(min(array.shape[0] for array in arrays), shape, dtype, get, _nothing)
 
 
 def _rank(dtype: np.dtype[Any], field: tuple[str, ...]) -> int:
@@ -132,17 +263,19 @@ def _joined(group: Any) -> np.dtype[Any] | None:
 
 
 def _open_tiff(path: Path) -> _Opened:
-    file: Any = importlib.import_module("tifffile").TiffFile(path)
-    series = file.series[0]
-    rank = 3 if series.axes.endswith("S") else 2
-    shape = series.shape if len(series.shape) > rank else (1, *series.shape)
-    planes = int(np.prod(shape[1 : len(shape) - rank], dtype=np.int64))
+    with contextlib.ExitStack() as opened:
+        file: Any = opened.enter_context(importlib.import_module("tifffile").TiffFile(path))
+        series = file.series[0]
+        rank = 3 if series.axes.endswith("S") else 2
+        shape = series.shape if len(series.shape) > rank else (1, *series.shape)
+        planes = int(np.prod(shape[1 : len(shape) - rank], dtype=np.int64))
 
-    def get(number: int) -> NDArray[Any]:
-        pages = [series.pages[number * planes + plane].asarray() for plane in range(planes)]
-        return np.asarray(pages).reshape(shape[1:])
+        def get(number: int) -> NDArray[Any]:
+            pages = [series.pages[number * planes + plane].asarray() for plane in range(planes)]
+            return np.asarray(pages).reshape(shape[1:])
 
-    return shape[0], tuple(shape[1:]), np.dtype(series.dtype), get
+        dtype = np.dtype(series.dtype)
+        return _Opened(shape[0], tuple(shape[1:]), dtype, get, opened.pop_all().close)
 
 
 _OPEN: dict[str, Callable[[Path], _Opened]] = {
