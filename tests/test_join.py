@@ -6,6 +6,7 @@ The stamps are given, so what comes out does not depend on the clock; only freez
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import select
@@ -523,7 +524,58 @@ def test_few_frames_are_held() -> None:
         for number in range(4):
             rings[0].put([number], time_ns=(100 + 20 * number) * MS)
         one = sets.get(timeout=HANG)
-        assert (numbers(one), one.missing) == ([0, None], {1: "frozen"})
+        assert (numbers(one), one.missing) == ([0, None], {1: "overrun"})
+
+
+def test_a_healthy_camera_loses_nothing_while_a_slow_one_is_waited_for() -> None:
+    """Stream 1 is three times as fast as the leader, and nothing comes of stream 2 for some time."""
+    fed = Fed([list(range(0, 400, 30)), list(range(0, 400, 10)), [0, 300, 330]], within=4, limit=8)
+    for stream in (0, 1, 2):
+        fed.push(stream)
+    for number in range(1, 28):
+        fed.push(1, due=1000 + 10 * number)
+        if number % 3 == 0:
+            fed.push(0, due=1000 + 10 * number)
+    # One more of stream 1 would have gone: so sets go out with it, and without waiting for stream 2.
+    assert fed.given == [[0, 0, 0], *([number, 3 * number, None] for number in range(1, len(fed.given)))]
+    assert (len(fed.given), fed.matcher.counts[1].overrun) == (7, 0)
+    assert (fed.matcher.states[2], fed.matcher.due()) == ("live", 1030), "when the first of these was due"
+    fed.drain(now=1029)
+    assert (fed.matcher.states[2], len(fed.given)) == ("live", 7)
+    fed.drain(now=1030)
+    assert (fed.matcher.states[2], len(fed.given)) == ("frozen", 10)
+    for stream in (2, 1, 1, 1, 0):
+        fed.push(stream)
+    assert fed.given[7:] == [[7, 21, None], [8, 24, None], [9, 27, None], [10, 30, 1]]
+    fed.check_books()
+
+
+def test_a_slow_camera_is_not_frozen_before_the_deadline() -> None:
+    rings = rig(3, when_full="drop_oldest")
+    readers = {name: ring.reader() for name, ring in zip("abc", rings, strict=True)}
+    with nds.join(readers, within=0.001, deadline=HANG, limit=4) as sets:
+        for number in range(12):
+            for ring in rings[:2]:
+                ring.put([number], time_ns=number * 10 * MS)
+            with contextlib.suppress(nds.Empty):
+                one = sets.get(timeout=0)
+                assert (numbers(one), one.missing) == ([one.seq, one.seq, None], {"c": "overrun"})
+        assert [(of["matched"], of["overrun"], of["state"]) for of in sets.stats()["readers"]] == [
+            (9, 0, "live"),
+            (9, 0, "live"),
+            (0, 0, "live"),
+        ]
+
+
+def test_how_many_wait_follows_the_size_of_frames() -> None:
+    for dtype, shape, most in (("u1", 1, 1024), ("u1", 1 << 20, 128), ("u1", 1 << 24, 16)):
+        ring = nds.Ring(shape, dtype, slots=2)
+        with nds.join([ring.reader(), nds.Ring(1, slots=2).reader()]) as sets:
+            with ring.write() as frame:
+                frame.time_ns = 1
+            with pytest.raises(nds.Empty):
+                sets.get(timeout=0)
+            assert sets._matcher.limits[0] == most  # pyright: ignore[reportPrivateUsage]
 
 
 def test_the_last_deaths_are_told_once() -> None:

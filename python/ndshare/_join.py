@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _NS = 1_000_000_000
 # Later than any clock comes to: a wait without an end.
 _NEVER = 1 << 62
+# How many frames of a reader wait if nothing is said of that: as many as these bytes hold, within bounds.
+_MOST_BYTES, _FEWEST_FRAMES, _MOST_FRAMES = 128 << 20, 16, 1024
 
 
 class FrameSet(Sequence["Frame[Any] | None"]):
@@ -37,7 +39,8 @@ class FrameSet(Sequence["Frame[Any] | None"]):
     Of readers with names it is also a mapping: ``frames["left"]``, ``frames.items()``.
 
     `missing` says of which readers no frame is here, and why: ``"no match"`` (its camera goes on, and no frame was near
-    enough), ``"frozen"``, ``"died"`` or ``"closed"``. `names` are the names of all readers, or their places; `lead` is
+    enough), ``"overrun"`` (it was not waited for, as too many frames were waiting), ``"frozen"``, ``"died"`` or
+    ``"closed"``. `names` are the names of all readers, or their places; `lead` is
     the one whose frame the others are near to, and `time_ns` the time of that. `spread` is how far its frames lie
     apart, in seconds or in the units of the field, and `seq` the number of the set, from 0.
 
@@ -235,17 +238,20 @@ class Join(Closing):
         *,
         lead: str | int | None,
         deadline: float | None,
-        limit: int,
+        limit: int | None,
         apart: float,
     ) -> None:
         found, names = _named(readers)
         self._terms = terms = _Terms(found, names, by, lead)
         if deadline is not None and not 0 < deadline < float("inf"):
             raise ValueError(f"expected deadline in seconds, more than 0, or None, got {deadline!r}")
-        if limit < 2:
-            raise ValueError(f"expected a limit of 2 frames or more, got {limit!r}")
+        if limit is not None and limit < 2:
+            raise ValueError(f"expected a limit of 2 frames or more, or None, got {limit!r}")
         self._deadline_ns = _NEVER if deadline is None else round(deadline * _NS)
-        self._matcher = Matcher(len(found), terms.length("within", within), limit, terms.length("apart", apart))
+        most = _MOST_FRAMES if limit is None else limit
+        self._matcher = Matcher(len(found), terms.length("within", within), most, terms.length("apart", apart))
+        # The bytes of the largest frame of each that a limit was made for; None: the limit was given.
+        self._largest = None if limit is not None else [0] * len(found)
         self._stamp_of = terms.stamp_of()
         self._readers: list[Reader[Any]] = [found[place] for place in terms.places]
         self._pid = os.getpid()
@@ -405,6 +411,9 @@ class Join(Closing):
         return True
 
     def _push(self, stream: int, frame: Any) -> None:
+        if self._largest is not None and frame.nbytes > self._largest[stream]:
+            self._largest[stream] = frame.nbytes
+            self._matcher.limits[stream] = _as_many(frame.nbytes)
         due = frame.published_ns + self._deadline_ns
         self._matcher.push(stream, self._stamp_of(frame), due, frame)
 
@@ -548,6 +557,11 @@ class Join(Closing):
         )
 
 
+def _as_many(nbytes: int) -> int:
+    """Return how many frames of a size wait at the most, where no limit was given."""
+    return max(_FEWEST_FRAMES, min(_MOST_FRAMES, _MOST_BYTES // nbytes))
+
+
 def _was_closed() -> Closed:
     return Closed("the join was closed: expected an open one; make a new one")
 
@@ -572,7 +586,7 @@ def join(
     *,
     lead: str | int | None = None,
     deadline: float | None = 1.0,
-    limit: int = 16,
+    limit: int | None = None,
     apart: float = 0.0,
 ) -> Join:
     """Return the sets of frames of several rings that belong together: a `Join`, to iterate over.
@@ -586,8 +600,10 @@ def join(
     `apart` at least (in the units of `within`; twice `within` is enough), it comes as soon as its last frame. It waits
     for `deadline` seconds after its leading frame was published at the most (None: for ever). A camera that has shown
     nothing by then is frozen until it shows something, and nobody waits for it; if it led, the next reader leads. Make
-    `deadline` longer than the longest interval of a camera. `limit` frames of a reader wait here at the most: a
-    leader's set goes out without its partners then, and of another reader the oldest frame goes, and is counted.
+    `deadline` longer than the longest interval of a camera. `limit` frames of a reader wait here at the most;
+    None: as many as 128 MiB hold, 16 at the least and 1024 at the most. When more come, the leader's oldest set goes
+    out with what is there, and who is not there is missing as "overrun". So no camera loses frames as another is slow.
+    Of frames that no set could use the oldest goes, and is counted.
 
     Raises ValueError and TypeError for what cannot be joined.
 
