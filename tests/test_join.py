@@ -13,7 +13,7 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -374,6 +374,18 @@ def test_a_set_is_a_sequence_and_a_mapping() -> None:
         (right,),
     )
     assert left in one
+    assert dict(one) == {"a": left, "b": right} == dict(**one) == dict(zip(one.keys(), one.values(), strict=True))
+    assert (one.get("a"), one.get("c"), one.get("c", 3), "a" in one, "c" in one) == (left, None, 3, True, False)
+    match one:
+        case {"b": frame}:
+            assert frame is right
+        case _:
+            pytest.fail("no mapping")
+    assert (isinstance(one, Mapping), isinstance(one, Sequence), type(one).__mro__[1]) == (True, True, nds.FrameSet)
+    tree = nds.Ring(slots=2)
+    frames = tree.reader()
+    tree.put(one)
+    assert frames.get(timeout=HANG).tree() == {"a": [1], "b": [1]}
     assert np.zeros(1) not in one
     assert repr(one) == "<FrameSet 0 of frames {'a': 0, 'b': 0}, spread 0.002>"
     with pytest.raises(KeyError, match="expected one of the readers"):

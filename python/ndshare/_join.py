@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypedDict, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypedDict, TypeVar, cast, overload
 
 from ._closing import Closing
 from ._errors import Closed, Empty, WriterDied
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ._ring import Frame
 
 _NS = 1_000_000_000
+_Default = TypeVar("_Default")
 # Later than any clock comes to: a wait without an end.
 _NEVER = 1 << 62
 # How many frames of a reader wait if nothing is said of that: as many as these bytes hold, within bounds.
@@ -36,7 +37,8 @@ _MOST_BYTES, _FEWEST_FRAMES, _MOST_FRAMES = 128 << 20, 16, 1024
 class FrameSet(Sequence["Frame[Any] | None"]):
     """The frames that belong together, one of each reader in the order of the readers; None for one that is missing.
 
-    Of readers with names it is also a mapping: ``frames["left"]``, ``frames.items()``.
+    Of readers with names it is also a mapping: ``frames["left"]``, ``"left" in frames``, ``dict(frames)``, ``f(**frames)``,
+    and an instance of `collections.abc.Mapping`. But a loop over it gives the frames, as of a tuple; `keys` are the names.
 
     `missing` says of which readers no frame is here, and why: ``"no match"`` (its camera goes on, and no frame was near
     enough), ``"overrun"`` (it was not waited for, as too many frames were waiting), ``"frozen"``, ``"died"`` or
@@ -95,8 +97,28 @@ class FrameSet(Sequence["Frame[Any] | None"]):
         return iter(self._frames)
 
     def __contains__(self, frame: object) -> bool:
+        """Tell whether a name is one of the readers', or a frame is here."""
+        if isinstance(frame, str):
+            return frame in self.names
         # Arrays are compared item by item.
         return any(frame is mine for mine in self._frames)
+
+    # Any: a call with ** wants str.
+    def keys(self) -> tuple[Any, ...]:
+        """Return the names of the readers, or their places."""
+        return self.names
+
+    def values(self) -> tuple[Frame[Any] | None, ...]:
+        """Return the frames, in the order of the readers."""
+        return self._frames
+
+    @overload
+    def get(self, key: str | int) -> Frame[Any] | None: ...
+    @overload
+    def get(self, key: str | int, default: _Default) -> Frame[Any] | _Default | None: ...
+    def get(self, key: str | int, default: Any = None) -> Any:
+        """Return the frame of a reader, None if it is missing, and `default` if there is no such reader."""
+        return self[key] if key in self.names else default
 
     def items(self) -> list[tuple[str | int, Frame[Any] | None]]:
         """Return name and frame of each reader."""
@@ -111,6 +133,15 @@ class FrameSet(Sequence["Frame[Any] | None"]):
         there = {name: frame.seq for name, frame in self.items() if frame is not None}
         lack = f", missing {dict(self.missing)}" if self.missing else ""
         return f"<FrameSet {self.seq} of frames {there}, spread {self.spread:.6g}{lack}>"
+
+
+class _NamedFrameSet(FrameSet):
+    """A set of readers with names: what asks for a Mapping takes it."""
+
+    __slots__ = ()
+
+
+cast("Any", Mapping).register(_NamedFrameSet)
 
 
 class JoinedStats(TypedDict):
@@ -490,7 +521,8 @@ class Join(Closing):
         seq, self._sets = self._sets, self._sets + 1
         self._complete += not missing
         spread = (max(stamps) - min(stamps)) / self._terms.unit
-        return FrameSet(names, tuple(frames), missing, lead=names[places[match.lead]], seq=seq, spread=spread)
+        kind = _NamedFrameSet if isinstance(names[0], str) else FrameSet
+        return kind(names, tuple(frames), missing, lead=names[places[match.lead]], seq=seq, spread=spread)
 
     def _stats_of(self, stream: int) -> JoinedStats:
         counts, waiting = self._matcher.counts[stream], len(self._matcher.queues[stream])
