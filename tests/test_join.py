@@ -13,6 +13,7 @@ import select
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -577,6 +578,27 @@ def test_a_slow_camera_is_not_frozen_before_the_deadline() -> None:
             (9, 0, "live"),
             (0, 0, "live"),
         ]
+
+
+@pytest.mark.parametrize("lead", ["steady", "wall"])
+def test_it_says_that_cameras_have_different_clocks(lead: str) -> None:
+    rings = dict(zip(("steady", "wall"), rig(2), strict=True))
+    with nds.join({name: ring.reader() for name, ring in rings.items()}, lead=lead, limit=2) as sets:
+        for _ in range(4):
+            rings["steady"].put([0], time_ns=time.monotonic_ns())
+            rings["wall"].put([0], time_ns=time.time_ns())
+        assert not sets.get(timeout=HANG).complete
+        with pytest.warns(RuntimeWarning, match=f"s {'ahead of' if lead == 'steady' else 'behind'} those of '{lead}'"):
+            sets.get(timeout=HANG)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            sets.get(timeout=HANG)
+        steady, wall = (of["offset"] for of in sets.stats()["readers"])
+    ahead = (time.time_ns() - time.monotonic_ns()) / 1e9
+    assert steady is not None
+    assert wall is not None
+    assert abs(steady) < HANG
+    assert abs(wall - ahead) < HANG
 
 
 def test_how_many_wait_follows_the_size_of_frames() -> None:

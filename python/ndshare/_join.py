@@ -12,6 +12,8 @@ import os
 import select
 import threading
 import time
+import warnings
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypedDict, TypeVar, cast, overload
@@ -30,6 +32,8 @@ _NS = 1_000_000_000
 _Default = TypeVar("_Default")
 # Later than any clock comes to: a wait without an end.
 _NEVER = 1 << 62
+# Of so many offsets the median counts, and clocks that differ by less are not told of.
+_MEDIAN_OF, _CLOCKS_DIFFER = 9, _NS
 # How many frames of a reader wait if nothing is said of that: as many as these bytes hold, within bounds.
 _MOST_BYTES, _FEWEST_FRAMES, _MOST_FRAMES = 128 << 20, 16, 1024
 
@@ -37,8 +41,9 @@ _MOST_BYTES, _FEWEST_FRAMES, _MOST_FRAMES = 128 << 20, 16, 1024
 class FrameSet(Sequence["Frame[Any] | None"]):
     """The frames that belong together, one of each reader in the order of the readers; None for one that is missing.
 
-    Of readers with names it is also a mapping: ``frames["left"]``, ``"left" in frames``, ``dict(frames)``, ``f(**frames)``,
-    and an instance of `collections.abc.Mapping`. But a loop over it gives the frames, as of a tuple; `keys` are the names.
+    Of readers with names it is also a mapping, and an instance of `collections.abc.Mapping`: ``frames["left"]``,
+    ``"left" in frames``, ``dict(frames)``, ``f(**frames)``. But a loop over it gives the frames, as of a tuple; `keys`
+    are the names.
 
     `missing` says of which readers no frame is here, and why: ``"no match"`` (its camera goes on, and no frame was near
     enough), ``"overrun"`` (it was not waited for, as too many frames were waiting), ``"frozen"``, ``"died"`` or
@@ -158,6 +163,7 @@ class JoinedStats(TypedDict):
     waiting: int
     lag: int
     missed: int
+    offset: float | None
 
 
 class JoinStats(TypedDict):
@@ -281,6 +287,10 @@ class Join(Closing):
         self._deadline_ns = _NEVER if deadline is None else round(deadline * _NS)
         most = _MOST_FRAMES if limit is None else limit
         self._matcher = Matcher(len(found), terms.length("within", within), most, terms.length("apart", apart))
+        # How far the last stamps of each were ahead of this machine's clock at publication; empty: by other than time.
+        self._offsets: list[deque[int]] = [deque(maxlen=_MEDIAN_OF) for _ in found] if by == "time_ns" else []
+        self._doubt: str | None = None
+        self._is_doubt_told = False
         # The bytes of the largest frame of each that a limit was made for; None: the limit was given.
         self._largest = None if limit is not None else [0] * len(found)
         self._stamp_of = terms.stamp_of()
@@ -309,12 +319,16 @@ class Join(Closing):
 
         Raises Empty when none was for `timeout` seconds (None: wait for ever), which says of whom nothing came; Closed
         when all rings were closed and every set was given, or this was closed; WriterDied, once, when the last writers
-        of all rings that are not closed died: call `get` again to wait for their successors.
+        of all rings that are not closed died: call `get` again to wait for their successors. Warns once, when cameras
+        have found no partner and their stamps are of different clocks.
         """
         if timeout is not None and not timeout >= 0:
             raise ValueError(f"expected a timeout in seconds, 0 or more, or None, got {timeout}")
         if self._pid != os.getpid():
             raise RuntimeError(f"the join belongs to process {self._pid}, which made it: make one in each process")
+        if self._doubt is not None:  # at the call after the set that told, as a warning may be an error
+            doubt, self._doubt = self._doubt, None
+            warnings.warn(doubt, RuntimeWarning, stacklevel=2)
         self._callers.append(None)
         try:
             return self._get(timeout)
@@ -340,7 +354,8 @@ class Join(Closing):
         "closed"), "frames" that came here, those of them in sets ("matched"), in none ("unmatched"), and "waiting";
         "lag" (waiting here or in the ring), and "missed" (the ring had no room for them). Of the unmatched some are
         told apart: "late" (their set was out), "overrun" (`limit` others waited) and "disordered" (a stamp before that
-        of the one before).
+        of the one before). "offset" says how many seconds the stamps are ahead of the clock of this machine when their
+        frames are published, as the median of the last nine; None without frames, or by other than time.
         """
         # Without the lock: a signal handler may ask in the thread that has it.
         places = sorted(range(len(self._readers)), key=self._terms.places.__getitem__)
@@ -446,7 +461,10 @@ class Join(Closing):
             self._largest[stream] = frame.nbytes
             self._matcher.limits[stream] = _as_many(frame.nbytes)
         due = frame.published_ns + self._deadline_ns
-        self._matcher.push(stream, self._stamp_of(frame), due, frame)
+        stamp = self._stamp_of(frame)
+        if self._offsets:
+            self._offsets[stream].append(stamp - frame.published_ns)
+        self._matcher.push(stream, stamp, due, frame)
 
     def _hear(self, stream: int) -> bool:
         """Ask a reader that may have a frame, the end, or a death to tell. False: it has nothing."""
@@ -520,13 +538,39 @@ class Join(Closing):
         missing: dict[str | int, _Why] = {names[places[stream]]: why for stream, why in match.missing.items()}
         seq, self._sets = self._sets, self._sets + 1
         self._complete += not missing
+        if missing and self._offsets and not self._is_doubt_told:
+            self._compare_clocks(match)
         spread = (max(stamps) - min(stamps)) / self._terms.unit
         kind = _NamedFrameSet if isinstance(names[0], str) else FrameSet
         return kind(names, tuple(frames), missing, lead=names[places[match.lead]], seq=seq, spread=spread)
 
+    def _compare_clocks(self, match: Match) -> None:
+        """Note if one that is missing, and was in no set, has another clock than the leader."""
+        names, places = self._terms.names, self._terms.places
+        mine = self._offset_of(match.lead)
+        for stream in match.missing:
+            its = self._offset_of(stream)
+            if its is None or mine is None or self._matcher.counts[stream].matched:
+                continue
+            apart = abs(its - mine)
+            if apart > max(_CLOCKS_DIFFER, 10 * self._matcher.within):
+                self._is_doubt_told = True
+                self._doubt = (
+                    f"expected stamps of one clock, got those of {names[places[stream]]!r} {apart / _NS:.9g} s "
+                    f"{'ahead of' if its > mine else 'behind'} those of {names[places[match.lead]]!r}, by when the "
+                    "frames were published, and none of its frames found a partner: convert the stamps to one clock"
+                )
+                return
+
+    def _offset_of(self, stream: int) -> int | None:
+        """Return the median of the last offsets of a stream, in nanoseconds."""
+        offsets = sorted(self._offsets[stream].copy()) if self._offsets else []
+        return offsets[len(offsets) // 2] if offsets else None
+
     def _stats_of(self, stream: int) -> JoinedStats:
         counts, waiting = self._matcher.counts[stream], len(self._matcher.queues[stream])
         reader = self._readers[stream]
+        offset = self._offset_of(stream)
         lag, missed = (0, 0) if reader.closed else (reader.lag, reader.missed)
         # What is decided and not yet given is matched, and waits.
         return {
@@ -541,6 +585,7 @@ class Join(Closing):
             "waiting": waiting,
             "lag": lag + waiting,
             "missed": missed,
+            "offset": None if offset is None else offset / _NS,
         }
 
     # ---- without it
