@@ -60,8 +60,10 @@ class FrameSet(Sequence["Frame[Any] | None"]):
     ...     for frames in sets:
     ...         print(frames["left"], frames["right"], frames.time_ns, frames.spread, frames.missing)
     ...         print([name for name, frame in frames.items() if frame is not None])
+    ...         print(frames.keys(), [frame.seq for frame in frames.values()], frames.get("top"))
     [1 2] [3 4] 1000000 0.002 {}
     ['left', 'right']
+    ('left', 'right') [0, 0] None
     """
 
     __slots__ = ("_frames", "lead", "missing", "names", "seq", "spread", "time_ns")
