@@ -293,7 +293,7 @@ class Join(Closing):
         self._offsets: list[deque[int]] = [deque(maxlen=_MEDIAN_OF) for _ in found] if by == "time_ns" else []
         self._doubt: str | None = None
         self._is_doubt_told = False
-        # The bytes of the largest frame of each that a limit was made for; None: the limit was given.
+        # The bytes of the largest frame of each that came while several waited; None: the limit was given.
         self._largest = None if limit is not None else [0] * len(found)
         self._stamp_of = terms.stamp_of()
         self._readers: list[Reader[Any]] = [found[place] for place in terms.places]
@@ -459,14 +459,20 @@ class Join(Closing):
         return True
 
     def _push(self, stream: int, frame: Any) -> None:
-        if self._largest is not None and frame.nbytes > self._largest[stream]:
-            self._largest[stream] = frame.nbytes
-            self._matcher.limits[stream] = _as_many(frame.nbytes)
-        due = frame.published_ns + self._deadline_ns
+        matcher, published = self._matcher, frame.published_ns
+        # Before there are as many as may wait in any case, their size does not matter.
+        if len(matcher.queues[stream]) >= _FEWEST_FRAMES - 2:
+            self._set_limit(stream, frame.nbytes)
         stamp = self._stamp_of(frame)
         if self._offsets:
-            self._offsets[stream].append(stamp - frame.published_ns)
-        self._matcher.push(stream, stamp, due, frame)
+            self._offsets[stream].append(stamp - published)
+        matcher.push(stream, stamp, published + self._deadline_ns, frame)
+
+    def _set_limit(self, stream: int, nbytes: int) -> None:
+        """Have as many frames wait as the bytes of the largest allow, unless a limit was given."""
+        if self._largest is not None and nbytes > self._largest[stream]:
+            self._largest[stream] = nbytes
+            self._matcher.limits[stream] = _as_many(nbytes)
 
     def _hear(self, stream: int) -> bool:
         """Ask a reader that may have a frame, the end, or a death to tell. False: it has nothing."""

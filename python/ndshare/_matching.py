@@ -76,6 +76,8 @@ class Matcher:
         self._overdue: int | None = None
         # When the first match was due that did not wait for a stream, which has shown nothing since.
         self._hurried: dict[int, int] = {}
+        # Whether a queue may be nearly full: it spares a look at each.
+        self._is_crowded = False
 
     # ---- what the caller tells
 
@@ -97,9 +99,12 @@ class Matcher:
             counts.late += 1
             return
         queue = self.queues[stream]
-        while len(queue) >= self.limits[stream]:
+        limit = self.limits[stream]
+        while len(queue) >= limit:
             self._make_room(queue, counts)
         queue.append(Entry(stamp, due, item))
+        if len(queue) >= limit - 1:
+            self._is_crowded = True
 
     def _make_room(self, queue: deque[Entry], counts: Counts) -> None:
         stamp, due, _ = queue.popleft()
@@ -153,7 +158,8 @@ class Matcher:
         for stream, last in enumerate(self.last):
             is_behind = last is None or last + apart < stamp
             if is_behind and self.states[stream] == "live" and stream != lead:
-                return any(map(self.is_nearly_full, range(len(self.queues))))
+                self._is_crowded = self._is_crowded and any(map(self.is_nearly_full, range(len(self.queues))))
+                return self._is_crowded
         return True
 
     def due(self) -> int | None:
@@ -163,7 +169,10 @@ class Matcher:
             return None
         queue = self.queues[lead]
         due = queue[0].due if queue else self._due_without(lead)
-        return min(self._hurried.values() if due is None else (due, *self._hurried.values()), default=None)
+        if not self._hurried:
+            return due
+        first = min(self._hurried.values())
+        return first if due is None else min(due, first)
 
     def waiting(self) -> int:
         """Return how many frames wait."""
@@ -226,7 +235,7 @@ class Matcher:
         if now >= first.due:
             self._freeze_behind(lead, stamp, picks)
             return self._make(lead, picks)
-        if not self._is_pressed(lead):
+        if not (self._is_crowded and self._is_pressed(lead)):
             return None
         hurried = [stream for stream in undecided if picks[stream] is None]
         for stream in hurried:
@@ -239,11 +248,10 @@ class Matcher:
         What is earlier than all of these may go, and what is later than they are is not freed by them.
         """
         mine = self.queues[lead]
-        first, last = mine[0].stamp - self.within, mine[-1].stamp + self.within
-        return any(
-            len(queue) >= limit and first <= queue[0].stamp <= last
-            for queue, limit in zip(self.queues, self.limits, strict=True)
-        )
+        for queue, limit in zip(self.queues, self.limits, strict=True):
+            if len(queue) >= limit and mine[0].stamp - self.within <= queue[0].stamp <= mine[-1].stamp + self.within:
+                return True
+        return False
 
     def _drop_taken(self, queue: deque[Entry], stamp: Any, made: Any, is_by_lead: bool) -> None:
         """Drop frames that are nearer to what was matched last, at `made`, than to the leader's frame at `stamp`."""
