@@ -643,6 +643,8 @@ ARGUMENTS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "Ring: fields and a shape": (TYPE, wrong(nds.Ring, 3, slots=2, fields={"a": (3, "u1")})),
     "Ring: no fields": (VALUE, wrong(nds.Ring, slots=2, fields={})),
     "Ring: a field that is none": (TYPE, wrong(nds.Ring, slots=2, fields={"a": 3})),
+    "Ring: fields in the order of NumPy": (TYPE, wrong(nds.Ring, slots=2, fields=[("a", "u1", (3, 4))])),
+    "Ring: a field with dtype before shape": (TYPE, wrong(nds.Ring, slots=2, fields={"a": ("u1", (3, 4))})),
     "Ring.put: a missing field": (TYPE, with_fields({"a": [1, 2, 3]})),
     "Ring.put: a field of another shape": (VALUE, with_fields({"a": [1, 2], "b": [1, 2, 3]})),
     "Ring.put: a field of another dtype": (TYPE, with_fields({"a": [1.5, 2, 3], "b": [1, 2, 3]})),

@@ -491,7 +491,27 @@ def test_a_note_is_set_while_its_frame_is_written() -> None:
         _ = got.copy().view(nds.Frame).note
 
 
-@pytest.mark.parametrize("note", [object(), {"a": object()}, float("nan"), {1, 2}])
+def test_notes_may_have_numbers_of_numpy() -> None:
+    ring = nds.Ring(3, "u1", slots=2)
+    frames = ring.reader()
+    given = {"gain": np.float32(0.5), "on": np.bool_(True), "roi": np.array([[1, 2], [3, 4]], "u2"), "n": np.array(7)}
+    for note, told in ((given, {"gain": 0.5, "on": True, "roi": [[1, 2], [3, 4]], "n": 7}), (np.int64(3), 3)):
+        ring.put([1, 2, 3], note=note)
+        assert frames.get(timeout=5).note == told
+
+
+NO_JSON = [
+    object(),
+    {"a": object()},
+    float("nan"),
+    {1, 2},
+    {"a": np.complex64(1)},
+    [np.longdouble(1)],
+    np.zeros(2, "M8[s]"),
+]
+
+
+@pytest.mark.parametrize("note", NO_JSON)
 def test_notes_that_json_cannot_write_are_refused(note: Any) -> None:
     ring = nds.Ring(3, "u1", slots=4)
     with pytest.raises((TypeError, ValueError), match="expected a note that is a str, bytes, or a value that JSON"):

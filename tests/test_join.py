@@ -6,13 +6,15 @@ The stamps are given, so what comes out does not depend on the clock; only freez
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import select
 import signal
 import threading
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -373,6 +375,18 @@ def test_a_set_is_a_sequence_and_a_mapping() -> None:
         (right,),
     )
     assert left in one
+    assert dict(one) == {"a": left, "b": right} == dict(**one) == dict(zip(one.keys(), one.values(), strict=True))
+    assert (one.get("a"), one.get("c"), one.get("c", 3), "a" in one, "c" in one) == (left, None, 3, True, False)
+    match one:
+        case {"b": frame}:
+            assert frame is right
+        case _:
+            pytest.fail("no mapping")
+    assert (isinstance(one, Mapping), isinstance(one, Sequence), type(one).__mro__[1]) == (True, True, nds.FrameSet)
+    tree = nds.Ring(slots=2)
+    frames = tree.reader()
+    tree.put(one)
+    assert frames.get(timeout=HANG).tree() == {"a": [1], "b": [1]}
     assert np.zeros(1) not in one
     assert repr(one) == "<FrameSet 0 of frames {'a': 0, 'b': 0}, spread 0.002>"
     with pytest.raises(KeyError, match="expected one of the readers"):
@@ -523,7 +537,79 @@ def test_few_frames_are_held() -> None:
         for number in range(4):
             rings[0].put([number], time_ns=(100 + 20 * number) * MS)
         one = sets.get(timeout=HANG)
-        assert (numbers(one), one.missing) == ([0, None], {1: "frozen"})
+        assert (numbers(one), one.missing) == ([0, None], {1: "overrun"})
+
+
+def test_a_healthy_camera_loses_nothing_while_a_slow_one_is_waited_for() -> None:
+    """Stream 1 is three times as fast as the leader, and nothing comes of stream 2 for some time."""
+    fed = Fed([list(range(0, 400, 30)), list(range(0, 400, 10)), [0, 300, 330]], within=4, limit=8)
+    for stream in (0, 1, 2):
+        fed.push(stream)
+    for number in range(1, 28):
+        fed.push(1, due=1000 + 10 * number)
+        if number % 3 == 0:
+            fed.push(0, due=1000 + 10 * number)
+    # One more of stream 1 would have gone: so sets go out with it, and without waiting for stream 2.
+    assert fed.given == [[0, 0, 0], *([number, 3 * number, None] for number in range(1, len(fed.given)))]
+    assert (len(fed.given), fed.matcher.counts[1].overrun) == (7, 0)
+    assert (fed.matcher.states[2], fed.matcher.due()) == ("live", 1030), "when the first of these was due"
+    fed.drain(now=1029)
+    assert (fed.matcher.states[2], len(fed.given)) == ("live", 7)
+    fed.drain(now=1030)
+    assert (fed.matcher.states[2], len(fed.given)) == ("frozen", 10)
+    for stream in (2, 1, 1, 1, 0):
+        fed.push(stream)
+    assert fed.given[7:] == [[7, 21, None], [8, 24, None], [9, 27, None], [10, 30, 1]]
+    fed.check_books()
+
+
+def test_a_slow_camera_is_not_frozen_before_the_deadline() -> None:
+    rings = rig(3, when_full="drop_oldest")
+    readers = {name: ring.reader() for name, ring in zip("abc", rings, strict=True)}
+    with nds.join(readers, within=0.001, deadline=HANG, limit=4) as sets:
+        for number in range(12):
+            for ring in rings[:2]:
+                ring.put([number], time_ns=number * 10 * MS)
+            with contextlib.suppress(nds.Empty):
+                one = sets.get(timeout=0)
+                assert (numbers(one), one.missing) == ([one.seq, one.seq, None], {"c": "overrun"})
+        assert [(of["matched"], of["overrun"], of["state"]) for of in sets.stats()["readers"]] == [
+            (9, 0, "live"),
+            (9, 0, "live"),
+            (0, 0, "live"),
+        ]
+
+
+@pytest.mark.parametrize("lead", ["steady", "wall"])
+def test_it_says_that_cameras_have_different_clocks(lead: str) -> None:
+    rings = dict(zip(("steady", "wall"), rig(2), strict=True))
+    with nds.join({name: ring.reader() for name, ring in rings.items()}, lead=lead, limit=2) as sets:
+        for _ in range(4):
+            rings["steady"].put([0], time_ns=time.monotonic_ns())
+            rings["wall"].put([0], time_ns=time.time_ns())
+        assert not sets.get(timeout=HANG).complete
+        with pytest.warns(RuntimeWarning, match=f"s {'ahead of' if lead == 'steady' else 'behind'} those of '{lead}'"):
+            sets.get(timeout=HANG)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            sets.get(timeout=HANG)
+        steady, wall = (of["offset"] for of in sets.stats()["readers"])
+    ahead = (time.time_ns() - time.monotonic_ns()) / 1e9
+    assert steady is not None
+    assert wall is not None
+    assert abs(steady) < HANG
+    assert abs(wall - ahead) < HANG
+
+
+def test_how_many_wait_follows_the_size_of_frames() -> None:
+    for largest, most in ((2, 1024), (1 << 20, 128), (1 << 24, 16)):
+        ring = nds.Ring(slots=2)
+        with nds.join([ring.reader(), nds.Ring(1, slots=2).reader()]) as sets:
+            for number, size in enumerate([1] * 14 + [largest, 1]):
+                ring.put(np.empty(size, "u1"), time_ns=number)
+                with contextlib.suppress(nds.Empty):
+                    sets.get(timeout=0)
+            assert sets._matcher.limits[0] == most
 
 
 def test_the_last_deaths_are_told_once() -> None:

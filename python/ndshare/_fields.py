@@ -93,6 +93,8 @@ def _sub_array(where: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.d
 
 
 def _spec_dtype(where: str, spec: Any) -> np.dtype[Any]:
+    if isinstance(spec, tuple | list) and isinstance(next(iter(cast("Any", spec)), None), str):
+        raise TypeError(_in_another_order(where, tuple(cast("Any", spec))))
     if isinstance(spec, Mapping) or (isinstance(spec, tuple | list) and not _is_leaf(cast("Any", spec))):
         return _level(where, cast("Any", spec), _spec_dtype)
     if not isinstance(spec, tuple | list):
@@ -108,6 +110,17 @@ def _spec_dtype(where: str, spec: Any) -> np.dtype[Any]:
         raise ValueError(f"field {where!r}: expected lengths of 0 or more, got {shape}")
     _check_items(where, dtype)
     return _sub_array(where, dtype, lengths)
+
+
+def _in_another_order(where: str, spec: tuple[Any, ...]) -> str:
+    """Return what to say of (dtype, shape), and of (name, dtype, shape), which is NumPy's way to name fields."""
+    said = f"field {where!r}: expected (shape, dtype), got {spec!r}"
+    if len(spec) == 2 and _is_leaf((spec[1], spec[0])):
+        return f"{said}: give ({spec[1]!r}, {spec[0]!r})"
+    if len(spec) not in {2, 3}:
+        return said
+    name, dtype, shape = spec if len(spec) == 3 else (*spec, ())
+    return f"{said}, which is NumPy's order: give fields={{{name!r}: ({shape!r}, {dtype!r}), ...}}"
 
 
 def _is_leaf(spec: tuple[Any, ...]) -> bool:
@@ -226,12 +239,21 @@ def json_of(value: Any) -> str:
     if isinstance(value, Json):
         return value.text
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
     except (TypeError, ValueError, RecursionError) as error:
         kind = ValueError if isinstance(error, ValueError) else TypeError
         raise kind(
             f"expected a note that is a str, bytes, or a value that JSON can write, got {type(value).__name__}: {error}"
         ) from error
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can write of NumPy's: a number, a truth value, or an array of such, or of texts."""
+    if isinstance(value, np.ndarray | np.generic):
+        dtype = cast("np.dtype[Any]", cast("Any", value).dtype)
+        if dtype.kind in "biuU" or (dtype.kind == "f" and dtype.itemsize <= 8):
+            return cast("Any", value).tolist()
+    raise TypeError(f"Object of type {type(cast('object', value)).__name__} is not JSON serializable")
 
 
 def json_in(text: str) -> Any:

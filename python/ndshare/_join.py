@@ -12,9 +12,11 @@ import os
 import select
 import threading
 import time
+import warnings
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypedDict, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypedDict, TypeVar, cast, overload
 
 from ._closing import Closing
 from ._errors import Closed, Empty, WriterDied
@@ -27,17 +29,25 @@ if TYPE_CHECKING:
     from ._ring import Frame
 
 _NS = 1_000_000_000
+_Default = TypeVar("_Default")
 # Later than any clock comes to: a wait without an end.
 _NEVER = 1 << 62
+# Of so many offsets the median counts, and clocks that differ by less are not told of.
+_MEDIAN_OF, _CLOCKS_DIFFER = 9, _NS
+# How many frames of a reader wait if nothing is said of that: as many as these bytes hold, within bounds.
+_MOST_BYTES, _FEWEST_FRAMES, _MOST_FRAMES = 128 << 20, 16, 1024
 
 
 class FrameSet(Sequence["Frame[Any] | None"]):
     """The frames that belong together, one of each reader in the order of the readers; None for one that is missing.
 
-    Of readers with names it is also a mapping: ``frames["left"]``, ``frames.items()``.
+    Of readers with names it is also a mapping, and an instance of `collections.abc.Mapping`: ``frames["left"]``,
+    ``"left" in frames``, ``dict(frames)``, ``f(**frames)``. But a loop over it gives the frames, as of a tuple; `keys`
+    are the names.
 
     `missing` says of which readers no frame is here, and why: ``"no match"`` (its camera goes on, and no frame was near
-    enough), ``"frozen"``, ``"died"`` or ``"closed"``. `names` are the names of all readers, or their places; `lead` is
+    enough), ``"overrun"`` (it was not waited for, as too many frames were waiting), ``"frozen"``, ``"died"`` or
+    ``"closed"``. `names` are the names of all readers, or their places; `lead` is
     the one whose frame the others are near to, and `time_ns` the time of that. `spread` is how far its frames lie
     apart, in seconds or in the units of the field, and `seq` the number of the set, from 0.
 
@@ -50,8 +60,10 @@ class FrameSet(Sequence["Frame[Any] | None"]):
     ...     for frames in sets:
     ...         print(frames["left"], frames["right"], frames.time_ns, frames.spread, frames.missing)
     ...         print([name for name, frame in frames.items() if frame is not None])
+    ...         print(frames.keys(), [frame.seq for frame in frames.values()], frames.get("top"))
     [1 2] [3 4] 1000000 0.002 {}
     ['left', 'right']
+    ('left', 'right') [0, 0] None
     """
 
     __slots__ = ("_frames", "lead", "missing", "names", "seq", "spread", "time_ns")
@@ -92,8 +104,28 @@ class FrameSet(Sequence["Frame[Any] | None"]):
         return iter(self._frames)
 
     def __contains__(self, frame: object) -> bool:
+        """Tell whether a name is one of the readers', or a frame is here."""
+        if isinstance(frame, str):
+            return frame in self.names
         # Arrays are compared item by item.
         return any(frame is mine for mine in self._frames)
+
+    # Any: a call with ** wants str.
+    def keys(self) -> tuple[Any, ...]:
+        """Return the names of the readers, or their places."""
+        return self.names
+
+    def values(self) -> tuple[Frame[Any] | None, ...]:
+        """Return the frames, in the order of the readers."""
+        return self._frames
+
+    @overload
+    def get(self, key: str | int) -> Frame[Any] | None: ...
+    @overload
+    def get(self, key: str | int, default: _Default) -> Frame[Any] | _Default | None: ...
+    def get(self, key: str | int, default: Any = None) -> Any:
+        """Return the frame of a reader, None if it is missing, and `default` if there is no such reader."""
+        return self[key] if key in self.names else default
 
     def items(self) -> list[tuple[str | int, Frame[Any] | None]]:
         """Return name and frame of each reader."""
@@ -110,6 +142,15 @@ class FrameSet(Sequence["Frame[Any] | None"]):
         return f"<FrameSet {self.seq} of frames {there}, spread {self.spread:.6g}{lack}>"
 
 
+class _NamedFrameSet(FrameSet):
+    """A set of readers with names: what asks for a Mapping takes it."""
+
+    __slots__ = ()
+
+
+cast("Any", Mapping).register(_NamedFrameSet)
+
+
 class JoinedStats(TypedDict):
     """What `Join.stats` says of one reader."""
 
@@ -124,6 +165,7 @@ class JoinedStats(TypedDict):
     waiting: int
     lag: int
     missed: int
+    offset: float | None
 
 
 class JoinStats(TypedDict):
@@ -235,17 +277,24 @@ class Join(Closing):
         *,
         lead: str | int | None,
         deadline: float | None,
-        limit: int,
+        limit: int | None,
         apart: float,
     ) -> None:
         found, names = _named(readers)
         self._terms = terms = _Terms(found, names, by, lead)
         if deadline is not None and not 0 < deadline < float("inf"):
             raise ValueError(f"expected deadline in seconds, more than 0, or None, got {deadline!r}")
-        if limit < 2:
-            raise ValueError(f"expected a limit of 2 frames or more, got {limit!r}")
+        if limit is not None and limit < 2:
+            raise ValueError(f"expected a limit of 2 frames or more, or None, got {limit!r}")
         self._deadline_ns = _NEVER if deadline is None else round(deadline * _NS)
-        self._matcher = Matcher(len(found), terms.length("within", within), limit, terms.length("apart", apart))
+        most = _MOST_FRAMES if limit is None else limit
+        self._matcher = Matcher(len(found), terms.length("within", within), most, terms.length("apart", apart))
+        # How far the last stamps of each were ahead of this machine's clock at publication; empty: by other than time.
+        self._offsets: list[deque[int]] = [deque(maxlen=_MEDIAN_OF) for _ in found] if by == "time_ns" else []
+        self._doubt: str | None = None
+        self._is_doubt_told = False
+        # The bytes of the largest frame of each that came while several waited; None: the limit was given.
+        self._largest = None if limit is not None else [0] * len(found)
         self._stamp_of = terms.stamp_of()
         self._readers: list[Reader[Any]] = [found[place] for place in terms.places]
         self._pid = os.getpid()
@@ -272,12 +321,16 @@ class Join(Closing):
 
         Raises Empty when none was for `timeout` seconds (None: wait for ever), which says of whom nothing came; Closed
         when all rings were closed and every set was given, or this was closed; WriterDied, once, when the last writers
-        of all rings that are not closed died: call `get` again to wait for their successors.
+        of all rings that are not closed died: call `get` again to wait for their successors. Warns once, when cameras
+        have found no partner and their stamps are of different clocks.
         """
         if timeout is not None and not timeout >= 0:
             raise ValueError(f"expected a timeout in seconds, 0 or more, or None, got {timeout}")
         if self._pid != os.getpid():
             raise RuntimeError(f"the join belongs to process {self._pid}, which made it: make one in each process")
+        if self._doubt is not None:  # at the call after the set that told, as a warning may be an error
+            doubt, self._doubt = self._doubt, None
+            warnings.warn(doubt, RuntimeWarning, stacklevel=2)
         self._callers.append(None)
         try:
             return self._get(timeout)
@@ -303,7 +356,8 @@ class Join(Closing):
         "closed"), "frames" that came here, those of them in sets ("matched"), in none ("unmatched"), and "waiting";
         "lag" (waiting here or in the ring), and "missed" (the ring had no room for them). Of the unmatched some are
         told apart: "late" (their set was out), "overrun" (`limit` others waited) and "disordered" (a stamp before that
-        of the one before).
+        of the one before). "offset" says how many seconds the stamps are ahead of the clock of this machine when their
+        frames are published, as the median of the last nine; None without frames, or by other than time.
         """
         # Without the lock: a signal handler may ask in the thread that has it.
         places = sorted(range(len(self._readers)), key=self._terms.places.__getitem__)
@@ -405,8 +459,20 @@ class Join(Closing):
         return True
 
     def _push(self, stream: int, frame: Any) -> None:
-        due = frame.published_ns + self._deadline_ns
-        self._matcher.push(stream, self._stamp_of(frame), due, frame)
+        matcher, published = self._matcher, frame.published_ns
+        # Before there are as many as may wait in any case, their size does not matter.
+        if len(matcher.queues[stream]) >= _FEWEST_FRAMES - 2:
+            self._set_limit(stream, frame.nbytes)
+        stamp = self._stamp_of(frame)
+        if self._offsets:
+            self._offsets[stream].append(stamp - published)
+        matcher.push(stream, stamp, published + self._deadline_ns, frame)
+
+    def _set_limit(self, stream: int, nbytes: int) -> None:
+        """Have as many frames wait as the bytes of the largest allow, unless a limit was given."""
+        if self._largest is not None and nbytes > self._largest[stream]:
+            self._largest[stream] = nbytes
+            self._matcher.limits[stream] = _as_many(nbytes)
 
     def _hear(self, stream: int) -> bool:
         """Ask a reader that may have a frame, the end, or a death to tell. False: it has nothing."""
@@ -480,12 +546,39 @@ class Join(Closing):
         missing: dict[str | int, _Why] = {names[places[stream]]: why for stream, why in match.missing.items()}
         seq, self._sets = self._sets, self._sets + 1
         self._complete += not missing
+        if missing and self._offsets and not self._is_doubt_told:
+            self._compare_clocks(match)
         spread = (max(stamps) - min(stamps)) / self._terms.unit
-        return FrameSet(names, tuple(frames), missing, lead=names[places[match.lead]], seq=seq, spread=spread)
+        kind = _NamedFrameSet if isinstance(names[0], str) else FrameSet
+        return kind(names, tuple(frames), missing, lead=names[places[match.lead]], seq=seq, spread=spread)
+
+    def _compare_clocks(self, match: Match) -> None:
+        """Note if one that is missing, and was in no set, has another clock than the leader."""
+        names, places = self._terms.names, self._terms.places
+        mine = self._offset_of(match.lead)
+        for stream in match.missing:
+            its = self._offset_of(stream)
+            if its is None or mine is None or self._matcher.counts[stream].matched:
+                continue
+            apart = abs(its - mine)
+            if apart > max(_CLOCKS_DIFFER, 10 * self._matcher.within):
+                self._is_doubt_told = True
+                self._doubt = (
+                    f"expected stamps of one clock, got those of {names[places[stream]]!r} {apart / _NS:.9g} s "
+                    f"{'ahead of' if its > mine else 'behind'} those of {names[places[match.lead]]!r}, by when the "
+                    "frames were published, and none of its frames found a partner: convert the stamps to one clock"
+                )
+                return
+
+    def _offset_of(self, stream: int) -> int | None:
+        """Return the median of the last offsets of a stream, in nanoseconds."""
+        offsets = sorted(self._offsets[stream].copy()) if self._offsets else []
+        return offsets[len(offsets) // 2] if offsets else None
 
     def _stats_of(self, stream: int) -> JoinedStats:
         counts, waiting = self._matcher.counts[stream], len(self._matcher.queues[stream])
         reader = self._readers[stream]
+        offset = self._offset_of(stream)
         lag, missed = (0, 0) if reader.closed else (reader.lag, reader.missed)
         # What is decided and not yet given is matched, and waits.
         return {
@@ -500,6 +593,7 @@ class Join(Closing):
             "waiting": waiting,
             "lag": lag + waiting,
             "missed": missed,
+            "offset": None if offset is None else offset / _NS,
         }
 
     # ---- without it
@@ -548,6 +642,11 @@ class Join(Closing):
         )
 
 
+def _as_many(nbytes: int) -> int:
+    """Return how many frames of a size wait at the most, where no limit was given."""
+    return max(_FEWEST_FRAMES, min(_MOST_FRAMES, _MOST_BYTES // nbytes))
+
+
 def _was_closed() -> Closed:
     return Closed("the join was closed: expected an open one; make a new one")
 
@@ -572,7 +671,7 @@ def join(
     *,
     lead: str | int | None = None,
     deadline: float | None = 1.0,
-    limit: int = 16,
+    limit: int | None = None,
     apart: float = 0.0,
 ) -> Join:
     """Return the sets of frames of several rings that belong together: a `Join`, to iterate over.
@@ -586,8 +685,10 @@ def join(
     `apart` at least (in the units of `within`; twice `within` is enough), it comes as soon as its last frame. It waits
     for `deadline` seconds after its leading frame was published at the most (None: for ever). A camera that has shown
     nothing by then is frozen until it shows something, and nobody waits for it; if it led, the next reader leads. Make
-    `deadline` longer than the longest interval of a camera. `limit` frames of a reader wait here at the most: a
-    leader's set goes out without its partners then, and of another reader the oldest frame goes, and is counted.
+    `deadline` longer than the longest interval of a camera. `limit` frames of a reader wait here at the most;
+    None: as many as 128 MiB hold, 16 at the least and 1024 at the most. When more come, the leader's oldest set goes
+    out with what is there, and who is not there is missing as "overrun". So no camera loses frames as another is slow.
+    Of frames that no set could use the oldest goes, and is counted.
 
     Raises ValueError and TypeError for what cannot be joined.
 

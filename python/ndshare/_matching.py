@@ -7,8 +7,13 @@ near, the earlier wins. Nothing else can take part: it is unmatched.
 
 `Matcher` finds the same as if it had seen all frames at once. So it waits until no frame to come could be nearer:
 stamps of a stream do not go back, and, where that is promised, are `apart` at least. A match waits no longer than until
-its frame is due, and not when `limit` frames wait behind it; who has shown nothing by then is frozen until it shows
-something. While the leader is frozen or has ended, the next stream in order leads.
+its frame is due; who has shown nothing by then is frozen until it shows something. While the leader is frozen or has
+ended, the next stream in order leads.
+
+Not more frames of a stream wait than its limit. Where one more of those that a match could use would have to go, the
+leader's oldest match goes out instead, with what is there, and whom it did not wait for is missing as "overrun". So
+nothing of a healthy stream is lost because another one is slow. Who shows nothing until the first of these was due is
+frozen then, and no sooner.
 """
 
 from __future__ import annotations
@@ -17,9 +22,11 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     _State = Literal["live", "frozen", "died", "closed"]
     # Why a stream has no part in a match.
-    _Why = Literal["no match", "frozen", "died", "closed"]
+    _Why = Literal["no match", "overrun", "frozen", "died", "closed"]
 
 
 class Entry(NamedTuple):
@@ -56,7 +63,8 @@ class Matcher:
 
     def __init__(self, count: int, within: Any, limit: int, apart: Any = 0) -> None:
         self.within: Final = within
-        self.limit: Final = limit
+        # The caller may change them.
+        self.limits = [limit] * count
         self.apart: Final = apart
         self.queues: list[deque[Entry]] = [deque() for _ in range(count)]
         self.states: list[_State] = ["live"] * count
@@ -66,6 +74,10 @@ class Matcher:
         self._made: tuple[int, Any] | None = None
         # When the first was due of those that made room while the leader showed nothing.
         self._overdue: int | None = None
+        # When the first match was due that did not wait for a stream, which has shown nothing since.
+        self._hurried: dict[int, int] = {}
+        # Whether a queue may be nearly full: it spares a look at each.
+        self._is_crowded = False
 
     # ---- what the caller tells
 
@@ -75,6 +87,8 @@ class Matcher:
         counts.frames += 1
         if self._overdue is not None and stream <= (self._leader() or 0):
             self._overdue = None
+        if self._hurried:
+            self._hurried.pop(stream, None)
         self.states[stream] = "live"
         # Also refuses what is no number: it compares as false.
         if not (stamp == stamp if last is None else stamp >= last):  # noqa: PLR0124
@@ -85,23 +99,33 @@ class Matcher:
             counts.late += 1
             return
         queue = self.queues[stream]
-        if len(queue) >= self.limit:
+        limit = self.limits[stream]
+        while len(queue) >= limit:
             self._make_room(queue, counts)
         queue.append(Entry(stamp, due, item))
+        if len(queue) >= limit - 1:
+            self._is_crowded = True
 
     def _make_room(self, queue: deque[Entry], counts: Counts) -> None:
-        due = queue.popleft().due
+        stamp, due, _ = queue.popleft()
+        lead = self._leader()
+        mine = None if lead is None else self.queues[lead]
+        if mine and stamp < mine[0].stamp - self.within:
+            return  # no match to come could use it
         self._overdue = due if self._overdue is None else min(self._overdue, due)
         counts.overrun += 1
 
     def end(self, stream: int, state: Literal["died", "closed"]) -> None:
         """Hear that nothing comes of a stream any more, or not soon."""
+        self._hurried.pop(stream, None)
         self.states[stream] = state
 
     # ---- what it finds
 
     def next(self, now: int) -> Match | None:
         """Return the next match, if it is decided by now."""
+        if self._hurried:
+            self._freeze_silent(now)
         # Each round takes a frame, freezes a stream, or ends it.
         while True:
             lead = self._leader()
@@ -134,7 +158,8 @@ class Matcher:
         for stream, last in enumerate(self.last):
             is_behind = last is None or last + apart < stamp
             if is_behind and self.states[stream] == "live" and stream != lead:
-                return max(map(len, self.queues)) >= self.limit - 1
+                self._is_crowded = self._is_crowded and any(map(self.is_nearly_full, range(len(self.queues))))
+                return self._is_crowded
         return True
 
     def due(self) -> int | None:
@@ -143,7 +168,11 @@ class Matcher:
         if lead is None:
             return None
         queue = self.queues[lead]
-        return queue[0].due if queue else self._due_without(lead)
+        due = queue[0].due if queue else self._due_without(lead)
+        if not self._hurried:
+            return due
+        first = min(self._hurried.values())
+        return first if due is None else min(due, first)
 
     def waiting(self) -> int:
         """Return how many frames wait."""
@@ -151,7 +180,7 @@ class Matcher:
 
     def is_nearly_full(self, stream: int) -> bool:
         """Tell whether with one more frame of a stream something goes that could have waited."""
-        return len(self.queues[stream]) >= self.limit - 1
+        return len(self.queues[stream]) >= self.limits[stream] - 1
 
     def farthest_behind(self) -> int | None:
         """Return the first of `order` that is not closed."""
@@ -190,7 +219,7 @@ class Matcher:
         first = queue[0]
         stamp = first.stamp
         picks: list[int | None] = [None] * len(self.queues)
-        is_open = False
+        undecided: list[int] = []
         # A second leading frame with the same stamp finds none: all belong to the first.
         if made is None or made[1] != stamp or made[0] != lead:
             after, is_known = self._next_of(lead, stamp)
@@ -199,12 +228,30 @@ class Matcher:
                     if made is not None and mine:
                         self._drop_taken(mine, stamp, made[1], made[0] == lead)
                     picks[stream], more = self._pick(stream, stamp, after, is_known)
-                    is_open = is_open or more
-        if is_open and now < first.due and len(queue) < self.limit:
-            return None
-        if is_open:
+                    if more:
+                        undecided.append(stream)
+        if not undecided:
+            return self._make(lead, picks)
+        if now >= first.due:
             self._freeze_behind(lead, stamp, picks)
-        return self._make(lead, picks)
+            return self._make(lead, picks)
+        if not (self._is_crowded and self._is_pressed(lead)):
+            return None
+        hurried = [stream for stream in undecided if picks[stream] is None]
+        for stream in hurried:
+            self._hurried.setdefault(stream, first.due)
+        return self._make(lead, picks, hurried)
+
+    def _is_pressed(self, lead: int) -> bool:
+        """Tell whether a stream is full of what the leader's matches could use: nobody is waited for then.
+
+        What is earlier than all of these may go, and what is later than they are is not freed by them.
+        """
+        mine = self.queues[lead]
+        for queue, limit in zip(self.queues, self.limits, strict=True):
+            if len(queue) >= limit and mine[0].stamp - self.within <= queue[0].stamp <= mine[-1].stamp + self.within:
+                return True
+        return False
 
     def _drop_taken(self, queue: deque[Entry], stamp: Any, made: Any, is_by_lead: bool) -> None:
         """Drop frames that are nearer to what was matched last, at `made`, than to the leader's frame at `stamp`."""
@@ -253,7 +300,13 @@ class Matcher:
             if stream != lead and self.states[stream] == "live" and is_behind:
                 self.states[stream] = "frozen"
 
-    def _make(self, lead: int, picks: list[int | None]) -> Match:
+    def _freeze_silent(self, now: int) -> None:
+        """Have those be frozen that showed nothing until the first match was due that did not wait for them."""
+        for stream in [stream for stream, due in self._hurried.items() if now >= due]:
+            del self._hurried[stream]
+            self.states[stream] = "frozen"
+
+    def _make(self, lead: int, picks: list[int | None], hurried: Sequence[int] = ()) -> Match:
         entries: list[Entry | None] = []
         missing: dict[int, _Why] = {}
         stamp = self.queues[lead][0].stamp
@@ -266,7 +319,7 @@ class Matcher:
                 self.counts[stream].matched += 1
                 continue
             entries.append(None)
-            missing[stream] = self._why(stream)
+            missing[stream] = "overrun" if stream in hurried else self._why(stream)
             # What is no later than this one is nearest to it, or to one before.
             while queue and queue[0].stamp <= stamp:
                 queue.popleft()
