@@ -159,6 +159,19 @@ def test_a_table_as_parquet_has_a_column_for_each_number(tmp_path: Path) -> None
     assert files_in(tmp_path) == ["run.npy", "run.npy.times.parquet"]
 
 
+def test_a_stamp_of_utc_is_its_date(tmp_path: Path) -> None:
+    """It was counted from the start of the machine, which gave a date in 2083."""
+    ring = nds.Ring(SHAPE, np.uint16, slots=8)
+    frames, now = ring.reader(), time.time_ns()
+    for stamp in (now, now + 37 * 10**9):  # UTC, and TAI, which PTP may have
+        ring.put(image(0), time_ns=stamp)
+    rows = rows_of(write(tmp_path / "run.npy", ring, [frames.get(timeout=0) for _ in range(2)], "csv"))
+    assert [int(np.datetime64(row["utc"].rstrip("Z"), "ns").astype(np.int64)) for row in rows] == [
+        now,
+        now + 37 * 10**9,
+    ]
+
+
 @pytest.mark.parametrize("stamp", [2**63 - 1, 2**63 - 10**18])
 def test_a_stamp_for_which_there_is_no_date_has_none(stamp: int, tmp_path: Path) -> None:
     """It was one of the 17th century: the sum of stamp and offset has no room in 63 bits."""

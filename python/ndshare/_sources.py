@@ -39,18 +39,31 @@ class Source(NamedTuple):
         return None if self.rows is None else meta_of(self.rows)
 
 
-def open_source(path: Path) -> Source:
-    """Open a recording. Raises ValueError where it is none, FileNotFoundError, and ImportError for missing packages."""
+def open_source(path: Path, known: np.dtype[Any] | None = None) -> Source:
+    """Open a recording, whose meta is perhaps of a `known` dtype: a table in CSV says none.
+
+    Raises ValueError where it is none, FileNotFoundError, and ImportError for missing packages.
+    """
     name = _sinks.format_of(path)
     if (package := _sinks.package_of(name)) is not None:
         _sinks.need(package)
     if not path.exists():
         raise FileNotFoundError(f"expected a recording {path}, got nothing there")
     frames, shape, dtype, get = _OPEN[name](path)
-    rows = read_table(path)
+    rows = read_table(path, _described_meta(path, name) or known)
     # One that was killed has a row more than frames, at the most.
     frames = frames if rows is None else min(frames, len(rows))
     return Source(frames, shape, dtype, get, None if rows is None else rows[:frames], open_notes(path))
+
+
+def _described_meta(path: Path, name: str) -> np.dtype[Any] | None:
+    """Return the dtype of meta where the file of frames has a place for it."""
+    beside = {"raw": description_of(path), "zarr": path / "zarr.json"}.get(name)
+    if beside is None or not beside.is_file():
+        return None
+    facts = json.loads(beside.read_text())
+    descr = facts.get("meta") if name == "raw" else facts.get("attributes", {}).get("ndshare_meta")
+    return None if descr is None else dtype_of_json(descr)
 
 
 _Opened = tuple[int, tuple[int, ...], np.dtype[Any], Callable[[int], NDArray[Any]]]

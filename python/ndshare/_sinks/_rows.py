@@ -76,6 +76,8 @@ class RawSink(Rows):
             "dtype": np.lib.format.dtype_to_descr(look.dtype),
             "order": "C",
             "frame_bytes": look.frame_bytes,
+            # What a table in CSV does not say.
+            "meta": None if look.meta is None else np.lib.format.dtype_to_descr(look.meta),
         }
         # The number comes first, inside of a page, in a fixed width: JSON may have spaces there.
         before = '{\n "frames": '

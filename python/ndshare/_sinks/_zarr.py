@@ -75,11 +75,13 @@ class ZarrSink:
         zarr = need("zarr")
         path.mkdir()  # raises FileExistsError before zarr would write over anything
         fields = parts(look)
+        # What a table in CSV does not say.
+        meta = {} if look.meta is None else {"ndshare_meta": np.lib.format.dtype_to_descr(look.meta)}
         for level in dict.fromkeys(field[:depth] for field, _ in fields for depth in range(len(field))):
             # The order of the fields, and how they lie.
-            more = {} if level else {"dtype": np.lib.format.dtype_to_descr(look.dtype)}
+            more = {} if level else {"dtype": np.lib.format.dtype_to_descr(look.dtype), **meta}
             zarr.create_group(path.joinpath(*level), zarr_format=3, attributes=more)
-        self._arrays = [(field, _Array(path.joinpath(*field), one)) for field, one in fields]
+        self._arrays = [(field, _Array(path.joinpath(*field), one, {} if field else meta)) for field, one in fields]
         self.frames = 0
 
     def write(self, frames: list[NDArray[Any]]) -> None:
@@ -100,8 +102,8 @@ class ZarrSink:
 class _Array:
     """One array: its ``zarr.json``, and the shard that is being filled."""
 
-    def __init__(self, path: Path, look: Look) -> None:
-        self._path, self._look = path, look
+    def __init__(self, path: Path, look: Look, more: dict[str, Any]) -> None:
+        self._path, self._look, self._more = path, look, more
         self._per_shard = max(1, min(_MOST_FRAMES, _SHARD_BYTES // max(look.frame_bytes, 1)))
         self._start = -(-self._per_shard * _PLACE.size // PAGE) * PAGE
         self._describe()
@@ -130,6 +132,7 @@ class _Array:
                 serializer=sharding,
                 filters=None,
                 compressors=None,
+                attributes=self._more,
             )
         described = self._path / "zarr.json"
         found = _SHAPE.search(text := described.read_text())
