@@ -15,9 +15,8 @@ from ._errors import RecordError
 from ._native import Ring
 from ._recorder import BEGAN_NS, BYTES, FRAMES, LOST, MILLI_RATE, NOW_NS, Plan
 from ._ref import ref
-from ._sinks._notes import notes_path
-from ._sinks._rows import description_of
-from ._sinks._times import kind_of, paths_of
+from ._sinks._place import beside, is_taken
+from ._sinks._times import kind_of
 from ._task import Stopping, Task
 
 
@@ -182,9 +181,11 @@ def record(
     writers back; others lose frames, which is counted. All frames have to be as the first one: another shape or dtype
     ends the recording with an error. What is counted is whole and can be read at every instant, also after a kill.
 
-    Raises FileExistsError where something is there already, unless `overwrite`; ImportError where a package is missing;
-    ValueError for other endings, TypeError for frames that the format does not have, RecordError where it could not
-    begin.
+    With `overwrite` it takes the place of an old recording with its first whole frame; without one the old one stays.
+
+    Raises FileExistsError where something is there already, unless `overwrite`, and where another recording goes on;
+    ImportError where a package is missing; ValueError for other endings, TypeError for frames that the format does not
+    have, RecordError where it could not begin.
 
     >>> import ndshare as nds, tempfile
     >>> ring = nds.Ring(3, "uint8", slots=8, keep=2)
@@ -242,29 +243,21 @@ def _planned(
         _sinks.check_format(name, _sinks.Look(ring.shape, ring.dtype, ring.meta))
     elif (package := _sinks.package_of(name)) is not None:
         _sinks.need(package)
-    _make_room(target, name, overwrite)
-    return Plan(str(target), name, kind, count, seconds)
+    return Plan(str(target), name, kind, count, seconds, _replaces(target, overwrite))
 
 
-def _make_room(target: Path, name: str, overwrite: bool) -> None:
-    """Remove an old recording with all that belongs to it, or refuse."""
-    beside = [description_of(target)] if name == "raw" else []
-    there = [one for one in [target, *beside, notes_path(target), *paths_of(target).values()] if os.path.lexists(one)]
+def _replaces(target: Path, overwrite: bool) -> bool:
+    """Tell whether there is an old recording, or a part of one, that is to be replaced. Raises FileExistsError."""
+    there = [one for one in [target, *beside(target)] if os.path.lexists(one)]
     if there and not overwrite:
         raise FileExistsError(
             f"expected no recording {target}, got {there[0].name} there: choose another name, or pass overwrite=True"
         )
-    for one in there:
-        if one.is_dir() and not one.is_symlink():
-            _remove_zarr(one)
-        else:
-            one.unlink()
-
-
-def _remove_zarr(folder: Path) -> None:
-    if not (folder / "zarr.json").is_file():
-        raise FileExistsError(f"expected a recording at {folder}, got a folder of something else: choose another name")
-    shutil.rmtree(folder)
+    if target.is_dir() and not target.is_symlink() and not (target / "zarr.json").is_file():
+        raise FileExistsError(f"expected a recording at {target}, got a folder of something else: choose another name")
+    if is_taken(target):
+        raise FileExistsError(f"expected one recording to {target} at a time, got another that goes on: stop it first")
+    return bool(there)
 
 
 record.__module__ = Recording.__module__ = RecordStats.__module__ = "ndshare"

@@ -18,6 +18,7 @@ from ._errors import Closed, Empty, WriterDied
 from ._native import Reader, Ring
 from ._ref import ref
 from ._sinks._notes import NotesSink, notes_path
+from ._sinks._place import Replacement
 from ._sinks._times import TimesSink, paths_of
 from ._task import Side
 
@@ -41,6 +42,7 @@ class Plan:
     sidecar: str | None
     frames: int | None
     seconds: float | None
+    replaces: bool = False
     first: int = 0
 
 
@@ -55,8 +57,10 @@ class EndedError(Exception):
 class Output:
     """The files of a recording: frames, and beside them the table and the notes."""
 
-    def __init__(self, path: Path, look: _sinks.Look, sidecar: str | None) -> None:
-        """Make them. Raises OSError."""
+    def __init__(self, path: Path, look: _sinks.Look, sidecar: str | None, place: Replacement | None = None) -> None:
+        """Make them; with a `place` they are made there until a frame is whole. Raises OSError."""
+        self._path, self._place = path, place
+        path = path if place is None else place.path
         self._sink = _sinks.new_sink(_sinks.format_of(path), path, look)
         self._beside: list[TimesSink | NotesSink] = []
         if sidecar is not None:
@@ -71,7 +75,18 @@ class Output:
         """Append frames of a ring, behind what is said of them. Raises OSError where the disk is full."""
         for table in self._beside:
             table.write(frames)
-        self._sink.write([frame.view(np.ndarray) for frame in frames])
+        try:
+            self._sink.write([frame.view(np.ndarray) for frame in frames])
+        finally:
+            if self._place is not None and self.frames:
+                self._take_place(self._place)
+
+    def _take_place(self, place: Replacement) -> None:
+        """Be at the path from now on, where an old recording was."""
+        self._place = None
+        place.take_place()
+        for one in (self._sink, *self._beside):
+            one.moved(self._path)
 
     def close(self) -> None:
         """Cut off what is not whole, and make the table what was wanted. Raises OSError where the disk is full."""
@@ -87,16 +102,22 @@ class Recorder:
         self._plan, self._ring, self._reader, self._side = plan, ring, reader, side
         self._counters = side.counters
         self._output: Output | None = None
+        self._place: Replacement | None = None
         self._look: _sinks.Look | None = None
         self._next: int | None = None
         self._began = time.monotonic_ns()
         self._window = self._began, 0
 
     def prepare(self) -> None:
-        """Make the file before the first frame comes, where the ring says what frames look like."""
-        if self._ring.shape is not None:
+        """Make the file before the first frame comes, where the ring says what frames look like. Raises EndedError."""
+        try:
             with self._told():
-                self._open(self._ring.shape, self._ring.dtype)
+                self._place = Replacement(Path(self._plan.path)) if self._plan.replaces else None
+                if self._ring.shape is not None:
+                    self._open(self._ring.shape, self._ring.dtype)
+        except EndedError:
+            self._close()
+            raise
 
     def run(self) -> None:
         """Record until the end. Raises EndedError if that came too early; what is whole is on the disk in any case."""
@@ -210,7 +231,7 @@ class Recorder:
             _sinks.check_format(plan.format, self._look)
         except TypeError as error:
             raise EndedError(str(error)) from error
-        self._output = Output(Path(plan.path), self._look, plan.sidecar)
+        self._output = Output(Path(plan.path), self._look, plan.sidecar, self._place)
         return self._output
 
     def _alike(self, frames: list[Any]) -> list[Any]:
@@ -250,8 +271,12 @@ class Recorder:
     def _close(self) -> None:
         """Let go of the ring first: a table takes its time."""
         self._reader.close()
-        if self._output is not None:
-            self._output.close()
+        try:
+            if self._output is not None:
+                self._output.close()
+        finally:
+            if self._place is not None:
+                self._place.close()
 
 
 def main() -> None:

@@ -49,7 +49,7 @@ class Replayer:
     def _check_fields(self) -> None:
         """Raise ValueError where a field of the ring has other parts than the one that was recorded."""
         for name in self._fields:
-            recorded, wanted = (leaves(cast("Any", of).fields[name][0], name) for of in self._dtypes())
+            recorded, wanted = (leaves(of.fields[name][0], name) for of in self._dtypes())
             if recorded != wanted:
                 raise ValueError(
                     f"expected meta of the ring as it was recorded, the field {name!r} with {recorded}, got {wanted}: "

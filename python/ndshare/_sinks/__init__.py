@@ -38,6 +38,10 @@ class Sink(Protocol):
         """Append frames. Raises OSError where the disk is full; `frames` says how many are whole then."""
         ...
 
+    def moved(self, path: Path) -> None:
+        """Hear that the file or folder was renamed."""
+        ...
+
     def close(self) -> None:
         """Leave the file as a whole one."""
         ...

@@ -47,6 +47,10 @@ class NotesSink:
         self._file.write(self._end, [np.frombuffer(line, np.uint8)])
         self._end += len(line)
 
+    def moved(self, recording: Path) -> None:
+        """Hear that the recording was renamed."""
+        self._path = notes_path(recording)
+
     def finish(self, frames: int) -> None:
         """Cut off the notes of what are not whole frames."""
         if self._file is not None:

@@ -47,6 +47,9 @@ class Rows:
     def _count(self, frames: int) -> None:
         self.frames = frames
 
+    def moved(self, path: Path) -> None:
+        """Hear that the file was renamed; it is open."""
+
     def close(self) -> None:
         """Cut off what is not a whole row."""
         self.file.close(self._start + self.frames * self._row_bytes)

@@ -112,6 +112,10 @@ class TimesSink:
         is_utc = abs(stamp - self._now - self._offset) < self._offset // 2
         return stamp if is_utc else stamp + self._offset
 
+    def moved(self, recording: Path) -> None:
+        """Hear that the recording was renamed."""
+        self._paths = paths_of(recording)
+
     def finish(self, frames: int) -> None:
         """Cut the table to so many frames, and make it what was wanted. Raises OSError where the disk is full."""
         self._rows.cut(frames)

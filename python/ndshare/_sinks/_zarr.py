@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import os
 import re
 import struct
 import warnings
@@ -23,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import Look, need
-from ._file import PAGE, Bytes, File, as_bytes
+from ._file import PAGE, Bytes, File, as_bytes, hold
 
 _SHARD_BYTES = 256 << 20
 _MOST_FRAMES = 4096
@@ -74,6 +75,8 @@ class ZarrSink:
     def __init__(self, path: Path, look: Look) -> None:
         zarr = need("zarr")
         path.mkdir()  # raises FileExistsError before zarr would write over anything
+        self._folder = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        hold(self._folder)
         fields = parts(look)
         # What a table in CSV does not say.
         meta = {} if look.meta is None else {"ndshare_meta": np.lib.format.dtype_to_descr(look.meta)}
@@ -93,10 +96,16 @@ class ZarrSink:
                 array.count(self.frames + 1)
             self.frames += 1
 
+    def moved(self, path: Path) -> None:
+        """Hear that the folder was renamed: the next shards are made there."""
+        for field, array in self._arrays:
+            array.moved(path.joinpath(*field))
+
     def close(self) -> None:
         """Cut off what is not a whole frame."""
         for _, array in self._arrays:
             array.close()
+        os.close(self._folder)
 
 
 class _Array:
@@ -144,6 +153,10 @@ class _Array:
         text = f"{text[: self._place]}{0:{_DIGITS}d}{text[self._place + 1 :]}"
         self._json.write(0, [np.frombuffer(text.encode(), np.uint8)])
         self._length = self._json.reached
+
+    def moved(self, path: Path) -> None:
+        """Hear that the folder was renamed."""
+        self._path = path
 
     def append(self, frame: Any) -> None:
         """Write a frame into its shard, and its place into the index."""
