@@ -23,6 +23,7 @@ import pytest
 
 import ndshare as nds
 from helpers import HANG, alive, run, wait_until
+from ndshare import _record
 from ndshare._recorder import Output
 from ndshare._sinks import Look, _pages, _place, _zarr, new_sink
 from ndshare._sinks._file import File
@@ -270,6 +271,41 @@ def test_before_takes_at_most_so_many_of_what_the_ring_has(tmp_path: Path) -> No
     assert (len(recorded) >= 4, everything.stats()["lost"]) == (True, 0)
 
 
+def test_before_loses_nothing_while_the_process_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The frames from before were lost: the reader stood still meanwhile."""
+    ring = nds.Ring(SHAPE, np.uint16, slots=8, keep=4, meta=META)
+
+    def film(frames: range) -> None:
+        for number in frames:
+            ring.put(image(number), timeout=HANG, gain=number, note=None if number % 2 else f"note {number}")
+
+    film(range(6))
+    planned = _record._planned  # pyright: ignore[reportPrivateUsage]
+
+    def slow(*given: Any, **more: Any) -> Any:
+        film(range(6, 40))  # nobody but the recording reads: more than the ring has slots
+        return planned(*given, **more)
+
+    monkeypatch.setattr(_record, "_planned", slow)
+    with nds.record(ring, tmp_path / "run.npy", before=4, sidecar="csv") as recording:
+        film(range(40, 44))
+    stats = recording.stats()
+    assert numbers_of(recording.path) == list(range(2, 44))
+    assert (stats["frames"], stats["before"], stats["lost"]) == (42, 4, 0)
+    assert [float(row["gain"]) for row in rows_of(recording.path)] == list(range(2, 44))
+    notes = Notes(notes_path(recording.path))
+    assert [notes.get(number) for number in range(42)] == [None if n % 2 else f"note {n}" for n in range(2, 44)]
+    # Without keep a ring need not have what its readers took.
+    poor = nds.Ring(SHAPE, np.uint16, slots=8)
+    reader = poor.reader()
+    for number in range(12):
+        poor.put(image(number))
+        reader.get(timeout=0)
+    monkeypatch.undo()
+    with pytest.warns(RuntimeWarning, match=r"expected 6 frames from before, got \d: .* make it with keep=6"):
+        nds.record(poor, tmp_path / "poor.npy", before=6, frames=1).stop()
+
+
 def test_it_ends_after_so_many_frames_or_seconds_and_with_the_stream(tmp_path: Path) -> None:
     ring = nds.Ring(SHAPE, np.uint16, slots=8)
     some = nds.record(ring, tmp_path / "some.npy", frames=3)
@@ -323,6 +359,7 @@ KILLED = """
 import os, random, signal, sys, time
 from pathlib import Path
 import numpy as np
+from ndshare import _record
 from ndshare._recorder import Output
 from ndshare._sinks import Look, _pages, new_sink
 from ndshare._sinks._file import File
@@ -751,6 +788,7 @@ REPLACED = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
+from ndshare import _record
 from ndshare._recorder import Output
 from ndshare._sinks import Look, _place
 
