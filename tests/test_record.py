@@ -23,7 +23,7 @@ import pytest
 
 import ndshare as nds
 from helpers import HANG, alive, run, wait_until
-from ndshare import _record
+from ndshare import _record, _record_command
 from ndshare._recorder import Output
 from ndshare._sinks import Look, _pages, _place, _zarr, new_sink
 from ndshare._sinks._file import File
@@ -359,7 +359,7 @@ KILLED = """
 import os, random, signal, sys, time
 from pathlib import Path
 import numpy as np
-from ndshare import _record
+from ndshare import _record, _record_command
 from ndshare._recorder import Output
 from ndshare._sinks import Look, _pages, new_sink
 from ndshare._sinks._file import File
@@ -742,8 +742,12 @@ def test_a_recording_is_not_written_over_unless_that_is_wanted(tmp_path: Path) -
             nds.record(ring, tmp_path / "run.raw", overwrite=True)
     assert numbers_of(tmp_path / "run.raw") == [1]
     assert files_in(tmp_path) == ["run.raw", "run.raw.json"]
-    with pytest.raises(FileExistsError, match=r"got run\.raw there: choose another name, or pass overwrite=True"):
+    with pytest.raises(
+        FileExistsError, match=r"got run\.raw there: choose another name, or pass overwrite=True"
+    ) as caught:
         nds.record(ring, tmp_path / "run.raw")
+    told = _record_command._in_options(str(caught.value))  # pyright: ignore[reportPrivateUsage]
+    assert told.endswith("or pass --overwrite")
     (tmp_path / "mine.zarr").mkdir()
     pytest.importorskip("zarr")
     with pytest.raises(FileExistsError, match="got a folder of something else"):
@@ -788,7 +792,7 @@ REPLACED = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from ndshare import _record
+from ndshare import _record, _record_command
 from ndshare._recorder import Output
 from ndshare._sinks import Look, _place
 
@@ -834,7 +838,7 @@ def test_a_kill_leaves_the_old_recording_or_the_new_one(tmp_path: Path) -> None:
 
 def test_a_bad_call_says_what_was_expected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ring = nds.Ring(SHAPE, np.uint16, slots=8)
-    with pytest.raises(ValueError, match=r"ends in \.npy, \.raw, \.tif or \.zarr, got .*run\.mp4"):
+    with pytest.raises(ValueError, match=r"ends in \.npy, \.raw, \.tif, \.ome\.tif or \.zarr, got .*run\.mp4"):
         nds.record(ring, tmp_path / "run.mp4")
     with pytest.raises(ValueError, match=r"expected at least 1 frame, .* got frames=0"):
         nds.record(ring, tmp_path / "run.npy", frames=0)

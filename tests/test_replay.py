@@ -132,8 +132,9 @@ def test_frames_come_no_sooner_than_they_did(tmp_path: Path) -> None:
         assert published[-1] - published[0] >= 150e6 / speed - 20e6
 
 
-def test_frames_have_their_recorded_times(tmp_path: Path) -> None:
+def test_frames_have_their_recorded_times_and_numbers(tmp_path: Path) -> None:
     ring = nds.Ring(SHAPE, np.uint16, slots=8)
+    ring.put(image(0), time_ns=0)  # which is not recorded
     one, other = ring.writer(), ring.writer()
     reader = ring.reader()
     for writer, time_ns in ((one, 1 << 61), (one, (1 << 61) + 7), (other, 50), (one, 1 << 62)):
@@ -141,8 +142,12 @@ def test_frames_have_their_recorded_times(tmp_path: Path) -> None:
     path = write(tmp_path / "run.npy", ring, [reader.get(timeout=0) for _ in range(4)])
     # Two writers' times may cross; those of the replay's one do not go back.
     expected = [1 << 61, (1 << 61) + 7, (1 << 61) + 7, 1 << 62]
-    with nds.replay(path, speed=None) as replay:
-        assert [frame.time_ns for frame in replay.ring.reader()] == expected
+    mine = nds.Ring(SHAPE, np.uint16, slots=8, meta=[("source_seq", "i8"), ("source_time_ns", "i8")])
+    with nds.replay(path, mine, speed=None, readers=1) as replay:
+        again = list(replay.ring.reader())
+    assert [frame.time_ns for frame in again] == expected
+    assert [frame.meta.source_seq for frame in again] == [1, 2, 3, 4]
+    assert [frame.meta.source_time_ns for frame in again] == [1 << 61, (1 << 61) + 7, 50, 1 << 62]
 
 
 def test_a_loop_goes_on_until_it_is_stopped_in_a_ring_of_ours(tmp_path: Path) -> None:
@@ -221,6 +226,12 @@ def test_files_of_others_are_replayed_without_times(tmp_path: Path) -> None:
 def test_a_bad_call_says_what_was_expected(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"expected a recording .*run\.npy, got nothing there"):
         nds.replay(tmp_path / "run.npy")
+    (tmp_path / "run.raw").write_bytes(b"1234")
+    with pytest.raises(FileNotFoundError, match=r"expected run\.raw\.json beside .*, which says shape and dtype"):
+        nds.replay(tmp_path / "run.raw")
+    np.save(tmp_path / "objects.npy", np.array([{}, None]))
+    with pytest.raises(ValueError, match=r"one that can't be mapped .*: save it as such, as by np\.save"):
+        nds.replay(tmp_path / "objects.npy")
     np.save(tmp_path / "run.npy", np.zeros((2, 3)))
     with pytest.raises(ValueError, match=r"expected a speed above 0, or None .*, got 0"):
         nds.replay(tmp_path / "run.npy", speed=0)
@@ -229,9 +240,10 @@ def test_a_bad_call_says_what_was_expected(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("runtime")
 def test_the_command_replays_into_a_published_ring(tmp_path: Path) -> None:
     path = recorded(tmp_path / "run.npy")
-    command = [sys.executable, "-m", "ndshare", "replay", str(path), "--ring", "again", "--fast", "--json"]
+    command = [sys.executable, "-m", "ndshare", "replay", str(path), "--ring", "again", "--speed", "1000", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        frames = [int(frame[0, 0]) for frame in nds.attach("again", timeout=HANG).reader(start="oldest")]
+        # It waits for a reader, whatever its speed.
+        frames = [int(frame[0, 0]) for frame in nds.attach("again", timeout=HANG).reader()]
         out, err = process.communicate(timeout=HANG)
     assert (process.returncode, json.loads(out)) == (0, {"frames": 6, "of": 6})
     assert err == f"ndshare: 6 frames of {path} in ring 'again'\n"

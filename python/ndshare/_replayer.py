@@ -40,6 +40,7 @@ class Replayer:
         have = () if self._meta is None else self._meta.dtype.names or ()
         # What the ring has no field for is left out, as when a frame goes from ring to ring.
         self._fields = [name for name in have if name in names]
+        self._origins = [one for one in (("source_seq", "seq"), ("source_time_ns", "time_ns")) if one[0] in names]
         self._check_fields()
         self._begun = 0
         # From the last frame to the first one goes as long as from one to the next.
@@ -99,10 +100,18 @@ class Replayer:
         if self._side.is_stopped():
             raise _StoppedError
 
+    def _meta_of(self, number: int) -> dict[str, Any]:
+        """Return what goes with a frame: what was recorded, and its number and time of then, as a pipe says them."""
+        rows = self._source.rows
+        meta = {} if rows is None else {name: int(rows[number][column]) for name, column in self._origins}
+        if self._meta is not None:
+            meta |= {name: self._meta[number][name] for name in self._fields}
+        return meta
+
     def _put(self, number: int, time_ns: int | None) -> None:
         frame, more = self._source.get(number), dict[str, Any]()
-        if self._fields and self._meta is not None:
-            more["meta"] = {name: self._meta[number][name] for name in self._fields}
+        if meta := self._meta_of(number):
+            more["meta"] = meta
         if self._source.notes is not None:
             more["note"] = self._source.notes.get(number)
         if time_ns is not None:

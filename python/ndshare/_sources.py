@@ -76,11 +76,23 @@ def _of_array(array: Any, path: Path) -> _Opened:
 
 
 def _open_npy(path: Path) -> _Opened:
-    return _of_array(np.load(path, mmap_mode="r", max_header_size=1 << 24), path)
+    try:
+        array = np.load(path, mmap_mode="r", max_header_size=1 << 24)
+    except ValueError as error:  # as of Python objects
+        raise ValueError(
+            f"expected an array of numbers or of other items of a fixed size in {path}, got one that can't be mapped "
+            f"({error}): save it as such, as by np.save(path, np.stack(list_of_frames))"
+        ) from error
+    return _of_array(array, path)
 
 
 def _open_raw(path: Path) -> _Opened:
     beside = description_of(path)
+    if not beside.is_file():
+        raise FileNotFoundError(
+            f"expected {beside.name} beside {path}, which says shape and dtype, got nothing there: bring it along, or "
+            "read the file with np.memmap"
+        )
     facts = json.loads(beside.read_text())
     if facts.get("format") != "ndshare raw 1":
         raise ValueError(f"expected the description of a recording in {beside}, got {facts.get('format')!r} there")

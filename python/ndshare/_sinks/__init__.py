@@ -68,7 +68,8 @@ def format_of(path: Path) -> str:
         if path.suffix.lower() in found.endings:
             return name
     raise ValueError(
-        f"expected a path that ends in .npy, .raw, .tif or .zarr, got {str(path)!r}: the ending says the format"
+        f"expected a path that ends in .npy, .raw, .tif, .ome.tif or .zarr, got {str(path)!r}: the ending says the "
+        "format"
     )
 
 
