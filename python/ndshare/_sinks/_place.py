@@ -36,7 +36,12 @@ def is_taken(path: Path) -> bool:
     except OSError:
         return False
     try:
-        return not _lock(place)
+        if not _lock(place):
+            return True
+        # In words: a child that another thread forks just now has the file open, too.
+        with contextlib.suppress(OSError):
+            fcntl.flock(place, fcntl.LOCK_UN)
+        return False
     finally:
         os.close(place)
 
@@ -72,15 +77,14 @@ class Replacement:
     def _claimed(self) -> int | None:
         while True:
             self._folder.mkdir(exist_ok=True)
-            claim = os.open(self._folder, os.O_RDONLY | os.O_CLOEXEC)
-            if not _lock(claim):
-                os.close(claim)
-                return None
-            # Who had it may have removed it meanwhile.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(claim), self._folder.stat()):
+            with contextlib.suppress(FileNotFoundError):  # who had it has removed it meanwhile
+                claim = os.open(self._folder, os.O_RDONLY | os.O_CLOEXEC)
+                if not _lock(claim):
+                    os.close(claim)
+                    return None
+                if self._folder.exists() and os.path.samestat(os.fstat(claim), self._folder.stat()):
                     return claim
-            os.close(claim)
+                os.close(claim)
 
     def take_place(self) -> None:
         """Put the new recording into the place of the old one, which is removed meanwhile. Raises OSError."""
