@@ -23,8 +23,9 @@ import pytest
 
 import ndshare as nds
 from helpers import HANG, alive, run, wait_until
+from ndshare import _record, _record_command
 from ndshare._recorder import Output
-from ndshare._sinks import Look, _pages, new_sink
+from ndshare._sinks import Look, _pages, _place, _zarr, new_sink
 from ndshare._sinks._file import File
 from ndshare._sinks._notes import Notes, notes_path
 from ndshare._sources import open_source
@@ -159,6 +160,19 @@ def test_a_table_as_parquet_has_a_column_for_each_number(tmp_path: Path) -> None
     assert files_in(tmp_path) == ["run.npy", "run.npy.times.parquet"]
 
 
+def test_a_stamp_of_utc_is_its_date(tmp_path: Path) -> None:
+    """It was counted from the start of the machine, which gave a date in 2083."""
+    ring = nds.Ring(SHAPE, np.uint16, slots=8)
+    frames, now = ring.reader(), time.time_ns()
+    for stamp in (now, now + 37 * 10**9):  # UTC, and TAI, which PTP may have
+        ring.put(image(0), time_ns=stamp)
+    rows = rows_of(write(tmp_path / "run.npy", ring, [frames.get(timeout=0) for _ in range(2)], "csv"))
+    assert [int(np.datetime64(row["utc"].rstrip("Z"), "ns").astype(np.int64)) for row in rows] == [
+        now,
+        now + 37 * 10**9,
+    ]
+
+
 @pytest.mark.parametrize("stamp", [2**63 - 1, 2**63 - 10**18])
 def test_a_stamp_for_which_there_is_no_date_has_none(stamp: int, tmp_path: Path) -> None:
     """It was one of the 17th century: the sum of stamp and offset has no room in 63 bits."""
@@ -257,6 +271,41 @@ def test_before_takes_at_most_so_many_of_what_the_ring_has(tmp_path: Path) -> No
     assert (len(recorded) >= 4, everything.stats()["lost"]) == (True, 0)
 
 
+def test_before_loses_nothing_while_the_process_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The frames from before were lost: the reader stood still meanwhile."""
+    ring = nds.Ring(SHAPE, np.uint16, slots=8, keep=4, meta=META)
+
+    def film(frames: range) -> None:
+        for number in frames:
+            ring.put(image(number), timeout=HANG, gain=number, note=None if number % 2 else f"note {number}")
+
+    film(range(6))
+    planned = _record._planned  # pyright: ignore[reportPrivateUsage]
+
+    def slow(*given: Any, **more: Any) -> Any:
+        film(range(6, 40))  # nobody but the recording reads: more than the ring has slots
+        return planned(*given, **more)
+
+    monkeypatch.setattr(_record, "_planned", slow)
+    with nds.record(ring, tmp_path / "run.npy", before=4, sidecar="csv") as recording:
+        film(range(40, 44))
+    stats = recording.stats()
+    assert numbers_of(recording.path) == list(range(2, 44))
+    assert (stats["frames"], stats["before"], stats["lost"]) == (42, 4, 0)
+    assert [float(row["gain"]) for row in rows_of(recording.path)] == list(range(2, 44))
+    notes = Notes(notes_path(recording.path))
+    assert [notes.get(number) for number in range(42)] == [None if n % 2 else f"note {n}" for n in range(2, 44)]
+    # Without keep a ring need not have what its readers took.
+    poor = nds.Ring(SHAPE, np.uint16, slots=8)
+    reader = poor.reader()
+    for number in range(12):
+        poor.put(image(number))
+        reader.get(timeout=0)
+    monkeypatch.undo()
+    with pytest.warns(RuntimeWarning, match=r"expected 6 frames from before, got \d: .* make it with keep=6"):
+        nds.record(poor, tmp_path / "poor.npy", before=6, frames=1).stop()
+
+
 def test_it_ends_after_so_many_frames_or_seconds_and_with_the_stream(tmp_path: Path) -> None:
     ring = nds.Ring(SHAPE, np.uint16, slots=8)
     some = nds.record(ring, tmp_path / "some.npy", frames=3)
@@ -310,6 +359,7 @@ KILLED = """
 import os, random, signal, sys, time
 from pathlib import Path
 import numpy as np
+from ndshare import _record, _record_command
 from ndshare._recorder import Output
 from ndshare._sinks import Look, _pages, new_sink
 from ndshare._sinks._file import File
@@ -685,12 +735,19 @@ def test_a_recording_is_not_written_over_unless_that_is_wanted(tmp_path: Path) -
     write(tmp_path / "run.raw", ring, [frames.get(timeout=0)], "csv")
     frames.close()
     assert numbers_of(tmp_path / "run.raw") == [0]
-    with nds.record(ring, tmp_path / "run.raw", overwrite=True, sidecar=False):
+    with nds.record(ring, tmp_path / "run.raw", overwrite=True, sidecar=False) as recording:
         ring.put(image(1), note="new")
+        assert wait_until(lambda: recording.stats()["frames"] == 1, HANG)
+        with pytest.raises(FileExistsError, match=r"one recording to .*run\.raw at a time, got another that goes on"):
+            nds.record(ring, tmp_path / "run.raw", overwrite=True)
     assert numbers_of(tmp_path / "run.raw") == [1]
     assert files_in(tmp_path) == ["run.raw", "run.raw.json"]
-    with pytest.raises(FileExistsError, match=r"got run\.raw there: choose another name, or pass overwrite=True"):
+    with pytest.raises(
+        FileExistsError, match=r"got run\.raw there: choose another name, or pass overwrite=True"
+    ) as caught:
         nds.record(ring, tmp_path / "run.raw")
+    told = _record_command._in_options(str(caught.value))  # pyright: ignore[reportPrivateUsage]
+    assert told.endswith("or pass --overwrite")
     (tmp_path / "mine.zarr").mkdir()
     pytest.importorskip("zarr")
     with pytest.raises(FileExistsError, match="got a folder of something else"):
@@ -698,9 +755,90 @@ def test_a_recording_is_not_written_over_unless_that_is_wanted(tmp_path: Path) -
     assert ring.stats()["readers"] == []
 
 
+@pytest.mark.parametrize("ending", FORMATS)
+def test_an_old_recording_stays_until_a_frame_of_the_new_one_is_whole(
+    ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was removed before there was another."""
+    pytest.importorskip(PACKAGES[ending])
+    monkeypatch.setattr(_zarr, "_MOST_FRAMES", 2)  # the next shard is made when the place has changed
+    ring, path = nds.Ring(SHAPE, np.uint16, slots=8), tmp_path / f"run.{ending}"
+    frames = ring.reader()
+    for number in range(6):
+        ring.put(image(number), note=f"note {number}")
+    old, *new = [frames.get(timeout=0) for _ in range(6)]
+    write(path, ring, [old], "csv")
+    for wanted, said in ((0, []), (5, new)):
+        place = _place.Replacement(path)
+        output = Output(path, Look(SHAPE, np.dtype("u2"), None), "npy", place)
+        assert numbers_of(path) == [0]
+        with pytest.raises(FileExistsError, match=r"expected one recording to .* at a time, got another that goes on"):
+            _place.Replacement(path)
+        for frame in said:
+            output.write([frame])
+            assert numbers_of(path) == list(range(1, output.frames + 1))
+        assert _place.is_taken(path) == bool(said)
+        output.close()
+        place.close()
+        assert numbers_of(path) == (list(range(1, wanted + 1)) or [0])
+    notes = Notes(notes_path(path))
+    assert [notes.get(number) for number in range(6)] == [*(f"note {number}" for number in range(1, 6)), None]
+    described = ["run.raw.json"] if ending == "raw" else []
+    assert files_in(tmp_path) == sorted([path.name, *described, f"{path.name}.notes.jsonl", f"{path.name}.times.npy"])
+
+
+# Children that die at each step of one taking the place of the other.
+REPLACED = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from ndshare import _record, _record_command
+from ndshare._recorder import Output
+from ndshare._sinks import Look, _place
+
+class Frame(np.ndarray):
+    seq, time_ns, meta, note = 7, 7, None, None
+
+def new(path, place=None):
+    output = Output(path, Look((2,), np.dtype("u1"), None), "npy", place)
+    output.write([np.full(2, 7 if place else 3, "u1").view(Frame)] * (2 if place else 1))
+    output.close()
+
+def dying(name, at):
+    does, left = getattr(_place, name), [at]
+    def do(*given):
+        does(*given)
+        left[0] -= 1
+        if not left[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+    setattr(_place, name, do)
+
+for round, (name, at) in enumerate([("_move", 4), ("_exchange", 1), ("_move", 8)]):
+    path = Path(sys.argv[1], f"{round}.npy")
+    new(path)
+    if not (child := os.fork()):
+        dying(name, at)
+        new(path, _place.Replacement(path))
+        os._exit(1)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    items, table = np.load(path), Path(f"{path}.times.npy")
+    assert items[:, 0].tolist() in ([3], [7, 7])
+    assert not table.exists() or len(np.load(table)) == len(items)
+    place = _place.Replacement(path)
+    new(path, place)
+    place.close()
+    assert np.load(path).tolist() == [[7, 7]] * 2
+"""
+
+
+def test_a_kill_leaves_the_old_recording_or_the_new_one(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", REPLACED, tmp_path], check=True, timeout=HANG)
+    assert len(files_in(tmp_path)) == 6
+
+
 def test_a_bad_call_says_what_was_expected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ring = nds.Ring(SHAPE, np.uint16, slots=8)
-    with pytest.raises(ValueError, match=r"ends in \.npy, \.raw, \.tif or \.zarr, got .*run\.mp4"):
+    with pytest.raises(ValueError, match=r"ends in \.npy, \.raw, \.tif, \.ome\.tif or \.zarr, got .*run\.mp4"):
         nds.record(ring, tmp_path / "run.mp4")
     with pytest.raises(ValueError, match=r"expected at least 1 frame, .* got frames=0"):
         nds.record(ring, tmp_path / "run.npy", frames=0)

@@ -52,11 +52,36 @@ def test_every_frame_comes_back_with_its_meta_and_note(ending: str, sidecar: str
     assert all((frame == image(number)).all() for number, frame in enumerate(frames))
     assert len(frames) == 6
     assert [frame.note for frame in frames] == [{"number": 0}, None, {"number": 2}, None, {"number": 4}, None]
-    if sidecar == "csv":  # the types are guessed, and an array is a column for each of its items
-        assert frames[3].meta.item() == (1.5, "cell", 3, -1)
-    else:
-        assert frames[0].meta.dtype == META
-        assert plain(frames[3].meta) == (1.5, b"cell", [3, -1])
+    assert frames[0].meta.dtype == META
+    assert plain(frames[3].meta) == (1.5, b"cell", [3, -1])
+
+
+PARTS = np.dtype(
+    [("gains", "f4", (2, 2)), ("o", [("a", "i4"), ("b", "f4")]), ("z", "c8"), ("seq", "u2"), ("ok", "?"), ("v", "V3")]
+)
+
+
+@pytest.mark.parametrize("sidecar", ["csv", "parquet"])
+def test_columns_of_arrays_and_structures_are_put_together_again(sidecar: str, tmp_path: Path) -> None:
+    """They came back from CSV as zeros, and nothing was said."""
+    if sidecar == "parquet":
+        pytest.importorskip("pyarrow")
+    ring = nds.Ring(SHAPE, np.uint16, slots=8, meta=PARTS)
+    reader, said = ring.reader(), ([[1, 2], [3, 4.5]], (5, 0.5), 1 + 2j, 7, True, b"ab1")
+    for _ in range(2):
+        ring.put(image(0), meta=dict(zip(PARTS.names or (), said, strict=True)))
+    path = write(tmp_path / "run.npy", ring, [reader.get(timeout=0) for _ in range(2)], sidecar)
+    with nds.replay(path, mine := nds.Ring(SHAPE, np.uint16, slots=8, meta=PARTS), speed=None) as replay:
+        replay.wait(HANG)
+    meta = mine.reader(start="oldest").get(timeout=0).meta
+    assert [*map(str, meta.item()[1:-1])] == ["(5, 0.5)", "(1+2j)", "7", "True"]
+    assert (meta.gains.tolist(), bytes(meta.v)) == (said[0], b"ab1")
+    guessed = open_source(path).meta
+    assert guessed is not None
+    assert (guessed["gains"].tolist(), guessed["o"].tolist()) == ([said[0]] * 2, [said[1]] * 2)
+    assert guessed["seq"].tolist() == [7, 7]
+    with pytest.raises(nds.RecordError, match=r"the field 'o' with \['o\.a', 'o\.b'\], got \['o\.a', 'o\.c'\]"):
+        nds.replay(path, nds.Ring(SHAPE, np.uint16, slots=2, meta=[("o", [("a", "i4"), ("c", "f4")])]), speed=None)
 
 
 def test_items_with_fields_come_back(tmp_path: Path) -> None:
@@ -110,8 +135,9 @@ def test_frames_come_no_sooner_than_they_did(tmp_path: Path) -> None:
             assert frame.published_ns - begun >= number * 50e6 / speed
 
 
-def test_frames_have_their_recorded_times(tmp_path: Path) -> None:
+def test_frames_have_their_recorded_times_and_numbers(tmp_path: Path) -> None:
     ring = nds.Ring(SHAPE, np.uint16, slots=8)
+    ring.put(image(0), time_ns=0)  # which is not recorded
     one, other = ring.writer(), ring.writer()
     reader = ring.reader()
     for writer, time_ns in ((one, 1 << 61), (one, (1 << 61) + 7), (other, 50), (one, 1 << 62)):
@@ -119,8 +145,12 @@ def test_frames_have_their_recorded_times(tmp_path: Path) -> None:
     path = write(tmp_path / "run.npy", ring, [reader.get(timeout=0) for _ in range(4)])
     # Two writers' times may cross; those of the replay's one do not go back.
     expected = [1 << 61, (1 << 61) + 7, (1 << 61) + 7, 1 << 62]
-    with nds.replay(path, speed=None) as replay:
-        assert [frame.time_ns for frame in replay.ring.reader()] == expected
+    mine = nds.Ring(SHAPE, np.uint16, slots=8, meta=[("source_seq", "i8"), ("source_time_ns", "i8")])
+    with nds.replay(path, mine, speed=None, readers=1) as replay:
+        again = list(replay.ring.reader())
+    assert [frame.time_ns for frame in again] == expected
+    assert [frame.meta.source_seq for frame in again] == [1, 2, 3, 4]
+    assert [frame.meta.source_time_ns for frame in again] == [1 << 61, (1 << 61) + 7, 50, 1 << 62]
 
 
 def test_a_loop_goes_on_until_it_is_stopped_in_a_ring_of_ours(tmp_path: Path) -> None:
@@ -199,6 +229,12 @@ def test_files_of_others_are_replayed_without_times(tmp_path: Path) -> None:
 def test_a_bad_call_says_what_was_expected(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"expected a recording .*run\.npy, got nothing there"):
         nds.replay(tmp_path / "run.npy")
+    (tmp_path / "run.raw").write_bytes(b"1234")
+    with pytest.raises(FileNotFoundError, match=r"expected run\.raw\.json beside .*, which says shape and dtype"):
+        nds.replay(tmp_path / "run.raw")
+    np.save(tmp_path / "objects.npy", np.array([{}, None]))
+    with pytest.raises(ValueError, match=r"one that can't be mapped .*: save it as such, as by np\.save"):
+        nds.replay(tmp_path / "objects.npy")
     np.save(tmp_path / "run.npy", np.zeros((2, 3)))
     with pytest.raises(ValueError, match=r"expected a speed above 0, or None .*, got 0"):
         nds.replay(tmp_path / "run.npy", speed=0)
@@ -374,9 +410,10 @@ def test_the_process_says_what_ended_it(tmp_path: Path, capfd: pytest.CaptureFix
 @pytest.mark.usefixtures("runtime")
 def test_the_command_replays_into_a_published_ring(tmp_path: Path) -> None:
     path = recorded(tmp_path / "run.npy")
-    command = [sys.executable, "-m", "ndshare", "replay", str(path), "--ring", "again", "--fast", "--json"]
+    command = [sys.executable, "-m", "ndshare", "replay", str(path), "--ring", "again", "--speed", "1000", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        frames = [int(frame[0, 0]) for frame in nds.attach("again", timeout=HANG).reader(start="oldest")]
+        # It waits for a reader, whatever its speed.
+        frames = [int(frame[0, 0]) for frame in nds.attach("again", timeout=HANG).reader()]
         out, err = process.communicate(timeout=HANG)
     assert (process.returncode, json.loads(out)) == (0, {"frames": 6, "of": 6})
     assert err == f"ndshare: 6 frames of {path} in ring 'again'\n"

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import operator
 import os
 import shutil
 import time
+import warnings
 from pathlib import Path
 from typing import Any, TypedDict
 
 from . import _progress, _sinks
 from ._errors import RecordError
+from ._held import Holding
 from ._native import Ring
 from ._recorder import BEGAN_NS, BYTES, FRAMES, LOST, MILLI_RATE, NOW_NS, Plan
 from ._ref import ref
-from ._sinks._notes import notes_path
-from ._sinks._rows import description_of
-from ._sinks._times import kind_of, paths_of
+from ._sinks._place import beside, is_taken
+from ._sinks._times import kind_of
 from ._task import Stopping, Task
 
 
@@ -25,6 +27,7 @@ class RecordStats(TypedDict):
     """What a recording has done so far."""
 
     frames: int
+    before: int
     lost: int
     bytes: int
     rate: float
@@ -67,8 +70,9 @@ class Recording(Stopping):
     def stats(self) -> RecordStats:
         """Return what was recorded so far, from this moment on `frames` are whole on the disk.
 
-        `lost` is how many frames went before they could be recorded, `rate` is frames in a second just now, `seconds`
-        is the time from the beginning to the last frame, and `disk_left` how many bytes the disk has left.
+        `before` is how many of them are from before the recording began, `lost` is how many frames went before they
+        could be recorded, `rate` is frames in a second just now, `seconds` is the time from the beginning to the last
+        frame, and `disk_left` how many bytes the disk has left.
 
         >>> import ndshare as nds, tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -83,6 +87,7 @@ class Recording(Stopping):
             rate = counters[FRAMES] / seconds
         return {
             "frames": counters[FRAMES],
+            "before": min(self._before, counters[FRAMES]),
             "lost": counters[LOST],
             "bytes": counters[BYTES],
             "rate": rate,
@@ -136,6 +141,7 @@ class Recording(Stopping):
             tell(*_line(self.stats()))
 
     _task_total: int | None = None
+    _before = 0
 
     def __repr__(self) -> str:
         return f"<Recording to {self.path}, process {self.pid}>"
@@ -173,7 +179,8 @@ def record(
     tifffile; ``.zarr`` for zarr 3. Every frame that is published after this returns is recorded, or counted as `lost`.
     It ends after so many `frames` or `seconds`, with the stream, or by `Recording.stop`.
 
-    With `before` it begins with frames from before: at most so many, of those that the ring still has.
+    With `before` it begins with frames from before: at most so many, of those that the ring still has; they count as
+    `frames`. A RuntimeWarning says where there are fewer than a ring of so many slots could have.
     Beside the file is a table with number, time and meta of each frame: Parquet if pyarrow is installed, else CSV;
     `sidecar` is ``"parquet"``, ``"csv"``, ``"npy"`` or False for none. Notes of frames go into ``path.notes.jsonl``, a
     line of JSON each; with ``sidecar=False`` they are left out.
@@ -182,9 +189,11 @@ def record(
     writers back; others lose frames, which is counted. All frames have to be as the first one: another shape or dtype
     ends the recording with an error. What is counted is whole and can be read at every instant, also after a kill.
 
-    Raises FileExistsError where something is there already, unless `overwrite`; ImportError where a package is missing;
-    ValueError for other endings, TypeError for frames that the format does not have, RecordError where it could not
-    begin.
+    With `overwrite` it takes the place of an old recording with its first whole frame; without one the old one stays.
+
+    Raises FileExistsError where something is there already, unless `overwrite`, and where another recording goes on;
+    ImportError where a package is missing; ValueError for other endings, TypeError for frames that the format does not
+    have, RecordError where it could not begin.
 
     >>> import ndshare as nds, tempfile
     >>> ring = nds.Ring(3, "uint8", slots=8, keep=2)
@@ -195,24 +204,49 @@ def record(
     ...     recording.wait()["frames"], nds.load(recording.path)[:, 0].tolist()
     (2, [3, 4])
     """
-    plan = _planned(ring, path, frames=frames, seconds=seconds, before=before, sidecar=sidecar, overwrite=overwrite)
-    written = ring.stats()["written"]
-    # Before a process starts, while the frames are still there.
-    reader = ring.reader(start="oldest") if before else None
-    facts = dataclasses.asdict(plan)
-    del facts["first"]
-    task = Task("ndshare._recorder", {"plan": facts, "ring": str(ref(ring))})
-    recording = Recording(Path(plan.path), task)
-    recording._task_total = plan.frames  # pyright: ignore[reportPrivateUsage]
-    if task.expect("ready"):
-        if reader is None:
-            written, reader = ring.stats()["written"], ring.reader()
-        reference = ref(reader)
-        task.say(f"{max(0, written - before)} {reference}")
-        if task.expect("started"):
+    # Before anything else, while the frames are still there: packages and a process take their time.
+    holding = Holding(ring, before) if isinstance(ring, Ring) and operator.index(before) > 0 else None  # pyright: ignore[reportUnnecessaryIsInstance]
+    try:
+        plan = _planned(ring, path, frames=frames, seconds=seconds, before=before, sidecar=sidecar, overwrite=overwrite)
+        task = Task("ndshare._recorder", {"plan": dataclasses.asdict(plan), "ring": str(ref(ring))})
+        recording = Recording(Path(plan.path), task)
+        recording._task_total = plan.frames  # pyright: ignore[reportPrivateUsage]
+        if task.expect("ready") and _handed_over(task, ring, holding):
+            if holding is not None:
+                recording._before = holding.before  # pyright: ignore[reportPrivateUsage]
+                _warn_of_fewer(ring, before, holding)
             return recording
+    finally:
+        if holding is not None:
+            holding.drop()
     recording.wait()
     return recording
+
+
+def _handed_over(task: Task, ring: Ring[Any], holding: Holding | None) -> bool:
+    """Give the process its reader, and what was read before; tell whether it has begun."""
+    if holding is None:
+        written, reader = ring.stats()["written"], ring.reader()
+        task.say(json.dumps({"first": written, "reader": str(reference := ref(reader)), "held": []}))
+        return task.expect("started") and bool(reference)
+    reader = holding.end()
+    held, refs = holding.told()
+    first = held[0]["seq"] if held else holding.first
+    refs.append(ref(reader))
+    task.say(json.dumps({"first": first, "reader": str(refs[-1]), "held": held}))
+    return task.expect("started")
+
+
+def _warn_of_fewer(ring: Ring[Any], before: int, holding: Holding) -> None:
+    """Warn where there are fewer frames from before than the ring could have had."""
+    wanted = min(before, holding.written)
+    if holding.before < wanted and before <= ring.slots:
+        warnings.warn(
+            f"expected {wanted} frames from before, got {holding.before}: the ring has {ring.slots} slots, and for "
+            f"certain its last {ring.keep} frames only; make it with keep={before}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def _planned(
@@ -242,29 +276,21 @@ def _planned(
         _sinks.check_format(name, _sinks.Look(ring.shape, ring.dtype, ring.meta))
     elif (package := _sinks.package_of(name)) is not None:
         _sinks.need(package)
-    _make_room(target, name, overwrite)
-    return Plan(str(target), name, kind, count, seconds)
+    return Plan(str(target), name, kind, count, seconds, _replaces(target, overwrite))
 
 
-def _make_room(target: Path, name: str, overwrite: bool) -> None:
-    """Remove an old recording with all that belongs to it, or refuse."""
-    beside = [description_of(target)] if name == "raw" else []
-    there = [one for one in [target, *beside, notes_path(target), *paths_of(target).values()] if os.path.lexists(one)]
+def _replaces(target: Path, overwrite: bool) -> bool:
+    """Tell whether there is an old recording, or a part of one, that is to be replaced. Raises FileExistsError."""
+    there = [one for one in [target, *beside(target)] if os.path.lexists(one)]
     if there and not overwrite:
         raise FileExistsError(
             f"expected no recording {target}, got {there[0].name} there: choose another name, or pass overwrite=True"
         )
-    for one in there:
-        if one.is_dir() and not one.is_symlink():
-            _remove_zarr(one)
-        else:
-            one.unlink()
-
-
-def _remove_zarr(folder: Path) -> None:
-    if not (folder / "zarr.json").is_file():
-        raise FileExistsError(f"expected a recording at {folder}, got a folder of something else: choose another name")
-    shutil.rmtree(folder)
+    if target.is_dir() and not target.is_symlink() and not (target / "zarr.json").is_file():
+        raise FileExistsError(f"expected a recording at {target}, got a folder of something else: choose another name")
+    if is_taken(target):
+        raise FileExistsError(f"expected one recording to {target} at a time, got another that goes on: stop it first")
+    return bool(there)
 
 
 record.__module__ = Recording.__module__ = RecordStats.__module__ = "ndshare"

@@ -34,7 +34,7 @@ def main(words: list[str], is_json: bool) -> int:
     try:
         stats = _record(arguments) if verb == "record" else _replay(arguments)
     except (Error, OSError, ValueError, TypeError, RuntimeError, ImportError) as error:
-        _say(" ".join(str(error).split()))
+        _say(_in_options(" ".join(str(error).split())))
         return 1
     except KeyboardInterrupt:
         return 130
@@ -51,6 +51,11 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
     signal.signal(number, signal.default_int_handler)
     if not interrupt_all():
         signal.default_int_handler(number, frame)
+
+
+def _in_options(text: str) -> str:
+    """Say what to do in the options of the command."""
+    return text.replace("pass overwrite=True", "pass --overwrite").replace("pass speed=None", "pass --fast")
 
 
 def _say(text: str) -> None:
@@ -128,15 +133,14 @@ def _replay(arguments: list[str]) -> ReplayStats:
     pace.add_argument("--fast", action="store_true")
     parser.add_argument("--loop", action="store_true")
     parser.add_argument("--slots", metavar="N", type=int, default=32)
-    parser.add_argument("--readers", metavar="N", type=int)
+    # Without one a short recording would be over before anybody could ask for it.
+    parser.add_argument("--readers", metavar="N", type=int, default=1)
     _add_place(parser)
     wanted = parser.parse_args(arguments)
     speed = None if wanted.fast else wanted.speed
-    # All frames would be gone before anybody could ask for them.
-    readers = int(wanted.fast) if wanted.readers is None else wanted.readers
     with (
         _filled(wanted) as ring,
-        replay(wanted.path, ring, speed=speed, loop=wanted.loop, readers=readers) as replaying,
+        replay(wanted.path, ring, speed=speed, loop=wanted.loop, readers=wanted.readers) as replaying,
     ):
         stats = replaying.wait()
     _say(f"{stats['frames']} frames of {replaying.path} in ring {wanted.ring!r}")

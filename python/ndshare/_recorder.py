@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import time
+from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +17,11 @@ import numpy as np
 
 from . import _sinks
 from ._errors import Closed, Empty, WriterDied
+from ._held import Held, held_of
 from ._native import Reader, Ring
 from ._ref import ref
 from ._sinks._notes import NotesSink, notes_path
+from ._sinks._place import Replacement
 from ._sinks._times import TimesSink, paths_of
 from ._task import Side
 
@@ -41,7 +45,7 @@ class Plan:
     sidecar: str | None
     frames: int | None
     seconds: float | None
-    first: int = 0
+    replaces: bool = False
 
 
 class EndedError(Exception):
@@ -55,8 +59,10 @@ class EndedError(Exception):
 class Output:
     """The files of a recording: frames, and beside them the table and the notes."""
 
-    def __init__(self, path: Path, look: _sinks.Look, sidecar: str | None) -> None:
-        """Make them. Raises OSError."""
+    def __init__(self, path: Path, look: _sinks.Look, sidecar: str | None, place: Replacement | None = None) -> None:
+        """Make them; with a `place` they are made there until a frame is whole. Raises OSError."""
+        self._path, self._place = path, place
+        path = path if place is None else place.path
         self._sink = _sinks.new_sink(_sinks.format_of(path), path, look)
         self._beside: list[TimesSink | NotesSink] = []
         if sidecar is not None:
@@ -71,7 +77,18 @@ class Output:
         """Append frames of a ring, behind what is said of them. Raises OSError where the disk is full."""
         for table in self._beside:
             table.write(frames)
-        self._sink.write([frame.view(np.ndarray) for frame in frames])
+        try:
+            self._sink.write([frame.view(np.ndarray) for frame in frames])
+        finally:
+            if self._place is not None and self.frames:
+                self._take_place(self._place)
+
+    def _take_place(self, place: Replacement) -> None:
+        """Be at the path from now on, where an old recording was."""
+        self._place = None
+        place.take_place()
+        for one in (self._sink, *self._beside):
+            one.moved(self._path)
 
     def close(self) -> None:
         """Cut off what is not whole, and make the table what was wanted. Raises OSError where the disk is full."""
@@ -83,20 +100,44 @@ class Output:
 class Recorder:
     """A recording that goes on."""
 
-    def __init__(self, plan: Plan, ring: Ring[Any], reader: Reader[Any], side: Side) -> None:
-        self._plan, self._ring, self._reader, self._side = plan, ring, reader, side
+    def __init__(self, plan: Plan, ring: Ring[Any], side: Side) -> None:
+        self._plan, self._ring, self._side = plan, ring, side
+        self._reader: Reader[Any] | None = None
+        self._held, self._first, self._last_held = deque[Held](), 0, -1
         self._counters = side.counters
         self._output: Output | None = None
+        self._place: Replacement | None = None
         self._look: _sinks.Look | None = None
         self._next: int | None = None
         self._began = time.monotonic_ns()
         self._window = self._began, 0
 
     def prepare(self) -> None:
-        """Make the file before the first frame comes, where the ring says what frames look like."""
-        if self._ring.shape is not None:
+        """Make the file before the first frame comes, where the ring says what frames look like. Raises EndedError."""
+        try:
             with self._told():
-                self._open(self._ring.shape, self._ring.dtype)
+                self._place = Replacement(Path(self._plan.path)) if self._plan.replaces else None
+                if self._ring.shape is not None:
+                    self._open(self._ring.shape, self._ring.dtype)
+        except EndedError:
+            self.close()
+            raise
+
+    def begin(self, reader: Reader[Any], first: int, held: deque[Held]) -> None:
+        """Have a reader, and the frames that were read before; what is older than number `first` does not count."""
+        self._reader, self._first, self._held = reader, first, held
+        self._last_held = held[-1].seq if held else -1
+        # From now on the reader is this process's.
+        _ = reader.fileno()
+
+    def _get(self, timeout: float) -> Any:
+        """Return the next frame. Raises as `Reader.get`."""
+        if self._held:
+            return self._held.popleft()
+        frame: Any = cast("Reader[Any]", self._reader).get(timeout=timeout)
+        while frame.seq <= self._last_held:
+            frame = cast("Reader[Any]", self._reader).get(timeout=timeout)
+        return frame
 
     def run(self) -> None:
         """Record until the end. Raises EndedError if that came too early; what is whole is on the disk in any case."""
@@ -107,7 +148,7 @@ class Recorder:
                     self._write(frames)
         finally:
             with self._told():
-                self._close()
+                self.close()
 
     @contextlib.contextmanager
     def _told(self) -> Generator[None, None, None]:
@@ -149,7 +190,7 @@ class Recorder:
         frames, size = [first], first.nbytes
         while len(frames) < most and size < _BATCH_BYTES:
             try:
-                frame = self._reader.get(timeout=0)
+                frame = self._get(timeout=0)
             except (Empty, Closed):
                 # It says so again when it is asked for the next one.
                 break
@@ -169,7 +210,7 @@ class Recorder:
                 # What was published by now still counts, and no more: the stream may be fast.
                 self._bound = self._ring.stats()["written"]
             try:
-                frame = self._reader.get(timeout=_LOOK_EVERY if self._bound is None else 0)
+                frame = self._get(timeout=_LOOK_EVERY if self._bound is None else 0)
             except Empty:
                 if self._bound is not None:
                     return None
@@ -180,7 +221,7 @@ class Recorder:
                 return None
             if self._is_past(frame):
                 return None
-            if frame.seq >= self._plan.first:
+            if frame.seq >= self._first:
                 return frame
 
     def _is_past(self, frame: Any) -> bool:
@@ -210,7 +251,7 @@ class Recorder:
             _sinks.check_format(plan.format, self._look)
         except TypeError as error:
             raise EndedError(str(error)) from error
-        self._output = Output(Path(plan.path), self._look, plan.sidecar)
+        self._output = Output(Path(plan.path), self._look, plan.sidecar, self._place)
         return self._output
 
     def _alike(self, frames: list[Any]) -> list[Any]:
@@ -232,7 +273,7 @@ class Recorder:
     def _count_lost(self, frames: list[Any]) -> None:
         for frame in frames:
             if self._next is None:
-                lost = min(self._reader.missed, frame.seq - self._plan.first)
+                lost = min(cast("Reader[Any]", self._reader).missed, frame.seq - self._first)
             else:
                 lost = frame.seq - self._next
             self._counters[LOST] += lost
@@ -247,11 +288,17 @@ class Recorder:
             self._counters[MILLI_RATE] = (frames - had) * 10**12 // (now - then)
             self._window = now, frames
 
-    def _close(self) -> None:
+    def close(self) -> None:
         """Let go of the ring first: a table takes its time."""
-        self._reader.close()
-        if self._output is not None:
-            self._output.close()
+        self._held.clear()
+        if self._reader is not None:
+            self._reader.close()
+        try:
+            if self._output is not None:
+                self._output.close()
+        finally:
+            if self._place is not None:
+                self._place.close()
 
 
 def main() -> None:
@@ -260,17 +307,16 @@ def main() -> None:
     told = side.plan
     if (package := _sinks.package_of(told["plan"]["format"])) is not None:
         _sinks.need(package)
-    side.say("ready")
-    first, _, text = side.hear().partition(" ")
-    if not text:  # it is to stop already, or who asked is gone
-        side.end(error=None, errno=None)
-        return
-    ring, reader = cast("Ring[Any]", ref(told["ring"]).open()), cast("Reader[Any]", ref(text).open())
-    recorder = Recorder(Plan(**told["plan"], first=int(first)), ring, reader, side)
-    # From now on the reader is this process's.
-    _ = reader.fileno()
+    recorder = Recorder(Plan(**told["plan"]), cast("Ring[Any]", ref(told["ring"]).open()), side)
     try:
         recorder.prepare()
+        side.say("ready")
+        if not (text := side.hear()).startswith("{"):  # it is to stop already, or who asked is gone
+            recorder.close()
+            side.end(error=None, errno=None)
+            return
+        given = json.loads(text)
+        recorder.begin(cast("Reader[Any]", ref(given["reader"]).open()), given["first"], held_of(given["held"]))
         side.say("started")
         recorder.run()
     except EndedError as error:

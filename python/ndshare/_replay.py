@@ -118,7 +118,8 @@ def replay(
     along, in the fields that the ring has. Every file in one of the formats of `record` will do; one without a table
     has no times, and needs ``speed=None``.
 
-    Raises FileNotFoundError; ValueError where the file is none, is damaged, or has no times; ImportError for a package.
+    Raises FileNotFoundError; ValueError where the file is none, is damaged, or has no times; RecordError where a field
+    of meta has other parts in the ring than in the recording; ImportError for a package.
 
     >>> import ndshare as nds, numpy as np, tempfile
     >>> ring = nds.Ring(2, "u1", slots=4)

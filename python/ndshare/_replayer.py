@@ -13,6 +13,7 @@ import numpy as np
 from ._errors import Closed, Error, Full
 from ._native import Ring, Writer
 from ._ref import ref
+from ._sinks._times import leaves
 from ._sources import Source, open_source
 from ._task import Side
 
@@ -39,10 +40,25 @@ class Replayer:
         have = () if self._meta is None else self._meta.dtype.names or ()
         # What the ring has no field for is left out, as when a frame goes from ring to ring.
         self._fields = [name for name in have if name in names]
+        self._origins = [one for one in (("source_seq", "seq"), ("source_time_ns", "time_ns")) if one[0] in names]
+        self._check_fields()
         self._begun = 0
         # From the last frame to the first one goes as long as from one to the next.
         span = self._times[-1] - self._times[0] if self._times else 0
         self._length = span + span // max(1, source.frames - 1)
+
+    def _check_fields(self) -> None:
+        """Raise ValueError where a field of the ring has other parts than the one that was recorded."""
+        for name in self._fields:
+            recorded, wanted = (leaves(of.fields[name][0], name) for of in self._dtypes())
+            if recorded != wanted:
+                raise ValueError(
+                    f"expected meta of the ring as it was recorded, the field {name!r} with {recorded}, got {wanted}: "
+                    "make the ring with such a field, or without it"
+                )
+
+    def _dtypes(self) -> tuple[Any, Any]:
+        return (None if self._meta is None else self._meta.dtype), self._ring.meta
 
     def run(self, speed: float | None, loop: bool, readers: int) -> None:
         """Put all frames into the ring, until the end or until it is to stop."""
@@ -84,10 +100,18 @@ class Replayer:
         if self._side.is_stopped():
             raise _StoppedError
 
+    def _meta_of(self, number: int) -> dict[str, Any]:
+        """Return what goes with a frame: what was recorded, and its number and time of then, as a pipe says them."""
+        rows = self._source.rows
+        meta = {} if rows is None else {name: int(rows[number][column]) for name, column in self._origins}
+        if self._meta is not None:
+            meta |= {name: self._meta[number][name] for name in self._fields}
+        return meta
+
     def _put(self, number: int, time_ns: int | None) -> None:
         frame, more = self._source.get(number), dict[str, Any]()
-        if self._fields and self._meta is not None:
-            more["meta"] = {name: self._meta[number][name] for name in self._fields}
+        if meta := self._meta_of(number):
+            more["meta"] = meta
         if self._source.notes is not None:
             more["note"] = self._source.note(number)
         if time_ns is not None:
@@ -111,12 +135,13 @@ def main() -> None:
     side = Side()
     plan = side.plan
     try:
-        source = open_source(Path(plan["path"]))
         ring: Ring[Any] = cast("Any", ref(plan["ring"]).open())
+        source = open_source(Path(plan["path"]), ring.meta)
         writer: Writer[Any] = cast("Any", ref(plan["writer"]).open())
         with writer:  # it is this process's from now on
+            replayer = Replayer(source, ring, writer, side)
             side.say("ready")
-            Replayer(source, ring, writer, side).run(plan["speed"], plan["loop"], plan["readers"])
+            replayer.run(plan["speed"], plan["loop"], plan["readers"])
     except (Error, OSError, ValueError, TypeError) as error:
         side.end(error=str(error))
     except Exception as error:  # whatever it is, who asked is to hear it

@@ -71,8 +71,11 @@ class Source(NamedTuple):
             return _as_recorded(self.notes.get(number))
 
 
-def open_source(path: Path) -> Source:
-    """Open a recording. Raises ValueError where it is none, FileNotFoundError, and ImportError for missing packages."""
+def open_source(path: Path, known: np.dtype[Any] | None = None) -> Source:
+    """Open a recording, whose meta is perhaps of a `known` dtype: a table in CSV says none.
+
+    Raises ValueError where it is none, FileNotFoundError, and ImportError for missing packages.
+    """
     name = _sinks.format_of(path)
     if (package := _sinks.package_of(name)) is not None:
         _sinks.need(package)
@@ -83,12 +86,23 @@ def open_source(path: Path) -> Source:
         with _door("frames", path, _ANEW):
             found = _OPEN[name](path)
         opened.callback(found.closing)
-        rows = _read_rows(path)
+        rows = _read_rows(path, lambda: _described_meta(path, name) or known)
         # One that was killed has a row more than frames, at the most.
         frames = found.frames if rows is None else min(found.frames, len(rows))
         rows = None if rows is None else rows[:frames]
         close = opened.pop_all().close
     return Source(path, frames, found.shape, found.dtype, found.get, rows, open_notes(path), close)
+
+
+def _described_meta(path: Path, name: str) -> np.dtype[Any] | None:
+    """Return the dtype of meta where the file of frames has a place for it."""
+    beside = {"raw": description_of(path), "zarr": path / "zarr.json"}.get(name)
+    if beside is None or not beside.is_file():
+        return None
+    with _door("the dtype of meta", beside, "mend it, or copy it anew"):
+        facts = json.loads(beside.read_text())
+        descr = facts.get("meta") if name == "raw" else facts.get("attributes", {}).get("ndshare_meta")
+        return None if descr is None else dtype_of_json(descr)
 
 
 @contextlib.contextmanager
@@ -114,13 +128,13 @@ def _check_file(path: Path, *, or_folder: bool = False) -> None:
         raise ValueError(f"expected {what} {path}, got {got}: give the path of a recording on disk")
 
 
-def _read_rows(path: Path) -> NDArray[Any] | None:
+def _read_rows(path: Path, meta: Callable[[], np.dtype[Any] | None]) -> NDArray[Any] | None:
     table = next((beside for beside in paths_of(path).values() if beside.is_file()), None)
     if table is None:
         return None
     advice = "mend it, or take the file away and pass speed=None"
     with _door("a table with seq, time_ns and utc", table, advice):
-        rows = cast("NDArray[Any]", read_table(path))
+        rows = cast("NDArray[Any]", read_table(path, meta()))
         if (wrong := np.flatnonzero(rows["time_ns"] < 0)).size:
             got = f"{rows['time_ns'][wrong[0]]} in row {wrong[0]}"
             raise ValueError(f"expected a time_ns from 0 to 2**63 - 1 for each frame in {table}, got {got}: {advice}")
@@ -153,7 +167,14 @@ def _of_array(array: Any, path: Path) -> _Opened:
 
 
 def _open_npy(path: Path) -> _Opened:
-    return _of_array(np.load(path, mmap_mode="r", max_header_size=1 << 24), path)
+    try:
+        array = np.load(path, mmap_mode="r", max_header_size=1 << 24)
+    except ValueError as error:  # as of Python objects
+        raise ValueError(
+            f"expected an array of numbers or of other items of a fixed size in {path}, got one that can't be mapped "
+            f"({error}): save it as such, as by np.save(path, np.stack(list_of_frames))"
+        ) from error
+    return _of_array(array, path)
 
 
 class _Facts(NamedTuple):

@@ -288,7 +288,7 @@ pub(crate) struct Replay {
     /// How many frames wait for readers.
     #[arg(long, value_name = "N", default_value = "32")]
     pub(crate) slots: u32,
-    /// Begin when the ring has so many readers; without it at once, and with --fast when there is one.
+    /// Begin when the ring has so many readers, 1 without it; 0 is at once.
     #[arg(long, value_name = "N")]
     pub(crate) readers: Option<u32>,
 }

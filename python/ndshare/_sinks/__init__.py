@@ -38,6 +38,10 @@ class Sink(Protocol):
         """Append frames. Raises OSError where the disk is full; `frames` says how many are whole then."""
         ...
 
+    def moved(self, path: Path) -> None:
+        """Hear that the file or folder was renamed."""
+        ...
+
     def close(self) -> None:
         """Leave the file as a whole one."""
         ...
@@ -64,7 +68,8 @@ def format_of(path: Path) -> str:
         if path.suffix.lower() in found.endings:
             return name
     raise ValueError(
-        f"expected a path that ends in .npy, .raw, .tif or .zarr, got {str(path)!r}: the ending says the format"
+        f"expected a path that ends in .npy, .raw, .tif, .ome.tif or .zarr, got {str(path)!r}: the ending says the "
+        "format"
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,12 @@ _MOST_PIECES = 1024
 Bytes = NDArray[np.uint8]
 
 
+def hold(file: int) -> None:
+    """Let others see that a file or folder is being written, as long as it is open; not on each file system."""
+    with contextlib.suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
 def as_bytes(array: Any) -> Bytes:
     """Return the items of an array in C order as bytes; copied only where they lie in another order."""
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
@@ -51,6 +58,7 @@ class File:
         """Raise FileExistsError where there is one. For `length` bytes space is set aside at once; `most` may come."""
         self._plain = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         self.reached = 0
+        hold(self._plain)
         self._pages = Pages(self._plain, most or length or None) if is_ram_drive(self._plain) else None
         self._direct = _open_direct(path) if self._pages is None else None
         self._set_aside(length)

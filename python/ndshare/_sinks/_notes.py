@@ -36,7 +36,7 @@ class NotesSink:
         """Append the notes of frames of a ring. Raises OSError where the disk is full."""
         self._ends = [(self._frames, self._end)]
         for frame in frames:
-            if told := _told(frame):
+            if told := told_of(frame):
                 self._append(_line({"frame": self._frames, "seq": frame.seq, **told}))
             self._frames += 1
             self._ends.append((self._frames, self._end))
@@ -47,13 +47,17 @@ class NotesSink:
         self._file.write(self._end, [np.frombuffer(line, np.uint8)])
         self._end += len(line)
 
+    def moved(self, recording: Path) -> None:
+        """Hear that the recording was renamed."""
+        self._path = notes_path(recording)
+
     def finish(self, frames: int) -> None:
         """Cut off the notes of what are not whole frames."""
         if self._file is not None:
             self._file.close(max((end for number, end in self._ends if number <= frames), default=0))
 
 
-def _told(frame: Any) -> dict[str, Any]:
+def told_of(frame: Any) -> dict[str, Any]:
     """Return what a line says of the note of a frame; nothing where it has none."""
     try:
         note = frame.note

@@ -47,6 +47,9 @@ class Rows:
     def _count(self, frames: int) -> None:
         self.frames = frames
 
+    def moved(self, path: Path) -> None:
+        """Hear that the file was renamed; it is open."""
+
     def close(self) -> None:
         """Cut off what is not a whole row."""
         self.file.close(self._start + self.frames * self._row_bytes)
@@ -76,6 +79,8 @@ class RawSink(Rows):
             "dtype": np.lib.format.dtype_to_descr(look.dtype),
             "order": "C",
             "frame_bytes": look.frame_bytes,
+            # What a table in CSV does not say.
+            "meta": None if look.meta is None else np.lib.format.dtype_to_descr(look.meta),
         }
         # The number comes first, inside of a page, in a fixed width: JSON may have spaces there.
         before = '{\n "frames": '

@@ -174,6 +174,10 @@ class TiffSink:
             return place
         return sum(value << 16 * number for number in range(self._samples))
 
+    def moved(self, path: Path) -> None:
+        """Hear that the file was renamed."""
+        self._path = path
+
     def close(self) -> None:
         """Cut off what is not a whole frame. A TIFF without a page is none, and is removed."""
         self._file.close(self._end)

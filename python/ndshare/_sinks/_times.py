@@ -25,12 +25,14 @@ from . import Look, need
 from ._rows import Rows, npy_header
 
 _KINDS = ("parquet", "csv", "npy")
-_FIXED = struct.Struct("<Qqq")  # seq, time_ns, utc
+_FIXED = struct.Struct("<Qqq")
+_FIXED_NAMES = ("seq", "time_ns", "utc")
 # What NumPy takes for no time at all; and the last one that it has, in 2262.
 _NO_TIME, _LAST_TIME = -(1 << 63), (1 << 63) - 1
 # So much (nanoseconds) the clocks may go apart before the difference is taken anew: a step of UTC, or a suspend.
 _DRIFT = 1_000_000
 _CHUNK = 65536
+_TRUTHS = {"True": True, "False": False}
 
 
 def kind_of(wanted: str | bool | None) -> str | None:
@@ -53,7 +55,7 @@ def paths_of(path: Path) -> dict[str, Path]:
 
 def row_dtype(meta: np.dtype[Any] | None) -> np.dtype[Any]:
     """Return the dtype of a row: three columns, and the fields of meta as they lie."""
-    names, formats, offsets = ["seq", "time_ns", "utc"], ["<u8", "<i8", "<M8[ns]"], [0, 8, 16]
+    names, formats, offsets = [*_FIXED_NAMES], ["<u8", "<i8", "<M8[ns]"], [0, 8, 16]
     size = _FIXED.size
     if meta is not None and meta.fields is not None:
         taken = {*names}
@@ -69,11 +71,11 @@ def row_dtype(meta: np.dtype[Any] | None) -> np.dtype[Any]:
 def meta_dtype(row: np.dtype[Any]) -> np.dtype[Any] | None:
     """Return the dtype of meta of the rows of a table."""
     fields = cast("Any", row.fields)
-    names = list(row.names or ())[3:]
+    names = list(row.names or ())[len(_FIXED_NAMES) :]
     if not names:
         return None
     spec = {
-        "names": [name.removeprefix("meta.") for name in names],
+        "names": [_own(name) for name in names],
         "formats": [fields[name][0] for name in names],
         "offsets": [fields[name][1] - _FIXED.size for name in names],
         "itemsize": row.itemsize - _FIXED.size,
@@ -88,20 +90,31 @@ class TimesSink:
         self._paths, self._kind, self._dtype = paths, kind, row_dtype(meta)
         head, self._place = npy_header(Look((), self._dtype, None))
         self._rows = _Table(paths["npy"], head, self._dtype.itemsize, self._place)
-        self._offset = time.time_ns() - time.monotonic_ns()
+        self._now, self._offset = _clocks()
 
     def write(self, frames: list[Any]) -> None:
         """Append a row for each frame of a ring."""
-        offset = time.time_ns() - time.monotonic_ns()
+        self._now, offset = _clocks()
         if abs(offset - self._offset) > _DRIFT:
             self._offset = offset
         self._rows.append([np.frombuffer(b"".join(map(self._row, frames)), np.uint8)], len(frames))
 
     def _row(self, frame: Any) -> bytes:
-        # A stamp of a camera's own clock may be so high that there is no date for it.
-        utc = frame.time_ns + self._offset
+        utc = self._utc(frame.time_ns)
         fixed = _FIXED.pack(frame.seq, frame.time_ns, utc if _NO_TIME < utc <= _LAST_TIME else _NO_TIME)
         return fixed if frame.meta is None else fixed + frame.meta.tobytes()
+
+    def _utc(self, stamp: int) -> int:
+        """Return the date of a stamp. One that is nearer to UTC than to the monotonic clock is of UTC already.
+
+        A stamp of a camera's own clock may be so high that there is no date for it.
+        """
+        is_utc = abs(stamp - self._now - self._offset) < self._offset // 2
+        return stamp if is_utc else stamp + self._offset
+
+    def moved(self, recording: Path) -> None:
+        """Hear that the recording was renamed."""
+        self._paths = paths_of(recording)
 
     def finish(self, frames: int) -> None:
         """Cut the table to so many frames, and make it what was wanted. Raises OSError where the disk is full."""
@@ -110,6 +123,12 @@ class TimesSink:
         if self._kind != "npy":
             convert(self._paths["npy"], self._paths[self._kind])
             self._paths["npy"].unlink()
+
+
+def _clocks() -> tuple[int, int]:
+    """Return the monotonic clock, and how far UTC is from it."""
+    now = time.monotonic_ns()
+    return now, time.time_ns() - now
 
 
 class _Table(Rows):
@@ -206,12 +225,17 @@ def _as_text(name: str, values: NDArray[Any]) -> list[Any]:
     return values.tolist()
 
 
-def read_table(recording: Path) -> NDArray[Any] | None:
-    """Return the rows of the table of a recording; None where it has none. Of CSV the types are guessed."""
-    for kind, path in paths_of(recording).items():
-        if path.is_file():
-            return {"parquet": _read_parquet, "csv": _read_csv, "npy": _read_npy}[kind](path)
-    return None
+def read_table(recording: Path, known: np.dtype[Any] | None = None) -> NDArray[Any] | None:
+    """Return the rows of the table of a recording; None where it has none.
+
+    Of CSV the types of meta are those of `known`, for the fields whose columns it has, else guessed. Raises ValueError.
+    """
+    paths = paths_of(recording)
+    if paths["parquet"].is_file():
+        return _read_parquet(paths["parquet"])
+    if paths["csv"].is_file():
+        return _read_csv(paths["csv"], known)
+    return _read_npy(paths["npy"]) if paths["npy"].is_file() else None
 
 
 def meta_of(rows: NDArray[Any]) -> NDArray[Any] | None:
@@ -256,21 +280,101 @@ def _tuples(descr: Any) -> Any:
     return [(name, _tuples(one), *map(tuple, shape)) for name, one, *shape in descr]
 
 
-def _read_csv(path: Path) -> NDArray[Any]:
+def _read_csv(path: Path, known: np.dtype[Any] | None) -> NDArray[Any]:
     with path.open(newline="", encoding="utf-8") as file:
         names, *lines = csv.reader(file)
     texts = dict(zip(names, zip(*lines, strict=True) if lines else [()] * len(names), strict=True))
-    meta = {name: _typed(texts[name]) for name in names[3:]}
-    rows = np.zeros(len(lines), row_dtype(np.dtype([(name, values.dtype) for name, values in meta.items()])))
+    meta = {name: texts[name] for name in names[len(_FIXED_NAMES) :]}
+    rows = np.zeros(len(lines), row_dtype(_meta_of_texts(meta, known)))
+    places = {name: values for name, values in columns(rows) if name not in _FIXED_NAMES}
+    if {*places} != {*meta}:
+        raise ValueError(
+            f"expected columns of meta that make fields in {path}, got {[*meta]}: mend it, or take it away and pass "
+            "speed=None"
+        )
     rows["seq"], rows["time_ns"] = np.array(texts["seq"], "U20").astype("u8"), _typed(texts["time_ns"])
     rows["utc"] = np.array([text.rstrip("Z") for text in texts["utc"]], "M8[ns]")
-    for name, values in meta.items():
-        rows[name] = values
+    for name, values in places.items():
+        values[...] = _of_texts(meta[name], values.dtype)
     return rows
 
 
 def _typed(texts: tuple[str, ...]) -> NDArray[Any]:
-    for dtype in (np.int64, np.float64):
-        with contextlib.suppress(ValueError):
-            return np.array(texts, "U").astype(dtype)
+    for dtype in (np.bool_, np.int64, np.float64):
+        with contextlib.suppress(ValueError, OverflowError):
+            return np.asarray(_of_texts(texts, np.dtype(dtype)), dtype)
     return np.array(texts, "U")
+
+
+def _of_texts(texts: tuple[str, ...], dtype: np.dtype[Any]) -> Any:
+    """Return what a column of CSV says, for a field of this dtype. Raises ValueError."""
+    if dtype.kind == "b":
+        if not texts or not {*texts} <= {*_TRUTHS}:
+            raise ValueError("expected True or False")
+        return [_TRUTHS[text] for text in texts]
+    if dtype.kind == "S":
+        return [text.encode() for text in texts]
+    if dtype.kind == "V":
+        return np.frombuffer(bytes.fromhex("".join(texts)), dtype)
+    return np.array(texts, "U").astype(dtype)
+
+
+def _meta_of_texts(texts: dict[str, tuple[str, ...]], known: np.dtype[Any] | None) -> np.dtype[Any]:
+    """Return the dtype of meta that has such columns: fields as they are known where these have them, else guessed."""
+    fields = dict[str, dict[str, tuple[str, ...]]]()
+    for name, column in texts.items():
+        fields.setdefault(_field_named(name, known), {})[name] = column
+    return np.dtype([(_own(name), _field_of(name, of, known)) for name, of in fields.items()])
+
+
+def _field_named(column: str, known: np.dtype[Any] | None) -> str:
+    """Return the field that a column belongs to, as the table calls it."""
+    with_dots = [name for name in (known.names if known is not None else None) or () if "." in name]
+    for name in [*with_dots, *(f"meta.{name}" for name in _FIXED_NAMES)]:
+        if column == name or column.startswith(f"{name}."):
+            return name
+    return column.split(".", maxsplit=1)[0]
+
+
+def _own(name: str) -> str:
+    """Return the name that a field has in the ring: there it may be called as a column of the table is."""
+    plain = name.removeprefix("meta.")
+    return plain if plain in _FIXED_NAMES else name
+
+
+def _field_of(name: str, texts: dict[str, tuple[str, ...]], known: np.dtype[Any] | None) -> np.dtype[Any]:
+    if known is not None and _own(name) in (known.names or ()):
+        dtype = cast("Any", known.fields)[_own(name)][0]
+        if leaves(dtype, name) == [*texts] and _are_such(texts, dtype, name):
+            return dtype
+    return _guessed({tuple(column[len(name) :].split(".")[1:]): column_texts for column, column_texts in texts.items()})
+
+
+def _are_such(texts: dict[str, tuple[str, ...]], dtype: np.dtype[Any], name: str) -> bool:
+    """Tell whether the texts of a field are of its dtype: what is not is guessed, and refused where it is put."""
+    try:
+        for column, values in columns(np.zeros(0, dtype), name):
+            _of_texts(texts[column], values.dtype)
+    except (ValueError, OverflowError):
+        return False
+    return True
+
+
+def leaves(dtype: np.dtype[Any], name: str) -> list[str]:
+    """Return the names of the columns of a field."""
+    return [column for column, _ in columns(np.zeros(0, dtype), name)]
+
+
+def _guessed(texts: dict[tuple[str, ...], tuple[str, ...]]) -> np.dtype[Any]:
+    """Return a dtype for the columns of one field, by the rest of their names: ``1``, or ``host``."""
+    if () in texts:
+        return _typed(texts[()]).dtype
+    if [*texts] == [("real",), ("imag",)]:
+        return np.dtype(np.complex128)
+    if all(part.isdecimal() for path in texts for part in path):
+        items = np.result_type(*(_typed(column) for column in texts.values()))
+        return np.dtype((items, tuple(int(length) + 1 for length in [*texts][-1])))
+    members = dict[str, dict[tuple[str, ...], tuple[str, ...]]]()
+    for (first, *rest), column in texts.items():
+        members.setdefault(first, {})[tuple(rest)] = column
+    return np.dtype([(name, _guessed(member)) for name, member in members.items()])

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import os
 import re
 import struct
 import warnings
@@ -23,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import Look, need
-from ._file import PAGE, Bytes, File, as_bytes
+from ._file import PAGE, Bytes, File, as_bytes, hold
 
 _SHARD_BYTES = 256 << 20
 _MOST_FRAMES = 4096
@@ -74,12 +75,16 @@ class ZarrSink:
     def __init__(self, path: Path, look: Look) -> None:
         zarr = need("zarr")
         path.mkdir()  # raises FileExistsError before zarr would write over anything
+        self._folder = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        hold(self._folder)
         fields = parts(look)
+        # What a table in CSV does not say.
+        meta = {} if look.meta is None else {"ndshare_meta": np.lib.format.dtype_to_descr(look.meta)}
         for level in dict.fromkeys(field[:depth] for field, _ in fields for depth in range(len(field))):
             # The order of the fields, and how they lie.
-            more = {} if level else {"dtype": np.lib.format.dtype_to_descr(look.dtype)}
+            more = {} if level else {"dtype": np.lib.format.dtype_to_descr(look.dtype), **meta}
             zarr.create_group(path.joinpath(*level), zarr_format=3, attributes=more)
-        self._arrays = [(field, _Array(path.joinpath(*field), one)) for field, one in fields]
+        self._arrays = [(field, _Array(path.joinpath(*field), one, {} if field else meta)) for field, one in fields]
         self.frames = 0
 
     def write(self, frames: list[NDArray[Any]]) -> None:
@@ -91,17 +96,23 @@ class ZarrSink:
                 array.count(self.frames + 1)
             self.frames += 1
 
+    def moved(self, path: Path) -> None:
+        """Hear that the folder was renamed: the next shards are made there."""
+        for field, array in self._arrays:
+            array.moved(path.joinpath(*field))
+
     def close(self) -> None:
         """Cut off what is not a whole frame."""
         for _, array in self._arrays:
             array.close()
+        os.close(self._folder)
 
 
 class _Array:
     """One array: its ``zarr.json``, and the shard that is being filled."""
 
-    def __init__(self, path: Path, look: Look) -> None:
-        self._path, self._look = path, look
+    def __init__(self, path: Path, look: Look, more: dict[str, Any]) -> None:
+        self._path, self._look, self._more = path, look, more
         self._per_shard = max(1, min(_MOST_FRAMES, _SHARD_BYTES // max(look.frame_bytes, 1)))
         self._start = -(-self._per_shard * _PLACE.size // PAGE) * PAGE
         self._describe()
@@ -130,6 +141,7 @@ class _Array:
                 serializer=sharding,
                 filters=None,
                 compressors=None,
+                attributes=self._more,
             )
         described = self._path / "zarr.json"
         found = _SHAPE.search(text := described.read_text())
@@ -141,6 +153,10 @@ class _Array:
         text = f"{text[: self._place]}{0:{_DIGITS}d}{text[self._place + 1 :]}"
         self._json.write(0, [np.frombuffer(text.encode(), np.uint8)])
         self._length = self._json.reached
+
+    def moved(self, path: Path) -> None:
+        """Hear that the folder was renamed."""
+        self._path = path
 
     def append(self, frame: Any) -> None:
         """Write a frame into its shard, and its place into the index."""
