@@ -276,7 +276,7 @@ def test_a_description_that_does_not_fit_is_told(facts: Any, told: str, tmp_path
         nds.replay(path)
     assert str(beside) in str(caught.value)
     beside.unlink()
-    with pytest.raises(FileNotFoundError, match=r"expected the description .*run\.raw\.json of .*, got nothing there"):
+    with pytest.raises(FileNotFoundError, match=r"expected run\.raw\.json beside .*, got nothing there"):
         nds.replay(path)
 
 
@@ -303,7 +303,7 @@ CSV = "run.npy.times.csv"
     ("damaged", "text", "why"),
     [
         ("run.npy", "", "EOFError: No data left"),
-        ("run.npy", "junk" * 99, "ValueError: .*pickled"),
+        ("run.npy", "junk" * 99, "pickled"),
         (CSV, "", "ValueError: not enough values"),
         (CSV, "a,b\n1,2\n", "KeyError: 'seq'"),
         (CSV, f"seq,time_ns,utc\n0,{1 << 64},\n", "OverflowError|2\\*\\*63"),

@@ -591,7 +591,7 @@ def test_a_camera_of_16_bits_in_a_ring_of_8_is_refused_where_its_numbers_would_b
         ring.put(np.array([300, 5], np.uint16))
     assert ring.put(np.array([255, 5], np.uint16)) == 0, "numbers that fit are the same there"
     fields = nds.Ring(fields={"a": (2, "i1")}, slots=2)
-    with pytest.raises(OverflowError, match="field 'a'"):
+    with pytest.raises(OverflowError, match='field "a"'):
         fields.put({"a": np.array([1, 128])})
     assert fields.put({"a": np.array([1, 127])}) == 0
 

@@ -204,7 +204,10 @@ def _open_raw(path: Path) -> _Opened:
 
 def _facts_of(beside: Path, path: Path) -> _Facts:
     if not beside.exists():
-        raise FileNotFoundError(f"expected the description {beside} of {path}, got nothing there: copy it, too")
+        raise FileNotFoundError(
+            f"expected {beside.name} beside {path}, which says shape and dtype, got nothing there: bring it along, or "
+            "read the file with np.memmap"
+        )
     _check_file(beside)
     with _door("the description of a recording", beside, "mend it, or copy it anew"):
         told = json.loads(beside.read_text())
