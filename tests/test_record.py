@@ -26,7 +26,7 @@ from helpers import HANG, alive, run, wait_until
 from ndshare import _record, _record_command
 from ndshare._recorder import Output
 from ndshare._sinks import Look, _pages, _place, _zarr, new_sink
-from ndshare._sinks._file import File
+from ndshare._sinks._file import File, LostError, as_bytes
 from ndshare._sinks._notes import Notes, notes_path
 from ndshare._sources import open_source
 from test_strangers import runtime  # noqa: F401  (a registry of names for each test)
@@ -320,6 +320,26 @@ def test_it_ends_after_so_many_frames_or_seconds_and_with_the_stream(tmp_path: P
             all_of_it.wait(0)
     assert all_of_it.wait(HANG)["frames"] == 5
     assert all_of_it.stop()["frames"] == all_of_it.wait()["frames"] == all_of_it.stats()["frames"] == 5
+
+
+def test_a_file_that_was_cut_meanwhile_is_no_success(tmp_path: Path) -> None:
+    file = File(tmp_path / "run")
+    file.write(0, [as_bytes(np.zeros(5000))])
+    os.truncate(tmp_path / "run", 100)
+    with pytest.raises(LostError, match="was cut to 100 bytes"):
+        file.close(40_000)
+
+
+def test_a_recording_whose_file_was_taken_away_says_so(tmp_path: Path) -> None:
+    """It told of so many frames, and there was nothing."""
+    ring = nds.Ring(SHAPE, np.uint16, slots=8)
+    recording = nds.record(ring, tmp_path / "run.npy")
+    for number in range(3):
+        ring.put(image(number))
+    assert wait_until(lambda: recording.stats()["frames"] == 3, HANG)
+    (tmp_path / "run.npy").unlink()
+    with pytest.raises(nds.RecordError, match="removed or replaced while it was recorded"):
+        recording.stop()
 
 
 def test_lost_frames_are_counted_and_are_gaps_in_the_table(tmp_path: Path) -> None:

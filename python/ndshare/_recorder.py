@@ -20,6 +20,7 @@ from ._errors import Closed, Empty, WriterDied
 from ._held import Held, held_of
 from ._native import Reader, Ring
 from ._ref import ref
+from ._sinks._file import LostError
 from ._sinks._notes import NotesSink, notes_path
 from ._sinks._place import Replacement
 from ._sinks._times import TimesSink, paths_of
@@ -155,6 +156,8 @@ class Recorder:
         """Say errors of the disk and of the ring in the words of a recording."""
         try:
             yield
+        except LostError as error:
+            raise EndedError(f"{error}; record anew, to a file that nobody else touches") from error
         except OSError as error:
             raise EndedError(
                 f"{error.strerror or error}; {self._whole()}: free space there, or record to another disk"

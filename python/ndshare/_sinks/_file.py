@@ -32,6 +32,10 @@ _MOST_PIECES = 1024
 Bytes = NDArray[np.uint8]
 
 
+class LostError(OSError):
+    """What was written is not there any more, whoever did that."""
+
+
 def hold(file: int) -> None:
     """Let others see that a file or folder is being written, as long as it is open; not on each file system."""
     with contextlib.suppress(OSError):
@@ -129,9 +133,10 @@ class File:
                 pieces = [pieces[0][done:], *pieces[1:]]
 
     def close(self, length: int) -> None:
-        """Cut the file to this length, and close it."""
+        """Cut the file to this length, and close it. Raises LostError where somebody has taken it away or cut it."""
         if self._pages is not None:
             self._pages.close()
+        facts = os.fstat(self._plain)
         try:
             # Also where it is as long: what was set aside behind it is given back.
             os.ftruncate(self._plain, length)
@@ -139,6 +144,10 @@ class File:
             os.close(self._plain)
             if self._direct is not None:
                 os.close(self._direct)
+        if not facts.st_nlink:
+            raise LostError("the file was removed or replaced while it was recorded: nothing of it is left")
+        if facts.st_size < length:
+            raise LostError(f"the file was cut to {facts.st_size} bytes while it was recorded: frames of it are lost")
 
 
 def _open_direct(path: Path) -> int | None:
