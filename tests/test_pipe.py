@@ -668,6 +668,18 @@ def test_closing_gives_up_what_is_in_hand() -> None:
     assert settle(before) <= before
 
 
+def test_a_pipe_whose_writer_is_closed_leaves_no_workers_behind() -> None:
+    """At the end of a program writers close in order; then the pipe could not die, and its workers waited for ever."""
+    into, _ = results()
+    pipe = nds.pipe(nds.Ring(8, "u2", slots=4).reader(), pipe_workers.itself, into, workers=1, mp_context=FORK)
+    (worker,) = pipe.stats()["workers"]
+    assert (writer := pipe._engine._writer) is not None
+    writer.close()
+    pipe.close()
+    assert not alive(worker["pid"] or 0)
+    pipe.wait()
+
+
 def test_closing_from_on_error_and_by_an_exception() -> None:
     into, _ = results(slots=20)
     pipes: list[nds.Pipe] = []

@@ -58,11 +58,14 @@ class Pipe:
         # Before multiprocessing waits for all children, at the end of a program and of a child of its own.
         self._at_exit = util.Finalize(self, _close_at_exit, (weakref.ref(self),), exitpriority=100)
         _running.add(engine)
+
+    def _begin(self) -> None:
         self._thread.start()
 
     def _run(self) -> None:
         try:
-            self._engine.run()
+            if self._engine.claim():
+                self._engine.run()
         except BaseException as error:
             # It would keep frames.
             traceback.clear_frames(error.__traceback__)
@@ -264,12 +267,19 @@ def pipe(
     writer = None if into is None else into.writer().__enter__()
     context = mp_context or multiprocessing.get_context()
     engine = Engine(reader, writer, task, rules, context)
+    made = None
     try:
         engine.start_workers()
+        made = Pipe(engine)
+        made._begin()
     except BaseException:
-        engine.abandon()
+        # Ctrl-C comes at any place, also when the thread is just about to begin.
+        if engine.claim():
+            engine.abandon()
+        elif made is not None:
+            made.close()
         raise
-    return Pipe(engine)
+    return made
 
 
 def _check(reader: Any, f: Any, into: Any, initializer: Any) -> None:

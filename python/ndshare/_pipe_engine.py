@@ -16,6 +16,7 @@ import os
 import selectors
 import signal
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -112,6 +113,7 @@ class Worker:
             self.end, self._is_own = _end_of(self.process)
         except BaseException:
             ours.close()
+            self._end_at_once()
             raise
         finally:
             theirs.close()
@@ -123,6 +125,13 @@ class Worker:
         self.why: str | None = None  # it was killed by us
         self.meta: np.dtype[Any] | None = None  # what it knows of the frames' meta
         self.done = 0
+
+    def _end_at_once(self) -> None:
+        """Leave no process behind: Ctrl-C comes as soon as it is let through again, just after the start."""
+        process = getattr(self, "process", None)
+        if process is not None and process.pid is not None:
+            process.kill()
+            process.join(_LEAVE)
 
     def give(self, job: Job) -> None:
         """Let it work on a frame."""
@@ -244,6 +253,7 @@ class Engine:
         self._carried: tuple[str, ...] | None = None  # fields of meta that both rings have
         self._last_stamp = 0
         self._descriptor: int | None = None  # of the reader, while it is waited for
+        self._claimed = threading.Lock()
         self._selector = selectors.DefaultSelector()
         self._wake, self._woken = socket.socketpair()
         self._woken.setblocking(False)
@@ -266,12 +276,10 @@ class Engine:
             while not self._is_over():
                 self._step()
         except BaseException:
-            self._close(is_whole=False)
-            self._dismiss()
+            self.abandon()
             raise
         # Stopped before that, it has published a part, whatever it was stopped by.
-        self._close(is_whole=self._end is True and not self.jobs)
-        self._dismiss(in_order=not self.is_stopped)
+        self._end_all(is_whole=self._end is True and not self.jobs, in_order=not self.is_stopped)
         if isinstance(self._end, WriterDied):
             raise self._end
 
@@ -542,7 +550,10 @@ class Engine:
         self.drop_frames()
         writer, self._writer = self._writer, None
         del self._reader
-        if writer is not None:
+        if writer is None:
+            return
+        # At the end of a program, or with its ring, it is closed already.
+        with contextlib.suppress(Closed):
             writer.close() if is_whole else writer._die()
 
     def _dismiss(self, *, in_order: bool = False) -> None:
@@ -561,10 +572,20 @@ class Engine:
         self._wake.close()
         self._woken.close()
 
+    def claim(self) -> bool:
+        """Tell whether the caller is the first: either the thread runs it, or who makes the pipe gives it up."""
+        return self._claimed.acquire(blocking=False)
+
     def abandon(self) -> None:
-        """Give everything back before the thread has begun."""
-        self._close(is_whole=False)
-        self._dismiss()
+        """Give everything back at once."""
+        self._end_all(is_whole=False, in_order=False)
+
+    def _end_all(self, *, is_whole: bool, in_order: bool) -> None:
+        try:
+            self._close(is_whole=is_whole)
+        finally:
+            # Whatever that came to: the program would wait for the workers for ever.
+            self._dismiss(in_order=in_order)
 
     def drop_frames(self) -> None:
         """Keep nothing that is in hand; in a forked child, what the parent has in hand."""
