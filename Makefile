@@ -40,7 +40,6 @@ check: $(STAMPS)/killpoints $(STAMPS)/group-test $(STAMPS)/group-check ## Check 
 	cargo fmt --all --check
 	cargo fmt --manifest-path crates/ndshare-zenoh/Cargo.toml --check
 	cargo clippy -p ndshare --all-targets -- -D warnings
-	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --workspace --all-targets --all-features -- -D warnings
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check

@@ -520,6 +520,9 @@ print(len(x), [p["alive"] for p in stats["participants"]])
     assert (done.code, done.out.strip()) == (0, "20 [True, False]"), done
 
 
+@pytest.mark.crash
+@pytest.mark.slow
+@pytest.mark.skipif(ROUNDS == 1, reason="10 seconds of waiting: make crash runs it")
 def test_who_cannot_tell_whether_an_owner_lives_says_so() -> None:
     """It waited for ever and named no reason. Here the owner's number is taken: it has replaced itself."""
     done = run(

@@ -673,7 +673,8 @@ def test_a_pipe_whose_writer_is_closed_leaves_no_workers_behind() -> None:
     into, _ = results()
     pipe = nds.pipe(nds.Ring(8, "u2", slots=4).reader(), pipe_workers.itself, into, workers=1, mp_context=FORK)
     (worker,) = pipe.stats()["workers"]
-    assert (writer := pipe._engine._writer) is not None
+    writer = pipe._engine._writer  # pyright: ignore[reportPrivateUsage]
+    assert writer is not None
     writer.close()
     pipe.close()
     assert not alive(worker["pid"] or 0)

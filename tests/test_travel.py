@@ -718,7 +718,7 @@ if __name__ == "__main__":
     ("start", "rounds", "preload"),
     [
         ("fork", 300, "numpy"),
-        ("spawn", 60, "numpy"),  # each a whole interpreter: half a second
+        ("spawn", 25, "numpy"),  # each a whole interpreter: half a second
         ("forkserver", 100, "numpy"),  # started before ndshare is even imported here
         ("forkserver", 100, "workers"),  # and one that has its own ndshare, and so had its own session
         ("forkserver", 12, "sys"),
