@@ -102,6 +102,16 @@ def write_until(ring: nds.Ring[Any], is_enough: Callable[[], bool]) -> int:
     return number
 
 
+def under_way(path: Path, frames: int) -> tuple[nds.Ring[Any], nds.Recording]:
+    """Return a ring, and a recording of it that goes on and has so many frames."""
+    ring = nds.Ring(SHAPE, np.uint16, slots=8)
+    recording = nds.record(ring, path)
+    for number in range(frames):
+        ring.put(image(number))
+    assert wait_until(lambda: recording.stats()["frames"] == frames, HANG)
+    return ring, recording
+
+
 def write(path: Path, ring: nds.Ring[Any], frames: list[Any], sidecar: str | None = "npy") -> Path:
     """Write frames of a ring as the process that records does."""
     assert ring.shape is not None
@@ -332,11 +342,7 @@ def test_a_file_that_was_cut_meanwhile_is_no_success(tmp_path: Path) -> None:
 
 def test_a_recording_whose_file_was_taken_away_says_so(tmp_path: Path) -> None:
     """It told of so many frames, and there was nothing."""
-    ring = nds.Ring(SHAPE, np.uint16, slots=8)
-    recording = nds.record(ring, tmp_path / "run.npy")
-    for number in range(3):
-        ring.put(image(number))
-    assert wait_until(lambda: recording.stats()["frames"] == 3, HANG)
+    _ring, recording = under_way(tmp_path / "run.npy", 3)
     (tmp_path / "run.npy").unlink()
     with pytest.raises(nds.RecordError, match="removed or replaced while it was recorded"):
         recording.stop()

@@ -20,7 +20,7 @@ import ndshare as nds
 from helpers import HANG, alive, wait_until
 from ndshare._sinks import Look, format_of, new_sink
 from ndshare._sources import open_source
-from test_record import FIELDS, META, PACKAGES, SHAPE, image, write
+from test_record import FIELDS, META, PACKAGES, SHAPE, image, under_way, write
 from test_strangers import runtime  # noqa: F401  (a registry of names for each test)
 
 
@@ -200,11 +200,7 @@ def test_its_death_is_an_error_and_its_readers_hear_of_it(tmp_path: Path) -> Non
 
 
 def test_what_a_killed_recording_left_is_replayed(tmp_path: Path) -> None:
-    ring = nds.Ring(SHAPE, np.uint16, slots=8)
-    recording = nds.record(ring, tmp_path / "run.raw")
-    for number in range(5):
-        ring.put(image(number))
-    assert wait_until(lambda: recording.stats()["frames"] == 5, HANG)
+    _ring, recording = under_way(tmp_path / "run.raw", 5)
     os.kill(recording.pid, signal.SIGKILL)
     with pytest.raises(nds.RecordError):
         recording.wait(HANG)

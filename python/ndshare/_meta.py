@@ -7,9 +7,13 @@ point, all without a word. What goes with a frame arrives whole, or is refused b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 
 import numpy as np
+
+# Fields of a ring's meta that pipes and replays fill in where they are: number and time of the frame it comes from.
+SOURCE_SEQ: Final = "source_seq"
+SOURCE_TIME: Final = "source_time_ns"
 
 _TEXT = "SUV"  # kinds of a fixed length
 

@@ -29,16 +29,13 @@ from numpy.typing import NDArray
 
 from . import _native
 from ._errors import Closed, Empty, Full, Stale, WorkerDied, WriterDied
-from ._meta import _fits_always
+from ._meta import SOURCE_SEQ, SOURCE_TIME, _fits_always
 from ._native import Reader, Writer
 from ._pipe_worker import END, TAKEN, Answer, Line, Order, Task, serve, unpacked
 from ._ring import Frame
 
 # What a function may give beside meta: `put` has an argument of that name, so no field of meta has it.
 NOTE: Final = "note"
-# Fields of a ring's meta that a pipe fills in where they are: number and time of the frame that went in.
-SOURCE_SEQ: Final = "source_seq"
-SOURCE_TIME: Final = "source_time_ns"
 
 _LOOK_EVERY: Final = 0.25  # seconds: a reader that somebody closes wakes nobody
 _NAP: Final = 0.02  # seconds: as long as the other ring is full, workers are heard so often

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from ._errors import Closed, Error, Full
+from ._meta import SOURCE_SEQ, SOURCE_TIME
 from ._native import Ring, Writer
 from ._ref import ref
 from ._sinks._times import leaves
@@ -40,7 +41,7 @@ class Replayer:
         have = () if self._meta is None else self._meta.dtype.names or ()
         # What the ring has no field for is left out, as when a frame goes from ring to ring.
         self._fields = [name for name in have if name in names]
-        self._origins = [one for one in (("source_seq", "seq"), ("source_time_ns", "time_ns")) if one[0] in names]
+        self._origins = [one for one in ((SOURCE_SEQ, "seq"), (SOURCE_TIME, "time_ns")) if one[0] in names]
         self._check_fields()
         self._begun = 0
         # From the last frame to the first one goes as long as from one to the next.
