@@ -11,6 +11,11 @@ use pyo3::types::{PyDict, PyType};
 
 use crate::guard::Once;
 
+/// What an object is, for an error that says what was got.
+pub(crate) fn class_name(given: &Bound<'_, PyAny>) -> String {
+    given.get_type().name().map_or_else(|_| String::new(), |name| name.to_string())
+}
+
 /// The exception that stands for `error`.
 pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
     let message = error.to_string();

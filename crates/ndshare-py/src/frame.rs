@@ -17,7 +17,7 @@ use pyo3::types::{PyByteArray, PyBytes, PyDict, PySlice, PyString, PyTuple, PyTy
 use crate::built::{Plans, built};
 use crate::described::{Described, Descriptions};
 use crate::dtype::{Dtype, casts};
-use crate::error::to_python;
+use crate::error::{class_name, to_python};
 use crate::guard::{Guarded, Once};
 use crate::ndarray::{Operand, base_of, plain_class};
 use crate::shape::Shape;
@@ -623,7 +623,7 @@ pub(crate) fn frame_age(frame: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
 /// A time that a user gives, in nanoseconds.
 pub(crate) fn parsed_time(given: &Bound<'_, PyAny>) -> PyResult<u64> {
     let not_whole = |_| {
-        let got = given.get_type().name().map_or_else(|_| String::new(), |name| name.to_string());
+        let got = class_name(given);
         PyTypeError::new_err(format!("expected time_ns to be whole nanoseconds, an int, got {got}"))
     };
     let number = given.call_method0(intern!(given.py(), "__index__")).map_err(not_whole)?;

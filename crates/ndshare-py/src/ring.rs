@@ -18,7 +18,7 @@ use crate::arena::work_arena;
 use crate::closable::{Closable, closed};
 use crate::described::{Described, Descriptions};
 use crate::dtype::Dtype;
-use crate::error::{is_ours, to_python};
+use crate::error::{class_name, is_ours, to_python};
 use crate::frame::{FrameHold, Own, carried, carried_note, note_of, parsed_time, quoted, received, written};
 use crate::gather::fill;
 use crate::guard::{Guarded, Once};
@@ -86,7 +86,7 @@ fn only_multiprocessing(what: &str) -> PyErr {
 /// The text of an argument; an error names the argument.
 fn text_of(name: &str, given: &Bound<'_, PyAny>) -> PyResult<String> {
     given.extract().map_err(|_| {
-        let got = given.get_type().name().map_or_else(|_| String::new(), |name| name.to_string());
+        let got = class_name(given);
         PyTypeError::new_err(format!("expected {name} to be a str, got {got}"))
     })
 }
@@ -168,7 +168,7 @@ fn spin_of(given: &Bound<'_, PyAny>) -> PyResult<Spin> {
         Ok(text) => Err(refuse(&text.repr()?.to_cow()?)),
         Err(_) => {
             let seconds: f64 = given.extract().map_err(|_| {
-                let got = given.get_type().name().map_or_else(|_| String::new(), |name| name.to_string());
+                let got = class_name(given);
                 PyTypeError::new_err(format!("expected spin in seconds, or \"auto\", or None, got {got}"))
             })?;
             if seconds >= 0.0 { Ok(Spin::For(seconds)) } else { Err(refuse(&seconds.to_string())) }

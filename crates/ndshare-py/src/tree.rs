@@ -14,6 +14,7 @@ use pyo3::types::{PyDict, PyList, PyMapping, PyString, PyTuple, PyType};
 
 use crate::described::Described;
 use crate::dtype::{Dtype, casts};
+use crate::error::class_name;
 use crate::guard::Once;
 use crate::ndarray::Operand;
 
@@ -291,7 +292,7 @@ impl Node {
 
     #[cold]
     fn misfit(&self, x: &Bound<'_, PyAny>, wanted: &str) -> Refused {
-        let got = x.get_type().name().map_or_else(|_| String::new(), |name| name.to_string());
+        let got = class_name(x);
         Refused::Misfit(PyTypeError::new_err(format!("{}expected {wanted}, got {got}", self.whose())))
     }
 
