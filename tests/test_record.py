@@ -509,19 +509,51 @@ with nds.ref(sys.argv[1]).open() as writer:
 """
 
 
-def test_the_death_of_the_last_writer_ends_it(tmp_path: Path) -> None:
-    ring = nds.Ring(SHAPE, np.uint16, slots=8)
-    writer = ring.writer()
-    recording = nds.record(ring, tmp_path / "run.npy")
+def write_three_and_die(writer: nds.Writer[Any]) -> None:
     command = [sys.executable, "-c", WRITER, str(reference := nds.ref(writer))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "written\n"
         del reference, writer
         process.kill()
+
+
+@pytest.mark.parametrize("is_late", [False, True], ids=["in time", "late"])
+def test_the_death_of_the_last_writer_ends_it(is_late: bool, tmp_path: Path) -> None:
+    """A recorder that was late had read some frames when it heard of the death, and lost them by that."""
+    ring = nds.Ring(SHAPE, np.uint16, slots=8)
+    writers = [ring.writer()]
+    recording = nds.record(ring, tmp_path / "run.npy")
+    if is_late:
+        os.kill(recording.pid, signal.SIGSTOP)
+    write_three_and_die(writers.pop())
+    os.kill(recording.pid, signal.SIGCONT)
     with pytest.raises(nds.RecordError, match=r"the last writer of the ring died .*; 3 frames are whole"):
         recording.wait(HANG)
     assert numbers_of(recording.path) == [0, 1, 2]
+
+
+def test_a_death_while_the_process_starts_ends_it_behind_the_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recording had a reader that was made later, heard of no death, and went on for ever."""
+    ring = nds.Ring(SHAPE, np.uint16, slots=8, keep=4)
+    writers, planned = [ring.writer()], _record._planned  # pyright: ignore[reportPrivateUsage]
+
+    def slow(*given: Any, **more: Any) -> Any:
+        write_three_and_die(writers.pop())
+        frames = ring.reader(start="oldest")
+        for _ in range(3):
+            frames.get(timeout=HANG)
+        with pytest.raises(nds.WriterDied):
+            frames.get(timeout=HANG)
+        return planned(*given, **more)
+
+    monkeypatch.setattr(_record, "_planned", slow)
+    recording = nds.record(ring, tmp_path / "run.npy", before=2)
+    with pytest.raises(nds.RecordError, match=r"the last writer of the ring died .*process \d+.*; 3 frames are whole"):
+        recording.wait(HANG)
+    assert (numbers_of(recording.path), recording.stats()["before"]) == ([0, 1, 2], 0)
 
 
 # ---- full disks -----------------------------------------------------------------------------------------------------

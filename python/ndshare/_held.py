@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._errors import Closed, Empty
+from ._errors import Closed, Empty, WriterDied
 from ._native import Reader, Ring
 from ._ref import Ref, ref
 from ._sinks._notes import told_of
@@ -37,6 +37,7 @@ class Holding:
         self._reader: Reader[Any] = ring.reader(start="oldest")
         self._frames: list[Any] = []
         self._is_over = False
+        self._death: WriterDied | None = None
         self._take()
         self.before = sum(frame.seq < self.written for frame in self._frames)
         self._thread = threading.Thread(target=self._go_on, daemon=True)
@@ -57,10 +58,15 @@ class Holding:
         return held < self._ring.slots or (held < _MOST and held * self._frames[0].nbytes < _MOST_BYTES)
 
     def _take_one(self, timeout: float) -> int | None:
-        """Take a frame, and return its number; None if there is none."""
+        """Take a frame, and return its number; None if there is none, and after a death, which ends a recording."""
+        if self._death is not None:
+            return None
         try:
             frame = self._reader.get(timeout=timeout)
         except (Empty, Closed):  # who reads next is told so as well
+            return None
+        except WriterDied as death:  # of this nobody else hears who begins to read later
+            self._death = death
             return None
         if frame.seq >= self.first:
             self._frames.append(frame)
@@ -84,6 +90,11 @@ class Holding:
         self._stop()
         self._reader.close()
         self._frames.clear()
+
+    @property
+    def death(self) -> dict[str, Any] | None:
+        """What the other process is told of the death that was heard of, if one was."""
+        return None if self._death is None else {"text": str(self._death), "pid": self._death.pid}
 
     def told(self) -> tuple[list[dict[str, Any]], list[Ref[Any]]]:
         """Return what the other process is told of each frame, and what is to be kept until it has them."""
@@ -120,3 +131,12 @@ class Held:
 def held_of(told: list[dict[str, Any]]) -> deque[Held]:
     """Return the frames that another process has told of."""
     return deque(map(Held, told))
+
+
+def death_of(told: dict[str, Any] | None) -> WriterDied | None:
+    """Return the death that another process has told of."""
+    if told is None:
+        return None
+    death = WriterDied(told["text"])
+    death.pid = told["pid"]
+    return death

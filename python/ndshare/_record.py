@@ -227,13 +227,14 @@ def _handed_over(task: Task, ring: Ring[Any], holding: Holding | None) -> bool:
     """Give the process its reader, and what was read before; tell whether it has begun."""
     if holding is None:
         written, reader = ring.stats()["written"], ring.reader()
-        task.say(json.dumps({"first": written, "reader": str(reference := ref(reader)), "held": []}))
+        told: dict[str, Any] = {"first": written, "reader": str(reference := ref(reader)), "held": [], "death": None}
+        task.say(json.dumps(told))
         return task.expect("started") and bool(reference)
     reader = holding.end()
     held, refs = holding.told()
     first = held[0]["seq"] if held else holding.first
     refs.append(ref(reader))
-    task.say(json.dumps({"first": first, "reader": str(refs[-1]), "held": held}))
+    task.say(json.dumps({"first": first, "reader": str(refs[-1]), "held": held, "death": holding.death}))
     return task.expect("started")
 
 

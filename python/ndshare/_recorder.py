@@ -17,7 +17,7 @@ import numpy as np
 
 from . import _sinks
 from ._errors import Closed, Empty, WriterDied
-from ._held import Held, held_of
+from ._held import Held, death_of, held_of
 from ._native import Reader, Ring
 from ._ref import ref
 from ._sinks._file import LostError
@@ -105,6 +105,7 @@ class Recorder:
         self._plan, self._ring, self._side = plan, ring, side
         self._reader: Reader[Any] | None = None
         self._held, self._first, self._last_held = deque[Held](), 0, -1
+        self._death: WriterDied | None = None
         self._counters = side.counters
         self._output: Output | None = None
         self._place: Replacement | None = None
@@ -124,9 +125,9 @@ class Recorder:
             self.close()
             raise
 
-    def begin(self, reader: Reader[Any], first: int, held: deque[Held]) -> None:
-        """Have a reader, and the frames that were read before; what is older than number `first` does not count."""
-        self._reader, self._first, self._held = reader, first, held
+    def begin(self, reader: Reader[Any], first: int, held: deque[Held], death: WriterDied | None) -> None:
+        """Have a reader, and what was told before: frames, a death. What is older than `first` does not count."""
+        self._reader, self._first, self._held, self._death = reader, first, held, death
         self._last_held = held[-1].seq if held else -1
         # From now on the reader is this process's.
         _ = reader.fileno()
@@ -135,6 +136,9 @@ class Recorder:
         """Return the next frame. Raises as `Reader.get`."""
         if self._held:
             return self._held.popleft()
+        if self._death is not None:
+            death, self._death = self._death, None
+            raise death
         frame: Any = cast("Reader[Any]", self._reader).get(timeout=timeout)
         while frame.seq <= self._last_held:
             frame = cast("Reader[Any]", self._reader).get(timeout=timeout)
@@ -197,6 +201,10 @@ class Recorder:
             except (Empty, Closed):
                 # It says so again when it is asked for the next one.
                 break
+            except WriterDied as death:
+                # A reader tells of it once. What came before it is to be written first.
+                self._death = death
+                break
             if self._is_past(frame):
                 self._bound = -1
                 break
@@ -218,8 +226,6 @@ class Recorder:
                 if self._bound is not None:
                     return None
                 continue
-            except WriterDied:
-                raise
             except Closed:
                 return None
             if self._is_past(frame):
@@ -319,7 +325,8 @@ def main() -> None:
             side.end(error=None, errno=None)
             return
         given = json.loads(text)
-        recorder.begin(cast("Reader[Any]", ref(given["reader"]).open()), given["first"], held_of(given["held"]))
+        reader = cast("Reader[Any]", ref(given["reader"]).open())
+        recorder.begin(reader, given["first"], held_of(given["held"]), death_of(given["death"]))
         side.say("started")
         recorder.run()
     except EndedError as error:

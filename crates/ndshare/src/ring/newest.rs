@@ -109,7 +109,7 @@ impl Reader {
         // Also at the end of the wait, so that a timeout never hides a death.
         let is_late = outcome.as_ref().is_err_and(|error| error.kind() == Kind::Empty);
         if is_due || is_late {
-            self.hear_of_deaths(deadline)?;
+            self.hear_of_deaths(deadline, has_news)?;
         }
         outcome
     }

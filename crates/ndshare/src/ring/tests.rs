@@ -636,6 +636,23 @@ fn the_death_of_the_last_writer_is_told_once_and_a_successor_goes_on() {
     assert_eq!((frame.seq, number(&frame)), (1, 1));
 }
 
+/// A reader found nothing, the writer published and died, and then the reader looked for deaths: it told of the death
+/// first, and who stops at a death lost what was published.
+#[test]
+fn what_a_writer_published_before_it_died_comes_before_its_death() {
+    let (ring, heap) = ring(4, WhenFull::Wait);
+    let reader = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
+    let writer = elsewhere(&ring, &heap);
+    assert!(!reader.has_news());
+    put(&writer, 0, &FOREVER).unwrap();
+    heap.declare_dead(writer.arena().participant_slot());
+    std::mem::forget(writer);
+    reader.hear_of_deaths(&FOREVER, || reader.has_news()).unwrap();
+    assert_eq!(number(&reader.get(&FOREVER).unwrap()), 0);
+    assert_eq!(reader.get(&FOREVER).unwrap_err().kind(), Kind::WriterDied);
+    assert_eq!(reader.get(&soon()).unwrap_err().kind(), Kind::Empty);
+}
+
 /// Nobody's number is told for another's: once the slot has another tenant, the process is not known any more.
 #[test]
 fn the_death_of_a_writer_names_its_process_until_its_slot_has_another_tenant() {

@@ -218,7 +218,7 @@ impl Reader {
         let is_over = outcome.as_ref().is_err_and(|error| error.kind() == Kind::Empty);
         if is_over || wait.looked.is_none_or(|looked| now - looked >= look_every) {
             wait.looked = Some(now);
-            self.hear_of_deaths(deadline)?;
+            self.hear_of_deaths(deadline, || self.has_news())?;
         }
         outcome
     }
@@ -229,12 +229,13 @@ impl Reader {
         if longest < nap { thread::on_time(|| sleep(longest)) } else { sleep(nap) }
     }
 
-    /// Looks whether the writers live, which takes system calls.
+    /// Looks whether the writers live, which takes system calls. Where `has_news` after all, a death waits: what was
+    /// published before it comes first.
     ///
     /// # Errors
     /// `WriterDied`, once, when the last writer died.
-    pub(super) fn hear_of_deaths(&self, deadline: &Deadline) -> Result<()> {
-        let told = match self.check_writers(deadline) {
+    pub(super) fn hear_of_deaths(&self, deadline: &Deadline, has_news: impl Fn() -> bool) -> Result<()> {
+        let told = match self.check_writers(deadline, has_news) {
             // What it waited for is the lock; the frame is what the caller asked for.
             Err(error) if error.kind() == Kind::Timeout => Ok(()),
             looked => looked,
@@ -288,7 +289,7 @@ impl Reader {
 
     /// # Errors
     /// `WriterDied` for a death that this reader was not told of; `Timeout` where the ring's lock is not free.
-    fn check_writers(&self, deadline: &Deadline) -> Result<()> {
+    fn check_writers(&self, deadline: &Deadline, has_news: impl Fn() -> bool) -> Result<()> {
         if let Mode::Group(_) = self.mode {
             // A member that died holding a frame gives it back by its sweep.
             self.ring.prune(deadline)?;
@@ -296,7 +297,8 @@ impl Reader {
         let left = self.ring.settle_writers(deadline)?;
         // RAW: only compared with what it was.
         let deaths = self.ring.table.word(DEATHS).load(SeqCst);
-        if left || self.ring.is_closed() || self.told.swap(deaths, SeqCst) == deaths {
+        // Asked when the writer is known to be dead: it may have published since this reader looked.
+        if left || self.ring.is_closed() || has_news() || self.told.swap(deaths, SeqCst) == deaths {
             return Ok(());
         }
         // RAW: only compared with what it is later.
