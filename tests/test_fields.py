@@ -675,3 +675,29 @@ def test_tuples_inside_each_other_without_end_are_refused() -> None:
         deep = (deep,)
     with pytest.raises(ValueError, match="64 tuples"):
         nds.Ring(slots=2).put(deep)
+
+
+def test_trees_have_so_many_levels_and_no_more() -> None:
+    """Of more came a text about NumPy's dtypes, or a RecursionError; and one level more no reader could read."""
+
+    def nested(levels: int, leaf: Any) -> Any:
+        for _ in range(levels):
+            leaf = {"k": leaf}
+        return leaf
+
+    ring = nds.Ring(slots=2)
+    frames = ring.reader()
+    ring.put(tree := nested(14, np.ones(3)))
+    got, spec = frames.get().tree(), nds.Ring(fields=nested(14, (3, "f8")), slots=2).dtype
+    for _ in range(14):
+        got, tree, spec = got["k"], tree["k"], spec["k"]
+    assert (got.tolist(), spec.shape) == ([1, 1, 1], (3,))
+    endless: dict[str, Any] = {}
+    endless["k"] = endless
+    for levels in (15, 40, 2000):
+        for tree in (nested(levels, np.ones(3)), endless):
+            with pytest.raises(ValueError, match=r"field 'k\.k\..*: expected at most 14 levels of dicts"):
+                ring.put(tree)
+        with pytest.raises(ValueError, match="at most 14 levels"):
+            nds.Ring(fields=nested(levels, (3, "f8")), slots=2)
+    assert ring.stats()["written"] == 1

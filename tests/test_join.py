@@ -702,3 +702,12 @@ def test_a_slow_reader_of_sets_loses_none() -> None:
         for ring in rings:
             ring.close()
         assert [numbers(one) for one in sets] == [[number] * 3 for number in range(30)]
+
+
+def test_a_distance_may_be_longer_than_any_clock_goes() -> None:
+    rings = [nds.Ring(2, "u1", slots=2) for _ in range(2)]
+    with nds.join([ring.reader() for ring in rings], within=1e300, deadline=1e300, apart=0) as sets:
+        for ring, time_ns in zip(rings, (1, 1 << 60), strict=True):
+            ring.put([1, 2], time_ns=time_ns)
+            ring.close()
+        assert [frame.time_ns for frame in next(sets).values() if frame is not None] == [1, 1 << 60]

@@ -7,6 +7,8 @@ import multiprocessing as mp
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 import traceback
@@ -679,6 +681,26 @@ def test_a_pipe_whose_writer_is_closed_leaves_no_workers_behind() -> None:
     pipe.close()
     assert not alive(worker["pid"] or 0)
     pipe.wait()
+
+
+LEAVES_IT_OPEN = """
+import multiprocessing.util, sys
+import numpy as np, ndshare as nds
+ring, into = nds.Ring(8, "u2", slots=4), nds.ref(sys.argv[1]).open()
+frames = into.reader()
+pipe = nds.pipe(ring.reader(), abs, into, workers=1, mp_context=multiprocessing.get_context("fork"))
+ring.put(np.ones(8, "u2"))
+frames.get(timeout=60)
+"""
+
+
+def test_the_end_of_a_program_with_an_open_pipe_is_no_end_of_the_stream_of_results() -> None:
+    """Where multiprocessing was imported first, writers closed before the pipe, and half a stream was a whole one."""
+    into, frames = results()
+    subprocess.run([sys.executable, "-c", LEAVES_IT_OPEN, str(nds.ref(into))], check=True, timeout=HANG)
+    assert frames.get(timeout=HANG).tolist() == [1] * 8
+    with pytest.raises(nds.WriterDied):
+        frames.get(timeout=HANG)
 
 
 def test_closing_from_on_error_and_by_an_exception() -> None:

@@ -955,6 +955,18 @@ def test_ctrl_c_in_a_destructor_ends_it_as_well(tmp_path: Path) -> None:
     assert run(DROPPED, str(tmp_path / "run.npy")).clean() == "0\n"
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_process_that_records_ends_it_in_order(number: signal.Signals, tmp_path: Path) -> None:
+    """By SIGINT it ended with a traceback."""
+    ring = nds.Ring(SHAPE, np.uint16, slots=8)
+    recording = nds.record(ring, tmp_path / "run.npy")
+    write_until(ring, lambda: recording.stats()["frames"] > 2)
+    os.kill(recording.pid, number)
+    frames = recording.wait(HANG)["frames"]
+    assert frames > 2
+    assert numbers_of(recording.path) == list(range(frames))
+
+
 @pytest.mark.usefixtures("runtime")
 def test_the_command_says_what_was_wrong(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ndshare", "record", "nobody", str(tmp_path / "run.npy")]

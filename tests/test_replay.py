@@ -321,6 +321,19 @@ def test_what_is_damaged_is_a_value_error_with_its_path(damaged: str, text: str,
     assert str(tmp_path / damaged) in str(caught.value)
 
 
+def test_a_raw_file_has_as_many_frames_as_its_description_says(tmp_path: Path) -> None:
+    """One that was cut played what was left, and nobody was told."""
+    path = with_files(tmp_path / "run.raw", frames=3)
+    os.truncate(path, path.stat().st_size - 1)
+    with pytest.raises(ValueError, match=r"expected 3 frames in .*run\.raw, as run\.raw\.json says, got 2 whole ones"):
+        open_source(path)
+    description = tmp_path / "run.raw.json"
+    description.write_text(json.dumps({**json.loads(description.read_text()), "frames": 2}))
+    source = open_source(path)
+    assert source.frames == 2
+    source.close()
+
+
 def test_a_cut_tiff_has_the_frames_before_the_cut(tmp_path: Path) -> None:
     tifffile = pytest.importorskip("tifffile")
     with tifffile.TiffWriter(path := tmp_path / "run.tif") as file:

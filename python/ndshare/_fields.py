@@ -22,6 +22,9 @@ _ALIGN = 64
 # Where a frame is one item, its length is an int of C.
 _MOST = (1 << 31) - 1
 
+# So many levels of structures are described to other processes; each array may be one itself.
+_MOST_LEVELS = 14
+
 _Field = tuple[str, Any, int]  # name, format (a dtype, or one and a shape), bytes
 
 
@@ -29,23 +32,28 @@ def dtype_of_fields(fields: Any) -> np.dtype[Any]:
     """Return the dtype of frames with the fields that a user names: ``{name: (shape, dtype)}``, nested as wished."""
     if not isinstance(fields, Mapping | tuple | list):
         raise TypeError(f"expected fields as {{name: (shape, dtype), ...}}, got {type(fields).__name__}")
-    return _level("", cast("Any", fields), _spec_dtype)
+    return _level("", cast("Any", fields), _spec_dtype, 1)
 
 
 def dtype_of(tree: Any) -> np.dtype[Any]:
     """Return the dtype of a frame that takes a tree of arrays."""
-    return _level("", tree, _item_dtype)
+    return _level("", tree, _item_dtype, 1)
 
 
-def _level(path: str, items: Any, dtype_of_item: Any) -> np.dtype[Any]:
-    """Return the dtype of a level: a field for each item, at a multiple of 64 bytes."""
+def _level(path: str, items: Any, dtype_of_item: Any, depth: int) -> np.dtype[Any]:
+    """Return the dtype of a level, the `depth`-th: a field for each item, at a multiple of 64 bytes."""
+    if depth > _MOST_LEVELS:
+        raise ValueError(
+            f"field {path!r}: expected at most {_MOST_LEVELS} levels of dicts, tuples and dataclasses, got more: "
+            "put the arrays into fewer"
+        )
     names: list[str] = []
     formats: list[Any] = []
     offsets: list[int] = []
     end = 0
     for name, item in _named(path, items):
         where = f"{path}.{name}" if path else name
-        dtype = dtype_of_item(where, item)
+        dtype = dtype_of_item(where, item, depth + 1)
         offsets.append(-(-end // _ALIGN) * _ALIGN)
         names.append(name)
         formats.append(dtype)
@@ -92,11 +100,11 @@ def _sub_array(where: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.d
 # What a ring is made for
 
 
-def _spec_dtype(where: str, spec: Any) -> np.dtype[Any]:
+def _spec_dtype(where: str, spec: Any, depth: int) -> np.dtype[Any]:
     if isinstance(spec, tuple | list) and isinstance(next(iter(cast("Any", spec)), None), str):
         raise TypeError(_in_another_order(where, tuple(cast("Any", spec))))
     if isinstance(spec, Mapping) or (isinstance(spec, tuple | list) and not _is_leaf(cast("Any", spec))):
-        return _level(where, cast("Any", spec), _spec_dtype)
+        return _level(where, cast("Any", spec), _spec_dtype, depth)
     if not isinstance(spec, tuple | list):
         raise TypeError(f"field {where!r}: expected (shape, dtype), or fields of its own, got {spec!r}")
     shape, given = cast("tuple[Any, Any]", spec)
@@ -143,9 +151,9 @@ def _check_items(where: str, dtype: np.dtype[Any]) -> None:
 # What is put into a ring that takes any frame
 
 
-def _item_dtype(where: str, item: Any) -> np.dtype[Any]:
+def _item_dtype(where: str, item: Any, depth: int) -> np.dtype[Any]:
     if _is_level(item):
-        return _level(where, item, _item_dtype)
+        return _level(where, item, _item_dtype, depth)
     try:
         array = np.asarray(item)
     except ValueError as error:

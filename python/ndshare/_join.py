@@ -204,12 +204,17 @@ class _Terms:
         if not isinstance(given, (int, float)) or not given >= 0 or given == float("inf"):
             unit = "seconds" if self.unit == _NS else f"the units of {self.by}"
             raise ValueError(f"expected {what} to be a number, 0 or more, in {unit}, got {given!r}")
-        return round(given * _NS) if self.unit == _NS else given
+        return _nanoseconds(given) if self.unit == _NS else given
 
     def stamp_of(self) -> Callable[[Any], Any]:
         """Return what says a frame's stamp."""
         by = self.by
         return attrgetter(by) if by in {"time_ns", "seq"} else lambda frame: frame.meta[by].item()
+
+
+def _nanoseconds(seconds: float) -> int:
+    """Return a time in nanoseconds; a longer one than any is as long as there is."""
+    return round(min(seconds * _NS, _NEVER))
 
 
 def _check_reader(name: str | int, reader: object, by: str) -> None:
@@ -286,7 +291,7 @@ class Join(Closing):
             raise ValueError(f"expected deadline in seconds, more than 0, or None, got {deadline!r}")
         if limit is not None and limit < 2:
             raise ValueError(f"expected a limit of 2 frames or more, or None, got {limit!r}")
-        self._deadline_ns = _NEVER if deadline is None else round(deadline * _NS)
+        self._deadline_ns = _NEVER if deadline is None else _nanoseconds(deadline)
         most = _MOST_FRAMES if limit is None else limit
         self._matcher = Matcher(len(found), terms.length("within", within), most, terms.length("apart", apart))
         # How far the last stamps of each were ahead of this machine's clock at publication; empty: by other than time.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import operator
 import os
@@ -22,15 +23,23 @@ from ._native import Reader, Ring
 from ._pipe_engine import Engine, OnError, PipeStats, Rules
 from ._pipe_worker import Task, Wanted
 
-_running: weakref.WeakSet[Engine] = weakref.WeakSet()
+_running: weakref.WeakSet[Pipe] = weakref.WeakSet()
 
 
 def _forget_frames() -> None:
-    for engine in list(_running):
-        engine.drop_frames()
+    for pipe in list(_running):
+        pipe._engine.drop_frames()
+
+
+def _close_all() -> None:
+    for pipe in list(_running):
+        pipe.close()
 
 
 os.register_at_fork(after_in_child=_forget_frames)
+# Registered behind what closes the writers of this process, and so called before it: a stream that is cut off must not
+# look as if it had ended.
+atexit.register(_close_all)
 
 
 class Pipe:
@@ -57,7 +66,7 @@ class Pipe:
         self._thread = threading.Thread(target=self._run, name="ndshare-pipe", daemon=True)
         # Before multiprocessing waits for all children, at the end of a program and of a child of its own.
         self._at_exit = util.Finalize(self, _close_at_exit, (weakref.ref(self),), exitpriority=100)
-        _running.add(engine)
+        _running.add(self)
 
     def _begin(self) -> None:
         self._thread.start()
@@ -70,7 +79,10 @@ class Pipe:
             # It would keep frames.
             traceback.clear_frames(error.__traceback__)
             self._error = error
-        _running.discard(self._engine)
+        self._has_ended()
+
+    def _has_ended(self) -> None:
+        _running.discard(self)
         self._at_exit.cancel()
         self._ended.set()
 
@@ -276,6 +288,9 @@ def pipe(
         # Ctrl-C comes at any place, also when the thread is just about to begin.
         if engine.claim():
             engine.abandon()
+            if made is not None:
+                # Whoever looks at the exception keeps it until the end of the program, which waits for pipes.
+                made._has_ended()
         elif made is not None:
             made.close()
         raise

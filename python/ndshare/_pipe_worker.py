@@ -41,19 +41,14 @@ class Wanted(NamedTuple):
     shape: tuple[int, ...] | None
     dtype: np.dtype[Any]
 
-    def array(self, value: Any) -> NDArray[Any]:
-        """Return a result as one array, as `put` would take it: of a tree an item that has its arrays as fields."""
-        has_fields = self.shape == () and self.dtype.names is not None
-        is_array = isinstance(value, np.ndarray | np.generic)
-        if is_array or not (has_fields or _is_level(value)):
-            return np.asarray(cast("Any", value))
-        if self.shape is not None and not has_fields:
-            raise _no_array(value, self)
-        ring = _native.Ring(slots=1) if self.shape is None else _native.Ring(self.shape, self.dtype, slots=1)
-        # It ends here, and its frame lives on.
-        items = ring.reader()
-        ring.put(value, 0)
-        return items.get(0)
+    @property
+    def has_fields(self) -> bool:
+        """Whether each is an item with fields, which a tree of arrays fits."""
+        return self.shape == () and self.dtype.names is not None
+
+    def ring(self) -> _native.Ring[Any]:
+        """Return a ring of such frames, for one at a time."""
+        return _native.Ring(slots=1) if self.shape is None else _native.Ring(self.shape, self.dtype, slots=1)
 
 
 class Task(NamedTuple):
@@ -137,11 +132,38 @@ def serve(end: socket.socket, task: Task) -> None:
             bench.frames = _native.PassedFrames(message)
 
 
+class _Items:
+    """Makes one array of each result, as `put` would take it."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        self._through: tuple[_native.Ring[Any], _native.Reader[Any]] | None = None
+
+    def array(self, value: Any) -> NDArray[Any]:
+        """Return a result as one array: of a tree an item that has its arrays as fields."""
+        wanted, is_array = self._wanted, isinstance(value, np.ndarray | np.generic)
+        if is_array or not (wanted.has_fields or _is_level(value)):
+            return np.asarray(value)
+        if wanted.shape is not None and not wanted.has_fields:
+            raise _no_array(value, wanted)
+        return self._item(value)
+
+    def _item(self, value: Any) -> NDArray[Any]:
+        """Put a tree through a ring of this worker's own; a frame that was got keeps its block, and frees its slot."""
+        if self._through is None:
+            ring = self._wanted.ring()
+            self._through = ring, ring.reader()
+        ring, items = self._through
+        ring.put(value, 0)
+        return items.get(0)
+
+
 class _Bench:
     """Where one frame at a time is worked on."""
 
     def __init__(self, task: Task) -> None:
         self.frames = _native.PassedFrames()
+        self._items: _Items | None = None if task.wanted is None else _Items(task.wanted)
         self.kept: _native.Hold | None = None  # the last result, until the pipe has it
         self._task = task
         self._process = os.getpid()
@@ -175,9 +197,9 @@ class _Bench:
     def _handed_over(self, returned: list[Any]) -> Answer:
         """Return what is sent of a result. It comes in a list, so that nobody but the function keeps it elsewhere."""
         value, meta = _parted(returned.pop())
-        if value is None or self._task.wanted is None:
+        if value is None or self._items is None:
             return Answer(None, meta)
-        array = self._task.wanted.array(value)
+        array = self._items.array(value)
         value, root, dtype = None, _root(array), array.dtype
         # A frame never changes.
         watch = None if isinstance(root, Frame) else weakref.ref(root)

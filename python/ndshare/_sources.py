@@ -196,7 +196,12 @@ def _open_raw(path: Path) -> _Opened:
         return _Opened(frames or 0, shape, dtype, get, _nothing)
     there = path.stat().st_size // frame_bytes
     # Recordings of before said none until their end.
-    whole = there if frames is None else min(frames, there)
+    whole = there if frames is None else frames
+    if there < whole:
+        raise ValueError(
+            f"expected {frames} frames in {path}, as {description_of(path).name} says, got {there} whole ones: copy it "
+            f'anew, or write "frames": {there} there to play what is left'
+        )
     if not whole:
         return _Opened(0, shape, dtype, get, _nothing)
     return _of_array(np.memmap(path, dtype, "r", shape=(whole, *shape)), path)

@@ -180,7 +180,8 @@ class Side:
         self._out = os.dup(1)
         os.dup2(2, 1)
         self._stopped = False
-        signal.signal(signal.SIGTERM, self._on_signal)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
         self.plan: dict[str, Any] = json.loads(sys.stdin.buffer.readline())
         self.counters: NDArray[np.int64] = ref(self.plan["counters"]).open()
         self._asker = os.getppid()
