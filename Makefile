@@ -12,7 +12,7 @@ FOR_TESTS := CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_DEBUG=none
 # Tests start some thousand interpreters, which would compile all that they import each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo view test test-all test-threads check header crash loom test-numpy test-scipy test-libraries net-engine bench docs \
+.PHONY: help demo view test test-all test-threads check header crash loom weaken test-numpy test-scipy test-libraries net-engine bench docs \
   wheel clean
 .DELETE_ON_ERROR:
 
@@ -52,8 +52,11 @@ header: ## Write the C header anew, from the C functions
 crash: $(STAMPS)/killpoints $(STAMPS)/group-test ## Kill processes at every labelled point and see that nothing is lost
 	NDSHARE_CRASH_ROUNDS=$${NDSHARE_CRASH_ROUNDS:-2} $(BIN)/python -m pytest -m crash
 
-loom: ## Run the models of holds, locks and rings over all interleavings
+loom: ## Run the models of holds, locks, rings and hits over all interleavings
 	RUSTFLAGS="--cfg loom" cargo test --release -p ndshare --lib models --target-dir target/loom
+
+weaken: ## Weaken each memory ordering in turn, and count those that no model notices (half an hour)
+	$(PYTHON) tests/weaken.py
 
 test-numpy: $(STAMPS)/release $(STAMPS)/group-test ## Run NumPy's own tests with our functions in the place of NumPy's
 	$(BIN)/python tests/numpy_suite.py

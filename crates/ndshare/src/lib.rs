@@ -243,6 +243,12 @@ mod os {
     pub mod kill;
 }
 #[cfg(loom)]
+mod cache {
+    mod protocol;
+}
+#[cfg(all(test, loom))]
+mod models;
+#[cfg(loom)]
 mod ring {
     mod claim;
     mod protocol;

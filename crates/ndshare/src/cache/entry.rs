@@ -6,6 +6,7 @@
 use super::hash::seal_of;
 use super::key::Key;
 use super::look::now_ns;
+use super::protocol;
 use super::room::Attempt;
 use super::state::Cache;
 use super::table::{Child, DISORDER, Entry, FREE, LINK, LIVE, LOADING, OWED, State, Text, USED, Word, add, subtract};
@@ -16,7 +17,7 @@ use crate::error::{Kind, Result};
 use crate::os::kill::{Point, point};
 use crate::prim::{
     Ordering::{Relaxed, Release, SeqCst},
-    fence, store_bytes,
+    store_bytes,
 };
 
 impl Cache {
@@ -136,10 +137,7 @@ impl Cache {
     /// Gives an entry another state.
     pub(super) fn change(&self, entry: Entry<'_>, state: State) -> Word {
         let word = entry.now().next(state);
-        // Release: who sees the state sees the words that belong to it.
-        entry.word().store(word.0, Release);
-        // Pairs with the fence in `open_entry`: who reads a word that is written from here on sees the new state.
-        fence(Release);
+        protocol::change(entry.word(), word.0);
         word
     }
 

@@ -6,6 +6,7 @@
 use super::hash::{seal_of, seal_word};
 use super::key::Key;
 use super::policy::count_use;
+use super::protocol::unchanged;
 use super::state::Cache;
 use super::table::{Child, Count, EPOCH, Entry, LINK, State, Text};
 use super::turn::{Turn, scribbled};
@@ -15,7 +16,7 @@ use crate::error::{Kind, Result};
 use crate::os::monotonic;
 use crate::prim::{
     Ordering::{Acquire, Relaxed},
-    equal_bytes, fence, load_bytes,
+    equal_bytes, load_bytes,
 };
 use std::time::Duration;
 
@@ -48,16 +49,18 @@ impl Cache {
     pub(super) fn open_entry(&self, slot: u32, key: &Key) -> Result<Option<Found>> {
         let entry = self.table.entry(slot);
         let seen = entry.now();
-        if seen.state() != State::Live || !self.has_key(entry, key) || self.is_expired(entry) {
+        if seen.state() != State::Live {
             return Ok(None);
         }
-        let Some(found) = self.take_value(entry, key.hash())? else { return Ok(None) };
-        // Pairs with the fence in `change`: had a word been of another value, the entry's own would differ, too. The
-        // hold is in hand: from here on the block stays what it is.
-        fence(Acquire);
-        if entry.word().load(Relaxed) != seen.0 {
-            return Ok(None);
-        }
+        let found = unchanged(entry.word(), seen.0, || {
+            if self.has_key(entry, key) && !self.is_expired(entry) {
+                self.take_value(entry, key.hash())
+            } else {
+                Ok(None)
+            }
+        });
+        // The hold is in hand: from here on the block stays what it is.
+        let Some(found) = found.transpose()?.flatten() else { return Ok(None) };
         count_use(entry);
         self.table.count(Count::Hits, self.arena().identity()?);
         Ok(Some(found))

@@ -18,7 +18,7 @@
 //!
 //! From below:
 //!
-//! - `hash`: hashes of keys, and seals. `table`: where each word lies. `policy`: which entry goes. `key`: bytes
+//! - `protocol`: how a hit comes about without a lock. `hash`: hashes of keys, and seals. `table`: where each word lies. `policy`: which entry goes. `key`: bytes
 //!   and their hash. `key_form`: the bytes of keys. `key_value`: what may be a key. `value`: values as blocks.
 //! - `state`: the [`Cache`] itself, one process's share. `turn`: what happens while the lock is taken.
 //! - `room`: bytes and slots, by eviction. `look`: hits, and whatever else only looks. `entry`: the life of an entry.
@@ -42,6 +42,7 @@ mod key_value;
 mod load;
 mod look;
 mod policy;
+mod protocol;
 mod recover;
 mod room;
 mod shortage;

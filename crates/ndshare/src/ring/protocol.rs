@@ -165,66 +165,9 @@ fn in_one_order() {
 mod models {
     use super::super::claim::{Holder, Member};
     use super::*;
+    use crate::models::{Block, READER, WRITER, check};
     use loom::sync::Arc;
     use loom::thread;
-
-    fn check(model: impl Fn() + Sync + Send + 'static) {
-        let mut builder = loom::model::Builder::new();
-        builder.preemption_bound = Some(3);
-        builder.check(model);
-    }
-
-    /// A block as the arena keeps it, with one reader and the writer: who holds it, and its generation above a
-    /// sequence number. Its bytes are relaxed, so that whoever comes too early finds others.
-    struct Block {
-        word: AtomicU64,
-        holders: AtomicU64,
-        bytes: AtomicU64,
-    }
-
-    const READER: u64 = 1;
-    const WRITER: u64 = 2;
-
-    impl Block {
-        fn new() -> Self {
-            let [word, holders, bytes] = [0, 0, 0].map(AtomicU64::new);
-            Self { word, holders, bytes }
-        }
-
-        fn take(&self, generation: u64) -> bool {
-            self.holders.fetch_or(READER, SeqCst);
-            loop {
-                let word = self.word.load(SeqCst);
-                if word >> 32 != generation {
-                    self.release(READER);
-                    return false;
-                }
-                if self.word.compare_exchange(word, word + 1, SeqCst, SeqCst).is_ok() {
-                    return true;
-                }
-            }
-        }
-
-        /// The next generation, for the writer; none while the reader holds the block.
-        fn renew(&self) -> Option<u64> {
-            self.holders.fetch_or(WRITER, SeqCst);
-            loop {
-                let word = self.word.load(SeqCst);
-                if self.holders.load(SeqCst) != WRITER {
-                    self.release(WRITER);
-                    return None;
-                }
-                let generation = (word >> 32) + 1;
-                if self.word.compare_exchange(word, generation << 32, SeqCst, SeqCst).is_ok() {
-                    return Some(generation);
-                }
-            }
-        }
-
-        fn release(&self, who: u64) {
-            self.holders.fetch_and(!who, SeqCst);
-        }
-    }
 
     struct Entry {
         number: AtomicU64,
