@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -131,7 +132,7 @@ def main() -> None:
     copy_sources()
     if (whole := notices(None)) != "missed":
         raise SystemExit(f"expected the models to pass as they are, got: {whole}")
-    counts = dict.fromkeys(("caught", "explained", "missed"), 0)
+    counts: Counter[str] = Counter()
     for change in wanted:
         start, outcome = time.monotonic(), notices(change)
         if outcome not in {"caught", "missed"}:
