@@ -120,8 +120,9 @@ def notices(change: Change | None) -> str:
 
 def copy_sources() -> None:
     """Copy what is built, and keep what was built of it before."""
-    ignored = shutil.ignore_patterns("target", ".*", "docs", "tests", "bench", "python", "demo-out", "bench-out")
-    shutil.copytree(ROOT, HERE, ignore=ignored, dirs_exist_ok=True)
+    shutil.copytree(ROOT / "crates", HERE / "crates", ignore=shutil.ignore_patterns("target"), dirs_exist_ok=True)
+    for name in ("Cargo.toml", "Cargo.lock"):
+        shutil.copy(ROOT / name, HERE / name)
 
 
 def main() -> None:
