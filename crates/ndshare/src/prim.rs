@@ -82,6 +82,16 @@ pub fn read_u32(word: &AtomicU32, ordering: Ordering) -> Unchecked {
     Unchecked(word.load(ordering).into())
 }
 
+/// Makes a word say `value` that nobody else writes meanwhile. One that says so already is left alone: others may have it in
+/// their caches.
+#[inline]
+pub fn set(word: &AtomicU64, value: u64) {
+    // RAW: only compared.
+    if word.load(Ordering::Relaxed) != value {
+        word.store(value, Ordering::Relaxed);
+    }
+}
+
 /// Stores bytes into words, the last one filled up with zeros.
 #[inline]
 pub fn store_bytes(words: &[AtomicU64], bytes: &[u8]) {

@@ -21,7 +21,10 @@ use super::state::Arena;
 use crate::error::{Error, Kind, Result, Stale};
 use crate::os::kill::{Point, point};
 use crate::os::{monotonic, proc, process, random_u64};
-use crate::prim::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use crate::prim::{
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
+    fetch_to_write,
+};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -85,6 +88,14 @@ impl Arena {
         let is_apart = private.insert(mine, generation);
         drop(private);
         if is_apart { Ok(Some(self.hold(mine, generation))) } else { Err(self.refuse_overlap(mine, slot)) }
+    }
+
+    /// Has the processor fetch the line of a block that takes and drops write to. Nothing else happens.
+    #[inline]
+    pub(crate) fn fetch_to_hold(&self, block: BlockId) {
+        if let Some(shared) = self.control.block_quietly(block.index) {
+            fetch_to_write(&shared.word);
+        }
     }
 
     /// Whether a block is alive, as far as one look can tell.

@@ -88,6 +88,15 @@ impl Ring {
         }
     }
 
+    /// Has the processor fetch what a hold on the block of frame `seq` writes to. Nothing else happens.
+    #[inline]
+    pub(super) fn fetch_block(&self, seq: u64) {
+        // RAW: a name, which is looked up.
+        if let Some(block) = BlockId::from_word(self.table.entry(seq).block.load(Relaxed)) {
+            self.arena().fetch_to_hold(block);
+        }
+    }
+
     fn snapshot(&self, entry: &EntryWords<'_>, seq: u64) -> Option<Snapshot> {
         protocol::read_entry(entry.seq, seq, || Snapshot {
             // RAW: a name, which is looked up; a time, which is told; an offset, which is checked against the block when
@@ -207,7 +216,6 @@ impl Drop for Frame {
 
 #[inline]
 fn said(entry: &EntryWords<'_>, meta_bytes: usize) -> Said {
-    let told = Told::of(entry);
-    let is_silent = told.is_silent() && meta_bytes == 0;
-    (!is_silent).then(|| Box::new((told, load_bytes(entry.meta, meta_bytes))))
+    let is_silent = meta_bytes == 0 && Told::is_silent(entry);
+    (!is_silent).then(|| Box::new((Told::of(entry), load_bytes(entry.meta, meta_bytes))))
 }

@@ -13,7 +13,7 @@ use crate::error::{Empty, Error, Result};
 use crate::os::kill::{Point, point};
 use crate::prim::{
     Ordering::{Acquire, SeqCst},
-    read,
+    fetch_to_write, read,
 };
 
 /// After so many misses the caller's deadline is looked at, and with it signals.
@@ -87,6 +87,9 @@ impl Reader {
             if self.is_to_come(seq) {
                 return Ok(None);
             }
+            // Both lines are on their way together: a writer that looked at the cursor has that in its cache, too.
+            fetch_to_write(cursor);
+            self.ring.fetch_block(seq);
             // A writer that drops the oldest moves the cursor; then this look begins again.
             if let Some(found) = self.ring.take(seq)?
                 && protocol::advance(cursor, seq)

@@ -9,7 +9,7 @@ use crate::array::{Array, Description};
 use crate::element::{Element, Number};
 use crate::error::{Error, Result};
 use crate::layout::Layout;
-use crate::prim::{Ordering::Relaxed, load_bytes, read, store_bytes};
+use crate::prim::{Ordering::Relaxed, load_bytes, read, set, store_bytes};
 use std::borrow::Cow;
 
 /// The most bytes that a frame says of its layout.
@@ -166,7 +166,7 @@ impl Beside<'_> {
         }
         let word = self.note.map_or(0, |note| self.write_note(entry, note));
         entry.note.store(word, Relaxed);
-        entry.tail.store(tail_at, Relaxed);
+        set(entry.tail, tail_at);
     }
 
     /// Writes a note that is short enough; returns the word that says what and where it is.
@@ -217,7 +217,10 @@ impl Told {
     pub(super) fn of(entry: &EntryWords<'_>) -> Self {
         let view_len = read(entry.view_len, Relaxed).capped(MOST_VIEW_BYTES as u64 + 1) as usize;
         // Each part of it is checked where it is used.
-        let [note, tail_at] = [entry.note, entry.tail].map(|word| read(word, Relaxed).capped(u64::MAX));
+        let whole = |word| read(word, Relaxed).capped(u64::MAX);
+        let note = whole(entry.note);
+        // It stands in another line of the entry.
+        let tail_at = if view_len == 0 && note == 0 { 0 } else { whole(entry.tail) };
         let is_short = view_len <= VIEW_BYTES;
         let view = if is_short { load_bytes(entry.view, view_len) } else { Vec::new() };
         let mut told = Self { view, view_len, note, short_note: Vec::new(), tail_at };
@@ -228,10 +231,11 @@ impl Told {
         told
     }
 
-    /// Whether the writer said nothing.
+    /// Whether the writer of an entry said nothing beside the items.
     #[inline]
-    pub(super) fn is_silent(&self) -> bool {
-        self.view_len == 0 && self.note == 0
+    pub(super) fn is_silent(entry: &EntryWords<'_>) -> bool {
+        // RAW: only compared.
+        entry.view_len.load(Relaxed) == 0 && entry.note.load(Relaxed) == 0
     }
 
     /// Bytes of the note, if there is one.

@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::os::kill::{Point, point};
 use crate::prim::{
     Ordering::{Relaxed, SeqCst},
-    store_bytes,
+    fetch_to_write, set, store_bytes,
 };
 
 /// What is published of a frame beside its bytes.
@@ -179,6 +179,8 @@ impl Ring {
             return Err(no_number_left());
         }
         let times = self.times(pen, content.time_ns)?;
+        // Readers look at it all the time: it is on its way here while the rest is done that comes first.
+        fetch_to_write(self.table.entry(self.written()).seq);
         let has_room = room_at == Some(self.written());
         if !has_room && self.is_full(self.least_cursor()) && !self.make_room() {
             return Ok(Outcome::Full);
@@ -202,15 +204,18 @@ impl Ring {
         protocol::open_entry(entry.seq);
         point(Point::RingBusy);
         entry.block.store(block.to_word(), Relaxed);
-        entry.place.store(place, Relaxed);
         entry.frame.store(frame.into(), Relaxed);
         entry.time_ns.store(times.time_ns, Relaxed);
         entry.published_ns.store(times.published_ns, Relaxed);
         entry.offset.store(content.offset, Relaxed);
         content.beside().write_entry(&entry, tail_at);
+        set(entry.place, place);
+        // A group comes into use under this lock, and stays so: before that there are no claims.
+        if self.groups_in_use().next().is_some() {
+            entry.claims.iter().for_each(|claim| claim.store(0, Relaxed));
+        }
         store_bytes(entry.meta, content.meta);
         entry.meta[content.meta.len().div_ceil(8)..].iter().for_each(|word| word.store(0, Relaxed));
-        entry.claims.iter().for_each(|claim| claim.store(0, Relaxed));
         point(Point::RingFilled);
         protocol::seal_entry(entry.seq, seq);
         point(Point::RingSequenced);

@@ -36,7 +36,7 @@ pub(super) const NAME_BYTES: usize = 64;
 pub const VIEW_BYTES: usize = 496;
 
 /// The version of this layout.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// Places of single words.
 const GEOMETRY: usize = 1;
@@ -252,7 +252,9 @@ pub(super) struct FrameWords<'a> {
     pub last: &'a AtomicU64,
 }
 
-/// Words of one entry.
+/// Words of one entry. It begins at a line, which has all that is said of a plain frame: each line more that is written here
+/// and read there would make a hand-over longer by what it takes from one processor to another. What follows is written only
+/// where it changes.
 #[derive(Clone, Copy)]
 pub(super) struct EntryWords<'a> {
     /// The sequence number, or `BUSY`.
@@ -266,11 +268,11 @@ pub(super) struct EntryWords<'a> {
     /// Where in the block the first item is.
     pub offset: &'a AtomicU64,
     pub view_len: &'a AtomicU64,
-    /// Where the block begins in the arena's data, for other users who are let to read these alone; else 0.
-    pub place: &'a AtomicU64,
     /// What its note is: see `note`; 0: it has none.
     pub note: &'a AtomicU64,
-    /// Where in the block begins what is said behind the items; 0: nothing is.
+    /// Where the block begins in the arena's data, for other users who are let to read these alone; else 0.
+    pub place: &'a AtomicU64,
+    /// Where in the block begins what is said behind the items, if view or note stand there.
     pub tail: &'a AtomicU64,
     /// For each group: who has it (see `claim::FrameClaim`).
     pub claims: &'a [AtomicU64],
@@ -400,12 +402,12 @@ impl<B: AnyBlock> Table<B> {
             block: &fixed[1],
             frame: &fixed[2],
             time_ns: &fixed[3],
-            offset: &fixed[4],
-            view_len: &fixed[5],
-            place: &fixed[6],
+            published_ns: &fixed[4],
+            offset: &fixed[5],
+            view_len: &fixed[6],
             note: &fixed[7],
-            tail: &fixed[8],
-            published_ns: &fixed[9],
+            place: &fixed[8],
+            tail: &fixed[9],
             claims: &fixed[10..],
             view,
             meta,

@@ -1244,6 +1244,38 @@ mod deaths {
     }
 }
 
+// ---- lines of the processor's cache
+
+#[test]
+fn what_is_said_of_a_plain_frame_stands_in_one_line() {
+    let (arena, _heap) = Arena::create_on_heap(16 << 20).unwrap();
+    for meta in [0, 1, 8, 100] {
+        let sizes = RingSizes::new(5, 100, meta).unwrap();
+        let ring = Ring::create(&arena, sizes, WhenFull::Wait, &FOREVER).unwrap();
+        for seq in 0..ring.table.entries() {
+            let entry = ring.table.entry(seq);
+            let (times, layout) = ([entry.time_ns, entry.published_ns], [entry.offset, entry.view_len, entry.note]);
+            let said = [entry.block, entry.frame].into_iter().chain(times).chain(layout);
+            let at = |word: &AtomicU64| std::ptr::from_ref(word).addr();
+            assert_eq!(at(entry.seq) % 64, 0);
+            said.for_each(|word| assert_eq!(at(word) / 64, at(entry.seq) / 64));
+        }
+    }
+}
+
+/// Before there is a group nobody writes claims, so writers leave them alone.
+#[test]
+fn claims_of_the_lap_before_are_gone_however_late_a_group_came() {
+    let (ring, _heap) = ring(2, WhenFull::Wait);
+    (0..7).for_each(|i| assert_eq!(put(&ring, i, &FOREVER), Ok(Some(i))));
+    let group = ring.group("late", &FOREVER).unwrap();
+    let member = ring.reader(Mode::Group(group), Start::Next, &FOREVER).unwrap();
+    for i in 7..7 + 3 * ring.table.entries() {
+        put(&ring, i, &late()).unwrap();
+        assert_eq!(number(&member.get(&late()).unwrap()), i);
+    }
+}
+
 // ---- notes
 
 #[test]

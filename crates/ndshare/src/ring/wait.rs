@@ -248,7 +248,11 @@ impl Reader {
     fn spin(&self, longest: Duration) -> bool {
         let Some(pace) = &self.pace else {
             let came = self.spin_for(longest);
-            self.keen.fetch_or(came, Relaxed);
+            // RAW: a word of this process alone. Not written where it says so already: a locked write would be a part of the
+            // hand-over.
+            if came && !self.keen.load(Relaxed) {
+                self.keen.store(true, Relaxed);
+            }
             return came;
         };
         let since = monotonic();
