@@ -80,6 +80,12 @@ impl Default for Pace {
 }
 
 impl Pace {
+    /// The number of the last frame that it heard of.
+    #[cfg(test)]
+    pub(super) fn heard_of(&self) -> Option<u64> {
+        self.last.map(|(seq, _)| seq)
+    }
+
     /// Hears of a frame: its number, and when it was published.
     pub(super) fn hear(&mut self, seq: u64, published_ns: u64) {
         let at = published_ns as f64;

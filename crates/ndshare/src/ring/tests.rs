@@ -933,7 +933,8 @@ fn a_reader_that_expects_frames_gets_each_and_keeps_its_timeouts() {
         let brief = Deadline::after(Duration::from_millis(milliseconds));
         assert_eq!(reader.get(&brief).unwrap_err().kind(), Kind::Empty, "{milliseconds} ms");
     }
-    assert_ne!(step(), Step::Usual, "the pace is known, and no frame is due any more");
+    // Whether that is a steady pace, is the machine's to say: on a busy one it is none.
+    assert_eq!(reader.pace.as_ref().unwrap().lock().heard_of(), Some(39), "the pace hears of each frame");
 }
 
 #[test]
