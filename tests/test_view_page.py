@@ -528,7 +528,7 @@ def test_it_is_legible(browser: Browser, name: str) -> None:
     is_for_docs = bool(os.environ.get("NDSHARE_WRITE_PICTURES"))
     name = "camera" if is_for_docs else name
     # A small frame now and then is as legible, and a processor draws it.
-    frame, rate, means = (scene(), 30, 300) if is_for_docs else (scene()[::8, ::8], 10, 1)
+    frame, rate, means = (scene(), 30, 60) if is_for_docs else (scene()[::8, ::8], 10, 1)
     with putting(name, nds.array(frame), rate), viewing(name) as url:
         for place, (size, points) in PLACES.items():
             browser.size(*size)
