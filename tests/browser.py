@@ -107,11 +107,21 @@ class Browser:
 
     def key(self, key: str, code: str = "") -> None:
         text = key if len(key) == 1 else ""
+        # What the browser itself does with a key, as to close a dialog, goes by its number.
+        number = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32}.get(key, 0)
+        common = {"key": key, "code": code, "windowsVirtualKeyCode": number}
         for kind in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=code, text=text if kind == "keyDown" else "")
+            self.call("Input.dispatchKeyEvent", type=kind, **common, text=text if kind == "keyDown" else "")
 
     def mouse(self, kind: str, x: float, y: float, **more: Any) -> None:
         self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **more)
+
+    def click(self, selector: str) -> None:
+        """Press and let go in the middle of an element."""
+        box = f"document.querySelector({selector!r}).getBoundingClientRect()"
+        x, y = self.ask(f"(box => [box.x + box.width / 2, box.y + box.height / 2])({box})")
+        for kind in ("mousePressed", "mouseReleased"):
+            self.mouse(kind, x, y, button="left", clickCount=1)
 
     def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
         """Press at one place, and let go at another."""

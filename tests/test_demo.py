@@ -3,6 +3,7 @@
 That its judgement can fail is tested with made-up runs.
 """
 
+import io
 import multiprocessing as mp
 import os
 import re
@@ -224,6 +225,20 @@ def without(demo: Any, frame: int) -> Any:
     moments = an_outcome(demo).moments
     moments[demo.job.Stage.TAKEN :, frame] = 0
     return moments
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_bar_is_full_at_the_end_and_says_what_was_lost(demo: Any, lost: int) -> None:
+    progress = demo.Progress(demo.MofNCompleteColumn(), demo.LOST, console=demo.Console(file=io.StringIO(), width=99))
+    bar = progress.add_task("", total=3, lost="")
+    demo.ticker(progress, bar)(3 - lost)
+    assert progress.tasks[0].finished == (lost == 0)
+    demo.settle(progress, bar, an_outcome(demo, moments=without(demo, 1)) if lost else an_outcome(demo))
+    assert progress.tasks[0].finished
+    with progress.console.capture() as shown:
+        progress.console.print(progress.get_renderable())
+    assert ("1 lost: the camera waits for nobody" in shown.get()) == bool(lost)
+    assert "3/3" in shown.get()
 
 
 def test_what_went_wrong_is_said(demo: Any) -> None:

@@ -242,6 +242,46 @@ def test_every_kind_of_number_is_shown() -> None:
     del arrays, array
 
 
+def test_large_numbers_that_lie_close_together_are_told_apart() -> None:
+    """In 32 bits they would all be the same, or a pattern that is not there."""
+    steps = np.arange(63).reshape(7, 9)
+    arrays = [
+        nds.array(of + steps.astype(dtype)) for dtype, of in (("u8", np.uint64(10**15)), ("i4", -(2**30)), ("f8", 1e12))
+    ]
+    with nds.view(*arrays, open_browser=False) as viewer, Page(viewer.url) as page:
+        for source, array in enumerate(arrays):
+            page.wish(source, line=(0, 0.5, 9, 0.5), rectangle=(0, 0, 9, 7), limit=float(array[3, 3]))
+            found = page.see(lambda one, source=source: one.source == source and "rectangle" in one.told)
+            np.testing.assert_array_equal(found.codes == 65535, array >= array[3, 3])
+            below = array < array[3, 3]
+            assert np.abs(found.values[below] - array[below].astype(float)).max() < 0.01
+            assert found.told["profile"]["values"] == [*array[0].astype(float).tolist(), None]
+            assert found.told["rectangle"]["mean"] == array.astype(float).mean()
+            assert found.told["rectangle"]["deviation"] == pytest.approx(steps.std())
+            histogram = found.told["histogram"]
+            assert histogram["low"] == array.min()
+            assert histogram["high"] - histogram["whole"] == array.max()
+    del arrays, array
+
+
+def test_a_large_stack_is_followed_where_it_is() -> None:
+    """Its viewer copied it three times over, and a stack of half the memory was the end of somebody."""
+    stack = nds.zeros((128, 512, 512), np.uint16)  # 64 MiB
+    with nds.view(stack, open_browser=False) as viewer, Page(viewer.url) as page:
+        page.wish(lead=[127])
+        assert page.see().values.max() == 0
+        stack[-1, -1, -1] = 9
+        assert page.see(lambda one: bool(one.values[-1, -1] == 9)).seq > 0
+        page.say("pause")
+        page.see(lambda one: one.told["paused"])
+        page.say("play")
+        page.see(lambda one: not one.told["paused"])
+        status = Path(f"/proc/{viewer._process.pid}/status").read_text()
+        own = int(status.split("RssAnon:")[1].split()[0]) << 10
+        assert own < stack.nbytes, "no copy stands beside it"
+    del stack
+
+
 def test_stacks_colours_and_odd_layouts() -> None:
     rng = np.random.default_rng(2)
     stack = nds.array(rng.integers(0, 60_000, (4, 3, 20, 30), np.uint16))
@@ -299,7 +339,7 @@ def test_files_are_what_others_read() -> None:
             page.see(lambda one, source=source: one.source == source)
             page.say("save", source, format="npy")
             file = page.see(lambda one: one.kind == 3)
-            assert file.told["name"] == "array-0000000000.npy"
+            assert file.told["name"] == f"array_{source + 1}-0000000000.npy"
             loaded = np.load(io.BytesIO(file.payload))
             assert loaded.dtype == array.dtype
             np.testing.assert_array_equal(loaded, array)
@@ -578,6 +618,7 @@ def test_view_from_python() -> None:
         assert seen[0].codes.tolist() == [[3] * 5] * 4
         assert seen[1].codes.shape == (6, 7)
         assert page.state("live", 0)["name"] == "view from python"
+        assert page.state("live", 1)["name"] == "array"
     pid = viewer._process.pid
     viewer.close()
     viewer.close()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import itertools
 import json
 import os
 import select
 import subprocess
 import sys
+from collections import Counter
 from typing import Any, cast
 
 from numpy.typing import NDArray
@@ -98,8 +100,8 @@ def view(*objects: NDArray[Any] | Ring | Canvas, open_browser: bool | None = Non
     shown = [one.array if isinstance(one, Canvas) else one for one in objects]
     refs = [_checked(one) for one in shown]
     command = [sys.executable, "-m", "ndshare", "view", "--json", "--until-end"]
-    for one, reference in zip(shown, refs, strict=True):
-        command += ["--reference", f"{reference} {_title(one)}"]
+    for title, reference in zip(_titles(shown), refs, strict=True):
+        command += ["--reference", f"{reference} {title}"]
     if not (not _is_in_notebook() if open_browser is None else open_browser):
         command.append("--no-browser")
     # A session of its own: Ctrl-C in the terminal is for this program, which may go on.
@@ -123,6 +125,14 @@ def _checked(one: Any) -> Ref[Any]:
     if isinstance(one, str) or not (isinstance(one, Ring) or hasattr(one, "dtype")):
         raise TypeError(f"expected a Ring, a shared array or a Canvas, got {type(one).__name__}")
     return reference
+
+
+def _titles(shown: list[Any]) -> list[str]:
+    """Return a name for each of what is shown; those that would be the same are numbered."""
+    titles = [_title(one) for one in shown]
+    same = {title for title, count in Counter(titles).items() if count > 1}
+    numbers = {title: itertools.count(1) for title in same}
+    return [f"{title} {next(numbers[title])}" if title in same else title for title in titles]
 
 
 def _title(one: Any) -> str:

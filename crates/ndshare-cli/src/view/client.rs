@@ -16,7 +16,7 @@ use super::measure;
 use super::message::{self, Desk, Head, Kind};
 use super::plane::{Part, Plane};
 use super::reduce::{Region, Seen};
-use super::shown::Shown;
+use super::shown::{MOST_COPY_BYTES, Shown};
 use super::source::Source;
 use super::spectrum;
 use super::tiff;
@@ -38,8 +38,6 @@ const SPECTRUM: Duration = Duration::from_millis(250);
 const MOST_ASKS: usize = 1000;
 /// Memory for pictures is kept up to here: a window as large as the largest displays.
 const MOST_DESK_BYTES: usize = 128 << 20;
-/// A file that is longer goes by `ndshare dump`.
-const MOST_FILE_BYTES: u64 = 1 << 30;
 
 /// What a page said, on its way from the thread that reads it.
 #[derive(Debug, Default)]
@@ -177,7 +175,7 @@ impl Seat {
             Ask::Pause(false) => (self.held, self.is_stale) = (None, true),
             Ask::Pause(true) => {
                 // A copy: what stands still may stand for hours, and nobody else is to miss its memory.
-                let still = self.shown().map(|shown| shown.copied());
+                let still = self.shown().map(|shown| shown.still());
                 self.hold(still.transpose(), index, out)?;
             }
             Ask::Step(by) => {
@@ -278,7 +276,7 @@ impl Seat {
         if let Some(name) = &chosen.name {
             (told["field"], told["fields"]) = (json!(name), json!(chosen.names));
         }
-        let limit = wish.limit.map(|limit| limit as f32);
+        let limit = wish.limit.map(|limit| plane.relative(limit));
         let seen = Seen { plane: &plane, region: &region, window: wish.window, limit };
         desk.picture(&Head { kind: Kind::Picture, source: index, seq: shown.seq, told: &told }, &seen)
     }
@@ -314,8 +312,8 @@ impl Seat {
     /// What is seen, as the message of a file.
     fn file(&self, index: usize, format: Format) -> std::result::Result<Vec<u8>, String> {
         let shown = self.shown().ok_or("there is no frame to save yet")?;
-        if shown.len_bytes() > MOST_FILE_BYTES {
-            return Err("a frame of more than 1 GiB is saved by `ndshare dump --frames 1`".to_owned());
+        if shown.len_bytes() > MOST_COPY_BYTES {
+            return Err("more than 1 GiB is saved by `ndshare dump --frames 1`, or by np.save".to_owned());
         }
         let wish = self.wish.clone().unwrap_or_default();
         let chosen = field::choose(&shown, wish.field.as_deref()).map_err(|error| error.to_string())?;
@@ -338,7 +336,7 @@ impl Seat {
                 Ok(message::file(&head(Kind::File, &told("tiff")), &contents))
             }
             Format::Picture => {
-                let limit = wish.limit.map(|limit| limit as f32);
+                let limit = wish.limit.map(|limit| plane.relative(limit));
                 let (region, window) = (region(&plane, None), [MOST_PIXELS; 2]);
                 let seen = Seen { plane: &plane, region: &region, window, limit };
                 let mut desk = Desk::default();

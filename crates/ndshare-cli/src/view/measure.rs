@@ -51,7 +51,7 @@ pub(super) fn histogram(plane: &Plane<'_>, region: &Region) -> Result<Value> {
         let bin = ((f64::from(value) - first) * per_width) as u32 as usize;
         bins[bin.min(count - 1)] += 1;
     }
-    let high = low + width * count as f64;
+    let (low, high) = (plane.origin + low, plane.origin + low + width * count as f64);
     Ok(json!({ "low": low, "high": high, "whole": is_whole, "bins": bins, "samples": values.len(), "step": step }))
 }
 
@@ -87,7 +87,7 @@ pub(super) fn rectangle(plane: &Plane<'_>, [left, top, right, bottom]: [usize; 4
             moments.insert(Moments::around(origin)).take(&values);
         }
     }
-    Ok(moments.map_or(Value::Null, |moments| moments.told()))
+    Ok(moments.map_or(Value::Null, |moments| moments.told(plane)))
 }
 
 /// Sums of finite numbers and of their squares, around one of them: squares of large numbers would leave nothing of small
@@ -127,12 +127,13 @@ impl Moments {
         self.high[lane] = if value > self.high[lane] { value } else { self.high[lane] };
     }
 
-    fn told(&self) -> Value {
+    fn told(&self, plane: &Plane<'_>) -> Value {
         let count = self.count.iter().map(|&count| u64::from(count)).sum::<u64>();
         let [sum, squares] = [&self.sum, &self.squares].map(|lanes| lanes.iter().sum::<f64>() / count as f64);
         let (low, high) = (self.low.into_iter().reduce(f32::min), self.high.into_iter().reduce(f32::max));
+        let [low, high] = [low, high].map(|value| value.map(|value| plane.whole(value)));
         let deviation = (squares - sum * sum).max(0.0).sqrt();
-        json!({ "mean": sum + self.origin, "deviation": deviation, "low": low, "high": high, "pixels": count })
+        json!({ "mean": plane.origin + sum + self.origin, "deviation": deviation, "low": low, "high": high, "pixels": count })
     }
 }
 
@@ -156,7 +157,7 @@ pub(super) fn profile(plane: &Plane<'_>, [x0, y0, x1, y1]: [f64; 4]) -> Result<V
 }
 
 /// The values at points of one row, none for those that are outside.
-fn values_at(plane: &Plane<'_>, points: &[Option<(usize, usize)>]) -> Result<Vec<Option<f32>>> {
+fn values_at(plane: &Plane<'_>, points: &[Option<(usize, usize)>]) -> Result<Vec<Option<f64>>> {
     let xs = || points.iter().flatten().map(|(_, x)| *x);
     let (Some(Some((y, _))), Some(left), Some(right)) = (points.first(), xs().min(), xs().max()) else {
         return Ok(vec![None; points.len()]);
@@ -164,7 +165,7 @@ fn values_at(plane: &Plane<'_>, points: &[Option<(usize, usize)>]) -> Result<Vec
     let row = plane.values(*y..y + 1, left..right + 1)?;
     let colours = row.len() / (right + 1 - left);
     let mean = |x: usize| row[(x - left) * colours..][..colours].iter().sum::<f32>() / colours as f32;
-    Ok(xs().map(|x| Some(mean(x))).collect())
+    Ok(xs().map(|x| Some(plane.whole(mean(x)))).collect())
 }
 
 #[cfg(test)]

@@ -174,7 +174,8 @@ impl Desk {
             all_over.extend_from_slice(is_over.unwrap_or_default());
         })?;
         let scale = Scale::spread(values, seen.limit.is_some());
-        let at = start(&mut self.message, head, seen, scale);
+        let whole = Scale { offset: seen.plane.origin + scale.offset, ..scale };
+        let at = start(&mut self.message, head, seen, whole);
         let is_over = seen.limit.map(|_| &self.is_over[..]);
         scale.write(&self.values, is_over, seen.plane.colours, &mut self.message[at..]);
         Ok(())

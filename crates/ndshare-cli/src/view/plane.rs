@@ -41,8 +41,15 @@ pub(super) struct Plane<'a> {
     pub(super) colours: usize,
     /// Which part of a complex number is shown; none for others.
     pub(super) part: Option<Part>,
+    /// What all numbers are told as differences from: zero, but where they lie so close together that 32 bits could not tell
+    /// them apart.
+    pub(super) origin: f64,
     convert: Convert<f32>,
 }
+
+/// Where so many pixels, evenly over a picture, lie closer together than this share of what they are, the others may.
+const SAMPLES: usize = 8;
+const CLOSE: f64 = 1.0 / 4096.0;
 
 impl<'a> Plane<'a> {
     /// The picture at `lead`, a place for each axis before the last two, or three where the last one is of colours.
@@ -68,7 +75,28 @@ impl<'a> Plane<'a> {
             let element = &shown.element;
             wrong(format!("items of {element} cannot be shown: expected bool, integers, or floats of at most 64 bits, also as complex numbers"))
         })?;
-        Ok(Self { shown, lead, height, width, colours, part, convert })
+        let mut plane = Self { shown, lead, height, width, colours, part, origin: 0.0, convert };
+        plane.origin = plane.middle()?.unwrap_or(0.0);
+        Ok(plane)
+    }
+
+    /// A number in the middle of those that lie close together and have more bits than are counted with.
+    fn middle(&self) -> Result<Option<f64>> {
+        let is_long =
+            matches!(self.number(), Some(Number::I32 | Number::U32 | Number::I64 | Number::U64 | Number::F64));
+        let Some(double) = convert::double(self.element(), Parts::Both).filter(|_| is_long) else { return Ok(None) };
+        let mut found = Vec::with_capacity(SAMPLES * SAMPLES);
+        for y in (0..SAMPLES).map(|at| at * self.height / SAMPLES) {
+            for x in (0..SAMPLES).map(|at| at * self.width / SAMPLES) {
+                let mut number = [0.0];
+                double(&self.bytes(y..y + 1, x..x + 1)?, &mut number);
+                found.extend(number.into_iter().filter(|number| number.is_finite()));
+            }
+        }
+        found.sort_by(f64::total_cmp);
+        let (Some(low), Some(high)) = (found.first(), found.last()) else { return Ok(None) };
+        let middle = found[found.len() / 2];
+        Ok((high - low < middle.abs() * CLOSE).then_some(middle))
     }
 
     pub(super) fn lead(&self) -> &[usize] {
@@ -93,14 +121,32 @@ impl<'a> Plane<'a> {
         self.shown.part(&ranges)
     }
 
-    /// The numbers of a part of the picture, row by row, in `to`.
+    /// The numbers of a part of the picture, row by row, in `to`, as differences from `origin`.
     pub(super) fn read(&self, ys: Range<usize>, xs: Range<usize>, to: &mut Vec<f32>) -> Result<()> {
         to.resize(ys.len() * xs.len() * self.channels(), 0.0);
-        (self.convert)(&self.bytes(ys, xs)?, to);
+        let bytes = self.bytes(ys, xs)?;
+        match convert::double(self.element(), Parts::Both).filter(|_| self.origin != 0.0) {
+            None => (self.convert)(&bytes, to),
+            Some(double) => {
+                let mut exact = vec![0.0; to.len()];
+                double(&bytes, &mut exact);
+                to.iter_mut().zip(exact).for_each(|(to, number)| *to = (number - self.origin) as f32);
+            }
+        }
         Ok(())
     }
 
-    /// The same of whatever part is shown: one number for each pixel, or one for each colour.
+    /// Such a difference as the number that it is of.
+    pub(super) fn whole(&self, difference: f32) -> f64 {
+        self.origin + f64::from(difference)
+    }
+
+    /// A limit as such a difference.
+    pub(super) fn relative(&self, limit: f64) -> f32 {
+        (limit - self.origin) as f32
+    }
+
+    /// The same, also as differences, of whatever part is shown: one number for each pixel, or one for each colour.
     pub(super) fn values(&self, ys: Range<usize>, xs: Range<usize>) -> Result<Vec<f32>> {
         let mut values = Vec::new();
         self.read(ys, xs, &mut values)?;
@@ -172,6 +218,25 @@ mod tests {
         assert_eq!(told(&[6, 2, 5, 7, 4], "u1"), Ok((vec![5, 0], 5, 7, 4)));
         assert!(told(&[0, 7], "u1").unwrap_err().contains("nothing to see"));
         assert!(told(&[2, 2], "|S3").unwrap_err().contains("cannot be shown"));
+    }
+
+    #[test]
+    fn numbers_that_lie_close_together_are_told_apart() {
+        let of = |element: &str, items: &[[u8; 8]]| {
+            let shown = shown(&[2, items.len() / 2], element, items.concat());
+            let plane = Plane::of(&shown, &[], true, Part::Magnitude).unwrap();
+            let values = plane.values(0..2, 0..items.len() / 2).unwrap();
+            (plane.origin, values.into_iter().map(|value| plane.whole(value)).collect::<Vec<_>>(), plane.relative(1e15))
+        };
+        let close: Vec<_> = (0..20_u64).map(|item| (1_000_000_000_000_000 + item).to_le_bytes()).collect();
+        let (origin, values, limit) = of("<u8", &close);
+        assert_eq!(values, (0..20).map(|item| 1e15 + f64::from(item)).collect::<Vec<_>>());
+        assert_eq!(f64::from(limit), 1e15 - origin);
+        let close: Vec<_> = (0..20).map(|item| (1e9 + f64::from(item) / 64.0).to_be_bytes()).collect();
+        assert_eq!(of(">f8", &close).1, (0..20).map(|item| 1e9 + f64::from(item) / 64.0).collect::<Vec<_>>());
+        let apart: Vec<_> = (0..20).map(|item| (1e15 * f64::from(item)).to_le_bytes()).collect();
+        assert_eq!(of("<f8", &apart).0, 0.0, "far apart they are told as they are");
+        assert_eq!(of("<f8", &[f64::NAN.to_le_bytes(); 2]).0, 0.0);
     }
 
     #[test]

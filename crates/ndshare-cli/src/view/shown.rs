@@ -24,11 +24,17 @@ pub(super) struct Shown {
 
 #[derive(Debug)]
 enum Data {
-    /// Nobody writes to it: it is a published frame.
+    /// A published frame, to which nobody writes; or an array, which may change while it is read.
     Shared(Array),
     /// The items in C order.
     Own(Vec<u8>),
 }
+
+/// More than this is not copied to stand still, or to be a file: who watches a stack of many GiB has no room for another one.
+pub(super) const MOST_COPY_BYTES: u64 = 1 << 30;
+
+/// Bytes that are read at a time where all of a frame is looked through: they stay in the second-level cache.
+const MOST_PIECE_BYTES: usize = 64 << 10;
 
 impl Shown {
     pub(super) fn shared(seq: u64, time_ns: u64, array: Array) -> Self {
@@ -48,6 +54,17 @@ impl Shown {
     /// Whether it keeps memory of others.
     pub(super) fn is_shared(&self) -> bool {
         matches!(self.data, Data::Shared(_))
+    }
+
+    /// A copy to stand still. Of too many bytes there is none.
+    pub(super) fn still(&self) -> Result<Self> {
+        let bytes = self.len_bytes();
+        if bytes > MOST_COPY_BYTES {
+            return Err(wrong(format!(
+                "expected at most {MOST_COPY_BYTES} bytes, of which a copy stands still, got {bytes}: look at a part of it"
+            )));
+        }
+        self.copied()
     }
 
     /// A copy that keeps nothing of others.
@@ -75,6 +92,15 @@ impl Shown {
     /// Bytes of all items.
     pub(super) fn len_bytes(&self) -> u64 {
         self.shape.iter().fold(self.element.size() as u64, |bytes, &length| bytes.saturating_mul(length as u64))
+    }
+
+    /// A number that is another one where items are others, read piece by piece: nothing is copied as a whole.
+    pub(super) fn fingerprint(&self) -> Result<u64> {
+        let mut print = Fingerprint::default();
+        each_piece(&self.shape, self.element.size(), &mut Vec::new(), &mut |ranges| {
+            self.part(ranges).map(|bytes| print.take(&bytes))
+        })?;
+        Ok(print.told())
     }
 
     /// The items of a part in C order: a range for each axis.
@@ -116,6 +142,52 @@ fn copy(bytes: &[u8], shape: &[usize], ranges: &[Range<usize>], size: usize, to:
     }
 }
 
+/// Calls `each` with ranges of every axis that together are all items, in C order, a few at a time.
+fn each_piece(
+    shape: &[usize],
+    size: usize,
+    before: &mut Vec<Range<usize>>,
+    each: &mut dyn FnMut(&[Range<usize>]) -> Result<()>,
+) -> Result<()> {
+    let Some((&length, inner)) = shape.split_first() else { return each(before) };
+    let bytes = inner.iter().product::<usize>() * size;
+    let (step, is_whole) = ((MOST_PIECE_BYTES / bytes.max(1)).max(1), bytes <= MOST_PIECE_BYTES);
+    for start in (0..length).step_by(step) {
+        let axes = before.len();
+        before.push(start..length.min(start + step));
+        if is_whole {
+            before.extend(inner.iter().map(|&length| 0..length));
+            each(before)?;
+        } else {
+            each_piece(inner, size, before, each)?;
+        }
+        before.truncate(axes);
+    }
+    Ok(())
+}
+
+/// A number made of bytes. Each word goes into one of some lanes, by steps that lose nothing: bytes that differ in one word
+/// never have the same. It guards against nobody; it only tells what is new.
+#[derive(Default)]
+struct Fingerprint([u64; 8]);
+
+impl Fingerprint {
+    fn take(&mut self, bytes: &[u8]) {
+        let (many, rest) = bytes.as_chunks::<64>();
+        let mut last = [0; 64];
+        last[..rest.len()].copy_from_slice(rest);
+        for few in many.iter().chain([&last]) {
+            for (lane, word) in self.0.iter_mut().zip(few.as_chunks::<8>().0) {
+                *lane = (*lane ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+            }
+        }
+    }
+
+    fn told(&self) -> u64 {
+        self.0.iter().fold(0, |all: u64, lane| (all ^ lane).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,5 +218,46 @@ mod tests {
         assert!(own.part(&[0..3, 0..4, 0..6]).is_err() && own.part(&[0..3, 0..4]).is_err());
         let number = Shown::own(0, 0, vec![], Element::of(Number::U8), vec![5]);
         assert_eq!(number.part(&[]).unwrap(), [5]);
+    }
+
+    #[test]
+    fn pieces_are_all_items_in_their_order() {
+        for shape in
+            [vec![], vec![0, 5], vec![200_000], vec![3, 4, 5], vec![3, 70_000], vec![2, 3, 40_000], vec![2, 2, 90_000]]
+        {
+            let count = shape.iter().product::<usize>();
+            let items: Vec<u8> = (0..count).map(|item| (item % 251) as u8).collect();
+            let shown = Shown::own(0, 0, shape.clone(), Element::of(Number::U8), items.clone());
+            let mut seen = Vec::new();
+            each_piece(&shape, 1, &mut Vec::new(), &mut |ranges| {
+                let part = shown.part(ranges)?;
+                assert!(part.len() <= MOST_PIECE_BYTES);
+                seen.extend(part);
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!(seen, items, "{shape:?}");
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_is_another_one_where_any_byte_is() {
+        let of = |bytes: &[u8]| {
+            Shown::own(0, 0, vec![bytes.len()], Element::of(Number::U8), bytes.to_vec()).fingerprint().unwrap()
+        };
+        let mut bytes = vec![7; 70_001];
+        let before = of(&bytes);
+        assert_eq!(of(&bytes), before);
+        for at in (0..bytes.len()).step_by(977).chain([70_000, 65_535, 65_536]) {
+            bytes[at] ^= 1;
+            assert_ne!(of(&bytes), before, "at {at}");
+            bytes[at] ^= 1;
+        }
+    }
+
+    #[test]
+    fn too_much_is_not_copied() {
+        let shown = Shown::own(0, 0, vec![1 << 16, 1 << 15], Element::of(Number::U8), Vec::new());
+        assert!(shown.still().unwrap_err().to_string().contains("look at a part"));
     }
 }

@@ -246,7 +246,7 @@ impl Source {
 
     /// Keeps what was shown last, as a copy: nothing of others is held any more.
     fn let_go(&self) {
-        let last = self.shown().and_then(|shown| shown.copied().ok());
+        let last = self.shown().and_then(|shown| shown.still().ok());
         self.change(|state| {
             (state.shown, state.followed, state.counts) = (last.map(Arc::new), Followed::Nothing, Value::Null);
         });
@@ -357,7 +357,7 @@ impl Source {
 
     fn watch_array(&self, array: &Array, found: &Found) -> Result<()> {
         let mut care = Care::new(self, found);
-        let (mut last, mut changes, mut due) = (Vec::new(), 0, Instant::now());
+        let (mut last, mut changes, mut due) = (None, 0, Instant::now());
         // BOUND: as in `watch_ring`.
         while !care.is_over() {
             if !self.is_wanted(NAP) || Instant::now() < due {
@@ -365,11 +365,11 @@ impl Source {
                 continue;
             }
             let begun = Instant::now();
-            let bytes = array.to_bytes()?;
-            if bytes != last || changes == 0 {
-                let (shape, element) = (array.shape().to_vec(), array.element().clone());
-                last.clone_from(&bytes);
-                let shown = Shown::own(changes, monotonic().as_nanos() as u64, shape, element, bytes);
+            // Of the array itself, not of a copy: it may be larger than the memory that is left.
+            let shown = Shown::shared(changes, monotonic().as_nanos() as u64, array.clone());
+            let print = Some(shown.fingerprint()?);
+            if print != last {
+                last = print;
                 self.show(shown, Status::Live);
                 changes += 1;
             }

@@ -39,10 +39,14 @@ pub(super) fn of(plane: &Plane<'_>, region: &Region) -> Result<(Shown, Region)> 
         return Err(wrong("expected a picture without colours for a spectrum, got one with: they are no one signal"));
     }
     let values = plane.values(region.ys.clone(), region.xs.clone())?;
-    let values: Vec<f32> = values.into_iter().map(|value| if value.is_finite() { value } else { 0.0 }).collect();
-    let mean = (values.iter().map(|&value| f64::from(value)).sum::<f64>() / values.len() as f64) as f32;
+    let (sum, count) = values
+        .iter()
+        .filter(|value| value.is_finite())
+        .fold((0.0, 0_usize), |(sum, count), &value| (sum + f64::from(value), count + 1));
+    let mean = (sum / count.max(1) as f64) as f32;
     let shape = [region.ys.len(), region.xs.len()];
-    let flat: Vec<f32> = values.iter().map(|value| value - mean).collect();
+    // What is no number is as the mean: it has no frequency.
+    let flat: Vec<f32> = values.iter().map(|value| if value.is_finite() { value - mean } else { 0.0 }).collect();
     let power = transformed(&flat, shape)?;
     let bytes = centred(&power, shape).into_iter().flat_map(f32::to_le_bytes).collect();
     Ok((Shown::own(0, 0, shape.to_vec(), "<f4".parse()?, bytes), region))

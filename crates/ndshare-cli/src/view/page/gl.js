@@ -33,17 +33,24 @@ void main() {
   else colour = vec4(part.rgb, 1);
 }`;
 
+/** After so long without graphics there will be none. */
+const PATIENCE = 1000;
+
 const UNIFORMS = ["codes", "colours", "across", "down", "region", "size", "limits", "height", "channels", "flags", "over",
   "noNumber", "ground"];
 
-/** Draws messages on a canvas; throws where there is no WebGL2. */
+/** Draws messages on a canvas; throws where there is no WebGL2. `onLost` hears that there is none any more: a browser takes it
+    from the oldest canvases where there are many. */
 export class GlPainter {
-  constructor(canvas) {
+  constructor(canvas, onLost) {
     const gl = canvas.getContext("webgl2", { alpha: false, antialias: false });
     if (!gl) throw new Error("no WebGL2");
     [this.canvas, this.gl, this.last] = [canvas, gl, null];
     this.prepare();
-    canvas.addEventListener("webglcontextlost", (event) => event.preventDefault());
+    canvas.addEventListener("webglcontextlost", (event) => {
+      event.preventDefault();
+      setTimeout(() => gl.isContextLost() && onLost(), PATIENCE);
+    });
     canvas.addEventListener("webglcontextrestored", () => {
       this.last = null;
       this.prepare();

@@ -26,11 +26,30 @@ export const KEYS = [
   ["?", "?", "These keys", "help"],
 ];
 
-/** Calls `act(name)` for each key of the table that is pressed outside of fields. */
+let byKeys = false;
+
+/** Whether what has the focus was reached by keys. */
+export function isByKeys() {
+  return byKeys;
+}
+
+/** Whether a key is for what has the focus: a field, a slider, a button that was reached by keys, or the dialog. */
+function isTaken({ target, key }) {
+  const isIn = (selector) => Boolean(target.closest?.(selector));
+  if (isIn("dialog")) return key !== "?";
+  if (isIn("input[type=range]")) return /^(Arrow|Home|End|Page)/.test(key);
+  if (isIn("input, select")) return key !== "Escape";
+  return byKeys && isIn("button") && (key === " " || key === "Enter");
+}
+
+/** Calls `act(name)` for each key of the table that is pressed and is for nobody else. */
 export function listen(act) {
+  addEventListener("pointerdown", () => (byKeys = false));
   addEventListener("keydown", (event) => {
-    const isField = event.target.closest?.("input, select, dialog") && event.key !== "Escape";
-    if (isField || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "Tab") byKeys = true;
+    if (isTaken(event) || event.ctrlKey || event.metaKey || event.altKey) return;
+    // Whoever leaves a field by Escape is not in it any more.
+    if (event.key === "Escape") event.target.blur?.();
     const key = event.key === "=" ? "+" : event.key.length === 1 ? event.key.toLowerCase() : event.key;
     const found = KEYS.find(([code]) => code === key);
     if (!found) return;

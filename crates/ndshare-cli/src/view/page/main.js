@@ -1,8 +1,8 @@
 // The page: panels side by side, and controls for the one that is active.
 
-import { chart } from "./chart.js";
+import { plot } from "./chart.js";
 import { NAMES, table } from "./colour.js";
-import { entry, gigabytes, plain, rate } from "./format.js";
+import { entry, gigabytes, plain, rate, seconds } from "./format.js";
 import { Histogram } from "./histogram.js";
 import * as keys from "./keys.js";
 import { Panel, RANGES } from "./panel.js";
@@ -27,7 +27,7 @@ const page = {
 const connection = new Connection({
   state(state) {
     [by("connection").textContent, by("connection").dataset.state] = [state, state];
-    if (state === "connected") panels.forEach((panel) => panel.connected());
+    panels.forEach((panel) => (state === "connected" ? panel.connected() : panel.lost()));
   },
   text(message) {
     if (message.type === "hello") arrange(message.sources);
@@ -40,8 +40,7 @@ const connection = new Connection({
     if (message.kind === "file") save(message.told.name, new Blob([message.payload]));
     else if (message.kind === "print") {
       const { settings } = panel;
-      const look = panel.look(message, [settings.low, settings.high]);
-      save(message.told.name, await png(message, look.limits, table(settings.map)));
+      save(message.told.name, await png(message, panel.look(message, [settings.low, settings.high])));
     } else panel.hear(message);
   },
 });
@@ -153,11 +152,19 @@ by("percent").addEventListener("change", ({ target }) => {
 });
 by("limit").addEventListener("change", ({ target }) => set({ limit: target.value === "" ? null : Number(target.value), over: true }));
 for (const end of ["low", "high"]) {
-  by(end).addEventListener("change", () => {
-    const [low, high] = ["low", "high"].map((id) => Number(by(id).value));
-    if (low < high) setLimits(low, high);
+  by(end).addEventListener("change", ({ target }) => {
+    // Of the other one the field shows some digits only.
+    const { low, high } = { ...active.settings, [end]: Number(target.value) };
+    if (low < high && target.value !== "") setLimits(low, high);
     else update();
   });
+}
+for (const field of by("controls").querySelectorAll("input[type=number]")) {
+  field.addEventListener("keydown", ({ key }) => key === "Enter" && field.blur());
+}
+// Whoever has chosen with the mouse goes on with keys of the picture.
+for (const choice of by("controls").querySelectorAll("select")) {
+  choice.addEventListener("change", () => keys.isByKeys() || choice.blur());
 }
 keys.listen((name) => active && actions[name]());
 keys.fill(by("keys").querySelector("dl"));
@@ -186,15 +193,14 @@ function show() {
   const hasRing = status?.kind === "ring";
   histogram.draw(told.histogram, [settings.low, settings.high], settings.log);
   const { low, high, whole } = told.histogram ?? {};
-  by("samples").textContent = told.histogram ? `${plain(low)} … ${plain(high - (whole ? 1 : 0))}` : "";
-  write("low", entry(settings.low));
-  write("high", entry(settings.high));
+  by("samples").textContent = told.histogram ? [low, high - (whole ? 1 : 0)].map((edge) => entry(edge, high - low)).join(" … ") : "";
+  for (const end of ["low", "high"]) write(end, entry(settings[end], settings.high - settings.low));
   write("map", settings.map);
   write("part", settings.part);
   write("percent", String(settings.percent));
   write("limit", entry(settings.limit ?? active.most() ?? Number.NaN));
   const ratio = view.zoom >= 0.1 ? (view.zoom * 100).toFixed(0) : (view.zoom * 100).toFixed(1);
-  by("zoom").textContent = `${ratio} %`;
+  by("zoom").textContent = active.message ? `${ratio} %` : "";
   for (const id of ["auto", "log", "over", "spectrum", "colours"]) press(id, settings[id]);
   press("fit", view.mode === "fit");
   press("one", view.mode !== "fit" && view.zoom === 1);
@@ -202,7 +208,8 @@ function show() {
   press("upend", view.upended);
   press("pause", active.isPaused);
   for (const tool of ["pan", "line", "rectangle"]) press(tool, active.tool === tool);
-  by("frame").textContent = active.message ? `${hasRing ? "number" : "change"} ${active.message.seq}` : "";
+  by("frame").textContent = active.message ? `${hasRing ? "number" : "change"} ${active.message.seq}${behind(told)}` : "";
+  document.title = [...panels.map(({ name }) => name.textContent).filter(Boolean), "ndshare view"].join(" – ");
   for (const id of ["back", "forth"]) by(id).disabled = !hasRing;
   by("complex").hidden = !told.complex;
   by("colours").hidden = !told.shape || ![3, 4].includes(told.shape.at(-1)) || told.shape.length < 3;
@@ -210,6 +217,12 @@ function show() {
   showStack();
   showMeasures();
   showCounts(hasRing ? status.counts : null);
+}
+
+/** How many frames behind the newest of then one is that stands still. */
+function behind({ paused, kept }) {
+  const count = paused && kept ? kept[1] - 1 - active.message.seq : 0;
+  return count > 0 ? `, ${count} back` : "";
 }
 
 /** The arrays of a frame of several. */
@@ -252,20 +265,33 @@ function slider(axis) {
 
 function showMeasures() {
   const { profile, rectangle } = active.told;
-  by("profile").hidden = !profile;
+  // Of a frame of one row it is drawn in the place of the picture.
+  by("profile").hidden = !profile || !active.settings.line;
   by("course").hidden = !rectangle;
   const place = (id) => ["output", "canvas"].map((name) => by(id).querySelector(name));
-  if (profile) {
+  if (!by("profile").hidden) {
     const [output, canvas] = place("profile");
-    const values = profile.values.filter((value) => value !== null);
-    output.textContent = `${plain(profile.length, 4)} px, ${plain(Math.min(...values), 5)} … ${plain(Math.max(...values), 5)}`;
-    chart(canvas, profile.values);
+    output.textContent = `${plain(profile.length, 4)} px`;
+    plot(canvas, { values: profile.values, from: "0", to: plain(profile.length, 4) });
   }
   if (rectangle) {
     const [output, canvas] = place("course");
     output.textContent = `mean ${plain(rectangle.mean)}, deviation ${plain(rectangle.deviation, 4)}`;
-    chart(canvas, active.course.map(({ mean }) => mean), active.course.map(({ deviation }) => deviation));
+    showCourse(canvas, active.course);
   }
+}
+
+/** Mean and deviation by the time at which they came. */
+function showCourse(canvas, course) {
+  const [began, ended] = [course[0]?.at, course.at(-1)?.at];
+  const width = canvas.clientWidth * (devicePixelRatio || 1);
+  plot(canvas, {
+    values: course.map(({ mean }) => mean),
+    deviations: course.map(({ deviation }) => deviation),
+    at: ended > began ? course.map(({ at }) => ((at - began) / (ended - began)) * width) : null,
+    from: ended > began ? `−${seconds(ended - began)}` : "",
+    to: "now",
+  });
 }
 
 function showCounts(counts) {

@@ -3,6 +3,10 @@
 import { NO_NUMBER, OVER } from "./colour.js";
 import { GlPainter } from "./gl.js";
 
+/** So many canvases of a page have WebGL2: browsers permit 16, and take it from the first ones for the next. */
+const MOST_GL = 12;
+let count = 0;
+
 const word = ([red, green, blue]) => (255 << 24) | (blue << 16) | (green << 8) | red;
 
 /** A colour, as a word, for the pixel of a message at an index. */
@@ -22,7 +26,7 @@ export function colouring(message, limits, table) {
   };
 }
 
-class PlainPainter {
+export class PlainPainter {
   constructor(canvas) {
     [this.canvas, this.context] = [canvas, canvas.getContext("2d", { alpha: false })];
   }
@@ -48,11 +52,13 @@ class PlainPainter {
   }
 }
 
-/** What draws on this canvas. `?plain` in the address asks for the 2-D canvas. */
-export function painter(canvas) {
-  if (!new URLSearchParams(location.search).has("plain")) {
+/** What draws on this canvas. `?plain` in the address asks for the 2-D canvas. `onLost` hears that another canvas is needed. */
+export function painter(canvas, onLost) {
+  if (count < MOST_GL && !new URLSearchParams(location.search).has("plain")) {
     try {
-      return new GlPainter(canvas);
+      const made = new GlPainter(canvas, onLost);
+      count += 1;
+      return made;
     } catch {
       // A canvas that was asked for WebGL2 in vain has no context yet.
     }

@@ -1,10 +1,10 @@
 // One source: its picture, its spectrum, and what is said of them.
 
-import { colour, prepared } from "./chart.js";
+import { colour, plot, prepared } from "./chart.js";
 import { table } from "./colour.js";
 import { age, gigabytes, rate, shape } from "./format.js";
 import { percentiles } from "./histogram.js";
-import { painter } from "./painter.js";
+import { PlainPainter, painter } from "./painter.js";
 import { listen } from "./pointer.js";
 import { View } from "./view.js";
 
@@ -28,7 +28,7 @@ export class Panel {
     Object.assign(this, { source, page, view: new View(), message: null, spectrumMessage: null, status: null, cursor: null });
     Object.assign(this, { tool: "pan", isPaused: false, course: [], frames: 0, told: {}, why: "" });
     // Messages that came and are not confirmed, and whether this part of the page is on the screen.
-    Object.assign(this, { owed: 0, isInView: true });
+    Object.assign(this, { owed: 0, isInView: true, isLost: false });
     this.settings = {
       low: 0, high: 1, auto: true, percent: 0.1, log: false, map: "grey", over: false, limit: null,
       field: null, lead: [], part: "magnitude", colours: true, spectrum: false, line: null, rectangle: null,
@@ -59,8 +59,6 @@ export class Panel {
   }
 
   watch() {
-    this.painter = painter(this.canvas);
-    this.spectrumPainter = painter(this.spectrumCanvas);
     // Boxes end between pixels of the screen; a canvas of another size than its box has there would be blurred.
     this.exact = new Map();
     this.observer = new ResizeObserver((entries) => {
@@ -69,13 +67,8 @@ export class Panel {
       }
       this.moved();
     });
-    for (const canvas of [this.canvas, this.spectrumCanvas]) {
-      try {
-        this.observer.observe(canvas, { box: "device-pixel-content-box" });
-      } catch {
-        this.observer.observe(canvas);
-      }
-    }
+    for (const canvas of [this.canvas, this.spectrumCanvas]) this.follow(canvas);
+    this.painter = painter(this.canvas, () => this.lose("canvas", "painter"));
     listen(this.stage, this);
     const sight = new IntersectionObserver((entries) => {
       this.isInView = entries.at(-1).isIntersecting;
@@ -83,6 +76,25 @@ export class Panel {
     });
     sight.observe(this.element);
     document.addEventListener("visibilitychange", () => this.confirm());
+  }
+
+  /** Hears from now on of the size of a canvas. */
+  follow(canvas) {
+    try {
+      this.observer.observe(canvas, { box: "device-pixel-content-box" });
+    } catch {
+      this.observer.observe(canvas);
+    }
+  }
+
+  /** A canvas that has lost its graphics is of no use any more: a new one, without them, takes its place. */
+  lose(canvas, painting) {
+    const [old, other] = [this[canvas], this[canvas].cloneNode()];
+    this.observer.unobserve(old);
+    old.replaceWith(other);
+    [this[canvas], this[painting]] = [other, new PlainPainter(other)];
+    this.follow(other);
+    this.draw();
   }
 
   // ---- what the pointer asks for
@@ -98,6 +110,7 @@ export class Panel {
 
   hover(point) {
     const at = point && this.view.toFrame(point).map(Math.floor);
+    if (at && this.isPlot()) at[1] = 0;
     const isInside = at && at.every((place, axis) => place >= 0 && place < this.view.frame[axis]);
     this.cursor = isInside ? at : null;
     if (!isInside) this.value.textContent = "";
@@ -149,12 +162,14 @@ export class Panel {
   wish() {
     const { field, lead, part, colours, over, limit, line, rectangle, spectrum } = this.settings;
     const { region, window } = this.size();
+    const along = this.isPlot() ? [region[0] + 0.5, 0.5, region[2] - 0.5, 0.5] : null;
     const side = [this.side.clientHeight, this.side.clientWidth].map((length) => Math.max(1, Math.round(length * (devicePixelRatio || 1))));
     this.page.say("wish", this.source, {
       // Before the first frame its size is not known: all of it, as large as the canvas.
       window: this.message ? window : [this.canvas.height, this.canvas.width],
       region: this.message && this.view.mode !== "fit" ? region : null,
-      field, lead, part, colours, line, rectangle,
+      field, lead, part, colours, rectangle,
+      line: along ?? line,
       limit: over ? limit ?? this.most() : null,
       cursor: this.cursor,
       values: this.hasValues(),
@@ -177,6 +192,11 @@ export class Panel {
 
   hasValues() {
     return this.view.zoom / (devicePixelRatio || 1) >= VALUES_FROM;
+  }
+
+  /** Frames of one row are drawn as a line: as a picture they would be as thin as one. */
+  isPlot() {
+    return this.told.rows === 1 && this.told.columns > 1 && this.view.turns % 2 === 0 && !this.hasValues();
   }
 
   most() {
@@ -205,8 +225,14 @@ export class Panel {
 
   /** There is a connection, or another one, of which nothing has come yet. */
   connected() {
-    this.owed = 0;
+    [this.owed, this.isLost] = [0, false];
     this.wish();
+  }
+
+  /** There is none: what is seen is of before. */
+  lost() {
+    this.isLost = true;
+    this.tell();
   }
 
   take(message) {
@@ -219,7 +245,7 @@ export class Panel {
     if (isOther) this.settle();
     if (this.settings.auto && told.histogram) this.setAuto();
     if (told.rectangle) {
-      this.course.push(told.rectangle);
+      this.course.push({ ...told.rectangle, at: performance.now() });
       this.course.splice(0, this.course.length - COURSE);
     }
     this.page.changed(this);
@@ -291,6 +317,7 @@ export class Panel {
   }
 
   paintSpectrum() {
+    this.spectrumPainter ??= painter(this.spectrumCanvas, () => this.lose("spectrumCanvas", "spectrumPainter"));
     const message = this.spectrumMessage;
     const view = new View();
     view.resize([message.region[2], message.region[3]], [this.spectrumCanvas.width, this.spectrumCanvas.height]);
@@ -303,14 +330,20 @@ export class Panel {
 
   paintMarks() {
     const { context, ratio } = prepared(this.marks);
-    context.lineWidth = 1.5 * ratio;
-    context.strokeStyle = colour("warn");
+    if (this.isPlot() && this.told.profile) {
+      this.paintPlot();
+      return;
+    }
     const { line, rectangle } = this.settings;
+    // Bright on dark: what is below may be either.
     const path = (points, isClosed) => {
       context.beginPath();
       for (const point of points) context.lineTo(...this.view.toCanvas(point));
       if (isClosed) context.closePath();
-      context.stroke();
+      for (const [width, style] of [[4, "#000a"], [1.75, "#ffc94d"]]) {
+        [context.lineWidth, context.strokeStyle] = [width * ratio, style];
+        context.stroke();
+      }
     };
     if (line) path([line.slice(0, 2), line.slice(2)], false);
     if (rectangle) {
@@ -318,6 +351,15 @@ export class Panel {
       path([[left, top], [right, top], [right, bottom], [left, bottom]], true);
     }
     if (this.hasValues() && this.told.values) this.paintValues(context, ratio);
+  }
+
+  /** A frame of one row, as a line in the place of its picture. */
+  paintPlot() {
+    const { values } = this.told.profile;
+    const [left, , right] = this.view.seen().region;
+    const step = (right - left - 1) / Math.max(1, values.length - 1);
+    const at = values.map((_, index) => this.view.toCanvas([left + 0.5 + index * step, 0.5])[0]);
+    plot(this.marks, { values, at, from: String(left), to: String(right - 1), ground: colour("stage") });
   }
 
   /** The values of pixels, in them. */
@@ -344,9 +386,10 @@ export class Panel {
   /** The lines of text around the picture. */
   tell() {
     const { status, told } = this;
-    const state = this.isPaused ? "paused" : status?.state ?? "waiting";
+    const state = this.isLost ? "lost" : this.isPaused ? "paused" : status?.state ?? "waiting";
     [this.state.textContent, this.state.dataset.state] = [state, state];
-    this.notice.textContent = status?.text || this.why;
+    const lost = this.isLost && "the viewer does not answer; the connection is made again as soon as it does";
+    this.notice.textContent = lost || status?.text || this.why;
     this.notice.hidden = !this.notice.textContent;
     if (this.cursor && told.cursor) {
       const { x, y, text } = told.cursor;
