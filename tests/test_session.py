@@ -257,6 +257,34 @@ def test_the_import_is_quiet_quick_and_does_not_change_numpy() -> None:
     assert run(source).clean().strip() == "[]"
 
 
+# What importing ndshare would take long for: parts of it, and of the standard library, that few programs need.
+LATE = (
+    {f"ndshare.{name}" for name in "fft _enable _executor _html _join _meta _notebook _pipe _progress _record".split()}
+    | {f"ndshare.{name}" for name in "_clock _recorder _replay _view dask napari ndv net ray zarr".split()}
+    | set("argparse asyncio concurrent.futures csv dataclasses decimal email html http inspect json logging".split())
+    | set("numpy.ma numpy.char pathlib pickle random secrets shutil sqlite3 ssl tempfile unittest uuid".split())
+    | set("cloudpickle dask joblib matplotlib pandas rich scipy torch zarr zenoh".split())
+)
+
+
+def test_the_import_leaves_out_what_takes_long() -> None:
+    """Some of these NumPy imports, others later ones import: what counts is what comes on top of NumPy."""
+    source = """
+    import sys
+    import numpy as np
+    before = set(sys.modules)
+    import ndshare as nds
+    print(*sorted(set(sys.modules) - before))
+    missing = [name for name in nds.__all__ if not hasattr(nds, name)]
+    assert not missing, missing
+    print(*sorted(set(sys.modules) - before))
+    """
+    early, late = (set(line.split()) for line in run(source).clean().splitlines())
+    assert {"ndshare", "ndshare._native", "multiprocessing"} <= early
+    assert not early & LATE
+    assert {"ndshare.fft", "ndshare._join", "ndshare._pipe", "ndshare._executor"} <= late
+
+
 def test_reloading_the_package_keeps_the_session() -> None:
     source = """
     import importlib, sys

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 if sys.platform != "linux":
     raise ImportError(f"ndshare needs Linux (sealed memory files, /proc), got {sys.platform!r}; nothing to install")
 
-if "numpy" not in sys.modules:
-    importlib.import_module("ndshare._descriptors").make_room()
+from . import _descriptors
+
+_room = _descriptors.start()
 
 from numpy import __version__ as _numpy
 
@@ -220,6 +221,7 @@ _lock.register()
 _overlay.register()
 _ring.register()
 _cache.register()
+_room()
 _session.start()
 _copies.start()
 if os.environ.get("NDSHARE_ENABLE"):
