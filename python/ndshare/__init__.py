@@ -18,12 +18,10 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-if sys.platform != "linux":
+if sys.platform == "linux":
+    _wait_for_room = importlib.import_module("ndshare._descriptors").start()
+else:
     raise ImportError(f"ndshare needs Linux (sealed memory files, /proc), got {sys.platform!r}; nothing to install")
-
-from . import _descriptors
-
-_room = _descriptors.start()
 
 from numpy import __version__ as _numpy
 
@@ -221,7 +219,7 @@ _lock.register()
 _overlay.register()
 _ring.register()
 _cache.register()
-_room()
+_wait_for_room()
 _session.start()
 _copies.start()
 if os.environ.get("NDSHARE_ENABLE"):
