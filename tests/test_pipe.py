@@ -571,7 +571,7 @@ def test_other_exceptions_leave_the_block_as_they_are() -> None:
         (pipe_workers.much_beside, ValueError, "expected at most 131072 bytes to go with a frame"),
         (pipe_workers.remembered, KeyError, "add"),
         (pipe_workers.generated, TypeError, "cannot pickle 'generator'"),
-        (pipe_workers.code_beside, Exception, "pickle"),
+        (pipe_workers.code_beside, Exception, "local object 'code_beside.<locals>.<lambda>'"),
     ],
 )
 def test_what_cannot_be_sent_or_published_is_an_error_of_its_frame(f: Any, error: Any, text: str) -> None:
