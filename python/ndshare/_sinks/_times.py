@@ -292,7 +292,9 @@ def _read_csv(path: Path, known: np.dtype[Any] | None) -> NDArray[Any]:
             f"expected columns of meta that make fields in {path}, got {[*meta]}: mend it, or take it away and pass "
             "speed=None"
         )
-    rows["seq"], rows["time_ns"] = np.array(texts["seq"], "U20").astype("u8"), _typed(texts["time_ns"])
+    for name in "seq", "time_ns":
+        # Of the whole text: a number that does not fit is an error, and no other number.
+        rows[name] = np.array(texts[name], "U").astype(rows.dtype[name])
     rows["utc"] = np.array([text.rstrip("Z") for text in texts["utc"]], "M8[ns]")
     for name, values in places.items():
         values[...] = _of_texts(meta[name], values.dtype)
