@@ -425,8 +425,9 @@ class Join(Closing):
     def _revive(self) -> None:
         """Take a frame of each that is frozen or died: nobody waits for those, but what is in the ring counts."""
         for stream, state in enumerate(self._matcher.states):
-            if state in {"frozen", "died"}:
-                self._take_of(stream)
+            # Who gets sets as fast as it asks never waits, and would not hear of a death otherwise.
+            if state in {"frozen", "died"} and not self._take_of(stream) and state == "frozen":
+                self._hear(stream)
 
     def _take_one(self) -> bool:
         """Take a frame of the reader that is farthest behind of those that have one."""
