@@ -921,6 +921,7 @@ def test_the_command_records_until_ctrl_c(tmp_path: Path) -> None:
     path = tmp_path / "run.npy"
     command = [sys.executable, "-m", "ndshare", "--json", "record", "recorded", str(path), "--sidecar", "none"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert wait_until(lambda: bool(ring.stats()["readers"]), HANG)
         number = write_until(ring, lambda: path.exists() and path.stat().st_size > 8192)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=HANG)
