@@ -725,7 +725,8 @@ def test_ray_sends_the_value_to_another_node(ray: dict[str, str]) -> None:
         a = nds.full(1000, 2.0)
         far = ray.remote(resources={"far": 1})(look)
         print(ray.get(far.remote(a)), ray.get(far.remote([a][0].view(np.matrix))))
-        away = ray.get(Actor.options(resources={"far": 1}).remote().make.remote(1000))
+        actor = Actor.options(resources={"far": 1}).remote()  # what it made ends with it
+        away = ray.get(actor.make.remote(1000))
         print(nds.is_shared(away), away.sum(), ray.get(ray.remote(look).remote(a))[1])
         del a, away
         print(blocks(0))
