@@ -28,6 +28,10 @@ from numpy import __version__ as _numpy
 if int(_numpy.partition(".")[0]) < 2:
     raise ImportError(f"expected NumPy 2.0 or newer, got {_numpy}: pip install --upgrade 'numpy>=2'")
 
+if tuple(map(int, _numpy.split(".")[:2])) < (2, 4):
+    # Later ones refuse it themselves.
+    importlib.import_module("ndshare._interpreters").refuse_others()
+
 try:
     importlib.import_module("ndshare._native")
 except ModuleNotFoundError as _error:
