@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 
 import ndshare as nds
-from helpers import environment, script
+from helpers import environment, run, script
 
 Array = np.ndarray[Any, Any]
 
@@ -327,6 +327,18 @@ def of_classes() -> dict[str, Array]:
 
 def multiprocessings(thing: Any) -> Any:
     return ForkingPickler.loads(bytes(ForkingPickler.dumps(thing)))
+
+
+def test_the_first_of_a_class_that_numpy_makes_late_goes_by_reference() -> None:
+    source = """
+    import pickle
+    from multiprocessing.reduction import ForkingPickler
+    import numpy as np, ndshare as nds
+    nds.warn_copies()
+    sent = np.ma.masked_array(nds.zeros(3), [0, 1, 0])
+    print(nds.is_shared(pickle.loads(ForkingPickler.dumps(sent)).data))
+    """
+    assert run(source).clean() == "True\n"
 
 
 @pytest.mark.parametrize("name", of_classes())

@@ -340,6 +340,37 @@ def test_a_camera_that_freezes_is_missing_and_comes_back(signals: tuple[Any, Any
             assert wait_until(lambda: sets.get(timeout=HANG).lead == "left", HANG)
 
 
+def test_a_death_is_told_to_who_cannot_keep_up() -> None:
+    """Its sets are due when it asks for them, so it never waits: it was told of a frozen camera, for ever."""
+    rings = rig(2, slots=32)
+    writer, theirs = [ring.writer() for ring in rings]
+    with nds.join([ring.reader() for ring in rings], within=1e-6, deadline=0.001) as sets:
+        with Child(beat, theirs) as child:
+            del theirs
+            child.hear()
+            os.kill(child.pid, signal.SIGKILL)
+        for number in range(20):
+            writer.put([number])
+        time.sleep(0.01)
+        told = [sets.get(timeout=HANG).missing[1] for _ in range(20)]
+        assert told[-1] == "died", told
+        assert sets.stats()["readers"][1]["state"] == "died"
+
+
+def test_what_a_camera_dropped_is_not_missing_because_it_has_ended_since() -> None:
+    left, right = rig(2)
+    with nds.join([left.reader(), right.reader()], within=0.002) as sets:
+        with right:
+            for at in 0, 20:
+                right.put([at], time_ns=at * MS)
+        with pytest.raises(nds.Empty):  # it has heard of the end
+            sets.get(timeout=0)
+        with left:
+            for at in 0, 10, 20, 30:
+                left.put([at], time_ns=at * MS)
+        assert [one.missing for one in sets] == [{}, {1: "no match"}, {}, {1: "closed"}]
+
+
 def test_by_number_by_a_field_and_with_a_leader() -> None:
     rings = rig(2, meta=[("shot", "i4"), ("phase", "f4")])
     by_seq, by_shot, by_phase = (

@@ -495,6 +495,32 @@ def test_the_table_of_descriptors_grows_before_numpy_starts_threads() -> None:
     assert run(TABLE_BEFORE_THREADS).clean() == "1024\n1024 3.0\n"
 
 
+TABLE_BESIDE_THREADS = """
+import os, re, sys, threading
+end = threading.Event()
+other = threading.Thread(target=end.wait)
+other.start()
+limited = sys.argv[1:] == ["limited"]
+if limited:
+    import _thread
+    def none(*_):
+        raise RuntimeError("can't start new thread")
+    _thread.start_new_thread = none
+import ndshare as nds
+print(re.search(r"FDSize:\\s+(\\d+)", open("/proc/self/status").read())[1], nds.ones(3).sum())
+low = [name for name in os.listdir("/proc/self/fd") if 2 < int(name) < 1000]
+print(len(low), threading.active_count())
+end.set()
+"""
+
+
+@pytest.mark.parametrize("how", ["free", "limited"])
+def test_the_table_of_descriptors_grows_where_threads_run_already(how: str) -> None:
+    """A thread waits for it during the import; without one the import waits. No descriptor is left."""
+    # The one that is left is that of the folder which is being listed.
+    assert run(TABLE_BESIDE_THREADS, how).clean() == "1024 3.0\n1 2\n"
+
+
 def test_a_child_with_less_address_space_than_the_arena() -> None:
     """It can't map what its parent maps. It says so, and lives."""
     source = """

@@ -541,8 +541,8 @@ def test_a_death_while_the_process_starts_ends_it_behind_the_frames(
     writers, planned = [ring.writer()], _record._planned  # pyright: ignore[reportPrivateUsage]
 
     def slow(*given: Any, **more: Any) -> Any:
+        frames = ring.reader()  # who begins to read after another has heard of the death does not hear of it
         write_three_and_die(writers.pop())
-        frames = ring.reader(start="oldest")
         for _ in range(3):
             frames.get(timeout=HANG)
         with pytest.raises(nds.WriterDied):
@@ -921,6 +921,7 @@ def test_the_command_records_until_ctrl_c(tmp_path: Path) -> None:
     path = tmp_path / "run.npy"
     command = [sys.executable, "-m", "ndshare", "--json", "record", "recorded", str(path), "--sidecar", "none"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert wait_until(lambda: bool(ring.stats()["readers"]), HANG)
         number = write_until(ring, lambda: path.exists() and path.stat().st_size > 8192)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=HANG)

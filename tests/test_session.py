@@ -257,6 +257,35 @@ def test_the_import_is_quiet_quick_and_does_not_change_numpy() -> None:
     assert run(source).clean().strip() == "[]"
 
 
+# What importing ndshare would take long for: parts of it, and of the standard library, that few programs need.
+LATE = """
+ndshare._clock ndshare._enable ndshare._executor ndshare._html ndshare._join ndshare._meta ndshare._notebook
+ndshare._pipe ndshare._progress ndshare._record ndshare._recorder ndshare._replay ndshare._view ndshare.dask
+ndshare.fft ndshare.napari ndshare.ndv ndshare.net ndshare.ray ndshare.zarr
+argparse asyncio concurrent.futures csv dataclasses decimal email html http inspect json logging numpy.char numpy.ma
+pathlib pickle random secrets shutil sqlite3 ssl tempfile unittest uuid
+cloudpickle dask joblib matplotlib pandas rich scipy torch zarr zenoh
+"""
+
+
+def test_the_import_leaves_out_what_takes_long() -> None:
+    """Some of these NumPy imports, others later ones import: what counts is what comes on top of NumPy."""
+    source = """
+    import sys
+    import numpy as np
+    before = set(sys.modules)
+    import ndshare as nds
+    print(*sorted(set(sys.modules) - before))
+    missing = [name for name in nds.__all__ if not hasattr(nds, name)]
+    assert not missing, missing
+    print(*sorted(set(sys.modules) - before))
+    """
+    early, late = (set(line.split()) for line in run(source).clean().splitlines())
+    assert {"ndshare", "ndshare._native", "multiprocessing"} <= early
+    assert not early & set(LATE.split())
+    assert {"ndshare.fft", "ndshare._join", "ndshare._pipe", "ndshare._executor"} <= late
+
+
 def test_reloading_the_package_keeps_the_session() -> None:
     source = """
     import importlib, sys

@@ -478,6 +478,7 @@ def test_a_ring_in_an_arena_on_a_path_is_looked_at_from_outside(tmp_path: Path) 
         page.say("step", by=-1)
         assert page.see().values[0, 0] == 7
         page.say("play")
+        page.states.clear()
         del ring
         arena.close()
         assert "nobody has the arena" in page.state("waiting")["text"]

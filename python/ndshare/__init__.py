@@ -18,16 +18,19 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-if sys.platform != "linux":
+if sys.platform == "linux":
+    _wait_for_room = importlib.import_module("ndshare._descriptors").start()
+else:
     raise ImportError(f"ndshare needs Linux (sealed memory files, /proc), got {sys.platform!r}; nothing to install")
-
-if "numpy" not in sys.modules:
-    importlib.import_module("ndshare._descriptors").make_room()
 
 from numpy import __version__ as _numpy
 
 if int(_numpy.partition(".")[0]) < 2:
     raise ImportError(f"expected NumPy 2.0 or newer, got {_numpy}: pip install --upgrade 'numpy>=2'")
+
+if tuple(map(int, _numpy.split(".")[:2])) < (2, 4):
+    # Later ones refuse it themselves.
+    importlib.import_module("ndshare._interpreters").refuse_others()
 
 try:
     importlib.import_module("ndshare._native")
@@ -220,6 +223,7 @@ _lock.register()
 _overlay.register()
 _ring.register()
 _cache.register()
+_wait_for_room()
 _session.start()
 _copies.start()
 if os.environ.get("NDSHARE_ENABLE"):

@@ -27,6 +27,7 @@ import numpy as np
 from . import _native
 from ._errors import CopyWarning
 from ._ring import Frame
+from ._travel import register_all
 
 Array = np.ndarray[Any, Any]
 Reducer = Callable[[Any], Any]
@@ -83,9 +84,9 @@ def warn_copies(on: bool = True) -> None:
     """
     # Importing runs anybody's code, so it comes before the lock, under which only tables of classes are changed.
     if on:
-        # NumPy makes these classes when they are first asked for; an array of one of them is to be seen, too.
-        importlib.import_module("numpy.ma")
-        importlib.import_module("numpy.char")
+        # NumPy makes some classes when they are first asked for; an array of one of them is to be seen, too. A pickler
+        # of multiprocessing takes our reducers over copyreg's as it is made, so these come first.
+        register_all()
     savers = _dills_table() if on or _savers_before else {}
     classes: set[type] = {np.ndarray, *_subclasses(np.ndarray)} if on else set()
     with _lock:

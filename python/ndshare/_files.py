@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -9,6 +10,9 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+# Of a dtype with many fields.
+_LONGEST_HEAD = 1 << 24
 
 
 def save(path: str | os.PathLike[str], array: ArrayLike) -> None:
@@ -111,6 +115,19 @@ def load(path: str | os.PathLike[str], mmap_mode: Literal["r", "r+", "c"] = "r")
         raise ValueError(f"expected the mmap_mode 'r', 'r+' or 'c', got {mmap_mode!r}")
     mapped: Any = np.lib.format.open_memmap(os.fspath(path), mode=mmap_mode)
     return np.asarray(mapped)
+
+
+def mapped(path: str | os.PathLike[str]) -> NDArray[Any]:
+    """Map a file in NumPy's format to read it, as `np.load` does, with a head of any length."""
+    try:
+        return np.load(path, mmap_mode="r", max_header_size=_LONGEST_HEAD)
+    except ValueError:
+        # NumPy 2.0 does not map what has no items behind a head of whole pages.
+        if os.path.getsize(path) <= _LONGEST_HEAD:
+            with contextlib.suppress(ValueError):
+                if (array := np.load(path, max_header_size=_LONGEST_HEAD)).size == 0:
+                    return array
+        raise
 
 
 for _function in (save, load):

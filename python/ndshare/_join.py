@@ -45,7 +45,7 @@ class FrameSet(Sequence["Frame[Any] | None"]):
     ``"left" in frames``, ``dict(frames)``, ``f(**frames)``. But a loop over it gives the frames, as of a tuple; `keys`
     are the names.
 
-    `missing` says of which readers no frame is here, and why: ``"no match"`` (its camera goes on, and no frame was near
+    `missing` says of which readers no frame is here, and why: ``"no match"`` (its camera went on, and no frame was near
     enough), ``"overrun"`` (it was not waited for, as too many frames were waiting), ``"frozen"``, ``"died"`` or
     ``"closed"``. `names` are the names of all readers, or their places; `lead` is
     the one whose frame the others are near to, and `time_ns` the time of that. `spread` is how far its frames lie
@@ -430,8 +430,9 @@ class Join(Closing):
     def _revive(self) -> None:
         """Take a frame of each that is frozen or died: nobody waits for those, but what is in the ring counts."""
         for stream, state in enumerate(self._matcher.states):
-            if state in {"frozen", "died"}:
-                self._take_of(stream)
+            # Who gets sets as fast as it asks never waits, and would not hear of a death otherwise.
+            if state in {"frozen", "died"} and not self._take_of(stream) and state == "frozen":
+                self._hear(stream)
 
     def _take_one(self) -> bool:
         """Take a frame of the reader that is farthest behind of those that have one."""

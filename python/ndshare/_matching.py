@@ -319,16 +319,17 @@ class Matcher:
                 self.counts[stream].matched += 1
                 continue
             entries.append(None)
-            missing[stream] = "overrun" if stream in hurried else self._why(stream)
+            missing[stream] = "overrun" if stream in hurried else self._why(stream, stamp)
             # What is no later than this one is nearest to it, or to one before.
             while queue and queue[0].stamp <= stamp:
                 queue.popleft()
         self._made, self._overdue = (lead, stamp), None
         return Match(lead, entries, missing)
 
-    def _why(self, stream: int) -> _Why:
-        state = self.states[stream]
-        return "no match" if state == "live" else state
+    def _why(self, stream: int, stamp: Any) -> _Why:
+        """Return why a stream has no frame at `stamp`. If it has shown a later one, its end is not why."""
+        state, last = self.states[stream], self.last[stream]
+        return "no match" if state == "live" or (last is not None and last > stamp) else state
 
 
 def unmatched(counts: Counts, waiting: int) -> int:

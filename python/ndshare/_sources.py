@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from . import _sinks
 from ._fields import Json
+from ._files import mapped
 from ._sinks._notes import Notes, notes_path, open_notes
 from ._sinks._rows import description_of
 from ._sinks._times import dtype_of_json, meta_of, paths_of, read_table
@@ -168,7 +169,7 @@ def _of_array(array: Any, path: Path) -> _Opened:
 
 def _open_npy(path: Path) -> _Opened:
     try:
-        array = np.load(path, mmap_mode="r", max_header_size=1 << 24)
+        array = mapped(path)
     except ValueError as error:  # as of Python objects
         raise ValueError(
             f"expected an array of numbers or of other items of a fixed size in {path}, got one that can't be mapped "

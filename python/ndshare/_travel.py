@@ -128,11 +128,16 @@ def look_at_each_message(pickler: Any, this_thread: Any) -> None:
     pickler.dump = functools.wraps(dump)(dump_message)
 
 
-def reducers_of_ours() -> dict[type, Callable[[Any], Any]]:
-    """Return what multiprocessing's pickler has of ours, by class; also for classes that NumPy makes when asked."""
+def register_all() -> None:
+    """Import the classes that NumPy makes when asked, and register them."""
     importlib.import_module("numpy.ma")
     importlib.import_module("numpy.char")
     _register_what_has_come()
+
+
+def reducers_of_ours() -> dict[type, Callable[[Any], Any]]:
+    """Return what multiprocessing's pickler has of ours, by class; also for classes that NumPy makes when asked."""
+    register_all()
     table = cast("dict[type, Any]", ForkingPickler._extra_reducers)  # type: ignore[attr-defined]
     return {cls: reduce for cls, reduce in table.items() if reduce.__module__.partition(".")[0] == "ndshare"}
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ._pages import HUGE, Pages, allocate, is_ram_drive
 
@@ -29,7 +28,7 @@ _KEEP_SIZE = 1
 # IOV_MAX of Linux.
 _MOST_PIECES = 1024
 
-Bytes = NDArray[np.uint8]
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 class LostError(OSError):

@@ -21,6 +21,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from .._files import mapped
 from . import Look, need
 from ._rows import Rows, npy_header
 
@@ -147,7 +148,7 @@ class _Table(Rows):
 
 def convert(table: Path, target: Path) -> None:
     """Write a table in NumPy's format as Parquet or CSV, by the ending of `target`; as a whole or not at all."""
-    rows = np.load(table, mmap_mode="r", max_header_size=1 << 24)
+    rows = mapped(table)
     part = target.with_name(target.name + ".part")
     write = _write_parquet if target.suffix == ".parquet" else _write_csv
     try:
@@ -235,7 +236,7 @@ def read_table(recording: Path, known: np.dtype[Any] | None = None) -> NDArray[A
         return _read_parquet(paths["parquet"])
     if paths["csv"].is_file():
         return _read_csv(paths["csv"], known)
-    return _read_npy(paths["npy"]) if paths["npy"].is_file() else None
+    return mapped(paths["npy"]) if paths["npy"].is_file() else None
 
 
 def meta_of(rows: NDArray[Any]) -> NDArray[Any] | None:
@@ -245,10 +246,6 @@ def meta_of(rows: NDArray[Any]) -> NDArray[Any] | None:
         return None
     plain = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), rows.dtype.itemsize)
     return np.ascontiguousarray(plain[:, _FIXED.size :]).view(dtype).reshape(len(rows))
-
-
-def _read_npy(path: Path) -> NDArray[Any]:
-    return np.load(path, mmap_mode="r", max_header_size=1 << 24)
 
 
 def _read_parquet(path: Path) -> NDArray[Any]:
@@ -292,7 +289,9 @@ def _read_csv(path: Path, known: np.dtype[Any] | None) -> NDArray[Any]:
             f"expected columns of meta that make fields in {path}, got {[*meta]}: mend it, or take it away and pass "
             "speed=None"
         )
-    rows["seq"], rows["time_ns"] = np.array(texts["seq"], "U20").astype("u8"), _typed(texts["time_ns"])
+    for name in "seq", "time_ns":
+        # Of the whole text: a number that does not fit is an error, and no other number.
+        rows[name] = np.array(texts[name], "U").astype(rows.dtype[name])
     rows["utc"] = np.array([text.rstrip("Z") for text in texts["utc"]], "M8[ns]")
     for name, values in places.items():
         values[...] = _of_texts(meta[name], values.dtype)

@@ -181,9 +181,12 @@ class _Array:
         folder = self._path / "c"
         path = folder.joinpath(str(self._frames // self._per_shard), *("0" for _ in self._look.shape))
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._at = self._end = self._start
+        self._kept = 0
         self._shard = File(path, most=self._start + self._per_shard * self._look.frame_bytes)
-        self._shard.write(0, [_no_places(self._per_shard)])
-        self._at = self._kept = self._end = self._start
+        # As far as the first frame: what is cut off at the end is behind it, also where frames have no bytes.
+        self._shard.write(0, [_no_places(self._per_shard, self._start)])
+        self._kept = self._start
 
     def _close_shard(self) -> None:
         if self._shard is not None:
@@ -196,8 +199,10 @@ class _Array:
         self._json.close(self._length)
 
 
-def _no_places(frames: int) -> Bytes:
-    return np.full(frames * _PLACE.size, 255, np.uint8)
+def _no_places(frames: int, length: int) -> Bytes:
+    places = np.zeros(length, np.uint8)
+    places[: frames * _PLACE.size] = 255
+    return places
 
 
 def _at_least_one(length: int) -> int:

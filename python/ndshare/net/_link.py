@@ -98,7 +98,10 @@ def patiently(call: Callable[[], _T], deadline: float, whom: str, undo: Callable
         is_back.set()
 
     _waits.add(is_back)
-    threading.Thread(target=run, name="ndshare net wait", daemon=True).start()
+    try:
+        threading.Thread(target=run, name="ndshare net wait", daemon=True).start()
+    except RuntimeError:
+        run()  # Python 3.12 starts no threads at its exit, and without an end of its session Zenoh aborts the process
     try:
         is_good, result = _outcome(outcome, deadline, whom)
     except BaseException:
