@@ -8,6 +8,9 @@ from typing import Any
 class Error(Exception):
     """The root of everything that ndshare raises on its own account.
 
+    `published` has the numbers of the frames that `put_many` published before it raised this, None for each that was
+    dropped; it is None of every other error.
+
     >>> import ndshare as nds
     >>> ring = nds.Ring(3, "uint8", slots=2)
     >>> try:
@@ -16,6 +19,8 @@ class Error(Exception):
     ...     type(error).__name__, str(error)[:20]
     ('Empty', 'no frame came: expec')
     """
+
+    published: "list[int | None] | None" = None
 
     # Tblib, which comes with Dask, makes exceptions that do not say this by `BaseException.__new__` instead of by their
     # class; those that are MemoryErrors or OSErrors, too, could not be read again.
