@@ -32,7 +32,7 @@ def started(method: str, target: Any, *args: Any) -> Any:
 
 def told(frames: list[Any]) -> list[tuple[Any, ...]]:
     """Return all that frames say but when they were published."""
-    return [(f.seq, f.shape, f.dtype, f.tolist(), None if f.meta is None else f.meta.tolist(), f.note) for f in frames]
+    return [(f.seq, f.shape, f.dtype, f.tobytes(), None if f.meta is None else f.meta.tolist(), f.note) for f in frames]
 
 
 def drained(reader: nds.Reader[Any]) -> list[Any]:
@@ -69,7 +69,7 @@ def drained(reader: nds.Reader[Any]) -> list[Any]:
         ({"shape": (2, 0), "dtype": "u1"}, np.zeros((3, 2, 0), np.uint8)),
         ({}, [np.arange(3), np.zeros((2, 2), "f4"), np.array("ab"), np.float32(7)]),
         ({}, np.arange(12.0).reshape(2, 3, 2)),
-        ({"fields": {"x": "f4", "n": (2, "i4")}}, np.zeros(3, [("x", "f4"), ("n", "i4", 2)])),
+        ({"fields": {"x": ((), "f4"), "n": (2, "i4")}}, np.zeros(3, [("x", "f4"), ("n", "i4", 2)])),
     ],
 )
 @pytest.mark.parametrize("is_writer", [False, True])

@@ -234,7 +234,7 @@ impl Own {
         if Operand::of_any(x).is_some() {
             return Ok(x.clone());
         }
-        AS_ARRAY.import(py, "ndshare._ring", "as_array")?.call1((x, self.is_typed.then(|| &self.dtype)))
+        AS_ARRAY.import(py, "ndshare._ring", "as_array")?.call1((x, self.is_typed.then_some(&self.dtype)))
     }
 
     /// What is said of an array that is published as it is; nothing when every frame is so.

@@ -186,7 +186,7 @@ impl Items<'_> {
         let hold = writing.hold()?;
         if self.len > hold.len_bytes() {
             let text = format!("expected a frame with room for {} bytes, got one of {}", self.len, hold.len_bytes());
-            return Err(ndshare::Error::value(text));
+            return Err(ndshare::Error::new(ndshare::Kind::InvalidValue, text));
         }
         // SAFETY: NumPy vouches for the items of an array, which cannot be resized while something borrows from it. The
         // block is one that only this writer holds, and has room; an array over it would be another holder.
