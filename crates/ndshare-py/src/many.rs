@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use crate::described::Described;
-use crate::dtype::Dtype;
+use crate::dtype::{Dtype, Meaning};
 use crate::error::{class_name, to_python};
 use crate::frame::{Own, carried, carried_note, parsed_time};
 use crate::guard::Once;
@@ -162,13 +162,14 @@ impl Own {
         }
         let array = self.as_array(x)?;
         let facts = Operand::of_any(&array).ok_or_else(|| no_frames(&array))?;
-        if self.must_cast(&array, &facts)? || !facts.is_c { self.plain(&array) } else { Ok(array) }
+        if self.must_cast(&array, &facts)? || !facts.is_c || has_holes(&array) { self.plain(&array) } else { Ok(array) }
     }
 
     /// An array in the ring's dtype, the items of each row of which lie as they will in a frame.
     fn with_plain_rows<'py>(&self, array: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let facts = Operand::of_any(array).ok_or_else(|| no_frames(array))?;
-        if self.must_cast(array, &facts)? || facts.rows().is_none() { self.plain(array) } else { Ok(array.clone()) }
+        let is_plain = !self.must_cast(array, &facts)? && facts.rows().is_some() && !has_holes(array);
+        if is_plain { Ok(array.clone()) } else { self.plain(array) }
     }
 
     /// Whether an array has another dtype than the ring.
@@ -184,12 +185,21 @@ impl Own {
         Ok(is_cast)
     }
 
-    /// A copy, in the ring's dtype if it has one.
+    /// A copy, in the ring's dtype if it has one. Its holes are zero: what was there before is nobody's business.
     fn plain<'py>(&self, array: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        static ASARRAY: Once<Py<PyAny>> = Once::new();
-        let (py, dtype) = (array.py(), self.is_typed.then_some(&self.dtype));
-        ASARRAY.import(py, "numpy", "asarray")?.call1((array, dtype, "C"))
+        static ZEROS: Once<Py<PyAny>> = Once::new();
+        let py = array.py();
+        let (shape, own) = (array.getattr(intern!(py, "shape"))?, array.getattr(intern!(py, "dtype"))?);
+        let dtype = if self.is_typed { self.dtype.bind(py).as_any().clone() } else { own };
+        let plain = ZEROS.import(py, "numpy", "zeros")?.call1((shape, dtype))?;
+        plain.set_item(py.Ellipsis(), array)?;
+        Ok(plain)
     }
+}
+
+/// Whether bytes of its items belong to no field.
+fn has_holes(array: &Bound<'_, PyAny>) -> bool {
+    Operand::of_any(array).is_some_and(|facts| !Meaning::of(array.py(), facts.descr).is_solid)
 }
 
 /// The bytes of the meta of each frame.

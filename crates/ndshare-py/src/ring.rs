@@ -17,7 +17,7 @@ use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 use crate::arena::work_arena;
 use crate::closable::{Closable, closed};
 use crate::described::{Described, Descriptions};
-use crate::dtype::Dtype;
+use crate::dtype::{Dtype, Meaning};
 use crate::error::{class_name, is_ours, to_python};
 use crate::frame::{FrameHold, Own, carried, carried_note, note_of, parsed_time, publish, quoted, received, written};
 use crate::gather::fill;
@@ -632,6 +632,7 @@ impl Ring {
         let mut writing = begin(py, by, (wanted.len_bytes(), content.tail_bytes() as u64), timeout)?;
         if !is_cast
             && let Some(items) = facts.items().filter(|items| wanted.takes(&facts) && items.len() <= QUICK_BYTES)
+            && Meaning::of(py, facts.descr).is_solid
         {
             at_once(py, || items.copy_to(&writing))?;
             return publish(py, &mut writing, content, timeout);
