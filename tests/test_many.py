@@ -32,7 +32,9 @@ def started(method: str, target: Any, *args: Any) -> Any:
 
 def told(frames: list[Any]) -> list[tuple[Any, ...]]:
     """Return all that frames say but when they were published."""
-    return [(f.seq, f.shape, f.dtype, f.tobytes(), None if f.meta is None else f.meta.tolist(), f.note) for f in frames]
+    return [
+        (f.seq, f.shape, f.dtype, str(f.tolist()), None if f.meta is None else f.meta.tolist(), f.note) for f in frames
+    ]
 
 
 def drained(reader: nds.Reader[Any]) -> list[Any]:
