@@ -16,6 +16,7 @@ from bench import (  # noqa: F401  (they register themselves)
     memory,
     net,
     pipe,
+    rates,
     ray,
     record,
     ring,

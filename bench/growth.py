@@ -144,11 +144,18 @@ start = time.perf_counter()
 array = nds.ref(sys.argv[1]).open()
 print(time.perf_counter() - start, array[0])
 """
+OPEN_RING = """
+import sys, time
+import ndshare as nds
+start = time.perf_counter()
+frame = nds.ref(sys.argv[1]).open().reader(start="oldest").get(timeout=60)
+print(time.perf_counter() - start, frame[0])
+"""
 
 
-def _attach(ref: nds.Ref[Any]) -> float:
+def _attach(ref: nds.Ref[Any], program: str = OPEN) -> float:
     """Have a new process join the arena for one array, and tell how long that took."""
-    done = subprocess.run([sys.executable, "-c", OPEN, str(ref)], check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run([sys.executable, "-c", program, str(ref)], check=True, stdout=subprocess.PIPE, text=True)
     took, first = done.stdout.split()
     if first != "7":
         raise AssertionError("another array")
@@ -167,6 +174,78 @@ def attach() -> Iterator[Contestants]:
         yield {f"{count:,} blocks": contestant(arena) for count, arena in arenas.items()}
 
 
+@bench(
+    "growth-ring-attach",
+    "join an arena with 100,000 blocks for a ring, and read a frame",
+    target=Target("at most", 1.5),
+    rounds=7,
+)
+def ring_attach() -> Iterator[Contestants]:
+    """Join, open a ring and make a reader without a look at what there is."""
+    with _arenas(BLOCKS) as arenas:
+        rings = {count: nds.Ring(KIB, np.uint8, slots=4, keep=1, arena=arena) for count, arena in arenas.items()}
+        for ring in rings.values():
+            ring.put(np.full(KIB, 7, np.uint8))
+
+        def contestant(ring: nds.Ring[Any]) -> Callable[[], float]:
+            ref = nds.ref(ring)
+            return lambda: _attach(ref, OPEN_RING)
+
+        yield {f"{count:,} blocks": contestant(ring) for count, ring in rings.items()}
+        rings.clear()
+
+
+# ---- rings ----------------------------------------------------------------------------------------------------------
+
+BURST = 32
+LINE = np.zeros(KIB, np.uint8)
+
+
+def _bursts(ring: nds.Ring[Any], readers: list[nds.Reader[Any]]) -> Callable[[], float]:
+    """Return a contestant that puts frames while the readers look on, and has them read outside the clock."""
+
+    def go() -> float:
+        took = 0.0
+        for _ in range(30):
+            start = perf_counter()
+            for _ in repeat(None, BURST):
+                ring.put(LINE)
+            took += perf_counter() - start
+            for reader in readers:
+                while reader.lag:
+                    reader.get_many(BURST)
+        return took / 30 / BURST
+
+    return go
+
+
+@bench(
+    "growth-ring-slots", "put into a ring of 8192 slots, readers 32 behind", target=Target("at most", 1.5), rounds=15
+)
+def ring_slots() -> Iterator[Contestants]:
+    """Find a frame to write without a look at all."""
+    with pinned(0):
+        rings = {slots: nds.Ring(KIB, np.uint8, slots=slots) for slots in (8192, 64, 1024)}
+        yield {f"{slots:,} slots": _bursts(ring, [ring.reader()]) for slots, ring in rings.items()}
+
+
+@bench(
+    "growth-ring-readers",
+    "put into a ring with 64 readers of every frame",
+    rounds=15,
+    note="a writer looks at the place of each reader, so this grows by some dozen nanoseconds a reader",
+)
+def ring_readers() -> Iterator[Contestants]:
+    """Look at each reader."""
+
+    def contestant(count: int) -> Callable[[], float]:
+        ring = nds.Ring(KIB, np.uint8, slots=64)
+        return _bursts(ring, [ring.reader() for _ in range(count)])
+
+    with pinned(0):
+        yield {f"{count} readers": contestant(count) for count in (64, 1, 8)}
+
+
 # ---- processes ------------------------------------------------------------------------------------------------------
 
 PROCESSES = (64, 1, 8)
@@ -179,12 +258,19 @@ def _stay(cache: nds.Cache, conn: Connection) -> None:
     conn.recv()
 
 
+def _stay_attached(ring: nds.Ring[Any], conn: Connection) -> None:
+    """Have read a frame, and look on for the newest until told to leave."""
+    reader = ring.reader(latest=True, start="oldest")
+    conn.send(int(reader.get()[0]))
+    conn.recv()
+
+
 @contextmanager
-def _others(cache: nds.Cache, count: int) -> Generator[None]:
-    """Have so many processes hold a value of the cache."""
+def _others(cache: Any, count: int, stay: Callable[..., None] = _stay) -> Generator[None]:
+    """Have so many processes hold a value of the cache, or a reader of the ring."""
     context = mp.get_context("fork")
     pipes = [context.Pipe() for _ in range(count)]
-    processes = [context.Process(target=_stay, args=(cache, theirs), daemon=True) for _, theirs in pipes]
+    processes = [context.Process(target=stay, args=(cache, theirs), daemon=True) for _, theirs in pipes]
     for process in processes:
         process.start()
     for mine, _ in pipes:
@@ -237,3 +323,27 @@ def processes_make() -> Iterator[Contestants]:
         return go
 
     yield from _among(work)
+
+
+@bench(
+    "growth-ring-processes",
+    "put and get a frame in a ring that 63 other processes read",
+    rounds=7,
+    note="a writer looks at the place of each reader, as above; the processes add nothing to that",
+)
+def processes_ring() -> Iterator[Contestants]:
+    """Put and get beside many that look on."""
+    rings = {count: nds.Ring(KIB, np.uint8, slots=64, keep=1) for count in PROCESSES}
+    for ring in rings.values():
+        ring.put(LINE)
+
+    def contestant(ring: nds.Ring[Any], count: int) -> Callable[[], float]:
+        def go() -> float:
+            with _others(ring, count - 1, _stay_attached), pinned(0):
+                work = _bursts(ring, [ring.reader()])
+                work()
+                return work()
+
+        return go
+
+    yield {f"{count} processes": contestant(ring, count) for count, ring in rings.items()}

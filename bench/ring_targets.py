@@ -16,7 +16,7 @@ import ndshare as nds
 FRAME = 4 << 20
 
 
-def _serve(conn: Connection, other: Connection, cpu: int, work: Callable[[int], object]) -> None:
+def serve(conn: Connection, other: Connection, cpu: int, work: Callable[[int], object]) -> None:
     """Do the work as often as the other side says, and say when it is about to begin and when it is done."""
     other.close()
     os.sched_setaffinity(0, {cpu})
@@ -34,7 +34,7 @@ def echo(conn: Connection, other: Connection, cpu: int, reader: nds.Reader, ring
             with ring.write():
                 pass
 
-    _serve(conn, other, cpu, work)
+    serve(conn, other, cpu, work)
 
 
 def pass_on(conn: Connection, other: Connection, cpu: int, reader: nds.Reader, ring: nds.Ring) -> None:
@@ -46,7 +46,7 @@ def pass_on(conn: Connection, other: Connection, cpu: int, reader: nds.Reader, r
             ring.put(frame)
             del frame
 
-    _serve(conn, other, cpu, work)
+    serve(conn, other, cpu, work)
 
 
 def consume(conn: Connection, other: Connection, cpu: int, reader: nds.Reader) -> None:
@@ -55,7 +55,7 @@ def consume(conn: Connection, other: Connection, cpu: int, reader: nds.Reader) -
     def work(times: int) -> int:
         return sum(int(reader.get()[-1, -1]) for _ in range(times))
 
-    _serve(conn, other, cpu, work)
+    serve(conn, other, cpu, work)
 
 
 def idle(conn: Connection, other: Connection, cpu: int, reader: nds.Reader) -> None:
@@ -69,7 +69,7 @@ def idle(conn: Connection, other: Connection, cpu: int, reader: nds.Reader) -> N
             return time.process_time() - start
         raise AssertionError("a frame came from nowhere")
 
-    _serve(conn, other, cpu, work)
+    serve(conn, other, cpu, work)
 
 
 def echo_memory(  # noqa: PLR0917
@@ -84,7 +84,7 @@ def echo_memory(  # noqa: PLR0917
             np.frombuffer(memory.buf, np.uint8, FRAME, place * FRAME)
             outbox.put(place)
 
-    _serve(conn, other, cpu, work)
+    serve(conn, other, cpu, work)
     memory.close()
 
 
@@ -95,7 +95,7 @@ def echo_queue(conn: Connection, other: Connection, cpu: int, inbox: Any, outbox
         for _ in range(times):
             outbox.put(inbox.get())
 
-    _serve(conn, other, cpu, work)
+    serve(conn, other, cpu, work)
 
 
 # ---- iceoryx2
@@ -104,7 +104,7 @@ def echo_queue(conn: Connection, other: Connection, cpu: int, inbox: Any, outbox
 class Ice:
     """One direction of iceoryx2: slices of bytes, published and received."""
 
-    def __init__(self, node: Any, name: str, publishes: bool, waiting: int = 4) -> None:
+    def __init__(self, node: Any, name: str, publishes: bool, waiting: int = 4, nbytes: int = FRAME) -> None:
         import ctypes
 
         import iceoryx2 as iox2
@@ -112,16 +112,17 @@ class Ice:
         builder = node.service_builder(iox2.ServiceName.new(name)).publish_subscribe(iox2.Slice[ctypes.c_uint8])
         # As many frames wait as in our rings, and none is lost: by default the oldest would be.
         builder = builder.enable_safe_overflow(False).subscriber_max_buffer_size(waiting)
+        self.nbytes = nbytes
         self.service = builder.open_or_create()
         if publishes:
-            port = self.service.publisher_builder().initial_max_slice_len(FRAME)
+            port = self.service.publisher_builder().initial_max_slice_len(nbytes)
             self.port: Any = port.backpressure_strategy(iox2.BackpressureStrategy.RetryUntilDelivered).create()
         else:
             self.port = self.service.subscriber_builder().create()
 
     def send(self) -> None:
         """Publish a frame with an array over it, as documented."""
-        sample = self.port.loan_slice_uninit(FRAME)
+        sample = self.port.loan_slice_uninit(self.nbytes)
         np.frombuffer(sample.payload().as_memory_view(), np.uint8)
         sample.assume_init().send()
 
@@ -135,7 +136,7 @@ class Ice:
 
     def send_address(self) -> None:
         """Publish a frame of which only the address is looked at."""
-        sample = self.port.loan_slice_uninit(FRAME)
+        sample = self.port.loan_slice_uninit(self.nbytes)
         _ = sample.payload_ptr
         sample.assume_init().send()
 
@@ -148,19 +149,19 @@ class Ice:
 
     def copy_in(self, source: Any) -> None:
         """Publish a copy of an array."""
-        sample = self.port.loan_slice_uninit(FRAME)
+        sample = self.port.loan_slice_uninit(self.nbytes)
         np.copyto(np.frombuffer(sample.payload().as_memory_view(), np.uint8), source)
         sample.assume_init().send()
 
-    def look(self) -> int:
+    def look(self, item: int = -1) -> int:
         """Wait for a frame and look at one item of it."""
         while (sample := self.port.receive()) is None:
             pass
         array = np.frombuffer(sample.payload().as_memory_view(), np.uint8)
-        last = int(array[-1])
+        seen = int(array[item])
         del array
         sample.delete()
-        return last
+        return seen
 
 
 def ice_node() -> Any:
@@ -182,10 +183,10 @@ def ice_echo(conn: Connection, other: Connection, cpu: int, name: str) -> None:
             receive()
             send()
 
-    _serve(conn, other, cpu, work)
+    serve(conn, other, cpu, work)
 
 
 def ice_consume(conn: Connection, other: Connection, cpu: int, name: str) -> None:
     """Take each frame, and look at one item of it."""
     there = Ice(ice_node(), f"{name}/stream", False, 8)
-    _serve(conn, other, cpu, lambda times: sum(there.look() for _ in range(times)))
+    serve(conn, other, cpu, lambda times: sum(there.look() for _ in range(times)))

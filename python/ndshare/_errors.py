@@ -26,6 +26,9 @@ class Error(Exception):
 class ArenaFull(Error, MemoryError):
     """No room: the arena's budget or a limit of the system is used up. The message names both limit and holders.
 
+    `published` has the numbers of the frames that `put_many` published before it raised this, None for each that was
+    dropped; it is None of every other call.
+
     >>> import ndshare as nds
     >>> try:
     ...     nds.zeros(1 << 30, arena=nds.Arena("4 MiB"))
@@ -33,6 +36,8 @@ class ArenaFull(Error, MemoryError):
     ...     type(error)
     <class 'ndshare.ArenaFull'>
     """
+
+    published: "list[int | None] | None" = None
 
 
 class Stale(Error, ReferenceError):
@@ -88,6 +93,9 @@ class Empty(Timeout, queue.Empty):
 class Full(Timeout, queue.Full):
     """A ring had no room for a frame before the timeout.
 
+    `published` has the numbers of the frames that `put_many` published before it raised this, None for each that was
+    dropped; it is None of every other call.
+
     >>> import ndshare as nds
     >>> ring = nds.Ring(1, "uint8", slots=1)
     >>> frames = ring.reader()
@@ -98,9 +106,14 @@ class Full(Timeout, queue.Full):
     1
     """
 
+    published: "list[int | None] | None" = None
+
 
 class Closed(Error, EOFError):
     """The ring, or its reader, was closed: there is nothing more to read, and nothing can be written.
+
+    `published` has the numbers of the frames that `put_many` published before it raised this, None for each that was
+    dropped; it is None of every other call.
 
     >>> import ndshare as nds
     >>> ring = nds.Ring(1, "uint8", slots=1)
@@ -111,6 +124,8 @@ class Closed(Error, EOFError):
     ...     ring.closed
     True
     """
+
+    published: "list[int | None] | None" = None
 
 
 class WriterDied(Error, RuntimeError):

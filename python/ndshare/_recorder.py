@@ -132,17 +132,17 @@ class Recorder:
         # From now on the reader is this process's.
         _ = reader.fileno()
 
-    def _get(self, timeout: float) -> Any:
-        """Return the next frame. Raises as `Reader.get`."""
+    def _get(self, most: int, timeout: float) -> list[Any]:
+        """Return the next frames. Raises as `Reader.get_many`."""
         if self._held:
-            return self._held.popleft()
+            return [self._held.popleft()]
         if self._death is not None:
             death, self._death = self._death, None
             raise death
-        frame: Any = cast("Reader[Any]", self._reader).get(timeout=timeout)
-        while frame.seq <= self._last_held:
-            frame = cast("Reader[Any]", self._reader).get(timeout=timeout)
-        return frame
+        while True:
+            frames = cast("Reader[Any]", self._reader).get_many(most, timeout=timeout)
+            if frames := [frame for frame in frames if frame.seq > self._last_held]:
+                return frames
 
     def run(self) -> None:
         """Record until the end. Raises EndedError if that came too early; what is whole is on the disk in any case."""
@@ -190,51 +190,31 @@ class Recorder:
             frames.clear()
 
     def _batch(self, most: int) -> list[Any] | None:
-        """Return what is there, or the next frame; None at the end."""
-        first = self._wait()
-        if first is None:
-            return None
-        frames, size = [first], first.nbytes
-        while len(frames) < most and size < _BATCH_BYTES:
-            try:
-                frame = self._get(timeout=0)
-            except (Empty, Closed):
-                # It says so again when it is asked for the next one.
-                break
-            except WriterDied as death:
-                # A reader tells of it once. What came before it is to be written first.
-                self._death = death
-                break
-            if self._is_past(frame):
-                self._bound = -1
-                break
-            frames.append(frame)
-            size += frame.nbytes
-        return frames
-
-    _bound: int | None = None
-
-    def _wait(self) -> Any:
-        """Return the next frame that counts; None at the end of the recording or of the stream."""
+        """Return the next frames that count, once there are some; None at the end of the recording or of the stream."""
         while True:
             if self._bound is None and self._is_over():
                 # What was published by now still counts, and no more: the stream may be fast.
                 self._bound = self._ring.stats()["written"]
             try:
-                frame = self._get(timeout=_LOOK_EVERY if self._bound is None else 0)
+                frames = self._get(min(most, self._at_once), timeout=_LOOK_EVERY if self._bound is None else 0)
             except Empty:
                 if self._bound is not None:
                     return None
                 continue
             except Closed:
                 return None
-            if self._is_past(frame):
+            self._at_once = max(1, _BATCH_BYTES // max(1, frames[-1].nbytes))
+            if self._bound is not None and frames[0].seq >= self._bound:
                 return None
-            if frame.seq >= self._first:
-                return frame
+            if frames := [frame for frame in frames if self._counts(frame)]:
+                return frames
 
-    def _is_past(self, frame: Any) -> bool:
-        return self._bound is not None and frame.seq >= self._bound
+    _bound: int | None = None
+    # So many frames make a megabyte, as far as is known.
+    _at_once = 1
+
+    def _counts(self, frame: Any) -> bool:
+        return frame.seq >= self._first and (self._bound is None or frame.seq < self._bound)
 
     def _is_over(self) -> bool:
         seconds = self._plan.seconds

@@ -90,6 +90,12 @@ impl Described {
         self.len_bytes
     }
 
+    /// Whether the items of a contiguous array go in as they lie.
+    #[inline]
+    pub(crate) fn takes(&self, facts: &Operand<'_>) -> bool {
+        self.is_c && facts.shape == self.shape() && facts.nbytes() == self.len_bytes
+    }
+
     /// The address of the first item, `offset` bytes into a block. ValueError when an item does not lie inside.
     #[inline]
     pub(crate) fn place(&self, py: Python<'_>, hold: &Hold, offset: u64) -> PyResult<*mut u8> {

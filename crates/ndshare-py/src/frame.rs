@@ -206,6 +206,17 @@ impl Own {
         self.dtype(py).is_like(dtype)
     }
 
+    /// The dtype of an array that is put.
+    ///
+    /// # Errors
+    /// TypeError for one whose items are no plain bytes.
+    #[inline]
+    pub(crate) fn dtype_of<'py>(&self, py: Python<'py>, facts: &Operand<'_>) -> PyResult<Dtype<'py>> {
+        let dtype = Dtype::borrowed(py, facts.descr);
+        // The ring's own was looked at when the ring was made.
+        if dtype.as_any().is(&self.dtype) { Ok(dtype) } else { Dtype::of(py, Some(dtype.as_any())) }
+    }
+
     /// The shape of every frame, if they have one.
     pub(crate) fn shape(&self) -> Option<&[usize]> {
         self.frame.as_ref().map(|frame| frame.shape())
@@ -214,6 +225,16 @@ impl Own {
     /// What a frame says of its dtype: nothing when it is the one that the ring's head says.
     fn element_beside(&self, py: Python<'_>, dtype: &Dtype<'_>) -> PyResult<Option<Element>> {
         if self.is_typed && self.has_dtype(py, dtype)? { Ok(None) } else { dtype.stored_element().map(Some) }
+    }
+
+    /// What is put, as an array. A list or a scalar becomes what NumPy makes of it, or what fits the ring's dtype.
+    pub(crate) fn as_array<'py>(&self, x: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        static AS_ARRAY: Once<Py<PyAny>> = Once::new();
+        let py = x.py();
+        if Operand::of_any(x).is_some() {
+            return Ok(x.clone());
+        }
+        AS_ARRAY.import(py, "ndshare._ring", "as_array")?.call1((x, self.is_typed.then_some(&self.dtype)))
     }
 
     /// What is said of an array that is published as it is; nothing when every frame is so.
@@ -287,6 +308,18 @@ impl Meta {
         static FROM_BUFFER: Once<Py<PyAny>> = Once::new();
         let dtype = if buffer.is_instance_of::<PyByteArray>() { &self.checked } else { &self.dtype };
         FROM_BUFFER.import(py, "numpy", "frombuffer")?.call1((buffer, dtype.bind(py)))?.get_item(0)
+    }
+
+    /// The bytes of each record of an array of this very dtype; none for anything else.
+    pub(crate) fn plain_records(&self, records: &Bound<'_, PyAny>) -> PyResult<Option<Vec<Vec<u8>>>> {
+        let py = records.py();
+        let Some(facts) = Operand::of_any(records) else { return Ok(None) };
+        let is_plain = facts.shape.len() == 1 && facts.itemsize == self.itemsize && self.itemsize > 0;
+        if !is_plain || !Dtype::borrowed(py, facts.descr).is_like(&Dtype::known(self.given.bind(py).clone()))? {
+            return Ok(None);
+        }
+        let bytes = records.call_method0(intern!(py, "tobytes"))?.cast_into::<PyBytes>()?;
+        Ok(Some(bytes.as_bytes().chunks(self.itemsize).map(<[u8]>::to_vec).collect()))
     }
 
     /// The bytes of a record with what fits of `carried`, then `meta`, then `fields`, the others zero.
@@ -564,8 +597,9 @@ impl FrameHold {
     }
 }
 
+/// Publishes a frame, and returns its number; none when it was dropped.
 #[inline]
-fn publish(
+pub(crate) fn publish(
     py: Python<'_>,
     writing: &mut ring::Writing,
     content: Content<'_>,

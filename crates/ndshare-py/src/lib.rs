@@ -28,6 +28,7 @@ mod gather;
 mod guard;
 mod lock;
 mod make;
+mod many;
 mod names;
 mod ndarray;
 mod objects;

@@ -5,11 +5,13 @@
 //! object is. [`fields_of`] is that function there, and elsewhere the field itself.
 
 use std::ffi::c_int;
+use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 
 use ndshare::array::{Description, Layout};
 use ndshare::element::Element;
 use ndshare::layout;
+use ndshare::ring::Writing;
 use numpy::npyffi::{
     self, NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_F_CONTIGUOUS, NPY_ARRAY_WRITEABLE, NpyTypes,
     PY_ARRAY_API, PyArray_Descr, PyArrayObject_fields, npy_intp,
@@ -135,6 +137,61 @@ impl<'a> Operand<'a> {
     #[inline]
     pub(crate) fn size(&self) -> usize {
         self.shape.iter().product()
+    }
+}
+
+/// Items of an array that lie side by side, in the order of their indices; borrowed from the array.
+#[derive(Clone, Copy)]
+pub(crate) struct Items<'a> {
+    data: usize,
+    len: usize,
+    array: PhantomData<&'a ()>,
+}
+
+impl<'a> Operand<'a> {
+    /// Its items, if they lie so.
+    #[inline]
+    pub(crate) fn items(&self) -> Option<Items<'a>> {
+        self.is_c.then(|| Items { data: self.data, len: self.nbytes(), array: PhantomData })
+    }
+
+    /// The arrays along its first axis, each with its items, if all of these lie so; none for an array without axes.
+    pub(crate) fn rows(&self) -> Option<(Operand<'a>, impl Iterator<Item = Items<'a>> + use<'a>)> {
+        let (&count, shape) = self.shape.split_first()?;
+        let (&step, strides) = self.strides.split_first()?;
+        let (plain, len) = layout::contiguous(shape, self.itemsize, false).ok()?;
+        let lie_so =
+            self.is_c || len == 0 || shape.iter().zip(strides).zip(&plain).all(|((&n, a), b)| n == 1 || a == b);
+        let data = self.data;
+        // An array of no rows at all has none to be read.
+        let row = move |index| Items { data: data.wrapping_add_signed(step * index as isize), len, array: PhantomData };
+        let one = Operand { shape, strides, is_c: true, is_f: false, ..*self };
+        lie_so.then(|| (one, (0..count).map(row)))
+    }
+}
+
+impl Items<'_> {
+    /// How many bytes they are.
+    #[inline]
+    pub(crate) fn len(self) -> usize {
+        self.len
+    }
+
+    /// Copies them into a frame that is being filled, as its first ones.
+    ///
+    /// # Errors
+    /// `InvalidValue` for a frame that is smaller; `Misuse` for one that was published.
+    #[inline]
+    pub(crate) fn copy_to(self, writing: &Writing) -> ndshare::Result<()> {
+        let hold = writing.hold()?;
+        if self.len > hold.len_bytes() {
+            let text = format!("expected a frame with room for {} bytes, got one of {}", self.len, hold.len_bytes());
+            return Err(ndshare::Error::new(ndshare::Kind::InvalidValue, text));
+        }
+        // SAFETY: NumPy vouches for the items of an array, which cannot be resized while something borrows from it. The
+        // block is one that only this writer holds, and has room; an array over it would be another holder.
+        unsafe { ptr::copy_nonoverlapping(self.data as *const u8, hold.as_ptr(), self.len) };
+        Ok(())
     }
 }
 

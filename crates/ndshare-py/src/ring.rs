@@ -17,12 +17,13 @@ use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 use crate::arena::work_arena;
 use crate::closable::{Closable, closed};
 use crate::described::{Described, Descriptions};
-use crate::dtype::Dtype;
+use crate::dtype::{Dtype, Meaning};
 use crate::error::{class_name, is_ours, to_python};
-use crate::frame::{FrameHold, Own, carried, carried_note, note_of, parsed_time, quoted, received, written};
+use crate::frame::{FrameHold, Own, carried, carried_note, note_of, parsed_time, publish, quoted, received, written};
 use crate::gather::fill;
 use crate::guard::{Guarded, Once};
 use crate::lock::seconds;
+use crate::many::{Said as SaidOfMany, put_many};
 use crate::ndarray::{Operand, make_readonly};
 use crate::shared::block_under;
 use crate::travel::{opened, ticketed};
@@ -275,6 +276,48 @@ impl Ring {
         fields: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Option<u64>> {
         self.put_by(py, &self.ring, x, timeout, (meta, note, time_ns, fields))
+    }
+
+    /// Publish many arrays in one call, and return their numbers, as `put` returns each; for small frames at high rates.
+    ///
+    /// `frames` is an array of one axis more than a frame, or a sequence of arrays. All are looked at before the first is
+    /// published, so what cannot be put raises what `put` raises, and nothing is published then. Each is copied, also a
+    /// shared array, and cast by the rules of `put`. A ring with fields takes structured arrays here.
+    ///
+    /// `meta` has a mapping or a record for each frame: a structured array, or a sequence; `time_ns` a time for each. The
+    /// `timeout` is for all of them together.
+    ///
+    /// A call that ends half-way (Full at the timeout, Closed, ArenaFull, a signal handler that raises, as by Ctrl-C) says in a
+    /// note how many frames were published, and its exception has their numbers in `published`: go on with the others.
+    ///
+    /// >>> import ndshare as nds, numpy as np
+    /// >>> ring = nds.Ring(3, "uint8", slots=4)
+    /// >>> frames = ring.reader()
+    /// >>> ring.put_many(np.arange(6, dtype="uint8").reshape(2, 3))
+    /// [0, 1]
+    /// >>> lines = [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+    /// >>> try:
+    /// ...     ring.put_many(lines, timeout=0)
+    /// ... except nds.Full as full:
+    /// ...     full.published, lines[len(full.published):]
+    /// ([2, 3], [[6, 7, 8]])
+    #[pyo3(signature = (frames, /, timeout=None, *, meta=None, time_ns=None))]
+    fn put_many(
+        &self,
+        py: Python<'_>,
+        frames: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+        meta: Option<&Bound<'_, PyAny>>,
+        time_ns: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Vec<Option<u64>>> {
+        put_many(
+            py,
+            &self.own,
+            (&*self.ring, &self.ring as &dyn Sink),
+            frames,
+            seconds(timeout)?,
+            SaidOfMany { meta, time_ns },
+        )
     }
 
     /// A writer, made beforehand: the stream does not end before all that were made are closed.
@@ -545,6 +588,9 @@ impl Writing {
     }
 }
 
+/// So many bytes are copied at once, attached: an array over the frame takes longer than that.
+const QUICK_BYTES: usize = 64 << 10;
+
 impl Ring {
     fn put_by(
         &self,
@@ -562,9 +608,9 @@ impl Ring {
             let meta = self.meta(x, meta, fields)?;
             return self.put_tree(py, by, x, timeout, (&meta, note, time_ns));
         }
-        let array = self.as_array(x)?;
+        let array = self.own.as_array(x)?;
         let facts = Operand::of_any(&array).ok_or_else(|| PyTypeError::new_err("expected something like an array"))?;
-        let dtype = Dtype::of(py, Some(&array.getattr(intern!(py, "dtype"))?))?;
+        let dtype = self.own.dtype_of(py, &facts)?;
         let is_cast = self.own.check_cast(py, &dtype)?;
         if is_cast {
             check_fits(&array, &Dtype::known(self.own.dtype.bind(py).clone()))?;
@@ -583,7 +629,14 @@ impl Ring {
         let dtype = if is_cast { Dtype::known(self.own.dtype.bind(py).clone()) } else { dtype };
         let wanted = self.own.like(py, &facts, dtype)?;
         let content = Content { offset: 0, view: wanted.said(), meta: &meta, note, time_ns };
-        let writing = begin(py, by, (wanted.len_bytes(), content.tail_bytes() as u64), timeout)?;
+        let mut writing = begin(py, by, (wanted.len_bytes(), content.tail_bytes() as u64), timeout)?;
+        if !is_cast
+            && let Some(items) = facts.items().filter(|items| wanted.takes(&facts) && items.len() <= QUICK_BYTES)
+            && Meaning::of(py, facts.descr).is_solid
+        {
+            at_once(py, || items.copy_to(&writing))?;
+            return publish(py, &mut writing, content, timeout);
+        }
         let (frame, hold) = written(py, &self.own, &wanted, writing, true)?;
         fill(py, &frame, &array)?;
         drop(frame);
@@ -633,16 +686,6 @@ impl Ring {
         let hold = FrameHold::begun(py, &self.own, &tree.frame, writing)?;
         fitting.each(|described, offset, array| fill(py, &FrameHold::part(&hold, py, described, offset)?, array))?;
         FrameHold::publish(hold, py, content, timeout)
-    }
-
-    /// What is put, as an array. A list or a scalar becomes what NumPy makes of it, or what fits the ring's dtype.
-    fn as_array<'py>(&self, x: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        static AS_ARRAY: Once<Py<PyAny>> = Once::new();
-        let py = x.py();
-        if Operand::of_any(x).is_some() {
-            return Ok(x.clone());
-        }
-        AS_ARRAY.import(py, "ndshare._ring", "as_array")?.call1((x, self.own.is_typed.then(|| &self.own.dtype)))
     }
 }
 
@@ -756,6 +799,35 @@ impl Writer {
         self.ring.get().put_by(py, &*writer, x, timeout, (meta, note, time_ns, fields))
     }
 
+    /// Publish many arrays in one call, as `Ring.put_many` does, and return their numbers.
+    ///
+    /// Raises what that does, Closed also when this writer was closed, and RuntimeError when another process uses it.
+    ///
+    /// >>> import ndshare as nds
+    /// >>> ring = nds.Ring(2, "uint8", slots=4)
+    /// >>> writer = ring.writer()
+    /// >>> writer.put_many([[1, 2], [3, 4]])
+    /// [0, 1]
+    #[pyo3(signature = (frames, /, timeout=None, *, meta=None, time_ns=None))]
+    fn put_many(
+        &self,
+        py: Python<'_>,
+        frames: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+        meta: Option<&Bound<'_, PyAny>>,
+        time_ns: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Vec<Option<u64>>> {
+        let (writer, ring) = (self.writer.open(py, "writer")?, self.ring.get());
+        put_many(
+            py,
+            &ring.own,
+            (&*ring.ring, &*writer as &dyn Sink),
+            frames,
+            seconds(timeout)?,
+            SaidOfMany { meta, time_ns },
+        )
+    }
+
     /// End this writer. The stream ends if it was the last one. A writer that was sent to another process lives on there.
     ///
     /// >>> import ndshare as nds
@@ -830,6 +902,8 @@ pub(crate) struct Reader {
     reader: Closable<library::Reader>,
     own: Arc<Own>,
     known: Descriptions,
+    /// What went wrong with a frame that was taken together with others, to be told by the next call.
+    untold: Guarded<Option<PyErr>>,
 }
 
 /// Looking for so long attached to the interpreter is cheaper than to let go of it and to come back.
@@ -850,20 +924,50 @@ impl Reader {
     }
 
     fn over(reader: library::Reader, own: Arc<Own>) -> Self {
-        Self { reader: Closable::new(Arc::new(reader)), own, known: Descriptions::new() }
+        let (reader, known, untold) = (Closable::new(Arc::new(reader)), Descriptions::new(), Guarded::new(None));
+        Self { reader, own, known, untold }
     }
 
     #[inline]
     fn next<'py>(&self, py: Python<'py>, timeout: Option<Duration>) -> PyResult<Bound<'py, PyAny>> {
-        // A reference of its own, because another thread may close the reader meanwhile.
         let reader = self.reader.open(py, "reader")?;
+        let frame = self.first(py, &reader, timeout)?;
+        received(py, &self.own, &self.known, frame)
+    }
+
+    /// The next frame. The reader is a reference of the caller's own, because another thread may close it meanwhile.
+    #[inline]
+    fn first(&self, py: Python<'_>, reader: &library::Reader, timeout: Option<Duration>) -> PyResult<library::Frame> {
+        if let Some(untold) = self.untold.take() {
+            return Err(untold);
+        }
         let soon = if timeout == Some(Duration::ZERO) { Duration::ZERO } else { SOON };
         let mut found = at_once(py, || reader.get_soon(Duration::ZERO))?;
         if found.is_none() {
             found = at_once(py, || reader.get_soon(soon))?;
         }
         let wait = || self.waited(py, interruptible_for(py, timeout, |deadline| reader.get(deadline)));
-        received(py, &self.own, &self.known, found.map_or_else(wait, Ok)?)
+        found.map_or_else(wait, Ok)
+    }
+
+    /// The next frame and those after it that are there, as arrays.
+    fn many<'py>(&self, py: Python<'py>, most: usize, timeout: Option<Duration>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let reader = self.reader.open(py, "reader")?;
+        let mut frames = vec![self.first(py, &reader, timeout)?];
+        at_once(py, || {
+            reader.take_more(&mut frames, most);
+            Ok(())
+        })?;
+        let mut arrays = Vec::with_capacity(frames.len());
+        for frame in frames {
+            match received(py, &self.own, &self.known, frame) {
+                Ok(array) => arrays.push(array),
+                Err(error) if arrays.is_empty() => return Err(error),
+                // Those that are whole are not lost for the sake of one that is not.
+                Err(error) => drop(self.untold.replace(Some(error))),
+            }
+        }
+        Ok(arrays)
     }
 
     /// What a wait gave; where frames come from another machine, an `Empty` says how to see what becomes of them there.
@@ -895,6 +999,32 @@ impl Reader {
     #[pyo3(signature = (timeout=None))]
     fn get<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
         self.next(py, seconds(timeout)?)
+    }
+
+    /// The next frame, once there is one, and those after it that are there by then: a list of `n` at the most.
+    ///
+    /// It is for small frames at high rates, where a call for each takes longer than the frame. The frames are those that
+    /// `get` would give one by one, and it raises what `get` raises if there is not one. The end and the death of a writer
+    /// come after the last frame, from the next call. While the list lives, writers need other blocks for these
+    /// frames: let `n` be a part of the ring's slots, and drop the list before the next call. A member of a group has all
+    /// of them in hand, and the others get none of them; so a small `n` shares better.
+    ///
+    /// Raises ValueError for an `n` below 1.
+    ///
+    /// >>> import ndshare as nds
+    /// >>> ring = nds.Ring(2, "uint8", slots=4)
+    /// >>> frames = ring.reader()
+    /// >>> ring.put_many([[1, 2], [3, 4], [5, 6]])
+    /// [0, 1, 2]
+    /// >>> [frame.seq for frame in frames.get_many(2)], [frame.seq for frame in frames.get_many(2, timeout=1)]
+    /// ([0, 1], [2])
+    #[pyo3(signature = (n, /, timeout=None))]
+    fn get_many<'py>(&self, py: Python<'py>, n: isize, timeout: Option<f64>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let most = usize::try_from(n).ok().filter(|&most| most > 0);
+        let most = most.ok_or_else(|| {
+            PyValueError::new_err(format!("expected n to be how many frames to get at the most, 1 or more, got {n}"))
+        })?;
+        self.many(py, most, seconds(timeout)?)
     }
 
     /// The newest frame of the ring, which is not taken: the next call may give it again, and `get` gives what it would.

@@ -84,6 +84,14 @@ impl<'a> Deadline<'a> {
         }
     }
 
+    /// Runs the check alone: for who has much to do and does not wait.
+    ///
+    /// # Errors
+    /// What the check says.
+    pub(crate) fn ask(&self) -> Result<()> {
+        self.check.map_or(Ok(()), |check| check())
+    }
+
     fn look(&self, end: Duration, now: Duration, what: &str) -> Result<()> {
         let late = now.checked_sub(end);
         late.map_or(Ok(()), |late| Err(busy(what, self.timeout.map(|timeout| timeout.saturating_add(late)))))

@@ -1,5 +1,6 @@
 //! Picking a frame to fill: one that nobody wants or looks at, or another block in the place of one. All under the lock.
 
+use super::idle::{Idle, Past, Tried};
 use super::protocol::{self, BUSY};
 use super::state::Ring;
 use super::table::NEVER;
@@ -10,8 +11,8 @@ use crate::error::Result;
 use crate::os::kill::{Point, point};
 use crate::prim::Ordering::{Relaxed, SeqCst};
 
-/// How many of the frames consumed last are tried before all are.
-const LOOKS: u64 = 8;
+/// So many frames are looked at in one go for places without content.
+const LOOKS: u32 = 64;
 
 /// A frame's block, its slot, and the number at which there was room for it.
 pub(super) type Picked = (Hold, u32, Option<u64>);
@@ -52,28 +53,65 @@ impl Ring {
             let found = self.first_idle(floors.wished..floors.firm, need)?;
             return Ok(found.map_or(Pick::NoneIdle, |(hold, frame)| Pick::Got((hold, frame, room_at))));
         };
+        // It was thrown away, or is older than what this process remembers.
+        if let Some(hold) = self.renew_if_idle(victim, need)? {
+            return Ok(Pick::Got((hold, victim, room_at)));
+        }
         let Some(hold) = spare else { return Ok(Pick::NeedsBlock) };
         self.replace(victim, &hold, deadline)?;
         point(Point::RingReplaced);
         Ok(Pick::Got((hold, victim, room_at)))
     }
 
+    /// Runs `search` on what this process remembers of idle frames. A forked child whose parent was searching just then
+    /// remembers nothing.
+    fn remembering<T>(&self, search: impl FnOnce(&mut Idle) -> T) -> T {
+        match self.idle.try_lock() {
+            Some(mut idle) => search(&mut idle),
+            None => search(&mut Idle::default()),
+        }
+    }
+
     /// A frame that nobody wants or looks at: with readers that hold the ring back the one consumed last, which is still
     /// in the cache; without any the oldest, so that the window stays for a reader to come.
     fn pick(&self, need: usize, floors: Floors) -> Result<Option<(Hold, u32)>> {
-        let Floors { wished, firm, recent_first } = floors;
+        let limit = if floors.recent_first { floors.firm } else { floors.wished };
+        self.remembering(|idle| {
+            self.meet(idle, limit);
+            let attempt = |past| self.attempt(past, need);
+            idle.find(floors.recent_first, attempt)?.map_or_else(|| self.unused(need, idle), |got| Ok(Some(got)))
+        })
+    }
+
+    fn meet(&self, idle: &mut Idle, limit: u64) {
         let oldest = self.written().saturating_sub(self.table.entries());
-        let found = if recent_first {
-            let recent = (oldest..firm).rev();
-            let quick = self.first_idle(recent.clone().take(LOOKS as usize), need)?;
-            if quick.is_some() {
-                return Ok(quick);
-            }
-            self.unused(need)?.map_or_else(|| self.first_idle(recent.skip(LOOKS as usize), need), |got| Ok(Some(got)))
-        } else {
-            self.first_idle(oldest..wished, need)
-        }?;
-        found.map_or_else(|| self.unused(need), |got| Ok(Some(got)))
+        let frame_of = |seq| {
+            let entry = self.table.entry(seq);
+            let frame = self.table.frame_index(&entry)?;
+            (entry.seq.load(SeqCst) == seq && self.is_there(Past { seq, frame })).then_some(frame)
+        };
+        idle.meet(oldest, limit, frame_of);
+        idle.tidy(4 * self.table.geometry.frames as usize, |past| self.is_there(past));
+    }
+
+    /// Whether a frame still bears the number.
+    fn is_there(&self, past: Past) -> bool {
+        self.table.frame(past.frame).last.load(SeqCst) == past.seq
+    }
+
+    fn attempt(&self, past: Past, need: usize) -> Result<Tried<(Hold, u32)>> {
+        if !self.is_there(past) {
+            return Ok(Tried::Gone);
+        }
+        // RAW: a name, which is looked up.
+        let Some(block) = BlockId::from_word(self.table.frame(past.frame).block.load(SeqCst)) else {
+            return Ok(Tried::Gone);
+        };
+        // A look at one that is held is cheaper than an attempt.
+        if Hold::is_held(self.arena(), block) {
+            return Ok(Tried::Held);
+        }
+        Ok(self.renew(past.frame, need)?.map_or(Tried::Held, |hold| Tried::Got((hold, past.frame))))
     }
 
     fn first_idle(&self, numbers: impl Iterator<Item = u64>, need: usize) -> Result<Option<(Hold, u32)>> {
@@ -88,9 +126,15 @@ impl Ring {
         Ok(None)
     }
 
+    /// Some of the frames, in turn.
+    fn some_frames(&self, turn: u32) -> impl Iterator<Item = u32> + use<> {
+        let frames = self.table.geometry.frames;
+        (0..frames.min(LOOKS)).map(move |step| turn.wrapping_add(step) % frames)
+    }
+
     /// A frame that was never published, or whose writer threw it away or died.
-    fn unused(&self, need: usize) -> Result<Option<(Hold, u32)>> {
-        for frame in 0..self.table.geometry.frames {
+    fn unused(&self, need: usize, idle: &mut Idle) -> Result<Option<(Hold, u32)>> {
+        for frame in self.some_frames(idle.turn) {
             if self.table.frame(frame).last.load(SeqCst) >= BUSY
                 && let Some(hold) = self.renew(frame, need)?
             {
@@ -98,6 +142,14 @@ impl Ring {
             }
         }
         Ok(None)
+    }
+
+    fn renew_if_idle(&self, frame: u32, need: usize) -> Result<Option<Hold>> {
+        // RAW: a name, which is looked up.
+        let block = BlockId::from_word(self.table.frame(frame).block.load(SeqCst));
+        let is_large = |&block: &BlockId| self.arena().claimed_bytes(block) >= need as u64;
+        let is_idle = |block: &BlockId| !Hold::is_held(self.arena(), *block);
+        if block.filter(is_large).filter(is_idle).is_some() { self.renew(frame, need) } else { Ok(None) }
     }
 
     fn renew(&self, frame: u32, need: usize) -> Result<Option<Hold>> {
@@ -116,17 +168,39 @@ impl Ring {
     ///
     /// Places without content come first, then the content published longest ago.
     pub(super) fn victim(&self, floor: u64) -> Option<u32> {
-        let rank = |frame: u32| {
-            let words = self.table.frame(frame);
-            let filled_by_nobody = || {
+        self.remembering(|idle| {
+            let empty = self.some_frames(idle.turn).find(|&frame| self.is_empty(frame));
+            // The next one is probably beside it.
+            idle.turn = empty.unwrap_or_else(|| idle.turn.wrapping_add(LOOKS) % self.table.geometry.frames);
+            empty.or_else(|| self.oldest(idle, floor)).or_else(|| self.victim_of_all(floor))
+        })
+    }
+
+    /// The slot of the content published longest ago that this process remembers.
+    fn oldest(&self, idle: &mut Idle, floor: u64) -> Option<u32> {
+        self.meet(idle, floor);
+        idle.oldest(|past| self.is_there(past)).map(|past| past.frame)
+    }
+
+    /// Whether nobody fills a place without content.
+    fn is_empty(&self, frame: u32) -> bool {
+        let words = self.table.frame(frame);
+        // RAW: only compared.
+        match words.last.load(SeqCst) {
+            BUSY => {
                 // RAW: a name, which is looked up.
                 let block = BlockId::from_word(words.block.load(SeqCst));
                 block.is_none_or(|block| !Hold::is_held(self.arena(), block))
-            };
+            }
+            last => last == NEVER,
+        }
+    }
+
+    fn victim_of_all(&self, floor: u64) -> Option<u32> {
+        let rank = |frame: u32| {
             // RAW: only compared: with a floor, and then with others below it.
-            match words.last.load(SeqCst) {
-                BUSY => filled_by_nobody().then_some(0),
-                NEVER => Some(0),
+            match self.table.frame(frame).last.load(SeqCst) {
+                BUSY | NEVER => self.is_empty(frame).then_some(0),
                 last => (last < floor).then_some(last + 1),
             }
         };

@@ -1,6 +1,7 @@
 //! [`Ring`]: a ring as one process has it. How it is made and opened, what its head says, and how far its stream is.
 
 use super::format::{Format, Spin};
+use super::idle::Idle;
 use super::policy::{RingOptions, WhenFull};
 use super::table::{CLOSED, POLICY, RingSizes, Table};
 use crate::arena::{Arena, Deadline, Hold};
@@ -8,6 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::prim::{
     AtomicU64,
     Ordering::{Relaxed, SeqCst},
+    SpinLock,
 };
 use crate::session::by_reference;
 use std::sync::Arc;
@@ -44,6 +46,8 @@ pub struct Ring {
     /// How often a process has entered it as a writer and not left it again, below the number of that process: a forked
     /// child has a copy.
     pub(super) entered: AtomicU64,
+    /// Which frames may be idle. Only who has the ring's lock looks, so no thread waits for another.
+    pub(super) idle: SpinLock<Idle>,
 }
 
 by_reference!(Ring, Ring, "ring", Arc<Self>);
@@ -120,7 +124,8 @@ impl Ring {
 
     fn over(table: Table, format: Format, when_full: WhenFull) -> Arc<Self> {
         let [spin_ns, own_writer, entered] = [default_spin_ns(), 0, 0].map(AtomicU64::new);
-        let ring = Self { table, format, when_full, spin_ns, own_writer, entered };
+        let idle = SpinLock::new(Idle::default());
+        let ring = Self { table, format, when_full, spin_ns, own_writer, entered, idle };
         if let Some(Spin::For(seconds)) = ring.format.spin
             && let Ok(spin) = Duration::try_from_secs_f64(seconds)
         {
