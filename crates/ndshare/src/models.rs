@@ -8,6 +8,8 @@ use crate::prim::{
 /// Who holds a block, as bits.
 pub(crate) const READER: u64 = 1;
 pub(crate) const WRITER: u64 = 2;
+/// Somebody who has nothing else to do with it.
+pub(crate) const OTHER: u64 = 4;
 
 /// Runs a model over the interleavings with at most three preemptions.
 pub(crate) fn check(model: impl Fn() + Sync + Send + 'static) {
@@ -66,6 +68,11 @@ impl Block {
                 return Some(generation);
             }
         }
+    }
+
+    /// Keeps it as it is, whatever its generation.
+    pub(crate) fn keep(&self, who: u64) {
+        self.holders.fetch_or(who, SeqCst);
     }
 
     pub(crate) fn release(&self, who: u64) {

@@ -32,7 +32,7 @@ pub(super) fn unchanged<T>(word: &AtomicU64, seen: u64, read: impl FnOnce() -> T
 #[cfg(all(test, loom))]
 mod models {
     use super::*;
-    use crate::models::{Block, WRITER, check};
+    use crate::models::{Block, OTHER, WRITER, check};
     use loom::sync::Arc;
     use loom::thread;
 
@@ -48,10 +48,14 @@ mod models {
     }
 
     impl Model {
-        fn new() -> Arc<Self> {
+        /// With `is_kept` somebody else looks at the value of key 1, so its block stays, and another one is filled.
+        fn new(is_kept: bool) -> Arc<Self> {
             let [word, key, block, generation] = [LIVE, 1, 0, 0].map(AtomicU64::new);
             let blocks = [Block::new(), Block::new()];
             blocks[0].bytes.store(101, Relaxed);
+            if is_kept {
+                blocks[0].keep(OTHER);
+            }
             Arc::new(Self { word, key, block, generation, blocks })
         }
 
@@ -95,9 +99,9 @@ mod models {
 
     #[test]
     fn a_hit_is_the_value_of_its_key_whenever_the_writer_dies() {
-        for steps in 0..=7 {
+        for (steps, is_kept) in (0..=7).flat_map(|steps| [(steps, false), (steps, true)]) {
             check(move || {
-                let model = Model::new();
+                let model = Model::new(is_kept);
                 let cache = model.clone();
                 let writer = thread::spawn(move || cache.replace(steps));
                 model.look(1);
