@@ -119,8 +119,9 @@ def notices(change: Change | None) -> str:
 
 
 def copy_sources() -> None:
-    """Copy what is built, and keep what was built of it before."""
-    shutil.copytree(ROOT / "crates", HERE / "crates", ignore=shutil.ignore_patterns("target"), dirs_exist_ok=True)
+    """Copy what is built, and keep what was built of it before. Cargo builds anew what is younger than that."""
+    ignored = shutil.ignore_patterns("target")
+    shutil.copytree(ROOT / "crates", HERE / "crates", ignore=ignored, copy_function=shutil.copy, dirs_exist_ok=True)
     for name in ("Cargo.toml", "Cargo.lock"):
         shutil.copy(ROOT / name, HERE / name)
 

@@ -60,12 +60,13 @@ mod models {
         }
 
         /// Key 2 gets the entry, by somebody who dies after so many steps. A block is filled anew if nobody holds it.
-        fn replace(&self, steps: usize) {
-            let mut filled = None;
+        /// The block of key 1 is not asked where somebody keeps it: then nothing but the entry tells of the change.
+        fn replace(&self, steps: usize, is_kept: bool) {
+            let (mut filled, first) = (None, usize::from(is_kept));
             for step in 0..steps {
                 match step {
                     0 => change(&self.word, 2),
-                    1 => filled = (0..2).find_map(|index| Some((index, self.blocks[index].renew()?))),
+                    1 => filled = (first..2).find_map(|index| Some((index, self.blocks[index].renew()?))),
                     2 => self.fill(filled),
                     3 => self.key.store(2, Relaxed),
                     4 => self.block.store(filled.map_or(0, |(index, _)| index as u64), Relaxed),
@@ -103,7 +104,7 @@ mod models {
             check(move || {
                 let model = Model::new(is_kept);
                 let cache = model.clone();
-                let writer = thread::spawn(move || cache.replace(steps));
+                let writer = thread::spawn(move || cache.replace(steps, is_kept));
                 model.look(1);
                 model.look(2);
                 writer.join().unwrap();
