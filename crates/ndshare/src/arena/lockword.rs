@@ -240,6 +240,7 @@ mod tests {
 #[cfg(all(test, loom))]
 mod models {
     use super::*;
+    use crate::models::check;
     use crate::prim::AtomicBool;
     use loom::cell::UnsafeCell;
     use loom::sync::Arc;
@@ -276,12 +277,6 @@ mod models {
     fn unsafe_count(value: *mut u32) {
         // SAFETY: loom checks that no other access to the cell is going on.
         unsafe { *value += 1 };
-    }
-
-    fn check(model: impl Fn() + Sync + Send + 'static) {
-        let mut builder = loom::model::Builder::new();
-        builder.preemption_bound = Some(3);
-        builder.check(model);
     }
 
     #[test]

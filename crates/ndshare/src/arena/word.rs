@@ -256,6 +256,7 @@ mod tests {
 #[cfg(all(test, loom))]
 mod models {
     use super::*;
+    use crate::models::check;
     use loom::sync::Arc;
     use loom::thread;
 
@@ -305,10 +306,8 @@ mod models {
         }
     }
 
-    fn check(threads: impl Fn(&Arc<Block>) -> Vec<thread::JoinHandle<()>> + Sync + Send + 'static) {
-        let mut model = loom::model::Builder::new();
-        model.preemption_bound = Some(3);
-        model.check(move || {
+    fn check_all(threads: impl Fn(&Arc<Block>) -> Vec<thread::JoinHandle<()>> + Sync + Send + 'static) {
+        check(move || {
             let block = Block::held_by(0);
             for thread in threads(&block) {
                 thread.join().unwrap();
@@ -319,7 +318,7 @@ mod models {
 
     #[test]
     fn a_take_and_a_drop_meet() {
-        check(|block| {
+        check_all(|block| {
             let (a, b) = (block.clone(), block.clone());
             vec![thread::spawn(move || a.release(0)), thread::spawn(move || b.visit(1))]
         });
@@ -327,7 +326,7 @@ mod models {
 
     #[test]
     fn two_takers_and_a_drop_meet() {
-        check(|block| {
+        check_all(|block| {
             let (a, b, c) = (block.clone(), block.clone(), block.clone());
             vec![
                 thread::spawn(move || a.release(0)),
@@ -341,7 +340,7 @@ mod models {
     /// the other's look may have come before the record and its exchange after.
     #[test]
     fn a_ticket_is_issued_while_holders_drop() {
-        check(|block| {
+        check_all(|block| {
             block.words().set_bit(1);
             let (a, b) = (block.clone(), block.clone());
             let sender = thread::spawn(move || {
@@ -360,9 +359,7 @@ mod models {
     /// next block in its place: the slow one must not get that, of which it knows nothing.
     #[test]
     fn a_slow_drop_meets_the_next_block_in_the_place() {
-        let mut model = loom::model::Builder::new();
-        model.preemption_bound = Some(3);
-        model.check(|| {
+        check(|| {
             let block = Block::held_by(0);
             block.words().set_bit(1);
             let (a, b) = (block.clone(), block.clone());
@@ -393,7 +390,7 @@ mod models {
     #[test]
     fn a_taker_stops_anywhere() {
         for steps in 0..3 {
-            check(move |block| {
+            check_all(move |block| {
                 let (a, b) = (block.clone(), block.clone());
                 let dying = thread::spawn(move || match steps {
                     0 => a.words().set_bit(1),

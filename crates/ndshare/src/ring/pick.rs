@@ -85,13 +85,15 @@ impl Ring {
 
     fn meet(&self, idle: &mut Idle, limit: u64) {
         let oldest = self.written().saturating_sub(self.table.entries());
-        let frame_of = |seq| {
-            let entry = self.table.entry(seq);
-            let frame = self.table.frame_index(&entry)?;
-            (entry.seq.load(SeqCst) == seq && self.is_there(Past { seq, frame })).then_some(frame)
-        };
-        idle.meet(oldest, limit, frame_of);
+        idle.meet(oldest, limit, |seq| self.frame_of(seq));
         idle.tidy(4 * self.table.geometry.frames as usize, |past| self.is_there(past));
+    }
+
+    /// The frame that was published under a number, if it still bears that.
+    fn frame_of(&self, seq: u64) -> Option<u32> {
+        let entry = self.table.entry(seq);
+        let frame = self.table.frame_index(&entry)?;
+        (entry.seq.load(SeqCst) == seq && self.is_there(Past { seq, frame })).then_some(frame)
     }
 
     /// Whether a frame still bears the number.
@@ -116,10 +118,9 @@ impl Ring {
 
     fn first_idle(&self, numbers: impl Iterator<Item = u64>, need: usize) -> Result<Option<(Hold, u32)>> {
         for seq in numbers {
-            let entry = self.table.entry(seq);
-            let Some(frame) = self.table.frame_index(&entry) else { continue };
-            let is_its = entry.seq.load(SeqCst) == seq && self.table.frame(frame).last.load(SeqCst) == seq;
-            if is_its && let Some(hold) = self.renew(frame, need)? {
+            if let Some(frame) = self.frame_of(seq)
+                && let Some(hold) = self.renew(frame, need)?
+            {
                 return Ok(Some((hold, frame)));
             }
         }
