@@ -12,7 +12,7 @@ import threading
 import time
 import types
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, cast
 
@@ -23,6 +23,7 @@ from . import _native
 from ._errors import Timeout
 from ._generic import shown_in_notebooks, subscriptable
 from ._native import Arena, Cache, Canvas
+from ._waiting import LOOK_EVERY, slices
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Load = Callable[[Any], ArrayLike]
@@ -173,13 +174,13 @@ class _Job:
         _join(threads)
 
     def _next(self) -> tuple[bytes, Array]:
-        try:
-            name, outcome = self._outcomes.get(timeout=_left(self._end))
-        except queue.Empty:
-            raise Timeout("not all keys were loaded before the timeout: wait longer, or look at the loader") from None
-        if isinstance(outcome, BaseException):
-            raise outcome
-        return name, outcome
+        for seconds in slices(_left(self._end)):
+            with suppress(queue.Empty):
+                name, outcome = self._outcomes.get(timeout=seconds)
+                if isinstance(outcome, BaseException):
+                    raise outcome
+                return name, outcome
+        raise Timeout("not all keys were loaded before the timeout: wait longer, or look at the loader")
 
     def _work(self) -> None:
         while not self._stop.is_set():
@@ -218,8 +219,8 @@ def _uninterrupted() -> Generator[None, None, None]:
 
 def _join(threads: list[threading.Thread]) -> None:
     for thread in threads:
-        if thread.ident is not None:
-            thread.join()
+        while thread.is_alive():
+            thread.join(LOOK_EVERY)
 
 
 def fetch_many(  # noqa: PLR0917

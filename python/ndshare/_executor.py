@@ -42,6 +42,7 @@ from numpy.typing import NDArray
 from . import _arrays, _native
 from ._errors import Error
 from ._travel import _open_array
+from ._waiting import slices
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -253,7 +254,7 @@ class _Results(Iterator[_T], Generic[_T]):
     def _next_chunk(self) -> list[_T]:
         future = self._futures.popleft()
         try:
-            return future.result(None if self._end_time is None else self._end_time - time.monotonic())
+            return _result(future, None if self._end_time is None else self._end_time - time.monotonic())
         except BaseException:
             self.close()
             raise
@@ -269,6 +270,16 @@ class _Results(Iterator[_T], Generic[_T]):
             raise StopIteration if error is None else error
         finally:
             del error
+
+
+def _result(future: Future[_T], timeout: float | None) -> _T:
+    for seconds in slices(timeout):
+        # Also what the call raised may be one.
+        with contextlib.suppress(TimeoutError):
+            return future.result(seconds)
+        if future.done():
+            break
+    return future.result(0)
 
 
 def _chunks(items: Iterator[tuple[Any, ...]], size: int) -> Iterator[tuple[tuple[Any, ...], ...]]:

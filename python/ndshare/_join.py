@@ -23,6 +23,7 @@ from ._errors import Closed, Empty, WriterDied
 from ._matching import Match, Matcher, unmatched
 from ._native import Alarm, Reader
 from ._ring import readable
+from ._waiting import slices
 
 if TYPE_CHECKING:
     from ._matching import _State, _Why
@@ -626,7 +627,8 @@ class Join(Closing):
         due = self._matcher.due()
         wake = min(end, _NEVER if due is None else due)
         seconds = None if wake >= _NEVER else max(0, wake - now) / _NS
-        events = self._poll.poll(seconds)
+        no_events: list[tuple[int, int]] = []
+        events = next((found for part in slices(seconds) if (found := self._poll.poll(part))), no_events)
         with self._lock:
             if self._is_closed:
                 return True

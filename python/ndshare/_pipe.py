@@ -22,6 +22,7 @@ from ._errors import Closed, Timeout, WriterDied
 from ._native import Reader, Ring
 from ._pipe_engine import Engine, OnError, PipeStats, Rules
 from ._pipe_worker import Task, Wanted
+from ._waiting import slices
 
 _running: weakref.WeakSet[Pipe] = weakref.WeakSet()
 
@@ -108,7 +109,7 @@ class Pipe:
         >>> pipe.wait()
         """
         self._check_process()
-        if not self._ended.wait(timeout):
+        if not any(map(self._ended.wait, slices(timeout))):
             raise Timeout(f"expected the pipe to end within {timeout:g} s, but {self._what_it_waits_for()}")
         if self._error is not None:
             raise self._error
@@ -127,7 +128,7 @@ class Pipe:
             return
         self._engine.stop()
         if threading.current_thread() is not self._thread:
-            self._ended.wait()
+            any(map(self._ended.wait, slices(None)))
 
     def stats(self) -> PipeStats:
         """Return what it has done so far, as a plain dict.

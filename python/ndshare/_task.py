@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from ._errors import RecordError, Timeout
 from ._native import zeros
 from ._ref import Ref, ref
+from ._waiting import is_readable
 
 # So long (seconds) a process may take to start on a busy machine.
 _PATIENCE = 60.0
@@ -80,8 +81,7 @@ class Task:
         assert self._process.stdout is not None
         end = time.monotonic() + timeout
         while b"\n" not in self._said:
-            left = end - time.monotonic()
-            if not select.select([self._process.stdout], [], [], max(0.0, left))[0]:
+            if not is_readable(self._process.stdout, end - time.monotonic()):
                 return None
             more = os.read(self._process.stdout.fileno(), 65536)
             if not more:

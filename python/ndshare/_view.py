@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import json
 import os
-import select
 import subprocess
 import sys
 from collections import Counter
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from ._native import Canvas, Ring
 from ._ref import Ref, ref
 from ._still import page, still
+from ._waiting import is_readable
 
 _PATIENCE = 30.0
 _open: set[Viewer] = set()
@@ -144,7 +144,7 @@ def _title(one: Any) -> str:
 def _address(process: subprocess.Popen[str]) -> str:
     """Wait for the line with the address."""
     assert process.stdout is not None
-    if select.select([process.stdout], [], [], _PATIENCE)[0] and (line := process.stdout.readline()):
+    if is_readable(process.stdout, _PATIENCE) and (line := process.stdout.readline()):
         return str(json.loads(line)["url"])
     process.kill()
     process.communicate()

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from .._errors import Timeout
+from .._waiting import LOOK_EVERY
 from . import _engine, _wire
 from ._engine import zenoh
 from ._errors import Unreachable
@@ -35,7 +36,6 @@ _T = TypeVar("_T")
 Config = str | os.PathLike[str] | Mapping[str, Any] | zenoh.Config | None
 Endpoints = str | Sequence[str]
 
-LOOK_EVERY = 0.05  # seconds between two looks for signals
 CLOSE_WAIT = 2.0  # seconds that a close waits for Zenoh
 _CALM_WAIT = 1.0  # seconds of these, for what is on its way
 _EXIT_WAIT = 15.0  # seconds that the exit waits for calls of Zenoh, which end by themselves after 10 at the latest

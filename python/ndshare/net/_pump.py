@@ -19,6 +19,7 @@ import numpy as np
 
 from .. import _native, _origin
 from .._errors import ArenaFull, Closed, Error, Full
+from .._waiting import LOOK_EVERY
 from . import _claim, _engine, _link, _wire
 from ._engine import zenoh
 from ._link import Link
@@ -113,7 +114,7 @@ class _Inbox:
         """
         while self.is_open:
             may_wait = self.holds_back or not self.is_stuck
-            if self._room.acquire(timeout=_link.LOOK_EVERY if may_wait else 0):
+            if self._room.acquire(timeout=LOOK_EVERY if may_wait else 0):
                 return True
             if not may_wait:
                 return False

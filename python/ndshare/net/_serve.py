@@ -23,6 +23,7 @@ from .. import _native
 from .._cache import key_of
 from .._closing import Closing
 from .._errors import Closed, Empty, WriterDied
+from .._waiting import LOOK_EVERY
 from . import _claim, _engine, _link, _wire
 from ._engine import zenoh
 from ._errors import NameTaken
@@ -96,7 +97,7 @@ class _Sender:
         while self._server.is_open and self._ring.closed and time.monotonic() < deadline:
             if self.stats["state"] != "open" and not self._publisher.matching_status.matching:
                 return
-            time.sleep(_link.LOOK_EVERY / 5)
+            time.sleep(LOOK_EVERY / 5)
 
     def close(self, deadline: float) -> None:
         """Have the thread end, if there is one, and wait for it."""
@@ -154,7 +155,7 @@ class _Sender:
             self.next, self.stats["state"] = written, "ended"
             self._tell(_wire.END)
         else:
-            time.sleep(_link.LOOK_EVERY)
+            time.sleep(LOOK_EVERY)
 
     def _counted(self, frame: Any, seq: int) -> tuple[Any, bytes] | None:
         """Count a frame, and return it as a message; None if it is not sent."""
