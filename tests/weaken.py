@@ -21,10 +21,15 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
 HERE = ROOT / "target" / "weaken"
-SOURCES = [
-    f"crates/ndshare/src/{name}.rs"
-    for name in ("arena/word", "arena/lockword", "ring/protocol", "ring/claim", "cache/protocol")
-]
+# The models that run each file.
+MODELS = {
+    "arena/word": "arena::word::models",
+    "arena/lockword": "arena::lockword::models",
+    "ring/protocol": "ring::protocol::models",
+    "ring/claim": "ring::protocol::models",
+    "cache/protocol": "cache::protocol::models",
+}
+SOURCES = [f"crates/ndshare/src/{name}.rs" for name in MODELS]
 ORDERING = re.compile(r"\b(SeqCst|AcqRel|Acquire|Release)\b")
 FENCE = re.compile(r"^\s*(fence\(\w+\)|in_one_order\(\));$")
 # Looks that are taken a second time, because something may have changed since the first: file, text, without it.
@@ -98,8 +103,12 @@ def notices(change: Change | None) -> str:
     """Run the models with a change; return what became of it: "caught", "missed", or why it is none."""
     if change is not None:
         (HERE / change.path).write_text(change.text)
-    command = ["cargo", "test", "--release", "--quiet", "-p", "ndshare", "--lib", "models"]
-    environment = {**os.environ, "RUSTFLAGS": "--cfg loom -A warnings", "CARGO_TARGET_DIR": str(HERE / "target")}
+    models = "models" if change is None else MODELS[change.name.split(":")[0]]
+    command = ["cargo", "test", "--release", "--quiet", "-p", "ndshare", "--lib", models]
+    # Built in half the time.
+    quickly = {"CARGO_PROFILE_RELEASE_DEBUG": "none", "CARGO_PROFILE_RELEASE_OPT_LEVEL": "1"}
+    flags = {"RUSTFLAGS": "--cfg loom -A warnings", "CARGO_TARGET_DIR": str(HERE / "target")}
+    environment = {**os.environ, **quickly, **flags}
     build = subprocess.run(
         [*command, "--no-run"], cwd=HERE, env=environment, capture_output=True, text=True, check=False
     )

@@ -18,6 +18,34 @@ use std::ops::{Deref, DerefMut};
 #[cfg(not(loom))]
 use std::sync::atomic::AtomicPtr;
 
+/// `SeqCst` accesses have one order, which some protocols rest on. loom knows that only of fences: so in a model this is
+/// one, between a write of one's own and a read of the other's.
+#[inline]
+pub fn in_one_order() {
+    #[cfg(loom)]
+    fence(Ordering::SeqCst);
+}
+
+/// What stands for bytes in a model: loom fails it when a read and a write, or two writes, come in no order.
+#[cfg(loom)]
+#[derive(Debug, Default)]
+pub struct Watched(loom::cell::UnsafeCell<()>);
+
+// SAFETY: there are no bytes in it. loom writes down who comes, and what came before.
+#[cfg(loom)]
+unsafe impl Sync for Watched {}
+
+#[cfg(loom)]
+impl Watched {
+    pub fn read(&self) {
+        self.0.with(|_| ());
+    }
+
+    pub fn write(&self) {
+        self.0.with_mut(|_| ());
+    }
+}
+
 /// Tells the processor that the line of `word` will be written soon, so that it fetches it for writing at once. Nothing
 /// else happens.
 #[inline]

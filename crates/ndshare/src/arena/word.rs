@@ -8,7 +8,11 @@
 //! every acquisition bumps the sequence number, so that a free which looked earlier fails its exchange.
 
 use crate::os::kill::{Point, point};
-use crate::prim::{AtomicU32, AtomicU64, Ordering::SeqCst};
+use crate::prim::{
+    AtomicU32, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+    in_one_order,
+};
 
 /// Words of holder bits in a block: one bit for each possible participant.
 pub(super) const HOLDER_WORDS: usize = 8;
@@ -88,7 +92,7 @@ impl Words<'_> {
     }
 
     fn exchange(&self, from: Word, to: Word) -> bool {
-        self.word.compare_exchange(from.pack(), to.pack(), SeqCst, SeqCst).is_ok()
+        self.word.compare_exchange(from.pack(), to.pack(), SeqCst, Relaxed).is_ok()
     }
 
     /// Sets the bit of `slot`. Never a blind store: a stale taker's bit may stand beside it.
@@ -98,6 +102,8 @@ impl Words<'_> {
 
     pub(super) fn clear_bit(&self, slot: u32) {
         self.holders[slot as usize / 64].fetch_and(!(1 << (slot % 64)), SeqCst);
+        // Of two that let go at once, the later one sees both gone, and frees.
+        in_one_order();
     }
 
     pub(super) fn has_bit(&self, slot: u32) -> bool {
@@ -257,6 +263,7 @@ mod tests {
 mod models {
     use super::*;
     use crate::models::check;
+    use crate::prim::Watched;
     use loom::sync::Arc;
     use loom::thread;
 
@@ -264,6 +271,7 @@ mod models {
         word: AtomicU64,
         records: AtomicU32,
         holders: [AtomicU64; HOLDER_WORDS],
+        bytes: Watched,
         freed: AtomicU32,
     }
 
@@ -273,6 +281,7 @@ mod models {
                 word: AtomicU64::new(Word::new(1, 0, State::Live).pack()),
                 records: AtomicU32::new(0),
                 holders: Default::default(),
+                bytes: Watched::default(),
                 freed: AtomicU32::new(0),
             };
             block.words().set_bit(slot);
@@ -285,7 +294,8 @@ mod models {
 
         fn try_free(&self, slot: u32) {
             if self.words().claim_to_free(slot) {
-                self.freed.fetch_add(1, SeqCst);
+                self.freed.fetch_add(1, Relaxed);
+                self.bytes.write();
                 self.word.store(Word::new(2, 0, State::Free).pack(), SeqCst);
             }
         }
@@ -299,6 +309,7 @@ mod models {
         fn visit(&self, slot: u32) {
             if self.words().take(slot, 1) {
                 assert!(self.words().load().is_live(1), "freed under a holder");
+                self.bytes.read();
                 self.release(slot);
             } else {
                 self.try_free(slot);
@@ -312,7 +323,7 @@ mod models {
             for thread in threads(&block) {
                 thread.join().unwrap();
             }
-            assert_eq!(block.freed.load(SeqCst), 1, "freed exactly once");
+            assert_eq!(block.freed.load(Relaxed), 1, "freed exactly once");
         });
     }
 
@@ -333,6 +344,69 @@ mod models {
                 thread::spawn(move || b.visit(1)),
                 thread::spawn(move || c.visit(2)),
             ]
+        });
+    }
+
+    /// Their bits are in different words.
+    #[test]
+    fn holders_who_are_far_apart_drop_at_once() {
+        check_all(|block| {
+            block.words().set_bit(64);
+            let (a, b) = (block.clone(), block.clone());
+            vec![thread::spawn(move || a.release(0)), thread::spawn(move || b.release(64))]
+        });
+    }
+
+    #[test]
+    fn a_record_ends_while_a_holder_drops() {
+        check_all(|block| {
+            block.records.fetch_add(1, SeqCst);
+            let (a, b) = (block.clone(), block.clone());
+            let record = thread::spawn(move || {
+                a.records.fetch_sub(1, SeqCst);
+                in_one_order();
+                a.try_free(1);
+            });
+            vec![record, thread::spawn(move || b.release(0))]
+        });
+    }
+
+    /// A block that a record keeps gets its next content while somebody looks at the one before.
+    #[test]
+    fn a_block_is_renewed_when_nobody_looks() {
+        for looker in [1, 64] {
+            check(move || {
+                let block = Block::held_by(0);
+                block.records.fetch_add(1, SeqCst);
+                block.words().clear_bit(0);
+                let there = block.clone();
+                let reader = thread::spawn(move || {
+                    if there.words().take(looker, 1) {
+                        there.bytes.read();
+                        there.words().clear_bit(looker);
+                    }
+                });
+                if block.words().renew(0, 1) {
+                    block.bytes.write();
+                }
+                reader.join().unwrap();
+            });
+        }
+    }
+
+    /// What a maker writes, whoever takes the block sees: its word is all that tells of it.
+    #[test]
+    fn a_taker_sees_what_the_maker_wrote() {
+        check(|| {
+            let block = Block::held_by(0);
+            block.word.store(Word::new(1, 0, State::Reserved).pack(), SeqCst);
+            let there = block.clone();
+            let maker = thread::spawn(move || {
+                there.bytes.write();
+                there.words().bring_to_life(0, Point::AllocHeld);
+            });
+            block.visit(1);
+            maker.join().unwrap();
         });
     }
 

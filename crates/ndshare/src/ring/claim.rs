@@ -2,7 +2,11 @@
 //! packed and unpacked here alone. Whatever stands in such a word reads as a claim that somebody may have made, or as
 //! none, so that nobody acts on a reader or a role that there is not.
 
-use crate::prim::{AtomicU64, Ordering::SeqCst, Unchecked};
+use crate::prim::{
+    AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+    Unchecked,
+};
 
 /// Readers that a claim can name: as many as `table` has slots for.
 pub(super) const CLAIMANTS: usize = 64;
@@ -87,7 +91,7 @@ impl FrameClaim {
     /// Puts another claim into its word, if that still says this one.
     #[inline]
     pub(super) fn replace(self, word: &AtomicU64, by: Self) -> bool {
-        word.compare_exchange(self.0, by.0, SeqCst, SeqCst).is_ok()
+        word.compare_exchange(self.0, by.0, SeqCst, Relaxed).is_ok()
     }
 }
 
@@ -144,7 +148,7 @@ impl SlotClaim {
 
     /// Puts another claim into its word, if that still says this one.
     pub(super) fn replace(self, word: &AtomicU64, by: Self) -> bool {
-        word.compare_exchange(self.pack(), by.pack(), SeqCst, SeqCst).is_ok()
+        word.compare_exchange(self.pack(), by.pack(), SeqCst, Relaxed).is_ok()
     }
 
     /// Whether a writer has the slot and goes on.

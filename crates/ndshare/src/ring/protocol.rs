@@ -8,7 +8,7 @@ use super::claim::FrameClaim;
 use crate::prim::{
     AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
-    fence,
+    fence, in_one_order,
 };
 
 /// More frames than a ring ever has.
@@ -54,8 +54,8 @@ pub(super) fn read_entry<T>(number: &AtomicU64, seq: u64, read: impl FnOnce() ->
 /// only read, sees that before it sees one of the new ones.
 #[inline]
 pub(super) fn open_frame(last: &AtomicU64) {
-    last.store(BUSY, Release);
-    // Pairs with the fence in `read_frame`.
+    last.store(BUSY, Relaxed);
+    // Pairs with the fence in `read_frame`: who reads one of the new bytes sees that it bears no number.
     fence(Release);
 }
 
@@ -70,7 +70,7 @@ pub(super) fn read_frame<T>(last: &AtomicU64, seq: u64, read: impl FnOnce() -> T
 /// Takes the frame at a cursor. False: somebody moved the cursor meanwhile.
 #[inline]
 pub(super) fn advance(cursor: &AtomicU64, seq: u64) -> bool {
-    cursor.compare_exchange(seq, seq.wrapping_add(1), SeqCst, SeqCst).is_ok()
+    cursor.compare_exchange(seq, seq.wrapping_add(1), SeqCst, Relaxed).is_ok()
 }
 
 /// Moves a cursor on to `least` if it is behind; returns how many frames its reader loses by that.
@@ -151,13 +151,6 @@ pub(super) fn mark(event: &AtomicU32, ready: impl Fn() -> bool) -> Option<u32> {
     }
     in_one_order();
     if ready() { None } else { Some(marked) }
-}
-
-/// `SeqCst` accesses have one order, which is what events rest on. loom knows that only of fences.
-#[inline]
-fn in_one_order() {
-    #[cfg(loom)]
-    fence(SeqCst);
 }
 
 /// Models of one writer and its readers, of a group, and of sleep, run by loom over all interleavings.
@@ -289,6 +282,44 @@ mod models {
             let reader = thread::spawn(move || ring.look_for_newest());
             (0..3).for_each(|_| model.publish());
             reader.join().unwrap();
+        });
+    }
+
+    /// A process that may only read looks at a frame without a hold, while its block is filled again.
+    #[test]
+    fn who_looks_without_a_hold_sees_one_frame() {
+        check(|| {
+            let frame = Arc::new([0, 100].map(AtomicU64::new));
+            let there = frame.clone();
+            let writer = thread::spawn(move || {
+                let [last, bytes] = &*there;
+                open_frame(last);
+                bytes.store(101, Relaxed);
+                seal_entry(last, 1);
+            });
+            let [last, bytes] = &*frame;
+            for seq in 0..2 {
+                if let Some(found) = read_frame(last, seq, || bytes.load(Relaxed)) {
+                    assert_eq!(found, 100 + seq, "another frame's bytes");
+                }
+            }
+            writer.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn who_finds_an_entry_busy_sees_its_cursor_moved_on() {
+        check(|| {
+            let words = Arc::new([0, 0].map(AtomicU64::new));
+            let there = words.clone();
+            let writer = thread::spawn(move || {
+                push_on(&there[0], 2);
+                open_entry(&there[1]);
+            });
+            if words[1].load(Acquire) == BUSY {
+                assert_eq!(words[0].load(Relaxed), 2, "it would look for the same frame again");
+            }
+            writer.join().unwrap();
         });
     }
 
