@@ -26,7 +26,7 @@ MODELS = {
     "arena/word": "arena::word::models",
     "arena/lockword": "arena::lockword::models",
     "ring/protocol": "ring::protocol::models",
-    "ring/claim": "ring::protocol::models",
+    "ring/claim": "ring::",
     "cache/protocol": "cache::protocol::models",
 }
 SOURCES = [f"crates/ndshare/src/{name}.rs" for name in MODELS]

@@ -151,6 +151,13 @@ impl SlotClaim {
         word.compare_exchange(self.pack(), by.pack(), SeqCst, Relaxed).is_ok()
     }
 
+    /// Marks the writer of one incarnation as ended, without the ring's lock; says whether it had not ended yet. The next
+    /// writer in its slot, should there be one by now, goes on.
+    pub(super) fn end(word: &AtomicU64, incarnation: u64) -> bool {
+        let seen = Self::read(word);
+        seen.incarnation == incarnation && seen.writes() && seen.replace(word, Self { has_ended: true, ..seen })
+    }
+
     /// Whether a writer has the slot and goes on.
     pub(super) fn writes(self) -> bool {
         self.role.is_some() && !self.has_ended
@@ -210,6 +217,48 @@ mod tests {
         assert_eq!(last.next(Role::Made).incarnation, 0);
         for bits in [4, 0xff, u64::MAX] {
             assert_eq!(SlotClaim::unpack(bits).role, None);
+        }
+    }
+}
+
+/// A model of a slot whose writer ends while it is given to the next one, run by loom over all interleavings.
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use crate::models::check;
+    use crate::prim::Ordering::SeqCst;
+    use loom::sync::Arc;
+    use loom::thread;
+
+    /// Who has the ring's lock frees the slot of a writer that ended or died, and gives it away.
+    fn settle(word: &AtomicU64, is_dead: bool) -> bool {
+        let seen = SlotClaim::read(word);
+        let is_gone = seen.is_to_settle() || is_dead;
+        if is_gone {
+            // Stores where it ships. To loom a store and an exchange at the same time may come in either order, and both.
+            word.swap(seen.freed().pack(), SeqCst);
+            word.swap(seen.freed().next(Role::Loose).pack(), SeqCst);
+        }
+        is_gone
+    }
+
+    #[test]
+    fn the_end_of_a_writer_is_not_that_of_the_next_one_in_its_slot() {
+        for is_dead in [false, true] {
+            check(move || {
+                let free = SlotClaim::unpack(0);
+                let word = Arc::new(AtomicU64::new(free.next(Role::Made).pack()));
+                let enders = [(); 2].map(|()| {
+                    let word = word.clone();
+                    thread::spawn(move || SlotClaim::end(&word, 1))
+                });
+                let is_given_away = settle(&word, is_dead);
+                let ended = enders.map(|ender| ender.join().unwrap()).into_iter().filter(|&ended| ended).count();
+                let last = SlotClaim::read(&word);
+                assert!(ended <= 1, "ended twice");
+                assert!(is_dead || ended == 1, "it ended, and nobody said so");
+                assert_eq!((last.incarnation, last.has_ended), if is_given_away { (2, false) } else { (1, true) });
+            });
         }
     }
 }

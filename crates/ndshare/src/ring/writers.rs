@@ -31,9 +31,7 @@ impl WriterWords<'_> {
 
     /// Marks the writer of one incarnation as ended; who settles does the rest.
     pub(super) fn mark_ended(&self, incarnation: u64) {
-        let seen = self.look();
-        if seen.incarnation == incarnation && seen.writes() {
-            let _ = seen.replace(self.state, SlotClaim { has_ended: true, ..seen });
+        if SlotClaim::end(self.state, incarnation) {
             point(Point::RingEnded);
         }
     }
