@@ -227,6 +227,8 @@ def _facts_of(beside: Path, path: Path) -> _Facts:
         dtype = dtype_of_json(facts.get("dtype"))
         got, frames = facts.get("frame_bytes"), facts.get("frames")
         _expect(beside, "a dtype without Python objects", facts.get("dtype"), not dtype.hasobject)
+        order = facts.get("order", "C")
+        _expect(beside, 'the order "C"', order, order == "C")
         size = math.prod(lengths) * dtype.itemsize
         what = f"frame_bytes {size}, as of {tuple(lengths)} {dtype},"
         _expect(beside, what, got, _is_count(got) and got == size)

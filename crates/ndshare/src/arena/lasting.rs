@@ -180,7 +180,7 @@ pub(super) fn open_to_look(path: &Path) -> Result<(PathBuf, File, u64)> {
 
 /// The id of the lasting arena in the file to which `link` leads; none for any other file.
 pub fn id_of_file(link: &Path) -> Option<u64> {
-    let (head, len) = path::first_bytes::<HEAD_BYTES>(&File::open(link).ok()?).ok()?;
+    let (head, len) = path::first_bytes::<HEAD_BYTES>(&path::open_plain(link)?).ok()?;
     id_in_head(&head).filter(|id| len == HEAD_BYTES && id & HAS_PATH != 0)
 }
 

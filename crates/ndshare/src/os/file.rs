@@ -27,7 +27,7 @@ use std::fs::{DirEntry, File, Metadata, metadata, read_dir, read_link, read_to_s
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// How long a search that found nothing counts: it looks into every process of the machine.
@@ -450,7 +450,9 @@ fn says_it_is(name: &str, link: &str) -> bool {
     };
     let id = name.rsplit(':').next().and_then(|id| u64::from_str_radix(id, 16).ok());
     let Some(id) = id.filter(|id| id & HAS_PATH != 0 && metadata(link).is_ok_and(is_ours)) else { return false };
-    let head = File::open(link).and_then(|file| path::first_bytes::<HEAD_BYTES>(&file));
+    // Where it led may be a pipe by now, which is not waited for.
+    let head = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(link);
+    let head = head.and_then(|file| path::first_bytes::<HEAD_BYTES>(&file));
     head.is_ok_and(|(head, _)| head.starts_with(b"ndshare") && head[8..] == id.to_le_bytes())
 }
 
@@ -537,7 +539,9 @@ fn unreachable_file(name: &str, pid: u32) -> Error {
     let cause = if !std::path::Path::new("/proc/self/fd").exists() {
         "/proc is not mounted".to_owned()
     } else if std::path::Path::new(&format!("/proc/{pid}")).exists() {
-        format!("process {pid}, which named it, has dropped all of it, is another user's or is not dumpable")
+        format!(
+            "process {pid}, which named it, has dropped all of it, is another user's, in another user namespace, or not dumpable"
+        )
     } else {
         format!("process {pid}, which named it, is gone, was on another machine or is in another container")
     };

@@ -21,10 +21,11 @@ pub struct Room {
 /// Left free at each limit, for page tables, the interpreter and an error message.
 const RESERVE_BYTES: u64 = 16 << 20;
 
-/// The smallest of the memory still available on the machine and in each memory cgroup above this process.
+/// The smallest of the memory still available on the machine, in each memory cgroup above this process, and of what a
+/// kernel that promises no more than it has may still promise.
 pub fn room() -> Room {
     let machine = Room { bytes: available_bytes(), limit: "the machine's available memory".into() };
-    let tightest = cgroups().into_iter().filter_map(|group| group.room()).fold(machine, smaller);
+    let tightest = cgroups().into_iter().filter_map(|group| group.room()).chain(promised()).fold(machine, smaller);
     Room { bytes: tightest.bytes.saturating_sub(RESERVE_BYTES), ..tightest }
 }
 
@@ -69,6 +70,21 @@ pub fn mapped_bytes() -> u64 {
     let pages = read_to_string("/proc/self/statm").ok().and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
     pages.unwrap_or(0) * PAGE_BYTES
 }
+
+/// What the kernel may still promise; none where it promises without counting.
+fn promised() -> Option<Room> {
+    let left = || Some(meminfo("CommitLimit:")?.saturating_sub(meminfo("Committed_AS:")?));
+    let limit = format!("the machine's CommitLimit ({STRICT})");
+    promises_are_counted().then(left).flatten().map(|bytes| Room { bytes, limit })
+}
+
+/// Whether the kernel promises no more memory than it has.
+pub fn promises_are_counted() -> bool {
+    read_to_string("/proc/sys/vm/overcommit_memory").is_ok_and(|text| text.trim() == "2")
+}
+
+/// How errors name that.
+pub const STRICT: &str = "vm.overcommit_memory is 2";
 
 fn available_bytes() -> u64 {
     meminfo("MemAvailable:").unwrap_or(u64::MAX)

@@ -173,14 +173,7 @@ impl Mapping {
             let Err(error) = self.advise(&range, libc::MADV_POPULATE_WRITE) else { return Ok(()) };
             match error.raw_os_error() {
                 Some(libc::EAGAIN | libc::EINTR) => continue,
-                _ => {
-                    let need = range.end - range.start;
-                    let message = format!(
-                        "the kernel gave no memory for {} ({error}): free memory on this machine and try again",
-                        human(need)
-                    );
-                    return Err(ArenaFull { needed_bytes: Some(need), ..ArenaFull::saying(message) }.into());
-                }
+                _ => return Err(not_populated(range.end - range.start, error)),
             }
         }
     }
@@ -278,10 +271,30 @@ fn reserve(len_bytes: u64) -> Result<NonNull<u8>> {
     }
 }
 
+/// What the kernel's refusal to make pages present means: it has no memory, or does not know the call.
+#[cold]
+fn not_populated(need: u64, cause: std::io::Error) -> Error {
+    if matches!(cause.raw_os_error(), Some(libc::ENOSYS | libc::EPERM | libc::EACCES | libc::EINVAL)) {
+        let error = Error::os("madvise(MADV_POPULATE_WRITE)", cause);
+        let message = format!(
+            "{error}: expected Linux 5.14 or later, and no filter of system calls (seccomp) that keeps madvise out"
+        );
+        return error.saying(message);
+    }
+    let counted = if limits::promises_are_counted() { format!(", {}", limits::STRICT) } else { String::new() };
+    let message = format!(
+        "the kernel gave no memory for {} ({cause}{counted}): free memory on this machine and try again",
+        human(need)
+    );
+    ArenaFull { needed_bytes: Some(need), ..ArenaFull::saying(message) }.into()
+}
+
 fn no_address_space(len_bytes: u64) -> Error {
+    let refusal = std::io::Error::last_os_error();
     let cause = match limits::address_space_limit() {
         Some(limit) => format!("RLIMIT_AS is {}", human(limit)),
-        None => std::io::Error::last_os_error().to_string(),
+        None if limits::promises_are_counted() => format!("{refusal}, {}", limits::STRICT),
+        None => refusal.to_string(),
     };
     let len = human(len_bytes);
     let message = format!("no address space for an arena of {len}: {cause}; raise the limit (ulimit -v)");
@@ -429,6 +442,18 @@ mod tests {
             assert_eq!(at(&mapping, 4096).read(), 1);
             at(&mapping, 4096).write(4);
             assert_eq!(at(&other, 4096).read(), 4);
+        }
+    }
+
+    #[test]
+    fn a_call_that_is_refused_is_told_from_memory_that_there_is_not() {
+        let refused = |errno| not_populated(4096, std::io::Error::from_raw_os_error(errno));
+        for errno in [libc::ENOSYS, libc::EPERM, libc::EINVAL] {
+            let error = refused(errno);
+            assert!(matches!(&error, Error::Os(_)) && error.to_string().contains("keeps madvise out"), "{error}");
+        }
+        for errno in [libc::ENOMEM, libc::EFAULT] {
+            assert!(matches!(refused(errno), Error::ArenaFull(full) if full.needed_bytes == Some(4096)));
         }
     }
 

@@ -80,7 +80,10 @@ pub(super) fn no_page(cause: std::io::Error) -> Error {
         Some(libc::ENOMEM) => {
             format!("no address space for a sign of life ({cause}): raise RLIMIT_AS (ulimit -v) or vm.max_map_count")
         }
-        _ => format!("making a sign of life in the memory file failed ({cause}): expected locks and mappings to work"),
+        _ => format!(
+            "making a sign of life in the memory file failed ({cause}): expected fcntl, mmap and madvise to work; a filter of \
+             system calls (seccomp) may keep them out"
+        ),
     };
     Error::attach_by(cause, text)
 }

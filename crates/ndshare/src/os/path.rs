@@ -50,6 +50,14 @@ fn open_for(path: &Path, access: &OpenOptions) -> Result<Option<File>> {
     access.open(link).map(Some).map_err(|error| not_opened(path, error))
 }
 
+/// The plain file to which a link leads just now, for reading alone; none for anything else. Whoever owns it may have put a
+/// pipe there since somebody looked, so nothing is waited for, and no device is opened.
+pub fn open_plain(link: &Path) -> Option<File> {
+    let found = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(link).ok()?;
+    found.metadata().ok().filter(Metadata::is_file)?;
+    File::open(format!("/proc/self/fd/{}", found.as_raw_fd())).ok()
+}
+
 /// The first bytes of a file, as many as there are.
 pub fn first_bytes<const N: usize>(file: &File) -> io::Result<([u8; N], usize)> {
     let (mut bytes, mut len) = ([0; N], 0);

@@ -44,7 +44,7 @@ impl Process {
     pub(crate) fn of(pid: u32) -> Self {
         let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        Self { pid, name: name.trim_end().to_owned(), is_stopped: is_stopped(&stat) }
+        Self { pid, name: plain(name.trim_end()), is_stopped: is_stopped(&stat) }
     }
 }
 
@@ -54,6 +54,11 @@ impl std::fmt::Display for Process {
         let stopped = if self.is_stopped { ", stopped" } else { "" };
         write!(f, "pid {} ({name}{stopped})", self.pid)
     }
+}
+
+/// A name that its process chose, without orders to the terminal that an error is printed to.
+fn plain(name: &str) -> String {
+    name.chars().map(|char| if char.is_control() { '?' } else { char }).collect()
 }
 
 /// `pid (name) state …`; the name may hold anything, also a parenthesis.
@@ -85,6 +90,11 @@ mod tests {
     fn the_state_stands_behind_the_name_whatever_that_is() {
         assert!(is_stopped("12 (a) R (b) T 1 12") && is_stopped("1 (x) t 0"));
         assert!(!is_stopped("12 (T) S 1 12") && !is_stopped("12 (a") && !is_stopped(""));
+    }
+
+    #[test]
+    fn a_name_tells_a_terminal_nothing() {
+        assert_eq!(plain("\u{1b}[2J\r\na b\u{9b}"), "?[2J??a b?");
     }
 
     #[test]
