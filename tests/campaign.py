@@ -41,7 +41,7 @@ import campaign_workers as crew
 import cache_workers
 import ndshare as nds
 from campaign_workers import CREW, HANG, MIB, STRUCK_IN_CHILD, World, sail, strike
-from helpers import held, silence, wait_until
+from helpers import held, wait_until
 from ndshare import _native
 
 FORK = mp.get_context("fork")
@@ -82,6 +82,7 @@ class Report:
         self.survived: Counter[str] = Counter()  # rounds in which nobody came to the label
         self.files_left: list[str] = []
         self.recovery: list[float] = []
+        self.slowest = "none"
         self.told: list[str] = []
         self.counts = np.zeros(64, np.int64)
         self.histogram = np.zeros(100, np.int64)
@@ -127,6 +128,7 @@ class Report:
             "files_left": len(self.files_left),
             "recovery_ms": {
                 "p50": percentile(ms, 50), "p99": percentile(ms, 99), "max": percentile(ms, 100), "measured": len(ms),
+                "slowest": self.slowest,
             },
             "steps": int(self.counts[crew.STEPS]),
             "stops": self.stops,
@@ -157,6 +159,7 @@ class Campaign:
         self.rng = random.Random(seed)
         self.report, self.longest_stop_s = Report(seed, form), longest_stop_s
         self.labels = itertools.cycle(LABELS)
+        self.stopped_until = 0.0
 
     @contextlib.contextmanager
     def voyage(self) -> Iterator[None]:
@@ -210,6 +213,7 @@ class Campaign:
         self.report.stops += 1
         length_s = 10 ** self.rng.uniform(-2, np.log10(self.longest_stop_s))
         pid = self.rng.choice(self.hands).process.pid
+        self.stopped_until = time.monotonic() + length_s
         os.write(self.orders, np.array([pid, int(length_s * 1e9)], np.int64).tobytes())
 
     def kill_one(self, place: int) -> None:
@@ -243,7 +247,11 @@ class Campaign:
         if not ready:
             self.report.hung += 1
             self.report.tell(f"process {process.pid}, which was to die at {label}, hangs:\n{stack_of(process.pid)}")
-        return process.sentinel in ready or (conn is not None and not process.is_alive())
+        if process.sentinel in ready or conn is None:
+            return process.sentinel in ready
+        with contextlib.suppress(EOFError, OSError):
+            conn.recv()  # that it survived
+        return not process.is_alive()
 
     def bury(self, place: int) -> bool:
         """End one of the crew, replace it, and say whether it was killed, by whomever."""
@@ -266,45 +274,58 @@ class Campaign:
 
     def go_on(self, name: str) -> None:
         """Do what a program would do next, and note how long that took, if nobody stands still."""
-        world, stops, start = self.world, self.report.stops, time.perf_counter()
-        is_still = bool(world.notes.stopped[0])
+        stopped, start, times = self.world.notes.stopped, time.perf_counter(), dict[str, float]()
+        is_measured = not stopped[0] and time.monotonic() > self.stopped_until
         try:
-            x = nds.full(20_000, 3, np.uint8, arena=world.arena)
-            with nds.locked(world.pair, timeout=HANG, recover=True):
-                world.pair[1] = world.pair[0]
-            assert cache_workers.is_whole(7, world.cache.fetch(7, cache_workers.content, timeout=HANG)), "a torn value"
-            with world.overlay.use("ints", timeout=HANG):
-                pass
-            with contextlib.suppress(nds.Full):
-                world.writer.put(np.arange(5, dtype=np.uint64), timeout=5, stamp=0)
-            assert (x == 3).all(), "bytes changed"
-            for kept in world.kept:
-                crew.workers.check_stamp(kept)
+            for step in (self.allocate, self.lock, self.fetch, self.use, self.write):
+                begun = time.perf_counter()
+                step()
+                times[step.__name__] = time.perf_counter() - begun
         except nds.ArenaFull:
             return
         except (nds.Error, AssertionError) as error:
             self.fail(f"after a death at {name}: {type(error).__name__}: {error}")
-        if not is_still and not world.notes.stopped[0] and stops == self.report.stops:
-            self.report.recovery.append(time.perf_counter() - start)
+        took = time.perf_counter() - start
+        if is_measured and not stopped[0]:
+            if took > max(self.report.recovery, default=0):
+                self.report.slowest = f"after a death at {name}, most of it to {max(times, key=lambda step: times[step])}"
+            self.report.recovery.append(took)
+
+    def allocate(self) -> None:
+        x = nds.full(20_000, 3, np.uint8, arena=self.world.arena)
+        for kept in self.world.kept:
+            crew.workers.check_stamp(kept)
+        assert (x == 3).all(), "bytes changed"
+
+    def lock(self) -> None:
+        with nds.locked(self.world.pair, timeout=HANG, recover=True):
+            self.world.pair[1] = self.world.pair[0]
+
+    def fetch(self) -> None:
+        value = self.world.cache.fetch(7, cache_workers.content, timeout=HANG)
+        assert cache_workers.is_whole(7, value), "a torn value"
+
+    def use(self) -> None:
+        with self.world.overlay.use("ints", timeout=HANG):
+            pass
+
+    def write(self) -> None:
+        with contextlib.suppress(nds.Full):
+            self.world.writer.put(np.arange(5, dtype=np.uint64), timeout=0, stamp=0)
 
     def look(self, name: str) -> None:
         """Let `ndshare check` look at both arenas; now and then with everybody calm."""
         if self.report.rounds % CALM_EVERY == 0:
             self.calm()
         for arena in (self.world.arena, self.world.side):
-            own = nds.stats(arena)["id"]
-            with silence():
-                status = _native.run_command(["ndshare", "check", own])
-            if status == 1:
-                self.report.findings += 1
-                self.report.tell(f"ndshare check has findings after a death at {name}")
-                _native.run_command(["ndshare", "check", own])
+            if found := _native.findings(arena):
+                self.report.findings += len(found)
+                self.report.tell(f"after a death at {name} ndshare check finds {found}")
 
     def calm(self) -> None:
         """Let everybody give up what it has: only what is named is there, and only who lives."""
-        if not self.all_calm():
-            return
-        self.settle()
+        if self.all_calm():
+            self.settle()
         for one in self.hands:
             with contextlib.suppress(OSError):
                 one.conn.send("go on")
@@ -318,7 +339,6 @@ class Campaign:
                 if one.process.is_alive():
                     self.report.hung += 1
                     self.report.tell(f"one of the crew does not come to rest:\n{stack_of(one.process.pid)}")
-                self.replace_the_failed()
                 return False
         return True
 
@@ -364,7 +384,7 @@ class Campaign:
         self.hands.clear()
         self.settle()
         world = self.world
-        for name in ("writer", "ring", "loose", "cache", "other_cache", "side_cache", "overlay", "inside", "pair", "canvas", "tiles", "kept"):
+        for name in ("writer", "ring", "cache", "other_cache", "side_cache", "overlay", "inside", "pair", "canvas", "tiles", "kept"):
             delattr(world, name)
         for arena in (world.arena, world.side):
 
@@ -442,7 +462,8 @@ def show(value: dict[str, Any]) -> str:
             f"corrupted         {value['corrupted']}; findings of ndshare check: {value['findings']}",
             f"hung              {value['hung']}",
             f"bytes lost        {value['bytes_lost']}; files left: {value['files_left']}",
-            f"recovery          p50 {recovery['p50']} ms, p99 {recovery['p99']} ms, max {recovery['max']} ms",
+            f"recovery          p50 {recovery['p50']} ms, p99 {recovery['p99']} ms, max {recovery['max']} ms "
+            f"({recovery['slowest']})",
             f"scheduler's delay p99 {delays['p99']} ms, max {delays['max']} ms",
         )
     )
