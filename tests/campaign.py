@@ -318,9 +318,19 @@ class Campaign:
         if self.report.rounds % CALM_EVERY == 0:
             self.calm()
         for arena in (self.world.arena, self.world.side):
-            if found := _native.findings(arena):
+            if found := self.findings(arena):
                 self.report.findings += len(found)
                 self.report.tell(f"after a death at {name} ndshare check finds {found}")
+
+    @staticmethod
+    def findings(arena: nds.Arena) -> list[str]:
+        """Look into an arena whose last user may have died with its lock; its next use clears up."""
+        nds.empty(70_000, np.uint8, arena=arena)
+        try:
+            return _native.findings(arena)
+        except RuntimeError:
+            nds.empty(70_000, np.uint8, arena=arena)
+            return _native.findings(arena)
 
     def calm(self) -> None:
         """Let everybody give up what it has: only what is named is there, and only who lives."""

@@ -523,10 +523,10 @@ def _after_a_death(world: World, label: str, nth: int) -> Iterator[str]:
 
     ways: list[Callable[[], None]] = [lambda: workers._die_untidily(world.side), die_inside]
     ways += [lambda point=point: die_at(point) for point in ("split:span", "alloc:committed", "free:claimed")]
+    _native.kill_at(label, nth)
     while True:
         for way in ways:
             wait_for(forked(way))
-            _native.kill_at(label, nth)
             ForkingPickler.loads(bytes(ForkingPickler.dumps(mine)))
             nds.stats(world.side)
             nds.reclaim(arena=world.side)
@@ -537,9 +537,9 @@ def _after_a_death_in_a_cache(world: World, label: str, nth: int) -> Iterator[st
     for key in range(40):
         world.side_cache.fetch(key, cache_workers.content)
     with nds.Arena("8 MiB") as fresh:
+        _native.kill_at(label, nth)
         while True:
             wait_for(forked(lambda: (_native.kill_at("cache:freed", 1), cache_workers.tour(world.side_cache, fresh))))
-            _native.kill_at(label, nth)
             cache_workers.tour(world.side_cache, fresh)
             yield "went"
 
@@ -555,19 +555,20 @@ def _by_a_path(world: World, label: str, nth: int) -> Iterator[str]:
         _native.kill_at("split:reserved", 1)
         nds.zeros(100_000, np.uint8, arena=arena)
 
+    _native.kill_at(label, nth)
     while True:
         wait_for(forked(die))
-        _native.kill_at(label, nth)
         nds.Arena("8 MiB", path=path).close()
         yield "went"
 
 
 def _in_the_registry(world: World, label: str, nth: int) -> Iterator[str]:
-    with contextlib.suppress(FileNotFoundError):
-        if label == "directory:made":
-            (Path(os.environ["XDG_RUNTIME_DIR"]) / "ndshare").rmdir()
+    if is_made := label == "directory:made":
+        fresh = world.folder / f"run of {os.getpid()}"
+        fresh.mkdir(0o700)
+        os.environ["XDG_RUNTIME_DIR"] = str(fresh)
     x = nds.array([1], arena=world.side)
-    _native.kill_at(label, nth if label != "directory:made" else 1)
+    _native.kill_at(label, 1 if is_made else nth)
     while True:
         nds.publish("x", x, replace=True)
         nds.unpublish("x")
@@ -576,7 +577,7 @@ def _in_the_registry(world: World, label: str, nth: int) -> Iterator[str]:
 
 def _to_other_users(world: World, label: str, nth: int) -> Iterator[str]:
     arena = nds.Arena("8 MiB", mode=0o640)
-    _native.kill_at(label, nth if label not in {"offer:folder"} else 1)
+    _native.kill_at(label, 1 if label == "offer:folder" else nth)
     while True:
         nds.publish("y", nds.ones(3, arena=arena), mode=0o640)
         nds.unpublish("y")
