@@ -1,15 +1,16 @@
 """The crash campaign: eight processes do everything at once, and one after another dies, as long as one likes.
 
-Each round one process dies: at a labelled kill point, one label after another, or by SIGKILL at a random instant. It is
-replaced, and the others go on. Beside that processes are stopped and go on (SIGSTOP, SIGCONT), fork, exec, and have no
-descriptor left. After each round `ndshare check` looks at the arenas, and this process does at once what a program would do
-next; how long that took is the recovery. Everybody checks whatever it finds.
+Each round one process dies: at a labelled kill point, one label after another, or by SIGKILL at a random instant. It
+is replaced, and the others go on. Beside that processes are stopped and go on (SIGSTOP, SIGCONT), fork, exec, and
+have no descriptor left. After each round `ndshare check` looks at the arenas, and this process does at once what a
+program would do next; how long that took is the recovery. Everybody checks whatever it finds.
 
-After so many rounds (`VOYAGE`) all give up what they have, and not a byte of an arena and no file may be left; then all begins
-anew in new arenas. What the random numbers say depends on the seed alone; what the scheduler does with it does not.
+After so many rounds (`VOYAGE`) all give up what they have, and not a byte of an arena and no file may be left; then
+all begins anew in new arenas. What the random numbers say depends on the seed alone; what the scheduler does with it
+does not.
 
-`make campaign` runs 100,000 rounds; `python tests/campaign.py --quick` some seconds of it. Both print the same figures and
-write them as JSON.
+`make campaign` runs 100,000 rounds; `python tests/campaign.py --quick` some seconds of it. Both print the same
+figures and write them as JSON.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ from typing import Any
 
 import numpy as np
 
-import campaign_workers as crew
 import cache_workers
+import campaign_workers as crew
 import ndshare as nds
-from campaign_workers import CREW, HANG, MIB, STRUCK_IN_CHILD, World, sail, strike
+from campaign_workers import CREW, HANG, STRUCK_IN_CHILD, World, sail, strike
 from helpers import held, wait_until
 from ndshare import _native
 
@@ -148,7 +149,9 @@ def percentile(values: list[float], which: float) -> float | None:
 
 def host() -> dict[str, Any]:
     """Say on what machine this runs."""
-    names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    names = [
+        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    ]
     return {"cpu": names[0] if names else platform.machine(), "cpus": os.cpu_count(), "kernel": platform.release()}
 
 
@@ -255,10 +258,14 @@ class Campaign:
 
     def bury(self, place: int) -> bool:
         """End one of the crew, replace it, and say whether it was killed, by whomever."""
+        pid = self.hands[place].process.pid
         code = self.hands[place].kill()
-        self.hands[place] = self.recruit(place)
         if code not in (-signal.SIGKILL, STRUCK_IN_CHILD):
-            self.fail(f"one of the crew ended with status {code}")
+            last = int(self.world.notes.counts[place, crew.LAST])
+            self.fail(
+                f"one of the crew, process {pid} at place {place}, ended with status {code}; its last step: {last}"
+            )
+        self.hands[place] = self.recruit(place)
         return code in (-signal.SIGKILL, STRUCK_IN_CHILD)
 
     def fail(self, what: str) -> None:
@@ -288,7 +295,9 @@ class Campaign:
         took = time.perf_counter() - start
         if is_measured and not stopped[0]:
             if took > max(self.report.recovery, default=0):
-                self.report.slowest = f"after a death at {name}, most of it to {max(times, key=lambda step: times[step])}"
+                self.report.slowest = (
+                    f"after a death at {name}, most of it to {max(times, key=lambda step: times[step])}"
+                )
             self.report.recovery.append(took)
 
     def allocate(self) -> None:
@@ -380,7 +389,9 @@ class Campaign:
 
         if not wait_until(is_settled, HANG / 3):
             stats = nds.stats(world.arena)
-            self.fail(f"the dead do not go: {stats['participants']}, {stats['tickets']}, {world.ring.stats()['readers']}")
+            self.fail(
+                f"the dead do not go: {stats['participants']}, {stats['tickets']}, {world.ring.stats()['readers']}"
+            )
         # What a ring keeps are blocks of its frames; what the rest keeps does not grow.
         if held(world.side) > self.base[1]:
             self.report.bytes_lost += held(world.side) - self.base[1]
@@ -394,7 +405,19 @@ class Campaign:
         self.hands.clear()
         self.settle()
         world = self.world
-        for name in ("writer", "ring", "cache", "other_cache", "side_cache", "overlay", "inside", "pair", "canvas", "tiles", "kept"):
+        for name in (
+            "writer",
+            "ring",
+            "cache",
+            "other_cache",
+            "side_cache",
+            "overlay",
+            "inside",
+            "pair",
+            "canvas",
+            "tiles",
+            "kept",
+        ):
             delattr(world, name)
         for arena in (world.arena, world.side):
 
@@ -481,7 +504,7 @@ def show(value: dict[str, Any]) -> str:
 
 def main() -> int:
     """Run it as the command line says."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="as many rounds as go into some seconds")
     parser.add_argument("--rounds", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, default=None, help="end after so long, whatever the rounds")

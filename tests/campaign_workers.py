@@ -1,8 +1,8 @@
 """What the processes of the crash campaign and of the soak do: everything at once, until they are killed.
 
-Each member of the crew takes a random step after another: arrays, letters with arrays in them, locks, overlays, rings with
-writers, readers and groups, caches, names, canvases, forks and execs. Whatever it finds it checks: an array says in each
-place which one it is. A step that fails ends the process with status 1 and a traceback.
+Each member of the crew takes a random step after another: arrays, letters with arrays in them, locks, overlays, rings
+with writers, readers and groups, caches, names, canvases, forks and execs. Whatever it finds it checks: an array says
+in each place which one it is. A step that fails ends the process with status 1 and a traceback.
 
 `strike` leads a process to one kill point, by the way on which that point lies.
 """
@@ -96,7 +96,7 @@ class Notes:
         self.counts = words[: 64 * (CREW + 2)].reshape(CREW + 2, 64)  # by place: steps, forks, execs, hung, longest
         self.began = words[1024:1025]  # how many pauses have begun
         self.stopped = words[1032:1033]  # how many processes stand still
-        # Each from when to when nobody can be asked to go on (ns, monotonic), and why: 1 stopped, 2 the scheduler's delay.
+        # From when to when nobody can be asked to go on (ns, monotonic), and why: 1 stopped, 2 the scheduler's delay.
         self.pauses = words[2048 : 2048 + 3 * self.SLOTS].reshape(self.SLOTS, 3)
         self.delays = words[20_000:20_002]  # the bystander's: how many sleeps, and the longest delay in ns
         self.histogram = words[20_100:20_200]  # its delays by their size in ms, the last one for all longer
@@ -114,7 +114,7 @@ class Notes:
         return int(np.maximum(0, np.minimum(ends, end) - np.maximum(starts, start))[starts > 0].sum())
 
 
-STEPS, FORKS, EXECS, HUNG, LONGEST = range(5)
+STEPS, FORKS, EXECS, HUNG, LONGEST, LAST = range(6)
 
 
 def stand_by(notes: Notes, orders: int) -> None:
@@ -220,8 +220,9 @@ class Sailor:
         elif dice < 0.008 and self.place == 0:
             self.go_short()
         else:
-            (step,) = self.rng.choices([step for _, step in self.steps], self.weights)
-            self.timed(step)
+            (which,) = self.rng.choices(range(len(self.steps)), self.weights)
+            self.counts[LAST] = which
+            self.timed(self.steps[which][1])
         if self.few_descriptors:
             self.few_descriptors -= 1
             if not self.few_descriptors:
@@ -230,7 +231,11 @@ class Sailor:
 
     def timed(self, step: Callable[[], None]) -> None:
         """Take a step, and count it as hung if it waited long, and nobody was stopped or short of a processor."""
-        start, busy, ready = time.monotonic_ns(), time.thread_time_ns(), run_delay_ns() if not self.few_descriptors else 0
+        start, busy, ready = (
+            time.monotonic_ns(),
+            time.thread_time_ns(),
+            run_delay_ns() if not self.few_descriptors else 0,
+        )
         try:
             with contextlib.suppress(*TOO_MUCH):
                 step()
@@ -245,7 +250,7 @@ class Sailor:
         if waited > HUNG_S * 1e9:
             self.counts[HUNG] += 1
             sys.stderr.write(
-                f"hung: {step.__name__} waited {waited / 1e6:.0f} ms of {(end - start) / 1e6:.0f} ms, place {self.place}\n"
+                f"hung: {step.__name__} waited {waited / 1e6:.0f} of {(end - start) / 1e6:.0f} ms, place {self.place}\n"
             )
 
     # ---- steps
@@ -406,8 +411,12 @@ def sail(world: World, conn: Connection, place: int, seed: int, life: int) -> No
     """Be one of the crew."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(life)
-    world.inside[:, place] = 0
-    Sailor(world, place, seed).sail(conn)
+    try:
+        world.inside[:, place] = 0
+        Sailor(world, place, seed).sail(conn)
+    except BaseException as error:
+        os.write(2, f"one of the crew, place {place}: {error!r}\n".encode())
+        raise
 
 
 # ---- the way to each kill point -------------------------------------------------------------------------------------
@@ -437,9 +446,12 @@ def _in_the_arena(world: World, label: str, nth: int) -> Iterator[str]:
 
 def _among(world: World, label: str, nth: int) -> Iterator[str]:
     shared = {
-        "ring": nds.Ring(slots=8, when_full="drop_oldest", arena=world.arena), "cache": world.other_cache, "arena": world.arena, "overlay": nds.Overlay(a={"A": (9, "u1")},
-        b={"B": (9, "u1")}, arena=world.arena), "array": world.pair,
-    }  # fmt: skip
+        "ring": nds.Ring(slots=8, when_full="drop_oldest", arena=world.arena),
+        "cache": world.other_cache,
+        "arena": world.arena,
+        "overlay": nds.Overlay(a={"A": (9, "u1")}, b={"B": (9, "u1")}, arena=world.arena),
+        "array": world.pair,
+    }
     sailor = Sailor(world, CREW, nth)
     _native.kill_at(label, nth)
     while True:

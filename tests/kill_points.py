@@ -1,17 +1,17 @@
 """Every store to shared control memory carries a kill point: a lint over the sources of `crates/ndshare`.
 
 What counts as a store: a call of a storing method of an atomic (`store`, `swap`, `compare_exchange`, `fetch_…`), of
-`prim::set` or `prim::store_bytes`, and of one of the `LEAVES`, small functions of ours that leave their point to their
-callers.
+`prim::set` or `prim::store_bytes`, and of one of the `LEAVES`, small functions of ours that leave their point to
+their callers.
 
-The rule: a kill point follows each store in its own function, in the store's block or in one around it, or in the block
-that its success opens (`if word.compare_exchange(…).is_ok() { point(…); }`). Between two stores that publish, that is whose
-ordering is not Relaxed, stands a point. Relaxed stores may stand together: what they write counts for nobody until
-something publishes it, or is derived anew after a death under the lock.
+The rule: a kill point follows each store in its own function, in the store's block or in one around it, or in the
+block that its success opens (`if word.compare_exchange(…).is_ok() { point(…); }`). Between two stores that publish,
+that is whose ordering is not Relaxed, stands a point. Relaxed stores may stand together: what they write counts for
+nobody until something publishes it, or is derived anew after a death under the lock.
 
-What is left out, each with a reason that is written down: words that only one process sees (`PRIVATE`), and stores under a
-comment `// NO POINT: why`, which holds for the stores from there to the end of its block. An entry of `PRIVATE` or `LEAVES`
-that nothing needs is complained about. Bytes of arrays are no control memory.
+What is left out, each with a reason that is written down: words that only one process sees (`PRIVATE`), and stores
+under a comment `// NO POINT: why`, which holds for the stores from there to the end of its block. An entry of
+`PRIVATE` or `LEAVES` that nothing needs is complained about. Bytes of arrays are no control memory.
 
 `python tests/kill_points.py` prints what is missing, and `labelled N/N`.
 """
@@ -208,11 +208,20 @@ def has_point(code: str, store: Store) -> bool:
     return False
 
 
+def is_after_failure(code: str, store: Store, later: Store) -> bool:
+    """Return whether a store comes only if an earlier one failed, and so stored nothing: ``if !take(word) { … }``."""
+    block = opens_a_block(code, store.start, store.end)
+    head = max(code.rfind(letter, 0, store.start) for letter in ";{}")
+    return block is not None and "if !" in code[head : store.start] and later.start < brace_end(code, block)
+
+
 def stores_together(code: str, stores: list[Store]) -> Iterator[Store]:
     """Yield each publishing store of a function after which another one comes before any point, on the same way."""
     publishing = [store for store in stores if store.publishes]
     for store, later in pairwise(publishing):
         between = code[store.end : later.start]
+        if is_after_failure(code, store, later):
+            continue
         if store.function == later.function and not re.search(r"\b(?:point\(|else\b|return\b|Err\()|=>", between):
             yield store
 
@@ -243,7 +252,9 @@ class Lint:
         self.labelled = self.total = self.explained = 0
         self.complaints = [line for path in sorted(self.codes) for line in self.complaints_of(path)]
         self.complaints += [
-            f"{path}: nothing needs the entry {name}" for path, name in [*PRIVATE, *LEAVES] if (path, name) not in self.used
+            f"{path}: nothing needs the entry {name}"
+            for path, name in [*PRIVATE, *LEAVES]
+            if (path, name) not in self.used
         ]
 
     def function_at(self, path: str, position: int) -> Function | None:
@@ -253,7 +264,10 @@ class Lint:
     def stores_of(self, path: str) -> Iterator[Store]:
         """Yield the stores of a file in their order, without those to words of one process."""
         code, found = self.codes[path], dict[int, Store]()
-        for pattern, publishes in [(STORE, None), *((re.compile(call), self.leaf_publishes(*leaf)) for leaf, call in LEAVES.items())]:
+        for pattern, publishes in [
+            (STORE, None),
+            *((re.compile(call), self.leaf_publishes(*leaf)) for leaf, call in LEAVES.items()),
+        ]:
             for match in pattern.finditer(code):
                 function = self.function_at(path, match.start())
                 if function is None or code[: match.start()].endswith("fn "):
@@ -264,14 +278,23 @@ class Lint:
                     self.used.add((path, word))
                     continue
                 says = PUBLISHES.search(code[match.start() : end]) is not None
-                found[match.start()] = Store(function, match.start(), end, word, says if publishes is None else publishes)
+                found[match.start()] = Store(
+                    function, match.start(), end, word, says if publishes is None else publishes
+                )
         yield from (store for _, store in sorted(found.items()))
 
     def leaf_publishes(self, path: str, name: str) -> bool:
         bodies = [f for f in self.functions.get(path, []) if f.name == name]
         code = self.codes.get(path, "")
         calls = [match for f in bodies for match in STORE.finditer(code, f.start, f.end)]
-        return any(PUBLISHES.search(code[match.start() : round_end(code, match.end() - 1)]) for match in calls)
+        others = [
+            leaf
+            for leaf, call in LEAVES.items()
+            if leaf != (path, name) and any(re.compile(call).search(code, f.start, f.end) for f in bodies)
+        ]
+        return any(PUBLISHES.search(code[match.start() : round_end(code, match.end() - 1)]) for match in calls) or any(
+            self.leaf_publishes(*leaf) for leaf in others
+        )
 
     def complaints_of(self, path: str) -> Iterator[str]:
         code, stores = self.codes[path], self.stores[path]

@@ -1,12 +1,13 @@
 """The soak: eight processes do everything at once, one of them is killed every 50 ms, and nothing may grow.
 
-Each second it is measured how much memory and how many descriptors processes have, how many bytes of the arena are in use,
-and how many participants, tickets and readers there are. After a warm-up a straight line is fitted to each by least squares.
-Its slope must be zero within three standard errors; the error is that of means over blocks, because samples that follow each
-other are alike. A slope that would make less than 1 % in an hour counts as zero as well; in a run of less than three
-minutes one that makes less than a quarter in its whole.
+Each second it is measured how much memory and how many descriptors processes have, how many bytes of the arena are in
+use, and how many participants, tickets and readers there are. After a warm-up a straight line is fitted to each by
+least squares. Its slope must be zero within three standard errors; the error is that of means over blocks, because
+samples that follow each other are alike. A slope that would make less than 1 % in an hour counts as zero as well; in
+a run of less than three minutes one that makes less than a quarter in its whole.
 
-`make soak` runs ten minutes and draws ``docs/soak.svg``; `python tests/soak.py --quick` some seconds of it, in the same way.
+`make soak` runs ten minutes and draws ``docs/soak.svg``; `python tests/soak.py --quick` some seconds, in the same
+way.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 
 import ndshare as nds
-from campaign import CREW, WRONG_ENOUGH, Campaign, host
+from campaign import CREW, WRONG_ENOUGH, Campaign
 from helpers import descriptors
 
 WARM_UP = 0.2  # of the time
@@ -110,7 +111,7 @@ def rss_mib(pid: int) -> float:
 
 
 def fit(times: np.ndarray[Any, Any], values: np.ndarray[Any, Any]) -> dict[str, float | bool]:
-    """Fit a line by least squares to means over blocks; its slope per hour, the error of that, and whether it is zero."""
+    """Fit a line by least squares to means over blocks: its slope per hour, the error of that, whether it is zero."""
     blocks = max(4, min(BLOCKS, len(times) // 2))
     x = np.array([part.mean() for part in np.array_split(times, blocks)]) / 3600
     y = np.array([part.mean() for part in np.array_split(values, blocks)])
@@ -154,7 +155,19 @@ def draw(soak: Soak, path: Path) -> None:
 def value_of(soak: Soak) -> dict[str, Any]:
     """Return all figures."""
     report = soak.report.value()
-    kept = ("form", "date", "host", "seed", "seconds", "corrupted", "findings", "hung", "bytes_lost", "files_left", "told")
+    kept = (
+        "form",
+        "date",
+        "host",
+        "seed",
+        "seconds",
+        "corrupted",
+        "findings",
+        "hung",
+        "bytes_lost",
+        "files_left",
+        "told",
+    )
     return {
         **{name: report[name] for name in kept},
         "kills": soak.report.random_deaths,
@@ -167,8 +180,9 @@ def show(value: dict[str, Any]) -> str:
     """Return the figures as lines of text."""
     lines = [
         f"soak, {value['form']} form, seed {value['seed']}, {value['date']}, {value['host']['cpu']}",
-        f"{value['kills']} kills in {value['seconds']} s; corrupted {value['corrupted']}, findings {value['findings']}, hung "
-        f"{value['hung']}, bytes lost {value['bytes_lost']}, files left {value['files_left']}",
+        f"{value['kills']} kills in {value['seconds']} s; corrupted {value['corrupted']}, "
+        f"findings {value['findings']}, hung {value['hung']}, bytes lost {value['bytes_lost']}, "
+        f"files left {value['files_left']}",
         f"{'':32}{'mean':>10}{'slope an hour':>16}{'error':>10}",
     ]
     for name, line in value["lines"].items():
@@ -184,7 +198,9 @@ def grows(value: dict[str, Any]) -> list[str]:
 
 
 def is_bad(value: dict[str, Any]) -> bool:
-    return bool(grows(value)) or any(value[name] for name in ("corrupted", "findings", "hung", "bytes_lost", "files_left"))
+    return bool(grows(value)) or any(
+        value[name] for name in ("corrupted", "findings", "hung", "bytes_lost", "files_left")
+    )
 
 
 def main() -> int:

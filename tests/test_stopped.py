@@ -29,7 +29,17 @@ from ndshare import _native
 
 POINTS: tuple[str, ...] = tuple(_native.KILL_POINTS)
 # Points that are passed under the arena's lock.
-UNDER_THE_LOCK = ("lock:taken", "list:", "split:", "warm:", "free:grown", "free:word", "free:merged", "free:counted", "issue:")
+UNDER_THE_LOCK = (
+    "lock:taken",
+    "list:",
+    "split:",
+    "warm:",
+    "free:grown",
+    "free:word",
+    "free:merged",
+    "free:counted",
+    "issue:",
+)
 UNDER_THE_LOCK += ("remove:free", "remove:ext", "remove:counted", "grow:ready", "sweep:taken-over", "sweep:rebuil")
 LOCKED = tuple(point for point in POINTS if point.startswith(UNDER_THE_LOCK))
 # Points at which nothing is locked and something is half-way.
