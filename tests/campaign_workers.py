@@ -186,10 +186,9 @@ class Sailor:
     def obey(self, conn: Connection, order: Any) -> None:
         match order:
             case ("strike", label, nth):
+                limit_descriptors(None)
                 strike(self.world, label, nth)
                 conn.send("survived")
-            case ("arm", label, nth):
-                _native.kill_at(label, nth)
             case "calm":
                 self.drop()
                 conn.send("calm")
