@@ -12,7 +12,7 @@ FOR_TESTS := CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_DEBUG=none
 # Tests start some thousand interpreters, which would compile all that they import each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo view test test-all test-threads check header crash loom weaken test-numpy test-scipy test-libraries net-engine bench docs \
+.PHONY: help demo view test test-all test-threads check header crash campaign soak loom weaken test-numpy test-scipy test-libraries net-engine bench docs \
   wheel clean
 .DELETE_ON_ERROR:
 
@@ -51,6 +51,12 @@ header: ## Write the C header anew, from the C functions
 
 crash: $(STAMPS)/killpoints $(STAMPS)/group-test ## Kill processes at every labelled point and see that nothing is lost
 	NDSHARE_CRASH_ROUNDS=$${NDSHARE_CRASH_ROUNDS:-2} $(BIN)/python -m pytest -m crash
+
+campaign: $(STAMPS)/killpoints $(STAMPS)/group-test ## Kill one of eight processes 100,000 times, at every kill point (for hours)
+	$(BIN)/python tests/campaign.py --rounds $${NDSHARE_CAMPAIGN_ROUNDS:-100000}
+
+soak: $(STAMPS)/killpoints $(STAMPS)/group-test $(STAMPS)/group-demo ## Kill one of eight processes every 50 ms for ten minutes, and see that nothing grows
+	$(BIN)/python tests/soak.py --minutes $${NDSHARE_SOAK_MINUTES:-10} --svg docs/soak.svg
 
 loom: ## Run the models of holds, locks, rings and hits over all interleavings
 	RUSTFLAGS="--cfg loom" cargo test --release -p ndshare --lib models --target-dir target/loom

@@ -50,6 +50,13 @@ def fill_and_be_killed(canvas: Any, values: list[Any]) -> None:
     nds.concatenate([*values[:1], Deadly()], axis=1, out=canvas)
 
 
+def fill_and_be_killed_at(label: str, canvas: Any, values: list[Any]) -> None:
+    """Die at a kill point while a canvas is filled."""
+    end_by_itself()
+    _native.kill_at(label, 1)
+    nds.concatenate(values, axis=1, out=canvas)
+
+
 # ---- caches ---------------------------------------------------------------------------------------------------------
 
 

@@ -249,6 +249,15 @@ def strike_in_use(conn: Connection, label: str, nth: int, overlay: nds.Overlay) 
     conn.send("survived")
 
 
+def strike_before_a_use(conn: Connection, label: str, overlay: nds.Overlay, use: str) -> None:
+    """Enter one use with a kill point armed; say so if it never strikes."""
+    from ndshare import _native
+
+    _native.kill_at(label, 1)
+    with overlay.use(use, timeout=HANG):
+        conn.send("survived")
+
+
 def check_uses(conn: Connection, overlay: nds.Overlay, x: Array, seed: int) -> None:
     """Enter uses at random, and end if anybody who lives is in another one."""
     rng, me = random.Random(seed), os.getpid()

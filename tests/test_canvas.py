@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 import cache_workers as workers
 import ndshare as nds
 from helpers import HANG, wait_until
+from ndshare import _native
 
 Array = np.ndarray[Any, Any]
 FORK = mp.get_context("fork")
@@ -651,6 +652,23 @@ def test_a_forked_child_that_fills_it_is_noticed() -> None:
     nds.concatenate(values, axis=1, out=canvas)
     assert (canvas.array[0] == [1, 1, 1, 2, 2, 2]).all()
     child.close()
+
+
+@pytest.mark.skipif(not _native.KILL_POINTS, reason="this build has no kill points")
+def test_a_filler_that_is_killed_before_its_first_byte() -> None:
+    """What it said of the tiles is gone, so the next one copies them all."""
+    _, values = cached(1, 2, shape=(64, 1024))
+    canvas = nds.Canvas((64, 2048), np.uint8)
+    nds.concatenate(values, axis=1, out=canvas)
+    child = FORK.Process(target=workers.fill_and_be_killed_at, args=("canvas:touched", canvas, values[::-1]))
+    child.start()
+    child.join(HANG)
+    assert child.exitcode == -signal.SIGKILL
+    child.close()
+    nds.concatenate(values[::-1], axis=1, out=canvas)
+    assert (canvas.array == np.concatenate(values[::-1], axis=1)).all()
+    with nds.locked(canvas.array, timeout=HANG):
+        pass
 
 
 def test_a_filler_that_is_killed_in_the_middle() -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import ndshare as nds
-from helpers import HANG, ROUNDS, environment, planted, wait_until
+from helpers import HANG, ROUNDS, Tables, environment, planted, wait_until
+from ndshare import _native
 from test_cli import COMMAND, command, told
 from test_strangers import running, said
 from test_strangers import runtime as runtime  # noqa: PLC0414  (a fixture)
@@ -213,3 +215,30 @@ input()
 
 def looked_at(own: str) -> bytes:
     return subprocess.run([*COMMAND, "check", own], env=environment(), capture_output=True, check=False).stdout
+
+
+def own_file(arena: str) -> int:
+    """Open the file of an arena that this process has."""
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # the descriptor by which the names were listed
+            if os.readlink(f"/proc/self/fd/{name}").startswith(f"/memfd:ndshare:{arena}"):
+                return os.open(f"/proc/self/fd/{name}", os.O_RDWR)
+    raise FileNotFoundError(arena)
+
+
+def test_a_process_looks_into_its_own_arena() -> None:
+    """Without the command: the same findings, and nothing is changed by the look."""
+    with nds.Arena("8 MiB") as arena:
+        x = nds.full(1000, 7, np.uint8, arena=arena)
+        assert _native.findings(arena) == []
+        tables, found = Tables(own_file(nds.stats(arena)["id"])), list[str]()
+        for at in range(tables.blocks_at, tables.blocks_at + 2 * 128, 8):
+            old = tables.words[at // 8]
+            tables.words[at // 8] = old ^ 1 << 33
+            found += _native.findings(arena)
+            tables.words[at // 8] = old
+            if found:
+                break
+        assert any("block 0" in line for line in found), found
+        assert _native.findings(arena) == []
+        assert (x == 7).all()

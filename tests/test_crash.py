@@ -59,6 +59,10 @@ ELSEWHERE = (
     "sweep:named",
     "sweep:unlocked",
     "remove:children",
+    "make:",
+    "adopt:",
+    "overlay:",
+    "canvas:",
     "renew:",
     "ring:",
     "cache:",
@@ -191,6 +195,15 @@ def roots_die_at(label: str) -> bool:
     done = run(ROOT, env=environment(NDSHARE_KILL_AT=f"{label}:1"))
     assert done.code in (0, -signal.SIGKILL), done.err
     return done.code != 0
+
+
+@needs_points
+@pytest.mark.parametrize("label", [point for point in POINTS if point.startswith("make:")])
+def test_killed_while_it_makes_an_arena(label: str) -> None:
+    """Nobody else has it yet, so it goes with its maker."""
+    before = litter()
+    assert roots_die_at(label), f"nothing passes {label}"
+    assert not ours(litter() - before)
 
 
 JOIN = """

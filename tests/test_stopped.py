@@ -29,14 +29,24 @@ from ndshare import _native
 
 POINTS: tuple[str, ...] = tuple(_native.KILL_POINTS)
 # Points that are passed under the arena's lock.
-UNDER_THE_LOCK = ("lock:taken", "split:", "warm:", "free:grown", "free:word", "free:merged", "free:counted", "issue:")
+UNDER_THE_LOCK = (
+    "lock:taken",
+    "list:",
+    "split:",
+    "warm:",
+    "free:grown",
+    "free:word",
+    "free:merged",
+    "free:counted",
+    "issue:",
+)
 UNDER_THE_LOCK += ("remove:free", "remove:ext", "remove:counted", "grow:ready", "sweep:taken-over", "sweep:rebuil")
 LOCKED = tuple(point for point in POINTS if point.startswith(UNDER_THE_LOCK))
 # Points at which nothing is locked and something is half-way.
 HALFWAY = ("join:done", "lock:freed", "free:punched", "take:bit", "quick:cleared", "drop:cleared", "fork:bits")
 # Points of what has a lock of its own.
 AMONG = tuple(point for point in POINTS if point.startswith(("block-lock:", "ring:", "cache:", "name:", "root:")))
-AMONG += ("remove:children", "renew:bit", "renew:done")
+AMONG += ("remove:children", "adopt:marked", "renew:bit", "renew:done")
 
 needs_points = pytest.mark.skipif(not POINTS, reason="this build has no kill points; build with --features killpoints")
 

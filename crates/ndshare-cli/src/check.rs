@@ -9,7 +9,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use ndshare::arena::{Finding, Locator, Rule};
+use ndshare::arena::{Finding, Locator, Look, Rule};
 use ndshare::head::HeadKind;
 use ndshare::{cache, overlay, registry, ring, session};
 use serde_json::{Value, json};
@@ -67,6 +67,16 @@ pub(crate) fn run(wanted: &Check, is_json: bool, out: &mut dyn Write) -> Outcome
     }
 }
 
+/// What `ndshare check` finds in one arena that somebody has, as it says it; empty where the arena is whole.
+///
+/// # Errors
+/// Why nobody could look, in words.
+pub fn findings(place: &Locator) -> Result<Vec<String>, String> {
+    let open = || Look::at(place).map_err(|error| error.to_string());
+    let found = Checked::begin(format!("{:016x}", place.id), None, Vec::new()).confirm(&open)?;
+    Ok(found.iter().map(|Finding { rule, place, found }| format!("{rule}: {place}: {}", printable(found))).collect())
+}
+
 /// The arena in the file that a word of the command line names.
 fn named_by_path(target: &OsStr, all: &[Seen]) -> Result<Seen, Blind> {
     match is_path(target) {
@@ -92,44 +102,46 @@ fn is_meant(wanted: &Check, seen: &Seen, sessions: &[String]) -> bool {
 
 impl Checked {
     fn of(seen: &Seen, sessions: Vec<String>) -> Self {
-        let (id, place) = (seen.id.clone(), seen.place.clone());
-        let (not_still, findings) = (Vec::new(), Ok(Vec::new()));
-        let mut checked = Self { id, place, sessions, rings: 0, caches: 0, overlays: 0, not_still, findings };
-        checked.findings = checked.confirm(seen);
+        let mut checked = Self::begin(seen.id.clone(), seen.place.clone(), sessions);
+        checked.findings = checked.confirm(&|| seen.look());
         checked
     }
 
+    fn begin(id: String, place: Option<Place>, sessions: Vec<String>) -> Self {
+        let (not_still, findings) = (Vec::new(), Ok(Vec::new()));
+        Self { id, place, sessions, rings: 0, caches: 0, overlays: 0, not_still, findings }
+    }
+
     /// What all looks find.
-    fn confirm(&mut self, seen: &Seen) -> Result<Vec<Finding>, String> {
-        let mut findings = self.look(seen)?;
+    fn confirm(&mut self, open: &dyn Fn() -> Result<Look, String>) -> Result<Vec<Finding>, String> {
+        let mut findings = self.look(&open()?)?;
         for _ in 0..MORE_LOOKS {
             if findings.is_empty() {
                 break;
             }
             sleep(PAUSE);
-            let again = self.look(seen)?;
+            let again = self.look(&open()?)?;
             findings.retain(|finding| again.iter().any(|other| other.is_same(finding)));
         }
         if findings.iter().any(|finding| finding.rule == Rule::Kept) {
             // Who is just giving a block back may not have had a processor meanwhile.
             sleep(LONG_PAUSE);
-            let again = self.look(seen)?;
+            let again = self.look(&open()?)?;
             findings.retain(|finding| finding.rule != Rule::Kept || again.iter().any(|other| other.is_same(finding)));
         }
         Ok(findings)
     }
 
-    fn look(&mut self, seen: &Seen) -> Result<Vec<Finding>, String> {
-        let look = seen.look()?;
+    fn look(&mut self, look: &Look) -> Result<Vec<Finding>, String> {
         let mut findings = look.audit(PATIENCE).map_err(|error| error.to_string())?;
-        findings.extend(registry::audit(&look));
+        findings.extend(registry::audit(look));
         (self.rings, self.caches, self.overlays, self.not_still) = (0, 0, 0, Vec::new());
         for block in look.blocks() {
             let kind = look.head_kind(block);
             let (found, was_still) = match kind {
-                Some(HeadKind::Ring) => ring::audit(&look, block),
-                Some(HeadKind::Cache) => cache::audit(&look, block),
-                Some(HeadKind::Overlay) => (overlay::audit(&look, block), true),
+                Some(HeadKind::Ring) => ring::audit(look, block),
+                Some(HeadKind::Cache) => cache::audit(look, block),
+                Some(HeadKind::Overlay) => (overlay::audit(look, block), true),
                 _ => continue,
             };
             findings.extend(found);
@@ -137,7 +149,7 @@ impl Checked {
             self.caches += usize::from(kind == Some(HeadKind::Cache));
             self.overlays += usize::from(kind == Some(HeadKind::Overlay));
             if let Some(kind) = kind.filter(|_| !was_still) {
-                let name = registry::name_of(&look, block).map_or(String::new(), |name| format!(" {name:?}"));
+                let name = registry::name_of(look, block).map_or(String::new(), |name| format!(" {name:?}"));
                 self.not_still.push(format!("{kind}{name} in block {}", block.index));
             }
         }

@@ -26,6 +26,7 @@ use std::ffi::OsString;
 use std::io::{self, BufWriter, ErrorKind, Write};
 
 use args::{Cli, Verb};
+pub use check::findings;
 use clap::Parser;
 pub use frames::ring_in_session;
 

@@ -80,7 +80,7 @@ mod native {
         arena::Arena,
         arena_methods::{arena_parts, open_arena},
         cache::{Cache, Stop, key_bytes, key_of_bytes, open_cache},
-        command::{ring_in_session, run_command},
+        command::{findings, ring_in_session, run_command},
         dtype::{dtype_of_text, dtype_text},
         fft::{FftFilter, FftPlan, FftTransform, fft_fallbacks, fft_fell_back, fft_transform},
         frame::{

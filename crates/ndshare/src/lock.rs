@@ -44,6 +44,7 @@ impl Lock {
     /// `ArenaFull`; `Timeout` at `deadline`.
     pub fn new(arena: &Arc<Arena>, deadline: &Deadline) -> Result<Self> {
         let head = arena.alloc(HEAD_BYTES, 64, false, deadline)?;
+        // NO POINT: nobody else has the name of this block yet; with its maker it goes.
         head.word(0)?.store(HeadKind::Lock.signature(VERSION), Release);
         Ok(Self { head })
     }

@@ -514,6 +514,7 @@ const CARD_BYTES: usize = 32;
 fn write_card(session: &Arc<Arena>, at: Locator, deadline: &Deadline) -> Result<Hold> {
     let card = session.alloc(CARD_BYTES, 64, true, deadline)?;
     let numbering = proc::pid_namespace().unwrap_or(0);
+    // NO POINT: nobody else has the name of this block yet; with its maker it goes.
     for (index, value) in [at.id, u64::from(at.pid), at.fd as u64, numbering].into_iter().enumerate() {
         card.word(index)?.store(value, Relaxed);
     }

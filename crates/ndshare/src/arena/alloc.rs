@@ -191,6 +191,7 @@ impl Arena {
     #[cold]
     pub(super) fn refuse_overlap(&self, mine: Mine, slot: u32) -> Error {
         if let Ok(block) = self.control.block(mine.index) {
+            // NO POINT: the arena is poisoned for good, whoever dies.
             block.words().clear_bit(slot);
         }
         self.control.poison("two blocks lie over each other")
@@ -493,8 +494,13 @@ impl Arena {
     fn defer_unkept(&self, index: u32, keep: Keep) {
         let what = if keep == Keep::Warm { Deferred::Unkept } else { Deferred::UnkeptOfTheDead };
         self.defer(index, what);
-        // Only a hint for others: after a death here the sweep looks at every live block.
+        self.note_unkept();
+    }
+
+    /// Only a hint for others: after a death here the sweep looks at every live block.
+    fn note_unkept(&self) {
         self.control.header().unkept.store(1, SeqCst);
+        point(Point::DropCleared);
     }
 
     /// Looks at up to `most` blocks that this process could not give back before.
@@ -510,7 +516,7 @@ impl Arena {
                 Deferred::Freeing => self.retire(index, Keep::Nothing, None, deadline),
             };
             // It stands in the list again, perhaps with others.
-            let outcome = outcome.inspect_err(|_| self.control.header().unkept.store(1, SeqCst));
+            let outcome = outcome.inspect_err(|_| self.note_unkept());
             match outcome {
                 Err(error) if error.kind() == Kind::Timeout && !deadline.waits() => break,
                 other => other?,
@@ -521,13 +527,13 @@ impl Arena {
 
     /// Frees every block that nobody keeps, whoever left it so because the arena lock was taken.
     pub(super) fn free_unkept_ones(&self, deadline: &Deadline) -> Result<()> {
-        let hint = &self.control.header().unkept;
-        if hint.swap(0, SeqCst) == 0 {
+        if self.control.header().unkept.swap(0, SeqCst) == 0 {
             return Ok(());
         }
+        point(Point::DropCleared);
         for index in 0..self.control.high() {
             // A device of its last holder may still be writing.
-            self.free_alone(index, Keep::Nothing, deadline).inspect_err(|_| hint.store(1, SeqCst))?;
+            self.free_alone(index, Keep::Nothing, deadline).inspect_err(|_| self.note_unkept())?;
         }
         Ok(())
     }
@@ -536,6 +542,7 @@ impl Arena {
     fn abandon(&self, index: u32) -> Result<()> {
         let slot = self.slot()?;
         self.control.block(index)?.words().inherit(slot, slot);
+        point(Point::FreeClaimed);
         self.give_back(index)
     }
 

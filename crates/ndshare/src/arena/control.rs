@@ -613,6 +613,7 @@ impl Control {
     /// Marks the arena as unusable and returns the error that says so.
     pub(super) fn poison(&self, what: &str) -> Error {
         let header = self.header();
+        // NO POINT: the first store counts, and is never undone; without the text others say only that it is poisoned.
         if header.poisoned.swap(1, Ordering::SeqCst) == 0 {
             for (word, chunk) in header.poison_text.iter().zip(what.as_bytes().chunks(8)) {
                 let mut bytes = [0; 8];

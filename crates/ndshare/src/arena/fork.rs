@@ -193,6 +193,7 @@ fn prepare(arena: &Arena) -> Result<Child> {
     for mine in private.held() {
         let Ok(block) = arena.control.block(mine.index) else { continue };
         block.words().set_bit(child.slot);
+        point(Point::ForkBits);
         // The bump makes a free that looked before this bit stood fail.
         block.words().bump();
         point(Point::ForkBits);

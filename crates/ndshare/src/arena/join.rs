@@ -13,6 +13,7 @@ use super::state::{Arena, NO_SLOT, data_name, file_name, find_file};
 use crate::error::{Error, Kind, Result};
 use crate::os::file::{Anchor, MemFile};
 use crate::os::fork::between_forks;
+use crate::os::kill::{Point, point};
 use crate::os::memory::Mapping;
 use crate::os::path::HAS_PATH;
 use crate::os::{HUGE_BYTES, limits, page_size_is_supported, proc, process, random_u64};
@@ -55,6 +56,7 @@ impl Arena {
         let backing = Backing::Os { file, mapping, view: None };
         let arena = Self::format(backing, geometry, id, limit)?;
         arena.control.header().mode.store(options.mode.unwrap_or(0), Relaxed);
+        point(Point::MakeFormatted);
         fork::register(arena)
     }
 
@@ -148,8 +150,10 @@ impl Arena {
         // SAFETY: the backing has `total_len` zeroed bytes at a multiple of 2 MiB, and lives in the arena beside
         // the control, which is dropped before it.
         let control = unsafe { Control::format(backing.base(), geometry, id, limit.code()) };
+        point(Point::MakeFormatted);
         control.span_header().ready.store(FIRST_BLOCKS, Relaxed);
         Spans::new(&control).format()?;
+        point(Point::MakeFormatted);
         let arena = Self::over(backing, control, id);
         arena.enter()?;
         Ok(arena)

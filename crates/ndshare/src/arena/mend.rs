@@ -64,11 +64,14 @@ impl Arena {
         let (block, me) = (self.control.block(index)?, self.slot()?);
         let (words, lock) = (block.words(), LockWord(&block.lock));
         words.holders.iter().for_each(|bits| bits.store(0, SeqCst));
+        point(Point::MendTables);
         if let Some(owner) = lock.owner() {
             lock.free_of_the_dead(owner);
+            point(Point::MendTables);
         }
         let word = words.load();
         if matches!(word.state, State::Reserved | State::Freeing) && words.inherit(word.low, me) {
+            point(Point::MendTables);
             self.give_back(index)?;
         }
         Ok(())
@@ -163,6 +166,7 @@ impl Arena {
             let record = self.control.record(index)?;
             if !self.is_kept_child(record) {
                 record.nonce.store(0, SeqCst);
+                point(Point::MendRecords);
             }
         }
         Ok(())

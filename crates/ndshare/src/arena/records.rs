@@ -218,6 +218,7 @@ impl Arena {
     pub(super) fn adopt(&self, parent: BlockId, child: BlockId, deadline: &Deadline) -> Result<Option<TicketId>> {
         // Set before any record names it: a free that finds it 0 has no child to look for.
         self.control.block(parent.index)?.is_parent.store(1, SeqCst);
+        point(Point::AdoptMarked);
         self.add(child, Origin::parent(parent), deadline)
     }
 
@@ -227,9 +228,11 @@ impl Arena {
             || self.control.poison("a record of what has a name was written over, and there is no place for another");
         let index = self.find_free_record()?.ok_or_else(full)?;
         self.control.block(parent.index)?.is_parent.store(1, SeqCst);
+        point(Point::MendRecords);
         let record = self.control.record(index)?;
         Origin::parent(parent).write(record, child);
         record.nonce.store(self.next_nonce(), SeqCst);
+        point(Point::MendRecords);
         Ok(())
     }
 
@@ -253,6 +256,7 @@ impl Arena {
         for index in (hint..ready).chain(0..hint.min(ready)) {
             if self.control.record(index)?.nonce.load(SeqCst) == 0 {
                 self.control.header().record_hint.store(index, Relaxed);
+                point(Point::IssueExt);
                 return Ok(Some(index));
             }
         }

@@ -65,6 +65,7 @@ impl Hold {
     /// `Poisoned`.
     #[doc(hidden)]
     pub fn mark(&self, mark: u32) -> Result<()> {
+        // NO POINT: who marks a block has just made it, and nobody else has its name; with its maker it goes.
         self.arena.control.block(self.mine.index)?.mark.store(mark, Relaxed);
         Ok(())
     }

@@ -292,6 +292,7 @@ impl<'a> Spans<'a> {
         point(Point::WarmLinked);
         self.control.lower(&self.head.used, granules)?;
         self.control.raise(&self.head.warm, granules);
+        point(Point::WarmLinked);
         Ok(true)
     }
 
@@ -308,6 +309,7 @@ impl<'a> Spans<'a> {
             point(Point::WarmTrimmed);
             self.control.lower(&self.head.warm, span.granules.into())?;
             self.control.raise(&self.head.used, span.granules.into());
+            point(Point::WarmTrimmed);
             return Ok(Some(Mine { index, span }));
         }
         Ok(None)
@@ -344,6 +346,7 @@ impl<'a> Spans<'a> {
             block.set_span(Span::new(start, end));
             point(Point::FreeGrown);
             self.control.raise(&self.head.used, u64::from(end - start - span.granules));
+            point(Point::FreeGrown);
         }
         let (first, last) = (start.next_multiple_of(PAGE_GRANULES), end / PAGE_GRANULES * PAGE_GRANULES);
         Ok(Span::new(first, last.max(first)))
@@ -426,6 +429,7 @@ impl<'a> Spans<'a> {
     /// Makes descriptor `index` the gap `span` between its neighbours, and lists it.
     fn place_gap(&self, index: u32, span: Span, before: u32, after: u32) -> Result<()> {
         self.block(index)?.set_span(span);
+        point(Point::ListLinked);
         self.join(before, index)?;
         self.join(index, after)?;
         self.push(index, span, List::Gaps)
@@ -435,9 +439,11 @@ impl<'a> Spans<'a> {
     fn join(&self, left: u32, right: u32) -> Result<()> {
         if left != NONE {
             self.block(left)?.after.store(right, Relaxed);
+            point(Point::ListLinked);
         }
         if right != NONE {
             self.block(right)?.before.store(left, Relaxed);
+            point(Point::ListLinked);
         }
         Ok(())
     }
@@ -458,8 +464,10 @@ impl<'a> Spans<'a> {
         block.list_after.store(head, Relaxed);
         if head != NONE {
             self.block(head)?.list_before.store(index, Relaxed);
+            point(Point::ListLinked);
         }
         bin.store(index, Relaxed);
+        point(Point::ListLinked);
         Ok(())
     }
 
@@ -472,6 +480,7 @@ impl<'a> Spans<'a> {
                 return Err(self.control.poison("a list does not start where its first entry says"));
             }
             bin.store(after, Relaxed);
+            point(Point::ListLinked);
         } else {
             self.relay(&self.block(before)?.list_after, index, after)?;
         }
@@ -487,6 +496,7 @@ impl<'a> Spans<'a> {
             return Err(self.control.poison("neighbours in a list do not know each other"));
         }
         link.store(new, Relaxed);
+        point(Point::ListLinked);
         Ok(())
     }
 
@@ -511,6 +521,7 @@ impl<'a> Spans<'a> {
                 return Err(self.control.poison("the list of unused blocks has one that is used"));
             }
             self.head.unused.store(self.control.link(&block.list_after)?, Relaxed);
+            point(Point::ListLinked);
             return Ok(index);
         }
         let index = self.control.high();
@@ -518,14 +529,17 @@ impl<'a> Spans<'a> {
             return Err(self.control.poison("the list of unused blocks ended early"));
         }
         self.head.high.store(index + 1, Release);
+        point(Point::ListLinked);
         Ok(index)
     }
 
     fn retire(&self, index: u32) -> Result<()> {
         let block = self.block(index)?;
         block.set_span(Span::default());
+        point(Point::ListLinked);
         block.list_after.store(self.control.link(&self.head.unused)?, Relaxed);
         self.head.unused.store(index, Relaxed);
+        point(Point::ListLinked);
         Ok(())
     }
 
@@ -536,6 +550,7 @@ impl<'a> Spans<'a> {
     pub(super) fn rebuild(&self, scratch: &mut Vec<(Span, u32)>) -> Result<()> {
         self.head.gap_bins.iter().chain(&self.head.warm_bins).for_each(|bin| bin.store(NONE, Relaxed));
         self.head.unused.store(NONE, Relaxed);
+        point(Point::SweepRebuilding);
         self.collect(scratch)?;
         scratch.sort_unstable();
         self.relink(scratch)?;
@@ -587,6 +602,7 @@ impl<'a> Spans<'a> {
         }
         self.head.used.store(in_use, Relaxed);
         self.head.warm.store(warm, Relaxed);
+        point(Point::SweepRebuilding);
         Ok(())
     }
 }

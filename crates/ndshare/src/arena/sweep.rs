@@ -83,7 +83,9 @@ impl Arena {
         let participant = self.control.participant(slot)?;
         // Cleared first: whoever sees the new generation must not take the last tenant's number for the new one's.
         participant.pid.store(0, SeqCst);
+        point(Point::JoinNamed);
         participant.generation.fetch_add(1, SeqCst);
+        point(Point::JoinNamed);
         self.name_process(participant, pid);
         participant.descriptor.store(self.backing.descriptor(), Relaxed);
         point(Point::JoinNamed);
@@ -96,7 +98,9 @@ impl Arena {
     pub(super) fn name_process(&self, participant: &Participant, pid: u32) {
         let namespace = if pid == 0 { None } else { proc::pid_namespace() };
         participant.pid_namespace.store(namespace.unwrap_or(0), SeqCst);
+        point(Point::JoinNamed);
         participant.pid.store(pid, SeqCst);
+        point(Point::JoinNamed);
     }
 
     // ---- who lives
@@ -272,6 +276,7 @@ impl Arena {
             self.clear_block(index, dead, me, has_guests)?;
         }
         self.control.participant(dead)?.state.store(if has_guests { LENT } else { 0 }, SeqCst);
+        point(Point::SweepSlot);
         self.control.header().departures.fetch_add(1, SeqCst);
         point(Point::SweepSlot);
         Ok(())
@@ -342,6 +347,7 @@ impl Arena {
         drop(private);
         if is_done {
             participant.state.store(0, SeqCst);
+            point(Point::LeaveUnnamed);
             self.control.header().departures.fetch_add(1, SeqCst);
             point(Point::LeaveUnnamed);
         }
@@ -358,6 +364,7 @@ impl Arena {
         let me = self.slot()?;
         for mine in ready {
             self.control.block(mine.index)?.words().inherit(me, me);
+            point(Point::FreeClaimed);
             self.retire_soon(mine.index, Keep::Warm)?;
         }
         Ok(())
@@ -383,6 +390,7 @@ impl Arena {
         }
         self.control.header().ticket_count.store(tickets, Relaxed);
         self.control.header().record_hint.store(0, Relaxed);
+        point(Point::SweepRebuilding);
         Ok(())
     }
 

@@ -679,6 +679,9 @@ mod deaths {
         let missed: Vec<_> = KILL_POINTS.iter().filter(|label| !passed.contains(label)).collect();
         let elsewhere = |label: &&&str| {
             let kinds = [
+                "make:",
+                "overlay:",
+                "canvas:",
                 "fork:",
                 "sweep:",
                 "lock:marked",

@@ -196,6 +196,7 @@ impl Words<'_> {
             if !word.is_live(generation) || self.records.load(SeqCst) != 1 || !self.is_only_holder(slot) {
                 // The record keeps the block, so there is nothing to free.
                 self.clear_bit(slot);
+                point(Point::RenewBit);
                 return false;
             }
             if self.exchange(word, Word::new(generation.wrapping_add(1), 0, State::Live)) {

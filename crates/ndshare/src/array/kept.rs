@@ -37,6 +37,7 @@ impl KeptKind {
         let head = arena.alloc(len_bytes, 64, true, deadline)?;
         head.adopt(kept, deadline)?;
         let words = head.words();
+        // NO POINT: nobody else has the name of this block yet; with its maker it goes.
         words[BLOCK].store(kept.block().to_word(), Relaxed);
         words[LENGTH].store(description.len() as u64, Relaxed);
         store_bytes(&words[self.description_at..], description);

@@ -64,6 +64,7 @@ impl Cache {
             Some(annex) => self.adopt(text.annex, annex, turn),
             None => {
                 store_bytes(text.words, bytes);
+                point(Point::CacheAdopted);
                 Ok(())
             }
         }
@@ -78,6 +79,7 @@ impl Cache {
         child.nonce.store(record.nonce, Relaxed);
         // Release: who reads the name of a segment sees what the segment begins with.
         child.block.store(hold.block().to_word(), Release);
+        point(Point::CacheAdopted);
         Ok(())
     }
 
@@ -106,6 +108,7 @@ impl Cache {
         let seal = seal_of(entry.hash().load(Relaxed), value.hold.block(), value.offset, stored, value.view);
         entry.stored().store(stored, Relaxed);
         entry.seal().store(seal, Relaxed);
+        point(Point::CacheFilled);
         self.settle(slot, State::Live);
         Ok(Stored::Cached)
     }
@@ -190,6 +193,7 @@ impl Cache {
             }
             child.nonce.store(0, Relaxed);
             child.block.store(0, Relaxed);
+            point(Point::CacheReleased);
         }
         Ok(())
     }
@@ -213,6 +217,7 @@ impl Cache {
         // RAW: a link, which is checked by who follows it.
         self.table.entry(slot).chain().store(free.load(Relaxed), Relaxed);
         free.store(u64::from(slot) + 1, Relaxed);
+        point(Point::CacheFreed);
     }
 
     pub(super) fn chain(&self, slot: u32) {
@@ -222,7 +227,9 @@ impl Cache {
         // RAW: a link, which is checked by who follows it.
         let word = bucket.load(Relaxed);
         entry.chain().store(word & LINK, Release);
+        point(Point::CacheChained);
         bucket.store(word & !LINK | (u64::from(slot) + 1), Release);
+        point(Point::CacheChained);
     }
 
     /// Takes an entry out of the chain of its bucket. Where it is not in it, all is put in order before the lock opens.
@@ -236,6 +243,7 @@ impl Cache {
         if self.table.slot(bucket.load(Relaxed)) == Some(slot) {
             // RAW: half of it stays as it is.
             bucket.store(bucket.load(Relaxed) & !LINK | behind, Release);
+            point(Point::CacheChained);
             return;
         }
         // RAW: checked by `slot`.
@@ -247,9 +255,11 @@ impl Cache {
             // RAW: checked by `slot`.
             link = chain.load(Relaxed);
             if self.table.slot(link) == Some(slot) {
-                return chain.store(behind, Release);
+                chain.store(behind, Release);
+                return point(Point::CacheChained);
             }
         }
         self.table.word(DISORDER).store(1, Relaxed);
+        point(Point::CacheChained);
     }
 }

@@ -149,6 +149,7 @@ impl Cache {
             // replaces it.
             if word.state() == State::Live && self.is_expired(entry) {
                 add(self.table.word(EXPIRED), 1);
+                point(Point::CacheCounted);
             }
             self.vacate(slot, turn)?;
         }
@@ -227,6 +228,7 @@ impl Cache {
         // Before the look, so that whoever dies or gives up during it is looked for the next time.
         // RAW: only told from others.
         if self.table.word(DEPARTURES).swap(departures, SeqCst) != departures {
+            point(Point::CacheEnded);
             self.bury_all(turn)?;
         }
         Ok(())
@@ -276,6 +278,7 @@ impl Loading {
         let cache = &self.cache;
         if !self.is_mine()? {
             add(cache.table.word(UNCACHED), 1);
+            point(Point::CacheCounted);
             return Ok(Attempt::Done(Stored::Uncached));
         }
         if !cache.make_room(cost(value, [annex, None]), turn)? {
@@ -283,6 +286,7 @@ impl Loading {
         }
         let stored = cache.fill(self.slot, value, annex, turn)?;
         add(cache.table.word(LOADS), 1);
+        point(Point::CacheCounted);
         cache.wake(self.slot)?;
         Ok(Attempt::Done(stored))
     }
@@ -296,6 +300,7 @@ impl Loading {
         let cache = self.cache.clone();
         // Without room for a text there is none: those who wait try for themselves.
         let Ok(block) = cache.arena().alloc(FAILURE_BYTES + 8, 64, false, deadline) else { return Ok(()) };
+        // NO POINT: nobody else has the name of this block yet; with its maker it goes.
         block.word(0)?.store(cache.arena().locator().pid.into(), Relaxed);
         store_bytes(&block.words()[1..], &message);
         self.ended = cache.locked(deadline, |turn| {
@@ -306,8 +311,10 @@ impl Loading {
             cache.adopt(entry.value(), &block, turn)?;
             entry.offset().store(message.len() as u64, Relaxed);
             add(entry.bytes(), block.len_bytes() as u64);
+            point(Point::CacheFilled);
             cache.settle(self.slot, State::Failed);
             add(cache.table.word(FAILURES), 1);
+            point(Point::CacheCounted);
             cache.wake(self.slot).map(|()| true)
         })?;
         Ok(())
@@ -320,6 +327,7 @@ impl Loading {
     pub fn forgo(self, deadline: &Deadline) -> Result<()> {
         self.cache.clone().locked(deadline, |turn| {
             add(self.cache.table.word(UNCACHED), 1);
+            point(Point::CacheCounted);
             if self.is_mine()? { self.cache.vacate(self.slot, turn) } else { Ok(()) }
         })
     }
@@ -343,6 +351,7 @@ impl Drop for Loading {
             // The owner of the cache's lock may be stopped, and a drop does not wait: to whoever asks for the key this
             // load is like a dead one's.
             cache.table.entry(self.slot).loader().store(0, SeqCst);
+            point(Point::CacheAbandoned);
             cache.table.word(DEPARTURES).store(LOOK, SeqCst);
             let _ = cache.wake(self.slot);
         }

@@ -15,6 +15,7 @@
 
 use super::table::{CLOCK, DISORDER, Entry, GHOSTS, MOST_BYTES, Queue, Table, add, subtract};
 use crate::arena::AnyBlock;
+use crate::os::kill::{Point, point};
 use crate::prim::{AtomicU64, Ordering::Relaxed, read};
 
 /// Tags of the queues; 0: in none.
@@ -34,6 +35,7 @@ pub(super) fn count_use(entry: Entry<'_>) {
     let uses = entry.uses().load(Relaxed);
     if uses < MOST_USES {
         entry.uses().store(uses + 1, Relaxed);
+        point(Point::CacheQueued);
     }
 }
 
@@ -65,6 +67,7 @@ impl<B: AnyBlock + Send + Sync> Table<B> {
     /// Puts an entry at the head of a queue, with a new stamp.
     pub(super) fn enqueue(&self, slot: u32, tag: u64) {
         self.entry(slot).order().store(self.stamp() << 2 | tag, Relaxed);
+        point(Point::CacheQueued);
         self.link_at_head(slot, tag);
     }
 
@@ -82,8 +85,10 @@ impl<B: AnyBlock + Send + Sync> Table<B> {
             None => queue.tail.store(link(Some(slot)), Relaxed),
         }
         queue.head.store(link(Some(slot)), Relaxed);
+        point(Point::CacheQueued);
         add(queue.bytes, entry.counted());
         add(queue.count, 1);
+        point(Point::CacheQueued);
     }
 
     /// Takes an entry out of its queue, if it is in one.
@@ -95,7 +100,7 @@ impl<B: AnyBlock + Send + Sync> Table<B> {
             // It stays where it is until all is put in order, with its stamp gone.
             self.word(DISORDER).store(1, Relaxed);
             entry.order().store(0, Relaxed);
-            return;
+            return point(Point::CacheQueued);
         }
         match ahead {
             Some(other) => Self::set_links(self.entry(other), (self.links(self.entry(other)).0, behind)),
@@ -105,9 +110,11 @@ impl<B: AnyBlock + Send + Sync> Table<B> {
             Some(other) => Self::set_links(self.entry(other), (ahead, self.links(self.entry(other)).1)),
             None => queue.tail.store(link(ahead), Relaxed),
         }
+        point(Point::CacheQueued);
         subtract(queue.bytes, entry.counted());
         subtract(queue.count, 1);
         entry.order().store(0, Relaxed);
+        point(Point::CacheQueued);
     }
 
     /// Whether the neighbours of an entry know it, and the queue's ends do where it has none.
@@ -167,6 +174,7 @@ impl<B: AnyBlock + Send + Sync> Table<B> {
             let queue = self.next_queue(skipped)?;
             let Some(slot) = self.last_of(queue) else {
                 self.word(DISORDER).store(1, Relaxed);
+                point(Point::CacheQueued);
                 return None;
             };
             match self.fate(slot, queue.tag) {
@@ -223,10 +231,12 @@ impl<B: AnyBlock + Send + Sync> Table<B> {
         let seen = uses.load(Relaxed);
         if tag == SMALL && seen >= PROMOTING_USES {
             uses.store(0, Relaxed);
+            point(Point::CacheQueued);
             return Fate::Promote;
         }
         if tag == MAIN && seen > 0 {
             uses.store(seen.min(MOST_USES) - 1, Relaxed);
+            point(Point::CacheQueued);
             return Fate::Promote;
         }
         Fate::Evict
@@ -253,6 +263,7 @@ impl<B: AnyBlock + Send + Sync> Table<B> {
         let ghost = hash & !0xffff_ffff | now & 0xffff_ffff;
         let slot = ghosts.iter().find(is_none).or_else(|| ghosts.iter().max_by_key(age));
         slot.inspect(|word| word.store(ghost, Relaxed));
+        point(Point::CacheQueued);
     }
 
     /// Whether a key is remembered; then it is no longer.
@@ -266,7 +277,7 @@ impl<B: AnyBlock + Send + Sync> Table<B> {
             ghost != 0 && ghost >> 32 == hash >> 32 && age < self.ghost_life()
         };
         let found = self.ghosts(hash >> 32).and_then(|ghosts| ghosts.iter().find(is_it));
-        found.inspect(|word| word.store(0, Relaxed)).is_some()
+        found.inspect(|word| word.store(0, Relaxed)).inspect(|_| point(Point::CacheQueued)).is_some()
     }
 }
 

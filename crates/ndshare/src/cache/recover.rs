@@ -35,12 +35,14 @@ impl Cache {
         queued.sort_unstable();
         // Stamps begin anew. None is larger than it was, so whoever begins again finds the same order.
         self.table.word(CLOCK).store(0, Relaxed);
+        point(Point::CacheForgotten);
         for (order, slot) in queued {
             self.requeue(order, slot);
         }
         point(Point::CacheRequeued);
         self.end_unnamed_records(&kept, turn)?;
         self.table.word(DISORDER).store(0, Relaxed);
+        point(Point::CacheRequeued);
         Ok(())
     }
 
@@ -63,8 +65,10 @@ impl Cache {
             named.record.store(index.into(), Relaxed);
             named.nonce.store(nonce, Relaxed);
             named.block.store(block, Release);
+            point(Point::CacheForgotten);
         }
         self.table.word(SEGMENTS).store(count as u64, Release);
+        point(Point::CacheForgotten);
     }
 
     /// Counts the slots that were ever in use: their words are not 0 any more.
@@ -74,12 +78,14 @@ impl Cache {
         let is_used = |&link: &u64| self.table.slot(link).is_some_and(|slot| self.table.entry(slot).now().0 != 0);
         let high = (1..=slots as u64).rev().find(is_used);
         self.table.word(HIGH).store(high.unwrap_or(0), Relaxed);
+        point(Point::CacheForgotten);
     }
 
     fn end_loads_of_the_dead(&self) -> Result<()> {
         for slot in self.slots() {
             if self.is_load_of_the_dead(slot)? {
                 self.change(self.table.entry(slot), State::Empty);
+                point(Point::CacheEnded);
                 self.wake(slot)?;
             }
         }
@@ -90,9 +96,11 @@ impl Cache {
     fn forget_derived(&self) {
         for bucket in self.table.buckets() {
             bucket.fetch_and(!0xffff_ffff, Relaxed);
+            point(Point::CacheForgotten);
         }
         self.table.forget_queues();
         [FREE, USED, LIVE, LOADING].iter().for_each(|&index| self.table.word(index).store(0, Relaxed));
+        point(Point::CacheForgotten);
     }
 
     /// Puts every slot where it belongs, except into the queues: returns who goes there, and since when.
@@ -103,17 +111,20 @@ impl Cache {
             let entry = self.table.entry(slot);
             if twice.contains(&slot) {
                 self.change(entry, State::Empty);
+                point(Point::CacheForgotten);
             }
             match entry.now().state() {
                 State::Empty => {
                     // Records that it may still name are ended with all that nobody names.
                     entry.children().iter().for_each(|child| child.nonce.store(0, Relaxed));
                     entry.order().store(0, Relaxed);
+                    point(Point::CacheForgotten);
                     self.free_slot(slot);
                 }
                 State::Loading => {
                     self.chain(slot);
                     add(self.table.word(LOADING), 1);
+                    point(Point::CacheForgotten);
                 }
                 State::Live | State::Failed => {
                     self.chain(slot);
@@ -153,6 +164,7 @@ impl Cache {
         if entry.now().state() == State::Live {
             add(self.table.word(LIVE), 1);
         }
+        point(Point::CacheRequeued);
     }
 
     /// Ends the records that could not end before, once the arena's lock is to be had.
@@ -162,6 +174,7 @@ impl Cache {
         }
         let kept = self.table.head.children()?;
         self.table.word(OWED).store(0, Relaxed);
+        point(Point::CacheReleased);
         self.end_unnamed_records(&kept, turn)
     }
 

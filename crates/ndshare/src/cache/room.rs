@@ -74,6 +74,7 @@ impl Cache {
         point(Point::CacheChosen);
         if self.table.entry(slot).now().state() == State::Live {
             add(self.table.word(EVICTIONS), 1);
+            point(Point::CacheChosen);
         }
         self.vacate(slot, turn).map(|()| true)
     }
@@ -102,6 +103,7 @@ impl Cache {
         }
         if let Some(slot) = self.table.slot(high + 1) {
             self.table.word(HIGH).store(high + 1, Relaxed);
+            point(Point::CacheChosen);
             return Ok(Attempt::Done(slot));
         }
         // A larger table takes its bytes from the values, unless one of them goes and leaves its slot.
@@ -125,6 +127,7 @@ impl Cache {
                 // RAW: a link, which is checked by who follows it.
                 let behind = self.table.entry(slot).chain().load(Relaxed) & LINK;
                 self.table.word(FREE).store(behind, Relaxed);
+                point(Point::CacheChosen);
                 return Ok(Some(slot));
             }
             self.recover(turn)?;

@@ -10,6 +10,7 @@ use super::turn::Turn;
 use crate::arena::{Arena, BlockId, Deadline, Hold, MARK_CACHE, Shortage, on_shortage};
 use crate::error::{Kind, Result};
 use crate::layout::human;
+use crate::os::kill::{Point, point};
 use crate::prim::Ordering::Relaxed;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -92,6 +93,7 @@ impl Cache {
                 break;
             }
             add(self.table.word(GIVEN_WAY), 1);
+            point(Point::CacheCounted);
         }
         Ok(before.saturating_sub(self.used()))
     }

@@ -8,6 +8,7 @@ use super::turn::Turn;
 use super::value::{Stored, Value, cost};
 use crate::arena::{Deadline, Hold};
 use crate::error::{Error, Result};
+use crate::os::kill::{Point, point};
 use crate::prim::{Ordering::Release, store_bytes};
 use std::sync::Arc;
 
@@ -69,6 +70,7 @@ impl Cache {
     pub(super) fn count_uncached(&self, deadline: &Deadline) -> Result<()> {
         self.locked(deadline, |_| {
             add(self.table.word(UNCACHED), 1);
+            point(Point::CacheCounted);
             Ok(())
         })
     }
@@ -100,6 +102,7 @@ impl Cache {
         self.locked(deadline, |turn| {
             turn.gives_back = true;
             self.table.word(EPOCH).fetch_add(1, Release);
+            point(Point::CacheGeneration);
             for slot in self.slots() {
                 if self.table.entry(slot).now().state() != State::Empty {
                     self.vacate(slot, turn)?;
@@ -107,6 +110,7 @@ impl Cache {
             }
             // As in `end_generation`.
             self.table.word(EPOCH).fetch_add(1, Release);
+            point(Point::CacheGeneration);
             Ok(())
         })
     }
@@ -136,6 +140,7 @@ impl Cache {
             return Ok(None);
         }
         let annex = self.arena().alloc(bytes.len().next_multiple_of(8), 64, true, deadline)?;
+        // NO POINT: nobody else has the name of this block yet; with its maker it goes.
         store_bytes(annex.words(), bytes);
         Ok(Some(annex))
     }
@@ -162,5 +167,6 @@ impl Cache {
     fn begin_generation(&self, hash: u64) {
         // The low half, the chain, stays as it is.
         self.table.bucket(hash).fetch_add(1 << 32, Release);
+        point(Point::CacheGeneration);
     }
 }

@@ -421,6 +421,7 @@ impl<B: AnyBlock + Send + Sync> Table<B> {
     pub(super) fn format(head: B, geometry: Geometry, name: &str) -> Self {
         let table = Self::over(head, geometry);
         let name = &name.as_bytes()[..name.len().min(NAME_WORDS * 8)];
+        // NO POINT: nobody else has the name of this block yet; with its maker it goes.
         table.word(NAME_AT).store(name.len() as u64, Relaxed);
         store_bytes(&table.head.words()[NAME_AT + 1..][..NAME_WORDS], name);
         let words = [HeadKind::Cache.signature(VERSION), geometry.maxsize, geometry.entries.into(), geometry.ttl_ns];
@@ -538,6 +539,7 @@ impl<B: AnyBlock + Send + Sync> Table<B> {
 
     /// Makes a zeroed block what the segment of this number begins as.
     pub(super) fn format_segment(&self, segment: usize, block: &B) {
+        // NO POINT: nobody else has the name of this block yet; it is adopted when this is done.
         block.words().iter().zip(self.segment_words(segment)).for_each(|(word, is)| word.store(is, Release));
     }
 
@@ -616,6 +618,7 @@ impl<B: AnyBlock + Send + Sync> Table<B> {
     pub(super) fn count(&self, what: Count, identity: u64) {
         let line = identity as usize & (LINES - 1);
         self.word(LINES_AT + line * LINE_WORDS + what as usize).fetch_add(1, Relaxed);
+        point(Point::CacheCounted);
     }
 
     pub(super) fn total(&self, what: Count) -> u64 {

@@ -8,6 +8,7 @@ use super::table::{DISORDER, HIGH, KEPT, LIVE, MOST_BYTES, State, USED};
 use crate::arena::Deadline;
 use crate::error::{Error, Kind, Result};
 use crate::lock::Entered;
+use crate::os::kill::{Point, point};
 use crate::prim::{Ordering::Relaxed, read};
 use std::time::Duration;
 
@@ -97,6 +98,7 @@ impl Cache {
         let is_more = now > least && (is_kept || now > before);
         if is_more != is_kept {
             kept.store(is_more.into(), Relaxed);
+            point(Point::CacheReleased);
         }
         Ok(())
     }
@@ -104,6 +106,7 @@ impl Cache {
     fn in_order<T>(&self, dirty: bool, turn: &mut Turn, mut work: impl FnMut(&mut Turn) -> Result<T>) -> Result<T> {
         if dirty || !self.looks_orderly() {
             self.table.word(DISORDER).store(1, Relaxed);
+            point(Point::CacheEnded);
             self.recover(turn)?;
         }
         self.end_owed(turn)?;

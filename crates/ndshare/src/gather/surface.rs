@@ -10,6 +10,7 @@ use crate::array::{Description, KeptKind, OWN_WORDS_AT};
 use crate::error::{Error, Result};
 use crate::head::HeadKind;
 use crate::lock::{Death, Locked};
+use crate::os::kill::{Point, point};
 use crate::prim::{AtomicU64, Ordering::Relaxed, SpinLock};
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -125,6 +126,7 @@ impl<S> Filling<'_, S> {
         {
             // Before the first byte, so that nobody trusts tiles that a death left half-way.
             epoch.fetch_add(1, Relaxed);
+            point(Point::CanvasTouched);
         }
     }
 

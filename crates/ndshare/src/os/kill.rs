@@ -1,6 +1,6 @@
 //! Kill points: labelled places where a test ends the process, as `kill -9` would, or stops it, as a debugger would.
 //!
-//! A point stands after each store to shared control memory that leaves the tables in a state of their own.
+//! A point stands after each store to shared control memory; `tests/kill_points.py` says by which rule, and sees to it.
 //! They are compiled in only with the feature `killpoints`; without it [`point`] is nothing.
 
 use crate::error::Result;
@@ -28,6 +28,7 @@ macro_rules! labels {
 }
 
 labels! {
+    MakeFormatted = "make:formatted",
     JoinLocked = "join:locked",
     JoinNamed = "join:named",
     JoinDone = "join:done",
@@ -37,6 +38,7 @@ labels! {
     LockFreed = "lock:freed",
     BlockLocked = "block-lock:taken",
     BlockFreed = "block-lock:freed",
+    ListLinked = "list:linked",
     SplitUnlinked = "split:unlinked",
     SplitFront = "split:front",
     SplitBack = "split:back",
@@ -82,6 +84,7 @@ labels! {
     RemoveExt = "remove:ext",
     RemoveCounted = "remove:counted",
     RemoveChildren = "remove:children",
+    AdoptMarked = "adopt:marked",
     RingPicked = "ring:picked",
     RingReplaced = "ring:replaced",
     RingBusy = "ring:busy",
@@ -138,11 +141,16 @@ labels! {
     CacheAbandoned = "cache:abandoned",
     CacheResizing = "cache:resizing",
     CacheResized = "cache:resized",
+    CacheGeneration = "cache:generation",
     CacheGrown = "cache:grown",
     CacheExtended = "cache:extended",
     CacheEnded = "cache:ended",
     CacheForgotten = "cache:forgotten",
     CacheRequeued = "cache:requeued",
+    OverlayWaited = "overlay:waited",
+    OverlayBegun = "overlay:begun",
+    OverlayLeft = "overlay:left",
+    CanvasTouched = "canvas:touched",
     SweepLocked = "sweep:locked",
     SweepTakenOver = "sweep:taken-over",
     SweepRebuilding = "sweep:rebuilding",

@@ -19,6 +19,7 @@ use crate::arena::{self, AnyBlock, Arena, BlockId, Deadline, Hold};
 use crate::array::OWN_WORDS_AT;
 use crate::error::{Error, Kind, Result};
 use crate::lock::{self, Death};
+use crate::os::kill::{Point, point};
 use crate::os::monotonic;
 use crate::prim::AtomicU64;
 use crate::prim::Ordering::{Acquire, Relaxed, Release};
@@ -147,6 +148,7 @@ impl Turns {
         let same = self.head.word(USE)?.load(Relaxed) == wanted as u64;
         if same && !others_first {
             self.head.word(WAITING + 2 * wanted)?.store(0, Relaxed);
+            point(Point::OverlayWaited);
             return Ok(Look::Shared(going_on));
         }
         drop(going_on);
@@ -177,7 +179,9 @@ impl Turns {
         self.head.word(WAITING + 2 * wanted)?.store(0, Relaxed);
         self.head.word(USE)?.store(wanted as u64, Relaxed);
         // The one store that begins the use: a death before it leaves the old token, which is stale.
+        point(Point::OverlayBegun);
         self.head.word(TOKEN)?.store(token.block().to_word(), Release);
+        point(Point::OverlayBegun);
         Ok(())
     }
 
@@ -188,6 +192,7 @@ impl Turns {
             since.store(now, Relaxed);
         }
         said.store(now, Relaxed);
+        point(Point::OverlayWaited);
         Ok(())
     }
 
@@ -228,6 +233,7 @@ impl Drop for Inside {
         drop(self.token.take());
         if let Ok(event) = self.head.word(EVENT) {
             event.fetch_add(1, Release);
+            point(Point::OverlayLeft);
             let _ = self.head.wake(EVENT);
         }
     }

@@ -54,6 +54,7 @@ impl Reader {
         if words.pipe.load(SeqCst) == 0 {
             // Before the wish: who sees that sees which pipe it is.
             words.pipe_device.store(selector.pipe.id().device, SeqCst);
+            point(Point::RingWished);
             words.pipe_inode.store(selector.pipe.id().inode, SeqCst);
             point(Point::RingWished);
             let _ = words.pipe.compare_exchange(0, wish.0, SeqCst, SeqCst);
@@ -86,6 +87,7 @@ impl Reader {
         watchers.last = if last == 0 { watchers.last } else { Wish(last) };
         point(Point::RingWished);
         self.ring.table.word(WISHES).fetch_and(!(1 << self.index), SeqCst);
+        point(Point::RingWished);
     }
 
     /// Empties the pipe when there is nothing to get, and fills it when there is. It waits for nobody.
@@ -104,6 +106,7 @@ impl Reader {
             // From here on writers tell again; one that was just telling finds another word than it saw.
             // BOUND: a round is lost to a writer that tells, once after each emptying, or to another thread that empties.
             let _ = word.fetch_update(SeqCst, SeqCst, |bits| Some(Wish(bits).drained().0));
+            point(Point::RingWished);
         }
         // RAW: two bits of it are looked at, and it is compared.
         let wish = Wish(word.load(SeqCst));
@@ -111,6 +114,7 @@ impl Reader {
         if !wish.is_told() && is_awake() {
             selector.pipe.fill();
             let _ = word.compare_exchange(wish.0, wish.told().0, SeqCst, Relaxed);
+            point(Point::RingWished);
         }
     }
 

@@ -11,6 +11,7 @@ use super::time::age_of;
 use crate::arena::{BlockId, Hold};
 use crate::array::{Array, Description};
 use crate::error::{Kind, Result};
+use crate::os::kill::{Point, point};
 use crate::prim::{Ordering::Relaxed, load_bytes};
 use std::sync::Arc;
 use std::time::Duration;
@@ -122,6 +123,7 @@ impl Frame {
     ) -> Self {
         let words = ring.table.reader(reader);
         words.held.fetch_add(1, Relaxed);
+        point(Point::RingTaken);
         // RAW: a name, which is compared.
         let user = words.user.load(Relaxed);
         let Snapshot { time_ns, published_ns, offset, said, .. } = from;
@@ -193,6 +195,7 @@ impl Frame {
             // Never below nothing: the count says only what others are told.
             // BOUND: a round is lost to a thread of this process that gets or drops a frame.
             let _ = words.held.fetch_update(Relaxed, Relaxed, |held| held.checked_sub(1));
+            point(Point::RingTaken);
         }
         if let Some((group, claim)) = self.claim {
             // A member that has left its group with a frame in hand has left the frame to the others.

@@ -60,11 +60,14 @@ impl Ring {
         let bit = 1 << group;
         if self.table.word(GROUPS_IN_USE).load(SeqCst) & bit == 0 {
             self.table.group(group).cursor.store(from, SeqCst);
+            point(Point::RingNamed);
             self.table.word(GROUPS_IN_USE).fetch_or(bit, SeqCst);
+            point(Point::RingNamed);
         } else {
             // Where there were too few frames for the whole window, some of it may have been written over.
             let lost = self.pass_over(group, self.oldest_whole());
             self.table.group(group).missed.fetch_add(lost, SeqCst);
+            point(Point::RingNamed);
         }
     }
 
@@ -104,6 +107,7 @@ impl Ring {
             left.set(left.get().saturating_sub(1));
             (left.get() > 0 && next < self.written()).then_some((entry.seq, &entry.claims[group]))
         });
+        point(Point::RingDone);
     }
 
     /// Asks members whose frames in hand keep the ring full to come for the next one, by which they have done with those.
@@ -141,6 +145,7 @@ impl Ring {
     /// Moves a group's cursor on; returns how many frames are lost to it by that. Those that a member has are not.
     pub(super) fn pass_over(&self, group: usize, least: u64) -> u64 {
         let passed = protocol::push_on(self.table.group(group).cursor, least);
+        point(Point::RingPassed);
         // More than there are entries would be nonsense in shared memory.
         let from = least - passed.min(self.table.entries());
         (from..least).filter(|&seq| self.is_lost(group, seq)).count() as u64
@@ -163,7 +168,9 @@ impl Ring {
     fn is_lost(&self, group: usize, seq: u64) -> bool {
         let word = &self.table.entry(seq).claims[group];
         let seen = FrameClaim::read(word);
-        self.is_free(seen) && protocol::give_up(word, seen, seq)
+        let is_lost = self.is_free(seen) && protocol::give_up(word, seen, seq);
+        point(Point::RingPassed);
+        is_lost
     }
 
     /// Whether a claim leaves its frame to whoever comes: no member has it who lives, and it is not done.

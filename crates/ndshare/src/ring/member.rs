@@ -26,6 +26,7 @@ impl Reader {
                 }
                 // Lapped in between; the entry has another number by now, and its claims are new.
                 protocol::claim(word, claim, seen);
+                point(Point::RingClaimed);
                 missed = Some(seq);
             }
             if !self.look_again(misses, missed)? {

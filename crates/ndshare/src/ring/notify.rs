@@ -63,6 +63,7 @@ impl Ring {
     /// Counts an event up and wakes whoever sleeps on it.
     pub(super) fn announce(&self, index: usize) -> Result<()> {
         let was_awaited = protocol::announce(self.table.head.half_word(index)?);
+        point(Point::RingEvent);
         if was_awaited { self.table.head.wake(index) } else { Ok(()) }
     }
 
@@ -82,7 +83,9 @@ impl Ring {
         deadline: &Deadline,
         longest: Duration,
     ) -> Result<()> {
-        match protocol::mark(self.table.head.half_word(index)?, ready) {
+        let marked = protocol::mark(self.table.head.half_word(index)?, ready);
+        point(Point::RingEvent);
+        match marked {
             Some(marked) => self.table.head.nap_long_on(index, marked, deadline, longest),
             None => Ok(()),
         }
@@ -119,13 +122,14 @@ impl Ring {
         // Who cannot tell whether it lives leaves it its wish: nobody else would wake it again.
         if !self.arena().is_identity_alive(words.user.load(SeqCst)).unwrap_or(true) {
             let _ = words.pipe.compare_exchange(wish.0, 0, SeqCst, Relaxed);
-            return;
+            return point(Point::RingWished);
         }
         if !wish.tell(id) {
             return;
         }
         // After the byte, not before: a death in between costs one byte too many, not one too few.
         let _ = words.pipe.compare_exchange(wish.0, heard(wish).0, SeqCst, Relaxed);
+        point(Point::RingWished);
     }
 }
 

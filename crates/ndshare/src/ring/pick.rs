@@ -161,6 +161,7 @@ impl Ring {
         // All of a frame's words are read and written under the lock.
         words.block.store(hold.block().to_word(), Relaxed);
         protocol::open_frame(words.last);
+        point(Point::RingPicked);
         // Too small a block stays without content until its slot gets another one.
         Ok((hold.len_bytes() >= need).then_some(hold))
     }
@@ -217,10 +218,12 @@ impl Ring {
         let old = TicketId { index: words.record.load(SeqCst) as u32, nonce: words.nonce.load(SeqCst) };
         let new = self.table.head.adopt(hold, deadline)?;
         point(Point::RingAdopted);
-        words.last.store(BUSY, SeqCst);
-        words.block.store(hold.block().to_word(), SeqCst);
-        words.record.store(new.index.into(), SeqCst);
-        words.nonce.store(new.nonce, SeqCst);
+        let [block, record] = [hold.block().to_word(), new.index.into()];
+        let now = [(words.last, BUSY), (words.block, block), (words.record, record), (words.nonce, new.nonce)];
+        for (word, value) in now {
+            word.store(value, SeqCst);
+            point(Point::RingAdopted);
+        }
         if old.nonce == 0 {
             return Ok(());
         }

@@ -148,6 +148,7 @@ impl Ring {
                     }
                     WhenFull::DropNewest => {
                         self.table.word(DROPPED).fetch_add(1, SeqCst);
+                        point(Point::RingMoved);
                         return Ok(Published::Dropped);
                     }
                 },
@@ -187,6 +188,7 @@ impl Ring {
         }
         let Some((frame, block)) = supply()? else { return Ok(Outcome::NoneIdle) };
         self.table.frame(frame).last.store(self.written(), Relaxed);
+        point(Point::RingPicked);
         // The ring's record keeps the block, and nobody takes it for idle under the lock. Now and not later: readers
         // want the block's words as soon as they see the number.
         drop(publication.hold.take());

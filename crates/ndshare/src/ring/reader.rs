@@ -229,7 +229,10 @@ impl Reader {
             return Ok(());
         }
         match words.user.compare_exchange(0, me, SeqCst, SeqCst) {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                point(Point::RingJoined);
+                Ok(())
+            }
             Err(_) => Err(Error::new(
                 Kind::Misuse,
                 "the reader belongs to another process, which used it first: make one for each process",
@@ -268,6 +271,7 @@ impl Reader {
         if is_mine && !arena.has(name) && words.token.load(SeqCst) == name.to_word() {
             // No lock: whoever makes a reader, and writers that wait, tidy up the slot.
             words.pipe.store(0, SeqCst);
+            point(Point::RingLeft);
             let _ = words.token.compare_exchange(name.to_word(), 0, SeqCst, SeqCst);
             point(Point::RingLeft);
             if let Mode::Group(group) = self.mode {

@@ -30,13 +30,17 @@ impl Ring {
             self.found_group(group, from);
         }
         let words = self.table.reader(index);
-        words.kind.store(mode.pack(), SeqCst);
-        words.cursor.store(from, SeqCst);
         // RAW: only taken from a later count, and told.
-        words.missed_before.store(words.missed.load(SeqCst), SeqCst);
-        [words.user, words.held, words.pipe].iter().for_each(|word| word.store(0, SeqCst));
+        let missed = words.missed.load(SeqCst);
+        let begin = [(words.kind, mode.pack()), (words.cursor, from), (words.missed_before, missed)];
+        for (word, value) in begin.into_iter().chain([words.user, words.held, words.pipe].map(|word| (word, 0))) {
+            word.store(value, SeqCst);
+            point(Point::RingJoined);
+        }
         words.incarnation.fetch_add(1, SeqCst);
+        point(Point::RingJoined);
         words.token.store(token.block().to_word(), SeqCst);
+        point(Point::RingJoined);
         self.table.word(READERS_IN_USE).fetch_or(1 << index, SeqCst);
         point(Point::RingJoined);
         Ok(index)
@@ -94,10 +98,14 @@ impl Ring {
     /// Frees a reader's slot, under the lock.
     fn forget_reader(&self, index: usize) {
         let words = self.table.reader(index);
-        words.token.store(0, SeqCst);
-        words.pipe.store(0, SeqCst);
+        for word in [words.token, words.pipe] {
+            word.store(0, SeqCst);
+            point(Point::RingJoined);
+        }
         self.table.word(WISHES).fetch_and(!(1 << index), SeqCst);
+        point(Point::RingJoined);
         words.incarnation.fetch_add(1, SeqCst);
+        point(Point::RingJoined);
         self.table.word(READERS_IN_USE).fetch_and(!(1 << index), SeqCst);
         point(Point::RingJoined);
     }

@@ -4,7 +4,7 @@
 use super::protocol::BUSY;
 use super::state::Ring;
 use super::table::{EVENT, HEAD, NEVER, READERS, READERS_IN_USE, SPACE, UNTIDY};
-use crate::arena::{Deadline, TicketId};
+use crate::arena::{BlockId, Deadline, TicketId};
 use crate::error::{Kind, Result};
 use crate::lock::Entered;
 use crate::os::kill::{Point, point};
@@ -36,6 +36,7 @@ impl Ring {
         // A publication counts from the moment its entry bears its number.
         if self.table.entry(head).seq.load(SeqCst) == head {
             self.table.word(HEAD).store(head + 1, SeqCst);
+            point(Point::RingReplaced);
         }
         let head = self.written();
         for index in 0..self.table.geometry.frames {
@@ -44,15 +45,35 @@ impl Ring {
             let number = last.load(SeqCst);
             if number >= head && number != BUSY {
                 last.store(NEVER, SeqCst);
+                point(Point::RingReplaced);
             }
         }
+        self.give_up_lost_blocks();
         self.reconcile_records(deadline)?;
         self.table.word(UNTIDY).store(0, Relaxed);
         point(Point::RingReplaced);
         let live = (0..READERS).filter(|&index| self.is_reader_live(index)).fold(0, |bits, index| bits | 1 << index);
         self.table.word(READERS_IN_USE).store(live, SeqCst);
+        point(Point::RingReplaced);
         self.announce(EVENT)?;
         self.announce(SPACE)
+    }
+
+    /// Empties frames whose block lives under another name: whoever renewed it died before it said so. Nobody could write
+    /// to it again. The record goes with those that no frame names, and the frame gets another block when it is needed.
+    fn give_up_lost_blocks(&self) {
+        for index in 0..self.table.geometry.frames {
+            let words = self.table.frame(index);
+            // RAW: a name, which is looked up.
+            let block = BlockId::from_word(words.block.load(SeqCst));
+            if block.is_none_or(|block| self.arena().is_live(block)) {
+                continue;
+            }
+            for (word, value) in [(words.last, NEVER), (words.block, 0), (words.record, 0), (words.nonce, 0)] {
+                word.store(value, SeqCst);
+                point(Point::RingReplaced);
+            }
+        }
     }
 
     /// Ends the records of blocks that no frame names: their adoption died half-way.

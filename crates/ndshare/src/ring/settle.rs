@@ -29,6 +29,7 @@ impl Ring {
         self.check_writable()?;
         self.locked(deadline, || {
             self.table.word(CLOSED).store(1, SeqCst);
+            point(Point::RingOver);
             Ok(())
         })?;
         self.tell_end(true)
@@ -56,6 +57,7 @@ impl Ring {
             self.check_pen(pen)?;
             // Before it is counted: nobody is told of this process.
             self.table.writer(pen.index).user.store(0, SeqCst);
+            point(Point::RingSettled);
             self.count_gone(pen.index);
             self.free_writer(pen.index);
             Ok(())
@@ -154,16 +156,20 @@ impl Ring {
             self.table.word(LAST_LOST).store(self.arena().last_pid_of(user).map_or(0, u64::from), SeqCst);
             point(Point::RingSettled);
             self.table.word(DEATHS).fetch_add(1, SeqCst);
+            point(Point::RingSettled);
         }
         if state.role == Some(Role::Made) {
             self.table.word(if state.has_ended { WRITERS_ENDED } else { WRITERS_LOST }).fetch_add(1, SeqCst);
+            point(Point::RingSettled);
         }
     }
 
     fn free_writer(&self, index: usize) {
         let words = self.table.writer(index);
-        words.token.store(0, SeqCst);
-        words.user.store(0, SeqCst);
+        for word in [words.token, words.user] {
+            word.store(0, SeqCst);
+            point(Point::RingSettled);
+        }
         words.state.store(words.look().freed().pack(), SeqCst);
         point(Point::RingSettled);
     }

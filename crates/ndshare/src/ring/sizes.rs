@@ -44,6 +44,7 @@ impl Ring {
         let largest = self.table.word(LARGEST_NOW);
         if largest.load(Relaxed) < need as u64 {
             largest.store(need as u64, Relaxed);
+            point(Point::RingTurned);
         }
     }
 
@@ -115,12 +116,10 @@ impl Ring {
         let Some(hold) = Hold::recycle(self.arena(), block)? else { return Ok(None) };
         // RAW: names, which are looked up.
         let record = TicketId { index: words.record.load(SeqCst) as u32, nonce: words.nonce.load(SeqCst) };
-        words.last.store(NEVER, SeqCst);
-        words.block.store(0, SeqCst);
-        point(Point::RingTurned);
-        words.record.store(0, SeqCst);
-        words.nonce.store(0, SeqCst);
-        point(Point::RingTurned);
+        for (word, value) in [(words.last, NEVER), (words.block, 0), (words.record, 0), (words.nonce, 0)] {
+            word.store(value, SeqCst);
+            point(Point::RingTurned);
+        }
         drop(hold);
         if record.nonce == 0 { Ok(None) } else { self.end_record(record, deadline) }
     }

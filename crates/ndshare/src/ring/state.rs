@@ -105,6 +105,7 @@ impl Ring {
         let bytes = format.encode()?;
         let head = arena.alloc(geometry.head_bytes() + bytes.len().next_multiple_of(8), 64, true, deadline)?;
         let table = Table::format(head, geometry, &bytes);
+        // NO POINT: nobody else has the name of this block yet; with its maker it goes.
         table.word(POLICY).store(when_full.pack(), SeqCst);
         Ok(Self::over(table, format, when_full))
     }

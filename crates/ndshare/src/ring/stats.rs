@@ -10,6 +10,7 @@ use super::table::{
 };
 use crate::arena::{AnyBlock, BlockId, Deadline};
 use crate::error::{self, Result};
+use crate::os::kill::{Point, point};
 use crate::prim::{Ordering::SeqCst, load_bytes, read};
 
 /// A picture of a ring.
@@ -255,6 +256,7 @@ impl Ring {
     pub fn count_lost(&self, frames: u64) -> Result<()> {
         self.check_writable()?;
         self.table.word(LOST).fetch_add(frames, SeqCst);
+        point(Point::RingMoved);
         Ok(())
     }
 

@@ -285,6 +285,7 @@ impl<B: AnyBlock> Table<B> {
     pub(super) fn format(head: B, geometry: RingSizes, format: &[u8]) -> Self {
         use crate::prim::Ordering::Relaxed;
         let table = Self { head, geometry };
+        // NO POINT: nobody else has the name of this block yet; with its maker it goes.
         table.word(0).store(HeadKind::Ring.signature(VERSION), Relaxed);
         for (word, value) in table.head.words()[GEOMETRY..].iter().zip(geometry.to_words()) {
             word.store(value, Relaxed);

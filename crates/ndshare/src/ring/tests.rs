@@ -3,7 +3,7 @@
 use super::notify::Wish;
 use super::pace::Step;
 use super::*;
-use crate::arena::{Arena, Deadline, Heap, Hold};
+use crate::arena::{Arena, BlockId, Deadline, Heap, Hold};
 use crate::error::{Error, Kind, Result};
 use crate::prim::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
@@ -1146,7 +1146,9 @@ mod deaths {
                     Err(error) => Some(error.kind()),
                 });
                 let (word, made) = (word.unwrap_or(Kind::Empty), ring.writer_counts());
-                let expected = if made.made == 0 { Kind::Empty } else { Kind::WriterDied };
+                // The first three passes are before there is a writer: one is counted first, and the last store makes it.
+                let none_was_made = made.made == 0 || (label == "ring:entered" && nth <= 3);
+                let expected = if none_was_made { Kind::Empty } else { Kind::WriterDied };
                 // The very last one had ended already.
                 let is_over = word == Kind::Closed && ring.is_closed();
                 assert!(word == expected || is_over, "{label} {nth}: {word:?} {made:?}");
@@ -1213,6 +1215,20 @@ mod deaths {
                 assert!(got == [0, 1, 2] || got == [1, 2], "{label}: {got:?}");
             }
         }
+    }
+
+    /// A writer died between a block's next generation and the frame that is to name it. The frame named a block that was
+    /// gone, and kept its memory from everybody.
+    #[test]
+    fn a_death_while_a_block_is_renewed_costs_no_frame() {
+        let (ring, heap) = ring(4, WhenFull::DropOldest);
+        (0..8).for_each(|i| assert!(put(&ring, i, &FOREVER).is_ok()));
+        let slot = dies(&ring, &heap, "renew:done", 1, writes).expect("a writer renews");
+        heap.declare_dead(slot);
+        put(&ring, 8, &FOREVER).unwrap();
+        let named = (0..ring.table.geometry.frames).map(|index| ring.table.frame(index).block.load(SeqCst));
+        let dead: Vec<_> = named.filter_map(BlockId::from_word).filter(|&block| !ring.arena().is_live(block)).collect();
+        assert!(dead.is_empty(), "frames name blocks that do not live: {dead:?}");
     }
 
     #[test]

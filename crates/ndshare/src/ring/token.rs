@@ -27,6 +27,8 @@ pub(super) fn new_token(arena: &Arc<Arena>, deadline: &Deadline) -> Result<Hold>
 /// Has a token say what it is for. Nobody else can have it yet.
 pub(super) fn write_token(token: &Hold, kind: HeadKind, ring: &Ring, slot: usize) {
     let words = token.words();
+    // NO POINT: others read it only by a reference to it, which its maker gives out later; until then they look only at
+    // whether it lives.
     words[RING].store(ring.head().block().to_word(), Relaxed);
     words[SLOT].store(slot as u64, Relaxed);
     words[0].store(kind.signature(VERSION), Relaxed);

@@ -187,6 +187,7 @@ impl Writer {
             return self.ring.check_pen(self.pen);
         }
         if words.user.compare_exchange(0, me, SeqCst, SeqCst).is_ok() {
+            point(Point::RingEntered);
             // Who waits on a descriptor is to watch this process, too.
             self.ring.tell_wishes();
             return self.ring.check_pen(self.pen);
@@ -292,6 +293,7 @@ impl Writer {
             words.mark_ended(self.pen.incarnation);
         }
         let _ = words.leaver.compare_exchange(me, 0, SeqCst, SeqCst);
+        point(Point::RingLetGo);
         !words.look().writes()
     }
 

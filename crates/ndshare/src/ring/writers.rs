@@ -59,6 +59,7 @@ impl Ring {
         let seen = words.look();
         if seen.incarnation == pen.incarnation && seen.role == Some(Role::Loose) {
             let _ = seen.replace(words.state, SlotClaim { role: Some(Role::Entered), ..seen });
+            point(Point::RingEntered);
         }
         remember(self);
         self.count_entered(|depth| depth + 1);
@@ -144,12 +145,15 @@ impl Ring {
         })?;
         // First of all, so that there are never more that ended than were made.
         self.table.word(WRITERS_MADE).fetch_add(u64::from(role == Role::Made), SeqCst);
+        point(Point::RingEntered);
         let words = self.table.writer(index);
         words.written.store(0, Relaxed);
         words.leaver.store(0, Relaxed);
         words.last_time_ns.store(0, Relaxed);
-        words.user.store(user, SeqCst);
-        words.token.store(token, SeqCst);
+        for (word, value) in [(words.user, user), (words.token, token)] {
+            word.store(value, SeqCst);
+            point(Point::RingEntered);
+        }
         let claim = words.look().next(role);
         words.state.store(claim.pack(), SeqCst);
         point(Point::RingEntered);
@@ -187,6 +191,7 @@ impl Ring {
             // RAW: counted up from whatever it is, and capped by who tells it.
             words.written.store(words.written.load(Relaxed).wrapping_add(1), Relaxed);
             words.last_time_ns.store(time_ns, Relaxed);
+            point(Point::RingHead);
         }
     }
 }

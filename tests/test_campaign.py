@@ -1,0 +1,59 @@
+"""The crash campaign and the soak for some seconds; `make crash` gives each of them more, and their commands hours."""
+
+import pytest
+
+import campaign
+import soak
+from helpers import ROUNDS
+
+needs_points = pytest.mark.skipif(not campaign.LABELS, reason="this build has no kill points")
+
+
+@needs_points
+@pytest.mark.crash
+@pytest.mark.timeout(300)
+def test_the_crew_survives_deaths_at_labels_and_at_random() -> None:
+    rounds = 40 if ROUNDS == 1 else 3 * len(campaign.LABELS)
+    report = campaign.run(rounds=rounds, seconds=5 if ROUNDS == 1 else 60, seed=11, form="quick", longest_stop_s=0.2)
+    value = report.value()
+    print(campaign.show(value))
+    assert not report.is_bad(), report.told
+    assert value["deaths"]["labelled"] + value["deaths"]["random"] + value["deaths"]["survived"] == value["rounds"] > 0
+    assert value["deaths"]["labelled"] > 0
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(300)
+def test_nothing_grows_while_a_process_dies_every_50_ms() -> None:
+    one = soak.Soak(7, "quick")
+    one.run(*((4, 0.1) if ROUNDS == 1 else (20, 0.2)))
+    value = soak.value_of(one)
+    print(soak.show(value))
+    assert not one.report.is_bad(), one.report.told
+    assert value["kills"] > 10
+    if ROUNDS > 1:
+        assert not soak.grows(value), soak.show(value)
+
+
+def test_a_line_that_rises_is_seen() -> None:
+    """A leak that is small beside the noise is found, and noise is not taken for one."""
+    rng = soak.np.random.default_rng(3)
+    times = soak.np.arange(0.0, 600.0)
+    noise = rng.normal(0, 1, len(times))
+    assert soak.fit(times, 40 + noise)["is_zero"]
+    assert soak.fit(times, 40 + 0 * noise)["is_zero"]
+    rising = soak.fit(times, 40 + noise + times / 300)
+    assert not rising["is_zero"]
+    assert abs(rising["per_hour"] - 12) < 3 * rising["error"] + 1
+
+
+def test_pauses_are_counted_within_a_wait_only() -> None:
+    """What is taken off a wait is what overlaps it; a pause that goes on counts up to now."""
+    notes = campaign.crew.Notes()
+    notes.pause(100, 200, 2)
+    place = notes.pause(300, 0, 1)
+    assert notes.paused(0, 1000) == 100 + 700
+    assert notes.paused(150, 250) == 50
+    notes.pauses[place, 1] = 350
+    assert notes.paused(0, 1000) == 150
+    assert notes.paused(400, 1000) == 0
