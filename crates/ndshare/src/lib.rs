@@ -145,6 +145,9 @@ pub mod element;
 pub mod error;
 #[cfg(not(loom))]
 pub mod fft;
+#[cfg(all(any(test, feature = "fuzzing"), not(loom)))]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(not(loom))]
 pub mod gather;
 #[cfg(not(loom))]

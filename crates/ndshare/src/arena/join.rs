@@ -29,6 +29,14 @@ const DOOR_WAIT: Duration = Duration::from_secs(30);
 /// Descriptors that a new arena commits at once.
 const FIRST_BLOCKS: u32 = 32;
 
+/// Tables that are small enough to be gone over word by word.
+#[cfg(any(test, feature = "internals"))]
+fn sizes_on_heap(budget_bytes: u64) -> ArenaSizes {
+    let small = ArenaSizes { participants: 80, records: 1024, ticket_budget: 256, blocks: 4096, ..ArenaSizes::FULL };
+    let data_len = budget_bytes.next_multiple_of(HUGE_BYTES);
+    ArenaSizes { data_len, budget: budget_bytes, warm_cap: budget_bytes / 2, ..small }
+}
+
 impl Arena {
     /// Makes an arena and joins it.
     ///
@@ -116,20 +124,24 @@ impl Arena {
     ///
     /// # Errors
     /// As [`Self::create`].
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn create_lasting_on_heap(budget_bytes: u64) -> Result<(Arc<Self>, Arc<Heap>)> {
         Self::format_on_heap(budget_bytes, true)
     }
 
     #[cfg(any(test, feature = "internals"))]
     fn format_on_heap(budget_bytes: u64, is_lasting: bool) -> Result<(Arc<Self>, Arc<Heap>)> {
-        let data_len = budget_bytes.next_multiple_of(HUGE_BYTES);
-        let small =
-            ArenaSizes { participants: 80, records: 1024, ticket_budget: 256, blocks: 4096, ..ArenaSizes::FULL };
-        let geometry = ArenaSizes { data_len, budget: budget_bytes, warm_cap: budget_bytes / 2, ..small };
+        let geometry = sizes_on_heap(budget_bytes);
         let heap = Heap::new(geometry.total_len(), geometry.participants, is_lasting);
         let arena = Self::format(Backing::Heap(heap.clone()), geometry, random_u64(), Limit::Given)?;
         Ok((Arc::new(arena), heap))
+    }
+
+    /// A new arena in the place of one with the same budget that all participants have left: its memory is zeros again.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn create_again_on_heap(budget_bytes: u64, heap: &Arc<Heap>) -> Result<Arc<Self>> {
+        let backing = Backing::Heap(heap.clone());
+        Self::format(backing, sizes_on_heap(budget_bytes), random_u64(), Limit::Given).map(Arc::new)
     }
 
     /// Joins an arena on the heap as one more participant.
