@@ -158,6 +158,8 @@ pub mod names;
 pub mod overlay;
 #[cfg(not(loom))]
 pub mod ring;
+#[cfg(all(test, not(loom)))]
+mod scribble;
 #[cfg(not(loom))]
 pub mod session;
 

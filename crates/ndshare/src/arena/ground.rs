@@ -12,9 +12,13 @@ impl Arena {
         [("header", header), ("participants", participants), ("records", records), ("blocks", blocks)]
     }
 
-    /// How many descriptors of blocks were ever in use.
-    pub(crate) fn high_blocks(&self) -> u32 {
-        self.control.high()
+    /// The same of what is in use, and a little beyond.
+    #[cfg(test)]
+    pub(crate) fn used_ground(&self) -> [(&'static str, &[AtomicU32]); 4] {
+        let used = self.control.scribbling_ground();
+        let mut parts = self.ground();
+        parts.iter_mut().zip(used).for_each(|(part, words)| part.1 = words);
+        parts
     }
 
     /// All that contradicts itself in the tables now.
