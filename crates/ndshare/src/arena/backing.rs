@@ -310,6 +310,16 @@ impl Heap {
         self.guests[slot as usize].store(live, Ordering::SeqCst);
     }
 
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn len_bytes(&self) -> u64 {
+        self.len_bytes
+    }
+
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn is_lasting(&self) -> bool {
+        self.is_lasting
+    }
+
     /// The pages right before and right behind the arena.
     #[cfg(test)]
     pub(super) fn guarded_pages(&self) -> [usize; 2] {

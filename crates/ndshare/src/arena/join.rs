@@ -29,14 +29,6 @@ const DOOR_WAIT: Duration = Duration::from_secs(30);
 /// Descriptors that a new arena commits at once.
 const FIRST_BLOCKS: u32 = 32;
 
-/// Tables that are small enough to be gone over word by word.
-#[cfg(any(test, feature = "internals"))]
-fn sizes_on_heap(budget_bytes: u64) -> ArenaSizes {
-    let small = ArenaSizes { participants: 80, records: 1024, ticket_budget: 256, blocks: 4096, ..ArenaSizes::FULL };
-    let data_len = budget_bytes.next_multiple_of(HUGE_BYTES);
-    ArenaSizes { data_len, budget: budget_bytes, warm_cap: budget_bytes / 2, ..small }
-}
-
 impl Arena {
     /// Makes an arena and joins it.
     ///
@@ -124,24 +116,43 @@ impl Arena {
     ///
     /// # Errors
     /// As [`Self::create`].
-    #[cfg(any(test, feature = "fuzzing"))]
+    #[cfg(test)]
     pub(crate) fn create_lasting_on_heap(budget_bytes: u64) -> Result<(Arc<Self>, Arc<Heap>)> {
         Self::format_on_heap(budget_bytes, true)
     }
 
     #[cfg(any(test, feature = "internals"))]
     fn format_on_heap(budget_bytes: u64, is_lasting: bool) -> Result<(Arc<Self>, Arc<Heap>)> {
-        let geometry = sizes_on_heap(budget_bytes);
+        let data_len = budget_bytes.next_multiple_of(HUGE_BYTES);
+        let small =
+            ArenaSizes { participants: 80, records: 1024, ticket_budget: 256, blocks: 4096, ..ArenaSizes::FULL };
+        let geometry = ArenaSizes { data_len, budget: budget_bytes, warm_cap: budget_bytes / 2, ..small };
         let heap = Heap::new(geometry.total_len(), geometry.participants, is_lasting);
         let arena = Self::format(Backing::Heap(heap.clone()), geometry, random_u64(), Limit::Given)?;
         Ok((Arc::new(arena), heap))
     }
 
-    /// A new arena in the place of one with the same budget that all participants have left: its memory is zeros again.
+    /// An arena with tables that are small enough to be gone over word by word. It takes the place of one that was made in the
+    /// same way and that all participants have left: its memory is zeros again.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
     #[cfg(any(test, feature = "fuzzing"))]
-    pub(crate) fn create_again_on_heap(budget_bytes: u64, heap: &Arc<Heap>) -> Result<Arc<Self>> {
-        let backing = Backing::Heap(heap.clone());
-        Self::format(backing, sizes_on_heap(budget_bytes), random_u64(), Limit::Given).map(Arc::new)
+    pub(crate) fn create_small_on_heap(
+        budget_bytes: u64,
+        is_lasting: bool,
+        before: Option<Arc<Heap>>,
+    ) -> Result<(Arc<Self>, Arc<Heap>)> {
+        let small = ArenaSizes { participants: 24, records: 128, ticket_budget: 64, blocks: 512, ..ArenaSizes::FULL };
+        let data_len = budget_bytes.next_multiple_of(HUGE_BYTES);
+        let geometry = ArenaSizes { data_len, budget: budget_bytes, warm_cap: budget_bytes / 2, ..small };
+        let fits = |heap: &Arc<Heap>| {
+            Arc::strong_count(heap) == 1 && heap.len_bytes() == geometry.total_len() && !heap.is_lasting()
+        };
+        let heap = before.filter(|heap| fits(heap) && !is_lasting);
+        let heap = heap.unwrap_or_else(|| Heap::new(geometry.total_len(), geometry.participants, is_lasting));
+        let arena = Self::format(Backing::Heap(heap.clone()), geometry, random_u64(), Limit::Given)?;
+        Ok((Arc::new(arena), heap))
     }
 
     /// Joins an arena on the heap as one more participant.

@@ -141,7 +141,8 @@ pub fn kept_head(data: &[u8]) -> bool {
 /// The table of names: which words are written over, in an arena in memory, and in one that lasts by the first byte.
 pub fn registry(data: &[u8]) -> bool {
     let Some((kind, stores)) = data.split_first() else { return false };
-    let made = if kind % 2 == 0 { arena() } else { Arena::create_lasting_on_heap(2 << 20).expect("an arena") };
+    let made =
+        if kind % 2 == 0 { arena() } else { Arena::create_small_on_heap(2 << 20, true, None).expect("an arena") };
     let (arena, heap) = &made;
     let block = |arena: &Arc<Arena>| arena.alloc(100, 64, true, &NOW);
     let wanted = |name| Wanted::new(ObjectKind::Cache, name);

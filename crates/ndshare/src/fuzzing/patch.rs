@@ -6,19 +6,14 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 thread_local! {
-    /// The memory of the arena of the run before, by its budget: it is cheaper to use it again.
-    static HEAP: RefCell<Option<(u64, Arc<Heap>)>> = const { RefCell::new(None) };
+    /// The memory of the arena of the run before: it is cheaper to use it again.
+    static HEAP: RefCell<Option<Arc<Heap>>> = const { RefCell::new(None) };
 }
 
 /// A new arena, which is the same for each run. The one of the run before is gone.
 pub(super) fn arena_on_heap(budget_bytes: u64) -> (Arc<Arena>, Arc<Heap>) {
-    let kept = HEAP.take().filter(|(budget, heap)| *budget == budget_bytes && Arc::strong_count(heap) == 1);
-    let made = match kept {
-        Some((_, heap)) => Arena::create_again_on_heap(budget_bytes, &heap).map(|arena| (arena, heap)),
-        None => Arena::create_on_heap(budget_bytes),
-    };
-    let (arena, heap) = made.expect("an arena");
-    HEAP.set(Some((budget_bytes, heap.clone())));
+    let (arena, heap) = Arena::create_small_on_heap(budget_bytes, false, HEAP.take()).expect("an arena");
+    HEAP.set(Some(heap.clone()));
     (arena, heap)
 }
 

@@ -74,7 +74,7 @@ fn every_word_in_turn_may_be_anything() {
     }
 }
 
-/// Writes over words until `over`, sometimes without a pause, so that a word changes between two looks.
+/// Writes over words until `over`, with pauses that are shorter than a look and longer than one.
 fn scribble(structures: &[Structure<'_>], over: &AtomicBool, poked: &AtomicU64, dice: &mut Dice) {
     while !over.load(Relaxed) {
         let structure = &structures[dice.below(structures.len())];
@@ -87,7 +87,7 @@ fn scribble(structures: &[Structure<'_>], over: &AtomicBool, poked: &AtomicU64, 
         poked.fetch_add(1, Relaxed);
         // Most faults are put right again, so that others are reached as well.
         if dice.below(4) > 0 {
-            std::thread::yield_now();
+            (0..dice.below(4000)).for_each(|_| std::hint::spin_loop());
             structure.words[at].write(old);
         }
     }

@@ -97,16 +97,11 @@ pub(super) fn value(arena: &Arc<Arena>, number: u64) -> Result<Array> {
 
 /// What of a world has been gives its memory to the next one.
 fn arena_of(ground: Ground, before: Option<Arc<Heap>>) -> (Arc<Arena>, Option<Arc<Heap>>) {
-    let again = before.filter(|heap| Arc::strong_count(heap) == 1);
-    let made = match (ground, again) {
-        (Ground::Shared, _) => {
-            let options = Options { budget_bytes: Some(BUDGET), ..Options::default() };
-            return (Arena::create(&options).unwrap(), None);
-        }
-        (Ground::Heap, Some(heap)) => Arena::create_again_on_heap(BUDGET, &heap).map(|arena| (arena, heap)),
-        (Ground::Heap, None) => Arena::create_on_heap(BUDGET),
-        (Ground::Lasting, _) => Arena::create_lasting_on_heap(BUDGET),
-    };
+    if ground == Ground::Shared {
+        let options = Options { budget_bytes: Some(BUDGET), ..Options::default() };
+        return (Arena::create(&options).unwrap(), None);
+    }
+    let made = Arena::create_small_on_heap(BUDGET, ground == Ground::Lasting, before);
     let (arena, heap) = made.unwrap();
     (arena, Some(heap))
 }
