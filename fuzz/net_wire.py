@@ -1,8 +1,9 @@
 # pyright: reportPrivateUsage=false
 """Messages of other machines, as `ndshare.net` reads them: ``python fuzz/run.py net_wire``, with atheris.
 
-`message` takes any bytes: a header, an array that it announces, what is told as JSON, a key of Zenoh. What is whole is packed and
-unpacked again; what is refused is refused by the one error of the protocol. Tests run the seeds through the same function.
+`message` takes any bytes: a header, an array that it announces, what is told as JSON, a key of Zenoh. What is whole is
+packed and unpacked again; what is refused is refused by the one error of the protocol. Tests run the seeds through the
+same function.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ MOST = 1 << 20
 
 
 def message(data: bytes) -> bool:
-    """Read bytes as each kind of message, and return whether they were one; any other error than `Malformed` is a fault."""
+    """Return whether bytes are a message of some kind; any other error than `Malformed` is a fault."""
     return any([_frame(data), _json(data), _key(data)])
 
 
 def _frame(data: bytes) -> bool:
-    """A header in front, and a payload behind as many bytes as the header says it has itself."""
+    """Read a header, and the payload behind it."""
     # The first two bytes say where the payload begins, which Zenoh says otherwise.
     at = int.from_bytes(data[:2], "little")
     head, payload = data[2 : 2 + at], data[2 + at :]

@@ -1,7 +1,7 @@
 """Run all fuzz targets and print a table: ``make fuzz``, or ``python fuzz/run.py --runs 10000000 token``.
 
-Without ``--runs`` each target runs for three seconds. The targets in Rust are built with AddressSanitizer, for which a nightly
-toolchain is needed; the one in Python needs atheris. What a run adds to the seeds in ``fuzz/corpus`` stays in
+Without ``--runs`` each target runs for three seconds. The targets in Rust are built with AddressSanitizer, for which a
+nightly toolchain is needed; the one in Python needs atheris. What a run adds to the seeds in ``fuzz/corpus`` stays in
 ``target/fuzz/corpus`` for the next one; bytes that make a fault are in ``fuzz/artifacts``.
 """
 
@@ -48,7 +48,7 @@ class Row(NamedTuple):
 
 def targets() -> list[str]:
     """Return the names of all targets."""
-    return sorted(path.stem for path in (HERE / "fuzz_targets").glob("*.rs")) + [IN_PYTHON]
+    return [*sorted(path.stem for path in (HERE / "fuzz_targets").glob("*.rs")), IN_PYTHON]
 
 
 def build() -> None:

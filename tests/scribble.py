@@ -1,9 +1,10 @@
 """Scribbling peers for longer: ``make scribble``. Words of shared memory are written over while all objects are used.
 
-The tests of the library that do so run in the release build, and in one with AddressSanitizer, for which a nightly toolchain is
-needed. Without ``--seconds`` that takes a minute after the builds, and some of the words are written over in turn; with it every
-single word is, and each test with a live peer goes on for so many seconds. The table says how many words were written over, how
-many operations were asked for meanwhile, how many of these ended in a typed error, and how long the longest took.
+The tests of the library that do so run in the release build, and in one with AddressSanitizer, for which a nightly
+toolchain is needed. Without ``--seconds`` that takes a minute after the builds, and some of the words are written over
+in turn; with it every single word is, and each test with a live peer goes on for so many seconds. The table says how
+many words were written over, how many operations were asked for meanwhile, how many of these ended in a typed error,
+and how long the longest took.
 """
 
 from __future__ import annotations
@@ -59,10 +60,8 @@ def run(build: Build, every: int, seconds: int) -> tuple[int, int, bool]:
     pokes = operations = 0
     for row in TOLD.finditer(done.stdout):
         pokes, operations = pokes + int(row["pokes"]), operations + int(row["operations"])
-        longest = f"{int(row['longest']):,} ms ({row['name']})"
-        print(
-            f"{row['what']:<34}{int(row['pokes']):>14,}{int(row['operations']):>14,}{int(row['errors']):>14,}  {longest}"
-        )
+        counts = "".join(f"{int(row[name]):>14,}" for name in ("pokes", "operations", "errors"))
+        print(f"{row['what']:<34}{counts}  {int(row['longest']):,} ms ({row['name']})")
     if done.returncode:
         print(done.stdout[-3000:], done.stderr[-6000:])
     return pokes, operations, done.returncode == 0

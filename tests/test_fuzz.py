@@ -1,4 +1,4 @@
-"""The bytes with which fuzzers begin: those of the target in Python go through it here; those in Rust do so in its own tests."""
+"""The seeds of the fuzz target in Python go through it here; those of the targets in Rust do so in the tests there."""
 
 import importlib.util
 import random

@@ -22,6 +22,8 @@ mod tests;
 pub use array::{layout, token};
 pub use heads::{cache_head, kept_head, registry, ring_head};
 pub use plain::{element, key, letter, locator, ring_format, uses};
+#[cfg(test)]
+pub(crate) use tables::words_of_file;
 pub use tables::{arena_tables, path_arena};
 
 /// A function that takes any bytes, and says whether they were whole.

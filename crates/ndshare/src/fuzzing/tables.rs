@@ -141,6 +141,15 @@ pub fn path_arena(data: &[u8]) -> bool {
     opened.inspect(use_lasting).inspect(|_| look(&place)).is_ok()
 }
 
+/// The words of the pages that a change can reach.
+#[cfg(test)]
+pub(crate) fn words_of_file() -> Vec<Vec<u32>> {
+    let words = |(_, page): &(u64, Vec<u8>)| {
+        page.as_chunks::<4>().0.iter().map(|&bytes| u32::from_le_bytes(bytes)).collect::<Vec<u32>>()
+    };
+    image().pages.iter().map(words).collect()
+}
+
 fn look(place: &Place) {
     let Ok(look) = Look::at_path(&place.0) else { return };
     let _ = (look.stats(), look.audit(Duration::ZERO), registry::names(&look), registry::audit(&look));

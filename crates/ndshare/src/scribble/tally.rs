@@ -33,7 +33,7 @@ impl Tally {
             self.longest = (took, what);
         }
         self.operations += 1;
-        if self.operations.is_multiple_of(1024) {
+        if self.operations.is_multiple_of(256) {
             PROGRESS.fetch_add(1, Relaxed);
         }
         outcome.inspect_err(|error| *self.errors.entry(error.kind()).or_default() += 1).ok()

@@ -5,6 +5,7 @@ use super::victim::{is_poisoned, use_all};
 use super::world::{Ground, Structure, Word, World, ground_of, wild};
 use crate::arena::{BlockId, Locator};
 use crate::dice::Dice;
+use crate::fuzzing::{path_arena, words_of_file};
 use crate::prim::{
     AtomicBool, AtomicU64,
     Ordering::{Relaxed, SeqCst},
@@ -72,6 +73,29 @@ fn every_word_in_turn_may_be_anything() {
         let tallies = watched("every word in turn", move || in_turn(ground, every));
         tallies.iter().for_each(|(name, tally)| report(&format!("in turn, {ground:?}, {name}"), tally));
     }
+}
+
+/// The same of the file of an arena that nobody has: it is looked at and opened with each value in each word.
+fn in_a_file(every: u64) -> Tally {
+    let (mut dice, mut tally) = (dice(6), Tally::default());
+    for (page, words) in words_of_file().iter().enumerate() {
+        let mut at = dice.roll(every.min(words.len() as u64)) as usize;
+        while at < words.len() {
+            for value in [0, u32::MAX, words[(at + 1) % words.len()], dice.next() as u32] {
+                let change = [&[0, page as u8][..], &(4 * at as u16).to_le_bytes(), &value.to_le_bytes()].concat();
+                tally.look("open a file", || path_arena(&change));
+                tally.pokes += 1;
+            }
+            at += 1 + dice.roll(2 * every - 1) as usize;
+        }
+    }
+    tally
+}
+
+#[test]
+fn every_word_of_a_file_in_turn_may_be_anything() {
+    let every = number("NDSHARE_SCRIBBLE_EVERY", 1500);
+    report("in turn, a file", &watched("every word of a file", move || in_a_file(every)));
 }
 
 /// Writes over words until `over`, with pauses that are shorter than a look and longer than one.
