@@ -12,7 +12,8 @@ FOR_TESTS := CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_DEBUG=none
 # Tests start some thousand interpreters, which would compile all that they import each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo view test test-all test-threads check header crash campaign soak loom weaken test-numpy test-scipy test-libraries net-engine bench docs \
+.PHONY: help demo view test test-all test-threads check header crash campaign soak loom weaken fuzz scribble test-numpy test-scipy \
+  test-libraries net-engine bench docs \
   wheel clean
 .DELETE_ON_ERROR:
 
@@ -63,6 +64,12 @@ loom: ## Run the models of holds, locks, rings and hits over all interleavings
 
 weaken: ## Weaken each memory ordering in turn, and count those that no model notices (half an hour)
 	$(PYTHON) tests/weaken.py
+
+fuzz: $(STAMPS)/killpoints $(STAMPS)/group-fuzz ## Fuzz all that comes from others, a minute long, or RUNS=10000000 times each
+	$(BIN)/python fuzz/run.py $(if $(RUNS),--runs $(RUNS)) $(TARGETS)
+
+scribble: ## Write over shared words while all is used, in the release build and with AddressSanitizer; SECONDS=600 for long
+	$(PYTHON) tests/scribble.py $(if $(SECONDS),--seconds $(SECONDS))
 
 test-numpy: $(STAMPS)/release $(STAMPS)/group-test ## Run NumPy's own tests with our functions in the place of NumPy's
 	$(BIN)/python tests/numpy_suite.py

@@ -29,6 +29,8 @@ FLOORS = [
     {"ring", "overlay", "gather", "fft"},
     {"cache"},
     {"names"},
+    {"fuzzing"},
+    {"scribble"},
 ]
 FLOOR_OF = {module: number for number, floor in enumerate(FLOORS) for module in floor}
 

@@ -11,6 +11,9 @@ mod check;
 mod demo;
 mod doctor;
 mod frames;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod ls;
 mod note;
 mod npy;

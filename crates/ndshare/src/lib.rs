@@ -145,6 +145,9 @@ pub mod element;
 pub mod error;
 #[cfg(not(loom))]
 pub mod fft;
+#[cfg(all(any(test, feature = "fuzzing"), not(loom)))]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(not(loom))]
 pub mod gather;
 #[cfg(not(loom))]
@@ -155,6 +158,8 @@ pub mod names;
 pub mod overlay;
 #[cfg(not(loom))]
 pub mod ring;
+#[cfg(all(test, not(loom)))]
+mod scribble;
 #[cfg(not(loom))]
 pub mod session;
 

@@ -105,7 +105,7 @@ impl<'a> Wanted<'a> {
 /// The longest name, in bytes.
 pub const MAX_NAME_BYTES: usize = 240;
 const NAMES: usize = 256;
-const TABLE_BYTES: usize = NAMES * ENTRY_WORDS * 8;
+pub(crate) const TABLE_BYTES: usize = NAMES * ENTRY_WORDS * 8;
 
 /// The block of a name; made by `make` when there is none. Only one of those who ask at once makes it.
 ///
@@ -266,8 +266,10 @@ pub fn audit(look: &Look) -> Vec<Finding> {
 
 /// What is wrong with an entry whose block does not live: in an arena that lasts an entry ends before its block does.
 fn gone(look: &Look, entry: &[u64], index: usize) -> Option<String> {
-    let is_there = look.is_lasting() && entry[0] != 0;
-    let now = look.root().filter(|_| is_there)?;
+    if !look.is_lasting() || entry[0] == 0 {
+        return None;
+    }
+    let now = look.root()?;
     let name = name_in(&|_| true, entry).map_or_else(|| "something".to_owned(), |(name, _)| format!("{name:?}"));
     (now.get(index * ENTRY_WORDS) == Some(&entry[0])).then(|| format!("{name} has the name of a block that is gone"))
 }

@@ -468,7 +468,7 @@ pub fn listed() -> Result<Vec<(String, Locator)>> {
 }
 
 /// Where an entry says that a session is, and by whose numbers of processes.
-fn parse_entry(bytes: &[u8]) -> Option<(Locator, u64)> {
+pub(crate) fn parse_entry(bytes: &[u8]) -> Option<(Locator, u64)> {
     let (locator, numbering) = std::str::from_utf8(bytes).ok()?.trim_end().split_once(' ')?;
     Some((locator.parse().ok()?, numbering.parse().ok()?))
 }

@@ -41,6 +41,18 @@ use place::Place;
 use server::Server;
 use source::Source;
 
+/// Bytes as the head of a request, and as a message of a page, for fuzzers: whether they are one.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn hear(bytes: &[u8]) -> bool {
+    let request = request::Request::parse(bytes).ok().flatten();
+    let is_answered = request.is_some_and(|request| {
+        // Who does not know the token is refused, whatever else is said.
+        assert!(matches!(request.answer("a token that nobody knows"), request::Answer::Refusal(400.., _)));
+        !matches!(request.answer("t"), request::Answer::Refusal(..))
+    });
+    is_answered | std::str::from_utf8(bytes).is_ok_and(|text| wish::parse(text).is_ok())
+}
+
 pub(crate) fn run(wanted: &View, is_json: bool, out: &mut dyn Write) -> Outcome {
     let port = wanted.port;
     let listener = server::listen(port)

@@ -72,7 +72,7 @@ impl Request {
     }
 
     /// None when it is not there as a whole.
-    fn parse(bytes: &[u8]) -> io::Result<Option<Self>> {
+    pub(super) fn parse(bytes: &[u8]) -> io::Result<Option<Self>> {
         let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
         let mut head = httparse::Request::new(&mut headers);
         let status = head.parse(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;

@@ -5,6 +5,8 @@
 
 use crate::error::Result;
 use crate::os::file::{Anchor, MemFile};
+#[cfg(any(test, feature = "internals"))]
+use crate::os::memory::guard;
 use crate::os::memory::{Mapping, discard};
 use crate::os::{HUGE_BYTES, PAGE_BYTES, futex, has_mapped};
 use crate::prim::{AtomicBool, AtomicU32, Ordering};
@@ -274,7 +276,28 @@ impl Heap {
         // SAFETY: the next multiple of 2 MiB is inside the allocation, which is 2 MiB longer than needed.
         let base = unsafe { allocation.add(front) };
         let [alive, guests] = [(); 2].map(|()| (0..participants).map(|_| AtomicBool::new(false)).collect());
-        Arc::new(Self { base, len_bytes, allocation, layout, alive, guests, is_lasting })
+        let heap = Self { base, len_bytes, allocation, layout, alive, guests, is_lasting };
+        heap.guard_ends(true);
+        Arc::new(heap)
+    }
+
+    /// Whoever reads or writes before or behind the arena gets a signal, so that tests see it.
+    fn guard_ends(&self, is_closed: bool) {
+        #[cfg(any(test, feature = "internals"))]
+        if !cfg!(miri) {
+            let first =
+                self.allocation.as_ptr().wrapping_add(self.allocation.as_ptr().align_offset(PAGE_BYTES as usize));
+            let last = self.allocation.as_ptr().wrapping_add(self.layout.size());
+            let end = self.base.as_ptr().wrapping_add(self.len_bytes as usize);
+            let behind = (last.addr() - end.addr()) / PAGE_BYTES as usize * PAGE_BYTES as usize;
+            for (at, len) in [(first, self.base.as_ptr().addr() - first.addr()), (end, behind)] {
+                let at = NonNull::new(at).expect("an address inside an allocation");
+                // SAFETY: whole pages of this allocation before and behind the arena, which nobody uses.
+                unsafe { guard(at, len, is_closed) };
+            }
+        }
+        #[cfg(not(any(test, feature = "internals")))]
+        let _ = is_closed;
     }
 
     /// Declares the participant of `slot` dead, as the kernel would at the end of a process.
@@ -285,6 +308,22 @@ impl Heap {
     /// Declares that the participant of `slot` has guests, or none any more.
     pub fn declare_guests(&self, slot: u32, live: bool) {
         self.guests[slot as usize].store(live, Ordering::SeqCst);
+    }
+
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn len_bytes(&self) -> u64 {
+        self.len_bytes
+    }
+
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn is_lasting(&self) -> bool {
+        self.is_lasting
+    }
+
+    /// The pages right before and right behind the arena.
+    #[cfg(test)]
+    pub(super) fn guarded_pages(&self) -> [usize; 2] {
+        [self.base.addr().get() - PAGE_BYTES as usize, self.base.addr().get() + self.len_bytes as usize]
     }
 
     /// Gives the pages of a lasting one back, as the file is removed at the end of a test: participants that the test has let
@@ -316,6 +355,7 @@ impl Heap {
 
 impl Drop for Heap {
     fn drop(&mut self) {
+        self.guard_ends(false);
         // SAFETY: the memory came from this allocator with this layout, and all arenas on it are gone.
         unsafe { std::alloc::dealloc(self.allocation.as_ptr(), self.layout) };
     }

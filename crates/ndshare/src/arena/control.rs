@@ -590,19 +590,23 @@ impl Control {
     /// when an arena is joined.
     #[cfg(all(test, not(loom)))]
     pub(super) fn scribbling_ground(&self) -> Vec<&[AtomicU32]> {
-        let (records, blocks) = (self.records_at, self.blocks_at);
-        let used = [
-            (60, size_of::<Header>() as u64),
-            (PARTICIPANTS_AT, PARTICIPANTS_AT + 4 * size_of::<Participant>() as u64),
-            (records, records + 12 * size_of::<Record>() as u64),
-            (blocks, blocks + u64::from(self.high() + 2) * size_of::<Block>() as u64),
-        ];
-        let words = |(from, to): (u64, u64)| {
+        let used = [usize::MAX, 4 * size_of::<Participant>(), 12 * size_of::<Record>()];
+        let used = used.into_iter().chain([(self.high() + 2) as usize * size_of::<Block>()]);
+        self.whole_ground().into_iter().zip(used).map(|(words, bytes)| &words[..words.len().min(bytes / 4)]).collect()
+    }
+
+    /// The same with what was never in use: header, participants, records and blocks, as far as there is room for them.
+    #[cfg(all(any(test, feature = "fuzzing"), not(loom)))]
+    pub(super) fn whole_ground(&self) -> [&[AtomicU32]; 4] {
+        let end = self.blocks_at + u64::from(self.geometry.blocks) * size_of::<Block>() as u64;
+        let header = (offset_of!(Header, limit) as u64, size_of::<Header>() as u64);
+        let parts =
+            [header, (PARTICIPANTS_AT, self.records_at), (self.records_at, self.blocks_at), (self.blocks_at, end)];
+        parts.map(|(from, to)| {
             let first = self.base.as_ptr().wrapping_add(from as usize).cast::<AtomicU32>();
             // SAFETY: the ranges lie in the control part, start at multiples of 4, and hold nothing but atomics.
             unsafe { std::slice::from_raw_parts(first, ((to - from) / 4) as usize) }
-        };
-        used.map(words).to_vec()
+        })
     }
 
     /// Byte offset of a granule in the file.

@@ -134,6 +134,29 @@ impl Arena {
         Ok((Arc::new(arena), heap))
     }
 
+    /// An arena with tables that are small enough to be gone over word by word. It takes the place of one that was made in the
+    /// same way and that all participants have left: its memory is zeros again.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn create_small_on_heap(
+        budget_bytes: u64,
+        is_lasting: bool,
+        before: Option<Arc<Heap>>,
+    ) -> Result<(Arc<Self>, Arc<Heap>)> {
+        let small = ArenaSizes { participants: 24, records: 128, ticket_budget: 64, blocks: 512, ..ArenaSizes::FULL };
+        let data_len = budget_bytes.next_multiple_of(HUGE_BYTES);
+        let geometry = ArenaSizes { data_len, budget: budget_bytes, warm_cap: budget_bytes / 2, ..small };
+        let fits = |heap: &Arc<Heap>| {
+            Arc::strong_count(heap) == 1 && heap.len_bytes() == geometry.total_len() && !heap.is_lasting()
+        };
+        let heap = before.filter(|heap| fits(heap) && !is_lasting);
+        let heap = heap.unwrap_or_else(|| Heap::new(geometry.total_len(), geometry.participants, is_lasting));
+        let arena = Self::format(Backing::Heap(heap.clone()), geometry, random_u64(), Limit::Given)?;
+        Ok((Arc::new(arena), heap))
+    }
+
     /// Joins an arena on the heap as one more participant.
     ///
     /// # Errors

@@ -13,7 +13,7 @@
 //! - `state`: the [`Arena`] itself, one process's share. `hold`: the [`Hold`], one reference to a block.
 //! - `offered`: the data of another user's arena, which has no other side here.
 //! - `tables`: what the tables say, for `stats`, and for `look`, a look from outside. `picture`: a copy of them at one moment.
-//!   `audit`: the invariants, checked on that.
+//!   `audit`: the invariants, checked on that. `ground`: all words of the control part, for tests that write over them.
 //! - `lock`: waiting for the arena's lock, and for each block's. `fork`: what a child inherits. `alloc`, `records`,
 //!   `shortage`, `stats`, `outgoing`, `message`: what users ask for. `sweep`: leaving, and sweeping up after the dead. `mend`: order
 //!   where nobody is left. `join`: making an arena and joining one. `lasting`: the same in a file with a path.
@@ -27,6 +27,8 @@ mod budget;
 mod control;
 mod deadline;
 mod fork;
+#[cfg(any(test, feature = "fuzzing"))]
+mod ground;
 mod guests;
 mod hold;
 mod ids;

@@ -731,3 +731,20 @@ mod deaths {
         }
     }
 }
+
+/// What a scribbler makes somebody read beyond an arena is a signal in these tests, not bytes of something else.
+#[test]
+fn beside_an_arena_on_the_heap_nobody_reads() {
+    let (_arena, heap) = Arena::create_on_heap(BUDGET).unwrap();
+    let pages = heap.guarded_pages();
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let is_closed = |page: usize| {
+        maps.lines().any(|line| {
+            let (range, rest) = line.split_once(' ').unwrap();
+            let (from, to) = range.split_once('-').unwrap();
+            let within = |text| usize::from_str_radix(text, 16).unwrap();
+            (within(from)..within(to)).contains(&page) && rest.starts_with("---")
+        })
+    };
+    assert!(pages.iter().all(|&page| is_closed(page)), "{pages:x?}");
+}

@@ -51,4 +51,12 @@ impl Cache {
     pub(super) fn arena(&self) -> &Arc<Arena> {
         self.table.head.arena()
     }
+
+    /// The blocks of its tables, for tests that write over them: the head, and the segments.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn table_blocks(&self) -> Vec<Hold> {
+        let first_slot = |segment: usize| (segment * self.geometry().segment_entries()) as u32;
+        let segments = (0..self.table.segment_count()).map(|segment| self.table.word_at(first_slot(segment)).0);
+        [self.head()].into_iter().chain(segments).cloned().collect()
+    }
 }

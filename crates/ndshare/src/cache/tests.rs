@@ -785,12 +785,6 @@ fn many_at_once_find_what_is_right_and_leave_the_cache_whole() {
     end(mine);
 }
 
-/// The blocks of a cache's tables.
-fn table_blocks(cache: &Cache) -> Vec<Hold> {
-    let segments = (0..cache.table.segment_count()).map(|segment| cache.table.word_at((segment * 64) as u32).0);
-    [cache.head()].into_iter().chain(segments).cloned().collect()
-}
-
 /// All words of them except the geometry, which is read once, when a cache is opened.
 fn table_words(blocks: &[Hold]) -> Vec<&AtomicU64> {
     blocks.iter().flat_map(|block| block.words()).skip(4).collect()
@@ -828,7 +822,7 @@ fn scribble_over_a_cache_is_an_error_or_a_miss() {
         let (mine, _heap) = cache(24 * KIB);
         (0..20).for_each(|i| assert_eq!(store(&mine, i, KIB), Stored::Cached));
         let mut dice = Dice(seed);
-        let blocks = table_blocks(&mine);
+        let blocks = mine.table_blocks();
         let words = table_words(&blocks);
         for _ in 0..30 {
             let wild = [0, 1, 2, 3, 77, u64::MAX, u64::MAX - 1, 1 << 32, dice.roll(u64::MAX)];
@@ -843,7 +837,7 @@ fn scribble_over_a_cache_is_an_error_or_a_miss() {
 fn no_single_word_of_the_tables_is_trusted() {
     let (mine, heap) = cache(24 * KIB);
     let mut dice = Dice(5);
-    let blocks = table_blocks(&mine);
+    let blocks = mine.table_blocks();
     let words = table_words(&blocks);
     let count = words.len();
     for at in 0..count {

@@ -20,7 +20,7 @@ const PREFIX: &str = "offer-";
 
 /// What is said to who connects.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Letter {
+pub(crate) enum Letter {
     /// Here it is; a file with the data comes along.
     Offered(Description),
     /// Not for you.
@@ -31,7 +31,7 @@ pub(super) enum Letter {
 
 /// Where in the data an object is, and what.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Description {
+pub(crate) struct Description {
     pub name: String,
     pub kind: ObjectKind,
     /// Bytes of the data.
@@ -50,7 +50,7 @@ const REFUSED: u32 = 1;
 const BUSY: u32 = 2;
 
 impl Letter {
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let what = match self {
             Self::Offered(_) => OFFERED,
             Self::Refused => REFUSED,
@@ -76,7 +76,7 @@ impl Letter {
     ///
     /// # Errors
     /// `Attach` when they are none, or one of another version.
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
         let word = |at: usize| Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
         let half = |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
         if !bytes.starts_with(&MAGIC) || half(8) != Some(VERSION) || bytes.len() < FIXED_BYTES {

@@ -48,8 +48,10 @@ use crate::prim::{AtomicBool, Ordering::Relaxed, SpinLock};
 pub use crate::registry::ObjectKind;
 use crate::ring::Ring;
 use crate::session::{END, check_name, has_others, is_dead_session, lock_names};
-use letter::file_of as file_of_offer;
 #[doc(hidden)]
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use letter::Letter;
+use letter::file_of as file_of_offer;
 pub use offer::publish_found_to;
 pub use offer::{Audience, publish_to};
 pub use offered::{Offered, OfferedArray, attach_offered};
@@ -468,7 +470,7 @@ enum Access {
 
 /// What stands in a file.
 #[derive(Debug, Clone, PartialEq)]
-struct Entry {
+pub(crate) struct Entry {
     kind: ObjectKind,
     /// The pid namespace of whoever published it.
     numbering: u64,
@@ -482,7 +484,7 @@ impl fmt::Display for Entry {
 }
 
 impl Entry {
-    fn parse(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let mut parts = std::str::from_utf8(bytes).ok()?.trim_end().splitn(3, ' ');
         let kind = parts.next()?;
         let kind = ObjectKind::ALL.into_iter().find(|one| one.name() == kind)?;

@@ -372,6 +372,17 @@ pub(crate) unsafe fn discard(at: NonNull<u8>, len_bytes: usize) {
     let _ = unsafe { libc::madvise(at.as_ptr().cast(), len_bytes, libc::MADV_DONTNEED) };
 }
 
+/// Lets nobody touch whole pages of private memory, for tests: a read or a write there is a SIGSEGV; or lets everybody again.
+///
+/// # Safety
+/// The memory is whole pages of an allocation of the caller's, and nobody needs what stands there.
+#[cfg(any(test, feature = "internals"))]
+pub(crate) unsafe fn guard(at: NonNull<u8>, len_bytes: usize, is_closed: bool) {
+    let access = if is_closed { libc::PROT_NONE } else { libc::PROT_READ | libc::PROT_WRITE };
+    // SAFETY: as the caller says. An error leaves the pages as they are.
+    let _ = unsafe { libc::mprotect(at.as_ptr().cast(), len_bytes, access) };
+}
+
 /// Asks for huge pages under memory of this process; what the system does not have it need not give.
 pub fn advise_huge_pages(at: NonNull<u8>, len_bytes: usize) {
     // SAFETY: advice about huge pages changes no byte, wherever it is given.

@@ -167,7 +167,7 @@ impl Uses {
 
     /// As bytes: how many there are, then of each its name and its fields, and of each field its name, its shape and its
     /// element.
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         push(&mut out, self.uses.len() as u64);
         for one in &self.uses {
@@ -184,7 +184,7 @@ impl Uses {
     }
 
     /// The uses in `bytes`; none when these are no uses that could be.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(bytes);
         let mut uses = Self::default();
         for _ in 0..reader.small::<usize>().filter(|&count| count <= MAX_USES)? {

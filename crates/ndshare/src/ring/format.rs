@@ -75,7 +75,7 @@ impl Format {
     ///
     /// # Errors
     /// `InvalidValue` for a name of more than 255 bytes, a shape of too many axes, and a format that is too long.
-    pub(super) fn encode(&self) -> Result<Vec<u8>> {
+    pub(crate) fn encode(&self) -> Result<Vec<u8>> {
         self.frame_bytes()?;
         let flag = |is_there: bool, bit: u8| if is_there { bit } else { 0 };
         let mut out = vec![
@@ -113,7 +113,7 @@ impl Format {
     ///
     /// # Errors
     /// `InvalidValue` when the bytes are none.
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
         let format = parse(&mut Reader::new(bytes)).filter(|format| format.frame_bytes().is_ok());
         format.ok_or_else(|| Error::value(format!("expected the format of a ring, got {} other bytes", bytes.len())))
     }
