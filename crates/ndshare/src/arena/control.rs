@@ -27,7 +27,7 @@ pub(super) const BINS: usize = 128;
 pub(super) const NONE: u32 = u32::MAX;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"ndshare\x01");
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 /// What is greater is no version, but bytes of something else.
 const MOST_VERSION: u32 = 1 << 20;
 
@@ -48,6 +48,8 @@ pub(super) struct Header {
     records: AtomicU32,
     blocks: AtomicU32,
     ticket_budget: AtomicU32,
+    /// A number of where each word of the tables is: [`LAYOUT`].
+    layout: AtomicU32,
     /// What set the budget: an index into the list of names.
     pub limit: AtomicU32,
     /// Not 0: the tables contradicted themselves.
@@ -165,8 +167,48 @@ pub(super) struct Block {
     unused: [AtomicU32; 3],
 }
 
+/// The offset of each field of some structs, and their sizes, in one list. A field that is not named does not compile.
+macro_rules! places {
+    ($($name:ident { $($field:ident),* })*) => {{
+        $(let _ = |all: $name| { let $name { $($field: _),* } = all; };)*
+        &[$(size_of::<$name>(), $(offset_of!($name, $field)),*),*]
+    }};
+}
+
+/// A number of the layout: of where each word of the header and the tables is. It is another one where a field was moved
+/// and `VERSION` was forgotten, or where a compiler for another machine lays a struct out otherwise.
+const LAYOUT: u32 = fingerprint(places! {
+    Header {
+        magic, id, data_len, budget, warm_cap, version, participants, records, blocks, ticket_budget, layout, limit, poisoned,
+        mode, lock, spans, ticket_count, record_hint, records_ready, unkept, addressed, departures, root, poison_text
+    }
+    SpanHeader { used, warm, high, ready, unused, gap_bins, warm_bins }
+    Participant { state, generation, pid, descriptor, pid_namespace }
+    Record { nonce, stamp, block, generation, sender, origin, receiver, numbering }
+    Block {
+        word, span, records, is_parent, lock, mark, holders, before, after, list_before, list_after, lost_owner, unused
+    }
+});
+
+/// FNV-1a of some numbers, 32 bits. <https://www.rfc-editor.org/rfc/rfc9923>
+const fn fingerprint(numbers: &[usize]) -> u32 {
+    let (mut hash, mut index) = (0x811c_9dc5_u32, 0);
+    // BOUND: the list. (A `for` is not to be had in a constant.)
+    while index < numbers.len() {
+        let bytes = (numbers[index] as u32).to_le_bytes();
+        let mut place = 0;
+        while place < bytes.len() {
+            hash = (hash ^ bytes[place] as u32).wrapping_mul(0x0100_0193);
+            place += 1;
+        }
+        index += 1;
+    }
+    hash
+}
+
 #[cfg(not(loom))]
 const _: () = {
+    assert!(offset_of!(Header, layout) + size_of::<AtomicU32>() <= HEAD_BYTES);
     assert!(size_of::<Header>() <= PAGE_BYTES as usize);
     assert!(size_of::<Participant>() == 64);
     assert!(size_of::<Record>() == 40);
@@ -315,6 +357,10 @@ impl ArenaSizes {
                 ));
             }
         }
+        let layout = half(offset_of!(Header, layout));
+        if layout != LAYOUT {
+            return Err(other_layout(path, layout));
+        }
         let sizes = Self {
             participants: half(offset_of!(Header, participants)),
             records: half(offset_of!(Header, records)),
@@ -358,6 +404,16 @@ fn other_version(path: &Path, version: u32) -> Error {
 }
 
 #[cold]
+fn other_layout(path: &Path, layout: u32) -> Error {
+    let message = format!(
+        "expected an arena of layout {LAYOUT:#010x} in {}, got one of layout {layout:#010x} under the same version {VERSION}: \
+         another build of ndshare made it; use that one to save what is in it, or choose another path",
+        path.display()
+    );
+    Error::wrong_kind("arena", Some("arena"), message)
+}
+
+#[cold]
 fn damaged(path: &Path, what: &str) -> Error {
     let message =
         format!("the arena in {} is damaged: {what}; it was cut or written over: remove the file", path.display());
@@ -392,6 +448,7 @@ impl Control {
         header.budget.store(geometry.budget, Ordering::Relaxed);
         header.warm_cap.store(geometry.warm_cap, Ordering::Relaxed);
         header.version.store(VERSION, Ordering::Relaxed);
+        header.layout.store(LAYOUT, Ordering::Relaxed);
         header.participants.store(geometry.participants, Ordering::Relaxed);
         header.records.store(geometry.records, Ordering::Relaxed);
         header.ticket_budget.store(geometry.ticket_budget, Ordering::Relaxed);
@@ -420,6 +477,13 @@ impl Control {
             return Err(Error::unreachable(format!(
                 "expected an arena of version {VERSION}, got version {version} (magic {magic:#x}): \
                  use one version of ndshare in all processes"
+            )));
+        }
+        let layout = header.layout.load(Ordering::Relaxed);
+        if layout != LAYOUT {
+            return Err(Error::unreachable(format!(
+                "expected an arena of layout {LAYOUT:#010x}, got layout {layout:#010x} under the same version {VERSION}: \
+                 use one build of ndshare in all processes"
             )));
         }
         let geometry = ArenaSizes {
@@ -641,5 +705,37 @@ impl Control {
         let bytes: Vec<u8> = words.flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes()).collect();
         let text = String::from_utf8_lossy(&bytes);
         Error::poisoned(&format!("found earlier: {}", text.trim_end_matches('\0')))
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::arena::Arena;
+    use crate::error::Kind;
+
+    #[test]
+    fn who_joins_an_arena_of_another_version_or_layout_is_told_so() {
+        let (arena, heap) = Arena::create_on_heap(1 << 20).unwrap();
+        let header = arena.control.header();
+        for (word, others) in [(&header.version, [VERSION - 1, VERSION + 1]), (&header.layout, [LAYOUT ^ 1, 0])] {
+            let ours = word.load(Ordering::Relaxed);
+            for other in others {
+                word.store(other, Ordering::Relaxed);
+                let error = Arena::join_on_heap(&heap).unwrap_err();
+                assert!(error.kind() == Kind::Attach && error.to_string().contains("in all processes"), "{error}");
+            }
+            word.store(ours, Ordering::Relaxed);
+        }
+        Arena::join_on_heap(&heap).unwrap();
+    }
+
+    #[test]
+    fn the_fingerprint_is_fnv() {
+        // Of nothing it is the basis; of each byte one step, as the RFC writes it.
+        assert_eq!(fingerprint(&[]), 0x811c_9dc5);
+        let by_hand =
+            b"foob".iter().fold(0x811c_9dc5_u32, |hash, &byte| (hash ^ u32::from(byte)).wrapping_mul(16_777_619));
+        assert_eq!(fingerprint(&[u32::from_le_bytes(*b"foob") as usize]), by_hand);
     }
 }

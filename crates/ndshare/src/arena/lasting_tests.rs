@@ -142,6 +142,7 @@ fn write_at(path: &Path, at: u64, bytes: &[u8]) {
 
 /// Where the words are that a damaged file has wrong.
 const VERSION_AT: u64 = 40;
+const LAYOUT_AT: u64 = 60;
 const MOST_PLAUSIBLE: u32 = 1 << 20;
 
 /// Who lists arenas opens files that others have mapped. One of them was a pipe by then, and the list never came.
@@ -178,6 +179,13 @@ fn each_file_that_is_none_is_an_error_of_its_own() {
             assert_eq!((wrong.expected.as_str(), wrong.got.as_deref()), ("arena", Some("arena")));
             assert!(error.to_string().contains(said), "{error}");
         }
+        write_at(path, 0, &head);
+        write_at(path, LAYOUT_AT, &[!head[LAYOUT_AT as usize]]);
+        let error = place.open(&Options::default()).unwrap_err();
+        assert!(
+            matches!(error, Error::WrongKind(_)) && error.to_string().contains("another build of ndshare"),
+            "{error}"
+        );
         for none in [0, MOST_PLAUSIBLE + 1, u32::MAX] {
             write_at(path, VERSION_AT, &none.to_le_bytes());
             assert_eq!(kind(&place), Kind::Poisoned, "there is no version {none}");

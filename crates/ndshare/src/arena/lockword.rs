@@ -390,6 +390,50 @@ mod models {
         });
     }
 
+    #[test]
+    fn who_will_not_wait_sees_what_the_last_owner_wrote() {
+        check(|| {
+            let lock = guarded();
+            let other = lock.clone();
+            let thread = thread::spawn(move || {
+                other.enter(1);
+                other.count();
+                LockWord(&other.word).free(1, true).unwrap();
+            });
+            if LockWord(&lock.word).take_now(0).is_ok() {
+                lock.count();
+                LockWord(&lock.word).free(0, true).unwrap();
+            } else if LockWord(&lock.word).is_clean_and_free() {
+                assert_eq!(lock.value.with(|value| unsafe_read(value)), 1);
+            }
+            thread.join().unwrap();
+        });
+    }
+
+    /// Who clears up after a death has the lock of the dead, and nobody else has it.
+    #[test]
+    fn a_lock_is_inherited_once() {
+        check(|| {
+            let lock = guarded();
+            lock.enter(1);
+            lock.count();
+            let others = [2, 3].map(|heir| {
+                let lock = lock.clone();
+                thread::spawn(move || {
+                    let inherits = LockWord(&lock.word).inherit(1, heir);
+                    if inherits {
+                        lock.count();
+                        LockWord(&lock.word).free(heir, true).unwrap();
+                    }
+                    inherits
+                })
+            });
+            let heirs = others.map(|other| other.join().unwrap());
+            assert_eq!(heirs.iter().filter(|&&inherits| inherits).count(), 1);
+            assert!(LockWord(&lock.word).is_clean_and_free());
+        });
+    }
+
     fn unsafe_read(value: *const u32) -> u32 {
         // SAFETY: loom checks that nobody writes the cell meanwhile.
         unsafe { *value }

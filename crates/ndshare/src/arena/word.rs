@@ -11,7 +11,6 @@ use crate::os::kill::{Point, point};
 use crate::prim::{
     AtomicU32, AtomicU64,
     Ordering::{Relaxed, SeqCst},
-    in_one_order,
 };
 
 /// Words of holder bits in a block: one bit for each possible participant.
@@ -102,8 +101,6 @@ impl Words<'_> {
 
     pub(super) fn clear_bit(&self, slot: u32) {
         self.holders[slot as usize / 64].fetch_and(!(1 << (slot % 64)), SeqCst);
-        // Of two that let go at once, the later one sees both gone, and frees.
-        in_one_order();
     }
 
     pub(super) fn has_bit(&self, slot: u32) -> bool {
@@ -365,7 +362,6 @@ mod models {
             let (a, b) = (block.clone(), block.clone());
             let record = thread::spawn(move || {
                 a.records.fetch_sub(1, SeqCst);
-                in_one_order();
                 a.try_free(1);
             });
             vec![record, thread::spawn(move || b.release(0))]
@@ -395,16 +391,40 @@ mod models {
         }
     }
 
+    /// A block that a record keeps is not renewed while a reference to it is on its way.
+    #[test]
+    fn a_ticket_is_issued_while_a_block_is_renewed() {
+        check(|| {
+            let block = Block::held_by(1);
+            block.records.fetch_add(1, SeqCst);
+            let there = block.clone();
+            let sender = thread::spawn(move || {
+                there.records.fetch_add(1, SeqCst);
+                there.words().bump();
+                there.words().clear_bit(1);
+                assert!(there.words().take(2, 1), "the ticket keeps the content");
+                there.bytes.read();
+                there.records.fetch_sub(1, SeqCst);
+                there.words().clear_bit(2);
+            });
+            if block.words().renew(0, 1) {
+                block.bytes.write();
+            }
+            sender.join().unwrap();
+        });
+    }
+
     /// What a maker writes, whoever takes the block sees: its word is all that tells of it.
     #[test]
     fn a_taker_sees_what_the_maker_wrote() {
         check(|| {
-            let block = Block::held_by(0);
-            block.word.store(Word::new(1, 0, State::Reserved).pack(), SeqCst);
+            let block = Block::held_by(64);
+            block.word.store(Word::new(1, 64, State::Reserved).pack(), SeqCst);
             let there = block.clone();
             let maker = thread::spawn(move || {
                 there.bytes.write();
-                there.words().bring_to_life(0, Point::AllocHeld);
+                // Its bit is in another word than the taker's.
+                there.words().bring_to_life(64, Point::AllocHeld);
             });
             block.visit(1);
             maker.join().unwrap();
