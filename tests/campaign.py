@@ -104,8 +104,12 @@ class Report:
         self.sleeps += int(notes.delays[0])
         self.longest_delay = max(self.longest_delay, int(notes.delays[1]))
 
+    def is_wrong(self) -> bool:
+        """Return whether something is wrong, however slow the machine is."""
+        return bool(self.corrupted or self.findings or self.bytes_lost or self.files_left)
+
     def is_bad(self) -> bool:
-        return bool(self.corrupted or self.findings or self.hung or self.bytes_lost or self.files_left)
+        return self.is_wrong() or self.hung > 0
 
     def value(self) -> dict[str, Any]:
         """Return all figures."""
@@ -207,16 +211,19 @@ class Campaign:
             nth = self.rng.choice((1, 1, 2, 3, 7))
             is_struck = self.strike_one(place, name, nth) if crew.is_of_the_crew(name) else self.strike_apart(name, nth)
             (self.report.deaths if is_struck else self.report.survived)[name] += 1
+        self.world.inside[:, CREW] = 0  # whoever died at a label; its number may soon be somebody else's
         self.go_on(name)
         self.look(name)
         self.replace_the_failed()
 
     def stop_one(self) -> None:
-        """Let the bystander stop one of the crew for a while."""
+        """Stop one of the crew; the bystander lets it go on after a while."""
         self.report.stops += 1
         length_s = 10 ** self.rng.uniform(-2, np.log10(self.longest_stop_s))
         pid = self.rng.choice(self.hands).process.pid
         self.stopped_until = time.monotonic() + length_s
+        # Here and not there: as long as nobody has asked for its end, its number is nobody else's.
+        os.kill(pid, signal.SIGSTOP)
         os.write(self.orders, np.array([pid, int(length_s * 1e9)], np.int64).tobytes())
 
     def kill_one(self, place: int) -> None:
@@ -249,7 +256,7 @@ class Campaign:
         ready = wait([process.sentinel, *([conn] if conn else [])], HANG)
         if not ready:
             self.report.hung += 1
-            self.report.tell(f"process {process.pid}, which was to die at {label}, hangs:\n{stack_of(process.pid)}")
+            self.fail(f"process {process.pid}, which was to die at {label}, hangs:\n{stack_of(process.pid)}")
         if process.sentinel in ready or conn is None:
             return process.sentinel in ready
         with contextlib.suppress(EOFError, OSError):
@@ -357,7 +364,7 @@ class Campaign:
             if not (one.conn.poll(HANG) and self.heard(one) == "calm"):
                 if one.process.is_alive():
                     self.report.hung += 1
-                    self.report.tell(f"one of the crew does not come to rest:\n{stack_of(one.process.pid)}")
+                    self.fail(f"one of the crew does not come to rest:\n{stack_of(one.process.pid)}")
                 return False
         return True
 

@@ -96,7 +96,8 @@ class Notes:
         self.counts = words[: 64 * (CREW + 2)].reshape(CREW + 2, 64)  # by place: steps, forks, execs, hung, longest
         self.began = words[1024:1025]  # how many pauses have begun
         self.stopped = words[1032:1033]  # how many processes stand still
-        # From when to when nobody can be asked to go on (ns, monotonic), and why: 1 stopped, 2 the scheduler's delay.
+        self.pids = words[1040 : 1040 + CREW]
+        # From when to when nobody can be asked to go on (ns, monotonic), and why: 1 stopped, 2 and 3 the scheduler.
         self.pauses = words[2048 : 2048 + 3 * self.SLOTS].reshape(self.SLOTS, 3)
         self.delays = words[20_000:20_002]  # the bystander's: how many sleeps, and the longest delay in ns
         self.histogram = words[20_100:20_200]  # its delays by their size in ms, the last one for all longer
@@ -109,9 +110,14 @@ class Notes:
         return place
 
     def paused(self, start: int, end: int) -> int:
-        """Return for how long nobody could go on between two times, in ns; at most the whole."""
-        starts, ends = self.pauses[:, 0], np.where(self.pauses[:, 1] == 0, end, self.pauses[:, 1])
-        return int(np.maximum(0, np.minimum(ends, end) - np.maximum(starts, start))[starts > 0].sum())
+        """Return for how long not everybody could go on between two times, in ns."""
+        known = self.pauses[self.pauses[:, 0] > 0]
+        ends = np.where(known[:, 1] == 0, end, known[:, 1])
+        total, until = 0, start
+        for begin, over in sorted(zip(known[:, 0].tolist(), ends.tolist(), strict=True)):
+            total += max(0, min(over, end) - max(begin, until))
+            until = max(until, min(over, end))
+        return total
 
 
 STEPS, FORKS, EXECS, HUNG, LONGEST, LAST = range(6)
@@ -120,23 +126,25 @@ STEPS, FORKS, EXECS, HUNG, LONGEST, LAST = range(6)
 def stand_by(notes: Notes, orders: int) -> None:
     """Sleep 1 ms again and again, and note by how much each sleep was longer.
 
-    It stops others, too, and lets them go on: `orders` is a pipe of process numbers and times in ns.
+    It also lets others go on that were stopped: `orders` is a pipe of process numbers and times in ns.
     """
     os.set_blocking(orders, False)
     stopped: list[tuple[int, int, int]] = []  # until when, who, and where that is noted
+    waited: dict[int, int] = {}
     while True:
         start = time.monotonic_ns()
         time.sleep(0.001)
         end = time.monotonic_ns()
         _note_delay(notes, start, end)
+        _note_who_waits(notes, waited)
         for one in [one for one in stopped if one[0] <= end]:
-            _signal(one[1], signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):  # it was killed meanwhile
+                os.kill(one[1], signal.SIGCONT)
             notes.pauses[one[2], 1] = time.monotonic_ns()
             stopped.remove(one)
         with contextlib.suppress(BlockingIOError):
             pid, length = np.frombuffer(os.read(orders, 16), np.int64).tolist()
-            stopped.append((end + length, pid, notes.pause(end, 0, 1)))
-            _signal(pid, signal.SIGSTOP)
+            stopped.append((end + length, pid, notes.pause(start, 0, 1)))
         notes.stopped[0] = len(stopped)
 
 
@@ -148,9 +156,15 @@ def _note_delay(notes: Notes, start: int, end: int) -> None:
         notes.pause(start, end, 2)
 
 
-def _signal(pid: int, which: int) -> None:
-    with contextlib.suppress(ProcessLookupError):  # it was killed meanwhile
-        os.kill(pid, which)
+def _note_who_waits(notes: Notes, before: dict[int, int]) -> None:
+    """Note when one of the crew was ready to run and got no processor: others may have waited for just that one."""
+    for pid in notes.pids.tolist():
+        with contextlib.suppress(OSError, IndexError):
+            waited = int(Path(f"/proc/{pid}/schedstat").read_text().split()[1])
+            if (longer := waited - before.get(pid, waited)) > 2_000_000:
+                now = time.monotonic_ns()
+                notes.pause(now - longer - 2_000_000, now, 3)
+            before[pid] = waited
 
 
 def run_delay_ns() -> int:
@@ -244,7 +258,9 @@ class Sailor:
         end = time.monotonic_ns()
         if end - start < HUNG_S * 1e9 or self.few_descriptors:
             return
-        waited = end - start - (time.thread_time_ns() - busy) - (run_delay_ns() - ready) - self.notes.paused(start, end)
+        took = end - start - (time.thread_time_ns() - busy) - (run_delay_ns() - ready)
+        time.sleep(0.02)  # the bystander is to have noted all of it
+        waited = took - self.notes.paused(start, end)
         self.counts[LONGEST] = max(self.counts[LONGEST], waited)
         if waited > HUNG_S * 1e9:
             self.counts[HUNG] += 1
@@ -412,6 +428,7 @@ def sail(world: World, conn: Connection, place: int, seed: int, life: int) -> No
     signal.alarm(life)
     try:
         world.inside[:, place] = 0
+        world.notes.pids[place] = os.getpid()
         Sailor(world, place, seed).sail(conn)
     except BaseException as error:
         os.write(2, f"one of the crew, place {place}: {error!r}\n".encode())

@@ -248,6 +248,7 @@ class Lint:
         self.codes = {path: without_tests(code) for path, code in codes.items() if not is_below(path, tests)}
         self.functions = {path: list(functions(path, code)) for path, code in self.codes.items()}
         self.used: set[tuple[str, str]] = set()
+        self.publishing: dict[tuple[str, str], bool] = {}
         self.stores = {path: list(self.stores_of(path)) for path in self.codes}
         self.labelled = self.total = self.explained = 0
         self.complaints = [line for path in sorted(self.codes) for line in self.complaints_of(path)]
@@ -284,17 +285,21 @@ class Lint:
         yield from (store for _, store in sorted(found.items()))
 
     def leaf_publishes(self, path: str, name: str) -> bool:
-        bodies = [f for f in self.functions.get(path, []) if f.name == name]
+        """Return whether a function of the list publishes, itself or by another one of them."""
+        if (path, name) not in self.publishing:
+            self.publishing[path, name] = False  # while it is looked at
+            self.publishing[path, name] = self._publishes(path, name)
+        return self.publishing[path, name]
+
+    def _publishes(self, path: str, name: str) -> bool:
         code = self.codes.get(path, "")
-        calls = [match for f in bodies for match in STORE.finditer(code, f.start, f.end)]
-        others = [
-            leaf
-            for leaf, call in LEAVES.items()
-            if leaf != (path, name) and any(re.compile(call).search(code, f.start, f.end) for f in bodies)
-        ]
-        return any(PUBLISHES.search(code[match.start() : round_end(code, match.end() - 1)]) for match in calls) or any(
-            self.leaf_publishes(*leaf) for leaf in others
-        )
+        bodies = [code[f.start : f.end] for f in self.functions.get(path, []) if f.name == name]
+        for body in bodies:
+            for match in STORE.finditer(body):
+                if PUBLISHES.search(body[match.start() : round_end(body, match.end() - 1)]):
+                    return True
+        calls = [leaf for leaf, call in LEAVES.items() if any(re.search(call, body) for body in bodies)]
+        return any(self.leaf_publishes(*leaf) for leaf in calls)
 
     def complaints_of(self, path: str) -> Iterator[str]:
         code, stores = self.codes[path], self.stores[path]

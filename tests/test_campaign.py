@@ -13,11 +13,11 @@ needs_points = pytest.mark.skipif(not campaign.LABELS, reason="this build has no
 @pytest.mark.crash
 @pytest.mark.timeout(300)
 def test_the_crew_survives_deaths_at_labels_and_at_random() -> None:
-    rounds = 40 if ROUNDS == 1 else 3 * len(campaign.LABELS)
-    report = campaign.run(rounds=rounds, seconds=5 if ROUNDS == 1 else 60, seed=11, form="quick", longest_stop_s=0.2)
+    rounds = 25 if ROUNDS == 1 else 3 * len(campaign.LABELS)
+    report = campaign.run(rounds=rounds, seconds=3 if ROUNDS == 1 else 60, seed=11, form="quick", longest_stop_s=0.2)
     value = report.value()
     print(campaign.show(value))
-    assert not report.is_bad(), report.told
+    assert not report.is_wrong(), report.told
     assert value["deaths"]["labelled"] + value["deaths"]["random"] + value["deaths"]["survived"] == value["rounds"] > 0
     assert value["deaths"]["labelled"] > 0
 
@@ -26,11 +26,11 @@ def test_the_crew_survives_deaths_at_labels_and_at_random() -> None:
 @pytest.mark.timeout(300)
 def test_nothing_grows_while_a_process_dies_every_50_ms() -> None:
     one = soak.Soak(7, "quick")
-    one.run(*((4, 0.1) if ROUNDS == 1 else (20, 0.2)))
+    one.run(*((2.5, 0.1) if ROUNDS == 1 else (20, 0.2)))
     value = soak.value_of(one)
     print(soak.show(value))
-    assert not one.report.is_bad(), one.report.told
-    assert value["kills"] > 10
+    assert not one.report.is_wrong(), one.report.told
+    assert value["kills"] > 2
     if ROUNDS > 1:
         assert not soak.grows(value), soak.show(value)
 
@@ -57,3 +57,5 @@ def test_pauses_are_counted_within_a_wait_only() -> None:
     notes.pauses[place, 1] = 350
     assert notes.paused(0, 1000) == 150
     assert notes.paused(400, 1000) == 0
+    notes.pause(120, 180, 3)
+    assert notes.paused(0, 1000) == 150, "what overlaps counts once"
