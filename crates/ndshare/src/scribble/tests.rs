@@ -42,6 +42,7 @@ fn in_turn(ground: Ground, every: u64) -> Vec<(&'static str, Tally)> {
         let mut at = dice.roll(every.min(size as u64)) as usize;
         while at < size {
             for value in 0..4 {
+                world.is_sure = name == "cache";
                 poke_once(&world, part, at, value, &mut tally, &mut dice);
                 let before = world.heap.clone();
                 drop(world);
@@ -122,7 +123,8 @@ fn live(ground: Ground, kind: Option<&'static str>, time: Duration) -> Tally {
     let (mut dice, mut tally) = (dice(7), Tally::default());
     let (begun, mut before) = (Instant::now(), None);
     while begun.elapsed() < time {
-        let world = World::new(ground, &mut dice, before.take());
+        let mut world = World::new(ground, &mut dice, before.take());
+        world.is_sure = kind == Some("cache");
         let (over, poked) = (AtomicBool::new(false), AtomicU64::new(0));
         let mut seeds = [(); 3].map(|()| Dice(dice.next()));
         let structures: Vec<_> =

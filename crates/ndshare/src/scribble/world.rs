@@ -83,6 +83,8 @@ pub(super) struct World {
     tables: Vec<Hold>,
     pub arena: Arc<Arena>,
     pub heap: Option<Arc<Heap>>,
+    /// Whether values of the cache are right: nobody writes over the tables of the arena.
+    pub is_sure: bool,
 }
 
 pub(super) fn key(number: u64) -> Key {
@@ -159,6 +161,7 @@ impl World {
             tables,
             arena,
             heap,
+            is_sure: false,
         }
     }
 
