@@ -173,6 +173,7 @@ def value_of(soak: Soak) -> dict[str, Any]:
         "kills": soak.report.random_deaths,
         "samples": len(soak.samples),
         "lines": soak.lines(),
+        "seen": [{"second": round(at, 2), **one} for at, one in zip(soak.times, soak.samples, strict=True)],
     }
 
 
@@ -217,9 +218,9 @@ def main() -> int:
     value = value_of(soak)
     wanted.out.parent.mkdir(parents=True, exist_ok=True)
     wanted.out.write_text(json.dumps(value, indent=1))
+    print(show(value), flush=True)
     if wanted.svg:
         draw(soak, wanted.svg)
-    print(show(value))
     return 1 if is_bad(value) else 0
 
 
