@@ -197,6 +197,7 @@ const fn fingerprint(numbers: &[usize]) -> u32 {
     while index < numbers.len() {
         let bytes = (numbers[index] as u32).to_le_bytes();
         let mut place = 0;
+        // BOUND: four bytes.
         while place < bytes.len() {
             hash = (hash ^ bytes[place] as u32).wrapping_mul(0x0100_0193);
             place += 1;
