@@ -724,7 +724,7 @@ mod tests {
             for other in others {
                 word.store(other, Ordering::Relaxed);
                 let error = Arena::join_on_heap(&heap).unwrap_err();
-                assert!(error.kind() == Kind::Attach && error.to_string().contains("in all processes"), "{error}");
+                assert!(error.kind() == Kind::Unreachable && error.to_string().contains("in all processes"), "{error}");
             }
             word.store(ours, Ordering::Relaxed);
         }

@@ -243,7 +243,7 @@ mod models {
     use crate::models::check;
     use crate::prim::AtomicBool;
     use loom::cell::UnsafeCell;
-    use loom::sync::Arc;
+    use loom::sync::{Arc, Condvar, Mutex};
     use loom::thread;
 
     struct Guarded {
@@ -407,6 +407,57 @@ mod models {
                 assert_eq!(lock.value.with(|value| unsafe_read(value)), 1);
             }
             thread.join().unwrap();
+        });
+    }
+
+    /// What the kernel keeps of a word's sleepers. loom faults when nobody can go on.
+    struct Sleepers {
+        asleep: Mutex<u32>,
+        bell: Condvar,
+    }
+
+    impl Sleepers {
+        /// Sleeps while the word is what it was, as a futex does.
+        fn sleep(&self, word: &AtomicU32, seen: u32) {
+            let mut asleep = self.asleep.lock().unwrap();
+            if word.load(Relaxed) == seen {
+                *asleep += 1;
+                drop(self.bell.wait(asleep).unwrap());
+            }
+        }
+
+        fn wake_one(&self) {
+            let mut asleep = self.asleep.lock().unwrap();
+            if *asleep > 0 {
+                *asleep -= 1;
+                self.bell.notify_one();
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_sleeps_on_a_lock_that_is_free() {
+        check(|| {
+            let shared = Arc::new((guarded(), Sleepers { asleep: Mutex::new(0), bell: Condvar::new() }));
+            let leave = |shared: &(Arc<Guarded>, Sleepers), slot: u32| {
+                if LockWord(&shared.0.word).free(slot, true).unwrap() {
+                    shared.1.wake_one();
+                }
+            };
+            assert!(LockWord(&shared.0.word).take_fast(0));
+            let others = [1, 2].map(|slot| {
+                let shared = shared.clone();
+                thread::spawn(move || {
+                    let mut taker = Taker { slot, slept: false, starving: false };
+                    while let Err(busy) = LockWord(&shared.0.word).take_or_mark(taker) {
+                        shared.1.sleep(&shared.0.word, busy.seen);
+                        taker.slept = true;
+                    }
+                    leave(&shared, slot);
+                })
+            });
+            leave(&shared, 0);
+            others.into_iter().for_each(|other| other.join().unwrap());
         });
     }
 
