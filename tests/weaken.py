@@ -51,14 +51,20 @@ RECHECKS = [
     ("ring/protocol", "event.load(SeqCst) & WAITER != 0\n", "false\n"),
 ]  # fmt: skip
 # What no model can notice, by "file:line text:the ordering's place in the line", and why nothing is lost by it.
-_TOLD = "who acts for the dead has heard of the death from the kernel, which comes after all that the dead wrote"
-_BUMPED = "who counts or sets it then exchanges the word: who sees the new word sees it, and who does not fails its exchange"
+_HEARD = "who acts for the dead has heard of the death from the kernel, which comes after all that the dead wrote"
+_SEEN = (
+    "who counts or sets it then exchanges the word: who sees the new word sees it, and who does not fails its exchange"
+)
 EXPLAINED: dict[str, str] = {
-    "arena/word:self.holders[slot as usize / 64].fetch_or(1 << (slot % 64), SeqCst); [0]": _BUMPED,
-    "arena/word:self.holders[slot as usize / 64].load(SeqCst) >> (slot % 64) & 1 == 1 [0]": _TOLD,
-    "arena/word:if !word.is_live(generation) || self.records.load(SeqCst) != 1 || !self.is_only_holder(slot) { [0]": _BUMPED,
-    "arena/lockword:let seen = self.0.load(Acquire); [0]": _TOLD,
-    "arena/lockword:if self.0.compare_exchange(seen, seen & !OWNER | (heir + 1), Acquire, Relaxed).is_ok() { [0]": _TOLD,
+    "arena/word:self.holders[slot as usize / 64].fetch_or(1 << (slot % 64), SeqCst); [0]": _SEEN,
+    "arena/word:self.holders[slot as usize / 64].load(SeqCst) >> (slot % 64) & 1 == 1 [0]": _HEARD,
+    "arena/word:if !word.is_live(generation) || self.records.load(SeqCst) != 1 || !self.is_only_holder(slot) { [0]": (
+        _SEEN
+    ),
+    "arena/lockword:let seen = self.0.load(Acquire); [0]": _HEARD,
+    "arena/lockword:if self.0.compare_exchange(seen, seen & !OWNER | (heir + 1), Acquire, Relaxed).is_ok() { [0]": (
+        _HEARD
+    ),
     "arena/lockword: without 'if seen & OWNER != 0 || (seen & HANDOFF != 0 && !taker.slept) {'": (
         "it lets whoever has waited long go first: without it the lock excludes as well, and is less fair"
     ),
