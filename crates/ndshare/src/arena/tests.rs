@@ -737,8 +737,7 @@ mod deaths {
 fn beside_an_arena_on_the_heap_nobody_reads() {
     let (_arena, heap) = Arena::create_on_heap(BUDGET).unwrap();
     let pages = heap.guarded_pages();
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-    let is_closed = |page: usize| {
+    let is_closed = |maps: &str, page: usize| {
         maps.lines().any(|line| {
             let (range, rest) = line.split_once(' ').unwrap();
             let (from, to) = range.split_once('-').unwrap();
@@ -746,5 +745,10 @@ fn beside_an_arena_on_the_heap_nobody_reads() {
             (within(from)..within(to)).contains(&page) && rest.starts_with("---")
         })
     };
-    assert!(pages.iter().all(|&page| is_closed(page)), "{pages:x?}");
+    // The list is read in pieces, and misses a line now and then while other tests map memory.
+    let are_closed = |_| {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        pages.iter().all(|&page| is_closed(&maps, page))
+    };
+    assert!((0..1000).any(are_closed), "{pages:x?}");
 }
