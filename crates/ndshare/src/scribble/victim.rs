@@ -167,7 +167,7 @@ impl Victim<'_> {
         self.tally.ask("cache.keys", || cache.keys(&wait));
         match self.dice.below(32) {
             0 => _ = self.tally.ask("cache.clear", || cache.clear(&wait)),
-            1 => _ = self.tally.look("cache.glance", || cache.glance()),
+            1 => self.tally.look("cache.glance", || cache.glance()),
             _ => {}
         }
     }
