@@ -44,25 +44,35 @@ def become_nobody() -> None:
     os.chdir("/")
 
 
+def forked(work: Callable[[], object], seconds: float) -> int:
+    """Do something in a fork, and return its pid. It ends with 0, with 1 after an error, or by an alarm."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        signal.alarm(int(seconds))
+        work()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
 @contextlib.contextmanager
 def other(work: Callable[[Connection], None], *, is_nobody: bool = False) -> Iterator[Connection]:
     """Run `work` in a fork, of another user if asked; give a pipe to it. It has to end well."""
     mine, theirs = mp.Pipe()
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            signal.alarm(int(2 * SECONDS))
-            mine.close()
-            if is_nobody:
-                become_nobody()
-            work(theirs)
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            os._exit(code)
+
+    def in_the_fork() -> None:
+        mine.close()
+        if is_nobody:
+            become_nobody()
+        work(theirs)
+
+    pid = forked(in_the_fork, 2 * SECONDS)
     theirs.close()
     try:
         yield mine
@@ -97,17 +107,6 @@ def refused(errors: type[BaseException] | tuple[type[BaseException], ...], match
 
 def survives(work: Callable[[], object]) -> None:
     """Do something in a fork, and insist that no signal ended it."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            signal.alarm(int(SECONDS))
-            work()
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            os._exit(code)
+    pid = forked(work, SECONDS)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     assert code == 0, f"ended with {code}" + (f": {signal.Signals(-code).name}" if code < 0 else "")

@@ -279,16 +279,21 @@ mod models {
         unsafe { *value += 1 };
     }
 
+    /// A thread that takes the lock, counts inside, and leaves.
+    fn counts_once(lock: &Arc<Guarded>) -> thread::JoinHandle<()> {
+        let lock = lock.clone();
+        thread::spawn(move || {
+            lock.enter(1);
+            lock.count();
+            LockWord(&lock.word).free(1, true).unwrap();
+        })
+    }
+
     #[test]
     fn takers_exclude_each_other() {
         check(|| {
             let lock = guarded();
-            let other = lock.clone();
-            let thread = thread::spawn(move || {
-                other.enter(1);
-                other.count();
-                LockWord(&other.word).free(1, true).unwrap();
-            });
+            let thread = counts_once(&lock);
             if LockWord(&lock.word).take_fast(0) || !lock.enter(0) {
                 lock.count();
                 LockWord(&lock.word).free(0, true).unwrap();
@@ -394,12 +399,7 @@ mod models {
     fn who_will_not_wait_sees_what_the_last_owner_wrote() {
         check(|| {
             let lock = guarded();
-            let other = lock.clone();
-            let thread = thread::spawn(move || {
-                other.enter(1);
-                other.count();
-                LockWord(&other.word).free(1, true).unwrap();
-            });
+            let thread = counts_once(&lock);
             if LockWord(&lock.word).take_now(0).is_ok() {
                 lock.count();
                 LockWord(&lock.word).free(0, true).unwrap();
