@@ -291,8 +291,8 @@ class Far(Closing):
         """Whether there is a link now. While there is none it is tried anew, about once a second."""
         if not self.link.is_mine:
             return False
-        with contextlib.suppress(ValueError), self.link.used() as session:
-            return bool(session.info.peers_zid() or session.info.routers_zid())
+        with contextlib.suppress(ValueError, zenoh.ZError):
+            return self.link.is_up
         return False
 
     def stats(self) -> FarStats:

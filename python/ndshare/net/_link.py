@@ -30,6 +30,7 @@ from .._waiting import LOOK_EVERY
 from . import _engine, _wire
 from ._engine import zenoh
 from ._errors import Unreachable
+from ._hearing import ANSWER, Hearing
 
 _T = TypeVar("_T")
 
@@ -40,6 +41,7 @@ CLOSE_WAIT = 2.0  # seconds that a close waits for Zenoh
 _CALM_WAIT = 1.0  # seconds of these, for what is on its way
 _EXIT_WAIT = 15.0  # seconds that the exit waits for calls of Zenoh, which end by themselves after 10 at the latest
 _ATTEMPT_MS = 1000  # that one attempt to connect takes at the most
+_HEARD_WAIT = 1.0  # seconds in which a new session has to be heard
 _MOST_REPLIES = 64  # to one question; servers of one network are fewer
 _MOST_TOLD = _MOST_REPLIES * _wire.MOST_JSON  # bytes of these, unless they are values
 _MOST_TOKENS = 4096
@@ -329,9 +331,14 @@ class Link:
         self.most = most  # bytes of a frame or a value
         self._pid = os.getpid()
         self.is_closed = False
-        self._kept: list[Any] = []
+        self._kept: dict[int, Any] = {}
         self._is_subscribed = False
-        self._session = self._open(configured(role, endpoints, config, most + _wire.MOST_JSON, guarded), role, deadline)
+        self._config = configured(role, endpoints, config, most + _wire.MOST_JSON, guarded)
+        self._hearing = Hearing()
+        self.renewals = 0
+        # With a name of the user's own, the other side would take a second session for the first.
+        self._may_renew = role == "connect" and self._config.get_json("id") == "null"
+        self._session = self._open(self._config, role, deadline)
         self.keep(self._session)
         _links.add(self)
 
@@ -380,6 +387,12 @@ class Link:
         """Whether this process has it, and has not closed it."""
         return not self.is_closed and self._pid == os.getpid()
 
+    @property
+    def is_up(self) -> bool:
+        """Whether somebody is at the other end now. Raises as `session` does."""
+        info = self.session.info
+        return bool(info.peers_zid() or info.routers_zid())
+
     @contextlib.contextmanager
     def used(self) -> Generator[Any, None, None]:
         """Give the session for one block. A close meanwhile raises there what it raises afterwards."""
@@ -395,14 +408,68 @@ class Link:
 
     def keep(self, thing: _T) -> _T:
         """Keep what Zenoh gave, so that a forked child can leave it alone."""
-        self._kept.append(thing)
+        self._kept[id(thing)] = thing
         return thing
 
     def forget(self, thing: Any) -> None:
         """End what was declared, and keep it no longer. A link that is cut hears nothing of it."""
         with contextlib.suppress(zenoh.ZError):
             thing.undeclare()
-        self._kept = [kept for kept in self._kept if kept is not thing]
+        self._kept.pop(id(thing), None)
+
+    def note_heard(self) -> None:
+        """Note that something came that only a server that hears this link sends."""
+        self._hearing.begin()
+
+    def watch(self) -> None:
+        """Find out whether a silent link is deaf, and open it anew then. Whoever waits for something calls this.
+
+        What was declared is then to be declared once more: `renewals` counts.
+        """
+        if not (self._may_renew and self.is_mine):
+            return
+        with contextlib.suppress(zenoh.ZError, Timeout, ValueError):  # (ValueError when it is closed meanwhile)
+            step = self._hearing.step()
+            if step == "ask":
+                self._ask_hello(self.session, self.note_heard)
+            elif step == "renew" and self.is_up:
+                self._renew()
+            elif step == "renew":
+                self._hearing.begin()
+
+    def _ask_hello(self, session: Any, is_heard: Callable[[], object]) -> None:
+        def hear(reply: zenoh.Reply) -> None:
+            # What is none is Zenoh's own, at the timeout.
+            if reply.ok is not None:
+                is_heard()
+
+        session.get(_wire.HELLO, in_place(hear), congestion_control=BLOCK, priority=ASK, timeout=ANSWER)
+
+    def _renew(self) -> None:
+        """Take a new session in the place of this one, if that is heard."""
+        fresh = self._attempt(self._config, time.monotonic() + _ATTEMPT_MS / 1000)
+        is_heard = threading.Event()
+        self._ask_hello(fresh, is_heard.set)
+        if not is_heard.wait(_HEARD_WAIT) or self.is_closed:
+            self._close_late(fresh)
+            return
+        old, self._session = self._session, self.keep(fresh)
+        self.renewals += 1
+        self.note_heard()
+        self._close_late(old)
+        if self.is_closed:
+            # By another thread, which may have closed the old one.
+            self._close_late(fresh)
+
+    def _close_late(self, session: Any) -> None:
+        """Close a session that nobody uses any more; that may take long, and nobody waits for it."""
+
+        def close() -> None:
+            session.close()
+            self._kept.pop(id(session), None)
+
+        with contextlib.suppress(Timeout, zenoh.ZError):
+            patiently(close, time.monotonic(), "Zenoh")
 
     def subscribe(self, key: str, take: Any) -> Any:
         """Have a handler take what is published under a key, as fast as it goes; `close` has to stop that first."""
@@ -422,27 +489,43 @@ class Link:
 
         Raises Timeout.
         """
-        replies = _Replies(_MOST_REPLIES, most, only)
         more |= {"congestion_control": BLOCK, "consolidation": zenoh.ConsolidationMode.NONE, "priority": priority}
+        while True:
+            renewals, has_come = self.renewals, False
+            for reply in self._ask_once(key, deadline, _Replies(_MOST_REPLIES, most, only), more):
+                has_come = True
+                yield reply
+            if has_come or self.renewals == renewals:
+                return
+
+    def _ask_once(self, key: str, deadline: float, replies: _Replies, more: dict[str, Any]) -> Iterator[zenoh.Reply]:
+        """Ask one session, until its last reply or until there is another session."""
+        renewals = self.renewals
         seconds = min(max(deadline - time.monotonic(), 0.001), 1e6)
         try:
             with self.used() as session:
                 session.get(key, replies.handler, timeout=seconds, **more)
-            yield from self._replies(replies, key, deadline)
+            while (reply := self._next_reply(replies, key, deadline, renewals)) is not None:
+                yield reply
+        except zenoh.ZError:
+            if self.renewals == renewals:
+                raise
         finally:
             replies.close()
 
-    def _replies(self, replies: _Replies, key: str, deadline: float) -> Iterator[zenoh.Reply]:
-        while True:
+    def _next_reply(self, replies: _Replies, key: str, deadline: float, renewals: int) -> zenoh.Reply | None:
+        while self.renewals == renewals:
             try:
                 reply = replies.get(timeout=slice_of(deadline))
             except queue.Empty:
                 if time.monotonic() >= deadline:
                     raise Timeout(f"nobody at {self.endpoint} answered {key} before the timeout") from None
-                continue
-            if reply is None:
-                return
-            yield reply
+                self.watch()
+            else:
+                if reply is not None and reply.ok is not None:
+                    self.note_heard()
+                return reply
+        return None
 
     def tokens(self, kind: str = "*", name: str = "*") -> list[tuple[str, str, int]]:
         """Return what is offered in this network now: kind, name and run."""
@@ -475,7 +558,7 @@ class Link:
 
     def abandon(self) -> None:
         """Leave everything alone, in a forked child: what Zenoh does at its end needs threads that are not there."""
-        for thing in self._kept:
+        for thing in self._kept.values():
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 

@@ -161,6 +161,7 @@ class Pump:
         self._subscriber: Any = None
         self._watcher: Any = None
         self._heard_at = time.monotonic()
+        self._renewals = 0  # of the link, when everything was declared
         self._least = 0  # the number after that of the last message that came
         self._expected: int | None = None  # the first number of which nobody knows yet whether it is lost
         self._first: int | None = None  # the first number that came of a run of which nothing is known yet
@@ -176,6 +177,7 @@ class Pump:
         self.thread = threading.Thread(target=self._work, name=f"ndshare net {name}", daemon=True)
 
     def start(self) -> None:
+        self._renewals = self.link.renewals
         self.thread.start()
         self._watch()
 
@@ -195,7 +197,7 @@ class Pump:
     def _work(self) -> None:
         try:
             while self._inbox.is_open and self.stats["state"] not in {"ended", "failed"}:
-                self._step()
+                self._step_on()
         except Closed:
             # By somebody here.
             pass
@@ -204,6 +206,18 @@ class Pump:
                 self._fail(f"{type(error).__name__}: {error}")
         finally:
             self._leave()
+
+    def _step_on(self) -> None:
+        """Go one step, on a link that somebody may open anew meanwhile."""
+        renewals = self._renewals
+        try:
+            if self.link.renewals != renewals:
+                self._listen_anew()
+            self._step()
+        except zenoh.ZError:
+            # The session is closed that was replaced.
+            if self.link.renewals == renewals:
+                raise
 
     def _step(self) -> None:
         if self._claim is not None and time.monotonic() >= self._answer_at:
@@ -216,8 +230,11 @@ class Pump:
                 self._finish(self._end)
             elif time.monotonic() > self._heard_at + _SILENT:
                 self._listen_anew()
+            self.link.watch()
             return
         self._heard_at = time.monotonic()
+        if isinstance(event, _Frame | _About):
+            self.link.note_heard()
         if isinstance(event, _Live):
             self._follow(event)
         elif event is None or event.run != self._run:
@@ -230,6 +247,7 @@ class Pump:
     def _listen_anew(self) -> None:
         """Declare everything once more: after a cut, what was told before may not count over there any more."""
         self._heard_at = time.monotonic()
+        self._renewals = self.link.renewals
         if self._watcher is not None:
             self.link.forget(self._watcher)
         if self._subscriber is not None and self._run is not None:
