@@ -12,7 +12,7 @@ FOR_TESTS := CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_DEBUG=none
 # Tests start some thousand interpreters, which would compile all that they import each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo view test test-all test-threads check header crash campaign soak loom weaken fuzz scribble test-numpy test-scipy \
+.PHONY: help demo view test test-all test-threads check header crash campaign soak states loom weaken fuzz scribble test-numpy test-scipy \
   test-libraries net-engine bench docs \
   wheel clean
 .DELETE_ON_ERROR:
@@ -58,6 +58,9 @@ campaign: $(STAMPS)/killpoints $(STAMPS)/group-test ## Kill one of eight process
 
 soak: $(STAMPS)/killpoints $(STAMPS)/group-test $(STAMPS)/group-demo ## Kill one of eight processes every 50 ms for ten minutes, and see that nothing grows
 	$(BIN)/python tests/soak.py --minutes $${NDSHARE_SOAK_MINUTES:-10} --svg docs/soak.svg
+
+states: $(STAMPS)/killpoints $(STAMPS)/group-test ## Run the state machines of rings, overlays, names and caches for 100,000 steps
+	$(BIN)/python tests/states.py
 
 loom: ## Run the models of holds, locks, rings and hits over all interleavings
 	RUSTFLAGS="--cfg loom" cargo test --release -p ndshare --lib models --target-dir target/loom
