@@ -1,0 +1,122 @@
+"""Signatures and docstrings for the reference: types from the stubs, and docstrings as reStructuredText.
+
+What is written in Rust has its docstrings and the names of its arguments with it, and its types in the stubs. Docstrings
+are plain text with code between backticks, paragraphs, lists and examples, and are made into what Sphinx reads.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import ndshare
+from sphinx.application import Sphinx
+
+PACKAGE = Path(ndshare.__file__).parent
+STUBS = ("_native.pyi", "_arrays.pyi")
+CODE = re.compile(r"``(.+?)``|`([^`]+)`", re.DOTALL)
+SPECIAL = re.compile(r"([*_|\\])")
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def functions(body: list[ast.stmt], front: str = "") -> Iterator[tuple[str, Function]]:
+    """Yield name and definition of each function of a stub, also of those in its classes: ``Ring.put``."""
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            yield from functions(node.body, f"{front}{node.name}.")
+        elif isinstance(node, Function):
+            yield f"{front}{node.name}", node
+
+
+@cache
+def stubs() -> dict[str, list[Function]]:
+    """Return all definitions that the stubs have of each name; those with overloads have several."""
+    found: dict[str, list[Function]] = {}
+    for stub in STUBS:
+        for name, node in functions(ast.parse((PACKAGE / stub).read_text()).body):
+            found.setdefault(name, []).append(node)
+    return found
+
+
+def definition(name: str) -> Function | None:
+    """Return the one definition that the stubs have of a public name, or of the making of a class."""
+    path = name.removeprefix("ndshare.")
+    for candidate in (path, f"{path}.__new__", f"{path}.__init__"):
+        if (found := stubs().get(candidate)) and len(found) == 1:
+            return found[0]
+    return None
+
+
+def shown(node: ast.expr) -> str:
+    """Return a type as the reference shows it: without names that stand for any type."""
+    return re.sub(r"\[_\w+(, _\w+)*\]", "", ast.unparse(node))
+
+
+def is_a(node: Function, decorator: str) -> bool:
+    """Return whether a function of a stub has a decorator."""
+    return any(ast.unparse(each) == decorator for each in node.decorator_list)
+
+
+def arguments(node: Function) -> str:
+    """Return the arguments of a function as they are called: without `self`."""
+    text = ast.unparse(node.args)
+    return f"({re.sub(r'^(self|cls)(, (/, )?|$)', '', text)})"
+
+
+def sign(
+    _app: Sphinx, what: str, name: str, _object: Any, _options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None] | None:
+    """Give types to a signature. One of several overloads stays as it is called: without types."""
+    node = definition(name)
+    if node is None or is_a(node, "property"):
+        return signature, returns
+    return arguments(node), None if what == "class" or node.returns is None else shown(node.returns)
+
+
+def escaped(text: str) -> str:
+    """Return text as reStructuredText that shows it: code stays code, everything else is nothing special."""
+    parts: list[str] = []
+    start = 0
+    for match in CODE.finditer(text):
+        parts.append(SPECIAL.sub(r"\\\1", text[start : match.start()]))
+        code = match[1] or match[2]
+        after = text[match.end() : match.end() + 1]
+        before = text[match.start() - 1 : match.start()] if match.start() else ""
+        parts.append(("\\ " if before.isalnum() else "") + f"``{code}``" + ("\\ " if after.isalnum() else ""))
+        start = match.end()
+    parts.append(SPECIAL.sub(r"\\\1", text[start:]))
+    return "".join(parts)
+
+
+def paragraphs(lines: list[str]) -> Iterator[list[str]]:
+    """Yield the lines of a docstring paragraph by paragraph, with the empty ones between."""
+    group: list[str] = []
+    for line in lines:
+        if bool(line.strip()) != bool(group and group[-1].strip()) and group:
+            yield group
+            group = []
+        group.append(line)
+    if group:
+        yield group
+
+
+def describe(_app: Sphinx, _what: str, name: str, _object: Any, _options: Any, lines: list[str]) -> None:
+    """Make a docstring into reStructuredText, and say of a property which type it has."""
+    text: list[str] = []
+    for group in paragraphs(lines):
+        is_example = group[0].lstrip().startswith(">>>")
+        text += group if is_example else escaped("\n".join(group)).split("\n")
+    node = definition(name)
+    if node is not None and is_a(node, "property") and node.returns is not None:
+        text = [f"*Type:* ``{shown(node.returns)}``", "", *text]
+    lines[:] = text
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Tell Sphinx of it."""
+    app.connect("autodoc-process-signature", sign)
+    app.connect("autodoc-process-docstring", describe)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
