@@ -55,6 +55,5 @@ html_theme_options = {
 smartquotes = False  # "wait" in a docstring is a value
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
-copybutton_exclude = ".linenos, .gp, .go"
 pygments_style = "friendly"
 pygments_dark_style = "github-dark"
