@@ -5,15 +5,11 @@ the navigation, links to files that are not on the site, and signatures of what 
 """
 
 import sys
-import warnings
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE / "_site"))
-# Modules of other libraries that are imported for their signatures may warn of each other.
-warnings.simplefilter("ignore", DeprecationWarning)
-
 import ndshare
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "_site"))
 
 project = "ndshare"
 author = "The ndshare developers"
@@ -23,7 +19,6 @@ html_title = f"ndshare {version}"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", "navigation", "links", "signatures"]
 exclude_patterns = ["_site"]
-nitpicky = False
 suppress_warnings = ["myst.header"]  # some pages begin a part with a heading of the third level
 
 myst_heading_anchors = 4

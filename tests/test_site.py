@@ -1,7 +1,7 @@
 """The site of the documentation is whole: every page is in the navigation, every public name in the reference.
 
-What looks at the built pages runs where `NDSHARE_SITE` names their folder, as `make site` and `make docs` do: they ask no
-other host for anything, all can be reached from the first one, their links lead somewhere, and the search finds things.
+What looks at the built pages runs where `NDSHARE_SITE` names their folder, as `make site` and `make docs` do: they ask
+no other host for anything, all can be reached from the first one, their links lead somewhere, the search finds things.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import functools
 import importlib
 import os
 import re
-import sys
+import runpy
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -31,9 +31,7 @@ MODULES = ["ndshare", "ndshare.fft", *(f"ndshare.{name}" for name in ("net", "da
 DOCUMENTED = re.compile(r"^\.\. auto(?:function|class|exception):: (\S+)$", re.MULTILINE)
 # Addresses that are read and not asked for: namespaces, licences, where something is from.
 REQUEST = re.compile(r"""(?:url\(|@import|\bfetch\(|\bimport\(|\bsrc\s*=)\s*["']?\s*(?:https?:)?//[^\s"')]+""")
-
-sys.path.insert(0, str(DOCS / "_site"))
-import navigation  # noqa: E402
+NAVIGATION = runpy.run_path(str(DOCS / "_site" / "navigation.py"))
 
 
 # What is checked in every run
@@ -50,7 +48,9 @@ def public_names(name: str) -> set[str]:
 
 def test_every_public_module_is_known() -> None:
     folder = ROOT / "python" / "ndshare"
-    files = {path.stem for path in folder.glob("[a-z]*.py")} | {path.parent.name for path in folder.glob("[a-z]*/__init__.py")}
+    files = {path.stem for path in folder.glob("[a-z]*.py")} | {
+        path.parent.name for path in folder.glob("[a-z]*/__init__.py")
+    }
     assert {f"ndshare.{name}" for name in files} == {*MODULES} - {"ndshare"}
 
 
@@ -62,7 +62,9 @@ def test_every_public_name_is_in_the_reference_once(module: str) -> None:
 
 
 def test_every_page_is_in_one_section() -> None:
-    shown = re.findall(r"^(?!:|```|$)(?:.*<)?([^<>\n]+)>?$", navigation.contents(DOCS).replace("<self>", "<index>"), re.MULTILINE)
+    shown = re.findall(
+        r"^(?!:|```|$)(?:.*<)?([^<>\n]+)>?$", NAVIGATION["contents"](DOCS).replace("<self>", "<index>"), re.MULTILINE
+    )
     assert Counter(shown) == Counter(str(page.relative_to(DOCS).with_suffix("")) for page in DOCS.rglob("*.md"))
 
 

@@ -28,7 +28,14 @@ SECTIONS: dict[str, list[str]] = {
         "tutorials/*",
     ],
     "How-to": ["howto/cameras", "howto/servers", "howto/*"],
-    "Concepts": ["concepts/arena", "concepts/holds", "concepts/reference", "concepts/crash", "concepts/window", "concepts/*"],
+    "Concepts": [
+        "concepts/arena",
+        "concepts/holds",
+        "concepts/reference",
+        "concepts/crash",
+        "concepts/window",
+        "concepts/*",
+    ],
     "Guides": [
         "Arrays <arrays>",
         "Born shared <allocating>",

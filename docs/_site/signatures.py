@@ -11,13 +11,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import ndshare
 from sphinx.application import Sphinx
+
+import ndshare
 
 PACKAGE = Path(ndshare.__file__).parent
 STUBS = ("_native.pyi", "_arrays.pyi")
-CODE = re.compile(r"``(.+?)``|`([^`]+)`", re.DOTALL)
-SPECIAL = re.compile(r"([*_|\\])")
+SPECIAL = "*_|\\"
+WORDS = re.compile(r"``(.+?)``|`([^`]+)`|[*_|\\]", re.DOTALL)
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -45,7 +46,8 @@ def definition(name: str) -> Function | None:
     """Return the one definition that the stubs have of a public name, or of the making of a class."""
     path = name.removeprefix("ndshare.")
     for candidate in (path, f"{path}.__new__", f"{path}.__init__"):
-        if (found := stubs().get(candidate)) and len(found) == 1:
+        found = [node for node in stubs().get(candidate, []) if not is_a(node, f"{node.name}.setter")]
+        if len(found) == 1:
             return found[0]
     return None
 
@@ -76,19 +78,17 @@ def sign(
     return arguments(node), None if what == "class" or node.returns is None else shown(node.returns)
 
 
+def code(match: re.Match[str]) -> str:
+    """Return code of a docstring as reStructuredText, which wants no letter beside it."""
+    text, before, after = match.string, match.start() - 1, match.end()
+    left = "\\ " if before >= 0 and text[before].isalnum() else ""
+    right = "\\ " if text[after : after + 1].isalnum() else ""
+    return f"{left}``{match[1] or match[2]}``{right}"
+
+
 def escaped(text: str) -> str:
     """Return text as reStructuredText that shows it: code stays code, everything else is nothing special."""
-    parts: list[str] = []
-    start = 0
-    for match in CODE.finditer(text):
-        parts.append(SPECIAL.sub(r"\\\1", text[start : match.start()]))
-        code = match[1] or match[2]
-        after = text[match.end() : match.end() + 1]
-        before = text[match.start() - 1 : match.start()] if match.start() else ""
-        parts.append(("\\ " if before.isalnum() else "") + f"``{code}``" + ("\\ " if after.isalnum() else ""))
-        start = match.end()
-    parts.append(SPECIAL.sub(r"\\\1", text[start:]))
-    return "".join(parts)
+    return WORDS.sub(lambda match: f"\\{match[0]}" if match[0] in SPECIAL else code(match), text)
 
 
 def paragraphs(lines: list[str]) -> Iterator[list[str]]:
