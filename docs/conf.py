@@ -30,6 +30,8 @@ add_module_names = False
 maximum_signature_line_length = 80
 python_display_short_literal_types = True
 autodoc_typehints_format = "short"
+# These stay names: what they stand for is long.
+autodoc_type_aliases = {name: name for name in ("ArrayLike", "DTypeLike", "NDArray")}
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
 # What these modules are for need not be installed where the site is made.

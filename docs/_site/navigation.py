@@ -75,6 +75,7 @@ SECTIONS: dict[str, list[str]] = {
         "reference/net",
         "reference/libraries",
         "reference/*",
+        "All names from A to Z <genindex>",
     ],
     "Benchmarks": ["benchmarks*"],
     "Reliability": ["reliability", "security"],
@@ -93,7 +94,7 @@ def page_of(entry: str) -> str:
 
 
 def pages(docs: Path, entry: str, known: set[str]) -> list[str]:
-    """Return the lines of a table of contents that one line of the navigation stands for, pages known before left out."""
+    """Return the lines of a table of contents that one line of the navigation stands for, without known pages."""
     pattern = page_of(entry)
     if pattern == START or "*" not in pattern:
         optional = pattern.startswith(("howto/", "concepts/"))

@@ -1,10 +1,11 @@
 """Signatures and docstrings for the reference: types from the stubs, and docstrings as reStructuredText.
 
-What is written in Rust has its docstrings and the names of its arguments with it, and its types in the stubs. Docstrings
-are plain text with code between backticks, paragraphs, lists and examples, and are made into what Sphinx reads.
+What is written in Rust has its docstrings and the names of its arguments with it, and its types in the stubs.
+Docstrings are plain text with code between backticks, paragraphs, lists and examples; Sphinx wants more of marks.
 """
 
 import ast
+import inspect
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -42,14 +43,11 @@ def stubs() -> dict[str, list[Function]]:
     return found
 
 
-def definition(name: str) -> Function | None:
-    """Return the one definition that the stubs have of a public name, or of the making of a class."""
+def definitions(name: str) -> list[Function]:
+    """Return what the stubs have of a public name, or of the making of a class; overloads are several."""
     path = name.removeprefix("ndshare.")
-    for candidate in (path, f"{path}.__new__", f"{path}.__init__"):
-        found = [node for node in stubs().get(candidate, []) if not is_a(node, f"{node.name}.setter")]
-        if len(found) == 1:
-            return found[0]
-    return None
+    found = (stubs().get(candidate, []) for candidate in (path, f"{path}.__new__", f"{path}.__init__"))
+    return [node for node in next(filter(None, found), []) if not is_a(node, f"{node.name}.setter")]
 
 
 def shown(node: ast.expr) -> str:
@@ -68,13 +66,26 @@ def arguments(node: Function) -> str:
     return f"({re.sub(r'^(self|cls)(, (/, )?|$)', '', text)})"
 
 
+def untyped(thing: Any, signature: str | None) -> str | None:
+    """Return the arguments of a function without their types, which are long where they depend on each other."""
+    try:
+        known = inspect.signature(thing)
+    except (TypeError, ValueError):
+        return signature
+    arguments = [each.replace(annotation=each.empty) for each in known.parameters.values()]
+    return str(known.replace(parameters=arguments, return_annotation=known.empty))
+
+
 def sign(
-    _app: Sphinx, what: str, name: str, _object: Any, _options: Any, signature: str | None, returns: str | None
-) -> tuple[str | None, str | None] | None:
-    """Give types to a signature. One of several overloads stays as it is called: without types."""
-    node = definition(name)
-    if node is None or is_a(node, "property"):
+    _app: Sphinx, what: str, name: str, thing: Any, _options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Give types to a signature, unless it is one of several overloads."""
+    found = definitions(name)
+    if not found or is_a(found[0], "property"):
         return signature, returns
+    if len(found) > 1:
+        return untyped(thing, signature) if what == "function" else signature, None
+    node = found[0]
     return arguments(node), None if what == "class" or node.returns is None else shown(node.returns)
 
 
@@ -109,9 +120,9 @@ def describe(_app: Sphinx, _what: str, name: str, _object: Any, _options: Any, l
     for group in paragraphs(lines):
         is_example = group[0].lstrip().startswith(">>>")
         text += group if is_example else escaped("\n".join(group)).split("\n")
-    node = definition(name)
-    if node is not None and is_a(node, "property") and node.returns is not None:
-        text = [f"*Type:* ``{shown(node.returns)}``", "", *text]
+    found = definitions(name)
+    if found and is_a(found[0], "property") and found[0].returns is not None:
+        text = [f"*Type:* ``{shown(found[0].returns)}``", "", *text]
     lines[:] = text
 
 
