@@ -86,8 +86,8 @@ class Page(HTMLParser):
         found = {name: value or "" for name, value in attrs}
         self.places.update(found[name] for name in ("id", "name") if name in found)
         asks = tag == "link" and not {"prev", "next", "index", "search", "canonical"} & {*found.get("rel", "").split()}
-        for name in ("src", "data", "poster", "srcset", "href" if asks or tag in ("use", "image") else "src"):
-            self.asked += [found[name]] if name in found else []
+        names = ["src", "data", "poster", "srcset"] + ["href", "xlink:href"] * (asks or tag in ("use", "image"))
+        self.asked += [found[name] for name in names if name in found]
         self.links += [found["href"]] if tag == "a" and "href" in found else []
 
 
@@ -118,6 +118,8 @@ def test_no_page_asks_another_host() -> None:
     for path in Path(ROOT / str(SITE)).resolve().rglob("*"):
         if path.suffix in {".html", ".css", ".js", ".svg"}:
             assert REQUEST.findall(path.read_text()) == [], path
+        if path.suffix == ".svg":
+            assert re.findall(r"""href\s*=\s*["']?(?:https?:)?//""", path.read_text()) == [], path
 
 
 @BUILT
