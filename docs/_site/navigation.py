@@ -27,13 +27,13 @@ SECTIONS: dict[str, list[str]] = {
         "tutorials/drive",
         "tutorials/*",
     ],
-    "How-to": ["howto/cameras", "howto/servers", "howto/*"],
+    "How-to": ["howto/choosing*", "howto/cameras", "howto/servers", "howto/*"],
     "Concepts": [
-        "concepts/arena",
-        "concepts/holds",
-        "concepts/reference",
-        "concepts/crash",
-        "concepts/window",
+        "concepts/arena*",
+        "concepts/holds*",
+        "concepts/reference*",
+        "concepts/crash*",
+        "concepts/window*",
         "concepts/*",
     ],
     "Guides": [
@@ -93,24 +93,26 @@ def page_of(entry: str) -> str:
     return entry.partition("<")[2].rstrip(">") or entry
 
 
-def pages(docs: Path, entry: str, known: set[str]) -> list[str]:
-    """Return the lines of a table of contents that one line of the navigation stands for, without known pages."""
+def pages(docs: Path, entry: str, listed: set[str]) -> list[str]:
+    """Return the lines of a table of contents that one line of the navigation stands for, without those listed."""
     pattern = page_of(entry)
-    if pattern == START or "*" not in pattern:
-        optional = pattern.startswith(("howto/", "concepts/"))
-        return [] if optional and not (docs / f"{pattern}.md").exists() else [entry]
+    if "*" not in pattern:
+        return [entry]
     found = sorted(str(path.relative_to(docs).with_suffix("")) for path in docs.glob(f"{pattern}.md"))
-    return [page for page in found if page not in known]
+    return [page for page in found if page not in listed]
 
 
 def contents(docs: Path) -> str:
     """Return the tables of contents of all sections that have pages, as MyST writes them."""
-    known = {page_of(entry) for entries in SECTIONS.values() for entry in entries}
-    text = ""
+    text, listed = "", set[str]()
     for caption, entries in SECTIONS.items():
-        if lines := [line for entry in entries for line in pages(docs, entry, known)]:
+        lines: list[str] = []
+        for entry in entries:
+            lines += pages(docs, entry, listed)
+            listed.update(page_of(line) for line in lines)
+        if lines:
             text += f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n" + "\n".join(lines) + "\n```\n"
-    return text.replace("<index>", "<self>")
+    return text.replace(f"<{START}>", "<self>")
 
 
 def add_contents(app: Sphinx, page: str, source: list[str]) -> None:
