@@ -13,7 +13,7 @@ FOR_TESTS := CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_DEBUG=none
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo view test test-all test-threads check header crash campaign soak states loom weaken fuzz scribble test-numpy test-scipy \
-  test-libraries net-engine bench docs \
+  test-libraries net-engine bench site docs \
   wheel clean
 .DELETE_ON_ERROR:
 
@@ -88,7 +88,13 @@ net-engine: $(STAMPS)/net-engine ## Build and install the faster engine of ndsha
 bench: $(STAMPS)/release $(STAMPS)/group-bench $(STAMPS)/peers ## Measure, with the peers in the same run
 	$(BIN)/python -m bench
 
-docs: $(STAMPS)/killpoints $(STAMPS)/group-test ## Build the Rust documentation and run every example in the docs
+site: $(STAMPS)/killpoints $(STAMPS)/group-test $(STAMPS)/group-docs ## Build the documentation into target/site, and look whether it is whole
+	rm -rf target/site
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --fresh-env --doctree-dir target/site-doctrees docs target/site
+	NDSHARE_SITE=target/site $(BIN)/python -m pytest -n0 -q tests/test_site.py
+	@echo "open target/site/index.html"
+
+docs: site ## Build the documentation and that of Rust, and run every example in the docs
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps -p ndshare
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps -p ndshare-cli
 	$(BIN)/python -m pytest tests/test_docs.py

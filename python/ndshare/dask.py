@@ -24,6 +24,8 @@ from . import _native
 from ._enable import by_value, enable, is_ours, is_told_to_reach, message, module, teach, teach_cloudpickle
 from ._errors import Error
 
+__all__ = ["dask_setup"]
+
 _OURS = "ndshare"
 
 

@@ -12,6 +12,8 @@ from . import _live
 from ._native import Ring
 from ._ring import Frame
 
+__all__ = ["Live", "live"]
+
 
 class Live(_live.Live):
     """A layer that follows a ring until the layer is removed, the ring is closed, or `close` is called."""

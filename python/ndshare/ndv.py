@@ -15,6 +15,8 @@ from . import _live
 from ._native import Ring
 from ._ring import Frame
 
+__all__ = ["Live", "live"]
+
 
 class Live(_live.Live):
     """A viewer of ndv that follows a ring until the ring is closed, or `close` is called."""

@@ -26,6 +26,8 @@ from ._enable import enable as _enable
 from ._ring import Frame
 from ._travel import _open_array, reducers_of_ours
 
+__all__ = ["enable"]
+
 # What has been serialized, by lease.
 _kept: dict[bytes, _native.Hold] = {}
 # Ray's form of `_value`, which every node gets once.

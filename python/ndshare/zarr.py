@@ -25,6 +25,8 @@ from ._errors import LoadError
 from ._native import Cache
 from ._ref import Ref, ref
 
+__all__ = ["cached"]
+
 _THREADS = 64  # zarr asks for no more at a time, unless its `async.concurrency` is changed: then some wait for others
 # A thread that waits for a store looks so often (seconds) whether that can still answer.
 _LOOK_EVERY = 0.1
