@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ LABELS = tuple(
     for label in _native.KILL_POINTS
     if label.startswith(("ring:", "cache:", "block-lock:", "renew:", "adopt:", "take:", "quick:", "drop:", "warm:"))
 )
+PERISH = 0.003  # of the times that one is inside of a lock, of a load or of a frame
 MOST_TOLD = 20
 
 
@@ -92,7 +93,8 @@ class World:
         # Groups begin with the first frame.
         for ring, group in itertools.product(self.rings.values(), GROUPS):
             ring.reader(group=group).close()
-        self.is_over = np.frombuffer(mmap.mmap(-1, 4096), np.int64)  # ordinary shared memory
+        words = np.frombuffer(mmap.mmap(-1, 1 << 16), np.int64)  # ordinary shared memory
+        self.is_over, self.has_closed = words[:1], words[1:]  # the second by process
 
 
 class Member:
@@ -121,26 +123,35 @@ class Hand:
         self.world, self.log, self.rng = world, Log(world.folder, process), random.Random(seed)
         self.writers = {name: ring.writer() for name, ring in world.rings.items()}
         self.members: list[Member] = []
+        self.ring_of: dict[str, str] = {}
         self.contents = itertools.count(process << 32, 1000)  # frames and values have numbers of their own
         self.names = itertools.count()
         steps = ((6, self.put), (7, self.get), (1, self.make), (6, self.look_up), (2, self.lock))
         self.weights, self.steps = [weight for weight, _ in steps], [step for _, step in steps]
 
-    def work(self, arm: Callable[[], None] | None) -> None:
+    def work(self, label: str | None, nth: int) -> None:
         """Work until the voyage is over, and come home."""
         countdown = self.rng.randrange(5, 200)
         while not self.world.is_over[0]:
             countdown -= 1
-            if countdown == 0 and arm is not None:
-                arm()
+            if countdown == 0 and label is not None:
+                self.log.begin("arm", label)
+                _native.kill_at(label, nth)
             self.rng.choices(self.steps, self.weights)[0]()
             time.sleep(0.001 * self.rng.random())  # no condition: two processors are to be enough for six
         self.come_home()
+
+    def perish(self) -> None:
+        """Die here, now and then: where others wait for this process, and where a random instant is too seldom."""
+        if self.log.process and not self.world.is_over[0] and self.rng.random() < PERISH:
+            self.log.begin("perish", "itself")
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def come_home(self) -> None:
         """Close everything in order, and read all streams to their end."""
         for writer in self.writers.values():
             writer.close()
+        self.world.has_closed[self.log.process] = 1
         self.drain()
 
     def drain(self) -> None:
@@ -149,7 +160,10 @@ class Hand:
         while left := [member for member in self.members if not member.is_closed]:
             for member in left:
                 self.get_one(member, 0.005)
-            assert time.monotonic() < end, f"a stream does not end: {[member.reader for member in left]}"
+            if time.monotonic() > end:
+                rings = {self.ring_of[member.name] for member in left}
+                stats = {name: self.world.rings[name].stats() for name in rings}
+                raise AssertionError(f"a stream does not end: {stats}")
 
     def close(self) -> None:
         os.close(self.log.file)
@@ -173,6 +187,7 @@ class Hand:
             else:
                 with writer.write(x.size, timeout=0.02) as frame:
                     frame[:] = x
+                    self.perish()
                     if dice > 0.97:
                         raise InterruptedError
                 seq = frame.seq
@@ -199,6 +214,7 @@ class Hand:
         reader = self.world.rings[ring].reader(latest=mode == "latest", group=group, start=start)
         self.log.end(number, "made")
         self.members.append(Member(reader, name))
+        self.ring_of[name] = ring
 
     def leave(self, member: Member) -> None:
         """Close a reader, with its last frame in hand or done."""
@@ -265,6 +281,7 @@ class Hand:
             mine = next(self.contents)
             loading = self.log.begin("load", str(key), mine, name)
             time.sleep(0.002 * dice)  # no condition: others are to come meanwhile
+            self.perish()
             if dice < 0.1:
                 self.log.end(loading, "raised")
                 raise ZeroDivisionError("by intent")
@@ -309,7 +326,8 @@ class Hand:
         try:
             with nds.locked(number, timeout=HANG, recover=recovers):
                 self.log.end(entering, "in", int(number[0]))
-                time.sleep(0.0005 * self.rng.random())  # no condition: others shall come and wait
+                time.sleep(0.0005 * self.rng.random())  # no condition: others are to come meanwhile
+                self.perish()
                 number[0] += 1
                 leaving = self.log.begin("leave lock", "number", name)
         except nds.OwnerDied:
@@ -324,9 +342,12 @@ def work(world: World, process: int, seed: int, label: str | None, nth: int) -> 
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(int(VOYAGE_S + 3 * HANG))
     try:
-        with contextlib.suppress(nds.Closed) if world.is_over[0] else contextlib.nullcontext():
+        try:
             hand = Hand(world, process, seed)
-        hand.work((lambda: _native.kill_at(label, nth)) if label else None)
+        except nds.Closed:
+            assert world.is_over[0], "a ring is closed"
+            return
+        hand.work(label, nth)
     except BaseException as error:
         os.write(2, f"one of the crew, process {process}: {error!r}\n".encode())
         raise
@@ -337,13 +358,14 @@ class Report:
 
     def __init__(self, seed: int, form: str) -> None:
         self.seed, self.form, self.begun = seed, form, time.monotonic()
-        self.voyages = self.processes = self.random_kills = self.pending = self.failed = 0
+        self.voyages = self.processes = self.random_kills = self.inner_kills = self.pending = self.failed = 0
         self.operations: Counter[str] = Counter()
         self.results: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
         self.violations: Counter[str] = Counter()
         self.told: list[str] = []
-        self.evictions = self.published = 0
+        self.facts: Counter[str] = Counter()
+        self.evictions = 0
         self.check_s = 0.0
 
     def tell(self, what: str) -> None:
@@ -355,18 +377,21 @@ class Report:
     def is_bad(self) -> bool:
         return bool(self.violations or self.failed)
 
-    def add(self, past: history.History) -> None:
-        """Count the operations of a voyage, and check them."""
+    def add(self, past: history.History) -> bool:
+        """Count the operations of a voyage, and check them; say whether they violate a rule."""
         for op in past.ops:
             self.operations[op.kind] += 1
             self.pending += op.found is None
             if op.found is not None:
                 self.results[f"{op.kind} {op.found[0]}"] += 1
+        self.facts += history.facts(past)
         start = time.monotonic()
-        for rule, texts in history.check(past).items():
+        found = history.check(past)
+        for rule, texts in found.items():
             self.violations[rule] += len(texts)
             self.tell(f"{rule}: {texts[0]}, and {len(texts) - 1} more")
         self.check_s += time.monotonic() - start
+        return bool(found)
 
     def value(self) -> dict[str, Any]:
         """Return all figures."""
@@ -379,31 +404,36 @@ class Report:
             "check_seconds": round(self.check_s, 1),
             "voyages": self.voyages,
             "processes": self.processes,
-            "kills": {"random": self.random_kills, "labelled": self.labels.total(), "labels": len(self.labels)},
+            "kills": {
+                "random": self.random_kills, "inside": self.inner_kills, "labelled": self.labels.total(),
+                "labels": len(self.labels), "of": len(LABELS),
+            },
             "operations": self.operations.total(),
             "by_kind": dict(self.operations),
             "results": dict(sorted(self.results.items())),
             "pending": self.pending,
+            "facts": dict(self.facts),
             "evictions": self.evictions,
             "rules": len(history.RULES),
             "violations": dict(self.violations),
             "failed": self.failed,
             "told": self.told,
-        }
+        }  # fmt: skip
 
 
 class Voyage:
     """Some seconds of six processes, of which one after another dies."""
 
-    def __init__(self, report: Report, rng: random.Random, labels: Iterator[str]) -> None:
-        self.report, self.rng, self.labels = report, rng, labels
+    def __init__(self, report: Report, rng: random.Random, labels: Iterator[str], kept: Path) -> None:
+        self.report, self.rng, self.labels, self.kept = report, rng, labels, kept
         self.numbers = itertools.count(1)
-        self.crew: dict[int, tuple[Any, str | None]] = {}
-        self.deaths: dict[int, tuple[int | None, int]] = {}
+        self.crew: dict[int, Any] = {}
+        self.dead: set[int] = set()
+        self.killed: dict[int, int] = {}  # when
         self.pids: dict[int, int] = {}
 
-    def run(self, seconds: float) -> history.History:
-        """Let them work and die, and return what they wrote down."""
+    def run(self, seconds: float) -> None:
+        """Let them work and die, and check what they wrote down; it is kept if it violates a rule."""
         self.report.voyages += 1
         with places() as folder, logs() as written:
             del folder
@@ -423,13 +453,13 @@ class Voyage:
                         self.kill(self.rng.choice(list(self.crew)))
                 self.come_home()
             finally:
-                for process, _ in self.crew.values():
+                for process in self.crew.values():
                     process.kill()
                     process.join(HANG)
-            past = self.read(written)
             self.report.evictions += self.world.cache.info()["evictions"]
             del self.world
-            return past
+            if self.report.add(self.read(written)):
+                shutil.copytree(written, self.kept / f"{self.report.seed}-{self.report.voyages}", dirs_exist_ok=True)
 
     def recruit(self) -> None:
         number = next(self.numbers)
@@ -437,36 +467,29 @@ class Voyage:
         args = (self.world, number, self.rng.getrandbits(32), label, self.rng.choice((1, 1, 2, 5)))
         process: Any = FORK.Process(target=work, args=args, daemon=True)
         process.start()
-        self.crew[number], self.pids[number] = (process, label), process.pid
+        self.crew[number], self.pids[number] = process, process.pid
         self.report.processes += 1
 
     def kill(self, number: int) -> None:
         """Kill one at this instant, and replace it."""
-        process, _ = self.crew.pop(number)
-        sent = time.monotonic_ns()
-        process.kill()
-        process.join(HANG)
-        if process.exitcode == -signal.SIGKILL:
-            self.report.random_kills += 1
-        else:
-            self.fail(number, process.exitcode)
-        # It may have come to its kill point just before: then it died earlier.
-        self.deaths[number] = None, max(sent, time.monotonic_ns())
-        process.close()
+        if self.crew[number].is_alive():
+            self.killed[number] = time.monotonic_ns()
+            self.crew[number].kill()
+            self.crew[number].join(HANG)
+        self.end(number)
         self.recruit()
 
     def bury(self) -> None:
-        """Replace those that died at a kill point."""
-        for number in [number for number, (process, _) in self.crew.items() if not process.is_alive()]:
+        """Replace those that died at a kill point, or by their own hand."""
+        for number in [number for number, process in self.crew.items() if not process.is_alive()]:
             self.end(number)
             self.recruit()
 
     def end(self, number: int) -> None:
-        """Note how one has ended by itself."""
-        process, label = self.crew.pop(number)
-        if process.exitcode == -signal.SIGKILL and label is not None:
-            self.report.labels[label] += 1
-            self.deaths[number] = None, time.monotonic_ns()
+        """Note how one has ended."""
+        process = self.crew.pop(number)
+        if process.exitcode == -signal.SIGKILL:
+            self.dead.add(number)
         elif process.exitcode != 0 or not self.world.is_over[0]:
             self.fail(number, process.exitcode)
         process.close()
@@ -479,10 +502,15 @@ class Voyage:
         """End in order: no more puts, all read to the end, and at last this process reads what is left of groups."""
         world = self.world
         world.is_over[0] = 1
+        # A stream whose last writer dies has no end, so this process has the last ones.
+        end = time.monotonic() + HANG
+        while time.monotonic() < end and any(
+            one.is_alive() and not world.has_closed[number] for number, one in self.crew.items()
+        ):
+            time.sleep(0.001)
         for writer in self.first.writers.values():
             writer.close()
-        end = time.monotonic() + HANG
-        for number, (process, _) in list(self.crew.items()):
+        for number, process in list(self.crew.items()):
             process.join(max(0.0, end - time.monotonic()))
             if process.is_alive():
                 self.report.tell(f"process {number} does not come to an end:\n{stack_of(process.pid)}")
@@ -500,54 +528,68 @@ class Voyage:
         last.close()
 
     def read(self, folder: Path) -> history.History:
-        """Read what all wrote down."""
+        """Read what all wrote down, and of what the dead died."""
         ops: list[history.Op] = []
-        deaths: dict[int, history.Death] = {}
+        deaths: dict[int, int] = {}
         for path in folder.iterdir():
             number = int(path.name)
             mine, last = history.read(number, path.read_text())
-            ops += mine
-            if number in self.deaths:
-                deaths[number] = history.Death(last, self.deaths[number][1])
+            ops += [op for op in mine if op.kind not in {"arm", "perish"}]
+            if number in self.dead:
+                deaths[number] = self.why(number, {op.kind: op.on for op in mine}, last)
         return history.History(ops, deaths, RINGS, self.pids)
+
+    def why(self, number: int, notes: dict[str, str], last: int) -> int:
+        """Count a death, and return when it was at the earliest."""
+        if "perish" in notes:
+            self.report.inner_kills += 1
+        elif number in self.killed:
+            self.report.random_kills += 1
+            # One that was on its way to a kill point may have come to it just before.
+            return last if "arm" in notes else max(last, self.killed[number])
+        elif "arm" in notes:
+            self.report.labels[notes["arm"]] += 1
+        else:
+            self.fail(number, -signal.SIGKILL)
+        return last
 
 
 @contextlib.contextmanager
 def logs() -> Iterator[Path]:
-    """Have a folder for what is written down; it stays if that is to be looked at."""
+    """Have a folder for what is written down."""
     folder = Path(tempfile.mkdtemp(prefix="ndshare-tests-histories-", dir="/dev/shm"))
     try:
         yield folder
-        if kept := os.environ.get("NDSHARE_KEEP_HISTORIES"):
-            shutil.copytree(folder, Path(kept) / folder.name)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def run(*, seconds: float, seed: int, form: str) -> Report:
-    """Make one voyage after another for so long."""
+def run(*, seconds: float, seed: int, form: str, kept: Path) -> Report:
+    """Make one voyage after another for so long; keep below `kept` what violates a rule."""
     report, rng = Report(seed, form), random.Random(seed)
     end = time.monotonic() + seconds
     labels = list(LABELS)
     rng.shuffle(labels)
     turns = itertools.cycle(labels)
     while (left := end - time.monotonic()) > 0 and not report.failed:
-        report.add(Voyage(report, rng, turns).run(min(VOYAGE_S, max(left, 1.0))))
+        Voyage(report, rng, turns, kept).run(min(VOYAGE_S, max(left, 1.0)))
     return report
 
 
 def show(value: dict[str, Any]) -> str:
     """Return the figures as lines."""
-    kinds, kills, results = value["by_kind"], value["kills"], value["results"]
+    kinds, kills, results, facts = value["by_kind"], value["kills"], value["results"], Counter(value["facts"])
     frames = results.get("put seq", 0)
     return "\n".join(
         (
             f"histories, {value['form']} form, seed {value['seed']}, {value['date']}, {value['host']['cpu']}",
             f"processes   {value['processes']} in {value['voyages']} voyages, {value['seconds']} s",
-            f"kills       {kills['random']} at random, {kills['labelled']} at {kills['labels']} labels",
+            f"kills       {kills['random']} at random, {kills['inside']} inside of a lock, a load or a frame, "
+            f"{kills['labelled']} at {kills['labels']} of {kills['of']} labels",
             f"operations  {value['operations']}, {value['pending']} of them cut off by a kill",
             f"rings       {kinds.get('put', 0)} puts, {frames} published; {kinds.get('make', 0)} readers, "
-            f"{kinds.get('get', 0)} gets, {results.get('get frame', 0)} frames",
+            f"{kinds.get('get', 0)} gets, {results.get('get frame', 0)} frames, of which {facts['handed over']} "
+            f"handed over by a group's dead; {facts['skipped']} skipped, {results.get('put dropped', 0)} dropped",
             f"cache       {kinds.get('look', 0) + kinds.get('fetch', 0)} looks, {kinds.get('load', 0)} loads, "
             f"{kinds.get('store', 0)} stores, {kinds.get('delete', 0)} deletions, {value['evictions']} evictions",
             f"lock        {results.get('enter in', 0)} times inside, {results.get('enter told', 0)} told of a death",
@@ -564,7 +606,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("target/histories.json"))
     wanted = parser.parse_args()
-    report = run(seconds=wanted.seconds, seed=wanted.seed, form="quick" if wanted.seconds < 30 else "long")
+    form = "quick" if wanted.seconds < 30 else "long"
+    report = run(seconds=wanted.seconds, seed=wanted.seed, form=form, kept=wanted.out.with_suffix(""))
     value = report.value()
     wanted.out.parent.mkdir(parents=True, exist_ok=True)
     wanted.out.write_text(json.dumps(value, indent=1))

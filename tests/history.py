@@ -52,14 +52,6 @@ class Op:
 
 
 @dataclass(frozen=True, slots=True)
-class Death:
-    """Between which two times a process died."""
-
-    earliest: int
-    latest: int
-
-
-@dataclass(frozen=True, slots=True)
 class RingKind:
     """How a ring was made."""
 
@@ -70,10 +62,10 @@ class RingKind:
 
 @dataclass
 class History:
-    """What all processes did, which of them died, and the rings that there were."""
+    """What all processes did, which of them died and when at the earliest, and the rings that there were."""
 
     ops: list[Op]
-    deaths: dict[int, Death] = field(default_factory=dict[int, Death])
+    deaths: dict[int, int] = field(default_factory=dict[int, int])
     rings: dict[str, RingKind] = field(default_factory=dict[str, RingKind])
     pids: dict[int, int] = field(default_factory=dict[int, int])
 
@@ -86,7 +78,7 @@ class History:
 
     def died(self, process: int) -> int:
         """Return when a process died at the earliest; NEVER for one that lived."""
-        return self.deaths[process].earliest if process in self.deaths else NEVER
+        return self.deaths.get(process, NEVER)
 
 
 def read(process: int, text: str) -> tuple[list[Op], int]:
@@ -165,7 +157,7 @@ class Stream:
         by_content = {op.said[0]: op for op in self.puts}
         self.number_of = {op.said[0]: int(op.found[1]) for op in self.puts if op.found and op.found[0] == "seq"}
         known: dict[int, int] = {}
-        begun: dict[int, int] = {}
+        self.begun = begun = dict[int, int]()
         for op in self.puts:
             if (seq := self.number_of.get(op.said[0])) is not None:
                 known[seq], begun[seq] = min(known.get(seq, NEVER), op.end), op.begin
@@ -319,16 +311,17 @@ def empty_is_empty(stream: Stream) -> Iterator[str]:
 
 
 def the_window_holds(stream: Stream) -> Iterator[str]:
-    """A frame waits for a reader until so many newer ones are published as there are slots, and no longer."""
-    for get in stream.frames:
-        over = number(get) + stream.kind.slots
-        if over < stream.total and stream.latest[over] < get.begin:
-            yield f"{get}, though {over} was published at {stream.latest[over]}, with {stream.kind.slots} slots"
+    """A frame waits until there are as many newer ones as slots, and no longer, of readers made before those began."""
+    for life in stream.lives:
+        for get in life.frames:
+            over = number(get) + stream.kind.slots
+            if over < stream.total and stream.latest[over] < get.begin and life.made.end < stream.begun.get(over, 0):
+                yield f"{get}, though {over} was published at {stream.latest[over]}, with {stream.kind.slots} slots"
 
 
 def the_end_comes_last(stream: Stream) -> Iterator[str]:
     """`Closed` comes after the last frame, and `WriterDied` after the death of a writer."""
-    first_death = min((death.earliest for death in stream.history.deaths.values()), default=NEVER)
+    first_death = min(stream.history.deaths.values(), default=NEVER)
     for life in stream.lives:
         for get in life.gets:
             if get.found and get.found[0] == "died" and get.end < first_death:
@@ -430,35 +423,42 @@ class Register:
         # A value is there when its loader has come back, and has its place since before that began.
         for op in self.loads:
             self.values[op.said[0]] = Value(op.end, self.fetch_of[op.said[1]].end, op.begin)
+        own = {op.said[1]: op.said[0] for op in self.loads}
         self.strangers: list[Op] = []
         for op in (*self.looks, *self.fetches):
-            if op.found is not None and op.found[0] == "hit":
-                if op.found[1] in self.values:
-                    self.values[op.found[1]].reads.append(op)
-                else:
-                    self.strangers.append(op)
+            if op.found is None or op.found[0] != "hit":
+                continue
+            if op.found[1] not in self.values:
+                self.strangers.append(op)
+            # Who has loaded a value gets it, be it kept or not: that says nothing of the cache.
+            elif op.kind == "look" or own.get(op.said[0]) != op.found[1]:
+                self.values[op.found[1]].reads.append(op)
 
     def absences(self) -> Iterator[tuple[int, int]]:
         """Return from when to when the key got, or had, no value at some instant."""
         for op in (*self.looks, *self.endings):
             if op.found is not None and op.found[0] != "hit":
                 yield op.begin, op.end
+        for op in self.loads:
+            yield self.fetch_of[op.said[1]].begin, op.begin
 
 
 def values_were_written(register: Register) -> Iterator[str]:
     """What is found is, as a whole, a value that somebody had begun to store or load."""
     yield from (f"a value that nobody wrote: {op}" for op in register.strangers)
+    for op in (*register.looks, *register.fetches):
+        if op.found is not None and op.found[0] == "hit" and not op.found[2]:
+            yield f"a torn value: {op}"
     for value in register.values.values():
         for op in value.reads:
             if op.end < value.begin:
                 yield f"a value from the future: {op}, written from {value.begin} on"
-            if op.found is not None and not op.found[2]:
-                yield f"a torn value: {op}"
 
 
 def no_stale_value(register: Register) -> Iterator[str]:
     """A value that was replaced, deleted or gone is not found again: some order of instants explains all."""
-    zones = [value.zone for value in register.values.values() if value.reads or value.end < NEVER]
+    values = register.values.values()
+    zones = [value.zone for value in values if value.reads or (value.placed is None and value.end < NEVER)]
     yield from _beaten_loads(register)
     forward = sorted((first, last) for first, last in zones if first < last)
     for (_, end), (begin, other) in pairwise(forward):
@@ -610,4 +610,18 @@ def check(history: History) -> dict[str, list[str]]:
         guard = Guard(history, name)
         for rule in LOCK_RULES:
             look(rule, guard, f"lock {name}")
+    return found
+
+
+def facts(history: History) -> Counter[str]:
+    """Count what makes a history worth a check: frames that a group's dead handed over, and those that were skipped."""
+    found: Counter[str] = Counter()
+    for name in history.rings:
+        stream = Stream(history, name)
+        for lives in _groups(stream).values():
+            got = Counter(number(get) for life in lives for get in life.frames)
+            found["handed over"] += sum(count - 1 for count in got.values())
+        for life in stream.lives:
+            if life.mode == "every":
+                found["skipped"] += sum(number(after) - number(before) - 1 for before, after in pairwise(life.frames))
     return found
