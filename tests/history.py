@@ -238,8 +238,8 @@ def _is_handed_over(stream: Stream, mine: Life, get: Op) -> bool:
     for other in stream.lives:
         if other is not mine and other.made.said[2] == mine.made.said[2]:
             ended = _ended(stream, other)
-            had = other.has_pending or any(number(one) == number(get) for one in other.frames)
-            if had and ended <= get.end:
+            had = any(number(one) == number(get) and not _is_done(other, one) for one in other.frames)
+            if (had or other.has_pending) and ended <= get.end:
                 return True
     return False
 
@@ -370,10 +370,13 @@ def a_group_gets_all(stream: Stream) -> Iterator[str]:
         unseen, missed = stream.total - len(seen), max(ends)
         gone = [life for life in lives if _ended(stream, life) < NEVER]
         # A member that was killed in `get` may have had a frame which it could not tell of; one that it was not done
-        # with, and that nobody took in time, counts as missed though it was seen.
+        # with, and that nobody took in time, counts as missed though it was seen. Who dies between moving a group on
+        # and counting leaves up to a window uncounted.
         untold = sum(life.has_pending for life in gone)
         undone = sum(bool(life.frames) and not _is_done(life, life.frames[-1]) for life in gone)
-        if not unseen - untold <= missed <= unseen + undone + untold:
+        movers = [*stream.puts, *(life.made for life in lives)]
+        uncounted = stream.kind.slots * sum(op.found is None for op in movers)
+        if not unseen - untold - uncounted <= missed <= unseen + undone + untold:
             yield f"group {group} did not get {unseen} of {stream.total} frames, and counts {missed}"
 
 
@@ -392,19 +395,23 @@ def books_are_right(stream: Stream) -> Iterator[str]:
 # ---- caches ---------------------------------------------------------------------------------------------------------
 
 
+Span = tuple[int, int]
+
+
 @dataclass
 class Value:
-    """One value of a key: when it was written, since when it had its place, if it was loaded, and who had it."""
+    """One value of a key: when it was written, when it got its place before that, if it was loaded, and who had it."""
 
-    begin: int
-    end: int
-    placed: int | None = None
+    written: Span
+    placed: Span | None = None
     reads: list[Op] = field(default_factory=list[Op])
 
-    @property
-    def zone(self) -> tuple[int, int]:
+    def zone(self, *, with_place: bool) -> Span:
         """Return the first end and the last begin; the second is the earlier one where all happened at once."""
-        return min([self.end, *(op.end for op in self.reads)]), max([self.begin, *(op.begin for op in self.reads)])
+        spans = [self.written, *((op.begin, op.end) for op in self.reads)]
+        if with_place and self.placed is not None:
+            spans.append(self.placed)
+        return min(end for _, end in spans), max(begin for begin, _ in spans)
 
 
 class Register:
@@ -419,10 +426,11 @@ class Register:
         self.looks, self.fetches, self.loads, self.stores = of("look"), of("fetch"), of("load"), of("store")
         self.endings = [*of("delete"), *history.by_kind["clear"]]
         self.fetch_of = {op.said[0]: op for op in self.fetches}
-        self.values = {op.said[0]: Value(op.begin, op.end) for op in self.stores}
+        self.values = {op.said[0]: Value((op.begin, op.end)) for op in self.stores}
         # A value is there when its loader has come back, and has its place since before that began.
         for op in self.loads:
-            self.values[op.said[0]] = Value(op.end, self.fetch_of[op.said[1]].end, op.begin)
+            fetch = self.fetch_of[op.said[1]]
+            self.values[op.said[0]] = Value((op.end, fetch.end), (fetch.begin, op.begin))
         own = {op.said[1]: op.said[0] for op in self.loads}
         self.strangers: list[Op] = []
         for op in (*self.looks, *self.fetches):
@@ -434,13 +442,16 @@ class Register:
             elif op.kind == "look" or own.get(op.said[0]) != op.found[1]:
                 self.values[op.found[1]].reads.append(op)
 
-    def absences(self) -> Iterator[tuple[int, int]]:
-        """Return from when to when the key got, or had, no value at some instant."""
-        for op in (*self.looks, *self.endings):
-            if op.found is not None and op.found[0] != "hit":
-                yield op.begin, op.end
-        for op in self.loads:
-            yield self.fetch_of[op.said[1]].begin, op.begin
+    def misses(self) -> Iterator[Span]:
+        """Return from when to when somebody saw no value."""
+        yield from ((op.begin, op.end) for op in self.looks if op.found is not None and op.found[0] == "miss")
+
+    def changes(self) -> Iterator[Span]:
+        """Return from when to when something made an end of the value before, and was not found itself."""
+        yield from ((op.begin, op.end) for op in self.endings if op.found is not None)
+        for value in self.values.values():
+            if not value.reads and (span := value.placed or value.written)[1] < NEVER:
+                yield span
 
 
 def values_were_written(register: Register) -> Iterator[str]:
@@ -451,40 +462,33 @@ def values_were_written(register: Register) -> Iterator[str]:
             yield f"a torn value: {op}"
     for value in register.values.values():
         for op in value.reads:
-            if op.end < value.begin:
-                yield f"a value from the future: {op}, written from {value.begin} on"
+            if op.end < value.written[0]:
+                yield f"a value from the future: {op}, written from {value.written[0]} on"
 
 
 def no_stale_value(register: Register) -> Iterator[str]:
     """A value that was replaced, deleted or gone is not found again: some order of instants explains all."""
-    values = register.values.values()
-    zones = [value.zone for value in values if value.reads or (value.placed is None and value.end < NEVER)]
-    yield from _beaten_loads(register)
+    found = [value for value in register.values.values() if value.reads]
+    # What is stored or deleted wins over a load that is under way: to these a value begins with its place. A look does
+    # not find it before it was written.
+    zones = [value.zone(with_place=True) for value in found]
     forward = sorted((first, last) for first, last in zones if first < last)
     for (_, end), (begin, other) in pairwise(forward):
         if begin < end:
-            yield f"two values of key {register.key} by turns: one was there until {end}, one from {begin} to {other}"
-    begins = [first for first, _ in forward]
+            yield f"two values by turns: one was there until {end}, one from {begin} to {other}"
     at_once = [(last, first) for first, last in zones if first >= last]
-    for begin, end in (*at_once, *register.absences()):
+    yield from _inside((*at_once, *register.changes()), forward)
+    zones = [value.zone(with_place=False) for value in found]
+    yield from _inside(register.misses(), sorted((first, last) for first, last in zones if first < last))
+
+
+def _inside(spans: Iterable[Span], zones: list[Span]) -> Iterator[str]:
+    """Say which spans lie inside of a zone; these are sorted, and do not overlap."""
+    begins = [first for first, _ in zones]
+    for begin, end in spans:
         place = bisect_left(begins, begin) - 1
-        if place >= 0 and end < forward[place][1]:
-            first, last = forward[place]
-            yield f"a value of key {register.key} was found from {first} to {last}, but ended from {begin} to {end}"
-
-
-def _beaten_loads(register: Register) -> Iterator[str]:
-    """What is stored or deleted wins over a load that is under way, though its value comes later."""
-    changes = sorted((op.begin, op.end) for op in (*register.stores, *register.endings))
-    soonest = [NEVER] * (len(changes) + 1)  # the first end of all that begin here or later
-    for place in reversed(range(len(changes))):
-        soonest[place] = min(changes[place][1], soonest[place + 1])
-    for value in register.values.values():
-        if value.placed is not None and value.reads:
-            ended = soonest[bisect_right(changes, (value.placed, NEVER))]
-            late = max(value.reads, key=lambda op: op.begin)
-            if ended < late.begin:
-                yield f"{late}: its load began at {value.placed}, and lost to what ended at {ended}"
+        if place >= 0 and end < zones[place][1]:
+            yield f"a value was there from {zones[place][0]} to {zones[place][1]}, and had ended from {begin} to {end}"
 
 
 def one_load_at_a_time(register: Register) -> Iterator[str]:
@@ -502,14 +506,15 @@ def one_load_at_a_time(register: Register) -> Iterator[str]:
 
 def failures_are_told(register: Register) -> Iterator[str]:
     """`LoadError` is of a load of that key that failed while the caller waited."""
-    failed = [op for op in register.loads if op.found is None or op.found[0] == "raised"]
+    # From the begin of the loader until the caller knows: in between the cache is told.
+    failed = [
+        (op.begin, register.fetch_of[op.said[1]].end, register.history.pids.get(op.process))
+        for op in register.loads
+        if op.found is None or op.found[0] == "raised"
+    ]
     for op in register.fetches:
         if op.found is not None and op.found[0] == "failed":
-            pid = op.found[1]
-            if not any(
-                one.begin <= op.end and one.end >= op.begin and register.history.pids.get(one.process) == pid
-                for one in failed
-            ):
+            if not any(begin <= op.end and end >= op.begin and pid == op.found[1] for begin, end, pid in failed):
                 yield f"{op}, though no load failed there then"
 
 
