@@ -12,7 +12,7 @@ FOR_TESTS := CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_DEBUG=none
 # Tests start some thousand interpreters, which would compile all that they import each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo view test test-all test-threads check header crash campaign soak loom weaken fuzz scribble test-numpy test-scipy \
+.PHONY: help demo view test test-all test-threads check header crash campaign soak histories loom weaken fuzz scribble test-numpy test-scipy \
   test-libraries net-engine bench docs \
   wheel clean
 .DELETE_ON_ERROR:
@@ -58,6 +58,9 @@ campaign: $(STAMPS)/killpoints $(STAMPS)/group-test ## Kill one of eight process
 
 soak: $(STAMPS)/killpoints $(STAMPS)/group-test $(STAMPS)/group-demo ## Kill one of eight processes every 50 ms for ten minutes, and see that nothing grows
 	$(BIN)/python tests/soak.py --minutes $${NDSHARE_SOAK_MINUTES:-10} --svg docs/soak.svg
+
+histories: $(STAMPS)/killpoints $(STAMPS)/group-test ## Check what processes did, some of them killed, for the promised order; SECONDS=600 for long
+	$(BIN)/python tests/histories.py $(if $(SECONDS),--seconds $(SECONDS))
 
 loom: ## Run the models of holds, locks, rings and hits over all interleavings
 	RUSTFLAGS="--cfg loom" cargo test --release -p ndshare --lib models --target-dir target/loom

@@ -84,8 +84,9 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.arena = nds.Arena("32 MiB")
+        make: Any = nds.Ring  # any text for `when_full`
         self.rings: dict[str, Any] = {
-            name: nds.Ring(slots=kind.slots, dtype=np.uint64, when_full=kind.when_full, keep=kind.keep, arena=self.arena)  # type: ignore[call-overload]  # fmt: skip
+            name: make(slots=kind.slots, dtype=np.uint64, when_full=kind.when_full, keep=kind.keep, arena=self.arena)
             for name, kind in RINGS.items()
         }
         self.cache = nds.Cache(CACHE, arena=self.arena)
@@ -374,6 +375,9 @@ class Report:
             self.told.append(line)
             sys.stderr.write(line + "\n")
 
+    def kills(self) -> int:
+        return self.random_kills + self.inner_kills + self.labels.total()
+
     def is_bad(self) -> bool:
         return bool(self.violations or self.failed)
 
@@ -564,21 +568,21 @@ def logs() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def run(*, seconds: float, seed: int, form: str, kept: Path) -> Report:
-    """Make one voyage after another for so long; keep below `kept` what violates a rule."""
+def run(*, seconds: float, seed: int, form: str, kept: Path, least: int = 0) -> Report:
+    """Make one voyage after another for so long, and until so many were killed; keep below `kept` what is wrong."""
     report, rng = Report(seed, form), random.Random(seed)
     end = time.monotonic() + seconds
     labels = list(LABELS)
     rng.shuffle(labels)
     turns = itertools.cycle(labels)
-    while (left := end - time.monotonic()) > 0 and not report.failed:
+    while ((left := end - time.monotonic()) > 0 or report.kills() < least) and not report.failed:
         Voyage(report, rng, turns, kept).run(min(VOYAGE_S, max(left, 1.0)))
     return report
 
 
 def show(value: dict[str, Any]) -> str:
     """Return the figures as lines."""
-    kinds, kills, results, facts = value["by_kind"], value["kills"], value["results"], Counter(value["facts"])
+    kinds, kills, results, facts = value["by_kind"], value["kills"], value["results"], Counter[str](value["facts"])
     frames = results.get("put seq", 0)
     return "\n".join(
         (

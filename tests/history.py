@@ -20,6 +20,7 @@ just when there is a fault in a long history, and none knows rings. The twin in 
 all orders of small histories.
 """
 
+# ruff: noqa: D401  (the docstring of a rule is what it promises)
 from __future__ import annotations
 
 import json
@@ -161,6 +162,7 @@ class Stream:
         for op in self.puts:
             if (seq := self.number_of.get(op.said[0])) is not None:
                 known[seq], begun[seq] = min(known.get(seq, NEVER), op.end), op.begin
+        told = dict(known)
         for get in self.frames:
             seq, put = number(get), by_content.get(get.found[2]) if get.found else None
             known[seq] = min(known.get(seq, NEVER), get.end)
@@ -173,12 +175,21 @@ class Stream:
         self.earliest, self.latest = [0] * self.total, [NEVER] * self.total
         for seq in range(self.total):
             self.earliest[seq] = max(begun.get(seq, 0), self.earliest[seq - 1] if seq else 0)
+        self.told = [NEVER] * self.total  # when a put had come back, at the latest
         for seq in reversed(range(self.total)):
-            self.latest[seq] = min(known.get(seq, NEVER), self.latest[seq + 1] if seq + 1 < self.total else NEVER)
+            is_last = seq + 1 == self.total
+            self.latest[seq] = min(known.get(seq, NEVER), NEVER if is_last else self.latest[seq + 1])
+            self.told[seq] = min(told.get(seq, NEVER), NEVER if is_last else self.told[seq + 1])
 
     def surely(self, time: int) -> int:
         """Return how many frames were published before a time, at the least."""
         return bisect_left(self.latest, time)
+
+    def surely_to(self, life: Life, time: int) -> int:
+        """Return how many frames were published to a reader before a time, at the least."""
+        # A reader of every frame may have one a moment before it counts as the newest, when its writer is about to
+        # count it, or has died just there; then it counts when somebody next has the ring's lock.
+        return bisect_left(self.told, time) if life.mode == "latest" else self.surely(time)
 
     def perhaps(self, time: int) -> int:
         """Return how many frames were published up to a time, at the most."""
@@ -250,7 +261,7 @@ def _ended(stream: Stream, life: Life) -> int:
 
 
 def every_frame(stream: Stream) -> Iterator[str]:
-    """A reader of every frame gets all from its first one on; only `drop_oldest` skips, and what it skips is counted."""
+    """A reader of every frame gets all from its first on; only `drop_oldest` skips, and what it skips is counted."""
     for life in stream.lives:
         if life.mode != "every" or not life.frames:
             continue
@@ -291,8 +302,8 @@ def the_newest(stream: Stream) -> Iterator[str]:
     """A reader of the latest frame gets none that is older than one that was published before it asked."""
     for life in stream.lives:
         for get in life.frames if life.mode == "latest" else ():
-            if number(get) < (least := stream.surely(get.begin) - 1):
-                yield f"{get}, though {least} was published at {stream.latest[least]}"
+            if number(get) < (least := stream.surely_to(life, get.begin) - 1):
+                yield f"{get}, though {least} was published by {stream.told[least]}"
 
 
 def empty_is_empty(stream: Stream) -> Iterator[str]:
@@ -306,8 +317,8 @@ def empty_is_empty(stream: Stream) -> Iterator[str]:
                 continue
             if get.found[0] == "frame":
                 next_ = max(next_, number(get) + 1)
-            elif get.found[0] in ("empty", "closed") and stream.surely(get.begin) > next_:
-                yield f"{get}, though {next_} was published at {stream.latest[next_]}"
+            elif get.found[0] in ("empty", "closed") and stream.surely_to(life, get.begin) > next_:
+                yield f"{get}, though {next_} was published by {stream.latest[next_]}"
 
 
 def the_window_holds(stream: Stream) -> Iterator[str]:
@@ -494,12 +505,14 @@ def _inside(spans: Iterable[Span], zones: list[Span]) -> Iterator[str]:
 def one_load_at_a_time(register: Register) -> Iterator[str]:
     """A key is loaded by one at a time, unless that one died, or the key was stored or deleted meanwhile."""
     history = register.history
-    changes = [op for op in (*register.stores, *register.endings)]
+    changes = [*register.stores, *register.endings]
     loads = sorted(register.loads, key=lambda op: op.begin)
     for place, second in enumerate(loads):
         for first in loads[max(0, place - 32) : place]:
             end = first.end if first.end < NEVER else history.died(first.process)
-            is_changed = any(op.begin <= second.begin and op.end >= register.fetch_of[first.said[1]].begin for op in changes)
+            is_changed = any(
+                op.begin <= second.begin and op.end >= register.fetch_of[first.said[1]].begin for op in changes
+            )
             if second.begin < end and not is_changed:
                 yield f"two loads at once: {first}, {second}"
 
@@ -513,9 +526,10 @@ def failures_are_told(register: Register) -> Iterator[str]:
         if op.found is None or op.found[0] == "raised"
     ]
     for op in register.fetches:
-        if op.found is not None and op.found[0] == "failed":
-            if not any(begin <= op.end and end >= op.begin and pid == op.found[1] for begin, end, pid in failed):
-                yield f"{op}, though no load failed there then"
+        if op.found is None or op.found[0] != "failed":
+            continue
+        if not any(begin <= op.end and end >= op.begin and pid == op.found[1] for begin, end, pid in failed):
+            yield f"{op}, though no load failed there then"
 
 
 # ---- locks ----------------------------------------------------------------------------------------------------------
@@ -548,9 +562,7 @@ class Guard:
         """Say whether somebody may have died inside before a time."""
         ends = {one.enter.said[0] for one in self.sections if one.leave is not None and one.leave.found is not None}
         outside = {op.said[0] for op in self.enters if op.found is not None and op.found[0] != "in"}
-        return any(
-            op.said[0] not in ends | outside and self.history.died(op.process) <= before for op in self.enters
-        )
+        return any(op.said[0] not in ends | outside and self.history.died(op.process) <= before for op in self.enters)
 
 
 def one_inside(guard: Guard) -> Iterator[str]:

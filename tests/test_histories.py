@@ -1,4 +1,4 @@
-"""The checker of histories finds each fault, agrees with a search through all orders, and real processes keep the rules."""
+"""The checker of histories finds each fault and agrees with a search through all orders; processes keep the rules."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import history
 from helpers import ROUNDS
 from history import NEVER, History, Op, Register, RingKind
 
-# ---- one history that keeps all rules, and one fault for each ---------------------------------------------------------
+# ---- one history that keeps all rules, and one fault for each -------------------------------------------------------
 
 KINDS = {"w": RingKind(2, "wait", 1), "d": RingKind(2, "drop_oldest"), "n": RingKind(2, "drop_newest")}
 # Process 2 dies at 700, process 9 at 65. The second number of a frame is its content.
@@ -60,7 +60,9 @@ GOOD: dict[str, Op] = {
     "n reader": Op(6, "make", "ne", 0, 2, ("n", "every", None, "next"), ("made",)),
     **{f"n put {n}": Op(6, "put", "n", 10 * n + 3, 10 * n + 5, (300 + n,), ("seq", n)) for n in range(2)},
     "n member": Op(7, "make", "ng", 0, 2, ("n", "group", "g", "next"), ("made",)),
-    **{f"n get {n}": Op(7, "get", "ng", 10 * n + 6, 10 * n + 7, (True,), ("frame", n, 300 + n, True)) for n in range(2)},
+    **{
+        f"n get {n}": Op(7, "get", "ng", 10 * n + 6, 10 * n + 7, (True,), ("frame", n, 300 + n, True)) for n in range(2)
+    },
     "n closed": Op(7, "get", "ng", 705, 706, (True,), ("closed", 0)),
     "n dropped": Op(6, "put", "n", 50, 51, (302,), ("dropped",)),
     "n books": Op(0, "books", "n", 710, 711, (), (2, 1)),
@@ -178,7 +180,7 @@ def test_each_rule_has_a_fault_that_it_finds() -> None:
     assert {rule for rule, _, _ in FAULTS} == set(history.RULES)
 
 
-# ---- the twin: all orders of a small history of one key ---------------------------------------------------------------
+# ---- the twin: all orders of a small history of one key -------------------------------------------------------------
 
 Event = tuple[int, int, str, int]  # begin, end, what happens, and to which value
 
@@ -243,7 +245,7 @@ def small_histories(draw: st.DrawFn) -> list[Op]:
     times, ops, values = st.integers(0, 14), list[Op](), [0]
     for number in range(draw(st.integers(1, 5))):
         kind = draw(st.sampled_from(["store", "store", "load", "delete", "look", "look", "look", "look"]))
-        begin, *inner, end = sorted(draw(st.tuples(times, times, times, times)))
+        begin, loading, loaded, end = sorted(draw(st.tuples(times, times, times, times)))
         if kind in {"store", "delete"} and draw(st.integers(0, 5)) == 0:
             end = NEVER
         match kind:
@@ -255,7 +257,7 @@ def small_histories(draw: st.DrawFn) -> list[Op]:
                 values.append(number + 1)
                 name = f"{number}"
                 ops.append(Op(1, "fetch", "k", begin, end, (name,), ("hit", number + 1, True)))
-                ops.append(Op(1, "load", "k", *inner, (number + 1, name), ("loaded",)))
+                ops.append(Op(1, "load", "k", loading, loaded, (number + 1, name), ("loaded",)))
             case "delete":
                 ops.append(Op(1, "delete", "k", begin, end, (), ("deleted",) if end < NEVER else None))
             case _:
@@ -272,11 +274,11 @@ def test_the_check_of_registers_agrees_with_a_search_through_all_orders(ops: lis
     assert (not found) == is_explained(ops), (found, [str(op) for op in ops])
 
 
-# ---- random histories of a ring that keeps all rules ------------------------------------------------------------------
+# ---- random histories of a ring that keeps all rules ----------------------------------------------------------------
 
 
 class Model:
-    """A ring in plain Python, which random processes use; each operation takes effect at one instant within its time."""
+    """A ring in plain Python, which random processes use; each operation takes effect at one instant of its time."""
 
     def __init__(self, kind: RingKind, seed: int) -> None:
         self.kind, self.rng, self.now = kind, random.Random(seed), 0
@@ -417,21 +419,22 @@ def test_random_histories_of_a_good_ring_keep_all_rules(when_full: str) -> None:
     assert seen > 0, "nobody died with a frame in hand"
 
 
-# ---- real processes ---------------------------------------------------------------------------------------------------
+# ---- real processes -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.timeout(300)
 def test_what_processes_did_while_some_were_killed_is_explained_by_an_order(tmp_path: Path) -> None:
-    report = histories.run(seconds=2.5 if ROUNDS == 1 else 30, seed=5, form="quick", kept=tmp_path)
+    report = histories.run(seconds=2.5 if ROUNDS == 1 else 30, seed=5, form="quick", kept=tmp_path, least=3)
     value = report.value()
     print(histories.show(value))
     assert not report.is_bad(), report.told
-    assert value["operations"] > value["pending"] > 0
-    assert value["kills"]["random"] + value["kills"]["labelled"] + value["kills"]["inside"] > 0
+    assert report.kills() >= 3
     assert {"put", "get", "make", "look", "fetch", "enter"} <= set(value["by_kind"])
 
 
 def test_what_a_process_did_not_finish_to_write_down_is_not_known() -> None:
-    ops, last = history.read(3, '["b", 0, 5, "put", "w", 7]\n["e", 0, 6, "seq", 0]\n["b", 1, 8, "put", "w", 8]\n["e", 1, 9')
+    ops, last = history.read(
+        3, '["b", 0, 5, "put", "w", 7]\n["e", 0, 6, "seq", 0]\n["b", 1, 8, "put", "w", 8]\n["e", 1, 9'
+    )
     assert ops == [Op(3, "put", "w", 5, 6, (7,), ("seq", 0)), Op(3, "put", "w", 8, NEVER, (8,))]
     assert last == 8
