@@ -12,9 +12,8 @@ FOR_TESTS := CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_DEBUG=none
 # Tests start some thousand interpreters, which would compile all that they import each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo view test test-all test-threads check header crash campaign soak histories loom weaken fuzz scribble test-numpy test-scipy \
-  test-libraries net-engine bench docs \
-  wheel clean
+.PHONY: help demo view test test-all test-threads check header crash campaign soak histories loom weaken fuzz scribble \
+  test-numpy test-scipy test-libraries net-engine bench docs wheel clean
 .DELETE_ON_ERROR:
 
 help: ## Print these lines
