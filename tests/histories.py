@@ -593,7 +593,8 @@ def show(value: dict[str, Any]) -> str:
             f"operations  {value['operations']}, {value['pending']} of them cut off by a kill",
             f"puts        {kinds.get('put', 0)}, {frames} published, {results.get('put dropped', 0)} dropped",
             f"gets        {kinds.get('get', 0)} of {kinds.get('make', 0)} readers, "
-            f"{results.get('get frame', 0)} frames; {facts['skipped']} skipped, {facts['handed over']} handed over by members of groups",
+            f"{results.get('get frame', 0)} frames; {facts['skipped']} skipped, "
+            f"{facts['handed over']} handed over by members of groups",
             f"cache       {kinds.get('look', 0) + kinds.get('fetch', 0)} looks, {kinds.get('load', 0)} loads, "
             f"{kinds.get('store', 0)} stores, {kinds.get('delete', 0)} deletions, {value['evictions']} evictions",
             f"lock        {results.get('enter in', 0)} times inside, {results.get('enter told', 0)} told of a death",
