@@ -12,9 +12,8 @@ FOR_TESTS := CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_DEBUG=none
 # Tests start some thousand interpreters, which would compile all that they import each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo view test test-all test-threads check header crash campaign soak states loom weaken fuzz scribble test-numpy test-scipy \
-  test-libraries net-engine bench site docs \
-  wheel clean
+.PHONY: help demo view test test-all test-threads check header crash campaign soak histories states loom weaken fuzz scribble \
+  test-numpy test-scipy test-libraries net-engine bench bench-quick bench-compare bench-growth bench-page site docs wheel clean
 .DELETE_ON_ERROR:
 
 help: ## Print these lines
@@ -61,6 +60,9 @@ soak: $(STAMPS)/killpoints $(STAMPS)/group-test $(STAMPS)/group-demo ## Kill one
 
 states: $(STAMPS)/killpoints $(STAMPS)/group-test ## Run the state machines of rings, overlays, names and caches for 100,000 steps
 	$(BIN)/python tests/states.py
+
+histories: $(STAMPS)/killpoints $(STAMPS)/group-test ## Check what processes did, some of them killed, for the promised order; SECONDS=600 for long
+	$(BIN)/python tests/histories.py $(if $(SECONDS),--seconds $(SECONDS))
 
 loom: ## Run the models of holds, locks, rings and hits over all interleavings
 	RUSTFLAGS="--cfg loom" cargo test --release -p ndshare --lib models --target-dir target/loom
