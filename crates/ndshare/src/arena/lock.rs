@@ -40,7 +40,7 @@ pub(super) struct ArenaLock<'a> {
 }
 
 impl Arena {
-    fn arena_word(&self) -> LockWord<'_> {
+    pub(super) fn arena_word(&self) -> LockWord<'_> {
         LockWord(&self.control.header().lock.0)
     }
 
