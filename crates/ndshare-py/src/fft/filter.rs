@@ -46,7 +46,8 @@ impl FftFilter {
         let kept = kept.map(|kept| self.room_for_spectrum(py, kept, frame, out)).transpose()?;
         let kept = kept.as_ref().map(array);
         let (shape, number, workers) = (spec.shape(), self.filter.output(), workers.or(plan.workers));
-        let target = Target::of(py, out, shape, number).ok_or_else(|| plan.bad_out(py, "output array", out, shape, number))?;
+        let target =
+            Target::of(py, out, shape, number).ok_or_else(|| plan.bad_out(py, "output array", out, shape, number))?;
         carry_out(py, &x, shape, number, spec.points(), target, move |from, into, check| {
             // SAFETY: `carry_out` hands over arrays of these shapes, which share no bytes; the spectrum was looked at
             // above, and lives in a read-only array of its own; so was the room for the frame's, which shares no bytes with

@@ -100,7 +100,8 @@ impl FftPlan {
     ) -> PyResult<Bound<'py, PyAny>> {
         let (spec, workers) = (self.plan.spec(), workers.or(self.workers));
         let (shape, number) = (spec.result_shape(), spec.output());
-        let target = Target::of(py, out, &shape, number).ok_or_else(|| self.bad_out(py, "output array", out, &shape, number))?;
+        let target =
+            Target::of(py, out, &shape, number).ok_or_else(|| self.bad_out(py, "output array", out, &shape, number))?;
         carry_out(py, x, &shape, number, spec.points(), target, |from, into, check| {
             // SAFETY: `carry_out` hands over arrays of these shapes and items, which share no bytes.
             unsafe { self.plan.run_raw(from, into, workers, check) }

@@ -194,14 +194,22 @@ fn by_levels<'py>(py: Python<'py>, arrays: &Bound<'py, PyAny>, axes: &[isize]) -
     let Some((axis, inner)) = axes.split_first() else { return Err(not_so_deep(0)) };
     let parts = list.iter().map(|part| by_levels(py, &part, inner)).collect::<PyResult<Vec<_>>>()?;
     let axis = axis.into_pyobject(py)?.into_any();
-    Function::Concatenate.call(py, PyList::new(py, parts)?.as_any(), &Arguments { axis: Some(&axis), ..Arguments::default() })
+    Function::Concatenate.call(
+        py,
+        PyList::new(py, parts)?.as_any(),
+        &Arguments { axis: Some(&axis), ..Arguments::default() },
+    )
 }
 
 #[cold]
 fn not_so_deep(left: usize) -> PyErr {
     PyValueError::new_err(match left {
-        0 => "expected lists that are as deep as there are axes, got deeper ones: give an axis for each level".to_owned(),
-        left => format!("expected lists that are as deep as there are axes, got some {left} less deep: give an axis for each level"),
+        0 => {
+            "expected lists that are as deep as there are axes, got deeper ones: give an axis for each level".to_owned()
+        }
+        left => format!(
+            "expected lists that are as deep as there are axes, got some {left} less deep: give an axis for each level"
+        ),
     })
 }
 

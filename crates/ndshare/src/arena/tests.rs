@@ -436,7 +436,10 @@ fn many_dead_are_swept_together() {
     noise.pid.store(u32::MAX, SeqCst);
     let (departures, newcomer) = (arena.departures(), Arena::join_on_heap(&heap).unwrap());
     assert_eq!(arena.departures() - departures, 61);
-    assert!(newcomer.lock_block(&newcomer.take(kept.block()).unwrap(), Reentry::Refuse, &forever).unwrap(), "an owner died");
+    assert!(
+        newcomer.lock_block(&newcomer.take(kept.block()).unwrap(), Reentry::Refuse, &forever).unwrap(),
+        "an owner died"
+    );
     assert!(arena.is_live(lent), "its guests use it");
     let live = theirs.iter().filter(|hold| arena.is_live(hold.block()) && hold.block() != kept.block());
     assert_eq!(live.map(Hold::block).collect::<Vec<_>>(), [lent]);

@@ -187,12 +187,7 @@ impl Options {
     ///
     /// # Errors
     /// As there.
-    pub fn block_along<'a>(
-        &self,
-        blocks: impl Into<Blocks<'a>>,
-        axes: &[isize],
-        out: Option<&Array>,
-    ) -> Result<Array> {
+    pub fn block_along<'a>(&self, blocks: impl Into<Blocks<'a>>, axes: &[isize], out: Option<&Array>) -> Result<Array> {
         self.grid(blocks.into(), Some(axes), out)
     }
 

@@ -82,7 +82,8 @@ impl<S> Montage<S> {
         let all = [marks.len()];
         let mut values = marks.iter().zip(shapes).enumerate();
         for (row, &count) in strip.rows.map_or(&all[..], |rows| rows.counts).iter().enumerate() {
-            let mut line = Line { row, across: plan.depth, first: plan.parts.len() + plan.wanted.len(), along: 0, height: None };
+            let mut line =
+                Line { row, across: plan.depth, first: plan.parts.len() + plan.wanted.len(), along: 0, height: None };
             for (number, (mark, shape)) in values.by_ref().take(count) {
                 plan.place(strip, old, &mut line, (number, mark, shape), &name)?;
             }
@@ -329,10 +330,18 @@ mod tests {
         // Errors say where.
         let error = of(&none, &marks, &[Some(&[1, 4]), Some(&[2, 2]), None, None, None]).unwrap_err().to_string();
         assert!(error.contains("1 long along axis 0") && error.ends_with("the key 1 in row 0, column 1"), "{error}");
-        let short = of(&none, &marks, &[&[1, 4], &[1, 1], &[2, 1], &[2, 2], &[2, 3]].map(|shape: &[usize; 2]| Some(&shape[..])));
+        let short = of(
+            &none,
+            &marks,
+            &[&[1, 4], &[1, 1], &[2, 1], &[2, 2], &[2, 3]].map(|shape: &[usize; 2]| Some(&shape[..])),
+        );
         let error = short.unwrap().check_extent(grid).unwrap_err().to_string();
         assert!(error.contains("the values of row 0 are 5 long along axis 1"), "{error}");
-        let low = of(&none, &marks, &[&[1, 4], &[1, 2], &[1, 1], &[1, 2], &[1, 3]].map(|shape: &[usize; 2]| Some(&shape[..])));
+        let low = of(
+            &none,
+            &marks,
+            &[&[1, 4], &[1, 2], &[1, 1], &[1, 2], &[1, 3]].map(|shape: &[usize; 2]| Some(&shape[..])),
+        );
         let error = low.unwrap().check_extent(grid).unwrap_err().to_string();
         assert!(error.contains("the rows are 2 long along axis 0"), "{error}");
     }

@@ -201,7 +201,9 @@ impl Convolution {
         }
         expect_shape(&into, (self.problem.rows, self.problem.cols))?;
         // SAFETY: as for `Vertical::run`.
-        unsafe { with_vector!(self.plan.vector(), &self.plan, convolve(from, (spectrum, kept), into, scale, workers, check)) }
+        unsafe {
+            with_vector!(self.plan.vector(), &self.plan, convolve(from, (spectrum, kept), into, scale, workers, check))
+        }
     }
 }
 

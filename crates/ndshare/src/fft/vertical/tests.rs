@@ -501,8 +501,7 @@ fn check_filter(vector: Vector, problem: &Problem, dice: &mut Dice) {
         let (again, kept) =
             (Array::new(output_number(&back), rows, cols, Order::C), Array::new(complex, rows, half, Order::Gaps));
         // SAFETY: as above.
-        let outcome =
-            unsafe { plan.run(from.plane, (spectrum.plane, Some(kept.plane)), again.plane, 0.25, 2, &calm) };
+        let outcome = unsafe { plan.run(from.plane, (spectrum.plane, Some(kept.plane)), again.plane, 0.25, 2, &calm) };
         assert_eq!(outcome.is_ok(), order == AxisOrder::RowsFirst, "{what}");
         if outcome.is_ok() {
             let places = (0..rows).flat_map(|row| (0..cols).map(move |column| (row, column)));
