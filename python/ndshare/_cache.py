@@ -380,8 +380,8 @@ def mosaic(
 
     `keys` are rows: lists in a list, or an array of keys with two axes. The values of a row stand side by side along
     ``axes[1]``, and are equally long along ``axes[0]``, along which the rows follow each other. So images with
-    channels, (rows, columns, channels), need nothing more. `out`, `workers`, `timeout` and `progress` are those of `concatenate`:
-    on a `Canvas` a value that stands at its place is neither loaded nor copied.
+    channels, (rows, columns, channels), need nothing more. `out`, `workers`, `timeout` and `progress` are those of
+    `concatenate`: on a `Canvas` a value that stands at its place is neither loaded nor copied.
 
     Raises ValueError, with the key, its row and its column, for a value that does not fit the others, and for a row
     without keys; else what `concatenate` raises.

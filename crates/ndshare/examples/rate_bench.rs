@@ -3,12 +3,14 @@
 //! It starts itself once more as the consumer, which gets each frame and looks at its first byte. For frames of 1, 2 and
 //! 8 KiB it prints how many nanoseconds one takes, and how many frames come in a second: one by one (`begin`, a copy and
 //! `publish`; `get`), and a hundred at a time (`publish_many`; `get_many`). Nobody loses any; the median of some runs counts.
-//! It is the twin of `bench/rates.py`, without Python.
+//! It is the twin of `bench/rates.py`, without Python. Each side is to have a processor of its own; `CONSUMER_BY` is what the
+//! other one is started by: `CONSUMER_BY="taskset -c 1" taskset -c 0 target/release/examples/rate_bench`.
 
 use ndshare::arena::Deadline;
 use ndshare::element::Number;
 use ndshare::ring::{Content, Format, Many, Mode, Reader, Ring, RingOptions, Start, publish_many};
 use ndshare::{Error, Kind, Result};
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
@@ -105,8 +107,10 @@ struct Consumer {
 
 impl Consumer {
     fn start(reader: &str, batch: usize) -> std::io::Result<Self> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args([reader, &batch.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let (by, program) = (std::env::var("CONSUMER_BY").unwrap_or_default(), std::env::current_exe()?);
+        let mut words = by.split_whitespace().map(OsString::from).chain([program.into_os_string()]);
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words).args([reader, &batch.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn()?;
         let missing = || std::io::Error::other("expected pipes to the consumer");
         let (input, output) = child.stdin.take().zip(child.stdout.take()).ok_or_else(missing)?;

@@ -188,7 +188,7 @@ impl<V: Lanes> Strip<'_, V> {
         };
         match (self.fetch, self.emit) {
             (Fetch::Complex(from, ..), Emit::Complex(to, ..)) if from.data == to.data => next.split(),
-            (_, Emit::Complex(ref to, ..)) => [ahead_of(to, column), next],
+            (_, Emit::Complex(ref to, ..) | Emit::Filtered(_, _, _, Some(ref to))) => [ahead_of(to, column), next],
             (_, Emit::Planar(to)) => [of_planar(to, column), next],
             _ => [Ahead::NOTHING, next],
         }
