@@ -24,7 +24,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.lib.recfunctions import repack_fields
 
 import ndshare as nds
-from helpers import MIB, environment, held, label, mappings, run
+from helpers import HANG, MIB, environment, held, label, mappings, run
 
 Array = np.ndarray[Any, Any]
 
@@ -216,7 +216,7 @@ OBJECTS: list[Any] = [
     3, 2.5, True, 1j, "text", b"bytes", [], [1, 2], [[1, 2], [3, 4]], (1.5, 2), [[]], [True, 2, 3.0], range(5),
     np.float32(1), np.arange(12).reshape(3, 4).T, np.arange(6)[::-2], np.zeros((2, 0)), memoryview(b"abcdef"),
     bytearray(b"xyz"), [np.arange(3), np.arange(3)], np.array("2020-02-02", "M8[D]"), ["ab", "c"], [b"a", b"bcd"],
-    np.broadcast_to(np.arange(3), (4, 3)), np.ma.masked_array([1, 2], [0, 1]), np.zeros(2, STRUCT),
+    np.broadcast_to(np.arange(3), (4, 3)), np.ma.masked_array([1, 2], [0, 0]), np.zeros(2, STRUCT),
     np.asfortranarray(np.arange(24).reshape(2, 3, 4))[:, ::-1],
 ]  # fmt: skip
 
@@ -226,6 +226,54 @@ OBJECTS: list[Any] = [
 @pytest.mark.parametrize("ndmin", [0, 2])
 def test_array_is_numpys(thing: Any, order: Any, ndmin: int) -> None:
     same(nds.array(thing, order=order, ndmin=ndmin), np.array(thing, order=order, ndmin=ndmin))
+
+
+class Metres(np.ndarray):  # as the quantities of astropy and unyt are
+    unit = "m"
+
+
+MORE_THAN_ITEMS: list[tuple[Any, str]] = [
+    (np.ma.masked_array([1, 2, 3], [0, 1, 1]), r"a masked array, 2 of whose items are masked, .* x\.filled\(value\)"),
+    (np.ma.masked_array(np.zeros(2, STRUCT), mask=True), "a masked array"),
+    (np.ma.masked_array(5, mask=True), "1 of whose items"),
+    (np.arange(3).view(Metres), "Metres in m, and the unit would be lost"),
+]
+
+
+@pytest.mark.parametrize(("thing", "told"), MORE_THAN_ITEMS)
+def test_what_its_items_do_not_say_is_not_lost_in_silence(thing: Any, told: str) -> None:
+    """NumPy drops a mask without a word where it makes plain arrays; memory that others read has no place for one."""
+    ring, cache = nds.Ring(slots=4), nds.Cache("1 MiB", load=lambda _: thing)
+    fields = nds.Ring(fields={"a": (thing.shape, thing.dtype)}, slots=4)
+    made = [
+        nds.array,
+        nds.asarray,
+        ring.put,
+        ring.writer().put,
+        lambda x: fields.put({"a": x}),
+        lambda x: ring.put((x, x)),
+    ]
+    made += [lambda x: ring.put_many([x]), lambda _: cache["key"], lambda x: cache.__setitem__("key", x)]
+    for call in made + ([ring.put_many] if thing.ndim else []):
+        with pytest.raises(TypeError, match=told):
+            call(thing)
+    assert (ring.stats()["written"], fields.stats()["written"], len(cache)) == (0, 0, 0)
+    with pytest.raises(TypeError, match=told):
+        nds.publish("masked", thing)
+
+
+def test_classes_whose_items_say_all_are_taken() -> None:
+    ring = nds.Ring(slots=8)
+    frames = ring.reader()
+    records = np.array([(1, 2)], [("unit", "i4"), ("mask", "i4")]).view(np.recarray)
+    matrix: Any = np.array([[1, 2]]).view(np.matrix)
+    for thing in (np.ma.masked_array([1, 2]), np.ma.masked_array([1, 2], [0, 0]), matrix, records):
+        ring.put(thing)
+        for taken in (frames.get(timeout=HANG), nds.asarray(thing)):
+            assert taken.dtype == np.asarray(thing).dtype
+            assert np.array_equal(np.asarray(taken), np.asarray(thing))
+    ring.put(records[:1].view(np.ndarray))
+    assert ring.put(frames.get(timeout=HANG)) == 5
 
 
 @pytest.mark.parametrize("thing", [[1, 2.7], np.arange(4), [True], np.zeros((2, 3), order="F")], ids=repr)

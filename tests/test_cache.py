@@ -332,11 +332,44 @@ def test_values_come_back_as_they_are(value: Any, way: str) -> None:
 
 
 def test_subclasses_become_plain() -> None:
-    cache = nds.Cache("1 MiB", lambda _: np.ma.masked_array([1, 2], [0, 1]))
+    cache = nds.Cache("1 MiB", lambda _: np.ma.masked_array([1, 2], [0, 0]))
     assert type(cache[1]) is np.ndarray
     cache[2] = np.array([(1,)], [("a", "i4")]).view(np.recarray)
     assert type(cache[2]) is np.ndarray
     assert cache[2]["a"] == 1
+
+
+# ---- keys of files --------------------------------------------------------------------------------------------------
+
+
+def test_a_key_of_a_file_changes_with_the_file(tmp_path: Path) -> None:
+    cache = nds.Cache("1 MiB", load=lambda key: np.frombuffer(Path(key[0]).read_bytes(), np.uint8))
+    path = tmp_path / "image"
+    path.write_bytes(b"abc")
+    key = nds.file_key(path)
+    assert key == nds.file_key(str(path)) == nds.file_key(os.path.relpath(path))
+    assert (key[0], nds.file_key(path, 3, "page")) == (str(path), (*key, 3, "page"))
+    assert bytes(cache[key]) == bytes(cache[nds.file_key(path)]) == b"abc"
+    assert cache.info()["loads"] == 1
+    facts = path.stat()
+    # Of the same time, but longer.
+    path.write_bytes(b"abcd")
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    assert bytes(cache[nds.file_key(path)]) == b"abcd"
+    # As long, and later.
+    path.write_bytes(b"abce")
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns + 1))
+    assert bytes(cache[nds.file_key(path)]) == b"abce"
+    # Replaced by another file of the same time and length.
+    other = tmp_path / "other"
+    other.write_bytes(b"abcf")
+    os.utime(other, ns=(facts.st_atime_ns, facts.st_mtime_ns + 1))
+    other.replace(path)
+    assert bytes(cache[nds.file_key(path)]) == b"abcf"
+    assert cache.info()["loads"] == 4
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        nds.file_key(path)
 
 
 @pytest.mark.parametrize("bad", [np.array([object()]), np.array(["a"], np.dtypes.StringDType()), [1, "a", None]])

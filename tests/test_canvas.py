@@ -686,3 +686,137 @@ def test_a_filler_that_is_killed_in_the_middle() -> None:
     with nds.locked(canvas.array, timeout=HANG):
         pass
     assert wait_until(lambda: cache.info()["pinned"] == 2)
+
+
+# ---- mosaics --------------------------------------------------------------------------------------------------------
+
+
+def grid_of(rows: int, columns: int) -> list[list[tuple[int, int]]]:
+    return [[(row, column) for column in range(columns)] for row in range(rows)]
+
+
+def shaded(key: tuple[int, int]) -> Array:
+    """Return a tile whose extents depend on its place: rows of one height, columns of several widths."""
+    row, column = key
+    rng = np.random.default_rng(10 * row + column)
+    return rng.integers(0, 255, (2 + row, 3 + (column + row) % 3, 2), np.uint8)
+
+
+def test_a_mosaic_is_numpys_block() -> None:
+    cache = nds.Cache("4 MiB", load=shaded)
+    keys = grid_of(3, 3)
+    # The channels last, where block takes the last axes: first, as its twin has them.
+    expected = np.moveaxis(np.block([[np.moveaxis(shaded(key), -1, 0) for key in row] for row in keys]), 0, -1)
+    made = cache.mosaic(keys)
+    assert nds.is_shared(made)
+    assert np.array_equal(made, expected)
+    out, canvas = nds.zeros(expected.shape, np.uint16), nds.Canvas(expected.shape, np.uint8)
+    cache.clear()
+    told: list[tuple[int, int]] = []
+    assert cache.mosaic(keys, out, workers=2, progress=lambda *now: told.append(now)) is out
+    assert told[-1] == (9, 9)
+    assert cache.mosaic(keys, out=canvas, timeout=HANG) is canvas
+    as_objects = np.empty((3, 3), object)
+    for row, column in np.ndindex(3, 3):
+        as_objects[row, column] = (row, column)
+    assert np.array_equal(cache.mosaic(as_objects), expected)
+    for joined in (out, canvas.array):
+        assert np.array_equal(joined, expected)
+    assert cache.info()["loads"] == 18
+    # Of arrays without channels it is block itself; other axes, too.
+    flat = nds.Cache("1 MiB", load=lambda key: shaded(key)[..., 0])
+    plain = np.block([[shaded(key)[..., 0] for key in row] for row in keys])
+    assert np.array_equal(flat.mosaic(keys), plain)
+    turned = nds.Cache("1 MiB", load=lambda key: shaded(key).T)
+    assert np.array_equal(turned.mosaic(keys, axes=(2, 1)), expected.T)
+    across = nds.Canvas(expected.T.shape, np.float32)
+    assert np.array_equal(turned.mosaic(keys, out=across, axes=(-1, -2)).array, expected.T)
+
+
+def test_a_mosaic_copies_what_changed() -> None:
+    cache = nds.Cache("4 MiB", load=lambda key: np.full((2, 3), 10 * key[0] + key[1], np.uint8))
+    keys = grid_of(2, 3)
+    canvas = nds.Canvas((4, 9), np.uint8)
+    expected = np.block([[np.full((2, 3), 10 * row + column, np.uint8) for row, column in line] for line in keys])
+    cache.mosaic(keys, out=canvas)
+    assert np.array_equal(canvas.array, expected)
+    cache[1, 1] = np.full((2, 3), 77, np.uint8)
+    expected[2:, 3:6] = 77
+    behind(canvas)[:] = 200
+    cache.mosaic(keys, out=canvas)
+    now = canvas.array
+    assert (now[2:, 3:6] == 77).all()
+    assert (np.delete(now[2:], range(3, 6), 1) == 200).all()
+    assert (now[:2] == 200).all()
+    # What stands is not loaded, though it was evicted meanwhile; and a row that moves is copied.
+    loads = cache.info()["loads"]
+    cache.mosaic(keys, out=canvas)
+    assert cache.info()["loads"] == loads
+    cache.mosaic(keys[::-1], out=canvas)
+    assert np.array_equal(canvas.array, np.concatenate((expected[2:], expected[:2])))
+
+
+def test_a_mosaic_that_does_not_fit_says_which_key_is_where() -> None:
+    shapes = {"a": (2, 3), "b": (2, 4), "c": (3, 3), "d": (2, 4, 1), "e": (2, 2)}
+    cache = nds.Cache("4 MiB", load=lambda key: np.zeros(shapes[key], np.uint8))
+    canvas = nds.Canvas((4, 7), np.uint8)
+    for out in (None, canvas):
+        for keys, where in (
+            ([["a", "b"], ["a", "c"]], r"'c' in row 1, column 1"),
+            ([["a", "d"], ["a", "b"]], r"'d' in row 0, column 1"),
+            ([["a", "b"], ["a", "e"]], r"row 1"),
+        ):
+            with pytest.raises(ValueError, match=where):
+                cache.mosaic(keys, out=out)
+        with pytest.raises(ValueError, match="at least one key in each row"):
+            cache.mosaic([["a"], []], out=out)
+        with pytest.raises(TypeError, match=r"expected rows of keys, .*, got 'ab' as row 0"):
+            cache.mosaic(["ab", "ab"], out=out)
+        with pytest.raises(KeyError):
+            cache.mosaic([["a", "nothing"]], out=out)
+        with pytest.raises(ValueError, match="axis 2 is out of bounds"):
+            cache.mosaic([["a", "b"]], out=out, axes=(0, 2))
+        with pytest.raises(ValueError, match="expected axes that differ"):
+            cache.mosaic([["a", "b"]], out=out, axes=(1, -1))
+    with pytest.raises(ValueError, match="wrong shape"):
+        cache.mosaic([["a", "b"]], out=canvas)
+    assert not canvas.array.any()
+
+
+def test_a_filler_of_a_mosaic_that_is_killed_in_the_middle() -> None:
+    """The next one copies everything, and who reads under the lock is told."""
+    cache = nds.Cache("1 MiB", load=lambda key: np.full((64, 256), 10 * key[0] + key[1], np.uint8))
+    keys, canvas = grid_of(2, 4), nds.Canvas((128, 1024), np.uint8)
+    cache.mosaic(keys, out=canvas)
+    expected = canvas.array.copy()
+    child = FORK.Process(target=workers.fill_and_be_killed, args=(canvas, [canvas.array.copy()]))
+    child.start()
+    child.join(HANG)
+    assert child.exitcode == -signal.SIGKILL
+    child.close()
+    with pytest.raises(nds.OwnerDied), nds.locked(canvas.array, timeout=HANG):
+        pass
+    behind(canvas)[:] = 99
+    cache.mosaic(keys, out=canvas)
+    assert np.array_equal(canvas.array, expected)
+    with nds.locked(canvas.array, timeout=HANG):
+        pass
+
+
+def test_a_mosaic_that_waits_names_what_is_missing() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def load(key: int) -> Array:
+        if key == 3:
+            begun.set()
+            go_on.wait(HANG)
+        return np.full((1, 2), key, np.uint8)
+
+    cache = nds.Cache("1 MiB", load=load)
+    try:
+        with pytest.raises(nds.Timeout, match=r"missing are 3; wait longer"):
+            cache.mosaic([[1, 2], [3, 4]], timeout=0.3, workers=4)
+        assert begun.is_set()
+    finally:
+        go_on.set()
+    assert cache.mosaic([[1, 2], [3, 4]], timeout=HANG).tolist() == [[1, 1, 2, 2], [3, 3, 4, 4]]

@@ -678,6 +678,54 @@ def test_a_convolution_is_two_transforms_and_a_product(shape: tuple[int, int], d
         assert not c.spectrum.flags.writeable
 
 
+@pytest.mark.parametrize("shape", [(12, 20), (64, 48), (60, 75), (23, 31), (120, 132), (1, 8)])
+@pytest.mark.parametrize(("dtype", "result"), [("u2", "c8"), ("f8", "c16"), ("i4", "c8")])
+def test_a_convolution_gives_the_spectrum_too(shape: tuple[int, int], dtype: str, result: str) -> None:
+    rng = np.random.default_rng(19)
+    plan = nds.fft.plan_rfft2(shape, dtype, result)
+    frame, c = sample(rng, shape, dtype), plan.convolve(rng.standard_normal(shape)[: shape[0], :1])
+    expected, filtered = plan(frame), c(frame)
+    for count in (None, 1, 2):
+        wide = np.full((shape[0], 2 * plan.result_shape[1]), 7, result)
+        for spectrum in (
+            nds.full(plan.result_shape, 7, result),
+            wide[:, ::2],
+            np.full(plan.result_shape, 7, result, "F"),
+        ):
+            made = c(frame, spectrum_out=spectrum, workers=count)
+            assert distance(spectrum, expected) < 8 * epsilon(result)
+            assert distance(made, filtered) < 32 * epsilon(result)
+        assert (wide[:, 1::2] == 7).all()
+        out = np.empty(shape, filtered.dtype)
+        assert c(frame, out=out, spectrum_out=spectrum) is out
+        assert distance(out, filtered) < 32 * epsilon(result)
+
+
+@pytest.mark.parametrize("shape", [(12, 20), (23, 31)])
+def test_a_spectrum_that_does_not_fit_is_refused_and_nothing_is_written(shape: tuple[int, int]) -> None:
+    plan = nds.fft.plan_rfft2(shape, "f4", "c8")
+    c, right = plan.convolve([[1.0]]), plan.result_shape
+    frame, out = np.ones(shape, "f4"), np.full(shape, 7, "f4")
+    read_only = np.full(right, 7, "c8")
+    read_only.flags.writeable = False
+    memory = np.zeros(4 * shape[0] * (shape[1] + 2), "f4")
+    inside, within = memory[: frame.size].reshape(shape), memory[: 2 * right[0] * right[1]].view("c8").reshape(right)
+    for wrong in (np.full(shape, 7, "c8"), np.full(right, 7, "c16"), np.full(right, 7, "f4"), read_only):
+        with pytest.raises(
+            ValueError, match=r"spectrum_out has wrong shape, dtype or layout: expected a writable array"
+        ):
+            c(frame, out=out, spectrum_out=wrong)
+        assert (wrong == 7).all()
+    for frame_, out_ in ((inside, out), (frame, inside)):
+        with pytest.raises(ValueError, match="shares no memory with the frame and with out"):
+            c(frame_, out=out_, spectrum_out=within)
+    with pytest.raises(ValueError, match="output array has wrong shape"):
+        c(frame, out=np.zeros((3, 3), "f4"), spectrum_out=(kept := np.full(right, 7, "c8")))
+    assert (kept == 7).all()
+    assert (out == 7).all()
+    assert not memory.any()
+
+
 def test_what_cannot_be_a_convolution_is_refused() -> None:
     plan = nds.fft.plan_rfft2((12, 20), "u2", "c8")
     for wrong in (np.zeros((13, 20)), np.zeros((12, 20), complex), np.zeros(3)):

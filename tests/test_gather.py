@@ -500,6 +500,27 @@ def test_workers_must_be_a_number_that_can_work(workers: int) -> None:
         nds.concatenate([A34, A34], workers="2")  # type: ignore[arg-type]
 
 
+def test_blocks_along_other_axes_are_blocks_turned() -> None:
+    rng = np.random.default_rng(4)
+    tiles: Any = [[rng.integers(0, 99, (2 + row, 3 + column, 2)) for column in range(3)] for row in range(2)]
+    expected = np.moveaxis(np.block([[np.moveaxis(tile, -1, 0) for tile in row] for row in tiles]), 0, -1)
+    out = np.zeros(expected.shape, np.float64)
+    assert nds.block(tiles, axes=(0, 1), out=out) is out
+    for made in (nds.block(tiles, axes=(0, 1)), nds.block(tiles, axes=[-3, -2], workers=2), out):
+        assert np.array_equal(made, expected)
+    # What only NumPy does.
+    listed = [[tile.tolist() for tile in row] for row in tiles]
+    assert np.array_equal(nds.block([[tile.astype("O") for tile in row] for row in tiles], axes=(0, 1)), expected)
+    assert np.array_equal(nds.block(tiles[0], axes=(1,)), np.concatenate(tiles[0], axis=1))
+    for axes, told in (((0,), "expected"), ((0, 1, 2), "expected"), ((0, 3), "out of bounds")):
+        with pytest.raises(ValueError, match=told):
+            nds.block(tiles, axes=axes)
+    with pytest.raises(ValueError, match="expected"):
+        nds.block(listed, axes=(0, 1))
+    with pytest.raises(ValueError, match="must match exactly"):
+        nds.block([[A34, A34], [A34, A43]], axes=(0, 1))
+
+
 def test_blocks_need_an_output_of_their_shape() -> None:
     with pytest.raises(ValueError, match=re.escape("expected (3, 8), got (8, 3)")):
         nds.block([A34, A34], out=np.zeros((8, 3)))

@@ -131,6 +131,18 @@ def test_another_process_waits(kind: str, method: str) -> None:
 # Locks of arrays
 
 
+def test_who_waits_for_an_array_learns_who_has_it() -> None:
+    """Also after a short wait; it was told after a second only."""
+    array = nds.zeros(4)
+    with Child(lock_workers.hold, array) as one:
+        assert one.hear() == "inside"
+        told = rf"the lock was not free before the timeout.* is still held by pid {one.pid} \("
+        with pytest.raises(nds.Timeout, match=told), nds.locked(array, timeout=0.02):
+            pass
+        one.tell()
+        assert one.hear() == "outside"
+
+
 def test_views_share_the_lock_of_their_block() -> None:
     a, b = nds.zeros((10, 10)), nds.zeros(10)
     for view in (a, a[3:], a.T, a[::-1, ::2], a.view(np.uint8), a[2:2]):

@@ -336,6 +336,24 @@ def test_a_raw_file_has_as_many_frames_as_its_description_says(tmp_path: Path) -
     source.close()
 
 
+@pytest.mark.parametrize("frames", [3, 2**60])
+def test_frames_of_no_bytes_are_counted_by_their_table(frames: int, tmp_path: Path) -> None:
+    """A description that merely said so many was replayed for years."""
+    path = tmp_path / "run.raw"
+    path.touch()
+    facts = {"format": "ndshare raw 1", "shape": [4, 0], "dtype": "<u2", "frame_bytes": 0, "frames": frames}
+    (tmp_path / "run.raw.json").write_text(json.dumps(facts))
+    with pytest.raises(
+        ValueError, match=rf"expected a table beside .*run\.raw, .* and {frames} of them are merely said"
+    ):
+        nds.replay(path, speed=None)
+    (tmp_path / "run.raw.json").write_text(json.dumps({**facts, "frames": 0}))
+    assert open_source(path).frames == 0
+    np.save(tmp_path / "run.npy", np.zeros((frames if frames < 9 else 9, 0)))
+    with pytest.raises(ValueError, match="leave nothing in a file"):
+        open_source(tmp_path / "run.npy")
+
+
 def test_a_cut_tiff_has_the_frames_before_the_cut(tmp_path: Path) -> None:
     tifffile = pytest.importorskip("tifffile")
     with tifffile.TiffWriter(path := tmp_path / "run.tif") as file:

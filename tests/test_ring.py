@@ -1830,7 +1830,7 @@ def test_many_frames_are_begun_at_once() -> None:
     with ExitStack() as stack:
         for _ in range(10):  # two slots and eight spare frames
             stack.enter_context(ring.write())
-        with pytest.raises(nds.Full, match="being filled"):
+        with pytest.raises(nds.Full, match=rf"being filled.* They are filled by pid {os.getpid()} \("):
             ring.put([0, 0], timeout=0.01)
 
 

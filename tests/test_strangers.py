@@ -280,6 +280,31 @@ def test_who_attaches_while_the_publisher_ends_keeps_the_name(runtime: Path) -> 
     assert kept.tolist() == [1, 1, 1]
 
 
+@needs_points
+@pytest.mark.parametrize("call", ["publish", "unpublish"])
+def test_who_waits_for_the_registry_keeps_to_a_timeout_and_learns_who_has_it(call: str, runtime: Path) -> None:
+    """Once it waited for ever, and without a word, for a process that was stopped."""
+    with running(ENDS) as publisher:
+        assert said(publisher) == "published"
+        assert publisher.stdin
+        publisher.stdin.write("\n")
+        publisher.stdin.flush()
+        state = Path(f"/proc/{publisher.pid}/stat")
+        assert wait_until(lambda: state.read_text().rsplit(")", 1)[1].split()[0] == "T")
+        mine = nds.ones(2)
+        waiting = {"publish": lambda: nds.publish("y", mine, timeout=0.1), "unpublish": lambda: nds.unpublish("x", 0.1)}
+        with pytest.raises(nds.Timeout, match=rf"names .* It is held by pid {publisher.pid} \(.*, stopped\)"):
+            waiting[call]()
+        assert entries(runtime) == ["name-x"]
+        publisher.send_signal(signal.SIGCONT)
+        publisher.wait(HANG)
+    for wrong in (-1.0, float("nan")):
+        with pytest.raises(ValueError, match="timeout"):
+            nds.publish("y", mine, timeout=wrong)
+    nds.publish("y", mine, timeout=HANG)
+    assert nds.unpublish("y", timeout=None)
+
+
 SHORT = (
     """
 import os, resource, sys

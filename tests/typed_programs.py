@@ -54,6 +54,7 @@ def joins() -> None:
     assert_type(nds.stack([frame, frame], axis=2), U16)
     assert_type(nds.stack([frame, frame], dtype=np.float32), F32)
     assert_type(nds.block([[frame, frame], [frame, frame]]), U16)
+    assert_type(nds.block([[frame, frame]], axes=(0, 1)), U16)
     nds.copyto(canvas, nds.zeros((8, 6), np.uint16))
 
 
@@ -127,6 +128,8 @@ def caches() -> None:
     assert_type(cache.concatenate([1, 2], axis=1), U16)
     canvas = nds.Canvas((2, 6), np.uint16)
     assert_type(cache.concatenate([1, 2], axis=1, out=canvas), nds.Canvas[np.uint16])
+    assert_type(cache.mosaic([[1, 2], [3, 4]]), U16)
+    assert_type(cache.mosaic([[1, 2]], out=canvas), nds.Canvas[np.uint16])
     untold = nds.Cache("1 MiB")
     assert_type(untold.fetch(1, load_tile), U16)
     assert_type(untold[1], NDArray[Any])

@@ -45,6 +45,7 @@ except ModuleNotFoundError as _error:
 from . import _cache, _copies, _lock, _overlay, _ring, _session, _travel
 from ._arrays import array, asarray, empty_like, full, full_like, ones, ones_like, zeros_like
 from ._c_api import get_include, get_library
+from ._cache import file_key
 from ._copies import warn_copies
 from ._errors import (
     ArenaFull,
@@ -155,6 +156,7 @@ __all__ = [
     "empty_like",
     "enable",
     "fft",
+    "file_key",
     "full",
     "full_like",
     "get_include",

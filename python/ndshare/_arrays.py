@@ -10,7 +10,7 @@ from typing import Any, SupportsIndex, cast
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from . import _native
+from . import _items, _native
 from ._native import Arena
 
 Shape = SupportsIndex | Sequence[SupportsIndex]
@@ -204,6 +204,7 @@ def _source(object_: ArrayLike, dtype: DTypeLike | None, order: str, ndmin: int)
     if not isinstance(object_, np.ndarray):
         made = np.array(object_, dtype=dtype, copy=None, order=cast("Any", order), ndmin=ndmin)
         return made, made.dtype
+    _items.check(cast("NDArray[Any]", object_))
     source: NDArray[Any] = np.array(cast("NDArray[Any]", object_), copy=None, ndmin=ndmin)
     if dtype is None:
         return source, source.dtype

@@ -13,13 +13,14 @@ import time
 import types
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from itertools import islice
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import _native
+from . import _items, _native
 from ._errors import Timeout
 from ._generic import shown_in_notebooks, subscriptable
 from ._native import Arena, Cache, Canvas
@@ -38,8 +39,12 @@ def run(load: Load, key: Any, arena: Arena | None) -> Array:
 
 def _array_of(value: Any, what: Callable[[], str]) -> Array:
     """Return a value as an array; `what` begins the error for one that cannot be."""
+    if isinstance(value, np.ndarray):
+        found = _items.beside(cast("Array", value))
+        if found is not None:
+            raise TypeError(f"expected {what()} an array that its items say all of, got {found}")
     try:
-        array = np.asarray(value)
+        array: Array = np.asarray(cast("Any", value))
     except (TypeError, ValueError) as error:
         raise TypeError(f"expected {what()} an array of plain bytes, got {short(value)}: {error}") from error
     if array.dtype.hasobject:
@@ -59,6 +64,8 @@ def short(value: Any) -> str:
 
 
 _REPR = 100
+# How many keys an error names.
+_TOLD = 3
 
 
 # Keys that are known by a name
@@ -127,6 +134,39 @@ def _enum_member(parts: Any) -> enum.Enum:
     return found(name)
 
 
+# Keys of files
+
+
+def file_key(path: str | os.PathLike[str], *more: Any) -> tuple[Any, ...]:
+    """Return a key for what a file has now: another one when the file is written, replaced or touched.
+
+    It is (path, mtime_ns, size, inode, *more): the path as text, absolute but with symbolic links as they are, and the
+    facts of the file that it leads to. `more` is what else tells values apart, as a page or a scale. The loader gets
+    the key, and reads ``key[0]``. A file that changes keeps its old value under its old key, which nobody asks for any
+    more, and which goes by its turn.
+
+    One look at the file system, some microseconds. A file that is written a second time within one tick of its file
+    system's clock (1 to 10 ms) and stays as long, in place, has the same key: there is nothing to tell it by.
+
+    Raises FileNotFoundError where there is no file, and whatever else `os.stat` raises.
+
+    >>> import ndshare as nds, numpy as np, pathlib, tempfile
+    >>> cache = nds.Cache("64 MiB", load=lambda key: np.load(key[0]))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "a.npy"
+    ...     np.save(path, np.arange(3))
+    ...     before = cache[nds.file_key(path)]
+    ...     np.save(path, np.arange(4))
+    ...     before, cache[nds.file_key(path)], cache.info()["loads"]
+    (array([0, 1, 2]), array([0, 1, 2, 3]), 2)
+    """
+    facts = os.stat(path)
+    text: str = os.path.abspath(os.fspath(path))
+    return (text, facts.st_mtime_ns, facts.st_size, facts.st_ino, *more)
+
+
+file_key.__module__ = "ndshare"
+
 subscriptable(Cache, Canvas)
 shown_in_notebooks(Cache, Arena)
 
@@ -142,6 +182,7 @@ class _Job:
         self._end = _end(timeout)
         self._stop = _native.Stop()
         self._keys: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._missing: dict[bytes, Any] = {}
         self._outcomes: queue.SimpleQueue[tuple[bytes, Array | BaseException]] = queue.SimpleQueue()
 
     def _have(self, key: Any) -> Array:
@@ -153,6 +194,7 @@ class _Job:
             for name, key in keys.items():
                 tell(name, self._have(key))
             return
+        self._missing = dict(keys)
         for item in keys.items():
             self._keys.put(item)
         threads = [threading.Thread(target=self._work, name=f"ndshare load {number}") for number in range(workers)]
@@ -179,8 +221,14 @@ class _Job:
                 name, outcome = self._outcomes.get(timeout=seconds)
                 if isinstance(outcome, BaseException):
                     raise outcome
+                del self._missing[name]
                 return name, outcome
-        raise Timeout("not all keys were loaded before the timeout: wait longer, or look at the loader")
+        shown = ", ".join(short(key) for key in islice(self._missing.values(), _TOLD))
+        more = f" and {len(self._missing) - _TOLD} more" if len(self._missing) > _TOLD else ""
+        raise Timeout(
+            f"not all keys were loaded before the timeout, which process {os.getpid()} loads or waits for: missing are "
+            f"{shown}{more}; wait longer, or look at the loader"
+        )
 
     def _work(self) -> None:
         while not self._stop.is_set():
@@ -304,11 +352,107 @@ def concatenate(
         values = fetch_many(self, wanted, None, workers, timeout, progress)
         return _native.concatenate(values, axis, cast("Any", out), workers=workers)
     canvas = cast("Canvas", out)
-    montage = _native.Montage(canvas, self, wanted, axis)
+    return _painted(self, canvas, _native.Montage(canvas, self, wanted, axis), wanted, (workers, end, progress))
+
+
+def _painted(
+    cache: Cache, canvas: Canvas, montage: _native.Montage, wanted: list[Any], how: tuple[Any, float | None, Progress]
+) -> Canvas:
+    """Have what the canvas lacks loaded, and copied."""
+    workers, end, progress = how
     while numbers := montage.paint(workers, _left(end)):
         some = [wanted[number] for number in numbers]
-        montage.give(numbers, fetch_many(self, some, None, workers, _left(end), progress))
+        montage.give(numbers, fetch_many(cache, some, None, workers, _left(end), progress))
     return canvas
+
+
+def mosaic(
+    self: Cache,
+    keys: Iterable[Iterable[Any]],
+    out: Any = None,
+    *,
+    axes: tuple[int, int] = (0, 1),
+    workers: int | None = None,
+    timeout: float | None = None,
+    progress: Progress = None,
+) -> Any:
+    """Join the values of keys in a grid: rows of keys, as NumPy's `block` has rows of arrays. Loads what is missing.
+
+    `keys` are rows: lists in a list, or an array of keys with two axes. The values of a row stand side by side along
+    ``axes[1]``, and are equally long along ``axes[0]``, along which the rows follow each other. So images with
+    channels, (rows, columns, channels), need nothing more. `out`, `workers`, `timeout` and `progress` are those of
+    `concatenate`: on a `Canvas` a value that stands at its place is neither loaded nor copied.
+
+    Raises ValueError, with the key, its row and its column, for a value that does not fit the others, and for a row
+    without keys; else what `concatenate` raises.
+
+    >>> import ndshare as nds, numpy as np
+    >>> cache = nds.Cache("64 MiB", load=lambda key: np.full((2, 2, 3), 10 * key[0] + key[1], np.uint8))
+    >>> canvas = nds.Canvas((4, 6, 3), np.uint8)
+    >>> cache.mosaic([[(row, column) for column in range(3)] for row in range(2)], out=canvas).array[::2, ::2, 0]
+    array([[ 0,  1,  2],
+           [10, 11, 12]], dtype=uint8)
+    """
+    _check(workers, timeout, progress)
+    if progress is True:
+        with _bar() as tell_bar:
+            return mosaic(self, keys, out, axes=axes, workers=workers, timeout=timeout, progress=tell_bar)
+    end = _end(timeout)
+    rows = _rows(keys)
+    wanted = [key for row in rows for key in row]
+    down, along = axes
+    if isinstance(out, Canvas):
+        canvas = cast("Canvas", out)
+        montage = _native.Montage(canvas, self, wanted, along, down, [len(row) for row in rows])
+        return _painted(self, canvas, montage, wanted, (workers, end, progress))
+    values = iter(fetch_many(self, wanted, None, workers, timeout, progress))
+    grid = [[next(values) for _ in row] for row in rows]
+    _check_grid(rows, grid, (down, along))
+    return _native.block(grid, axes=(down, along), out=out, workers=workers)
+
+
+def _rows(keys: Iterable[Iterable[Any]]) -> list[list[Any]]:
+    """Return rows of keys. A row that is itself a key would be taken apart into characters or items in silence."""
+    rows: list[list[Any]] = []
+    for number, row in enumerate(keys):
+        given: Any = row
+        if not isinstance(given, list | np.ndarray | range) or getattr(cast("Any", given), "ndim", 1) != 1:
+            raise TypeError(
+                f"expected rows of keys, each a list, as in [[a, b], [c, d]], got {short(row)} as row {number}: a row "
+                "of one key is a list, too"
+            )
+        rows.append(list(row))
+    if not all(rows) or not rows:
+        raise ValueError(f"expected at least one key in each row, got rows of {[len(row) for row in rows]} keys")
+    return rows
+
+
+def _check_grid(rows: list[list[Any]], grid: list[list[Array]], axes: tuple[int, int]) -> None:
+    """Raise ValueError for values that do not fit, with the key."""
+    first = grid[0][0]
+    for axis in axes:
+        if not -first.ndim <= axis < first.ndim:
+            raise ValueError(f"axis {axis} is out of bounds for array of dimension {first.ndim}")
+    down, along = (axis % first.ndim for axis in axes)
+    if down == along:
+        raise ValueError(f"expected axes that differ, got {axes}")
+    free = {down, along}
+    for number, (keys, values) in enumerate(zip(rows, grid, strict=True)):
+        for column, (key, value) in enumerate(zip(keys, values, strict=True)):
+            height = values[0].shape[down] if values[0].ndim == first.ndim else None
+            fits = value.ndim == first.ndim and value.shape[down] == height
+            if not fits or any(value.shape[at] != first.shape[at] for at in range(first.ndim) if at not in free):
+                raise ValueError(
+                    f"expected values that fit each other: {first.ndim} axes, as in {first.shape}, the same but along "
+                    f"axes {down} and {along}, and equally long along axis {down} in a row, got {value.shape} for the "
+                    f"key {short(key)} in row {number}, column {column}"
+                )
+        width = sum(value.shape[along] for value in values)
+        if width != (wanted := sum(value.shape[along] for value in grid[0])):
+            raise ValueError(
+                f"expected rows that are equally long, got {wanted} items along axis {along} in row 0, and {width} in "
+                f"row {number}, which begins with the key {short(keys[0])}"
+            )
 
 
 def _end(timeout: float | None) -> float | None:
@@ -367,6 +511,7 @@ def _add_method(name: str, method: types.FunctionType, cls: type = Cache) -> Non
 for _name, _method in {
     "fetch_many": fetch_many,
     "concatenate": concatenate,
+    "mosaic": mosaic,
     "__setitem__": _setitem,
     "__iter__": _iter,
 }.items():

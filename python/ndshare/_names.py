@@ -12,8 +12,13 @@ from typing import Any, cast
 from . import _native
 
 
-def publish(
-    name: str, obj: Any, replace: bool = False, mode: int | None = None, group: str | int | None = None
+def publish(  # noqa: PLR0917
+    name: str,
+    obj: Any,
+    replace: bool = False,
+    mode: int | None = None,
+    group: str | int | None = None,
+    timeout: float | None = 10.0,
 ) -> None:
     """Publish a shared array, a Ring, a Cache, an Overlay, a Lock or an Arena under a name of this user's.
 
@@ -29,7 +34,9 @@ def publish(
     Raises RuntimeError when another object that lives has the name, unless `replace`; ValueError for an array that is
     not shared, and for a name that is empty, longer than 200 bytes, ``.`` or ``..``, or has a slash, a comma or a
     control character, for a mode that lets others do more than read, and for an object of an arena without one;
-    TypeError for other objects; AttachError when the user's registry of names is not to be trusted.
+    TypeError for other objects; AttachError when the user's registry of names is not to be trusted; Timeout after
+    `timeout` seconds (None: never), with the process that has the registry locked, which takes a millisecond unless it
+    was stopped in there.
 
     >>> import ndshare as nds
     >>> frame = nds.zeros((2, 3), "uint16")
@@ -41,7 +48,7 @@ def publish(
         raise TypeError(f'expected publish("name", object), the name first, got {name!r} as the name')
     if mode is None and group is not None:
         raise ValueError("expected a mode with group=, got none: mode=0o640 lets the group read")
-    _native.publish_name(name, obj, replace, mode, None if group is None else _gid(group))
+    _native.publish_name(name, obj, replace, mode, None if group is None else _gid(group), timeout)
 
 
 def attach(name: str, timeout: float | None = None, readonly: bool = False, user: str | int | None = None) -> Any:
@@ -79,15 +86,17 @@ def attach(name: str, timeout: float | None = None, readonly: bool = False, user
     return _native.attach_name(name, timeout, readonly)
 
 
-def unpublish(name: str) -> bool:
+def unpublish(name: str, timeout: float | None = 10.0) -> bool:
     """Take a name away, whoever published it; tell whether there was one. Those who have the object keep it.
+
+    Raises Timeout after `timeout` seconds (None: never), as `publish` does.
 
     >>> import ndshare as nds
     >>> nds.publish("an example", nds.ones(3))
     >>> nds.unpublish("an example"), nds.unpublish("an example")
     (True, False)
     """
-    return _native.unpublish_name(name)
+    return _native.unpublish_name(name, timeout)
 
 
 def names() -> dict[str, str]:

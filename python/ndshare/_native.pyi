@@ -261,9 +261,9 @@ class Arena:
     def mode(self) -> int | None: ...
     @property
     def path(self) -> pathlib.Path | None: ...
-    def publish(self, name: str, obj: Any, replace: bool = False) -> None: ...
+    def publish(self, name: str, obj: Any, replace: bool = False, timeout: float | None = 10.0) -> None: ...
     def attach(self, name: str, timeout: float | None = None) -> Any: ...
-    def unpublish(self, name: str) -> bool: ...
+    def unpublish(self, name: str, timeout: float | None = 10.0) -> bool: ...
     def names(self) -> dict[str, str]: ...
     @property
     def id(self) -> str: ...
@@ -691,6 +691,28 @@ class Cache(Generic[_Item]):
         timeout: float | None = None,
         progress: _Progress = None,
     ) -> _Out: ...
+    @overload
+    def mosaic(
+        self,
+        keys: Iterable[list[Any] | range | NDArray[Any]],
+        out: None = None,
+        *,
+        axes: tuple[int, int] = (0, 1),
+        workers: int | None = None,
+        timeout: float | None = None,
+        progress: _Progress = None,
+    ) -> NDArray[_Item]: ...
+    @overload
+    def mosaic(
+        self,
+        keys: Iterable[list[Any] | range | NDArray[Any]],
+        out: _Out,
+        *,
+        axes: tuple[int, int] = (0, 1),
+        workers: int | None = None,
+        timeout: float | None = None,
+        progress: _Progress = None,
+    ) -> _Out: ...
 
 @final
 class Canvas(Generic[_Item]):
@@ -719,7 +741,15 @@ class Canvas(Generic[_Item]):
 
 @final
 class Montage:
-    def __new__(cls, canvas: Canvas, cache: Cache, keys: list[Any], axis: SupportsIndex) -> Self: ...
+    def __new__(
+        cls,
+        canvas: Canvas,
+        cache: Cache,
+        keys: list[Any],
+        axis: SupportsIndex,
+        down: SupportsIndex | None = None,
+        rows: list[int] | None = None,
+    ) -> Self: ...
     def paint(self, workers: int | None = None, timeout: float | None = None) -> list[int]: ...
     def give(self, numbers: list[int], values: list[NDArray[Any]]) -> None: ...
 
@@ -987,11 +1017,16 @@ def session_find(
 def session_locators() -> str | None: ...
 def session_named(name: str) -> None: ...
 def publish_name(
-    name: str, thing: object, replace: bool, mode: int | None = None, group: int | None = None
+    name: str,
+    thing: object,
+    replace: bool,
+    mode: int | None = None,
+    group: int | None = None,
+    timeout: float | None = None,
 ) -> None: ...
 def attach_name(name: str, timeout: float | None = None, readonly: bool = False) -> Any: ...
 def attach_offered(name: str, user: int, timeout: float | None = None) -> Any: ...
-def unpublish_name(name: str) -> bool: ...
+def unpublish_name(name: str, timeout: float | None = None) -> bool: ...
 def list_names() -> dict[str, str]: ...
 def left_out() -> list[str]: ...
 def ring_in_session(session: str, ring: str) -> Ring[Any] | None: ...
@@ -1147,11 +1182,29 @@ def stack(
     workers: SupportsIndex | None = None,
 ) -> _Out: ...
 @overload
-def block(arrays: _ArrayOf[_Told], *, out: None = None, workers: SupportsIndex | None = None) -> NDArray[_Told]: ...
+def block(
+    arrays: _ArrayOf[_Told],
+    *,
+    axes: Sequence[SupportsIndex] | None = None,
+    out: None = None,
+    workers: SupportsIndex | None = None,
+) -> NDArray[_Told]: ...
 @overload
-def block(arrays: ArrayLike | list[Any], *, out: None = None, workers: SupportsIndex | None = None) -> NDArray[Any]: ...
+def block(
+    arrays: ArrayLike | list[Any],
+    *,
+    axes: Sequence[SupportsIndex] | None = None,
+    out: None = None,
+    workers: SupportsIndex | None = None,
+) -> NDArray[Any]: ...
 @overload
-def block(arrays: ArrayLike | list[Any], *, out: _Out, workers: SupportsIndex | None = None) -> _Out: ...
+def block(
+    arrays: ArrayLike | list[Any],
+    *,
+    axes: Sequence[SupportsIndex] | None = None,
+    out: _Out,
+    workers: SupportsIndex | None = None,
+) -> _Out: ...
 def copyto(
     dst: NDArray[Any] | Canvas[Any],
     src: ArrayLike,
@@ -1172,7 +1225,12 @@ class FftFilter:
     @staticmethod
     def of(plan: FftPlan[Any, Any]) -> FftFilter | None: ...
     def __call__(
-        self, frame: NDArray[Any], spectrum: NDArray[Any], out: NDArray[Any] | None, workers: int | None
+        self,
+        frame: NDArray[Any],
+        spectrum: NDArray[Any],
+        out: NDArray[Any] | None,
+        workers: int | None,
+        kept: NDArray[Any] | None = None,
     ) -> NDArray[Any]: ...
 
 @disjoint_base

@@ -88,11 +88,22 @@ def open_source(path: Path, known: np.dtype[Any] | None = None) -> Source:
             found = _OPEN[name](path)
         opened.callback(found.closing)
         rows = _read_rows(path, lambda: _described_meta(path, name) or known)
+        _check_count(path, found, rows)
         # One that was killed has a row more than frames, at the most.
         frames = found.frames if rows is None else min(found.frames, len(rows))
         rows = None if rows is None else rows[:frames]
         close = opened.pop_all().close
     return Source(path, frames, found.shape, found.dtype, found.get, rows, open_notes(path), close)
+
+
+def _check_count(path: Path, found: _Opened, rows: NDArray[Any] | None) -> None:
+    """Refuse a number of frames that nothing in the file bears out: 2**60 frames of 0 bytes take no byte."""
+    if found.frames and rows is None and not math.prod(found.shape) * found.dtype.itemsize:
+        raise ValueError(
+            f"expected a table beside {path}, which counts its frames, got none: frames of 0 bytes ({found.shape} "
+            f"{found.dtype}) leave nothing in a file, and {found.frames} of them are merely said; bring the table "
+            "along, or record it anew"
+        )
 
 
 def _described_meta(path: Path, name: str) -> np.dtype[Any] | None:

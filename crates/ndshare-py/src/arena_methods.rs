@@ -72,17 +72,28 @@ impl Arena {
     /// with `arena=`.
     ///
     /// Raises RuntimeError when something else has the name, unless `replace`; ValueError for an object of another arena, for
-    /// an arena in memory, and for a name that is empty or longer than 240 bytes; TypeError for other objects.
+    /// an arena in memory, and for a name that is empty or longer than 240 bytes; TypeError for other objects; Timeout after
+    /// `timeout` seconds (None: never), with the process that has the names locked.
     ///
     /// >>> import ndshare as nds, tempfile
     /// >>> with tempfile.TemporaryDirectory() as folder, nds.Arena("1 MiB", path=f"{folder}/a") as arena:
     /// ...     arena.publish("ones", nds.ones(3, arena=arena))
     /// ...     arena.names()
     /// {'ones': 'array'}
-    #[pyo3(signature = (name, obj, replace=false))]
-    fn publish(&self, py: Python<'_>, name: &str, obj: &Bound<'_, PyAny>, replace: bool) -> PyResult<()> {
-        let (arena, found) = (self.arena()?, found(obj)?);
-        interruptible(py, |deadline| arena.publish_as(name, found, replace, deadline))
+    #[pyo3(
+        signature = (name, obj, replace=false, timeout=Some(10.0)),
+        text_signature = "($self, name, obj, replace=False, timeout=10.0)"
+    )]
+    fn publish(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        obj: &Bound<'_, PyAny>,
+        replace: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<()> {
+        let (arena, timeout, found) = (self.arena()?, seconds(timeout)?, found(obj)?);
+        interruptible_for(py, timeout, |deadline| arena.publish_as(name, found, replace, deadline))
     }
 
     /// Return the object that has a name in this arena, as soon as there is one.
@@ -101,16 +112,18 @@ impl Arena {
         object(py, interruptible_for(py, timeout, |deadline| arena.wait_for_name(name, deadline))?)
     }
 
-    /// Take a name away, and tell whether there was one. Who has the object keeps it; if nobody has, it is gone.
+    /// Take a name away, and tell whether there was one. Who has the object keeps it; if nobody has, it is gone. Raises Timeout
+    /// as `publish` does.
     ///
     /// >>> import ndshare as nds, tempfile
     /// >>> with tempfile.TemporaryDirectory() as folder, nds.Arena("1 MiB", path=f"{folder}/a") as arena:
     /// ...     arena.publish("ones", nds.ones(3, arena=arena))
     /// ...     arena.unpublish("ones"), arena.unpublish("ones")
     /// (True, False)
-    fn unpublish(&self, py: Python<'_>, name: &str) -> PyResult<bool> {
-        let arena = self.arena()?;
-        interruptible(py, |deadline| arena.unpublish(name, deadline))
+    #[pyo3(signature = (name, timeout=Some(10.0)), text_signature = "($self, name, timeout=10.0)")]
+    fn unpublish(&self, py: Python<'_>, name: &str, timeout: Option<f64>) -> PyResult<bool> {
+        let (arena, timeout) = (self.arena()?, seconds(timeout)?);
+        interruptible_for(py, timeout, |deadline| arena.unpublish(name, deadline))
     }
 
     /// Return the names in this arena, and what each is: "array", "ring", "cache", "overlay" or "lock".

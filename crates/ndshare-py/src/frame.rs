@@ -19,7 +19,7 @@ use crate::described::{Described, Descriptions};
 use crate::dtype::{Dtype, casts};
 use crate::error::{class_name, to_python};
 use crate::guard::{Guarded, Once};
-use crate::ndarray::{Operand, base_of, plain_class};
+use crate::ndarray::{Operand, base_of, check_items, plain_class};
 use crate::shape::Shape;
 use crate::tree::Tree;
 use crate::variables::references;
@@ -232,6 +232,10 @@ impl Own {
         static AS_ARRAY: Once<Py<PyAny>> = Once::new();
         let py = x.py();
         if Operand::of_any(x).is_some() {
+            // A frame that is passed on has nothing beside its items that is not asked for elsewhere.
+            if !x.get_type().is(class(py)?) {
+                check_items(x)?;
+            }
             return Ok(x.clone());
         }
         AS_ARRAY.import(py, "ndshare._ring", "as_array")?.call1((x, self.is_typed.then_some(&self.dtype)))

@@ -15,7 +15,7 @@ use crate::dtype::{Dtype, Meaning};
 use crate::error::{class_name, to_python};
 use crate::frame::{Own, carried, carried_note, parsed_time};
 use crate::guard::Once;
-use crate::ndarray::{Items, Operand};
+use crate::ndarray::{Items, Operand, check_items};
 use crate::tree::{check_fits, is_tree};
 use crate::wait::interruptible_for;
 
@@ -97,6 +97,7 @@ impl<'py> Given<'py> {
             if facts.shape.is_empty() {
                 return Err(no_frames(frames));
             }
+            check_items(frames)?;
             return own.with_plain_rows(frames).map(Self::Whole);
         }
         if frames.is_instance_of::<PyString>() {

@@ -12,7 +12,7 @@ use crate::wait::{interruptible, interruptible_for};
 
 /// Publishes an object under a name. See `ndshare.publish`.
 #[pyfunction]
-#[pyo3(signature = (name, thing, replace, mode=None, group=None))]
+#[pyo3(signature = (name, thing, replace, mode=None, group=None, timeout=None))]
 pub(crate) fn publish_name(
     py: Python<'_>,
     name: &str,
@@ -20,9 +20,11 @@ pub(crate) fn publish_name(
     replace: bool,
     mode: Option<u32>,
     group: Option<u32>,
+    timeout: Option<f64>,
 ) -> PyResult<()> {
+    let timeout = seconds(timeout)?;
     let found = found(thing)?;
-    interruptible(py, |deadline| match mode {
+    interruptible_for(py, timeout, |deadline| match mode {
         None => library::publish_as(name, found, replace, deadline),
         Some(mode) => library::publish_found_to(name, found, Audience { mode, group }, replace, deadline),
     })
@@ -55,8 +57,9 @@ pub(crate) fn object(py: Python<'_>, found: Found) -> PyResult<Bound<'_, PyAny>>
 
 /// Takes a name away. See `ndshare.unpublish`.
 #[pyfunction]
-pub(crate) fn unpublish_name(py: Python<'_>, name: &str) -> PyResult<bool> {
-    interruptible(py, |deadline| library::unpublish(name, deadline))
+#[pyo3(signature = (name, timeout=None))]
+pub(crate) fn unpublish_name(py: Python<'_>, name: &str, timeout: Option<f64>) -> PyResult<bool> {
+    interruptible_for(py, seconds(timeout)?, |deadline| library::unpublish(name, deadline))
 }
 
 /// The names that there are, and what they name. See `ndshare.names`.

@@ -21,6 +21,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 
 use crate::dtype::{Dtype, has_pointers, itemsize_of};
+use crate::guard::Once;
 use crate::owner::Hold;
 
 /// Where an array's bytes are, and all else that a copy must know; borrowed from the array.
@@ -40,6 +41,23 @@ pub(crate) struct Operand<'a> {
     pub(crate) object: NonNull<ffi::PyObject>,
     /// What keeps its bytes; null when it does so itself.
     base: *mut ffi::PyObject,
+}
+
+/// Refuses an array of a subclass whose items alone would mean something else: a masked one, or one with a unit.
+///
+/// # Errors
+/// TypeError, which says what to do.
+#[inline]
+pub(crate) fn check_items(array: &Bound<'_, PyAny>) -> PyResult<()> {
+    // SAFETY: attached.
+    let is_exact = unsafe { npyffi::PyArray_CheckExact(array.py(), array.as_ptr()) } != 0;
+    if is_exact { Ok(()) } else { check_items_of(array) }
+}
+
+#[cold]
+fn check_items_of(array: &Bound<'_, PyAny>) -> PyResult<()> {
+    static CHECK: Once<Py<PyAny>> = Once::new();
+    CHECK.import(array.py(), "ndshare._items", "check")?.call1((array,)).map(drop)
 }
 
 impl<'a> Operand<'a> {

@@ -15,7 +15,7 @@ use crate::arena::Arena;
 use crate::cache::Cache;
 use crate::error::to_python;
 use crate::lock::Lock;
-use crate::ndarray::Operand;
+use crate::ndarray::{Operand, check_items};
 use crate::overlay::Overlay;
 use crate::ring::{Reader, Ring, Writer};
 use crate::travel::{open_token, opened, token_of_array};
@@ -106,6 +106,7 @@ pub(crate) fn found(object: &Bound<'_, PyAny>) -> PyResult<Found> {
             "expected a shared array, a Ring, a Cache, an Overlay, a Lock or an Arena to publish, got {got}"
         )));
     };
+    check_items(object)?;
     let found = token_of_array(object)?;
     let (token, hold) = found.ok_or_else(|| {
         let shape = facts.shape;

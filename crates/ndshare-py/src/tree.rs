@@ -16,7 +16,7 @@ use crate::described::Described;
 use crate::dtype::{Dtype, casts};
 use crate::error::class_name;
 use crate::guard::Once;
-use crate::ndarray::Operand;
+use crate::ndarray::{Operand, check_items};
 
 /// What a frame of several arrays wants, and where it goes.
 pub(crate) struct Tree {
@@ -242,7 +242,7 @@ impl Node {
         let py = x.py();
         let own = self.array.dtype(py);
         let array = match Operand::of_any(x) {
-            Some(_) => x.clone(),
+            Some(_) => check_items(x).map(|()| x.clone()).map_err(|error| self.named(py, error))?,
             // A ring of any frames has another tree then, and no array of arrays.
             None if !is_firm && is_level(x)? => return Err(self.misfit(x, "an array")),
             None => as_array(x, is_firm.then_some(&own)).map_err(|error| self.named(py, error))?,

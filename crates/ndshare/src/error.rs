@@ -367,6 +367,22 @@ impl Error {
         self
     }
 
+    /// The same in its sentence, too: "… It is held by pid 12 (python, stopped)". As it is without any.
+    pub(crate) fn said_of(self, what: &str, processes: impl IntoIterator<Item = Process>) -> Self {
+        let those: Vec<Process> = processes.into_iter().collect();
+        if those.is_empty() || !matches!(self.kind(), Kind::Timeout | Kind::Full | Kind::Interrupted) {
+            return self;
+        }
+        let names: Vec<String> = those.iter().map(ToString::to_string).collect();
+        let text = format!("{self}. {what} by {}", names.join("; "));
+        self.saying(text).waiting_on(those)
+    }
+
+    /// The error of a wait for what these have.
+    pub(crate) fn held_by(self, processes: impl IntoIterator<Item = Process>) -> Self {
+        self.said_of("It is held", processes)
+    }
+
     pub(crate) fn attach(message: impl Into<String>) -> Self {
         Self::new(Kind::Attach, message)
     }

@@ -351,9 +351,14 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
 }
 
 /// Waits for the lock of the user's registry of names.
+///
+/// # Errors
+/// `Timeout` at `deadline`, with the process that has the lock; as [`LockedDirectory::lock`].
 pub(crate) fn lock_names(deadline: &Deadline) -> Result<LockedDirectory> {
+    let holder = || Directory::find().ok().flatten().and_then(|found| found.lock_holder());
     LockedDirectory::lock(&mut || {
-        deadline.go_on("the user's registry of names")?;
+        let held = |error: Error| if deadline.waits() { error.held_by(holder()) } else { error };
+        deadline.go_on("the user's registry of names").map_err(held)?;
         std::thread::sleep(deadline.nap(NAP));
         Ok(())
     })

@@ -93,7 +93,7 @@ class Plan(FftPlan):
 
 
 class Convolution:
-    """A filter of frames: `c(frame, out=None, workers=None)`. Made by `Plan.convolve`.
+    """A filter of frames: `c(frame, out=None, *, spectrum_out=None, workers=None)`. Made by `Plan.convolve`.
 
     The result is real, of the shape of the frame and the precision of the plan. A convolution goes to other processes
     by any pickler; `multiprocessing` passes its half-spectrum by reference.
@@ -122,15 +122,56 @@ class Convolution:
         if self._engine is None:
             self._back = plan_irfft2(plan.shape, plan.result_dtype, workers=plan.workers)
 
-    def __call__(self, frame: Array, /, out: Array | None = None, *, workers: int | None = None) -> Array:
-        """Filter one frame, into `out` if that is given."""
+    def __call__(
+        self,
+        frame: Array,
+        /,
+        out: Array | None = None,
+        *,
+        spectrum_out: Array | None = None,
+        workers: int | None = None,
+    ) -> Array:
+        """Filter one frame, into `out` if that is given.
+
+        The frame's own spectrum, which is made on the way, goes to `spectrum_out`: ``plan(frame)`` but for rounding. It
+        is a writable array of the plan's `result_shape` and `result_dtype` that shares no memory with `frame` and
+        `out`; else ValueError, and nothing is written.
+
+        >>> import ndshare as nds, numpy as np
+        >>> plan = nds.fft.plan_rfft2((4, 6), "uint16", "complex64")
+        >>> frame, spectrum = nds.ones((4, 6), "uint16"), nds.empty(plan.result_shape, plan.result_dtype)
+        >>> plan.convolve([[0, 1]])(frame, spectrum_out=spectrum)[0].round(), spectrum[0, 0]
+        (array([1., 1., 1., 1., 1., 1.], dtype=float32), np.complex64(24+0j))
+        """
         workers = count_workers(workers)
         if self._engine is not None:
-            return self._engine(frame, self.spectrum, out, workers)
+            return self._engine(frame, self.spectrum, out, workers, spectrum_out)
         assert self._back is not None
-        between = self.plan(frame, workers=workers)
-        np.multiply(between, self.spectrum, out=between)
-        return self._back(between, out=out, workers=workers)
+        self._check_spectrum_out(frame, out, spectrum_out)
+        between = self.plan(frame, out=spectrum_out, workers=workers)
+        product = np.multiply(between, self.spectrum, out=between if spectrum_out is None else None)
+        return self._back(product, out=out, workers=workers)
+
+    def _check_spectrum_out(self, frame: Array, out: Array | None, given: Array | None) -> None:
+        """Refuse what the engine refuses, before anything is written."""
+        if given is None:
+            return
+        plan = self.plan
+        is_right = given.shape == plan.result_shape and given.dtype == plan.result_dtype and given.flags.writeable
+        if not is_right:
+            access = "" if given.flags.writeable else "read-only "
+            raise ValueError(
+                "spectrum_out has wrong shape, dtype or layout: expected a writable array of shape "
+                f"{list(plan.result_shape)}, {plan.result_dtype}, got {access}shape {list(given.shape)}, {given.dtype}"
+            )
+        if any(other is not None and np.may_share_memory(given, other) for other in (frame, out)):
+            raise ValueError(
+                "expected a spectrum_out that shares no memory with the frame and with out: give it memory of its own"
+            )
+        if out is not None and (out.shape != plan.shape or not out.flags.writeable):
+            raise ValueError(
+                f"output array has wrong shape, dtype or layout: expected a writable array of shape {list(plan.shape)}"
+            )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Convolution, (self.plan, self.spectrum)

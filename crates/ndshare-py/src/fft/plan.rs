@@ -100,7 +100,8 @@ impl FftPlan {
     ) -> PyResult<Bound<'py, PyAny>> {
         let (spec, workers) = (self.plan.spec(), workers.or(self.workers));
         let (shape, number) = (spec.result_shape(), spec.output());
-        let target = Target::of(py, out, &shape, number).ok_or_else(|| self.bad_out(py, out, &shape, number))?;
+        let target =
+            Target::of(py, out, &shape, number).ok_or_else(|| self.bad_out(py, "output array", out, &shape, number))?;
         carry_out(py, x, &shape, number, spec.points(), target, |from, into, check| {
             // SAFETY: `carry_out` hands over arrays of these shapes and items, which share no bytes.
             unsafe { self.plan.run_raw(from, into, workers, check) }
@@ -111,13 +112,14 @@ impl FftPlan {
     pub(super) fn bad_out(
         &self,
         py: Python<'_>,
+        what: &str,
         out: Option<&Bound<'_, PyAny>>,
         shape: &[usize],
         number: Number,
     ) -> PyErr {
         let (number, got) = (number.name(), out.map_or_else(String::new, |out| describe(py, out)));
         PyValueError::new_err(format!(
-            "output array has wrong shape, dtype or layout: expected a writable array of shape {shape:?}, {number}, got {got}"
+            "{what} has wrong shape, dtype or layout: expected a writable array of shape {shape:?}, {number}, got {got}"
         ))
     }
 

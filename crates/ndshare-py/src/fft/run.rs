@@ -70,7 +70,7 @@ pub(super) fn array<'a>(facts: &Operand<'a>) -> RawArray<'a> {
     RawArray { data: facts.data as *mut u8, strides: facts.strides }
 }
 
-fn overlap(x: &Operand<'_>, out: &Bound<'_, PyAny>) -> bool {
+pub(super) fn overlap(x: &Operand<'_>, out: &Bound<'_, PyAny>) -> bool {
     let Some(out) = Operand::of_any(out) else { return true };
     let span = |facts: &Operand<'_>| reach(facts.data, facts.shape, facts.strides, facts.itemsize);
     match (span(x), span(&out)) {

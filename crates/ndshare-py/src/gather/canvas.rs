@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ::numpy::PyArrayDescr;
 use ndshare::arena::{BlockId, Hold};
-use ndshare::gather::{self, Draft, Mark, Placement, Strip, Surface};
+use ndshare::gather::{self, Draft, Mark, Placement, Rows, Strip, Surface};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -96,9 +96,9 @@ impl Canvas {
         self.described.over(py, self.surface.hold().clone(), writable)
     }
 
-    /// Its shape, with values side by side along `axis`.
-    pub(super) fn strip(&self, axis: usize) -> Strip<'_> {
-        Strip { shape: self.described.shape(), strides: self.described.strides(), axis }
+    /// Its shape, with values side by side along `axis`, in rows if so.
+    pub(super) fn strip<'a>(&'a self, axis: usize, rows: Option<Rows<'a>>) -> Strip<'a> {
+        Strip { shape: self.described.shape(), strides: self.described.strides(), axis, rows }
     }
 
     /// Waits for the canvas's lock, and takes up what stands in it.

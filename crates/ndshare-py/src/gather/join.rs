@@ -52,11 +52,15 @@ pub(super) fn join<'py>(
 pub(super) fn join_nested<'py>(
     py: Python<'py>,
     arrays: &Bound<'py, PyAny>,
+    axes: Option<&[isize]>,
     wanted: &Wanted<'_, 'py>,
 ) -> PyResult<Outcome<'py>> {
     let Ok(nested) = Nested::of(arrays.clone(), items) else { return Ok(Outcome::Unusual) };
     let Some(operands) = operands(nested.leaves()).filter(|_| nested.depth() > 0) else { return Ok(Outcome::Unusual) };
-    let joint = Joint::block(&nested, &operands);
+    let joint = match axes {
+        None => Joint::block(&nested, &operands),
+        Some(axes) => Joint::block_along(&nested, &operands, axes),
+    };
     joint.map_or(Ok(Outcome::Unusual), |joint| run(py, &joint, &operands, wanted))
 }
 

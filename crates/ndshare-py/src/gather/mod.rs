@@ -16,7 +16,7 @@ use ndshare::kernel::{self, Cpu};
 use ndshare::layout;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyInt, PyTuple};
+use pyo3::types::{PyBool, PyInt, PyList, PyTuple};
 
 use crate::dtype::{Dtype, Meaning};
 use crate::error::to_python;
@@ -142,10 +142,13 @@ fn joined<'py>(
     })
 }
 
-/// Assemble an array from nested lists of blocks; NumPy's `block`, with `out` and `workers`.
+/// Assemble an array from nested lists of blocks; NumPy's `block`, with `axes`, `out` and `workers`.
+///
+/// The innermost lists go along the last axis, those around them along the one before. With `axes` the outermost list goes
+/// along the first of them, and so on: ``axes=(0, 1)`` joins images with channels, (rows, columns, channels), in a grid.
 ///
 /// `out` must have the shape of the result; its dtype may be any that the result's casts to by "same_kind". Results,
-/// `workers` and errors are otherwise as in `concatenate`.
+/// `workers` and errors are otherwise as in `concatenate`; ValueError where there are not as many axes as lists are nested.
 ///
 /// >>> import ndshare as nds, numpy as np
 /// >>> tile = np.ones((2, 2), "uint8")
@@ -155,26 +158,58 @@ fn joined<'py>(
 ///        [3, 3, 4, 4],
 ///        [3, 3, 4, 4]], dtype=uint8)
 #[pyfunction]
-#[pyo3(signature = (arrays, *, out=None, workers=None))]
+#[pyo3(signature = (arrays, *, axes=None, out=None, workers=None))]
 pub(crate) fn block<'py>(
     py: Python<'py>,
     arrays: &Bound<'py, PyAny>,
+    axes: Option<Vec<isize>>,
     out: Option<&Bound<'py, PyAny>>,
     workers: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     onto(py, out, |out, filling| {
         let wanted = Wanted::new(py, out, None, None, workers)?.at(filling);
-        let room = match join_nested(py, arrays, &wanted)? {
+        let room = match join_nested(py, arrays, axes.as_deref(), &wanted)? {
             Outcome::Done(done) => return Ok(done),
             Outcome::Room(room) => Some(room),
             Outcome::Unusual => None,
         };
-        let result = Function::Block.call(py, arrays, &Arguments::default())?;
+        let result = match &axes {
+            None => Function::Block.call(py, arrays, &Arguments::default())?,
+            Some(axes) => by_levels(py, arrays, axes)?,
+        };
         let Some(out) = out.or(room.as_ref()) else { return share(py, result) };
         fits(&result, out)?;
         filling.into_iter().for_each(Filling::touch);
         copyto(py, out, &result, Given(None), Given(None), workers)?;
         Ok(out.clone())
+    })
+}
+
+/// What NumPy makes of nested lists along these axes.
+fn by_levels<'py>(py: Python<'py>, arrays: &Bound<'py, PyAny>, axes: &[isize]) -> PyResult<Bound<'py, PyAny>> {
+    let Ok(list) = arrays.cast_exact::<PyList>() else {
+        let expected = axes.is_empty();
+        return if expected { Ok(arrays.clone()) } else { Err(not_so_deep(axes.len())) };
+    };
+    let Some((axis, inner)) = axes.split_first() else { return Err(not_so_deep(0)) };
+    let parts = list.iter().map(|part| by_levels(py, &part, inner)).collect::<PyResult<Vec<_>>>()?;
+    let axis = axis.into_pyobject(py)?.into_any();
+    Function::Concatenate.call(
+        py,
+        PyList::new(py, parts)?.as_any(),
+        &Arguments { axis: Some(&axis), ..Arguments::default() },
+    )
+}
+
+#[cold]
+fn not_so_deep(left: usize) -> PyErr {
+    PyValueError::new_err(match left {
+        0 => {
+            "expected lists that are as deep as there are axes, got deeper ones: give an axis for each level".to_owned()
+        }
+        left => format!(
+            "expected lists that are as deep as there are axes, got some {left} less deep: give an axis for each level"
+        ),
     })
 }
 

@@ -1,7 +1,7 @@
-//! `Cache.concatenate` onto a canvas: the library says which values are lacking, Python has them made.
+//! `Cache.concatenate` and `Cache.mosaic` onto a canvas: the library says which values are lacking, Python has them made.
 
 use ::numpy::npyffi::NPY_CASTING::NPY_SAME_KIND_CASTING;
-use ndshare::gather::{self, Draft, Mark, Strip, axis_of};
+use ndshare::gather::{self, Draft, Mark, Nested, Rows, Start, Strip, axes_of, axis_of};
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PySlice, PyTuple};
@@ -16,7 +16,7 @@ use crate::guard::Once;
 use crate::lock::seconds;
 use crate::ndarray::Operand;
 
-/// The values of keys side by side on a canvas.
+/// The values of keys on a canvas: side by side, or in rows.
 #[pyclass(frozen, module = "ndshare._native")]
 pub(crate) struct Montage {
     canvas: Py<Canvas>,
@@ -24,22 +24,36 @@ pub(crate) struct Montage {
     names: Py<PyList>,
     marks: Vec<Mark>,
     axis: usize,
+    /// The axis along which rows follow each other, and how many values each has.
+    rows: Option<(usize, Vec<usize>)>,
     /// The values that were had so far.
     values: Box<[Once<Py<PyAny>>]>,
 }
 
 #[pymethods]
 impl Montage {
-    /// `keys` along `axis`. Their generations are read now, before anybody looks for their values.
+    /// `keys` along `axis`; with `rows` in so many rows, one behind the other along `down`, of so many each. The generations
+    /// of the keys are read now, before anybody looks for their values.
     #[new]
+    #[pyo3(signature = (canvas, cache, keys, axis, down=None, rows=None))]
     fn new(
         canvas: &Bound<'_, Canvas>,
         cache: &Bound<'_, Cache>,
         keys: &Bound<'_, PyList>,
         axis: isize,
+        down: Option<isize>,
+        rows: Option<Vec<usize>>,
     ) -> PyResult<Self> {
-        let ndim = canvas.get().strip(0).shape.len();
-        let axis = axis_of(axis, ndim).map_err(|error| to_python(canvas.py(), &error))?;
+        let raised = |error| to_python(canvas.py(), &error);
+        let ndim = canvas.get().strip(0, None).shape.len();
+        let (axis, rows) = match down.zip(rows) {
+            None => (axis_of(axis, ndim).map_err(raised)?, None),
+            Some((down, counts)) => {
+                let axes = axes_of(&[down, axis], 2, ndim).map_err(raised)?;
+                Nested::rows(&counts).map_err(raised)?;
+                (axes[1], Some((axes[0], counts)))
+            }
+        };
         let inner = &cache.get().cache;
         let cache = (inner.head().arena().id(), inner.head().block());
         let mark = |key: Bound<'_, PyAny>| {
@@ -48,7 +62,7 @@ impl Montage {
         };
         let marks = keys.iter().map(mark).collect::<PyResult<Vec<_>>>()?;
         let values = marks.iter().map(|_| Once::new()).collect();
-        Ok(Self { canvas: canvas.clone().unbind(), names: keys.clone().unbind(), marks, axis, values })
+        Ok(Self { canvas: canvas.clone().unbind(), names: keys.clone().unbind(), marks, axis, rows, values })
     }
 
     /// Copies what has changed, and returns no numbers; or the numbers of the keys whose values must be given first.
@@ -59,7 +73,7 @@ impl Montage {
         let filling = canvas.begin(py, seconds(timeout)?)?;
         let values: Vec<_> = self.values.iter().map(|value| value.get().map(|value| value.bind(py).clone())).collect();
         let operands: Vec<_> = values.iter().map(|value| value.as_ref().and_then(Operand::of)).collect();
-        let (strip, raised) = (canvas.strip(self.axis), |error| to_python(py, &error));
+        let (strip, raised) = (self.strip(canvas), |error| to_python(py, &error));
         let shapes = operands.iter().map(|value| value.as_ref().map(|value| value.shape));
         let plan = gather::Montage::of(strip, filling.old(), &self.marks, shapes, |number| self.name(py, number));
         let plan = plan.map_err(raised)?;
@@ -91,6 +105,10 @@ impl Montage {
 }
 
 impl Montage {
+    fn strip<'a>(&'a self, canvas: &'a Canvas) -> Strip<'a> {
+        canvas.strip(self.axis, self.rows.as_ref().map(|(axis, counts)| Rows { axis: *axis, counts }))
+    }
+
     /// The key with this number, for messages.
     fn name(&self, py: Python<'_>, number: usize) -> String {
         let repr = self.names.bind(py).get_item(number).and_then(|key| key.repr());
@@ -102,16 +120,16 @@ impl Montage {
         py: Python<'_>,
         target: &Bound<'_, PyAny>,
         strip: Strip<'_>,
-        coming: &[(Operand<'_>, usize)],
+        coming: &[(Operand<'_>, Start)],
         workers: Option<usize>,
     ) -> PyResult<()> {
         let Some(out) = Operand::of(target) else { return Ok(()) };
         if let Some(mut copying) = Copying::new(py, &out, NPY_SAME_KIND_CASTING, workers, None)?
             && coming.iter().all(|(value, _)| copying.admits(value))
         {
-            let mut add = |(number, (value, index)): (usize, &(Operand<'_>, usize))| {
+            let mut add = |(number, (value, start)): (usize, &(Operand<'_>, Start))| {
                 // SAFETY: all values were admitted, and the library has seen that they lie side by side in the canvas.
-                unsafe { copying.add(value, strip.placement(number, *index)) }
+                unsafe { copying.add(value, strip.placement(number, *start)) }
             };
             if coming.iter().enumerate().try_for_each(&mut add).is_ok() {
                 // SAFETY: as above; the callers hold all values and the canvas.
@@ -119,18 +137,22 @@ impl Montage {
             }
         }
         // Some dtypes only NumPy can cast.
-        coming.iter().try_for_each(|(value, index)| {
-            numpy::copyto(py, &self.part(target, *index, value)?, &value.object(py), None, None)
+        coming.iter().try_for_each(|(value, start)| {
+            numpy::copyto(py, &self.part(target, *start, value)?, &value.object(py), None, None)
         })
     }
 
-    /// The part of the canvas for a value that begins at `index`.
-    fn part<'py>(&self, target: &Bound<'py, PyAny>, index: usize, value: &Operand<'_>) -> PyResult<Bound<'py, PyAny>> {
-        let py = target.py();
-        let end = index + value.shape[self.axis];
-        let full = || PySlice::full(py).into_any();
-        let slice = PySlice::new(py, index.cast_signed(), end.cast_signed(), 1).into_any();
-        let index = (0..self.axis).map(|_| full()).chain([slice]);
-        target.get_item(PyTuple::new(py, index.collect::<Vec<_>>())?)
+    /// The part of the canvas for a value that begins there.
+    fn part<'py>(&self, target: &Bound<'py, PyAny>, start: Start, value: &Operand<'_>) -> PyResult<Bound<'py, PyAny>> {
+        let (py, down) = (target.py(), self.rows.as_ref().map(|(axis, _)| *axis));
+        let slice = |axis: usize| {
+            let begin = match axis {
+                axis if axis == self.axis => start.along,
+                axis if Some(axis) == down => start.across,
+                _ => return PySlice::full(py).into_any(),
+            };
+            PySlice::new(py, begin.cast_signed(), (begin + value.shape[axis]).cast_signed(), 1).into_any()
+        };
+        target.get_item(PyTuple::new(py, (0..value.shape.len()).map(slice))?)
     }
 }

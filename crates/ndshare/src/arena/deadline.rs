@@ -7,6 +7,15 @@ use std::time::Duration;
 /// How long a waiter sleeps before it asks whether the owner lives.
 pub(super) const NAP: Duration = Duration::from_millis(20);
 
+/// Who gives up after this learns whom it has waited for.
+const LONG_WAIT: Duration = Duration::from_millis(1);
+
+/// Whether a wait was so long that the names of processes are looked up for its error. That takes some 50 us for each, which who
+/// asks again and again without waiting is spared. None: it is not known how long it was.
+pub(crate) fn is_worth_a_look(waited: Option<Duration>) -> bool {
+    waited.is_none_or(|waited| waited >= LONG_WAIT)
+}
+
 /// How long a wait may last, and what may end it early. A wait that it ends is a `Timeout`, or the error of its check.
 ///
 /// ```

@@ -5,7 +5,7 @@
 //! the locks of the dead. Who has waited long is not overtaken any more. Threads of one process exclude each
 //! other by the same word.
 
-use super::deadline::{Deadline, NAP, busy};
+use super::deadline::{Deadline, NAP, busy, is_worth_a_look};
 use super::hold::Hold;
 use super::ids::BlockId;
 use super::lockword::{LockWord, Taker};
@@ -19,8 +19,6 @@ use std::time::Duration;
 /// After this wait nobody overtakes a waiter.
 const STARVING: Duration = Duration::from_millis(1);
 const SPINS: u32 = 200;
-/// Who gives up after this learns whom it has waited for.
-const LONG_WAIT: Duration = Duration::from_secs(1);
 /// How many holders an error names.
 const NAMED: usize = 4;
 
@@ -40,7 +38,7 @@ pub(super) struct ArenaLock<'a> {
 }
 
 impl Arena {
-    fn arena_word(&self) -> LockWord<'_> {
+    pub(super) fn arena_word(&self) -> LockWord<'_> {
         LockWord(&self.control.header().lock.0)
     }
 
@@ -92,7 +90,7 @@ impl Arena {
 
     /// The error with the owner added, after a long wait.
     fn name_owner(&self, error: Error, lock: LockWord<'_>, what: &str, waited: Duration) -> Error {
-        let told = matches!(error.kind(), Kind::Timeout | Kind::Interrupted) && waited >= LONG_WAIT;
+        let told = matches!(error.kind(), Kind::Timeout | Kind::Interrupted) && is_worth_a_look(Some(waited));
         let Some(owner) = lock.owner().filter(|_| told).and_then(|slot| self.glimpse(slot)) else { return error };
         let text = format!("{error}. After {:.1} s {what} is still held by {owner}", waited.as_secs_f64());
         error.saying(text).waiting_on([owner])

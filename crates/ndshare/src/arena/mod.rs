@@ -63,6 +63,7 @@ pub use alloc::MAX_ALIGN;
 pub use budget::Options;
 pub(crate) use budget::check_mode;
 pub use deadline::Deadline;
+pub(crate) use deadline::is_worth_a_look;
 pub(crate) use fork::watch as watch_forks;
 pub use hold::Hold;
 pub use ids::{BlockId, Locator, TicketId};

@@ -20,7 +20,7 @@ use super::lockword::LockWord;
 use super::records::is_ticket;
 use super::spans::Spans;
 use super::state::{Arena, NO_SLOT};
-use super::word::State;
+use super::word::{HOLDER_WORDS, State};
 use crate::error::{Error, Result};
 use crate::os::fork::between_forks;
 use crate::os::kill::{Point, point};
@@ -40,6 +40,32 @@ pub(super) enum Life {
     Dead,
     /// It can't be found out, and why.
     Unknown(Error),
+}
+
+/// Dead participants that are swept together. The sweeper has their signs of life, so nobody else sweeps them meanwhile.
+#[derive(Default)]
+struct Gone {
+    those: Vec<(u32, HasGuests)>,
+    /// Their bits among the holders of a block.
+    all: [u64; HOLDER_WORDS],
+    /// The bits of those who have no guests.
+    without_guests: [u64; HOLDER_WORDS],
+}
+
+type HasGuests = bool;
+
+impl Gone {
+    fn add(&mut self, slot: u32, has_guests: HasGuests) {
+        let (word, bit) = (slot as usize / 64, 1 << (slot % 64));
+        self.all[word] |= bit;
+        self.without_guests[word] |= if has_guests { 0 } else { bit };
+        self.those.push((slot, has_guests));
+    }
+
+    /// Whether a slot is one of theirs. The number may be scribble.
+    fn has(&self, slot: u32) -> bool {
+        self.all.get(slot as usize / 64).is_some_and(|bits| bits >> (slot % 64) & 1 == 1)
+    }
 }
 
 impl Arena {
@@ -67,7 +93,9 @@ impl Arena {
             {
                 // A process without a slot of its own acts as the one whose sign it has; nobody else knows of it.
                 let _ = self.slot.compare_exchange(NO_SLOT, slot, SeqCst, SeqCst);
-                self.clear_up(slot, self.slot()?, false)?;
+                let mut gone = Gone::default();
+                gone.add(slot, false);
+                self.clear_up(&gone, self.slot()?)?;
                 return Ok((slot, sign));
             }
         }
@@ -185,13 +213,13 @@ impl Arena {
     /// Sweeps every dead participant, and says how many there were.
     pub(super) fn sweep_all(&self) -> Result<u32> {
         let me = self.slot()?;
-        let mut swept = 0;
-        for slot in 0..self.control.geometry().participants {
-            let used = self.control.participant(slot)?.state.load(SeqCst) != 0;
-            if used && slot != me && !self.is_alive(slot) && self.sweep(slot)? {
-                swept += 1;
+        let mut dead = Vec::new();
+        for slot in (0..self.control.geometry().participants).filter(|&slot| slot != me) {
+            if self.control.participant(slot)?.state.load(SeqCst) != 0 && !self.is_alive(slot) {
+                dead.push(slot);
             }
         }
+        let swept = self.sweep_these(dead)?;
         self.look_after_guests()?;
         Ok(swept)
     }
@@ -220,15 +248,10 @@ impl Arena {
     /// Sweeps the dead among the holders of a block, and says whether anybody alive beside this process holds it.
     pub(super) fn has_other_holders(&self, index: u32) -> Result<bool> {
         let (me, words) = (self.slot()?, self.control.block(index)?.words());
-        let mut others = false;
-        for slot in (0..self.control.geometry().participants).filter(|&slot| slot != me && words.has_bit(slot)) {
-            if !self.is_alive(slot) {
-                self.sweep(slot)?;
-            }
-            // What guests of the dead use stays.
-            others |= words.has_bit(slot);
-        }
-        Ok(others)
+        let others = || (0..self.control.geometry().participants).filter(|&slot| slot != me && words.has_bit(slot));
+        self.sweep_these(others().filter(|&slot| !self.is_alive(slot)))?;
+        // What guests of the dead use stays.
+        Ok(others().next().is_some())
     }
 
     /// Whether a block is alive for somebody else's sake, after sweeping the dead among its holders.
@@ -254,54 +277,82 @@ impl Arena {
     }
 
     fn sweep_with(&self, dead: u32, sign: Option<Sign>) -> Result<bool> {
-        let me = self.slot()?;
-        let Some(sign) = sign else { return Ok(false) };
+        let mut gone = Gone::default();
+        let _sign = self.take_in(&mut gone, dead, sign)?;
+        Ok(self.sweep_gone(&gone)? == 1)
+    }
+
+    /// Sweeps those of some dead participants that nobody else sweeps, and says how many. All of them together cost one
+    /// look at each block: a table of participants full of the dead, or of noise, costs no more than one death.
+    fn sweep_these(&self, dead: impl IntoIterator<Item = u32>) -> Result<u32> {
+        let (mut gone, mut signs) = (Gone::default(), Vec::new());
+        for slot in dead {
+            let sign = self.take_sign_of(slot).ok().flatten();
+            signs.extend(self.take_in(&mut gone, slot, sign)?);
+        }
+        self.sweep_gone(&gone)
+    }
+
+    /// Adds a dead participant to those who are swept together, and keeps its sign; none: there is nothing to sweep.
+    fn take_in(&self, gone: &mut Gone, dead: u32, sign: Option<Sign>) -> Result<Option<Sign>> {
+        let Some(sign) = sign else { return Ok(None) };
         // RAW: it is compared below.
         let state = self.control.participant(dead)?.state.load(SeqCst);
         let has_guests = self.backing.has_guests(dead).unwrap_or(true);
         if state == 0 || state == LENT && has_guests {
-            return Ok(false);
+            return Ok(None);
         }
         point(Point::SweepLocked);
-        self.clear_up(dead, me, has_guests)?;
-        drop(sign);
-        Ok(true)
+        gone.add(dead, has_guests);
+        Ok(Some(sign))
     }
 
-    /// Clears everything that names `dead`, as `me`, who has its sign of life. The two may be equal: a new tenant
-    /// sweeps its own slot. Where it has guests its holds stay, and with them the slot.
-    fn clear_up(&self, dead: u32, me: u32, has_guests: bool) -> Result<()> {
-        self.recover_tables(dead)?;
-        for index in 0..self.control.high() {
-            self.clear_block(index, dead, me, has_guests)?;
+    fn sweep_gone(&self, gone: &Gone) -> Result<u32> {
+        let me = self.slot()?;
+        if !gone.those.is_empty() {
+            self.clear_up(gone, me)?;
         }
-        self.control.participant(dead)?.state.store(if has_guests { LENT } else { 0 }, SeqCst);
-        point(Point::SweepSlot);
-        self.control.header().departures.fetch_add(1, SeqCst);
-        point(Point::SweepSlot);
+        Ok(gone.those.len() as u32)
+    }
+
+    /// Clears everything that names those who are gone, as `me`, who has their signs of life. `me` may be among them: a new
+    /// tenant sweeps its own slot. Where one has guests its holds stay, and with them the slot.
+    fn clear_up(&self, gone: &Gone, me: u32) -> Result<()> {
+        gone.those.iter().try_for_each(|&(slot, _)| self.recover_tables(slot))?;
+        for index in 0..self.control.high() {
+            self.clear_block(index, gone, me)?;
+        }
+        for &(slot, has_guests) in &gone.those {
+            self.control.participant(slot)?.state.store(if has_guests { LENT } else { 0 }, SeqCst);
+            point(Point::SweepSlot);
+            self.control.header().departures.fetch_add(1, SeqCst);
+            point(Point::SweepSlot);
+        }
         Ok(())
     }
 
-    fn clear_block(&self, index: u32, dead: u32, me: u32, has_guests: bool) -> Result<()> {
+    fn clear_block(&self, index: u32, gone: &Gone, me: u32) -> Result<()> {
         let block = self.control.block(index)?;
         let words = block.words();
         // Before the hold goes: once it is gone the block may get a new tenant, whose lock starts clean.
         let lock = LockWord(&block.lock);
-        if lock.owner() == Some(dead) {
+        if let Some(dead) = lock.owner().filter(|&owner| gone.has(owner)) {
             // Before the mark: who sees that somebody died in the lock sees who. Nobody else frees it for the dead one.
             block.lost_owner.store(self.control.pid(dead)?, Relaxed);
             point(Point::SweepNamed);
+            if lock.free_of_the_dead(dead) {
+                point(Point::SweepUnlocked);
+                self.backing.wake(&block.lock);
+            }
         }
-        if lock.free_of_the_dead(dead) {
-            point(Point::SweepUnlocked);
-            self.backing.wake(&block.lock);
-        }
-        // Before the block changes hands: one that was just coming to life bears the bit already.
-        if words.has_bit(dead) && !(has_guests && words.load().state == State::Live) {
-            words.clear_bit(dead);
+        // Before the block changes hands: one that was just coming to life bears the bit already. Of a live block those stay
+        // whose guests use it.
+        let bits = if words.load().state == State::Live { &gone.without_guests } else { &gone.all };
+        if words.clear_bits(bits) {
             point(Point::SweepBit);
         }
-        if words.inherit(dead, me) {
+        let owner = words.load().low;
+        if gone.has(owner) && words.inherit(owner, me) {
             point(Point::SweepOwned);
             return self.give_back(index);
         }
@@ -315,6 +366,9 @@ impl Arena {
 
     /// Makes the derived tables anew if `dead` held the arena lock.
     fn recover_tables(&self, dead: u32) -> Result<()> {
+        if self.arena_word().owner() != Some(dead) {
+            return Ok(());
+        }
         // Room for all of it beforehand, so that nothing is allocated under the lock.
         let mut used: Vec<(Span, u32)> = Vec::with_capacity(self.control.high() as usize + 64);
         let mut records: Vec<u32> = Vec::with_capacity(self.control.high() as usize + 64);

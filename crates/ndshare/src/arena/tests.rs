@@ -413,6 +413,43 @@ fn what_was_pickled_for_one_process_is_taken_back_with_it() {
     assert_empty(&arena);
 }
 
+/// A table of participants that is full of the dead is swept at once, in one look at each block.
+#[test]
+fn many_dead_are_swept_together() {
+    let forever = Deadline::never();
+    let (arena, heap) = Arena::create_on_heap(BUDGET).unwrap();
+    let kept = alloc(&arena, 1 << 10).unwrap();
+    let dead: Vec<Arc<Arena>> = (0..60).map(|_| Arena::join_on_heap(&heap).unwrap()).collect();
+    let mut theirs: Vec<Hold> = Vec::new();
+    for one in &dead {
+        let hold = one.take(kept.block()).unwrap();
+        theirs.extend([hold, alloc(one, 5000).unwrap()]);
+    }
+    // One of them has the lock of the block that all hold, one has guests, one is cut off with a block in the making.
+    assert!(!dead[3].lock_block(&theirs[6], Reentry::Refuse, &forever).unwrap());
+    heap.declare_guests(dead[7].participant_slot(), true);
+    let lent = theirs[15].block();
+    dead.iter().for_each(|one| heap.declare_dead(one.participant_slot()));
+    // Numbers that a peer wrote there, too.
+    let noise = arena.control.participant(79).unwrap();
+    noise.state.store(0xdead_beef, SeqCst);
+    noise.pid.store(u32::MAX, SeqCst);
+    let (departures, newcomer) = (arena.departures(), Arena::join_on_heap(&heap).unwrap());
+    assert_eq!(arena.departures() - departures, 61);
+    assert!(
+        newcomer.lock_block(&newcomer.take(kept.block()).unwrap(), Reentry::Refuse, &forever).unwrap(),
+        "an owner died"
+    );
+    assert!(arena.is_live(lent), "its guests use it");
+    let live = theirs.iter().filter(|hold| arena.is_live(hold.block()) && hold.block() != kept.block());
+    assert_eq!(live.map(Hold::block).collect::<Vec<_>>(), [lent]);
+    assert_eq!(arena.stats().unwrap().participants.len(), 3, "two that live, and the one with guests");
+    heap.declare_guests(dead[7].participant_slot(), false);
+    arena.sweep_the_dead().unwrap();
+    assert!(!arena.is_live(lent));
+    std::mem::forget((dead, theirs));
+}
+
 #[test]
 fn what_the_dead_sent_gives_way_before_the_arena_is_full() {
     let (arena, heap) = Arena::create_on_heap(BUDGET).unwrap();

@@ -103,6 +103,19 @@ impl Words<'_> {
         self.holders[slot as usize / 64].fetch_and(!(1 << (slot % 64)), SeqCst);
     }
 
+    /// Clears all of these bits that are set, and says whether any was.
+    pub(super) fn clear_bits(&self, bits: &[u64; HOLDER_WORDS]) -> bool {
+        let clear = |(word, &bits): (&AtomicU64, &u64)| {
+            let is_set = bits != 0 && word.load(SeqCst) & bits != 0;
+            if is_set {
+                word.fetch_and(!bits, SeqCst);
+                point(Point::SweepBit);
+            }
+            is_set
+        };
+        self.holders.iter().zip(bits).filter(|&pair| clear(pair)).count() > 0
+    }
+
     pub(super) fn has_bit(&self, slot: u32) -> bool {
         self.holders[slot as usize / 64].load(SeqCst) >> (slot % 64) & 1 == 1
     }

@@ -21,6 +21,8 @@ use crate::prim::{
 };
 use std::sync::Arc;
 
+/// How many processes an error names.
+const NAMED: usize = 4;
 /// Bytes of a failure's text that are kept.
 const FAILURE_BYTES: usize = 1016;
 
@@ -204,6 +206,24 @@ impl Cache {
         }
     }
 
+    /// The error of a wait for a slot, with processes whose loads have all of them.
+    #[cold]
+    fn name_loaders(&self, error: Error) -> Error {
+        if error.kind() != Kind::Timeout {
+            return error;
+        }
+        let mut loaders = Vec::new();
+        for slot in self.slots().filter(|&slot| self.table.entry(slot).now().state() == State::Loading) {
+            // RAW: a name, which is looked up.
+            let loader = self.table.entry(slot).loader().load(Relaxed);
+            if loaders.len() < NAMED && !loaders.contains(&loader) {
+                loaders.push(loader);
+            }
+        }
+        let loaders = loaders.into_iter().filter_map(|loader| self.arena().glimpse_identity(loader));
+        error.held_by(loaders)
+    }
+
     fn refuse_recursion(&self, busy: Busy) -> Result<()> {
         if busy.loader != self.arena().identity()? || busy.thread != self.arena().thread()? {
             return Ok(());
@@ -252,7 +272,7 @@ impl Cache {
             return Ok(());
         }
         self.arena().sweep_the_dead()?;
-        deadline.go_on("a slot in the cache")?;
+        deadline.go_on("a slot in the cache").map_err(|error| self.name_loaders(error))?;
         // RAW: only compared with what it is later.
         let word = self.table.word(FREE).load(Relaxed) as u32;
         self.table.head.nap_on(FREE, word, deadline)

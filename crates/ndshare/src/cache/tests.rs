@@ -443,6 +443,10 @@ fn slots_come_back_from_loaders_that_died() {
     for i in 0..u64::from(mine.geometry().slots()) {
         std::mem::forget(begin(&victim, i));
     }
+    let brief = Deadline::after(Duration::from_millis(1));
+    let full = mine.fetch_block(&key(5000), &brief).unwrap_err().to_string();
+    let me = std::process::id();
+    assert!(full.contains("a slot in the cache") && full.contains(&format!("It is held by pid {me} (")), "{full}");
     let slot = victim.arena().participant_slot();
     std::mem::forget(victim);
     heap.declare_dead(slot);

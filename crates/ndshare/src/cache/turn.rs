@@ -56,8 +56,9 @@ impl Cache {
             let mut turn = Turn::default();
             match self.locked_once(deadline, &mut turn, &mut work) {
                 Err(error) if turn.is_put_off && error.kind() == Kind::Timeout => {
-                    deadline.go_on("the arena lock")?;
+                    // First, for its error says who has that lock.
                     self.arena().await_lock(deadline)?;
+                    deadline.go_on("the arena lock")?;
                 }
                 other => return other,
             }

@@ -108,7 +108,17 @@ impl Filter {
         self.run_with(from, spectrum, into, None, &|| Ok(()))
     }
 
-    /// The same on `workers` threads; none picks by size and CPUs.
+    /// The same, and the transform of `from`, which is made on the way, goes to `kept`: as [`super::Plan::run`] has
+    /// it, but for rounding.
+    ///
+    /// # Errors
+    /// As [`Self::run`], also for a `kept` of another shape than the spec's result, or other items; `InvalidValue` where `kept`
+    /// overlaps another of these arrays.
+    pub fn run_keeping(&self, from: &Array, spectrum: &Array, into: &Array, kept: &Array) -> Result<()> {
+        self.carry_out(from, (spectrum, Some(kept)), into, None, &|| Ok(()))
+    }
+
+    /// The same as [`Self::run`] on `workers` threads; none picks by size and CPUs.
     ///
     /// # Errors
     /// As [`Self::run`]; and what `check` says, which runs on the calling thread about every 50 ms. The result is
@@ -121,13 +131,31 @@ impl Filter {
         workers: Option<usize>,
         check: Check<'_>,
     ) -> Result<()> {
+        self.carry_out(from, (spectrum, None), into, workers, check)
+    }
+
+    fn carry_out(
+        &self,
+        from: &Array,
+        (spectrum, kept): (&Array, Option<&Array>),
+        into: &Array,
+        workers: Option<usize>,
+        check: Check<'_>,
+    ) -> Result<()> {
         let spec = self.spec();
+        if let Some(kept) = kept {
+            check_output(kept, &spec.result_shape(), spec.output())?;
+            let is_apart = layout::is_apart(kept.shape(), kept.strides(), kept.element().size());
+            if !is_apart || [from, spectrum, into].iter().any(|other| kept.may_overlap(other)) {
+                return Err(Error::value("expected an array for the spectrum that overlaps no other one of the call"));
+            }
+        }
         check_input(from, spec.shape(), |number| spec.reads(number), spec.input())?;
         check_input(spectrum, &spec.result_shape(), |number| number == spec.output(), spec.output())?;
         check_output(into, spec.shape(), self.output())?;
         write_apart(&[from, spectrum], into, |into| {
             // SAFETY: as in `Plan::run_with`; and the spectrum was looked at as well.
-            unsafe { self.run_raw(raw(from), raw(spectrum), raw(into), workers, check) }
+            unsafe { self.run_raw(raw(from), (raw(spectrum), kept.map(raw)), raw(into), workers, check) }
         })
     }
 }

@@ -4,10 +4,11 @@ use super::fast::problem;
 use super::plan::{RawArray, workers_for};
 use super::spec::{Spec, result_number};
 use super::transform::{Family, Norm};
-use super::vertical::{Convolution, Plane, Vector};
+use super::vertical::{AxisOrder, Convolution, Plane, Problem, Vector};
 use crate::element::Number;
 use crate::error::Result;
 use crate::pool::Check;
+use std::sync::OnceLock;
 
 /// The engine for planes of one shape.
 ///
@@ -35,6 +36,9 @@ use crate::pool::Check;
 /// ```
 pub struct Filter {
     engine: Convolution,
+    /// The one that can keep the spectrum of a frame, where the usual one cannot; made when it is asked for.
+    keeping: OnceLock<Option<Convolution>>,
+    problem: Problem,
     spec: Spec,
 }
 
@@ -47,7 +51,17 @@ impl Filter {
             return None;
         }
         let problem = problem(spec, spec.lengths[0], spec.lengths[1], true)?;
-        Some(Self { engine: Convolution::new(&problem, Vector::chosen())?, spec: spec.clone() })
+        let engine = Convolution::new(&problem, Vector::chosen())?;
+        Some(Self { engine, keeping: OnceLock::new(), problem, spec: spec.clone() })
+    }
+
+    /// The engine for a call that keeps the spectrum, or does not.
+    fn engine(&self, keeps: bool) -> &Convolution {
+        if !keeps || self.engine.keeps() {
+            return &self.engine;
+        }
+        let make = || Convolution::with_order(&self.problem, Vector::chosen(), AxisOrder::RowsFirst);
+        self.keeping.get_or_init(make).as_ref().unwrap_or(&self.engine)
     }
 
     /// The transform of the frames.
@@ -60,20 +74,20 @@ impl Filter {
         result_number(false, self.spec.double)
     }
 
-    /// Writes `from`, filtered by `spectrum`, to `into`: the circular convolution with what `spectrum` is the transform of.
-    /// For arrays that are none of this library's, as the Python binding has them; all others go by [`Filter::run`].
+    /// Writes `from`, filtered by `spectrum`, to `into`: the circular convolution with what `spectrum` is the transform of;
+    /// and the transform of `from` itself to `kept`, if that is given. For arrays that are none of this library's, as the Python binding has them; all others go by [`Filter::run`].
     ///
     /// # Errors
     /// What `check` says, which runs on the calling thread about every 50 ms; the result is half-made then.
     ///
     /// # Safety
     /// `from` has the spec's shape and items, `spectrum` those of its result, and `into` its shape and real items of its
-    /// precision. All are readable, `into` is writable, nobody else uses it meanwhile, no two of its items share bytes,
-    /// and it shares none with the other two.
+    /// precision; `kept` is as the spec's result. All are readable, `into` and `kept` are writable, nobody else uses them
+    /// meanwhile, no two items of one share bytes, and they share none with each other and with the other two.
     pub unsafe fn run_raw(
         &self,
         from: RawArray<'_>,
-        spectrum: RawArray<'_>,
+        (spectrum, kept): (RawArray<'_>, Option<RawArray<'_>>),
         into: RawArray<'_>,
         workers: Option<usize>,
         check: Check<'_>,
@@ -83,8 +97,9 @@ impl Filter {
         let scale = 1.0 / (rows as f64 * cols as f64);
         let (from, into) = (plane(from, rows, cols), plane(into, rows, cols));
         let workers = workers_for(&self.spec, workers);
+        let halves = (plane(spectrum, rows, cols / 2 + 1), kept.map(|kept| plane(kept, rows, cols / 2 + 1)));
         // SAFETY: the caller's.
-        unsafe { self.engine.run(from, plane(spectrum, rows, cols / 2 + 1), into, scale, workers, check) }
+        unsafe { self.engine(kept.is_some()).run(from, halves, into, scale, workers, check) }
     }
 }
 

@@ -721,6 +721,19 @@ fn a_filter_of_arrays_is_two_transforms_and_a_product() {
         let error = magnitude(values_of(&into).iter().zip(&expected).map(|(found, expected)| found - expected));
         assert!(error <= 1e-13 * magnitude(expected.iter().copied()), "{error:e}");
     }
+    let frame = random_array(&mut dice, &arena, &[12, 20], true);
+    let [into, again] = [(); 2].map(|()| Array::zeros(&arena, &[12, 20], Number::F64).unwrap());
+    let kept = Array::zeros(&arena, &[12, 11], Number::C128).unwrap();
+    filter.run_keeping(&frame, &spectrum, &into, &kept).unwrap();
+    filter.run(&frame, &spectrum, &again).unwrap();
+    for (found, expected) in [(&into, values_of(&again)), (&kept, values_of(&rfft2(&frame).unwrap()))] {
+        let error = magnitude(values_of(found).iter().zip(&expected).map(|(found, expected)| found - expected));
+        assert!(error <= 1e-14 * magnitude(expected.iter().copied()), "{error:e}");
+    }
+    let shared = [&spectrum, &kept.view(&[(0..6).into()]).unwrap(), &kept.clone().readonly()];
+    for refused in shared {
+        assert!(filter.run_keeping(&frame, &spectrum, &into, refused).is_err(), "{refused:?}");
+    }
     let wrong = Array::zeros(&arena, &[12, 20], Number::C128).unwrap();
     assert_eq!(filter.run(&frame, &wrong, &frame).unwrap_err().kind(), Kind::InvalidValue);
     assert_eq!(filter.run(&frame, &spectrum, &wrong).unwrap_err().kind(), Kind::InvalidType);

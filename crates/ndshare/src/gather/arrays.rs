@@ -120,6 +120,26 @@ pub fn block<'a>(blocks: impl Into<Blocks<'a>>, out: Option<&Array>) -> Result<A
     Options::default().block(blocks, out)
 }
 
+/// Joins arrays as [`block`] does, along other axes than the last ones: the outermost list goes along the first of `axes`.
+/// So images with channels, `(rows, columns, channels)`, become one by `block_along([[&a, &b], [&c, &d]], &[0, 1], None)`.
+///
+/// ```
+/// use ndshare::{Array, gather};
+///
+/// let arena = ndshare::session()?;
+/// let pixel = |value: u8| Array::from_slice(&arena, &[1, 1, 2], &[value, value]);
+/// let (a, b) = (pixel(1)?, pixel(2)?);
+/// let image = gather::block_along([[&a, &b], [&b, &a]], &[0, 1], None)?;
+/// assert_eq!((image.shape(), image.to_vec::<u8>()?), (&[2, 2, 2][..], vec![1, 1, 2, 2, 2, 2, 1, 1]));
+/// # Ok::<(), ndshare::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`concatenate`]; `InvalidValue` when there are not as many axes as lists are nested, or two are the same.
+pub fn block_along<'a>(blocks: impl Into<Blocks<'a>>, axes: &[isize], out: Option<&Array>) -> Result<Array> {
+    Options::default().block_along(blocks, axes, out)
+}
+
 /// Copies one array into another, which it is stretched to; NumPy's `copyto`.
 ///
 /// ```
@@ -160,16 +180,32 @@ impl Options {
     /// # Errors
     /// As there.
     pub fn block<'a>(&self, blocks: impl Into<Blocks<'a>>, out: Option<&Array>) -> Result<Array> {
-        let nested = Nested::of(blocks.into(), |blocks| match blocks {
+        self.grid(blocks.into(), None, out)
+    }
+
+    /// [`block_along`] with these options.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn block_along<'a>(&self, blocks: impl Into<Blocks<'a>>, axes: &[isize], out: Option<&Array>) -> Result<Array> {
+        self.grid(blocks.into(), Some(axes), out)
+    }
+
+    fn grid(&self, blocks: Blocks<'_>, axes: Option<&[isize]>, out: Option<&Array>) -> Result<Array> {
+        let nested = Nested::of(blocks, |blocks| match blocks {
             Blocks::Array(_) => None,
             Blocks::List(parts) => Some(parts.clone()),
         })?;
-        let array = |leaf: &Blocks<'a>| match leaf {
-            Blocks::Array(array) => Some(*array),
+        let array = |leaf| match leaf {
+            &Blocks::Array(array) => Some(array),
             Blocks::List(_) => None,
         };
         let arrays: Vec<&Array> = nested.leaves().iter().filter_map(array).collect();
-        self.join(&Joint::block(&nested, &arrays)?, &arrays, out)
+        let joint = match axes {
+            None => Joint::block(&nested, &arrays)?,
+            Some(axes) => Joint::block_along(&nested, &arrays, axes)?,
+        };
+        self.join(&joint, &arrays, out)
     }
 
     /// [`copy()`] with these options.

@@ -3,8 +3,9 @@
 use super::arrays::{check_out, fill, whole_bytes};
 use super::casting::{Casting, conversion};
 use super::copies::Copies;
-use super::joint::{Joint, Placement, axis_of};
-use super::montage::{self, Montage, Strip};
+use super::joint::{Joint, Placement, axes_of, axis_of};
+use super::montage::{self, Montage, Rows, Strip};
+use super::nested::Nested;
 use super::settings::Settings;
 use super::strided::{Strided, View};
 use super::surface::{Filling, Surface, head_of, open_head};
@@ -190,18 +191,50 @@ impl Canvas {
         &self,
         marks: &[Mark],
         axis: isize,
+        load: impl FnMut(&[usize]) -> Result<Vec<Array>>,
+        deadline: &Deadline<'_>,
+    ) -> Result<usize> {
+        self.paint(marks, self.strip(axis_of(axis, self.target.ndim())?, None), load, deadline)
+    }
+
+    /// As [`Self::montage`], with values in rows: those of a row are side by side along the second of `axes`, and the rows
+    /// follow each other along the first. `load` gets numbers that go on from row to row.
+    ///
+    /// # Errors
+    /// As [`Self::montage`]; `InvalidValue` for a row without values, and for axes that are the same.
+    pub fn mosaic(
+        &self,
+        rows: &[Vec<Mark>],
+        axes: [isize; 2],
+        load: impl FnMut(&[usize]) -> Result<Vec<Array>>,
+        deadline: &Deadline<'_>,
+    ) -> Result<usize> {
+        let places = axes_of(&axes, axes.len(), self.target.ndim())?;
+        let counts: Vec<usize> = rows.iter().map(Vec::len).collect();
+        Nested::rows(&counts)?;
+        let rows_are = Rows { axis: places[0], counts: &counts };
+        self.paint(&rows.concat(), self.strip(places[1], Some(rows_are)), load, deadline)
+    }
+
+    fn strip<'a>(&'a self, axis: usize, rows: Option<Rows<'a>>) -> Strip<'a> {
+        Strip { shape: self.target.shape(), strides: self.target.strides(), axis, rows }
+    }
+
+    fn paint(
+        &self,
+        marks: &[Mark],
+        strip: Strip<'_>,
         mut load: impl FnMut(&[usize]) -> Result<Vec<Array>>,
         deadline: &Deadline<'_>,
     ) -> Result<usize> {
-        let axis = axis_of(axis, self.target.ndim())?;
         let mut values: Vec<Option<Array>> = vec![None; marks.len()];
         // Each round has values that the round before had not.
         loop {
             let filling = self.surface.begin(deadline)?;
-            let wanted = match self.missing(&filling, marks, &values, axis)? {
+            let wanted = match self.missing(&filling, marks, &values, strip)? {
                 Ok(parts) if parts.is_empty() => return filling.end().map(|()| 0),
                 Ok(parts) => {
-                    let joint = Joint::concatenate(&parts, Some(axis.cast_signed()))?;
+                    let joint = joint_of(strip, &parts)?;
                     // SAFETY: the joint was made of these parts.
                     let copied = unsafe { self.fill(&filling, &joint, &parts)? };
                     filling.end()?;
@@ -225,9 +258,8 @@ impl Canvas {
         filling: &Filling<'_, Fixed>,
         marks: &[Mark],
         values: &'v [Option<Array>],
-        axis: usize,
+        strip: Strip<'_>,
     ) -> Result<std::result::Result<Vec<Part<'v>>, Vec<usize>>> {
-        let strip = Strip { shape: self.target.shape(), strides: self.target.strides(), axis };
         let shapes = values.iter().map(|value| value.as_ref().map(Array::shape));
         let name = |number: usize| String::from_utf8_lossy(&marks[number].key).into_owned();
         let montage = Montage::of(strip, filling.old(), marks, shapes, name)?;
@@ -279,6 +311,15 @@ impl Canvas {
             return Err(Error::value("expected arrays beside the canvas, got a part of it: copy it first"));
         }
         conversion(source.array.element(), self.target.element(), Casting::SameKind)
+    }
+}
+
+/// How the values of a strip fit together.
+fn joint_of(strip: Strip<'_>, parts: &[Part<'_>]) -> Result<Joint> {
+    let axis = strip.axis.cast_signed();
+    match strip.rows {
+        None => Joint::concatenate(parts, Some(axis)),
+        Some(rows) => Joint::block_along(&Nested::rows(rows.counts)?, parts, &[rows.axis.cast_signed(), axis]),
     }
 }
 

@@ -26,8 +26,9 @@ enum Rule {
     New(usize),
     /// Their items in C order, one array behind the other.
     Flat,
-    /// In a grid: for each array its first item's index along each of the last axes, as many as lists are nested.
-    Grid { depth: usize, starts: Vec<usize> },
+    /// In a grid: for each array its first item's index along each of the axes, of which there are as many as lists are
+    /// nested.
+    Grid { axes: Vec<usize>, starts: Vec<usize> },
 }
 
 /// Where one array goes in the result.
@@ -87,16 +88,29 @@ impl Joint {
     /// # Errors
     /// `InvalidValue`, in NumPy's words, when they do not fit, or there are not as many as leaves.
     pub fn block<T, S: Strided>(nested: &Nested<T>, arrays: &[S]) -> Result<Self> {
+        Self::grid(nested, arrays, None)
+    }
+
+    /// The same along other axes: the outermost list goes along the first one. A negative axis counts from the end.
+    ///
+    /// # Errors
+    /// As [`Self::block`]; `InvalidValue` when there are not as many axes as lists are nested, or two are the same.
+    pub fn block_along<T, S: Strided>(nested: &Nested<T>, arrays: &[S], axes: &[isize]) -> Result<Self> {
+        Self::grid(nested, arrays, Some(axes))
+    }
+
+    fn grid<T, S: Strided>(nested: &Nested<T>, arrays: &[S], axes: Option<&[isize]>) -> Result<Self> {
         if arrays.len() != nested.leaves().len() {
             let (expected, got) = (nested.leaves().len(), arrays.len());
             return Err(Error::value(format!("expected {expected} arrays, one for each leaf, got {got}")));
         }
         let depth = nested.depth();
         let ndim = arrays.iter().map(|array| array.shape().len()).fold(depth, usize::max);
+        let axes = axes.map_or_else(|| Ok((ndim - depth..ndim).collect()), |axes| axes_of(axes, depth, ndim))?;
         let walk = Walk { counts: nested.counts(), arrays: arrays.iter() };
         let mut grid = Grid {
             walk,
-            depth,
+            axes: &axes,
             ndim,
             lengths: vec![0; ndim * (depth + 1)],
             start: vec![0; depth],
@@ -105,7 +119,7 @@ impl Joint {
         grid.measure(0)?;
         let Grid { mut lengths, starts, .. } = grid;
         lengths.truncate(ndim);
-        Ok(Self { shape: lengths, rule: Rule::Grid { depth, starts } })
+        Ok(Self { shape: lengths, rule: Rule::Grid { axes, starts } })
     }
 
     /// The shape of the result.
@@ -130,7 +144,9 @@ impl Joint {
                 let longer: Vec<_> = arrays.iter().map(longer).collect();
                 Some(layout::common_order(ndim, longer.iter().map(|(shape, strides)| (&shape[..], &strides[..]))))
             }
-            Rule::Grid { depth, .. } => (depth > 0 && arrays.iter().all(S::is_f)).then(|| (0..ndim).rev().collect()),
+            Rule::Grid { ref axes, .. } => {
+                (!axes.is_empty() && arrays.iter().all(S::is_f)).then(|| (0..ndim).rev().collect())
+            }
         }
     }
 
@@ -155,7 +171,7 @@ impl Joint {
             Rule::Along(axis) => each_along(arrays, strides, strides[*axis], |array| array.shape()[*axis], place),
             Rule::New(axis) => each_along(arrays, &without(strides, *axis), strides[*axis], |_| 1, place),
             Rule::Flat => each_flat(arrays, strides[0], place),
-            Rule::Grid { depth, starts } => each_in_grid(arrays, strides, *depth, starts, place),
+            Rule::Grid { axes, starts } => each_in_grid(arrays, strides, axes, starts, place),
         }
     }
 }
@@ -206,14 +222,14 @@ fn flat_strides(shape: &[usize], step: isize, strides: &mut [isize]) -> isize {
 fn each_in_grid<S: Strided>(
     arrays: &[S],
     strides: &[isize],
-    depth: usize,
+    axes: &[usize],
     starts: &[usize],
     mut place: impl FnMut(&S, Placement<'_>) -> Result<()>,
 ) -> Result<()> {
-    let last = &strides[strides.len() - depth..];
+    let depth = axes.len();
     for (number, array) in arrays.iter().enumerate() {
-        let start = &starts[number * depth..(number + 1) * depth];
-        let offset = start.iter().zip(last).map(|(&at, &stride)| at.cast_signed().wrapping_mul(stride)).sum();
+        let start = starts[number * depth..(number + 1) * depth].iter().zip(axes);
+        let offset = start.map(|(&at, &axis)| at.cast_signed().wrapping_mul(strides[axis])).sum();
         place(array, Placement { number, offset, strides: &strides[strides.len() - array.shape().len()..] })?;
     }
     Ok(())
@@ -228,7 +244,8 @@ struct Walk<'a, S> {
 /// The shape of nested lists in the making.
 struct Grid<'a, S> {
     walk: Walk<'a, S>,
-    depth: usize,
+    /// Along which axis the lists of each level go.
+    axes: &'a [usize],
     ndim: usize,
     /// For each level the lengths of the list that is being measured, the outermost first; last those of the leaf.
     lengths: Vec<usize>,
@@ -241,7 +258,7 @@ impl<S: Strided> Grid<'_, S> {
     /// Finds the lengths of the next part of this level.
     fn measure(&mut self, level: usize) -> Result<()> {
         let ndim = self.ndim;
-        if level == self.depth {
+        if level == self.axes.len() {
             let shape = self.walk.arrays.next().ok_or_else(too_long)?.shape();
             let (missing, lengths) = (ndim - shape.len(), &mut self.lengths[level * ndim..]);
             lengths[..missing].fill(1);
@@ -249,8 +266,7 @@ impl<S: Strided> Grid<'_, S> {
             self.starts.extend_from_slice(&self.start);
             return Ok(());
         }
-        // The innermost lists go along the last axis.
-        let axis = ndim - self.depth + level;
+        let axis = self.axes[level];
         self.start[level] = 0;
         for part in 0..*self.walk.counts.next().ok_or_else(too_long)? {
             self.measure(level + 1)?;
@@ -277,6 +293,21 @@ pub fn axis_of(axis: isize, ndim: usize) -> Result<usize> {
     let place = if axis < 0 { axis.checked_add_unsigned(ndim) } else { Some(axis) };
     let place = place.and_then(|place| usize::try_from(place).ok()).filter(|&place| place < ndim);
     place.ok_or_else(|| Error::value(format!("axis {axis} is out of bounds for array of dimension {ndim}")))
+}
+
+/// The places of as many axes as lists are nested.
+///
+/// # Errors
+/// `InvalidValue` when there are more or fewer, or two are the same; as [`axis_of`].
+pub fn axes_of(axes: &[isize], depth: usize, ndim: usize) -> Result<Vec<usize>> {
+    if axes.len() != depth {
+        return Err(Error::value(format!("expected {depth} axes, one for each level of the lists, got {axes:?}")));
+    }
+    let places = axes.iter().map(|&axis| axis_of(axis, ndim)).collect::<Result<Vec<_>>>()?;
+    match (1..depth).any(|at| places[..at].contains(&places[at])) {
+        true => Err(Error::value(format!("expected axes that differ, got {axes:?}"))),
+        false => Ok(places),
+    }
 }
 
 /// Whether two shapes are the same but for one axis.

@@ -30,7 +30,7 @@ mod array_tests;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-pub use arrays::{Blocks, Options, block, concatenate, copy, stack};
+pub use arrays::{Blocks, Options, block, block_along, concatenate, copy, stack};
 pub use canvas::{Canvas, Source};
 pub use casting::Casting;
 pub use settings::{set_stream_from, stream_from};
@@ -40,8 +40,8 @@ mod internals {
     pub use super::casting::{common_element, conversion, promoted};
     pub use super::copies::{Batch, Copies};
     pub use super::execute::{Ends, execute};
-    pub use super::joint::{Joint, Placement, axis_of, broadcast};
-    pub use super::montage::{Montage, Part, Strip};
+    pub use super::joint::{Joint, Placement, axes_of, axis_of, broadcast};
+    pub use super::montage::{Montage, Part, Rows, Start, Strip};
     pub use super::nested::Nested;
     pub use super::plan::{Axis, Block, CopyPlan, Mover, Nest, Planner};
     pub use super::settings::Settings;

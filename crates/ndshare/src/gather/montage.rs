@@ -4,6 +4,8 @@
 //! stored or deleted that key since, which its generation tells. So nothing need be known of the value itself: it may
 //! have been evicted. Where a tile lies depends on the extents of all before it; that of a standing tile is known from
 //! its place, that of a missing one only when it has been loaded.
+//!
+//! Values stand in one row, side by side along an axis, or in several rows, one behind the other along a second axis.
 
 use super::joint::{Placement, fits};
 use super::tiles::{Draft, Mark, Tile, Tiles};
@@ -19,6 +21,26 @@ pub struct Strip<'a> {
     pub strides: &'a [isize],
     /// Values follow each other along this one.
     pub axis: usize,
+    /// How they are shared out to rows; none: there is one row, all across the canvas.
+    pub rows: Option<Rows<'a>>,
+}
+
+/// Rows of values, one behind the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rows<'a> {
+    /// Rows follow each other along this axis, and the values of one are equally long there.
+    pub axis: usize,
+    /// How many values each row has.
+    pub counts: &'a [usize],
+}
+
+/// Where a value begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Start {
+    /// Items along the axis of the strip.
+    pub along: usize,
+    /// Items along the axis of the rows.
+    pub across: usize,
 }
 
 /// What a canvas lacks.
@@ -28,8 +50,10 @@ pub struct Montage<S> {
     pub parts: Vec<Part<S>>,
     /// The numbers of the keys whose values must be had.
     pub wanted: Vec<usize>,
-    /// How many items all are along the axis, if none is wanted.
-    extent: usize,
+    /// How many items each row is along the axis, if none is wanted.
+    extents: Vec<usize>,
+    /// How many items all rows are along theirs.
+    depth: usize,
 }
 
 /// One tile of a montage.
@@ -37,8 +61,8 @@ pub struct Montage<S> {
 pub enum Part<S> {
     /// It is there already.
     Stands(Arc<Tile<S>>),
-    /// Its value is to be copied to this index along the axis.
-    Comes(usize),
+    /// Its value is to be copied to where it begins.
+    Comes(Start),
 }
 
 impl<S> Montage<S> {
@@ -54,43 +78,62 @@ impl<S> Montage<S> {
         shapes: impl IntoIterator<Item = Option<&'v [usize]>>,
         name: impl Fn(usize) -> String,
     ) -> Result<Self> {
-        let step = strip.strides[strip.axis];
-        let mut plan = Self { parts: Vec::with_capacity(marks.len()), wanted: vec![], extent: 0 };
-        for (number, (mark, shape)) in marks.iter().zip(shapes).enumerate() {
-            if let Some(shape) = shape {
-                strip.check(shape, || name(number))?;
-                plan.parts.push(Part::Comes(plan.extent));
-                plan.extent = plan.extent.saturating_add(shape[strip.axis]);
-                continue;
+        let mut plan = Self { parts: Vec::with_capacity(marks.len()), wanted: vec![], extents: vec![], depth: 0 };
+        let all = [marks.len()];
+        let mut values = marks.iter().zip(shapes).enumerate();
+        for (row, &count) in strip.rows.map_or(&all[..], |rows| rows.counts).iter().enumerate() {
+            let mut line =
+                Line { row, across: plan.depth, first: plan.parts.len() + plan.wanted.len(), along: 0, height: None };
+            for (number, (mark, shape)) in values.by_ref().take(count) {
+                plan.place(strip, old, &mut line, (number, mark, shape), &name)?;
             }
-            let offset = plan.extent.cast_signed().wrapping_mul(step);
-            // Behind a value that is still wanted no place is sure; the next round looks again.
-            let is_sure = plan.wanted.is_empty();
-            let tile = if is_sure { old.at(number, offset) } else { old.nth(number) };
-            match tile.filter(|tile| strip.has(tile, mark)) {
-                Some(tile) => {
-                    plan.extent = plan.extent.saturating_add(tile.shape()[strip.axis]);
-                    plan.parts.push(Part::Stands(tile.clone()));
-                }
-                None => plan.wanted.push(number),
-            }
+            plan.extents.push(line.along);
+            plan.depth = plan.depth.saturating_add(line.height.unwrap_or(0));
         }
         Ok(plan)
     }
 
-    /// Notes what stands, and returns number and index along the axis of each value that comes and that `must_copy`, which
-    /// notes it, says is to be copied.
+    /// Finds out of one value whether it stands, comes or is wanted.
+    fn place(
+        &mut self,
+        strip: Strip<'_>,
+        old: &Tiles<S>,
+        line: &mut Line,
+        (number, mark, shape): (usize, &Mark, Option<&[usize]>),
+        name: impl Fn(usize) -> String,
+    ) -> Result<()> {
+        if let Some(shape) = shape {
+            strip.check(shape, line, || name(number), number)?;
+            self.parts.push(Part::Comes(line.start()));
+            line.pass(strip, shape);
+            return Ok(());
+        }
+        // Behind a value that is still wanted no place is sure; the next round looks again.
+        let is_sure = self.wanted.is_empty();
+        let tile = if is_sure { old.at(number, strip.offset(line.start())) } else { old.nth(number) };
+        match tile.filter(|tile| strip.has(tile, mark, line.height)) {
+            Some(tile) => {
+                line.pass(strip, tile.shape());
+                self.parts.push(Part::Stands(tile.clone()));
+            }
+            None => self.wanted.push(number),
+        }
+        Ok(())
+    }
+
+    /// Notes what stands, and returns number and beginning of each value that comes and that `must_copy`, which notes it, says
+    /// is to be copied.
     pub fn note<'a>(
         self,
         strip: Strip<'a>,
         draft: &mut Draft<'_, S>,
         must_copy: impl Fn(&mut Draft<'_, S>, Placement<'a>) -> bool,
-    ) -> Vec<(usize, usize)> {
+    ) -> Vec<(usize, Start)> {
         let mut coming = Vec::new();
         for (number, part) in self.parts.into_iter().enumerate() {
             match part {
                 Part::Stands(tile) => draft.stands(tile),
-                Part::Comes(index) if must_copy(draft, strip.placement(number, index)) => coming.push((number, index)),
+                Part::Comes(start) if must_copy(draft, strip.placement(number, start)) => coming.push((number, start)),
                 Part::Comes(_) => {}
             }
         }
@@ -102,37 +145,92 @@ impl<S> Montage<S> {
     /// # Errors
     /// `InvalidValue`.
     pub fn check_extent(&self, strip: Strip<'_>) -> Result<()> {
-        let Strip { shape, axis, .. } = strip;
-        if shape[axis] == self.extent {
-            return Ok(());
+        let Strip { shape, axis, rows, .. } = strip;
+        let wrong = |which: String, long: usize, axis: usize| {
+            Err(Error::value(format!(
+                "Output array is the wrong shape: {which} are {long} long along axis {axis}, and the canvas has shape {shape:?}"
+            )))
+        };
+        if let Some((row, &long)) = self.extents.iter().enumerate().find(|&(_, &extent)| extent != shape[axis]) {
+            let which = rows.map_or_else(|| "the values".to_owned(), |_| format!("the values of row {row}"));
+            return wrong(which, long, axis);
         }
-        Err(Error::value(format!(
-            "Output array is the wrong shape: the values are {} long along axis {axis}, and the canvas has shape \
-             {shape:?}",
-            self.extent
-        )))
+        match rows {
+            Some(rows) if shape[rows.axis] != self.depth => wrong("the rows".to_owned(), self.depth, rows.axis),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A row while its values are gone through.
+struct Line {
+    row: usize,
+    /// Where it begins along the axis of the rows.
+    across: usize,
+    /// The number of its first value.
+    first: usize,
+    /// Where the next value begins.
+    along: usize,
+    /// How long its values are along the axis of the rows, once one of them is known.
+    height: Option<usize>,
+}
+
+impl Line {
+    fn start(&self) -> Start {
+        Start { along: self.along, across: self.across }
+    }
+
+    /// Goes on behind a value.
+    fn pass(&mut self, strip: Strip<'_>, shape: &[usize]) {
+        self.along = self.along.saturating_add(shape[strip.axis]);
+        self.height = self.height.or(strip.rows.map(|rows| shape[rows.axis]));
     }
 }
 
 impl<'a> Strip<'a> {
-    /// Where the value of a number lies that begins at `index` along the axis.
-    pub fn placement(&self, number: usize, index: usize) -> Placement<'a> {
-        let Self { strides, axis, .. } = *self;
-        Placement { number, offset: index.cast_signed() * strides[axis], strides }
+    /// Where the value of a number lies that begins there.
+    pub fn placement(&self, number: usize, start: Start) -> Placement<'a> {
+        Placement { number, offset: self.offset(start), strides: self.strides }
     }
 
-    /// Whether a tile is the value of a key, all across the canvas.
-    fn has<S>(&self, tile: &Tile<S>, mark: &Mark) -> bool {
-        tile.mark() == Some(mark) && *tile.strides() == *self.strides && fits(self.shape, tile.shape(), self.axis)
+    /// Bytes from the first item of the canvas to what begins there.
+    fn offset(&self, start: Start) -> isize {
+        let along = start.along.cast_signed().wrapping_mul(self.strides[self.axis]);
+        let across = self.rows.map_or(0, |rows| start.across.cast_signed().wrapping_mul(self.strides[rows.axis]));
+        along.wrapping_add(across)
     }
 
-    fn check(&self, shape: &[usize], name: impl FnOnce() -> String) -> Result<()> {
-        let Strip { shape: whole, axis, .. } = *self;
-        if fits(whole, shape, axis) {
+    /// Whether a tile is the value of a key, in a row of this height.
+    fn has<S>(&self, tile: &Tile<S>, mark: &Mark, height: Option<usize>) -> bool {
+        tile.mark() == Some(mark) && *tile.strides() == *self.strides && self.fits(tile.shape(), height)
+    }
+
+    /// Whether a value is as long as the canvas along all axes but its own, and as the row along that of the rows.
+    fn fits(&self, shape: &[usize], height: Option<usize>) -> bool {
+        let Some(rows) = self.rows else { return fits(self.shape, shape, self.axis) };
+        let wanted = |axis: usize| if axis == rows.axis { height } else { Some(self.shape[axis]) };
+        let is_right = |axis: usize| axis == self.axis || wanted(axis).is_none_or(|wanted| wanted == shape[axis]);
+        shape.len() == self.shape.len() && (0..shape.len()).all(is_right)
+    }
+
+    fn check(&self, shape: &[usize], line: &Line, name: impl FnOnce() -> String, number: usize) -> Result<()> {
+        if self.fits(shape, line.height) {
             return Ok(());
         }
+        let Strip { shape: whole, axis, .. } = *self;
+        let Some(rows) = self.rows else {
+            return Err(Error::value(format!(
+                "expected values that fit a canvas of shape {whole:?} in all but axis {axis}, got {shape:?} for the key {}",
+                name()
+            )));
+        };
+        let (row, column, down) = (line.row, number - line.first, rows.axis);
+        let long = line.height.map_or_else(String::new, |height| {
+            format!(", {height} long along axis {down} as the values before it in its row")
+        });
         Err(Error::value(format!(
-            "expected values that fit a canvas of shape {whole:?} in all but axis {axis}, got {shape:?} for the key {}",
+            "expected values that fit a canvas of shape {whole:?} in all but axes {down} and {axis}{long}, got {shape:?} for the \
+             key {} in row {row}, column {column}",
             name()
         )))
     }
@@ -143,7 +241,7 @@ mod tests {
     use super::*;
     use crate::arena::BlockId;
 
-    const STRIP: Strip<'static> = Strip { shape: &[2, 6], strides: &[6, 1], axis: 1 };
+    const STRIP: Strip<'static> = Strip { shape: &[2, 6], strides: &[6, 1], axis: 1, rows: None };
 
     fn mark(key: u8, generation: u64) -> Mark {
         Mark { cache: (1, BlockId { index: 1, generation: 1 }), key: vec![key], generation }
@@ -164,7 +262,7 @@ mod tests {
         let plan = Montage::of(STRIP, &standing(), marks, shapes.iter().copied(), |_| String::new()).unwrap();
         let comes = |part: &Part<()>| match part {
             Part::Stands(_) => None,
-            Part::Comes(at) => Some(*at),
+            Part::Comes(at) => Some(at.along),
         };
         (plan.wanted, plan.parts.iter().map(comes).collect())
     }
@@ -196,10 +294,56 @@ mod tests {
                 draft.must_copy(shape, at, Some(marks[at.number].clone()), |()| false, || None);
                 at.number != stands
             });
+            let coming: Vec<_> = coming.into_iter().map(|(number, start)| (number, start.along)).collect();
             (coming, draft.end(true).len())
         };
         assert_eq!(noted(9), (vec![(1, 2), (2, 4)], 3));
         assert_eq!(noted(2), (vec![(1, 2)], 3));
+    }
+
+    #[test]
+    fn rows_stand_one_behind_the_other() {
+        // Rows of two and three values, one and two items high.
+        let rows = Rows { axis: 0, counts: &[2, 3] };
+        let grid = Strip { shape: &[3, 6], rows: Some(rows), ..STRIP };
+        let (marks, none) = ([1_u8, 2, 3, 4, 5].map(|key| mark(key, 0)), Tiles::<()>::new(vec![]));
+        let shapes: [&[usize]; 5] = [&[1, 4], &[1, 2], &[2, 1], &[2, 2], &[2, 3]];
+        let of = |tiles: &Tiles<()>, marks: &[Mark], known: &[Option<&[usize]>]| {
+            Montage::of(grid, tiles, marks, known.iter().copied(), |number| number.to_string())
+        };
+        assert_eq!(of(&none, &marks, &[None; 5]).unwrap().wanted, [0, 1, 2, 3, 4]);
+        let plan = of(&none, &marks, &shapes.map(Some)).unwrap();
+        plan.check_extent(grid).unwrap();
+        let mut draft = Draft::new(&none);
+        let coming = plan.note(grid, &mut draft, |draft, at| {
+            draft.must_copy(shapes[at.number], at, Some(marks[at.number].clone()), |()| false, || None)
+        });
+        let starts: Vec<_> = coming.iter().map(|(_, start)| (start.across, start.along)).collect();
+        assert_eq!(starts, [(0, 0), (0, 4), (1, 0), (1, 1), (1, 3)]);
+        let tiles = Tiles::new(draft.end(true));
+        assert!(of(&tiles, &marks, &[None; 5]).unwrap().wanted.is_empty());
+        // Another generation of one of them, which is as large: nothing else is wanted.
+        let changed = [1_u8, 2, 3, 4, 5].map(|key| mark(key, u64::from(key == 3)));
+        assert_eq!(of(&tiles, &changed, &[None; 5]).unwrap().wanted, [2]);
+        let again = of(&tiles, &changed, &[None, None, Some(shapes[2]), None, None]).unwrap();
+        assert!(again.wanted.is_empty() && again.check_extent(grid).is_ok());
+        // Errors say where.
+        let error = of(&none, &marks, &[Some(&[1, 4]), Some(&[2, 2]), None, None, None]).unwrap_err().to_string();
+        assert!(error.contains("1 long along axis 0") && error.ends_with("the key 1 in row 0, column 1"), "{error}");
+        let short = of(
+            &none,
+            &marks,
+            &[&[1, 4], &[1, 1], &[2, 1], &[2, 2], &[2, 3]].map(|shape: &[usize; 2]| Some(&shape[..])),
+        );
+        let error = short.unwrap().check_extent(grid).unwrap_err().to_string();
+        assert!(error.contains("the values of row 0 are 5 long along axis 1"), "{error}");
+        let low = of(
+            &none,
+            &marks,
+            &[&[1, 4], &[1, 2], &[1, 1], &[1, 2], &[1, 3]].map(|shape: &[usize; 2]| Some(&shape[..])),
+        );
+        let error = low.unwrap().check_extent(grid).unwrap_err().to_string();
+        assert!(error.contains("the rows are 2 long along axis 0"), "{error}");
     }
 
     #[test]

@@ -16,6 +16,23 @@ pub struct Nested<T> {
     leaves: Vec<T>,
 }
 
+impl Nested<usize> {
+    /// The numbers from 0 on in a list of lists, of which these are the lengths.
+    ///
+    /// # Errors
+    /// `InvalidValue`, in NumPy's words, for lists that are empty.
+    pub fn rows(counts: &[usize]) -> Result<Self> {
+        if let Some(row) = counts.iter().position(|&count| count == 0) {
+            return Err(Error::value(format!("List at {} cannot be empty", named(&[row]))));
+        }
+        if counts.is_empty() {
+            return Err(Error::value(format!("List at {} cannot be empty", named(&[]))));
+        }
+        let leaves = (0..counts.iter().sum()).collect();
+        Ok(Self { depth: 2, counts: std::iter::once(counts.len()).chain(counts.iter().copied()).collect(), leaves })
+    }
+}
+
 impl<T> Nested<T> {
     /// Flattens `root`; `parts` gives the parts of what is a list, and none for a leaf.
     ///
@@ -109,6 +126,15 @@ mod tests {
         assert_eq!((nested.depth(), nested.leaves()), (2, &[Leaf(1), Leaf(2), Leaf(3)][..]));
         assert!(nested.counts().eq(&[2, 2, 1]));
         assert_eq!(flat(Leaf(7)).unwrap(), Nested { depth: 0, counts: vec![], leaves: vec![Leaf(7)] });
+    }
+
+    #[test]
+    fn rows_are_lists_in_a_list() {
+        let nested = Nested::rows(&[2, 1]).unwrap();
+        assert_eq!((nested.depth(), nested.leaves()), (2, &[0, 1, 2][..]));
+        assert!(nested.counts().eq(&[2, 2, 1]));
+        assert_eq!(Nested::rows(&[1, 0]).unwrap_err().to_string(), "List at arrays[1] cannot be empty");
+        assert_eq!(Nested::rows(&[]).unwrap_err().to_string(), "List at arrays cannot be empty");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::office::{self, Desk};
 use super::{Found, Kept, Object, check_said, enter};
 use crate::arena::{Arena, Deadline, Hold, check_mode};
 use crate::error::{Error, Kind, Result};
-use crate::os::offers::{Access, Named};
+use crate::os::offers::{self, Access, Named};
 use crate::registry::ObjectKind;
 use crate::session::check_name;
 use std::time::Duration;
@@ -76,7 +76,8 @@ pub fn publish_found_to(
     check_said(letter.len(), MOST_BYTES)?;
     let access = Access::new(mode, group);
     let mut wait = || {
-        deadline.go_on("the directory of offers")?;
+        let held = |error: Error| error.held_by(offers::lock_holder());
+        deadline.go_on("the directory of offers").map_err(held)?;
         std::thread::sleep(deadline.nap(NAP));
         Ok(())
     };

@@ -11,7 +11,7 @@
 use super::effective_uid;
 use super::fork::{at_fork, between_forks};
 use super::kill::{Point, point};
-use crate::error::{Error, Foreign, Result};
+use crate::error::{Error, Foreign, Process, Result};
 use crate::prim::{
     AtomicBool, AtomicI32,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -65,6 +65,11 @@ impl Directory {
                 return Ok(Self { file, path });
             }
         }
+    }
+
+    /// The process that has its lock now, if the system tells; another one may have it a moment later.
+    pub fn lock_holder(&self) -> Option<Process> {
+        holder_of(&self.file)
     }
 
     /// Where it is.
@@ -289,6 +294,23 @@ pub(super) fn keeps_owners_apart(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(apart)
 }
 
+/// The process that has a file locked as a whole, as the kernel lists it: its inode, and the process that took the lock. Some
+/// file systems (btrfs, overlayfs) have another number there than they tell for their device, so that is not asked for.
+pub(super) fn holder_of(file: &File) -> Option<Process> {
+    let inode = file.metadata().ok()?.ino();
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    locks.lines().find_map(|line| pid_of_lock(line, inode)).map(Process::of)
+}
+
+/// `1: FLOCK  ADVISORY  WRITE 4711 00:2d:1234 0 EOF`: the process, where the line is of this inode. Behind an arrow stand those
+/// who wait.
+fn pid_of_lock(line: &str, inode: u64) -> Option<u32> {
+    let mut words = line.split_whitespace().skip(1);
+    let (kind, _, _, pid, place) = (words.next()?, words.next()?, words.next()?, words.next()?, words.next()?);
+    let is_it = kind == "FLOCK" && place.rsplit(':').next()?.parse() == Ok(inode);
+    if is_it { pid.parse().ok() } else { None }
+}
+
 /// Opens the directory, if there is one.
 fn open(path: &Path) -> Result<Option<File>> {
     let flags = libc::O_PATH | libc::O_NOFOLLOW | libc::O_DIRECTORY;
@@ -355,6 +377,16 @@ fn refused(path: &Path, got: &str) -> Error {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_of_the_kernels_tells_who_has_a_lock() {
+        let told = |line| pid_of_lock(line, 1234);
+        assert_eq!(told("1: FLOCK  ADVISORY  WRITE 4711 00:2d:1234 0 EOF"), Some(4711));
+        assert_eq!(told("1: FLOCK  ADVISORY  WRITE 4711 00:2d:12345 0 EOF"), None);
+        assert_eq!(told("1: OFDLCK ADVISORY  WRITE -1 00:2d:1234 0 EOF"), None);
+        assert_eq!(told("1: -> FLOCK  ADVISORY  WRITE 4711 00:2d:1234 0 EOF"), None);
+        assert_eq!(told(""), None);
+    }
 
     #[test]
     fn who_got_the_lock_of_a_directory_that_was_removed_leaves_the_next_one_alone() {

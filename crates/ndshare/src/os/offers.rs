@@ -7,13 +7,13 @@
 //!
 //! A socket whose process has died refuses connections, and whoever makes the next one removes it.
 
-use super::directory::keeps_owners_apart;
+use super::directory::{holder_of, keeps_owners_apart};
 use super::fork::between_forks;
 use super::kill::{Point, point};
 use super::path::is_in_memory;
 use super::socket::{Awaited, Peer, Socket, poll};
 use super::{effective_gid, effective_uid, random_u64};
-use crate::error::{Error, Foreign, Kind, Result};
+use crate::error::{Error, Foreign, Kind, Process, Result};
 use crate::prim::{AtomicU32, Ordering::Relaxed};
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind};
@@ -297,6 +297,11 @@ pub fn check_file(file: BorrowedFd<'_>, uid: u32, len_bytes: u64) -> Result<()> 
 
 /// By these its pages stay.
 const SEALS: libc::c_int = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW;
+
+/// The process that has the lock of this user's directory now, if the system tells.
+pub fn lock_holder() -> Option<Process> {
+    Directory::find(effective_uid()).ok()?.and_then(|found| holder_of(&found.file))
+}
 
 impl Directory {
     /// The directory of a user, if there is one.

@@ -3,15 +3,19 @@
 
 use super::notify::go_on;
 use super::policy::Mode;
+use super::protocol::BUSY;
 use super::state::Ring;
 use super::stats::{ReaderStats, Who};
 use super::table::{EVENT, SPACE};
-use crate::arena::Deadline;
+use crate::arena::{BlockId, Deadline, is_worth_a_look};
 use crate::error::{Behind, Error, Full, Process, Result, Timeout};
+use crate::prim::Ordering::SeqCst;
 use std::time::Duration;
 
 /// How many readers that are behind an error names.
 const NAMED: usize = 3;
+/// At how many frames an error looks for those who fill them.
+const LOOKED_AT: usize = 64;
 const NAP: Duration = Duration::from_millis(20);
 /// Nobody announces a frame that was thrown away.
 const SHORT_NAP: Duration = Duration::from_millis(2);
@@ -50,9 +54,28 @@ impl Ring {
     /// Waits a little for another writer to publish what it fills, or to throw it away.
     pub(super) fn wait_for_idle(&self, deadline: &Deadline) -> Result<()> {
         self.sleep(EVENT, || false, deadline, SHORT_NAP)?;
-        let message = "every frame of the ring is being filled: expected an idle one before the timeout; publish or \
-                       drop those that were begun";
-        go_on(deadline, |waited| Full { waited, ..Full::saying(message) }.into())
+        go_on(deadline, |waited| {
+            let message = "every frame of the ring is being filled: expected an idle one before the timeout; publish or \
+                           drop those that were begun";
+            let full: Error = Full { waited, ..Full::saying(message) }.into();
+            if is_worth_a_look(waited) { full.said_of("They are filled", self.who_fills()) } else { full }
+        })
+    }
+
+    /// The processes that fill frames; at most a few.
+    fn who_fills(&self) -> Vec<Process> {
+        let frames = (0..self.table.geometry.frames).map(|frame| self.table.frame(frame));
+        // RAW: only compared.
+        let filled = frames.filter(|words| words.last.load(SeqCst) == BUSY);
+        // RAW: names, which are looked up.
+        let blocks = filled.filter_map(|words| BlockId::from_word(words.block.load(SeqCst))).take(LOOKED_AT);
+        let mut those: Vec<Process> = Vec::new();
+        for process in blocks.flat_map(|block| self.arena().glimpse_holders(block)) {
+            if those.len() < NAMED && !those.contains(&process) {
+                those.push(process);
+            }
+        }
+        those
     }
 }
 

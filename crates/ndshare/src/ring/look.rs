@@ -71,9 +71,9 @@ impl Reader {
     /// Asks whether the caller still waits.
     pub(super) fn go_on(&self, deadline: &Deadline) -> Result<()> {
         go_on(deadline, |waited| {
-            let counts = self.ring.writer_counts();
+            let (counts, who) = (self.ring.writer_counts(), self.ring.writers_in_words(waited));
             let message = format!(
-                "no frame came: expected one before the timeout, but {counts}; wait longer, or see what they do"
+                "no frame came: expected one before the timeout, but {counts}{who}; wait longer, or see what they do"
             );
             Empty { waited, writers: counts.writing + counts.unused, ..Empty::saying(message) }.into()
         })

@@ -116,10 +116,10 @@ impl Reader {
 
     #[cold]
     fn too_old(&self, newest: Option<(u64, Duration)>, waited: Option<Duration>) -> Error {
-        let counts = self.ring.writer_counts();
+        let (counts, who) = (self.ring.writer_counts(), self.ring.writers_in_words(waited));
         let found = told(newest);
         let message = format!(
-            "no newer frame came: expected a young enough one before the timeout, but {found}, and {counts}; wait longer, \
+            "no newer frame came: expected a young enough one before the timeout, but {found}, and {counts}{who}; wait longer, \
              allow a larger max_age, or see what the writers do"
         );
         Empty { waited, writers: counts.writing + counts.unused, ..Empty::saying(message) }.into()

@@ -8,10 +8,14 @@ use super::state::Ring;
 use super::table::{
     CLOSED, DROPPED, GROUPS, LOST, NAME_BYTES, READERS, Table, WRITERS, WRITERS_ENDED, WRITERS_LOST, WRITERS_MADE,
 };
-use crate::arena::{AnyBlock, BlockId, Deadline};
+use crate::arena::{AnyBlock, BlockId, Deadline, is_worth_a_look};
 use crate::error::{self, Result};
 use crate::os::kill::{Point, point};
 use crate::prim::{Ordering::SeqCst, load_bytes, read};
+use std::time::Duration;
+
+/// How many processes an error names.
+const NAMED: usize = 3;
 
 /// A picture of a ring.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -280,6 +284,21 @@ impl Ring {
             let (its_lag, _) = self.table.books_of(index, written);
             (count + 1, its_lag.max(lag), held.saturating_add(self.table.held_by(index, written)))
         })
+    }
+
+    /// The processes that write, for the error of somebody who has waited so long for a frame; at most a few. Empty where none
+    /// does, and where the wait was too short for a look.
+    #[cold]
+    pub(super) fn writers_in_words(&self, waited: Option<Duration>) -> String {
+        if !is_worth_a_look(waited) {
+            return String::new();
+        }
+        let mut pids: Vec<u32> = self.writing_identities().filter_map(|user| self.arena().pid_of(user)).collect();
+        pids.sort_unstable();
+        pids.dedup();
+        let more = if pids.len() > NAMED { format!(" and {} more", pids.len() - NAMED) } else { String::new() };
+        let those: Vec<String> = pids.iter().take(NAMED).map(|&pid| error::Process::of(pid).to_string()).collect();
+        if those.is_empty() { String::new() } else { format!(", in {}{more}", those.join(", ")) }
     }
 
     /// How many writers there are and were.

@@ -63,8 +63,8 @@ pub(super) enum Emit<R> {
     Planar(Planar<R>),
     /// Complex columns, exchanged or not, times a factor if there is one.
     Complex(Plane, bool, Option<R>),
-    /// Times a spectrum, and transformed back, exchanged.
-    Filtered(Plane, Number, Planar<R>),
+    /// Times a spectrum, and transformed back, exchanged; what it is before that goes to a plane of its own, if there is one.
+    Filtered(Plane, Number, Planar<R>, Option<Plane>),
     /// Real columns from exchanged parts, times a factor.
     Real(Plane, R),
 }
@@ -122,7 +122,7 @@ impl<V: Lanes> Work<V> for Strip<'_, V> {
             self.all_first(&room);
             match self.emit {
                 Emit::Half(_) | Emit::HalfByTurns(_) => return self.all_pairs(&room),
-                Emit::Filtered(ref spectrum, number, _) => self.filter(spectrum, number, &room),
+                Emit::Filtered(ref spectrum, number, _, ref kept) => self.filter(spectrum, number, kept, &room),
                 _ => (),
             }
             self.all_second(&room);
@@ -188,7 +188,7 @@ impl<V: Lanes> Strip<'_, V> {
         };
         match (self.fetch, self.emit) {
             (Fetch::Complex(from, ..), Emit::Complex(to, ..)) if from.data == to.data => next.split(),
-            (_, Emit::Complex(ref to, ..)) => [ahead_of(to, column), next],
+            (_, Emit::Complex(ref to, ..) | Emit::Filtered(_, _, _, Some(ref to))) => [ahead_of(to, column), next],
             (_, Emit::Planar(to)) => [of_planar(to, column), next],
             _ => [Ahead::NOTHING, next],
         }
@@ -233,7 +233,7 @@ impl<V: Lanes> Strip<'_, V> {
     #[inline(always)]
     fn target(&self, k1: usize) -> Option<Line<V::Real>> {
         match self.emit {
-            Emit::Planar(to) | Emit::Filtered(_, _, to) => Some(self.lines_of(to, k1, self.split.n1)),
+            Emit::Planar(to) | Emit::Filtered(_, _, to, _) => Some(self.lines_of(to, k1, self.split.n1)),
             Emit::Complex(ref plane, exchanged, None) => self.lines_of_plane(plane, k1, self.split.n1, exchanged),
             _ => None,
         }
@@ -263,7 +263,7 @@ impl<V: Lanes> Strip<'_, V> {
     /// # Safety
     /// As above.
     #[inline(always)]
-    unsafe fn filter(&self, spectrum: &Plane, number: Number, room: &Room<V::Real>) {
+    unsafe fn filter(&self, spectrum: &Plane, number: Number, kept: &Option<Plane>, room: &Room<V::Real>) {
         let (n1, n2, block) = (self.split.n1, self.split.n2, 2 * V::LANES);
         let next = (self.number + 1) * V::LANES;
         let ahead = if self.next { ahead_of(spectrum, next) } else { Ahead::NOTHING };
@@ -274,6 +274,9 @@ impl<V: Lanes> Strip<'_, V> {
             for k1 in (0..n1).step_by(self.split.lines2()) {
                 let range = k1..(k1 + self.split.lines2()).min(n1);
                 self.second(range.clone(), room, room.line);
+                if let Some(kept) = kept {
+                    self.keep(range.clone(), kept, room);
+                }
                 self.multiply(range, spectrum, number, room, product);
             }
             for i2 in (0..n2).step_by(self.split.lines1()).filter(|_| n1 > 1) {
@@ -282,6 +285,24 @@ impl<V: Lanes> Strip<'_, V> {
                     Line { at: product.add(i2 * block), step: n2 * block, next: block, parts: Parts::Apart(V::LANES) };
                 self.split.first::<V>(range, lines, room.strip, room.scratch, ahead);
             }
+        }
+    }
+
+    /// Writes the lines of some k1 to a plane, as the transform alone would be there: half as large as they are, as those of two
+    /// real rows at once come twice as large.
+    ///
+    /// # Safety
+    /// As above.
+    #[inline(always)]
+    unsafe fn keep(&self, range: Range<usize>, kept: &Plane, room: &Room<V::Real>) {
+        let (n1, n2, block, count) = (self.split.n1, self.split.n2, 2 * V::LANES, range.len());
+        let column = self.number * V::LANES;
+        for (i, k1) in range.enumerate() {
+            let to = Rows { plane: kept, row: k1, step: n1, rows: n2, column, count: V::LANES };
+            let re = room.line.wrapping_add(i * block);
+            let im = Some(re.wrapping_add(V::LANES).cast_const());
+            // SAFETY: as the caller says; a line has n2 blocks, as many rows of the plane.
+            unsafe { V::shell(Write::<V> { to, re, im, from_step: block * count, scale: V::Real::of(0.5) }) }
         }
     }
 

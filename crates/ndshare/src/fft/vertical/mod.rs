@@ -163,21 +163,31 @@ impl Convolution {
         Vertical::with_order(problem, vector, order).map(|Vertical { problem, plan }| Self { problem, plan })
     }
 
+    /// Whether the transform that it makes on its way is whole at some moment, so that it can be kept.
+    pub fn keeps(&self) -> bool {
+        match &self.plan {
+            Typed::Single(plan) => plan.is_rows_first(),
+            Typed::Double(plan) => plan.is_rows_first(),
+        }
+    }
+
     /// Writes to `into` what the inverse transform makes of the transform of `from` times `spectrum` and `scale`; with
     /// a scale of one over the number of elements that is the circular convolution of `from` with the inverse
     /// transform of `spectrum`. The spectrum is complex and the output real, in the precision of the problem.
     ///
     /// # Errors
-    /// `InvalidValue` when `spectrum` or `into` has another shape, and when `NDSHARE_FFT` names no order; what `check`
-    /// says.
+    /// `InvalidValue` when `spectrum`, `into` or `kept` has another shape, when this is no plan that can keep, and when
+    /// `NDSHARE_FFT` names no order; what `check` says.
+    ///
+    /// With `kept`, which takes a plan of rows first ([`Self::keeps`]), the transform of `from` is written there.
     ///
     /// # Safety
-    /// All elements of `from` and of `spectrum` must be readable and all of `into` writable, and `into` must not
-    /// overlap the other two.
+    /// All elements of `from` and of `spectrum` must be readable and all of `into` and of `kept` writable, and these two must
+    /// overlap neither the other two nor each other.
     pub unsafe fn run(
         &self,
         from: Plane,
-        spectrum: Plane,
+        (spectrum, kept): (Plane, Option<Plane>),
         into: Plane,
         scale: f64,
         workers: usize,
@@ -185,9 +195,15 @@ impl Convolution {
     ) -> Result<()> {
         AxisOrder::asked()?;
         expect_shape(&spectrum, output_shape(&self.problem))?;
+        kept.as_ref().map_or(Ok(()), |kept| expect_shape(kept, output_shape(&self.problem)))?;
+        if kept.is_some() && !self.keeps() {
+            return Err(Error::value("expected a plan of rows first to keep a spectrum, got one of columns first"));
+        }
         expect_shape(&into, (self.problem.rows, self.problem.cols))?;
         // SAFETY: as for `Vertical::run`.
-        unsafe { with_vector!(self.plan.vector(), &self.plan, convolve(from, spectrum, into, scale, workers, check)) }
+        unsafe {
+            with_vector!(self.plan.vector(), &self.plan, convolve(from, (spectrum, kept), into, scale, workers, check))
+        }
     }
 }
 

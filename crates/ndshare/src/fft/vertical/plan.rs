@@ -273,6 +273,11 @@ impl<R: Real> Plan<R> {
         unsafe { self.execute::<V>(&phases, None, scale, workers, check) }
     }
 
+    /// Whether the rows are transformed before the columns.
+    pub(super) fn is_rows_first(&self) -> bool {
+        self.order == AxisOrder::RowsFirst
+    }
+
     /// See [`super::Convolution::run`].
     ///
     /// # Safety
@@ -280,19 +285,20 @@ impl<R: Real> Plan<R> {
     pub(super) unsafe fn convolve<V: Lanes<Real = R>>(
         &self,
         from: Plane,
-        spectrum: Plane,
+        (spectrum, kept): (Plane, Option<Plane>),
         into: Plane,
         scale: f64,
         workers: usize,
         check: Check<'_>,
     ) -> Result<()> {
         let (Problem { rows, input, .. }, number) = (self.problem, self.spectrum());
+        debug_assert!(kept.is_none() || self.order == AxisOrder::RowsFirst, "only columns at the end are whole");
         // The transform of real columns is twice as large.
         let scale = R::of(scale / 2.0);
         let phases = |middle| match self.order {
             AxisOrder::RowsFirst => vec![
                 Phase::Rows(self.two_rows(from), Target::PlanarHalves(middle)),
-                Phase::Columns(Fetch::Planar(middle), Emit::Filtered(spectrum, number, middle)),
+                Phase::Columns(Fetch::Planar(middle), Emit::Filtered(spectrum, number, middle, kept)),
                 Phase::Rows(Source::Halves(middle), Target::Two(into)),
             ],
             AxisOrder::ColumnsFirst => vec![

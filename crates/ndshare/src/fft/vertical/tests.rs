@@ -495,8 +495,20 @@ fn check_filter(vector: Vector, problem: &Problem, dice: &mut Dice) {
         let into = Array::new(output_number(&back), rows, cols, Order::C);
         let plan = Convolution::with_order(problem, vector, order).expect("a plan");
         // SAFETY: the arrays live, and have the numbers that the problem says.
-        unsafe { plan.run(from.plane, spectrum.plane, into.plane, 0.25, 2, &calm).unwrap() };
-        compare(&want, &into, 0.25, &sizes, &back, &format!("{vector:?} {order:?} filter {problem:?}"));
+        unsafe { plan.run(from.plane, (spectrum.plane, None), into.plane, 0.25, 2, &calm).unwrap() };
+        let what = format!("{vector:?} {order:?} filter {problem:?}");
+        compare(&want, &into, 0.25, &sizes, &back, &what);
+        let (again, kept) =
+            (Array::new(output_number(&back), rows, cols, Order::C), Array::new(complex, rows, half, Order::Gaps));
+        // SAFETY: as above.
+        let outcome = unsafe { plan.run(from.plane, (spectrum.plane, Some(kept.plane)), again.plane, 0.25, 2, &calm) };
+        assert_eq!(outcome.is_ok(), order == AxisOrder::RowsFirst, "{what}");
+        if outcome.is_ok() {
+            let places = (0..rows).flat_map(|row| (0..cols).map(move |column| (row, column)));
+            assert!(places.into_iter().all(|(row, column)| again.get(row, column) == into.get(row, column)), "{what}");
+            let sizes: Vec<f64> = input.iter().map(|row| largest(problem, energy(row))).collect();
+            compare(&expected(problem, &input), &kept, 1.0, &sizes, problem, &format!("{what}, what is kept"));
+        }
     }
 }
 
