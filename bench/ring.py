@@ -167,7 +167,7 @@ def bare() -> Iterator[Contestants]:
 
 
 @contextmanager
-def _rust(command: list[str]) -> Iterator[Callable[[str], float]]:
+def two_sides(command: list[str]) -> Iterator[Callable[[str], float]]:
     """Run a program, each of its two processes on a processor; have it do one thing, in seconds."""
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
         assert program.stdin
@@ -196,7 +196,7 @@ def _rust(command: list[str]) -> Iterator[Callable[[str], float]]:
 )
 def asleep() -> Iterator[Contestants]:
     """Never spin, so that each hand-over wakes a sleeper."""
-    with _rings(targets.echo, spin=0.0) as (rings, conn), pinned(0), _rust(OURS) as rust:
+    with _rings(targets.echo, spin=0.0) as (rings, conn), pinned(0), two_sides(OURS) as rust:
         yield {"ndshare": lambda: _trips(conn, rings.trip, 1000), "bare futex": lambda: rust("futex")}
 
 
@@ -209,7 +209,7 @@ def asleep() -> Iterator[Contestants]:
 )
 def rust() -> Iterator[Contestants]:
     """Compare with iceoryx2's crate, and with the least that a hand-over costs."""
-    with _rust(OURS) as ours, _rust(ICE) as ice:
+    with two_sides(OURS) as ours, two_sides(ICE) as ice:
         yield {
             "ndshare": lambda: ours("handoff"),
             "iceoryx2": lambda: ice("handoff"),
