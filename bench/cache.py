@@ -51,6 +51,7 @@ def looks(have: Callable[[Any], Any], keys: list[Any], rounds: int) -> Callable[
 
 
 def filled(shape: tuple[int, ...] = SHAPE) -> nds.Cache:
+    """Return a cache that has an image for each key."""
     cache = nds.Cache("1 GiB", entries=2000)
     for number, key in enumerate(KEYS):
         cache[key] = _image(number, shape)

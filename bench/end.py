@@ -89,17 +89,20 @@ def film(viewer: Connection, write: Callable[[Array], object]) -> Callable[[], f
 # ---- ndshare --------------------------------------------------------------------------------------------------------
 
 
-def our_worker(  # noqa: PLR0917
-    conn: Connection, other: Connection, _: int, reader: nds.Reader[Any], cache: nds.Cache, done: nds.Ring[Any]
+def our_worker(
+    conn: Connection, other: Connection, _: int, reader: nds.Reader[Any], cache: nds.Cache, done: nds.Ring[Any], by_scipy: bool
 ) -> None:
     """Transform frames of a ring, and store tiles in a cache."""
     other.close()
     plan = nds.fft.plan_rfft2(FRAME, np.uint16, np.complex64, workers=1)
     spectrum = nds.empty((SIDE, SIDE // 2 + 1), np.complex64)
     for frame in reader:
-        plan(frame, out=spectrum)
         tile = nds.empty((TILE, TILE), np.float32)
-        np.abs(spectrum[:TILE, :TILE], out=tile)
+        if by_scipy:
+            magnitudes(frame, tile)
+        else:
+            plan(frame, out=spectrum)
+            np.abs(spectrum[:TILE, :TILE], out=tile)
         cache[frame.seq] = tile
         done.put(np.array([frame.seq]))
     conn.recv()
@@ -123,20 +126,20 @@ def our_viewer(conn: Connection, other: Connection, _: int, cache: nds.Cache, re
     stand_by(conn, other, work)
 
 
-def ours(stack: ExitStack) -> Contestants:
-    """Return a ring, a group of readers, a cache and a canvas."""
+def ours(by_scipy: bool, stack: ExitStack) -> Contestants:
+    """Return a ring, a group of readers, a cache and a canvas; the transforms are ours, or SciPy's."""
     ring, done = nds.Ring(FRAME, np.uint16, slots=SLOTS), nds.Ring(1, np.int64, slots=64)
     cache = nds.Cache(TILE_BYTES * 256, entries=1000)
     viewer = stack.enter_context(partner(our_viewer, cache, done.reader()))
     for _ in range(WORKERS):
-        stack.enter_context(partner(our_worker, ring.reader(group="fft"), cache, done))
+        stack.enter_context(partner(our_worker, ring.reader(group="fft"), cache, done, by_scipy))
     stack.callback(ring.close)
 
     def write(source: Array) -> None:
         with ring.write(timeout=60) as frame:
             frame[...] = source
 
-    return {"ndshare": film(viewer, write)}
+    return {"ndshare and SciPy, context" if by_scipy else "ndshare": film(viewer, write)}
 
 
 # ---- the standard library, with SciPy -------------------------------------------------------------------------------
@@ -164,7 +167,7 @@ class Slots:
         self.memory.close()
 
 
-def shared_worker(conn: Connection, other: Connection, _: int, names: tuple[str, str], queues: list[Any]) -> None:  # noqa: PLR0917
+def shared_worker(conn: Connection, other: Connection, _: int, names: tuple[str, str], queues: list[Any]) -> None:
     """Transform frames of slots into slots for tiles."""
     other.close()
     filled, free, tiles_free, done = queues
@@ -181,7 +184,7 @@ def shared_worker(conn: Connection, other: Connection, _: int, names: tuple[str,
     conn.recv()
 
 
-def shared_viewer(conn: Connection, other: Connection, _: int, name: str, tiles_free: Any, done: Any) -> None:  # noqa: PLR0917
+def shared_viewer(conn: Connection, other: Connection, _: int, name: str, tiles_free: Any, done: Any) -> None:
     """Put tiles of slots side by side."""
     tiles = Slots(SharedMemory(name), (TILE, TILE), np.float32, TILE_SLOTS)
     canvas = np.zeros((TILE, TILES * TILE), np.float32)
@@ -405,4 +408,5 @@ bench(
     rounds=9,
     note="the camera waits where there is no room, so no frame is lost; the reciprocal is the sustained rate",
     best=True,
-)(partial(everybody, ours, shared_memory, iceoryx2, with_ray))
+    context="context",
+)(partial(everybody, partial(ours, False), shared_memory, iceoryx2, with_ray, partial(ours, True)))

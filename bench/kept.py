@@ -102,6 +102,7 @@ def read(of: Path) -> Kept:
     ------
     SystemExit
         If there is none, or it is of another format.
+
     """
     if not of.exists():
         raise SystemExit(f"There are no results in {of}; `make bench` measures and keeps them.")

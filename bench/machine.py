@@ -17,19 +17,46 @@ import numpy as np
 from bench.harness import cpus
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = (
-    "SciPy ducc0 mkl_fft mkl pyFFTW opencv-python-headless iceoryx2 diskcache cachebox pyshmem SharedArray joblib pyzmq "
-    "eclipse-zenoh ray"
-).split()
+PACKAGES = [
+    "SciPy",
+    "ducc0",
+    "mkl_fft",
+    "mkl",
+    "pyFFTW",
+    "opencv-python-headless",
+    "iceoryx2",
+    "diskcache",
+    "cachebox",
+    "pyshmem",
+    "SharedArray",
+    "joblib",
+    "pyzmq",
+    "eclipse-zenoh",
+    "ray",
+]
 # What `make bench` builds of Rust: the crate, its workspace, and what there is when it was built.
 CRATES = {
     "zaft": ("rust_fft", "target/rust_fft/release/librust_fft_bench.so"),
     "oxifft": ("rust_fft", "target/rust_fft/release/librust_fft_bench.so"),
     "iceoryx2 (crate)": ("iceoryx2", "target/iceoryx2/release/iceoryx2-bench"),
 }
-ISA = (
-    "sse4_2 avx avx2 fma erms avx512f avx512dq avx512bw avx512vl avx512_vnni avx512_fp16 amx_tile asimd sve sve2"
-).split()
+ISA = [
+    "sse4_2",
+    "avx",
+    "avx2",
+    "fma",
+    "erms",
+    "avx512f",
+    "avx512dq",
+    "avx512bw",
+    "avx512vl",
+    "avx512_vnni",
+    "avx512_fp16",
+    "amx_tile",
+    "asimd",
+    "sve",
+    "sve2",
+]
 
 
 class Cpu(TypedDict):

@@ -33,6 +33,7 @@ def apart(one: Bench, share: float, seconds: float) -> Result:
         If it needs a package that is not installed.
     RuntimeError
         If it fails or hangs.
+
     """
     if one.alone:
         return run(one, share, seconds)

@@ -1,4 +1,4 @@
-"""The same work at several sizes: lines for the plots. What the machine can do at best is one of them where it is known.
+"""The same work at several sizes: lines for the plots. The limit is one of them, where it is known.
 
 Frames go one way from process to process, one processor each; the producer has them in memory of its own, and copies
 each in. The consumer gets an array or bytes, and looks at one item. Nobody loses any.

@@ -1,4 +1,4 @@
-"""Peers that share arrays by name or keep values by key: SharedArray, pyshmem, cachebox. Each takes part where it is installed."""
+"""Peers that share arrays by name or keep values by key: SharedArray, pyshmem, cachebox, those that are installed."""
 
 from __future__ import annotations
 
