@@ -89,8 +89,14 @@ def film(viewer: Connection, write: Callable[[Array], object]) -> Callable[[], f
 # ---- ndshare --------------------------------------------------------------------------------------------------------
 
 
-def our_worker(
-    conn: Connection, other: Connection, _: int, reader: nds.Reader[Any], cache: nds.Cache, done: nds.Ring[Any], by_scipy: bool
+def our_worker(  # noqa: PLR0917
+    conn: Connection,
+    other: Connection,
+    _: int,
+    reader: nds.Reader[Any],
+    cache: nds.Cache,
+    done: nds.Ring[Any],
+    by_scipy: bool,
 ) -> None:
     """Transform frames of a ring, and store tiles in a cache."""
     other.close()

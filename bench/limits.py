@@ -6,6 +6,7 @@ import ctypes
 import mmap
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -23,6 +24,8 @@ MIB = 1 << 20
 HUGE = 2 * MIB
 NEVER = 1 << 60
 MADV_COLLAPSE = 25
+MAP_FIXED = 0x10
+PROT_NONE = 0
 
 
 @bench("limit-copy", "copy 256 MiB, 1 thread", rounds=9)
@@ -87,25 +90,38 @@ def _touched(size: int, is_huge: bool) -> float:
     """Make a memfd, write it for the first time, and take it away."""
     descriptor = os.memfd_create("limit")
     os.ftruncate(descriptor, size)
-    memory = mmap.mmap(descriptor, size)
-    array = np.frombuffer(memory, np.uint8)
-    start = perf_counter()
-    if is_huge:
-        _collapse(array)
-    array.fill(7)
-    took = perf_counter() - start
-    _same(array)
+    with _aligned(descriptor, size) as array:
+        start = perf_counter()
+        if is_huge:
+            _collapse(array)
+        array.fill(7)
+        took = perf_counter() - start
+        _same(array)
     os.close(descriptor)
     return took
+
+
+@contextmanager
+def _aligned(descriptor: int, size: int) -> Iterator[Array]:
+    """Map a file where pages of 2 MiB can lie; Python's own mmap chooses no address."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    room = libc.mmap(None, size + HUGE, PROT_NONE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+    first = -(-room // HUGE) * HUGE
+    libc.mmap(first, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED | MAP_FIXED, descriptor, 0)
+    try:
+        yield np.frombuffer((ctypes.c_uint8 * size).from_address(first), np.uint8)
+    finally:
+        libc.munmap(room, size + HUGE)
 
 
 def _collapse(array: Array) -> None:
     """Touch one byte of each 2 MiB, and have the kernel make one page of them; where it does not, pages stay small."""
     array[::HUGE] = 1
     madvise = ctypes.CDLL(None, use_errno=True).madvise
-    first = -(-array.ctypes.data // HUGE) * HUGE
-    last = (array.ctypes.data + array.nbytes) // HUGE * HUGE
-    madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), MADV_COLLAPSE)
+    madvise(ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(array.nbytes), MADV_COLLAPSE)
 
 
 def _same(array: Array) -> None:

@@ -94,7 +94,7 @@ def facts() -> dict[str, str]:
     """Return the machine and its software, one line each."""
     return {
         "CPU": f"{_cpu()}, {len(cpus())} of {os.cpu_count()} in use",
-        "memory": f"{_memory() / 2**30:.1f} GiB",
+        "memory": f"{memory() / 2**30:.1f} GiB",
         "huge pages": f"shmem {_choice('shmem_enabled')}, anonymous {_choice('enabled')}",
         "kernel": platform.release(),
         "glibc": " ".join(platform.libc_ver()),
@@ -110,7 +110,7 @@ def describe() -> Machine:
     versions = {"NumPy": np.__version__, "ndshare": _ndshare(), **_peers()}
     return {
         "cpu": cpu(),
-        "memory_bytes": _memory(),
+        "memory_bytes": memory(),
         "is_virtual": "hypervisor" in _field("flags").split(),
         "huge_pages": facts()["huge pages"],
         "kernel": platform.release(),
@@ -172,7 +172,8 @@ def _caches() -> dict[str, str]:
     return caches
 
 
-def _memory() -> int:
+def memory() -> int:
+    """Return the bytes of the machine's memory."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
