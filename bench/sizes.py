@@ -22,6 +22,7 @@ import numpy as np
 
 import ndshare as nds
 from bench import ring_targets as targets
+from bench.curves import size_text
 from bench.harness import Contestants, bench, partner, pinned
 from bench.memory import first
 from bench.rates import take, take_pipe, take_queue
@@ -30,18 +31,6 @@ Array = np.ndarray[Any, Any]
 Put = Callable[[Array], object]
 Side = tuple[Connection, Put]
 KIB, MIB = 1 << 10, 1 << 20
-
-
-def size_text(size: int) -> str:
-    """Return a size with its unit.
-
-    >>> size_text(4 << 20)
-    '4 MiB'
-    """
-    for unit, of in (("GiB", 1 << 30), ("MiB", MIB), ("KiB", KIB)):
-        if size >= of:
-            return f"{size // of} {unit}"
-    return f"{size} B"
 
 
 # ---- frames from process to process ---------------------------------------------------------------------------------
