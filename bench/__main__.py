@@ -8,10 +8,10 @@ from math import inf
 from pathlib import Path
 from time import perf_counter
 
-import bench.all  # noqa: F401  (they register themselves)
 from bench import compare, kept
+from bench.all import BENCHES
 from bench.budget import Budget
-from bench.harness import BENCHES, Bench, Result
+from bench.harness import Bench, Result
 from bench.machine import ROOT, describe, facts
 from bench.one import Left, apart
 from bench.report import met, show

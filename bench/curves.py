@@ -25,7 +25,7 @@ class Line:
     label: str
     is_ours: bool
     is_limit: bool
-    points: dict[int, float] = field(default_factory=dict)
+    points: dict[int, float] = field(default_factory=dict[int, float])
 
 
 @dataclass(frozen=True)
@@ -223,12 +223,17 @@ def _scales(axes: Any, curve: Curve, found: list[Line]) -> None:
     axes.set(xscale="log", yscale="log", xlabel=curve.along)
     axes.set_xticks(xs, [size_text(x) if curve.is_bytes else f"{x:,}" for x in xs])
     axes.minorticks_off()
-    axes.yaxis.set_major_formatter(lambda value, _: seconds(value))
+    axes.yaxis.set_major_formatter(_time)
     low, high = axes.get_ylim()
     # What does not grow shall look flat: noise fills no plot.
     if high < 10 * low:
         middle = (low * high) ** 0.5
         axes.set_ylim(middle / 10**0.5, middle * 10**0.5)
+
+
+def _time(value: float, _: int | None = None) -> str:
+    """Return what stands at a tick."""
+    return seconds(value)
 
 
 def size_text(size: int) -> str:

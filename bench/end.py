@@ -153,9 +153,8 @@ def ours(by_scipy: bool, stack: ExitStack) -> Contestants:
 
 def magnitudes(frame: Array, tile: Array) -> None:
     """Transform by SciPy, in single precision."""
-    import scipy.fft
-
-    spectrum = scipy.fft.rfft2(frame.astype(np.float32), workers=1)
+    scipy: Any = import_module("scipy.fft")
+    spectrum = scipy.rfft2(frame.astype(np.float32), workers=1)
     np.abs(spectrum[:TILE, :TILE], out=tile)
 
 
@@ -221,7 +220,8 @@ def shared_memory(stack: ExitStack) -> Contestants:
     frames = Slots(memories[0], FRAME, np.uint16, SLOTS)
     stack.callback(frames.close)
     stack.callback(memories[1].close)
-    filled, free, tiles_free, done = queues = [context.SimpleQueue() for _ in range(4)]
+    queues: list[Any] = [context.SimpleQueue() for _ in range(4)]
+    filled, free, tiles_free, done = queues
     for queue, count in ((free, SLOTS), (tiles_free, TILE_SLOTS)):
         for number in range(count):
             queue.put(number)
@@ -287,7 +287,11 @@ def ice_viewer(conn: Connection, other: Connection, _: int, names: list[str]) ->
     node = targets.ice_node()
     ports = [ice(node, f"{name}/tiles", False, TILE_BYTES) for name in names]
     canvases = [np.zeros((TILE, TILES * TILE), np.float32) for _ in range(4)]
-    viewer = Viewer(lambda places: canvases[places[0] // TILES % len(canvases)])
+
+    def compose(places: list[int]) -> Array:
+        return canvases[places[0] // TILES % len(canvases)]
+
+    viewer = Viewer(compose)
     conn.send("there")
 
     def look() -> int:
@@ -359,8 +363,12 @@ class RayViewer:
 
     def __init__(self) -> None:
         self.canvas = np.zeros((TILE, TILES * TILE), np.float32)
-        self.viewer = Viewer(lambda tiles: np.concatenate(tiles, axis=1, out=self.canvas))
+        self.viewer = Viewer(self.compose)
         self.number = 0
+
+    def compose(self, tiles: list[Array]) -> Array:
+        """Put tiles side by side."""
+        return np.concatenate(tiles, axis=1, out=self.canvas)
 
     def show(self, *tiles: Array) -> None:
         """Take the tiles of a canvas."""
@@ -385,6 +393,7 @@ def with_ray(stack: ExitStack) -> Contestants:
         start = perf_counter()
         tiles: list[Any] = []
         waiting: list[Any] = []
+        shown: Any = None
         for number in range(FRAMES):
             if len(waiting) == SLOTS:
                 waiting = ray.wait(waiting)[1]

@@ -1,7 +1,8 @@
 """The environment of the bench, `.venv/bench`: `python -m bench.environment [PYTHON]`.
 
-It has the peers of the dependency group `bench`, in a Python from 3.13 on if there is one, for the newest NumPy and SciPy
-want that. A peer that cannot be installed is named and left out; the run names it again. ndshare is that of the sources.
+It has the peers of the dependency group `bench`, in a Python from 3.13 on if there is one, for the newest NumPy and
+SciPy want that. A peer that cannot be installed is named and left out; the run names it again. ndshare is that of the
+sources.
 """
 
 from __future__ import annotations

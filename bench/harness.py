@@ -14,7 +14,7 @@ import gc
 import multiprocessing as mp
 import os
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import inf
@@ -81,7 +81,7 @@ class Result:
     """What came out: for each contestant the seconds of every round, and how long all of it took."""
 
     bench: Bench
-    times: dict[str, list[float]] = field(default_factory=dict)
+    times: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
     took: float = 0.0
 
     def median(self, label: str) -> float:
@@ -186,7 +186,7 @@ def _quietly(go: Callable[[], float]) -> float:
 
 
 @contextmanager
-def _prepared(one: Bench) -> Iterator[Contestants]:
+def _prepared(one: Bench) -> Generator[Contestants]:
     """Run a benchmark's preparation and, whatever happens, its clean-up."""
     steps = one.prepare()
     contestants = next(steps)
@@ -219,7 +219,7 @@ def pin(which: int | None) -> None:
 
 
 @contextmanager
-def partner(target: Callable[..., None], *args: Any) -> Iterator[Connection]:
+def partner(target: Callable[..., None], *args: Any) -> Generator[Connection]:
     """Run the other side: `target` is called with its end of a pipe, ours, the last CPU and `args`; None ends it."""
     context = mp.get_context("spawn")
     mine, theirs = context.Pipe()
@@ -235,7 +235,7 @@ def partner(target: Callable[..., None], *args: Any) -> Iterator[Connection]:
 
 
 @contextmanager
-def pinned(which: int | None) -> Iterator[None]:
+def pinned(which: int | None) -> Generator[None]:
     """Stay on one CPU for a while; children started meanwhile inherit it."""
     before = os.sched_getaffinity(0)
     pin(which)

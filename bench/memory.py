@@ -31,6 +31,11 @@ def warm_host(size: int) -> None:
     np.frombuffer(memory, np.uint8)[:: mmap.PAGESIZE] = 1
 
 
+def bytes_of(memory: SharedMemory, size: int, start: int = 0) -> np.ndarray[Any, Any]:
+    """Return an array over bytes of a SharedMemory."""
+    return np.ndarray(size, np.uint8, memory.buf, start)
+
+
 def _fill(x: np.ndarray[Any, Any]) -> None:
     x.fill(7)
 
@@ -71,7 +76,7 @@ def _shared_memory(size: int) -> float:
     """Create, fill, close and unlink."""
     start = perf_counter()
     memory = SharedMemory(create=True, size=size)
-    x = np.frombuffer(memory.buf, np.uint8, size)
+    x = bytes_of(memory, size)
     _fill(x)
     took = perf_counter() - start
     _check(x)

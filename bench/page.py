@@ -191,13 +191,13 @@ def runs() -> list[tuple[Kept, Kept | None]]:
 
 def draw_all(run: Kept, growth: Kept | None, folder: Path) -> None:
     """Draw the plots of a machine."""
-    for curves, of in ((SIZES, run), (GROWTH, growth)):
-        for curve in curves if of else ():
-            found = lines(curve, of["results"])
-            if found:
-                machine = of["machine"]
-                caption = f"{machine_name(of)}; kernel {machine['kernel']}; {machine['date']}"
-                draw(curve, found, folder / file_name(curve, of), caption)
+    pairs = [(curve, run) for curve in SIZES] + [(curve, growth) for curve in GROWTH if growth]
+    for curve, of in pairs:
+        found = lines(curve, of["results"])
+        if found:
+            machine = of["machine"]
+            caption = f"{machine_name(of)}; kernel {machine['kernel']}; {machine['date']}"
+            draw(curve, found, folder / file_name(curve, of), caption)
 
 
 def main() -> int:

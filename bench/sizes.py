@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from math import prod
 from multiprocessing.connection import Connection
@@ -24,7 +25,7 @@ import ndshare as nds
 from bench import ring_targets as targets
 from bench.curves import size_text
 from bench.harness import Contestants, bench, partner, pinned
-from bench.memory import first
+from bench.memory import bytes_of, first
 from bench.rates import take, take_pipe, take_queue
 
 Array = np.ndarray[Any, Any]
@@ -65,7 +66,7 @@ def take_slots(conn: Connection, other: Connection, cpu: int, name: str, full: A
 
     def look() -> int:
         slot = full.get()
-        seen = int(np.frombuffer(memory.buf, np.uint8, 1, slot * nbytes)[0])
+        seen = int(bytes_of(memory, 1, slot * nbytes)[0])
         free.put(slot)
         return seen
 
@@ -97,7 +98,7 @@ def _slots(stack: ExitStack, nbytes: int) -> Side:
 
     def put(frame: Array) -> None:
         slot = free.get()
-        np.copyto(np.frombuffer(memory.buf, np.uint8, nbytes, slot * nbytes), frame)
+        np.copyto(bytes_of(memory, nbytes, slot * nbytes), frame)
         full.put(slot)
 
     return conn, put
@@ -110,7 +111,11 @@ def _by_value(stack: ExitStack) -> dict[str, Side]:
     stack.callback(theirs.close)
     stack.callback(mine.close)
     in_queue, in_pipe = (stack.enter_context(partner(*side)) for side in ((take_queue, queue), (take_pipe, theirs)))
-    return {"Queue, by value": (in_queue, queue.put), "Pipe of bytes": (in_pipe, mine.send_bytes)}
+    made: dict[str, tuple[Connection, Any]] = {
+        "Queue, by value": (in_queue, queue.put),
+        "Pipe of bytes": (in_pipe, mine.send_bytes),
+    }
+    return made
 
 
 def _ice(stack: ExitStack, nbytes: int) -> dict[str, Side]:
@@ -229,10 +234,9 @@ def montage(side: int) -> Iterator[Contestants]:
             "np.concatenate": _repeated(lambda: np.concatenate(images, axis=1, out=out), times, is_made),
         }
         if find_spec("cv2") is not None:
-            import cv2
-
+            cv2: Any = import_module("cv2")
             cv2.setNumThreads(1)
-            made["cv2.hconcat"] = _repeated(lambda: cv2.hconcat(images, out), times, is_made)
+            made["cv2.hconcat"] = _repeated(partial(cv2.hconcat, images, out), times, is_made)
         flat_copy = _repeated(lambda: nds.stack(images, out=flat, workers=1), times, is_flat)
         yield {**made, "into contiguous pieces": flat_copy}
 

@@ -18,6 +18,7 @@ import ndshare as nds
 from bench import ring_targets as targets
 from bench.cache import KEYS, filled, looks
 from bench.harness import Contestants, bench, partner, pinned
+from bench.memory import bytes_of
 
 Array = np.ndarray[Any, Any]
 MIB = 1 << 20
@@ -32,7 +33,7 @@ def _opened(open_it: Callable[[], Array]) -> Callable[[], float]:
     """Return a contestant that opens the array and looks at it."""
 
     def go() -> float:
-        start = perf_counter()
+        seen, start = 0, perf_counter()
         for _ in range(TIMES):
             seen = int(open_it()[-1])
         took = (perf_counter() - start) / TIMES
@@ -47,13 +48,13 @@ def _by_shared_memory(stack: ExitStack) -> Contestants:
     memory = SharedMemory(create=True, size=NBYTES)
     stack.callback(memory.unlink)
     stack.callback(memory.close)
-    np.frombuffer(memory.buf, np.uint8).fill(7)
+    bytes_of(memory, NBYTES).fill(7)
 
     def go() -> float:
-        start = perf_counter()
+        seen, start = 0, perf_counter()
         for _ in range(TIMES):
             opened = SharedMemory(memory.name)
-            array = np.frombuffer(opened.buf, np.uint8, NBYTES)
+            array = bytes_of(opened, NBYTES)
             seen = int(array[-1])
             del array
             opened.close()
