@@ -17,9 +17,9 @@ class Budget:
     """The seconds of a run, and the benchmarks that are still to come.
 
     >>> budget = Budget(100, ["a", "b", "c"], {"a": 1.0, "b": 3.0})
-    >>> budget.share("a", now=0.0)  # of 1 + 3 + 2
-    16.666666666666668
-    >>> budget.share("b", now=40.0)  # of 3 + 2
+    >>> round(budget.share("a", now=0.0), 1)  # of 1 + 3 + 2
+    16.7
+    >>> round(budget.share("b", now=40.0), 1)  # of 3 + 2
     36.0
     """
 

@@ -164,7 +164,7 @@ class Slots:
     def __init__(self, memory: SharedMemory, shape: tuple[int, int], dtype: Any, count: int) -> None:
         self.memory = memory
         nbytes = memory.size // count
-        self.arrays: list[Array] = [np.ndarray(shape, dtype, memory.buf, number * nbytes) for number in range(count)]
+        self.arrays: list[Any] = [np.ndarray(shape, dtype, memory.buf, number * nbytes) for number in range(count)]
 
     def close(self) -> None:
         """Let go of the arrays, and then of the memory."""
@@ -210,9 +210,12 @@ def shared_viewer(conn: Connection, other: Connection, _: int, name: str, tiles_
     tiles.close()
 
 
+def _queue() -> Any:
+    return mp.get_context("spawn").SimpleQueue()
+
+
 def shared_memory(stack: ExitStack) -> Contestants:
     """Return slots in SharedMemory, whose numbers go through queues, and SciPy's transforms."""
-    context = mp.get_context("spawn")
     sizes = (SLOTS * FRAME_BYTES, TILE_SLOTS * TILE_BYTES)
     memories = [SharedMemory(create=True, size=size) for size in sizes]
     for memory in memories:
@@ -220,8 +223,8 @@ def shared_memory(stack: ExitStack) -> Contestants:
     frames = Slots(memories[0], FRAME, np.uint16, SLOTS)
     stack.callback(frames.close)
     stack.callback(memories[1].close)
-    queues: list[Any] = [context.SimpleQueue() for _ in range(4)]
-    filled, free, tiles_free, done = queues
+    filled, free, tiles_free, done = (_queue() for _ in range(4))
+    queues = [filled, free, tiles_free, done]
     for queue, count in ((free, SLOTS), (tiles_free, TILE_SLOTS)):
         for number in range(count):
             queue.put(number)

@@ -129,21 +129,21 @@ def bench(
     return register
 
 
-FEWEST = 3  # rounds, however short the time is
+FEWEST, FEWEST_ALONE = 3, 1  # rounds, however short the time is; a process of its own tells medians already
 TO_WARM_UP = 0.2  # of the time, at most
 
 
 def run(one: Bench, share: float = 1.0, seconds: float = inf) -> Result:
     """Warm up, then let the contestants take turns, each round starting with the next one.
 
-    The rounds end when another one would not fit into the seconds, but not before there are three.
+    The rounds end when another one would not fit into the seconds, but not before there are some.
     """
     result, begin = Result(one), perf_counter()
     with _prepared(one) as contestants:
         result.times = {label: [] for label in contestants}
         rounds = max(FEWEST, round(one.rounds * share))
         _warm_up(contestants, 0 if one.alone else max(1, min(5, rounds // 10)), begin + TO_WARM_UP * seconds)
-        _take_turns(contestants, result.times, rounds, begin + seconds)
+        _take_turns(contestants, result.times, rounds, FEWEST_ALONE if one.alone else FEWEST, begin + seconds)
     if one.best:
         ours, *peers = result.labels
         # Without a context every label ends like it, and the medians decide.
@@ -162,12 +162,14 @@ def _warm_up(contestants: Contestants, rounds: int, until: float) -> None:
             go()
 
 
-def _take_turns(contestants: Contestants, times: dict[str, list[float]], rounds: int, until: float) -> None:
+def _take_turns(
+    contestants: Contestants, times: dict[str, list[float]], rounds: int, fewest: int, until: float
+) -> None:
     """Add the seconds of each round to those before."""
     order, longest = list(contestants), 0.0
     for number in range(rounds):
         start = perf_counter()
-        if number >= FEWEST and start + longest > until:
+        if number >= fewest and start + longest > until:
             return
         for label in order:
             times[label].append(_quietly(contestants[label]))

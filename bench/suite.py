@@ -110,7 +110,6 @@ QUICK = [
     "cache-hit",
     "canvas-5",
     "montage-numpy",
-    "end-to-end",
 ]
 
 # The README's rows: the benchmark, and what its row is called there.
