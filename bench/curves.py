@@ -211,7 +211,7 @@ def draw(curve: Curve, found: list[Line], to: Path, caption: str) -> None:
     axes.set_title(curve.title, fontsize=10)
     axes.legend(fontsize=8, frameon=False)
     axes.grid(color="#ddd", linewidth=0.6)
-    figure.text(0.995, 0.005, caption, ha="right", va="bottom", fontsize=6, color="#777")
+    axes.set_xlabel(f"{curve.along}\n{caption}", fontsize=8, color="#444")
     to.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(to, metadata={"Date": None, "Creator": None})
     plot.close(figure)
@@ -219,10 +219,13 @@ def draw(curve: Curve, found: list[Line], to: Path, caption: str) -> None:
 
 def _scales(axes: Any, curve: Curve, found: list[Line]) -> None:
     """Have both scales logarithmic, with times along y and the numbers that were measured along x."""
+    from matplotlib.ticker import LogLocator
+
     xs = sorted({x for line in found for x in line.points})
-    axes.set(xscale="log", yscale="log", xlabel=curve.along)
+    axes.set(xscale="log", yscale="log")
     axes.set_xticks(xs, [size_text(x) if curve.is_bytes else f"{x:,}" for x in xs])
     axes.minorticks_off()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(_time)
     low, high = axes.get_ylim()
     # What does not grow shall look flat: noise fills no plot.

@@ -83,7 +83,7 @@ def chapter(run: Kept, growth: Kept | None) -> str:
     parts += plots("### By size", SIZES, run)
     if growth:
         parts += plots("### How costs grow", GROWTH, growth)
-    parts += ["### Where something is quicker", losses(rows.values())]
+    parts += ["### Where something is quicker", "Limits aside, which nothing can beat.", losses(rows.values())]
     if missing := without(run):
         parts += ["### What has no figure", missing]
     return "\n\n".join(parts) + "\n"
@@ -121,7 +121,8 @@ def table(rows: list[Row]) -> str:
         mine = seconds(ours) if label == "ndshare" else f"{seconds(ours)}, {label}"
         for place, (peer, theirs) in enumerate(peers):
             first = f"{row['work']} | {mine}" if place == 0 else " | "
-            made.append(f"| {first} | {seconds(theirs)}, {peer} | {ratio(ours, theirs)} |")
+            end = ", a limit" if is_limit(row, peer) else ""
+            made.append(f"| {first} | {seconds(theirs)}, {peer}{end} | {ratio(ours, theirs)} |")
     notes = [f"{row['work']}: {row['note']}." for row in rows if row["note"]]
     return "\n".join(made + ([""] + [f"- {note}" for note in notes] if notes else []))
 
@@ -135,7 +136,7 @@ def ratio(ours: float, theirs: float) -> str:
     times = max(theirs / ours, ours / theirs)
     if times < 1 + SAME:
         return "the same"
-    digits = f"{times:.0f}" if times >= 10 else f"{times:.2g}" if times >= 1.95 else f"{times:.2f}"
+    digits = f"{float(f'{times:.2g}'):.0f}" if times >= 10 else f"{times:.2g}" if times >= 1.95 else f"{times:.2f}"
     return f"{digits} times {'faster' if ours < theirs else 'slower'}"
 
 
@@ -151,15 +152,20 @@ def file_name(curve: Curve, run: Kept) -> str:
     return f"{slug(run['machine']['cpu'])}-{curve.name}.svg"
 
 
+def is_limit(row: Row, label: str) -> bool:
+    """Say whether a contestant does less than the work: what is left of it at best."""
+    return bool(row["limit"]) and label.startswith(row["limit"])
+
+
 def losses(rows: Iterable[Row]) -> str:
-    """Return each row in which something was quicker, with how much, the largest first; limits are named as such."""
+    """Return each row in which another library was quicker, or the system, with how much, the largest first."""
     found: list[tuple[float, str]] = []
     for row in rows:
         (_, ours), *peers = [(label, figure["median"]) for label, figure in row["seconds"].items()]
         for label, theirs in peers:
-            if ours > theirs * (1 + SAME) and not row["name"].startswith("limit-"):
-                end = ", the limit" if label == row["limit"] else ""
-                line = f"- {row['work']}: {seconds(ours)}, and {seconds(theirs)} by {label}{end}: {ratio(ours, theirs)}"
+            is_peer = not (is_limit(row, label) or label.startswith("ndshare") or row["name"].startswith("limit-"))
+            if is_peer and ours > theirs * (1 + SAME):
+                line = f"- {row['work']}: {seconds(ours)}, and {seconds(theirs)} by {label}: {ratio(ours, theirs)}"
                 found.append((ours / theirs, line))
     return "\n".join(line for _, line in sorted(found, reverse=True)) or "Nothing was."
 

@@ -193,6 +193,7 @@ def two_sides(command: list[str]) -> Iterator[Callable[[str], float]]:
     target=Target("at most", 1.2),
     rounds=30,
     note="the peer is a bare futex between two processes in Rust",
+    limit="bare futex",
 )
 def asleep() -> Iterator[Contestants]:
     """Never spin, so that each hand-over wakes a sleeper."""
@@ -206,6 +207,7 @@ def asleep() -> Iterator[Contestants]:
     target=Target("within", 100e-9),
     rounds=20,
     note="one word is the least that a hand-over costs; a frame takes an entry, a hold and a cursor besides",
+    limit="one word",
 )
 def rust() -> Iterator[Contestants]:
     """Compare with iceoryx2's crate, and with the least that a hand-over costs."""
@@ -248,6 +250,7 @@ def get() -> Iterator[Contestants]:
     target=Target("at most", 1 / 0.95),
     rounds=15,
     note="the peer copies in a loop into as many shared arrays as the ring uses",
+    limit="the copy alone",
 )
 def stream() -> Iterator[Contestants]:
     """Let the producer copy; the consumer looks at one item."""
