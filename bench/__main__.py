@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from math import inf
 from pathlib import Path
@@ -10,7 +11,7 @@ from time import perf_counter
 
 from bench import compare, kept
 from bench.all import BENCHES
-from bench.budget import Budget
+from bench.budget import USUAL, USUAL_ALONE, Budget
 from bench.harness import Bench, Result
 from bench.machine import ROOT, describe, facts
 from bench.one import Left, apart
@@ -64,7 +65,8 @@ def measure(
     """Run them one after another, with a word on stderr about which it is; return results, and why others have none."""
     results: list[Result] = []
     failed: dict[str, str] = {}
-    begin, budget = perf_counter(), Budget(limit, [one.name for one in benches], took)
+    guessed = {one.name: USUAL_ALONE if one.alone else USUAL for one in benches}
+    begin, budget = perf_counter(), Budget(limit, guessed, guessed | took)
     for one in benches:
         share_of_time = budget.share(one.name, perf_counter() - begin)
         print(f"{perf_counter() - begin:5.0f} s  {one.name}: {one.work}", file=sys.stderr, flush=True)
@@ -83,6 +85,7 @@ def main() -> int:
     if options.list:
         print("\n".join(f"{one.name:24} {one.work}" for one in BENCHES.values()))
         return 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so the row that is running ends, too
     before = kept.path(options.growth)
     known = {**kept.durations(kept.path(True)), **kept.durations(kept.path())}
     lines, machine, begin = facts(), describe(), perf_counter()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from statistics import median
 
-USUAL = 5.0  # seconds, where nothing is known
+USUAL, USUAL_ALONE = 6.0, 40.0  # seconds, where nothing is known; of rows whose contestants have processes of their own
 
 
 class Budget:

@@ -129,7 +129,7 @@ def bench(
     return register
 
 
-FEWEST, FEWEST_ALONE = 3, 1  # rounds, however short the time is; a process of its own tells medians already
+FEWEST, FEWEST_ALONE = 3, 2  # rounds, however short the time is; a process of its own tells medians already
 TO_WARM_UP = 0.2  # of the time, at most
 
 
