@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 NATIVE_SOURCES := Cargo.toml pyproject.toml $(shell find crates -path crates/ndshare-zenoh -prune -o \( -name '*.rs' -o -name Cargo.toml -o -path '*/view/page/*' \) -print)
+BENCH := $(VENV)/bench/bin/python -m bench
 C_LIBRARY := $(BIN)/python crates/ndshare-c/build_backend.py
 MATURIN := env -u CONDA_PREFIX VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release
 # Optimisation across crates takes as long as all the rest of a build, and tests gain nothing by it.
@@ -87,8 +88,20 @@ test-libraries: $(STAMPS)/killpoints $(STAMPS)/group-libraries ## Run the tests 
 
 net-engine: $(STAMPS)/net-engine ## Build and install the faster engine of ndshare.net, which nothing else builds
 
-bench: $(STAMPS)/release $(STAMPS)/group-bench $(STAMPS)/peers ## Measure, with the peers in the same run
-	$(BIN)/python -m bench
+bench: $(STAMPS)/bench ## Measure for 15 minutes, with the peers in the same run, and keep the figures for this kind of CPU
+	$(BENCH) --keep
+
+bench-quick: $(STAMPS)/bench ## Measure a few things in 90 seconds, with the peers
+	$(BENCH) --quick
+
+bench-compare: $(STAMPS)/bench ## Measure as bench does, and compare with the kept figures; QUICK=1 in 90 seconds, STRICT=1 fails if worse
+	$(BENCH) --compare $(if $(QUICK),--quick) $(if $(STRICT),--strict)
+
+bench-growth: $(STAMPS)/bench ## Measure how costs grow with the number of everything, and keep the figures
+	$(BENCH) --growth --keep
+
+bench-page: $(STAMPS)/bench ## Write docs/benchmarks.md and its plots from the kept figures
+	$(BENCH).page
 
 site: $(STAMPS)/killpoints $(STAMPS)/group-test $(STAMPS)/group-docs ## Build the documentation into target/site, and look whether it is whole
 	rm -rf target/site
@@ -121,8 +134,18 @@ $(STAMPS)/group-%: pyproject.toml | $(STAMPS)/venv
 	$(PIP) --group $*
 	touch $@
 
-$(STAMPS)/peers: $(wildcard bench/iceoryx2/Cargo.* bench/iceoryx2/src/*) | $(STAMPS)/venv
+$(STAMPS)/peers: $(wildcard bench/iceoryx2/Cargo.* bench/iceoryx2/src/* bench/rust_fft/Cargo.* bench/rust_fft/src/*) | $(STAMPS)/venv
 	cargo build --release --manifest-path bench/iceoryx2/Cargo.toml --target-dir target/iceoryx2
+	cargo build --release --manifest-path bench/rust_fft/Cargo.toml --target-dir target/rust_fft
+	touch $@
+
+# The bench takes the newest Python that has the peers; the release of the extension serves it too.
+$(STAMPS)/bench: $(STAMPS)/release $(STAMPS)/peers $(STAMPS)/bench-environment
+	cargo build --release --package ndshare --features internals --example ring_bench --example lock_bench
+	touch $@
+
+$(STAMPS)/bench-environment: pyproject.toml bench/environment.py | $(STAMPS)/venv
+	$(BIN)/python -m bench.environment $(BENCH_PYTHON)
 	touch $@
 
 $(STAMPS)/net-engine: $(wildcard crates/ndshare-zenoh/*.* crates/ndshare-zenoh/src/*) | $(STAMPS)/group-build

@@ -8,6 +8,7 @@ a frame that was converted outside the clock. Results are compared with SciPy's 
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import json
@@ -16,7 +17,8 @@ import pickle
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from statistics import median
@@ -30,6 +32,8 @@ from bench.harness import clock, pin
 
 Array = np.ndarray[Any, Any]
 GIVEN = ", float32 given"
+COPY = "a copy of the result"
+RUST = Path(__file__).resolve().parent.parent / "target/rust_fft/release/librust_fft_bench.so"
 OTHER = 64 << 20  # bytes that are read before a cold call
 WARM_CALLS, COLD_CALLS = 60, 15  # at most; of long calls as many as take so many seconds, but some
 SECONDS, FEWEST = 0.15, 5
@@ -111,6 +115,8 @@ class Way:
     modules: tuple[str, ...] = ()  # imported before any clock runs
     converts = True  # it reads no integers
     plans = 1  # of so many the best is taken
+    works: tuple[str, ...] | None = None  # if not all
+    most_threads: int | None = None
     wisdom: Any = None  # what finds that one again
 
     def __init__(self, task: Task, frame: Array) -> None:
@@ -123,6 +129,11 @@ class Way:
     def input(task: Task) -> Array:
         """Return the frame as the library's users have it."""
         return task.frame
+
+    @classmethod
+    def is_there(cls) -> bool:
+        """Say whether all is installed that it needs."""
+        return all(find_spec(module) for module in cls.modules)
 
     def load(self) -> None:
         """Convert the frame into memory that is reused, unless the library reads it as it is."""
@@ -278,6 +289,70 @@ class Scipy(Way):
         return scipy.fft.irfft2(product, self.task.shape, overwrite_x=True, workers=self.task.threads)
 
 
+class Rust(Way):
+    """A crate, whose plans `bench/rust_fft` makes C functions of; it transforms two axes of real numbers."""
+
+    crate: str
+    works = ("rfft2-uint16",)
+
+    def __init__(self, task: Task, frame: Array) -> None:
+        super().__init__(task, frame)
+        library = ctypes.CDLL(str(RUST))
+        plan, run = getattr(library, f"plan_{self.crate}"), library.run
+        plan.argtypes, plan.restype = [ctypes.c_size_t] * 3, ctypes.c_void_p
+        run.argtypes, run.restype = [ctypes.c_void_p] * 3, ctypes.c_bool
+        made = plan(*task.shape, task.threads)
+        self.transform = partial(run, made, self.source.ctypes.data, self.out.ctypes.data)
+
+    def forward(self) -> Array:
+        """Transform."""
+        if not self.transform():
+            raise RuntimeError(f"{self.crate} does not transform {self.task.shape}")
+        return self.out
+
+    @classmethod
+    def is_there(cls) -> bool:
+        """Say whether it is built."""
+        return RUST.exists()
+
+
+class Zaft(Rust):
+    """zaft, with AVX. It leaves its result transposed, which spares it a transposition."""
+
+    crate = "zaft"
+
+    def compared(self, result: Array, expected: Array) -> tuple[Array, Array]:
+        """Take columns for rows."""
+        return result.reshape(result.shape[::-1]).T, expected
+
+
+class Oxifft(Rust):
+    """oxifft, with AVX-512; it has one thread."""
+
+    crate, most_threads = "oxifft", 1
+
+
+class Copy(Way):
+    """No transform: a copy of as many bytes as the result has."""
+
+    converts = False
+
+    def __init__(self, task: Task, frame: Array) -> None:
+        super().__init__(task, frame)
+        self.source = frame
+        self.other = empty(task.spectrum, task.complex)
+        self.other.fill(1)
+
+    def forward(self) -> Array:
+        """Copy."""
+        np.copyto(self.out, self.other)
+        return self.out
+
+    def compared(self, result: Array, expected: Array) -> tuple[Array, Array]:  # noqa: ARG002
+        """Compare the copy with what was copied."""
+        return result, self.other
+
+
 class Numpy(Way):
     """NumPy in the precision of the result."""
 
@@ -357,6 +432,9 @@ CONTESTANTS: dict[str, type[Way]] = {
     "OpenCV": OpenCV,
     "pyFFTW": Fftw,
     "SciPy": Scipy,
+    "zaft": Zaft,
+    "oxifft": Oxifft,
+    COPY: Copy,
     "NumPy": Numpy,
     "np.fft.rfft2": NumpyAsCalled,
     "scipy.fft.rfft2": ScipyAsCalled,

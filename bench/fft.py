@@ -1,9 +1,10 @@
-"""Transforms of frames: ours beside MKL, ducc0, OpenCV, pyFFTW, SciPy and NumPy, on one thread and on two.
+"""Transforms of frames: ours beside MKL, ducc0, OpenCV, pyFFTW, SciPy, zaft, oxifft and NumPy.
 
-Each contestant runs in a process of its own (`bench.alone`), one at a time, by turns. One process serves several rows:
-calls back to back, the second call after other data were read (`-cold`), and the first call (`fft-first`). The work is
-the whole work: where a peer does not read 16-bit frames, it converts them. What it takes with `float32` that was
-converted outside the clock stands there for context. pyFFTW's plan is the best of three that it measured.
+Those take part that are installed, on one thread and on two. Each contestant runs in a process of its own
+(`bench.alone`), one at a time, by turns. One process serves several rows: calls back to back, the second call after
+other data were read (`-cold`), and the first call (`fft-first`). The work is the whole work: where a peer does not
+read 16-bit frames, it converts them. What it takes with `float32` that was converted outside the clock stands there
+for context. pyFFTW's plan is the best of three that it measured.
 
 `python -m bench.fft` draws docs/fft.svg.
 """
@@ -22,7 +23,7 @@ from math import log2
 from pathlib import Path
 from statistics import median
 
-from bench.alone import CONTESTANTS, GIVEN, WORKS
+from bench.alone import CONTESTANTS, COPY, GIVEN, WORKS
 from bench.harness import BENCHES, Contestants, Target, bench, run
 from bench.machine import facts
 from bench.threshold import Plot
@@ -30,7 +31,8 @@ from bench.threshold import Plot
 Task = tuple[str, int, int, int]  # work, rows, columns, threads
 SHAPES = [(1024, 2048), (1080, 1920), (1088, 2048), (1200, 1600)]
 ROUNDS = 5  # each is a process
-PEERS = ["mkl_fft", "ducc0", "OpenCV", "pyFFTW", "SciPy"]
+PEERS = ["mkl_fft", "ducc0", "OpenCV", "pyFFTW", "SciPy", "zaft", "oxifft"]
+SIDES, OF_SIDES = (64, 256, 1024, 2048), ["mkl_fft", "ducc0", "SciPy", "zaft", "oxifft", COPY]
 ROOT = Path(__file__).parent.parent
 
 
@@ -68,12 +70,20 @@ processes = cache(Processes)
 
 def contestants(task: Task, peers: list[str], figure: str) -> Contestants:
     """Return ours and the peers, and after them those peers again that convert, without the conversion."""
+    peers = [name for name in peers if takes_part(name, task)]
     made: Contestants = {name: partial(processes(name, task).figure, figure) for name in ["ndshare", *peers]}
     _, dtype, given, _ = WORKS[task[0]]
     if dtype != given and figure != "first":
         for name in filter(converts, peers):
             made[name + GIVEN] = partial(processes(name, task).figure, figure + GIVEN)
     return made
+
+
+def takes_part(name: str, task: Task) -> bool:
+    """Say whether a contestant is installed, and can do a task."""
+    kind = CONTESTANTS[name]
+    can = (kind.works is None or task[0] in kind.works) and (kind.most_threads or task[3]) >= task[3]
+    return can and kind.is_there()
 
 
 def converts(name: str) -> bool:
@@ -140,6 +150,21 @@ for _power in (10, 16, 20):
     _register(f"line-{_power}", f"fft of 2^{_power} complex64", ("fft-complex64", 1, 1 << _power, 1), None)
 
 
+def _register_side(side: int) -> None:
+    """Register a point of the plot over sizes."""
+    words = f"rfft2 of {side} x {side} uint16 to complex64, 1 thread, by size"
+    task = ("rfft2-uint16", side, side, 1)
+
+    @bench(f"size-fft-{side}", words, rounds=ROUNDS, alone=True, series="fft", x=2 * side * side, limit=COPY)
+    def prepare() -> Iterator[Contestants]:
+        made = contestants(task, OF_SIDES, "warm")
+        yield {name: go for name, go in made.items() if not name.endswith(GIVEN)}
+
+
+for _side in SIDES:
+    _register_side(_side)
+
+
 # ---- the plot -------------------------------------------------------------------------------------------------------
 
 COLOURS = {
@@ -149,6 +174,8 @@ COLOURS = {
     "mkl_fft": "#c60",
     "pyFFTW": "#808",
     "SciPy": "#088",
+    "zaft": "#b58",
+    "oxifft": "#863",
     "NumPy": "#666",
 }
 

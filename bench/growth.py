@@ -21,7 +21,9 @@ from typing import Any
 import numpy as np
 
 import ndshare as nds
-from bench.harness import Contestants, Target, bench, pinned
+from bench import targets
+from bench.harness import Contestants, Target, bench, partner, pinned
+from bench.machine import memory
 
 Array = np.ndarray[Any, Any]
 
@@ -162,6 +164,47 @@ def _attach(ref: nds.Ref[Any], program: str = OPEN) -> float:
     return float(took)
 
 
+ARRAYS = (4 << 30, 1 << 10, 1 << 20, 64 << 20, 1 << 30)
+BY_VALUE = (64 << 20, 1 << 10, 1 << 20)
+
+
+@bench(
+    "growth-array",
+    "send an array of 4 GiB through a Pipe, and get it back",
+    target=Target("at most", 1.5),
+    rounds=15,
+    note="by value for comparison, up to 64 MiB",
+)
+def arrays() -> Iterator[Contestants]:
+    """Send where an array is, and not what is in it."""
+    with partner(targets.echo) as conn, pinned(0):
+
+        def contestant(array: Array, times: int) -> Callable[[], float]:
+            return lambda: _there_and_back(conn, array, times)
+
+        sizes = [size for size in ARRAYS if size <= memory() // 4]
+        ours = {f"{size:,} bytes": contestant(_ends(nds.empty(size, np.uint8)), 100) for size in sizes}
+        yield ours | {f"by value {size:,}": contestant(np.full(size, 7, np.uint8), 2) for size in BY_VALUE}
+
+
+def _ends(array: Array) -> Array:
+    """Write what is looked at: nothing else is read."""
+    array[0] = array[-1] = 7
+    return array
+
+
+def _there_and_back(conn: Connection, array: Array, times: int) -> float:
+    """Send and receive it some times, and look at its ends."""
+    start = perf_counter()
+    for _ in range(times):
+        conn.send(array)
+        back = conn.recv()
+    took = (perf_counter() - start) / times
+    if not back[0] == back[-1] == 7:
+        raise AssertionError("another array")
+    return took
+
+
 @bench("growth-attach", "join an arena with 100,000 blocks for one array", target=Target("at most", 1.5), rounds=7)
 def attach() -> Iterator[Contestants]:
     """Join without a look at what there is."""
@@ -243,12 +286,12 @@ def ring_readers() -> Iterator[Contestants]:
         return _bursts(ring, [ring.reader() for _ in range(count)])
 
     with pinned(0):
-        yield {f"{count} readers": contestant(count) for count in (64, 1, 8)}
+        yield {f"{count} readers": contestant(count) for count in (64, 1, 4, 16)}
 
 
 # ---- processes ------------------------------------------------------------------------------------------------------
 
-PROCESSES = (64, 1, 8)
+PROCESSES = (64, 1, 4, 16)
 
 
 def _stay(cache: nds.Cache, conn: Connection) -> None:

@@ -3,7 +3,8 @@
 A benchmark is a generator function under `@bench`. It prepares, yields its contestants, and cleans up. A contestant
 is a function that does the work once and returns the seconds of the timed part for one operation; it checks what
 it timed, outside the clock. The first contestant is ours, the second the peer that the target speaks of, and the
-others are there for context. With `best` the peer is the best one of those whose labels do not end with `context`:
+others are there for context. A bench of a `series` is one point of a plot, at its `x`; the contestant that is its
+`limit` is drawn as one. With `best` the peer is the best one of those whose labels do not end with `context`:
 these do less work than ours. Contestants that are `alone`, each in a process of its own, warm up by themselves.
 """
 
@@ -13,11 +14,12 @@ import gc
 import multiprocessing as mp
 import os
 import statistics
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import inf
 from multiprocessing.connection import Connection
+from time import perf_counter
 from typing import Any
 
 Contestants = dict[str, Callable[[], float]]
@@ -69,14 +71,18 @@ class Bench:
     best: bool = False
     context: str = ""
     alone: bool = False
+    series: str = ""
+    x: int = 0
+    limit: str = ""
 
 
 @dataclass
 class Result:
-    """What came out: for each contestant the seconds of every round."""
+    """What came out: for each contestant the seconds of every round, and how long all of it took."""
 
     bench: Bench
-    times: dict[str, list[float]] = field(default_factory=dict)
+    times: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
+    took: float = 0.0
 
     def median(self, label: str) -> float:
         """Return a contestant's median in seconds."""
@@ -109,36 +115,66 @@ def bench(
     best: bool = False,
     context: str = "",
     alone: bool = False,
+    series: str = "",
+    x: int = 0,
+    limit: str = "",
 ) -> Callable[[Prepare], Prepare]:
     """Register a benchmark under a name; the options are told above."""
 
     def register(prepare: Prepare) -> Prepare:
-        BENCHES[name] = Bench(name, work, target, rounds, note, prepare, best, context, alone)
+        made = Bench(name, work, target, rounds, note, prepare, best, context, alone, series, x, limit)
+        BENCHES[name] = made
         return prepare
 
     return register
 
 
-def run(one: Bench, share: float = 1.0) -> Result:
-    """Warm up, then let the contestants take turns, each round starting with the next one."""
-    result = Result(one)
+FEWEST, FEWEST_ALONE = 3, 2  # rounds, however short the time is; a process of its own tells medians already
+TO_WARM_UP = 0.2  # of the time, at most
+
+
+def run(one: Bench, share: float = 1.0, seconds: float = inf) -> Result:
+    """Warm up, then let the contestants take turns, each round starting with the next one.
+
+    The rounds end when another one would not fit into the seconds, but not before there are some.
+    """
+    result, begin = Result(one), perf_counter()
     with _prepared(one) as contestants:
         result.times = {label: [] for label in contestants}
-        rounds = max(3, round(one.rounds * share))
-        for _ in range(0 if one.alone else max(1, min(5, rounds // 10))):
-            for go in contestants.values():
-                go()
-        order = list(contestants)
-        for _ in range(rounds):
-            for label in order:
-                result.times[label].append(_quietly(contestants[label]))
-            order.append(order.pop(0))
+        rounds = max(FEWEST, round(one.rounds * share))
+        _warm_up(contestants, 0 if one.alone else max(1, min(5, rounds // 10)), begin + TO_WARM_UP * seconds)
+        _take_turns(contestants, result.times, rounds, FEWEST_ALONE if one.alone else FEWEST, begin + seconds)
     if one.best:
         ours, *peers = result.labels
         # Without a context every label ends like it, and the medians decide.
         peers.sort(key=lambda label: (label.endswith(one.context), result.median(label)))
         result.times = {label: result.times[label] for label in [ours, *peers]}
+    result.took = perf_counter() - begin
     return result
+
+
+def _warm_up(contestants: Contestants, rounds: int, until: float) -> None:
+    """Let each contestant have its turn once, and so often if there is time."""
+    for number in range(rounds):
+        if number and perf_counter() > until:
+            return
+        for go in contestants.values():
+            go()
+
+
+def _take_turns(
+    contestants: Contestants, times: dict[str, list[float]], rounds: int, fewest: int, until: float
+) -> None:
+    """Add the seconds of each round to those before."""
+    order, longest = list(contestants), 0.0
+    for number in range(rounds):
+        start = perf_counter()
+        if number >= fewest and start + longest > until:
+            return
+        for label in order:
+            times[label].append(_quietly(contestants[label]))
+        order.append(order.pop(0))
+        longest = max(longest, perf_counter() - start)
 
 
 def _quietly(go: Callable[[], float]) -> float:
@@ -152,7 +188,7 @@ def _quietly(go: Callable[[], float]) -> float:
 
 
 @contextmanager
-def _prepared(one: Bench) -> Iterator[Contestants]:
+def _prepared(one: Bench) -> Generator[Contestants]:
     """Run a benchmark's preparation and, whatever happens, its clean-up."""
     steps = one.prepare()
     contestants = next(steps)
@@ -165,10 +201,10 @@ def _prepared(one: Bench) -> Iterator[Contestants]:
 
 def clock(work: Callable[[], object], times: int = 1) -> float:
     """Do the work `times` times and return the seconds of one."""
-    start = time.perf_counter()
+    start = perf_counter()
     for _ in range(times):
         work()
-    return (time.perf_counter() - start) / times
+    return (perf_counter() - start) / times
 
 
 def cpus() -> list[int]:
@@ -185,7 +221,7 @@ def pin(which: int | None) -> None:
 
 
 @contextmanager
-def partner(target: Callable[..., None], *args: Any) -> Iterator[Connection]:
+def partner(target: Callable[..., None], *args: Any) -> Generator[Connection]:
     """Run the other side: `target` is called with its end of a pipe, ours, the last CPU and `args`; None ends it."""
     context = mp.get_context("spawn")
     mine, theirs = context.Pipe()
@@ -201,7 +237,7 @@ def partner(target: Callable[..., None], *args: Any) -> Iterator[Connection]:
 
 
 @contextmanager
-def pinned(which: int | None) -> Iterator[None]:
+def pinned(which: int | None) -> Generator[None]:
     """Stay on one CPU for a while; children started meanwhile inherit it."""
     before = os.sched_getaffinity(0)
     pin(which)

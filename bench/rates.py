@@ -97,7 +97,7 @@ def take_many(conn: Connection, other: Connection, cpu: int, reader: nds.Reader[
 
 def take_queue(conn: Connection, other: Connection, cpu: int, queue: Any) -> None:
     """Take bytes out of a queue."""
-    targets.serve(conn, other, cpu, lambda times: sum(queue.get()[0] for _ in range(times)))
+    targets.serve(conn, other, cpu, lambda times: sum(int(queue.get()[0]) for _ in range(times)))
 
 
 def take_pipe(conn: Connection, other: Connection, cpu: int, pipe: Connection) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bench.harness import Result
+from bench.machine import Machine
 
 
 def seconds(value: float) -> str:
@@ -33,35 +33,45 @@ def _verdict(result: Result) -> tuple[str, str, str]:
     return text or f"{1000 * figure:.3g} ms more", target.text(), "met" if target.met(ours, peer) else "MISSED"
 
 
-def table(results: list[Result]) -> Table:
-    """Return the table of all results."""
-    made = Table(box=box.MARKDOWN if not sys.stdout.isatty() else box.SIMPLE_HEAD)
-    for name, side in (("work", "left"), ("ours", "right"), ("peer", "right"), ("", "left")):
-        made.add_column(name, justify=side)  # type: ignore[arg-type]
-    for name in ("ratio", "target", "verdict"):
-        made.add_column(name, justify="right")
-    for result in results:
-        ours, peer, *others = result.labels
-        made.add_row(
-            result.bench.work, seconds(result.median(ours)), seconds(result.median(peer)), peer, *_verdict(result)
-        )
-        for other in others:
-            made.add_row("", "", seconds(result.median(other)), other, "", "", "")
+def plain_table(columns: list[str]) -> Table:
+    """Return a table without rows; names are at the left, figures at the right."""
+    made = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else box.MARKDOWN)
+    for place, name in enumerate(columns):
+        made.add_column(name, justify="left" if place == 0 or name in ("", "of") else "right")
     return made
 
 
-def show(facts: dict[str, str], results: list[Result]) -> None:
-    """Print the machine, the table, the notes and the count."""
+def table(results: list[Result]) -> Table:
+    """Return the table of all results."""
+    made = plain_table(["work", "ours", "peer", "", "ratio", "target", "verdict"])
+    for result in results:
+        ours, peer, *others = result.labels
+        times = seconds(result.median(ours)), seconds(result.median(peer))
+        made.add_row(result.bench.work, *times, escape(peer), *_verdict(result))
+        for other in others:
+            ratio = f"{result.median(other) / result.median(ours):.3g} times"
+            made.add_row("", "", seconds(result.median(other)), escape(other), ratio, "", "")
+    return made
+
+
+def show(facts: dict[str, str], machine: Machine, results: list[Result], failed: dict[str, str], took: float) -> None:
+    """Print the machine, the table, the notes, what is missing, and how long it took."""
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     for name, fact in facts.items():
         console.print(f"{name}: {fact}")
+    console.print("peers: " + ", ".join(f"{name} {version}" for name, version in machine["versions"].items()))
+    if machine["missing"]:
+        console.print(f"not installed: {', '.join(machine['missing'])}")
     console.print()
     console.print(table(results))
     for result in results:
         if result.bench.note:
             console.print(f"{result.bench.work}: {result.bench.note}.")
+    for name, why in failed.items():
+        console.print(f"{name} has no figure: {escape(why)}")
     with_target = [result for result in results if result.bench.target]
     console.print(f"{sum(map(met, with_target))} of {len(with_target)} targets met. Medians of interleaved rounds.")
+    console.print(f"The run took {took:.0f} s.")
 
 
 def met(result: Result) -> bool:
@@ -69,23 +79,3 @@ def met(result: Result) -> bool:
     target = result.bench.target
     ours, peer = result.labels[:2]
     return target is None or target.met(result.median(ours), result.median(peer))
-
-
-def as_json(facts: dict[str, str], results: list[Result]) -> str:
-    """Return everything for programs: medians and quartiles in seconds, and ratios of medians."""
-    rows: list[dict[str, Any]] = [
-        {
-            "name": result.bench.name,
-            "work": result.bench.work,
-            "target": result.bench.target.text() if result.bench.target else None,
-            "met": met(result) if result.bench.target else None,
-            "rounds": len(result.times[result.labels[0]]),
-            "seconds": {
-                label: {"median": result.median(label), "quartiles": result.spread(label)} for label in result.labels
-            },
-            "times faster": {peer: result.median(peer) / result.median(ours) for peer in peers},
-        }
-        for result in results
-        for ours, *peers in [result.labels]
-    ]
-    return json.dumps({"machine": facts, "results": rows}, indent=2, ensure_ascii=False)

@@ -167,7 +167,7 @@ def bare() -> Iterator[Contestants]:
 
 
 @contextmanager
-def _rust(command: list[str]) -> Iterator[Callable[[str], float]]:
+def two_sides(command: list[str]) -> Iterator[Callable[[str], float]]:
     """Run a program, each of its two processes on a processor; have it do one thing, in seconds."""
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
         assert program.stdin
@@ -193,10 +193,11 @@ def _rust(command: list[str]) -> Iterator[Callable[[str], float]]:
     target=Target("at most", 1.2),
     rounds=30,
     note="the peer is a bare futex between two processes in Rust",
+    limit="bare futex",
 )
 def asleep() -> Iterator[Contestants]:
     """Never spin, so that each hand-over wakes a sleeper."""
-    with _rings(targets.echo, spin=0.0) as (rings, conn), pinned(0), _rust(OURS) as rust:
+    with _rings(targets.echo, spin=0.0) as (rings, conn), pinned(0), two_sides(OURS) as rust:
         yield {"ndshare": lambda: _trips(conn, rings.trip, 1000), "bare futex": lambda: rust("futex")}
 
 
@@ -206,10 +207,11 @@ def asleep() -> Iterator[Contestants]:
     target=Target("within", 100e-9),
     rounds=20,
     note="one word is the least that a hand-over costs; a frame takes an entry, a hold and a cursor besides",
+    limit="one word",
 )
 def rust() -> Iterator[Contestants]:
     """Compare with iceoryx2's crate, and with the least that a hand-over costs."""
-    with _rust(OURS) as ours, _rust(ICE) as ice:
+    with two_sides(OURS) as ours, two_sides(ICE) as ice:
         yield {
             "ndshare": lambda: ours("handoff"),
             "iceoryx2": lambda: ice("handoff"),
@@ -248,6 +250,7 @@ def get() -> Iterator[Contestants]:
     target=Target("at most", 1 / 0.95),
     rounds=15,
     note="the peer copies in a loop into as many shared arrays as the ring uses",
+    limit="the copy alone",
 )
 def stream() -> Iterator[Contestants]:
     """Let the producer copy; the consumer looks at one item."""

@@ -59,6 +59,7 @@ def _named_trips(conn: Connection, memory: SharedMemory, times: int) -> float:
     target=Target("at most", 1.3),
     rounds=60,
     note="the peer sends a bytes object of 100 bytes",
+    limit="100 bytes",
 )
 def pipe() -> Iterator[Contestants]:
     """Compare with the least that a pipe costs."""
@@ -123,6 +124,7 @@ def _to_four(x: Array | None) -> float:
     target=Target("extra", 0.1),
     rounds=9,
     note="the peer passes None; all processes import NumPy and ndshare",
+    limit="None",
 )
 def spawn() -> Iterator[Contestants]:
     """Start processes, which costs far more than handing over an array should."""
@@ -135,7 +137,13 @@ def spawn() -> Iterator[Contestants]:
         }
 
 
-@bench("executor", "a task of 3.8 MB in and 7.7 MB out, the work included", target=Target("extra", 0.0035), rounds=25)
+@bench(
+    "executor",
+    "a task of 3.8 MB in and 7.7 MB out, the work included",
+    target=Target("extra", 0.0035),
+    rounds=25,
+    limit="the work alone",
+)
 def executor() -> Iterator[Contestants]:
     """Give both executors ordinary arrays, and ours shared ones as well. The function is plain NumPy."""
     plain, shared = _sevens(np.empty, 3_840_000), _sevens(nds.empty, 3_840_000)

@@ -360,6 +360,19 @@ def test_a_bench_has_a_figure_for_each_thing() -> None:
     assert b"rfft2" in command("bench", "--seconds", "0").stdout
 
 
+def test_a_bench_with_peers_is_that_of_the_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ndshare import __main__ as entry
+
+    assert b"ring-busy" in command("bench", "--peers", "--list").stdout
+    monkeypatch.setattr(entry, "__file__", str(tmp_path / "site" / "ndshare" / "__main__.py"))
+    monkeypatch.setattr(sys, "argv", ["ndshare", "bench", "--peers"])
+    monkeypatch.chdir(tmp_path)
+    assert entry.main() == 1
+    assert "make bench" in capsys.readouterr().err
+
+
 def test_json_is_a_wrong_command_line_where_there_is_none() -> None:
     for verb in (["cat", "x"], ["man"], ["completions", "bash"]):
         done = command(*verb, "--json", status=2)

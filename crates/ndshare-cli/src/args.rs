@@ -137,10 +137,14 @@ Examples:
   ndshare demo & ndshare top")]
     Demo(Demo),
     /// Measure this machine for a few seconds: copies, rings, gather, a transform.
+    ///
+    /// With --peers it measures for 15 minutes all that ndshare does, beside the other libraries that are installed. That needs
+    /// Python and the sources, which it looks for in this folder and those above it.
     #[command(after_help = "\
 Examples:
   ndshare bench
-  ndshare bench --seconds 2 --json")]
+  ndshare bench --seconds 2 --json
+  ndshare bench --peers --quick")]
     Bench(Bench),
     /// Bring rings and caches to other machines, or from them.
     ///
@@ -366,8 +370,14 @@ pub(crate) struct Demo {
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
     /// Seconds for all figures together.
-    #[arg(long, value_name = "S", value_parser = seconds, default_value = "10")]
+    #[arg(long, value_name = "S", value_parser = seconds, default_value = "10", conflicts_with = "peers")]
     pub(crate) seconds: Duration,
+    /// Measure all, beside the other libraries that are installed.
+    #[arg(long)]
+    pub(crate) peers: bool,
+    /// Take 90 seconds for a few of these.
+    #[arg(long, requires = "peers")]
+    pub(crate) quick: bool,
 }
 
 /// Which names go.

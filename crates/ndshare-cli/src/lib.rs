@@ -45,6 +45,9 @@ const NO_BRIDGE: &str = "the bridge is written in Python: expected the command o
 const NO_FILES: &str = "record and replay are written in Python: expected the command of the Python package, got the bare program; \
                         run `pip install ndshare` and the `ndshare` that comes with it";
 
+const NO_PEERS: &str = "a bench with peers is written in Python: expected the command of the Python package, got the bare program; \
+                        run `make bench` in the sources, or the `ndshare` that `pip install ndshare` brings";
+
 /// Nobody could look.
 const BLIND: u8 = 2;
 
@@ -87,6 +90,7 @@ fn act(cli: &Cli) -> Outcome {
         Verb::Dump(wanted) => frames::dump(wanted, cli.json, &mut out),
         Verb::View(wanted) => view::run(wanted, cli.json, &mut out),
         Verb::Demo(wanted) => demo::run(wanted, cli.json, &mut out),
+        Verb::Bench(wanted) if wanted.peers => Err(NO_PEERS.into()),
         Verb::Bench(wanted) => bench::run(wanted, cli.json, &mut out),
         Verb::Bridge(_) => Err(NO_BRIDGE.into()),
         Verb::Record(_) | Verb::Replay(_) => Err(NO_FILES.into()),
