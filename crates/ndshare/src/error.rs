@@ -283,6 +283,14 @@ pub struct Process {
     pub is_stopped: bool,
 }
 
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = if self.name.is_empty() { "name unknown" } else { &self.name };
+        let stopped = if self.is_stopped { ", stopped" } else { "" };
+        write!(f, "pid {} ({name}{stopped})", self.pid)
+    }
+}
+
 /// A reader that keeps a ring full.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -48,14 +48,6 @@ impl Process {
     }
 }
 
-impl std::fmt::Display for Process {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let name = if self.name.is_empty() { "name unknown" } else { &self.name };
-        let stopped = if self.is_stopped { ", stopped" } else { "" };
-        write!(f, "pid {} ({name}{stopped})", self.pid)
-    }
-}
-
 /// A name that its process chose, without orders to the terminal that an error is printed to.
 fn plain(name: &str) -> String {
     name.chars().map(|char| if char.is_control() { '?' } else { char }).collect()
