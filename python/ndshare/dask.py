@@ -1,13 +1,14 @@
 # pyright: reportPrivateUsage=false
-"""Dask: by reference to a process of the same session, by value to every other one.
+"""Dask: shared arrays in tasks and results go by reference between processes of one session.
 
-Who a message is for, only the connection knows. So each process says in the handshake of a connection which session it
-is in, and whether it reads what comes or hands it on unread, as a scheduler does. A message goes by reference if the
-process at the other end is in this session and reads it; a task graph, which a scheduler does read, if that is in it.
-Everything else goes by value: what is spilled to a disk, what is compared, and what passes through a scheduler unread.
-
-Workers on a command line: ``dask worker --preload ndshare.dask``.
+Call ``ndshare.enable("dask")`` before you make a cluster or a client. Workers that are started on a command line are
+told by ``dask worker --preload ndshare.dask``. To a worker of another session or machine an array goes by value.
 """
+
+# Who a message is for, only the connection knows. So each process says in the handshake of a connection which session
+# it is in, and whether it reads what comes or hands it on unread, as a scheduler does. A message goes by reference if
+# the process at the other end is in this session and reads it; a task graph, which a scheduler does read, if that is in
+# it. Everything else goes by value: what is spilled to a disk, what is compared, and what passes a scheduler unread.
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ _OURS = "ndshare"
 
 
 def dask_setup(_: object) -> None:
-    """Enable it in a worker or a scheduler that Dask has started with this module as its preload."""
+    """Enable it in this worker or scheduler. Dask calls it for ``--preload ndshare.dask``; you need not."""
     enable("dask")
 
 

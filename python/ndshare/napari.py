@@ -1,8 +1,10 @@
 # pyright: reportUnknownMemberType=false
 """napari: a layer that shows a ring live. The camera is another process, and frames come by reference.
 
-napari is not imported here: the viewer is the caller's. The timer is Qt's, by way of qtpy, which napari has.
+Call ``ndshare.napari.live(viewer, ring)``, with a ring or the name under which one is published.
 """
+
+# napari is not imported here: the viewer is the caller's. The timer is Qt's, by way of qtpy, which napari has.
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUntypedBaseClass=false
 """ndv: a viewer that shows a ring live. The camera is another process, and frames come by reference.
 
-ndv is imported when `live` is first called, so this module needs none.
+Call ``ndshare.ndv.live(ring)``, with a ring or the name under which one is published.
 """
+
+# ndv is imported when `live` is first called, so that this module can be imported without it.
 
 from __future__ import annotations
 

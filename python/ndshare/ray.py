@@ -1,15 +1,17 @@
 # pyright: reportPrivateUsage=false
-"""Ray: by reference between the actors and tasks of a node, by value between nodes.
+"""Ray: shared arrays in arguments, results and ``ray.put`` go by reference on a node, and by value between nodes.
 
-What Ray has serialized is kept, sent anywhere and read any number of times, so a reference in flight won't do. In its
-place goes a lease: an object of Ray's own inside the serialized one, which lives as long as that does. Who serializes
-owns the lease and has the array until Ray says that the lease is gone. Ray lets no worker of a pool end before.
-
-While Ray prepares a call it counts only references of Python's, and takes its own when the call is on its way. So
-leases that are made for arguments are kept here until the call returns.
-
-Who reads on another node asks that node for the value, by a task there.
+Call ``ndshare.enable("ray")`` before ``ray.init()``. An array that goes by reference may be written by all who have it.
 """
+
+# What Ray has serialized is kept, sent anywhere and read any number of times, so a reference in flight won't do. In its
+# place goes a lease: an object of Ray's own inside the serialized one, which lives as long as that does. Who serializes
+# owns the lease and has the array until Ray says that the lease is gone. Ray lets no worker of a pool end before.
+#
+# While Ray prepares a call it counts only references of Python's, and takes its own when the call is on its way. So
+# leases that are made for arguments are kept here until the call returns.
+#
+# Who reads on another node asks that node for the value, by a task there.
 
 from __future__ import annotations
 
@@ -44,7 +46,7 @@ _thread = _Thread()
 
 
 def enable() -> None:
-    """Do what ``ndshare.enable("ray")`` does."""
+    """Enable it, as ``ndshare.enable("ray")`` does."""
     _enable("ray")
 
 

@@ -1,8 +1,11 @@
 # pyright: reportPrivateUsage=false
-"""zarr 3: the stored bytes of chunks in one cache for all processes.
+"""zarr 3: each chunk is read from its store once, for all processes that have the cache.
 
-zarr is imported when `cached` is first called, so this module needs none.
+Open arrays with ``zarr.open_array(ndshare.zarr.cached(store, cache))`` in the place of ``zarr.open_array(store)``. The
+cache is an `ndshare.Cache`, and keeps the bytes of chunks as they are stored: compressed ones stay so.
 """
+
+# zarr is imported when `cached` is first called, so that this module can be imported without it.
 
 from __future__ import annotations
 
