@@ -53,18 +53,17 @@ fn a_full_arena_says_who_needs_what_and_who_holds_how_much() {
 }
 
 #[test]
-fn a_wait_for_a_lock_says_how_long_it_was_and_after_a_while_for_whom() {
+fn a_wait_for_a_lock_says_how_long_it_was_and_for_whom() {
     let hold = arena(1 << 20).alloc(100, 64, true, &FOREVER).unwrap();
     let mine = Locked::acquire(vec![hold.clone()], Death::Report, &FOREVER).unwrap();
     let wait = |longest| {
         let other = || Locked::acquire(vec![hold.clone()], Death::Report, &Deadline::after(longest));
         std::thread::scope(|scope| timeout(scope.spawn(other).join().unwrap()))
     };
-    let brief = wait(SHORT);
-    assert!(brief.what == "the lock" && brief.waited.unwrap() >= SHORT && brief.on.is_empty(), "{brief:?}");
-    let long = Duration::from_millis(1050);
-    let told = wait(long);
-    assert!(told.waited.unwrap() >= long, "{told:?}");
+    // Who does not wait at all is told nothing: to ask for the name costs more than the look at the lock.
+    assert!(wait(Duration::ZERO).on.is_empty());
+    let told = wait(SHORT);
+    assert!(told.what == "the lock" && told.waited.unwrap() >= SHORT, "{told:?}");
     assert_eq!(told.on.iter().map(|process| process.pid).collect::<Vec<_>>(), [std::process::id()]);
     assert!(!told.on[0].is_stopped && !told.on[0].name.is_empty());
     mine.release(true).unwrap();

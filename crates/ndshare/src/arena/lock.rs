@@ -92,7 +92,11 @@ impl Arena {
     fn name_owner(&self, error: Error, lock: LockWord<'_>, what: &str, waited: Duration) -> Error {
         let told = matches!(error.kind(), Kind::Timeout | Kind::Interrupted) && is_worth_a_look(Some(waited));
         let Some(owner) = lock.owner().filter(|_| told).and_then(|slot| self.glimpse(slot)) else { return error };
-        let text = format!("{error}. After {:.1} s {what} is still held by {owner}", waited.as_secs_f64());
+        let spent = match waited.as_secs() {
+            0 => format!("{} ms", waited.as_millis()),
+            _ => format!("{:.1} s", waited.as_secs_f64()),
+        };
+        let text = format!("{error}. After {spent} {what} is still held by {owner}");
         error.saying(text).waiting_on([owner])
     }
 

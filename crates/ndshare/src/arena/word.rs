@@ -232,7 +232,7 @@ impl Words<'_> {
         self.set_bit(slot);
         point(after_bit);
         let generation = self.load().generation;
-        // A plain store would do: only the owner changes a reserved word. SeqCst keeps it in the one order.
+        // Only the owner changes a reserved word. Who takes the block sees by it what was written, and the bit.
         self.word.store(Word::new(generation, 0, State::Live).pack(), SeqCst);
         generation
     }
@@ -439,8 +439,9 @@ mod models {
                 // Its bit is in another word than the taker's.
                 there.words().bring_to_life(64, Point::AllocHeld);
             });
-            block.visit(1);
+            let taker = thread::spawn(move || block.visit(1));
             maker.join().unwrap();
+            taker.join().unwrap();
         });
     }
 
