@@ -64,14 +64,15 @@ def missing(example: Example) -> list[str]:
 
 
 def run(example: Example, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run one program in an empty folder. What libraries say of old names in each other counts for nothing."""
+    """Run one program in an empty folder and a session of its own. What libraries say of old names does not count."""
     program = folder / "example.py"
     program.write_text(with_a_free_port(example.code))
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("NDSHARE_")}
     flags = ["-W", "error"] + ["-W", "ignore::DeprecationWarning"] * example.place.startswith(LIBRARIES)
     return subprocess.run(
         [sys.executable, *flags, str(program)],
         cwd=folder,
-        env={**os.environ, "QT_QPA_PLATFORM": "offscreen"},
+        env={**outside, "QT_QPA_PLATFORM": "offscreen"},
         capture_output=True,
         text=True,
         timeout=SECONDS,

@@ -211,7 +211,7 @@ def _(_: Path) -> object:
 def _(_: Path) -> object:
     ring = nds.Ring(3, slots=2)
     with ring.writer():
-        return ring.reader().get(timeout=0)
+        return ring.reader().get(timeout=0.01)
 
 
 @case("Empty", "no frame that is young enough, and none at all")
@@ -224,7 +224,7 @@ def _(_: Path) -> object:
     ring = nds.Ring(1, slots=2)
     ring.put([1])
     with ring.reader(latest=True) as frames:
-        return frames.newest(max_age=0, timeout=0)
+        return frames.newest(max_age=0, timeout=0.01)
 
 
 @case("Empty", "no set of frames")

@@ -178,7 +178,7 @@ ARRAYS = [
     np.array(["ab", "cde"]),
     np.array(["2020-01-01"], "M8[D]"),
     np.broadcast_to(np.arange(3), (4, 3)),
-    np.ma.masked_array([1, 2], [0, 1]),
+    np.ma.masked_array([1, 2], [0, 0]),
 ]
 
 
