@@ -18,8 +18,6 @@ SILENT = 2.0  # seconds without a word after which a question is asked
 ANSWER = 3.0  # seconds that its answer may take
 LONGEST = 60.0  # seconds between two attempts to open a link anew, which each time take twice as long to come
 
-Step = Literal["nothing", "ask", "renew"]
-
 
 class Hearing:
     """When something was heard last, and what is to be done about it. Threads of Zenoh and of waits share it."""
@@ -34,7 +32,7 @@ class Hearing:
         with self._lock:
             self._act_at, self._has_asked, self._answer = self._clock() + SILENT, False, ANSWER
 
-    def step(self) -> Step:
+    def step(self) -> Literal["nothing", "ask", "renew"]:
         """Return what the caller is to do now; nobody else is told to do it as well."""
         with self._lock:
             now = self._clock()
