@@ -145,17 +145,23 @@ def _ice(stack: ExitStack, nbytes: int) -> dict[str, tuple[Connection, Put]]:
     return {"iceoryx2": (stack.enter_context(partner(take_ice, name)), _each(out.copy_in))}
 
 
-def _python(stack: ExitStack) -> dict[str, tuple[Connection, Put]]:
-    """Return what Python has."""
+def by_value(stack: ExitStack, slots: int) -> list[tuple[Connection, Any]]:
+    """Return a partner that takes from a queue of so many slots, one that takes from a pipe, and what is put into."""
     context = mp.get_context("spawn")
-    queue = context.Queue(SLOTS)
+    queue = context.Queue(slots)
     theirs, mine = context.Pipe(duplex=False)
     stack.callback(theirs.close)
     stack.callback(mine.close)
-    in_queue, in_pipe = (stack.enter_context(partner(*side)) for side in ((take_queue, queue), (take_pipe, theirs)))
+    sides = ((take_queue, queue, queue), (take_pipe, theirs, mine))
+    return [(stack.enter_context(partner(take, end)), into) for take, end, into in sides]
+
+
+def _python(stack: ExitStack) -> dict[str, tuple[Connection, Put]]:
+    """Return what Python has."""
+    (in_queue, queue), (in_pipe, pipe) = by_value(stack, SLOTS)
     return {
         "multiprocessing.Queue of bytes": (in_queue, _each(lambda line: queue.put(line.tobytes()))),
-        "multiprocessing.Pipe of bytes": (in_pipe, _each(mine.send_bytes)),
+        "multiprocessing.Pipe of bytes": (in_pipe, _each(pipe.send_bytes)),
     }
 
 

@@ -26,7 +26,7 @@ from bench import ring_targets as targets
 from bench.curves import size_text
 from bench.harness import Contestants, bench, partner, pinned
 from bench.memory import bytes_of, first
-from bench.rates import take, take_pipe, take_queue
+from bench.rates import by_value, take
 
 Array = np.ndarray[Any, Any]
 Put = Callable[[Array], object]
@@ -105,15 +105,10 @@ def _slots(stack: ExitStack, nbytes: int) -> Side:
 
 
 def _by_value(stack: ExitStack) -> dict[str, Side]:
-    context = mp.get_context("spawn")
-    queue = context.Queue(SLOTS)
-    theirs, mine = context.Pipe(duplex=False)
-    stack.callback(theirs.close)
-    stack.callback(mine.close)
-    in_queue, in_pipe = (stack.enter_context(partner(*side)) for side in ((take_queue, queue), (take_pipe, theirs)))
+    (in_queue, queue), (in_pipe, pipe) = by_value(stack, SLOTS)
     made: dict[str, tuple[Connection, Any]] = {
         "Queue, by value": (in_queue, queue.put),
-        "Pipe of bytes": (in_pipe, mine.send_bytes),
+        "Pipe of bytes": (in_pipe, pipe.send_bytes),
     }
     return made
 

@@ -511,6 +511,12 @@ def show(value: dict[str, Any]) -> str:
     )
 
 
+def keep(value: dict[str, Any], out: Path) -> None:
+    """Write what a run found into a file, in a folder that may have to be made."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(value, indent=1))
+
+
 def main() -> int:
     """Run it as the command line says."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -526,8 +532,7 @@ def main() -> int:
     form, longest = ("quick", 0.2) if wanted.quick else ("long", 5.0)
     report = run(rounds=wanted.rounds, seconds=seconds, seed=wanted.seed, form=form, longest_stop_s=longest)
     value = report.value()
-    wanted.out.parent.mkdir(parents=True, exist_ok=True)
-    wanted.out.write_text(json.dumps(value, indent=1))
+    keep(value, wanted.out)
     print(show(value))
     return 1 if report.is_bad() else 0
 

@@ -33,7 +33,7 @@ import numpy as np
 
 import history
 import ndshare as nds
-from campaign import FORK, host, places, stack_of
+from campaign import FORK, host, keep, places, stack_of
 from campaign_workers import HANG
 from ndshare import _native
 
@@ -614,8 +614,7 @@ def main() -> int:
     form = "quick" if wanted.seconds < 30 else "long"
     report = run(seconds=wanted.seconds, seed=wanted.seed, form=form, kept=wanted.out.with_suffix(""))
     value = report.value()
-    wanted.out.parent.mkdir(parents=True, exist_ok=True)
-    wanted.out.write_text(json.dumps(value, indent=1))
+    keep(value, wanted.out)
     print(show(value))
     return 1 if report.is_bad() else 0
 

@@ -13,7 +13,6 @@ way.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import signal
@@ -25,7 +24,7 @@ from typing import Any
 import numpy as np
 
 import ndshare as nds
-from campaign import CREW, WRONG_ENOUGH, Campaign
+from campaign import CREW, WRONG_ENOUGH, Campaign, keep
 from helpers import descriptors
 
 WARM_UP = 0.2  # of the time
@@ -216,8 +215,7 @@ def main() -> int:
     soak = Soak(wanted.seed, "quick" if wanted.quick else "long")
     soak.run(*((20, 0.2) if wanted.quick else (60 * wanted.minutes, 1.0)))
     value = value_of(soak)
-    wanted.out.parent.mkdir(parents=True, exist_ok=True)
-    wanted.out.write_text(json.dumps(value, indent=1))
+    keep(value, wanted.out)
     print(show(value), flush=True)
     if wanted.svg:
         draw(soak, wanted.svg)

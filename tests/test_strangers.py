@@ -264,8 +264,9 @@ _native.stop_at("directory:locked")
 """
 
 
-@needs_points
-def test_who_attaches_while_the_publisher_ends_keeps_the_name(runtime: Path) -> None:
+@contextmanager
+def stopped_at_its_end() -> Iterator[subprocess.Popen[str]]:
+    """Run a program that publishes an array, and is stopped as it takes the name back, with the registry locked."""
     with running(ENDS) as publisher:
         assert said(publisher) == "published"
         assert publisher.stdin
@@ -273,6 +274,12 @@ def test_who_attaches_while_the_publisher_ends_keeps_the_name(runtime: Path) -> 
         publisher.stdin.flush()
         state = Path(f"/proc/{publisher.pid}/stat")
         assert wait_until(lambda: state.read_text().rsplit(")", 1)[1].split()[0] == "T")
+        yield publisher
+
+
+@needs_points
+def test_who_attaches_while_the_publisher_ends_keeps_the_name(runtime: Path) -> None:
+    with stopped_at_its_end() as publisher:
         kept = nds.attach("x", timeout=0)
         publisher.send_signal(signal.SIGCONT)
         publisher.wait(HANG)
@@ -284,13 +291,7 @@ def test_who_attaches_while_the_publisher_ends_keeps_the_name(runtime: Path) -> 
 @pytest.mark.parametrize("call", ["publish", "unpublish"])
 def test_who_waits_for_the_registry_keeps_to_a_timeout_and_learns_who_has_it(call: str, runtime: Path) -> None:
     """Once it waited for ever, and without a word, for a process that was stopped."""
-    with running(ENDS) as publisher:
-        assert said(publisher) == "published"
-        assert publisher.stdin
-        publisher.stdin.write("\n")
-        publisher.stdin.flush()
-        state = Path(f"/proc/{publisher.pid}/stat")
-        assert wait_until(lambda: state.read_text().rsplit(")", 1)[1].split()[0] == "T")
+    with stopped_at_its_end() as publisher:
         mine = nds.ones(2)
         waiting = {"publish": lambda: nds.publish("y", mine, timeout=0.1), "unpublish": lambda: nds.unpublish("x", 0.1)}
         with pytest.raises(nds.Timeout, match=rf"names .* It is held by pid {publisher.pid} \(.*, stopped\)"):

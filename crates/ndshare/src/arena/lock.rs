@@ -91,13 +91,12 @@ impl Arena {
     /// The error with the owner added, after a long wait.
     fn name_owner(&self, error: Error, lock: LockWord<'_>, what: &str, waited: Duration) -> Error {
         let told = matches!(error.kind(), Kind::Timeout | Kind::Interrupted) && is_worth_a_look(Some(waited));
-        let Some(owner) = lock.owner().filter(|_| told).and_then(|slot| self.glimpse(slot)) else { return error };
+        let owner = lock.owner().filter(|_| told).and_then(|slot| self.glimpse(slot));
         let spent = match waited.as_secs() {
             0 => format!("{} ms", waited.as_millis()),
             _ => format!("{:.1} s", waited.as_secs_f64()),
         };
-        let text = format!("{error}. After {spent} {what} is still held by {owner}");
-        error.saying(text).waiting_on([owner])
+        error.said_of(&format!("After {spent} {what} is still held"), owner)
     }
 
     /// The process that has a slot, if any has.
