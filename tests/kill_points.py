@@ -125,6 +125,7 @@ LEAVES = {
     ("ring/protocol.rs", "open_entry"): r"\bprotocol::open_entry\(",
     ("ring/protocol.rs", "open_frame"): r"\bprotocol::open_frame\(",
     ("ring/protocol.rs", "pass_done"): r"\bprotocol::pass_done\(",
+    ("ring/protocol.rs", "pass_over"): r"\bprotocol::pass_over\(",
     ("ring/protocol.rs", "push_on"): r"\bprotocol::push_on\(",
     ("ring/protocol.rs", "seal_entry"): r"\bprotocol::seal_entry\(",
 }

@@ -698,7 +698,7 @@ def test_threads_share_a_use_and_wait_for_another() -> None:
     for thread in threads:
         thread.start()
     both.wait(HANG)
-    with pytest.raises(nds.Timeout, match=rf"Inside are pid {os.getpid()} \("), overlay.use("floats", timeout=0.05):
+    with pytest.raises(nds.Timeout, match=rf"Inside is pid {os.getpid()} \("), overlay.use("floats", timeout=0.05):
         pass
     done.set()
     with overlay.use("floats") as v:
@@ -990,7 +990,7 @@ def test_timeouts_last_as_long_as_they_say(timeout: float) -> None:
         with pytest.raises(nds.Timeout) as caught, overlay.use("floats", timeout=timeout):
             pass
         took = time.monotonic() - start
-        assert f"Inside are pid {one.pid} (" in str(caught.value)
+        assert f"Inside is pid {one.pid} (" in str(caught.value)
     assert took >= timeout
     assert isinstance(caught.value, TimeoutError)
     print(f"beyond a timeout of {timeout} s: {1000 * (took - timeout):.2f} ms")

@@ -457,7 +457,8 @@ def test_pause_and_steps_through_what_the_ring_keeps(name: str) -> None:
             page.say("step", by=1)
             assert page.see().seq == 4
             page.say("play")
-            assert page.see(lambda one: not one.told["paused"]).seq == 6
+            # The first picture after the pause may be of what the view had before it.
+            assert page.see(lambda one: not one.told["paused"] and one.seq > 5).seq == 6
         nds.unpublish(name)
 
 

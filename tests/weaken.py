@@ -25,7 +25,7 @@ HERE = ROOT / "target" / "weaken"
 MODELS = {
     "arena/word": "arena::word::models",
     "arena/lockword": "arena::lockword::models",
-    "ring/protocol": "ring::protocol::models",
+    "ring/protocol": "ring::",
     "ring/claim": "ring::",
     "cache/protocol": "cache::protocol::models",
 }
@@ -46,7 +46,7 @@ RECHECKS = [
     ("arena/lockword", "return Ok(seen & WAITERS != 0),", "return Ok(false),"),
     ("cache/protocol", "(word.load(Relaxed) == seen).then_some(found)", "Some(found)"),
     ("ring/protocol", "(number.load(Relaxed) == seq).then_some(found)", "Some(found)"),
-    ("ring/protocol", "number.load(SeqCst) != next || !claim.is_done(next)", "!claim.is_done(next)"),
+    ("ring/protocol", "number.load(SeqCst) != next || !claim.is_over(next)", "!claim.is_over(next)"),
     ("ring/protocol", "if ready() { None } else { Some(marked) }", "Some(marked)"),
     ("ring/protocol", "event.load(SeqCst) & WAITER != 0\n", "false\n"),
 ]  # fmt: skip

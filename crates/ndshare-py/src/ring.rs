@@ -1132,8 +1132,8 @@ impl Reader {
         Ok(self.reader.open(py, "reader")?.lag())
     }
 
-    /// How many frames it never got, because it was lapped; of a group, what none of its members got. Raises Closed once
-    /// it was closed: `Ring.stats` counts on.
+    /// How many frames it never got, because it was lapped; of a group, what none of its members got. A reader of the latest
+    /// frame skips others on purpose, and counts none. Raises Closed once it was closed: `Ring.stats` counts on.
     #[getter]
     fn missed(&self, py: Python<'_>) -> PyResult<u64> {
         Ok(self.reader.open(py, "reader")?.missed())

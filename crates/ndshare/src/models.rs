@@ -18,10 +18,13 @@ pub(crate) fn check(model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
     let counted = runs.clone();
+    let model = std::sync::Arc::new(model);
     builder.check(move || {
         *counted.lock().expect("a count") += 1;
-        model();
+        let model = model.clone();
+        loom::thread::spawn(move || model()).join().expect("a model");
     });
+    eprintln!("runs: {}", runs.lock().expect("a count"));
     assert!(*runs.lock().expect("a count") > 1, "loom found one order only");
 }
 

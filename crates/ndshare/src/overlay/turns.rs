@@ -121,7 +121,8 @@ impl Turns {
             return error;
         }
         let names: Vec<String> = inside.iter().map(ToString::to_string).collect();
-        let text = format!("{error}. Inside are {}", names.join("; "));
+        let verb = if names.len() == 1 { "is" } else { "are" };
+        let text = format!("{error}. Inside {verb} {}", names.join("; "));
         error.saying(text).waiting_on(inside)
     }
 

@@ -6,7 +6,7 @@
 
 use super::claim::SlotClaim;
 use super::note::MOST_VIEW_BYTES;
-use super::policy::WhenFull;
+use super::policy::{Mode, WhenFull};
 use super::protocol::BUSY;
 use super::table::{GROUPS, NEVER, POLICY, Table, WRITERS};
 use crate::arena::{AnyBlock, BlockId, Finding, Look, Rule, TicketId};
@@ -108,8 +108,8 @@ fn places<B: AnyBlock>(table: &Table<B>, look: &Look) -> Vec<Finding> {
     let is_user = |user: u64| user == 0 || look.is_identity(user);
     for index in table.readers_in_use().filter(|&index| table.is_reader_live(index, |token| look.is_live(token))) {
         let words = table.reader(index);
-        let (cursor, user) = (read(words.cursor), read(words.user));
-        beyond(table, "reader", index, cursor, &mut findings);
+        let (mode, user) = (Mode::unpack(read(words.kind)), read(words.user));
+        beyond(table, "reader", index, table.place_of(index, mode), &mut findings);
         if !is_user(user) {
             findings.push(at(
                 table,

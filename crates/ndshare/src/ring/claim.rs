@@ -12,10 +12,12 @@ use crate::prim::{
 pub(super) const CLAIMANTS: usize = 64;
 /// The low half of a claim of a frame that is done.
 const DONE: u64 = 0xffff_ffff;
+/// The same of a frame that no member got, and that none gets any more.
+const LOST: u64 = 0xffff_fffe;
 const INCARNATION: u64 = 0xff_ffff;
 
-// No claim of a member looks as if it were done.
-const _: () = assert!(CLAIMANTS + 1 < 0xff);
+// No claim of a member looks as if it were done or lost.
+const _: () = assert!(CLAIMANTS + 1 < 0xfe);
 
 /// A member of a group: a reader's slot, and which of the slot's readers it is, by the low 24 bits of that number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +44,7 @@ pub(super) enum Holder {
 }
 
 /// A group's claim of a frame: {low half of the frame's number: 32, incarnation: 24, reader + 1: 8}. The low half is all
-/// ones when the frame is done; 0: nobody has had it.
+/// ones when the frame is done, and one less when it is lost; 0: nobody has had it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FrameClaim(u64);
 
@@ -60,10 +62,16 @@ impl FrameClaim {
         Self(seq << 32 | member.incarnation << 8 | (member.reader as u64 + 1))
     }
 
-    /// What a frame says that nobody gets any more.
+    /// What a frame says that a member has done.
     #[inline]
     pub(super) fn done(seq: u64) -> Self {
         Self(seq << 32 | DONE)
+    }
+
+    /// What a frame says that no member got, and that none gets any more.
+    #[inline]
+    pub(super) fn lost(seq: u64) -> Self {
+        Self(seq << 32 | LOST)
     }
 
     /// The same claim once its frame is done.
@@ -75,17 +83,23 @@ impl FrameClaim {
     /// Who has the frame. A word that no member writes is the claim of nobody.
     #[inline]
     pub(super) fn holder(self) -> Holder {
-        if self.0 & DONE == DONE {
+        if [DONE, LOST].contains(&(self.0 & DONE)) {
             return Holder::Done;
         }
         let reader = Unchecked::new(self.0 & 0xff).index(CLAIMANTS + 1).and_then(|slot| slot.checked_sub(1));
         reader.map_or(Holder::Nobody, |reader| Holder::Member(Member::new(reader, self.0 >> 8)))
     }
 
-    /// Whether the frame of `seq` is done, and not one that had its entry a lap before.
+    /// Whether the frame of `seq` is done or lost, and not one that had its entry a lap before.
     #[inline]
-    pub(super) fn is_done(self, seq: u64) -> bool {
-        self == Self::done(seq)
+    pub(super) fn is_over(self, seq: u64) -> bool {
+        self == Self::done(seq) || self.is_lost(seq)
+    }
+
+    /// Whether the frame of `seq` is lost, and not one that had its entry a lap before.
+    #[inline]
+    pub(super) fn is_lost(self, seq: u64) -> bool {
+        self == Self::lost(seq)
     }
 
     /// Puts another claim into its word, if that still says this one.
@@ -178,10 +192,12 @@ mod tests {
         {
             let member = Member::new(reader, incarnation);
             let claim = FrameClaim::of(seq, member);
-            assert_eq!((claim.holder(), claim.is_done(seq)), (Holder::Member(member), false));
-            for done in [claim.ended(), FrameClaim::done(seq)] {
-                assert_eq!((done.holder(), done.is_done(seq), done.is_done(seq + 1)), (Holder::Done, true, false));
+            assert_eq!((claim.holder(), claim.is_over(seq)), (Holder::Member(member), false));
+            for done in [claim.ended(), FrameClaim::done(seq), FrameClaim::lost(seq)] {
+                assert_eq!((done.holder(), done.is_over(seq), done.is_over(seq + 1)), (Holder::Done, true, false));
             }
+            let [done, lost] = [FrameClaim::done(seq), FrameClaim::lost(seq)];
+            assert_eq!((done.is_lost(seq), lost.is_lost(seq), lost.is_lost(seq + 1)), (false, true, false));
             let word = AtomicU64::new(claim.0);
             assert!(!FrameClaim::done(seq).replace(&word, claim), "somebody else's claim");
             assert!(claim.replace(&word, claim.ended()) && FrameClaim::read(&word) == FrameClaim::done(seq));

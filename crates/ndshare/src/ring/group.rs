@@ -65,9 +65,7 @@ impl Ring {
             point(Point::RingNamed);
         } else {
             // Where there were too few frames for the whole window, some of it may have been written over.
-            let lost = self.pass_over(group, self.oldest_whole());
-            self.table.group(group).missed.fetch_add(lost, SeqCst);
-            point(Point::RingNamed);
+            self.pass_group(group, self.oldest_whole());
         }
     }
 
@@ -140,37 +138,6 @@ impl Ring {
             let _ = self.announce_if_awaited(EVENT);
             self.tell_wishes();
         }
-    }
-
-    /// Moves a group's cursor on; returns how many frames are lost to it by that. Those that a member has are not.
-    pub(super) fn pass_over(&self, group: usize, least: u64) -> u64 {
-        let passed = protocol::push_on(self.table.group(group).cursor, least);
-        point(Point::RingPassed);
-        // More than there are entries would be nonsense in shared memory.
-        let from = least - passed.min(self.table.entries());
-        (from..least).filter(|&seq| self.is_lost(group, seq)).count() as u64
-    }
-
-    /// Moves groups without members on that fall out of the window with the next frame: what nobody had is missed.
-    pub(super) fn pass_over_lost(&self) {
-        let least = (self.written() + 1).saturating_sub(self.table.geometry.slots.into());
-        for group in self.groups_in_use() {
-            let words = self.table.group(group);
-            if words.cursor.load(SeqCst) < least {
-                let lost = self.pass_over(group, least);
-                words.missed.fetch_add(lost, SeqCst);
-                point(Point::RingPassed);
-            }
-        }
-    }
-
-    /// Gives up a frame that no member has who lives; says whether that is so.
-    fn is_lost(&self, group: usize, seq: u64) -> bool {
-        let word = &self.table.entry(seq).claims[group];
-        let seen = FrameClaim::read(word);
-        let is_lost = self.is_free(seen) && protocol::give_up(word, seen, seq);
-        point(Point::RingPassed);
-        is_lost
     }
 
     /// Whether a claim leaves its frame to whoever comes: no member has it who lives, and it is not done.

@@ -13,7 +13,7 @@ use crate::error::{Empty, Error, Result};
 use crate::os::kill::{Point, point};
 use crate::prim::{
     Ordering::{Acquire, SeqCst},
-    fetch_to_write, read,
+    Unchecked, fetch_to_write,
 };
 
 /// After so many misses the caller's deadline is looked at, and with it signals.
@@ -72,10 +72,10 @@ impl Reader {
     pub(super) fn go_on(&self, deadline: &Deadline) -> Result<()> {
         go_on(deadline, |waited| {
             let (counts, who) = (self.ring.writer_counts(), self.ring.writers_in_words(waited));
-            let message = format!(
-                "no frame came: expected one before the timeout, but {counts}{who}; wait longer, or see what they do"
-            );
-            Empty { waited, writers: counts.writing + counts.unused, ..Empty::saying(message) }.into()
+            let writers = counts.writing + counts.unused;
+            let advice = if writers == 0 { "start one, or wait longer" } else { "wait longer, or see what they do" };
+            let message = format!("no frame came: expected one before the timeout, but {counts}{who}; {advice}");
+            Empty { waited, writers, ..Empty::saying(message) }.into()
         })
     }
 
@@ -84,7 +84,10 @@ impl Reader {
         // BOUND: `look_again`.
         loop {
             // What no frame was ever published under: nothing would come, or an entry that is just being written.
-            let seq = read(cursor, SeqCst).at_most(MOST_WRITTEN).ok_or_else(|| self.never_settles())?;
+            // RAW: its number is checked at once, and all of it is only compared.
+            let seen = cursor.load(SeqCst);
+            let seq = Unchecked::new(protocol::place(seen)).at_most(MOST_WRITTEN);
+            let seq = seq.ok_or_else(|| self.never_settles())?;
             if self.is_to_come(seq) {
                 return Ok(None);
             }
@@ -93,7 +96,7 @@ impl Reader {
             self.ring.fetch_block(seq);
             // A writer that drops the oldest moves the cursor; then this look begins again.
             if let Some(found) = self.ring.take(seq)?
-                && protocol::advance(cursor, seq)
+                && protocol::advance(cursor, seen)
             {
                 point(Point::RingTaken);
                 self.ring.announce_if_awaited(SPACE)?;
@@ -109,9 +112,16 @@ impl Reader {
         let cursor = self.words().cursor;
         // BOUND: `look_again`.
         loop {
-            let head = self.ring.written();
-            if cursor.load(SeqCst) >= head {
-                return Ok(None);
+            let mut head = self.ring.written();
+            // RAW: only compared.
+            let seen = cursor.load(SeqCst);
+            if seen >= head {
+                // A writer that died before it moved the head on had published all the same. Asked only where there is
+                // nothing else: the next publication needs the entry.
+                if seen > head || !self.is_there(head) {
+                    return Ok(None);
+                }
+                head += 1;
             }
             if let Some(found) = self.ring.take(head - 1)? {
                 cursor.store(head, SeqCst);
@@ -133,7 +143,7 @@ impl Reader {
     /// Whether a look would find something.
     pub fn is_ready(&self) -> bool {
         match self.mode {
-            Mode::Every | Mode::Latest => self.words().cursor.load(SeqCst) < self.ring.written(),
+            Mode::Every | Mode::Latest => self.place() < self.ring.written(),
             Mode::Group(group) => self.unclaimed(group).is_some(),
         }
     }
@@ -142,19 +152,20 @@ impl Reader {
     /// has not come, or one whose entry says that it is another's: it would wait for ever, or skip what it never saw.
     /// Asked whenever a look finds nothing and there is time: the head is in a line that the next publication needs.
     pub(super) fn check_place(&self) -> Result<()> {
-        let cursor = match self.mode {
-            Mode::Every | Mode::Latest => self.words().cursor,
-            Mode::Group(group) => self.ring.table.group(group).cursor,
-        };
-        // The cursor first: the head only goes on. A frame can be taken before the head counts it, one at the most.
-        let (seen, head) = (read(cursor, SeqCst), self.ring.written());
-        let place = seen.at_most(head + 1).ok_or_else(|| self.never_settles())?;
-        // The cursor again, last of all: before an entry is written anew, those who still want it are moved on.
+        // The place first: the head only goes on. A frame can be taken before the head counts it, one at the most.
+        let (seen, head) = (self.place(), self.ring.written());
+        let place = Unchecked::new(seen).at_most(head + 1).ok_or_else(|| self.never_settles())?;
+        // The place again, last of all: before an entry is written anew, those who still want it are moved on.
         let is_lost = self.mode != Mode::Latest
             && place < head
             && self.ring.table.entry(place).seq.load(SeqCst) != place
-            && read(cursor, SeqCst).is(place);
+            && self.place() == place;
         if is_lost { Err(self.never_settles()) } else { Ok(()) }
+    }
+
+    /// The next number that this reader, or its group, wants.
+    fn place(&self) -> u64 {
+        self.ring.table.place_of(self.index, self.mode)
     }
 
     /// Whether the frame of `seq` is in its entry. It counts as published from then on.
@@ -177,7 +188,7 @@ impl Reader {
     pub(super) fn has_news_soon(&self) -> bool {
         match self.mode {
             // RAW: a mask makes the number an index, and all of it is compared.
-            Mode::Every => self.is_there(self.words().cursor.load(Acquire)) || self.ring.is_closed(),
+            Mode::Every => self.is_there(protocol::place(self.words().cursor.load(Acquire))) || self.ring.is_closed(),
             Mode::Latest | Mode::Group(_) => self.has_news(),
         }
     }

@@ -42,6 +42,7 @@ mod leave;
 mod look;
 mod many;
 mod member;
+mod missed;
 mod named;
 mod newest;
 mod note;

@@ -15,6 +15,8 @@ use crate::prim::{
 pub(super) const MOST_WRITTEN: u64 = u64::MAX >> 2;
 /// An entry that is being written, or a frame that is being filled.
 pub(super) const BUSY: u64 = u64::MAX - 1;
+/// In the cursor of a reader of every frame, above the number: it turns each time somebody else moves the cursor on.
+pub(super) const PUSHED: u64 = 1 << 63;
 /// Somebody sleeps on the event or the space word.
 pub(super) const WAITER: u32 = 1;
 
@@ -67,16 +69,35 @@ pub(super) fn read_frame<T>(last: &AtomicU64, seq: u64, read: impl FnOnce() -> T
 
 // ---- cursors
 
-/// Takes the frame at a cursor. False: somebody moved the cursor meanwhile.
+/// Takes the frame at a cursor that was `seen`. False: somebody moved the cursor meanwhile.
 #[inline]
-pub(super) fn advance(cursor: &AtomicU64, seq: u64) -> bool {
-    cursor.compare_exchange(seq, seq.wrapping_add(1), SeqCst, Relaxed).is_ok()
+pub(super) fn advance(cursor: &AtomicU64, seen: u64) -> bool {
+    cursor.compare_exchange(seen, seen.wrapping_add(1), SeqCst, Relaxed).is_ok()
 }
 
-/// Moves a cursor on to `least` if it is behind; returns how many frames its reader loses by that.
+/// Where in the stream the cursor of a reader of every frame stands.
 #[inline]
-pub(super) fn push_on(cursor: &AtomicU64, least: u64) -> u64 {
-    least.saturating_sub(cursor.fetch_max(least, SeqCst))
+pub(super) fn place(cursor: u64) -> u64 {
+    cursor & !PUSHED
+}
+
+/// Moves the cursor of a reader of every frame on to `least`, if it is as it was `seen`. The reader never turns the mark
+/// [`PUSHED`], so that the cursor says, whatever its reader does, whether this came to pass.
+#[inline]
+pub(super) fn push_on(cursor: &AtomicU64, seen: u64, least: u64) -> bool {
+    cursor.compare_exchange(seen, !seen & PUSHED | least, SeqCst, Relaxed).is_ok()
+}
+
+/// Whether the cursor of a reader of every frame was moved on for it since it was `seen`. Asked before it is so again.
+#[inline]
+pub(super) fn was_pushed(cursor: u64, seen: u64) -> bool {
+    (cursor ^ seen) & PUSHED != 0
+}
+
+/// Moves a group's cursor on to `least` if it is behind.
+#[inline]
+pub(super) fn pass_over(cursor: &AtomicU64, least: u64) {
+    cursor.fetch_max(least, SeqCst);
 }
 
 // ---- groups
@@ -95,14 +116,13 @@ pub(super) fn end_claim(word: &AtomicU64, mine: FrameClaim) {
     in_one_order();
 }
 
-/// Marks a frame as done that no living member has, as `seen` says; says whether that was still so. None gets it from
-/// then on.
+/// Marks a frame as lost that no living member has, as `seen` says, if that is still so. None gets it from then on.
 #[inline]
-pub(super) fn give_up(word: &AtomicU64, seen: FrameClaim, seq: u64) -> bool {
-    seen.replace(word, FrameClaim::done(seq))
+pub(super) fn give_up(word: &AtomicU64, seen: FrameClaim, seq: u64) {
+    let _ = seen.replace(word, FrameClaim::lost(seq));
 }
 
-/// Moves a group's cursor over all frames that are done. `entry` gives number and claim of a published frame.
+/// Moves a group's cursor over all frames that are done or lost. `entry` gives number and claim of a published frame.
 #[inline]
 pub(super) fn pass_done<'a>(cursor: &AtomicU64, entry: impl Fn(u64) -> Option<(&'a AtomicU64, &'a AtomicU64)>) {
     // BOUND: `entry` gives no more than a lap of them.
@@ -111,7 +131,7 @@ pub(super) fn pass_done<'a>(cursor: &AtomicU64, entry: impl Fn(u64) -> Option<(&
         let next = cursor.load(SeqCst);
         let Some((number, claim)) = entry(next) else { return };
         let claim = FrameClaim::read(claim);
-        if number.load(SeqCst) != next || !claim.is_done(next) {
+        if number.load(SeqCst) != next || !claim.is_over(next) {
             return;
         }
         let _ = advance(cursor, next);
@@ -200,7 +220,15 @@ mod models {
         /// Publishes the next frame, in whichever block is idle.
         fn publish(&self) {
             let seq = self.head.load(Relaxed);
-            self.missed.fetch_add(push_on(&self.cursor, seq), SeqCst);
+            let seen = self.cursor.load(SeqCst);
+            if place(seen) < seq {
+                if push_on(&self.cursor, seen, seq) {
+                    self.missed.fetch_add(seq - place(seen), SeqCst);
+                } else {
+                    // The reader has taken it meanwhile: there is no more than one that it may still want.
+                    assert_eq!(place(self.cursor.load(SeqCst)), seq, "moved by another");
+                }
+            }
             let renewed = (0..2).find_map(|index| Some((index, self.blocks[index].renew()?)));
             let Some((block, generation)) = renewed else { return };
             self.blocks[block].bytes.store(seq + 100, Relaxed);
@@ -224,6 +252,27 @@ mod models {
             assert_eq!(meta, seq + 200, "torn");
             let block = &self.blocks[block as usize];
             block.take(generation).then_some(block)
+        }
+
+        /// Looks three times for the next frame, and at it; gives how many there were.
+        fn read_three(&self) -> u64 {
+            let (mut got, mut next) = (0, 0);
+            for _ in 0..3 {
+                let seen = self.cursor.load(SeqCst);
+                let seq = place(seen);
+                if seq >= self.head.load(Relaxed) {
+                    continue;
+                }
+                let Some(block) = self.take(seq) else { continue };
+                if advance(&self.cursor, seen) {
+                    assert!(seq >= next, "a frame twice");
+                    (got, next) = (got + 1, seq + 1);
+                    self.look_at(block, seq);
+                } else {
+                    block.release(READER);
+                }
+            }
+            got
         }
 
         /// Looks twice for the newest frame, and at it.
@@ -252,23 +301,11 @@ mod models {
             let model = Model::new();
             let ring = model.clone();
             let writer = thread::spawn(move || (0..3).for_each(|_| ring.publish()));
-            let (mut got, mut next) = (0, 0);
-            for _ in 0..3 {
-                let seq = model.cursor.load(SeqCst);
-                if seq >= model.head.load(Relaxed) {
-                    continue;
-                }
-                let Some(block) = model.take(seq) else { continue };
-                if advance(&model.cursor, seq) {
-                    assert!(seq >= next, "a frame twice");
-                    (got, next) = (got + 1, seq + 1);
-                    model.look_at(block, seq);
-                } else {
-                    block.release(READER);
-                }
-            }
+            let other = model.clone();
+            let reader = thread::spawn(move || other.read_three());
             writer.join().unwrap();
-            let cursor = model.cursor.load(SeqCst);
+            let got = reader.join().unwrap();
+            let cursor = place(model.cursor.load(SeqCst));
             assert_eq!(got + model.missed.load(SeqCst), cursor, "a gap that nobody counted");
             assert!(cursor <= model.head.load(Relaxed));
         });
@@ -313,11 +350,11 @@ mod models {
             let words = Arc::new([0, 0].map(AtomicU64::new));
             let there = words.clone();
             let writer = thread::spawn(move || {
-                push_on(&there[0], 2);
+                assert!(push_on(&there[0], 0, 2));
                 open_entry(&there[1]);
             });
             if words[1].load(Acquire) == BUSY {
-                assert_eq!(words[0].load(Relaxed), 2, "it would look for the same frame again");
+                assert_eq!(place(words[0].load(Relaxed)), 2, "it would look for the same frame again");
             }
             writer.join().unwrap();
         });

@@ -192,7 +192,7 @@ impl Ring {
         // The ring's record keeps the block, and nobody takes it for idle under the lock. Now and not later: readers
         // want the block's words as soon as they see the number.
         drop(publication.hold.take());
-        self.pass_over_lost();
+        self.pass_groups();
         let seq = self.write_entry(frame, block, content, (times, tail_at));
         self.count_frame(pen, times.time_ns);
         Ok(Outcome::Published(seq))

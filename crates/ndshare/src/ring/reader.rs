@@ -147,7 +147,8 @@ impl Reader {
         self.ring.table.books_of(self.index, self.ring.written()).0
     }
 
-    /// How many frames it never got, because it was lapped; of a group, what none of its members got.
+    /// How many frames it never got, because it was lapped; of a group, what none of its members got. A reader of the latest
+    /// frame skips others on purpose, and counts none.
     pub fn missed(&self) -> u64 {
         self.ring.table.books_of(self.index, self.ring.written()).1
     }

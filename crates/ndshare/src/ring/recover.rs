@@ -38,6 +38,7 @@ impl Ring {
             self.table.word(HEAD).store(head + 1, SeqCst);
             point(Point::RingReplaced);
         }
+        self.finish_passing();
         let head = self.written();
         for index in 0..self.table.geometry.frames {
             let last = self.table.frame(index).last;

@@ -179,7 +179,7 @@ fn an_entry_that_bears_an_older_number_is_an_error_for_who_wants_it() {
         for _ in 0..8 {
             ring.begin(1024, &briefly()).unwrap().publish(Content::default(), &briefly()).unwrap();
         }
-        let next = readers[0].words().cursor.load(SeqCst);
+        let next = protocol::place(readers[0].words().cursor.load(SeqCst));
         (next + 1..8).for_each(|seq| ring.table.entry(seq).seq.store(number, SeqCst));
         ring.table.word(CLOSED).store(is_closed.into(), SeqCst);
         for reader in &readers {

@@ -4,6 +4,7 @@
 //! asks.
 
 use super::policy::Mode;
+use super::protocol;
 use super::state::Ring;
 use super::table::{
     CLOSED, DROPPED, GROUPS, LOST, NAME_BYTES, READERS, Table, WRITERS, WRITERS_ENDED, WRITERS_LOST, WRITERS_MADE,
@@ -190,22 +191,34 @@ impl<B: AnyBlock> Table<B> {
         readers.chain(groups).fold(0, |sum, word| sum.wrapping_add(word.load(SeqCst)))
     }
 
+    /// The next number that the reader of this mode at a slot wants, or its group.
+    #[inline]
+    pub(super) fn place_of(&self, index: usize, mode: Mode) -> u64 {
+        // RAW: a bound only together with the head, and compared with it by who asks.
+        match mode {
+            Mode::Every => protocol::place(self.reader(index).cursor.load(SeqCst)),
+            Mode::Latest => self.reader(index).cursor.load(SeqCst),
+            Mode::Group(group) => self.group(group).cursor.load(SeqCst),
+        }
+    }
+
     /// Lag and missed frames of the reader at a slot.
     pub(super) fn books_of(&self, index: usize, written: u64) -> (u64, u64) {
         let words = self.reader(index);
         // RAW: a kind, which is matched whatever it is.
-        let (cursor, missed) = match Mode::unpack(words.kind.load(SeqCst)) {
+        let mode = Mode::unpack(words.kind.load(SeqCst));
+        let missed = match mode {
             Mode::Every | Mode::Latest => {
                 // RAW: counts, of which the difference is told, if there is one.
                 let before = words.missed_before.load(SeqCst);
                 // RAW: as above.
-                (words.cursor, words.missed.load(SeqCst).saturating_sub(before))
+                words.missed.load(SeqCst).saturating_sub(before)
             }
             // RAW: a count, which is told.
-            Mode::Group(group) => (self.group(group).cursor, self.group(group).missed.load(SeqCst)),
+            Mode::Group(group) => self.group(group).missed.load(SeqCst),
         };
         // RAW: only taken from what was written, and not below nothing.
-        (written.saturating_sub(cursor.load(SeqCst)), missed)
+        (written.saturating_sub(self.place_of(index, mode)), missed)
     }
 
     /// How many frames a reader looks at: not more than there were.

@@ -3,8 +3,8 @@
 //! ```text
 //! words      0           what it is, in which version: see `crate::head`
 //!            1..8        geometry, policy, bytes of the format
-//!            8..40       head, which each publication writes, in a line of its own; then what is mostly read: event,
-//!                        space, closed, counters, who reads, which groups there are
+//!            8..40       head, and who is just being moved on, which publications write, in a line of their own; then what
+//!                        is mostly read: event, space, closed, counters, who reads, which groups there are
 //!            then        writers, 8 words each, a line that only the writer writes
 //!            then        groups, 16 words each; readers, 16 words each, in two lines: what writers look at too, and
 //!                        what only the reader writes
@@ -36,7 +36,7 @@ pub(super) const NAME_BYTES: usize = 64;
 pub const VIEW_BYTES: usize = 496;
 
 /// The version of this layout.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 /// Places of single words.
 const GEOMETRY: usize = 1;
@@ -45,6 +45,8 @@ const GEOMETRY_WORDS: usize = 5;
 pub(super) const POLICY: usize = 6;
 const FORMAT_BYTES: usize = 7;
 pub(super) const HEAD: usize = 8;
+/// Who is just being moved on, and from where to where: see `missed`.
+const PASSING: usize = 9;
 pub(super) const EVENT: usize = 16;
 pub(super) const SPACE: usize = 17;
 pub(super) const CLOSED: usize = 18;
@@ -190,7 +192,7 @@ pub(super) struct ReaderWords<'a> {
     pub token: &'a AtomicU64,
     /// What kind of reader: see `Kind`.
     pub kind: &'a AtomicU64,
-    /// The next sequence number that it wants.
+    /// The next sequence number that it wants, below the mark `protocol::PUSHED` if it reads every frame.
     pub cursor: &'a AtomicU64,
     /// Frames that the readers of this slot never got, because they were lapped. It only grows, so that no sum over
     /// readers past and present is ever in the middle of a change.
@@ -220,6 +222,19 @@ pub(super) struct GroupWords<'a> {
     pub missed: &'a AtomicU64,
     /// The name, cut to what fits.
     pub text: &'a [AtomicU64],
+}
+
+/// Words that say which reader or group is just being moved on.
+#[derive(Clone, Copy)]
+pub(super) struct PassingWords<'a> {
+    /// Index + 1 of a reader, or of a group above those; 0: none is.
+    pub who: &'a AtomicU64,
+    /// Its cursor before.
+    pub from: &'a AtomicU64,
+    /// Its place afterwards.
+    pub least: &'a AtomicU64,
+    /// What it had missed before.
+    pub missed: &'a AtomicU64,
 }
 
 /// Words of one writer.
@@ -381,6 +396,12 @@ impl<B: AnyBlock> Table<B> {
         let [name, cursor, missed] = self.array(at);
         let text = &self.head.words()[at + GROUP_WORDS - NAME_BYTES / 8..at + GROUP_WORDS];
         GroupWords { name, cursor, missed, text }
+    }
+
+    #[inline]
+    pub(super) fn passing(&self) -> PassingWords<'_> {
+        let [who, from, least, missed] = self.array(PASSING);
+        PassingWords { who, from, least, missed }
     }
 
     /// `index` is below the geometry's frames.

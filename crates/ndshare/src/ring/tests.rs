@@ -1231,6 +1231,60 @@ mod deaths {
         assert!(dead.is_empty(), "frames name blocks that do not live: {dead:?}");
     }
 
+    fn puts(ring: &Arc<Ring>) {
+        (100..106).for_each(|i| drop(put(ring, i, &FOREVER)));
+    }
+
+    /// How many frames a reader gets, and how many it says that it missed.
+    fn got_and_missed(reader: &Reader) -> (u64, u64) {
+        let got = std::iter::from_fn(|| reader.try_get().unwrap().map(|frame| number(&frame))).count();
+        (got as u64, reader.missed())
+    }
+
+    /// A writer moved readers and groups on that were behind, and counted afterwards what they lost by it; if it died between
+    /// the two, nobody ever counted these frames. Now each frame was got or is counted, whoever died where.
+    #[test]
+    fn each_frame_that_is_not_got_is_counted_wherever_its_writer_died() {
+        let mut died_passing = 0;
+        for &label in KILL_POINTS.iter().filter(|label| label.starts_with("ring:")) {
+            for nth in 1.. {
+                let (ring, heap) = ring(2, WhenFull::DropOldest);
+                let every = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
+                let groups = ["empty", "slow"].map(|name| Mode::Group(ring.group(name, &FOREVER).unwrap()));
+                let [_, member] = groups.map(|group| ring.reader(group, Start::Next, &FOREVER).unwrap());
+                put(&ring, 0, &FOREVER).unwrap();
+                // It has this one, which is not lost to its group then.
+                let first = member.get(&FOREVER).unwrap();
+                let Some(slot) = dies(&ring, &heap, label, nth, puts) else { break };
+                died_passing += u32::from(label == "ring:passed");
+                heap.declare_dead(slot);
+                (1..6).for_each(|i| assert!(put(&ring, i, &FOREVER).is_ok()));
+                drop(first);
+                let late = ring.reader(groups[0], Start::Oldest, &FOREVER).unwrap();
+                let written = ring.written();
+                let books = [&every, &late, &member].map(got_and_missed);
+                let sums = books.map(|(got, missed)| got + missed);
+                assert_eq!(sums, [written, written, written - 1], "{label} {nth}: {books:?}");
+                let missed = books.iter().map(|(_, missed)| missed).sum::<u64>();
+                assert_eq!(ring.stats(&FOREVER).unwrap().missed, missed, "{label} {nth}");
+            }
+        }
+        assert!(died_passing > 20, "at {died_passing} passes only");
+    }
+
+    /// It counted for readers of every frame, and for those of the newest only once somebody else had the ring's lock.
+    #[test]
+    fn a_frame_whose_writer_died_before_the_head_counted_it_is_the_newest() {
+        let (ring, heap) = ring(4, WhenFull::DropOldest);
+        let latest = ring.reader(Mode::Latest, Start::Next, &FOREVER).unwrap();
+        let slot = dies(&ring, &heap, "ring:sequenced", 1, puts).expect("it publishes");
+        heap.declare_dead(slot);
+        assert_eq!(latest.try_get().unwrap().map(|frame| number(&frame)), Some(100));
+        assert!(latest.try_get().unwrap().is_none(), "once");
+        put(&ring, 1, &FOREVER).unwrap();
+        assert_eq!(latest.try_get().unwrap().map(|frame| (frame.seq, number(&frame))), Some((1, 1)));
+    }
+
     #[test]
     fn a_death_on_either_side_holds_nobody_up() {
         let mut passed = Vec::new();

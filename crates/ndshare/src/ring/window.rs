@@ -2,10 +2,8 @@
 //! frames go when the ring is full decides it here.
 
 use super::policy::{Mode, WhenFull};
-use super::protocol;
 use super::state::Ring;
-use crate::os::kill::{Point, point};
-use crate::prim::{AtomicU64, Ordering::SeqCst};
+use crate::prim::Ordering::SeqCst;
 
 /// Which frames are not written again.
 #[derive(Debug, Clone, Copy)]
@@ -19,21 +17,17 @@ pub(super) struct Floors {
 }
 
 impl Ring {
-    /// The cursor that holds back the ring for a reader; none for one that only wants the newest.
-    fn cursor_of(&self, index: usize) -> Option<&AtomicU64> {
+    /// The place by which a reader holds back the ring; none of one that only wants the newest.
+    fn holding_place_of(&self, index: usize) -> Option<u64> {
         // RAW: a kind, which is matched whatever it is.
-        match Mode::unpack(self.table.reader(index).kind.load(SeqCst)) {
-            Mode::Every => Some(self.table.reader(index).cursor),
-            Mode::Latest => None,
-            Mode::Group(group) => Some(self.table.group(group).cursor),
-        }
+        let mode = Mode::unpack(self.table.reader(index).kind.load(SeqCst));
+        (mode != Mode::Latest).then(|| self.table.place_of(index, mode))
     }
 
     /// The oldest number that some reader has not taken yet; none when nobody holds the ring back.
     pub(super) fn least_cursor(&self) -> Option<u64> {
         let live = self.readers_in_use().filter(|&index| self.is_reader_live(index));
-        // RAW: a bound only together with the head: see `floors` and `is_full`.
-        live.filter_map(|index| self.cursor_of(index)).map(|cursor| cursor.load(SeqCst)).min()
+        live.filter_map(|index| self.holding_place_of(index)).min()
     }
 
     /// Which frames are not written again, when `least` is the least cursor.
@@ -85,15 +79,12 @@ impl Ring {
         }
         let least = self.written() + 1 - u64::from(self.table.geometry.slots).min(self.written() + 1);
         for index in self.readers_in_use() {
-            let reader = self.table.reader(index);
             // RAW: a kind, which is matched whatever it is.
-            let (lost, missed) = match Mode::unpack(reader.kind.load(SeqCst)) {
-                Mode::Every => (protocol::push_on(reader.cursor, least), reader.missed),
-                Mode::Group(group) => (self.pass_over(group, least), self.table.group(group).missed),
-                Mode::Latest => continue,
-            };
-            missed.fetch_add(lost, SeqCst);
-            point(Point::RingMoved);
+            match Mode::unpack(self.table.reader(index).kind.load(SeqCst)) {
+                Mode::Every => self.push_reader(index, least),
+                Mode::Group(group) => self.pass_group(group, least),
+                Mode::Latest => {}
+            }
         }
         true
     }
