@@ -256,5 +256,6 @@ mod models;
 #[cfg(loom)]
 mod ring {
     mod claim;
+    mod passing;
     mod protocol;
 }

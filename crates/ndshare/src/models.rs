@@ -11,8 +11,9 @@ pub(crate) const WRITER: u64 = 2;
 /// Somebody who has nothing else to do with it.
 pub(crate) const OTHER: u64 = 4;
 
-/// Runs a model over the interleavings with at most three preemptions. One that comes to a single order proves nothing: in a
-/// model whose first thread took part itself loom never interrupted that, and a wrong ordering was not noticed.
+/// Runs a model over the interleavings with at most three preemptions, in a thread of its own: loom hardly interrupts the
+/// first thread, so that a model in which that took part came to few orders, one of them to a single one, and wrong orderings
+/// were not noticed. A model that comes to a single order proves nothing, and fails.
 pub(crate) fn check(model: impl Fn() + Sync + Send + 'static) {
     let runs = std::sync::Arc::new(std::sync::Mutex::new(0));
     let mut builder = loom::model::Builder::new();
@@ -24,7 +25,6 @@ pub(crate) fn check(model: impl Fn() + Sync + Send + 'static) {
         let model = model.clone();
         loom::thread::spawn(move || model()).join().expect("a model");
     });
-    eprintln!("runs: {}", runs.lock().expect("a count"));
     assert!(*runs.lock().expect("a count") > 1, "loom found one order only");
 }
 

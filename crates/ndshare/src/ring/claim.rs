@@ -10,6 +10,8 @@ use crate::prim::{
 
 /// Readers that a claim can name: as many as `table` has slots for.
 pub(super) const CLAIMANTS: usize = 64;
+/// Groups that a ring can have: an entry has a claim of each.
+pub const GROUPS: usize = 8;
 /// The low half of a claim of a frame that is done.
 const DONE: u64 = 0xffff_ffff;
 /// The same of a frame that no member got, and that none gets any more.

@@ -12,10 +12,10 @@
 //! From below:
 //!
 //! - `leave`: what a process ends in order when it ends. `claim`: who has a frame or a slot, as one word. `protocol`: the
-//!   steps that several processes take at once. `format`: what a ring says of its frames. `table`: where each word lies.
+//!   steps that several processes take at once. `passing`: moving on those that are behind. `format`: what a ring says of its frames. `table`: where each word lies.
 //!   `policy`: what users choose.
 //! - `note`: what is said beside the items of a frame, and where it stands. `idle`: which frames may be idle. `state`: the [`Ring`] itself. `recover`: its lock, and order after a death. `notify`: waking who waits. `group`,
-//!   `readers`, `writers`: who takes part. `settle`: when the stream ends. `window`: which frames stay. `sizes`: which
+//!   `readers`, `writers`: who takes part. `settle`: when the stream ends. `missed`: what readers miss. `window`: which frames stay. `sizes`: which
 //!   blocks are too large. `time`: when frames were made, and what that is in UTC. `stats`: what is told. `glance`: the same
 //!   from outside. `audit`: the invariants. `token`: what keeps a reader or a writer on its way. `named`: rings by
 //!   name.
@@ -49,6 +49,7 @@ mod note;
 mod notify;
 mod offered;
 mod pace;
+mod passing;
 mod pick;
 mod policy;
 mod protocol;

@@ -15,7 +15,9 @@
 //! ring's own. Everything is an atomic; what is read from here is bounded before it is used.
 
 use super::claim::CLAIMANTS;
+pub use super::claim::GROUPS;
 use super::format::{Format, MOST_FORMAT_BYTES};
+use super::passing::PassingWords;
 use super::protocol::{BUSY, MOST_WRITTEN};
 use crate::arena::{AnyBlock, Hold};
 use crate::error::{Error, Result};
@@ -28,8 +30,6 @@ pub const WRITERS: usize = 64;
 pub const READERS: usize = 64;
 // A claim names every reader, and no other.
 const _: () = assert!(READERS == CLAIMANTS);
-/// Groups that a ring can have.
-pub const GROUPS: usize = 8;
 /// Bytes of a group's name that others see.
 pub(super) const NAME_BYTES: usize = 64;
 /// Bytes of an entry for what describes a frame's dtype, shape and strides, and for its note.
@@ -45,7 +45,7 @@ const GEOMETRY_WORDS: usize = 5;
 pub(super) const POLICY: usize = 6;
 const FORMAT_BYTES: usize = 7;
 pub(super) const HEAD: usize = 8;
-/// Who is just being moved on, and from where to where: see `missed`.
+/// Who is just being moved on, and from where to where: see `passing`.
 const PASSING: usize = 9;
 pub(super) const EVENT: usize = 16;
 pub(super) const SPACE: usize = 17;
@@ -222,19 +222,6 @@ pub(super) struct GroupWords<'a> {
     pub missed: &'a AtomicU64,
     /// The name, cut to what fits.
     pub text: &'a [AtomicU64],
-}
-
-/// Words that say which reader or group is just being moved on.
-#[derive(Clone, Copy)]
-pub(super) struct PassingWords<'a> {
-    /// Index + 1 of a reader, or of a group above those; 0: none is.
-    pub who: &'a AtomicU64,
-    /// Its cursor before.
-    pub from: &'a AtomicU64,
-    /// Its place afterwards.
-    pub least: &'a AtomicU64,
-    /// What it had missed before.
-    pub missed: &'a AtomicU64,
 }
 
 /// Words of one writer.
