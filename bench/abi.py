@@ -1,7 +1,7 @@
 """What the stable ABI costs: `python -m bench.abi SHIPPED OTHER` compares two builds of the extension.
 
-Each is a file `_native.….so`; the second is for one Python alone. For each build the package is laid out in a folder of its
-own, and a fresh process measures it. The builds take turns; medians over the rounds are printed, and their ratios.
+Each is a file `_native.….so`; the second is for one Python alone. For each build the package is laid out in a folder of
+its own, and a fresh process measures it. The builds take turns; medians over the rounds are printed, and their ratios.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ class Way:
     plans = 1  # of so many the best is taken
     works: tuple[str, ...] | None = None  # if not all
     most_threads: int | None = None
-    accuracy: ClassVar[dict[int, float]] = {32: 1e-6, 64: 1e-14}  # the largest relative error that passes, for each precision
+    accuracy: ClassVar[dict[int, float]] = {32: 1e-6, 64: 1e-14}  # errors that pass, by bits
     wisdom: Any = None  # what finds that one again
 
     def __init__(self, task: Task, frame: Array) -> None:

@@ -194,12 +194,13 @@ impl<B: AnyBlock> Table<B> {
     /// The next number that the reader of this mode at a slot wants, or its group.
     #[inline]
     pub(super) fn place_of(&self, index: usize, mode: Mode) -> u64 {
+        let cursor = match mode {
+            Mode::Every | Mode::Latest => self.reader(index).cursor,
+            Mode::Group(group) => self.group(group).cursor,
+        };
         // RAW: a bound only together with the head, and compared with it by who asks.
-        match mode {
-            Mode::Every => protocol::place(self.reader(index).cursor.load(SeqCst)),
-            Mode::Latest => self.reader(index).cursor.load(SeqCst),
-            Mode::Group(group) => self.group(group).cursor.load(SeqCst),
-        }
+        let seen = cursor.load(SeqCst);
+        if mode == Mode::Every { protocol::place(seen) } else { seen }
     }
 
     /// Lag and missed frames of the reader at a slot.
