@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import subprocess
 import sys
 from math import inf
 from pathlib import Path
@@ -78,6 +79,8 @@ def measure(
             results.append(apart(one, share, share_of_time))
         except Left as left:
             failed[one.name] = f"left out: {left}"
+        except subprocess.CalledProcessError as error:  # its text would name paths of this machine
+            failed[one.name] = f"{' '.join(map(str, error.cmd[1:4]))} ended with status {error.returncode}"
         except Exception as error:
             failed[one.name] = f"{type(error).__name__}: {error}"
     return results, failed
