@@ -415,7 +415,7 @@ def test_what_is_no_lock_is_not_opened_as_one() -> None:
     with pytest.raises(ValueError, match="expected a lock of version 1, got a block that begins with 0x0"):
         _native.open_lock(token)
     token = _native.lock_token(nds.Lock())
-    with pytest.raises(ValueError, match="expected a ring of version 4, got a lock of version 1: open it as a lock"):
+    with pytest.raises(ValueError, match="expected a ring of version 5, got a lock of version 1: open it as a lock"):
         _native.open_ring(token, None, None)
     with pytest.raises(ValueError, match="expected an overlay of version 1, got a lock"):
         _native.open_overlay(_native.lock_token(nds.Lock()))

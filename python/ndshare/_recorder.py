@@ -227,7 +227,8 @@ class Recorder:
         self._count_lost(same)
         before = output.frames
         try:
-            output.write(same)
+            if same:
+                output.write(same)
         finally:
             self._count(output.frames, sum(frame.nbytes for frame in same[: output.frames - before]))
         if len(same) < len(frames):
