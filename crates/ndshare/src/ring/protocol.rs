@@ -254,10 +254,10 @@ mod models {
             block.take(generation).then_some(block)
         }
 
-        /// Looks three times for the next frame, and at it; gives how many there were.
-        fn read_three(&self) -> u64 {
+        /// Looks twice for the next frame, and at it; gives how many there were.
+        fn read_two(&self) -> u64 {
             let (mut got, mut next) = (0, 0);
-            for _ in 0..3 {
+            for _ in 0..2 {
                 let seen = self.cursor.load(SeqCst);
                 let seq = place(seen);
                 if seq >= self.head.load(Relaxed) {
@@ -302,7 +302,7 @@ mod models {
             let ring = model.clone();
             let writer = thread::spawn(move || (0..3).for_each(|_| ring.publish()));
             let other = model.clone();
-            let reader = thread::spawn(move || other.read_three());
+            let reader = thread::spawn(move || other.read_two());
             writer.join().unwrap();
             let got = reader.join().unwrap();
             let cursor = place(model.cursor.load(SeqCst));
