@@ -555,6 +555,8 @@ def test_closing_a_map_cancels_what_has_not_begun() -> None:
 def test_a_map_that_is_dropped_after_a_result_cancels_and_says_nothing() -> None:
     with pool_of(workers=1) as pool, warnings.catch_warnings():
         warnings.simplefilter("error")
+        # Of a pool that forks, as this one does, Python itself says that where threads of other tests still run.
+        warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
         counted = Counted(range(1000))
         for result in pool.map(abs, counted):
             assert result == 0
