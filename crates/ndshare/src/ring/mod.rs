@@ -11,19 +11,21 @@
 //!
 //! From below:
 //!
-//! - `leave`: what a process ends in order when it ends. `claim`: who has a frame or a slot, as one word. `protocol`: the
-//!   steps that several processes take at once. `passing`: moving on those that are behind. `format`: what a ring says of its frames. `table`: where each word lies.
-//!   `policy`: what users choose.
-//! - `note`: what is said beside the items of a frame, and where it stands. `idle`: which frames may be idle. `state`: the [`Ring`] itself. `recover`: its lock, and order after a death. `notify`: waking who waits. `group`,
-//!   `readers`, `writers`: who takes part. `settle`: when the stream ends. `missed`: what readers miss. `window`: which frames stay. `sizes`: which
-//!   blocks are too large. `time`: when frames were made, and what that is in UTC. `stats`: what is told. `glance`: the same
-//!   from outside. `audit`: the invariants. `token`: what keeps a reader or a writer on its way. `named`: rings by
-//!   name.
+//! - `leave`: what a process ends in order when it ends. `claim`: who has a frame or a slot, as one word. `protocol`:
+//!   the steps that several processes take at once. `passing`: moving on those that are behind. `format`: what a ring
+//!   says of its frames. `table`: where each word lies. `policy`: what users choose.
+//! - `note`: what is said beside the items of a frame, and where it stands. `idle`: which frames may be idle. `state`:
+//!   the [`Ring`] itself. `recover`: its lock, and order after a death. `notify`: waking who waits. `group`, `readers`,
+//!   `writers`: who takes part. `settle`: when the stream ends. `missed`: what readers miss. `window`: which frames
+//!   stay. `sizes`: which blocks are too large. `time`: when frames were made, and what that is in UTC. `stats`: what
+//!   is told. `glance`: the same from outside. `audit`: the invariants. `token`: what keeps a reader or a writer on its
+//!   way. `named`: rings by name.
 //! - Writing: `full`: waiting for room. `pick`: a frame to fill. `publish`: its entry. `write`: [`Writing`]. `writer`:
 //!   [`Writer`].
-//! - Reading: `frame`: [`Frame`]. `pace`: when the next frame is expected. `selector`: what selectors wait on. `reader`: [`Reader`]. `look`: one look, `member`: that
-//!   of a group's member. `offered`: another user's ring, read without any of this.
-//!   `wait`: a spin, then a futex. `newest`: the newest frame, again and again. `descriptor`: the reader's side of a selector. `doze`: long waits, on that.
+//! - Reading: `frame`: [`Frame`]. `pace`: when the next frame is expected. `selector`: what selectors wait on.
+//!   `reader`: [`Reader`]. `look`: one look, `member`: that of a group's member. `offered`: another user's ring, read
+//!   without any of this. `wait`: a spin, then a futex. `newest`: the newest frame, again and again. `descriptor`: the
+//!   reader's side of a selector. `doze`: long waits, on that.
 //! - Both: `many`: many frames in one call.
 //!
 //! A file names only files below it; this one only declares.
