@@ -101,8 +101,6 @@ def _numpy(size: int) -> float:
 @bench("warm-4mib", "allocate and fill 4 MiB, warm", target=Target("faster", 20), rounds=200)
 def warm() -> Iterator[Contestants]:
     """Reuse a block that was just dropped, as a loop over frames does."""
-    # Where a host has given a machine its memory in small pieces, the first row of a run took three times as long.
-    warm_host(GIB)
     with pinned(0):
         yield {
             "ndshare": lambda: _ours(4 * MIB, None),
