@@ -1,7 +1,9 @@
 """What the stable ABI costs: `python -m bench.abi SHIPPED OTHER` compares two builds of the extension.
 
-Each is a file `_native.….so`; the second is for one Python alone. For each build the package is laid out in a folder of
-its own, and a fresh process measures it. The builds take turns; medians over the rounds are printed, and their ratios.
+Each is a file `_native.….so`. `make bench` leaves the one that ships in `python/ndshare/`; `cargo build --release -p
+ndshare-py` makes `target/release/lib_native.so`, for `python` alone, to be copied elsewhere as `_native.so`. For each
+build the package is laid out in a folder of its own, and a fresh process measures it. The builds take turns; medians
+over the rounds are printed, and their ratios.
 """
 
 from __future__ import annotations
@@ -14,25 +16,18 @@ import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
-from itertools import repeat
 from pathlib import Path
-from time import perf_counter
 from typing import Any
+
+from bench.harness import clock
 
 ROOT = Path(__file__).resolve().parent.parent
 ROUNDS = 31
 
 
-def best_of(work: Callable[[], Any], calls: int = 5000, turns: int = 20) -> float:
+def best_of(work: Callable[[], Any]) -> float:
     """Return the seconds of one call, as the quickest of some turns has it."""
-
-    def turn() -> float:
-        start = perf_counter()
-        for _ in repeat(None, calls):
-            work()
-        return (perf_counter() - start) / calls
-
-    return min(turn() for _ in range(turns))
+    return min(clock(work, 5000) for _ in range(20))
 
 
 def measure() -> dict[str, float]:

@@ -613,7 +613,7 @@ def test_killed_while_it_is_made(path: Path) -> None:
                 arena.attach(name, timeout=0)
                 arena.unpublish(name)
             gc.collect()
-            # A dead process's sign of life goes with its memory, which stays while anybody reads of it in /proc.
+            # Once, on a busy machine, the first look took the dead one for a living one; why is not known.
             assert wait_until(lambda arena=arena: nds.stats(arena)["blocks"] == 1, HANG), label
         gc.collect()
         assert [entry.name for entry in path.parent.iterdir()] == ["a.nds"]

@@ -227,8 +227,7 @@ class Recorder:
         self._count_lost(same)
         before = output.frames
         try:
-            if same:
-                output.write(same)
+            output.write(same)
         finally:
             self._count(output.frames, sum(frame.nbytes for frame in same[: output.frames - before]))
         if len(same) < len(frames):

@@ -85,7 +85,7 @@ class File:
     def write(self, offset: int, pieces: list[Bytes]) -> None:
         """Write pieces one behind the other. Raises OSError, as ENOSPC."""
         self.reached = offset
-        if self._pages is not None and min(piece.nbytes for piece in pieces) >= _LEAST_DIRECT:
+        if self._pages is not None and all(piece.nbytes >= _LEAST_DIRECT for piece in pieces):
             pieces = self._copy(self._pages, pieces)
         elif self._direct is not None and all(map(_is_for_direct, pieces)) and offset % PAGE == 0:
             pieces = self._write_direct(self._direct, pieces)

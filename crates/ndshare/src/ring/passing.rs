@@ -90,15 +90,8 @@ impl Passing {
 /// Moves a reader's cursor on, if it is behind, and counts what it loses by that.
 pub(super) fn push_reader(index: usize, cursor: &AtomicU64, missed: &AtomicU64, words: PassingWords<'_>, least: u64) {
     // BOUND: an exchange fails only when the reader has taken a frame of those before `least`.
-    loop {
-        // RAW: compared, and a count, which is told.
-        let (from, before) = (cursor.load(SeqCst), missed.load(SeqCst));
-        if protocol::place(from) >= least {
-            return;
-        }
-        let passing = Passing { who: Who::Reader(index), from, least, missed: before };
-        passing.write(words);
-        let is_pushed = protocol::push_on(cursor, from, least);
+    while let Some(passing) = begin_push(index, cursor, missed, words, least) {
+        let is_pushed = protocol::push_on(cursor, passing.from, least);
         point(Point::RingMoved);
         finish_push(cursor, missed, words, passing);
         if is_pushed {
@@ -107,14 +100,36 @@ pub(super) fn push_reader(index: usize, cursor: &AtomicU64, missed: &AtomicU64, 
     }
 }
 
+/// Says that a reader is about to be moved on; none: it is not behind.
+fn begin_push(
+    index: usize,
+    cursor: &AtomicU64,
+    missed: &AtomicU64,
+    words: PassingWords<'_>,
+    least: u64,
+) -> Option<Passing> {
+    // RAW: compared, and a count, which is told.
+    let (from, missed) = (cursor.load(SeqCst), missed.load(SeqCst));
+    let passing = Passing { who: Who::Reader(index), from, least, missed };
+    (protocol::place(from) < least).then(|| {
+        passing.write(words);
+        passing
+    })
+}
+
 pub(super) fn finish_push(cursor: &AtomicU64, missed: &AtomicU64, words: PassingWords<'_>, passing: Passing) {
+    count_push(cursor, missed, passing);
+    Passing::end(words);
+}
+
+/// Counts what a reader has lost, if it was moved on.
+fn count_push(cursor: &AtomicU64, missed: &AtomicU64, passing: Passing) {
     // RAW: only compared.
     if protocol::was_pushed(cursor.load(SeqCst), passing.from) {
         let lost = passing.least.saturating_sub(protocol::place(passing.from));
         missed.store(passing.missed.wrapping_add(lost), SeqCst);
         point(Point::RingMoved);
     }
-    Passing::end(words);
 }
 
 #[cfg(all(test, not(loom)))]
@@ -153,20 +168,17 @@ mod models {
             PassingWords { who, from, least, missed }
         }
 
-        /// The steps of `push_reader` up to one of them.
+        /// The steps of `push_reader`, as many as it comes to.
         fn push_and_die(&self, least: u64, steps: usize) {
-            let (from, missed) = (self.cursor.load(SeqCst), self.missed.load(SeqCst));
-            if protocol::place(from) >= least || steps == 0 {
+            if steps == 0 {
                 return;
             }
-            let passing = Passing { who: Who::Reader(0), from, least, missed };
-            passing.write(self.words());
-            if steps == 1 {
-                return;
+            let Some(passing) = begin_push(0, &self.cursor, &self.missed, self.words(), least) else { return };
+            if steps > 1 {
+                protocol::push_on(&self.cursor, passing.from, least);
             }
-            let is_pushed = protocol::push_on(&self.cursor, from, least);
-            if steps > 2 && is_pushed {
-                self.missed.store(missed + least - protocol::place(from), SeqCst);
+            if steps > 2 {
+                count_push(&self.cursor, &self.missed, passing);
             }
         }
 
