@@ -279,6 +279,29 @@ pub(crate) mod armed {
         ended.recv().expect("the thread reports")
     }
 
+    /// Runs `script`, and `meanwhile` when it passes `label` for the `nth` time, as if others had been so fast; says whether
+    /// it passed there so often.
+    #[cfg(test)]
+    pub(crate) fn overtaken_at(
+        label: &'static str,
+        nth: u32,
+        meanwhile: impl Fn() + 'static,
+        script: impl FnOnce(),
+    ) -> bool {
+        let passes = std::rc::Rc::new(std::cell::Cell::new(0));
+        let counted = passes.clone();
+        set_hook(Box::new(move |point| {
+            counted.set(counted.get() + u32::from(point == label));
+            if point == label && counted.get() == nth {
+                meanwhile();
+            }
+        }));
+        script();
+        // What it has in hand goes after the hook, for that passes points, too.
+        drop(HOOK.take());
+        passes.get() >= nth
+    }
+
     #[inline]
     pub(super) fn hit(label: &'static str) {
         if ANY.load(Ordering::Relaxed) {

@@ -46,7 +46,7 @@ pub(super) enum Holder {
 }
 
 /// A group's claim of a frame: {low half of the frame's number: 32, incarnation: 24, reader + 1: 8}. The low half is all
-/// ones when the frame is done, and one less when it is lost; 0: nobody has had it.
+/// ones when the frame is done, and one less when it is lost, and 0 while nobody has had it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FrameClaim(u64);
 
@@ -56,6 +56,19 @@ impl FrameClaim {
     pub(super) fn read(word: &AtomicU64) -> Self {
         // RAW: `holder` checks it; for an exchange it is only compared.
         Self(word.load(SeqCst))
+    }
+
+    /// What a frame begins with. It bears the frame's number, so that who has seen it never takes the entry's next frame for
+    /// this one.
+    #[inline]
+    pub(super) fn nobodys(seq: u64) -> Self {
+        Self(seq << 32)
+    }
+
+    /// Puts this claim into a word, whatever that said.
+    #[inline]
+    pub(super) fn write(self, word: &AtomicU64) {
+        word.store(self.0, Relaxed);
     }
 
     /// The claim of a member.
@@ -82,9 +95,13 @@ impl FrameClaim {
         Self(self.0 | DONE)
     }
 
-    /// Who has the frame. A word that no member writes is the claim of nobody.
+    /// Who has the frame of `seq`. A word that no member writes is the claim of nobody, and so is one of the frame that had
+    /// the entry a lap before.
     #[inline]
-    pub(super) fn holder(self) -> Holder {
+    pub(super) fn holder(self, seq: u64) -> Holder {
+        if self.0 >> 32 != seq & DONE {
+            return Holder::Nobody;
+        }
         if [DONE, LOST].contains(&(self.0 & DONE)) {
             return Holder::Done;
         }
@@ -95,7 +112,7 @@ impl FrameClaim {
     /// Whether the frame of `seq` is done or lost, and not one that had its entry a lap before.
     #[inline]
     pub(super) fn is_over(self, seq: u64) -> bool {
-        self == Self::done(seq) || self.is_lost(seq)
+        self.holder(seq) == Holder::Done
     }
 
     /// Whether the frame of `seq` is lost, and not one that had its entry a lap before.
@@ -194,9 +211,10 @@ mod tests {
         {
             let member = Member::new(reader, incarnation);
             let claim = FrameClaim::of(seq, member);
-            assert_eq!((claim.holder(), claim.is_over(seq)), (Holder::Member(member), false));
+            assert_eq!((claim.holder(seq), claim.holder(seq + 1)), (Holder::Member(member), Holder::Nobody));
             for done in [claim.ended(), FrameClaim::done(seq), FrameClaim::lost(seq)] {
-                assert_eq!((done.holder(), done.is_over(seq), done.is_over(seq + 1)), (Holder::Done, true, false));
+                assert_eq!((done.holder(seq), done.holder(seq + 1)), (Holder::Done, Holder::Nobody));
+                assert_eq!((done.is_over(seq), done.is_over(seq + 1)), (true, false));
             }
             let [done, lost] = [FrameClaim::done(seq), FrameClaim::lost(seq)];
             assert_eq!((done.is_lost(seq), lost.is_lost(seq), lost.is_lost(seq + 1)), (false, true, false));
@@ -209,7 +227,7 @@ mod tests {
     #[test]
     fn a_word_that_no_member_writes_is_the_claim_of_nobody() {
         for bits in [0, 1 << 32, 0xff_ff00, CLAIMANTS as u64 + 1, 0xfe, u64::MAX << 8] {
-            assert_eq!(FrameClaim(bits).holder(), Holder::Nobody, "{bits:#x}");
+            assert_eq!(FrameClaim(bits).holder(bits >> 32), Holder::Nobody, "{bits:#x}");
         }
     }
 

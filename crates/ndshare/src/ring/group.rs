@@ -125,7 +125,7 @@ impl Ring {
     /// The member of a group whose frame in hand keeps the window full.
     pub(super) fn who_holds_back(&self, group: usize) -> Option<Member> {
         let first = self.open_frames(group).next().filter(|&seq| self.is_full(Some(seq)))?;
-        match FrameClaim::read(&self.table.entry(first).claims[group]).holder() {
+        match self.holder_of(first, group) {
             Holder::Member(member) => Some(member),
             Holder::Nobody | Holder::Done => None,
         }
@@ -133,16 +133,20 @@ impl Ring {
 
     /// Tells the others of a group if a member that has left leaves them frames that it had in hand.
     pub(super) fn hand_over(&self, group: usize, left: Member) {
-        let mut claims = self.open_frames(group).map(|seq| FrameClaim::read(&self.table.entry(seq).claims[group]));
-        if claims.any(|claim| claim.holder() == Holder::Member(left)) {
+        if self.open_frames(group).any(|seq| self.holder_of(seq, group) == Holder::Member(left)) {
             let _ = self.announce_if_awaited(EVENT);
             self.tell_wishes();
         }
     }
 
-    /// Whether a claim leaves its frame to whoever comes: no member has it who lives, and it is not done.
-    pub(super) fn is_free(&self, claim: FrameClaim) -> bool {
-        match claim.holder() {
+    /// Who of a group has a frame.
+    pub(super) fn holder_of(&self, seq: u64, group: usize) -> Holder {
+        FrameClaim::read(&self.table.entry(seq).claims[group]).holder(seq)
+    }
+
+    /// Whether a claim leaves the frame of `seq` to whoever comes: no member has it who lives, and it is not done.
+    pub(super) fn is_free(&self, seq: u64, claim: FrameClaim) -> bool {
+        match claim.holder(seq) {
             Holder::Nobody => true,
             Holder::Member(member) => !self.is_member_alive(member),
             Holder::Done => false,

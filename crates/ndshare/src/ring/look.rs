@@ -116,12 +116,11 @@ impl Reader {
             // RAW: only compared.
             let seen = cursor.load(SeqCst);
             if seen >= head {
-                // A writer that died before it moved the head on had published all the same. Asked only where there is
-                // nothing else: the next publication needs the entry.
-                if seen > head || !self.is_there(head) {
-                    return Ok(None);
-                }
-                head += 1;
+                // Asked only where there is nothing else: the next publication needs the entry.
+                head = self.published();
+            }
+            if seen >= head {
+                return Ok(None);
             }
             if let Some(found) = self.ring.take(head - 1)? {
                 cursor.store(head, SeqCst);
@@ -166,6 +165,13 @@ impl Reader {
     /// The next number that this reader, or its group, wants.
     fn place(&self) -> u64 {
         self.ring.table.place_of(self.index, self.mode)
+    }
+
+    /// How many frames were published. One that bears its number is, though its writer died before the head counted it.
+    #[inline]
+    pub(super) fn published(&self) -> u64 {
+        let head = self.ring.written();
+        head + u64::from(self.is_there(head))
     }
 
     /// Whether the frame of `seq` is in its entry. It counts as published from then on.

@@ -1,5 +1,9 @@
-//! A reader as a member of a group: it claims a frame before it takes it, and ends the claim with the frame. A claim of
-//! a member that died is as good as none.
+//! A reader as a member of a group: it claims each frame that it gets, and ends the claim with the frame. A claim of a
+//! member that died is as good as none.
+//!
+//! The hold on a frame comes before the claim. So a frame that a living member has claimed is one that it gets, and a
+//! writer that passes the group over need not count it as missed. The other way round the frame's memory could be written
+//! again between the two, and nobody had got the frame, and nobody had counted it.
 
 use super::claim::{FrameClaim, Holder};
 use super::frame::Frame;
@@ -17,17 +21,13 @@ impl Reader {
         loop {
             let Some((seq, seen)) = self.unclaimed(group) else { return Ok(None) };
             let claim = self.claim(seq);
-            let word = &self.ring.table.entry(seq).claims[group];
-            let mut missed = None;
-            if protocol::claim(word, seen, claim) {
+            let found = self.ring.take(seq)?;
+            let missed = found.is_none().then_some(seq);
+            if let Some(found) = found
+                && protocol::claim(&self.ring.table.entry(seq).claims[group], seen, claim)
+            {
                 point(Point::RingClaimed);
-                if let Some(found) = self.ring.take(seq)? {
-                    return Ok(Some(self.frame(seq, found, Some((group, claim)))));
-                }
-                // Lapped in between; the entry has another number by now, and its claims are new.
-                protocol::claim(word, claim, seen);
-                point(Point::RingClaimed);
-                missed = Some(seq);
+                return Ok(Some(self.frame(seq, found, Some((group, claim)))));
             }
             if !self.look_again(misses, missed)? {
                 return Ok(None);
@@ -41,8 +41,8 @@ impl Reader {
         ring.open_frames(group).find_map(|seq| {
             let entry = ring.table.entry(seq);
             let claim = FrameClaim::read(&entry.claims[group]);
-            let is_mine = claim.holder() == Holder::Member(self.member());
-            (entry.seq.load(SeqCst) == seq && !is_mine && ring.is_free(claim)).then_some((seq, claim))
+            let is_mine = claim.holder(seq) == Holder::Member(self.member());
+            (entry.seq.load(SeqCst) == seq && !is_mine && ring.is_free(seq, claim)).then_some((seq, claim))
         })
     }
 
@@ -67,7 +67,7 @@ impl Reader {
     pub(super) fn others_have_some(&self, group: usize) -> bool {
         // RAW: a name, which is compared.
         let (ring, me) = (&self.ring, self.words().user.load(SeqCst));
-        ring.open_frames(group).any(|seq| match FrameClaim::read(&ring.table.entry(seq).claims[group]).holder() {
+        ring.open_frames(group).any(|seq| match ring.holder_of(seq, group) {
             Holder::Member(member) => ring.table.reader(member.reader).user.load(SeqCst) != me,
             Holder::Nobody | Holder::Done => false,
         })

@@ -49,11 +49,12 @@ impl Ring {
         let words = self.table.group(group);
         let head = self.written();
         // Other numbers would be nonsense in shared memory. What lies more than a lap before the head is written over.
-        let frames = || from.max(head.saturating_sub(self.table.entries()))..least.min(head);
+        let least = least.min(head);
+        let frames = || from.max(head.saturating_sub(self.table.entries()))..least;
         let claim = |seq| &self.table.entry(seq).claims[group];
         for seq in frames() {
             let seen = FrameClaim::read(claim(seq));
-            if self.is_free(seen) {
+            if self.is_free(seq, seen) {
                 protocol::give_up(claim(seq), seen, seq);
                 point(Point::RingPassed);
             }

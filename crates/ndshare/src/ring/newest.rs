@@ -80,7 +80,7 @@ impl Reader {
     fn look_at_newest(&self, misses: &mut Misses<'_>) -> Result<Option<Frame>> {
         // BOUND: `look_again`.
         loop {
-            let Some(seq) = self.ring.written().checked_sub(1) else { return Ok(None) };
+            let Some(seq) = self.published().checked_sub(1) else { return Ok(None) };
             if let Some(found) = self.ring.take(seq)? {
                 return Ok(Some(self.frame(seq, found, None)));
             }

@@ -102,7 +102,8 @@ pub(super) fn pass_over(cursor: &AtomicU64, least: u64) {
 
 // ---- groups
 
-/// Claims a frame for one member of a group, if its claim still says what was seen.
+/// Claims a frame for one member of a group, if its claim still says what was seen. Each frame begins with a claim of its
+/// own, [`FrameClaim::nobodys`], so that is never the claim of another frame in the same entry.
 #[inline]
 pub(super) fn claim(word: &AtomicU64, seen: FrameClaim, mine: FrameClaim) -> bool {
     seen.replace(word, mine)
@@ -384,7 +385,7 @@ mod models {
             (self.cursor.load(SeqCst)..2).find(|&seq| {
                 let word = &self.claims[seq as usize];
                 let seen = FrameClaim::read(word);
-                let is_free = seen.holder() == Holder::Nobody || seen == Self::name(seq, dead);
+                let is_free = seen.holder(seq) == Holder::Nobody || seen == Self::name(seq, dead);
                 is_free && claim(word, seen, Self::name(seq, member))
             })
         }
@@ -436,6 +437,70 @@ mod models {
             group.work(3, 9);
             assert_eq!(group.cursor.load(SeqCst), 2);
             group.looked_at.iter().for_each(|count| assert_eq!(count.load(SeqCst), 1));
+        });
+    }
+
+    /// A published frame of a group in the only entry of a ring, and its block.
+    struct Lapped {
+        number: AtomicU64,
+        claim: AtomicU64,
+        cursor: AtomicU64,
+        missed: AtomicU64,
+        block: Block,
+    }
+
+    impl Lapped {
+        fn new() -> Arc<Self> {
+            let [number, claim, cursor, missed] = [0, 0, 0, 0].map(AtomicU64::new);
+            let model = Self { number, claim, cursor, missed, block: Block::new() };
+            model.block.bytes.store(100, Relaxed);
+            Arc::new(model)
+        }
+
+        /// Passes the group over, and writes the next frame into block and entry.
+        fn overtake(&self) {
+            let seen = FrameClaim::read(&self.claim);
+            if seen.holder(0) == Holder::Nobody {
+                give_up(&self.claim, seen, 0);
+            }
+            pass_over(&self.cursor, 1);
+            self.missed.store(u64::from(FrameClaim::read(&self.claim).is_lost(0)), SeqCst);
+            if self.block.renew().is_some() {
+                self.block.bytes.store(101, Relaxed);
+                self.block.release(WRITER);
+            }
+            open_entry(&self.number);
+            FrameClaim::nobodys(1).write(&self.claim);
+            seal_entry(&self.number, 1);
+        }
+
+        /// Gets the first frame as a member does, if it can; gives how many it got.
+        fn get(&self) -> u64 {
+            let seen = FrameClaim::read(&self.claim);
+            let is_free = self.number.load(SeqCst) == 0 && seen.holder(0) == Holder::Nobody;
+            if !is_free || !self.block.take(0) {
+                return 0;
+            }
+            let is_mine = claim(&self.claim, seen, Group::name(0, 1));
+            if is_mine {
+                assert_eq!(self.block.bytes.load(Relaxed), 100, "another frame's bytes");
+                end_claim(&self.claim, Group::name(0, 1));
+            }
+            self.block.release(READER);
+            is_mine.into()
+        }
+    }
+
+    #[test]
+    fn a_frame_of_a_group_that_is_passed_over_is_got_or_counted() {
+        check(|| {
+            let model = Lapped::new();
+            let there = model.clone();
+            let member = thread::spawn(move || there.get());
+            model.overtake();
+            let got = member.join().unwrap();
+            assert_eq!(got + model.missed.load(SeqCst), 1, "a gap that nobody counted, or one too many");
+            assert_eq!(FrameClaim::read(&model.claim).holder(1), Holder::Nobody, "the next frame is taken for the first");
         });
     }
 

@@ -1,6 +1,7 @@
 //! Publishing a frame: a seqlock write of one entry under the head's lock. The entry is marked busy, filled, and bears its
 //! number last. Numbers are given at publication, so they are dense whatever writers do or die of.
 
+use super::claim::FrameClaim;
 use super::full::as_full;
 use super::note::{Beside, MOST_VIEW_BYTES, Note};
 use super::policy::WhenFull;
@@ -214,7 +215,7 @@ impl Ring {
         set(entry.place, place);
         // A group comes into use under this lock, and stays so: before that there are no claims.
         if self.groups_in_use().next().is_some() {
-            entry.claims.iter().for_each(|claim| claim.store(0, Relaxed));
+            entry.claims.iter().for_each(|claim| FrameClaim::nobodys(seq).write(claim));
         }
         store_bytes(entry.meta, content.meta);
         entry.meta[content.meta.len().div_ceil(8)..].iter().for_each(|word| word.store(0, Relaxed));

@@ -194,13 +194,13 @@ impl<B: AnyBlock> Table<B> {
     /// The next number that the reader of this mode at a slot wants, or its group.
     #[inline]
     pub(super) fn place_of(&self, index: usize, mode: Mode) -> u64 {
-        let cursor = match mode {
-            Mode::Every | Mode::Latest => self.reader(index).cursor,
-            Mode::Group(group) => self.group(group).cursor,
-        };
-        // RAW: a bound only together with the head, and compared with it by who asks.
-        let seen = cursor.load(SeqCst);
-        if mode == Mode::Every { protocol::place(seen) } else { seen }
+        // RAW: bounds only together with the head, and compared with it by who asks.
+        match mode {
+            // Who has no lock may read the mode of the slot's next reader beside the cursor of the one before.
+            Mode::Every | Mode::Latest => protocol::place(self.reader(index).cursor.load(SeqCst)),
+            // RAW: as above.
+            Mode::Group(group) => self.group(group).cursor.load(SeqCst),
+        }
     }
 
     /// Lag and missed frames of the reader at a slot.

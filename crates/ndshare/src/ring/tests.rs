@@ -432,6 +432,18 @@ fn what_readers_missed_is_counted_when_they_are_gone() {
     assert_eq!((ring.stats(&FOREVER).unwrap().readers.len(), missed(&ring)), (0, 27));
 }
 
+/// While another reader kept the ring full, one that was closed went on counting what it missed.
+#[test]
+fn a_reader_that_is_gone_misses_nothing_more() {
+    let (ring, _heap) = ring(4, WhenFull::DropOldest);
+    let missed = |ring: &Ring| ring.stats(&FOREVER).unwrap().missed;
+    let slow = ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap();
+    drop(ring.reader(Mode::Every, Start::Next, &FOREVER).unwrap());
+    // Nobody has asked for the counts yet, which frees the place of who is gone.
+    (0..100).for_each(|i| assert!(put(&ring, i, &FOREVER).is_ok()));
+    assert_eq!((slow.missed(), missed(&ring)), (96, 96));
+}
+
 // ---- writers
 
 fn write(writer: &Writer, number: u64) {
@@ -1039,7 +1051,7 @@ fn many_writers_and_readers_lose_and_tear_nothing() {
 #[cfg(feature = "killpoints")]
 mod deaths {
     use super::*;
-    use crate::os::kill::{KILL_POINTS, armed::stops_at};
+    use crate::os::kill::{KILL_POINTS, armed::{overtaken_at, stops_at}};
     use crate::prim::Ordering::SeqCst;
 
     /// So many short waits are enough on a busy machine, too.
@@ -1272,6 +1284,41 @@ mod deaths {
         assert!(died_passing > 20, "at {died_passing} passes only");
     }
 
+    /// A member of a group claimed a frame, and took its hold on it afterwards. Between the two a writer passed the group
+    /// over, and counted no frame that a member had; the frame's memory was written again, the member got nothing, and
+    /// nobody had counted the frame.
+    #[test]
+    fn each_frame_that_a_group_does_not_get_is_counted_wherever_writers_overtake_a_member() {
+        for label in ["take:bit", "take:done", "ring:claimed", "ring:taken", "ring:done"] {
+            let (mut nth, mut passes) = (1, 0);
+            // BOUND: the passes of one frame that is got.
+            while (1..=12).all(|frames| overtakes(label, nth, frames)) {
+                (nth, passes) = (nth + 1, passes + 1);
+            }
+            assert!(passes > 0, "nobody passed {label}");
+        }
+    }
+
+    /// A writer publishes so many frames while a member is somewhere on its way to one and back; false: it never comes there.
+    fn overtakes(label: &'static str, nth: u32, frames: u64) -> bool {
+        let (ring, heap) = ring(2, WhenFull::DropOldest);
+        let group = Mode::Group(ring.group("g", &FOREVER).unwrap());
+        let [member, other] = [(); 2].map(|()| ring.reader(group, Start::Next, &FOREVER).unwrap());
+        put(&ring, 0, &FOREVER).unwrap();
+        let (writer, mut first) = (elsewhere(&ring, &heap), 0);
+        let is_overtaken = overtaken_at(
+            label,
+            nth,
+            move || (1..=frames).for_each(|i| assert!(put(&writer, i, &FOREVER).is_ok())),
+            || first = u64::from(member.try_get().unwrap().map(|frame| number(&frame)).is_some()),
+        );
+        let (got, missed) = got_and_missed(&other);
+        let (more, _) = got_and_missed(&member);
+        let written = ring.written();
+        assert_eq!((first + got + more + missed, more), (written, 0), "{label} {nth}, {frames} frames");
+        is_overtaken
+    }
+
     /// It counted for readers of every frame, and for those of the newest only once somebody else had the ring's lock.
     #[test]
     fn a_frame_whose_writer_died_before_the_head_counted_it_is_the_newest() {
@@ -1279,6 +1326,7 @@ mod deaths {
         let latest = ring.reader(Mode::Latest, Start::Next, &FOREVER).unwrap();
         let slot = dies(&ring, &heap, "ring:sequenced", 1, puts).expect("it publishes");
         heap.declare_dead(slot);
+        assert_eq!(latest.newest_now(None).unwrap().map(|frame| number(&frame)), Some(100));
         assert_eq!(latest.try_get().unwrap().map(|frame| number(&frame)), Some(100));
         assert!(latest.try_get().unwrap().is_none(), "once");
         put(&ring, 1, &FOREVER).unwrap();

@@ -81,9 +81,10 @@ impl Ring {
         for index in self.readers_in_use() {
             // RAW: a kind, which is matched whatever it is.
             match Mode::unpack(self.table.reader(index).kind.load(SeqCst)) {
-                Mode::Every => self.push_reader(index, least),
+                // One that is gone misses nothing any more.
+                Mode::Every if self.is_reader_live(index) => self.push_reader(index, least),
                 Mode::Group(group) => self.pass_group(group, least),
-                Mode::Latest => {}
+                Mode::Every | Mode::Latest => {}
             }
         }
         true
