@@ -500,7 +500,11 @@ mod models {
             model.overtake();
             let got = member.join().unwrap();
             assert_eq!(got + model.missed.load(SeqCst), 1, "a gap that nobody counted, or one too many");
-            assert_eq!(FrameClaim::read(&model.claim).holder(1), Holder::Nobody, "the next frame is taken for the first");
+            assert_eq!(
+                FrameClaim::read(&model.claim).holder(1),
+                Holder::Nobody,
+                "the next frame is taken for the first"
+            );
         });
     }
 

@@ -1051,7 +1051,10 @@ fn many_writers_and_readers_lose_and_tear_nothing() {
 #[cfg(feature = "killpoints")]
 mod deaths {
     use super::*;
-    use crate::os::kill::{KILL_POINTS, armed::{overtaken_at, stops_at}};
+    use crate::os::kill::{
+        KILL_POINTS,
+        armed::{overtaken_at, stops_at},
+    };
     use crate::prim::Ordering::SeqCst;
 
     /// So many short waits are enough on a busy machine, too.
