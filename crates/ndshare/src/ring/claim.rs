@@ -65,10 +65,10 @@ impl FrameClaim {
         Self(seq << 32)
     }
 
-    /// Puts this claim into a word, whatever that said.
+    /// The word that says so.
     #[inline]
-    pub(super) fn write(self, word: &AtomicU64) {
-        word.store(self.0, Relaxed);
+    pub(super) fn pack(self) -> u64 {
+        self.0
     }
 
     /// The claim of a member.

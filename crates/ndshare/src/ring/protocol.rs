@@ -470,7 +470,7 @@ mod models {
                 self.block.release(WRITER);
             }
             open_entry(&self.number);
-            FrameClaim::nobodys(1).write(&self.claim);
+            self.claim.store(FrameClaim::nobodys(1).pack(), Relaxed);
             seal_entry(&self.number, 1);
         }
 

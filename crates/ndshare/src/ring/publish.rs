@@ -215,7 +215,7 @@ impl Ring {
         set(entry.place, place);
         // A group comes into use under this lock, and stays so: before that there are no claims.
         if self.groups_in_use().next().is_some() {
-            entry.claims.iter().for_each(|claim| FrameClaim::nobodys(seq).write(claim));
+            entry.claims.iter().for_each(|claim| claim.store(FrameClaim::nobodys(seq).pack(), Relaxed));
         }
         store_bytes(entry.meta, content.meta);
         entry.meta[content.meta.len().div_ceil(8)..].iter().for_each(|word| word.store(0, Relaxed));

@@ -194,9 +194,9 @@ impl<B: AnyBlock> Table<B> {
     /// The next number that the reader of this mode at a slot wants, or its group.
     #[inline]
     pub(super) fn place_of(&self, index: usize, mode: Mode) -> u64 {
-        // RAW: bounds only together with the head, and compared with it by who asks.
         match mode {
             // Who has no lock may read the mode of the slot's next reader beside the cursor of the one before.
+            // RAW: a bound only together with the head, and compared with it by who asks.
             Mode::Every | Mode::Latest => protocol::place(self.reader(index).cursor.load(SeqCst)),
             // RAW: as above.
             Mode::Group(group) => self.group(group).cursor.load(SeqCst),
