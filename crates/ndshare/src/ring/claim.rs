@@ -77,12 +77,6 @@ impl FrameClaim {
         Self(seq << 32 | member.incarnation << 8 | (member.reader as u64 + 1))
     }
 
-    /// What a frame says that a member has done.
-    #[inline]
-    pub(super) fn done(seq: u64) -> Self {
-        Self(seq << 32 | DONE)
-    }
-
     /// What a frame says that no member got, and that none gets any more.
     #[inline]
     pub(super) fn lost(seq: u64) -> Self {
@@ -212,15 +206,15 @@ mod tests {
             let member = Member::new(reader, incarnation);
             let claim = FrameClaim::of(seq, member);
             assert_eq!((claim.holder(seq), claim.holder(seq + 1)), (Holder::Member(member), Holder::Nobody));
-            for done in [claim.ended(), FrameClaim::done(seq), FrameClaim::lost(seq)] {
+            for done in [claim.ended(), FrameClaim::lost(seq)] {
                 assert_eq!((done.holder(seq), done.holder(seq + 1)), (Holder::Done, Holder::Nobody));
                 assert_eq!((done.is_over(seq), done.is_over(seq + 1)), (true, false));
             }
-            let [done, lost] = [FrameClaim::done(seq), FrameClaim::lost(seq)];
+            let [done, lost] = [claim.ended(), FrameClaim::lost(seq)];
             assert_eq!((done.is_lost(seq), lost.is_lost(seq), lost.is_lost(seq + 1)), (false, true, false));
             let word = AtomicU64::new(claim.0);
-            assert!(!FrameClaim::done(seq).replace(&word, claim), "somebody else's claim");
-            assert!(claim.replace(&word, claim.ended()) && FrameClaim::read(&word) == FrameClaim::done(seq));
+            assert!(!done.replace(&word, claim), "somebody else's claim");
+            assert!(claim.replace(&word, claim.ended()) && FrameClaim::read(&word) == done);
         }
     }
 
