@@ -362,13 +362,17 @@ class Campaign:
         for one in self.hands:
             with contextlib.suppress(OSError):
                 one.conn.send("calm")
-        for one in self.hands:
-            if not (one.conn.poll(HANG) and self.heard(one) == "calm"):
-                if one.process.is_alive():
-                    self.report.hung += 1
-                    self.fail(f"one of the crew does not come to rest:\n{stack_of(one.process.pid)}")
-                return False
-        return True
+        # Each is heard, whatever the others say: an answer left in its pipe would be taken for that of the next time.
+        are_calm = [self.is_calm(one) for one in self.hands]
+        return all(are_calm)
+
+    def is_calm(self, one: Hand) -> bool:
+        if one.conn.poll(HANG) and self.heard(one) == "calm":
+            return True
+        if one.process.is_alive():
+            self.report.hung += 1
+            self.fail(f"one of the crew does not come to rest:\n{stack_of(one.process.pid)}")
+        return False
 
     @staticmethod
     def heard(one: Hand) -> Any:

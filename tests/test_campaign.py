@@ -1,5 +1,9 @@
 """The crash campaign and the soak for some seconds; `make crash` gives each of them more, and their commands hours."""
 
+import multiprocessing
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
 import campaign
@@ -33,6 +37,25 @@ def test_nothing_grows_while_a_process_dies_every_50_ms() -> None:
     assert value["kills"] > 2
     if ROUNDS > 1:
         assert not soak.grows(value), soak.show(value)
+
+
+def test_no_answer_stays_in_its_pipe() -> None:
+    """Where one of the crew had died, the answers of those behind it were heard at the next question.
+
+    So the crew was taken for calm while some still had what they had: "the dead do not go", twice in 3,680 rounds.
+    """
+    one = campaign.Campaign(1, "quick", 0.1)
+    pipes = [multiprocessing.Pipe() for _ in range(2)]
+    is_alive = [False, True]
+    one.hands = [
+        cast("campaign.Hand", SimpleNamespace(conn=ours, process=SimpleNamespace(is_alive=lambda alive=alive: alive)))
+        for (ours, _), alive in zip(pipes, is_alive, strict=True)
+    ]
+    pipes[0][1].close()
+    pipes[1][1].send("calm")
+    assert not one.all_calm()
+    assert not one.hands[1].conn.poll(), "an answer is left"
+    assert not one.report.told
 
 
 def test_a_line_that_rises_is_seen() -> None:
