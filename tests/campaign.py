@@ -77,6 +77,7 @@ class Report:
 
     def __init__(self, seed: int, form: str) -> None:
         self.seed, self.form, self.begun = seed, form, time.monotonic()
+        self.worlds = 1
         self.rounds = self.random_deaths = self.corrupted = self.findings = self.hung = self.bytes_lost = 0
         self.stops = self.voyages = 0
         self.deaths: Counter[str] = Counter()
@@ -104,6 +105,20 @@ class Report:
         self.sleeps += int(notes.delays[0])
         self.longest_delay = max(self.longest_delay, int(notes.delays[1]))
 
+    def take_over(self, other: Report) -> None:
+        """Add what was counted in another world."""
+        for name in ("worlds", "rounds", "random_deaths", "corrupted", "findings", "hung", "bytes_lost", "stops"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in ("voyages", "deaths", "survived", "files_left", "told", "histogram", "sleeps"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        if max(other.recovery, default=0) > max(self.recovery, default=0):
+            self.slowest = other.slowest
+        self.recovery += other.recovery
+        longest = max(self.counts[crew.LONGEST], other.counts[crew.LONGEST])
+        self.counts += other.counts
+        self.counts[crew.LONGEST] = longest
+        self.longest_delay = max(self.longest_delay, other.longest_delay)
+
     def is_wrong(self) -> bool:
         """Return whether something is wrong, however slow the machine is."""
         return bool(self.corrupted or self.findings or self.bytes_lost or self.files_left)
@@ -120,6 +135,7 @@ class Report:
             "date": time.strftime("%Y-%m-%d"),
             "host": host(),
             "seed": self.seed,
+            "worlds": self.worlds,
             "seconds": round(time.monotonic() - self.begun, 1),
             "rounds": self.rounds,
             "deaths": {
@@ -495,12 +511,34 @@ def run(*, rounds: int, seconds: float, seed: int, form: str, longest_stop_s: fl
     return report
 
 
+def run_worlds(worlds: int, *, rounds: int, seed: int, **rest: Any) -> Report:
+    """Run as many campaigns at a time, each in processes of its own with the next seed; report what all of them saw."""
+
+    def sail_alone(report: Connection, seed: int) -> None:
+        report.send(run(rounds=-(-rounds // worlds), seed=seed, **rest))
+
+    reports = []
+    for number in range(worlds):
+        ours, theirs = mp.Pipe(duplex=False)
+        # Not a daemon, for such a one has no children.
+        process: Any = FORK.Process(target=sail_alone, args=(theirs, seed + number))
+        process.start()
+        theirs.close()
+        reports.append(ours)
+    total, *others = [report.recv() for report in reports]
+    for other in others:
+        total.take_over(other)
+    return total
+
+
 def show(value: dict[str, Any]) -> str:
     """Return the figures as lines."""
     deaths, recovery, delays = value["deaths"], value["recovery_ms"], value["scheduler_ms"]
+    last = value["seed"] + value["worlds"] - 1
+    seeds = f"seed {last}" if value["worlds"] == 1 else f"seeds {value['seed']} to {last} at a time"
     return "\n".join(
         (
-            f"crash campaign, {value['form']} form, seed {value['seed']}, {value['date']}, {value['host']['cpu']}",
+            f"crash campaign, {value['form']} form, {seeds}, {value['date']}, {value['host']['cpu']}",
             f"rounds            {value['rounds']} in {value['seconds']} s, {value['steps']} steps of the crew",
             f"deaths            {deaths['labelled']} at {deaths['labels']} labels (min {deaths['min']}, median "
             f"{deaths['median']:g} each), {deaths['random']} at random; {deaths['survived']} rounds came to no label",
@@ -528,13 +566,23 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, default=None, help="end after so long, whatever the rounds")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--worlds", type=int, default=1, help="so many campaigns at a time, with this seed and the next"
+    )
     parser.add_argument("--out", type=Path, default=Path("target/campaign.json"))
     wanted = parser.parse_args()
     if not LABELS:
         parser.error("this build has no kill points; build with --features killpoints")
     seconds = wanted.seconds or (40 if wanted.quick else float("inf"))
     form, longest = ("quick", 0.2) if wanted.quick else ("long", 5.0)
-    report = run(rounds=wanted.rounds, seconds=seconds, seed=wanted.seed, form=form, longest_stop_s=longest)
+    report = run_worlds(
+        wanted.worlds,
+        rounds=wanted.rounds,
+        seconds=seconds,
+        seed=wanted.seed,
+        form=form,
+        longest_stop_s=longest,
+    )
     value = report.value()
     keep(value, wanted.out)
     print(show(value))

@@ -470,11 +470,15 @@ def _among(world: World, label: str, nth: int) -> Iterator[str]:
     }
     sailor = Sailor(world, CREW, nth)
     _native.kill_at(label, nth)
-    while True:
-        for step in (*[step for _, step in sailor.steps], lambda: workers.use_everything(shared, HANG)):
-            with contextlib.suppress(*TOO_MUCH, nds.OwnerDied):
-                step()
-            yield "went"
+    try:
+        while True:
+            for step in (*[step for _, step in sailor.steps], lambda: workers.use_everything(shared, HANG)):
+                with contextlib.suppress(*TOO_MUCH, nds.OwnerDied):
+                    step()
+                yield "went"
+    finally:
+        # Who survives says that it is calm later, and this one is in a circle with its steps.
+        sailor.drop()
 
 
 def _beside(world: World, label: str, nth: int) -> Iterator[str]:

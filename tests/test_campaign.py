@@ -1,5 +1,6 @@
 """The crash campaign and the soak for some seconds; `make crash` gives each of them more, and their commands hours."""
 
+import gc
 import multiprocessing
 from types import SimpleNamespace
 from typing import cast
@@ -7,6 +8,7 @@ from typing import cast
 import pytest
 
 import campaign
+import campaign_workers as crew
 import soak
 from helpers import ROUNDS
 
@@ -40,10 +42,7 @@ def test_nothing_grows_while_a_process_dies_every_50_ms() -> None:
 
 
 def test_no_answer_stays_in_its_pipe() -> None:
-    """Where one of the crew had died, the answers of those behind it were heard at the next question.
-
-    So the crew was taken for calm while some still had what they had: "the dead do not go", twice in 3,680 rounds.
-    """
+    """Where one of the crew had died, the answers of those behind it were heard at the next question."""
     one = campaign.Campaign(1, "quick", 0.1)
     pipes = [multiprocessing.Pipe() for _ in range(2)]
     is_alive = [False, True]
@@ -56,6 +55,24 @@ def test_no_answer_stays_in_its_pipe() -> None:
     assert not one.all_calm()
     assert not one.hands[1].conn.poll(), "an answer is left"
     assert not one.report.told
+
+
+@needs_points
+def test_who_survives_a_strike_keeps_nothing_of_it() -> None:
+    """A survivor kept readers and arrays in a circle of objects: "the dead do not go", twice in 3,680 rounds."""
+
+    def survive(world: crew.World) -> None:
+        gc.disable()
+        lead = crew._among(world, "ring:over", 1_000_000)
+        while not world.ring.stats()["readers"]:
+            next(lead)
+        lead.close()
+        assert not world.ring.stats()["readers"]
+
+    with campaign.places() as folder:
+        world = crew.World(folder, crew.Notes())
+        # In a child, which has the kill point armed to its end.
+        crew.wait_for(crew.forked(lambda: survive(world)))
 
 
 def test_a_line_that_rises_is_seen() -> None:
@@ -72,7 +89,7 @@ def test_a_line_that_rises_is_seen() -> None:
 
 def test_pauses_are_counted_within_a_wait_only() -> None:
     """What is taken off a wait is what overlaps it; a pause that goes on counts up to now."""
-    notes = campaign.crew.Notes()
+    notes = crew.Notes()
     notes.pause(100, 200, 2)
     place = notes.pause(300, 0, 1)
     assert notes.paused(0, 1000) == 100 + 700
