@@ -42,7 +42,7 @@ import cache_workers
 import campaign_workers as crew
 import ndshare as nds
 from campaign_workers import CREW, HANG, STRUCK_IN_CHILD, World, sail, strike
-from helpers import held, wait_until
+from helpers import held, stack_of, wait_until
 from ndshare import _native
 
 FORK = mp.get_context("fork")
@@ -487,15 +487,6 @@ def places() -> Iterator[Path]:
             if value is not None:
                 os.environ[name] = value
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def stack_of(pid: int) -> str:
-    """Say where in the kernel a process and its threads are."""
-    lines: list[str] = []
-    for name in ("wchan", "syscall", "stack"):
-        with contextlib.suppress(OSError):
-            lines.append(f"  {name}: {Path(f'/proc/{pid}/{name}').read_text().strip()}")
-    return "\n".join(lines)
 
 
 def run(*, rounds: int, seconds: float, seed: int, form: str, longest_stop_s: float) -> Report:

@@ -39,6 +39,9 @@ import ndshare as nds
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# A forked child that hangs is asked where it is.
+faulthandler.register(signal.SIGUSR2)
+
 RUNTIME = Path(os.environ["XDG_RUNTIME_DIR"])
 SECONDS = 240  # a test that takes longer hangs; long ones say so with their own `timeout` mark
 

@@ -268,6 +268,10 @@ def child(target: Callable[..., None], *args: Any, context: Any = None) -> Itera
     del args  # what was given to the process is its own
     try:
         yield process
+    except BaseException:
+        if process.is_alive():
+            sys.stderr.write(f"process {process.pid} still runs, and stands here:\n{stacks_of(process.pid)}\n")
+        raise
     finally:
         process.kill()  # which may be gone, and that is no error
         process.join(HANG)
@@ -408,6 +412,24 @@ def children(pid: int) -> list[int]:
     for task in Path(f"/proc/{pid}/task").iterdir():
         found += [int(child) for child in (task / "children").read_text().split()]
     return found
+
+
+def stack_of(pid: int) -> str:
+    """Say where in the kernel a process is."""
+    lines: list[str] = []
+    for name in ("wchan", "syscall", "stack"):
+        with contextlib.suppress(OSError):
+            lines.append(f"  {name}: {Path(f'/proc/{pid}/{name}').read_text().strip()}")
+    return "\n".join(lines)
+
+
+def stacks_of(pid: int) -> str:
+    """Say where a forked child and its children are; each writes its Python stack to standard error (`conftest`)."""
+    those = [pid, *children(pid)]
+    for one in those:
+        os.kill(one, signal.SIGUSR2)
+    time.sleep(0.5)  # no condition: who hangs may not come to it
+    return "\n".join(f"process {one}:\n{stack_of(one)}" for one in those)
 
 
 def alive(pid: int) -> bool:

@@ -33,8 +33,9 @@ import numpy as np
 
 import history
 import ndshare as nds
-from campaign import FORK, host, keep, places, stack_of
+from campaign import FORK, host, keep, places
 from campaign_workers import HANG
+from helpers import stack_of
 from ndshare import _native
 
 CREW = 6
