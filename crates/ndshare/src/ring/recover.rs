@@ -49,7 +49,7 @@ impl Ring {
                 point(Point::RingReplaced);
             }
         }
-        self.give_up_lost_blocks();
+        self.give_up_lost_blocks()?;
         self.reconcile_records(deadline)?;
         self.table.word(UNTIDY).store(0, Relaxed);
         point(Point::RingReplaced);
@@ -60,14 +60,19 @@ impl Ring {
         self.announce(SPACE)
     }
 
-    /// Empties frames whose block lives under another name: whoever renewed it died before it said so. Nobody could write
-    /// to it again. The record goes with those that no frame names, and the frame gets another block when it is needed.
-    fn give_up_lost_blocks(&self) {
+    /// Empties frames of which whoever renewed or replaced their block died before it had said all of it: the block lives under
+    /// another name, so that nobody could write to it again, or the frame names the record of the block before. The record
+    /// goes with those that no frame names, and the frame gets another block when it is needed.
+    fn give_up_lost_blocks(&self) -> Result<()> {
+        let kept = self.table.head.children()?;
         for index in 0..self.table.geometry.frames {
             let words = self.table.frame(index);
-            // RAW: a name, which is looked up.
-            let block = BlockId::from_word(words.block.load(SeqCst));
-            if block.is_none_or(|block| self.arena().is_live(block)) {
+            // RAW: names, which are looked up and compared.
+            let [block, record, nonce] = [words.block, words.record, words.nonce].map(|word| word.load(SeqCst));
+            let Some(block) = BlockId::from_word(block) else { continue };
+            let record = TicketId { index: record as u32, nonce };
+            let is_kept = kept.iter().any(|&(its, child)| its == record && child.index == block.index);
+            if is_kept && self.arena().is_live(block) {
                 continue;
             }
             for (word, value) in [(words.last, NEVER), (words.block, 0), (words.record, 0), (words.nonce, 0)] {
@@ -75,6 +80,7 @@ impl Ring {
                 point(Point::RingReplaced);
             }
         }
+        Ok(())
     }
 
     /// Ends the records of blocks that no frame names: their adoption died half-way.

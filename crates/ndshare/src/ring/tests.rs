@@ -1246,6 +1246,31 @@ mod deaths {
         assert!(dead.is_empty(), "frames name blocks that do not live: {dead:?}");
     }
 
+    /// A writer died while it put another block in the place of a frame's. The frame named the new block and the record of the
+    /// old one; the new record went as one that no frame names, and with it the block. `ndshare check` found it.
+    #[test]
+    fn each_frame_names_a_block_that_its_record_keeps_wherever_a_writer_died() {
+        for &label in KILL_POINTS.iter().filter(|label| label.starts_with("ring:") || label.starts_with("renew:")) {
+            for nth in 1..=12 {
+                let (ring, heap) = ring(4, WhenFull::DropOldest);
+                (0..3).for_each(|i| assert!(put(&ring, i, &FOREVER).is_ok()));
+                let Some(slot) = dies(&ring, &heap, label, nth, writes) else { break };
+                heap.declare_dead(slot);
+                ring.locked(&FOREVER, || Ok(())).unwrap();
+                ring.stats(&FOREVER).unwrap();
+                ring.arena().reclaim(Duration::ZERO, &FOREVER).unwrap();
+                let kept = ring.head().children().unwrap();
+                for words in (0..ring.table.geometry.frames).map(|index| ring.table.frame(index)) {
+                    let Some(block) = BlockId::from_word(words.block.load(SeqCst)) else { continue };
+                    let nonce = words.nonce.load(SeqCst);
+                    let is_kept =
+                        kept.iter().any(|(record, child)| record.nonce == nonce && child.index == block.index);
+                    assert!(is_kept && ring.arena().is_live(block), "{label} {nth}: {block:?}");
+                }
+            }
+        }
+    }
+
     fn puts(ring: &Arc<Ring>) {
         (100..106).for_each(|i| drop(put(ring, i, &FOREVER)));
     }
