@@ -506,8 +506,10 @@ def test_the_order_of_axes_can_be_set_from_outside() -> None:
     """
     for order in ("rows_first", "columns_first"):
         assert run(program, env=environment(NDSHARE_FFT=order)).clean() == "alike\n"
-    done = run(program, env=environment(NDSHARE_FFT="both"))
-    assert "ValueError: expected NDSHARE_FFT to be rows_first or columns_first, got" in done.err
+    stack = "import numpy as np, ndshare as nds; nds.fft.fft2(np.ones((10, 32, 32)))"
+    for wrong in (program, stack):
+        done = run(wrong, env=environment(NDSHARE_FFT="both"))
+        assert "ValueError: expected NDSHARE_FFT to be rows_first or columns_first, got" in done.err
 
 
 def test_threads_transform_at_once() -> None:

@@ -55,7 +55,11 @@ impl Options<'_> {
             let message = format!("expected an array of numbers in this machine's byte order, got {array:?}");
             return Err(Error::new(Kind::InvalidType, message));
         };
-        Plan::new(Spec::new(transform, array.shape(), number, self)?).apply(array)
+        let spec = Spec::new(transform, array.shape(), number, self)?;
+        // Before the plan, which needs memory of its own for each length: what is too large is an error here.
+        let into = Array::empty(array.hold().arena(), &spec.result_shape(), spec.output())?;
+        Plan::new(spec).run(array, &into)?;
+        Ok(into)
     }
 }
 
@@ -75,7 +79,7 @@ impl Plan {
     ///
     /// # Errors
     /// `InvalidValue` for arrays of other shapes than the spec's and its result's, `InvalidType` for other items;
-    /// `Misuse` where `into` may only be read; `ArenaFull`. Then `into` is as it was.
+    /// `Misuse` where `into` may only be read. Then `into` is as it was. `ArenaFull`, after which it may be half-made.
     pub fn run(&self, from: &Array, into: &Array) -> Result<()> {
         self.run_with(from, into, None, &|| Ok(()))
     }
@@ -103,7 +107,8 @@ impl Filter {
     ///
     /// # Errors
     /// `InvalidValue` for arrays of other shapes than the spec's, its result's, and the spec's again; `InvalidType` for
-    /// other items; `Misuse` where `into` may only be read; `ArenaFull`. Then `into` is as it was.
+    /// other items; `Misuse` where `into` may only be read. Then `into` is as it was. `ArenaFull`, after which it may be
+    /// half-made.
     pub fn run(&self, from: &Array, spectrum: &Array, into: &Array) -> Result<()> {
         self.run_with(from, spectrum, into, None, &|| Ok(()))
     }

@@ -286,7 +286,7 @@ unsafe fn gather_as<S: Source, W: Work, C: Cell<W>>(from: *const u8, steps: Step
     }
 }
 
-/// Writes a tile from scratch memory, each number times `scale`; `conjugate` turns the imaginary parts around.
+/// Writes a tile from scratch memory, real parts times the first of `factors`, imaginary parts times the second.
 ///
 /// # Safety
 /// Every item of the tile, `steps` apart from `to` on, is writable as a `number`, and nobody else uses it meanwhile.

@@ -8,6 +8,7 @@ use super::vertical::{self, Plane, Problem, Transform, Vertical};
 use crate::element::Number;
 use crate::error::Result;
 use crate::pool::{self, Check};
+use crate::prim::SpinLock;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -55,7 +56,8 @@ unsafe impl Sync for Run<'_> {}
 impl Fast {
     /// The last two of the axes at once; `extents` is what is there of each axis before.
     pub(super) fn plane(spec: &Spec, extents: &[usize]) -> Option<Self> {
-        let [.., row_place, col_place] = *(0..spec.axes.len()).collect::<Vec<_>>() else { return None };
+        let row_place = spec.axes.len().checked_sub(2)?;
+        let col_place = row_place + 1;
         // The last one is that of the half-spectrum; the last of the memory had better be transformed as rows.
         let is_swapped = spec.axes[row_place] > spec.axes[col_place];
         let (row_place, col_place) = if is_swapped { (col_place, row_place) } else { (row_place, col_place) };
@@ -111,7 +113,7 @@ impl Fast {
         is_better.then(engine).flatten()
     }
 
-    /// The axes that it transforms, and what is there of them afterwards.
+    /// Notes in `extents` what is there of its axes afterwards.
     pub(super) fn leave(&self, extents: &mut [usize]) {
         extents[self.cols] = self.result[1];
         if let Some(rows) = self.rows {
@@ -139,14 +141,16 @@ impl Fast {
             return (0..parts).try_for_each(|part| unsafe { run.run(part, workers, check) });
         }
         let each = (WHOLE_POINTS / 4 / self.points).max(1);
+        let failed = SpinLock::new(None);
         let work = |piece: usize| {
-            for part in piece * each..((piece + 1) * each).min(parts) {
-                // SAFETY: the caller's; each part is in one piece.
-                let done = unsafe { run.run(part, 1, &|| Ok(())) };
-                debug_assert!(done.is_ok(), "{done:?}");
+            let mut parts = piece * each..((piece + 1) * each).min(parts);
+            // SAFETY: the caller's; each part is in one piece.
+            if let Err(error) = parts.try_for_each(|part| unsafe { run.run(part, 1, &|| Ok(())) }) {
+                failed.lock().get_or_insert(error);
             }
         };
-        pool::run(workers, parts.div_ceil(each), &work, &|| (), check)
+        pool::run(workers, parts.div_ceil(each), &work, &|| (), check)?;
+        failed.lock().take().map_or(Ok(()), Err)
     }
 }
 

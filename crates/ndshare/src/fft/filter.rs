@@ -75,10 +75,12 @@ impl Filter {
     }
 
     /// Writes `from`, filtered by `spectrum`, to `into`: the circular convolution with what `spectrum` is the transform of;
-    /// and the transform of `from` itself to `kept`, if that is given. For arrays that are none of this library's, as the Python binding has them; all others go by [`Filter::run`].
+    /// and the transform of `from` itself to `kept`, if that is given. For arrays that are none of this library's, as the
+    /// Python binding has them; all others go by [`Filter::run`].
     ///
     /// # Errors
-    /// What `check` says, which runs on the calling thread about every 50 ms; the result is half-made then.
+    /// What `check` says, which runs on the calling thread about every 50 ms; the result is half-made then. `InvalidValue`
+    /// when `NDSHARE_FFT` names no order of axes. `ArenaFull` when there is no memory for its scratch.
     ///
     /// # Safety
     /// `from` has the spec's shape and items, `spectrum` those of its result, and `into` its shape and real items of its

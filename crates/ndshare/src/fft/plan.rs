@@ -152,7 +152,7 @@ impl Plan {
     /// # Errors
     /// What `check` says, which runs on the calling thread about every 50 ms; the result is half-made then.
     /// `InvalidValue` when `NDSHARE_FFT` names no order of axes. `ArenaFull` when there is no memory for what lies between
-    /// the passes.
+    /// the passes, or for their scratch.
     ///
     /// # Safety
     /// `from` has the spec's shape and items, `into` the result's; all items are readable and writable, nobody else

@@ -372,6 +372,29 @@ fn arrays_without_items() {
     assert!(indices(&[3, 4]).iter().all(|index| output.get(index) == Complex::ZERO));
 }
 
+/// The engines of planes and of lines, where an array has nothing of what a plan pads.
+#[test]
+fn what_is_padded_from_nothing_is_zero_in_every_engine() {
+    let mut dice = Dice(11);
+    for family in FAMILIES {
+        for (shape, axes, lengths) in [
+            (vec![0, 32], vec![0, 1], vec![32, 32]),
+            (vec![32, 0], vec![0, 1], vec![32, 32]),
+            (vec![3, 0, 5], vec![1, 2], vec![20, 24]),
+            (vec![16, 0], vec![1], vec![128]),
+            (vec![0], vec![0], vec![4913]),
+        ] {
+            let spec = spec_of((family, family != Family::ToReal), Number::F32, false, &shape, &axes, &lengths);
+            let mut input = Buffer::random(&mut dice, &shape, Number::F32);
+            let mut output = Buffer::random(&mut dice, &spec.result_shape(), spec.output());
+            // SAFETY: as in `compare`.
+            unsafe { Plan::new(spec).run_raw(input.array(), output.array(), Some(2), &calm).unwrap() };
+            let is_zero = |index: &Vec<usize>| output.get(index) == Complex::ZERO;
+            assert!(indices(&output.shape).iter().all(is_zero), "{family:?} {shape:?}");
+        }
+    }
+}
+
 #[test]
 fn what_is_not_finite_stays_so() {
     for (length, family) in [(8, Family::Complex), (11, Family::ToHalf), (12, Family::ToReal)] {
@@ -685,6 +708,35 @@ fn a_plan_refuses_arrays_that_are_not_its_own_and_changes_nothing() {
     assert!(error.contains("[4, 6]") && error.contains("[4, 7]"), "{error}");
     plan.run(&frame.readonly(), &result).unwrap();
     assert_eq!(result.read::<Value>(&[0, 0]).unwrap(), Complex::new(24.0, 0.0));
+}
+
+/// The engine would ask for more memory than there is, which ended the process.
+#[test]
+fn a_result_without_room_is_an_error_before_anything_is_planned() {
+    let array = Array::zeros(&arena(), &[4], Number::F64).unwrap();
+    for length in [1 << 40, isize::MAX] {
+        let options = Options { lengths: Some(&[length]), ..Options::default() };
+        let kind = options.transform(Transform::Fft, &array).unwrap_err().kind();
+        assert!(matches!(kind, Kind::ArenaFull | Kind::InvalidValue), "{kind:?}");
+    }
+}
+
+/// Each plane of a stack was left as it was, without a word.
+#[test]
+#[cfg_attr(miri, ignore = "Miri starts no other process")]
+fn a_wrong_order_of_axes_is_an_error_of_a_stack_as_well() {
+    let program = std::env::current_exe().unwrap();
+    let arguments = ["--exact", "fft::tests::a_stack_in_a_wrong_order", "--ignored", "--test-threads=1"];
+    let done = std::process::Command::new(program).args(arguments).env("NDSHARE_FFT", "both").output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+}
+
+#[test]
+#[ignore = "the other process of another test"]
+fn a_stack_in_a_wrong_order() {
+    let stack = Array::zeros(&arena(), &[10, 32, 32], Number::F32).unwrap();
+    let error = fft2(&stack).unwrap_err();
+    assert!(error.kind() == Kind::InvalidValue && error.to_string().contains("NDSHARE_FFT"), "{error}");
 }
 
 /// In the raw engine that would read what it has written.

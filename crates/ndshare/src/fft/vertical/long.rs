@@ -16,6 +16,7 @@ use super::runs::{Rows, Write};
 use super::scratch::Scratch;
 use super::steps::{radices, root};
 use crate::element::Number;
+use crate::error::Result;
 use crate::kernel::LINE;
 use std::fmt;
 
@@ -71,14 +72,17 @@ impl<R: Real> Long<R> {
         Some(Self { n1, n2, rows: Along::new(n2, lanes), of_lanes, of_groups })
     }
 
-    /// A line that is shorter than the transform, with zeros behind it.
-    pub(super) fn padded(&self, line: &Plane, number: Number) -> Option<Padded> {
+    /// A line that is shorter than the transform, with zeros behind it; none where it is long enough.
+    ///
+    /// # Errors
+    /// As [`Scratch::of`].
+    pub(super) fn padded(&self, line: &Plane, number: Number) -> Result<Option<Padded>> {
         let (whole, item) = (self.n1 * self.n2, number.size());
         let there = if line.rows == 0 { 0 } else { line.cols };
         if there >= whole {
-            return None;
+            return Ok(None);
         }
-        let memory = Scratch::of(whole * item);
+        let memory = Scratch::of(whole * item)?;
         let at = |place: usize| memory.at().wrapping_add(place * item);
         // SAFETY: the memory is as long as the whole line, and all elements of the line are readable.
         unsafe {
@@ -86,7 +90,7 @@ impl<R: Real> Long<R> {
             at(there).write_bytes(0, (whole - there) * item);
         }
         let line = Plane { data: memory.at(), rows: 1, cols: whole, row_stride: 0, col_stride: item as isize };
-        Some(Padded { line, _memory: memory })
+        Ok(Some(Padded { line, _memory: memory }))
     }
 
     /// A line as such a plane.

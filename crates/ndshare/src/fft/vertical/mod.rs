@@ -120,7 +120,8 @@ impl Vertical {
     /// the shape of the result.
     ///
     /// # Errors
-    /// `InvalidValue` when `into` has another shape, and when `NDSHARE_FFT` names no order; what `check` says.
+    /// `InvalidValue` when `into` has another shape, and when `NDSHARE_FFT` names no order; `ArenaFull` when there is no
+    /// memory for its scratch; what `check` says.
     ///
     /// # Safety
     /// All elements of `from` must be readable as the problem's input, all of `into` writable as its output, and
@@ -175,11 +176,11 @@ impl Convolution {
     /// a scale of one over the number of elements that is the circular convolution of `from` with the inverse
     /// transform of `spectrum`. The spectrum is complex and the output real, in the precision of the problem.
     ///
+    /// With `kept`, which takes a plan of rows first ([`Self::keeps`]), the transform of `from` is written there.
+    ///
     /// # Errors
     /// `InvalidValue` when `spectrum`, `into` or `kept` has another shape, when this is no plan that can keep, and when
-    /// `NDSHARE_FFT` names no order; what `check` says.
-    ///
-    /// With `kept`, which takes a plan of rows first ([`Self::keeps`]), the transform of `from` is written there.
+    /// `NDSHARE_FFT` names no order; `ArenaFull` when there is no memory for its scratch; what `check` says.
     ///
     /// # Safety
     /// All elements of `from` and of `spectrum` must be readable and all of `into` and of `kept` writable, and these two must

@@ -262,7 +262,7 @@ impl<R: Real> Plan<R> {
         workers: usize,
         check: Check<'_>,
     ) -> Result<()> {
-        let (Problem { input, transform, .. }, whole) = (self.problem, long.padded(from, self.problem.input));
+        let (Problem { input, transform, .. }, whole) = (self.problem, long.padded(from, self.problem.input)?);
         let from = long.read_from(whole.as_ref().map_or(from, |whole| &whole.line));
         let (into, inverse) = (long.written_to(into), transform == Transform::Inverse);
         let phases = |middle| {
@@ -329,7 +329,7 @@ impl<R: Real> Plan<R> {
         let stage =
             if phases(own).iter().any(|phase| matches!(phase, Phase::Staged(..))) { self.stage(V::LANES) } else { 0 };
         let of_worker = (self.scratch(V::LANES) + stage).next_multiple_of(LINE);
-        let scratch = Scratch::of((numbers + workers * of_worker) * size_of::<R>());
+        let scratch = Scratch::of((numbers + workers * of_worker) * size_of::<R>())?;
         debug_assert!(scratch.at().cast::<R>().is_aligned() && self.vector.is_present(), "what the phases work with");
         let at = scratch.at().cast::<R>();
         let phases = phases(middle.unwrap_or(Planar { at, ..own }));

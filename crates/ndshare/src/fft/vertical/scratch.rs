@@ -4,10 +4,12 @@
 //! So a few allocations wait in a fixed number of places, each an exchange of one word: no lock that a forked child
 //! could find taken, and never more than [`KEPT_BYTES`] in all.
 
+use crate::error::{Error, Kind, Result};
+use crate::layout::human;
 use crate::os::memory::advise_huge_pages;
 use crate::os::{HUGE_BYTES, PAGE_BYTES};
 use crate::prim::{AtomicU64, Ordering};
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, dealloc};
 use std::ptr::NonNull;
 
 /// The most that is kept for later.
@@ -29,16 +31,19 @@ pub(super) struct Scratch {
 
 impl Scratch {
     /// At least `len` bytes.
-    pub(super) fn of(len: usize) -> Self {
-        let len = len.max(1).next_multiple_of(align_of_len(len));
+    ///
+    /// # Errors
+    /// `ArenaFull` when the system has no such memory.
+    pub(super) fn of(len: usize) -> Result<Self> {
+        let len = len.max(1).checked_next_multiple_of(align_of_len(len)).ok_or_else(|| no_memory(len))?;
         for scratch in KEPT.iter().filter_map(Self::take) {
             if scratch.len >= len {
-                return scratch;
+                return Ok(scratch);
             }
             // What is too small now is likely to stay so.
             scratch.free();
         }
-        Self::new(len)
+        Self::new(len).ok_or_else(|| no_memory(len))
     }
 
     fn free(self) {
@@ -55,15 +60,14 @@ impl Scratch {
         Layout::from_size_align(len, align_of_len(len)).expect("a length that was allocated before")
     }
 
-    fn new(len: usize) -> Self {
-        let layout =
-            Layout::from_size_align(len, align_of_len(len)).expect("transforms are smaller than the address space");
+    fn new(len: usize) -> Option<Self> {
+        let layout = Layout::from_size_align(len, align_of_len(len)).ok()?;
         // SAFETY: the length is not 0.
-        let at = NonNull::new(unsafe { alloc(layout) }).unwrap_or_else(|| handle_alloc_error(layout));
+        let at = NonNull::new(unsafe { alloc(layout) })?;
         advise_huge_pages(at, len);
         // SAFETY: ours alone, and so long. Rows and lanes that nobody needs are read, and must be numbers.
         unsafe { at.write_bytes(0, len) };
-        Self { at, len }
+        Some(Self { at, len })
     }
 
     fn take(place: &AtomicU64) -> Option<Self> {
@@ -101,7 +105,29 @@ impl Drop for Scratch {
     }
 }
 
+#[cold]
+fn no_memory(len: usize) -> Error {
+    let message = format!("no memory for {} beside a transform: transform fewer planes at a time", human(len as u64));
+    Error::new(Kind::ArenaFull, message)
+}
+
 /// Large ones begin at a huge page and are whole ones, because columns are many pages apart.
 fn align_of_len(len: usize) -> usize {
     if len >= HUGE_PAGE { HUGE_PAGE } else { PAGE }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// The allocator's answer was the end of the process.
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri ends when there is no memory")]
+    fn memory_that_there_is_not_is_an_error() {
+        for len in [1 << 60, usize::MAX >> 1, usize::MAX] {
+            let error = Scratch::of(len).err().expect("no such memory");
+            assert!(error.kind() == Kind::ArenaFull && error.to_string().contains("TiB"), "{error}");
+        }
+        assert!(Scratch::of(100).unwrap().len >= 100);
+    }
 }
