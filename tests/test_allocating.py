@@ -452,6 +452,8 @@ POINTERS = """
     n = 5000
     with nds.allocating():
         texts = np.array([f"text {i}" for i in range(n)], object)
+        grown = np.array([f"text {i}" for i in range(n)], object)
+        grown.resize(3 * n, refcheck=False)
         empty = np.empty(n, object)
         records = np.zeros(n, [("a", "i4"), ("o", object), ("b", "i4")])
         late = np.zeros(n, [("wide", "f8", 1000), ("o", object)])
@@ -462,9 +464,9 @@ POINTERS = """
     if not pid:
         os.read(there[0], 1)                  # the parent has changed its own
         good = texts[0] == "text 0" and records["o"][7] == "text 7" and numbers[1] == 1
-        texts[:] = "child"
+        texts[:] = grown[:] = "child"
         numbers[2] = 2
-        del texts, empty, records, late
+        del texts, grown, empty, records, late
         gc.collect()
         os.write(here[1], b"x")
         if not os.fork():
@@ -476,14 +478,15 @@ POINTERS = """
     os.read(here[0], 1)
     assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
     assert texts[0] == "parent " * 3 and texts[1] == "text 1" and texts[-1] == f"text {n - 1}"
+    assert grown[1] == "text 1" and grown[-1] == 0
     assert records["o"][7] == empty[3] == late["o"][-1] == "parent " * 3 and records["o"][8] == "text 8"
     assert numbers[2] == 2 and nds.is_shared(numbers)
     if not os.fork():                         # once more, with the same
-        del texts, empty, records, late
+        del texts, grown, empty, records, late
         os._exit(0)
     assert os.wait()[1] == 0 and texts[1] == "text 1" and records["o"][8] == "text 8"
     place, size = texts.ctypes.data, nds.stats()["bytes"]
-    del texts, empty, records, late, numbers
+    del texts, grown, empty, records, late, numbers
     gc.collect()
     assert nds.stats()["blocks"] == 0, nds.stats()
     with nds.allocating():

@@ -128,7 +128,7 @@ unsafe extern "C" fn calloc(context: *mut c_void, items: usize, item_bytes: usiz
 unsafe extern "C" fn realloc(context: *mut c_void, old: *mut c_void, len_bytes: usize) -> *mut c_void {
     // SAFETY: called as a handler of ours. NumPy resizes what a handler gave it: a block that begins here was given by this
     // one or by one of ours outside of it.
-    unsafe { context_at(context).scope.realloc(old.cast(), len_bytes).cast() }
+    unsafe { context_at(context).scope.realloc(old.cast(), len_bytes, has_objects).cast() }
 }
 
 unsafe extern "C" fn free(context: *mut c_void, address: *mut c_void, len_bytes: usize) {

@@ -85,8 +85,8 @@ impl Malloc {
     }
 
     /// Makes the block at `address` one of `len_bytes`, whose address this returns. It moves when it grows, and when more
-    /// than half of it would be left over: into the arena if that is `worthwhile`, or else to what `elsewhere` gives. Null
-    /// if there is none; then the block stays as it is.
+    /// than half of it would be left over: into the arena if that is `worthwhile` and `judge` says that the block holds no
+    /// pointers into this process, or else to what `elsewhere` gives. Null if there is none; then the block stays as it is.
     ///
     /// # Safety
     /// As [`Self::free`]; and `elsewhere` returns memory of the length that it is asked for, or null.
@@ -95,6 +95,7 @@ impl Malloc {
         address: *mut u8,
         len_bytes: usize,
         worthwhile: bool,
+        judge: Judge,
         elsewhere: impl FnOnce(usize) -> *mut u8,
     ) -> Whose<*mut u8> {
         // SAFETY: the caller's.
@@ -107,7 +108,9 @@ impl Malloc {
         if (had / 2..=had).contains(&len_bytes) {
             return Whose::Ours(hold.into_address());
         }
-        let new = if worthwhile { self.alloc(len_bytes) } else { None };
+        // A new block is not watched: with pointers in it a forked child would write into its parent's objects.
+        let is_shareable = worthwhile && !judge(hold.as_ptr().addr(), had);
+        let new = if is_shareable { self.alloc(len_bytes) } else { None };
         let new = new.map_or_else(|| elsewhere(len_bytes), NonNull::as_ptr);
         if new.is_null() {
             // The old block stays the caller's, and is large enough if it was to shrink.
@@ -207,8 +210,8 @@ pub struct Scope<A> {
     memory: Malloc,
     min_bytes: usize,
     is_open: AtomicBool,
-    /// The allocator that it is in the place of.
-    beside: A,
+    /// The scope that it is in the place of, if it is in one's.
+    outer: Option<A>,
     /// The nearest one outside that is no scope: memory that is not shared.
     ordinary: A,
     /// Whether that may itself lead back to a scope further out.
@@ -222,15 +225,15 @@ thread_local! {
 }
 
 impl<A: Other + Copy> Scope<A> {
-    /// A scope for pieces of at least `min_bytes` in the place of `beside`, which is no scope; it `is_foreign` if it may lead
-    /// back to one.
-    pub fn new(memory: Malloc, min_bytes: usize, beside: A, is_foreign: bool) -> Self {
-        Self { memory, min_bytes, is_open: AtomicBool::new(true), beside, ordinary: beside, is_foreign }
+    /// A scope for pieces of at least `min_bytes` in the place of `ordinary`, which is no scope; it `is_foreign` if it may
+    /// lead back to one.
+    pub fn new(memory: Malloc, min_bytes: usize, ordinary: A, is_foreign: bool) -> Self {
+        Self { memory, min_bytes, is_open: AtomicBool::new(true), outer: None, ordinary, is_foreign }
     }
 
     /// The same in the place of `beside`, which is the scope `outer`.
     pub fn within(memory: Malloc, min_bytes: usize, beside: A, outer: &Self) -> Self {
-        Self { beside, ..Self::new(memory, min_bytes, outer.ordinary, outer.is_foreign) }
+        Self { outer: Some(beside), ..Self::new(memory, min_bytes, outer.ordinary, outer.is_foreign) }
     }
 
     /// Gives no more blocks from now on.
@@ -257,18 +260,18 @@ impl<A: Other + Copy> Scope<A> {
         self.allocate(items.saturating_mul(item_bytes), alloc, |other| other.calloc(items, item_bytes))
     }
 
-    /// Memory that changes its size. What was shared stays shared, also after the end; what was not stays so, because its
-    /// length is known to its allocator only.
+    /// Memory that changes its size. What was shared stays shared, also after the end, unless `judge` says that it holds
+    /// pointers into this process; what was not stays so, because its length is known to its allocator only.
     ///
     /// # Safety
     /// As [`Malloc::resize`], where no `elsewhere` is asked; or `old` is of an allocator outside.
-    pub unsafe fn realloc(&self, old: *mut u8, len_bytes: usize) -> *mut u8 {
+    pub unsafe fn realloc(&self, old: *mut u8, len_bytes: usize, judge: Judge) -> *mut u8 {
         let worthwhile = len_bytes >= self.min_bytes && !PASSING.get();
         let elsewhere = |len_bytes| self.ask_ordinary(|ordinary| ordinary.malloc(len_bytes));
         // SAFETY: the caller's; an allocator gives as much as it is asked for.
-        match unsafe { self.memory.resize(old, len_bytes, worthwhile, elsewhere) } {
+        match unsafe { self.memory.resize(old, len_bytes, worthwhile, judge, elsewhere) } {
             Whose::Ours(new) => new,
-            Whose::Elsewhere => self.beside.realloc(old, len_bytes),
+            Whose::Elsewhere => self.beside().realloc(old, len_bytes),
             Whose::Lost => std::ptr::null_mut(),
         }
     }
@@ -280,7 +283,7 @@ impl<A: Other + Copy> Scope<A> {
     pub unsafe fn free(&self, address: *mut u8, len_bytes: usize) {
         // SAFETY: the caller's.
         if let Whose::Elsewhere = unsafe { self.memory.free(address) } {
-            self.beside.free(address, len_bytes);
+            self.beside().free(address, len_bytes);
         }
     }
 
@@ -290,18 +293,23 @@ impl<A: Other + Copy> Scope<A> {
         &self,
         len_bytes: usize,
         alloc: impl FnOnce(&Malloc) -> Option<NonNull<u8>>,
-        ask: impl FnOnce(&A) -> *mut u8,
+        ask: impl Fn(&A) -> *mut u8,
     ) -> *mut u8 {
         if len_bytes < self.min_bytes {
             return self.ask_ordinary(ask);
         }
         if !self.is_open() {
-            return ask(&self.beside);
+            return self.outer.as_ref().map_or_else(|| self.ask_ordinary(&ask), &ask);
         }
         match if PASSING.get() { None } else { alloc(&self.memory) } {
             Some(block) => block.as_ptr(),
             None => self.ask_ordinary(ask),
         }
+    }
+
+    /// The allocator that it is in the place of.
+    fn beside(&self) -> A {
+        self.outer.unwrap_or(self.ordinary)
     }
 
     #[inline]
@@ -384,10 +392,11 @@ mod tests {
         // SAFETY: each block has the bytes that it was asked for, and its address comes back once; `outside` has 100.
         unsafe {
             (0..4096).for_each(|at| address.add(at).write(at as u8));
-            assert_eq!(malloc.resize(address, 3000, true, none), Whose::Ours(address), "most of it stays");
-            let Whose::Ours(larger) = malloc.resize(address, 20_000, true, none) else { panic!("it is ours") };
+            assert_eq!(malloc.resize(address, 3000, true, never, none), Whose::Ours(address), "most of it stays");
+            let Whose::Ours(larger) = malloc.resize(address, 20_000, true, never, none) else { panic!("it is ours") };
             assert!(malloc.arena.contains(larger.addr()) && (0..4096).all(|at| larger.add(at).read() == at as u8));
-            let Whose::Ours(small) = malloc.resize(larger, 100, false, |len| if len == 100 { room } else { none(len) })
+            let Whose::Ours(small) =
+                malloc.resize(larger, 100, false, never, |len| if len == 100 { room } else { none(len) })
             else {
                 panic!("it is ours")
             };
@@ -396,14 +405,33 @@ mod tests {
         assert!(outside.iter().enumerate().all(|(at, &byte)| byte == at as u8));
     }
 
+    /// It went to a block that nobody watched: parent and forked child had the pointers in common.
+    #[test]
+    fn what_holds_pointers_moves_out_of_the_arena() {
+        let (malloc, mut outside) = (malloc(), vec![0_u8; 20_000]);
+        let room = outside.as_mut_ptr();
+        let address = malloc.alloc_zeros(PAGE, |_, _| true).unwrap().as_ptr();
+        // SAFETY: the block has so many bytes, and its address comes back once; `outside` has those that are asked for.
+        unsafe {
+            address.write_bytes(7, PAGE);
+            let moved = malloc.resize(address, 20_000, true, |at, len| at > 0 && len == PAGE, |_| room);
+            assert_eq!((moved, used_bytes(&malloc)), (Whose::Ours(room), 0));
+        }
+        assert!(outside[..PAGE].iter().all(|&byte| byte == 7));
+    }
+
     #[test]
     fn without_room_a_block_stays_what_it_is() {
         let malloc = malloc();
         let address = malloc.alloc(4096).unwrap().as_ptr();
         // SAFETY: the address comes back once, at the end.
         unsafe {
-            assert_eq!(malloc.resize(address, 1 << 30, true, none), Whose::Ours(std::ptr::null_mut()));
-            assert_eq!(malloc.resize(address, 10, false, none), Whose::Ours(address), "there is room for fewer bytes");
+            assert_eq!(malloc.resize(address, 1 << 30, true, never, none), Whose::Ours(std::ptr::null_mut()));
+            assert_eq!(
+                malloc.resize(address, 10, false, never, none),
+                Whose::Ours(address),
+                "there is room for fewer bytes"
+            );
             assert_eq!(malloc.free(address), Whose::Ours(()));
         }
         assert_eq!((malloc.counts.refused(), used_bytes(&malloc)), ((1, 1 << 30), 0));
@@ -449,7 +477,7 @@ mod tests {
         assert!(arena.contains(block.addr()) && inner.malloc(8192).is_null());
         // SAFETY: the block is the scope's, and comes back once; the other address is no block.
         unsafe {
-            assert_eq!(inner.realloc(block, 8000), block, "what was shared stays shared");
+            assert_eq!(inner.realloc(block, 8000, never), block, "what was shared stays shared");
             inner.free(block, 8000);
             inner.free(std::ptr::null_mut(), 1);
         }
@@ -466,6 +494,9 @@ mod tests {
         let inner = Scope::new(memory(), 4096, Asked(&heard, "foreign", Some(&outer)), true);
         assert!(inner.malloc(100).is_null(), "no block, though the outer scope would have one for 8192 bytes");
         assert_eq!(heard.take(), ["foreign", "plain"]);
+        inner.close();
+        assert!(inner.malloc(8192).is_null(), "nor when the inner one is closed");
+        assert_eq!(heard.take(), ["foreign", "plain"]);
     }
 
     #[test]
@@ -476,7 +507,7 @@ mod tests {
         // SAFETY: no block begins at the first two; the last comes back once.
         unsafe {
             assert_eq!(malloc.free(&raw mut byte), Whose::Elsewhere);
-            assert_eq!(malloc.resize(block.add(64), 10, true, none), Whose::Elsewhere, "a place inside a block");
+            assert_eq!(malloc.resize(block.add(64), 10, true, never, none), Whose::Elsewhere, "a place inside a block");
             assert_eq!(malloc.free(block), Whose::Ours(()));
         }
     }
