@@ -1,8 +1,8 @@
 //! Names for objects, for all processes of an arena.
 //!
-//! A name stands for one object, of one kind, by the block that keeps it. It is weak: it finds a block that somebody holds, and is free again once nobody does. So nothing that only has
-//! a name stays behind. The table of names is itself such a block: the arena's root, which every block that has a name
-//! keeps as its child.
+//! A name stands for one object, of one kind, by the block that keeps it. It is weak: it finds a block that somebody
+//! holds, and is free again once nobody does. So nothing that only has a name stays behind. The table of names is itself
+//! such a block: the arena's root, which every block that has a name keeps as its child.
 //!
 //! In an arena that lasts (a file with a path) it is the other way round: the table stays, and a name keeps its object, by a
 //! record of the table's. A record is made before its entry and ends after it. So a death leaves at most a record without an
@@ -22,7 +22,7 @@ use crate::arena::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::head::{self, HeadKind};
-use crate::lock::{self, Death, Lock, Quiet};
+use crate::lock::{Entered, Lock};
 use crate::os::kill::{Point, point};
 use crate::os::proc;
 use crate::prim::{
@@ -122,14 +122,15 @@ pub fn find_or_make(
     in_table(arena, deadline, |table| find_or_enter(table, wanted, make, deadline))
 }
 
-/// Does something with the table of names, under its lock.
+/// Does something with the table of names, under its lock. No code of users runs meanwhile: a signal handler that asked for
+/// a name would wait for its own thread.
 fn in_table<T>(arena: &Arc<Arena>, deadline: &Deadline, act: impl FnOnce(&Hold) -> Result<T>) -> Result<T> {
     let table = arena.root(TABLE_BYTES, deadline)?;
-    // Whoever died in here left at most an entry whose block is not named yet, or one that is.
-    lock::acquire(&table, Death::Recover, deadline)?;
+    // Whoever died in here left at most an entry whose block is not named yet, or one that is: nothing to put in order.
+    let (entered, _) = Entered::enter(&table, deadline)?;
     let before = named_in(&table);
     let done = act(&table).and_then(|done| end_nameless(&table, &before, deadline).map(|()| done));
-    lock::release(&table)?;
+    entered.leave()?;
     done
 }
 
@@ -396,8 +397,6 @@ fn find_or_enter(
     }
     // An object that is over gives its name up, though somebody has it still.
     forget(table, wanted.name);
-    // The caller's check may run a signal handler that asks for a name: not under this lock.
-    let _quiet = Quiet::begin();
     let entry = entries(table).find(|entry| is_free(table.arena(), entry)).ok_or_else(too_many)?;
     let hold = make()?;
     enter(table, entry, (wanted.kind, wanted.name), &hold, deadline).map(|()| hold)
@@ -552,6 +551,7 @@ mod tests {
     use super::*;
 
     use crate::dice::Dice;
+    use crate::lock;
     use crate::prim::Ordering::SeqCst;
     use std::time::Duration;
 
@@ -572,14 +572,29 @@ mod tests {
     }
 
     #[test]
-    fn no_code_of_users_runs_while_a_name_is_made() {
+    fn no_code_of_users_runs_under_the_lock_of_the_table() {
         let (arena, _heap) = Arena::create_on_heap(4 << 20).unwrap();
         let mut make = || {
             assert!(lock::is_quiet());
             arena.alloc(100, 64, true, &FOREVER)
         };
-        find_or_make(&arena, &cache("tiles"), &mut make, &FOREVER).unwrap();
+        let made = find_or_make(&arena, &cache("tiles"), &mut make, &FOREVER).unwrap();
         assert!(!lock::is_quiet());
+        // The lock is had from the first look on, also by who makes nothing, puts a name or takes one away.
+        let looked = Wanted { is_over: &|_| !lock::is_quiet(), ..cache("tiles") };
+        assert_eq!(find(&arena, &looked, &FOREVER).unwrap().unwrap().block(), made.block());
+        assert!(!lock::is_quiet());
+    }
+
+    /// The table was locked for ever.
+    #[test]
+    fn a_panic_while_a_name_is_made_leaves_the_table_open() {
+        let (arena, _heap) = Arena::create_on_heap(4 << 20).unwrap();
+        let make = || find_or_make(&arena, &cache("tiles"), &mut || panic!("a bug"), &FOREVER).map(drop);
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(make)).is_err());
+        assert!(!lock::is_quiet());
+        let soon = Deadline::after(Duration::from_secs(5));
+        assert!(find(&arena, &cache("tiles"), &soon).unwrap().is_none());
     }
 
     #[test]
