@@ -162,7 +162,7 @@ impl Told {
     fn name(&self, joined: Option<&Locator>) -> Result<Option<String>> {
         let texts = [&self.parent, &self.environment].into_iter();
         let mut texts = texts.filter(|text| joined.is_none_or(|locator| locators_in(text).any(|one| one == *locator)));
-        let name = texts.find_map(|text| text.split(',').find_map(|text| text.trim_start().strip_prefix('@')));
+        let name = texts.find_map(|text| named_in(text));
         let told = |error: Error| {
             let text = format!("{error}, behind the @ in {VARIABLE}");
             error.saying(text)
@@ -174,7 +174,7 @@ impl Told {
     /// whoever wrote it by hand meant something.
     pub fn unread(&self) -> Option<String> {
         let text = self.environment.trim_matches([',', ' ']);
-        let is_read = text.is_empty() || text.contains('@') || locators_in(text).next().is_some();
+        let is_read = text.is_empty() || named_in(text).is_some() || locators_in(text).next().is_some();
         let shown: String = text.chars().take(60).collect();
         (!is_read && !text.starts_with("nds")).then(|| {
             format!(
@@ -189,6 +189,11 @@ impl Told {
         let budget_bytes = budget.map(parse_size).transpose()?;
         Ok(Options { budget_bytes, budget_from_environment: budget.is_some(), ..Options::default() })
     }
+}
+
+/// The name behind an `@` in a list.
+fn named_in(text: &str) -> Option<&str> {
+    text.split(',').find_map(|text| text.trim_start().strip_prefix('@'))
 }
 
 fn locators_in(text: &str) -> impl Iterator<Item = Locator> {
@@ -798,6 +803,18 @@ mod tests {
     fn a_name_is_passed_on_with_its_spaces() {
         for name in [" lab ", "lab\u{a0}", "@", "a\u{2028}"] {
             assert_eq!(told(&format!("{}, @{name}", locator(9, 1)), "").name(None).unwrap().as_deref(), Some(name));
+        }
+    }
+
+    #[test]
+    fn a_text_that_means_nothing_is_told_and_one_of_a_process_is_not() {
+        let unread = |text: &str| told("", text).unread();
+        for text in ["lab", "lab@home", "me@example.org", "1, lab"] {
+            assert!(unread(text).is_some_and(|said| said.contains(text)), "{text:?}");
+        }
+        let gone = "nds0-of-another-version";
+        for text in ["", ",", "@lab", &format!("{},@lab", locator(9, 1)), ", @lab", gone] {
+            assert_eq!(unread(text), None, "{text:?}");
         }
     }
 
