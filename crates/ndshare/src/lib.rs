@@ -106,7 +106,7 @@
 //! The modules stand on floors, and a module names only modules of lower floors:
 //!
 //! ```text
-//! error  prim      words: one error type, with data; the only door to atomics
+//! error  prim      one error type, with data; the only door to atomics, and a private lock
 //! layout  varint   pure arithmetic of shape, strides and sizes; numbers as bytes
 //! element          what an item is
 //! kernel           byte movers on raw pointers
@@ -235,6 +235,8 @@ pub fn warm_up() {
     let _ = os::limits::memory_limit();
     // What fails here is an error of the first call that needs a session.
     let _ = session::warm_up();
+    // Last: the handlers that are registered last come first before a fork, so helpers end before anything is locked.
+    pool::watch_forks();
 }
 
 // A model needs only the algorithms: what maps memory or calls the system has no place in it.

@@ -310,7 +310,8 @@ fn serve() {
     }
 }
 
-fn watch_forks() {
+/// Has the helpers end before every fork from now on.
+pub(crate) fn watch_forks() {
     static HANDLERS: OnceLock<()> = OnceLock::new();
     HANDLERS.get_or_init(|| {
         // Without memory for a handler there is none for a fork either.

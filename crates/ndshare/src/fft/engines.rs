@@ -23,7 +23,7 @@ extern "C" fn after_fork() {
 }
 
 /// Has the locks of both caches held across every fork from now on.
-fn watch_forks() {
+pub(super) fn watch_forks() {
     static HANDLERS: OnceLock<()> = OnceLock::new();
     HANDLERS.get_or_init(|| {
         // Without memory for a handler there is none for a fork either.

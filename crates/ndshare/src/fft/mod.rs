@@ -56,9 +56,12 @@ pub use plan::{Plan, RawArray};
 pub use spec::{Options, Spec};
 pub use transform::{Axes, Family, Norm, Transform};
 
-/// Looks now at what is looked at once in a process; a variable that says nonsense is an error of the first transform.
-#[cfg(not(loom))]
+use crate::os::cpu;
+
+/// Looks now at what is looked at once in a process, and registers what is done at forks. A variable that says nonsense is
+/// an error of the first transform.
 pub(crate) fn warm_up() {
+    engines::watch_forks();
     let _ = vertical::AxisOrder::asked();
-    let _ = crate::os::cpu::second_cache_bytes();
+    let _ = (cpu::first_cache_bytes(), cpu::second_cache_bytes());
 }
