@@ -35,7 +35,7 @@ pub fn contiguous(shape: &[usize], itemsize: usize, fortran: bool) -> Result<(Ve
 }
 
 /// Strides of an array whose axes lie in memory in the order `axes`, the outermost first. A length of 0 counts as 1, as in
-/// NumPy. For a shape whose contiguous array can be.
+/// NumPy. The shape is one that [`contiguous`] takes.
 ///
 /// # Errors
 /// `InvalidValue` when `axes` does not name each axis once.
@@ -375,7 +375,7 @@ fn goes_before<'a>(
 /// `K`, `M`, `G`, `T`, alone or with `iB`, are powers of 1024; with `B` they are powers of 1000.
 ///
 /// # Errors
-/// `InvalidValue` for anything else, for zero, and for more than `u64` holds.
+/// `InvalidValue` for anything else, for less than a byte, and for 9.2e18 bytes or more.
 pub fn parse_size(text: &str) -> Result<u64> {
     let bad =
         || Error::value(format!("expected a size such as \"8 GiB\", \"512MB\" or a number of bytes, got {text:?}"));
@@ -405,7 +405,8 @@ pub fn human(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes as f64;
     let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
+    // What would be printed as 1024.0 of a unit is 1.0 of the next one.
+    while value >= 1023.95 && unit + 1 < UNITS.len() {
         value /= 1024.0;
         unit += 1;
     }
@@ -500,6 +501,7 @@ mod tests {
         assert_eq!(human(4096), "4 KiB");
         assert_eq!(human(1500 << 10), "1.5 MiB");
         assert_eq!(human(17), "17 B");
+        assert_eq!((human(1023), human((1 << 20) - 1)), ("1023 B".into(), "1.0 MiB".into()));
     }
 
     #[test]
