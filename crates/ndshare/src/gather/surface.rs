@@ -91,6 +91,7 @@ impl<S> Surface<S> {
         self.hold.arena().check_writable("the canvas")?;
         // Only fillers write, and a death among them is seen by the epoch.
         let locked = Locked::acquire(vec![self.hold.clone()], Death::Recover, deadline)?;
+        // RAW: only compared.
         let epoch = self.epoch()?.load(Relaxed);
         let known = self.replace(None).filter(|known| known.epoch == epoch);
         let old = Tiles::new(known.map(|known| known.tiles).unwrap_or_default());

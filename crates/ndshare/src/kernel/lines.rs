@@ -93,7 +93,7 @@ const MOST_ROWS_AHEAD: usize = 8;
 #[inline(always)]
 pub(super) unsafe fn rows<V: Vector>(stores: Stores, dst: *mut u8, src: *const u8, rows: &Rows) {
     let (mut look_ahead, edges) = (LookAhead::new(rows), Edges::new(rows, rows.run));
-    // SAFETY: all three copy one run, which the caller vouches for.
+    // SAFETY: each arm copies one run after another, which the caller vouches for.
     unsafe {
         match stores {
             Stores::Vector => each(dst, src, rows, |dst, src| vectors::<V>(dst, src, rows.run)),

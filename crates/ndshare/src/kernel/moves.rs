@@ -24,9 +24,9 @@ pub struct Rows {
     pub rows: usize,
     /// Bytes of a row.
     pub run: usize,
-    /// Bytes from row to row.
+    /// Bytes from row to row in the destination.
     pub dst_row: isize,
-    /// Bytes from row to row.
+    /// Bytes from row to row in the source.
     pub src_row: isize,
 }
 
@@ -39,12 +39,12 @@ pub struct Items {
     pub count: usize,
     /// Bytes of an item.
     pub size: usize,
-    /// Bytes from row to row.
+    /// Bytes from row to row in the destination.
     pub dst_row: isize,
-    /// Bytes from row to row.
+    /// Bytes from row to row in the source.
     pub src_row: isize,
-    /// Bytes from item to item.
+    /// Bytes from item to item in the destination.
     pub dst_step: isize,
-    /// Bytes from item to item.
+    /// Bytes from item to item in the source.
     pub src_step: isize,
 }

@@ -266,7 +266,7 @@ fn is_given_up(fetch: Fetch) -> bool {
     matches!(fetch, Fetch::Load(_))
 }
 
-/// Keeps a world for as long as somebody uses it.
+/// Whether the tables of an arena were found to contradict themselves, so that all that is asked fails from then on.
 pub(super) fn is_poisoned(arena: &Arc<Arena>) -> bool {
     arena.stats().is_err()
 }

@@ -97,7 +97,7 @@ pub(super) fn value(arena: &Arc<Arena>, number: u64) -> Result<Array> {
     Ok(array)
 }
 
-/// What of a world has been gives its memory to the next one.
+/// An arena for a world: on the heap in the memory of the world before, if there was one.
 fn arena_of(ground: Ground, before: Option<Arc<Heap>>) -> (Arc<Arena>, Option<Arc<Heap>>) {
     if ground == Ground::Shared {
         let options = Options { budget_bytes: Some(BUDGET), ..Options::default() };
