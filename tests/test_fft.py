@@ -938,7 +938,7 @@ def test_shifts_are_scipys() -> None:
     rng = np.random.default_rng(17)
     for shape in [(1,), (4,), (5,), (3, 4), (5, 6, 7), (0, 3)]:
         x = rng.standard_normal(shape)
-        all_axes: list[Any] = [None, *range(-len(shape), len(shape)), tuple(range(len(shape)))]
+        all_axes: list[Any] = [None, *range(-len(shape), len(shape)), tuple(range(len(shape))), (0, 0), (-1, 0, -1)]
         for axes, name in itertools.product(all_axes, ("fftshift", "ifftshift")):
             assert (ours(name)(x, axes) == theirs(name)(x, axes)).all()
     assert nds.fft.fftshift(7.0) == 7

@@ -18,6 +18,7 @@ import pytest
 
 import ndshare as nds
 from helpers import HANG, environment
+from ndshare import _html
 
 LOAD = """
 import sys, time
@@ -244,3 +245,10 @@ def test_an_arena_in_a_notebook() -> None:
     assert held.sum() == 0
     arena.close()
     assert arena._repr_html_() is None, "the text is shown instead"
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(999, "999 B"), (1023693, "1000 KiB"), (2**20, "1 MiB"), (2**50, "1024 TiB")]
+)
+def test_bytes_are_said_without_an_exponent(size: int, text: str) -> None:
+    assert _html._bytes(size) == text

@@ -172,6 +172,19 @@ def test_a_loop_goes_on_until_it_is_stopped_in_a_ring_of_ours(tmp_path: Path) ->
     assert len(list(reader)) <= 4 + 1
 
 
+def test_a_replay_that_is_always_late_stops_too(tmp_path: Path) -> None:
+    """The only frame of a loop is always due, and a ring that drops frames always has room."""
+    path = recorded(tmp_path / "run.npy", frames=1)
+    ring = nds.Ring(SHAPE, np.uint16, slots=4, when_full="drop_oldest", meta=[("gain", "f8")])
+    replay = nds.replay(path, ring, speed=1.0, loop=True)
+    try:
+        assert wait_until(lambda: replay.stats()["frames"] >= 15, HANG)
+        replay.stop(timeout=10)
+    finally:
+        if alive(replay.pid):
+            os.kill(replay.pid, signal.SIGKILL)
+
+
 def test_it_waits_for_readers_and_ends_with_the_process_that_asked(tmp_path: Path) -> None:
     path = recorded(tmp_path / "run.npy")
     replay = nds.replay(path, speed=None)

@@ -152,6 +152,11 @@ def _of_bytes(part: int, whole: int) -> str:
 def _bytes(size: float) -> str:
     for unit in ("B", "KiB", "MiB", "GiB"):
         if size < 1024:
-            return f"{size:.3g} {unit}" if size < 1000 else f"{size:.0f} {unit}"
+            return f"{_digits(size)} {unit}"
         size /= 1024
-    return f"{size:.3g} TiB"
+    return f"{_digits(size)} TiB"
+
+
+def _digits(size: float) -> str:
+    # From 999.5 on three digits would be written with an exponent.
+    return f"{size:.3g}" if size < 999.5 else f"{size:.0f}"

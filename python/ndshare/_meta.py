@@ -126,10 +126,16 @@ def fitting(name: str, dtype: np.dtype[Any], value: Any) -> Any:
 
 
 def _number(name: str, base: np.dtype[Any], value: int) -> Any:
+    said = f"meta field {name!r}: expected a number that fits {base}, got {value}"
     try:
-        return base.type(value)
+        with np.errstate(over="ignore"):
+            number = base.type(value)
     except OverflowError as error:
-        raise OverflowError(f"meta field {name!r}: expected a number that fits {base}, got {value}") from error
+        raise OverflowError(said) from error
+    # NumPy makes infinity of an integer that is too large for a short float.
+    if not np.isfinite(number):
+        raise OverflowError(said)
+    return number
 
 
 def _check_range(name: str, base: np.dtype[Any], given: Any) -> None:
@@ -185,9 +191,15 @@ def _time(name: str, base: np.dtype[Any], value: Any, given: Any) -> Any:
     if given.dtype.kind in "fcSV" or (given.dtype.kind in "iub" and base.kind == "M"):
         raise TypeError(f"meta field {name!r}: expected {base}, got {given.dtype}")
     try:
-        return np.asarray(value, base)
+        time = np.asarray(value, base)
     except (TypeError, ValueError, OverflowError) as error:
         raise type(error)(f"meta field {name!r}: expected {base}, got {value!r}: {error}") from error
+    # NumPy wraps a time that is out of range for a finer unit, so it is compared on the way back.
+    if given.dtype.kind == base.kind and np.can_cast(given.dtype, base, "safe"):
+        back = time.astype(given.dtype)
+        if np.any((back != given) & ~(np.isnat(back) & np.isnat(given))):
+            raise OverflowError(f"meta field {name!r}: expected a time that fits {base}, got {value!r}")
+    return time
 
 
 def _structure(name: str, dtype: np.dtype[Any], value: Any) -> Any:

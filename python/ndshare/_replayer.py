@@ -91,7 +91,8 @@ class Replayer:
         return self._begun + round((time_ns - self._times[0]) / speed)
 
     def _wait_until(self, due: int) -> None:
-        if not due and self._side.is_stopped():
+        # Asked for each frame: one that is late does not wait, and a ring that drops frames has always room.
+        if self._side.is_stopped():
             raise _StoppedError
         while (left := (due - time.monotonic_ns()) / 1e9) > 0:
             self._nap(min(left, _LOOK_EVERY))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any, SupportsIndex, cast, overload
@@ -93,11 +94,13 @@ def ifftshift(x: Any, axes: _Axes = None) -> NDArray[Any]:
 def _shifted(x: ArrayLike, axes: Any, rounded: int) -> NDArray[Any]:
     a = np.asarray(x)
     which: tuple[int, ...] = tuple(range(a.ndim)) if axes is None else _axes(axes)
-    middles = {axis % a.ndim if -a.ndim <= axis < a.ndim else _no_axis(axis, a.ndim) for axis in which}
+    # An axis that is named twice is shifted twice, as in NumPy.
+    times = Counter(axis % a.ndim if -a.ndim <= axis < a.ndim else _no_axis(axis, a.ndim) for axis in which)
     out = _arrays.empty_like(a)
     # What was before the middle of an axis goes to its end, and the rest to its start.
     parts = [
-        _halves(a.shape[axis], rounded) if axis in middles else [(slice(None), slice(None))] for axis in range(a.ndim)
+        _halves(length, times[axis] * ((length + rounded) // 2)) if times[axis] else [(slice(None), slice(None))]
+        for axis, length in enumerate(a.shape)
     ]
     for part in product(*parts):
         # The ellipsis keeps an array an array where there are no axes.
@@ -115,8 +118,9 @@ def _no_axis(axis: int, ndim: int) -> int:
     raise np.exceptions.AxisError(axis, ndim)
 
 
-def _halves(length: int, rounded: int) -> list[tuple[slice, slice]]:
-    shift = (length + rounded) // 2
+def _halves(length: int, shift: int) -> list[tuple[slice, slice]]:
+    """Return where the two parts of an axis go that is rolled by `shift` items, and whence they come."""
+    shift %= max(1, length)
     return [(slice(shift, None), slice(0, length - shift)), (slice(0, shift), slice(length - shift, None))]
 
 
