@@ -118,6 +118,10 @@ class Access(enum.Flag):
     WRITE = enum.auto()
 
 
+class Open(enum.Flag, boundary=enum.KEEP):
+    READ = enum.auto()
+
+
 class Word(str):
     __slots__ = ()
 
@@ -268,6 +272,13 @@ def test_keys_of_an_enum_that_is_not_there_are_an_error_and_no_import() -> None:
         with pytest.raises((ValueError, KeyError)):
             _cache.key_of(ord("e"), parts)
     assert "no.such.module" not in sys.modules
+
+
+def test_a_flag_with_bits_that_no_member_has_comes_back() -> None:
+    """The keys of such a cache could not be gone through: KeyError '8'."""
+    cache = nds.Cache("1 MiB")
+    cache[Open(9)] = np.zeros(1)
+    assert list(cache) == [Open(9)]
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])

@@ -129,7 +129,8 @@ def _enum_member(parts: Any) -> enum.Enum:
     if isinstance(name, str) and issubclass(found, enum.Flag):
         whole = found(0)
         for part in name.split("|"):
-            whole |= found[part]
+            # Bits that no member has are in the name as a number.
+            whole |= found(int(part, 0)) if part[:1].isdecimal() else found[part]
         return whole
     return found(name)
 
