@@ -14,9 +14,9 @@ import subprocess
 import sys
 import textwrap
 import weakref
-from dataclasses import dataclass, make_dataclass
+from dataclasses import InitVar, dataclass, make_dataclass
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, ClassVar, TypedDict, cast
 
 import numpy as np
 import pytest
@@ -34,6 +34,14 @@ NESTED: dict[str, Any] = {"cam": FIELDS, "pair": ((3, "f4"), ((2, 2), "i8")), "t
 class View:
     rgb: NDArray[np.uint8]
     depth: NDArray[np.uint16]
+
+
+@dataclass
+class ViewWithMore(View):
+    """What is no field of an instance is none of a frame either."""
+
+    channels: ClassVar[int] = 3
+    scale: InitVar[float] = 1.0
 
 
 @dataclass
@@ -141,6 +149,7 @@ def test_what_is_put_may_be_a_mapping_a_dataclass_or_an_item_with_fields() -> No
     assert isinstance(told.cam, View)
     assert told.pair[1].shape == (2, 2)
     assert type(got[1]["cam"].tree(ViewDict)) is dict
+    assert type(got[1]["cam"].tree(ViewWithMore)) is ViewWithMore
     with pytest.raises(TypeError, match="with the fields cam, pair, time, got View with rgb, depth"):
         got[1].tree(View)
     with pytest.raises(TypeError, match=r"expected fields for View, got an array of shape \(4, 6, 3\) of uint8"):

@@ -204,8 +204,10 @@ def wish_of(dtype: np.dtype[Any], kind: Any) -> Wish:
     if not is_dict and not (dataclasses.is_dataclass(kind) and isinstance(kind, type)):
         raise TypeError(f"expected a dataclass or a TypedDict to take the fields, got {kind!r}")
     hints = get_type_hints(kind)
-    if set(hints) != set(dtype.names):
-        names, told = ", ".join(dtype.names), ", ".join(hints) or "none"
+    # A ClassVar and an InitVar of a dataclass have hints, and are no fields.
+    wanted = list(hints) if is_dict else [field.name for field in dataclasses.fields(kind)]
+    if set(wanted) != set(dtype.names):
+        names, told = ", ".join(dtype.names), ", ".join(wanted) or "none"
         raise TypeError(f"expected a class with the fields {names}, got {kind.__name__} with {told}")
     return Wish(dict if is_dict else kind, [_wish_in(dtype[name], hints[name]) for name in dtype.names])
 
