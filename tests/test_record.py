@@ -23,7 +23,7 @@ import pytest
 
 import ndshare as nds
 from helpers import HANG, alive, run, wait_until
-from ndshare import _record, _record_command
+from ndshare import _held, _record, _record_command, _task
 from ndshare._recorder import Output
 from ndshare._sinks import Look, _pages, _place, _zarr, new_sink
 from ndshare._sinks._file import File, LostError, as_bytes
@@ -346,6 +346,28 @@ def test_a_recording_whose_file_was_taken_away_says_so(tmp_path: Path) -> None:
     (tmp_path / "run.npy").unlink()
     with pytest.raises(nds.RecordError, match="removed or replaced while it was recorded"):
         recording.stop()
+
+
+def test_what_is_held_is_bounded_in_bytes_where_frames_differ_in_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first frame's size counted for all: after a small one thousands of large ones were held."""
+    monkeypatch.setattr(_held, "_MOST_BYTES", 4096)
+    ring = nds.Ring(slots=2, when_full="drop_oldest")
+    ring.put(np.zeros(1, np.uint8))
+    holding = _held.Holding(ring, 1)
+    for number in range(8):
+        ring.put(np.zeros(1024, np.uint8))
+        wait_until(lambda number=number: len(holding._frames) >= min(number + 2, 5))  # type: ignore[misc]
+    time.sleep(10 * _held._NAP)
+    assert [frame.nbytes for frame in holding._frames] == [1, *[1024] * 4]
+    holding.drop()
+
+
+def test_a_signal_without_a_name_is_told_by_its_number() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "import os; os.kill(os.getpid(), 40)"])
+    process.wait()
+    task = _task.Task.__new__(_task.Task)
+    task._process = process  # type: ignore[assignment]
+    assert task.how_it_died() == f"process {process.pid} was killed by signal 40"
 
 
 def test_lost_frames_are_counted_and_are_gaps_in_the_table(tmp_path: Path) -> None:

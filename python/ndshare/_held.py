@@ -36,6 +36,7 @@ class Holding:
         self.first = max(0, self.written - before)
         self._reader: Reader[Any] = ring.reader(start="oldest")
         self._frames: list[Any] = []
+        self._nbytes = 0  # of all frames that are held, which may differ in size
         self._is_over = False
         self._death: WriterDied | None = None
         self._take()
@@ -55,7 +56,7 @@ class Holding:
     def _has_room(self) -> bool:
         """Tell whether one more may be held: at most as many as the ring has slots, or some more of small ones."""
         held = len(self._frames)
-        return held < self._ring.slots or (held < _MOST and held * self._frames[0].nbytes < _MOST_BYTES)
+        return held < self._ring.slots or (held < _MOST and self._nbytes < _MOST_BYTES)
 
     def _take_one(self, timeout: float) -> int | None:
         """Take a frame, and return its number; None if there is none, and after a death, which ends a recording."""
@@ -70,6 +71,7 @@ class Holding:
             return None
         if frame.seq >= self.first:
             self._frames.append(frame)
+            self._nbytes += frame.nbytes
         return int(frame.seq)
 
     def end(self) -> Reader[Any]:

@@ -136,8 +136,11 @@ class Task:
     def how_it_died(self) -> str:
         """Say how a process ended that said nothing."""
         code = self._process.returncode
-        how = f"was killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"exited with {code}"
-        return f"process {self.pid} {how}"
+        if code is None or code >= 0:
+            return f"process {self.pid} exited with {code}"
+        # Most real-time signals have a number alone.
+        name = signal.Signals(-code).name if -code in {*signal.Signals} else f"signal {-code}"
+        return f"process {self.pid} was killed by {name}"
 
 
 class Stopping:
