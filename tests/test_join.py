@@ -722,6 +722,30 @@ def test_what_cannot_be_joined_is_refused() -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
 
 
+def test_distances_may_be_numbers_of_numpy() -> None:
+    """They were refused as no numbers; and an int8 would overflow beside a stamp."""
+    rings = [nds.Ring(1, "u1", slots=4) for _ in range(2)]
+    for by, within in (("time_ns", np.float32(0.5)), ("seq", np.int8(1))):
+        with nds.join([ring.reader(start="oldest") for ring in rings], within, by) as sets:
+            for ring in rings:
+                ring.put([1], time_ns=MS)
+            assert sets.get(timeout=HANG).complete
+
+
+def test_a_frame_is_found_in_its_set_by_identity() -> None:
+    """`index` and `count` compared arrays item by item: ValueError about the truth of an array."""
+    rings = [nds.Ring(2, "u1", slots=4) for _ in range(2)]
+    with nds.join([ring.reader() for ring in rings], 1.0) as sets:
+        for ring in rings:
+            ring.put([1, 2], time_ns=MS)
+            ring.close()
+        one = sets.get(timeout=HANG)
+    assert (one.index(one[1]), one.count(one[1]), one.count(None)) == (1, 1, 0)
+    assert (one.index(one[1], -1), one.index(one[0], 0, 1)) == (1, 0)
+    with pytest.raises(ValueError, match="expected a frame of this set"):
+        one.index(one[0], 1)
+
+
 def test_a_slow_reader_of_sets_loses_none() -> None:
     """What waits in the rings does not count for the deadline of those that are there."""
     rings = rig(3, slots=64)

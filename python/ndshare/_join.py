@@ -18,6 +18,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypedDict, TypeVar, cast, overload
 
+import numpy as np
+
 from ._closing import Closing
 from ._errors import Closed, Empty, WriterDied
 from ._matching import Match, Matcher, unmatched
@@ -111,6 +113,18 @@ class FrameSet(Sequence["Frame[Any] | None"]):
         # Arrays are compared item by item.
         return any(frame is mine for mine in self._frames)
 
+    def index(self, value: object, start: int = 0, stop: int | None = None) -> int:
+        """Return the first place of a frame, or of None. Raises ValueError if it is not here."""
+        # By identity, as in `__contains__`.
+        for place in range(len(self))[start:stop]:
+            if self._frames[place] is value:
+                return place
+        raise ValueError(f"expected a frame of this set, got another {type(value).__name__}")
+
+    def count(self, value: object) -> int:
+        """Return how often a frame, or None, is here."""
+        return sum(mine is value for mine in self._frames)
+
     # Any: a call with ** wants str.
     def keys(self) -> tuple[Any, ...]:
         """Return the names of the readers, or their places."""
@@ -202,6 +216,9 @@ class _Terms:
 
     def length(self, what: str, given: Any) -> Any:
         """Return a distance as stamps have it."""
+        if isinstance(given, np.generic):
+            # A number of NumPy would overflow in its own size beside a stamp.
+            given = given.item()
         if not isinstance(given, (int, float)) or not given >= 0 or given == float("inf"):
             unit = "seconds" if self.unit == _NS else f"the units of {self.by}"
             raise ValueError(f"expected {what} to be a number, 0 or more, in {unit}, got {given!r}")
@@ -587,7 +604,7 @@ class Join(Closing):
         reader = self._readers[stream]
         offset = self._offset_of(stream)
         lag, missed = (0, 0) if reader.closed else (reader.lag, reader.missed)
-        # What is decided and not yet given is matched, and waits.
+        # The frames of a set that is decided and not yet given are matched, and wait no more.
         return {
             "name": self._terms.names[self._terms.places[stream]],
             "state": self._matcher.states[stream],
