@@ -5,6 +5,7 @@ What is too large for every run of the tests is skipped, by name: `make test-lib
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -18,6 +19,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -55,6 +57,32 @@ def opened(png: bytes | None) -> np.ndarray[Any, Any]:
     image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
     assert png is not None
     return np.asarray(image.open(io.BytesIO(png)))
+
+
+def test_a_view_that_leaves_before_it_is_connected_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its connection stayed for as long as the kernel lived."""
+
+    class Socket:
+        is_closed = False
+
+        def close(self) -> None:
+            self.is_closed = True
+
+        async def read_message(self) -> str | None:
+            return None if self.is_closed else await asyncio.Event().wait()  # type: ignore[func-returns-value]
+
+    async def connect(*_: object, **__: object) -> Socket:
+        await relay._leave("a")
+        return socket
+
+    client = SimpleNamespace(HTTPRequest=lambda *_, **__: None, HTTPClientError=OSError)
+    monkeypatch.setitem(sys.modules, "tornado.httpclient", client)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "tornado.websocket", SimpleNamespace(websocket_connect=connect))  # type: ignore[arg-type]
+    said: list[Any] = []
+    relay, socket = _notebook.Relay("http://127.0.0.1:1/", lambda *each: said.append(each)), Socket()
+    asyncio.run(asyncio.wait_for(relay._join("a"), HANG))
+    assert socket.is_closed
+    assert (relay.views, said) == ({}, [({"view": "a", "lost": True},)])
 
 
 def test_a_still_is_a_picture_of_the_newest_frame() -> None:

@@ -61,6 +61,7 @@ class Relay:
         """Be between a view and the viewer until one of them is gone."""
         if len(self.views) >= _MOST_VIEWS:
             await self._leave(next(iter(self.views)))
+        self.views[view] = None  # until it is connected
         place = urlsplit(self._url)
         client, websocket = (importlib.import_module(f"tornado.{name}") for name in ("httpclient", "websocket"))
         wanted = client.HTTPRequest(
@@ -69,7 +70,11 @@ class Relay:
         with contextlib.suppress(
             OSError, client.HTTPClientError
         ):  # the viewer is closed, or has all the pages that it takes
-            socket = self.views[view] = await websocket.websocket_connect(wanted, max_message_size=_MOST_BYTES)
+            socket = await websocket.websocket_connect(wanted, max_message_size=_MOST_BYTES)
+            if view not in self.views:  # it has left meanwhile
+                socket.close()
+            else:
+                self.views[view] = socket
             while (message := await socket.read_message()) is not None:
                 is_text = isinstance(message, str)
                 self._send({"view": view, **({"text": message} if is_text else {})}, None if is_text else [message])
