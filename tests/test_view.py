@@ -638,6 +638,9 @@ def test_what_cannot_be_shown_is_refused() -> None:
         nds.view(np.zeros(3), open_browser=False)
     with pytest.raises(TypeError, match="Ring"):
         nds.view(nds.Lock(), open_browser=False)
+    for other in ("a text", 5):
+        with pytest.raises(TypeError, match="expected a Ring, a shared array or a Canvas, got"):
+            nds.view(other, open_browser=False)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="nothing"):
         nds.view()
 

@@ -121,10 +121,9 @@ def _is_in_notebook() -> bool:
 
 
 def _checked(one: Any) -> Ref[Any]:
-    reference = ref(one)
-    if isinstance(one, str) or not (isinstance(one, Ring) or hasattr(one, "dtype")):
+    if not (isinstance(one, Ring) or hasattr(one, "dtype")):
         raise TypeError(f"expected a Ring, a shared array or a Canvas, got {type(one).__name__}")
-    return reference
+    return ref(one)
 
 
 def _titles(shown: list[Any]) -> list[str]:
