@@ -87,6 +87,9 @@ def test_other_names_are_refused() -> None:
     assert done.code == 0
     assert "RuntimeWarning: expected NDSHARE_ENABLE to have names of 'billiard'" in done.err, done.err
     assert "got 'spark': left out" in done.err
+    # A blank after a comma is none of the name.
+    done = run("import ndshare", env=environment(NDSHARE_ENABLE="joblib, cloudpickle"))
+    assert (done.code, done.err) == (0, "")
 
 
 def test_a_library_that_is_not_there_is_named_and_nothing_is_enabled() -> None:

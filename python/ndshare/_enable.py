@@ -145,7 +145,8 @@ def _checked(names: tuple[str, ...]) -> list[str]:
 
 
 def _named() -> tuple[str, ...]:
-    return tuple(name for name in os.environ.get(_ENVIRONMENT, "").split(",") if name)
+    # A person may write a blank after a comma.
+    return tuple(name for part in os.environ.get(_ENVIRONMENT, "").split(",") if (name := part.strip()))
 
 
 def _import(name: str) -> None:
