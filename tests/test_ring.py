@@ -308,6 +308,21 @@ def test_wrong_arguments_are_refused() -> None:
         nds.Ring(slots=2, meta=[("t", "f8")]).put([1], x=2)
 
 
+def test_large_ints_of_python_pass_where_they_fit() -> None:
+    """NumPy takes [2**63, 1] for floats, so it was refused by a ring of uint64."""
+    ring = nds.Ring(2, np.uint64, slots=4)
+    frames = ring.reader()
+    ring.put([2**63, 2**64 - 1])
+    ring.put([np.uint64(2**63), 1])
+    assert [frames.get(timeout=5).tolist() for _ in range(2)] == [[2**63, 2**64 - 1], [2**63, 1]]
+    for wrong in ([2**63, -1], [2**64, 1]):
+        with pytest.raises(OverflowError, match="expected numbers that fit uint64"):
+            ring.put(wrong)
+    for wrong in ([2.0**63, 1], [2**63, 1.0], [2**64, None]):
+        with pytest.raises(TypeError, match=r"float64|plain bytes"):
+            ring.put(wrong)
+
+
 def test_readers_and_groups_are_counted() -> None:
     ring = nds.Ring(4, slots=2)
     readers = [ring.reader() for _ in range(64)]

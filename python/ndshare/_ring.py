@@ -254,6 +254,12 @@ def as_array(x: Any, dtype: np.dtype[Any] | None) -> np.ndarray[Any, Any]:
     if dtype is None:
         return natural
     if natural.size:
+        if dtype.kind in "iu" and natural.dtype.kind in "fO":
+            # NumPy takes ints beyond int64 for floats or objects.
+            exact = np.asarray(x, dtype=object)
+            if all(isinstance(item, int | np.integer) for item in exact.flat):
+                _check_range(exact, dtype)
+                return exact.astype(dtype)
         if natural.dtype.kind not in "iu" or dtype.kind not in "iu":
             return natural
         check_fits(natural, dtype)
@@ -264,6 +270,10 @@ def check_fits(x: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> None:
     """Refuse integers that would be others in a ring's dtype: NumPy's casts take 300 for 44 in uint8 without a word."""
     if x.dtype.kind not in "iu" or dtype.kind not in "iu" or not x.size or np.can_cast(x.dtype, dtype, "safe"):
         return
+    _check_range(x, dtype)
+
+
+def _check_range(x: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> None:
     facts, least, most = np.iinfo(dtype), x.min(), x.max()
     if least < facts.min or most > facts.max:
         raise OverflowError(
