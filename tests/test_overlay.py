@@ -78,6 +78,12 @@ def when_waited_for(overlay: nds.Overlay, use: str, what: Callable[[], object]) 
 # What the fields are
 
 
+def test_a_field_is_asked_for_by_its_name() -> None:
+    """A number told of `normalize() argument 2`."""
+    with nds.Overlay(x={"A": (3, "f4")}).use("x") as v, pytest.raises(KeyError, match="expected a field of use 'x'"):
+        v[0]
+
+
 def test_floats_at_one_time_and_ints_at_another() -> None:
     overlay = make()
     with overlay.use("floats") as v:

@@ -143,7 +143,7 @@ class Fields:
             )
         try:
             return arrays[unicodedata.normalize("NFKC", field)]
-        except KeyError:
+        except (KeyError, TypeError):  # also of what is no text
             raise KeyError(f"expected a field of use {self._name!r} ({', '.join(arrays)}), got {field!r}") from None
 
     def __getattr__(self, field: str) -> NDArray[Any]:
