@@ -218,7 +218,7 @@ class _Terms:
         """Return a distance as stamps have it."""
         if isinstance(given, np.generic):
             # A number of NumPy would overflow in its own size beside a stamp.
-            given = given.item()
+            given = cast("Any", given).item()
         if not isinstance(given, (int, float)) or not given >= 0 or given == float("inf"):
             unit = "seconds" if self.unit == _NS else f"the units of {self.by}"
             raise ValueError(f"expected {what} to be a number, 0 or more, in {unit}, got {given!r}")

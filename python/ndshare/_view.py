@@ -123,7 +123,7 @@ def _is_in_notebook() -> bool:
 def _checked(one: Any) -> Ref[Any]:
     if not (isinstance(one, Ring) or hasattr(one, "dtype")):
         raise TypeError(f"expected a Ring, a shared array or a Canvas, got {type(one).__name__}")
-    return ref(one)
+    return ref(cast("Any", one))
 
 
 def _titles(shown: list[Any]) -> list[str]:
