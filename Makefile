@@ -53,8 +53,8 @@ header: ## Write the C header anew, from the C functions
 crash: $(STAMPS)/killpoints $(STAMPS)/group-test ## Kill processes at every labelled point and see that nothing is lost
 	NDSHARE_CRASH_ROUNDS=$${NDSHARE_CRASH_ROUNDS:-2} $(BIN)/python -m pytest -m crash
 
-campaign: $(STAMPS)/killpoints $(STAMPS)/group-test ## Kill one of eight processes 100,000 times, at every kill point (for hours)
-	$(BIN)/python tests/campaign.py --rounds $${NDSHARE_CAMPAIGN_ROUNDS:-100000}
+campaign: $(STAMPS)/killpoints $(STAMPS)/group-test ## Kill one of eight processes 100,000 times, at every kill point (two hours)
+	$(BIN)/python tests/campaign.py --worlds 4 --rounds $${NDSHARE_CAMPAIGN_ROUNDS:-100000}
 
 soak: $(STAMPS)/killpoints $(STAMPS)/group-test $(STAMPS)/group-demo ## Kill one of eight processes every 50 ms for ten minutes, and see that nothing grows
 	$(BIN)/python tests/soak.py --minutes $${NDSHARE_SOAK_MINUTES:-10} --svg docs/soak.svg
