@@ -65,7 +65,7 @@ impl Cache {
     /// A picture of the cache.
     ///
     /// # Errors
-    /// As [`Self::get_block`].
+    /// `Poisoned`; `Timeout` at `deadline`.
     pub fn info(&self, deadline: &Deadline) -> Result<Info> {
         self.locked(deadline, |_| Ok(self.picture()))
     }

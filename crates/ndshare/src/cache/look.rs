@@ -100,7 +100,7 @@ impl Cache {
     /// How long ago the value of a key was stored or loaded; none without one.
     ///
     /// # Errors
-    /// As [`Self::get_block`].
+    /// `Poisoned`; `Timeout` at `deadline`.
     pub fn age(&self, key: &Key, deadline: &Deadline) -> Result<Option<Duration>> {
         self.locked(deadline, |turn| {
             let slot = self.slot_of(key, turn)?.filter(|&slot| self.has_value(slot));
@@ -162,7 +162,7 @@ impl Cache {
     /// Whether a key has a value now.
     ///
     /// # Errors
-    /// As [`Self::get_block`].
+    /// `Poisoned`; `Timeout` at `deadline`.
     pub fn contains(&self, key: &Key, deadline: &Deadline) -> Result<bool> {
         self.locked(deadline, |turn| Ok(self.slot_of(key, turn)?.is_some_and(|slot| self.has_value(slot))))
     }
@@ -198,7 +198,7 @@ impl Cache {
     /// The keys that have values now, in no order.
     ///
     /// # Errors
-    /// As [`Self::get_block`].
+    /// `Poisoned`; `Timeout` at `deadline`.
     pub fn keys(&self, deadline: &Deadline) -> Result<Vec<Key>> {
         self.locked(deadline, |_| {
             let live = self.slots().filter(|&slot| self.has_value(slot));

@@ -18,8 +18,8 @@
 //!
 //! From below:
 //!
-//! - `protocol`: how a hit comes about without a lock. `hash`: hashes of keys, and seals. `table`: where each word lies. `policy`: which entry goes. `key`: bytes
-//!   and their hash. `key_form`: the bytes of keys. `key_value`: what may be a key. `value`: values as blocks.
+//! - `protocol`: how a hit comes about without a lock. `hash`: hashes of keys, and seals. `table`: where each word lies.
+//!   `policy`: which entry goes. `key`: bytes and their hash. `key_form`: the bytes of keys. `key_value`: what may be a key. `value`: values as blocks.
 //! - `state`: the [`Cache`] itself, one process's share. `turn`: what happens while the lock is taken.
 //! - `room`: bytes and slots, by eviction. `look`: hits, and whatever else only looks. `entry`: the life of an entry.
 //!   `grow`: more tables. `info`: figures. `audit`: the invariants. `recover`: order after a

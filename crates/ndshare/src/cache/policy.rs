@@ -268,10 +268,10 @@ impl<B: AnyBlock + Send + Sync> Table<B> {
 
     /// Whether a key is remembered; then it is no longer.
     fn take_ghost(&self, hash: u64) -> bool {
-        // RAW: a slot on a circle.
+        // RAW: a place on a circle.
         let now = self.word(GHOSTS).load(Relaxed);
         let is_it = |word: &&AtomicU64| {
-            // RAW: half of it is compared, the other is a slot on a circle.
+            // RAW: half of it is compared, the other is a place on a circle.
             let ghost = word.load(Relaxed);
             let age = now.wrapping_sub(ghost) & 0xffff_ffff;
             ghost != 0 && ghost >> 32 == hash >> 32 && age < self.ghost_life()

@@ -78,7 +78,7 @@ impl Cache {
     /// Ends the value of a key, and says whether there was one.
     ///
     /// # Errors
-    /// As [`Self::get_block`].
+    /// `Poisoned`; `Timeout` at `deadline`.
     pub fn remove(&self, key: &Key, deadline: &Deadline) -> Result<bool> {
         self.check_writable()?;
         self.locked(deadline, |turn| self.end_generation(key, turn))
@@ -96,7 +96,7 @@ impl Cache {
     /// Ends all values.
     ///
     /// # Errors
-    /// As [`Self::get_block`].
+    /// `Poisoned`; `Timeout` at `deadline`.
     pub fn clear(&self, deadline: &Deadline) -> Result<()> {
         self.check_writable()?;
         self.locked(deadline, |turn| {

@@ -6,7 +6,7 @@
 //!                   8..40     what changes under the lock: clock, bytes, free slots, the two queues, counters
 //!                   40..64    epoch
 //!                   64..      counters that many count at once: 64 lines of 8 words
-//!                   then      its name: length, 30 words
+//!                   then      its name: length, 31 words
 //!                   then      buckets {generation: 32, slot + 1: 32}
 //!                   then      the directory: {block, record, nonce} of each segment
 //! segment   words   0..8      whose it is
@@ -312,7 +312,7 @@ words! {
     links = 11,
     /// When its value was stored, in nanoseconds of the monotonic clock.
     stored = 20,
-    /// What its other words come to; see `Seal`.
+    /// What its other words come to; see `hash::seal_of`.
     seal = 21,
 }
 

@@ -14,8 +14,8 @@ impl Arena {
     ///
     /// # Errors
     /// `InvalidValue` for a name that is empty or longer than 240 bytes, for an arena in memory alone and for an object of
-    /// another arena; `ReadOnly` where this process joined the arena to read only; `Misuse` when something else has the name, unless `replace` says that it loses it; `ArenaFull`;
-    /// `Timeout` at `deadline`.
+    /// another arena; `ReadOnly` where this process joined the arena to read only; `Misuse` when something else has the
+    /// name, unless `replace` says that it loses it; `ArenaFull`; `Timeout` at `deadline`.
     pub fn publish(
         self: &Arc<Self>,
         name: &str,
