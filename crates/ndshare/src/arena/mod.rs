@@ -69,7 +69,7 @@ pub use hold::Hold;
 pub use ids::{BlockId, Locator, TicketId};
 pub(crate) use look::AnyBlock;
 pub(crate) use mend::ROOT_ENTRY_WORDS;
-pub(crate) use offered::{Copied, OfferedBlock, OfferedData};
+pub(crate) use offered::{Copied, OfferedBlock, OfferedData, no_memory};
 pub use state::Arena;
 pub use tables::{ParticipantStats, Stats, TicketStats};
 

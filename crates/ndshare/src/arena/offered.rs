@@ -97,8 +97,9 @@ impl OfferedData {
     }
 }
 
+/// The error of a copy in memory of this process alone that there is no room for.
 #[cold]
-fn no_memory(len: usize) -> Error {
+pub(crate) fn no_memory(len: usize) -> Error {
     let message = format!("no memory for a copy of {}: free memory on this machine", human(len as u64));
     ArenaFull { needed_bytes: Some(len as u64), ..ArenaFull::saying(message) }.into()
 }

@@ -6,7 +6,7 @@
 
 use super::item::Item;
 use super::ndarray::Array;
-use crate::arena::{Arena, Hold};
+use crate::arena::{Arena, Hold, no_memory};
 use crate::element::Element;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::{self, Cpu, Items, Rows, Stores};
@@ -126,11 +126,12 @@ impl Array {
     /// The items in C order.
     ///
     /// # Errors
-    /// `InvalidType` when they are of another type.
+    /// `InvalidType` when they are of another type; `InvalidValue` when they are too many for a contiguous array;
+    /// `ArenaFull` when there is no memory for them.
     pub fn to_vec<T: Item>(&self) -> Result<Vec<T>> {
         self.check_type::<T>()?;
-        let mut items: Vec<T> = Vec::with_capacity(self.len());
         let (layout, _) = Layout::contiguous(self.shape(), size_of::<T>())?;
+        let mut items = room_for::<T>(self.len())?;
         let to = Side { first: items.as_mut_ptr().cast(), layout: &layout };
         // SAFETY: the vector has room for every item; each is written by the copy, and any bytes are a number.
         unsafe {
@@ -143,11 +144,11 @@ impl Array {
     /// The bytes of the items in C order, whatever they are.
     ///
     /// # Errors
-    /// `InvalidValue` when they are too many for a contiguous array.
+    /// `InvalidValue` when they are too many for a contiguous array; `ArenaFull` when there is no memory for them.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let size = self.element().size();
         let (layout, len_bytes) = Layout::contiguous(self.shape(), size)?;
-        let mut bytes = Vec::with_capacity(len_bytes);
+        let mut bytes = room_for(len_bytes)?;
         let to = Side { first: bytes.as_mut_ptr(), layout: &layout };
         // SAFETY: as in `to_vec`.
         unsafe {
@@ -245,13 +246,14 @@ impl Array {
 /// The items in C order of an array whose bytes are a copy of this process's own.
 ///
 /// # Errors
-/// `InvalidType` when they are of another type; `InvalidValue` for an array that does not lie inside.
+/// `InvalidType` when they are of another type; `InvalidValue` for an array that does not lie inside, and for one of too
+/// many items; `ArenaFull` when there is no memory for them.
 pub(crate) fn items_in<T: Item>(bytes: &[u8], first: usize, layout: &Layout, element: &Element) -> Result<Vec<T>> {
     check_type::<T>(element)?;
     layout.check_inside(first as u64, size_of::<T>(), bytes.len())?;
     let count = layout.items().unwrap_or(0);
-    let mut items: Vec<T> = Vec::with_capacity(count);
     let (plain, _) = Layout::contiguous(layout.shape(), size_of::<T>())?;
+    let mut items = room_for::<T>(count)?;
     let to = Side { first: items.as_mut_ptr().cast(), layout: &plain };
     let from = Side { first: bytes.as_ptr().cast_mut().wrapping_add(first), layout };
     // SAFETY: the vector has room for every item, each of which is written by the copy, and any bytes are a number; the
@@ -260,6 +262,13 @@ pub(crate) fn items_in<T: Item>(bytes: &[u8], first: usize, layout: &Layout, ele
         copy(&to, &from, size_of::<T>())?;
         items.set_len(count);
     }
+    Ok(items)
+}
+
+/// Room for items of which strides of 0 may make more than there is memory for.
+fn room_for<T>(count: usize) -> Result<Vec<T>> {
+    let mut items = Vec::new();
+    items.try_reserve_exact(count).map_err(|_| no_memory(count.saturating_mul(size_of::<T>())))?;
     Ok(items)
 }
 

@@ -35,6 +35,21 @@ fn one_by_one(array: &Array) -> Vec<u32> {
     items
 }
 
+/// Strides of 0 make many items of few bytes. It was a panic, or the end of the process.
+#[test]
+fn more_items_than_there_is_memory_for_are_an_error() {
+    let hold = arena().alloc(64, 64, true, &Deadline::never()).unwrap();
+    for (length, kind) in [(1 << 60, Kind::InvalidValue), (1 << 59, Kind::ArenaFull)] {
+        let layout = Layout::new(vec![length], vec![0]).unwrap();
+        let description = Description { layout: layout.clone(), element: Some(Element::of(Number::U64)) };
+        let array = Array::of_parts(hold.clone(), 0, description, true).unwrap();
+        assert_eq!(array.to_vec::<u64>().unwrap_err().kind(), kind, "{length:#x}");
+        assert_eq!(array.to_bytes().unwrap_err().kind(), kind, "{length:#x}");
+        let items = access::items_in::<u64>(&[0; 64], 0, &layout, array.element());
+        assert_eq!(items.unwrap_err().kind(), kind, "{length:#x}");
+    }
+}
+
 #[test]
 fn what_is_written_is_read() {
     let arena = arena();

@@ -364,7 +364,8 @@ fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
         f.write_str("-")?;
     }
     let digits: String = magnitude.iter().rev().map(|byte| format!("{byte:02x}")).collect();
-    write!(f, "0x{}", digits.trim_start_matches('0'))
+    let digits = digits.trim_start_matches('0');
+    write!(f, "0x{}", if digits.is_empty() { "0" } else { digits })
 }
 
 #[cfg(all(test, not(loom)))]
@@ -432,6 +433,10 @@ mod tests {
             assert_eq!((key(&small), key(KeyValue::LargeInt(long))), (key(number), key(number)), "{number}");
         }
         assert_eq!(key(KeyValue::LargeInt(Vec::new())), key(0));
+        assert_eq!(
+            [vec![], vec![0], vec![0, 1]].map(|bytes| KeyValue::LargeInt(bytes).to_string()),
+            ["0x0", "0x0", "0x100"]
+        );
     }
 
     #[test]

@@ -16,8 +16,8 @@ impl Cache {
     /// Makes a block the key's value.
     ///
     /// # Errors
-    /// `ArenaFull` when there is no room for a long key or view; `InvalidValue` for a block of another arena; `Timeout` at
-    /// `deadline`. The cache is as before then.
+    /// `ReadOnly` where this process may only read; `ArenaFull` when there is no room for a long key or view; `InvalidValue` for
+    /// a block of another arena: the cache is as before then. `Timeout` at `deadline`: the key may have lost its old value.
     pub fn store_block(&self, key: &Key, value: Value<'_>, deadline: &Deadline) -> Result<Stored> {
         self.check_writable()?;
         self.check(value)?;

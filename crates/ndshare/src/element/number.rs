@@ -173,15 +173,14 @@ impl FromStr for Unit {
 
     fn from_str(text: &str) -> Result<Self> {
         let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        let is_unit = |inner: &str| {
-            let name = inner.trim_start_matches(|c: char| c.is_ascii_digit());
-            let count = &inner[..inner.len() - name.len()];
-            count.len() <= 9 && !count.starts_with('0') && UNITS.contains(&name)
-        };
-        if text.is_empty() || inner.is_some_and(is_unit) {
-            return Ok(Self(text.into()));
+        let name = inner.map_or("", |inner| inner.trim_start_matches(|c: char| c.is_ascii_digit()));
+        let count = inner.map_or("", |inner| &inner[..inner.len() - name.len()]);
+        let is_unit = count.len() <= 9 && !count.starts_with('0') && UNITS.contains(&name);
+        if !is_unit && !text.is_empty() {
+            return Err(Error::value(format!("expected a unit of time such as [ns] or [25s], got {text:?}")));
         }
-        Err(Error::value(format!("expected a unit of time such as [ns] or [25s], got {text:?}")))
+        // One of a unit is the unit, to NumPy as well.
+        Ok(Self(if count == "1" { format!("[{name}]").into() } else { text.into() }))
     }
 }
 

@@ -160,11 +160,16 @@ impl FromStr for Element {
         if text.starts_with(['[', '{']) {
             return Structure::from_str(text).map(|structure| Self::Structure(Arc::new(structure)));
         }
-        Self::simple(text).ok_or_else(|| {
-            let start: String = text.chars().take(40).collect();
-            Error::value(format!("expected an element type such as \"<u2\", \"float32\" or \"|S8\", got {start:?}"))
-        })
+        simple(text)
     }
+}
+
+/// An element that is no structure.
+fn simple(text: &str) -> Result<Element> {
+    Element::simple(text).ok_or_else(|| {
+        let start: String = text.chars().take(40).collect();
+        Error::value(format!("expected an element type such as \"<u2\", \"float32\" or \"|S8\", got {start:?}"))
+    })
 }
 
 impl fmt::Display for Element {
@@ -361,7 +366,8 @@ impl Structure {
 /// The element and shape of a field.
 fn format_of(format: &Literal) -> Option<Result<(Element, Vec<usize>)>> {
     match format {
-        Literal::Text(text) => Some(text.parse().map(|element| (element, Vec::new()))),
+        // No structure in quotes: each would be parsed anew, and nothing would bound how deep they lie in each other.
+        Literal::Text(text) => Some(simple(text).map(|element| (element, Vec::new()))),
         Literal::Tuple(parts) => {
             let [base, shape] = parts.as_slice() else { return None };
             with_axes(base, shape)
@@ -434,6 +440,23 @@ impl fmt::Display for Structure {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+
+    /// Each text in quotes was parsed anew, so that nothing bounded how deep structures lay in each other.
+    #[test]
+    fn a_structure_in_quotes_is_no_format_of_a_field() {
+        for text in [r#"[('a', "[('b', '<f4')]")]"#, r#"[('a', ("[('b', '<f4')]", (2,)))]"#] {
+            assert!(text.parse::<Element>().is_err(), "{text}");
+        }
+        assert!("[('a', [('b', '<f4')])]".parse::<Element>().is_ok());
+    }
+
+    #[test]
+    fn one_of_a_unit_of_time_is_the_unit() {
+        let parsed = |text: &str| text.parse::<Element>().unwrap();
+        assert_eq!(parsed("<M8[1s]"), parsed("<M8[s]"));
+        assert_eq!(parsed("<m8[1ms]").to_string(), "<m8[ms]");
+        assert_ne!(parsed("<M8[10s]"), parsed("<M8[s]"));
+    }
 
     #[test]
     fn every_number_is_found_by_name_and_text() {

@@ -48,10 +48,11 @@ pub struct OfferedArray {
 
 impl OfferedArray {
     fn open(letter: &letter::Description, block: OfferedBlock, line: Arc<Line>) -> Result<Self> {
-        let Description { layout, element } = Description::decode(&letter.description)?;
+        let contradicts = |error| Error::attach(format!("{error}: who offers it contradicts itself"));
+        let Description { layout, element } = Description::decode(&letter.description).map_err(contradicts)?;
         let element =
             element.ok_or_else(|| Error::attach("expected an array that says what its items are, got none"))?;
-        layout.check_inside(letter.offset, element.size(), block.len_bytes())?;
+        layout.check_inside(letter.offset, element.size(), block.len_bytes()).map_err(contradicts)?;
         Ok(Self { block, offset: letter.offset, layout, element, line })
     }
 
