@@ -114,7 +114,19 @@ class FrameSet(Sequence["Frame[Any] | None"]):
         return any(frame is mine for mine in self._frames)
 
     def index(self, value: object, start: int = 0, stop: int | None = None) -> int:
-        """Return the first place of a frame, or of None. Raises ValueError if it is not here."""
+        """Return the first place of a frame, or of None. Raises ValueError if it is not here.
+
+        Two frames that are alike are not the same: a place is found by identity.
+
+        >>> import ndshare as nds
+        >>> rings = [nds.Ring(2, "u1", slots=4) for _ in range(2)]
+        >>> sets = nds.join([ring.reader() for ring in rings], within=1.0)
+        >>> for ring in rings:
+        ...     _ = ring.put([1, 2])
+        >>> frames = sets.get(timeout=5)
+        >>> frames.index(frames[1])
+        1
+        """
         # By identity, as in `__contains__`.
         for place in range(len(self))[start:stop]:
             if self._frames[place] is value:
@@ -122,7 +134,17 @@ class FrameSet(Sequence["Frame[Any] | None"]):
         raise ValueError(f"expected a frame of this set, got another {type(value).__name__}")
 
     def count(self, value: object) -> int:
-        """Return how often a frame, or None, is here."""
+        """Return how often a frame, or None, is here, by identity as in `index`.
+
+        >>> import ndshare as nds
+        >>> rings = [nds.Ring(2, "u1", slots=4) for _ in range(2)]
+        >>> sets = nds.join([ring.reader() for ring in rings], within=1.0)
+        >>> for ring in rings:
+        ...     _ = ring.put([1, 2])
+        >>> frames = sets.get(timeout=5)
+        >>> frames.count(frames[0])
+        1
+        """
         return sum(mine is value for mine in self._frames)
 
     # Any: a call with ** wants str.

@@ -405,10 +405,13 @@ pub fn human(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes as f64;
     let mut unit = 0;
-    // What would be printed as 1024.0 of a unit is 1.0 of the next one.
-    while value >= 1023.95 && unit + 1 < UNITS.len() {
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
         value /= 1024.0;
         unit += 1;
+    }
+    // Just below the next unit is not that unit, and 1024 of this one would be.
+    if unit > 0 && unit + 1 < UNITS.len() {
+        value = value.min(1023.9);
     }
     if unit == 0 || value.fract() == 0.0 {
         format!("{value:.0} {}", UNITS[unit])
@@ -501,7 +504,7 @@ mod tests {
         assert_eq!(human(4096), "4 KiB");
         assert_eq!(human(1500 << 10), "1.5 MiB");
         assert_eq!(human(17), "17 B");
-        assert_eq!((human(1023), human((1 << 20) - 1)), ("1023 B".into(), "1.0 MiB".into()));
+        assert_eq!((human(1023), human((1 << 20) - 1)), ("1023 B".into(), "1023.9 KiB".into()));
     }
 
     #[test]
