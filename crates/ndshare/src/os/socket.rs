@@ -2,6 +2,7 @@
 //! files that go along. Nothing here blocks but `poll`, which has a time limit.
 
 use super::descriptor::Kept;
+use super::pipe::Pipe;
 use crate::error::{Error, Result};
 use std::io;
 use std::mem::{size_of, zeroed};
@@ -214,9 +215,10 @@ fn files_of(message: &libc::msghdr) -> Vec<OwnedFd> {
     files
 }
 
-/// A word that one thread rings and another one waits for.
+/// What one thread rings and another one waits for. A pipe and no eventfd: a program may close the descriptor, and all
+/// eventfds have one inode, so the next one at this number would be taken for this one.
 #[derive(Debug)]
-pub struct Bell(Kept);
+pub struct Bell(Pipe);
 
 impl Bell {
     /// A bell that is silent.
@@ -224,34 +226,24 @@ impl Bell {
     /// # Errors
     /// `Os` without a free descriptor.
     pub fn new() -> Result<Self> {
-        // SAFETY: numbers only.
-        let made = owned(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) });
-        made.map(|fd| Self(Kept::new(fd))).map_err(|error| Error::os("eventfd", error))
+        Pipe::high().map(Self).ok_or_else(|| Error::last_os("making a pipe"))
     }
 
     /// Wakes who waits, or who comes to wait. False: the program has closed the descriptor.
     pub fn ring(&self) -> bool {
-        // SAFETY: eight live bytes.
-        self.0.is_ours() && unsafe { libc::write(self.raw(), (&raw const ONE).cast(), size_of::<u64>()) } > 0
+        self.0.fill()
     }
 
     /// Is silent from now on.
     pub fn silence(&self) {
-        let mut count = 0_u64;
-        if !self.0.is_ours() {
-            return;
-        }
-        // SAFETY: eight live bytes of this frame.
-        unsafe { libc::read(self.raw(), (&raw mut count).cast(), size_of::<u64>()) };
+        self.0.drain();
     }
 
     /// The descriptor, to be waited for.
     pub fn raw(&self) -> RawFd {
-        self.0.raw()
+        self.0.descriptor()
     }
 }
-
-static ONE: u64 = 1;
 
 /// What is waited for at a descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -265,7 +257,8 @@ pub enum Awaited {
 /// How long a wait takes that the system refuses, as where there are more descriptors than the process may have.
 const REFUSED: Duration = Duration::from_millis(50);
 
-/// Waits until one of `descriptors` has what is awaited of it, at most so long (none: for ever); a signal may end the wait early.
+/// Waits until one of `descriptors` has what is awaited of it, at most so long (none: for ever); a signal may end the wait
+/// early.
 pub fn poll(descriptors: &[(RawFd, Awaited)], longest: Option<Duration>) -> Vec<bool> {
     let ask = |&(fd, awaited): &(RawFd, Awaited)| {
         let events = if awaited == Awaited::Message { libc::POLLIN } else { 0 };
@@ -350,6 +343,23 @@ mod tests {
         assert_eq!(client.receive(&mut buffer).unwrap().unwrap().0, 4);
         drop(server);
         assert_eq!(client.receive(&mut buffer).unwrap().unwrap().0, 0, "the end");
+    }
+
+    #[test]
+    fn another_bell_at_the_number_of_one_that_the_program_closed_is_left_alone() {
+        let (old, new) = (Bell::new().unwrap(), Bell::new().unwrap());
+        // SAFETY: the test plays the program that uses a number which is not its own.
+        assert!(unsafe { libc::dup2(new.raw(), old.raw()) } >= 0);
+        let briefly = Some(Duration::from_millis(1));
+        assert!(!old.ring(), "it is closed");
+        assert_eq!(poll(&[(new.raw(), Awaited::Message)], briefly), [false]);
+        assert!(new.ring());
+        old.silence();
+        assert_eq!(poll(&[(new.raw(), Awaited::Message)], briefly), [true]);
+        let number = old.raw();
+        drop(old);
+        // SAFETY: the number is the test's own since it put the new bell there.
+        assert!(Kept::new(unsafe { OwnedFd::from_raw_fd(number) }).is_ours(), "it is open still");
     }
 
     #[test]
