@@ -146,10 +146,10 @@ impl Socket {
         let got = if got < 0 { Err(io::Error::last_os_error()) } else { Ok(got as usize) };
         let Some(len) = unless_it_would_block(got)? else { return Ok(None) };
         let files = files_of(&message);
-        if message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a message that is longer than any of ours"));
+        match cut_off(message.msg_flags) {
+            Some(what) => Err(io::Error::new(io::ErrorKind::InvalidData, what)),
+            None => Ok(Some((len, files))),
         }
-        Ok(Some((len, files)))
     }
 
     /// Whether the other end has not read all that was sent to it.
@@ -168,6 +168,19 @@ impl Socket {
     /// Whether the program has left the descriptor open.
     pub fn is_open(&self) -> bool {
         self.0.is_ours()
+    }
+}
+
+/// What of a message did not come along, by the flags that it came with.
+fn cut_off(flags: libc::c_int) -> Option<&'static str> {
+    match flags {
+        flags if flags & libc::MSG_TRUNC != 0 => Some("a message that is longer than any of ours"),
+        // The kernel keeps back files that there is no room for, and those for which no number is free.
+        flags if flags & libc::MSG_CTRUNC != 0 => Some(
+            "a message without all of its files: no descriptor is free (close files, or raise ulimit -n), or they are more \
+             than any of ours has",
+        ),
+        _ => None,
     }
 }
 
@@ -336,13 +349,21 @@ mod tests {
         drop(files);
         let (len, files) = client.receive(&mut buffer).unwrap().unwrap();
         assert_eq!((&buffer[..len], files.len()), (&b"none"[..], 0));
-        assert!(client.receive(&mut buffer).is_err(), "it does not fit");
+        let cut = client.receive(&mut buffer).unwrap_err().to_string();
+        assert!(cut.contains("longer than any of ours"), "{cut}");
         assert!(!server.has_unread());
         server.send(b"more", None).unwrap();
         assert!(server.has_unread());
         assert_eq!(client.receive(&mut buffer).unwrap().unwrap().0, 4);
         drop(server);
         assert_eq!(client.receive(&mut buffer).unwrap().unwrap().0, 0, "the end");
+    }
+
+    #[test]
+    fn a_file_without_a_free_descriptor_is_no_message_that_is_too_long() {
+        assert!(cut_off(libc::MSG_CTRUNC).unwrap().contains("no descriptor is free"));
+        assert_eq!(cut_off(libc::MSG_TRUNC | libc::MSG_CTRUNC), Some("a message that is longer than any of ours"));
+        assert_eq!(cut_off(libc::MSG_CMSG_CLOEXEC), None);
     }
 
     #[test]
