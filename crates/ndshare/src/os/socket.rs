@@ -267,7 +267,8 @@ pub enum Awaited {
     End,
 }
 
-/// How long a wait takes that the system refuses, as where there are more descriptors than the process may have.
+/// How long a wait takes that the system refuses, as where there are more descriptors than the process may have, or where the
+/// program has closed one: whoever waits in a loop would keep a processor busy.
 const REFUSED: Duration = Duration::from_millis(50);
 
 /// Waits until one of `descriptors` has what is awaited of it, at most so long (none: for ever); a signal may end the wait
@@ -285,7 +286,12 @@ pub fn poll(descriptors: &[(RawFd, Awaited)], longest: Option<Duration>) -> Vec<
     let time = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: a live table with its length, and a time of this frame or none.
     let count = unsafe { libc::ppoll(asked.as_mut_ptr(), asked.len() as libc::nfds_t, time, std::ptr::null()) };
-    if count < 0 && io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+    let is_refused = match count {
+        ..0 => io::Error::last_os_error().kind() != io::ErrorKind::Interrupted,
+        0 => false,
+        1.. => asked.iter().all(|one| one.revents & !libc::POLLNVAL == 0),
+    };
+    if is_refused {
         std::thread::sleep(longest.map_or(REFUSED, |longest| longest.min(REFUSED)));
     }
     asked.iter().map(|one| count > 0 && one.revents != 0).collect()
@@ -381,6 +387,17 @@ mod tests {
         drop(old);
         // SAFETY: the number is the test's own since it put the new bell there.
         assert!(Kept::new(unsafe { OwnedFd::from_raw_fd(number) }).is_ours(), "it is open still");
+    }
+
+    /// The thread that answers readers ran without a pause once the program had closed its descriptors.
+    #[test]
+    fn who_waits_for_a_number_that_is_nobodys_waits_a_little() {
+        let begun = super::super::monotonic();
+        assert_eq!(poll(&[(1 << 20, Awaited::Message)], None), [true]);
+        assert!(super::super::monotonic() - begun >= REFUSED);
+        let bell = Bell::new().unwrap();
+        bell.ring();
+        assert_eq!(poll(&[(1 << 20, Awaited::Message), (bell.raw(), Awaited::Message)], None), [true; 2]);
     }
 
     #[test]
