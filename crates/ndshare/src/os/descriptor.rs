@@ -15,11 +15,21 @@ pub struct Kept {
 impl Kept {
     /// Keeps it, at a high number.
     pub fn new(fd: OwnedFd) -> Self {
-        let fd = move_high(fd);
+        Self::where_it_is(move_high(fd))
+    }
+
+    /// Keeps it at the number that it has: `select` takes no high ones.
+    pub(super) fn where_it_is(fd: OwnedFd) -> Self {
         Self { file: file_of(fd.as_raw_fd()), fd: ManuallyDrop::new(fd) }
     }
 
-    /// Whether the number is still that of the same file.
+    /// Device and inode of its file; none when they could not be asked for.
+    pub(super) fn file(&self) -> Option<(u64, u64)> {
+        self.file
+    }
+
+    /// Whether the number is still that of the same file. The kernel gives one inode to all eventfds, timers and epoll sets,
+    /// so it cannot tell these apart.
     pub fn is_ours(&self) -> bool {
         self.file.is_some() && file_of(self.raw()) == self.file
     }
@@ -52,7 +62,8 @@ impl Drop for Kept {
     }
 }
 
-fn file_of(fd: RawFd) -> Option<(u64, u64)> {
+/// Device and inode of an open file; none when the number is nobody's.
+pub(super) fn file_of(fd: RawFd) -> Option<(u64, u64)> {
     // SAFETY: all zeros is a valid `stat`, a plain struct of integers.
     let mut stat: libc::stat = unsafe { std::mem::zeroed() };
     // SAFETY: `stat` is a live struct of this frame; a bad descriptor is an error, not a fault.

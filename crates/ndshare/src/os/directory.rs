@@ -11,6 +11,7 @@
 use super::effective_uid;
 use super::fork::{at_fork, between_forks};
 use super::kill::{Point, point};
+use super::path::without_proc;
 use crate::error::{Error, Foreign, Process, Result};
 use crate::prim::{
     AtomicBool, AtomicI32,
@@ -334,7 +335,11 @@ fn open(path: &Path) -> Result<Option<File>> {
     };
     match opened() {
         Ok(file) => Ok(Some(file)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound && found.metadata().is_ok_and(|now| now.nlink() == 0) => {
+            Ok(None)
+        }
+        // Not that there is no directory: whoever makes it would be told so again and again.
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(without_proc(path, error)),
         Err(error) => Err(Error::os(&format!("opening {}", path.display()), error)),
     }
 }
@@ -386,6 +391,27 @@ mod tests {
         assert_eq!(told("1: OFDLCK ADVISORY  WRITE -1 00:2d:1234 0 EOF"), None);
         assert_eq!(told("1: -> FLOCK  ADVISORY  WRITE 4711 00:2d:1234 0 EOF"), None);
         assert_eq!(told(""), None);
+    }
+
+    /// It was taken for a directory that is gone, and made again and again without an end.
+    #[test]
+    fn what_cannot_be_opened_without_proc_is_not_taken_for_gone() {
+        let root = std::env::temp_dir().join(format!("ndshare-test-{}", super::super::random_u64()));
+        DirBuilder::new().mode(0o700).create(&root).unwrap();
+        DirBuilder::new().mode(0o700).create(root.join("folder")).unwrap();
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(root.join("file")).unwrap();
+        let place = CString::new(root.to_str().unwrap()).unwrap();
+        let seen = std::thread::spawn(move || {
+            // SAFETY: a NUL-terminated string that outlives the call. This thread alone has another root from here on.
+            let is_inside = unsafe { libc::unshare(libc::CLONE_FS) == 0 && libc::chroot(place.as_ptr()) == 0 };
+            is_inside.then(|| [open(Path::new("/folder")), super::super::path::open(Path::new("/file"))])
+        });
+        // None without the rights to do that.
+        for found in seen.join().unwrap().into_iter().flatten() {
+            let error = found.unwrap_err().to_string();
+            assert!(error.contains("expected /proc to be mounted"), "{error}");
+        }
+        fs::remove_dir_all(root).unwrap();
     }
 
     #[test]

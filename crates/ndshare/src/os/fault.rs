@@ -8,7 +8,7 @@ use super::page::PAGE_BYTES;
 use crate::error::{Error, Kind, Result};
 use crate::prim::{
     AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use std::sync::OnceLock;
 
@@ -18,10 +18,40 @@ const PLACES: usize = 64;
 struct Place {
     start: AtomicU64,
     end: AtomicU64,
+    /// Grows whenever a guard comes or goes, while `end` is 0.
+    turn: AtomicU64,
 }
 
-static PLACES_OF_GUARDS: [Place; PLACES] =
-    [const { Place { start: AtomicU64::new(0), end: AtomicU64::new(0) } }; PLACES];
+impl Place {
+    const fn new() -> Self {
+        Self { start: AtomicU64::new(0), end: AtomicU64::new(0), turn: AtomicU64::new(0) }
+    }
+
+    /// Makes the range this place's, if it has none.
+    fn take(&self, start: u64, len_bytes: u64) -> bool {
+        let is_taken = self.start.compare_exchange(0, start, Acquire, Relaxed).is_ok();
+        if is_taken {
+            self.turn.fetch_add(1, AcqRel);
+            self.end.store(start + len_bytes, Release);
+        }
+        is_taken
+    }
+
+    fn leave(&self) {
+        self.end.store(0, Release);
+        self.turn.fetch_add(1, AcqRel);
+        self.start.store(0, Release);
+    }
+
+    fn holds(&self, address: u64) -> bool {
+        let turn = self.turn.load(Acquire);
+        let (start, end) = (self.start.load(Acquire), self.end.load(Acquire));
+        // In another turn the two may be of different guards, and no range.
+        (start..end).contains(&address) && self.turn.load(Relaxed) == turn
+    }
+}
+
+static PLACES_OF_GUARDS: [Place; PLACES] = [const { Place::new() }; PLACES];
 /// Who had the signal before.
 static BEFORE: OnceLock<libc::sigaction> = OnceLock::new();
 
@@ -35,21 +65,17 @@ impl Guard {
     /// `Misuse` when too many are guarded already; `Os` when the kernel refuses the handler.
     pub fn new(start: u64, len_bytes: u64) -> Result<Self> {
         listen()?;
-        let is_mine = |place: &&Place| place.start.compare_exchange(0, start, Relaxed, Relaxed).is_ok();
-        let place = PLACES_OF_GUARDS.iter().find(is_mine);
+        let place = PLACES_OF_GUARDS.iter().find(|place| place.take(start, len_bytes));
         let too_many = || {
             Error::new(Kind::Misuse, format!("expected at most {PLACES} looks at files with a path at once: end some"))
         };
-        let place = place.ok_or_else(too_many)?;
-        place.end.store(start + len_bytes, Release);
-        Ok(Self(place))
+        place.map(Self).ok_or_else(too_many)
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.0.end.store(0, Release);
-        self.0.start.store(0, Release);
+        self.0.leave();
     }
 }
 
@@ -91,8 +117,7 @@ extern "C" fn on_fault(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut 
 }
 
 fn is_guarded(address: u64) -> bool {
-    let holds = |place: &Place| address < place.end.load(Acquire) && address >= place.start.load(Relaxed);
-    PLACES_OF_GUARDS.iter().any(holds)
+    PLACES_OF_GUARDS.iter().any(|place| place.holds(address))
 }
 
 /// Puts an empty page where one is gone.
@@ -111,6 +136,26 @@ mod tests {
     use super::super::memory::Mapping;
     use super::super::path::NewFile;
     use super::*;
+
+    /// A fault elsewhere, at the moment at which a guard goes, was answered by zeros.
+    #[test]
+    fn a_place_that_changes_hands_guards_no_other_address() {
+        let place = Place::new();
+        std::thread::scope(|scope| {
+            let hands = scope.spawn(|| {
+                for round in 0..500_000 {
+                    assert!(place.take((3 + round % 2 * 4) * PAGE_BYTES, PAGE_BYTES));
+                    place.leave();
+                }
+            });
+            // BOUND: the rounds of the other thread.
+            while !hands.is_finished() {
+                assert!(!place.holds(PAGE_BYTES) && !place.holds(5 * PAGE_BYTES));
+            }
+        });
+        assert!(place.take(PAGE_BYTES, PAGE_BYTES) && !place.take(PAGE_BYTES, PAGE_BYTES));
+        assert!(place.holds(2 * PAGE_BYTES - 1) && !place.holds(2 * PAGE_BYTES) && !place.holds(PAGE_BYTES - 1));
+    }
 
     #[test]
     fn what_is_cut_off_reads_as_zeros_and_the_rest_as_it_is() {

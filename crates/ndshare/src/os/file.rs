@@ -20,10 +20,10 @@ use super::descriptor::move_high;
 use super::fork::between_forks;
 use super::page::{self, Page};
 use super::path::{self, HAS_PATH, NewFile};
-use super::{effective_uid, last_errno, monotonic, proc};
+use super::{effective_uid, last_errno, monotonic, proc, read_kernel_text};
 use crate::error::{Error, Foreign, Process, Result, Unreachable};
 use crate::prim::{AtomicI32, AtomicU64, Ordering};
-use std::fs::{DirEntry, File, Metadata, metadata, read_dir, read_link, read_to_string};
+use std::fs::{DirEntry, File, Metadata, metadata, read_dir, read_link};
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -168,9 +168,9 @@ impl MemFile {
     }
 
     /// The same file under another name.
-    pub fn called(self, name: String) -> Self {
-        let fd = AtomicI32::new(self.fd.swap(-1, Ordering::Relaxed));
-        Self { name, fd, path: self.path.clone(), lost_until_ms: AtomicU64::new(0), rest: None, ..self }
+    pub fn called(mut self, name: String) -> Self {
+        self.name = name;
+        self
     }
 
     /// Where it was opened; none for a memory file, which has no path.
@@ -222,10 +222,12 @@ impl MemFile {
         path::reserve(self.valid()?, path, range)
     }
 
-    /// An error of touching `need` bytes, in the words of the file system if it has no space for them.
+    /// An error of touching `need` bytes. Where no limit is known to have no room for them, it is the file system of a file
+    /// with a path that has none.
     pub(super) fn explained(&self, error: Error, need: u64) -> Error {
+        let is_unexplained = matches!(&error, Error::ArenaFull(full) if full.limit.is_empty());
         match (&self.path, self.valid()) {
-            (Some(path), Ok(fd)) => path::full(fd, path, need),
+            (Some(path), Ok(fd)) if is_unexplained => path::full(fd, path, need),
             _ => error,
         }
     }
@@ -272,18 +274,18 @@ impl MemFile {
             self.lost_until_ms.store(now_ms + LOST_FOR_MS, Ordering::Relaxed);
             return Err(self.lost());
         };
-        if !identity(found.as_raw_fd()).is_some_and(|now| now.is_same_file(&self.identity)) {
-            return Err(Error::attach(format!("{} is another file by now", self.name)));
-        }
         let fd = move_high(found).into_raw_fd();
         // The old number may be somebody else's file by now, so it is left alone.
         self.fd.store(fd, Ordering::Relaxed);
         Ok(fd)
     }
 
+    /// A new descriptor of the very file. At its path there may be another one by now.
     fn found_again(&self) -> Option<OwnedFd> {
-        let at_path = self.path.as_ref().and_then(|path| Some(path::open(path).ok()??.into()));
-        at_path.or_else(|| through_own_mapping(&self.name)).or_else(|| search(&self.name, None).ok()?)
+        let is_it = |fd: &OwnedFd| identity(fd.as_raw_fd()).is_some_and(|now| now.is_same_file(&self.identity));
+        let at_path = self.path.as_ref().and_then(|path| Some(path::open(path).ok()??.into())).filter(is_it);
+        let elsewhere = || through_own_mapping(&self.name).or_else(|| search(&self.name, None).ok()?).filter(is_it);
+        at_path.or_else(elsewhere)
     }
 
     fn lost(&self) -> Error {
@@ -504,7 +506,7 @@ fn list(path: PathBuf) -> Result<impl Iterator<Item = DirEntry>> {
 
 /// The memory file through a mapping of this process, which only the privileged may open.
 fn through_own_mapping(name: &str) -> Option<OwnedFd> {
-    let maps = read_to_string("/proc/self/maps").ok()?;
+    let maps = read_kernel_text("/proc/self/maps").ok()?;
     let suffix = format!(" /memfd:{name} (deleted)");
     let ours = maps.lines().filter(|line| line.ends_with(&suffix)).filter_map(|line| line.split(' ').next());
     let mut opened = ours.filter_map(|range| proc::open(&format!("self/map_files/{range}")).ok());
@@ -540,7 +542,8 @@ fn unreachable_file(name: &str, pid: u32) -> Error {
         "/proc is not mounted".to_owned()
     } else if std::path::Path::new(&format!("/proc/{pid}")).exists() {
         format!(
-            "process {pid}, which named it, has dropped all of it, is another user's, in another user namespace, or not dumpable"
+            "process {pid}, which named it, has dropped all of it, is another user's, in another user namespace, or not \
+             dumpable"
         )
     } else {
         format!("process {pid}, which named it, is gone, was on another machine or is in another container")
@@ -597,6 +600,7 @@ fn lock_and_map(fd: RawFd, byte: u64, for_children: bool) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ArenaFull;
 
     #[test]
     fn what_the_system_refuses_is_the_source_of_the_error() {
@@ -669,6 +673,47 @@ mod tests {
             Err(error) => assert!(error.to_string().contains("was closed by this program"), "{error}"),
         }
         drop(kept);
+    }
+
+    /// A file at `path` that says it is the arena's of this id.
+    fn lasting(path: &Path, id: u64) -> MemFile {
+        let name = format!("ndshare:{id:016x}");
+        let new = NewFile::on_the_way_to(path).unwrap();
+        new.file().set_len(1 << 20).unwrap();
+        let file = MemFile::open_at(path, new.file(), &name).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(new.file(), b"ndshare1", 0).unwrap();
+        path::write_id(new.file(), id).unwrap();
+        assert!(new.name_it().unwrap());
+        file
+    }
+
+    #[test]
+    fn a_file_whose_path_is_anothers_by_now_is_found_again_in_a_sibling() {
+        let random = super::super::random_u64();
+        let path = std::env::temp_dir().join(format!("ndshare-test-{random:016x}"));
+        let file = lasting(&path, random | HAS_PATH);
+        let sibling = MemFile::open_at(&path, &path::open(&path).unwrap().unwrap(), &file.name).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let other = lasting(&path, !random | HAS_PATH);
+        // SAFETY: the test plays the program that closes a descriptor which is not its own.
+        unsafe { libc::close(file.descriptor()) };
+        assert!(file.valid().is_ok(), "{:?}", file.valid());
+        assert!(file.is_same_as(&sibling) && !file.is_same_as(&other));
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn only_an_error_without_a_limit_is_the_file_systems() {
+        let random = super::super::random_u64();
+        let path = std::env::temp_dir().join(format!("ndshare-test-{random:016x}"));
+        let file = lasting(&path, random | HAS_PATH);
+        std::fs::remove_file(&path).unwrap();
+        let no_page = file.explained(ArenaFull::saying("no page").into(), 4096).to_string();
+        assert!(no_page.contains("the file system of"), "{no_page}");
+        let limit = ArenaFull { limit: "a limit".into(), ..ArenaFull::saying("a limit leaves 0 bytes") };
+        assert_eq!(file.explained(limit.into(), 4096).to_string(), "a limit leaves 0 bytes");
+        let refused = Error::os("madvise", io::Error::from_raw_os_error(libc::EPERM));
+        assert_eq!(file.explained(refused.clone(), 4096).to_string(), refused.to_string());
     }
 
     #[test]

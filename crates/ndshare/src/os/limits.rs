@@ -4,8 +4,8 @@
 //! into an error, except for what other programs take in between.
 
 use super::page::PAGE_BYTES;
+use super::read_kernel_text;
 use crate::layout::human;
-use std::fs::read_to_string;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -29,7 +29,8 @@ pub fn room() -> Room {
     Room { bytes: tightest.bytes.saturating_sub(RESERVE_BYTES), ..tightest }
 }
 
-/// The smaller of the machine's memory and the cgroups' limits, and which it is.
+/// The smaller of the machine's memory and the cgroups' limits: all of its bytes, and what errors call the three quarters of
+/// them that a new arena gets.
 pub fn memory_limit() -> Room {
     let machine = Room { bytes: meminfo("MemTotal:").unwrap_or(1 << 30), limit: "three quarters of the RAM".into() };
     let limits = cgroups().into_iter().filter_map(|group| {
@@ -67,7 +68,7 @@ fn rlimit(which: libc::__rlimit_resource_t) -> Option<u64> {
 
 /// The address space that this process has mapped, in bytes.
 pub fn mapped_bytes() -> u64 {
-    let pages = read_to_string("/proc/self/statm").ok().and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
+    let pages = read_kernel_text("/proc/self/statm").ok().and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
     pages.unwrap_or(0) * PAGE_BYTES
 }
 
@@ -80,7 +81,7 @@ fn promised() -> Option<Room> {
 
 /// Whether the kernel promises no more memory than it has.
 pub fn promises_are_counted() -> bool {
-    read_to_string("/proc/sys/vm/overcommit_memory").is_ok_and(|text| text.trim() == "2")
+    read_kernel_text("/proc/sys/vm/overcommit_memory").is_ok_and(|text| text.trim() == "2")
 }
 
 /// How errors name that.
@@ -91,7 +92,7 @@ fn available_bytes() -> u64 {
 }
 
 fn meminfo(key: &str) -> Option<u64> {
-    let text = read_to_string("/proc/meminfo").ok()?;
+    let text = read_kernel_text("/proc/meminfo").ok()?;
     let line = text.lines().find(|line| line.starts_with(key))?;
     Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? << 10)
 }
@@ -105,7 +106,7 @@ struct Cgroup {
 
 impl Cgroup {
     fn number(&self, name: &str) -> Option<u64> {
-        read_to_string(self.dir.join(name)).ok()?.trim().parse().ok()
+        read_kernel_text(self.dir.join(name)).ok()?.trim().parse().ok()
     }
 
     /// None when unlimited ("max" in version 2, nearly 2^63 in version 1).
@@ -129,7 +130,7 @@ impl Cgroup {
         } else {
             ["inactive_file", "active_file"]
         };
-        let text = read_to_string(self.dir.join("memory.stat")).unwrap_or_default();
+        let text = read_kernel_text(self.dir.join("memory.stat")).unwrap_or_default();
         let value = |line: &str| {
             let (name, bytes) = line.split_once(' ')?;
             names.contains(&name).then(|| bytes.trim().parse::<u64>().ok())?
@@ -149,8 +150,8 @@ struct Mount {
 /// The memory cgroups of this process, from its own up to the root of the hierarchy.
 fn cgroups() -> Vec<Cgroup> {
     static MOUNTS: OnceLock<Vec<Mount>> = OnceLock::new();
-    let mounts = MOUNTS.get_or_init(|| parse_mounts(&read_to_string("/proc/self/mountinfo").unwrap_or_default()));
-    let own = read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let mounts = MOUNTS.get_or_init(|| parse_mounts(&read_kernel_text("/proc/self/mountinfo").unwrap_or_default()));
+    let own = read_kernel_text("/proc/self/cgroup").unwrap_or_default();
     mounts.iter().flat_map(|mount| ancestry(mount, &own)).collect()
 }
 

@@ -131,6 +131,7 @@ impl Mapping {
             return file.reserve(&pages);
         }
         let mut start = pages.start;
+        // BOUND: each step commits a page at least. All but the last end with a whole huge page, if they have one.
         while start < pages.end {
             let end = (start + STEP_BYTES).min(pages.end);
             let step = start..end / HUGE_BYTES * HUGE_BYTES;
@@ -169,6 +170,7 @@ impl Mapping {
         if range.is_empty() {
             return Ok(());
         }
+        // BOUND: each round was interrupted by a signal, or the kernel asks for another try.
         loop {
             let Err(error) = self.advise(&range, libc::MADV_POPULATE_WRITE) else { return Ok(()) };
             match error.raw_os_error() {

@@ -28,6 +28,7 @@ pub mod thread;
 pub mod watch;
 
 pub use page::{HUGE_BYTES, PAGE_BYTES, page_size_is_supported};
+pub use process::process_name;
 
 use std::io;
 use std::time::Duration;
@@ -81,10 +82,10 @@ fn mapping(line: &str) -> Option<(std::ops::Range<usize>, (String, u64))> {
     (inode != 0).then_some((start?..end?, (device, inode)))
 }
 
-/// What the system calls a process, control characters and all else that has no place in one line left out.
-pub fn process_name(pid: u32) -> Option<String> {
-    let name = std::fs::read(format!("/proc/{pid}/comm")).ok()?;
-    Some(String::from_utf8_lossy(&name).chars().filter(|char| !char.is_control()).collect())
+/// A file of the kernel's as text. Names of programs and of files, which stand in many, may have any bytes: what is no text
+/// becomes a mark (U+FFFD), and the rest is read.
+fn read_kernel_text(path: impl AsRef<std::path::Path>) -> io::Result<String> {
+    Ok(String::from_utf8_lossy(&std::fs::read(path)?).into_owned())
 }
 
 /// 64 bits that nobody can guess, for ids and nonces.
@@ -127,6 +128,15 @@ mod tests {
         assert_eq!(mapping(line), Some((0x7f00..0x7f10, ("00:21".to_owned(), 77))));
         assert_eq!(mapping("7f05-7f06 rw-p 00000000 00:00 0"), None);
         assert_eq!(mapping("7f05 rw-p"), None);
+    }
+
+    #[test]
+    fn what_is_no_text_hides_nothing_else() {
+        let path = std::env::temp_dir().join(format!("ndshare-test-{:016x}", random_u64()));
+        std::fs::write(&path, b"1 / /media/M\xfcnchen\n2 / /sys\n").unwrap();
+        assert_eq!(read_kernel_text(&path).unwrap(), "1 / /media/M\u{fffd}nchen\n2 / /sys\n");
+        std::fs::remove_file(&path).unwrap();
+        assert!(read_kernel_text(&path).is_err());
     }
 
     #[test]

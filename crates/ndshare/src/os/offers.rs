@@ -78,8 +78,8 @@ pub struct Named {
 }
 
 impl Named {
-    /// Listens under a name of its own, to be shown under `file`. `wait` is called between two tries to get the lock of the directory: it sleeps a little, or ends
-    /// the wait by its error.
+    /// Listens under a name of its own, to be shown under `file`. `wait` is called between two tries to get the lock of the
+    /// directory: it sleeps a little, or ends the wait by its error.
     ///
     /// # Errors
     /// `Misuse` when a process that lives offers under this name, unless `replace`; `Attach` and `Foreign` when what is in the
@@ -102,7 +102,7 @@ impl Named {
     /// Gives it its name, in the place of what has it.
     ///
     /// # Errors
-    /// As [`Self::new`].
+    /// `Os`; `Attach` and `Foreign` as with [`Self::new`].
     pub fn show(&mut self, file: &str) -> Result<()> {
         let failed = |error| Error::os(&format!("making {file}"), error);
         let Some(directory) = Directory::find(effective_uid())? else { return Err(failed(ErrorKind::NotFound.into())) };
@@ -275,7 +275,7 @@ impl Line {
 /// descriptor it can only be read.
 ///
 /// # Errors
-/// `Attach`, saying what is otherwise.
+/// `Attach`, saying what is otherwise; `Os` when no descriptor is free.
 pub fn check_file(file: BorrowedFd<'_>, uid: u32, len_bytes: u64) -> Result<()> {
     let raw = file.as_raw_fd();
     // SAFETY: commands without an argument, on an open descriptor.

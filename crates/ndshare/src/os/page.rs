@@ -11,7 +11,7 @@ pub const PAGE_BYTES: u64 = 4096;
 /// The size of a huge page, and the step in which memory is committed.
 pub const HUGE_BYTES: u64 = 2 << 20;
 
-/// The page size must be the one that the layout assumes.
+/// Whether the pages of this machine have the size that the layout assumes.
 pub fn page_size_is_supported() -> bool {
     // SAFETY: sysconf reads a constant of the system.
     let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
@@ -40,12 +40,13 @@ impl Page {
 
     /// Whether a child that is forked from now on gets the page, too.
     pub(super) fn pass_to_children(&self, pass: bool) -> Result<()> {
-        let advice = if pass { libc::MADV_DOFORK } else { libc::MADV_DONTFORK };
+        let (advice, name) =
+            if pass { (libc::MADV_DOFORK, "MADV_DOFORK") } else { (libc::MADV_DONTFORK, "MADV_DONTFORK") };
         // SAFETY: the page is mapped and ours; the advice changes only what a fork does.
         if unsafe { libc::madvise(self.0.as_ptr(), PAGE_BYTES as usize, advice) } == 0 {
             return Ok(());
         }
-        Err(Error::last_os("MADV_DONTFORK"))
+        Err(Error::last_os(name))
     }
 }
 

@@ -3,20 +3,21 @@
 //! A thread waits on the other's pidfd, and kills this process when the other has ended. A thread, because the process
 //! may be inside a long call that lets no Python thread run; and not the kernel's parent-death signal, because that
 //! one means the thread that forked, and with a server of forks another process. Before a fork the thread ends, as all
-//! of ours do; [`resume`] starts it anew.
+//! of ours do; [`resume`] starts it anew. A program that closes the descriptors ends the watch, and not itself.
 
+use super::descriptor::Kept;
 use super::fork::at_fork;
 use super::pipe::Pipe;
 use super::thread::Thread;
 use crate::error::{Error, Result};
 use crate::prim::SpinLock;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
 
 /// What is waited on, and how the thread is told to stop waiting.
 #[derive(Debug)]
 struct Watch {
-    end: OwnedFd,
+    end: Kept,
     stop: Pipe,
 }
 
@@ -41,7 +42,7 @@ pub fn end_with(pid: u32, sentinel: i32) -> Result<()> {
         end_now();
     }
     let stop = Pipe::new().ok_or_else(|| failed("making a pipe"))?;
-    let watch = Arc::new(Watch { end, stop });
+    let watch = Arc::new(Watch { end: Kept::new(end), stop });
     prepare_for_forks()?;
     STATE.lock().watch = Some(watch);
     resume()
@@ -84,24 +85,35 @@ fn failed(what: &str) -> Error {
 
 /// What the thread does.
 fn wait(watch: &Watch) {
+    if has_ended(watch) {
+        end_now();
+    }
+}
+
+/// Waits for the end of the process. False: the thread is to stop, or the program has closed a descriptor.
+fn has_ended(watch: &Watch) -> bool {
     let waiting = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-    let mut fds = [waiting(watch.end.as_raw_fd()), waiting(watch.stop.descriptor())];
-    loop {
+    let mut fds = [waiting(watch.end.raw()), waiting(watch.stop.descriptor())];
+    // BOUND: each round was interrupted by a signal.
+    while watch.end.is_ours() {
         // SAFETY: two live structs of this frame.
-        let found = unsafe { libc::poll(fds.as_mut_ptr(), 2, -1) };
-        if found > 0 && fds[0].revents != 0 {
-            end_now();
-        }
-        if found > 0 {
-            return;
+        if unsafe { libc::poll(fds.as_mut_ptr(), 2, -1) } > 0 {
+            // Asked again: the number may be another file's since the wait began.
+            return tells_of_an_end(fds[0]) && watch.end.is_ours();
         }
     }
+    false
 }
 
 fn is_readable(descriptor: i32) -> bool {
     let mut fd = libc::pollfd { fd: descriptor, events: libc::POLLIN, revents: 0 };
     // SAFETY: one live struct of this frame.
-    unsafe { libc::poll(&mut fd, 1, 0) == 1 && fd.revents & (libc::POLLIN | libc::POLLHUP) != 0 }
+    unsafe { libc::poll(&mut fd, 1, 0) == 1 && tells_of_an_end(fd) }
+}
+
+/// Not that the number is nobody's, which `poll` tells, too.
+fn tells_of_an_end(asked: libc::pollfd) -> bool {
+    asked.revents & (libc::POLLIN | libc::POLLHUP) != 0
 }
 
 /// As `kill -9`: nothing that a worker has is worth waiting for, and its threads may be anywhere.
@@ -140,4 +152,49 @@ extern "C" fn in_child() {
     // SAFETY: as above, in the child's copy.
     unsafe { STATE.forked() }.watch = None;
     STATE.unlock_after_fork();
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn put(from: i32, to: i32) {
+        // SAFETY: the test plays the program that uses a number which is not its own.
+        assert!(unsafe { libc::dup2(from, to) } >= 0);
+    }
+
+    fn watch(end: &Pipe) -> Watch {
+        let end = duplicate(end.descriptor()).unwrap();
+        // SAFETY: a descriptor that was just made belongs to nobody else.
+        Watch { end: Kept::new(unsafe { OwnedFd::from_raw_fd(end) }), stop: Pipe::new().unwrap() }
+    }
+
+    #[test]
+    fn an_end_is_told_and_so_is_a_stop() {
+        let end = Pipe::new().unwrap();
+        let watch = watch(&end);
+        watch.stop.fill();
+        assert!(!has_ended(&watch));
+        end.fill();
+        assert!(has_ended(&watch));
+    }
+
+    /// Such a program was killed as if its pool had been.
+    #[test]
+    fn a_program_that_closes_all_descriptors_does_not_end_with_them() {
+        let (end, other) = (Pipe::new().unwrap(), Pipe::new().unwrap());
+        other.fill();
+        let watch = Arc::new(watch(&end));
+        let waiter = std::thread::spawn({
+            let watch = watch.clone();
+            move || has_ended(&watch)
+        });
+        std::thread::sleep(Duration::from_millis(50));
+        put(other.descriptor(), watch.end.raw());
+        put(other.descriptor(), watch.stop.descriptor());
+        put(other.others_descriptor(), watch.stop.others_descriptor());
+        assert!(!waiter.join().unwrap(), "what comes at that number is another file's");
+        assert!(!has_ended(&watch), "nor when a fork is over");
+    }
 }

@@ -47,7 +47,10 @@ fn open_for(path: &Path, access: &OpenOptions) -> Result<Option<File>> {
     check(&facts, path)?;
     // Not by the path, where something else may be by now.
     let link = format!("/proc/self/fd/{}", found.as_raw_fd());
-    access.open(link).map(Some).map_err(|error| not_opened(path, error))
+    access.open(link).map(Some).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => without_proc(path, error),
+        _ => not_opened(path, error),
+    })
 }
 
 /// The plain file to which a link leads just now, for reading alone; none for anything else. Whoever owns it may have put a
@@ -124,6 +127,13 @@ fn not_opened(path: &Path, cause: io::Error) -> Error {
         _ => "choose another path",
     };
     let message = format!("{} cannot be opened ({cause}): {next}", path.display());
+    Error::attach_by(cause, message)
+}
+
+/// A file that is there, and that cannot be opened by its link in `/proc`.
+#[cold]
+pub(super) fn without_proc(path: &Path, cause: io::Error) -> Error {
+    let message = format!("{} cannot be opened ({cause}): expected /proc to be mounted; mount it here", path.display());
     Error::attach_by(cause, message)
 }
 

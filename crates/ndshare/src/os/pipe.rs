@@ -9,9 +9,10 @@
 //! handed to every writer to come. A socket with a name in the abstract namespace can be filled by any user of the
 //! machine, and is not seen from another network namespace.
 
+use super::descriptor::Kept;
 use std::fs::{Metadata, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 
 /// Which pipe a descriptor is of. No two pipes have the same while both live.
@@ -24,7 +25,7 @@ pub struct PipeId {
 }
 
 impl PipeId {
-    fn of(data: &std::fs::Metadata) -> Option<Self> {
+    fn of(data: &Metadata) -> Option<Self> {
         data.file_type().is_fifo().then(|| Self { device: data.dev(), inode: data.ino() })
     }
 }
@@ -65,36 +66,46 @@ fn is_there(data: std::io::Result<Metadata>, id: PipeId) -> std::io::Result<bool
     }
 }
 
-/// A pipe of this process: the end to wait on, and the end that others open.
+/// A pipe of this process: the end to wait on, and the end that others open. An end that the program has closed is left
+/// alone: its number may be another file's.
 #[derive(Debug)]
 pub struct Pipe {
-    reader: OwnedFd,
-    writer: OwnedFd,
+    reader: Kept,
+    writer: Kept,
     id: PipeId,
 }
 
 impl Pipe {
     /// None when there is no descriptor to be had.
     pub fn new() -> Option<Self> {
+        Self::kept_by(Kept::where_it_is)
+    }
+
+    /// The same at high numbers, which programs seldom close.
+    pub(super) fn high() -> Option<Self> {
+        Self::kept_by(Kept::new)
+    }
+
+    fn kept_by(keep: fn(OwnedFd) -> Kept) -> Option<Self> {
         let mut ends = [0; 2];
         // SAFETY: the array has room for the two descriptors.
         if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) } != 0 {
             return None;
         }
         // SAFETY: descriptors that were just made belong to nobody else.
-        let [reader, writer] = ends.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
-        let data = std::fs::File::from(writer.try_clone().ok()?).metadata().ok()?;
-        Some(Self { reader, writer, id: PipeId::of(&data)? })
+        let [reader, writer] = ends.map(|fd| keep(unsafe { OwnedFd::from_raw_fd(fd) }));
+        let (device, inode) = writer.file()?;
+        Some(Self { reader, writer, id: PipeId { device, inode } })
     }
 
     /// The descriptor to wait on.
     pub fn descriptor(&self) -> i32 {
-        self.reader.as_raw_fd()
+        self.reader.raw()
     }
 
     /// The descriptor that others open.
     pub fn others_descriptor(&self) -> i32 {
-        self.writer.as_raw_fd()
+        self.writer.raw()
     }
 
     /// By what others know it.
@@ -104,21 +115,26 @@ impl Pipe {
 
     /// Takes all bytes out.
     pub fn drain(&self) {
+        if !self.reader.is_ours() {
+            return;
+        }
         let mut bytes = [0_u8; 64];
         // BOUND: the bytes that fit a pipe, 64 KiB; one that is filled all the time is left as it is.
         for _ in 0..2048 {
             // SAFETY: a buffer of this frame, and a descriptor that is ours. No copy of it: there may be no room for one.
-            let len = unsafe { libc::read(self.reader.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len()) };
+            let len = unsafe { libc::read(self.reader.raw(), bytes.as_mut_ptr().cast(), bytes.len()) };
             if len <= 0 {
                 break;
             }
         }
     }
 
-    /// Puts a byte in.
-    pub fn fill(&self) {
-        // SAFETY: one byte that lives for ever, and a descriptor that is ours. A full pipe is as good.
-        let _ = unsafe { libc::write(self.writer.as_raw_fd(), [1_u8].as_ptr().cast(), 1) };
+    /// Puts a byte in; a full pipe needs none. False: the program has closed an end.
+    pub fn fill(&self) -> bool {
+        // Without a reader the byte would be a signal.
+        let is_whole = self.reader.is_ours() && self.writer.is_ours();
+        // SAFETY: one byte that lives for ever, and a descriptor that is ours.
+        is_whole && unsafe { libc::write(self.writer.raw(), [1_u8].as_ptr().cast(), 1) } != 0
     }
 }
 
@@ -142,6 +158,26 @@ mod tests {
         pipe.drain();
         assert!(!is_readable(pipe.descriptor()));
         assert!(tell(std::process::id(), -1, pipe.id()) && tell(0, 0, pipe.id()), "who is gone wants no byte");
+    }
+
+    #[test]
+    fn an_end_that_the_program_closed_is_left_alone() {
+        let (pipe, other) = (Pipe::new().unwrap(), Pipe::new().unwrap());
+        for (from, to) in
+            [(other.descriptor(), pipe.descriptor()), (other.others_descriptor(), pipe.others_descriptor())]
+        {
+            // SAFETY: the test plays the program that uses numbers which are not its own.
+            assert!(unsafe { libc::dup2(from, to) } >= 0);
+        }
+        assert!(!pipe.fill() && !is_readable(other.descriptor()), "no byte for another file");
+        assert!(other.fill());
+        pipe.drain();
+        assert!(is_readable(other.descriptor()), "no byte of another file");
+        let numbers = [pipe.descriptor(), pipe.others_descriptor()];
+        drop(pipe);
+        // SAFETY: the numbers are the test's own since it put its files there.
+        let left = numbers.map(|fd| Kept::where_it_is(unsafe { OwnedFd::from_raw_fd(fd) }));
+        assert!(left.iter().all(Kept::is_ours), "they are open still");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! table of descriptors of its own. It closes one in that table, opens the file, does its work, and ends. What it mapped
 //! stays; nobody else sees a descriptor come or go.
 
-use super::descriptor::move_high;
+use super::descriptor::{file_of, move_high};
 use super::last_errno;
 use super::thread::with_signals_blocked;
 use crate::prim::{AtomicI32, AtomicU64, Ordering};
@@ -37,7 +37,7 @@ pub(super) fn keep() {
     }
     // SAFETY: a descriptor that was just made belongs to nobody else.
     let high = move_high(unsafe { OwnedFd::from_raw_fd(fd) });
-    if let Some((device, ROOT_INODE)) = stat(high.as_raw_fd()) {
+    if let Some((device, ROOT_INODE)) = file_of(high.as_raw_fd()) {
         PROC_DEVICE.store(device, Ordering::Relaxed);
         PROC.store(high.into_raw_fd(), Ordering::Release);
     }
@@ -45,14 +45,7 @@ pub(super) fn keep() {
 
 fn kept() -> Option<RawFd> {
     let fd = PROC.load(Ordering::Acquire);
-    (fd >= 0 && stat(fd) == Some((PROC_DEVICE.load(Ordering::Relaxed), ROOT_INODE))).then_some(fd)
-}
-
-fn stat(fd: RawFd) -> Option<(u64, u64)> {
-    // SAFETY: all zeros is a valid `stat`, a plain struct of integers.
-    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
-    // SAFETY: `stat` is a live struct of this frame; a bad descriptor is an error, not a fault.
-    (unsafe { libc::fstat(fd, &mut stat) } == 0).then_some((stat.st_dev, stat.st_ino))
+    (fd >= 0 && file_of(fd) == Some((PROC_DEVICE.load(Ordering::Relaxed), ROOT_INODE))).then_some(fd)
 }
 
 /// A file of `/proc`: where to begin, and the path from there.

@@ -3,8 +3,8 @@
 //! A number says who is over, never who lives: it may have been given to somebody else by now, who then counts as the
 //! one who was asked for. So the only mistake is to wait longer.
 
-use super::effective_uid;
 use super::proc;
+use super::{effective_uid, read_kernel_text};
 use crate::error::Process;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -33,19 +33,23 @@ pub(crate) fn at_exit(work: extern "C" fn()) {
 
 /// Whether the process with this number is of this user and lets nobody look which files it has open.
 pub fn is_opaque(pid: u32) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let status = read_kernel_text(format!("/proc/{pid}/status")).unwrap_or_default();
     let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
     let effective = uids.and_then(|uids| uids.split_whitespace().nth(1)?.parse().ok());
     effective == Some(effective_uid()) && std::fs::read_dir(format!("/proc/{pid}/fd")).is_err()
 }
 
 impl Process {
-    /// Looks at a process. `/proc` tells at most 15 bytes of a name.
+    /// Looks at a process.
     pub(crate) fn of(pid: u32) -> Self {
-        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        Self { pid, name: plain(name.trim_end()), is_stopped: is_stopped(&stat) }
+        let stat = read_kernel_text(format!("/proc/{pid}/stat")).unwrap_or_default();
+        Self { pid, name: process_name(pid).unwrap_or_default(), is_stopped: is_stopped(&stat) }
     }
+}
+
+/// What the system calls a process: at most 15 bytes of its name, which may end within a letter.
+pub fn process_name(pid: u32) -> Option<String> {
+    Some(plain(read_kernel_text(format!("/proc/{pid}/comm")).ok()?.trim_end()))
 }
 
 /// A name that its process chose, without orders to the terminal that an error is printed to.
@@ -62,6 +66,7 @@ fn is_stopped(stat: &str) -> bool {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use std::os::unix::process::CommandExt;
     use std::process::Command;
 
     #[test]
@@ -82,6 +87,30 @@ mod tests {
     fn the_state_stands_behind_the_name_whatever_that_is() {
         assert!(is_stopped("12 (a) R (b) T 1 12") && is_stopped("1 (x) t 0"));
         assert!(!is_stopped("12 (T) S 1 12") && !is_stopped("12 (a") && !is_stopped(""));
+    }
+
+    /// The kernel cuts a name off after 15 bytes, in the middle of a letter, too.
+    #[test]
+    fn a_stopped_process_is_told_whatever_its_name_is() {
+        let folder = std::env::temp_dir().join(format!("ndshare-test-{:016x}", crate::os::random_u64()));
+        std::fs::create_dir(&folder).unwrap();
+        let program = folder.join("spectrometer-1Ä");
+        let cat = ["/bin/cat", "/usr/bin/cat"].into_iter().find(|path| std::path::Path::new(path).exists()).unwrap();
+        std::os::unix::fs::symlink(cat, &program).unwrap();
+        let mut command = Command::new(&program);
+        let mut child = command.arg0("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let pid = child.id();
+        // SAFETY: a signal to a child that nobody has waited for.
+        assert_eq!(unsafe { libc::kill(pid.cast_signed(), libc::SIGSTOP) }, 0);
+        let deadline = crate::os::monotonic() + std::time::Duration::from_secs(60);
+        while !Process::of(pid).is_stopped {
+            assert!(crate::os::monotonic() < deadline, "it counts as one that runs");
+            std::thread::yield_now();
+        }
+        assert_eq!(process_name(pid).unwrap(), "spectrometer-1\u{fffd}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

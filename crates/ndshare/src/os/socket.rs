@@ -2,6 +2,7 @@
 //! files that go along. Nothing here blocks but `poll`, which has a time limit.
 
 use super::descriptor::Kept;
+use super::pipe::Pipe;
 use crate::error::{Error, Result};
 use std::io;
 use std::mem::{size_of, zeroed};
@@ -145,10 +146,10 @@ impl Socket {
         let got = if got < 0 { Err(io::Error::last_os_error()) } else { Ok(got as usize) };
         let Some(len) = unless_it_would_block(got)? else { return Ok(None) };
         let files = files_of(&message);
-        if message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a message that is longer than any of ours"));
+        match cut_off(message.msg_flags) {
+            Some(what) => Err(io::Error::new(io::ErrorKind::InvalidData, what)),
+            None => Ok(Some((len, files))),
         }
-        Ok(Some((len, files)))
     }
 
     /// Whether the other end has not read all that was sent to it.
@@ -167,6 +168,19 @@ impl Socket {
     /// Whether the program has left the descriptor open.
     pub fn is_open(&self) -> bool {
         self.0.is_ours()
+    }
+}
+
+/// What of a message did not come along, by the flags that it came with.
+fn cut_off(flags: libc::c_int) -> Option<&'static str> {
+    match flags {
+        flags if flags & libc::MSG_TRUNC != 0 => Some("a message that is longer than any of ours"),
+        // The kernel keeps back files that there is no room for, and those for which no number is free.
+        flags if flags & libc::MSG_CTRUNC != 0 => Some(
+            "a message without all of its files: no descriptor is free (close files, or raise ulimit -n), or they are more \
+             than any of ours has",
+        ),
+        _ => None,
     }
 }
 
@@ -214,9 +228,10 @@ fn files_of(message: &libc::msghdr) -> Vec<OwnedFd> {
     files
 }
 
-/// A word that one thread rings and another one waits for.
+/// What one thread rings and another one waits for. A pipe and no eventfd: a program may close the descriptor, and all
+/// eventfds have one inode, so the next one at this number would be taken for this one.
 #[derive(Debug)]
-pub struct Bell(Kept);
+pub struct Bell(Pipe);
 
 impl Bell {
     /// A bell that is silent.
@@ -224,34 +239,24 @@ impl Bell {
     /// # Errors
     /// `Os` without a free descriptor.
     pub fn new() -> Result<Self> {
-        // SAFETY: numbers only.
-        let made = owned(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) });
-        made.map(|fd| Self(Kept::new(fd))).map_err(|error| Error::os("eventfd", error))
+        Pipe::high().map(Self).ok_or_else(|| Error::last_os("making a pipe"))
     }
 
     /// Wakes who waits, or who comes to wait. False: the program has closed the descriptor.
     pub fn ring(&self) -> bool {
-        // SAFETY: eight live bytes.
-        self.0.is_ours() && unsafe { libc::write(self.raw(), (&raw const ONE).cast(), size_of::<u64>()) } > 0
+        self.0.fill()
     }
 
     /// Is silent from now on.
     pub fn silence(&self) {
-        let mut count = 0_u64;
-        if !self.0.is_ours() {
-            return;
-        }
-        // SAFETY: eight live bytes of this frame.
-        unsafe { libc::read(self.raw(), (&raw mut count).cast(), size_of::<u64>()) };
+        self.0.drain();
     }
 
     /// The descriptor, to be waited for.
     pub fn raw(&self) -> RawFd {
-        self.0.raw()
+        self.0.descriptor()
     }
 }
-
-static ONE: u64 = 1;
 
 /// What is waited for at a descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -262,10 +267,12 @@ pub enum Awaited {
     End,
 }
 
-/// How long a wait takes that the system refuses, as where there are more descriptors than the process may have.
+/// How long a wait takes that the system refuses, as where there are more descriptors than the process may have, or where the
+/// program has closed one: whoever waits in a loop would keep a processor busy.
 const REFUSED: Duration = Duration::from_millis(50);
 
-/// Waits until one of `descriptors` has what is awaited of it, at most so long (none: for ever); a signal may end the wait early.
+/// Waits until one of `descriptors` has what is awaited of it, at most so long (none: for ever); a signal may end the wait
+/// early.
 pub fn poll(descriptors: &[(RawFd, Awaited)], longest: Option<Duration>) -> Vec<bool> {
     let ask = |&(fd, awaited): &(RawFd, Awaited)| {
         let events = if awaited == Awaited::Message { libc::POLLIN } else { 0 };
@@ -279,7 +286,12 @@ pub fn poll(descriptors: &[(RawFd, Awaited)], longest: Option<Duration>) -> Vec<
     let time = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: a live table with its length, and a time of this frame or none.
     let count = unsafe { libc::ppoll(asked.as_mut_ptr(), asked.len() as libc::nfds_t, time, std::ptr::null()) };
-    if count < 0 && io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+    let is_refused = match count {
+        ..0 => io::Error::last_os_error().kind() != io::ErrorKind::Interrupted,
+        0 => false,
+        1.. => asked.iter().all(|one| one.revents & !libc::POLLNVAL == 0),
+    };
+    if is_refused {
         std::thread::sleep(longest.map_or(REFUSED, |longest| longest.min(REFUSED)));
     }
     asked.iter().map(|one| count > 0 && one.revents != 0).collect()
@@ -343,13 +355,49 @@ mod tests {
         drop(files);
         let (len, files) = client.receive(&mut buffer).unwrap().unwrap();
         assert_eq!((&buffer[..len], files.len()), (&b"none"[..], 0));
-        assert!(client.receive(&mut buffer).is_err(), "it does not fit");
+        let cut = client.receive(&mut buffer).unwrap_err().to_string();
+        assert!(cut.contains("longer than any of ours"), "{cut}");
         assert!(!server.has_unread());
         server.send(b"more", None).unwrap();
         assert!(server.has_unread());
         assert_eq!(client.receive(&mut buffer).unwrap().unwrap().0, 4);
         drop(server);
         assert_eq!(client.receive(&mut buffer).unwrap().unwrap().0, 0, "the end");
+    }
+
+    #[test]
+    fn a_file_without_a_free_descriptor_is_no_message_that_is_too_long() {
+        assert!(cut_off(libc::MSG_CTRUNC).unwrap().contains("no descriptor is free"));
+        assert_eq!(cut_off(libc::MSG_TRUNC | libc::MSG_CTRUNC), Some("a message that is longer than any of ours"));
+        assert_eq!(cut_off(libc::MSG_CMSG_CLOEXEC), None);
+    }
+
+    #[test]
+    fn another_bell_at_the_number_of_one_that_the_program_closed_is_left_alone() {
+        let (old, new) = (Bell::new().unwrap(), Bell::new().unwrap());
+        // SAFETY: the test plays the program that uses a number which is not its own.
+        assert!(unsafe { libc::dup2(new.raw(), old.raw()) } >= 0);
+        let briefly = Some(Duration::from_millis(1));
+        assert!(!old.ring(), "it is closed");
+        assert_eq!(poll(&[(new.raw(), Awaited::Message)], briefly), [false]);
+        assert!(new.ring());
+        old.silence();
+        assert_eq!(poll(&[(new.raw(), Awaited::Message)], briefly), [true]);
+        let number = old.raw();
+        drop(old);
+        // SAFETY: the number is the test's own since it put the new bell there.
+        assert!(Kept::new(unsafe { OwnedFd::from_raw_fd(number) }).is_ours(), "it is open still");
+    }
+
+    /// The thread that answers readers ran without a pause once the program had closed its descriptors.
+    #[test]
+    fn who_waits_for_a_number_that_is_nobodys_waits_a_little() {
+        let begun = super::super::monotonic();
+        assert_eq!(poll(&[(1 << 20, Awaited::Message)], None), [true]);
+        assert!(super::super::monotonic() - begun >= REFUSED);
+        let bell = Bell::new().unwrap();
+        bell.ring();
+        assert_eq!(poll(&[(1 << 20, Awaited::Message), (bell.raw(), Awaited::Message)], None), [true; 2]);
     }
 
     #[test]

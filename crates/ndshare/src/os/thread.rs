@@ -61,6 +61,7 @@ impl Thread {
         let _ = self.handle.join();
         let id = self.id.load(Ordering::Acquire);
         let start = super::monotonic();
+        // BOUND: that wait. A thread that is listed still is only counted once too often.
         while id != 0 && is_listed(id) && super::monotonic() - start < LONGEST_WAIT {
             std::thread::yield_now();
         }
