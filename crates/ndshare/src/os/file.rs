@@ -697,7 +697,8 @@ mod tests {
         let other = lasting(&path, !random | HAS_PATH);
         // SAFETY: the test plays the program that closes a descriptor which is not its own.
         unsafe { libc::close(file.descriptor()) };
-        assert!(file.valid().is_ok(), "{:?}", file.valid());
+        let found = identity(file.valid().unwrap()).unwrap();
+        assert!(found.is_same_file(&file.identity));
         assert!(file.is_same_as(&sibling) && !file.is_same_as(&other));
         std::fs::remove_file(&path).unwrap();
     }
