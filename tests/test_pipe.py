@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -24,7 +25,8 @@ import pytest
 import ndshare as nds
 import pipe_workers
 from helpers import HANG, Child, alive, held, run, settle, wait_until
-from ndshare._pipe_worker import _packed, unpacked
+from ndshare._pipe_engine import Engine
+from ndshare._pipe_worker import Answer, _packed, unpacked
 from pipe_workers import fill
 
 FORK = mp.get_context("fork")
@@ -182,6 +184,14 @@ def test_an_exception_without_a_text_or_of_an_odd_pickle_is_an_exception_on_the_
     assert type(unpacked(_packed(_MuteError()))) is _MuteError
     with pytest.raises(RuntimeError, match="_NumberError: why"):
         raise unpacked(_packed(_NumberError("why")))
+
+
+def test_a_worker_that_was_killed_gets_no_frame_after_its_last_error() -> None:
+    for why, is_idle in (("more than timeout=1 s", False), (None, True)):
+        engine, worker = MagicMock(_idle=[]), MagicMock(why=why)
+        Engine._note(engine, worker, Answer(error=_packed(ValueError("last"))))
+        assert (worker in engine._idle) == is_idle
+        engine._fail.assert_called_once()
 
 
 def test_notes_go_along() -> None:
