@@ -668,6 +668,14 @@ def test_two_servers_of_one_name_are_refused() -> None:
     net.serve(first, rings={"cam": ring}).close()
 
 
+def test_a_cache_elsewhere_is_no_rival_of_a_ring_of_its_name() -> None:
+    with net.serve(endpoint(), rings={"cam": ring_of()}) as server:
+        for kind in ("cache", "ring"):
+            token: Any = SimpleNamespace(key_expr=_wire.live_key(kind, "cam", 5), kind=zenoh.SampleKind.PUT)
+            server._see(token)
+            assert server.stats()["rivals"] == ([] if kind == "cache" else [f"ring 'cam' of run {5:016x}"])
+
+
 def test_who_waits_behind_another_one_waits_no_longer_than_it_said() -> None:
     with bridged(ring_of()) as (_, far):
 

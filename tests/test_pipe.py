@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -24,6 +25,8 @@ import pytest
 import ndshare as nds
 import pipe_workers
 from helpers import HANG, Child, alive, held, run, settle, wait_until
+from ndshare._pipe_engine import Engine
+from ndshare._pipe_worker import Answer, _packed, unpacked
 from pipe_workers import fill
 
 FORK = mp.get_context("fork")
@@ -161,6 +164,34 @@ def test_several_arrays_that_do_not_fit(f: Callable[..., Any], into: Any, error:
     ):
         pass
     assert "of frame 0, in worker" in told.value.__notes__[0]
+
+
+class _MuteError(Exception):
+    """An exception whose text is an error itself."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class _NumberError(Exception):
+    """An exception that comes out of a pickle as a number."""
+
+    def __reduce__(self) -> Any:
+        return int, (3,)
+
+
+def test_an_exception_without_a_text_or_of_an_odd_pickle_is_an_exception_on_the_other_side() -> None:
+    assert type(unpacked(_packed(_MuteError()))) is _MuteError
+    with pytest.raises(RuntimeError, match="_NumberError: why"):
+        raise unpacked(_packed(_NumberError("why")))
+
+
+def test_a_worker_that_was_killed_gets_no_frame_after_its_last_error() -> None:
+    for why, is_idle in (("more than timeout=1 s", False), (None, True)):
+        engine, worker = MagicMock(_idle=[]), MagicMock(why=why)
+        Engine._note(engine, worker, Answer(error=_packed(ValueError("last"))))
+        assert (worker in engine._idle) == is_idle
+        engine._fail.assert_called_once()
 
 
 def test_notes_go_along() -> None:

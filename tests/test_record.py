@@ -227,6 +227,14 @@ def test_notes_are_lines_of_json_for_the_frames_that_have_one(tmp_path: Path) ->
         Notes(notes_path(path)).get(0)
 
 
+@pytest.mark.parametrize("line", ["[]", '"text"', "3", '{"frame": Infinity}', "{}", "no JSON"])
+def test_a_line_of_notes_that_is_none_is_an_error_that_says_so(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "run.npy.notes.jsonl"
+    path.write_text(line + "\n")
+    with pytest.raises(ValueError, match="expected a line of JSON with frame and note"):
+        Notes(path).get(0)
+
+
 def test_notes_of_frames_that_are_not_whole_are_cut_off(small_disk: Path) -> None:
     ring = nds.Ring(SHAPE, np.uint16, slots=8)
     frames = ring.reader()

@@ -457,7 +457,9 @@ class Engine:
             self._idle.append(worker)
             return
         if answer.error is not None:
-            self._idle.append(worker)
+            # One that was killed meanwhile is about to end, and would count as a death of the next frame.
+            if worker.why is None:
+                self._idle.append(worker)
             worker.done += 1
             self._settle(job)
             self._fail(job, unpacked(answer.error), worker.pid)

@@ -272,7 +272,11 @@ def _root(array: NDArray[Any]) -> NDArray[Any]:
 def _packed(error: BaseException) -> bytes:
     """Return an exception and its traceback, which `unpacked` makes one again."""
     text = "".join(traceback.format_exception(error))[-_MOST_TEXT:]
-    instead = f"{type(error).__qualname__}: {str(error)[:_MOST_TEXT]}"
+    try:
+        said = str(error)[:_MOST_TEXT]
+    except Exception as other:  # its class may do anything there
+        said = f"its text cannot be made ({type(other).__name__})"
+    instead = f"{type(error).__qualname__}: {said}"
     pickled = b""
     with contextlib.suppress(Exception):
         pickled = pickle.dumps(error, pickle.HIGHEST_PROTOCOL)
@@ -283,8 +287,9 @@ def unpacked(packed: bytes) -> BaseException:
     """Return the exception that a worker packed, or one that says the same; its cause says where it was raised."""
     pickled, instead, text = cast("tuple[bytes, str, str]", pickle.loads(packed))
     error: BaseException = RuntimeError(instead)
-    # Its class may be unknown here, or not be made again by its own arguments.
+    # Its class may be unknown here, or not be made again by its own arguments, or be pickled as something else.
     with contextlib.suppress(Exception):
-        error = pickle.loads(pickled)
+        again = pickle.loads(pickled)
+        error = again if isinstance(again, BaseException) else error
     error.__cause__ = RemoteTraceback(text)
     return error

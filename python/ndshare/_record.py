@@ -68,7 +68,7 @@ class Recording(Stopping):
         return self._task.pid
 
     def stats(self) -> RecordStats:
-        """Return what was recorded so far, from this moment on `frames` are whole on the disk.
+        """Return what was recorded so far: `frames` are whole on the disk by now, and have so many `bytes`.
 
         `before` is how many of them are from before the recording began, `lost` is how many frames went before they
         could be recorded, `rate` is frames in a second just now, `seconds` is the time from the beginning to the last

@@ -104,7 +104,7 @@ class Notes:
             told = json.loads(line)
             self._note = base64.b64decode(told["base64"]) if "base64" in told else told.get("note")
             self._at = int(told["frame"])
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             raise ValueError(
                 f"expected a line of JSON with frame and note in {self._path}, got {line[:80]!r}: mend it, or take the "
                 "file away"

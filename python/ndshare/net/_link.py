@@ -64,7 +64,7 @@ _OURS: dict[str, Any] = {
 
 
 def deadline_in(timeout: float | None) -> float:
-    """Return when a timeout ends. Raises ValueError for one that is none."""
+    """Return when a timeout ends, as `time.monotonic` counts. Raises TypeError, and ValueError below 0."""
     if timeout is not None and (isinstance(timeout, bool) or not isinstance(cast("object", timeout), numbers.Real)):
         raise TypeError(f"expected a timeout in seconds, as a number, or None, got {timeout!r}")
     if timeout is not None and not timeout >= 0:

@@ -378,7 +378,10 @@ class Server(Closing):
     def _see(self, sample: zenoh.Sample) -> None:
         """Remember who offers what this one offers: two networks may become one."""
         token = _wire.of_live_key(str(sample.key_expr))
-        if token is None or token[2] == self.run or token[1] not in {*self._senders, *self._answers.stats}:
+        if token is None or token[2] == self.run:
+            return
+        # A ring and a cache may have one name.
+        if token[1] not in (self._senders if token[0] == "ring" else self._answers.stats):
             return
         if sample.kind == zenoh.SampleKind.PUT and len(self._rivals) < 64:
             self._rivals[token[2]] = f"{token[0]} {token[1]!r} of run {token[2]:016x}"
