@@ -9,6 +9,7 @@ use crate::error::{Kind, Result};
 use crate::lock::Entered;
 use crate::os::kill::{Point, point};
 use crate::prim::Ordering::{Relaxed, SeqCst};
+use std::collections::{HashMap, HashSet};
 
 impl Ring {
     /// Runs `work` under the head's lock, after putting things in order if an owner of it died.
@@ -64,14 +65,14 @@ impl Ring {
     /// another name, so that nobody could write to it again, or the frame names the record of the block before. The record
     /// goes with those that no frame names, and the frame gets another block when it is needed.
     fn give_up_lost_blocks(&self) -> Result<()> {
-        let kept = self.table.head.children()?;
+        let kept: HashMap<TicketId, BlockId> = self.table.head.children()?.into_iter().collect();
         for index in 0..self.table.geometry.frames {
             let words = self.table.frame(index);
             // RAW: names, which are looked up and compared.
             let [block, record, nonce] = [words.block, words.record, words.nonce].map(|word| word.load(SeqCst));
             let Some(block) = BlockId::from_word(block) else { continue };
             let record = TicketId { index: record as u32, nonce };
-            let is_kept = kept.iter().any(|&(its, child)| its == record && child.index == block.index);
+            let is_kept = kept.get(&record).is_some_and(|child| child.index == block.index);
             if is_kept && self.arena().is_live(block) {
                 continue;
             }
@@ -85,7 +86,7 @@ impl Ring {
 
     /// Ends the records of blocks that no frame names: their adoption died half-way.
     fn reconcile_records(&self, deadline: &Deadline) -> Result<()> {
-        let named: Vec<u64> =
+        let named: HashSet<u64> =
             // RAW: names, which are compared.
             (0..self.table.geometry.frames).map(|index| self.table.frame(index).nonce.load(SeqCst)).collect();
         for (record, _) in self.table.head.children()? {
