@@ -424,8 +424,8 @@ def test_a_note_of_another_program_comes_back_as_it_was(line: str, note: Any, tm
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ("[1]", "AttributeError"),
-        ('{"frame": 1e400, "note": 1}', "OverflowError"),
+        ("[1]", "expected a line of JSON"),
+        ('{"frame": 1e400, "note": 1}', "expected a line of JSON"),
         (f'{{"frame": 0, "note": {"[" * 200_000}{"]" * 200_000}}}', "RecursionError"),
         ('{"frame": 0, "base64": 5}', "expected a line of JSON"),
     ],
@@ -443,7 +443,7 @@ def test_the_process_says_what_ended_it(tmp_path: Path, capfd: pytest.CaptureFix
     (tmp_path / "run.npy.notes.jsonl").write_text("[1]\n")
     replay = nds.replay(with_files(tmp_path / "run.npy"), nds.Ring(SHAPE, "u2", slots=4), speed=None)
     with pytest.raises(
-        nds.RecordError, match=r"ended: expected lines of JSON .*run\.npy\.notes\.jsonl.*take the file away"
+        nds.RecordError, match=r"ended: expected a line of JSON .*run\.npy\.notes\.jsonl.*take the file away"
     ):
         replay.wait(HANG)
     assert capfd.readouterr().err == ""
